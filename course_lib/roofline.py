@@ -1,7 +1,8 @@
 """Arithmetic of one forward pass: how many FLOP it computes and how many bytes it moves.
 
 The roofline model (Williams, Waterman and Patterson, CACM 2009) compares the two: work whose FLOP
-per byte are below ``GPUSpec.ridge_point`` waits for memory, work above it waits for the compute units.
+per byte are below ``GPUSpec.ridge_point`` waits for memory, work above it waits for the compute
+units.
 """
 
 from __future__ import annotations

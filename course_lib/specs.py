@@ -1,7 +1,7 @@
 """What a model and a GPU are, as far as serving is concerned: a handful of numbers each.
 
-The catalogues ``MODELS`` and ``GPUS`` hold the ones that the course talks about. A model that is not
-in the catalogue is read from its Hugging Face ``config.json``.
+The catalogues ``MODELS`` and ``GPUS`` hold the ones that the course talks about. A model that is
+not in the catalogue is read from its Hugging Face ``config.json``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "
 
 
 def _require_positive(spec: object) -> None:
-    """Raise ValueError for the first numeric field of the dataclass ``spec`` that is not positive."""
+    """Raise ValueError for the first number in the dataclass ``spec`` that is not positive."""
     for field in fields(spec):  # type: ignore[arg-type]
         value = getattr(spec, field.name)
         if isinstance(value, (int, float)) and not value > 0:
@@ -49,10 +49,12 @@ class ModelSpec:
         num_layers: Decoder layers; each keeps its own keys and values.
         hidden_size: Width of the residual stream.
         num_attention_heads: Query heads per layer.
-        num_kv_heads: Key/value heads per layer. Fewer than query heads under grouped-query attention.
+        num_kv_heads: Key/value heads per layer. Fewer than query heads under grouped-query
+            attention.
         head_dim: Width of one head. Often, but not always, ``hidden_size / num_attention_heads``.
         num_params: Parameters in all, embeddings included.
-        dtype_bytes: Bytes per stored number: 2 for fp16 and bf16. Used for weights and KV cache alike.
+        dtype_bytes: Bytes per stored number: 2 for fp16 and bf16. Used for weights and KV cache
+            alike.
 
     Raises:
         ValueError: A number is not positive, or query heads are not a multiple of KV heads.
@@ -92,16 +94,19 @@ class ModelSpec:
         """Read the shape from a Hugging Face ``config.json``.
 
         Args:
-            config: The parsed configuration, or the path of ``config.json`` or of the folder with it.
+            config: The parsed configuration, or the path of ``config.json`` or of the folder with
+                it.
 
         Returns:
             The model's shape. Parameters are counted from the dimensions, for the Llama family
-            (Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3-MoE): RMSNorm, gated MLP, rotary positions.
+            (Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3-MoE): RMSNorm, gated MLP, rotary
+            positions.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is not JSON, a field is missing, or the model does not keep one key and
-                one value per KV head and token (multi-head latent attention, as in DeepSeek).
+            ValueError: The file is not JSON, a field is missing, or the model does not keep one
+                key and one value per KV head and token (multi-head latent attention, as in
+                DeepSeek).
 
         >>> spec = ModelSpec.from_hf_config({
         ...     "model_type": "qwen3", "num_hidden_layers": 40, "hidden_size": 5120,
@@ -110,37 +115,35 @@ class ModelSpec:
         >>> spec.head_dim, spec.num_params
         (128, 14768307200)
         """
-        name = None
         if isinstance(config, (str, Path)):
             path = Path(config)
             path = path / "config.json" if path.is_dir() else path
-            name = path.parent.name
-            config = _read_json_object(path)
+            return cls.from_hf_config({"_name_or_path": path.parent.name} | _read_json_object(path))
         # Multimodal checkpoints keep the language model's fields one level down.
-        config = config.get("text_config", config)
-        if config.get("kv_lora_rank") is not None:
+        decoder: dict[str, Any] = dict(config.get("text_config", config))
+        if decoder.get("kv_lora_rank") is not None:
             raise ValueError(
-                "multi-head latent attention (kv_lora_rank is set) caches one compressed vector per "
-                "token and layer, not a key and a value per head, so 2 x layers x kv_heads x head_dim "
-                "does not describe it; choose a model with MHA, GQA or MQA"
+                "multi-head latent attention (kv_lora_rank is set) caches one compressed vector "
+                "per token and layer, not a key and a value per head, so 2 x layers x kv_heads x "
+                "head_dim does not describe it; choose a model with MHA, GQA or MQA"
             )
-        heads = _positive_int(config, "num_attention_heads")
-        hidden = _positive_int(config, "hidden_size")
-        dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+        heads = _positive_int(decoder, "num_attention_heads")
+        hidden = _positive_int(decoder, "hidden_size")
+        dtype = str(decoder.get("dtype") or decoder.get("torch_dtype") or "bfloat16")
         dtype = dtype.removeprefix("torch.")
         if dtype not in _DTYPE_BYTES:
             raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(_DTYPE_BYTES)}")
         shape = {
-            "num_layers": _positive_int(config, "num_hidden_layers"),
+            "num_layers": _positive_int(decoder, "num_hidden_layers"),
             "hidden_size": hidden,
             "num_attention_heads": heads,
             # Configurations from before grouped-query attention do not have the field.
-            "num_kv_heads": _positive_int(config, "num_key_value_heads", default=heads),
-            "head_dim": _positive_int(config, "head_dim", default=hidden // heads),
+            "num_kv_heads": _positive_int(decoder, "num_key_value_heads", default=heads),
+            "head_dim": _positive_int(decoder, "head_dim", default=hidden // heads),
         }
         return cls(
-            name=str(config.get("_name_or_path") or name or config.get("model_type") or "unnamed"),
-            num_params=_count_params(config, **shape),
+            name=str(config.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
+            num_params=_count_params(decoder, **shape),
             dtype_bytes=_DTYPE_BYTES[dtype],
             **shape,
         )
@@ -154,8 +157,8 @@ class GPUSpec:
         name: What people call it.
         memory_bytes: Bytes of device memory.
         memory_bandwidth: Bytes per second between device memory and the compute units, at best.
-        peak_flops: Dense 16-bit floating-point operations per second, at best. Headline figures that
-            assume structured sparsity are twice this.
+        peak_flops: Dense 16-bit floating-point operations per second, at best. Headline figures
+            that assume structured sparsity are twice this.
 
     Raises:
         ValueError: A number is not positive.
@@ -178,10 +181,10 @@ class GPUSpec:
         return self.peak_flops / self.memory_bandwidth
 
 
-def _read_json_object(path: Path) -> Mapping[str, Any]:
+def _read_json_object(path: Path) -> dict[str, Any]:
     """Parse the JSON object in ``path``."""
     if not path.is_file():
-        raise FileNotFoundError(f"no config.json at {path}; pass a checkpoint folder or the file itself")
+        raise FileNotFoundError(f"no config.json at {path}; pass a checkpoint folder or the file")
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -224,10 +227,10 @@ def _count_params(
         attention += hidden_size if model_type == "llama" else 0
     if model_type.startswith("qwen3"):
         attention += 2 * head_dim  # one RMSNorm each for queries and keys
-    experts = config.get("num_local_experts") or config.get("num_experts")
-    if experts:
+    if experts := config.get("num_local_experts") or config.get("num_experts"):
+        num_experts = int(experts)
         width = _positive_int(config, "moe_intermediate_size", default=intermediate_size)
-        mlp = experts * 3 * hidden_size * width + hidden_size * experts
+        mlp = num_experts * (3 * hidden_size * width + hidden_size)
     else:
         mlp = 3 * hidden_size * intermediate_size
     embeddings = vocab_size * hidden_size

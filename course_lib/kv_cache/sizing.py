@@ -76,7 +76,8 @@ def num_kv_blocks(
     """
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(
-            f"gpu_memory_utilization is {gpu_memory_utilization}; it is a share above 0 and at most 1"
+            f"gpu_memory_utilization is {gpu_memory_utilization}; it is a share above 0 and at "
+            "most 1"
         )
     usable_bytes = int(gpu.memory_bytes * gpu_memory_utilization)
     free_bytes = usable_bytes - model.weight_bytes - peak_activation_bytes

@@ -1,0 +1,76 @@
+# Serving from Scratch. Every target sets up .venv by itself when that is needed; run `make` for a list.
+
+# The Python that .venv is made with; the first of 3.11 or later, if you name none.
+PYTHON ?=
+PORT ?= 8888
+
+PYTHONS := python3.11 python3.12 python3.13 python3 python
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help lab test build grade clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+lab: $(STAMP) ## Open lesson 1 in JupyterLab (PORT=8888)
+	@$(BIN)/course lab --port $(PORT)
+
+test: $(STAMP) ## Check style, types, lessons and code; results also go to artifacts/
+	@mkdir -p artifacts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/interrogate --quiet course_lib autograder
+	$(BIN)/course build --check
+	$(BIN)/pytest -n 2 --junitxml=artifacts/pytest.xml
+
+build: $(STAMP) ## Write lessons/ from solutions/
+	@$(BIN)/course build
+
+grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
+	@lessons=$$(for folder in grading/submitted/*/*/; do \
+	    [ -d "$$folder" ] && basename "$$folder"; done | sort -u); \
+	if [ -z "$$lessons" ]; then \
+	    echo "grading/submitted is empty; put notebooks at grading/submitted/NAME/LESSON/LESSON.ipynb" >&2; \
+	    exit 1; \
+	fi; \
+	failed=0; \
+	for lesson in $$lessons; do \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbgrader autograde "$$lesson" || failed=1; \
+	done; \
+	exit $$failed
+
+clean: ## Delete what can be made again: .venv, caches, artifacts; never workspace/ or the gradebook
+	@rm -rf .venv artifacts build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@rm -f solutions/*.ipynb solutions/*/*.ipynb
+	@find course_lib autograder tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last and removed first, so an interrupted installation is never taken for a
+# whole one: without a stamp, .venv is made from nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@fits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
+	if [ -f $(STAMP) ] && fits $(BIN)/python; then rm $(STAMP); else \
+	    python=""; \
+	    for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	        if fits "$$candidate"; then python=$$candidate; break; fi; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo "no Python 3.11 or later among: $(or $(PYTHON),$(PYTHONS)); install one (Debian:" \
+	            "apt-get install python3 python3-venv) or name it: make lab PYTHON=/path/to/python3" >&2; \
+	        exit 1; \
+	    fi; \
+	    if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	        echo "$$python has no venv module; install it (Debian: apt-get install python3-venv)" \
+	            "or name another Python: make lab PYTHON=/path/to/python3" >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv || exit 1; \
+	fi
+	@echo "Installing the course and what it needs into .venv; this takes about two minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+	    || { echo "the installation failed; see the message above, then run make again" >&2; exit 1; }
+	@touch $(STAMP)

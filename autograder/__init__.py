@@ -1,0 +1,1 @@
+"""How the course is built, handed out, checked and graded."""

@@ -1,0 +1,69 @@
+"""An exercise: what is asked, how it is checked, what it earns, and what helps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from autograder.checks.finding import Finding, Misconception
+from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
+from autograder.proxy.subject import Subject
+from course_lib.parts import PARTS
+
+
+class Check(Protocol):
+    """A property of an implementation, with the known wrong answers that it must reject."""
+
+    @property
+    def reference(self) -> Any:
+        """The right answer."""
+        ...
+
+    @property
+    def misconceptions(self) -> tuple[Misconception, ...]:
+        """The known wrong answers."""
+        ...
+
+    def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
+        """Say how far ``subject`` has the property."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One thing that a learner is asked to do.
+
+    Attributes:
+        id: Lesson and number, such as ``"1.2"``.
+        title: A few words.
+        asks: What is asked, in one sentence.
+        check: How it is checked.
+        points: What it earns; 0 for practice.
+        minutes: How long it takes, roughly.
+        difficulty: 1 to 3.
+        hints: From a question, over the idea in words, to one line of pseudocode.
+    """
+
+    id: str
+    title: str
+    asks: str
+    check: Check
+    points: float = 0
+    minutes: int = 1
+    difficulty: int = 1
+    hints: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> str | None:
+        """The part of the engine that solving it yields, if any."""
+        name = getattr(self.check.reference, "__name__", None)
+        part = PARTS.get(str(name))
+        if part is None or part.module != self.check.reference.__module__:
+            return None
+        return part.name
+
+    def examine(
+        self, subject: Subject, seed: int = PUBLIC_SEED, max_examples: int = PUBLIC_EXAMPLES
+    ) -> Finding:
+        """Check an object. The sealed grader passes a seed and a bound of its own."""
+        return self.check.examine(subject, seed, max_examples)

@@ -1,0 +1,75 @@
+"""The check of a quiz: each question earns its share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.proxy.subject import Returned, Subject
+from autograder.questions import LETTERS, Question, bank
+
+
+@dataclass(frozen=True)
+class QuizCheck:
+    """The property that every question of a lesson's quiz is answered with the right letter."""
+
+    lesson: int
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """The right letters, by question."""
+        return {question.id: question.answer for question in bank(self.lesson).quiz}
+
+    @property
+    def misconceptions(self) -> tuple[Misconception, ...]:
+        """For every wrong choice, all right answers but that one."""
+        return tuple(
+            Misconception(
+                choice.misconception, choice.feedback, {**self.reference, question.id: letter}
+            )
+            for question in bank(self.lesson).quiz
+            for letter, choice in zip(LETTERS, question.choices, strict=False)
+            if not choice.correct
+        )
+
+    def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
+        """Count the right answers. The seed and the bound play no part."""
+        answers = subject.value()
+        given: dict[Any, Any] = {}
+        if isinstance(answers, Returned) and isinstance(answers.value, dict):
+            given = answers.value
+        wrong = list(self._wrong(given))
+        if not wrong:
+            return PASSED
+        questions = bank(self.lesson).quiz
+        question, letter = wrong[0]
+        misconception = None
+        if letter is not None:
+            choice = question.choices[LETTERS.index(letter)]
+            misconception = Misconception(choice.misconception, choice.feedback, letter)
+        return Finding(
+            fraction=1 - len(wrong) / len(questions),
+            counterexample=Counterexample(
+                case=f"{question.id}: {question.prompt}",
+                expected="another letter" if letter else f"one of {self._letters(question)}",
+                got=repr(given.get(question.id)),
+                complaint=f"{len(wrong)} of {len(questions)} questions are open or wrong",
+            ),
+            misconception=misconception,
+            unwritten=not given,
+        )
+
+    def _wrong(self, given: dict[Any, Any]) -> Iterator[tuple[Question, str | None]]:
+        """Yield each question not answered right, with the letter chosen or None."""
+        for question in bank(self.lesson).quiz:
+            letter = given.get(question.id)
+            letter = letter.strip().lower() if isinstance(letter, str) else None
+            if letter == question.answer:
+                continue
+            yield question, letter if letter in list(self._letters(question)) else None
+
+    @staticmethod
+    def _letters(question: Question) -> str:
+        return LETTERS[: len(question.choices)]

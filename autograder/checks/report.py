@@ -1,0 +1,106 @@
+"""What a learner sees of a check: HTML in JupyterLab, plain text elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from autograder.checks.exercise import Exercise
+from autograder.checks.finding import Finding
+
+_STYLE = (
+    "border-left:6px solid {colour};padding:.6em 1em;margin:.4em 0;"
+    "background:var(--jp-layout-color1,#fff);color:var(--jp-ui-font-color1,#111);"
+    "font-family:var(--jp-ui-font-family,sans-serif);font-size:var(--jp-ui-font-size2,15px)"
+)
+_CODE = (
+    "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
+    "background:var(--jp-layout-color2,#eee);color:inherit;font-size:.92em"
+)
+# Okabe-Ito: told apart without colour vision, and readable on light and dark grounds.
+_PASS, _PARTLY, _FAIL = "#009E73", "#E69F00", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a check, for a person.
+
+    Attributes:
+        exercise: What was checked.
+        finding: What came of it.
+        note: A last line, such as where the part was saved.
+    """
+
+    exercise: Exercise
+    finding: Finding
+    note: str = ""
+
+    @property
+    def points(self) -> float:
+        """Points earned."""
+        return round(self.finding.fraction * self.exercise.points, 2)
+
+    @property
+    def verdict(self) -> str:
+        """One word."""
+        if self.finding.fraction == 1:
+            return "passed"
+        if self.finding.unwritten:
+            return "not started"
+        return "partly right" if self.finding.fraction > 0 else "not yet"
+
+    def sections(self) -> list[tuple[str, str, bool]]:
+        """Return (label, text, is it code) for everything that there is to say, in order."""
+        if self.finding.fraction == 1:
+            return [("", self.note, False)] if self.note else []
+        rows = [("Asked", self.exercise.asks, False)]
+        if self.finding.unwritten:
+            rows.append(("Next", "Nothing comes back yet: write below YOUR CODE HERE.", False))
+            return rows + self._hint()
+        case = self.finding.counterexample
+        if case is not None:
+            rows += [("Smallest failing case", case.case, True)]
+            rows += [("Expected", case.expected, True), ("Got", case.got, True)]
+            if case.complaint:
+                rows.append(("That is", case.complaint, False))
+            if case.output:
+                rows.append(("It printed", case.output, True))
+        misconception = self.finding.misconception
+        if misconception is not None:
+            rows.append((f"Looks like: {misconception.name}", misconception.explanation, False))
+        return rows + self._hint() + ([("", self.note, False)] if self.note else [])
+
+    def _hint(self) -> list[tuple[str, str, bool]]:
+        return [("Hint", self.exercise.hints[0], False)] if self.exercise.hints else []
+
+    def _headline(self) -> str:
+        earned = f", {self.points:g} of {self.exercise.points:g} points"
+        return (
+            f"{self.exercise.id} {self.exercise.title}: {self.verdict}"
+            f"{earned if self.exercise.points else ''}"
+        )
+
+    def __repr__(self) -> str:
+        lines = [self._headline()]
+        for label, text, is_code in self.sections():
+            indented = text.replace("\n", "\n    ")
+            lines.append(f"  {label}:" if label else f"  {indented}")
+            if label:
+                lines[-1] += f"\n    {indented}" if is_code or "\n" in text else f" {indented}"
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        colour = _PASS if self.finding.fraction == 1 else _FAIL
+        colour = _PARTLY if 0 < self.finding.fraction < 1 else colour
+        body = "".join(_html_row(*section) for section in self.sections())
+        return (
+            f'<div class="course-check" data-exercise="{escape(self.exercise.id)}" '
+            f'data-verdict="{self.verdict}" style="{_STYLE.format(colour=colour)}">'
+            f'<strong style="color:{colour}">{escape(self._headline())}</strong>{body}</div>'
+        )
+
+
+def _html_row(label: str, text: str, is_code: bool) -> str:
+    shown = f'<pre style="{_CODE}">{escape(text)}</pre>' if is_code else escape(text)
+    head = f"<strong>{escape(label)}</strong>{'' if is_code else ': '}" if label else ""
+    return f'<div style="margin-top:.4em">{head}{shown}</div>'

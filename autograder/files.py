@@ -1,0 +1,144 @@
+"""Reading notebooks that may be damaged, and writing files that are never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from autograder.errors import CourseError
+
+_LONGEST_REASON = 160
+"""Characters of a validator's message that are shown: it may quote a whole notebook."""
+
+
+def read_bytes(path: Path, remedy: str) -> bytes:
+    """Return what is in the file.
+
+    Args:
+        path: The file.
+        remedy: What the user can do when it cannot be read.
+
+    Raises:
+        CourseError: The file is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CourseError(f"cannot read {path}: {error.strerror}; {remedy}") from error
+
+
+def parse_notebook(raw: bytes, path: Path, remedy: str) -> NotebookNode:
+    """Parse and validate a notebook of format 4. Every cell of the result has an id of its own.
+
+    Tools older than format 4.5 drop the cell ids, and a copy made by hand may double them. Such
+    cells get new ids here, the same ones each time.
+
+    Args:
+        raw: What is in the file.
+        path: Where it came from, for messages.
+        remedy: What the user can do when it is not a notebook.
+
+    Raises:
+        CourseError: It is not JSON, not format 4, or breaks the format.
+    """
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CourseError(f"{path} is not JSON ({_reason(error)}); {remedy}") from error
+    if not isinstance(document, dict) or document.get("nbformat") != 4:
+        raise CourseError(f"{path} is not a notebook of format 4; {remedy}")
+    try:
+        _give_every_cell_an_id(document)
+        nbformat.validate(document)
+        notebook: NotebookNode = nbformat.v4.to_notebook(document)
+    except (nbformat.ValidationError, AttributeError, TypeError, RecursionError) as error:
+        raise CourseError(
+            f"{path} breaks the notebook format ({_reason(error)}); {remedy}"
+        ) from error
+    return notebook
+
+
+def read_notebook(path: Path, remedy: str) -> NotebookNode:
+    """Read and validate the notebook in a file: ``read_bytes``, then ``parse_notebook``."""
+    return parse_notebook(read_bytes(path, remedy), path, remedy)
+
+
+def notebook_bytes(notebook: NotebookNode) -> bytes:
+    """Return the file that holds the notebook.
+
+    Raises:
+        CourseError: The notebook breaks the format, or its text cannot be encoded.
+    """
+    try:
+        nbformat.validate(notebook)
+        text: str = nbformat.v4.writes(notebook)
+        return (text + "\n").encode()
+    except (nbformat.ValidationError, UnicodeEncodeError) as error:
+        raise CourseError(
+            f"the notebook cannot be written ({_reason(error)}); "
+            "save it anew in JupyterLab and try again"
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put ``content`` into the file, making its folders.
+
+    Whoever opens the path sees the whole old file or the whole new one, also after a crash.
+
+    Raises:
+        CourseError: The disk is full or the folder is read-only. The old file is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes the file private; a notebook is as readable as its neighbours.
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise CourseError(
+            f"cannot write {path}: {error.strerror}; free some space or allow writing there, "
+            "then run the command again"
+        ) from error
+
+
+def _umask() -> int:
+    """Return the process's umask. It can be read only by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _give_every_cell_an_id(document: dict[str, Any]) -> None:
+    """Make the cell ids of a raw notebook present and unique, and say format 4.5 at least."""
+    seen: set[str] = set()
+    for position, cell in enumerate(document.get("cells", [])):
+        cell_id = cell.get("id")
+        while not isinstance(cell_id, str) or cell_id in seen:
+            told_apart = json.dumps([position, cell_id, cell.get("source")])
+            cell_id = hashlib.sha256(told_apart.encode()).hexdigest()[:12]
+        seen.add(cell_id)
+        cell["id"] = cell_id
+    document["nbformat_minor"] = max(5, document.get("nbformat_minor", 0))
+
+
+def _reason(error: Exception) -> str:
+    """Return the first words of what went wrong, on one line."""
+    text = " ".join(getattr(error, "message", str(error)).split())
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."

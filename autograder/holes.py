@@ -1,0 +1,150 @@
+"""Cutting exercises out of library code, and marking where the answers go.
+
+The library's own function or class is the reference solution. An exercise is that source with some
+bodies wrapped in nbgrader's solution markers: the solution notebook keeps what is between them, the
+released one has ``# YOUR CODE HERE`` instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from autograder.errors import CourseError
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+STUB = "# YOUR CODE HERE"
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) -> str:
+    r"""Return the source of ``reference`` with its holes marked.
+
+    Args:
+        reference: A function or class of the library.
+        methods: For a class: the methods whose bodies become holes.
+        steps: For a faded exercise: the first words of comments. The comment stays as the
+            instruction; the lines below it, up to a blank line or the end of its block, become the
+            hole. Without ``steps`` the whole body below the docstring is the hole.
+
+    Raises:
+        CourseError: There is no such method or comment, or a stub would not be valid Python.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_token
+    >>> print("\n".join(cut(kv_bytes_per_token).splitlines()[-4:]))
+        ### BEGIN SOLUTION
+        numbers_per_layer = 2 * model.num_kv_heads * model.head_dim
+        return model.num_layers * numbers_per_layer * model.dtype_bytes
+        ### END SOLUTION
+    """
+    source = textwrap.dedent(inspect.getsource(reference)).rstrip()
+    lines = source.split("\n")
+    if steps:
+        spans = [_step(lines, step, reference.__name__) for step in steps]
+    else:
+        spans = [_body(node, lines) for node in _targets(source, methods, reference.__name__)]
+    for first, last in sorted(spans, reverse=True):
+        indent = " " * (len(lines[first]) - len(lines[first].lstrip()))
+        lines[first : last + 1] = [indent + BEGIN, *lines[first : last + 1], indent + END]
+    marked = "\n".join(lines)
+    _require_valid(stub(marked), reference.__name__)
+    return marked
+
+
+def stub(marked: str) -> str:
+    r"""Return what is released of a marked source.
+
+    >>> print(stub("a = 1\n### BEGIN SOLUTION\nb = 2\n### END SOLUTION"))
+    a = 1
+    # YOUR CODE HERE
+    """
+    kept: list[str] = []
+    inside = False
+    for line in marked.split("\n"):
+        if line.strip() == BEGIN:
+            inside = True
+            kept.append(line.replace(BEGIN, STUB))
+        elif line.strip() == END:
+            inside = False
+        elif not inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def hidden_lines(marked: str) -> list[str]:
+    r"""Return the lines between the markers: what no released file may contain.
+
+    >>> hidden_lines("a = 1\n### BEGIN SOLUTION\nb = 2\n### END SOLUTION")
+    ['b = 2']
+    """
+    shown = stub(marked).split("\n")
+    markers = (BEGIN, END)
+    hidden = []
+    for line in marked.split("\n"):
+        if (shown and line == shown[0]) or line.strip() == BEGIN:
+            shown.pop(0)
+        elif line.strip() not in markers:
+            hidden.append(line)
+    return hidden
+
+
+def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function]:
+    """Return the functions whose bodies become holes."""
+    top = ast.parse(source).body[0]
+    if isinstance(top, _Function):
+        if methods:
+            raise CourseError(f"{name} is a function; holes={','.join(methods)} needs a class")
+        return [top]
+    assert isinstance(top, ast.ClassDef)
+    found = {node.name: node for node in top.body if isinstance(node, _Function)}
+    missing = [method for method in methods if method not in found]
+    if missing or not methods:
+        asked = ", ".join(missing) or "no holes"
+        raise CourseError(f"{name}: {asked} named; its methods are {', '.join(found)}")
+    return [found[method] for method in methods]
+
+
+def _body(node: _Function, lines: Sequence[str]) -> tuple[int, int]:
+    """Return the first and last line (from 0) of a body, without its docstring."""
+    has_docstring = ast.get_docstring(node) is not None
+    if has_docstring and len(node.body) == 1:
+        raise CourseError(f"{node.name} has a docstring and nothing else; there is nothing to cut")
+    before = node.body[0].end_lineno if has_docstring else node.body[0].lineno - 1
+    assert before is not None
+    assert node.end_lineno is not None
+    first = before
+    # Comments above the first statement belong to the answer.
+    while not lines[first].strip():
+        first += 1
+    return first, node.end_lineno - 1
+
+
+def _step(lines: Sequence[str], step: str, name: str) -> tuple[int, int]:
+    """Return the first and last line of the code below the comment that begins with ``step``."""
+    comment = f"# {step}"
+    found = [index for index, line in enumerate(lines) if line.strip().startswith(comment)]
+    if len(found) != 1:
+        raise CourseError(f"{name}: {len(found)} comments begin with {comment!r}; exactly one must")
+    indent = len(lines[found[0]]) - len(lines[found[0]].lstrip())
+    last = first = found[0] + 1
+    while last < len(lines) and lines[last].strip():
+        if len(lines[last]) - len(lines[last].lstrip()) < indent:
+            break
+        last += 1
+    if first == last:
+        raise CourseError(f"{name}: there is no code below {comment!r}")
+    return first, last - 1
+
+
+def _require_valid(released: str, name: str) -> None:
+    try:
+        ast.parse(released)
+    except SyntaxError as error:
+        raise CourseError(
+            f"{name}: without its holes it is not valid Python (line {error.lineno}: {error.msg}); "
+            "leave a statement in every block"
+        ) from error

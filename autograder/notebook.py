@@ -1,0 +1,97 @@
+"""What a lesson's cells call: the check, the quiz, and the comparison with one's own prediction."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from autograder import checks
+from autograder.checks.report import Report
+from autograder.harvest import HarvestError, standalone_source
+from autograder.proxy.subject import LocalSubject
+from autograder.questions import bank
+from course_lib import parts
+
+
+def check(exercise_id: str, obj: Any) -> float:
+    """Check an answer, show the result, and return the points that it earns.
+
+    A part that passes is kept in the workspace and used from then on.
+
+    Args:
+        exercise_id: Which exercise, such as ``"1.2"``.
+        obj: The function, class or value to check.
+
+    Returns:
+        Points, 0 to the exercise's maximum.
+
+    Raises:
+        CourseError: There is no such exercise.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_token
+    >>> check("1.1", kv_bytes_per_token)
+    1.1 Bytes per token: passed, 10 of 10 points
+    10.0
+    """
+    exercise = checks.find(exercise_id)
+    finding = exercise.examine(LocalSubject(obj))
+    note = _keep(exercise_id, exercise.part, obj) if finding.fraction == 1 else ""
+    report = Report(exercise, finding, note)
+    _display(report)
+    return float(report.points)
+
+
+def compare(prediction: float | None, actual: float, unit: str) -> None:
+    """Hold a prediction against what came out, and say by how much it is off.
+
+    Args:
+        prediction: What was predicted, or None if nothing was.
+        actual: What came out.
+        unit: The unit of both.
+
+    >>> compare(4, 10, "GiB")
+    You predicted 4 GiB. It is 10 GiB: 2.5 times as much.
+    >>> compare(None, 10, "GiB")
+    Write your prediction first: the surprise is what you learn from.
+    """
+    if prediction is None:
+        print("Write your prediction first: the surprise is what you learn from.")
+        return
+    said = f"You predicted {prediction:.3g} {unit}. It is {actual:.3g} {unit}"
+    if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:
+        print(f"{said}.")
+    elif actual > prediction:
+        print(f"{said}: {actual / prediction:.2g} times as much.")
+    else:
+        print(f"{said}: {prediction / actual:.2g} times less.")
+
+
+def quiz(lesson: int) -> Any:
+    """Return the practice widget of a lesson's quiz: choose, and read what each choice means."""
+    from course_lib.viz.quiz import Quiz
+
+    return Quiz([question.model_dump() for question in bank(lesson).quiz])
+
+
+def _keep(exercise_id: str, part: str | None, obj: Any) -> str:
+    """Save a part that passed; return what to tell the learner."""
+    if part is None or parts.workspace() is None:
+        return ""
+    try:
+        path = parts.save(part, standalone_source(obj, exercise_id))
+    except (HarvestError, ValueError, OSError) as error:
+        return f"Right, but not kept as a part of your engine: {error}."
+    if path is None:
+        return ""
+    if "course_lib.viz.engine_map" in sys.modules:
+        sys.modules["course_lib.viz.engine_map"].refresh_all()
+    return f"Kept as my_engine/{path.name}: your engine uses it from now on."
+
+
+def _display(report: object) -> None:
+    """Show a report as HTML where there is a notebook, else print it."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(report)
+    else:
+        print(report)

@@ -1,0 +1,161 @@
+"""What a check sees of a learner's object: calls go in, plain data comes out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autograder.proxy.host import Host
+from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A call that came back.
+
+    Attributes:
+        value: Plain data, with a ``Ref`` where an object stayed behind.
+        output: What the call printed.
+    """
+
+    value: Any
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A call that ended in an exception.
+
+    Attributes:
+        kinds: Names of the exception's class and of its bases, nearest first.
+        message: Its text.
+        line: The line of the learner's code that it left through.
+        output: What the call printed.
+    """
+
+    kinds: tuple[str, ...]
+    message: str
+    line: str | None = None
+    output: str = ""
+
+
+Outcome = Returned | Raised
+
+
+class SubjectGoneError(Exception):
+    """The process that holds the learner's object ended, hung, or sent nonsense."""
+
+
+class Subject(ABC):
+    """A learner's object (number 0) and the objects that its calls returned.
+
+    Speaks the host's protocol; how a request travels is left to the subclass.
+    """
+
+    @abstractmethod
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry one request to the host and its answer back."""
+
+    def value(self) -> Outcome:
+        """Return the object itself, as plain data."""
+        return self._outcome({"op": "value", "target": 0})
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Outcome:
+        """Call the object; for a class, make an instance."""
+        return self._outcome({"op": "call", "target": 0, **_arguments(args, kwargs)})
+
+    def invoke(
+        self, target: Ref, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
+    ) -> Outcome:
+        """Call a method of an object that an earlier call returned."""
+        where = {"op": "invoke", "target": target.number, "method": method}
+        return self._outcome({**where, **_arguments(args, kwargs)})
+
+    def read(self, target: Ref, attribute: str) -> Outcome:
+        """Read an attribute of an object that an earlier call returned."""
+        return self._outcome({"op": "read", "target": target.number, "attribute": attribute})
+
+    def _outcome(self, request: dict[str, Any]) -> Outcome:
+        answer = self._ask(request)
+        output = str(answer.get("output", ""))
+        if "raised" in answer:
+            kinds = tuple(str(kind) for kind in answer["raised"])
+            line = answer.get("line")
+            return Raised(kinds, str(answer.get("message")), line and str(line), output)
+        return Returned(from_wire(answer.get("value")), output)
+
+
+def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"args": to_wire(list(args)), "kwargs": to_wire(dict(kwargs or {}))}
+
+
+class LocalSubject(Subject):
+    """A learner's object in this process, reached through the wire format all the same.
+
+    So a check behaves alike in a notebook and in the sealed grader, and the learner's code gets
+    copies of the inputs that it may change as it likes.
+    """
+
+    def __init__(self, obj: object) -> None:
+        self._host = Host(obj)
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._host.handle(request)
+
+
+class RemoteSubject(Subject):
+    """A learner's object in a process of its own.
+
+    Args:
+        path: The module that defines the object.
+        name: The object.
+        timeout: Seconds that one call may take before the process is ended.
+    """
+
+    def __init__(self, path: Path, name: str, timeout: float = 10.0) -> None:
+        self._timeout = timeout
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "autograder.proxy.host", str(path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> RemoteSubject:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(self._timeout, self._process.kill)
+        watchdog.start()
+        try:
+            write_frame(self._process.stdin, request)
+            answer = read_frame(self._process.stdout)
+        except (EOFError, OSError, ValueError, WireError) as error:
+            raise SubjectGoneError(
+                f"the process with the learner's code gave no answer within {self._timeout:g} s "
+                f"or broke the protocol ({error})"
+            ) from error
+        finally:
+            watchdog.cancel()
+        if not isinstance(answer, dict):
+            raise SubjectGoneError("the process with the learner's code broke the protocol")
+        return answer

@@ -1,0 +1,208 @@
+"""Plain data and its form on the wire: length-prefixed JSON with a few tagged types, never pickle.
+
+Only exact types pass. A subclass of ``int`` with an ``__eq__`` of its own, or an object that
+claims to equal everything, is not plain data: it becomes a reference that the other side cannot
+look into.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import IO, Any
+
+import numpy as np
+
+from course_lib.kv_cache.reservation import Reservation, SlotUse
+from course_lib.specs import GPUSpec, ModelSpec
+
+MAX_FRAME_BYTES = 64 * 2**20
+MAX_DEPTH = 64
+
+RECORDS: dict[str, type[Any]] = {
+    record.__name__: record for record in (ModelSpec, GPUSpec, Reservation, SlotUse)
+}
+"""The dataclasses of the library that count as plain data."""
+
+_INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_ARRAY_DTYPES = _INTEGERS | {"bool", "float16", "float32", "float64"}
+_TENSOR_DTYPES = _ARRAY_DTYPES | {"bfloat16"}
+
+
+class WireError(Exception):
+    """A value, or a message, that the wire does not carry."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for an object that stays in the learner's process."""
+
+    number: int
+
+
+def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: int = 0) -> Any:
+    """Turn plain data into what JSON can say.
+
+    Args:
+        value: The value.
+        refer: Called for an object that is not plain data; returns a number for it. Without it such
+            an object is an error.
+        depth: How deep ``value`` already sits in another one.
+
+    Raises:
+        WireError: The value is not plain data, or nests deeper than ``MAX_DEPTH``.
+
+    >>> to_wire([1, 2.5, (None, "x")])
+    [1, 2.5, {'tuple': [None, 'x']}]
+    """
+    if depth > MAX_DEPTH:
+        raise WireError(f"the value nests deeper than {MAX_DEPTH} levels")
+    kind = type(value)
+
+    def inner(item: object) -> Any:
+        return to_wire(item, refer, depth + 1)
+
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}  # type: ignore[arg-type]
+    if kind is list:
+        return [inner(item) for item in value]  # type: ignore[attr-defined]
+    if kind is tuple:
+        return {"tuple": [inner(item) for item in value]}  # type: ignore[attr-defined]
+    if kind is dict:
+        return {"dict": [[inner(k), inner(v)] for k, v in value.items()]}  # type: ignore[attr-defined]
+    if kind in (set, frozenset):
+        items = [inner(item) for item in value]  # type: ignore[attr-defined]
+        return {"set": sorted(items, key=json.dumps)}
+    if kind is Ref:
+        return {"ref": value.number}  # type: ignore[attr-defined]
+    if kind is np.ndarray:
+        return {"array": _array_to_wire(value)}  # type: ignore[arg-type]
+    if isinstance(value, np.generic) and kind.__module__ == "numpy":
+        return inner(value.item())
+    if RECORDS.get(kind.__name__) is kind:
+        body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}
+        return {"record": kind.__name__, "fields": body}
+    torch = sys.modules.get("torch")
+    if torch is not None and kind is torch.Tensor:
+        return {"tensor": _tensor_to_wire(value)}
+    if refer is None:
+        raise WireError(f"a {kind.__name__} is not plain data")
+    return {"ref": refer(value)}
+
+
+def from_wire(data: Any, resolve: Callable[[int], object] = Ref) -> Any:
+    """Turn what came over the wire back into values.
+
+    Args:
+        data: What ``to_wire`` made, after a trip through JSON.
+        resolve: Called with the number of a reference.
+
+    Raises:
+        WireError: The data is not what ``to_wire`` makes.
+
+    >>> from_wire({"tuple": [1, {"float": "nan"}]})
+    (1, nan)
+    """
+    if data is None or isinstance(data, (bool, int, float, str)):
+        return data
+    if isinstance(data, list):
+        return [from_wire(item, resolve) for item in data]
+    try:
+        match data:
+            case {"float": str(text)}:
+                return float(text)
+            case {"tuple": list(items)}:
+                return tuple(from_wire(item, resolve) for item in items)
+            case {"set": list(items)}:
+                return {from_wire(item, resolve) for item in items}
+            case {"dict": list(pairs)}:
+                return {from_wire(k, resolve): from_wire(v, resolve) for k, v in pairs}
+            case {"ref": int(number)}:
+                return resolve(number)
+            case {"array": dict(body)}:
+                return _array_from_wire(body)
+            case {"tensor": dict(body)}:
+                return _tensor_from_wire(body)
+            case {"record": str(name), "fields": dict(body)}:
+                return RECORDS[name](**{k: from_wire(v, resolve) for k, v in body.items()})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error
+    raise WireError(f"malformed data on the wire: {str(data)[:80]}")
+
+
+def write_frame(stream: IO[bytes], message: Any) -> None:
+    """Write one message: four bytes of length, then JSON.
+
+    Raises:
+        WireError: The message is longer than ``MAX_FRAME_BYTES``.
+    """
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"a message of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}")
+    stream.write(struct.pack(">I", len(body)) + body)
+    stream.flush()
+
+
+def read_frame(stream: IO[bytes]) -> Any:
+    """Read one message.
+
+    Raises:
+        EOFError: The other side is gone.
+        WireError: The message is too long, nests too deep, or is not JSON.
+    """
+    (length,) = struct.unpack(">I", _read_exactly(stream, 4))
+    if length > MAX_FRAME_BYTES:
+        raise WireError(f"a message of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+    try:
+        return json.loads(_read_exactly(stream, length))
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"a message that is not JSON: {type(error).__name__}") from error
+
+
+def _read_exactly(stream: IO[bytes], length: int) -> bytes:
+    chunk = stream.read(length)
+    if len(chunk) < length:
+        raise EOFError("the other side closed the pipe")
+    return chunk
+
+
+def _array_to_wire(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if array.dtype.name not in _ARRAY_DTYPES:
+        raise WireError(f"an array of {array.dtype} is not plain data")
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+
+
+def _array_from_wire(body: dict[str, Any]) -> np.ndarray[Any, Any]:
+    if body["dtype"] not in _ARRAY_DTYPES:
+        raise ValueError(f"dtype {body['dtype']!r}")
+    raw = base64.b64decode(body["data"], validate=True)
+    return np.frombuffer(raw, dtype=body["dtype"]).reshape(body["shape"]).copy()
+
+
+def _tensor_to_wire(tensor: Any) -> dict[str, Any]:
+    import torch
+
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in _TENSOR_DTYPES:
+        raise WireError(f"a tensor of {dtype} is not plain data")
+    tensor = tensor.detach().cpu().contiguous()
+    # numpy has no bfloat16, so its bits travel as int16.
+    array = (tensor.view(torch.int16) if dtype == "bfloat16" else tensor).numpy()
+    return {"dtype": dtype, "array": _array_to_wire(array)}
+
+
+def _tensor_from_wire(body: dict[str, Any]) -> Any:
+    import torch
+
+    if body["dtype"] not in _TENSOR_DTYPES:
+        raise ValueError(f"dtype {body['dtype']!r}")
+    tensor = torch.from_numpy(_array_from_wire(body["array"]))
+    return tensor.view(torch.bfloat16) if body["dtype"] == "bfloat16" else tensor

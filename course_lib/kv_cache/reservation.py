@@ -1,0 +1,572 @@
+"""The world before paging: KV memory reserved in one piece per request, and where it went.
+
+Memory is counted in slots; one slot holds the KV of one token. Serving systems before vLLM stored
+a request's KV contiguously, so they had to reserve, on admission, room for a length that nobody
+knew yet. ``classify_slots`` says what becomes of each slot, in the terms of the PagedAttention
+paper (Kwon et al., SOSP '23, section 3.1 and figure 2). ``replay_contiguous`` and ``replay_paged``
+run the same requests through both worlds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from course_lib.kv_cache.allocators import BuddyAllocator
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The slots that one request holds at one moment.
+
+    Attributes:
+        request_id: Whose they are.
+        reserved: Slots that nobody else may use.
+        written: Tokens whose KV is in them now.
+        final: Tokens that the request will hold when it finishes.
+        offset: Where they start, if they are contiguous.
+    """
+
+    request_id: str
+    reserved: int
+    written: int
+    final: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotUse:
+    """What the slots of a KV cache are used for; each slot is counted once.
+
+    Attributes:
+        used: Slots that hold the KV of a token.
+        later: Slots reserved for a token that the request will still write.
+        internal: Slots reserved and never written by that request (internal fragmentation).
+        external: Slots outside every reservation. While a request waits, they are slots that it
+            cannot use (external fragmentation).
+
+    >>> SlotUse(used=6, later=1, internal=2, external=3).total
+    12
+    """
+
+    used: int
+    later: int
+    internal: int
+    external: int
+
+    @property
+    def total(self) -> int:
+        """All slots."""
+        return self.used + self.later + self.internal + self.external
+
+    def shares(self) -> dict[str, float]:
+        """Return the four counts as shares of the total, which add to 1.
+
+        Raises:
+            ValueError: There are no slots.
+
+        >>> SlotUse(used=6, later=0, internal=2, external=4).shares()["used"]
+        0.5
+        """
+        total = self.total
+        if total < 1:
+            raise ValueError(f"the total is {total} slots; shares need at least 1")
+        return {
+            "used": self.used / total,
+            "later": self.later / total,
+            "internal": self.internal / total,
+            "external": self.external / total,
+        }
+
+
+def classify_slots(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Return what each of ``num_slots`` slots is used for.
+
+    A slot of a reservation is *used* if a token's KV is in it now; kept for *later* if the request
+    will still write a token into it; and lost to *internal* fragmentation otherwise. Every slot
+    outside the reservations counts as *external*.
+
+    A request may have reserved less than it will need in the end, as under paging, where it gets
+    one block at a time. Then all of its unwritten slots are for later, and none is internal.
+
+    Args:
+        reservations: The slots held by each running request, in any order.
+        num_slots: Slots in all, reserved or not.
+
+    Returns:
+        Four counts that add to ``num_slots``.
+
+    Raises:
+        ValueError: A request has written more tokens than it reserved or than it will ever hold, or
+            the reservations add to more than ``num_slots``.
+
+    >>> a = Reservation("a", reserved=8, written=3, final=5)
+    >>> classify_slots([a], num_slots=10)
+    SlotUse(used=3, later=2, internal=3, external=2)
+    """
+    used = later = internal = 0
+    for request in reservations:
+        if request.written > request.reserved or request.written > request.final:
+            raise ValueError(
+                f"request {request.request_id!r} has written {request.written} tokens with "
+                f"{request.reserved} slots reserved and a final length of {request.final}; "
+                "written must not exceed either"
+            )
+        # Count the slots that hold a token now.
+        used += request.written
+
+        # Count the reserved slots into which this request will still write.
+        later += min(request.reserved, request.final) - request.written
+
+        # Count the reserved slots that this request will never write.
+        internal += max(0, request.reserved - request.final)
+
+    # Count the slots that no request has reserved.
+    external = num_slots - (used + later + internal)
+
+    if external < 0:
+        raise ValueError(
+            f"{num_slots - external} slots are reserved but there are only {num_slots}; "
+            "no slot can belong to two requests"
+        )
+    return SlotUse(used, later, internal, external)
+
+
+def reserve_max(prompt_tokens: int, output_tokens: int, max_model_len: int) -> int:
+    """Return the slots to reserve if nothing is known of the output: all that a request may have.
+
+    "Orca (Max)" in the PagedAttention paper (Kwon et al., SOSP '23, section 6.1).
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        output_tokens: Tokens that the request will generate.
+        max_model_len: The most tokens, prompt and output, that a request may have.
+
+    >>> reserve_max(prompt_tokens=100, output_tokens=25, max_model_len=2048)
+    2048
+    """
+    return max_model_len
+
+
+def reserve_pow2(prompt_tokens: int, output_tokens: int, max_model_len: int) -> int:
+    """Return the slots to reserve if the output's length is known to within a factor of two.
+
+    The prompt, plus the output rounded up to a power of two, but never more than ``max_model_len``.
+    "Orca (Pow2)" in the PagedAttention paper (Kwon et al., SOSP '23, section 6.1).
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        output_tokens: Tokens that the request will generate, at least 1.
+        max_model_len: The most tokens, prompt and output, that a request may have.
+
+    >>> reserve_pow2(prompt_tokens=100, output_tokens=25, max_model_len=2048)
+    132
+    """
+    return min(prompt_tokens + (1 << (output_tokens - 1).bit_length()), max_model_len)
+
+
+def reserve_oracle(prompt_tokens: int, output_tokens: int, max_model_len: int) -> int:
+    """Return the slots to reserve if the output's length is known: exactly what will be written.
+
+    "Orca (Oracle)" in the PagedAttention paper (Kwon et al., SOSP '23, section 6.1). No real system
+    can do this.
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        output_tokens: Tokens that the request will generate.
+        max_model_len: The most tokens, prompt and output, that a request may have.
+
+    >>> reserve_oracle(prompt_tokens=100, output_tokens=25, max_model_len=2048)
+    125
+    """
+    return prompt_tokens + output_tokens
+
+
+ReservationPolicy = Callable[[int, int, int], int]
+"""(prompt_tokens, output_tokens, max_model_len) -> slots to reserve on admission."""
+
+POLICIES: dict[str, ReservationPolicy] = {
+    "Max": reserve_max,
+    "Pow2": reserve_pow2,
+    "Oracle": reserve_oracle,
+}
+
+
+class HasLengths(Protocol):
+    """What a replay needs to know of a request; a ``TraceRequest`` has it."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that come in, at least 1."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that go out, at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The KV cache during one iteration.
+
+    Attributes:
+        step: Number of the iteration, from 0.
+        num_slots: Slots in all.
+        num_waiting: Requests in the queue; the first of them did not fit.
+        reservations: What each running request holds, in order of admission.
+    """
+
+    step: int
+    num_slots: int
+    num_waiting: int
+    reservations: tuple[Reservation, ...]
+
+
+def replay_contiguous(
+    requests: Iterable[HasLengths],
+    num_slots: int,
+    reserve: ReservationPolicy,
+    max_model_len: int,
+) -> Iterator[Snapshot]:
+    """Run requests that each reserve one contiguous piece of memory, and watch the memory.
+
+    All requests wait in the queue from the start, and are admitted first come, first served: if the
+    first one does not fit, nobody behind it is tried. On admission a request reserves
+    ``reserve(prompt_tokens, output_tokens, max_model_len)`` slots, which a buddy allocator places,
+    and keeps them until it finishes. What the allocator rounds up is in no reservation.
+
+    Time goes by in iterations. In its first one, a request writes its prompt and its first output
+    token; in each of the others, one more output token. So it runs for ``output_tokens``
+    iterations, and leaves at the end of the last.
+
+    Args:
+        requests: Prompt and output lengths, in order of arrival.
+        num_slots: Slots in all.
+        reserve: How many slots a request reserves; one of ``POLICIES``.
+        max_model_len: The most tokens, prompt and output, that a request may have.
+
+    Returns:
+        One snapshot for each iteration in which a request waits, taken after admission and writing
+        and before finished requests leave. Every slot outside the reservations is then one that the
+        first request in the queue could not use. Request ids are "0", "1", ... in order of arrival.
+
+    Raises:
+        ValueError: A length is less than 1, or a request could never run: it is longer than
+            ``max_model_len`` or than its reservation, or the reservation is larger than the largest
+            block of a buddy allocator. Leave such requests out.
+
+    >>> from types import SimpleNamespace
+    >>> requests = [SimpleNamespace(prompt_tokens=4, output_tokens=2)] * 2
+    >>> first = next(replay_contiguous(requests, 10, reserve_max, max_model_len=8))
+    >>> first.reservations
+    (Reservation(request_id='0', reserved=8, written=5, final=6, offset=0),)
+    >>> classify_slots(first.reservations, first.num_slots)
+    SlotUse(used=5, later=1, internal=2, external=2)
+    """
+    return _replay(requests, _ContiguousMemory(num_slots, reserve, max_model_len))
+
+
+def replay_paged(
+    requests: Iterable[HasLengths], num_slots: int, block_size: int = 16
+) -> Iterator[Snapshot]:
+    """Run requests that reserve memory block by block as they need it, and watch the memory.
+
+    Queue, iterations and snapshots are those of ``replay_contiguous``. A request is admitted when
+    the blocks for its first iteration are free, wherever they are. When it has filled its last
+    block, it takes another one. If none is free, the request that was admitted last gives back its
+    blocks and returns to the front of the queue. It keeps the tokens that it has: the iteration
+    that admits it again writes all of them, and one more (preemption by recomputation).
+
+    Args:
+        requests: Prompt and output lengths, in order of arrival.
+        num_slots: Slots in all. Those that do not make up a whole block are never used.
+        block_size: Slots per block.
+
+    Returns:
+        One snapshot for each iteration in which a request waits.
+
+    Raises:
+        ValueError: ``block_size`` or a length is less than 1, or a request is longer than all
+            blocks together. Leave such requests out.
+
+    >>> from types import SimpleNamespace
+    >>> requests = [SimpleNamespace(prompt_tokens=4, output_tokens=2)] * 2
+    >>> first = next(replay_paged(requests, num_slots=10, block_size=4))
+    >>> first.reservations
+    (Reservation(request_id='0', reserved=8, written=5, final=6, offset=None),)
+    """
+    return _replay(requests, _PagedMemory(num_slots, block_size))
+
+
+def average_shares(
+    snapshots: Iterable[Snapshot],
+    classify: Callable[[Sequence[Reservation], int], SlotUse] = classify_slots,
+) -> dict[str, float]:
+    """Return the shares of used, later, internal and external slots, averaged over iterations.
+
+    Every iteration counts the same, however many requests run in it.
+
+    Args:
+        snapshots: What a replay yields.
+        classify: Says what the slots of one snapshot are used for.
+
+    Returns:
+        Four shares that add to 1.
+
+    Raises:
+        ValueError: There are no snapshots.
+
+    >>> a = Reservation("a", reserved=8, written=4, final=8)
+    >>> b = Reservation("a", reserved=8, written=5, final=8)  # one iteration later
+    >>> moments = [Snapshot(0, 10, 1, (a,)), Snapshot(1, 10, 1, (b,))]
+    >>> round(average_shares(moments)["used"], 3)
+    0.45
+    """
+    totals = dict.fromkeys(("used", "later", "internal", "external"), 0.0)
+    num_snapshots = 0
+    for snapshot in snapshots:
+        num_snapshots += 1
+        shares = classify(snapshot.reservations, snapshot.num_slots).shares()
+        for kind, share in shares.items():
+            totals[kind] += share
+    if num_snapshots == 0:
+        raise ValueError(
+            "no snapshots to average: no request ever had to wait; use a smaller memory"
+        )
+    return {kind: total / num_snapshots for kind, total in totals.items()}
+
+
+def static_batch_utilization(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Return the share of batch slots that generate a token under static batching.
+
+    Requests are batched in the order given, ``batch_size`` at a time. A batch runs until its
+    longest member has finished, and nobody joins before that: a request that finishes early leaves
+    its slot idle. Each iteration generates one token per unfinished request. If the last batch is
+    not full, its empty slots are idle too, so every batch counts with ``batch_size`` slots.
+
+    Args:
+        output_lengths: Tokens that each request generates.
+        batch_size: Requests per batch.
+
+    Returns:
+        Tokens generated / (``batch_size`` × iterations), between 0 and 1.
+
+    Raises:
+        ValueError: There are no requests, or a length or ``batch_size`` is less than 1.
+
+    >>> static_batch_utilization([4, 1, 2], batch_size=2)  # 7 tokens, 2 slots, 4 + 2 iterations
+    0.5833333333333334
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; a batch holds at least 1 request")
+    if len(output_lengths) == 0 or min(output_lengths) < 1:
+        raise ValueError("output_lengths must hold at least one request, each of at least 1 token")
+    starts = range(0, len(output_lengths), batch_size)
+    iterations = sum(max(output_lengths[start : start + batch_size]) for start in starts)
+    return sum(output_lengths) / (batch_size * iterations)
+
+
+def expected_static_utilization(batch_size: int) -> float:
+    """Return the utilisation of static batching in the long run for exponential output lengths.
+
+    Let B requests have exponential lengths with mean m. While k of them are unfinished, the next
+    one finishes after m/k on average: the shortest of k exponentials is exponential with mean m/k,
+    and the others, without memory, start afresh. So a batch lasts m/B + ... + m/2 + m = m·H_B
+    iterations on average, where H_B = 1 + 1/2 + ... + 1/B is the harmonic number. It generates B·m
+    tokens in B slots, so the utilisation is B·m / (B·m·H_B) = 1/H_B.
+
+    Args:
+        batch_size: Requests per batch, B.
+
+    Raises:
+        ValueError: ``batch_size`` is less than 1.
+
+    >>> round(expected_static_utilization(8), 4)
+    0.3679
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; a batch holds at least 1 request")
+    return 1 / sum(1 / k for k in range(1, batch_size + 1))
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """A request on its way through a replay."""
+
+    request_id: str
+    prompt_tokens: int
+    output_tokens: int
+    num_tokens: int  # the prompt and what was generated so far; preemption does not lose them
+    final_tokens: int
+    reserved: int = 0
+    offset: int | None = None
+
+
+class _Memory(Protocol):
+    """Where sequences keep their KV."""
+
+    num_slots: int
+
+    def check(self, sequence: _Sequence) -> None:
+        """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
+
+    def make_room(self, sequence: _Sequence) -> bool:
+        """Reserve what one more token needs, or change nothing and return False if it is taken."""
+
+    def release(self, sequence: _Sequence) -> None:
+        """Take back all that the sequence has reserved."""
+
+
+class _ContiguousMemory:
+    """Gives a sequence all its slots in one piece with its first token."""
+
+    def __init__(self, num_slots: int, reserve: ReservationPolicy, max_model_len: int) -> None:
+        self.num_slots = num_slots
+        self._reserve = reserve
+        self._max_model_len = max_model_len
+        self._allocator = BuddyAllocator(num_slots)
+
+    def _reservation_size(self, sequence: _Sequence) -> int:
+        """Ask the policy."""
+        return self._reserve(sequence.prompt_tokens, sequence.output_tokens, self._max_model_len)
+
+    def check(self, sequence: _Sequence) -> None:
+        """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
+        if sequence.final_tokens > self._max_model_len:
+            raise ValueError(
+                f"request {sequence.request_id} has {sequence.final_tokens} tokens, more than "
+                f"max_model_len = {self._max_model_len}; leave it out"
+            )
+        size = self._reservation_size(sequence)
+        if size < sequence.final_tokens:
+            raise ValueError(
+                f"the policy reserves {size} slots for request {sequence.request_id} of "
+                f"{sequence.final_tokens} tokens; reserve at least its final length"
+            )
+        largest_block = 1 << (self.num_slots.bit_length() - 1)
+        if size > largest_block:
+            raise ValueError(
+                f"request {sequence.request_id} reserves {size} slots, but the largest block of "
+                f"{self.num_slots} slots has {largest_block}; leave it out or lower max_model_len"
+            )
+
+    def make_room(self, sequence: _Sequence) -> bool:
+        """Reserve on the first call; from then on there is always room."""
+        if sequence.offset is not None:
+            return True
+        size = self._reservation_size(sequence)
+        sequence.offset = self._allocator.allocate(size)
+        if sequence.offset is None:
+            return False
+        sequence.reserved = size
+        return True
+
+    def release(self, sequence: _Sequence) -> None:
+        """Take back all that the sequence has reserved."""
+        if sequence.offset is not None:
+            self._allocator.free(sequence.offset)
+        sequence.reserved, sequence.offset = 0, None
+
+
+class _PagedMemory:
+    """Gives a sequence one block after another, wherever it is."""
+
+    def __init__(self, num_slots: int, block_size: int) -> None:
+        if block_size < 1:
+            raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+        self.num_slots = num_slots
+        self._block_size = block_size
+        self._num_blocks = self._num_free = num_slots // block_size
+
+    def check(self, sequence: _Sequence) -> None:
+        """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
+        usable = self._num_blocks * self._block_size
+        if sequence.final_tokens > usable:
+            raise ValueError(
+                f"request {sequence.request_id} has {sequence.final_tokens} tokens, but all blocks "
+                f"together hold {usable}; leave it out or raise num_slots"
+            )
+
+    def make_room(self, sequence: _Sequence) -> bool:
+        """Reserve whole blocks for the tokens that the sequence has and one more."""
+        missing = sequence.num_tokens + 1 - sequence.reserved
+        if missing <= 0:
+            return True
+        num_new = -(-missing // self._block_size)
+        if num_new > self._num_free:
+            return False
+        self._num_free -= num_new
+        sequence.reserved += num_new * self._block_size
+        return True
+
+    def release(self, sequence: _Sequence) -> None:
+        """Take back all that the sequence has reserved."""
+        self._num_free += sequence.reserved // self._block_size
+        sequence.reserved = 0
+
+
+def _replay(requests: Iterable[HasLengths], memory: _Memory) -> Iterator[Snapshot]:
+    """Refuse requests that could never finish; replay the others."""
+    waiting: deque[_Sequence] = deque()
+    for index, request in enumerate(requests):
+        prompt_tokens, output_tokens = request.prompt_tokens, request.output_tokens
+        if prompt_tokens < 1 or output_tokens < 1:
+            raise ValueError(
+                f"request {index} has {prompt_tokens} prompt and {output_tokens} output tokens; "
+                "each must be at least 1"
+            )
+        sequence = _Sequence(
+            request_id=str(index),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            num_tokens=prompt_tokens,
+            final_tokens=prompt_tokens + output_tokens,
+        )
+        memory.check(sequence)
+        waiting.append(sequence)
+    return _iterations(waiting, memory)
+
+
+def _iterations(waiting: deque[_Sequence], memory: _Memory) -> Iterator[Snapshot]:
+    """Run iterations until every sequence has finished."""
+    running: list[_Sequence] = []
+    for step in itertools.count():
+        if not waiting and not running:
+            return
+        _make_room_for_running(running, waiting, memory)
+        # A sequence that has just been preempted does not come back here: it lacked a block, or an
+        # older one has taken one of its blocks, so it does not fit, and nobody overtakes it.
+        while waiting and memory.make_room(waiting[0]):
+            running.append(waiting.popleft())
+        for sequence in running:
+            sequence.num_tokens += 1
+        if waiting:
+            yield Snapshot(step, memory.num_slots, len(waiting), _reservations(running))
+        for sequence in running:
+            if sequence.num_tokens == sequence.final_tokens:
+                memory.release(sequence)
+        running = [s for s in running if s.num_tokens < s.final_tokens]
+
+
+def _make_room_for_running(
+    running: list[_Sequence], waiting: deque[_Sequence], memory: _Memory
+) -> None:
+    """Find room for one more token of each running sequence; preempt the last if there is none."""
+    served = 0
+    while served < len(running):
+        if memory.make_room(running[served]):
+            served += 1
+        else:
+            youngest = running.pop()
+            memory.release(youngest)
+            waiting.appendleft(youngest)
+
+
+def _reservations(running: Sequence[_Sequence]) -> tuple[Reservation, ...]:
+    """Describe what the running sequences hold now."""
+    return tuple(
+        Reservation(s.request_id, s.reserved, s.num_tokens, s.final_tokens, s.offset)
+        for s in running
+    )

@@ -1,0 +1,316 @@
+"""What a serving system is asked to do: requests with an arrival time and two lengths.
+
+Real workloads are read from a folder of traces, which the course does not ship. Where there is
+none, a synthetic one with the same published statistics takes its place, and ``Workload.source``
+says so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+AzureTrace = Literal["conversation", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequest:
+    """One request of a workload.
+
+    Attributes:
+        arrival_time: Seconds since the start of the workload.
+        prompt_tokens: Tokens that come in.
+        output_tokens: Tokens that go out.
+
+    Raises:
+        ValueError: The arrival time is negative or not finite, or a length is less than 1.
+
+    >>> TraceRequest(arrival_time=0.5, prompt_tokens=374, output_tokens=44).prompt_tokens
+    374
+    """
+
+    arrival_time: float
+    prompt_tokens: int
+    output_tokens: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.arrival_time < math.inf:
+            raise ValueError(
+                f"arrival_time is {self.arrival_time}; it is a number of seconds, 0 or more"
+            )
+        if self.prompt_tokens < 1 or self.output_tokens < 1:
+            raise ValueError(
+                f"a request of {self.prompt_tokens} prompt and {self.output_tokens} output tokens; "
+                "each must be at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Workload(Sequence[TraceRequest]):
+    """Requests in order of arrival, and where they come from. It cannot be changed.
+
+    Attributes:
+        name: What figures and tables call it.
+        source: One line for a caption: who measured it, or what it imitates.
+        is_synthetic: Whether it was drawn from a random generator rather than measured.
+        requests: The requests themselves; the workload is a sequence of them.
+
+    Raises:
+        ValueError: A request arrives before the one in front of it.
+
+    >>> two = [TraceRequest(0.0, 374, 44), TraceRequest(4.3, 396, 109)]
+    >>> workload = Workload("two", "typed in by hand", is_synthetic=True, requests=tuple(two))
+    >>> len(workload), workload[1].output_tokens, workload[:1].name
+    (2, 109, 'two')
+    """
+
+    name: str
+    source: str
+    is_synthetic: bool
+    requests: tuple[TraceRequest, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for index in range(1, len(self.requests)):
+            earlier, later = self.requests[index - 1 : index + 1]
+            if later.arrival_time < earlier.arrival_time:
+                raise ValueError(
+                    f"{self.name}: request {index} arrives at {later.arrival_time} s, the one in "
+                    f"front of it at {earlier.arrival_time} s; sort the requests by arrival time"
+                )
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    @overload
+    def __getitem__(self, index: int) -> TraceRequest: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Workload: ...
+
+    def __getitem__(self, index: int | slice) -> TraceRequest | Workload:
+        if isinstance(index, slice):
+            return replace(self, requests=self.requests[index])
+        return self.requests[index]
+
+
+def traces_dir() -> Path | None:
+    """Return the folder of real traces, or None where there is none.
+
+    It is the folder that the environment variable ``COURSE_TRACES`` names or, when that is not set,
+    ``shared/traces`` beside this checkout.
+
+    Raises:
+        FileNotFoundError: ``COURSE_TRACES`` names something that is not a folder.
+    """
+    named = os.environ.get("COURSE_TRACES")
+    if named:
+        folder = Path(named).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"COURSE_TRACES is {named!r}, which is not a folder; "
+                "correct it, or unset it to work with synthetic traces"
+            )
+        return folder
+    beside_checkout = Path(__file__).resolve().parents[3] / "shared" / "traces"
+    return beside_checkout if beside_checkout.is_dir() else None
+
+
+def gamma_arrivals(
+    rate: float, cv: float, n: int, seed: int | np.random.Generator = 0
+) -> NDArray[np.float64]:
+    """Return the times at which ``n`` requests arrive, with gamma-distributed gaps.
+
+    A gamma distribution of shape k and scale s has mean k·s and coefficient of variation 1/√k, so
+    k = 1/cv² and s = cv²/rate give gaps with mean 1/rate and the wanted CV. With ``cv=1`` the gaps
+    are exponential: a Poisson process. Above 1 the requests come in bursts, below 1 more regularly.
+
+    Args:
+        rate: Requests per second, on average.
+        cv: Standard deviation of the gaps divided by their mean.
+        n: Number of requests.
+        seed: Seed of the random generator, or a generator to draw from.
+
+    Returns:
+        Seconds, in increasing order, shape ``(n,)``. The clock starts one gap before the first.
+
+    Raises:
+        ValueError: ``rate`` or ``cv`` is not positive, or ``n`` is negative.
+
+    >>> times = gamma_arrivals(rate=5.0, cv=2.0, n=100_000)
+    >>> print(round(len(times) / times[-1], 1))
+    5.0
+    """
+    if not rate > 0 or not cv > 0 or n < 0:
+        raise ValueError(
+            f"rate is {rate}, cv is {cv} and n is {n}; rate and cv must be above 0, n at least 0"
+        )
+    gaps = np.random.default_rng(seed).gamma(shape=1 / cv**2, scale=cv**2 / rate, size=n)
+    return np.cumsum(gaps)
+
+
+@dataclass(frozen=True)
+class _PublishedTrace:
+    """Where an Azure trace lies below the folder of traces, and its published statistics."""
+
+    path: str
+    num_requests: int
+    rate: float
+    cv: float
+    prompt_mean: float
+    prompt_median: float
+    output_mean: float
+    output_median: float
+
+
+_AZURE: dict[AzureTrace, _PublishedTrace] = {
+    "conversation": _PublishedTrace(
+        path="azure2023/AzureLLMInferenceTrace_conv.csv",
+        num_requests=19_366,
+        rate=5.530,
+        cv=1.09,
+        prompt_mean=1154.70,
+        prompt_median=1020,
+        output_mean=211.13,
+        output_median=129,
+    ),
+    "code": _PublishedTrace(
+        path="azure2023/AzureLLMInferenceTrace_code.csv",
+        num_requests=8_819,
+        rate=2.566,
+        cv=13.15,
+        prompt_mean=2047.85,
+        prompt_median=1469,
+        output_mean=27.88,
+        output_median=13,
+    ),
+}
+
+_AZURE_HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
+
+
+def load_azure(which: AzureTrace = "conversation") -> Workload:
+    """Return one of Azure's 2023 LLM inference traces, or a synthetic one where it is not at hand.
+
+    The traces were published with Splitwise (Patel et al., ISCA '24) at Azure/AzurePublicDataset.
+    Without them, ``synthetic_azure`` stands in.
+
+    Args:
+        which: "conversation" (19,366 requests) or "code" (8,819 requests).
+
+    Returns:
+        The requests; arrival times count from the first one. ``is_synthetic`` tells which it is.
+
+    Raises:
+        FileNotFoundError: ``COURSE_TRACES`` names something that is not a folder.
+        ValueError: There is no such trace, or a row of the file is malformed.
+
+    >>> len(load_azure("code"))
+    8819
+    """
+    published = _published(which)
+    folder = traces_dir()
+    if folder is None or not (folder / published.path).is_file():
+        return synthetic_azure(which)
+    return Workload(
+        name=f"Azure {which}",
+        source=f"Azure LLM inference trace 2023, {which} (Splitwise, ISCA '24; CC-BY 4.0)",
+        is_synthetic=False,
+        requests=_read_azure_csv(folder / published.path),
+    )
+
+
+def synthetic_azure(which: AzureTrace = "conversation", seed: int = 0) -> Workload:
+    """Return a random workload with the published statistics of one of Azure's 2023 traces.
+
+    Arrivals have gamma gaps with the published rate and CV. Prompt and output lengths are lognormal
+    and independent: with median m = exp(μ) and mean exp(μ + σ²/2), the two published figures give
+    μ = ln(median) and σ = √(2 ln(mean/median)). Lengths are rounded, and are at least 1. There are
+    as many requests as in the trace. What was not fitted differs: the longest requests, and any
+    dependence of one request on another. And it is one draw: the CV of 13.15 of "code" comes from
+    so few long gaps that a draw of that size misses it by a sixth (one standard deviation).
+
+    Args:
+        which: "conversation" or "code".
+        seed: Seed of the random generator.
+
+    Returns:
+        The requests; arrival times count from the first one.
+
+    Raises:
+        ValueError: There is no such trace.
+
+    >>> synthetic_azure("conversation").is_synthetic
+    True
+    """
+    published = _published(which)
+    n = published.num_requests
+    rng = np.random.default_rng(seed)
+    arrivals = gamma_arrivals(published.rate, published.cv, n, rng)
+    prompts = _lognormal_lengths(published.prompt_mean, published.prompt_median, n, rng)
+    outputs = _lognormal_lengths(published.output_mean, published.output_median, n, rng)
+    columns = ((arrivals - arrivals[0]).tolist(), prompts.tolist(), outputs.tolist())
+    return Workload(
+        name=f"Azure {which} (synthetic)",
+        source=(
+            "Synthetic: gamma arrivals and lognormal lengths fitted to the published rate, CV, "
+            f"means and medians of the Azure 2023 {which} trace"
+        ),
+        is_synthetic=True,
+        requests=tuple(map(TraceRequest, *columns)),
+    )
+
+
+def _published(which: AzureTrace) -> _PublishedTrace:
+    """Look up a trace by the name that a caller gave."""
+    if which not in _AZURE:
+        raise ValueError(f"no Azure trace called {which!r}; known: {', '.join(_AZURE)}")
+    return _AZURE[which]
+
+
+def _lognormal_lengths(
+    mean: float, median: float, n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw ``n`` token counts with the given mean and median."""
+    sigma = math.sqrt(2 * math.log(mean / median))
+    lengths = rng.lognormal(mean=math.log(median), sigma=sigma, size=n)
+    return np.maximum(np.rint(lengths), 1).astype(np.int64)
+
+
+def _read_azure_csv(path: Path) -> tuple[TraceRequest, ...]:
+    """Read a trace file; its columns are ``TIMESTAMP,ContextTokens,GeneratedTokens``."""
+    # Bytes that are not text must end as a malformed row, which names the line.
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        header = next(lines, "").strip()
+        if header != _AZURE_HEADER:
+            raise ValueError(
+                f"{path}, line 1: the header is {header[:80]!r}, not {_AZURE_HEADER!r}; "
+                "download the trace again"
+            )
+        return tuple(_parse_azure_rows(path, lines))
+
+
+def _parse_azure_rows(path: Path, lines: Iterable[str]) -> Iterable[TraceRequest]:
+    """Yield one request per line, with arrival times counted from the first."""
+    start: datetime | None = None
+    for number, line in enumerate(lines, start=2):
+        try:
+            timestamp, prompt_tokens, output_tokens = line.split(",")
+            # The seventh digit of the fraction, a tenth of a microsecond, is dropped here.
+            arrival = datetime.fromisoformat(timestamp)
+            start = start or arrival
+            seconds = (arrival - start).total_seconds()
+            request = TraceRequest(seconds, int(prompt_tokens), int(output_tokens))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: {line.strip()[:80]!r} is not a time and two token counts "
+                f"({error}); download the trace again"
+            ) from error
+        yield request

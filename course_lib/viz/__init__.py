@@ -1,0 +1,59 @@
+"""Interactive figures, each with a static twin.
+
+A figure is a ``Scene``: plain data built by pure functions. ``Explorer`` rebuilds it when a
+control moves, ``Player`` steps through many, ``EngineMap`` shows which parts of the engine are the
+learner's own, and ``static`` draws any scene with matplotlib. Importing the package loads none of
+them; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from course_lib.viz.engine_map import EngineMap
+    from course_lib.viz.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.memory import gpu_memory, gpu_memory_scene
+    from course_lib.viz.player import Frame, Player
+    from course_lib.viz.quiz import Quiz
+    from course_lib.viz.reservations import reservation_film, share_bars
+    from course_lib.viz.scene import Scene
+
+__all__ = [
+    "Choice",
+    "EngineMap",
+    "Explorer",
+    "Frame",
+    "Player",
+    "PowerOfTwo",
+    "Quiz",
+    "Scene",
+    "Slider",
+    "gpu_memory",
+    "gpu_memory_scene",
+    "reservation_film",
+    "share_bars",
+]
+
+_MODULES = {
+    "Choice": "explorer",
+    "EngineMap": "engine_map",
+    "Explorer": "explorer",
+    "Frame": "player",
+    "Player": "player",
+    "PowerOfTwo": "explorer",
+    "Quiz": "quiz",
+    "Scene": "scene",
+    "Slider": "explorer",
+    "gpu_memory": "memory",
+    "gpu_memory_scene": "memory",
+    "reservation_film": "reservations",
+    "share_bars": "reservations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

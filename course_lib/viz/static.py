@@ -1,0 +1,196 @@
+"""Scenes drawn with matplotlib: for print, for HTML pages, and wherever no widget can run."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from io import BytesIO
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, PathPatch, Polygon, Rectangle
+from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
+
+from course_lib.viz.palette import DARK_INK, PALETTE
+from course_lib.viz.scene import Line, Rect, Scene, Text, flatten
+
+_PIXELS_PER_INCH = 100
+_POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
+_TONES = {"text": "#1A1A1A", "muted": "#5F5F5F", "alert": "#B84500", "ink": DARK_INK}
+_ALIGNMENT = {"start": "left", "middle": "center", "end": "right"}
+_THICKNESS = {"thin": 0.8, "bold": 2.8, "dashed": 1.0, "none": 0.0}
+
+
+_QUARTER_CIRCLE = 0.5523  # how far a cubic's control points reach so that it looks like a circle
+
+
+class StaticFigure(Figure):
+    """A matplotlib figure that shows itself in a notebook without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def figure(scene: Scene) -> StaticFigure:
+    """Return the scene as a figure of the same proportions, 100 pixels to the inch."""
+    return contact_sheet([scene], [""], columns=1)
+
+
+def contact_sheet(
+    scenes: Sequence[Scene], captions: Sequence[str], columns: int = 2
+) -> StaticFigure:
+    """Return several scenes on one figure, row by row, each under its caption.
+
+    Args:
+        scenes: The pictures; the largest sets the size of the cells.
+        captions: One line for each; an empty one takes no room.
+        columns: Pictures in a row.
+
+    Raises:
+        ValueError: There is no scene, or not one caption for each.
+    """
+    if not scenes or len(scenes) != len(captions):
+        raise ValueError(f"{len(scenes)} scenes and {len(captions)} captions; need one each")
+    columns = min(columns, len(scenes))
+    rows = -(-len(scenes) // columns)
+    width = max(scene.width for scene in scenes)
+    wrapped = [textwrap.fill(caption, width=int(width // 9)) for caption in captions]
+    caption_height = max(26 * (text.count("\n") + 1) if text else 0 for text in wrapped)
+    gap = 20 if len(scenes) > 1 else 0
+    height = max(scene.height for scene in scenes) + caption_height
+    total_width, total_height = columns * (width + gap) - gap, rows * (height + gap) - gap
+    sheet = StaticFigure(
+        figsize=(total_width / _PIXELS_PER_INCH, total_height / _PIXELS_PER_INCH),
+        dpi=_PIXELS_PER_INCH,
+    )
+    for number, (scene, caption) in enumerate(zip(scenes, wrapped, strict=True)):
+        row, column = divmod(number, columns)
+        left = column * (width + gap)
+        top = total_height - row * (height + gap)
+        axes = sheet.add_axes(
+            (
+                left / total_width,
+                (top - caption_height - scene.height) / total_height,
+                scene.width / total_width,
+                scene.height / total_height,
+            )
+        )
+        draw(scene, axes)
+        sheet.text(
+            left / total_width,
+            (top - 4) / total_height,
+            caption,
+            fontsize=18 * _POINTS_PER_PIXEL,
+            verticalalignment="top",
+        )
+    return sheet
+
+
+def png(drawing: Figure) -> bytes:
+    """Return the figure as a PNG file."""
+    buffer = BytesIO()
+    drawing.savefig(buffer, format="png", facecolor="white")
+    return buffer.getvalue()
+
+
+def draw(scene: Scene, axes: Axes) -> None:
+    """Draw the scene into the axes, whose units become the scene's pixels."""
+    axes.set_xlim(0, scene.width)
+    axes.set_ylim(scene.height, 0)
+    axes.set_axis_off()
+    for layer, shape in enumerate(flatten(scene.shapes)):
+        if isinstance(shape, Rect):
+            _draw_rect(shape, axes, layer)
+        elif isinstance(shape, Text):
+            _draw_text(shape, axes, layer)
+        else:
+            _draw_line(shape, axes, layer)
+
+
+def _draw_rect(rect: Rect, axes: Axes, layer: int) -> None:
+    patch = _outline_of(rect)
+    axes.add_patch(patch)
+    patch.set_zorder(layer)
+    patch.set_linewidth(_THICKNESS[rect.outline])
+    patch.set_edgecolor(_TONES["text" if rect.state or rect.outline == "bold" else "muted"])
+    patch.set_linestyle("dashed" if rect.outline == "dashed" else "solid")
+    patch.set_facecolor("none")
+    halo = "#FFFFFF"
+    ink = _TONES["text"]
+    if rect.state:
+        state = PALETTE[rect.state]
+        halo, ink = state.colour, state.ink
+        patch.set_facecolor(state.colour)
+        patch.set_hatch(2 * state.hatch)
+        patch.set_hatchcolor(to_rgba(ink, 0.4))
+    if rect.label:
+        axes.text(
+            rect.x + rect.width / 2,
+            rect.y + rect.height / 2,
+            rect.label,
+            fontsize=rect.label_size * _POINTS_PER_PIXEL,
+            fontweight="bold",
+            color=ink,
+            horizontalalignment="center",
+            verticalalignment="center_baseline",
+            parse_math=False,
+            path_effects=[withStroke(linewidth=4, foreground=halo)],
+            zorder=layer,
+        )
+
+
+def _outline_of(rect: Rect) -> Patch:
+    """Return the box as a patch: straight edges, joined by quarter circles if it has a radius."""
+    if not rect.radius:
+        return Rectangle((rect.x, rect.y), rect.width, rect.height)
+    left, top, right, bottom = rect.x, rect.y, rect.x + rect.width, rect.y + rect.height
+    vertices: list[tuple[float, float]] = []
+    codes: list[int] = []
+    for (x, y), (from_x, from_y), (to_x, to_y) in (  # a corner, where its curve begins and ends
+        ((left, top), (0, 1), (1, 0)),
+        ((right, top), (-1, 0), (0, 1)),
+        ((right, bottom), (0, -1), (-1, 0)),
+        ((left, bottom), (1, 0), (0, -1)),
+    ):
+        far, near = rect.radius, rect.radius * (1 - _QUARTER_CIRCLE)
+        vertices += [
+            (x + far * from_x, y + far * from_y),
+            (x + near * from_x, y + near * from_y),
+            (x + near * to_x, y + near * to_y),
+            (x + far * to_x, y + far * to_y),
+        ]
+        codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
+    codes[0] = Path.MOVETO
+    return PathPatch(Path([*vertices, vertices[0]], [*codes, Path.CLOSEPOLY]))
+
+
+def _draw_text(text: Text, axes: Axes, layer: int) -> None:
+    axes.text(
+        text.x,
+        text.y,
+        text.text,
+        fontsize=text.size * _POINTS_PER_PIXEL,
+        fontweight="bold" if text.is_bold else "normal",
+        color=_TONES[text.tone],
+        horizontalalignment=_ALIGNMENT[text.anchor],
+        verticalalignment="baseline",
+        parse_math=False,
+        zorder=layer,
+    )
+
+
+def _draw_line(line: Line, axes: Axes, layer: int) -> None:
+    axes.plot(
+        [x for x, _ in line.points],
+        [y for _, y in line.points],
+        color=_TONES[line.tone],
+        linewidth=line.thickness * _POINTS_PER_PIXEL,
+        linestyle="dashed" if line.is_dashed else "solid",
+        scalex=False,
+        scaley=False,
+        zorder=layer,
+    )
+    if line.head:
+        axes.add_patch(Polygon(line.head, closed=True, color=_TONES[line.tone], zorder=layer))

@@ -1,0 +1,44 @@
+"""Settings with which vanilla nbgrader works on this checkout."""
+
+from pathlib import Path
+
+from nbconvert.preprocessors import TagRemovePreprocessor
+from nbgrader.converters import Autograde, GenerateAssignment
+
+from autograder.holes import STUB
+from autograder.nbgrader_rules import DropStudentMetadata, StrictScores
+
+c = get_config()  # noqa: F821 - traitlets provides it to every configuration file
+
+c.CourseDirectory.course_id = "serving-from-scratch"
+c.CourseDirectory.root = str(Path(__file__).resolve().parent)
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.release_directory = "lessons"
+c.CourseDirectory.submitted_directory = "grading/submitted"
+c.CourseDirectory.autograded_directory = "grading/autograded"
+c.CourseDirectory.feedback_directory = "grading/feedback"
+
+# Explanations of the solutions are in the solution notebook only.
+c.TagRemovePreprocessor.enabled = True
+c.TagRemovePreprocessor.remove_cell_tags = {"solution-only"}
+c.GenerateAssignment.preprocessors = [
+    TagRemovePreprocessor,
+    *GenerateAssignment.preprocessors.default_args[0],
+]
+# A comment, so that solving an exercise only ever adds lines.
+c.ClearSolutions.code_stub = {"python": STUB}
+c.ClearSolutions.text_stub = "*Your answer goes here.*"
+
+# Without these, a skipped cell, a printed text or a NaN would earn full marks, and a warning none.
+c.Autograde.sanitize_preprocessors = [
+    *Autograde.sanitize_preprocessors.default_args[0],
+    DropStudentMetadata,
+]
+c.Autograde.autograde_preprocessors = [
+    step
+    for preprocessor in Autograde.autograde_preprocessors.default_args[0]
+    for step in (
+        [preprocessor, StrictScores] if preprocessor.__name__ == "Execute" else [preprocessor]
+    )
+]
+c.Execute.timeout = 120
