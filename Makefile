@@ -1,12 +1,15 @@
-# Serving from Scratch. Every target sets up .venv by itself when that is needed; run `make` for a list.
+# Serving from Scratch. Every target sets up .venv by itself when needed; run `make` for a list.
 
 # The Python that .venv is made with; the first of 3.11 or later, if you name none.
 PYTHON ?=
+LESSON ?= 1
 PORT ?= 8888
 
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
 STAMP := .venv/.installed
+# nbgrader calls alembic by its name.
+WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,8 +18,8 @@ STAMP := .venv/.installed
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-lab: $(STAMP) ## Open lesson 1 in JupyterLab (PORT=8888)
-	@$(BIN)/course lab --port $(PORT)
+lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888)
+	@$(BIN)/course lab $(LESSON) --port $(PORT)
 
 test: $(STAMP) ## Check style, types, lessons and code; results also go to artifacts/
 	@mkdir -p artifacts
@@ -24,11 +27,11 @@ test: $(STAMP) ## Check style, types, lessons and code; results also go to artif
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/interrogate --quiet course_lib autograder
-	$(BIN)/course build --check
-	$(BIN)/pytest -n 2 --junitxml=artifacts/pytest.xml
+	$(WITH_BIN) course build --check
+	$(WITH_BIN) pytest -n 2 --junitxml=artifacts/pytest.xml
 
 build: $(STAMP) ## Write lessons/ from solutions/
-	@$(BIN)/course build
+	@$(WITH_BIN) course build
 
 grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	@lessons=$$(for folder in grading/submitted/*/*/; do \
@@ -39,7 +42,7 @@ grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	fi; \
 	failed=0; \
 	for lesson in $$lessons; do \
-	    PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbgrader autograde "$$lesson" || failed=1; \
+	    $(WITH_BIN) nbgrader autograde "$$lesson" || failed=1; \
 	done; \
 	exit $$failed
 

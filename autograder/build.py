@@ -132,24 +132,54 @@ def stale() -> list[str]:
 
 
 def released_bytes(solution: NotebookNode) -> bytes:
-    """Return the released notebook, made by nbgrader's ``generate_assignment``."""
+    """Return the released notebook, made by nbgrader's ``generate_assignment``.
+
+    Raises:
+        CourseError: nbgrader refuses the notebook; the message has its reason.
+    """
     from nbgrader.converters import GenerateAssignment
+    from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
+    from nbgrader.preprocessors import SaveCells
 
     slug = solution.metadata.course["slug"]
+    reasons = _LastLines()
     with tempfile.TemporaryDirectory() as folder:
         config: Config = PyFileConfigLoader(
             "nbgrader_config.py", path=str(course_root())
         ).load_config()
         config.CourseDirectory.root = folder
         config.CourseDirectory.assignment_id = slug
-        write_atomically(Path(folder, "solutions", slug, f"{slug}.ipynb"), notebook_bytes(solution))
+        # The instructor's gradebook is written when they generate or grade, not when the course builds.
+        config.GenerateAssignment.preprocessors = [
+            step for step in config.GenerateAssignment.preprocessors if step is not SaveCells
+        ]
+        source = Path(folder, "solutions", slug, f"{slug}.ipynb")
+        write_atomically(source, notebook_bytes(solution))
         converter = GenerateAssignment(
             coursedir=CourseDirectory(config=config), config=config, no_database=True
         )
-        converter.log.setLevel(logging.ERROR)
-        converter.start()
+        log = logging.Logger("nbgrader", logging.ERROR)
+        log.addHandler(reasons)
+        converter.log = log
+        try:
+            converter.start()
+        except NbGraderException as error:
+            raise CourseError(f"nbgrader refuses {slug}: {reasons.lines[0]}") from error
         return Path(folder, "lessons", slug, f"{slug}.ipynb").read_bytes()
+
+
+class _LastLines(logging.Handler):
+    """Keeps the last line of each log message: of a traceback, the reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines = record.getMessage().strip().splitlines()
+        if len(lines) > 1:
+            self.lines.append(lines[-1])
 
 
 class _CellIds:
@@ -170,7 +200,8 @@ class _CellIds:
 
 def _expand(cell: NotebookNode) -> Iterator[NotebookNode]:
     """Yield the cells that one cell of the source stands for."""
-    options = dict(cell.metadata)
+    # jupytext notes the blank lines of the source; everything else was written by an author.
+    options = {key: value for key, value in cell.metadata.items() if key != "lines_to_next_cell"}
     named = [key for key in _DIRECTIVES if key in options]
     if len(named) > 1:
         raise CourseError(f"directives {' and '.join(named)} in one cell; use one")

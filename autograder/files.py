@@ -53,7 +53,11 @@ def parse_notebook(raw: bytes, path: Path, remedy: str) -> NotebookNode:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise CourseError(f"{path} is not JSON ({_reason(error)}); {remedy}") from error
-    if not isinstance(document, dict) or document.get("nbformat") != 4:
+    if (
+        not isinstance(document, dict)
+        or document.get("nbformat") != 4
+        or not isinstance(document.get("cells"), list)
+    ):
         raise CourseError(f"{path} is not a notebook of format 4; {remedy}")
     try:
         _give_every_cell_an_id(document)
@@ -128,7 +132,7 @@ def _umask() -> int:
 def _give_every_cell_an_id(document: dict[str, Any]) -> None:
     """Make the cell ids of a raw notebook present and unique, and say format 4.5 at least."""
     seen: set[str] = set()
-    for position, cell in enumerate(document.get("cells", [])):
+    for position, cell in enumerate(document["cells"]):
         cell_id = cell.get("id")
         while not isinstance(cell_id, str) or cell_id in seen:
             told_apart = json.dumps([position, cell_id, cell.get("source")])

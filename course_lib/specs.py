@@ -120,7 +120,7 @@ class ModelSpec:
             path = path / "config.json" if path.is_dir() else path
             return cls.from_hf_config({"_name_or_path": path.parent.name} | _read_json_object(path))
         # Multimodal checkpoints keep the language model's fields one level down.
-        decoder: dict[str, Any] = dict(config.get("text_config", config))
+        decoder: dict[str, Any] = {**config, **(config.get("text_config") or {})}
         if decoder.get("kv_lora_rank") is not None:
             raise ValueError(
                 "multi-head latent attention (kv_lora_rank is set) caches one compressed vector "
@@ -142,7 +142,7 @@ class ModelSpec:
             "head_dim": _positive_int(decoder, "head_dim", default=hidden // heads),
         }
         return cls(
-            name=str(config.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
+            name=str(decoder.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
             num_params=_count_params(decoder, **shape),
             dtype_bytes=_DTYPE_BYTES[dtype],
             **shape,
@@ -227,8 +227,9 @@ def _count_params(
         attention += hidden_size if model_type == "llama" else 0
     if model_type.startswith("qwen3"):
         attention += 2 * head_dim  # one RMSNorm each for queries and keys
-    if experts := config.get("num_local_experts") or config.get("num_experts"):
-        num_experts = int(experts)
+    experts_key = "num_local_experts" if "num_local_experts" in config else "num_experts"
+    if config.get(experts_key) is not None:
+        num_experts = _positive_int(config, experts_key)
         width = _positive_int(config, "moe_intermediate_size", default=intermediate_size)
         mlp = num_experts * (3 * hidden_size * width + hidden_size)
     else:

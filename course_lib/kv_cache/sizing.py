@@ -76,8 +76,8 @@ def num_kv_blocks(
     """
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(
-            f"gpu_memory_utilization is {gpu_memory_utilization}; it is a share above 0 and at "
-            "most 1"
+            f"gpu_memory_utilization is {gpu_memory_utilization}; "
+            "it is a share above 0 and at most 1"
         )
     usable_bytes = int(gpu.memory_bytes * gpu_memory_utilization)
     free_bytes = usable_bytes - model.weight_bytes - peak_activation_bytes
@@ -101,13 +101,16 @@ def max_concurrent_sequences(num_blocks: int, block_size: int, tokens_per_sequen
         tokens_per_sequence: Prompt and output tokens of one sequence.
 
     Raises:
-        ValueError: ``tokens_per_sequence`` is less than 1.
+        ValueError: ``block_size`` or ``tokens_per_sequence`` is less than 1.
 
     >>> max_concurrent_sequences(num_blocks=100, block_size=16, tokens_per_sequence=100)
     14
     """
-    if tokens_per_sequence < 1:
-        raise ValueError(f"tokens_per_sequence is {tokens_per_sequence}; it must be at least 1")
+    if block_size < 1 or tokens_per_sequence < 1:
+        raise ValueError(
+            f"block_size is {block_size} and tokens_per_sequence is {tokens_per_sequence}; "
+            "each must be at least 1"
+        )
     blocks_per_sequence = -(-tokens_per_sequence // block_size)
     return num_blocks // blocks_per_sequence
 

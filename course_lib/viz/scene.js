@@ -29,7 +29,7 @@ const HATCHES = {
   "\\": "M-2,8 L2,12 M0,0 L10,10 M8,-2 L12,2",
   x: "M0,10 L10,0 M0,0 L10,10",
   "-": "M0,5 L10,5",
-  ".": "M3,3 h0.01", // a line of no length with round ends is a dot
+  ".": "M2,3 a1,1 0 1,0 2,0 a1,1 0 1,0 -2,0",
 };
 
 function hatchPattern(id, state) {

@@ -147,7 +147,6 @@ def _outline_of(rect: Rect) -> Patch:
         return Rectangle((rect.x, rect.y), rect.width, rect.height)
     left, top, right, bottom = rect.x, rect.y, rect.x + rect.width, rect.y + rect.height
     vertices: list[tuple[float, float]] = []
-    codes: list[int] = []
     for (x, y), (from_x, from_y), (to_x, to_y) in (  # a corner, where its curve begins and ends
         ((left, top), (0, 1), (1, 0)),
         ((right, top), (-1, 0), (0, 1)),
@@ -161,9 +160,9 @@ def _outline_of(rect: Rect) -> Patch:
             (x + near * to_x, y + near * to_y),
             (x + far * to_x, y + far * to_y),
         ]
-        codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    codes[0] = Path.MOVETO
-    return PathPatch(Path([*vertices, vertices[0]], [*codes, Path.CLOSEPOLY]))
+    curve = [Path.CURVE4] * 3
+    codes = [Path.MOVETO, *curve, *[Path.LINETO, *curve] * 3, Path.CLOSEPOLY]
+    return PathPatch(Path([*vertices, vertices[0]], codes))
 
 
 def _draw_text(text: Text, axes: Axes, layer: int) -> None:

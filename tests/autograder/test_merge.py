@@ -388,7 +388,7 @@ def test_an_update_that_was_interrupted_before_the_base_was_recorded_can_be_repe
     base, new, mine = sides
     merged = merge_notebooks(base, new, mine).notebook
     again = merge_notebooks(base, new, merged).notebook
-    # A copy of a released cell is told from the cell itself by its id only, which a tool may change.
+    # A copy of a released cell differs from the cell itself in nothing but its id.
     released = {cell.source for cell in (base.cells if base else [])}
     assert [cell for cell in again.cells if cell.source not in released] == [
         cell for cell in merged.cells if cell.source not in released

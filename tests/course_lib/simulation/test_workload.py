@@ -145,6 +145,9 @@ class TestSyntheticTraces:
             assert type(request.arrival_time) is float
             assert min(request.prompt_tokens, request.output_tokens) >= 1
 
+    def test_the_clock_starts_with_the_first_request(self) -> None:
+        assert synthetic_azure("conversation")[0].arrival_time == 0.0
+
     def test_the_seed_decides(self) -> None:
         assert synthetic_azure(seed=3) == synthetic_azure(seed=3)
         assert synthetic_azure(seed=3) != synthetic_azure(seed=4)

@@ -1,0 +1,637 @@
+# %% [markdown]
+# # Lesson 1: What attention costs in memory
+#
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+#
+# A language model that serves many users at once is rarely short of arithmetic. It is short of
+# memory, and of the time it takes to read memory. This lesson finds out where the memory goes.
+#
+# **By the end you will have built** the calculator that tells an engine how many requests it can hold,
+# and the instrument that tells you how much of that memory does nothing. Both are parts of the
+# engine that you assemble in this course: they are outlined in the map below.
+#
+# **You need** Python, and the idea of attention: a query is compared with the keys of all earlier
+# tokens, and the result weighs their values. You need no GPU.
+#
+# **How this notebook works.** Run the cells from top to bottom. Where a cell says `# YOUR CODE HERE`,
+# write below that line; nothing has to be deleted. The cell with `check(...)` tells you at once
+# whether it is right, and shows the smallest case in which it is not.
+
+# %%
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from autograder.notebook import check, compare, quiz
+from course_lib import parts, viz
+from course_lib.kv_cache import (
+    cost_per_million_tokens,
+    kv_bytes_per_block,
+    max_concurrent_sequences,
+)
+from course_lib.kv_cache.reservation import (
+    POLICIES,
+    Reservation,
+    SlotUse,
+    average_shares,
+    expected_static_utilization,
+    replay_contiguous,
+    replay_paged,
+)
+from course_lib.roofline import forward_flops, is_memory_bound, kv_bytes_moved
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
+
+# %%
+viz.EngineMap(lesson=1)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on what this lesson builds on. Answer in the cell; the check is immediate and earns
+# no points.
+
+# %% exercise="1.W1"
+vector_bytes = None
+### BEGIN SOLUTION
+vector_bytes = 4096 * 2
+### END SOLUTION
+
+# %% check="1.W1"
+check("1.W1", vector_bytes)
+
+# %% exercise="1.W2"
+gpu_bytes = None
+### BEGIN SOLUTION
+gpu_bytes = 24 * 2**30
+### END SOLUTION
+
+# %% check="1.W2"
+check("1.W2", gpu_bytes)
+
+# %% exercise="1.W3"
+projection_flop = None
+### BEGIN SOLUTION
+projection_flop = 2 * 4096 * 4096
+### END SOLUTION
+
+# %% check="1.W3"
+check("1.W3", projection_flop)
+
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# A server has one RTX 4090 with 24 GiB and runs Llama-3.1-8B. Sixteen users send a request each. A
+# request may grow to 4,096 tokens; on average it holds about 500. An engine from before 2023 sets
+# aside room for 4,096 tokens per request, because it cannot know which of them will grow.
+#
+# **Predict before you look:** of the memory that those sixteen reservations take, how many GiB hold a
+# token that is really there? Write a number, then run the cell.
+
+# %%
+predicted_gib = None  # your prediction, in GiB
+
+# %% [markdown]
+# Now look. The upper bar is one GPU under reservations; the lower one is the same GPU with the same
+# requests, taking memory in small blocks as they need it. Move the controls:
+#
+# - Raise *Sequences* until some do not fit.
+# - Halve *Maximum length*. What happens to the empty part, and who pays for it?
+# - Choose Llama-2-7B. The weights shrink, and yet fewer sequences fit. Section 3 says why.
+
+# %%
+viz.gpu_memory()
+
+# %%
+tokens_there = 16 * 496
+bytes_per_token = 128 * 1024  # for Llama-3.1-8B; you derive it in exercise 1.1
+compare(predicted_gib, tokens_there * bytes_per_token / GiB, "GiB")
+print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
+
+# %% [markdown]
+# About one slot in eight holds a token. The others are reserved and empty, and while they are, no
+# other request can have them. That is the problem that paged attention solves in lesson 2. To solve it
+# you first have to be able to say exactly how large the problem is.
+#
+# ## 3. How large is the KV cache?
+#
+# ### Why there is a cache at all
+#
+# A decoder produces one token at a time. To produce token $t$, each layer forms a query $q_t$ and
+# attends over the keys and values of all tokens so far:
+#
+# $$o_t = \sum_{i \le t} \frac{\exp(q_t \cdot k_i / \sqrt{d})}{\sum_{j \le t} \exp(q_t \cdot k_j / \sqrt{d})}\, v_i$$
+#
+# The keys and values of the tokens before $t$ are the same as in the step before: they depend only on
+# those tokens, because attention is causal. An engine that computed them again would put $t$ tokens
+# through the whole model in step $t$, about $n^2/2$ tokens for an output of $n$. So it keeps them.
+# That store is the **KV cache**. It trades memory for arithmetic, and the trade is a good one: for 500
+# tokens it saves a factor of about 250.
+#
+# ### What one token leaves behind
+#
+# In every layer, one token leaves one key and one value *for each KV head*, each `head_dim` numbers
+# long. Nothing else: the query is used once and thrown away.
+#
+# $$\text{bytes per token} = 2 \times \text{layers} \times \text{KV heads} \times \text{head\_dim} \times \text{bytes per number}$$
+#
+# **A worked example.** OPT-13B has 40 layers and 40 heads of 128 numbers, in 16 bits:
+# 2 × 40 × 40 × 128 × 2 = 819,200 bytes, or 800 KiB, for a single token. A request of 2,048 tokens
+# takes 1.6 GB. (Kwon et al., SOSP '23, section 3, give the same figures.) Sixteen of those outweigh the
+# model.
+#
+# ### Fewer KV heads
+#
+# In the original **multi-head attention** (MHA) each query head has a KV head of its own. **Grouped-query
+# attention** (GQA) lets several query heads share one. Llama-3.1-8B has 32 query heads and 8 KV heads:
+# its cache is a quarter of what it would be, and the quality hardly suffers. With one KV head for all
+# it is called multi-query attention (MQA).
+#
+# Two traps lie here, and both are in real calculators on the web:
+#
+# - *Query heads are not KV heads.* Llama-2-7B has as many of one as of the other, so a formula with the
+#   wrong one works until it meets Llama-2-70B. (It is said that Llama 2 uses GQA. Only the 70B model does,
+#   and a 34B one that was never released.)
+# - *`head_dim` is not always `hidden_size / num_attention_heads`.* Qwen3-32B has 64 heads of 128 numbers
+#   on a hidden size of 5,120, where division gives 80.
+#
+# The formula does not hold for multi-head *latent* attention (DeepSeek), which caches one compressed
+# vector per token and layer instead. `ModelSpec.from_hf_config` refuses such a model.
+
+# %%
+for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen3-32b"):
+    spec = MODELS[key]
+    print(
+        f"{spec.name:<14} {spec.num_layers} layers, {spec.num_attention_heads} query heads, "
+        f"{spec.num_kv_heads:>2} KV heads of {spec.head_dim}, hidden size {spec.hidden_size}"
+    )
+
+# %% exercise="1.1"
+
+# %% check="1.1"
+
+# %% [markdown] solution="1.1"
+# **Explained.** Two vectors (K and V) per KV head and layer, `head_dim` numbers each, `dtype_bytes` bytes a
+# number. Every other field of `ModelSpec` is a distraction: `num_attention_heads` and `hidden_size` shape
+# the queries and the residual stream, which are not cached.
+
+# %% [markdown]
+# Watch the map at the top: the box *Sizing* has changed, because your function is now a part of your
+# engine. It is a plain file, `my_engine/kv_bytes_per_token.py` in your workspace, and every later lesson
+# uses it.
+
+# %%
+for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-32b"):
+    per_token = parts.get("kv_bytes_per_token")(MODELS[key])
+    print(
+        f"{MODELS[key].name:<14} {per_token / 1024:5.0f} KiB per token, "
+        f"{4096 * per_token / GiB:.2f} GiB for 4,096 tokens"
+    )
+
+# %% [markdown]
+# ### What fits on a GPU
+#
+# An engine decides once, when it starts, how much memory the cache gets. It may use a share of the GPU
+# (`gpu_memory_utilization`; the rest is for the driver, for fragmentation inside the framework, for
+# safety). From that it takes the weights, which never leave, and the **activations**, the intermediate
+# results of the largest forward pass. What is left is cut into **blocks**: a block is room for the KV
+# of `block_size` tokens, 16 by default. Why blocks, and why 16, are the subjects of lessons 2 and 4. Here
+# a block is just a unit of account, as it is in vLLM's log line "GPU KV cache size".
+
+# %% exercise="1.2"
+
+# %% check="1.2"
+
+# %% [markdown] solution="1.2"
+# **Explained.** The share is taken of the whole memory, before anything else is subtracted. A user who
+# sets 0.9 expects the process to stay below 90% of the GPU, whatever the model. Flooring twice (bytes,
+# then blocks) keeps the result a whole number that is never too large.
+
+# %% [markdown]
+# A measured run lets you hold this against reality. vLLM 0.19.0 served Llama-3.1-8B on an RTX 4090 and
+# reported 2,588 blocks of 16 tokens. With the share of memory that it ended up using, 0.833919, your
+# function should say the same. (Source: the run published with LLMServingSim, `bench/examples`.)
+
+# %%
+model, gpu = MODELS["llama-3.1-8b"], GPUS["rtx-4090"]
+count_blocks = parts.get("num_kv_blocks")
+blocks = count_blocks(model, gpu, gpu_memory_utilization=0.833919)
+print(f"{blocks} blocks = {blocks * 16:,} tokens of KV cache")
+print(f"{max_concurrent_sequences(blocks, 16, 4096)} sequences of 4,096 tokens")
+print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
+
+# %% [markdown]
+# The same memory holds 10 requests or 83, depending on whether you count what they might need or what
+# they have. Everything that follows is about that factor.
+#
+# ## 4. Where the memory goes
+#
+# Before vLLM, the KV cache of a request was one contiguous tensor, as in every training framework. A
+# contiguous tensor cannot grow in place when its neighbour is taken. So its full length had to be
+# **reserved** on admission, for a length that nobody knows yet. Call the room for one token's KV a
+# **slot**. At any moment every slot of the GPU is in one of four states (Kwon et al., section 3.1):
+#
+# | state | meaning | whose fault |
+# |---|---|---|
+# | **used** | a token's KV is in it | |
+# | **later** | reserved, and this request will write it in the end | early reservation |
+# | **internal** fragmentation | reserved, and this request will never write it | the length is unknown |
+# | **external** fragmentation | in no reservation, and the next request in the queue cannot use it | contiguity |
+#
+# The paper compares three ways to choose the length of a reservation, all of them idealised versions of
+# Orca (OSDI '22), with a buddy allocator that gives out pieces of 2, 4, 8, ... slots:
+#
+# - **Max**: the longest that the model allows. No knowledge is needed.
+# - **Pow2**: the output length rounded up to a power of two, as if it were known to within a factor of two.
+# - **Oracle**: exactly the length that the request will have. No real system knows it.
+#
+# **A worked example.** A request with a prompt of 100 tokens will generate 300. It has written 130 tokens
+# so far. Under *Max* with 2,048 slots: 130 used, 400 − 130 = 270 later, 2,048 − 400 = 1,648 internal. Under
+# *Pow2* it holds 100 + 512 = 612 slots: 130 used, 270 later, 212 internal, and the buddy allocator rounds
+# 612 up to 1,024, so 412 more slots are external.
+#
+# Watch it happen in a small memory of 256 slots. Step with the arrow keys, or press play.
+
+# %%
+conversation = load_azure("conversation")
+small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 64]
+frames = list(replay_contiguous(small, 256, POLICIES["Max"], max_model_len=64))[:60]
+print(f"{len(small)} short requests from: {conversation.source}")
+viz.reservation_film(frames)
+
+# %% [markdown]
+# Four requests, four reservations of 64 slots, and a queue outside. Now you write the instrument that
+# counts the colours. Most of it is there; the three steps under the comments are yours.
+
+# %% exercise="1.3" steps="Count the slots that hold|Count the reserved slots into|Count the reserved slots that"
+
+# %% check="1.3"
+
+# %% [markdown] solution="1.3"
+# **Explained.** Each reservation is cut at two points, `written` and `final`. If less is reserved than
+# the request will need in the end, as under paging, the second cut falls outside, and nothing is internal:
+# hence the `min` and the `max`. The count of external slots is what is left, so the four add up to
+# `num_slots` by construction; the checks at the top are there to make that sum mean something.
+
+# %% [markdown]
+# Use it on the moment that you worked out above:
+
+# %%
+classify = parts.get("classify_slots")
+moment = [Reservation("r0", reserved=612, written=130, final=400)]
+print(classify(moment, num_slots=1024))
+
+# %% [markdown]
+# ### The other way to waste: waiting for the slowest
+#
+# Memory is wasted in space. The engines of that time also wasted it in time. **Static batching** takes
+# $B$ requests, runs them together until the *longest* is done, and only then takes the next $B$. A request
+# that finishes early leaves its slot in the batch idle, with its reservation still held.
+#
+# How bad is that? A batch lasts as long as the longest of $B$ outputs, while its slots are busy for the
+# mean of them. For exponentially distributed lengths with mean $m$ the longest of $B$ is $m H_B$ on
+# average, where $H_B = 1 + \tfrac12 + \dots + \tfrac1B$. The argument is short: while $k$ requests are still
+# running, the next one finishes after $m/k$ on average, and then $k - 1$ are left. So
+#
+# $$\text{utilisation} = \frac{m}{m H_B} = \frac{1}{H_B}$$
+#
+# **Predict:** with batches of 32, what share of the slots is busy? (The formula knows. Guess first.)
+
+# %%
+predicted_percent = None  # your prediction, in %
+
+# %%
+compare(predicted_percent, 100 * expected_static_utilization(32), "%")
+
+# %% exercise="1.4"
+
+# %% check="1.4"
+
+# %% [markdown] solution="1.4"
+# **Explained.** Numerator: one token per request and iteration. Denominator: all cells of the picture,
+# `batch_size` columns over the lifetimes of all batches. Dividing the sums, rather than averaging each
+# batch's quotient, gives a batch that runs ten times as long ten times the weight, which is what it costs.
+
+# %%
+utilization = parts.get("static_batch_utilization")
+lengths = [request.output_tokens for request in conversation]
+sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+axes.plot(sizes, [100 * utilization(lengths, b) for b in sizes], "o-", label=conversation.name)
+axes.plot(
+    sizes,
+    [100 * expected_static_utilization(b) for b in sizes],
+    "s--",
+    label="exponential lengths, 1/$H_B$",
+)
+axes.set_xscale("log", base=2)
+axes.set_xticks(sizes, [str(b) for b in sizes])
+axes.set(xlabel="Batch size (requests)", ylabel="Busy slots (%)", ylim=(0, 105))
+axes.grid(alpha=0.3)
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# A larger batch is what the GPU wants, and static batching punishes it. **Continuous batching** (lesson 5)
+# fills a slot as soon as it falls idle. Real output lengths follow the exponential curve closely at first.
+# At larger batches they part: exponential lengths have no upper end, while a service caps its outputs.
+#
+# ## 5. Why the batch matters so much: the roofline
+#
+# Reading memory takes time, and so does arithmetic. A GPU does both at once, so a forward pass takes about
+# as long as the slower of the two. Which one it is depends on the **arithmetic intensity** of the work,
+# the FLOP that it does for each byte that it moves, and on the **ridge point** of the GPU, its peak FLOP
+# per second divided by its bytes per second (Williams, Waterman and Patterson, 2009):
+#
+# $$\text{intensity} = \frac{\text{FLOP}}{\text{bytes moved}} \qquad \text{ridge point} = \frac{\text{peak FLOP/s}}{\text{bandwidth in B/s}}$$
+#
+# Below the ridge point the work is **memory-bound**: the arithmetic units wait. Above, it is
+# **compute-bound**.
+
+# %%
+for spec in GPUS.values():
+    print(
+        f"{spec.name:<12} {spec.peak_flops / 1e12:5.0f} TFLOP/s, {spec.memory_bandwidth / 1e12:.2f} TB/s, "
+        f"ridge point {spec.ridge_point:4.0f} FLOP per byte"
+    )
+
+# %% [markdown]
+# **Decode, one sequence.** One new token. Every parameter is read (2 bytes) and takes part in one
+# multiplication and one addition (2 FLOP). So the intensity is about 1, some hundreds of times below the
+# ridge point. The GPU spends more than 99% of its arithmetic waiting.
+#
+# **Prefill.** The prompt's tokens go through the model together. The weights are read once for all of
+# them: with 1,000 tokens the intensity is about 1,000.
+#
+# **Decode, a batch.** Likewise the weights are read once for the whole batch. But here each sequence brings
+# its own KV cache, which has to be read in every step and which nobody shares. So intensity rises with the
+# batch at first, and then flattens out.
+#
+# The library counts both for one sequence: `forward_flops` and `kv_bytes_moved`. You put them together for
+# a batch.
+
+# %%
+one_step = {"new_tokens": 1, "cached_tokens": 1000}
+print(f"FLOP of one decode step: {forward_flops(model, **one_step):.3g}")
+print(f"KV bytes it moves:       {kv_bytes_moved(model, **one_step):.3g}")
+print(f"bytes of the weights:    {model.weight_bytes:.3g}")
+
+# %% exercise="1.5"
+
+# %% check="1.5"
+
+# %% [markdown] solution="1.5"
+# **Explained.** Weights once, everything else once per sequence. As the batch grows the weights' share of
+# the traffic vanishes, and intensity approaches `forward_flops / kv_bytes_moved` of one sequence: a ceiling
+# set by the context length that no batch size can lift.
+
+# %%
+intensity = parts.get("arithmetic_intensity")
+h100 = GPUS["h100"]
+batches = [2**k for k in range(11)]
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+for context, marker in ((256, "o"), (1024, "s"), (4096, "^"), (16384, "D")):
+    values = [intensity(model, 1, context, batch_size=b) for b in batches]
+    axes.plot(batches, values, marker + "-", label=f"decode, context {context:,}")
+axes.axhline(h100.ridge_point, color="black", linestyle="--")
+axes.text(1, 1.15 * h100.ridge_point, "ridge point of an H100: compute-bound above this line")
+axes.set_xscale("log", base=2)
+axes.set_yscale("log")
+axes.set(
+    xlabel="Batch size (sequences)",
+    ylabel="Arithmetic intensity (FLOP/byte)",
+    ylim=(0.7, 1500),
+    title=f"{model.name}",
+)
+axes.grid(alpha=0.3)
+axes.legend(loc="lower right")
+plt.show()
+prefill = intensity(model, 1000)
+print(f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memory_bound(prefill, h100)}")
+
+# %% [markdown]
+# Read the figure from right to left. Decoding at a context of 4,096 tokens never reaches the ridge point on
+# this GPU, whatever the batch. So the way to more tokens per second is a larger batch, up to where the curve
+# flattens; and what limits the batch, long before arithmetic does, is *room for KV caches*. Memory that
+# holds nothing is throughput that you do not have.
+#
+# ## 6. Bug hunt
+#
+# A colleague has sent you this calculator. "It gives 2,048 tokens per GiB for Llama-2-7B, which is right. I
+# have used it for months."
+
+# %% shows="autograder.checks.lesson01:suspect_tokens_that_fit"
+LLAMA_2_7B = {
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "torch_dtype": "float16",
+}
+print(f"{suspect_tokens_that_fit(LLAMA_2_7B, GiB):,} tokens per GiB")
+
+# %% [markdown]
+# The first thing to do with a suspected bug is to show it: find an input for which the answer is wrong. It
+# convinces your colleague, and it is a test once the bug is mended.
+
+# %% exercise="1.6a"
+exposing_config = None
+### BEGIN SOLUTION
+exposing_config = {**LLAMA_2_7B, "num_key_value_heads": 8}
+### END SOLUTION
+
+# %% check="1.6a"
+check("1.6a", exposing_config)
+
+# %% [markdown]
+# Now mend it. There are two bugs. Write the whole function again, below the docstring; you may copy lines
+# from above.
+
+# %% exercise="1.6b"
+def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
+    """Return how many tokens of KV cache fit into free_bytes.
+
+    Args:
+        config: A Hugging Face config.json, parsed. `num_key_value_heads` and `head_dim` may be missing:
+            then there is a KV head for each query head, and the heads share `hidden_size` evenly.
+        free_bytes: Bytes of memory for the cache.
+    """
+    ### BEGIN SOLUTION
+    layers = config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads", heads)
+    head_dim = config.get("head_dim", config["hidden_size"] // heads)
+    bytes_per_number = 4 if config.get("torch_dtype") == "float32" else 2
+    return free_bytes // (2 * layers * kv_heads * head_dim * bytes_per_number)
+    ### END SOLUTION
+
+# %% check="1.6b"
+
+# %% [markdown] solution="1.6b"
+# **Explained.** For Llama-2-7B both bugs are invisible, because its KV heads are its query heads and its
+# heads divide its hidden size. Llama-3.1-70B exposes the first (64 query heads, 8 KV heads: eight times too
+# few tokens). Qwen3-32B exposes the second as well, in the other direction: the two errors do not cancel.
+# A test on one model proves little about a formula with five factors.
+
+# %% [markdown]
+# ## 7. It runs in your engine: what the waste costs
+#
+# Now put your instrument to work on real requests. The workload is `load_azure("conversation")`, lengths
+# measured in a production service; where the trace is not at hand the course generates one with the same
+# published statistics, and says so. The set-up is the paper's: OPT-13B with 12 GiB for the KV cache, and no
+# request longer than 2,048 tokens. All requests wait in one queue from the start, so that free memory is
+# always memory that the next request could not use.
+
+# %%
+requests = [r for r in conversation[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+num_slots = 12 * GiB // parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
+print(f"{len(requests)} requests from: {conversation.source}")
+print(f"{num_slots:,} slots (the paper's table 1 says 15.7K)")
+
+# %% [markdown]
+# **Predict:** what share of the slots holds a token under *Oracle*, which knows every length in advance?
+
+# %%
+predicted_oracle_percent = None  # your prediction, in %
+
+# %% [markdown]
+# `replay_contiguous(requests, num_slots, policy, max_model_len)` yields one snapshot per iteration;
+# `POLICIES` holds the three policies by name; `average_shares(snapshots, classify)` runs your classifier on
+# every snapshot and averages. `replay_paged(requests, num_slots)` does the same for blocks of 16 tokens
+# taken on demand. One of them, as an example:
+
+# %%
+shares = {
+    "Max": average_shares(replay_contiguous(requests, num_slots, POLICIES["Max"], 2048), classify)
+}
+print({kind: f"{share:.1%}" for kind, share in shares["Max"].items()})
+
+# %% exercise="1.7"
+used = {}
+### BEGIN SOLUTION
+for name, policy in POLICIES.items():
+    shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), classify)
+shares["Paged"] = average_shares(replay_paged(requests, num_slots), classify)
+used = {name: share["used"] for name, share in shares.items()}
+### END SOLUTION
+
+# %% check="1.7"
+check("1.7", used)
+
+# %%
+if "Oracle" in used:
+    compare(predicted_oracle_percent, 100 * used["Oracle"], "%")
+viz.Figure(viz.share_bars(shares))
+
+# %% [markdown]
+# The paper's figure 2 has the same order and other sizes: used 20.4% (Max), 38.2% (Oracle) and 96.3% (vLLM),
+# on other requests. Hold your figures against it: the external share under Max, 8.9%, is the same, because it
+# follows from the pool alone (seven reservations of 2,048 in 15,728 slots). The used share under Max is not,
+# because prompts in this trace are long, and a prompt fills its slots at once.
+#
+# What is that in money? In the memory-bound regime a step takes about as long with a small batch as with a
+# large one, so tokens per second are roughly proportional to the requests in the batch, and those to the slots
+# that do something. Take a GPU at 2.00 dollars an hour that would deliver 1,000 tokens per second if every
+# slot were used:
+
+# %%
+for name, share in used.items():
+    dollars = cost_per_million_tokens(2.00, 1000 * share)
+    print(f"{name:<7} {share:5.1%} used, {dollars:.2f} dollars per million tokens")
+
+# %% [markdown]
+# ### Explain what you measured
+#
+# In five to eight sentences: (a) Under *Oracle* nothing is lost to internal fragmentation, and yet a large
+# part of the memory does nothing. Which two mechanisms remain, and which figures of yours show them?
+# (b) Which of the four shares does paging remove, which does it only shrink, and why? (c) Name one assumption
+# behind the dollars per million tokens that a real service would not meet, and say in which direction it
+# errs.
+#
+# 10 points, marked by hand: 3 for each part, 1 for figures with units.
+
+# %% [markdown] answer="1.7" points=10
+# **(a)** Two mechanisms remain. Slots are reserved for tokens that come only later (about 9% here): exact
+# knowledge of the final length does not help while the request is still short. And pieces must be contiguous:
+# the buddy allocator rounds each one up to a power of two, and what is left between them is too small for the
+# next request (about 33% external). **(b)** Paging removes external fragmentation but for what the next
+# request's prompt does not fit into, about 3%, because any free block will do. It removes internal
+# fragmentation as defined here, because nothing is reserved that will not be written. It only shrinks what is
+# kept for later, to the rest of the last block, below 1%. **(c)** Throughput is not proportional to the batch
+# once KV traffic dominates the step: at long contexts doubling the batch nearly doubles the time of a step. So
+# the figure overstates what waste costs. (Also accepted: requests do not always wait, so at low load waste costs
+# nothing; prefill is compute-bound and does not profit.)
+#
+# **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, 1 for matching figures. (b) 1 each
+# for external, internal and later with a reason. (c) 2 for an assumption, 1 for the direction. 1 for units.
+
+# %%
+parts.table()
+
+# %% [markdown]
+# ## 8. In vLLM
+#
+# You have built what vLLM 0.33.0 does when it starts:
+#
+# | here | in vLLM |
+# |---|---|
+# | `kv_bytes_per_token`, `kv_bytes_per_block` | page size of a layer's KV cache spec, in `vllm/v1/core/kv_cache_utils.py` and its neighbours |
+# | `num_kv_blocks` | `vllm/v1/core/kv_cache_planning.py`: `num_blocks = available_memory // bytes_per_block` |
+# | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once at its largest step |
+# | `gpu_memory_utilization` | the same name; its default is 0.92 |
+#
+# **What production code does beyond this, and why.** It measures the activations because a formula would have
+# to know every kernel's workspace. It splits KV heads over GPUs under tensor parallelism, so each GPU holds its
+# share. It groups layers that cache differently (sliding windows, state-space layers) and gives each group
+# blocks of its own, because one formula for all layers no longer holds. And it refuses to start if not even one
+# request of `max_model_len` fits, for the same reason that your function raises a ValueError: a clear error at
+# the start beats a stuck queue later.
+#
+# **Guided reading** (20 minutes, if you have the source at hand). Open `gpu_worker.py` and find
+# `determine_available_memory`.
+#
+# 1. Which four quantities are taken off the requested memory, and which of them does our `num_kv_blocks` not
+#    know?
+# 2. Why is the profile run made with the largest number of batched tokens and not with the longest request?
+# 3. The capacity is the most sensitive input of a simulation: in the measured run of section 3, planning with 0.9
+#    of the memory instead of the measured pool moves the mean time to first token by −20.7%. Where would you look
+#    first if vLLM reported fewer blocks than you computed?
+#
+# **What older material says differently.**
+#
+# - "60 to 80% of KV memory is wasted" is one experiment: 100 minus the used shares 20.4 to 38.2% in the paper's
+#   figure 2, with the authors' own version of Orca. You have just measured other figures on other requests.
+# - "Under 4% waste with paging" is the same experiment. Short sequences waste more, because the last block
+#   weighs more; lesson 4 derives how much.
+# - "Continuous batching makes it 23 times faster" includes paged memory. They are two ideas, and this course
+#   keeps them apart.
+#
+# ## 9. Quiz
+
+# %% quiz="1"
+
+# %% [markdown]
+# ## 10. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="1"
+
+# %% [markdown]
+# ## 11. Takeaways
+#
+# - One token's KV cache takes 2 × layers × KV heads × `head_dim` × bytes per number: KV heads, not query heads,
+#   and `head_dim` as configured.
+# - The cache gets what weights and activations leave. How many requests fit in it sets the batch, and the batch
+#   sets the throughput, because decode is memory-bound.
+# - Contiguous reservations lose memory in three ways: for later, internal, external. Knowing the length removes
+#   only one of them.
+# - Static batching loses slots in time as well: $1/H_B$ of them are busy for exponential lengths.
+# - A percentage of waste belongs to a workload. Quote it with its trace, its limit and its policy.
+#
+# **Lesson 2 needs** the idea of a block as room for 16 tokens' KV, the running example of 15,728 slots, and the
+# observation of section 5 that a decode step must read the whole cache of each sequence once. There you let the
+# blocks lie anywhere, and compute attention over them all the same.
