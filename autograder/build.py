@@ -56,6 +56,21 @@ def sources() -> list[Path]:
     return sorted((course_root() / "solutions").glob("[0-9][0-9]_*.py"))
 
 
+def chosen_sources(slugs: list[str] | None) -> list[Path]:
+    """Return the sources with these names, or all.
+
+    Raises:
+        CourseError: There is none of such a name.
+    """
+    if not slugs:
+        return sources()
+    known = {source.stem: source for source in sources()}
+    for slug in slugs:
+        if slug not in known:
+            raise CourseError(f"no source solutions/{slug}.py; lessons: {', '.join(known)}")
+    return [known[slug] for slug in slugs]
+
+
 def solution_path(source: Path) -> Path:
     """Return where the solution notebook of a source goes (not committed)."""
     return source.parent / source.stem / f"{source.stem}.ipynb"
@@ -96,18 +111,19 @@ def solution_notebook(source: Path) -> NotebookNode:
     return notebook
 
 
-def build(slugs: list[str] | None = None) -> Iterator[Path]:
-    """Write solution notebooks and released lessons; yield each lesson's path when it is written.
+def build(source: Path) -> Path:
+    """Write the solution notebook and the released lesson of a source; return the lesson's path.
 
-    Everything is made in a temporary folder first, so that an error or Ctrl-C leaves the tree as
-    it was.
+    Both are made before either is written, so that an error or Ctrl-C leaves the tree as it was.
+
+    Raises:
+        CourseError: The source is not well formed.
     """
-    for source in _chosen(slugs):
-        solution = solution_notebook(source)
-        released = released_bytes(solution)
-        write_atomically(solution_path(source), notebook_bytes(solution))
-        write_atomically(release_path(source.stem), released)
-        yield release_path(source.stem)
+    solution = solution_notebook(source)
+    released = released_bytes(solution)
+    write_atomically(solution_path(source), notebook_bytes(solution))
+    write_atomically(release_path(source.stem), released)
+    return release_path(source.stem)
 
 
 def stale() -> list[str]:
@@ -150,7 +166,7 @@ def released_bytes(solution: NotebookNode) -> bytes:
         ).load_config()
         config.CourseDirectory.root = folder
         config.CourseDirectory.assignment_id = slug
-        # The instructor's gradebook is written when they generate or grade, not when the course builds.
+        # The gradebook is the instructor's: written when they grade, not when the course builds.
         config.GenerateAssignment.preprocessors = [
             step for step in config.GenerateAssignment.preprocessors if step is not SaveCells
         ]
@@ -361,16 +377,6 @@ def _split(text: str, separator: str) -> list[str]:
 def _no_more(options: dict[str, Any]) -> None:
     if options:
         raise CourseError(f"unknown option {next(iter(options))!r}; see the head of build.py")
-
-
-def _chosen(slugs: list[str] | None) -> list[Path]:
-    if not slugs:
-        return sources()
-    known = {source.stem: source for source in sources()}
-    for slug in slugs:
-        if slug not in known:
-            raise CourseError(f"no source solutions/{slug}.py; lessons: {', '.join(known)}")
-    return [known[slug] for slug in slugs]
 
 
 def _first_difference(path: Path, wanted: bytes) -> str:

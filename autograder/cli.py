@@ -7,6 +7,7 @@ Imports of the work stand inside the commands, so that ``course --help`` is quic
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -69,11 +70,13 @@ def lab(
     ] = False,
 ) -> None:
     """Open a lesson in JupyterLab. Ctrl-C stops it."""
-    from autograder.lab import instructor_server, learner_server
+    from autograder.lab import instructor_server, learner_server, require_free_port
 
     server = (
         instructor_server(port, browser) if instructor else learner_server(lesson, port, browser)
     )
+    require_free_port(port)
+    console.print(f"JupyterLab starts on {server.root_dir}; Ctrl-C stops it.", soft_wrap=True)
     server.run()
 
 
@@ -122,3 +125,59 @@ def doctor() -> None:
     if missing:
         raise CourseError(f"missing: {', '.join(missing)}; the last column says what to do")
     console.print("Everything that the course needs is here.")
+
+
+@app.command(epilog="Example: [bold]course build 01_traditional_attention_problems[/bold]")
+def build(
+    lessons: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Argument(help="Names of lessons; all if none."),
+    ] = None,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if lessons/ is out of date.")
+    ] = False,
+) -> None:
+    """Write lessons/ from solutions/, through nbgrader (for maintainers)."""
+    from rich.progress import track
+
+    from autograder import build as building
+
+    if check_only:
+        problems = building.stale()
+        if problems:
+            raise CourseError("; ".join(problems))
+        console.print("lessons/ is what solutions/ builds.")
+        return
+    chosen = building.chosen_sources(lessons)
+    for source in track(chosen, description="Building", console=console, transient=True):
+        console.print(f"wrote {building.build(source)}", soft_wrap=True, highlight=False)
+
+
+@app.command(
+    epilog="Example: [bold]course check workspace/01_traditional_attention_problems/"
+    "01_traditional_attention_problems.ipynb[/bold]"
+)
+def check(
+    notebook: Annotated[Path, typer.Argument(help="A lesson's notebook in your workspace.")],
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds that one cell may take.")] = 120,
+) -> None:
+    """Run all checks of a notebook. It is run in a copy and not changed."""
+    from rich.progress import Progress
+
+    from autograder.notebook_check import check_notebook, results_table
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Running the notebook", total=None)
+        results = check_notebook(
+            notebook,
+            timeout,
+            on_cell=lambda index, total: progress.update(task, completed=index, total=total),
+        )
+    for result in results:
+        if not result.passed:
+            console.print(result.report, highlight=False, markup=False, soft_wrap=True)
+            console.print()
+    console.print(results_table(notebook.name, results))
+    if not all(result.passed for result in results):
+        open_checks = sum(not result.passed for result in results)
+        raise CourseError(f"{open_checks} of {len(results)} checks do not pass yet; see above")

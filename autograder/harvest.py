@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
+import symtable
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -35,7 +36,8 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
     title = f'"""My own {obj.__name__}: passed check {exercise_id}."""'
     future = "from __future__ import annotations"
     blocks = [title, future, "\n".join(sorted(module.imports)), "\n".join(module.assignments)]
-    return "\n\n".join([block for block in blocks if block] + module.definitions) + "\n"
+    head = "\n\n".join(block for block in blocks if block)
+    return "\n\n\n".join([head, *module.definitions]) + "\n"
 
 
 class _Module:
@@ -91,7 +93,7 @@ class _Module:
 
 def _source(obj: Any) -> str:
     try:
-        return inspect.cleandoc("\n" + inspect.getsource(obj)).rstrip()
+        return textwrap.dedent(inspect.getsource(obj)).rstrip()
     except (OSError, TypeError) as error:
         raise HarvestError("its source is not at hand; define it in a cell or a file") from error
 
@@ -103,10 +105,15 @@ def _scope(obj: Any) -> dict[str, Any]:
     return vars(sys.modules[obj.__module__])
 
 
-def _names_used(source: str) -> Iterable[str]:
-    """Return every name that the code mentions, in order of first mention."""
-    nodes = ast.walk(ast.parse(source))
-    return dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name))
+def _names_used(source: str) -> Iterator[str]:
+    """Yield every name that the code takes from outside itself."""
+    waiting = [symtable.symtable(source, "<part>", "exec")]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module"):
+                yield symbol.get_name()
 
 
 def _module_holding(name: str, value: Any) -> str | None:

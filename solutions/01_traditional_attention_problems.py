@@ -43,7 +43,7 @@ from course_lib.kv_cache.reservation import (
     replay_paged,
 )
 from course_lib.roofline import forward_flops, is_memory_bound, kv_bytes_moved
-from course_lib.simulation.workload import load_azure
+from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 
 # %%
@@ -56,7 +56,7 @@ viz.EngineMap(lesson=1)
 # no points.
 
 # %% exercise="1.W1"
-vector_bytes = None
+vector_bytes = None  # bytes
 ### BEGIN SOLUTION
 vector_bytes = 4096 * 2
 ### END SOLUTION
@@ -65,7 +65,7 @@ vector_bytes = 4096 * 2
 check("1.W1", vector_bytes)
 
 # %% exercise="1.W2"
-gpu_bytes = None
+gpu_bytes = None  # bytes
 ### BEGIN SOLUTION
 gpu_bytes = 24 * 2**30
 ### END SOLUTION
@@ -74,7 +74,7 @@ gpu_bytes = 24 * 2**30
 check("1.W2", gpu_bytes)
 
 # %% exercise="1.W3"
-projection_flop = None
+projection_flop = None  # FLOP
 ### BEGIN SOLUTION
 projection_flop = 2 * 4096 * 4096
 ### END SOLUTION
@@ -114,9 +114,11 @@ print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
 
 # %% [markdown]
 # About one slot in eight holds a token. The others are reserved and empty, and while they are, no
-# other request can have them. That is the problem that paged attention solves in lesson 2. To solve it
-# you first have to be able to say exactly how large the problem is.
-#
+# other request can have them: three of the sixteen users have to wait, beside gibibytes of memory that
+# hold nothing. That is the problem that paged attention solves in lesson 2. To solve it you first have
+# to be able to say exactly how large the problem is.
+
+# %% [markdown]
 # ## 3. How large is the KV cache?
 #
 # ### Why there is a cache at all
@@ -227,7 +229,8 @@ print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
 # %% [markdown]
 # The same memory holds 10 requests or 83, depending on whether you count what they might need or what
 # they have. Everything that follows is about that factor.
-#
+
+# %% [markdown]
 # ## 4. Where the memory goes
 #
 # Before vLLM, the KV cache of a request was one contiguous tensor, as in every training framework. A
@@ -254,17 +257,17 @@ print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
 # *Pow2* it holds 100 + 512 = 612 slots: 130 used, 270 later, 212 internal, and the buddy allocator rounds
 # 612 up to 1,024, so 412 more slots are external.
 #
-# Watch it happen in a small memory of 256 slots. Step with the arrow keys, or press play.
+# Watch it happen in a small memory of 1,024 slots, where no request may be longer than 256 tokens. Step with the arrow keys, or press play.
 
 # %%
 conversation = load_azure("conversation")
-small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 64]
-frames = list(replay_contiguous(small, 256, POLICIES["Max"], max_model_len=64))[:60]
+small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 256]
+frames = list(replay_contiguous(small, 1024, POLICIES["Max"], max_model_len=256))[:120]
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
 # %% [markdown]
-# Four requests, four reservations of 64 slots, and a queue outside. Now you write the instrument that
+# Four requests, four reservations of 256 slots, and a queue outside. Now you write the instrument that
 # counts the colours. Most of it is there; the three steps under the comments are yours.
 
 # %% exercise="1.3" steps="Count the slots that hold|Count the reserved slots into|Count the reserved slots that"
@@ -337,9 +340,10 @@ plt.show()
 
 # %% [markdown]
 # A larger batch is what the GPU wants, and static batching punishes it. **Continuous batching** (lesson 5)
-# fills a slot as soon as it falls idle. Real output lengths follow the exponential curve closely at first.
-# At larger batches they part: exponential lengths have no upper end, while a service caps its outputs.
-#
+# fills a slot as soon as it falls idle. Real outputs do a little better than exponential ones, because a
+# service caps them and exponential lengths have no upper end. The shape is the same: it keeps falling.
+
+# %% [markdown]
 # ## 5. Why the batch matters so much: the roofline
 #
 # Reading memory takes time, and so does arithmetic. A GPU does both at once, so a forward pass takes about
@@ -418,7 +422,8 @@ print(f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memo
 # this GPU, whatever the batch. So the way to more tokens per second is a larger batch, up to where the curve
 # flattens; and what limits the batch, long before arithmetic does, is *room for KV caches*. Memory that
 # holds nothing is throughput that you do not have.
-#
+
+# %% [markdown]
 # ## 6. Bug hunt
 #
 # A colleague has sent you this calculator. "It gives 2,048 tokens per GiB for Llama-2-7B, which is right. I
@@ -524,15 +529,46 @@ check("1.7", used)
 # %%
 if "Oracle" in used:
     compare(predicted_oracle_percent, 100 * used["Oracle"], "%")
-viz.Figure(viz.share_bars(shares))
+viz.Picture(viz.share_bars(shares))
 
 # %% [markdown]
-# The paper's figure 2 has the same order and other sizes: used 20.4% (Max), 38.2% (Oracle) and 96.3% (vLLM),
-# on other requests. Hold your figures against it: the external share under Max, 8.9%, is the same, because it
-# follows from the pool alone (seven reservations of 2,048 in 15,728 slots). The used share under Max is not,
-# because prompts in this trace are long, and a prompt fills its slots at once.
+# ### Is that the paper's figure?
 #
-# What is that in money? In the memory-bound regime a step takes about as long with a small batch as with a
+# Figure 2 of the PagedAttention paper has the same order and other sizes: used 20.4% (Max), 26.8% (Pow2), 38.2%
+# (Oracle) and 96.3% (vLLM). One of your figures must be the same as there, because it follows from the pool
+# alone: the external share under Max, 8.9%. Seven reservations of 2,048 fit into 15,728 slots, and what is left is
+# too small for an eighth.
+#
+# The others depend on the requests. Here the prompts are long, and a prompt fills its slots at once. The paper's
+# requests have short prompts and long outputs: 161 and 338 tokens on average (ShareGPT, figure 11). Draw
+# lengths with these means and see. How widely they spread is not in the paper; the coefficients of variation
+# below, 1.2 and 1.0, are a guess.
+
+# %%
+def draw_lengths(mean: float, cv: float, n: int, rng: np.random.Generator) -> list[int]:
+    """Draw n lognormal token counts with a given mean and coefficient of variation."""
+    variance = np.log(1 + cv**2)
+    lengths = rng.lognormal(np.log(mean) - variance / 2, np.sqrt(variance), size=n)
+    return [max(1, round(length)) for length in lengths]
+
+
+rng = np.random.default_rng(seed=1)
+prompts, outputs = draw_lengths(161.31, 1.2, 400, rng), draw_lengths(337.99, 1.0, 400, rng)
+like_sharegpt = [TraceRequest(0.0, p, o) for p, o in zip(prompts, outputs) if p + o <= 2048]
+their_shares = {
+    name: average_shares(replay_contiguous(like_sharegpt, num_slots, policy, 2048), classify)
+    for name, policy in POLICIES.items()
+}
+their_shares["Paged"] = average_shares(replay_paged(like_sharegpt, num_slots), classify)
+viz.Picture(viz.share_bars(their_shares))
+
+# %% [markdown]
+# So the figure can be reproduced with a few dozen lines, and it is right. It is also a statement about those
+# requests: on the Azure trace the very same policies waste half as much.
+#
+# ### In money
+#
+# What does that cost? In the memory-bound regime a step takes about as long with a small batch as with a
 # large one, so tokens per second are roughly proportional to the requests in the batch, and those to the slots
 # that do something. Take a GPU at 2.00 dollars an hour that would deliver 1,000 tokens per second if every
 # slot were used:
@@ -608,7 +644,8 @@ parts.table()
 #   weighs more; lesson 4 derives how much.
 # - "Continuous batching makes it 23 times faster" includes paged memory. They are two ideas, and this course
 #   keeps them apart.
-#
+
+# %% [markdown]
 # ## 9. Quiz
 
 # %% quiz="1"

@@ -1,6 +1,9 @@
-"""pyproject.toml, constraints.txt and environment.yml describe one environment."""
+"""pyproject.toml, constraints.txt and environment.yml describe one environment; make sets it up."""
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -106,3 +109,149 @@ def test_the_requirements_of_every_constrained_package_allow_the_constraints():
             if applies:
                 pinned = pins()[canonicalize_name(requirement.name)]
                 assert requirement.specifier.contains(pinned, prereleases=True), (name, requirement)
+
+
+# A stand-in for Python that records what make asks of it, and installs nothing.
+PYTHON_STUB = """#!/bin/sh
+echo "$*" >> "$STUB_LOG"
+case "$*" in
+    *version_info*) exit "$STUB_TOO_OLD" ;;
+    *ensurepip*) exit "$STUB_NO_VENV" ;;
+    "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin
+        cp "$0" .venv/bin/python; cp "$0" .venv/bin/course ;;
+    "-m pip install"*) exit "$STUB_PIP_FAILS" ;;
+esac
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a copy of the set-up files with a stand-in for Python; return what happened."""
+    checkout = tmp_path / "check out"
+    checkout.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, checkout)
+    python = tmp_path / "python"
+    python.write_text(PYTHON_STUB)
+    python.chmod(0o755)
+    log = tmp_path / "log"
+
+    def run(*arguments, too_old=0, no_venv=0, pip_fails=0):
+        log.write_text("")
+        variables = {
+            "STUB_LOG": log,
+            "STUB_TOO_OLD": too_old,
+            "STUB_NO_VENV": no_venv,
+            "STUB_PIP_FAILS": pip_fails,
+        }
+        ended = subprocess.run(
+            ["make", *arguments, f"PYTHON={python}"],
+            cwd=checkout,
+            env={**os.environ, **{name: str(value) for name, value in variables.items()}},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        ended.asked = log.read_text().splitlines()
+        return ended
+
+    run.checkout = checkout
+    return run
+
+
+def installs(ended):
+    return [line for line in ended.asked if line.startswith("-m pip install")]
+
+
+def fresh_starts(ended):
+    return [line for line in ended.asked if line.startswith("-m venv")]
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@needs_make
+def test_make_alone_lists_its_targets(make):
+    listed = make().stdout
+    for target in ("lab", "test", "build", "grade", "clean"):
+        assert f"make {target} " in listed
+
+
+@needs_make
+def test_the_first_make_installs_with_constraints_and_the_second_does_not(make):
+    first = make("lab")
+    assert first.returncode == 0
+    assert "about two minutes" in first.stdout
+    (install,) = installs(first)
+    assert install.endswith("-c constraints.txt -e .[dev]")
+    second = make("lab", "LESSON=2", "PORT=9000")
+    assert installs(second) == []
+    assert second.asked == ["lab 2 --port 9000"]
+
+
+@needs_make
+def test_new_requirements_are_installed_into_the_environment_that_is_there(make):
+    make("lab")
+    constraints = make.checkout / "constraints.txt"
+    later = (make.checkout / ".venv" / ".installed").stat().st_mtime + 10
+    os.utime(constraints, (later, later))
+    again = make("lab")
+    assert len(installs(again)) == 1
+    assert fresh_starts(again) == []
+
+
+@needs_make
+def test_an_installation_that_failed_is_done_again_from_nothing(make):
+    failed = make("lab", pip_fails=1)
+    assert failed.returncode != 0
+    assert "the installation failed" in failed.stderr
+    assert "lab 1 --port 8888" not in failed.asked
+    again = make("lab")
+    assert again.returncode == 0
+    assert len(fresh_starts(again)) == len(installs(again)) == 1
+
+
+@needs_make
+def test_a_python_that_is_too_old_is_named_with_the_remedy(make):
+    ended = make("lab", too_old=1)
+    assert ended.returncode != 0
+    assert "no Python 3.11 or later among" in ended.stderr
+    assert "make lab PYTHON=" in ended.stderr
+    assert installs(ended) == []
+
+
+@needs_make
+def test_a_python_without_venv_is_named_with_the_package_to_install(make):
+    ended = make("lab", no_venv=1)
+    assert ended.returncode != 0
+    assert "apt-get install python3-venv" in ended.stderr
+    assert fresh_starts(ended) == []
+
+
+@needs_make
+def test_clean_deletes_what_can_be_made_again_and_nothing_else(make):
+    kept = ["workspace/01_x/01_x.ipynb", "gradebook.db", "solutions/01_x.py", "lessons/a/a.ipynb"]
+    made = [".venv/bin/python", "artifacts/pytest.xml", "solutions/01_x.ipynb", "x.egg-info/a"]
+    made += [f"{name}/__pycache__/a.pyc" for name in ("course_lib", "autograder", "tests")]
+    for name in kept + made:
+        path = make.checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert make("clean").returncode == 0
+    assert all((make.checkout / name).exists() for name in kept)
+    assert not any((make.checkout / name).exists() for name in made)
+
+
+@needs_make
+def test_grading_nothing_says_where_submissions_go(make):
+    ended = make("grade")
+    assert ended.returncode != 0
+    assert "grading/submitted/NAME/LESSON/LESSON.ipynb" in ended.stderr
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in script.read_text()
+    assert script.read_text().splitlines()[-1] == "make test"

@@ -45,7 +45,7 @@ class AnswerCheck:
             0.0,
             Counterexample(self.question, shown, show(got), complaint),
             self._misconception_of(got),
-            unwritten=got is None,
+            unwritten=got in (None, {}, []),
         )
 
     def _misconception_of(self, got: Any) -> Misconception | None:

@@ -1,9 +1,9 @@
 """Interactive figures, each with a static twin.
 
-A figure is a ``Scene``: plain data built by pure functions. ``Explorer`` rebuilds it when a
-control moves, ``Player`` steps through many, ``EngineMap`` shows which parts of the engine are the
-learner's own, and ``static`` draws any scene with matplotlib. Importing the package loads none of
-them; each name is loaded when it is first used.
+A figure is a ``Scene``: plain data built by pure functions. ``Picture`` shows one,
+``Explorer`` rebuilds it when a control moves, ``Player`` steps through many, ``EngineMap`` shows
+which parts of the engine are the learner's own, and ``static`` draws any scene with matplotlib.
+Importing the package loads none of them; each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.reservations import reservation_film, share_bars
     from course_lib.viz.scene import Scene
+    from course_lib.viz.view import Picture
 
 __all__ = [
     "Choice",
     "EngineMap",
     "Explorer",
     "Frame",
+    "Picture",
     "Player",
     "PowerOfTwo",
     "Quiz",
@@ -41,6 +43,7 @@ _MODULES = {
     "EngineMap": "engine_map",
     "Explorer": "explorer",
     "Frame": "player",
+    "Picture": "view",
     "Player": "player",
     "PowerOfTwo": "explorer",
     "Quiz": "quiz",

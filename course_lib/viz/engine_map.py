@@ -9,7 +9,7 @@ from weakref import WeakSet
 from course_lib import parts
 from course_lib.parts import PartStatus
 from course_lib.viz.scene import Group, Line, Point, Rect, Scene, Shape, Text, legend
-from course_lib.viz.view import Figure
+from course_lib.viz.view import Picture
 
 FINAL_PROJECT = 13
 """The number that stands for the final project where a lesson is asked for."""
@@ -137,7 +137,7 @@ def engine_map_scene(lesson: int, statuses: Iterable[PartStatus]) -> Scene:
     )
 
 
-class EngineMap(Figure):
+class EngineMap(Picture):
     """The map for one lesson, with the state of the learner's parts.
 
     Args:
@@ -152,6 +152,11 @@ class EngineMap(Figure):
     def refresh(self) -> None:
         """Look again at the learner's parts and redraw."""
         self.show(engine_map_scene(self.lesson, parts.table()))
+
+    def close(self) -> None:
+        """Take the map off the page; it is not refreshed any more."""
+        _live_maps.discard(self)
+        super().close()
 
 
 _live_maps: WeakSet[EngineMap] = WeakSet()

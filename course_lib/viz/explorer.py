@@ -10,10 +10,11 @@ import ipywidgets
 
 from course_lib.viz import static
 from course_lib.viz.scene import Scene
-from course_lib.viz.view import Figure, with_static_twin
+from course_lib.viz.view import Picture, with_static_twin
 
-_LABEL = {"description_width": "11em"}
-_LAYOUT = {"width": "27em"}
+_STYLE = {"description_width": "14em"}
+_LAYOUT = {"width": "auto"}
+_PANEL = {"display": "grid", "grid_template_columns": "repeat(2, 1fr)", "max_width": "960px"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Slider:
             step=self.step,
             description=_with_unit(self.label, self.unit),
             readout_format=",d",
-            style=_LABEL,
+            style=_STYLE,
             layout=_LAYOUT,
         )
 
@@ -84,7 +85,7 @@ class PowerOfTwo:
             options=[(f"{choice:,}", choice) for choice in self.choices],
             value=self.value,
             description=_with_unit(self.label, self.unit),
-            style=_LABEL,
+            style=_STYLE,
             layout=_LAYOUT,
         )
 
@@ -103,7 +104,7 @@ class Choice:
             options=list(self.options.items()),
             value=self.value,
             description=self.label,
-            style=_LABEL,
+            style=_STYLE,
             layout=_LAYOUT,
         )
 
@@ -137,11 +138,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self._build = build
         self._inputs = {name: control.widget() for name, control in controls.items()}
         self.scene = build(**self.values)
-        self.figure = Figure(self.scene)
-        panel = ipywidgets.Box(
-            list(self._inputs.values()), layout={"display": "flex", "flex_flow": "row wrap"}
-        )
-        super().__init__([panel, self.figure])
+        self.picture = Picture(self.scene)
+        panel = ipywidgets.Box(list(self._inputs.values()), layout=_PANEL)
+        super().__init__([panel, self.picture])
         for control in self._inputs.values():
             control.observe(self._redraw, names="value")
 
@@ -173,9 +172,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         try:
             self.scene = self._build(**self.values)
         except ValueError as error:
-            self.figure.message = str(error)
+            self.picture.message = str(error)
         else:
-            self.figure.show(self.scene)
+            self.picture.show(self.scene)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         twin = static.figure(self.scene)

@@ -94,7 +94,7 @@ class Layout:
     def leftover(self) -> tuple[Segment, ...]:
         """What no sequence took. While a sequence waits, memory too small for it is wasted."""
         if self.num_refused:
-            rest = Segment("external", self.left, "too small for one more sequence")
+            rest = Segment("external", self.left, "too small")
         else:
             rest = Segment("free", self.left, "free")
         return (rest, Segment("headroom", self.headroom, "kept out of the engine"))
@@ -293,7 +293,7 @@ def gpu_memory() -> Explorer:
             "gpu": Choice("GPU", {s.name: k for k, s in GPUS.items()}, "rtx-4090"),
             "max_model_len": PowerOfTwo("Maximum length", 256, 131_072, 4096, unit="tokens"),
             "num_sequences": Slider("Sequences (batch)", 1, 256, 16),
-            "mean_tokens": Slider("Really used", 16, 4096, 496, step=16, unit="tokens"),
+            "mean_tokens": Slider("Really used", 10, 4000, 500, step=10, unit="tokens"),
         },
     )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from course_lib.viz import static
 from course_lib.viz.scene import Scene
-from course_lib.viz.view import SceneView
+from course_lib.viz.view import SceneView, with_static_twin
 
 _SHEET_FRAMES = 6
 
@@ -52,6 +53,9 @@ class Player(SceneView):
         return static.contact_sheet(
             [frame.scene for frame in chosen], [frame.caption for frame in chosen]
         )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
 
 
 def evenly_spread(total: int, at_most: int) -> list[int]:

@@ -18,6 +18,7 @@ from course_lib.viz.scene import Line, Rect, Scene, Text, flatten
 
 _PIXELS_PER_INCH = 100
 _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
+_CAPTION_SIZE, _CAPTION_INDENT = 17, 24
 _TONES = {"text": "#1A1A1A", "muted": "#5F5F5F", "alert": "#B84500", "ink": DARK_INK}
 _ALIGNMENT = {"start": "left", "middle": "center", "end": "right"}
 _THICKNESS = {"thin": 0.8, "bold": 2.8, "dashed": 1.0, "none": 0.0}
@@ -56,7 +57,8 @@ def contact_sheet(
     columns = min(columns, len(scenes))
     rows = -(-len(scenes) // columns)
     width = max(scene.width for scene in scenes)
-    wrapped = [textwrap.fill(caption, width=int(width // 9)) for caption in captions]
+    letters = max(1, int((width - 2 * _CAPTION_INDENT) / (0.54 * _CAPTION_SIZE)))
+    wrapped = [textwrap.fill(caption, width=letters) for caption in captions]
     caption_height = max(26 * (text.count("\n") + 1) if text else 0 for text in wrapped)
     gap = 20 if len(scenes) > 1 else 0
     height = max(scene.height for scene in scenes) + caption_height
@@ -79,10 +81,10 @@ def contact_sheet(
         )
         draw(scene, axes)
         sheet.text(
-            left / total_width,
+            (left + _CAPTION_INDENT) / total_width,
             (top - 4) / total_height,
             caption,
-            fontsize=18 * _POINTS_PER_PIXEL,
+            fontsize=_CAPTION_SIZE * _POINTS_PER_PIXEL,
             verticalalignment="top",
         )
     return sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -52,15 +51,8 @@ class SceneView(anywidget.AnyWidget):
     message = traitlets.Unicode("").tag(sync=True)
     interval = traitlets.Int(900).tag(sync=True)
 
-    @abstractmethod
-    def static(self) -> static.StaticFigure:
-        """Return the same picture drawn with matplotlib."""
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
-
-
-class Figure(SceneView):
+class Picture(SceneView):
     """One scene, which can be replaced by another or by a message."""
 
     def __init__(self, scene: Scene) -> None:
@@ -77,3 +69,6 @@ class Figure(SceneView):
     def static(self) -> static.StaticFigure:
         """Return the scene drawn with matplotlib."""
         return static.figure(self._scene)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())

@@ -20,7 +20,7 @@ def fake_torch(available, cuda):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Set what the accelerator probe sees: the driver's GPU, and torch or the error of its import."""
+    """Set what the probe sees: the driver's GPU, and torch or the error of its import."""
 
     def set_up(gpu, torch):
         def import_module(_):

@@ -14,6 +14,7 @@ import urllib.request
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from nbgrader.utils import compute_checksum
 
 from autograder.errors import CourseError
 from autograder.lab import LabServer, instructor_server, learner_server, require_free_port
@@ -135,7 +136,8 @@ def test_a_learner_works_in_the_workspace_and_can_validate(root, course_lab, por
     nbformat.write(lesson("def f(): return 42"), notebook)
     assert validate(port, path) == {"success": True, "value": {}}
     locked_edited = lesson("def f(): ...")
-    locked_edited.cells[1].metadata.nbgrader.checksum = "of the release"
+    locked_edited.cells[1].metadata.nbgrader.checksum = compute_checksum(locked_edited.cells[1])
+    locked_edited.cells[1].source = "2.0"
     nbformat.write(locked_edited, notebook)
     assert "changed" in validate(port, path)["value"]
 

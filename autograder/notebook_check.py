@@ -1,0 +1,154 @@
+"""Checking a whole notebook from the shell: run a copy of it and gather what its checks say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from rich.table import Table
+
+from autograder.errors import CourseError
+from autograder.files import read_notebook
+from autograder.nbgrader_rules import score
+from autograder.workspace import Lesson, find_lesson
+
+
+@dataclass(frozen=True)
+class CheckedCell:
+    """What came of one check cell.
+
+    Attributes:
+        grade_id: The cell, such as ``check-ex-1-2``.
+        earned: Points that it earned.
+        maximum: Points that it can earn; 0 for practice.
+        report: What it said, as plain text.
+        passed: Whether all is right.
+    """
+
+    grade_id: str
+    earned: float
+    maximum: float
+    report: str
+    passed: bool
+
+
+def check_notebook(
+    path: Path, timeout: int, on_cell: Callable[[int, int], None]
+) -> list[CheckedCell]:
+    """Run a copy of a learner's notebook from top to bottom; the file itself is not written.
+
+    Args:
+        path: The notebook.
+        timeout: Seconds that one cell may take.
+        on_cell: Called before each cell with its number and the number of cells.
+
+    Raises:
+        CourseError: It is not a notebook of this course, a check cell was edited or removed, or it
+            could not be run to the end.
+    """
+    notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
+    lesson = _lesson_of(notebook, path)
+    _require_checks_intact(notebook, lesson, path)
+    _run(notebook, path, timeout, on_cell)
+    return [_result(cell) for cell in notebook.cells if _is_check(cell)]
+
+
+def results_table(name: str, results: list[CheckedCell]) -> Table:
+    """Return the results as a table with a row for each check and one for the sum."""
+    table = Table(title=name)
+    table.add_column("Check")
+    table.add_column("Points", justify="right")
+    table.add_column("Result")
+    for result in results:
+        points = f"{result.earned:g} / {result.maximum:g}" if result.maximum else "practice"
+        headline = (
+            result.report.splitlines()[0].partition(": ")[2] if result.report else "no report"
+        )
+        table.add_row(
+            result.grade_id.removeprefix("check-ex-").replace("-", ".").upper(),
+            points,
+            headline.partition(",")[0],
+            style="green" if result.passed else "",
+        )
+    table.add_section()
+    earned, maximum = sum(r.earned for r in results), sum(r.maximum for r in results)
+    table.add_row("sum", f"{earned:g} / {maximum:g}", "")
+    return table
+
+
+def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
+    slug = notebook.metadata.get("course", {}).get("slug")
+    if not slug:
+        raise CourseError(
+            f"{path} is not a lesson of this course: its metadata names none; "
+            "open a lesson with `course lab 1`"
+        )
+    return find_lesson(str(slug))
+
+
+def _is_check(cell: NotebookNode) -> bool:
+    return str(cell.metadata.get("nbgrader", {}).get("grade_id", "")).startswith("check-")
+
+
+def _require_checks_intact(notebook: NotebookNode, lesson: Lesson, path: Path) -> None:
+    """Raise CourseError if a check cell is not as it was released."""
+    released = read_notebook(lesson.released, "restore it with `course build`")
+    mine = {c.metadata.nbgrader.grade_id: c.source for c in notebook.cells if _is_check(c)}
+    for cell in filter(_is_check, released.cells):
+        grade_id = cell.metadata.nbgrader.grade_id
+        if mine.get(grade_id) != cell.source:
+            state = "was edited" if grade_id in mine else "is missing"
+            raise CourseError(
+                f"{path}: the locked cell {grade_id} {state}; "
+                f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
+            )
+
+
+def _run(
+    notebook: NotebookNode, path: Path, timeout: int, on_cell: Callable[[int, int], None]
+) -> None:
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        allow_errors=True,
+        # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
+        extra_arguments=["--Application.log_level=40"],
+        resources={"metadata": {"path": str(path.resolve().parent)}},
+    )
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            on_cell(index, len(notebook.cells))
+            try:
+                client.execute_cell(cell, index)
+            except CellTimeoutError as error:
+                raise CourseError(
+                    f"{path}: cell {cell.id} ran longer than {timeout} s; "
+                    "look for an endless loop, or allow more with --timeout"
+                ) from error
+            except DeadKernelError as error:
+                raise CourseError(
+                    f"{path}: the kernel died in cell {cell.id}; "
+                    "it may have run out of memory, or the cell ended the process"
+                ) from error
+
+
+def _result(cell: NotebookNode) -> CheckedCell:
+    metadata = cell.metadata.nbgrader
+    maximum = float(metadata.get("points", 0))
+    reports = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
+    shown = [o.data.get("text/plain", "") for o in _outputs(cell, "execute_result")]
+    earned = score(shown[-1], maximum) if shown else None
+    errors = [f"{o.ename}: {o.evalue}" for o in _outputs(cell, "error")]
+    report = "\n".join(reports) or f"{metadata.grade_id}: " + ("\n".join(errors) or "no score")
+    passed = earned is not None and earned == maximum and ": passed" in report
+    return CheckedCell(metadata.grade_id, earned or 0.0, maximum, report, passed)
+
+
+def _outputs(cell: NotebookNode, kind: str) -> list[Any]:
+    return [output for output in cell.outputs if output.output_type == kind]

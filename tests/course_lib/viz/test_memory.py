@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from course_lib.kv_cache.sizing import kv_bytes_per_token
+from course_lib.specs import GPUS, MODELS, GiB
+from course_lib.viz import gpu_memory, gpu_memory_scene
+from course_lib.viz.memory import (
+    Layout,
+    estimated_activation_bytes,
+    paged_layout,
+    reserved_layout,
+)
+from course_lib.viz.scene import Scene
+
+CASES = [
+    # model, gpu, max_model_len, num_sequences, mean_tokens
+    ("llama-3.1-8b", "rtx-4090", 4096, 16, 500),
+    ("llama-3.1-8b", "rtx-4090", 131_072, 100, 2000),
+    ("llama-2-13b", "a100-40gb", 2048, 7, 161),
+    ("llama-3.1-8b", "h100", 512, 256, 100),
+    ("qwen3-32b", "h200", 32_768, 1, 32_768),
+    ("mixtral-8x7b", "h200", 131_072, 256, 4000),
+    ("qwen2.5-7b", "l4", 256, 1, 1),
+    ("opt-13b", "a100-80gb", 2048, 40, 499),
+]
+UTILIZATION = 0.92
+
+
+def layouts(case: tuple[str, str, int, int, int]) -> tuple[Layout, Layout]:
+    model, gpu, max_model_len, num_sequences, mean_tokens = case
+    specs = MODELS[model], GPUS[gpu]
+    return (
+        reserved_layout(*specs, max_model_len, num_sequences, mean_tokens, UTILIZATION),
+        paged_layout(*specs, num_sequences, mean_tokens, UTILIZATION),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_segments_of_each_bar_add_to_the_memory_of_the_gpu(
+    case: tuple[str, str, int, int, int],
+) -> None:
+    for layout in layouts(case):
+        segments = layout.segments()
+        assert all(segment.num_bytes >= 0 for segment in segments)
+        assert sum(segment.num_bytes for segment in segments) == GPUS[case[1]].memory_bytes
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_many_sequences_fit_as_there_is_room_for_and_not_one_more(
+    case: tuple[str, str, int, int, int],
+) -> None:
+    for layout in layouts(case):
+        assert 0 <= layout.num_shown <= layout.num_sequences
+        assert layout.num_shown + layout.num_refused == layout.num_sequences
+        if layout.num_refused:
+            assert layout.left < layout.sequence_bytes
+            assert layout.leftover[0].state == "external"
+        else:
+            assert layout.leftover[0].state == "free"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_boxes_on_the_gpu_are_drawn_to_scale_without_gaps(
+    case: tuple[str, str, int, int, int],
+) -> None:
+    scene = gpu_memory_scene(*case)
+    for prefix in ("reserved-", "paged-"):
+        boxes = [rect for rect in scene.rects() if rect.key.startswith(prefix)]
+        on_gpu = [box for box in boxes if box.state != "overflow"]
+        for left, right in pairwise(on_gpu):
+            assert left.x + left.width == pytest.approx(right.x)
+        pixels_per_byte = sum(box.width for box in on_gpu) / GPUS[case[1]].memory_bytes
+        weights = next(box for box in on_gpu if box.state == "weights")
+        assert weights.width == pytest.approx(MODELS[case[0]].weight_bytes * pixels_per_byte)
+        used = sum(box.width for box in on_gpu if box.state == "used")
+        shown = layouts(case)[prefix == "paged-"].num_shown
+        tokens = used / pixels_per_byte / kv_bytes_per_token(MODELS[case[0]])
+        assert tokens == pytest.approx(shown * case[4])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_in_the_picture_is_cut_off_or_covered(
+    case: tuple[str, str, int, int, int], collisions: Callable[[Scene], list[str]]
+) -> None:
+    assert collisions(gpu_memory_scene(*case)) == []
+
+
+def test_the_numbers_that_a_reader_checks_by_hand() -> None:
+    texts = list(gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).texts())
+    # 2 x 32 layers x 8 KV heads x 128 x 2 bytes = 128 KiB; x 4,096 = 512 MiB; x 16 = 2 MiB.
+    assert any(
+        "per token 128 KiB" in text and "512 MiB" in text and "tokens 2 MiB" in text
+        for text in texts
+    )
+    # 0.92 x 24 - 14.96 (weights) - 0.16 (activations) = 6.97 GiB holds 13 halves.
+    assert "13 of 16 sequences fit; the other 3 need 1.5 GiB" in texts
+    # 500 tokens take 32 blocks of 16: 500 / 512.
+    assert "1.0 GiB taken, 97.7% of it holds tokens" in texts
+
+
+def test_sequences_too_thin_to_tell_apart_are_drawn_as_one() -> None:
+    few = gpu_memory_scene("llama-3.1-8b", "h100", 4096, 200, 500)
+    keys = {rect.key for rect in few.rects()}
+    assert "reserved-all-used" in keys
+    assert "reserved-1-used" not in keys
+
+
+def test_what_does_not_fit_begins_where_the_gpu_ends() -> None:
+    scene = gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500)
+    boxes = {rect.key: rect for rect in scene.rects()}
+    overflow, headroom = boxes["reserved-overflow"], boxes["reserved-headroom"]
+    assert overflow.x == pytest.approx(headroom.x + headroom.width)
+    assert "paged-overflow" not in boxes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "llama-3.1-70b"}, "weights take 131.4 GiB.*may use 22.1 GiB.*larger GPU"),
+        ({"mean_tokens": 5000}, "cannot hold 5,000 tokens when it may have 4,096"),
+        ({"num_sequences": 0}, "must be at least 1"),
+        ({"gpu_memory_utilization": 1.5}, "at most 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_a_reason(
+    changes: dict[str, object], message: str
+) -> None:
+    arguments = {
+        "model": "llama-3.1-8b",
+        "gpu": "rtx-4090",
+        "max_model_len": 4096,
+        "num_sequences": 16,
+        "mean_tokens": 500,
+        **changes,
+    }
+    with pytest.raises(ValueError, match=message):
+        gpu_memory_scene(**arguments)
+
+
+def test_activations_grow_with_the_step_and_stay_small_beside_the_weights() -> None:
+    model = MODELS["llama-3.1-8b"]
+    assert estimated_activation_bytes(model, 4096) == 2 * estimated_activation_bytes(model, 2048)
+    assert estimated_activation_bytes(model) < GiB < model.weight_bytes
+
+
+def test_the_figure_offers_every_model_and_gpu_of_the_catalogue() -> None:
+    figure = gpu_memory()
+    model, gpu = figure.children[0].children[:2]
+    assert [key for _, key in model.options] == list(MODELS)
+    assert [key for _, key in gpu.options] == list(GPUS)
+
+
+def test_a_model_that_does_not_fit_shows_a_sentence_in_place_of_the_bars() -> None:
+    figure = gpu_memory()
+    figure.set(model="llama-3.1-70b")
+    assert figure.picture.message.startswith("Llama-3.1-70B does not leave room")
+    figure.set(model="mistral-7b")
+    assert figure.picture.message == ""

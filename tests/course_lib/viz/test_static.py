@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Polygon
+
+from course_lib.viz import static
+from course_lib.viz.palette import PALETTE
+from course_lib.viz.scene import Group, Line, Rect, Scene, Text
+
+SCENE = Scene(
+    300,
+    120,
+    (
+        Rect(10, 10, 50, 40, "used", "label"),
+        Group((Rect(70, 10, 50, 40, "reserved", radius=8),)),
+        Rect(130, 10, 50, 40),
+        Text(10, 90, "costs $5 or $6"),
+        Line(((0, 100), (200, 100)), has_arrow=True),
+    ),
+    title="A title",
+    alt="A description",
+)
+
+
+def test_every_shape_is_drawn_with_the_colours_and_hatches_of_the_palette() -> None:
+    axes = static.figure(SCENE).axes[0]
+    boxes = [patch for patch in axes.patches if not isinstance(patch, Polygon)]
+    assert len(boxes) == len(list(SCENE.rects()))
+    for box, state in zip(boxes[:2], ("used", "reserved"), strict=True):
+        assert to_hex(box.get_facecolor()).upper() == PALETTE[state].colour
+        assert set(box.get_hatch() or "") == set(PALETTE[state].hatch)
+    assert boxes[2].get_facecolor()[3] == 0  # a box without a state is hollow
+    assert [text.get_text() for text in axes.texts] == list(SCENE.texts())
+    assert len(axes.patches) - len(boxes) == 1  # one arrow head
+
+
+def test_the_figure_has_the_proportions_of_the_scene() -> None:
+    assert tuple(static.figure(SCENE).get_size_inches()) == (3.0, 1.2)
+
+
+def test_dollar_signs_are_not_mathematics() -> None:
+    assert not any(text.get_parse_math() for text in static.figure(SCENE).axes[0].texts)
+
+
+def test_a_figure_shows_itself_as_png() -> None:
+    assert static.figure(SCENE)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_contact_sheet_has_one_picture_and_one_caption_per_frame() -> None:
+    sheet = static.contact_sheet([SCENE] * 3, ["one", "two", "three"], columns=2)
+    assert len(sheet.axes) == 3
+    assert [text.get_text() for text in sheet.texts] == ["one", "two", "three"]
+    tops = [round(axes.get_position().y1, 3) for axes in sheet.axes]
+    assert tops[0] == tops[1] > tops[2]
+
+
+@pytest.mark.parametrize(("scenes", "captions"), [([], []), ([SCENE], [])])
+def test_a_contact_sheet_needs_a_caption_for_each_scene(
+    scenes: list[Scene], captions: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="need one each"):
+        static.contact_sheet(scenes, captions)
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_drawing_leaves_pyplot_alone() -> None:
+    code = (
+        "import sys; from course_lib.viz import static; from course_lib.viz.scene import Scene\n"
+        "static.png(static.figure(Scene(9, 9, (), 't', 'a')))\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    assert run_python(code) == "False"
+
+
+def test_importing_the_package_loads_neither_matplotlib_nor_widgets() -> None:
+    code = (
+        "import sys, course_lib.viz\n"
+        "print({'matplotlib', 'anywidget', 'ipywidgets', 'torch', 'autograder'} & set(sys.modules))"
+    )
+    assert run_python(code) == "set()"
