@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from rich.table import Table
 
+from autograder import checks
+from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 from autograder.files import read_notebook
 from autograder.nbgrader_rules import score
 from autograder.workspace import Lesson, find_lesson
+
+_CHECKED = re.compile(r'check\("([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -23,16 +28,14 @@ class CheckedCell:
     """What came of one check cell.
 
     Attributes:
-        grade_id: The cell, such as ``check-ex-1-2``.
+        exercise: What it checks.
         earned: Points that it earned.
-        maximum: Points that it can earn; 0 for practice.
         report: What it said, as plain text.
         passed: Whether all is right.
     """
 
-    grade_id: str
+    exercise: Exercise
     earned: float
-    maximum: float
     report: str
     passed: bool
 
@@ -65,18 +68,13 @@ def results_table(name: str, results: list[CheckedCell]) -> Table:
     table.add_column("Points", justify="right")
     table.add_column("Result")
     for result in results:
-        points = f"{result.earned:g} / {result.maximum:g}" if result.maximum else "practice"
-        headline = (
-            result.report.splitlines()[0].partition(": ")[2] if result.report else "no report"
-        )
-        table.add_row(
-            result.grade_id.removeprefix("check-ex-").replace("-", ".").upper(),
-            points,
-            headline.partition(",")[0],
-            style="green" if result.passed else "",
-        )
+        exercise = result.exercise
+        points = f"{result.earned:g} / {exercise.points:g}" if exercise.points else "practice"
+        verdict = "passed" if result.passed else "not yet"
+        style = "green" if result.passed else ""
+        table.add_row(f"{exercise.id} {exercise.title}", points, verdict, style=style)
     table.add_section()
-    earned, maximum = sum(r.earned for r in results), sum(r.maximum for r in results)
+    earned, maximum = sum(r.earned for r in results), sum(r.exercise.points for r in results)
     table.add_row("sum", f"{earned:g} / {maximum:g}", "")
     return table
 
@@ -139,15 +137,17 @@ def _run(
 
 
 def _result(cell: NotebookNode) -> CheckedCell:
-    metadata = cell.metadata.nbgrader
-    maximum = float(metadata.get("points", 0))
+    checked = _CHECKED.search(cell.source)
+    assert checked is not None, "a released check cell calls check(...)"
+    exercise = checks.find(checked[1])
     reports = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
     shown = [o.data.get("text/plain", "") for o in _outputs(cell, "execute_result")]
-    earned = score(shown[-1], maximum) if shown else None
+    earned = score(shown[-1], exercise.points) if shown else None
     errors = [f"{o.ename}: {o.evalue}" for o in _outputs(cell, "error")]
-    report = "\n".join(reports) or f"{metadata.grade_id}: " + ("\n".join(errors) or "no score")
-    passed = earned is not None and earned == maximum and ": passed" in report
-    return CheckedCell(metadata.grade_id, earned or 0.0, maximum, report, passed)
+    reason = "; ".join(errors) or "the cell gave no score"
+    report = "\n".join(reports) or f"{exercise.id} {exercise.title}: {reason}"
+    passed = bool(reports) and earned == exercise.points and ": passed" in report
+    return CheckedCell(exercise, earned or 0.0, report, passed)
 
 
 def _outputs(cell: NotebookNode, kind: str) -> list[Any]:

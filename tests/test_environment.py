@@ -98,6 +98,15 @@ def test_each_constraint_is_in_the_range_that_pyproject_allows(line):
     assert pins()[canonicalize_name(requirement.name)] in requirement.specifier
 
 
+def test_the_constraints_install_on_the_oldest_python_that_pyproject_allows():
+    oldest = project()["requires-python"].removeprefix(">=") + ".0"
+    for name, pinned in pins().items():
+        installed = metadata.distribution(name) if name in required_distributions() else None
+        if installed is not None and Version(installed.version).public == str(pinned):
+            pythons = SpecifierSet(installed.metadata["Requires-Python"] or "")
+            assert oldest in pythons, (name, pythons)
+
+
 def test_constraints_pin_every_package_that_gets_installed():
     assert required_distributions() - set(pins()) == set()
 

@@ -231,6 +231,7 @@ def gpu_memory_scene(
     Raises:
         ValueError: The weights leave no room, a count is less than 1, or ``mean_tokens`` is more
             than ``max_model_len``.
+        KeyError: The catalogue has no such model or GPU.
 
     >>> scene = gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500)
     >>> [text for text in scene.texts() if "fit" in text][0]
