@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
+from rich.progress import track
 
 from autograder.errors import CourseError
 
@@ -101,7 +102,8 @@ def update(
             f"there is no lesson in {workspace.root} yet; open one with `course lab 1`"
         )
     # All plans before the first write: a damaged notebook stops the update as a whole.
-    plans = [workspace.plan_update(each) for each in lessons]
+    progress = track(lessons, "Comparing releases", console=console, transient=True)
+    plans = [workspace.plan_update(each) for each in progress]
     console.print(update_table(plans))
     if dry_run:
         console.print("Nothing was written: this was a dry run.")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from autograder.errors import CourseError
 from autograder.files import (
@@ -233,7 +233,7 @@ class Workspace:
 
 def update_table(updates: list[LessonUpdate]) -> Table:
     """Return a table of what the updates do: one row per lesson and kind of change."""
-    table = Table("lesson", "cells", "what", "where")
+    table = Table(Column("lesson", overflow="fold"), "cells", "what", "where")
     for update in updates:
         places: defaultdict[Change, list[str]] = defaultdict(list)
         for change in update.merged.changes:
