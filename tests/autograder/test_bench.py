@@ -24,6 +24,7 @@ CASES = [
     *(f"pool: {n:2} at a time, caching {c}" for c in ("on", "off") for n in (1, 8, 64)),
     "admission: 4,096 tokens, hit",
     "admission: 4,096 tokens, miss",
+    "slot mapping of 256 sequences",
 ]
 
 
@@ -149,6 +150,6 @@ def test_a_case_that_an_implementation_lacks_stays_empty():
     table = Report("core", "a machine", measurements).table()
     assert [list(column.cells) for column in table.columns] == [
         ["a", "b"],
-        ["2,000", ""],
+        ["2 k", ""],
         ["", "1"],
     ]
