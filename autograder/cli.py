@@ -208,3 +208,82 @@ def bench(
     if json_file is not None:
         report.write_json(json_file)
         console.print(f"wrote {json_file}", soft_wrap=True, highlight=False)
+
+
+@app.command(
+    epilog="Example: [bold]course simulate poisson --sweep rate=2,4,6 --report sweep_of_rate[/bold]"
+)
+def simulate(
+    workload: Annotated[
+        str,
+        typer.Argument(
+            help="poisson, gamma, on-off, closed, azure-conversation, azure-code, mooncake or "
+            "vllm-run."
+        ),
+    ] = "poisson",
+    requests: Annotated[
+        Optional[int],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(help="Number of requests; 1000, or the whole trace."),
+    ] = None,
+    rate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Requests per second; 4, or as in the trace."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Model; llama-3.1-8b."),
+    ] = None,
+    gpu: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="GPU; a100-80gb."),
+    ] = None,
+    blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Blocks of the KV cache; as many as the GPU can hold."),
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Order of service.")] = "fcfs",
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other parameter, such as max-num-seqs=64; a wrong name lists all.",
+        ),
+    ] = None,
+    sweep: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME=V1,V2,...", help="Run once for each value of a parameter."),
+    ] = None,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="tcp://...", help="Dask cluster for the sweep; one is started here."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Processes to start for the sweep; one per core."),
+    ] = None,
+    experiment: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Instead: static, stall, thrash, watermark, sjf, head-of-line or capacity."
+        ),
+    ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="Write tables, figures and a trace to a new folder."),
+    ] = None,
+) -> None:
+    """Serve a workload on a virtual clock, and measure what its users would notice."""
+    from autograder import simulate_command
+    from autograder.simulate import Setup, with_settings
+
+    if experiment is not None:
+        simulate_command.show_experiment(experiment, console, report)
+        return
+    setup = with_settings(
+        Setup(workload, requests, rate, model, gpu, blocks, policy), settings or []
+    )
+    if sweep is not None:
+        simulate_command.show_sweep(setup, sweep, console, report, scheduler, workers)
+    else:
+        simulate_command.show_one(setup, console, report)

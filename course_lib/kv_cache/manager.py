@@ -145,6 +145,8 @@ class KVCacheManager:
         self.block_pool = block_pool(num_blocks, enable_caching)
         self.prefix_hits = HitMeter()
         self.num_copies = 0
+        # As long as nobody was forked, a block that is not full is in one table only.
+        self.num_forks = 0
         self._sequences: dict[str, _Sequence] = {}
         self._block_copies: list[tuple[int, int]] = []
 
@@ -344,6 +346,7 @@ class KVCacheManager:
             min(sequence.num_cached_blocks, num_shared_blocks),
         )
         child.num_computed_tokens = num_shared_tokens
+        self.num_forks += 1
 
     def take_block_copies(self) -> list[tuple[int, int]]:
         """Return the block copies that are due, as (source, destination) ids, and forget them.

@@ -1,25 +1,120 @@
-"""Serving on a virtual clock: what arrives, what it costs, and what its users notice."""
+"""Serving on a virtual clock: what arrives, what it costs, and what its users notice.
 
-from course_lib.simulation.workload import (
-    MOONCAKE_BLOCK_SIZE,
-    TraceRequest,
-    Workload,
-    gamma_arrivals,
-    load_azure,
-    load_mooncake,
-    synthetic_azure,
-    synthetic_mooncake,
-    traces_dir,
+Names are loaded when they are first used: who only asks for a workload does not wait for the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from course_lib.simulation.cost_model import (
+        ConstantCostModel,
+        CostModel,
+        IterationTime,
+        IterationWork,
+        RooflineCostModel,
+    )
+    from course_lib.simulation.measured import MeasuredRun, load_vllm_run
+    from course_lib.simulation.metrics import (
+        ServiceCurves,
+        ServiceLevel,
+        TokenLog,
+        end_to_end_latency,
+        goodput,
+        inter_token_latencies,
+        longest_gaps,
+        service_curves,
+        summarize,
+        time_per_output_token,
+        time_to_first_token,
+    )
+    from course_lib.simulation.simulator import (
+        RequestOutcome,
+        SimulationError,
+        SimulationResult,
+        Simulator,
+        simulate,
+    )
+    from course_lib.simulation.static_batching import simulate_static
+    from course_lib.simulation.step_table import Step, StepTable
+    from course_lib.simulation.workload import (
+        MOONCAKE_BLOCK_SIZE,
+        ClosedLoop,
+        TraceRequest,
+        Workload,
+        gamma_arrivals,
+        geometric_lengths,
+        load_azure,
+        load_mooncake,
+        lognormal_lengths,
+        on_off_arrivals,
+        poisson_arrivals,
+        synthetic_azure,
+        synthetic_mooncake,
+        traces_dir,
+    )
+
+_MODULES = (
+    "workload",
+    "metrics",
+    "step_table",
+    "cost_model",
+    "measured",
+    "simulator",
+    "static_batching",
 )
+"""Where the names below are defined: a module comes after those that it imports."""
 
 __all__ = [
     "MOONCAKE_BLOCK_SIZE",
+    "ClosedLoop",
+    "ConstantCostModel",
+    "CostModel",
+    "IterationTime",
+    "IterationWork",
+    "MeasuredRun",
+    "RequestOutcome",
+    "RooflineCostModel",
+    "ServiceCurves",
+    "ServiceLevel",
+    "SimulationError",
+    "SimulationResult",
+    "Simulator",
+    "Step",
+    "StepTable",
+    "TokenLog",
     "TraceRequest",
     "Workload",
+    "end_to_end_latency",
     "gamma_arrivals",
+    "geometric_lengths",
+    "goodput",
+    "inter_token_latencies",
     "load_azure",
     "load_mooncake",
+    "load_vllm_run",
+    "lognormal_lengths",
+    "longest_gaps",
+    "on_off_arrivals",
+    "poisson_arrivals",
+    "service_curves",
+    "simulate",
+    "simulate_static",
+    "summarize",
     "synthetic_azure",
     "synthetic_mooncake",
+    "time_per_output_token",
+    "time_to_first_token",
     "traces_dir",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module_name in _MODULES:
+            module = importlib.import_module(f"{__name__}.{module_name}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, overload
@@ -36,6 +36,8 @@ class TraceRequest:
         hash_ids: What the prompt is made of, as far as the trace tells: one id per block of
             ``MOONCAKE_BLOCK_SIZE`` tokens, the last one full or not. Equal ids mean that two
             prompts are the same up to the end of that block. Empty where the trace does not tell.
+        client_id: Whose it is, for policies that are fair to clients.
+        priority: Lower is more important.
 
     Raises:
         ValueError: The arrival time is negative or not finite, or a length is less than 1.
@@ -48,6 +50,8 @@ class TraceRequest:
     prompt_tokens: int
     output_tokens: int
     hash_ids: tuple[int, ...] = ()
+    client_id: str = ""
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.arrival_time < math.inf:
@@ -94,6 +98,27 @@ class Workload(Sequence[TraceRequest]):
                     f"front of it at {earlier.arrival_time} s; sort the requests by arrival time"
                 )
 
+    @classmethod
+    def from_columns(
+        cls,
+        name: str,
+        arrival_times: Iterable[float],
+        prompt_tokens: Iterable[int],
+        output_tokens: Iterable[int],
+        source: str = "Synthetic",
+    ) -> Workload:
+        """Build a synthetic workload from one array per attribute.
+
+        Raises:
+            ValueError: The arrays differ in length, or a request is not a possible one.
+
+        >>> Workload.from_columns("two", [0.0, 4.3], [374, 396], [44, 109])[1].prompt_tokens
+        396
+        """
+        columns = zip(arrival_times, prompt_tokens, output_tokens, strict=True)
+        requests = tuple(TraceRequest(float(a), int(p), int(o)) for a, p, o in columns)
+        return cls(name, source, is_synthetic=True, requests=requests)
+
     def __len__(self) -> int:
         return len(self.requests)
 
@@ -105,7 +130,7 @@ class Workload(Sequence[TraceRequest]):
 
     def __getitem__(self, index: int | slice) -> TraceRequest | Workload:
         if isinstance(index, slice):
-            return replace(self, requests=self.requests[index])
+            return Workload(self.name, self.source, self.is_synthetic, self.requests[index])
         return self.requests[index]
 
 
@@ -129,6 +154,32 @@ def traces_dir() -> Path | None:
         return folder
     beside_checkout = Path(__file__).resolve().parents[3] / "shared" / "traces"
     return beside_checkout if beside_checkout.is_dir() else None
+
+
+def poisson_arrivals(
+    rate: float, n: int, seed: int | np.random.Generator = 0
+) -> NDArray[np.float64]:
+    """Return the times at which ``n`` requests of a Poisson process arrive.
+
+    Many users who do not know of each other make one: the gaps are exponential, and how long the
+    last request is ago tells nothing about the next one.
+
+    Args:
+        rate: Requests per second, on average.
+        n: Number of requests.
+        seed: Seed of the random generator, or a generator to draw from.
+
+    Returns:
+        Seconds, in increasing order, shape ``(n,)``. The clock starts one gap before the first.
+
+    Raises:
+        ValueError: ``rate`` is not positive, or ``n`` is negative.
+
+    >>> times = poisson_arrivals(rate=5.0, n=100_000)
+    >>> print(round(len(times) / times[-1], 1))
+    5.0
+    """
+    return gamma_arrivals(rate, cv=1.0, n=n, seed=seed)
 
 
 def gamma_arrivals(
@@ -162,6 +213,126 @@ def gamma_arrivals(
         )
     gaps = np.random.default_rng(seed).gamma(shape=1 / cv**2, scale=cv**2 / rate, size=n)
     return np.cumsum(gaps)
+
+
+def on_off_arrivals(
+    rate_on: float,
+    mean_on: float,
+    mean_off: float,
+    n: int,
+    seed: int | np.random.Generator = 0,
+) -> NDArray[np.float64]:
+    """Return the times at which ``n`` requests arrive from a source that is switched on and off.
+
+    While it is on, requests come as a Poisson process; while it is off, none do. Both phases are
+    exponential, and it starts switched on: an interrupted Poisson process (Kuczura, 1973). Over a
+    long time it sends rate_on × mean_on / (mean_on + mean_off) requests per second.
+
+    Args:
+        rate_on: Requests per second while it is on.
+        mean_on: Mean length of an on phase in seconds.
+        mean_off: Mean length of an off phase in seconds; 0 for a source that is always on.
+        n: Number of requests.
+        seed: Seed of the random generator, or a generator to draw from.
+
+    Returns:
+        Seconds, in increasing order, shape ``(n,)``.
+
+    Raises:
+        ValueError: ``rate_on`` or ``mean_on`` is not positive, or ``mean_off`` or ``n`` is
+            negative.
+
+    >>> times = on_off_arrivals(rate_on=10.0, mean_on=2.0, mean_off=6.0, n=200_000)
+    >>> print(round(len(times) / times[-1], 1))
+    2.5
+    """
+    if not rate_on > 0 or not mean_on > 0 or not mean_off >= 0 or n < 0:
+        raise ValueError(
+            f"rate_on is {rate_on}, mean_on {mean_on}, mean_off {mean_off} and n {n}; "
+            "rate_on and mean_on must be above 0, mean_off and n at least 0"
+        )
+    rng = np.random.default_rng(seed)
+    # On a clock that stops while the source is off, it is a Poisson process. Of the switches on
+    # that clock, Poisson too, each one in front of a request delays it by an off phase.
+    running = np.cumsum(rng.exponential(1 / rate_on, size=n))
+    num_switches = rng.poisson(np.diff(running, prepend=0.0) / mean_on)
+    # A sum of k exponential phases has a gamma distribution of shape k.
+    off = np.where(num_switches, rng.gamma(np.maximum(num_switches, 1), 1.0), 0.0) * mean_off
+    return np.asarray(running + np.cumsum(off))
+
+
+def lognormal_lengths(
+    mean: float, median: float, n: int, seed: int | np.random.Generator = 0
+) -> NDArray[np.int64]:
+    """Draw ``n`` token counts with the given mean and median, as real prompts and outputs have.
+
+    A lognormal distribution has median m = exp(μ) and mean exp(μ + σ²/2), so μ = ln(median) and
+    σ = √(2 ln(mean/median)). Counts are rounded, and are at least 1.
+
+    Raises:
+        ValueError: Not 0 < ``median`` ≤ ``mean``, or ``n`` is negative.
+
+    >>> lengths = lognormal_lengths(mean=1155, median=1020, n=100_000)
+    >>> print(round(lengths.mean(), -1), np.median(lengths).round(-1))
+    1150.0 1020.0
+    """
+    if not 0 < median <= mean or n < 0:
+        raise ValueError(
+            f"mean is {mean}, median is {median} and n is {n}; a lognormal distribution has "
+            "0 < median <= mean, and n is at least 0"
+        )
+    sigma = math.sqrt(2 * math.log(mean / median))
+    lengths = np.random.default_rng(seed).lognormal(math.log(median), sigma, size=n)
+    return np.maximum(np.rint(lengths), 1).astype(np.int64)
+
+
+def geometric_lengths(
+    mean: float, n: int, seed: int | np.random.Generator = 0
+) -> NDArray[np.int64]:
+    """Draw ``n`` token counts with a geometric distribution: memoryless, as in queueing theory.
+
+    Raises:
+        ValueError: ``mean`` is less than 1, or ``n`` is negative.
+
+    >>> print(round(geometric_lengths(mean=200, n=100_000).mean(), -1))
+    200.0
+    """
+    if not mean >= 1 or n < 0:
+        raise ValueError(f"mean is {mean} and n is {n}; mean must be at least 1, n at least 0")
+    return np.random.default_rng(seed).geometric(1 / mean, size=n).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Clients who each wait for their answer, think, and only then ask again.
+
+    A closed loop cannot be overloaded: as the system slows down, so do its clients. That is why a
+    load test with a fixed number of clients hides the latencies of an open system (Schroeder et
+    al., NSDI '06).
+
+    Attributes:
+        requests: What is asked, in order; their arrival times are not used. A client that is ready
+            asks for the next one.
+        num_clients: How many clients there are. All of them ask at time 0.
+        think_seconds: Mean time between an answer and the next question of the same client; times
+            are exponential.
+        seed: Seed of the thinking times.
+
+    Raises:
+        ValueError: ``num_clients`` is less than 1, or ``think_seconds`` is negative.
+    """
+
+    requests: Sequence[TraceRequest]
+    num_clients: int
+    think_seconds: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_clients < 1 or not self.think_seconds >= 0:
+            raise ValueError(
+                f"num_clients is {self.num_clients} and think_seconds is {self.think_seconds}; "
+                "there must be at least 1 client, and thinking takes 0 seconds or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -262,8 +433,8 @@ def synthetic_azure(which: AzureTrace = "conversation", seed: int = 0) -> Worklo
     n = published.num_requests
     rng = np.random.default_rng(seed)
     arrivals = gamma_arrivals(published.rate, published.cv, n, rng)
-    prompts = _lognormal_lengths(published.prompt_mean, published.prompt_median, n, rng)
-    outputs = _lognormal_lengths(published.output_mean, published.output_median, n, rng)
+    prompts = lognormal_lengths(published.prompt_mean, published.prompt_median, n, rng)
+    outputs = lognormal_lengths(published.output_mean, published.output_median, n, rng)
     columns = ((arrivals - arrivals[0]).tolist(), prompts.tolist(), outputs.tolist())
     return Workload(
         name=f"Azure {which} (synthetic)",
@@ -281,15 +452,6 @@ def _published(which: AzureTrace) -> _PublishedTrace:
     if which not in _AZURE:
         raise ValueError(f"no Azure trace called {which!r}; known: {', '.join(_AZURE)}")
     return _AZURE[which]
-
-
-def _lognormal_lengths(
-    mean: float, median: float, n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Draw ``n`` token counts with the given mean and median."""
-    sigma = math.sqrt(2 * math.log(mean / median))
-    lengths = rng.lognormal(mean=math.log(median), sigma=sigma, size=n)
-    return np.maximum(np.rint(lengths), 1).astype(np.int64)
 
 
 def _read_azure_csv(path: Path) -> tuple[TraceRequest, ...]:
@@ -381,8 +543,8 @@ def synthetic_mooncake(n: int = 12_031, seed: int = 0) -> Workload:
     """
     rng = np.random.default_rng(seed)
     arrivals = gamma_arrivals(rate=3.40, cv=1.0, n=n, seed=rng)
-    first_prompts = _lognormal_lengths(10_765, 5264, n, rng)
-    additions = _lognormal_lengths(3237, 829, n, rng)
+    first_prompts = lognormal_lengths(10_765, 5264, n, rng)
+    additions = lognormal_lengths(3237, 829, n, rng)
     outputs = rng.integers(1, 686, size=n)
     continues = rng.random(n) < 0.387
     chosen = rng.random(n)

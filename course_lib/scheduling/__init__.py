@@ -1,0 +1,83 @@
+"""The time half of an engine: who is served when, and who has to give way."""
+
+from course_lib.scheduling.async_scheduler import AsyncScheduler
+from course_lib.scheduling.batch_size import StepTimeController
+from course_lib.scheduling.decisions import Action, Decision, DecisionLog
+from course_lib.scheduling.lora import LoRAScheduler
+from course_lib.scheduling.policies import (
+    POLICIES,
+    AgeingRequestQueue,
+    EDFRequestQueue,
+    FCFSRequestQueue,
+    PriorityRequestQueue,
+    RequestQueue,
+    SJFRequestQueue,
+    SortedRequestQueue,
+    SRPTRequestQueue,
+    VTCRequestQueue,
+    WFQRequestQueue,
+    make_queue,
+)
+from course_lib.scheduling.preemption import (
+    VICTIM_POLICIES,
+    VictimPolicy,
+    break_even_tokens,
+    frees_most_blocks,
+    last_in,
+    least_important,
+    least_progress,
+    most_tokens,
+    num_blocks_freed,
+    recompute_seconds,
+    swap_seconds,
+)
+from course_lib.scheduling.request import (
+    NEXT_STATUSES,
+    IllegalTransitionError,
+    Request,
+    RequestStatus,
+)
+from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
+from course_lib.scheduling.speculative import SpeculativeScheduler
+from course_lib.scheduling.swap import SwapSpace
+
+__all__ = [
+    "NEXT_STATUSES",
+    "POLICIES",
+    "VICTIM_POLICIES",
+    "Action",
+    "AgeingRequestQueue",
+    "AsyncScheduler",
+    "Decision",
+    "DecisionLog",
+    "EDFRequestQueue",
+    "FCFSRequestQueue",
+    "IllegalTransitionError",
+    "LoRAScheduler",
+    "PriorityRequestQueue",
+    "Request",
+    "RequestQueue",
+    "RequestStatus",
+    "SJFRequestQueue",
+    "SRPTRequestQueue",
+    "Scheduler",
+    "SchedulerConfig",
+    "SchedulerOutput",
+    "SortedRequestQueue",
+    "SpeculativeScheduler",
+    "StepTimeController",
+    "SwapSpace",
+    "VTCRequestQueue",
+    "VictimPolicy",
+    "WFQRequestQueue",
+    "break_even_tokens",
+    "frees_most_blocks",
+    "last_in",
+    "least_important",
+    "least_progress",
+    "make_queue",
+    "most_tokens",
+    "num_blocks_freed",
+    "recompute_seconds",
+    "swap_seconds",
+]

@@ -1,0 +1,125 @@
+"""Planning one step ahead: the GPU need not wait for the scheduler.
+
+Planned strictly in turn, a step looks like this, and the GPU is idle while the scheduler thinks::
+
+    CPU  schedule 0 |          | update 0, schedule 1 |          | update 1, schedule 2
+    GPU             | run 0    |                      | run 1    |
+
+But what step n + 1 has to compute is nearly known before step n is done. A decoding request will
+have one token more; *which* one matters to the model, which has it on the GPU by then, and not to
+the plan. So a placeholder stands for it, and the plan is made while step n runs::
+
+    CPU  schedule 0 | schedule 1 | update 0, schedule 2 | update 1, schedule 3
+    GPU             | run 0                 | run 1                 | run 2
+
+The price: that a request has ended with its EOS token is seen one step too late. The step in
+between computes a token for it that nobody wants.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.decisions import DecisionLog
+from course_lib.scheduling.request import Request, RequestStatus
+from course_lib.scheduling.scheduler import (
+    Scheduler,
+    SchedulerConfig,
+    SchedulerOutput,
+    status_at_end,
+)
+
+
+class AsyncScheduler(Scheduler):
+    """A scheduler that may plan a step before the tokens of the step in front of it are known.
+
+    ``num_tokens_ahead`` of a request counts its placeholders: tokens that are on their way. A
+    request whose token on the way will be its last one, by ``max_tokens`` or ``max_model_len``, is
+    not planned any further, since no token can change that.
+
+    Outputs are updated in the order in which they were planned, at most ``MAX_IN_FLIGHT`` behind.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> request = Request("a", range(20), max_tokens=2)
+    >>> scheduler.add_request(request)
+    >>> first, second = scheduler.schedule(), scheduler.schedule()
+    >>> first.num_scheduled_tokens, second.num_scheduled_tokens
+    ({'a': 20}, {'a': 1})
+    >>> scheduler.update_from_output(first, {"a": 7}), request.output_token_ids
+    ([], [7])
+    >>> scheduler.schedule().num_scheduled_tokens            # the second token ends it
+    {}
+    """
+
+    MAX_IN_FLIGHT = 2
+    """Steps that may be planned and not updated: the one that runs, and the next."""
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        kv_cache_manager: KVCacheManager,
+        *,
+        log: DecisionLog | None = None,
+    ) -> None:
+        super().__init__(config, kv_cache_manager, log=log)
+        self._in_flight: deque[tuple[SchedulerOutput, dict[str, Request]]] = deque()
+
+    def schedule(self) -> SchedulerOutput:
+        """Plan the next iteration, and put placeholders for the tokens that it will generate.
+
+        Raises:
+            ValueError: ``MAX_IN_FLIGHT`` plans are not updated yet. Nothing changes.
+        """
+        if len(self._in_flight) >= self.MAX_IN_FLIGHT:
+            raise ValueError(
+                f"{len(self._in_flight)} plans are in flight; "
+                "call update_from_output for the oldest first"
+            )
+        output = super().schedule()
+        planned = {name: self.requests[name] for name in output.num_scheduled_tokens}
+        self._in_flight.append((output, planned))
+        for request in planned.values():
+            # Tokens known, tokens on their way, and the one that this step generates, if it does.
+            num_tokens = request.num_tokens + request.num_tokens_ahead
+            catches_up = request.num_computed_tokens >= num_tokens
+            if catches_up and num_tokens + 1 < request.length_limit:
+                request.num_tokens_ahead += 1
+        return output
+
+    def update_from_output(
+        self, output: SchedulerOutput, sampled: Mapping[str, int | list[int]]
+    ) -> list[Request]:
+        """Take in the tokens of the oldest iteration in flight; they take the placeholders' places.
+
+        A request may have been preempted since this iteration was planned. Its token counts all the
+        same, and may be its last.
+
+        Raises:
+            ValueError: ``output`` is not the oldest plan in flight. Nothing changes.
+        """
+        if not self._in_flight or self._in_flight[0][0] is not output:
+            raise ValueError(
+                "this is not the oldest plan in flight; update each once, in the order of planning"
+            )
+        _, planned = self._in_flight.popleft()
+        late: list[Request] = []
+        timely: dict[str, int | list[int]] = {}
+        for request_id, token in sampled.items():
+            request = self.requests.get(request_id)
+            if request is None or request is not planned.get(request_id):
+                continue
+            if request.status is RequestStatus.RUNNING:
+                timely[request_id] = token
+                request.num_tokens_ahead = max(request.num_tokens_ahead - 1, 0)
+            elif self._append_tokens(request, token if isinstance(token, list) else [token]):
+                late.append(request)
+        finished = super().update_from_output(output, timely)
+        for request in late:
+            self._leave_queue(request)
+            request.status = status_at_end(request)
+        self._let_go(late)
+        return finished + late

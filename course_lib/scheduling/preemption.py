@@ -1,0 +1,173 @@
+"""Preemption: which running request has to give way when memory runs out, and how it gives way.
+
+A *victim policy* looks at the running requests and names one. What is taken from the victim can be
+copied to the CPU and back (swap), or thrown away and computed again (recompute): the second half of
+this module says what each of them takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from course_lib.kv_cache.block_pool import KVCacheBlock
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.request import Request
+
+VictimPolicy = Callable[[Sequence[Request]], int]
+"""Takes the running requests, in order of admission; returns the index of the one to preempt."""
+
+
+def last_in(running: Sequence[Request]) -> int:
+    """Choose the request that was admitted last: what vLLM does under FCFS.
+
+    >>> last_in([Request("a", [1], 1), Request("b", [1], 1)])
+    1
+    """
+    return len(running) - 1
+
+
+def least_important(running: Sequence[Request]) -> int:
+    """Choose the largest (priority, arrival time), of equals the first: vLLM under priority.
+
+    >>> last_but_important = Request("b", [1], 1, priority=-1)
+    >>> least_important([Request("a", [1], 1), last_but_important])
+    0
+    """
+    return max(
+        range(len(running)),
+        key=lambda index: (running[index].priority, running[index].arrival_time),
+    )
+
+
+def most_tokens(running: Sequence[Request]) -> int:
+    """Choose the request with the most computed tokens, which usually frees the most blocks.
+
+    Of equals, the one admitted last.
+    """
+    return max(range(len(running)), key=lambda index: (running[index].num_computed_tokens, index))
+
+
+def least_progress(running: Sequence[Request]) -> int:
+    """Choose the request that has generated the fewest tokens, whose loss costs the least.
+
+    Of equals, the one admitted last.
+    """
+    return max(range(len(running)), key=lambda index: (-running[index].num_output_tokens, index))
+
+
+VICTIM_POLICIES: dict[str, VictimPolicy] = {
+    "last_in": last_in,
+    "least_important": least_important,
+    "most_tokens": most_tokens,
+    "least_progress": least_progress,
+}
+
+
+def num_blocks_freed(blocks: Iterable[KVCacheBlock]) -> int:
+    """Return how many blocks become free when a request that holds these is preempted.
+
+    A block that somebody else holds too stays in use. So a victim whose blocks are all shared with
+    others frees nothing, however many it holds.
+
+    Args:
+        blocks: Its block table.
+
+    >>> from course_lib.kv_cache import BlockPool
+    >>> pool = BlockPool(num_blocks=4)
+    >>> table = pool.get_new_blocks(3)
+    >>> pool.touch(table[:2])
+    >>> num_blocks_freed(table)
+    1
+    """
+    return sum(block.ref_cnt == 1 for block in blocks)
+
+
+def frees_most_blocks(manager: KVCacheManager) -> VictimPolicy:
+    """Return a policy that chooses the request whose preemption frees the most blocks.
+
+    Of equals, the one admitted last. It looks through all block tables, so it costs more than the
+    other policies.
+
+    Args:
+        manager: The one that holds the block tables.
+    """
+
+    def choose(running: Sequence[Request]) -> int:
+        tables = manager.block_tables()
+        return max(
+            range(len(running)),
+            key=lambda index: (num_blocks_freed(tables[running[index].request_id]), index),
+        )
+
+    return choose
+
+
+def swap_seconds(num_tokens: int, kv_bytes_per_token: int, pcie_bandwidth: float) -> float:
+    """Return what it takes to move a request's KV to the CPU and back.
+
+    Args:
+        num_tokens: Tokens whose KV is moved.
+        kv_bytes_per_token: Bytes of each, over all layers.
+        pcie_bandwidth: Bytes per second in one direction. Small copies reach much less than the
+            bus has, and a block is many small copies: one for K and one for V in every layer.
+
+    >>> swap_seconds(num_tokens=1000, kv_bytes_per_token=131_072, pcie_bandwidth=25e9)
+    0.01048576
+    """
+    return 2 * num_tokens * kv_bytes_per_token / pcie_bandwidth
+
+
+def recompute_seconds(
+    num_tokens: int, num_params: int, flops_per_second: float, *, weight_seconds: float = 0.0
+) -> float:
+    """Return what it takes to compute a request's KV again, as one prefill of its own.
+
+    Each parameter costs a multiplication and an addition per token. The attention among the tokens
+    themselves, which grows with their square, is left out: below some ten thousand tokens it is the
+    smaller part. However few tokens there are, the weights are read once: that is the floor.
+
+    Args:
+        num_tokens: Tokens to compute.
+        num_params: Parameters of the model.
+        flops_per_second: FLOP per second that a prefill reaches.
+        weight_seconds: What it takes to read the weights: their bytes over the memory's bandwidth.
+            0 where the tokens ride along in a step that reads them anyway.
+
+    >>> recompute_seconds(num_tokens=1000, num_params=8_000_000_000, flops_per_second=400e12)
+    0.04
+    >>> recompute_seconds(10, 8_000_000_000, 400e12, weight_seconds=0.008)
+    0.008
+    """
+    return max(2 * num_params * num_tokens / flops_per_second, weight_seconds)
+
+
+def break_even_tokens(
+    swap_seconds_per_token: float,
+    recompute_seconds_per_token: float,
+    *,
+    weight_seconds: float = 0.0,
+) -> float:
+    """Return the length up to which a request is better swapped, and beyond which recomputed.
+
+    Swapping takes ``n * swap_seconds_per_token``, recomputing takes ``n *
+    recompute_seconds_per_token`` but at least ``weight_seconds``. If a token is swapped faster than
+    it is recomputed, swapping wins at every length. If not, it wins only as long as it stays below
+    the floor.
+
+    Args:
+        swap_seconds_per_token: ``swap_seconds`` of one token.
+        recompute_seconds_per_token: ``recompute_seconds`` of one token, without the floor.
+        weight_seconds: The floor of ``recompute_seconds``.
+
+    Returns:
+        A length in tokens, which need not be whole; ``math.inf`` if swapping always wins.
+
+    >>> break_even_tokens(1e-5, 4e-5, weight_seconds=0.008)
+    inf
+    >>> break_even_tokens(8e-5, 4e-5, weight_seconds=0.008)
+    100.0
+    """
+    if swap_seconds_per_token <= recompute_seconds_per_token:
+        return math.inf
+    return weight_seconds / swap_seconds_per_token

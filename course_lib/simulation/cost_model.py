@@ -1,0 +1,234 @@
+"""What one iteration costs: the roofline of a forward pass over a mixed batch.
+
+An iteration is described by a few totals, ``IterationWork``, whoever is in the batch. A cost model
+turns them into seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from course_lib.kv_cache.sizing import kv_bytes_per_token
+from course_lib.roofline import forward_flops
+from course_lib.specs import GPUSpec, ModelSpec
+
+
+class IterationWork(NamedTuple):
+    """What one iteration has to do, summed over the requests in its batch.
+
+    Attributes:
+        num_tokens: Tokens that are computed.
+        attended_tokens: Pairs of a computed token and a token that it attends to, itself included.
+        context_tokens: Tokens whose keys and values are read from the cache or written to it.
+        swapped_tokens: Tokens whose keys and values are copied between GPU and CPU, either way.
+    """
+
+    num_tokens: int
+    attended_tokens: int
+    context_tokens: int
+    swapped_tokens: int = 0
+
+    @classmethod
+    def of_batch(cls, rows: Iterable[tuple[int, int]], swapped_tokens: int = 0) -> IterationWork:
+        """Add up a batch.
+
+        A request that computes n tokens behind c cached ones attends to c + 1 tokens with the first
+        of them, to c + 2 with the second, and so on: n·c + n(n + 1)/2 pairs. It moves the keys and
+        values of c + n tokens.
+
+        Args:
+            rows: For each request in the batch, the tokens that it computes and the tokens of it
+                that are cached already.
+            swapped_tokens: As in the class.
+
+        A prompt's first chunk of 100 tokens, and a request that decodes behind 999:
+
+        >>> IterationWork.of_batch([(100, 0), (1, 999)])
+        IterationWork(num_tokens=101, attended_tokens=6050, context_tokens=1100, swapped_tokens=0)
+        """
+        num_tokens = attended_tokens = context_tokens = 0
+        for new, cached in rows:
+            num_tokens += new
+            attended_tokens += new * cached + new * (new + 1) // 2
+            context_tokens += cached + new
+        return cls(num_tokens, attended_tokens, context_tokens, swapped_tokens)
+
+
+class CostModel(Protocol):
+    """Tells how long an iteration takes."""
+
+    def seconds(self, work: IterationWork) -> float:
+        """Return the duration of an iteration in seconds."""
+
+
+@dataclass(frozen=True)
+class ConstantCostModel:
+    """Every iteration takes the same time: for drawings and worked examples.
+
+    >>> ConstantCostModel(0.02).seconds(IterationWork.of_batch([(500, 0)]))
+    0.02
+    """
+
+    seconds_per_iteration: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.seconds_per_iteration > 0:
+            raise ValueError(
+                f"seconds_per_iteration is {self.seconds_per_iteration}; it must be greater than 0"
+            )
+
+    def seconds(self, work: IterationWork) -> float:
+        """Return the constant, whatever there is to do."""
+        return self.seconds_per_iteration
+
+
+class IterationTime(NamedTuple):
+    """Where the time of an iteration goes, in seconds.
+
+    Attributes:
+        read_weights: What reading the weights takes.
+        compute_linear: What multiplying with the weights takes.
+        move_kv: What reading and writing the KV cache takes.
+        compute_attention: What the attention among tokens takes.
+        swap: What copying between GPU and CPU takes.
+    """
+
+    read_weights: float
+    compute_linear: float
+    move_kv: float
+    compute_attention: float
+    swap: float
+
+    @property
+    def linear(self) -> float:
+        """The linear layers: memory and compute units work at the same time, the slower counts."""
+        return max(self.read_weights, self.compute_linear)
+
+    @property
+    def attention(self) -> float:
+        """The attention layers, likewise."""
+        return max(self.move_kv, self.compute_attention)
+
+    @property
+    def total(self) -> float:
+        """The whole iteration: linear and attention layers alternate, and swapping comes first."""
+        return self.linear + self.attention + self.swap
+
+    @property
+    def is_memory_bound(self) -> bool:
+        """Whether the linear layers wait for the weights rather than for arithmetic."""
+        return self.read_weights >= self.compute_linear
+
+
+@dataclass(frozen=True)
+class RooflineCostModel:
+    """Time of an iteration from FLOP and bytes alone.
+
+    The layers of a transformer run one after the other, in two kinds:
+
+    - linear layers read all weights once, however many tokens there are, and compute
+      2 × parameters FLOP per token;
+    - attention layers move the keys and values of every token in the context of the batch, and
+      compute 4 × layers × query heads × head_dim FLOP per attended pair.
+
+    Within a kind, memory and compute units work at the same time, so the slower one counts. Numbers
+    are those of ``course_lib.roofline``. Each unit reaches a fixed share of its peak. Both shares
+    are guesses from experience: large copies come close to the memory's peak, and large matrix
+    products reach some three quarters of the peak of the tensor cores.
+
+    What is left out: launching kernels, sampling and everything else that the CPU does, which an
+    engine hides behind the GPU by planning a step ahead; norms, activations and logits, of which
+    only requests that sample need any; the fact that small batches fill the tensor cores badly.
+    All parameters count as read and multiplied, though a model's input embedding is only looked up,
+    and a mixture of experts uses a part of them.
+
+    Args:
+        model: The model's shape.
+        gpu: Bandwidth and peak of the GPU. For tensor parallelism over several, multiply both.
+        memory_efficiency: Share of the memory bandwidth that is reached, above 0 and at most 1.
+        compute_efficiency: Share of the peak FLOP per second that is reached, likewise.
+        pcie_bandwidth: Bytes per second between GPU and CPU, in one direction at a time. About
+            25e9 is what PCIe 4.0 with 16 lanes reaches of its 31.5e9.
+        embedding_params: Parameters that are looked up instead of multiplied: vocabulary × hidden
+            size. 0 counts them with the others.
+
+    Raises:
+        ValueError: An efficiency is outside (0, 1], the bandwidth is not positive, or
+            ``embedding_params`` is not from 0 to below ``model.num_params``.
+
+    >>> from course_lib.specs import GPUS, MODELS
+    >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["rtx-4090"])
+    >>> decode = IterationWork.of_batch([(1, 999)] * 32)
+    >>> print(f"{1000 * cost_model.seconds(decode):.1f} ms")
+    21.6 ms
+    >>> prefill = IterationWork.of_batch([(2048, 0)])
+    >>> print(f"{1000 * cost_model.seconds(prefill):.0f} ms")
+    274 ms
+    """
+
+    model: ModelSpec
+    gpu: GPUSpec
+    memory_efficiency: float = 0.93
+    compute_efficiency: float = 0.75
+    pcie_bandwidth: float = 25e9
+    embedding_params: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("memory_efficiency", "compute_efficiency"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it is a share above 0 and at most 1"
+                )
+        if not self.pcie_bandwidth > 0:
+            raise ValueError(f"pcie_bandwidth is {self.pcie_bandwidth}; it must be greater than 0")
+        if not 0 <= self.embedding_params < self.model.num_params:
+            raise ValueError(
+                f"embedding_params is {self.embedding_params}; it is at least 0 and below the "
+                f"{self.model.num_params} parameters of the model"
+            )
+
+    def seconds(self, work: IterationWork) -> float:
+        """Return the duration of an iteration in seconds.
+
+        It is ``breakdown(work).total``.
+        """
+        return self.breakdown(work).total
+
+    def breakdown(self, work: IterationWork) -> IterationTime:
+        """Return where the time goes.
+
+        An iteration that computes no token (one that only swaps) reads no weights.
+
+        >>> from course_lib.specs import GPUS, MODELS
+        >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
+        >>> one_token, many = (IterationWork.of_batch([(n, 0)]) for n in (1, 1000))
+        >>> [cost_model.breakdown(work).is_memory_bound for work in (one_token, many)]
+        [True, False]
+        """
+        bandwidth, flops, weights, linear, attention, kv_bytes = self._rates
+        return IterationTime(
+            read_weights=weights / bandwidth if work.num_tokens else 0.0,
+            compute_linear=linear * work.num_tokens / flops,
+            move_kv=kv_bytes * work.context_tokens / bandwidth,
+            compute_attention=attention * work.attended_tokens / flops,
+            swap=kv_bytes * work.swapped_tokens / self.pcie_bandwidth,
+        )
+
+    @cached_property
+    def _rates(self) -> tuple[float, float, int, int, int, int]:
+        """Bytes/s, FLOP/s, bytes of weights, FLOP per token and per pair, KV bytes per token."""
+        # forward_flops is a sum of so much per new token and so much per attended pair.
+        one_pair = forward_flops(self.model, new_tokens=1)
+        two_pairs = forward_flops(self.model, new_tokens=1, cached_tokens=1)
+        flops_per_pair = two_pairs - one_pair
+        return (
+            self.gpu.memory_bandwidth * self.memory_efficiency,
+            self.gpu.peak_flops * self.compute_efficiency,
+            self.model.weight_bytes,
+            one_pair - flops_per_pair - 2 * self.embedding_params,
+            flops_per_pair,
+            kv_bytes_per_token(self.model),
+        )

@@ -1,0 +1,186 @@
+"""The log of a simulation: one row per iteration, for tables, plots and trace viewers."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MICROSECONDS = 1e6
+
+
+class Step(NamedTuple):
+    """One iteration.
+
+    Attributes:
+        start: When it began, in seconds on the virtual clock.
+        seconds: How long it took.
+        num_tokens: Tokens computed.
+        num_requests: Requests that they were computed for.
+        num_sampled: Requests that got an output token.
+        num_prefill_tokens: Tokens computed for requests that computed more than one.
+        num_running: Requests that hold a place in the batch.
+        num_waiting: Requests that wait to be admitted, preempted ones included.
+        num_swapped: Requests whose blocks are on the CPU.
+        num_admitted: Requests that joined the batch.
+        num_preempted: Requests that lost their place.
+        num_finished: Requests that ended with this iteration.
+        num_swapped_blocks: Blocks copied between GPU and CPU.
+        attended_tokens: Pairs of a computed token and one that it attends to.
+        context_tokens: Tokens whose keys and values were moved.
+        kv_usage: Share of the blocks that requests held, from 0.0 to 1.0; NaN if there are none.
+    """
+
+    start: float
+    seconds: float
+    num_tokens: int = 0
+    num_requests: int = 0
+    num_sampled: int = 0
+    num_prefill_tokens: int = 0
+    num_running: int = 0
+    num_waiting: int = 0
+    num_swapped: int = 0
+    num_admitted: int = 0
+    num_preempted: int = 0
+    num_finished: int = 0
+    num_swapped_blocks: int = 0
+    attended_tokens: int = 0
+    context_tokens: int = 0
+    kv_usage: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """When it ended, in seconds."""
+        return self.start + self.seconds
+
+
+class StepTable(Sequence[Step]):
+    """The iterations of a simulation, in order: a sequence of ``Step``.
+
+    >>> steps = StepTable([Step(start=0.0, seconds=0.5, num_tokens=7),
+    ...                    Step(start=0.5, seconds=0.25, num_tokens=1)])
+    >>> steps[1].end, steps.column("num_tokens").tolist(), steps.time_average("num_tokens")
+    (0.75, [7, 1], 5.0)
+    """
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self._steps = tuple(steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> StepTable: ...
+
+    def __getitem__(self, index: int | slice) -> Step | StepTable:
+        if isinstance(index, slice):
+            return StepTable(self._steps[index])
+        return self._steps[index]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._steps)
+
+    def __repr__(self) -> str:
+        return f"StepTable({len(self)} steps)"
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one attribute of all steps, shape ``(number of steps,)``.
+
+        Raises:
+            ValueError: There is no such attribute.
+        """
+        if name not in Step._fields:
+            raise ValueError(f"no column {name!r}; known: {', '.join(Step._fields)}")
+        position = Step._fields.index(name)
+        return np.array([step[position] for step in self._steps])
+
+    def time_average(self, name: str) -> float:
+        """Return the mean of a column over the time in iterations; NaN without any.
+
+        A long iteration counts more than a short one. Time in which nothing runs does not count.
+        """
+        if not self._steps:
+            return float("nan")
+        return float(np.average(self.column(name), weights=self.column("seconds")))
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a CSV file with one line per step, under the names of ``Step``."""
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(Step._fields)
+            writer.writerows(self._steps)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame with one row per step.
+
+        Raises:
+            ImportError: pandas is not installed; the course does not need it otherwise.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise ImportError(
+                "pandas is not installed; run `pip install pandas`, or use to_csv"
+            ) from error
+        return pandas.DataFrame(list(self._steps), columns=list(Step._fields))
+
+    def chrome_events(self) -> list[dict[str, Any]]:
+        """Return the steps as trace events: a bar for each step, curves for queue, batch and KV.
+
+        The format is that of chrome://tracing and ui.perfetto.dev; times are in microseconds.
+
+        >>> StepTable([Step(0.5, 0.25, num_tokens=7, num_waiting=2)]).chrome_events()[0]["dur"]
+        250000.0
+        """
+        events: list[dict[str, Any]] = []
+        for number, step in enumerate(self._steps):
+            here = {"pid": 0, "tid": 0, "ts": step.start * _MICROSECONDS}
+            events.append(
+                {
+                    **here,
+                    "ph": "X",
+                    "name": f"{step.num_tokens} tokens",
+                    "dur": step.seconds * _MICROSECONDS,
+                    "args": {"step": number, **_plain(step)},
+                }
+            )
+            counters = {
+                "requests": {"running": step.num_running, "waiting": step.num_waiting},
+                "KV cache": {"used": _or_zero(step.kv_usage)},
+            }
+            for name, values in counters.items():
+                events.append({**here, "ph": "C", "name": name, "args": values})
+        return events
+
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write a JSON file for chrome://tracing or ui.perfetto.dev."""
+        write_chrome_trace(path, self.chrome_events())
+
+
+def write_chrome_trace(path: str | Path, events: Sequence[dict[str, Any]]) -> None:
+    """Write trace events to a JSON file that chrome://tracing and ui.perfetto.dev open."""
+    document = {"displayTimeUnit": "ms", "traceEvents": list(events)}
+    Path(path).write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(step: Step) -> dict[str, float]:
+    """Return the counts of a step."""
+    return {
+        name: _or_zero(value)
+        for name, value in step._asdict().items()
+        if name not in ("start", "seconds")
+    }
+
+
+def _or_zero(value: float) -> float:
+    """Return the value, or 0 for NaN, which JSON does not know."""
+    return 0.0 if value != value else value

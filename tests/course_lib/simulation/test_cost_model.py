@@ -1,0 +1,96 @@
+"""The cost of an iteration: held against course_lib.roofline, request by request."""
+
+import pytest
+
+from course_lib.kv_cache import kv_bytes_per_token
+from course_lib.roofline import forward_flops, kv_bytes_moved
+from course_lib.simulation import ConstantCostModel, IterationWork, RooflineCostModel
+from course_lib.specs import GPUS, MODELS
+
+MODEL, GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
+MIXED = [(1, 999), (1, 40), (512, 1024), (300, 0)]
+
+
+class TestWork:
+    def test_adds_up_a_batch(self) -> None:
+        work = IterationWork.of_batch(MIXED)
+        assert work.num_tokens == 814
+        assert work.context_tokens == 1000 + 41 + 1536 + 300
+        pairs = sum(cached + i for new, cached in MIXED for i in range(1, new + 1))
+        assert work.attended_tokens == pairs
+
+    def test_a_prompt_in_chunks_attends_to_the_same_pairs_as_at_once(self) -> None:
+        whole = IterationWork.of_batch([(1000, 0)])
+        chunks = [IterationWork.of_batch([(250, 250 * i)]) for i in range(4)]
+        assert sum(chunk.attended_tokens for chunk in chunks) == whole.attended_tokens
+        # What chunking costs: the keys and values in front of a chunk are read again.
+        assert sum(chunk.context_tokens for chunk in chunks) > whole.context_tokens
+
+
+class TestRoofline:
+    def test_counts_what_the_roofline_of_each_request_counts(self) -> None:
+        cost_model = RooflineCostModel(MODEL, GPU)
+        time = cost_model.breakdown(IterationWork.of_batch(MIXED))
+        flops = sum(forward_flops(MODEL, *row) for row in MIXED)
+        kv_bytes = sum(kv_bytes_moved(MODEL, *row) for row in MIXED)
+        computing = time.compute_linear + time.compute_attention
+        assert computing * GPU.peak_flops * 0.75 == pytest.approx(flops)
+        assert time.move_kv * GPU.memory_bandwidth * 0.93 == pytest.approx(kv_bytes)
+        assert time.read_weights * GPU.memory_bandwidth * 0.93 == pytest.approx(MODEL.weight_bytes)
+
+    def test_in_each_kind_of_layer_the_slower_of_memory_and_arithmetic_counts(self) -> None:
+        cost_model = RooflineCostModel(MODEL, GPU)
+        decode = cost_model.breakdown(IterationWork.of_batch([(1, 999)] * 8))
+        assert decode.is_memory_bound
+        assert decode.total == decode.read_weights + decode.move_kv
+        prefill = cost_model.breakdown(IterationWork.of_batch([(2048, 0)]))
+        assert not prefill.is_memory_bound
+        assert prefill.total == prefill.compute_linear + prefill.compute_attention
+
+    def test_small_batches_cost_the_same_as_one_token(self) -> None:
+        # The weights are read once, whatever the batch: the reason to batch at all.
+        cost_model = RooflineCostModel(MODEL, GPU)
+        one, eight = (cost_model.breakdown(IterationWork(n, n, n)).linear for n in (1, 8))
+        assert one == eight
+
+    def test_swapping_comes_on_top_over_pcie(self) -> None:
+        cost_model = RooflineCostModel(MODEL, GPU, pcie_bandwidth=1e9)
+        rows = [(1, 99)]
+        without = cost_model.seconds(IterationWork.of_batch(rows))
+        with_swap = cost_model.seconds(IterationWork.of_batch(rows, swapped_tokens=160))
+        assert with_swap - without == pytest.approx(160 * kv_bytes_per_token(MODEL) / 1e9)
+
+    def test_an_iteration_that_computes_nothing_reads_no_weights(self) -> None:
+        assert RooflineCostModel(MODEL, GPU).seconds(IterationWork(0, 0, 0)) == 0.0
+
+    def test_looked_up_parameters_are_read_and_not_multiplied(self) -> None:
+        table = 128_256 * 4096
+        work = IterationWork.of_batch([(2048, 0)])
+        full = RooflineCostModel(MODEL, GPU).breakdown(work)
+        less = RooflineCostModel(MODEL, GPU, embedding_params=table).breakdown(work)
+        assert less.read_weights == full.read_weights
+        assert less.compute_linear / full.compute_linear == pytest.approx(
+            1 - table / MODEL.num_params
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("memory_efficiency", 0.0),
+            ("memory_efficiency", 1.1),
+            ("compute_efficiency", -0.5),
+            ("compute_efficiency", float("nan")),
+            ("pcie_bandwidth", 0.0),
+            ("embedding_params", -1),
+            ("embedding_params", MODEL.num_params),
+        ],
+    )
+    def test_impossible_parameters_are_named(self, name: str, value: float) -> None:
+        with pytest.raises(ValueError, match=name):
+            RooflineCostModel(MODEL, GPU, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_constant_cost_must_be_positive() -> None:
+    assert ConstantCostModel(0.5).seconds(IterationWork(0, 0, 0)) == 0.5
+    with pytest.raises(ValueError, match="seconds_per_iteration is 0"):
+        ConstantCostModel(0)
