@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from autograder.errors import CourseError
 from autograder.paths import course_root, workspace_root
@@ -339,7 +339,9 @@ def normalized(name: str) -> str:
 def findings_table(findings: list[Finding]) -> Table:
     """Return the report as a table."""
     styles = {Status.OK: "green", Status.WARNING: "yellow", Status.MISSING: "bold red"}
-    table = Table("", "status", "found", "what to do")
+    table = Table(
+        "", "status", *(Column(name, overflow="fold") for name in ("found", "what to do"))
+    )
     for finding in findings:
         status = f"[{styles[finding.status]}]{finding.status}[/]"
         table.add_row(finding.subject, status, escape(finding.found), escape(finding.remedy))

@@ -20,6 +20,7 @@ from typing import Any
 from autograder.proxy.wire import WireError, from_wire, read_frame, to_wire, write_frame
 
 _MAX_OUTPUT = 2_000
+_AUTOGRADER = Path(__file__).parents[1]
 
 
 class Host:
@@ -96,11 +97,13 @@ def _captured(stream: io.StringIO) -> Any:
 def _describe(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
     own_frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not Path(frame.filename).is_relative_to(_AUTOGRADER)
     ]
     where = None
     if own_frames:
-        where = f"line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
+        where = f"in line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
     names = [cls.__name__ for cls in type(error).__mro__ if cls is not object]
     try:
         message = str(error)[:_MAX_OUTPUT]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +103,55 @@ class LocalSubject(Subject):
 
     So a check behaves alike in a notebook and in the sealed grader, and the learner's code gets
     copies of the inputs that it may change as it likes.
+
+    A call that takes too long, as an endless loop does, ends in an exception like any other. After
+    the first one no further call is made: each would take as long.
+
+    Args:
+        obj: The object.
+        timeout: Seconds that one call may take.
     """
 
-    def __init__(self, obj: object) -> None:
+    def __init__(self, obj: object, timeout: float = 2.0) -> None:
         self._host = Host(obj)
+        self._timeout = timeout
+        self._hung: dict[str, Any] | None = None
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._host.handle(request)
+        if self._hung is not None:
+            return self._hung
+        with _time_limit(self._timeout):
+            answer = self._host.handle(request)
+        if answer.get("raised", [None])[0] == NoAnswerError.__name__:
+            self._hung = answer
+        return answer
+
+
+class NoAnswerError(BaseException):
+    """A call took too long. Not an Exception, so that the learner's code does not swallow it."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise in the code below when its time is up, where the system can (Unix, main thread)."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise NoAnswerError(f"no answer within {seconds:g} s; is there an endless loop?")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    # Whoever else had set the timer, such as a test runner, gets what is left of it.
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        left = remaining and max(0.001, remaining - (time.monotonic() - started))
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+        signal.signal(signal.SIGALRM, previous)
 
 
 class RemoteSubject(Subject):
