@@ -33,6 +33,9 @@ test: $(STAMP) ## Check style, types, lessons and code; results also go to artif
 build: $(STAMP) ## Write lessons/ from solutions/
 	@$(WITH_BIN) course build
 
+# This is for the gradebook: `course build` has written lessons/, and nbgrader deletes the lesson there
+# when it refuses to change the cells of one that has been graded.
+grade: NOT_TO_LESSONS := --CourseDirectory.release_directory=artifacts/release
 grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	@lessons=$$(for folder in grading/submitted/*/*/; do \
 	    [ -d "$$folder" ] && basename "$$folder"; done | sort -u); \
@@ -42,7 +45,9 @@ grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	fi; \
 	failed=0; \
 	for lesson in $$lessons; do \
-	    $(WITH_BIN) nbgrader autograde "$$lesson" || failed=1; \
+	    { $(WITH_BIN) course build "$$lesson" && \
+	      $(WITH_BIN) nbgrader generate_assignment "$$lesson" --force $(NOT_TO_LESSONS) && \
+	      $(WITH_BIN) nbgrader autograde "$$lesson"; } || failed=1; \
 	done; \
 	exit $$failed
 

@@ -319,7 +319,7 @@ def _quiz(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookN
     listed = "\n\n".join(
         f"**{question.id}** {question.prompt}\n\n"
         + "\n".join(
-            f"- ({letter}) {choice.text}"
+            f"- {letter}. {choice.text}"
             for letter, choice in zip(LETTERS, question.choices, strict=False)
         )
         for question in questions
@@ -327,7 +327,7 @@ def _quiz(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookN
     yield _with_id(f"{slug}-questions", new_markdown_cell(listed))
     answers = "\n".join(f'answers["{q.id}"] = "{q.answer}"' for q in questions)
     first = questions[0].id
-    stub = f'answers = {{}}\n# One line for each question, such as: answers["{first}"] = "a"'
+    stub = f'answers = {{}}\n# One line for each question, such as: answers["{first}"] = "A"'
     yield _solution_cell(slug, f"{stub}\n{holes.BEGIN}\n{answers}\n{holes.END}")
     yield from _check(exercise.id, f'check("{exercise.id}", answers)', {})
 

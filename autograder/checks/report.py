@@ -17,6 +17,7 @@ _CODE = (
     "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
     "background:var(--jp-layout-color2,#eee);color:inherit;font-size:.92em"
 )
+_UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
 # Okabe-Ito: told apart without colour vision, and readable on light and dark grounds.
 _PASS, _PARTLY, _FAIL = "#009E73", "#E69F00", "#D55E00"
 
@@ -54,10 +55,12 @@ class Report:
         if self.finding.fraction == 1:
             return [("", self.note, False)] if self.note else []
         rows = [("Asked", self.exercise.asks, False)]
-        if self.finding.unwritten:
-            rows.append(("Next", "Nothing comes back yet: write below YOUR CODE HERE.", False))
-            return rows + self._hint()
         case = self.finding.counterexample
+        if self.finding.unwritten:
+            rows.append(("Next", _UNWRITTEN, False))
+            if case is not None and case.output:
+                rows.append(("It printed", case.output, True))
+            return rows + self._hint()
         if case is not None:
             rows += [("Smallest failing case", case.case, True)]
             rows += [("Expected", case.expected, True), ("Got", case.got, True)]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autograder.proxy.wire import WireError, from_wire, read_frame, to_wire, write_frame
+from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
 
 _MAX_OUTPUT = 2_000
 _AUTOGRADER = Path(__file__).parents[1]
@@ -78,20 +78,24 @@ class Host:
             self._objects.append(value)
         return number
 
-    def _resolve(self, number: int) -> object:
-        return self._objects[number]
+    def _resolve(self, ref: Ref) -> object:
+        return self._objects[ref.number]
 
 
 @contextlib.contextmanager
 def _captured(stream: io.StringIO) -> Any:
-    """Send prints to ``stream`` and drop warnings: neither may cost a right answer points."""
+    """Send prints and warnings to ``stream``: neither may cost a right answer points."""
     with (
         contextlib.redirect_stdout(stream),
         contextlib.redirect_stderr(stream),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(record=True) as caught,
     ):
-        warnings.simplefilter("ignore")
-        yield
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                stream.write(f"{warning.category.__name__}: {warning.message}\n")
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

@@ -62,8 +62,13 @@ class Subject(ABC):
     """
 
     @abstractmethod
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any]) -> Any:
         """Carry one request to the host and its answer back."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether an earlier call took too long, so that no further one is made."""
+        return False
 
     def value(self) -> Outcome:
         """Return the object itself, as plain data."""
@@ -85,13 +90,17 @@ class Subject(ABC):
         return self._outcome({"op": "read", "target": target.number, "attribute": attribute})
 
     def _outcome(self, request: dict[str, Any]) -> Outcome:
-        answer = self._ask(request)
-        output = str(answer.get("output", ""))
-        if "raised" in answer:
-            kinds = tuple(str(kind) for kind in answer["raised"])
-            line = answer.get("line")
-            return Raised(kinds, str(answer.get("message")), line and str(line), output)
-        return Returned(from_wire(answer.get("value")), output)
+        match self._ask(request):
+            case {"value": data, "output": str(output)}:
+                return Returned(from_wire(data), output)
+            case {
+                "raised": [str(), *_] as kinds,
+                "message": str(message),
+                "line": str() | None as line,
+                "output": str(output),
+            }:
+                return Raised(tuple(map(str, kinds)), message, line, output)
+        raise WireError("an answer that is neither a value nor an exception")
 
 
 def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -116,6 +125,11 @@ class LocalSubject(Subject):
         self._host = Host(obj)
         self._timeout = timeout
         self._hung: dict[str, Any] | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether an earlier call took too long, so that no further one is made."""
+        return self._hung is not None
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._hung is not None:
@@ -184,23 +198,26 @@ class RemoteSubject(Subject):
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            stream.close()
+            # What it did not live to read is still in the buffer, and nobody will.
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+    def _outcome(self, request: dict[str, Any]) -> Outcome:
         watchdog = threading.Timer(self._timeout, self._process.kill)
         watchdog.start()
         try:
-            write_frame(self._process.stdin, request)
-            answer = read_frame(self._process.stdout)
+            return super()._outcome(request)
         except (EOFError, OSError, ValueError, WireError) as error:
+            self._process.kill()
             raise SubjectGoneError(
                 f"the process with the learner's code gave no answer within {self._timeout:g} s "
                 f"or broke the protocol ({error})"
             ) from error
         finally:
             watchdog.cancel()
-        if not isinstance(answer, dict):
-            raise SubjectGoneError("the process with the learner's code broke the protocol")
-        return answer
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        write_frame(self._process.stdin, request)
+        return read_frame(self._process.stdout)
