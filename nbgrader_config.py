@@ -1,10 +1,12 @@
 """Settings with which vanilla nbgrader works on this checkout."""
 
+import warnings
 from pathlib import Path
 
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.preprocessors import Execute
+from sqlalchemy.exc import SAWarning
 
 from autograder.holes import STUB
 from autograder.nbgrader_rules import ExecuteOnNewKernels, RestoreReleasedCells, StrictScores
@@ -44,3 +46,6 @@ c.Autograde.autograde_preprocessors = [
 c.Execute.timeout = 120
 # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
 c.Execute.extra_arguments = ["--Application.log_level=40"]
+
+# Of nbgrader's own making, and nothing that an instructor could do anything about.
+warnings.filterwarnings("ignore", category=SAWarning, module=r"nbgrader\.")

@@ -114,6 +114,17 @@ class ExecuteOnNewKernels(Execute):  # type: ignore[misc]  # nbgrader has no typ
         )
         return executed
 
+    def on_cell_executed(self, **event: Any) -> None:
+        """Take a kernel that was asked to exit for dead: it may still take the next cell.
+
+        Raises:
+            DeadKernelError: The cell called ``exit()`` or ``quit()``.
+        """
+        payload = event["execute_reply"]["content"].get("payload", ())
+        if any(item.get("source") == "ask_exit" for item in payload):
+            raise DeadKernelError("the cell ended the kernel")
+        super().on_cell_executed(**event)
+
 
 class StrictScores(NbGraderPreprocessor):  # type: ignore[misc]  # nbgrader has no types
     """Leave each automatically graded cell with one valid score or one error, and no warning."""

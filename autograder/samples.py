@@ -65,7 +65,7 @@ class _AnswerSheet(RootModel[dict[str, _Answer]]):
 
 
 def samples(source: Path) -> list[Sample]:
-    """Return the samples of the lesson with this source.
+    """Return the samples of the lesson with this source, by name.
 
     Raises:
         CourseError: The lesson has not been built, or an answer file does not fit it.
@@ -85,7 +85,7 @@ def samples(source: Path) -> list[Sample]:
         except CourseError as error:
             raise CourseError(f"{path}: {error}") from error
         found.append(Sample(student, lesson, notebook, {**nothing, **_earned(sheet)}))
-    return found
+    return sorted(found, key=lambda sample: sample.student)
 
 
 def write_samples() -> list[Sample]:

@@ -11,7 +11,12 @@ from autograder.checks.finding import Finding
 _STYLE = (
     "border-left:6px solid {colour};padding:.6em 1em;margin:.4em 0;"
     "background:var(--jp-layout-color1,#fff);color:var(--jp-ui-font-color1,#111);"
-    "font-family:var(--jp-ui-font-family,sans-serif);font-size:var(--jp-ui-font-size2,15px)"
+    "font-family:var(--jp-content-font-family,sans-serif);"
+    "font-size:var(--jp-content-font-size1,15px)"
+)
+# Mixed with the page's ink, so that it stands out on a light ground as on a dark one.
+_HEADLINE = (
+    "font-size:1.15em;color:color-mix(in srgb,{colour} 60%,var(--jp-ui-font-color0,#000))"
 )
 _CODE = (
     "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
@@ -99,7 +104,8 @@ class Report:
         return (
             f'<div class="course-check" data-exercise="{escape(self.exercise.id)}" '
             f'data-verdict="{self.verdict}" style="{_STYLE.format(colour=colour)}">'
-            f'<strong style="color:{colour}">{escape(self._headline())}</strong>{body}</div>'
+            f'<strong style="{_HEADLINE.format(colour=colour)}">'
+            f"{escape(self._headline())}</strong>{body}</div>"
         )
 
 

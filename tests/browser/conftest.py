@@ -1,7 +1,7 @@
 """JupyterLab as `course lab` starts it, driven in chromium like a learner would.
 
-Screenshots of every step go to ``artifacts/browser/``. With ``README_PICTURES=1`` in the
-environment the pictures of the README, ``docs/images/``, are taken anew as well.
+Screenshots of every step go to ``artifacts/browser/``. The pictures of the README are taken anew by
+``README_PICTURES=1 pytest tests/browser``, which writes ``docs/images/``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,13 +28,22 @@ from autograder.doctor import BROWSERS
 from autograder.paths import course_root
 
 PATIENCE = 120.0
-"""Seconds to wait for anything: the machine may be shared. A right answer comes far sooner."""
+"""Seconds to wait for a kernel, which may share its machine. A right answer comes far sooner."""
+
+PATIENCE_WITH_THE_PAGE = 30.0
+"""Seconds to wait for what needs no kernel."""
 
 TOKEN = "a-token-for-the-test"
 SCREENSHOTS = course_root() / "artifacts" / "browser"
 PICTURES = course_root() / "docs" / "images"
 LARGEST_PICTURE = 200_000
 """Bytes: a README with its pictures should be there at once."""
+
+WANTS_PICTURES = os.environ.get("README_PICTURES") == "1"
+
+FAINT_TEXTS = Path(__file__).with_name("faint_texts.js").read_text(encoding="utf-8")
+LEAST_CONTRAST = 4.5
+"""Of text with its ground: what WCAG 2 asks for at level AA."""
 
 LAPTOP = {"width": 1280, "height": 800}
 CHROMIUM_OPTIONS = (
@@ -58,6 +66,11 @@ def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIE
         time.sleep(0.1)
 
 
+def has_run(prompt: str, before: str = "") -> bool:
+    """Return whether a cell whose prompt was ``before`` has run: it carries a new number."""
+    return prompt != before and any(character.isdigit() for character in prompt)
+
+
 @dataclass(frozen=True)
 class Server:
     """A running JupyterLab."""
@@ -78,7 +91,7 @@ class Server:
     def answers(self) -> bool:
         try:
             self.ask("/api/status")
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
         return True
 
@@ -100,45 +113,51 @@ class NotebookPage:
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def wait_for_kernel(self) -> None:
-        """Wait until the kernel does what it is told. JupyterLab drops what comes before, silently."""
+        """Wait until the kernel listens. JupyterLab drops what it is told before that, silently."""
 
         def is_listening() -> bool:
             sessions = self._server.ask("/api/sessions")
             kernels = [each["kernel"] for each in sessions if each["path"] == self._path]
             return any(k["execution_state"] == "idle" and k["connections"] for k in kernels)
 
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=1000 * PATIENCE)
         wait_until(is_listening, f"an idle kernel for {self._path}")
+        # The server knows of the connection a moment before the page does.
+        idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+        self.page.wait_for_selector(idle, timeout=1000 * PATIENCE)
 
-    def cell(self, cell_id: str) -> Any:
-        """Return a cell by its id in the notebook, scrolled into view."""
-        index = next(i for i, cell in enumerate(self._cells) if cell.id == cell_id)
-        found = self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"]')
-        found.scroll_into_view_if_needed()
-        return found
+    def cell(self, source: str) -> Any:
+        """Return the one code cell whose source contains this, scrolled into view."""
+        found = [
+            index
+            for index, cell in enumerate(self._cells)
+            if cell.cell_type == "code" and source in cell.source
+        ]
+        assert len(found) == 1, f"{len(found)} code cells of {self._path} contain {source!r}"
+        cell = self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{found[0]}"]')
+        cell.scroll_into_view_if_needed()
+        return cell
 
-    def run(self, cell_id: str) -> Any:
+    def run(self, source: str) -> Any:
         """Run one cell, wait for the end, and return it."""
-        cell = self.cell(cell_id)
+        cell = self.cell(source)
         before = self._prompt(cell)
-        cell.locator(".jp-InputPrompt").first.click()
+        cell.locator(".jp-InputPrompt").click()
         self.page.keyboard.press("Control+Enter")
-        wait_until(
-            lambda: self._prompt(cell) not in (before, "[*]:"), f"the end of cell {cell_id}"
-        )
+        wait_until(lambda: has_run(self._prompt(cell), before), f"the end of cell {source!r}")
         self.wait_for_kernel()
         return cell
 
     def run_all(self) -> None:
         """Run all cells from the menu and wait for the end."""
         self.choose("Run", "Run All Cells")
-        wait_until(lambda: self._prompts()[0] != "[ ]:", "the start of the first cell")
+        wait_until(lambda: has_run(self._prompts()[0]), "the end of the first cell")
         wait_until(lambda: "[*]:" not in self._prompts(), "the end of the last cell")
         self.wait_for_kernel()
 
-    def write(self, cell_id: str, line: str) -> None:
+    def write(self, source: str, line: str) -> None:
         """Put a line at the end of a code cell, in place of one written there before."""
-        editor = self.cell(cell_id).locator(".cm-content")
+        editor = self.cell(source).locator(".cm-content")
         last = editor.locator(".cm-line").last
         is_ours = last.inner_text().strip() not in ("", "# YOUR CODE HERE")
         editor.click()
@@ -149,7 +168,7 @@ class NotebookPage:
         else:
             self.page.keyboard.press("Enter")
         self.page.keyboard.insert_text(line)
-        wait_until(lambda: last.inner_text().strip() == line, f"{line!r} in cell {cell_id}")
+        wait_until(lambda: last.inner_text().strip() == line, f"{line!r} in cell {source!r}")
 
     def choose(self, menu: str, *entries: str) -> None:
         """Click through a menu."""
@@ -158,10 +177,10 @@ class NotebookPage:
             self.page.locator(".lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
 
     def validate(self) -> str:
-        """Press nbgrader's button, wait for its verdict, close the dialog, and return the verdict."""
+        """Press nbgrader's button and return the verdict in the dialog, which stays open."""
         self.page.get_by_role("button", name="Validate", exact=True).click()
         verdict = self.page.locator(".validation-success, .validation-failed, .validation-error")
-        verdict.first.wait_for()
+        verdict.first.wait_for(timeout=1000 * PATIENCE)
         return str(verdict.first.inner_text())
 
     def close_dialog(self) -> None:
@@ -173,14 +192,29 @@ class NotebookPage:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         (target or self.page).screenshot(path=SCREENSHOTS / f"{name}.png")
 
-    def picture(self, name: str, target: Any = None) -> None:
-        """Take a picture for the README, where pictures are wanted."""
-        if os.environ.get("README_PICTURES") != "1":
+    def picture(self, name: str, target: Any) -> None:
+        """Take a picture of an element for the README, where pictures are wanted."""
+        if not WANTS_PICTURES:
             return
         PICTURES.mkdir(parents=True, exist_ok=True)
         path = PICTURES / f"{name}.png"
-        (target or self.page).screenshot(path=path)
+        target.screenshot(path=path)
         assert path.stat().st_size < LARGEST_PICTURE, f"{path} is too large for the README"
+
+    def picture_of_window(self, name: str, cell: Any) -> None:
+        """Take a picture of the window for the README: a cell at its bottom, no file browser."""
+        if not WANTS_PICTURES:
+            return
+        self.page.set_viewport_size(LAPTOP | {"height": 900})
+        self.page.keyboard.press("Control+B")
+        cell.evaluate("(cell) => cell.scrollIntoView({ block: 'end' })")
+        self.picture(name, self.page)
+        self.page.keyboard.press("Control+B")
+        self.page.set_viewport_size(LAPTOP)
+
+    def faint_texts(self) -> list[str]:
+        """Return the texts of our making that stand out too little from their ground."""
+        return list(self.page.evaluate(FAINT_TEXTS, LEAST_CONTRAST))
 
     def _prompts(self) -> list[str]:
         found = self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
@@ -225,7 +259,9 @@ def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
     running = Server(port, workspace)
     try:
-        wait_until(lambda: running.answers() or process.poll() is not None, "an answer of JupyterLab")
+        wait_until(
+            lambda: running.answers() or process.poll() is not None, "an answer of JupyterLab"
+        )
         assert process.poll() is None, f"`course lab` ended:\n{log.read_text()}"
         yield running
     finally:
@@ -250,13 +286,14 @@ def browser(chromium: str) -> Iterator[Any]:
 
 def _open(browser: Any, server: Server, address: str, path: str) -> Iterator[NotebookPage]:
     page = browser.new_page(viewport=LAPTOP)
-    page.set_default_timeout(1000 * PATIENCE)
+    page.set_default_timeout(1000 * PATIENCE_WITH_THE_PAGE)
     notebook = NotebookPage(page, server, path)
-    page.goto(f"{server.url}{address}?token={TOKEN}")
+    page.goto(f"{server.url}{address}?token={TOKEN}", timeout=1000 * PATIENCE)
     page.wait_for_url(f"**/tree/{quote(path)}*")
     notebook.wait_for_kernel()
     yield notebook
     page.close()
+    assert notebook.errors == [], "the browser complains"
 
 
 @pytest.fixture(scope="module")
@@ -269,8 +306,10 @@ def lesson(browser: Any, server: Server) -> Iterator[NotebookPage]:
 @pytest.fixture(scope="module")
 def solved(browser: Any, server: Server) -> Iterator[NotebookPage]:
     """The solution notebook of lesson 1, all cells run."""
-    path = "solution.ipynb"
-    nbformat.write(build.solution_notebook(build.sources()[0]), server.workspace / path)
+    source = build.sources()[0]
+    path = f"solved/{source.stem}.ipynb"
+    (server.workspace / path).parent.mkdir()
+    nbformat.write(build.solution_notebook(source), server.workspace / path)
     # A JupyterLab workspace of its own, so that the tabs of one page do not open in the other.
     for notebook in _open(browser, server, f"/lab/workspaces/solved/tree/{path}", path):
         notebook.run_all()

@@ -119,7 +119,7 @@ def small_course(_small_release: Path, tmp_path: Path) -> Course:
     """A course that has released the small lesson, with nothing handed in."""
     root = tmp_path / "course"
     shutil.copytree(_small_release, root)
-    return Course(root, "small", timeout=3)
+    return Course(root, "small", timeout=5)
 
 
 @pytest.fixture

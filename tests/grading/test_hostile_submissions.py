@@ -14,8 +14,6 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
-
 RIGHT = "def a():\n    return 'a'"
 WRONG = "def a():\n    return 'b'"
 ENDLESS = "while True:\n    pass"

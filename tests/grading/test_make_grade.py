@@ -21,7 +21,7 @@ from autograder.lab import instructor_server
 from autograder.paths import course_root
 from autograder.samples import Sample, samples
 
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
+pytestmark = pytest.mark.xdist_group("graded")  # with --dist loadgroup the class is graded once
 
 LESSON = "01_traditional_attention_problems"
 STUDENTS = ("all_right", "partly_right", "untouched")
@@ -46,7 +46,7 @@ def test_the_released_lesson_is_the_committed_one_to_the_byte(graded: Any) -> No
 
 @pytest.mark.parametrize(
     ("student", "automatic", "waiting"),
-    [("all_right", 90, 10), ("partly_right", 40, 10), ("untouched", 0, 0)],
+    [("all_right", 85, 15), ("partly_right", 35, 15), ("untouched", 0, 0)],
 )
 def test_each_sample_gets_exactly_its_points(
     graded: Any, expected: dict[str, Sample], student: str, automatic: float, waiting: float
@@ -59,8 +59,7 @@ def test_each_sample_gets_exactly_its_points(
         assert submission.score == automatic
         assert submission.max_score == 100
         assert submission.needs_manual_grade is (waiting > 0)
-        by_hand = {grade.name: grade.max_score for grade in grades if grade.needs_manual_grade}
-    assert by_hand == ({"answer-1-7": waiting} if waiting else {})
+        assert sum(grade.max_score for grade in grades if grade.needs_manual_grade) == waiting
 
 
 def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
@@ -74,7 +73,8 @@ def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
     }
     assert "Looks like: a share of the rest" in reports["check-ex-1-2"]
     assert "not started" in reports["check-ex-1-4"]
-    assert "Looks like: weights once per sequence" in reports["check-ex-1-5"]
+    assert "Looks like: weights once per sequence" in reports["check-ex-1-5a"]
+    assert "Looks like: every prefill is compute-bound" in reports["check-ex-1-5b"]
     assert "Looks like: one bug is left: head_dim" in reports["check-ex-1-6b"]
 
 
@@ -92,7 +92,8 @@ def test_feedback_shows_the_points_of_every_item(
     page = graded.root / "grading" / "feedback" / student / LESSON / f"{LESSON}.html"
     html = " ".join(page.read_text(encoding="utf-8").split())
     earned = {grade_id: points or 0 for grade_id, points in expected[student].earns.items()}
-    maxima = {grade_id: points or 10 for grade_id, points in expected["all_right"].earns.items()}
+    by_hand = {"answer-1-6": 5, "answer-1-7": 10}
+    maxima = {**expected["all_right"].earns, **by_hand}
     assert f"{LESSON} (Score: {sum(earned.values()):.1f} / 100.0)" in html
     shown = re.findall(r'<a href="#([\w-]+)">[^<]+</a> \(Score: ([\d.]+) / ([\d.]+)\)', html)
     assert {grade_id: float(score) for grade_id, score, _ in shown} == earned
@@ -104,8 +105,8 @@ def test_grades_can_be_exported(graded: Any) -> None:
     with (graded.root / "grades.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["student_id"]: (row["score"], row["max_score"]) for row in csv.DictReader(file)}
     assert rows == {
-        "all_right": ("90.0", "100.0"),
-        "partly_right": ("40.0", "100.0"),
+        "all_right": ("85.0", "100.0"),
+        "partly_right": ("35.0", "100.0"),
         "untouched": ("0.0", "100.0"),
     }
 
@@ -172,7 +173,7 @@ def test_formgrader_lists_the_assignment_and_the_submissions(
     submissions = json.loads(formgrader(f"/formgrader/api/submissions/{LESSON}"))
     listed = {s["student"]: (s["score"], s["needs_manual_grade"]) for s in submissions}
     assert listed == {
-        "all_right": (90, True),
-        "partly_right": (40, True),
+        "all_right": (85, True),
+        "partly_right": (35, True),
         "untouched": (0, False),
     }

@@ -143,7 +143,7 @@ def test_samples_are_written_where_nbgrader_looks_and_may_be_written_again(root:
     for _ in range(2):
         paths = [sample.path for sample in write_samples()]
     submitted = root / "grading" / "submitted"
-    students = ("all_right", "untouched", "kim")
+    students = ("all_right", "kim", "untouched")
     assert paths == [submitted / student / LESSON / f"{LESSON}.ipynb" for student in students]
     assert all(path.is_file() for path in paths)
 

@@ -13,8 +13,6 @@ from nbformat.v4 import new_code_cell
 from nbgrader.utils import compute_checksum
 from nbgrader.validator import Validator
 
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
-
 IMPORTS = """
 from autograder.notebook import check
 from course_lib import parts
