@@ -28,7 +28,7 @@ test: $(STAMP) ## Check style, types, lessons and code; results also go to artif
 	$(BIN)/mypy
 	$(BIN)/interrogate --quiet course_lib autograder
 	$(WITH_BIN) course build --check
-	$(WITH_BIN) pytest -n 2 --junitxml=artifacts/pytest.xml
+	$(WITH_BIN) pytest -n 2 --dist loadfile --junitxml=artifacts/pytest.xml
 
 build: $(STAMP) ## Write lessons/ from solutions/
 	@$(WITH_BIN) course build

@@ -270,18 +270,18 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # *Pow2* it holds 100 + 512 = 612 slots: 130 used, 270 later, 212 internal, and the buddy allocator rounds
 # 612 up to 1,024, so 412 more slots are external.
 #
-# Watch it happen under *Max* in a small memory of 1,100 slots, where no request may be longer than 256
+# Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
 # tokens. Step with the arrow keys, or press play.
 
 # %%
 conversation = load_azure("conversation")
-small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 256]
-frames = list(replay_contiguous(small, 1100, POLICIES["Max"], max_model_len=256))[:120]
+small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
+frames = list(replay_contiguous(small, 4400, POLICIES["Max"], max_model_len=1024))[:120]
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
 # %% [markdown]
-# Four reservations of 256 slots, 76 slots that are too few for a fifth, and a queue outside. (Try
+# Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside. (Try
 # `POLICIES["Pow2"]` in the cell above.) Now you write the instrument that counts the colours. Most of it is
 # there; the three steps under the comments are yours. It calls every slot outside the reservations external.
 # That is right as long as a request waits, because then it is a slot that the next request cannot use.

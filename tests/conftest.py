@@ -54,7 +54,7 @@ def remote(tmp_path):
     """Make a learner's object from source, in a process of its own that ends with the test."""
     started = []
 
-    def remote(source, name, timeout=10.0):
+    def remote(source, name, timeout=60.0):
         path = tmp_path / f"remote_{len(started)}.py"
         path.write_text(source, encoding="utf-8")
         started.append(RemoteSubject(path, name, timeout))

@@ -15,9 +15,7 @@ _STYLE = (
     "font-size:var(--jp-content-font-size1,15px)"
 )
 # Mixed with the page's ink, so that it stands out on a light ground as on a dark one.
-_HEADLINE = (
-    "font-size:1.15em;color:color-mix(in srgb,{colour} 60%,var(--jp-ui-font-color0,#000))"
-)
+_HEADLINE = "font-size:1.15em;color:color-mix(in srgb,{colour} 60%,var(--jp-ui-font-color0,#000))"
 _CODE = (
     "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
     "background:var(--jp-layout-color2,#eee);color:inherit;font-size:.92em"

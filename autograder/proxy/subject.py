@@ -141,6 +141,10 @@ class LocalSubject(Subject):
         return answer
 
 
+_AGAIN = 0.5
+"""Seconds after which a call that is still running is told a second time that its time is up."""
+
+
 class NoAnswerError(BaseException):
     """A call took too long. Not an Exception, so that the learner's code does not swallow it."""
 
@@ -158,7 +162,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
     previous = signal.signal(signal.SIGALRM, stop)
     # Whoever else had set the timer, such as a test runner, gets what is left of it.
-    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again, because whatever runs at that moment may swallow the exception.
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     started = time.monotonic()
     try:
         yield

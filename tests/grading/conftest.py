@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -145,22 +146,26 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("Makefile", "pyproject.toml", "constraints.txt", "nbgrader_config.py"):
-            shutil.copy(ROOT / name, root)
-        for folder in (f"lessons/{LESSON}", "grading/question_banks", "grading/samples"):
-            shutil.copytree(ROOT / folder, root / folder)
-        (root / "solutions").mkdir()
-        shutil.copy(ROOT / "solutions" / f"{LESSON}.py", root / "solutions")
-        # For make, this environment is the checkout's own, freshly installed.
-        (root / ".venv").mkdir()
-        (root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-        (root / ".venv" / ".installed").touch()
         self.environment = {
             **os.environ,
             "COURSE_ROOT": str(root),
             "HOME": str(root),
             "JUPYTER_CONFIG_DIR": str(root / ".jupyter"),
         }
+
+    def prepare(self) -> None:
+        """Make the copy."""
+        self.root.mkdir()
+        for name in ("Makefile", "pyproject.toml", "constraints.txt", "nbgrader_config.py"):
+            shutil.copy(ROOT / name, self.root)
+        for folder in (f"lessons/{LESSON}", "grading/question_banks", "grading/samples"):
+            shutil.copytree(ROOT / folder, self.root / folder)
+        (self.root / "solutions").mkdir()
+        shutil.copy(ROOT / "solutions" / f"{LESSON}.py", self.root / "solutions")
+        # For make, this environment is the checkout's own, freshly installed.
+        (self.root / ".venv").mkdir()
+        (self.root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+        (self.root / ".venv" / ".installed").touch()
 
     def run(self, *command: str) -> str:
         """Run a command in it, which must succeed; return what it prints."""
@@ -184,9 +189,19 @@ class Checkout:
 
 @pytest.fixture(scope="session")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout whose samples have been graded as grading/README.md says."""
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
-    checkout.run("course", "samples")
-    checkout.run("make", "grade")
-    checkout.run("nbgrader", "generate_feedback", LESSON)
+    """A checkout whose samples have been graded as grading/README.md says.
+
+    It takes the better part of a minute, so the workers of pytest-xdist share one.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    checkout = Checkout(folder / "graded")
+    with (folder / "graded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not checkout.root.exists():
+            checkout.prepare()
+            checkout.run("course", "samples")
+            checkout.run("make", "grade")
+            checkout.run("nbgrader", "generate_feedback", LESSON)
     return checkout

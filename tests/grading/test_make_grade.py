@@ -21,8 +21,6 @@ from autograder.lab import instructor_server
 from autograder.paths import course_root
 from autograder.samples import Sample, samples
 
-pytestmark = pytest.mark.xdist_group("graded")  # with --dist loadgroup the class is graded once
-
 LESSON = "01_traditional_attention_problems"
 STUDENTS = ("all_right", "partly_right", "untouched")
 TOKEN = "a-token-for-the-test"

@@ -16,6 +16,7 @@ SOURCE = """
 # %% exercise="1.6a"
 exposing_config = None
 if exposing_config is None:
+    sizes = range(2)
     ### BEGIN SOLUTION
     exposing_config = {"a": 1}
     ### END SOLUTION
@@ -31,7 +32,7 @@ ANSWERS = """
 earns = 5
 why = "Right."
 answers = ['''
-for size in range(2):
+for size in sizes:
     exposing_config = {"a": size}
 ''']
 
@@ -78,8 +79,9 @@ def test_an_answer_stands_below_its_comment_and_nothing_else_changes(root: Path)
     assert cell_source(kim, "ex-1-6a").split("\n") == [
         "exposing_config = None",
         "if exposing_config is None:",
+        "    sizes = range(2)",
         "    # YOUR CODE HERE",
-        "    for size in range(2):",
+        "    for size in sizes:",
         '        exposing_config = {"a": size}',
     ]
     assert cell_source(kim, "answer-1-7") == "Because."

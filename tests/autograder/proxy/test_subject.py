@@ -1,6 +1,8 @@
 """A learner's object answers alike in this process and in another, and only with data."""
 
 import os
+import signal
+import threading
 import time
 import warnings
 
@@ -194,6 +196,53 @@ def test_arguments_must_be_plain_data():
 def test_ctrl_c_in_a_call_reaches_the_person_who_pressed_it(local):
     with pytest.raises(KeyboardInterrupt):
         local("def f():\n    raise KeyboardInterrupt", "f").call(())
+
+
+ENDLESS = {
+    "a loop": "def f():\n    while True: pass",
+    "sleep": "import time\ndef f():\n    time.sleep(60)",
+    "a loop that catches once": (
+        "def f():\n    try:\n        while True: pass\n    except BaseException: pass\n"
+        "    while True: pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
+def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
+    subject = LocalSubject(load(source).f, timeout=0.3)
+    assert not subject.is_silent
+    started = time.monotonic()
+    outcomes = [subject.call(()) for _ in range(5)]
+    assert time.monotonic() - started < 3
+    assert outcomes[0].kinds[0] == "NoAnswerError"
+    assert outcomes[0].message == "no answer within 0.3 s; is there an endless loop?"
+    assert len(set(outcomes)) == 1
+    assert subject.is_silent
+
+
+def test_the_time_limit_leaves_the_timer_of_others_as_it_was():
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100, 7)
+    try:
+        handler = signal.getsignal(signal.SIGALRM)
+        assert LocalSubject(len).call(([1],)) == Returned(1)
+        remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert 90 < remaining <= 100
+        assert interval == 7
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_thread_can_ask_too():
+    answers = []
+    subject = LocalSubject(len)
+    thread = threading.Thread(target=lambda: answers.append(subject.call(([1, 2],))))
+    thread.start()
+    thread.join()
+    assert answers == [Returned(2)]
 
 
 def test_an_exception_whose_text_cannot_be_made_is_still_reported(subject):
