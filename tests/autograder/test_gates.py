@@ -145,6 +145,17 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
 
 
 @each_lesson
+def test_the_solution_earns_everything_without_real_traces(slug, workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+    cells = solution(slug).cells
+    done = run(cells, workspace)
+    assert [(cell.id, trouble) for cell in cells for trouble in troubles(done[cell.id])] == []
+    for cell in filter(is_check, cells):
+        exercise = exercise_of(cell, slug)
+        assert earned(done[cell.id], exercise) == exercise.points, exercise.id
+
+
+@each_lesson
 def test_the_released_lesson_runs_and_earns_nothing(slug, workspace):
     cells = released(slug).cells
     done = run(cells, workspace)
