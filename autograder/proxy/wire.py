@@ -85,6 +85,8 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
         return value
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}  # type: ignore[arg-type]
+    if kind is bytes:
+        return {"bytes": base64.b64encode(value).decode()}  # type: ignore[arg-type]
     if kind is list:
         return [inner(item) for item in value]  # type: ignore[attr-defined]
     if kind is tuple:
@@ -143,6 +145,8 @@ def from_wire(data: Any, resolve: Callable[[Ref], object] = _as_it_is, depth: in
         match data:
             case {"float": str(text)}:
                 return float(text)
+            case {"bytes": str(text)}:
+                return base64.b64decode(text, validate=True)
             case {"tuple": list(items)}:
                 return tuple(inner(item) for item in items)
             case {"set": list(items)}:

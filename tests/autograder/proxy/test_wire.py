@@ -37,6 +37,7 @@ hashable = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=8),
+    st.binary(max_size=8),
     records,
 )
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
@@ -179,7 +180,7 @@ NOT_PLAIN = {
     "type": int,
     "function": len,
     "generator": (x for x in "ab"),
-    "bytes": b"ab",
+    "bytearray": bytearray(b"ab"),
     "complex": 1j,
     "inside a list": [1, [OddInt(3)]],
     "as a key": {OddStr("a"): 1},
