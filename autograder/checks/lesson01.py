@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -217,79 +217,59 @@ BYTES_PER_TOKEN = Exercise(
 # 1.2
 
 
-def _checked(
-    gpu_memory_utilization: float, block_size: int, num_blocks: float, ceil: bool = False
-) -> int:
-    """Give a wrong answer the right manners, so that only its arithmetic is wrong."""
-    if not 0 < gpu_memory_utilization <= 1 or block_size < 1 or num_blocks < 1:
-        raise ValueError("nothing fits")
-    return int(-(-num_blocks // 1)) if ceil else int(num_blocks)
+@dataclass(frozen=True)
+class _Memory:
+    """The numbers of exercise 1.2, for wrong answers to put together wrongly."""
+
+    total: int
+    utilization: float
+    weights: int
+    activations: int
+    bytes_per_block: int
+    bytes_per_token: int
 
 
-def _forgets_weights(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    free = int(gpu.memory_bytes * gpu_memory_utilization) - peak_activation_bytes
-    return _checked(
-        gpu_memory_utilization, block_size, free // kv_bytes_per_block(model, block_size)
-    )
+def _wrong_blocks(count: Callable[[_Memory], int]) -> Callable[..., int]:
+    """Give a wrong count the right manners, so that only its arithmetic is wrong."""
+
+    def num_kv_blocks(
+        model: ModelSpec,
+        gpu: GPUSpec,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.92,
+        peak_activation_bytes: int = 0,
+    ) -> int:
+        memory = _Memory(
+            gpu.memory_bytes,
+            gpu_memory_utilization,
+            model.weight_bytes,
+            peak_activation_bytes,
+            kv_bytes_per_block(model, block_size),
+            kv_bytes_per_token(model),
+        )
+        blocks = count(memory)
+        if not 0 < gpu_memory_utilization <= 1 or blocks < 1:
+            raise ValueError("nothing fits")
+        return blocks
+
+    return num_kv_blocks
 
 
-def _share_of_the_rest(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    free = gpu.memory_bytes - model.weight_bytes - peak_activation_bytes
-    free = int(free * gpu_memory_utilization)
-    return _checked(
-        gpu_memory_utilization, block_size, free // kv_bytes_per_block(model, block_size)
-    )
-
-
-def _share_after_the_weights(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    free = int((gpu.memory_bytes - model.weight_bytes) * gpu_memory_utilization)
-    free -= peak_activation_bytes
-    return _checked(
-        gpu_memory_utilization, block_size, free // kv_bytes_per_block(model, block_size)
-    )
-
-
-def _rounds_up(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    usable = int(gpu.memory_bytes * gpu_memory_utilization)
-    free = usable - model.weight_bytes - peak_activation_bytes
-    blocks = free / kv_bytes_per_block(model, block_size)
-    return _checked(gpu_memory_utilization, block_size, blocks, ceil=True)
-
-
-def _counts_tokens(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    usable = int(gpu.memory_bytes * gpu_memory_utilization)
-    free = usable - model.weight_bytes - peak_activation_bytes
-    return _checked(gpu_memory_utilization, block_size, free // kv_bytes_per_token(model))
+_forgets_weights = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.activations) // m.bytes_per_block
+)
+_share_of_the_rest = _wrong_blocks(
+    lambda m: int((m.total - m.weights - m.activations) * m.utilization) // m.bytes_per_block
+)
+_share_after_the_weights = _wrong_blocks(
+    lambda m: (int((m.total - m.weights) * m.utilization) - m.activations) // m.bytes_per_block
+)
+_rounds_up = _wrong_blocks(
+    lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
+)
+_counts_tokens = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
+)
 
 
 @st.composite
