@@ -193,3 +193,27 @@ def samples() -> None:
         written = write_samples()
     console.print(samples_table(written))
     console.print("They are in grading/submitted/; grade them with `make grade`.")
+
+
+@app.command(epilog="Example: [bold]course bench core --json core.json[/bold]")
+def bench(
+    suite: Annotated[str, typer.Argument(help="What to measure: core or kernels.")] = "core",
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045 - Typer reads this at run time
+        typer.Option("--json", metavar="FILE", help="Write the figures to this file too."),
+    ] = None,
+) -> None:
+    """Measure how fast the library is on this machine, beside a baseline, and beside vLLM."""
+    from rich.progress import Progress
+
+    from autograder.bench import measure
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Measuring", total=None)
+        report = measure(
+            suite, on_step=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    console.print(report.table())
+    if json_file is not None:
+        report.write_json(json_file)
+        console.print(f"wrote {json_file}", soft_wrap=True, highlight=False)

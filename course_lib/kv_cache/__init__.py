@@ -1,6 +1,52 @@
 """The memory half of an engine: how large the KV cache is, and who holds which part of it."""
 
-from course_lib.kv_cache.allocators import BuddyAllocator
+from course_lib.kv_cache.allocators import (
+    Allocator,
+    BestFitAllocator,
+    BuddyAllocator,
+    FirstFitAllocator,
+    WorstFitAllocator,
+)
+from course_lib.kv_cache.block_pool import (
+    BlockPool,
+    DoubleFreeError,
+    ForeignBlockError,
+    FreeKVCacheBlockQueue,
+    KVCacheBlock,
+    OutOfBlocksError,
+    TwoPartFreeQueue,
+)
+from course_lib.kv_cache.block_table import BlockTable
+from course_lib.kv_cache.invariants import (
+    InvariantError,
+    Leak,
+    LeakFinder,
+    check_invariants,
+    find_leaks,
+    find_violations,
+    under_check,
+)
+from course_lib.kv_cache.manager import (
+    CacheableRequest,
+    CacheStats,
+    KVCacheManager,
+    UnknownRequestError,
+)
+from course_lib.kv_cache.prefix import (
+    HitMeter,
+    HitRates,
+    RadixTree,
+    extend_block_hashes,
+    hash_block,
+    hash_blocks,
+    infinite_cache_hit_rates,
+    longest_cached_prefix,
+    root_hash,
+)
+from course_lib.kv_cache.recorder import (
+    Recorder,
+    snapshot_blocks,
+)
 from course_lib.kv_cache.reservation import (
     POLICIES,
     Reservation,
@@ -26,16 +72,47 @@ from course_lib.kv_cache.sizing import (
 
 __all__ = [
     "POLICIES",
+    "Allocator",
+    "BestFitAllocator",
+    "BlockPool",
+    "BlockTable",
     "BuddyAllocator",
+    "CacheStats",
+    "CacheableRequest",
+    "DoubleFreeError",
+    "FirstFitAllocator",
+    "ForeignBlockError",
+    "FreeKVCacheBlockQueue",
+    "HitMeter",
+    "HitRates",
+    "InvariantError",
+    "KVCacheBlock",
+    "KVCacheManager",
+    "Leak",
+    "LeakFinder",
+    "OutOfBlocksError",
+    "RadixTree",
+    "Recorder",
     "Reservation",
     "SlotUse",
     "Snapshot",
+    "TwoPartFreeQueue",
+    "UnknownRequestError",
+    "WorstFitAllocator",
     "average_shares",
+    "check_invariants",
     "classify_slots",
     "cost_per_million_tokens",
     "expected_static_utilization",
+    "extend_block_hashes",
+    "find_leaks",
+    "find_violations",
+    "hash_block",
+    "hash_blocks",
+    "infinite_cache_hit_rates",
     "kv_bytes_per_block",
     "kv_bytes_per_token",
+    "longest_cached_prefix",
     "max_concurrent_sequences",
     "num_kv_blocks",
     "replay_contiguous",
@@ -43,5 +120,8 @@ __all__ = [
     "reserve_max",
     "reserve_oracle",
     "reserve_pow2",
+    "root_hash",
+    "snapshot_blocks",
     "static_batch_utilization",
+    "under_check",
 ]

@@ -1,6 +1,286 @@
-"""Contiguous allocation of KV slots: who gets which run of neighbouring slots."""
+"""Contiguous allocation of KV slots: who gets which run of neighbouring slots.
+
+Four allocators behind one interface, ``Allocator``. First fit, best fit and worst fit hand out
+exactly what was asked for and differ in one thing: which of the holes they take it from. The buddy
+allocator hands out powers of two.
+"""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+
+class Span(NamedTuple):
+    """A run of neighbouring slots.
+
+    Attributes:
+        offset: The first slot.
+        size: How many there are.
+
+    >>> Span(offset=4, size=3).end
+    7
+    """
+
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first slot behind the run."""
+        return self.offset + self.size
+
+
+class Allocator(Protocol):
+    """Hands out runs of neighbouring slots, called blocks, and takes them back.
+
+    What is free between blocks is a hole. Blocks and holes together cover slots 0 to
+    ``num_slots`` − 1, without overlap.
+
+    Attributes:
+        num_slots: Slots in all.
+    """
+
+    num_slots: int
+
+    def allocate(self, size: int) -> int | None:
+        """Return the first slot of a new block of at least ``size`` slots, or None if none fits."""
+
+    def free(self, offset: int) -> None:
+        """Give back the block that starts at ``offset``."""
+
+    def block_size(self, offset: int) -> int:
+        """Return how many slots the block that starts at ``offset`` has."""
+
+    def blocks(self) -> list[Span]:
+        """Return the allocated blocks, in order of offset."""
+
+    def holes(self) -> list[Span]:
+        """Return the free spans out of which blocks are cut, in order of offset."""
+
+
+class FitAllocator(ABC):
+    """Hands out blocks of exactly the size asked for, each cut from the front of a hole.
+
+    Which hole that is, a subclass says in ``choose_hole``. A block that is freed becomes one hole
+    with the holes on both sides of it (coalescing).
+
+    Invariant: holes and allocated blocks together cover slots 0 to ``num_slots`` − 1, without
+    overlap, and no two holes touch. The holes are kept in two sorted lists, one by offset, to find
+    the neighbours of a block, and one by size, to find a hole that is large enough. Both lists hold
+    the same holes.
+
+    Args:
+        num_slots: Slots in all. They start as one hole.
+
+    Raises:
+        ValueError: ``num_slots`` is less than 1.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        if num_slots < 1:
+            raise ValueError(f"num_slots is {num_slots}; an allocator needs at least 1 slot")
+        self.num_slots = num_slots
+        self._holes = [Span(0, num_slots)]
+        self._holes_by_size = [(num_slots, 0)]
+        self._size_at: dict[int, int] = {}  # of the allocated block at each offset
+
+    @abstractmethod
+    def choose_hole(self, size: int) -> Span | None:
+        """Return the hole from which a block of ``size`` slots would be cut.
+
+        Args:
+            size: Slots wanted, at least 1.
+
+        Returns:
+            A hole of at least ``size`` slots, or None if there is none. Nothing changes.
+        """
+
+    def allocate(self, size: int) -> int | None:
+        """Allocate a block of ``size`` slots at the front of the chosen hole.
+
+        The rest of the hole, if there is any, stays free.
+
+        Returns:
+            The block's first slot, or None if no hole is large enough; then nothing changes.
+
+        Raises:
+            ValueError: ``size`` is less than 1, or more than ``num_slots``, so that no hole will
+                ever be large enough; then nothing changes.
+        """
+        if not 1 <= size <= self.num_slots:
+            raise ValueError(
+                f"size is {size}; a block has at least 1 slot, and no more than the "
+                f"{self.num_slots} slots that there are"
+            )
+        hole = self.choose_hole(size)
+        if hole is None:
+            return None
+        self._remove_hole(hole)
+        if hole.size > size:
+            self._add_hole(Span(hole.offset + size, hole.size - size))
+        self._size_at[hole.offset] = size
+        return hole.offset
+
+    def free(self, offset: int) -> None:
+        """Give back the block at ``offset``; it becomes one hole with the holes that touch it.
+
+        Takes O(log n) steps to find the neighbours among n holes (and a shift of the sorted lists,
+        which is a single copy of memory).
+
+        Raises:
+            ValueError: No allocated block starts at ``offset``; then nothing changes.
+        """
+        start, end = offset, offset + self.block_size(offset)
+        del self._size_at[offset]
+        right = bisect_left(self._holes, (offset,))
+        neighbours = self._holes[max(right - 1, 0) : right + 1]
+        for hole in neighbours:
+            if hole.end == start or hole.offset == end:
+                self._remove_hole(hole)
+                start, end = min(start, hole.offset), max(end, hole.end)
+        self._add_hole(Span(start, end - start))
+
+    def block_size(self, offset: int) -> int:
+        """Return how many slots the allocated block at ``offset`` has: what was asked for.
+
+        Raises:
+            ValueError: No allocated block starts at ``offset``.
+        """
+        if offset not in self._size_at:
+            raise _no_block_at(offset, self)
+        return self._size_at[offset]
+
+    def blocks(self) -> list[Span]:
+        """Return the allocated blocks, in order of offset."""
+        return _spans(self._size_at.items())
+
+    def holes(self) -> list[Span]:
+        """Return the holes, in order of offset; no two of them touch."""
+        return list(self._holes)
+
+    def _add_hole(self, hole: Span) -> None:
+        """Put a hole into both lists."""
+        insort(self._holes, hole)
+        insort(self._holes_by_size, (hole.size, hole.offset))
+
+    def _remove_hole(self, hole: Span) -> None:
+        """Take a hole out of both lists."""
+        del self._holes[bisect_left(self._holes, hole)]
+        del self._holes_by_size[bisect_left(self._holes_by_size, (hole.size, hole.offset))]
+
+
+class FirstFitAllocator(FitAllocator):
+    """Cuts each block from the hole with the lowest offset that is large enough.
+
+    Args:
+        num_slots: Slots in all.
+
+    Raises:
+        ValueError: ``num_slots`` is less than 1.
+
+    >>> allocator = FirstFitAllocator(16)
+    >>> [allocator.allocate(size) for size in (5, 1, 3, 1)]
+    [0, 5, 6, 9]
+    >>> allocator.free(0)
+    >>> allocator.free(6)
+    >>> allocator.holes()
+    [Span(offset=0, size=5), Span(offset=6, size=3), Span(offset=10, size=6)]
+    >>> allocator.allocate(3)
+    0
+    >>> allocator.free(5)  # and the holes on both sides of it are one with it
+    >>> allocator.holes()
+    [Span(offset=3, size=6), Span(offset=10, size=6)]
+    """
+
+    def choose_hole(self, size: int) -> Span | None:
+        """Return the hole of at least ``size`` slots with the lowest offset.
+
+        Takes O(n) steps for n holes, but only one if no hole is large enough.
+
+        Args:
+            size: Slots wanted, at least 1.
+
+        Returns:
+            The hole, or None if there is none. Nothing changes.
+        """
+        if not self._holes or self._holes_by_size[-1][0] < size:
+            return None
+        return next(hole for hole in self._holes if hole.size >= size)
+
+
+class BestFitAllocator(FitAllocator):
+    """Cuts each block from the smallest hole that is large enough.
+
+    Args:
+        num_slots: Slots in all.
+
+    Raises:
+        ValueError: ``num_slots`` is less than 1.
+
+    >>> allocator = BestFitAllocator(16)
+    >>> [allocator.allocate(size) for size in (5, 1, 3, 1)]
+    [0, 5, 6, 9]
+    >>> allocator.free(0)
+    >>> allocator.free(6)
+    >>> allocator.allocate(3)  # of the holes 0 to 4, 6 to 8 and 10 to 15
+    6
+    """
+
+    def choose_hole(self, size: int) -> Span | None:
+        """Return the smallest hole of at least ``size`` slots; of equal ones, the lowest offset.
+
+        Takes O(log n) steps for n holes.
+
+        Args:
+            size: Slots wanted, at least 1.
+
+        Returns:
+            The hole, or None if there is none. Nothing changes.
+        """
+        index = bisect_left(self._holes_by_size, (size,))
+        if index == len(self._holes_by_size):
+            return None
+        hole_size, offset = self._holes_by_size[index]
+        return Span(offset, hole_size)
+
+
+class WorstFitAllocator(FitAllocator):
+    """Cuts each block from the largest hole, so that what is left of it stays large.
+
+    Args:
+        num_slots: Slots in all.
+
+    Raises:
+        ValueError: ``num_slots`` is less than 1.
+
+    >>> allocator = WorstFitAllocator(16)
+    >>> [allocator.allocate(size) for size in (5, 1, 3, 1)]
+    [0, 5, 6, 9]
+    >>> allocator.free(0)
+    >>> allocator.free(6)
+    >>> allocator.allocate(3)  # of the holes 0 to 4, 6 to 8 and 10 to 15
+    10
+    """
+
+    def choose_hole(self, size: int) -> Span | None:
+        """Return the largest hole if it has ``size`` slots; of equal ones, the lowest offset.
+
+        Takes O(log n) steps for n holes.
+
+        Args:
+            size: Slots wanted, at least 1.
+
+        Returns:
+            The hole, or None if there is none. Nothing changes.
+        """
+        if not self._holes or self._holes_by_size[-1][0] < size:
+            return None
+        largest, _ = self._holes_by_size[-1]
+        _, offset = self._holes_by_size[bisect_left(self._holes_by_size, (largest,))]
+        return Span(offset, largest)
 
 
 class BuddyAllocator:
@@ -102,11 +382,49 @@ class BuddyAllocator:
         """
         return 1 << self._allocated_order(offset)
 
+    def blocks(self) -> list[Span]:
+        """Return the allocated blocks, in order of offset."""
+        return _spans((offset, 1 << order) for offset, order in self._order_at.items())
+
+    def holes(self) -> list[Span]:
+        """Return the free blocks, in order of offset.
+
+        Two of them may touch: neighbours that are not buddies cannot become one block.
+
+        >>> allocator = BuddyAllocator(16)
+        >>> allocator.allocate(3)
+        0
+        >>> allocator.holes()
+        [Span(offset=4, size=4), Span(offset=8, size=8)]
+        """
+        return _spans(
+            (offset, 1 << order)
+            for order, offsets in enumerate(self._free_offsets)
+            for offset in offsets
+        )
+
     def _allocated_order(self, offset: int) -> int:
         """Return the order of the allocated block at ``offset``."""
         if offset not in self._order_at:
-            raise ValueError(
-                f"no allocated block starts at slot {offset}; "
-                "pass an offset that allocate returned and that was not freed since"
-            )
+            raise _no_block_at(offset, self)
         return self._order_at[offset]
+
+
+def _spans(offsets_and_sizes: Iterable[tuple[int, int]]) -> list[Span]:
+    """Sort by offset."""
+    return [Span(offset, size) for offset, size in sorted(offsets_and_sizes)]
+
+
+def _no_block_at(offset: int, allocator: Allocator) -> ValueError:
+    """Return the error for an offset at which no allocated block starts, with the reason."""
+    around = next((s for s in allocator.blocks() if s.offset < offset < s.end), None)
+    if around is not None:
+        reason = f"it is inside the block of slots {around.offset} to {around.end - 1}"
+    elif 0 <= offset < allocator.num_slots:
+        reason = "it is free, so its block was freed before or never allocated"
+    else:
+        reason = f"there are only slots 0 to {allocator.num_slots - 1}"
+    return ValueError(
+        f"no allocated block starts at slot {offset}: {reason}; "
+        "pass an offset that allocate returned and that was not freed since"
+    )

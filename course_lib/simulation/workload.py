@@ -7,6 +7,7 @@ says so.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 AzureTrace = Literal["conversation", "code"]
 
+MOONCAKE_BLOCK_SIZE = 512
+"""Tokens per hash id in the traces of Mooncake."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
@@ -29,6 +33,9 @@ class TraceRequest:
         arrival_time: Seconds since the start of the workload.
         prompt_tokens: Tokens that come in.
         output_tokens: Tokens that go out.
+        hash_ids: What the prompt is made of, as far as the trace tells: one id per block of
+            ``MOONCAKE_BLOCK_SIZE`` tokens, the last one full or not. Equal ids mean that two
+            prompts are the same up to the end of that block. Empty where the trace does not tell.
 
     Raises:
         ValueError: The arrival time is negative or not finite, or a length is less than 1.
@@ -40,6 +47,7 @@ class TraceRequest:
     arrival_time: float
     prompt_tokens: int
     output_tokens: int
+    hash_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.arrival_time < math.inf:
@@ -314,3 +322,122 @@ def _parse_azure_rows(path: Path, lines: Iterable[str]) -> Iterable[TraceRequest
                 f"({error}); download the trace again"
             ) from error
         yield request
+
+
+_MOONCAKE_PATH = "mooncake/conversation_trace.jsonl"
+
+
+def load_mooncake() -> Workload:
+    """Return Mooncake's conversation trace, or a synthetic one where it is not at hand.
+
+    It was published with Mooncake (Qin et al., FAST '25) at kvcache-ai/Mooncake: 12,031 requests of
+    a chat service in an hour, with a hash id for each block of 512 prompt tokens. So it tells which
+    prompts begin alike, without telling what was asked. Without it, ``synthetic_mooncake`` stands
+    in.
+
+    Returns:
+        The requests with their ``hash_ids``; arrival times count from the first one.
+        ``is_synthetic`` tells which it is.
+
+    Raises:
+        FileNotFoundError: ``COURSE_TRACES`` names something that is not a folder.
+        ValueError: A row of the file is malformed.
+
+    >>> workload = load_mooncake()
+    >>> len(workload), workload[0].hash_ids[0] == workload[1].hash_ids[0]
+    (12031, True)
+    """
+    folder = traces_dir()
+    if folder is None or not (folder / _MOONCAKE_PATH).is_file():
+        return synthetic_mooncake()
+    return Workload(
+        name="Mooncake conversation",
+        source="Mooncake conversation trace (FAST '25; Apache-2.0)",
+        is_synthetic=False,
+        requests=tuple(_read_mooncake(folder / _MOONCAKE_PATH)),
+    )
+
+
+def synthetic_mooncake(n: int = 12_031, seed: int = 0) -> Workload:
+    """Return a random workload of conversations that share prefixes, as in Mooncake's trace.
+
+    Every prompt begins with the same block, the system prompt. A request continues a conversation
+    with probability 0.387, one of those so far at random: then its prompt is the whole
+    conversation and something new, so it shares all full blocks of the last prompt. Otherwise it
+    starts a conversation. Arrivals are Poisson. These figures are measured on the trace (median
+    and mean, in tokens): first prompts 5264 and 10,765, what a continuation adds 829 and 3237, both
+    drawn from a lognormal distribution; outputs with a mean of 343, drawn uniformly; 3.40 requests
+    per second. What was not fitted differs, such as how long a conversation rests.
+
+    Args:
+        n: How many requests.
+        seed: Seed of the random generator.
+
+    Returns:
+        The requests with their ``hash_ids``; arrival times count from the first one.
+
+    >>> synthetic_mooncake(n=3).is_synthetic
+    True
+    """
+    rng = np.random.default_rng(seed)
+    arrivals = gamma_arrivals(rate=3.40, cv=1.0, n=n, seed=rng)
+    first_prompts = _lognormal_lengths(10_765, 5264, n, rng)
+    additions = _lognormal_lengths(3237, 829, n, rng)
+    outputs = rng.integers(1, 686, size=n)
+    continues = rng.random(n) < 0.387
+    chosen = rng.random(n)
+    prompts: list[tuple[int, tuple[int, ...]]] = []  # the last one of each conversation
+    requests = []
+    next_id = 1
+    for index in range(n):
+        conversation = int(chosen[index] * len(prompts))
+        if continues[index] and prompts:
+            tokens, ids = prompts[conversation]
+            ids = ids[: max(tokens // MOONCAKE_BLOCK_SIZE, 1)]
+            tokens += int(additions[index])
+        else:
+            conversation = len(prompts)
+            prompts.append((0, ()))
+            # The first block is the system prompt: a first prompt is never shorter.
+            tokens, ids = max(int(first_prompts[index]), MOONCAKE_BLOCK_SIZE), (0,)
+        num_new = -(-tokens // MOONCAKE_BLOCK_SIZE) - len(ids)
+        ids = (*ids, *range(next_id, next_id + num_new))
+        next_id += num_new
+        prompts[conversation] = (tokens, ids)
+        seconds = float(arrivals[index] - arrivals[0])
+        requests.append(TraceRequest(seconds, tokens, int(outputs[index]), ids))
+    return Workload(
+        name="Mooncake conversation (synthetic)",
+        source=(
+            "Synthetic: Poisson arrivals and lognormal lengths fitted to the Mooncake conversation "
+            "trace; conversations continue at random"
+        ),
+        is_synthetic=True,
+        requests=tuple(requests),
+    )
+
+
+def _read_mooncake(path: Path) -> Iterable[TraceRequest]:
+    """Yield one request per line of JSON; times are in milliseconds there."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                request = TraceRequest(
+                    arrival_time=row["timestamp"] / 1000,
+                    prompt_tokens=int(row["input_length"]),
+                    output_tokens=int(row["output_length"]),
+                    hash_ids=tuple(row["hash_ids"]),
+                )
+                num_blocks = -(-request.prompt_tokens // MOONCAKE_BLOCK_SIZE)
+                if len(request.hash_ids) != num_blocks:
+                    raise ValueError(
+                        f"{len(request.hash_ids)} hash ids for {num_blocks} blocks of tokens"
+                    )
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: {line.strip()[:80]!r} is not a request with "
+                    f"timestamp, input_length, output_length and hash_ids ({error}); "
+                    "download the trace again"
+                ) from error
+            yield request

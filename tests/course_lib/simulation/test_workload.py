@@ -12,7 +12,9 @@ from course_lib.simulation import (
     Workload,
     gamma_arrivals,
     load_azure,
+    load_mooncake,
     synthetic_azure,
+    synthetic_mooncake,
     traces_dir,
 )
 from course_lib.simulation.workload import AzureTrace
@@ -157,6 +159,77 @@ class TestSyntheticTraces:
     ) -> None:
         monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
         assert load_azure("code") == synthetic_azure("code")
+
+
+class TestMooncake:
+    ROW = '{"timestamp": %d, "input_length": %d, "output_length": 5, "hash_ids": %s}'
+
+    @pytest.fixture
+    def trace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where the trace is looked for, in a folder of traces that is still empty."""
+        monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+        (tmp_path / "mooncake").mkdir()
+        return tmp_path / "mooncake" / "conversation_trace.jsonl"
+
+    def test_the_published_trace(self) -> None:
+        workload = load_mooncake()
+        if workload.is_synthetic:
+            pytest.skip("needs Mooncake's trace; set COURSE_TRACES to a folder with mooncake/")
+        assert len(workload) == 12_031
+        assert workload[0] == TraceRequest(0.0, 6758, 500, tuple(range(14)))
+        assert workload[-1].arrival_time == 3536.999
+        assert np.mean([r.prompt_tokens for r in workload]) == pytest.approx(12_035, abs=1)
+
+    def test_a_file_is_read_row_by_row(self, trace: Path) -> None:
+        trace.write_text(self.ROW % (0, 512, "[0]") + "\n" + self.ROW % (1500, 513, "[0, 7]"))
+        workload = load_mooncake()
+        assert not workload.is_synthetic
+        assert list(workload) == [
+            TraceRequest(0.0, 512, 5, (0,)),
+            TraceRequest(1.5, 513, 5, (0, 7)),
+        ]
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            "",
+            "not json",
+            "[1, 2]",
+            '{"timestamp": 0}',
+            ROW % (0, 0, "[]"),
+            ROW % (-5, 512, "[0]"),
+            ROW % (0, 513, "[0]"),
+            ROW % (0, 512, "0"),
+        ],
+    )
+    def test_a_malformed_row_is_named_by_file_and_line(self, trace: Path, row: str) -> None:
+        trace.write_text(self.ROW % (0, 512, "[0]") + "\n" + row + "\n")
+        with pytest.raises(ValueError, match=r"conversation_trace\.jsonl, line 2: "):
+            load_mooncake()
+
+    def test_it_stands_in_where_there_is_no_trace(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+        workload = load_mooncake()
+        assert workload.is_synthetic
+        assert workload == synthetic_mooncake()
+        assert workload.source.startswith("Synthetic: ")
+
+    def test_an_id_stands_for_everything_up_to_its_block(self) -> None:
+        position_and_parent: dict[int, tuple[int, int]] = {}
+        for request in synthetic_mooncake(n=2000, seed=1):
+            assert len(request.hash_ids) == math.ceil(request.prompt_tokens / 512)
+            for position, hash_id in enumerate(request.hash_ids):
+                parent = request.hash_ids[position - 1] if position else -1
+                place = position_and_parent.setdefault(hash_id, (position, parent))
+                assert place == (position, parent)
+
+    def test_the_seed_decides(self) -> None:
+        assert synthetic_mooncake(50, seed=3) == synthetic_mooncake(50, seed=3)
+        assert synthetic_mooncake(50, seed=3) != synthetic_mooncake(50, seed=4)
+        assert len(synthetic_mooncake(0)) == 0
+        assert synthetic_mooncake(9)[0].arrival_time == 0.0
 
 
 class TestGammaArrivals:

@@ -1,0 +1,55 @@
+"""A kernel with everything that it is started with: to run it, or to compile it for any GPU."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """One start of a Triton kernel.
+
+    ``dataclasses.replace(launch, kernel=mine)`` is the same start of another kernel with the same
+    parameters.
+
+    Attributes:
+        kernel: A function under ``@triton.jit``.
+        grid: How many programs, along one to three axes.
+        arguments: Every parameter of the kernel by name: tensors, numbers and constants.
+        num_warps: Warps (of 32 threads) per program. The interpreter takes no notice.
+        num_stages: Iterations of a loop whose loads are under way at once, likewise.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+
+    @property
+    def name(self) -> str:
+        """The kernel's name."""
+        return str(self.kernel.fn.__name__)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The arguments that are known when the kernel is compiled (``tl.constexpr``)."""
+        parameters = inspect.signature(self.kernel.fn).parameters
+        return {
+            name: value
+            for name, value in self.arguments.items()
+            if "constexpr" in str(parameters[name].annotation)
+        }
+
+    def run(self) -> None:
+        """Start the kernel; on a GPU this returns before it has finished."""
+        tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
+        with torch.cuda.device_of(tensor):
+            self.kernel[self.grid](
+                **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
+            )

@@ -1,0 +1,435 @@
+"""The Triton kernels of attention over a paged cache; ``triton_ops`` launches them.
+
+How to read one. A kernel is a program that is started many times, once for each point of a grid;
+``tl.program_id`` says which one this is. A program works on small arrays whose sizes are powers of
+two, known when it is compiled (``tl.constexpr``); lanes that stand for nothing are masked off.
+Tensors arrive as the address of their first element, so every index is spelled out with strides.
+
+All of them keep these rules:
+
+- Neighbouring lanes read neighbouring addresses: the last axis runs over head_dim.
+- What a sequence does not own is never read, however harmless: masks follow the context length.
+- Block ids become 64-bit before they are multiplied by a stride: a cache may have more than 2³¹
+  elements.
+- Sums are 32-bit. Products of matrices are made in ``DOT_DTYPE``: the type of the cache, so that
+  tensor cores can do it, but 32-bit for bfloat16 under the interpreter, whose ``tl.dot`` multiplies
+  the bits of bfloat16 as if they were integers.
+- ``tl.dot`` wants at least 16 rows. A group of fewer query heads is padded with rows of zeros.
+- Exponentials are powers of two, which GPUs have an instruction for: ``scale_log2`` is the scale
+  times log₂ e.
+- A tile of keys is ``TILE`` tokens, often several blocks, so that many loads are under way at once.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def reshape_and_cache_kernel(
+    key,  # [num_tokens, num_kv_heads, head_dim]
+    value,  # [num_tokens, num_kv_heads, head_dim]
+    key_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    value_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    slot_mapping,  # [num_tokens]
+    key_token_stride,
+    key_head_stride,
+    value_token_stride,
+    value_head_stride,
+    key_cache_block_stride,
+    key_cache_slot_stride,
+    key_cache_head_stride,
+    value_cache_block_stride,
+    value_cache_slot_stride,
+    value_cache_head_stride,
+    BLOCK_SIZE: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    LANES: tl.constexpr,  # at least NUM_KV_HEADS * HEAD_DIM
+):
+    """Write one token's key and value to its slot; a slot of -1 is padding.
+
+    Grid: (num_tokens,).
+    """
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slot_mapping + token).to(tl.int64)
+    if slot >= 0:
+        block = slot // BLOCK_SIZE
+        offset = slot % BLOCK_SIZE
+
+        # One lane for each number of the token's key.
+        lane = tl.arange(0, LANES)
+        head = lane // HEAD_DIM
+        dim = lane % HEAD_DIM
+        mask = lane < NUM_KV_HEADS * HEAD_DIM
+
+        # From the token's place in the batch to its slot in the cache.
+        source = token * key_token_stride + head * key_head_stride + dim
+        target = block * key_cache_block_stride + offset * key_cache_slot_stride
+        target += head * key_cache_head_stride + dim
+        tl.store(key_cache + target, tl.load(key + source, mask=mask), mask=mask)
+
+        # The same for the value.
+        source = token * value_token_stride + head * value_head_stride + dim
+        target = block * value_cache_block_stride + offset * value_cache_slot_stride
+        target += head * value_cache_head_stride + dim
+        tl.store(value_cache + target, tl.load(value + source, mask=mask), mask=mask)
+
+
+@triton.jit
+def paged_decode_kernel(
+    out,  # [num_seqs, num_heads, head_dim]
+    query,  # [num_seqs, num_heads, head_dim]
+    key_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    value_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    block_tables,  # [num_seqs, max_blocks]
+    context_lens,  # [num_seqs]
+    scale_log2,
+    out_seq_stride,
+    out_head_stride,
+    query_seq_stride,
+    query_head_stride,
+    key_block_stride,
+    key_slot_stride,
+    key_head_stride,
+    value_block_stride,
+    value_slot_stride,
+    value_head_stride,
+    table_seq_stride,
+    BLOCK_SIZE: tl.constexpr,
+    GROUP: tl.constexpr,  # query heads per KV head
+    GROUP_LANES: tl.constexpr,  # GROUP, padded
+    HEAD_DIM: tl.constexpr,
+    DIM_LANES: tl.constexpr,  # HEAD_DIM, padded
+    TILE: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+):
+    """Attend from one sequence's new token, for the query heads that share one KV head.
+
+    Grid: (num_seqs, num_kv_heads).
+    """
+    seq = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    context_len = tl.load(context_lens + seq)
+
+    # The queries of the group: [GROUP_LANES, DIM_LANES].
+    member = tl.arange(0, GROUP_LANES)
+    dim = tl.arange(0, DIM_LANES)
+    head = kv_head * GROUP + member
+    query_mask = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    query_offset = seq * query_seq_stride + head[:, None] * query_head_stride + dim[None, :]
+    q = tl.load(query + query_offset, mask=query_mask, other=0.0).to(DOT_DTYPE)
+
+    # The state of the softmax: m, l and acc.
+    max_score = tl.full([GROUP_LANES], float("-inf"), tl.float32)
+    denominator = tl.zeros([GROUP_LANES], tl.float32)
+    numerator = tl.zeros([GROUP_LANES, DIM_LANES], tl.float32)
+
+    for start in range(0, context_len, TILE):
+        # Where the tokens of this tile are.
+        position = start + tl.arange(0, TILE)
+        valid = position < context_len
+        entry = block_tables + seq * table_seq_stride + position // BLOCK_SIZE
+        block = tl.load(entry, mask=valid, other=0).to(tl.int64)
+        slot = position % BLOCK_SIZE
+
+        # Their keys and values: [TILE, DIM_LANES].
+        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
+        key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
+        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        value_row = block * value_block_stride + slot * value_slot_stride
+        value_row += kv_head * value_head_stride
+        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+
+        # Scores in powers of two: [GROUP_LANES, TILE].
+        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.where(valid[None, :], scores, float("-inf"))
+
+        # Bring the sums to the new maximum and add this tile's share.
+        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
+        rescale = tl.exp2(max_score - new_max)
+        weights = tl.exp2(scores - new_max[:, None])
+        denominator = denominator * rescale + tl.sum(weights, axis=1)
+        numerator = numerator * rescale[:, None]
+        numerator = tl.dot(
+            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        )
+        max_score = new_max
+
+    # Divide once, at the end.
+    attention = numerator / denominator[:, None]
+    out_offset = seq * out_seq_stride + head[:, None] * out_head_stride + dim[None, :]
+    tl.store(out + out_offset, attention.to(out.dtype.element_ty), mask=query_mask)
+
+
+@triton.jit
+def split_decode_kernel(
+    split_max,  # [num_seqs, num_heads, num_splits]
+    split_denominator,  # [num_seqs, num_heads, num_splits]
+    split_numerator,  # [num_seqs, num_heads, num_splits, head_dim]
+    query,  # [num_seqs, num_heads, head_dim]
+    key_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    value_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    block_tables,  # [num_seqs, max_blocks]
+    context_lens,  # [num_seqs]
+    scale_log2,
+    tokens_per_split,  # a multiple of TILE
+    num_heads,
+    num_splits,
+    query_seq_stride,
+    query_head_stride,
+    key_block_stride,
+    key_slot_stride,
+    key_head_stride,
+    value_block_stride,
+    value_slot_stride,
+    value_head_stride,
+    table_seq_stride,
+    BLOCK_SIZE: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_LANES: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DIM_LANES: tl.constexpr,
+    TILE: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+):
+    """Leave behind the softmax state of one stretch of a sequence, for one KV head's queries.
+
+    A stretch beyond the context leaves the empty state: -inf, 0, 0. The three results are
+    contiguous.
+
+    Grid: (num_seqs, num_kv_heads, num_splits).
+    """
+    seq = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    split = tl.program_id(2)
+    first = split * tokens_per_split
+    end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))
+
+    member = tl.arange(0, GROUP_LANES)
+    dim = tl.arange(0, DIM_LANES)
+    head = kv_head * GROUP + member
+    query_mask = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    query_offset = seq * query_seq_stride + head[:, None] * query_head_stride + dim[None, :]
+    q = tl.load(query + query_offset, mask=query_mask, other=0.0).to(DOT_DTYPE)
+
+    max_score = tl.full([GROUP_LANES], float("-inf"), tl.float32)
+    denominator = tl.zeros([GROUP_LANES], tl.float32)
+    numerator = tl.zeros([GROUP_LANES, DIM_LANES], tl.float32)
+
+    for start in range(first, end, TILE):
+        position = start + tl.arange(0, TILE)
+        valid = position < end
+        entry = block_tables + seq * table_seq_stride + position // BLOCK_SIZE
+        block = tl.load(entry, mask=valid, other=0).to(tl.int64)
+        slot = position % BLOCK_SIZE
+
+        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
+        key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
+        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        value_row = block * value_block_stride + slot * value_slot_stride
+        value_row += kv_head * value_head_stride
+        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+
+        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.where(valid[None, :], scores, float("-inf"))
+
+        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
+        rescale = tl.exp2(max_score - new_max)
+        weights = tl.exp2(scores - new_max[:, None])
+        denominator = denominator * rescale + tl.sum(weights, axis=1)
+        numerator = numerator * rescale[:, None]
+        numerator = tl.dot(
+            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        )
+        max_score = new_max
+
+    # The state as it is: whoever combines the splits divides.
+    row = (seq * num_heads + head) * num_splits + split
+    tl.store(split_max + row, max_score, mask=member < GROUP)
+    tl.store(split_denominator + row, denominator, mask=member < GROUP)
+    numerator_offset = row[:, None] * HEAD_DIM + dim[None, :]
+    tl.store(split_numerator + numerator_offset, numerator, mask=query_mask)
+
+
+@triton.jit
+def combine_splits_kernel(
+    out,  # [num_seqs, num_heads, head_dim]
+    split_max,  # [num_seqs, num_heads, num_splits]
+    split_denominator,  # [num_seqs, num_heads, num_splits]
+    split_numerator,  # [num_seqs, num_heads, num_splits, head_dim]
+    num_splits,
+    out_seq_stride,
+    out_head_stride,
+    HEAD_DIM: tl.constexpr,
+    DIM_LANES: tl.constexpr,
+    SPLIT_LANES: tl.constexpr,  # at least num_splits
+):
+    """Merge the states that the splits of one sequence and query head left behind.
+
+    Grid: (num_seqs, num_heads).
+    """
+    seq = tl.program_id(0)
+    head = tl.program_id(1)
+    split = tl.arange(0, SPLIT_LANES)
+    dim = tl.arange(0, DIM_LANES)
+
+    # All states at once; lanes beyond the last split hold the empty state.
+    row = (seq * tl.num_programs(1) + head) * num_splits + split
+    valid = split < num_splits
+    max_score = tl.load(split_max + row, mask=valid, other=float("-inf"))
+    denominator = tl.load(split_denominator + row, mask=valid, other=0.0)
+    mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
+    offset = row[:, None] * HEAD_DIM + dim[None, :]
+    numerator = tl.load(split_numerator + offset, mask=mask, other=0.0)
+
+    # Bring them to the common maximum, which is finite: the first split has seen a key.
+    factor = tl.exp2(max_score - tl.max(max_score, axis=0))
+    total = tl.sum(numerator * factor[:, None], axis=0)
+    attention = total / tl.sum(denominator * factor, axis=0)
+
+    out_offset = seq * out_seq_stride + head * out_head_stride + dim
+    tl.store(out + out_offset, attention.to(out.dtype.element_ty), mask=dim < HEAD_DIM)
+
+
+@triton.jit
+def chunked_prefill_kernel(
+    out,  # [num_tokens, num_heads, head_dim]
+    query,  # [num_tokens, num_heads, head_dim]
+    key_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    value_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    block_tables,  # [num_seqs, max_blocks]
+    context_lens,  # [num_seqs]
+    query_starts,  # [num_seqs + 1]
+    scale_log2,
+    out_token_stride,
+    out_head_stride,
+    query_token_stride,
+    query_head_stride,
+    key_block_stride,
+    key_slot_stride,
+    key_head_stride,
+    value_block_stride,
+    value_slot_stride,
+    value_head_stride,
+    table_seq_stride,
+    BLOCK_SIZE: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,  # at least QUERIES * GROUP
+    QUERIES: tl.constexpr,  # query tokens per program
+    HEAD_DIM: tl.constexpr,
+    DIM_LANES: tl.constexpr,
+    TILE: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+):
+    """Attend from ``QUERIES`` tokens of a chunk, for the query heads that share one KV head.
+
+    A row of the tile is a token and a query head, the heads of a token side by side, so that the
+    keys that they share are read once.
+
+    Grid: (enough tiles for the longest chunk, num_kv_heads, num_seqs).
+    """
+    first = tl.program_id(0) * QUERIES
+    kv_head = tl.program_id(1)
+    seq = tl.program_id(2)
+    chunk_start = tl.load(query_starts + seq)
+    chunk_len = tl.load(query_starts + seq + 1) - chunk_start
+    context_len = tl.load(context_lens + seq)
+
+    # Which token and head each row stands for, and where in the sequence the token is.
+    row = tl.arange(0, ROWS)
+    dim = tl.arange(0, DIM_LANES)
+    token_in_chunk = first + row // GROUP
+    head = kv_head * GROUP + row % GROUP
+    query_position = context_len - chunk_len + token_in_chunk
+    row_valid = (row < QUERIES * GROUP) & (token_in_chunk < chunk_len)
+
+    query_mask = row_valid[:, None] & (dim < HEAD_DIM)[None, :]
+    token = (chunk_start + token_in_chunk).to(tl.int64)
+    query_row = token * query_token_stride + head * query_head_stride
+    q = tl.load(query + query_row[:, None] + dim[None, :], mask=query_mask, other=0.0)
+    q = q.to(DOT_DTYPE)
+
+    max_score = tl.full([ROWS], float("-inf"), tl.float32)
+    denominator = tl.zeros([ROWS], tl.float32)
+    numerator = tl.zeros([ROWS, DIM_LANES], tl.float32)
+
+    # No row sees beyond the last token of the tile; a tile beyond the chunk sees nothing.
+    end = tl.minimum(context_len, context_len - chunk_len + first + QUERIES)
+    end = tl.where(first < chunk_len, end, 0)
+    for start in range(0, end, TILE):
+        position = start + tl.arange(0, TILE)
+        valid = position < end
+        entry = block_tables + seq * table_seq_stride + position // BLOCK_SIZE
+        block = tl.load(entry, mask=valid, other=0).to(tl.int64)
+        slot = position % BLOCK_SIZE
+
+        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
+        key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
+        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        value_row = block * value_block_stride + slot * value_slot_stride
+        value_row += kv_head * value_head_stride
+        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+
+        # A query sees the keys up to its own position. Every row sees key 0, in the first tile, so
+        # its maximum is finite from there on.
+        visible = valid[None, :] & (position[None, :] <= query_position[:, None])
+        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.where(visible, scores, float("-inf"))
+
+        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
+        rescale = tl.exp2(max_score - new_max)
+        weights = tl.exp2(scores - new_max[:, None])
+        denominator = denominator * rescale + tl.sum(weights, axis=1)
+        numerator = numerator * rescale[:, None]
+        numerator = tl.dot(
+            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        )
+        max_score = new_max
+
+    # A tile beyond the chunk has seen nothing; it stores nothing either, but 0 / 0 would warn.
+    denominator = tl.where(denominator > 0, denominator, 1.0)
+    attention = numerator / denominator[:, None]
+    out_row = token * out_token_stride + head * out_head_stride
+    out_address = out + out_row[:, None] + dim[None, :]
+    tl.store(out_address, attention.to(out.dtype.element_ty), mask=query_mask)
+
+
+@triton.jit
+def copy_blocks_kernel(
+    key_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    value_cache,  # [num_blocks, block_size, num_kv_heads, head_dim]
+    block_copies,  # [num_copies, 2]: source, destination
+    key_block_stride,
+    key_slot_stride,
+    key_head_stride,
+    value_block_stride,
+    value_slot_stride,
+    value_head_stride,
+    BLOCK_SIZE: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """Copy ``LANES`` numbers of a block's keys, and as many of its values.
+
+    Grid: (num_copies, enough programs for all numbers of a block).
+    """
+    pair = tl.program_id(0)
+    source = tl.load(block_copies + 2 * pair).to(tl.int64)
+    destination = tl.load(block_copies + 2 * pair + 1).to(tl.int64)
+
+    # Which slot, head and number of the block each lane stands for.
+    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
+    mask = lane < BLOCK_SIZE * NUM_KV_HEADS * HEAD_DIM
+    slot = lane // (NUM_KV_HEADS * HEAD_DIM)
+    head = lane // HEAD_DIM % NUM_KV_HEADS
+    dim = lane % HEAD_DIM
+
+    # The same place in both blocks.
+    place = slot * key_slot_stride + head * key_head_stride + dim
+    numbers = tl.load(key_cache + source * key_block_stride + place, mask=mask)
+    tl.store(key_cache + destination * key_block_stride + place, numbers, mask=mask)
+
+    place = slot * value_slot_stride + head * value_head_stride + dim
+    numbers = tl.load(value_cache + source * value_block_stride + place, mask=mask)
+    tl.store(value_cache + destination * value_block_stride + place, numbers, mask=mask)

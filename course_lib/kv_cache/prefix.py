@@ -1,0 +1,480 @@
+"""Shared prefixes: how a cache recognises that it has computed the beginning of a prompt before.
+
+Keys and values of a token depend on all tokens in front of it, so a block of the KV cache can be
+reused only by a request whose tokens are the same *from the start*. Two ways to find such blocks:
+
+- Block hashes (vLLM): the hash of a block covers its tokens and the hash of the block in front of
+  it, so equal hashes mean equal prefixes, and one dictionary finds them all.
+- A radix tree (SGLang): prefixes are paths from the root, and a path that nobody branches off is
+  one node, however long it is.
+
+How much a cache saves is told by its hit rate, which has several meanings: ``HitMeter`` keeps three
+of them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Protocol, TypeVar
+
+Block = TypeVar("Block")
+
+
+def root_hash(cache_salt: str | None = None) -> bytes:
+    """Return what stands for the block in front of the first one: 32 bytes.
+
+    It depends on the salt, and all hashes of a request depend on it. So requests with different
+    salts never share a block, even for equal prompts, and nobody can find out from a faster answer
+    what somebody with another salt has asked.
+
+    >>> root_hash("tenant a") == root_hash("tenant b")
+    False
+    """
+    if cache_salt is None:
+        return hashlib.sha256(b"unsalted").digest()
+    return hashlib.sha256(b"salted:" + cache_salt.encode()).digest()
+
+
+def hash_block(parent_hash: bytes, token_ids: Sequence[int]) -> bytes:
+    """Return the hash of a block: SHA-256 over the hash in front of it and its own tokens.
+
+    Args:
+        parent_hash: The hash of the block in front of it, or ``root_hash`` for the first block.
+        token_ids: The tokens of the block, each from 0 to 2³² − 1 and written as four bytes.
+
+    Returns:
+        32 bytes. The same tokens behind another prefix give another hash.
+
+    Raises:
+        ValueError: A token id is not a whole number in that range.
+
+    >>> hash_block(root_hash(), [1, 2]) == hash_block(hash_block(root_hash(), [3, 4]), [1, 2])
+    False
+    """
+    return hashlib.sha256(parent_hash + _encode(token_ids)).digest()
+
+
+def hash_blocks(
+    token_ids: Sequence[int], block_size: int, cache_salt: str | None = None
+) -> list[bytes]:
+    """Return the chained hashes of all full blocks of a request.
+
+    The first block's parent is ``root_hash(cache_salt)``, the parent of every other block is the
+    block in front of it. The last block has no hash while it is not full.
+
+    Args:
+        token_ids: The tokens of the request, from the first.
+        block_size: Tokens per block.
+        cache_salt: Only requests with the same salt have the same hashes.
+
+    Returns:
+        ``len(token_ids) // block_size`` hashes.
+
+    Raises:
+        ValueError: ``block_size`` is less than 1, or a token id is not a whole number from 0 to
+            2³² − 1.
+
+    >>> hashes = hash_blocks([1, 2, 3, 4, 5], block_size=2)
+    >>> len(hashes), hashes[1] == hash_block(hashes[0], [3, 4])
+    (2, True)
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+    block_hashes: list[bytes] = []
+    extend_block_hashes(block_hashes, token_ids, block_size, cache_salt)
+    return block_hashes
+
+
+def extend_block_hashes(
+    block_hashes: list[bytes],
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+) -> None:
+    """Append the hashes of the full blocks that ``block_hashes`` does not cover yet.
+
+    A request grows by a token per step; what was hashed once is not hashed again.
+
+    Args:
+        block_hashes: The hashes of the first blocks of ``token_ids``; changed in place.
+        token_ids: The tokens of the request, from the first.
+        block_size: Tokens per block.
+        cache_salt: As in ``hash_blocks``.
+
+    Raises:
+        ValueError: A token id is not a whole number from 0 to 2³² − 1; then nothing changes.
+
+    >>> hashes = hash_blocks([1, 2, 3], block_size=2)
+    >>> extend_block_hashes(hashes, [1, 2, 3, 4], block_size=2)
+    >>> hashes == hash_blocks([1, 2, 3, 4], block_size=2)
+    True
+    """
+    start, end = len(block_hashes) * block_size, len(token_ids) // block_size * block_size
+    if start >= end:
+        return
+    parent_hash = block_hashes[-1] if block_hashes else root_hash(cache_salt)
+    # All new tokens are written as bytes at once: one call for the prompt, not one per block.
+    encoded = _encode(token_ids[start:end])
+    block_bytes = _TOKEN_BYTES * block_size
+    sha256 = hashlib.sha256
+    for offset in range(0, len(encoded), block_bytes):
+        parent_hash = sha256(parent_hash + encoded[offset : offset + block_bytes]).digest()
+        block_hashes.append(parent_hash)
+
+
+# Four bytes per token: vocabularies are far smaller than 2**32.
+_TOKEN_TYPE = "I"
+_TOKEN_BYTES = array(_TOKEN_TYPE).itemsize
+
+
+def _encode(token_ids: Sequence[int]) -> bytes:
+    """Write token ids as four bytes each."""
+    try:
+        return array(_TOKEN_TYPE, token_ids).tobytes()
+    except (OverflowError, TypeError) as error:
+        wrong = next((t for t in token_ids if not isinstance(t, int) or not 0 <= t < 2**32), None)
+        raise ValueError(
+            f"token id {wrong!r} cannot be hashed; token ids are whole numbers from 0 to 2**32 - 1"
+        ) from error
+
+
+def longest_cached_prefix(
+    block_hashes: Sequence[bytes],
+    find_block: Callable[[bytes], Block | None],
+    num_tokens: int,
+    block_size: int,
+) -> list[Block]:
+    """Return the cached blocks that a request can reuse: the longest run from its first block on.
+
+    A hit is whole blocks, and never covers the last known token: that one must be computed in any
+    case, because its output decides the next token. So a request of n tokens reuses at most
+    ⌊(n − 1) / block_size⌋ blocks.
+
+    Args:
+        block_hashes: The hashes of the request's full blocks, in order.
+        find_block: Returns a block that holds a hash, or None.
+        num_tokens: Tokens of the request that are known.
+        block_size: Tokens per block.
+
+    Returns:
+        The blocks found, in order. A block behind the first one that is missing is of no use.
+
+    >>> cached = {b"a": "block 4", b"b": "block 9", b"d": "block 2"}
+    >>> longest_cached_prefix([b"a", b"b", b"c", b"d"], cached.get, num_tokens=64, block_size=16)
+    ['block 4', 'block 9']
+    >>> longest_cached_prefix([b"a", b"b"], cached.get, num_tokens=32, block_size=16)
+    ['block 4']
+    """
+    found: list[Block] = []
+    for block_hash in block_hashes[: max(num_tokens - 1, 0) // block_size]:
+        block = find_block(block_hash)
+        if block is None:
+            break
+        found.append(block)
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    """An edge of the radix tree together with the node at its end.
+
+    Attributes:
+        blocks: The tokens of each block along the edge.
+        block_ids: Where the KV of each of them is.
+        parent: The node at the edge's other end; None for the root.
+        children: Edges that go on from here, by the tokens of their first block.
+        last_used: When a request last came through, counted in calls.
+    """
+
+    blocks: list[tuple[int, ...]] = field(default_factory=list)
+    block_ids: list[int] = field(default_factory=list)
+    parent: _Node | None = None
+    children: dict[tuple[int, ...], _Node] = field(default_factory=dict)
+    last_used: int = 0
+
+
+class RadixTree:
+    """Finds the longest cached prefix of a request by walking along its tokens.
+
+    The alternative to a dictionary of block hashes. It needs no hashes, knows which prefixes belong
+    together, and evicts a prefix from its end. In exchange, every request is compared token by
+    token, and an edge is split when a request leaves it half-way.
+
+    Invariant: the first blocks of two children of a node differ, so there is one way to walk; every
+    node but the root has at least one block; a block never was used later than the ones in front
+    of it.
+
+    Args:
+        block_size: Tokens per block; 1 is SGLang's default. Only whole blocks are stored and found.
+
+    Raises:
+        ValueError: ``block_size`` is less than 1.
+
+    >>> tree = RadixTree(block_size=2)
+    >>> tree.insert([1, 2, 3, 4, 5, 6], block_ids=[10, 11, 12])
+    3
+    >>> tree.insert([1, 2, 3, 4, 7, 8], block_ids=[10, 11, 20])
+    1
+    >>> tree.longest_prefix([1, 2, 3, 4, 7, 9])
+    [10, 11]
+    >>> tree.evict(1)
+    [12]
+    """
+
+    def __init__(self, block_size: int = 1) -> None:
+        if block_size < 1:
+            raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+        self.block_size = block_size
+        self.num_blocks = 0
+        self._root = _Node()
+        self._clock = 0
+
+    def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
+        """Return the ids of the blocks that hold the longest cached prefix, and mark them used."""
+        path, _, _ = self._walk(self._split_into_blocks(token_ids))
+        return [block_id for node in path for block_id in node.block_ids]
+
+    def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
+        """Store where the KV of a request's full blocks is, and mark them used.
+
+        What is in the tree already stays: then the given ids of those blocks are not looked at.
+
+        Args:
+            token_ids: The tokens of the request, from the first.
+            block_ids: The block of each full block of tokens.
+
+        Returns:
+            How many blocks are new in the tree: always the last ones.
+
+        Raises:
+            ValueError: There are fewer block ids than full blocks.
+        """
+        blocks = self._split_into_blocks(token_ids)
+        if len(block_ids) < len(blocks):
+            raise ValueError(
+                f"{len(blocks)} full blocks of tokens but {len(block_ids)} block ids; "
+                "pass the id of each block"
+            )
+        _, node, num_known = self._walk(blocks)
+        new_blocks = blocks[num_known:]
+        if new_blocks:
+            leaf = _Node(new_blocks, list(block_ids[num_known : len(blocks)]), node)
+            leaf.last_used = self._clock
+            node.children[new_blocks[0]] = leaf
+        self.num_blocks += len(new_blocks)
+        return len(new_blocks)
+
+    def evict(self, num_blocks: int) -> list[int]:
+        """Forget the least recently used blocks, each prefix from its end.
+
+        Args:
+            num_blocks: How many; all of them if there are fewer.
+
+        Returns:
+            Their ids, in the order in which they were forgotten.
+        """
+        leaves = [(leaf.last_used, index, leaf) for index, leaf in enumerate(self._leaves())]
+        heapify(leaves)
+        num_pushed = len(leaves)
+        evicted: list[int] = []
+        while leaves and len(evicted) < num_blocks:
+            _, _, leaf = heappop(leaves)
+            while leaf.blocks and len(evicted) < num_blocks:
+                first_block = leaf.blocks[0]
+                leaf.blocks.pop()
+                evicted.append(leaf.block_ids.pop())
+            if leaf.blocks:
+                break
+            parent = leaf.parent
+            assert parent is not None
+            del parent.children[first_block]
+            if not parent.children and parent is not self._root:
+                num_pushed += 1
+                heappush(leaves, (parent.last_used, num_pushed, parent))
+        self.num_blocks -= len(evicted)
+        return evicted
+
+    def _split_into_blocks(self, token_ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the tokens of each full block."""
+        size = self.block_size
+        ends = range(size, len(token_ids) + 1, size)
+        return [tuple(token_ids[end - size : end]) for end in ends]
+
+    def _walk(self, blocks: list[tuple[int, ...]]) -> tuple[list[_Node], _Node, int]:
+        """Go along the edges as far as they agree, and split the edge on which they part.
+
+        Returns:
+            The nodes passed, the last of them (or the root), and the number of blocks that agree.
+        """
+        self._clock += 1
+        node, path, done = self._root, [], 0
+        while done < len(blocks) and (child := node.children.get(blocks[done])):
+            common = 1
+            longest = min(len(child.blocks), len(blocks) - done)
+            while common < longest and child.blocks[common] == blocks[done + common]:
+                common += 1
+            if common < len(child.blocks):
+                child = self._split(child, common)
+            child.last_used = self._clock
+            path.append(child)
+            done += common
+            node = child
+        return path, node, done
+
+    def _split(self, node: _Node, num_blocks: int) -> _Node:
+        """Cut an edge behind its first ``num_blocks`` blocks; return the node in between."""
+        parent = node.parent
+        assert parent is not None
+        upper = _Node(node.blocks[:num_blocks], node.block_ids[:num_blocks], parent)
+        upper.last_used = node.last_used
+        parent.children[upper.blocks[0]] = upper
+        node.blocks, node.block_ids = node.blocks[num_blocks:], node.block_ids[num_blocks:]
+        node.parent = upper
+        upper.children[node.blocks[0]] = node
+        return upper
+
+    def _leaves(self) -> list[_Node]:
+        """Return all nodes from which nothing goes on."""
+        leaves, pending = [], list(self._root.children.values())
+        while pending:
+            node = pending.pop()
+            pending.extend(node.children.values())
+            if not node.children:
+                leaves.append(node)
+        return leaves
+
+
+@dataclass(frozen=True, slots=True)
+class HitRates:
+    """The share of prompts that did not have to be computed, from 0.0 to 1.0, in three weightings.
+
+    Attributes:
+        block_weighted: Blocks found over blocks looked up. What a cache of blocks sees; a block
+            that is not full counts like any other.
+        token_weighted: Tokens found over tokens looked up. What prefill saves.
+        mean_per_request: The mean over requests of each one's share of tokens found. What users
+            see: a short prompt counts as much as a long one.
+    """
+
+    block_weighted: float
+    token_weighted: float
+    mean_per_request: float
+
+
+class HitMeter:
+    """Adds up how much of each prompt a prefix cache had.
+
+    >>> meter = HitMeter()
+    >>> meter.record(num_tokens=1000, num_hit_tokens=0, num_blocks=63, num_hit_blocks=0)
+    >>> meter.record(num_tokens=100, num_hit_tokens=96, num_blocks=7, num_hit_blocks=6)
+    >>> rates = meter.rates()
+    >>> round(rates.token_weighted, 3), round(rates.mean_per_request, 3)
+    (0.087, 0.48)
+    """
+
+    __slots__ = (
+        "num_blocks",
+        "num_hit_blocks",
+        "num_hit_tokens",
+        "num_requests",
+        "num_tokens",
+        "sum_of_shares",
+    )
+
+    def __init__(self) -> None:
+        self.num_requests = 0
+        self.num_tokens = 0
+        self.num_hit_tokens = 0
+        self.num_blocks = 0
+        self.num_hit_blocks = 0
+        self.sum_of_shares = 0.0
+
+    def record(
+        self, num_tokens: int, num_hit_tokens: int, num_blocks: int, num_hit_blocks: int
+    ) -> None:
+        """Count one lookup.
+
+        Args:
+            num_tokens: Tokens of the request, at least 1.
+            num_hit_tokens: Those of them that were in the cache.
+            num_blocks: Blocks that the request has, the last one full or not.
+            num_hit_blocks: Those of them that were in the cache.
+
+        Raises:
+            ValueError: There are no tokens, or more hits than there is to hit.
+        """
+        if num_tokens < 1 or num_hit_tokens > num_tokens or num_hit_blocks > num_blocks:
+            raise ValueError(
+                f"{num_hit_tokens} of {num_tokens} tokens and {num_hit_blocks} of {num_blocks} "
+                "blocks were found; a request has at least 1 token, and no more hits than tokens"
+            )
+        self.num_requests += 1
+        self.num_tokens += num_tokens
+        self.num_hit_tokens += num_hit_tokens
+        self.num_blocks += num_blocks
+        self.num_hit_blocks += num_hit_blocks
+        self.sum_of_shares += num_hit_tokens / num_tokens
+
+    def rates(self) -> HitRates:
+        """Return the hit rates so far; all are 0.0 before the first lookup."""
+        return HitRates(
+            block_weighted=self.num_hit_blocks / max(self.num_blocks, 1),
+            token_weighted=self.num_hit_tokens / max(self.num_tokens, 1),
+            mean_per_request=self.sum_of_shares / max(self.num_requests, 1),
+        )
+
+
+class HasHashIds(Protocol):
+    """A request whose prompt is known by the hashes of its blocks only; a ``TraceRequest``."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, at least 1."""
+
+    @property
+    def hash_ids(self) -> Sequence[int]:
+        """One id per block of the prompt, the last one full or not; equal ids, equal prefixes."""
+
+
+def infinite_cache_hit_rates(requests: Iterable[HasHashIds], block_size: int = 512) -> HitRates:
+    """Return the hit rates of a cache that never forgets: no cache can do better.
+
+    Each request is looked up when it arrives and cached at once. A hit is a run of blocks from the
+    first one on. The last block counts as found if its id was seen, with the tokens that are in it.
+
+    Args:
+        requests: The requests, in order of arrival.
+        block_size: Tokens per block; 512 in the traces of Mooncake (Qin et al., FAST '25).
+
+    Returns:
+        The three hit rates.
+
+    Raises:
+        ValueError: A request does not have one id for each of its blocks.
+
+    >>> from course_lib.simulation import TraceRequest
+    >>> first = TraceRequest(0.0, prompt_tokens=1000, output_tokens=1, hash_ids=(0, 1))
+    >>> again = TraceRequest(1.0, prompt_tokens=2048, output_tokens=1, hash_ids=(0, 1, 2, 3))
+    >>> infinite_cache_hit_rates([first, again]).block_weighted
+    0.3333333333333333
+    """
+    meter = HitMeter()
+    seen: set[int] = set()
+    for index, request in enumerate(requests):
+        hash_ids, num_tokens = request.hash_ids, request.prompt_tokens
+        num_blocks = -(-num_tokens // block_size)
+        if len(hash_ids) != num_blocks:
+            raise ValueError(
+                f"request {index} has {num_tokens} prompt tokens and {len(hash_ids)} hash ids; "
+                f"with {block_size} tokens per block it needs {num_blocks}"
+            )
+        num_hits = 0
+        while num_hits < num_blocks and hash_ids[num_hits] in seen:
+            num_hits += 1
+        seen.update(hash_ids)
+        meter.record(num_tokens, min(num_hits * block_size, num_tokens), num_blocks, num_hits)
+    return meter.rates()
