@@ -4,6 +4,7 @@
 PYTHON ?=
 LESSON ?= 1
 PORT ?= 8888
+SUITE ?= core
 
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
@@ -13,7 +14,7 @@ WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test build grade clean
+.PHONY: help lab test build grade bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +51,9 @@ grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	      $(WITH_BIN) nbgrader autograde "$$lesson"; } || failed=1; \
 	done; \
 	exit $$failed
+
+bench: $(STAMP) ## Measure how fast the library is (SUITE=core)
+	@$(BIN)/course bench $(SUITE)
 
 clean: ## Delete what can be made again: .venv, caches, artifacts; never workspace/ or the gradebook
 	@rm -rf .venv artifacts build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
