@@ -4,6 +4,7 @@
 PYTHON ?=
 LESSON ?= 1
 PORT ?= 8888
+SUITE ?= core
 
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
@@ -13,7 +14,7 @@ WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test build grade clean
+.PHONY: help lab test build grade bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -28,11 +29,14 @@ test: $(STAMP) ## Check style, types, lessons and code; results also go to artif
 	$(BIN)/mypy
 	$(BIN)/interrogate --quiet course_lib autograder
 	$(WITH_BIN) course build --check
-	$(WITH_BIN) pytest -n 2 --junitxml=artifacts/pytest.xml
+	$(WITH_BIN) pytest -n 2 --dist loadfile --junitxml=artifacts/pytest.xml
 
 build: $(STAMP) ## Write lessons/ from solutions/
 	@$(WITH_BIN) course build
 
+# This is for the gradebook: `course build` has written lessons/, and nbgrader deletes the lesson there
+# when it refuses to change the cells of one that has been graded.
+grade: NOT_TO_LESSONS := --CourseDirectory.release_directory=artifacts/release
 grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	@lessons=$$(for folder in grading/submitted/*/*/; do \
 	    [ -d "$$folder" ] && basename "$$folder"; done | sort -u); \
@@ -42,9 +46,14 @@ grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
 	fi; \
 	failed=0; \
 	for lesson in $$lessons; do \
-	    $(WITH_BIN) nbgrader autograde "$$lesson" || failed=1; \
+	    { $(WITH_BIN) course build "$$lesson" && \
+	      $(WITH_BIN) nbgrader generate_assignment "$$lesson" --force $(NOT_TO_LESSONS) && \
+	      $(WITH_BIN) nbgrader autograde "$$lesson"; } || failed=1; \
 	done; \
 	exit $$failed
+
+bench: $(STAMP) ## Measure how fast the library is (SUITE=core)
+	@$(BIN)/course bench $(SUITE)
 
 clean: ## Delete what can be made again: .venv, caches, artifacts; never workspace/ or the gradebook
 	@rm -rf .venv artifacts build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

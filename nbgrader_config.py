@@ -1,12 +1,15 @@
 """Settings with which vanilla nbgrader works on this checkout."""
 
+import warnings
 from pathlib import Path
 
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbgrader.converters import Autograde, GenerateAssignment
+from nbgrader.preprocessors import Execute
+from sqlalchemy.exc import SAWarning
 
 from autograder.holes import STUB
-from autograder.nbgrader_rules import DropStudentMetadata, StrictScores
+from autograder.nbgrader_rules import ExecuteOnNewKernels, RestoreReleasedCells, StrictScores
 
 c = get_config()  # noqa: F821 - traitlets provides it to every configuration file
 
@@ -29,16 +32,20 @@ c.GenerateAssignment.preprocessors = [
 c.ClearSolutions.code_stub = {"python": STUB}
 c.ClearSolutions.text_stub = "*Your answer goes here.*"
 
-# Without these, a skipped cell, a printed text or a NaN would earn full marks, and a warning none.
+# Without these a skipped cell, a printed text or a NaN would earn full marks and a warning none, a
+# cell that was pasted twice would stop the class, and one that ends its kernel lose a submission.
 c.Autograde.sanitize_preprocessors = [
+    RestoreReleasedCells,
     *Autograde.sanitize_preprocessors.default_args[0],
-    DropStudentMetadata,
 ]
 c.Autograde.autograde_preprocessors = [
     step
     for preprocessor in Autograde.autograde_preprocessors.default_args[0]
-    for step in (
-        [preprocessor, StrictScores] if preprocessor.__name__ == "Execute" else [preprocessor]
-    )
+    for step in ([ExecuteOnNewKernels, StrictScores] if preprocessor is Execute else [preprocessor])
 ]
 c.Execute.timeout = 120
+# The kernel warns on the terminal that it listens on loopback, which is what is wanted.
+c.Execute.extra_arguments = ["--Application.log_level=40"]
+
+# Of nbgrader's own making, and nothing that an instructor could do anything about.
+warnings.filterwarnings("ignore", category=SAWarning, module=r"nbgrader\.")

@@ -44,7 +44,17 @@ from autograder.files import notebook_bytes, write_atomically
 from autograder.paths import course_root
 from autograder.questions import LETTERS, bank
 
-_DIRECTIVES = ("exercise", "check", "solution", "answer", "shows", "quiz", "interview")
+_DIRECTIVES = {
+    "exercise": "code",
+    "check": "code",
+    "solution": "markdown",
+    "answer": "markdown",
+    "shows": "code",
+    "quiz": "code",
+    "interview": "markdown",
+}
+"""Each directive and the kind of cell that it belongs in."""
+
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -181,21 +191,22 @@ def released_bytes(solution: NotebookNode) -> bytes:
         try:
             converter.start()
         except NbGraderException as error:
-            raise CourseError(f"nbgrader refuses {slug}: {reasons.lines[0]}") from error
+            reason = reasons.lines[0] if reasons.lines else str(error)
+            raise CourseError(f"nbgrader refuses {slug}: {reason}") from error
         return Path(folder, "lessons", slug, f"{slug}.ipynb").read_bytes()
 
 
 class _LastLines(logging.Handler):
-    """Keeps the last line of each log message: of a traceback, the reason."""
+    """Keeps the last line of each traceback in the log: the reason."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        lines = record.getMessage().strip().splitlines()
-        if len(lines) > 1:
-            self.lines.append(lines[-1])
+        message = record.getMessage().strip()
+        if "Traceback" in message:
+            self.lines.append(message.splitlines()[-1])
 
 
 class _CellIds:
@@ -227,7 +238,11 @@ def _expand(cell: NotebookNode) -> Iterator[NotebookNode]:
         is_markdown = cell.cell_type == "markdown"
         yield new_markdown_cell(cell.source) if is_markdown else new_code_cell(cell.source)
         return
-    argument = str(options.pop(named[0]))
+    argument = options.pop(named[0])
+    if not isinstance(argument, str):
+        raise CourseError(f'{named[0]}={argument} needs quotes, as in {named[0]}="{argument}"')
+    if cell.cell_type != _DIRECTIVES[named[0]]:
+        raise CourseError(f"{named[0]} belongs in a {_DIRECTIVES[named[0]]} cell")
     expand = {
         "exercise": _exercise,
         "check": _check,
@@ -248,8 +263,8 @@ def _exercise(exercise_id: str, body: str, options: dict[str, Any]) -> Iterator[
         methods = [name.strip() for name in _split(options.pop("holes", ""), ",")]
         steps = _split(options.pop("steps", ""), "|")
         body = holes.cut(exercise.check.reference, methods, steps)
-    elif holes.BEGIN not in body:
-        raise CourseError(f"exercise {exercise_id} has a body without {holes.BEGIN!r}")
+    else:
+        holes.validate(body, f"exercise {exercise_id}")
     _no_more(options)
     yield _solution_cell(slug, body)
     if exercise.hints:
@@ -270,7 +285,11 @@ def _introduction(exercise: Exercise) -> str:
 def _check(exercise_id: str, body: str, options: dict[str, Any]) -> Iterator[NotebookNode]:
     _no_more(options)
     exercise = checks.find(exercise_id)
-    body = body or f'check("{exercise.id}", {exercise.check.reference.__name__})'
+    if not body:
+        name = getattr(exercise.check.reference, "__name__", "")
+        if not name.isidentifier():
+            raise CourseError(f"check {exercise_id} needs a body that says what is checked")
+        body = f'check("{exercise.id}", {name})'
     cell = _with_id(f"check-{_slug(exercise)}", new_code_cell(body))
     metadata = _nbgrader(cell["id_hint"], grade=exercise.points > 0, locked=True)
     if exercise.points:
@@ -290,8 +309,10 @@ def _solution(exercise_id: str, body: str, options: dict[str, Any]) -> Iterator[
 def _answer(exercise_id: str, body: str, options: dict[str, Any]) -> Iterator[NotebookNode]:
     points = options.pop("points", None)
     _no_more(options)
-    if not isinstance(points, int):
-        raise CourseError(f"answer {exercise_id} needs points=, a whole number")
+    if type(points) is not int or points < 1:
+        raise CourseError(f"answer {exercise_id} needs points=, a whole number of at least 1")
+    if not re.fullmatch(r"\d+\.\w+", exercise_id):
+        raise CourseError(f'answer {exercise_id!r} needs an id such as "1.7"')
     cell = _with_id(f"answer-{exercise_id.replace('.', '-')}", new_markdown_cell(body))
     metadata = _nbgrader(cell["id_hint"], grade=True, solution=True)
     cell.metadata["nbgrader"] = {**metadata, "points": points}
@@ -303,15 +324,17 @@ def _shows(symbol: str, body: str, options: dict[str, Any]) -> Iterator[Notebook
     module, _, name = symbol.partition(":")
     try:
         shown = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise CourseError(f"shows={symbol!r}: {error}") from error
-    source = textwrap.dedent(inspect.getsource(shown)).rstrip()
+        source = textwrap.dedent(inspect.getsource(shown)).rstrip()
+    except (ImportError, AttributeError, ValueError, TypeError, OSError) as error:
+        raise CourseError(
+            f'shows={symbol!r}: {error}; name a function or class as "module:name"'
+        ) from error
     yield new_code_cell("\n\n\n".join(part for part in (source, body) if part))
 
 
 def _quiz(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookNode]:
     _no_more(options)
-    questions = bank(int(lesson)).quiz
+    questions = bank(_number(lesson)).quiz
     exercise = checks.find(f"{lesson}.Q")
     slug = _slug(exercise)
     yield _with_id(f"{slug}-intro", new_markdown_cell(_introduction(exercise)))
@@ -319,7 +342,7 @@ def _quiz(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookN
     listed = "\n\n".join(
         f"**{question.id}** {question.prompt}\n\n"
         + "\n".join(
-            f"- ({letter}) {choice.text}"
+            f"- {letter}. {choice.text}"
             for letter, choice in zip(LETTERS, question.choices, strict=False)
         )
         for question in questions
@@ -327,19 +350,25 @@ def _quiz(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookN
     yield _with_id(f"{slug}-questions", new_markdown_cell(listed))
     answers = "\n".join(f'answers["{q.id}"] = "{q.answer}"' for q in questions)
     first = questions[0].id
-    stub = f'answers = {{}}\n# One line for each question, such as: answers["{first}"] = "a"'
+    stub = f'answers = {{}}\n# One line for each question, such as: answers["{first}"] = "A"'
     yield _solution_cell(slug, f"{stub}\n{holes.BEGIN}\n{answers}\n{holes.END}")
     yield from _check(exercise.id, f'check("{exercise.id}", answers)', {})
 
 
 def _interview(lesson: str, body: str, options: dict[str, Any]) -> Iterator[NotebookNode]:
     _no_more(options)
-    for number, item in enumerate(bank(int(lesson)).interview, 1):
+    for number, item in enumerate(bank(_number(lesson)).interview, 1):
         holds = "\n".join(f"- {point}" for point in item.strong_answer)
         yield new_markdown_cell(
             f"**Question {number}.** {item.question}\n\n"
             f"<details><summary>What a strong answer holds</summary>\n\n{holds}\n\n</details>"
         )
+
+
+def _number(lesson: str) -> int:
+    if not lesson.isdecimal():
+        raise CourseError(f"{lesson!r} is not the number of a lesson")
+    return int(lesson)
 
 
 def _solution_cell(slug: str, body: str) -> NotebookNode:

@@ -141,8 +141,6 @@ def build(
     ] = False,
 ) -> None:
     """Write lessons/ from solutions/, through nbgrader (for maintainers)."""
-    from rich.progress import track
-
     from autograder import build as building
 
     if check_only:
@@ -184,6 +182,17 @@ def check(
     if not all(result.passed for result in results):
         open_checks = sum(not result.passed for result in results)
         raise CourseError(f"{open_checks} of {len(results)} checks do not pass yet; see above")
+
+
+@app.command(epilog="Example: [bold]course samples && make grade[/bold]")
+def samples() -> None:
+    """Write sample submissions to grading/submitted/, to try grading on (for instructors)."""
+    from autograder.samples import samples_table, write_samples
+
+    with console.status("Making the samples from the lessons as they are released"):
+        written = write_samples()
+    console.print(samples_table(written))
+    console.print("They are in grading/submitted/; grade them with `make grade`.")
 
 
 @app.command(epilog="Example: [bold]course bench core --json core.json[/bold]")

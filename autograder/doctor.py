@@ -16,14 +16,14 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from autograder.errors import CourseError
 from autograder.paths import course_root, workspace_root
 
 DISTRIBUTION = "serving-from-scratch"
 OLDEST_PYTHON = (3, 11)
-CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_GUIDE = "https://pytorch.org/get-started/locally"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Names under which Linux distributions install a browser that the tests can drive."""
@@ -256,10 +256,12 @@ def torch_remedy(gpu: str | None) -> str:
     >>> torch_remedy("RTX 4090")
     'run `pip install --force-reinstall -c constraints.txt torch`'
     >>> torch_remedy(None).rpartition(" ")[2]
-    'https://download.pytorch.org/whl/cpu`'
+    'https://pytorch.org/get-started/locally'
     """
     command = "pip install --force-reinstall -c constraints.txt torch"
-    return f"run `{command}`" if gpu else f"run `{command} --index-url {CPU_TORCH_INDEX}`"
+    if gpu:
+        return f"run `{command}`"
+    return f"run `{command}` with the --index-url of the CPU build: {TORCH_GUIDE}"
 
 
 def torch_build(gpu: str | None, built_for: str | None, usable: bool) -> Finding:
@@ -339,7 +341,9 @@ def normalized(name: str) -> str:
 def findings_table(findings: list[Finding]) -> Table:
     """Return the report as a table."""
     styles = {Status.OK: "green", Status.WARNING: "yellow", Status.MISSING: "bold red"}
-    table = Table("", "status", "found", "what to do")
+    table = Table(
+        "", "status", *(Column(name, overflow="fold") for name in ("found", "what to do"))
+    )
     for finding in findings:
         status = f"[{styles[finding.status]}]{finding.status}[/]"
         table.add_row(finding.subject, status, escape(finding.found), escape(finding.remedy))

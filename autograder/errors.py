@@ -14,3 +14,7 @@ class CourseError(Exception):
         ...
     autograder.errors.CourseError: port 8888 is in use; free it, or choose another with --port 8899
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback: the message alone."""
+        return [f"{type(self).__name__}: {self}"]

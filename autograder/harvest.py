@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import linecache
+import math
 import symtable
 import sys
 import textwrap
@@ -22,7 +25,7 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
 
     Names that the object uses are looked up where it was written: modules and library objects are
     imported, functions and classes from the same notebook are copied, earlier parts are taken
-    through ``parts.get``, and plain constants are written out.
+    through ``parts.get``, and numbers and texts are written out.
 
     Args:
         obj: A function or class, from a notebook cell or from a file.
@@ -51,8 +54,8 @@ class _Module:
 
     def define(self, obj: Any) -> None:
         """Add a function or class after everything that it uses."""
-        self._done.add(obj.__name__)
         source = _source(obj)
+        self._done.add(obj.__name__)
         scope = _scope(obj)
         for name in _names_used(source):
             if name in scope and name not in self._done:
@@ -62,47 +65,100 @@ class _Module:
 
     def _provide(self, name: str, value: Any, home: str) -> None:
         """Make ``name`` mean ``value``."""
+        module = getattr(value, "__module__", None)
+        original = getattr(value, "__name__", name)
         if isinstance(value, ModuleType):
             self._import(f"import {value.__name__}", value.__name__, name)
-        elif isinstance(value, (int, float, str, bool, type(None))):
-            self.assignments.append(f"{name} = {value!r}")
-        elif isinstance(value, (FunctionType, type)):
-            self._provide_definition(name, value, home)
+        elif type(value) in (int, float, str, bool, type(None)):
+            self.assignments.append(f"{name} = {_literal(value)}")
+        elif module == f"my_engine.{original}" and original in PARTS:
+            self.imports.add("from course_lib import parts")
+            self.assignments.append(f'{name} = parts.get("{original}")')
+        elif module == home and (_is_function(value) or isinstance(value, type)):
+            self._copy(name, value)
         else:
-            module = _module_holding(name, value)
-            if module is None:
+            source = _module_holding(original, value, home)
+            if source is None:
                 raise HarvestError(
                     f"it uses {name}, a {type(value).__name__} of the notebook; make that an "
                     "argument, or a constant inside"
                 )
-            self.imports.add(f"from {module} import {name}")
+            self._import(f"from {source} import {original}", original, name)
 
-    def _provide_definition(self, name: str, value: Any, home: str) -> None:
-        if value.__module__ == f"my_engine.{value.__name__}" and value.__name__ in PARTS:
-            self.imports.add("from course_lib import parts")
-            self.assignments.append(f'{name} = parts.get("{value.__name__}")')
-        elif value.__module__ == home:
-            self._done.add(value.__name__)
+    def _copy(self, name: str, value: Any) -> None:
+        if value.__name__ == "<lambda>":
+            raise HarvestError(f"it uses {name}, a lambda; write that as a def")
+        if name == value.__name__ or value.__name__ not in self._done:
             self.define(value)
-        else:
-            self._import(f"from {value.__module__} import {value.__name__}", value.__name__, name)
+        if name != value.__name__:
+            self.definitions.append(f"{name} = {value.__name__}")
 
     def _import(self, statement: str, original: str, name: str) -> None:
         self.imports.add(statement if name == original else f"{statement} as {name}")
 
 
+def _is_function(value: Any) -> bool:
+    """Say whether it was written with ``def``, decorated or not."""
+    return callable(value) and isinstance(inspect.unwrap(value), FunctionType)
+
+
 def _source(obj: Any) -> str:
+    """Return the definition of a function or class, decorators included."""
+    if not _is_function(obj) and not isinstance(obj, type):
+        raise HarvestError(f"it is a {type(obj).__name__}; write a def or a class")
+    if obj.__name__ == "<lambda>":
+        raise HarvestError("a lambda has no name; write a def")
+    captured = {name for function in _functions(obj) for name in function.__code__.co_freevars}
+    # __class__ is how super() knows where it is.
+    for name in sorted(captured - {"__class__"}):
+        raise HarvestError(
+            f"it uses {name}, a variable of the function around it; "
+            f"define {obj.__name__} at the top of a cell"
+        )
     try:
         return textwrap.dedent(inspect.getsource(obj)).rstrip()
     except (OSError, TypeError) as error:
-        raise HarvestError("its source is not at hand; define it in a cell or a file") from error
+        source = _class_from_cells(obj.__name__) if isinstance(obj, type) else None
+        if source is None:
+            reason = "its source is not at hand; define it in a cell or a file"
+            raise HarvestError(reason) from error
+        return source
+
+
+def _functions(obj: Any) -> list[FunctionType]:
+    """Return the function itself, or the methods of the class."""
+    members = vars(obj).values() if isinstance(obj, type) else [obj]
+    unwrapped = (inspect.unwrap(getattr(member, "__func__", member)) for member in members)
+    return [function for function in unwrapped if isinstance(function, FunctionType)]
+
+
+def _class_from_cells(name: str) -> str | None:
+    """Return the class as the cell that was run last defines it.
+
+    A class does not know which cell it comes from, and ``inspect`` gives up on it.
+    """
+    # Cells are in the cache without a time stamp, because they have no file.
+    cells = [entry[2] for entry in linecache.cache.values() if len(entry) > 1 and entry[1] is None]
+    for lines in reversed(cells):
+        source = "".join(lines)
+        try:
+            statements = ast.parse(source).body if f"class {name}" in source else []
+        except SyntaxError:
+            # A cell that was run and refused.
+            continue
+        for node in statements:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                return "".join(lines[first - 1 : node.end_lineno]).rstrip()
+    return None
 
 
 def _scope(obj: Any) -> dict[str, Any]:
     """Return the global names that ``obj`` sees."""
-    if isinstance(obj, FunctionType):
-        return obj.__globals__
-    return vars(sys.modules[obj.__module__])
+    if isinstance(obj, type):
+        return vars(sys.modules[obj.__module__])
+    scope: dict[str, Any] = inspect.unwrap(obj).__globals__
+    return scope
 
 
 def _names_used(source: str) -> Iterator[str]:
@@ -116,9 +172,34 @@ def _names_used(source: str) -> Iterator[str]:
                 yield symbol.get_name()
 
 
-def _module_holding(name: str, value: Any) -> str | None:
-    """Return an importable module of the library in which ``name`` is ``value``."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("course_lib") and vars(module).get(name) is value:
-            return module_name
-    return None
+def _literal(value: float | str | bool | None) -> str:
+    """Return Python that evaluates to the value.
+
+    >>> _literal(float("inf")), _literal(0.5)
+    ("float('inf')", '0.5')
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return repr(value)
+
+
+def _module_holding(name: str, value: Any, home: str) -> str | None:
+    """Return a module from which to import ``name``, other than the one where it is used."""
+    holding = [
+        module_name
+        for module_name, module in list(sys.modules.items())
+        if module_name not in ("__main__", home)
+        and module_name.partition(".")[0] not in ("autograder", "my_engine")
+        and not any(part.startswith("_") for part in module_name.split("."))
+        and getattr(module, "__dict__", {}).get(name) is value
+    ]
+    # What is written in C says _functools for functools.
+    own = str(getattr(value, "__module__", "")).lstrip("_")
+    if own in holding:
+        return own
+    # The course's own modules first, then the one with the shortest name: numpy for numpy.exp.
+    return min(
+        holding,
+        key=lambda each: (not each.startswith("course_lib"), len(each), each),
+        default=None,
+    )

@@ -11,6 +11,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 from autograder.errors import CourseError
@@ -32,7 +33,8 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
             hole. Without ``steps`` the whole body below the docstring is the hole.
 
     Raises:
-        CourseError: There is no such method or comment, or a stub would not be valid Python.
+        CourseError: The reference is neither function nor class, there is no such method or
+            comment, or a stub would not be valid Python.
 
     >>> from course_lib.kv_cache import kv_bytes_per_token
     >>> print("\n".join(cut(kv_bytes_per_token).splitlines()[-4:]))
@@ -41,6 +43,8 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
         return model.num_layers * numbers_per_layer * model.dtype_bytes
         ### END SOLUTION
     """
+    if not isinstance(reference, (FunctionType, type)) or reference.__name__ == "<lambda>":
+        raise CourseError("its reference is no def or class to cut out; give the cell a body")
     source = textwrap.dedent(inspect.getsource(reference)).rstrip()
     lines = source.split("\n")
     if steps:
@@ -51,8 +55,26 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
         indent = " " * (len(lines[first]) - len(lines[first].lstrip()))
         lines[first : last + 1] = [indent + BEGIN, *lines[first : last + 1], indent + END]
     marked = "\n".join(lines)
-    _require_valid(stub(marked), reference.__name__)
+    validate(marked, reference.__name__)
     return marked
+
+
+def validate(marked: str, name: str) -> None:
+    """Make sure that the markers come in pairs and that what is released is valid Python.
+
+    Raises:
+        CourseError: They do not, or it is not; the message begins with ``name``.
+    """
+    markers = [line.strip() for line in marked.split("\n") if line.strip() in (BEGIN, END)]
+    if not markers or markers != [BEGIN, END] * (len(markers) // 2):
+        raise CourseError(f"{name}: {BEGIN!r} and {END!r} must come in pairs, and one at least")
+    try:
+        ast.parse(stub(marked))
+    except SyntaxError as error:
+        raise CourseError(
+            f"{name}: without its holes it is not valid Python (line {error.lineno}: {error.msg}); "
+            "leave a statement in every block"
+        ) from error
 
 
 def stub(marked: str) -> str:
@@ -81,13 +103,12 @@ def hidden_lines(marked: str) -> list[str]:
     >>> hidden_lines("a = 1\n### BEGIN SOLUTION\nb = 2\n### END SOLUTION")
     ['b = 2']
     """
-    shown = stub(marked).split("\n")
-    markers = (BEGIN, END)
-    hidden = []
+    hidden: list[str] = []
+    inside = False
     for line in marked.split("\n"):
-        if (shown and line == shown[0]) or line.strip() == BEGIN:
-            shown.pop(0)
-        elif line.strip() not in markers:
+        if line.strip() in (BEGIN, END):
+            inside = line.strip() == BEGIN
+        elif inside:
             hidden.append(line)
     return hidden
 
@@ -138,13 +159,3 @@ def _step(lines: Sequence[str], step: str, name: str) -> tuple[int, int]:
     if first == last:
         raise CourseError(f"{name}: there is no code below {comment!r}")
     return first, last - 1
-
-
-def _require_valid(released: str, name: str) -> None:
-    try:
-        ast.parse(released)
-    except SyntaxError as error:
-        raise CourseError(
-            f"{name}: without its holes it is not valid Python (line {error.lineno}: {error.msg}); "
-            "leave a statement in every block"
-        ) from error

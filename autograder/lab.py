@@ -13,6 +13,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from autograder.errors import CourseError
+from autograder.files import write_atomically
 from autograder.paths import course_root
 from autograder.workspace import Workspace, find_lesson
 
@@ -48,7 +49,7 @@ class LabServer:
             f"--ServerApp.root_dir={self.root_dir}",
             "--Application.log_level=ERROR",  # the address is printed all the same
             f"--LabApp.default_url={self.landing_page}",
-            # No question about news on the first start, and no request to a server elsewhere.
+            # No request to a server elsewhere.
             "--LabApp.news_url=None",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ]
@@ -84,12 +85,14 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     workspace = Workspace.current()
     found = find_lesson(lesson)
     workspace.open(found)
+    settings = workspace.root / ".course" / "jupyter"
+    _decline_news(settings)
     return LabServer(
         root_dir=workspace.root,
         landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
         variables={
             "COURSE_WORKSPACE": str(workspace.root),
-            "JUPYTER_CONFIG_DIR": str(workspace.root / ".course" / "jupyter"),
+            "JUPYTER_CONFIG_DIR": str(settings),
         },
         port=port,
         browser=browser,
@@ -122,6 +125,17 @@ def require_free_port(port: int) -> None:
                 f"port {port} is {problem}; choose another: "
                 f"`course lab --port {other}` or `make lab PORT={other}`"
             ) from error
+
+
+def _decline_news(settings: Path) -> None:
+    """Answer no, unless there is an answer, to JupyterLab's question whether to fetch news.
+
+    The learner can change the answer in JupyterLab, under Settings.
+    """
+    folder = settings / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    answer = folder / "notification.jupyterlab-settings"
+    if not answer.exists():
+        write_atomically(answer, b'{"fetchNews": "false"}\n')
 
 
 def _is_root() -> bool:

@@ -79,7 +79,7 @@ def _keep(exercise_id: str, part: str | None, obj: Any) -> str:
         return ""
     try:
         path = parts.save(part, standalone_source(obj, exercise_id))
-    except (HarvestError, ValueError, OSError) as error:
+    except (HarvestError, SyntaxError, ValueError, OSError) as error:
         return f"Right, but not kept as a part of your engine: {error}."
     if path is None:
         return ""

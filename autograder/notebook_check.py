@@ -56,9 +56,9 @@ def check_notebook(
     """
     notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
     lesson = _lesson_of(notebook, path)
-    _require_checks_intact(notebook, lesson, path)
+    check_cells = _intact_checks(notebook, lesson, path)
     _run(notebook, path, timeout, on_cell)
-    return [_result(cell) for cell in notebook.cells if _is_check(cell)]
+    return [_result(cell) for cell in check_cells]
 
 
 def results_table(name: str, results: list[CheckedCell]) -> Table:
@@ -80,7 +80,8 @@ def results_table(name: str, results: list[CheckedCell]) -> Table:
 
 
 def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
-    slug = notebook.metadata.get("course", {}).get("slug")
+    course = notebook.metadata.get("course")
+    slug = course.get("slug") if isinstance(course, dict) else None
     if not slug:
         raise CourseError(
             f"{path} is not a lesson of this course: its metadata names none; "
@@ -89,27 +90,45 @@ def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
     return find_lesson(str(slug))
 
 
-def _is_check(cell: NotebookNode) -> bool:
-    return str(cell.metadata.get("nbgrader", {}).get("grade_id", "")).startswith("check-")
+def _grade_id(cell: NotebookNode) -> str:
+    nbgrader = cell.metadata.get("nbgrader")
+    return str(nbgrader.get("grade_id", "")) if isinstance(nbgrader, dict) else ""
 
 
-def _require_checks_intact(notebook: NotebookNode, lesson: Lesson, path: Path) -> None:
-    """Raise CourseError if a check cell is not as it was released."""
+def _intact_checks(notebook: NotebookNode, lesson: Lesson, path: Path) -> list[NotebookNode]:
+    """Return the check cells of the notebook, in the lesson's order.
+
+    Raises:
+        CourseError: One is not as it was released, or not there exactly once.
+    """
     released = read_notebook(lesson.released, "restore it with `course build`")
-    mine = {c.metadata.nbgrader.grade_id: c.source for c in notebook.cells if _is_check(c)}
-    for cell in filter(_is_check, released.cells):
-        grade_id = cell.metadata.nbgrader.grade_id
-        if mine.get(grade_id) != cell.source:
-            state = "was edited" if grade_id in mine else "is missing"
+    intact = []
+    for cell in released.cells:
+        grade_id = _grade_id(cell)
+        if not grade_id.startswith("check-"):
+            continue
+        mine = [each for each in notebook.cells if _grade_id(each) == grade_id]
+        if len(mine) > 1:
             raise CourseError(
-                f"{path}: the locked cell {grade_id} {state}; "
+                f"{path}: the locked cell {grade_id} is there {len(mine)} times; delete the copies"
+            )
+        if [(each.cell_type, each.source) for each in mine] != [(cell.cell_type, cell.source)]:
+            raise CourseError(
+                f"{path}: the locked cell {grade_id} {'was edited' if mine else 'is missing'}; "
                 f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
             )
+        intact += mine
+    return intact
 
 
 def _run(
     notebook: NotebookNode, path: Path, timeout: int, on_cell: Callable[[int, int], None]
 ) -> None:
+    for cell in notebook.cells:
+        # What a check shows must come from this run: nothing is skipped, nothing is left over.
+        cell.metadata.pop("tags", None)
+        if cell.cell_type == "code":
+            cell.outputs = []
     client = NotebookClient(
         notebook,
         timeout=timeout,
@@ -142,7 +161,8 @@ def _result(cell: NotebookNode) -> CheckedCell:
     exercise = checks.find(checked[1])
     reports = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
     shown = [o.data.get("text/plain", "") for o in _outputs(cell, "execute_result")]
-    earned = score(shown[-1], exercise.points) if shown else None
+    # Practice shows a report and no score.
+    earned = score(shown[-1], exercise.points) if shown else None if exercise.points else 0.0
     errors = [f"{o.ename}: {o.evalue}" for o in _outputs(cell, "error")]
     reason = "; ".join(errors) or "the cell gave no score"
     report = "\n".join(reports) or f"{exercise.id} {exercise.title}: {reason}"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from autograder.errors import CourseError
 from autograder.paths import course_root
 
-LETTERS = "abcdefgh"
+LETTERS = "ABCDEFGH"
 
 
 class _Entry(BaseModel):

@@ -11,11 +11,12 @@ from __future__ import annotations
 import html
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -136,7 +137,7 @@ def workspace() -> Path | None:
         return None
     named = os.environ.get("COURSE_WORKSPACE")
     if named:
-        return Path(named)
+        return Path(named).expanduser().absolute()
     here = Path.cwd()
     return next((d for d in (here, *here.parents) if (d / WORKSPACE_MARK).is_dir()), None)
 
@@ -211,15 +212,16 @@ def save(name: str, source: str) -> Path | None:
     path = _path(part)
     if path is None:
         return None
+    content = source.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".py.new")
-    draft.write_text(source, encoding="utf-8")
+    draft.write_bytes(content)
     try:
         _load(part, draft)
     except _BrokenPartError as error:
         draft.unlink()
         raise ValueError(str(error)) from error
-    if path.exists() and path.read_bytes() != draft.read_bytes():
+    if path.exists() and path.read_bytes() != content:
         _archive(path)
     draft.replace(path)
     _record_pass(path)
@@ -254,14 +256,12 @@ def _load(part: Part, path: Path) -> Any:
     try:
         # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
-        return getattr(module, part.name)
+        if part.name in vars(module):
+            return vars(module)[part.name]
+        reason = f"it does not define {part.name}"
     except SyntaxError as error:
         reason = f"syntax error in line {error.lineno}: {error.msg}"
-    except AttributeError as error:
-        reason = str(error)
-        if not hasattr(module, part.name):
-            reason = f"it does not define {part.name}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
     if previous is None:
         del sys.modules[module_name]
@@ -294,12 +294,8 @@ def _archive(path: Path) -> None:
     """Move ``path`` into ``history/`` under the first number that is free."""
     history = path.parent / "history"
     history.mkdir(exist_ok=True)
-    number = 1 + sum(1 for _ in _versions(history, path.stem))
-    path.replace(history / f"{path.stem}.{number}.py")
-
-
-def _versions(history: Path, stem: str) -> Iterator[Path]:
-    return history.glob(f"{stem}.*.py")
+    names = (history / f"{path.stem}.{number}.py" for number in itertools.count(1))
+    path.replace(next(name for name in names if not name.exists()))
 
 
 def _passed_digests(folder: Path) -> dict[str, dict[str, str]]:
@@ -308,7 +304,8 @@ def _passed_digests(folder: Path) -> dict[str, dict[str, str]]:
         record = json.loads((folder / "passed.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    entries = record.items() if isinstance(record, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def _record_pass(path: Path) -> None:

@@ -7,8 +7,9 @@
 # memory, and of the time it takes to read memory. This lesson finds out where the memory goes.
 #
 # **By the end you will have built** the calculator that tells an engine how many requests it can hold,
-# and the instrument that tells you how much of that memory does nothing. Both are parts of the
-# engine that you assemble in this course: they are outlined in the map below.
+# the instrument that tells you how much of that memory does nothing, and the estimate of what limits a
+# step's speed. They are parts of the engine that you assemble in this course. In the map below their
+# boxes have a thick outline, and an arrow means "uses".
 #
 # **You need** Python, and the idea of attention: a query is compared with the keys of all earlier
 # tokens, and the result weighs their values. You need no GPU.
@@ -21,6 +22,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -62,7 +64,7 @@ vector_bytes = 4096 * 2
 ### END SOLUTION
 
 # %% check="1.W1"
-check("1.W1", vector_bytes)
+check("1.W1", vector_bytes);
 
 # %% exercise="1.W2"
 gpu_bytes = None  # bytes
@@ -71,7 +73,7 @@ gpu_bytes = 24 * 2**30
 ### END SOLUTION
 
 # %% check="1.W2"
-check("1.W2", gpu_bytes)
+check("1.W2", gpu_bytes);
 
 # %% exercise="1.W3"
 projection_flop = None  # FLOP
@@ -80,13 +82,13 @@ projection_flop = 2 * 4096 * 4096
 ### END SOLUTION
 
 # %% check="1.W3"
-check("1.W3", projection_flop)
+check("1.W3", projection_flop);
 
 # %% [markdown]
 # ## 2. The problem, seen first
 #
 # A server has one RTX 4090 with 24 GiB and runs Llama-3.1-8B. Sixteen users send a request each. A
-# request may grow to 4,096 tokens; on average it holds about 500. An engine from before 2023 sets
+# request may grow to 4,096 tokens; on average it holds 500. An engine from before 2023 sets
 # aside room for 4,096 tokens per request, because it cannot know which of them will grow.
 #
 # **Predict before you look:** of the memory that those sixteen reservations take, how many GiB hold a
@@ -99,15 +101,18 @@ predicted_gib = None  # your prediction, in GiB
 # Now look. The upper bar is one GPU under reservations; the lower one is the same GPU with the same
 # requests, taking memory in small blocks as they need it. Move the controls:
 #
-# - Raise *Sequences* until some do not fit.
-# - Halve *Maximum length*. What happens to the empty part, and who pays for it?
+# - At the start three of the sixteen do not fit above. Raise *Sequences* until one does not fit below.
+# - Halve *Maximum length*. The empty part halves too. Who pays: a request that needs more than 2,048
+#   tokens, because it is cut off or refused.
 # - Choose Llama-2-7B. The weights shrink, and yet fewer sequences fit. Section 3 says why.
+#
+# The yellow part is reserved and empty. Section 4 splits it into what will still be used and what will not.
 
 # %%
 viz.gpu_memory()
 
 # %%
-tokens_there = 16 * 496
+tokens_there = 16 * 500
 bytes_per_token = 128 * 1024  # for Llama-3.1-8B; you derive it in exercise 1.1
 compare(predicted_gib, tokens_there * bytes_per_token / GiB, "GiB")
 print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
@@ -143,15 +148,15 @@ print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
 #
 # **A worked example.** OPT-13B has 40 layers and 40 heads of 128 numbers, in 16 bits:
 # 2 × 40 × 40 × 128 × 2 = 819,200 bytes, or 800 KiB, for a single token. A request of 2,048 tokens
-# takes 1.6 GB. (Kwon et al., SOSP '23, section 3, give the same figures.) Sixteen of those outweigh the
-# model.
+# takes 1.68 GB, or 1.56 GiB. (Kwon et al., SOSP '23, section 3, write 1.6 GB.) Sixteen of those outweigh
+# the model.
 #
 # ### Fewer KV heads
 #
 # In the original **multi-head attention** (MHA) each query head has a KV head of its own. **Grouped-query
 # attention** (GQA) lets several query heads share one. Llama-3.1-8B has 32 query heads and 8 KV heads:
-# its cache is a quarter of what it would be, and the quality hardly suffers. With one KV head for all
-# it is called multi-query attention (MQA).
+# its cache is a quarter of what it would be. (Ainslie et al., 2023, measured quality close to MHA.) With one
+# KV head for all it is called multi-query attention (MQA).
 #
 # Two traps lie here, and both are in real calculators on the web:
 #
@@ -201,8 +206,9 @@ for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-
 # (`gpu_memory_utilization`; the rest is for the driver, for fragmentation inside the framework, for
 # safety). From that it takes the weights, which never leave, and the **activations**, the intermediate
 # results of the largest forward pass. What is left is cut into **blocks**: a block is room for the KV
-# of `block_size` tokens, 16 by default. Why blocks, and why 16, are the subjects of lessons 2 and 4. Here
-# a block is just a unit of account, as it is in vLLM's log line "GPU KV cache size".
+# of `block_size` tokens, 16 by default, and takes `kv_bytes_per_block(model, block_size)` bytes. Why blocks,
+# and why 16, are the subjects of lessons 2 and 4. Here a block is just a unit of account. vLLM logs the
+# product of blocks and block size when it starts: "GPU KV cache size: ... tokens".
 
 # %% exercise="1.2"
 
@@ -214,21 +220,28 @@ for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-
 # then blocks) keeps the result a whole number that is never too large.
 
 # %% [markdown]
-# A measured run lets you hold this against reality. vLLM 0.19.0 served Llama-3.1-8B on an RTX 4090 and
-# reported 2,588 blocks of 16 tokens. With the share of memory that it ended up using, 0.833919, your
-# function should say the same. (Source: the run published with LLMServingSim, `bench/examples`.)
+# A measured run lets you hold this against reality. vLLM 0.19.0 served Llama-3.1-8B on an RTX 4090 with
+# `gpu_memory_utilization` 0.9 and reported 2,588 blocks of 16 tokens. The driver showed it 25,250,627,584
+# bytes, a little less than the 24 GiB on the box. (Source: the run published with LLMServingSim,
+# `bench/examples`.) What does your function say, before any activations?
 
 # %%
-model, gpu = MODELS["llama-3.1-8b"], GPUS["rtx-4090"]
-count_blocks = parts.get("num_kv_blocks")
-blocks = count_blocks(model, gpu, gpu_memory_utilization=0.833919)
-print(f"{blocks} blocks = {blocks * 16:,} tokens of KV cache")
-print(f"{max_concurrent_sequences(blocks, 16, 4096)} sequences of 4,096 tokens")
-print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
+model = MODELS["llama-3.1-8b"]
+gpu = replace(GPUS["rtx-4090"], memory_bytes=25_250_627_584)
+blocks = parts.get("num_kv_blocks")(model, gpu, gpu_memory_utilization=0.9)
+missing = (blocks - 2588) * kv_bytes_per_block(model, 16)
+print(f"{blocks:,} blocks by our formula, 2,588 measured: {missing / GiB:.2f} GiB went elsewhere")
+print(f"2,588 blocks hold {2588 * 16:,} tokens:")
+print(f"  {max_concurrent_sequences(2588, 16, 4096)} sequences of 4,096 tokens")
+print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 
 # %% [markdown]
-# The same memory holds 10 requests or 83, depending on whether you count what they might need or what
-# they have. Everything that follows is about that factor.
+# What went elsewhere are the activations and whatever else vLLM measures before it sizes the cache: that is
+# what `peak_activation_bytes` is for. It matters. Section 8 says by how much.
+#
+# The same memory holds 10 requests or 80, depending on whether you count what they might need or what
+# they have. (The figure in section 2 has 13 for the former: it uses 92% of 24 GiB and a small estimate for the
+# activations.) Everything that follows is about that factor.
 
 # %% [markdown]
 # ## 4. Where the memory goes
@@ -236,7 +249,7 @@ print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
 # Before vLLM, the KV cache of a request was one contiguous tensor, as in every training framework. A
 # contiguous tensor cannot grow in place when its neighbour is taken. So its full length had to be
 # **reserved** on admission, for a length that nobody knows yet. Call the room for one token's KV a
-# **slot**. At any moment every slot of the GPU is in one of four states (Kwon et al., section 3.1):
+# **slot**. At any moment every slot of the cache is in one of four states (Kwon et al., section 3.1):
 #
 # | state | meaning | whose fault |
 # |---|---|---|
@@ -257,18 +270,21 @@ print(f"{max_concurrent_sequences(blocks, 16, 496)} sequences of 496 tokens")
 # *Pow2* it holds 100 + 512 = 612 slots: 130 used, 270 later, 212 internal, and the buddy allocator rounds
 # 612 up to 1,024, so 412 more slots are external.
 #
-# Watch it happen in a small memory of 1,024 slots, where no request may be longer than 256 tokens. Step with the arrow keys, or press play.
+# Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
+# tokens. Step with the arrow keys, or press play.
 
 # %%
 conversation = load_azure("conversation")
-small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 256]
-frames = list(replay_contiguous(small, 1024, POLICIES["Max"], max_model_len=256))[:120]
+small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
+frames = list(replay_contiguous(small, 4400, POLICIES["Max"], max_model_len=1024))[:120]
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
 # %% [markdown]
-# Four requests, four reservations of 256 slots, and a queue outside. Now you write the instrument that
-# counts the colours. Most of it is there; the three steps under the comments are yours.
+# Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside. (Try
+# `POLICIES["Pow2"]` in the cell above.) Now you write the instrument that counts the colours. Most of it is
+# there; the three steps under the comments are yours. It calls every slot outside the reservations external.
+# That is right as long as a request waits, because then it is a slot that the next request cannot use.
 
 # %% exercise="1.3" steps="Count the slots that hold|Count the reserved slots into|Count the reserved slots that"
 
@@ -293,16 +309,16 @@ print(classify(moment, num_slots=1024))
 #
 # Memory is wasted in space. The engines of that time also wasted it in time. **Static batching** takes
 # $B$ requests, runs them together until the *longest* is done, and only then takes the next $B$. A request
-# that finishes early leaves its slot in the batch idle, with its reservation still held.
+# that finishes early leaves its seat in the batch idle, with its reservation still held.
 #
-# How bad is that? A batch lasts as long as the longest of $B$ outputs, while its slots are busy for the
+# How bad is that? A batch lasts as long as the longest of $B$ outputs, while its seats are busy for the
 # mean of them. For exponentially distributed lengths with mean $m$ the longest of $B$ is $m H_B$ on
 # average, where $H_B = 1 + \tfrac12 + \dots + \tfrac1B$. The argument is short: while $k$ requests are still
 # running, the next one finishes after $m/k$ on average, and then $k - 1$ are left. So
 #
 # $$\text{utilisation} = \frac{m}{m H_B} = \frac{1}{H_B}$$
 #
-# **Predict:** with batches of 32, what share of the slots is busy? (The formula knows. Guess first.)
+# **Predict:** with batches of 32, what share of the seats is busy? (The formula knows. Guess first.)
 
 # %%
 predicted_percent = None  # your prediction, in %
@@ -316,7 +332,7 @@ compare(predicted_percent, 100 * expected_static_utilization(32), "%")
 
 # %% [markdown] solution="1.4"
 # **Explained.** Numerator: one token per request and iteration. Denominator: all cells of the picture,
-# `batch_size` columns over the lifetimes of all batches. Dividing the sums, rather than averaging each
+# `batch_size` seats over the lifetimes of all batches. Dividing the sums, rather than averaging each
 # batch's quotient, gives a batch that runs ten times as long ten times the weight, which is what it costs.
 
 # %%
@@ -333,15 +349,15 @@ axes.plot(
 )
 axes.set_xscale("log", base=2)
 axes.set_xticks(sizes, [str(b) for b in sizes])
-axes.set(xlabel="Batch size (requests)", ylabel="Busy slots (%)", ylim=(0, 105))
+axes.set(xlabel="Batch size (requests)", ylabel="Busy seats (%)", ylim=(0, 105))
 axes.grid(alpha=0.3)
 axes.legend()
 plt.show()
 
 # %% [markdown]
 # A larger batch is what the GPU wants, and static batching punishes it. **Continuous batching** (lesson 5)
-# fills a slot as soon as it falls idle. Real outputs do a little better than exponential ones, because a
-# service caps them and exponential lengths have no upper end. The shape is the same: it keeps falling.
+# fills a seat as soon as it falls idle. The real outputs do better than exponential ones, 38% against 25% at
+# 32 requests, because they spread less widely and because a service caps them. The direction is the same.
 
 # %% [markdown]
 # ## 5. Why the batch matters so much: the roofline
@@ -349,7 +365,8 @@ plt.show()
 # Reading memory takes time, and so does arithmetic. A GPU does both at once, so a forward pass takes about
 # as long as the slower of the two. Which one it is depends on the **arithmetic intensity** of the work,
 # the FLOP that it does for each byte that it moves, and on the **ridge point** of the GPU, its peak FLOP
-# per second divided by its bytes per second (Williams, Waterman and Patterson, 2009):
+# per second divided by its bytes per second (Williams, Waterman and Patterson, 2009). The GPUs' figures below
+# are from NVIDIA's data sheets, for dense bf16; the headline on the box is often twice that, for sparse matrices.
 #
 # $$\text{intensity} = \frac{\text{FLOP}}{\text{bytes moved}} \qquad \text{ridge point} = \frac{\text{peak FLOP/s}}{\text{bandwidth in B/s}}$$
 #
@@ -384,11 +401,11 @@ print(f"FLOP of one decode step: {forward_flops(model, **one_step):.3g}")
 print(f"KV bytes it moves:       {kv_bytes_moved(model, **one_step):.3g}")
 print(f"bytes of the weights:    {model.weight_bytes:.3g}")
 
-# %% exercise="1.5"
+# %% exercise="1.5a"
 
-# %% check="1.5"
+# %% check="1.5a"
 
-# %% [markdown] solution="1.5"
+# %% [markdown] solution="1.5a"
 # **Explained.** Weights once, everything else once per sequence. As the batch grows the weights' share of
 # the traffic vanishes, and intensity approaches `forward_flops / kv_bytes_moved` of one sequence: a ceiling
 # set by the context length that no batch size can lift.
@@ -418,10 +435,32 @@ prefill = intensity(model, 1000)
 print(f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memory_bound(prefill, h100)}")
 
 # %% [markdown]
-# Read the figure from right to left. Decoding at a context of 4,096 tokens never reaches the ridge point on
-# this GPU, whatever the batch. So the way to more tokens per second is a larger batch, up to where the curve
+# Only the context of 256 tokens crosses the line, at a batch near 1,000. At 1,024 tokens and more, decoding
+# never reaches the ridge point on this GPU, whatever the batch. So the way to more tokens per second is a larger batch, up to where the curve
 # flattens; and what limits the batch, long before arithmetic does, is *room for KV caches*. Memory that
 # holds nothing is throughput that you do not have.
+
+# %% exercise="1.5b"
+memory_bound = {}
+# One line for each, such as: memory_bound["prefill of 100 tokens"] = ...
+# The names: "decode, 1 sequence, context 1,000", "decode, 512 sequences, context 4,096",
+# "prefill of 100 tokens", "prefill of 2,000 tokens". The model is Llama-3.1-8B.
+### BEGIN SOLUTION
+memory_bound["decode, 1 sequence, context 1,000"] = is_memory_bound(intensity(model, 1, 999), h100)
+memory_bound["decode, 512 sequences, context 4,096"] = is_memory_bound(
+    intensity(model, 1, 4095, batch_size=512), h100
+)
+memory_bound["prefill of 100 tokens"] = is_memory_bound(intensity(model, 100), h100)
+memory_bound["prefill of 2,000 tokens"] = is_memory_bound(intensity(model, 2000), h100)
+### END SOLUTION
+
+# %% check="1.5b"
+check("1.5b", memory_bound)
+
+# %% [markdown] solution="1.5b"
+# **Explained.** Decode is memory-bound in both cases: alone because nothing shares the weights, in the large batch
+# because each sequence reads a long cache of its own. A prefill has an intensity of about its length, so 100 tokens
+# stay below the ridge point of 295 and 2,000 are far above. Short prefills are as memory-bound as decodes are.
 
 # %% [markdown]
 # ## 6. Bug hunt
@@ -440,7 +479,8 @@ print(f"{suspect_tokens_that_fit(LLAMA_2_7B, GiB):,} tokens per GiB")
 
 # %% [markdown]
 # The first thing to do with a suspected bug is to show it: find an input for which the answer is wrong. It
-# convinces your colleague, and it is a test once the bug is mended.
+# convinces your colleague, and it is a test once the bug is mended. In a Hugging Face `config.json` the KV heads
+# are `num_key_value_heads` and the head size is `head_dim`; older files have neither.
 
 # %% exercise="1.6a"
 exposing_config = None
@@ -452,8 +492,8 @@ exposing_config = {**LLAMA_2_7B, "num_key_value_heads": 8}
 check("1.6a", exposing_config)
 
 # %% [markdown]
-# Now mend it. There are two bugs. Write the whole function again, below the docstring; you may copy lines
-# from above.
+# Now mend it. There are two bugs, both in what it makes of the model's shape. Write the whole function again,
+# below the docstring; you may copy lines from above.
 
 # %% exercise="1.6b"
 def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
@@ -480,6 +520,22 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # heads divide its hidden size. Llama-3.1-70B exposes the first (64 query heads, 8 KV heads: eight times too
 # few tokens). Qwen3-32B exposes the second as well, in the other direction: the two errors do not cancel.
 # A test on one model proves little about a formula with five factors.
+
+# %% [markdown]
+# ### Explain the bugs
+#
+# In two to four sentences: which two assumptions does the calculator make, for which models does each one hold, and
+# in which direction is the answer wrong where it does not? 5 points, marked by hand: 2 for each bug, 1 for the
+# directions.
+
+# %% [markdown] answer="1.6" points=5
+# It takes every query head for a KV head. That holds for multi-head attention (Llama-2-7B) and not for GQA
+# (Llama-3.1-70B: 64 against 8): there it counts too many bytes per token and reports too few tokens, an eighth. And it
+# takes `hidden_size / num_attention_heads` for the width of a head. That holds for most models and not where the
+# configuration gives another `head_dim` (Qwen3-32B: 80 against 128): there it counts too few bytes and promises
+# tokens that do not fit.
+#
+# **Mark scheme.** 2 for each bug with a model or kind of model for which it shows; 1 for both directions.
 
 # %% [markdown]
 # ## 7. It runs in your engine: what the waste costs
@@ -509,26 +565,28 @@ predicted_oracle_percent = None  # your prediction, in %
 # taken on demand. One of them, as an example:
 
 # %%
-shares = {
-    "Max": average_shares(replay_contiguous(requests, num_slots, POLICIES["Max"], 2048), classify)
-}
+shares = {}
+shares["Max"] = average_shares(
+    replay_contiguous(requests, num_slots, POLICIES["Max"], 2048), classify
+)
 print({kind: f"{share:.1%}" for kind, share in shares["Max"].items()})
 
 # %% exercise="1.7"
-used = {}
+# shares["Max"] is there; the others are yours: shares["Pow2"], shares["Oracle"], shares["Paged"].
 ### BEGIN SOLUTION
 for name, policy in POLICIES.items():
     shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), classify)
 shares["Paged"] = average_shares(replay_paged(requests, num_slots), classify)
-used = {name: share["used"] for name, share in shares.items()}
 ### END SOLUTION
 
 # %% check="1.7"
-check("1.7", used)
+check("1.7", shares)
 
 # %%
-if "Oracle" in used:
-    compare(predicted_oracle_percent, 100 * used["Oracle"], "%")
+if "Oracle" in shares:
+    compare(predicted_oracle_percent, 100 * shares["Oracle"]["used"], "%")
+for name, share in shares.items():
+    print(f"{name:<7}" + ", ".join(f"{kind} {value:6.2%}" for kind, value in share.items()))
 viz.Picture(viz.share_bars(shares))
 
 # %% [markdown]
@@ -563,8 +621,9 @@ their_shares["Paged"] = average_shares(replay_paged(like_sharegpt, num_slots), c
 viz.Picture(viz.share_bars(their_shares))
 
 # %% [markdown]
-# So the figure can be reproduced with a few dozen lines, and it is right. It is also a statement about those
-# requests: on the Azure trace the very same policies waste half as much.
+# That comes within a few points of the paper, so its figure can be reproduced with a few dozen lines. (Leaving out
+# what is longer than 2,048 tokens lowers the means a little.) The figure is also a statement about those requests: on
+# the Azure trace the very same three policies waste about a third less, and paging wastes a little more.
 #
 # ### In money
 #
@@ -574,35 +633,35 @@ viz.Picture(viz.share_bars(their_shares))
 # slot were used:
 
 # %%
-for name, share in used.items():
-    dollars = cost_per_million_tokens(2.00, 1000 * share)
-    print(f"{name:<7} {share:5.1%} used, {dollars:.2f} dollars per million tokens")
+for name, share in shares.items():
+    dollars = cost_per_million_tokens(2.00, 1000 * share["used"])
+    print(f"{name:<7} {share['used']:5.1%} used, {dollars:.2f} dollars per million tokens")
 
 # %% [markdown]
 # ### Explain what you measured
 #
 # In five to eight sentences: (a) Under *Oracle* nothing is lost to internal fragmentation, and yet a large
 # part of the memory does nothing. Which two mechanisms remain, and which figures of yours show them?
-# (b) Which of the four shares does paging remove, which does it only shrink, and why? (c) Name one assumption
+# (b) What does paging do to each of the three losses, and what is it that remains of each? (c) Name one assumption
 # behind the dollars per million tokens that a real service would not meet, and say in which direction it
 # errs.
 #
 # 10 points, marked by hand: 3 for each part, 1 for figures with units.
 
 # %% [markdown] answer="1.7" points=10
-# **(a)** Two mechanisms remain. Slots are reserved for tokens that come only later (about 9% here): exact
+# **(a)** Two mechanisms remain. Slots are reserved for tokens that come only later (about 9.5% here): exact
 # knowledge of the final length does not help while the request is still short. And pieces must be contiguous:
 # the buddy allocator rounds each one up to a power of two, and what is left between them is too small for the
-# next request (about 33% external). **(b)** Paging removes external fragmentation but for what the next
-# request's prompt does not fit into, about 3%, because any free block will do. It removes internal
-# fragmentation as defined here, because nothing is reserved that will not be written. It only shrinks what is
-# kept for later, to the rest of the last block, below 1%. **(c)** Throughput is not proportional to the batch
+# next request (about 34% external). **(b)** Later and internal shrink to at most one block per request: the rest of
+# its last block (0.6% later, and for a block that is never filled, 0.01% internal). External fragmentation by
+# contiguity is gone, because any free block will do. The 3% that are counted there are free blocks too few for the
+# next request's prompt. **(c)** Throughput is not proportional to the batch
 # once KV traffic dominates the step: at long contexts doubling the batch nearly doubles the time of a step. So
 # the figure overstates what waste costs. (Also accepted: requests do not always wait, so at low load waste costs
 # nothing; prefill is compute-bound and does not profit.)
 #
 # **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, 1 for matching figures. (b) 1 each
-# for external, internal and later with a reason. (c) 2 for an assumption, 1 for the direction. 1 for units.
+# for what becomes of external, internal and later. (c) 2 for an assumption, 1 for the direction. 1 for units.
 
 # %%
 parts.table()
@@ -620,21 +679,31 @@ parts.table()
 # | `gpu_memory_utilization` | the same name; its default is 0.92 |
 #
 # **What production code does beyond this, and why.** It measures the activations because a formula would have
-# to know every kernel's workspace. It splits KV heads over GPUs under tensor parallelism, so each GPU holds its
-# share. It groups layers that cache differently (sliding windows, state-space layers) and gives each group
+# to know every kernel's workspace. It splits KV heads over GPUs when a model is spread over several, so each holds its
+# share. It groups layers that cache differently (some keep only a window of recent tokens) and gives each group
 # blocks of its own, because one formula for all layers no longer holds. And it refuses to start if not even one
 # request of `max_model_len` fits, for the same reason that your function raises a ValueError: a clear error at
 # the start beats a stuck queue later.
 #
-# **Guided reading** (20 minutes, if you have the source at hand). Open `gpu_worker.py` and find
-# `determine_available_memory`.
+# **Guided reading** (20 minutes). Open `vllm/v1/worker/gpu_worker.py` at tag `v0.33.0` in
+# [the repository](https://github.com/vllm-project/vllm) and find `determine_available_memory`.
 #
-# 1. Which four quantities are taken off the requested memory, and which of them does our `num_kv_blocks` not
-#    know?
-# 2. Why is the profile run made with the largest number of batched tokens and not with the longest request?
-# 3. The capacity is the most sensitive input of a simulation: in the measured run of section 3, planning with 0.9
-#    of the memory instead of the measured pool moves the mean time to first token by −20.7%. Where would you look
-#    first if vLLM reported fewer blocks than you computed?
+# 1. What is taken off the requested memory, and which of it does our `num_kv_blocks` not know?
+# 2. Why is the trial run made with the largest number of batched tokens and not with the longest request?
+# 3. In a simulation of the measured run of section 3, a cache computed from 0.9 of the memory instead of the measured
+#    2,588 blocks moves the mean time to first token by −20.7%. Where would you look first if vLLM reported fewer
+#    blocks than you computed?
+#
+# <details><summary>What to find there</summary>
+#
+# 1. The peak of what PyTorch allocated during a trial run, weights and activations together, and memory taken outside
+#    PyTorch (the CUDA context, communication buffers). Ours knows weights and, if you tell it, activations.
+# 2. Activations grow with the tokens of one step, and `max_num_batched_tokens` is the most that a step ever has. A long
+#    request is computed in several steps.
+# 3. At the largest step first (`max_num_batched_tokens`), then at other processes on the same GPU, then at the memory
+#    that the driver really reports.
+#
+# </details>
 #
 # **What older material says differently.**
 #
@@ -647,6 +716,9 @@ parts.table()
 
 # %% [markdown]
 # ## 9. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
+# which is what counts.
 
 # %% quiz="1"
 
@@ -666,7 +738,7 @@ parts.table()
 #   sets the throughput, because decode is memory-bound.
 # - Contiguous reservations lose memory in three ways: for later, internal, external. Knowing the length removes
 #   only one of them.
-# - Static batching loses slots in time as well: $1/H_B$ of them are busy for exponential lengths.
+# - Static batching wastes the GPU in time as well: $1/H_B$ of the batch's seats are busy for exponential lengths.
 # - A percentage of waste belongs to a workload. Quote it with its trace, its limit and its policy.
 #
 # **Lesson 2 needs** the idea of a block as room for 16 tokens' KV, the running example of 15,728 slots, and the

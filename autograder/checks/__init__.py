@@ -48,7 +48,7 @@ def find(exercise_id: str) -> Exercise:
     autograder.errors.CourseError: no exercise '1.99'; lesson 1 has 1.W1, ...
     """
     number, _, _ = str(exercise_id).partition(".")
-    if not number.isdigit():
+    if not number.isdecimal():
         raise CourseError(
             f'no exercise {exercise_id!r}; an id is a lesson and a number, such as "1.2"'
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Comparison, exactly, show, show_outcome
+from autograder.checks.compare import Comparison, exactly, is_nothing, show, show_outcome
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
 from autograder.proxy.subject import Raised, Subject
 
@@ -18,7 +18,7 @@ class AnswerCheck:
     Attributes:
         reference: Works out the right answer.
         question: What stands for the call in a report, such as ``"your answer"``.
-        misconceptions: Known wrong values.
+        misconceptions: Known wrong values, or functions without arguments that work them out.
         compare: When two values agree.
         alike: When a value is a known wrong one; by default, when ``compare`` says so.
         reveal: Whether a report shows the right answer. Where knowing it leaves nothing to do, not.
@@ -40,14 +40,19 @@ class AnswerCheck:
         complaint = self.compare(expected, got)
         if complaint is None:
             return PASSED
-        shown = show(expected) if self.reveal else f"another {type(expected).__name__}"
+        shown = show(expected) if self.reveal else "another value"
         return Finding(
             0.0,
             Counterexample(self.question, shown, show(got), complaint),
             self._misconception_of(got),
-            unwritten=got in (None, {}, []),
+            unwritten=is_nothing(got),
         )
 
     def _misconception_of(self, got: Any) -> Misconception | None:
         alike = self.alike or self.compare
-        return next((m for m in self.misconceptions if alike(m.wrong, got) is None), None)
+        for misconception in self.misconceptions:
+            # Working out what a known mistake gives may take a while, so it may be put off.
+            wrong = misconception.wrong
+            if alike(wrong() if callable(wrong) else wrong, got) is None:
+                return misconception
+        return None

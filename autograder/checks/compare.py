@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from autograder.proxy.subject import Outcome, Raised
+from autograder.proxy.wire import Ref
 from course_lib.specs import GPUS, MODELS
 
 Comparison = Callable[[Any, Any], str | None]
@@ -23,24 +25,21 @@ def exactly(expected: Any, got: Any) -> str | None:
     >>> exactly(3, 3), exactly(3, 4)
     (None, '')
     >>> exactly(3, 3.0)
-    'the value is right, but as a float; an int was asked for: // divides whole numbers'
+    'the value is right, but as a float: // on floats gives a float; wrap it in int()'
     """
     if type(expected) is not type(got):
         return _type_complaint(expected, got)
-    if isinstance(expected, np.ndarray):
-        return within(rel=0.0)(expected, got)
-    if isinstance(expected, (list, tuple)):
-        if len(expected) != len(got):
-            return f"it has {len(got)} items, not {len(expected)}"
-        return _first_complaint(zip(expected, got, strict=True))
-    return None if _same(expected, got) else ""
+    if _is_array(expected):
+        return _array_complaint(expected, got, rel=0.0, absolute=0.0)
+    return _item_by_item(exactly, expected, got)
 
 
 def within(rel: float, absolute: float = 0.0) -> Comparison:
-    """Agree on numbers, arrays and tensors that differ by no more than a tolerance.
+    """Agree on floats, arrays and tensors that differ by no more than a tolerance.
 
     NaN agrees with NaN only. Shapes and, for arrays and tensors, dtypes must be the same. A whole
-    number is taken for a float of the same value.
+    number is taken for a float of the same value. Lists, tuples, dicts and records are compared
+    item by item; what is no number must be the same.
 
     Args:
         rel: Largest difference as a share of the expected value's size (for an array: of its
@@ -54,17 +53,12 @@ def within(rel: float, absolute: float = 0.0) -> Comparison:
 
     def compare(expected: Any, got: Any) -> str | None:
         if isinstance(expected, float) and type(got) in (int, float):
-            both_nan = math.isnan(expected) and math.isnan(got)
-            near = math.isclose(expected, got, rel_tol=rel, abs_tol=absolute)
-            return None if both_nan or near else ""
-        if isinstance(expected, dict) and type(got) is dict:
-            if expected.keys() != got.keys():
-                return f"its keys are {list(got)}, not {list(expected)}"
-            pairs = [(expected[key], got[key]) for key in expected]
-            return next((c for c in (compare(*pair) for pair in pairs) if c is not None), None)
-        if _is_array(expected) and type(expected) is type(got):
+            return None if _near(expected, got, rel, absolute) else ""
+        if type(expected) is not type(got):
+            return _type_complaint(expected, got)
+        if _is_array(expected):
             return _array_complaint(expected, got, rel, absolute)
-        return exactly(expected, got)
+        return _item_by_item(compare, expected, got)
 
     return compare
 
@@ -81,6 +75,15 @@ def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> st
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def is_nothing(value: Any) -> bool:
+    """Say whether a value is what comes of a stub: None, or an empty dict or list.
+
+    >>> is_nothing({}), is_nothing(0)
+    (True, False)
+    """
+    return value is None or (type(value) in (dict, list) and not value)
 
 
 def show(value: Any) -> str:
@@ -126,27 +129,57 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or type(value).__name__ == "Tensor"
 
 
-def _same(expected: Any, got: Any) -> bool:
-    if isinstance(expected, float):
-        return expected == got or (math.isnan(expected) and math.isnan(got))
-    return bool(expected == got)
+def _near(expected: float, got: float, rel: float, absolute: float) -> bool:
+    try:
+        if math.isnan(expected):
+            return math.isnan(got)
+        return math.isclose(expected, got, rel_tol=rel, abs_tol=absolute)
+    except OverflowError:
+        # A whole number that no float can hold.
+        return False
 
 
-def _first_complaint(pairs: Any) -> str | None:
-    for index, (expected, got) in enumerate(pairs):
-        complaint = exactly(expected, got)
+def _item_by_item(compare: Comparison, expected: Any, got: Any) -> str | None:
+    """Compare two values of one type: the items of a container, anything else by equality."""
+    if isinstance(expected, (list, tuple)):
+        if len(expected) != len(got):
+            return f"it has {len(got)} items, not {len(expected)}"
+        items = [(f"item {i}", *pair) for i, pair in enumerate(zip(expected, got, strict=True))]
+    elif isinstance(expected, dict):
+        if expected.keys() != got.keys():
+            return f"its keys are {list(got)}, not {list(expected)}"
+        items = [(show(key), expected[key], got[key]) for key in expected]
+    elif is_dataclass(expected):
+        names = [field.name for field in fields(expected) if field.compare]
+        items = [(name, getattr(expected, name), getattr(got, name)) for name in names]
+    else:
+        return None if _same(expected, got) else ""
+    for label, wanted, came in items:
+        complaint = compare(wanted, came)
         if complaint is not None:
-            return f"item {index}: {complaint}" if complaint else f"item {index} differs"
+            return f"{label}: {complaint}" if complaint else f"{label} differs"
     return None
 
 
+def _same(expected: Any, got: Any) -> bool:
+    if isinstance(expected, float) and math.isnan(expected):
+        return math.isnan(got)
+    if isinstance(expected, set):
+        return {(type(item), item) for item in expected} == {(type(item), item) for item in got}
+    return bool(expected == got)
+
+
 def _type_complaint(expected: Any, got: Any) -> str:
-    wanted, came = type(expected).__name__, type(got).__name__
+    wanted, came = (v.kind if isinstance(v, Ref) else type(v).__name__ for v in (expected, got))
     if got is None:
         return "nothing is returned"
     if isinstance(expected, int) and isinstance(got, float) and expected == got:
-        return "the value is right, but as a float; an int was asked for: // divides whole numbers"
-    return f"it is a {came}, not a {wanted}"
+        return "the value is right, but as a float: // on floats gives a float; wrap it in int()"
+    return f"it is {_with_article(came)}, not {_with_article(wanted)}"
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
 def _array_complaint(expected: Any, got: Any, rel: float, absolute: float) -> str | None:

@@ -69,19 +69,19 @@ class FunctionCheck:
             0.0,
             counterexample,
             self._misconception_of(answers),
-            unwritten=all(answer == Returned(None, answer.output) for answer in answers),
+            unwritten=all(isinstance(a, Returned) and a.value is None for a in answers),
         )
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> Counterexample | None:
-        search = Search(max_examples)
+        search = Search(subject, max_examples)
         trusted = LocalSubject(self.reference)
 
         @hypothesis.seed(seed)
         @search.settings
         @hypothesis.given(self.cases)
         def agrees(case: Call) -> None:
-            search.check_time()
-            counterexample = self._compare(case, trusted, subject)
+            with search.step():
+                counterexample = self._compare(case, trusted, subject)
             if counterexample is not None:
                 search.fail(counterexample)
 

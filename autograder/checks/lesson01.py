@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
 from autograder.checks.answer import AnswerCheck
-from autograder.checks.compare import exactly, within
+from autograder.checks.compare import within
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call, FunctionCheck
@@ -26,7 +27,12 @@ from course_lib.kv_cache.reservation import (
     replay_paged,
     static_batch_utilization,
 )
-from course_lib.roofline import arithmetic_intensity, forward_flops, kv_bytes_moved
+from course_lib.roofline import (
+    arithmetic_intensity,
+    forward_flops,
+    is_memory_bound,
+    kv_bytes_moved,
+)
 from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 
@@ -35,7 +41,9 @@ from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 
 def _same_number(expected: Any, got: Any) -> str | None:
     """Agree on equal numbers, whether int or float."""
-    return within(rel=1e-9)(float(expected), got)
+    if type(got) not in (int, float):
+        return f"it is a {type(got).__name__}, not a number"
+    return None if expected == got else ""
 
 
 WARM_UP = (
@@ -89,6 +97,12 @@ WARM_UP = (
                     "Each of the 4,096 x 4,096 products is also added up: two operations each.",
                     4096 * 4096,
                 ),
+                Misconception(
+                    "one addition less",
+                    "You counted 4,095 additions for 4,096 products, which is exact. By convention "
+                    "a multiply-add counts as two, because matrix units do both at once.",
+                    4096 * 4096 + 4096 * 4095,
+                ),
             ),
         ),
         hints=("How many products are formed, and how many additions gather them?",),
@@ -120,6 +134,10 @@ def _one_layer(model: ModelSpec) -> int:
     return kv_bytes_per_token(model) // model.num_layers
 
 
+def _always_two_bytes(model: ModelSpec) -> int:
+    return kv_bytes_per_token(model) // model.dtype_bytes * 2
+
+
 def _model(
     layers: int, hidden: int, kv_heads: int, group: int, head_dim: int, params: int, width: int
 ) -> ModelSpec:
@@ -144,14 +162,14 @@ BYTES_PER_TOKEN = Exercise(
     title="Bytes per token",
     asks="Return the bytes of KV cache that one token occupies, over all layers of the model.",
     points=10,
-    minutes=10,
+    minutes=5,
     difficulty=1,
     check=FunctionCheck(
         reference=kv_bytes_per_token,
         cases=st.builds(Call, _models),
-        probes=tuple(
-            Call(MODELS[key])
-            for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "mistral-nemo")
+        probes=(
+            *(Call(MODELS[key]) for key in ("llama-2-7b", "llama-3.1-70b", "qwen3-32b")),
+            Call(replace(MODELS["llama-3.1-8b"], name="Llama-3.1-8B in 8 bits", dtype_bytes=1)),
         ),
         misconceptions=(
             Misconception(
@@ -180,6 +198,11 @@ BYTES_PER_TOKEN = Exercise(
                 "Every layer computes keys and values of its own and keeps them.",
                 _one_layer,
             ),
+            Misconception(
+                "always two bytes",
+                "A number takes model.dtype_bytes: 4 in float32, 1 in an 8-bit type.",
+                _always_two_bytes,
+            ),
         ),
     ),
     hints=(
@@ -194,65 +217,59 @@ BYTES_PER_TOKEN = Exercise(
 # 1.2
 
 
-def _checked(
-    gpu_memory_utilization: float, block_size: int, num_blocks: float, ceil: bool = False
-) -> int:
-    """Give a wrong answer the right manners, so that only its arithmetic is wrong."""
-    if not 0 < gpu_memory_utilization <= 1 or block_size < 1 or num_blocks < 1:
-        raise ValueError("nothing fits")
-    return int(-(-num_blocks // 1)) if ceil else int(num_blocks)
+@dataclass(frozen=True)
+class _Memory:
+    """The numbers of exercise 1.2, for wrong answers to put together wrongly."""
+
+    total: int
+    utilization: float
+    weights: int
+    activations: int
+    bytes_per_block: int
+    bytes_per_token: int
 
 
-def _forgets_weights(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    free = int(gpu.memory_bytes * gpu_memory_utilization) - peak_activation_bytes
-    return _checked(
-        gpu_memory_utilization, block_size, free // kv_bytes_per_block(model, block_size)
-    )
+def _wrong_blocks(count: Callable[[_Memory], int]) -> Callable[..., int]:
+    """Give a wrong count the right manners, so that only its arithmetic is wrong."""
+
+    def num_kv_blocks(
+        model: ModelSpec,
+        gpu: GPUSpec,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.92,
+        peak_activation_bytes: int = 0,
+    ) -> int:
+        memory = _Memory(
+            gpu.memory_bytes,
+            gpu_memory_utilization,
+            model.weight_bytes,
+            peak_activation_bytes,
+            kv_bytes_per_block(model, block_size),
+            kv_bytes_per_token(model),
+        )
+        blocks = count(memory)
+        if not 0 < gpu_memory_utilization <= 1 or blocks < 1:
+            raise ValueError("nothing fits")
+        return blocks
+
+    return num_kv_blocks
 
 
-def _share_of_the_rest(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    free = gpu.memory_bytes - model.weight_bytes - peak_activation_bytes
-    free = int(free * gpu_memory_utilization)
-    return _checked(
-        gpu_memory_utilization, block_size, free // kv_bytes_per_block(model, block_size)
-    )
-
-
-def _rounds_up(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    usable = int(gpu.memory_bytes * gpu_memory_utilization)
-    free = usable - model.weight_bytes - peak_activation_bytes
-    blocks = free / kv_bytes_per_block(model, block_size)
-    return _checked(gpu_memory_utilization, block_size, blocks, ceil=True)
-
-
-def _counts_tokens(
-    model: ModelSpec,
-    gpu: GPUSpec,
-    block_size: int = 16,
-    gpu_memory_utilization: float = 0.92,
-    peak_activation_bytes: int = 0,
-) -> int:
-    usable = int(gpu.memory_bytes * gpu_memory_utilization)
-    free = usable - model.weight_bytes - peak_activation_bytes
-    return _checked(gpu_memory_utilization, block_size, free // kv_bytes_per_token(model))
+_forgets_weights = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.activations) // m.bytes_per_block
+)
+_share_of_the_rest = _wrong_blocks(
+    lambda m: int((m.total - m.weights - m.activations) * m.utilization) // m.bytes_per_block
+)
+_share_after_the_weights = _wrong_blocks(
+    lambda m: (int((m.total - m.weights) * m.utilization) - m.activations) // m.bytes_per_block
+)
+_rounds_up = _wrong_blocks(
+    lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
+)
+_counts_tokens = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
+)
 
 
 @st.composite
@@ -267,8 +284,21 @@ def _fitting(draw: st.DrawFn) -> Call:
     )
     memory = math.ceil((model.weight_bytes + activations + cache) / utilization) + 1
     gpu = GPUSpec("box", memory, memory_bandwidth=1e12, peak_flops=1e14)
-    return Call(model, gpu, block_size, utilization, activations)
+    return Call(
+        model,
+        gpu,
+        block_size=block_size,
+        gpu_memory_utilization=utilization,
+        peak_activation_bytes=activations,
+    )
 
+
+_ROOM_FOR_HALF_A_BLOCK = GPUSpec(
+    "room for half a block",
+    MODELS["llama-2-7b"].weight_bytes + kv_bytes_per_block(MODELS["llama-2-7b"], 16) // 2,
+    memory_bandwidth=1e12,
+    peak_flops=1e14,
+)
 
 KV_BLOCKS = Exercise(
     id="1.2",
@@ -294,6 +324,7 @@ KV_BLOCKS = Exercise(
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=1.5),
             Call(MODELS["llama-2-7b"], GPUS["l4"], block_size=0),
             Call(MODELS["llama-3.1-70b"], GPUS["a100-80gb"]),
+            Call(MODELS["llama-2-7b"], _ROOM_FOR_HALF_A_BLOCK, gpu_memory_utilization=1.0),
         ),
         misconceptions=(
             Misconception(
@@ -307,6 +338,12 @@ KV_BLOCKS = Exercise(
                 "what the weights leave.",
                 _share_of_the_rest,
             ),
+            Misconception(
+                "a share of what the weights leave",
+                "gpu_memory_utilization is a share of all the memory: take it first, then subtract "
+                "weights and activations.",
+                _share_after_the_weights,
+            ),
             Misconception("rounds up", "A block that fits in part does not fit.", _rounds_up),
             Misconception("tokens, not blocks", "A block holds block_size tokens.", _counts_tokens),
         ),
@@ -317,41 +354,57 @@ KV_BLOCKS = Exercise(
         "From the usable bytes take weights and activations; divide what is left by the size of a "
         "block, downwards. Refuse a share that is none, and a GPU on which not even one block "
         "fits.",
-        "`(int(memory * utilization) - weight_bytes - activations) // kv_bytes_per_block(...)`",
+        "`(int(memory * utilization) - weights - activations) // kv_bytes_per_block(model, "
+        "block_size)`",
     ),
 )
 
 # 1.3
 
 
+def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
+    """Finish a wrong answer as the lines that the exercise gives do."""
+    external = num_slots - (used + later + internal)
+    if external < 0:
+        raise ValueError("no slot can belong to two requests")
+    return SlotUse(used, later, internal, external)
+
+
 def _all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     used = sum(r.written for r in reservations)
-    reserved = sum(r.reserved for r in reservations)
-    return SlotUse(used, 0, reserved - used, num_slots - reserved)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
 
 
 def _all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     used = sum(r.written for r in reservations)
-    reserved = sum(r.reserved for r in reservations)
-    return SlotUse(used, reserved - used, 0, num_slots - reserved)
+    return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
 
 
 def _final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     used = sum(min(r.final, r.reserved) for r in reservations)
-    reserved = sum(r.reserved for r in reservations)
-    return SlotUse(used, 0, reserved - used, num_slots - reserved)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
 
 
-def _reservation_grows_to_final(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+def _later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     used = sum(r.written for r in reservations)
     later = sum(r.final - r.written for r in reservations)
-    internal = sum(max(0, r.reserved - r.final) for r in reservations)
-    return SlotUse(used, later, internal, num_slots - used - later - internal)
+    return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
 
 
-def _no_external(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+def _negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     right = classify_slots(reservations, num_slots)
-    return SlotUse(right.used, right.later, right.internal, 0)
+    return _counted(
+        right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
+    )
+
+
+def _counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    right = classify_slots(reservations, num_slots)
+    return _counted(right.used, right.later, right.later + right.internal, num_slots)
+
+
+def _only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    return classify_slots(reservations[-1:], num_slots)
 
 
 def _reservation(written: int, ahead: int, slack: int) -> Reservation:
@@ -380,7 +433,7 @@ CLASSIFY_SLOTS = Exercise(
         "Complete the four counts: of all KV slots, how many hold a token, are kept for later, "
         "are lost inside a reservation, and lie outside every reservation."
     ),
-    points=15,
+    points=10,
     minutes=15,
     difficulty=2,
     check=FunctionCheck(
@@ -388,6 +441,7 @@ CLASSIFY_SLOTS = Exercise(
         cases=_pools(),
         probes=(
             Call([Reservation("a", reserved=2048, written=130, final=500)], 15_728),
+            Call([Reservation("a", reserved=64, written=20, final=700)], 15_728),
             Call(
                 [
                     Reservation("a", reserved=512, written=100, final=300),
@@ -422,15 +476,25 @@ CLASSIFY_SLOTS = Exercise(
             ),
             Misconception(
                 "later without a reservation",
-                "Only slots that are reserved now can be kept for later; request c has reserved "
-                "less than it will need.",
-                _reservation_grows_to_final,
+                "Only slots that are reserved now can be kept for later; a request may have "
+                "reserved less than it will need.",
+                _later_without_reservation,
             ),
             Misconception(
-                "only reservations count",
-                "Slots outside every reservation belong to the pool too; the four counts add to "
-                "num_slots.",
-                _no_external,
+                "less than nothing lost",
+                "A request that has reserved less than it will need loses no slot; it does not "
+                "give any back either.",
+                _negative_internal,
+            ),
+            Misconception(
+                "later counted as internal too",
+                "Each slot is counted once: what is kept for later is not internal fragmentation.",
+                _counted_twice,
+            ),
+            Misconception(
+                "only the last request counts",
+                "The loop goes over all requests: add to the counts, do not set them.",
+                _only_the_last_request,
             ),
         ),
     ),
@@ -466,6 +530,10 @@ def _last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float
     return sum(output_lengths) / slots
 
 
+def _in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
+    return 100 * static_batch_utilization(output_lengths, batch_size)
+
+
 def _sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
     _batches(output_lengths, batch_size)
     return static_batch_utilization(sorted(output_lengths), batch_size)
@@ -477,8 +545,8 @@ STATIC_BATCHING = Exercise(
     id="1.4",
     title="Waiting for the slowest",
     asks=(
-        "Return the share of batch slots that generate a token when batches are formed in order "
-        "and each runs until its longest request is done."
+        "Return the share of a batch's seats that generate a token when batches are formed in "
+        "order and each runs until its longest request is done."
     ),
     points=10,
     minutes=15,
@@ -486,7 +554,7 @@ STATIC_BATCHING = Exercise(
     check=FunctionCheck(
         reference=static_batch_utilization,
         cases=st.builds(Call, _lengths, batch_size=st.integers(1, 6)),
-        refusals=(Call([], 2), Call([3, 0], 2), Call([1, 2], 0)),
+        refusals=(Call([], 2), Call([3, 0], 2), Call([3, -1], 2), Call([1, 2], 0)),
         probes=(
             Call([4, 1, 2], 2),
             Call([10, 200, 30, 15, 90, 44, 7], 3),
@@ -507,8 +575,8 @@ STATIC_BATCHING = Exercise(
             ),
             Misconception(
                 "the last batch shrinks",
-                "The empty slots of the last batch stand idle too: every batch has batch_size "
-                "slots.",
+                "The empty seats of the last batch stand idle too: every batch has batch_size "
+                "seats.",
                 _last_batch_shrinks,
             ),
             Misconception(
@@ -516,6 +584,9 @@ STATIC_BATCHING = Exercise(
                 "Batches are formed in order of arrival. Sorting by length would help, but the "
                 "length is not known in advance.",
                 _sorted_first,
+            ),
+            Misconception(
+                "per cent", "A share lies between 0 and 1; do not times it by 100.", _in_percent
             ),
         ),
     ),
@@ -563,6 +634,21 @@ def _kv_once(
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
 
 
+def _one_long_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
+
+
+def _no_attention(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * 2 * model.num_params * new_tokens / moved
+
+
 def _upside_down(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -570,7 +656,7 @@ def _upside_down(
 
 
 INTENSITY = Exercise(
-    id="1.5",
+    id="1.5a",
     title="FLOP per byte",
     asks=(
         "Return the arithmetic intensity of a forward pass over a batch of equal sequences: all "
@@ -614,6 +700,18 @@ INTENSITY = Exercise(
                 "Each sequence of the batch has a KV cache of its own, and reads it.",
                 _kv_once,
             ),
+            Misconception(
+                "one long sequence",
+                "A batch is many short sequences, not one long one: a token attends to its own "
+                "sequence only.",
+                _one_long_sequence,
+            ),
+            Misconception(
+                "no attention",
+                "Besides the parameters, each new token meets the keys and values of its sequence; "
+                "forward_flops counts both.",
+                _no_attention,
+            ),
             Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", _upside_down),
         ),
     ),
@@ -625,10 +723,67 @@ INTENSITY = Exercise(
     ),
 )
 
+ROOFLINE_CASES = {
+    "decode, 1 sequence, context 1,000": Call(MODELS["llama-3.1-8b"], 1, 999, 1),
+    "decode, 512 sequences, context 4,096": Call(MODELS["llama-3.1-8b"], 1, 4095, 512),
+    "prefill of 100 tokens": Call(MODELS["llama-3.1-8b"], 100),
+    "prefill of 2,000 tokens": Call(MODELS["llama-3.1-8b"], 2000),
+}
+"""Forward passes to be put on one side of the roofline of an H100."""
+
+
+def _sides() -> dict[str, bool]:
+    return {
+        name: is_memory_bound(arithmetic_intensity(*case.args), GPUS["h100"])
+        for name, case in ROOFLINE_CASES.items()
+    }
+
+
+SIDES = Exercise(
+    id="1.5b",
+    title="Which side of the roofline",
+    asks=(
+        "Say of each of the four forward passes whether it is memory-bound on an H100: a dict from "
+        "its name to True or False."
+    ),
+    points=5,
+    minutes=5,
+    difficulty=1,
+    check=AnswerCheck(
+        reference=_sides,
+        question="memory_bound",
+        misconceptions=(
+            Misconception(
+                "every prefill is compute-bound",
+                "A prefill of n tokens has an intensity of about n. A short one stays below the "
+                "ridge point of 295.",
+                dict.fromkeys(ROOFLINE_CASES, True)
+                | {"prefill of 100 tokens": False, "prefill of 2,000 tokens": False},
+            ),
+            Misconception(
+                "a large batch is compute-bound",
+                "At a long context each sequence brings KV traffic of its own: the intensity of a "
+                "decode step flattens out far below the ridge point.",
+                dict.fromkeys(ROOFLINE_CASES, False)
+                | {"decode, 1 sequence, context 1,000": True, "prefill of 100 tokens": True},
+            ),
+            Misconception(
+                "the wrong way round",
+                "Below the ridge point the work waits for memory: it is memory-bound.",
+                dict.fromkeys(ROOFLINE_CASES, False) | {"prefill of 2,000 tokens": True},
+            ),
+        ),
+    ),
+    hints=(
+        "What is the intensity of each, and where is the ridge point?",
+        "Call `arithmetic_intensity` for each case; hold it against `h100.ridge_point`.",
+        "`is_memory_bound(intensity(model, 100), h100)`",
+    ),
+)
+
 # 1.6, the bug hunt
 
 LLAMA_2_7B = {
-    "model_type": "llama",
     "hidden_size": 4096,
     "num_attention_heads": 32,
     "num_hidden_layers": 32,
@@ -673,23 +828,41 @@ def _only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
     return tokens_that_fit(without, free_bytes)
 
 
+def _always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
+    return tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
+
+
+def _divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
+    kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
+    head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
+    return tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
+
+
 def _only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
     without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
     return tokens_that_fit(without, free_bytes)
 
 
-def _exposes_the_bug(_: Any, config: Any) -> str | None:
-    """Agree with a configuration on which the suspect is wrong."""
+def _exposes_a_bug(_: Any, config: Any) -> str | None:
+    """Agree with a configuration whose shape the suspect gets wrong."""
     if not isinstance(config, dict):
-        return (
-            f"a config.json holds an object, so this must be a dict, not a {type(config).__name__}"
-        )
+        return f"a config.json holds an object: give a dict, not a {type(config).__name__}"
+    strange = [key for key in config if key not in {**LLAMA_3_1_70B, **QWEN3_32B}]
+    if strange:
+        return f"{strange[0]!r} is none of the fields; they are {', '.join(QWEN3_32B)}"
     try:
+        # The suspect knows 4 and 2 bytes per number; the bugs to find concern the shape.
+        config = {**config, "torch_dtype": "float16"}
         right = tokens_that_fit(config, GiB)
         suspect = suspect_tokens_that_fit(config, GiB)
     except (ValueError, KeyError, ZeroDivisionError) as error:
         return f"this is not a whole configuration: {error}"
-    return None if right != suspect else f"both say {right:,} tokens per GiB, and that is right"
+    return None if right != suspect else f"it says {right:,} tokens per GiB, and that is right"
+
+
+def _is_right_for(_: Any, config: Any) -> str | None:
+    """Agree with a configuration whose shape the suspect gets right."""
+    return None if (_exposes_a_bug(_, config) or "").endswith("that is right") else ""
 
 
 @st.composite
@@ -697,7 +870,7 @@ def _configs(draw: st.DrawFn) -> Call:
     group = draw(st.integers(1, 8))
     kv_heads = draw(st.integers(1, 8))
     head_dim = draw(st.integers(1, 16))
-    config = {
+    config: dict[str, Any] = {
         "num_hidden_layers": draw(st.integers(1, 4)),
         "num_attention_heads": group * kv_heads,
         "hidden_size": group * kv_heads * head_dim,
@@ -706,7 +879,8 @@ def _configs(draw: st.DrawFn) -> Call:
         config["num_key_value_heads"] = kv_heads
     if draw(st.booleans()):
         config["head_dim"] = draw(st.integers(1, 256))
-    return Call(config, draw(st.integers(0, 10**6)))
+    dtype = draw(st.sampled_from(("bfloat16", "float16", "float32")))
+    return Call({**config, "torch_dtype": dtype}, draw(st.integers(0, 10**6)))
 
 
 BUG_EXPOSED = Exercise(
@@ -719,8 +893,8 @@ BUG_EXPOSED = Exercise(
     check=AnswerCheck(
         reference=lambda: QWEN3_32B,
         question="your configuration",
-        compare=_exposes_the_bug,
-        alike=exactly,
+        compare=_exposes_a_bug,
+        alike=_is_right_for,
         misconceptions=(
             Misconception(
                 "a model that it is right for",
@@ -745,13 +919,18 @@ BUG_MENDED = Exercise(
         "configuration of "
         "a model with MHA, GQA or MQA."
     ),
-    points=10,
+    points=5,
     minutes=10,
     difficulty=2,
     check=FunctionCheck(
         reference=tokens_that_fit,
         cases=_configs(),
-        probes=(Call(LLAMA_2_7B, GiB), Call(LLAMA_3_1_70B, GiB), Call(QWEN3_32B, GiB)),
+        probes=(
+            Call(LLAMA_2_7B, GiB),
+            Call(LLAMA_3_1_70B, GiB),
+            Call(QWEN3_32B, GiB),
+            Call({**LLAMA_2_7B, "torch_dtype": "float32"}, GiB),
+        ),
         misconceptions=(
             Misconception(
                 "the suspect, unchanged",
@@ -770,6 +949,17 @@ BUG_MENDED = Exercise(
                 "The cache holds num_key_value_heads heads; only where that is not given are "
                 "there as many as query heads.",
                 _only_head_dim_mended,
+            ),
+            Misconception(
+                "float32 got lost",
+                "The suspect was right about the size of a number: 4 bytes in float32, else 2.",
+                _always_16_bits,
+            ),
+            Misconception(
+                "hidden_size / KV heads",
+                "Where head_dim is not given, the query heads share the hidden size evenly, not "
+                "the KV heads.",
+                _divided_by_kv_heads,
             ),
         ),
     ),
@@ -799,44 +989,57 @@ def experiment_requests() -> tuple[TraceRequest, ...]:
 
 
 @cache
-def _measured_shares() -> dict[str, float]:
+def _measured_shares() -> dict[str, dict[str, float]]:
     requests = experiment_requests()
     shares = {
         name: average_shares(replay_contiguous(requests, OPT_13B_SLOTS, reserve, MAX_MODEL_LEN))
         for name, reserve in POLICIES.items()
     }
-    shares["Paged"] = average_shares(replay_paged(requests, OPT_13B_SLOTS))
-    return {name: share["used"] for name, share in shares.items()}
+    return {**shares, "Paged": average_shares(replay_paged(requests, OPT_13B_SLOTS))}
+
+
+def _in_percents() -> dict[str, dict[str, float]]:
+    return {
+        name: {kind: 100 * share for kind, share in shares.items()}
+        for name, shares in _measured_shares().items()
+    }
 
 
 MEASURED = Exercise(
     id="1.7",
-    title="Measure: what the waste costs",
+    title="Measure: where the memory goes",
     asks=(
-        'Measure the share of KV slots that hold a token under "Max", "Pow2", "Oracle" and '
-        '"Paged", '
-        "as a dict of four numbers between 0 and 1."
+        'Fill `shares`: the four average shares under "Pow2", "Oracle" and "Paged", as they are '
+        'there for "Max" already.'
     ),
     points=5,
     minutes=20,
     difficulty=2,
     check=AnswerCheck(
         reference=_measured_shares,
-        question="your measurement",
+        question="shares",
         compare=within(rel=1e-6),
+        misconceptions=(
+            Misconception("per cent", "Keep the shares between 0 and 1.", _in_percents),
+            Misconception(
+                "one policy for all",
+                "The shares are the same under each name; pass the policy of that name.",
+                lambda: dict.fromkeys(_measured_shares(), _measured_shares()["Max"]),
+            ),
+        ),
     ),
     hints=(
-        "Which of the four shares of `average_shares` is the one that holds tokens?",
-        "Replay the requests under each of the three policies, and paged; keep the used share of "
-        "each.",
-        '`average_shares(replay_contiguous(...), classify_slots)["used"]`',
+        "What differs between the three calls for the three policies?",
+        "Loop over `POLICIES.items()` and replay the requests under each; then once more, paged.",
+        "`shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), "
+        "classify)`",
     ),
 )
 
 QUIZ = Exercise(
     id="1.Q",
     title="Quiz",
-    asks="Answer each question with a letter. Four out of five right is a pass.",
+    asks="Answer each question with a letter. Seven of the eight right is a pass.",
     points=10,
     minutes=10,
     difficulty=1,
@@ -850,6 +1053,7 @@ EXERCISES = (
     CLASSIFY_SLOTS,
     STATIC_BATCHING,
     INTENSITY,
+    SIDES,
     BUG_EXPOSED,
     BUG_MENDED,
     MEASURED,

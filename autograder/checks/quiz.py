@@ -55,7 +55,7 @@ class QuizCheck:
                 case=f"{question.id}: {question.prompt}",
                 expected="another letter" if letter else f"one of {self._letters(question)}",
                 got=repr(given.get(question.id)),
-                complaint=f"{len(wrong)} of {len(questions)} questions are open or wrong",
+                complaint="open or wrong: " + ", ".join(question.id for question, _ in wrong),
             ),
             misconception=misconception,
             unwritten=not given,
@@ -65,7 +65,7 @@ class QuizCheck:
         """Yield each question not answered right, with the letter chosen or None."""
         for question in bank(self.lesson).quiz:
             letter = given.get(question.id)
-            letter = letter.strip().lower() if isinstance(letter, str) else None
+            letter = letter.strip().upper() if isinstance(letter, str) else None
             if letter == question.answer:
                 continue
             yield question, letter if letter in list(self._letters(question)) else None

@@ -11,12 +11,16 @@ from autograder.checks.finding import Finding
 _STYLE = (
     "border-left:6px solid {colour};padding:.6em 1em;margin:.4em 0;"
     "background:var(--jp-layout-color1,#fff);color:var(--jp-ui-font-color1,#111);"
-    "font-family:var(--jp-ui-font-family,sans-serif);font-size:var(--jp-ui-font-size2,15px)"
+    "font-family:var(--jp-content-font-family,sans-serif);"
+    "font-size:var(--jp-content-font-size1,15px)"
 )
+# Mixed with the page's ink, so that it stands out on a light ground as on a dark one.
+_HEADLINE = "font-size:1.15em;color:color-mix(in srgb,{colour} 60%,var(--jp-ui-font-color0,#000))"
 _CODE = (
     "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
     "background:var(--jp-layout-color2,#eee);color:inherit;font-size:.92em"
 )
+_UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
 # Okabe-Ito: told apart without colour vision, and readable on light and dark grounds.
 _PASS, _PARTLY, _FAIL = "#009E73", "#E69F00", "#D55E00"
 
@@ -54,10 +58,12 @@ class Report:
         if self.finding.fraction == 1:
             return [("", self.note, False)] if self.note else []
         rows = [("Asked", self.exercise.asks, False)]
-        if self.finding.unwritten:
-            rows.append(("Next", "Nothing comes back yet: write below YOUR CODE HERE.", False))
-            return rows + self._hint()
         case = self.finding.counterexample
+        if self.finding.unwritten:
+            rows.append(("Next", _UNWRITTEN, False))
+            if case is not None and case.output:
+                rows.append(("It printed", case.output, True))
+            return rows + self._hint()
         if case is not None:
             rows += [("Smallest failing case", case.case, True)]
             rows += [("Expected", case.expected, True), ("Got", case.got, True)]
@@ -96,7 +102,8 @@ class Report:
         return (
             f'<div class="course-check" data-exercise="{escape(self.exercise.id)}" '
             f'data-verdict="{self.verdict}" style="{_STYLE.format(colour=colour)}">'
-            f'<strong style="color:{colour}">{escape(self._headline())}</strong>{body}</div>'
+            f'<strong style="{_HEADLINE.format(colour=colour)}">'
+            f"{escape(self._headline())}</strong>{body}</div>"
         )
 
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, configuration, reporting
 
 from autograder.checks.finding import Counterexample
+from autograder.proxy.subject import Subject, SubjectGoneError
 
 PUBLIC_SEED = 20_250_101
 """The seed that the notebook's checks use; the sealed grader has one of its own."""
 
 PUBLIC_EXAMPLES = 100
-_SECONDS = 2.0
+SECONDS = 2.0
+"""The time limit of a search: a check answers in three seconds, probes and report included."""
 
 # Hypothesis keeps a cache beside the working directory, which here is the learner's workspace.
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "course-hypothesis")
 
 
 class Search:
-    """Runs a property until a time limit and remembers the last, so smallest, failure.
+    """Runs a property until a time limit and remembers the smallest failure.
+
+    Args:
+        subject: What the property is about.
+        max_examples: How many examples to try.
 
     Attributes:
         settings: What to run Hypothesis with.
-        smallest: The failure that shrinking arrived at, if any.
+        smallest: The failure that shrinking arrived at, if any; the shortest that was seen where
+            the time limit ended the shrinking.
     """
 
-    def __init__(self, max_examples: int, seconds: float = _SECONDS) -> None:
+    def __init__(self, subject: Subject, max_examples: int) -> None:
         self.settings = hypothesis.settings(
             max_examples=max_examples,
             database=None,
@@ -42,34 +50,76 @@ class Search:
             print_blob=False,
         )
         self.smallest: Counterexample | None = None
-        self._stop_at = time.monotonic() + seconds
+        self._subject = subject
+        self._shortest: Counterexample | None = None
+        self._stop_at = time.monotonic() + SECONDS
 
     def fail(self, counterexample: Counterexample) -> None:
-        """Record a failure and end this example."""
+        """Record a failure and end this example; the search too if the subject is silent."""
         self.smallest = counterexample
-        raise _ExampleFailedError
+        if self._shortest is None or _length(counterexample) <= _length(self._shortest):
+            self._shortest = counterexample
+        raise _SearchEndsError if self._subject.is_silent else _ExampleFailedError
 
-    def check_time(self) -> None:
-        """End the search when its time is up; what it found by then stands."""
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Surround each use of the subject: ends the search when its time is up.
+
+        What was found by then stands. A subject that is gone ends it too.
+        """
         if time.monotonic() > self._stop_at:
-            raise _TimeIsUpError
+            raise _SearchEndsError
+        try:
+            yield
+        except SubjectGoneError as error:
+            raise _SearchEndsError from error
 
     def run(self, search: Callable[[], object]) -> None:
-        """Run a Hypothesis test whose examples call ``fail``."""
+        """Run a Hypothesis test whose examples use ``step`` and ``fail``.
+
+        Raises:
+            SubjectGoneError: The subject is gone.
+        """
         try:
             with reporting.with_reporter(lambda _: None):
-                search()
-        except (_ExampleFailedError, _TimeIsUpError):
+                _run_unwrapped(search)
+        except _ExampleFailedError:
             pass
+        except _SearchEndsError as end:
+            if isinstance(end.__cause__, SubjectGoneError):
+                raise end.__cause__ from None
+            self.smallest = self._shortest
         except hypothesis.errors.Flaky:
             # The object answered the same calls differently; the failure on record is real.
             if self.smallest is None:
                 raise
 
 
+def _length(counterexample: Counterexample) -> tuple[int, int]:
+    """Return calls, then characters."""
+    return counterexample.case.count("\n"), len(counterexample.case)
+
+
+def _run_unwrapped(search: Callable[[], object]) -> None:
+    """Run ``search``; let out what it was ended with, be that Ctrl-C or the time limit.
+
+    An example of a state machine that is left half way looks flaky to Hypothesis, which then
+    complains instead of passing on why it was left.
+    """
+    try:
+        search()
+    except hypothesis.errors.Flaky as flaky:
+        behind = flaky.__context__
+        while isinstance(behind, Exception):
+            behind = behind.__context__
+        if behind is not None:
+            raise behind from None
+        raise
+
+
 class _ExampleFailedError(Exception):
     """This example fails; Hypothesis goes on to shrink it."""
 
 
-class _TimeIsUpError(BaseException):
+class _SearchEndsError(BaseException):
     """Not an Exception, so that Hypothesis lets it through."""

@@ -46,7 +46,8 @@ class Life:
         made = self._subject.call(args, kwargs)
         if isinstance(made, Returned) and isinstance(made.value, Ref):
             self._object = made.value
-            made = Returned("an object", made.output)
+            # Which number it has depends on what was made before, so both sides show the same.
+            made = Returned(Ref(0, made.value.kind), made.output)
         self._log(show_call("obj = create", args, kwargs), made)
 
     def do(self, method: str, *args: Any, reads: Sequence[str] = ()) -> Any:
@@ -135,9 +136,9 @@ class Twin(stateful.RuleBasedStateMachine):
         self._outcomes.append((text, outcome))
 
     def _both(self, act: Callable[[Life, int], Any]) -> Pair:
-        type(self).search.check_time()
         self._outcomes.clear()
-        pair = Pair((act(self._reference_life, 0), act(self._learner_life, 1)))
+        with type(self).search.step():
+            pair = Pair((act(self._reference_life, 0), act(self._learner_life, 1)))
         (_, expected), (text, got) = self._outcomes
         complaint = compare_outcomes(type(self).compare, expected, got)
         if complaint is not None:
@@ -197,13 +198,14 @@ class StatefulCheck:
         )
         # The first step of a life is its making; a stub's methods return nothing after that.
         unwritten = all(
-            isinstance(outcome, Returned) and outcome.value in (None, "an object")
+            isinstance(outcome, Returned)
+            and (outcome.value is None or isinstance(outcome.value, Ref))
             for _, outcome in behaviour
         )
         return Finding(0.0, counterexample, next(matching, None), unwritten)
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> Counterexample | None:
-        search = Search(max_examples)
+        search = Search(subject, max_examples)
         bound: dict[str, Any] = {
             "trusted": LocalSubject(self.reference),
             "subject": subject,

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autograder.proxy.wire import WireError, from_wire, read_frame, to_wire, write_frame
+from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
 
 _MAX_OUTPUT = 2_000
+_AUTOGRADER = Path(__file__).parents[1]
 
 
 class Host:
@@ -77,30 +78,36 @@ class Host:
             self._objects.append(value)
         return number
 
-    def _resolve(self, number: int) -> object:
-        return self._objects[number]
+    def _resolve(self, ref: Ref) -> object:
+        return self._objects[ref.number]
 
 
 @contextlib.contextmanager
 def _captured(stream: io.StringIO) -> Any:
-    """Send prints to ``stream`` and drop warnings: neither may cost a right answer points."""
+    """Send prints and warnings to ``stream``: neither may cost a right answer points."""
     with (
         contextlib.redirect_stdout(stream),
         contextlib.redirect_stderr(stream),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(record=True) as caught,
     ):
-        warnings.simplefilter("ignore")
-        yield
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                stream.write(f"{warning.category.__name__}: {warning.message}\n")
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
     own_frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not Path(frame.filename).is_relative_to(_AUTOGRADER)
     ]
     where = None
     if own_frames:
-        where = f"line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
+        where = f"in line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
     names = [cls.__name__ for cls in type(error).__mro__ if cls is not object]
     try:
         message = str(error)[:_MAX_OUTPUT]

@@ -13,7 +13,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import IO, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from course_lib.specs import GPUSpec, ModelSpec
 
 MAX_FRAME_BYTES = 64 * 2**20
 MAX_DEPTH = 64
+MAX_INT_BITS = 8192
+"""Far beyond any quantity, and still short enough to be printed."""
 
 RECORDS: dict[str, type[Any]] = {
     record.__name__: record for record in (ModelSpec, GPUSpec, Reservation, SlotUse)
@@ -40,9 +42,18 @@ class WireError(Exception):
 
 @dataclass(frozen=True)
 class Ref:
-    """Stands for an object that stays in the learner's process."""
+    """Stands for an object that stays in the learner's process.
+
+    Attributes:
+        number: Which one.
+        kind: The name of its class, for a person to read.
+    """
 
     number: int
+    kind: str = field(default="object", compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} object>"
 
 
 def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: int = 0) -> Any:
@@ -55,7 +66,8 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
         depth: How deep ``value`` already sits in another one.
 
     Raises:
-        WireError: The value is not plain data, or nests deeper than ``MAX_DEPTH``.
+        WireError: The value is not plain data, nests deeper than ``MAX_DEPTH``, or holds a whole
+            number longer than ``MAX_INT_BITS``.
 
     >>> to_wire([1, 2.5, (None, "x")])
     [1, 2.5, {'tuple': [None, 'x']}]
@@ -67,10 +79,14 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1)
 
+    if kind is int and value.bit_length() > MAX_INT_BITS:  # type: ignore[attr-defined]
+        raise WireError(f"a whole number longer than {MAX_INT_BITS} bits is not plain data")
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}  # type: ignore[arg-type]
+    if kind is bytes:
+        return {"bytes": base64.b64encode(value).decode()}  # type: ignore[arg-type]
     if kind is list:
         return [inner(item) for item in value]  # type: ignore[attr-defined]
     if kind is tuple:
@@ -94,15 +110,20 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
         return {"tensor": _tensor_to_wire(value)}
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
-    return {"ref": refer(value)}
+    return {"ref": refer(value), "kind": kind.__name__}
 
 
-def from_wire(data: Any, resolve: Callable[[int], object] = Ref) -> Any:
+def _as_it_is(ref: Ref) -> object:
+    return ref
+
+
+def from_wire(data: Any, resolve: Callable[[Ref], object] = _as_it_is, depth: int = 0) -> Any:
     """Turn what came over the wire back into values.
 
     Args:
         data: What ``to_wire`` made, after a trip through JSON.
-        resolve: Called with the number of a reference.
+        resolve: Called with each reference; returns what to put in its place.
+        depth: How deep ``data`` already sits in other data.
 
     Raises:
         WireError: The data is not what ``to_wire`` makes.
@@ -110,28 +131,36 @@ def from_wire(data: Any, resolve: Callable[[int], object] = Ref) -> Any:
     >>> from_wire({"tuple": [1, {"float": "nan"}]})
     (1, nan)
     """
+    if depth > MAX_DEPTH:
+        raise WireError(f"the data nests deeper than {MAX_DEPTH} levels")
+
+    def inner(item: Any) -> Any:
+        return from_wire(item, resolve, depth + 1)
+
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
     if isinstance(data, list):
-        return [from_wire(item, resolve) for item in data]
+        return [inner(item) for item in data]
     try:
         match data:
             case {"float": str(text)}:
                 return float(text)
+            case {"bytes": str(text)}:
+                return base64.b64decode(text, validate=True)
             case {"tuple": list(items)}:
-                return tuple(from_wire(item, resolve) for item in items)
+                return tuple(inner(item) for item in items)
             case {"set": list(items)}:
-                return {from_wire(item, resolve) for item in items}
+                return {inner(item) for item in items}
             case {"dict": list(pairs)}:
-                return {from_wire(k, resolve): from_wire(v, resolve) for k, v in pairs}
+                return {inner(k): inner(v) for k, v in pairs}
             case {"ref": int(number)}:
-                return resolve(number)
+                return resolve(Ref(number, str(data.get("kind", "object"))))
             case {"array": dict(body)}:
                 return _array_from_wire(body)
             case {"tensor": dict(body)}:
                 return _tensor_from_wire(body)
             case {"record": str(name), "fields": dict(body)}:
-                return RECORDS[name](**{k: from_wire(v, resolve) for k, v in body.items()})
+                return RECORDS[name](**{k: inner(v) for k, v in body.items()})
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error
     raise WireError(f"malformed data on the wire: {str(data)[:80]}")
@@ -176,7 +205,8 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
 def _array_to_wire(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     if array.dtype.name not in _ARRAY_DTYPES:
         raise WireError(f"an array of {array.dtype} is not plain data")
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    native = array.astype(array.dtype.newbyteorder("="))
+    data = base64.b64encode(native.tobytes()).decode()
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
 
 
@@ -204,5 +234,9 @@ def _tensor_from_wire(body: dict[str, Any]) -> Any:
 
     if body["dtype"] not in _TENSOR_DTYPES:
         raise ValueError(f"dtype {body['dtype']!r}")
-    tensor = torch.from_numpy(_array_from_wire(body["array"]))
-    return tensor.view(torch.bfloat16) if body["dtype"] == "bfloat16" else tensor
+    array = _array_from_wire(body["array"])
+    is_bfloat16 = body["dtype"] == "bfloat16"
+    if array.dtype.name != ("int16" if is_bfloat16 else body["dtype"]):
+        raise ValueError(f"a tensor of {body['dtype']} with an array of {array.dtype}")
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if is_bfloat16 else tensor

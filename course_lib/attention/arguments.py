@@ -129,32 +129,43 @@ def check_decode(query: Tensor, key_cache: Tensor, value_cache: Tensor, batch: P
 
 
 def check_copies(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopies) -> None:
-    """Raise ValueError unless the copies can be made all at once, in any order.
+    """Raise ValueError unless all blocks to copy are in the cache.
 
     >>> cache = torch.zeros(8, 4, 1, 32)
-    >>> check_copies(cache, cache, [(1, 2), (2, 3)])
+    >>> check_copies(cache, cache, [(1, 9)])
     Traceback (most recent call last):
-    ValueError: block 2 is both copied from and copied to; ...
+    ValueError: block 9 is to be copied; the cache has blocks 0 to 7
     """
     check_cache(key_cache, value_cache)
     num_blocks = len(key_cache)
-    sources = {source for source, _ in block_copies}
-    destinations = [destination for _, destination in block_copies]
-    for block_id in (*sources, *destinations):
+    for block_id in (block_id for pair in block_copies for block_id in pair):
         if not 0 <= block_id < num_blocks:
             raise ValueError(
                 f"block {block_id} is to be copied; the cache has blocks 0 to {num_blocks - 1}"
             )
-    seen: set[int] = set()
-    for block_id in destinations:
-        if block_id in seen:
-            raise ValueError(f"block {block_id} is copied to twice; which copy wins is undefined")
-        if block_id in sources:
-            raise ValueError(
-                f"block {block_id} is both copied from and copied to; copies run side by side, so "
-                "make them in two calls"
-            )
-        seen.add(block_id)
+
+
+def side_by_side(block_copies: BlockCopies) -> list[list[tuple[int, int]]]:
+    """Split copies, meant to be made one after the other, into groups that can be made at once.
+
+    A cache manager may name a block twice in one step: it is copied, freed, and handed out again as
+    the destination of another copy. Within a group no block that is written is read or written
+    again, so the order inside it does not matter.
+
+    >>> side_by_side([(1, 2), (1, 3), (5, 1), (7, 8)])
+    [[(1, 2), (1, 3)], [(5, 1), (7, 8)]]
+    """
+    groups: list[list[tuple[int, int]]] = []
+    read: set[int] = set()
+    written: set[int] = set()
+    for source, destination in block_copies:
+        if not groups or source in written or destination in read | written:
+            groups.append([])
+            read, written = set(), set()
+        groups[-1].append((source, destination))
+        read.add(source)
+        written.add(destination)
+    return groups
 
 
 def _require_alike(name: str, tensor: Tensor, cache: Tensor) -> None:

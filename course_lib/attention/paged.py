@@ -17,6 +17,7 @@ from course_lib.attention.arguments import (
     check_decode,
     check_query,
     check_write,
+    side_by_side,
 )
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import (
@@ -218,12 +219,10 @@ def copy_blocks(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopie
     Args:
         key_cache: [num_blocks, block_size, num_kv_heads, head_dim], changed in place.
         value_cache: The shape of ``key_cache``, changed in place.
-        block_copies: (source, destination) pairs of block ids. A source may have several
-            destinations.
+        block_copies: (source, destination) pairs of block ids, made as if one after the other.
 
     Raises:
-        ValueError: A block is outside the cache, is copied to twice, or is both a source and a
-            destination. Nothing is copied then.
+        ValueError: A block is outside the cache. Nothing is copied then.
 
     >>> cache = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
     >>> copy_blocks(cache, cache.clone(), [(0, 2)])
@@ -231,7 +230,7 @@ def copy_blocks(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopie
     tensor([1., 2., 1.])
     """
     check_copies(key_cache, value_cache, block_copies)
-    pairs = torch.tensor(block_copies, dtype=torch.int64, device=key_cache.device)
-    sources, destinations = pairs.reshape(-1, 2).unbind(1)
-    key_cache[destinations] = key_cache[sources]
-    value_cache[destinations] = value_cache[sources]
+    for group in side_by_side(block_copies):
+        sources, destinations = torch.tensor(group, device=key_cache.device).unbind(1)
+        key_cache[destinations] = key_cache[sources]
+        value_cache[destinations] = value_cache[sources]

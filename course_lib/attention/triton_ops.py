@@ -21,6 +21,7 @@ from course_lib.attention.arguments import (
     check_decode,
     check_query,
     check_write,
+    side_by_side,
 )
 from course_lib.attention.availability import require_triton, triton_state
 from course_lib.attention.batch import PagedBatch
@@ -308,12 +309,16 @@ def copy_blocks(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopie
     """
     check_copies(key_cache, value_cache, block_copies)
     _require_reachable(key_cache)
-    pairs = torch.tensor(block_copies, dtype=torch.int32, device=key_cache.device).reshape(-1, 2)
-    copy_blocks_launch(key_cache, value_cache, pairs).run()
+    for group in side_by_side(block_copies):
+        pairs = torch.tensor(group, dtype=torch.int32, device=key_cache.device)
+        copy_blocks_launch(key_cache, value_cache, pairs).run()
 
 
 def copy_blocks_launch(key_cache: Tensor, value_cache: Tensor, block_copies: Tensor) -> Launch:
-    """Return how to copy blocks, given as int32 [num_copies, 2]: a few programs per block."""
+    """Return how to copy blocks, given as int32 [num_copies, 2]: a few programs per block.
+
+    The programs run side by side, in no order: see ``side_by_side``.
+    """
     _, block_size, num_kv_heads, head_dim = key_cache.shape
     lanes = min(COPY_LANES, _power_of_two(block_size * num_kv_heads * head_dim))
     arguments = {

@@ -339,12 +339,12 @@ def average_shares(
 
 
 def static_batch_utilization(output_lengths: Sequence[int], batch_size: int) -> float:
-    """Return the share of batch slots that generate a token under static batching.
+    """Return the share of a batch's seats that generate a token under static batching.
 
     Requests are batched in the order given, ``batch_size`` at a time. A batch runs until its
     longest member has finished, and nobody joins before that: a request that finishes early leaves
-    its slot idle. Each iteration generates one token per unfinished request. If the last batch is
-    not full, its empty slots are idle too, so every batch counts with ``batch_size`` slots.
+    its seat idle. Each iteration generates one token per unfinished request. If the last batch is
+    not full, its empty seats are idle too, so every batch counts with ``batch_size`` seats.
 
     Args:
         output_lengths: Tokens that each request generates.
@@ -356,7 +356,7 @@ def static_batch_utilization(output_lengths: Sequence[int], batch_size: int) -> 
     Raises:
         ValueError: There are no requests, or a length or ``batch_size`` is less than 1.
 
-    >>> static_batch_utilization([4, 1, 2], batch_size=2)  # 7 tokens, 2 slots, 4 + 2 iterations
+    >>> static_batch_utilization([4, 1, 2], batch_size=2)  # 7 tokens, 2 seats, 4 + 2 iterations
     0.5833333333333334
     """
     if batch_size < 1:
@@ -375,7 +375,7 @@ def expected_static_utilization(batch_size: int) -> float:
     one finishes after m/k on average: the shortest of k exponentials is exponential with mean m/k,
     and the others, without memory, start afresh. So a batch lasts m/B + ... + m/2 + m = m·H_B
     iterations on average, where H_B = 1 + 1/2 + ... + 1/B is the harmonic number. It generates B·m
-    tokens in B slots, so the utilisation is B·m / (B·m·H_B) = 1/H_B.
+    tokens in B seats, so the utilisation is B·m / (B·m·H_B) = 1/H_B.
 
     Args:
         batch_size: Requests per batch, B.

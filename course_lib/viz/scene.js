@@ -7,7 +7,10 @@
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
 const GLIDE_MS = 260;
 
-let drawings = 0; // pattern ids are global to a page, so each drawing numbers its own
+// Pattern ids are global to a page, so each drawing numbers its own. Every widget loads an instance of
+// this module of its own, so the number alone would not do.
+const INSTANCE = Math.random().toString(36).slice(2);
+let drawings = 0;
 
 function svg(name, attributes = {}, children = []) {
   const node = document.createElementNS(SVG_NAMESPACE, name);
@@ -127,7 +130,7 @@ function title(text) {
 export function drawScene(scene) {
   const drawing = ++drawings;
   const keys = Object.keys(scene.states);
-  const patternId = (key) => `scene-${drawing}-${keys.indexOf(key)}`;
+  const patternId = (key) => `scene-${INSTANCE}-${drawing}-${keys.indexOf(key)}`;
   const context = { states: scene.states, patternId, keyed: new Map() };
   const patterns = keys
     .filter((key) => scene.states[key].hatch)

@@ -112,7 +112,7 @@ def test_a_gpu_beside_a_cpu_torch_is_a_warning_with_the_line_that_installs_cuda(
     found = machine("RTX 4090", fake_torch(False, None))
     assert found["GPU"].status is Status.WARNING
     assert found["GPU"].remedy == doctor.torch_remedy("RTX 4090")
-    assert doctor.CPU_TORCH_INDEX not in found["GPU"].remedy
+    assert doctor.TORCH_GUIDE not in found["GPU"].remedy
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_warning_about_the_driver(machine):
@@ -125,7 +125,7 @@ def test_a_gpu_that_torch_cannot_use_is_a_warning_about_the_driver(machine):
 def test_a_cuda_torch_without_a_gpu_works_and_a_smaller_one_is_named(machine):
     found = machine(None, fake_torch(False, "13.0"))
     assert found["GPU"].status is Status.OK
-    assert doctor.CPU_TORCH_INDEX in found["GPU"].remedy
+    assert doctor.TORCH_GUIDE in found["GPU"].remedy
 
 
 @pytest.mark.parametrize("error", [ImportError("no torch"), OSError("libcudart.so not found")])

@@ -1,0 +1,92 @@
+"""Checks of plain values."""
+
+import numpy as np
+import pytest
+
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.compare import within
+from autograder.checks.finding import PASSED, Misconception
+from autograder.proxy.subject import LocalSubject
+
+CHECK = AnswerCheck(
+    reference=lambda: {"Max": 0.25, "Pow2": 0.5},
+    question="your measurement",
+    compare=within(rel=1e-6),
+    misconceptions=(
+        Misconception("upside down", "Divide the other way.", {"Max": 4.0, "Pow2": 2.0}),
+        Misconception("per cent", "A share is at most 1.", lambda: {"Max": 25.0, "Pow2": 50.0}),
+    ),
+)
+
+
+def examine(value, check=CHECK):
+    return check.examine(LocalSubject(value), seed=1, max_examples=1)
+
+
+def test_the_right_value_passes():
+    assert examine({"Max": 0.25, "Pow2": 0.5}) == PASSED
+    assert examine({"Pow2": np.float64(0.5), "Max": np.float64(0.25)}) == PASSED
+
+
+def test_a_known_wrong_value_is_named():
+    finding = examine({"Max": 4.0, "Pow2": 2.0})
+    assert (finding.fraction, finding.misconception.name) == (0.0, "upside down")
+
+
+def test_what_a_known_mistake_gives_may_be_worked_out_only_when_it_is_needed():
+    assert examine({"Max": 25.0, "Pow2": 50.0}).misconception.name == "per cent"
+
+
+@pytest.mark.parametrize("unwritten", [None, {}, []])
+def test_what_the_stub_leaves_is_unwritten(unwritten):
+    assert examine(unwritten).unwritten
+
+
+@pytest.mark.parametrize(
+    "value", [0.25, {"Max": 0.25}, {"Max": 0.25, "Pow2": 0.6}, np.ones(3), "a"]
+)
+def test_a_wrong_value_is_shown_with_a_complaint_but_without_the_right_one(value):
+    finding = examine(value)
+    case = finding.counterexample
+    assert finding.fraction == 0
+    assert not finding.unwritten
+    assert case.case == "your measurement"
+    assert case.complaint
+    assert "0.5" not in case.expected
+
+
+def test_the_right_value_is_shown_where_the_check_says_so():
+    check = AnswerCheck(reference=lambda: 8192, reveal=True)
+    assert examine(1, check).counterexample.expected == "8192"
+
+
+class EqualToAll:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+class OddInt(int):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = int.__hash__
+
+
+@pytest.mark.parametrize("value", [EqualToAll(), OddInt(3), len, np.array(["text"]), [10**5000]])
+def test_what_is_no_plain_data_does_not_pass(value):
+    finding = examine(value, AnswerCheck(reference=lambda: 8192))
+    assert finding.fraction == 0
+    assert finding.counterexample.got
+
+
+def test_who_may_decide_that_a_value_is_a_known_wrong_one():
+    check = AnswerCheck(
+        reference=lambda: 10,
+        alike=lambda wrong, got: None if type(got) is int and got > wrong else "",
+        misconceptions=(Misconception("too many", "Count again.", 100),),
+    )
+    assert examine(101, check).misconception.name == "too many"
+    assert examine(99, check).misconception is None
+    assert examine(10, check) == PASSED

@@ -1,0 +1,183 @@
+"""When two values agree, what is said when they do not, and how values are shown."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from autograder.checks.compare import (
+    compare_outcomes,
+    exactly,
+    is_nothing,
+    show,
+    show_call,
+    show_outcome,
+    within,
+)
+from autograder.proxy.subject import Raised, Returned
+from autograder.proxy.wire import Ref
+from course_lib.kv_cache.reservation import SlotUse
+from course_lib.specs import GPUS, MODELS
+
+NAN = math.nan
+
+SAME = {
+    "int": (3, 3),
+    "float": (0.5, 0.5),
+    "NaN": (NAN, NAN),
+    "infinity": (math.inf, math.inf),
+    "text": ("a", "a"),
+    "None": (None, None),
+    "list": ([1, [2.0, NAN]], [1, [2.0, NAN]]),
+    "tuple": ((1, "a"), (1, "a")),
+    "dict": ({"a": [1], "b": NAN}, {"b": NAN, "a": [1]}),
+    "set": ({1, 2}, {2, 1}),
+    "record": (SlotUse(1, 2, 3, 4), SlotUse(1, 2, 3, 4)),
+    "array": (np.array([1.0, NAN, np.inf]), np.array([1.0, NAN, np.inf])),
+    "empty array": (np.zeros((0, 2)), np.zeros((0, 2))),
+    "tensor": (torch.tensor([1, 2]), torch.tensor([1, 2])),
+    "bfloat16": (torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
+    "arrays in a dict": ({"a": [np.ones(2)]}, {"a": [np.ones(2)]}),
+    "tensors in a tuple": ((torch.ones(2), 1), (torch.ones(2), 1)),
+}
+
+DIFFERENT = {
+    "int": (3, 4, ""),
+    "bool for int": (1, True, "it is a bool, not an int"),
+    "int for bool": (True, 1, "it is an int, not a bool"),
+    "nothing": (3, None, "nothing is returned"),
+    "text for a number": (3, "3", "it is a str, not an int"),
+    "an object": (3, Ref(1, "Block"), "it is a Block, not an int"),
+    "NaN for a number": (1.0, NAN, ""),
+    "a number for NaN": (NAN, 1.0, ""),
+    "a tuple for a list": ([1], (1,), "it is a tuple, not a list"),
+    "length": ([1, 2], [1], "it has 1 items, not 2"),
+    "item": ([1, 2], [1, 3], "item 1 differs"),
+    "type of an item": ([1, 2], [1, "2"], "item 1: it is a str, not an int"),
+    "deep item": ([[1], [2, 3]], [[1], [2, 4]], "item 1: item 1 differs"),
+    "keys": ({"a": 1}, {"b": 1}, "its keys are ['b'], not ['a']"),
+    "value under a key": ({"a": 1, "b": 2}, {"a": 1, "b": 3}, "'b' differs"),
+    "bool under a key": ({"a": 1}, {"a": True}, "'a': it is a bool, not an int"),
+    "set": ({1}, {2}, ""),
+    "bool in a set": ({1}, {True}, ""),
+    "field": (SlotUse(1, 2, 3, 4), SlotUse(1, 2, 9, 4), "internal differs"),
+    "bool in a field": (SlotUse(1, 2, 3, 4), SlotUse(True, 2, 3, 4), "used: it is a bool"),
+    "record": (MODELS["llama-2-7b"], GPUS["l4"], "it is a GPUSpec, not a ModelSpec"),
+    "shape": (np.ones((2, 1)), np.ones(2), "its shape is (2,), not (2, 1)"),
+    "dtype": (np.ones(2), np.ones(2, np.float32), "its dtype is float32, not float64"),
+    "tensor dtype": (torch.ones(1), torch.ones(1).half(), "torch.float16, not torch.float32"),
+    "array for a tensor": (torch.ones(1), np.ones(1), "it is a ndarray, not a Tensor"),
+    "element": (
+        np.array([[1.0, 2.0], [3.0, 4.0]]),
+        np.array([[1.0, 2.0], [3.0, 9.0]]),
+        "1 of 4 elements differ; the largest difference is at (1, 1): expected 4, got 9",
+    ),
+    "NaN element": (torch.ones(3), torch.tensor([1.0, NAN, 1.0]), "at (1,): expected 1, got nan"),
+    "infinite element": (np.ones(2), np.array([1.0, np.inf]), "at (1,): expected 1, got inf"),
+    "wrong sign of infinity": (np.array([np.inf]), np.array([-np.inf]), "1 of 1 elements differ"),
+    "a number where infinity is": (np.array([np.inf]), np.array([1.0]), "expected inf, got 1"),
+    "array in a list": ([np.ones(2)], [np.zeros(2)], "item 0: 2 of 2 elements differ"),
+}
+
+
+@pytest.mark.parametrize(("expected", "got"), SAME.values(), ids=SAME.keys())
+def test_the_same_value_agrees(expected, got):
+    assert exactly(expected, got) is None
+    assert within(rel=1e-6)(expected, got) is None
+
+
+@pytest.mark.parametrize(("expected", "got", "complaint"), DIFFERENT.values(), ids=DIFFERENT.keys())
+@pytest.mark.parametrize("compare", [exactly, within(rel=1e-6, absolute=1e-6)])
+def test_another_value_does_not_and_the_complaint_says_why(compare, expected, got, complaint):
+    said = compare(expected, got)
+    assert said is not None
+    assert complaint in said
+    assert bool(said) == bool(complaint)
+
+
+def test_a_float_that_is_a_whole_number_is_told_apart_and_explained():
+    assert exactly(3, 3.0).startswith("the value is right, but as a float")
+    assert exactly(3, 3.5) == "it is a float, not an int"
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        (1.0, 1.0 + 1e-9),
+        (2.0, 2),
+        (0.0, 1e-9),
+        ([1.0, 2.0], [1.0, 2]),
+        ((1.0, {"a": 1.0}), (1.0 + 1e-9, {"a": 1.0})),
+        (np.array([100.0, 0.0]), np.array([100.0, 1e-6])),
+        (torch.tensor([1.0]), torch.tensor([1.0 + 1e-7])),
+    ],
+)
+def test_within_a_tolerance_is_near_enough(expected, got):
+    assert within(rel=1e-6, absolute=1e-8)(expected, got) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        (1.0, 1.0 + 1e-4),
+        (1.0, 10**400),
+        (1.0, True),
+        (2, 2.0),
+        ([1.0], [1.1]),
+        ({"a": 1.0}, {"a": 1.1}),
+        (np.array([100.0, 0.0]), np.array([100.0, 1e-3])),
+    ],
+)
+def test_beyond_the_tolerance_is_not(expected, got):
+    assert within(rel=1e-6)(expected, got) is not None
+
+
+ERROR = Raised(("ValueError", "Exception", "BaseException"), "too large", "in line 3: raise")
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "complaint"),
+    [
+        (Returned(1), Returned(1, "printed"), None),
+        (Returned(1), Returned(2), ""),
+        (ERROR, Raised(("ValueError",), "another text"), None),
+        (ERROR, Raised(("UnicodeError", "ValueError"), ""), None),
+        (ERROR, Raised(("KeyError",), "too large"), ""),
+        (ERROR, Returned(None), "it should refuse this: too large"),
+        (Returned(1), ERROR, "in line 3: raise"),
+        (Returned(1), Raised(("TypeError",), ""), ""),
+    ],
+)
+def test_outcomes_agree_in_their_value_or_in_the_class_of_their_exception(expected, got, complaint):
+    assert compare_outcomes(exactly, expected, got) == complaint
+
+
+def test_specs_of_the_catalogue_are_shown_by_name():
+    assert show([MODELS["qwen3-32b"], GPUS["l4"]]) == '[MODELS["qwen3-32b"], GPUS["l4"]]'
+    assert show_call("f", (MODELS["qwen3-32b"],), {"gpu": GPUS["l4"]}) == (
+        'f(MODELS["qwen3-32b"], gpu=GPUS["l4"])'
+    )
+
+
+def test_what_is_long_is_cut():
+    assert len(show("x" * 10_000)) == 600
+    assert show("x" * 10_000).endswith(" ...")
+    assert show(np.zeros((100, 100))) == "<ndarray of shape (100, 100), float64>"
+    assert show(torch.zeros(8, 8)) == "<Tensor of shape (8, 8), torch.float32>"
+    assert show(np.zeros(2)) == "array([0., 0.])"
+
+
+def test_outcomes_are_shown_as_values_or_as_exceptions():
+    assert show_outcome(Returned([1])) == "[1]"
+    assert show_outcome(ERROR) == "ValueError: too large"
+
+
+@pytest.mark.parametrize("value", [None, {}, []])
+def test_what_comes_of_a_stub_is_nothing(value):
+    assert is_nothing(value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, False, "", (), {"a": None}, np.zeros(2), np.zeros(0)])
+def test_a_value_is_something(value):
+    assert not is_nothing(value)

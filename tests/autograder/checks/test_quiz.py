@@ -1,0 +1,64 @@
+"""The check of a quiz: each question earns its share."""
+
+import pytest
+
+from autograder.checks.finding import PASSED
+from autograder.checks.quiz import QuizCheck
+from autograder.proxy.subject import LocalSubject
+from autograder.questions import LETTERS, bank
+
+CHECK = QuizCheck(lesson=1)
+QUESTIONS = bank(1).quiz
+RIGHT = CHECK.reference
+
+
+def examine(answers):
+    return CHECK.examine(LocalSubject(answers), seed=1, max_examples=1)
+
+
+def wrong_letter(question):
+    return next(letter for letter in LETTERS if letter != question.answer)
+
+
+def test_all_right_is_all_points():
+    assert examine(RIGHT) == PASSED
+    assert examine({key: f" {letter.swapcase()} " for key, letter in RIGHT.items()}) == PASSED
+
+
+@pytest.mark.parametrize("wrong", range(len(QUESTIONS) + 1))
+def test_each_question_earns_its_share(wrong):
+    answers = {**RIGHT, **{q.id: wrong_letter(q) for q in QUESTIONS[:wrong]}}
+    assert examine(answers).fraction == pytest.approx(1 - wrong / len(QUESTIONS))
+
+
+def test_the_first_wrong_choice_is_explained_and_the_right_letter_is_not_given():
+    question = QUESTIONS[1]
+    finding = examine({**RIGHT, question.id: wrong_letter(question)})
+    choice = question.choices[LETTERS.index(wrong_letter(question))]
+    assert finding.misconception.name == choice.misconception
+    assert finding.misconception.explanation == choice.feedback
+    assert finding.counterexample.case == f"{question.id}: {question.prompt}"
+    assert finding.counterexample.expected == "another letter"
+
+
+@pytest.mark.parametrize("answer", [None, "", "z", "ab", 1, ["a"], {"a": "b"}, b"a"])
+def test_what_is_no_letter_is_an_open_question(answer):
+    finding = examine({**RIGHT, QUESTIONS[0].id: answer})
+    assert finding.fraction == pytest.approx(1 - 1 / len(QUESTIONS))
+    assert finding.counterexample.expected.startswith("one of ")
+    assert finding.misconception is None
+
+
+@pytest.mark.parametrize("answers", [None, [], "aaaa", 5, {}, len])
+def test_without_any_answer_it_is_unwritten(answers):
+    finding = examine(answers)
+    assert (finding.fraction, finding.unwritten) == (0, True)
+
+
+def test_answers_to_other_questions_earn_nothing():
+    assert examine({"q99": "a"}).fraction == 0
+
+
+def test_every_wrong_choice_is_a_misconception():
+    choices = sum(len(question.choices) for question in QUESTIONS)
+    assert len(CHECK.misconceptions) == choices - len(QUESTIONS)

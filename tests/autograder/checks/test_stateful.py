@@ -1,0 +1,334 @@
+"""Checks of classes, on a small example: a pool that hands out slots and takes them back.
+
+Each implementation is examined twice, in this process and in another, and must come to the same
+finding.
+"""
+
+import time
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, initialize, rule
+
+from autograder.checks import search
+from autograder.checks.finding import PASSED, Misconception
+from autograder.checks.stateful import Life, StatefulCheck, Twin
+from autograder.proxy.subject import LocalSubject, SubjectGoneError
+
+SEED, EXAMPLES = 1, 60
+
+RIGHT = """
+class Slot:
+    def __init__(self, number):
+        self.number = number
+        self.in_use = False
+
+class SlotPool:
+    def __init__(self, size):
+        self.slots = [Slot(number) for number in range(size)]
+        self.free = list(self.slots)
+
+    @property
+    def num_free(self):
+        return len(self.free)
+
+    def take(self, count):
+        if count > len(self.free):
+            raise ValueError(f"{count} slots asked for, {len(self.free)} are free")
+        taken, self.free = self.free[:count], self.free[count:]
+        for slot in taken:
+            slot.in_use = True
+        return taken
+
+    def give_back(self, slots):
+        for slot in slots:
+            slot.in_use = False
+            self.free.append(slot)
+"""
+
+
+def pool_class(source):
+    names = {}
+    exec(source, names)
+    return names["SlotPool"]
+
+
+class PoolMachine(Twin):
+    """Everything that can be done to a pool."""
+
+    taken = Bundle("taken")
+
+    @initialize(size=st.integers(0, 4))
+    def make(self, size):
+        self.create(size)
+
+    @rule(target=taken, count=st.integers(0, 3))
+    def take(self, count):
+        return self.do("take", count, reads=("number", "in_use"))
+
+    @rule(slots=taken)
+    def give_back(self, slots):
+        if slots[0] is not None:
+            self.do("give_back", slots)
+
+    @rule()
+    def look(self):
+        self.see("num_free")
+
+
+def takes_and_returns(life: Life):
+    life.create(3)
+    first = life.do("take", 1, reads=("number",))
+    life.do("take", 1, reads=("number",))
+    life.do("give_back", first)
+    life.see("num_free")
+    life.do("take", 2, reads=("number",))
+
+
+def takes_too_many(life: Life):
+    life.create(1)
+    life.do("take", 2)
+    life.see("num_free")
+
+
+REFERENCE = pool_class(RIGHT)
+
+FORGETFUL = RIGHT.replace("            self.free.append(slot)\n", "")
+STACK = RIGHT.replace("self.free.append(slot)", "self.free.insert(0, slot)")
+GREEDY = RIGHT.replace("        if count > len(self.free):", "        if False:")
+
+POOL = StatefulCheck(
+    reference=REFERENCE,
+    machine=PoolMachine,
+    probes=(takes_and_returns, takes_too_many),
+    misconceptions=(
+        Misconception("forgets what came back", "It is free again.", pool_class(FORGETFUL)),
+        Misconception("last in, first out", "They queue up at the back.", pool_class(STACK)),
+        Misconception("gives what it has", "Refuse, and take nothing.", pool_class(GREEDY)),
+    ),
+)
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Let the search run to its end on however busy a machine."""
+    monkeypatch.setattr(search, "SECONDS", 60.0)
+
+
+@pytest.fixture
+def examine(local, remote, patience):
+    """Examine source in this process and in another; return the finding, which must be the same."""
+
+    def examine(source):
+        near = POOL.examine(local(source, "SlotPool"), SEED, EXAMPLES)
+        far = POOL.examine(remote(source, "SlotPool"), SEED, EXAMPLES)
+        assert near == far
+        return near
+
+    return examine
+
+
+@pytest.fixture
+def examine_here(local, patience):
+    """Examine source in this process only."""
+    return lambda source: POOL.examine(local(source, "SlotPool"), SEED, EXAMPLES)
+
+
+def test_a_right_class_passes(examine):
+    assert examine(RIGHT) == PASSED
+
+
+def test_a_right_class_may_be_built_in_another_way(examine):
+    source = """
+class Handle:
+    def __init__(self, number):
+        self.number = number
+        self.in_use = True
+
+class SlotPool:
+    def __init__(self, size):
+        self.queue = list(range(size))
+    def __getattr__(self, name):
+        if name == "num_free":
+            return len(self.queue)
+        raise AttributeError(name)
+    def take(self, count):
+        if count > len(self.queue):
+            raise ValueError
+        return [Handle(self.queue.pop(0)) for _ in range(count)]
+    def give_back(self, slots):
+        self.queue += [slot.number for slot in slots]
+        for slot in slots:
+            slot.in_use = False
+"""
+    assert examine(source).counterexample is None
+
+
+def test_the_shortest_failing_life_is_found_and_shown(examine):
+    finding = examine(FORGETFUL)
+    assert finding.counterexample.case.splitlines() == [
+        "obj = create(1)",
+        "obj.take(1)",
+        "obj.give_back([<Slot object>])",
+        "obj.num_free",
+    ]
+    assert (finding.counterexample.expected, finding.counterexample.got) == ("1", "0")
+    assert finding.misconception.name == "forgets what came back"
+    assert finding.fraction == 0
+
+
+@pytest.mark.parametrize("misconception", POOL.misconceptions, ids=lambda m: m.name)
+def test_each_known_wrong_class_is_named(misconception):
+    finding = POOL.examine(LocalSubject(misconception.wrong), SEED, EXAMPLES)
+    assert finding.fraction == 0
+    assert finding.misconception is misconception
+
+
+def test_objects_that_methods_return_are_compared_by_their_attributes(examine_here):
+    wrong = RIGHT.replace("slot.in_use = True", "slot.in_use = 1")
+    case = examine_here(wrong).counterexample
+    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.expected == "[{'number': 0, 'in_use': True}]"
+    assert case.got == "[{'number': 0, 'in_use': 1}]"
+    assert case.complaint == "item 0: 'in_use': it is an int, not a bool"
+
+
+def test_what_must_be_refused_is_refused(examine_here):
+    case = examine_here(GREEDY).counterexample
+    assert case.case == "obj = create(0)\nobj.take(1)"
+    assert case.expected == "ValueError: 1 slots asked for, 0 are free"
+    assert case.complaint.startswith("it should refuse this")
+
+
+def test_what_is_wrong_only_after_a_refusal_is_found(examine_here):
+    leaky = RIGHT.replace("            raise", "            self.free = []\n            raise")
+    assert examine_here(leaky).counterexample.case.splitlines() == [
+        "obj = create(1)",
+        "obj.take(2)",
+        "obj.num_free",
+    ]
+
+
+def test_a_stub_is_told_that_nothing_comes_back(examine):
+    stub = """
+class SlotPool:
+    num_free = None
+    def __init__(self, size): pass
+    def take(self, count): pass
+    def give_back(self, slots): pass
+"""
+    assert examine(stub).unwritten
+
+
+@pytest.mark.parametrize(
+    ("source", "got"),
+    [
+        ("class SlotPool: pass", "TypeError: SlotPool() takes no arguments"),
+        ("def SlotPool(size): return 5", "5"),
+        ("def SlotPool(size): return 'an object'", "'an object'"),
+        ("SlotPool = None", "TypeError: 'NoneType' object is not callable"),
+        ("class SlotPool:\n    def __init__(self, size): raise OSError('no')", "OSError: no"),
+    ],
+)
+def test_what_does_not_make_an_object_fails_at_once(examine, source, got):
+    case = examine(source).counterexample
+    assert case.case == "obj = create(0)"
+    assert case.expected == "<SlotPool object>"
+    assert case.got == got
+
+
+def test_a_missing_method_and_a_missing_attribute_are_shown(examine_here):
+    case = examine_here("class SlotPool:\n    def __init__(self, size): pass").counterexample
+    assert "AttributeError: 'SlotPool' object has no attribute" in case.got
+
+
+CHEATS = {
+    "numbers that equal everything": (
+        "class Odd(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
+        + RIGHT.replace("self.number = number", "self.number = Odd(number + 1)")
+    ),
+    "slots that equal everything": RIGHT.replace(
+        "class Slot:", "class Slot:\n    def __eq__(self, other): return True"
+    ).replace("self.number = number", "self.number = -number"),
+    "slots with every attribute": (
+        "class Yes:\n    def __getattr__(self, name): return Yes()\n"
+        "    def __eq__(self, other): return True\n    def __call__(self, *args): return Yes()\n"
+        "class SlotPool(Yes):\n    def __init__(self, size): pass"
+    ),
+    "arrays that compare item by item": "import numpy as np\n"
+    + RIGHT.replace("return len(self.free)", "return np.array([1, 2])"),
+    "leaving Python": RIGHT.replace(
+        "        taken, self", "        raise SystemExit\n        taken, self"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", CHEATS.values(), ids=CHEATS.keys())
+def test_cheats_and_odd_objects_fail_like_any_wrong_answer(examine, source):
+    finding = examine(source)
+    assert finding.fraction == 0
+    assert finding.counterexample is not None
+
+
+def test_prints_are_shown_with_the_step_that_printed(examine_here):
+    noisy = RIGHT.replace(
+        "        taken, self", "        print('taking', count)\n        taken, self"
+    )
+    assert examine_here(noisy) == PASSED
+    case = examine_here(noisy.replace("slot.in_use = True", "pass")).counterexample
+    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.output == "taking 1\n"
+
+
+def test_lists_that_the_object_changes_are_its_own(examine_here):
+    source = RIGHT.replace(
+        "            self.free.append(slot)\n",
+        "            self.free.append(slot)\n        slots.clear()\n",
+    )
+    assert examine_here(source) == PASSED
+
+
+@pytest.mark.parametrize("period", [2, 5, 30])
+def test_an_object_that_answers_differently_each_time_fails(examine, period):
+    source = "calls = 0\n" + RIGHT.replace(
+        "        return len(self.free)",
+        "        global calls\n        calls += 1\n"
+        f"        return len(self.free) + (calls % {period} == 0)",
+    )
+    assert examine(source).fraction == 0
+
+
+@pytest.mark.parametrize("period", [1, 7, 100])
+def test_ctrl_c_passes_through(local, period):
+    source = "calls = 0\n" + RIGHT.replace(
+        "        taken, self",
+        "        global calls\n        calls += 1\n"
+        f"        if calls == {period}: raise KeyboardInterrupt\n        taken, self",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        POOL.examine(local(source, "SlotPool"), SEED, EXAMPLES)
+
+
+def test_a_slow_class_gets_its_answer_in_about_three_seconds(local):
+    slow = RIGHT.replace(
+        "        if count", "        import time; time.sleep(0.05)\n        if count"
+    )
+    started = time.monotonic()
+    assert POOL.examine(local(slow, "SlotPool"), SEED, max_examples=1000) == PASSED
+    assert time.monotonic() - started < 3.5
+
+
+def test_an_endless_loop_is_an_answer_here_and_the_end_of_another_process(local, remote):
+    source = RIGHT.replace("        if count", "        while count == 2: pass\n        if count")
+    case = POOL.examine(local(source, "SlotPool"), SEED, EXAMPLES).counterexample
+    assert "is there an endless loop?" in case.got
+    assert case.case.endswith("obj.take(2)"), "the call that hung, not a later one"
+    with pytest.raises(SubjectGoneError, match="no answer within 1 s"):
+        POOL.examine(remote(source, "SlotPool", timeout=1.0), SEED, EXAMPLES)
+
+
+@pytest.mark.parametrize("where", ["        if count", "        for slot in slots:"])
+def test_a_process_that_dies_in_the_middle_of_a_life_is_gone_not_flaky(remote, where):
+    source = RIGHT.replace(where, f"        import os; os._exit(0)\n{where}")
+    with pytest.raises(SubjectGoneError):
+        POOL.examine(remote(source, "SlotPool"), SEED, EXAMPLES)

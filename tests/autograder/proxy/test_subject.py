@@ -1,0 +1,353 @@
+"""A learner's object answers alike in this process and in another, and only with data."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from autograder.proxy.subject import LocalSubject, Raised, Returned, SubjectGoneError
+from autograder.proxy.wire import Ref, WireError
+from course_lib.specs import MODELS
+
+
+@pytest.fixture(params=["local", "remote"])
+def subject(request):
+    """Make a learner's object from source: once in this process, once in another."""
+    return request.getfixturevalue(request.param)
+
+
+def test_a_function_is_called_with_plain_data_and_returns_some(subject):
+    add = subject("def add(a, b=1):\n    return [a + b, (a, {'b': b})]", "add")
+    assert add.call((2,)) == Returned([3, (2, {"b": 1})])
+    assert add.call((2,), {"b": 5}) == Returned([7, (2, {"b": 5})])
+
+
+def test_records_arrays_and_tensors_cross_both_ways(subject):
+    same = subject("def same(*args):\n    return list(args)", "same")
+    array, tensor = np.arange(3, dtype="int16"), torch.ones(2, dtype=torch.bfloat16)
+    model, back_array, back_tensor = same.call((MODELS["qwen3-32b"], array, tensor)).value
+    assert model == MODELS["qwen3-32b"]
+    assert back_array.tolist() == [0, 1, 2]
+    assert back_array.dtype == array.dtype
+    assert torch.equal(back_tensor, tensor)
+
+
+def test_a_value_is_handed_out_as_it_is(subject):
+    assert subject("answer = {'Max': 0.5}", "answer").value() == Returned({"Max": 0.5})
+
+
+COUNTER = """
+class Counter:
+    def __init__(self, start=0):
+        self.count = start
+        self.last = None
+    def bump(self, by=1):
+        self.count += by
+        return self
+    def child(self):
+        self.last = Counter(self.count)
+        return [self.last, self.last]
+    def total(self, others):
+        return sum(other.count for other in others)
+"""
+
+
+def test_objects_stay_behind_and_are_reached_by_reference(subject):
+    counter = subject(COUNTER, "Counter")
+    made = counter.call((5,)).value
+    assert isinstance(made, Ref)
+    assert repr(made) == "<Counter object>"
+    assert counter.invoke(made, "bump", (2,), {}).value == made, "the same object, the same number"
+    assert counter.read(made, "count") == Returned(7)
+    first, second = counter.invoke(made, "child", ()).value
+    assert first == second != made
+    assert counter.invoke(made, "total", ([made, first],)) == Returned(14)
+
+
+def test_an_exception_is_its_classes_its_text_and_the_line(subject):
+    source = """
+class TooSmallError(ValueError):
+    pass
+def check(n):
+    if n < 1:
+        raise TooSmallError(f"n is {n}")
+"""
+    outcome = subject(source, "check").call((0,))
+    assert outcome == Raised(
+        ("TooSmallError", "ValueError", "Exception", "BaseException"),
+        "n is 0",
+        'in line 6: raise TooSmallError(f"n is {n}")',
+    )
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (lambda s: s.call(()), "TypeError"),
+        (lambda s: s.invoke(Ref(0), "no_such_method", ()), "AttributeError"),
+        (lambda s: s.read(Ref(0), "no_such_attribute"), "AttributeError"),
+        (lambda s: s.invoke(Ref(99), "bump", ()), "IndexError"),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_an_exception_without_a_line(subject, ask, kind):
+    outcome = ask(subject("def f(x):\n    return x", "f"))
+    assert isinstance(outcome, Raised)
+    assert outcome.kinds[0] == kind
+    assert outcome.line is None
+
+
+@pytest.mark.parametrize("statement", ["sys.exit(0)", "raise SystemExit('bye')", "exit()"])
+def test_leaving_python_inside_a_call_is_an_exception_of_the_call(subject, statement):
+    source = f"import sys\ndef f(x):\n    if x:\n        {statement}\n    return x"
+    leaving = subject(source, "f")
+    assert leaving.call((1,)).kinds[0] == "SystemExit"
+    assert leaving.call((0,)) == Returned(0), "and the next call is answered"
+
+
+def test_prints_and_warnings_are_kept_with_the_call_that_made_them(subject):
+    source = """
+import sys, warnings
+def f(x):
+    print("out", x)
+    print("err", x, file=sys.stderr)
+    warnings.warn("too large", RuntimeWarning)
+    return x
+"""
+    noisy = subject(source, "f")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in (1, 2):
+            outcome = noisy.call((number,))
+            assert outcome.value == number
+            assert outcome.output == f"out {number}\nerr {number}\nRuntimeWarning: too large\n"
+
+
+def test_output_comes_with_an_exception_too_and_is_cut(subject):
+    outcome = subject("def f():\n    print('x' * 10_000)\n    1 / 0", "f").call(())
+    assert outcome.kinds[0] == "ZeroDivisionError"
+    assert outcome.output == "x" * 2_000
+
+
+def test_inputs_that_a_call_changes_do_not_change_the_next_call(subject):
+    source = """
+def f(items, table, array):
+    result = [sum(items), len(table), float(array.sum())]
+    items.clear(); table.clear(); array[:] = 0
+    return result
+"""
+    greedy = subject(source, "f")
+    items, table, array = [1, 2], {"a": 1}, np.ones(3)
+    for _ in range(2):
+        assert greedy.call((items, table, array)) == Returned([3, 1, 3.0])
+    assert (items, table, array.tolist()) == ([1, 2], {"a": 1}, [1.0, 1.0, 1.0])
+
+
+def test_what_was_returned_is_a_copy_too():
+    kept = [1]
+    subject = LocalSubject(lambda: kept)
+    subject.call(()).value.append(2)
+    assert subject.call(()) == Returned([1])
+
+
+CHEATS = """
+class OddInt(int):
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __float__(self): return 42.0
+    __hash__ = int.__hash__
+class OddStr(str):
+    def __eq__(self, other): return True
+    __hash__ = str.__hash__
+class EqualToAll:
+    def __eq__(self, other): return True
+    def __repr__(self): return "42"
+cheats = {"int": OddInt(1), "str": OddStr("x"), "all": EqualToAll()}
+cheats["type"] = type("int", (int,), {})(1)
+def f(which):
+    return cheats[which]
+"""
+
+
+@pytest.mark.parametrize("which", ["int", "str", "all", "type"])
+def test_an_object_that_claims_to_equal_everything_arrives_as_a_reference(subject, which):
+    assert isinstance(subject(CHEATS, "f").call((which,)).value, Ref)
+
+
+def test_data_that_the_wire_does_not_carry_is_a_failed_call(subject):
+    source = "def f(kind):\n    return {'deep': deep, 'long': 10**9999}[kind]\n"
+    source += "deep = []\nfor _ in range(99):\n    deep = [deep]"
+    odd = subject(source, "f")
+    for kind in ("deep", "long"):
+        outcome = odd.call((kind,))
+        assert isinstance(outcome, Raised)
+        assert outcome.kinds == ("WireError",)
+
+
+def test_arguments_must_be_plain_data():
+    with pytest.raises(WireError, match="a object is not plain data"):
+        LocalSubject(len).call((object(),))
+
+
+def test_ctrl_c_in_a_call_reaches_the_person_who_pressed_it(local):
+    with pytest.raises(KeyboardInterrupt):
+        local("def f():\n    raise KeyboardInterrupt", "f").call(())
+
+
+ENDLESS = {
+    "a loop": "def f():\n    while True: pass",
+    "sleep": "import time\ndef f():\n    time.sleep(60)",
+    "a loop that catches once": (
+        "def f():\n    try:\n        while True: pass\n    except BaseException: pass\n"
+        "    while True: pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
+def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
+    subject = LocalSubject(load(source).f, timeout=0.3)
+    assert not subject.is_silent
+    started = time.monotonic()
+    outcomes = [subject.call(()) for _ in range(5)]
+    assert time.monotonic() - started < 3
+    assert outcomes[0].kinds[0] == "NoAnswerError"
+    assert outcomes[0].message == "no answer within 0.3 s; is there an endless loop?"
+    assert len(set(outcomes)) == 1
+    assert subject.is_silent
+
+
+def test_the_time_limit_leaves_the_timer_of_others_as_it_was():
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100, 7)
+    try:
+        handler = signal.getsignal(signal.SIGALRM)
+        assert LocalSubject(len).call(([1],)) == Returned(1)
+        remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert 90 < remaining <= 100
+        assert interval == 7
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_thread_can_ask_too():
+    answers = []
+    subject = LocalSubject(len)
+    thread = threading.Thread(target=lambda: answers.append(subject.call(([1, 2],))))
+    thread.start()
+    thread.join()
+    assert answers == [Returned(2)]
+
+
+def test_an_exception_whose_text_cannot_be_made_is_still_reported(subject):
+    source = """
+class OddError(Exception):
+    def __str__(self): raise ValueError
+def f():
+    raise OddError
+"""
+    assert subject(source, "f").call(()).message == "(its message could not be read)"
+
+
+# A process of its own: whatever happens in it, the check gets an answer or a SubjectGoneError.
+
+DEADLY = {
+    "ends at once": "import os\ndef f(): os._exit(0)",
+    "kills itself": "import os, signal\ndef f(): os.kill(os.getpid(), signal.SIGKILL)",
+    "segmentation fault": "import ctypes\ndef f(): ctypes.string_at(0)",
+    "exits while loading": "import sys\nsys.exit(0)",
+    "fails while loading": "1 / 0",
+    "does not define it": "g = 1",
+    "is not Python": "def f(:",
+    "is Ctrl-C": "def f(): raise KeyboardInterrupt",
+    "writes into the answers": (
+        "import os\ndef f():\n    for fd in range(3, 20):\n"
+        "        try: os.write(fd, b'garbage')\n        except OSError: pass\n"
+    ),
+    "writes an answer of its own": (
+        "import os, struct\nforged = b'[1]'\ndef f():\n    for fd in range(3, 20):\n"
+        "        try: os.write(fd, struct.pack('>I', len(forged)) + forged)\n"
+        "        except OSError: pass\n"
+    ),
+    "answers with malformed data": (
+        'import os, struct\nforged = b\'{"value": {"float": "x"}}\'\ndef f():\n'
+        "    for fd in range(3, 20):\n"
+        "        try: os.write(fd, struct.pack('>I', len(forged)) + forged)\n"
+        "        except OSError: pass\n"
+    ),
+    "answers with a malformed exception": (
+        "import os, struct\nforged = b'{\"raised\": 5}'\ndef f():\n    for fd in range(3, 20):\n"
+        "        try: os.write(fd, struct.pack('>I', len(forged)) + forged)\n"
+        "        except OSError: pass\n"
+    ),
+}
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("source", DEADLY.values(), ids=DEADLY.keys())
+def test_a_process_that_ends_or_talks_nonsense_is_gone(remote, source):
+    subject = remote(source, "f")
+    with pytest.raises(SubjectGoneError):
+        subject.call(())
+    subject.close()
+    assert not is_running(subject._process.pid)
+
+
+def test_a_process_that_hangs_is_ended(remote):
+    subject = remote("def f():\n    while True: pass", "f", timeout=1.5)
+    started = time.monotonic()
+    with pytest.raises(SubjectGoneError, match=r"no answer within 1\.5 s"):
+        subject.call(())
+    assert time.monotonic() - started < 5
+    subject.close()
+    assert not is_running(subject._process.pid)
+
+
+def test_a_process_that_is_gone_stays_gone(remote):
+    subject = remote("import os\ndef f(): os._exit(0)", "f")
+    for _ in range(3):
+        with pytest.raises(SubjectGoneError):
+            subject.call(())
+
+
+def test_leaving_the_block_ends_the_process_whatever_state_it_is_in(remote):
+    with remote("def f(): return 1", "f") as subject:
+        assert subject.call(()) == Returned(1)
+        pid = subject._process.pid
+        assert is_running(pid)
+    assert not is_running(pid)
+    subject.close()
+
+
+@pytest.mark.parametrize(
+    "write",
+    ["print('garbage')", "sys.__stdout__.write('x' * 100_000)", "os.write(1, b'garbage' * 1000)"],
+)
+def test_what_is_written_to_stdout_does_not_land_among_the_answers(remote, write):
+    subject = remote(f"import os, sys\ndef f(x):\n    {write}\n    return x", "f")
+    assert [subject.call((n,)).value for n in range(3)] == [0, 1, 2]
+
+
+def test_reading_from_stdin_does_not_steal_the_requests(remote):
+    subject = remote("import sys\ndef f(x):\n    return [x, sys.stdin.read()]", "f")
+    assert [subject.call((n,)).value for n in range(2)] == [[0, ""], [1, ""]]
+
+
+def test_the_learners_process_knows_nothing_of_checks(remote):
+    subject = remote("import sys\ndef f():\n    return sorted(sys.modules)", "f")
+    loaded = subject.call(()).value
+    assert not [name for name in loaded if name.startswith("autograder.checks")]
+    assert "hypothesis" not in loaded

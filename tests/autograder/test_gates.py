@@ -1,0 +1,347 @@
+"""The gates that every lesson passes through, whichever lessons there are.
+
+A new lesson is covered by being there: everything here is derived from ``solutions/`` and the
+checks. The solution notebook earns everything and the released one nothing; each check really looks
+at the learner's work; each known mistake is rejected and named; and nothing of a solution is
+released.
+"""
+
+import copy
+import inspect
+from functools import cache
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_notebook
+
+from autograder import build as building
+from autograder import checks, holes
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.quiz import QuizCheck
+from autograder.checks.report import Report
+from autograder.checks.search import PUBLIC_SEED
+from autograder.nbgrader_rules import score
+from autograder.paths import course_root
+from autograder.proxy.subject import LocalSubject
+
+SOURCES = {source.stem: source for source in building.sources()}
+EXERCISES = [exercise for lesson in checks.lessons() for exercise in checks.exercises(lesson)]
+MISTAKES = [(e, m) for e in EXERCISES for m in e.check.misconceptions]
+SHORTEST_TELLING_LINE = 18
+"""Characters below which a line of a solution, such as ``return total``, gives nothing away."""
+
+each_lesson = pytest.mark.parametrize("slug", SOURCES)
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
+
+
+@cache
+def solution(slug):
+    """Return the solution notebook, as it is built now."""
+    return building.solution_notebook(SOURCES[slug])
+
+
+@cache
+def released(slug):
+    """Return the released notebook, as it is committed."""
+    return nbformat.read(building.release_path(slug), 4)
+
+
+def exercises(slug):
+    return {exercise.id: exercise for exercise in checks.exercises(int(slug[:2]))}
+
+
+def role(cell):
+    return cell.metadata.get("nbgrader", {})
+
+
+def is_check(cell):
+    return cell.id.startswith("check-")
+
+
+def is_answer(cell):
+    return cell.cell_type == "code" and role(cell).get("solution", False)
+
+
+def run(cells, workspace):
+    """Run cells from top to bottom in a kernel of their own, errors included; return them by id."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = new_notebook(cells=copy.deepcopy(list(cells)), metadata=kernel)
+    NotebookClient(
+        notebook,
+        timeout=120,
+        allow_errors=True,
+        extra_arguments=["--Application.log_level=40"],
+        resources={"metadata": {"path": str(workspace)}},
+    ).execute()
+    return {cell.id: cell for cell in notebook.cells}
+
+
+def troubles(cell):
+    """Return the errors and warnings of a cell that was run."""
+    outputs = cell.get("outputs", [])
+    errors = [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+    return errors + [o.text for o in outputs if o.get("name") == "stderr"]
+
+
+def earned(cell, exercise):
+    """Return the points that a check cell shows; None where it shows none and should."""
+    shown = [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"]
+    if not exercise.points:
+        assert shown in ([], ["0.0"]), "practice earns nothing"
+        return 0
+    return score(shown[-1], exercise.points) if shown else None
+
+
+def report(cell):
+    shown = [o.data["text/plain"] for o in cell.outputs if o.output_type == "display_data"]
+    return shown[-1] if shown else ""
+
+
+def exercise_of(cell, slug):
+    """Return the exercise that a check cell checks."""
+    return next(e for e in exercises(slug).values() if f'check("{e.id}"' in cell.source)
+
+
+# Running
+
+
+def without_answers(cells):
+    """Put before each answer a copy of its check: that check runs with the answer deleted."""
+    result = []
+    for place, cell in enumerate(cells):
+        if is_answer(cell):
+            following = list(cells[place + 1 :])
+            check = next(i for i, c in enumerate(following) if c.id == f"check-{cell.id}")
+            for skipped in following[: check + 1]:
+                if skipped.cell_type == "code":
+                    result.append(copy.deepcopy(skipped))
+                    result[-1].id = f"deleted-{skipped.id}"
+        result.append(cell)
+    return result
+
+
+@each_lesson
+def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_nothing(
+    slug, workspace
+):
+    cells = solution(slug).cells
+    done = run(without_answers(cells), workspace)
+
+    assert [(cell.id, trouble) for cell in cells for trouble in troubles(done[cell.id])] == []
+    for cell in filter(is_check, cells):
+        exercise = exercise_of(cell, slug)
+        assert earned(done[cell.id], exercise) == exercise.points, exercise.id
+        assert f"{exercise.id} {exercise.title}: passed" in report(done[cell.id])
+        if exercise.part:
+            assert (workspace / "my_engine" / f"{exercise.part}.py").is_file()
+
+    deleted = [cell for id_, cell in done.items() if id_.startswith("deleted-check-")]
+    assert len(deleted) == sum(map(is_answer, cells))
+    for cell in deleted:
+        assert not earned(cell, exercise_of(cell, slug)), cell.id
+        assert ": passed" not in report(cell), cell.id
+
+
+@each_lesson
+def test_the_solution_earns_everything_without_real_traces(slug, workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+    cells = solution(slug).cells
+    done = run(cells, workspace)
+    assert [(cell.id, trouble) for cell in cells for trouble in troubles(done[cell.id])] == []
+    for cell in filter(is_check, cells):
+        exercise = exercise_of(cell, slug)
+        assert earned(done[cell.id], exercise) == exercise.points, exercise.id
+
+
+@each_lesson
+def test_the_released_lesson_runs_and_earns_nothing(slug, workspace):
+    cells = released(slug).cells
+    done = run(cells, workspace)
+    assert [(cell.id, trouble) for cell in cells for trouble in troubles(done[cell.id])] == []
+    for cell in filter(is_check, cells):
+        exercise = exercise_of(cell, slug)
+        assert earned(done[cell.id], exercise) == 0, exercise.id
+        assert report(done[cell.id]).startswith(f"{exercise.id} {exercise.title}: not ")
+    assert not (workspace / "my_engine").exists()
+
+
+@each_lesson
+def test_an_empty_notebook_earns_nothing(slug, workspace):
+    done = run(filter(is_check, released(slug).cells), workspace)
+    assert len(done) == len(exercises(slug))
+    for cell in done.values():
+        assert not earned(cell, exercise_of(cell, slug))
+        assert report(cell) == ""
+
+
+# Checks
+
+
+@each_exercise
+@pytest.mark.parametrize("seed", [PUBLIC_SEED, 987_654_321])
+def test_the_reference_passes_whatever_the_seed(exercise, seed):
+    check = exercise.check
+    right = check.reference() if isinstance(check, AnswerCheck) else check.reference
+    assert exercise.examine(LocalSubject(right), seed=seed).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("exercise", "mistake"), MISTAKES, ids=[f"{e.id} {m.name}" for e, m in MISTAKES]
+)
+def test_every_known_mistake_is_rejected_and_told_apart_from_the_others(exercise, mistake):
+    wrong = mistake.wrong
+    if isinstance(exercise.check, AnswerCheck) and callable(wrong):
+        wrong = wrong()
+    finding = exercise.examine(LocalSubject(wrong))
+    shown = Report(exercise, finding)
+    assert finding.fraction < 1
+    assert shown.points < exercise.points or exercise.points == 0
+    # The first that fits is named, so each being named by its own name tells all pairs apart.
+    assert finding.misconception is not None
+    assert finding.misconception.name == mistake.name
+    assert finding.misconception.explanation == mistake.explanation
+    assert f"Looks like: {mistake.name}: {mistake.explanation}" in repr(shown)
+
+
+@each_exercise
+def test_no_two_mistakes_of_a_check_read_the_same(exercise):
+    said = [(m.name, m.explanation) for m in exercise.check.misconceptions]
+    assert len(set(said)) == len(said)
+    assert all(name and explanation.strip()[-1] in ".?!" for name, explanation in said)
+
+
+@each_exercise
+def test_every_exercise_says_what_it_takes_and_helps(exercise):
+    assert exercise.title
+    assert exercise.asks.endswith((".", "?"))
+    assert exercise.minutes >= 1
+    assert exercise.difficulty in (1, 2, 3)
+    is_warm_up = ".W" in exercise.id
+    assert (exercise.points == 0) == is_warm_up
+    if not isinstance(exercise.check, QuizCheck):
+        assert len(exercise.hints) >= 1 if is_warm_up else len(exercise.hints) == 3
+
+
+# What is released
+
+
+@each_lesson
+def test_every_lesson_has_its_checks_and_every_check_its_place(slug):
+    checked = [exercise_of(cell, slug).id for cell in released(slug).cells if is_check(cell)]
+    assert sorted(checked) == sorted(exercises(slug))
+    answers = [cell.id for cell in released(slug).cells if is_answer(cell)]
+    assert [f"check-{id_}" for id_ in answers] == [
+        c.id for c in released(slug).cells if is_check(c)
+    ]
+
+
+def test_there_are_checks_for_exactly_the_lessons_that_exist():
+    assert checks.lessons() == [int(slug[:2]) for slug in SOURCES]
+
+
+@each_lesson
+def test_the_points_of_a_lesson_add_to_one_hundred(slug):
+    graded = [cell for cell in released(slug).cells if role(cell).get("grade")]
+    assert sum(role(cell)["points"] for cell in graded) == 100
+    for cell in filter(is_check, graded):
+        assert role(cell)["points"] == exercise_of(cell, slug).points
+
+
+def test_the_lessons_are_what_the_build_writes():
+    assert building.stale() == []
+
+
+@each_lesson
+def test_a_lesson_says_that_it_is_generated_and_from_what(slug):
+    course = released(slug).metadata.course
+    assert course["note"].startswith("Generated by `course build`")
+    assert (course_root() / course["source"]) == SOURCES[slug]
+
+
+@each_lesson
+def test_a_lesson_has_no_outputs(slug):
+    for cell in released(slug).cells:
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None)
+
+
+@each_lesson
+def test_every_stub_is_valid_python_with_a_place_to_write(slug):
+    for cell in filter(is_answer, released(slug).cells):
+        compile(cell.source, cell.id, "exec")
+        assert holes.STUB in cell.source
+
+
+@each_lesson
+def test_solving_only_ever_adds_lines(slug):
+    solved = {cell.id: cell.source.split("\n") for cell in solution(slug).cells}
+    for cell in filter(is_answer, released(slug).cells):
+        remaining = iter(solved[cell.id])
+        kept = [line for line in cell.source.split("\n") if line.strip() != holes.STUB]
+        # Each line is looked for behind the one before it.
+        assert [line for line in kept if line not in remaining] == [], cell.id
+
+
+def released_text():
+    """Return all that is released, as a learner can read it."""
+    folder = course_root() / "lessons"
+    notebooks = [nbformat.read(path, 4) for path in sorted(folder.rglob("*.ipynb"))]
+    others = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".ipynb"]
+    texts = {c.id: c.source for notebook in notebooks for c in notebook.cells}
+    return texts | {str(path): path.read_text(encoding="utf-8") for path in others}
+
+
+def code_to_be_read(slug):
+    """Return the lines of code that the lesson shows on purpose, such as that of a bug hunt."""
+    cells = jupytext.reads(SOURCES[slug].read_text(encoding="utf-8"), fmt="py:percent").cells
+    shown = set()
+    for cell in cells:
+        if "shows" in cell.metadata:
+            module, _, name = cell.metadata["shows"].partition(":")
+            symbol = getattr(__import__(module, fromlist=[name]), name)
+            shown |= {line.strip() for line in inspect.getsource(symbol).split("\n")}
+    return shown
+
+
+@each_lesson
+def test_no_line_of_a_solution_is_released(slug):
+    shown = code_to_be_read(slug)
+    texts = released_text()
+    hidden = [
+        (cell.id, line.strip())
+        for cell in filter(is_answer, solution(slug).cells)
+        for line in holes.hidden_lines(cell.source)
+        if len(line.strip()) >= SHORTEST_TELLING_LINE and line.strip() not in shown
+    ]
+    assert hidden, "the gate has something to look for"
+    leaks = [
+        (exercise, line, place)
+        for exercise, line in hidden
+        for place, text in texts.items()
+        # The last hint is one line of pseudocode, and that may be a line of the answer.
+        if line in text and place != f"{exercise}-hints"
+    ]
+    assert leaks == []
+
+
+@each_lesson
+def test_no_explanation_model_answer_or_mark_scheme_is_released(slug):
+    texts = "\n".join(released_text().values())
+    secret = [
+        cell
+        for cell in solution(slug).cells
+        if cell.cell_type == "markdown"
+        and (role(cell).get("solution") or "solution-only" in cell.metadata.get("tags", []))
+    ]
+    assert secret
+    for cell in secret:
+        assert [line for line in cell.source.split("\n") if line and line in texts] == [], cell.id
+    ids = {cell.id for cell in released(slug).cells}
+    for cell in secret:
+        assert (cell.id in ids) == bool(role(cell)), "an explanation goes, a place to write stays"
+    assert "solution-only" not in texts
+    assert "mark scheme" not in texts.lower()
+    assert holes.BEGIN not in texts
+    assert holes.END not in texts

@@ -1,0 +1,273 @@
+"""What a lesson's cells call, in a plain process and in a real kernel."""
+
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from autograder.errors import CourseError
+from autograder.notebook import check, compare, quiz
+from course_lib import parts
+
+RIGHT = """
+def kv_bytes_per_token(model):
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.dtype_bytes
+"""
+
+
+@pytest.fixture
+def answer(load):
+    """Make the learner's function from source."""
+    return lambda source: load(source).kv_bytes_per_token
+
+
+# In a plain process
+
+
+def test_a_right_answer_prints_a_line_and_returns_the_points(answer, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert check("1.1", answer(RIGHT)) == 10.0
+    assert capsys.readouterr().out == "1.1 Bytes per token: passed, 10 of 10 points\n"
+
+
+def test_points_are_a_float_so_that_nbgrader_takes_them(answer):
+    assert type(check("1.1", answer(RIGHT))) is float
+    assert type(check("1.1", None)) is float
+
+
+def test_a_wrong_answer_prints_the_report_in_order_and_earns_nothing(answer, capsys):
+    assert check("1.1", answer(RIGHT.replace("2 * ", ""))) == 0.0
+    out = capsys.readouterr().out
+    words = [
+        "not yet",
+        "Asked:",
+        "Smallest failing case:",
+        "Expected:",
+        "Got:",
+        "Looks like: K but",
+    ]
+    words += ["Hint:"]
+    places = [out.index(word) for word in words]
+    assert places == sorted(places)
+
+
+def test_a_stub_is_told_where_to_begin(answer, capsys):
+    assert check("1.1", answer("def kv_bytes_per_token(model):\n    pass")) == 0.0
+    assert "not started" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("obj", [None, 5, "text", [], object(), len, int, Exception("x")])
+def test_whatever_is_handed_in_is_answered(obj, capsys):
+    assert check("1.1", obj) == 0.0
+    assert "1.1 Bytes per token: not " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("exercise_id", ["1.99", "99.1", "", None, 1.1, "one"])
+def test_an_unknown_exercise_is_one_line(exercise_id):
+    with pytest.raises(CourseError) as caught:
+        check(exercise_id, None)
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value)
+
+
+def test_warnings_and_prints_of_the_answer_reach_neither_stderr_nor_the_report(answer, capsys):
+    noisy = "import sys, warnings\n" + RIGHT.replace(
+        "    return",
+        "    print('hello'); print('oops', file=sys.stderr); warnings.warn('old')\n    return",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check("1.1", answer(noisy)) == 10.0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "hello" not in printed.out
+    check("1.1", answer(noisy.replace("2 * ", "")))
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "It printed:\n    hello\n    oops\n    UserWarning: old" in printed.out
+
+
+def test_checking_does_not_change_the_state_of_the_process(answer, capsys):
+    script = textwrap.dedent(
+        f"""
+        import os, random, sys, warnings
+        from autograder.notebook import check
+        {textwrap.indent(RIGHT, "        ").strip()}
+        random.seed(1)
+        before = random.getstate(), sys.stdout, sys.stderr, list(warnings.filters), os.listdir()
+        check("1.1", kv_bytes_per_token)
+        check("1.1", lambda model: 0)
+        after = random.getstate(), sys.stdout, sys.stderr, list(warnings.filters), os.listdir()
+        assert before == after
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Parts
+
+
+def test_a_part_that_passes_is_kept_and_used(answer, workspace, capsys):
+    check("1.1", answer(RIGHT))
+    assert "Kept as my_engine/kv_bytes_per_token.py: your engine uses it" in capsys.readouterr().out
+    assert parts.get("kv_bytes_per_token").__module__ == "my_engine.kv_bytes_per_token"
+    assert check("1.1", parts.get("kv_bytes_per_token")) == 10.0
+
+
+def test_a_part_that_does_not_pass_is_not_kept(answer, workspace):
+    check("1.1", answer(RIGHT.replace("2 * ", "")))
+    assert not (workspace / "my_engine").exists()
+
+
+def test_a_wrong_answer_leaves_the_part_that_passed_before(answer, workspace):
+    check("1.1", answer(RIGHT))
+    before = (workspace / "my_engine" / "kv_bytes_per_token.py").read_bytes()
+    check("1.1", answer(RIGHT.replace("2 * ", "")))
+    assert (workspace / "my_engine" / "kv_bytes_per_token.py").read_bytes() == before
+
+
+def test_an_answer_that_is_no_part_is_not_kept(workspace):
+    check("1.W1", 8192)
+    assert not (workspace / "my_engine").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (RIGHT.replace("2 *", "TWO[0] *") + "TWO = [2]", "it uses TWO, a list of the notebook"),
+        (
+            RIGHT.replace("def kv_bytes_per_token", "def per_token")
+            + "kv_bytes_per_token = per_token",
+            "it does not define kv_bytes_per_token",
+        ),
+        (
+            "kv_bytes_per_token = lambda m: (\n"
+            "    2 * m.num_layers * m.num_kv_heads * m.head_dim * m.dtype_bytes\n)",
+            "a lambda has no name; write a def",
+        ),
+        (
+            "import functools\n"
+            + RIGHT.replace("(model)", "(factor, model)").replace("2 *", "factor *")
+            + "kv_bytes_per_token = functools.partial(kv_bytes_per_token, 2)",
+            "it is a partial; write a def or a class",
+        ),
+    ],
+)
+def test_a_right_answer_that_cannot_be_kept_earns_its_points_and_is_told_why(
+    answer, workspace, capsys, source, reason
+):
+    assert check("1.1", answer(source)) == 10.0
+    assert f"Right, but not kept as a part of your engine: {reason}" in capsys.readouterr().out
+    assert not list(workspace.glob("my_engine/*"))
+
+
+def test_a_workspace_that_cannot_be_written_costs_no_points(answer, workspace, capsys):
+    (workspace / "my_engine").write_text("a file where the folder should be")
+    assert check("1.1", answer(RIGHT)) == 10.0
+    assert "Right, but not kept" in capsys.readouterr().out
+
+
+def test_while_a_submission_is_graded_nothing_is_kept(answer, workspace, monkeypatch, capsys):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert check("1.1", answer(RIGHT)) == 10.0
+    assert "Kept" not in capsys.readouterr().out
+    assert not (workspace / "my_engine").exists()
+
+
+# Predictions and the quiz
+
+
+@pytest.mark.parametrize(
+    ("prediction", "actual", "says"),
+    [
+        (None, 10, "Write your prediction first: the surprise is what you learn from."),
+        (4, 10, "You predicted 4 GiB. It is 10 GiB: 2.5 times as much."),
+        (20, 10, "You predicted 20 GiB. It is 10 GiB: 2 times less."),
+        (10.5, 10, "You predicted 10.5 GiB. It is 10 GiB."),
+        (0, 10, "You predicted 0 GiB. It is 10 GiB."),
+        (-1, 10, "You predicted -1 GiB. It is 10 GiB."),
+    ],
+)
+def test_a_prediction_is_held_against_what_came_out(capsys, prediction, actual, says):
+    compare(prediction, actual, "GiB")
+    assert capsys.readouterr().out == says + "\n"
+
+
+def test_the_quiz_of_a_lesson_is_a_widget_and_an_unknown_one_an_error():
+    assert hasattr(quiz(1), "_repr_mimebundle_")
+    with pytest.raises(CourseError, match="no question bank for lesson 99"):
+        quiz(99)
+
+
+# In a kernel
+
+CELLS = {
+    "setup": "from autograder.notebook import check",
+    "helper": (
+        "import math\n\ndef per_layer(model):\n    return 2 * model.num_kv_heads * model.head_dim"
+    ),
+    "answer": (
+        "def kv_bytes_per_token(model):\n"
+        "    return math.prod((model.num_layers, per_layer(model), model.dtype_bytes))"
+    ),
+    "check": 'check("1.1", kv_bytes_per_token)',
+    "wrong": 'check("1.1", lambda model: "<script>alert(1)</script>")',
+    "unknown": 'check("1.99", 1)',
+    "class": (
+        "class Base:\n    pass\n\nclass Pool(Base):\n"
+        "    def size(self):\n        return per_layer(self)"
+    ),
+    "harvest": (
+        'from autograder.harvest import standalone_source\nprint(standalone_source(Pool, "3.1"))'
+    ),
+    "file": "print(open('my_engine/kv_bytes_per_token.py').read())",
+}
+
+
+@pytest.fixture
+def kernel(workspace):
+    """Run the cells in a real kernel in the workspace; return their outputs."""
+    notebook = new_notebook(cells=[new_code_cell(text, id=id_) for id_, text in CELLS.items()])
+    NotebookClient(
+        notebook,
+        timeout=60,
+        kernel_name="python3",
+        allow_errors=True,
+        extra_arguments=["--Application.log_level=40"],
+        resources={"metadata": {"path": str(workspace)}},
+    ).execute()
+    return {cell.id: cell.outputs for cell in notebook.cells}
+
+
+def test_in_a_kernel_reports_are_html_errors_one_line_and_parts_are_kept(kernel):
+    shown, result = kernel["check"]
+    assert 'data-verdict="passed"' in shown.data["text/html"]
+    assert shown.data["text/plain"].startswith("1.1 Bytes per token: passed, 10 of 10 points")
+    assert result.data["text/plain"] == "10.0"
+
+    shown, result = kernel["wrong"]
+    assert 'data-verdict="not yet"' in shown.data["text/html"]
+    assert "<script>" not in shown.data["text/html"]
+    assert result.data["text/plain"] == "0.0"
+
+    (error,) = kernel["unknown"]
+    assert error.ename == "CourseError"
+    assert error.traceback == [f"CourseError: {error.evalue}"]
+    assert error.evalue.startswith("no exercise '1.99'; lesson 1 has")
+
+    (kept,) = kernel["file"]
+    assert kept.text.startswith('"""My own kv_bytes_per_token: passed check 1.1."""')
+    assert "import math" in kept.text
+    assert "def per_layer(model):" in kept.text
+
+    (harvested,) = kernel["harvest"]
+    assert harvested.output_type == "stream"
+    assert harvested.text.index("class Base") < harvested.text.index("class Pool(Base)")
+    assert "def per_layer" in harvested.text

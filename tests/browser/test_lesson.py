@@ -1,0 +1,126 @@
+"""The solution notebook of lesson 1 in JupyterLab: it runs, its figures move, it can be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from autograder import checks
+from autograder.questions import bank
+
+pytestmark = pytest.mark.browser
+
+MAP = "viz.EngineMap("
+EXPLORER = "viz.gpu_memory("
+FILM = "viz.reservation_film("
+SHARES = "viz.share_bars(shares)"
+QUIZ = "quiz(1)"
+
+TROUBLE = ("error", "stderr")
+"""Kinds of output that no cell of a solution has. nbgrader takes any stderr for a failure."""
+
+
+STRAY_FILLS = """
+() => [...document.querySelectorAll("svg.scene [fill^='url(']")]
+  .filter((box) => {
+    const id = box.getAttribute("fill").slice(5, -1);
+    return document.getElementById(id)?.closest("svg.scene") !== box.closest("svg.scene");
+  }).length
+"""
+
+
+def test_all_cells_of_the_solution_run_without_an_error(solved: Any) -> None:
+    kinds = ", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in TROUBLE)
+    assert solved.page.locator(kinds).all_text_contents() == []
+    verdicts = solved.page.locator(".course-check").evaluate_all(
+        "(found) => found.map((each) => [each.dataset.exercise, each.dataset.verdict])"
+    )
+    assert dict(verdicts) == {each.id: "passed" for each in checks.exercises(1)}
+    solved.cell(MAP)
+    solved.screenshot("solved-map")
+
+
+def test_a_slider_moves_and_the_figure_follows(solved: Any) -> None:
+    cell = solved.cell(EXPLORER)
+    figure = cell.locator("svg.scene")
+    assert "Reserve 4,096 tokens each" in figure.text_content()
+    before = figure.inner_html()
+    cell.locator(".widget-slider .noUi-handle").first.focus()
+    solved.page.keyboard.press("ArrowRight")
+    cell.get_by_text("Reserve 8,192 tokens each").wait_for()
+    assert cell.locator("svg.scene").inner_html() != before
+    solved.screenshot("solved-slider", cell)
+    solved.picture_of_window("lesson", cell)
+
+
+def test_a_film_is_stepped_with_the_arrow_keys(solved: Any) -> None:
+    cell = solved.cell(FILM)
+    caption = cell.locator(".scene-caption")
+    assert caption.text_content().startswith("Iteration 0:")
+    before = cell.locator("svg.scene").inner_html()
+    cell.locator(".scene-root").focus()
+    solved.page.keyboard.press("ArrowRight")
+    cell.get_by_text(re.compile("^Iteration 1:")).wait_for()
+    assert cell.locator(".scene-counter").text_content().startswith("2 / ")
+    assert cell.locator("svg.scene").inner_html() != before
+    solved.page.keyboard.press("End")
+    solved.screenshot("solved-film", cell)
+
+
+def test_the_quiz_answers_a_choice_with_its_feedback(solved: Any) -> None:
+    question = bank(1).quiz[0]
+    cell = solved.cell(QUIZ)
+    card = cell.locator(f'[data-question="{question.id}"]')
+    wrong = next(choice for choice in question.choices if not choice.correct)
+    right = next(choice for choice in question.choices if choice.correct)
+    feedback = card.get_by_role("status")
+    card.get_by_role("button", name=wrong.text).click()
+    assert feedback.text_content() == f"Not this one. {wrong.feedback}"
+    solved.screenshot("solved-quiz-wrong", card)
+    card.get_by_role("button", name=right.text).click()
+    assert feedback.text_content() == f"Right. {right.feedback}"
+    solved.screenshot("solved-quiz-right", card)
+    total = len(bank(1).quiz)
+    score = cell.locator(".quiz-score").text_content()
+    assert score == f"0 of 1 right at the first try ({total - 1} to go)"
+
+
+def test_every_hatch_is_drawn_by_the_figure_that_it_is_in(solved: Any) -> None:
+    """A fill that belongs to another figure is not painted while that figure is out of view."""
+    assert solved.page.locator("svg.scene [fill^='url(']").count() > 0
+    assert solved.page.evaluate(STRAY_FILLS) == 0
+    solved.screenshot("solved-shares", solved.cell(SHARES))
+
+
+@pytest.fixture(params=["Light", "Dark"])
+def theme(solved: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Choose JupyterLab's theme, and the light one again afterwards."""
+
+    def choose(name: str) -> None:
+        is_light = str(name == "Light").lower()
+        body = f'body[data-jp-theme-light="{is_light}"]'
+        if solved.page.locator(body).count() == 0:
+            solved.choose("Settings", "Theme", f"JupyterLab {name}")
+        solved.page.wait_for_selector(body, state="attached")
+
+    choose(request.param)
+    yield request.param
+    choose("Light")
+
+
+def test_text_stands_out_in_every_theme(solved: Any, theme: str) -> None:
+    for name, source in (("map", MAP), ("memory", EXPLORER), ("film", FILM)):
+        solved.screenshot(f"solved-{theme.lower()}-{name}", solved.cell(source))
+    solved.screenshot(f"solved-{theme.lower()}-check", solved.cell('check("1.1", '))
+    solved.screenshot(f"solved-{theme.lower()}-quiz", solved.cell(QUIZ).locator("fieldset").first)
+    assert solved.faint_texts() == []
+
+
+def test_validate_says_that_the_solution_passes(solved: Any) -> None:
+    verdict = solved.validate()
+    solved.screenshot("solved-validated")
+    assert verdict == "Success! Your notebook passes all the tests."
+    solved.close_dialog()

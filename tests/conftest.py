@@ -1,0 +1,65 @@
+"""What several tests share: a workspace, and learner's objects near by and in another process."""
+
+import importlib.util
+import sys
+from itertools import count
+
+import pytest
+
+from autograder.proxy.subject import LocalSubject, RemoteSubject
+
+
+@pytest.fixture(autouse=True)
+def nobodys_workspace(monkeypatch):
+    """No test reads or writes the workspace of whoever runs it."""
+    monkeypatch.delenv("COURSE_WORKSPACE", raising=False)
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty workspace, named in the environment."""
+    folder = tmp_path / "workspace"
+    (folder / ".course").mkdir(parents=True)
+    monkeypatch.setenv("COURSE_WORKSPACE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Write source to a file and return the module that it makes."""
+    numbers = count()
+
+    def load(source):
+        name = f"submission_{next(numbers)}"
+        path = tmp_path / f"{name}.py"
+        path.write_text(source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def local(load):
+    """Make a learner's object from source, in this process."""
+    return lambda source, name: LocalSubject(getattr(load(source), name))
+
+
+@pytest.fixture
+def remote(tmp_path):
+    """Make a learner's object from source, in a process of its own that ends with the test."""
+    started = []
+
+    def remote(source, name, timeout=60.0):
+        path = tmp_path / f"remote_{len(started)}.py"
+        path.write_text(source, encoding="utf-8")
+        started.append(RemoteSubject(path, name, timeout))
+        return started[-1]
+
+    yield remote
+    for subject in started:
+        subject.close()

@@ -1,0 +1,275 @@
+"""Parts: the learner's own version once it has passed, else the reference; nothing is lost."""
+
+import inspect
+import json
+import os
+import re
+import warnings
+
+import pytest
+
+from course_lib import parts
+from course_lib.kv_cache import kv_bytes_per_token
+from course_lib.specs import MODELS
+
+NAME = "kv_bytes_per_token"
+MODEL = MODELS["llama-2-7b"]
+MINE = f"def {NAME}(model):\n    return 42\n"
+
+
+@pytest.fixture
+def engine(workspace):
+    return workspace / "my_engine"
+
+
+def write(engine, text, name=NAME):
+    engine.mkdir(exist_ok=True)
+    path = engine / f"{name}.py"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def status(name=NAME):
+    return next(row for row in parts.table() if row.name == name)
+
+
+# Whose version is used
+
+
+def test_without_a_workspace_every_part_is_the_reference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parts.workspace() is None
+    assert parts.get(NAME) is kv_bytes_per_token
+    assert {row.state for row in parts.table()} == {"reference"}
+    assert parts.save(NAME, MINE) is None
+
+
+def test_in_an_empty_workspace_every_part_is_the_reference(workspace):
+    assert all(parts.get(name) is parts.reference(name) for name in parts.PARTS)
+    assert status().note == "yours to build in lesson 1"
+
+
+def test_a_part_that_was_saved_is_used(engine):
+    assert parts.save(NAME, MINE) == engine / f"{NAME}.py"
+    assert parts.get(NAME)(MODEL) == 42
+    assert (status().state, status().note) == ("yours", f"my_engine/{NAME}.py")
+    assert parts.get("num_kv_blocks") is parts.reference("num_kv_blocks")
+
+
+def test_a_file_may_be_edited_and_is_read_anew_each_time(engine):
+    parts.save(NAME, MINE)
+    path = write(engine, MINE.replace("42", "43"))
+    # The same size and time as before: only the text tells.
+    os.utime(path, (0, 0))
+    assert parts.get(NAME)(MODEL) == 43
+    assert (status().state, status().note) == (
+        "yours",
+        "edited since it passed; run its check again",
+    )
+
+
+def test_saving_what_was_edited_makes_it_pass_again(engine):
+    parts.save(NAME, MINE)
+    write(engine, MINE.replace("42", "43"))
+    parts.save(NAME, MINE.replace("42", "43"))
+    assert status().note == f"my_engine/{NAME}.py"
+
+
+def test_the_source_of_a_part_of_ones_own_can_be_looked_at(engine):
+    parts.save(NAME, MINE)
+    assert inspect.getsource(parts.get(NAME)) == MINE
+    assert parts.get(NAME).__module__ == f"my_engine.{NAME}"
+
+
+@pytest.mark.parametrize("name", ["no_such_part", "", "../kv_bytes_per_token"])
+def test_an_unknown_part_is_refused_with_the_list_of_parts(workspace, name):
+    for ask in (parts.get, parts.reference, lambda n: parts.save(n, MINE)):
+        with pytest.raises(KeyError, match=r"no part .*; parts: kv_bytes_per_token, "):
+            ask(name)
+    assert list(workspace.glob("**/*.py")) == []
+
+
+def test_every_part_has_a_reference_that_bears_its_name():
+    for name, part in parts.PARTS.items():
+        assert parts.reference(name).__name__ == name
+        assert parts.reference(name).__module__ == part.module
+
+
+# A version that does not load
+
+BROKEN = {
+    "syntax error": (f"def {NAME}(model)\n    return 1\n", "syntax error in line 1: expected ':'"),
+    "not defined": ("def another(model): pass\n", f"it does not define {NAME}"),
+    "empty": ("", f"it does not define {NAME}"),
+    "exception": ("1 / 0\n", "ZeroDivisionError: division by zero"),
+    "missing module": ("import no_such_module\n", "ModuleNotFoundError: No module named"),
+    "missing attribute": (
+        "import math\nmath.no_such\n",
+        "module 'math' has no attribute 'no_such'",
+    ),
+    "not UTF-8": (b"\xff\xfe", "UnicodeDecodeError"),
+    "null bytes": ("x = 1\0", "source code string cannot contain null bytes"),
+    "leaves Python": ("import sys\nsys.exit(1)\n", "SystemExit"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_part_falls_back_with_a_clear_message_and_is_kept(engine, text, reason):
+    path = write(engine, text)
+    before = path.read_bytes()
+    with pytest.warns(parts.PartWarning) as caught:
+        assert parts.get(NAME) is kv_bytes_per_token
+    message = str(caught[0].message)
+    assert message.startswith(f"{NAME}.py: ")
+    assert reason in message
+    assert "the reference is used instead" in message
+    assert "check of lesson 1" in message
+    assert "\n" not in message
+    assert path.read_bytes() == before
+    assert status().state == "broken"
+    assert reason in status().note
+    assert "your file is kept" in status().note
+
+
+def test_a_broken_part_does_not_hide_the_others(engine):
+    write(engine, "(")
+    parts.save("num_kv_blocks", "def num_kv_blocks(*args): return 7\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert parts.get("num_kv_blocks")() == 7
+    assert [row.state for row in parts.table()][:2] == ["broken", "yours"]
+
+
+def test_a_part_that_is_mended_is_used_again(engine):
+    write(engine, "(")
+    write(engine, MINE)
+    assert parts.get(NAME)(MODEL) == 42
+
+
+# Saving
+
+
+@pytest.mark.parametrize(
+    "text", [*BROKEN.values(), ("x = '\ud800'", "")], ids=[*BROKEN, "lone surrogate"]
+)
+def test_what_does_not_load_is_not_saved_and_leaves_the_old_part(engine, text):
+    source = text[0] if isinstance(text[0], str) else text[0].decode("latin-1")
+    parts.save(NAME, MINE)
+    with pytest.raises(ValueError, match=re.escape(text[1][:20]) if source.isascii() else "."):
+        parts.save(NAME, source)
+    assert (engine / f"{NAME}.py").read_text() == MINE
+    assert sorted(path.name for path in engine.iterdir()) == [f"{NAME}.py", "passed.json"]
+    assert status().state == "yours"
+
+
+def test_each_older_version_goes_to_the_history(engine):
+    versions = [MINE.replace("42", str(number)) for number in range(4)]
+    for version in versions:
+        parts.save(NAME, version)
+    kept = [(engine / "history" / f"{NAME}.{n}.py").read_text() for n in (1, 2, 3)]
+    assert kept == versions[:3]
+    assert (engine / f"{NAME}.py").read_text() == versions[3]
+
+
+def test_the_same_version_again_makes_no_history(engine):
+    for _ in range(3):
+        parts.save(NAME, MINE)
+    assert not (engine / "history").exists()
+
+
+def test_what_the_learner_edited_or_broke_goes_to_the_history_too(engine):
+    parts.save(NAME, MINE)
+    write(engine, "my own notes, not Python")
+    parts.save(NAME, MINE)
+    assert (engine / "history" / f"{NAME}.1.py").read_text() == "my own notes, not Python"
+
+
+def test_a_gap_in_the_history_is_never_filled_by_overwriting(engine):
+    for number in range(4):
+        parts.save(NAME, MINE.replace("42", str(number)))
+    (engine / "history" / f"{NAME}.1.py").unlink()
+    third = (engine / "history" / f"{NAME}.3.py").read_bytes()
+    parts.save(NAME, MINE)
+    assert (engine / "history" / f"{NAME}.3.py").read_bytes() == third
+
+
+def test_a_part_whose_name_begins_like_another_has_a_history_of_its_own(engine):
+    parts.save(NAME, MINE)
+    parts.save(NAME, MINE + "\n")
+    parts.save("num_kv_blocks", "num_kv_blocks = 1\n")
+    parts.save("num_kv_blocks", "num_kv_blocks = 2\n")
+    assert sorted(path.name for path in (engine / "history").iterdir()) == [
+        f"{NAME}.1.py",
+        "num_kv_blocks.1.py",
+    ]
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"kv_bytes_per_token": 5}', "\xff"])
+def test_a_damaged_record_of_passes_is_none(engine, record):
+    parts.save(NAME, MINE)
+    (engine / "passed.json").write_bytes(record.encode("latin-1"))
+    assert status().state == "yours"
+    assert parts.get(NAME)(MODEL) == 42
+    parts.save("num_kv_blocks", "num_kv_blocks = 1\n")
+    assert "num_kv_blocks" in json.loads((engine / "passed.json").read_text())
+
+
+# The workspace
+
+
+def test_the_workspace_is_the_nearest_folder_with_the_mark(tmp_path, monkeypatch):
+    outer, inner = tmp_path / "a", tmp_path / "a" / "b" / "c"
+    inner.mkdir(parents=True)
+    (outer / ".course").mkdir()
+    monkeypatch.chdir(inner)
+    assert parts.workspace() == outer
+    (outer / "b" / ".course").mkdir()
+    assert parts.workspace() == outer / "b"
+
+
+def test_a_file_called_like_the_mark_makes_no_workspace(tmp_path, monkeypatch):
+    (tmp_path / ".course").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert parts.workspace() is None
+
+
+def test_the_environment_comes_before_the_folder(workspace, tmp_path, monkeypatch):
+    (tmp_path / "other" / ".course").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    assert parts.workspace() == workspace
+
+
+def test_a_workspace_in_the_home_folder_may_be_written_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COURSE_WORKSPACE", "~/course")
+    assert parts.workspace() == tmp_path / "course"
+
+
+def test_while_a_submission_is_graded_the_learners_parts_are_not_used(engine, monkeypatch):
+    parts.save(NAME, MINE)
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert parts.get(NAME) is kv_bytes_per_token
+    assert status().state == "reference"
+    assert parts.save(NAME, MINE.replace("42", "43")) is None
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    assert parts.get(NAME)(MODEL) == 42
+
+
+# The table
+
+
+def test_the_table_has_a_row_for_each_part_in_text_and_in_html(engine):
+    parts.save(NAME, MINE)
+    table = parts.table()
+    assert len(table) == len(parts.PARTS) == len(table[:])
+    lines = repr(table).splitlines()
+    assert lines[0].split() == ["part", "lesson", "in", "use", "note"]
+    assert lines[1].split()[:3] == [NAME, "1", "yours"]
+    assert table._repr_html_().count("<tr>") == len(table) + 1
+
+
+def test_the_html_of_the_table_escapes_what_a_broken_part_says(engine):
+    write(engine, "raise ValueError('<script>alert(1)</script>')")
+    html = parts.table()._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html

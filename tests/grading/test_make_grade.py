@@ -1,0 +1,177 @@
+"""An instructor's way through lesson 1: samples, make grade, formgrader, feedback, export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder.build import sources
+from autograder.lab import instructor_server
+from autograder.paths import course_root
+from autograder.samples import Sample, samples
+
+LESSON = "01_traditional_attention_problems"
+STUDENTS = ("all_right", "partly_right", "untouched")
+TOKEN = "a-token-for-the-test"
+START_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def expected() -> dict[str, Sample]:
+    """The samples of lesson 1, by student."""
+    (source,) = (source for source in sources() if source.stem == LESSON)
+    return {sample.student: sample for sample in samples(source)}
+
+
+def test_the_released_lesson_is_the_committed_one_to_the_byte(graded: Any) -> None:
+    name = f"{LESSON}/{LESSON}.ipynb"
+    committed = (course_root() / "lessons" / name).read_bytes()
+    assert (graded.root / "lessons" / name).read_bytes() == committed
+    # The first is written by `course build`, this one by `nbgrader generate_assignment`.
+    assert (graded.root / "artifacts" / "release" / name).read_bytes() == committed
+
+
+@pytest.mark.parametrize(
+    ("student", "automatic", "waiting"),
+    [("all_right", 85, 15), ("partly_right", 35, 15), ("untouched", 0, 0)],
+)
+def test_each_sample_gets_exactly_its_points(
+    graded: Any, expected: dict[str, Sample], student: str, automatic: float, waiting: float
+) -> None:
+    points = graded.course.points(student)
+    assert points == expected[student].earns
+    with graded.course.api.gradebook as gradebook:
+        submission = gradebook.find_submission(LESSON, student)
+        grades = submission.notebooks[0].grades
+        assert submission.score == automatic
+        assert submission.max_score == 100
+        assert submission.needs_manual_grade is (waiting > 0)
+        assert sum(grade.max_score for grade in grades if grade.needs_manual_grade) == waiting
+
+
+def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
+    notebook = json.loads(graded.course.autograded("partly_right"))
+    reports = {
+        cell["metadata"]["nbgrader"]["grade_id"]: "".join(
+            "".join(output.get("data", {}).get("text/plain", "")) for output in cell["outputs"]
+        )
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("grade")
+    }
+    assert "Looks like: a share of the rest" in reports["check-ex-1-2"]
+    assert "not started" in reports["check-ex-1-4"]
+    assert "Looks like: weights once per sequence" in reports["check-ex-1-5a"]
+    assert "Looks like: every prefill is compute-bound" in reports["check-ex-1-5b"]
+    assert "Looks like: one bug is left: head_dim" in reports["check-ex-1-6b"]
+
+
+def test_the_right_notebook_validates(graded: Any) -> None:
+    path = graded.course.submission("all_right")
+    assert "Success! Your notebook passes all the tests." in graded.run(
+        "nbgrader", "validate", str(path)
+    )
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_feedback_shows_the_points_of_every_item(
+    graded: Any, expected: dict[str, Sample], student: str
+) -> None:
+    page = graded.root / "grading" / "feedback" / student / LESSON / f"{LESSON}.html"
+    html = " ".join(page.read_text(encoding="utf-8").split())
+    earned = {grade_id: points or 0 for grade_id, points in expected[student].earns.items()}
+    by_hand = {"answer-1-6": 5, "answer-1-7": 10}
+    maxima = {**expected["all_right"].earns, **by_hand}
+    assert f"{LESSON} (Score: {sum(earned.values()):.1f} / 100.0)" in html
+    shown = re.findall(r'<a href="#([\w-]+)">[^<]+</a> \(Score: ([\d.]+) / ([\d.]+)\)', html)
+    assert {grade_id: float(score) for grade_id, score, _ in shown} == earned
+    assert {grade_id: float(maximum) for grade_id, _, maximum in shown} == maxima
+
+
+def test_grades_can_be_exported(graded: Any) -> None:
+    graded.run("nbgrader", "export", "--to", "grades.csv")
+    with (graded.root / "grades.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["student_id"]: (row["score"], row["max_score"]) for row in csv.DictReader(file)}
+    assert rows == {
+        "all_right": ("85.0", "100.0"),
+        "partly_right": ("35.0", "100.0"),
+        "untouched": ("0.0", "100.0"),
+    }
+
+
+@pytest.fixture
+def formgrader(
+    graded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], str]]:
+    """Start the instructor's JupyterLab on the graded checkout; return a function that asks it."""
+    for name, value in graded.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JUPYTER_TOKEN", TOKEN)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def ask(path: str) -> str:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"token {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    server = instructor_server(port, browser=False)
+    log = tmp_path / "lab.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            server.command,
+            cwd=server.root_dir,
+            env=server.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                ask("/api/status")
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_formgrader_lists_the_assignment_and_the_submissions(
+    formgrader: Callable[[str], str],
+) -> None:
+    page = formgrader("/formgrader/manage_assignments")
+    assert "<title>Formgrader</title>" in page or "Manage Assignments" in page
+
+    (assignment,) = json.loads(formgrader("/formgrader/api/assignments"))
+    assert assignment["name"] == LESSON
+    assert assignment["max_score"] == 100
+    assert assignment["num_submissions"] == 3
+
+    submissions = json.loads(formgrader(f"/formgrader/api/submissions/{LESSON}"))
+    listed = {s["student"]: (s["score"], s["needs_manual_grade"]) for s in submissions}
+    assert listed == {
+        "all_right": (85, True),
+        "partly_right": (35, True),
+        "untouched": (0, False),
+    }
