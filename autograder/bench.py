@@ -169,9 +169,17 @@ def run_kernels_suite(on_step: Callable[[int, int], None]) -> Presentable:
     return bench_kernels.run_kernels_suite(on_step)
 
 
+def run_simulator_suite(on_step: Callable[[int, int], None]) -> Presentable:
+    """Measure the simulator; its traces are read only now."""
+    from autograder import bench_simulator
+
+    return bench_simulator.run_simulator_suite(on_step)
+
+
 SUITES: dict[str, Callable[[Callable[[int, int], None]], Presentable]] = {
     "core": run_core_suite,
     "kernels": run_kernels_suite,
+    "simulator": run_simulator_suite,
 }
 """What can be measured, by name."""
 

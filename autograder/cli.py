@@ -197,7 +197,9 @@ def samples() -> None:
 
 @app.command(epilog="Example: [bold]course bench core --json core.json[/bold]")
 def bench(
-    suite: Annotated[str, typer.Argument(help="What to measure: core or kernels.")] = "core",
+    suite: Annotated[
+        str, typer.Argument(help="What to measure: core, kernels or simulator.")
+    ] = "core",
     json_file: Annotated[
         Optional[Path],  # noqa: UP045 - Typer reads this at run time
         typer.Option("--json", metavar="FILE", help="Write the figures to this file too."),

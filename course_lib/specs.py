@@ -55,6 +55,8 @@ class ModelSpec:
         num_params: Parameters in all, embeddings included.
         dtype_bytes: Bytes per stored number: 2 for fp16 and bf16. Used for weights and KV cache
             alike.
+        embedding_params: Those of the parameters that a token looks up and does not multiply with:
+            the input embedding, unless it is the output layer too. None if not known.
 
     Raises:
         ValueError: A number is not positive, or query heads are not a multiple of KV heads.
@@ -71,6 +73,7 @@ class ModelSpec:
     head_dim: int
     num_params: int
     dtype_bytes: int = 2
+    embedding_params: int | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self)
@@ -145,6 +148,7 @@ class ModelSpec:
             name=str(decoder.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
             num_params=_count_params(decoder, **shape),
             dtype_bytes=_DTYPE_BYTES[dtype],
+            embedding_params=_count_looked_up(decoder, hidden),
             **shape,
         )
 
@@ -239,6 +243,15 @@ def _count_params(
     return num_layers * (attention + mlp + 2 * hidden_size) + embeddings + hidden_size
 
 
+def _count_looked_up(config: Mapping[str, Any], hidden_size: int) -> int | None:
+    """Count the parameters of an input embedding that is not the output layer too."""
+    if config.get("tie_word_embeddings"):
+        return None
+    model_type = str(config.get("model_type", "llama"))
+    default_vocab, _ = _DEFAULT_SIZES.get(model_type, _DEFAULT_SIZES["llama"])
+    return _positive_int(config, "vocab_size", default=default_vocab) * hidden_size
+
+
 _Spec = TypeVar("_Spec", ModelSpec, GPUSpec)
 
 
@@ -254,23 +267,32 @@ class _Catalogue(dict[str, _Spec]):
 # Shapes and parameter counts: each model's config.json and safetensors index on Hugging Face.
 MODELS: dict[str, ModelSpec] = _Catalogue(
     {
-        key: ModelSpec(name, layers, hidden, heads, kv_heads, head_dim, params)
-        for key, name, layers, hidden, heads, kv_heads, head_dim, params in (
-            ("opt-13b", "OPT-13B", 40, 5120, 40, 40, 128, 12_853_473_280),
-            ("llama-2-7b", "Llama-2-7B", 32, 4096, 32, 32, 128, 6_738_415_616),
-            ("llama-2-13b", "Llama-2-13B", 40, 5120, 40, 40, 128, 13_015_864_320),
-            ("llama-2-70b", "Llama-2-70B", 80, 8192, 64, 8, 128, 68_976_648_192),
-            ("llama-3.1-8b", "Llama-3.1-8B", 32, 4096, 32, 8, 128, 8_030_261_248),
-            ("llama-3.1-70b", "Llama-3.1-70B", 80, 8192, 64, 8, 128, 70_553_706_496),
-            ("codellama-34b", "CodeLlama-34B", 48, 8192, 64, 8, 128, 33_743_970_304),
-            ("yi-34b", "Yi-34B", 60, 7168, 56, 8, 128, 34_388_917_248),
-            ("mistral-7b", "Mistral-7B", 32, 4096, 32, 8, 128, 7_241_732_096),
-            ("mistral-nemo", "Mistral-Nemo-12B", 40, 5120, 32, 8, 128, 12_247_782_400),
-            ("mixtral-8x7b", "Mixtral-8x7B", 32, 4096, 32, 8, 128, 46_702_792_704),
-            ("qwen2.5-7b", "Qwen2.5-7B", 28, 3584, 28, 4, 128, 7_615_616_512),
-            ("qwen3-14b", "Qwen3-14B", 40, 5120, 40, 8, 128, 14_768_307_200),
-            ("qwen3-32b", "Qwen3-32B", 64, 5120, 64, 8, 128, 32_762_123_264),
-            ("qwen3-30b-a3b", "Qwen3-30B-A3B", 48, 2048, 32, 4, 128, 30_532_122_624),
+        key: ModelSpec(
+            name,
+            layers,
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            params,
+            embedding_params=vocab * hidden if vocab else None,  # OPT: also the output layer
+        )
+        for key, name, layers, hidden, heads, kv_heads, head_dim, vocab, params in (
+            ("opt-13b", "OPT-13B", 40, 5120, 40, 40, 128, 0, 12_853_473_280),
+            ("llama-2-7b", "Llama-2-7B", 32, 4096, 32, 32, 128, 32_000, 6_738_415_616),
+            ("llama-2-13b", "Llama-2-13B", 40, 5120, 40, 40, 128, 32_000, 13_015_864_320),
+            ("llama-2-70b", "Llama-2-70B", 80, 8192, 64, 8, 128, 32_000, 68_976_648_192),
+            ("llama-3.1-8b", "Llama-3.1-8B", 32, 4096, 32, 8, 128, 128_256, 8_030_261_248),
+            ("llama-3.1-70b", "Llama-3.1-70B", 80, 8192, 64, 8, 128, 128_256, 70_553_706_496),
+            ("codellama-34b", "CodeLlama-34B", 48, 8192, 64, 8, 128, 32_000, 33_743_970_304),
+            ("yi-34b", "Yi-34B", 60, 7168, 56, 8, 128, 64_000, 34_388_917_248),
+            ("mistral-7b", "Mistral-7B", 32, 4096, 32, 8, 128, 32_000, 7_241_732_096),
+            ("mistral-nemo", "Mistral-Nemo-12B", 40, 5120, 32, 8, 128, 131_072, 12_247_782_400),
+            ("mixtral-8x7b", "Mixtral-8x7B", 32, 4096, 32, 8, 128, 32_000, 46_702_792_704),
+            ("qwen2.5-7b", "Qwen2.5-7B", 28, 3584, 28, 4, 128, 152_064, 7_615_616_512),
+            ("qwen3-14b", "Qwen3-14B", 40, 5120, 40, 8, 128, 151_936, 14_768_307_200),
+            ("qwen3-32b", "Qwen3-32B", 64, 5120, 64, 8, 128, 151_936, 32_762_123_264),
+            ("qwen3-30b-a3b", "Qwen3-30B-A3B", 48, 2048, 32, 4, 128, 151_936, 30_532_122_624),
         )
     }
 )

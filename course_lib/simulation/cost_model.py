@@ -142,8 +142,8 @@ class RooflineCostModel:
     What is left out: launching kernels, sampling and everything else that the CPU does, which an
     engine hides behind the GPU by planning a step ahead; norms, activations and logits, of which
     only requests that sample need any; the fact that small batches fill the tensor cores badly.
-    All parameters count as read and multiplied, though a model's input embedding is only looked up,
-    and a mixture of experts uses a part of them.
+    All parameters count as read, and all but the input embedding as multiplied, though a mixture of
+    experts uses a part of them, and the output layer is only needed for requests that sample.
 
     Args:
         model: The model's shape.
@@ -152,12 +152,9 @@ class RooflineCostModel:
         compute_efficiency: Share of the peak FLOP per second that is reached, likewise.
         pcie_bandwidth: Bytes per second between GPU and CPU, in one direction at a time. About
             25e9 is what PCIe 4.0 with 16 lanes reaches of its 31.5e9.
-        embedding_params: Parameters that are looked up instead of multiplied: vocabulary × hidden
-            size. 0 counts them with the others.
 
     Raises:
-        ValueError: An efficiency is outside (0, 1], the bandwidth is not positive, or
-            ``embedding_params`` is not from 0 to below ``model.num_params``.
+        ValueError: An efficiency is outside (0, 1], or the bandwidth is not positive.
 
     >>> from course_lib.specs import GPUS, MODELS
     >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["rtx-4090"])
@@ -166,7 +163,7 @@ class RooflineCostModel:
     21.6 ms
     >>> prefill = IterationWork.of_batch([(2048, 0)])
     >>> print(f"{1000 * cost_model.seconds(prefill):.0f} ms")
-    274 ms
+    257 ms
     """
 
     model: ModelSpec
@@ -174,7 +171,6 @@ class RooflineCostModel:
     memory_efficiency: float = 0.93
     compute_efficiency: float = 0.75
     pcie_bandwidth: float = 25e9
-    embedding_params: int = 0
 
     def __post_init__(self) -> None:
         for name in ("memory_efficiency", "compute_efficiency"):
@@ -184,11 +180,6 @@ class RooflineCostModel:
                 )
         if not self.pcie_bandwidth > 0:
             raise ValueError(f"pcie_bandwidth is {self.pcie_bandwidth}; it must be greater than 0")
-        if not 0 <= self.embedding_params < self.model.num_params:
-            raise ValueError(
-                f"embedding_params is {self.embedding_params}; it is at least 0 and below the "
-                f"{self.model.num_params} parameters of the model"
-            )
 
     def seconds(self, work: IterationWork) -> float:
         """Return the duration of an iteration in seconds.
@@ -228,7 +219,7 @@ class RooflineCostModel:
             self.gpu.memory_bandwidth * self.memory_efficiency,
             self.gpu.peak_flops * self.compute_efficiency,
             self.model.weight_bytes,
-            one_pair - flops_per_pair - 2 * self.embedding_params,
+            one_pair - flops_per_pair - 2 * (self.model.embedding_params or 0),
             flops_per_pair,
             kv_bytes_per_token(self.model),
         )

@@ -379,3 +379,11 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         MODELS["Llama_3.1_8B"]
     with pytest.raises(KeyError, match="known: l4, rtx-4090"):
         GPUS["abacus"]
+
+
+def test_an_input_embedding_is_looked_up_unless_it_is_the_output_layer_too() -> None:
+    assert MODELS["llama-3.1-8b"].embedding_params == 128_256 * 4096
+    assert MODELS["opt-13b"].embedding_params is None
+    assert ModelSpec.from_hf_config(SMALL | {"tie_word_embeddings": True}).embedding_params is None
+    for key, config in PUBLISHED.items():
+        assert ModelSpec.from_hf_config(config).embedding_params == MODELS[key].embedding_params
