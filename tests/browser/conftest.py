@@ -148,23 +148,6 @@ class NotebookPage:
         self.wait_for_kernel()
         return cell
 
-    def run_figure(self, source: str, selector: str) -> Any:
-        """Run a cell that shows a widget until part of it is there; return the cell.
-
-        JupyterLab drops a widget that arrives while it still loads what draws widgets, as the first
-        one of a session may on a busy machine. Then one runs the cell again.
-        """
-        first_try_ends = time.monotonic() + PATIENCE_WITH_THE_PAGE
-        cell = self.run(source)
-        figure = cell.locator(selector)
-        cell.evaluate("(cell) => cell.scrollIntoView({ block: 'end' })")
-        while not figure.count() and time.monotonic() < first_try_ends:
-            time.sleep(0.1)
-        if not figure.count():
-            self.run(source)
-        figure.first.wait_for()
-        return cell
-
     def run_all(self) -> None:
         """Run all cells from the menu and wait for the end."""
         self.choose("Run", "Run All Cells")
@@ -250,9 +233,12 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """JupyterLab from `course lab 1`, on an empty workspace and a free port."""
+    """JupyterLab from `course lab 1`, on an empty workspace and a free port.
+
+    One for each file of tests: parts that pass in one would be there already in the next.
+    """
     folder = tmp_path_factory.mktemp("browser")
     workspace = folder / "workspace"
     with socket.socket() as probe:

@@ -27,7 +27,7 @@ def test_a_wrong_answer_shows_its_misconception_and_the_right_one_lights_the_map
     lesson: Any,
 ) -> None:
     lesson.run(SETUP)
-    lesson.run_figure(MAP, '[data-node="sizing"][data-state="reference"]')
+    lesson.run(MAP).locator('[data-node="sizing"][data-state="reference"]').wait_for()
     lesson.screenshot("lesson-map-before", lesson.cell(MAP))
 
     lesson.write(ANSWER, f"return {HALF_OF_IT}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 import pytest
@@ -61,7 +62,10 @@ class Course:
 
     def grade(self, student: str = "*") -> dict[str, Any]:
         """Run ``nbgrader autograde``; return what it says."""
-        result: dict[str, Any] = self.api.autograde(self.assignment, student)
+        # When a kernel dies, nbgrader leaves NBGRADER_EXECUTION behind, and whatever runs later in
+        # this process has no workspace.
+        with patch.dict(os.environ):
+            result: dict[str, Any] = self.api.autograde(self.assignment, student)
         return result
 
     def points(self, student: str) -> dict[str, float | None]:
@@ -101,8 +105,8 @@ def small_lesson() -> NotebookNode:
 @pytest.fixture(autouse=True, scope="session")
 def _programs_beside_this_python() -> Iterator[None]:
     """Put this Python's folder on PATH: nbgrader calls alembic by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         yield
 
 
