@@ -46,6 +46,9 @@ class Part:
     node: str
 
 
+_BLOCK_POOL = "course_lib.kv_cache.block_pool"
+_POLICIES = "course_lib.scheduling.policies"
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
@@ -59,6 +62,26 @@ PARTS: dict[str, Part] = {
             node="reservations",
         ),
         Part("arithmetic_intensity", "course_lib.roofline", lesson=1, node="cost_model"),
+        Part("paged_decode", "course_lib.attention.paged", lesson=2, node="paged_attention"),
+        Part("BlockTable", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
+        Part("slot_mapping", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
+        Part("reshape_and_cache", "course_lib.attention.paged", lesson=3, node="triton_kernels"),
+        Part(
+            "FreeKVCacheBlockQueue", "course_lib.kv_cache.block_pool", lesson=7, node="block_pool"
+        ),
+        Part("BlockPool", _BLOCK_POOL, lesson=7, node="block_pool"),
+        Part("KVCacheManager", "course_lib.kv_cache.manager", lesson=8, node="cache_manager"),
+        Part("copy_blocks", "course_lib.attention.paged", lesson=8, node="triton_kernels"),
+        Part("FCFSRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("PriorityRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("AgeingRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("SJFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("SRPTRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("VTCRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("WFQRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("EDFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
+        Part("chunked_prefill", "course_lib.attention.paged", lesson=11, node="triton_kernels"),
+        Part("Scheduler", "course_lib.scheduling.scheduler", lesson=12, node="scheduler"),
     )
 }
 

@@ -121,7 +121,7 @@ class ModelSpec:
         if isinstance(config, (str, Path)):
             path = Path(config)
             path = path / "config.json" if path.is_dir() else path
-            return cls.from_hf_config({"_name_or_path": path.parent.name} | _read_json_object(path))
+            return cls.from_hf_config({"_name_or_path": path.parent.name} | read_json_object(path))
         # Multimodal checkpoints keep the language model's fields one level down.
         decoder: dict[str, Any] = {**config, **(config.get("text_config") or {})}
         if decoder.get("kv_lora_rank") is not None:
@@ -130,19 +130,19 @@ class ModelSpec:
                 "per token and layer, not a key and a value per head, so 2 x layers x kv_heads x "
                 "head_dim does not describe it; choose a model with MHA, GQA or MQA"
             )
-        heads = _positive_int(decoder, "num_attention_heads")
-        hidden = _positive_int(decoder, "hidden_size")
+        heads = positive_int(decoder, "num_attention_heads")
+        hidden = positive_int(decoder, "hidden_size")
         dtype = str(decoder.get("dtype") or decoder.get("torch_dtype") or "bfloat16")
         dtype = dtype.removeprefix("torch.")
         if dtype not in _DTYPE_BYTES:
             raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(_DTYPE_BYTES)}")
         shape = {
-            "num_layers": _positive_int(decoder, "num_hidden_layers"),
+            "num_layers": positive_int(decoder, "num_hidden_layers"),
             "hidden_size": hidden,
             "num_attention_heads": heads,
             # Configurations from before grouped-query attention do not have the field.
-            "num_kv_heads": _positive_int(decoder, "num_key_value_heads", default=heads),
-            "head_dim": _positive_int(decoder, "head_dim", default=hidden // heads),
+            "num_kv_heads": positive_int(decoder, "num_key_value_heads", default=heads),
+            "head_dim": positive_int(decoder, "head_dim", default=hidden // heads),
         }
         return cls(
             name=str(decoder.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
@@ -185,8 +185,13 @@ class GPUSpec:
         return self.peak_flops / self.memory_bandwidth
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    """Parse the JSON object in ``path``."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Parse the JSON object in ``path``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold a JSON object.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no config.json at {path}; pass a checkpoint folder or the file")
     try:
@@ -198,8 +203,15 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     return parsed
 
 
-def _positive_int(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """Return ``config[key]``, or ``default`` when it is absent or null."""
+def positive_int(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Return ``config[key]``, or ``default`` when it is absent or null.
+
+    Raises:
+        ValueError: There is neither, or it is not a whole number greater than 0.
+
+    >>> positive_int({"hidden_size": 64}, "hidden_size")
+    64
+    """
     value = config.get(key)
     if value is None:
         value = default
@@ -222,8 +234,8 @@ def _count_params(
     """Count the parameters of a Llama-family decoder from its dimensions."""
     model_type = str(config.get("model_type", "llama"))
     default_vocab, default_intermediate = _DEFAULT_SIZES.get(model_type, _DEFAULT_SIZES["llama"])
-    vocab_size = _positive_int(config, "vocab_size", default=default_vocab)
-    intermediate_size = _positive_int(config, "intermediate_size", default=default_intermediate)
+    vocab_size = positive_int(config, "vocab_size", default=default_vocab)
+    intermediate_size = positive_int(config, "intermediate_size", default=default_intermediate)
     query_width, kv_width = num_attention_heads * head_dim, num_kv_heads * head_dim
     attention = 2 * hidden_size * query_width + 2 * hidden_size * kv_width
     if config.get("attention_bias") or model_type == "qwen2":
@@ -233,8 +245,8 @@ def _count_params(
         attention += 2 * head_dim  # one RMSNorm each for queries and keys
     experts_key = "num_local_experts" if "num_local_experts" in config else "num_experts"
     if config.get(experts_key) is not None:
-        num_experts = _positive_int(config, experts_key)
-        width = _positive_int(config, "moe_intermediate_size", default=intermediate_size)
+        num_experts = positive_int(config, experts_key)
+        width = positive_int(config, "moe_intermediate_size", default=intermediate_size)
         mlp = num_experts * (3 * hidden_size * width + hidden_size)
     else:
         mlp = 3 * hidden_size * intermediate_size
@@ -249,7 +261,7 @@ def _count_looked_up(config: Mapping[str, Any], hidden_size: int) -> int | None:
         return None
     model_type = str(config.get("model_type", "llama"))
     default_vocab, _ = _DEFAULT_SIZES.get(model_type, _DEFAULT_SIZES["llama"])
-    return _positive_int(config, "vocab_size", default=default_vocab) * hidden_size
+    return positive_int(config, "vocab_size", default=default_vocab) * hidden_size
 
 
 _Spec = TypeVar("_Spec", ModelSpec, GPUSpec)

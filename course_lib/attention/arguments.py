@@ -7,6 +7,7 @@ view ``cache.transpose(1, 2)``: only the last dimension has to be contiguous.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -72,19 +73,19 @@ def check_write(
     _require_device("slot_mapping", slot_mapping, key_cache)
     if slot_mapping.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"slot_mapping is {slot_mapping.dtype}; slots are int64 or int32")
-    slots = slot_mapping.cpu()
-    outside = slots[(slots < -1) | (slots >= num_blocks * block_size)]
-    if len(outside):
+    # Plain numbers: each of a handful of operations on a short tensor takes longer than all this.
+    slots = slot_mapping.tolist()
+    num_slots = num_blocks * block_size
+    outside = [slot for slot in slots if not -1 <= slot < num_slots]
+    if outside:
         raise ValueError(
-            f"slot_mapping holds slot {int(outside[0])}; the cache has slots 0 to "
-            f"{num_blocks * block_size - 1}, and -1 means padding"
+            f"slot_mapping holds slot {outside[0]}; the cache has slots 0 to {num_slots - 1}, and "
+            "-1 means padding"
         )
-    written = slots[slots >= 0].sort().values
-    twice = written[1:][written[1:] == written[:-1]]
-    if len(twice):
-        raise ValueError(
-            f"two tokens are to be written to slot {int(twice[0])}; a slot holds one token"
-        )
+    written = [slot for slot in slots if slot >= 0]
+    if len(set(written)) < len(written):
+        twice = next(slot for slot, count in Counter(written).items() if count > 1)
+        raise ValueError(f"two tokens are to be written to slot {twice}; a slot holds one token")
 
 
 def check_query(query: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> None:

@@ -18,6 +18,7 @@ from course_lib.attention.availability import (
     triton_state,
 )
 from course_lib.attention.batch import PagedBatch
+from course_lib.attention.padded import PaddedAttention
 
 __all__ = [
     "AttentionBackend",
@@ -104,12 +105,13 @@ def _choose_by_device(device: torch.device) -> AttentionBackend:
 
 
 def _pytorch_backend(reason: str) -> AttentionBackend:
+    attention = PaddedAttention()
     return AttentionBackend(
         "pytorch",
         reason,
         paged.reshape_and_cache,
-        paged.paged_decode,
-        paged.chunked_prefill,
+        attention.paged_decode,
+        attention.chunked_prefill,
         paged.copy_blocks,
     )
 

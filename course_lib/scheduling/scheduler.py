@@ -43,8 +43,8 @@ class SchedulerConfig:
         long_prefill_token_threshold: Most tokens of one request in one iteration, so that a long
             prompt does not keep others waiting; 0 for no such limit. Ignored for a request that is
             alone, and without chunked prefill.
-        enable_chunked_prefill: Whether a prompt may be computed in several iterations. What a
-            preempted request has to compute again may always be.
+        enable_chunked_prefill: Whether a prompt may be computed in several iterations. Without it,
+            only what is longer than a whole iteration is, as a preempted request may have become.
         preemption_mode: What becomes of a request that loses its blocks: ``"recompute"`` forgets
             them, ``"swap"`` copies them to the CPU while there is room.
         num_cpu_blocks: Blocks of CPU memory to swap to.
@@ -220,6 +220,46 @@ class Scheduler:
         self.requests[request.request_id] = request
         self.waiting.add(request)
 
+    def fork_request(self, parent_id: str, child: Request) -> bool:
+        """Add a request that continues what another one has computed, as one more answer to it.
+
+        It comes between ``schedule`` and ``update_from_output``, in the iteration that computes the
+        parent up to its last known token: then parent and child can both have a next one. The child
+        joins the batch and shares the parent's blocks. Where the batch has no place for it, it
+        waits like any other request, and finds the parent's full blocks in the prefix cache.
+
+        Args:
+            parent_id: A running request.
+            child: A new request with the tokens of the parent.
+
+        Returns:
+            Whether the child runs; then ``update_from_output`` takes a token for it already.
+
+        Raises:
+            ValueError: The parent is not running, or has tokens that are not computed; the child's
+                tokens or salt differ; or it cannot be added. Nothing changes.
+        """
+        parent = self.requests.get(parent_id)
+        if parent is None or parent.status is not RequestStatus.RUNNING:
+            raise ValueError(f"request {parent_id!r} is not running; fork while it has its blocks")
+        is_alike = (child.all_token_ids, child.cache_salt) == (
+            parent.all_token_ids,
+            parent.cache_salt,
+        )
+        if parent.num_computed_tokens < parent.num_tokens or not is_alike:
+            raise ValueError(
+                f"{child!r} cannot continue {parent!r}; fork when all tokens of the parent are "
+                "computed, into a request with the same tokens and salt"
+            )
+        self.add_request(child)
+        if len(self.running) >= self.max_num_seqs or self.why_not_now(child):
+            return False
+        self.waiting.remove(child)
+        self.kv_cache_manager.fork(parent, child)
+        child.status = RequestStatus.RUNNING
+        self.running.append(child)
+        return True
+
     def schedule(self) -> SchedulerOutput:
         """Plan the next iteration.
 
@@ -238,7 +278,7 @@ class Scheduler:
             if not self.swapped:
                 budget = self._admit(output, budget)
         output.total_num_scheduled_tokens = self.max_num_batched_tokens - budget
-        output.blocks_to_copy = self.kv_cache_manager.take_block_copies()
+        output.blocks_to_copy += self.kv_cache_manager.take_block_copies()
         self.waiting.charge(self._generating(output))
         if self.log is not None:
             self.log.record_step(self, output)
@@ -325,8 +365,8 @@ class Scheduler:
 
         A request lacks ``num_tokens + num_tokens_ahead - num_computed_tokens`` tokens. It gets as
         many of them as ``_limited`` allows, provided that the manager allocates slots for them. If
-        it does not, ``_preempt_for`` makes room; should the request be preempted itself, the step
-        ends here, and those behind it get nothing. A request that lacks no token is passed over.
+        it does not, ``_preempt_for`` makes room; should the request be preempted itself, those
+        behind it are served all the same. A request that lacks no token is passed over.
 
         What a request gets is entered in ``output.num_scheduled_tokens``, is added to its
         ``num_computed_tokens`` and is taken from the budget.
@@ -358,10 +398,11 @@ class Scheduler:
                     position += 1
                     continue
                 if manager.allocate_slots(request, num_new) is None:
+                    in_front = running[:position]
                     budget += self._preempt_for(request, num_new, output)
+                    position = sum(r.status is RequestStatus.RUNNING for r in in_front)
                     if request.status is not RequestStatus.RUNNING:
-                        break
-                    position = running.index(request)
+                        continue
             scheduled[request.request_id] = num_new
             request.num_computed_tokens = computed + num_new
             budget -= num_new
@@ -404,8 +445,8 @@ class Scheduler:
 
         There must be budget and a place in the batch. What of a request is in the prefix cache need
         not be computed and costs no budget; the rest of its known tokens is cut by ``_limited``.
-        Without chunked prefill a request that has not run yet is not cut to the budget, but waits
-        until there is enough. Then the manager must have room (``_has_room``).
+        Without chunked prefill it is not cut to the budget, but waits until there is enough, unless
+        a whole iteration is not. Then the manager must have room (``_has_room``).
 
         Who is admitted leaves ``waiting``, joins the end of ``running``, and is listed in
         ``output.scheduled_new_reqs``, or in ``output.scheduled_resumed_reqs`` if it was preempted.
@@ -423,8 +464,7 @@ class Scheduler:
                 break
             hits, num_hit_tokens = self.kv_cache_manager.get_computed_blocks(request)
             num_new = request.num_tokens - num_hit_tokens
-            was_preempted = request.status is RequestStatus.PREEMPTED
-            may_be_cut = self.config.enable_chunked_prefill or was_preempted
+            may_be_cut = self.config.enable_chunked_prefill or num_new > self.max_num_batched_tokens
             if num_new > budget and not may_be_cut:
                 break
             num_new = self._limited(request, num_new, budget)
@@ -432,8 +472,10 @@ class Scheduler:
                 break
             self.waiting.pop()
             request.num_computed_tokens = num_hit_tokens
-            group = output.scheduled_resumed_reqs if was_preempted else output.scheduled_new_reqs
-            group.append(request)
+            if request.status is RequestStatus.PREEMPTED:
+                output.scheduled_resumed_reqs.append(request)
+            else:
+                output.scheduled_new_reqs.append(request)
             budget -= self._start(request, num_new, output)
         return budget
 
@@ -547,6 +589,10 @@ class Scheduler:
             self.waiting.put_back(victim)
         else:
             table = self.kv_cache_manager.get_block_ids(request_id)
+            # What a block is to be copied from in this step is still to be found only there.
+            output.blocks_to_copy += self.kv_cache_manager.take_block_copies()
+            source_of = {destination: source for source, destination in output.blocks_to_copy}
+            table = [source_of.get(block_id, block_id) for block_id in table]
             output.blocks_to_swap_out += zip(table, cpu_blocks, strict=False)
             victim.num_computed_tokens = num_valid
             victim.status = RequestStatus.SWAPPED

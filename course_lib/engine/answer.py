@@ -1,0 +1,218 @@
+"""From tokens to answers: text that never has to be taken back, and where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from course_lib.engine.executor import EngineRequest
+from course_lib.engine.outputs import (
+    CompletionOutput,
+    FinishReason,
+    Logprob,
+    RequestMetrics,
+    RequestOutput,
+)
+from course_lib.engine.sampler import SampledToken
+from course_lib.engine.tokenizer import IncrementalDetokenizer, Tokenizer
+
+
+class StopStrings:
+    """Passes text on until one of some strings comes, and keeps back what may become one.
+
+    Invariant: what was passed on and what is kept back, together, is all the text that came; the
+    latter is the longest end of it with which a stop string begins.
+
+    Args:
+        strings: The stop strings.
+
+    Attributes:
+        found: The stop string that came, or None.
+
+    >>> stop = StopStrings(["END"])
+    >>> stop.push("an E"), stop.push("Nd, the E"), stop.push("ND of it"), stop.found
+    ('an ', 'ENd, the ', '', 'END')
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.found: str | None = None
+        self._strings = tuple(strings)
+        self._kept_back = ""
+
+    def push(self, text: str) -> str:
+        """Take in text; return what is final of it. Of several stop strings the first one counts.
+
+        The text ends in front of the stop string. What comes behind it is dropped.
+        """
+        if not self._strings:
+            return text
+        if self.found is not None:
+            return ""
+        text = self._kept_back + text
+        places = [(at, s) for s in self._strings if (at := text.find(s)) >= 0]
+        if places:
+            end, self.found = min(places, key=lambda place: place[0])
+            self._kept_back = ""
+            return text[:end]
+        num_kept = max(_overlap(text, string) for string in self._strings)
+        final, self._kept_back = text[: len(text) - num_kept], text[len(text) - num_kept :]
+        return final
+
+    def flush(self) -> str:
+        """Return what was kept back: the text has ended, and no stop string came of it."""
+        text, self._kept_back = self._kept_back, ""
+        return text
+
+
+def _overlap(text: str, string: str) -> int:
+    """Return the length of the longest end of the text that is a beginning of the string."""
+    longest = min(len(text), len(string) - 1)
+    return next((n for n in range(longest, 0, -1) if string.startswith(text[-n:])), 0)
+
+
+class Answer:
+    """One answer as it grows, token by token.
+
+    Args:
+        request: The request that the scheduler knows.
+        prompt_token_ids: The prompt.
+        eos_token_ids: The tokens that end every answer of the model, its main one first.
+        tokenizer: Makes text of tokens; None for an answer without text.
+
+    Attributes:
+        request: The request that the scheduler knows.
+        text: What is final of the text.
+        finish_reason: Why it ended; None if it goes on.
+        stop_reason: The stop string or token that ended it, if any.
+    """
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        prompt_token_ids: Sequence[int],
+        eos_token_ids: Sequence[int],
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        self.request = request
+        self.text = ""
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: int | str | None = None
+        params = request.params
+        self._stop_tokens = params.stop_tokens
+        if not params.ignore_eos:
+            self._stop_tokens |= frozenset(eos_token_ids)
+        self._stop_strings = StopStrings(params.stop_strings)
+        self._tokenizer = tokenizer
+        self._detokenizer: IncrementalDetokenizer | None = None
+        if tokenizer is not None:
+            self._detokenizer = IncrementalDetokenizer(tokenizer, list(prompt_token_ids))
+        self._cumulative_logprob = 0.0
+        self._logprobs: list[dict[int, Logprob]] | None = None
+        if params.logprobs is not None:
+            self._logprobs = []
+
+    def append(self, token: SampledToken) -> None:
+        """Take in a token that the scheduler has taken in already."""
+        self._append_logprobs(token)
+        token_id = token.token_id
+        if token_id in self._stop_tokens:
+            is_main_end = token_id == self.request.eos_token_id
+            self._finish("stop", None if is_main_end else token_id)
+            return
+        if self._detokenizer is not None:
+            self.text += self._stop_strings.push(self._detokenizer.append(token_id))
+        if self._stop_strings.found is not None:
+            self.finish_reason, self.stop_reason = "stop", self._stop_strings.found
+        elif self.request.is_finished:
+            self._finish("length", None)
+
+    def abort(self) -> None:
+        """End it where it is, unless it has ended."""
+        if self.finish_reason is None:
+            self._finish("abort", None)
+
+    def output(self) -> CompletionOutput:
+        """Return it as far as it has come."""
+        return CompletionOutput(
+            index=self.request.index,
+            text=self.text,
+            token_ids=list(self.request.output_token_ids),
+            cumulative_logprob=None if self._logprobs is None else self._cumulative_logprob,
+            logprobs=None if self._logprobs is None else list(self._logprobs),
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+        )
+
+    def _finish(self, finish_reason: FinishReason, stop_reason: int | str | None) -> None:
+        """End it, with all text that is still kept back."""
+        if self._detokenizer is not None:
+            self.text += self._stop_strings.push(self._detokenizer.flush())
+        self.text += self._stop_strings.flush()
+        if finish_reason != "abort" and self._stop_strings.found is not None:
+            finish_reason, stop_reason = "stop", self._stop_strings.found
+        self.finish_reason, self.stop_reason = finish_reason, stop_reason
+
+    def _append_logprobs(self, token: SampledToken) -> None:
+        """Keep the log-probabilities of a position, if they were asked for."""
+        if self._logprobs is None or token.logprobs is None:
+            return
+        found = token.logprobs
+        self._cumulative_logprob += found.logprobs[0]
+        self._logprobs.append(
+            {
+                token_id: Logprob(logprob, rank, self._decode(token_id))
+                for token_id, logprob, rank in zip(*found, strict=True)
+            }
+        )
+
+    def _decode(self, token_id: int) -> str:
+        """Return a token as text."""
+        if self._tokenizer is None:
+            return ""
+        return self._tokenizer.decode([token_id], skip_special_tokens=False)
+
+
+@dataclass(eq=False)
+class AnswerGroup:
+    """A request as its user sees it: one prompt, ``n`` answers.
+
+    Attributes:
+        request_id: The user's name for it; also that of the first answer's request.
+        prompt: The prompt, if it was given as text.
+        prompt_token_ids: The prompt in tokens.
+        answers: The answers, in order.
+        metrics: When what happened.
+        num_cached_tokens: Tokens of the prompt that were found in the prefix cache.
+        is_forked: Whether the answers behind the first one have requests at the scheduler.
+    """
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    answers: list[Answer]
+    metrics: RequestMetrics
+    num_cached_tokens: int = 0
+    is_forked: bool = field(default=False)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all answers are complete."""
+        return all(answer.finish_reason is not None for answer in self.answers)
+
+    @property
+    def output_lens(self) -> list[int]:
+        """Tokens generated so far, of each answer."""
+        return [answer.request.num_output_tokens for answer in self.answers]
+
+    def output(self) -> RequestOutput:
+        """Return it as far as it has come."""
+        num_preemptions = sum(answer.request.num_preemptions for answer in self.answers)
+        return RequestOutput(
+            request_id=self.request_id,
+            prompt=self.prompt,
+            prompt_token_ids=self.prompt_token_ids,
+            outputs=[answer.output() for answer in self.answers],
+            finished=self.is_finished,
+            num_cached_tokens=self.num_cached_tokens,
+            metrics=replace(self.metrics, num_preemptions=num_preemptions),
+        )

@@ -1,0 +1,96 @@
+"""Padding changes the time that attention takes, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from course_lib.attention import PagedBatch
+from course_lib.attention.padded import GRAIN, PaddedAttention
+
+Make = Callable[..., Any]
+Close = Callable[[Any, Any], None]
+
+
+@pytest.fixture
+def attention() -> PaddedAttention:
+    return PaddedAttention()
+
+
+def test_decode(
+    attention: PaddedAttention,
+    setting: Any,
+    make_case: Make,
+    require_close: Close,
+    boundary_lengths: Make,
+) -> None:
+    case = make_case(setting, boundary_lengths(setting.block_size))
+    require_close(attention.paged_decode(*case.arguments), case)
+
+
+def test_chunks(
+    attention: PaddedAttention,
+    setting: Any,
+    make_case: Make,
+    require_close: Close,
+    boundary_lengths: Make,
+) -> None:
+    lengths = boundary_lengths(setting.block_size)
+    case = make_case(setting, lengths, [max(1, n // 2) for n in lengths])
+    require_close(attention.chunked_prefill(*case.arguments), case)
+
+
+def test_chunks_and_decodes_of_all_lengths_side_by_side(
+    attention: PaddedAttention, a_setting: Any, make_case: Make, require_close: Close
+) -> None:
+    context_lens = [1, 300, 17, GRAIN, GRAIN + 1, 40, 2, 70, 300]
+    query_lens = [1, 1, 17, 5, 3, 4, 2, 1, 260]
+    case = make_case(a_setting, context_lens, query_lens, scale=0.3)
+    require_close(attention.chunked_prefill(*case.arguments, 0.3), case)
+
+
+def test_one_long_sequence_does_not_pad_the_others(
+    attention: PaddedAttention, a_setting: Any, make_case: Make
+) -> None:
+    case = make_case(a_setting, [1000, *[40] * 20, GRAIN])
+    attention.paged_decode(*case.arguments)
+    assert sum(group.slots.numel() for group in attention._groups) == 1000 + 21 * GRAIN
+
+
+def test_one_object_for_many_steps(
+    attention: PaddedAttention, a_setting: Any, make_case: Make, require_close: Close
+) -> None:
+    """Groups and memory of one step do not show in the next, larger or smaller."""
+    for seed, lengths in enumerate([[5, 200], [400] * 3, [1], [5, 200]]):
+        case = make_case(a_setting, lengths, seed=seed)
+        for _ in range(2):  # layers
+            require_close(attention.paged_decode(*case.arguments), case)
+
+
+def test_results_do_not_share_memory(
+    attention: PaddedAttention, a_setting: Any, make_case: Make
+) -> None:
+    case = make_case(a_setting, [5, 200])
+    first = attention.paged_decode(*case.arguments)
+    kept = first.clone()
+    attention.paged_decode(case.query + 1, *case.arguments[1:])
+    assert torch.equal(first, kept)
+
+
+def test_in_and_out_of_inference_mode(
+    attention: PaddedAttention, a_setting: Any, make_case: Make, require_close: Close
+) -> None:
+    small, large = make_case(a_setting, [5]), make_case(a_setting, [200])
+    with torch.inference_mode():
+        require_close(attention.paged_decode(*small.arguments), small)
+    require_close(attention.paged_decode(*large.arguments), large)
+    with torch.inference_mode():
+        require_close(attention.paged_decode(*small.arguments), small)
+
+
+def test_nothing_to_do(attention: PaddedAttention) -> None:
+    batch = PagedBatch.of([], [], num_blocks=4, block_size=4)
+    cache = torch.zeros(4, 4, 1, 32)
+    assert attention.paged_decode(torch.zeros(0, 2, 32), cache, cache, batch).shape == (0, 2, 32)
+    assert attention.chunked_prefill(torch.zeros(0, 2, 32), cache, cache, batch).shape == (0, 2, 32)
