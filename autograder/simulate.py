@@ -12,9 +12,12 @@ import functools
 import logging
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -138,6 +141,12 @@ class Setup:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise CourseError(f"{name} is {value}; it must be above 0")
+        for name in ("slo_ttft", "slo_tpot", "max_seconds"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise CourseError(f"{name} is {value}; it must be above 0, inf for no bound")
+        if self.seed < 0:
+            raise CourseError(f"seed is {self.seed}; it must be 0 or more")
 
 
 PARAMETERS = {field.name: str(field.type) for field in fields(Setup) if field.name != "workload"}
@@ -387,7 +396,8 @@ def run_sweep(
         A point for each set-up, in the same order.
 
     Raises:
-        CourseError: The cluster cannot be reached, or a worker broke down.
+        CourseError: ``scheduler`` is no address, the cluster cannot be reached, or a worker broke
+            down.
     """
     from distributed import as_completed
 
@@ -414,6 +424,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
+        _require_address(scheduler)
         try:
             client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -424,15 +435,47 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    # Ctrl-C reaches the workers too; what they say about it is of no use.
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with contextlib.ExitStack() as stack:
+        with _interrupt_held_back():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
+        yield stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def _require_address(scheduler: str) -> None:
+    """Refuse what cannot be an address; dask takes 20 seconds and a traceback to do so."""
+    try:
+        parts = urlsplit(scheduler)
+        is_address = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+    except ValueError:  # of a port that is no number
+        is_address = False
+    if not is_address:
+        raise CourseError(
+            f"{scheduler!r} is no address of a dask scheduler; write one like tcp://10.0.0.1:8786"
+        )
+
+
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait until the body is done, and never reach the processes that it starts.
+
+    A terminal sends Ctrl-C to all processes at once. A cluster that is interrupted half started
+    cannot be closed in order, and each of its workers would print a traceback. Threads and
+    processes inherit what is blocked here, so the workers end when they are told to.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # It starts with the first process otherwise, and unblocks the signal again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -92,21 +92,26 @@ def show_experiment(name: str, console: Console, report: Path | None = None) -> 
     """Carry out an experiment of ``course_lib.simulation.experiments``, and print a table.
 
     Raises:
-        CourseError: There is no such experiment, it needs a trace that is not there, or a report is
-            wanted.
+        CourseError: There is no such experiment, it needs a trace that is not there, or the folder
+            of the report exists.
     """
     if name not in EXPERIMENTS:
         raise CourseError(
             f"there is no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}"
         )
     if report is not None:
-        raise CourseError("an experiment has no --report; leave it out, the table says it all")
+        _require_new(report)
     try:
         with _progress(console, "Simulating") as on_run:
             comparison = EXPERIMENTS[name](on_run=on_run)
     except FileNotFoundError as error:
         raise CourseError(str(error)) from error
     console.print(comparison_table(comparison))
+    if report is not None:
+        from autograder.simulation_report import write_comparison_report
+
+        write_comparison_report(report, comparison)
+        _say_written(console, report)
 
 
 def _require_new(folder: Path) -> None:

@@ -19,11 +19,15 @@ from autograder.errors import CourseError
 from autograder.simulate import Setup, SweepPoint
 from autograder.simulation_tables import totals_line
 from course_lib.simulation import SimulationResult
+from course_lib.simulation.experiments import Comparison
 from course_lib.viz.palette import state_of
 
 _BLUE, _ORANGE = state_of("in_use").colour, state_of("internal").colour
 _MOST_POINTS = 2000
 """Points of a curve: more than a figure has pixels would only make it slow."""
+
+_NO_SECONDS = ("num_", "slot_use", "kv_usage", "output_tokens_per_second", "requests_per_second")
+"""How the names of figures begin that are not times."""
 
 _WIDE_RANGE = 20
 """From this ratio of the largest to the smallest value on, a logarithmic axis has ticks enough."""
@@ -89,6 +93,34 @@ def write_sweep_report(folder: Path, name: str, points: Sequence[SweepPoint]) ->
                 values = [point.figures.get(column, "") for column in columns]
                 writer.writerow([getattr(point.setup, name), *values, point.error])
         _sweep_figure(name, points).savefig(folder / "sweep.png", dpi=120)
+
+    _write_folder(folder, fill)
+
+
+def write_comparison_report(folder: Path, comparison: Comparison) -> None:
+    """Write what an experiment gave: ``comparison.csv``, ``summary.json`` and a figure.
+
+    Args:
+        folder: Where to; it must not exist.
+        comparison: What was measured in each set-up.
+
+    Raises:
+        CourseError: The folder exists.
+        OSError: It cannot be written. Then nothing is left of it.
+    """
+
+    def fill(folder: Path) -> None:
+        rows = comparison.rows()
+        summaries = {name: result.summary() for name, result in comparison.results.items()}
+        _write_json(
+            folder / "summary.json",
+            {"title": comparison.title, "setup": comparison.setup, "results": summaries},
+        )
+        with (folder / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["set-up", *comparison.figures])
+            writer.writerows([name, *row.values()] for name, row in rows.items())
+        _comparison_figure(comparison).savefig(folder / "comparison.png", dpi=120)
 
     _write_folder(folder, fill)
 
@@ -242,4 +274,20 @@ def _sweep_figure(name: str, points: Sequence[SweepPoint]) -> Figure:
         axes.grid(visible=True, alpha=0.3)
         if done:
             axes.legend()
+    return figure
+
+
+def _comparison_figure(comparison: Comparison) -> Figure:
+    """Draw each figure of an experiment as a panel with a bar per set-up."""
+    rows = comparison.rows()
+    figure = Figure(figsize=(2.6 * len(comparison.figures) + 1.5, 3.6), layout="constrained")
+    figure.suptitle(f"{comparison.title} ({comparison.setup})", fontsize="medium")
+    panels = figure.subplots(1, len(comparison.figures), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, comparison.figures, strict=True):
+        bars = axes.barh(list(rows), [row[name] for row in rows.values()], color=_BLUE)
+        axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize="small")
+        axes.set_xlabel(name if name.startswith(_NO_SECONDS) else f"{name} [s]")
+        axes.margins(x=0.25)
+        axes.grid(visible=True, axis="x", alpha=0.3)
+    panels[0].invert_yaxis()  # in the order of the table
     return figure

@@ -57,9 +57,14 @@ class ModelSpec:
             alike.
         embedding_params: Those of the parameters that a token looks up and does not multiply with:
             the input embedding, unless it is the output layer too. None if not known.
+        expert_params: In a mixture of experts, those of the parameters that belong to its experts,
+            the ones that a token is not routed to included. None for a dense model.
+        expert_share: Share of the experts of a layer that a token is routed to, from above 0 to 1.
+            None for a dense model.
 
     Raises:
-        ValueError: A number is not positive, or query heads are not a multiple of KV heads.
+        ValueError: A number is not positive, query heads are not a multiple of KV heads,
+            ``expert_share`` is above 1, or only one of it and ``expert_params`` is given.
 
     >>> MODELS["llama-3.1-8b"].num_kv_heads
     8
@@ -74,6 +79,8 @@ class ModelSpec:
     num_params: int
     dtype_bytes: int = 2
     embedding_params: int | None = None
+    expert_params: int | None = None
+    expert_share: float | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self)
@@ -81,6 +88,16 @@ class ModelSpec:
             raise ValueError(
                 f"{self.name}: {self.num_attention_heads} query heads cannot share "
                 f"{self.num_kv_heads} KV heads evenly; use a divisor of the query heads"
+            )
+        if self.expert_share is not None and self.expert_share > 1:
+            raise ValueError(
+                f"{self.name}: expert_share is {self.expert_share}; a token is routed to a share "
+                "of the experts, at most 1"
+            )
+        if (self.expert_params is None) != (self.expert_share is None):
+            raise ValueError(
+                f"{self.name}: expert_params is {self.expert_params} and expert_share is "
+                f"{self.expert_share}; give both for a mixture of experts, and neither otherwise"
             )
 
     @property
@@ -144,11 +161,14 @@ class ModelSpec:
             "num_kv_heads": positive_int(decoder, "num_key_value_heads", default=heads),
             "head_dim": positive_int(decoder, "head_dim", default=hidden // heads),
         }
+        expert_params, expert_share = _read_experts(decoder, shape["num_layers"], hidden)
         return cls(
             name=str(decoder.get("_name_or_path") or decoder.get("model_type") or "unnamed"),
             num_params=_count_params(decoder, **shape),
             dtype_bytes=_DTYPE_BYTES[dtype],
             embedding_params=_count_looked_up(decoder, hidden),
+            expert_params=expert_params,
+            expert_share=expert_share,
             **shape,
         )
 
@@ -243,9 +263,7 @@ def _count_params(
         attention += hidden_size if model_type == "llama" else 0
     if model_type.startswith("qwen3"):
         attention += 2 * head_dim  # one RMSNorm each for queries and keys
-    experts_key = "num_local_experts" if "num_local_experts" in config else "num_experts"
-    if config.get(experts_key) is not None:
-        num_experts = positive_int(config, experts_key)
+    if (num_experts := _count_experts(config)) is not None:
         width = positive_int(config, "moe_intermediate_size", default=intermediate_size)
         mlp = num_experts * (3 * hidden_size * width + hidden_size)
     else:
@@ -253,6 +271,27 @@ def _count_params(
     embeddings = vocab_size * hidden_size
     embeddings *= 1 if config.get("tie_word_embeddings") else 2
     return num_layers * (attention + mlp + 2 * hidden_size) + embeddings + hidden_size
+
+
+def _count_experts(config: Mapping[str, Any]) -> int | None:
+    """Return the experts of each layer; None for a dense model."""
+    key = "num_local_experts" if "num_local_experts" in config else "num_experts"
+    return None if config.get(key) is None else positive_int(config, key)
+
+
+def _read_experts(
+    config: Mapping[str, Any], num_layers: int, hidden_size: int
+) -> tuple[int | None, float | None]:
+    """Read ``expert_params`` and ``expert_share``; None for a dense model."""
+    num_experts = _count_experts(config)
+    if num_experts is None:
+        return None, None
+    chosen = 2 if "num_local_experts" in config else 8  # the defaults of Mixtral and Qwen3
+    _, intermediate = _DEFAULT_SIZES.get(str(config.get("model_type")), _DEFAULT_SIZES["llama"])
+    intermediate = positive_int(config, "intermediate_size", default=intermediate)
+    width = positive_int(config, "moe_intermediate_size", default=intermediate)
+    share = positive_int(config, "num_experts_per_tok", default=chosen) / num_experts
+    return num_layers * num_experts * 3 * hidden_size * width, share
 
 
 def _count_looked_up(config: Mapping[str, Any], hidden_size: int) -> int | None:
@@ -276,6 +315,12 @@ class _Catalogue(dict[str, _Spec]):
         raise KeyError(f"no {key!r} in this catalogue; {hint}known: {', '.join(self)}")
 
 
+# Layers x experts x three matrices of hidden size x width, and how many a token is routed to.
+_EXPERTS: dict[str, dict[str, Any]] = {
+    "mixtral-8x7b": {"expert_params": 32 * 8 * 3 * 4096 * 14_336, "expert_share": 2 / 8},
+    "qwen3-30b-a3b": {"expert_params": 48 * 128 * 3 * 2048 * 768, "expert_share": 8 / 128},
+}
+
 # Shapes and parameter counts: each model's config.json and safetensors index on Hugging Face.
 MODELS: dict[str, ModelSpec] = _Catalogue(
     {
@@ -288,6 +333,7 @@ MODELS: dict[str, ModelSpec] = _Catalogue(
             head_dim,
             params,
             embedding_params=vocab * hidden if vocab else None,  # OPT: also the output layer
+            **_EXPERTS.get(key, {}),
         )
         for key, name, layers, hidden, heads, kv_heads, head_dim, vocab, params in (
             ("opt-13b", "OPT-13B", 40, 5120, 40, 40, 128, 0, 12_853_473_280),

@@ -3,6 +3,7 @@
 from course_lib.scheduling.async_scheduler import AsyncScheduler
 from course_lib.scheduling.batch_size import StepTimeController
 from course_lib.scheduling.decisions import Action, Decision, DecisionLog
+from course_lib.scheduling.head_skipping import HeadSkippingScheduler
 from course_lib.scheduling.lora import LoRAScheduler
 from course_lib.scheduling.policies import (
     POLICIES,
@@ -52,6 +53,7 @@ __all__ = [
     "DecisionLog",
     "EDFRequestQueue",
     "FCFSRequestQueue",
+    "HeadSkippingScheduler",
     "IllegalTransitionError",
     "LoRAScheduler",
     "PriorityRequestQueue",

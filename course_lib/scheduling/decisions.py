@@ -132,7 +132,7 @@ class DecisionLog:
         """Keep who got nothing in this step, and why."""
         for request in scheduler.running:
             if request.request_id not in output.num_scheduled_tokens:
-                reason = _why_not_served(scheduler, output, request)
+                reason = _why_not_served(scheduler, output)
                 self._add(request.request_id, Action.WAITS, 0, reason)
         queue = [*scheduler.swapped, *scheduler.waiting]
         queue = [r for r in queue if r.request_id not in output.preempted_req_ids]
@@ -174,8 +174,8 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     if request.status is not RequestStatus.SWAPPED:
         hits, num_computed = manager.get_computed_blocks(request)
     num_new = request.num_tokens - num_computed
-    is_new = request.status is RequestStatus.WAITING
-    if num_new > num_left and is_new and not config.enable_chunked_prefill:
+    may_be_cut = config.enable_chunked_prefill or num_new > scheduler.max_num_batched_tokens
+    if num_new > num_left and not may_be_cut:
         return f"needs {num_new} tokens in one step, {num_left} left"
     num_tokens = request.num_tokens
     if not config.reserve_full_prompt:
@@ -189,13 +189,11 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     return reason
 
 
-def _why_not_served(scheduler: Scheduler, output: SchedulerOutput, request: Request) -> str:
+def _why_not_served(scheduler: Scheduler, output: SchedulerOutput) -> str:
     """Say why a running request got nothing in the step just planned."""
     if output.total_num_scheduled_tokens >= scheduler.max_num_batched_tokens:
         return f"the budget of {scheduler.max_num_batched_tokens} tokens is spent"
-    if request.num_computed_tokens >= request.num_tokens + request.num_tokens_ahead:
-        return "its next token is not known yet"
-    return "the step ended with the request in front of it, which gave way itself"
+    return "its next token is not known yet"
 
 
 def _blocks(count: int) -> str:

@@ -130,7 +130,7 @@ class RooflineCostModel:
     The layers of a transformer run one after the other, in two kinds:
 
     - linear layers read all weights once, however many tokens there are, and compute
-      2 × parameters FLOP per token;
+      2 × parameters FLOP per token (without those of the input embedding, which is looked up);
     - attention layers move the keys and values of every token in the context of the batch, and
       compute 4 × layers × query heads × head_dim FLOP per attended pair.
 
@@ -142,8 +142,13 @@ class RooflineCostModel:
     What is left out: launching kernels, sampling and everything else that the CPU does, which an
     engine hides behind the GPU by planning a step ahead; norms, activations and logits, of which
     only requests that sample need any; the fact that small batches fill the tensor cores badly.
-    All parameters count as read, and all but the input embedding as multiplied, though a mixture of
-    experts uses a part of them, and the output layer is only needed for requests that sample.
+    The input embedding counts as read, and the output layer as multiplied for every token, though
+    only requests that sample need it.
+
+    In a mixture of experts a token is multiplied with the experts that it is routed to, the share s
+    of all. An iteration of n tokens reads the experts that any of them is routed to: the share
+    1 − (1 − s)ⁿ, if tokens choose independently and none is preferred. It is near 1 for some dozens
+    of tokens, so such a model computes like a small one and reads like a large one.
 
     Args:
         model: The model's shape.
@@ -199,27 +204,39 @@ class RooflineCostModel:
         >>> [cost_model.breakdown(work).is_memory_bound for work in (one_token, many)]
         [True, False]
         """
-        bandwidth, flops, weights, linear, attention, kv_bytes = self._rates
+        bandwidth, flops, linear, attention, kv_bytes = self._rates
         return IterationTime(
-            read_weights=weights / bandwidth if work.num_tokens else 0.0,
+            read_weights=self._weight_bytes_read(work.num_tokens) / bandwidth,
             compute_linear=linear * work.num_tokens / flops,
             move_kv=kv_bytes * work.context_tokens / bandwidth,
             compute_attention=attention * work.attended_tokens / flops,
             swap=kv_bytes * work.swapped_tokens / self.pcie_bandwidth,
         )
 
+    def _weight_bytes_read(self, num_tokens: int) -> float:
+        """Return the bytes of all weights that so many tokens need."""
+        if num_tokens == 0:
+            return 0.0
+        model = self.model
+        if model.expert_params is None or model.expert_share is None:
+            return model.weight_bytes
+        share_not_chosen = (1 - model.expert_share) ** num_tokens
+        return model.weight_bytes - share_not_chosen * model.expert_params * model.dtype_bytes
+
     @cached_property
-    def _rates(self) -> tuple[float, float, int, int, int, int]:
-        """Bytes/s, FLOP/s, bytes of weights, FLOP per token and per pair, KV bytes per token."""
+    def _rates(self) -> tuple[float, float, float, int, int]:
+        """Bytes/s, FLOP/s, FLOP per token and per attended pair, KV bytes per token."""
         # forward_flops is a sum of so much per new token and so much per attended pair.
         one_pair = forward_flops(self.model, new_tokens=1)
         two_pairs = forward_flops(self.model, new_tokens=1, cached_tokens=1)
         flops_per_pair = two_pairs - one_pair
+        idle_params = float(self.model.embedding_params or 0)
+        if self.model.expert_params is not None and self.model.expert_share is not None:
+            idle_params += self.model.expert_params * (1 - self.model.expert_share)
         return (
             self.gpu.memory_bandwidth * self.memory_efficiency,
             self.gpu.peak_flops * self.compute_efficiency,
-            self.model.weight_bytes,
-            one_pair - flops_per_pair - 2 * (self.model.embedding_params or 0),
+            one_pair - flops_per_pair - 2 * idle_params,
             flops_per_pair,
             kv_bytes_per_token(self.model),
         )

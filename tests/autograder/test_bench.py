@@ -25,6 +25,7 @@ CASES = [
     "admission: 4,096 tokens, hit",
     "admission: 4,096 tokens, miss",
     "slot mapping of 256 sequences",
+    *(f"scheduler: {n:5,} decodes" for n in (64, 256, 1024)),
 ]
 
 
@@ -68,7 +69,7 @@ def test_an_unknown_suite_is_named():
         measure("cpu", on_step=lambda done, total: None)
 
 
-def test_core_measures_pool_and_admission_beside_a_baseline():
+def test_core_measures_pool_admission_and_scheduler_beside_a_baseline():
     report = run_core_suite(rounds=1)
     assert list(dict.fromkeys(m.case for m in report.measurements)) == CASES
     pools = {m.implementation for m in report.measurements if m.case.startswith("pool")}
@@ -76,22 +77,46 @@ def test_core_measures_pool_and_admission_beside_a_baseline():
     assert all(m.per_second > 0 for m in report.measurements)
 
 
-def test_vllm_is_measured_where_it_can_be_imported(monkeypatch):
-    made = []
+made = []  # what each pool of vLLM was made with
 
-    class VllmPool(ListAndSetPool):
-        def __init__(self, num_gpu_blocks, enable_caching, hash_block_size):
-            made.append((num_gpu_blocks, enable_caching, hash_block_size))
-            super().__init__(num_gpu_blocks)
 
-    names = ("vllm", "vllm.v1", "vllm.v1.core", "vllm.v1.core.block_pool")
+class VllmPool(ListAndSetPool):
+    """Stands in for the pool of vLLM."""
+
+    def __init__(self, num_gpu_blocks, enable_caching, hash_block_size):
+        made.append((num_gpu_blocks, enable_caching, hash_block_size))
+        super().__init__(num_gpu_blocks)
+
+
+@pytest.fixture
+def vllm_engine(monkeypatch):
+    """Stand-ins for vLLM: its pool, and what measures the rest of it, which is returned."""
+    names = ("vllm", "vllm.v1", "vllm.v1.core", "vllm.v1.core.block_pool", "autograder.bench_vllm")
     for name in names:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    sys.modules[names[-1]].BlockPool = VllmPool
+    sys.modules["vllm.v1.core.block_pool"].BlockPool = VllmPool
+    made.clear()
+    engine = sys.modules["autograder.bench_vllm"]
+    engine.scheduler_steps_per_second = lambda num_running, num_steps=64: 1.0
+    engine.admissions_per_second = lambda prompts, num_blocks: 1.0
+    return engine
+
+
+def test_vllm_is_measured_where_it_can_be_imported(vllm_engine):
     suite = bench.core_suite()
     assert suite.notes == ()
-    assert all("vLLM" in case.contenders for case in suite.cases[:6])
+    without = [case.name for case in suite.cases if "vLLM" not in case.contenders]
+    assert without == ["slot mapping of 256 sequences"]
     assert set(made) == {(10_000, True, 16), (10_000, False, 16)}
+
+
+def test_an_engine_of_vllm_that_is_made_in_another_way_is_left_out(vllm_engine):
+    del vllm_engine.scheduler_steps_per_second
+    suite = bench.core_suite()
+    (note,) = suite.notes
+    assert note.startswith("of vLLM only the pool is measured")
+    assert "scheduler_steps_per_second" in note
+    assert [case.name for case in suite.cases if "vLLM" in case.contenders] == CASES[:6]
 
 
 def test_where_it_cannot_the_report_says_so(monkeypatch):

@@ -20,6 +20,7 @@ from autograder.simulate import (
     TRACES,
     WORKLOADS,
     Setup,
+    SweepPoint,
     figures,
     load_trace,
     make_requests,
@@ -28,6 +29,7 @@ from autograder.simulate import (
     run_sweep,
     with_settings,
 )
+from autograder.simulation_tables import sweep_table
 from course_lib.simulation import ClosedLoop, Workload, traces_dir
 
 COURSE = [sys.executable, "-c", "from autograder.cli import main; main()"]
@@ -122,6 +124,9 @@ class TestSettings:
             ("caching=maybe", "caching is 'maybe'; it must be yes or no"),
             ("rate=nan", "rate is nan; it must be above 0"),
             ("requests=0", "requests is 0; it must be above 0"),
+            ("slo-ttft=0", "slo_ttft is 0.0; it must be above 0, inf for no bound"),
+            ("max-seconds=nan", "max_seconds is nan; it must be above 0"),
+            ("seed=-1", "seed is -1; it must be 0 or more"),
         ],
     )
     def test_mistakes_are_named(self, text, message):
@@ -157,6 +162,12 @@ class TestErrors:
                 ["--sweep", "rate=1", "--scheduler", "tcp://127.0.0.1:1"],
                 "no dask scheduler answers",
             ),
+            *(
+                (["--sweep", "rate=1", "--scheduler", address], "write one like tcp://")
+                for address in ("cluster", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "http://a:80")
+            ),
+            (["--workers", "2"], "--scheduler and --workers are for a --sweep"),
+            (["--experiment", "sjf", "--sweep", "rate=1"], "leave --sweep and --set out"),
         ],
     )
     def test_are_one_line(self, course, arguments, message, monkeypatch):
@@ -174,6 +185,18 @@ class TestErrors:
             assert code == 1
             assert "set COURSE_TRACES" in err
             assert len(err.splitlines()) == 1
+
+
+class TestTables:
+    def test_a_sweep_keeps_its_digits_on_80_columns(self, capsys):
+        _, setups = parse_sweep("long-prefill-token-threshold=0,2048", SMALL)
+        numbers = figures(SMALL, run(SMALL, None)) | {"e2e_mean": 9876.5, "ttft_mean": 0.00123456}
+        points = [SweepPoint(setup, numbers) for setup in setups]
+        Console(width=80).print(sweep_table("long_prefill_token_threshold", points))
+        out = capsys.readouterr().out
+        assert "…" not in out
+        assert out.count("0.00123 ") == out.count("9,876 ") == 2
+        assert "2048" in out
 
 
 class TestReport:
@@ -234,7 +257,7 @@ class TestSweep:
         # What could be simulated is shown and written; what could not is the error.
         assert code == 1
         assert err == "course: max_num_seqs=0: max_num_seqs is 0; it must be at least 1\n"
-        assert "TTFT mean (s)" in out
+        assert "sweep over max_num_seqs" in out
         with (folder / "sweep.csv").open(newline="") as file:
             one, none, many = csv.DictReader(file)
         assert float(one["ttft_mean"]) > 10 * float(many["ttft_mean"])
@@ -272,7 +295,8 @@ class TestSweep:
         assert done == [(1, 2), (2, 2)]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-    def test_ctrl_c_leaves_no_report_and_no_process(self, tmp_path):
+    @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0], ids=["starting", "importing", "running"])
+    def test_ctrl_c_leaves_no_report_and_no_process(self, seconds, tmp_path):
         arguments = ("--requests", "200000", "--sweep", "rate=3,4", "--workers", "2")
         process = subprocess.Popen(
             [*COURSE, "simulate", *arguments, "--report", str(tmp_path / "sweep")],
@@ -285,12 +309,11 @@ class TestSweep:
         while len(_workers(process.pid)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         workers = _workers(process.pid)
-        time.sleep(1.0)
+        time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("course: interrupted")
-        assert "Traceback" not in err
+        assert err == "course: interrupted; nothing is half written, run the command again\n"
         assert workers
         assert [worker for worker in workers if _is_alive(worker)] == []
         assert list(tmp_path.iterdir()) == []
@@ -321,7 +344,28 @@ def test_an_experiment_is_a_table(course, monkeypatch):
     code, out, _ = course("--experiment", "thrash")
     assert code == 0
     assert "whole prompt fits" in out
-    assert "num_preemptions" in out
+    assert "preemptions" in out
+
+
+def test_the_report_of_an_experiment_has_its_table_and_a_figure(course, monkeypatch, tmp_path):
+    monkeypatch.setitem(
+        simulate_command.EXPERIMENTS,
+        "thrash",
+        lambda on_run: _few_thrash(FEW_LINES, on_run=on_run),
+    )
+    folder = tmp_path / "thrash"
+    code, _, _ = course("--experiment", "thrash", "--report", folder)
+    assert code == 0
+    with (folder / "comparison.csv").open(newline="") as file:
+        first_chunk, whole_prompt = csv.DictReader(file)
+    assert first_chunk["set-up"] == "first chunk fits"
+    assert float(whole_prompt["makespan"]) > 29
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["results"]["whole prompt fits"]["num_finished"] == 30
+    assert (folder / "comparison.png").stat().st_size > 5_000
+    code, _, err = course("--experiment", "thrash", "--report", folder)
+    assert code == 1
+    assert "is there already" in err
 
 
 _few_thrash = simulate_command.EXPERIMENTS["thrash"]

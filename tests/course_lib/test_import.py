@@ -37,7 +37,10 @@ def test_importing_the_package_takes_under_300_ms() -> None:
         "course_lib.specs",
         "course_lib.roofline",
         "course_lib.kv_cache",
+        "course_lib.scheduling",
         "course_lib.simulation",
+        "course_lib.simulation.experiments",
+        "course_lib.queueing",
     ],
 )
 def test_lower_layers_load_no_heavy_package(module: str) -> None:
@@ -45,7 +48,7 @@ def test_lower_layers_load_no_heavy_package(module: str) -> None:
     assert packages.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["course_lib", "course_lib.kv_cache"])
+@pytest.mark.parametrize("module", ["course_lib", "course_lib.kv_cache", "course_lib.scheduling"])
 def test_the_bottom_layers_do_without_numpy(module: str) -> None:
     _, packages = _import_in_a_fresh_process(module)
     assert "numpy" not in packages

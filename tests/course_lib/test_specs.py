@@ -1,6 +1,7 @@
 """Model and GPU specifications: the catalogue, and reading a Hugging Face config.json."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -387,3 +388,18 @@ def test_an_input_embedding_is_looked_up_unless_it_is_the_output_layer_too() -> 
     assert ModelSpec.from_hf_config(SMALL | {"tie_word_embeddings": True}).embedding_params is None
     for key, config in PUBLISHED.items():
         assert ModelSpec.from_hf_config(config).embedding_params == MODELS[key].embedding_params
+
+
+def test_a_mixture_of_experts_knows_what_a_token_is_routed_to() -> None:
+    for key, config in PUBLISHED.items():
+        read, model = ModelSpec.from_hf_config(config), MODELS[key]
+        assert (read.expert_params, read.expert_share) == (model.expert_params, model.expert_share)
+    mixtral = MODELS["mixtral-8x7b"]
+    assert mixtral.expert_params is not None
+    # Published: 12.9 billion active parameters.
+    assert mixtral.num_params - 0.75 * mixtral.expert_params == pytest.approx(12.9e9, rel=2e-3)
+    assert MODELS["llama-3.1-8b"].expert_params is None
+    with pytest.raises(ValueError, match="give both for a mixture of experts"):
+        replace(mixtral, expert_share=None)
+    with pytest.raises(ValueError, match=r"expert_share is 1\.5"):
+        replace(mixtral, expert_share=1.5)

@@ -7,6 +7,7 @@ from course_lib.scheduling import (
     Action,
     AsyncScheduler,
     DecisionLog,
+    HeadSkippingScheduler,
     LoRAScheduler,
     Request,
     RequestStatus,
@@ -138,6 +139,25 @@ class TestSpeculativeTokens:
         scheduler.add_request(again)
         scheduler.update_from_output(output, {"a": [1, 9]})
         assert (again.num_computed_tokens, again.num_tokens) == (0, 4)
+
+
+class TestPassingOverTheHead:
+    def test_small_ones_pass_and_the_large_one_stays_in_front(self) -> None:
+        scheduler = HeadSkippingScheduler(SchedulerConfig(max_num_seqs=3), manager(6))
+        for name, num_tokens in (("a", 8), ("long", 16), ("wide", 13), ("b", 4), ("c", 4)):
+            scheduler.add_request(request(name, num_tokens))
+        scheduler.add_request(request("d", 4))
+        assert step(scheduler) == {"a": 8, "b": 4, "c": 4}
+        assert [each.request_id for each in scheduler.waiting] == ["long", "wide", "d"]
+
+    def test_where_all_fit_it_is_like_any_other(self) -> None:
+        schedules = []
+        for make in (Scheduler, HeadSkippingScheduler):
+            scheduler = make(SchedulerConfig(max_num_batched_tokens=10), manager())
+            for name in "abcd":
+                scheduler.add_request(request(name, 7, max_tokens=3))
+            schedules.append([step(scheduler) for _ in range(9)])
+        assert schedules[0] == schedules[1]
 
 
 class TestAdapters:

@@ -170,14 +170,28 @@ class TestChunkedPrefill:
         assert "the prompt has 9 tokens and an iteration has 8" in a.finish_reason
         assert step(scheduler) == {"b": 8}
 
-    def test_without_it_a_preempted_request_may_still_be_cut(self) -> None:
-        scheduler = scheduler_with(
-            num_blocks=5, max_num_batched_tokens=8, enable_chunked_prefill=False
-        )
-        add(scheduler, request("a", 7, max_tokens=3), request("b", 1, max_tokens=9))
-        served = [step(scheduler) for _ in range(14)]
-        assert {"b": 9} not in served
-        assert not scheduler.has_unfinished_requests()
+    def test_without_it_a_preempted_request_waits_like_others(self) -> None:
+        scheduler = scheduler_with(num_blocks=7, enable_chunked_prefill=False)
+        *_, c = add(scheduler, request("a", 5), request("b", 4), request("c", 4))
+        for _ in range(5):
+            step(scheduler)
+        assert (c.status, c.num_tokens) == (RequestStatus.PREEMPTED, 8)
+        scheduler.finish_requests("b", ABORTED)
+        scheduler.max_num_batched_tokens = 8
+        assert step(scheduler) == {"a": 1}  # c needs 8 of the 7 left
+        scheduler.finish_requests("a", ABORTED)
+        assert step(scheduler) == {"c": 8}
+
+    def test_without_it_what_is_longer_than_an_iteration_is_cut(self) -> None:
+        scheduler = scheduler_with(num_blocks=7, enable_chunked_prefill=False)
+        *_, c = add(scheduler, request("a", 5), request("b", 5), request("c", 5))
+        for _ in range(5):
+            step(scheduler)
+        assert (c.status, c.num_tokens) == (RequestStatus.PREEMPTED, 9)
+        scheduler.finish_requests("b", ABORTED)
+        scheduler.max_num_batched_tokens = 8
+        assert step(scheduler) == {"a": 1, "c": 7}
+        assert step(scheduler) == {"a": 1, "c": 2}
 
     def test_a_long_prompt_takes_no_more_than_the_threshold(self) -> None:
         scheduler = scheduler_with(max_num_batched_tokens=20, long_prefill_token_threshold=6)
@@ -379,6 +393,16 @@ class TestPreemption:
         output = scheduler.schedule()
         assert output.preempted_req_ids == {"v"}
         assert output.num_scheduled_tokens == {"a": 1, "c": 1}
+
+    def test_those_behind_are_served_although_the_one_in_front_gave_way_itself(self) -> None:
+        scheduler = scheduler_with(num_blocks=4, policy="priority")
+        add(scheduler, request("u", 7, priority=9))
+        step(scheduler)
+        add(scheduler, request("a", 3))
+        assert step(scheduler) == {"u": 1, "a": 3}
+        output = scheduler.schedule()
+        assert output.preempted_req_ids == {"u"}
+        assert output.num_scheduled_tokens == {"a": 1}
 
     def test_blocks_that_a_victim_was_to_fill_in_this_step_do_not_stay_cached(self) -> None:
         scheduler = scheduler_with(

@@ -76,6 +76,26 @@ class TestRoofline:
             1 - EMBEDDING / MODEL.num_params
         )
 
+    def test_a_mixture_of_experts_computes_like_a_small_model(self) -> None:
+        # "A3B": of 30.5 billion parameters a token is multiplied with 3.35, embedding included.
+        model = MODELS["qwen3-30b-a3b"]
+        time = RooflineCostModel(model, GPU).breakdown(IterationWork.of_batch([(2048, 0)]))
+        flops = time.compute_linear * GPU.peak_flops * 0.75 / 2048
+        assert flops / 2 + 151_936 * 2048 == pytest.approx(3.353e9, rel=1e-3)
+
+    def test_and_reads_the_experts_that_its_tokens_choose(self) -> None:
+        model = replace(MODEL, num_params=1000, expert_params=800, expert_share=0.25)
+        cost_model = RooflineCostModel(model, GPU)
+
+        def params_read(num_tokens: int) -> float:
+            time = cost_model.breakdown(IterationWork(num_tokens, 0, 0)).read_weights
+            return time * GPU.memory_bandwidth * 0.93 / 2
+
+        assert params_read(0) == 0
+        assert params_read(1) == pytest.approx(200 + 800 * 0.25)
+        assert params_read(2) == pytest.approx(200 + 800 * (1 - 0.75**2))
+        assert params_read(1000) == pytest.approx(1000)
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [
