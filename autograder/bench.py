@@ -26,9 +26,11 @@ from rich.table import Table
 from autograder.errors import CourseError
 from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager
 from course_lib.kv_cache.block_table import BlockTable, pad_block_tables, slot_mapping
+from course_lib.scheduling.timing import scheduler_steps
 
 BLOCKS_IN_POOL = 10_000
 BLOCK_SIZE = 16
+BLOCKS_FOR_ADMISSION = 2000
 PROMPT_TOKENS = 4096
 ROUNDS = 9
 
@@ -176,10 +178,18 @@ def run_simulator_suite(on_step: Callable[[int, int], None]) -> Presentable:
     return bench_simulator.run_simulator_suite(on_step)
 
 
+def run_engine_suite(on_step: Callable[[int, int], None]) -> Presentable:
+    """Measure the engine; torch is imported only now."""
+    from autograder import bench_engine
+
+    return bench_engine.run_engine_suite(on_step)
+
+
 SUITES: dict[str, Callable[[Callable[[int, int], None]], Presentable]] = {
     "core": run_core_suite,
     "kernels": run_kernels_suite,
     "simulator": run_simulator_suite,
+    "engine": run_engine_suite,
 }
 """What can be measured, by name."""
 
@@ -219,9 +229,13 @@ def core_suite() -> Suite:
     - pool: allocate some blocks at a time and free them; a pair is one operation;
     - admission: look a prompt up in the prefix cache, hashing included, and allocate for it. A hit
       finds all of it but the last block; a miss finds nothing;
-    - slot mapping: translate the new tokens of a ragged batch to slots, once.
+    - slot mapping: translate the new tokens of a ragged batch to slots, once;
+    - scheduler: plan a step of a batch that only decodes, and take in its tokens.
     """
     vllm_pool, notes = _vllm_pool()
+    vllm = None
+    if vllm_pool is not None:
+        vllm, notes = _vllm_engine()
     cases = []
     for enable_caching in (True, False):
         makers: dict[str, Callable[[], Any]] = {
@@ -241,9 +255,19 @@ def core_suite() -> Suite:
             }
             cases.append(Case(f"pool: {num_blocks:2} at a time, caching {caching}", contenders))
     for name, shares_prefix in (("hit", True), ("miss", False)):
-        case = f"admission: {PROMPT_TOKENS:,} tokens, {name}"
-        cases.append(Case(case, {"course": partial(_admissions_per_second, shares_prefix)}))
+        admissions: dict[str, Contender] = {
+            "course": partial(_admissions_per_second, shares_prefix)
+        }
+        if vllm is not None:
+            prompts = _admission_prompts(shares_prefix)
+            admissions["vLLM"] = partial(vllm.admissions_per_second, prompts, BLOCKS_FOR_ADMISSION)
+        cases.append(Case(f"admission: {PROMPT_TOKENS:,} tokens, {name}", admissions))
     cases.append(slot_mapping_case(Random(0)))
+    for num_running in (64, 256, 1024):
+        steps: dict[str, Contender] = {"course": partial(scheduler_steps, num_running)}
+        if vllm is not None:
+            steps["vLLM"] = partial(vllm.scheduler_steps_per_second, num_running)
+        cases.append(Case(f"scheduler: {num_running:5,} decodes", steps))
     return Suite(cases, notes)
 
 
@@ -356,21 +380,26 @@ def _admissions_per_second(shares_prefix: bool) -> float:
     Args:
         shares_prefix: Whether the same prompt was admitted before, or never.
     """
-    manager = KVCacheManager(2000, BLOCK_SIZE)
-    rng = Random(0)
-    prompt = [rng.randrange(100_000) for _ in range(PROMPT_TOKENS)]
-    seconds, num_admissions = 0.0, 30
-    for index in range(num_admissions + 1):
-        request = _Request(str(index), list(prompt))
-        if not shares_prefix:
-            request.all_token_ids[0] = 100_000 + index
+    manager = KVCacheManager(BLOCKS_FOR_ADMISSION, BLOCK_SIZE)
+    prompts = _admission_prompts(shares_prefix)
+    seconds = 0.0
+    for index, prompt in enumerate(prompts):
+        request = _Request(str(index), prompt)
         start = time.process_time()
         blocks, num_computed = manager.get_computed_blocks(request)
         manager.allocate_slots(request, PROMPT_TOKENS - num_computed, num_computed, blocks)
         if index > 0:  # The first one warms the cache up.
             seconds += time.process_time() - start
         manager.free(request)
-    return num_admissions / seconds
+    return (len(prompts) - 1) / seconds
+
+
+def _admission_prompts(shares_prefix: bool) -> list[list[int]]:
+    """Return one prompt many times, or as many that differ from their first token on."""
+    rng = Random(0)
+    prompt = [rng.randrange(100_000) for _ in range(PROMPT_TOKENS)]
+    firsts = (prompt[0] if shares_prefix else 100_000 + index for index in range(31))
+    return [[first, *prompt[1:]] for first in firsts]
 
 
 def _vllm_pool() -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
@@ -379,3 +408,15 @@ def _vllm_pool() -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
         return importlib.import_module("vllm.v1.core.block_pool").BlockPool, ()
     except ImportError as error:
         return None, (f"vLLM is not measured ({error})",)
+
+
+def _vllm_engine() -> tuple[Any, tuple[str, ...]]:
+    """Return what measures vLLM's scheduler and manager, or None and a note that says why not."""
+    try:
+        from autograder import bench_vllm
+
+        bench_vllm.scheduler_steps_per_second(num_running=1, num_steps=1)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        return None, (f"of vLLM only the pool is measured, this version is unknown ({reason})",)
+    return bench_vllm, ()

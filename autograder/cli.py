@@ -198,7 +198,7 @@ def samples() -> None:
 @app.command(epilog="Example: [bold]course bench core --json core.json[/bold]")
 def bench(
     suite: Annotated[
-        str, typer.Argument(help="What to measure: core, kernels or simulator.")
+        str, typer.Argument(help="What to measure: core, kernels, simulator or engine.")
     ] = "core",
     json_file: Annotated[
         Optional[Path],  # noqa: UP045 - Typer reads this at run time
@@ -252,7 +252,12 @@ def simulate(
         Optional[int],  # noqa: UP045
         typer.Option(help="Blocks of the KV cache; as many as the GPU can hold."),
     ] = None,
-    policy: Annotated[str, typer.Option(help="Order of service.")] = "fcfs",
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="Order of service: fcfs, sjf or srpt; vtc or wfq for the clients of closed."
+        ),
+    ] = "fcfs",
     settings: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -288,6 +293,10 @@ def simulate(
     from autograder import simulate_command
     from autograder.simulate import Setup, with_settings
 
+    if sweep is None and (scheduler is not None or workers is not None):
+        raise CourseError("--scheduler and --workers are for a --sweep; add one, or leave them out")
+    if experiment is not None and (sweep is not None or settings):
+        raise CourseError("an --experiment is fixed; leave --sweep and --set out")
     if experiment is not None:
         simulate_command.show_experiment(experiment, console, report)
         return
@@ -298,3 +307,160 @@ def simulate(
         simulate_command.show_sweep(setup, sweep, console, report, scheduler, workers)
     else:
         simulate_command.show_one(setup, console, report)
+
+
+@app.command(epilog="Example: [bold]course generate 'Once upon a time' --max-tokens 40[/bold]")
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads it from stdin.")],
+    model: Annotated[
+        str, typer.Option(help="course-tiny, or a folder with a Hugging Face checkpoint.")
+    ] = "course-tiny",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Answer the prompt as a message; do not continue it.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 128,
+    temperature: Annotated[
+        Optional[float],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(help="0 for the most probable text; 1, the default, for the model's own."),
+    ] = None,
+    top_p: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Only the most probable tokens that have this probability together."),
+    ] = None,
+    top_k: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Only this many of the most probable tokens."),
+    ] = None,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="The same seed gives the same text again."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Number of answers.")] = 1,
+    stop: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Text before which an answer ends; may be given several times."),
+    ] = None,
+) -> None:
+    """Have a model continue a text, or answer it, on the course's own engine."""
+    from autograder import generate_command
+
+    generate_command.run(
+        prompt,
+        model,
+        chat,
+        {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "seed": seed,
+            "n": n,
+            "stop": stop,
+        },
+    )
+
+
+@app.command(epilog="Example: [bold]course trace 'A block' --num-blocks 12 --json run.json[/bold]")
+def trace(
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")] = "The scheduler",
+    model: Annotated[
+        str, typer.Option(help="course-tiny, or a folder with a Hugging Face checkpoint.")
+    ] = "course-tiny",
+    others: Annotated[int, typer.Option(min=0, help="Requests beside it.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens that each generates.")] = 16,
+    num_blocks: Annotated[
+        Optional[int],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(help="Blocks of the KV cache; few of them force preemptions."),
+    ] = None,
+    max_num_seqs: Annotated[int, typer.Option(help="Most requests in a batch.")] = 4,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", metavar="FILE", help="Write a time line for ui.perfetto.dev."),
+    ] = None,
+    csv_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--csv", metavar="FILE", help="Write all events as a table."),
+    ] = None,
+) -> None:
+    """Follow one request through the engine, step by step, with others running."""
+    from autograder import trace_command
+
+    options = {"num_blocks": num_blocks, "max_num_seqs": max_num_seqs}
+    trace_command.run(prompt, model, others, max_tokens, json_file, csv_file, options, console)
+
+
+@app.command(epilog="Example: [bold]course serve --port 8001 --max-num-seqs 16[/bold]")
+def serve(
+    model: Annotated[
+        str, typer.Option(help="course-tiny, or a folder with a Hugging Face checkpoint.")
+    ] = "course-tiny",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port; 0 for any that is free.")
+    ] = 8000,
+    api_key: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(envvar="COURSE_API_KEY", help="What clients have to send."),
+    ] = None,
+    allow_anyone: Annotated[
+        bool, typer.Option("--allow-anyone", help="Let other machines in without a key.")
+    ] = False,
+    num_blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Blocks of the KV cache; as many as memory allows."),
+    ] = None,
+    block_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Tokens per block; 16."),
+    ] = None,
+    max_num_seqs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Most answers in a batch; 128."),
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Most tokens per step; 2048."),
+    ] = None,
+    max_model_len: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Longest sequence; what the model and the cache can hold."),
+    ] = None,
+    policy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Order of service: fcfs, priority, sjf, ..."),
+    ] = None,
+    preemption_mode: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What becomes of blocks that are taken away: recompute or swap."),
+    ] = None,
+    num_cpu_blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Blocks of CPU memory to swap to."),
+    ] = None,
+    prefix_caching: Annotated[
+        bool, typer.Option(help="Keep blocks for prompts that begin alike.")
+    ] = True,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Check every invariant in every step; slow.")
+    ] = False,
+) -> None:
+    """Serve a model to OpenAI clients on this machine. Ctrl-C stops it."""
+    from autograder import serve_command
+
+    serve_command.serve(
+        model,
+        serve_command.Address(host, port, api_key, allow_anyone),
+        {
+            "num_blocks": num_blocks,
+            "block_size": block_size,
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max_num_batched_tokens,
+            "max_model_len": max_model_len,
+            "policy": policy,
+            "preemption_mode": preemption_mode,
+            "num_cpu_blocks": num_cpu_blocks,
+            "enable_prefix_caching": prefix_caching,
+            "debug": debug,
+        },
+        console,
+    )

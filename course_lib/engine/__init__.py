@@ -14,6 +14,9 @@ from course_lib.engine.tokenizer import (
     Tokenizer,
     checkpoint_folder,
 )
+from course_lib.engine.trace import RequestTrace, Trace
+from course_lib.engine.trace_events import Event
+from course_lib.engine.tracer import Tracer
 
 __all__ = [
     "LLM",
@@ -23,6 +26,7 @@ __all__ = [
     "EngineDeadError",
     "EngineMetrics",
     "EngineParts",
+    "Event",
     "Histogram",
     "IncrementalDetokenizer",
     "LlamaConfig",
@@ -32,9 +36,12 @@ __all__ = [
     "PromptError",
     "RequestMetrics",
     "RequestOutput",
+    "RequestTrace",
     "SamplingParams",
     "StepRecord",
     "Tokenizer",
+    "Trace",
+    "Tracer",
     "UnsupportedCheckpointError",
     "checkpoint_folder",
     "load_checkpoint",

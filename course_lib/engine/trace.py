@@ -1,0 +1,100 @@
+"""What a tracer has seen: a table of events, which can be told as a story or drawn as a time line.
+
+``Trace`` is a run as a whole, ``RequestTrace`` one request in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from course_lib.engine import trace_chrome, trace_text
+from course_lib.engine.trace_events import Event, EventTable
+from course_lib.simulation.step_table import StepTable, write_chrome_trace
+
+
+class Trace(EventTable):
+    """All that a tracer has seen.
+
+    Args:
+        events: What happened.
+        steps: The steps of the engine.
+
+    Attributes:
+        steps: The steps of the engine, in the table that the simulator keeps as well. Times are
+            seconds since the tracer was attached.
+
+    >>> trace = Trace([Event(0.0, 0.001, "api", "arrives", None, "a", num_tokens=5, text="Hello"),
+    ...                Event(0.002, 0.004, "executor", "computes", 0, "a", 5, position=0)],
+    ...               StepTable([]))
+    >>> trace.request_ids, len(trace.request("a")), trace.rows()[1]["action"]
+    (('a',), 2, 'computes')
+    """
+
+    def __init__(self, events: Iterable[Event], steps: StepTable) -> None:
+        super().__init__(events)
+        self.steps = steps
+
+    @cached_property
+    def request_ids(self) -> tuple[str, ...]:
+        """The requests in it, in the order in which they first appear."""
+        names = (event.request_id for event in self)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def request(self, request_id: str) -> RequestTrace:
+        """Follow one request.
+
+        Args:
+            request_id: The scheduler's id: that of the request for its first answer, and
+                ``1_`` before it for the second, and so on.
+
+        Raises:
+            ValueError: There is no such request in the trace.
+        """
+        if request_id not in self.request_ids:
+            known = ", ".join(map(repr, self.request_ids)) or "none"
+            raise ValueError(f"no request {request_id!r} in this trace; there are: {known}")
+        return RequestTrace(self, request_id)
+
+    def text(self) -> str:
+        """Tell step by step what was done for whom: one line per request and step."""
+        return trace_text.tell_all(self)
+
+    def chrome_events(self) -> list[dict[str, Any]]:
+        """Return trace events: a track per component, arrows along each request, and curves.
+
+        The format is that of chrome://tracing and ui.perfetto.dev; times are in microseconds.
+        """
+        return trace_chrome.chrome_events(self, self.request_ids)
+
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write a JSON file for chrome://tracing or ui.perfetto.dev."""
+        write_chrome_trace(path, self.chrome_events())
+
+
+class RequestTrace(EventTable):
+    """The events of one request; made by ``Trace.request``.
+
+    Attributes:
+        request_id: The request.
+        whole: The trace that it is in.
+    """
+
+    def __init__(self, whole: Trace, request_id: str) -> None:
+        super().__init__(event for event in whole if event.request_id == request_id)
+        self.whole = whole
+        self.request_id = request_id
+
+    def text(self) -> str:
+        """Tell what happened to the request, step by step."""
+        return trace_text.tell_request(self)
+
+    def chrome_events(self) -> list[dict[str, Any]]:
+        """Return the trace events of the whole run, with arrows along this request alone."""
+        return trace_chrome.chrome_events(self.whole, [self.request_id])
+
+    def to_chrome_trace(self, path: str | Path) -> None:
+        """Write a JSON file for chrome://tracing or ui.perfetto.dev."""
+        write_chrome_trace(path, self.chrome_events())

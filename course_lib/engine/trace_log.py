@@ -1,0 +1,159 @@
+"""Where a tracer writes down what it sees, and how it gets to see it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from course_lib.engine.trace_events import Component, Event
+from course_lib.simulation.step_table import Step
+
+Around = Callable[..., Any]
+"""Called in place of a method: with the method itself, and what it was called with."""
+
+Decode = Callable[[Sequence[int]], str]
+"""Makes text of tokens."""
+
+
+class TraceLog:
+    """The events and the steps of a run, as they come.
+
+    Invariant: an event that belongs to a step has its index in ``steps``, where the step is entered
+    when it is over.
+
+    Attributes:
+        events: What happened.
+        steps: The steps that are over.
+        step: The step that is under way; None between steps.
+
+    >>> log = TraceLog()
+    >>> with log.span("tokenizer", "encodes", text="Hello") as known:
+    ...     known["num_tokens"] = 2
+    >>> log.events[0].action, log.events[0].num_tokens, log.events[0].text
+    ('encodes', 2, 'Hello')
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.steps: list[Step] = []
+        self.step: int | None = None
+        self._origin = time.monotonic()
+
+    def now(self) -> float:
+        """Return the time, in seconds since the log was begun."""
+        return time.monotonic() - self._origin
+
+    def seconds_at(self, moment: float) -> float:
+        """Return a time of ``time.monotonic`` in seconds since the log was begun."""
+        return moment - self._origin
+
+    def add(
+        self, component: Component, action: str, start: float, end: float, **known: Any
+    ) -> None:
+        """Write down an event of the step under way.
+
+        Args:
+            component: Who did it.
+            action: What was done.
+            start: When it began.
+            end: When it was over.
+            **known: Other fields of ``Event``.
+        """
+        self.events.append(
+            Event(start, end - start, component, action, **{"step": self.step} | known)
+        )
+
+    @contextmanager
+    def span(self, component: Component, action: str, **known: Any) -> Iterator[dict[str, Any]]:
+        """Write down the body as an event, also if it raises; yields its fields, to be added to."""
+        start = self.now()
+        try:
+            yield known
+        except Exception as error:
+            known["reason"] = f"raises {type(error).__name__}: {error}"
+            raise
+        finally:
+            self.add(component, action, start, self.now(), **known)
+
+
+class Prompts:
+    """Finds out which request an encoded prompt became; the scheduler sees only tokens.
+
+    Args:
+        log: Where the events are.
+        decode: Makes text of tokens, special ones included; None without a tokenizer.
+
+    >>> log = TraceLog()
+    >>> prompts = Prompts(log, decode=None)
+    >>> log.add("tokenizer", "encodes", 0.0, 0.1, text="Hello")
+    >>> prompts.encoded([5, 6])
+    >>> prompts.claim("a", [5, 6]), log.events[0].request_id
+    ('Hello', 'a')
+    """
+
+    def __init__(self, log: TraceLog, decode: Decode | None) -> None:
+        self._log = log
+        self._decode = decode
+        self._newest: tuple[list[int], int] = ([], -1)
+
+    def encoded(self, token_ids: Sequence[int]) -> None:
+        """Remember that the newest event gave these tokens."""
+        self._newest = (list(token_ids), len(self._log.events) - 1)
+
+    def claim(self, request_id: str, token_ids: Sequence[int]) -> str:
+        """Return the text of a request's prompt; if it was encoded just now, say for whom."""
+        newest, place = self._newest
+        if newest and newest == list(token_ids):
+            events = self._log.events
+            events[place] = events[place]._replace(request_id=request_id)
+            self._newest = ([], -1)
+            return events[place].text
+        return "" if self._decode is None else self._decode(token_ids)
+
+
+def remembering(decode: Decode) -> Decode:
+    """Return a decoder that remembers single tokens: the same ones are chosen again and again."""
+    known: dict[int, str] = {}
+
+    def decode_again(token_ids: Sequence[int]) -> str:
+        if len(token_ids) != 1:
+            return decode(token_ids)
+        if token_ids[0] not in known:
+            known[token_ids[0]] = decode(token_ids)
+        return known[token_ids[0]]
+
+    return decode_again
+
+
+@contextmanager
+def intercept(subject: object, name: str, around: Around) -> Iterator[None]:
+    """Have ``around(method, ...)`` called in place of an object's method, in the ``with`` block.
+
+    Raises:
+        TypeError: The object's class has ``__slots__``, so no method of it can be replaced.
+
+    >>> class Clock:
+    ...     def read(self, zone): return f"noon in {zone}"
+    >>> clock = Clock()
+    >>> with intercept(clock, "read", lambda method, zone: method(zone).upper()):
+    ...     clock.read("Lima")
+    'NOON IN LIMA'
+    >>> clock.read("Lima"), vars(clock)
+    ('noon in Lima', {})
+    """
+    if not hasattr(subject, "__dict__"):
+        raise TypeError(
+            f"{type(subject).__name__} has __slots__, so its methods cannot be traced; remove "
+            "__slots__ from the class"
+        )
+    method = getattr(subject, name)
+    shadowed = {name: vars(subject)[name]} if name in vars(subject) else {}
+    setattr(subject, name, functools.wraps(method)(functools.partial(around, method)))
+    try:
+        yield
+    finally:
+        delattr(subject, name)
+        vars(subject).update(shadowed)
