@@ -1,0 +1,293 @@
+"""What clients may ask in the OpenAI protocol, and which errors they get.
+
+Each request is a pydantic model. A field that this engine does not support is refused by its name
+and not passed over in silence, unless what it says changes nothing: clients send such as
+``"presence_penalty": 0`` without being asked to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from course_lib.engine.sampling_params import SamplingParams
+
+MAX_CHOICES = 128
+"""Most answers to one prompt, as at OpenAI."""
+
+MAX_LOGPROBS = 20
+"""Most alternatives per token, as in vLLM."""
+
+_SAMPLING_FIELDS = {field.name for field in fields(SamplingParams)} - {"max_tokens", "logprobs"}
+"""The fields that SamplingParams, /v1/completions and /v1/chat/completions understand alike."""
+
+
+class ApiError(Exception):
+    """An answer that is an error, in OpenAI's format.
+
+    Args:
+        status: HTTP status code.
+        message: What was asked, the rule, the remedy.
+        param: The field that is to blame.
+        code: What programs may look for.
+
+    >>> ApiError(404, "there is no model 'x'", "model", "model_not_found").body["error"]["type"]
+    'invalid_request_error'
+    """
+
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class _Neutral:
+    """Accepts a field that is not supported, as long as what it says changes nothing."""
+
+    def __init__(self, *values: object) -> None:
+        self._values = values
+
+    def __call__(self, value: object) -> object:
+        if value is not None and value not in self._values:
+            raise ValueError("this engine does not support it; leave it out")
+        return value
+
+
+def _unicode(text: str) -> str:
+    """Refuse half a surrogate pair, which JSON can say and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it is not Unicode: half of a surrogate pair stands alone") from error
+    return text
+
+
+def _one_message(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Say once what a prompt is, and not once for each kind of it."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        kinds = "a text, a list of texts, a list of token ids, or a list of such lists"
+        raise ValueError(f"it must be {kinds}, in Unicode") from error
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Ignored = Annotated[Any, Field(description="Changes nothing.")]
+Zero = Annotated[Any, AfterValidator(_Neutral(0))]
+One = Annotated[Any, AfterValidator(_Neutral(1))]
+Off = Annotated[Any, AfterValidator(_Neutral(False))]
+Empty = Annotated[Any, AfterValidator(_Neutral("", [], {}))]
+NoTool = Annotated[Any, AfterValidator(_Neutral("none", "auto"))]
+PlainText = Annotated[Any, AfterValidator(_Neutral({"type": "text"}))]
+Prompt = Annotated[
+    Text | list[Text] | list[int] | list[list[int]],
+    WrapValidator(_one_message),
+]
+
+
+class _Message(BaseModel):
+    """The base of all that clients send: values have their type, and fields are known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class StreamOptions(_Message):
+    """How an answer is streamed: whether the last piece counts the tokens."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Off = None
+    continuous_usage_stats: Off = None
+
+
+class _SamplingRequest(_Message):
+    """What both kinds of request have in common. None always means the default."""
+
+    model: Text | None = None
+    max_tokens: int | None = None
+    n: Annotated[int, Field(le=MAX_CHOICES)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: Text | list[Text] | None = None
+    seed: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    # As in vLLM, beyond OpenAI.
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    priority: int | None = None
+
+    frequency_penalty: Zero = None
+    presence_penalty: Zero = None
+    logit_bias: Empty = None
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+
+    @property
+    def num_choices(self) -> int:
+        """Answers to each prompt."""
+        return 1 if self.n is None else self.n
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a streamed answer ends with the number of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def _params(self, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+        """Return the sampling parameters.
+
+        Raises:
+            ApiError: One of them is out of range.
+        """
+        if self.stream_options is not None and not self.stream:
+            raise ApiError(400, "stream_options needs stream to be true", "stream_options")
+        given: dict[str, Any] = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        given |= {"max_tokens": max_tokens, "logprobs": logprobs}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return SamplingParams(**given)
+        except ValueError as error:
+            # Their messages begin with the name of the parameter.
+            name = str(error).partition(" ")[0]
+            raise ApiError(400, str(error), name if name in given else None) from error
+
+
+class CompletionRequest(_SamplingRequest):
+    """The body of POST /v1/completions: prompts that are continued."""
+
+    prompt: Prompt
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(le=MAX_LOGPROBS)] | None = None
+    best_of: One = None
+    suffix: Empty = None
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """The prompts, one or several.
+
+        >>> CompletionRequest(prompt=[5, 6]).prompts
+        [[5, 6]]
+        """
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if prompt and isinstance(prompt[0], int):
+            return [prompt]
+        return prompt  # type: ignore[return-value]
+
+    def sampling_params(self) -> SamplingParams:
+        """Return what is asked of the sampler; 16 tokens unless more are asked for.
+
+        Raises:
+            ApiError: A field is out of range, or goes together with none of the others.
+        """
+        if self.echo and self.logprobs is not None:
+            raise ApiError(
+                400, "echo does not go with logprobs: those of prompts are not computed", "echo"
+            )
+        return self._params(self.max_tokens, self.logprobs)
+
+
+class TextPart(_Message):
+    """A part of a message; only text is understood."""
+
+    type: Annotated[Any, AfterValidator(_Neutral("text"))]
+    text: Text
+
+
+class ChatMessage(_Message):
+    """One message of a conversation."""
+
+    role: Text
+    content: Text | list[TextPart]
+    name: Text | None = None
+    refusal: Empty = None
+    tool_calls: Empty = None
+
+    def as_template_input(self) -> dict[str, str]:
+        """Return the message as chat templates take it.
+
+        >>> parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+        >>> ChatMessage(role="developer", content=parts).as_template_input()
+        {'role': 'system', 'content': 'ab'}
+        """
+        text = self.content
+        if not isinstance(text, str):
+            text = "".join(part.text for part in text)
+        # OpenAI's newer name for the same thing; templates know the older one.
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
+
+
+class ChatCompletionRequest(_SamplingRequest):
+    """The body of POST /v1/chat/completions: a conversation that is continued."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    tools: Empty = None
+    tool_choice: NoTool = None
+    parallel_tool_calls: Ignored = None
+    response_format: PlainText = None
+
+    def sampling_params(self, num_tokens_left: int) -> SamplingParams:
+        """Return what is asked of the sampler.
+
+        Args:
+            num_tokens_left: What the model's context leaves for an answer: the default.
+
+        Raises:
+            ApiError: A field is out of range, or goes together with none of the others.
+        """
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs to be true", "top_logprobs")
+        limits = (self.max_completion_tokens, self.max_tokens, max(num_tokens_left, 1))
+        max_tokens = next(limit for limit in limits if limit is not None)
+        return self._params(max_tokens, (self.top_logprobs or 0) if self.logprobs else None)
+
+
+_KINDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "this engine does not support it, or there is no such field; leave it out",
+}
+"""What is said of a field that is wrong, by pydantic's kind of error, where pydantic is vague."""
+
+
+def validation_error(errors: list[Any]) -> ApiError:
+    """Return the first error that pydantic found in a body as one of ours.
+
+    Args:
+        errors: What ``RequestValidationError.errors()`` lists; not empty.
+    """
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        what = f"{first['ctx']['error']} at character {first['loc'][-1]}"
+        return ApiError(400, f"the body is not JSON: {what}", code="invalid_json")
+    path = [str(step) for step in first["loc"] if step != "body"]
+    if not path:
+        return ApiError(
+            400, "the body must be a JSON object, sent with Content-Type: application/json"
+        )
+    what = _KINDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return ApiError(400, f"{'.'.join(path)}: {what}", path[0])
