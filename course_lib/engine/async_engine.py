@@ -161,6 +161,8 @@ class AsyncEngine:
         sampling_params: SamplingParams,
         *,
         priority: int = 0,
+        cache_salt: str | None = None,
+        client_id: str = "",
     ) -> OutputStream:
         """Add requests, all of them or none, and return the stream of their outputs.
 
@@ -168,6 +170,8 @@ class AsyncEngine:
             prompts: Texts or token ids, by the id that the request gets.
             sampling_params: How to sample, for all of them.
             priority: A lower value is more important, under a policy that heeds it.
+            cache_salt: Only requests with the same salt may share cached prefixes.
+            client_id: Whose they are, under a policy that is fair to clients.
 
         Raises:
             PromptError: One of the prompts cannot be served; then none is.
@@ -176,7 +180,8 @@ class AsyncEngine:
         stream = OutputStream(list(prompts), self._close)
         self._streams.update(dict.fromkeys(prompts, stream))
         try:
-            await self._call(lambda: self._add(prompts, sampling_params, priority))
+            known = {"priority": priority, "cache_salt": cache_salt, "client_id": client_id}
+            await self._call(lambda: self._add(prompts, sampling_params, known))
         except BaseException:
             # All or none; and a caller that was cancelled here leaves nothing behind either.
             stream.close()
@@ -281,11 +286,11 @@ class AsyncEngine:
         self,
         prompts: Mapping[str, str | list[int]],
         sampling_params: SamplingParams,
-        priority: int,
+        known: Mapping[str, Any],
     ) -> None:
         """Add requests until one is refused. Closing their stream aborts those before it."""
         for request_id, prompt in prompts.items():
-            self.llm.add_request(request_id, prompt, sampling_params, priority=priority)
+            self.llm.add_request(request_id, prompt, sampling_params, **known)
 
     def _publish(self, outputs: Sequence[RequestOutput]) -> None:
         """Put outputs into the outbox, and have it emptied unless that is under way."""

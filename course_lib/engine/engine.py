@@ -169,6 +169,11 @@ class LLM:
         self.parts = EngineParts.load() if parts is None else parts
         if num_blocks is None:
             num_blocks = default_num_blocks(self.model, config, block_size)
+        if num_blocks < 2:
+            raise ValueError(
+                f"num_blocks is {num_blocks}; block 0 is the null block, so an engine that is to "
+                "serve anything needs at least 2"
+            )
         self.kv_cache_manager = self.parts.make_manager(
             num_blocks, block_size, enable_prefix_caching
         )
@@ -301,6 +306,8 @@ class LLM:
         *,
         priority: int = 0,
         arrival_time: float | None = None,
+        cache_salt: str | None = None,
+        client_id: str = "",
     ) -> None:
         """Add a request, to be served by the steps to come.
 
@@ -310,6 +317,8 @@ class LLM:
             sampling_params: None for the defaults.
             priority: Lower is more important, under a policy that heeds it.
             arrival_time: When it arrived, in seconds of ``time.monotonic``; None for now.
+            cache_salt: Only requests with the same salt may share cached prefixes.
+            client_id: Whose it is, under a policy that is fair to clients.
 
         Raises:
             PromptError: The prompt cannot be served. Nothing changes.
@@ -318,7 +327,16 @@ class LLM:
         """
         params = sampling_params or SamplingParams()
         token_ids = self._tokens_of(prompt, params)
-        self._add(request_id, prompt, token_ids, params, priority, arrival_time)
+        self._add(
+            request_id,
+            prompt,
+            token_ids,
+            params,
+            priority=priority,
+            arrival_time=arrival_time,
+            cache_salt=cache_salt,
+            client_id=client_id,
+        )
 
     def step(self) -> list[RequestOutput]:
         """Run one step, if there is anything to do.
@@ -502,8 +520,9 @@ class LLM:
         prompt: Prompt,
         token_ids: list[int],
         params: SamplingParams,
-        priority: int = 0,
+        *,
         arrival_time: float | None = None,
+        **known: Any,
     ) -> AnswerGroup:
         """Give a prompt that can be served to the scheduler; ValueError if the name is in use."""
         self._require_alive()
@@ -525,9 +544,9 @@ class LLM:
                 params,
                 seed,
                 index,
-                priority=priority,
                 arrival_time=arrived,
                 eos_token_id=self._eos_token_ids[0] if ends_itself else None,
+                **known,
             )
             for index, name in enumerate(names)
         ]

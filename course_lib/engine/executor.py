@@ -44,6 +44,8 @@ class EngineRequest(Request):
         priority: As in ``Request``.
         arrival_time: As in ``Request``.
         eos_token_id: As in ``Request``.
+        cache_salt: As in ``Request``.
+        client_id: As in ``Request``.
 
     Attributes:
         params: What it asks of the sampler.
@@ -67,9 +69,18 @@ class EngineRequest(Request):
         priority: int = 0,
         arrival_time: float = 0.0,
         eos_token_id: int | None = None,
+        cache_salt: str | None = None,
+        client_id: str = "",
     ) -> None:
         super().__init__(
-            request_id, prompt_token_ids, params.max_tokens, priority, arrival_time, eos_token_id
+            request_id,
+            prompt_token_ids,
+            params.max_tokens,
+            priority,
+            arrival_time,
+            eos_token_id,
+            cache_salt,
+            client_id=client_id,
         )
         self.params = params
         self.seed = seed

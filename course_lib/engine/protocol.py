@@ -132,11 +132,12 @@ class _SamplingRequest(_Message):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     priority: int | None = None
+    cache_salt: Text | None = None
 
     frequency_penalty: Zero = None
     presence_penalty: Zero = None
     logit_bias: Empty = None
-    user: Ignored = None
+    user: Text | None = None
     metadata: Ignored = None
     store: Ignored = None
     service_tier: Ignored = None

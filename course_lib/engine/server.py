@@ -192,6 +192,8 @@ class Api:
                 dict(zip(reply.request_ids, prompts, strict=True)),
                 sampling_params,
                 priority=body.priority or 0,
+                cache_salt=body.cache_salt,
+                client_id=body.user or "",
             )
         except PromptError as error:
             raise self._prompt_error(error, prompts, body) from error
@@ -233,7 +235,8 @@ class Api:
     def _require_priority_policy(self, body: CompletionRequest | ChatCompletionRequest) -> None:
         """Refuse a priority that nobody heeds."""
         policy = self._engine.llm.scheduler.config.policy
-        if body.priority and policy not in ("priority", "ageing"):
+        # A queue of the learner's own is no name; whether it heeds priorities is its own affair.
+        if body.priority and isinstance(policy, str) and policy not in ("priority", "ageing"):
             raise ApiError(
                 400,
                 f"the policy of this server is {policy!r} and heeds no priority; start it with "

@@ -27,7 +27,7 @@ class CountingLLM:
         self.may_step = threading.Event()
         self.may_step.set()
 
-    def add_request(self, request_id, prompt, sampling_params, *, priority=0):
+    def add_request(self, request_id, prompt, sampling_params, **known):
         self.threads.add(threading.get_ident())
         if not prompt:
             raise ValueError("the prompt is empty")

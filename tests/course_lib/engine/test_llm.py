@@ -582,6 +582,35 @@ def test_a_more_important_request_overtakes(random_llm: Callable[..., LLM]) -> N
     assert ended == ["urgent", "first"]
 
 
+def test_a_policy_that_is_fair_to_clients_knows_whose_a_request_is(
+    random_llm: Callable[..., LLM],
+) -> None:
+    llm = random_llm(policy="vtc", max_num_seqs=1)
+    for name, client in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        llm.add_request(name, OTHERS[0], greedy(3), client_id=client)
+    ended = []
+    while llm.has_unfinished_requests():
+        ended += [output.request_id for output in llm.step() if output.finished]
+    assert ended == ["a1", "b1", "a2"]
+
+
+def test_requests_with_different_salts_share_no_prefix(random_llm: Callable[..., LLM]) -> None:
+    llm = random_llm()
+    prompt = list(range(20))
+    cached = {}
+    for name, salt in (("first", "red"), ("other", "blue"), ("same", "red")):
+        llm.add_request(name, prompt, greedy(2), cache_salt=salt)
+        while llm.has_unfinished_requests():
+            cached |= {output.request_id: output.num_cached_tokens for output in llm.step()}
+    assert cached["first"] == cached["other"] == 0
+    assert cached["same"] > 0
+
+
+def test_a_pool_of_the_null_block_alone_is_refused(random_llm: Callable[..., LLM]) -> None:
+    with pytest.raises(ValueError, match="num_blocks is 1; block 0 is the null block"):
+        random_llm(num_blocks=1)
+
+
 def test_the_pool_is_sized_for_a_full_batch_within_the_memory_allowed(
     random_llm: Callable[..., LLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -399,6 +399,22 @@ class TestErrors:
         assert words in error["message"]
         assert error["type"] == "invalid_request_error"
 
+    def test_a_request_says_whose_it_is_and_with_whom_it_shares(self, served, monkeypatch):
+        known = []
+        add = served.llm.add_request
+
+        def noting(*arguments, **keywords):
+            known.append(keywords)
+            add(*arguments, **keywords)
+
+        monkeypatch.setattr(served.llm, "add_request", noting)
+        for fields in ({"user": "ada", "cache_salt": "red"}, {}):
+            assert served.post(*completion(max_tokens=1, **fields)).status_code == 200
+        assert [(each["client_id"], each["cache_salt"]) for each in known] == [
+            ("ada", "red"),
+            ("", None),
+        ]
+
     @pytest.mark.parametrize(
         "fields",
         [
