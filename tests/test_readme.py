@@ -16,6 +16,7 @@ from autograder.proxy.subject import LocalSubject
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def example_blocks() -> list[str]:
@@ -54,11 +55,27 @@ def test_example_builds(example: Exercise, tmp_path: Path, monkeypatch: pytest.M
     assert ids == ["ex-1-8-intro", "ex-1-8", "ex-1-8-hints", "check-ex-1-8", "ex-1-8-explained"]
 
 
-def test_every_command_exists() -> None:
-    known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"(?:`|\.venv/bin/)course ([a-z]+)", README))
-    assert named
-    assert named <= known
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_every_command_and_its_options_exist(path: Path) -> None:
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    lines = re.findall(
+        r"(?:^|`|\$ |\| |\.venv/bin/)course ([a-z]+)([^`\n]*)", path.read_text("utf-8"), flags=re.M
+    )
+    assert lines
+    for name, rest in lines:
+        assert name in known, name
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        used = re.findall(r"(?<= )--[a-z-]+", rest.partition("#")[0])
+        assert set(used) <= options | {"--help"}, (name, used)
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.name != "engine.md"], ids=lambda p: p.name)
+def test_python_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block, {"__name__": "page"})
 
 
 def test_every_make_target_exists() -> None:
@@ -74,3 +91,10 @@ def test_every_linked_file_exists() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_the_engine_of_the_readme_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = [block for block in blocks if "LLM()" in block]
+    exec(block, {"__name__": "readme"})
+    assert "Scheduler" in capsys.readouterr().out
