@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -113,6 +114,8 @@ def save_checkpoint(model: LlamaModel, folder: str | Path) -> None:
     with _all_or_nothing(folder / WEIGHTS, folder / "config.json") as (new_weights, new_config):
         new_config.write_text(text, encoding="utf-8")
         save_file(weights, new_weights, metadata={"format": "pt"})
+        # safetensors lets nobody else read what it writes.
+        shutil.copymode(new_config, new_weights)
 
 
 @dataclass(frozen=True)

@@ -253,3 +253,7 @@ class TestSaving:
             "config.json": "as it was",
             "model.safetensors": "as it was",
         }
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(folder: Path) -> None:
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
