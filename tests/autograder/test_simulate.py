@@ -1,5 +1,6 @@
 """course simulate: set-ups from the command line, sweeps on a cluster, reports that are whole."""
 
+import contextlib
 import csv
 import json
 import os
@@ -305,13 +306,17 @@ class TestSweep:
             text=True,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while len(_workers(process.pid)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        workers = _workers(process.pid)
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while len(_workers(process.pid)) < 2 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            workers = _workers(process.pid)
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == 130
         assert err == "course: interrupted; nothing is half written, run the command again\n"
         assert workers
