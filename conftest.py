@@ -3,12 +3,13 @@
 import signal
 from importlib.util import find_spec
 
-# Triton has wheels for Linux only, and these two modules need it to be imported.
-collect_ignore = (
-    []
-    if find_spec("triton")
-    else ["course_lib/attention/triton_kernels.py", "course_lib/attention/triton_ops.py"]
-)
+# Triton has wheels for Linux only, vLLM is never installed by the course; these need them.
+NEEDS = {
+    "course_lib/attention/triton_kernels.py": "triton",
+    "course_lib/attention/triton_ops.py": "triton",
+    "autograder/bench_vllm.py": "vllm",
+}
+collect_ignore = [path for path, package in NEEDS.items() if find_spec(package) is None]
 
 
 def pytest_configure() -> None:
