@@ -43,8 +43,6 @@ class Recipe:
         noise: Share of the words that the model reads, but need not predict, that are replaced at
             random. With a text this small it would else learn by heart what follows what, and be
             at a loss where a prompt is a little different.
-        repeats: Share of the documents that come once more in the same window. Which names and
-            things they tell of can then be looked up, so this is what the model learns to do.
     """
 
     steps: int = 2400
@@ -58,7 +56,6 @@ class Recipe:
     weight_decay: float = 0.1
     max_gradient: float = 1.0
     noise: float = 0.03
-    repeats: float = 0.2
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0.
@@ -107,7 +104,7 @@ def train(
             group["lr"] = recipe.rate(step)
         length = recipe.window_of(step)
         windows = [
-            pack(corpus, tokenizer, random, length + 1, recipe.repeats)
+            pack(corpus, tokenizer, random, length + 1)
             for _ in range(recipe.tokens_per_step // length)
         ]
         tokens = torch.tensor(windows)
@@ -157,9 +154,7 @@ def mean_loss(model: LlamaModel, read: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(model.logits(hidden), targets.flatten())
 
 
-def pack(
-    corpus: Corpus, tokenizer: Tokenizer, random: Random, length: int, repeats: float = 0.0
-) -> list[int]:
+def pack(corpus: Corpus, tokenizer: Tokenizer, random: Random, length: int) -> list[int]:
     """Return as many tokens of whole documents, the last of which is cut off.
 
     Args:
@@ -167,17 +162,11 @@ def pack(
         tokenizer: Makes tokens of them.
         random: Where choices come from.
         length: Tokens in all.
-        repeats: Share of the documents, after the first, that have been in the window before.
     """
-    documents: list[list[int]] = []
-    num_tokens = 0
-    while num_tokens < length:
-        if documents and random.random() < repeats:
-            documents.append(random.choice(documents))
-        else:
-            documents.append(tokens_of(corpus.draw(random), tokenizer))
-        num_tokens += len(documents[-1])
-    return [token for document in documents for token in document][:length]
+    tokens: list[int] = []
+    while len(tokens) < length:
+        tokens += tokens_of(corpus.draw(random), tokenizer)
+    return tokens[:length]
 
 
 def tokens_of(document: Document, tokenizer: Tokenizer) -> list[int]:

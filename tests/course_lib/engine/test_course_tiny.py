@@ -280,12 +280,6 @@ def test_a_window_is_whole_documents_and_the_start_of_one(
         assert (before == tokenizer.eos_token_id) == (after == tokenizer.bos_token_id)
 
 
-def test_a_window_may_hold_a_document_twice(tokenizer: Tokenizer, corpus: Corpus) -> None:
-    window = pack(corpus, tokenizer, Random(0), 300, repeats=1.0)
-    second = window.index(tokenizer.eos_token_id) + 1
-    assert window[second:] == window[: 300 - second]
-
-
 def test_noise_replaces_its_share_of_the_words_and_no_special_token() -> None:
     tokens = torch.arange(2000) % 100
     noisy = with_noise(tokens, 0.25, vocab_size=100, numbers=torch.Generator().manual_seed(0))
