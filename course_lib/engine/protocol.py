@@ -7,6 +7,7 @@ and not passed over in silence, unless what it says changes nothing: clients sen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -27,6 +28,9 @@ MAX_CHOICES = 128
 
 MAX_LOGPROBS = 20
 """Most alternatives per token, as in vLLM."""
+
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+"""OpenAI's code for prompts and answers that do not fit into the model's context."""
 
 _SAMPLING_FIELDS = {field.name for field in fields(SamplingParams)} - {"max_tokens", "logprobs"}
 """The fields that SamplingParams, /v1/completions and /v1/chat/completions understand alike."""
@@ -154,7 +158,36 @@ class _SamplingRequest(_Message):
         """Whether a streamed answer ends with the number of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def _params(self, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+    def _num_tokens(self, names: Sequence[str], default: int, num_tokens_left: int) -> int:
+        """Return how many tokens an answer may have.
+
+        Args:
+            names: The fields that may say it; the first one that does counts.
+            default: As many if none does, and if there is room for them.
+            num_tokens_left: What the model's context leaves for an answer; negative if the prompt
+                alone is too long, which is for the engine to say.
+
+        Raises:
+            ApiError: More are asked for than there is room for.
+        """
+        # The last token of all is never computed, so that a full context still has an answer of 1.
+        room = max(num_tokens_left, 1)
+        for name in names:
+            asked: int | None = getattr(self, name)
+            if asked is None:
+                continue
+            if num_tokens_left >= 0 and asked > room:
+                raise ApiError(
+                    400,
+                    f"{name} is {asked}, and this prompt leaves {room} tokens of the model's "
+                    f"context; ask for {room} or fewer, or shorten the prompt",
+                    name,
+                    CONTEXT_LENGTH_EXCEEDED,
+                )
+            return asked
+        return min(default, room)
+
+    def _params(self, max_tokens: int, logprobs: int | None) -> SamplingParams:
         """Return the sampling parameters.
 
         Raises:
@@ -196,8 +229,11 @@ class CompletionRequest(_SamplingRequest):
             return [prompt]
         return prompt  # type: ignore[return-value]
 
-    def sampling_params(self) -> SamplingParams:
-        """Return what is asked of the sampler; 16 tokens unless more are asked for.
+    def sampling_params(self, num_tokens_left: int) -> SamplingParams:
+        """Return what is asked of the sampler.
+
+        Args:
+            num_tokens_left: What the model's context leaves for an answer to the longest prompt.
 
         Raises:
             ApiError: A field is out of range, or goes together with none of the others.
@@ -206,7 +242,9 @@ class CompletionRequest(_SamplingRequest):
             raise ApiError(
                 400, "echo does not go with logprobs: those of prompts are not computed", "echo"
             )
-        return self._params(self.max_tokens, self.logprobs)
+        default = SamplingParams().max_tokens
+        max_tokens = self._num_tokens(("max_tokens",), default, num_tokens_left)
+        return self._params(max_tokens, self.logprobs)
 
 
 class TextPart(_Message):
@@ -263,8 +301,8 @@ class ChatCompletionRequest(_SamplingRequest):
         """
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs to be true", "top_logprobs")
-        limits = (self.max_completion_tokens, self.max_tokens, max(num_tokens_left, 1))
-        max_tokens = next(limit for limit in limits if limit is not None)
+        names = ("max_completion_tokens", "max_tokens")
+        max_tokens = self._num_tokens(names, max(num_tokens_left, 1), num_tokens_left)
         return self._params(max_tokens, (self.top_logprobs or 0) if self.logprobs else None)
 
 

@@ -31,6 +31,7 @@ from course_lib.engine.async_engine import AsyncEngine, OutputStream
 from course_lib.engine.engine import LLM, EngineDeadError, PromptError
 from course_lib.engine.prometheus import engine_registry
 from course_lib.engine.protocol import (
+    CONTEXT_LENGTH_EXCEEDED,
     ApiError,
     ChatCompletionRequest,
     CompletionRequest,
@@ -130,10 +131,10 @@ class Api:
     async def create_completion(self, body: CompletionRequest, request: Request) -> Response:
         """Continue one or several prompts."""
         self._require_model(body.model)
-        sampling_params = body.sampling_params()
         if not body.prompts or "" in body.prompts:
             raise ApiError(400, "the prompt is empty; give at least one token", "prompt")
         prompts = await asyncio.to_thread(self._tokenize, body.prompts)
+        sampling_params = body.sampling_params(self._num_tokens_left(prompts))
         reply = CompletionReply(
             id=f"cmpl-{uuid.uuid4().hex}",
             model=self._model_name,
@@ -151,7 +152,7 @@ class Api:
         if not body.messages:
             raise ApiError(400, "there are no messages; send at least one", "messages")
         prompt = await asyncio.to_thread(self._apply_chat_template, body)
-        num_tokens_left = self._engine.llm.scheduler.max_model_len - len(prompt)
+        sampling_params = body.sampling_params(self._num_tokens_left([prompt]))
         reply = ChatReply(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             model=self._model_name,
@@ -159,7 +160,6 @@ class Api:
             num_choices=body.num_choices,
             num_top_logprobs=body.top_logprobs or 0,
         )
-        sampling_params = body.sampling_params(num_tokens_left)
         return await self._respond(body, request, [prompt], sampling_params, reply)
 
     async def health(self) -> Response:
@@ -205,12 +205,16 @@ class Api:
     @property
     def _tokenizer(self) -> Tokenizer:
         """The tokenizer. It may be used in any thread."""
-        tokenizer = self._engine.llm.tokenizer
-        if tokenizer is None:
+        try:
+            return self._engine.llm.tokenizer
+        except PromptError as error:
             raise ApiError(
                 400, "this model has no tokenizer; send token ids to /v1/completions", "prompt"
-            )
-        return tokenizer
+            ) from error
+
+    def _num_tokens_left(self, prompts: list[list[int]]) -> int:
+        """Return what the context leaves for an answer to the longest prompt."""
+        return self._engine.llm.scheduler.max_model_len - max(map(len, prompts))
 
     def _model(self) -> dict[str, Any]:
         """Describe the model that is served."""
@@ -251,9 +255,9 @@ class Api:
         body: CompletionRequest | ChatCompletionRequest,
     ) -> ApiError:
         """Return the answer to a prompt that cannot be served."""
-        is_too_long = max(map(len, prompts)) > self._engine.llm.scheduler.max_model_len
+        is_too_long = self._num_tokens_left(prompts) < 0
         param = "prompt" if isinstance(body, CompletionRequest) else "messages"
-        code = "context_length_exceeded" if is_too_long else "invalid_prompt"
+        code = CONTEXT_LENGTH_EXCEEDED if is_too_long else "invalid_prompt"
         return ApiError(400, str(error), param, code)
 
     def _tokenize(self, prompts: list[str] | list[list[int]]) -> list[list[int]]:

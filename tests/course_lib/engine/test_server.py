@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from course_lib.engine.engine import LLM
 from course_lib.engine.protocol import validation_error
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.server import MAX_BODY_BYTES, Server, make_app
+from course_lib.engine.tokenizer import checkpoint_folder
 
 NAME = "course-tiny"
 PROMPT = "The scheduler decides"
@@ -483,8 +485,41 @@ class TestErrors:
         assert caught.value.code == "context_length_exceeded"
         assert "20000 tokens" in caught.value.message
 
+    def test_an_answer_that_would_not_fit_says_how_much_room_there_is(self, served):
+        longest = served.llm.scheduler.max_model_len
+        prompts = [[5], [5] * (longest - 3)]
+        answer = served.post(*completion(prompt=prompts, max_tokens=4))
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["param"], error["code"]) == ("max_tokens", "context_length_exceeded")
+        assert "max_tokens is 4, and this prompt leaves 3 tokens" in error["message"]
+        answer = served.post(*conversation(max_completion_tokens=longest))
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "max_completion_tokens"
+
+    @pytest.mark.parametrize(
+        ("num_left", "fields", "num_tokens"),
+        [(3, {"max_tokens": 3}, 3), (3, {}, 3), (0, {"max_tokens": 1}, 1), (20, {}, 16)],
+    )
+    def test_an_answer_may_fill_the_context(self, served, num_left, fields, num_tokens):
+        prompt = [5] * (served.llm.scheduler.max_model_len - num_left)
+        answer = served.post(*completion(prompt=prompt, ignore_eos=True, **fields))
+        assert answer.json()["usage"]["completion_tokens"] == num_tokens
+
     def test_nothing_of_this_is_left_behind(self, served):
         served.until_idle()
+
+
+def test_a_model_without_a_tokenizer_takes_token_ids(tmp_path):
+    for file in checkpoint_folder(NAME).iterdir():
+        if not file.name.startswith("tokenizer"):
+            shutil.copy(file, tmp_path)
+    with Served(LLM(tmp_path, num_blocks=100)) as served:
+        assert served.post(*completion(prompt=[5, 6])).status_code == 200
+        for request_ in (completion(prompt="a"), conversation()):
+            answer = served.post(*request_)
+            assert answer.status_code == 400
+            assert "send token ids to /v1/completions" in answer.json()["error"]["message"]
 
 
 class TestWhoMayAsk:
