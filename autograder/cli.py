@@ -321,7 +321,10 @@ def generate(
     max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 128,
     temperature: Annotated[
         Optional[float],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(help="0 for the most probable text; 1, the default, for the model's own."),
+        typer.Option(
+            help="0 for the most probable text, 1 for the model's own chances. Default: what its "
+            "makers recommend."
+        ),
     ] = None,
     top_p: Annotated[
         Optional[float],  # noqa: UP045

@@ -30,15 +30,19 @@ def run(prompt: str, model: str, chat: bool, sampling: dict[str, Any]) -> None:
         prompt: The prompt; ``-`` for what is piped in.
         model: ``course-tiny``, or a folder with a Hugging Face checkpoint.
         chat: Whether the prompt is a message to answer, and not a text to continue.
-        sampling: Keyword arguments of ``SamplingParams``. Those that are None are left to it.
+        sampling: Keyword arguments of ``SamplingParams``. Those that are None are left to the
+            model's makers.
 
     Raises:
         CourseError: The model or the prompt cannot be had, or a parameter is out of range.
     """
     text = read_prompt(prompt, sys.stdin)
-    params = sampling_params(**sampling)
+    # What is out of range is better known before the model is loaded.
+    num_answers = sampling_params(**sampling).n
     # The KV cache is made for a full batch; this one has no more than the answers to one prompt.
-    llm = load_llm(model, max_num_seqs=params.n)
+    llm = load_llm(model, max_num_seqs=num_answers)
+    require_tokenizer(llm, model)
+    params = sampling_params(**llm.sampling_defaults | _given(sampling))
     try:
         speed = generate(llm, as_message(llm, text) if chat else text, params, sys.stdout)
     except BrokenPipeError:
@@ -64,9 +68,19 @@ def load_llm(model: str, **options: Any) -> LLM:
         from course_lib.engine.engine import LLM
 
         try:
-            return LLM(model, **{name: v for name, v in options.items() if v is not None})
+            return LLM(model, **_given(options))
         except (ValueError, FileNotFoundError) as error:
             raise CourseError(str(error)) from error
+
+
+def require_tokenizer(llm: LLM, model: str) -> None:
+    """Raise CourseError unless the model can read and write text."""
+    try:
+        _ = llm.tokenizer
+    except ValueError as error:
+        raise CourseError(
+            f"{model} has no tokenizer.json, and without it there is no text; download it too"
+        ) from error
 
 
 def read_prompt(prompt: str, stdin: TextIO) -> str:
@@ -96,9 +110,14 @@ def sampling_params(**given: Any) -> SamplingParams:
     from course_lib.engine.sampling_params import SamplingParams
 
     try:
-        return SamplingParams(**{name: v for name, v in given.items() if v is not None})
+        return SamplingParams(**_given(given))
     except ValueError as error:
         raise CourseError(str(error)) from error
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that somebody gave: those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def as_message(llm: LLM, text: str) -> list[int]:
@@ -107,8 +126,6 @@ def as_message(llm: LLM, text: str) -> list[int]:
     Raises:
         CourseError: The model has no chat template, or its template refuses the message.
     """
-    if llm.tokenizer is None:
-        raise CourseError("the checkpoint has no tokenizer.json, and without it there is no text")
     try:
         return llm.tokenizer.apply_chat_template([{"role": "user", "content": text}])
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from autograder.errors import CourseError
-from autograder.generate_command import load_llm, sampling_params
+from autograder.generate_command import load_llm, require_tokenizer, sampling_params
 
 OTHER_PROMPTS = (
     "A block table says",
@@ -51,6 +51,7 @@ def run(
             cannot be written.
     """
     llm = load_llm(model, **options)
+    require_tokenizer(llm, model)
     # PyTorch takes seconds to load; by now it is.
     from course_lib.engine.tracer import Tracer
 

@@ -23,14 +23,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from course_lib.attention.arguments import DTYPES
-from course_lib.engine.config import CheckpointError, LlamaConfig, UnsupportedCheckpointError
+from course_lib.engine.config import (
+    GENERATION_CONFIG,
+    CheckpointError,
+    LlamaConfig,
+    UnsupportedCheckpointError,
+)
 from course_lib.engine.model import LlamaModel, parameter_shapes
+from course_lib.engine.sampling_params import SamplingParams
 from course_lib.specs import read_json_object
 
 __all__ = [
     "CheckpointError",
     "UnsupportedCheckpointError",
     "load_checkpoint",
+    "load_sampling_defaults",
     "save_checkpoint",
 ]
 
@@ -39,6 +46,16 @@ WEIGHTS = "model.safetensors"
 
 LARGE = 1 << 30
 """Bytes of weights that take more than a second or two to read, so that progress is shown."""
+
+_SAMPLING_DEFAULTS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+"""What ``generation_config.json`` may recommend, and what ``SamplingParams`` calls it."""
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -91,6 +108,40 @@ def load_checkpoint(
             )
         }
     return LlamaModel(config, weights)
+
+
+def load_sampling_defaults(folder: str | Path) -> dict[str, float]:
+    """Return how a checkpoint's makers recommend to sample, for requests that do not say it.
+
+    Most models write better with less chance than temperature 1 leaves them, and their makers have
+    tried what suits them. vLLM follows the same fields of ``generation_config.json``.
+
+    Args:
+        folder: Holds the checkpoint.
+
+    Returns:
+        Fields of ``SamplingParams``; none if nothing is recommended.
+
+    Raises:
+        CheckpointError: The file is not JSON, or what it recommends is out of range.
+    """
+    path = Path(folder) / GENERATION_CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        fields = read_json_object(path)
+        given = {
+            ours: fields[theirs]
+            for theirs, ours in _SAMPLING_DEFAULTS.items()
+            if fields.get(theirs) is not None
+        }
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name} is {value!r}; it must be a number")
+        SamplingParams(**given)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; remove the field to have the default") from error
+    return given
 
 
 def save_checkpoint(model: LlamaModel, folder: str | Path) -> None:

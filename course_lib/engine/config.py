@@ -39,6 +39,9 @@ ARCHITECTURES = {
 }
 """The model types that this engine computes, and the class of each in transformers."""
 
+GENERATION_CONFIG = "generation_config.json"
+"""What a checkpoint's makers say about generating: which tokens end a text, how to sample."""
+
 # What a config.json means when it leaves a field out, where that differs from family to family: the
 # default of its class in transformers.
 _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -223,7 +226,7 @@ def _read(path: Path) -> LlamaConfig:
     path = path / "config.json" if path.is_dir() else path
     try:
         fields = read_json_object(path)
-        generation = folder / "generation_config.json"
+        generation = folder / GENERATION_CONFIG
         if generation.is_file():
             eos = read_json_object(generation).get("eos_token_id")
             fields |= {} if eos is None else {"eos_token_id": eos}

@@ -20,7 +20,7 @@ import torch
 
 from course_lib.attention.backend import AttentionBackend, BackendName, choose_backend
 from course_lib.engine.answer import Answer, AnswerGroup
-from course_lib.engine.checkpoint import load_checkpoint
+from course_lib.engine.checkpoint import load_checkpoint, load_sampling_defaults
 from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.executor import EngineRequest, Executor, StepResult
 from course_lib.engine.interrupts import deferred_interrupts
@@ -122,6 +122,7 @@ class LLM:
         model_config: Its shape.
         tokenizer: Its tokenizer. A checkpoint may have none: then prompts are tokens, answers have
             no text, and to ask for it raises PromptError.
+        sampling_defaults: Fields of ``SamplingParams`` as the checkpoint's makers recommend them.
         parts: The parts that it runs on; ``llm.parts.table`` shows whose they are.
         scheduler: Plans the steps.
         kv_cache_manager: Hands out the blocks.
@@ -163,6 +164,7 @@ class LLM:
         folder = checkpoint_folder(model)
         self.model = load_checkpoint(folder, dtype=dtype, device=device)
         self.model_config = self.model.config
+        self.sampling_defaults = load_sampling_defaults(folder)
         config = _within_model(config, self.model_config.max_model_len)
         has_tokenizer = (folder / "tokenizer.json").is_file()
         self._tokenizer = Tokenizer(folder) if has_tokenizer else None
@@ -220,6 +222,16 @@ class LLM:
             raise PromptError("this checkpoint has no tokenizer.json; give prompts as tokens")
         return self._tokenizer
 
+    def get_default_sampling_params(self) -> SamplingParams:
+        """Return the parameters of a request that has none: what suits this model.
+
+        ``SamplingParams()`` itself knows of no model; its temperature is 1.
+
+        >>> LLM("course-tiny").get_default_sampling_params().temperature
+        0.5
+        """
+        return SamplingParams(**self.sampling_defaults)  # type: ignore[arg-type]
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
@@ -234,7 +246,7 @@ class LLM:
 
         Args:
             prompts: One prompt or several; each is a text or a list of tokens.
-            sampling_params: For all of them, or one for each; None for the defaults.
+            sampling_params: For all of them, or one for each; None for the model's defaults.
             progress: Whether to show a progress bar on a screen when it takes long.
 
         Returns:
@@ -246,6 +258,8 @@ class LLM:
             EngineDeadError: A step has failed before.
         """
         wanted = _as_prompts(prompts)
+        if sampling_params is None:
+            sampling_params = self.get_default_sampling_params()
         params = _one_each(sampling_params, len(wanted))
         groups: list[AnswerGroup] = []
         try:
@@ -271,13 +285,13 @@ class LLM:
 
         Args:
             prompt: A text or a list of tokens.
-            sampling_params: None for the defaults.
+            sampling_params: None for the model's defaults.
 
         Raises:
             PromptError: The prompt cannot be served. It is raised by this call, not by the first
                 output.
         """
-        params = sampling_params or SamplingParams()
+        params = sampling_params or self.get_default_sampling_params()
         return self._stream(prompt, self._tokens_of(prompt, params), params)
 
     def chat(
@@ -289,7 +303,7 @@ class LLM:
 
         Args:
             messages: What was said, each ``{"role": "user", "content": "..."}``.
-            sampling_params: None for the defaults.
+            sampling_params: None for the model's defaults.
 
         Raises:
             PromptError: The checkpoint has no tokenizer, or the conversation is too long.
@@ -314,7 +328,7 @@ class LLM:
         Args:
             request_id: Its name.
             prompt: A text or a list of tokens.
-            sampling_params: None for the defaults.
+            sampling_params: None for the model's defaults.
             priority: Lower is more important, under a policy that heeds it.
             arrival_time: When it arrived, in seconds of ``time.monotonic``; None for now.
             cache_salt: Only requests with the same salt may share cached prefixes.
@@ -325,7 +339,7 @@ class LLM:
             ValueError: The name is in use. Nothing changes.
             EngineDeadError: A step has failed before.
         """
-        params = sampling_params or SamplingParams()
+        params = sampling_params or self.get_default_sampling_params()
         token_ids = self._tokens_of(prompt, params)
         self._add(
             request_id,
@@ -720,11 +734,11 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
 
 
 def _one_each(
-    params: SamplingParams | Sequence[SamplingParams] | None, num_prompts: int
+    params: SamplingParams | Sequence[SamplingParams], num_prompts: int
 ) -> Sequence[SamplingParams]:
     """Return the sampling parameters of each prompt."""
-    if params is None or isinstance(params, SamplingParams):
-        return [params or SamplingParams()] * num_prompts
+    if isinstance(params, SamplingParams):
+        return [params] * num_prompts
     if len(params) != num_prompts:
         raise ValueError(
             f"{num_prompts} prompts have {len(params)} sampling parameters; give one for all, or "

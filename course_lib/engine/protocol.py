@@ -7,7 +7,7 @@ and not passed over in silence, unless what it says changes nothing: clients sen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -187,8 +187,10 @@ class _SamplingRequest(_Message):
             return asked
         return min(default, room)
 
-    def _params(self, max_tokens: int, logprobs: int | None) -> SamplingParams:
-        """Return the sampling parameters.
+    def _params(
+        self, max_tokens: int, logprobs: int | None, defaults: Mapping[str, float]
+    ) -> SamplingParams:
+        """Return the sampling parameters: what was asked for, and else the model's defaults.
 
         Raises:
             ApiError: One of them is out of range.
@@ -199,7 +201,7 @@ class _SamplingRequest(_Message):
         given |= {"max_tokens": max_tokens, "logprobs": logprobs}
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            return SamplingParams(**given)
+            return SamplingParams(**{**defaults, **given})
         except ValueError as error:
             # Their messages begin with the name of the parameter.
             name = str(error).partition(" ")[0]
@@ -229,11 +231,14 @@ class CompletionRequest(_SamplingRequest):
             return [prompt]
         return prompt  # type: ignore[return-value]
 
-    def sampling_params(self, num_tokens_left: int) -> SamplingParams:
+    def sampling_params(
+        self, num_tokens_left: int, defaults: Mapping[str, float]
+    ) -> SamplingParams:
         """Return what is asked of the sampler.
 
         Args:
             num_tokens_left: What the model's context leaves for an answer to the longest prompt.
+            defaults: What the model's makers recommend: ``LLM.sampling_defaults``.
 
         Raises:
             ApiError: A field is out of range, or goes together with none of the others.
@@ -242,9 +247,9 @@ class CompletionRequest(_SamplingRequest):
             raise ApiError(
                 400, "echo does not go with logprobs: those of prompts are not computed", "echo"
             )
-        default = SamplingParams().max_tokens
+        default = SamplingParams(**defaults).max_tokens  # type: ignore[arg-type]
         max_tokens = self._num_tokens(("max_tokens",), default, num_tokens_left)
-        return self._params(max_tokens, self.logprobs)
+        return self._params(max_tokens, self.logprobs, defaults)
 
 
 class TextPart(_Message):
@@ -290,11 +295,14 @@ class ChatCompletionRequest(_SamplingRequest):
     parallel_tool_calls: Ignored = None
     response_format: PlainText = None
 
-    def sampling_params(self, num_tokens_left: int) -> SamplingParams:
+    def sampling_params(
+        self, num_tokens_left: int, defaults: Mapping[str, float]
+    ) -> SamplingParams:
         """Return what is asked of the sampler.
 
         Args:
-            num_tokens_left: What the model's context leaves for an answer: the default.
+            num_tokens_left: What the model's context leaves for an answer.
+            defaults: What the model's makers recommend: ``LLM.sampling_defaults``.
 
         Raises:
             ApiError: A field is out of range, or goes together with none of the others.
@@ -302,8 +310,10 @@ class ChatCompletionRequest(_SamplingRequest):
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs to be true", "top_logprobs")
         names = ("max_completion_tokens", "max_tokens")
-        max_tokens = self._num_tokens(names, max(num_tokens_left, 1), num_tokens_left)
-        return self._params(max_tokens, (self.top_logprobs or 0) if self.logprobs else None)
+        default = int(defaults.get("max_tokens", max(num_tokens_left, 1)))
+        max_tokens = self._num_tokens(names, default, num_tokens_left)
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return self._params(max_tokens, logprobs, defaults)
 
 
 _KINDS = {

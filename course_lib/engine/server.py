@@ -134,7 +134,7 @@ class Api:
         if not body.prompts or "" in body.prompts:
             raise ApiError(400, "the prompt is empty; give at least one token", "prompt")
         prompts = await asyncio.to_thread(self._tokenize, body.prompts)
-        sampling_params = body.sampling_params(self._num_tokens_left(prompts))
+        sampling_params = self._sampling_params(body, prompts)
         reply = CompletionReply(
             id=f"cmpl-{uuid.uuid4().hex}",
             model=self._model_name,
@@ -152,7 +152,7 @@ class Api:
         if not body.messages:
             raise ApiError(400, "there are no messages; send at least one", "messages")
         prompt = await asyncio.to_thread(self._apply_chat_template, body)
-        sampling_params = body.sampling_params(self._num_tokens_left([prompt]))
+        sampling_params = self._sampling_params(body, [prompt])
         reply = ChatReply(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             model=self._model_name,
@@ -211,6 +211,14 @@ class Api:
             raise ApiError(
                 400, "this model has no tokenizer; send token ids to /v1/completions", "prompt"
             ) from error
+
+    def _sampling_params(
+        self, body: CompletionRequest | ChatCompletionRequest, prompts: list[list[int]]
+    ) -> SamplingParams:
+        """Return what is asked of the sampler; the model's defaults where nothing is said."""
+        return body.sampling_params(
+            self._num_tokens_left(prompts), self._engine.llm.sampling_defaults
+        )
 
     def _num_tokens_left(self, prompts: list[list[int]]) -> int:
         """Return what the context leaves for an answer to the longest prompt."""

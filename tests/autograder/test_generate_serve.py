@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from autograder.errors import CourseError
 from autograder.generate_command import Speed, generate, load_llm, read_prompt, sampling_params
 from autograder.serve_command import Address
 from course_lib.engine.outputs import CompletionOutput, RequestOutput
+from course_lib.engine.tokenizer import checkpoint_folder
 
 COURSE = [sys.executable, "-c", "from autograder.cli import main; main()"]
 TIMEOUT = 60.0
@@ -129,9 +131,29 @@ class TestGenerate:
         [expected] = llm.chat(messages, sampling_params(max_tokens=9, temperature=0))
         assert (code, out) == (0, expected.outputs[0].text + "\n")
 
+    def test_it_samples_as_the_makers_recommend_unless_told_otherwise(self, course, llm):
+        asked = {"max_tokens": 20, "seed": 3}
+        options = ("--max-tokens", 20, "--seed", 3)
+        for more, temperature in (((), 0.5), (("--temperature", 1), 1.0)):
+            _, out, _ = course("generate", "One day", *options, *more)
+            [expected] = llm.generate("One day", sampling_params(temperature=temperature, **asked))
+            assert out == expected.outputs[0].text + "\n"
+
+    @pytest.mark.parametrize("arguments", [["generate"], ["generate", "--chat"], ["trace"]])
+    def test_without_a_tokenizer_there_is_no_text(self, course, tmp_path, arguments):
+        for file in checkpoint_folder("course-tiny").iterdir():
+            if not file.name.startswith("tokenizer"):
+                shutil.copy(file, tmp_path)
+        code, _, err = course(*arguments, "hi", "--model", tmp_path)
+        assert code == 1
+        assert err == (
+            f"course: {tmp_path} has no tokenizer.json, and without it there is no text; download "
+            "it too\n"
+        )
+
     def test_several_answers_are_numbered(self, course, llm):
         _, out, err = course("generate", "The scheduler", "--n", 3, "--max-tokens", 5, "--seed", 1)
-        params = sampling_params(n=3, max_tokens=5, seed=1)
+        params = sampling_params(n=3, max_tokens=5, seed=1, **llm.sampling_defaults)
         [expected] = llm.generate("The scheduler", params)
         texts = [answer.text for answer in expected.outputs]
         assert out == "".join(f"[{i + 1}] {text}\n" for i, text in enumerate(texts))

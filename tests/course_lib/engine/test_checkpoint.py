@@ -15,6 +15,7 @@ from course_lib.engine.checkpoint import (
     CheckpointError,
     UnsupportedCheckpointError,
     load_checkpoint,
+    load_sampling_defaults,
     save_checkpoint,
 )
 from course_lib.engine.config import LlamaConfig
@@ -110,6 +111,48 @@ class TestLoading:
         out, err = capfd.readouterr()
         assert out == ""
         assert "Loading model" in err
+
+
+class TestSamplingDefaults:
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({}, {}),
+            ({"eos_token_id": 5, "do_sample": True, "max_length": 20}, {}),
+            ({"temperature": 0.6, "top_k": None}, {"temperature": 0.6}),
+            (
+                {"top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.1},
+                {"top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.1},
+            ),
+            ({"max_new_tokens": 64}, {"max_tokens": 64}),
+        ],
+    )
+    def test_what_is_recommended_has_the_names_of_sampling_params(
+        self, folder: Path, fields: dict[str, Any], expected: dict[str, float]
+    ) -> None:
+        (folder / "generation_config.json").write_text(json.dumps(fields))
+        assert load_sampling_defaults(folder) == expected
+
+    def test_without_the_file_nothing_is_recommended(self, folder: Path) -> None:
+        assert load_sampling_defaults(folder) == {}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"top_p": 3}', "top_p is 3; it must be above 0 and at most 1; remove the field"),
+            ('{"temperature": "hot"}', "temperature is 'hot'; it must be a number"),
+            ('{"top_k": true}', "top_k is True; it must be a number"),
+            ("{", "generation_config.json"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_with_its_file(
+        self, folder: Path, text: str, message: str
+    ) -> None:
+        path = folder / "generation_config.json"
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_sampling_defaults(folder)
+        assert str(path) in str(caught.value)
 
 
 class TestBrokenFiles:

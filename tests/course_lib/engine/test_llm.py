@@ -1,6 +1,8 @@
 """What the engine promises its users: answers, streams, ends, errors, and what they cost."""
 
 import itertools
+import json
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -90,6 +92,35 @@ def test_the_text_is_that_of_the_tokens() -> None:
     assert found.text
     whole = llm.tokenizer.decode(llm.tokenizer.encode("The scheduler") + found.token_ids)
     assert whole == "The scheduler" + found.text
+
+
+@pytest.fixture
+def greedy_by_default(hf_checkpoint: Save, tmp_path: Path) -> LLM:
+    """A model whose makers recommend the most probable token, and answers of 5."""
+    folder = shutil.copytree(hf_checkpoint("llama", eos_token_id=None), tmp_path / "model")
+    recommended = {"temperature": 0.0, "max_new_tokens": 5}
+    (folder / "generation_config.json").write_text(json.dumps(recommended))
+    return make_llm(folder)
+
+
+def test_who_asks_for_nothing_gets_what_the_makers_recommend(greedy_by_default: LLM) -> None:
+    llm = greedy_by_default
+    assert llm.get_default_sampling_params() == greedy(5)
+    expected = answer(llm, PROMPT, greedy(5)).token_ids
+    assert llm.generate(PROMPT)[0].outputs[0].token_ids == expected
+    assert [*llm.generate_stream(PROMPT)][-1].outputs[0].token_ids == expected
+    llm.add_request("r", PROMPT)
+    outputs = [output for _ in range(5) for output in llm.step()]
+    assert outputs[-1].outputs[0].token_ids == expected
+
+
+def test_who_asks_for_something_gets_that_alone(greedy_by_default: LLM) -> None:
+    answers = {
+        tuple(answer(greedy_by_default, PROMPT, SamplingParams(seed=seed)).token_ids)
+        for seed in range(3)
+    }
+    assert len(answers) == 3
+    assert {len(token_ids) for token_ids in answers} == {16}
 
 
 def test_a_chat_is_the_prompt_that_the_template_makes_of_it() -> None:

@@ -166,6 +166,21 @@ class TestCompletions:
         assert answer.usage.completion_tokens == 16
         assert answer.choices[0].finish_reason == "length"
 
+    def test_what_the_makers_recommend_holds_where_nothing_is_said(self, served, reference):
+        [expected] = reference.generate(PROMPT, SamplingParams(temperature=0, max_tokens=5))
+        recommended = {"temperature": 0.0, "max_tokens": 5}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(served.llm, "sampling_defaults", recommended)
+            for fields, num_tokens in (({}, 5), ({"max_tokens": 3}, 3)):
+                answer = served.post(*completion(prompt=PROMPT, **fields)).json()
+                assert answer["usage"]["completion_tokens"] == num_tokens
+                assert expected.outputs[0].text.startswith(answer["choices"][0]["text"])
+            answer = served.post(*conversation(ignore_eos=True)).json()
+            assert answer["usage"]["completion_tokens"] == 5
+            asked = {"prompt": PROMPT, "temperature": 2.0, "ignore_eos": True, "n": 5}
+            choices = served.post(*completion(**asked)).json()["choices"]
+            assert len({choice["text"] for choice in choices}) > 1
+
     def test_the_pieces_of_a_stream_are_the_whole(self, client):
         asked = {"model": NAME, "prompt": PROMPT, "seed": 7, "n": 3, **VARIED}
         whole = client.completions.create(**asked)
