@@ -62,7 +62,8 @@ class RequestQueue(Protocol):
         """Take note of the requests that generate a token in the iteration just planned.
 
         Only queues that keep accounts of who was served need it. It is called once per iteration,
-        and ``generating`` is a generator: whoever does not loop over it pays nothing.
+        and again for a request that joins later, as a fork. ``generating`` may be a generator:
+        whoever does not loop over it pays nothing.
         """
         return
 

@@ -258,6 +258,7 @@ class Scheduler:
         self.kv_cache_manager.fork(parent, child)
         child.status = RequestStatus.RUNNING
         self.running.append(child)
+        self.waiting.charge([child])
         return True
 
     def schedule(self) -> SchedulerOutput:

@@ -9,7 +9,13 @@ import random
 import pytest
 
 from course_lib.kv_cache import KVCacheManager, check_invariants
-from course_lib.scheduling import Request, RequestStatus, Scheduler, SchedulerConfig
+from course_lib.scheduling import (
+    Request,
+    RequestStatus,
+    Scheduler,
+    SchedulerConfig,
+    VTCRequestQueue,
+)
 
 STEPS = 1_500
 VOCABULARY = 23
@@ -153,6 +159,18 @@ def test_a_fork_shares_all_blocks_and_is_in_the_batch() -> None:
     assert not scheduler.fork_request("parent", late)
     assert list(scheduler.waiting) == [late]
     assert late.num_computed_tokens == 0
+
+
+def test_a_fork_pays_for_each_of_its_tokens_but_not_for_the_prompt_again() -> None:
+    queue = VTCRequestQueue(input_weight=1.0, output_weight=10.0)
+    scheduler = Scheduler(SchedulerConfig(policy=queue), KVCacheManager(10, 4))
+    scheduler.add_request(Request("parent", list(range(6)), 4))
+    output = scheduler.schedule()
+    scheduler.fork_request("parent", Request("child", list(range(6)), 4))
+    assert queue.counters[""] == 6 + 2 * 10
+    scheduler.update_from_output(output, {"parent": 7, "child": 8})
+    scheduler.schedule()
+    assert queue.counters[""] == 6 + 4 * 10
 
 
 def test_what_is_swapped_out_before_its_copy_is_made_is_saved_from_the_original() -> None:
