@@ -25,6 +25,7 @@ from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.executor import EngineRequest, Executor, StepResult
 from course_lib.engine.interrupts import deferred_interrupts
 from course_lib.engine.kv_store import PagedKVStore
+from course_lib.engine.memory import keep_freed_memory
 from course_lib.engine.metrics import EngineMetrics
 from course_lib.engine.model import LlamaModel
 from course_lib.engine.outputs import RequestMetrics, RequestOutput
@@ -161,6 +162,7 @@ class LLM:
         config = _scheduler_config(scheduler_options)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        keep_freed_memory()
         folder = checkpoint_folder(model)
         self.model = load_checkpoint(folder, dtype=dtype, device=device)
         self.model_config = self.model.config
