@@ -14,9 +14,9 @@ from course_lib.engine.tokenizer import (
     Tokenizer,
     checkpoint_folder,
 )
-from course_lib.engine.trace import RequestTrace, Trace
-from course_lib.engine.trace_events import Event
 from course_lib.engine.tracer import Tracer
+from course_lib.engine.tracing.events import Event
+from course_lib.engine.tracing.trace import RequestTrace, Trace
 
 __all__ = [
     "LLM",

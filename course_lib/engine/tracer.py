@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 from course_lib.engine.engine import LLM, PromptError, StepRecord
 from course_lib.engine.executor import EngineRequest, StepResult
-from course_lib.engine.trace import RequestTrace, Trace
-from course_lib.engine.trace_blocks import BlockObserver
-from course_lib.engine.trace_log import Decode, Prompts, TraceLog, intercept, remembering
-from course_lib.engine.trace_vllm import VLLMProbe
+from course_lib.engine.tracing.blocks import BlockObserver
+from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
+from course_lib.engine.tracing.trace import RequestTrace, Trace
+from course_lib.engine.tracing.vllm import VLLMProbe
 from course_lib.kv_cache.watching import watch
 from course_lib.scheduling.decisions import Action, Decision, DecisionLog
 from course_lib.scheduling.request import RequestStatus
@@ -47,7 +47,7 @@ class Tracer:
         print(tracer.request("0").text())
         tracer.trace.to_chrome_trace("run.json")      # for ui.perfetto.dev
 
-    The same tracer follows vLLM, as ``trace_vllm`` says.
+    The same tracer follows vLLM, as ``tracing.vllm`` says.
 
     Args:
         engine: An ``LLM`` of this course; or vLLM's ``LLM`` or ``LLMEngine``, in this process.

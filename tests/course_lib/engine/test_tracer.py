@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from course_lib.engine import LLM, EngineParts, Event, SamplingParams, Trace, Tracer
-from course_lib.engine.trace_blocks import BlockObserver
-from course_lib.engine.trace_log import TraceLog
+from course_lib.engine.tracing.blocks import BlockObserver
+from course_lib.engine.tracing.log import TraceLog
 from course_lib.kv_cache import KVCacheManager
 from course_lib.kv_cache.watching import Call
 from course_lib.scheduling import Request, RequestStatus, Scheduler, SchedulerConfig

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from course_lib.engine.trace_events import COMPONENTS, Event
+from course_lib.engine.tracing.events import COMPONENTS, Event
 
 if TYPE_CHECKING:
-    from course_lib.engine.trace import Trace
+    from course_lib.engine.tracing.trace import Trace
 
 _MICROSECONDS = 1e6
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from course_lib.engine.trace_events import Component, Event
+from course_lib.engine.tracing.events import Component, Event
 from course_lib.simulation.step_table import Step
 
 Around = Callable[..., Any]

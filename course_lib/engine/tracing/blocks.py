@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from course_lib.engine.trace_log import TraceLog
+from course_lib.engine.tracing.log import TraceLog
 from course_lib.kv_cache.manager import UnknownRequestError
 from course_lib.kv_cache.watching import Call
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from course_lib.engine.trace_events import COMPONENTS, Event
+from course_lib.engine.tracing.events import COMPONENTS, Event
 
 if TYPE_CHECKING:
-    from course_lib.engine.trace import RequestTrace, Trace
+    from course_lib.engine.tracing.trace import RequestTrace, Trace
 
 _MOST_CHARACTERS = 60
 _MOST_BLOCKS = 8
