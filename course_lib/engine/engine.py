@@ -40,8 +40,11 @@ from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import SchedulerConfig, SchedulerOutput
 from course_lib.specs import ModelSpec
 
-Prompt = str | Sequence[int]
+PlainPrompt = str | Sequence[int]
 """A text, or the tokens of one."""
+
+Prompt = PlainPrompt | Mapping[str, PlainPrompt]
+"""The same, also as vLLM's ``{"prompt": text}`` or ``{"prompt_token_ids": tokens}``."""
 
 CPU_KV_CACHE_BYTES = 2**30
 """What the KV cache may take of a CPU's memory, unless ``num_blocks`` says how large it is."""
@@ -239,7 +242,7 @@ class LLM:
         prompts: Prompt | Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        progress: bool = True,
+        use_tqdm: bool = True,
     ) -> list[RequestOutput]:
         """Answer prompts, all of them at once.
 
@@ -247,9 +250,11 @@ class LLM:
         the engine is ready for others.
 
         Args:
-            prompts: One prompt or several; each is a text or a list of tokens.
+            prompts: One prompt or several; each is a text, a list of tokens, or one of vLLM's
+                dictionaries of these.
             sampling_params: For all of them, or one for each; None for the model's defaults.
-            progress: Whether to show a progress bar on a screen when it takes long.
+            use_tqdm: Whether to show a progress bar on a screen when it takes long. The name is
+                vLLM's; the bar is Rich's.
 
         Returns:
             The answers, in the order of the prompts.
@@ -259,7 +264,7 @@ class LLM:
             ValueError: There are not as many sampling parameters as prompts.
             EngineDeadError: A step has failed before.
         """
-        wanted = _as_prompts(prompts)
+        wanted = [_plain(prompt) for prompt in _as_prompts(prompts)]
         if sampling_params is None:
             sampling_params = self.get_default_sampling_params()
         params = _one_each(sampling_params, len(wanted))
@@ -269,7 +274,7 @@ class LLM:
                 token_ids = self._tokens_of(prompt, each)
                 with deferred_interrupts():
                     groups.append(self._add(self._new_id(), prompt, token_ids, each))
-            if progress:
+            if use_tqdm:
                 self._run_with_bar(groups)
             else:
                 self._run(groups)
@@ -294,7 +299,8 @@ class LLM:
                 output.
         """
         params = sampling_params or self.get_default_sampling_params()
-        return self._stream(prompt, self._tokens_of(prompt, params), params)
+        plain = _plain(prompt)
+        return self._stream(plain, self._tokens_of(plain, params), params)
 
     def chat(
         self,
@@ -342,10 +348,11 @@ class LLM:
             EngineDeadError: A step has failed before.
         """
         params = sampling_params or self.get_default_sampling_params()
-        token_ids = self._tokens_of(prompt, params)
+        plain = _plain(prompt)
+        token_ids = self._tokens_of(plain, params)
         self._add(
             request_id,
-            prompt,
+            plain,
             token_ids,
             params,
             priority=priority,
@@ -413,7 +420,7 @@ class LLM:
         self._fetched(groups)
 
     def _stream(
-        self, prompt: Prompt, token_ids: list[int], params: SamplingParams
+        self, prompt: PlainPrompt, token_ids: list[int], params: SamplingParams
     ) -> Iterator[RequestOutput]:
         """Add a request, run until it is finished, and yield it whenever it has something new."""
         group = self._add(self._new_id(), prompt, token_ids, params)
@@ -533,7 +540,7 @@ class LLM:
     def _add(
         self,
         request_id: str,
-        prompt: Prompt,
+        prompt: PlainPrompt,
         token_ids: list[int],
         params: SamplingParams,
         *,
@@ -585,7 +592,7 @@ class LLM:
         self._count_now()
         return group
 
-    def _tokens_of(self, prompt: Prompt, params: SamplingParams) -> list[int]:
+    def _tokens_of(self, prompt: PlainPrompt, params: SamplingParams) -> list[int]:
         """Return the tokens of a prompt; PromptError if it can never be served."""
         if isinstance(prompt, str) and not prompt:
             raise PromptError("the prompt is empty; give at least one character")
@@ -730,9 +737,22 @@ def _within_model(config: SchedulerConfig, longest: int) -> SchedulerConfig:
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
     """Return a list of prompts, also of a single one."""
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-        return [prompts]  # type: ignore[list-item]  # a text, or the tokens of one
+    if isinstance(prompts, (str, Mapping)) or (prompts and isinstance(prompts[0], int)):
+        return [prompts]  # type: ignore[list-item]  # a text, the tokens of one, or a dictionary
     return prompts  # type: ignore[return-value]
+
+
+def _plain(prompt: Prompt) -> PlainPrompt:
+    """Return the text or the tokens of a prompt; PromptError if it is something else."""
+    if isinstance(prompt, Mapping):
+        if not prompt or not prompt.keys() <= {"prompt", "prompt_token_ids"}:
+            raise PromptError(
+                f"a prompt with the fields {sorted(prompt)} is not understood; give a text, "
+                'tokens, {"prompt": text} or {"prompt_token_ids": tokens}'
+            )
+        # With both, the tokens count: the text is what they were made of.
+        return prompt.get("prompt_token_ids", prompt.get("prompt", ""))
+    return prompt
 
 
 def _one_each(

@@ -64,10 +64,19 @@ def test_a_prompt_may_be_a_text_or_tokens_alone_or_in_a_list() -> None:
     token_ids = llm.tokenizer.encode(text)
     results = [
         llm.generate(prompt, greedy())
-        for prompt in (text, [text], token_ids, [token_ids], (token_ids,))
+        for prompt in (
+            text,
+            [text],
+            {"prompt": text},
+            token_ids,
+            [token_ids],
+            (token_ids,),
+            {"prompt_token_ids": token_ids},
+            [{"prompt_token_ids": token_ids, "prompt": text}],
+        )
     ]
     assert len({tuple(result[0].outputs[0].token_ids) for result in results}) == 1
-    assert [result[0].prompt for result in results] == [text, text, None, None, None]
+    assert [result[0].prompt for result in results] == [text] * 3 + [None] * 5
     assert all(result[0].prompt_token_ids == token_ids for result in results)
     assert llm.generate([], greedy()) == []
 
@@ -375,6 +384,8 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
     ),
     ([5] * 600, r"600 tokens, and a sequence has at most 24 here.*: shorten it to 24$"),
     ("text", r"no tokenizer.json; give prompts as tokens"),
+    ({}, "a prompt with the fields"),
+    ({"text": "a"}, r"the fields \['text'\] is not understood; give a text, tokens, {\"prompt\""),
 ]
 
 

@@ -44,7 +44,7 @@ def asking(max_tokens: int = 8, **params: Any) -> SamplingParams:
 
 def traced(llm: LLM, prompts: Any, params: SamplingParams) -> tuple[Trace, list[Any]]:
     with Tracer(llm) as tracer:
-        outputs = llm.generate(prompts, params, progress=False)
+        outputs = llm.generate(prompts, params, use_tqdm=False)
     return tracer.trace, outputs
 
 
@@ -134,7 +134,7 @@ def test_a_prompt_that_was_computed_before_is_found_and_only_that_is_told_as_a_h
 
 def test_reasons_are_found_out_without_lookups_in_the_trace() -> None:
     llm = make_llm(num_blocks=9)
-    llm.generate(PROMPT, asking(2), progress=False)
+    llm.generate(PROMPT, asking(2), use_tqdm=False)
     trace, _ = traced(llm, [OTHERS[0], PROMPT], asking(20))
     # The scheduler looks once per step in which it can admit; the log's own lookup is not told.
     for step in range(len(trace.steps)):
@@ -202,7 +202,7 @@ def test_aborted_and_refused_requests_say_so() -> None:
 
 def test_a_stop_string_is_told_as_the_reason() -> None:
     llm = make_llm()
-    [output] = llm.generate("Blocks", asking(10), progress=False)
+    [output] = llm.generate("Blocks", asking(10), use_tqdm=False)
     stop = output.outputs[0].text[2:5]
     trace, _ = traced(llm, "Blocks", asking(10, stop=stop))
     assert the(trace.request("1"), "finishes").reason == f"stop ({stop!r})"
@@ -228,7 +228,7 @@ def test_the_answers_are_the_same_and_no_mark_is_left() -> None:
     before = [
         dict(vars(subject)).keys() for subject in (llm, llm.scheduler, llm.executor, llm.tokenizer)
     ]
-    expected = llm.generate("A queue", asking(), progress=False)[0].outputs
+    expected = llm.generate("A queue", asking(), use_tqdm=False)[0].outputs
     trace, [output] = traced(llm, "A queue", asking())
     assert output.outputs == expected
     after = [
@@ -238,7 +238,7 @@ def test_the_answers_are_the_same_and_no_mark_is_left() -> None:
     assert llm.scheduler.log is None
     assert "free" not in vars(llm.kv_cache_manager)
     num_events = len(trace)
-    llm.generate(PROMPT, asking(), progress=False)
+    llm.generate(PROMPT, asking(), use_tqdm=False)
     assert len(trace) == num_events
 
 
@@ -260,7 +260,7 @@ def test_it_may_come_late_and_be_read_before_it_goes() -> None:
 def test_two_tracers_see_the_same() -> None:
     llm = make_llm()
     with Tracer(llm) as outer, Tracer(llm) as inner:
-        llm.generate([PROMPT, *OTHERS[:2]], asking(3), progress=False)
+        llm.generate([PROMPT, *OTHERS[:2]], asking(3), use_tqdm=False)
     both = [
         [(e.step, e.request_id, e.action) for e in t.trace.request("1")] for t in (outer, inner)
     ]
@@ -276,7 +276,7 @@ def test_a_tracer_is_attached_once() -> None:
 def test_a_log_that_the_scheduler_has_goes_on() -> None:
     llm = make_llm()
     llm.scheduler.log = log = DecisionLog()
-    llm.generate(PROMPT, asking(2), progress=False)
+    llm.generate(PROMPT, asking(2), use_tqdm=False)
     trace, _ = traced(llm, PROMPT, asking(2))
     assert llm.scheduler.log is log
     assert len(log.decisions) == 4
