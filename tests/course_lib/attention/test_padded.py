@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.attention import PagedBatch
-from course_lib.attention.padded import GRAIN, PaddedAttention
+from course_lib.attention.padded import GROUP_COST, PaddedAttention, similar_lengths
 
 Make = Callable[..., Any]
 Close = Callable[[Any, Any], None]
@@ -44,7 +47,7 @@ def test_chunks(
 def test_chunks_and_decodes_of_all_lengths_side_by_side(
     attention: PaddedAttention, a_setting: Any, make_case: Make, require_close: Close
 ) -> None:
-    context_lens = [1, 300, 17, GRAIN, GRAIN + 1, 40, 2, 70, 300]
+    context_lens = [1, 300, 17, 128, 129, 40, 2, 70, 300]
     query_lens = [1, 1, 17, 5, 3, 4, 2, 1, 260]
     case = make_case(a_setting, context_lens, query_lens, scale=0.3)
     require_close(attention.chunked_prefill(*case.arguments, 0.3), case)
@@ -53,9 +56,34 @@ def test_chunks_and_decodes_of_all_lengths_side_by_side(
 def test_one_long_sequence_does_not_pad_the_others(
     attention: PaddedAttention, a_setting: Any, make_case: Make
 ) -> None:
-    case = make_case(a_setting, [1000, *[40] * 20, GRAIN])
+    case = make_case(a_setting, [40, 40, 1000, *[40] * 18, 50])
     attention.paged_decode(*case.arguments)
-    assert sum(group.slots.numel() for group in attention._groups) == 1000 + 21 * GRAIN
+    assert sorted(group.slots.shape for group in attention._groups) == [(1, 1000), (21, 50)]
+
+
+def test_a_few_sequences_are_one_group(
+    attention: PaddedAttention, a_setting: Any, make_case: Make
+) -> None:
+    attention.paged_decode(*make_case(a_setting, [400, 350, 200, 190]).arguments)
+    assert len(attention._groups) == 1
+
+
+@given(
+    lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=40),
+    cost=st.sampled_from([0.5, 10, 300, GROUP_COST]),
+)
+def test_no_cut_costs_more_than_it_saves(lengths: list[int], cost: float) -> None:
+    longest_first = np.array(sorted(lengths, reverse=True), dtype=np.int32)
+
+    def total(runs: list[tuple[int, int]]) -> float:
+        return sum(cost + int(longest_first[start]) * (end - start) for start, end in runs)
+
+    runs = list(similar_lengths(longest_first, cost))
+    assert [at for run in runs for at in range(*run)] == list(range(len(lengths)))
+    assert total(runs) <= total([(0, len(lengths))])
+    for start, end in runs:
+        for cut in range(start + 1, end):
+            assert total([(start, end)]) <= total([(start, cut), (cut, end)])
 
 
 def test_one_object_for_many_steps(

@@ -7,32 +7,30 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys, torch
+import resource, torch
 from course_lib.engine.memory import keep_freed_memory
-
-if sys.argv[1] == "keep":
-    keep_freed_memory()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
+keep_freed_memory()
 for _ in range(10):
     before = faults()
-    tensors = [torch.ones(3 * 2**18) for _ in range(6)]
+    tensors = [torch.ones(15 * 2**18) for _ in range(3)]
     del tensors
 print(faults() - before)
 """
+"""Prints how many pages three tensors of 15 MiB take that come after others like them."""
 
-
-def page_faults(mode: str) -> int:
-    """Return how many pages six tensors of 3 MiB take that come after others like them."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
+ATTEMPTS = 4
+"""Without it, some processes need no pages either: it depends on what else is in the way when
+memory could be given back. Five of eight took 7,648."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc learns from what it sees")
 def test_memory_that_was_freed_is_kept() -> None:
-    assert page_faults("as it is") > 1000
-    assert page_faults("keep") < 100
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) < 100
