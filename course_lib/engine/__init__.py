@@ -2,11 +2,12 @@
 
 from course_lib.engine.checkpoint import load_checkpoint, save_checkpoint
 from course_lib.engine.config import CheckpointError, LlamaConfig, UnsupportedCheckpointError
-from course_lib.engine.engine import LLM, EngineDeadError, PromptError, StepRecord
+from course_lib.engine.engine import LLM, EngineDeadError, StepRecord
 from course_lib.engine.engine_parts import EngineParts, PartError
 from course_lib.engine.metrics import EngineMetrics, Histogram
 from course_lib.engine.model import LlamaModel
 from course_lib.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from course_lib.engine.prompts import PromptError
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.tokenizer import (
     ChatTemplateError,

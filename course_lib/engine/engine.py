@@ -25,39 +25,25 @@ from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.executor import EngineRequest, Executor, StepResult
 from course_lib.engine.interrupts import deferred_interrupts
 from course_lib.engine.kv_store import PagedKVStore
-from course_lib.engine.memory import keep_freed_memory
+from course_lib.engine.memory import default_num_blocks, keep_freed_memory
 from course_lib.engine.metrics import EngineMetrics
-from course_lib.engine.model import LlamaModel
 from course_lib.engine.outputs import RequestMetrics, RequestOutput
 from course_lib.engine.progress import progress_bar
+from course_lib.engine.prompts import (
+    PlainPrompt,
+    Prompt,
+    PromptError,
+    as_prompts,
+    one_each,
+    plain_prompt,
+)
 from course_lib.engine.sampler import random_stream
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.step_check import StepChecker
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
 from course_lib.kv_cache.invariants import InvariantError, under_check
-from course_lib.kv_cache.sizing import kv_bytes_per_block
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import SchedulerConfig, SchedulerOutput
-from course_lib.specs import ModelSpec
-
-PlainPrompt = str | Sequence[int]
-"""A text, or the tokens of one."""
-
-Prompt = PlainPrompt | Mapping[str, PlainPrompt]
-"""The same, also as vLLM's ``{"prompt": text}`` or ``{"prompt_token_ids": tokens}``."""
-
-CPU_KV_CACHE_BYTES = 2**30
-"""What the KV cache may take of a CPU's memory, unless ``num_blocks`` says how large it is."""
-
-GPU_MEMORY_UTILIZATION = 0.92
-"""Share of a GPU's memory that the engine may use: weights, KV cache, and activations."""
-
-GPU_ACTIVATION_SHARE = 0.05
-"""Share of a GPU's memory set aside for activations."""
-
-
-class PromptError(ValueError):
-    """A prompt that this engine cannot serve; says what it would take."""
 
 
 class EngineDeadError(RuntimeError):
@@ -264,10 +250,10 @@ class LLM:
             ValueError: There are not as many sampling parameters as prompts.
             EngineDeadError: A step has failed before.
         """
-        wanted = [_plain(prompt) for prompt in _as_prompts(prompts)]
+        wanted = [plain_prompt(prompt) for prompt in as_prompts(prompts)]
         if sampling_params is None:
             sampling_params = self.get_default_sampling_params()
-        params = _one_each(sampling_params, len(wanted))
+        params = one_each(sampling_params, len(wanted))
         groups: list[AnswerGroup] = []
         try:
             for prompt, each in zip(wanted, params, strict=True):
@@ -299,7 +285,7 @@ class LLM:
                 output.
         """
         params = sampling_params or self.get_default_sampling_params()
-        plain = _plain(prompt)
+        plain = plain_prompt(prompt)
         return self._stream(plain, self._tokens_of(plain, params), params)
 
     def chat(
@@ -348,7 +334,7 @@ class LLM:
             EngineDeadError: A step has failed before.
         """
         params = sampling_params or self.get_default_sampling_params()
-        plain = _plain(prompt)
+        plain = plain_prompt(prompt)
         token_ids = self._tokens_of(plain, params)
         self._add(
             request_id,
@@ -671,52 +657,6 @@ class LLM:
             ) from self._failure
 
 
-def default_num_blocks(model: LlamaModel, config: SchedulerConfig, block_size: int) -> int:
-    """Return the blocks of a KV cache that serves a full batch, as far as memory allows.
-
-    Args:
-        model: The model, in its place.
-        config: ``max_num_seqs`` sequences of ``max_model_len`` tokens are a full batch.
-        block_size: Tokens per block.
-
-    Returns:
-        Blocks, the null block included.
-
-    Raises:
-        ValueError: There is not even room for one beside it.
-    """
-    shape = model.config
-    spec = ModelSpec(
-        name=shape.model_type,
-        num_layers=shape.num_layers,
-        hidden_size=shape.hidden_size,
-        num_attention_heads=shape.num_attention_heads,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        num_params=sum(weights.numel() for weights in model.parameters()),
-        dtype_bytes=model.dtype.itemsize,
-    )
-    num_bytes = _kv_cache_bytes(model.device)
-    num_allowed = num_bytes // kv_bytes_per_block(spec, block_size)
-    if num_allowed < 2:
-        raise ValueError(
-            f"{num_bytes:,} bytes are left for the KV cache, less than two blocks of {block_size} "
-            "tokens; use a smaller model or a smaller block_size, or set num_blocks"
-        )
-    longest = config.max_model_len or shape.max_model_len
-    num_wanted = config.max_num_seqs * -(-longest // block_size) + 1
-    return min(num_wanted, num_allowed)
-
-
-def _kv_cache_bytes(device: torch.device) -> int:
-    """Return the memory that a KV cache may take on a device that holds the weights already."""
-    if device.type != "cuda":
-        return CPU_KV_CACHE_BYTES
-    free, total = torch.cuda.mem_get_info(device)
-    usable = GPU_MEMORY_UTILIZATION - GPU_ACTIVATION_SHARE
-    return int(usable * total) - (total - free)
-
-
 def _scheduler_config(options: Mapping[str, Any]) -> SchedulerConfig:
     """Make a configuration of options by name."""
     known = [field.name for field in dataclasses.fields(SchedulerConfig)]
@@ -733,37 +673,3 @@ def _within_model(config: SchedulerConfig, longest: int) -> SchedulerConfig:
             f"max_model_len is {config.max_model_len}; this model computes at most {longest} tokens"
         )
     return dataclasses.replace(config, max_model_len=config.max_model_len or longest)
-
-
-def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
-    """Return a list of prompts, also of a single one."""
-    if isinstance(prompts, (str, Mapping)) or (prompts and isinstance(prompts[0], int)):
-        return [prompts]  # type: ignore[list-item]  # a text, the tokens of one, or a dictionary
-    return prompts  # type: ignore[return-value]
-
-
-def _plain(prompt: Prompt) -> PlainPrompt:
-    """Return the text or the tokens of a prompt; PromptError if it is something else."""
-    if isinstance(prompt, Mapping):
-        if not prompt or not prompt.keys() <= {"prompt", "prompt_token_ids"}:
-            raise PromptError(
-                f"a prompt with the fields {sorted(prompt)} is not understood; give a text, "
-                'tokens, {"prompt": text} or {"prompt_token_ids": tokens}'
-            )
-        # With both, the tokens count: the text is what they were made of.
-        return prompt.get("prompt_token_ids", prompt.get("prompt", ""))
-    return prompt
-
-
-def _one_each(
-    params: SamplingParams | Sequence[SamplingParams], num_prompts: int
-) -> Sequence[SamplingParams]:
-    """Return the sampling parameters of each prompt."""
-    if isinstance(params, SamplingParams):
-        return [params] * num_prompts
-    if len(params) != num_prompts:
-        raise ValueError(
-            f"{num_prompts} prompts have {len(params)} sampling parameters; give one for all, or "
-            "one for each"
-        )
-    return params

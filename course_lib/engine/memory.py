@@ -1,11 +1,71 @@
-"""What a step's tensors cost when they are made anew in every layer, and how they come cheaper."""
+"""The engine's memory: how large a KV cache may be, and what large tensors on a CPU cost."""
 
 from __future__ import annotations
 
 import torch
 
+from course_lib.engine.model import LlamaModel
+from course_lib.kv_cache.sizing import kv_bytes_per_block
+from course_lib.scheduling.scheduler import SchedulerConfig
+from course_lib.specs import ModelSpec
+
+CPU_KV_CACHE_BYTES = 2**30
+"""What the KV cache may take of a CPU's memory, unless ``num_blocks`` says how large it is."""
+
+GPU_MEMORY_UTILIZATION = 0.92
+"""Share of a GPU's memory that the engine may use: weights, KV cache, and activations."""
+
+GPU_ACTIVATION_SHARE = 0.05
+"""Share of a GPU's memory set aside for activations."""
+
 LARGEST_LEARNED = 31 * 2**20
 """Bytes of the largest block that glibc learns from; its limit is 32 MiB, what it adds included."""
+
+
+def default_num_blocks(model: LlamaModel, config: SchedulerConfig, block_size: int) -> int:
+    """Return the blocks of a KV cache that serves a full batch, as far as memory allows.
+
+    Args:
+        model: The model, in its place.
+        config: ``max_num_seqs`` sequences of ``max_model_len`` tokens are a full batch.
+        block_size: Tokens per block.
+
+    Returns:
+        Blocks, the null block included.
+
+    Raises:
+        ValueError: There is not even room for one beside it.
+    """
+    shape = model.config
+    spec = ModelSpec(
+        name=shape.model_type,
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        num_attention_heads=shape.num_attention_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        num_params=sum(weights.numel() for weights in model.parameters()),
+        dtype_bytes=model.dtype.itemsize,
+    )
+    num_bytes = _kv_cache_bytes(model.device)
+    num_allowed = num_bytes // kv_bytes_per_block(spec, block_size)
+    if num_allowed < 2:
+        raise ValueError(
+            f"{num_bytes:,} bytes are left for the KV cache, less than two blocks of {block_size} "
+            "tokens; use a smaller model or a smaller block_size, or set num_blocks"
+        )
+    longest = config.max_model_len or shape.max_model_len
+    num_wanted = config.max_num_seqs * -(-longest // block_size) + 1
+    return min(num_wanted, num_allowed)
+
+
+def _kv_cache_bytes(device: torch.device) -> int:
+    """Return the memory that a KV cache may take on a device that holds the weights already."""
+    if device.type != "cuda":
+        return CPU_KV_CACHE_BYTES
+    free, total = torch.cuda.mem_get_info(device)
+    usable = GPU_MEMORY_UTILIZATION - GPU_ACTIVATION_SHARE
+    return int(usable * total) - (total - free)
 
 
 def keep_freed_memory() -> None:

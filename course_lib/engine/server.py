@@ -28,8 +28,9 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from course_lib.engine.async_engine import AsyncEngine, OutputStream
-from course_lib.engine.engine import LLM, EngineDeadError, PromptError
+from course_lib.engine.engine import LLM, EngineDeadError
 from course_lib.engine.prometheus import engine_registry
+from course_lib.engine.prompts import PromptError
 from course_lib.engine.protocol import (
     CONTEXT_LENGTH_EXCEEDED,
     ApiError,

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from course_lib.engine.engine import LLM, PromptError, StepRecord
+from course_lib.engine.engine import LLM, StepRecord
 from course_lib.engine.executor import EngineRequest, StepResult
+from course_lib.engine.prompts import PromptError
 from course_lib.engine.tracing.blocks import BlockObserver
 from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
 from course_lib.engine.tracing.trace import RequestTrace, Trace

@@ -659,9 +659,9 @@ def test_the_pool_is_sized_for_a_full_batch_within_the_memory_allowed(
     llm = random_llm(num_blocks=None, max_num_seqs=3, max_model_len=10)
     assert llm.kv_cache_manager.block_pool.num_blocks == 3 * 3 + 1
     # 2 (K, V) × 2 layers × 2 heads × 16 dims × 4 bytes are 512 bytes per token.
-    monkeypatch.setattr("course_lib.engine.engine.CPU_KV_CACHE_BYTES", 5 * 4 * 512 + 100)
+    monkeypatch.setattr("course_lib.engine.memory.CPU_KV_CACHE_BYTES", 5 * 4 * 512 + 100)
     assert random_llm(num_blocks=None).kv_cache_manager.block_pool.num_blocks == 5
-    monkeypatch.setattr("course_lib.engine.engine.CPU_KV_CACHE_BYTES", 4000)
+    monkeypatch.setattr("course_lib.engine.memory.CPU_KV_CACHE_BYTES", 4000)
     with pytest.raises(ValueError, match="4,000 bytes are left for the KV cache, less than two"):
         random_llm(num_blocks=None)
 
