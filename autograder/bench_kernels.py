@@ -287,15 +287,17 @@ def _time_attention(work: Work, bandwidth: float) -> list[KernelTiming]:
     return rows
 
 
-def _time_writes(work: Work, bandwidth: float) -> list[KernelTiming]:
+def _time_writes(
+    work: Work, bandwidth: float, num_tokens: int = 2048, num_pairs: int = 128
+) -> list[KernelTiming]:
     """Time writing a step's tokens and copying blocks."""
     from course_lib.attention import triton_ops
 
-    num_tokens, num_pairs = 2048, 128
+    device = work.key_cache.device
     key = torch.randn_like(work.key_cache.flatten(0, 1)[:num_tokens])
-    slots = torch.randperm(work.batch.max_context_len, device="cuda")[:num_tokens]
+    slots = torch.randperm(work.batch.max_context_len, device=device)[:num_tokens]
     write = triton_ops.reshape_and_cache_launch(key, key, work.key_cache, work.value_cache, slots)
-    pairs = torch.randperm(2 * num_pairs, dtype=torch.int32, device="cuda").reshape(-1, 2)
+    pairs = torch.randperm(2 * num_pairs, dtype=torch.int32, device=device).reshape(-1, 2)
     copy = triton_ops.copy_blocks_launch(work.key_cache, work.value_cache, pairs)
     block_bytes = work.key_cache[0].numel() * work.key_cache.element_size()
     # Keys and values, each read and written.

@@ -1,8 +1,10 @@
 """``course bench kernels``: what it times, and that it does not time wrong answers."""
 
 import json
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,6 +80,52 @@ def test_sdpa_and_the_library_agree(contexts: list[int], queries: list[int]) -> 
 def test_ragged_work_is_not_given_to_sdpa() -> None:
     assert not _work([20, 21], [1, 1]).same_lengths
     assert not _work([20, 20], [1, 2]).same_lengths
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have each contender run once and take a millisecond; returns the times that were taken."""
+    taken: list[float] = []
+
+    def milliseconds(run: Callable[[], object]) -> float:
+        run()
+        taken.append(1.0)
+        return 1.0
+
+    monkeypatch.setattr(bench_kernels, "_gpu_milliseconds", milliseconds)
+    gpu = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("contexts", "queries", "contenders"),
+    [
+        ([600], [1], ["triton, 1 split", "triton, 3 splits", "SDPA", "gather, then SDPA"]),
+        ([20, 20], [1, 1], ["triton, 1 split", "SDPA", "gather, then SDPA"]),
+        ([20, 9], [1, 1], ["triton, 1 split"]),
+        ([20, 20], [5, 5], ["triton", "SDPA", "gather, then SDPA"]),
+        ([20, 9], [1, 5], ["triton"]),
+    ],
+)
+def test_what_is_timed_on_a_gpu(
+    as_on_a_gpu: list[float], contexts: list[int], queries: list[int], contenders: list[str]
+) -> None:
+    work = _work(contexts, queries)
+    rows = bench_kernels._time_attention(work, bandwidth=2.0)
+    assert [row.implementation for row in rows] == contenders
+    assert len(as_on_a_gpu) == len(contenders)
+    first = rows[0]
+    assert first.bytes_moved == work.bytes_needed
+    assert first.share_of_copy == pytest.approx(work.bytes_needed / 1e-3 / 1e9 / 2.0)
+
+
+def test_writes_and_copies_are_timed_on_a_gpu(as_on_a_gpu: list[float]) -> None:
+    work = _work([200], [1])
+    writes, copies = bench_kernels._time_writes(work, 2.0, num_tokens=50, num_pairs=5)
+    # Keys and values of 2 heads of 64 numbers of 4 bytes, read and written.
+    assert writes.bytes_moved == 50 * 4 * 2 * 64 * 4
+    assert copies.bytes_moved == 5 * 16 * 4 * 2 * 64 * 4
 
 
 def test_a_wrong_kernel_is_not_timed() -> None:
