@@ -194,3 +194,23 @@ def test_logprobs_are_those_of_transformers(
             assert set(row.topk(3).indices.tolist()) | {token_id} == set(found)
             total += float(row[token_id])
         assert answer.cumulative_logprob == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("memory", ["ample", "recompute", "swap"])
+def test_on_a_gpu_the_tokens_are_those_of_transformers(
+    hf_checkpoint: Save, hf_answers: Answers, family: str, memory: str
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    folder, prompts = hf_checkpoint(family), make_prompts(16, seed=3)
+    params = SamplingParams(temperature=0, max_tokens=MAX_TOKENS, n=2)
+    options = {"device": "cuda", "dtype": torch.float32}
+    llm = make_llm(folder, "chunks", "prefix caching", memory, **options)
+    assert llm.executor.backend.name == "triton"
+    done = run(llm, prompts, params)
+    for output, expected in zip(done.outputs, hf_answers(folder, prompts), strict=True):
+        assert [answer.token_ids for answer in output.outputs] == [expected] * 2
+    assert llm.metrics.num_block_copies > 0
+    assert (done.num_swapped_in > 0) == (memory == "swap")
+    assert llm.kv_cache_manager.usage == 0.0

@@ -1,6 +1,7 @@
 """The sampler: the right distribution, the same draw in every company, the model's own logprobs."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -266,3 +267,18 @@ def test_more_logprobs_than_tokens_are_all_of_them() -> None:
     [token] = sample(logits(1, vocab_size=4), [row(logprobs=100)])
     assert token.logprobs is not None
     assert sorted(token.logprobs.token_ids[1:]) == [0, 1, 2, 3]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_tokens_are_drawn() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"top_k": 5, "logprobs": 3},
+        {"min_p": 0.1, "repetition_penalty": 1.3},
+    ]
+    rows = [row(index, index, **kinds[index % 4]) for index in range(64)]
+    on_gpu = [each._replace(seen=None if each.seen is None else each.seen.cuda()) for each in rows]
+    assert tokens(logits(64).cuda(), on_gpu) == tokens(logits(64), rows)
