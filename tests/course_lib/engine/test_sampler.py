@@ -280,5 +280,5 @@ def test_on_a_gpu_the_same_tokens_are_drawn() -> None:
         {"min_p": 0.1, "repetition_penalty": 1.3},
     ]
     rows = [row(index, index, **kinds[index % 4]) for index in range(64)]
-    on_gpu = [each._replace(seen=None if each.seen is None else each.seen.cuda()) for each in rows]
+    on_gpu = [replace(each, seen=None if each.seen is None else each.seen.cuda()) for each in rows]
     assert tokens(logits(64).cuda(), on_gpu) == tokens(logits(64), rows)
