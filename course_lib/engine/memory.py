@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import torch
 
 from course_lib.engine.model import LlamaModel
@@ -18,8 +21,14 @@ GPU_MEMORY_UTILIZATION = 0.92
 GPU_ACTIVATION_SHARE = 0.05
 """Share of a GPU's memory set aside for activations."""
 
-LARGEST_LEARNED = 31 * 2**20
-"""Bytes of the largest block that glibc learns from; its limit is 32 MiB, what it adds included."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""What glibc's malloc.h calls two of its limits."""
+
+KEPT_BYTES = 256 * 2**20
+"""How much freed memory a process may keep for itself."""
+
+LARGEST_KEPT_BLOCK = 32 * 2**20
+"""Bytes of the largest block that can be kept, as far as glibc allows."""
 
 
 def default_num_blocks(model: LlamaModel, config: SchedulerConfig, block_size: int) -> int:
@@ -71,12 +80,14 @@ def _kv_cache_bytes(device: torch.device) -> int:
 def keep_freed_memory() -> None:
     """Make the C library keep large blocks of CPU memory that are freed, for the next ones.
 
-    At first glibc gives every freed block of more than 128 KiB back to the operating system, and
-    gets the next one page by page. The tensors of a prefill are of megabytes, and live for one
-    operation: a step of 2,048 tokens of course-tiny had 7,000 page faults, and took 100 ms; with a
-    few hundred of them it takes 50 ms. When a block of up to 32 MiB is freed, glibc concludes that
-    blocks of its size come and go, and keeps them from then on (mallopt(3), M_MMAP_THRESHOLD). So
-    free a large one. It is never written to, so it costs nothing; other C libraries are not
-    impressed.
+    As it is, glibc gives most of them back to the operating system, and gets the next ones page by
+    page. The tensors of a prefill are of megabytes, and live for one operation: a step of 2,048
+    tokens of course-tiny had 7,000 page faults, and took 100 ms; with a few hundred of them it
+    takes 50 ms. So two of its limits are raised (mallopt(3)). Other C libraries have no such
+    limits, and are left as they are.
     """
-    torch.empty(LARGEST_LEARNED, dtype=torch.uint8)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)

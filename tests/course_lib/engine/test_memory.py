@@ -27,7 +27,7 @@ ATTEMPTS = 4
 memory could be given back. Five of eight took 7,648."""
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc learns from what it sees")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have no such limits")
 def test_memory_that_was_freed_is_kept() -> None:
     for _ in range(ATTEMPTS):
         done = subprocess.run(
