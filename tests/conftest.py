@@ -1,4 +1,4 @@
-"""What several tests share: a workspace, and learner's objects near by and in another process."""
+"""What several tests share: a workspace, learner's objects here and elsewhere, what needs a GPU."""
 
 import importlib.util
 import sys
@@ -7,6 +7,14 @@ from itertools import count
 import pytest
 
 from autograder.proxy.subject import LocalSubject, RemoteSubject
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA device")
 
 
 @pytest.fixture(autouse=True)

@@ -149,19 +149,30 @@ class _Group:
 
 def _groups_of(batch: PagedBatch) -> list[_Group]:
     """Return the sequences of a batch, those of similar lengths together."""
-    query_lens = np.diff(batch.query_starts.cpu().numpy())
+    # In NumPy: so short vectors take it a third of PyTorch's time.
+    query_starts = batch.query_starts.cpu().numpy()
     context_lens = batch.context_lens.cpu().numpy()
+    tables = batch.block_tables.cpu().numpy()
+    query_lens = np.diff(query_starts)
     members: defaultdict[int, list[int]] = defaultdict(list)
     # The longest first: each group is padded to its first sequence.
     for seq in np.argsort(-context_lens, kind="stable").tolist():
         # Queries up to the next power of two: decodes by themselves, chunks less than doubled.
         members[int(query_lens[seq] - 1).bit_length()].append(seq)
-    groups = []
+    groups: list[_Group] = []
     for bits, seqs in members.items():
         cost = GROUP_COST / (1 + ((1 << bits) - 1) / QUERIES_PER_KEY)
         for start, end in similar_lengths(context_lens[seqs], cost):
             chosen = seqs[start:end]
-            groups.append(_group(batch, chosen, query_lens[chosen], context_lens[chosen]))
+            arrays = _side_by_side(
+                tables[chosen],
+                query_starts[chosen],
+                query_lens[chosen],
+                context_lens[chosen],
+                batch.block_size,
+            )
+            on_device = (torch.from_numpy(a).to(batch.block_tables.device) for a in arrays)
+            groups.append(_Group(*on_device))
     return groups
 
 
@@ -192,33 +203,30 @@ def similar_lengths(lengths: NDArray[np.int32], cost: float) -> Iterator[tuple[i
             yield start, end
 
 
-def _group(
-    batch: PagedBatch,
-    seqs: list[int],
+def _side_by_side(
+    tables: NDArray[np.int32],
+    query_starts: NDArray[np.int32],
     query_lens: NDArray[np.int32],
     context_lens: NDArray[np.int32],
-) -> _Group:
-    """Lay sequences out side by side."""
-    # In NumPy: so short a vector takes it a third of PyTorch's time.
+    block_size: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Lay the sequences of a group out side by side: what a ``_Group`` is made of."""
     num_queries, num_keys = query_lens[:, None], context_lens[:, None]
 
     # Which token each query and each key is, the last one repeated.
     query = np.minimum(np.arange(query_lens.max()), num_queries - 1)
     key = np.arange(context_lens.max())
     position = np.minimum(key, num_keys - 1)
-    tables = batch.block_tables.cpu().numpy()[seqs]
-    blocks = np.take_along_axis(tables, position // batch.block_size, axis=1).astype(np.int64)
+    blocks = np.take_along_axis(tables, position // block_size, axis=1).astype(np.int64)
 
     # A query sees nothing after its own token, which hides the padding too.
     own_position = num_keys - num_queries + query
     hidden = key > own_position[:, None, :, None]
-    starts = batch.query_starts.cpu().numpy()[seqs].astype(np.int64)
-    arrays = (
-        starts[:, None] + query,
-        blocks * batch.block_size + position % batch.block_size,
+    return (
+        (query_starts[:, None] + query).astype(np.int64),
+        blocks * block_size + position % block_size,
         np.where(hidden, np.float32(-np.inf), np.float32(0)),
     )
-    return _Group(*(torch.from_numpy(array).to(batch.block_tables.device) for array in arrays))
 
 
 def _attend_padded(

@@ -126,8 +126,6 @@ def test_triton(hf_checkpoint: Save) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_a_gpu(family: str, dtype: torch.dtype, hf_checkpoint: Save) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA device")
     model = load_checkpoint(hf_checkpoint(family), dtype=dtype, device="cuda")
     backend = choose_backend("cuda")
     store = PagedKVStore(model.config, 16, 16, dtype=dtype, device="cuda")

@@ -201,8 +201,6 @@ def test_logprobs_are_those_of_transformers(
 def test_on_a_gpu_the_tokens_are_those_of_transformers(
     hf_checkpoint: Save, hf_answers: Answers, family: str, memory: str
 ) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA device")
     folder, prompts = hf_checkpoint(family), make_prompts(16, seed=3)
     params = SamplingParams(temperature=0, max_tokens=MAX_TOKENS, n=2)
     options = {"device": "cuda", "dtype": torch.float32}

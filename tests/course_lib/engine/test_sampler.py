@@ -271,8 +271,6 @@ def test_more_logprobs_than_tokens_are_all_of_them() -> None:
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_same_tokens_are_drawn() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no CUDA device")
     kinds: list[dict[str, Any]] = [
         {"temperature": 0},
         {"temperature": 0.7, "top_p": 0.9},
