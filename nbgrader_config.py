@@ -8,7 +8,7 @@ from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.preprocessors import Execute
 from sqlalchemy.exc import SAWarning
 
-from autograder.holes import STUB
+from autograder.build.holes import STUB
 from autograder.nbgrader_rules import ExecuteOnNewKernels, RestoreReleasedCells, StrictScores
 
 c = get_config()  # noqa: F821 - traitlets provides it to every configuration file

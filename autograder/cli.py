@@ -72,7 +72,7 @@ def lab(
     ] = False,
 ) -> None:
     """Open a lesson in JupyterLab. Ctrl-C stops it."""
-    from autograder.lab import instructor_server, learner_server, require_free_port
+    from autograder.workspace.lab import instructor_server, learner_server, require_free_port
 
     server = (
         instructor_server(port, browser) if instructor else learner_server(lesson, port, browser)
@@ -93,7 +93,7 @@ def update(
     ] = False,
 ) -> None:
     """Bring newer releases of your lessons in, cell by cell. Your answers stay."""
-    from autograder.workspace import Workspace, find_lesson, update_table
+    from autograder.workspace.copies import Workspace, find_lesson, update_table
 
     workspace = Workspace.current()
     lessons = [find_lesson(lesson)] if lesson else workspace.opened_lessons()
@@ -119,7 +119,7 @@ def update(
 @app.command(epilog="Example: [bold]course doctor[/bold]")
 def doctor() -> None:
     """Say what this machine has of what the course needs, and what to do about the rest."""
-    from autograder.doctor import Status, examine, findings_table
+    from autograder.commands.doctor import Status, examine, findings_table
 
     with console.status("Looking at this machine (importing torch takes a few seconds)"):
         findings = list(examine())
@@ -141,7 +141,7 @@ def build(
     ] = False,
 ) -> None:
     """Write lessons/ from solutions/, through nbgrader (for maintainers)."""
-    from autograder import build as building
+    from autograder.build import notebooks as building
 
     if check_only:
         problems = building.stale()
@@ -165,7 +165,7 @@ def check(
     """Run all checks of a notebook. It is run in a copy and not changed."""
     from rich.progress import Progress
 
-    from autograder.notebook_check import check_notebook, results_table
+    from autograder.workspace.notebook_check import check_notebook, results_table
 
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Running the notebook", total=None)
@@ -187,7 +187,7 @@ def check(
 @app.command(epilog="Example: [bold]course samples && make grade[/bold]")
 def samples() -> None:
     """Write sample submissions to grading/submitted/, to try grading on (for instructors)."""
-    from autograder.samples import samples_table, write_samples
+    from autograder.build.samples import samples_table, write_samples
 
     with console.status("Making the samples from the lessons as they are released"):
         written = write_samples()
@@ -208,7 +208,7 @@ def bench(
     """Measure how fast the library is on this machine, beside a baseline, and beside vLLM."""
     from rich.progress import Progress
 
-    from autograder.bench import measure
+    from autograder.bench.core import measure
 
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Measuring", total=None)
@@ -290,8 +290,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Serve a workload on a virtual clock, and measure what its users would notice."""
-    from autograder import simulate_command
-    from autograder.simulate import Setup, with_settings
+    from autograder.commands import simulate as simulate_command
+    from course_lib.simulation.sweep import Setup, with_settings
 
     if sweep is None and (scheduler is not None or workers is not None):
         raise CourseError("--scheduler and --workers are for a --sweep; add one, or leave them out")
@@ -345,7 +345,7 @@ def generate(
     ] = None,
 ) -> None:
     """Have a model continue a text, or answer it, on the course's own engine."""
-    from autograder import generate_command
+    from autograder.commands import generate as generate_command
 
     generate_command.run(
         prompt,
@@ -386,7 +386,7 @@ def trace(
     ] = None,
 ) -> None:
     """Follow one request through the engine, step by step, with others running."""
-    from autograder import trace_command
+    from autograder.commands import trace as trace_command
 
     options = {"num_blocks": num_blocks, "max_num_seqs": max_num_seqs}
     trace_command.run(prompt, model, others, max_tokens, json_file, csv_file, options, console)
@@ -448,7 +448,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a model to OpenAI clients on this machine. Ctrl-C stops it."""
-    from autograder import serve_command
+    from autograder.commands import serve as serve_command
 
     serve_command.serve(
         model,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from autograder import checks
+from autograder import lessons
 from autograder.checks.report import Report
-from autograder.harvest import HarvestError, standalone_source
+from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
-from autograder.questions import bank
+from autograder.workspace.harvest import HarvestError, standalone_source
 from course_lib import parts
 
 
@@ -33,7 +33,7 @@ def check(exercise_id: str, obj: Any) -> float:
     1.1 Bytes per token: passed, 10 of 10 points
     10.0
     """
-    exercise = checks.find(exercise_id)
+    exercise = lessons.find(exercise_id)
     finding = exercise.examine(LocalSubject(obj))
     note = _keep(exercise_id, exercise.part, obj) if finding.fraction == 1 else ""
     report = Report(exercise, finding, note)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from autograder import build, checks
+from autograder import lessons
+from autograder.build import notebooks as building
 from autograder.checks.exercise import Exercise
 from autograder.cli import app
 from autograder.proxy.subject import LocalSubject
@@ -48,10 +49,10 @@ def test_example_rejects_and_names_its_wrong_answer(example: Exercise) -> None:
 
 
 def test_example_builds(example: Exercise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "find", lambda exercise_id: example)
+    monkeypatch.setattr(lessons, "find", lambda exercise_id: example)
     source = tmp_path / "01_example.py"
     source.write_text(example_blocks()[1], encoding="utf-8")
-    ids = [cell.id for cell in build.solution_notebook(source).cells]
+    ids = [cell.id for cell in building.solution_notebook(source).cells]
     assert ids == ["ex-1-8-intro", "ex-1-8", "ex-1-8-hints", "check-ex-1-8", "ex-1-8-explained"]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.lessons.questions import LETTERS, Question, bank
 from autograder.proxy.subject import Returned, Subject
-from autograder.questions import LETTERS, Question, bank
 
 
 @dataclass(frozen=True)

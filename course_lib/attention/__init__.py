@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 # Triton 3.9 prints a warning on stderr unless told; 1 is what it does anyway.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
-from course_lib.attention.backend import (
+from course_lib.attention.backends.backend import (
     AttentionBackend,
     TritonState,
     TritonUnavailableError,

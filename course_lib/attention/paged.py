@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from course_lib.attention.arguments import (
+from course_lib.attention.backends.arguments import (
     BlockCopies,
     check_copies,
     check_decode,

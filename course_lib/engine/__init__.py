@@ -15,9 +15,9 @@ from course_lib.engine.tokenizer import (
     Tokenizer,
     checkpoint_folder,
 )
-from course_lib.engine.tracer import Tracer
 from course_lib.engine.tracing.events import Event
 from course_lib.engine.tracing.trace import RequestTrace, Trace
+from course_lib.engine.tracing.tracer import Tracer
 
 __all__ = [
     "LLM",

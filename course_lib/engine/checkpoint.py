@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from course_lib.attention.arguments import DTYPES
+from course_lib.attention.backends.arguments import DTYPES
 from course_lib.engine.config import (
     GENERATION_CONFIG,
     CheckpointError,

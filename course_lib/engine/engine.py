@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from course_lib.attention.backend import AttentionBackend, BackendName, choose_backend
+from course_lib.attention.backends.backend import AttentionBackend, BackendName, choose_backend
 from course_lib.engine.answer import Answer, AnswerGroup
 from course_lib.engine.checkpoint import load_checkpoint, load_sampling_defaults
 from course_lib.engine.engine_parts import EngineParts
@@ -41,7 +41,7 @@ from course_lib.engine.sampler import random_stream
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.step_check import StepChecker
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
-from course_lib.kv_cache.invariants import InvariantError, under_check
+from course_lib.kv_cache.watch.invariants import InvariantError, under_check
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import SchedulerConfig, SchedulerOutput
 

@@ -13,10 +13,10 @@ from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 from course_lib import parts
-from course_lib.attention.backend import AttentionBackend
+from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.kv_cache.block_pool import BlockPool
-from course_lib.kv_cache.invariants import InvariantError
 from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.watch.invariants import InvariantError
 from course_lib.parts import PARTS, PartStatus, PartTable
 from course_lib.scheduling.policies import POLICIES, RequestQueue
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig

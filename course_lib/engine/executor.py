@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from course_lib.attention.backend import AttentionBackend
+from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.batch import UNUSED, PagedBatch
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.model import LlamaModel

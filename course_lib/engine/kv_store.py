@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from course_lib.attention.arguments import BlockCopies
-from course_lib.attention.backend import AttentionBackend
+from course_lib.attention.backends.arguments import BlockCopies
+from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.batch import PagedBatch
 from course_lib.engine.config import LlamaConfig
 from course_lib.engine.model import Attend

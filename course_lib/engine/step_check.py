@@ -8,7 +8,7 @@ import torch
 
 from course_lib.attention.batch import PagedBatch
 from course_lib.engine.executor import Executor, StepResult
-from course_lib.kv_cache.invariants import InvariantError, find_leaks
+from course_lib.kv_cache.watch.invariants import InvariantError, find_leaks
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 
 

@@ -17,15 +17,6 @@ from course_lib.kv_cache.block_pool import (
     TwoPartFreeQueue,
 )
 from course_lib.kv_cache.block_table import BlockTable
-from course_lib.kv_cache.invariants import (
-    InvariantError,
-    Leak,
-    LeakFinder,
-    check_invariants,
-    find_leaks,
-    find_violations,
-    under_check,
-)
 from course_lib.kv_cache.manager import (
     CacheableRequest,
     CacheStats,
@@ -42,10 +33,6 @@ from course_lib.kv_cache.prefix import (
     infinite_cache_hit_rates,
     longest_cached_prefix,
     root_hash,
-)
-from course_lib.kv_cache.recorder import (
-    Recorder,
-    snapshot_blocks,
 )
 from course_lib.kv_cache.reservation import (
     POLICIES,
@@ -68,6 +55,19 @@ from course_lib.kv_cache.sizing import (
     kv_bytes_per_token,
     max_concurrent_sequences,
     num_kv_blocks,
+)
+from course_lib.kv_cache.watch.invariants import (
+    InvariantError,
+    Leak,
+    LeakFinder,
+    check_invariants,
+    find_leaks,
+    find_violations,
+    under_check,
+)
+from course_lib.kv_cache.watch.recorder import (
+    Recorder,
+    snapshot_blocks,
 )
 
 __all__ = [

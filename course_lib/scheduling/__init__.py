@@ -1,10 +1,6 @@
 """The time half of an engine: who is served when, and who has to give way."""
 
-from course_lib.scheduling.async_scheduler import AsyncScheduler
-from course_lib.scheduling.batch_size import StepTimeController
 from course_lib.scheduling.decisions import Action, Decision, DecisionLog
-from course_lib.scheduling.head_skipping import HeadSkippingScheduler
-from course_lib.scheduling.lora import LoRAScheduler
 from course_lib.scheduling.policies import (
     POLICIES,
     AgeingRequestQueue,
@@ -39,8 +35,12 @@ from course_lib.scheduling.request import (
     RequestStatus,
 )
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
-from course_lib.scheduling.speculative import SpeculativeScheduler
 from course_lib.scheduling.swap import SwapSpace
+from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
+from course_lib.scheduling.variants.batch_size import StepTimeController
+from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
+from course_lib.scheduling.variants.lora import LoRAScheduler
+from course_lib.scheduling.variants.speculative import SpeculativeScheduler
 
 __all__ = [
     "NEXT_STATUSES",

@@ -12,8 +12,9 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from rich.console import Console
 from typer.testing import CliRunner
 
-from autograder import cli, doctor
-from autograder.doctor import Finding, Status
+from autograder import cli
+from autograder.commands import doctor
+from autograder.commands.doctor import Finding, Status
 from autograder.errors import CourseError
 
 NAME = "01_first_steps"
@@ -33,7 +34,7 @@ def root(tmp_path, monkeypatch):
     release(root, "# First steps")
     monkeypatch.setenv("COURSE_ROOT", str(root))
     monkeypatch.setenv("COURSE_WORKSPACE", str(root / "workspace"))
-    from autograder.workspace import open_lesson
+    from autograder.workspace.copies import open_lesson
 
     open_lesson("1")
     return root
@@ -166,7 +167,7 @@ def test_a_wrong_option_is_a_usage_error(run):
 
 def test_ctrl_c_ends_a_running_command_with_130_and_one_line():
     script = (
-        "import time; from autograder import doctor, cli\n"
+        "import time; from autograder import cli; from autograder.commands import doctor\n"
         "def examine():\n    print('running', flush=True)\n    time.sleep(60)\n"
         "doctor.examine = examine\nimport sys; sys.argv = ['course', 'doctor']\ncli.main()"
     )

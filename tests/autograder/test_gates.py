@@ -16,8 +16,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_notebook
 
-from autograder import build as building
-from autograder import checks, holes
+from autograder import lessons
+from autograder.build import holes
+from autograder.build import notebooks as building
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.report import Report
@@ -27,7 +28,7 @@ from autograder.paths import course_root
 from autograder.proxy.subject import LocalSubject
 
 SOURCES = {source.stem: source for source in building.sources()}
-EXERCISES = [exercise for lesson in checks.lessons() for exercise in checks.exercises(lesson)]
+EXERCISES = [exercise for lesson in lessons.numbers() for exercise in lessons.exercises(lesson)]
 MISTAKES = [(e, m) for e in EXERCISES for m in e.check.misconceptions]
 SHORTEST_TELLING_LINE = 18
 """Characters below which a line of a solution, such as ``return total``, gives nothing away."""
@@ -49,7 +50,7 @@ def released(slug):
 
 
 def exercises(slug):
-    return {exercise.id: exercise for exercise in checks.exercises(int(slug[:2]))}
+    return {exercise.id: exercise for exercise in lessons.exercises(int(slug[:2]))}
 
 
 def role(cell):
@@ -238,7 +239,7 @@ def test_every_lesson_has_its_checks_and_every_check_its_place(slug):
 
 
 def test_there_are_checks_for_exactly_the_lessons_that_exist():
-    assert checks.lessons() == [int(slug[:2]) for slug in SOURCES]
+    assert lessons.numbers() == [int(slug[:2]) for slug in SOURCES]
 
 
 @each_lesson

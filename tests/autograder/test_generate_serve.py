@@ -18,10 +18,11 @@ import openai
 import psutil
 import pytest
 
-from autograder import cli, generate_command
+from autograder import cli
+from autograder.commands import generate as generate_command
+from autograder.commands.generate import Speed, generate, load_llm, read_prompt, sampling_params
+from autograder.commands.serve import Address
 from autograder.errors import CourseError
-from autograder.generate_command import Speed, generate, load_llm, read_prompt, sampling_params
-from autograder.serve_command import Address
 from course_lib.engine.outputs import CompletionOutput, RequestOutput
 from course_lib.engine.tokenizer import checkpoint_folder
 

@@ -225,7 +225,8 @@ CELLS = {
         "    def size(self):\n        return per_layer(self)"
     ),
     "harvest": (
-        'from autograder.harvest import standalone_source\nprint(standalone_source(Pool, "3.1"))'
+        "from autograder.workspace.harvest import standalone_source\n"
+        'print(standalone_source(Pool, "3.1"))'
     ),
     "file": "print(open('my_engine/kv_bytes_per_token.py').read())",
 }

@@ -23,8 +23,8 @@ from urllib.parse import quote
 import nbformat
 import pytest
 
-from autograder import build
-from autograder.doctor import BROWSERS
+from autograder.build import notebooks as building
+from autograder.commands.doctor import BROWSERS
 from autograder.paths import course_root
 
 PATIENCE = 120.0
@@ -302,17 +302,17 @@ def _open(browser: Any, server: Server, address: str, path: str) -> Iterator[Not
 @pytest.fixture(scope="module")
 def lesson(browser: Any, server: Server) -> Iterator[NotebookPage]:
     """Lesson 1 as a learner meets it: what the server's address leads to."""
-    slug = build.sources()[0].stem
+    slug = building.sources()[0].stem
     yield from _open(browser, server, "/", f"{slug}/{slug}.ipynb")
 
 
 @pytest.fixture(scope="module")
 def solved(browser: Any, server: Server) -> Iterator[NotebookPage]:
     """The solution notebook of lesson 1, all cells run."""
-    source = build.sources()[0]
+    source = building.sources()[0]
     path = f"solved/{source.stem}.ipynb"
     (server.workspace / path).parent.mkdir()
-    nbformat.write(build.solution_notebook(source), server.workspace / path)
+    nbformat.write(building.solution_notebook(source), server.workspace / path)
     # A JupyterLab workspace of its own, so that the tabs of one page do not open in the other.
     for notebook in _open(browser, server, f"/lab/workspaces/solved/tree/{path}", path):
         notebook.run_all()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from autograder import checks
-from autograder.questions import bank
+from autograder import lessons
+from autograder.lessons.questions import bank
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,7 @@ def test_all_cells_of_the_solution_run_without_an_error(solved: Any) -> None:
     verdicts = solved.page.locator(".course-check").evaluate_all(
         "(found) => found.map((each) => [each.dataset.exercise, each.dataset.verdict])"
     )
-    assert dict(verdicts) == {each.id: "passed" for each in checks.exercises(1)}
+    assert dict(verdicts) == {each.id: "passed" for each in lessons.exercises(1)}
     solved.cell(MAP)
     solved.screenshot("solved-map")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from autograder.build import sources
-from autograder.lab import instructor_server
+from autograder.build.notebooks import sources
+from autograder.build.samples import Sample, samples
 from autograder.paths import course_root
-from autograder.samples import Sample, samples
+from autograder.workspace.lab import instructor_server
 
 LESSON = "01_traditional_attention_problems"
 STUDENTS = ("all_right", "partly_right", "untouched")

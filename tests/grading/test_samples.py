@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from autograder.build import build, release_path, sources
+from autograder.build.notebooks import build, release_path, sources
+from autograder.build.samples import Sample, samples, samples_table, write_samples
 from autograder.errors import CourseError
 from autograder.files import read_notebook
-from autograder.samples import Sample, samples, samples_table, write_samples
 
 LESSON = "01_tiny"
 SOURCE = """

@@ -8,7 +8,7 @@ from typing import Any
 
 from course_lib.engine.tracing.log import TraceLog
 from course_lib.kv_cache.manager import UnknownRequestError
-from course_lib.kv_cache.watching import Call
+from course_lib.kv_cache.watch.watching import Call
 
 
 class BlockObserver:

@@ -20,7 +20,7 @@ from typing import Any
 
 from course_lib.engine.tracing.blocks import BlockObserver
 from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
-from course_lib.kv_cache.watching import watch
+from course_lib.kv_cache.watch.watching import watch
 from course_lib.simulation.cost_model import IterationWork
 from course_lib.simulation.step_table import Step
 

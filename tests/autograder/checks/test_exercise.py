@@ -2,16 +2,16 @@
 
 import pytest
 
-from autograder import checks
+from autograder import lessons
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 from course_lib.kv_cache import kv_bytes_per_token
 
 
-@pytest.mark.parametrize("exercise", checks.exercises(1), ids=lambda e: e.id)
+@pytest.mark.parametrize("exercise", lessons.exercises(1), ids=lambda e: e.id)
 def test_every_exercise_is_found_by_its_id(exercise):
-    assert checks.find(exercise.id) is exercise
+    assert lessons.find(exercise.id) is exercise
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_every_exercise_is_found_by_its_id(exercise):
 )
 def test_an_unknown_id_is_one_line_that_says_what_there_is(exercise_id, says):
     with pytest.raises(CourseError, match=says) as caught:
-        checks.find(exercise_id)
+        lessons.find(exercise_id)
     assert "\n" not in str(caught.value)
 
 
 def test_an_exercise_yields_the_part_that_its_reference_is():
-    assert checks.find("1.1").part == "kv_bytes_per_token"
-    assert checks.find("1.W1").part is None
+    assert lessons.find("1.1").part == "kv_bytes_per_token"
+    assert lessons.find("1.W1").part is None
 
 
 def test_a_namesake_of_a_part_is_not_the_part():

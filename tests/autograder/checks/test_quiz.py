@@ -4,8 +4,8 @@ import pytest
 
 from autograder.checks.finding import PASSED
 from autograder.checks.quiz import QuizCheck
+from autograder.lessons.questions import LETTERS, bank
 from autograder.proxy.subject import LocalSubject
-from autograder.questions import LETTERS, bank
 
 CHECK = QuizCheck(lesson=1)
 QUESTIONS = bank(1).quiz

@@ -15,7 +15,7 @@ from course_lib.attention import triton_state
 from course_lib.engine import LLM, EngineDeadError, EngineParts, PromptError, SamplingParams
 from course_lib.engine.interrupts import deferred_interrupts
 from course_lib.kv_cache import InvariantError
-from course_lib.kv_cache import invariants as invariants_module
+from course_lib.kv_cache.watch import invariants as invariants_module
 from course_lib.scheduling import RequestStatus
 
 Save = Callable[..., Path]

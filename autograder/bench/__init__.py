@@ -1,0 +1,1 @@
+"""What `course bench` measures: each suite against baselines in the same run."""

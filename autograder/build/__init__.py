@@ -1,0 +1,1 @@
+"""From sources to notebooks: what is released, what is the solution, what are samples."""

@@ -1,0 +1,1 @@
+"""The commands of `course`, one file each."""

@@ -1,0 +1,143 @@
+"""JupyterLab for the course: on the learner's workspace, or on the checkout for an instructor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
+
+from autograder.errors import CourseError
+from autograder.files import write_atomically
+from autograder.paths import course_root
+from autograder.workspace.copies import Workspace, find_lesson
+
+HOST = "127.0.0.1"
+"""The server listens on this machine only. It runs whatever it is sent."""
+
+
+@dataclass(frozen=True)
+class LabServer:
+    """One JupyterLab to be started.
+
+    Attributes:
+        root_dir: The folder whose files it shows; also its working directory.
+        landing_page: The path that its address leads to.
+        variables: Environment variables on top of those of this process.
+        port: The port that it listens on; it takes no other one instead.
+        browser: Whether it opens a browser.
+    """
+
+    root_dir: Path
+    landing_page: str
+    variables: Mapping[str, str]
+    port: int
+    browser: bool
+
+    @property
+    def command(self) -> list[str]:
+        """The command line. The token stays on: other users of the machine can reach the port."""
+        options = [
+            f"--ServerApp.ip={HOST}",
+            f"--ServerApp.port={self.port}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={self.root_dir}",
+            "--Application.log_level=ERROR",  # the address is printed all the same
+            f"--LabApp.default_url={self.landing_page}",
+            # No request to a server elsewhere.
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
+        if not self.browser:
+            options.append("--no-browser")
+        if _is_root():
+            options.append("--allow-root")  # the usual user in a container
+        return [sys.executable, "-m", "jupyterlab", *options]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables. nbgrader calls programs beside this Python by their names."""
+        scripts = str(Path(sys.executable).parent)
+        path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+        return {**os.environ, "PATH": path, **self.variables}
+
+    def run(self) -> NoReturn:
+        """Become JupyterLab: Ctrl-C and the exit code are its own from here on."""
+        os.chdir(self.root_dir)
+        sys.stdout.flush()
+        os.execve(sys.executable, self.command, self.environment)
+
+
+def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
+    """Return the server that opens a lesson in the learner's workspace.
+
+    Its settings live in the workspace, so that the learner's own Jupyter is neither read nor
+    changed.
+
+    Raises:
+        CourseError: There is no such lesson, or the workspace cannot hold it.
+    """
+    workspace = Workspace.current()
+    found = find_lesson(lesson)
+    workspace.open(found)
+    settings = workspace.root / ".course" / "jupyter"
+    _decline_news(settings)
+    return LabServer(
+        root_dir=workspace.root,
+        landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
+        variables={
+            "COURSE_WORKSPACE": str(workspace.root),
+            "JUPYTER_CONFIG_DIR": str(settings),
+        },
+        port=port,
+        browser=browser,
+    )
+
+
+def instructor_server(port: int, browser: bool) -> LabServer:
+    """Return the server that opens the checkout, where formgrader finds ``nbgrader_config.py``."""
+    return LabServer(
+        root_dir=course_root(), landing_page="/lab", variables={}, port=port, browser=browser
+    )
+
+
+def require_free_port(port: int) -> None:
+    """Return if a server could listen on the port.
+
+    Raises:
+        CourseError: Another program has it, or this user may not.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            problem = "in use" if in_use else f"not to be had ({error.strerror})"
+            other = port + 11 if 1024 <= port <= 65_000 else 8899
+            raise CourseError(
+                f"port {port} is {problem}; choose another: "
+                f"`course lab --port {other}` or `make lab PORT={other}`"
+            ) from error
+
+
+def _decline_news(settings: Path) -> None:
+    """Answer no, unless there is an answer, to JupyterLab's question whether to fetch news.
+
+    The learner can change the answer in JupyterLab, under Settings.
+    """
+    folder = settings / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    answer = folder / "notification.jupyterlab-settings"
+    if not answer.exists():
+        write_atomically(answer, b'{"fetchNews": "false"}\n')
+
+
+def _is_root() -> bool:
+    """Return whether this process may do everything. Windows does not say."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0

@@ -1,0 +1,174 @@
+"""Checking a whole notebook from the shell: run a copy of it and gather what its checks say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from rich.table import Table
+
+from autograder import lessons
+from autograder.checks.exercise import Exercise
+from autograder.errors import CourseError
+from autograder.files import read_notebook
+from autograder.nbgrader_rules import score
+from autograder.workspace.copies import Lesson, find_lesson
+
+_CHECKED = re.compile(r'check\("([^"]+)"')
+
+
+@dataclass(frozen=True)
+class CheckedCell:
+    """What came of one check cell.
+
+    Attributes:
+        exercise: What it checks.
+        earned: Points that it earned.
+        report: What it said, as plain text.
+        passed: Whether all is right.
+    """
+
+    exercise: Exercise
+    earned: float
+    report: str
+    passed: bool
+
+
+def check_notebook(
+    path: Path, timeout: int, on_cell: Callable[[int, int], None]
+) -> list[CheckedCell]:
+    """Run a copy of a learner's notebook from top to bottom; the file itself is not written.
+
+    Args:
+        path: The notebook.
+        timeout: Seconds that one cell may take.
+        on_cell: Called before each cell with its number and the number of cells.
+
+    Raises:
+        CourseError: It is not a notebook of this course, a check cell was edited or removed, or it
+            could not be run to the end.
+    """
+    notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
+    lesson = _lesson_of(notebook, path)
+    check_cells = _intact_checks(notebook, lesson, path)
+    _run(notebook, path, timeout, on_cell)
+    return [_result(cell) for cell in check_cells]
+
+
+def results_table(name: str, results: list[CheckedCell]) -> Table:
+    """Return the results as a table with a row for each check and one for the sum."""
+    table = Table(title=name)
+    table.add_column("Check")
+    table.add_column("Points", justify="right")
+    table.add_column("Result")
+    for result in results:
+        exercise = result.exercise
+        points = f"{result.earned:g} / {exercise.points:g}" if exercise.points else "practice"
+        verdict = "passed" if result.passed else "not yet"
+        style = "green" if result.passed else ""
+        table.add_row(f"{exercise.id} {exercise.title}", points, verdict, style=style)
+    table.add_section()
+    earned, maximum = sum(r.earned for r in results), sum(r.exercise.points for r in results)
+    table.add_row("sum", f"{earned:g} / {maximum:g}", "")
+    return table
+
+
+def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
+    course = notebook.metadata.get("course")
+    slug = course.get("slug") if isinstance(course, dict) else None
+    if not slug:
+        raise CourseError(
+            f"{path} is not a lesson of this course: its metadata names none; "
+            "open a lesson with `course lab 1`"
+        )
+    return find_lesson(str(slug))
+
+
+def _grade_id(cell: NotebookNode) -> str:
+    nbgrader = cell.metadata.get("nbgrader")
+    return str(nbgrader.get("grade_id", "")) if isinstance(nbgrader, dict) else ""
+
+
+def _intact_checks(notebook: NotebookNode, lesson: Lesson, path: Path) -> list[NotebookNode]:
+    """Return the check cells of the notebook, in the lesson's order.
+
+    Raises:
+        CourseError: One is not as it was released, or not there exactly once.
+    """
+    released = read_notebook(lesson.released, "restore it with `course build`")
+    intact = []
+    for cell in released.cells:
+        grade_id = _grade_id(cell)
+        if not grade_id.startswith("check-"):
+            continue
+        mine = [each for each in notebook.cells if _grade_id(each) == grade_id]
+        if len(mine) > 1:
+            raise CourseError(
+                f"{path}: the locked cell {grade_id} is there {len(mine)} times; delete the copies"
+            )
+        if [(each.cell_type, each.source) for each in mine] != [(cell.cell_type, cell.source)]:
+            raise CourseError(
+                f"{path}: the locked cell {grade_id} {'was edited' if mine else 'is missing'}; "
+                f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
+            )
+        intact += mine
+    return intact
+
+
+def _run(
+    notebook: NotebookNode, path: Path, timeout: int, on_cell: Callable[[int, int], None]
+) -> None:
+    for cell in notebook.cells:
+        # What a check shows must come from this run: nothing is skipped, nothing is left over.
+        cell.metadata.pop("tags", None)
+        if cell.cell_type == "code":
+            cell.outputs = []
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        allow_errors=True,
+        # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
+        extra_arguments=["--Application.log_level=40"],
+        resources={"metadata": {"path": str(path.resolve().parent)}},
+    )
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            on_cell(index, len(notebook.cells))
+            try:
+                client.execute_cell(cell, index)
+            except CellTimeoutError as error:
+                raise CourseError(
+                    f"{path}: cell {cell.id} ran longer than {timeout} s; "
+                    "look for an endless loop, or allow more with --timeout"
+                ) from error
+            except DeadKernelError as error:
+                raise CourseError(
+                    f"{path}: the kernel died in cell {cell.id}; "
+                    "it may have run out of memory, or the cell ended the process"
+                ) from error
+
+
+def _result(cell: NotebookNode) -> CheckedCell:
+    checked = _CHECKED.search(cell.source)
+    assert checked is not None, "a released check cell calls check(...)"
+    exercise = lessons.find(checked[1])
+    reports = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
+    shown = [o.data.get("text/plain", "") for o in _outputs(cell, "execute_result")]
+    # Practice shows a report and no score.
+    earned = score(shown[-1], exercise.points) if shown else None if exercise.points else 0.0
+    errors = [f"{o.ename}: {o.evalue}" for o in _outputs(cell, "error")]
+    reason = "; ".join(errors) or "the cell gave no score"
+    report = "\n".join(reports) or f"{exercise.id} {exercise.title}: {reason}"
+    passed = bool(reports) and earned == exercise.points and ": passed" in report
+    return CheckedCell(exercise, earned or 0.0, report, passed)
+
+
+def _outputs(cell: NotebookNode, kind: str) -> list[Any]:
+    return [output for output in cell.outputs if output.output_type == kind]

@@ -1,0 +1,1 @@
+"""What runs attention: the launches, the guard and the compiler of the kernels, and PyTorch."""

@@ -1,0 +1,182 @@
+"""Compiling a kernel for GPUs that are not there, which the interpreter cannot vouch for.
+
+The interpreter accepts what no GPU can run: ``break``, a ``tl.dot`` of eight rows, a tile too large
+for shared memory. The compiler needs no GPU, but it cannot run in a process in which Triton was
+imported to interpret: there, Triton's own functions are interpreted ones. So this file is also a
+program: a child process reads kernels as JSON, compiles them and writes JSON back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from course_lib.attention.backends.launch import Launch
+
+CAPABILITIES = (80, 90, 100)
+"""Compute capabilities, times ten: A100, H100 and H200, B200."""
+
+_HEADER = "import triton\nimport triton.language as tl\n\n\n"
+_ALIGNMENT = 16
+_LARGEST_INT32 = 2**31 - 1
+_TIMEOUT_SECONDS = 300.0
+
+
+class KernelCompileError(Exception):
+    """The compiler refuses a kernel; says for which GPU and why."""
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel in the form that a GPU's driver loads.
+
+    Attributes:
+        name: The kernel's name.
+        capability: The GPU's compute capability, times ten.
+        ptx: NVIDIA's assembly language.
+        shared_bytes: Shared memory that a program takes.
+    """
+
+    name: str
+    capability: int
+    ptx: str
+    shared_bytes: int
+
+
+def compile_launches(
+    launches: Sequence[Launch], capabilities: Sequence[int] = CAPABILITIES
+) -> list[CompiledKernel]:
+    """Compile kernels for GPUs, to machine code, as these launches would need them.
+
+    As when a kernel is started, an argument that is divisible by 16 is compiled as such: that is
+    what lets the compiler read 16 bytes per thread.
+
+    Args:
+        launches: What to compile. A kernel may use ``triton``, ``tl`` and its parameters.
+        capabilities: For which GPUs.
+
+    Returns:
+        One result per launch and capability, the capabilities of the first launch first.
+
+    Raises:
+        KernelCompileError: The compiler refuses one of them.
+    """
+    request = {
+        "kernels": [_describe(launch) for launch in launches],
+        "capabilities": list(capabilities),
+    }
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-P", __file__],
+        input=json.dumps(request),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise KernelCompileError(
+            done.stderr.strip() or f"the compiler ended with {done.returncode}"
+        )
+    answers = json.loads(done.stdout)
+    for answer in answers:
+        if "error" in answer:
+            raise KernelCompileError(
+                f"{answer['name']} for compute capability {answer['capability'] / 10}: "
+                f"{answer['error']}"
+            )
+    return [CompiledKernel(**answer) for answer in answers]
+
+
+def _describe(launch: Launch) -> dict[str, Any]:
+    """Return what the compiler has to know of a launch, in words that JSON can say."""
+    constants = {name: _constant(value) for name, value in launch.constants.items()}
+    types = {}
+    aligned = []
+    for index, name in enumerate(inspect.signature(launch.kernel.fn).parameters):
+        value = launch.arguments[name]
+        # Triton takes the number 1 for a constant: a stride of 1 is common and worth knowing.
+        if name not in constants and isinstance(value, int) and value == 1:
+            constants[name] = 1
+        types[name] = "constexpr" if name in constants else _type(value)
+        address = value.data_ptr() if hasattr(value, "data_ptr") else value
+        if types[name] != "constexpr" and isinstance(address, int) and address % _ALIGNMENT == 0:
+            aligned.append(index)
+    return {
+        "name": launch.name,
+        "source": textwrap.dedent(inspect.getsource(launch.kernel.fn)),
+        "signature": types,
+        "constants": constants,
+        "aligned": aligned,
+        "options": {"num_warps": launch.num_warps, "num_stages": launch.num_stages},
+    }
+
+
+def _constant(value: Any) -> Any:
+    """Return a constant as JSON; a type of Triton's becomes its name in a list."""
+    return value if isinstance(value, (int, float, str, type(None))) else [value.name]
+
+
+def _type(value: Any) -> str:
+    """Return Triton's name for the type of an argument."""
+    if hasattr(value, "data_ptr"):
+        names = {"float": "fp", "bfloat": "bf", "int": "i"}
+        dtype = str(value.dtype).removeprefix("torch.")
+        kind = dtype.rstrip("0123456789")
+        return f"*{names[kind]}{dtype.removeprefix(kind)}"
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if abs(value) <= _LARGEST_INT32 else "i64"
+
+
+def _compile_all(request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Compile every kernel for every capability; what goes wrong becomes part of the answer."""
+    return [
+        {"name": kernel["name"], "capability": capability}
+        | _compile(kernel, capability, folder / f"kernel_{index}.py")
+        for index, kernel in enumerate(request["kernels"])
+        for capability in request["capabilities"]
+    ]
+
+
+def _compile(kernel: dict[str, Any], capability: int, path: Path) -> dict[str, Any]:
+    import triton
+    from triton import language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    # A file, because Triton reads a kernel's source from where it was defined.
+    path.write_text(_HEADER + kernel["source"], encoding="utf-8")
+    module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module)
+        source = ASTSource(
+            fn=module[kernel["name"]],
+            signature=kernel["signature"],
+            constexprs={
+                name: tl.dtype(value[0]) if isinstance(value, list) else value
+                for name, value in kernel["constants"].items()
+            },
+            attrs={(index,): [["tt.divisibility", _ALIGNMENT]] for index in kernel["aligned"]},
+        )
+        target = GPUTarget("cuda", capability, 32)
+        compiled = triton.compile(source, target=target, options=kernel["options"])
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"ptx": compiled.asm["ptx"], "shared_bytes": compiled.metadata.shared}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        json.dump(_compile_all(json.load(sys.stdin), Path(name)), sys.stdout)

@@ -1,0 +1,489 @@
+"""An HTTP server in the OpenAI protocol, so that an ordinary client can talk to the engine.
+
+``make_app`` makes the application, ``Server`` runs it on a socket. What happens to a request on the
+way: ``protocol`` says what it may ask, ``async_engine`` serves it among others, ``reply`` words
+what comes out, ``prometheus`` counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from course_lib.engine.engine import LLM, EngineDeadError
+from course_lib.engine.prompts import PromptError
+from course_lib.engine.serve.async_engine import AsyncEngine, OutputStream
+from course_lib.engine.serve.prometheus import engine_registry
+from course_lib.engine.serve.protocol import (
+    CONTEXT_LENGTH_EXCEEDED,
+    ApiError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    validation_error,
+)
+from course_lib.engine.serve.reply import ChatReply, CompletionReply, Piece, Reply
+
+if TYPE_CHECKING:
+    from course_lib.engine.sampling_params import SamplingParams
+    from course_lib.engine.tokenizer import Tokenizer
+
+MAX_BODY_BYTES = 4 * 2**20
+"""Largest request body: about a million tokens of text."""
+
+SHUTDOWN_SECONDS = 5
+"""How long clients have to take their last bytes when the server is stopped."""
+
+OPEN_PATHS = ("/health", "/metrics")
+"""What may be asked without an API key, as in vLLM: probes and Prometheus have none."""
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""What this machine calls itself in a Host header."""
+
+_Result = TypeVar("_Result")
+
+
+def make_app(
+    llm: LLM,
+    model_name: str,
+    *,
+    api_key: str | None = None,
+    allowed_hosts: Sequence[str] = LOOPBACK_NAMES,
+) -> FastAPI:
+    """Return an application that serves an LLM.
+
+    Args:
+        llm: The engine; nobody else may use it while the application runs.
+        model_name: What clients call the model.
+        api_key: What clients have to send as a bearer token; None if anyone may ask.
+        allowed_hosts: Names that the server may be addressed by; ``["*"]`` for any. A web page
+            elsewhere that has its own name lead to this machine is refused by them, and with it
+            whoever sent it (DNS rebinding).
+    """
+    engine = AsyncEngine(llm)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Run the engine for as long as the application runs."""
+        async with engine:
+            yield
+
+    # No pages of documentation: they would load scripts from elsewhere.
+    app = FastAPI(title="Serving from Scratch", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.engine = engine
+    app.add_middleware(_BodyLimit)
+    if api_key is not None:
+        app.add_middleware(_KeyGuard, api_key=api_key)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
+    _add_error_handlers(app)
+    Api(engine, model_name).add_routes(app)
+    return app
+
+
+class Api:
+    """The endpoints.
+
+    Args:
+        engine: Serves the requests.
+        model_name: What clients call the model.
+    """
+
+    def __init__(self, engine: AsyncEngine, model_name: str) -> None:
+        self._engine = engine
+        self._model_name = model_name
+        self._created = int(time.time())
+        self._registry = engine_registry(engine.llm, model_name)
+
+    def add_routes(self, app: FastAPI) -> None:
+        """Register the endpoints."""
+        # Each makes its response itself: None stands for what FastAPI need not look at.
+        app.get("/v1/models", response_model=None)(self.list_models)
+        app.get("/v1/models/{model:path}", response_model=None)(self.get_model)
+        app.post("/v1/completions", response_model=None)(self.create_completion)
+        app.post("/v1/chat/completions", response_model=None)(self.create_chat_completion)
+        app.get("/health", response_model=None)(self.health)
+        app.get("/metrics", response_model=None)(self.metrics)
+
+    async def list_models(self) -> Response:
+        """List the one model that is served."""
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def get_model(self, model: str) -> Response:
+        """Describe a model."""
+        self._require_model(model)
+        return JSONResponse(self._model())
+
+    async def create_completion(self, body: CompletionRequest, request: Request) -> Response:
+        """Continue one or several prompts."""
+        self._require_model(body.model)
+        if not body.prompts or "" in body.prompts:
+            raise ApiError(400, "the prompt is empty; give at least one token", "prompt")
+        prompts = await asyncio.to_thread(self._tokenize, body.prompts)
+        sampling_params = self._sampling_params(body, prompts)
+        reply = CompletionReply(
+            id=f"cmpl-{uuid.uuid4().hex}",
+            model=self._model_name,
+            num_prompt_tokens=[len(prompt) for prompt in prompts],
+            num_choices=body.num_choices,
+            echoes=self._texts(body.prompts) if body.echo else (),
+        )
+        return await self._respond(body, request, prompts, sampling_params, reply)
+
+    async def create_chat_completion(
+        self, body: ChatCompletionRequest, request: Request
+    ) -> Response:
+        """Continue a conversation."""
+        self._require_model(body.model)
+        if not body.messages:
+            raise ApiError(400, "there are no messages; send at least one", "messages")
+        prompt = await asyncio.to_thread(self._apply_chat_template, body)
+        sampling_params = self._sampling_params(body, [prompt])
+        reply = ChatReply(
+            id=f"chatcmpl-{uuid.uuid4().hex}",
+            model=self._model_name,
+            num_prompt_tokens=[len(prompt)],
+            num_choices=body.num_choices,
+            num_top_logprobs=body.top_logprobs or 0,
+        )
+        return await self._respond(body, request, [prompt], sampling_params, reply)
+
+    async def health(self) -> Response:
+        """Say whether requests are served."""
+        failure = self._engine.failure
+        if failure is None:
+            return Response()
+        return JSONResponse(ApiError(503, failure, code="engine_dead").body, 503)
+
+    async def metrics(self) -> Response:
+        """Give the figures in Prometheus' format."""
+        text = await self._engine.inspect(lambda llm: generate_latest(self._registry))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def _respond(
+        self,
+        body: CompletionRequest | ChatCompletionRequest,
+        request: Request,
+        prompts: list[list[int]],
+        sampling_params: SamplingParams,
+        reply: Reply,
+    ) -> Response:
+        """Have the prompts served, and answer as a whole or as a stream.
+
+        Either way the requests are aborted when the client goes away.
+        """
+        self._require_priority_policy(body)
+        try:
+            stream = await self._engine.submit(
+                dict(zip(reply.request_ids, prompts, strict=True)),
+                sampling_params,
+                priority=body.priority or 0,
+                cache_salt=body.cache_salt,
+                client_id=body.user or "",
+            )
+        except PromptError as error:
+            raise self._prompt_error(error, prompts, body) from error
+        if body.stream:
+            return _EventStream(stream, _events(stream, reply, body.includes_usage))
+        with contextlib.closing(stream):
+            return JSONResponse(await _unless_gone(request, _whole(stream, reply)))
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer. It may be used in any thread."""
+        try:
+            return self._engine.llm.tokenizer
+        except PromptError as error:
+            raise ApiError(
+                400, "this model has no tokenizer; send token ids to /v1/completions", "prompt"
+            ) from error
+
+    def _sampling_params(
+        self, body: CompletionRequest | ChatCompletionRequest, prompts: list[list[int]]
+    ) -> SamplingParams:
+        """Return what is asked of the sampler; the model's defaults where nothing is said."""
+        return body.sampling_params(
+            self._num_tokens_left(prompts), self._engine.llm.sampling_defaults
+        )
+
+    def _num_tokens_left(self, prompts: list[list[int]]) -> int:
+        """Return what the context leaves for an answer to the longest prompt."""
+        return self._engine.llm.scheduler.max_model_len - max(map(len, prompts))
+
+    def _model(self) -> dict[str, Any]:
+        """Describe the model that is served."""
+        return {
+            "id": self._model_name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "serving-from-scratch",
+            "max_model_len": self._engine.llm.scheduler.max_model_len,
+        }
+
+    def _require_model(self, name: str | None) -> None:
+        """Refuse another model than the one that is served. None means whichever is served."""
+        if name not in (None, self._model_name):
+            raise ApiError(
+                404,
+                f"there is no model {name!r} here; this server has {self._model_name!r}",
+                "model",
+                "model_not_found",
+            )
+
+    def _require_priority_policy(self, body: CompletionRequest | ChatCompletionRequest) -> None:
+        """Refuse a priority that nobody heeds."""
+        policy = self._engine.llm.scheduler.config.policy
+        # A queue of the learner's own is no name; whether it heeds priorities is its own affair.
+        if body.priority and isinstance(policy, str) and policy not in ("priority", "ageing"):
+            raise ApiError(
+                400,
+                f"the policy of this server is {policy!r} and heeds no priority; start it with "
+                "`course serve --policy priority`",
+                "priority",
+            )
+
+    def _prompt_error(
+        self,
+        error: PromptError,
+        prompts: list[list[int]],
+        body: CompletionRequest | ChatCompletionRequest,
+    ) -> ApiError:
+        """Return the answer to a prompt that cannot be served."""
+        is_too_long = self._num_tokens_left(prompts) < 0
+        param = "prompt" if isinstance(body, CompletionRequest) else "messages"
+        code = CONTEXT_LENGTH_EXCEEDED if is_too_long else "invalid_prompt"
+        return ApiError(400, str(error), param, code)
+
+    def _tokenize(self, prompts: list[str] | list[list[int]]) -> list[list[int]]:
+        """Return the prompts as token ids."""
+        return [self._tokenizer.encode(p) if isinstance(p, str) else p for p in prompts]
+
+    def _texts(self, prompts: list[str] | list[list[int]]) -> list[str]:
+        """Return the prompts as text."""
+        return [p if isinstance(p, str) else self._tokenizer.decode(p) for p in prompts]
+
+    def _apply_chat_template(self, body: ChatCompletionRequest) -> list[int]:
+        """Return the conversation as token ids."""
+        messages = [message.as_template_input() for message in body.messages]
+        try:
+            return self._tokenizer.apply_chat_template(messages)
+        except ValueError as error:
+            raise ApiError(400, str(error), "messages") from error
+
+
+class _EventStream(StreamingResponse):
+    """A response of server-sent events. It closes its stream, however it ends.
+
+    Starlette cancels it when the client goes away, also while it waits for the next output.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, stream: OutputStream, events: AsyncIterator[str]) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-cache"})
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not in the iterator: one that was never begun would not clean up.
+        with contextlib.closing(self._stream):
+            await super().__call__(scope, receive, send)
+
+
+async def _events(stream: OutputStream, reply: Reply, includes_usage: bool) -> AsyncIterator[str]:
+    """Yield an answer piece by piece, as server-sent events."""
+    try:
+        for chunk in reply.opening():
+            yield _event(chunk)
+        async for output in stream:
+            for piece in reply.take(output):
+                yield _event(reply.chunk(piece))
+        if includes_usage:
+            yield _event(reply.usage_chunk())
+    except EngineDeadError as error:
+        # The status code has been sent long ago; clients look for errors among the events too.
+        yield _event(_engine_dead(error).body)
+    yield "data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> str:
+    """Return one server-sent event."""
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+
+async def _whole(stream: OutputStream, reply: Reply) -> dict[str, Any]:
+    """Read a stream to its end, and return the answer as a whole."""
+    last = {output.request_id: output async for output in stream}
+    pieces: list[Piece] = []
+    for request_id in reply.request_ids:
+        pieces += reply.take(last[request_id])
+    return reply.whole(pieces)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return what comes of the work; give it up if the client goes away first.
+
+    Raises:
+        ClientDisconnect: It has gone.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+
+
+async def _disconnection(request: Request) -> None:
+    """Return when the client goes away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _engine_dead(error: EngineDeadError) -> ApiError:
+    """Return the answer when nothing is served any more."""
+    return ApiError(500, str(error), code="engine_dead")
+
+
+def _error_response(error: ApiError) -> Response:
+    """Return an error as HTTP has it. In ASCII, because a message may quote what is not Unicode."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return Response(json.dumps(error.body), error.status, headers, media_type="application/json")
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer every error in OpenAI's format."""
+
+    @app.exception_handler(ApiError)
+    async def on_api_error(request: Request, error: ApiError) -> Response:
+        return _error_response(error)
+
+    @app.exception_handler(EngineDeadError)
+    async def on_dead_engine(request: Request, error: EngineDeadError) -> Response:
+        return _error_response(_engine_dead(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid_body(request: Request, error: RequestValidationError) -> Response:
+        return _error_response(validation_error(list(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        return _error_response(
+            ApiError(error.status_code, _MESSAGES.get(error.status_code, error.detail))
+        )
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def on_defect(request: Request, error: Exception) -> Response:
+        message = f"a defect of the server: {type(error).__name__}; its log says more"
+        return _error_response(ApiError(500, message))
+
+
+_MESSAGES = {
+    404: "there is nothing at this address; try /v1/models, /v1/completions, /v1/chat/completions, "
+    "/health or /metrics",
+    405: "this address takes another method: POST for completions, GET for the rest",
+    413: f"the body has more than {MAX_BODY_BYTES} bytes; send a shorter prompt",
+}
+"""What is said where the framework's own message has no remedy."""
+
+
+class _KeyGuard:
+    """Lets requests pass that carry the API key; before anything of their body is read."""
+
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {api_key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            sent = dict(scope["headers"]).get(b"authorization", b"")
+            # In constant time: how long a comparison takes must not tell how much was right.
+            if not secrets.compare_digest(sent, self._expected):
+                message = "the API key is missing or wrong; send Authorization: Bearer KEY"
+                app = _error_response(ApiError(401, message, code="invalid_api_key"))
+        await app(scope, receive, send)
+
+
+class _BodyLimit:
+    """Refuses a body that says it is too long, and one that turns out to be while it is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        num_left = MAX_BODY_BYTES
+
+        async def limited_receive() -> Message:
+            nonlocal num_left
+            message = await receive()
+            num_left -= len(message.get("body", b""))
+            if num_left < 0:
+                raise HTTPException(413)
+            return message
+
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            response = _error_response(ApiError(413, _MESSAGES[413]))
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, limited_receive, send)
+
+
+class Server(uvicorn.Server):
+    """Serves an application: ``run([listener])`` returns when it is stopped.
+
+    Ctrl-C, SIGTERM or ``should_exit = True`` stop it. Answers under way are aborted then, and their
+    clients told so. After Ctrl-C, ``run`` raises KeyboardInterrupt when all is closed.
+
+    Args:
+        app: What ``make_app`` has made.
+        on_ready: Called as soon as clients are heard.
+    """
+
+    def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        super().__init__(config)
+        self._engine: AsyncEngine = app.state.engine
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close. First the engine: uvicorn waits for the streams, and they end with it."""
+        await self._engine.shutdown()
+        await super().shutdown(sockets)

@@ -1,0 +1,1 @@
+"""Looking after a pool or a manager: invariants, leaks, recordings."""

@@ -1,0 +1,1 @@
+"""Schedulers that differ from the plain one in one respect each."""
