@@ -7,20 +7,45 @@ is called directly.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import os
 import sys
+import sysconfig
+import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
+from autograder.proxy.names import symbol
+from autograder.proxy.recipes import Kitchen, reach
+from autograder.proxy.wire import (
+    Standing,
+    WireError,
+    from_wire,
+    read_frame,
+    to_wire,
+    write_frame,
+)
 
 _MAX_OUTPUT = 2_000
-_AUTOGRADER = Path(__file__).parents[1]
+_CHECKOUT = Path(__file__).parents[2]
+_NOT_THE_LEARNERS = (
+    *(_CHECKOUT / package for package in ("autograder", "course_lib")),
+    *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")),
+)
+"""Folders of code that a learner did not write: the course, Python and what is installed."""
+
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+"""Carries a question of the learner's code to a callback of the check, and the answer back."""
+
+
+def _nobody(question: dict[str, Any]) -> dict[str, Any]:
+    raise WireError("there is nobody to ask")
 
 
 class Host:
@@ -28,48 +53,104 @@ class Host:
 
     Number 0 is the object itself. Whatever a call returns that is not plain data is kept here under
     the next number and goes out as a reference.
+
+    Args:
+        subject: The object.
+        ask: Reaches the callbacks of the check.
     """
 
-    def __init__(self, subject: object) -> None:
+    def __init__(self, subject: object, ask: Ask = _nobody) -> None:
         self._objects: list[object] = [subject]
         self._numbers = {id(subject): 0}
+        self._ask = ask
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request.
 
         Args:
-            request: ``{"op": "value", "target"}``, ``{"op": "call", "target", "args", "kwargs"}``,
-                ``{"op": "invoke", "target", "method", "args", "kwargs"}`` or ``{"op": "read",
-                "target", "attribute"}``, with values as ``to_wire`` makes them.
+            request: What to do, with values as ``to_wire`` makes them. ``op`` is one of
+                ``value``: hand out ``target``;
+                ``read``: its ``attribute``;
+                ``make``: build ``recipe``;
+                ``mount``: a subclass of the library's class ``owner`` whose ``method`` is
+                ``target``;
+                ``call``: call ``target`` with ``args`` and ``kwargs``;
+                ``invoke``: call its ``method`` with them;
+                ``apply``: call the library's function ``function`` with them.
+                With ``watch`` the answer also says what became of the arguments; with ``spoil``
+                they are emptied afterwards.
 
         Returns:
             ``{"value": ...}`` or ``{"raised": [names of the exception's classes], "message",
-            "line"}``; either with ``"output"``, what was printed on the way.
+            "line"}``; either with ``"output"``, what was printed on the way, and ``"seconds"``, the
+            CPU time of the call. If the arguments were watched, ``"changed"`` has those that
+            the call changed, by place or name, as they are now, and ``"kept"`` the places of those
+            that are part of what was returned.
         """
         printed = io.StringIO()
+        inputs = _Inputs(request)
+        answer: dict[str, Any]
+        value: object = None
+        started = time.thread_time()
         try:
             with _captured(printed):
-                value = self._perform(request)
+                value = self._perform(request, inputs)
+            seconds = time.thread_time() - started
             answer = {"value": to_wire(value, self._refer)}
         except WireError as error:
+            seconds = time.thread_time() - started
             answer = {"raised": ["WireError"], "message": str(error), "line": None}
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            seconds = time.thread_time() - started
             answer = _describe(error)
+        answer |= inputs.fate(value, self._refer)
         answer["output"] = printed.getvalue()[:_MAX_OUTPUT]
+        answer["seconds"] = seconds
         return answer
 
-    def _perform(self, request: dict[str, Any]) -> object:
-        target = self._objects[request["target"]]
-        if request["op"] == "value":
+    def _perform(self, request: dict[str, Any], inputs: _Inputs) -> object:
+        operation = request["op"]
+        if operation == "make":
+            return self._values(request["recipe"])
+        target = self._objects[request.get("target", 0)]
+        if operation == "value":
             return target
-        if request["op"] == "read":
-            return getattr(target, request["attribute"])
-        args = from_wire(request["args"], self._resolve)
-        kwargs = from_wire(request["kwargs"], self._resolve)
-        called: Any = target if request["op"] == "call" else getattr(target, request["method"])
-        return called(*args, **kwargs)
+        if operation == "read":
+            return reach(target, request["attribute"])
+        if operation == "mount":
+            return _mounted(symbol(request["owner"]), request["method"], target)
+        # One kitchen for both, so that a recipe named in each is one object.
+        inputs.take(*self._values([request["args"], request["kwargs"]]))
+        called: Any = target
+        if operation == "invoke":
+            called = reach(target, request["method"])
+        elif operation == "apply":
+            called = symbol(request["function"])
+        return called(*inputs.args, **inputs.kwargs)
+
+    def _values(self, data: Any) -> Any:
+        """Turn data from the wire into values, building what it has recipes for."""
+        standing = Standing(
+            ref=lambda ref: self._objects[ref.number],
+            callback=self._callback,
+            recipe=lambda recipe: kitchen.make(recipe),
+        )
+        kitchen = Kitchen(lambda item: from_wire(item, standing))
+        return from_wire(data, standing)
+
+    def _callback(self, number: int) -> Callable[..., Any]:
+        """Return a function that asks the check."""
+
+        def callback(*args: Any) -> Any:
+            question = {"ask": number, "args": to_wire(list(args), self._refer)}
+            answer = self._ask(question)
+            if "raised" in answer:
+                raise _as_exception(answer["raised"], answer["message"])
+            return self._values(answer["value"])
+
+        return callback
 
     def _refer(self, value: object) -> int:
         # Every object stays alive in the list, so its id stays its own.
@@ -78,8 +159,116 @@ class Host:
             self._objects.append(value)
         return number
 
-    def _resolve(self, ref: Ref) -> object:
-        return self._objects[ref.number]
+
+class _Inputs:
+    """The arguments of one call, and what became of them."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
+        self._items: list[list[Any]] = []
+        self.args: list[Any] = []
+        self.kwargs: dict[str, Any] = {}
+
+    def take(self, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Remember the arguments."""
+        self.args, self.kwargs = args, kwargs
+        self._items = [list(value) if type(value) is list else [] for _, value in self._all()]
+
+    def fate(self, returned: object, refer: Callable[[object], int]) -> dict[str, Any]:
+        """Say which arguments were changed and which are part of what was returned."""
+        fate: dict[str, Any] = {}
+        if self._request.get("watch"):
+            before = [*self._request["args"]]
+            before += [value for _, value in self._request["kwargs"]["dict"]]
+            fate["changed"] = [
+                [place, now]
+                for (place, value), was, items in zip(
+                    self._all(), before, self._items, strict=False
+                )
+                if (now := _as_data(value, refer)) is not None
+                and (_without_objects(now) != _without_objects(was) or _moved(items, value))
+            ]
+            fate["kept"] = [place for place, value in self._all() if _is_part(value, returned)]
+        if self._request.get("spoil"):
+            for _, value in self._all():
+                if type(value) in (list, dict, set):
+                    value.clear()
+        return fate
+
+    def _all(self) -> list[tuple[int | str, Any]]:
+        return [*enumerate(self.args), *self.kwargs.items()]
+
+
+def _moved(items: list[Any], now: Any) -> bool:
+    """Say whether a list of objects holds other objects, or the same in another order."""
+    is_list = type(now) is list and len(now) == len(items)
+    return is_list and any(
+        before is not after
+        for before, after in zip(items, now, strict=True)
+        if type(before) not in (bool, int, float, str)
+    )
+
+
+def _without_objects(data: Any) -> Any:
+    """Return data in which all that stands for an object looks alike: objects may change."""
+    if isinstance(data, list):
+        return [_without_objects(item) for item in data]
+    if isinstance(data, dict):
+        if not data.keys().isdisjoint(("make", "ref", "callback")):
+            return "an object"
+        return {key: _without_objects(value) for key, value in data.items()}
+    return data
+
+
+def _as_data(value: object, refer: Callable[[object], int]) -> Any:
+    """Return a value for the wire; None if it does not fit there any more."""
+    try:
+        return to_wire(value, refer)
+    except WireError:
+        return None
+
+
+def _is_part(value: Any, returned: object) -> bool:
+    """Say whether a changeable argument is what was returned, an item of it, or shares memory."""
+    items = [returned]
+    if isinstance(returned, (list, tuple)):
+        items += returned
+    elif isinstance(returned, dict):
+        items += returned.values()
+    if type(value) in (list, dict, set):
+        return bool(value) and any(item is value for item in items)
+    storage = _storage(value)
+    return storage is not None and any(_storage(item) == storage for item in items)
+
+
+def _storage(value: Any) -> int | None:
+    """Return where the numbers of an array or tensor are; None for anything else."""
+    if type(value).__name__ == "ndarray":
+        base = value if value.base is None else value.base
+        return int(base.__array_interface__["data"][0]) if value.size else None
+    if type(value).__name__ == "Tensor":
+        return int(value.untyped_storage().data_ptr()) if value.numel() else None
+    return None
+
+
+def _mounted(owner: type[Any], method: str, function: Any) -> type[Any]:
+    """Return a subclass in which a learner's function is the method of that name."""
+    kind = type(_definition(owner, method))
+    wrapped = kind(function) if kind in (classmethod, staticmethod, property) else function
+    body = {method: wrapped, "__module__": owner.__module__, "__doc__": owner.__doc__}
+    return types.new_class(owner.__name__, (owner,), exec_body=lambda space: space.update(body))
+
+
+def _definition(owner: type[Any], method: str) -> object:
+    """Return a member as a class of the hierarchy defines it."""
+    return next(vars(base)[method] for base in owner.__mro__ if method in vars(base))
+
+
+def _as_exception(kinds: list[str], message: str) -> Exception:
+    """Return an exception of the first of these classes that Python itself has."""
+    found = (getattr(builtins, kind, None) for kind in kinds)
+    classes = (kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception))
+    return next(classes, RuntimeError)(message)
 
 
 @contextlib.contextmanager
@@ -100,11 +289,8 @@ def _captured(stream: io.StringIO) -> Any:
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
-    own_frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not Path(frame.filename).is_relative_to(_AUTOGRADER)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    own_frames = [frame for frame in frames if not _is_foreign(Path(frame.filename))]
     where = None
     if own_frames:
         where = f"in line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
@@ -116,6 +302,10 @@ def _describe(error: BaseException) -> dict[str, Any]:
     return {"raised": names, "message": message, "line": where}
 
 
+def _is_foreign(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _NOT_THE_LEARNERS)
+
+
 def serve(load: Callable[[], object]) -> None:
     """Answer requests from standard input until it closes."""
     # Prints of the learner's code, from C too, must not land among the answers.
@@ -124,7 +314,13 @@ def serve(load: Callable[[], object]) -> None:
     with Path(os.devnull).open("r+b") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdin.fileno())
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    host = Host(load())
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        write_frame(answers, question)
+        answer: dict[str, Any] = read_frame(requests)
+        return answer
+
+    host = Host(load(), ask)
     while True:
         try:
             request = read_frame(requests)

@@ -9,13 +9,40 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autograder.proxy.host import Host
-from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
+from autograder.proxy.names import name_of
+from autograder.proxy.recipes import Callback, Make
+from autograder.proxy.wire import (
+    Ref,
+    WireError,
+    from_wire,
+    read_frame,
+    to_wire,
+    write_frame,
+)
+
+Place = int | str
+"""Which argument of a call: its place, or its name if it was passed by name."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of the arguments of a call.
+
+    Attributes:
+        changed: Those that the call changed, as they are now.
+        kept: Those that are part of what was returned: the same list, or the same memory.
+        seconds: CPU time of the call.
+    """
+
+    changed: Mapping[Place, Any] = field(default_factory=dict)
+    kept: tuple[Place, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -25,10 +52,12 @@ class Returned:
     Attributes:
         value: Plain data, with a ``Ref`` where an object stayed behind.
         output: What the call printed.
+        fate: What became of its arguments, if they were watched.
     """
 
     value: Any
     output: str = ""
+    fate: Fate = field(default=Fate(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,15 +69,21 @@ class Raised:
         message: Its text.
         line: The line of the learner's code that it left through.
         output: What the call printed.
+        fate: What became of its arguments, if they were watched.
     """
 
     kinds: tuple[str, ...]
     message: str
     line: str | None = None
     output: str = ""
+    fate: Fate = field(default=Fate(), compare=False)
 
 
 Outcome = Returned | Raised
+
+
+ITSELF = Ref(0)
+"""The learner's object, where a reference to it is wanted."""
 
 
 class SubjectGoneError(Exception):
@@ -62,8 +97,8 @@ class Subject(ABC):
     """
 
     @abstractmethod
-    def _ask(self, request: dict[str, Any]) -> Any:
-        """Carry one request to the host and its answer back."""
+    def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> Any:
+        """Carry one request to the host and its answer back, answering what it asks meanwhile."""
 
     @property
     def is_silent(self) -> bool:
@@ -74,37 +109,140 @@ class Subject(ABC):
         """Return the object itself, as plain data."""
         return self._outcome({"op": "value", "target": 0})
 
-    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Outcome:
-        """Call the object; for a class, make an instance."""
-        return self._outcome({"op": "call", "target": 0, **_arguments(args, kwargs)})
+    def call(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        target: Ref = ITSELF,
+        watch: bool = False,
+    ) -> Outcome:
+        """Call the object, or another that can be called; for a class, make an instance.
+
+        Args:
+            args: Plain data, recipes, callbacks, and references to objects of this subject.
+            kwargs: Likewise.
+            target: What to call.
+            watch: Whether to say what became of the arguments.
+        """
+        return self._send({"op": "call", "target": target.number, "watch": watch}, args, kwargs)
 
     def invoke(
-        self, target: Ref, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
+        self,
+        target: Ref,
+        method: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        watch: bool = False,
+        spoil: bool = False,
     ) -> Outcome:
-        """Call a method of an object that an earlier call returned."""
-        where = {"op": "invoke", "target": target.number, "method": method}
-        return self._outcome({**where, **_arguments(args, kwargs)})
+        """Call a method of an object that an earlier call returned.
+
+        Args:
+            target: The object.
+            method: The method, or a path to one, such as ``"waiting.add"``.
+            args: As for ``call``.
+            kwargs: Likewise.
+            watch: Whether to say what became of the arguments.
+            spoil: Whether to empty lists, dicts and sets among them afterwards, so that whoever
+                kept one instead of copying it is found out.
+        """
+        request = {"op": "invoke", "target": target.number, "method": method}
+        return self._send({**request, "watch": watch, "spoil": spoil}, args, kwargs)
+
+    def apply(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Call a function of the library, on the side where the object is.
+
+        Args:
+            function: A public function or class of ``course_lib``.
+            args: As for ``call``; ``ITSELF`` is the object.
+            kwargs: Likewise.
+        """
+        return self._send({"op": "apply", "function": str(name_of(function))}, args, kwargs)
+
+    def make(self, recipe: Make) -> Outcome:
+        """Build an object on the side where the object is; it returns as a reference."""
+        return self._outcome({"op": "make", "recipe": to_wire(recipe)}, ())
+
+    def mount(self, owner: type[Any], method: str) -> Ref:
+        """Return a subclass of a library's class in which the object is the method of this name."""
+        request = {"op": "mount", "owner": str(name_of(owner)), "method": method, "target": 0}
+        outcome = self._outcome(request)
+        if isinstance(outcome, Returned) and isinstance(outcome.value, Ref):
+            return outcome.value
+        raise WireError(f"no class came of mounting {method} on {owner.__name__}: {outcome}")
 
     def read(self, target: Ref, attribute: str) -> Outcome:
-        """Read an attribute of an object that an earlier call returned."""
+        """Read an attribute of an object that an earlier call returned, or one at a path."""
         return self._outcome({"op": "read", "target": target.number, "attribute": attribute})
 
-    def _outcome(self, request: dict[str, Any]) -> Outcome:
-        match self._ask(request):
-            case {"value": data, "output": str(output)}:
-                return Returned(from_wire(data), output)
+    def _send(
+        self, request: dict[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None
+    ) -> Outcome:
+        """Send a request with arguments."""
+        lent: list[Callback] = []
+
+        def lend(callback: Callback) -> int:
+            lent.append(callback)
+            return len(lent) - 1
+
+        arguments = {
+            "args": to_wire(list(args), lend=lend),
+            "kwargs": to_wire(dict(kwargs or {}), lend=lend),
+        }
+        return self._outcome({**request, **arguments}, lent)
+
+    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
+        answer = self._ask(request, lent)
+        match answer:
+            case {"value": data, "output": str(output), "seconds": float() as seconds}:
+                return Returned(from_wire(data), output, _fate(answer, seconds))
             case {
                 "raised": [str(), *_] as kinds,
                 "message": str(message),
                 "line": str() | None as line,
                 "output": str(output),
+                "seconds": float() as seconds,
             }:
-                return Raised(tuple(map(str, kinds)), message, line, output)
+                return Raised(tuple(map(str, kinds)), message, line, output, _fate(answer, seconds))
         raise WireError("an answer that is neither a value nor an exception")
 
 
-def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"args": to_wire(list(args)), "kwargs": to_wire(dict(kwargs or {}))}
+def _fate(answer: dict[str, Any], seconds: float) -> Fate:
+    """Return what an answer says of the arguments."""
+    try:
+        changed = {_place(place): from_wire(now) for place, now in answer.get("changed", ())}
+        return Fate(changed, tuple(map(_place, answer.get("kept", ()))), seconds)
+    except (TypeError, ValueError) as error:
+        raise WireError(f"malformed news of the arguments: {error}") from error
+
+
+def _place(place: Any) -> Place:
+    if not isinstance(place, (int, str)):
+        raise WireError(f"{place!r} is no place of an argument")
+    return place
+
+
+def _answer(question: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
+    """Let a callback of the check answer what the learner's code asks.
+
+    Raises:
+        WireError: The question is not one, or nobody lent such a callback.
+    """
+    match question:
+        case {"ask": int(number), "args": list(args)} if 0 <= number < len(lent):
+            try:
+                return {"value": to_wire(lent[number](*from_wire(args)))}
+            except Exception as error:
+                kinds = [kind.__name__ for kind in type(error).__mro__ if kind is not object]
+                return {"raised": kinds, "message": str(error)}
+    raise WireError("a question to nobody")
 
 
 class LocalSubject(Subject):
@@ -122,7 +260,8 @@ class LocalSubject(Subject):
     """
 
     def __init__(self, obj: object, timeout: float = 2.0) -> None:
-        self._host = Host(obj)
+        self._host = Host(obj, lambda question: _answer(question, self._lent))
+        self._lent: Sequence[Callback] = ()
         self._timeout = timeout
         self._hung: dict[str, Any] | None = None
 
@@ -131,9 +270,10 @@ class LocalSubject(Subject):
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
         if self._hung is not None:
             return self._hung
+        self._lent = lent
         with _time_limit(self._timeout):
             answer = self._host.handle(request)
         if answer.get("raised", [None])[0] == NoAnswerError.__name__:
@@ -207,11 +347,11 @@ class RemoteSubject(Subject):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
-    def _outcome(self, request: dict[str, Any]) -> Outcome:
+    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
         watchdog = threading.Timer(self._timeout, self._process.kill)
         watchdog.start()
         try:
-            return super()._outcome(request)
+            return super()._outcome(request, lent)
         except (EOFError, OSError, ValueError, WireError) as error:
             self._process.kill()
             raise SubjectGoneError(
@@ -221,8 +361,12 @@ class RemoteSubject(Subject):
         finally:
             watchdog.cancel()
 
-    def _ask(self, request: dict[str, Any]) -> Any:
+    def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         write_frame(self._process.stdin, request)
-        return read_frame(self._process.stdout)
+        while True:
+            answer = read_frame(self._process.stdout)
+            if not (isinstance(answer, dict) and "ask" in answer):
+                return answer
+            write_frame(self._process.stdin, _answer(answer, lent))

@@ -3,6 +3,13 @@
 Only exact types pass. A subclass of ``int`` with an ``__eq__`` of its own, or an object that
 claims to equal everything, is not plain data: it becomes a reference that the other side cannot
 look into.
+
+Three kinds of things go to the learner's side and never come back from it as they are:
+
+- a ``Make`` is a recipe: the learner's side builds the object, a request or a pool;
+- a ``Callback`` is a function of the check: it runs where the check runs, and only its arguments
+  and its result travel;
+- a ``Ref`` stands for an object that the learner's side has already.
 """
 
 from __future__ import annotations
@@ -12,24 +19,19 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import IO, Any
 
 import numpy as np
 
-from course_lib.kv_cache.reservation import Reservation, SlotUse
-from course_lib.specs import GPUSpec, ModelSpec
+from autograder.proxy.names import name_of, symbol
+from autograder.proxy.recipes import At, Callback, Make
 
 MAX_FRAME_BYTES = 64 * 2**20
 MAX_DEPTH = 64
 MAX_INT_BITS = 8192
 """Far beyond any quantity, and still short enough to be printed."""
-
-RECORDS: dict[str, type[Any]] = {
-    record.__name__: record for record in (ModelSpec, GPUSpec, Reservation, SlotUse)
-}
-"""The dataclasses of the library that count as plain data."""
 
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _ARRAY_DTYPES = _INTEGERS | {"bool", "float16", "float32", "float64"}
@@ -56,14 +58,25 @@ class Ref:
         return f"<{self.kind} object>"
 
 
-def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: int = 0) -> Any:
-    """Turn plain data into what JSON can say.
+Refer = Callable[[object], int]
+"""Gives a number to an object that is not plain data and stays where it is."""
+
+
+def to_wire(
+    value: object,
+    refer: Refer | None = None,
+    depth: int = 0,
+    *,
+    lend: Callable[[Callback], int] | None = None,
+) -> Any:
+    """Turn plain data, recipes and callbacks into what JSON can say.
 
     Args:
         value: The value.
         refer: Called for an object that is not plain data; returns a number for it. Without it such
             an object is an error.
         depth: How deep ``value`` already sits in another one.
+        lend: Called for a callback; returns a number for it. Without it a callback is an error.
 
     Raises:
         WireError: The value is not plain data, nests deeper than ``MAX_DEPTH``, or holds a whole
@@ -77,7 +90,7 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
     kind = type(value)
 
     def inner(item: object) -> Any:
-        return to_wire(item, refer, depth + 1)
+        return to_wire(item, refer, depth + 1, lend=lend)
 
     if kind is int and value.bit_length() > MAX_INT_BITS:  # type: ignore[attr-defined]
         raise WireError(f"a whole number longer than {MAX_INT_BITS} bits is not plain data")
@@ -102,9 +115,17 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
         return {"array": _array_to_wire(value)}  # type: ignore[arg-type]
     if isinstance(value, np.generic) and kind.__module__ == "numpy":
         return inner(value.item())
-    if RECORDS.get(kind.__name__) is kind:
-        body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}
-        return {"record": kind.__name__, "fields": body}
+    if is_record(kind):
+        body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
+        return {"record": str(name_of(kind)), "fields": body}
+    if refer is None:
+        # Only a check writes recipes; whoever keeps objects of their own refers to them.
+        if kind is Make:
+            return _recipe_to_wire(value, inner)  # type: ignore[arg-type]
+        if kind is At:
+            return {"at": value.path}  # type: ignore[attr-defined]
+        if kind is Callback and lend is not None:
+            return {"callback": lend(value)}  # type: ignore[arg-type]
     torch = sys.modules.get("torch")
     if torch is not None and kind is torch.Tensor:
         return {"tensor": _tensor_to_wire(value)}
@@ -113,16 +134,61 @@ def to_wire(value: object, refer: Callable[[object], int] | None = None, depth: 
     return {"ref": refer(value), "kind": kind.__name__}
 
 
-def _as_it_is(ref: Ref) -> object:
-    return ref
+def is_record(kind: type[Any]) -> bool:
+    """Say whether a class counts as plain data: a frozen dataclass of the library.
+
+    >>> from course_lib.specs import ModelSpec
+    >>> is_record(ModelSpec), is_record(int)
+    (True, False)
+    """
+    if not is_dataclass(kind) or not kind.__module__.startswith("course_lib."):
+        return False
+    return bool(kind.__dataclass_params__.frozen)  # type: ignore[attr-defined]
 
 
-def from_wire(data: Any, resolve: Callable[[Ref], object] = _as_it_is, depth: int = 0) -> Any:
+def _recipe_to_wire(recipe: Make, inner: Callable[[object], Any]) -> dict[str, Any]:
+    steps = [
+        {"set": step.path, "value": inner(step.value)}
+        if step.args is None
+        else {"do": step.path, "args": inner(list(step.args))}
+        for step in recipe.steps
+    ]
+    return {
+        "make": str(recipe.target),
+        # Alive as long as the request is written, so the number is this recipe's alone.
+        "label": id(recipe),
+        "args": inner(list(recipe.args)),
+        "kwargs": inner(recipe.kwargs),
+        "steps": steps,
+    }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What to put in the place of that which stands for something else.
+
+    Attributes:
+        ref: For a reference to an object.
+        callback: For the number of a callback: a function. None where no callback is expected.
+        recipe: For a recipe as ``to_wire`` made it: the object. None where none is expected.
+    """
+
+    ref: Callable[[Ref], object] = lambda ref: ref
+    callback: Callable[[int], object] | None = None
+    recipe: Callable[[dict[str, Any]], object] | None = None
+
+
+_AS_IT_IS = Standing()
+
+
+def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
     """Turn what came over the wire back into values.
 
     Args:
         data: What ``to_wire`` made, after a trip through JSON.
-        resolve: Called with each reference; returns what to put in its place.
+        standing: What to put in the place of references, callbacks and recipes. By default a
+            reference stays one, and the others are errors: nothing that comes from the learner's
+            side is ever built or called here.
         depth: How deep ``data`` already sits in other data.
 
     Raises:
@@ -135,12 +201,20 @@ def from_wire(data: Any, resolve: Callable[[Ref], object] = _as_it_is, depth: in
         raise WireError(f"the data nests deeper than {MAX_DEPTH} levels")
 
     def inner(item: Any) -> Any:
-        return from_wire(item, resolve, depth + 1)
+        return from_wire(item, standing, depth + 1)
 
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
     if isinstance(data, list):
         return [inner(item) for item in data]
+    # Outside of the try: what building an object raises is not malformed data.
+    match data:
+        case {"ref": int(number)}:
+            return standing.ref(Ref(number, str(data.get("kind", "object"))))
+        case {"callback": int(number)} if standing.callback is not None:
+            return standing.callback(number)
+        case {"make": str()} if standing.recipe is not None:
+            return standing.recipe(data)
     try:
         match data:
             case {"float": str(text)}:
@@ -153,17 +227,25 @@ def from_wire(data: Any, resolve: Callable[[Ref], object] = _as_it_is, depth: in
                 return {inner(item) for item in items}
             case {"dict": list(pairs)}:
                 return {inner(k): inner(v) for k, v in pairs}
-            case {"ref": int(number)}:
-                return resolve(Ref(number, str(data.get("kind", "object"))))
             case {"array": dict(body)}:
                 return _array_from_wire(body)
             case {"tensor": dict(body)}:
                 return _tensor_from_wire(body)
             case {"record": str(name), "fields": dict(body)}:
-                return RECORDS[name](**{k: inner(v) for k, v in body.items()})
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+                return _record(name)(**{k: inner(v) for k, v in body.items()})
+            case {"at": str(path)}:
+                return At(path)
+    except (KeyError, TypeError, ValueError, OverflowError, ImportError, AttributeError) as error:
         raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error
     raise WireError(f"malformed data on the wire: {str(data)[:80]}")
+
+
+def _record(name: str) -> type[Any]:
+    """Return the class of a record; ValueError if the name is not that of one."""
+    kind = symbol(name)
+    if not isinstance(kind, type) or not is_record(kind):
+        raise ValueError(f"{name} is no record")
+    return kind
 
 
 def write_frame(stream: IO[bytes], message: Any) -> None:
@@ -223,10 +305,25 @@ def _tensor_to_wire(tensor: Any) -> dict[str, Any]:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in _TENSOR_DTYPES:
         raise WireError(f"a tensor of {dtype} is not plain data")
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().cpu()
+    order = _order_in_memory(tensor)
+    tensor = tensor.permute(order).contiguous()
     # numpy has no bfloat16, so its bits travel as int16.
     array = (tensor.view(torch.int16) if dtype == "bfloat16" else tensor).numpy()
-    return {"dtype": dtype, "array": _array_to_wire(array)}
+    body = {"dtype": dtype, "array": _array_to_wire(array)}
+    return body if order == sorted(order) else {**body, "order": order}
+
+
+def _order_in_memory(tensor: Any) -> list[int]:
+    """Return a tensor's axes from the outermost in memory to the innermost.
+
+    A cache whose heads come before its slots in memory is a view of a contiguous tensor with two
+    axes exchanged, and a kernel has to cope with it: so it must arrive as such.
+    """
+    axes = range(tensor.dim())
+    return (
+        sorted(axes, key=lambda axis: (-tensor.stride(axis), axis)) if tensor.numel() else [*axes]
+    )
 
 
 def _tensor_from_wire(body: dict[str, Any]) -> Any:
@@ -239,4 +336,9 @@ def _tensor_from_wire(body: dict[str, Any]) -> Any:
     if array.dtype.name != ("int16" if is_bfloat16 else body["dtype"]):
         raise ValueError(f"a tensor of {body['dtype']} with an array of {array.dtype}")
     tensor = torch.from_numpy(array)
-    return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
+    if is_bfloat16:
+        tensor = tensor.view(torch.bfloat16)
+    order: Sequence[int] = body.get("order", range(tensor.dim()))
+    if sorted(order) != list(range(tensor.dim())):
+        raise ValueError(f"order {order} of a tensor with {tensor.dim()} axes")
+    return tensor.permute([order.index(axis) for axis in range(tensor.dim())])

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from autograder.proxy import wire
-from autograder.proxy.wire import Ref, WireError, from_wire, read_frame, to_wire, write_frame
+from autograder.proxy.wire import (
+    Ref,
+    Standing,
+    WireError,
+    from_wire,
+    read_frame,
+    to_wire,
+    write_frame,
+)
 from course_lib.kv_cache.reservation import Reservation, SlotUse
 from course_lib.specs import GPUS, MODELS
 
@@ -222,7 +230,7 @@ def test_a_reference_is_a_number_and_the_name_of_a_class():
     data = to_wire([EqualToAll()], refer=lambda obj: 3)
     assert from_wire(data) == [Ref(3)]
     assert repr(from_wire(data)) == "[<EqualToAll object>]"
-    assert from_wire(data, resolve=lambda ref: ref.number * 10) == [30]
+    assert from_wire(data, Standing(ref=lambda ref: ref.number * 10)) == [30]
 
 
 def nested(depth):
