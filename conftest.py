@@ -6,6 +6,8 @@ from importlib.util import find_spec
 # Triton has wheels for Linux only, vLLM is never installed by the course; these need them.
 NEEDS = {
     "course_lib/attention/triton_kernels.py": "triton",
+    "course_lib/attention/backends/launches.py": "triton",
+    "course_lib/attention/backends/step_launch.py": "triton",
     "course_lib/attention/backends/triton_ops.py": "triton",
     "autograder/bench/vllm.py": "vllm",
 }

@@ -255,28 +255,33 @@ def _time_copy() -> KernelTiming:
 
 def _time_attention(work: Work, bandwidth: float) -> list[KernelTiming]:
     """Time the kernels on this work, and PyTorch's attention where it applies."""
-    from course_lib.attention.backends import triton_ops
+    from course_lib.attention.backends import launches
+    from course_lib.attention.backends.triton_ops import choose_num_splits
 
     out = torch.empty_like(work.query)
     arguments = (out, work.query, work.key_cache, work.value_cache, work.batch)
     if work.decodes:
         multiprocessors = torch.cuda.get_device_properties("cuda").multi_processor_count
-        num_splits = triton_ops.choose_num_splits(
+        num_splits = choose_num_splits(
             work.batch.num_seqs * work.key_cache.shape[2],
             work.batch.max_context_len,
             multiprocessors,
         )
-        contenders = {"triton, 1 split": [triton_ops.paged_decode_launch(*arguments)]}
+        contenders = {"triton, 1 split": [launches.paged_decode_launch(*arguments)]}
         if num_splits > 1:
-            contenders[f"triton, {num_splits} splits"] = list(
-                triton_ops.split_decode_launches(*arguments, None, num_splits)
-            )
+            states = launches.SplitStates.unwritten(out, num_splits)
+            contenders[f"triton, {num_splits} splits"] = [
+                launches.split_decode_launch(
+                    *states, work.query, work.key_cache, work.value_cache, work.batch
+                ),
+                launches.combine_splits_launch(out, *states),
+            ]
     else:
-        contenders = {"triton": [triton_ops.chunked_prefill_launch(*arguments)]}
+        contenders = {"triton": [launches.chunked_prefill_launch(*arguments)]}
     rows = []
-    for name, launches in contenders.items():
-        _require_right(work, out, launches)
-        milliseconds = _gpu_milliseconds(partial(_run_all, launches))
+    for name, started in contenders.items():
+        _require_right(work, out, started)
+        milliseconds = _gpu_milliseconds(partial(_run_all, started))
         rows.append(_gpu_row(work.name, name, milliseconds, work.bytes_needed, bandwidth))
     if work.same_lengths:
         gathered = _gather_all(work)
@@ -291,14 +296,14 @@ def _time_writes(
     work: Work, bandwidth: float, num_tokens: int = 2048, num_pairs: int = 128
 ) -> list[KernelTiming]:
     """Time writing a step's tokens and copying blocks."""
-    from course_lib.attention.backends import triton_ops
+    from course_lib.attention.backends import launches
 
     device = work.key_cache.device
     key = torch.randn_like(work.key_cache.flatten(0, 1)[:num_tokens])
     slots = torch.randperm(work.batch.max_context_len, device=device)[:num_tokens]
-    write = triton_ops.reshape_and_cache_launch(key, key, work.key_cache, work.value_cache, slots)
+    write = launches.reshape_and_cache_launch(key, key, work.key_cache, work.value_cache, slots)
     pairs = torch.randperm(2 * num_pairs, dtype=torch.int32, device=device).reshape(-1, 2)
-    copy = triton_ops.copy_blocks_launch(work.key_cache, work.value_cache, pairs)
+    copy = launches.copy_blocks_launch(work.key_cache, work.value_cache, pairs)
     block_bytes = work.key_cache[0].numel() * work.key_cache.element_size()
     # Keys and values, each read and written.
     written, copied = 4 * key.numel() * key.element_size(), 4 * num_pairs * block_bytes
@@ -369,9 +374,10 @@ def _sdpa(work: Work, key: Tensor, value: Tensor) -> Tensor:
 def _run_interpreted(on_step: Callable[[int, int], None]) -> KernelReport:
     """Time tiny shapes under the interpreter and count the bytes that its lanes move."""
     from course_lib.attention import choose_backend
-    from course_lib.attention.backends import triton_ops
     from course_lib.attention.backends.guard import bounds_guard
+    from course_lib.attention.backends.triton_ops import TritonOperations
 
+    triton_ops = TritonOperations()
     heads = (4, 2, 64)
     shapes: list[tuple[str, list[int], list[int]]] = [
         ("decode, batch 1, context 256", [256], [1]),

@@ -17,7 +17,6 @@ from course_lib.attention.backends.arguments import (
     check_decode,
     check_query,
     check_write,
-    side_by_side,
 )
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import (
@@ -211,6 +210,29 @@ def chunked_prefill(
         chunk = slice(starts[seq], starts[seq + 1])
         out[chunk] = dense_attention(query[chunk], keys, values, scale)
     return out
+
+
+def side_by_side(block_copies: BlockCopies) -> list[list[tuple[int, int]]]:
+    """Split copies, meant to be made one after the other, into groups that can be made at once.
+
+    A cache manager may name a block twice in one step: it is copied, freed, and handed out again as
+    the destination of another copy. Within a group no block that is written is read or written
+    again, so the order inside it does not matter.
+
+    >>> side_by_side([(1, 2), (1, 3), (5, 1), (7, 8)])
+    [[(1, 2), (1, 3)], [(5, 1), (7, 8)]]
+    """
+    groups: list[list[tuple[int, int]]] = []
+    read: set[int] = set()
+    written: set[int] = set()
+    for source, destination in block_copies:
+        if not groups or source in written or destination in read | written:
+            groups.append([])
+            read, written = set(), set()
+        groups[-1].append((source, destination))
+        read.add(source)
+        written.add(destination)
+    return groups
 
 
 def copy_blocks(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopies) -> None:

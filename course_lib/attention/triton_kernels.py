@@ -18,10 +18,75 @@ All of them keep these rules:
 - Exponentials are powers of two, which GPUs have an instruction for: ``scale_log2`` is the scale
   times log₂ e.
 - A tile of keys is ``TILE`` tokens, often several blocks, so that many loads are under way at once.
+
+Three functions are no kernels but steps of several: ``load_rows``, ``store_rows`` and
+``softmax_step``. The compiler puts their code where they are called.
 """
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def load_rows(tensor, row, valid, WIDTH: tl.constexpr, LANES: tl.constexpr):
+    """Return the numbers of several rows, [rows, LANES]; 0 where there is nothing to read.
+
+    Args:
+        tensor: The address of a tensor's first element.
+        row: Where each row begins, in elements from there: [rows].
+        valid: Which rows to read: [rows].
+        WIDTH: Numbers of a row; they are neighbours.
+        LANES: ``WIDTH``, padded to a power of two.
+    """
+    lane = tl.arange(0, LANES)
+    mask = valid[:, None] & (lane < WIDTH)[None, :]
+    return tl.load(tensor + row[:, None] + lane[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_rows(tensor, row, numbers, valid, WIDTH: tl.constexpr, LANES: tl.constexpr):
+    """Write the numbers of several rows, [rows, LANES], in the type of the tensor.
+
+    Args:
+        tensor: The address of a tensor's first element.
+        row: Where each row begins, in elements from there: [rows].
+        numbers: What to write; the first ``WIDTH`` of each row are.
+        valid: Which rows to write: [rows].
+        WIDTH: Numbers of a row; they are neighbours.
+        LANES: ``WIDTH``, padded to a power of two.
+    """
+    lane = tl.arange(0, LANES)
+    mask = valid[:, None] & (lane < WIDTH)[None, :]
+    numbers = numbers.to(tensor.dtype.element_ty)
+    tl.store(tensor + row[:, None] + lane[None, :], numbers, mask=mask)
+
+
+@triton.jit
+def softmax_step(max_score, denominator, numerator, scores, values):
+    """Add a tile of keys to the state of the softmax, and return the new state.
+
+    As ``dense.merge_states``, with the state of the tile made on the way: the sums so far are
+    relative to the old maximum, so they are brought to the new one before anything is added.
+
+    Args:
+        max_score: The largest score so far, m: float32 [rows]; -inf before the first tile.
+        denominator: The sum of the weights, l: float32 [rows]; 0 before the first tile.
+        numerator: The sum of the weighted values, acc: float32 [rows, dims]; 0 likewise.
+        scores: Of each row with each key of the tile, times log2(e), so that a weight is a power
+            of two: float32 [rows, keys]. -inf for a key that the row does not see. A row sees a
+            key in this tile, or has seen one before.
+        values: Of the keys, in the type in which matrices are multiplied: [keys, dims]. Finite.
+
+    Returns:
+        max_score, denominator and numerator over all keys up to this tile's last.
+    """
+    new_max = tl.maximum(max_score, tl.max(scores, axis=1))
+    rescale = tl.exp2(max_score - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    denominator = denominator * rescale + tl.sum(weights, axis=1)
+    numerator = numerator * rescale[:, None]
+    numerator = tl.dot(weights.to(values.dtype), values, numerator, input_precision="ieee")
+    return new_max, denominator, numerator
 
 
 @triton.jit
@@ -113,11 +178,9 @@ def paged_decode_kernel(
 
     # The queries of the group: [GROUP_LANES, DIM_LANES].
     member = tl.arange(0, GROUP_LANES)
-    dim = tl.arange(0, DIM_LANES)
     head = kv_head * GROUP + member
-    query_mask = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    query_offset = seq * query_seq_stride + head[:, None] * query_head_stride + dim[None, :]
-    q = tl.load(query + query_offset, mask=query_mask, other=0.0).to(DOT_DTYPE)
+    query_row = seq * query_seq_stride + head * query_head_stride
+    q = load_rows(query, query_row, member < GROUP, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
     # The state of the softmax: m, l and acc.
     max_score = tl.full([GROUP_LANES], float("-inf"), tl.float32)
@@ -133,32 +196,25 @@ def paged_decode_kernel(
         slot = position % BLOCK_SIZE
 
         # Their keys and values: [TILE, DIM_LANES].
-        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
         key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
-        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        k = load_rows(key_cache, key_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
         value_row = block * value_block_stride + slot * value_slot_stride
         value_row += kv_head * value_head_stride
-        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
         # Scores in powers of two: [GROUP_LANES, TILE].
-        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
         scores = tl.where(valid[None, :], scores, float("-inf"))
 
         # Bring the sums to the new maximum and add this tile's share.
-        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
-        rescale = tl.exp2(max_score - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        denominator = denominator * rescale + tl.sum(weights, axis=1)
-        numerator = numerator * rescale[:, None]
-        numerator = tl.dot(
-            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        max_score, denominator, numerator = softmax_step(
+            max_score, denominator, numerator, scores, v
         )
-        max_score = new_max
 
     # Divide once, at the end.
     attention = numerator / denominator[:, None]
-    out_offset = seq * out_seq_stride + head[:, None] * out_head_stride + dim[None, :]
-    tl.store(out + out_offset, attention.to(out.dtype.element_ty), mask=query_mask)
+    out_row = seq * out_seq_stride + head * out_head_stride
+    store_rows(out, out_row, attention, member < GROUP, HEAD_DIM, DIM_LANES)
 
 
 @triton.jit
@@ -206,11 +262,9 @@ def split_decode_kernel(
     end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))
 
     member = tl.arange(0, GROUP_LANES)
-    dim = tl.arange(0, DIM_LANES)
     head = kv_head * GROUP + member
-    query_mask = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    query_offset = seq * query_seq_stride + head[:, None] * query_head_stride + dim[None, :]
-    q = tl.load(query + query_offset, mask=query_mask, other=0.0).to(DOT_DTYPE)
+    query_row = seq * query_seq_stride + head * query_head_stride
+    q = load_rows(query, query_row, member < GROUP, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
     max_score = tl.full([GROUP_LANES], float("-inf"), tl.float32)
     denominator = tl.zeros([GROUP_LANES], tl.float32)
@@ -223,32 +277,24 @@ def split_decode_kernel(
         block = tl.load(entry, mask=valid, other=0).to(tl.int64)
         slot = position % BLOCK_SIZE
 
-        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
         key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
-        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        k = load_rows(key_cache, key_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
         value_row = block * value_block_stride + slot * value_slot_stride
         value_row += kv_head * value_head_stride
-        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
-        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
         scores = tl.where(valid[None, :], scores, float("-inf"))
 
-        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
-        rescale = tl.exp2(max_score - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        denominator = denominator * rescale + tl.sum(weights, axis=1)
-        numerator = numerator * rescale[:, None]
-        numerator = tl.dot(
-            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        max_score, denominator, numerator = softmax_step(
+            max_score, denominator, numerator, scores, v
         )
-        max_score = new_max
 
     # The state as it is: whoever combines the splits divides.
     row = (seq * num_heads + head) * num_splits + split
     tl.store(split_max + row, max_score, mask=member < GROUP)
     tl.store(split_denominator + row, denominator, mask=member < GROUP)
-    numerator_offset = row[:, None] * HEAD_DIM + dim[None, :]
-    tl.store(split_numerator + numerator_offset, numerator, mask=query_mask)
+    store_rows(split_numerator, row * HEAD_DIM, numerator, member < GROUP, HEAD_DIM, DIM_LANES)
 
 
 @triton.jit
@@ -271,22 +317,20 @@ def combine_splits_kernel(
     seq = tl.program_id(0)
     head = tl.program_id(1)
     split = tl.arange(0, SPLIT_LANES)
-    dim = tl.arange(0, DIM_LANES)
 
     # All states at once; lanes beyond the last split hold the empty state.
     row = (seq * tl.num_programs(1) + head) * num_splits + split
     valid = split < num_splits
     max_score = tl.load(split_max + row, mask=valid, other=float("-inf"))
     denominator = tl.load(split_denominator + row, mask=valid, other=0.0)
-    mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
-    offset = row[:, None] * HEAD_DIM + dim[None, :]
-    numerator = tl.load(split_numerator + offset, mask=mask, other=0.0)
+    numerator = load_rows(split_numerator, row * HEAD_DIM, valid, HEAD_DIM, DIM_LANES)
 
     # Bring them to the common maximum, which is finite: the first split has seen a key.
     factor = tl.exp2(max_score - tl.max(max_score, axis=0))
     total = tl.sum(numerator * factor[:, None], axis=0)
     attention = total / tl.sum(denominator * factor, axis=0)
 
+    dim = tl.arange(0, DIM_LANES)
     out_offset = seq * out_seq_stride + head * out_head_stride + dim
     tl.store(out + out_offset, attention.to(out.dtype.element_ty), mask=dim < HEAD_DIM)
 
@@ -337,18 +381,17 @@ def chunked_prefill_kernel(
 
     # Which token and head each row stands for, and where in the sequence the token is.
     row = tl.arange(0, ROWS)
-    dim = tl.arange(0, DIM_LANES)
     token_in_chunk = first + row // GROUP
     head = kv_head * GROUP + row % GROUP
     query_position = context_len - chunk_len + token_in_chunk
     row_valid = (row < QUERIES * GROUP) & (token_in_chunk < chunk_len)
 
-    query_mask = row_valid[:, None] & (dim < HEAD_DIM)[None, :]
+    # Their queries: [ROWS, DIM_LANES].
     token = (chunk_start + token_in_chunk).to(tl.int64)
     query_row = token * query_token_stride + head * query_head_stride
-    q = tl.load(query + query_row[:, None] + dim[None, :], mask=query_mask, other=0.0)
-    q = q.to(DOT_DTYPE)
+    q = load_rows(query, query_row, row_valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
+    # The state of the softmax. Every row sees key 0, in the first tile.
     max_score = tl.full([ROWS], float("-inf"), tl.float32)
     denominator = tl.zeros([ROWS], tl.float32)
     numerator = tl.zeros([ROWS, DIM_LANES], tl.float32)
@@ -356,6 +399,7 @@ def chunked_prefill_kernel(
     # No row sees beyond the last token of the tile; a tile beyond the chunk sees nothing.
     end = tl.minimum(context_len, context_len - chunk_len + first + QUERIES)
     end = tl.where(first < chunk_len, end, 0)
+
     for start in range(0, end, TILE):
         position = start + tl.arange(0, TILE)
         valid = position < end
@@ -363,35 +407,26 @@ def chunked_prefill_kernel(
         block = tl.load(entry, mask=valid, other=0).to(tl.int64)
         slot = position % BLOCK_SIZE
 
-        kv_mask = valid[:, None] & (dim < HEAD_DIM)[None, :]
         key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
-        k = tl.load(key_cache + key_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        k = load_rows(key_cache, key_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
         value_row = block * value_block_stride + slot * value_slot_stride
         value_row += kv_head * value_head_stride
-        v = tl.load(value_cache + value_row[:, None] + dim[None, :], mask=kv_mask, other=0.0)
+        v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
-        # A query sees the keys up to its own position. Every row sees key 0, in the first tile, so
-        # its maximum is finite from there on.
+        # A query sees the keys up to its own position.
         visible = valid[None, :] & (position[None, :] <= query_position[:, None])
-        scores = tl.dot(q, tl.trans(k.to(DOT_DTYPE)), input_precision="ieee") * scale_log2
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
         scores = tl.where(visible, scores, float("-inf"))
 
-        new_max = tl.maximum(max_score, tl.max(scores, axis=1))
-        rescale = tl.exp2(max_score - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        denominator = denominator * rescale + tl.sum(weights, axis=1)
-        numerator = numerator * rescale[:, None]
-        numerator = tl.dot(
-            weights.to(DOT_DTYPE), v.to(DOT_DTYPE), numerator, input_precision="ieee"
+        max_score, denominator, numerator = softmax_step(
+            max_score, denominator, numerator, scores, v
         )
-        max_score = new_max
 
     # A tile beyond the chunk has seen nothing; it stores nothing either, but 0 / 0 would warn.
     denominator = tl.where(denominator > 0, denominator, 1.0)
     attention = numerator / denominator[:, None]
     out_row = token * out_token_stride + head * out_head_stride
-    out_address = out + out_row[:, None] + dim[None, :]
-    tl.store(out_address, attention.to(out.dtype.element_ty), mask=query_mask)
+    store_rows(out, out_row, attention, row_valid, HEAD_DIM, DIM_LANES)
 
 
 @triton.jit

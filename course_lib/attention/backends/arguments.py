@@ -146,29 +146,6 @@ def check_copies(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopi
             )
 
 
-def side_by_side(block_copies: BlockCopies) -> list[list[tuple[int, int]]]:
-    """Split copies, meant to be made one after the other, into groups that can be made at once.
-
-    A cache manager may name a block twice in one step: it is copied, freed, and handed out again as
-    the destination of another copy. Within a group no block that is written is read or written
-    again, so the order inside it does not matter.
-
-    >>> side_by_side([(1, 2), (1, 3), (5, 1), (7, 8)])
-    [[(1, 2), (1, 3)], [(5, 1), (7, 8)]]
-    """
-    groups: list[list[tuple[int, int]]] = []
-    read: set[int] = set()
-    written: set[int] = set()
-    for source, destination in block_copies:
-        if not groups or source in written or destination in read | written:
-            groups.append([])
-            read, written = set(), set()
-        groups[-1].append((source, destination))
-        read.add(source)
-        written.add(destination)
-    return groups
-
-
 def _require_alike(name: str, tensor: Tensor, cache: Tensor) -> None:
     """Raise ValueError unless the tensor has the type and device of the cache."""
     if tensor.dtype != cache.dtype:

@@ -119,13 +119,14 @@ def _pytorch_backend(reason: str) -> AttentionBackend:
 def _triton_backend(reason: str) -> AttentionBackend:
     require_triton()
     # Imported here, because Triton exists for Linux only and takes a second to import.
-    from course_lib.attention.backends import triton_ops
+    from course_lib.attention.backends.triton_ops import TritonOperations
 
+    operations = TritonOperations()
     return AttentionBackend(
         "triton",
         reason,
-        triton_ops.reshape_and_cache,
-        triton_ops.paged_decode,
-        triton_ops.chunked_prefill,
-        triton_ops.copy_blocks,
+        operations.reshape_and_cache,
+        operations.paged_decode,
+        operations.chunked_prefill,
+        operations.copy_blocks,
     )

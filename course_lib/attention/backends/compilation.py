@@ -8,6 +8,7 @@ program: a child process reads kernels as JSON, compiles them and writes JSON ba
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -18,6 +19,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 CAPABILITIES = (80, 90, 100)
 """Compute capabilities, times ten: A100, H100 and H200, B200."""
 
-_HEADER = "import triton\nimport triton.language as tl\n\n\n"
+_HEADER = "import triton\n\n\n"
 _ALIGNMENT = 16
 _LARGEST_INT32 = 2**31 - 1
 _TIMEOUT_SECONDS = 300.0
@@ -62,7 +64,8 @@ def compile_launches(
     what lets the compiler read 16 bytes per thread.
 
     Args:
-        launches: What to compile. A kernel may use ``triton``, ``tl`` and its parameters.
+        launches: What to compile. A kernel may use modules, constants (``tl.constexpr``) and other
+            functions under ``@triton.jit`` from where it was written.
         capabilities: For which GPUs.
 
     Returns:
@@ -115,12 +118,41 @@ def _describe(launch: Launch) -> dict[str, Any]:
             aligned.append(index)
     return {
         "name": launch.name,
-        "source": textwrap.dedent(inspect.getsource(launch.kernel.fn)),
+        "functions": _functions_of(launch.kernel.fn),
         "signature": types,
         "constants": constants,
         "aligned": aligned,
         "options": {"num_warps": launch.num_warps, "num_stages": launch.num_stages},
     }
+
+
+def _functions_of(function: Any) -> list[dict[str, Any]]:
+    """Describe a kernel and all functions that it calls, those that are called first.
+
+    Each has the names that it uses in the module where it was written: modules by their names,
+    constants by their values, functions by their place in the list.
+    """
+    described: list[dict[str, Any]] = []
+    places: dict[Any, int] = {}
+
+    def describe(function: Any) -> int:
+        if function not in places:
+            names: dict[str, Any] = {"modules": {}, "constants": {}, "called": {}}
+            for name in function.__code__.co_names:
+                value = function.__globals__.get(name)
+                if isinstance(value, ModuleType):
+                    names["modules"][name] = value.__name__
+                elif type(value).__name__ == "constexpr":
+                    names["constants"][name] = _constant(value.value)
+                elif hasattr(value, "fn"):
+                    names["called"][name] = describe(value.fn)
+            source = textwrap.dedent(inspect.getsource(function))
+            described.append({"name": function.__name__, "source": source, **names})
+            places[function] = len(described) - 1
+        return places[function]
+
+    describe(function)
+    return described
 
 
 def _constant(value: Any) -> Any:
@@ -144,7 +176,7 @@ def _compile_all(request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Compile every kernel for every capability; what goes wrong becomes part of the answer."""
     return [
         {"name": kernel["name"], "capability": capability}
-        | _compile(kernel, capability, folder / f"kernel_{index}.py")
+        | _compile(kernel, capability, folder / f"kernel_{index}")
         for index, kernel in enumerate(request["kernels"])
         for capability in request["capabilities"]
     ]
@@ -152,22 +184,14 @@ def _compile_all(request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 def _compile(kernel: dict[str, Any], capability: int, path: Path) -> dict[str, Any]:
     import triton
-    from triton import language as tl
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    # A file, because Triton reads a kernel's source from where it was defined.
-    path.write_text(_HEADER + kernel["source"], encoding="utf-8")
-    module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module)
         source = ASTSource(
-            fn=module[kernel["name"]],
+            fn=_define(kernel["functions"], path),
             signature=kernel["signature"],
-            constexprs={
-                name: tl.dtype(value[0]) if isinstance(value, list) else value
-                for name, value in kernel["constants"].items()
-            },
+            constexprs={name: _value(value) for name, value in kernel["constants"].items()},
             attrs={(index,): [["tt.divisibility", _ALIGNMENT]] for index in kernel["aligned"]},
         )
         target = GPUTarget("cuda", capability, 32)
@@ -175,6 +199,35 @@ def _compile(kernel: dict[str, Any], capability: int, path: Path) -> dict[str, A
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"ptx": compiled.asm["ptx"], "shared_bytes": compiled.metadata.shared}
+
+
+def _define(functions: list[dict[str, Any]], folder: Path) -> Any:
+    """Define the functions, each in a module of its own, and return the last one."""
+    from triton import language as tl
+
+    folder.mkdir(exist_ok=True)
+    defined: list[Any] = []
+    for index, function in enumerate(functions):
+        # A file, because Triton reads a kernel's source from where it was defined.
+        path = folder / f"{function['name']}_{index}.py"
+        path.write_text(_HEADER + function["source"], encoding="utf-8")
+        module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+        for name, imported in function["modules"].items():
+            module[name] = importlib.import_module(imported)
+        for name, value in function["constants"].items():
+            module[name] = tl.constexpr(_value(value))
+        for name, place in function["called"].items():
+            module[name] = defined[place]
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module)
+        defined.append(module[function["name"]])
+    return defined[-1]
+
+
+def _value(constant: Any) -> Any:
+    """Return what ``_constant`` wrote down."""
+    from triton import language as tl
+
+    return tl.dtype(constant[0]) if isinstance(constant, list) else constant
 
 
 if __name__ == "__main__":

@@ -24,37 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.attention.backends.availability import TritonUnavailableError, triton_state
+from course_lib.attention.backends.failure import (
+    BAD_MASK,
+    OutOfBoundsError,
+    position_in,
+    raise_clearly,
+)
 
 _ADDRESS_BITS = 48
 _ADDRESS_MASK = np.uint64((1 << _ADDRESS_BITS) - 1)
 _MAX_SHOWN = 4
 
 _Original = Callable[..., Any]
-
-
-class OutOfBoundsError(IndexError):
-    """A kernel used an address outside the tensor that it was computed from.
-
-    Attributes:
-        kernel: The kernel's name.
-        argument: The parameter whose tensor was meant.
-        program_id: Which program of the grid it was, three numbers.
-        lanes: The lanes at fault, each by its indices in the array of addresses.
-    """
-
-    def __init__(
-        self,
-        kernel: str,
-        argument: str,
-        program_id: tuple[int, int, int],
-        lanes: list[tuple[int, ...]],
-        message: str,
-    ) -> None:
-        super().__init__(message)
-        self.kernel = kernel
-        self.argument = argument
-        self.program_id = program_id
-        self.lanes = lanes
 
 
 @dataclass
@@ -103,6 +84,7 @@ def bounds_guard() -> Iterator[Traffic]:
     Raises:
         OutOfBoundsError: From the kernel's launch; an IndexError. Nothing outside was touched, but
             what the kernel stored before stays stored.
+        KernelError: From the kernel's launch: it raised, in the program and line that are named.
         TritonUnavailableError: Triton does not interpret here.
         RuntimeError: Another guard is active.
 
@@ -204,20 +186,22 @@ class _Watch:
         real = self._check(builder, pointers, mask, self.traffic.stored)
         return original(builder, real, *rest)
 
-    def unwrap_error(self, original: _Original, executor: Any, *args: Any, **kwargs: Any) -> None:
-        """Start a kernel; let an error of this guard out of what the interpreter wraps it in."""
+    def clear_error(self, original: _Original, executor: Any, *args: Any, **kwargs: Any) -> None:
+        """Start a kernel; say of what goes wrong where it was."""
         try:
             original(executor, *args, **kwargs)
         except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OutOfBoundsError):
-                cause = cause.__cause__
-            if cause is None:
-                raise
-            raise cause from None
+            raise_clearly(self._kernel, error)
+        except BaseException as interruption:
+            # Such as the end of the time that a check allows.
+            interruption.add_note(f"it was in {position_in(self._kernel, interruption)}")
+            raise
 
     def _check(self, builder: Any, pointers: Any, mask: Any, count: Counter[str]) -> Any:
         """Return the pointers as plain addresses, if all active ones are inside one argument."""
+        if mask.data.dtype != np.bool_:
+            # The interpreter would say so too, but not for every kind of access.
+            raise ValueError(f"{BAD_MASK} {mask.data.dtype}")
         active = np.broadcast_to(mask.data, pointers.data.shape)
         marked = pointers.data[active]
         itemsize = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
@@ -275,7 +259,7 @@ def _patched(watch: _Watch) -> Iterator[None]:
     with ExitStack() as patches:
         for owner, name, wrapper in (
             (executor, "_init_args_hst", watch.learn_arguments),
-            (executor, "__call__", watch.unwrap_error),
+            (executor, "__call__", watch.clear_error),
             (interpreter, "_implicit_cvt", watch.mark_address),
             (builder, "create_masked_load", watch.load),
             (builder, "create_masked_store", watch.store),

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_lib.attention.backends.failure import raise_clearly
+
 
 @dataclass(frozen=True, eq=False)
 class Launch:
@@ -47,9 +49,16 @@ class Launch:
         }
 
     def run(self) -> None:
-        """Start the kernel; on a GPU this returns before it has finished."""
+        """Start the kernel; on a GPU this returns before it has finished.
+
+        Raises:
+            KernelError: The kernel raised while it was interpreted.
+        """
         tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
-        with torch.cuda.device_of(tensor):
-            self.kernel[self.grid](
-                **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
-            )
+        try:
+            with torch.cuda.device_of(tensor):
+                self.kernel[self.grid](
+                    **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
+                )
+        except Exception as error:
+            raise_clearly(self.name, error)

@@ -1,15 +1,13 @@
 """Attention over a paged KV cache by the Triton kernels: the same calls as in ``paged``.
 
-Each operation checks its arguments, then starts one or two kernels. The functions that end in
-``_launch`` only say how to start one. They check nothing, so they are for those who know that their
-arguments are right: an engine that has checked a step once and runs it through every layer, a
-benchmark, or the check of an exercise.
+Each operation checks its arguments, then starts one or two kernels as ``launches`` says. Which
+kernels those are is up to ``TritonOperations``: the library's, or a learner's own in their place.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,31 +19,18 @@ from course_lib.attention.backends.arguments import (
     check_decode,
     check_query,
     check_write,
-    side_by_side,
 )
 from course_lib.attention.backends.availability import require_triton, triton_state
 from course_lib.attention.backends.launch import Launch
+from course_lib.attention.backends.substitution import substitute
 from course_lib.attention.batch import PagedBatch
+from course_lib.attention.paged import side_by_side
 
 require_triton()
 
-import triton.language as tl  # noqa: E402 - after the check, whose message says what to do
-
-from course_lib.attention import triton_kernels as kernels  # noqa: E402
-
-MIN_DOT_SIZE = 16
-"""The fewest rows and columns that ``tl.dot`` multiplies."""
-
-TILE_BYTES = 16 * 1024
-"""Bytes of keys, and again of values, that a program reads per iteration. A multiprocessor's 164 to
-228 KiB of shared memory hold four such programs; while one waits, the others' reads go on."""
-
-QUERY_TILE_BYTES = 32 * 1024
-"""Bytes of queries that a prefill program holds at the most; more would leave too little shared
-memory for keys and values on an L4 or RTX 4090, which have 99 KiB for a program."""
-
-MAX_TILE, MAX_ROWS = 128, 64
-"""The most keys and the most query rows of a tile."""
+# After the check, whose message says what to do.
+from course_lib.attention import triton_kernels  # noqa: E402
+from course_lib.attention.backends import launches  # noqa: E402
 
 PROGRAMS_PER_MULTIPROCESSOR = 4
 """How many decode programs to aim for: as many as fit, so that all of them start at once."""
@@ -53,98 +38,161 @@ PROGRAMS_PER_MULTIPROCESSOR = 4
 MIN_TOKENS_PER_SPLIT = 256
 """A shorter stretch takes less time to read than its state takes to write and combine."""
 
-COPY_LANES = 1024
-"""Numbers that a program copies of a block: 16 bytes per thread in 16-bit types."""
-
-_COMPILED = triton_state().mode == "compiled"  # or interpreted: settled when kernels are defined
-_TL_DTYPES = {
-    torch.float32: tl.float32,
-    torch.float16: tl.float16,
-    torch.bfloat16: tl.bfloat16,
-}
-
-
-def reshape_and_cache(
-    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
-) -> None:
-    """Write the keys and values of new tokens into their slots, as ``paged.reshape_and_cache``.
-
-    Raises:
-        ValueError: As there. Nothing is written then.
-    """
-    check_write(key, value, key_cache, value_cache, slot_mapping)
-    _require_reachable(key_cache)
-    reshape_and_cache_launch(key, value, key_cache, value_cache, slot_mapping).run()
+KERNELS = (
+    "reshape_and_cache_kernel",
+    "paged_decode_kernel",
+    "split_decode_kernel",
+    "combine_splits_kernel",
+    "chunked_prefill_kernel",
+    "copy_blocks_kernel",
+)
+"""The kernels that the operations start, by name."""
 
 
-def reshape_and_cache_launch(
-    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
-) -> Launch:
-    """Return how to write new tokens: one program per token."""
-    _, block_size, num_kv_heads, head_dim = key_cache.shape
-    arguments = {
-        "key": key,
-        "value": value,
-        "key_cache": key_cache,
-        "value_cache": value_cache,
-        "slot_mapping": slot_mapping,
-        "key_token_stride": key.stride(0),
-        "key_head_stride": key.stride(1),
-        "value_token_stride": value.stride(0),
-        "value_head_stride": value.stride(1),
-        "key_cache_block_stride": key_cache.stride(0),
-        "key_cache_slot_stride": key_cache.stride(1),
-        "key_cache_head_stride": key_cache.stride(2),
-        "value_cache_block_stride": value_cache.stride(0),
-        "value_cache_slot_stride": value_cache.stride(1),
-        "value_cache_head_stride": value_cache.stride(2),
-        "BLOCK_SIZE": block_size,
-        "NUM_KV_HEADS": num_kv_heads,
-        "HEAD_DIM": head_dim,
-        "LANES": _power_of_two(num_kv_heads * head_dim),
-    }
-    return Launch(kernels.reshape_and_cache_kernel, (len(slot_mapping),), arguments)
-
-
-def paged_decode(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    batch: PagedBatch,
-    scale: float | None = None,
-    num_splits: int | None = None,
-) -> Tensor:
-    """Return the attention of one new token per sequence, as ``paged.paged_decode``.
+class TritonOperations:
+    """The operations on a paged KV cache, on these kernels.
 
     Args:
-        query: [num_seqs, num_heads, head_dim].
-        key_cache: [num_blocks, block_size, num_kv_heads, head_dim].
-        value_cache: The shape of ``key_cache``.
-        batch: Where the sequences are; one query each.
-        scale: What the scores are multiplied by; 1/√head_dim if None.
-        num_splits: Programs that share a sequence and KV head; ``choose_num_splits`` if None.
+        own: Kernels that replace the library's, by name (``KERNELS``), and the step that they share
+            as ``softmax_step``: it replaces the library's in every kernel that calls that. A kernel
+            has the parameters of the one that it replaces.
+        group_copies: Splits block copies into groups that can be made at once.
 
     Raises:
-        ValueError: As there, or ``num_splits`` is less than 1.
+        ValueError: There is no kernel of this name.
     """
-    check_decode(query, key_cache, value_cache, batch)
-    if num_splits is None:
-        num_programs = batch.num_seqs * key_cache.shape[2]
-        num_splits = choose_num_splits(
-            num_programs, batch.max_context_len, _num_multiprocessors(query.device)
+
+    def __init__(
+        self,
+        own: Mapping[str, Any] | None = None,
+        group_copies: Callable[[BlockCopies], list[list[tuple[int, int]]]] = side_by_side,
+    ) -> None:
+        own = {} if own is None else own
+        for name in own:
+            if name not in (*KERNELS, "softmax_step"):
+                raise ValueError(f"no kernel {name!r}; kernels: {', '.join(KERNELS)}, softmax_step")
+        self._group_copies = group_copies
+        self._own = {name: kernel for name, kernel in own.items() if name != "softmax_step"}
+        if "softmax_step" in own:
+            for name in KERNELS:
+                kernel = own.get(name, getattr(triton_kernels, name))
+                self._own[name] = with_softmax_step(kernel, own["softmax_step"])
+
+    def reshape_and_cache(
+        self,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        slot_mapping: Tensor,
+    ) -> None:
+        """Write the keys and values of new tokens into their slots, as ``paged`` does.
+
+        Raises:
+            ValueError: As there. Nothing is written then.
+        """
+        check_write(key, value, key_cache, value_cache, slot_mapping)
+        _require_reachable(key_cache)
+        self._run(
+            launches.reshape_and_cache_launch(key, value, key_cache, value_cache, slot_mapping)
         )
-    if num_splits < 1:
-        raise ValueError(f"num_splits is {num_splits}; a sequence is read by at least 1 program")
-    _require_reachable(key_cache)
-    out = torch.empty_like(query)
-    if num_splits == 1:
-        paged_decode_launch(out, query, key_cache, value_cache, batch, scale).run()
-    else:
-        for launch in split_decode_launches(
-            out, query, key_cache, value_cache, batch, scale, num_splits
-        ):
-            launch.run()
-    return out
+
+    def paged_decode(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        batch: PagedBatch,
+        scale: float | None = None,
+        num_splits: int | None = None,
+    ) -> Tensor:
+        """Return the attention of one new token per sequence, as ``paged.paged_decode``.
+
+        Args:
+            query: [num_seqs, num_heads, head_dim].
+            key_cache: [num_blocks, block_size, num_kv_heads, head_dim].
+            value_cache: The shape of ``key_cache``.
+            batch: Where the sequences are; one query each.
+            scale: What the scores are multiplied by; 1/√head_dim if None.
+            num_splits: Programs that share a sequence and KV head; ``choose_num_splits`` if None.
+
+        Raises:
+            ValueError: As there, or ``num_splits`` is less than 1.
+        """
+        check_decode(query, key_cache, value_cache, batch)
+        if num_splits is None:
+            num_programs = batch.num_seqs * key_cache.shape[2]
+            num_splits = choose_num_splits(
+                num_programs, batch.max_context_len, _num_multiprocessors(query.device)
+            )
+        if num_splits < 1:
+            raise ValueError(
+                f"num_splits is {num_splits}; a sequence is read by at least 1 program"
+            )
+        _require_reachable(key_cache)
+        out = torch.empty_like(query)
+        if num_splits == 1:
+            self._run(
+                launches.paged_decode_launch(out, query, key_cache, value_cache, batch, scale)
+            )
+        else:
+            states = launches.SplitStates.unwritten(query, num_splits)
+            self._run(
+                launches.split_decode_launch(*states, query, key_cache, value_cache, batch, scale)
+            )
+            self._run(launches.combine_splits_launch(out, *states))
+        return out
+
+    def chunked_prefill(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        batch: PagedBatch,
+        scale: float | None = None,
+    ) -> Tensor:
+        """Return the causal attention of each sequence's newest tokens, as ``paged`` does.
+
+        Raises:
+            ValueError: As there.
+        """
+        check_query(query, key_cache, value_cache, batch)
+        _require_reachable(key_cache)
+        out = torch.empty_like(query)
+        self._run(launches.chunked_prefill_launch(out, query, key_cache, value_cache, batch, scale))
+        return out
+
+    def copy_blocks(
+        self, key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopies
+    ) -> None:
+        """Copy whole blocks within the cache, as ``paged.copy_blocks``.
+
+        Raises:
+            ValueError: As there. Nothing is copied then.
+        """
+        check_copies(key_cache, value_cache, block_copies)
+        _require_reachable(key_cache)
+        for group in self._group_copies(block_copies):
+            pairs = torch.tensor(group, dtype=torch.int32, device=key_cache.device)
+            self._run(launches.copy_blocks_launch(key_cache, value_cache, pairs))
+
+    def _run(self, launch: Launch) -> None:
+        """Start the kernel that stands in for the one of the launch."""
+        own = self._own.get(launch.name)
+        (launch if own is None else replace(launch, kernel=own)).run()
+
+
+def with_softmax_step(kernel: Any, softmax_step: Any) -> Any:
+    """Return the kernel with another softmax step in the place of the library's, if it calls that.
+
+    Args:
+        kernel: A function under ``@triton.jit``.
+        softmax_step: Another such, with the parameters and results of ``softmax_step``.
+    """
+    named = getattr(kernel.fn, "__globals__", {}).get("softmax_step")
+    if named is not triton_kernels.softmax_step:
+        return kernel
+    return substitute(kernel, softmax_step=softmax_step)
 
 
 def choose_num_splits(num_programs: int, max_context_len: int, num_multiprocessors: int) -> int:
@@ -169,246 +217,13 @@ def choose_num_splits(num_programs: int, max_context_len: int, num_multiprocesso
     return max(1, min(wanted, possible))
 
 
-def paged_decode_launch(
-    out: Tensor,
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    batch: PagedBatch,
-    scale: float | None = None,
-) -> Launch:
-    """Return how to decode: one program per sequence and KV head."""
-    arguments = {
-        "out": out,
-        "query": query,
-        **_cache_arguments(key_cache, value_cache, batch),
-        "scale_log2": _scale_log2(scale, query),
-        "out_seq_stride": out.stride(0),
-        "out_head_stride": out.stride(1),
-        "query_seq_stride": query.stride(0),
-        "query_head_stride": query.stride(1),
-        **_group_constants(query, key_cache),
-        **_tile_constants(key_cache),
-    }
-    grid = (batch.num_seqs, key_cache.shape[2])
-    return Launch(kernels.paged_decode_kernel, grid, arguments, _num_warps(key_cache))
-
-
-def split_decode_launches(
-    out: Tensor,
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    batch: PagedBatch,
-    scale: float | None,
-    num_splits: int,
-) -> Iterator[Launch]:
-    """Yield how to decode in ``num_splits`` stretches, then how to combine them.
-
-    Memory for the states is taken when the first launch is asked for.
-    """
-    num_seqs, num_heads, head_dim = query.shape
-    tile = _tile(key_cache)
-    tiles_per_split = -(-batch.max_context_len // (num_splits * tile))
-    split_max = torch.empty(
-        num_seqs, num_heads, num_splits, dtype=torch.float32, device=query.device
-    )
-    states = {
-        "split_max": split_max,
-        "split_denominator": torch.empty_like(split_max),
-        "split_numerator": split_max.new_empty(num_seqs, num_heads, num_splits, head_dim),
-    }
-    arguments = {
-        **states,
-        "query": query,
-        **_cache_arguments(key_cache, value_cache, batch),
-        "scale_log2": _scale_log2(scale, query),
-        "tokens_per_split": tiles_per_split * tile,
-        "num_heads": num_heads,
-        "num_splits": num_splits,
-        "query_seq_stride": query.stride(0),
-        "query_head_stride": query.stride(1),
-        **_group_constants(query, key_cache),
-        **_tile_constants(key_cache),
-    }
-    grid = (num_seqs, key_cache.shape[2], num_splits)
-    yield Launch(kernels.split_decode_kernel, grid, arguments, _num_warps(key_cache))
-    yield Launch(
-        kernels.combine_splits_kernel,
-        (num_seqs, num_heads),
-        {
-            "out": out,
-            **states,
-            "num_splits": num_splits,
-            "out_seq_stride": out.stride(0),
-            "out_head_stride": out.stride(1),
-            "HEAD_DIM": head_dim,
-            "DIM_LANES": _power_of_two(head_dim),
-            "SPLIT_LANES": _power_of_two(num_splits),
-        },
-    )
-
-
-def chunked_prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    batch: PagedBatch,
-    scale: float | None = None,
-) -> Tensor:
-    """Return the causal attention of each sequence's newest tokens, as ``paged.chunked_prefill``.
-
-    Raises:
-        ValueError: As there.
-    """
-    check_query(query, key_cache, value_cache, batch)
-    _require_reachable(key_cache)
-    out = torch.empty_like(query)
-    chunked_prefill_launch(out, query, key_cache, value_cache, batch, scale).run()
-    return out
-
-
-def chunked_prefill_launch(
-    out: Tensor,
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    batch: PagedBatch,
-    scale: float | None = None,
-) -> Launch:
-    """Return how to attend from chunks: one program per tile of a chunk, KV head and sequence."""
-    group = query.shape[1] // key_cache.shape[2]
-    most = min(MAX_ROWS, QUERY_TILE_BYTES // _row_bytes(key_cache))
-    rows = min(_power_of_two(batch.max_query_len * group), most)
-    rows = max(rows, _power_of_two(group), MIN_DOT_SIZE)
-    queries = rows // group
-    arguments = {
-        "out": out,
-        "query": query,
-        **_cache_arguments(key_cache, value_cache, batch),
-        "query_starts": batch.query_starts,
-        "scale_log2": _scale_log2(scale, query),
-        "out_token_stride": out.stride(0),
-        "out_head_stride": out.stride(1),
-        "query_token_stride": query.stride(0),
-        "query_head_stride": query.stride(1),
-        "GROUP": group,
-        "ROWS": rows,
-        "QUERIES": queries,
-        **_tile_constants(key_cache),
-    }
-    grid = (-(-batch.max_query_len // queries), key_cache.shape[2], batch.num_seqs)
-    return Launch(kernels.chunked_prefill_kernel, grid, arguments, _num_warps(key_cache))
-
-
-def copy_blocks(key_cache: Tensor, value_cache: Tensor, block_copies: BlockCopies) -> None:
-    """Copy whole blocks within the cache, as ``paged.copy_blocks``.
-
-    Raises:
-        ValueError: As there. Nothing is copied then.
-    """
-    check_copies(key_cache, value_cache, block_copies)
-    _require_reachable(key_cache)
-    for group in side_by_side(block_copies):
-        pairs = torch.tensor(group, dtype=torch.int32, device=key_cache.device)
-        copy_blocks_launch(key_cache, value_cache, pairs).run()
-
-
-def copy_blocks_launch(key_cache: Tensor, value_cache: Tensor, block_copies: Tensor) -> Launch:
-    """Return how to copy blocks, given as int32 [num_copies, 2]: a few programs per block.
-
-    The programs run side by side, in no order: see ``side_by_side``.
-    """
-    _, block_size, num_kv_heads, head_dim = key_cache.shape
-    lanes = min(COPY_LANES, _power_of_two(block_size * num_kv_heads * head_dim))
-    arguments = {
-        "key_cache": key_cache,
-        "value_cache": value_cache,
-        "block_copies": block_copies,
-        **_cache_strides(key_cache, value_cache),
-        "BLOCK_SIZE": block_size,
-        "NUM_KV_HEADS": num_kv_heads,
-        "HEAD_DIM": head_dim,
-        "LANES": lanes,
-    }
-    grid = (len(block_copies), -(-block_size * num_kv_heads * head_dim // lanes))
-    return Launch(kernels.copy_blocks_kernel, grid, arguments)
-
-
 def _require_reachable(key_cache: Tensor) -> None:
     """Raise ValueError if kernels are compiled for a GPU and the cache is elsewhere."""
-    if _COMPILED and not key_cache.is_cuda:
+    if not key_cache.is_cuda and triton_state().mode == "compiled":
         raise ValueError(
             f"the cache is on {key_cache.device}, where a compiled kernel cannot read it; move it "
             "to the GPU, or use the operations of course_lib.attention.paged"
         )
-
-
-def _cache_arguments(
-    key_cache: Tensor, value_cache: Tensor, batch: PagedBatch
-) -> dict[str, Tensor | int]:
-    """Return the arguments that say where the sequences' keys and values are."""
-    return {
-        "key_cache": key_cache,
-        "value_cache": value_cache,
-        "block_tables": batch.block_tables,
-        "context_lens": batch.context_lens,
-        **_cache_strides(key_cache, value_cache),
-        "table_seq_stride": batch.block_tables.stride(0),
-    }
-
-
-def _cache_strides(key_cache: Tensor, value_cache: Tensor) -> dict[str, int]:
-    return {
-        "key_block_stride": key_cache.stride(0),
-        "key_slot_stride": key_cache.stride(1),
-        "key_head_stride": key_cache.stride(2),
-        "value_block_stride": value_cache.stride(0),
-        "value_slot_stride": value_cache.stride(1),
-        "value_head_stride": value_cache.stride(2),
-    }
-
-
-def _group_constants(query: Tensor, key_cache: Tensor) -> dict[str, int]:
-    group = query.shape[1] // key_cache.shape[2]
-    return {"GROUP": group, "GROUP_LANES": max(MIN_DOT_SIZE, _power_of_two(group))}
-
-
-def _tile_constants(key_cache: Tensor) -> dict[str, Any]:
-    """Return the constants that follow from the cache's shape and type."""
-    _, block_size, _, head_dim = key_cache.shape
-    return {
-        "BLOCK_SIZE": block_size,
-        "HEAD_DIM": head_dim,
-        "DIM_LANES": _dim_lanes(head_dim),
-        "TILE": _tile(key_cache),
-        "DOT_DTYPE": _dot_dtype(key_cache),
-    }
-
-
-def _tile(key_cache: Tensor) -> int:
-    """Return how many tokens a program reads per iteration: a power of two."""
-    return max(MIN_DOT_SIZE, min(MAX_TILE, TILE_BYTES // _row_bytes(key_cache)))
-
-
-def _row_bytes(key_cache: Tensor) -> int:
-    """Return the bytes of one head of one token, padded."""
-    return _dim_lanes(key_cache.shape[3]) * key_cache.element_size()
-
-
-def _dim_lanes(head_dim: int) -> int:
-    return max(MIN_DOT_SIZE, _power_of_two(head_dim))
-
-
-def _dot_dtype(key_cache: Tensor) -> Any:
-    """Return the type in which matrices are multiplied."""
-    # The interpreter has no tensor cores to win, and its product of bfloat16 numbers is wrong.
-    return _TL_DTYPES[key_cache.dtype] if _COMPILED else tl.float32
-
-
-def _num_warps(key_cache: Tensor) -> int:
-    """Return the warps per program: more for wide heads, whose sums fill more registers."""
-    return 8 if key_cache.shape[3] > 128 else 4
 
 
 def _num_multiprocessors(device: torch.device) -> int:
@@ -416,14 +231,3 @@ def _num_multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-def _scale_log2(scale: float | None, query: Tensor) -> float:
-    """Return the factor that turns a dot product into a score in powers of two."""
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    return scale * math.log2(math.e)
-
-
-def _power_of_two(number: int) -> int:
-    """Return the smallest power of two that is at least ``number``."""
-    return 1 << max(0, number - 1).bit_length()

@@ -15,7 +15,10 @@ from torch import Tensor
 from course_lib.attention import PagedBatch, choose_backend, paged, triton_state
 
 pytest.importorskip("triton")
-from course_lib.attention.backends import triton_ops
+from course_lib.attention.backends import launches
+from course_lib.attention.backends.triton_ops import TritonOperations, choose_num_splits
+
+triton_ops = TritonOperations()
 
 # A warning on stderr costs a learner the points of a graded cell.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -63,7 +66,7 @@ class TestTriton:
         lengths = boundary_lengths(setting.block_size)
         case = make_case(setting, lengths, scale=0.3, device=triton_device)
         out, around = _poisoned_like(case.query)
-        triton_ops.paged_decode_launch(out, *case.arguments, scale=0.3).run()
+        launches.paged_decode_launch(out, *case.arguments, scale=0.3).run()
         require_close(out, case)
         out.fill_(torch.nan)
         assert around.isnan().all(), "something was written beside the output"
@@ -79,11 +82,11 @@ class TestTriton:
         # Long enough for a split that is empty for some sequences and partial for others.
         case = make_case(setting, [1, setting.block_size + 1, 70], device=triton_device)
         out, around = _poisoned_like(case.query)
-        first, second = triton_ops.split_decode_launches(out, *case.arguments, None, 3)
-        for name in ("split_max", "split_denominator", "split_numerator"):
-            first.arguments[name].fill_(torch.nan)
-        first.run()
-        second.run()
+        states = launches.SplitStates.unwritten(case.query, 3)
+        for state in states:
+            state.fill_(torch.nan)
+        launches.split_decode_launch(*states, *case.arguments).run()
+        launches.combine_splits_launch(out, *states).run()
         require_close(out, case)
         out.fill_(torch.nan)
         assert around.isnan().all(), "something was written beside the output"
@@ -96,7 +99,7 @@ class TestTriton:
         contexts, queries = [size + 1, size, size + 23], [1, size, 9]
         case = make_case(setting, contexts, queries, device=triton_device)
         out, around = _poisoned_like(case.query)
-        triton_ops.chunked_prefill_launch(out, *case.arguments).run()
+        launches.chunked_prefill_launch(out, *case.arguments).run()
         require_close(out, case)
         out.fill_(torch.nan)
         assert around.isnan().all(), "something was written beside the output"
@@ -141,7 +144,7 @@ class TestTriton:
         odd = replace(a_setting, group=3, num_kv_heads=1)
         case = make_case(odd, [70], [50], device=triton_device)
         out = torch.full_like(case.query, torch.nan)
-        launch = triton_ops.chunked_prefill_launch(out, *case.arguments)
+        launch = launches.chunked_prefill_launch(out, *case.arguments)
         first = launch.arguments["QUERIES"]
         replace(launch, grid=(1, 1, 1)).run()
         assert out[:first].isfinite().all()
@@ -255,8 +258,8 @@ class TestWriting:
 
 def test_split_count_fills_the_gpu_and_no_more() -> None:
     # Llama-3.1-8B, 8 KV heads, on the 132 multiprocessors of an H100.
-    assert triton_ops.choose_num_splits(8 * 1, 4096, 132) == 16
-    assert triton_ops.choose_num_splits(8 * 16, 4096, 132) == 4
-    assert triton_ops.choose_num_splits(8 * 64, 4096, 132) == 1
-    assert triton_ops.choose_num_splits(8, 100, 132) == 1
-    assert triton_ops.choose_num_splits(0, 0, 132) == 1
+    assert choose_num_splits(8 * 1, 4096, 132) == 16
+    assert choose_num_splits(8 * 16, 4096, 132) == 4
+    assert choose_num_splits(8 * 64, 4096, 132) == 1
+    assert choose_num_splits(8, 100, 132) == 1
+    assert choose_num_splits(0, 0, 132) == 1

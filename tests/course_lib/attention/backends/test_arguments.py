@@ -89,10 +89,10 @@ def test_decoding_takes_one_query_per_sequence(backend: AttentionBackend) -> Non
 
 def test_splits_are_at_least_one() -> None:
     pytest.importorskip("triton")
-    from course_lib.attention.backends import triton_ops
+    from course_lib.attention.backends.triton_ops import TritonOperations
 
     with pytest.raises(ValueError, match="num_splits is 0"):
-        triton_ops.paged_decode(
+        TritonOperations().paged_decode(
             torch.zeros(2, 2, HEAD_DIM), _cache(), _cache(), _batch(), num_splits=0
         )
 

@@ -9,7 +9,7 @@ import torch
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
-from course_lib.attention.backends import triton_ops  # noqa: E402
+from course_lib.attention.backends import launches  # noqa: E402
 from course_lib.attention.backends.compilation import (  # noqa: E402
     CAPABILITIES,
     CompiledKernel,
@@ -22,22 +22,18 @@ SHARED_BYTES = 99 * 1024
 """What a program may have on an L4 or RTX 4090, the smallest of the GPUs that the course names."""
 
 
-def _as_on_a_gpu(launch: Launch, dot_dtype: Any) -> Launch:
-    if "DOT_DTYPE" not in launch.arguments:
-        return launch
-    return replace(launch, arguments=launch.arguments | {"DOT_DTYPE": dot_dtype})
-
-
-def _attention(make_case: Any, setting: Any, dot_dtype: Any) -> list[Launch]:
+def _attention(make_case: Any, setting: Any) -> list[Launch]:
     """Return how to decode, split-decode, combine and prefill in a setting."""
     case, chunk = make_case(setting, [100, 40]), make_case(setting, [100, 40], [64, 1])
     decode, prefill = torch.empty_like(case.query), torch.empty_like(chunk.query)
-    launches = [
-        triton_ops.paged_decode_launch(decode, *case.arguments),
-        *triton_ops.split_decode_launches(decode, *case.arguments, None, 2),
-        triton_ops.chunked_prefill_launch(prefill, *chunk.arguments),
+    states = launches.SplitStates.unwritten(decode, 2)
+    found = [
+        launches.paged_decode_launch(decode, *case.arguments),
+        launches.split_decode_launch(*states, *case.arguments),
+        launches.combine_splits_launch(decode, *states),
+        launches.chunked_prefill_launch(prefill, *chunk.arguments),
     ]
-    return [_as_on_a_gpu(launch, dot_dtype) for launch in launches]
+    return [launches.as_on_a_gpu(launch) for launch in found]
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +47,16 @@ def compiled(make_case: Any, llama: Any) -> list[CompiledKernel]:
     """Every kernel for every GPU."""
     case = make_case(llama, [100, 40])
     key = case.query[:, :8]
-    writes = triton_ops.reshape_and_cache_launch(
+    writes = launches.reshape_and_cache_launch(
         key, key, case.key_cache, case.value_cache, case.batch.slot_mapping
     )
     pairs = torch.zeros(2, 2, dtype=torch.int32)
-    copies = triton_ops.copy_blocks_launch(case.key_cache, case.value_cache, pairs)
-    return compile_launches([writes, copies, *_attention(make_case, llama, tl.bfloat16)])
+    copies = launches.copy_blocks_launch(case.key_cache, case.value_cache, pairs)
+    return compile_launches([writes, copies, *_attention(make_case, llama)])
 
 
 def test_every_kernel_compiles_for_every_gpu(compiled: list[CompiledKernel]) -> None:
-    names = {name for name in vars(triton_ops.kernels) if name.endswith("_kernel")}
+    names = {name for name in vars(launches.kernels) if name.endswith("_kernel")}
     assert len(names) == 6
     assert {(kernel.name, kernel.capability) for kernel in compiled} == {
         (name, capability) for name in names for capability in CAPABILITIES
@@ -79,8 +75,8 @@ def test_loads_are_wide_and_ahead_of_their_use(compiled: list[CompiledKernel]) -
 
 
 @pytest.mark.parametrize(
-    ("head_dim", "group", "dtype", "dot_dtype"),
-    [(256, 3, torch.float16, tl.float16), (256, 8, torch.float32, tl.float32)],
+    ("head_dim", "group", "dtype"),
+    [(256, 3, torch.float16), (256, 8, torch.float32)],
 )
 def test_the_largest_heads_fit_into_shared_memory(
     make_case: Any,
@@ -89,10 +85,9 @@ def test_the_largest_heads_fit_into_shared_memory(
     head_dim: int,
     group: int,
     dtype: torch.dtype,
-    dot_dtype: Any,
 ) -> None:
     wide = replace(llama, head_dim=head_dim, group=group, num_kv_heads=2, dtype=dtype)
-    largest = compile_launches(_attention(make_case, wide, dot_dtype), capabilities=[90])
+    largest = compile_launches(_attention(make_case, wide), capabilities=[90])
     for kernel in (*compiled, *largest):
         assert kernel.shared_bytes <= SHARED_BYTES, (kernel.name, kernel.capability)
 

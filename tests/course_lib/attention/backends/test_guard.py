@@ -15,8 +15,12 @@ if triton_state().mode != "interpreted":
 
 import triton.language as tl  # noqa: E402
 
-from course_lib.attention.backends import triton_ops  # noqa: E402
-from course_lib.attention.backends.guard import OutOfBoundsError, bounds_guard  # noqa: E402
+from course_lib.attention.backends import launches  # noqa: E402
+from course_lib.attention.backends.failure import OutOfBoundsError  # noqa: E402
+from course_lib.attention.backends.guard import bounds_guard  # noqa: E402
+from course_lib.attention.backends.triton_ops import TritonOperations  # noqa: E402
+
+triton_ops = TritonOperations()
 
 
 @triton.jit
@@ -146,7 +150,7 @@ class TestLibraryKernels:
         batch = PagedBatch.of([[1, 3]], [5], num_blocks=4, block_size=4)
         batch.block_tables[0, 1] = 4  # what the launch does not check again
         query = torch.zeros(1, 1, 32)
-        launch = triton_ops.paged_decode_launch(query.clone(), query, cache, cache, batch)
+        launch = launches.paged_decode_launch(query.clone(), query, cache, cache, batch)
         with bounds_guard(), pytest.raises(OutOfBoundsError) as caught:
             launch.run()
         assert (caught.value.kernel, caught.value.argument) == ("paged_decode_kernel", "key_cache")
