@@ -48,6 +48,8 @@ class Part:
 
 _BLOCK_POOL = "course_lib.kv_cache.block_pool"
 _POLICIES = "course_lib.scheduling.policies"
+_PAGED = "course_lib.attention.paged"
+_KERNELS = "course_lib.attention.triton_kernels"
 
 PARTS: dict[str, Part] = {
     part.name: part
@@ -62,16 +64,28 @@ PARTS: dict[str, Part] = {
             node="reservations",
         ),
         Part("arithmetic_intensity", "course_lib.roofline", lesson=1, node="cost_model"),
-        Part("paged_decode", "course_lib.attention.paged", lesson=2, node="paged_attention"),
+        Part("softmax", "course_lib.attention.dense", lesson=2, node="paged_attention"),
+        Part("partial_attention", "course_lib.attention.dense", lesson=2, node="paged_attention"),
+        Part("merge_states", "course_lib.attention.dense", lesson=2, node="paged_attention"),
+        Part("attend_blocks", _PAGED, lesson=2, node="paged_attention"),
+        Part("paged_decode", _PAGED, lesson=2, node="paged_attention"),
+        Part("softmax_step", _KERNELS, lesson=2, node="triton_kernels"),
+        Part("paged_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
+        Part("split_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
+        Part("combine_splits_kernel", _KERNELS, lesson=2, node="triton_kernels"),
         Part("BlockTable", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
         Part("slot_mapping", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("reshape_and_cache", "course_lib.attention.paged", lesson=3, node="triton_kernels"),
+        Part("reshape_and_cache", _PAGED, lesson=3, node="triton_kernels"),
+        Part("gather", _PAGED, lesson=3, node="block_table"),
+        Part("reshape_and_cache_kernel", _KERNELS, lesson=3, node="triton_kernels"),
         Part(
             "FreeKVCacheBlockQueue", "course_lib.kv_cache.block_pool", lesson=7, node="block_pool"
         ),
         Part("BlockPool", _BLOCK_POOL, lesson=7, node="block_pool"),
         Part("KVCacheManager", "course_lib.kv_cache.manager", lesson=8, node="cache_manager"),
-        Part("copy_blocks", "course_lib.attention.paged", lesson=8, node="triton_kernels"),
+        Part("copy_blocks", _PAGED, lesson=8, node="triton_kernels"),
+        Part("side_by_side", _PAGED, lesson=8, node="triton_kernels"),
+        Part("copy_blocks_kernel", _KERNELS, lesson=8, node="triton_kernels"),
         Part("FCFSRequestQueue", _POLICIES, lesson=9, node="request_queue"),
         Part("PriorityRequestQueue", _POLICIES, lesson=9, node="request_queue"),
         Part("AgeingRequestQueue", _POLICIES, lesson=9, node="request_queue"),
@@ -80,7 +94,8 @@ PARTS: dict[str, Part] = {
         Part("VTCRequestQueue", _POLICIES, lesson=9, node="request_queue"),
         Part("WFQRequestQueue", _POLICIES, lesson=9, node="request_queue"),
         Part("EDFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("chunked_prefill", "course_lib.attention.paged", lesson=11, node="triton_kernels"),
+        Part("chunked_prefill", _PAGED, lesson=11, node="triton_kernels"),
+        Part("chunked_prefill_kernel", _KERNELS, lesson=11, node="triton_kernels"),
         Part("Scheduler", "course_lib.scheduling.scheduler", lesson=12, node="scheduler"),
     )
 }

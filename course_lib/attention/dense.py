@@ -28,7 +28,7 @@ def softmax(scores: Tensor) -> Tensor:
             0; a row needs at least one that is finite.
 
     Returns:
-        The same shape; the last dimension adds to 1.
+        The shape and type of ``scores``; the last dimension adds to 1. The scores stay as they are.
 
     >>> softmax(torch.tensor([1000.0, 1000.0, float("-inf")]))
     tensor([0.5000, 0.5000, 0.0000])
@@ -68,18 +68,19 @@ def dense_attention(
     >>> dense_attention(query, key, value)[:, 0, 0]  # the mean of 2 tokens, and of all 3
     tensor([1., 2.])
     """
-    _require_heads(query, key, value)
+    require_heads(query, key, value)
     num_queries, num_keys = len(query), len(key)
     if num_queries > num_keys:
         raise ValueError(
             f"{num_queries} queries but only {num_keys} keys; every query token is also a key, "
             "so write the new tokens' keys before you attend"
         )
-    scale = _scale_or_default(scale, query)
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1])
 
     # Scores of every query with every key: [num_kv_heads, group, num_queries, num_keys].
-    grouped = _wide(query).unflatten(1, (key.shape[1], -1))
-    scores = torch.einsum("qkgd,nkd->kgqn", grouped, _wide(key)) * scale
+    grouped = widened(query).unflatten(1, (key.shape[1], -1))
+    scores = torch.einsum("qkgd,nkd->kgqn", grouped, widened(key)) * scale
 
     # Hide the keys that come after the query.
     query_positions = torch.arange(num_keys - num_queries, num_keys, device=query.device)
@@ -87,7 +88,7 @@ def dense_attention(
     hidden = key_positions[None, :] > query_positions[:, None]
     scores = scores.masked_fill(hidden, -math.inf)
 
-    output = torch.einsum("kgqn,nkd->qkgd", softmax(scores), _wide(value))
+    output = torch.einsum("kgqn,nkd->qkgd", softmax(scores), widened(value))
     return output.flatten(1, 2).to(query.dtype)
 
 
@@ -121,7 +122,7 @@ class SoftmaxState:
         >>> SoftmaxState.empty(torch.zeros(2, 4)).max_score
         tensor([-inf, -inf])
         """
-        zeros = torch.zeros_like(_wide(query))
+        zeros = torch.zeros_like(widened(query))
         return cls(zeros[:, 0] - math.inf, zeros[:, 0], zeros)
 
     def output(self) -> Tensor:
@@ -160,19 +161,20 @@ def partial_attention(
     >>> state.denominator, state.numerator
     (tensor([2.]), tensor([[6., 6.]]))
     """
-    _require_heads(query[None], key, value)
+    require_heads(query[None], key, value)
     if len(key) == 0:
         raise ValueError("there are no keys; SoftmaxState.empty is the state before the first")
-    scale = _scale_or_default(scale, query)
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1])
 
     # Scores of this token with every key: [num_kv_heads, group, num_keys].
-    grouped = _wide(query).unflatten(0, (key.shape[1], -1))
-    scores = torch.einsum("kgd,nkd->kgn", grouped, _wide(key)) * scale
+    grouped = widened(query).unflatten(0, (key.shape[1], -1))
+    scores = torch.einsum("kgd,nkd->kgn", grouped, widened(key)) * scale
 
     # The largest score of each head, and the sums relative to it.
     max_score = scores.amax(dim=-1)
     weights = (scores - max_score[..., None]).exp()
-    numerator = torch.einsum("kgn,nkd->kgd", weights, _wide(value))
+    numerator = torch.einsum("kgn,nkd->kgd", weights, widened(value))
     return SoftmaxState(max_score.flatten(), weights.sum(dim=-1).flatten(), numerator.flatten(0, 1))
 
 
@@ -187,8 +189,11 @@ def merge_states(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     and by several workers at once, which is what split-KV decoding does.
 
     Args:
-        first: The state over some keys.
-        second: The state of the same query over other keys, of the same shapes.
+        first: The state over some keys. It stays as it is.
+        second: The state of the same query over other keys, of the same shapes; likewise.
+
+    Returns:
+        A state of the same shapes and type.
 
     >>> a = SoftmaxState(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([[1.0]]))
     >>> b = SoftmaxState(torch.tensor([0.0]), torch.tensor([3.0]), torch.tensor([[11.0]]))
@@ -209,17 +214,27 @@ def merge_states(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     return SoftmaxState(max_score, denominator, numerator)
 
 
-def _wide(numbers: Tensor) -> Tensor:
-    """Return the numbers in at least 32 bits."""
+def widened(numbers: Tensor) -> Tensor:
+    """Return the numbers in at least 32 bits: 16-bit ones become float32, others stay.
+
+    >>> widened(torch.ones(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
-def _scale_or_default(scale: float | None, query: Tensor) -> float:
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+def require_heads(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Raise ValueError unless queries, keys and values fit together.
 
+    Args:
+        query: [num_queries, num_heads, head_dim].
+        key: [num_keys, num_kv_heads, head_dim].
+        value: The shape of ``key``.
 
-def _require_heads(query: Tensor, key: Tensor, value: Tensor) -> None:
-    """Raise ValueError unless queries, keys and values fit together."""
+    >>> require_heads(torch.zeros(1, 3, 8), torch.zeros(5, 2, 8), torch.zeros(5, 2, 8))
+    Traceback (most recent call last):
+    ValueError: a query of [3, 8] cannot read keys of [2, 8]: ...
+    """
     if key.dim() != 3 or key.shape != value.shape:
         raise ValueError(
             f"key is {list(key.shape)} and value {list(value.shape)}; both are "

@@ -92,6 +92,9 @@ def attend_blocks(
     Returns:
         The shape and type of ``query``.
 
+    Raises:
+        ValueError: The context is empty, or the heads do not fit together.
+
     >>> value_cache = torch.full((3, 2, 1, 4), torch.nan)  # whatever is there
     >>> value_cache[2, 0], value_cache[2, 1], value_cache[0, 0] = 1.0, 2.0, 6.0
     >>> key_cache = torch.zeros(3, 2, 1, 4)
@@ -217,7 +220,14 @@ def side_by_side(block_copies: BlockCopies) -> list[list[tuple[int, int]]]:
 
     A cache manager may name a block twice in one step: it is copied, freed, and handed out again as
     the destination of another copy. Within a group no block that is written is read or written
-    again, so the order inside it does not matter.
+    again, so the order inside it does not matter. A group ends only where the next copy would break
+    that, so there are as few groups as can be.
+
+    Args:
+        block_copies: (source, destination) pairs of block ids, in order.
+
+    Returns:
+        The groups in order, each with its pairs in order. None is empty.
 
     >>> side_by_side([(1, 2), (1, 3), (5, 1), (7, 8)])
     [[(1, 2), (1, 3)], [(5, 1), (7, 8)]]

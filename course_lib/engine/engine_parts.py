@@ -8,21 +8,21 @@ reference. When something goes wrong in a run, it says whose part it was.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 from course_lib import parts
 from course_lib.attention.backends.backend import AttentionBackend
+from course_lib.attention.backends.failure import KernelError
+from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS, with_own
 from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.invariants import InvariantError
 from course_lib.parts import PARTS, PartStatus, PartTable
 from course_lib.scheduling.policies import POLICIES, RequestQueue
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
-
-ATTENTION_PARTS = ("reshape_and_cache", "paged_decode", "chunked_prefill", "copy_blocks")
-"""The operations on the paged KV cache; also the names of ``AttentionBackend``'s fields."""
 
 ENGINE_PARTS = (
     "BlockTable",
@@ -32,7 +32,8 @@ ENGINE_PARTS = (
     "KVCacheManager",
     *(queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)),
     "Scheduler",
-    *ATTENTION_PARTS,
+    *PYTORCH_PARTS,
+    *TRITON_PARTS,
 )
 """Every part that an engine may use."""
 
@@ -67,8 +68,17 @@ class EngineParts:
 
         A part that does not load is the reference's, after a ``PartWarning``.
         """
-        own = {name: part for name in ENGINE_PARTS if _is_own(name, part := parts.get(name))}
-        return cls(own, PartTable([row for row in parts.table() if row.name in ENGINE_PARTS]))
+        table = PartTable([row for row in parts.table() if row.name in ENGINE_PARTS])
+        # The references of kernels are not asked for in vain: Triton takes a second to import, and
+        # it is not there on every machine.
+        has_triton = importlib.util.find_spec("triton") is not None
+        names = [
+            row.name
+            for row in table
+            if row.state != "reference" and (has_triton or row.name not in TRITON_PARTS)
+        ]
+        own = {name: part for name in names if _is_own(name, part := parts.get(name))}
+        return cls(own, table)
 
     @classmethod
     def reference(cls) -> EngineParts:
@@ -130,9 +140,10 @@ class EngineParts:
         return scheduler
 
     def with_own_operations(self, backend: AttentionBackend) -> AttentionBackend:
-        """Return a backend in which the learner's own operations replace its own."""
-        own = {name: self._own[name] for name in ATTENTION_PARTS if name in self._own}
-        return dataclasses.replace(backend, **own) if own else backend
+        """Return a backend that runs on the learner's own operations and kernels."""
+        names = (*PYTORCH_PARTS, *TRITON_PARTS)
+        own = {name: self._own[name] for name in names if name in self._own}
+        return with_own(backend, own) if own else backend
 
     def blame(self, error: BaseException) -> str | None:
         """Return the name of the learner's part in which an exception was raised, or None.
@@ -141,9 +152,19 @@ class EngineParts:
         the library's own code has: that may have been given something wrong by another part.
         """
         owners = {code: name for name, part in self._own.items() for code in _code_objects(part)}
-        for frame in reversed(list(_frames(error.__traceback__))):
-            if frame.f_code in owners:
-                return owners[frame.f_code]
+        # The interpreter runs a rewritten copy of a kernel: another code, of the same place.
+        kernels = {
+            (part.fn.__code__.co_filename, part.fn.__name__): name
+            for name, part in self._own.items()
+            if name in TRITON_PARTS
+        }
+        # What a kernel raised is the cause of the error that says which kernel it was.
+        raised = error.__cause__ if isinstance(error, KernelError) else error
+        for frame in reversed(list(_frames(raised.__traceback__ if raised else None))):
+            code = frame.f_code
+            owner = owners.get(code, kernels.get((code.co_filename, code.co_name)))
+            if owner is not None:
+                return owner
             if str(frame.f_globals.get("__name__")).startswith("course_lib."):
                 return None
         return None

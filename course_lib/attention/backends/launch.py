@@ -11,6 +11,19 @@ from torch import Tensor
 
 from course_lib.attention.backends.failure import raise_clearly
 
+TRITON_CODE = {
+    "reshape_and_cache": ("reshape_and_cache_kernel",),
+    "paged_decode": (
+        "paged_decode_kernel",
+        "split_decode_kernel",
+        "combine_splits_kernel",
+        "softmax_step",
+    ),
+    "chunked_prefill": ("chunked_prefill_kernel", "softmax_step"),
+    "copy_blocks": ("copy_blocks_kernel",),
+}
+"""The kernels of each operation, and the step that two of them share, by name."""
+
 
 @dataclass(frozen=True, eq=False)
 class Launch:

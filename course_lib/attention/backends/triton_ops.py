@@ -21,7 +21,7 @@ from course_lib.attention.backends.arguments import (
     check_write,
 )
 from course_lib.attention.backends.availability import require_triton, triton_state
-from course_lib.attention.backends.launch import Launch
+from course_lib.attention.backends.launch import TRITON_CODE, Launch
 from course_lib.attention.backends.substitution import substitute
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.paged import side_by_side
@@ -38,24 +38,14 @@ PROGRAMS_PER_MULTIPROCESSOR = 4
 MIN_TOKENS_PER_SPLIT = 256
 """A shorter stretch takes less time to read than its state takes to write and combine."""
 
-KERNELS = (
-    "reshape_and_cache_kernel",
-    "paged_decode_kernel",
-    "split_decode_kernel",
-    "combine_splits_kernel",
-    "chunked_prefill_kernel",
-    "copy_blocks_kernel",
-)
-"""The kernels that the operations start, by name."""
-
 
 class TritonOperations:
     """The operations on a paged KV cache, on these kernels.
 
     Args:
-        own: Kernels that replace the library's, by name (``KERNELS``), and the step that they share
-            as ``softmax_step``: it replaces the library's in every kernel that calls that. A kernel
-            has the parameters of the one that it replaces.
+        own: Kernels that replace the library's, by name (see ``TRITON_CODE``). ``softmax_step``
+            replaces the library's in every kernel that calls that. A kernel has the parameters of
+            the one that it replaces.
         group_copies: Splits block copies into groups that can be made at once.
 
     Raises:
@@ -67,16 +57,17 @@ class TritonOperations:
         own: Mapping[str, Any] | None = None,
         group_copies: Callable[[BlockCopies], list[list[tuple[int, int]]]] = side_by_side,
     ) -> None:
-        own = {} if own is None else own
-        for name in own:
-            if name not in (*KERNELS, "softmax_step"):
-                raise ValueError(f"no kernel {name!r}; kernels: {', '.join(KERNELS)}, softmax_step")
         self._group_copies = group_copies
-        self._own = {name: kernel for name, kernel in own.items() if name != "softmax_step"}
-        if "softmax_step" in own:
-            for name in KERNELS:
-                kernel = own.get(name, getattr(triton_kernels, name))
-                self._own[name] = with_softmax_step(kernel, own["softmax_step"])
+        self._own = dict(own or {})
+        names = {name for code in TRITON_CODE.values() for name in code}
+        for name in self._own:
+            if name not in names:
+                raise ValueError(f"no kernel {name!r}; kernels: {', '.join(sorted(names))}")
+        softmax_step = self._own.pop("softmax_step", None)
+        if softmax_step is not None:
+            for name in names - {"softmax_step"}:
+                kernel = self._own.get(name, getattr(triton_kernels, name))
+                self._own[name] = with_softmax_step(kernel, softmax_step)
 
     def reshape_and_cache(
         self,
