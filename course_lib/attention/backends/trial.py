@@ -20,7 +20,7 @@ from course_lib.attention.backends.compilation import (
     CompiledKernel,
     compile_launches,
 )
-from course_lib.attention.backends.guard import Traffic, bounds_guard
+from course_lib.attention.backends.guard import bounds_guard
 from course_lib.attention.backends.launch import Launch
 from course_lib.attention.backends.substitution import substitute
 from course_lib.attention.batch import PagedBatch
@@ -49,12 +49,14 @@ class Trial:
     Attributes:
         outputs: The tensors of ``OUTPUTS``, by name, as the kernel left them. NaN stands where
             nothing was written, except in what is changed in place.
-        traffic: The bytes that it read and wrote, by argument; None where Triton compiles, as
-            nobody watches a GPU's memory.
+        loaded: The bytes that it read, by argument, as in ``Traffic``; None where Triton compiles,
+            as nobody watches a GPU's memory.
+        stored: The bytes that it wrote, likewise.
     """
 
     outputs: dict[str, Tensor]
-    traffic: Traffic | None
+    loaded: dict[str, int] | None
+    stored: dict[str, int] | None
 
 
 def try_launch(operation: str, kernel: Any, arguments: Mapping[str, Any]) -> Trial:
@@ -103,10 +105,10 @@ def try_launch(operation: str, kernel: Any, arguments: Mapping[str, Any]) -> Tri
             output.fill_(torch.nan)
     if compiled:
         launch.run()
-        return Trial({name: output.cpu() for name, output in outputs.items()}, None)
+        return Trial({name: output.cpu() for name, output in outputs.items()}, None, None)
     with bounds_guard() as traffic:
         launch.run()
-    return Trial(outputs, traffic)
+    return Trial(outputs, dict(traffic.loaded), dict(traffic.stored))
 
 
 def compile_for_all(operation: str, kernel: Any) -> dict[str, CompiledKernel]:

@@ -46,9 +46,9 @@ def test_decoding_by_way_of_a_trial(a_setting: Any, make_case: Any, require_clos
     trial = try_launch("paged_decode_launch", kernels.paged_decode_kernel, arguments)
     require_close(trial.outputs["out"], case)
     once = (17 + 1 + 40) * a_setting.num_kv_heads * a_setting.head_dim * 4
-    assert trial.traffic is not None
-    assert trial.traffic.loaded["key_cache"] == trial.traffic.loaded["value_cache"] == once
-    assert trial.traffic.stored == {"out": case.query.numel() * 4}
+    assert trial.loaded is not None
+    assert trial.loaded["key_cache"] == trial.loaded["value_cache"] == once
+    assert trial.stored == {"out": case.query.numel() * 4}
 
 
 def test_splits_and_prefill_too(a_setting: Any, make_case: Any, require_close: Any) -> None:
