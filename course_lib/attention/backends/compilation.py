@@ -72,7 +72,7 @@ def compile_launches(
         One result per launch and capability, the capabilities of the first launch first.
 
     Raises:
-        KernelCompileError: The compiler refuses one of them.
+        KernelCompileError: The compiler refuses one of them, or its source is not at hand.
     """
     request = {
         "kernels": [_describe(launch) for launch in launches],
@@ -146,13 +146,21 @@ def _functions_of(function: Any) -> list[dict[str, Any]]:
                     names["constants"][name] = _constant(value.value)
                 elif hasattr(value, "fn"):
                     names["called"][name] = describe(value.fn)
-            source = textwrap.dedent(inspect.getsource(function))
-            described.append({"name": function.__name__, "source": source, **names})
+            described.append({"name": function.__name__, "source": _source(function), **names})
             places[function] = len(described) - 1
         return places[function]
 
     describe(function)
     return described
+
+
+def _source(function: Any) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except OSError as error:
+        raise KernelCompileError(
+            f"{function.__name__}: its source is not at hand; define it in a cell or a file"
+        ) from error
 
 
 def _constant(value: Any) -> Any:

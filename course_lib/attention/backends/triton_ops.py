@@ -180,8 +180,9 @@ def with_softmax_step(kernel: Any, softmax_step: Any) -> Any:
         kernel: A function under ``@triton.jit``.
         softmax_step: Another such, with the parameters and results of ``softmax_step``.
     """
-    named = getattr(kernel.fn, "__globals__", {}).get("softmax_step")
-    if named is not triton_kernels.softmax_step:
+    calls_it = "softmax_step" in kernel.fn.__code__.co_names
+    named = kernel.fn.__globals__.get("softmax_step")
+    if not calls_it or named is not triton_kernels.softmax_step:
         return kernel
     return substitute(kernel, softmax_step=softmax_step)
 

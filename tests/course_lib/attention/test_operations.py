@@ -256,6 +256,34 @@ class TestWriting:
         require_close(torch.cat(outputs), case)
 
 
+def _can_be_made_at_once(copies: list[tuple[int, int]]) -> bool:
+    """Whether no block that one of the copies writes is read or written by a later one."""
+    return all(
+        copies[i][1] not in copies[j] for i in range(len(copies)) for j in range(i + 1, len(copies))
+    ) and all(
+        copies[j][1] != copies[i][0] for i in range(len(copies)) for j in range(i + 1, len(copies))
+    )
+
+
+def _fewest_groups(copies: list[tuple[int, int]]) -> int:
+    """Return the fewest runs of copies that can each be made at once, by trying all."""
+    fewest = [0]
+    for end in range(1, len(copies) + 1):
+        starts = [start for start in range(end) if _can_be_made_at_once(copies[start:end])]
+        fewest.append(min(fewest[start] for start in starts) + 1)
+    return fewest[-1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
+def test_side_by_side_makes_the_fewest_groups_that_can_be_made_at_once(
+    copies: list[tuple[int, int]],
+) -> None:
+    groups = paged.side_by_side(copies)
+    assert [copy for group in groups for copy in group] == copies
+    assert all(group and _can_be_made_at_once(group) for group in groups)
+    assert len(groups) == _fewest_groups(copies)
+
+
 def test_split_count_fills_the_gpu_and_no_more() -> None:
     # Llama-3.1-8B, 8 KV heads, on the 132 multiprocessors of an H100.
     assert choose_num_splits(8 * 1, 4096, 132) == 16

@@ -1,6 +1,10 @@
 """Under the guard, an address outside a tensor is an error that says whose it is."""
 
+import linecache
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +20,13 @@ if triton_state().mode != "interpreted":
 import triton.language as tl  # noqa: E402
 
 from course_lib.attention.backends import launches  # noqa: E402
-from course_lib.attention.backends.failure import OutOfBoundsError  # noqa: E402
+from course_lib.attention.backends.compilation import (  # noqa: E402
+    KernelCompileError,
+    compile_launches,
+)
+from course_lib.attention.backends.failure import KernelError, OutOfBoundsError  # noqa: E402
 from course_lib.attention.backends.guard import bounds_guard  # noqa: E402
+from course_lib.attention.backends.launch import Launch  # noqa: E402
 from course_lib.attention.backends.triton_ops import TritonOperations  # noqa: E402
 
 triton_ops = TritonOperations()
@@ -115,6 +124,85 @@ def test_one_guard_at_a_time() -> None:
 def test_other_errors_pass_through() -> None:
     with bounds_guard(), pytest.raises(Exception, match="missing a required argument"):
         shift_kernel[(1,)](torch.zeros(4), torch.zeros(4), N=4)
+
+
+KERNEL = """
+import triton
+import triton.language as tl
+
+@triton.jit
+def skip(source, amount):
+    return source + amount
+
+@triton.jit
+def mine_kernel(source, target, amount, N: tl.constexpr):
+    lane = tl.arange(0, N)
+    tl.store(target + lane, tl.load(skip(source, amount) + lane))
+    {line}
+"""
+
+
+def define(where: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Define a kernel as a notebook cell does, or as a file of the learner's workspace."""
+    text = KERNEL.format(line=line)
+    if where == "a cell":
+        name = "/tmp/ipykernel_1/3141592653.py"
+        lines = text.splitlines(keepends=True)
+        monkeypatch.setitem(linecache.cache, name, (len(text), None, lines, name))
+    else:
+        name = str(folder / "mine_kernel.py")
+        Path(name).write_text(text, encoding="utf-8")
+    module: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), module)
+    return module["mine_kernel"]
+
+
+@pytest.mark.parametrize("where", ["a cell", "a file"])
+class TestKernelsFromElsewhere:
+    """What is said of the library's kernels is said of a learner's."""
+
+    def test_a_miss_names_kernel_argument_program_and_lanes(
+        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kernel = define(where, "", tmp_path, monkeypatch)
+        with bounds_guard(), pytest.raises(OutOfBoundsError) as caught:
+            kernel[(1,)](torch.zeros(4), torch.zeros(4), 1, N=4)
+        error = caught.value
+        assert (error.kernel, error.argument, error.lanes) == ("mine_kernel", "source", [(3,)])
+        assert error.program_id == (0, 0, 0)
+
+    @pytest.mark.parametrize("guarded", [True, False])
+    def test_an_error_names_kernel_program_and_line(
+        self, where: str, guarded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kernel = define(where, "lane.undefined", tmp_path, monkeypatch)
+        arguments = {"source": torch.zeros(4), "target": torch.zeros(4), "amount": 0, "N": 4}
+        launch = Launch(kernel, (1,), arguments)
+        with (
+            bounds_guard() if guarded else nullcontext(),
+            pytest.raises(KernelError) as caught,
+        ):
+            launch.run()
+        line = len(KERNEL.splitlines())
+        assert str(caught.value).startswith(
+            f"mine_kernel, program (0, 0, 0), line {line} (lane.undefined): AttributeError: "
+        )
+
+    def test_the_compiler_finds_it_and_what_it_calls(
+        self, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kernel = define(where, "", tmp_path, monkeypatch)
+        arguments = {"source": torch.zeros(4), "target": torch.zeros(4), "amount": 3, "N": 4}
+        (compiled,) = compile_launches([Launch(kernel, (1,), arguments)], capabilities=[90])
+        assert compiled.name == "mine_kernel"
+
+
+def test_a_kernel_without_source_cannot_be_compiled_and_that_is_said() -> None:
+    module: dict[str, Any] = {"__name__": "__main__", "triton": triton, "tl": tl}
+    exec("def sourceless_kernel(out):\n    tl.store(out, 1)", module)
+    kernel = SimpleNamespace(fn=module["sourceless_kernel"])
+    with pytest.raises(KernelCompileError, match="sourceless_kernel: its source is not at hand"):
+        compile_launches([Launch(kernel, (1,), {"out": torch.zeros(1)})])
 
 
 class TestLibraryKernels:
