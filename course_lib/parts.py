@@ -292,6 +292,9 @@ def _load(part: Part, path: Path) -> Any:
     previous = sys.modules.get(module_name)
     sys.modules[module_name] = module
     try:
+        # As where the reference lives: course_lib.attention tells Triton to interpret where there
+        # is no GPU, which is too late once a part has imported Triton.
+        importlib.import_module(part.module.rpartition(".")[0])
         # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
         if part.name in vars(module):

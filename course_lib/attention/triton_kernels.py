@@ -3,7 +3,8 @@
 How to read one. A kernel is a program that is started many times, once for each point of a grid;
 ``tl.program_id`` says which one this is. A program works on small arrays whose sizes are powers of
 two, known when it is compiled (``tl.constexpr``); lanes that stand for nothing are masked off.
-Tensors arrive as the address of their first element, so every index is spelled out with strides.
+Tensors arrive as the address of their first element, so every index is spelled out with strides;
+that is why the list of parameters is often as long as the body.
 
 All of them keep these rules:
 

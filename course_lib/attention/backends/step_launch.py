@@ -15,7 +15,7 @@ from course_lib.attention.triton_kernels import softmax_step
 
 
 @triton.jit
-def softmax_step_kernel(  # noqa: D103 - see ``softmax_step_launch``
+def softmax_step_kernel(
     max_score,  # [rows]
     denominator,  # [rows]
     numerator,  # [rows, dims]
@@ -25,6 +25,10 @@ def softmax_step_kernel(  # noqa: D103 - see ``softmax_step_launch``
     KEYS: tl.constexpr,
     DIMS: tl.constexpr,
 ):
+    """Add one tile of keys to the state in the first three tensors.
+
+    Grid: (1,).
+    """
     row, key, dim = tl.arange(0, ROWS), tl.arange(0, KEYS), tl.arange(0, DIMS)
     sums = row[:, None] * DIMS + dim[None, :]
     new_max, new_denominator, new_numerator = softmax_step(

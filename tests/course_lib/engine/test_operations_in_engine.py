@@ -126,8 +126,6 @@ def test_functions_use_each_other_over_several_steps() -> None:
 # From the workspace
 
 STEP = """
-from course_lib.attention import triton_state
-
 import triton
 import triton.language as tl
 
@@ -155,6 +153,19 @@ def save_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
     return save
 
 
+def in_a_process(script: str, workspace: Path) -> str:
+    """Return what a script prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path), "COURSE_WORKSPACE": str(workspace)},
+    )
+    return done.stdout
+
+
 def generate_from_workspace() -> list[list[int]]:
     llm = LLM("course-tiny", attention_backend="triton", **OPTIONS)
     assert llm.parts.own_names == ("softmax_step",)
@@ -180,17 +191,23 @@ def test_a_step_in_the_workspace_that_raises_is_named_with_its_line(save_step: S
     assert "It is my_engine/softmax_step.py (lesson 2)." in message
 
 
+@interpreted
+def test_a_kernel_in_the_workspace_may_be_the_first_to_import_triton(
+    save_step: Save, tmp_path: Path
+) -> None:
+    save_step("pass")
+    script = (
+        "from course_lib import parts; print(parts.table()[0].name, parts.get('softmax_step').fn); "
+        "from course_lib.attention import triton_state; print(triton_state().mode)"
+    )
+    done = in_a_process(script, tmp_path)
+    assert "function softmax_step" in done
+    assert done.endswith("interpreted\n")
+
+
 def test_an_engine_on_pytorch_does_not_load_the_library_s_kernels(tmp_path: Path) -> None:
     script = (
         "import sys; from course_lib.engine import LLM; LLM('course-tiny'); "
         "print('course_lib.attention.triton_kernels' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env={"PYTHONPATH": ":".join(sys.path), "COURSE_WORKSPACE": str(tmp_path)},
-    )
-    assert done.stdout == "False\n"
+    assert in_a_process(script, tmp_path) == "False\n"
