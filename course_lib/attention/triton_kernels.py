@@ -112,7 +112,11 @@ def reshape_and_cache_kernel(
     HEAD_DIM: tl.constexpr,
     LANES: tl.constexpr,  # at least NUM_KV_HEADS * HEAD_DIM
 ):
-    """Write one token's key and value to its slot; a slot of -1 is padding.
+    """Write one token's key and value to its slot.
+
+    Slot s is slot ``s % BLOCK_SIZE`` of block ``s // BLOCK_SIZE``, and -1 is padding: nothing is
+    read or written for it. Keys and values, and the two caches, each have strides of their own. The
+    numbers of one head are neighbours everywhere.
 
     Grid: (num_tokens,).
     """
@@ -170,6 +174,12 @@ def paged_decode_kernel(
     DOT_DTYPE: tl.constexpr,
 ):
     """Attend from one sequence's new token, for the query heads that share one KV head.
+
+    These are heads ``kv_head * GROUP`` to ``(kv_head + 1) * GROUP - 1``. Token p of the sequence is
+    in slot ``p % BLOCK_SIZE`` of the block in entry ``p // BLOCK_SIZE`` of its table. Each key and
+    value of the context, at least one, is read once; nothing else in the cache is, and no entry of
+    the table after the last block. A score is a dot product times ``scale_log2``, and its weight a
+    power of two.
 
     Grid: (num_seqs, num_kv_heads).
     """
@@ -251,8 +261,9 @@ def split_decode_kernel(
 ):
     """Leave behind the softmax state of one stretch of a sequence, for one KV head's queries.
 
-    A stretch beyond the context leaves the empty state: -inf, 0, 0. The three results are
-    contiguous.
+    Stretch i is tokens ``i * tokens_per_split`` to ``(i + 1) * tokens_per_split - 1``, as far as
+    the context goes. One beyond it leaves the empty state: -inf, 0, 0. The three results are
+    contiguous. All else is as in ``paged_decode_kernel``.
 
     Grid: (num_seqs, num_kv_heads, num_splits).
     """
@@ -311,7 +322,10 @@ def combine_splits_kernel(
     DIM_LANES: tl.constexpr,
     SPLIT_LANES: tl.constexpr,  # at least num_splits
 ):
-    """Merge the states that the splits of one sequence and query head left behind.
+    """Merge the states that the splits of one sequence and query head left behind, and divide.
+
+    As ``dense.merge_states``, but scores are powers of two. Any split but the first may be empty:
+    -inf, 0, 0. There may be any number of splits from 1; the states are contiguous.
 
     Grid: (num_seqs, num_heads).
     """
@@ -369,7 +383,9 @@ def chunked_prefill_kernel(
     """Attend from ``QUERIES`` tokens of a chunk, for the query heads that share one KV head.
 
     A row of the tile is a token and a query head, the heads of a token side by side, so that the
-    keys that they share are read once.
+    keys that they share are read once. The chunk is the last tokens of the context; a query sees
+    the keys at positions up to its own. Keys are read up to the last token of the tile. A sequence
+    may have fewer tokens than the longest chunk: tiles beyond its chunk read and write nothing.
 
     Grid: (enough tiles for the longest chunk, num_kv_heads, num_seqs).
     """
@@ -447,6 +463,10 @@ def copy_blocks_kernel(
     LANES: tl.constexpr,
 ):
     """Copy ``LANES`` numbers of a block's keys, and as many of its values.
+
+    A block has ``BLOCK_SIZE * NUM_KV_HEADS * HEAD_DIM`` numbers, and the last program of a copy may
+    have fewer left than lanes. The two caches have strides of their own. No destination is the
+    source or the destination of another copy.
 
     Grid: (num_copies, enough programs for all numbers of a block).
     """
