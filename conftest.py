@@ -8,6 +8,7 @@ NEEDS = {
     "course_lib/attention/triton_kernels.py": "triton",
     "course_lib/attention/backends/launches.py": "triton",
     "course_lib/attention/backends/step_launch.py": "triton",
+    "course_lib/attention/backends/trial.py": "triton",
     "course_lib/attention/backends/triton_ops.py": "triton",
     "autograder/bench/vllm.py": "vllm",
 }

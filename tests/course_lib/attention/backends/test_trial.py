@@ -12,9 +12,6 @@ from course_lib.attention import SoftmaxState, merge_states, triton_state
 
 triton = pytest.importorskip("triton")
 
-if triton_state().mode != "interpreted":
-    pytest.skip("the guard watches the interpreter", allow_module_level=True)
-
 import triton.language as tl  # noqa: E402
 
 from course_lib.attention import triton_kernels as kernels  # noqa: E402
@@ -26,6 +23,10 @@ from course_lib.attention.backends.trial import (  # noqa: E402
     compile_for_all,
     try_launch,
 )
+
+MODE = triton_state().mode
+pytestmark = pytest.mark.skipif(MODE == "unavailable", reason=triton_state().reason)
+watched = pytest.mark.skipif(MODE != "interpreted", reason="the guard watches the interpreter")
 
 KERNELS = {name: name.replace("_launch", "_kernel") for name in OUTPUTS}
 KERNELS["softmax_step_launch"] = "softmax_step"
@@ -45,6 +46,10 @@ def test_decoding_by_way_of_a_trial(a_setting: Any, make_case: Any, require_clos
     arguments = attention_arguments(case)
     trial = try_launch("paged_decode_launch", kernels.paged_decode_kernel, arguments)
     require_close(trial.outputs["out"], case)
+    if MODE == "compiled":
+        assert trial.loaded is None
+        assert trial.stored is None
+        return
     once = (17 + 1 + 40) * a_setting.num_kv_heads * a_setting.head_dim * 4
     assert trial.loaded is not None
     assert trial.loaded["key_cache"] == trial.loaded["value_cache"] == once
@@ -72,7 +77,7 @@ def test_splits_and_prefill_too(a_setting: Any, make_case: Any, require_close: A
 
 def test_one_softmax_step_is_the_merge_of_two_states() -> None:
     torch.manual_seed(0)
-    rows, keys, dims = 4, 8, 16
+    rows, keys, dims = 16, 32, 64
     state = SoftmaxState(torch.randn(rows), torch.rand(rows) + 1, torch.randn(rows, dims))
     scores, values = torch.randn(rows, keys), torch.randn(keys, dims)
     scores[1, 3] = -torch.inf
@@ -148,6 +153,7 @@ def misbehave(what: int) -> Any:
     return try_launch("copy_blocks_launch", copy_blocks_kernel, arguments)
 
 
+@watched
 def test_what_a_kernel_raises_is_named_with_its_program_and_line() -> None:
     with pytest.raises(
         KernelError,
@@ -158,11 +164,13 @@ def test_what_a_kernel_raises_is_named_with_its_program_and_line() -> None:
     assert isinstance(caught.value.__cause__, AttributeError)
 
 
+@watched
 def test_a_mask_that_only_the_interpreter_refuses_is_explained() -> None:
     with pytest.raises(KernelError, match=r"tl\.load\(key_cache.*tl\.where\(scalar >= 0, lane < n"):
         misbehave(2)
 
 
+@watched
 def test_a_miss_is_named() -> None:
     with pytest.raises(OutOfBoundsError, match=r"copy_blocks_kernel, program .* value_cache"):
         misbehave(3)
@@ -184,6 +192,7 @@ def alarm() -> Iterator[None]:
     signal.signal(signal.SIGALRM, previous)
 
 
+@watched
 @pytest.mark.usefixtures("alarm")
 def test_a_kernel_without_end_can_be_stopped_and_says_where_it_was() -> None:
     with pytest.raises(TooLateError) as caught:
