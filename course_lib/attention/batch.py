@@ -92,10 +92,8 @@ class PagedBatch:
             zip(block_tables, context_lens, query_lens, strict=True)
         ):
             _require_sequence(index, table, context_len, query_len, num_blocks, block_size)
-            slots += (
-                table[position // block_size] * block_size + position % block_size
-                for position in range(context_len - query_len, context_len)
-            )
+            positions = range(context_len - query_len, context_len)
+            slots += (table[p // block_size] * block_size + p % block_size for p in positions)
             starts.append(len(slots))
         width = max(map(len, block_tables), default=0)
         padded = [[*table, *[UNUSED] * (width - len(table))] for table in block_tables]
