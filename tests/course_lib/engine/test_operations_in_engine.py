@@ -205,6 +205,27 @@ def test_a_kernel_in_the_workspace_may_be_the_first_to_import_triton(
     assert done.endswith("interpreted\n")
 
 
+WITHOUT_TRITON = """
+import importlib.util, sys
+class NoTriton:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "triton":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTriton())
+importlib.util.find_spec = lambda name, package=None: None
+from course_lib.engine import LLM
+rows = LLM("course-tiny").parts.table
+print(next(row.state for row in rows if row.name == "softmax_step"))
+"""
+
+
+def test_where_triton_is_not_installed_a_kernel_in_the_workspace_is_no_obstacle(
+    save_step: Save, tmp_path: Path
+) -> None:
+    save_step("pass")
+    assert in_a_process(WITHOUT_TRITON, tmp_path) == "broken\n"
+
+
 def test_an_engine_on_pytorch_does_not_load_the_library_s_kernels(tmp_path: Path) -> None:
     script = (
         "import sys; from course_lib.engine import LLM; LLM('course-tiny'); "
