@@ -156,7 +156,7 @@ class EngineParts:
         kernels = {
             (part.fn.__code__.co_filename, part.fn.__name__): name
             for name, part in self._own.items()
-            if name in TRITON_PARTS
+            if hasattr(part, "fn")
         }
         # What a kernel raised is the cause of the error that says which kernel it was.
         raised = error.__cause__ if isinstance(error, KernelError) else error

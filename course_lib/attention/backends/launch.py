@@ -25,6 +25,20 @@ TRITON_CODE = {
 """The kernels of each operation, and the step that two of them share, by name."""
 
 
+def require_triton_function(name: str, kernel: Any) -> None:
+    """Raise ValueError unless a kernel is a function under ``@triton.jit``.
+
+    >>> require_triton_function("softmax_step", len)
+    Traceback (most recent call last):
+    ValueError: softmax_step is a builtin_function_or_method, not a Triton function; ...
+    """
+    if not hasattr(kernel, "fn"):
+        raise ValueError(
+            f"{name} is a {type(kernel).__name__}, not a Triton function; write @triton.jit above "
+            "its def"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Launch:
     """One start of a Triton kernel.

@@ -21,7 +21,7 @@ from course_lib.attention.backends.compilation import (
     compile_launches,
 )
 from course_lib.attention.backends.guard import bounds_guard
-from course_lib.attention.backends.launch import Launch
+from course_lib.attention.backends.launch import Launch, require_triton_function
 from course_lib.attention.backends.substitution import substitute
 from course_lib.attention.batch import PagedBatch
 
@@ -154,11 +154,7 @@ def _launch(operation: str, kernel: Any, arguments: Mapping[str, Any]) -> Launch
 def _require_parameters(kernel: Any, reference: Any) -> None:
     """Raise ValueError unless a kernel can be started as the library's."""
     name = reference.fn.__name__
-    if not hasattr(kernel, "fn"):
-        raise ValueError(
-            f"{name} is a {type(kernel).__name__}, not a Triton function; write @triton.jit above "
-            "its def"
-        )
+    require_triton_function(name, kernel)
     wanted, got = (inspect.signature(function.fn).parameters for function in (reference, kernel))
     if set(wanted) != set(got):
         missing = [each for each in wanted if each not in got]

@@ -21,7 +21,7 @@ from course_lib.attention.backends.arguments import (
     check_write,
 )
 from course_lib.attention.backends.availability import require_triton, triton_state
-from course_lib.attention.backends.launch import TRITON_CODE, Launch
+from course_lib.attention.backends.launch import TRITON_CODE, Launch, require_triton_function
 from course_lib.attention.backends.substitution import substitute
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.paged import side_by_side
@@ -49,7 +49,7 @@ class TritonOperations:
         group_copies: Splits block copies into groups that can be made at once.
 
     Raises:
-        ValueError: There is no kernel of this name.
+        ValueError: There is no kernel of this name, or it is no Triton function.
     """
 
     def __init__(
@@ -60,9 +60,10 @@ class TritonOperations:
         self._group_copies = group_copies
         self._own = dict(own or {})
         names = {name for code in TRITON_CODE.values() for name in code}
-        for name in self._own:
+        for name, kernel in self._own.items():
             if name not in names:
                 raise ValueError(f"no kernel {name!r}; kernels: {', '.join(sorted(names))}")
+            require_triton_function(name, kernel)
         softmax_step = self._own.pop("softmax_step", None)
         if softmax_step is not None:
             for name in names - {"softmax_step"}:

@@ -101,6 +101,8 @@ def test_a_kernel_with_a_step_of_its_own_keeps_it() -> None:
 def test_a_kernel_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="no kernel 'paged_attention'; kernels: chunked_prefill_k"):
         TritonOperations({"paged_attention": kernels.paged_decode_kernel})
+    with pytest.raises(ValueError, match="softmax_step is a function, not a Triton function"):
+        TritonOperations({"softmax_step": lambda: None})
 
 
 COMPILED = """
