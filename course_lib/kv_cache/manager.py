@@ -265,6 +265,32 @@ class KVCacheManager:
             sequence.num_cached_blocks = num_full
         return new_blocks
 
+    def has_free_slot(self, request: CacheableRequest) -> bool:
+        """Whether one more token of a request needs nothing from ``allocate_slots``.
+
+        So it is if the token comes into the middle of the request's last block: then no block is
+        added, and none is filled, which would have to be hashed. In most steps this holds for most
+        requests, and a scheduler that asks first plans several times as fast. Once a request was
+        forked, blocks that are not full may be shared, and the answer is no.
+
+        Args:
+            request: A request that has slots for its computed tokens, and no more.
+
+        >>> from types import SimpleNamespace
+        >>> request = SimpleNamespace(request_id="a", all_token_ids=[5] * 9, num_tokens=9,
+        ...                           num_computed_tokens=0, cache_salt=None)
+        >>> manager = KVCacheManager(num_blocks=10, block_size=4)
+        >>> _ = manager.allocate_slots(request, num_new_tokens=5)
+        >>> for request.num_computed_tokens in (5, 6, 7, 8):
+        ...     print(request.num_computed_tokens, manager.has_free_slot(request))
+        5 True
+        6 True
+        7 False
+        8 False
+        """
+        offset = request.num_computed_tokens % self.block_size
+        return 0 < offset < self.block_size - 1 and not self.num_forks
+
     def free(self, request: CacheableRequest, *, num_valid_tokens: int | None = None) -> None:
         """Take all blocks of a request back, the last one first.
 

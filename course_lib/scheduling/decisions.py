@@ -134,13 +134,13 @@ class DecisionLog:
             if request.request_id not in output.num_scheduled_tokens:
                 reason = _why_not_served(scheduler, output)
                 self._add(request.request_id, Action.WAITS, 0, reason)
-        queue = [*scheduler.swapped, *scheduler.waiting]
-        queue = [r for r in queue if r.request_id not in output.preempted_req_ids]
-        for index, request in enumerate(queue):
-            is_behind = index > 0 and not output.preempted_req_ids
-            reason = (
-                f"behind {queue[0].request_id!r}" if is_behind else why_waiting(scheduler, output)
-            )
+        first = scheduler.next_in_line()
+        behind = f"behind {first.request_id!r}" if first else ""
+        for request in [*scheduler.swapped, *scheduler.waiting]:
+            if request.request_id in output.preempted_req_ids:
+                continue
+            is_next = request is first or output.preempted_req_ids
+            reason = why_waiting(scheduler, output) if is_next else behind
             self._add(request.request_id, Action.WAITS, 0, reason)
 
     def _add(self, request_id: str, action: Action, num_tokens: int, reason: str = "") -> None:
@@ -152,8 +152,11 @@ def why_waiting(scheduler: Scheduler, output: SchedulerOutput) -> str:
     """Say why the request that would have been next was not started in the step just planned.
 
     Args:
-        scheduler: A scheduler with a request that is waiting or swapped out.
+        scheduler: The scheduler.
         output: The plan that it has just returned.
+
+    Returns:
+        A reason in words; empty if no request is waiting or swapped out.
     """
     if output.preempted_req_ids:
         return "nobody starts in a step that preempts"
@@ -162,25 +165,26 @@ def why_waiting(scheduler: Scheduler, output: SchedulerOutput) -> str:
         return f"the budget of {scheduler.max_num_batched_tokens} tokens is spent"
     if len(scheduler.running) >= scheduler.max_num_seqs:
         return f"the batch is full: {len(scheduler.running)} of {scheduler.max_num_seqs} requests"
-    request = scheduler.swapped[0] if scheduler.swapped else scheduler.waiting.peek()
+    request = scheduler.next_in_line()
+    if request is None:
+        return ""
     return scheduler.why_not_now(request) or _why_no_room(scheduler, request, num_left)
 
 
 def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     """Say which room a request lacks, if it lacks no right to start."""
     manager, config = scheduler.kv_cache_manager, scheduler.config
+    is_swapped = request.status is RequestStatus.SWAPPED
     hits: list[KVCacheBlock] = []
     num_computed = request.num_computed_tokens
-    if request.status is not RequestStatus.SWAPPED:
+    if not is_swapped:
         hits, num_computed = manager.get_computed_blocks(request)
     num_new = request.num_tokens - num_computed
-    may_be_cut = config.enable_chunked_prefill or num_new > scheduler.max_num_batched_tokens
-    if num_new > num_left and not may_be_cut:
+    if not is_swapped and scheduler.first_chunk(request, num_new, num_left) == 0:
         return f"needs {num_new} tokens in one step, {num_left} left"
     num_tokens = request.num_tokens
     if not config.reserve_full_prompt:
-        threshold = config.long_prefill_token_threshold or num_new
-        num_tokens = num_computed + min(num_new, num_left, threshold)
+        num_tokens = num_computed + scheduler.limit_chunk(request, num_new, num_left)
     num_shared = sum(block.ref_cnt > 0 for block in hits)
     num_needed = -(-num_tokens // manager.block_size) - num_shared
     reason = f"needs {_blocks(num_needed)}, {manager.block_pool.get_num_free_blocks()} free"

@@ -58,6 +58,15 @@ class RequestQueue(Protocol):
         """Return the index of the running request that gives way when memory runs out."""
         return last_in(running)
 
+    def comes_before(self, first: Request, second: Request) -> bool:
+        """Whether ``first`` is to be started before ``second``, which is swapped out.
+
+        Only where the order of the queue says how important a request is. Otherwise those that are
+        swapped out come back in the order in which they left, before anybody is admitted: they were
+        chosen before, and their memory on the CPU becomes free.
+        """
+        return False
+
     def charge(self, generating: Iterable[Request]) -> None:
         """Take note of the requests that generate a token in the iteration just planned.
 

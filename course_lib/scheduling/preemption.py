@@ -48,20 +48,13 @@ def most_tokens(running: Sequence[Request]) -> int:
     return max(range(len(running)), key=lambda index: (running[index].num_computed_tokens, index))
 
 
-def least_progress(running: Sequence[Request]) -> int:
-    """Choose the request that has generated the fewest tokens, whose loss costs the least.
+def least_computed(running: Sequence[Request]) -> int:
+    """Choose the request with the fewest computed tokens, whose loss costs the least.
 
-    Of equals, the one admitted last.
+    Of equals, the one admitted last. What is lost is what has to be computed again: the prompt too,
+    so that a request with a long prompt and its first token is not the cheapest victim.
     """
-    return max(range(len(running)), key=lambda index: (-running[index].num_output_tokens, index))
-
-
-VICTIM_POLICIES: dict[str, VictimPolicy] = {
-    "last_in": last_in,
-    "least_important": least_important,
-    "most_tokens": most_tokens,
-    "least_progress": least_progress,
-}
+    return min(range(len(running)), key=lambda index: (running[index].num_computed_tokens, -index))
 
 
 def num_blocks_freed(blocks: Iterable[KVCacheBlock]) -> int:
@@ -101,6 +94,40 @@ def frees_most_blocks(manager: KVCacheManager) -> VictimPolicy:
         )
 
     return choose
+
+
+VICTIM_POLICIES: dict[str, Callable[[KVCacheManager], VictimPolicy]] = {
+    "last_in": lambda manager: last_in,
+    "least_important": lambda manager: least_important,
+    "most_tokens": lambda manager: most_tokens,
+    "least_computed": lambda manager: least_computed,
+    "frees_most_blocks": frees_most_blocks,
+}
+"""What makes each victim policy for a scheduler with this manager, by name."""
+
+
+def make_victim_policy(
+    policy: str | VictimPolicy | None, manager: KVCacheManager, *, default: VictimPolicy
+) -> VictimPolicy:
+    """Return the victim policy of this name, the one given, or the default for None.
+
+    Args:
+        policy: A key of ``VICTIM_POLICIES``, a policy of one's own, or None.
+        manager: Holds the block tables, for policies that look at them.
+        default: What goes with the queue.
+
+    Raises:
+        ValueError: There is no victim policy of this name.
+    """
+    if policy is None:
+        return default
+    if not isinstance(policy, str):
+        return policy
+    if policy not in VICTIM_POLICIES:
+        raise ValueError(
+            f"no victim policy {policy!r}; known: {', '.join(VICTIM_POLICIES)}, or pass a function"
+        )
+    return VICTIM_POLICIES[policy](manager)
 
 
 def swap_seconds(num_tokens: int, kv_bytes_per_token: int, pcie_bandwidth: float) -> float:

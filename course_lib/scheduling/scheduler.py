@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Literal
 from course_lib.kv_cache.block_pool import KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager, UnknownRequestError
 from course_lib.scheduling.policies import RequestQueue, make_queue
-from course_lib.scheduling.preemption import VICTIM_POLICIES, VictimPolicy, last_in
+from course_lib.scheduling.preemption import (
+    VICTIM_POLICIES,
+    VictimPolicy,
+    last_in,
+    make_victim_policy,
+)
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.swap import SwapSpace
 
@@ -42,9 +47,10 @@ class SchedulerConfig:
             ``policy``.
         long_prefill_token_threshold: Most tokens of one request in one iteration, so that a long
             prompt does not keep others waiting; 0 for no such limit. Ignored for a request that is
-            alone, and without chunked prefill.
+            alone.
         enable_chunked_prefill: Whether a prompt may be computed in several iterations. Without it,
-            only what is longer than a whole iteration is, as a preempted request may have become.
+            only what exceeds the threshold or a whole iteration is, as a preempted request may have
+            come to do.
         preemption_mode: What becomes of a request that loses its blocks: ``"recompute"`` forgets
             them, ``"swap"`` copies them to the CPU while there is room.
         num_cpu_blocks: Blocks of CPU memory to swap to.
@@ -52,8 +58,9 @@ class SchedulerConfig:
             ``int(watermark * num_blocks)`` blocks.
         reserve_full_prompt: Whether a request is admitted only if all of its known tokens would
             fit, and not only the first chunk.
-        max_model_len: Most tokens that a request may have, prompt and output; None for what the
-            pool can hold.
+        max_model_len: Tokens, prompt and output, at which a request ends; None for what the pool
+            can hold. A longer prompt is refused. One of exactly this length gets its one token,
+            whose KV is never needed. (vLLM refuses this one too.)
 
     Raises:
         ValueError: A limit is out of range, or there is no victim policy of this name.
@@ -149,10 +156,14 @@ class Scheduler:
         waiting: Requests to be admitted, in service order.
         running: Requests that hold blocks, in order of admission.
         swapped: Requests whose blocks are on the CPU, in the order in which they come back.
-        max_model_len: Most tokens that a request may have.
+        max_model_len: Tokens at which a request ends, and the longest prompt.
         max_num_seqs: Most requests that run at the same time. It may be changed between iterations;
             nobody is preempted for it.
         max_num_batched_tokens: Most tokens computed in one iteration; may be changed as well.
+        victim_policy: Names the running request that gives way.
+        swap_space: The blocks on the CPU, and whose they are.
+        finished_req_ids: Requests that ended since the last plan.
+        num_fruitless_preemptions: Preemptions since a token was last generated.
 
     >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=100))
     >>> scheduler.add_request(Request("a", range(20), max_tokens=2))
@@ -189,10 +200,12 @@ class Scheduler:
         self.waiting = make_queue(config.policy)
         self.running: list[Request] = []
         self.swapped: deque[Request] = deque()
-        self._victim_policy = self._make_victim_policy(config.victim_policy)
-        self._swap_space = SwapSpace(config.num_cpu_blocks)
-        self._finished_req_ids: set[str] = set()
-        self._num_fruitless_preemptions = 0
+        self.victim_policy = make_victim_policy(
+            config.victim_policy, kv_cache_manager, default=self.waiting.choose_victim
+        )
+        self.swap_space = SwapSpace(config.num_cpu_blocks)
+        self.finished_req_ids: set[str] = set()
+        self.num_fruitless_preemptions = 0
 
     def add_request(self, request: Request) -> None:
         """Put a request into the waiting queue.
@@ -210,11 +223,11 @@ class Scheduler:
             )
         if request.status is not RequestStatus.WAITING or request.num_computed_tokens:
             raise ValueError(f"{request!r} has begun already; add each request once, as new")
-        reason = self._why_never(request)
+        reason = self.why_never(request)
         if reason:
             request.finish_reason = reason
             request.status = RequestStatus.FINISHED_IGNORED
-            self._finished_req_ids.add(request.request_id)
+            self.finished_req_ids.add(request.request_id)
             return
         request.length_limit = min(request.length_limit, self.max_model_len)
         self.requests[request.request_id] = request
@@ -237,7 +250,8 @@ class Scheduler:
 
         Raises:
             ValueError: The parent is not running, or has tokens that are not computed; the child's
-                tokens or salt differ; or it cannot be added. Nothing changes.
+                tokens or salt differ; or it can never be computed here (``why_never``), or not be
+                added. Nothing changes.
         """
         parent = self.requests.get(parent_id)
         if parent is None or parent.status is not RequestStatus.RUNNING:
@@ -251,6 +265,9 @@ class Scheduler:
                 f"{child!r} cannot continue {parent!r}; fork when all tokens of the parent are "
                 "computed, into a request with the same tokens and salt"
             )
+        reason = self.why_never(child)
+        if reason:
+            raise ValueError(f"{child!r} cannot continue {parent!r}: {reason}")
         self.add_request(child)
         if len(self.running) >= self.max_num_seqs or self.why_not_now(child):
             return False
@@ -270,17 +287,20 @@ class Scheduler:
         or the first of them does not fit. In an iteration that preempts, nobody is admitted.
 
         ``num_computed_tokens`` of each request is moved ahead here, as if the iteration had run.
+
+        Returns:
+            The plan. ``finished_req_ids`` in it are those since the last one; the next plan begins
+            with a new set.
         """
-        output = SchedulerOutput(finished_req_ids=self._finished_req_ids)
-        self._finished_req_ids = set()
-        budget = self._schedule_running(output, self.max_num_batched_tokens)
+        output = SchedulerOutput(finished_req_ids=self.finished_req_ids)
+        self.finished_req_ids = set()
+        budget = self.serve_running(output, self.max_num_batched_tokens)
         if not output.preempted_req_ids:
-            budget = self._swap_in(output, budget)
-            if not self.swapped:
-                budget = self._admit(output, budget)
+            budget = self.swap_in(output, budget)
+            budget = self.admit_waiting(output, budget)
         output.total_num_scheduled_tokens = self.max_num_batched_tokens - budget
         output.blocks_to_copy += self.kv_cache_manager.take_block_copies()
-        self.waiting.charge(self._generating(output))
+        self.waiting.charge(self.generating(output))
         if self.log is not None:
             self.log.record_step(self, output)
         return output
@@ -311,9 +331,9 @@ class Scheduler:
             # aborted and added again since the plan was made is not.
             if request is None or request.num_computed_tokens < len(request.all_token_ids):
                 continue
-            self._num_fruitless_preemptions = 0
+            self.num_fruitless_preemptions = 0
             if type(token) is list:
-                has_ended = self._append_tokens(request, token)
+                has_ended = self.append_tokens(request, token)
             else:
                 all_token_ids = request.all_token_ids
                 all_token_ids.append(token)  # type: ignore[arg-type]  # an int, as it is no list
@@ -328,7 +348,7 @@ class Scheduler:
         finished = [request for request in self.running if request.request_id in ended]
         for request in finished:
             request.status = status_at_end(request)
-        self._let_go(finished)
+        self.let_go(finished)
         return finished
 
     def finish_requests(self, request_ids: str | Iterable[str], status: RequestStatus) -> None:
@@ -353,24 +373,28 @@ class Scheduler:
         for request in ended:
             request.require_transition(status)
         for request in ended:
-            self._leave_queue(request)
+            self.leave_queue(request)
             request.status = status
-        self._let_go(ended)
+        self.let_go(ended)
 
     def has_unfinished_requests(self) -> bool:
         """Whether any request is waiting, running or swapped out."""
         return bool(self.requests)
 
-    def _schedule_running(self, output: SchedulerOutput, budget: int) -> int:
+    def serve_running(self, output: SchedulerOutput, budget: int) -> int:
         """Serve the running requests, in order, as long as there is budget.
 
         A request lacks ``num_tokens + num_tokens_ahead - num_computed_tokens`` tokens. It gets as
-        many of them as ``_limited`` allows, provided that the manager allocates slots for them. If
-        it does not, ``_preempt_for`` makes room; should the request be preempted itself, those
-        behind it are served all the same. A request that lacks no token is passed over.
+        many of them as ``limit_chunk`` allows, provided that the manager allocates slots for them.
+        If it does not, ``preempt_for`` makes room; should the request be preempted itself, those
+        behind it are served all the same. A request that lacks no token is passed over. Each one is
+        looked at once, also when a victim in front of it leaves ``running``.
 
         What a request gets is entered in ``output.num_scheduled_tokens``, is added to its
         ``num_computed_tokens`` and is taken from the budget.
+
+        Most requests lack one token, for which there is a slot already (``has_free_slot`` of the
+        manager): for them nothing need be allocated.
 
         Args:
             output: The plan so far; it is added to.
@@ -379,39 +403,164 @@ class Scheduler:
         Returns:
             The budget that is left. What victims had got already is in it again.
         """
-        running, scheduled = self.running, output.num_scheduled_tokens
-        manager, block_size = self.kv_cache_manager, self.kv_cache_manager.block_size
-        may_share_last_block = manager.num_forks > 0
+        running, manager = self.running, self.kv_cache_manager
         position = 0
         while position < len(running) and budget > 0:
             request = running[position]
-            computed = request.num_computed_tokens
-            num_new = len(request.all_token_ids) + request.num_tokens_ahead - computed
-            # One token in the middle of the last block needs no new block and fills none. This is
-            # most of all decodes. Asking the manager for each of 1,024 took 3.1 ms instead of 1.3.
-            if (
-                num_new != 1
-                or not 0 < computed % block_size < block_size - 1
-                or may_share_last_block
-            ):
-                num_new = self._limited(request, num_new, budget)
+            num_known = len(request.all_token_ids) + request.num_tokens_ahead
+            num_new = num_known - request.num_computed_tokens
+            if num_new != 1 or not manager.has_free_slot(request):
+                num_new = self.limit_chunk(request, num_new, budget)
                 if num_new < 1:
                     position += 1
                     continue
                 if manager.allocate_slots(request, num_new) is None:
                     in_front = running[:position]
-                    budget += self._preempt_for(request, num_new, output)
+                    budget += self.preempt_for(request, num_new, output)
                     position = sum(r.status is RequestStatus.RUNNING for r in in_front)
                     if request.status is not RequestStatus.RUNNING:
                         continue
-            scheduled[request.request_id] = num_new
-            request.num_computed_tokens = computed + num_new
+            output.num_scheduled_tokens[request.request_id] = num_new
+            request.num_computed_tokens += num_new
             budget -= num_new
             position += 1
         return budget
 
-    def _swap_in(self, output: SchedulerOutput, budget: int) -> int:
-        """Bring swapped requests back, first come, first served, until one does not fit.
+    def limit_chunk(self, request: Request, num_new_tokens: int, budget: int) -> int:
+        """Return how many of the tokens that a request lacks it may compute in this iteration.
+
+        They are cut to ``long_prefill_token_threshold``, if that is not 0 and the request is not
+        the only one that is unfinished, and to the budget. As in vLLM the threshold holds with
+        chunked prefill and without.
+
+        Args:
+            request: The request.
+            num_new_tokens: Tokens that it lacks.
+            budget: Tokens that may still be computed in this iteration, at least 1.
+
+        >>> config = SchedulerConfig(long_prefill_token_threshold=4)
+        >>> scheduler = Scheduler(config, KVCacheManager(num_blocks=100))
+        >>> a, b = Request("a", range(9), max_tokens=2), Request("b", range(9), max_tokens=2)
+        >>> scheduler.add_request(a)
+        >>> scheduler.limit_chunk(a, 9, budget=100)               # it is alone
+        9
+        >>> scheduler.add_request(b)
+        >>> scheduler.limit_chunk(a, 9, budget=100), scheduler.limit_chunk(a, 9, budget=3)
+        (4, 3)
+        """
+        threshold = self.config.long_prefill_token_threshold
+        if 0 < threshold < num_new_tokens and len(self.requests) > 1:
+            num_new_tokens = threshold
+        return min(num_new_tokens, budget)
+
+    def preempt_for(self, request: Request, num_new_tokens: int, output: SchedulerOutput) -> int:
+        """Preempt running requests until this one has room, or is itself preempted.
+
+        Whenever the manager refuses, the victim that ``choose_victim`` names leaves ``running`` and
+        is preempted (``preempt``), and the manager is asked again.
+
+        Args:
+            request: A running request for which slots could not be allocated.
+            num_new_tokens: Tokens that it is to compute. If it is not preempted itself, slots for
+                them are allocated afterwards.
+            output: The plan so far; victims are taken out of it.
+
+        Returns:
+            The tokens that the victims were to compute in this iteration, and now do not.
+        """
+        num_regained = 0
+        while self.kv_cache_manager.allocate_slots(request, num_new_tokens) is None:
+            index = self.choose_victim()
+            victim = self.running[index]
+            if self.log is not None:
+                self.log.record_preemption(self, victim, request, num_new_tokens)
+            del self.running[index]
+            num_regained += self.preempt(victim, output)
+            if victim is request:
+                break
+        return num_regained
+
+    def choose_victim(self) -> int:
+        """Return the index of the running request that gives way: usually ``victim_policy``'s.
+
+        A policy can go round in circles: two long prompts that do not fit together take turns in
+        displacing each other and neither is ever computed. When as many requests were preempted as
+        there are, and not one token came of it, the last one in gives way until one does. Then the
+        first in ``running`` keeps what it has, so it gets to its next token.
+        """
+        self.num_fruitless_preemptions += 1
+        if self.num_fruitless_preemptions > len(self.requests):
+            return last_in(self.running)
+        return self.victim_policy(self.running)
+
+    def preempt(self, victim: Request, output: SchedulerOutput) -> int:
+        """Take a request's blocks away, and put it where it waits for its return.
+
+        If it is to be swapped and there is room on the CPU, ``swap_out`` takes care of it.
+        Otherwise nothing of it stays computed, and it goes back to ``waiting`` as PREEMPTED. In
+        both cases it keeps the tokens that it has generated, ``num_preemptions`` counts one more,
+        ``num_tokens_ahead`` is 0, and its blocks are freed.
+
+        It may have been served in this step already. Those tokens are not computed now: they are
+        taken out of the plan, and the manager is told up to where its tokens are valid, so that no
+        block stays in the prefix cache that was never filled.
+
+        Args:
+            victim: A request that has just been taken out of ``running``.
+            output: The plan so far; ``preempted_req_ids`` gets the victim's id.
+
+        Returns:
+            The tokens that it had got in this step, which go back to the budget.
+        """
+        unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+        num_valid = victim.num_computed_tokens - unspent
+        victim.num_preemptions += 1
+        victim.num_tokens_ahead = 0
+        output.preempted_req_ids.add(victim.request_id)
+        if not self.swap_out(victim, num_valid, output):
+            victim.num_computed_tokens = 0
+            victim.status = RequestStatus.PREEMPTED
+            self.waiting.put_back(victim)
+        self.kv_cache_manager.free(victim, num_valid_tokens=num_valid)
+        return unspent
+
+    def swap_out(self, victim: Request, num_valid_tokens: int, output: SchedulerOutput) -> bool:
+        """Copy what a victim has computed to the CPU, if it is to be swapped and fits there.
+
+        The blocks with its computed tokens are added to ``output.blocks_to_swap_out`` as pairs
+        (GPU block, CPU block), from its first block on. It becomes SWAPPED and joins ``swapped``:
+        in front of those than which it is more urgent (``comes_before`` of the queue), else at the
+        end. Its blocks on the GPU are not freed here.
+
+        Args:
+            victim: A request that has just been taken out of ``running``.
+            num_valid_tokens: Its computed tokens, without those of the step that is being planned.
+            output: The plan so far; it is added to.
+
+        Returns:
+            Whether it was swapped out. If not, nothing has changed.
+        """
+        if self.config.preemption_mode == "recompute":
+            return False
+        manager = self.kv_cache_manager
+        num_blocks = -(-num_valid_tokens // manager.block_size)
+        cpu_blocks = self.swap_space.reserve(victim.request_id, num_blocks)
+        if cpu_blocks is None:
+            return False
+        # What a block is to be copied from in this step is still to be found only there.
+        output.blocks_to_copy += manager.take_block_copies()
+        source_of = {destination: source for source, destination in output.blocks_to_copy}
+        table = manager.get_block_ids(victim.request_id)
+        sources = [source_of.get(block_id, block_id) for block_id in table]
+        output.blocks_to_swap_out += zip(sources, cpu_blocks, strict=False)
+        victim.num_computed_tokens = num_valid_tokens
+        victim.status = RequestStatus.SWAPPED
+        later = (i for i, r in enumerate(self.swapped) if self.waiting.comes_before(victim, r))
+        self.swapped.insert(next(later, len(self.swapped)), victim)
+        return True
+
+    def swap_in(self, output: SchedulerOutput, budget: int) -> int:
+        """Bring swapped requests back, in the order of ``swapped``, until one may not start.
 
         There must be budget, a place in the batch, and blocks for all that the request has on the
         CPU and for at least one token more. Pairs (CPU block, GPU block) are added to
@@ -424,33 +573,34 @@ class Scheduler:
         Returns:
             The budget that is left.
         """
-        manager = self.kv_cache_manager
         while self.swapped and budget > 0 and len(self.running) < self.max_num_seqs:
             request = self.swapped[0]
-            if self.why_not_now(request):
+            if not self.may_start(request):
                 break
-            num_new = request.num_tokens - request.num_computed_tokens
-            num_new = self._limited(request, num_new, budget)
-            if not self._has_room(request, num_new):
+            num_lacking = request.num_tokens - request.num_computed_tokens
+            num_new = self.limit_chunk(request, num_lacking, budget)
+            if not self.take_room(request, num_new):
                 break
             self.swapped.popleft()
-            table = manager.get_block_ids(request.request_id)
-            cpu_blocks = self._swap_space.release(request.request_id)
+            cpu_blocks = self.swap_space.release(request.request_id)
+            table = self.kv_cache_manager.get_block_ids(request.request_id)
             output.blocks_to_swap_in += zip(cpu_blocks, table, strict=False)
             output.scheduled_resumed_reqs.append(request)
-            budget -= self._start(request, num_new, output)
+            self.start(request, num_new, output)
+            budget -= num_new
         return budget
 
-    def _admit(self, output: SchedulerOutput, budget: int) -> int:
-        """Admit waiting requests in service order, until one does not fit.
+    def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
+        """Admit waiting requests in service order, until one may not start or does not fit.
 
-        There must be budget and a place in the batch. What of a request is in the prefix cache need
-        not be computed and costs no budget; the rest of its known tokens is cut by ``_limited``.
-        Without chunked prefill it is not cut to the budget, but waits until there is enough, unless
-        a whole iteration is not. Then the manager must have room (``_has_room``).
+        There must be budget and a place in the batch (``max_num_seqs``), and ``may_start`` must
+        agree. What of a request is in the prefix cache (``find_hits``) need not be computed and
+        costs no budget. Of the rest of its known tokens it gets what ``first_chunk`` says; it waits
+        if that is 0, or if the manager has no room for it (``take_room``).
 
-        Who is admitted leaves ``waiting``, joins the end of ``running``, and is listed in
-        ``output.scheduled_new_reqs``, or in ``output.scheduled_resumed_reqs`` if it was preempted.
+        Who is admitted leaves ``waiting`` with the tokens of its hits computed, is listed in
+        ``output.scheduled_new_reqs``, or in ``output.scheduled_resumed_reqs`` if it is PREEMPTED,
+        and enters the batch (``start``).
 
         Args:
             output: The plan so far; it is added to.
@@ -461,15 +611,11 @@ class Scheduler:
         """
         while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
             request = self.waiting.peek()
-            if self.why_not_now(request):
+            if not self.may_start(request):
                 break
-            hits, num_hit_tokens = self.kv_cache_manager.get_computed_blocks(request)
-            num_new = request.num_tokens - num_hit_tokens
-            may_be_cut = self.config.enable_chunked_prefill or num_new > self.max_num_batched_tokens
-            if num_new > budget and not may_be_cut:
-                break
-            num_new = self._limited(request, num_new, budget)
-            if not self._has_room(request, num_new, num_hit_tokens, hits):
+            hits, num_hit_tokens = self.find_hits(request)
+            num_new = self.first_chunk(request, request.num_tokens - num_hit_tokens, budget)
+            if num_new == 0 or not self.take_room(request, num_new, hits, num_hit_tokens):
                 break
             self.waiting.pop()
             request.num_computed_tokens = num_hit_tokens
@@ -477,8 +623,59 @@ class Scheduler:
                 output.scheduled_resumed_reqs.append(request)
             else:
                 output.scheduled_new_reqs.append(request)
-            budget -= self._start(request, num_new, output)
+            self.start(request, num_new, output)
+            budget -= num_new
         return budget
+
+    def find_hits(self, request: Request) -> tuple[list[KVCacheBlock], int]:
+        """Look up with what of a waiting request the prefix cache can begin.
+
+        Returns:
+            The cached blocks, in order, and the tokens in them; ``([], 0)`` without a hit. They are
+            held only when ``take_room`` has been given both.
+        """
+        return self.kv_cache_manager.get_computed_blocks(request)
+
+    def first_chunk(self, request: Request, num_new_tokens: int, budget: int) -> int:
+        """Return how many tokens a request computes in the iteration that admits it.
+
+        With chunked prefill: what ``limit_chunk`` allows. Without it, what the threshold leaves is
+        not cut to the budget but waits until there is enough; only what is longer than a whole
+        iteration is cut all the same, as a preempted request may have become.
+
+        Args:
+            request: A waiting request.
+            num_new_tokens: Its known tokens that are not in the cache.
+            budget: Tokens that may still be computed in this iteration, at least 1.
+
+        Returns:
+            A number of tokens; 0 if the request has to wait for a larger budget.
+        """
+        if not self.config.enable_chunked_prefill:
+            uncut = self.limit_chunk(request, num_new_tokens, num_new_tokens)
+            if budget < uncut <= self.max_num_batched_tokens:
+                return 0
+        return self.limit_chunk(request, num_new_tokens, budget)
+
+    def may_start(self, request: Request) -> bool:
+        """Whether a request may start in this iteration, if only there is room for it.
+
+        It must be ``next_in_line``, and ``why_not_now`` must have nothing against it.
+        """
+        return request is self.next_in_line() and not self.why_not_now(request)
+
+    def next_in_line(self) -> Request | None:
+        """Return the request that is to start next; None if nobody waits or is swapped out.
+
+        It is the first of ``swapped``, whose memory on the CPU is then free for others, unless the
+        first of ``waiting`` is more urgent (``comes_before`` of the queue): under priority an
+        important request must not wait for the return of one that is less so.
+        """
+        if not self.swapped:
+            return self.waiting.peek() if self.waiting else None
+        if self.waiting and self.waiting.comes_before(self.waiting.peek(), self.swapped[0]):
+            return self.waiting.peek()
+        return self.swapped[0]
 
     def why_not_now(self, request: Request) -> str:
         """Say why a request may not start in this iteration, however much room there is.
@@ -487,128 +684,49 @@ class Scheduler:
         """
         return ""
 
-    def _has_room(
+    def take_room(
         self,
         request: Request,
-        num_new: int,
-        num_hit_tokens: int = 0,
+        num_new_tokens: int,
         hits: Sequence[KVCacheBlock] = (),
+        num_hit_tokens: int = 0,
     ) -> bool:
-        """Allocate for a request that is to start; say whether there was room.
+        """Allocate for a request that is to start, if there is room.
 
         With ``reserve_full_prompt`` there is room only if all of its known tokens would fit.
+
+        Args:
+            request: A request that holds no blocks.
+            num_new_tokens: Tokens that it is to compute.
+            hits: Blocks with which it begins (``find_hits``).
+            num_hit_tokens: Tokens in them.
+
+        Returns:
+            Whether there was room. If not, nothing has changed.
         """
         new_blocks = self.kv_cache_manager.allocate_slots(
             request,
-            num_new,
+            num_new_tokens,
             num_hit_tokens,
             hits,
             full_sequence_must_fit=self.config.reserve_full_prompt,
         )
         return new_blocks is not None
 
-    def _start(self, request: Request, num_new: int, output: SchedulerOutput) -> int:
-        """Enter a request that has its blocks into the batch; return the tokens that it takes."""
-        request.status = RequestStatus.RUNNING
-        self.running.append(request)
-        output.num_scheduled_tokens[request.request_id] = num_new
-        request.num_computed_tokens += num_new
-        return num_new
-
-    def _limited(self, request: Request, num_new: int, budget: int) -> int:
-        """Cut a request's tokens to the budget, and to the threshold for long prompts.
-
-        The threshold counts only with chunked prefill, and if there is another request at all.
-        """
-        threshold = self.config.long_prefill_token_threshold
-        if (
-            0 < threshold < num_new
-            and len(self.requests) > 1
-            and self.config.enable_chunked_prefill
-        ):
-            num_new = threshold
-        return min(num_new, budget)
-
-    def _preempt_for(self, request: Request, num_new: int, output: SchedulerOutput) -> int:
-        """Preempt running requests until this one has room, or is itself preempted.
-
-        Returns:
-            The tokens that the victims were to compute in this iteration, and now do not.
-        """
-        num_regained = 0
-        while self.kv_cache_manager.allocate_slots(request, num_new) is None:
-            index = self._choose_victim()
-            victim = self.running[index]
-            if self.log is not None:
-                self.log.record_preemption(self, victim, request, num_new)
-            del self.running[index]
-            num_regained += self._preempt(victim, output)
-            if victim is request:
-                break
-        return num_regained
-
-    def _choose_victim(self) -> int:
-        """Return the index of the running request that gives way.
-
-        A policy can go round in circles: two long prompts that do not fit together take turns in
-        displacing each other and neither is ever computed. When as many requests were preempted as
-        there are, and not one token came of it, the last one in gives way until one does. Then the
-        first in ``running`` keeps what it has, so it gets to its next token.
-        """
-        self._num_fruitless_preemptions += 1
-        if self._num_fruitless_preemptions > len(self.requests):
-            return last_in(self.running)
-        return self._victim_policy(self.running)
-
-    def _preempt(self, victim: Request, output: SchedulerOutput) -> int:
-        """Take a request's blocks away.
-
-        If it is swapped, the blocks with its computed tokens are added to
-        ``output.blocks_to_swap_out`` as pairs (GPU block, CPU block), and it joins the end of
-        ``swapped``. If there is no room on the CPU, or it is to be recomputed, it goes back to
-        ``waiting`` with nothing computed. In both cases it keeps the tokens that it has generated.
+    def start(self, request: Request, num_new_tokens: int, output: SchedulerOutput) -> None:
+        """Enter a request into the batch, as its last member, and into the plan.
 
         Args:
-            victim: A request that has just been taken out of ``running``. It may have been served
-                in this step already; what it got is taken out of ``output`` again.
-            output: The plan so far.
-
-        Returns:
-            The tokens that it had got in this step, which go back to the budget.
+            request: A request that has its blocks and is in no queue any more.
+            num_new_tokens: Tokens that it computes in this iteration.
+            output: The plan so far; it is added to.
         """
-        request_id = victim.request_id
-        unspent = output.num_scheduled_tokens.pop(request_id, 0)
-        # What it was to compute in this very step is not computed, so it must not stay cached.
-        num_valid = victim.num_computed_tokens - unspent
-        victim.num_preemptions += 1
-        victim.num_tokens_ahead = 0
-        output.preempted_req_ids.add(request_id)
-        cpu_blocks = self._reserve_cpu_blocks(request_id, num_valid)
-        if cpu_blocks is None:
-            victim.num_computed_tokens = 0
-            victim.status = RequestStatus.PREEMPTED
-            self.waiting.put_back(victim)
-        else:
-            table = self.kv_cache_manager.get_block_ids(request_id)
-            # What a block is to be copied from in this step is still to be found only there.
-            output.blocks_to_copy += self.kv_cache_manager.take_block_copies()
-            source_of = {destination: source for source, destination in output.blocks_to_copy}
-            table = [source_of.get(block_id, block_id) for block_id in table]
-            output.blocks_to_swap_out += zip(table, cpu_blocks, strict=False)
-            victim.num_computed_tokens = num_valid
-            victim.status = RequestStatus.SWAPPED
-            self.swapped.append(victim)
-        self.kv_cache_manager.free(victim, num_valid_tokens=num_valid)
-        return unspent
+        request.status = RequestStatus.RUNNING
+        self.running.append(request)
+        output.num_scheduled_tokens[request.request_id] = num_new_tokens
+        request.num_computed_tokens += num_new_tokens
 
-    def _reserve_cpu_blocks(self, request_id: str, num_tokens: int) -> list[int] | None:
-        """Return CPU blocks to swap this many tokens to; None if they are to be recomputed."""
-        if self.config.preemption_mode == "recompute":
-            return None
-        num_blocks = -(-num_tokens // self.kv_cache_manager.block_size)
-        return self._swap_space.reserve(request_id, num_blocks)
-
-    def _append_tokens(self, request: Request, tokens: Iterable[int]) -> bool:
+    def append_tokens(self, request: Request, tokens: Iterable[int]) -> bool:
         """Append tokens up to the one that ends the request; say whether there was one."""
         for token in tokens:
             request.append_output(token)
@@ -616,50 +734,59 @@ class Scheduler:
                 return True
         return False
 
-    def _leave_queue(self, request: Request) -> None:
-        """Take a request out of the queue that it is in; ``_let_go`` does so for running ones."""
+    def leave_queue(self, request: Request) -> None:
+        """Take a request out of the queue that it is in; ``let_go`` does so for running ones."""
         if request.status is RequestStatus.SWAPPED:
             self.swapped.remove(request)
-            self._swap_space.release(request.request_id)
+            self.swap_space.release(request.request_id)
         elif request.status is not RequestStatus.RUNNING:
             self.waiting.remove(request)
 
-    def _let_go(self, ended: Iterable[Request]) -> None:
-        """Free what requests hold that have ended, in this order, and forget them."""
+    def let_go(self, ended: Iterable[Request]) -> None:
+        """Free what requests hold that have ended, in this order, and forget them.
+
+        Their ids are told to the executor with the next plan (``finished_req_ids``).
+        """
         for request in ended:
             del self.requests[request.request_id]
-            self._finished_req_ids.add(request.request_id)
+            self.finished_req_ids.add(request.request_id)
             # One that waits may be known to the manager by its hashes, or not at all.
             with contextlib.suppress(UnknownRequestError):
                 self.kv_cache_manager.free(request)
         self.running[:] = [r for r in self.running if r.request_id in self.requests]
 
-    def _generating(self, output: SchedulerOutput) -> Iterator[Request]:
+    def generating(self, output: SchedulerOutput) -> Iterator[Request]:
         """Yield the requests that an iteration computes up to their last known token."""
         for request_id in output.num_scheduled_tokens:
             request = self.requests[request_id]
             if request.num_computed_tokens >= request.num_tokens:
                 yield request
 
-    def _make_victim_policy(self, policy: str | VictimPolicy | None) -> VictimPolicy:
-        """Return the victim policy of this name, the one given, or what goes with the queue."""
-        if policy is None:
-            return self.waiting.choose_victim
-        return VICTIM_POLICIES[policy] if isinstance(policy, str) else policy
+    def why_never(self, request: Request) -> str:
+        """Say why a prompt can never be computed here.
 
-    def _why_never(self, request: Request) -> str:
-        """Say why a prompt can never be computed here; empty if it can."""
-        size = self.kv_cache_manager.block_size
-        if request.num_prompt_tokens > self.max_model_len:
+        It must fit into ``max_model_len``, and so into the pool. Without chunked prefill it must
+        also fit into one iteration of ``config.max_num_batched_tokens`` tokens.
+
+        Returns:
+            A sentence with what it would need; empty if the prompt can be computed.
+
+        >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=5, block_size=16))
+        >>> scheduler.why_never(Request("a", range(64), max_tokens=9))
+        ''
+        >>> print(scheduler.why_never(Request("b", range(65), max_tokens=9)))
+        the prompt has 65 tokens and max_model_len is 64; it would need 5 blocks of 16
+        """
+        num_tokens, size = request.num_prompt_tokens, self.kv_cache_manager.block_size
+        if num_tokens > self.max_model_len:
             return (
-                f"the prompt has {request.num_prompt_tokens} tokens and max_model_len is "
-                f"{self.max_model_len}; it would need "
-                f"{-(-request.num_prompt_tokens // size)} blocks of {size}"
+                f"the prompt has {num_tokens} tokens and max_model_len is {self.max_model_len}; "
+                f"it would need {-(-num_tokens // size)} blocks of {size}"
             )
         budget = self.config.max_num_batched_tokens
-        if request.num_prompt_tokens > budget and not self.config.enable_chunked_prefill:
+        if num_tokens > budget and not self.config.enable_chunked_prefill:
             return (
-                f"the prompt has {request.num_prompt_tokens} tokens and an iteration has {budget}; "
+                f"the prompt has {num_tokens} tokens and an iteration has {budget}; "
                 "raise max_num_batched_tokens, or enable chunked prefill"
             )
         return ""

@@ -66,7 +66,7 @@ class AsyncScheduler(Scheduler):
         log: DecisionLog | None = None,
     ) -> None:
         super().__init__(config, kv_cache_manager, log=log)
-        self._in_flight: deque[tuple[SchedulerOutput, dict[str, Request]]] = deque()
+        self.in_flight: deque[tuple[SchedulerOutput, dict[str, Request]]] = deque()
 
     def schedule(self) -> SchedulerOutput:
         """Plan the next iteration, and put placeholders for the tokens that it will generate.
@@ -74,14 +74,14 @@ class AsyncScheduler(Scheduler):
         Raises:
             ValueError: ``MAX_IN_FLIGHT`` plans are not updated yet. Nothing changes.
         """
-        if len(self._in_flight) >= self.MAX_IN_FLIGHT:
+        if len(self.in_flight) >= self.MAX_IN_FLIGHT:
             raise ValueError(
-                f"{len(self._in_flight)} plans are in flight; "
+                f"{len(self.in_flight)} plans are in flight; "
                 "call update_from_output for the oldest first"
             )
         output = super().schedule()
         planned = {name: self.requests[name] for name in output.num_scheduled_tokens}
-        self._in_flight.append((output, planned))
+        self.in_flight.append((output, planned))
         for request in planned.values():
             # Tokens known, tokens on their way, and the one that this step generates, if it does.
             num_tokens = request.num_tokens + request.num_tokens_ahead
@@ -101,11 +101,11 @@ class AsyncScheduler(Scheduler):
         Raises:
             ValueError: ``output`` is not the oldest plan in flight. Nothing changes.
         """
-        if not self._in_flight or self._in_flight[0][0] is not output:
+        if not self.in_flight or self.in_flight[0][0] is not output:
             raise ValueError(
                 "this is not the oldest plan in flight; update each once, in the order of planning"
             )
-        _, planned = self._in_flight.popleft()
+        _, planned = self.in_flight.popleft()
         late: list[Request] = []
         timely: dict[str, int | list[int]] = {}
         for request_id, token in sampled.items():
@@ -115,11 +115,11 @@ class AsyncScheduler(Scheduler):
             if request.status is RequestStatus.RUNNING:
                 timely[request_id] = token
                 request.num_tokens_ahead = max(request.num_tokens_ahead - 1, 0)
-            elif self._append_tokens(request, token if isinstance(token, list) else [token]):
+            elif self.append_tokens(request, token if isinstance(token, list) else [token]):
                 late.append(request)
         finished = super().update_from_output(output, timely)
         for request in late:
-            self._leave_queue(request)
+            self.leave_queue(request)
             request.status = status_at_end(request)
-        self._let_go(late)
+        self.let_go(late)
         return finished + late

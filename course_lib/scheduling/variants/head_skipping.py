@@ -29,13 +29,15 @@ class HeadSkippingScheduler(Scheduler):
     ['long', 'c']
     """
 
-    def _admit(self, output: SchedulerOutput, budget: int) -> int:
+    def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
         """Admit whoever fits, in service order; return what is left of the budget."""
         passed_over: list[Request] = []
-        budget = super()._admit(output, budget)
+        budget = super().admit_waiting(output, budget)
         while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
+            if self.swapped:
+                break  # they come first, and nobody is passed over for whom they wait
             passed_over.append(self.waiting.pop())
-            budget = super()._admit(output, budget)
+            budget = super().admit_waiting(output, budget)
         for request in reversed(passed_over):
             self.waiting.put_back(request)
         return budget

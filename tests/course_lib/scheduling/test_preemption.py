@@ -15,8 +15,8 @@ from course_lib.scheduling import (
     break_even_tokens,
     frees_most_blocks,
     last_in,
+    least_computed,
     least_important,
-    least_progress,
     most_tokens,
     num_blocks_freed,
     recompute_seconds,
@@ -43,8 +43,8 @@ class TestVictims:
     def test_most_tokens_and_of_equals_the_last(self) -> None:
         assert most_tokens(running((5, 0), (9, 0), (9, 0), (1, 0))) == 2
 
-    def test_least_progress_and_of_equals_the_last(self) -> None:
-        assert least_progress(running((5, 3), (9, 1), (9, 1), (1, 2))) == 2
+    def test_least_computed_and_of_equals_the_last(self) -> None:
+        assert least_computed(running((5, 3), (2, 9), (2, 1), (7, 2))) == 2
 
     def test_least_important_is_the_largest_number_then_the_latest_then_the_first(self) -> None:
         keys = [(0, 9.0), (2, 1.0), (2, 5.0), (2, 5.0), (1, 7.0)]

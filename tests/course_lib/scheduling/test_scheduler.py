@@ -19,7 +19,7 @@ from course_lib.scheduling import (
     SchedulerConfig,
     SchedulerOutput,
     VictimPolicy,
-    least_progress,
+    least_computed,
     most_tokens,
 )
 from course_lib.scheduling.policies import FCFSRequestQueue
@@ -470,7 +470,7 @@ class TestTermination:
         num_cpu_blocks=st.integers(0, 12),
         watermark=st.sampled_from([0.0, 0.3]),
         reserve_full_prompt=st.booleans(),
-        victim_policy=st.sampled_from([lambda running: 0, most_tokens, least_progress]),
+        victim_policy=st.sampled_from([lambda running: 0, most_tokens, least_computed]),
     )
     def test_everything_ends_whoever_gives_way(
         self,

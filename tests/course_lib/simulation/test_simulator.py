@@ -220,7 +220,7 @@ class TestClosedLoop:
 class StuckScheduler(Scheduler):
     """Never admits anybody."""
 
-    def _admit(self, output: object, budget: int) -> int:
+    def admit_waiting(self, output: object, budget: int) -> int:
         return budget
 
 
