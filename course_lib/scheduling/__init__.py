@@ -42,6 +42,7 @@ from course_lib.scheduling.variants.batch_size import StepTimeController
 from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
 from course_lib.scheduling.variants.lora import LoRAScheduler
 from course_lib.scheduling.variants.speculative import SpeculativeScheduler
+from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
 
 __all__ = [
     "NEXT_STATUSES",
@@ -68,6 +69,7 @@ __all__ = [
     "SchedulerOutput",
     "SortedRequestQueue",
     "SpeculativeScheduler",
+    "StaticBatchingScheduler",
     "StepTimeController",
     "SwapSpace",
     "VTCRequestQueue",

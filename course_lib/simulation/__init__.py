@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         Simulator,
         simulate,
     )
-    from course_lib.simulation.static_batching import simulate_static
     from course_lib.simulation.step_table import Step, StepTable
     from course_lib.simulation.workload import (
         MOONCAKE_BLOCK_SIZE,
@@ -63,7 +62,6 @@ _MODULES = (
     "cost_model",
     "measured",
     "simulator",
-    "static_batching",
 )
 """Where the names below are defined: a module comes after those that it imports."""
 
@@ -101,7 +99,6 @@ __all__ = [
     "poisson_arrivals",
     "service_curves",
     "simulate",
-    "simulate_static",
     "summarize",
     "synthetic_azure",
     "synthetic_mooncake",

@@ -170,13 +170,13 @@ class SimulationResult:
 
         Latencies appear as ``ttft_mean``, ``ttft_p50``, ``ttft_p90``, ``ttft_p99`` and
         ``ttft_max``, and likewise for ``tpot``, ``itl``, ``longest_gap``, ``e2e`` and
-        ``queue_time``. ``slot_use`` is the share of places in the batch that computed something,
-        averaged over iterations. What does not exist is NaN.
+        ``queue_time``. ``slot_use`` is the share of places in the batch (``StepTable.places``) that
+        computed something, averaged over iterations. What does not exist is NaN.
         """
         makespan, num_output = self.makespan, len(self.token_log.times)
         num_finished = sum(request.output_tokens > 0 for request in self.requests)
         kv_usage = self.steps.column("kv_usage") if len(self.steps) else np.array([math.nan])
-        num_places = sum(step.num_running for step in self.steps)
+        num_places = int(self.steps.places().sum())
         num_in_use = sum(step.num_requests for step in self.steps)
         figures: dict[str, float] = {
             "num_requests": len(self.requests),

@@ -103,6 +103,22 @@ class StepTable(Sequence[Step]):
         position = Step._fields.index(name)
         return np.array([step[position] for step in self._steps])
 
+    def places(self) -> NDArray[Any]:
+        """Return the places in the batch of each step, shape ``(number of steps,)``.
+
+        They are those that were taken when a request was last admitted. A place that has fallen
+        empty since then counts: somebody might sit there.
+
+        >>> StepTable([Step(0.0, 1.0, num_running=2, num_admitted=2),
+        ...            Step(1.0, 1.0, num_running=1)]).places().tolist()
+        [2, 2]
+        """
+        running, numbers = self.column("num_running"), np.arange(len(self))
+        admitting = np.where(self.column("num_admitted") > 0, numbers, 0)
+        if not len(self):
+            return running
+        return np.maximum(running, running[np.maximum.accumulate(admitting)])
+
     def time_average(self, name: str) -> float:
         """Return the mean of a column over the time in iterations; NaN without any.
 
