@@ -34,6 +34,7 @@ from course_lib.scheduling.request import (
     IllegalTransitionError,
     Request,
     RequestStatus,
+    next_statuses,
 )
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
 from course_lib.scheduling.swap import SwapSpace
@@ -83,6 +84,7 @@ __all__ = [
     "make_queue",
     "make_victim_policy",
     "most_tokens",
+    "next_statuses",
     "num_blocks_freed",
     "recompute_seconds",
     "swap_seconds",

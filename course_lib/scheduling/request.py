@@ -25,32 +25,48 @@ class RequestStatus(Enum):
         return self.value.startswith("finished")
 
 
-_S = RequestStatus
-
-# A scheduler that plans ahead may preempt a request whose last token is still on its way.
-_AFTER_PREEMPTION = frozenset(
-    {_S.RUNNING, _S.FINISHED_STOPPED, _S.FINISHED_LENGTH_CAPPED, _S.FINISHED_ABORTED}
-)
-
-NEXT_STATUSES: dict[RequestStatus, frozenset[RequestStatus]] = {
-    _S.WAITING: frozenset({_S.RUNNING, _S.FINISHED_ABORTED, _S.FINISHED_IGNORED}),
-    _S.RUNNING: frozenset(
-        {
-            _S.PREEMPTED,
-            _S.SWAPPED,
-            _S.FINISHED_STOPPED,
-            _S.FINISHED_LENGTH_CAPPED,
-            _S.FINISHED_ABORTED,
-        }
-    ),
-    _S.PREEMPTED: _AFTER_PREEMPTION,
-    _S.SWAPPED: _AFTER_PREEMPTION,
-    _S.FINISHED_STOPPED: frozenset(),
-    _S.FINISHED_LENGTH_CAPPED: frozenset(),
-    _S.FINISHED_ABORTED: frozenset(),
-    _S.FINISHED_IGNORED: frozenset(),
+NEXT_STATUSES: dict[RequestStatus, set[RequestStatus]] = {
+    RequestStatus.WAITING: {
+        RequestStatus.RUNNING,
+        RequestStatus.FINISHED_ABORTED,
+        RequestStatus.FINISHED_IGNORED,
+    },
+    RequestStatus.RUNNING: {
+        RequestStatus.PREEMPTED,
+        RequestStatus.FINISHED_STOPPED,
+        RequestStatus.FINISHED_LENGTH_CAPPED,
+        RequestStatus.FINISHED_ABORTED,
+    },
+    RequestStatus.PREEMPTED: {RequestStatus.RUNNING, RequestStatus.FINISHED_ABORTED},
+    RequestStatus.FINISHED_STOPPED: set(),
+    RequestStatus.FINISHED_LENGTH_CAPPED: set(),
+    RequestStatus.FINISHED_ABORTED: set(),
+    RequestStatus.FINISHED_IGNORED: set(),
 }
 """The life cycle: which status may follow which. Nothing follows the end."""
+
+NEXT_STATUSES_WITH_SWAP: dict[RequestStatus, set[RequestStatus]] = {
+    RequestStatus.RUNNING: {RequestStatus.SWAPPED},
+    RequestStatus.SWAPPED: {RequestStatus.RUNNING, RequestStatus.FINISHED_ABORTED},
+}
+"""What may follow besides, where victims are swapped out."""
+
+NEXT_STATUSES_AHEAD: dict[RequestStatus, set[RequestStatus]] = {
+    RequestStatus.PREEMPTED: {RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED},
+    RequestStatus.SWAPPED: {RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED},
+}
+"""What may follow besides, where plans are made ahead: the last token of a request may still be on
+its way when the request is preempted."""
+
+
+def next_statuses(status: RequestStatus) -> set[RequestStatus]:
+    """Return what may follow a status, by the three tables together.
+
+    >>> sorted(status.value for status in next_statuses(RequestStatus.WAITING))
+    ['finished_aborted', 'finished_ignored', 'running']
+    """
+    tables = (NEXT_STATUSES, NEXT_STATUSES_WITH_SWAP, NEXT_STATUSES_AHEAD)
+    return set().union(*(table.get(status, set()) for table in tables))
 
 
 class IllegalTransitionError(ValueError):
@@ -174,7 +190,7 @@ class Request:
     def status(self) -> RequestStatus:
         """Where it is in its life.
 
-        Setting it raises IllegalTransitionError where ``NEXT_STATUSES`` does not allow the move.
+        Setting it raises IllegalTransitionError where ``next_statuses`` does not allow the move.
 
         >>> request = Request("a", [5], max_tokens=1)
         >>> request.status = RequestStatus.PREEMPTED
@@ -193,7 +209,7 @@ to preempted; it can go to finished_aborted, finished_ignored, running
 
     def require_transition(self, new: RequestStatus) -> None:
         """Raise an IllegalTransitionError if ``new`` may not follow the status that it has."""
-        allowed = NEXT_STATUSES[self._status]
+        allowed = next_statuses(self._status)
         if new not in allowed:
             names = ", ".join(sorted(status.value for status in allowed)) or "nothing: it is over"
             raise IllegalTransitionError(

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+import heapq
+
 
 class SwapSpace:
-    """Hands out CPU blocks by number, lowest first, and remembers whose they are.
+    """Hands out CPU blocks by number, the lowest free ones first, and remembers whose they are.
 
     Invariant: every block is either free or held by one request.
 
     Args:
         num_blocks: CPU blocks in all.
 
+    Attributes:
+        free_blocks: The blocks that nobody holds, as a heap.
+        held_blocks: The blocks of each request that holds any, in the order in which it got them.
+
     >>> space = SwapSpace(num_blocks=3)
     >>> space.reserve("a", 2), space.reserve("b", 2)
     ([0, 1], None)
     >>> space.release("a")
     [0, 1]
+    >>> space.reserve("b", 3)
+    [0, 1, 2]
     """
 
     def __init__(self, num_blocks: int) -> None:
-        self._free = list(range(num_blocks - 1, -1, -1))
-        self._held: dict[str, list[int]] = {}
+        self.free_blocks = list(range(num_blocks))
+        self.held_blocks: dict[str, list[int]] = {}
 
     def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
-        """Take blocks for a request; None, with nothing changed, if there are not enough.
+        """Take the lowest free blocks for a request: all that it needs, or none.
+
+        Args:
+            request_id: A request that holds no blocks here.
+            num_blocks: Blocks that it needs.
+
+        Returns:
+            The blocks, in ascending order; None, with nothing changed, if there are not enough.
 
         Raises:
             ValueError: The request holds blocks already. Nothing changes.
         """
-        if request_id in self._held:
+        if request_id in self.held_blocks:
             raise ValueError(f"request {request_id!r} is swapped out already; release it first")
-        if num_blocks > len(self._free):
+        if num_blocks > len(self.free_blocks):
             return None
-        blocks = [self._free.pop() for _ in range(num_blocks)]
-        self._held[request_id] = blocks
+        blocks = [heapq.heappop(self.free_blocks) for _ in range(num_blocks)]
+        self.held_blocks[request_id] = blocks
         return blocks
 
     def release(self, request_id: str) -> list[int]:
         """Take a request's blocks back and return them, in the order in which it got them.
 
         Raises:
-            KeyError: The request holds no blocks.
+            KeyError: The request holds no blocks. Nothing changes.
         """
-        blocks = self._held.pop(request_id)
-        self._free += reversed(blocks)
+        blocks = self.held_blocks.pop(request_id)
+        for block in blocks:
+            heapq.heappush(self.free_blocks, block)
         return blocks

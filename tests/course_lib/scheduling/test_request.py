@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from course_lib.scheduling import NEXT_STATUSES, IllegalTransitionError, Request, RequestStatus
+from course_lib.scheduling.request import next_statuses
 
 S = RequestStatus
 
@@ -14,7 +15,7 @@ def request_in(status: RequestStatus) -> Request:
     ways: dict[RequestStatus, list[RequestStatus]] = {S.WAITING: []}
     todo = [S.WAITING]
     for here in todo:
-        for there in sorted(NEXT_STATUSES[here], key=lambda s: s.value):
+        for there in sorted(next_statuses(here), key=lambda s: s.value):
             if there not in ways:
                 ways[there] = [*ways[here], there]
                 todo.append(there)
@@ -28,7 +29,7 @@ class TestLifeCycle:
     @pytest.mark.parametrize(("old", "new"), list(itertools.product(S, S)))
     def test_only_legal_moves_are_made(self, old: RequestStatus, new: RequestStatus) -> None:
         request = request_in(old)
-        if new in NEXT_STATUSES[old]:
+        if new in next_statuses(old):
             request.status = new
             assert request.status is new
         else:
@@ -38,18 +39,26 @@ class TestLifeCycle:
 
     def test_nothing_follows_the_end(self) -> None:
         for status in S:
-            assert status.is_finished == (not NEXT_STATUSES[status])
+            assert status.is_finished == (not next_statuses(status))
 
     def test_what_has_not_run_cannot_be_preempted(self) -> None:
         for status in (S.WAITING, S.PREEMPTED, S.SWAPPED):
-            assert not NEXT_STATUSES[status] & {S.PREEMPTED, S.SWAPPED}
+            assert not next_statuses(status) & {S.PREEMPTED, S.SWAPPED}
 
     def test_only_a_waiting_request_is_ignored(self) -> None:
-        assert [s for s in S if S.FINISHED_IGNORED in NEXT_STATUSES[s]] == [S.WAITING]
+        assert [s for s in S if S.FINISHED_IGNORED in next_statuses(s)] == [S.WAITING]
 
     def test_everything_but_the_end_can_be_aborted(self) -> None:
         for status in S:
-            assert (S.FINISHED_ABORTED in NEXT_STATUSES[status]) != status.is_finished
+            assert (S.FINISHED_ABORTED in next_statuses(status)) != status.is_finished
+
+    def test_the_plain_table_knows_neither_swapping_nor_planning_ahead(self) -> None:
+        assert S.SWAPPED not in NEXT_STATUSES
+        assert NEXT_STATUSES[S.RUNNING] == next_statuses(S.RUNNING) - {S.SWAPPED}
+        late = {S.FINISHED_STOPPED, S.FINISHED_LENGTH_CAPPED}
+        assert NEXT_STATUSES[S.PREEMPTED] == next_statuses(S.PREEMPTED) - late
+        for status in set(S) - {S.RUNNING, S.PREEMPTED, S.SWAPPED}:
+            assert NEXT_STATUSES[status] == next_statuses(status)
 
 
 class TestTokens:
