@@ -7,6 +7,7 @@ from course_lib.scheduling.policies import (
     EDFRequestQueue,
     FCFSRequestQueue,
     PriorityRequestQueue,
+    RankedRequestQueue,
     RequestQueue,
     SJFRequestQueue,
     SortedRequestQueue,
@@ -27,6 +28,7 @@ from course_lib.scheduling.preemption import (
     most_tokens,
     num_blocks_freed,
     recompute_seconds,
+    recompute_window,
     swap_seconds,
 )
 from course_lib.scheduling.request import (
@@ -40,6 +42,11 @@ from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, Schedule
 from course_lib.scheduling.swap import SwapSpace
 from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
 from course_lib.scheduling.variants.batch_size import StepTimeController
+from course_lib.scheduling.variants.cache_aware import (
+    CacheAwareRequestQueue,
+    CacheAwareScheduler,
+)
+from course_lib.scheduling.variants.even_split import EvenSplitScheduler
 from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
 from course_lib.scheduling.variants.lora import LoRAScheduler
 from course_lib.scheduling.variants.speculative import SpeculativeScheduler
@@ -52,14 +59,18 @@ __all__ = [
     "Action",
     "AgeingRequestQueue",
     "AsyncScheduler",
+    "CacheAwareRequestQueue",
+    "CacheAwareScheduler",
     "Decision",
     "DecisionLog",
     "EDFRequestQueue",
+    "EvenSplitScheduler",
     "FCFSRequestQueue",
     "HeadSkippingScheduler",
     "IllegalTransitionError",
     "LoRAScheduler",
     "PriorityRequestQueue",
+    "RankedRequestQueue",
     "Request",
     "RequestQueue",
     "RequestStatus",
@@ -87,5 +98,6 @@ __all__ = [
     "next_statuses",
     "num_blocks_freed",
     "recompute_seconds",
+    "recompute_window",
     "swap_seconds",
 ]

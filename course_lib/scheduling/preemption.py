@@ -175,12 +175,12 @@ def break_even_tokens(
     *,
     weight_seconds: float = 0.0,
 ) -> float:
-    """Return the length up to which a request is better swapped, and beyond which recomputed.
+    """Return the length up to which a request is better swapped than recomputed.
 
     Swapping takes ``n * swap_seconds_per_token``, recomputing takes ``n *
     recompute_seconds_per_token`` but at least ``weight_seconds``. If a token is swapped faster than
     it is recomputed, swapping wins at every length. If not, it wins only as long as it stays below
-    the floor.
+    the floor. For very long requests it may win again: see ``recompute_window``.
 
     Args:
         swap_seconds_per_token: ``swap_seconds`` of one token.
@@ -198,3 +198,43 @@ def break_even_tokens(
     if swap_seconds_per_token <= recompute_seconds_per_token:
         return math.inf
     return weight_seconds / swap_seconds_per_token
+
+
+def recompute_window(
+    swap_seconds_per_token: float,
+    recompute_seconds_per_token: float,
+    *,
+    attention_seconds: float,
+    weight_seconds: float = 0.0,
+) -> tuple[float, float] | None:
+    """Return the lengths between which a request is better recomputed than swapped.
+
+    Attention among the n tokens themselves takes ``attention_seconds * n**2`` more, which
+    ``break_even_tokens`` leaves out. So what is recomputed faster at medium lengths is again
+    swapped faster at great ones: recomputing takes ``n * recompute_seconds_per_token +
+    attention_seconds * n**2`` but at least ``weight_seconds``.
+
+    Args:
+        swap_seconds_per_token: ``swap_seconds`` of one token.
+        recompute_seconds_per_token: ``recompute_seconds`` of one token, without the floor.
+        attention_seconds: What attention takes per pair of tokens, above 0.
+        weight_seconds: The floor of ``recompute_seconds``.
+
+    Returns:
+        Two lengths in tokens, which need not be whole; None if swapping wins at every length.
+
+    Raises:
+        ValueError: ``attention_seconds`` is not above 0.
+
+    >>> low, high = recompute_window(
+    ...     84.6e-6, 64.1e-6, attention_seconds=1.12e-9, weight_seconds=0.0085)
+    >>> round(low), round(high)
+    (100, 18304)
+    >>> recompute_window(10e-6, 64e-6, attention_seconds=1e-9) is None
+    True
+    """
+    if not attention_seconds > 0:
+        raise ValueError(f"attention_seconds is {attention_seconds}; it must be above 0")
+    first = weight_seconds / swap_seconds_per_token
+    last = (swap_seconds_per_token - recompute_seconds_per_token) / attention_seconds
+    return (first, last) if first < last else None

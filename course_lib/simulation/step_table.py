@@ -113,11 +113,11 @@ class StepTable(Sequence[Step]):
         ...            Step(1.0, 1.0, num_running=1)]).places().tolist()
         [2, 2]
         """
-        running, numbers = self.column("num_running"), np.arange(len(self))
-        admitting = np.where(self.column("num_admitted") > 0, numbers, 0)
-        if not len(self):
-            return running
-        return np.maximum(running, running[np.maximum.accumulate(admitting)])
+        places: list[int] = []
+        for step in self._steps:
+            is_kept = bool(places) and not step.num_admitted
+            places.append(max(step.num_running, places[-1]) if is_kept else step.num_running)
+        return np.array(places, dtype=np.int64)
 
     def time_average(self, name: str) -> float:
         """Return the mean of a column over the time in iterations; NaN without any.

@@ -400,4 +400,4 @@ class TestMakeQueue:
         for index in range(1000):
             queue.add(request(str(index), 50))
             queue.remove(request(str(index)))
-        assert len(queue._heap) < 50
+        assert len(queue.heap) < 50
