@@ -212,6 +212,21 @@ def test_a_fork_of_something_else_is_refused_and_nothing_changes(
     assert not scheduler.waiting
 
 
+def test_a_fork_that_can_never_be_computed_leaves_no_trace() -> None:
+    config = SchedulerConfig(max_num_batched_tokens=6, enable_chunked_prefill=False)
+    scheduler = Scheduler(config, KVCacheManager(10, 4))
+    running(scheduler, 6)
+    scheduler.update_from_output(scheduler.schedule(), {"parent": 7})
+    scheduler.schedule()
+    child = Request("child", [*range(6), 7], 4)
+    with pytest.raises(ValueError, match="the prompt has 7 tokens and an iteration has 6"):
+        scheduler.fork_request("parent", child)
+    assert child.status is RequestStatus.WAITING
+    assert list(scheduler.requests) == ["parent"]
+    assert not scheduler.waiting
+    assert scheduler.schedule().finished_req_ids == set()
+
+
 def test_a_prompt_that_is_not_computed_to_its_end_has_no_fork() -> None:
     scheduler = Scheduler(SchedulerConfig(max_num_batched_tokens=4), KVCacheManager(10, 4))
     running(scheduler, 6)

@@ -1,12 +1,22 @@
 """Drafts, adapters, planning ahead, batch size under an SLO, and the log of decisions."""
 
+import importlib
+import itertools
+from collections import Counter
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.kv_cache import KVCacheManager
 from course_lib.scheduling import (
     Action,
     AsyncScheduler,
+    CacheAwareRequestQueue,
+    CacheAwareScheduler,
     DecisionLog,
+    EvenSplitScheduler,
     HeadSkippingScheduler,
     LoRAScheduler,
     Request,
@@ -15,6 +25,7 @@ from course_lib.scheduling import (
     SchedulerConfig,
     SpeculativeScheduler,
     StepTimeController,
+    variants,
 )
 from course_lib.scheduling.timing import decoding_scheduler, scheduler_steps
 
@@ -158,6 +169,114 @@ class TestPassingOverTheHead:
                 scheduler.add_request(request(name, 7, max_tokens=3))
             schedules.append([step(scheduler) for _ in range(9)])
         assert schedules[0] == schedules[1]
+
+    def test_nobody_passes_those_that_are_swapped_out(self) -> None:
+        config = SchedulerConfig(preemption_mode="swap", num_cpu_blocks=10)
+        scheduler = HeadSkippingScheduler(config, manager(4))
+        for name in "ab":
+            scheduler.add_request(request(name, 4))
+        while not scheduler.swapped:
+            step(scheduler)
+        scheduler.add_request(request("c", 1))
+        scheduler.add_request(request("d", 1))
+        assert list(step(scheduler)) == ["a"]
+        assert [each.request_id for each in scheduler.waiting] == ["c", "d"]
+
+
+class TestCacheAwareOrder:
+    def test_who_shares_a_cached_prefix_is_served_before_it_is_evicted(self) -> None:
+        config = SchedulerConfig(max_num_seqs=1)
+        scheduler = CacheAwareScheduler(config, manager(enable_caching=True))
+        for name, first in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b")):
+            prompt = [1000 * ord(first) + index for index in range(12)]
+            scheduler.add_request(Request(name, prompt, max_tokens=1))
+        served = [list(step(scheduler)) for _ in range(5)]
+        assert served == [["a1"], ["a2"], ["b1"], ["b2"], ["c1"]]
+
+    @given(
+        st.lists(st.integers(0, 3), min_size=1, max_size=12),
+        st.integers(0, 4),
+        st.lists(st.booleans(), max_size=30),
+    )
+    def test_nobody_is_passed_over_more_often_than_that(
+        self, cached: list[int], max_passes: int, calls: list[bool]
+    ) -> None:
+        hits: dict[str, int] = {}
+        queue = CacheAwareRequestQueue(lambda r: hits[r.request_id], max_passes=max_passes)
+        line: list[str] = []
+        passes: Counter[str] = Counter()
+        numbers = itertools.cycle(cached)
+        for index, is_arrival in enumerate([*calls, *[False] * 30]):
+            if is_arrival:
+                hits[str(index)] = next(numbers)
+                queue.add(request(str(index)))
+                line.append(str(index))
+            elif line:
+                expected = [each.request_id for each in queue]
+                assert sorted(expected) == sorted(line)
+                assert queue.peek().request_id == expected[0]
+                taken = queue.pop().request_id
+                assert taken == expected[0]
+                passes.update(line[: line.index(taken)])
+                line.remove(taken)
+        assert not line
+        assert max(passes.values(), default=0) <= max_passes
+
+    def test_what_is_taken_is_what_was_looked_at(self) -> None:
+        hits = {"a": 0, "b": 16}
+        queue = CacheAwareRequestQueue(lambda r: hits[r.request_id])
+        for name in "ab":
+            queue.add(request(name))
+        assert queue.peek().request_id == "b"
+        hits["b"] = 0  # its blocks were handed out for itself
+        assert queue.pop().request_id == "b"
+
+    def test_an_empty_queue_has_nothing_to_give(self) -> None:
+        queue = CacheAwareRequestQueue(lambda r: 0)
+        for call in (queue.peek, queue.pop):
+            with pytest.raises(IndexError, match="no request is waiting"):
+                call()
+        with pytest.raises(ValueError, match="max_passes is -1; it must be 0 or more"):
+            CacheAwareRequestQueue(lambda r: 0, max_passes=-1)
+
+
+class TestAnEvenSplit:
+    def test_each_request_has_its_share_and_what_decodes_leave_is_nobodys(self) -> None:
+        config = SchedulerConfig(max_num_batched_tokens=12)
+        scheduler = EvenSplitScheduler(config, manager())
+        scheduler.add_request(request("a", 6))
+        assert step(scheduler) == {"a": 6}
+        scheduler.add_request(request("b", 30))
+        assert step(scheduler) == {"a": 1, "b": 6}
+
+    def test_who_sends_more_requests_has_more_shares(self) -> None:
+        config = SchedulerConfig(max_num_batched_tokens=12)
+        scheduler = EvenSplitScheduler(config, manager())
+        for name in ("a1", "a2", "b"):
+            scheduler.add_request(request(name, 40, client_id=name[0]))
+        assert step(scheduler) == {"a1": 4, "a2": 4, "b": 4}
+
+    def test_a_share_is_at_least_a_token(self) -> None:
+        scheduler = EvenSplitScheduler(SchedulerConfig(max_num_batched_tokens=2), manager())
+        for name in "abc":
+            scheduler.add_request(request(name, 3))
+        assert step(scheduler) == {"a": 1, "b": 1}
+
+
+def test_variants_override_public_methods_only() -> None:
+    names = [path.stem for path in Path(variants.__file__).parent.glob("*.py")]
+    modules = [importlib.import_module(f"{variants.__name__}.{name}") for name in names]
+    classes = {
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__
+    }
+    assert len(classes) > 8
+    for each in classes:
+        for base in each.__mro__[1:-1]:
+            private = {name for name in vars(base) if name.startswith("_") and name[1:2] != "_"}
+            assert not private & vars(each).keys() - {"_abc_impl", "_is_protocol"}
 
 
 class TestAdapters:

@@ -155,6 +155,11 @@ class TestAgeing:
             )
             assert order(queue) == [each.request_id for each in by_aged_priority]
 
+    def test_whole_numbers_are_not_rounded_so_that_the_earlier_of_equals_is_first(self) -> None:
+        # Both would have had priority 1.3 at time 0, but -2 + 33 / 10 is 1.2999999999999998.
+        late, early = request("a", priority=-2, arrival_time=33.0), request("b", arrival_time=13.0)
+        assert order(fill(AgeingRequestQueue(ageing_seconds=10.0), late, early)) == ["b", "a"]
+
     def test_nobody_starves(self) -> None:
         # One important request a second; the unimportant one is five points behind.
         queue = fill(AgeingRequestQueue(ageing_seconds=2.0), request("old", priority=5))

@@ -20,6 +20,7 @@ from course_lib.scheduling import (
     most_tokens,
     num_blocks_freed,
     recompute_seconds,
+    recompute_window,
     swap_seconds,
 )
 
@@ -118,6 +119,31 @@ class TestSwapOrRecompute:
         if num_tokens > break_even * (1 + 1e-9):
             assert swap_total >= recompute_total * (1 - 1e-9)
 
+    @given(
+        swap=st.floats(1e-6, 1e-3),
+        recompute=st.floats(1e-6, 1e-3),
+        attention=st.floats(1e-10, 1e-7),
+        floor=st.floats(0, 0.1),
+        num_tokens=st.integers(1, 10**6),
+    )
+    def test_between_two_lengths_recomputing_is_faster(
+        self, swap: float, recompute: float, attention: float, floor: float, num_tokens: int
+    ) -> None:
+        window = recompute_window(
+            swap, recompute, attention_seconds=attention, weight_seconds=floor
+        )
+        low, high = window or (math.inf, math.inf)
+        swap_total = num_tokens * swap
+        recompute_total = max(num_tokens * recompute + attention * num_tokens**2, floor)
+        if low * (1 + 1e-9) < num_tokens < high * (1 - 1e-9):
+            assert recompute_total <= swap_total * (1 + 1e-9)
+        if not low * (1 - 1e-9) < num_tokens < high * (1 + 1e-9):
+            assert recompute_total >= swap_total * (1 - 1e-9)
+
+    def test_attention_takes_time(self) -> None:
+        with pytest.raises(ValueError, match=r"attention_seconds is 0\.0; it must be above 0"):
+            recompute_window(2.0, 1.0, attention_seconds=0.0)
+
     def test_with_grouped_query_attention_swapping_always_wins(self) -> None:
         # Llama-3.1-8B on an RTX 4090: 128 KiB per token over PCIe, 16 GFLOP per token.
         swap = swap_seconds(1, 131_072, 25e9)
@@ -133,6 +159,26 @@ class TestSwapSpace:
         assert space.reserve("b", 1) == [3]
         assert space.release("a") == [0, 1, 2]
         assert space.reserve("c", 2) == [0, 1]
+
+    def test_the_lowest_come_first_also_after_a_release(self) -> None:
+        space = SwapSpace(3)
+        assert (space.reserve("a", 1), space.reserve("b", 1)) == ([0], [1])
+        assert (space.release("b"), space.release("a")) == ([1], [0])
+        assert space.reserve("c", 3) == [0, 1, 2]
+
+    @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5)), max_size=40))
+    def test_all_or_none_and_always_the_lowest(self, calls: list[tuple[str, int]]) -> None:
+        space, held = SwapSpace(8), dict[str, list[int]]()
+        for name, num_blocks in calls:
+            if name in held:
+                assert space.release(name) == held.pop(name)
+                continue
+            taken = {block for blocks in held.values() for block in blocks}
+            free = [block for block in range(8) if block not in taken]
+            expected = free[:num_blocks] if num_blocks <= len(free) else None
+            assert space.reserve(name, num_blocks) == expected
+            if expected is not None:
+                held[name] = expected
 
     def test_a_request_is_swapped_out_once(self) -> None:
         space = SwapSpace(4)

@@ -199,6 +199,28 @@ class TestChunkedPrefill:
         assert step(scheduler) == {"a": 6, "b": 6, "c": 6}
         assert step(scheduler) == {"a": 6, "b": 1, "c": 4}
 
+    def test_the_threshold_cuts_without_chunked_prefill_too(self) -> None:
+        scheduler = scheduler_with(
+            max_num_batched_tokens=128,
+            long_prefill_token_threshold=24,
+            enable_chunked_prefill=False,
+        )
+        add(scheduler, request("a", 100), request("b", 100))
+        assert step(scheduler) == {"a": 24, "b": 24}
+
+    def test_whether_an_uncut_prompt_fits_is_asked_behind_the_threshold(self) -> None:
+        scheduler = scheduler_with(
+            max_num_batched_tokens=40, long_prefill_token_threshold=24, enable_chunked_prefill=False
+        )
+        add(scheduler, request("a", 30), request("b", 30), request("c", 1))
+        assert step(scheduler) == {"a": 24}  # b needs 24 of the 16 left
+        assert step(scheduler) == {"a": 6, "b": 24, "c": 1}
+
+    def test_without_chunked_prefill_a_request_that_is_alone_is_computed_whole(self) -> None:
+        scheduler = scheduler_with(long_prefill_token_threshold=24, enable_chunked_prefill=False)
+        add(scheduler, request("a", 100))
+        assert step(scheduler) == {"a": 100}
+
     def test_the_threshold_is_ignored_for_a_request_that_is_alone(self) -> None:
         scheduler = scheduler_with(max_num_batched_tokens=20, long_prefill_token_threshold=6)
         add(scheduler, request("a", 40))
@@ -423,11 +445,11 @@ class TestPreemption:
         _, num_hit_tokens = scheduler.kv_cache_manager.get_computed_blocks(same)
         assert num_hit_tokens == 20
 
-    @pytest.mark.parametrize("policy", ["most_tokens", lambda running: 1])
+    @pytest.mark.parametrize("policy", ["most_tokens", "frees_most_blocks", lambda running: 1])
     def test_a_victim_policy_by_name_or_of_ones_own(self, policy: object) -> None:
-        scheduler = scheduler_with(num_blocks=6, victim_policy=policy)
-        add(scheduler, request("a", 4), request("b", 8), request("c", 7))
-        assert step(scheduler) == {"a": 4, "b": 8, "c": 7}
+        scheduler = scheduler_with(num_blocks=5, victim_policy=policy)
+        add(scheduler, request("a", 4), request("b", 8), request("c", 3))
+        assert step(scheduler) == {"a": 4, "b": 8, "c": 3}
         assert scheduler.schedule().preempted_req_ids == {"b"}
 
     def test_a_fork_that_shares_the_last_block_makes_its_parent_copy_it(self) -> None:
@@ -593,6 +615,51 @@ class TestSwapping:
         assert step(scheduler) == {"a": 1}
         assert step(scheduler) == {"a": 1}  # one block is free: c would fit, b does not
         assert list(step(scheduler)) == ["b", "c"]
+
+    def test_under_priority_who_is_swapped_out_does_not_return_before_more_important_ones(
+        self,
+    ) -> None:
+        # B's 481st token needs a block and D gives way; U is more important than D.
+        config = SchedulerConfig(policy="priority", preemption_mode="swap", num_cpu_blocks=50)
+        scheduler = Scheduler(config, KVCacheManager(101, 16, enable_caching=False))
+        lengths = {"A": 640, "B": 479, "C": 320, "D": 125}
+        for index, (name, num_tokens) in enumerate(lengths.items()):
+            limit = 6 if name == "C" else 50
+            add(scheduler, request(name, num_tokens, limit, arrival_time=float(index)))
+        step(scheduler)
+        add(scheduler, request("U", 400, priority=-1, arrival_time=9.0))
+        while not scheduler.swapped:
+            step(scheduler)
+        assert (names(scheduler.swapped), names(scheduler.waiting)) == (["D"], ["U"])
+        assert scheduler.next_in_line() is scheduler.requests["U"]
+        while "C" in scheduler.requests:
+            step(scheduler)
+        assert step(scheduler).get("U") == 400
+        assert names(scheduler.swapped) == ["D"]
+
+    def test_under_fcfs_they_return_first_and_in_the_order_in_which_they_left(self) -> None:
+        scheduler = scheduler_with(num_blocks=4, preemption_mode="swap", num_cpu_blocks=10)
+        add(scheduler, request("a", 4), request("b", 4), request("c", 4))
+        step(scheduler)
+        step(scheduler)
+        add(scheduler, request("d", 1, priority=-1))
+        assert names(scheduler.swapped) == ["c", "b"]
+        assert scheduler.next_in_line() is scheduler.requests["c"]
+
+    def test_under_priority_they_return_in_the_order_of_importance(self) -> None:
+        scheduler = scheduler_with(
+            num_blocks=4, preemption_mode="swap", num_cpu_blocks=10, policy="priority"
+        )
+        add(scheduler, request("a", 4, priority=0), request("b", 4, priority=1))
+        add(scheduler, request("c", 4, priority=2))
+        step(scheduler)
+        step(scheduler)
+        assert names(scheduler.swapped) == ["b", "c"]  # c left first
+        # Who waits is served between them, if that is where its priority puts it.
+        add(scheduler, request("between", 1, priority=1, arrival_time=1.0))
+        scheduler.finish_requests("a", ABORTED)
+        assert list(step(scheduler)) == ["b", "between"]
+        assert scheduler.next_in_line() is scheduler.requests["c"]
 
     def test_only_blocks_with_computed_tokens_are_copied(self) -> None:
         # The victim was served in this very step, and got a block that it has not filled yet.
