@@ -41,6 +41,10 @@ class AsyncScheduler(Scheduler):
 
     Outputs are updated in the order in which they were planned, at most ``MAX_IN_FLIGHT`` behind.
 
+    Attributes:
+        in_flight: The plans that are not updated yet, the oldest first, each with its requests by
+            id: another request may have come under one of these ids meanwhile.
+
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import SchedulerConfig
     >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
@@ -83,12 +87,23 @@ class AsyncScheduler(Scheduler):
         planned = {name: self.requests[name] for name in output.num_scheduled_tokens}
         self.in_flight.append((output, planned))
         for request in planned.values():
-            # Tokens known, tokens on their way, and the one that this step generates, if it does.
-            num_tokens = request.num_tokens + request.num_tokens_ahead
-            catches_up = request.num_computed_tokens >= num_tokens
-            if catches_up and num_tokens + 1 < request.length_limit:
-                request.num_tokens_ahead += 1
+            self.place_ahead(request)
         return output
+
+    def place_ahead(self, request: Request) -> None:
+        """Put a placeholder for the token that the step just planned generates for a request.
+
+        It generates one if the request is computed up to its last token, known or on its way. The
+        placeholder (``num_tokens_ahead``) lets the next plan compute that token. There is none for
+        a token that will be the last one by ``length_limit``: nobody computes behind it.
+
+        Args:
+            request: A request of the plan.
+        """
+        num_tokens = request.num_tokens + request.num_tokens_ahead
+        catches_up = request.num_computed_tokens >= num_tokens
+        if catches_up and num_tokens + 1 < request.length_limit:
+            request.num_tokens_ahead += 1
 
     def update_from_output(
         self, output: SchedulerOutput, sampled: Mapping[str, int | list[int]]
@@ -106,8 +121,8 @@ class AsyncScheduler(Scheduler):
                 "this is not the oldest plan in flight; update each once, in the order of planning"
             )
         _, planned = self.in_flight.popleft()
-        late: list[Request] = []
         timely: dict[str, int | list[int]] = {}
+        late: dict[str, int | list[int]] = {}
         for request_id, token in sampled.items():
             request = self.requests.get(request_id)
             if request is None or request is not planned.get(request_id):
@@ -115,11 +130,28 @@ class AsyncScheduler(Scheduler):
             if request.status is RequestStatus.RUNNING:
                 timely[request_id] = token
                 request.num_tokens_ahead = max(request.num_tokens_ahead - 1, 0)
-            elif self.append_tokens(request, token if isinstance(token, list) else [token]):
-                late.append(request)
-        finished = super().update_from_output(output, timely)
-        for request in late:
-            self.leave_queue(request)
-            request.status = status_at_end(request)
-        self.let_go(late)
-        return finished + late
+            else:
+                late[request_id] = token
+        return super().update_from_output(output, timely) + self.deliver_late(late)
+
+    def deliver_late(self, tokens: Mapping[str, int | list[int]]) -> list[Request]:
+        """Take in tokens of requests that were preempted while these were on their way.
+
+        They are answers like any others, and need no blocks. A request that ends with one leaves
+        its queue and is forgotten.
+
+        Args:
+            tokens: What was sampled, by the id of an unfinished request that is not running.
+
+        Returns:
+            The requests that finished.
+        """
+        ended: list[Request] = []
+        for request_id, token in tokens.items():
+            request = self.requests[request_id]
+            if self.append_tokens(request, token if isinstance(token, list) else [token]):
+                self.leave_queue(request)
+                request.status = status_at_end(request)
+                ended.append(request)
+        self.let_go(ended)
+        return ended

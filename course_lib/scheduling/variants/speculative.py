@@ -26,6 +26,9 @@ class SpeculativeScheduler(Scheduler):
     The drafts of a step are in ``output.scheduled_spec_decode_tokens``; ``sampled`` then has a list
     for these requests: the accepted drafts and one token more.
 
+    Attributes:
+        drafts: What was given for the next step, by request id.
+
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import SchedulerConfig
     >>> scheduler = SpeculativeScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
@@ -49,7 +52,7 @@ class SpeculativeScheduler(Scheduler):
         log: DecisionLog | None = None,
     ) -> None:
         super().__init__(config, kv_cache_manager, log=log)
-        self._drafts: dict[str, list[int]] = {}
+        self.drafts: dict[str, list[int]] = {}
 
     def add_drafts(self, drafts: Mapping[str, Sequence[int]]) -> None:
         """Give guesses of the next tokens of running requests, to be verified in the next step.
@@ -61,27 +64,27 @@ class SpeculativeScheduler(Scheduler):
         Args:
             drafts: The guesses of each request, in order, at least one.
         """
-        self._drop_drafts()
+        self.drop_drafts()
         for request in self.running:
             tokens = drafts.get(request.request_id)
             if not tokens or request.num_tokens - request.num_computed_tokens != 1:
                 continue
             num_useful = min(len(tokens), request.length_limit - request.num_tokens - 1)
             if num_useful > 0:
-                self._drafts[request.request_id] = list(tokens[:num_useful])
+                self.drafts[request.request_id] = list(tokens[:num_useful])
                 request.num_tokens_ahead = num_useful
 
     def schedule(self) -> SchedulerOutput:
         """Plan the next iteration; a budget that is short cuts drafts, the last ones first."""
         output = super().schedule()
-        for request_id, tokens in self._drafts.items():
+        for request_id, tokens in self.drafts.items():
             if request_id not in output.num_scheduled_tokens:
                 continue
             request = self.requests[request_id]
             num_verified = request.num_computed_tokens - request.num_tokens
             if num_verified > 0:
                 output.scheduled_spec_decode_tokens[request_id] = tokens[:num_verified]
-        self._drop_drafts()
+        self.drop_drafts()
         return output
 
     def update_from_output(
@@ -92,11 +95,32 @@ class SpeculativeScheduler(Scheduler):
         Raises:
             ValueError: A request that had k drafts has not 1 to k + 1 tokens. Nothing changes.
         """
+        self.take_back_rejected(output, sampled)
+        return super().update_from_output(output, sampled)
+
+    def take_back_rejected(
+        self, output: SchedulerOutput, sampled: Mapping[str, int | list[int]]
+    ) -> None:
+        """Move ``num_computed_tokens`` back by the drafts that the model has rejected.
+
+        ``schedule`` has moved it ahead by one token and k drafts. The model has accepted some of
+        them, and has given one token more: of k drafts, k + 1 less the tokens given were rejected.
+        A request that was aborted meanwhile is passed over, and so is another one under its id,
+        which has not computed beyond its known tokens.
+
+        Args:
+            output: The plan that was carried out, with ``scheduled_spec_decode_tokens``.
+            sampled: The tokens of each request: a list, or one token alone.
+
+        Raises:
+            ValueError: A request that had k drafts has not 1 to k + 1 tokens. Nothing changes.
+        """
         num_rejected: dict[str, int] = {}
         for request_id, drafts in output.scheduled_spec_decode_tokens.items():
             if request_id not in sampled:
                 continue
-            num_tokens = _count(sampled[request_id])
+            tokens = sampled[request_id]
+            num_tokens = len(tokens) if isinstance(tokens, list) else 1
             num_rejected[request_id] = len(drafts) + 1 - num_tokens
             if not 1 <= num_tokens <= len(drafts) + 1:
                 raise ValueError(
@@ -105,20 +129,13 @@ class SpeculativeScheduler(Scheduler):
                 )
         for request_id, num in num_rejected.items():
             request = self.requests.get(request_id)
-            # Another request may have come under this id since the plan was made.
             if request is not None and request.num_computed_tokens > request.num_tokens:
                 request.num_computed_tokens -= num
-        return super().update_from_output(output, sampled)
 
-    def _drop_drafts(self) -> None:
+    def drop_drafts(self) -> None:
         """Forget the drafts that were given and not verified."""
-        for request_id in self._drafts:
+        for request_id in self.drafts:
             request = self.requests.get(request_id)
             if request is not None:
                 request.num_tokens_ahead = 0
-        self._drafts.clear()
-
-
-def _count(tokens: int | list[int]) -> int:
-    """Return how many tokens were sampled."""
-    return len(tokens) if isinstance(tokens, list) else 1
+        self.drafts.clear()

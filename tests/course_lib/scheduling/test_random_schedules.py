@@ -18,7 +18,9 @@ from course_lib.scheduling import (
     POLICIES,
     VICTIM_POLICIES,
     AsyncScheduler,
+    CacheAwareScheduler,
     DecisionLog,
+    EvenSplitScheduler,
     LoRAScheduler,
     Request,
     RequestStatus,
@@ -26,8 +28,21 @@ from course_lib.scheduling import (
     SchedulerConfig,
     SchedulerOutput,
     SpeculativeScheduler,
+    StaticBatchingScheduler,
 )
 
+KINDS = [
+    Scheduler,
+    Scheduler,
+    SpeculativeScheduler,
+    SpeculativeScheduler,
+    AsyncScheduler,
+    AsyncScheduler,
+    LoRAScheduler,
+    StaticBatchingScheduler,
+    EvenSplitScheduler,
+    CacheAwareScheduler,
+]
 STEPS = 100_000
 RUNS = 50
 VOCABULARY = 23
@@ -207,9 +222,13 @@ class Machine:
 
     def make_scheduler(self, manager: KVCacheManager) -> Scheduler:
         log = DecisionLog() if self.rng.random() < 0.2 else None
-        kind = self.rng.choice([Scheduler, Scheduler, SpeculativeScheduler, AsyncScheduler, None])
-        if kind is None:
+        kind = self.rng.choice(KINDS)
+        if kind is LoRAScheduler:
             return LoRAScheduler(self.config, manager, max_loras=2, log=log)
+        if kind is CacheAwareScheduler:
+            scheduler = CacheAwareScheduler(self.config, manager, max_passes=2, log=log)
+            self.config = scheduler.config  # with the queue that it has
+            return scheduler
         return kind(self.config, manager, log=log)
 
     def add(self) -> None:
