@@ -30,6 +30,8 @@ from course_lib.scheduling import (
     SpeculativeScheduler,
     StaticBatchingScheduler,
 )
+from course_lib.scheduling.watch.state import SchedulerState
+from course_lib.scheduling.watch.violations import plan_violations
 
 KINDS = [
     Scheduler,
@@ -282,7 +284,9 @@ class Machine:
             self.abort_some()
         if isinstance(scheduler, SpeculativeScheduler):
             scheduler.add_drafts(self.draft())
+        before = SchedulerState.of(scheduler)
         output = scheduler.schedule()
+        assert plan_violations(before, output, SchedulerState.of(scheduler)) == []
         self.check_output(output)
         self.in_flight.append(plan_of(scheduler, output))
         if is_loaded:

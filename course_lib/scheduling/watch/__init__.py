@@ -1,0 +1,1 @@
+"""Looking at a scheduler from outside: its state, its plans as text, what no plan may do."""

@@ -1,0 +1,66 @@
+"""A loop around a scheduler, with as many plans on their way as you like, and no model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+
+NextToken = Callable[[Request, int], int]
+"""Takes a request and how many tokens were generated for it; returns the next one."""
+
+
+def run_plans(
+    scheduler: Scheduler, next_token: NextToken, *, max_in_flight: int = 1
+) -> Iterator[SchedulerOutput]:
+    """Plan iterations until no request is left, and answer each as a model would.
+
+    Up to ``max_in_flight`` plans are made before the oldest is answered: 1 for a plain scheduler, 2
+    for one that plans ahead. Each plan is yielded as soon as it is made; requests can be added or
+    aborted then. A request gets a token from a plan that computes it up to its last token, those
+    still on their way included.
+
+    Args:
+        scheduler: The scheduler, with requests.
+        next_token: Gives the tokens.
+        max_in_flight: Plans that may be on their way, at least 1.
+
+    Yields:
+        Every plan, also one that computes nothing because all that is left is on its way.
+
+    Raises:
+        ValueError: ``max_in_flight`` is less than 1.
+        RuntimeError: Nothing is planned and nothing is on its way, but requests are left.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import AsyncScheduler, SchedulerConfig
+    >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", range(20), max_tokens=3))
+    >>> plans = run_plans(scheduler, lambda request, num_generated: 7, max_in_flight=2)
+    >>> [plan.num_scheduled_tokens for plan in plans]
+    [{'a': 20}, {'a': 1}, {'a': 1}, {}]
+    """
+    if max_in_flight < 1:
+        raise ValueError(f"max_in_flight is {max_in_flight}; at least 1 plan is on its way")
+    in_flight: deque[tuple[SchedulerOutput, dict[str, int]]] = deque()
+    num_generated: dict[Request, int] = {}
+    while scheduler.has_unfinished_requests() or in_flight:
+        if scheduler.has_unfinished_requests():
+            output = scheduler.schedule()
+            if not output.num_scheduled_tokens and not output.preempted_req_ids and not in_flight:
+                raise RuntimeError(
+                    f"nothing is planned for {len(scheduler.requests)} unfinished requests"
+                )
+            sampled = {}
+            for request_id in output.num_scheduled_tokens:
+                request = scheduler.requests[request_id]
+                count = num_generated.setdefault(request, request.num_output_tokens)
+                if request.num_computed_tokens >= request.num_prompt_tokens + count:
+                    sampled[request_id] = next_token(request, count)
+                    num_generated[request] = count + 1
+            in_flight.append((output, sampled))
+            yield output
+        if len(in_flight) >= max_in_flight or not scheduler.has_unfinished_requests():
+            scheduler.update_from_output(*in_flight.popleft())
