@@ -563,6 +563,8 @@ class Scheduler:
     def swap_in(self, output: SchedulerOutput, budget: int) -> int:
         """Bring swapped requests back, in the order of ``swapped``, until one may not start.
 
+        One that is less urgent than the first of ``waiting`` waits until that one is admitted.
+
         There must be budget, a place in the batch, and blocks for all that the request has on the
         CPU and for at least one token more. Pairs (CPU block, GPU block) are added to
         ``output.blocks_to_swap_in``, from its first block on.

@@ -17,6 +17,11 @@ from course_lib.scheduling import (
     SchedulerOutput,
     SpeculativeScheduler,
 )
+from course_lib.scheduling.watch.by_hand import (
+    counters_by_hand,
+    plans_by_hand,
+    preemption_by_hand,
+)
 from course_lib.scheduling.watch.driver import run_plans
 from course_lib.scheduling.watch.notation import Grant, StepLine, parse_grant
 from course_lib.scheduling.watch.state import SchedulerState
@@ -330,3 +335,79 @@ class TestDriver:
             list(run_plans(scheduler, seven))
         with pytest.raises(ValueError, match="max_in_flight is 0; at least 1"):
             list(run_plans(scheduler, seven, max_in_flight=0))
+
+
+class TestByHand:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_memory_runs_out_in_both_modes(self, seed: int) -> None:
+        recompute, swap = (preemption_by_hand(seed, mode) for mode in ("recompute", "swap"))
+        assert recompute.requests == swap.requests
+        victims = [step.preempted for step in recompute.steps]
+        assert any(victims)
+        assert victims[0] == ()
+        assert not any(step.swapped for step in recompute.steps)
+        assert any(step.swapped for step in swap.steps)
+        for trace in (recompute, swap):
+            for step in trace.steps:
+                held = {block for table in step.tables.values() for block in table}
+                assert len(step.free) + len(held) == 100
+                assert set(step.tables) == set(step.running)
+                names = [*step.running, *step.waiting, *step.swapped]
+                assert len(names) == len(set(names))
+                if step.preempted:
+                    assert set(step.preempted) <= {*step.waiting, *step.swapped}
+            assert "C" not in trace.steps[-1].running
+            assert "U" in trace.steps[-1].running
+
+    def test_an_instance_worked_out(self) -> None:
+        trace = preemption_by_hand(1, "recompute")
+        lengths = {each.request_id: len(each.prompt_token_ids) for each in trace.requests}
+        assert lengths == {"A": 631, "B": 483, "C": 335, "D": 115, "U": 240}
+        # 40 + 31 + 21 + 8 blocks are 100. In step 1 everybody has a slot left. In step 2 C's 337th
+        # token needs a 22nd block, and D, the last of equals in importance, gives up its 8.
+        assert [step.line for step in trace.steps[:3]] == [
+            "step 0  A:631* B:483* C:335* D:115*  | -",
+            "step 1  A:1 B:1 C:1 D:1  | U",
+            "step 2  A:1 B:1 C:1  | U D!",
+        ]
+        assert [len(step.free) for step in trace.steps[:3]] == [0, 0, 7]
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_a_hit_a_chunk_and_a_victim(self, seed: int) -> None:
+        trace = plans_by_hand(seed)
+        assert all(sum(step.plan.values()) <= 10 for step in trace.steps)
+        assert any(step.preempted for step in trace.steps)
+        first = next(step for step in trace.steps if "r2" in step.plan)
+        assert first.tables["r2"][0] == first.tables["r0"][0]
+        assert first.tables["r0"][0] in first.cached
+        for step in trace.steps:
+            assert [grant.request_id for grant in StepLine.parse(step.line).grants] == [*step.plan]
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_counters_follow_from_what_is_done(self, seed: int) -> None:
+        counters: dict[str, float] = {}
+        waiting: dict[str, list[tuple[str, int]]] = {}
+        last: str | None = None
+        for step in counters_by_hand(seed):
+            if step.action.startswith("add"):
+                name, _, num_tokens = step.action[4:-1].partition("(")
+                if not waiting.get(name[0]):
+                    others = [counters[client] for client in waiting if waiting[client]]
+                    level = min(others) if others else counters[last] if last else 0.0
+                    counters[name[0]] = max(counters.get(name[0], 0.0), level)
+                waiting.setdefault(name[0], []).append((name, int(num_tokens)))
+            elif step.action == "pop":
+                last = min((c for c in waiting if waiting[c]), key=lambda c: (counters[c], c))
+                name, num_tokens = waiting[last].pop(0)
+                counters[last] += num_tokens
+                assert step.taken == name
+            else:
+                counters[step.action[-1]] += 2 * int(step.action.split()[0])
+            assert step.counters == counters
+
+    def test_the_same_seed_makes_the_same_instance_and_another_another(self) -> None:
+        assert plans_by_hand(3) == plans_by_hand(3)
+        assert len({counters_by_hand(seed)[-1].action for seed in range(20)}) > 3
+        assert len({plans_by_hand(seed).steps[0].line for seed in range(20)}) > 3
+        with pytest.raises(ValueError, match="num_steps is 7"):
+            counters_by_hand(1, num_steps=7)
