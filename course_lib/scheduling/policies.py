@@ -543,7 +543,8 @@ POLICIES: dict[str, Callable[[], RequestQueue]] = {
     "wfq": WFQRequestQueue,
     "edf": EDFRequestQueue,
 }
-"""The queues by name, each with its default settings."""
+"""The queues by name, each with its default settings. One of your own may be added under its name:
+``POLICIES["mine"] = MyRequestQueue``."""
 
 
 def make_queue(policy: str | RequestQueue | Callable[[], RequestQueue]) -> RequestQueue:

@@ -103,7 +103,8 @@ VICTIM_POLICIES: dict[str, Callable[[KVCacheManager], VictimPolicy]] = {
     "least_computed": lambda manager: least_computed,
     "frees_most_blocks": frees_most_blocks,
 }
-"""What makes each victim policy for a scheduler with this manager, by name."""
+"""What makes each victim policy for a scheduler with this manager, by name. One of your own may be
+added: ``VICTIM_POLICIES["mine"] = lambda manager: my_policy``."""
 
 
 def make_victim_policy(

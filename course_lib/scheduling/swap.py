@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-
 
 class SwapSpace:
     """Hands out CPU blocks by number, the lowest free ones first, and remembers whose they are.
@@ -14,7 +12,7 @@ class SwapSpace:
         num_blocks: CPU blocks in all.
 
     Attributes:
-        free_blocks: The blocks that nobody holds, as a heap.
+        free_blocks: The blocks that nobody holds, in ascending order.
         held_blocks: The blocks of each request that holds any, in the order in which it got them.
 
     >>> space = SwapSpace(num_blocks=3)
@@ -47,7 +45,8 @@ class SwapSpace:
             raise ValueError(f"request {request_id!r} is swapped out already; release it first")
         if num_blocks > len(self.free_blocks):
             return None
-        blocks = [heapq.heappop(self.free_blocks) for _ in range(num_blocks)]
+        blocks = self.free_blocks[:num_blocks]
+        del self.free_blocks[:num_blocks]
         self.held_blocks[request_id] = blocks
         return blocks
 
@@ -58,6 +57,5 @@ class SwapSpace:
             KeyError: The request holds no blocks. Nothing changes.
         """
         blocks = self.held_blocks.pop(request_id)
-        for block in blocks:
-            heapq.heappush(self.free_blocks, block)
+        self.free_blocks = sorted(self.free_blocks + blocks)
         return blocks

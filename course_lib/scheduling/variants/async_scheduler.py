@@ -120,7 +120,7 @@ class AsyncScheduler(Scheduler):
             raise ValueError(
                 "this is not the oldest plan in flight; update each once, in the order of planning"
             )
-        _, planned = self.in_flight.popleft()
+        planned = self.in_flight.popleft()[1]
         timely: dict[str, int | list[int]] = {}
         late: dict[str, int | list[int]] = {}
         for request_id, token in sampled.items():
