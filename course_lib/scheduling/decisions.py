@@ -187,9 +187,13 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
         num_tokens = num_computed + scheduler.limit_chunk(request, num_new, num_left)
     num_shared = sum(block.ref_cnt > 0 for block in hits)
     num_needed = -(-num_tokens // manager.block_size) - num_shared
-    reason = f"needs {_blocks(num_needed)}, {manager.block_pool.get_num_free_blocks()} free"
-    if scheduler.running and manager.watermark_blocks:
-        reason += f", {manager.watermark_blocks} of them kept back"
+    num_free = manager.block_pool.get_num_free_blocks()
+    num_kept_back = manager.watermark_blocks if scheduler.running else 0
+    if num_needed <= num_free - num_kept_back:
+        return "there is room, but nobody is admitted in this step"
+    reason = f"needs {_blocks(num_needed)}, {num_free} free"
+    if num_kept_back:
+        reason += f", {num_kept_back} of them kept back"
     return reason
 
 

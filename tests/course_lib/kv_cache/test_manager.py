@@ -269,6 +269,36 @@ class TestNoRoom:
         assert len(shorter.allocate_slots(fits, 8, full_sequence_must_fit=True) or []) == 2
 
 
+class TestFreeSlot:
+    @pytest.mark.parametrize("enable_caching", [True, False])
+    @pytest.mark.parametrize("block_size", [1, 2, 3, 4])
+    def test_then_the_next_token_changes_nothing(
+        self, block_size: int, enable_caching: bool
+    ) -> None:
+        manager = KVCacheManager(20, block_size, enable_caching)
+        request = Request("a", list(range(14)))
+        run(manager, request, 1)
+        for position in range(1, 14):
+            before, table = state(manager), manager.get_block_ids("a")
+            has_free_slot = manager.has_free_slot(request)
+            assert state(manager) == before
+            run(manager, request, 1)
+            # It may be false where nothing changes: at the end of a block, when caching is off.
+            if has_free_slot:
+                assert (state(manager), manager.get_block_ids("a")) == (before, table)
+            assert has_free_slot == (0 < position % block_size < block_size - 1)
+
+    def test_a_fork_may_share_the_last_block(self) -> None:
+        manager = KVCacheManager(20, 4)
+        parent, child = Request("p", [1, 2, 3, 4, 5]), Request("c", [1, 2, 3, 4, 5])
+        run(manager, parent)
+        parent.all_token_ids.append(6)
+        assert manager.has_free_slot(parent)
+        manager.fork(parent, child)
+        assert not manager.has_free_slot(parent)
+        assert not manager.has_free_slot(child)
+
+
 class TestFork:
     def parent_and_child(self, manager: KVCacheManager, num_tokens: int) -> tuple[Request, Request]:
         parent = Request("parent", list(range(num_tokens)))

@@ -24,6 +24,7 @@ from course_lib.scheduling import (
     Scheduler,
     SchedulerConfig,
     SpeculativeScheduler,
+    StaticBatchingScheduler,
     StepTimeController,
     variants,
 )
@@ -538,6 +539,16 @@ class TestDecisionLog:
             (Action.WAITS, "needs 3 blocks, 1 free"),
             (Action.RESUMES, ""),
         ]
+
+    def test_a_batch_that_nobody_joins(self) -> None:
+        log = DecisionLog()
+        scheduler = StaticBatchingScheduler(SchedulerConfig(), manager(), log=log)
+        scheduler.add_request(request("a"))
+        step(scheduler)
+        scheduler.add_request(request("b"))
+        step(scheduler)
+        (decision,) = log.of_request("b")
+        assert decision.reason == "there is room, but nobody is admitted in this step"
 
     def test_no_slot_for_the_adapter(self) -> None:
         log = DecisionLog()

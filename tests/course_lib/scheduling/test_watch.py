@@ -9,13 +9,18 @@ from hypothesis import strategies as st
 
 from course_lib.kv_cache import KVCacheManager
 from course_lib.scheduling import (
+    POLICIES,
+    VICTIM_POLICIES,
     AsyncScheduler,
+    EvenSplitScheduler,
+    HeadSkippingScheduler,
     Request,
     RequestStatus,
     Scheduler,
     SchedulerConfig,
     SchedulerOutput,
     SpeculativeScheduler,
+    StaticBatchingScheduler,
 )
 from course_lib.scheduling.watch.by_hand import (
     counters_by_hand,
@@ -206,6 +211,12 @@ class SkipsTheLast(Scheduler):
         return budget
 
 
+class DecodesFirst(Scheduler):
+    def serve_running(self, output: SchedulerOutput, budget: int) -> int:
+        self.running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
+        return super().serve_running(output, budget)
+
+
 def violations_of(make: Callable[[SchedulerConfig, KVCacheManager], Scheduler]) -> Iterator[str]:
     """Yield what a scheduler's plans break, in runs short of budget, of seats and of memory."""
     for num_blocks, policy in ((100, "fcfs"), (9, "fcfs"), (9, "priority")):
@@ -253,8 +264,33 @@ class TestLaws:
         found = list(violations_of(mutant))
         assert any(message in violation for violation in found), found
 
-    def test_a_right_plan_is_not(self) -> None:
-        assert not list(violations_of(Scheduler))
+    @pytest.mark.parametrize(
+        "variant",
+        [
+            Scheduler,
+            HeadSkippingScheduler,
+            EvenSplitScheduler,
+            StaticBatchingScheduler,
+            DecodesFirst,
+        ],
+    )
+    def test_what_is_free_is_free(self, variant: type[Scheduler]) -> None:
+        assert not list(violations_of(variant))
+
+    @pytest.mark.parametrize("victim_policy", VICTIM_POLICIES)
+    def test_so_is_the_victim(self, victim_policy: str) -> None:
+        def make(config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
+            return Scheduler(replace(config, victim_policy=victim_policy), manager)
+
+        assert not list(violations_of(make))
+
+    def test_so_is_the_order_of_service(self) -> None:
+        for policy in POLICIES:
+
+            def make(config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
+                return Scheduler(replace(config, policy=policy), manager)  # noqa: B023
+
+            assert not list(violations_of(make))
 
     def test_every_law_is_broken_by_something(self) -> None:
         scheduler = scheduler_with(max_num_seqs=1)
