@@ -20,7 +20,7 @@ def run_plans(
     Up to ``max_in_flight`` plans are made before the oldest is answered: 1 for a plain scheduler, 2
     for one that plans ahead. Each plan is yielded as soon as it is made; requests can be added or
     aborted then. A request gets a token from a plan that computes it up to its last token, those
-    still on their way included.
+    still on their way included. Drafts are all rejected.
 
     Args:
         scheduler: The scheduler, with requests.
@@ -44,8 +44,7 @@ def run_plans(
     """
     if max_in_flight < 1:
         raise ValueError(f"max_in_flight is {max_in_flight}; at least 1 plan is on its way")
-    in_flight: deque[tuple[SchedulerOutput, dict[str, int]]] = deque()
-    num_generated: dict[Request, int] = {}
+    in_flight: deque[tuple[SchedulerOutput, dict[str, int | list[int]]]] = deque()
     while scheduler.has_unfinished_requests() or in_flight:
         if scheduler.has_unfinished_requests():
             output = scheduler.schedule()
@@ -53,14 +52,22 @@ def run_plans(
                 raise RuntimeError(
                     f"nothing is planned for {len(scheduler.requests)} unfinished requests"
                 )
-            sampled = {}
-            for request_id in output.num_scheduled_tokens:
-                request = scheduler.requests[request_id]
-                count = num_generated.setdefault(request, request.num_output_tokens)
-                if request.num_computed_tokens >= request.num_prompt_tokens + count:
-                    sampled[request_id] = next_token(request, count)
-                    num_generated[request] = count + 1
-            in_flight.append((output, sampled))
+            in_flight.append((output, _sample(scheduler, output, next_token)))
             yield output
         if len(in_flight) >= max_in_flight or not scheduler.has_unfinished_requests():
             scheduler.update_from_output(*in_flight.popleft())
+
+
+def _sample(
+    scheduler: Scheduler, output: SchedulerOutput, next_token: NextToken
+) -> dict[str, int | list[int]]:
+    """Return the tokens that a model would give for the plan that was just made."""
+    sampled: dict[str, int | list[int]] = {}
+    for request_id in output.num_scheduled_tokens:
+        request = scheduler.requests[request_id]
+        num_computed, num_ahead = request.num_computed_tokens, request.num_tokens_ahead
+        # One that is ahead may be the placeholder of the very token that is sampled here.
+        if num_computed >= request.num_tokens + max(num_ahead - 1, 0):
+            position = min(num_computed, request.num_tokens + num_ahead)
+            sampled[request_id] = next_token(request, position - request.num_prompt_tokens)
+    return sampled

@@ -1,6 +1,7 @@
 """A scheduler seen from outside: plans as text, their laws, several on their way."""
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -211,6 +212,11 @@ class SkipsTheLast(Scheduler):
         return budget
 
 
+class LosesLateTokens(AsyncScheduler):
+    def deliver_late(self, tokens: Mapping[str, int | list[int]]) -> list[Request]:
+        return []
+
+
 class DecodesFirst(Scheduler):
     def serve_running(self, output: SchedulerOutput, budget: int) -> int:
         self.running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
@@ -349,6 +355,26 @@ class TestDriver:
             answers.append([each.output_token_ids for each in requests])
         assert answers[0] == answers[1] == answers[2]
         assert answers[0][3] == [1000 + (31 * ord("d") + 7 * n) % 997 for n in range(7)]
+
+    @pytest.mark.parametrize(
+        ("make", "figures"), [(AsyncScheduler, (572, 7, 4005)), (LosesLateTokens, (576, 27, 4348))]
+    )
+    def test_a_lost_token_costs_preemptions_and_shows_in_no_answer(
+        self, make: type[AsyncScheduler], figures: tuple[int, int, int]
+    ) -> None:
+        rng = random.Random(1)
+        scheduler = make(SchedulerConfig(), KVCacheManager(21, 16))
+        requests = []
+        for index in range(24):
+            prompt = [rng.randrange(1000) for _ in range(rng.randint(60, 199))]
+            requests.append(Request(f"r{index}", prompt, rng.randint(10, 59)))
+            scheduler.add_request(requests[-1])
+        plans = list(run_plans(scheduler, lambda r, count: 1000 + count, max_in_flight=2))
+        for each in requests:
+            assert each.output_token_ids == [1000 + count for count in range(each.max_tokens)]
+        num_preempted = sum(len(plan.preempted_req_ids) for plan in plans)
+        num_tokens = sum(plan.total_num_scheduled_tokens for plan in plans)
+        assert (len(plans), num_preempted, num_tokens) == figures
 
     def test_requests_may_come_and_go_between_two_plans(self) -> None:
         scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(30, 4))
