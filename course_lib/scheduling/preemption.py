@@ -107,6 +107,21 @@ VICTIM_POLICIES: dict[str, Callable[[KVCacheManager], VictimPolicy]] = {
 added: ``VICTIM_POLICIES["mine"] = lambda manager: my_policy``."""
 
 
+def require_victim_policy(name: str) -> None:
+    """Raise a ValueError, which lists them, if there is no victim policy of this name.
+
+    >>> require_victim_policy("youngest")
+    Traceback (most recent call last):
+        ...
+    ValueError: no victim policy 'youngest'; known: last_in, least_important, most_tokens, \
+least_computed, frees_most_blocks, or pass a function
+    """
+    if name not in VICTIM_POLICIES:
+        raise ValueError(
+            f"no victim policy {name!r}; known: {', '.join(VICTIM_POLICIES)}, or pass a function"
+        )
+
+
 def make_victim_policy(
     policy: str | VictimPolicy | None, manager: KVCacheManager, *, default: VictimPolicy
 ) -> VictimPolicy:
@@ -124,10 +139,7 @@ def make_victim_policy(
         return default
     if not isinstance(policy, str):
         return policy
-    if policy not in VICTIM_POLICIES:
-        raise ValueError(
-            f"no victim policy {policy!r}; known: {', '.join(VICTIM_POLICIES)}, or pass a function"
-        )
+    require_victim_policy(policy)
     return VICTIM_POLICIES[policy](manager)
 
 

@@ -20,10 +20,10 @@ from course_lib.kv_cache.block_pool import KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager, UnknownRequestError
 from course_lib.scheduling.policies import RequestQueue, make_queue
 from course_lib.scheduling.preemption import (
-    VICTIM_POLICIES,
     VictimPolicy,
     last_in,
     make_victim_policy,
+    require_victim_policy,
 )
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.swap import SwapSpace
@@ -93,11 +93,8 @@ class SchedulerConfig:
             )
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}; it must be at least 1")
-        if isinstance(self.victim_policy, str) and self.victim_policy not in VICTIM_POLICIES:
-            raise ValueError(
-                f"no victim policy {self.victim_policy!r}; known: {', '.join(VICTIM_POLICIES)}, "
-                "or pass a function"
-            )
+        if isinstance(self.victim_policy, str):
+            require_victim_policy(self.victim_policy)
 
 
 @dataclass(slots=True)
