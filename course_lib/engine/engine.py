@@ -640,8 +640,8 @@ class LLM:
         metrics.num_requests_waiting = len(scheduler.waiting)
         metrics.num_requests_swapped = len(scheduler.swapped)
         metrics.kv_cache_usage = manager.usage
-        metrics.prefix_cache_queries = manager.prefix_hits.num_tokens
-        metrics.prefix_cache_hits = manager.prefix_hits.num_hit_tokens
+        metrics.prefix_cache_queries = manager.metrics.queried_tokens
+        metrics.prefix_cache_hits = manager.metrics.hit_tokens
         metrics.num_block_copies = manager.num_copies
 
     def _new_id(self) -> str:

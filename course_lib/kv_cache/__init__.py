@@ -16,18 +16,18 @@ from course_lib.kv_cache.block_pool import (
     OutOfBlocksError,
     TwoPartFreeQueue,
 )
-from course_lib.kv_cache.block_table import BlockTable
+from course_lib.kv_cache.block_table import BlockTable, blocks_to_add
 from course_lib.kv_cache.manager import (
     CacheableRequest,
-    CacheStats,
     KVCacheManager,
+    RequestBlocks,
     UnknownRequestError,
 )
+from course_lib.kv_cache.metrics import CacheMetrics, CacheStats
 from course_lib.kv_cache.prefix import (
     HitMeter,
     HitRates,
     RadixTree,
-    extend_block_hashes,
     hash_block,
     hash_blocks,
     infinite_cache_hit_rates,
@@ -77,6 +77,7 @@ __all__ = [
     "BlockPool",
     "BlockTable",
     "BuddyAllocator",
+    "CacheMetrics",
     "CacheStats",
     "CacheableRequest",
     "DoubleFreeError",
@@ -93,6 +94,7 @@ __all__ = [
     "OutOfBlocksError",
     "RadixTree",
     "Recorder",
+    "RequestBlocks",
     "Reservation",
     "SlotUse",
     "Snapshot",
@@ -100,11 +102,11 @@ __all__ = [
     "UnknownRequestError",
     "WorstFitAllocator",
     "average_shares",
+    "blocks_to_add",
     "check_invariants",
     "classify_slots",
     "cost_per_million_tokens",
     "expected_static_utilization",
-    "extend_block_hashes",
     "find_leaks",
     "find_violations",
     "hash_block",

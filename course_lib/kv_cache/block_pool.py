@@ -15,7 +15,7 @@ Order and names follow vLLM 0.33.0 (``vllm/v1/core/block_pool.py`` and ``kv_cach
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -77,18 +77,38 @@ class FreeBlockQueue(Protocol):
         """Take a block out, wherever it is; ValueError if it is not in the queue."""
 
 
-def _out_of_blocks(requested: int, free: int) -> OutOfBlocksError:
-    """Say what was asked for and what there is."""
+def out_of_blocks(requested: int, free: int) -> OutOfBlocksError:
+    """Return the error for a queue that is too short: it says what was asked for and what there is.
+
+    >>> str(out_of_blocks(requested=2, free=1))
+    'requested 2 blocks but only 1 are free; free a request, or raise num_blocks'
+    """
     return OutOfBlocksError(
         f"requested {requested} blocks but only {free} are free; "
         "free a request, or raise num_blocks"
     )
 
 
-def _not_in_queue(block: KVCacheBlock) -> ValueError:
-    """Say which block was not found in a free queue."""
+def not_in_queue(block: KVCacheBlock) -> ValueError:
+    """Return the error for a block that is not in a free queue.
+
+    >>> str(not_in_queue(KVCacheBlock(7)))
+    'block 7 is not in this free queue; only a free block can be removed'
+    """
     return ValueError(
         f"block {block.block_id} is not in this free queue; only a free block can be removed"
+    )
+
+
+def double_free(block: KVCacheBlock) -> DoubleFreeError:
+    """Return the error for a block that is given back more often than it is held.
+
+    >>> str(double_free(KVCacheBlock(7)))
+    'block 7 is freed but nobody holds it; free what a request holds once, when it ends'
+    """
+    return DoubleFreeError(
+        f"block {block.block_id} is freed but nobody holds it; "
+        "free what a request holds once, when it ends"
     )
 
 
@@ -107,6 +127,10 @@ class FreeKVCacheBlockQueue:
     Args:
         blocks: The blocks to start with, front first.
 
+    Attributes:
+        num_free_blocks: Blocks in the queue.
+        sentinel: What stands in front of the first and behind the last of them.
+
     >>> blocks = [KVCacheBlock(block_id) for block_id in range(4)]
     >>> queue = FreeKVCacheBlockQueue(blocks)
     >>> queue.remove(blocks[2])
@@ -119,16 +143,16 @@ class FreeKVCacheBlockQueue:
 
     def __init__(self, blocks: Sequence[KVCacheBlock]) -> None:
         self.num_free_blocks = 0
-        self._sentinel = KVCacheBlock(block_id=-1)
-        self._sentinel.prev_free_block = self._sentinel.next_free_block = self._sentinel
+        self.sentinel = KVCacheBlock(block_id=-1)
+        self.sentinel.prev_free_block = self.sentinel.next_free_block = self.sentinel
         self.append_n(blocks)
 
     def __len__(self) -> int:
         return self.num_free_blocks
 
     def __iter__(self) -> Iterator[KVCacheBlock]:
-        block = self._sentinel.next_free_block
-        while block is not None and block is not self._sentinel:
+        block = self.sentinel.next_free_block
+        while block is not None and block is not self.sentinel:
             yield block
             block = block.next_free_block
 
@@ -138,21 +162,21 @@ class FreeKVCacheBlockQueue:
         Raises:
             OutOfBlocksError: The queue is empty.
         """
-        front = self._sentinel.next_free_block
-        if front is None or front is self._sentinel:
-            raise _out_of_blocks(requested=1, free=0)
+        front = self.sentinel.next_free_block
+        if front is None or front is self.sentinel:
+            raise out_of_blocks(requested=1, free=0)
         self.remove(front)
         return front
 
     def append(self, block: KVCacheBlock) -> None:
         """Put a block that is not in the queue at the back."""
-        self._insert_before(block, self._sentinel)
+        self.insert_before(block, self.sentinel)
 
     def prepend(self, block: KVCacheBlock) -> None:
         """Put a block that is not in the queue at the front."""
-        front = self._sentinel.next_free_block
+        front = self.sentinel.next_free_block
         assert front is not None
-        self._insert_before(block, front)
+        self.insert_before(block, front)
 
     def remove(self, block: KVCacheBlock) -> None:
         """Take a block out of the queue, wherever it is, in constant time.
@@ -164,7 +188,7 @@ class FreeKVCacheBlockQueue:
         """
         previous, following = block.prev_free_block, block.next_free_block
         if previous is None or following is None:
-            raise _not_in_queue(block)
+            raise not_in_queue(block)
         previous.next_free_block = following
         following.prev_free_block = previous
         block.prev_free_block = block.next_free_block = None
@@ -177,7 +201,7 @@ class FreeKVCacheBlockQueue:
             OutOfBlocksError: There are fewer than ``n``; then nothing changes.
         """
         if n > self.num_free_blocks:
-            raise _out_of_blocks(requested=n, free=self.num_free_blocks)
+            raise out_of_blocks(requested=n, free=self.num_free_blocks)
         return [self.popleft() for _ in range(n)]
 
     def append_n(self, blocks: Sequence[KVCacheBlock]) -> None:
@@ -190,8 +214,8 @@ class FreeKVCacheBlockQueue:
         for block in reversed(blocks):
             self.prepend(block)
 
-    def _insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
-        """Link a block in between ``following`` and the one in front of it."""
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Link a block that is not in the queue in between ``following`` and the one before it."""
         previous = following.prev_free_block
         assert previous is not None
         block.prev_free_block, block.next_free_block = previous, following
@@ -261,7 +285,7 @@ class TwoPartFreeQueue:
             return taken
         back = self._back
         if -rest > len(back):
-            raise _out_of_blocks(requested=n, free=len(self))
+            raise out_of_blocks(requested=n, free=len(self))
         taken = front[::-1]
         front.clear()
         taken += [back.popitem(last=False)[0] for _ in range(-rest)]
@@ -288,7 +312,7 @@ class TwoPartFreeQueue:
         elif block in self._front:
             self._front.remove(block)
         else:
-            raise _not_in_queue(block)
+            raise not_in_queue(block)
 
 
 class BlockPool:
@@ -316,6 +340,16 @@ class BlockPool:
         enable_caching: Whether blocks keep their contents for later requests. Without it no block
             ever has a hash.
         free_queue: Makes the free queue from the blocks in it.
+
+    Attributes:
+        num_blocks: Blocks in all, the null block included.
+        enable_caching: Whether blocks keep their contents for later requests.
+        blocks: All blocks, by id.
+        null_block: Block 0.
+        lendable_blocks: All blocks but the null block.
+        free_block_queue: The free blocks, the next one to be handed out first.
+        num_evictions: Cached blocks that were handed out again, and so lost their contents.
+        cached_block_hash_to_block: The block that is found for a hash.
 
     Raises:
         ValueError: ``num_blocks`` is less than 1.
@@ -347,9 +381,9 @@ class BlockPool:
         self.null_block = self.blocks[0]
         self.free_block_queue = free_queue(self.blocks[1:])
         self.num_evictions = 0
-        self._lendable = frozenset(self.blocks[1:])
-        # The block that is found for a hash, and the others that hold the same, oldest first.
+        self.lendable_blocks = frozenset(self.blocks[1:])
         self.cached_block_hash_to_block: dict[bytes, KVCacheBlock] = {}
+        # The other blocks that hold the same as the one that is found, oldest first.
         self._duplicates: dict[bytes, dict[int, KVCacheBlock]] = {}
 
     def get_num_free_blocks(self) -> int:
@@ -382,8 +416,8 @@ class BlockPool:
             The blocks, in the order of the queue.
 
         Raises:
-            OutOfBlocksError: Fewer blocks are free. It is a ValueError.
-            ValueError: ``num_blocks`` is negative.
+            OutOfBlocksError: Fewer blocks are free. It is a ValueError. Nothing changes.
+            ValueError: ``num_blocks`` is negative. Nothing changes.
 
         >>> pool = BlockPool(num_blocks=4)
         >>> [block.block_id for block in pool.get_new_blocks(2)]
@@ -400,7 +434,7 @@ free a request, or raise num_blocks
         for block in blocks:
             block.ref_cnt = 1
             if block.block_hash is not None:
-                self._forget(block)
+                self.forget(block)
                 self.num_evictions += 1
         return blocks
 
@@ -416,9 +450,10 @@ free a request, or raise num_blocks
                 given back twice.
 
         Raises:
-            DoubleFreeError: Nobody holds one of the blocks. It is a ValueError.
+            DoubleFreeError: A block is given back more often than it is held. It is a ValueError.
+                Nothing changes.
             ForeignBlockError: One of them is not from this pool, or is the null block. It is a
-                ValueError.
+                ValueError. Nothing changes.
 
         >>> pool = BlockPool(num_blocks=5)
         >>> one, two = pool.get_new_blocks(2)
@@ -427,28 +462,27 @@ free a request, or raise num_blocks
         [2, 1, 3, 4]
         """
         ordered_blocks = list(ordered_blocks)
-        if not self._lendable.issuperset(ordered_blocks):
-            raise self._foreign(ordered_blocks)
+        distinct_blocks = set(ordered_blocks)
+        if not self.lendable_blocks.issuperset(distinct_blocks):
+            raise self.foreign_block(ordered_blocks)
+        for block in ordered_blocks:
+            if block.ref_cnt < 1:
+                raise double_free(block)
+        # Counting alone takes as long as all the rest, and only repeated blocks need it.
+        if len(distinct_blocks) < len(ordered_blocks):
+            for block, times in Counter(ordered_blocks).items():
+                if block.ref_cnt < times:
+                    raise double_free(block)
+
         with_hash: list[KVCacheBlock] = []
         without_hash: list[KVCacheBlock] = []
-        remaining = iter(ordered_blocks)
-        for block in remaining:
-            holders = block.ref_cnt - 1
+        for block in ordered_blocks:
+            holders = block.ref_cnt = block.ref_cnt - 1
             if holders == 0:
                 if block.block_hash is None:
                     without_hash.append(block)
                 else:
                     with_hash.append(block)
-            elif holders < 0:
-                # Undo the counts in front of this block before saying so.
-                num_done = len(ordered_blocks) - len(list(remaining)) - 1
-                for done in ordered_blocks[:num_done]:
-                    done.ref_cnt += 1
-                raise DoubleFreeError(
-                    f"block {block.block_id} is freed but nobody holds it; "
-                    "free what a request holds once, when it ends"
-                )
-            block.ref_cnt = holders
         if without_hash:
             self.free_block_queue.prepend_n(without_hash)
         if with_hash:
@@ -464,7 +498,7 @@ free a request, or raise num_blocks
 
         Raises:
             ForeignBlockError: One of them is not from this pool, or is the null block. It is a
-                ValueError.
+                ValueError. Nothing changes.
 
         >>> pool = BlockPool(num_blocks=4)
         >>> pool.touch([pool.blocks[2]])
@@ -472,12 +506,11 @@ free a request, or raise num_blocks
         ([1, 3], 1)
         """
         blocks = list(blocks)
-        if not self._lendable.issuperset(blocks):
-            raise self._foreign(blocks)
-        remove_from_queue = self.free_block_queue.remove
+        if not self.lendable_blocks.issuperset(blocks):
+            raise self.foreign_block(blocks)
         for block in blocks:
             if block.ref_cnt == 0:
-                remove_from_queue(block)
+                self.free_block_queue.remove(block)
             block.ref_cnt += 1
 
     def get_cached_block(self, block_hash: bytes) -> KVCacheBlock | None:
@@ -524,7 +557,8 @@ free a request, or raise num_blocks
         """Take blocks out of the cache, whoever holds them: their contents are not to be trusted.
 
         Nobody loses a block, and a free block keeps its place in the free queue. Blocks that are
-        not cached are left alone.
+        not cached are left alone. What is invalid was not given up for want of room, so it is not
+        counted in ``num_evictions``.
 
         Args:
             block_ids: Which blocks.
@@ -548,8 +582,7 @@ free a request, or raise num_blocks
         for block_id in block_ids:
             block = self.blocks[block_id]
             if block.block_hash is not None:
-                self._forget(block)
-                self.num_evictions += 1
+                self.forget(block)
 
     def reset_prefix_cache(self) -> bool:
         """Forget the contents of all blocks, as after a change of the model's weights.
@@ -575,8 +608,18 @@ free a request, or raise num_blocks
         self._duplicates.clear()
         return True
 
-    def _forget(self, block: KVCacheBlock) -> None:
-        """Take a block that has a hash out of the cache."""
+    def forget(self, block: KVCacheBlock) -> None:
+        """Take a block that has a hash out of the cache: nobody finds its contents any more.
+
+        If other blocks hold the same, the oldest of them is found from now on.
+
+        >>> pool = BlockPool(num_blocks=4)
+        >>> first, second = pool.get_new_blocks(2)
+        >>> pool.cache_full_blocks([first, second], [b"same", b"same"])
+        >>> pool.forget(first)
+        >>> first.block_hash, pool.get_cached_block(b"same") is second
+        (None, True)
+        """
         block_hash = block.block_hash
         assert block_hash is not None
         block.block_hash = None
@@ -585,15 +628,19 @@ free a request, or raise num_blocks
             del self.cached_block_hash_to_block[block_hash]
             return
         if self.cached_block_hash_to_block[block_hash] is block:
-            # The oldest of the others is found from now on.
             block = self.cached_block_hash_to_block[block_hash] = next(iter(duplicates.values()))
         del duplicates[block.block_id]
         if not duplicates:
             del self._duplicates[block_hash]
 
-    def _foreign(self, blocks: list[KVCacheBlock]) -> ForeignBlockError:
-        """Say which of the blocks this pool never hands out."""
-        block = next(block for block in blocks if block not in self._lendable)
+    def foreign_block(self, blocks: Iterable[KVCacheBlock]) -> ForeignBlockError:
+        """Return the error for blocks of which at least one is not among ``lendable_blocks``.
+
+        >>> pool = BlockPool(num_blocks=4)
+        >>> str(pool.foreign_block(pool.blocks))
+        'block 0 is the null block, which nobody may hold; leave it out'
+        """
+        block = next(block for block in blocks if block not in self.lendable_blocks)
         if block is self.null_block:
             return ForeignBlockError(
                 "block 0 is the null block, which nobody may hold; leave it out"

@@ -15,12 +15,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from course_lib.kv_cache.sizing import require_block_size
+
 if TYPE_CHECKING:  # numpy is loaded when the first array is translated
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-PADDING = -1
-"""Stands for no block in a block table, and for no slot in a slot mapping: nothing is written."""
+NULL_BLOCK_ID = 0
+"""Fills a block table behind its last block. The null block is memory that nobody holds, so whoever
+reads the entry by mistake stays inside the cache and meets nobody's keys."""
+
+PAD_SLOT_ID = -1
+"""The slot of a token that is only padding: it is no slot, and nothing is written."""
 
 VECTOR_BYTES = 16
 """Bytes that one thread of a GPU loads or stores at most with one instruction."""
@@ -43,6 +49,10 @@ class BlockTable:
     Args:
         block_size: Slots per block.
 
+    Attributes:
+        block_size: Slots per block.
+        ids: The physical blocks, as an array of C integers; only ``append`` changes it.
+
     Raises:
         ValueError: ``block_size`` is less than 1.
 
@@ -50,27 +60,42 @@ class BlockTable:
     >>> table.append([7, 3])
     >>> table.slot(17)  # offset 1 in block 3
     49
+    >>> table[1], len(table), table.block_ids
+    (3, 2, [7, 3])
     """
 
     def __init__(self, block_size: int) -> None:
-        _require_block_size(block_size)
+        require_block_size(block_size)
         self.block_size = block_size
         # Unlike a list, an array of C integers is open to numpy without a copy.
-        self._block_ids = array("q")
+        self.ids = array("q")
 
     def __len__(self) -> int:
         """Return the number of blocks."""
-        return len(self._block_ids)
+        return len(self.ids)
+
+    def __getitem__(self, logical_block: int) -> int:
+        """Return the physical block of a logical block, from 0.
+
+        Raises:
+            IndexError: The table has no such logical block.
+        """
+        if not 0 <= logical_block < len(self.ids):
+            raise IndexError(
+                f"there is no logical block {logical_block}; the table has {len(self.ids)}, "
+                "counted from 0"
+            )
+        return self.ids[logical_block]
 
     @property
     def block_ids(self) -> list[int]:
         """The physical blocks, a copy."""
-        return self._block_ids.tolist()
+        return self.ids.tolist()
 
     @property
     def num_slots(self) -> int:
         """The positions that the table covers: 0 to ``num_slots`` − 1."""
-        return len(self._block_ids) * self.block_size
+        return len(self.ids) * self.block_size
 
     def append(self, block_ids: Iterable[int]) -> None:
         """Add physical blocks at the end.
@@ -93,7 +118,7 @@ class BlockTable:
         for block_id in new_ids:
             if block_id < 0:
                 raise ValueError(f"block id {block_id} is negative; ids count from 0")
-        self._block_ids.extend(new_ids)
+        self.ids.extend(new_ids)
 
     def slot(self, position: int) -> int:
         """Return the slot of the token at ``position``.
@@ -113,12 +138,16 @@ class BlockTable:
         [36, 37, 38, 39, 8, 9, 10, 11]
         """
         logical_block, offset = divmod(position, self.block_size)
-        if not 0 <= logical_block < len(self._block_ids):
-            raise self._not_covered(position)
-        return self._block_ids[logical_block] * self.block_size + offset
+        if not 0 <= logical_block < len(self.ids):
+            raise PositionError(
+                f"position {position} has no slot: positions count from 0, and the table's "
+                f"{len(self.ids)} blocks of {self.block_size} have room for {self.num_slots}; "
+                "append a block before a token needs it"
+            )
+        return self.ids[logical_block] * self.block_size + offset
 
     def slot_mapping(self, positions: ArrayLike) -> NDArray[np.int64]:
-        """Return the slots of many positions at once: ``slot`` without a loop in Python.
+        """Return the slots of many positions at once: a batch of this one sequence.
 
         Args:
             positions: Whole numbers, an array or list of any shape. −1 stands for padding.
@@ -137,50 +166,57 @@ class BlockTable:
         """
         import numpy as np
 
-        wanted = _whole_numbers("positions", positions)
-        slots = np.full(wanted.shape, PADDING, dtype=np.int64)
-        is_token = wanted != PADDING
+        wanted = whole_numbers("positions", positions)
+        slots = np.full(wanted.shape, PAD_SLOT_ID, dtype=np.int64)
+        is_token = wanted != PAD_SLOT_ID
         tokens = wanted[is_token]
-        outside = (tokens < 0) | (tokens >= self.num_slots)
-        if outside.any():
-            raise self._not_covered(int(tokens[outside][0]))
-        logical_blocks = tokens // self.block_size
-        physical_blocks = np.asarray(self._block_ids)[logical_blocks]
-        slots[is_token] = physical_blocks * self.block_size + tokens % self.block_size
+        block_tables = np.asarray(self.ids).reshape(1, -1)
+        slots[is_token] = slot_mapping(
+            block_tables, np.array([0, len(tokens)]), tokens, self.block_size
+        )
         return slots
 
-    def _not_covered(self, position: int) -> PositionError:
-        """Return the error for a position that has no slot."""
-        return PositionError(
-            f"position {position} has no slot: positions count from 0, and the table's "
-            f"{len(self)} blocks of {self.block_size} have room for {self.num_slots}; "
-            "append a block before a token needs it"
-        )
+
+def blocks_to_add(num_tokens: int, num_blocks: int, block_size: int) -> int:
+    """Return how many blocks a sequence lacks before its next tokens can be written.
+
+    n tokens need ⌈n / B⌉ blocks of B slots. So the question is not how long the sequence is, or
+    whether it has just filled a block, but how many slots are needed and how many are there.
+
+    Args:
+        num_tokens: Tokens that must have a slot, those about to be written included; 0 or more.
+        num_blocks: Blocks that the sequence has.
+        block_size: Slots per block, at least 1.
+
+    Returns:
+        Blocks to add, 0 or more; 0 if there are more blocks than are needed.
+
+    >>> [blocks_to_add(num_tokens, num_blocks=2, block_size=4) for num_tokens in (7, 8, 9, 17)]
+    [0, 0, 1, 3]
+    """
+    return max(0, -(-num_tokens // block_size) - num_blocks)
 
 
-def pad_block_tables(tables: Sequence[BlockTable]) -> NDArray[np.int32]:
+def pad_block_tables(tables: Sequence[Sequence[int] | NDArray[np.signedinteger]]) -> NDArray[np.int32]:
     """Return the block tables of a batch as one rectangle, as kernels read them.
 
     Args:
-        tables: One block table per sequence.
+        tables: The physical blocks of each sequence: lists or arrays, such as ``BlockTable.ids``.
 
     Returns:
-        Physical blocks, int32, shape (num_seqs, most blocks of any sequence); −1 behind the end of
-        a shorter table.
+        Physical blocks, int32, shape (num_seqs, most blocks of any sequence); 0, the null block,
+        behind the end of a shorter table.
 
-    >>> tables = [BlockTable(4), BlockTable(4)]
-    >>> tables[0].append([9, 2])
-    >>> tables[1].append([5])
-    >>> pad_block_tables(tables)
-    array([[ 9,  2],
-           [ 5, -1]], dtype=int32)
+    >>> pad_block_tables([[9, 2], [5]])
+    array([[9, 2],
+           [5, 0]], dtype=int32)
     """
     import numpy as np
 
     width = max(map(len, tables), default=0)
-    padded = np.full((len(tables), width), PADDING, dtype=np.int32)
+    padded = np.full((len(tables), width), NULL_BLOCK_ID, dtype=np.int32)
     for row, table in zip(padded, tables, strict=True):
-        row[: len(table)] = table._block_ids
+        row[: len(table)] = table
     return padded
 
 
@@ -197,8 +233,9 @@ def slot_mapping(
     padding, up to a size for which a GPU has its work recorded in advance.
 
     Args:
-        block_tables: Physical blocks, shape (num_seqs, max_blocks), −1 behind the end of a table;
-            what ``pad_block_tables`` returns.
+        block_tables: Physical blocks, shape (num_seqs, max_blocks). What stands behind the end of a
+            table is not looked at; ``pad_block_tables`` puts the null block there, and a negative
+            entry is no block.
         query_starts: Where each sequence begins, and the number of tokens; shape (num_seqs + 1,).
         positions: Place of each token in its own sequence, from 0; shape (num_tokens + padding,).
             What is in the padding does not matter.
@@ -208,7 +245,8 @@ def slot_mapping(
         Slots, int64, the shape of ``positions``; −1 in the padding.
 
     Raises:
-        PositionError: A position is negative or beyond the last block of its sequence.
+        PositionError: A position is negative or beyond the columns of ``block_tables``, or the
+            entry that it needs is negative.
         ValueError: ``block_size`` is less than 1, the shapes do not fit together, ``query_starts``
             does not start at 0 or decreases, or an array does not hold whole numbers.
 
@@ -220,27 +258,23 @@ def slot_mapping(
     """
     import numpy as np
 
-    _require_block_size(block_size)
-    block_tables = _whole_numbers("block_tables", block_tables)
-    query_starts = _whole_numbers("query_starts", query_starts)
-    positions = _whole_numbers("positions", positions)
-    query_lens = _query_lens(block_tables, query_starts, positions)
-
+    require_block_size(block_size)
+    block_tables, query_lens, positions = checked_batch(block_tables, query_starts, positions)
     num_seqs, max_blocks = block_tables.shape
-    num_tokens = int(query_starts[-1])
-    slots = np.full(len(positions), PADDING, dtype=np.int64)
+    num_tokens = int(query_lens.sum())
+    slots = np.full(len(positions), PAD_SLOT_ID, dtype=np.int64)
     if num_tokens == 0:
         return slots
     # In 64 bits from here on, for a large pool has more slots than 32 bits can count.
     tokens = positions[:num_tokens].astype(np.int64, copy=False)
     logical_blocks = tokens // block_size
     if tokens.min() < 0 or logical_blocks.max() >= max_blocks:
-        raise _token_not_covered(block_tables, query_lens, tokens, block_size)
+        raise token_without_slot(block_tables, query_lens, tokens, block_size)
     # Reading the table as one row is several times as fast as an index for each of its two axes.
     row_starts = (np.arange(num_seqs) * max_blocks).repeat(query_lens)
     physical_blocks = block_tables.ravel().take(row_starts + logical_blocks)
     if physical_blocks.min() < 0:
-        raise _token_not_covered(block_tables, query_lens, tokens, block_size)
+        raise token_without_slot(block_tables, query_lens, tokens, block_size)
     # block · block_size + position % block_size, for position % B = position − logical · B
     slots[:num_tokens] = (physical_blocks - logical_blocks) * block_size + tokens
     return slots
@@ -448,14 +482,19 @@ def split_layout(
     )
 
 
-def _require_block_size(block_size: int) -> None:
-    """Raise ValueError if there is no such block."""
-    if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.signedinteger]:
+    """Return an array of whole numbers, without a copy if it is one already.
 
+    Args:
+        name: What the values are, for the error.
+        values: An array or a list.
 
-def _whole_numbers(name: str, values: ArrayLike) -> NDArray[np.signedinteger]:
-    """Return an array of whole numbers, without a copy if it is one already."""
+    Raises:
+        ValueError: They are not signed whole numbers.
+
+    >>> whole_numbers("positions", [3, 4])
+    array([3, 4])
+    """
     import numpy as np
 
     numbers = np.asarray(values)
@@ -466,35 +505,63 @@ def _whole_numbers(name: str, values: ArrayLike) -> NDArray[np.signedinteger]:
     return numbers
 
 
-def _query_lens(
-    block_tables: NDArray[np.signedinteger],
-    query_starts: NDArray[np.signedinteger],
-    positions: NDArray[np.signedinteger],
-) -> NDArray[np.signedinteger]:
-    """Return the number of tokens of each sequence, if the shapes of a batch fit together."""
-    if block_tables.ndim != 2 or query_starts.shape != (len(block_tables) + 1,):
+def checked_batch(
+    block_tables: ArrayLike, query_starts: ArrayLike, positions: ArrayLike
+) -> tuple[NDArray[np.signedinteger], NDArray[np.signedinteger], NDArray[np.signedinteger]]:
+    """Return what a ragged batch is made of as arrays, if it fits together.
+
+    Args:
+        block_tables: As for ``slot_mapping``.
+        query_starts: As for ``slot_mapping``.
+        positions: As for ``slot_mapping``.
+
+    Returns:
+        The block tables, the number of tokens of each sequence, and the positions.
+
+    Raises:
+        ValueError: As for ``slot_mapping``.
+
+    >>> checked_batch([[9, 2], [5, 0]], [0, 3, 4], [3, 4, 5, 0])[1]
+    array([3, 1])
+    """
+    tables = whole_numbers("block_tables", block_tables)
+    starts = whole_numbers("query_starts", query_starts)
+    tokens = whole_numbers("positions", positions)
+    if tables.ndim != 2 or starts.shape != (len(tables) + 1,):
         raise ValueError(
-            f"block_tables is {list(block_tables.shape)} and query_starts "
-            f"{list(query_starts.shape)}; they are [num_seqs, max_blocks] and [num_seqs + 1]"
+            f"block_tables is {list(tables.shape)} and query_starts {list(starts.shape)}; "
+            "they are [num_seqs, max_blocks] and [num_seqs + 1]"
         )
-    query_lens = query_starts[1:] - query_starts[:-1]
-    if query_starts[0] != 0 or (query_lens < 0).any():
-        raise ValueError(f"query_starts is {query_starts}; it starts at 0 and never decreases")
-    if positions.ndim != 1 or len(positions) < query_starts[-1]:
+    query_lens = starts[1:] - starts[:-1]
+    if starts[0] != 0 or (query_lens < 0).any():
+        raise ValueError(f"query_starts is {starts}; it starts at 0 and never decreases")
+    if tokens.ndim != 1 or len(tokens) < starts[-1]:
         raise ValueError(
-            f"positions is {list(positions.shape)}; it has one axis with a position for each of "
-            f"the {query_starts[-1]} tokens"
+            f"positions is {list(tokens.shape)}; it has one axis with a position for each of "
+            f"the {starts[-1]} tokens"
         )
-    return query_lens
+    return tables, query_lens, tokens
 
 
-def _token_not_covered(
+def token_without_slot(
     block_tables: NDArray[np.signedinteger],
     query_lens: NDArray[np.signedinteger],
     tokens: NDArray[np.signedinteger],
     block_size: int,
 ) -> PositionError:
-    """Return the error for the first token of a batch that its block table does not cover."""
+    """Return the error for the first token of a batch that its block table does not cover.
+
+    Args:
+        block_tables: Physical blocks, shape (num_seqs, max_blocks); a negative entry is no block.
+        query_lens: Tokens of each sequence.
+        tokens: Position of each token in its sequence.
+        block_size: Slots per block.
+
+    >>> import numpy as np
+    >>> str(token_without_slot(np.array([[9, 2]]), np.array([2]), np.array([7, 8]), block_size=4))
+    'token 1 of the batch, position 8 of sequence 0, has no slot: the sequence has 2 blocks of 4; \
+append a block before a token needs it'
+    """
     import numpy as np
 
     sequence_of = np.arange(len(query_lens)).repeat(query_lens)

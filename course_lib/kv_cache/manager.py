@@ -9,12 +9,23 @@ Behaviour and names follow vLLM 0.33.0 (``vllm/v1/core/kv_cache_manager.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.prefix import HitMeter, extend_block_hashes, longest_cached_prefix
+from course_lib.kv_cache.block_table import blocks_to_add
+from course_lib.kv_cache.metrics import CacheMetrics, CacheStats
+from course_lib.kv_cache.prefix import hash_blocks, longest_cached_prefix
+from course_lib.kv_cache.sizing import require_block_size
+
+HashBlocks = Callable[[Sequence[int], int, str | None, Sequence[bytes]], list[bytes]]
+"""``hash_blocks``: (token ids, block size, salt, hashes that are known) to all hashes."""
+
+FindPrefix = Callable[
+    [Sequence[bytes], Mapping[bytes, KVCacheBlock], int, int], list[KVCacheBlock]
+]
+"""``longest_cached_prefix``: (hashes, cached blocks, tokens, block size) to the blocks found."""
 
 
 class UnknownRequestError(KeyError):
@@ -46,8 +57,20 @@ class CacheableRequest(Protocol):
         """Only requests with the same salt may share blocks."""
 
 
+def unknown_request(request_id: str) -> UnknownRequestError:
+    """Return the error for a request that holds no blocks.
+
+    >>> str(unknown_request("r7"))
+    "request 'r7' holds no blocks; allocate_slots or fork comes first, and free only once"
+    """
+    return UnknownRequestError(
+        f"request {request_id!r} holds no blocks; "
+        "allocate_slots or fork comes first, and free only once"
+    )
+
+
 @dataclass(slots=True, eq=False)
-class _Sequence:
+class RequestBlocks:
     """What the manager keeps of a request.
 
     Attributes:
@@ -61,35 +84,6 @@ class _Sequence:
     blocks: list[KVCacheBlock] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
     num_cached_blocks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What a dashboard shows of a KV cache.
-
-    Attributes:
-        usage: Share of the blocks that requests hold now, from 0.0 to 1.0.
-        num_free_blocks: Blocks that can be handed out now.
-        num_cached_blocks: Those of them that still hold a prefix.
-        queried_tokens: Tokens of all requests admitted so far; one that comes back after a
-            preemption counts again.
-        hit_tokens: Those of them that were found in the cache.
-        evictions: Blocks whose contents were given up.
-        copies: Blocks copied because they were shared.
-    """
-
-    usage: float
-    num_free_blocks: int
-    num_cached_blocks: int
-    queried_tokens: int
-    hit_tokens: int
-    evictions: int
-    copies: int
-
-    @property
-    def hit_rate(self) -> float:
-        """Tokens found over tokens looked up; 0.0 before the first lookup."""
-        return self.hit_tokens / self.queried_tokens if self.queried_tokens else 0.0
 
 
 class KVCacheManager:
@@ -107,6 +101,21 @@ class KVCacheManager:
         watermark: Share of ``num_blocks`` that stays free when a request is admitted, so that those
             already running can grow. ``int(watermark * num_blocks)`` blocks.
         block_pool: Makes the pool; called as ``block_pool(num_blocks, enable_caching)``.
+        hash_blocks: Hashes the full blocks of a request.
+        longest_cached_prefix: Finds the blocks with which a request can begin.
+        metrics: Makes what counts, from ``num_blocks``.
+
+    Attributes:
+        block_size: Tokens per block.
+        enable_caching: Whether prefixes are kept for later requests.
+        watermark_blocks: Blocks that stay free when a request is admitted.
+        block_pool: The blocks.
+        metrics: What has happened so far.
+        num_copies: Blocks copied because they were shared.
+        num_forks: How often ``fork`` was called. As long as that is 0, a block that is not full is
+            in one table only.
+        request_blocks: What is kept of each request that holds blocks or was looked up, by its id.
+        block_copies: Copies that are due; ``take_block_copies`` empties it.
 
     Raises:
         ValueError: ``block_size`` is less than 1, ``watermark`` is not between 0 and 1, or
@@ -134,21 +143,24 @@ class KVCacheManager:
         watermark: float = 0.0,
         *,
         block_pool: Callable[[int, bool], BlockPool] = BlockPool,
+        hash_blocks: HashBlocks = hash_blocks,
+        longest_cached_prefix: FindPrefix = longest_cached_prefix,
+        metrics: Callable[[int], CacheMetrics] = CacheMetrics,
     ) -> None:
-        if block_size < 1:
-            raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+        require_block_size(block_size)
         if not 0.0 <= watermark <= 1.0:
             raise ValueError(f"watermark is {watermark}; it is a share of the blocks, 0.0 to 1.0")
         self.block_size = block_size
         self.enable_caching = enable_caching
         self.watermark_blocks = int(watermark * num_blocks)
         self.block_pool = block_pool(num_blocks, enable_caching)
-        self.prefix_hits = HitMeter()
+        self.hash_blocks = hash_blocks
+        self.longest_cached_prefix = longest_cached_prefix
+        self.metrics = metrics(num_blocks)
         self.num_copies = 0
-        # As long as nobody was forked, a block that is not full is in one table only.
         self.num_forks = 0
-        self._sequences: dict[str, _Sequence] = {}
-        self._block_copies: list[tuple[int, int]] = []
+        self.request_blocks: dict[str, RequestBlocks] = {}
+        self.block_copies: list[tuple[int, int]] = []
 
     @property
     def usage(self) -> float:
@@ -172,12 +184,14 @@ class KVCacheManager:
         """
         if not self.enable_caching:
             return [], 0
-        sequence = self._sequence(request)
-        num_tokens = request.num_tokens
-        self._hash_blocks(sequence, request, num_tokens // self.block_size)
-        self._sequences[request.request_id] = sequence
-        blocks = longest_cached_prefix(
-            sequence.block_hashes, self.block_pool.get_cached_block, num_tokens, self.block_size
+        held = self.blocks_of(request)
+        self.hash_full_blocks(held, request.num_tokens // self.block_size)
+        self.request_blocks[request.request_id] = held
+        blocks = self.longest_cached_prefix(
+            held.block_hashes,
+            self.block_pool.cached_block_hash_to_block,
+            request.num_tokens,
+            self.block_size,
         )
         return blocks, len(blocks) * self.block_size
 
@@ -223,46 +237,34 @@ class KVCacheManager:
         """
         if num_new_tokens < 1:
             raise ValueError(f"num_new_tokens is {num_new_tokens}; allocate for at least 1 token")
-        size = self.block_size
-        sequence = self._sequence(request)
-        table = sequence.blocks
-        hits: Sequence[KVCacheBlock] = ()
-        if new_computed_blocks or num_new_computed_tokens:
-            hits = new_computed_blocks or ()
-            self._require_hits(sequence, hits, num_new_computed_tokens)
-
+        hits = new_computed_blocks or ()
+        held = self.blocks_of(request)
+        self.require_hits(held, hits, num_new_computed_tokens)
         num_computed = request.num_computed_tokens + num_new_computed_tokens
         num_slots = num_computed + num_new_tokens
-        num_added = max(-(-num_slots // size) - len(table) - len(hits), 0)
-        # Where the request writes next. Blocks in front of it are never changed again.
-        first_written = num_computed // size
-        shared = [index for index in range(first_written, len(table)) if table[index].ref_cnt > 1]
 
-        num_needed = num_added + len(shared)
-        if full_sequence_must_fit:
-            num_rest = -(-request.num_tokens // size) - len(table) - len(hits)
-            num_needed = max(num_added, num_rest) + len(shared)
-        if num_needed and not self._have_room(sequence, num_needed, hits):
+        # Count: blocks behind the end of the table, and a copy of each shared one written into.
+        first_written = num_computed // self.block_size
+        shared = [block for block in held.blocks[first_written:] if block.ref_cnt > 1]
+        num_known = len(held.blocks) + len(hits)
+        num_to_fit = max(num_slots, request.num_tokens) if full_sequence_must_fit else num_slots
+        num_needed = len(shared) + blocks_to_add(num_to_fit, num_known, self.block_size)
+        # Refuse: hits that nobody holds are free, and are not to be had twice.
+        num_free = self.block_pool.get_num_free_blocks() - sum(b.ref_cnt == 0 for b in hits)
+        if num_needed > num_free - self.num_blocks_kept_free(held):
             return None
+        num_full = min(num_slots, request.num_tokens) // self.block_size
+        self.hash_full_blocks(held, num_full)  # a token may be refused, so before anything changes
 
-        num_full = 0
-        if self.enable_caching and num_slots // size > sequence.num_cached_blocks:
-            num_full = min(num_slots, request.num_tokens) // size
-            self._hash_blocks(sequence, request, num_full)
-        if not table:
-            self._admit(request, sequence, hits)
-        new_blocks: list[KVCacheBlock] = []
-        if num_added or shared:
-            new_blocks = self.block_pool.get_new_blocks(len(shared) + num_added)
-            if shared:
-                self._replace_shared(table, shared, new_blocks, num_computed)
-            table += new_blocks[len(shared) :]
-        num_cached = sequence.num_cached_blocks
-        if num_full > num_cached:
-            self.block_pool.cache_full_blocks(
-                table[num_cached:num_full], sequence.block_hashes[num_cached:num_full]
-            )
-            sequence.num_cached_blocks = num_full
+        # Touch, take, replace what is shared, and let others find what these tokens fill.
+        if not held.blocks:
+            self.admit(held, hits)
+        num_added = blocks_to_add(num_slots, num_known, self.block_size)
+        new_blocks = self.block_pool.get_new_blocks(len(shared) + num_added)
+        self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
+        held.blocks += new_blocks[len(shared) :]
+        self.cache_full_blocks(held, num_full)
+        self.record_usage()
         return new_blocks
 
     def has_free_slot(self, request: CacheableRequest) -> bool:
@@ -308,15 +310,15 @@ class KVCacheManager:
             UnknownRequestError: The request holds no blocks and was never looked up. It is a
                 KeyError. Nothing changes.
         """
-        sequence = self._sequences.get(request.request_id)
-        if sequence is None:
-            raise self._unknown(request.request_id)
+        held = self.request_blocks.get(request.request_id)
+        if held is None:
+            raise unknown_request(request.request_id)
         if num_valid_tokens is not None:
             num_valid_blocks = num_valid_tokens // self.block_size
-            invalid = sequence.blocks[num_valid_blocks : sequence.num_cached_blocks]
+            invalid = held.blocks[num_valid_blocks : held.num_cached_blocks]
             self.block_pool.evict_blocks(block.block_id for block in invalid)
-        self.block_pool.free_blocks(reversed(sequence.blocks))
-        del self._sequences[request.request_id]
+        self.block_pool.free_blocks(reversed(held.blocks))
+        del self.request_blocks[request.request_id]
 
     def fork(self, parent: CacheableRequest, child: CacheableRequest) -> None:
         """Let ``child`` share all blocks of ``parent``, as for several samples of one prompt.
@@ -347,8 +349,8 @@ class KVCacheManager:
         >>> manager.get_block_ids("p"), manager.get_block_ids("c"), manager.take_block_copies()
         ([1, 2], [1, 3], [(2, 3)])
         """
-        sequence = self._holding(parent.request_id)
-        known = self._sequences.get(child.request_id)
+        held = self.holding(parent.request_id)
+        known = self.request_blocks.get(child.request_id)
         if known is not None and known.blocks:
             raise ValueError(
                 f"request {child.request_id!r} already holds {len(known.blocks)} blocks; "
@@ -363,13 +365,13 @@ class KVCacheManager:
                 f"request {child.request_id!r} does not begin with the {num_shared_tokens} tokens "
                 f"and the salt of {parent.request_id!r}; a fork continues what its parent has"
             )
-        self.block_pool.touch(sequence.blocks)
-        num_shared_blocks = num_shared_tokens // self.block_size
-        self._sequences[child.request_id] = _Sequence(
+        self.block_pool.touch(held.blocks)
+        num_full = num_shared_tokens // self.block_size
+        self.request_blocks[child.request_id] = RequestBlocks(
             child,
-            list(sequence.blocks),
-            sequence.block_hashes[:num_shared_blocks],
-            min(sequence.num_cached_blocks, num_shared_blocks),
+            list(held.blocks),
+            held.block_hashes[:num_full],
+            min(held.num_cached_blocks, num_full),
         )
         child.num_computed_tokens = num_shared_tokens
         self.num_forks += 1
@@ -380,7 +382,7 @@ class KVCacheManager:
         Whoever runs the model carries them out in this order, one after the other, before the step
         writes anything: a source may since have been freed and be another copy's destination.
         """
-        copies, self._block_copies = self._block_copies, []
+        copies, self.block_copies = self.block_copies, []
         return copies
 
     def get_block_ids(self, request_id: str) -> list[int]:
@@ -389,26 +391,30 @@ class KVCacheManager:
         Raises:
             UnknownRequestError: The request holds no blocks. It is a KeyError.
         """
-        return [block.block_id for block in self._holding(request_id).blocks]
+        return [block.block_id for block in self.holding(request_id).blocks]
 
     def block_tables(self) -> dict[str, list[KVCacheBlock]]:
         """Return the blocks of every request that holds any, by its id."""
-        return {name: list(s.blocks) for name, s in self._sequences.items() if s.blocks}
+        return {name: list(held.blocks) for name, held in self.request_blocks.items() if held.blocks}
 
     def requests(self) -> dict[str, CacheableRequest]:
         """Return every request that holds blocks, by its id."""
-        return {name: s.request for name, s in self._sequences.items() if s.blocks}
+        return {name: held.request for name, held in self.request_blocks.items() if held.blocks}
 
     def stats(self) -> CacheStats:
         """Return usage, hits, evictions and copies, as of now."""
-        pool = self.block_pool
+        self.record_usage()
+        pool, metrics = self.block_pool, self.metrics
         return CacheStats(
-            usage=pool.get_usage(),
+            usage=metrics.usage,
+            high_water=metrics.high_water,
             num_free_blocks=pool.get_num_free_blocks(),
             num_cached_blocks=sum(block.block_hash is not None for block in pool.free_block_queue),
-            queried_tokens=self.prefix_hits.num_tokens,
-            hit_tokens=self.prefix_hits.num_hit_tokens,
-            evictions=pool.num_evictions,
+            queried_tokens=metrics.queried_tokens,
+            hit_tokens=metrics.hit_tokens,
+            preempted_queried_tokens=metrics.preempted_queried_tokens,
+            preempted_hit_tokens=metrics.preempted_hit_tokens,
+            evictions=metrics.evictions,
             copies=self.num_copies,
         )
 
@@ -416,102 +422,140 @@ class KVCacheManager:
         """Forget all cached prefixes; refused, with False, while a request holds blocks."""
         return self.block_pool.reset_prefix_cache()
 
-    def _admit(
-        self, request: CacheableRequest, sequence: _Sequence, hits: Sequence[KVCacheBlock]
-    ) -> None:
-        """Enter a request that held no blocks, with what it found in the cache."""
-        if hits:
-            self.block_pool.touch(hits)
-        if self.enable_caching:
-            size, num_tokens = self.block_size, request.num_tokens
-            self.prefix_hits.record(
-                num_tokens=num_tokens,
-                num_hit_tokens=len(hits) * size,
-                num_blocks=-(-num_tokens // size),
-                num_hit_blocks=len(hits),
-            )
-        sequence.blocks += hits
-        sequence.num_cached_blocks = len(hits)
-        self._sequences[request.request_id] = sequence
+    # The steps of the above.
 
-    def _replace_shared(
-        self,
-        table: list[KVCacheBlock],
-        shared: list[int],
-        new_blocks: list[KVCacheBlock],
-        num_computed_tokens: int,
-    ) -> None:
-        """Put new blocks in place of shared ones, and note what has to be copied."""
-        for index, copy in zip(shared, new_blocks, strict=False):
-            source = table[index]
-            table[index] = copy
-            # Only the first one can hold computed tokens; those behind it are still empty.
-            if index * self.block_size < num_computed_tokens:
-                self._block_copies.append((source.block_id, copy.block_id))
-                self.num_copies += 1
-            self.block_pool.free_blocks([source])
-
-    def _sequence(self, request: CacheableRequest) -> _Sequence:
-        """Return what is known of a request, which may be nothing."""
-        sequence = self._sequences.get(request.request_id)
+    def blocks_of(self, request: CacheableRequest) -> RequestBlocks:
+        """Return what is kept of a request; it is new, and not entered yet, if nothing is."""
+        held = self.request_blocks.get(request.request_id)
         # Hashes of a request that was only looked up say nothing about another of that name.
-        if sequence is None or (sequence.request is not request and not sequence.blocks):
-            return _Sequence(request)
-        return sequence
+        if held is None or (held.request is not request and not held.blocks):
+            return RequestBlocks(request)
+        return held
 
-    def _hash_blocks(self, sequence: _Sequence, request: CacheableRequest, num_blocks: int) -> None:
-        """Hash the full blocks that are not hashed yet, if there are not ``num_blocks`` hashes."""
-        if len(sequence.block_hashes) < num_blocks:
-            extend_block_hashes(
-                sequence.block_hashes, request.all_token_ids, self.block_size, request.cache_salt
-            )
+    def holding(self, request_id: str) -> RequestBlocks:
+        """Return what is kept of a request that holds blocks.
 
-    def _require_hits(
-        self, sequence: _Sequence, hits: Sequence[KVCacheBlock], num_tokens: int
+        Raises:
+            UnknownRequestError: It holds none. It is a KeyError.
+        """
+        held = self.request_blocks.get(request_id)
+        if held is None or not held.blocks:
+            raise unknown_request(request_id)
+        return held
+
+    def require_hits(
+        self, held: RequestBlocks, hits: Sequence[KVCacheBlock], num_tokens: int
     ) -> None:
-        """Refuse computed blocks that are not what a request can begin with."""
-        request_id = sequence.request.request_id
+        """Raise a ValueError unless computed blocks are what a request can begin with.
+
+        Args:
+            held: What is kept of the request.
+            hits: The computed blocks. None are always right.
+            num_tokens: How many tokens they are said to hold.
+        """
+        if not hits and not num_tokens:
+            return
+        request_id = held.request.request_id
         if num_tokens != len(hits) * self.block_size:
             raise ValueError(
                 f"{len(hits)} computed blocks do not hold {num_tokens} tokens; "
                 "pass both results of get_computed_blocks"
             )
-        if sequence.blocks:
+        if held.blocks:
             raise ValueError(
                 f"request {request_id!r} already holds blocks; "
                 "pass computed blocks only when it is admitted"
             )
-        if [block.block_hash for block in hits] != sequence.block_hashes[: len(hits)]:
+        if [block.block_hash for block in hits] != held.block_hashes[: len(hits)]:
             raise ValueError(
                 f"the computed blocks do not hold the tokens of request {request_id!r}; "
                 "call get_computed_blocks again, right before allocate_slots"
             )
 
-    def _have_room(
-        self, sequence: _Sequence, num_blocks: int, hits: Sequence[KVCacheBlock]
-    ) -> bool:
-        """Say whether there are ``num_blocks`` to take, once the hits are claimed."""
-        num_available = self.block_pool.get_num_free_blocks()
-        num_available -= sum(block.ref_cnt == 0 for block in hits)
-        is_admitted_now = not sequence.blocks
-        if is_admitted_now and self._others_hold_blocks():
-            num_available -= self.watermark_blocks
-        return num_blocks <= num_available
+    def num_blocks_kept_free(self, held: RequestBlocks) -> int:
+        """Return how many blocks a request must leave free.
 
-    def _others_hold_blocks(self) -> bool:
-        """Say whether any request holds blocks; asked for one that holds none."""
-        return any(sequence.blocks for sequence in self._sequences.values())
+        ``watermark_blocks`` if it is admitted now and others hold blocks; otherwise 0.
+        """
+        if held.blocks or not self.watermark_blocks:
+            return 0
+        somebody_runs = any(other.blocks for other in self.request_blocks.values())
+        return self.watermark_blocks if somebody_runs else 0
 
-    def _holding(self, request_id: str) -> _Sequence:
-        """Look up a request that holds blocks."""
-        sequence = self._sequences.get(request_id)
-        if sequence is None or not sequence.blocks:
-            raise self._unknown(request_id)
-        return sequence
+    def hash_full_blocks(self, held: RequestBlocks, num_blocks: int) -> None:
+        """Have the hashes of a request's first blocks at hand; without caching none are needed.
 
-    def _unknown(self, request_id: str) -> UnknownRequestError:
-        """Say which request was not found."""
-        return UnknownRequestError(
-            f"request {request_id!r} holds no blocks; "
-            "allocate_slots or fork comes first, and free only once"
+        Args:
+            held: What is kept of the request.
+            num_blocks: Full blocks whose hashes are needed.
+
+        Raises:
+            ValueError: A token cannot be hashed; then nothing changes.
+        """
+        if self.enable_caching and len(held.block_hashes) < num_blocks:
+            request = held.request
+            held.block_hashes = self.hash_blocks(
+                request.all_token_ids, self.block_size, request.cache_salt, held.block_hashes
+            )
+
+    def admit(self, held: RequestBlocks, hits: Sequence[KVCacheBlock]) -> None:
+        """Enter a request that holds no blocks, with what it found in the cache.
+
+        Raises:
+            ForeignBlockError: A hit is not from this pool; then nothing changes.
+        """
+        request = held.request
+        self.block_pool.touch(hits)
+        if self.enable_caching:
+            # Only a scheduler's requests know whether they were preempted.
+            is_preempted = getattr(request, "num_preemptions", 0) > 0
+            self.metrics.record_lookup(
+                request.num_tokens, len(hits) * self.block_size, is_preempted
+            )
+        held.blocks = list(hits)
+        held.num_cached_blocks = len(hits)
+        self.request_blocks[request.request_id] = held
+
+    def replace_shared(
+        self,
+        held: RequestBlocks,
+        shared: Sequence[KVCacheBlock],
+        new_blocks: Sequence[KVCacheBlock],
+        num_computed_tokens: int,
+    ) -> None:
+        """Put new blocks in place of shared ones, and note what has to be copied.
+
+        Args:
+            held: What is kept of the request.
+            shared: Blocks of its table that it writes into and others hold as well, in order.
+            new_blocks: As many new ones.
+            num_computed_tokens: Tokens that it has computed. Blocks behind them are still empty.
+        """
+        for source, copy in zip(shared, new_blocks, strict=True):
+            index = held.blocks.index(source)
+            held.blocks[index] = copy
+            if index * self.block_size < num_computed_tokens:
+                self.block_copies.append((source.block_id, copy.block_id))
+                self.num_copies += 1
+            self.block_pool.free_blocks([source])
+
+    def cache_full_blocks(self, held: RequestBlocks, num_blocks: int) -> None:
+        """Let others find a request's first full blocks; without caching nobody does.
+
+        Args:
+            held: What is kept of the request, with enough hashes.
+            num_blocks: Full blocks, those that can be found already included.
+        """
+        num_cached = held.num_cached_blocks
+        if self.enable_caching and num_blocks > num_cached:
+            self.block_pool.cache_full_blocks(
+                held.blocks[num_cached:num_blocks], held.block_hashes[num_cached:num_blocks]
+            )
+            held.num_cached_blocks = num_blocks
+
+    def record_usage(self) -> None:
+        """Bring the metrics up to date with the pool."""
+        pool, metrics = self.block_pool, self.metrics
+        metrics.record_usage(
+            pool.num_blocks - 1 - pool.get_num_free_blocks(), pool.num_evictions - metrics.evictions
         )

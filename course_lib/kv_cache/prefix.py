@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Protocol, TypeVar
+
+from course_lib.kv_cache.sizing import require_block_size
 
 Block = TypeVar("Block")
 
@@ -59,17 +61,22 @@ def hash_block(parent_hash: bytes, token_ids: Sequence[int]) -> bytes:
 
 
 def hash_blocks(
-    token_ids: Sequence[int], block_size: int, cache_salt: str | None = None
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    known_hashes: Sequence[bytes] = (),
 ) -> list[bytes]:
     """Return the chained hashes of all full blocks of a request.
 
     The first block's parent is ``root_hash(cache_salt)``, the parent of every other block is the
-    block in front of it. The last block has no hash while it is not full.
+    block in front of it. The last block has no hash while it is not full. A request grows by a
+    token per step; what is known already is not hashed again.
 
     Args:
         token_ids: The tokens of the request, from the first.
         block_size: Tokens per block.
         cache_salt: Only requests with the same salt have the same hashes.
+        known_hashes: The hashes of the first blocks, where they are known.
 
     Returns:
         ``len(token_ids) // block_size`` hashes.
@@ -81,54 +88,21 @@ def hash_blocks(
     >>> hashes = hash_blocks([1, 2, 3, 4, 5], block_size=2)
     >>> len(hashes), hashes[1] == hash_block(hashes[0], [3, 4])
     (2, True)
-    """
-    if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
-    block_hashes: list[bytes] = []
-    extend_block_hashes(block_hashes, token_ids, block_size, cache_salt)
-    return block_hashes
-
-
-def extend_block_hashes(
-    block_hashes: list[bytes],
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-) -> None:
-    """Append the hashes of the full blocks that ``block_hashes`` does not cover yet.
-
-    A request grows by a token per step; what was hashed once is not hashed again.
-
-    Args:
-        block_hashes: The hashes of the first blocks of ``token_ids``; changed in place.
-        token_ids: The tokens of the request, from the first.
-        block_size: Tokens per block.
-        cache_salt: As in ``hash_blocks``.
-
-    Raises:
-        ValueError: A token id is not a whole number from 0 to 2³² − 1; then nothing changes.
-
-    >>> hashes = hash_blocks([1, 2, 3], block_size=2)
-    >>> extend_block_hashes(hashes, [1, 2, 3, 4], block_size=2)
-    >>> hashes == hash_blocks([1, 2, 3, 4], block_size=2)
+    >>> hash_blocks([1, 2, 3, 4, 5, 6], 2, known_hashes=hashes)[:2] == hashes
     True
     """
-    start, end = len(block_hashes) * block_size, len(token_ids) // block_size * block_size
-    if start >= end:
-        return
+    require_block_size(block_size)
+    block_hashes = list(known_hashes)
     parent_hash = block_hashes[-1] if block_hashes else root_hash(cache_salt)
-    # All new tokens are written as bytes at once: one call for the prompt, not one per block.
-    encoded = _encode(token_ids[start:end])
-    block_bytes = _TOKEN_BYTES * block_size
-    sha256 = hashlib.sha256
-    for offset in range(0, len(encoded), block_bytes):
-        parent_hash = sha256(parent_hash + encoded[offset : offset + block_bytes]).digest()
+    first_unknown = len(block_hashes) * block_size
+    for start in range(first_unknown, len(token_ids) - block_size + 1, block_size):
+        parent_hash = hash_block(parent_hash, token_ids[start : start + block_size])
         block_hashes.append(parent_hash)
+    return block_hashes
 
 
 # Four bytes per token: vocabularies are far smaller than 2**32.
 _TOKEN_TYPE = "I"
-_TOKEN_BYTES = array(_TOKEN_TYPE).itemsize
 
 
 def _encode(token_ids: Sequence[int]) -> bytes:
@@ -144,7 +118,7 @@ def _encode(token_ids: Sequence[int]) -> bytes:
 
 def longest_cached_prefix(
     block_hashes: Sequence[bytes],
-    find_block: Callable[[bytes], Block | None],
+    cached_blocks: Mapping[bytes, Block],
     num_tokens: int,
     block_size: int,
 ) -> list[Block]:
@@ -156,7 +130,7 @@ def longest_cached_prefix(
 
     Args:
         block_hashes: The hashes of the request's full blocks, in order.
-        find_block: Returns a block that holds a hash, or None.
+        cached_blocks: The block that holds a prefix, by the prefix's hash.
         num_tokens: Tokens of the request that are known.
         block_size: Tokens per block.
 
@@ -164,14 +138,14 @@ def longest_cached_prefix(
         The blocks found, in order. A block behind the first one that is missing is of no use.
 
     >>> cached = {b"a": "block 4", b"b": "block 9", b"d": "block 2"}
-    >>> longest_cached_prefix([b"a", b"b", b"c", b"d"], cached.get, num_tokens=64, block_size=16)
+    >>> longest_cached_prefix([b"a", b"b", b"c", b"d"], cached, num_tokens=64, block_size=16)
     ['block 4', 'block 9']
-    >>> longest_cached_prefix([b"a", b"b"], cached.get, num_tokens=32, block_size=16)
+    >>> longest_cached_prefix([b"a", b"b"], cached, num_tokens=32, block_size=16)
     ['block 4']
     """
     found: list[Block] = []
     for block_hash in block_hashes[: max(num_tokens - 1, 0) // block_size]:
-        block = find_block(block_hash)
+        block = cached_blocks.get(block_hash)
         if block is None:
             break
         found.append(block)
@@ -226,8 +200,7 @@ class RadixTree:
     """
 
     def __init__(self, block_size: int = 1) -> None:
-        if block_size < 1:
-            raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+        require_block_size(block_size)
         self.block_size = block_size
         self.num_blocks = 0
         self._root = _Node()

@@ -5,6 +5,15 @@ from __future__ import annotations
 from course_lib.specs import GPUSpec, ModelSpec
 
 
+def require_block_size(block_size: int) -> None:
+    """Raise a ValueError unless a block holds at least one token.
+
+    >>> require_block_size(16)
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+
+
 def kv_bytes_per_token(model: ModelSpec) -> int:
     """Return the bytes of KV cache that one token occupies, over all layers.
 
@@ -38,8 +47,7 @@ def kv_bytes_per_block(model: ModelSpec, block_size: int) -> int:
     >>> kv_bytes_per_block(MODELS["llama-3.1-8b"], block_size=16)
     2097152
     """
-    if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+    require_block_size(block_size)
     return block_size * kv_bytes_per_token(model)
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from course_lib.kv_cache import (
     HitMeter,
     RadixTree,
-    extend_block_hashes,
     hash_block,
     hash_blocks,
     infinite_cache_hit_rates,
@@ -49,9 +48,14 @@ class TestHashes:
     def test_a_growing_request_is_hashed_piece_by_piece(
         self, tokens: list[int], size: int, cut: int
     ) -> None:
-        hashes = hash_blocks(tokens[:cut], size, "s")
-        extend_block_hashes(hashes, tokens, size, "s")
-        assert hashes == hash_blocks(tokens, size, "s")
+        known = hash_blocks(tokens[:cut], size, "s")
+        assert hash_blocks(tokens, size, "s", known) == hash_blocks(tokens, size, "s")
+
+    def test_what_is_known_is_neither_hashed_again_nor_changed(self) -> None:
+        known = [b"taken on trust"]
+        hashes = hash_blocks([1, 2, 3, 4], 2, known_hashes=known)
+        assert hashes == [b"taken on trust", hash_block(b"taken on trust", [3, 4])]
+        assert known == [b"taken on trust"]
 
     def test_the_salt_is_in_every_hash(self) -> None:
         salted = [hash_blocks(range(8), 2, salt) for salt in (None, "", "a", "b", "unsalted")]
@@ -64,10 +68,8 @@ class TestHashes:
 
     @pytest.mark.parametrize("wrong", [-1, 2**32, 1.5, "a", None])
     def test_a_token_that_is_none_is_named(self, wrong: object) -> None:
-        hashes = hash_blocks([1, 2], 2)
         with pytest.raises(ValueError, match=f"token id {wrong!r} cannot be hashed"):
-            extend_block_hashes(hashes, [1, 2, 3, wrong], 2)  # type: ignore[list-item]
-        assert hashes == hash_blocks([1, 2], 2)
+            hash_blocks([1, 2, 3, wrong], 2)  # type: ignore[list-item]
 
     def test_a_block_has_a_size(self) -> None:
         with pytest.raises(ValueError, match="block_size is 0"):
@@ -85,8 +87,8 @@ class TestLongestCachedPrefix:
     ) -> None:
         num_tokens = 4 * num_blocks + num_more_tokens
         hashes = [bytes([index]) for index in range(num_blocks)]
-        find = {bytes([index]): index for index in cached}.get
-        found = longest_cached_prefix(hashes, find, num_tokens, block_size=4)
+        blocks = {bytes([index]): index for index in cached}
+        found = longest_cached_prefix(hashes, blocks, num_tokens, block_size=4)
         assert found == list(range(len(found)))
         assert set(found) <= cached
         assert 4 * len(found) < max(num_tokens, 1)
@@ -96,7 +98,8 @@ class TestLongestCachedPrefix:
     @pytest.mark.parametrize(("num_tokens", "hits"), [(32, 1), (33, 2), (16, 0), (17, 1), (0, 0)])
     def test_the_last_token_is_always_computed(self, num_tokens: int, hits: int) -> None:
         hashes = hash_blocks(range(num_tokens), 16)
-        assert len(longest_cached_prefix(hashes, lambda h: h, num_tokens, 16)) == hits
+        every_block = dict.fromkeys(hashes, "cached")
+        assert len(longest_cached_prefix(hashes, every_block, num_tokens, 16)) == hits
 
 
 class TestRadixTree:
@@ -105,7 +108,7 @@ class TestRadixTree:
         tree, by_hash, next_id = RadixTree(size), {}, 0
         for tokens in requests:
             hashes = hash_blocks(tokens, size)
-            expected = longest_cached_prefix(hashes, by_hash.get, len(tokens) + 1, size)
+            expected = longest_cached_prefix(hashes, by_hash, len(tokens) + 1, size)
             assert tree.longest_prefix(tokens) == expected
             block_ids = expected + [next_id + i for i in range(len(hashes) - len(expected))]
             next_id += len(hashes)

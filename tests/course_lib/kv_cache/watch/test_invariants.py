@@ -410,7 +410,7 @@ class TestManagerViolations:
 
     def test_a_block_in_two_places(self) -> None:
         def swap(manager: KVCacheManager, requests: dict[str, Request]) -> None:
-            manager._sequences["c"].blocks.reverse()
+            manager.request_blocks["c"].blocks.reverse()
 
         assert "block 2 is block 1 of 'p' and block 0 of 'c'" in self.broken(swap)
 
