@@ -289,7 +289,7 @@ def slot_mapping_case(rng: Random, num_seqs: int = 256, block_size: int = BLOCK_
         table.append(next(ids) for _ in range(-(-end // block_size)))
     spans = [range(context, end) for context, end in zip(contexts, ends, strict=True)]
     tokens = [(table, p) for table, span in zip(tables, spans, strict=True) for p in span]
-    padded = pad_block_tables(tables)
+    padded = pad_block_tables([table.ids for table in tables])
     starts = np.cumsum([0, *map(len, spans)])
     positions = np.fromiter(chain(*spans), dtype=np.int64)
 

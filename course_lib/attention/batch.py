@@ -8,10 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-UNUSED = -1
-"""What fills a block table after its sequence's last block. It is no block: a kernel that reads it
-as one is caught, where 0 would quietly give the null block."""
-
 
 @dataclass(frozen=True, eq=False)
 class PagedBatch:
@@ -25,8 +21,8 @@ class PagedBatch:
     check on a GPU would wait for everything that was queued there before, in every layer.
 
     Attributes:
-        block_tables: int32 [num_seqs, max_blocks], the physical block of each logical block, −1
-            after the last.
+        block_tables: int32 [num_seqs, max_blocks], the physical block of each logical block; after
+            the last, 0: the null block, which holds nobody's keys.
         context_lens: int32 [num_seqs], tokens whose keys and values are in the cache, those of the
             queries included.
         query_starts: int32 [num_seqs + 1], from 0 to the number of query tokens.
@@ -96,9 +92,11 @@ class PagedBatch:
             slots += (table[p // block_size] * block_size + p % block_size for p in positions)
             starts.append(len(slots))
         width = max(map(len, block_tables), default=0)
-        padded = [[*table, *[UNUSED] * (width - len(table))] for table in block_tables]
+        padded = torch.zeros((len(block_tables), width), dtype=torch.int32)
+        for row, table in zip(padded, block_tables, strict=True):
+            row[: len(table)] = torch.tensor(table, dtype=torch.int32)
         return cls(
-            torch.tensor(padded, dtype=torch.int32).reshape(len(padded), width).to(device),
+            padded.to(device),
             torch.tensor(context_lens, dtype=torch.int32, device=device),
             torch.tensor(starts, dtype=torch.int32, device=device),
             torch.tensor(slots, dtype=torch.int64, device=device),

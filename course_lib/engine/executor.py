@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from course_lib.attention.backends.backend import AttentionBackend
-from course_lib.attention.batch import UNUSED, PagedBatch
+from course_lib.attention.batch import PagedBatch
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.model import LlamaModel
 from course_lib.engine.sampler import SampledToken, SamplingRow, random_stream, sample
 from course_lib.engine.sampling_params import SamplingParams
-from course_lib.kv_cache.block_table import BlockTable, slot_mapping
+from course_lib.kv_cache.block_table import BlockTable, pad_block_tables, slot_mapping
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerOutput
+
+FEW_TOKENS = 16
+"""Up to so many tokens are translated one by one, which takes a third of the time then."""
 
 SlotMapping = Callable[
     [NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], int], NDArray[np.int64]
@@ -216,15 +219,15 @@ class Executor:
         # A sequence's queries are the last tokens of its context.
         shifts = np.asarray(context_lens, dtype=np.int64) - starts[1:]
         positions = np.arange(len(token_ids)) + shifts.repeat(query_lens)
-        tables = _side_by_side([sequence.block_ids for sequence in sequences])
+        tables = pad_block_tables([sequence.block_ids for sequence in sequences])
         size, device = self.kv_store.block_size, self.model.device
         paged = PagedBatch(
             block_tables=torch.from_numpy(tables).to(device),
             context_lens=torch.tensor(context_lens, dtype=torch.int32, device=device),
             query_starts=torch.from_numpy(starts).to(device),
-            slot_mapping=torch.from_numpy(self._slot_mapping(tables, starts, positions, size)).to(
-                device
-            ),
+            slot_mapping=torch.from_numpy(
+                self._slots(sequences, tables, starts, positions)
+            ).to(device),
             num_blocks=self.kv_store.num_blocks,
             block_size=size,
             max_query_len=max(query_lens),
@@ -278,6 +281,32 @@ class Executor:
         sequence.table.append(block_ids[len(sequence.table) :])
         sequence.block_ids = np.array(sequence.table.block_ids, dtype=np.int32)
         sequence.num_slots = len(sequence.block_ids) * self.kv_store.block_size
+        if request.num_computed_tokens > sequence.num_slots:
+            raise ValueError(
+                f"request {request.request_id!r} is computed up to token "
+                f"{request.num_computed_tokens}, but its block table has room for "
+                f"{sequence.num_slots}; allocate_slots comes before a token is computed"
+            )
+
+    def _slots(
+        self,
+        sequences: Sequence[_Sequence],
+        tables: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        positions: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Return the slots of a batch's tokens."""
+        if len(positions) > FEW_TOKENS:
+            return self._slot_mapping(tables, starts, positions, self.kv_store.block_size)
+        spans = zip(sequences, starts[:-1], starts[1:], strict=True)
+        return np.array(
+            [
+                sequence.table.slot(position)
+                for sequence, start, end in spans
+                for position in positions[start:end].tolist()
+            ],
+            dtype=np.int64,
+        )
 
     def _last_tokens(
         self,
@@ -317,11 +346,3 @@ class Executor:
         """Wait for the device, so that a timestamp means something."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
-
-
-def _side_by_side(tables: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Return block tables as one rectangle, filled up with ``UNUSED``."""
-    rectangle = np.full((len(tables), max(map(len, tables))), UNUSED, dtype=np.int32)
-    for row, table in zip(rectangle, tables, strict=True):
-        row[: len(table)] = table
-    return rectangle

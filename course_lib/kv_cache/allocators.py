@@ -8,7 +8,7 @@ allocator hands out powers of two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -46,7 +46,10 @@ class Allocator(Protocol):
     num_slots: int
 
     def allocate(self, size: int) -> int | None:
-        """Return the first slot of a new block of at least ``size`` slots, or None if none fits."""
+        """Return the first slot of a new block of at least ``size`` slots, or None if none fits.
+
+        ``size`` is at least 1; if there is no room for it, now or ever, nothing changes.
+        """
 
     def free(self, offset: int) -> None:
         """Give back the block that starts at ``offset``."""
@@ -68,12 +71,15 @@ class FitAllocator(ABC):
     with the holes on both sides of it (coalescing).
 
     Invariant: holes and allocated blocks together cover slots 0 to ``num_slots`` − 1, without
-    overlap, and no two holes touch. The holes are kept in two sorted lists, one by offset, to find
-    the neighbours of a block, and one by size, to find a hole that is large enough. Both lists hold
-    the same holes.
+    overlap, and no two holes touch.
 
     Args:
         num_slots: Slots in all. They start as one hole.
+
+    Attributes:
+        num_slots: Slots in all.
+        sorted_holes: The holes, in order of offset.
+        size_at: The size of each allocated block, by its offset.
 
     Raises:
         ValueError: ``num_slots`` is less than 1.
@@ -83,9 +89,8 @@ class FitAllocator(ABC):
         if num_slots < 1:
             raise ValueError(f"num_slots is {num_slots}; an allocator needs at least 1 slot")
         self.num_slots = num_slots
-        self._holes = [Span(0, num_slots)]
-        self._holes_by_size = [(num_slots, 0)]
-        self._size_at: dict[int, int] = {}  # of the allocated block at each offset
+        self.sorted_holes = [Span(0, num_slots)]
+        self.size_at: dict[int, int] = {}
 
     @abstractmethod
     def choose_hole(self, size: int) -> Span | None:
@@ -107,41 +112,51 @@ class FitAllocator(ABC):
             The block's first slot, or None if no hole is large enough; then nothing changes.
 
         Raises:
-            ValueError: ``size`` is less than 1, or more than ``num_slots``, so that no hole will
-                ever be large enough; then nothing changes.
+            ValueError: ``size`` is less than 1; then nothing changes.
         """
-        if not 1 <= size <= self.num_slots:
-            raise ValueError(
-                f"size is {size}; a block has at least 1 slot, and no more than the "
-                f"{self.num_slots} slots that there are"
-            )
+        if size < 1:
+            raise ValueError(f"size is {size}; a block has at least 1 slot")
         hole = self.choose_hole(size)
         if hole is None:
             return None
-        self._remove_hole(hole)
-        if hole.size > size:
-            self._add_hole(Span(hole.offset + size, hole.size - size))
-        self._size_at[hole.offset] = size
+        rest = Span(hole.offset + size, hole.size - size)
+        index = bisect_left(self.sorted_holes, hole)
+        self.sorted_holes[index : index + 1] = [rest] if rest.size else []
+        self.size_at[hole.offset] = size
         return hole.offset
 
     def free(self, offset: int) -> None:
         """Give back the block at ``offset``; it becomes one hole with the holes that touch it.
 
-        Takes O(log n) steps to find the neighbours among n holes (and a shift of the sorted lists,
+        Takes O(log n) steps to find the neighbours among n holes (and a shift of the sorted list,
         which is a single copy of memory).
+
+        Args:
+            offset: The first slot of the block, as ``allocate`` returned it.
 
         Raises:
             ValueError: No allocated block starts at ``offset``; then nothing changes.
+
+        >>> allocator = FirstFitAllocator(16)
+        >>> [allocator.allocate(size) for size in (5, 3, 4)]
+        [0, 5, 8]
+        >>> allocator.free(0)
+        >>> allocator.free(5)
+        >>> allocator.holes()
+        [Span(offset=0, size=8), Span(offset=12, size=4)]
         """
         start, end = offset, offset + self.block_size(offset)
-        del self._size_at[offset]
-        right = bisect_left(self._holes, (offset,))
-        neighbours = self._holes[max(right - 1, 0) : right + 1]
-        for hole in neighbours:
-            if hole.end == start or hole.offset == end:
-                self._remove_hole(hole)
-                start, end = min(start, hole.offset), max(end, hole.end)
-        self._add_hole(Span(start, end - start))
+        del self.size_at[offset]
+        holes = self.sorted_holes
+        # The holes from first to last, without last, become one with the block.
+        first = last = bisect_left(holes, (offset,))
+        if first > 0 and holes[first - 1].end == start:
+            first -= 1
+            start = holes[first].offset
+        if last < len(holes) and holes[last].offset == end:
+            end = holes[last].end
+            last += 1
+        holes[first:last] = [Span(start, end - start)]
 
     def block_size(self, offset: int) -> int:
         """Return how many slots the allocated block at ``offset`` has: what was asked for.
@@ -149,27 +164,17 @@ class FitAllocator(ABC):
         Raises:
             ValueError: No allocated block starts at ``offset``.
         """
-        if offset not in self._size_at:
-            raise _no_block_at(offset, self)
-        return self._size_at[offset]
+        if offset not in self.size_at:
+            raise no_block_at(offset, self)
+        return self.size_at[offset]
 
     def blocks(self) -> list[Span]:
         """Return the allocated blocks, in order of offset."""
-        return _spans(self._size_at.items())
+        return sorted_spans(self.size_at.items())
 
     def holes(self) -> list[Span]:
         """Return the holes, in order of offset; no two of them touch."""
-        return list(self._holes)
-
-    def _add_hole(self, hole: Span) -> None:
-        """Put a hole into both lists."""
-        insort(self._holes, hole)
-        insort(self._holes_by_size, (hole.size, hole.offset))
-
-    def _remove_hole(self, hole: Span) -> None:
-        """Take a hole out of both lists."""
-        del self._holes[bisect_left(self._holes, hole)]
-        del self._holes_by_size[bisect_left(self._holes_by_size, (hole.size, hole.offset))]
+        return list(self.sorted_holes)
 
 
 class FirstFitAllocator(FitAllocator):
@@ -198,17 +203,13 @@ class FirstFitAllocator(FitAllocator):
     def choose_hole(self, size: int) -> Span | None:
         """Return the hole of at least ``size`` slots with the lowest offset.
 
-        Takes O(n) steps for n holes, but only one if no hole is large enough.
-
         Args:
             size: Slots wanted, at least 1.
 
         Returns:
             The hole, or None if there is none. Nothing changes.
         """
-        if not self._holes or self._holes_by_size[-1][0] < size:
-            return None
-        return next(hole for hole in self._holes if hole.size >= size)
+        return next((hole for hole in self.sorted_holes if hole.size >= size), None)
 
 
 class BestFitAllocator(FitAllocator):
@@ -232,19 +233,21 @@ class BestFitAllocator(FitAllocator):
     def choose_hole(self, size: int) -> Span | None:
         """Return the smallest hole of at least ``size`` slots; of equal ones, the lowest offset.
 
-        Takes O(log n) steps for n holes.
-
         Args:
             size: Slots wanted, at least 1.
 
         Returns:
             The hole, or None if there is none. Nothing changes.
+
+        >>> allocator = BestFitAllocator(16)
+        >>> offsets = [allocator.allocate(size) for size in (5, 1, 3, 1, 6)]
+        >>> allocator.free(0)
+        >>> allocator.free(6)
+        >>> allocator.choose_hole(2), allocator.choose_hole(7)
+        (Span(offset=6, size=3), None)
         """
-        index = bisect_left(self._holes_by_size, (size,))
-        if index == len(self._holes_by_size):
-            return None
-        hole_size, offset = self._holes_by_size[index]
-        return Span(offset, hole_size)
+        fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+        return min(fitting, key=lambda hole: (hole.size, hole.offset), default=None)
 
 
 class WorstFitAllocator(FitAllocator):
@@ -268,19 +271,14 @@ class WorstFitAllocator(FitAllocator):
     def choose_hole(self, size: int) -> Span | None:
         """Return the largest hole if it has ``size`` slots; of equal ones, the lowest offset.
 
-        Takes O(log n) steps for n holes.
-
         Args:
             size: Slots wanted, at least 1.
 
         Returns:
             The hole, or None if there is none. Nothing changes.
         """
-        if not self._holes or self._holes_by_size[-1][0] < size:
-            return None
-        largest, _ = self._holes_by_size[-1]
-        _, offset = self._holes_by_size[bisect_left(self._holes_by_size, (largest,))]
-        return Span(offset, largest)
+        fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+        return max(fitting, key=lambda hole: (hole.size, -hole.offset), default=None)
 
 
 class BuddyAllocator:
@@ -303,6 +301,12 @@ class BuddyAllocator:
     Args:
         num_slots: Slots in all.
 
+    Attributes:
+        num_slots: Slots in all.
+        free_offsets: The offsets of the free blocks of each order; a block of order k has 2**k
+            slots.
+        order_at: The order of each allocated block, by its offset.
+
     Raises:
         ValueError: ``num_slots`` is less than 1.
 
@@ -322,13 +326,12 @@ class BuddyAllocator:
         if num_slots < 1:
             raise ValueError(f"num_slots is {num_slots}; an allocator needs at least 1 slot")
         self.num_slots = num_slots
-        # A block of order k has 2**k slots.
-        self._free_offsets: list[set[int]] = [set() for _ in range(num_slots.bit_length())]
-        self._order_at: dict[int, int] = {}  # of the allocated block at each offset
+        self.free_offsets: list[set[int]] = [set() for _ in range(num_slots.bit_length())]
+        self.order_at: dict[int, int] = {}
         offset = 0
         for order in reversed(range(num_slots.bit_length())):
             if num_slots & (1 << order):
-                self._free_offsets[order].add(offset)
+                self.free_offsets[order].add(offset)
                 offset += 1 << order
 
     def allocate(self, size: int) -> int | None:
@@ -344,16 +347,16 @@ class BuddyAllocator:
             raise ValueError(f"size is {size}; a block has at least 1 slot")
         wanted = (size - 1).bit_length()
         order = wanted
-        while order < len(self._free_offsets) and not self._free_offsets[order]:
+        while order < len(self.free_offsets) and not self.free_offsets[order]:
             order += 1
-        if order >= len(self._free_offsets):
+        if order >= len(self.free_offsets):
             return None
-        offset = self._free_offsets[order].pop()
+        offset = self.free_offsets[order].pop()
         while order > wanted:
             # Keep the lower half; the upper half becomes free.
             order -= 1
-            self._free_offsets[order].add(offset + (1 << order))
-        self._order_at[offset] = order
+            self.free_offsets[order].add(offset + (1 << order))
+        self.order_at[offset] = order
         return offset
 
     def free(self, offset: int) -> None:
@@ -362,13 +365,13 @@ class BuddyAllocator:
         Raises:
             ValueError: No allocated block starts at ``offset``; then nothing changes.
         """
-        order = self._allocated_order(offset)
-        del self._order_at[offset]
-        while (buddy := offset ^ (1 << order)) in self._free_offsets[order]:
-            self._free_offsets[order].remove(buddy)
+        order = self.order_of(offset)
+        del self.order_at[offset]
+        while (buddy := offset ^ (1 << order)) in self.free_offsets[order]:
+            self.free_offsets[order].remove(buddy)
             offset = min(offset, buddy)
             order += 1
-        self._free_offsets[order].add(offset)
+        self.free_offsets[order].add(offset)
 
     def block_size(self, offset: int) -> int:
         """Return how many slots the allocated block at ``offset`` has, a power of two.
@@ -380,11 +383,11 @@ class BuddyAllocator:
         >>> allocator.block_size(allocator.allocate(5))
         8
         """
-        return 1 << self._allocated_order(offset)
+        return 1 << self.order_of(offset)
 
     def blocks(self) -> list[Span]:
         """Return the allocated blocks, in order of offset."""
-        return _spans((offset, 1 << order) for offset, order in self._order_at.items())
+        return sorted_spans((offset, 1 << order) for offset, order in self.order_at.items())
 
     def holes(self) -> list[Span]:
         """Return the free blocks, in order of offset.
@@ -397,26 +400,42 @@ class BuddyAllocator:
         >>> allocator.holes()
         [Span(offset=4, size=4), Span(offset=8, size=8)]
         """
-        return _spans(
+        return sorted_spans(
             (offset, 1 << order)
-            for order, offsets in enumerate(self._free_offsets)
+            for order, offsets in enumerate(self.free_offsets)
             for offset in offsets
         )
 
-    def _allocated_order(self, offset: int) -> int:
-        """Return the order of the allocated block at ``offset``."""
-        if offset not in self._order_at:
-            raise _no_block_at(offset, self)
-        return self._order_at[offset]
+    def order_of(self, offset: int) -> int:
+        """Return the order of the allocated block at ``offset``.
+
+        Raises:
+            ValueError: No allocated block starts at ``offset``.
+        """
+        if offset not in self.order_at:
+            raise no_block_at(offset, self)
+        return self.order_at[offset]
 
 
-def _spans(offsets_and_sizes: Iterable[tuple[int, int]]) -> list[Span]:
-    """Sort by offset."""
+def sorted_spans(offsets_and_sizes: Iterable[tuple[int, int]]) -> list[Span]:
+    """Return pairs of (offset, size) as spans, in order of offset.
+
+    >>> sorted_spans([(4, 2), (0, 3)])
+    [Span(offset=0, size=3), Span(offset=4, size=2)]
+    """
     return [Span(offset, size) for offset, size in sorted(offsets_and_sizes)]
 
 
-def _no_block_at(offset: int, allocator: Allocator) -> ValueError:
-    """Return the error for an offset at which no allocated block starts, with the reason."""
+def no_block_at(offset: int, allocator: Allocator) -> ValueError:
+    """Return the error for an offset at which no allocated block starts, with the reason.
+
+    Args:
+        offset: Where a block was said to start.
+        allocator: Who was asked.
+
+    >>> str(no_block_at(3, FirstFitAllocator(16)))[:73]
+    'no allocated block starts at slot 3: it is free, so its block was freed b'
+    """
     around = next((s for s in allocator.blocks() if s.offset < offset < s.end), None)
     if around is not None:
         reason = f"it is inside the block of slots {around.offset} to {around.end - 1}"

@@ -19,8 +19,8 @@ from course_lib.kv_cache.metrics import CacheMetrics, CacheStats
 from course_lib.kv_cache.prefix import hash_blocks, longest_cached_prefix
 from course_lib.kv_cache.sizing import require_block_size
 
-HashBlocks = Callable[[Sequence[int], int, str | None, Sequence[bytes]], list[bytes]]
-"""``hash_blocks``: (token ids, block size, salt, hashes that are known) to all hashes."""
+HashBlocks = Callable[[Sequence[int], int, str | None, bytes | None], list[bytes]]
+"""``hash_blocks``: (token ids, block size, salt, hash in front of them) to their hashes."""
 
 FindPrefix = Callable[
     [Sequence[bytes], Mapping[bytes, KVCacheBlock], int, int], list[KVCacheBlock]
@@ -242,29 +242,33 @@ class KVCacheManager:
         self.require_hits(held, hits, num_new_computed_tokens)
         num_computed = request.num_computed_tokens + num_new_computed_tokens
         num_slots = num_computed + num_new_tokens
+        num_full = min(num_slots, request.num_tokens) // self.block_size
 
-        # Count: blocks behind the end of the table, and a copy of each shared one written into.
+        # Count: a copy of each shared block that is written into, and blocks behind the end.
         first_written = num_computed // self.block_size
         shared = [block for block in held.blocks[first_written:] if block.ref_cnt > 1]
         num_known = len(held.blocks) + len(hits)
-        num_to_fit = max(num_slots, request.num_tokens) if full_sequence_must_fit else num_slots
-        num_needed = len(shared) + blocks_to_add(num_to_fit, num_known, self.block_size)
-        # Refuse: hits that nobody holds are free, and are not to be had twice.
-        num_free = self.block_pool.get_num_free_blocks() - sum(b.ref_cnt == 0 for b in hits)
-        if num_needed > num_free - self.num_blocks_kept_free(held):
-            return None
-        num_full = min(num_slots, request.num_tokens) // self.block_size
-        self.hash_full_blocks(held, num_full)  # a token may be refused, so before anything changes
+        num_new = num_needed = len(shared) + blocks_to_add(num_slots, num_known, self.block_size)
+        if full_sequence_must_fit:
+            num_rest = blocks_to_add(request.num_tokens, num_known, self.block_size)
+            num_needed = max(num_new, len(shared) + num_rest)
+        # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
+        if num_needed:
+            num_free = self.block_pool.get_num_free_blocks() - self.num_blocks_kept_free(held)
+            if num_needed > num_free - sum(block.ref_cnt == 0 for block in hits):
+                return None
+        self.hash_full_blocks(held, num_full)  # may find a wrong token, so nothing has changed yet
 
         # Touch, take, replace what is shared, and let others find what these tokens fill.
         if not held.blocks:
             self.admit(held, hits)
-        num_added = blocks_to_add(num_slots, num_known, self.block_size)
-        new_blocks = self.block_pool.get_new_blocks(len(shared) + num_added)
-        self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
-        held.blocks += new_blocks[len(shared) :]
+        new_blocks: list[KVCacheBlock] = []
+        if num_new:
+            new_blocks = self.block_pool.get_new_blocks(num_new)
+            self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
+            held.blocks += new_blocks[len(shared) :]
+            self.record_usage()
         self.cache_full_blocks(held, num_full)
-        self.record_usage()
         return new_blocks
 
     def has_free_slot(self, request: CacheableRequest) -> bool:
@@ -492,10 +496,13 @@ class KVCacheManager:
         Raises:
             ValueError: A token cannot be hashed; then nothing changes.
         """
-        if self.enable_caching and len(held.block_hashes) < num_blocks:
-            request = held.request
-            held.block_hashes = self.hash_blocks(
-                request.all_token_ids, self.block_size, request.cache_salt, held.block_hashes
+        num_hashed = len(held.block_hashes)
+        if self.enable_caching and num_hashed < num_blocks:
+            held.block_hashes += self.hash_blocks(
+                held.request.all_token_ids[num_hashed * self.block_size :],
+                self.block_size,
+                held.request.cache_salt,
+                held.block_hashes[-1] if held.block_hashes else None,
             )
 
     def admit(self, held: RequestBlocks, hits: Sequence[KVCacheBlock]) -> None:

@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
 def test_sequences_follow_each_other_without_padding() -> None:
     batch = PagedBatch.of(**GOOD)
     assert batch.query_starts.tolist() == [0, 2, 3]
-    assert batch.block_tables.tolist() == [[7, 3], [5, -1]]
+    assert batch.block_tables.tolist() == [[7, 3], [5, 0]]
     assert (batch.num_seqs, batch.num_tokens) == (2, 3)
     assert (batch.max_query_len, batch.max_context_len) == (2, 5)
     assert batch.slot_mapping.dtype == torch.int64

@@ -11,6 +11,7 @@ from course_lib import parts
 from course_lib.attention.backends.own_operations import TRITON_PARTS
 from course_lib.engine import LLM, EngineParts, PartError, SamplingParams
 from course_lib.engine.engine_parts import ENGINE_PARTS
+from course_lib.engine.executor import FEW_TOKENS
 from course_lib.kv_cache import BlockPool, BlockTable, InvariantError
 from course_lib.scheduling import POLICIES, Scheduler
 from course_lib.viz.engine_map import NODES
@@ -78,6 +79,28 @@ def test_every_part_is_really_used(checkpoint: Path, expected: list[list[int]], 
     assert calls
     assert llm.metrics.num_preemptions > 0
     assert llm.parts.own_names == (name,)
+
+
+def test_a_table_translates_few_tokens_and_the_mapping_many(
+    checkpoint: Path, expected: list[list[int]]
+) -> None:
+    single: list[int] = []
+    at_once: list[int] = []
+
+    class Own(BlockTable):
+        def slot(self, position: int) -> int:
+            single.append(position)
+            return super().slot(position)
+
+    def mapping(tables: Any, starts: Any, positions: Any, block_size: int) -> Any:
+        at_once.append(len(positions))
+        return parts.reference("slot_mapping")(tables, starts, positions, block_size)
+
+    own = EngineParts.of({"BlockTable": Own, "slot_mapping": mapping})
+    assert answers(LLM(checkpoint, parts=own, debug=True, **OPTIONS)) == expected
+    assert single
+    assert at_once
+    assert min(at_once) > FEW_TOKENS
 
 
 def test_all_parts_at_once_may_be_the_learners(checkpoint: Path, expected: list[list[int]]) -> None:
@@ -204,6 +227,13 @@ class ShortTable(BlockTable):
         return [0, 1, 2][block_id]
 
 
+class ForgetfulTable(BlockTable):
+    """Loses all but the first block that it is given."""
+
+    def append(self, block_ids: Any) -> None:
+        super().append(list(block_ids)[:1])
+
+
 class RestlessScheduler(Scheduler):
     """Plans more than is allowed."""
 
@@ -226,6 +256,12 @@ def wrong_slots(tables: Any, starts: Any, positions: Any, block_size: int) -> An
             r"in step 0 the engine stopped: TypeError.*yours: BlockPool, Scheduler\. One of them",
         ),
         ({"BlockTable": ShortTable}, {}, r"in step 0 your BlockTable raised IndexError: list"),
+        (
+            {"BlockTable": ForgetfulTable},
+            {},
+            r"in step 0 the engine stopped: ValueError: request '0' is computed up to token \d+, but "
+            r"its block table has room for \d.*yours: BlockTable",
+        ),
         (
             {"BlockPool": GenerousPool},
             {"debug": True},

@@ -14,6 +14,7 @@ from course_lib.kv_cache.block_table import (
     BlockTable,
     CacheLayout,
     PositionError,
+    blocks_to_add,
     hnd_layout,
     nhd_layout,
     pad_block_tables,
@@ -57,6 +58,13 @@ class TestBlockTable:
         table.append(iter([0]))
         assert table.block_ids == [5, 9, 2, 0]
 
+    def test_a_logical_block_has_its_physical_one(self) -> None:
+        table = _table(4, [9, 2])
+        assert [table[0], table[1]] == list(table) == [9, 2]
+        for outside in (2, -1):
+            with pytest.raises(IndexError, match=f"no logical block {outside}; the table has 2"):
+                table[outside]
+
     def test_the_ids_handed_out_are_a_copy(self) -> None:
         table = _table(4, [5])
         table.block_ids.append(6)
@@ -89,13 +97,14 @@ class TestBlockTable:
 
     @pytest.mark.parametrize("position", [-2, 8])
     def test_one_position_without_a_slot_spoils_the_mapping(self, position: int) -> None:
-        with pytest.raises(PositionError, match=f"position {position} has no slot"):
+        message = f"token 1 of the batch, position {position} of sequence 0, has no slot"
+        with pytest.raises(PositionError, match=message):
             _table(4, [9, 2]).slot_mapping([0, -1, position])
 
     def test_an_empty_table_has_no_slots(self) -> None:
         with pytest.raises(PositionError, match="0 blocks of 4 have room for 0"):
             BlockTable(4).slot(0)
-        with pytest.raises(PositionError, match="0 blocks of 4 have room for 0"):
+        with pytest.raises(PositionError, match="the sequence has 0 blocks of 4"):
             BlockTable(4).slot_mapping([0])
 
     def test_a_position_error_is_what_a_caller_may_expect_it_to_be(self) -> None:
@@ -141,7 +150,7 @@ class _Batch:
                 context_lens[sequence], context_lens[sequence] + query_lens[sequence]
             )
         ]
-        self.block_tables = pad_block_tables(self.tables)
+        self.block_tables = pad_block_tables([table.ids for table in self.tables])
         self.query_starts = np.cumsum([0, *query_lens])
         self.positions = np.array([position for _, position in self.tokens], dtype=np.int64)
 
@@ -256,12 +265,32 @@ def _median_seconds(call: Callable[[], object], times: int) -> float:
 
 def test_padded_block_tables() -> None:
     tables = [_table(4, [9, 2]), BlockTable(4), _table(4, [5])]
-    padded = pad_block_tables(tables)
+    padded = pad_block_tables([table.ids for table in tables])
     assert padded.dtype == np.int32
-    assert padded.tolist() == [[9, 2], [-1, -1], [5, -1]]
+    assert padded.tolist() == [[9, 2], [0, 0], [5, 0]]
+    assert pad_block_tables([[9, 2], np.array([5])]).tolist() == [[9, 2], [5, 0]]
     assert pad_block_tables([]).shape == (0, 0)
     # The tables can still grow: nothing holds on to their memory.
     tables[0].append([7])
+
+
+class TestBlocksToAdd:
+    @pytest.mark.parametrize(
+        ("num_tokens", "num_blocks", "missing"),
+        [(0, 0, 0), (1, 0, 1), (4, 1, 0), (5, 1, 1), (9, 0, 3), (9, 3, 0), (4, 5, 0), (223, 0, 56)],
+    )
+    def test_by_hand(self, num_tokens: int, num_blocks: int, missing: int) -> None:
+        assert blocks_to_add(num_tokens, num_blocks, block_size=4) == missing
+
+    @given(
+        num_tokens=st.integers(0, 200), num_blocks=st.integers(0, 20), block_size=st.integers(1, 20)
+    )
+    def test_it_is_the_least_that_gives_every_token_a_slot(
+        self, num_tokens: int, num_blocks: int, block_size: int
+    ) -> None:
+        missing = blocks_to_add(num_tokens, num_blocks, block_size)
+        assert (num_blocks + missing) * block_size >= num_tokens
+        assert missing == 0 or (num_blocks + missing - 1) * block_size < num_tokens
 
 
 SHAPE = {"num_blocks": 3, "block_size": 4, "num_kv_heads": 2, "head_dim": 16}

@@ -203,10 +203,10 @@ class TestPrefixHits:
         hashed = []
 
         def counting(
-            tokens: Sequence[int], size: int, salt: str | None, known: Sequence[bytes]
+            tokens: Sequence[int], size: int, salt: str | None, parent_hash: bytes | None
         ) -> list[bytes]:
             hashed.append(len(tokens))
-            return hash_blocks(tokens, size, salt, known)
+            return hash_blocks(tokens, size, salt, parent_hash)
 
         manager = KVCacheManager(num_blocks=20, block_size=4, hash_blocks=counting)
         request = Request("a", list(range(9)))

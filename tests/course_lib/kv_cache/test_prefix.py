@@ -48,14 +48,10 @@ class TestHashes:
     def test_a_growing_request_is_hashed_piece_by_piece(
         self, tokens: list[int], size: int, cut: int
     ) -> None:
-        known = hash_blocks(tokens[:cut], size, "s")
-        assert hash_blocks(tokens, size, "s", known) == hash_blocks(tokens, size, "s")
-
-    def test_what_is_known_is_neither_hashed_again_nor_changed(self) -> None:
-        known = [b"taken on trust"]
-        hashes = hash_blocks([1, 2, 3, 4], 2, known_hashes=known)
-        assert hashes == [b"taken on trust", hash_block(b"taken on trust", [3, 4])]
-        assert known == [b"taken on trust"]
+        hashes = hash_blocks(tokens[:cut], size, "s")
+        parent_hash = hashes[-1] if hashes else None
+        hashes += hash_blocks(tokens[len(hashes) * size :], size, "s", parent_hash)
+        assert hashes == hash_blocks(tokens, size, "s")
 
     def test_the_salt_is_in_every_hash(self) -> None:
         salted = [hash_blocks(range(8), 2, salt) for salt in (None, "", "a", "b", "unsalted")]
