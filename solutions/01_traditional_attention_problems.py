@@ -36,7 +36,7 @@ from course_lib.kv_cache import (
     max_concurrent_sequences,
 )
 from course_lib.kv_cache.reservation import (
-    POLICIES,
+    RESERVATIONS,
     Reservation,
     SlotUse,
     average_shares,
@@ -276,13 +276,13 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # %%
 conversation = load_azure("conversation")
 small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
-frames = list(replay_contiguous(small, 4400, POLICIES["Max"], max_model_len=1024))[:120]
+frames = list(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024))[:120]
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
 # %% [markdown]
 # Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside. (Try
-# `POLICIES["Pow2"]` in the cell above.) Now you write the instrument that counts the colours. Most of it is
+# `RESERVATIONS["Pow2"]` in the cell above.) Now you write the instrument that counts the colours. Most of it is
 # there; the three steps under the comments are yours. It calls every slot outside the reservations external.
 # That is right as long as a request waits, because then it is a slot that the next request cannot use.
 
@@ -560,21 +560,21 @@ predicted_oracle_percent = None  # your prediction, in %
 
 # %% [markdown]
 # `replay_contiguous(requests, num_slots, policy, max_model_len)` yields one snapshot per iteration;
-# `POLICIES` holds the three policies by name; `average_shares(snapshots, classify)` runs your classifier on
+# `RESERVATIONS` holds the three policies by name; `average_shares(snapshots, classify)` runs your classifier on
 # every snapshot and averages. `replay_paged(requests, num_slots)` does the same for blocks of 16 tokens
 # taken on demand. One of them, as an example:
 
 # %%
 shares = {}
 shares["Max"] = average_shares(
-    replay_contiguous(requests, num_slots, POLICIES["Max"], 2048), classify
+    replay_contiguous(requests, num_slots, RESERVATIONS["Max"], 2048), classify
 )
 print({kind: f"{share:.1%}" for kind, share in shares["Max"].items()})
 
 # %% exercise="1.7"
 # shares["Max"] is there; the others are yours: shares["Pow2"], shares["Oracle"], shares["Paged"].
 ### BEGIN SOLUTION
-for name, policy in POLICIES.items():
+for name, policy in RESERVATIONS.items():
     shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), classify)
 shares["Paged"] = average_shares(replay_paged(requests, num_slots), classify)
 ### END SOLUTION
@@ -615,7 +615,7 @@ prompts, outputs = draw_lengths(161.31, 1.2, 400, rng), draw_lengths(337.99, 1.0
 like_sharegpt = [TraceRequest(0.0, p, o) for p, o in zip(prompts, outputs) if p + o <= 2048]
 their_shares = {
     name: average_shares(replay_contiguous(like_sharegpt, num_slots, policy, 2048), classify)
-    for name, policy in POLICIES.items()
+    for name, policy in RESERVATIONS.items()
 }
 their_shares["Paged"] = average_shares(replay_paged(like_sharegpt, num_slots), classify)
 viz.Picture(viz.share_bars(their_shares))

@@ -18,7 +18,7 @@ from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.quiz import QuizCheck
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import (
-    POLICIES,
+    RESERVATIONS,
     Reservation,
     SlotUse,
     average_shares,
@@ -993,7 +993,7 @@ def _measured_shares() -> dict[str, dict[str, float]]:
     requests = experiment_requests()
     shares = {
         name: average_shares(replay_contiguous(requests, OPT_13B_SLOTS, reserve, MAX_MODEL_LEN))
-        for name, reserve in POLICIES.items()
+        for name, reserve in RESERVATIONS.items()
     }
     return {**shares, "Paged": average_shares(replay_paged(requests, OPT_13B_SLOTS))}
 
@@ -1030,7 +1030,7 @@ MEASURED = Exercise(
     ),
     hints=(
         "What differs between the three calls for the three policies?",
-        "Loop over `POLICIES.items()` and replay the requests under each; then once more, paged.",
+        "Loop over `RESERVATIONS.items()` and replay the requests under each; then once more, paged.",
         "`shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), "
         "classify)`",
     ),

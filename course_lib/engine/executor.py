@@ -225,9 +225,9 @@ class Executor:
             block_tables=torch.from_numpy(tables).to(device),
             context_lens=torch.tensor(context_lens, dtype=torch.int32, device=device),
             query_starts=torch.from_numpy(starts).to(device),
-            slot_mapping=torch.from_numpy(
-                self._slots(sequences, tables, starts, positions)
-            ).to(device),
+            slot_mapping=torch.from_numpy(self._slots(sequences, tables, starts, positions)).to(
+                device
+            ),
             num_blocks=self.kv_store.num_blocks,
             block_size=size,
             max_query_len=max(query_lens),

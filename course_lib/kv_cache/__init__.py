@@ -35,7 +35,7 @@ from course_lib.kv_cache.prefix import (
     root_hash,
 )
 from course_lib.kv_cache.reservation import (
-    POLICIES,
+    RESERVATIONS,
     Reservation,
     SlotUse,
     Snapshot,
@@ -63,6 +63,7 @@ from course_lib.kv_cache.watch.invariants import (
     check_invariants,
     find_leaks,
     find_violations,
+    pool_violations,
     under_check,
 )
 from course_lib.kv_cache.watch.recorder import (
@@ -71,7 +72,7 @@ from course_lib.kv_cache.watch.recorder import (
 )
 
 __all__ = [
-    "POLICIES",
+    "RESERVATIONS",
     "Allocator",
     "BestFitAllocator",
     "BlockPool",
@@ -117,6 +118,7 @@ __all__ = [
     "longest_cached_prefix",
     "max_concurrent_sequences",
     "num_kv_blocks",
+    "pool_violations",
     "replay_contiguous",
     "replay_paged",
     "reserve_max",

@@ -197,7 +197,9 @@ def blocks_to_add(num_tokens: int, num_blocks: int, block_size: int) -> int:
     return max(0, -(-num_tokens // block_size) - num_blocks)
 
 
-def pad_block_tables(tables: Sequence[Sequence[int] | NDArray[np.signedinteger]]) -> NDArray[np.int32]:
+def pad_block_tables(
+    tables: Sequence[Sequence[int] | NDArray[np.signedinteger]],
+) -> NDArray[np.int32]:
     """Return the block tables of a batch as one rectangle, as kernels read them.
 
     Args:

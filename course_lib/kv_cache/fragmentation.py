@@ -13,12 +13,13 @@ import math
 import operator
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from course_lib.kv_cache.allocators import Allocator
 from course_lib.kv_cache.reservation import HasLengths
+from course_lib.kv_cache.sizing import require_block_size
 
 LengthDistribution = Mapping[int, float] | Iterable[int]
 """Lengths with their weights, which need not add to 1, or lengths that each count once."""
@@ -75,8 +76,42 @@ def expected_internal_waste(lengths: LengthDistribution, block_size: int) -> Int
     >>> expected_internal_waste({16: 0.5, 17: 0.5}, block_size=16).tokens
     7.5
     """
-    _require_block_size(block_size)
-    return _expected_waste(lengths, lambda length: -(-length // block_size) * block_size)
+    require_block_size(block_size)
+    weights = length_weights(lengths)
+    total = math.fsum(weights.values())
+    stored = math.fsum(weight * length for length, weight in weights.items())
+    allocated = math.fsum(
+        weight * (-(-length // block_size) * block_size) for length, weight in weights.items()
+    )
+    return InternalWaste(stored / total, allocated / total)
+
+
+def length_weights(lengths: LengthDistribution) -> Mapping[int, float]:
+    """Return how much each length weighs in a distribution.
+
+    Args:
+        lengths: Lengths with their weights, or lengths that each count once.
+
+    Raises:
+        ValueError: A length is less than 1, a weight is negative or not finite, or there are no
+            lengths or only weights of 0.
+        TypeError: A length is not a whole number.
+
+    >>> dict(length_weights([5, 8, 5]))
+    {5: 2, 8: 1}
+    """
+    weights = lengths if isinstance(lengths, Mapping) else Counter(lengths)
+    for length, weight in weights.items():
+        if operator.index(length) < 1:
+            raise ValueError(f"a length is {length}; a request has at least 1 token")
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"the weight of length {length} is {weight}; it is finite and not negative"
+            )
+    if math.fsum(weights.values()) == 0:
+        raise ValueError("lengths must hold at least one length with a weight above 0")
+    # A length that only says how it counts, such as numpy's, becomes a plain number.
+    return {operator.index(length): weight for length, weight in weights.items()}
 
 
 def geometric_internal_waste(mean_length: float, block_size: int) -> InternalWaste:
@@ -100,7 +135,7 @@ def geometric_internal_waste(mean_length: float, block_size: int) -> InternalWas
     >>> round(geometric_internal_waste(mean_length=50, block_size=16).tokens, 4)
     7.9286
     """
-    _require_block_size(block_size)
+    require_block_size(block_size)
     if not 1 <= mean_length < math.inf:
         raise ValueError(
             f"mean_length is {mean_length}; it is a finite number of tokens, at least 1"
@@ -129,7 +164,13 @@ def power_of_two_waste(lengths: LengthDistribution) -> InternalWaste:
     >>> power_of_two_waste([5, 8, 9])
     InternalWaste(stored=7.333333333333333, allocated=10.666666666666666)
     """
-    return _expected_waste(lengths, lambda length: 1 << (length - 1).bit_length())
+    weights = length_weights(lengths)
+    total = math.fsum(weights.values())
+    stored = math.fsum(weight * length for length, weight in weights.items())
+    allocated = math.fsum(
+        weight * (1 << (length - 1).bit_length()) for length, weight in weights.items()
+    )
+    return InternalWaste(stored / total, allocated / total)
 
 
 def lifetime_internal_waste(requests: Iterable[HasLengths], block_size: int) -> InternalWaste:
@@ -154,7 +195,7 @@ def lifetime_internal_waste(requests: Iterable[HasLengths], block_size: int) -> 
     >>> lifetime_internal_waste([request], block_size=4)
     InternalWaste(stored=4.5, allocated=6.0)
     """
-    _require_block_size(block_size)
+    require_block_size(block_size)
     iterations = stored = blocks = 0
     for request in requests:
         first, last = request.prompt_tokens, request.prompt_tokens + request.output_tokens
@@ -566,12 +607,6 @@ class _ReplayedMemory:
         )
 
 
-def _require_block_size(block_size: int) -> None:
-    """Raise ValueError if there is no such block."""
-    if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
-
-
 def _require_lengths(request: HasLengths) -> None:
     """Raise ValueError if there is no such request."""
     if request.prompt_tokens < 1 or request.output_tokens < 1:
@@ -595,28 +630,6 @@ def _require_replayable(lifetimes: list[Lifetime], allocator: Allocator) -> None
         raise ValueError(
             f"{len(allocator.blocks())} blocks are allocated already; pass an empty allocator"
         )
-
-
-def _expected_waste(
-    lengths: LengthDistribution, allocated_for: Callable[[int], int]
-) -> InternalWaste:
-    """Average a length, and what is allocated for it, over a distribution."""
-    weights = lengths if isinstance(lengths, Mapping) else Counter(lengths)
-    for length, weight in weights.items():
-        if operator.index(length) < 1:
-            raise ValueError(f"a length is {length}; a request has at least 1 token")
-        if not 0 <= weight < math.inf:
-            raise ValueError(
-                f"the weight of length {length} is {weight}; it is finite and not negative"
-            )
-    total = math.fsum(weights.values())
-    if total == 0:
-        raise ValueError("lengths must hold at least one length with a weight above 0")
-    stored = math.fsum(weight * length for length, weight in weights.items())
-    allocated = math.fsum(
-        weight * allocated_for(operator.index(length)) for length, weight in weights.items()
-    )
-    return InternalWaste(stored / total, allocated / total)
 
 
 def _blocks_up_to(length: int, block_size: int) -> int:

@@ -22,9 +22,7 @@ from course_lib.kv_cache.sizing import require_block_size
 HashBlocks = Callable[[Sequence[int], int, str | None, bytes | None], list[bytes]]
 """``hash_blocks``: (token ids, block size, salt, hash in front of them) to their hashes."""
 
-FindPrefix = Callable[
-    [Sequence[bytes], Mapping[bytes, KVCacheBlock], int, int], list[KVCacheBlock]
-]
+FindPrefix = Callable[[Sequence[bytes], Mapping[bytes, KVCacheBlock], int, int], list[KVCacheBlock]]
 """``longest_cached_prefix``: (hashes, cached blocks, tokens, block size) to the blocks found."""
 
 
@@ -399,7 +397,9 @@ class KVCacheManager:
 
     def block_tables(self) -> dict[str, list[KVCacheBlock]]:
         """Return the blocks of every request that holds any, by its id."""
-        return {name: list(held.blocks) for name, held in self.request_blocks.items() if held.blocks}
+        return {
+            name: list(held.blocks) for name, held in self.request_blocks.items() if held.blocks
+        }
 
     def requests(self) -> dict[str, CacheableRequest]:
         """Return every request that holds blocks, by its id."""

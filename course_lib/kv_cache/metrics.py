@@ -1,4 +1,4 @@
-"""What a dashboard shows of a KV cache: usage, hits, evictions, and the most that was ever in use."""
+"""What a dashboard shows of a KV cache: usage, hits, evictions, and the most ever in use."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ class CacheMetrics:
         """
         if not 0 <= num_used_blocks < self.num_blocks or num_evicted_blocks < 0:
             raise ValueError(
-                f"{num_used_blocks} blocks are in use and {num_evicted_blocks} were evicted; counts "
-                f"are not negative, and there are {self.num_blocks - 1} blocks to use"
+                f"{num_used_blocks} blocks are in use and {num_evicted_blocks} were evicted; "
+                f"counts are not negative, and there are {self.num_blocks - 1} blocks to use"
             )
         self.num_used_blocks = num_used_blocks
         self.high_water = max(self.high_water, num_used_blocks)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from course_lib.kv_cache.allocators import BuddyAllocator
+from course_lib.kv_cache.allocators import Allocator, BuddyAllocator
+from course_lib.kv_cache.sizing import require_block_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +189,12 @@ def reserve_oracle(prompt_tokens: int, output_tokens: int, max_model_len: int) -
 ReservationPolicy = Callable[[int, int, int], int]
 """(prompt_tokens, output_tokens, max_model_len) -> slots to reserve on admission."""
 
-POLICIES: dict[str, ReservationPolicy] = {
+RESERVATIONS: dict[str, ReservationPolicy] = {
     "Max": reserve_max,
     "Pow2": reserve_pow2,
     "Oracle": reserve_oracle,
 }
+"""The ways to reserve, by name."""
 
 
 class HasLengths(Protocol):
@@ -229,13 +231,14 @@ def replay_contiguous(
     num_slots: int,
     reserve: ReservationPolicy,
     max_model_len: int,
+    allocator: Callable[[int], Allocator] = BuddyAllocator,
 ) -> Iterator[Snapshot]:
     """Run requests that each reserve one contiguous piece of memory, and watch the memory.
 
     All requests wait in the queue from the start, and are admitted first come, first served: if the
     first one does not fit, nobody behind it is tried. On admission a request reserves
-    ``reserve(prompt_tokens, output_tokens, max_model_len)`` slots, which a buddy allocator places,
-    and keeps them until it finishes. What the allocator rounds up is in no reservation.
+    ``reserve(prompt_tokens, output_tokens, max_model_len)`` slots, which an allocator places, and
+    keeps them until it finishes. What the allocator rounds up is in no reservation.
 
     Time goes by in iterations. In its first one, a request writes its prompt and its first output
     token; in each of the others, one more output token. So it runs for ``output_tokens``
@@ -244,8 +247,10 @@ def replay_contiguous(
     Args:
         requests: Prompt and output lengths, in order of arrival.
         num_slots: Slots in all.
-        reserve: How many slots a request reserves; one of ``POLICIES``.
+        reserve: How many slots a request reserves; one of ``RESERVATIONS``.
         max_model_len: The most tokens, prompt and output, that a request may have.
+        allocator: Makes the allocator, from ``num_slots``; a buddy allocator, as the systems before
+            vLLM are modelled in the PagedAttention paper (section 6.1).
 
     Returns:
         One snapshot for each iteration in which a request waits, taken after admission and writing
@@ -255,7 +260,7 @@ def replay_contiguous(
     Raises:
         ValueError: A length is less than 1, or a request could never run: it is longer than
             ``max_model_len`` or than its reservation, or the reservation is larger than the largest
-            block of a buddy allocator. Leave such requests out.
+            block that the allocator can ever hand out. Leave such requests out.
 
     >>> from types import SimpleNamespace
     >>> requests = [SimpleNamespace(prompt_tokens=4, output_tokens=2)] * 2
@@ -265,7 +270,7 @@ def replay_contiguous(
     >>> classify_slots(first.reservations, first.num_slots)
     SlotUse(used=5, later=1, internal=2, external=2)
     """
-    return _replay(requests, _ContiguousMemory(num_slots, reserve, max_model_len))
+    return _replay(requests, _ContiguousMemory(allocator(num_slots), reserve, max_model_len))
 
 
 def replay_paged(
@@ -392,7 +397,7 @@ def expected_static_utilization(batch_size: int) -> float:
 
 
 @dataclass(slots=True)
-class _Sequence:
+class _ReplayedRequest:
     """A request on its way through a replay."""
 
     request_id: str
@@ -409,30 +414,34 @@ class _Memory(Protocol):
 
     num_slots: int
 
-    def check(self, sequence: _Sequence) -> None:
+    def check(self, sequence: _ReplayedRequest) -> None:
         """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
 
-    def make_room(self, sequence: _Sequence) -> bool:
+    def make_room(self, sequence: _ReplayedRequest) -> bool:
         """Reserve what one more token needs, or change nothing and return False if it is taken."""
 
-    def release(self, sequence: _Sequence) -> None:
+    def release(self, sequence: _ReplayedRequest) -> None:
         """Take back all that the sequence has reserved."""
 
 
 class _ContiguousMemory:
     """Gives a sequence all its slots in one piece with its first token."""
 
-    def __init__(self, num_slots: int, reserve: ReservationPolicy, max_model_len: int) -> None:
-        self.num_slots = num_slots
+    def __init__(
+        self, allocator: Allocator, reserve: ReservationPolicy, max_model_len: int
+    ) -> None:
+        self.num_slots = allocator.num_slots
         self._reserve = reserve
         self._max_model_len = max_model_len
-        self._allocator = BuddyAllocator(num_slots)
+        self._allocator = allocator
+        # Nothing is allocated yet, so no block will ever be larger.
+        self._largest_block = max(hole.size for hole in allocator.holes())
 
-    def _reservation_size(self, sequence: _Sequence) -> int:
+    def _reservation_size(self, sequence: _ReplayedRequest) -> int:
         """Ask the policy."""
         return self._reserve(sequence.prompt_tokens, sequence.output_tokens, self._max_model_len)
 
-    def check(self, sequence: _Sequence) -> None:
+    def check(self, sequence: _ReplayedRequest) -> None:
         """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
         if sequence.final_tokens > self._max_model_len:
             raise ValueError(
@@ -445,14 +454,14 @@ class _ContiguousMemory:
                 f"the policy reserves {size} slots for request {sequence.request_id} of "
                 f"{sequence.final_tokens} tokens; reserve at least its final length"
             )
-        largest_block = 1 << (self.num_slots.bit_length() - 1)
-        if size > largest_block:
+        if size > self._largest_block:
             raise ValueError(
                 f"request {sequence.request_id} reserves {size} slots, but the largest block of "
-                f"{self.num_slots} slots has {largest_block}; leave it out or lower max_model_len"
+                f"{self.num_slots} slots has {self._largest_block}; leave it out or lower "
+                "max_model_len"
             )
 
-    def make_room(self, sequence: _Sequence) -> bool:
+    def make_room(self, sequence: _ReplayedRequest) -> bool:
         """Reserve on the first call; from then on there is always room."""
         if sequence.offset is not None:
             return True
@@ -463,7 +472,7 @@ class _ContiguousMemory:
         sequence.reserved = size
         return True
 
-    def release(self, sequence: _Sequence) -> None:
+    def release(self, sequence: _ReplayedRequest) -> None:
         """Take back all that the sequence has reserved."""
         if sequence.offset is not None:
             self._allocator.free(sequence.offset)
@@ -474,13 +483,12 @@ class _PagedMemory:
     """Gives a sequence one block after another, wherever it is."""
 
     def __init__(self, num_slots: int, block_size: int) -> None:
-        if block_size < 1:
-            raise ValueError(f"block_size is {block_size}; a block holds at least 1 token")
+        require_block_size(block_size)
         self.num_slots = num_slots
         self._block_size = block_size
         self._num_blocks = self._num_free = num_slots // block_size
 
-    def check(self, sequence: _Sequence) -> None:
+    def check(self, sequence: _ReplayedRequest) -> None:
         """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
         usable = self._num_blocks * self._block_size
         if sequence.final_tokens > usable:
@@ -489,7 +497,7 @@ class _PagedMemory:
                 f"together hold {usable}; leave it out or raise num_slots"
             )
 
-    def make_room(self, sequence: _Sequence) -> bool:
+    def make_room(self, sequence: _ReplayedRequest) -> bool:
         """Reserve whole blocks for the tokens that the sequence has and one more."""
         missing = sequence.num_tokens + 1 - sequence.reserved
         if missing <= 0:
@@ -501,7 +509,7 @@ class _PagedMemory:
         sequence.reserved += num_new * self._block_size
         return True
 
-    def release(self, sequence: _Sequence) -> None:
+    def release(self, sequence: _ReplayedRequest) -> None:
         """Take back all that the sequence has reserved."""
         self._num_free += sequence.reserved // self._block_size
         sequence.reserved = 0
@@ -509,7 +517,7 @@ class _PagedMemory:
 
 def _replay(requests: Iterable[HasLengths], memory: _Memory) -> Iterator[Snapshot]:
     """Refuse requests that could never finish; replay the others."""
-    waiting: deque[_Sequence] = deque()
+    waiting: deque[_ReplayedRequest] = deque()
     for index, request in enumerate(requests):
         prompt_tokens, output_tokens = request.prompt_tokens, request.output_tokens
         if prompt_tokens < 1 or output_tokens < 1:
@@ -517,7 +525,7 @@ def _replay(requests: Iterable[HasLengths], memory: _Memory) -> Iterator[Snapsho
                 f"request {index} has {prompt_tokens} prompt and {output_tokens} output tokens; "
                 "each must be at least 1"
             )
-        sequence = _Sequence(
+        sequence = _ReplayedRequest(
             request_id=str(index),
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
@@ -529,9 +537,9 @@ def _replay(requests: Iterable[HasLengths], memory: _Memory) -> Iterator[Snapsho
     return _iterations(waiting, memory)
 
 
-def _iterations(waiting: deque[_Sequence], memory: _Memory) -> Iterator[Snapshot]:
+def _iterations(waiting: deque[_ReplayedRequest], memory: _Memory) -> Iterator[Snapshot]:
     """Run iterations until every sequence has finished."""
-    running: list[_Sequence] = []
+    running: list[_ReplayedRequest] = []
     for step in itertools.count():
         if not waiting and not running:
             return
@@ -551,7 +559,7 @@ def _iterations(waiting: deque[_Sequence], memory: _Memory) -> Iterator[Snapshot
 
 
 def _make_room_for_running(
-    running: list[_Sequence], waiting: deque[_Sequence], memory: _Memory
+    running: list[_ReplayedRequest], waiting: deque[_ReplayedRequest], memory: _Memory
 ) -> None:
     """Find room for one more token of each running sequence; preempt the last if there is none."""
     served = 0
@@ -564,7 +572,7 @@ def _make_room_for_running(
             waiting.appendleft(youngest)
 
 
-def _reservations(running: Sequence[_Sequence]) -> tuple[Reservation, ...]:
+def _reservations(running: Sequence[_ReplayedRequest]) -> tuple[Reservation, ...]:
     """Describe what the running sequences hold now."""
     return tuple(
         Reservation(s.request_id, s.reserved, s.num_tokens, s.final_tokens, s.offset)

@@ -26,14 +26,7 @@ class InvariantError(AssertionError):
 def find_violations(subject: BlockPool | KVCacheManager) -> list[str]:
     """Return one sentence for each thing that is wrong, or an empty list.
 
-    Of a pool:
-
-    - the null block is never held, cached or free;
-    - every other block is either held (``ref_cnt`` above 0) or in the free queue, once;
-    - ``get_num_free_blocks`` is the length of the free queue;
-    - a block has a hash exactly if it can be found by a hash; without caching none has one.
-
-    Of a manager, besides those of its pool:
+    Of a pool, what ``pool_violations`` says. Of a manager, besides that of its pool:
 
     - the ``ref_cnt`` of a block is the number of block tables it is in, and no table has it twice;
     - a request holds enough blocks for its computed tokens;
@@ -45,10 +38,92 @@ def find_violations(subject: BlockPool | KVCacheManager) -> list[str]:
     >>> find_violations(pool)
     ['block 2 is held by 1 and is in the free queue']
     """
-    pool, manager = pool_of(subject), cast(KVCacheManager, subject)
-    if pool is subject:
-        return list(_pool_violations(pool))
-    return [*_pool_violations(pool), *_manager_violations(manager)]
+    pool = pool_of(subject)
+    violations = pool_violations(pool)
+    if pool is not subject:
+        violations += _manager_violations(cast(KVCacheManager, subject))
+    return violations
+
+
+def pool_violations(pool: BlockPool) -> list[str]:
+    """Return one sentence for each law that a block pool breaks, or an empty list.
+
+    - ``get_num_free_blocks`` is the length of the free queue.
+    - The null block is never held, cached or free.
+    - Every other block is either held (``ref_cnt`` above 0) or in the free queue, once.
+    - Whatever is found by a hash has that hash; whatever has a hash can be found by it; without
+      caching nothing has one.
+
+    The order of the free queue is no law, and several blocks may have the same hash.
+
+    Args:
+        pool: The pool; it is only looked at.
+
+    Returns:
+        The sentences, law by law.
+
+    >>> pool = BlockPool(num_blocks=4)
+    >>> pool.blocks[2].ref_cnt = 1
+    >>> pool_violations(pool)
+    ['block 2 is held by 1 and is in the free queue']
+    """
+    queued = Counter(block.block_id for block in pool.free_block_queue)
+    return [
+        *miscounted_queue(pool, queued),
+        *lent_null_block(pool, queued),
+        *wrongly_queued(pool, queued),
+        *wrongly_findable(pool),
+        *wrongly_hashed(pool),
+    ]
+
+
+def miscounted_queue(pool: BlockPool, queued: Counter[int]) -> Iterator[str]:
+    """Yield a sentence if the number of free blocks is not the length of the free queue.
+
+    Args:
+        pool: The pool.
+        queued: How often each block is in its free queue, by id.
+    """
+    num_queued, num_free = queued.total(), pool.get_num_free_blocks()
+    if num_queued != num_free:
+        yield f"{num_queued} blocks are in the free queue, but get_num_free_blocks says {num_free}"
+
+
+def lent_null_block(pool: BlockPool, queued: Counter[int]) -> Iterator[str]:
+    """Yield a sentence if the null block is anything but idle; arguments as above."""
+    null = pool.null_block
+    if null.ref_cnt or null.block_hash is not None or queued[null.block_id]:
+        yield "the null block is held, cached or in the free queue"
+
+
+def wrongly_queued(pool: BlockPool, queued: Counter[int]) -> Iterator[str]:
+    """Yield a sentence for each block that is not either held or queued once."""
+    for block in pool.blocks[1:]:
+        times_queued = queued[block.block_id]
+        if block.ref_cnt < 0:
+            yield f"block {block.block_id} is held by {block.ref_cnt}"
+        elif block.ref_cnt and times_queued:
+            yield f"block {block.block_id} is held by {block.ref_cnt} and is in the free queue"
+        elif not block.ref_cnt and times_queued != 1:
+            yield f"block {block.block_id} is free and is in the free queue {times_queued} times"
+
+
+def wrongly_findable(pool: BlockPool) -> Iterator[str]:
+    """Yield a sentence for each block that is found by a hash which it does not have."""
+    for block_hash, block in pool.cached_block_hash_to_block.items():
+        if block.block_hash != block_hash:
+            yield f"block {block.block_id} is found by a hash that is not its own"
+
+
+def wrongly_hashed(pool: BlockPool) -> Iterator[str]:
+    """Yield a sentence for each block with a hash that it must not have, or that finds nothing."""
+    for block in pool.blocks[1:]:
+        if block.block_hash is None:
+            continue
+        if not pool.enable_caching:
+            yield f"block {block.block_id} has a hash, although caching is off"
+        elif block.block_hash not in pool.cached_block_hash_to_block:
+            yield f"block {block.block_id} has a hash by which it cannot be found"
 
 
 def check_invariants(subject: BlockPool | KVCacheManager) -> None:
@@ -118,37 +193,6 @@ def _new_block_violations(blocks: list[KVCacheBlock]) -> Iterator[str]:
             yield f"new block {block.block_id} is held by {block.ref_cnt}, not by 1"
         if block.block_hash is not None:
             yield f"new block {block.block_id} still has the hash of its old contents"
-
-
-def _pool_violations(pool: Any) -> Iterator[str]:
-    """Yield what is wrong with a pool."""
-    queued = Counter(block.block_id for block in pool.free_block_queue)
-    num_queued = queued.total()
-    if num_queued != pool.get_num_free_blocks():
-        yield (
-            f"{num_queued} blocks are in the free queue, "
-            f"but get_num_free_blocks says {pool.get_num_free_blocks()}"
-        )
-    findable = pool.cached_block_hash_to_block
-    for block_hash, block in findable.items():
-        if block.block_hash != block_hash:
-            yield f"block {block.block_id} is found by a hash that is not its own"
-    null, *others = pool.blocks
-    if null.ref_cnt or null.block_hash is not None or 0 in queued:
-        yield "the null block is held, cached or in the free queue"
-    for block in others:
-        times_queued = queued[block.block_id]
-        if block.ref_cnt < 0:
-            yield f"block {block.block_id} is held by {block.ref_cnt}"
-        elif block.ref_cnt and times_queued:
-            yield f"block {block.block_id} is held by {block.ref_cnt} and is in the free queue"
-        elif not block.ref_cnt and times_queued != 1:
-            yield f"block {block.block_id} is free and is in the free queue {times_queued} times"
-        if block.block_hash is not None:
-            if not pool.enable_caching:
-                yield f"block {block.block_id} has a hash, although caching is off"
-            elif block.block_hash not in findable:
-                yield f"block {block.block_id} has a hash by which it cannot be found"
 
 
 def _manager_violations(manager: KVCacheManager) -> Iterator[str]:

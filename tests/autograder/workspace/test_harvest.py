@@ -93,9 +93,9 @@ def test_functions_that_call_each_other_are_copied_once(notebook, load):
             "from course_lib.specs import MODELS",
         ),
         (
-            "from course_lib.kv_cache.reservation import POLICIES",
-            "POLICIES['Max']",
-            "from course_lib.kv_cache import POLICIES",
+            "from course_lib.kv_cache.reservation import RESERVATIONS",
+            "RESERVATIONS['Max']",
+            "from course_lib.kv_cache import RESERVATIONS",
         ),
         (
             "from course_lib.kv_cache import kv_bytes_per_token as per_token",

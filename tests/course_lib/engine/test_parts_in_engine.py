@@ -259,8 +259,8 @@ def wrong_slots(tables: Any, starts: Any, positions: Any, block_size: int) -> An
         (
             {"BlockTable": ForgetfulTable},
             {},
-            r"in step 0 the engine stopped: ValueError: request '0' is computed up to token \d+, but "
-            r"its block table has room for \d.*yours: BlockTable",
+            r"in step 0 the engine stopped: ValueError: request '0' is computed up to token \d+, "
+            r"but its block table has room for \d.*yours: BlockTable",
         ),
         (
             {"BlockPool": GenerousPool},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.kv_cache import (
-    POLICIES,
+    RESERVATIONS,
     Reservation,
     SlotUse,
     Snapshot,
@@ -108,7 +108,7 @@ def test_shares_of_no_slots_are_refused() -> None:
 
 class TestPolicies:
     def test_they_are_known_by_the_names_of_the_paper(self) -> None:
-        assert list(POLICIES.items()) == [
+        assert list(RESERVATIONS.items()) == [
             ("Max", reserve_max),
             ("Pow2", reserve_pow2),
             ("Oracle", reserve_oracle),
@@ -154,10 +154,10 @@ class TestReplayContiguous:
         first = next(replay_contiguous(requests, 8, reserve_oracle, max_model_len=8))
         assert classify_slots(first.reservations, 8) == SlotUse(5, 0, 0, 3)
 
-    @pytest.mark.parametrize("policy", POLICIES)
+    @pytest.mark.parametrize("policy", RESERVATIONS)
     @given(others=st.lists(st.builds(Lengths, st.integers(1, 15), st.integers(1, 15)), max_size=12))
     def test_every_iteration_obeys_the_rules(self, others: list[Lengths], policy: str) -> None:
-        num_slots, limit, reserve = 64, 32, POLICIES[policy]
+        num_slots, limit, reserve = 64, 32, RESERVATIONS[policy]
         # The last two take half of the memory each, and run for longer than any other request: so
         # somebody waits, and there are snapshots, until all others are done.
         requests = [*others, Lengths(1, 31), Lengths(1, 31)]
@@ -320,7 +320,7 @@ def test_the_order_of_the_paged_attention_paper(load: Callable[[], Workload]) ->
     requests = [r for r in load()[:400] if r.prompt_tokens + r.output_tokens <= limit]
     shares = {
         name: average_shares(replay_contiguous(requests, num_slots, reserve, limit))
-        for name, reserve in POLICIES.items()
+        for name, reserve in RESERVATIONS.items()
     }
     shares["paged"] = average_shares(replay_paged(requests, num_slots))
 

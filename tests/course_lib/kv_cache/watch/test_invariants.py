@@ -515,6 +515,70 @@ class TestWatch:
             pass
 
 
+class ForgetsTheBlocks(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        del self.request_blocks[request.request_id]
+
+
+class ForgetsTheTable(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        self.block_pool.free_blocks(reversed(self.request_blocks[request.request_id].blocks))
+
+
+class FreesTheFirstBlockOnly(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        self.block_pool.free_blocks(self.request_blocks.pop(request.request_id).blocks[:1])
+
+
+class FreesTwice(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        blocks = self.request_blocks.pop(request.request_id).blocks
+        self.block_pool.free_blocks(blocks)
+        self.block_pool.free_blocks(blocks)
+
+
+class FreesPastThePool(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        for block in self.request_blocks.pop(request.request_id).blocks:
+            block.ref_cnt = 0
+
+
+class FreesTheFirstBlockFirst(KVCacheManager):
+    def free(self, request: Any, *, num_valid_tokens: int | None = None) -> None:
+        self.block_pool.free_blocks(self.request_blocks.pop(request.request_id).blocks)
+
+
+class TestFaultyFree:
+    """Whatever a manager of one's own does wrong when it frees, the checker says so."""
+
+    def free_under_check(self, make: type[KVCacheManager]) -> KVCacheManager:
+        manager = make(num_blocks=10, block_size=2)
+        request = Request("a", [1, 2, 3, 4])
+        with under_check(manager):
+            manager.allocate_slots(request, 4)
+            request.num_computed_tokens = 4
+            manager.free(request)
+        return manager
+
+    @pytest.mark.parametrize(
+        ("make", "said"),
+        [
+            (ForgetsTheBlocks, "block 1 has a ref_cnt of 1 but is in 0 block tables"),
+            (ForgetsTheTable, "block 1 has a ref_cnt of 0 but is in 1 block tables"),
+            (FreesTheFirstBlockOnly, "block 2 has a ref_cnt of 1 but is in 0 block tables"),
+            (FreesTwice, "the state has changed, although the outcome is DoubleFreeError"),
+            (FreesPastThePool, "block 1 is free and is in the free queue 0 times"),
+        ],
+    )
+    def test_a_fault_is_named(self, make: type[KVCacheManager], said: str) -> None:
+        with pytest.raises(InvariantError, match=f"after free: .*{said}"):
+            self.free_under_check(make)
+
+    def test_another_order_breaks_no_law(self) -> None:
+        manager = self.free_under_check(FreesTheFirstBlockFirst)
+        assert find_violations(manager) == []
+
+
 class TestLeaks:
     def test_the_owner_is_named(self) -> None:
         manager = KVCacheManager(num_blocks=10, block_size=2)
