@@ -17,6 +17,12 @@ from course_lib.kv_cache.block_pool import (
     TwoPartFreeQueue,
 )
 from course_lib.kv_cache.block_table import BlockTable, blocks_to_add
+from course_lib.kv_cache.hit_rates import (
+    HitMeter,
+    HitRates,
+    infinite_cache_hit_rates,
+    replay_prefix_cache,
+)
 from course_lib.kv_cache.manager import (
     CacheableRequest,
     KVCacheManager,
@@ -25,12 +31,9 @@ from course_lib.kv_cache.manager import (
 )
 from course_lib.kv_cache.metrics import CacheMetrics, CacheStats
 from course_lib.kv_cache.prefix import (
-    HitMeter,
-    HitRates,
     RadixTree,
     hash_block,
     hash_blocks,
-    infinite_cache_hit_rates,
     longest_cached_prefix,
     root_hash,
 )
@@ -121,6 +124,7 @@ __all__ = [
     "pool_violations",
     "replay_contiguous",
     "replay_paged",
+    "replay_prefix_cache",
     "reserve_max",
     "reserve_oracle",
     "reserve_pow2",

@@ -77,7 +77,7 @@ class CacheMetrics:
         Raises:
             ValueError: There are no tokens, or more hits than tokens; then nothing is counted.
         """
-        if not 0 <= num_hit_tokens <= num_tokens or num_tokens < 1:
+        if num_tokens < 1 or not 0 <= num_hit_tokens <= num_tokens:
             raise ValueError(
                 f"{num_hit_tokens} of {num_tokens} tokens were found; "
                 "a request has at least 1 token, and no more hits than tokens"

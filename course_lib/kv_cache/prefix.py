@@ -8,18 +8,17 @@ reused only by a request whose tokens are the same *from the start*. Two ways to
 - A radix tree (SGLang): prefixes are paths from the root, and a path that nobody branches off is
   one node, however long it is.
 
-How much a cache saves is told by its hit rate, which has several meanings: ``HitMeter`` keeps three
-of them apart.
+How much a cache saves is told by its hit rate (``hit_rates.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from course_lib.kv_cache.sizing import require_block_size
 
@@ -329,135 +328,3 @@ class RadixTree:
             if not node.children:
                 leaves.append(node)
         return leaves
-
-
-@dataclass(frozen=True, slots=True)
-class HitRates:
-    """The share of prompts that did not have to be computed, from 0.0 to 1.0, in three weightings.
-
-    Attributes:
-        block_weighted: Blocks found over blocks looked up. What a cache of blocks sees; a block
-            that is not full counts like any other.
-        token_weighted: Tokens found over tokens looked up. What prefill saves.
-        mean_per_request: The mean over requests of each one's share of tokens found. What users
-            see: a short prompt counts as much as a long one.
-    """
-
-    block_weighted: float
-    token_weighted: float
-    mean_per_request: float
-
-
-class HitMeter:
-    """Adds up how much of each prompt a prefix cache had.
-
-    >>> meter = HitMeter()
-    >>> meter.record(num_tokens=1000, num_hit_tokens=0, num_blocks=63, num_hit_blocks=0)
-    >>> meter.record(num_tokens=100, num_hit_tokens=96, num_blocks=7, num_hit_blocks=6)
-    >>> rates = meter.rates()
-    >>> round(rates.token_weighted, 3), round(rates.mean_per_request, 3)
-    (0.087, 0.48)
-    """
-
-    __slots__ = (
-        "num_blocks",
-        "num_hit_blocks",
-        "num_hit_tokens",
-        "num_requests",
-        "num_tokens",
-        "sum_of_shares",
-    )
-
-    def __init__(self) -> None:
-        self.num_requests = 0
-        self.num_tokens = 0
-        self.num_hit_tokens = 0
-        self.num_blocks = 0
-        self.num_hit_blocks = 0
-        self.sum_of_shares = 0.0
-
-    def record(
-        self, num_tokens: int, num_hit_tokens: int, num_blocks: int, num_hit_blocks: int
-    ) -> None:
-        """Count one lookup.
-
-        Args:
-            num_tokens: Tokens of the request, at least 1.
-            num_hit_tokens: Those of them that were in the cache.
-            num_blocks: Blocks that the request has, the last one full or not.
-            num_hit_blocks: Those of them that were in the cache.
-
-        Raises:
-            ValueError: There are no tokens, or more hits than there is to hit.
-        """
-        if num_tokens < 1 or num_hit_tokens > num_tokens or num_hit_blocks > num_blocks:
-            raise ValueError(
-                f"{num_hit_tokens} of {num_tokens} tokens and {num_hit_blocks} of {num_blocks} "
-                "blocks were found; a request has at least 1 token, and no more hits than tokens"
-            )
-        self.num_requests += 1
-        self.num_tokens += num_tokens
-        self.num_hit_tokens += num_hit_tokens
-        self.num_blocks += num_blocks
-        self.num_hit_blocks += num_hit_blocks
-        self.sum_of_shares += num_hit_tokens / num_tokens
-
-    def rates(self) -> HitRates:
-        """Return the hit rates so far; all are 0.0 before the first lookup."""
-        return HitRates(
-            block_weighted=self.num_hit_blocks / max(self.num_blocks, 1),
-            token_weighted=self.num_hit_tokens / max(self.num_tokens, 1),
-            mean_per_request=self.sum_of_shares / max(self.num_requests, 1),
-        )
-
-
-class HasHashIds(Protocol):
-    """A request whose prompt is known by the hashes of its blocks only; a ``TraceRequest``."""
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt, at least 1."""
-
-    @property
-    def hash_ids(self) -> Sequence[int]:
-        """One id per block of the prompt, the last one full or not; equal ids, equal prefixes."""
-
-
-def infinite_cache_hit_rates(requests: Iterable[HasHashIds], block_size: int = 512) -> HitRates:
-    """Return the hit rates of a cache that never forgets: no cache can do better.
-
-    Each request is looked up when it arrives and cached at once. A hit is a run of blocks from the
-    first one on. The last block counts as found if its id was seen, with the tokens that are in it.
-
-    Args:
-        requests: The requests, in order of arrival.
-        block_size: Tokens per block; 512 in the traces of Mooncake (Qin et al., FAST '25).
-
-    Returns:
-        The three hit rates.
-
-    Raises:
-        ValueError: A request does not have one id for each of its blocks.
-
-    >>> from course_lib.simulation import TraceRequest
-    >>> first = TraceRequest(0.0, prompt_tokens=1000, output_tokens=1, hash_ids=(0, 1))
-    >>> again = TraceRequest(1.0, prompt_tokens=2048, output_tokens=1, hash_ids=(0, 1, 2, 3))
-    >>> infinite_cache_hit_rates([first, again]).block_weighted
-    0.3333333333333333
-    """
-    meter = HitMeter()
-    seen: set[int] = set()
-    for index, request in enumerate(requests):
-        hash_ids, num_tokens = request.hash_ids, request.prompt_tokens
-        num_blocks = -(-num_tokens // block_size)
-        if len(hash_ids) != num_blocks:
-            raise ValueError(
-                f"request {index} has {num_tokens} prompt tokens and {len(hash_ids)} hash ids; "
-                f"with {block_size} tokens per block it needs {num_blocks}"
-            )
-        num_hits = 0
-        while num_hits < num_blocks and hash_ids[num_hits] in seen:
-            num_hits += 1
-        seen.update(hash_ids)
-        meter.record(num_tokens, min(num_hits * block_size, num_tokens), num_blocks, num_hits)
-    return meter.rates()

@@ -2,22 +2,18 @@
 
 import hashlib
 import sys
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.kv_cache import (
-    HitMeter,
     RadixTree,
     hash_block,
     hash_blocks,
-    infinite_cache_hit_rates,
     longest_cached_prefix,
     root_hash,
 )
-from course_lib.simulation import TraceRequest, load_mooncake, synthetic_mooncake
 
 # Two letters, so that prefixes are often shared.
 prompts = st.lists(st.integers(0, 1), max_size=12)
@@ -159,57 +155,3 @@ class TestRadixTree:
         with pytest.raises(ValueError, match="2 full blocks of tokens but 1 block ids"):
             tree.insert([1, 2, 3, 4], [5])
         assert tree.num_blocks == 0
-
-
-class TestHitRates:
-    def test_the_three_weightings_differ(self) -> None:
-        meter = HitMeter()
-        meter.record(num_tokens=90, num_hit_tokens=0, num_blocks=9, num_hit_blocks=0)
-        meter.record(num_tokens=11, num_hit_tokens=10, num_blocks=2, num_hit_blocks=1)
-        rates = meter.rates()
-        assert rates.block_weighted == pytest.approx(1 / 11)
-        assert rates.token_weighted == pytest.approx(10 / 101)
-        assert rates.mean_per_request == pytest.approx((0 + 10 / 11) / 2)
-
-    def test_before_the_first_lookup_they_are_zero(self) -> None:
-        rates = HitMeter().rates()
-        assert (rates.block_weighted, rates.token_weighted, rates.mean_per_request) == (0, 0, 0)
-
-    @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (10, 11, 1, 1), (10, 10, 1, 2)])
-    def test_no_more_hits_than_there_is_to_hit(self, counts: tuple[int, int, int, int]) -> None:
-        meter = HitMeter()
-        with pytest.raises(ValueError, match="were found"):
-            meter.record(*counts)
-        assert meter.num_requests == 0
-
-    def test_a_hit_is_a_run_from_the_first_block(self) -> None:
-        first = TraceRequest(0.0, 1536, 1, hash_ids=(0, 1, 2))
-        broken = TraceRequest(1.0, 1500, 1, hash_ids=(0, 9, 2))
-        rates = infinite_cache_hit_rates([first, broken])
-        assert rates.block_weighted == 1 / 6
-        assert rates.token_weighted == 512 / 3036
-        assert rates.mean_per_request == 512 / 1500 / 2
-
-    def test_a_request_has_an_id_for_each_block(self) -> None:
-        wrong = TraceRequest(0.0, 513, 1, hash_ids=(0,))
-        with pytest.raises(ValueError, match="request 0 has 513 prompt tokens and 1 hash ids"):
-            infinite_cache_hit_rates([wrong])
-
-    def test_mooncake(self) -> None:
-        """Published at kvcache-ai/Mooncake; the three figures that facts on hit rates confuse."""
-        start = time.process_time()
-        workload = load_mooncake()
-        if workload.is_synthetic:
-            pytest.skip("needs Mooncake's trace; set COURSE_TRACES to a folder with mooncake/")
-        rates = infinite_cache_hit_rates(workload)
-        assert time.process_time() - start < 10
-        assert len(workload) == 12_031
-        assert round(100 * rates.block_weighted, 2) == 36.64
-        assert round(100 * rates.token_weighted, 2) == 37.36
-        assert round(100 * rates.mean_per_request, 2) == 40.94
-
-    def test_the_synthetic_stand_in_is_near(self) -> None:
-        rates = infinite_cache_hit_rates(synthetic_mooncake(seed=4))
-        assert rates.block_weighted == pytest.approx(0.3664, abs=0.05)
-        assert rates.token_weighted == pytest.approx(0.3736, abs=0.05)
-        assert rates.mean_per_request == pytest.approx(0.4094, abs=0.05)

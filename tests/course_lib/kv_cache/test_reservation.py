@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from course_lib.kv_cache import (
     RESERVATIONS,
+    Allocator,
+    BuddyAllocator,
+    FirstFitAllocator,
     Reservation,
     SlotUse,
     Snapshot,
@@ -207,6 +210,26 @@ class TestReplayContiguous:
     def test_a_reservation_larger_than_the_largest_block_is_refused(self) -> None:
         with pytest.raises(ValueError, match="reserves 9 slots, but the largest block of 12 slots"):
             replay_contiguous([Lengths(1, 1)], 12, reserve_max, max_model_len=9)
+
+    @pytest.mark.parametrize(
+        ("allocator", "offsets"), [(BuddyAllocator, [0, 4]), (FirstFitAllocator, [0, 3, 6])]
+    )
+    def test_any_allocator_can_place_the_reservations(
+        self, allocator: Callable[[int], Allocator], offsets: list[int]
+    ) -> None:
+        requests = [Lengths(1, 2)] * 4  # 3 slots for two iterations each; a buddy takes 4
+        snapshots = list(replay_contiguous(requests, 9, reserve_oracle, 9, allocator))
+        placed = [[r.offset for r in snapshot.reservations] for snapshot in snapshots]
+        assert placed == [offsets, offsets]
+
+    def test_the_largest_block_is_the_allocators(self) -> None:
+        requests = [Lengths(1, 1), Lengths(1, 1)]
+        first = next(replay_contiguous(requests, 12, reserve_max, 9, FirstFitAllocator))
+        assert [r.offset for r in first.reservations] == [0]
+        with pytest.raises(
+            ValueError, match="reserves 13 slots, but the largest block of 12 slots"
+        ):
+            replay_contiguous(requests, 12, reserve_max, 13, FirstFitAllocator)
 
     def test_a_policy_that_reserves_too_little_is_refused(self) -> None:
         with pytest.raises(ValueError, match="reserves 1 slots for request 0 of 4 tokens"):

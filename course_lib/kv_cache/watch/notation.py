@@ -1,0 +1,176 @@
+"""One notation for the state of pools, tables and managers, to print and to read.
+
+    free [5 4 | 3* 2*]  r0: 1* 6(2)  r1: 6(2) 7
+
+Behind ``free`` stands the free queue, the block that is handed out next in front. A star marks a
+block that holds a cached prefix. The bar stands before the cached blocks at the queue's end: what
+is in front of it is reused at once, what is behind it is lost in this order. Behind a name stands a
+block table. A number in brackets says how many hold a block, if it is more than one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMark:
+    """A block as it is written down.
+
+    Attributes:
+        block_id: Which block.
+        is_cached: Whether it holds a cached prefix.
+        num_holders: How many hold it, if it is more than one; otherwise 1.
+
+    >>> str(BlockMark(3, is_cached=True, num_holders=2))
+    '3*(2)'
+    """
+
+    block_id: int
+    is_cached: bool = False
+    num_holders: int = 1
+
+    def __str__(self) -> str:
+        star = "*" if self.is_cached else ""
+        holders = f"({self.num_holders})" if self.num_holders > 1 else ""
+        return f"{self.block_id}{star}{holders}"
+
+
+@dataclass(frozen=True, slots=True)
+class StateLine:
+    """The state of a pool and of the tables that point into it.
+
+    Attributes:
+        free: The free queue, front first; None if nothing is said of it.
+        tables: The block table of each request, by its name.
+
+    >>> pool = BlockPool(num_blocks=7)
+    >>> held = pool.get_new_blocks(4)
+    >>> pool.cache_full_blocks(held[:3], [b"a", b"b", b"c"])
+    >>> pool.free_blocks(held[2:0:-1])
+    >>> line = StateLine.of(pool, {"r0": [held[0], held[3]]})
+    >>> print(line)
+    free [5 6 | 3* 2*]  r0: 1* 4
+    >>> StateLine.parse("free [5 6 3* 2*] r0: 1* 4") == line
+    True
+    """
+
+    free: tuple[BlockMark, ...] | None = None
+    tables: Mapping[str, tuple[BlockMark, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        subject: BlockPool | KVCacheManager,
+        tables: Mapping[str, Iterable[KVCacheBlock | int]] | None = None,
+    ) -> StateLine:
+        """Write down the state of a pool or a manager.
+
+        Args:
+            subject: The pool or manager.
+            tables: Who holds which blocks of a pool, as blocks or ids. A manager knows it itself.
+                What a pool has lent to nobody named here is listed as "held".
+        """
+        frame = snapshot_blocks(subject)
+        if tables is not None:
+            named = {name: [_id_of(block) for block in table] for name, table in tables.items()}
+            frame["tables"] = named
+        return cls.of_frame(frame)
+
+    @classmethod
+    def of_frame(cls, frame: Frame) -> StateLine:
+        """Write down a frame of a ``Recorder``, or what ``snapshot_blocks`` returns."""
+        marks = {
+            block["block_id"]: BlockMark(
+                block["block_id"], block["hash"] is not None, max(block["ref_cnt"], 1)
+            )
+            for block in frame["blocks"]
+        }
+        tables: dict[str, Sequence[int]] = dict(frame["tables"])
+        named = {block_id for table in tables.values() for block_id in table}
+        held = [
+            block["block_id"]
+            for block in frame["blocks"]
+            if block["ref_cnt"] > 0 and block["block_id"] not in named
+        ]
+        if held:
+            tables["held"] = held
+        return cls(
+            tuple(marks[block_id] for block_id in frame["free_queue"]),
+            {name: tuple(marks[block_id] for block_id in table) for name, table in tables.items()},
+        )
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, Iterable[int]]) -> StateLine:
+        """Write down block tables alone, such as ``BlockTable`` objects by name.
+
+        >>> print(StateLine.of_tables({"r0": [7, 3, 5], "r1": [2, 9]}))
+        r0: 7 3 5  r1: 2 9
+        """
+        return cls(
+            None, {name: tuple(BlockMark(i) for i in table) for name, table in tables.items()}
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> StateLine:
+        """Read a line. Spaces do not matter, nor does the bar, which follows from the stars.
+
+        Raises:
+            ValueError: The text is no such line.
+
+        >>> StateLine.parse("free [] r0: 1 2*(3)").tables["r0"][1]
+        BlockMark(block_id=2, is_cached=True, num_holders=3)
+        """
+        rest = text.strip()
+        free: tuple[BlockMark, ...] | None = None
+        if queue := re.match(r"free\s*\[([^\]]*)\]", rest):
+            free = _read_marks(queue[1].replace("|", " "))
+            rest = rest[queue.end() :]
+        # What stands between the names: "" before the first, then name, table, name, table, ...
+        start, *named = re.split(r"([^\s:\[\]]+)\s*:", rest)
+        if start.strip():
+            raise ValueError(
+                f"{start.strip()!r} is no state; write for example free [5 4 | 3* 2*]  r0: 1 6(2)"
+            )
+        names = named[0::2]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name stands twice in {', '.join(names)}; each has one table")
+        return cls(free, dict(zip(names, map(_read_marks, named[1::2]), strict=True)))
+
+    def __str__(self) -> str:
+        parts = [] if self.free is None else [f"free [{_queue(self.free)}]"]
+        parts += [
+            f"{name}: {' '.join(map(str, table))}".rstrip() for name, table in self.tables.items()
+        ]
+        return "  ".join(parts)
+
+
+def _queue(free: Sequence[BlockMark]) -> str:
+    """Write a free queue, with the bar before the cached blocks at its end."""
+    num_front = len(free)
+    while num_front and free[num_front - 1].is_cached:
+        num_front -= 1
+    front, back = (" ".join(map(str, part)) for part in (free[:num_front], free[num_front:]))
+    return f"{front} | {back}" if front and back else front + back
+
+
+def _read_marks(text: str) -> tuple[BlockMark, ...]:
+    """Read blocks that stand one behind the other."""
+    marks = []
+    for word in text.split():
+        mark = re.fullmatch(r"(\d+)(\*?)(?:\((\d+)\))?", word)
+        if mark is None:
+            raise ValueError(f"{word!r} is no block; write its id, as in 3, 3* or 3*(2)")
+        marks.append(BlockMark(int(mark[1]), bool(mark[2]), int(mark[3] or 1)))
+    return tuple(marks)
+
+
+def _id_of(block: KVCacheBlock | int) -> int:
+    """Return a block's id."""
+    return block if isinstance(block, int) else block.block_id
