@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,10 @@ class BlockTable:
     def __len__(self) -> int:
         """Return the number of blocks."""
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the physical blocks, in order of the logical ones."""
+        return iter(self.ids)
 
     def __getitem__(self, logical_block: int) -> int:
         """Return the physical block of a logical block, from 0.

@@ -1,0 +1,279 @@
+"""Small instances to work out by hand: operations, what each gives, and the state after it.
+
+Every function makes one instance from a seed, the same for the same seed. The states are those of
+the library's own classes at work, written as in ``notation``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+
+from course_lib.kv_cache.allocators import Allocator, FirstFitAllocator
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.block_table import BlockTable, blocks_to_add
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.watch.notation import StateLine
+
+BLOCK_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One operation of an instance.
+
+    Attributes:
+        operation: What happens, in words.
+        result: What it gives, such as a slot; empty if it is only the state that changes.
+        state: The state after it.
+    """
+
+    operation: str
+    result: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandTrace:
+    """An instance to work out by hand.
+
+    Attributes:
+        start: The state in which it begins.
+        steps: What happens then.
+    """
+
+    start: str
+    steps: tuple[TraceStep, ...]
+
+
+def table_trace(seed: int) -> HandTrace:
+    """Return slots to look up in two block tables, and a table that grows; blocks of 4 slots.
+
+    The first request has two free slots left. The last steps say how its table looks when it has
+    filled them, and with one token more.
+
+    >>> trace = table_trace(seed=1)
+    >>> trace.start
+    'free [5 6 7 8]  r0: 3 2 9  r1: 1 4'
+    >>> [(step.operation, step.result) for step in trace.steps[:2]]
+    [('slot of position 9 of r0', '37'), ('slot of position 7 of r0', '11')]
+    >>> trace.steps[-1].operation, trace.steps[-1].state
+    ('r0 has 13 tokens', 'free [6 7 8]  r0: 3 2 9 5  r1: 1 4')
+    """
+    rng = random.Random(seed)
+    block_ids = rng.sample(range(1, 10), 5)
+    free = sorted(set(range(1, 10)) - set(block_ids))
+    tables = {"r0": BlockTable(BLOCK_SIZE), "r1": BlockTable(BLOCK_SIZE)}
+    tables["r0"].append(block_ids[:3])
+    tables["r1"].append(block_ids[3:])
+
+    def state() -> str:
+        return f"free [{' '.join(map(str, free))}]  {StateLine.of_tables(tables)}"
+
+    start = state()
+    num_tokens = 2 * BLOCK_SIZE + 2
+    # One position in the last block of r0, one in an earlier block, and one of r1.
+    wanted = [
+        ("r0", rng.randrange(2 * BLOCK_SIZE, num_tokens)),
+        ("r0", rng.randrange(2 * BLOCK_SIZE)),
+        ("r1", rng.randrange(BLOCK_SIZE, 2 * BLOCK_SIZE)),
+    ]
+    steps = [
+        TraceStep(f"slot of position {position} of {name}", str(tables[name].slot(position)), start)
+        for name, position in wanted
+    ]
+    for length in (num_tokens + 2, num_tokens + 3):
+        table = tables["r0"]
+        num_added = blocks_to_add(length, len(table), BLOCK_SIZE)
+        table.append(free[:num_added])
+        del free[:num_added]
+        steps.append(TraceStep(f"r0 has {length} tokens", "", state()))
+    return HandTrace(start, tuple(steps))
+
+
+def allocator_trace(
+    seed: int, make_allocator: Callable[[int], Allocator] = FirstFitAllocator, num_slots: int = 16
+) -> HandTrace:
+    """Return eight operations of a contiguous allocator; the state is a strip of its slots.
+
+    In every instance an allocation fails although enough slots are free, and a block is freed
+    between two holes, with which it becomes one.
+
+    Args:
+        seed: Which instance.
+        make_allocator: Makes the allocator, from ``num_slots``.
+        num_slots: Slots in all.
+
+    >>> for step in allocator_trace(seed=0).steps:
+    ...     print(f"{step.operation:12} {step.result:9} {step.state}")
+    A asks for 2 offset 0  AA..............
+    B asks for 6 offset 2  AABBBBBB........
+    A is freed             ..BBBBBB........
+    C asks for 6 offset 8  ..BBBBBBCCCCCC..
+    D asks for 4 fails     ..BBBBBBCCCCCC..
+    B is freed             ........CCCCCC..
+    C is freed             ................
+    E asks for 2 offset 0  EE..............
+    """
+    rng = random.Random(seed)
+    while True:
+        trace, has_failed, has_merged = _random_allocations(rng, make_allocator(num_slots))
+        if has_failed and has_merged:
+            return trace
+
+
+def pool_trace(seed: int) -> HandTrace:
+    """Return six calls of a block pool of 9 blocks, with prefix caching.
+
+    Two requests take blocks and end, a third one begins with what the first has left in the cache,
+    and a fourth one takes more blocks than there are without a prefix in them.
+
+    >>> for step in pool_trace(seed=0).steps:
+    ...     print(f"{step.operation:30} {step.state}")
+    A takes 3, 3 of them full      free [4 5 6 7 8]  A: 1* 2* 3*
+    B takes 3, 2 of them full      free [7 8]  A: 1* 2* 3*  B: 4* 5* 6
+    B ends, its last block first   free [6 7 8 | 5* 4*]  A: 1* 2* 3*
+    A ends, its last block first   free [6 7 8 | 5* 4* 3* 2* 1*]
+    C begins with the first 2 of A free [6 7 8 | 5* 4* 3*]  C: 1* 2*
+    D takes 4, 0 of them full      free [4* 3*]  C: 1* 2*  D: 6 7 8 5
+    """
+    rng = random.Random(seed)
+    pool = BlockPool(num_blocks=9)
+    tables: dict[str, list[KVCacheBlock]] = {}
+    steps: list[TraceStep] = []
+
+    def note(operation: str, blocks: list[KVCacheBlock]) -> None:
+        result = " ".join(str(block.block_id) for block in blocks)
+        steps.append(TraceStep(operation, result, str(StateLine.of(pool, tables))))
+
+    def take(name: str, num_blocks: int, num_full: int) -> None:
+        tables[name] = pool.get_new_blocks(num_blocks)
+        hashes = [f"{name}{index}".encode() for index in range(num_full)]
+        pool.cache_full_blocks(tables[name][:num_full], hashes)
+        note(f"{name} takes {num_blocks}, {num_full} of them full", tables[name])
+
+    start = str(StateLine.of(pool))
+    num_of_a, num_of_b = rng.randint(2, 4), rng.randint(2, 3)
+    take("A", num_of_a, num_of_a - rng.randint(0, 1))
+    take("B", num_of_b, num_of_b - 1)
+    first = tables["A"]
+    for name in rng.sample("AB", 2):
+        freed = tables.pop(name)[::-1]
+        pool.free_blocks(freed)
+        note(f"{name} ends, its last block first", freed)
+    num_found = rng.randint(1, len([block for block in first if block.block_hash]))
+    tables["C"] = first[:num_found]
+    pool.touch(tables["C"])
+    note(f"C begins with the first {num_found} of A", tables["C"])
+    num_plain = sum(block.block_hash is None for block in pool.free_block_queue)
+    take("D", num_plain + 1, 0)
+    return HandTrace(start, tuple(steps))
+
+
+@dataclass(eq=False)
+class _TracedRequest:
+    """A request of an instance."""
+
+    request_id: str
+    all_token_ids: list[int] = field(repr=False)
+    num_computed_tokens: int = 0
+    cache_salt: str | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are known."""
+        return len(self.all_token_ids)
+
+
+def fork_trace(seed: int) -> HandTrace:
+    """Return a prompt, two or three forks of it, and a write of each; blocks of 4 tokens.
+
+    The result of a write is the pair (source, destination) of the block that is copied for it, and
+    empty if none is.
+
+    >>> for step in fork_trace(seed=1).steps[3:]:
+    ...     print(f"{step.operation:17} {step.result:6} {step.state}")
+    c1 writes a token (2, 3) free [4 5 6 7 8]  p: 1*(3) 2(2)  c1: 1*(3) 3*  c2: 1*(3) 2(2)
+    p writes a token  (2, 4) free [5 6 7 8]  p: 1*(3) 4*  c1: 1*(3) 3*  c2: 1*(3) 2
+    c2 writes a token        free [5 6 7 8]  p: 1*(3) 4*  c1: 1*(3) 3*  c2: 1*(3) 2*
+    """
+    rng = random.Random(seed)
+    manager = KVCacheManager(num_blocks=9, block_size=BLOCK_SIZE)
+    start = str(StateLine.of(manager))
+    # Now and then the last block of the prompt is full; then nobody has to copy it.
+    num_tokens = rng.randint(BLOCK_SIZE + 1, 3 * BLOCK_SIZE)
+    names = ["p", "c1", "c2", "c3"][: rng.randint(3, 4)]
+    requests = {name: _TracedRequest(name, list(range(num_tokens))) for name in names}
+    parent, *children = requests.values()
+    steps: list[TraceStep] = []
+
+    def compute(request: _TracedRequest, operation: str) -> None:
+        num_new = request.num_tokens - request.num_computed_tokens
+        manager.allocate_slots(request, num_new)
+        request.num_computed_tokens += num_new
+        note(operation, " ".join(map(str, manager.take_block_copies())))
+
+    def note(operation: str, result: str = "") -> None:
+        steps.append(TraceStep(operation, result, str(StateLine.of(manager))))
+
+    compute(parent, f"p computes {num_tokens} tokens")
+    for child in children:
+        manager.fork(parent, child)
+        note(f"p is forked: {child.request_id}")
+    for token, name in enumerate(rng.sample(names, len(names)), num_tokens):
+        requests[name].all_token_ids.append(token)
+        compute(requests[name], f"{name} writes a token")
+    return HandTrace(start, tuple(steps))
+
+
+def strip(allocator: Allocator, name_at: dict[int, str]) -> str:
+    """Return the slots of an allocator as text: a letter where a block is, a dot where none is.
+
+    Args:
+        allocator: The allocator.
+        name_at: The letter of each allocated block, by its offset.
+
+    >>> allocator = FirstFitAllocator(8)
+    >>> strip(allocator, {allocator.allocate(3): "A", allocator.allocate(2): "B"})
+    'AAABB...'
+    """
+    slots = ["."] * allocator.num_slots
+    for offset, size in allocator.blocks():
+        slots[offset : offset + size] = name_at[offset] * size
+    return "".join(slots)
+
+
+def _random_allocations(
+    rng: random.Random, allocator: Allocator, num_steps: int = 8
+) -> tuple[HandTrace, bool, bool]:
+    """Allocate and free at random.
+
+    Returns:
+        The trace, whether an allocation failed though enough was free, and whether a block was
+        freed between two holes.
+    """
+    start = strip(allocator, {})
+    names = iter(ascii_uppercase)
+    name_at: dict[int, str] = {}
+    steps = []
+    has_failed = has_merged = False
+    for _ in range(num_steps):
+        if name_at and rng.random() < 0.45:
+            offset = rng.choice(sorted(name_at))
+            num_holes = len(allocator.holes())
+            allocator.free(offset)
+            has_merged |= len(allocator.holes()) == num_holes - 1
+            operation, result = f"{name_at.pop(offset)} is freed", ""
+        else:
+            name, size = next(names), rng.randint(2, 6)
+            num_free = sum(hole.size for hole in allocator.holes())
+            place = allocator.allocate(size)
+            has_failed |= place is None and size <= num_free
+            if place is not None:
+                name_at[place] = name
+            operation = f"{name} asks for {size}"
+            result = "fails" if place is None else f"offset {place}"
+        steps.append(TraceStep(operation, result, strip(allocator, name_at)))
+    return HandTrace(start, tuple(steps)), has_failed, has_merged
