@@ -13,7 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from rich.table import Table
 
 from autograder.errors import CourseError
-from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager
+from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager, PlainRequest
 from course_lib.kv_cache.block_table import BlockTable, pad_block_tables, slot_mapping
 from course_lib.scheduling.timing import scheduler_steps
 
@@ -349,21 +349,6 @@ class ListAndSetPool:
         self._free[:0] = block_ids
 
 
-@dataclass
-class _Request:
-    """A request with a prompt and nothing else."""
-
-    request_id: str
-    all_token_ids: list[int] = field(repr=False)
-    num_computed_tokens: int = 0
-    cache_salt: str | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.all_token_ids)
-
-
 def _pairs_per_second(pool: Any, num_blocks: int) -> float:
     """Measure allocating and freeing, again and again."""
     allocate, free = pool.get_new_blocks, pool.free_blocks
@@ -384,7 +369,7 @@ def _admissions_per_second(shares_prefix: bool) -> float:
     prompts = _admission_prompts(shares_prefix)
     seconds = 0.0
     for index, prompt in enumerate(prompts):
-        request = _Request(str(index), prompt)
+        request = PlainRequest(str(index), prompt)
         start = time.process_time()
         blocks, num_computed = manager.get_computed_blocks(request)
         manager.allocate_slots(request, PROMPT_TOKENS - num_computed, num_computed, blocks)

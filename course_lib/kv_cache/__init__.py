@@ -26,6 +26,7 @@ from course_lib.kv_cache.hit_rates import (
 from course_lib.kv_cache.manager import (
     CacheableRequest,
     KVCacheManager,
+    PlainRequest,
     RequestBlocks,
     UnknownRequestError,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "Leak",
     "LeakFinder",
     "OutOfBlocksError",
+    "PlainRequest",
     "RadixTree",
     "Recorder",
     "RequestBlocks",

@@ -55,6 +55,31 @@ class CacheableRequest(Protocol):
         """Only requests with the same salt may share blocks."""
 
 
+@dataclass(eq=False)
+class PlainRequest:
+    """The least that a manager needs to know of a request, for examples and measurements.
+
+    Attributes:
+        request_id: Its name.
+        all_token_ids: Its tokens.
+        num_computed_tokens: How many of them are computed.
+        cache_salt: Only requests with the same salt may share blocks.
+
+    >>> PlainRequest("r0", [7, 8, 9]).num_tokens
+    3
+    """
+
+    request_id: str
+    all_token_ids: list[int] = field(repr=False)
+    num_computed_tokens: int = 0
+    cache_salt: str | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are known."""
+        return len(self.all_token_ids)
+
+
 def unknown_request(request_id: str) -> UnknownRequestError:
     """Return the error for a request that holds no blocks.
 
@@ -119,15 +144,12 @@ class KVCacheManager:
         ValueError: ``block_size`` is less than 1, ``watermark`` is not between 0 and 1, or
             ``num_blocks`` is less than 1.
 
-    >>> from types import SimpleNamespace
-    >>> tokens = list(range(40))
-    >>> request = SimpleNamespace(request_id="a", all_token_ids=tokens, num_tokens=40,
-    ...                           num_computed_tokens=0, cache_salt=None)
+    >>> request = PlainRequest("a", list(range(40)))
     >>> manager = KVCacheManager(num_blocks=10, block_size=16)
     >>> len(manager.allocate_slots(request, num_new_tokens=40))
     3
     >>> manager.free(request)
-    >>> again = SimpleNamespace(**vars(request) | {"request_id": "b"})
+    >>> again = PlainRequest("b", list(range(40)))
     >>> blocks, num_computed_tokens = manager.get_computed_blocks(again)
     >>> [block.block_id for block in blocks], num_computed_tokens
     ([1, 2], 32)
@@ -339,10 +361,7 @@ class KVCacheManager:
             ValueError: ``child`` holds blocks, or tokens or salt differ. In all cases nothing
                 changes.
 
-        >>> from types import SimpleNamespace
-        >>> parent, child = (
-        ...     SimpleNamespace(request_id=name, all_token_ids=[5, 6, 7], num_tokens=3,
-        ...                     num_computed_tokens=0, cache_salt=None) for name in "pc")
+        >>> parent, child = PlainRequest("p", [5, 6, 7]), PlainRequest("c", [5, 6, 7])
         >>> manager = KVCacheManager(num_blocks=10, block_size=2)
         >>> _ = manager.allocate_slots(parent, num_new_tokens=3)
         >>> parent.num_computed_tokens = 3

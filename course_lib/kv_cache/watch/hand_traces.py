@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import ascii_uppercase
 
 from course_lib.kv_cache.allocators import Allocator, FirstFitAllocator
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
 from course_lib.kv_cache.block_table import BlockTable, blocks_to_add
-from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.notation import StateLine
 
 BLOCK_SIZE = 4
@@ -172,21 +172,6 @@ def pool_trace(seed: int) -> HandTrace:
     return HandTrace(start, tuple(steps))
 
 
-@dataclass(eq=False)
-class _TracedRequest:
-    """A request of an instance."""
-
-    request_id: str
-    all_token_ids: list[int] = field(repr=False)
-    num_computed_tokens: int = 0
-    cache_salt: str | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that are known."""
-        return len(self.all_token_ids)
-
-
 def fork_trace(seed: int) -> HandTrace:
     """Return a prompt, two or three forks of it, and a write of each; blocks of 4 tokens.
 
@@ -205,11 +190,11 @@ def fork_trace(seed: int) -> HandTrace:
     # Now and then the last block of the prompt is full; then nobody has to copy it.
     num_tokens = rng.randint(BLOCK_SIZE + 1, 3 * BLOCK_SIZE)
     names = ["p", "c1", "c2", "c3"][: rng.randint(3, 4)]
-    requests = {name: _TracedRequest(name, list(range(num_tokens))) for name in names}
+    requests = {name: PlainRequest(name, list(range(num_tokens))) for name in names}
     parent, *children = requests.values()
     steps: list[TraceStep] = []
 
-    def compute(request: _TracedRequest, operation: str) -> None:
+    def compute(request: PlainRequest, operation: str) -> None:
         num_new = request.num_tokens - request.num_computed_tokens
         manager.allocate_slots(request, num_new)
         request.num_computed_tokens += num_new

@@ -281,9 +281,8 @@ def find_leaks(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list
         One leak for each request that is not live, in the order in which they were admitted; then
         the blocks with more holders than block tables, which belong to nobody.
 
-    >>> from types import SimpleNamespace
-    >>> aborted = SimpleNamespace(request_id="aborted", all_token_ids=[1, 2, 3], num_tokens=3,
-    ...                           num_computed_tokens=0, cache_salt=None)
+    >>> from course_lib.kv_cache.manager import PlainRequest
+    >>> aborted = PlainRequest("aborted", [1, 2, 3])
     >>> manager = KVCacheManager(num_blocks=10, block_size=2)
     >>> _ = manager.allocate_slots(aborted, num_new_tokens=3)
     >>> find_leaks(manager, live_request_ids=[])

@@ -1,27 +1,16 @@
 """What is counted of a KV cache: by hand, and by a manager at work."""
 
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.kv_cache import CacheMetrics, KVCacheManager
+from course_lib.kv_cache import CacheMetrics, KVCacheManager, PlainRequest
 
 
-@dataclass(eq=False)
-class Request:
-    """As much of a scheduler's request as the manager looks at."""
+class Request(PlainRequest):
+    """A request that knows how often it was preempted, as a scheduler's does."""
 
-    request_id: str
-    all_token_ids: list[int] = field(repr=False)
-    num_preemptions: int = 0
-    cache_salt: str | None = None
-    num_computed_tokens: int = 0
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.all_token_ids)
+    num_preemptions = 0
 
 
 def run(manager: KVCacheManager, request: Request) -> None:

@@ -1,12 +1,10 @@
 """The notation of states: what is written can be read, and says what is there."""
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.kv_cache import BlockPool, BlockTable, KVCacheManager, Recorder
+from course_lib.kv_cache import BlockPool, BlockTable, KVCacheManager, PlainRequest, Recorder
 from course_lib.kv_cache.watch.notation import BlockMark, StateLine
 
 marks = st.builds(BlockMark, st.integers(0, 99), st.booleans(), st.integers(1, 12))
@@ -56,16 +54,7 @@ class TestAPool:
 class TestAManager:
     def test_a_fork_and_its_first_write(self) -> None:
         manager = KVCacheManager(num_blocks=6, block_size=2)
-        parent, child = (
-            SimpleNamespace(
-                request_id=name,
-                all_token_ids=[1, 2, 3],
-                num_tokens=3,
-                num_computed_tokens=0,
-                cache_salt=None,
-            )
-            for name in "pc"
-        )
+        parent, child = PlainRequest("p", [1, 2, 3]), PlainRequest("c", [1, 2, 3])
         with Recorder(manager) as recorder:
             manager.allocate_slots(parent, 3)
             parent.num_computed_tokens = 3
