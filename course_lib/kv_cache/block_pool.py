@@ -420,13 +420,13 @@ class BlockPool:
             ValueError: ``num_blocks`` is negative. Nothing changes.
 
         >>> pool = BlockPool(num_blocks=4)
-        >>> [block.block_id for block in pool.get_new_blocks(2)]
-        [1, 2]
-        >>> pool.get_new_blocks(2)
+        >>> blocks = pool.get_new_blocks(2)
+        >>> [(block.block_id, block.ref_cnt) for block in blocks]
+        [(1, 1), (2, 1)]
+        >>> pool.get_new_blocks(2)  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
             ...
-        course_lib.kv_cache.block_pool.OutOfBlocksError: requested 2 blocks but only 1 are free; \
-free a request, or raise num_blocks
+        OutOfBlocksError: requested 2 blocks but only 1 are free; free a request, or ...
         """
         if num_blocks < 0:
             raise ValueError(f"num_blocks is {num_blocks}; it must be 0 or more")

@@ -364,6 +364,10 @@ class CacheLayout:
 
         Raises:
             ValueError: An argument is negative or too large for this cache.
+
+        >>> layout = nhd_layout(num_blocks=10, block_size=16, num_kv_heads=8, head_dim=128)
+        >>> layout.address(kv=0, slot=49, head=2, dim=5)  # ((49 · 8 + 2) · 128 + 5) · 2 bytes
+        100874
         """
         sizes = dict(zip(self.axes, self.shape, strict=True))
         block, token = divmod(slot, sizes["token"])

@@ -254,6 +254,21 @@ class KVCacheManager:
         Raises:
             ValueError: ``num_new_tokens`` is less than 1; or the computed blocks are not what
                 ``get_computed_blocks`` returns for this request, which must hold no blocks yet.
+
+        >>> manager = KVCacheManager(num_blocks=7, block_size=4)
+        >>> request = PlainRequest("a", list(range(10)))
+        >>> [block.block_id for block in manager.allocate_slots(request, num_new_tokens=6)]
+        [1, 2]
+        >>> request.num_computed_tokens = 6
+        >>> [block.block_id for block in manager.allocate_slots(request, num_new_tokens=4)]
+        [3]
+        >>> other = PlainRequest("b", list(range(20)))
+        >>> hits, num_hit_tokens = manager.get_computed_blocks(other)
+        >>> new = manager.allocate_slots(other, 20 - num_hit_tokens, num_hit_tokens, hits)
+        >>> [block.block_id for block in new]
+        [4, 5, 6]
+        >>> manager.get_block_ids("b")
+        [1, 2, 4, 5, 6]
         """
         if num_new_tokens < 1:
             raise ValueError(f"num_new_tokens is {num_new_tokens}; allocate for at least 1 token")
@@ -333,6 +348,13 @@ class KVCacheManager:
         Raises:
             UnknownRequestError: The request holds no blocks and was never looked up. It is a
                 KeyError. Nothing changes.
+
+        >>> manager = KVCacheManager(num_blocks=6, block_size=4)
+        >>> request = PlainRequest("a", list(range(10)))
+        >>> _ = manager.allocate_slots(request, num_new_tokens=10)
+        >>> manager.free(request)  # two of its three blocks are full
+        >>> [block.block_id for block in manager.block_pool.free_block_queue]
+        [3, 4, 5, 2, 1]
         """
         held = self.request_blocks.get(request.request_id)
         if held is None:
