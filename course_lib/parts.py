@@ -75,6 +75,7 @@ PARTS: dict[str, Part] = {
         Part("combine_splits_kernel", _KERNELS, lesson=2, node="triton_kernels"),
         Part("BlockTable", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
         Part("slot_mapping", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
+        Part("blocks_to_add", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
         Part("reshape_and_cache", _PAGED, lesson=3, node="triton_kernels"),
         Part("gather", _PAGED, lesson=3, node="block_table"),
         Part("reshape_and_cache_kernel", _KERNELS, lesson=3, node="triton_kernels"),
@@ -82,6 +83,9 @@ PARTS: dict[str, Part] = {
             "FreeKVCacheBlockQueue", "course_lib.kv_cache.block_pool", lesson=7, node="block_pool"
         ),
         Part("BlockPool", _BLOCK_POOL, lesson=7, node="block_pool"),
+        Part("CacheMetrics", "course_lib.kv_cache.metrics", lesson=7, node="block_pool"),
+        Part("hash_blocks", "course_lib.kv_cache.prefix", lesson=8, node="cache_manager"),
+        Part("longest_cached_prefix", "course_lib.kv_cache.prefix", lesson=8, node="cache_manager"),
         Part("KVCacheManager", "course_lib.kv_cache.manager", lesson=8, node="cache_manager"),
         Part("copy_blocks", _PAGED, lesson=8, node="triton_kernels"),
         Part("side_by_side", _PAGED, lesson=8, node="triton_kernels"),

@@ -92,11 +92,9 @@ class PagedBatch:
             slots += (table[p // block_size] * block_size + p % block_size for p in positions)
             starts.append(len(slots))
         width = max(map(len, block_tables), default=0)
-        padded = torch.zeros((len(block_tables), width), dtype=torch.int32)
-        for row, table in zip(padded, block_tables, strict=True):
-            row[: len(table)] = torch.tensor(table, dtype=torch.int32)
+        padded = [[*table, *[0] * (width - len(table))] for table in block_tables]
         return cls(
-            padded.to(device),
+            torch.tensor(padded, dtype=torch.int32).reshape(len(padded), width).to(device),
             torch.tensor(context_lens, dtype=torch.int32, device=device),
             torch.tensor(starts, dtype=torch.int32, device=device),
             torch.tensor(slots, dtype=torch.int64, device=device),

@@ -22,6 +22,9 @@ from course_lib.kv_cache.sizing import require_block_size
 HashBlocks = Callable[[Sequence[int], int, str | None, bytes | None], list[bytes]]
 """``hash_blocks``: (token ids, block size, salt, hash in front of them) to their hashes."""
 
+BlocksToAdd = Callable[[int, int, int], int]
+"""``blocks_to_add``: (tokens, blocks, block size) to the blocks that are missing."""
+
 FindPrefix = Callable[[Sequence[bytes], Mapping[bytes, KVCacheBlock], int, int], list[KVCacheBlock]]
 """``longest_cached_prefix``: (hashes, cached blocks, tokens, block size) to the blocks found."""
 
@@ -124,6 +127,7 @@ class KVCacheManager:
         watermark: Share of ``num_blocks`` that stays free when a request is admitted, so that those
             already running can grow. ``int(watermark * num_blocks)`` blocks.
         block_pool: Makes the pool; called as ``block_pool(num_blocks, enable_caching)``.
+        blocks_to_add: Says how many blocks a request lacks.
         hash_blocks: Hashes the full blocks of a request.
         longest_cached_prefix: Finds the blocks with which a request can begin.
         metrics: Makes what counts, from ``num_blocks``.
@@ -163,6 +167,7 @@ class KVCacheManager:
         watermark: float = 0.0,
         *,
         block_pool: Callable[[int, bool], BlockPool] = BlockPool,
+        blocks_to_add: BlocksToAdd = blocks_to_add,
         hash_blocks: HashBlocks = hash_blocks,
         longest_cached_prefix: FindPrefix = longest_cached_prefix,
         metrics: Callable[[int], CacheMetrics] = CacheMetrics,
@@ -174,6 +179,7 @@ class KVCacheManager:
         self.enable_caching = enable_caching
         self.watermark_blocks = int(watermark * num_blocks)
         self.block_pool = block_pool(num_blocks, enable_caching)
+        self.blocks_to_add = blocks_to_add
         self.hash_blocks = hash_blocks
         self.longest_cached_prefix = longest_cached_prefix
         self.metrics = metrics(num_blocks)
@@ -280,12 +286,13 @@ class KVCacheManager:
         num_full = min(num_slots, request.num_tokens) // self.block_size
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
-        first_written = num_computed // self.block_size
-        shared = [block for block in held.blocks[first_written:] if block.ref_cnt > 1]
+        written = held.blocks[num_computed // self.block_size :]
+        shared = [block for block in written if block.ref_cnt > 1]
         num_known = len(held.blocks) + len(hits)
-        num_new = num_needed = len(shared) + blocks_to_add(num_slots, num_known, self.block_size)
+        num_added = self.blocks_to_add(num_slots, num_known, self.block_size)
+        num_new = num_needed = len(shared) + num_added
         if full_sequence_must_fit:
-            num_rest = blocks_to_add(request.num_tokens, num_known, self.block_size)
+            num_rest = self.blocks_to_add(request.num_tokens, num_known, self.block_size)
             num_needed = max(num_new, len(shared) + num_rest)
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
         if num_needed:
