@@ -297,7 +297,7 @@ class KVCacheManager:
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
         if num_needed:
             num_free = self.block_pool.get_num_free_blocks() - self.num_blocks_kept_free(held)
-            if num_needed > num_free - sum(block.ref_cnt == 0 for block in hits):
+            if num_needed > num_free - [block.ref_cnt for block in hits].count(0):
                 return None
         self.hash_full_blocks(held, num_full)  # may find a wrong token, so nothing has changed yet
 
@@ -307,7 +307,8 @@ class KVCacheManager:
         new_blocks: list[KVCacheBlock] = []
         if num_new:
             new_blocks = self.block_pool.get_new_blocks(num_new)
-            self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
+            if shared:
+                self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
             held.blocks += new_blocks[len(shared) :]
             self.record_usage()
         self.cache_full_blocks(held, num_full)
@@ -611,6 +612,5 @@ class KVCacheManager:
     def record_usage(self) -> None:
         """Bring the metrics up to date with the pool."""
         pool, metrics = self.block_pool, self.metrics
-        metrics.record_usage(
-            pool.num_blocks - 1 - pool.get_num_free_blocks(), pool.num_evictions - metrics.evictions
-        )
+        num_used = pool.num_blocks - 1 - pool.get_num_free_blocks()
+        metrics.record_usage(num_used, pool.num_evictions - metrics.evictions)

@@ -106,7 +106,8 @@ class CacheMetrics:
                 f"counts are not negative, and there are {self.num_blocks - 1} blocks to use"
             )
         self.num_used_blocks = num_used_blocks
-        self.high_water = max(self.high_water, num_used_blocks)
+        if num_used_blocks > self.high_water:
+            self.high_water = num_used_blocks
         self.evictions += num_evicted_blocks
 
 

@@ -45,7 +45,7 @@ FUNCTIONS: list[Callable[..., Any]] = [
     KVCacheManager.free,
 ]
 CLASSES = [BuddyAllocator, FreeKVCacheBlockQueue, CacheMetrics]
-MOST_LINES = 31
+MOST_LINES = 32
 
 
 def tree_of(hole: Any) -> ast.AST:
