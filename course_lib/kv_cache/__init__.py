@@ -70,6 +70,7 @@ from course_lib.kv_cache.watch.invariants import (
     pool_violations,
     under_check,
 )
+from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.kv_cache.watch.recorder import (
     Recorder,
     snapshot_blocks,
@@ -104,6 +105,7 @@ __all__ = [
     "Reservation",
     "SlotUse",
     "Snapshot",
+    "StateLine",
     "TwoPartFreeQueue",
     "UnknownRequestError",
     "WorstFitAllocator",

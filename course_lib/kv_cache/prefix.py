@@ -171,6 +171,7 @@ class _Node:
         parent: The node at the edge's other end; None for the root.
         children: Edges that go on from here, by the tokens of their first block.
         last_used: When a request last came through, counted in calls.
+        num_holders: How many hold the blocks of the edge.
     """
 
     blocks: list[tuple[int, ...]] = field(default_factory=list)
@@ -178,6 +179,7 @@ class _Node:
     parent: _Node | None = None
     children: dict[tuple[int, ...], _Node] = field(default_factory=dict)
     last_used: int = 0
+    num_holders: int = 0
 
 
 class RadixTree:
@@ -189,7 +191,7 @@ class RadixTree:
 
     Invariant: the first blocks of two children of a node differ, so there is one way to walk; every
     node but the root has at least one block; a block never was used later than the ones in front
-    of it.
+    of it, and never has more holders.
 
     Args:
         block_size: Tokens per block; 1 is SGLang's default. Only whole blocks are stored and found.
@@ -218,7 +220,52 @@ class RadixTree:
     def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
         """Return the ids of the blocks that hold the longest cached prefix, and mark them used."""
         path, _, _ = self._walk(self._split_into_blocks(token_ids))
+        self._mark_used(path)
         return [block_id for node in path for block_id in node.block_ids]
+
+    def hold(self, token_ids: Sequence[int]) -> list[int]:
+        """Give the blocks of the longest cached prefix one holder more: ``evict`` leaves them.
+
+        Args:
+            token_ids: The tokens of the request, from the first.
+
+        Returns:
+            The ids of these blocks. ``release`` takes the tokens that are in them.
+
+        >>> tree = RadixTree(block_size=2)
+        >>> _ = tree.insert([1, 2, 3, 4], block_ids=[10, 11])
+        >>> tree.hold([1, 2, 7, 8])
+        [10]
+        >>> tree.evict(2)
+        [11]
+        >>> tree.release([1, 2])
+        >>> tree.evict(2)
+        [10]
+        """
+        path, _, _ = self._walk(self._split_into_blocks(token_ids))
+        self._mark_used(path)
+        for node in path:
+            node.num_holders += 1
+        return [block_id for node in path for block_id in node.block_ids]
+
+    def release(self, token_ids: Sequence[int]) -> None:
+        """Take a holder away from blocks. That does not count as a use of them.
+
+        Args:
+            token_ids: The tokens of blocks that somebody holds, from the first of the request.
+
+        Raises:
+            ValueError: A block is not in the tree, or nobody holds it; then nothing changes.
+        """
+        blocks = self._split_into_blocks(token_ids)
+        path, _, num_found = self._walk(blocks)
+        if num_found < len(blocks) or not all(node.num_holders for node in path):
+            raise ValueError(
+                f"nobody holds all {len(blocks)} blocks of these tokens; release what hold "
+                "returned, once"
+            )
+        for node in path:
+            node.num_holders -= 1
 
     def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
         """Store where the KV of a request's full blocks is, and mark them used.
@@ -241,7 +288,8 @@ class RadixTree:
                 f"{len(blocks)} full blocks of tokens but {len(block_ids)} block ids; "
                 "pass the id of each block"
             )
-        _, node, num_known = self._walk(blocks)
+        path, node, num_known = self._walk(blocks)
+        self._mark_used(path)
         new_blocks = blocks[num_known:]
         if new_blocks:
             leaf = _Node(new_blocks, list(block_ids[num_known : len(blocks)]), node)
@@ -251,10 +299,10 @@ class RadixTree:
         return len(new_blocks)
 
     def evict(self, num_blocks: int) -> list[int]:
-        """Forget the least recently used blocks, each prefix from its end.
+        """Forget the least recently used blocks that nobody holds, each prefix from its end.
 
         Args:
-            num_blocks: How many; all of them if there are fewer.
+            num_blocks: How many; all that nobody holds if there are fewer.
 
         Returns:
             Their ids, in the order in which they were forgotten.
@@ -274,7 +322,7 @@ class RadixTree:
             parent = leaf.parent
             assert parent is not None
             del parent.children[first_block]
-            if not parent.children and parent is not self._root:
+            if not parent.children and parent is not self._root and not parent.num_holders:
                 num_pushed += 1
                 heappush(leaves, (parent.last_used, num_pushed, parent))
         self.num_blocks -= len(evicted)
@@ -292,7 +340,6 @@ class RadixTree:
         Returns:
             The nodes passed, the last of them (or the root), and the number of blocks that agree.
         """
-        self._clock += 1
         node, path, done = self._root, [], 0
         while done < len(blocks) and (child := node.children.get(blocks[done])):
             common = 1
@@ -301,18 +348,23 @@ class RadixTree:
                 common += 1
             if common < len(child.blocks):
                 child = self._split(child, common)
-            child.last_used = self._clock
             path.append(child)
             done += common
             node = child
         return path, node, done
+
+    def _mark_used(self, path: list[_Node]) -> None:
+        """Note that a request came through, now."""
+        self._clock += 1
+        for node in path:
+            node.last_used = self._clock
 
     def _split(self, node: _Node, num_blocks: int) -> _Node:
         """Cut an edge behind its first ``num_blocks`` blocks; return the node in between."""
         parent = node.parent
         assert parent is not None
         upper = _Node(node.blocks[:num_blocks], node.block_ids[:num_blocks], parent)
-        upper.last_used = node.last_used
+        upper.last_used, upper.num_holders = node.last_used, node.num_holders
         parent.children[upper.blocks[0]] = upper
         node.blocks, node.block_ids = node.blocks[num_blocks:], node.block_ids[num_blocks:]
         node.parent = upper
@@ -320,11 +372,11 @@ class RadixTree:
         return upper
 
     def _leaves(self) -> list[_Node]:
-        """Return all nodes from which nothing goes on."""
+        """Return all nodes from which nothing goes on and that nobody holds."""
         leaves, pending = [], list(self._root.children.values())
         while pending:
             node = pending.pop()
             pending.extend(node.children.values())
-            if not node.children:
+            if not node.children and not node.num_holders:
                 leaves.append(node)
         return leaves

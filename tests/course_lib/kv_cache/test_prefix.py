@@ -142,6 +142,54 @@ class TestRadixTree:
         assert tree.evict(3) == [21, 20, 11]
         assert tree.longest_prefix([1, 2]) == [10]
 
+    @given(
+        requests=st.lists(prompts, min_size=1, max_size=8),
+        held=st.sets(st.integers(0, 7)),
+        num_evicted=st.integers(0, 20),
+    )
+    def test_what_somebody_holds_is_not_evicted(
+        self, requests: list[list[int]], held: set[int], num_evicted: int
+    ) -> None:
+        tree, next_id = RadixTree(), 0
+        for tokens in requests:
+            known = tree.longest_prefix(tokens)
+            tree.insert(tokens, [*known, *range(next_id, next_id + len(tokens))])
+            next_id += len(tokens)
+        holders = [requests[index] for index in held if index < len(requests)]
+        kept = [tree.hold(tokens) for tokens in holders]
+        all_kept = {block_id for ids in kept for block_id in ids}
+        num_free = tree.num_blocks - len(all_kept)
+        evicted = tree.evict(num_evicted)
+        assert len(evicted) == min(num_evicted, num_free)
+        assert all_kept.isdisjoint(evicted)
+        for tokens, ids in zip(holders, kept, strict=True):
+            assert len(ids) == len(tokens)
+            assert tree.longest_prefix(tokens) == ids
+            tree.release(tokens)
+        assert len(tree.evict(1000)) == num_free + len(all_kept) - len(evicted)
+
+    def test_a_release_is_no_use_and_a_lookup_is(self) -> None:
+        tree = RadixTree()
+        tree.insert([1], [10])
+        tree.insert([2], [20])
+        tree.hold([1])
+        tree.hold([2])
+        tree.release([2])
+        tree.release([1])  # freed last, but looked up first
+        assert tree.evict(1) == [10]
+
+    def test_nothing_is_released_that_nobody_holds(self) -> None:
+        tree = RadixTree()
+        tree.insert([1, 2], [10, 11])
+        tree.hold([1])
+        for wrong in ([1, 2], [1, 3], [3]):
+            with pytest.raises(ValueError, match="nobody holds all"):
+                tree.release(wrong)
+        assert tree.evict(5) == [11]
+        tree.release([1])
+        with pytest.raises(ValueError, match="nobody holds all 1 blocks"):
+            tree.release([1])
+
     def test_only_whole_blocks_are_kept(self) -> None:
         tree = RadixTree(block_size=2)
         assert tree.insert([1, 2, 3], [7]) == 1
