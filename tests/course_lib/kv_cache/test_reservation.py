@@ -222,6 +222,19 @@ class TestReplayContiguous:
         placed = [[r.offset for r in snapshot.reservations] for snapshot in snapshots]
         assert placed == [offsets, offsets]
 
+    @pytest.mark.parametrize(
+        ("allocator", "num_iterations", "used"),
+        [(BuddyAllocator, 9_916, 58.3), (FirstFitAllocator, 8_155, 70.3)],
+    )
+    def test_rounding_up_costs_more_than_holes_do(
+        self, allocator: Callable[[int], Allocator], num_iterations: int, used: float
+    ) -> None:
+        """What lesson 4 measures: lengths are known, and only the placement differs."""
+        short = [r for r in synthetic_azure()[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+        snapshots = list(replay_contiguous(short, 15_728, reserve_oracle, 2048, allocator))
+        assert len(snapshots) == num_iterations
+        assert round(100 * average_shares(snapshots)["used"], 1) == used
+
     def test_the_largest_block_is_the_allocators(self) -> None:
         requests = [Lengths(1, 1), Lengths(1, 1)]
         first = next(replay_contiguous(requests, 12, reserve_max, 9, FirstFitAllocator))
