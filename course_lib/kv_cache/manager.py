@@ -325,9 +325,7 @@ class KVCacheManager:
         Args:
             request: A request that has slots for its computed tokens, and no more.
 
-        >>> from types import SimpleNamespace
-        >>> request = SimpleNamespace(request_id="a", all_token_ids=[5] * 9, num_tokens=9,
-        ...                           num_computed_tokens=0, cache_salt=None)
+        >>> request = PlainRequest("a", [5] * 9)
         >>> manager = KVCacheManager(num_blocks=10, block_size=4)
         >>> _ = manager.allocate_slots(request, num_new_tokens=5)
         >>> for request.num_computed_tokens in (5, 6, 7, 8):
