@@ -28,7 +28,6 @@ from scipy import integrate, optimize, special, stats
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
-from course_lib import queueing
 from course_lib.queueing import (
     GG1,
     MD1,
@@ -51,12 +50,15 @@ from course_lib.queueing import (
     littles_law,
     number_in_system,
     seen_on_arrival,
+    send_times,
     servers_by_simulation,
     servers_for_response,
     servers_for_wait,
     simulate_queue,
     time_average,
+    waits_at_many_servers,
 )
+from course_lib.queueing.simulation import CHUNK
 
 # Oracles ------------------------------------------------------------------------------------------
 
@@ -770,7 +772,7 @@ def test_several_servers_serve_in_order_whoever_is_free(
     gaps, services = (np.array(column) for column in zip(*customers, strict=True))
     arrivals = np.cumsum(gaps)
     waits = {c: simulate_queue(arrivals, services, servers=c) for c in (1, 2, 3, 100)}
-    one = queueing._kiefer_wolfowitz(arrivals, services, servers=1)
+    one = waits_at_many_servers(arrivals, services, servers=1)
     assert one.tolist() == waits[1].tolist()
     assert (waits[1] >= waits[2]).all()
     assert (waits[2] >= waits[3]).all()
@@ -789,7 +791,7 @@ def test_several_servers_serve_in_order_whoever_is_free(
 
 def test_the_vectorised_recursion_is_right_across_chunks_and_late_in_the_day() -> None:
     rng = np.random.default_rng(5)
-    count = 3 * queueing._CHUNK + 17
+    count = 3 * CHUNK + 17
     # A clock that shows seconds since 1970 leaves 2e-7 s of resolution; the waits keep to it.
     arrivals = 1.7e9 + poisson(rng, 0.98, count)
     services = rng.exponential(1.0, count)
@@ -809,7 +811,7 @@ def test_rounding_errors_do_not_grow_with_the_length_of_the_simulation() -> None
     # A wait gathers a rounding error from each customer since the server was last idle: at most
     # half a unit in the last place of a sum over a chunk.
     idle = np.flatnonzero(expected == 0)
-    tolerance = np.diff(idle).max() * np.spacing(queueing._CHUNK * gap) / 2
+    tolerance = np.diff(idle).max() * np.spacing(CHUNK * gap) / 2
     assert np.abs(simulate_queue(arrivals, services) - expected).max() < tolerance
     # The same in one piece is off by more.
     backlog = np.concatenate([[0], np.cumsum(services[:-1] - np.diff(arrivals))])
@@ -821,6 +823,32 @@ def test_an_empty_simulation_is_one_without_waits() -> None:
     for servers in (1, 3):
         assert simulate_queue([], [], servers).tolist() == []
         assert simulate_queue([5.0], [1.0], servers).tolist() == [0.0]
+
+
+def test_a_load_generator_that_keeps_to_its_plan_reaches_the_rate() -> None:
+    work = 0.000449  # seconds that vLLM's benchmark client spent on each send (issue #21104)
+    gaps = np.random.default_rng(0).exponential(1 / 200, 20_000)
+    due = np.cumsum(gaps)
+    sent = np.array(send_times(gaps.tolist(), work))
+    assert (sent >= due).all()
+    assert (np.diff(sent) >= work - 1e-12).all()
+    # The queue of sends is a queue like any other.
+    assert sent == pytest.approx(due + simulate_queue(due, np.full(len(due), work)))
+    assert len(sent) / sent[-1] == pytest.approx(len(due) / due[-1], rel=1e-3)
+    asleep_for_every_gap = np.cumsum(gaps + work)
+    assert len(sent) / asleep_for_every_gap[-1] == pytest.approx(183.5, rel=0.02)
+
+
+def test_a_load_generator_is_never_faster_than_it_can_send() -> None:
+    assert send_times([0.0] * 4, 0.25) == [0.0, 0.25, 0.5, 0.75]
+    assert send_times([0.5, 0.5], 0.0) == [0.5, 1.0]
+    assert send_times([], 1.0) == []
+
+
+@pytest.mark.parametrize(("gaps", "work"), [([1.0, -1.0], 0.1), ([1.0], -0.1), ([math.nan], 0.1)])
+def test_a_load_generator_goes_forward_in_time(gaps: list[float], work: float) -> None:
+    with pytest.raises(ValueError, match=r"must be finite and at least 0"):
+        send_times(gaps, work)
 
 
 SIZES: dict[str, tuple[float, Callable[[np.random.Generator, int], FloatArray]]] = {
