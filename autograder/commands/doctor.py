@@ -174,17 +174,21 @@ def browser() -> Finding:
 def traces() -> Finding:
     """Say which recorded workloads the lessons will read."""
     named = os.environ.get("COURSE_TRACES")
-    if named and not Path(named).expanduser().is_dir():
+    if not named:
+        return Finding(
+            "traces",
+            Status.WARNING,
+            "COURSE_TRACES is not set; synthetic generators stand in for recorded workloads",
+            f"to use real ones, put {', '.join(TRACES)} in a folder and set COURSE_TRACES to it",
+        )
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
         return Finding(
             "traces",
             Status.MISSING,
             f"COURSE_TRACES is {named!r}, which is not a folder",
             "correct it, or unset it to work with synthetic traces",
         )
-    try:
-        folder = Path(named).expanduser() if named else course_root().parent / "shared" / "traces"
-    except CourseError as error:
-        return Finding("traces", Status.WARNING, f"synthetic generators, because {error}")
     present = [name for name in TRACES if (folder / name).is_dir()]
     absent = [name for name in TRACES if name not in present]
     if not absent:

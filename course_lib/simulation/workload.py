@@ -137,23 +137,21 @@ class Workload(Sequence[TraceRequest]):
 def traces_dir() -> Path | None:
     """Return the folder of real traces, or None where there is none.
 
-    It is the folder that the environment variable ``COURSE_TRACES`` names or, when that is not set,
-    ``shared/traces`` beside this checkout.
+    It is the folder that the environment variable ``COURSE_TRACES`` names, and no other.
 
     Raises:
         FileNotFoundError: ``COURSE_TRACES`` names something that is not a folder.
     """
     named = os.environ.get("COURSE_TRACES")
-    if named:
-        folder = Path(named).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"COURSE_TRACES is {named!r}, which is not a folder; "
-                "correct it, or unset it to work with synthetic traces"
-            )
-        return folder
-    beside_checkout = Path(__file__).resolve().parents[3] / "shared" / "traces"
-    return beside_checkout if beside_checkout.is_dir() else None
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"COURSE_TRACES is {named!r}, which is not a folder; "
+            "correct it, or unset it to work with synthetic traces"
+        )
+    return folder
 
 
 def poisson_arrivals(

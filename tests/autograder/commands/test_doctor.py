@@ -197,6 +197,17 @@ def test_traces_are_found_where_the_environment_says(monkeypatch, tmp_path):
     assert doctor.traces().status is Status.OK
 
 
+@pytest.mark.parametrize("value", [None, ""])
+def test_traces_are_looked_for_nowhere_else(value, monkeypatch):
+    if value is None:
+        monkeypatch.delenv("COURSE_TRACES", raising=False)
+    else:
+        monkeypatch.setenv("COURSE_TRACES", value)
+    finding = doctor.traces()
+    assert finding.status is Status.WARNING
+    assert finding.found.startswith("COURSE_TRACES is not set; synthetic")
+
+
 def test_traces_that_are_missing_are_named_and_generated(monkeypatch, tmp_path):
     (tmp_path / "mooncake").mkdir()
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path))

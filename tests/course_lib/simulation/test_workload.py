@@ -313,15 +313,15 @@ class TestTracesDir:
             load_azure("code")
 
     @pytest.mark.parametrize("value", [None, ""])
-    def test_else_it_lies_beside_the_checkout(
+    def test_without_a_name_there_is_none(
         self, value: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if value is None:
             monkeypatch.delenv("COURSE_TRACES", raising=False)
         else:
             monkeypatch.setenv("COURSE_TRACES", value)
-        beside = Path(__file__).resolve().parents[4] / "shared" / "traces"
-        assert traces_dir() == (beside if beside.is_dir() else None)
+        assert traces_dir() is None
+        assert load_azure("code").is_synthetic
 
 
 def test_an_unknown_trace_is_refused() -> None:
