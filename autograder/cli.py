@@ -291,7 +291,6 @@ def simulate(
 ) -> None:
     """Serve a workload on a virtual clock, and measure what its users would notice."""
     from autograder.commands import simulate as simulate_command
-    from course_lib.simulation.sweep import Setup, with_settings
 
     if sweep is None and (scheduler is not None or workers is not None):
         raise CourseError("--scheduler and --workers are for a --sweep; add one, or leave them out")
@@ -300,8 +299,15 @@ def simulate(
     if experiment is not None:
         simulate_command.show_experiment(experiment, console, report)
         return
-    setup = with_settings(
-        Setup(workload, requests, rate, model, gpu, blocks, policy), settings or []
+    setup = simulate_command.make_setup(
+        settings or [],
+        workload=workload,
+        requests=requests,
+        rate=rate,
+        model=model,
+        gpu=gpu,
+        blocks=blocks,
+        policy=policy,
     )
     if sweep is not None:
         simulate_command.show_sweep(setup, sweep, console, report, scheduler, workers)

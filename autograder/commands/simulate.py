@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -13,21 +14,42 @@ from autograder.commands.simulation_tables import (
     comparison_table,
     summary_table,
     sweep_table,
-    totals_line,
     validation_table,
 )
 from autograder.errors import CourseError
 from course_lib.simulation import MeasuredRun
 from course_lib.simulation.experiments import EXPERIMENTS, Validation
-from course_lib.simulation.sweep import (
+from course_lib.simulation.report import (
+    totals_line,
+    write_comparison_report,
+    write_report,
+    write_sweep_report,
+)
+from course_lib.simulation.setup import (
     OnFinished,
     Setup,
+    SetupError,
     figures,
     load_trace,
     parse_sweep,
     run,
-    run_sweep,
+    with_settings,
 )
+from course_lib.simulation.sweep import run_sweep
+
+
+def make_setup(settings: Sequence[str], **values: Any) -> Setup:
+    """Return the set-up that a command line asks for.
+
+    Args:
+        settings: Parameters, each written as ``name=value``.
+        values: Parameters by name, where they have an option of their own.
+
+    Raises:
+        CourseError: There is no such parameter, or a value is not possible.
+    """
+    with _errors_of_a_setup():
+        return with_settings(Setup(**values), settings)
 
 
 def show_one(setup: Setup, console: Console, report: Path | None = None) -> None:
@@ -39,9 +61,10 @@ def show_one(setup: Setup, console: Console, report: Path | None = None) -> None
     """
     if report is not None:
         _require_new(report)
-    trace = load_trace(setup)
-    with _progress(console, "Simulating") as on_finished:
-        result = run(setup, trace, on_finished)
+    with _errors_of_a_setup():
+        trace = load_trace(setup)
+        with _progress(console, "Simulating") as on_finished:
+            result = run(setup, trace, on_finished)
     source = trace.source if trace is not None else "Synthetic, lognormal lengths"
     numbers = figures(setup, result)
     console.print(summary_table(setup, source, numbers))
@@ -50,10 +73,14 @@ def show_one(setup: Setup, console: Console, report: Path | None = None) -> None
         console.print(validation_table(Validation(trace, result)))
     if report is not None:
         # matplotlib takes a second to load.
-        from course_lib.simulation.report import write_report
+        from course_lib.viz.simulation import latency_figure, timeline_figure
 
         with console.status(f"Writing {report}"):
-            write_report(report, setup, source, result, numbers)
+            drawings = {
+                "latencies.png": latency_figure(result),
+                "timeline.png": timeline_figure(result),
+            }
+            write_report(report, setup, source, result, numbers, drawings)
         _say_written(console, report)
 
 
@@ -73,15 +100,16 @@ def show_sweep(
     """
     if report is not None:
         _require_new(report)
-    name, setups = parse_sweep(sweep, setup)
-    trace = load_trace(setup)
-    with _progress(console, "Sweeping") as on_done:
-        points = run_sweep(setups, trace, scheduler, workers, on_done)
+    with _errors_of_a_setup():
+        name, setups = parse_sweep(sweep, setup)
+        trace = load_trace(setup)
+        with _progress(console, "Sweeping") as on_done:
+            points = run_sweep(setups, trace, scheduler, workers, on_done)
     console.print(sweep_table(name, points))
     if report is not None:
-        from course_lib.simulation.report import write_sweep_report
+        from course_lib.viz.simulation import sweep_figure
 
-        write_sweep_report(report, name, points)
+        write_sweep_report(report, name, points, {"sweep.png": sweep_figure(name, points)})
         _say_written(console, report)
     failed = [f"{name}={getattr(p.setup, name)}: {p.error}" for p in points if p.error]
     if failed:
@@ -108,9 +136,10 @@ def show_experiment(name: str, console: Console, report: Path | None = None) -> 
         raise CourseError(str(error)) from error
     console.print(comparison_table(comparison))
     if report is not None:
-        from course_lib.simulation.report import write_comparison_report
+        from course_lib.viz.simulation import comparison_figure
 
-        write_comparison_report(report, comparison)
+        drawings = {"comparison.png": comparison_figure(comparison)}
+        write_comparison_report(report, comparison, drawings)
         _say_written(console, report)
 
 
@@ -123,6 +152,15 @@ def _require_new(folder: Path) -> None:
 def _say_written(console: Console, report: Path) -> None:
     """Name the folder that was written."""
     console.print(f"wrote {report}", soft_wrap=True, highlight=False)
+
+
+@contextlib.contextmanager
+def _errors_of_a_setup() -> Iterator[None]:
+    """Turn what is wrong with a set-up into the error that the command line prints."""
+    try:
+        yield
+    except SetupError as error:
+        raise CourseError(str(error)) from error
 
 
 @contextlib.contextmanager

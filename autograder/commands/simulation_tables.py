@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from course_lib.simulation.experiments import Comparison, Validation
-from course_lib.simulation.sweep import Setup, SweepPoint
+from course_lib.simulation.setup import Setup
+from course_lib.simulation.sweep import SweepPoint
 
 _SWEEP_COLUMNS = {
     "ttft_mean": ("TTFT", "mean", 1.0, "s"),
@@ -46,22 +47,6 @@ def summary_table(setup: Setup, source: str, numbers: dict[str, float]) -> Table
         )
         table.add_row(label, *(_short(value) for value in values))
     return table
-
-
-def totals_line(setup: Setup, numbers: dict[str, float]) -> str:
-    """Return the figures that are not latencies, in two sentences."""
-    ignored = f", {numbers['num_ignored']:.0f} refused" if numbers["num_ignored"] else ""
-    return (
-        f"{numbers['num_finished']:,.0f} requests in {numbers['makespan']:,.1f} s "
-        f"({numbers['num_steps']:,.0f} iterations{ignored}): "
-        f"{numbers['requests_per_second']:.2f} requests/s, "
-        f"{numbers['output_tokens_per_second']:,.0f} output tokens/s, goodput "
-        f"{numbers['goodput']:.2f} requests/s (TTFT <= {setup.slo_ttft:g} s, "
-        f"TPOT <= {setup.slo_tpot:g} s). "
-        f"{numbers['num_preemptions']:,.0f} preemptions, "
-        f"{numbers['num_recomputed_tokens']:,.0f} tokens recomputed, KV cache "
-        f"{numbers['kv_usage_mean']:.0%} in use on average, {numbers['kv_usage_max']:.0%} at most."
-    )
 
 
 def sweep_table(name: str, points: Sequence[SweepPoint]) -> Table:

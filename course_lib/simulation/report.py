@@ -1,4 +1,8 @@
-"""A simulation as a folder of files: figures, tables, and a trace for ui.perfetto.dev."""
+"""A simulation as a folder of files: tables, a trace for ui.perfetto.dev, and figures.
+
+The figures are drawn elsewhere (``course_lib.viz.simulation``): whatever can save itself as a file
+is taken, so nothing here depends on how they are drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +11,39 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from autograder.commands.simulation_tables import totals_line
-from autograder.errors import CourseError
-from course_lib.simulation import SimulationResult
 from course_lib.simulation.experiments import Comparison
-from course_lib.simulation.sweep import Setup, SweepPoint
-from course_lib.viz.palette import state_of
+from course_lib.simulation.setup import Setup
+from course_lib.simulation.simulator import SimulationResult
+from course_lib.simulation.sweep import SweepPoint
 
-_BLUE, _ORANGE = state_of("in_use").colour, state_of("internal").colour
-_MOST_POINTS = 2000
-"""Points of a curve: more than a figure has pixels would only make it slow."""
+_LATENCIES = ("ttft", "tpot", "itl", "longest_gap", "e2e", "queue_time")
+_STATISTICS = ("mean", "p50", "p90", "p99", "max")
 
-_NO_SECONDS = ("num_", "slot_use", "kv_usage", "output_tokens_per_second", "requests_per_second")
-"""How the names of figures begin that are not times."""
 
-_WIDE_RANGE = 20
-"""From this ratio of the largest to the smallest value on, a logarithmic axis has ticks enough."""
+class Drawing(Protocol):
+    """A figure that can be saved, such as one of matplotlib."""
+
+    def savefig(self, fname: Path, *, dpi: float) -> object:
+        """Write the figure to a file whose ending tells the format."""
 
 
 def write_report(
-    folder: Path, setup: Setup, source: str, result: SimulationResult, numbers: dict[str, float]
+    folder: Path,
+    setup: Setup,
+    source: str,
+    result: SimulationResult,
+    numbers: dict[str, float],
+    drawings: Mapping[str, Drawing],
 ) -> None:
     """Write what one simulation gave.
 
     The folder gets ``report.md``, ``summary.json``, ``requests.csv``, ``steps.csv``, ``trace.json``
-    for ui.perfetto.dev, and two figures.
+    for ui.perfetto.dev, and the figures.
 
     Args:
         folder: Where to; it must not exist.
@@ -47,9 +51,10 @@ def write_report(
         source: Where its requests come from.
         result: What was measured.
         numbers: Its figures.
+        drawings: What else to save, by file name; the page shows them in this order.
 
     Raises:
-        CourseError: The folder exists.
+        FileExistsError: The folder exists.
         OSError: It cannot be written. Then nothing is left of it.
     """
 
@@ -61,23 +66,26 @@ def write_report(
         result.steps.to_csv(folder / "steps.csv")
         result.to_chrome_trace(folder / "trace.json")
         _write_requests(folder / "requests.csv", result)
-        _latency_figure(result).savefig(folder / "latencies.png", dpi=120)
-        _timeline_figure(result).savefig(folder / "timeline.png", dpi=120)
-        (folder / "report.md").write_text(_report_text(setup, source, numbers), encoding="utf-8")
+        _save(drawings, folder)
+        page = _report_text(setup, source, numbers, list(drawings))
+        (folder / "report.md").write_text(page, encoding="utf-8")
 
     _write_folder(folder, fill)
 
 
-def write_sweep_report(folder: Path, name: str, points: Sequence[SweepPoint]) -> None:
-    """Write what a sweep gave: ``sweep.csv``, ``summary.json`` and a figure.
+def write_sweep_report(
+    folder: Path, name: str, points: Sequence[SweepPoint], drawings: Mapping[str, Drawing]
+) -> None:
+    """Write what a sweep gave: ``sweep.csv``, ``summary.json`` and figures.
 
     Args:
         folder: Where to; it must not exist.
         name: The parameter that was swept over.
         points: What was measured for each of its values.
+        drawings: What else to save, by file name.
 
     Raises:
-        CourseError: The folder exists.
+        FileExistsError: The folder exists.
         OSError: It cannot be written. Then nothing is left of it.
     """
 
@@ -92,20 +100,23 @@ def write_sweep_report(folder: Path, name: str, points: Sequence[SweepPoint]) ->
             for point in points:
                 values = [point.figures.get(column, "") for column in columns]
                 writer.writerow([getattr(point.setup, name), *values, point.error])
-        _sweep_figure(name, points).savefig(folder / "sweep.png", dpi=120)
+        _save(drawings, folder)
 
     _write_folder(folder, fill)
 
 
-def write_comparison_report(folder: Path, comparison: Comparison) -> None:
-    """Write what an experiment gave: ``comparison.csv``, ``summary.json`` and a figure.
+def write_comparison_report(
+    folder: Path, comparison: Comparison, drawings: Mapping[str, Drawing]
+) -> None:
+    """Write what an experiment gave: ``comparison.csv``, ``summary.json`` and figures.
 
     Args:
         folder: Where to; it must not exist.
         comparison: What was measured in each set-up.
+        drawings: What else to save, by file name.
 
     Raises:
-        CourseError: The folder exists.
+        FileExistsError: The folder exists.
         OSError: It cannot be written. Then nothing is left of it.
     """
 
@@ -120,7 +131,7 @@ def write_comparison_report(folder: Path, comparison: Comparison) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["set-up", *comparison.figures])
             writer.writerows([name, *row.values()] for name, row in rows.items())
-        _comparison_figure(comparison).savefig(folder / "comparison.png", dpi=120)
+        _save(drawings, folder)
 
     _write_folder(folder, fill)
 
@@ -128,7 +139,7 @@ def write_comparison_report(folder: Path, comparison: Comparison) -> None:
 def _write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Fill a folder that is not seen under its name before it is complete."""
     if folder.exists():
-        raise CourseError(f"{folder} is there already; remove it, or choose another --report")
+        raise FileExistsError(f"{folder} is there already; remove it, or choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -138,6 +149,12 @@ def _write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def _save(drawings: Mapping[str, Drawing], folder: Path) -> None:
+    """Save each figure under its name."""
+    for name, drawing in drawings.items():
+        drawing.savefig(folder / name, dpi=120)
 
 
 def _write_json(path: Path, document: object) -> None:
@@ -172,9 +189,26 @@ def _write_requests(path: Path, result: SimulationResult) -> None:
             writer.writerow([*row, *times])
 
 
-def _report_text(setup: Setup, source: str, numbers: dict[str, float]) -> str:
+def totals_line(setup: Setup, numbers: dict[str, float]) -> str:
+    """Return the figures that are not latencies, in two sentences."""
+    ignored = f", {numbers['num_ignored']:.0f} refused" if numbers["num_ignored"] else ""
+    return (
+        f"{numbers['num_finished']:,.0f} requests in {numbers['makespan']:,.1f} s "
+        f"({numbers['num_steps']:,.0f} iterations{ignored}): "
+        f"{numbers['requests_per_second']:.2f} requests/s, "
+        f"{numbers['output_tokens_per_second']:,.0f} output tokens/s, goodput "
+        f"{numbers['goodput']:.2f} requests/s (TTFT <= {setup.slo_ttft:g} s, "
+        f"TPOT <= {setup.slo_tpot:g} s). "
+        f"{numbers['num_preemptions']:,.0f} preemptions, "
+        f"{numbers['num_recomputed_tokens']:,.0f} tokens recomputed, KV cache "
+        f"{numbers['kv_usage_mean']:.0%} in use on average, {numbers['kv_usage_max']:.0%} at most."
+    )
+
+
+def _report_text(
+    setup: Setup, source: str, numbers: dict[str, float], drawings: Sequence[str]
+) -> str:
     """Write the page that a reader opens first."""
-    statistics = ("mean", "p50", "p90", "p99", "max")
     lines = [
         f"# Simulation of {setup.workload}",
         "",
@@ -182,112 +216,18 @@ def _report_text(setup: Setup, source: str, numbers: dict[str, float]) -> str:
         "",
         totals_line(setup, numbers),
         "",
-        "| seconds | " + " | ".join(statistics) + " |",
-        "|---|" + "---:|" * len(statistics),
+        "| seconds | " + " | ".join(_STATISTICS) + " |",
+        "|---|" + "---:|" * len(_STATISTICS),
     ]
-    for name in ("ttft", "tpot", "itl", "longest_gap", "e2e", "queue_time"):
-        cells = " | ".join(f"{numbers[f'{name}_{statistic}']:.4g}" for statistic in statistics)
+    for name in _LATENCIES:
+        cells = " | ".join(f"{numbers[f'{name}_{statistic}']:.4g}" for statistic in _STATISTICS)
         lines.append(f"| {name} | {cells} |")
+    for name in drawings:
+        lines += ["", f"![{Path(name).stem}]({name})"]
     lines += [
-        "",
-        "![Latencies](latencies.png)",
-        "",
-        "![Batch, queue and KV cache over time](timeline.png)",
         "",
         "`summary.json` has every figure and the set-up, `requests.csv` a line per request, "
         "`steps.csv` a line per iteration. Open `trace.json` at ui.perfetto.dev.",
         "",
     ]
     return "\n".join(lines)
-
-
-def _latency_figure(result: SimulationResult) -> Figure:
-    """Draw how the latencies are distributed."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3)
-    for axes, title, values in zip(
-        panels,
-        ("Time to first token", "Gap between tokens", "End to end"),
-        (result.ttft, result.itl, result.e2e),
-        strict=True,
-    ):
-        _draw_tail(axes, title, values[~np.isnan(values)])
-    panels[0].set_ylabel("share of values above")
-    return figure
-
-
-def _draw_tail(axes: Axes, title: str, values: np.ndarray) -> None:
-    """Draw the share of values that lie above each value, on logarithmic axes."""
-    axes.set_title(title)
-    axes.set_xlabel("seconds")
-    if len(values):
-        ordered = np.sort(values)
-        above = 1 - np.arange(len(ordered)) / len(ordered)
-        # Evenly spread on the logarithmic axis, so that the rare values at the end are kept.
-        chosen = np.unique(
-            len(ordered) - np.geomspace(1, len(ordered), num=min(_MOST_POINTS, len(ordered)))
-        ).astype(int)
-        axes.plot(ordered[chosen], above[chosen], color=_BLUE)
-        if 0 < _WIDE_RANGE * ordered[0] < ordered[-1]:
-            axes.set_xscale("log")
-        axes.set_yscale("log")
-    axes.grid(visible=True, alpha=0.3)
-
-
-def _timeline_figure(result: SimulationResult) -> Figure:
-    """Draw batch, queue and KV use over time."""
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    steps = result.steps[:: max(len(result.steps) // _MOST_POINTS, 1)]
-    if len(steps):
-        start = steps.column("start")
-        top.plot(start, steps.column("num_running"), color=_BLUE, label="running")
-        top.plot(start, steps.column("num_waiting"), color=_ORANGE, label="waiting")
-        bottom.plot(start, 100 * steps.column("kv_usage"), color=_BLUE)
-        top.legend(loc="upper right")
-    top.set_ylabel("requests")
-    bottom.set_ylabel("KV cache in use [%]")
-    bottom.set_ylim(0, 105)
-    bottom.set_xlabel("time [s]")
-    for axes in (top, bottom):
-        axes.grid(visible=True, alpha=0.3)
-    return figure
-
-
-def _sweep_figure(name: str, points: Sequence[SweepPoint]) -> Figure:
-    """Draw latency and throughput over the parameter of a sweep."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    done = [point for point in points if point.figures]
-    labels = [str(getattr(point.setup, name)) for point in done]
-    panels = (
-        ("TTFT [s]", {"ttft_mean": "mean", "ttft_p99": "p99"}),
-        ("gap between tokens [s]", {"tpot_mean": "TPOT, mean", "longest_gap_p99": "longest, p99"}),
-        ("requests per second", {"requests_per_second": "all", "goodput": "good"}),
-    )
-    for axes, (title, curves) in zip(figure.subplots(1, 3), panels, strict=True):
-        for (key, label), colour in zip(curves.items(), (_BLUE, _ORANGE), strict=True):
-            values = [point.figures[key] for point in done]
-            axes.plot(labels, values, marker="o", color=colour, label=label)
-        axes.set_xlabel(name)
-        axes.set_ylabel(title)
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=True, alpha=0.3)
-        if done:
-            axes.legend()
-    return figure
-
-
-def _comparison_figure(comparison: Comparison) -> Figure:
-    """Draw each figure of an experiment as a panel with a bar per set-up."""
-    rows = comparison.rows()
-    figure = Figure(figsize=(2.6 * len(comparison.figures) + 1.5, 3.6), layout="constrained")
-    figure.suptitle(f"{comparison.title} ({comparison.setup})", fontsize="medium")
-    panels = figure.subplots(1, len(comparison.figures), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, comparison.figures, strict=True):
-        bars = axes.barh(list(rows), [row[name] for row in rows.values()], color=_BLUE)
-        axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize="small")
-        axes.set_xlabel(name if name.startswith(_NO_SECONDS) else f"{name} [s]")
-        axes.margins(x=0.25)
-        axes.grid(visible=True, axis="x", alpha=0.3)
-    panels[0].invert_yaxis()  # in the order of the table
-    return figure

@@ -17,24 +17,23 @@ from autograder import cli
 from autograder.bench.simulator import simulator_suite
 from autograder.commands import simulate as simulate_command
 from autograder.commands.simulation_tables import sweep_table
-from autograder.errors import CourseError
 from course_lib.simulation import ClosedLoop, Workload, traces_dir
 from course_lib.simulation import report as simulation_report
-from course_lib.simulation import sweep as simulate
-from course_lib.simulation.sweep import (
+from course_lib.simulation import sweep as simulation_sweep
+from course_lib.simulation.setup import (
     PARAMETERS,
     TRACES,
     WORKLOADS,
     Setup,
-    SweepPoint,
+    SetupError,
     figures,
     load_trace,
     make_requests,
     parse_sweep,
     run,
-    run_sweep,
     with_settings,
 )
+from course_lib.simulation.sweep import SweepPoint, run_sweep
 
 COURSE = [sys.executable, "-c", "from autograder.cli import main; main()"]
 SMALL = Setup(requests=40)
@@ -134,7 +133,7 @@ class TestSettings:
         ],
     )
     def test_mistakes_are_named(self, text, message):
-        with pytest.raises(CourseError) as error:
+        with pytest.raises(SetupError) as error:
             with_settings(Setup(), [text])
         assert message in str(error.value)
 
@@ -175,7 +174,7 @@ class TestErrors:
         ],
     )
     def test_are_one_line(self, course, arguments, message, monkeypatch):
-        monkeypatch.setattr(simulate, "CONNECT_TIMEOUT", "1s")
+        monkeypatch.setattr(simulation_sweep, "CONNECT_TIMEOUT", "1s")
         code, _, err = course(*arguments)
         assert code == 1
         assert err.startswith("course: ")
