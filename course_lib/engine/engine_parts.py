@@ -7,7 +7,6 @@ reference. When something goes wrong in a run, it says whose part it was.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FrameType, FunctionType, TracebackType
@@ -17,30 +16,16 @@ from course_lib import parts
 from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.backends.failure import KernelError
 from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS, with_own
-from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.invariants import InvariantError
 from course_lib.parts import PARTS, PartStatus, PartTable
-from course_lib.scheduling.policies import POLICIES, RequestQueue
+from course_lib.scheduling.assembly import ASSEMBLED_PARTS, make_manager, make_scheduler
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
-
-MANAGER_PARTS = {
-    "blocks_to_add": "blocks_to_add",
-    "hash_blocks": "hash_blocks",
-    "longest_cached_prefix": "longest_cached_prefix",
-    "CacheMetrics": "metrics",
-}
-"""What a cache manager is made with: the part, and the name under which the manager takes it."""
 
 ENGINE_PARTS = (
     "BlockTable",
     "slot_mapping",
-    *MANAGER_PARTS,
-    "FreeKVCacheBlockQueue",
-    "BlockPool",
-    "KVCacheManager",
-    *(queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)),
-    "Scheduler",
+    *ASSEMBLED_PARTS,
     *PYTORCH_PARTS,
     *TRITON_PARTS,
 )
@@ -63,6 +48,7 @@ class EngineParts:
 
     >>> EngineParts.reference().own_names
     ()
+    >>> from course_lib.kv_cache import BlockPool
     >>> EngineParts.reference().get("BlockPool") is BlockPool
     True
     """
@@ -104,6 +90,7 @@ class EngineParts:
         Raises:
             KeyError: An engine has no part of this name.
 
+        >>> from course_lib.kv_cache import BlockPool
         >>> class Mine(BlockPool): pass
         >>> EngineParts.of({"BlockPool": Mine}).own_names
         ('BlockPool',)
@@ -132,24 +119,12 @@ class EngineParts:
     def make_manager(
         self, num_blocks: int, block_size: int, enable_caching: bool
     ) -> KVCacheManager:
-        """Make a cache manager, on this block pool and free queue, with these functions."""
-        own = {
-            keyword: self._own[name] for name, keyword in MANAGER_PARTS.items() if name in self._own
-        }
-        manager: KVCacheManager = self.get("KVCacheManager")(
-            num_blocks, block_size, enable_caching, block_pool=self._make_pool, **own
-        )
-        return manager
+        """Make a cache manager, on this block pool and free queue."""
+        return make_manager(self._own, num_blocks, block_size, enable_caching)
 
     def make_scheduler(self, config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
         """Make a scheduler, with this queue if ``config.policy`` is a name."""
-        if isinstance(config.policy, str) and config.policy in POLICIES:
-            reference = POLICIES[config.policy]
-            queue: RequestQueue | None = self._own.get(getattr(reference, "__name__", ""))
-            if queue is not None:
-                config = dataclasses.replace(config, policy=queue)
-        scheduler: Scheduler = self.get("Scheduler")(config, manager)
-        return scheduler
+        return make_scheduler(self._own, config, manager)
 
     def with_own_operations(self, backend: AttentionBackend) -> AttentionBackend:
         """Return a backend that runs on the learner's own operations and kernels."""
@@ -205,16 +180,6 @@ class EngineParts:
             )
         error.add_note(where)
         return error
-
-    def _make_pool(self, num_blocks: int, enable_caching: bool) -> BlockPool:
-        """Make a block pool, with the free queue of these parts if it is the learner's own."""
-        queue = self._own.get("FreeKVCacheBlockQueue")
-        pool: BlockPool
-        if queue is None:
-            pool = self.get("BlockPool")(num_blocks, enable_caching)
-        else:
-            pool = self.get("BlockPool")(num_blocks, enable_caching, free_queue=queue)
-        return pool
 
     def _note(self, name: str) -> str:
         """Say where a part comes from."""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         ConstantCostModel,
         CostModel,
         IterationTime,
-        IterationWork,
         RooflineCostModel,
     )
     from course_lib.simulation.measured import MeasuredRun, load_vllm_run
@@ -30,14 +29,9 @@ if TYPE_CHECKING:
         time_per_output_token,
         time_to_first_token,
     )
-    from course_lib.simulation.simulator import (
-        RequestOutcome,
-        SimulationError,
-        SimulationResult,
-        Simulator,
-        simulate,
-    )
-    from course_lib.simulation.step_table import Step, StepTable
+    from course_lib.simulation.result import RequestOutcome, SimulationResult
+    from course_lib.simulation.simulation_parts import SimulationParts
+    from course_lib.simulation.simulator import SimulationError, Simulator, simulate
     from course_lib.simulation.workload import (
         MOONCAKE_BLOCK_SIZE,
         ClosedLoop,
@@ -54,14 +48,17 @@ if TYPE_CHECKING:
         synthetic_mooncake,
         traces_dir,
     )
+    from course_lib.steps import IterationWork, Step, StepTable
 
 _MODULES = (
-    "workload",
-    "metrics",
-    "step_table",
-    "cost_model",
-    "measured",
-    "simulator",
+    "course_lib.steps",
+    "course_lib.simulation.workload",
+    "course_lib.simulation.metrics",
+    "course_lib.simulation.cost_model",
+    "course_lib.simulation.measured",
+    "course_lib.simulation.result",
+    "course_lib.simulation.simulation_parts",
+    "course_lib.simulation.simulator",
 )
 """Where the names below are defined: a module comes after those that it imports."""
 
@@ -78,6 +75,7 @@ __all__ = [
     "ServiceCurves",
     "ServiceLevel",
     "SimulationError",
+    "SimulationParts",
     "SimulationResult",
     "Simulator",
     "Step",
@@ -111,7 +109,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in __all__:
         for module_name in _MODULES:
-            module = importlib.import_module(f"{__name__}.{module_name}")
+            module = importlib.import_module(module_name)
             if hasattr(module, name):
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,60 +1,18 @@
 """What one iteration costs: the roofline of a forward pass over a mixed batch.
 
-An iteration is described by a few totals, ``IterationWork``, whoever is in the batch. A cost model
-turns them into seconds.
+An iteration is described by a few totals, ``course_lib.steps.IterationWork``, whoever is in the
+batch. A cost model turns them into seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from course_lib.kv_cache.sizing import kv_bytes_per_token
-from course_lib.roofline import forward_flops
 from course_lib.specs import GPUSpec, ModelSpec
-
-
-class IterationWork(NamedTuple):
-    """What one iteration has to do, summed over the requests in its batch.
-
-    Attributes:
-        num_tokens: Tokens that are computed.
-        attended_tokens: Pairs of a computed token and a token that it attends to, itself included.
-        context_tokens: Tokens whose keys and values are read from the cache or written to it.
-        swapped_tokens: Tokens whose keys and values are copied between GPU and CPU, either way.
-    """
-
-    num_tokens: int
-    attended_tokens: int
-    context_tokens: int
-    swapped_tokens: int = 0
-
-    @classmethod
-    def of_batch(cls, rows: Iterable[tuple[int, int]], swapped_tokens: int = 0) -> IterationWork:
-        """Add up a batch.
-
-        A request that computes n tokens behind c cached ones attends to c + 1 tokens with the first
-        of them, to c + 2 with the second, and so on: n·c + n(n + 1)/2 pairs. It moves the keys and
-        values of c + n tokens.
-
-        Args:
-            rows: For each request in the batch, the tokens that it computes and the tokens of it
-                that are cached already.
-            swapped_tokens: As in the class.
-
-        A prompt's first chunk of 100 tokens, and a request that decodes behind 999:
-
-        >>> IterationWork.of_batch([(100, 0), (1, 999)])
-        IterationWork(num_tokens=101, attended_tokens=6050, context_tokens=1100, swapped_tokens=0)
-        """
-        num_tokens = attended_tokens = context_tokens = 0
-        for new, cached in rows:
-            num_tokens += new
-            attended_tokens += new * cached + new * (new + 1) // 2
-            context_tokens += cached + new
-        return cls(num_tokens, attended_tokens, context_tokens, swapped_tokens)
+from course_lib.steps import IterationWork
 
 
 class CostModel(Protocol):
@@ -114,7 +72,15 @@ class IterationTime(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The whole iteration: linear and attention layers alternate, and swapping comes first."""
+        """The whole iteration: linear and attention layers alternate, and swapping comes first.
+
+        Layers of one kind never run beside those of the other, and nothing is computed while blocks
+        are copied: the three add up. Only within a kind of layer do memory and compute units work
+        at the same time.
+
+        >>> IterationTime(7.0, 3.0, 2.0, 5.0, 11.0).total
+        23.0
+        """
         return self.linear + self.attention + self.swap
 
     @property
@@ -156,7 +122,9 @@ class RooflineCostModel:
         memory_efficiency: Share of the memory bandwidth that is reached, above 0 and at most 1.
         compute_efficiency: Share of the peak FLOP per second that is reached, likewise.
         pcie_bandwidth: Bytes per second between GPU and CPU, in one direction at a time. About
-            25e9 is what PCIe 4.0 with 16 lanes reaches of its 31.5e9.
+            25e9 is what PCIe 4.0 with 16 lanes reaches of its 31.5e9. Copies never overlap with
+            computing, nor a copy in one direction with one in the other.
+        iteration_time: Adds up where the time goes, for a class of one's own.
 
     Raises:
         ValueError: An efficiency is outside (0, 1], or the bandwidth is not positive.
@@ -176,6 +144,7 @@ class RooflineCostModel:
     memory_efficiency: float = 0.93
     compute_efficiency: float = 0.75
     pcie_bandwidth: float = 25e9
+    iteration_time: type[IterationTime] = IterationTime
 
     def __post_init__(self) -> None:
         for name in ("memory_efficiency", "compute_efficiency"):
@@ -204,17 +173,25 @@ class RooflineCostModel:
         >>> [cost_model.breakdown(work).is_memory_bound for work in (one_token, many)]
         [True, False]
         """
-        bandwidth, flops, linear, attention, kv_bytes = self._rates
-        return IterationTime(
-            read_weights=self._weight_bytes_read(work.num_tokens) / bandwidth,
-            compute_linear=linear * work.num_tokens / flops,
+        bandwidth = self.gpu.memory_bandwidth * self.memory_efficiency
+        flops = self.gpu.peak_flops * self.compute_efficiency
+        kv_bytes = kv_bytes_per_token(self.model)
+        return self.iteration_time(
+            read_weights=self.weight_bytes_read(work.num_tokens) / bandwidth,
+            compute_linear=self.linear_flops_per_token * work.num_tokens / flops,
             move_kv=kv_bytes * work.context_tokens / bandwidth,
-            compute_attention=attention * work.attended_tokens / flops,
+            compute_attention=self.attention_flops_per_pair * work.attended_tokens / flops,
             swap=kv_bytes * work.swapped_tokens / self.pcie_bandwidth,
         )
 
-    def _weight_bytes_read(self, num_tokens: int) -> float:
-        """Return the bytes of all weights that so many tokens need."""
+    def weight_bytes_read(self, num_tokens: int) -> float:
+        """Return the bytes of all weights that so many tokens need.
+
+        >>> from course_lib.specs import GPUS, MODELS
+        >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
+        >>> cost_model.weight_bytes_read(0), cost_model.weight_bytes_read(1)
+        (0.0, 16060522496)
+        """
         if num_tokens == 0:
             return 0.0
         model = self.model
@@ -224,19 +201,17 @@ class RooflineCostModel:
         return model.weight_bytes - share_not_chosen * model.expert_params * model.dtype_bytes
 
     @cached_property
-    def _rates(self) -> tuple[float, float, float, int, int]:
-        """Bytes/s, FLOP/s, FLOP per token and per attended pair, KV bytes per token."""
-        # forward_flops is a sum of so much per new token and so much per attended pair.
-        one_pair = forward_flops(self.model, new_tokens=1)
-        two_pairs = forward_flops(self.model, new_tokens=1, cached_tokens=1)
-        flops_per_pair = two_pairs - one_pair
+    def linear_flops_per_token(self) -> float:
+        """FLOP of the linear layers per token: 2 for each parameter that it is multiplied with.
+
+        The input embedding is looked up, and of the experts only some are chosen.
+        """
         idle_params = float(self.model.embedding_params or 0)
         if self.model.expert_params is not None and self.model.expert_share is not None:
             idle_params += self.model.expert_params * (1 - self.model.expert_share)
-        return (
-            self.gpu.memory_bandwidth * self.memory_efficiency,
-            self.gpu.peak_flops * self.compute_efficiency,
-            one_pair - flops_per_pair - 2 * idle_params,
-            flops_per_pair,
-            kv_bytes_per_token(self.model),
-        )
+        return 2 * (self.model.num_params - idle_params)
+
+    @cached_property
+    def attention_flops_per_pair(self) -> int:
+        """FLOP per attended pair: scores and weighted values, in all layers and query heads."""
+        return 4 * self.model.num_layers * self.model.num_attention_heads * self.model.head_dim

@@ -25,7 +25,8 @@ from course_lib.scheduling import (
 from course_lib.simulation.cost_model import CostModel, RooflineCostModel
 from course_lib.simulation.measured import MeasuredRun, load_vllm_run
 from course_lib.simulation.metrics import summarize
-from course_lib.simulation.simulator import SimulationResult, simulate
+from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import Workload, load_azure
 from course_lib.specs import GPUS, MODELS
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from course_lib.simulation.experiments import Comparison
+from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.setup import Setup
-from course_lib.simulation.simulator import SimulationResult
 from course_lib.simulation.sweep import SweepPoint
 
 _LATENCIES = ("ttft", "tpot", "itl", "longest_gap", "e2e", "queue_time")

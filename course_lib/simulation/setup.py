@@ -19,7 +19,8 @@ from course_lib.scheduling import SchedulerConfig
 from course_lib.simulation.cost_model import RooflineCostModel
 from course_lib.simulation.measured import MeasuredRun, load_vllm_run
 from course_lib.simulation.metrics import ServiceLevel
-from course_lib.simulation.simulator import SimulationError, SimulationResult, simulate
+from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulator import SimulationError, simulate
 from course_lib.simulation.workload import (
     ClosedLoop,
     TraceRequest,

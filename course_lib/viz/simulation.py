@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.simulation.experiments import Comparison
-from course_lib.simulation.simulator import SimulationResult
+from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.sweep import SweepPoint
 from course_lib.viz.palette import state_of
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from course_lib.engine.tracing.events import Component, Event
-from course_lib.simulation.step_table import Step
+from course_lib.steps import Step
 
 Around = Callable[..., Any]
 """Called in place of a method: with the method itself, and what it was called with."""

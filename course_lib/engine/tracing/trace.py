@@ -12,7 +12,7 @@ from typing import Any
 
 from course_lib.engine.tracing import chrome, story
 from course_lib.engine.tracing.events import Event, EventTable
-from course_lib.simulation.step_table import StepTable, write_chrome_trace
+from course_lib.steps import StepTable, write_chrome_trace
 
 
 class Trace(EventTable):

@@ -24,8 +24,7 @@ from course_lib.kv_cache.watch.watching import watch
 from course_lib.scheduling.decisions import Action, Decision, DecisionLog
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import SchedulerOutput
-from course_lib.simulation.cost_model import IterationWork
-from course_lib.simulation.step_table import Step, StepTable
+from course_lib.steps import IterationWork, Step, StepTable, is_prefill
 
 
 class Probe(Protocol):
@@ -230,10 +229,18 @@ class EngineProbe:
         self._row = Step(
             start,
             0.0,
+            num_prefill_tokens=sum(
+                count
+                for name, count in output.num_scheduled_tokens.items()
+                if is_prefill(
+                    count, self._positions[name], scheduler.requests[name].num_prompt_tokens
+                )
+            ),
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
             num_swapped=len(scheduler.swapped),
             kv_usage=manager.usage,
+            num_places=min(scheduler.max_num_seqs, len(scheduler.requests)),
         )
         return output
 
@@ -339,7 +346,6 @@ class EngineProbe:
             num_tokens=work.num_tokens,
             num_requests=len(counts),
             num_sampled=len(record.sampled),
-            num_prefill_tokens=sum(count for count in counts.values() if count > 1),
             num_admitted=len(output.scheduled_new_reqs) + len(output.scheduled_resumed_reqs),
             num_preempted=len(output.preempted_req_ids),
             num_finished=sum(a.finish_reason is not None for a in record.answers.values()),

@@ -21,8 +21,7 @@ from typing import Any
 from course_lib.engine.tracing.blocks import BlockObserver
 from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
 from course_lib.kv_cache.watch.watching import watch
-from course_lib.simulation.cost_model import IterationWork
-from course_lib.simulation.step_table import Step
+from course_lib.steps import IterationWork, Step, is_prefill
 
 SUPPORTED = "0.33.0"
 """The version of vLLM whose names are used."""
@@ -163,6 +162,11 @@ class VLLMProbe:
         row = Step(
             start,
             0.0,
+            num_prefill_tokens=sum(
+                count
+                for name, count in plan.num_scheduled_tokens.items()
+                if is_prefill(count, positions[name], scheduler.requests[name].num_prompt_tokens)
+            ),
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
             num_preempted=len(plan.preempted_req_ids or ()),
@@ -270,7 +274,6 @@ class VLLMProbe:
                 num_tokens=work.num_tokens,
                 num_requests=len(counts),
                 num_sampled=sum(bool(output.new_token_ids) for output in outputs),
-                num_prefill_tokens=sum(count for count in counts.values() if count > 1),
                 num_admitted=len(plan.scheduled_new_reqs)
                 + len(plan.scheduled_cached_reqs.resumed_req_ids),
                 num_finished=sum(output.finish_reason is not None for output in outputs),

@@ -1,10 +1,15 @@
-"""The log of a simulation: one row per iteration, for tables, plots and trace viewers."""
+"""What an iteration does: the same description for a simulation and for a real engine.
+
+``IterationWork`` is what a batch asks of the GPU, in a few totals. ``Step`` is what came of an
+iteration, and ``StepTable`` a log of them, for tables, plots and trace viewers.
+"""
 
 from __future__ import annotations
 
 import csv
 import importlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -13,6 +18,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MICROSECONDS = 1e6
+
+
+class IterationWork(NamedTuple):
+    """What one iteration has to do, summed over the requests in its batch.
+
+    Attributes:
+        num_tokens: Tokens that are computed.
+        attended_tokens: Pairs of a computed token and a token that it attends to, itself included.
+        context_tokens: Tokens whose keys and values are read from the cache or written to it.
+        swapped_tokens: Tokens whose keys and values are copied between GPU and CPU, either way.
+    """
+
+    num_tokens: int
+    attended_tokens: int
+    context_tokens: int
+    swapped_tokens: int = 0
+
+    @classmethod
+    def of_batch(cls, rows: Iterable[tuple[int, int]], swapped_tokens: int = 0) -> IterationWork:
+        """Add up a batch.
+
+        A request that computes n tokens behind c cached ones attends to c + 1 tokens with the first
+        of them, to c + 2 with the second, and so on: n·c + n(n + 1)/2 pairs. It moves the keys and
+        values of c + n tokens.
+
+        Args:
+            rows: For each request in the batch, the tokens that it computes and the tokens of it
+                that are cached already.
+            swapped_tokens: As in the class.
+
+        A prompt's first chunk of 100 tokens, and a request that decodes behind 999:
+
+        >>> IterationWork.of_batch([(100, 0), (1, 999)])
+        IterationWork(num_tokens=101, attended_tokens=6050, context_tokens=1100, swapped_tokens=0)
+        """
+        num_tokens = attended_tokens = context_tokens = 0
+        for new, cached in rows:
+            num_tokens += new
+            attended_tokens += new * cached + new * (new + 1) // 2
+            context_tokens += cached + new
+        return cls(num_tokens, attended_tokens, context_tokens, swapped_tokens)
+
+
+def is_prefill(num_new_tokens: int, num_computed_tokens: int, num_prompt_tokens: int) -> bool:
+    """Say whether a request still reads, rather than decodes, in an iteration.
+
+    It reads while the first token that it computes belongs to its prompt: also in the last chunk of
+    a prompt, which may be a single token. It also reads, whatever the token, if it computes several
+    at once: so it does after a preemption, which makes it compute its output again.
+
+    Args:
+        num_new_tokens: Tokens that it computes.
+        num_computed_tokens: Tokens of it that were computed before.
+        num_prompt_tokens: Length of its prompt.
+
+    >>> is_prefill(1, 99, num_prompt_tokens=100), is_prefill(1, 100, num_prompt_tokens=100)
+    (True, False)
+    """
+    return num_new_tokens > 1 or num_computed_tokens < num_prompt_tokens
 
 
 class Step(NamedTuple):
@@ -24,7 +88,7 @@ class Step(NamedTuple):
         num_tokens: Tokens computed.
         num_requests: Requests that they were computed for.
         num_sampled: Requests that got an output token.
-        num_prefill_tokens: Tokens computed for requests that computed more than one.
+        num_prefill_tokens: Tokens computed for requests that were not decoding, see ``is_prefill``.
         num_running: Requests that hold a place in the batch.
         num_waiting: Requests that wait to be admitted, preempted ones included.
         num_swapped: Requests whose blocks are on the CPU.
@@ -35,6 +99,8 @@ class Step(NamedTuple):
         attended_tokens: Pairs of a computed token and one that it attends to.
         context_tokens: Tokens whose keys and values were moved.
         kv_usage: Share of the blocks that requests held, from 0.0 to 1.0; NaN if there are none.
+        num_places: Places in the batch that some request could have taken: as many as the batch
+            has, or as there are requests, if these are fewer.
     """
 
     start: float
@@ -53,6 +119,7 @@ class Step(NamedTuple):
     attended_tokens: int = 0
     context_tokens: int = 0
     kv_usage: float = 0.0
+    num_places: int = 0
 
     @property
     def end(self) -> float:
@@ -120,13 +187,19 @@ class StepTable(Sequence[Step]):
         return np.array(places, dtype=np.int64)
 
     def time_average(self, name: str) -> float:
-        """Return the mean of a column over the time in iterations; NaN without any.
+        """Return the mean of a column over the time from first to last iteration; NaN without any.
 
-        A long iteration counts more than a short one. Time in which nothing runs does not count.
+        A long iteration counts more than a short one. Between two iterations nothing runs, and the
+        column counts as 0 there.
+
+        >>> idle_in_between = [Step(start=0.0, seconds=1.0, num_running=6), Step(2.0, 1.0)]
+        >>> StepTable(idle_in_between).time_average("num_running")
+        2.0
         """
         if not self._steps:
-            return float("nan")
-        return float(np.average(self.column(name), weights=self.column("seconds")))
+            return math.nan
+        window = self._steps[-1].end - self._steps[0].start
+        return float(self.column(name) @ self.column("seconds")) / window
 
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file with one line per step, under the names of ``Step``."""
