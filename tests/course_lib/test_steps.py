@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.simulation import Step, StepTable
+from course_lib.steps import Step, StepTable, is_prefill
 
 STEPS = StepTable(
     [
@@ -29,7 +29,27 @@ def test_is_a_sequence_of_rows_with_columns() -> None:
 
 def test_averages_weigh_a_step_by_its_time() -> None:
     assert STEPS.time_average("num_waiting") == 2.0
+    # 1 running for 0.5 s and 1 for 0.25 s, in the 2 s from 0.0 to 2.0.
+    with_a_pause = StepTable([STEPS[0], STEPS[1]._replace(start=1.75)])
+    assert with_a_pause.time_average("num_running") == 0.375
     assert math.isnan(StepTable([]).time_average("num_waiting"))
+
+
+@pytest.mark.parametrize(
+    ("num_new", "num_computed", "expected"),
+    [
+        (100, 0, True),
+        (37, 63, True),
+        (1, 99, True),  # the last chunk of the prompt is a single token
+        (1, 100, False),
+        (1, 150, False),
+        (50, 100, True),  # output that a preemption makes it compute again
+    ],
+)
+def test_who_computes_its_prompt_does_not_decode(
+    num_new: int, num_computed: int, expected: bool
+) -> None:
+    assert is_prefill(num_new, num_computed, num_prompt_tokens=100) is expected
 
 
 def test_csv_has_a_line_per_step(tmp_path: Path) -> None:

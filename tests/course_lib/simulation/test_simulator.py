@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.kv_cache import KVCacheManager
-from course_lib.queueing import MG1
+from course_lib.queueing import MG1, littles_law
 from course_lib.scheduling import (
     Request,
     RequestStatus,
@@ -282,6 +282,68 @@ class TestWatching:
             on_finished=lambda done, total: seen.append((done, total)),
         )
         assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+class TestAverages:
+    """Time averages are those of Little's law: over the whole window, idle time included."""
+
+    CONFIG = SchedulerConfig(max_num_seqs=2, max_num_batched_tokens=64)
+
+    @pytest.mark.parametrize("rate", [0.01, 0.1, 1.0])  # idle most of the time, or never
+    def test_are_those_of_littles_law(self, rate: float) -> None:
+        rng = np.random.default_rng(3)
+        workload = Workload.from_columns(
+            "x", poisson_arrivals(rate, 200, rng), rng.integers(1, 100, 200), [5] * 200
+        )
+        result = simulate(workload, self.CONFIG, SECOND, num_blocks=100)
+        law = littles_law(result.arrival_times, result.arrival_times + result.e2e)
+        figures = result.summary()
+        assert figures["num_in_system_mean"] == pytest.approx(law.mean_in_system)
+        arrivals_per_second = len(workload) / result.makespan
+        waiting = figures["num_waiting_mean"]
+        assert waiting == pytest.approx(arrivals_per_second * result.queue_time.mean())
+        running = figures["num_running_mean"]
+        in_batch = result.e2e - result.queue_time
+        assert running == pytest.approx(arrivals_per_second * in_batch.mean())
+        assert running + waiting == pytest.approx(law.mean_in_system)
+
+    def test_a_pause_counts(self) -> None:
+        # 1 s of work, 98 s of nothing, 1 s of work.
+        result = simulate(_trace((0.0, 4, 1), (99.0, 4, 1)), SchedulerConfig(), SECOND, 10)
+        assert result.summary()["num_running_mean"] == pytest.approx(0.02)
+        assert result.summary()["kv_usage_mean"] == pytest.approx(0.02 / 9)
+
+    def test_swapped_requests_are_in_the_system(self) -> None:
+        config = SchedulerConfig(preemption_mode="swap", num_cpu_blocks=100)
+        figures = simulate(_trace((0.0, 30, 20), (0.0, 30, 20)), config, SECOND, 6).summary()
+        parts = ("num_running_mean", "num_waiting_mean", "num_swapped_mean")
+        assert figures["num_swapped_mean"] > 0
+        assert sum(figures[name] for name in parts) == pytest.approx(figures["num_in_system_mean"])
+
+    def test_the_last_chunk_of_a_prompt_is_prefill_though_it_is_one_token(self) -> None:
+        config = SchedulerConfig(max_num_batched_tokens=8)
+        steps = simulate(_trace((0.0, 17, 3)), config, SECOND, 10).steps
+        assert steps.column("num_tokens").tolist() == [8, 8, 1, 1, 1]
+        assert steps.column("num_prefill_tokens").tolist() == [8, 8, 1, 0, 0]
+
+
+class TestSlotUse:
+    def test_a_place_that_nobody_wants_is_not_idle(self) -> None:
+        result = simulate(_trace((0.0, 4, 5)), SchedulerConfig(), SECOND, 10)
+        assert result.summary()["slot_use"] == 1.0
+
+    def test_a_place_that_stays_empty_while_somebody_waits_is(self) -> None:
+        # Prompts of 20 with a budget of 20: who comes second has no place in the first iteration.
+        config = SchedulerConfig(max_num_batched_tokens=20)
+        result = simulate(_trace((0.0, 20, 2), (0.0, 19, 1)), config, SECOND, 10)
+        assert result.steps.column("num_places").tolist() == [2, 2]
+        assert result.summary()["slot_use"] == 0.75
+
+    def test_no_more_places_count_than_the_batch_has(self) -> None:
+        config = SchedulerConfig(max_num_seqs=2)
+        result = simulate(_trace(*[(0.0, 4, 3)] * 4), config, SECOND, 10)
+        assert set(result.steps.column("num_places").tolist()) == {2}
+        assert result.summary()["slot_use"] == 1.0
 
 
 class TestExport:
