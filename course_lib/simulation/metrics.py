@@ -12,9 +12,10 @@ statistics leave it out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,125 +23,174 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class TokenLog:
-    """When each output token of each request came: an event log, sorted by request.
+TokenTimes = Sequence[Sequence[float]]
+"""When each output token of each request came, in seconds: a list of times for every request."""
+
+
+class TokenLog(Sequence[list[float]]):
+    """When each output token of each request came: a list of times per request, kept compactly.
+
+    Args:
+        token_times: The times of each request's tokens, one list per request.
 
     Attributes:
         times: The times of the first request's tokens in order, then those of the second, and so
             on, in seconds; shape ``(number of tokens,)``.
         offsets: Where in ``times`` each request begins, and at the end the number of tokens: shape
-            ``(number of requests + 1,)``. Request i has ``times[offsets[i] : offsets[i + 1]]``.
+            ``(number of requests + 1,)``.
 
-    >>> log = TokenLog.from_lists([[1.0, 1.5, 2.5], [], [2.0]])
-    >>> log.num_tokens.tolist(), log.first().tolist(), log.last().tolist()
-    ([3, 0, 1], [1.0, nan, 2.0], [2.5, nan, 2.0])
+    >>> log = TokenLog([[1.0, 1.5, 2.5], [], [2.0]])
+    >>> log[0], log[1], len(log), log.num_tokens.tolist()
+    ([1.0, 1.5, 2.5], [], 3, [3, 0, 1])
     """
 
-    times: FloatArray
-    offsets: NDArray[np.int64]
+    def __init__(self, token_times: TokenTimes) -> None:
+        self.offsets = np.zeros(len(token_times) + 1, dtype=np.int64)
+        np.cumsum([len(times) for times in token_times], out=self.offsets[1:])
+        count = int(self.offsets[-1])
+        self.times = np.fromiter(chain.from_iterable(token_times), np.float64, count=count)
 
-    @classmethod
-    def from_lists(cls, token_times: Sequence[Sequence[float]]) -> TokenLog:
-        """Build a log from the times of each request's tokens, one list per request."""
-        offsets = np.zeros(len(token_times) + 1, dtype=np.int64)
-        np.cumsum([len(times) for times in token_times], out=offsets[1:])
-        times = np.fromiter(chain.from_iterable(token_times), np.float64, count=int(offsets[-1]))
-        return cls(times, offsets)
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> list[float]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[float]]: ...
+
+    def __getitem__(self, index: int | slice) -> list[float] | list[list[float]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start, end = self.offsets[:-1][index], self.offsets[1:][index]
+        times: list[float] = self.times[start:end].tolist()
+        return times
 
     @property
     def num_tokens(self) -> NDArray[np.int64]:
         """Output tokens of each request."""
         return np.diff(self.offsets)
 
-    def first(self) -> FloatArray:
-        """When each request's first token came; NaN where there is none."""
-        return self._pick(self.offsets[:-1])
 
-    def last(self) -> FloatArray:
-        """When each request's last token came; NaN where there is none."""
-        return self._pick(self.offsets[1:] - 1)
-
-    def request_of_token(self) -> NDArray[np.int64]:
-        """Which request each entry of ``times`` belongs to."""
-        return np.repeat(np.arange(len(self.offsets) - 1), self.num_tokens)
-
-    def _pick(self, positions: NDArray[np.int64]) -> FloatArray:
-        """Take one entry of ``times`` per request."""
-        picked = np.full(len(positions), math.nan)
-        has_tokens = self.num_tokens > 0
-        picked[has_tokens] = self.times[positions[has_tokens]]
-        return picked
-
-
-def time_to_first_token(arrival_times: ArrayLike, log: TokenLog) -> FloatArray:
-    """Return each request's TTFT in seconds.
+def time_to_first_token(arrival_times: Iterable[float], token_times: TokenTimes) -> list[float]:
+    """Return each request's TTFT in seconds: from its arrival to its first token.
 
     Args:
         arrival_times: When each request arrived, in seconds.
-        log: Their tokens.
+        token_times: When their tokens came.
 
     Returns:
-        Shape ``(number of requests,)``; NaN for a request without output.
+        One value per request; NaN for a request without output.
 
-    >>> time_to_first_token([0.5, 1.0], TokenLog.from_lists([[1.0, 1.5], [3.0]])).tolist()
+    >>> time_to_first_token([0.5, 1.0], [[1.0, 1.5], [3.0]])
     [0.5, 2.0]
     """
-    return log.first() - np.asarray(arrival_times, dtype=np.float64)
+    return [
+        times[0] - arrival if times else math.nan
+        for arrival, times in zip(arrival_times, token_times, strict=True)
+    ]
 
 
-def end_to_end_latency(arrival_times: ArrayLike, log: TokenLog) -> FloatArray:
-    """Return the seconds from each request's arrival to its last token; NaN without output.
+def end_to_end_latency(arrival_times: Iterable[float], token_times: TokenTimes) -> list[float]:
+    """Return the seconds from each request's arrival to its last token.
 
-    >>> end_to_end_latency([0.5, 1.0], TokenLog.from_lists([[1.0, 1.5], [3.0]])).tolist()
+    Args:
+        arrival_times: When each request arrived, in seconds.
+        token_times: When their tokens came.
+
+    Returns:
+        One value per request; NaN for a request without output.
+
+    >>> end_to_end_latency([0.5, 1.0], [[1.0, 1.5], [3.0]])
     [1.0, 2.0]
     """
-    return log.last() - np.asarray(arrival_times, dtype=np.float64)
+    return [
+        times[-1] - arrival if times else math.nan
+        for arrival, times in zip(arrival_times, token_times, strict=True)
+    ]
 
 
-def time_per_output_token(log: TokenLog) -> FloatArray:
+def time_per_output_token(token_times: TokenTimes) -> list[float]:
     """Return each request's TPOT: the seconds from its first token to its last, per gap.
 
-    n tokens have n − 1 gaps. NaN for a request with fewer than two tokens.
+    n tokens have n − 1 gaps.
 
-    >>> time_per_output_token(TokenLog.from_lists([[1.0, 1.5, 4.0], [3.0]])).tolist()
-    [1.5, nan]
+    Args:
+        token_times: When each request's tokens came, in seconds.
+
+    Returns:
+        One value per request; NaN for a request with fewer than two tokens.
+
+    >>> time_per_output_token([[1.0, 1.5, 4.0], [], [3.0], [5.0, 6.0]])
+    [1.5, nan, nan, 1.0]
     """
-    num_gaps = np.maximum(log.num_tokens - 1, 0)
-    with np.errstate(invalid="ignore"):  # 0 seconds over 0 gaps is the NaN that is promised
-        return np.asarray((log.last() - log.first()) / num_gaps)
+    return [
+        (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else math.nan
+        for times in token_times
+    ]
 
 
-def inter_token_latencies(log: TokenLog) -> FloatArray:
+def inter_token_latencies(token_times: TokenTimes) -> list[float]:
     """Return every gap between two tokens of a request, in seconds.
+
+    Args:
+        token_times: When each request's tokens came, in seconds.
 
     Returns:
         The gaps of the first request, then those of the second, and so on. A gap is never between
         two requests.
 
-    >>> inter_token_latencies(TokenLog.from_lists([[1.0, 1.5, 4.0], [3.0], [5.0, 6.0]])).tolist()
+    >>> inter_token_latencies([[1.0, 1.5, 4.0], [], [3.0], [5.0, 6.0]])
     [0.5, 2.5, 1.0]
     """
-    if len(log.times) == 0:
-        return np.empty(0)
-    owner = log.request_of_token()
-    return np.asarray(np.diff(log.times)[owner[1:] == owner[:-1]])
+    return [later - earlier for times in token_times for earlier, later in pairwise(times)]
 
 
-def longest_gaps(log: TokenLog) -> FloatArray:
+def longest_gaps(token_times: TokenTimes) -> list[float]:
     """Return the longest gap within each request: the worst stall that its user saw.
 
-    NaN for a request with fewer than two tokens.
+    Args:
+        token_times: When each request's tokens came, in seconds.
 
-    >>> longest_gaps(TokenLog.from_lists([[1.0, 1.5, 4.0], [3.0], [5.0, 6.0]])).tolist()
+    Returns:
+        One value per request; NaN for a request with fewer than two tokens.
+
+    >>> longest_gaps([[1.0, 1.5, 4.0], [3.0], [5.0, 6.0]])
     [2.5, nan, 1.0]
     """
-    longest = np.full(len(log.offsets) - 1, math.nan)
-    if len(log.times):
-        owner = log.request_of_token()
-        same = owner[1:] == owner[:-1]
-        np.fmax.at(longest, owner[1:][same], np.diff(log.times)[same])
-    return longest
+    return [
+        max((later - earlier for earlier, later in pairwise(times)), default=math.nan)
+        for times in token_times
+    ]
+
+
+def slowdown(latencies: Iterable[float], seconds_alone: Iterable[float]) -> list[float]:
+    """Return how many times longer each request took than it would have taken alone.
+
+    A wait of a minute is little for an answer that takes ten, and much for one that takes a second.
+    Averages of seconds hide the second case behind the first; averages of slowdowns do not. Source:
+    Harchol-Balter, Performance Modeling and Design of Computer Systems (2013), section 28.3.
+
+    Args:
+        latencies: Seconds that each request took from its arrival, as ``end_to_end_latency``.
+        seconds_alone: Seconds that it needs on an idle system, above 0; see
+            ``demand.service_demand``.
+
+    Returns:
+        One value per request, at least 1 but for rounding; NaN for a request without output.
+
+    Raises:
+        ValueError: A request takes no time alone.
+
+    >>> slowdown([10.0, 10.0], seconds_alone=[5.0, 0.5])
+    [2.0, 20.0]
+    """
+    ratios = []
+    for index, (seconds, alone) in enumerate(zip(latencies, seconds_alone, strict=True)):
+        if not alone > 0:
+            raise ValueError(f"seconds_alone[{index}] is {alone}; every request takes time")
+        ratios.append(seconds / alone)
+    return ratios
 
 
 def summarize(values: ArrayLike) -> dict[str, float]:
@@ -245,7 +295,7 @@ class ServiceCurves:
 
 
 def service_curves(
-    log: TokenLog,
+    token_times: TokenTimes,
     client_ids: Sequence[str],
     prompt_tokens: ArrayLike,
     prompt_weight: float = 1.0,
@@ -257,17 +307,17 @@ def service_curves(
     a preemption makes the engine compute again is not the client's gain, and is not counted.
 
     Args:
-        log: The tokens of all requests.
+        token_times: When the tokens of each request came, in seconds.
         client_ids: Whose each request is.
         prompt_tokens: Length of each prompt.
         prompt_weight: What a prompt token counts.
         output_weight: What an output token counts; more, because it takes an iteration of its own.
 
-    >>> log = TokenLog.from_lists([[1.0, 2.0], [2.0]])
-    >>> curves = service_curves(log, ["a", "b"], prompt_tokens=[10, 5])
+    >>> curves = service_curves([[1.0, 2.0], [2.0]], ["a", "b"], prompt_tokens=[10, 5])
     >>> curves.times.tolist(), curves.service.tolist(), curves.gap().tolist()
     ([1.0, 2.0], [[12.0, 14.0], [0.0, 7.0]], [12.0, 7.0])
     """
+    log = TokenLog(token_times)
     clients = tuple(dict.fromkeys(client_ids))
     number = {client: index for index, client in enumerate(clients)}
     amounts = np.full(len(log.times), output_weight)
@@ -277,5 +327,5 @@ def service_curves(
     times, column = np.unique(log.times, return_inverse=True)
     client_of_request = np.array([number[client] for client in client_ids], dtype=np.int64)
     service = np.zeros((len(clients), len(times)))
-    np.add.at(service, (client_of_request[log.request_of_token()], column), amounts)
+    np.add.at(service, (np.repeat(client_of_request, log.num_tokens), column), amounts)
     return ServiceCurves(times, clients, np.cumsum(service, axis=1))

@@ -67,27 +67,27 @@ class SimulationResult:
     @cached_property
     def ttft(self) -> NDArray[np.float64]:
         """Time to first token in seconds; NaN for a request that was refused."""
-        return metrics.time_to_first_token(self.arrival_times, self.token_log)
+        return np.array(metrics.time_to_first_token(self.arrival_times.tolist(), self.token_log))
 
     @cached_property
     def tpot(self) -> NDArray[np.float64]:
         """Time per output token after the first, in seconds; NaN for a single token."""
-        return metrics.time_per_output_token(self.token_log)
+        return np.array(metrics.time_per_output_token(self.token_log))
 
     @cached_property
     def e2e(self) -> NDArray[np.float64]:
         """Time from arrival to last token in seconds; NaN for a request that was refused."""
-        return metrics.end_to_end_latency(self.arrival_times, self.token_log)
+        return np.array(metrics.end_to_end_latency(self.arrival_times.tolist(), self.token_log))
 
     @cached_property
     def itl(self) -> NDArray[np.float64]:
         """Every gap between two tokens of a request, in seconds."""
-        return metrics.inter_token_latencies(self.token_log)
+        return np.array(metrics.inter_token_latencies(self.token_log))
 
     @cached_property
     def longest_gap(self) -> NDArray[np.float64]:
         """The longest gap between two tokens of each request, in seconds; NaN for one token."""
-        return metrics.longest_gaps(self.token_log)
+        return np.array(metrics.longest_gaps(self.token_log))
 
     @cached_property
     def queue_time(self) -> NDArray[np.float64]:
@@ -209,14 +209,13 @@ class SimulationResult:
     def _request_events(self) -> list[dict[str, Any]]:
         """Return the parts of each request's life as asynchronous trace events."""
         events: list[dict[str, Any]] = []
-        first, last = self.token_log.first().tolist(), self.token_log.last().tolist()
-        for index, request in enumerate(self.requests):
-            if not request.output_tokens:
+        for request, times in zip(self.requests, self.token_log, strict=True):
+            if not times:
                 continue
             moments = (
                 ("waiting", request.arrival_time, request.first_scheduled_time),
-                ("prefill", request.first_scheduled_time, first[index]),
-                ("decode", first[index], last[index]),
+                ("prefill", request.first_scheduled_time, times[0]),
+                ("decode", times[0], times[-1]),
             )
             for name, start, end in moments:
                 for phase, seconds in (("b", start), ("e", end)):

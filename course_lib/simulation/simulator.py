@@ -215,7 +215,7 @@ class Simulator:
                 "call step() until it returns None"
             )
         return SimulationResult(
-            tuple(outcomes), TokenLog.from_lists(self._token_times), StepTable(self._steps)
+            tuple(outcomes), TokenLog(self._token_times), StepTable(self._steps)
         )
 
     def _plan(self) -> SchedulerOutput | None:

@@ -1,6 +1,7 @@
 """Latencies from an event log: held against a plain loop over the tokens."""
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from course_lib.simulation import (
     inter_token_latencies,
     longest_gaps,
     service_curves,
+    slowdown,
     summarize,
     time_per_output_token,
     time_to_first_token,
@@ -28,13 +30,30 @@ times_of_a_request = st.lists(st.integers(0, 800), max_size=6).map(
 logs = st.lists(times_of_a_request, max_size=6)
 
 
-def _same(got: np.ndarray, expected: list[float]) -> bool:
+def _same(got: list[float], expected: list[float]) -> bool:
+    assert all(type(each) is float for each in got)
     return np.array_equal(got, np.array(expected, dtype=float), equal_nan=True)
 
 
 @given(logs)
-def test_latencies_are_those_of_a_loop_over_the_tokens(token_times: list[list[float]]) -> None:
-    log = TokenLog.from_lists(token_times)
+def test_a_log_is_the_lists_that_it_was_made_of(token_times: list[list[float]]) -> None:
+    log = TokenLog(token_times)
+    assert list(log) == token_times
+    assert log[-2:] == token_times[-2:]
+    assert log.num_tokens.tolist() == [len(times) for times in token_times]
+    for index in (-len(token_times), len(token_times) - 1) if token_times else ():
+        assert log[index] == token_times[index]
+    with pytest.raises(IndexError):
+        log[len(token_times)]
+
+
+@pytest.mark.parametrize("container", [list, TokenLog], ids=["lists", "log"])
+@given(token_times=logs)
+def test_latencies_are_those_of_a_loop_over_the_tokens(
+    container: Callable[[list[list[float]]], Sequence[list[float]]],
+    token_times: list[list[float]],
+) -> None:
+    log = container(token_times)
     arrivals = [0.5 * index for index in range(len(token_times))]
     pairs = list(zip(token_times, arrivals, strict=True))
     gaps = [[b - a for a, b in pairwise(t)] for t in token_times]
@@ -49,6 +68,18 @@ def test_latencies_are_those_of_a_loop_over_the_tokens(token_times: list[list[fl
     assert _same(
         time_per_output_token(log), [sum(each) / len(each) if each else math.nan for each in gaps]
     )
+
+
+class TestSlowdown:
+    def test_is_a_ratio_per_request(self) -> None:
+        got = slowdown([10.0, 3.0, math.nan], [5.0, 3.0, 1.0])
+        assert got[:2] == [2.0, 1.0]
+        assert math.isnan(got[2])
+
+    @pytest.mark.parametrize("alone", [0.0, -1.0, math.nan])
+    def test_nobody_takes_no_time(self, alone: float) -> None:
+        with pytest.raises(ValueError, match=r"seconds_alone\[1\] is"):
+            slowdown([1.0, 1.0], [1.0, alone])
 
 
 class TestSummary:
@@ -84,7 +115,7 @@ class TestServiceLevel:
 
 
 class TestService:
-    LOG = TokenLog.from_lists([[1.0, 2.0, 3.0], [2.0, 3.0], [4.0]])
+    LOG = TokenLog([[1.0, 2.0, 3.0], [2.0, 3.0], [4.0]])
 
     def test_prompts_count_with_the_first_token_and_outputs_as_they_come(self) -> None:
         curves = service_curves(self.LOG, ["a", "b", "a"], [100, 10, 5])
@@ -103,4 +134,4 @@ class TestService:
         assert curves.gap().tolist() == [102, 92]
 
     def test_nothing_served_is_no_gap(self) -> None:
-        assert service_curves(TokenLog.from_lists([]), [], []).gap().tolist() == []
+        assert service_curves(TokenLog([]), [], []).gap().tolist() == []
