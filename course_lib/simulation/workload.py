@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,15 +186,16 @@ def gamma_arrivals(
 ) -> NDArray[np.float64]:
     """Return the times at which ``n`` requests arrive, with gamma-distributed gaps.
 
-    A gamma distribution of shape k and scale s has mean k·s and coefficient of variation 1/√k, so
-    k = 1/cv² and s = cv²/rate give gaps with mean 1/rate and the wanted CV. With ``cv=1`` the gaps
-    are exponential: a Poisson process. Above 1 the requests come in bursts, below 1 more regularly.
+    A gamma distribution of shape k and scale s has mean k·s and coefficient of variation 1/√k; here
+    the mean gap is 1 / ``rate``. With ``cv=1`` the gaps are exponential: a Poisson process. Above 1
+    the requests come in bursts, below 1 more regularly.
 
     Args:
         rate: Requests per second, on average.
         cv: Standard deviation of the gaps divided by their mean.
         n: Number of requests.
-        seed: Seed of the random generator, or a generator to draw from.
+        seed: Seed of the random generator, or a generator to draw from;
+            ``numpy.random.default_rng`` takes either.
 
     Returns:
         Seconds, in increasing order, shape ``(n,)``. The clock starts one gap before the first.
@@ -343,8 +345,9 @@ class _PublishedTrace:
     cv: float
     prompt_mean: float
     prompt_median: float
-    output_mean: float
-    output_median: float
+    outputs: tuple[tuple[float, float, float], ...]
+    """Kinds of answers: the share of each, and the mean and median of its length."""
+    longest_output: int | None = None
 
 
 _AZURE: dict[AzureTrace, _PublishedTrace] = {
@@ -355,8 +358,11 @@ _AZURE: dict[AzureTrace, _PublishedTrace] = {
         cv=1.09,
         prompt_mean=1154.70,
         prompt_median=1020,
-        output_mean=211.13,
-        output_median=129,
+        # Two of three answers are short, the others near 400 tokens. Together they have the
+        # trace's mean of 211.13, median of 129 and CV of 0.77; one lognormal distribution with
+        # that mean and median has a CV of 1.3.
+        outputs=((0.665, 106.0, 97.2), (0.335, 420.0, 409.3)),
+        longest_output=1000,
     ),
     "code": _PublishedTrace(
         path="azure2023/AzureLLMInferenceTrace_code.csv",
@@ -365,8 +371,7 @@ _AZURE: dict[AzureTrace, _PublishedTrace] = {
         cv=13.15,
         prompt_mean=2047.85,
         prompt_median=1469,
-        output_mean=27.88,
-        output_median=13,
+        outputs=((1.0, 27.88, 13.0),),
     ),
 }
 
@@ -409,8 +414,9 @@ def synthetic_azure(which: AzureTrace = "conversation", seed: int = 0) -> Worklo
 
     Arrivals have gamma gaps with the published rate and CV. Prompt and output lengths are lognormal
     and independent: with median m = exp(μ) and mean exp(μ + σ²/2), the two published figures give
-    μ = ln(median) and σ = √(2 ln(mean/median)). Lengths are rounded, and are at least 1. There are
-    as many requests as in the trace. What was not fitted differs: the longest requests, and any
+    μ = ln(median) and σ = √(2 ln(mean/median)). Outputs of "conversation" are of two kinds, short
+    and long, so that their CV is 0.77 as in the trace, and none is longer than 1,000 tokens. There
+    are as many requests as in the trace. What was not fitted differs: the longest prompts, and any
     dependence of one request on another. And it is one draw: the CV of 13.15 of "code" comes from
     so few long gaps that a draw of that size misses it by a sixth (one standard deviation).
 
@@ -432,13 +438,17 @@ def synthetic_azure(which: AzureTrace = "conversation", seed: int = 0) -> Worklo
     rng = np.random.default_rng(seed)
     arrivals = gamma_arrivals(published.rate, published.cv, n, rng)
     prompts = lognormal_lengths(published.prompt_mean, published.prompt_median, n, rng)
-    outputs = lognormal_lengths(published.output_mean, published.output_median, n, rng)
+    shares, means, medians = zip(*published.outputs, strict=True)
+    kinds = [lognormal_lengths(*each, n, rng) for each in zip(means, medians, strict=True)]
+    outputs = np.choose(rng.choice(len(kinds), size=n, p=shares), kinds)
+    if published.longest_output is not None:
+        outputs = np.minimum(outputs, published.longest_output)
     columns = ((arrivals - arrivals[0]).tolist(), prompts.tolist(), outputs.tolist())
     return Workload(
         name=f"Azure {which} (synthetic)",
         source=(
-            "Synthetic: gamma arrivals and lognormal lengths fitted to the published rate, CV, "
-            f"means and medians of the Azure 2023 {which} trace"
+            "Synthetic: gamma arrivals and lognormal lengths fitted to the rate, CV, means and "
+            f"medians of the Azure 2023 {which} trace"
         ),
         is_synthetic=True,
         requests=tuple(map(TraceRequest, *columns)),
@@ -522,12 +532,13 @@ def synthetic_mooncake(n: int = 12_031, seed: int = 0) -> Workload:
     """Return a random workload of conversations that share prefixes, as in Mooncake's trace.
 
     Every prompt begins with the same block, the system prompt. A request continues a conversation
-    with probability 0.387, one of those so far at random: then its prompt is the whole
-    conversation and something new, so it shares all full blocks of the last prompt. Otherwise it
-    starts a conversation. Arrivals are Poisson. These figures are measured on the trace (median
-    and mean, in tokens): first prompts 5264 and 10,765, what a continuation adds 829 and 3237, both
-    drawn from a lognormal distribution; outputs with a mean of 343, drawn uniformly; 3.40 requests
-    per second. What was not fitted differs, such as how long a conversation rests.
+    with probability 0.387: then its prompt is the whole conversation and something new, so it
+    shares all full blocks of the last prompt. A time that the conversation has rested is drawn, and
+    the one taken that has rested most nearly as long. Otherwise a conversation starts. Arrivals are
+    Poisson. These figures are measured on the trace (median and mean): first prompts 5264 and
+    10,765 tokens, what a continuation adds 829 and 3237 tokens, a rest 123 and 215 s, all drawn
+    from a lognormal distribution; outputs with a mean of 343 tokens, drawn uniformly; 3.40 requests
+    per second. What was not fitted differs, such as how many conversations branch.
 
     Args:
         n: How many requests.
@@ -545,36 +556,49 @@ def synthetic_mooncake(n: int = 12_031, seed: int = 0) -> Workload:
     additions = lognormal_lengths(3237, 829, n, rng)
     outputs = rng.integers(1, 686, size=n)
     continues = rng.random(n) < 0.387
-    chosen = rng.random(n)
-    prompts: list[tuple[int, tuple[int, ...]]] = []  # the last one of each conversation
+    # Of a lognormal distribution, median and σ as in lognormal_lengths.
+    rests = rng.lognormal(math.log(123), math.sqrt(2 * math.log(215 / 123)), size=n)
+    resting: list[float] = []  # since when, for each conversation, in order
+    prompts: list[tuple[int, tuple[int, ...]]] = []  # the last one of each of them
     requests = []
     next_id = 1
     for index in range(n):
-        conversation = int(chosen[index] * len(prompts))
-        if continues[index] and prompts:
-            tokens, ids = prompts[conversation]
+        if continues[index] and resting:
+            conversation = _nearest(resting, float(arrivals[index] - rests[index]))
+            del resting[conversation]
+            tokens, ids = prompts.pop(conversation)
             ids = ids[: max(tokens // MOONCAKE_BLOCK_SIZE, 1)]
             tokens += int(additions[index])
         else:
-            conversation = len(prompts)
-            prompts.append((0, ()))
             # The first block is the system prompt: a first prompt is never shorter.
             tokens, ids = max(int(first_prompts[index]), MOONCAKE_BLOCK_SIZE), (0,)
         num_new = -(-tokens // MOONCAKE_BLOCK_SIZE) - len(ids)
         ids = (*ids, *range(next_id, next_id + num_new))
         next_id += num_new
-        prompts[conversation] = (tokens, ids)
+        resting.append(float(arrivals[index]))
+        prompts.append((tokens, ids))
         seconds = float(arrivals[index] - arrivals[0])
         requests.append(TraceRequest(seconds, tokens, int(outputs[index]), ids))
     return Workload(
         name="Mooncake conversation (synthetic)",
         source=(
-            "Synthetic: Poisson arrivals and lognormal lengths fitted to the Mooncake conversation "
-            "trace; conversations continue at random"
+            "Synthetic: Poisson arrivals, lognormal lengths and rests fitted to the Mooncake "
+            "conversation trace"
         ),
         is_synthetic=True,
         requests=tuple(requests),
     )
+
+
+def _nearest(ascending: Sequence[float], value: float) -> int:
+    """Return the index of the number that is nearest to a value.
+
+    >>> _nearest([1.0, 4.0, 9.0], 6.0), _nearest([1.0, 4.0, 9.0], 99.0)
+    (1, 2)
+    """
+    after = bisect_left(ascending, value)
+    neighbours = range(max(after - 1, 0), min(after + 1, len(ascending)))
+    return min(neighbours, key=lambda index: abs(ascending[index] - value))
 
 
 def _read_mooncake(path: Path) -> Iterable[TraceRequest]:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,12 @@ class TestSyntheticTraces:
         assert others == pytest.approx(PUBLISHED["conversation"][1:], rel=0.03)
 
     @pytest.mark.parametrize("seed", range(5))
+    def test_conversation_outputs_have_the_spread_and_the_cap(self, seed: int) -> None:
+        outputs = np.array([r.output_tokens for r in synthetic_azure("conversation", seed)])
+        assert outputs.std() / outputs.mean() == pytest.approx(0.77, rel=0.02)
+        assert 800 < outputs.max() <= 1000
+
+    @pytest.mark.parametrize("seed", range(5))
     def test_code_has_the_published_statistics(self, seed: int) -> None:
         num_requests, *lengths, rate, cv = _statistics(synthetic_azure("code", seed))
         published_requests, *published_lengths, published_rate, published_cv = PUBLISHED["code"]
@@ -224,6 +231,18 @@ class TestMooncake:
                 parent = request.hash_ids[position - 1] if position else -1
                 place = position_and_parent.setdefault(hash_id, (position, parent))
                 assert place == (position, parent)
+
+    @pytest.mark.parametrize("load", [load_mooncake, synthetic_mooncake])
+    def test_conversations_rest_two_minutes(self, load: Callable[[], Workload]) -> None:
+        seen: dict[int, float] = {}
+        rests = []
+        for request in load():
+            known = [seen[block] for block in request.hash_ids if block in seen]
+            if len(known) > 1:  # more than the system prompt
+                rests.append(request.arrival_time - known[-1])
+            seen |= dict.fromkeys(request.hash_ids, request.arrival_time)
+        assert np.median(rests) == pytest.approx(123, rel=0.1)
+        assert np.mean(rests) == pytest.approx(215, rel=0.15)
 
     def test_the_seed_decides(self) -> None:
         assert synthetic_mooncake(50, seed=3) == synthetic_mooncake(50, seed=3)
