@@ -15,7 +15,13 @@ if TYPE_CHECKING:
         IterationTime,
         RooflineCostModel,
     )
-    from course_lib.simulation.measured import MeasuredRun, load_vllm_run
+    from course_lib.simulation.measured import (
+        ConfiguredRun,
+        MeasuredRun,
+        load_vllm_requests,
+        load_vllm_run,
+        synthetic_vllm_requests,
+    )
     from course_lib.simulation.metrics import (
         ServiceCurves,
         ServiceLevel,
@@ -66,6 +72,7 @@ _MODULES = (
 __all__ = [
     "MOONCAKE_BLOCK_SIZE",
     "ClosedLoop",
+    "ConfiguredRun",
     "ConstantCostModel",
     "CostModel",
     "IterationTime",
@@ -91,6 +98,7 @@ __all__ = [
     "inter_token_latencies",
     "load_azure",
     "load_mooncake",
+    "load_vllm_requests",
     "load_vllm_run",
     "lognormal_lengths",
     "longest_gaps",
@@ -102,6 +110,7 @@ __all__ = [
     "summarize",
     "synthetic_azure",
     "synthetic_mooncake",
+    "synthetic_vllm_requests",
     "time_per_output_token",
     "time_to_first_token",
     "traces_dir",

@@ -2,7 +2,8 @@
 
 Every experiment simulates the same requests in several ways and returns a ``Comparison``. Where a
 workload is not given, requests of the Azure conversation trace are used (or what stands in for it,
-see ``load_azure``), or, where the docstring says so, those of the run of vLLM that was measured.
+see ``load_azure``), or, where the docstring says so, those of the run of vLLM that was measured (or
+what stands in for them, see ``load_vllm_requests``). Names of synthetic ones say so.
 
 All of them serve Llama-3.1-8B on one GPU, with ``RooflineCostModel`` and its default efficiencies,
 and, but for the measured run as it was, without a prefix cache.
@@ -23,7 +24,12 @@ from course_lib.scheduling import (
     StaticBatchingScheduler,
 )
 from course_lib.simulation.cost_model import CostModel, RooflineCostModel
-from course_lib.simulation.measured import MeasuredRun, load_vllm_run
+from course_lib.simulation.measured import (
+    ConfiguredRun,
+    MeasuredRun,
+    load_vllm_requests,
+    load_vllm_run,
+)
 from course_lib.simulation.metrics import summarize
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.simulator import simulate
@@ -185,7 +191,7 @@ def watermark_sweep(
     By default the requests of the measured run; Llama-3.1-8B on an RTX 4090 with only 1,500 blocks;
     256 sequences. A small reserve saves preemptions; a large one is memory that nobody uses.
     """
-    workload = workload if workload is not None else load_vllm_run()
+    workload = workload if workload is not None else load_vllm_requests()
     configs = {
         f"watermark {watermark:.0%}": SchedulerConfig(max_num_seqs=256, watermark=watermark)
         for watermark in watermarks
@@ -226,8 +232,8 @@ def head_of_line(
     """Stop admitting at the first request that does not fit, or pass over it.
 
     The one that passes over is a ``HeadSkippingScheduler``. By default 1,500 requests; Llama-3.1-8B
-    on an RTX 4090 with 2,588 blocks. Passing over improves the mean, and costs the tail,
-    preemptions and throughput.
+    on an RTX 4090 with 2,588 blocks. Passing over costs the tail, preemptions and throughput; what
+    it does to the mean depends on the requests.
     """
     workload = workload if workload is not None else load_azure()[:1500]
     config, cost_model = SchedulerConfig(), RooflineCostModel(MODEL, GPUS["rtx-4090"])
@@ -245,13 +251,15 @@ def head_of_line(
     )
 
 
-def capacity_error(run: MeasuredRun | None = None, on_run: OnRun | None = None) -> Comparison:
-    """Simulate a measured run with the blocks that it had, and with those that one computes.
+def capacity_error(run: ConfiguredRun | None = None, on_run: OnRun | None = None) -> Comparison:
+    """Simulate a run with the blocks that it had, and with those that one computes.
+
+    By default the run of vLLM that was measured, or synthetic requests in its configuration.
 
     The number of blocks is what a simulation is most sensitive to. vLLM measured what activations
     and the CUDA context take; a calculation from 0.9 of the memory does not know of them.
     """
-    run = run if run is not None else load_vllm_run()
+    run = run if run is not None else load_vllm_requests()
     cost_model = RooflineCostModel(run.model, run.gpu)
     computed = num_kv_blocks(run.model, run.gpu, run.block_size, gpu_memory_utilization=0.9)
     return _compare(
@@ -326,6 +334,10 @@ def validate(
         cost_model: Tells how long an iteration takes; by default the roofline of the run's model
             and GPU with its default efficiencies.
         scheduler_class: Makes the scheduler, for one of your own.
+
+    Raises:
+        FileNotFoundError: No run is given and the measured one is not at hand: what was measured
+            cannot be made up.
     """
     run = run if run is not None else load_vllm_run()
     cost_model = cost_model if cost_model is not None else RooflineCostModel(run.model, run.gpu)
@@ -342,9 +354,9 @@ def validate(
 
 
 def _simulation_of(
-    run: MeasuredRun, cost_model: CostModel, num_blocks: int
+    run: ConfiguredRun, cost_model: CostModel, num_blocks: int
 ) -> Callable[[], SimulationResult]:
-    """Return a call that simulates a measured run with a number of blocks."""
+    """Return a call that simulates a run with a number of blocks."""
     return lambda: simulate(
         run, run.scheduler_config, cost_model, num_blocks, run.block_size, run.enable_caching
     )

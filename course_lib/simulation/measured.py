@@ -12,24 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.scheduling import SchedulerConfig
-from course_lib.simulation.workload import TraceRequest, Workload, traces_dir
+from course_lib.simulation.workload import (
+    TraceRequest,
+    Workload,
+    lognormal_lengths,
+    poisson_arrivals,
+    traces_dir,
+)
 from course_lib.specs import GPUS, MODELS, GPUSpec, ModelSpec
 
 _RUN_PATH = "vllm_run_rtx4090"
 
 
 @dataclass(frozen=True)
-class MeasuredRun(Workload):
-    """The requests of a run of vLLM, what it was configured with, and how long everything took.
-
-    It is a workload, so it can be simulated as it is. Times are those of the engine: a request
-    arrives when it enters the engine's queue.
+class ConfiguredRun(Workload):
+    """Requests, and the engine that is to serve them. It is a workload, so it can be simulated.
 
     Attributes:
-        ttft: Time to first token of each request, in seconds.
-        tpot: Time per output token of each request, in seconds; NaN for a single token.
-        e2e: Time from arrival to last token of each request, in seconds.
-        makespan: Time from the first arrival to the last token, in seconds.
         model_name: What vLLM was asked to load.
         gpu_name: What the driver calls the GPU.
         num_blocks: Blocks of the KV cache.
@@ -39,10 +38,6 @@ class MeasuredRun(Workload):
         enable_caching: Whether prefixes were kept for later requests, a preempted one's own too.
     """
 
-    ttft: NDArray[np.float64] = field(repr=False)
-    tpot: NDArray[np.float64] = field(repr=False)
-    e2e: NDArray[np.float64] = field(repr=False)
-    makespan: float
     model_name: str
     gpu_name: str
     num_blocks: int
@@ -74,10 +69,30 @@ class MeasuredRun(Workload):
 
     @property
     def scheduler_config(self) -> SchedulerConfig:
-        """The limits that the run was measured with."""
+        """The limits of the run."""
         return SchedulerConfig(
             max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.max_num_batched_tokens
         )
+
+
+@dataclass(frozen=True)
+class MeasuredRun(ConfiguredRun):
+    """The requests of a run of vLLM, what it was configured with, and how long everything took.
+
+    Times are those of the engine: a request arrives when it enters the engine's queue. The other
+    attributes are those of ``ConfiguredRun``.
+
+    Attributes:
+        ttft: Time to first token of each request, in seconds.
+        tpot: Time per output token of each request, in seconds; NaN for a single token.
+        e2e: Time from arrival to last token of each request, in seconds.
+        makespan: Time from the first arrival to the last token, in seconds.
+    """
+
+    ttft: NDArray[np.float64] = field(repr=False)
+    tpot: NDArray[np.float64] = field(repr=False)
+    e2e: NDArray[np.float64] = field(repr=False)
+    makespan: float
 
 
 def load_vllm_run(folder: str | Path | None = None) -> MeasuredRun:
@@ -95,15 +110,15 @@ def load_vllm_run(folder: str | Path | None = None) -> MeasuredRun:
 
     Raises:
         FileNotFoundError: There is no such run. A measurement cannot be made up, so nothing stands
-            in for it.
+            in for it here; see ``load_vllm_requests``.
         ValueError: A file is malformed.
     """
     if folder is None:
         traces = traces_dir()
         if traces is None:
             raise FileNotFoundError(
-                "there is no folder of traces; set COURSE_TRACES to one that has "
-                f"{_RUN_PATH}/requests.jsonl"
+                "what was measured cannot be made up, and there is no folder of traces; set "
+                f"COURSE_TRACES to one that has {_RUN_PATH}/requests.jsonl"
             )
         folder = traces / _RUN_PATH
     folder = Path(folder)
@@ -133,6 +148,62 @@ def load_vllm_run(folder: str | Path | None = None) -> MeasuredRun:
         e2e=last - queued,
         makespan=float(last.max() - queued[0]),
         **settings,
+    )
+
+
+def load_vllm_requests() -> ConfiguredRun:
+    """Return the requests and the engine of ``load_vllm_run``, or synthetic requests for it.
+
+    What was measured is known only of the real run, a ``MeasuredRun``. Where it is not at hand,
+    ``synthetic_vllm_requests`` stands in; ``is_synthetic`` and ``source`` tell which it is.
+
+    Raises:
+        FileNotFoundError: ``COURSE_TRACES`` names something that is not a folder.
+        ValueError: A file is malformed.
+
+    >>> load_vllm_requests().num_blocks
+    2588
+    """
+    folder = traces_dir()
+    if folder is None or not (folder / _RUN_PATH).is_dir():
+        return synthetic_vllm_requests()
+    return load_vllm_run(folder / _RUN_PATH)
+
+
+def synthetic_vllm_requests(seed: int = 0) -> ConfiguredRun:
+    """Return random requests with the statistics of the measured run, in its configuration.
+
+    300 requests arrive as a Poisson process, whose gaps are scaled to 10.27 per second, as vLLM's
+    benchmark does it. Lengths are lognormal and independent, with the run's means and medians: 857
+    and 732 tokens of prompts, 653 and 632 of outputs.
+
+    Args:
+        seed: Seed of the random generator.
+
+    >>> synthetic_vllm_requests().is_synthetic
+    True
+    """
+    rng = np.random.default_rng(seed)
+    n, rate = 300, 10.27
+    arrivals = poisson_arrivals(rate, n, rng)
+    arrivals = (arrivals - arrivals[0]) * (n - 1) / rate / (arrivals[-1] - arrivals[0])
+    prompts, outputs = lognormal_lengths(857, 732, n, rng), lognormal_lengths(653, 632, n, rng)
+    columns = (arrivals.tolist(), prompts.tolist(), outputs.tolist())
+    return ConfiguredRun(
+        name="vLLM on NVIDIA GeForce RTX 4090 (synthetic)",
+        source=(
+            "Synthetic: Poisson arrivals and lognormal lengths fitted to a run of vLLM on an RTX "
+            "4090 (LLMServingSim, MIT), in its configuration"
+        ),
+        is_synthetic=True,
+        requests=tuple(map(TraceRequest, *columns)),
+        model_name="meta-llama/Llama-3.1-8B",
+        gpu_name="NVIDIA GeForce RTX 4090",
+        num_blocks=2588,
+        block_size=16,
+        max_num_seqs=256,
+        max_num_batched_tokens=2048,
+        enable_caching=True,
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from course_lib.kv_cache.sizing import num_kv_blocks
 from course_lib.scheduling import SchedulerConfig
 from course_lib.simulation.cost_model import RooflineCostModel
-from course_lib.simulation.measured import MeasuredRun, load_vllm_run
+from course_lib.simulation.measured import ConfiguredRun, load_vllm_requests
 from course_lib.simulation.metrics import ServiceLevel
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.simulator import SimulationError, simulate
@@ -38,7 +38,7 @@ TRACES: dict[str, Callable[[], Workload]] = {
     "azure-conversation": functools.partial(load_azure, "conversation"),
     "azure-code": functools.partial(load_azure, "code"),
     "mooncake": load_mooncake,
-    "vllm-run": load_vllm_run,
+    "vllm-run": load_vllm_requests,
 }
 """Workloads that are read from files, by name."""
 
@@ -167,16 +167,16 @@ def run(
     Raises:
         SetupError: A parameter is out of range, or the simulation was given up.
     """
-    measured = trace if isinstance(trace, MeasuredRun) else None
-    model, gpu = _hardware(setup, measured)
+    configured = trace if isinstance(trace, ConfiguredRun) else None
+    model, gpu = _hardware(setup, configured)
     try:
-        blocks = _first(setup.blocks, measured and measured.num_blocks)
+        blocks = _first(setup.blocks, configured and configured.num_blocks)
         if blocks is None:
             blocks = num_kv_blocks(model, gpu, setup.block_size)
         config = SchedulerConfig(
-            max_num_seqs=_first(setup.max_num_seqs, measured and measured.max_num_seqs, 128),
+            max_num_seqs=_first(setup.max_num_seqs, configured and configured.max_num_seqs, 128),
             max_num_batched_tokens=_first(
-                setup.max_num_batched_tokens, measured and measured.max_num_batched_tokens, 2048
+                setup.max_num_batched_tokens, configured and configured.max_num_batched_tokens, 2048
             ),
             policy=setup.policy,
             long_prefill_token_threshold=setup.long_prefill_token_threshold,
@@ -190,7 +190,7 @@ def run(
             RooflineCostModel(model, gpu),
             blocks,
             setup.block_size,
-            _first(setup.caching, measured and measured.enable_caching, False),
+            _first(setup.caching, configured and configured.enable_caching, False),
             max_seconds=setup.max_seconds,
             on_finished=on_finished,
         )
@@ -198,11 +198,11 @@ def run(
         raise SetupError(str(error)) from error
 
 
-def _hardware(setup: Setup, measured: MeasuredRun | None) -> tuple[ModelSpec, GPUSpec]:
+def _hardware(setup: Setup, configured: ConfiguredRun | None) -> tuple[ModelSpec, GPUSpec]:
     """Look up the model and the GPU of a set-up."""
     try:
-        model = MODELS[setup.model] if setup.model else measured.model if measured else _MODEL
-        gpu = GPUS[setup.gpu] if setup.gpu else measured.gpu if measured else _GPU
+        model = MODELS[setup.model] if setup.model else configured.model if configured else _MODEL
+        gpu = GPUS[setup.gpu] if setup.gpu else configured.gpu if configured else _GPU
     except KeyError as error:
         raise SetupError(str(error.args[0])) from error
     return model, gpu

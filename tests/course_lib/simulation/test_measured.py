@@ -2,12 +2,21 @@
 
 import json
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from course_lib.simulation import MeasuredRun, Workload, load_vllm_run, traces_dir
+from course_lib.simulation import (
+    ConfiguredRun,
+    MeasuredRun,
+    Workload,
+    load_vllm_requests,
+    load_vllm_run,
+    synthetic_vllm_requests,
+    traces_dir,
+)
 from course_lib.simulation.experiments import capacity_error, validate
 
 TRUTH = {"makespan": 183.567, "ttft_mean": 65.457, "tpot_mean": 0.032447, "e2e_mean": 86.578}
@@ -96,6 +105,29 @@ class TestReading:
         monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
         with pytest.raises(FileNotFoundError, match="set COURSE_TRACES"):
             load_vllm_run()
+
+    def test_but_for_its_requests_and_its_engine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+        standin = load_vllm_requests()
+        assert standin.is_synthetic
+        assert not isinstance(standin, MeasuredRun)
+        assert standin == synthetic_vllm_requests() != synthetic_vllm_requests(seed=1)
+        there, computed = capacity_error().rows().values()
+        assert computed["ttft_mean"] < 0.9 * there["ttft_mean"]
+
+    def test_the_stand_in_is_configured_as_the_run_was(self, run: MeasuredRun) -> None:
+        standin = synthetic_vllm_requests()
+        for each in fields(ConfiguredRun):
+            if each.name not in ("name", "source", "is_synthetic", "requests"):
+                assert getattr(standin, each.name) == getattr(run, each.name), each.name
+        assert len(standin) == len(run)
+        for column in ("prompt_tokens", "output_tokens"):
+            theirs, ours = ([getattr(r, column) for r in w] for w in (run, standin))
+            assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.05)
+            assert np.median(ours) == pytest.approx(np.median(theirs), rel=0.05)
+        assert standin[-1].arrival_time == pytest.approx(run[-1].arrival_time, rel=0.1)
 
 
 class TestValidation:

@@ -181,13 +181,23 @@ class TestErrors:
         assert message in err
         assert len(err.splitlines()) == 1
 
-    def test_a_missing_trace_is_named(self, course, tmp_path, monkeypatch):
-        monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+    def test_a_traces_folder_that_does_not_exist_is_named(self, course, tmp_path, monkeypatch):
+        monkeypatch.setenv("COURSE_TRACES", str(tmp_path / "nowhere"))
         for arguments in (["vllm-run"], ["--experiment", "capacity"]):
             code, _, err = course(*arguments)
             assert code == 1
-            assert "set COURSE_TRACES" in err
+            assert "COURSE_TRACES is" in err
             assert len(err.splitlines()) == 1
+
+    def test_what_stands_in_for_a_missing_run_says_so(self, course, tmp_path, monkeypatch):
+        monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+        code, out, _ = course("vllm-run")
+        assert code == 0
+        assert "Synthetic: Poisson arrivals" in out
+        assert "measured and simulated" not in out
+        code, out, _ = course("--experiment", "capacity")
+        assert code == 0
+        assert "(synthetic), 300 requests" in out
 
 
 class TestTables:
