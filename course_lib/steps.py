@@ -40,12 +40,12 @@ class IterationWork(NamedTuple):
         """Add up a batch.
 
         A request that computes n tokens behind c cached ones attends to c + 1 tokens with the first
-        of them, to c + 2 with the second, and so on: n·c + n(n + 1)/2 pairs. It moves the keys and
-        values of c + n tokens.
+        of them, to c + 2 with the second, and so on. It moves the keys and values of all tokens
+        that it knows then, each once.
 
         Args:
             rows: For each request in the batch, the tokens that it computes and the tokens of it
-                that are cached already.
+                that are cached already. They may be given one by one, as by a generator.
             swapped_tokens: As in the class.
 
         A prompt's first chunk of 100 tokens, and a request that decodes behind 999:

@@ -384,7 +384,7 @@ class MG1(SizeQueue):
 
     @property
     def mean_residual_service(self) -> float:
-        """Mean seconds left of the service that an arrival finds in progress: mean·(1 + scv)/2.
+        """Mean seconds left of the service that an arrival finds in progress: E[S²] / (2·E[S]).
 
         More than half the mean service: an arrival is more likely to fall into a long service than
         into a short one (the inspection paradox).

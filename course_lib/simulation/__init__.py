@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         CostModel,
         IterationTime,
         RooflineCostModel,
+        token_budget,
     )
+    from course_lib.simulation.demand import ServiceDemand, service_demand
     from course_lib.simulation.measured import (
         ConfiguredRun,
         MeasuredRun,
@@ -36,9 +38,11 @@ if TYPE_CHECKING:
         time_per_output_token,
         time_to_first_token,
     )
+    from course_lib.simulation.replicas import simulate_replicas, split_among_replicas
     from course_lib.simulation.result import RequestOutcome, SimulationResult
     from course_lib.simulation.simulation_parts import SimulationParts
     from course_lib.simulation.simulator import SimulationError, Simulator, simulate
+    from course_lib.simulation.tournament import Tournament, play_tournament
     from course_lib.simulation.workload import (
         MOONCAKE_BLOCK_SIZE,
         ClosedLoop,
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
         Workload,
         gamma_arrivals,
         geometric_lengths,
+        labelled,
         load_azure,
         load_mooncake,
         lognormal_lengths,
@@ -62,10 +67,13 @@ _MODULES = (
     "course_lib.simulation.workload",
     "course_lib.simulation.metrics",
     "course_lib.simulation.cost_model",
+    "course_lib.simulation.demand",
     "course_lib.simulation.measured",
     "course_lib.simulation.result",
     "course_lib.simulation.simulation_parts",
     "course_lib.simulation.simulator",
+    "course_lib.simulation.replicas",
+    "course_lib.simulation.tournament",
 )
 """Where the names below are defined: a module comes after those that it imports."""
 
@@ -81,6 +89,7 @@ __all__ = [
     "RequestOutcome",
     "RooflineCostModel",
     "ServiceCurves",
+    "ServiceDemand",
     "ServiceLevel",
     "SimulationError",
     "SimulationParts",
@@ -89,6 +98,7 @@ __all__ = [
     "Step",
     "StepTable",
     "TokenLog",
+    "Tournament",
     "TraceRequest",
     "Workload",
     "end_to_end_latency",
@@ -96,6 +106,7 @@ __all__ = [
     "geometric_lengths",
     "goodput",
     "inter_token_latencies",
+    "labelled",
     "load_azure",
     "load_mooncake",
     "load_vllm_requests",
@@ -103,16 +114,21 @@ __all__ = [
     "lognormal_lengths",
     "longest_gaps",
     "on_off_arrivals",
+    "play_tournament",
     "poisson_arrivals",
     "service_curves",
+    "service_demand",
     "simulate",
+    "simulate_replicas",
     "slowdown",
+    "split_among_replicas",
     "summarize",
     "synthetic_azure",
     "synthetic_mooncake",
     "synthetic_vllm_requests",
     "time_per_output_token",
     "time_to_first_token",
+    "token_budget",
     "traces_dir",
 ]
 

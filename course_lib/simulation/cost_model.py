@@ -43,6 +43,63 @@ class ConstantCostModel:
         return self.seconds_per_iteration
 
 
+def token_budget(
+    cost_model: CostModel,
+    target_seconds: float,
+    num_decodes: int,
+    context: int,
+    cached: int,
+    at_most: int = 16384,
+) -> int:
+    """Return the largest token budget of an iteration that does not take longer than a target.
+
+    Such an iteration computes a token for each of the requests that decode, and one chunk of a
+    prompt with the tokens that are left. A longer chunk is never faster. The promise holds for the
+    batch that is described, and for smaller ones: describe the worst that you expect.
+
+    Args:
+        cost_model: Tells how long an iteration takes. It is asked at most 2·log₂(``at_most``)
+            times, from ``at_most`` = 4 on.
+        target_seconds: The most that the iteration may take.
+        num_decodes: Requests that decode, from 0.
+        context: Tokens that are cached of each of them, from 0.
+        cached: Tokens of the prompt in front of the chunk that are cached, from 0.
+        at_most: The longest chunk to consider, from 1.
+
+    Returns:
+        Tokens of the iteration: one for each decode and those of the chunk, which may be 0.
+
+    Raises:
+        ValueError: A number is out of range, or the decodes alone take longer than the target.
+
+    >>> from course_lib.specs import GPUS, MODELS
+    >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
+    >>> token_budget(cost_model, 0.05, num_decodes=64, context=1500, cached=8000)
+    616
+    """
+    if num_decodes < 0 or context < 0 or cached < 0 or at_most < 1:
+        raise ValueError(
+            f"num_decodes is {num_decodes}, context {context}, cached {cached} and at_most "
+            f"{at_most}; at_most must be at least 1, the others at least 0"
+        )
+    decodes = [(1, context)] * num_decodes
+    seconds = cost_model.seconds(IterationWork.of_batch(decodes))
+    if not seconds <= target_seconds:
+        raise ValueError(
+            f"{num_decodes} decodes behind {context} tokens take {seconds:.4g} s alone, longer "
+            f"than {target_seconds:.4g} s; allow more time, or fewer requests"
+        )
+    enough, too_long = 0, at_most + 1
+    while too_long - enough > 1:
+        chunk = (enough + too_long) // 2
+        work = IterationWork.of_batch([*decodes, (chunk, cached)])
+        if cost_model.seconds(work) <= target_seconds:
+            enough = chunk
+        else:
+            too_long = chunk
+    return num_decodes + enough
+
+
 class IterationTime(NamedTuple):
     """Where the time of an iteration goes, in seconds.
 

@@ -23,7 +23,6 @@ from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.simulator import SimulationError, simulate
 from course_lib.simulation.workload import (
     ClosedLoop,
-    TraceRequest,
     Workload,
     gamma_arrivals,
     load_azure,
@@ -223,7 +222,8 @@ def make_requests(setup: Setup, trace: Workload | None) -> Workload | ClosedLoop
         ValueError: A parameter is out of range.
     """
     if trace is not None:
-        return _at_rate(trace[: setup.requests], setup.rate)
+        chosen = trace[: setup.requests]
+        return chosen if setup.rate is None or len(chosen) < 2 else chosen.at_rate(setup.rate)
     n = 1000 if setup.requests is None else setup.requests
     rate = 4.0 if setup.rate is None else setup.rate
     # Each column has a generator of its own, so that one parameter does not shift the others.
@@ -253,28 +253,6 @@ def make_requests(setup: Setup, trace: Workload | None) -> Workload | ClosedLoop
     if setup.workload == "closed":
         return ClosedLoop(workload, setup.clients, setup.think_seconds, setup.seed)
     return workload
-
-
-def _at_rate(trace: Workload, rate: float | None) -> Workload:
-    """Return a trace whose clock runs so that its requests arrive at a rate."""
-    if rate is None or len(trace) < 2:
-        return trace
-    # The gaps are stretched by one factor, so bursts stay bursts.
-    span = trace[-1].arrival_time - trace[0].arrival_time
-    if span == 0.0:
-        raise ValueError("all requests arrive at once; --rate cannot spread them, leave it out")
-    factor = (len(trace) - 1) / rate / span
-    return Workload(
-        trace.name,
-        f"{trace.source}; stretched to {rate:g} requests per second",
-        trace.is_synthetic,
-        tuple(_delayed(request, factor) for request in trace),
-    )
-
-
-def _delayed(request: TraceRequest, factor: float) -> TraceRequest:
-    """Return a request whose arrival time is multiplied by a factor."""
-    return replace(request, arrival_time=request.arrival_time * factor)
 
 
 def figures(setup: Setup, result: SimulationResult) -> dict[str, float]:

@@ -79,6 +79,7 @@ def _copy_of(request: TraceRequest | Request, index: int, arrival_time: float) -
             request.priority,
             arrival_time,
             client_id=request.client_id,
+            deadline=request.deadline,
         )
     return Request(
         request.request_id,

@@ -12,7 +12,7 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, overload
@@ -39,6 +39,8 @@ class TraceRequest:
             prompts are the same up to the end of that block. Empty where the trace does not tell.
         client_id: Whose it is, for policies that are fair to clients.
         priority: Lower is more important.
+        deadline: When it should be done, in seconds since the start of the workload, for policies
+            that look at deadlines.
 
     Raises:
         ValueError: The arrival time is negative or not finite, or a length is less than 1.
@@ -53,6 +55,7 @@ class TraceRequest:
     hash_ids: tuple[int, ...] = ()
     client_id: str = ""
     priority: int = 0
+    deadline: float = math.inf
 
     def __post_init__(self) -> None:
         if not 0 <= self.arrival_time < math.inf:
@@ -120,6 +123,40 @@ class Workload(Sequence[TraceRequest]):
         requests = tuple(TraceRequest(float(a), int(p), int(o)) for a, p, o in columns)
         return cls(name, source, is_synthetic=True, requests=requests)
 
+    def at_rate(self, rate: float) -> Workload:
+        """Return the same requests on a clock that runs so that they arrive at a rate.
+
+        All gaps are stretched by one factor, so bursts stay bursts. Deadlines keep their distance
+        from the arrival.
+
+        Args:
+            rate: Requests per second from the first arrival to the last.
+
+        Raises:
+            ValueError: ``rate`` is not positive, or all requests arrive at once.
+
+        >>> workload = Workload.from_columns("x", [0.0, 1.0, 4.0], [9] * 3, [9] * 3)
+        >>> [request.arrival_time for request in workload.at_rate(2.0)]
+        [0.0, 0.25, 1.0]
+        """
+        if not 0 < rate < math.inf:
+            raise ValueError(f"rate is {rate}; it must be finite and greater than 0")
+        arrivals = [request.arrival_time for request in self.requests]
+        span = arrivals[-1] - arrivals[0] if arrivals else 0.0
+        if span == 0.0:
+            raise ValueError("all requests arrive at once; no rate can spread them, leave it out")
+        factor = (len(arrivals) - 1) / rate / span
+        requests = tuple(
+            replace(
+                request,
+                arrival_time=factor * request.arrival_time,
+                deadline=request.deadline + (factor - 1) * request.arrival_time,
+            )
+            for request in self.requests
+        )
+        source = f"{self.source}; stretched to {rate:g} requests per second"
+        return Workload(self.name, source, self.is_synthetic, requests)
+
     def __len__(self) -> int:
         return len(self.requests)
 
@@ -133,6 +170,37 @@ class Workload(Sequence[TraceRequest]):
         if isinstance(index, slice):
             return Workload(self.name, self.source, self.is_synthetic, self.requests[index])
         return self.requests[index]
+
+
+def labelled(workload: Workload) -> Workload:
+    """Return the same requests with clients, priorities and deadlines, which no trace has.
+
+    Without them, every policy that looks at them is first come, first served. They are made up by
+    rule, so that everybody has the same ones: every sixth request is of client "b", the others of
+    client "a"; of every ten the first three have priority 1 and the others 0, which is more
+    important; each is due 5 s or 90 s after its arrival, in turn, and 30 ms later for each output
+    token.
+
+    >>> workload = Workload.from_columns("x", [0.0, 1.0], [9, 9], [100, 100])
+    >>> [(r.client_id, r.priority, r.deadline) for r in labelled(workload)]
+    [('a', 1, 8.0), ('a', 1, 94.0)]
+    """
+    requests = tuple(
+        replace(
+            request,
+            client_id="b" if index % 6 == 5 else "a",
+            priority=1 if index % 10 < 3 else 0,
+            deadline=request.arrival_time
+            + (5.0 if index % 2 == 0 else 90.0)
+            + 0.03 * request.output_tokens,
+        )
+        for index, request in enumerate(workload)
+    )
+    return replace(
+        workload,
+        source=f"{workload.source}; clients, priorities and deadlines made up",
+        requests=requests,
+    )
 
 
 def traces_dir() -> Path | None:

@@ -1,12 +1,22 @@
 """The cost of an iteration: held against course_lib.roofline, request by request."""
 
+import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.kv_cache import kv_bytes_per_token
 from course_lib.roofline import forward_flops, kv_bytes_moved
-from course_lib.simulation import ConstantCostModel, IterationWork, RooflineCostModel
+from course_lib.simulation import (
+    ConstantCostModel,
+    CostModel,
+    IterationTime,
+    IterationWork,
+    RooflineCostModel,
+    token_budget,
+)
 from course_lib.specs import GPUS, MODELS
 
 MODEL, GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
@@ -115,3 +125,75 @@ def test_a_constant_cost_must_be_positive() -> None:
     assert ConstantCostModel(0.5).seconds(IterationWork(0, 0, 0)) == 0.5
     with pytest.raises(ValueError, match="seconds_per_iteration is 0"):
         ConstantCostModel(0)
+
+
+class CountingCostModel:
+    """Asks another model, and counts how often it was asked."""
+
+    def __init__(self, cost_model: CostModel) -> None:
+        self.cost_model = cost_model
+        self.num_calls = 0
+
+    def seconds(self, work: IterationWork) -> float:
+        self.num_calls += 1
+        return self.cost_model.seconds(work)
+
+
+class TestTokenBudget:
+    ROOFLINE = RooflineCostModel(MODEL, GPU)
+
+    @pytest.mark.parametrize(
+        ("target", "cached", "expected"),
+        [(0.05, 8000, 616), (0.05, 0, 675), (0.025, 8000, 277), (0.1, 8000, 1211)],
+    )
+    def test_worked_examples(self, target: float, cached: int, expected: int) -> None:
+        assert token_budget(self.ROOFLINE, target, 64, 1500, cached) == expected
+
+    @given(
+        target=st.floats(0.02, 0.4),
+        num_decodes=st.integers(0, 100),
+        context=st.integers(0, 1000),
+        cached=st.integers(0, 20_000),
+        at_most=st.integers(4, 20_000),
+    )
+    def test_is_the_largest_and_found_in_few_calls(
+        self, target: float, num_decodes: int, context: int, cached: int, at_most: int
+    ) -> None:
+        counting = CountingCostModel(self.ROOFLINE)
+        budget = token_budget(counting, target, num_decodes, context, cached, at_most)
+        assert counting.num_calls <= 2 * math.log2(at_most)
+
+        def seconds(chunk: int) -> float:
+            rows = [(1, context)] * num_decodes + [(chunk, cached)] * (chunk > 0)
+            return self.ROOFLINE.seconds(IterationWork.of_batch(rows))
+
+        chunk = budget - num_decodes
+        assert 0 <= chunk <= at_most
+        assert seconds(chunk) <= target
+        assert chunk == at_most or seconds(chunk + 1) > target
+
+    def test_where_nothing_costs_more_all_is_taken(self) -> None:
+        assert token_budget(ConstantCostModel(0.01), 0.01, 5, 100, 0, at_most=1000) == 1005
+
+    def test_decodes_that_take_too_long_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"64 decodes behind 1500 tokens take"):
+            token_budget(self.ROOFLINE, 0.005, 64, 1500, 8000)
+
+    @pytest.mark.parametrize(
+        ("num_decodes", "context", "cached", "at_most"),
+        [(-1, 0, 0, 9), (0, -1, 0, 9), (0, 0, -1, 9), (0, 0, 0, 0)],
+    )
+    def test_misuse_is_named(
+        self, num_decodes: int, context: int, cached: int, at_most: int
+    ) -> None:
+        with pytest.raises(ValueError, match=f"num_decodes is {num_decodes}, context {context}"):
+            token_budget(self.ROOFLINE, 1.0, num_decodes, context, cached, at_most)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"), [((7, 3, 2, 5, 11), 23), ((3, 7, 5, 2, 0), 12), ((7, 3, 2, 5, 13), 25)]
+)
+def test_layers_take_turns_and_within_a_layer_the_slower_counts(
+    parts: tuple[float, float, float, float, float], expected: float
+) -> None:
+    assert IterationTime(*parts).total == expected

@@ -12,6 +12,7 @@ from course_lib.simulation import (
     TraceRequest,
     Workload,
     gamma_arrivals,
+    labelled,
     load_azure,
     load_mooncake,
     synthetic_azure,
@@ -289,6 +290,24 @@ class TestWorkload:
         assert len(part) == 10
         assert part.source == synthetic_azure("code").source
         assert part.is_synthetic
+
+    def test_a_clock_that_runs_faster_keeps_the_bursts_and_the_slack(self) -> None:
+        workload = labelled(synthetic_azure("code")[:200])
+        fast = workload.at_rate(50.0)
+        assert (len(fast) - 1) / (fast[-1].arrival_time - fast[0].arrival_time) == pytest.approx(50)
+        gaps, fast_gaps = (np.diff([r.arrival_time for r in w]) for w in (workload, fast))
+        assert fast_gaps == pytest.approx(gaps * fast_gaps.sum() / gaps.sum())
+        slack, fast_slack = ([r.deadline - r.arrival_time for r in w] for w in (workload, fast))
+        assert fast_slack == pytest.approx(slack)
+        assert fast.source.endswith("stretched to 50 requests per second")
+        assert math.isinf(synthetic_azure()[:9].at_rate(1.0)[3].deadline)
+
+    def test_what_no_rate_can_be_given_is_refused(self) -> None:
+        for requests in ((), (TraceRequest(1.0, 1, 1),), (TraceRequest(1.0, 1, 1),) * 2):
+            with pytest.raises(ValueError, match="all requests arrive at once"):
+                Workload("x", "by hand", is_synthetic=True, requests=requests).at_rate(1.0)
+        with pytest.raises(ValueError, match="rate is 0"):
+            synthetic_azure()[:9].at_rate(0)
 
     def test_it_cannot_be_changed(self) -> None:
         workload = synthetic_azure("code")[:2]
