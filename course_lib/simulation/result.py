@@ -120,6 +120,19 @@ class SimulationResult:
         )
         return sum(step.num_tokens for step in self.steps) - needed
 
+    @property
+    def prefix_hit_rate(self) -> float:
+        """Share of the prompt tokens that were found in the prefix cache; NaN if none was served.
+
+        Over tokens, and only when a request is first admitted: one that was preempted and finds its
+        own blocks again has won nothing.
+        """
+        served = [r for r in self.requests if not math.isnan(r.first_scheduled_time)]
+        num_prompt_tokens = sum(r.prompt_tokens for r in served)
+        if num_prompt_tokens == 0:
+            return math.nan
+        return sum(r.num_cached_tokens for r in served) / num_prompt_tokens
+
     def goodput(self, level: ServiceLevel) -> float:
         """Return the requests per second that meet a service level; 0.0 without any token."""
         if self.makespan == 0.0:
@@ -170,6 +183,7 @@ class SimulationResult:
             "num_steps": len(self.steps),
             "num_preemptions": self.num_preemptions,
             "num_recomputed_tokens": self.num_recomputed_tokens,
+            "prefix_hit_rate": self.prefix_hit_rate,
             "slot_use": num_in_use / num_places if num_places else math.nan,
             **self._means_over_time(),
             "kv_usage_max": float(kv_usage.max()),

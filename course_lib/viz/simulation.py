@@ -17,7 +17,14 @@ _BLUE, _ORANGE = state_of("in_use").colour, state_of("internal").colour
 _MOST_POINTS = 2000
 """Points of a curve: more than a figure has pixels would only make it slow."""
 
-_NO_SECONDS = ("num_", "slot_use", "kv_usage", "output_tokens_per_second", "requests_per_second")
+_NO_SECONDS = (
+    "num_",
+    "slot_use",
+    "prefix_hit_rate",
+    "kv_usage",
+    "output_tokens_per_second",
+    "requests_per_second",
+)
 """How the names of figures begin that are not times."""
 
 _WIDE_RANGE = 20

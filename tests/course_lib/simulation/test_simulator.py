@@ -131,6 +131,18 @@ class TestCaching:
         result = simulate(SHARED_PREFIX, SchedulerConfig(), SECOND, 500, enable_caching=True)
         assert [r.num_cached_tokens for r in result.requests] == [0, 1024, 1024]
         assert result.num_recomputed_tokens == 0
+        assert result.summary()["prefix_hit_rate"] == 2048 / 3300
+
+    def test_who_finds_its_own_blocks_again_is_no_hit(self) -> None:
+        config = SchedulerConfig(max_num_seqs=2)
+        two = _trace((0.0, 40, 60), (0.0, 40, 60))
+        result = simulate(two, config, SECOND, 9, enable_caching=True)
+        assert result.num_preemptions > 0
+        assert result.prefix_hit_rate == 0.0
+
+    def test_where_nobody_is_served_there_is_no_hit_rate(self) -> None:
+        result = simulate(_trace((0.0, 10_000, 3)), SchedulerConfig(), SECOND, 10)
+        assert math.isnan(result.prefix_hit_rate)
 
     def test_without_caching_nothing_is_found(self) -> None:
         result = simulate(SHARED_PREFIX, SchedulerConfig(), SECOND, 500)
