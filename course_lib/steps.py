@@ -99,8 +99,6 @@ class Step(NamedTuple):
         attended_tokens: Pairs of a computed token and one that it attends to.
         context_tokens: Tokens whose keys and values were moved.
         kv_usage: Share of the blocks that requests held, from 0.0 to 1.0; NaN if there are none.
-        num_places: Places in the batch that some request could have taken: as many as the batch
-            has, or as there are requests, if these are fewer.
     """
 
     start: float
@@ -119,7 +117,6 @@ class Step(NamedTuple):
     attended_tokens: int = 0
     context_tokens: int = 0
     kv_usage: float = 0.0
-    num_places: int = 0
 
     @property
     def end(self) -> float:

@@ -163,13 +163,13 @@ class SimulationResult:
         law, so that arrivals per second × mean ``e2e`` is ``num_in_system_mean``, the sum of the
         two others and of ``num_swapped_mean``.
 
-        ``slot_use`` is the share of the places in the batch that computed something, of those that
-        some request could have taken (``Step.num_places``), averaged over iterations.
+        ``slot_use`` is the share of places in the batch (``StepTable.places``) that computed
+        something, averaged over iterations.
         """
         makespan, num_output = self.makespan, len(self.token_log.times)
         num_finished = sum(request.output_tokens > 0 for request in self.requests)
         kv_usage = self.steps.column("kv_usage") if len(self.steps) else np.array([math.nan])
-        num_places = sum(step.num_places for step in self.steps)
+        num_places = int(self.steps.places().sum())
         num_in_use = sum(step.num_requests for step in self.steps)
         figures: dict[str, float] = {
             "num_requests": len(self.requests),

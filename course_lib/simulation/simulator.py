@@ -175,7 +175,6 @@ class Simulator:
         self.clock = start + seconds
         self._note_times(output, sampled, start)
         kv_usage = scheduler.kv_cache_manager.usage
-        num_places = min(scheduler.max_num_seqs, len(scheduler.requests))
         finished = scheduler.update_from_output(output, sampled)
         for request in finished:
             self._close(request)
@@ -197,7 +196,6 @@ class Simulator:
             attended_tokens=work.attended_tokens,
             context_tokens=work.context_tokens,
             kv_usage=kv_usage,
-            num_places=num_places,
         )
         self._steps.append(step)
         return step

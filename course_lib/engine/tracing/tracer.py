@@ -240,7 +240,6 @@ class EngineProbe:
             num_waiting=len(scheduler.waiting),
             num_swapped=len(scheduler.swapped),
             kv_usage=manager.usage,
-            num_places=min(scheduler.max_num_seqs, len(scheduler.requests)),
         )
         return output
 

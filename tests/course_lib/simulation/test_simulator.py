@@ -340,22 +340,17 @@ class TestAverages:
 
 
 class TestSlotUse:
-    def test_a_place_that_nobody_wants_is_not_idle(self) -> None:
+    def test_a_place_that_nobody_ever_took_is_not_idle(self) -> None:
         result = simulate(_trace((0.0, 4, 5)), SchedulerConfig(), SECOND, 10)
         assert result.summary()["slot_use"] == 1.0
 
-    def test_a_place_that_stays_empty_while_somebody_waits_is(self) -> None:
-        # Prompts of 20 with a budget of 20: who comes second has no place in the first iteration.
-        config = SchedulerConfig(max_num_batched_tokens=20)
-        result = simulate(_trace((0.0, 20, 2), (0.0, 19, 1)), config, SECOND, 10)
-        assert result.steps.column("num_places").tolist() == [2, 2]
-        assert result.summary()["slot_use"] == 0.75
-
-    def test_no_more_places_count_than_the_batch_has(self) -> None:
+    def test_a_place_that_has_fallen_empty_is_until_somebody_joins(self) -> None:
         config = SchedulerConfig(max_num_seqs=2)
-        result = simulate(_trace(*[(0.0, 4, 3)] * 4), config, SECOND, 10)
-        assert set(result.steps.column("num_places").tolist()) == {2}
-        assert result.summary()["slot_use"] == 1.0
+        requests = _trace((0.0, 4, 1), (0.0, 4, 4), (2.5, 4, 1))
+        result = simulate(requests, config, SECOND, 10)
+        assert result.steps.column("num_requests").tolist() == [2, 1, 1, 2]
+        assert result.steps.places().tolist() == [2, 2, 2, 2]
+        assert result.summary()["slot_use"] == 6 / 8
 
 
 class TestExport:
