@@ -11,6 +11,7 @@ import pytest
 from course_lib import parts
 from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager
 from course_lib.scheduling import Scheduler, SchedulerConfig
+from course_lib.scheduling.assembly import MANAGER_PARTS
 from course_lib.scheduling.policies import POLICIES
 from course_lib.simulation import (
     ConstantCostModel,
@@ -77,6 +78,19 @@ def test_a_queue_of_ones_own_is_called_where_its_policy_is_named(policy: str) ->
     assert calls[queue.__name__] == len(REQUESTS)
 
 
+@pytest.mark.parametrize("name", MANAGER_PARTS)
+def test_what_a_manager_is_made_with_is_called(name: str) -> None:
+    calls: Counter[str] = Counter()
+    reference: Callable[..., Any] = parts.reference(name)
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        calls[name] += 1
+        return reference(*arguments, **keywords)
+
+    assert latencies(own=SimulationParts({name: counted})) == latencies()
+    assert calls[name] > 0
+
+
 def test_arithmetic_of_ones_own_is_called() -> None:
     calls: Counter[str] = Counter()
 
@@ -116,10 +130,11 @@ def test_what_the_workspace_holds_is_loaded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(KeyError, match="a simulation has no part 'Sampler'; parts: Free"):
+    with pytest.raises(KeyError, match="a simulation has no part 'Sampler'; parts: "):
         SimulationParts({"Sampler": object})
 
 
 def test_every_part_is_replaced_here() -> None:
     queues = {queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)}
-    assert {*CALLED, *queues, "IterationWork", "IterationTime"} == set(SIMULATION_PARTS)
+    arithmetic = {"IterationWork", "IterationTime"}
+    assert {*CALLED, *MANAGER_PARTS, *queues, *arithmetic} == set(SIMULATION_PARTS)
