@@ -22,7 +22,7 @@ from course_lib.attention.backends.backend import AttentionBackend, BackendName,
 from course_lib.engine.answer import Answer, AnswerGroup
 from course_lib.engine.checkpoint import load_checkpoint, load_sampling_defaults
 from course_lib.engine.engine_parts import EngineParts
-from course_lib.engine.executor import EngineRequest, Executor, StepResult
+from course_lib.engine.executor import Executor, StepResult
 from course_lib.engine.interrupts import deferred_interrupts
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.memory import default_num_blocks, keep_freed_memory
@@ -37,6 +37,7 @@ from course_lib.engine.prompts import (
     one_each,
     plain_prompt,
 )
+from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import random_stream
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.step_check import StepChecker

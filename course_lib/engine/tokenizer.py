@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from course_lib.engine.config import CheckpointError
 from course_lib.specs import read_json_object
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CHECKPOINTS = Path(__file__).parent / "tiny" / "checkpoints"
 """The checkpoints that come with the package."""
 
 

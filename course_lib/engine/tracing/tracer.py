@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from course_lib.engine.engine import LLM, StepRecord
-from course_lib.engine.executor import EngineRequest, StepResult
+from course_lib.engine.executor import StepResult
 from course_lib.engine.prompts import PromptError
+from course_lib.engine.request import EngineRequest
 from course_lib.engine.tracing.blocks import BlockObserver
 from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
 from course_lib.engine.tracing.trace import RequestTrace, Trace
