@@ -2,7 +2,8 @@
 
 from course_lib.engine.checkpoint import load_checkpoint, save_checkpoint
 from course_lib.engine.config import CheckpointError, LlamaConfig, UnsupportedCheckpointError
-from course_lib.engine.engine import LLM, EngineDeadError, StepRecord
+from course_lib.engine.core import EngineDeadError, StepRecord
+from course_lib.engine.engine import LLM
 from course_lib.engine.engine_parts import EngineParts, PartError
 from course_lib.engine.metrics import EngineMetrics, Histogram
 from course_lib.engine.model import LlamaModel

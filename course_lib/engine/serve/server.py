@@ -27,7 +27,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from course_lib.engine.engine import LLM, EngineDeadError
+from course_lib.engine.core import EngineDeadError
+from course_lib.engine.engine import LLM
 from course_lib.engine.prompts import PromptError
 from course_lib.engine.serve.async_engine import AsyncEngine, OutputStream
 from course_lib.engine.serve.prometheus import engine_registry
