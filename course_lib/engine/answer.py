@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.outputs import (
     CompletionOutput,
     FinishReason,
@@ -14,7 +15,7 @@ from course_lib.engine.outputs import (
 )
 from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import SampledToken
-from course_lib.engine.tokenizer import IncrementalDetokenizer, Tokenizer
+from course_lib.engine.tokenizer import Tokenizer
 
 
 class StopStrings:
