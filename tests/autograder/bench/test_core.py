@@ -19,6 +19,7 @@ from autograder.bench.core import (
     run_core_suite,
     run_suite,
 )
+from autograder.commands import bench as bench_command
 from autograder.errors import CourseError
 
 CASES = [
@@ -148,7 +149,7 @@ def test_the_baseline_is_a_pool():
 
 
 def test_the_command_prints_a_table_and_writes_a_file(quick, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli, "console", Console(width=120))
+    monkeypatch.setattr(bench_command, "console", Console(width=120))
     monkeypatch.setitem(bench.SUITES, "quick", lambda step: run_suite("quick", quick, step))
     path = tmp_path / "quick.json"
     monkeypatch.setattr(sys, "argv", ["course", "bench", "quick", "--json", str(path)])
