@@ -24,7 +24,7 @@ def bench(
     """Measure how fast the library is on this machine, beside a baseline, and beside vLLM."""
     from rich.progress import Progress
 
-    from autograder.bench.core import measure
+    from autograder.bench.suites import measure, write_json
 
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Measuring", total=None)
@@ -33,5 +33,5 @@ def bench(
         )
     console.print(report.table())
     if json_file is not None:
-        report.write_json(json_file)
+        write_json(report, json_file)
         console.print(f"wrote {json_file}", soft_wrap=True, highlight=False)
