@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Optional
 
 import typer
@@ -10,13 +11,13 @@ from rich.progress import track
 from autograder.commands.console import console
 from autograder.errors import CourseError
 
-EXAMPLE = "course build 01_traditional_attention_problems"
+EXAMPLE = "course build 1"
 
 
 def build(
     lessons: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(help="Names of lessons; all if none."),
+        typer.Argument(help="Numbers or names of lessons; all if none."),
     ] = None,
     check_only: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if lessons/ is out of date.")
@@ -24,13 +25,18 @@ def build(
 ) -> None:
     """Write lessons/ from solutions/, through nbgrader (for maintainers)."""
     from autograder.build import notebooks as building
+    from autograder.build.parallel import each_source
 
+    chosen = building.chosen_sources(lessons)
+    show = partial(track, total=len(chosen), console=console, transient=True)
     if check_only:
-        problems = building.stale()
+        found = show(each_source(building.staleness, chosen), "Comparing")
+        problems = [line for line in found if line]
+        problems += [] if lessons else building.without_source()
         if problems:
             raise CourseError("; ".join(problems))
-        console.print("lessons/ is what solutions/ builds.")
+        names = ", ".join(source.stem for source in chosen) if lessons else "lessons/"
+        console.print(f"{names}: what solutions/ builds.", soft_wrap=True, highlight=False)
         return
-    chosen = building.chosen_sources(lessons)
-    for source in track(chosen, description="Building", console=console, transient=True):
-        console.print(f"wrote {building.build(source)}", soft_wrap=True, highlight=False)
+    for path in show(each_source(building.build, chosen), "Building"):
+        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
