@@ -6,6 +6,7 @@ from course_lib.engine.core import EngineDeadError, StepRecord
 from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.engine import LLM
 from course_lib.engine.engine_parts import EngineParts, PartError
+from course_lib.engine.memory_tracker import MemoryReport, MemoryTracker
 from course_lib.engine.metrics import EngineMetrics, Histogram
 from course_lib.engine.model import LlamaModel
 from course_lib.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
@@ -30,6 +31,8 @@ __all__ = [
     "LlamaConfig",
     "LlamaModel",
     "Logprob",
+    "MemoryReport",
+    "MemoryTracker",
     "PartError",
     "PromptError",
     "RequestMetrics",
