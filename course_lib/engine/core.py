@@ -121,7 +121,7 @@ class EngineCore:
             self.metrics.finished["abort"] += len(live)
             for answer in live:
                 answer.abort()
-            self._forget(group)
+            self.forget(group)
             self.changed.pop(group.request_id, None)
             if self.failure is None:
                 names = [answer.request.request_id for answer in live]
@@ -227,7 +227,7 @@ class EngineCore:
             if group.is_finished:
                 group.metrics.finished_time = now
                 self.metrics.record_finished(group.metrics, group.output_lens)
-                self._forget(group)
+                self.forget(group)
         if stopped:
             self.scheduler.finish_requests(stopped, RequestStatus.FINISHED_STOPPED)
 
@@ -252,7 +252,7 @@ class EngineCore:
             self.failure = self._parts.explain(error, where)
             raise self.failure from (None if self.failure is error else error)
 
-    def _forget(self, group: AnswerGroup) -> None:
+    def forget(self, group: AnswerGroup) -> None:
         """Drop a group that is over."""
         del self.groups[group.request_id]
         for answer in group.answers:
