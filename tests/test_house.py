@@ -39,17 +39,23 @@ TO_MEND = {
     "course_lib/queueing.py",
 }
 
+OWN_PARTS = ("parts", "mounting", "rewiring")
+"""What puts a learner's own parts in the place of the library's."""
+
 ALLOWED: dict[str, set[str]] = {
     "specs": set(),
     "attention": set(),
     "queueing": set(),
-    "parts": set(),
+    "catalogue": set(),
+    "mounting": set(),
+    "rewiring": {"mounting"},
+    "parts": {"catalogue", "mounting", "rewiring"},
     "kv_cache": {"specs"},
     "roofline": {"specs", "kv_cache"},
     "scheduling": {"specs", "kv_cache"},
     "steps": {"specs", "roofline", "kv_cache", "scheduling"},
-    "simulation": {"specs", "roofline", "kv_cache", "scheduling", "queueing", "steps", "parts"},
-    "engine": {"specs", "kv_cache", "scheduling", "attention", "steps", "parts"},
+    "simulation": {"specs", "roofline", "kv_cache", "scheduling", "queueing", "steps", *OWN_PARTS},
+    "engine": {"specs", "kv_cache", "scheduling", "attention", "steps", *OWN_PARTS},
 }
 """What each part of the library may import of the others; ``viz``, on top, may import them all."""
 
