@@ -120,7 +120,8 @@ class EngineProbe:
         self._log = log
         self._scheduler = llm.scheduler
         self._blocks = BlockObserver(llm.kv_cache_manager, log)
-        self._decisions = self._scheduler.log or DecisionLog()
+        known = self._scheduler.log
+        self._decisions = known if isinstance(known, DecisionLog) else DecisionLog()
         self._texts: dict[str, str] = {}
         self._record = llm.last_step
         # Of the step under way: what is known of its row, and where each request's tokens begin.
