@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autograder.commands.simulation_tables import totals_line
 from autograder.errors import CourseError
+from autograder.terminal.simulation_tables import totals_line
 from course_lib.simulation import SimulationResult
 from course_lib.simulation.experiments import Comparison
 from course_lib.simulation.sweep import Setup, SweepPoint
