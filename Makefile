@@ -2,7 +2,7 @@
 
 # The Python that .venv is made with; the first of 3.11 or later, if you name none.
 PYTHON ?=
-LESSON ?= 1
+LESSON ?=
 PORT ?= 8888
 SUITE ?= core
 
@@ -20,19 +20,27 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888)
-	@$(BIN)/course lab $(LESSON) --port $(PORT)
+	@$(BIN)/course lab $(or $(LESSON),1) --port $(PORT)
 
-test: $(STAMP) ## Check style, types, lessons and code; results also go to artifacts/
+# Lessons are tested beside each other: two processes, each with one lesson, or one file, at a time.
+PYTEST := pytest -n 2 --dist loadscope --junitxml=artifacts/pytest.xml
+
+test: $(STAMP) ## Check everything, or what concerns one lesson (LESSON=7); results also go to artifacts/
 	@mkdir -p artifacts
+ifneq ($(strip $(LESSON)),)
+	$(WITH_BIN) course build --check $(LESSON)
+	$(WITH_BIN) $(PYTEST) --lesson $(LESSON)
+else
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/interrogate --quiet course_lib autograder
 	$(WITH_BIN) course build --check
-	$(WITH_BIN) pytest -n 2 --dist loadfile --junitxml=artifacts/pytest.xml
+	$(WITH_BIN) $(PYTEST)
+endif
 
-build: $(STAMP) ## Write lessons/ from solutions/
-	@$(WITH_BIN) course build
+build: $(STAMP) ## Write lessons/ from solutions/, all or one (LESSON=7)
+	@$(WITH_BIN) course build $(LESSON)
 
 # This is for the gradebook: `course build` has written lessons/, and nbgrader deletes the lesson there
 # when it refuses to change the cells of one that has been graded.

@@ -1,29 +1,18 @@
-"""How fast the library is: ``course bench``.
-
-Every figure is a number of operations per second of CPU time, the median over several rounds.
-Within a round all implementations of a case run one after the other, so that a busy or throttled
-machine slows all of them alike. What is compared is measured in the same run.
-"""
+"""How fast the scheduler's side of the engine is: the cases of ``course bench core``."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from rich.table import Table
 
-from autograder.errors import CourseError
+from autograder.bench.suite import ROUNDS, Case, Contender, OnStep, Report, Suite, run_suite
 from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager, PlainRequest
 from course_lib.kv_cache.block_table import BlockTable, pad_block_tables, slot_mapping
 from course_lib.scheduling.timing import scheduler_steps
@@ -32,129 +21,9 @@ BLOCKS_IN_POOL = 10_000
 BLOCK_SIZE = 16
 BLOCKS_FOR_ADMISSION = 2000
 PROMPT_TOKENS = 4096
-ROUNDS = 9
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """The speed of one implementation in one case.
-
-    Attributes:
-        case: What was done.
-        implementation: Who did it: "course" is the library as it runs.
-        per_second: Operations per second of CPU time, the median of all rounds.
-    """
-
-    case: str
-    implementation: str
-    per_second: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run of a suite found, and on what.
-
-    Attributes:
-        suite: Name of the suite.
-        machine: The processor and the Python.
-        measurements: One per case and implementation.
-        notes: What was left out, and why.
-    """
-
-    suite: str
-    machine: str
-    measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...] = ()
-
-    def table(self) -> Table:
-        """Return a table with a row per case and a column per implementation."""
-        columns = list(dict.fromkeys(m.implementation for m in self.measurements))
-        rate = {(m.case, m.implementation): m.per_second for m in self.measurements}
-        table = Table(
-            title=f"course bench {self.suite}: operations per second of CPU time",
-            caption="; ".join([self.machine, *self.notes]),
-        )
-        table.add_column("case", no_wrap=True)
-        for column in columns:
-            table.add_column(column, justify="right")
-        for case in dict.fromkeys(m.case for m in self.measurements):
-            speeds = [rate.get((case, column)) for column in columns]
-            table.add_row(case, *("" if speed is None else short(speed) for speed in speeds))
-        return table
-
-    def write_json(self, path: Path) -> None:
-        """Write the report to a file."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-
-
-def short(number: float) -> str:
-    """Write a number with three digits, so that six columns fit on a terminal.
-
-    >>> short(1_227_300), short(624_374), short(2_826), short(93.1)
-    ('1.23 M', '624 k', '2.83 k', '93.1')
-    """
-    for unit, name in ((1e6, " M"), (1e3, " k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{name}"
-    return f"{number:.3g}"
-
-
-class Contender(Protocol):
-    """One implementation of a case, ready to run."""
-
-    def __call__(self) -> float:
-        """Run a round; return operations per second of CPU time."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Something to measure, and all who do it."""
-
-    name: str
-    contenders: dict[str, Contender]
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Cases to measure together.
-
-    Attributes:
-        cases: What to measure.
-        notes: What was left out, and why.
-    """
-
-    cases: Sequence[Case]
-    notes: tuple[str, ...] = ()
-
-
-class Presentable(Protocol):
-    """What every suite returns."""
-
-    def table(self) -> Table:
-        """Return what to show."""
-
-    def write_json(self, path: Path) -> None:
-        """Write the figures to a file."""
-
-
-def measure(name: str, on_step: Callable[[int, int], None]) -> Presentable:
-    """Run the suite of this name.
-
-    Args:
-        name: A key of ``SUITES``.
-        on_step: Called with the steps done and the steps in all.
-
-    Raises:
-        CourseError: There is no such suite, or it cannot run here.
-    """
-    if name not in SUITES:
-        raise CourseError(f"there is no suite {name!r}; choose one of: {', '.join(SUITES)}")
-    return SUITES[name](on_step)
-
-
-def run_core_suite(
-    on_step: Callable[[int, int], None] = lambda done, total: None, rounds: int = ROUNDS
-) -> Report:
+def run_core_suite(on_step: OnStep = lambda done, total: None, rounds: int = ROUNDS) -> Report:
     """Measure the scheduler's side of the engine, as ``core_suite`` describes it.
 
     Args:
@@ -162,65 +31,6 @@ def run_core_suite(
         rounds: How often each case is measured; the median counts.
     """
     return run_suite("core", core_suite(), on_step, rounds)
-
-
-def run_kernels_suite(on_step: Callable[[int, int], None]) -> Presentable:
-    """Time the attention kernels; torch is imported only now."""
-    from autograder.bench import kernels as bench_kernels
-
-    return bench_kernels.run_kernels_suite(on_step)
-
-
-def run_simulator_suite(on_step: Callable[[int, int], None]) -> Presentable:
-    """Measure the simulator; its traces are read only now."""
-    from autograder.bench import simulator as bench_simulator
-
-    return bench_simulator.run_simulator_suite(on_step)
-
-
-def run_engine_suite(on_step: Callable[[int, int], None]) -> Presentable:
-    """Measure the engine; torch is imported only now."""
-    from autograder.bench import engine as bench_engine
-
-    return bench_engine.run_engine_suite(on_step)
-
-
-SUITES: dict[str, Callable[[Callable[[int, int], None]], Presentable]] = {
-    "core": run_core_suite,
-    "kernels": run_kernels_suite,
-    "simulator": run_simulator_suite,
-    "engine": run_engine_suite,
-}
-"""What can be measured, by name."""
-
-
-def run_suite(
-    name: str, suite: Suite, on_step: Callable[[int, int], None], rounds: int = ROUNDS
-) -> Report:
-    """Measure the cases of a suite.
-
-    Args:
-        name: What the report calls it.
-        suite: What to measure.
-        on_step: Called with the steps done and the steps in all.
-        rounds: How often each case is measured; the median counts.
-    """
-    speeds: dict[tuple[str, str], list[float]] = {}
-    total = rounds * len(suite.cases)
-    for step in range(total):
-        case = suite.cases[step % len(suite.cases)]
-        for implementation, contender in case.contenders.items():
-            speeds.setdefault((case.name, implementation), []).append(contender())
-        on_step(step + 1, total)
-    return Report(
-        suite=name,
-        machine=f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
-        measurements=tuple(
-            Measurement(case, implementation, statistics.median(measured))
-            for (case, implementation), measured in speeds.items()
-        ),
-        notes=suite.notes,
-    )
 
 
 def core_suite() -> Suite:

@@ -15,14 +15,13 @@ All must give the same ones.
 from __future__ import annotations
 
 import importlib
-import json
 import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.table import Table
 
+from autograder.bench.suite import OnStep
 from autograder.errors import CourseError
 from course_lib.engine import LLM, EngineParts, SamplingParams, StepRecord, checkpoint_folder
 from course_lib.simulation import lognormal_lengths
@@ -131,13 +131,9 @@ class EngineReport:
             )
         return table
 
-    def write_json(self, path: Path) -> None:
-        """Write the report to a file."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-
 
 def run_engine_suite(
-    on_step: Callable[[int, int], None] = lambda done, total: None,
+    on_step: OnStep = lambda done, total: None,
     rounds: int = ROUNDS,
     num_requests: int = NUM_REQUESTS,
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -301,9 +297,7 @@ class _Measured:
         records: Steps of the engine, by who served.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], on_step: Callable[[int, int], None], total: int
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], on_step: OnStep, total: int) -> None:
         self.records: dict[str, list[StepRecord]] = {}
         self._num_tokens = sum(job.num_tokens for job in jobs)
         self._on_step = on_step

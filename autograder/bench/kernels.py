@@ -8,14 +8,12 @@ times say nothing about a GPU, the bytes that it counts do.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from autograder.bench.suite import OnStep
 from autograder.errors import CourseError
 from course_lib.attention import PagedBatch, paged, triton_state
 from course_lib.specs import MODELS, GiB
@@ -102,13 +101,9 @@ class KernelReport:
             )
         return table
 
-    def write_json(self, path: Path) -> None:
-        """Write the report to a file."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-
 
 def run_kernels_suite(
-    on_step: Callable[[int, int], None] = lambda done, total: None,
+    on_step: OnStep = lambda done, total: None,
 ) -> KernelReport:
     """Time the kernels on the GPU if there is one, else under the interpreter.
 
@@ -210,7 +205,7 @@ class Work:
         return result
 
 
-def _run_on_gpu(on_step: Callable[[int, int], None]) -> KernelReport:
+def _run_on_gpu(on_step: OnStep) -> KernelReport:
     """Time serving shapes of Llama-3.1-8B in bfloat16."""
     model = MODELS["llama-3.1-8b"]
     heads = (model.num_attention_heads, model.num_kv_heads, model.head_dim)
@@ -371,7 +366,7 @@ def _sdpa(work: Work, key: Tensor, value: Tensor) -> Tensor:
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
 
 
-def _run_interpreted(on_step: Callable[[int, int], None]) -> KernelReport:
+def _run_interpreted(on_step: OnStep) -> KernelReport:
     """Time tiny shapes under the interpreter and count the bytes that its lanes move."""
     from course_lib.attention import choose_backend
     from course_lib.attention.backends.guard import bounds_guard

@@ -7,10 +7,9 @@ linear in them, so their rate tells how long a trace of any length takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
-from autograder.bench.core import Case, Report, Suite, run_suite
+from autograder.bench.suite import Case, OnStep, Report, Suite, run_suite
 from course_lib.kv_cache import num_kv_blocks
 from course_lib.scheduling import SchedulerConfig
 from course_lib.simulation import (
@@ -30,9 +29,7 @@ STEPS_OF_STEADY_DECODE = 200
 TRACE_REQUESTS = 1000
 
 
-def run_simulator_suite(
-    on_step: Callable[[int, int], None] = lambda done, total: None, rounds: int = ROUNDS
-) -> Report:
+def run_simulator_suite(on_step: OnStep = lambda done, total: None, rounds: int = ROUNDS) -> Report:
     """Measure the simulator, as ``simulator_suite`` describes it.
 
     Args:

@@ -67,19 +67,23 @@ def sources() -> list[Path]:
     return sorted((course_root() / "solutions").glob("[0-9][0-9]_*.py"))
 
 
-def chosen_sources(slugs: list[str] | None) -> list[Path]:
-    """Return the sources with these names, or all.
+def chosen_sources(names: list[str] | None) -> list[Path]:
+    """Return the sources with these names or numbers, or all.
 
     Raises:
-        CourseError: There is none of such a name.
+        CourseError: There is none of such a name or number.
     """
-    if not slugs:
+    if not names:
         return sources()
-    known = {source.stem: source for source in sources()}
-    for slug in slugs:
-        if slug not in known:
-            raise CourseError(f"no source solutions/{slug}.py; lessons: {', '.join(known)}")
-    return [known[slug] for slug in slugs]
+    by_name = {source.stem: source for source in sources()}
+    known = {str(int(name[:2])): source for name, source in by_name.items()} | by_name
+    for name in names:
+        if name not in known:
+            raise CourseError(
+                f"no lesson {name!r} in solutions/; name one by its number or name: "
+                f"{', '.join(by_name)}"
+            )
+    return [known[name] for name in names]
 
 
 def solution_path(source: Path) -> Path:
@@ -139,23 +143,34 @@ def build(source: Path) -> Path:
 
 def stale() -> list[str]:
     """Return one line for each released lesson that is not what its source builds."""
-    problems = []
-    for source in sources():
-        path = release_path(source.stem)
-        wanted = released_bytes(solution_notebook(source))
-        if not path.is_file():
-            problems.append(f"{_relative(path)} is missing; run `course build`")
-        elif path.read_bytes() != wanted:
-            where = _first_difference(path, wanted)
-            problems.append(
-                f"{_relative(path)} is not what solutions/{source.name} builds ({where}); "
-                "edit the source, then run `course build`"
-            )
+    lines = [line for source in sources() if (line := staleness(source))]
+    return [*lines, *without_source()]
+
+
+def staleness(source: Path) -> str:
+    """Say what is wrong with a released lesson; nothing if it is what its source builds."""
+    path = release_path(source.stem)
+    wanted = released_bytes(solution_notebook(source))
+    if not path.is_file():
+        return f"{_relative(path)} is missing; run `course build`"
+    if path.read_bytes() == wanted:
+        return ""
+    where = _first_difference(path, wanted)
+    return (
+        f"{_relative(path)} is not what solutions/{source.name} builds ({where}); edit the source, "
+        "then run `course build`"
+    )
+
+
+def without_source() -> list[str]:
+    """Return one line for each released lesson that nothing builds."""
     known = {release_path(source.stem) for source in sources()}
-    for path in sorted((course_root() / "lessons").glob("[0-9][0-9]_*/*.ipynb")):
-        if path not in known:
-            problems.append(f"{_relative(path)} has no source in solutions/; delete it")
-    return problems
+    released = sorted((course_root() / "lessons").glob("[0-9][0-9]_*/*.ipynb"))
+    return [
+        f"{_relative(path)} has no source in solutions/; delete it"
+        for path in released
+        if path not in known
+    ]
 
 
 def released_bytes(solution: NotebookNode) -> bytes:

@@ -1,132 +1,87 @@
-"""What ``course serve`` does: check the address, load the model, serve it until Ctrl-C."""
+"""``course serve``: serving a model to OpenAI clients."""
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import socket
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Optional
 
-from rich.console import Console
+import typer
 
-from autograder.commands.generate import load_llm
-from autograder.errors import CourseError
+from autograder.commands.console import console
+
+EXAMPLE = "course serve --port 8001 --max-num-seqs 16"
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens, and who may ask.
+def serve(
+    model: Annotated[
+        str, typer.Option(help="course-tiny, or a folder with a Hugging Face checkpoint.")
+    ] = "course-tiny",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port; 0 for any that is free.")
+    ] = 8000,
+    api_key: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(envvar="COURSE_API_KEY", help="What clients have to send."),
+    ] = None,
+    allow_anyone: Annotated[
+        bool, typer.Option("--allow-anyone", help="Let other machines in without a key.")
+    ] = False,
+    num_blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Blocks of the KV cache; as many as memory allows."),
+    ] = None,
+    block_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Tokens per block; 16."),
+    ] = None,
+    max_num_seqs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Most answers in a batch; 128."),
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Most tokens per step; 2048."),
+    ] = None,
+    max_model_len: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Longest sequence; what the model and the cache can hold."),
+    ] = None,
+    policy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Order of service: fcfs, priority, sjf, ..."),
+    ] = None,
+    preemption_mode: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What becomes of blocks that are taken away: recompute or swap."),
+    ] = None,
+    num_cpu_blocks: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Blocks of CPU memory to swap to."),
+    ] = None,
+    prefix_caching: Annotated[
+        bool, typer.Option(help="Keep blocks for prompts that begin alike.")
+    ] = True,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Check every invariant in every step; slow.")
+    ] = False,
+) -> None:
+    """Serve a model to OpenAI clients on this machine. Ctrl-C stops it."""
+    from autograder.terminal import serving
 
-    Attributes:
-        host: A name or an address of this machine.
-        port: The port; 0 for any that is free.
-        api_key: What clients have to send; None if anyone may ask.
-        allow_anyone: Whether other machines may ask without a key.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    api_key: str | None = None
-    allow_anyone: bool = False
-
-    def bind(self) -> socket.socket:
-        """Return a socket that is bound to the address.
-
-        Raises:
-            CourseError: There is no such address here, the port is taken, or other machines could
-                ask, no key protects the server, and nobody said that this is meant.
-        """
-        family, address = self._resolve()
-        is_loopback = ipaddress.ip_address(address[0]).is_loopback
-        if not (is_loopback or self.api_key or self.allow_anyone):
-            raise CourseError(
-                f"other machines can reach {self.host}, and anyone there could use your engine; "
-                "protect it with --api-key, or say --allow-anyone if that is meant"
-            )
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        # As servers do: a port whose last connections are still closing is free.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            listener.close()
-            raise self._refusal(error) from error
-        return listener
-
-    def _resolve(self) -> tuple[int, Any]:
-        """Return the address family and the numeric address of the host."""
-        try:
-            found = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except (OSError, UnicodeError) as error:
-            raise CourseError(
-                f"there is no host {self.host!r}; leave --host out to serve this machine only"
-            ) from error
-        # A name such as localhost may stand for an address of each family; clients try both.
-        found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
-        return found[0][0], found[0][4]
-
-    def _refusal(self, error: OSError) -> CourseError:
-        """Say why the address cannot be had."""
-        if error.errno == errno.EADDRNOTAVAIL:
-            return CourseError(
-                f"{self.host} is no address of this machine; leave --host out to serve this "
-                "machine only"
-            )
-        in_use = error.errno == errno.EADDRINUSE
-        problem = "in use" if in_use else f"not to be had ({error.strerror})"
-        return CourseError(
-            f"port {self.port} is {problem}; choose another: `course serve --port {self.port + 1}`,"
-            " or --port 0 for any that is free"
-        )
-
-
-def serve(model: str, address: Address, options: dict[str, Any], console: Console) -> None:
-    """Serve a model until Ctrl-C.
-
-    Args:
-        model: ``course-tiny``, or a folder with a Hugging Face checkpoint.
-        address: Where to listen.
-        options: Keyword arguments of ``LLM``. Those that are None are left to it.
-        console: Where it says that it is ready.
-
-    Raises:
-        CourseError: The address or the model cannot be had, or an option is out of range.
-    """
-    with address.bind() as listener:
-        llm = load_llm(model, **options)
-        # FastAPI takes a while to load.
-        from course_lib.engine.serve.server import LOOPBACK_NAMES, Server, make_app
-
-        host, port = listener.getsockname()[:2]
-        is_loopback = ipaddress.ip_address(host).is_loopback
-        name = Path(model).resolve().name
-        app = make_app(
-            llm,
-            name,
-            api_key=address.api_key,
-            allowed_hosts=(*LOOPBACK_NAMES, host) if is_loopback else ("*",),
-        )
-
-        def say_ready() -> None:
-            url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-            console.print(f"{name} is served at {url}; Ctrl-C stops it.", soft_wrap=True)
-            if not is_loopback:
-                console.print(_warning(address), style="yellow", soft_wrap=True)
-
-        try:
-            Server(app, say_ready).run([listener])
-        except KeyboardInterrupt:
-            console.print("Stopped.")
-
-
-def _warning(address: Address) -> str:
-    """Say who can use a server that other machines can reach."""
-    who = "Whoever has the API key" if address.api_key else "Anyone"
-    return (
-        f"{who} on a machine that reaches this one can use it, and see what is sent: "
-        "the traffic is not encrypted."
+    serving.serve(
+        model,
+        serving.Address(host, port, api_key, allow_anyone),
+        {
+            "num_blocks": num_blocks,
+            "block_size": block_size,
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max_num_batched_tokens,
+            "max_model_len": max_model_len,
+            "policy": policy,
+            "preemption_mode": preemption_mode,
+            "num_cpu_blocks": num_cpu_blocks,
+            "enable_prefix_caching": prefix_caching,
+            "debug": debug,
+        },
+        console,
     )

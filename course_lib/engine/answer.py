@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from course_lib.engine.executor import EngineRequest
+from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.outputs import (
     CompletionOutput,
     FinishReason,
@@ -13,20 +13,24 @@ from course_lib.engine.outputs import (
     RequestMetrics,
     RequestOutput,
 )
+from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import SampledToken
-from course_lib.engine.tokenizer import IncrementalDetokenizer, Tokenizer
+from course_lib.engine.tokenizer import Tokenizer
 
 
 class StopStrings:
     """Passes text on until one of some strings comes, and keeps back what may become one.
 
     Invariant: what was passed on and what is kept back, together, is all the text that came; the
-    latter is the longest end of it with which a stop string begins.
+    latter is the longest end of it with which a stop string begins. So what is passed on in the
+    end depends on the text alone, not on the pieces in which it came.
 
     Args:
         strings: The stop strings.
 
     Attributes:
+        strings: The stop strings.
+        kept_back: The end of the text that may become one.
         found: The stop string that came, or None.
 
     >>> stop = StopStrings(["END"])
@@ -35,37 +39,46 @@ class StopStrings:
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
+        self.strings = tuple(strings)
+        self.kept_back = ""
         self.found: str | None = None
-        self._strings = tuple(strings)
-        self._kept_back = ""
 
     def push(self, text: str) -> str:
-        """Take in text; return what is final of it. Of several stop strings the first one counts.
+        """Take in text; return what is final of it.
 
-        The text ends in front of the stop string. What comes behind it is dropped.
+        Of several stop strings that one counts which is complete first, as when the text comes
+        letter by letter, and of those that are complete at the same letter the first in
+        ``strings``. The text ends in front of it. What comes behind it is dropped.
+
+        >>> stop = StopStrings(["abcdef", "cd"])
+        >>> stop.push("abcdef"), stop.found
+        ('ab', 'cd')
         """
-        if not self._strings:
-            return text
         if self.found is not None:
             return ""
-        text = self._kept_back + text
-        places = [(at, s) for s in self._strings if (at := text.find(s)) >= 0]
-        if places:
-            end, self.found = min(places, key=lambda place: place[0])
-            self._kept_back = ""
-            return text[:end]
-        num_kept = max(_overlap(text, string) for string in self._strings)
-        final, self._kept_back = text[: len(text) - num_kept], text[len(text) - num_kept :]
-        return final
+        text = self.kept_back + text
+        places = [(text.find(string), string) for string in self.strings]
+        complete = [(start, string) for start, string in places if start >= 0]
+        if complete:
+            end, self.found = min(complete, key=lambda place: place[0] + len(place[1]))
+            self.kept_back = ""
+        else:
+            end = len(text) - max((overlap(text, string) for string in self.strings), default=0)
+            self.kept_back = text[end:]
+        return text[:end]
 
     def flush(self) -> str:
         """Return what was kept back: the text has ended, and no stop string came of it."""
-        text, self._kept_back = self._kept_back, ""
+        text, self.kept_back = self.kept_back, ""
         return text
 
 
-def _overlap(text: str, string: str) -> int:
-    """Return the length of the longest end of the text that is a beginning of the string."""
+def overlap(text: str, string: str) -> int:
+    """Return the length of the longest end of a text with which a longer string begins.
+
+    >>> overlap("the EN", "END"), overlap("the END", "END"), overlap("the end", "END")
+    (2, 0, 0)
+    """
     longest = min(len(text), len(string) - 1)
     return next((n for n in range(longest, 0, -1) if string.startswith(text[-n:])), 0)
 
@@ -84,6 +97,9 @@ class Answer:
         text: What is final of the text.
         finish_reason: Why it ended; None if it goes on.
         stop_reason: The stop string or token that ended it, if any.
+        stop_token_ids: The tokens that end it.
+        stop_strings: What the text passes through on its way.
+        detokenizer: Makes text of the tokens; None for an answer without text.
     """
 
     def __init__(
@@ -98,38 +114,46 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
         params = request.params
-        self._stop_tokens = params.stop_tokens
+        self.stop_token_ids = params.stop_tokens
         if not params.ignore_eos:
-            self._stop_tokens |= frozenset(eos_token_ids)
-        self._stop_strings = StopStrings(params.stop_strings)
+            self.stop_token_ids |= frozenset(eos_token_ids)
+        self.stop_strings = StopStrings(params.stop_strings)
         self._tokenizer = tokenizer
-        self._detokenizer: IncrementalDetokenizer | None = None
+        self.detokenizer: IncrementalDetokenizer | None = None
         if tokenizer is not None:
-            self._detokenizer = IncrementalDetokenizer(tokenizer, list(prompt_token_ids))
+            self.detokenizer = IncrementalDetokenizer(tokenizer, list(prompt_token_ids))
         self._cumulative_logprob = 0.0
         self._logprobs: list[dict[int, Logprob]] | None = None
         if params.logprobs is not None:
             self._logprobs = []
 
     def append(self, token: SampledToken) -> None:
-        """Take in a token that the scheduler has taken in already."""
-        self._append_logprobs(token)
+        """Take in a token that the scheduler has taken in already.
+
+        A token that ends the answer has no text. A stop string ends it in front of itself, so it is
+        never shown, not even a part of it. Only then the length counts: the request is finished.
+        However it ends, what was kept back comes last, except behind a stop string.
+
+        Args:
+            token: The token, and its log-probabilities if they were asked for.
+        """
+        self.append_logprobs(token)
         token_id = token.token_id
-        if token_id in self._stop_tokens:
+        if token_id in self.stop_token_ids:
             is_main_end = token_id == self.request.eos_token_id
-            self._finish("stop", None if is_main_end else token_id)
+            self.finish("stop", None if is_main_end else token_id)
             return
-        if self._detokenizer is not None:
-            self.text += self._stop_strings.push(self._detokenizer.append(token_id))
-        if self._stop_strings.found is not None:
-            self.finish_reason, self.stop_reason = "stop", self._stop_strings.found
+        if self.detokenizer is not None:
+            self.text += self.stop_strings.push(self.detokenizer.append(token_id))
+        if self.stop_strings.found is not None:
+            self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
         elif self.request.is_finished:
-            self._finish("length", None)
+            self.finish("length", None)
 
     def abort(self) -> None:
         """End it where it is, unless it has ended."""
         if self.finish_reason is None:
-            self._finish("abort", None)
+            self.finish("abort", None)
 
     def output(self) -> CompletionOutput:
         """Return it as far as it has come."""
@@ -143,16 +167,21 @@ class Answer:
             stop_reason=self.stop_reason,
         )
 
-    def _finish(self, finish_reason: FinishReason, stop_reason: int | str | None) -> None:
-        """End it, with all text that is still kept back."""
-        if self._detokenizer is not None:
-            self.text += self._stop_strings.push(self._detokenizer.flush())
-        self.text += self._stop_strings.flush()
-        if finish_reason != "abort" and self._stop_strings.found is not None:
-            finish_reason, stop_reason = "stop", self._stop_strings.found
+    def finish(self, finish_reason: FinishReason, stop_reason: int | str | None) -> None:
+        """End it, with all text that is still kept back.
+
+        Args:
+            finish_reason: Why it ends, unless a stop string comes of the last text.
+            stop_reason: The token that ended it, if any.
+        """
+        if self.detokenizer is not None:
+            self.text += self.stop_strings.push(self.detokenizer.flush())
+        self.text += self.stop_strings.flush()
+        if finish_reason != "abort" and self.stop_strings.found is not None:
+            finish_reason, stop_reason = "stop", self.stop_strings.found
         self.finish_reason, self.stop_reason = finish_reason, stop_reason
 
-    def _append_logprobs(self, token: SampledToken) -> None:
+    def append_logprobs(self, token: SampledToken) -> None:
         """Keep the log-probabilities of a position, if they were asked for."""
         if self._logprobs is None or token.logprobs is None:
             return

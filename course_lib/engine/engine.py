@@ -1,82 +1,45 @@
 """The engine: prompts in, texts out, everything in between from the parts of this course.
 
 A step of the engine is three calls: the scheduler plans, the executor computes, the scheduler takes
-in the tokens. ``LLM`` does these in a loop, turns prompts into tokens and tokens into texts, and
-lets its user add and abort requests between two steps.
+in the tokens (``core``). ``LLM`` does these in a loop, makes requests of prompts (``intake``), and
+lets its user add and abort them between two steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from course_lib.attention.backends.backend import AttentionBackend, BackendName, choose_backend
-from course_lib.engine.answer import Answer, AnswerGroup
+from course_lib.engine.answer import AnswerGroup
 from course_lib.engine.checkpoint import load_checkpoint, load_sampling_defaults
+from course_lib.engine.core import EngineCore, StepRecord
 from course_lib.engine.engine_parts import EngineParts
-from course_lib.engine.executor import EngineRequest, Executor, StepResult
+from course_lib.engine.executor import Executor
+from course_lib.engine.intake import Intake
 from course_lib.engine.interrupts import deferred_interrupts
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.memory import default_num_blocks, keep_freed_memory
-from course_lib.engine.metrics import EngineMetrics
-from course_lib.engine.outputs import RequestMetrics, RequestOutput
+from course_lib.engine.outputs import RequestOutput
 from course_lib.engine.progress import progress_bar
 from course_lib.engine.prompts import (
     PlainPrompt,
     Prompt,
-    PromptError,
     as_prompts,
     one_each,
     plain_prompt,
 )
-from course_lib.engine.sampler import random_stream
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.step_check import StepChecker
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
-from course_lib.kv_cache.watch.invariants import InvariantError, under_check
-from course_lib.scheduling.request import RequestStatus
-from course_lib.scheduling.scheduler import SchedulerConfig, SchedulerOutput
-
-
-class EngineDeadError(RuntimeError):
-    """The engine has stopped for good, because a step of it failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One step of an engine. Times are seconds of ``time.monotonic``, each after the one before.
-
-    Attributes:
-        index: Number of the step, from 0.
-        output: What the scheduler planned.
-        sampled: The tokens that were sampled, by the scheduler's request id.
-        answers: The answers that they were added to, by the same ids.
-        forked: Requests that began in this step with the blocks of another one, by that one's id.
-        started: The step began.
-        scheduled: The plan was made.
-        computed: The model was done.
-        sampled_at: The tokens were sampled.
-        finished: Scheduler and answers had taken them in.
-    """
-
-    index: int
-    output: SchedulerOutput
-    sampled: dict[str, int]
-    answers: dict[str, Answer]
-    forked: dict[str, list[str]]
-    started: float
-    scheduled: float
-    computed: float
-    sampled_at: float
-    finished: float
+from course_lib.kv_cache.watch.invariants import under_check
+from course_lib.scheduling.scheduler import SchedulerConfig
 
 
 class LLM:
@@ -118,7 +81,6 @@ class LLM:
         kv_cache_manager: Hands out the blocks.
         executor: Carries the plans out.
         metrics: What it counts.
-        last_step: The newest step; None before the first.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -157,61 +119,59 @@ class LLM:
         self.model_config = self.model.config
         self.sampling_defaults = load_sampling_defaults(folder)
         config = _within_model(config, self.model_config.max_model_len)
-        has_tokenizer = (folder / "tokenizer.json").is_file()
-        self._tokenizer = Tokenizer(folder) if has_tokenizer else None
         self.parts = EngineParts.load() if parts is None else parts
         if num_blocks is None:
             num_blocks = default_num_blocks(self.model, config, block_size)
-        if num_blocks < 2:
-            raise ValueError(
-                f"num_blocks is {num_blocks}; block 0 is the null block, so an engine that is to "
-                "serve anything needs at least 2"
-            )
+        _require_a_block(num_blocks)
         self.kv_cache_manager = self.parts.make_manager(
             num_blocks, block_size, enable_prefix_caching
         )
         self.scheduler = self.parts.make_scheduler(config, self.kv_cache_manager)
         if not isinstance(attention_backend, AttentionBackend):
             attention_backend = choose_backend(device, attention_backend)
-        self.executor = Executor(
+        self.executor = self._make_executor(attention_backend, config.num_cpu_blocks)
+        self._core = EngineCore(self.scheduler, self.executor, self.parts)
+        self.metrics = self._core.metrics
+        self._intake = Intake(self.model_config, _tokenizer_of(folder), self.scheduler, seed)
+        self._names = itertools.count()  # for the requests without a name
+        self._checks = ExitStack()
+        if debug:
+            self._check_everything()
+
+    def _make_executor(self, backend: AttentionBackend, num_cpu_blocks: int) -> Executor:
+        """Make an executor, with a store for the blocks of the manager's pool."""
+        manager = self.kv_cache_manager
+        kv_store = PagedKVStore(
+            self.model_config,
+            manager.block_pool.num_blocks,
+            manager.block_size,
+            num_cpu_blocks=num_cpu_blocks,
+            dtype=self.model.dtype,
+            device=self.model.device,
+        )
+        return Executor(
             self.model,
-            PagedKVStore(
-                self.model_config,
-                num_blocks,
-                block_size,
-                num_cpu_blocks=config.num_cpu_blocks,
-                dtype=self.model.dtype,
-                device=device,
-            ),
-            self.parts.with_own_operations(attention_backend),
-            self.kv_cache_manager.get_block_ids,
+            kv_store,
+            self.parts.with_own_operations(backend),
+            manager.get_block_ids,
             block_table=self.parts.get("BlockTable"),
             slot_mapping=self.parts.get("slot_mapping"),
         )
-        self.metrics = EngineMetrics()
-        self.last_step: StepRecord | None = None
-        self._eos_token_ids = self._find_eos()
-        self._seed = seed
-        self._numbers = itertools.count()  # of the requests without a seed
-        self._names = itertools.count()  # for the requests without a name
-        self._groups: dict[str, AnswerGroup] = {}
-        # Every answer of these groups, by the id of its request at the scheduler.
-        self._answers: dict[str, tuple[AnswerGroup, Answer]] = {}
-        # What has something new that nobody has fetched yet.
-        self._changed: dict[str, AnswerGroup] = {}
-        self._failure: Exception | None = None
-        self._checker: StepChecker | None = None
-        self._watching = ExitStack()
-        if debug:
-            self._checker = StepChecker(self.scheduler, self.executor)
-            self._watching.enter_context(under_check(self.kv_cache_manager))
+
+    def _check_everything(self) -> None:
+        """Check every step, and every call of the cache manager, for as long as this LLM lives."""
+        self._checks.enter_context(StepChecker(self._core).attached())
+        self._checks.enter_context(under_check(self.kv_cache_manager))
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer; PromptError if it has none."""
-        if self._tokenizer is None:
-            raise PromptError("this checkpoint has no tokenizer.json; give prompts as tokens")
-        return self._tokenizer
+        return self._intake.tokenizer
+
+    @property
+    def last_step(self) -> StepRecord | None:
+        """The newest step; None before the first."""
+        return self._core.last_step
 
     def get_default_sampling_params(self) -> SamplingParams:
         """Return the parameters of a request that has none: what suits this model.
@@ -257,7 +217,7 @@ class LLM:
         groups: list[AnswerGroup] = []
         try:
             for prompt, each in zip(wanted, params, strict=True):
-                token_ids = self._tokens_of(prompt, each)
+                token_ids = self._intake.tokens_of(prompt, each)
                 with deferred_interrupts():
                     groups.append(self._add(self._new_id(), prompt, token_ids, each))
             if use_tqdm:
@@ -286,7 +246,7 @@ class LLM:
         """
         params = sampling_params or self.get_default_sampling_params()
         plain = plain_prompt(prompt)
-        return self._stream(plain, self._tokens_of(plain, params), params)
+        return self._stream(plain, self._intake.tokens_of(plain, params), params)
 
     def chat(
         self,
@@ -335,7 +295,7 @@ class LLM:
         """
         params = sampling_params or self.get_default_sampling_params()
         plain = plain_prompt(prompt)
-        token_ids = self._tokens_of(plain, params)
+        token_ids = self._intake.tokens_of(plain, params)
         self._add(
             request_id,
             plain,
@@ -358,11 +318,10 @@ class LLM:
             InvariantError: With ``debug``, something is not as it must be.
             EngineDeadError: A step has failed before.
         """
-        self._require_alive()
+        self._core.require_alive()
         if self.has_unfinished_requests():
-            self._advance()
-        changed, self._changed = self._changed, {}
-        return [group.output() for group in changed.values()]
+            self._core.advance()
+        return [group.output() for group in self._core.fetch_changed()]
 
     def abort_request(self, request_ids: str | Sequence[str]) -> None:
         """End requests; those that are finished or unknown are passed over.
@@ -370,40 +329,29 @@ class LLM:
         ``step`` does not report them any more.
         """
         ids = [request_ids] if isinstance(request_ids, str) else request_ids
-        for group in [self._groups[name] for name in dict.fromkeys(ids) if name in self._groups]:
-            live = [a for a in group.answers if a.finish_reason is None]
-            self.metrics.finished["abort"] += len(live)
-            for answer in live:
-                answer.abort()
-            self._forget(group)
-            self._changed.pop(group.request_id, None)
-            if self._failure is None:
-                names = [answer.request.request_id for answer in live]
-                with self._explaining(f"when request {group.request_id!r} was aborted"):
-                    self.scheduler.finish_requests(names, RequestStatus.FINISHED_ABORTED)
-        self._count_now()
+        self._core.abort(dict.fromkeys(ids))
 
     def has_unfinished_requests(self) -> bool:
         """Whether a request is waiting or running."""
-        return bool(self._groups)
+        return bool(self._core.groups)
 
     def _run_with_bar(self, groups: Sequence[AnswerGroup]) -> None:
         """Run until the groups are finished, and show how far they are."""
         with progress_bar(len(groups)) as report:
             num_tokens = self.metrics.generation_tokens
             while not all(group.is_finished for group in groups):
-                self._advance()
+                self._core.advance()
                 report(
                     sum(group.is_finished for group in groups),
                     self.metrics.generation_tokens - num_tokens,
                 )
-        self._fetched(groups)
+        self._core.mark_fetched(groups)
 
     def _run(self, groups: Sequence[AnswerGroup]) -> None:
         """Run until the groups are finished."""
         while not all(group.is_finished for group in groups):
-            self._advance()
-        self._fetched(groups)
+            self._core.advance()
+        self._core.mark_fetched(groups)
 
     def _stream(
         self, prompt: PlainPrompt, token_ids: list[int], params: SamplingParams
@@ -413,115 +361,13 @@ class LLM:
         try:
             is_last = False
             while not is_last:
-                while group.request_id not in self._changed:
-                    self._advance()
-                self._fetched([group])
+                while group.request_id not in self._core.changed:
+                    self._core.advance()
+                self._core.mark_fetched([group])
                 is_last = group.is_finished
                 yield group.output()
         finally:
             self.abort_request(group.request_id)
-
-    def _advance(self) -> None:
-        """Run one step. What has something new is in ``_changed`` afterwards."""
-        self._require_alive()
-        index = self.metrics.num_steps
-        with deferred_interrupts(), self._explaining(f"in step {index}"):
-            self._step(index)
-
-    @contextmanager
-    def _explaining(self, where: str) -> Iterator[None]:
-        """Let an exception say where it happened and whose part it was; the engine stops for it."""
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, InvariantError):
-                error = InvariantError(f"{where}: {error}").with_traceback(error.__traceback__)
-            self._failure = self.parts.explain(error, where)
-            raise self._failure from (None if self._failure is error else error)
-
-    def _step(self, index: int) -> None:
-        """Plan, compute, and take in what came of it."""
-        if self._checker is not None:
-            self._checker.before()
-        started = time.monotonic()
-        output = self.scheduler.schedule()
-        forked = self._fork(output)
-        scheduled = time.monotonic()
-        result = self.executor.execute(output, forked)
-        sampled_at = time.monotonic()
-        if self._checker is not None:
-            self._checker.after_execution(output, result)
-        sampled = {name: token.token_id for name, token in result.sampled.items()}
-        answers = {name: self._answers[name][1] for name in sampled}
-        self.scheduler.update_from_output(output, sampled)
-        self._take_in(output, result, scheduled)
-        if self._checker is not None:
-            self._checker.after()
-        self.metrics.num_steps += 1
-        self._count_now()
-        self.last_step = StepRecord(
-            index,
-            output,
-            sampled,
-            answers,
-            {name: [child.request_id for child in forks] for name, forks in forked.items()},
-            started,
-            scheduled,
-            result.computed_at,
-            sampled_at,
-            time.monotonic(),
-        )
-
-    def _fork(self, output: SchedulerOutput) -> dict[str, list[EngineRequest]]:
-        """Give every prompt that is computed in this step its other answers.
-
-        Returns:
-            The requests of those that begin at once, by the id of the request whose blocks they
-            share. The others wait; they draw the same tokens when their turn comes.
-        """
-        forked: dict[str, list[EngineRequest]] = {}
-        for name in output.num_scheduled_tokens:
-            group, _ = self._answers[name]
-            request = group.answers[0].request
-            if group.is_forked or request.num_computed_tokens < request.num_tokens:
-                continue
-            group.is_forked = True
-            children = [answer.request for answer in group.answers[1:]]
-            running = [child for child in children if self.scheduler.fork_request(name, child)]
-            if running:
-                forked[name] = running
-        return forked
-
-    def _take_in(self, output: SchedulerOutput, result: StepResult, scheduled: float) -> None:
-        """Add a step's tokens to the answers, and end those that are done."""
-        for request in output.scheduled_new_reqs:
-            group, _ = self._answers[request.request_id]
-            if group.metrics.first_scheduled_time is None:
-                group.metrics.first_scheduled_time = scheduled
-                num_scheduled = output.num_scheduled_tokens[request.request_id]
-                group.num_cached_tokens = request.num_computed_tokens - num_scheduled
-        self.metrics.num_preemptions += len(output.preempted_req_ids)
-        now = time.monotonic()
-        stopped: list[str] = []
-        for name, token in result.sampled.items():
-            group, answer = self._answers[name]
-            if group.metrics.first_token_time is None:
-                group.metrics.first_token_time = now
-                self.metrics.record_first_token(group.metrics, len(group.prompt_token_ids))
-            self.metrics.generation_tokens += 1
-            answer.append(token)
-            self._changed[group.request_id] = group
-            if answer.finish_reason is None:
-                continue
-            self.metrics.finished[answer.finish_reason] += 1
-            if not answer.request.is_finished:
-                stopped.append(name)
-            if group.is_finished:
-                group.metrics.finished_time = now
-                self.metrics.record_finished(group.metrics, group.output_lens)
-                self._forget(group)
-        if stopped:
-            self.scheduler.finish_requests(stopped, RequestStatus.FINISHED_STOPPED)
 
     def _add(
         self,
@@ -529,132 +375,38 @@ class LLM:
         prompt: PlainPrompt,
         token_ids: list[int],
         params: SamplingParams,
-        *,
-        arrival_time: float | None = None,
         **known: Any,
     ) -> AnswerGroup:
-        """Give a prompt that can be served to the scheduler; ValueError if the name is in use."""
-        self._require_alive()
+        """Give a prompt that can be served to the core; ValueError if the name is in use."""
+        self._core.require_alive()
         names = [request_id, *(f"{index}_{request_id}" for index in range(1, params.n))]
         for name in names:
-            if name in self._answers:
+            if name in self._core.answers:
                 raise ValueError(
                     f"request {name!r} is not finished yet; give each request its own id"
                 )
-        arrived = time.monotonic() if arrival_time is None else arrival_time
-        seed = params.seed
-        if seed is None:
-            seed = random_stream(self._seed, next(self._numbers))
-        ends_itself = bool(self._eos_token_ids) and not params.ignore_eos
-        requests = [
-            EngineRequest(
-                name,
-                token_ids,
-                params,
-                seed,
-                index,
-                arrival_time=arrived,
-                eos_token_id=self._eos_token_ids[0] if ends_itself else None,
-                **known,
-            )
-            for index, name in enumerate(names)
-        ]
-        with self._explaining(f"when request {request_id!r} was added"):
-            self.scheduler.add_request(requests[0])
-        if requests[0].is_finished:
-            raise PromptError(requests[0].finish_reason)
-        answers = [
-            Answer(each, token_ids, self._eos_token_ids, self._tokenizer) for each in requests
-        ]
-        group = AnswerGroup(
-            request_id,
-            prompt if isinstance(prompt, str) else None,
-            token_ids,
-            answers,
-            RequestMetrics(arrived),
-        )
-        self._groups[request_id] = group
-        self._answers |= {name: (group, each) for name, each in zip(names, answers, strict=True)}
-        self._count_now()
+        group = self._intake.make_group(names, prompt, token_ids, params, **known)
+        self._core.add(group)
         return group
-
-    def _tokens_of(self, prompt: PlainPrompt, params: SamplingParams) -> list[int]:
-        """Return the tokens of a prompt; PromptError if it can never be served."""
-        if isinstance(prompt, str) and not prompt:
-            raise PromptError("the prompt is empty; give at least one character")
-        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        self._require_servable(token_ids)
-        if params.stop_strings and self._tokenizer is None:
-            raise PromptError(
-                "stop strings need text, and this checkpoint has no tokenizer.json; use "
-                "stop_token_ids"
-            )
-        return token_ids
-
-    def _require_servable(self, token_ids: Sequence[int]) -> None:
-        """Raise PromptError for tokens that can never be served."""
-        if not token_ids:
-            raise PromptError("the prompt is empty; give at least one token")
-        vocab_size = self.model_config.vocab_size
-        for token_id in token_ids:
-            if not isinstance(token_id, int) or not 0 <= token_id < vocab_size:
-                raise PromptError(
-                    f"the prompt has token {token_id!r}; tokens are whole numbers from 0 to "
-                    f"{vocab_size - 1}"
-                )
-        num_tokens, longest = len(token_ids), self.scheduler.max_model_len
-        if num_tokens > longest:
-            size = self.kv_cache_manager.block_size
-            num_blocks = self.kv_cache_manager.block_pool.num_blocks
-            needed = -(-num_tokens // size)
-            remedy = f"shorten it to {longest}"
-            if num_tokens <= self.model_config.max_model_len and needed >= num_blocks:
-                remedy += f", or give the engine num_blocks={needed + 1} or more"
-            raise PromptError(
-                f"the prompt has {num_tokens} tokens, and a sequence has at most {longest} here; "
-                f"it would need {needed} blocks of {size}, of which the pool has {num_blocks - 1}: "
-                f"{remedy}"
-            )
-
-    def _find_eos(self) -> tuple[int, ...]:
-        """Return the tokens that end every answer: the tokenizer's own first."""
-        main = None if self._tokenizer is None else self._tokenizer.eos_token_id
-        known = self.model_config.eos_token_ids
-        return tuple(dict.fromkeys(([] if main is None else [main]) + list(known)))
-
-    def _forget(self, group: AnswerGroup) -> None:
-        """Drop a group that is over."""
-        del self._groups[group.request_id]
-        for answer in group.answers:
-            del self._answers[answer.request.request_id]
-
-    def _fetched(self, groups: Sequence[AnswerGroup]) -> None:
-        """Take note that somebody has these groups."""
-        for group in groups:
-            self._changed.pop(group.request_id, None)
-
-    def _count_now(self) -> None:
-        """Bring up to date what the metrics say of this moment."""
-        metrics, manager, scheduler = self.metrics, self.kv_cache_manager, self.scheduler
-        metrics.num_requests_running = len(scheduler.running)
-        metrics.num_requests_waiting = len(scheduler.waiting)
-        metrics.num_requests_swapped = len(scheduler.swapped)
-        metrics.kv_cache_usage = manager.usage
-        metrics.prefix_cache_queries = manager.metrics.queried_tokens
-        metrics.prefix_cache_hits = manager.metrics.hit_tokens
-        metrics.num_block_copies = manager.num_copies
 
     def _new_id(self) -> str:
         """Return a name that no request has."""
         names = (str(number) for number in self._names)
-        return next(name for name in names if name not in self._answers)
+        return next(name for name in names if name not in self._core.answers)
 
-    def _require_alive(self) -> None:
-        """Raise EngineDeadError if a step has failed."""
-        if self._failure is not None:
-            raise EngineDeadError(
-                f"this engine has stopped: {self._failure}; make a new LLM"
-            ) from self._failure
+
+def _tokenizer_of(folder: Path) -> Tokenizer | None:
+    """Return the tokenizer of a checkpoint, if it has one."""
+    return Tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+
+
+def _require_a_block(num_blocks: int) -> None:
+    """Raise ValueError unless a pool has a block beside the null block."""
+    if num_blocks < 2:
+        raise ValueError(
+            f"num_blocks is {num_blocks}; block 0 is the null block, so an engine that is to "
+            "serve anything needs at least 2"
+        )
 
 
 def _scheduler_config(options: Mapping[str, Any]) -> SchedulerConfig:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.batch import PagedBatch
+from course_lib.engine.flatten import FlatStep, flatten_step
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.model import LlamaModel
+from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import SampledToken, SamplingRow, random_stream, sample
-from course_lib.engine.sampling_params import SamplingParams
 from course_lib.kv_cache.block_table import BlockTable, pad_block_tables, slot_mapping
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerOutput
@@ -30,64 +31,13 @@ from course_lib.scheduling.scheduler import SchedulerOutput
 FEW_TOKENS = 16
 """Up to so many tokens are translated one by one, which takes a third of the time then."""
 
+Forks = Mapping[str, Sequence[EngineRequest]]
+"""Requests that share another one's blocks from this step on, by the id of that one."""
+
 SlotMapping = Callable[
     [NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], int], NDArray[np.int64]
 ]
-
-
-class EngineRequest(Request):
-    """A request of the scheduler that also says how its tokens are chosen.
-
-    Args:
-        request_id: As in ``Request``.
-        prompt_token_ids: As in ``Request``.
-        params: What it asks of the sampler.
-        seed: Where its random numbers start.
-        index: Which answer to its prompt it is, from 0.
-        priority: As in ``Request``.
-        arrival_time: As in ``Request``.
-        eos_token_id: As in ``Request``.
-        cache_salt: As in ``Request``.
-        client_id: As in ``Request``.
-
-    Attributes:
-        params: What it asks of the sampler.
-        seed: Where its random numbers start.
-        index: Which answer to its prompt it is.
-
-    >>> EngineRequest("a", [5, 6], SamplingParams(max_tokens=3), seed=0)
-    Request('a', waiting, 2 + 0 tokens, 0 computed)
-    """
-
-    __slots__ = ("index", "params", "seed")
-
-    def __init__(
-        self,
-        request_id: str,
-        prompt_token_ids: Sequence[int],
-        params: SamplingParams,
-        seed: int,
-        index: int = 0,
-        *,
-        priority: int = 0,
-        arrival_time: float = 0.0,
-        eos_token_id: int | None = None,
-        cache_salt: str | None = None,
-        client_id: str = "",
-    ) -> None:
-        super().__init__(
-            request_id,
-            prompt_token_ids,
-            params.max_tokens,
-            priority,
-            arrival_time,
-            eos_token_id,
-            cache_salt,
-            client_id=client_id,
-        )
-        self.params = params
-        self.seed = seed
-        self.index = index
+FlattenStep = Callable[[Sequence[int], Sequence[int], Sequence[int]], FlatStep]
 
 
 class StepResult(NamedTuple):
@@ -109,15 +59,18 @@ class Batch(NamedTuple):
         token_ids: int64 [num_tokens].
         positions: int64 [num_tokens].
         paged: Where the sequences are in the cache.
+        sample_rows: The row of the last token of each sequence that is computed to its end, in the
+            order of the plan.
     """
 
     token_ids: Tensor
     positions: Tensor
     paged: PagedBatch
+    sample_rows: list[int]
 
 
 @dataclass(slots=True, eq=False)
-class _Sequence:
+class LiveSequence:
     """What the executor keeps of a request that has blocks.
 
     Attributes:
@@ -140,6 +93,11 @@ class _Sequence:
     seen: Tensor | None = None
     num_seen: int = 0
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all its tokens are computed, so that the next one can be sampled."""
+        return self.request.num_computed_tokens >= self.request.num_tokens
+
 
 class Executor:
     """Runs a model over the sequences that a scheduler chooses, step by step.
@@ -154,6 +112,13 @@ class Executor:
         get_block_ids: Returns the block table of a request: ``KVCacheManager.get_block_ids``.
         block_table: Makes a block table, from the block size.
         slot_mapping: Finds the slots of all tokens of a batch.
+        flatten_step: Lays the tokens of a step out.
+
+    Attributes:
+        model: The model.
+        kv_store: Its keys and values.
+        backend: The operations on them.
+        sequences: What it keeps of each request that has blocks, by id.
     """
 
     def __init__(
@@ -165,110 +130,81 @@ class Executor:
         *,
         block_table: Callable[[int], BlockTable] = BlockTable,
         slot_mapping: SlotMapping = slot_mapping,
+        flatten_step: FlattenStep = flatten_step,
     ) -> None:
         self.model = model
         self.kv_store = kv_store
         self.backend = backend
+        self.sequences: dict[str, LiveSequence] = {}
         self._get_block_ids = get_block_ids
         self._make_block_table = block_table
         self._slot_mapping = slot_mapping
-        self._sequences: dict[str, _Sequence] = {}
+        self._flatten_step = flatten_step
 
-    def execute(
-        self, output: SchedulerOutput, forks: Mapping[str, Sequence[EngineRequest]] | None = None
-    ) -> StepResult:
+    def execute(self, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
         """Carry out a plan.
+
+        First the blocks: who ended or lost its blocks is forgotten, then blocks are copied to the
+        CPU, from it, and within the cache. In any other order something would be overwritten that
+        is still to be read. Then who has just got blocks is taken in, the model runs once over the
+        tokens of all requests, and whoever is computed to its end gets a token.
 
         Args:
             output: The plan.
             forks: Requests that share a scheduled one's blocks from this step on, by its id. It
                 must be computed to its end in this step; each of them gets a token of its own.
+
+        Returns:
+            The sampled tokens, by request id.
         """
-        forks = forks or {}
-        with torch.inference_mode():
-            self._forget(output)
-            self._move_blocks(output)
-            for request in (*output.scheduled_new_reqs, *output.scheduled_resumed_reqs):
-                self._enter(request)
-            if not output.num_scheduled_tokens:
-                return StepResult({}, time.monotonic())
-            sequences = [self._sequences[name] for name in output.num_scheduled_tokens]
-            for sequence in sequences:
-                self._update_table(sequence)
-            batch = self.make_batch(output)
-            attend = self.kv_store.attend(batch.paged, self.backend)
-            hidden = self.model(batch.token_ids, batch.positions, attend)
-            hidden, generating = self._last_tokens(hidden, sequences, batch.paged, forks)
-            logits = self.model.logits(hidden)
-            self._synchronize()
-            computed_at = time.monotonic()
-            tokens = sample(logits, [self._row(sequence) for sequence in generating])
-        names = (sequence.request.request_id for sequence in generating)
-        return StepResult(dict(zip(names, tokens, strict=True)), computed_at)
-
-    def make_batch(self, output: SchedulerOutput) -> Batch:
-        """Lay a plan out as tensors, sequence after sequence, in the order of the plan."""
-        sequences = [self._sequences[name] for name in output.num_scheduled_tokens]
-        query_lens = list(output.num_scheduled_tokens.values())
-        context_lens = [sequence.request.num_computed_tokens for sequence in sequences]
-        token_ids: list[int] = []
-        for sequence, end, length in zip(sequences, context_lens, query_lens, strict=True):
-            token_ids += sequence.request.all_token_ids[end - length : end]
-        starts = np.zeros(len(sequences) + 1, dtype=np.int32)
-        np.cumsum(query_lens, out=starts[1:])
-        # A sequence's queries are the last tokens of its context.
-        shifts = np.asarray(context_lens, dtype=np.int64) - starts[1:]
-        positions = np.arange(len(token_ids)) + shifts.repeat(query_lens)
-        tables = pad_block_tables([sequence.block_ids for sequence in sequences])
-        size, device = self.kv_store.block_size, self.model.device
-        paged = PagedBatch(
-            block_tables=torch.from_numpy(tables).to(device),
-            context_lens=torch.tensor(context_lens, dtype=torch.int32, device=device),
-            query_starts=torch.from_numpy(starts).to(device),
-            slot_mapping=torch.from_numpy(self._slots(sequences, tables, starts, positions)).to(
-                device
-            ),
-            num_blocks=self.kv_store.num_blocks,
-            block_size=size,
-            max_query_len=max(query_lens),
-            max_context_len=max(context_lens),
-        )
-        return Batch(
-            torch.tensor(token_ids, device=device), torch.from_numpy(positions).to(device), paged
-        )
-
-    def block_tables(self) -> dict[str, list[int]]:
-        """Return the block table of every sequence, by request id."""
-        return {name: sequence.table.block_ids for name, sequence in self._sequences.items()}
-
-    def _forget(self, output: SchedulerOutput) -> None:
-        """Drop the sequences that have lost their blocks."""
         for request_id in (*output.finished_req_ids, *output.preempted_req_ids):
-            self._sequences.pop(request_id, None)
-
-    def _move_blocks(self, output: SchedulerOutput) -> None:
-        """Copy blocks to the CPU, from it, and within the cache; the order matters."""
-        if output.blocks_to_swap_out:
-            self.kv_store.swap_out(output.blocks_to_swap_out)
-        if output.blocks_to_swap_in:
-            self.kv_store.swap_in(output.blocks_to_swap_in)
+            self.sequences.pop(request_id, None)
+        self.kv_store.swap_out(output.blocks_to_swap_out)
+        self.kv_store.swap_in(output.blocks_to_swap_in)
         if output.blocks_to_copy:
             self.kv_store.copy(output.blocks_to_copy, self.backend)
+        for request in (*output.scheduled_new_reqs, *output.scheduled_resumed_reqs):
+            self.enter(request)
+        if not output.num_scheduled_tokens:
+            return StepResult({}, time.monotonic())
+        scheduled = [self.sequences[name] for name in output.num_scheduled_tokens]
+        for sequence in scheduled:
+            self.update_table(sequence)
+        batch = self.make_batch(output)
+        rows: list[int] = []
+        generating: list[LiveSequence] = []
+        caught_up = [sequence for sequence in scheduled if sequence.is_caught_up]
+        for sequence, row in zip(caught_up, batch.sample_rows, strict=True):
+            family = self.with_forks(sequence, forks or {})
+            generating += family
+            rows += [row] * len(family)
+        logits = self.compute_logits(batch, rows)
+        computed_at = time.monotonic()
+        tokens = sample(logits, [self.sampling_row(sequence) for sequence in generating])
+        names = [sequence.request.request_id for sequence in generating]
+        return StepResult(dict(zip(names, tokens, strict=True)), computed_at)
 
-    def _enter(self, request: Request) -> _Sequence:
-        """Take in a request that has just got blocks."""
+    def enter(self, request: Request) -> LiveSequence:
+        """Take in a request that has just got blocks.
+
+        Args:
+            request: An ``EngineRequest``.
+
+        Returns:
+            What is kept of it, with an empty block table.
+        """
         assert isinstance(request, EngineRequest)
         stream = random_stream(request.seed, request.index)
         table = self._make_block_table(self.kv_store.block_size)
-        sequence = _Sequence(request, stream, table, np.empty(0, dtype=np.int32))
+        sequence = LiveSequence(request, stream, table, np.empty(0, dtype=np.int32))
         if request.params.repetition_penalty != 1.0:
             sequence.seen = torch.zeros(
                 self.model.config.vocab_size, dtype=torch.bool, device=self.model.device
             )
-        self._sequences[request.request_id] = sequence
+        self.sequences[request.request_id] = sequence
         return sequence
 
-    def _update_table(self, sequence: _Sequence) -> None:
+    def update_table(self, sequence: LiveSequence) -> None:
         """Bring a block table up to what the manager says, if it can have changed."""
         request = sequence.request
         if request.num_computed_tokens <= sequence.num_slots and not sequence.is_forked:
@@ -290,7 +226,7 @@ class Executor:
 
     def _slots(
         self,
-        sequences: Sequence[_Sequence],
+        sequences: Sequence[LiveSequence],
         tables: NDArray[np.int32],
         starts: NDArray[np.int32],
         positions: NDArray[np.int64],
@@ -308,31 +244,74 @@ class Executor:
             dtype=np.int64,
         )
 
-    def _last_tokens(
-        self,
-        hidden: Tensor,
-        sequences: Sequence[_Sequence],
-        batch: PagedBatch,
-        forks: Mapping[str, Sequence[EngineRequest]],
-    ) -> tuple[Tensor, list[_Sequence]]:
-        """Return the hidden states from which tokens are sampled, and the sequences they are of."""
-        rows: list[int] = []
-        generating: list[_Sequence] = []
-        ends = batch.query_starts.tolist()[1:]
-        for sequence, end in zip(sequences, ends, strict=True):
-            request = sequence.request
-            if request.num_computed_tokens < len(request.all_token_ids):
-                continue
-            children = [self._enter(child) for child in forks.get(request.request_id, ())]
-            for each in children and (sequence, *children):
-                each.is_forked = True
-            generating += (sequence, *children)
-            rows += [end - 1] * (1 + len(children))
-        if len(rows) == len(hidden) == len(sequences):
-            return hidden, generating
-        return hidden[rows], generating
+    def with_forks(self, sequence: LiveSequence, forks: Forks) -> list[LiveSequence]:
+        """Return a sequence and those that share its blocks from this step on, taken in.
 
-    def _row(self, sequence: _Sequence) -> SamplingRow:
+        Args:
+            sequence: A sequence that is computed to its end.
+            forks: The requests that share another one's blocks, by its id.
+        """
+        children = [self.enter(child) for child in forks.get(sequence.request.request_id, ())]
+        family = [sequence, *children]
+        if children:
+            for each in family:
+                each.is_forked = True
+        return family
+
+    def make_batch(self, output: SchedulerOutput) -> Batch:
+        """Lay a plan out as tensors, sequence after sequence, in the order of the plan.
+
+        Args:
+            output: A plan that computes at least one token.
+        """
+        sequences = [self.sequences[name] for name in output.num_scheduled_tokens]
+        query_lens = list(output.num_scheduled_tokens.values())
+        context_lens = [sequence.request.num_computed_tokens for sequence in sequences]
+        known_lens = [sequence.request.num_tokens for sequence in sequences]
+        token_ids: list[int] = []
+        for sequence, end, length in zip(sequences, context_lens, query_lens, strict=True):
+            token_ids += sequence.request.all_token_ids[end - length : end]
+        positions, starts, sample_rows = self._flatten_step(query_lens, context_lens, known_lens)
+        tables = pad_block_tables([sequence.block_ids for sequence in sequences])
+        size, device = self.kv_store.block_size, self.model.device
+        slots = self._slots(sequences, tables, starts, positions)
+        paged = PagedBatch(
+            block_tables=torch.from_numpy(tables).to(device),
+            context_lens=torch.tensor(context_lens, dtype=torch.int32, device=device),
+            query_starts=torch.from_numpy(starts).to(device),
+            slot_mapping=torch.from_numpy(slots).to(device),
+            num_blocks=self.kv_store.num_blocks,
+            block_size=size,
+            max_query_len=max(query_lens),
+            max_context_len=max(context_lens),
+        )
+        return Batch(
+            torch.tensor(token_ids, device=device),
+            torch.from_numpy(positions).to(device),
+            paged,
+            sample_rows.tolist(),
+        )
+
+    def compute_logits(self, batch: Batch, rows: Sequence[int]) -> Tensor:
+        """Run the model once over all tokens of a batch, and wait for it.
+
+        Args:
+            batch: The tokens. Their keys and values are in the cache afterwards.
+            rows: Tokens whose successors are asked for, by row; one may come several times.
+
+        Returns:
+            Logits, [len(rows), vocab_size].
+        """
+        with torch.inference_mode():
+            attend = self.kv_store.attend(batch.paged, self.backend)
+            hidden = self.model(batch.token_ids, batch.positions, attend)
+            logits = self.model.logits(hidden[rows])
+        if self.model.device.type == "cuda":
+            # So that a timestamp means something.
+            torch.cuda.synchronize(self.model.device)
+        return logits
+
+    def sampling_row(self, sequence: LiveSequence) -> SamplingRow:
         """Return what the sampler has to know of a sequence."""
         request = sequence.request
         if sequence.seen is not None:
@@ -342,7 +321,6 @@ class Executor:
             request.params, sequence.stream, len(request.output_token_ids), sequence.seen
         )
 
-    def _synchronize(self) -> None:
-        """Wait for the device, so that a timestamp means something."""
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
+    def block_tables(self) -> dict[str, list[int]]:
+        """Return the block table of every sequence, by request id."""
+        return {name: sequence.table.block_ids for name, sequence in self.sequences.items()}

@@ -45,8 +45,32 @@ def default_num_blocks(model: LlamaModel, config: SchedulerConfig, block_size: i
     Raises:
         ValueError: There is not even room for one beside it.
     """
+    num_bytes = _kv_cache_bytes(model.device)
+    num_allowed = num_bytes // kv_bytes_per_block(model_spec(model), block_size)
+    if num_allowed < 2:
+        raise ValueError(
+            f"{num_bytes:,} bytes are left for the KV cache, less than two blocks of {block_size} "
+            "tokens; use a smaller model or a smaller block_size, or set num_blocks"
+        )
+    longest = config.max_model_len or model.config.max_model_len
+    num_wanted = config.max_num_seqs * -(-longest // block_size) + 1
+    return min(num_wanted, num_allowed)
+
+
+def model_spec(model: LlamaModel) -> ModelSpec:
+    """Return what the formulas of ``kv_cache.sizing`` have to know of a model.
+
+    Args:
+        model: The model; its weights have the type that keys and values have.
+
+    >>> from course_lib.engine.checkpoint import load_checkpoint
+    >>> from course_lib.engine.tokenizer import checkpoint_folder
+    >>> tiny = load_checkpoint(checkpoint_folder("course-tiny"), dtype=torch.float32)
+    >>> kv_bytes_per_block(model_spec(tiny), block_size=8)
+    16384
+    """
     shape = model.config
-    spec = ModelSpec(
+    return ModelSpec(
         name=shape.model_type,
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
@@ -56,16 +80,6 @@ def default_num_blocks(model: LlamaModel, config: SchedulerConfig, block_size: i
         num_params=sum(weights.numel() for weights in model.parameters()),
         dtype_bytes=model.dtype.itemsize,
     )
-    num_bytes = _kv_cache_bytes(model.device)
-    num_allowed = num_bytes // kv_bytes_per_block(spec, block_size)
-    if num_allowed < 2:
-        raise ValueError(
-            f"{num_bytes:,} bytes are left for the KV cache, less than two blocks of {block_size} "
-            "tokens; use a smaller model or a smaller block_size, or set num_blocks"
-        )
-    longest = config.max_model_len or shape.max_model_len
-    num_wanted = config.max_num_seqs * -(-longest // block_size) + 1
-    return min(num_wanted, num_allowed)
 
 
 def _kv_cache_bytes(device: torch.device) -> int:

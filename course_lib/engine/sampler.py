@@ -66,6 +66,7 @@ class SamplingRow:
     seen: Tensor | None = None
 
 
+@torch.inference_mode()
 def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
     """Choose the next token of each sequence.
 

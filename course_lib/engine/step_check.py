@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
 from course_lib.attention.batch import PagedBatch
-from course_lib.engine.executor import Executor, StepResult
+from course_lib.engine.core import EngineCore
+from course_lib.engine.executor import StepResult
+from course_lib.engine.intercept import intercept
 from course_lib.kv_cache.watch.invariants import InvariantError, find_leaks
-from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+from course_lib.scheduling.scheduler import SchedulerOutput
 
 
 class StepChecker:
@@ -23,38 +27,52 @@ class StepChecker:
     - When no request is left, no block is held.
 
     Args:
-        scheduler: The engine's scheduler.
-        executor: Its executor.
+        core: The core of the engine.
     """
 
-    def __init__(self, scheduler: Scheduler, executor: Executor) -> None:
-        self._scheduler = scheduler
-        self._executor = executor
+    def __init__(self, core: EngineCore) -> None:
+        self._core = core
+        self._scheduler = core.scheduler
+        self._executor = core.executor
         self._computed: dict[str, int] = {}
 
-    def before(self) -> None:
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Look at every step, inside the ``with`` block.
+
+        A step raises an InvariantError if something is not as it must be.
+        """
+        with ExitStack() as stack:
+            for subject, name, around in (
+                (self._scheduler, "schedule", self._before),
+                (self._executor, "execute", self._after_execution),
+                (self._core, "step", self._after),
+            ):
+                stack.enter_context(intercept(subject, name, around))
+            yield
+
+    def _before(self, schedule: Callable[[], SchedulerOutput]) -> SchedulerOutput:
         """Remember how far every request is; no step is planned yet."""
         requests = self._scheduler.requests
         self._computed = {name: each.num_computed_tokens for name, each in requests.items()}
+        return schedule()
 
-    def after_execution(self, output: SchedulerOutput, result: StepResult) -> None:
-        """Look at what was planned and what came of it; the tokens are not taken in yet.
-
-        Raises:
-            InvariantError: Something is not as it must be.
-        """
+    def _after_execution(
+        self, execute: Callable[..., StepResult], output: SchedulerOutput, *forks: Any
+    ) -> StepResult:
+        """Look at what was planned and what came of it; the tokens are not taken in yet."""
+        result = execute(output, *forks)
         _require(self._plan_violations(output))
         _require(self._execution_violations(output, result))
+        return result
 
-    def after(self) -> None:
-        """Look at what is left when a step is over.
-
-        Raises:
-            InvariantError: Something is not as it must be.
-        """
+    def _after(self, step: Callable[[], Any]) -> Any:
+        """Look at what is left when a step is over."""
+        record = step()
         live = [request.request_id for request in self._scheduler.running]
         leaks = find_leaks(self._scheduler.kv_cache_manager, live)
         _require(f"{leak.owner} still holds blocks {list(leak.block_ids)}" for leak in leaks)
+        return record
 
     def _plan_violations(self, output: SchedulerOutput) -> Iterable[str]:
         """Yield what is wrong with a plan."""

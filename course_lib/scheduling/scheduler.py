@@ -14,7 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from course_lib.kv_cache.block_pool import KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager, UnknownRequestError
@@ -27,9 +27,6 @@ from course_lib.scheduling.preemption import (
 )
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.swap import SwapSpace
-
-if TYPE_CHECKING:
-    from course_lib.scheduling.decisions import DecisionLog
 
 
 @dataclass(frozen=True)
@@ -129,6 +126,18 @@ class SchedulerOutput:
     blocks_to_copy: list[tuple[int, int]] = field(default_factory=list)
 
 
+class SchedulerLog(Protocol):
+    """What a scheduler tells of its decisions to; ``DecisionLog`` is one."""
+
+    def record_preemption(
+        self, scheduler: Scheduler, victim: Request, winner: Request, num_new_tokens: int
+    ) -> None:
+        """Take note that one request gives way to another, which needs room for its tokens."""
+
+    def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
+        """Take note of a plan that is complete."""
+
+
 class Scheduler:
     """Decides, iteration by iteration, who computes how many tokens.
 
@@ -179,7 +188,7 @@ class Scheduler:
         config: SchedulerConfig,
         kv_cache_manager: KVCacheManager,
         *,
-        log: DecisionLog | None = None,
+        log: SchedulerLog | None = None,
     ) -> None:
         self.config = config
         self.kv_cache_manager = kv_cache_manager

@@ -251,6 +251,11 @@ def _shape_dict(shape: Shape) -> dict[str, Any]:
             "thickness": shape.thickness,
             "dashed": shape.is_dashed,
         }
+    return _rect_dict(shape)
+
+
+def _rect_dict(shape: Rect) -> dict[str, Any]:
+    """Return a rectangle as JSON values."""
     return {
         "kind": "rect",
         "x": round(shape.x, 2),

@@ -13,9 +13,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from autograder import cli
-from autograder.commands import doctor
-from autograder.commands.doctor import Finding, Status
+from autograder.commands import update
 from autograder.errors import CourseError
+from autograder.terminal import machine
+from autograder.terminal.machine import Finding, Status
 
 NAME = "01_first_steps"
 COURSE = [sys.executable, "-c", "from autograder.cli import main; main()"]
@@ -74,7 +75,7 @@ def test_help_does_not_wait_for_heavy_imports():
 
 
 def test_an_update_shows_a_table_and_names_the_backup(root, run, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    monkeypatch.setattr(update, "console", Console(width=200))
     release(root, "# First steps, corrected")
     code, out, _ = run("update", "1")
     assert code == 0
@@ -130,7 +131,7 @@ def test_what_the_user_can_put_right_is_one_line_without_a_traceback(
     def fail():
         raise error
 
-    monkeypatch.setattr(doctor, "examine", fail)
+    monkeypatch.setattr(machine, "examine", fail)
     exit_code, _, err = run("doctor")
     assert exit_code == code
     assert message in err
@@ -139,7 +140,7 @@ def test_what_the_user_can_put_right_is_one_line_without_a_traceback(
 
 def test_a_defect_of_our_own_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["course", "doctor"])
-    monkeypatch.setattr(doctor, "examine", lambda: 1 / 0)
+    monkeypatch.setattr(machine, "examine", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
 
@@ -151,7 +152,7 @@ def test_the_doctor_fails_only_for_what_the_course_cannot_do_without(
     run, monkeypatch, status, code
 ):
     finding = Finding("thing", status, "found [so]", "do this")
-    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    monkeypatch.setattr(machine, "examine", lambda: [finding])
     exit_code, out, err = run("doctor")
     assert exit_code == code
     assert "found [so]" in out
@@ -167,9 +168,9 @@ def test_a_wrong_option_is_a_usage_error(run):
 
 def test_ctrl_c_ends_a_running_command_with_130_and_one_line():
     script = (
-        "import time; from autograder import cli; from autograder.commands import doctor\n"
+        "import time; from autograder import cli; from autograder.terminal import machine\n"
         "def examine():\n    print('running', flush=True)\n    time.sleep(60)\n"
-        "doctor.examine = examine\nimport sys; sys.argv = ['course', 'doctor']\ncli.main()"
+        "machine.examine = examine\nimport sys; sys.argv = ['course', 'doctor']\ncli.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],

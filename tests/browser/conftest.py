@@ -24,8 +24,8 @@ import nbformat
 import pytest
 
 from autograder.build import notebooks as building
-from autograder.commands.doctor import BROWSERS
 from autograder.paths import course_root
+from autograder.terminal.machine import BROWSERS
 
 PATIENCE = 120.0
 """Seconds to wait for a kernel, which may share its machine. A right answer comes far sooner."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.lesson(1)]
 
 SETUP = "from __future__ import annotations"
 MAP = "viz.EngineMap("

@@ -11,7 +11,7 @@ import pytest
 from autograder import lessons
 from autograder.lessons.questions import bank
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.lesson(1)]
 
 MAP = "viz.EngineMap("
 EXPLORER = "viz.gpu_memory("

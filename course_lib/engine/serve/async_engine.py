@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from course_lib.engine.engine import LLM, EngineDeadError
+from course_lib.engine.core import EngineDeadError
+from course_lib.engine.engine import LLM
 
 if TYPE_CHECKING:
     from course_lib.engine.outputs import RequestOutput

@@ -1,8 +1,8 @@
 """An HTTP server in the OpenAI protocol, so that an ordinary client can talk to the engine.
 
 ``make_app`` makes the application, ``Server`` runs it on a socket. What happens to a request on the
-way: ``protocol`` says what it may ask, ``async_engine`` serves it among others, ``reply`` words
-what comes out, ``prometheus`` counts.
+way: ``guards`` says who may ask, ``protocol`` what, ``async_engine`` serves it among others,
+``reply`` words what comes out, ``errors`` what goes wrong, ``prometheus`` counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 import socket
 import time
 import uuid
@@ -19,24 +18,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from course_lib.engine.engine import LLM, EngineDeadError
+from course_lib.engine.core import EngineDeadError
+from course_lib.engine.engine import LLM
 from course_lib.engine.prompts import PromptError
 from course_lib.engine.serve.async_engine import AsyncEngine, OutputStream
+from course_lib.engine.serve.errors import add_error_handlers, engine_dead
+from course_lib.engine.serve.guards import BodyLimit, KeyGuard
 from course_lib.engine.serve.prometheus import engine_registry
 from course_lib.engine.serve.protocol import (
     CONTEXT_LENGTH_EXCEEDED,
     ApiError,
     ChatCompletionRequest,
     CompletionRequest,
-    validation_error,
 )
 from course_lib.engine.serve.reply import ChatReply, CompletionReply, Piece, Reply
 
@@ -44,14 +43,8 @@ if TYPE_CHECKING:
     from course_lib.engine.sampling_params import SamplingParams
     from course_lib.engine.tokenizer import Tokenizer
 
-MAX_BODY_BYTES = 4 * 2**20
-"""Largest request body: about a million tokens of text."""
-
 SHUTDOWN_SECONDS = 5
 """How long clients have to take their last bytes when the server is stopped."""
-
-OPEN_PATHS = ("/health", "/metrics")
-"""What may be asked without an API key, as in vLLM: probes and Prometheus have none."""
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 """What this machine calls itself in a Host header."""
@@ -87,11 +80,11 @@ def make_app(
     # No pages of documentation: they would load scripts from elsewhere.
     app = FastAPI(title="Serving from Scratch", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
-    app.add_middleware(_BodyLimit)
+    app.add_middleware(BodyLimit)
     if api_key is not None:
-        app.add_middleware(_KeyGuard, api_key=api_key)
+        app.add_middleware(KeyGuard, api_key=api_key)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     Api(engine, model_name).add_routes(app)
     return app
 
@@ -316,7 +309,7 @@ async def _events(stream: OutputStream, reply: Reply, includes_usage: bool) -> A
             yield _event(reply.usage_chunk())
     except EngineDeadError as error:
         # The status code has been sent long ago; clients look for errors among the events too.
-        yield _event(_engine_dead(error).body)
+        yield _event(engine_dead(error).body)
     yield "data: [DONE]\n\n"
 
 
@@ -356,103 +349,6 @@ async def _disconnection(request: Request) -> None:
     """Return when the client goes away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _engine_dead(error: EngineDeadError) -> ApiError:
-    """Return the answer when nothing is served any more."""
-    return ApiError(500, str(error), code="engine_dead")
-
-
-def _error_response(error: ApiError) -> Response:
-    """Return an error as HTTP has it. In ASCII, because a message may quote what is not Unicode."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return Response(json.dumps(error.body), error.status, headers, media_type="application/json")
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    """Answer every error in OpenAI's format."""
-
-    @app.exception_handler(ApiError)
-    async def on_api_error(request: Request, error: ApiError) -> Response:
-        return _error_response(error)
-
-    @app.exception_handler(EngineDeadError)
-    async def on_dead_engine(request: Request, error: EngineDeadError) -> Response:
-        return _error_response(_engine_dead(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid_body(request: Request, error: RequestValidationError) -> Response:
-        return _error_response(validation_error(list(error.errors())))
-
-    @app.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> Response:
-        return _error_response(
-            ApiError(error.status_code, _MESSAGES.get(error.status_code, error.detail))
-        )
-
-    @app.exception_handler(ClientDisconnect)
-    async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)  # nobody reads it
-
-    @app.exception_handler(Exception)
-    async def on_defect(request: Request, error: Exception) -> Response:
-        message = f"a defect of the server: {type(error).__name__}; its log says more"
-        return _error_response(ApiError(500, message))
-
-
-_MESSAGES = {
-    404: "there is nothing at this address; try /v1/models, /v1/completions, /v1/chat/completions, "
-    "/health or /metrics",
-    405: "this address takes another method: POST for completions, GET for the rest",
-    413: f"the body has more than {MAX_BODY_BYTES} bytes; send a shorter prompt",
-}
-"""What is said where the framework's own message has no remedy."""
-
-
-class _KeyGuard:
-    """Lets requests pass that carry the API key; before anything of their body is read."""
-
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {api_key}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            sent = dict(scope["headers"]).get(b"authorization", b"")
-            # In constant time: how long a comparison takes must not tell how much was right.
-            if not secrets.compare_digest(sent, self._expected):
-                message = "the API key is missing or wrong; send Authorization: Bearer KEY"
-                app = _error_response(ApiError(401, message, code="invalid_api_key"))
-        await app(scope, receive, send)
-
-
-class _BodyLimit:
-    """Refuses a body that says it is too long, and one that turns out to be while it is read."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        num_left = MAX_BODY_BYTES
-
-        async def limited_receive() -> Message:
-            nonlocal num_left
-            message = await receive()
-            num_left -= len(message.get("body", b""))
-            if num_left < 0:
-                raise HTTPException(413)
-            return message
-
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            response = _error_response(ApiError(413, _MESSAGES[413]))
-            await response(scope, receive, send)
-        else:
-            await self._app(scope, limited_receive, send)
 
 
 class Server(uvicorn.Server):

@@ -6,13 +6,11 @@ there. Arrows lead from bar to bar along a request: down through a step, and on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from course_lib.engine.tracing.events import COMPONENTS, Event
-
-if TYPE_CHECKING:
-    from course_lib.engine.tracing.trace import Trace
+from course_lib.steps import StepTable
 
 _MICROSECONDS = 1e6
 
@@ -35,20 +33,23 @@ _PHASES = {
 """What a request does after an action, in one word; an empty one for nothing any more."""
 
 
-def chrome_events(trace: Trace, followed: Iterable[str]) -> list[dict[str, Any]]:
+def chrome_events(
+    events: Sequence[Event], steps: StepTable, followed: Iterable[str]
+) -> list[dict[str, Any]]:
     """Return the trace events of a run.
 
     Args:
-        trace: The run.
+        events: What happened, in order.
+        steps: The steps of the engine.
         followed: The requests along which arrows lead.
     """
-    events = [*_names(), *trace.steps.chrome_events()]
-    events += [_bar(event) for event in trace if _is_drawn(event)]
-    events += _phases(trace)
+    shown = [*_names(), *steps.chrome_events()]
+    shown += [_bar(event) for event in events if _is_drawn(event)]
+    shown += _phases(events)
     for flow_id, request_id in enumerate(followed):
-        stops = [event for event in trace if event.request_id == request_id]
-        events += _arrows(flow_id, request_id, stops)
-    return events
+        stops = [event for event in events if event.request_id == request_id]
+        shown += _arrows(flow_id, request_id, stops)
+    return shown
 
 
 def _names() -> Iterator[dict[str, Any]]:
@@ -81,10 +82,10 @@ def _bar(event: Event) -> dict[str, Any]:
     }
 
 
-def _phases(trace: Trace) -> Iterator[dict[str, Any]]:
+def _phases(events: Sequence[Event]) -> Iterator[dict[str, Any]]:
     """Yield when each request waited, ran, and was swapped out, as bars that may overlap."""
     phase_of: dict[str, str] = {}
-    for event in trace:
+    for event in events:
         name = event.request_id
         if name is None or event.action not in _PHASES:
             continue
@@ -114,7 +115,7 @@ def _phases(trace: Trace) -> Iterator[dict[str, Any]]:
                 "cat": "request",
                 "id": name,
                 "name": phase,
-                "ts": max(event.end for event in trace) * _MICROSECONDS,
+                "ts": max(event.end for event in events) * _MICROSECONDS,
             }
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from course_lib.engine.tracing.events import COMPONENTS, Event
-
-if TYPE_CHECKING:
-    from course_lib.engine.tracing.trace import RequestTrace, Trace
+from course_lib.steps import StepTable
 
 _MOST_CHARACTERS = 60
 _MOST_BLOCKS = 8
@@ -18,38 +15,47 @@ _INDENT = " " * 4
 _COMPONENT_WIDTH = max(map(len, COMPONENTS)) + 2
 
 
-def tell_request(trace: RequestTrace) -> str:
+def tell_request(request_id: str, events: Sequence[Event]) -> str:
     """Tell what happened to one request, one paragraph per step.
 
     Steps in which it only waits, for the same reason, are told as one. So is a step in which it
     only gets its next token.
+
+    Args:
+        request_id: The request.
+        events: What happened to it, in order.
     """
-    lines = list(_heading(trace))
-    origin = trace[0].start
-    for key, steps in groupby(_steps_of(trace), key=_waiting_for):
+    lines = list(_heading(request_id, events))
+    origin = events[0].start
+    for key, steps in groupby(_steps_of(events), key=_waiting_for):
         together = list(steps)
-        for number, events in together if key is None else together[:1]:
+        for number, of_step in together if key is None else together[:1]:
             where = _where(number, together[-1][0] if key else number)
-            when = f"{_milliseconds(events[0].start - origin)}"
-            first, *rest = _paragraph(events)
+            when = f"{_milliseconds(of_step[0].start - origin)}"
+            first, *rest = _paragraph(of_step)
             lines.append(f"{where:<14}{when:>12}  {first}")
             lines += [_INDENT + line for line in rest]
     return "\n".join(lines)
 
 
-def tell_all(trace: Trace) -> str:
-    """Tell what happened in each step, one line per request."""
+def tell_all(events: Sequence[Event], steps: StepTable) -> str:
+    """Tell what happened in each step, one line per request.
+
+    Args:
+        events: What happened, in order.
+        steps: The steps of the engine.
+    """
     lines: list[str] = []
-    for number, events in _steps_of(trace):
-        when = _milliseconds(events[0].start)
+    for number, of_step in _steps_of(events):
+        when = _milliseconds(of_step[0].start)
         if number is None:
-            [event] = events
+            [event] = of_step
             whom = "" if event.request_id is None else f"{event.request_id!r}  "
             lines.append(f"{when:>12}  {whom}{_phrase(event)}")
             continue
-        lines.append(f"{when:>12}  step {number}{_summary(trace, number)}")
+        lines.append(f"{when:>12}  step {number}{_summary(steps, number)}")
         of_requests: dict[str, list[Event]] = {}
-        for event in events:
+        for event in of_step:
             if event.request_id is not None:
                 of_requests.setdefault(event.request_id, []).append(event)
         told = {name: _line(of_request) for name, of_request in of_requests.items()}
@@ -64,19 +70,19 @@ def tell_all(trace: Trace) -> str:
     return "\n".join(lines)
 
 
-def _heading(trace: RequestTrace) -> Iterator[str]:
+def _heading(request_id: str, events: Sequence[Event]) -> Iterator[str]:
     """Yield what a request was, in one or two lines."""
-    steps = [event.step for event in trace if event.step is not None]
-    num_prompt_tokens = next((e.num_tokens for e in trace if e.action == "arrives"), None)
-    num_output_tokens = sum(event.action == "chooses" for event in trace)
+    steps = [event.step for event in events if event.step is not None]
+    num_prompt_tokens = next((e.num_tokens for e in events if e.action == "arrives"), None)
+    num_output_tokens = sum(event.action == "chooses" for event in events)
     facts = [
         *([] if num_prompt_tokens is None else [f"{_tokens(num_prompt_tokens)} in"]),
         f"{num_output_tokens} out",
         *([f"steps {min(steps)} to {max(steps)}"] if steps else []),
-        _milliseconds(max(event.end for event in trace) - trace[0].start),
+        _milliseconds(max(event.end for event in events) - events[0].start),
     ]
-    yield f"Request {trace.request_id!r}: {', '.join(facts)}"
-    for event in trace:
+    yield f"Request {request_id!r}: {', '.join(facts)}"
+    for event in events:
         if event.action == "arrives" and event.text:
             yield _INDENT + _quoted(event.text)
 
@@ -143,11 +149,11 @@ def _texts(events: Iterable[Event]) -> set[str]:
     return {event.text for event in events if event.action == "chooses"}
 
 
-def _summary(trace: Trace, number: int) -> str:
+def _summary(steps: StepTable, number: int) -> str:
     """Return what a step was like; nothing if it did not come to its end."""
-    if number >= len(trace.steps):
+    if number >= len(steps):
         return " was not completed"
-    step = trace.steps[number]
+    step = steps[number]
     return (
         f", {_milliseconds(step.seconds)}: {_tokens(step.num_tokens)} of {step.num_requests} "
         f"requests; {step.num_running} run, {step.num_waiting} wait, "

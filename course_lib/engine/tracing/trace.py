@@ -60,14 +60,14 @@ class Trace(EventTable):
 
     def text(self) -> str:
         """Tell step by step what was done for whom: one line per request and step."""
-        return story.tell_all(self)
+        return story.tell_all(self, self.steps)
 
     def chrome_events(self) -> list[dict[str, Any]]:
         """Return trace events: a track per component, arrows along each request, and curves.
 
         The format is that of chrome://tracing and ui.perfetto.dev; times are in microseconds.
         """
-        return chrome.chrome_events(self, self.request_ids)
+        return chrome.chrome_events(self, self.steps, self.request_ids)
 
     def to_chrome_trace(self, path: str | Path) -> None:
         """Write a JSON file for chrome://tracing or ui.perfetto.dev."""
@@ -89,11 +89,11 @@ class RequestTrace(EventTable):
 
     def text(self) -> str:
         """Tell what happened to the request, step by step."""
-        return story.tell_request(self)
+        return story.tell_request(self.request_id, self)
 
     def chrome_events(self) -> list[dict[str, Any]]:
         """Return the trace events of the whole run, with arrows along this request alone."""
-        return chrome.chrome_events(self.whole, [self.request_id])
+        return chrome.chrome_events(self.whole, self.whole.steps, [self.request_id])
 
     def to_chrome_trace(self, path: str | Path) -> None:
         """Write a JSON file for chrome://tracing or ui.perfetto.dev."""

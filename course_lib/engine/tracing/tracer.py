@@ -13,11 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from course_lib.engine.engine import LLM, StepRecord
-from course_lib.engine.executor import EngineRequest, StepResult
+from course_lib.engine.core import StepRecord
+from course_lib.engine.engine import LLM
+from course_lib.engine.executor import StepResult
+from course_lib.engine.intercept import intercept
 from course_lib.engine.prompts import PromptError
+from course_lib.engine.request import EngineRequest
 from course_lib.engine.tracing.blocks import BlockObserver
-from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
+from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, remembering
 from course_lib.engine.tracing.trace import RequestTrace, Trace
 from course_lib.engine.tracing.vllm import VLLMProbe
 from course_lib.kv_cache.watch.watching import watch
@@ -116,7 +119,8 @@ class EngineProbe:
         self._log = log
         self._scheduler = llm.scheduler
         self._blocks = BlockObserver(llm.kv_cache_manager, log)
-        self._decisions = self._scheduler.log or DecisionLog()
+        known = self._scheduler.log
+        self._decisions = known if isinstance(known, DecisionLog) else DecisionLog()
         self._texts: dict[str, str] = {}
         self._record = llm.last_step
         # Of the step under way: what is known of its row, and where each request's tokens begin.

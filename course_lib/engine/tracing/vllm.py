@@ -18,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from course_lib.engine.intercept import intercept
 from course_lib.engine.tracing.blocks import BlockObserver
-from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, intercept, remembering
+from course_lib.engine.tracing.log import Decode, Prompts, TraceLog, remembering
 from course_lib.kv_cache.watch.watching import watch
 from course_lib.steps import IterationWork, Step, is_prefill
 

@@ -9,16 +9,11 @@ from rich.console import Console
 
 from autograder import cli
 from autograder.bench import core as bench
-from autograder.bench.core import (
-    Case,
-    ListAndSetPool,
-    Measurement,
-    Report,
-    Suite,
-    measure,
-    run_core_suite,
-    run_suite,
-)
+from autograder.bench import suites
+from autograder.bench.core import ListAndSetPool, run_core_suite
+from autograder.bench.suite import Case, Measurement, Report, Suite, run_suite
+from autograder.bench.suites import measure
+from autograder.commands import bench as bench_command
 from autograder.errors import CourseError
 
 CASES = [
@@ -148,8 +143,8 @@ def test_the_baseline_is_a_pool():
 
 
 def test_the_command_prints_a_table_and_writes_a_file(quick, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli, "console", Console(width=120))
-    monkeypatch.setitem(bench.SUITES, "quick", lambda step: run_suite("quick", quick, step))
+    monkeypatch.setattr(bench_command, "console", Console(width=120))
+    monkeypatch.setitem(suites.SUITES, "quick", lambda step: run_suite("quick", quick, step))
     path = tmp_path / "quick.json"
     monkeypatch.setattr(sys, "argv", ["course", "bench", "quick", "--json", str(path)])
     with pytest.raises(SystemExit) as stop:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from autograder.bench import core as bench
 from autograder.bench import engine as bench_engine
+from autograder.bench import suites
 from autograder.bench.engine import EngineReport, Job, make_jobs, require_same, run_engine_suite
+from autograder.bench.suites import write_json
 from autograder.errors import CourseError
 
 FEW = 4
@@ -56,7 +57,7 @@ def test_it_compares_three_ways_of_serving(tmp_path: Path) -> None:
     text = printed(report)
     assert max(map(len, text.splitlines())) <= 80
     assert all(name in text for name in names)
-    report.write_json(tmp_path / "engine.json")
+    write_json(report, tmp_path / "engine.json")
     read = json.loads((tmp_path / "engine.json").read_text())
     assert [row["implementation"] for row in read["rows"]] == names
 
@@ -157,5 +158,5 @@ def test_lengths_are_mixed_and_the_same_each_time() -> None:
 def test_course_bench_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
     monkeypatch.setattr(bench_engine, "run_engine_suite", called.append)
-    bench.measure("engine", print)
+    suites.measure("engine", print)
     assert called == [print]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from autograder.bench import kernels as bench_kernels
 from autograder.bench.kernels import KernelReport, KernelTiming, Work, run_kernels_suite
+from autograder.bench.suites import write_json
 from autograder.errors import CourseError
 from course_lib.attention import choose_backend, triton_state
 from course_lib.attention.backends.launch import Launch
@@ -43,7 +44,7 @@ def test_without_a_gpu_it_says_so_and_counts_bytes(
     assert decode.bytes_moved is not None
     assert decode.bytes_moved >= 256 * 2 * 2 * 64 * 4
     assert {row.implementation for row in report.rows} == {"triton, interpreted", "pytorch"}
-    report.write_json(tmp_path / "kernels.json")
+    write_json(report, tmp_path / "kernels.json")
     assert len(json.loads((tmp_path / "kernels.json").read_text())["rows"]) == len(report.rows)
 
 

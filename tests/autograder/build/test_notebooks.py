@@ -365,11 +365,11 @@ def test_an_edited_source_makes_its_lesson_stale(root):
     assert "first at cell tiny-1" in building.stale()[0]
 
 
-def test_lessons_are_chosen_by_name(root):
+def test_lessons_are_chosen_by_name_or_number(root):
     assert building.chosen_sources(None) == [source_of(root)]
-    assert building.chosen_sources([SLUG]) == [source_of(root)]
-    with pytest.raises(CourseError, match=r"no source solutions/02\.py; lessons: 01_tiny"):
-        building.chosen_sources(["02"])
+    assert building.chosen_sources([SLUG]) == building.chosen_sources(["1"]) == [source_of(root)]
+    with pytest.raises(CourseError, match=r"no lesson '2' in solutions/; .*: 01_tiny"):
+        building.chosen_sources(["2"])
 
 
 @pytest.fixture
@@ -405,3 +405,39 @@ def test_course_build_says_in_one_line_what_is_wrong_with_a_source(root, course)
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith(f"course: {SLUG}.py, cell 0: no exercise '1.99'")
     assert course("build", "99_none")[0] == 1
+
+
+def second_lesson(root):
+    """Add a lesson whose source and release are those of the first, under another name."""
+    source = root / "solutions" / "02_second.py"
+    source.write_text("# %% [markdown]\n# # Second\n", encoding="utf-8")
+    return source
+
+
+def test_several_lessons_are_built_beside_each_other_to_the_same_bytes(root, course):
+    second = second_lesson(root)
+    one_by_one = [building.build(source).read_bytes() for source in (source_of(root), second)]
+    shutil.rmtree(root / "lessons")
+    (root / "lessons").mkdir()
+    assert course("build") == (0, "")
+    paths = [building.release_path(slug) for slug in (SLUG, second.stem)]
+    assert [path.read_bytes() for path in paths] == one_by_one
+    assert course("build", "--check") == (0, "")
+
+
+def test_the_check_of_one_lesson_passes_over_the_others(root, course):
+    second_lesson(root)
+    building.build(source_of(root))
+    assert course("build", "--check", "1") == (0, "")
+    code, err = course("build", "--check", "2")
+    assert (code, err) == (
+        1,
+        "course: lessons/02_second/02_second.ipynb is missing; run `course build`\n",
+    )
+
+
+def test_an_error_in_one_of_several_lessons_is_one_line(root, course):
+    second_lesson(root).write_text('# %% exercise="1.99"\n', encoding="utf-8")
+    code, err = course("build")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("course: 02_second.py, cell 0: no exercise '1.99'")

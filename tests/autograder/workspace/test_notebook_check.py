@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
 from autograder import cli
+from autograder.commands import check
 from autograder.workspace.notebook_check import check_notebook, results_table
 
 ROOT = Path(__file__).parents[3]
@@ -79,7 +80,7 @@ def course_check(monkeypatch, capsys):
 
     def course_check(path, *options):
         monkeypatch.setattr(sys, "argv", ["course", "check", str(path), *options])
-        monkeypatch.setattr(cli, "console", Console(width=200))
+        monkeypatch.setattr(check, "console", Console(width=200))
         before = path.read_bytes() if path.is_file() else None
         with pytest.raises(SystemExit) as stop:
             cli.main()

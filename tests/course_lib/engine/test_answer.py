@@ -39,6 +39,34 @@ def test_without_stop_strings_everything_passes_at_once() -> None:
     assert StopStrings([]).push("any") == "any"
 
 
-def test_of_two_that_begin_at_the_same_place_the_first_of_the_list_is_named() -> None:
+@given(pieces=st.lists(st.text("abc", max_size=12), max_size=8), strings=STOPS)
+def test_how_the_text_is_cut_makes_no_difference(pieces: list[str], strings: list[str]) -> None:
+    outcomes = []
+    text = "".join(pieces)
+    for way in (pieces, list(text), [text]):
+        stop = StopStrings(strings)
+        outcomes.append(("".join(map(stop.push, way)) + stop.flush(), stop.found))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+@given(text=st.text("ab", max_size=16), strings=STOPS)
+def test_the_string_that_is_complete_first_counts(text: str, strings: list[str]) -> None:
+    stop = StopStrings(strings)
+    shown = stop.push(text)
+    prefixes = [text[:end] for end in range(1, len(text) + 1)]
+    first = next((p for p in prefixes if any(map(p.endswith, strings))), None)
+    if first is None:
+        assert stop.found is None
+    else:
+        assert stop.found == next(string for string in strings if first.endswith(string))
+        assert shown == first.removesuffix(stop.found)
+
+
+def test_of_two_that_begin_at_the_same_place_the_shorter_is_complete_first() -> None:
     stop = StopStrings(["ab", "a"])
-    assert (stop.push("xab"), stop.found) == ("x", "ab")
+    assert (stop.push("xab"), stop.found) == ("x", "a")
+
+
+def test_of_two_that_are_complete_at_the_same_place_the_first_of_the_list_counts() -> None:
+    stop = StopStrings(["b", "ab"])
+    assert (stop.push("xab"), stop.found) == ("xa", "b")

@@ -19,9 +19,9 @@ from tokenizers import (
 )
 
 from course_lib.engine.config import CheckpointError
+from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.tokenizer import (
     ChatTemplateError,
-    IncrementalDetokenizer,
     Tokenizer,
     checkpoint_folder,
 )

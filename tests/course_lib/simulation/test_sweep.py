@@ -16,7 +16,8 @@ from rich.console import Console
 from autograder import cli
 from autograder.bench.simulator import simulator_suite
 from autograder.commands import simulate as simulate_command
-from autograder.commands.simulation_tables import sweep_table
+from autograder.terminal import simulations
+from autograder.terminal.simulation_tables import sweep_table
 from course_lib.simulation import ClosedLoop, Workload, traces_dir
 from course_lib.simulation import report as simulation_report
 from course_lib.simulation import sweep as simulation_sweep
@@ -47,7 +48,7 @@ needs_the_measured_run = pytest.mark.skipif(
 @pytest.fixture
 def course(monkeypatch, capsys):
     """Run ``course simulate`` as the console script does; return exit code, stdout and stderr."""
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    monkeypatch.setattr(simulate_command, "console", Console(width=200))
 
     def course(*arguments):
         monkeypatch.setattr(sys, "argv", ["course", "simulate", *map(str, arguments)])
@@ -246,7 +247,7 @@ class TestReport:
         assert figures["ttft_mean"] is None
 
     def test_nothing_is_overwritten_and_nothing_computed_first(self, course, tmp_path, monkeypatch):
-        monkeypatch.setattr(simulate_command, "run", lambda *_: pytest.fail("was computed"))
+        monkeypatch.setattr(simulations, "run", lambda *_: pytest.fail("was computed"))
         code, _, err = course("--report", tmp_path)
         assert code == 1
         assert "is there already" in err
@@ -354,7 +355,7 @@ def _command(process):
 
 def test_an_experiment_is_a_table(course, monkeypatch):
     monkeypatch.setitem(
-        simulate_command.EXPERIMENTS,
+        simulations.EXPERIMENTS,
         "thrash",
         lambda on_run: _few_thrash(FEW_LINES, on_run=on_run),
     )
@@ -366,7 +367,7 @@ def test_an_experiment_is_a_table(course, monkeypatch):
 
 def test_the_report_of_an_experiment_has_its_table_and_a_figure(course, monkeypatch, tmp_path):
     monkeypatch.setitem(
-        simulate_command.EXPERIMENTS,
+        simulations.EXPERIMENTS,
         "thrash",
         lambda on_run: _few_thrash(FEW_LINES, on_run=on_run),
     )
@@ -385,7 +386,7 @@ def test_the_report_of_an_experiment_has_its_table_and_a_figure(course, monkeypa
     assert "is there already" in err
 
 
-_few_thrash = simulate_command.EXPERIMENTS["thrash"]
+_few_thrash = simulations.EXPERIMENTS["thrash"]
 
 
 def test_the_benchmark_measures_request_steps_per_second():

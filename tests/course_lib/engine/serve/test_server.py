@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from course_lib.engine.engine import LLM
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.serve.async_engine import OutputStream
+from course_lib.engine.serve.errors import MAX_BODY_BYTES
 from course_lib.engine.serve.protocol import validation_error
-from course_lib.engine.serve.server import MAX_BODY_BYTES, Server, make_app
+from course_lib.engine.serve.server import Server, make_app
 from course_lib.engine.tokenizer import checkpoint_folder
 
 NAME = "course-tiny"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autograder.commands import doctor
-from autograder.commands.doctor import Status
+from autograder.terminal import machine
+from autograder.terminal.machine import Status
 
 
 def fake_torch(available, cuda):
@@ -19,7 +19,7 @@ def fake_torch(available, cuda):
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def probed(monkeypatch):
     """Set what the probe sees: the driver's GPU, and torch or the error of its import."""
 
     def set_up(gpu, torch):
@@ -29,9 +29,9 @@ def machine(monkeypatch):
             return torch
 
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-        monkeypatch.setattr(doctor, "gpu_name", lambda: gpu)
-        monkeypatch.setattr(doctor.importlib, "import_module", import_module)
-        return {finding.subject: finding for finding in doctor.accelerator()}
+        monkeypatch.setattr(machine, "gpu_name", lambda: gpu)
+        monkeypatch.setattr(machine.importlib, "import_module", import_module)
+        return {finding.subject: finding for finding in machine.accelerator()}
 
     return set_up
 
@@ -46,24 +46,24 @@ def installed(monkeypatch):
                 raise metadata.PackageNotFoundError(name)
             return versions[name]
 
-        monkeypatch.setattr(doctor.metadata, "version", version)
+        monkeypatch.setattr(machine.metadata, "version", version)
 
     return set_up
 
 
 def test_this_environment_has_every_package_in_the_version_of_ci():
-    findings = list(doctor.packages())
+    findings = list(machine.packages())
     assert {"torch", "jupyterlab", "nbgrader"} <= {finding.subject for finding in findings}
     assert [finding for finding in findings if finding.status is Status.MISSING] == []
 
 
 def test_tools_for_development_are_not_asked_of_a_learner():
-    assert "mypy" not in {finding.subject for finding in doctor.packages()}
+    assert "mypy" not in {finding.subject for finding in machine.packages()}
 
 
 def test_another_version_than_that_of_ci_is_a_warning(installed):
     installed(numpy="1.0")
-    finding = doctor.package("numpy", "2.0")
+    finding = machine.package("numpy", "2.0")
     assert finding.status is Status.WARNING
     assert finding.found == "1.0; the course is tested with 2.0"
     assert 'pip install "numpy==2.0"' in finding.remedy
@@ -71,73 +71,73 @@ def test_another_version_than_that_of_ci_is_a_warning(installed):
 
 def test_a_missing_package_is_an_error_that_names_the_version(installed):
     installed()
-    finding = doctor.package("numpy", "2.0")
+    finding = machine.package("numpy", "2.0")
     assert finding.status is Status.MISSING
     assert 'pip install "numpy==2.0"' in finding.remedy
 
 
 def test_a_build_tag_is_no_other_version(installed):
     installed(torch="2.13.0+cpu")
-    assert doctor.package("torch", "2.13.0").status is Status.OK
+    assert machine.package("torch", "2.13.0").status is Status.OK
 
 
 def test_an_installation_without_its_checkout_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
-    (finding,) = doctor.packages()
+    (finding,) = machine.packages()
     assert finding.status is Status.MISSING
     assert "pip install -c constraints.txt -e ." in finding.remedy
 
 
 def test_constraints_are_read_by_normalized_name(tmp_path):
     (tmp_path / "constraints.txt").write_text("# note\nJupyter_Client==8.10.0\n\ntorch==2.13.0\n")
-    assert doctor.read_constraints(tmp_path / "constraints.txt") == {
+    assert machine.read_constraints(tmp_path / "constraints.txt") == {
         "jupyter-client": "8.10.0",
         "torch": "2.13.0",
     }
 
 
-def test_a_gpu_that_torch_can_use_runs_triton(machine):
-    found = machine("RTX 4090", fake_torch(True, "13.0"))
+def test_a_gpu_that_torch_can_use_runs_triton(probed):
+    found = probed("RTX 4090", fake_torch(True, "13.0"))
     assert found["GPU"].found == "RTX 4090, CUDA 13.0"
     assert found["Triton mode"].found == "GPU"
 
 
-def test_without_a_gpu_triton_interprets_and_says_why(machine):
-    found = machine(None, fake_torch(False, None))
+def test_without_a_gpu_triton_interprets_and_says_why(probed):
+    found = probed(None, fake_torch(False, None))
     assert {finding.status for finding in found.values()} == {Status.OK}
     assert found["Triton mode"].found == "interpreter, because torch is built for the CPU"
 
 
-def test_a_gpu_beside_a_cpu_torch_is_a_warning_with_the_line_that_installs_cuda(machine):
-    found = machine("RTX 4090", fake_torch(False, None))
+def test_a_gpu_beside_a_cpu_torch_is_a_warning_with_the_line_that_installs_cuda(probed):
+    found = probed("RTX 4090", fake_torch(False, None))
     assert found["GPU"].status is Status.WARNING
-    assert found["GPU"].remedy == doctor.torch_remedy("RTX 4090")
-    assert doctor.TORCH_GUIDE not in found["GPU"].remedy
+    assert found["GPU"].remedy == machine.torch_remedy("RTX 4090")
+    assert machine.TORCH_GUIDE not in found["GPU"].remedy
 
 
-def test_a_gpu_that_torch_cannot_use_is_a_warning_about_the_driver(machine):
-    found = machine("RTX 4090", fake_torch(False, "13.0"))
+def test_a_gpu_that_torch_cannot_use_is_a_warning_about_the_driver(probed):
+    found = probed("RTX 4090", fake_torch(False, "13.0"))
     assert found["GPU"].status is Status.WARNING
     assert "driver" in found["GPU"].remedy
     assert found["Triton mode"].found == "interpreter, because no GPU is usable"
 
 
-def test_a_cuda_torch_without_a_gpu_works_and_a_smaller_one_is_named(machine):
-    found = machine(None, fake_torch(False, "13.0"))
+def test_a_cuda_torch_without_a_gpu_works_and_a_smaller_one_is_named(probed):
+    found = probed(None, fake_torch(False, "13.0"))
     assert found["GPU"].status is Status.OK
-    assert doctor.TORCH_GUIDE in found["GPU"].remedy
+    assert machine.TORCH_GUIDE in found["GPU"].remedy
 
 
 @pytest.mark.parametrize("error", [ImportError("no torch"), OSError("libcudart.so not found")])
-def test_a_torch_that_does_not_load_is_an_error_and_the_report_goes_on(machine, error):
-    found = machine(None, error)
+def test_a_torch_that_does_not_load_is_an_error_and_the_report_goes_on(probed, error):
+    found = probed(None, error)
     assert found["torch"].status is Status.MISSING
     assert str(error) in found["torch"].found
 
 
-def test_the_interpreter_can_be_asked_for(machine, monkeypatch):
+def test_the_interpreter_can_be_asked_for(probed, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    finding = doctor.triton_mode(gpu_usable=True, built_for="13.0")
+    finding = machine.triton_mode(gpu_usable=True, built_for="13.0")
     assert finding.found == "interpreter, because TRITON_INTERPRET=1 is set"
 
 
@@ -150,24 +150,24 @@ def test_a_machine_without_triton_is_told_the_way_out(
 ):
     installed()
     monkeypatch.setattr(sys, "platform", platform)
-    finding = doctor.triton_mode(gpu_usable=False, built_for=None)
+    finding = machine.triton_mode(gpu_usable=False, built_for=None)
     assert finding.status is status
     assert way_out in finding.remedy
 
 
 def test_nothing_but_the_accelerator_needs_torch():
     script = (
-        "import sys; from autograder.commands import doctor\n"
-        "for probe in (doctor.python, doctor.sandbox, doctor.browser, doctor.traces,"
-        " doctor.workspace): probe()\n"
-        "list(doctor.packages()); sys.exit('torch' in sys.modules)"
+        "import sys; from autograder.terminal import machine\n"
+        "for probe in (machine.python, machine.sandbox, machine.browser, machine.traces,"
+        " machine.workspace): probe()\n"
+        "list(machine.packages()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_missing_sandbox_is_a_warning_for_those_who_grade(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    finding = doctor.sandbox()
+    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    finding = machine.sandbox()
     assert finding.status is Status.WARNING
     assert "apt-get install bubblewrap" in finding.remedy
 
@@ -177,24 +177,24 @@ def test_a_sandbox_counts_only_if_it_runs(monkeypatch, tmp_path, exit_code, stat
     bwrap = tmp_path / "bwrap"
     bwrap.write_text(f"#!/bin/sh\necho 'no permission' >&2\nexit {exit_code}\n")
     bwrap.chmod(0o755)
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: str(bwrap))
-    finding = doctor.sandbox()
+    monkeypatch.setattr(machine.shutil, "which", lambda _: str(bwrap))
+    finding = machine.sandbox()
     assert finding.status is status
     assert ("no permission" in finding.found) is (exit_code != 0)
 
 
 def test_a_missing_browser_is_a_warning(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    finding = doctor.browser()
+    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    finding = machine.browser()
     assert finding.status is Status.WARNING
     assert "apt-get install chromium" in finding.remedy
 
 
 def test_traces_are_found_where_the_environment_says(monkeypatch, tmp_path):
-    for name in doctor.TRACES:
+    for name in machine.TRACES:
         (tmp_path / name).mkdir()
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
-    assert doctor.traces().status is Status.OK
+    assert machine.traces().status is Status.OK
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -203,7 +203,7 @@ def test_traces_are_looked_for_nowhere_else(value, monkeypatch):
         monkeypatch.delenv("COURSE_TRACES", raising=False)
     else:
         monkeypatch.setenv("COURSE_TRACES", value)
-    finding = doctor.traces()
+    finding = machine.traces()
     assert finding.status is Status.WARNING
     assert finding.found.startswith("COURSE_TRACES is not set; synthetic")
 
@@ -211,7 +211,7 @@ def test_traces_are_looked_for_nowhere_else(value, monkeypatch):
 def test_traces_that_are_missing_are_named_and_generated(monkeypatch, tmp_path):
     (tmp_path / "mooncake").mkdir()
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
-    finding = doctor.traces()
+    finding = machine.traces()
     assert finding.status is Status.WARNING
     assert "synthetic" in finding.found
     assert "put azure2023, vllm_run_rtx4090 in a folder" in finding.remedy
@@ -219,17 +219,17 @@ def test_traces_that_are_missing_are_named_and_generated(monkeypatch, tmp_path):
 
 def test_a_traces_folder_that_does_not_exist_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_TRACES", str(tmp_path / "nowhere"))
-    assert doctor.traces().status is Status.MISSING
+    assert machine.traces().status is Status.MISSING
 
 
 def test_a_workspace_that_does_not_exist_yet_is_fine(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_WORKSPACE", str(tmp_path / "new"))
-    assert doctor.workspace().status is Status.OK
+    assert machine.workspace().status is Status.OK
 
 
 def test_a_workspace_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_WORKSPACE", str(tmp_path))
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    finding = doctor.workspace()
+    monkeypatch.setattr(machine.os, "access", lambda *_: False)
+    finding = machine.workspace()
     assert finding.status is Status.MISSING
     assert "COURSE_WORKSPACE" in finding.remedy

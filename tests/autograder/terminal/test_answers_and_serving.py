@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from autograder import cli
-from autograder.commands import generate as generate_command
-from autograder.commands.generate import Speed, generate, load_llm, read_prompt, sampling_params
-from autograder.commands.serve import Address
 from autograder.errors import CourseError
+from autograder.terminal import answers as answers_module
+from autograder.terminal.answers import Speed, generate, load_llm, read_prompt, sampling_params
+from autograder.terminal.serving import Address
 from course_lib.engine.outputs import CompletionOutput, RequestOutput
 from course_lib.engine.tokenizer import checkpoint_folder
 
@@ -314,7 +314,7 @@ class TestServe:
         )
 
     def test_a_port_in_use_is_refused_before_the_model_is_loaded(self, course, monkeypatch):
-        monkeypatch.setattr(generate_command, "load_llm", lambda *a, **k: pytest.fail("loaded"))
+        monkeypatch.setattr(answers_module, "load_llm", lambda *a, **k: pytest.fail("loaded"))
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             code, _, err = course("serve", "--port", port)

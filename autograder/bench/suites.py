@@ -1,0 +1,80 @@
+"""What ``course bench`` can measure, by name. A suite is imported when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from rich.table import Table
+
+from autograder.bench.suite import OnStep
+from autograder.errors import CourseError
+
+
+class Presentable(Protocol):
+    """What every suite returns: a record that can be shown as a table."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def table(self) -> Table:
+        """Return what to show."""
+
+
+def measure(name: str, on_step: OnStep) -> Presentable:
+    """Run the suite of this name.
+
+    Args:
+        name: A key of ``SUITES``.
+        on_step: Called with the steps done and the steps in all.
+
+    Raises:
+        CourseError: There is no such suite, or it cannot run here.
+    """
+    if name not in SUITES:
+        raise CourseError(f"there is no suite {name!r}; choose one of: {', '.join(SUITES)}")
+    return SUITES[name](on_step)
+
+
+def write_json(report: Presentable, path: Path) -> None:
+    """Write the figures of a report to a file."""
+    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+
+
+def run_core_suite(on_step: OnStep) -> Presentable:
+    """Measure the scheduler's side of the engine."""
+    from autograder.bench import core as bench_core
+
+    return bench_core.run_core_suite(on_step)
+
+
+def run_kernels_suite(on_step: OnStep) -> Presentable:
+    """Time the attention kernels; torch is imported only now."""
+    from autograder.bench import kernels as bench_kernels
+
+    return bench_kernels.run_kernels_suite(on_step)
+
+
+def run_simulator_suite(on_step: OnStep) -> Presentable:
+    """Measure the simulator; its traces are read only now."""
+    from autograder.bench import simulator as bench_simulator
+
+    return bench_simulator.run_simulator_suite(on_step)
+
+
+def run_engine_suite(on_step: OnStep) -> Presentable:
+    """Measure the engine; torch is imported only now."""
+    from autograder.bench import engine as bench_engine
+
+    return bench_engine.run_engine_suite(on_step)
+
+
+SUITES: dict[str, Callable[[OnStep], Presentable]] = {
+    "core": run_core_suite,
+    "kernels": run_kernels_suite,
+    "simulator": run_simulator_suite,
+    "engine": run_engine_suite,
+}
+"""What can be measured, by name."""
