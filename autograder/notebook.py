@@ -78,14 +78,14 @@ def _keep(exercise_id: str, part: str | None, obj: Any) -> str:
     if part is None or parts.workspace() is None:
         return ""
     try:
-        path = parts.save(part, standalone_source(obj, exercise_id))
+        path = parts.save(part, standalone_source(obj, exercise_id), exercise_id)
     except (HarvestError, SyntaxError, ValueError, OSError) as error:
         return f"Right, but not kept as a part of your engine: {error}."
     if path is None:
         return ""
     if "course_lib.viz.engine_map" in sys.modules:
         sys.modules["course_lib.viz.engine_map"].refresh_all()
-    return f"Kept as my_engine/{path.name}: your engine uses it from now on."
+    return parts.standing(part)
 
 
 def _display(report: object) -> None:

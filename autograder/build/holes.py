@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
+from autograder.build.plain import as_function
+from autograder.checks.reference import Method
 from autograder.errors import CourseError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -26,7 +28,8 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     r"""Return the source of ``reference`` with its holes marked.
 
     Args:
-        reference: A function or class of the library.
+        reference: A function or class of the library, or a ``Method`` of a class. The latter is
+            released as a plain function, so that nothing else of its class is shown.
         methods: For a class: the methods whose bodies become holes.
         steps: For a faded exercise: the first words of comments. The comment stays as the
             instruction; the lines below it, up to a blank line or the end of its block, become the
@@ -43,9 +46,7 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
         return model.num_layers * numbers_per_layer * model.dtype_bytes
         ### END SOLUTION
     """
-    if not isinstance(reference, (FunctionType, type)) or reference.__name__ == "<lambda>":
-        raise CourseError("its reference is no def or class to cut out; give the cell a body")
-    source = textwrap.dedent(inspect.getsource(reference)).rstrip()
+    source = source_of(reference)
     lines = source.split("\n")
     if steps:
         spans = [_step(lines, step, reference.__name__) for step in steps]
@@ -57,6 +58,23 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     marked = "\n".join(lines)
     validate(marked, reference.__name__)
     return marked
+
+
+def source_of(reference: Any) -> str:
+    """Return the text of a reference, as a learner would write it.
+
+    Raises:
+        CourseError: It is neither function nor class.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_token
+    >>> source_of(kv_bytes_per_token).partition("(")[0]
+    'def kv_bytes_per_token'
+    """
+    if isinstance(reference, Method):
+        return as_function(reference)
+    if not isinstance(reference, (FunctionType, type)) or reference.__name__ == "<lambda>":
+        raise CourseError("its reference is no def or class to cut out; give the cell a body")
+    return textwrap.dedent(inspect.getsource(reference)).rstrip()
 
 
 def validate(marked: str, name: str) -> None:

@@ -10,10 +10,12 @@ import symtable
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from course_lib.parts import PARTS
+from course_lib.mounting import calls_bare_super
+from course_lib.parts import part_names
 
 
 class HarvestError(Exception):
@@ -71,9 +73,9 @@ class _Module:
             self._import(f"import {value.__name__}", value.__name__, name)
         elif type(value) in (int, float, str, bool, type(None)):
             self.assignments.append(f"{name} = {_literal(value)}")
-        elif module == f"my_engine.{original}" and original in PARTS:
+        elif (part := _own_part(value)) is not None:
             self.imports.add("from course_lib import parts")
-            self.assignments.append(f'{name} = parts.get("{original}")')
+            self.assignments.append(f'{name} = parts.get("{part}")')
         elif module == home and (_is_function(value) or isinstance(value, type)):
             self._copy(name, value)
         else:
@@ -97,6 +99,15 @@ class _Module:
         self.imports.add(statement if name == original else f"{statement} as {name}")
 
 
+def _own_part(value: Any) -> str | None:
+    """Return the name of the part of the learner's own that a value is, if it is one."""
+    package, _, part = str(getattr(value, "__module__", None)).partition(".")
+    name = getattr(value, "__name__", None)
+    if package != "my_engine" or part not in part_names() or part.rpartition(".")[2] != name:
+        return None
+    return part
+
+
 def _is_function(value: Any) -> bool:
     """Say whether it was written with ``def``, decorated or not."""
     return callable(value) and isinstance(inspect.unwrap(value), FunctionType)
@@ -108,6 +119,11 @@ def _source(obj: Any) -> str:
         raise HarvestError(f"it is a {type(obj).__name__}; write a def or a class")
     if obj.__name__ == "<lambda>":
         raise HarvestError("a lambda has no name; write a def")
+    if not isinstance(obj, type) and calls_bare_super(obj):
+        raise HarvestError(
+            "it calls super() without arguments, which only a method inside a class can; "
+            "name the class and the object, as in super(BlockPool, self)"
+        )
     captured = {name for function in _functions(obj) for name in function.__code__.co_freevars}
     # __class__ is how super() knows where it is.
     for name in sorted(captured - {"__class__"}):
@@ -137,8 +153,13 @@ def _class_from_cells(name: str) -> str | None:
 
     A class does not know which cell it comes from, and ``inspect`` gives up on it.
     """
-    # Cells are in the cache without a time stamp, because they have no file.
-    cells = [entry[2] for entry in linecache.cache.values() if len(entry) > 1 and entry[1] is None]
+    # Cells are in the cache without a time stamp, because they have no file. A part of the
+    # learner's own has one, and is in the cache as it was when it was loaded.
+    cells = [
+        entry[2]
+        for file, entry in list(linecache.cache.items())
+        if len(entry) > 1 and entry[1] is None and not Path(file).is_file()
+    ]
     for lines in reversed(cells):
         source = "".join(lines)
         try:

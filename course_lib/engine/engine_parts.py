@@ -8,8 +8,7 @@ reference. When something goes wrong in a run, it says whose part it was.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
@@ -160,23 +159,20 @@ class EngineParts:
     def blame(self, error: BaseException) -> str | None:
         """Return the name of the learner's part in which an exception was raised, or None.
 
+        A method that is a part of its own is named, as in ``BlockPool.touch``.
+
         A part is also to blame for what the packages that it calls have raised, but not for what
         the library's own code has: that may have been given something wrong by another part.
         """
-        owners = {code: name for name, part in self._own.items() for code in _code_objects(part)}
-        # The interpreter runs a rewritten copy of a kernel: another code, of the same place.
-        kernels = {
-            (part.fn.__code__.co_filename, part.fn.__name__): name
+        owners = {
+            code: owner
             for name, part in self._own.items()
-            if hasattr(part, "fn")
+            for owner, member in _members(name, part)
+            for code in _code_objects(member)
         }
-        # What a kernel raised is the cause of the error that says which kernel it was.
-        raised = error.__cause__ if isinstance(error, KernelError) else error
-        for frame in reversed(list(_frames(raised.__traceback__ if raised else None))):
-            code = frame.f_code
-            owner = owners.get(code, kernels.get((code.co_filename, code.co_name)))
-            if owner is not None:
-                return owner
+        for frame in reversed(list(_frames(error.__traceback__))):
+            if frame.f_code in owners:
+                return owners[frame.f_code]
             if str(frame.f_globals.get("__name__")).startswith("course_lib."):
                 return None
         return None
@@ -218,8 +214,14 @@ class EngineParts:
 
     def _note(self, name: str) -> str:
         """Say where a part comes from."""
-        note = next(row.note for row in self.table if row.name == name)
-        return f"It is {note} (lesson {PARTS[name].lesson})."
+        owner, _, method = name.partition(".")
+        part = PARTS[owner]
+        members = dict(_members(owner, self._own[owner]))
+        place = next(row.note for row in self.table if row.name == owner)
+        module = str(members[name].__module__) if name in members else ""
+        if module.startswith("my_engine."):
+            place = f"{module.replace('.', '/')}.py"
+        return f"It is {place} (lesson {part.methods[method] if method else part.lesson})."
 
 
 def _is_own(name: str, part: Any) -> bool:
@@ -227,15 +229,28 @@ def _is_own(name: str, part: Any) -> bool:
     return part is not parts.reference(name)
 
 
-def _code_objects(part: Any) -> Iterator[CodeType]:
-    """Yield the code of a function, or of all methods that a class itself defines."""
-    members: Sequence[Any] = [part]
-    if isinstance(part, type):
-        members = list(vars(part).values())
-    for member in members:
-        for function in (member, *(getattr(member, name, None) for name in ("fget", "__func__"))):
-            if isinstance(function, FunctionType):
-                yield from _nested(function.__code__)
+def _members(name: str, part: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a part's functions with the part that each is: a method's own, or the whole.
+
+    A class of the learner's own may stand between the composed one and the library's.
+    """
+    if not isinstance(part, type):
+        yield name, part
+        return
+    for own in part.__mro__:
+        if own.__module__.startswith("course_lib.") or own is object:
+            return
+        for member, value in vars(own).items():
+            for function in (value, *(getattr(value, n, None) for n in ("fget", "__func__"))):
+                if isinstance(function, FunctionType):
+                    whose = f"{name}.{member}"
+                    yield whose if function.__module__ == f"my_engine.{whose}" else name, function
+
+
+def _code_objects(function: Any) -> Iterator[CodeType]:
+    """Yield the code of a function and of what is defined in it."""
+    if isinstance(function, FunctionType):
+        yield from _nested(function.__code__)
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

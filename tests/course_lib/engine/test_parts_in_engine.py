@@ -174,6 +174,43 @@ def test_a_part_that_raises_is_named_with_its_file_and_a_way_out(
     assert isinstance(caught.value.__cause__, IndexError)
 
 
+METHOD = "def get_new_blocks(self, num_blocks):\n    raise IndexError('no more')\n"
+
+
+def test_a_method_that_raises_is_named_with_its_own_file(workspace: Path, checkpoint: Path) -> None:
+    save("BlockPool.get_new_blocks", METHOD)
+    save("BlockPool", MINE.format(body="pass"))
+    llm = LLM(checkpoint, **OPTIONS)
+    assert llm.parts.own_names == ("BlockPool",)
+    with pytest.raises(PartError) as caught:
+        answers(llm)
+    message = str(caught.value)
+    assert message.startswith("in step 0 your BlockPool.get_new_blocks raised IndexError: no more.")
+    assert "It is my_engine/BlockPool/get_new_blocks.py (lesson 7)." in message
+
+
+COUNTING = """
+from course_lib.kv_cache import BlockPool
+
+CALLS = []
+
+def get_new_blocks(self: BlockPool, num_blocks: int):
+    CALLS.append(num_blocks)
+    return BlockPool.get_new_blocks(self, num_blocks)
+"""
+
+
+def test_an_engine_runs_on_the_learners_methods(
+    workspace: Path, checkpoint: Path, expected: list[list[int]]
+) -> None:
+    save("BlockPool.get_new_blocks", COUNTING)
+    llm = LLM(checkpoint, **OPTIONS)
+    assert answers(llm) == expected
+    own: Any = type(llm.kv_cache_manager.block_pool).get_new_blocks
+    assert own.__module__ == "my_engine.BlockPool.get_new_blocks"
+    assert own.__globals__["CALLS"]
+
+
 # Whose fault it is
 
 
