@@ -53,7 +53,9 @@ def mount(
 ) -> type:
     """Return a subclass of ``owner`` on which these functions are the methods.
 
-    What is a property, class method or static method of the owner is one of the subclass too.
+    What is a property, class method or static method of the owner is one of the subclass too. A
+    function that calls ``super()`` without arguments, which only a method inside a class can, is
+    replaced by one that raises a TypeError saying so.
 
     Args:
         owner: The class.
@@ -62,7 +64,7 @@ def mount(
             owner's own bases.
 
     Raises:
-        TypeError: A function calls ``super()`` without arguments, or the bases do not fit together.
+        TypeError: The bases do not fit together.
 
     >>> class Counter:
     ...     @property
@@ -76,12 +78,8 @@ def mount(
         "__doc__": owner.__doc__,
     }
     for name, function in methods.items():
-        if calls_bare_super(function):
-            raise TypeError(
-                f"{name} calls super() without arguments, which a function outside a class cannot; "
-                f"write super({owner.__name__}, self)"
-            )
-        members[name] = _bound_like(inspect.getattr_static(owner, name, None), function)
+        usable = _refusing(name, owner) if calls_bare_super(function) else function
+        members[name] = _bound_like(inspect.getattr_static(owner, name, None), usable)
     return new_class(owner.__name__, (owner, *bases), exec_body=lambda body: body.update(members))
 
 
@@ -95,6 +93,18 @@ def calls_bare_super(function: Callable[..., Any]) -> bool:
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
     return code is not None and any(map(_has_bare_super, _nested(code)))
+
+
+def _refusing(name: str, owner: type) -> Callable[..., Any]:
+    """Return a function that says why it cannot be called."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"{name} calls super() without arguments, which a function outside a class cannot; "
+            f"write super({owner.__name__}, self)"
+        )
+
+    return refuse
 
 
 def _has_bare_super(code: CodeType) -> bool:

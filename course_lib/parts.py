@@ -33,7 +33,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from course_lib.mounting import function_of, mount
+from course_lib.mounting import calls_bare_super, function_of, mount
 
 State = Literal["yours", "reference", "broken"]
 
@@ -468,9 +468,9 @@ def _load(part: Part, path: Path) -> Any:
     sys.modules[module_name] = module
     name = part.name.rpartition(".")[2]
     try:
-        # As where the reference lives: course_lib.attention tells Triton to interpret where there
-        # is no GPU, which is too late once a part has imported Triton.
-        importlib.import_module(part.module.rpartition(".")[0])
+        # What has to be set up before a part is imported, such as Triton's interpreter, is set up
+        # by the package of the reference.
+        importlib.import_module(part.module)
         # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
         text = path.read_text(encoding="utf-8")
         code = compile(text, str(path), "exec")
@@ -478,9 +478,12 @@ def _load(part: Part, path: Path) -> Any:
         lines = text.splitlines(keepends=True)
         linecache.cache[str(path)] = (len(text), None, lines, str(path))
         exec(code, module.__dict__)
-        if name in vars(module):
+        if name not in vars(module):
+            reason = f"it does not define {name}"
+        elif "." in part.name and calls_bare_super(vars(module)[name]):
+            reason = "it calls super() without arguments, which only a method inside a class can"
+        else:
             return vars(module)[name]
-        reason = f"it does not define {name}"
     except SyntaxError as error:
         reason = f"syntax error in line {error.lineno}: {error.msg}"
     except (Exception, SystemExit) as error:

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from autograder.build.plain import as_function
-from autograder.checks.reference import Method
+from autograder.checks.reference import Method, plain
 from autograder.errors import CourseError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -28,8 +28,8 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     r"""Return the source of ``reference`` with its holes marked.
 
     Args:
-        reference: A function or class of the library, or a ``Method`` of a class. The latter is
-            released as a plain function, so that nothing else of its class is shown.
+        reference: A function, class or Triton kernel of the library, or a ``Method`` of a class.
+            The latter is released as a plain function, so that nothing else of its class is shown.
         methods: For a class: the methods whose bodies become holes.
         steps: For a faded exercise: the first words of comments. The comment stays as the
             instruction; the lines below it, up to a blank line or the end of its block, become the
@@ -72,9 +72,10 @@ def source_of(reference: Any) -> str:
     """
     if isinstance(reference, Method):
         return as_function(reference)
-    if not isinstance(reference, (FunctionType, type)) or reference.__name__ == "<lambda>":
+    written = plain(reference)
+    if not isinstance(written, (FunctionType, type)) or written.__name__ == "<lambda>":
         raise CourseError("its reference is no def or class to cut out; give the cell a body")
-    return textwrap.dedent(inspect.getsource(reference)).rstrip()
+    return textwrap.dedent(inspect.getsource(written)).rstrip()
 
 
 def validate(marked: str, name: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
-from autograder.checks.reference import Method
+from autograder.checks.reference import Method, plain
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import Subject
 from course_lib.parts import PARTS
@@ -58,11 +58,11 @@ class Exercise:
     def part(self) -> str | None:
         """The part of the engine that solving it yields, if any."""
         reference = self.check.reference
-        owner = reference.owner if isinstance(reference, Method) else reference
+        owner = reference.owner if isinstance(reference, Method) else plain(reference)
         part = PARTS.get(str(getattr(owner, "__name__", None)))
         if part is None or part.module != owner.__module__:
             return None
-        if owner is reference:
+        if not isinstance(reference, Method):
             return part.name
         return reference.__qualname__ if reference.__name__ in part.methods else None
 

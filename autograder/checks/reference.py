@@ -47,9 +47,6 @@ class Method:
     def mounted(self, answer: Callable[..., Any]) -> type:
         """Return a subclass of the owner on which the answer is the method.
 
-        Raises:
-            TypeError: The answer calls ``super()`` without arguments.
-
         >>> class Pool:
         ...     def size(self): return 1
         >>> Method(Pool, "size").mounted(lambda self: 2)().size()

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from autograder.checks.reference import plain
 from course_lib.mounting import calls_bare_super
 from course_lib.parts import part_names
 
@@ -30,7 +31,7 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
     through ``parts.get``, and numbers and texts are written out.
 
     Args:
-        obj: A function or class, from a notebook cell or from a file.
+        obj: A function, class or Triton kernel, from a notebook cell or from a file.
         exercise_id: The exercise that it solves, for the header.
 
     Raises:
@@ -38,7 +39,7 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
     """
     module = _Module()
     module.define(obj)
-    title = f'"""My own {obj.__name__}: passed check {exercise_id}."""'
+    title = f'"""My own {plain(obj).__name__}: passed check {exercise_id}."""'
     future = "from __future__ import annotations"
     blocks = [title, future, "\n".join(sorted(module.imports)), "\n".join(module.assignments)]
     head = "\n\n".join(block for block in blocks if block)
@@ -55,28 +56,33 @@ class _Module:
         self._done: set[str] = set()
 
     def define(self, obj: Any) -> None:
-        """Add a function or class after everything that it uses."""
-        source = _source(obj)
-        self._done.add(obj.__name__)
-        scope = _scope(obj)
+        """Add a function, class or kernel after everything that it uses."""
+        written = plain(obj)
+        source = _source(written)
+        self._done.add(written.__name__)
+        scope = _scope(written)
         for name in _names_used(source):
             if name in scope and name not in self._done:
                 self._done.add(name)
-                self._provide(name, scope[name], home=obj.__module__)
+                self._provide(name, scope[name], home=written.__module__)
         self.definitions.append(source)
 
     def _provide(self, name: str, value: Any, home: str) -> None:
         """Make ``name`` mean ``value``."""
-        module = getattr(value, "__module__", None)
-        original = getattr(value, "__name__", name)
+        written = plain(value)
+        module = getattr(written, "__module__", None)
+        original = getattr(written, "__name__", name)
         if isinstance(value, ModuleType):
             self._import(f"import {value.__name__}", value.__name__, name)
         elif type(value) in (int, float, str, bool, type(None)):
             self.assignments.append(f"{name} = {_literal(value)}")
-        elif (part := _own_part(value)) is not None:
+        elif _is_constexpr(value):
+            self.imports.add("import triton.language as tl")
+            self.assignments.append(f"{name} = tl.constexpr({_literal(value.value)})")
+        elif (part := _own_part(written)) is not None:
             self.imports.add("from course_lib import parts")
             self.assignments.append(f'{name} = parts.get("{part}")')
-        elif module == home and (_is_function(value) or isinstance(value, type)):
+        elif module == home and (_is_function(written) or isinstance(value, type)):
             self._copy(name, value)
         else:
             source = _module_holding(original, value, home)
@@ -88,12 +94,13 @@ class _Module:
             self._import(f"from {source} import {original}", original, name)
 
     def _copy(self, name: str, value: Any) -> None:
-        if value.__name__ == "<lambda>":
+        original = plain(value).__name__
+        if original == "<lambda>":
             raise HarvestError(f"it uses {name}, a lambda; write that as a def")
-        if name == value.__name__ or value.__name__ not in self._done:
+        if name == original or original not in self._done:
             self.define(value)
-        if name != value.__name__:
-            self.definitions.append(f"{name} = {value.__name__}")
+        if name != original:
+            self.definitions.append(f"{name} = {original}")
 
     def _import(self, statement: str, original: str, name: str) -> None:
         self.imports.add(statement if name == original else f"{statement} as {name}")
@@ -106,6 +113,11 @@ def _own_part(value: Any) -> str | None:
     if package != "my_engine" or part not in part_names() or part.rpartition(".")[2] != name:
         return None
     return part
+
+
+def _is_constexpr(value: Any) -> bool:
+    """Say whether it is a number that Triton knows when it compiles a kernel."""
+    return type(value).__module__.startswith("triton.") and type(value).__name__ == "constexpr"
 
 
 def _is_function(value: Any) -> bool:

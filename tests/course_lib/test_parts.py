@@ -445,3 +445,10 @@ def test_a_class_inherits_what_the_learner_built_of_its_base(engine, fit):
     allocator = mine(8)
     allocator.free(5)
     assert allocator.freed == 5
+
+
+def test_a_method_edited_to_call_super_without_arguments_is_broken(engine):
+    path = parts.save("BlockPool.touch", touch("mine"))
+    path.write_text("def touch(self, blocks):\n    super().touch(blocks)\n")
+    with pytest.warns(parts.PartWarning, match=r"it calls super\(\) without arguments"):
+        assert parts.get("BlockPool") is POOL

@@ -1,10 +1,5 @@
 """Taking a part out of a notebook: what it uses comes along, and the file works on its own."""
 
-import itertools
-import linecache
-import sys
-import types
-
 import pytest
 
 from autograder.lessons import find
@@ -14,25 +9,7 @@ from course_lib import parts
 from course_lib.kv_cache.reservation import Reservation
 from course_lib.specs import MODELS
 
-NUMBERS = itertools.count()
 MODEL = MODELS["llama-3.1-8b"]
-
-
-@pytest.fixture
-def notebook(monkeypatch):
-    """Run cells as a kernel does: in one module without a file, each with its text in linecache."""
-    module = types.ModuleType(f"notebook_{next(NUMBERS)}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def run(*cells):
-        for source in cells:
-            name = f"<cell {next(NUMBERS)}>"
-            lines = source.splitlines(keepends=True)
-            monkeypatch.setitem(linecache.cache, name, (len(source), None, lines, name))
-            exec(compile(source, name, "exec"), vars(module))
-        return module
-
-    return run
 
 
 def test_a_function_that_needs_nothing_is_its_own_text(notebook):
