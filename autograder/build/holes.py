@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from autograder.build.plain import as_function
 from autograder.checks.reference import Method, plain
 from autograder.errors import CourseError
+from autograder.scopes import dedented
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "# YOUR CODE HERE"
@@ -30,7 +30,8 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     Args:
         reference: A function, class or Triton kernel of the library, or a ``Method`` of a class.
             The latter is released as a plain function, so that nothing else of its class is shown.
-        methods: For a class: the methods whose bodies become holes.
+        methods: For a class: the methods whose bodies become holes; ``["*"]`` for all that is below
+            the class's docstring.
         steps: For a faded exercise: the first words of comments. The comment stays as the
             instruction; the lines below it, up to a blank line or the end of its block, become the
             hole. Without ``steps`` the whole body below the docstring is the hole.
@@ -75,7 +76,7 @@ def source_of(reference: Any) -> str:
     written = plain(reference)
     if not isinstance(written, (FunctionType, type)) or written.__name__ == "<lambda>":
         raise CourseError("its reference is no def or class to cut out; give the cell a body")
-    return textwrap.dedent(inspect.getsource(written)).rstrip()
+    return dedented(inspect.getsource(written))
 
 
 def validate(marked: str, name: str) -> None:
@@ -132,14 +133,16 @@ def hidden_lines(marked: str) -> list[str]:
     return hidden
 
 
-def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function]:
-    """Return the functions whose bodies become holes."""
+def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function | ast.ClassDef]:
+    """Return the functions whose bodies become holes, or the class itself."""
     top = ast.parse(source).body[0]
     if isinstance(top, _Function):
         if methods:
             raise CourseError(f"{name} is a function; holes={','.join(methods)} needs a class")
         return [top]
     assert isinstance(top, ast.ClassDef)
+    if list(methods) == ["*"]:
+        return [top]
     found = {node.name: node for node in top.body if isinstance(node, _Function)}
     missing = [method for method in methods if method not in found]
     if missing or not methods:
@@ -148,7 +151,7 @@ def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function]:
     return [found[method] for method in methods]
 
 
-def _body(node: _Function, lines: Sequence[str]) -> tuple[int, int]:
+def _body(node: _Function | ast.ClassDef, lines: Sequence[str]) -> tuple[int, int]:
     """Return the first and last line (from 0) of a body, without its docstring."""
     has_docstring = ast.get_docstring(node) is not None
     if has_docstring and len(node.body) == 1:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 
 from autograder.checks.reference import Method
+from autograder.scopes import dedented
 
 _GIVEN_BACK = ("property", "cached_property", "classmethod", "staticmethod", "override")
 """Decorators that belong to the class. Mounting the function puts them back."""
@@ -22,7 +22,7 @@ def as_function(method: Method) -> str:
     >>> as_function(Method(BlockPool, "touch")).partition(",")[0]
     'def touch(self: BlockPool'
     """
-    source = textwrap.dedent(inspect.getsource(method.function)).rstrip()
+    source = dedented(inspect.getsource(method.function))
     node = ast.parse(source).body[0]
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     # ast counts bytes.

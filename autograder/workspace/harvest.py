@@ -6,15 +6,13 @@ import ast
 import inspect
 import linecache
 import math
-import symtable
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from autograder.checks.reference import plain
+from autograder.scopes import dedented, names_used
 from course_lib.mounting import calls_bare_super
 from course_lib.parts import part_names
 
@@ -61,7 +59,7 @@ class _Module:
         source = _source(written)
         self._done.add(written.__name__)
         scope = _scope(written)
-        for name in _names_used(source):
+        for name in names_used(source):
             if name in scope and name not in self._done:
                 self._done.add(name)
                 self._provide(name, scope[name], home=written.__module__)
@@ -144,7 +142,7 @@ def _source(obj: Any) -> str:
             f"define {obj.__name__} at the top of a cell"
         )
     try:
-        return textwrap.dedent(inspect.getsource(obj)).rstrip()
+        return dedented(inspect.getsource(obj))
     except (OSError, TypeError) as error:
         source = _class_from_cells(obj.__name__) if isinstance(obj, type) else None
         if source is None:
@@ -192,17 +190,6 @@ def _scope(obj: Any) -> dict[str, Any]:
         return vars(sys.modules[obj.__module__])
     scope: dict[str, Any] = inspect.unwrap(obj).__globals__
     return scope
-
-
-def _names_used(source: str) -> Iterator[str]:
-    """Yield every name that the code takes from outside itself."""
-    waiting = [symtable.symtable(source, "<part>", "exec")]
-    while waiting:
-        table = waiting.pop()
-        waiting += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module"):
-                yield symbol.get_name()
 
 
 def _literal(value: float | str | bool | None) -> str:

@@ -275,6 +275,23 @@ def test_every_stub_is_valid_python_with_a_place_to_write(slug):
         assert holes.STUB in cell.source
 
 
+def cut_stubs(slug):
+    """Yield the ids of the answer cells that the build cut out of the library."""
+    for cell in jupytext.reads(SOURCES[slug].read_text(encoding="utf-8"), fmt="py:percent").cells:
+        if "exercise" in cell.metadata and not cell.source:
+            yield f"ex-{cell.metadata['exercise'].replace('.', '-').lower()}"
+
+
+@each_lesson
+def test_a_stub_runs_alone_after_the_setup_cell(slug):
+    by_id = {cell.id: cell.source for cell in released(slug).cells}
+    setup = next(cell.source for cell in released(slug).cells if cell.cell_type == "code")
+    for stub in cut_stubs(slug):
+        scope = {"__name__": "__main__"}
+        exec(setup, scope)
+        exec(by_id[stub], scope)
+
+
 @each_lesson
 def test_solving_only_ever_adds_lines(slug):
     solved = {cell.id: cell.source.split("\n") for cell in solution(slug).cells}
