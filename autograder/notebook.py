@@ -1,4 +1,4 @@
-"""What a lesson's cells call: the check, the quiz, and the comparison with one's own prediction."""
+"""What a lesson's cells call: check, quiz, tasks by hand, and one's own prediction compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from autograder import lessons
+from autograder.checks.answers import is_by_hand
 from autograder.checks.report import Report
+from autograder.errors import CourseError
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
@@ -64,6 +66,18 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
         print(f"{said}: {actual / prediction:.2g} times as much.")
     else:
         print(f"{said}: {prediction / actual:.2g} times less.")
+
+
+def task(exercise_id: str, seed: int) -> Any:
+    """Return a task to be solved by hand, for a notebook to show; each seed gives another one.
+
+    Raises:
+        CourseError: There is no such exercise, or it has no tasks by hand.
+    """
+    check: Any = lessons.find(exercise_id).check
+    if not is_by_hand(check):
+        raise CourseError(f"exercise {exercise_id} has no tasks by hand; read what it asks")
+    return check.instance(seed)
 
 
 def quiz(lesson: int) -> Any:

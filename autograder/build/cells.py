@@ -28,10 +28,11 @@ class Lesson:
     setup_names: frozenset[str] = frozenset()
 
     def answers(self) -> list[Any]:
-        """Return what the learner writes in this lesson: the references of its exercises."""
+        """Return the functions, classes and kernels that the learner writes in this lesson."""
         if self.number not in lessons.numbers():
             return []
-        return [exercise.check.reference for exercise in lessons.exercises(self.number)]
+        references = [exercise.check.reference for exercise in lessons.exercises(self.number)]
+        return [reference for reference in references if callable(reference)]
 
 
 def slug_of(exercise: Exercise) -> str:

@@ -20,11 +20,9 @@ from autograder.build.cells import (
     slug_of,
 )
 from autograder.build.imports import needed_imports
+from autograder.checks.answers import FIRST_SEED, is_by_hand, is_ordering
 from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
-
-FIRST_SEED = 1
-"""The seed of the task by hand that a lesson shows; a learner may ask for others."""
 
 
 def exercise_cells(
@@ -37,21 +35,22 @@ def exercise_cells(
     stub cut out of the library.
     """
     exercise = lessons.find(exercise_id)
+    check: Any = exercise.check
     slug = slug_of(exercise)
     yield introduction(exercise)
-    if is_ordering(exercise):
-        yield markdown(f"{slug}-lines", _labelled(exercise.check.lines))  # type: ignore[attr-defined]
-        body = body or _order(exercise.check.solution)  # type: ignore[attr-defined]
-    elif hasattr(exercise.check, "instance"):
-        task = exercise.check.instance(FIRST_SEED).task
+    if is_ordering(check):
+        yield markdown(f"{slug}-lines", _labelled(check.lines))
+        body = body or _order(check.solution)
+    elif is_by_hand(check):
+        task = check.instance(FIRST_SEED).task
         another = f'`task("{exercise.id}", seed={FIRST_SEED + 1})` shows another one.'
-        yield markdown(f"{slug}-task", f"**Seed {FIRST_SEED}**\n\n{task}\n\n{another}")
+        yield markdown(f"{slug}-task", f"{task}\n\n{another}")
     if body and options:
         raise CourseError(f"{', '.join(options)} needs a cell without a body; or drop the option")
     if not body:
         methods = _split(options.get("holes", ""), ",")
         steps = _split(options.get("steps", ""), "|")
-        reference = exercise.check.reference
+        reference = check.reference
         marked = holes.cut(reference, methods, steps)
         imports = needed_imports(reference, marked, lesson.setup_names, lesson.answers())
         body = "\n".join(imports) + "\n\n\n" + marked if imports else marked
@@ -76,14 +75,9 @@ def check_cells(
     yield cell
 
 
-def is_ordering(exercise: Exercise) -> bool:
-    """Say whether the exercise is to put lines in order."""
-    return hasattr(exercise.check, "lines") and hasattr(exercise.check, "solution")
-
-
 def _checked(exercise: Exercise) -> str:
     """Return the name that holds the answer."""
-    if is_ordering(exercise):
+    if is_ordering(exercise.check):
         return "order"
     name = str(getattr(exercise.check.reference, "__name__", ""))
     if not name.isidentifier():
@@ -103,13 +97,13 @@ def _labelled(lines: Mapping[str, str]) -> str:
 
 
 def _order(solution: tuple[str, ...]) -> str:
-    example = '["B", "A"]'
+    letters = ", ".join(f'"{label}"' for label in solution)
     return "\n".join(
         [
             "order = []",
-            f"# The letters of the lines, from top to bottom, such as: order = {example}",
+            "# Set order to the letters of the lines, from top to bottom, each in quotes.",
             holes.BEGIN,
-            f"order = {list(solution)!r}".replace("'", '"'),
+            f"order = [{letters}]",
             holes.END,
         ]
     )

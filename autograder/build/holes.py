@@ -133,6 +133,72 @@ def hidden_lines(marked: str) -> list[str]:
     return hidden
 
 
+def private_names(marked: str) -> list[str]:
+    r"""Return the names with a leading underscore that the holes use: no learner can know them.
+
+    ``_`` alone and names such as ``__len__`` are none.
+
+    >>> private_names("### BEGIN SOLUTION\nx = self._n + _f(__name__)\n### END SOLUTION")
+    ['_f', '_n']
+    """
+    whole, hidden = _numbered(marked)
+    found = set()
+    for node in ast.walk(ast.parse(whole)):
+        name = _name_of(node)
+        if getattr(node, "end_lineno", None) in hidden and name.strip("_"):
+            found.add(name)
+    return sorted(name for name in found if name[0] == "_" and not name.endswith("__"))
+
+
+def sizes(marked: str) -> list[int]:
+    r"""Return how many lines of code each hole has, without blanks, comments and docstrings.
+
+    >>> sizes("### BEGIN SOLUTION\nx = 1\n# why\n\ny = 2\n### END SOLUTION\nz = 3")
+    [2]
+    """
+    whole, hidden = _numbered(marked)
+    lines = whole.split("\n")
+    quiet = {n for n, line in enumerate(lines, 1) if not line.split("#")[0].strip()}
+    for node in ast.walk(ast.parse(whole)):
+        if isinstance(node, _Function | ast.ClassDef) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            assert first.end_lineno is not None
+            quiet |= set(range(first.lineno, first.end_lineno + 1))
+    return [
+        len([n for n in hidden if hidden[n] == hole and n not in quiet]) for hole in _ids(hidden)
+    ]
+
+
+def _ids(hidden: dict[int, int]) -> list[int]:
+    return sorted(set(hidden.values()))
+
+
+def _numbered(marked: str) -> tuple[str, dict[int, int]]:
+    """Return the source without markers, and which of its lines (from 1) are in which hole."""
+    kept: list[str] = []
+    hidden: dict[int, int] = {}
+    holes = 0
+    inside = False
+    for line in marked.split("\n"):
+        if line.strip() in (BEGIN, END):
+            inside = line.strip() == BEGIN
+            holes += inside
+            continue
+        kept.append(line)
+        if inside:
+            hidden[len(kept)] = holes
+    return "\n".join(kept), hidden
+
+
+def _name_of(node: ast.AST) -> str:
+    """Return the name that a node of the syntax tree spells, if it spells one."""
+    for attribute in ("id", "attr", "arg", "name"):
+        name = getattr(node, attribute, None)
+        if isinstance(name, str):
+            return name
+    return ""
+
+
 def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function | ast.ClassDef]:
     """Return the functions whose bodies become holes, or the class itself."""
     top = ast.parse(source).body[0]
