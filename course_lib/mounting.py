@@ -32,20 +32,31 @@ def function_of(owner: type, name: str) -> FunctionType:
     Traceback (most recent call last):
     ValueError: BlockPool does not define a method 'blink' itself; it defines ...
     """
-    member = vars(owner).get(name)
+    function = plain_function(vars(owner).get(name))
+    if function is None:
+        own = [each for each, value in vars(owner).items() if isinstance(value, FunctionType)]
+        raise ValueError(
+            f"{owner.__name__} does not define a method {name!r} itself; "
+            f"it defines {', '.join(own) or 'none'}"
+        )
+    return function
+
+
+def plain_function(member: Any) -> FunctionType | None:
+    """Return the function behind a member of a class as it stands in ``vars``; None if none does.
+
+    >>> plain_function(staticmethod(plain_function)).__name__
+    'plain_function'
+    >>> plain_function(3) is None
+    True
+    """
     if isinstance(member, property):
         member = member.fget
     elif isinstance(member, functools.cached_property):
         member = member.func
     elif isinstance(member, (classmethod, staticmethod)):
         member = member.__func__
-    if not isinstance(member, FunctionType):
-        own = [each for each, value in vars(owner).items() if isinstance(value, FunctionType)]
-        raise ValueError(
-            f"{owner.__name__} does not define a method {name!r} itself; "
-            f"it defines {', '.join(own) or 'none'}"
-        )
-    return member
+    return member if isinstance(member, FunctionType) else None
 
 
 def mount(
@@ -92,7 +103,7 @@ def calls_bare_super(function: Callable[..., Any]) -> bool:
     False
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return code is not None and any(map(_has_bare_super, _nested(code)))
+    return code is not None and any(map(_has_bare_super, nested_code(code)))
 
 
 def _refusing(name: str, owner: type) -> Callable[..., Any]:
@@ -119,11 +130,12 @@ def _has_bare_super(code: CodeType) -> bool:
     )
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
+def nested_code(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object and those of the functions and comprehensions in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _nested(constant)
+            yield from nested_code(constant)
 
 
 def _bound_like(member: Any, function: Callable[..., Any]) -> Any:

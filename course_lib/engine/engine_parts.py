@@ -19,8 +19,10 @@ from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_P
 from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.invariants import InvariantError
+from course_lib.mounting import nested_code
 from course_lib.parts import PARTS, PartStatus, PartTable
-from course_lib.scheduling.policies import POLICIES, RequestQueue
+from course_lib.rewiring import rewire
+from course_lib.scheduling.policies import POLICIES
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
 
 MANAGER_PARTS = {
@@ -37,7 +39,10 @@ ENGINE_PARTS = (
     *MANAGER_PARTS,
     "FreeKVCacheBlockQueue",
     "BlockPool",
+    "longest_cached_prefix",
     "KVCacheManager",
+    "SwapSpace",
+    "least_important",
     *(queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)),
     "Scheduler",
     *PYTORCH_PARTS,
@@ -68,6 +73,7 @@ class EngineParts:
 
     def __init__(self, own: Mapping[str, Any], table: PartTable) -> None:
         self._own = dict(own)
+        self._used: dict[str, Any] = {}
         self.table = table
 
     @classmethod
@@ -125,8 +131,11 @@ class EngineParts:
         return tuple(name for name in ENGINE_PARTS if name in self._own)
 
     def get(self, name: str) -> Any:
-        """Return the part of this name."""
-        return self._own[name] if name in self._own else parts.reference(name)
+        """Return the part of this name; the library's code in it calls the other parts."""
+        if name not in self._used:
+            part = self._own[name] if name in self._own else parts.reference(name)
+            self._used[name] = rewire(part, self._own) if self._own else part
+        return self._used[name]
 
     def make_manager(
         self, num_blocks: int, block_size: int, enable_caching: bool
@@ -143,10 +152,9 @@ class EngineParts:
     def make_scheduler(self, config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
         """Make a scheduler, with this queue if ``config.policy`` is a name."""
         if isinstance(config.policy, str) and config.policy in POLICIES:
-            reference = POLICIES[config.policy]
-            queue: RequestQueue | None = self._own.get(getattr(reference, "__name__", ""))
-            if queue is not None:
-                config = dataclasses.replace(config, policy=queue)
+            name = getattr(POLICIES[config.policy], "__name__", "")
+            if name in ENGINE_PARTS:
+                config = dataclasses.replace(config, policy=self.get(name))
         scheduler: Scheduler = self.get("Scheduler")(config, manager)
         return scheduler
 
@@ -204,12 +212,9 @@ class EngineParts:
 
     def _make_pool(self, num_blocks: int, enable_caching: bool) -> BlockPool:
         """Make a block pool, with the free queue of these parts if it is the learner's own."""
-        queue = self._own.get("FreeKVCacheBlockQueue")
-        pool: BlockPool
-        if queue is None:
-            pool = self.get("BlockPool")(num_blocks, enable_caching)
-        else:
-            pool = self.get("BlockPool")(num_blocks, enable_caching, free_queue=queue)
+        pool: BlockPool = self.get("BlockPool")(
+            num_blocks, enable_caching, free_queue=self.get("FreeKVCacheBlockQueue")
+        )
         return pool
 
     def _note(self, name: str) -> str:
@@ -250,15 +255,7 @@ def _members(name: str, part: Any) -> Iterator[tuple[str, Any]]:
 def _code_objects(function: Any) -> Iterator[CodeType]:
     """Yield the code of a function and of what is defined in it."""
     if isinstance(function, FunctionType):
-        yield from _nested(function.__code__)
-
-
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    """Yield a code object and those of the functions and comprehensions in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
+        yield from nested_code(function.__code__)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:

@@ -41,7 +41,9 @@ def answers(llm: LLM) -> list[list[int]]:
 
 
 def policy_for(name: str) -> str:
-    """Return the policy whose queue this part is; the usual one for other parts."""
+    """Return the policy that uses this part; the usual one for other parts."""
+    if name == "least_important":
+        return "priority"
     found = (p for p, queue in POLICIES.items() if getattr(queue, "__name__", "") == name)
     return next(found, "fcfs")
 
@@ -74,7 +76,8 @@ HERE = [name for name in ENGINE_PARTS if name not in TRITON_PARTS]
 def test_every_part_is_really_used(checkpoint: Path, expected: list[list[int]], name: str) -> None:
     calls: list[str] = []
     own = EngineParts.of({name: spy_on(name, calls)})
-    llm = LLM(checkpoint, parts=own, policy=policy_for(name), **OPTIONS)
+    swap = {"preemption_mode": "swap", "num_cpu_blocks": 30} if name == "SwapSpace" else {}
+    llm = LLM(checkpoint, parts=own, policy=policy_for(name), **OPTIONS, **swap)
     assert answers(llm) == expected
     assert calls
     assert llm.metrics.num_preemptions > 0
