@@ -27,102 +27,35 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from course_lib.catalogue import PARTS, Part
 from course_lib.mounting import calls_bare_super, function_of, mount
+
+__all__ = [
+    "PARTS",
+    "Part",
+    "PartStatus",
+    "PartTable",
+    "PartWarning",
+    "get",
+    "part_names",
+    "place",
+    "reference",
+    "save",
+    "standing",
+    "table",
+    "workspace",
+]
 
 State = Literal["yours", "reference", "broken"]
 
 WORKSPACE_MARK = ".course"
 """The folder by which a workspace is known."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the engine that a learner can replace.
-
-    Attributes:
-        name: The function or class.
-        module: Where the reference lives.
-        lesson: The lesson that builds it.
-        node: The box of the engine map that it belongs to.
-        methods: For a class that is built method by method: the methods, and the lesson of each.
-    """
-
-    name: str
-    module: str
-    lesson: int
-    node: str
-    methods: Mapping[str, int] = field(default_factory=dict)
-
-
-_BLOCK_POOL = "course_lib.kv_cache.block_pool"
-_POLICIES = "course_lib.scheduling.policies"
-_PAGED = "course_lib.attention.paged"
-_KERNELS = "course_lib.attention.triton_kernels"
-
-PARTS: dict[str, Part] = {
-    part.name: part
-    for part in (
-        Part("kv_bytes_per_token", "course_lib.kv_cache.sizing", lesson=1, node="sizing"),
-        Part("num_kv_blocks", "course_lib.kv_cache.sizing", lesson=1, node="sizing"),
-        Part("classify_slots", "course_lib.kv_cache.reservation", lesson=1, node="reservations"),
-        Part(
-            "static_batch_utilization",
-            "course_lib.kv_cache.reservation",
-            lesson=1,
-            node="reservations",
-        ),
-        Part("arithmetic_intensity", "course_lib.roofline", lesson=1, node="cost_model"),
-        Part("softmax", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("partial_attention", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("merge_states", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("attend_blocks", _PAGED, lesson=2, node="paged_attention"),
-        Part("paged_decode", _PAGED, lesson=2, node="paged_attention"),
-        Part("softmax_step", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("paged_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("split_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("combine_splits_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("BlockTable", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("slot_mapping", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("blocks_to_add", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("reshape_and_cache", _PAGED, lesson=3, node="triton_kernels"),
-        Part("gather", _PAGED, lesson=3, node="block_table"),
-        Part("reshape_and_cache_kernel", _KERNELS, lesson=3, node="triton_kernels"),
-        Part(
-            "FreeKVCacheBlockQueue", "course_lib.kv_cache.block_pool", lesson=7, node="block_pool"
-        ),
-        Part(
-            "BlockPool",
-            _BLOCK_POOL,
-            lesson=7,
-            node="block_pool",
-            methods={"get_new_blocks": 7, "touch": 7, "free_blocks": 7},
-        ),
-        Part("SwapSpace", "course_lib.scheduling.swap", lesson=6, node="preemption"),
-        Part("least_important", "course_lib.scheduling.preemption", lesson=6, node="preemption"),
-        Part("longest_cached_prefix", "course_lib.kv_cache.prefix", lesson=8, node="prefix_cache"),
-        Part("KVCacheManager", "course_lib.kv_cache.manager", lesson=8, node="cache_manager"),
-        Part("copy_blocks", _PAGED, lesson=8, node="triton_kernels"),
-        Part("side_by_side", _PAGED, lesson=8, node="triton_kernels"),
-        Part("copy_blocks_kernel", _KERNELS, lesson=8, node="triton_kernels"),
-        Part("FCFSRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("PriorityRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("AgeingRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("SJFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("SRPTRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("VTCRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("WFQRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("EDFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("chunked_prefill", _PAGED, lesson=11, node="triton_kernels"),
-        Part("chunked_prefill_kernel", _KERNELS, lesson=11, node="triton_kernels"),
-        Part("Scheduler", "course_lib.scheduling.scheduler", lesson=12, node="scheduler"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -422,8 +355,7 @@ def _compose(part: Part, whole: type) -> type:
 
 
 def _is_reference(found: type) -> bool:
-    part = PARTS.get(found.__name__)
-    return part is not None and part.module == found.__module__
+    return found.__name__ in PARTS and reference(found.__name__) is found
 
 
 def _behind_the_class(part: Part, whole: type | None) -> set[str]:

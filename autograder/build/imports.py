@@ -75,7 +75,7 @@ def _public_home(module: str, name: str) -> str:
     value = getattr(importlib.import_module(module), name)
     packages = module.split(".")
     homes = (".".join(packages[:length]) for length in range(1, len(packages) + 1))
-    return next(home for home in homes if vars(sys.modules[home]).get(name) is value)
+    return next(home for home in homes if getattr(sys.modules[home], name, None) is value)
 
 
 def _from(home: str, aliases: list[str]) -> str:

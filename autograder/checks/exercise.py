@@ -9,6 +9,7 @@ from autograder.checks.finding import Finding, Misconception
 from autograder.checks.reference import Method, plain
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import Subject
+from course_lib import parts
 from course_lib.parts import PARTS
 
 
@@ -60,7 +61,7 @@ class Exercise:
         reference = self.check.reference
         owner = reference.owner if isinstance(reference, Method) else plain(reference)
         part = PARTS.get(str(getattr(owner, "__name__", None)))
-        if part is None or part.module != owner.__module__:
+        if part is None or plain(parts.reference(part.name)) is not owner:
             return None
         if not isinstance(reference, Method):
             return part.name

@@ -100,11 +100,6 @@ def cells(monkeypatch):
     }
     monkeypatch.setattr(lessons, "find", found.__getitem__)
     monkeypatch.setattr(lessons, "exercises", lambda lesson: tuple(found.values()))
-    for part in (
-        parts.Part("copy_blocks_kernel", kernels.__name__, 8, "triton_kernels"),
-        parts.Part("SwapSpace", SwapSpace.__module__, 6, "preemption"),
-    ):
-        monkeypatch.setitem(parts.PARTS, part.name, part)
     lesson = Lesson(1, frozenset({"annotations", "check", "task"}))
     source = jupytext.reads(SOURCE, fmt="py:percent").cells
     expanded = [each for cell in source for each in expand(lesson, cell)]
