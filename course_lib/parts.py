@@ -403,9 +403,9 @@ def _load(part: Part, path: Path) -> Any:
     sys.modules[module_name] = module
     name = part.name.rpartition(".")[2]
     try:
-        # What has to be set up before a part is imported, such as Triton's interpreter, is set up
-        # by the package of the reference.
-        importlib.import_module(part.module)
+        # As where the reference lives: course_lib.attention tells Triton to interpret where there
+        # is no GPU, which is too late once a part has imported Triton.
+        importlib.import_module(part.module.rpartition(".")[0])
         # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
         text = path.read_text(encoding="utf-8")
         code = compile(text, str(path), "exec")

@@ -8,6 +8,7 @@ reference. When something goes wrong in a run, it says whose part it was.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
@@ -178,9 +179,19 @@ class EngineParts:
             for owner, member in _members(name, part)
             for code in _code_objects(member)
         }
-        for frame in reversed(list(_frames(error.__traceback__))):
-            if frame.f_code in owners:
-                return owners[frame.f_code]
+        # The interpreter runs a rewritten copy of a kernel: another code, of the same place.
+        kernels = {
+            (part.fn.__code__.co_filename, part.fn.__name__): name
+            for name, part in self._own.items()
+            if hasattr(part, "fn")
+        }
+        # What a kernel raised is the cause of the error that says which kernel it was.
+        raised = error.__cause__ if isinstance(error, KernelError) else error
+        for frame in reversed(list(_frames(raised.__traceback__ if raised else None))):
+            code = frame.f_code
+            owner = owners.get(code, kernels.get((code.co_filename, code.co_name)))
+            if owner is not None:
+                return owner
             if str(frame.f_globals.get("__name__")).startswith("course_lib."):
                 return None
         return None
