@@ -9,7 +9,7 @@ copied.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, TypeGuard
 
@@ -76,42 +76,41 @@ class _Rewiring:
         if function not in self._copies:
             # Functions that call each other lead back here; such a circle is left as it is.
             self._copies[function] = function
-            meanings = dict(self._meanings(function))
-            if meanings:
-                self._copies[function] = _with_globals(function, meanings)
+            self._copies[function] = self._copy(function)
         return self._copies[function]
 
-    def _meanings(self, function: FunctionType) -> Iterator[tuple[str, Any]]:
-        """Yield the global names that have to mean something else, with what."""
-        for name in {name for code in nested_code(function.__code__) for name in code.co_names}:
-            value = function.__globals__.get(name)
-            if not _is_the_librarys(value):
-                continue
-            # It may have been imported under another name.
-            new = self._own.get(value.__name__)
-            if new is None and isinstance(value, FunctionType):
-                new = self._function(value)
-            if new is not None and new is not value:
-                yield name, new
+    def _copy(self, function: FunctionType) -> FunctionType:
+        """Return a copy with other globals and defaults, or the function if it needs neither."""
+        names = {name for code in nested_code(function.__code__) for name in code.co_names}
+        used = {name: value for name, value in function.__globals__.items() if name in names}
+        keywords = function.__kwdefaults__ or {}
+        defaults = function.__defaults__ or ()
+        if all(self._new(old) is old for old in (*used.values(), *keywords.values(), *defaults)):
+            return function
+        copy = FunctionType(
+            function.__code__,
+            {**function.__globals__, **{name: self._new(old) for name, old in used.items()}},
+            function.__name__,
+            tuple(map(self._new, defaults)) or None,
+            function.__closure__,
+        )
+        functools.update_wrapper(copy, function)
+        copy.__kwdefaults__ = {name: self._new(old) for name, old in keywords.items()} or None
+        # It leads to what was replaced.
+        del copy.__dict__["__wrapped__"]
+        return copy
+
+    def _new(self, value: Any) -> Any:
+        """Return what stands for a function or class of the library, and any other value as is."""
+        if not _is_the_librarys(value):
+            return value
+        # By its own name: it may have been imported under another one.
+        if value.__name__ in self._own:
+            return self._own[value.__name__]
+        return self._function(value) if isinstance(value, FunctionType) else value
 
 
 def _is_the_librarys(value: Any) -> TypeGuard[FunctionType | type]:
     """Say whether it is a function or class of the library."""
     module = str(getattr(value, "__module__", ""))
     return isinstance(value, (FunctionType, type)) and module.startswith("course_lib.")
-
-
-def _with_globals(function: FunctionType, meanings: Mapping[str, Any]) -> FunctionType:
-    """Return a copy of a function that shares its code but not its globals."""
-    copy = FunctionType(
-        function.__code__,
-        {**function.__globals__, **meanings},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    functools.update_wrapper(copy, function)
-    # It leads to what was replaced.
-    del copy.__dict__["__wrapped__"]
-    return copy

@@ -42,6 +42,8 @@ class Box(Base):
     def untouched(self): return LIMIT
 
 def make(x): return Box(x)
+
+def given(x, act=leaf, *, again=middle): return act(x), again(x)
 """
 
 
@@ -100,6 +102,14 @@ def test_functions_that_call_each_other_end(library):
 
 def test_a_class_that_is_made_is_replaced_too(library):
     assert rewire(library.make, {"Box": mine})(1) == ("mine", 1)
+
+
+def test_what_is_a_default_is_replaced_too(library):
+    own = rewire(library.given, {"leaf": mine})
+    assert own(1) == (("mine", 1), ("mine", 2))
+    assert own(1, again=library.leaf) == (("mine", 1), ("leaf", 1)), "what is given is used"
+    assert library.given(1) == (("leaf", 1), ("leaf", 2))
+    assert rewire(library.given, {"even": mine}) is library.given
 
 
 def test_a_learners_own_code_calls_what_it_says(library):

@@ -113,10 +113,7 @@ def test_of_several_homes_the_outermost_is_taken():
     assert "from course_lib.kv_cache import BlockPool, KVCacheBlock" in imports(
         Method(BlockPool, "get_new_blocks")
     )
-    assert imports(kv_bytes_per_block) == [
-        "from course_lib.kv_cache import kv_bytes_per_token",
-        "from course_lib.specs import ModelSpec",
-    ]
+    assert "from course_lib.kv_cache import kv_bytes_per_token" in imports(kv_bytes_per_block)
 
 
 def test_a_long_import_stands_on_several_lines(module):
