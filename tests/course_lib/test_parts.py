@@ -460,3 +460,16 @@ def test_a_method_edited_to_call_super_without_arguments_is_broken(engine):
     path.write_text("def touch(self, blocks):\n    super().touch(blocks)\n")
     with pytest.warns(parts.PartWarning, match=r"it calls super\(\) without arguments"):
         assert parts.get("BlockPool") is POOL
+
+
+@pytest.mark.parametrize("name", [name for name in parts.part_names() if "." in name])
+def test_every_method_of_the_catalogue_is_put_on_its_class(engine, name):
+    owner, _, method = name.partition(".")
+    parts.save(name, f"def {method}(self, *rest, **named):\n    return 'mine'\n")
+    mine, theirs = parts.get(owner), parts.reference(owner)
+    assert issubclass(mine, theirs)
+    assert mine.__name__ == owner
+    assert type(vars(mine)[method]) is type(inspect.getattr_static(theirs, method))
+    assert parts.get(name).__module__ == f"my_engine.{name}"
+    assert status(owner).state == "yours"
+    assert status(owner).note.startswith(f"1 of {len(parts.PARTS[owner].methods)} methods yours")
