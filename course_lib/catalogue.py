@@ -63,7 +63,18 @@ _WHOLE = (
     (10, "queueing", _SIMULATION, "gamma_arrivals"),
     (11, "triton_kernels", _PAGED, "chunked_prefill"),
     (11, "triton_kernels", _KERNELS, "chunked_prefill_kernel"),
+    (12, "scheduler", f"{_SCHEDULING}.watch.violations", "plan_violations"),
 )
+
+_SCHEDULER = {
+    "admit_waiting": 5,
+    "preempt": 6,
+    "find_hits": 8,
+    "limit_chunk": 11,
+    "serve_running": 12,
+    "schedule": 12,
+}
+"""The methods of the one scheduler, which lessons 5 to 12 build."""
 
 _BY_METHOD = (
     # lesson, box of the map, module, class, its methods with the lesson of each
@@ -71,16 +82,19 @@ _BY_METHOD = (
     (3, "block_table", _BLOCK_TABLE, "CacheLayout", {"address": 3}),
     (4, "allocators", _ALLOCATORS, "FitAllocator", {"free": 4}),
     (4, "allocators", _ALLOCATORS, "BestFitAllocator", {"choose_hole": 4}),
-    (5, "scheduler", _SCHEDULING, "Scheduler", {"schedule": 12}),
+    (5, "scheduler", _SCHEDULING, "Scheduler", _SCHEDULER),
+    (5, "scheduler", _SCHEDULING, "StaticBatchingScheduler", {"admit_waiting": 5}),
     (7, "block_pool", _KV_CACHE, "BlockPool", {"get_new_blocks": 7, "touch": 7, "free_blocks": 7}),
     (8, "cache_manager", _KV_CACHE, "KVCacheManager", {"fork": 8, "allocate_slots": 8}),
     (9, "request_queue", _SCHEDULING, "SRPTRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "AgeingRequestQueue", {"key": 9}),
+    (9, "request_queue", _SCHEDULING, "CacheAwareRequestQueue", {"choose": 9}),
+    (9, "request_queue", _SCHEDULING, "EvenSplitScheduler", {"limit_chunk": 9}),
     (10, "queueing", _QUEUEING, "MG1", {"mean_residual_service": 10, "mean_wait": 10}),
     (11, "cost_model", _SIMULATION, "IterationWork", {"of_batch": 11}),
     (11, "cost_model", _SIMULATION, "IterationTime", {"total": 11}),
-    (12, "scheduler", _SCHEDULING, "SpeculativeScheduler", {"update_from_output": 12}),
-    (12, "scheduler", _SCHEDULING, "AsyncScheduler", {"schedule": 12}),
+    (12, "scheduler", _SCHEDULING, "SpeculativeScheduler", {"take_back_rejected": 12}),
+    (12, "scheduler", _SCHEDULING, "AsyncScheduler", {"schedule": 12, "place_ahead": 12}),
     (12, "scheduler", _SCHEDULING, "LoRAScheduler", {"why_not_now": 12}),
     (12, "scheduler", _SCHEDULING, "StepTimeController", {"observe": 12}),
 )

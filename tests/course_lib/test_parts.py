@@ -473,3 +473,15 @@ def test_every_method_of_the_catalogue_is_put_on_its_class(engine, name):
     assert parts.get(name).__module__ == f"my_engine.{name}"
     assert status(owner).state == "yours"
     assert status(owner).note.startswith(f"1 of {len(parts.PARTS[owner].methods)} methods yours")
+
+
+def test_a_variant_of_the_scheduler_runs_on_the_learners_scheduler(engine):
+    parts.save("Scheduler.limit_chunk", "def limit_chunk(self, *rest):\n    return 7\n", "11.3")
+    parts.save("Scheduler.preempt", "def preempt(self, *rest):\n    return 'mine'\n", "6.5")
+    static = parts.get("StaticBatchingScheduler")
+    assert issubclass(static, parts.reference("StaticBatchingScheduler"))
+    assert static.limit_chunk(None, 1, 2) == 7
+    assert static.preempt(None) == "mine"
+    assert "admit_waiting" in vars(parts.reference("StaticBatchingScheduler"))
+    assert static.admit_waiting is parts.reference("StaticBatchingScheduler").admit_waiting
+    assert status("Scheduler").note == "2 of 6 methods yours"
