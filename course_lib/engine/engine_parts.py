@@ -153,9 +153,10 @@ class EngineParts:
     def make_scheduler(self, config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
         """Make a scheduler, with this queue if ``config.policy`` is a name."""
         if isinstance(config.policy, str) and config.policy in POLICIES:
-            name = getattr(POLICIES[config.policy], "__name__", "")
-            if name in ENGINE_PARTS:
-                config = dataclasses.replace(config, policy=self.get(name))
+            reference = POLICIES[config.policy]
+            name = getattr(reference, "__name__", "")
+            if name in ENGINE_PARTS and (queue := self.get(name)) is not reference:
+                config = dataclasses.replace(config, policy=queue)
         scheduler: Scheduler = self.get("Scheduler")(config, manager)
         return scheduler
 
