@@ -26,21 +26,16 @@ from course_lib.rewiring import rewire
 from course_lib.scheduling.policies import POLICIES
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
 
-MANAGER_PARTS = {
-    "blocks_to_add": "blocks_to_add",
-    "hash_blocks": "hash_blocks",
-    "longest_cached_prefix": "longest_cached_prefix",
-    "CacheMetrics": "metrics",
-}
-"""What a cache manager is made with: the part, and the name under which the manager takes it."""
-
 ENGINE_PARTS = (
     "BlockTable",
     "slot_mapping",
-    *MANAGER_PARTS,
     "FreeKVCacheBlockQueue",
     "BlockPool",
+    "blocks_to_add",
+    "hash_block",
+    "hash_blocks",
     "longest_cached_prefix",
+    "CacheMetrics",
     "KVCacheManager",
     "SwapSpace",
     "least_important",
@@ -141,12 +136,9 @@ class EngineParts:
     def make_manager(
         self, num_blocks: int, block_size: int, enable_caching: bool
     ) -> KVCacheManager:
-        """Make a cache manager, on this block pool and free queue, with these functions."""
-        own = {
-            keyword: self._own[name] for name, keyword in MANAGER_PARTS.items() if name in self._own
-        }
+        """Make a cache manager, on this block pool and free queue."""
         manager: KVCacheManager = self.get("KVCacheManager")(
-            num_blocks, block_size, enable_caching, block_pool=self._make_pool, **own
+            num_blocks, block_size, enable_caching, block_pool=self._make_pool
         )
         return manager
 
