@@ -1,4 +1,4 @@
-"""What a lesson's cells call: the check, the quiz, and the comparison with one's own prediction."""
+"""What a lesson's cells call: check, quiz, tasks by hand, and one's own prediction compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from autograder import lessons
+from autograder.checks.answers import is_by_hand
 from autograder.checks.report import Report
+from autograder.errors import CourseError
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
@@ -66,6 +68,18 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
         print(f"{said}: {prediction / actual:.2g} times less.")
 
 
+def task(exercise_id: str, seed: int) -> Any:
+    """Return a task to be solved by hand, for a notebook to show; each seed gives another one.
+
+    Raises:
+        CourseError: There is no such exercise, or it has no tasks by hand.
+    """
+    check: Any = lessons.find(exercise_id).check
+    if not is_by_hand(check):
+        raise CourseError(f"exercise {exercise_id} has no tasks by hand; read what it asks")
+    return check.instance(seed)
+
+
 def quiz(lesson: int) -> Any:
     """Return the practice widget of a lesson's quiz: choose, and read what each choice means."""
     from course_lib.viz.quiz import Quiz
@@ -78,14 +92,14 @@ def _keep(exercise_id: str, part: str | None, obj: Any) -> str:
     if part is None or parts.workspace() is None:
         return ""
     try:
-        path = parts.save(part, standalone_source(obj, exercise_id))
+        path = parts.save(part, standalone_source(obj, exercise_id), exercise_id)
     except (HarvestError, SyntaxError, ValueError, OSError) as error:
         return f"Right, but not kept as a part of your engine: {error}."
     if path is None:
         return ""
     if "course_lib.viz.engine_map" in sys.modules:
         sys.modules["course_lib.viz.engine_map"].refresh_all()
-    return f"Kept as my_engine/{path.name}: your engine uses it from now on."
+    return parts.standing(part)
 
 
 def _display(report: object) -> None:

@@ -4,6 +4,12 @@ A part is a function or class of this library that some exercise asks the learne
 check passes, the learner's source is kept as ``my_engine/NAME.py`` in their workspace. From then on
 ``get("NAME")`` returns theirs. Where there is none, or it no longer loads, ``get`` returns the
 library's own and says so.
+
+A large class is built method by method. Each is a plain function, a part called ``CLASS.METHOD``
+and kept as ``my_engine/CLASS/METHOD.py``. ``get("CLASS")`` puts those that the learner has on a
+subclass of the reference, or of their own whole class if there is one. Where two parts define the
+same method, the one that was won in the earlier lesson is used. So nothing that is won later
+replaces what was won before.
 """
 
 from __future__ import annotations
@@ -13,96 +19,43 @@ import importlib
 import importlib.util
 import itertools
 import json
+import linecache
+import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from course_lib.catalogue import PARTS, Part
+from course_lib.mounting import calls_bare_super, function_of, mount
+
+__all__ = [
+    "PARTS",
+    "Part",
+    "PartStatus",
+    "PartTable",
+    "PartWarning",
+    "get",
+    "part_names",
+    "place",
+    "reference",
+    "save",
+    "standing",
+    "table",
+    "workspace",
+]
+
 State = Literal["yours", "reference", "broken"]
 
 WORKSPACE_MARK = ".course"
 """The folder by which a workspace is known."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the engine that a learner can replace.
-
-    Attributes:
-        name: The function or class.
-        module: Where the reference lives.
-        lesson: The lesson that builds it.
-        node: The box of the engine map that it belongs to.
-    """
-
-    name: str
-    module: str
-    lesson: int
-    node: str
-
-
-_BLOCK_POOL = "course_lib.kv_cache.block_pool"
-_POLICIES = "course_lib.scheduling.policies"
-_PAGED = "course_lib.attention.paged"
-_KERNELS = "course_lib.attention.triton_kernels"
-
-PARTS: dict[str, Part] = {
-    part.name: part
-    for part in (
-        Part("kv_bytes_per_token", "course_lib.kv_cache.sizing", lesson=1, node="sizing"),
-        Part("num_kv_blocks", "course_lib.kv_cache.sizing", lesson=1, node="sizing"),
-        Part("classify_slots", "course_lib.kv_cache.reservation", lesson=1, node="reservations"),
-        Part(
-            "static_batch_utilization",
-            "course_lib.kv_cache.reservation",
-            lesson=1,
-            node="reservations",
-        ),
-        Part("arithmetic_intensity", "course_lib.roofline", lesson=1, node="cost_model"),
-        Part("softmax", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("partial_attention", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("merge_states", "course_lib.attention.dense", lesson=2, node="paged_attention"),
-        Part("attend_blocks", _PAGED, lesson=2, node="paged_attention"),
-        Part("paged_decode", _PAGED, lesson=2, node="paged_attention"),
-        Part("softmax_step", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("paged_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("split_decode_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("combine_splits_kernel", _KERNELS, lesson=2, node="triton_kernels"),
-        Part("BlockTable", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("slot_mapping", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("blocks_to_add", "course_lib.kv_cache.block_table", lesson=3, node="block_table"),
-        Part("reshape_and_cache", _PAGED, lesson=3, node="triton_kernels"),
-        Part("gather", _PAGED, lesson=3, node="block_table"),
-        Part("reshape_and_cache_kernel", _KERNELS, lesson=3, node="triton_kernels"),
-        Part(
-            "FreeKVCacheBlockQueue", "course_lib.kv_cache.block_pool", lesson=7, node="block_pool"
-        ),
-        Part("BlockPool", _BLOCK_POOL, lesson=7, node="block_pool"),
-        Part("CacheMetrics", "course_lib.kv_cache.metrics", lesson=7, node="block_pool"),
-        Part("hash_blocks", "course_lib.kv_cache.prefix", lesson=8, node="cache_manager"),
-        Part("longest_cached_prefix", "course_lib.kv_cache.prefix", lesson=8, node="cache_manager"),
-        Part("KVCacheManager", "course_lib.kv_cache.manager", lesson=8, node="cache_manager"),
-        Part("copy_blocks", _PAGED, lesson=8, node="triton_kernels"),
-        Part("side_by_side", _PAGED, lesson=8, node="triton_kernels"),
-        Part("copy_blocks_kernel", _KERNELS, lesson=8, node="triton_kernels"),
-        Part("FCFSRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("PriorityRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("AgeingRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("SJFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("SRPTRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("VTCRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("WFQRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("EDFRequestQueue", _POLICIES, lesson=9, node="request_queue"),
-        Part("chunked_prefill", _PAGED, lesson=11, node="triton_kernels"),
-        Part("chunked_prefill_kernel", _KERNELS, lesson=11, node="triton_kernels"),
-        Part("Scheduler", "course_lib.scheduling.scheduler", lesson=12, node="scheduler"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -192,15 +145,20 @@ def reference(name: str) -> Any:
 
     >>> reference("kv_bytes_per_token").__module__
     'course_lib.kv_cache.sizing'
+    >>> reference("BlockPool.touch").__qualname__
+    'BlockPool.touch'
     """
-    return getattr(importlib.import_module(_part(name).module), name)
+    part = _part(name)
+    owner, _, method = name.partition(".")
+    found = getattr(importlib.import_module(part.module), owner)
+    return function_of(found, method) if method else found
 
 
 def get(name: str) -> Any:
     """Return the learner's own version of a part if it has passed its check, else the reference.
 
-    A version that does not load is left where it is, a ``PartWarning`` says what is wrong with it,
-    and the reference is returned.
+    For a class, the methods that the learner has won are on it. A version that does not load is
+    left where it is, a ``PartWarning`` says what is wrong with it, and the reference stands in.
 
     Raises:
         KeyError: There is no such part.
@@ -210,19 +168,14 @@ def get(name: str) -> Any:
     KeyError: "no part 'no_such_part'; parts: kv_bytes_per_token, num_kv_blocks, ...
     """
     part = _part(name)
-    path = _path(part)
-    if path is None or not path.is_file():
+    # A part may ask for the class that it is being put on: what it gets is the reference.
+    if name in _in_the_making.get():
         return reference(name)
-    try:
-        return _load(part, path)
-    except _BrokenPartError as error:
-        warnings.warn(
-            f"{path.name}: {error}; the reference is used instead. Mend the file, or run the "
-            f"check of lesson {part.lesson} again. Your file is kept.",
-            PartWarning,
-            stacklevel=2,
-        )
-        return reference(name)
+    with _making(name):
+        own = _own(part)
+        found = reference(name) if own is None else own
+        is_class = isinstance(found, type) and part.name in PARTS
+        return _compose(part, found) if is_class else found
 
 
 def table() -> PartTable:
@@ -234,26 +187,30 @@ def table() -> PartTable:
     return PartTable([_status(part) for part in PARTS.values()])
 
 
-def save(name: str, source: str) -> Path | None:
-    """Keep a learner's source for a part as ``my_engine/NAME.py``, once it is known to load.
+def save(name: str, source: str, exercise_id: str = "") -> Path | None:
+    """Keep a learner's source for a part, once it is known to load.
 
-    What stood there before, if it differs, moves to ``my_engine/history/``; nothing is overwritten.
+    It becomes ``my_engine/NAME.py``, and that of a method ``my_engine/CLASS/METHOD.py``. What stood
+    there before, if it differs, moves to ``my_engine/history/``; nothing is overwritten.
 
     Args:
         name: The part.
         source: The text of a module that defines it and imports all that it needs.
+        exercise_id: The exercise that it passed, such as ``"7.3a"``.
 
     Returns:
         The file, or None when there is no workspace.
 
     Raises:
         KeyError: There is no such part.
-        ValueError: The source does not define the part, or does not load on its own.
+        ValueError: The source does not define the part, or does not load on its own, or the part
+            was won in an earlier lesson: what is won later does not replace it.
     """
     part = _part(name)
     path = _path(part)
     if path is None:
         return None
+    _require_not_won_before(part, path, exercise_id)
     content = source.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".py.new")
@@ -263,26 +220,175 @@ def save(name: str, source: str) -> Path | None:
     except _BrokenPartError as error:
         draft.unlink()
         raise ValueError(str(error)) from error
+    finally:
+        linecache.cache.pop(str(draft), None)
     if path.exists() and path.read_bytes() != content:
-        _archive(path)
+        _archive(name, path)
     draft.replace(path)
-    _record_pass(path)
+    _record_pass(name, path, exercise_id)
     return path
+
+
+def place(path: Path) -> str:
+    """Return where a part is kept, as a learner reads it.
+
+    >>> place(Path("/home/ada/workspace/my_engine/BlockPool/touch.py"))
+    'my_engine/BlockPool/touch.py'
+    """
+    return path.as_posix()[path.as_posix().rindex("my_engine/") :]
+
+
+def standing(name: str) -> str:
+    """Say in one line what is used of a part that was just saved, and what stands before it.
+
+    Raises:
+        KeyError: There is no such part, or no workspace to keep it in.
+    """
+    path = _path(_part(name))
+    if path is None:
+        raise KeyError(f"there is no workspace that keeps {name}; open a lesson with `course lab`")
+    owner, _, method = name.partition(".")
+    whole = PARTS[owner]
+    with warnings.catch_warnings(), _making(owner):
+        warnings.simplefilter("ignore", PartWarning)
+        behind = _behind_the_class(whole, _own(whole))
+    if method in behind:
+        return (
+            f"Kept as {place(path)}. Your {owner} of an earlier lesson has a {method} of its own, "
+            "and that stays in use."
+        )
+    in_front = [
+        each
+        for each, part in _methods(whole).items()
+        if not method and each not in behind and _state(part)[0] == "yours"
+    ]
+    under = f", under the methods that you won before: {', '.join(in_front)}" if in_front else ""
+    return f"Kept as {place(path)}: your engine uses it from now on{under}."
 
 
 class _BrokenPartError(Exception):
     """Why a learner's part cannot be used, in one line."""
 
 
+_in_the_making: ContextVar[frozenset[str]] = ContextVar("_in_the_making", default=frozenset())
+"""The parts whose files are being loaded."""
+
+
+@contextmanager
+def _making(name: str) -> Iterator[None]:
+    token = _in_the_making.set(_in_the_making.get() | {name})
+    try:
+        yield
+    finally:
+        _in_the_making.reset(token)
+
+
 def _part(name: str) -> Part:
-    if name not in PARTS:
-        raise KeyError(f"no part {name!r}; parts: {', '.join(PARTS)}")
-    return PARTS[name]
+    """Return a part, or a part of its own for a method of one."""
+    owner, _, method = name.partition(".")
+    part = PARTS.get(owner)
+    if part is not None and not method and owner == name:
+        return part
+    if part is None or method not in part.methods:
+        raise KeyError(f"no part {name!r}; parts: {', '.join(part_names())}")
+    return Part(name, part.module, part.methods[method], part.node)
+
+
+def part_names() -> list[str]:
+    """Return the names of all parts, each class before its methods.
+
+    >>> names = part_names()
+    >>> names.index("BlockPool") < names.index("BlockPool.touch")
+    True
+    """
+    return [
+        name
+        for part in PARTS.values()
+        for name in (part.name, *(f"{part.name}.{method}" for method in part.methods))
+    ]
+
+
+def _methods(part: Part) -> dict[str, Part]:
+    """Return the methods of a class as parts."""
+    return {method: _part(f"{part.name}.{method}") for method in part.methods}
 
 
 def _path(part: Part) -> Path | None:
     home = workspace()
-    return None if home is None else home / "my_engine" / f"{part.name}.py"
+    return None if home is None else home / "my_engine" / f"{part.name.replace('.', '/')}.py"
+
+
+def _own(part: Part) -> Any:
+    """Return the learner's version, or None; warns of one that does not load."""
+    path = _path(part)
+    if path is None or not path.is_file():
+        return None
+    try:
+        return _load(part, path)
+    except _BrokenPartError as error:
+        warnings.warn(
+            f"{place(path)}: {error}; the reference is used instead. Mend the file, or run the "
+            f"check of lesson {part.lesson} again. Your file is kept.",
+            PartWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def _compose(part: Part, whole: type) -> type:
+    """Return the learner's methods on their own class or the reference, whichever ``whole`` is."""
+    owns = {method: _own(each) for method, each in _methods(part).items()}
+    behind = _behind_the_class(part, whole)
+    methods = {m: function for m, function in owns.items() if function and m not in behind}
+    # A class that inherits from another part inherits what the learner has built of that.
+    bases = [
+        base
+        for ancestor in whole.__mro__[1:]
+        if _is_reference(ancestor) and (base := get(ancestor.__name__)) is not ancestor
+        if issubclass(base, ancestor)
+    ]
+    if not methods and not bases:
+        return whole
+    composed = mount(whole, methods, bases)
+    composed.__module__ = f"my_engine.{part.name}"
+    return composed
+
+
+def _is_reference(found: type) -> bool:
+    return found.__name__ in PARTS and reference(found.__name__) is found
+
+
+def _behind_the_class(part: Part, whole: type | None) -> set[str]:
+    """Return the methods that a whole class of the learner's own, won earlier, has too."""
+    path = _path(part)
+    if path is None or not path.is_file() or whole is None:
+        return set()
+    passed = _passed(path)
+    class_won = _lesson_won(passed, part.name, otherwise=math.inf)
+    return {
+        method
+        for method, each in _methods(part).items()
+        if method in vars(whole)
+        and class_won < _lesson_won(passed, each.name, otherwise=each.lesson)
+    }
+
+
+def _lesson_won(passed: Mapping[str, Mapping[str, str]], name: str, otherwise: float) -> float:
+    lesson = str(passed.get(name, {}).get("exercise", "")).partition(".")[0]
+    return int(lesson) if lesson.isdecimal() else otherwise
+
+
+def _require_not_won_before(part: Part, path: Path, exercise_id: str) -> None:
+    """Raise ValueError if an earlier lesson's version of the part is there and loads."""
+    if not path.is_file():
+        return
+    before = _lesson_won(_passed(path), part.name, otherwise=math.inf)
+    now = _lesson_won({part.name: {"exercise": exercise_id}}, part.name, otherwise=0)
+    if before < now and _state(part)[0] == "yours":
+        raise ValueError(
+            f"you won {part.name} in lesson {before:g}, and {place(path)} stays in use; move that "
+            "file away to keep this one"
+        )
 
 
 def _load(part: Part, path: Path) -> Any:
@@ -295,15 +401,24 @@ def _load(part: Part, path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(module_name)
     sys.modules[module_name] = module
+    name = part.name.rpartition(".")[2]
     try:
         # As where the reference lives: course_lib.attention tells Triton to interpret where there
         # is no GPU, which is too late once a part has imported Triton.
         importlib.import_module(part.module.rpartition(".")[0])
         # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
-        if part.name in vars(module):
-            return vars(module)[part.name]
-        reason = f"it does not define {part.name}"
+        text = path.read_text(encoding="utf-8")
+        code = compile(text, str(path), "exec")
+        # Triton compiles a kernel from its text, which must be the one that is run here.
+        lines = text.splitlines(keepends=True)
+        linecache.cache[str(path)] = (len(text), None, lines, str(path))
+        exec(code, module.__dict__)
+        if name not in vars(module):
+            reason = f"it does not define {name}"
+        elif "." in part.name and calls_bare_super(vars(module)[name]):
+            reason = "it calls super() without arguments, which only a method inside a class can"
+        else:
+            return vars(module)[name]
     except SyntaxError as error:
         reason = f"syntax error in line {error.lineno}: {error.msg}"
     except (Exception, SystemExit) as error:
@@ -316,47 +431,72 @@ def _load(part: Part, path: Path) -> Any:
 
 
 def _status(part: Part) -> PartStatus:
-    def status(state: State, note: str) -> PartStatus:
-        return PartStatus(part.name, part.lesson, part.node, state, note)
+    state, note = _state(part)
+    if part.methods:
+        state, note = _state_of_class(part, state, note)
+    return PartStatus(part.name, part.lesson, part.node, state, note)
 
+
+def _state(part: Part) -> tuple[State, str]:
+    """Return whose version of a function, method or whole class it is, and a note."""
     path = _path(part)
     if path is None or not path.is_file():
-        return status("reference", f"yours to build in lesson {part.lesson}")
+        return "reference", f"yours to build in lesson {part.lesson}"
     try:
-        _load(part, path)
+        with _making(part.name):
+            _load(part, path)
     except _BrokenPartError as error:
-        return status("broken", f"{error}; the reference is used, your file is kept")
-    if _digest(path) != _passed_digests(path.parent).get(part.name, {}).get("sha256"):
-        return status("yours", "edited since it passed; run its check again")
-    return status("yours", f"my_engine/{path.name}")
+        return "broken", f"{error}; the reference is used, your file is kept"
+    if _digest(path) != _passed(path).get(part.name, {}).get("sha256"):
+        return "yours", "edited since it passed; run its check again"
+    return "yours", place(path)
+
+
+def _state_of_class(part: Part, whole: State, note: str) -> tuple[State, str]:
+    """Return the state of a class with methods: how many of them are the learner's."""
+    found = {method: _state(each) for method, each in _methods(part).items()}
+    own = [method for method, (state, _) in found.items() if state == "yours"]
+    said = [f"{len(own)} of {len(found)} methods yours"]
+    said += [note] if whole != "reference" else []
+    for method, (state, why) in found.items():
+        if state == "broken" or (state == "yours" and why.startswith("edited")):
+            said.append(f"{method}: {why}")
+    states = {whole, *(state for state, _ in found.values())}
+    worst: tuple[State, ...] = ("broken", "yours", "reference")
+    return next(state for state in worst if state in states), "; ".join(said)
 
 
 def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _archive(path: Path) -> None:
+def _folder(path: Path) -> Path:
+    """Return the folder ``my_engine`` that a part is kept in."""
+    return next(folder for folder in path.parents if folder.name == "my_engine")
+
+
+def _archive(name: str, path: Path) -> None:
     """Move ``path`` into ``history/`` under the first number that is free."""
-    history = path.parent / "history"
+    history = _folder(path) / "history"
     history.mkdir(exist_ok=True)
-    names = (history / f"{path.stem}.{number}.py" for number in itertools.count(1))
-    path.replace(next(name for name in names if not name.exists()))
+    names = (history / f"{name}.{number}.py" for number in itertools.count(1))
+    path.replace(next(each for each in names if not each.exists()))
 
 
-def _passed_digests(folder: Path) -> dict[str, dict[str, str]]:
+def _passed(path: Path) -> dict[str, dict[str, str]]:
     """Return what is on record about the versions that passed; a damaged record counts as none."""
     try:
-        record = json.loads((folder / "passed.json").read_text(encoding="utf-8"))
+        record = json.loads((_folder(path) / "passed.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     entries = record.items() if isinstance(record, dict) else ()
     return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
-def _record_pass(path: Path) -> None:
-    record = _passed_digests(path.parent)
+def _record_pass(name: str, path: Path, exercise_id: str) -> None:
+    record = _passed(path)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    record[path.stem] = {"sha256": _digest(path), "passed": when}
-    draft = path.parent / "passed.json.new"
+    record[name] = {"sha256": _digest(path), "passed": when, "exercise": exercise_id}
+    draft = _folder(path) / "passed.json.new"
     draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(path.parent / "passed.json")
+    draft.replace(_folder(path) / "passed.json")

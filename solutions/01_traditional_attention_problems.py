@@ -537,6 +537,11 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 #
 # **Mark scheme.** 2 for each bug with a model or kind of model for which it shows; 1 for both directions.
 
+# %% [markdown] criteria="1.6"
+# - For each of the two bugs: the quantity that is taken for another one.
+# - For each: a model for which the assumption holds, and one from the table for which it does not.
+# - For each: whether too many or too few tokens are promised, and why.
+
 # %% [markdown]
 # ## 7. It runs in your engine: what the waste costs
 #
@@ -662,6 +667,13 @@ for name, share in shares.items():
 #
 # **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, 1 for matching figures. (b) 1 each
 # for what becomes of external, internal and later. (c) 2 for an assumption, 1 for the direction. 1 for units.
+
+# %% [markdown] criteria="1.7"
+# - (a) Two mechanisms that are not internal fragmentation, each with a figure of your own that shows it.
+# - (b) What becomes of *external*, *internal* and *later*, one by one, and the block that each remainder
+#   comes from.
+# - (c) One assumption, a situation in which it fails, and whether the true price is then higher or lower.
+# - Every figure has its unit.
 
 # %%
 parts.table()

@@ -1,12 +1,16 @@
 """What several tests share: a workspace, learner's objects here and elsewhere, what needs a GPU."""
 
 import importlib.util
+import linecache
 import sys
+import types
 from itertools import count
 
 import pytest
 
 from autograder.proxy.subject import LocalSubject, RemoteSubject
+
+_NUMBERS = count()
 
 
 def pytest_runtest_setup(item):
@@ -71,3 +75,20 @@ def remote(tmp_path):
     yield remote
     for subject in started:
         subject.close()
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Run cells as a kernel does: in one module without a file, each with its text in linecache."""
+    module = types.ModuleType(f"notebook_{next(_NUMBERS)}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def run(*cells):
+        for source in cells:
+            name = f"<cell {next(_NUMBERS)}>"
+            lines = source.splitlines(keepends=True)
+            monkeypatch.setitem(linecache.cache, name, (len(source), None, lines, name))
+            exec(compile(source, name, "exec"), vars(module))
+        return module
+
+    return run

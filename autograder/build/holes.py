@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
+from autograder.build.plain import as_function
+from autograder.checks.reference import Method, plain
 from autograder.errors import CourseError
+from autograder.scopes import dedented
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "# YOUR CODE HERE"
@@ -26,8 +28,10 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     r"""Return the source of ``reference`` with its holes marked.
 
     Args:
-        reference: A function or class of the library.
-        methods: For a class: the methods whose bodies become holes.
+        reference: A function, class or Triton kernel of the library, or a ``Method`` of a class.
+            The latter is released as a plain function, so that nothing else of its class is shown.
+        methods: For a class: the methods whose bodies become holes; ``["*"]`` for all that is below
+            the class's docstring.
         steps: For a faded exercise: the first words of comments. The comment stays as the
             instruction; the lines below it, up to a blank line or the end of its block, become the
             hole. Without ``steps`` the whole body below the docstring is the hole.
@@ -43,9 +47,7 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
         return model.num_layers * numbers_per_layer * model.dtype_bytes
         ### END SOLUTION
     """
-    if not isinstance(reference, (FunctionType, type)) or reference.__name__ == "<lambda>":
-        raise CourseError("its reference is no def or class to cut out; give the cell a body")
-    source = textwrap.dedent(inspect.getsource(reference)).rstrip()
+    source = source_of(reference)
     lines = source.split("\n")
     if steps:
         spans = [_step(lines, step, reference.__name__) for step in steps]
@@ -57,6 +59,24 @@ def cut(reference: Any, methods: Sequence[str] = (), steps: Sequence[str] = ()) 
     marked = "\n".join(lines)
     validate(marked, reference.__name__)
     return marked
+
+
+def source_of(reference: Any) -> str:
+    """Return the text of a reference, as a learner would write it.
+
+    Raises:
+        CourseError: It is neither function nor class.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_token
+    >>> source_of(kv_bytes_per_token).partition("(")[0]
+    'def kv_bytes_per_token'
+    """
+    if isinstance(reference, Method):
+        return as_function(reference)
+    written = plain(reference)
+    if not isinstance(written, (FunctionType, type)) or written.__name__ == "<lambda>":
+        raise CourseError("its reference is no def or class to cut out; give the cell a body")
+    return dedented(inspect.getsource(written))
 
 
 def validate(marked: str, name: str) -> None:
@@ -113,14 +133,82 @@ def hidden_lines(marked: str) -> list[str]:
     return hidden
 
 
-def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function]:
-    """Return the functions whose bodies become holes."""
+def private_names(marked: str) -> list[str]:
+    r"""Return the names with a leading underscore that the holes use: no learner can know them.
+
+    ``_`` alone and names such as ``__len__`` are none.
+
+    >>> private_names("### BEGIN SOLUTION\nx = self._n + _f(__name__)\n### END SOLUTION")
+    ['_f', '_n']
+    """
+    whole, hidden = _numbered(marked)
+    found = set()
+    for node in ast.walk(ast.parse(whole)):
+        name = _name_of(node)
+        if getattr(node, "end_lineno", None) in hidden and name.strip("_"):
+            found.add(name)
+    return sorted(name for name in found if name[0] == "_" and not name.endswith("__"))
+
+
+def sizes(marked: str) -> list[int]:
+    r"""Return how many lines of code each hole has, without blanks, comments and docstrings.
+
+    >>> sizes("### BEGIN SOLUTION\nx = 1\n# why\n\ny = 2\n### END SOLUTION\nz = 3")
+    [2]
+    """
+    whole, hidden = _numbered(marked)
+    lines = whole.split("\n")
+    quiet = {n for n, line in enumerate(lines, 1) if not line.split("#")[0].strip()}
+    for node in ast.walk(ast.parse(whole)):
+        if isinstance(node, _Function | ast.ClassDef) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            assert first.end_lineno is not None
+            quiet |= set(range(first.lineno, first.end_lineno + 1))
+    return [
+        len([n for n in hidden if hidden[n] == hole and n not in quiet]) for hole in _ids(hidden)
+    ]
+
+
+def _ids(hidden: dict[int, int]) -> list[int]:
+    return sorted(set(hidden.values()))
+
+
+def _numbered(marked: str) -> tuple[str, dict[int, int]]:
+    """Return the source without markers, and which of its lines (from 1) are in which hole."""
+    kept: list[str] = []
+    hidden: dict[int, int] = {}
+    holes = 0
+    inside = False
+    for line in marked.split("\n"):
+        if line.strip() in (BEGIN, END):
+            inside = line.strip() == BEGIN
+            holes += inside
+            continue
+        kept.append(line)
+        if inside:
+            hidden[len(kept)] = holes
+    return "\n".join(kept), hidden
+
+
+def _name_of(node: ast.AST) -> str:
+    """Return the name that a node of the syntax tree spells, if it spells one."""
+    for attribute in ("id", "attr", "arg", "name"):
+        name = getattr(node, attribute, None)
+        if isinstance(name, str):
+            return name
+    return ""
+
+
+def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function | ast.ClassDef]:
+    """Return the functions whose bodies become holes, or the class itself."""
     top = ast.parse(source).body[0]
     if isinstance(top, _Function):
         if methods:
             raise CourseError(f"{name} is a function; holes={','.join(methods)} needs a class")
         return [top]
     assert isinstance(top, ast.ClassDef)
+    if list(methods) == ["*"]:
+        return [top]
     found = {node.name: node for node in top.body if isinstance(node, _Function)}
     missing = [method for method in methods if method not in found]
     if missing or not methods:
@@ -129,7 +217,7 @@ def _targets(source: str, methods: Sequence[str], name: str) -> list[_Function]:
     return [found[method] for method in methods]
 
 
-def _body(node: _Function, lines: Sequence[str]) -> tuple[int, int]:
+def _body(node: _Function | ast.ClassDef, lines: Sequence[str]) -> tuple[int, int]:
     """Return the first and last line (from 0) of a body, without its docstring."""
     has_docstring = ast.get_docstring(node) is not None
     if has_docstring and len(node.body) == 1:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
+from autograder.checks.reference import Method, plain
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import Subject
+from course_lib import parts
 from course_lib.parts import PARTS
 
 
@@ -56,11 +58,14 @@ class Exercise:
     @property
     def part(self) -> str | None:
         """The part of the engine that solving it yields, if any."""
-        name = getattr(self.check.reference, "__name__", None)
-        part = PARTS.get(str(name))
-        if part is None or part.module != self.check.reference.__module__:
+        reference = self.check.reference
+        owner = reference.owner if isinstance(reference, Method) else plain(reference)
+        part = PARTS.get(str(getattr(owner, "__name__", None)))
+        if part is None or plain(parts.reference(part.name)) is not owner:
             return None
-        return part.name
+        if not isinstance(reference, Method):
+            return part.name
+        return reference.__qualname__ if reference.__name__ in part.methods else None
 
     def examine(
         self, subject: Subject, seed: int = PUBLIC_SEED, max_examples: int = PUBLIC_EXAMPLES

@@ -15,7 +15,6 @@ import sys
 import sysconfig
 import time
 import traceback
-import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from autograder.proxy.wire import (
     to_wire,
     write_frame,
 )
+from course_lib.mounting import mount
 
 _MAX_OUTPUT = 2_000
 _CHECKOUT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ class Host:
         if operation == "read":
             return reach(target, request["attribute"])
         if operation == "mount":
-            return _mounted(symbol(request["owner"]), request["method"], target)
+            return mount(symbol(request["owner"]), {request["method"]: target})
         # One kitchen for both, so that a recipe named in each is one object.
         inputs.take(*self._values([request["args"], request["kwargs"]]))
         called: Any = target
@@ -249,19 +249,6 @@ def _storage(value: Any) -> int | None:
     if type(value).__name__ == "Tensor":
         return int(value.untyped_storage().data_ptr()) if value.numel() else None
     return None
-
-
-def _mounted(owner: type[Any], method: str, function: Any) -> type[Any]:
-    """Return a subclass in which a learner's function is the method of that name."""
-    kind = type(_definition(owner, method))
-    wrapped = kind(function) if kind in (classmethod, staticmethod, property) else function
-    body = {method: wrapped, "__module__": owner.__module__, "__doc__": owner.__doc__}
-    return types.new_class(owner.__name__, (owner,), exec_body=lambda space: space.update(body))
-
-
-def _definition(owner: type[Any], method: str) -> object:
-    """Return a member as a class of the hierarchy defines it."""
-    return next(vars(base)[method] for base in owner.__mro__ if method in vars(base))
 
 
 def _as_exception(kinds: list[str], message: str) -> Exception:

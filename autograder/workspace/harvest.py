@@ -6,14 +6,15 @@ import ast
 import inspect
 import linecache
 import math
-import symtable
 import sys
-import textwrap
-from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from course_lib.parts import PARTS
+from autograder.checks.reference import plain
+from autograder.scopes import dedented, names_used
+from course_lib.mounting import calls_bare_super
+from course_lib.parts import part_names
 
 
 class HarvestError(Exception):
@@ -28,7 +29,7 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
     through ``parts.get``, and numbers and texts are written out.
 
     Args:
-        obj: A function or class, from a notebook cell or from a file.
+        obj: A function, class or Triton kernel, from a notebook cell or from a file.
         exercise_id: The exercise that it solves, for the header.
 
     Raises:
@@ -36,7 +37,7 @@ def standalone_source(obj: Any, exercise_id: str) -> str:
     """
     module = _Module()
     module.define(obj)
-    title = f'"""My own {obj.__name__}: passed check {exercise_id}."""'
+    title = f'"""My own {plain(obj).__name__}: passed check {exercise_id}."""'
     future = "from __future__ import annotations"
     blocks = [title, future, "\n".join(sorted(module.imports)), "\n".join(module.assignments)]
     head = "\n\n".join(block for block in blocks if block)
@@ -53,28 +54,33 @@ class _Module:
         self._done: set[str] = set()
 
     def define(self, obj: Any) -> None:
-        """Add a function or class after everything that it uses."""
-        source = _source(obj)
-        self._done.add(obj.__name__)
-        scope = _scope(obj)
-        for name in _names_used(source):
+        """Add a function, class or kernel after everything that it uses."""
+        written = plain(obj)
+        source = _source(written)
+        self._done.add(written.__name__)
+        scope = _scope(written)
+        for name in names_used(source):
             if name in scope and name not in self._done:
                 self._done.add(name)
-                self._provide(name, scope[name], home=obj.__module__)
+                self._provide(name, scope[name], home=written.__module__)
         self.definitions.append(source)
 
     def _provide(self, name: str, value: Any, home: str) -> None:
         """Make ``name`` mean ``value``."""
-        module = getattr(value, "__module__", None)
-        original = getattr(value, "__name__", name)
+        written = plain(value)
+        module = getattr(written, "__module__", None)
+        original = getattr(written, "__name__", name)
         if isinstance(value, ModuleType):
             self._import(f"import {value.__name__}", value.__name__, name)
         elif type(value) in (int, float, str, bool, type(None)):
             self.assignments.append(f"{name} = {_literal(value)}")
-        elif module == f"my_engine.{original}" and original in PARTS:
+        elif _is_constexpr(value):
+            self.imports.add("import triton.language as tl")
+            self.assignments.append(f"{name} = tl.constexpr({_literal(value.value)})")
+        elif (part := _own_part(written)) is not None:
             self.imports.add("from course_lib import parts")
-            self.assignments.append(f'{name} = parts.get("{original}")')
-        elif module == home and (_is_function(value) or isinstance(value, type)):
+            self.assignments.append(f'{name} = parts.get("{part}")')
+        elif module == home and (_is_function(written) or isinstance(value, type)):
             self._copy(name, value)
         else:
             source = _module_holding(original, value, home)
@@ -86,15 +92,30 @@ class _Module:
             self._import(f"from {source} import {original}", original, name)
 
     def _copy(self, name: str, value: Any) -> None:
-        if value.__name__ == "<lambda>":
+        original = plain(value).__name__
+        if original == "<lambda>":
             raise HarvestError(f"it uses {name}, a lambda; write that as a def")
-        if name == value.__name__ or value.__name__ not in self._done:
+        if name == original or original not in self._done:
             self.define(value)
-        if name != value.__name__:
-            self.definitions.append(f"{name} = {value.__name__}")
+        if name != original:
+            self.definitions.append(f"{name} = {original}")
 
     def _import(self, statement: str, original: str, name: str) -> None:
         self.imports.add(statement if name == original else f"{statement} as {name}")
+
+
+def _own_part(value: Any) -> str | None:
+    """Return the name of the part of the learner's own that a value is, if it is one."""
+    package, _, part = str(getattr(value, "__module__", None)).partition(".")
+    name = getattr(value, "__name__", None)
+    if package != "my_engine" or part not in part_names() or part.rpartition(".")[2] != name:
+        return None
+    return part
+
+
+def _is_constexpr(value: Any) -> bool:
+    """Say whether it is a number that Triton knows when it compiles a kernel."""
+    return type(value).__module__.startswith("triton.") and type(value).__name__ == "constexpr"
 
 
 def _is_function(value: Any) -> bool:
@@ -108,6 +129,11 @@ def _source(obj: Any) -> str:
         raise HarvestError(f"it is a {type(obj).__name__}; write a def or a class")
     if obj.__name__ == "<lambda>":
         raise HarvestError("a lambda has no name; write a def")
+    if not isinstance(obj, type) and calls_bare_super(obj):
+        raise HarvestError(
+            "it calls super() without arguments, which only a method inside a class can; "
+            "name the class and the object, as in super(BlockPool, self)"
+        )
     captured = {name for function in _functions(obj) for name in function.__code__.co_freevars}
     # __class__ is how super() knows where it is.
     for name in sorted(captured - {"__class__"}):
@@ -116,7 +142,7 @@ def _source(obj: Any) -> str:
             f"define {obj.__name__} at the top of a cell"
         )
     try:
-        return textwrap.dedent(inspect.getsource(obj)).rstrip()
+        return dedented(inspect.getsource(obj))
     except (OSError, TypeError) as error:
         source = _class_from_cells(obj.__name__) if isinstance(obj, type) else None
         if source is None:
@@ -137,8 +163,13 @@ def _class_from_cells(name: str) -> str | None:
 
     A class does not know which cell it comes from, and ``inspect`` gives up on it.
     """
-    # Cells are in the cache without a time stamp, because they have no file.
-    cells = [entry[2] for entry in linecache.cache.values() if len(entry) > 1 and entry[1] is None]
+    # Cells are in the cache without a time stamp, because they have no file. A part of the
+    # learner's own has one, and is in the cache as it was when it was loaded.
+    cells = [
+        entry[2]
+        for file, entry in list(linecache.cache.items())
+        if len(entry) > 1 and entry[1] is None and not Path(file).is_file()
+    ]
     for lines in reversed(cells):
         source = "".join(lines)
         try:
@@ -159,17 +190,6 @@ def _scope(obj: Any) -> dict[str, Any]:
         return vars(sys.modules[obj.__module__])
     scope: dict[str, Any] = inspect.unwrap(obj).__globals__
     return scope
-
-
-def _names_used(source: str) -> Iterator[str]:
-    """Yield every name that the code takes from outside itself."""
-    waiting = [symtable.symtable(source, "<part>", "exec")]
-    while waiting:
-        table = waiting.pop()
-        waiting += table.get_children()
-        for symbol in table.get_symbols():
-            if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module"):
-                yield symbol.get_name()
 
 
 def _literal(value: float | str | bool | None) -> str:

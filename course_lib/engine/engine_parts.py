@@ -7,8 +7,9 @@ reference. When something goes wrong in a run, it says whose part it was.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
@@ -16,16 +17,30 @@ from course_lib import parts
 from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.backends.failure import KernelError
 from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS, with_own
+from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.invariants import InvariantError
+from course_lib.mounting import nested_code
 from course_lib.parts import PARTS, PartStatus, PartTable
-from course_lib.scheduling.assembly import ASSEMBLED_PARTS, make_manager, make_scheduler
+from course_lib.rewiring import rewire
+from course_lib.scheduling.policies import POLICIES
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
 
 ENGINE_PARTS = (
     "BlockTable",
     "slot_mapping",
-    *ASSEMBLED_PARTS,
+    "FreeKVCacheBlockQueue",
+    "BlockPool",
+    "blocks_to_add",
+    "hash_block",
+    "hash_blocks",
+    "longest_cached_prefix",
+    "CacheMetrics",
+    "KVCacheManager",
+    "SwapSpace",
+    "least_important",
+    *(queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)),
+    "Scheduler",
     *PYTORCH_PARTS,
     *TRITON_PARTS,
 )
@@ -48,13 +63,13 @@ class EngineParts:
 
     >>> EngineParts.reference().own_names
     ()
-    >>> from course_lib.kv_cache import BlockPool
     >>> EngineParts.reference().get("BlockPool") is BlockPool
     True
     """
 
     def __init__(self, own: Mapping[str, Any], table: PartTable) -> None:
         self._own = dict(own)
+        self._used: dict[str, Any] = {}
         self.table = table
 
     @classmethod
@@ -90,7 +105,6 @@ class EngineParts:
         Raises:
             KeyError: An engine has no part of this name.
 
-        >>> from course_lib.kv_cache import BlockPool
         >>> class Mine(BlockPool): pass
         >>> EngineParts.of({"BlockPool": Mine}).own_names
         ('BlockPool',)
@@ -113,18 +127,30 @@ class EngineParts:
         return tuple(name for name in ENGINE_PARTS if name in self._own)
 
     def get(self, name: str) -> Any:
-        """Return the part of this name."""
-        return self._own[name] if name in self._own else parts.reference(name)
+        """Return the part of this name; the library's code in it calls the other parts."""
+        if name not in self._used:
+            part = self._own[name] if name in self._own else parts.reference(name)
+            self._used[name] = rewire(part, self._own) if self._own else part
+        return self._used[name]
 
     def make_manager(
         self, num_blocks: int, block_size: int, enable_caching: bool
     ) -> KVCacheManager:
         """Make a cache manager, on this block pool and free queue."""
-        return make_manager(self._own, num_blocks, block_size, enable_caching)
+        manager: KVCacheManager = self.get("KVCacheManager")(
+            num_blocks, block_size, enable_caching, block_pool=self._make_pool
+        )
+        return manager
 
     def make_scheduler(self, config: SchedulerConfig, manager: KVCacheManager) -> Scheduler:
         """Make a scheduler, with this queue if ``config.policy`` is a name."""
-        return make_scheduler(self._own, config, manager)
+        if isinstance(config.policy, str) and config.policy in POLICIES:
+            reference = POLICIES[config.policy]
+            name = getattr(reference, "__name__", "")
+            if name in ENGINE_PARTS and (queue := self.get(name)) is not reference:
+                config = dataclasses.replace(config, policy=queue)
+        scheduler: Scheduler = self.get("Scheduler")(config, manager)
+        return scheduler
 
     def with_own_operations(self, backend: AttentionBackend) -> AttentionBackend:
         """Return a backend that runs on the learner's own operations and kernels."""
@@ -135,10 +161,17 @@ class EngineParts:
     def blame(self, error: BaseException) -> str | None:
         """Return the name of the learner's part in which an exception was raised, or None.
 
+        A method that is a part of its own is named, as in ``BlockPool.touch``.
+
         A part is also to blame for what the packages that it calls have raised, but not for what
         the library's own code has: that may have been given something wrong by another part.
         """
-        owners = {code: name for name, part in self._own.items() for code in _code_objects(part)}
+        owners = {
+            code: owner
+            for name, part in self._own.items()
+            for owner, member in _members(name, part)
+            for code in _code_objects(member)
+        }
         # The interpreter runs a rewritten copy of a kernel: another code, of the same place.
         kernels = {
             (part.fn.__code__.co_filename, part.fn.__name__): name
@@ -181,10 +214,23 @@ class EngineParts:
         error.add_note(where)
         return error
 
+    def _make_pool(self, num_blocks: int, enable_caching: bool) -> BlockPool:
+        """Make a block pool, with the free queue of these parts if it is the learner's own."""
+        pool: BlockPool = self.get("BlockPool")(
+            num_blocks, enable_caching, free_queue=self.get("FreeKVCacheBlockQueue")
+        )
+        return pool
+
     def _note(self, name: str) -> str:
         """Say where a part comes from."""
-        note = next(row.note for row in self.table if row.name == name)
-        return f"It is {note} (lesson {PARTS[name].lesson})."
+        owner, _, method = name.partition(".")
+        part = PARTS[owner]
+        members = dict(_members(owner, self._own[owner]))
+        place = next(row.note for row in self.table if row.name == owner)
+        module = str(members[name].__module__) if name in members else ""
+        if module.startswith("my_engine."):
+            place = f"{module.replace('.', '/')}.py"
+        return f"It is {place} (lesson {part.methods[method] if method else part.lesson})."
 
 
 def _is_own(name: str, part: Any) -> bool:
@@ -192,23 +238,28 @@ def _is_own(name: str, part: Any) -> bool:
     return part is not parts.reference(name)
 
 
-def _code_objects(part: Any) -> Iterator[CodeType]:
-    """Yield the code of a function, or of all methods that a class itself defines."""
-    members: Sequence[Any] = [part]
-    if isinstance(part, type):
-        members = list(vars(part).values())
-    for member in members:
-        for function in (member, *(getattr(member, name, None) for name in ("fget", "__func__"))):
-            if isinstance(function, FunctionType):
-                yield from _nested(function.__code__)
+def _members(name: str, part: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a part's functions with the part that each is: a method's own, or the whole.
+
+    A class of the learner's own may stand between the composed one and the library's.
+    """
+    if not isinstance(part, type):
+        yield name, part
+        return
+    for own in part.__mro__:
+        if own.__module__.startswith("course_lib.") or own is object:
+            return
+        for member, value in vars(own).items():
+            for function in (value, *(getattr(value, n, None) for n in ("fget", "__func__"))):
+                if isinstance(function, FunctionType):
+                    whose = f"{name}.{member}"
+                    yield whose if function.__module__ == f"my_engine.{whose}" else name, function
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    """Yield a code object and those of the functions and comprehensions in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
+def _code_objects(function: Any) -> Iterator[CodeType]:
+    """Yield the code of a function and of what is defined in it."""
+    if isinstance(function, FunctionType):
+        yield from nested_code(function.__code__)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:

@@ -7,6 +7,8 @@ released.
 """
 
 import copy
+import functools
+import importlib
 import inspect
 from functools import cache
 
@@ -14,24 +16,32 @@ import jupytext
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_notebook
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from autograder import lessons
 from autograder.build import holes
 from autograder.build import notebooks as building
-from autograder.checks.answer import AnswerCheck
+from autograder.build.cells import SOLUTION_ONLY
+from autograder.checks.answers import right_answer, wrong_answer
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.report import Report
 from autograder.checks.search import PUBLIC_SEED
 from autograder.nbgrader_rules import score
 from autograder.paths import course_root
 from autograder.proxy.subject import LocalSubject
+from autograder.scopes import dedented
 
 SOURCES = {source.stem: source for source in building.sources()}
 EXERCISES = [exercise for lesson in lessons.numbers() for exercise in lessons.exercises(lesson)]
 MISTAKES = [(e, m) for e in EXERCISES for m in e.check.misconceptions]
 SHORTEST_TELLING_LINE = 18
 """Characters below which a line of a solution, such as ``return total``, gives nothing away."""
+
+LONGEST_HOLE = 30
+"""Lines of code that a learner is asked to write at one place."""
+LONGER_HOLES: dict[str, str] = {}
+"""Exercises with a longer hole, each with the reason why it is not cut smaller."""
 
 each_lesson = pytest.mark.parametrize("slug", SOURCES)
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
@@ -49,6 +59,11 @@ def released(slug):
     return nbformat.read(building.release_path(slug), 4)
 
 
+def source_cells(slug):
+    """Return the cells of the lesson's source, directives as they are written."""
+    return jupytext.reads(SOURCES[slug].read_text(encoding="utf-8"), fmt="py:percent").cells
+
+
 def exercises(slug):
     return {exercise.id: exercise for exercise in lessons.exercises(int(slug[:2]))}
 
@@ -63,6 +78,11 @@ def is_check(cell):
 
 def is_answer(cell):
     return cell.cell_type == "code" and role(cell).get("solution", False)
+
+
+def answers_in(notebook):
+    """Return the cells of a notebook in which code or a value is written."""
+    return [cell for cell in notebook.cells if is_answer(cell)]
 
 
 def run(cells, workspace):
@@ -136,7 +156,8 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
         assert earned(done[cell.id], exercise) == exercise.points, exercise.id
         assert f"{exercise.id} {exercise.title}: passed" in report(done[cell.id])
         if exercise.part:
-            assert (workspace / "my_engine" / f"{exercise.part}.py").is_file()
+            path = exercise.part.replace(".", "/")
+            assert (workspace / "my_engine" / f"{path}.py").is_file()
 
     deleted = [cell for id_, cell in done.items() if id_.startswith("deleted-check-")]
     assert len(deleted) == sum(map(is_answer, cells))
@@ -183,8 +204,7 @@ def test_an_empty_notebook_earns_nothing(slug, workspace):
 @each_exercise
 @pytest.mark.parametrize("seed", [PUBLIC_SEED, 987_654_321])
 def test_the_reference_passes_whatever_the_seed(exercise, seed):
-    check = exercise.check
-    right = check.reference() if isinstance(check, AnswerCheck) else check.reference
+    right = right_answer(exercise.check)
     assert exercise.examine(LocalSubject(right), seed=seed).fraction == 1
 
 
@@ -192,10 +212,7 @@ def test_the_reference_passes_whatever_the_seed(exercise, seed):
     ("exercise", "mistake"), MISTAKES, ids=[f"{e.id} {m.name}" for e, m in MISTAKES]
 )
 def test_every_known_mistake_is_rejected_and_told_apart_from_the_others(exercise, mistake):
-    wrong = mistake.wrong
-    if isinstance(exercise.check, AnswerCheck) and callable(wrong):
-        wrong = wrong()
-    finding = exercise.examine(LocalSubject(wrong))
+    finding = exercise.examine(LocalSubject(wrong_answer(exercise.check, mistake)))
     shown = Report(exercise, finding)
     assert finding.fraction < 1
     assert shown.points < exercise.points or exercise.points == 0
@@ -275,6 +292,23 @@ def test_every_stub_is_valid_python_with_a_place_to_write(slug):
         assert holes.STUB in cell.source
 
 
+def cut_stubs(slug):
+    """Yield the ids of the answer cells that the build cut out of the library."""
+    for cell in source_cells(slug):
+        if "exercise" in cell.metadata and not cell.source:
+            yield f"ex-{cell.metadata['exercise'].replace('.', '-').lower()}"
+
+
+@each_lesson
+def test_a_stub_runs_alone_after_the_setup_cell(slug):
+    by_id = {cell.id: cell.source for cell in released(slug).cells}
+    setup = next(cell.source for cell in released(slug).cells if cell.cell_type == "code")
+    for stub in cut_stubs(slug):
+        scope = {"__name__": "__main__"}
+        exec(setup, scope)
+        exec(by_id[stub], scope)
+
+
 @each_lesson
 def test_solving_only_ever_adds_lines(slug):
     solved = {cell.id: cell.source.split("\n") for cell in solution(slug).cells}
@@ -285,46 +319,113 @@ def test_solving_only_ever_adds_lines(slug):
         assert [line for line in kept if line not in remaining] == [], cell.id
 
 
+def texts_in(value):
+    """Yield every text in nested data, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts_in(key)
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+def texts_of(notebook):
+    """Return all that a notebook holds, by cell: text, metadata, attachments and outputs."""
+    texts = {
+        cell.id: "\n".join(texts_in({key: value for key, value in cell.items() if key != "id"}))
+        for cell in notebook.cells
+    }
+    return texts | {f"metadata of {notebook.cells[0].id}": "\n".join(texts_in(notebook.metadata))}
+
+
+@cache
 def released_text():
     """Return all that is released, as a learner can read it."""
     folder = course_root() / "lessons"
-    notebooks = [nbformat.read(path, 4) for path in sorted(folder.rglob("*.ipynb"))]
-    others = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".ipynb"]
-    texts = {c.id: c.source for notebook in notebooks for c in notebook.cells}
-    return texts | {str(path): path.read_text(encoding="utf-8") for path in others}
+    texts = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".ipynb":
+            texts |= texts_of(nbformat.read(path, 4))
+        elif path.is_file():
+            texts[str(path)] = path.read_text(encoding="utf-8")
+    return texts
 
 
-def code_to_be_read(slug):
-    """Return the lines of code that the lesson shows on purpose, such as that of a bug hunt."""
-    cells = jupytext.reads(SOURCES[slug].read_text(encoding="utf-8"), fmt="py:percent").cells
-    shown = set()
-    for cell in cells:
+def sources_to_be_read(slug):
+    """Return the sources that the lesson shows on purpose, such as that of a bug hunt."""
+    shown = []
+    for cell in source_cells(slug):
         if "shows" in cell.metadata:
             module, _, name = cell.metadata["shows"].partition(":")
-            symbol = getattr(__import__(module, fromlist=[name]), name)
-            shown |= {line.strip() for line in inspect.getsource(symbol).split("\n")}
+            shown.append(
+                dedented(inspect.getsource(getattr(importlib.import_module(module), name)))
+            )
     return shown
+
+
+def leaks(hidden, texts, shown):
+    """Return the hidden lines that are released, with the exercise and the place.
+
+    A source that is shown on purpose is taken out of the texts, and so are the lines that an
+    exercise asks to put in order. The last hint is one line of pseudocode, which may be a line of
+    the answer.
+    """
+    without_shown = {
+        place: functools.reduce(lambda text, source: text.replace(source, ""), shown, text)
+        for place, text in texts.items()
+        if not place.endswith("-lines")
+    }
+    return [
+        (exercise, line, place)
+        for exercise, lines in hidden.items()
+        for line in lines
+        if len(line.strip()) >= SHORTEST_TELLING_LINE
+        for place, text in without_shown.items()
+        if line.strip() in text and place != f"{exercise}-hints"
+    ]
 
 
 @each_lesson
 def test_no_line_of_a_solution_is_released(slug):
-    shown = code_to_be_read(slug)
-    texts = released_text()
-    hidden = [
-        (cell.id, line.strip())
-        for cell in filter(is_answer, solution(slug).cells)
-        for line in holes.hidden_lines(cell.source)
-        if len(line.strip()) >= SHORTEST_TELLING_LINE and line.strip() not in shown
+    hidden = {cell.id: holes.hidden_lines(cell.source) for cell in answers_in(solution(slug))}
+    assert max(len(line.strip()) for lines in hidden.values() for line in lines) > 20
+    shown = [source for each in SOURCES for source in sources_to_be_read(each)]
+    assert leaks(hidden, released_text(), shown) == []
+
+
+SECRET = "blocks = sorted(candidates)[:needed]"
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        {"source": f"# {SECRET}"},
+        {"metadata": {"notes": {"by the author": [SECRET]}}},
+        {"metadata": {SECRET: 1}},
+        {"attachments": {"figure.svg": {"image/svg+xml": f"<text>{SECRET}</text>"}}},
+        {"outputs": [{"output_type": "stream", "name": "stdout", "text": SECRET}]},
+    ],
+    ids=lambda leak: next(iter(leak)),
+)
+def test_a_leak_is_found_wherever_it_is(leak):
+    cell = NotebookNode(new_code_cell("1", id="place") | leak)
+    notebook = new_notebook()
+    notebook.cells = [new_markdown_cell("nothing", id="top"), cell]
+    texts = texts_of(notebook)
+    assert leaks({"ex-1-1": [f"    {SECRET}"]}, texts, []) == [("ex-1-1", f"    {SECRET}", "place")]
+    assert leaks({"ex-1-1": ["    return nothing"]}, texts, []) == []
+
+
+def test_what_is_shown_on_purpose_is_no_leak():
+    texts = {"hunt": f"def suspect():\n    {SECRET}", "ex-1-2-lines": f"A  {SECRET}"}
+    hidden = {"ex-1-1": [SECRET]}
+    assert leaks(hidden, texts, [texts["hunt"]]) == []
+    assert leaks(hidden, {"elsewhere": SECRET, **texts}, [texts["hunt"]]) == [
+        ("ex-1-1", SECRET, "elsewhere")
     ]
-    assert hidden, "the gate has something to look for"
-    leaks = [
-        (exercise, line, place)
-        for exercise, line in hidden
-        for place, text in texts.items()
-        # The last hint is one line of pseudocode, and that may be a line of the answer.
-        if line in text and place != f"{exercise}-hints"
-    ]
-    assert leaks == []
 
 
 @each_lesson
@@ -333,16 +434,57 @@ def test_no_explanation_model_answer_or_mark_scheme_is_released(slug):
     secret = [
         cell
         for cell in solution(slug).cells
-        if cell.cell_type == "markdown"
-        and (role(cell).get("solution") or "solution-only" in cell.metadata.get("tags", []))
+        if not is_answer(cell)
+        and (role(cell).get("solution") or SOLUTION_ONLY in cell.metadata.get("tags", []))
     ]
     assert secret
     for cell in secret:
+        if cell.cell_type == "code":  # what it asserts is said in the text, and computed in cells
+            continue
         assert [line for line in cell.source.split("\n") if line and line in texts] == [], cell.id
     ids = {cell.id for cell in released(slug).cells}
     for cell in secret:
         assert (cell.id in ids) == bool(role(cell)), "an explanation goes, a place to write stays"
-    assert "solution-only" not in texts
+    assert SOLUTION_ONLY not in texts
     assert "mark scheme" not in texts.lower()
     assert holes.BEGIN not in texts
     assert holes.END not in texts
+
+
+@each_lesson
+def test_every_free_text_says_what_a_strong_answer_holds_and_not_what_it_is(slug):
+    by_id = {cell.id: cell.source for cell in released(slug).cells}
+    for cell in solution(slug).cells:
+        if cell.id.startswith("answer-"):
+            criteria = by_id[cell.id.replace("answer-", "criteria-")]
+            assert criteria.startswith("<details><summary>What a strong answer holds</summary>")
+            said = [line for line in cell.source.split("\n") if line.strip() and line in criteria]
+            assert said == [], cell.id
+
+
+@each_lesson
+def test_every_claim_that_is_asserted_is_made_in_the_text(slug):
+    prose = " ".join(c.source for c in released(slug).cells if c.cell_type == "markdown")
+    said = " ".join(prose.split())
+    for cell in source_cells(slug):
+        if "claims" in cell.metadata:
+            assert " ".join(cell.metadata["claims"].split()) in said
+
+
+# Holes
+
+
+@each_lesson
+def test_no_hole_uses_a_name_that_a_learner_cannot_know(slug):
+    private = {
+        cell.id: holes.private_names(cell.source)
+        for cell in filter(is_answer, solution(slug).cells)
+    }
+    assert {exercise: names for exercise, names in private.items() if names} == {}
+
+
+@each_lesson
+def test_a_hole_fits_a_screen(slug):
+    longest = {cell.id: max(holes.sizes(cell.source)) for cell in answers_in(solution(slug))}
+    too_long = {exercise for exercise, lines in longest.items() if lines > LONGEST_HOLE}
+    assert too_long == {id_ for id_ in LONGER_HOLES if id_ in longest}

@@ -5,15 +5,23 @@ import json
 import os
 import re
 import warnings
+from importlib.util import find_spec
 
 import pytest
 
 from course_lib import parts
 from course_lib.kv_cache import kv_bytes_per_token
 from course_lib.specs import MODELS
+from course_lib.viz.engine_map import NODES
 
 NAME = "kv_bytes_per_token"
 MODEL = MODELS["llama-2-7b"]
+HERE = [
+    name
+    for name in parts.part_names()
+    if find_spec("triton") or not parts.PARTS[name.partition(".")[0]].module.endswith("_kernels")
+]
+"""The parts whose reference can be imported on this machine."""
 MINE = f"def {NAME}(model):\n    return 42\n"
 
 
@@ -45,7 +53,7 @@ def test_without_a_workspace_every_part_is_the_reference(tmp_path, monkeypatch):
 
 
 def test_in_an_empty_workspace_every_part_is_the_reference(workspace):
-    assert all(parts.get(name) is parts.reference(name) for name in parts.PARTS)
+    assert all(parts.get(name) is parts.reference(name) for name in HERE)
     assert status().note == "yours to build in lesson 1"
 
 
@@ -90,12 +98,23 @@ def test_an_unknown_part_is_refused_with_the_list_of_parts(workspace, name):
 
 
 def test_every_part_has_a_reference_that_bears_its_name():
-    for name, part in parts.PARTS.items():
-        reference = parts.reference(name)
-        # A Triton function's own module is that of the Python function inside.
-        function = getattr(reference, "fn", reference)
-        assert function.__name__ == name
-        assert function.__module__ == part.module
+    for name in HERE:
+        assert parts.reference(name).__name__ == name.rpartition(".")[2]
+
+
+def test_every_lesson_that_builds_parts_has_some_and_each_has_a_box_on_the_map():
+    assert {part.lesson for part in parts.PARTS.values()} == set(range(1, 13))
+    for part in parts.PARTS.values():
+        assert part.node in NODES
+        assert part.lesson in NODES[part.node].lessons, part.name
+        assert all(1 <= lesson <= 12 for lesson in part.methods.values())
+
+
+def test_a_part_is_a_class_if_and_only_if_it_may_have_methods():
+    for part in parts.PARTS.values():
+        if part.methods:
+            assert isinstance(parts.reference(part.name), type), part.name
+            assert min(part.methods.values()) >= part.lesson
 
 
 # A version that does not load
@@ -123,7 +142,7 @@ def test_a_broken_part_falls_back_with_a_clear_message_and_is_kept(engine, text,
     with pytest.warns(parts.PartWarning) as caught:
         assert parts.get(NAME) is kv_bytes_per_token
     message = str(caught[0].message)
-    assert message.startswith(f"{NAME}.py: ")
+    assert message.startswith(f"my_engine/{NAME}.py: ")
     assert reason in message
     assert "the reference is used instead" in message
     assert "check of lesson 1" in message
@@ -276,3 +295,193 @@ def test_the_html_of_the_table_escapes_what_a_broken_part_says(engine):
     html = parts.table()._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+# Methods of a class
+
+POOL = parts.reference("BlockPool")
+
+
+def touch(mark):
+    """Return a file that notes each call, and then does as the reference does."""
+    return (
+        "from course_lib.kv_cache import BlockPool\n\n"
+        "def touch(self: BlockPool, blocks):\n"
+        f"    self.mark = {mark!r}\n"
+        "    BlockPool.touch(self, blocks)\n"
+    )
+
+
+TAKE = "def get_new_blocks(self, num_blocks):\n    return [self.blocks[-1]] * num_blocks\n"
+WHOLE = """
+from course_lib.kv_cache.block_pool import BlockPool as Reference
+
+class BlockPool(Reference):
+    def touch(self, blocks):
+        self.mark = "whole"
+
+    def get_usage(self):
+        return 0.25
+"""
+
+
+def mark_of(pool_class):
+    pool = pool_class(4)
+    pool.touch([])
+    return getattr(pool, "mark", "reference")
+
+
+def test_a_method_is_kept_in_the_folder_of_its_class_and_used(engine):
+    assert parts.save("BlockPool.touch", touch("mine")) == engine / "BlockPool" / "touch.py"
+    mine = parts.get("BlockPool")
+    assert issubclass(mine, POOL)
+    assert mark_of(mine) == "mine"
+    assert mark_of(POOL) == "reference"
+    assert parts.get("BlockPool.touch").__module__ == "my_engine.BlockPool.touch"
+    assert parts.get("BlockPool.free_blocks") is POOL.free_blocks
+    assert (status("BlockPool").state, status("BlockPool").note) == (
+        "yours",
+        f"1 of {len(parts.PARTS['BlockPool'].methods)} methods yours",
+    )
+
+
+def test_without_a_method_the_class_is_the_reference_itself(engine):
+    parts.save(NAME, MINE)
+    assert parts.get("BlockPool") is POOL
+    assert status("BlockPool").state == "reference"
+
+
+def test_methods_are_composed_and_a_broken_one_leaves_the_others(engine):
+    parts.save("BlockPool.touch", touch("mine"))
+    parts.save("BlockPool.get_new_blocks", TAKE)
+    (engine / "BlockPool" / "get_new_blocks.py").write_text("def get_new_blocks(self:\n")
+    with pytest.warns(parts.PartWarning, match=r"^my_engine/BlockPool/get_new_blocks\.py: syntax"):
+        mine = parts.get("BlockPool")
+    assert mark_of(mine) == "mine"
+    assert [block.block_id for block in mine(4).get_new_blocks(2)] == [1, 2]
+    assert status("BlockPool").state == "broken"
+    assert "get_new_blocks: syntax error in line 1" in status("BlockPool").note
+
+
+def test_an_edited_method_is_said_to_be_edited(engine):
+    path = parts.save("BlockPool.touch", touch("mine"))
+    path.write_text(touch("edited"))
+    assert mark_of(parts.get("BlockPool")) == "edited"
+    assert "touch: edited since it passed" in status("BlockPool").note
+
+
+@pytest.mark.parametrize("name", ["BlockPool.no_such", "BlockPool.", ".touch", "x.touch"])
+def test_an_unknown_method_is_refused(workspace, name):
+    with pytest.raises(KeyError, match="no part"):
+        parts.get(name)
+
+
+def test_a_method_may_ask_for_the_class_that_it_is_put_on(engine):
+    parts.save(
+        "BlockPool.touch",
+        "from course_lib import parts\nBlockPool = parts.get('BlockPool')\n"
+        "def touch(self, blocks):\n    self.mark = BlockPool\n",
+    )
+    assert mark_of(parts.get("BlockPool")) is POOL
+
+
+def test_versions_of_a_method_go_to_the_history_under_its_full_name(engine):
+    for mark in "abc":
+        parts.save("BlockPool.touch", touch(mark))
+    kept = sorted(path.name for path in (engine / "history").iterdir())
+    assert kept == ["BlockPool.touch.1.py", "BlockPool.touch.2.py"]
+
+
+# What was won earlier stays
+
+
+def test_a_whole_class_won_later_does_not_displace_methods_won_before(engine):
+    parts.save("BlockPool.touch", touch("method"), "7.3b")
+    parts.save("BlockPool", WHOLE, "12.9")
+    mine = parts.get("BlockPool")
+    assert (mark_of(mine), mine(4).get_usage()) == ("method", 0.25)
+    assert parts.standing("BlockPool") == (
+        "Kept as my_engine/BlockPool.py: your engine uses it from now on, under the methods that "
+        "you won before: touch."
+    )
+
+
+def test_a_method_won_later_does_not_displace_that_of_a_whole_class_won_before(engine):
+    parts.save("BlockPool", WHOLE, "3.1")
+    parts.save("BlockPool.touch", touch("method"), "7.3b")
+    parts.save("BlockPool.get_new_blocks", TAKE, "7.3a")
+    assert mark_of(parts.get("BlockPool")) == "whole"
+    assert parts.get("BlockPool")(4).get_new_blocks(1)[0].block_id == 3, "the class has none"
+    assert "that stays in use" in parts.standing("BlockPool.touch")
+    assert parts.standing("BlockPool.get_new_blocks") == (
+        "Kept as my_engine/BlockPool/get_new_blocks.py: your engine uses it from now on."
+    )
+
+
+def test_a_class_written_by_hand_stands_under_the_methods(engine):
+    parts.save("BlockPool.touch", touch("method"), "7.3b")
+    write(engine, WHOLE, "BlockPool")
+    assert mark_of(parts.get("BlockPool")) == "method"
+
+
+def test_the_same_part_of_a_later_lesson_does_not_replace_that_of_an_earlier(engine):
+    parts.save(NAME, MINE, "1.1")
+    with pytest.raises(ValueError, match=r"you won kv_bytes_per_token in lesson 1, and my_engine"):
+        parts.save(NAME, MINE.replace("42", "43"), "4.2")
+    assert parts.get(NAME)(MODEL) == 42
+    parts.save(NAME, MINE.replace("42", "44"), "1.1")
+    assert parts.get(NAME)(MODEL) == 44, "the exercise that it was won by may be solved again"
+
+
+def test_a_broken_part_of_an_earlier_lesson_is_replaced(engine):
+    parts.save(NAME, MINE, "1.1")
+    write(engine, "(")
+    parts.save(NAME, MINE.replace("42", "43"), "4.2")
+    assert parts.get(NAME)(MODEL) == 43
+
+
+def test_a_part_of_an_earlier_lesson_that_is_won_afterwards_is_used(engine):
+    parts.save(NAME, MINE, "4.2")
+    parts.save(NAME, MINE.replace("42", "43"), "1.1")
+    assert parts.get(NAME)(MODEL) == 43
+
+
+def test_a_class_inherits_what_the_learner_built_of_its_base(engine):
+    parts.save("FitAllocator.free", "def free(self, offset):\n    self.freed = offset\n")
+    mine = parts.get("BestFitAllocator")
+    assert issubclass(mine, parts.reference("BestFitAllocator"))
+    allocator = mine(8)
+    allocator.free(5)
+    assert allocator.freed == 5
+
+
+def test_a_method_edited_to_call_super_without_arguments_is_broken(engine):
+    path = parts.save("BlockPool.touch", touch("mine"))
+    path.write_text("def touch(self, blocks):\n    super().touch(blocks)\n")
+    with pytest.warns(parts.PartWarning, match=r"it calls super\(\) without arguments"):
+        assert parts.get("BlockPool") is POOL
+
+
+@pytest.mark.parametrize("name", [name for name in parts.part_names() if "." in name])
+def test_every_method_of_the_catalogue_is_put_on_its_class(engine, name):
+    owner, _, method = name.partition(".")
+    parts.save(name, f"def {method}(self, *rest, **named):\n    return 'mine'\n")
+    mine, theirs = parts.get(owner), parts.reference(owner)
+    assert issubclass(mine, theirs)
+    assert mine.__name__ == owner
+    assert type(vars(mine)[method]) is type(inspect.getattr_static(theirs, method))
+    assert parts.get(name).__module__ == f"my_engine.{name}"
+    assert status(owner).state == "yours"
+    assert status(owner).note.startswith(f"1 of {len(parts.PARTS[owner].methods)} methods yours")
+
+
+def test_a_variant_of_the_scheduler_runs_on_the_learners_scheduler(engine):
+    parts.save("Scheduler.limit_chunk", "def limit_chunk(self, *rest):\n    return 7\n", "11.3")
+    parts.save("Scheduler.preempt", "def preempt(self, *rest):\n    return 'mine'\n", "6.5")
+    static = parts.get("StaticBatchingScheduler")
+    assert issubclass(static, parts.reference("StaticBatchingScheduler"))
+    assert static.limit_chunk(None, 1, 2) == 7
+    assert static.preempt(None) == "mine"
+    assert "admit_waiting" in vars(parts.reference("StaticBatchingScheduler"))
+    assert static.admit_waiting is parts.reference("StaticBatchingScheduler").admit_waiting
+    assert status("Scheduler").note == "2 of 6 methods yours"

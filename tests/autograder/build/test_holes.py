@@ -147,6 +147,13 @@ def test_steps_may_be_given_in_any_order_and_each_has_a_stub_with_its_indent():
     assert f"        # to the total.\n        {STUB}\n" in stub(forward)
 
 
+def test_of_a_whole_class_everything_below_its_docstring_may_be_the_hole():
+    released_of_it = released(Pool, ["*"])
+    assert released_of_it.splitlines()[0] == "class Pool:"
+    assert released_of_it.endswith(f'free: What is free.\n    """\n\n    {STUB}')
+    assert len(hidden_lines(cut(Pool, ["*"]))) > 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

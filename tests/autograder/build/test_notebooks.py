@@ -201,6 +201,35 @@ def test_a_check_without_a_body_checks_the_symbol(root):
     assert cell.source == 'check("1.1", kv_bytes_per_token)'
 
 
+def test_criteria_are_folded_and_a_claim_stays_with_the_solution(root):
+    criteria, claim = expand(
+        root,
+        '# %% [markdown] criteria="1.7"\n# - two mechanisms\n\n'
+        '# %% claims="A block is enough."\nassert 1 + 1 == 2',
+    )
+    assert (criteria.id, criteria.source) == (
+        "criteria-1-7",
+        "<details><summary>What a strong answer holds</summary>\n\n- two mechanisms\n\n</details>",
+    )
+    assert claim.source == "# A block is enough.\nassert 1 + 1 == 2"
+    assert claim.metadata.tags == ["solution-only"]
+    released = nbformat.read(building.build(source_of(root)), 4)
+    assert [cell.id for cell in released.cells] == ["tiny-1", "criteria-1-7"]
+
+
+def test_a_stub_imports_what_the_setup_cell_does_not(root):
+    source_of(root).write_text('# %%\nimport math\n\n# %% exercise="1.1"\n')
+    stub = building.solution_notebook(source_of(root)).cells[2]
+    assert stub.source.startswith(
+        "from course_lib.specs import ModelSpec\n\n\ndef kv_bytes_per_token("
+    )
+    source_of(root).write_text(
+        '# %%\nfrom course_lib.specs import ModelSpec\n\n# %% exercise="1.1"\n'
+    )
+    stub = building.solution_notebook(source_of(root)).cells[2]
+    assert stub.source.startswith("def kv_bytes_per_token(")
+
+
 def test_the_quiz_has_its_questions_an_answer_cell_and_a_check(root):
     cells = expand(root, '# %% quiz="1"')
     assert [cell.id for cell in cells] == [
@@ -242,6 +271,18 @@ MALFORMED = {
     "negative points": ('# %% [markdown] answer="1.7" points=-1\n# x', "needs points="),
     "an answer with an odd id": ('# %% [markdown] answer="a b" points=1\n# x', "an id such as"),
     "an answer in code": ('# %% answer="1.7" points=1\nx', "answer belongs in a markdown cell"),
+    "criteria with an odd id": ('# %% [markdown] criteria="a b"\n# x', "an id such as"),
+    "criteria that say nothing": ('# %% [markdown] criteria="1.7"\n#', "needs a body"),
+    "criteria in code": ('# %% criteria="1.7"\nx', "criteria belongs in a markdown cell"),
+    "a claim in text": ('# %% [markdown] claims="So."\n# x', "claims belongs in a code cell"),
+    "a claim of nothing": ('# %% claims=""\nassert 1', "needs the sentence"),
+    "a claim that cannot fail": ('# %% claims="So."\nprint(1)', "and an assert in its body"),
+    "a step of a body": (
+        '# %% exercise="1.W1" steps="A"\n### BEGIN SOLUTION\nx = 1\n### END SOLUTION',
+        "steps needs a cell without a body",
+    ),
+    "an option of another directive": ('# %% exercise="1.1" points=3', "unknown option 'points'"),
+    "a setup cell that is no Python": ("# %%\nx = = 1", "setup cell is not valid Python"),
     "an explanation in code": ('# %% solution="1.1"\nx', "solution belongs in a markdown cell"),
     "a check in text": ('# %% [markdown] check="1.1"\n# x', "check belongs in a code cell"),
     "an unknown module": ('# %% shows="nowhere:f"', "No module named 'nowhere'"),
@@ -260,7 +301,7 @@ def test_a_malformed_directive_is_one_line_with_the_file_and_the_cell(root, cell
     with pytest.raises(CourseError) as caught:
         expand(root, cell)
     message = str(caught.value)
-    assert message.startswith(f"{SLUG}.py, cell 1: ")
+    assert message.startswith(f"{SLUG}.py, cell 1: ") or "setup cell" in message
     assert says in message
     assert "\n" not in message
 

@@ -5,8 +5,9 @@ import pytest
 from autograder import lessons
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.exercise import Exercise
+from autograder.checks.reference import Method
 from autograder.errors import CourseError
-from course_lib.kv_cache import kv_bytes_per_token
+from course_lib.kv_cache import BlockPool, kv_bytes_per_token
 
 
 @pytest.mark.parametrize("exercise", lessons.exercises(1), ids=lambda e: e.id)
@@ -37,6 +38,20 @@ def test_an_unknown_id_is_one_line_that_says_what_there_is(exercise_id, says):
 def test_an_exercise_yields_the_part_that_its_reference_is():
     assert lessons.find("1.1").part == "kv_bytes_per_token"
     assert lessons.find("1.W1").part is None
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("touch", "BlockPool.touch"), ("reset_prefix_cache", None)],
+)
+def test_a_method_yields_a_part_if_its_class_is_built_by_it(method, part):
+    assert Exercise("7.3", "", "", AnswerCheck(Method(BlockPool, method))).part == part
+
+
+def test_a_kernel_yields_the_part_of_its_function():
+    kernels = pytest.importorskip("course_lib.attention.triton_kernels")
+    exercise = Exercise("8.6b", "", "", AnswerCheck(kernels.copy_blocks_kernel))
+    assert exercise.part == "copy_blocks_kernel"
 
 
 def test_a_namesake_of_a_part_is_not_the_part():

@@ -1,10 +1,5 @@
 """Taking a part out of a notebook: what it uses comes along, and the file works on its own."""
 
-import itertools
-import linecache
-import sys
-import types
-
 import pytest
 
 from autograder.lessons import find
@@ -14,25 +9,7 @@ from course_lib import parts
 from course_lib.kv_cache.reservation import Reservation
 from course_lib.specs import MODELS
 
-NUMBERS = itertools.count()
 MODEL = MODELS["llama-3.1-8b"]
-
-
-@pytest.fixture
-def notebook(monkeypatch):
-    """Run cells as a kernel does: in one module without a file, each with its text in linecache."""
-    module = types.ModuleType(f"notebook_{next(NUMBERS)}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def run(*cells):
-        for source in cells:
-            name = f"<cell {next(NUMBERS)}>"
-            lines = source.splitlines(keepends=True)
-            monkeypatch.setitem(linecache.cache, name, (len(source), None, lines, name))
-            exec(compile(source, name, "exec"), vars(module))
-        return module
-
-    return run
 
 
 def test_a_function_that_needs_nothing_is_its_own_text(notebook):
@@ -303,3 +280,49 @@ def test_the_saved_file_passes_the_check_that_the_cell_passed(notebook, workspac
     loaded = parts.get("kv_bytes_per_token")
     assert loaded is not cells.kv_bytes_per_token
     assert exercise.examine(LocalSubject(loaded)).fraction == 1
+
+
+# Methods of a class
+
+TOUCH = (
+    "from course_lib.kv_cache import BlockPool\nSTEP = 1\n",
+    "def touch(self: BlockPool, blocks):\n    for block in blocks:\n        block.ref_cnt += STEP\n",
+)
+
+
+def test_a_method_is_kept_as_a_function_with_what_it_uses(notebook, workspace):
+    source = standalone_source(notebook(*TOUCH).touch, "7.3b")
+    assert "import BlockPool\n\nSTEP = 1\n\n\ndef touch(" in source
+    parts.save("BlockPool.touch", source, "7.3b")
+    pool = parts.get("BlockPool")(4)
+    (block,) = pool.get_new_blocks(1)
+    pool.touch([block])
+    assert block.ref_cnt == 2
+    assert standalone_source(parts.get("BlockPool.touch"), "7.3b") == source
+
+
+def test_a_method_of_ones_own_class_so_far_takes_it_through_parts(notebook, workspace):
+    parts.save("BlockPool.touch", standalone_source(notebook(*TOUCH).touch, "7.3b"), "7.3b")
+    cells = notebook(
+        "from course_lib import parts\nBlockPool = parts.get('BlockPool')\n"
+        "touch = parts.get('BlockPool.touch')\n",
+        "def get_new_blocks(self: BlockPool, num_blocks):\n    return [touch]\n",
+    )
+    source = standalone_source(cells.get_new_blocks, "7.3a")
+    assert 'BlockPool = parts.get("BlockPool")' in source
+    assert 'touch = parts.get("BlockPool.touch")' in source
+    parts.save("BlockPool.get_new_blocks", source, "7.3a")
+    assert parts.get("BlockPool")(4).get_new_blocks(1)[0].__name__ == "touch"
+
+
+def test_a_method_that_calls_super_without_arguments_is_told_what_to_write(notebook):
+    cells = notebook("def touch(self, blocks):\n    super().touch(blocks)\n")
+    with pytest.raises(HarvestError, match=r"super\(\) without arguments.*super\(BlockPool, self"):
+        standalone_source(cells.touch, "7.3b")
+
+
+def test_a_class_in_a_cell_is_not_taken_for_the_part_that_was_loaded_before(notebook, workspace):
+    cells = notebook("class BlockPool:\n    size = 1\n")
+    parts.save("BlockPool", "class BlockPool:\n    size = 2\n")
+    assert parts.get("BlockPool").size == 2
+    assert "size = 1" in standalone_source(cells.BlockPool, "7.9")

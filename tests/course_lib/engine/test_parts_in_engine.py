@@ -41,7 +41,9 @@ def answers(llm: LLM) -> list[list[int]]:
 
 
 def policy_for(name: str) -> str:
-    """Return the policy whose queue this part is; the usual one for other parts."""
+    """Return the policy that uses this part; the usual one for other parts."""
+    if name == "least_important":
+        return "priority"
     found = (p for p, queue in POLICIES.items() if getattr(queue, "__name__", "") == name)
     return next(found, "fcfs")
 
@@ -74,7 +76,8 @@ HERE = [name for name in ENGINE_PARTS if name not in TRITON_PARTS]
 def test_every_part_is_really_used(checkpoint: Path, expected: list[list[int]], name: str) -> None:
     calls: list[str] = []
     own = EngineParts.of({name: spy_on(name, calls)})
-    llm = LLM(checkpoint, parts=own, policy=policy_for(name), **OPTIONS)
+    swap = {"preemption_mode": "swap", "num_cpu_blocks": 30} if name == "SwapSpace" else {}
+    llm = LLM(checkpoint, parts=own, policy=policy_for(name), **OPTIONS, **swap)
     assert answers(llm) == expected
     assert calls
     assert llm.metrics.num_preemptions > 0
@@ -172,6 +175,43 @@ def test_a_part_that_raises_is_named_with_its_file_and_a_way_out(
     assert "It is my_engine/BlockPool.py (lesson 7)." in message
     assert "parts=EngineParts.reference()" in message
     assert isinstance(caught.value.__cause__, IndexError)
+
+
+METHOD = "def get_new_blocks(self, num_blocks):\n    raise IndexError('no more')\n"
+
+
+def test_a_method_that_raises_is_named_with_its_own_file(workspace: Path, checkpoint: Path) -> None:
+    save("BlockPool.get_new_blocks", METHOD)
+    save("BlockPool", MINE.format(body="pass"))
+    llm = LLM(checkpoint, **OPTIONS)
+    assert llm.parts.own_names == ("BlockPool",)
+    with pytest.raises(PartError) as caught:
+        answers(llm)
+    message = str(caught.value)
+    assert message.startswith("in step 0 your BlockPool.get_new_blocks raised IndexError: no more.")
+    assert "It is my_engine/BlockPool/get_new_blocks.py (lesson 7)." in message
+
+
+COUNTING = """
+from course_lib.kv_cache import BlockPool
+
+CALLS = []
+
+def get_new_blocks(self: BlockPool, num_blocks: int):
+    CALLS.append(num_blocks)
+    return BlockPool.get_new_blocks(self, num_blocks)
+"""
+
+
+def test_an_engine_runs_on_the_learners_methods(
+    workspace: Path, checkpoint: Path, expected: list[list[int]]
+) -> None:
+    save("BlockPool.get_new_blocks", COUNTING)
+    llm = LLM(checkpoint, **OPTIONS)
+    assert answers(llm) == expected
+    own: Any = type(llm.kv_cache_manager.block_pool).get_new_blocks
+    assert own.__module__ == "my_engine.BlockPool.get_new_blocks"
+    assert own.__globals__["CALLS"]
 
 
 # Whose fault it is

@@ -1,0 +1,58 @@
+"""What earns full marks, and what each known mistake is, for every kind of check.
+
+A kind is known by what it has: ``AnswerCheck`` works its answer out; a check of lines in order has
+``lines`` and ``solution``; one of tasks by hand has ``instance``; for all others the reference is
+the right answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.exercise import Check
+from autograder.checks.finding import Misconception
+from autograder.checks.reference import Method
+
+FIRST_SEED = 1
+"""The seed of the task by hand that a lesson shows; a learner may ask for others."""
+
+
+def is_ordering(check: Check) -> bool:
+    """Say whether a check is of lines to be put in order."""
+    return hasattr(check, "lines") and hasattr(check, "solution")
+
+
+def is_by_hand(check: Check) -> bool:
+    """Say whether a check is of a task to be solved by hand, which a seed makes."""
+    return hasattr(check, "instance")
+
+
+def right_answer(check: Any) -> Any:
+    """Return an object that earns full marks.
+
+    >>> right_answer(AnswerCheck(lambda: 8192))
+    8192
+    """
+    if isinstance(check, AnswerCheck):
+        return check.reference()
+    if is_ordering(check):
+        return list(check.solution)
+    if is_by_hand(check):
+        return {"seed": FIRST_SEED, **check.instance(FIRST_SEED).answer}
+    reference = check.reference
+    return reference.function if isinstance(reference, Method) else reference
+
+
+def wrong_answer(check: Any, mistake: Misconception) -> Any:
+    """Return an object that makes a known mistake.
+
+    >>> wrong_answer(AnswerCheck(lambda: 2), Misconception("half", "It is twice that.", lambda: 1))
+    1
+    """
+    wrong = mistake.wrong
+    if isinstance(check, AnswerCheck):
+        return wrong() if callable(wrong) else wrong
+    if is_by_hand(check):
+        return {"seed": FIRST_SEED, **wrong(FIRST_SEED)}
+    return wrong

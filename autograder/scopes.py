@@ -1,0 +1,73 @@
+"""A piece of source: where it stands, what it takes from around itself, what it leaves behind."""
+
+from __future__ import annotations
+
+import ast
+import symtable
+from collections.abc import Iterator
+
+
+def dedented(source: str) -> str:
+    r"""Return the source of a def or class as it would stand at the top of a file.
+
+    A line that begins further left, as in a text that goes on behind a backslash, stays where it
+    is. (``textwrap.dedent`` would move nothing then.)
+
+    >>> print(dedented('    def f():\n        return "a\\\nb"'))
+    def f():
+        return "a\
+    b"
+    """
+    indent = source[: len(source) - len(source.lstrip())]
+    return "\n".join(line.removeprefix(indent) for line in source.split("\n")).rstrip()
+
+
+def names_used(source: str) -> Iterator[str]:
+    r"""Yield every name that the code takes from outside itself, some more than once.
+
+    >>> sorted(set(names_used("def area(r: float):\n    square = r * r\n    return pi * square")))
+    ['float', 'pi']
+    """
+    waiting = [symtable.symtable(source, "<source>", "exec")]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module"):
+                yield symbol.get_name()
+
+
+def names_bound(source: str) -> set[str]:
+    r"""Return the names that the code defines at its top level: imports, defs, assignments.
+
+    >>> sorted(names_bound("import numpy as np\nfrom math import pi\nx, y = 1, 2"))
+    ['np', 'pi', 'x', 'y']
+    """
+    table = symtable.symtable(source, "<source>", "exec")
+    return {
+        symbol.get_name()
+        for symbol in table.get_symbols()
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+    }
+
+
+def imports_of(source: str) -> dict[str, tuple[str, str | None]]:
+    r"""Return what a module imports at its top level: name → (module, name there or None).
+
+    >>> imports_of("import numpy as np\nfrom math import pi\nimport os.path")
+    {'np': ('numpy', None), 'pi': ('math', 'pi'), 'os': ('os', None)}
+    """
+    found: dict[str, tuple[str, str | None]] = {}
+    waiting: list[ast.stmt] = list(ast.parse(source).body)
+    for node in waiting:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                found[alias.asname or top] = (alias.name if alias.asname else top, None)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                found[alias.asname or alias.name] = (node.module, alias.name)
+        elif isinstance(node, ast.If | ast.Try):
+            # Imports for type checkers only, or of what is not installed everywhere.
+            waiting += [*node.body, *node.orelse]
+    return found
