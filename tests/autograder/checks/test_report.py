@@ -37,7 +37,7 @@ def test_a_failure_says_everything_in_order():
         "  That is: one too many",
         "  It printed:",
         "    I was here",
-        "  Looks like: counts the null block: Block 0 is never free.",
+        "  Gives the same values as: counts the null block: Block 0 is never free.",
         "  Hint: Which blocks are free?",
     ]
 
@@ -46,7 +46,7 @@ def test_the_html_says_the_same_in_the_same_order():
     html = Report(EXERCISE, FAILED)._repr_html_()
     text = re.sub(r"<[^>]*>", " ", html)
     words = ["not yet, 0 of 10", "Asked", "Smallest failing", "Expected", "Got", "That is"]
-    words += ["It printed", "Looks like: counts the null block", "Block 0", "Hint"]
+    words += ["It printed", "Gives the same values as: counts the null block", "Block 0", "Hint"]
     places = [text.index(word) for word in words]
     assert places == sorted(places)
     assert 'data-verdict="not yet"' in html

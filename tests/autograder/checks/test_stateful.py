@@ -167,7 +167,7 @@ class SlotPool:
 def test_the_shortest_failing_life_is_found_and_shown(examine):
     finding = examine(FORGETFUL)
     assert finding.counterexample.case.splitlines() == [
-        "obj = create(1)",
+        "obj = SlotPool(1)",
         "obj.take(1)",
         "obj.give_back([<Slot object>])",
         "obj.num_free",
@@ -187,7 +187,7 @@ def test_each_known_wrong_class_is_named(misconception):
 def test_objects_that_methods_return_are_compared_by_their_attributes(examine_here):
     wrong = RIGHT.replace("slot.in_use = True", "slot.in_use = 1")
     case = examine_here(wrong).counterexample
-    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(1)\nobj.take(1)"
     assert case.expected == "[{'number': 0, 'in_use': True}]"
     assert case.got == "[{'number': 0, 'in_use': 1}]"
     assert case.complaint == "item 0: 'in_use': it is an int, not a bool"
@@ -195,7 +195,7 @@ def test_objects_that_methods_return_are_compared_by_their_attributes(examine_he
 
 def test_what_must_be_refused_is_refused(examine_here):
     case = examine_here(GREEDY).counterexample
-    assert case.case == "obj = create(0)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(0)\nobj.take(1)"
     assert case.expected == "ValueError: 1 slots asked for, 0 are free"
     assert case.complaint.startswith("it should refuse this")
 
@@ -203,7 +203,7 @@ def test_what_must_be_refused_is_refused(examine_here):
 def test_what_is_wrong_only_after_a_refusal_is_found(examine_here):
     leaky = RIGHT.replace("            raise", "            self.free = []\n            raise")
     assert examine_here(leaky).counterexample.case.splitlines() == [
-        "obj = create(1)",
+        "obj = SlotPool(1)",
         "obj.take(2)",
         "obj.num_free",
     ]
@@ -232,7 +232,7 @@ class SlotPool:
 )
 def test_what_does_not_make_an_object_fails_at_once(examine, source, got):
     case = examine(source).counterexample
-    assert case.case == "obj = create(0)"
+    assert case.case == "obj = SlotPool(0)"
     assert case.expected == "<SlotPool object>"
     assert case.got == got
 
@@ -276,7 +276,7 @@ def test_prints_are_shown_with_the_step_that_printed(examine_here):
     )
     assert examine_here(noisy) == PASSED
     case = examine_here(noisy.replace("slot.in_use = True", "pass")).counterexample
-    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(1)\nobj.take(1)"
     assert case.output == "taking 1\n"
 
 
