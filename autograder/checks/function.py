@@ -25,6 +25,7 @@ from autograder.checks.finding import (
     Misconception,
 )
 from autograder.checks.observe import Arguments, as_tuples, look, misuse, parameter_names
+from autograder.checks.reference import plain
 from autograder.checks.search import Search
 from autograder.checks.show import Matters, show, show_call, show_outcome
 from autograder.proxy.subject import LocalSubject, Outcome, Raised, Returned, Subject
@@ -136,7 +137,7 @@ class FunctionCheck:
 
     @property
     def _function(self) -> Callable[..., Any]:
-        function: Callable[..., Any] = getattr(self.reference, "function", self.reference)
+        function: Callable[..., Any] = plain(self.reference)
         return function
 
     @property
@@ -267,7 +268,7 @@ class _Trial:
             said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]
         elif got.fate.seconds > allowed:
             said = f"an answer after {got.fate.seconds:.1f} s"
-        elif not same_values(check.compare, expected, got):
+        elif compare_outcomes(check.compare, expected, got) is not None:
             said = "another value"
         else:
             return None

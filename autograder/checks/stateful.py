@@ -27,6 +27,7 @@ from autograder.checks.compare import (
 from autograder.checks.finding import PASSED, CheckError, Counterexample, Finding, Misconception
 from autograder.checks.lives import Life, Pair, Step
 from autograder.checks.observe import misuse
+from autograder.checks.reference import Method
 from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
@@ -166,7 +167,8 @@ class StatefulCheck:
 
     def trusted(self) -> Subject:
         """Return the reference."""
-        return LocalSubject(getattr(self.reference, "function", self.reference))
+        is_method = isinstance(self.reference, Method)
+        return LocalSubject(self.reference.function if is_method else self.reference)
 
     def life(
         self,
@@ -175,10 +177,9 @@ class StatefulCheck:
         state_line: Callable[[Any], str] | None = None,
     ) -> Life:
         """Return a new life of a subject: a class, or a function that is mounted as a method."""
-        owner = getattr(self.reference, "owner", None)
-        if owner is None:
-            return Life(subject, self.reference, None, spoil, state_line)
-        return Life(subject, owner, self._name, spoil, state_line)
+        if isinstance(self.reference, Method):
+            return Life(subject, self.reference.owner, self._name, spoil, state_line)
+        return Life(subject, self.reference, None, spoil, state_line)
 
     def difference(self, expected: Step, got: Step) -> Counterexample | None:
         """Say how one step differs on the two sides; the case is the step alone."""
@@ -252,19 +253,18 @@ class StatefulCheck:
         sides = self.trusted(), subject
         expected, got = (self._record(script, s, state_line=self.state_line) for s in sides)
         lines = case.case.split("\n")
-        last = len(lines) - 1
-        lines = [
-            f"{line}  # {step.state}" if step.state and number < last else line
-            for number, (line, step) in enumerate(zip(lines, got, strict=False))
-        ]
-        if not expected[last].state:
-            return case
-        return replace(
-            case,
-            case="\n".join(lines),
-            expected=f"{case.expected}  # {expected[last].state}",
-            got=f"{case.got}  # {got[last].state or 'its state cannot be told'}",
-        )
+        last, before = len(lines) - 1, ""
+        for number, step in enumerate(got[:last]):
+            if step.state != before:
+                lines[number] += f"  # {step.state}"
+            before = step.state
+        shown = [case.expected, case.got]
+        if expected[last].state != got[last].state:
+            shown = [
+                f"{text}  # {side[last].state}"
+                for text, side in zip(shown, (expected, got), strict=True)
+            ]
+        return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _record(
         self,

@@ -252,8 +252,10 @@ def _is_part(value: Any, returned: object) -> bool:
 def _storage(value: Any) -> int | None:
     """Return where the numbers of an array or tensor are; None for anything else."""
     if type(value).__name__ == "ndarray":
-        base = value if value.base is None else value.base
-        return int(base.__array_interface__["data"][0]) if value.size else None
+        # What an array shows may belong to another one, or to a tensor.
+        if type(value.base).__name__ in ("ndarray", "Tensor"):
+            return _storage(value.base)
+        return int(value.__array_interface__["data"][0]) if value.size else None
     if type(value).__name__ == "Tensor":
         return int(value.untyped_storage().data_ptr()) if value.numel() else None
     return None
