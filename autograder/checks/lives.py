@@ -82,7 +82,9 @@ class Life:
     ) -> None:
         self._subject = subject
         self._owner = owner
-        self._class = ITSELF if method is None else subject.mount(owner, method)
+        # One that is silent gives the same answer to everything.
+        is_class = method is None or subject.is_silent
+        self._class = ITSELF if is_class else subject.mount(owner, str(method))
         self._spoil = spoil
         self._state_line = state_line
         self._object: Ref | None = None
