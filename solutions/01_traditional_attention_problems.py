@@ -468,7 +468,7 @@ check("1.5b", memory_bound)
 # A colleague has sent you this calculator. "It gives 2,048 tokens per GiB for Llama-2-7B, which is right. I
 # have used it for months."
 
-# %% shows="autograder.lessons.lesson01:suspect_tokens_that_fit"
+# %% shows="autograder.lessons.lesson01_given:suspect_tokens_that_fit"
 LLAMA_2_7B = {
     "hidden_size": 4096,
     "num_attention_heads": 32,

@@ -1,0 +1,274 @@
+"""Lesson 1: the wrong answers that people are known to give, as code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.lessons import lesson01_given as given
+from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
+from course_lib.kv_cache.reservation import (
+    Reservation,
+    SlotUse,
+    classify_slots,
+    static_batch_utilization,
+)
+from course_lib.roofline import arithmetic_intensity, forward_flops, kv_bytes_moved
+from course_lib.specs import GPUSpec, ModelSpec
+
+# 1.1
+
+
+def no_values(model: ModelSpec) -> int:
+    return kv_bytes_per_token(model) // 2
+
+
+def query_heads(model: ModelSpec) -> int:
+    heads = model.num_attention_heads
+    return 2 * model.num_layers * heads * model.head_dim * model.dtype_bytes
+
+
+def derived_head_dim(model: ModelSpec) -> int:
+    head_dim = model.hidden_size // model.num_attention_heads
+    return 2 * model.num_layers * model.num_kv_heads * head_dim * model.dtype_bytes
+
+
+def bits(model: ModelSpec) -> int:
+    return 8 * kv_bytes_per_token(model)
+
+
+def one_layer(model: ModelSpec) -> int:
+    return kv_bytes_per_token(model) // model.num_layers
+
+
+def always_two_bytes(model: ModelSpec) -> int:
+    return kv_bytes_per_token(model) // model.dtype_bytes * 2
+
+
+# 1.2
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The numbers of exercise 1.2, for wrong answers to put together wrongly."""
+
+    total: int
+    utilization: float
+    weights: int
+    activations: int
+    bytes_per_block: int
+    bytes_per_token: int
+
+
+def _wrong_blocks(count: Callable[[_Memory], int]) -> Callable[..., int]:
+    """Give a wrong count the right manners, so that only its arithmetic is wrong."""
+
+    def num_kv_blocks(
+        model: ModelSpec,
+        gpu: GPUSpec,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.92,
+        peak_activation_bytes: int = 0,
+    ) -> int:
+        memory = _Memory(
+            gpu.memory_bytes,
+            gpu_memory_utilization,
+            model.weight_bytes,
+            peak_activation_bytes,
+            kv_bytes_per_block(model, block_size),
+            kv_bytes_per_token(model),
+        )
+        blocks = count(memory)
+        if not 0 < gpu_memory_utilization <= 1 or blocks < 1:
+            raise ValueError("nothing fits")
+        return blocks
+
+    return num_kv_blocks
+
+
+forgets_weights = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.activations) // m.bytes_per_block
+)
+share_of_the_rest = _wrong_blocks(
+    lambda m: int((m.total - m.weights - m.activations) * m.utilization) // m.bytes_per_block
+)
+share_after_the_weights = _wrong_blocks(
+    lambda m: (int((m.total - m.weights) * m.utilization) - m.activations) // m.bytes_per_block
+)
+rounds_up = _wrong_blocks(
+    lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
+)
+counts_tokens = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
+)
+
+
+# 1.3
+
+
+def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
+    """Finish a wrong answer as the lines that the exercise gives do."""
+    external = num_slots - (used + later + internal)
+    if external < 0:
+        raise ValueError("no slot can belong to two requests")
+    return SlotUse(used, later, internal, external)
+
+
+def all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    used = sum(r.written for r in reservations)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+
+
+def all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    used = sum(r.written for r in reservations)
+    return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
+
+
+def final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    used = sum(min(r.final, r.reserved) for r in reservations)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+
+
+def later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    used = sum(r.written for r in reservations)
+    later = sum(r.final - r.written for r in reservations)
+    return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
+
+
+def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    right = classify_slots(reservations, num_slots)
+    return _counted(
+        right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
+    )
+
+
+def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    right = classify_slots(reservations, num_slots)
+    return _counted(right.used, right.later, right.later + right.internal, num_slots)
+
+
+def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    return classify_slots(reservations[-1:], num_slots)
+
+
+# 1.4
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    if batch_size < 1 or not lengths or min(lengths) < 1:
+        raise ValueError("no batches")
+    return [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+
+
+def mean_of_ratios(output_lengths: Sequence[int], batch_size: int) -> float:
+    batches = _batches(output_lengths, batch_size)
+    return sum(sum(b) / (batch_size * max(b)) for b in batches) / len(batches)
+
+
+def one_global_maximum(output_lengths: Sequence[int], batch_size: int) -> float:
+    batches = _batches(output_lengths, batch_size)
+    return sum(output_lengths) / (batch_size * max(output_lengths) * len(batches))
+
+
+def last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float:
+    slots = sum(len(batch) * max(batch) for batch in _batches(output_lengths, batch_size))
+    return sum(output_lengths) / slots
+
+
+def in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
+    return 100 * static_batch_utilization(output_lengths, batch_size)
+
+
+def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
+    _batches(output_lengths, batch_size)
+    return static_batch_utilization(sorted(output_lengths), batch_size)
+
+
+# 1.5
+
+
+def _total_bytes(model: ModelSpec, new: int, cached: int, batch: int, weight_reads: int) -> int:
+    return weight_reads * model.weight_bytes + batch * kv_bytes_moved(model, new, cached)
+
+
+def _refuse(new_tokens: int, batch_size: int) -> None:
+    if new_tokens < 1 or batch_size < 1:
+        raise ValueError("at least 1")
+
+
+def weights_per_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def no_kv_traffic(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / model.weight_bytes
+
+
+def kv_once(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch=1, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def one_long_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
+
+
+def no_attention(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * 2 * model.num_params * new_tokens / moved
+
+
+def upside_down(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    return 1 / arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
+
+
+# 1.6
+
+
+def only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    without = {key: value for key, value in config.items() if key != "head_dim"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+def always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
+    return given.tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
+
+
+def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
+    kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
+    head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
+    return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
+
+
+def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+# 1.7
+
+
+def in_percents() -> dict[str, dict[str, float]]:
+    return {
+        name: {kind: 100 * share for kind, share in shares.items()}
+        for name, shares in given.measured_shares().items()
+    }
