@@ -34,12 +34,14 @@ class Report:
         finding: What came of it.
         note: A last line, such as where the part was saved.
         failures: How often this exercise has failed so far; the more often, the more a hint says.
+        trimmings: HTML below everything else, where there is HTML: a picture, an explanation.
     """
 
     exercise: Exercise
     finding: Finding
     note: str = ""
     failures: int = 1
+    trimmings: str = ""
 
     @property
     def points(self) -> float:
@@ -122,7 +124,7 @@ class Report:
             f'<div class="course-check" data-exercise="{escape(self.exercise.id)}" '
             f'data-verdict="{self.verdict}" style="{_STYLE.format(colour=colour)}">'
             f'<strong style="{_HEADLINE.format(colour=colour)}">'
-            f"{escape(self._headline())}</strong>{body}</div>"
+            f"{escape(self._headline())}</strong>{body}{self.trimmings}</div>"
         )
 
 
