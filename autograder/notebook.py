@@ -94,7 +94,7 @@ def explain(exercise_id: str) -> Explanation | None:
     """
     exercise = lessons.find(exercise_id)
     tries = _failures[exercise_id]
-    if not at_hand(exercise_id):
+    if _is_graded() or not at_hand(exercise_id):
         print(
             f"This copy of the course has no solutions, so {exercise.id} cannot be explained here; "
             "ask whoever gave it to you."
@@ -176,7 +176,7 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
 
     A submission that is graded gets neither: its feedback goes to students.
     """
-    if not _in_notebook() or os.environ.get("NBGRADER_EXECUTION") == "autograde":
+    if not _in_notebook() or _is_graded():
         return ""
     picture = ""
     if kept is not None:
@@ -186,6 +186,11 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
         picture = engine_thumbnail(kept.partition(".")[0], parts.table())
     found = explanation(exercise_id)
     return picture + (found.folded() if found is not None else "")
+
+
+def _is_graded() -> bool:
+    """Say whether a submission is being graded, on the machine of someone who has the solutions."""
+    return os.environ.get("NBGRADER_EXECUTION") == "autograde"
 
 
 def _in_notebook() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +24,9 @@ class Misconception:
         name: What it is called, in a few words.
         explanation: One sentence that says what is wrong with it and why.
         wrong: The answer itself: a function, a class, or a value that behaves like it.
-        evidence: A regular expression that is found in the source of who made this very mistake.
-            Without it the report only says that the values are the same.
+        evidence: A regular expression that is found in the code of who made this very mistake,
+            written as ``ast.unparse`` writes it and without docstrings. Without it the report only
+            says that the values are the same.
         hint: What helps whoever made it; it comes before the exercise's own hints.
     """
 
@@ -88,8 +91,26 @@ class Finding:
             return replace(self, alike=tuple(fitting))
         (misconception,) = fitting
         source = subject.source() if misconception.evidence else None
-        confirmed = bool(source and re.search(misconception.evidence, source))
+        confirmed = bool(source and re.search(misconception.evidence, code_alone(source)))
         return replace(self, misconception=misconception, confirmed=confirmed)
 
 
 PASSED = Finding(1.0)
+
+
+def code_alone(source: str) -> str:
+    r"""Return source without comments and docstrings, in one layout; as it is if it cannot be read.
+
+    >>> code_alone("def f(x):\n    'Not a mistake.'\n    return x/2  # or is it?")
+    'def f(x):\n    return x / 2'
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:
+        return source
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -82,15 +82,18 @@ BYTES_PER_TOKEN = Exercise(
                 "Queries are used once and thrown away. Only keys and values stay, and under "
                 "grouped-query attention there are fewer heads of those.",
                 wrong.query_heads,
+                evidence=r"num_attention_heads",
             ),
             Misconception(
                 "hidden_size / heads for head_dim",
                 "The width of a head is a setting of its own: Qwen3-32B has 64 heads of 128 "
                 "numbers on a hidden size of 5,120.",
                 wrong.derived_head_dim,
+                evidence=r"hidden_size",
             ),
             Misconception(
-                "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", wrong.bits
+                "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", wrong.bits,
+                evidence=r"\b8\b"
             ),
             Misconception(
                 "one layer only",
@@ -306,6 +309,7 @@ STATIC_BATCHING = Exercise(
                 "Batches are formed in order of arrival. Sorting by length would help, but the "
                 "length is not known in advance.",
                 wrong.sorted_first,
+                evidence=r"\bsort(ed)?\b",
             ),
             Misconception(
                 "per cent", "A share lies between 0 and 1; do not times it by 100.", wrong.in_percent

@@ -88,7 +88,9 @@ def _reservation(written: int, ahead: int, slack: int) -> Reservation:
 
 @st.composite
 def pools(draw: st.DrawFn) -> Call:
-    some = st.builds(
+    some = different_primes("written", "ahead", "slack").map(
+        lambda drawn: _reservation(**drawn)
+    ) | st.builds(
         _reservation,
         written=st.integers(0, 20),
         ahead=st.integers(0, 20),
