@@ -88,6 +88,7 @@ def _reservation(written: int, ahead: int, slack: int) -> Reservation:
 
 @st.composite
 def pools(draw: st.DrawFn) -> Call:
+    """Draw what some requests hold, and the slots of their pool."""
     some = different_primes("written", "ahead", "slack").map(
         lambda drawn: _reservation(**drawn)
     ) | st.builds(
@@ -173,6 +174,7 @@ def is_right_for(_: Any, config: Any) -> str | None:
 
 @st.composite
 def configs(draw: st.DrawFn) -> Call:
+    """Draw a configuration of a small model, and bytes for its cache."""
     group = draw(st.integers(1, 8))
     kv_heads = draw(st.integers(1, 8))
     head_dim = draw(st.integers(1, 16))
@@ -207,6 +209,7 @@ def experiment_requests() -> tuple[TraceRequest, ...]:
 
 @cache
 def measured_shares() -> dict[str, dict[str, float]]:
+    """Return what the experiment measures: the four shares under each policy."""
     requests = experiment_requests()
     shares = {
         name: average_shares(replay_contiguous(requests, OPT_13B_SLOTS, reserve, MAX_MODEL_LEN))

@@ -21,28 +21,34 @@ from course_lib.specs import GPUSpec, ModelSpec
 
 
 def no_values(model: ModelSpec) -> int:
+    """Count the keys and not the values."""
     return kv_bytes_per_token(model) // 2
 
 
 def query_heads(model: ModelSpec) -> int:
+    """Count query heads, of which there may be more than KV heads."""
     heads = model.num_attention_heads
     return 2 * model.num_layers * heads * model.head_dim * model.dtype_bytes
 
 
 def derived_head_dim(model: ModelSpec) -> int:
+    """Derive the width of a head, where it is a setting of its own."""
     head_dim = model.hidden_size // model.num_attention_heads
     return 2 * model.num_layers * model.num_kv_heads * head_dim * model.dtype_bytes
 
 
 def bits(model: ModelSpec) -> int:
+    """Count bits."""
     return 8 * kv_bytes_per_token(model)
 
 
 def one_layer(model: ModelSpec) -> int:
+    """Count one layer."""
     return kv_bytes_per_token(model) // model.num_layers
 
 
 def always_two_bytes(model: ModelSpec) -> int:
+    """Take two bytes for a number, whatever its type."""
     return kv_bytes_per_token(model) // model.dtype_bytes * 2
 
 
@@ -116,27 +122,32 @@ def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
 
 
 def all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep nothing for later."""
     used = sum(r.written for r in reservations)
     return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
 
 
 def all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Lose nothing inside a reservation."""
     used = sum(r.written for r in reservations)
     return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
 
 
 def final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count what will be written as used."""
     used = sum(min(r.final, r.reserved) for r in reservations)
     return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
 
 
 def later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep for later what is not reserved."""
     used = sum(r.written for r in reservations)
     later = sum(r.final - r.written for r in reservations)
     return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
 
 
 def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Let a reservation that is too short give slots back."""
     right = classify_slots(reservations, num_slots)
     return _counted(
         right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
@@ -144,11 +155,13 @@ def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> Sl
 
 
 def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count what is kept for later as lost, too."""
     right = classify_slots(reservations, num_slots)
     return _counted(right.used, right.later, right.later + right.internal, num_slots)
 
 
 def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Set the counts where they should be added to."""
     return classify_slots(reservations[-1:], num_slots)
 
 
@@ -162,25 +175,30 @@ def _batches(lengths: Sequence[int], batch_size: int) -> list[Sequence[int]]:
 
 
 def mean_of_ratios(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give every batch the same weight."""
     batches = _batches(output_lengths, batch_size)
     return sum(sum(b) / (batch_size * max(b)) for b in batches) / len(batches)
 
 
 def one_global_maximum(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Let every batch last as long as the longest request of all."""
     batches = _batches(output_lengths, batch_size)
     return sum(output_lengths) / (batch_size * max(output_lengths) * len(batches))
 
 
 def last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Leave the empty seats of the last batch out."""
     slots = sum(len(batch) * max(batch) for batch in _batches(output_lengths, batch_size))
     return sum(output_lengths) / slots
 
 
 def in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give a share in per cent."""
     return 100 * static_batch_utilization(output_lengths, batch_size)
 
 
 def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Form batches of requests that are alike."""
     _batches(output_lengths, batch_size)
     return static_batch_utilization(sorted(output_lengths), batch_size)
 
@@ -200,6 +218,7 @@ def _refuse(new_tokens: int, batch_size: int) -> None:
 def weights_per_sequence(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Read the weights for every sequence."""
     _refuse(new_tokens, batch_size)
     moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=batch_size)
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
@@ -208,6 +227,7 @@ def weights_per_sequence(
 def no_kv_traffic(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Leave the KV traffic out."""
     _refuse(new_tokens, batch_size)
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / model.weight_bytes
 
@@ -215,6 +235,7 @@ def no_kv_traffic(
 def kv_once(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Read the KV of one sequence."""
     _refuse(new_tokens, batch_size)
     moved = _total_bytes(model, new_tokens, cached_tokens, batch=1, weight_reads=1)
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
@@ -223,6 +244,7 @@ def kv_once(
 def one_long_sequence(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Take a batch for one long sequence."""
     _refuse(new_tokens, batch_size)
     return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
 
@@ -230,6 +252,7 @@ def one_long_sequence(
 def no_attention(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Leave the FLOP of attention out."""
     _refuse(new_tokens, batch_size)
     moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
     return batch_size * 2 * model.num_params * new_tokens / moved
@@ -238,6 +261,7 @@ def no_attention(
 def upside_down(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
+    """Divide bytes by FLOP."""
     return 1 / arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
 
 
@@ -245,21 +269,25 @@ def upside_down(
 
 
 def only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the heads and not their width."""
     without = {key: value for key, value in config.items() if key != "head_dim"}
     return given.tokens_that_fit(without, free_bytes)
 
 
 def always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Take 16 bits for a number, whatever its type."""
     return given.tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
 
 
 def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Share the hidden size among the KV heads."""
     kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
     head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
     return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
 
 
 def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the width of a head and not their number."""
     without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
     return given.tokens_that_fit(without, free_bytes)
 
@@ -268,6 +296,7 @@ def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
 
 
 def in_percents() -> dict[str, dict[str, float]]:
+    """Give the measured shares in per cent."""
     return {
         name: {kind: 100 * share for kind, share in shares.items()}
         for name, shares in given.measured_shares().items()
