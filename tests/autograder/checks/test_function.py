@@ -17,7 +17,10 @@ from autograder.checks import search
 from autograder.checks.compare import within
 from autograder.checks.finding import PASSED, CheckError, Misconception
 from autograder.checks.function import Call, FunctionCheck, Large
+from autograder.checks.reference import Method
+from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
+from course_lib.kv_cache import BlockPool
 
 SEED, EXAMPLES = 1, 60
 
@@ -458,6 +461,29 @@ def test_no_message_has_an_internal_name(examine):
     assert case.counterexample.complaint == "an object of class object came where an int was asked"
 
 
+USAGE = FunctionCheck(
+    reference=Method(BlockPool, "get_new_blocks"),
+    cases=st.builds(
+        lambda size, count: Call(Make(BlockPool, size), count), st.integers(2, 9), st.integers(0, 9)
+    ),
+    probes=(Call(Make(BlockPool, 9), 3),),
+    reads=("block_id", "ref_cnt"),
+)
+
+
+def test_a_method_is_checked_as_a_function_whose_first_argument_is_a_recipe(examine):
+    right = """
+def get_new_blocks(self, num_blocks):
+    return BlockPool.get_new_blocks(self, num_blocks)
+"""
+    right = f"from course_lib.kv_cache import BlockPool\n{right}"
+    assert examine(USAGE, right) == PASSED
+    wrong = right.replace("(self, num_blocks)\n", "(self, num_blocks)[::-1]\n")
+    case = examine(USAGE, wrong).counterexample
+    assert case.case == "get_new_blocks(BlockPool(3), 2)"
+    assert case.complaint == "item 0: 'block_id' differs"
+
+
 # Known mistakes
 
 
@@ -664,12 +690,18 @@ def test_a_tensor_changed_in_place_is_told_so_and_does_not_disturb_later_calls(e
     case = examine(SOFTMAX, source).counterexample
     assert "it changed its argument scores from tensor([[" in case.complaint
     assert case.complaint.endswith("to tensor([[1.]]); work on a copy")
+
+
+def test_a_view_of_a_tensor_is_no_new_tensor_unless_the_check_allows_it(local):
     view = "import torch\ndef softmax(scores):\n    if len(scores[0]) == 1 and scores[0, 0] == 1:\n"
     view += "        return scores[:]\n    return torch.softmax(scores, -1)"
     ones = replace(SOFTMAX, probes=(*SOFTMAX.probes, Call(torch.ones(1, 1))))
+    allowed = replace(ones, may_return=("scores",))
     said = "it returns memory of the Tensor that it was given, not new memory; whoever changes one"
-    assert examine(ones, view).counterexample.complaint.startswith(said)
-    assert examine(replace(ones, may_return=("scores",)), view) == PASSED
+    assert ones.examine(local(view, "softmax"), SEED, EXAMPLES).counterexample.complaint.startswith(
+        said
+    )
+    assert allowed.examine(local(view, "softmax"), SEED, EXAMPLES) == PASSED
 
 
 def test_a_tensor_that_equals_everything_does_not_pass(examine):
