@@ -1,4 +1,4 @@
-"""Lesson 1: the wrong answers that people are known to give, as code."""
+"""Lesson 1: the wrong answers that people are known to give: as code, with a name and a sentence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.kv_cache.reservation import (
@@ -51,6 +52,43 @@ def always_two_bytes(model: ModelSpec) -> int:
     """Take two bytes for a number, whatever its type."""
     return kv_bytes_per_token(model) // model.dtype_bytes * 2
 
+
+BYTES_PER_TOKEN = (
+    Misconception(
+        "K but not V",
+        "Attention needs the value of every earlier token as well as its key, so both are "
+        "cached.",
+        no_values,
+    ),
+    Misconception(
+        "query heads for KV heads",
+        "Queries are used once and thrown away. Only keys and values stay, and under "
+        "grouped-query attention there are fewer heads of those.",
+        query_heads,
+        evidence=r"num_attention_heads",
+    ),
+    Misconception(
+        "hidden_size / heads for head_dim",
+        "The width of a head is a setting of its own: Qwen3-32B has 64 heads of 128 "
+        "numbers on a hidden size of 5,120.",
+        derived_head_dim,
+        evidence=r"hidden_size",
+    ),
+    Misconception(
+        "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", bits,
+        evidence=r"\b8\b"
+    ),
+    Misconception(
+        "one layer only",
+        "Every layer computes keys and values of its own and keeps them.",
+        one_layer,
+    ),
+    Misconception(
+        "always two bytes",
+        "A number takes model.dtype_bytes: 4 in float32, 1 in an 8-bit type.",
+        always_two_bytes,
+    ),
+)
 
 # 1.2
 
@@ -110,6 +148,28 @@ counts_tokens = _wrong_blocks(
 )
 
 
+KV_BLOCKS = (
+    Misconception(
+        "no room for the weights",
+        "The weights stay on the GPU all the time; the cache gets what they leave.",
+        forgets_weights,
+    ),
+    Misconception(
+        "a share of the rest",
+        "gpu_memory_utilization is a share of all the memory, weights included, not of "
+        "what the weights leave.",
+        share_of_the_rest,
+    ),
+    Misconception(
+        "a share of what the weights leave",
+        "gpu_memory_utilization is a share of all the memory: take it first, then subtract "
+        "weights and activations.",
+        share_after_the_weights,
+    ),
+    Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
+    Misconception("tokens, not blocks", "A block holds block_size tokens.", counts_tokens),
+)
+
 # 1.3
 
 
@@ -165,6 +225,48 @@ def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -
     return classify_slots(reservations[-1:], num_slots)
 
 
+CLASSIFY_SLOTS = (
+    Misconception(
+        "every empty slot is wasted",
+        "Some of a request's empty slots it will still fill: those are kept for later, and "
+        "are not internal fragmentation.",
+        all_unwritten_is_waste,
+    ),
+    Misconception(
+        "no slot is wasted",
+        "A request never fills the slots beyond its final length: those are internal "
+        "fragmentation, not kept for later.",
+        all_unwritten_is_for_later,
+    ),
+    Misconception(
+        "the future counts as used",
+        "A slot is used once a token's KV is in it; what will be written counts as later.",
+        final_counts_as_used,
+    ),
+    Misconception(
+        "later without a reservation",
+        "Only slots that are reserved now can be kept for later; a request may have "
+        "reserved less than it will need.",
+        later_without_reservation,
+    ),
+    Misconception(
+        "less than nothing lost",
+        "A request that has reserved less than it will need loses no slot; it does not "
+        "give any back either.",
+        negative_internal,
+    ),
+    Misconception(
+        "later counted as internal too",
+        "Each slot is counted once: what is kept for later is not internal fragmentation.",
+        counted_twice,
+    ),
+    Misconception(
+        "only the last request counts",
+        "The loop goes over all requests: add to the counts, do not set them.",
+        only_the_last_request,
+    ),
+)
+
 # 1.4
 
 
@@ -202,6 +304,36 @@ def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
     _batches(output_lengths, batch_size)
     return static_batch_utilization(sorted(output_lengths), batch_size)
 
+
+STATIC_BATCHING = (
+    Misconception(
+        "mean of the batches",
+        "A long batch takes more of the GPU's time than a short one, so it must weigh "
+        "more: divide the sums, do not average the quotients.",
+        mean_of_ratios,
+    ),
+    Misconception(
+        "one maximum for all",
+        "Each batch ends with its own longest request, not with the longest of all.",
+        one_global_maximum,
+    ),
+    Misconception(
+        "the last batch shrinks",
+        "The empty seats of the last batch stand idle too: every batch has batch_size "
+        "seats.",
+        last_batch_shrinks,
+    ),
+    Misconception(
+        "sorted first",
+        "Batches are formed in order of arrival. Sorting by length would help, but the "
+        "length is not known in advance.",
+        sorted_first,
+        evidence=r"\bsort(ed)?\b",
+    ),
+    Misconception(
+        "per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent
+    ),
+)
 
 # 1.5
 
@@ -265,6 +397,40 @@ def upside_down(
     return 1 / arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
 
 
+INTENSITY = (
+    Misconception(
+        "weights once per sequence",
+        "One pass reads the weights once, however many sequences share it. That is why "
+        "batching pays.",
+        weights_per_sequence,
+    ),
+    Misconception(
+        "no KV traffic",
+        "Every decode step reads the whole KV cache of every sequence; at a long "
+        "context that "
+        "is more than the weights.",
+        no_kv_traffic,
+    ),
+    Misconception(
+        "one sequence's KV",
+        "Each sequence of the batch has a KV cache of its own, and reads it.",
+        kv_once,
+    ),
+    Misconception(
+        "one long sequence",
+        "A batch is many short sequences, not one long one: a token attends to its own "
+        "sequence only.",
+        one_long_sequence,
+    ),
+    Misconception(
+        "no attention",
+        "Besides the parameters, each new token meets the keys and values of its sequence; "
+        "forward_flops counts both.",
+        no_attention,
+    ),
+    Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
+)
+
 # 1.6
 
 
@@ -292,6 +458,47 @@ def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
     return given.tokens_that_fit(without, free_bytes)
 
 
+BUG_EXPOSED = (
+    Misconception(
+        "a model that it is right for",
+        "In a model of this kind every query head has a KV head, and the heads share the "
+        "hidden size evenly. Which models are built otherwise?",
+        given.LLAMA_2_7B,
+    ),
+)
+
+BUG_MENDED = (
+    Misconception(
+        "the suspect, unchanged",
+        "It still takes every query head for a KV head, and hidden_size / heads for "
+        "head_dim.",
+        given.suspect_tokens_that_fit,
+    ),
+    Misconception(
+        "one bug is left: head_dim",
+        "A configuration may give head_dim itself; only where it does not is it "
+        "hidden_size / num_attention_heads.",
+        only_heads_mended,
+    ),
+    Misconception(
+        "one bug is left: heads",
+        "The cache holds num_key_value_heads heads; only where that is not given are "
+        "there as many as query heads.",
+        only_head_dim_mended,
+    ),
+    Misconception(
+        "float32 got lost",
+        "The suspect was right about the size of a number: 4 bytes in float32, else 2.",
+        always_16_bits,
+    ),
+    Misconception(
+        "hidden_size / KV heads",
+        "Where head_dim is not given, the query heads share the hidden size evenly, not "
+        "the KV heads.",
+        divided_by_kv_heads,
+    ),
+)
+
 # 1.7
 
 
@@ -301,3 +508,14 @@ def in_percents() -> dict[str, dict[str, float]]:
         name: {kind: 100 * share for kind, share in shares.items()}
         for name, shares in given.measured_shares().items()
     }
+
+
+MEASURED = (
+    Misconception("per cent", "Keep the shares between 0 and 1.", in_percents),
+    Misconception(
+        "one policy for all",
+        "The shares are the same under each name; pass the policy of that name.",
+        lambda: dict.fromkeys(given.measured_shares(), given.measured_shares()["Max"]),
+    ),
+)
+
