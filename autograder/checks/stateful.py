@@ -231,7 +231,7 @@ class StatefulCheck:
         if self._first_difference(expected, self._record(script, subject, spoil=())) is not None:
             return None
         lines = case.case.split("\n")
-        for number in range(len(expected)):
+        for number in range(len(lines)):
             got = self._record(script, subject, spoil=(number,))
             if self._first_difference(expected, got) is not None:
                 method = lines[number].removeprefix("obj.").partition("(")[0]
