@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from typing import Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand
 from autograder.checks.report import Report
 from autograder.errors import CourseError
+from autograder.explanation import Explanation, at_hand, explanation
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
 from course_lib import parts
+
+_failures: Counter[str] = Counter()
+"""How often each exercise has failed in this session; what is not started does not count."""
+
+
+_passed: set[str] = set()
+"""The exercises that have passed in this session."""
+
+TRIES = 3
+"""Failures after which a solution may be looked at."""
+
+
+class Points(float):
+    """Points, which a notebook does not show under the report that has them already.
+
+    Its plain text stays the number: that is what nbgrader reads.
+
+    >>> Points(7.5)
+    7.5
+    """
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return "<span></span>"
 
 
 def check(exercise_id: str, obj: Any) -> float:
@@ -37,10 +65,51 @@ def check(exercise_id: str, obj: Any) -> float:
     """
     exercise = lessons.find(exercise_id)
     finding = exercise.examine(LocalSubject(obj))
-    note = _keep(exercise_id, exercise.part, obj) if finding.fraction == 1 else ""
-    report = Report(exercise, finding, note)
+    note = trimmings = ""
+    if finding.fraction == 1:
+        _passed.add(exercise_id)
+        note, is_kept = _keep(exercise_id, exercise.part, obj)
+        trimmings = _trimmings(exercise_id, exercise.part if is_kept else None)
+    elif not finding.unwritten:
+        _failures[exercise_id] += 1
+    report = Report(exercise, finding, note, max(1, _failures[exercise_id]), trimmings)
     _display(report)
-    return float(report.points)
+    return Points(report.points)
+
+
+def explain(exercise_id: str) -> Explanation | None:
+    """Return the explained solution of an exercise, for a notebook to show.
+
+    It opens once the check has passed in this session, or has failed ``TRIES`` times. Until then,
+    and where this copy of the course has no solutions, a line says so and None is returned.
+
+    Args:
+        exercise_id: Which exercise, such as ``"1.2"``.
+
+    Raises:
+        CourseError: There is no such exercise.
+
+    >>> explain("1.2")
+    The solution of 1.2 opens once you have passed its check or tried it 3 times; so far: 0. ...
+    """
+    exercise = lessons.find(exercise_id)
+    tries = _failures[exercise_id]
+    if _is_graded() or not at_hand(exercise_id):
+        print(
+            f"This copy of the course has no solutions, so {exercise.id} cannot be explained here; "
+            "ask whoever gave it to you."
+        )
+    elif exercise_id not in _passed and tries < TRIES:
+        print(
+            f"The solution of {exercise.id} opens once you have passed its check or tried it "
+            f"{TRIES} times; so far: {tries}. The hints below the exercise help until then."
+        )
+    else:
+        found = explanation(exercise_id)
+        if found is not None:
+            return found
+        print(f"There is nothing more to say about {exercise.id}.")
+    return None
 
 
 def compare(prediction: float | None, actual: float, unit: str) -> None:
@@ -87,25 +156,51 @@ def quiz(lesson: int) -> Any:
     return Quiz([question.model_dump() for question in bank(lesson).quiz])
 
 
-def _keep(exercise_id: str, part: str | None, obj: Any) -> str:
-    """Save a part that passed; return what to tell the learner."""
+def _keep(exercise_id: str, part: str | None, obj: Any) -> tuple[str, bool]:
+    """Save a part that passed; return what to tell the learner, and whether it is kept."""
     if part is None or parts.workspace() is None:
-        return ""
+        return "", False
     try:
         path = parts.save(part, standalone_source(obj, exercise_id), exercise_id)
     except (HarvestError, SyntaxError, ValueError, OSError) as error:
-        return f"Right, but not kept as a part of your engine: {error}."
+        return f"Right, but not kept as a part of your engine: {error}.", False
     if path is None:
-        return ""
+        return "", False
     if "course_lib.viz.engine_map" in sys.modules:
         sys.modules["course_lib.viz.engine_map"].refresh_all()
-    return parts.standing(part)
+    return parts.standing(part), True
+
+
+def _trimmings(exercise_id: str, kept: str | None) -> str:
+    """Return what a notebook shows below a pass: the map if a part was won, and the explanation.
+
+    A submission that is graded gets neither: its feedback goes to students.
+    """
+    if not _in_notebook() or _is_graded():
+        return ""
+    picture = ""
+    if kept is not None:
+        # Draws with what figures need, which is loaded in every lesson.
+        from course_lib.viz.engine_thumbnail import engine_thumbnail
+
+        picture = engine_thumbnail(kept.partition(".")[0], parts.table())
+    found = explanation(exercise_id)
+    return picture + (found.folded() if found is not None else "")
+
+
+def _is_graded() -> bool:
+    """Say whether a submission is being graded, on the machine of someone who has the solutions."""
+    return os.environ.get("NBGRADER_EXECUTION") == "autograde"
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _display(report: object) -> None:
     """Show a report as HTML where there is a notebook, else print it."""
-    ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
-        ipython.display.display(report)
+    if _in_notebook():
+        sys.modules["IPython"].display.display(report)
     else:
         print(report)

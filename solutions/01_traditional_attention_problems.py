@@ -16,7 +16,8 @@
 #
 # **How this notebook works.** Run the cells from top to bottom. Where a cell says `# YOUR CODE HERE`,
 # write below that line; nothing has to be deleted. The cell with `check(...)` tells you at once
-# whether it is right, and shows the smallest case in which it is not.
+# whether it is right, and shows the smallest case in which it is not. When you have passed it, or tried
+# three times, `explain("1.1")` shows the solution where your copy of the course has one.
 
 # %%
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from autograder.notebook import check, compare, quiz
+from autograder.notebook import check, compare, explain, quiz
 from course_lib import parts, viz
 from course_lib.kv_cache import (
     cost_per_million_tokens,
@@ -468,7 +469,7 @@ check("1.5b", memory_bound)
 # A colleague has sent you this calculator. "It gives 2,048 tokens per GiB for Llama-2-7B, which is right. I
 # have used it for months."
 
-# %% shows="autograder.lessons.lesson01:suspect_tokens_that_fit"
+# %% shows="autograder.lessons.lesson01_given:suspect_tokens_that_fit"
 LLAMA_2_7B = {
     "hidden_size": 4096,
     "num_attention_heads": 32,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Comparison, exactly, is_nothing, show, show_outcome
+from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
+from autograder.proxy.wire import Ref
+
+_MOST = 3
+"""How many wrong parts of a value are named."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class AnswerCheck:
         compare: When two values agree.
         alike: When a value is a known wrong one; by default, when ``compare`` says so.
         reveal: Whether a report shows the right answer. Where knowing it leaves nothing to do, not.
+        wanted: What is asked for, in a few words; by default what kind of value it is.
+        unit: The unit of a number.
     """
 
     reference: Callable[[], Any]
@@ -30,6 +37,8 @@ class AnswerCheck:
     compare: Comparison = exactly
     alike: Comparison | None = None
     reveal: bool = False
+    wanted: str = ""
+    unit: str = ""
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Compare the value with the right one. The seed and the bound play no part."""
@@ -40,19 +49,110 @@ class AnswerCheck:
         complaint = self.compare(expected, got)
         if complaint is None:
             return PASSED
-        shown = show(expected) if self.reveal else "another value"
-        return Finding(
+        if not complaint or isinstance(self.compare, Agreement):
+            # What is said of a value must not give it away.
+            complaint = "; ".join(_differences(expected, got, self.compare)) or complaint
+        finding = Finding(
             0.0,
-            Counterexample(self.question, shown, show(got), complaint),
-            self._misconception_of(got),
+            Counterexample(self.question, self._asked(expected), show(got), complaint),
             unwritten=is_nothing(got),
+            advice=_advice(self.question, got, expected),
         )
+        return finding.named(list(self._fitting(got)), subject)
 
-    def _misconception_of(self, got: Any) -> Misconception | None:
+    def _asked(self, expected: Any) -> str:
+        if self.reveal:
+            return show(expected)
+        asked = self.wanted or _kind(expected)
+        return f"{asked}, in {self.unit}" if self.unit else asked
+
+    def _fitting(self, got: Any) -> Iterator[Misconception]:
+        """Yield the known wrong answers that the value is."""
         alike = self.alike or self.compare
         for misconception in self.misconceptions:
             # Working out what a known mistake gives may take a while, so it may be put off.
             wrong = misconception.wrong
             if alike(wrong() if callable(wrong) else wrong, got) is None:
-                return misconception
-        return None
+                yield misconception
+
+
+def _kind(value: Any) -> str:
+    """Say what kind of value is asked for, and nothing of the value.
+
+    >>> _kind(3.5), _kind({"a": 1, "b": True})
+    ('a number', "a dict with the keys 'a', 'b'")
+    """
+    if type(value) in (int, float):
+        return "a number"
+    if type(value) is bool:
+        return "True or False"
+    if isinstance(value, dict):
+        return f"a dict with the keys {', '.join(map(repr, value))}"
+    return {"str": "a text"}.get(type(value).__name__, f"a {type(value).__name__}")
+
+
+def _advice(name: str, got: Any, expected: Any) -> str:
+    """Say what to do first where nothing is written."""
+    if got is None:
+        state = "It is still None" if name == "your answer" else f"{name} is still None"
+        return f"{state}: write its value below YOUR CODE HERE."
+    if isinstance(expected, dict):
+        return f"It is still empty: it needs the keys {', '.join(map(repr, expected))}."
+    return "It is still empty: fill it below YOUR CODE HERE."
+
+
+def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
+    """Say in what a value differs, without saying what it should be."""
+    if isinstance(got, Ref):
+        yield f"it is an object of class {got.kind}, not {_kind(expected)}"
+    elif type(expected) in (int, float):
+        yield _number_difference(expected, got, compare)
+    elif type(expected) is not type(got):
+        yield f"it is a {type(got).__name__}, not {_kind(expected)}"
+    elif isinstance(expected, dict):
+        yield from _dict_differences(expected, got, compare)
+    elif isinstance(expected, (list, tuple)):
+        yield from _list_differences(expected, got, compare)
+
+
+def _number_difference(expected: float, got: Any, compare: Comparison) -> str:
+    if type(got) not in (int, float):
+        return f"it is a {type(got).__name__}, not a number"
+    if got == expected:
+        return compare(expected, got) or ""
+    if got != got:
+        return "it is NaN, not a number"
+    if expected and got and (got < 0) != (expected < 0):
+        return "its sign is wrong"
+    side = "large" if abs(got) > abs(expected) else "small"
+    allowed = compare.allowed if isinstance(compare, Agreement) else ""
+    return f"it is too {side}" + (f"; {allowed}" if allowed else "")
+
+
+def _dict_differences(
+    expected: dict[Any, Any], got: dict[Any, Any], compare: Comparison
+) -> Iterator[str]:
+    missing = [repr(key) for key in expected if key not in got]
+    strange = [repr(key) for key in got if key not in expected]
+    if missing:
+        yield f"missing: {', '.join(missing)}"
+    if strange:
+        yield f"not asked for: {', '.join(strange)}"
+    wrong = [key for key in expected if key in got and compare(expected[key], got[key]) is not None]
+    choices = [key for key in wrong if type(expected[key]) is bool and type(got[key]) is bool]
+    if choices:
+        # To say which would be to give the answer.
+        yield f"{len(choices)} of {len(expected)} are wrong"
+    for key in [key for key in wrong if key not in choices][:_MOST]:
+        said = "; ".join(_differences(expected[key], got[key], compare))
+        yield f"{key!r}: {said}" if said else f"{key!r} is another value"
+
+
+def _list_differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
+    if len(expected) != len(got):
+        yield f"it has {len(got)} items, not {len(expected)}"
+        return
+    pairs = list(enumerate(zip(expected, got, strict=True)))
+    wrong = [index for index, (wanted, came) in pairs if compare(wanted, came) is not None]
+    if wrong:
+        yield f"not right: item {', item '.join(map(str, wrong[:_MOST]))}"

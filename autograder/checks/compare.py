@@ -1,45 +1,201 @@
-"""Comparing an outcome with the expected one, and showing both to a person."""
+"""Comparing an outcome with the expected one.
+
+Objects that stay on the learner's side are never equal to anything: a check that would compare one
+is not sound, and says so with ``CheckError``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from autograder.proxy.subject import Outcome, Raised
+from autograder.checks.finding import CheckError
+from autograder.checks.show import show
+from autograder.proxy.subject import Outcome, Raised, Returned
 from autograder.proxy.wire import Ref
-from course_lib.specs import GPUS, MODELS
 
 Comparison = Callable[[Any, Any], str | None]
 """Takes what was expected and what came; returns None if they agree, else the complaint, or ""."""
 
-_MAX_SHOWN = 600
+
+class FormComplaint(str):
+    """A complaint about the type alone: the value is right."""
+
+    __slots__ = ()
 
 
-def exactly(expected: Any, got: Any) -> str | None:
-    """Agree only on the same value of the same type.
+class Seen(dict[str, Any]):
+    """What was read of an object that stayed on the learner's side."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Stands for an object that was made, where nothing else is asked of it."""
+
+    kind: str = field(compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} object>"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agree on the same value of the same type, floats within a tolerance.
+
+    NaN agrees with NaN only. Shapes and, for arrays and tensors, dtypes must be the same. Lists,
+    tuples, dicts and records are compared item by item. A right value of another type gets a
+    ``FormComplaint``.
+
+    Attributes:
+        rel: Largest difference of two floats as a share of the expected value's size (for an array:
+            of its largest element). None asks for the same type and value.
+        absolute: Largest difference whatever the size.
 
     >>> exactly(3, 3), exactly(3, 4)
     (None, '')
     >>> exactly(3, 3.0)
     'the value is right, but as a float: // on floats gives a float; wrap it in int()'
     """
-    if type(expected) is not type(got):
-        return _type_complaint(expected, got)
-    if _is_array(expected):
-        return _array_complaint(expected, got, rel=0.0, absolute=0.0)
-    return _item_by_item(exactly, expected, got)
+
+    rel: float | None = None
+    absolute: float = 0.0
+
+    def __call__(self, expected: Any, got: Any) -> str | None:
+        """Compare; see ``Comparison``."""
+        if isinstance(expected, Ref):
+            raise CheckError(_not_comparable(expected))
+        if type(expected) in _NUMBERS and type(got) in _NUMBERS:
+            return self._numbers(expected, got)
+        if type(expected) is not type(got):
+            if {type(expected), type(got)} == {list, tuple}:
+                return self._other_sequence(expected, got)
+            return _type_complaint(expected, got)
+        if _is_array(expected):
+            return self._arrays(expected, got)
+        return self._item_by_item(expected, got)
+
+    @property
+    def allowed(self) -> str:
+        """The tolerance in words; empty where there is none.
+
+        >>> within(rel=1e-9).allowed
+        'a difference of up to 1e-09 of the value is allowed'
+        """
+        limits = [f"{self.rel:g} of the value"] if self.rel else []
+        limits += [f"{self.absolute:g}"] if self.absolute else []
+        return f"a difference of up to {' plus '.join(limits)} is allowed" if limits else ""
+
+    def _numbers(self, expected: float, got: float) -> str | None:
+        wanted, came = type(expected), type(got)
+        is_near = self._near(expected, got)
+        is_right_type = wanted is came or (self.rel is not None and (wanted, came) == (float, int))
+        if is_near and is_right_type:
+            return None
+        if is_right_type:
+            return self._how_far(expected, got) if wanted is float else ""
+        if not is_near:
+            return f"besides, it is {_named(came)}, not {_named(wanted)}"
+        if (wanted, came) == (int, float):
+            return FormComplaint(
+                "the value is right, but as a float: // on floats gives a float; wrap it in int()"
+            )
+        return FormComplaint(f"it is {_named(came)}, not {_named(wanted)}")
+
+    def _near(self, expected: float, got: float) -> bool:
+        if math.isnan(expected):
+            return math.isnan(got)
+        if self.rel is None or not isinstance(expected, float):
+            return expected == got
+        try:
+            return math.isclose(expected, got, rel_tol=self.rel, abs_tol=self.absolute)
+        except OverflowError:
+            # A whole number that no float can hold.
+            return False
+
+    def _how_far(self, expected: float, got: float) -> str:
+        """Say by how much a float is off and how much it may be."""
+        if not self.allowed:
+            return ""
+        try:
+            off = abs(got - expected)
+        except OverflowError:
+            off = math.inf
+        if not math.isfinite(off):
+            return self.allowed
+        share = f" ({off / abs(expected):.2g} of the value)" if expected else ""
+        return f"it is off by {off:.3g}{share}; {self.allowed}"
+
+    def _other_sequence(self, expected: Any, got: Any) -> str:
+        """Compare a list with a tuple: first what is in them."""
+        form = f"it is {_named(type(got))}, not {_named(type(expected))}"
+        complaint = self._item_by_item(list(expected), list(got))
+        if complaint is None:
+            return FormComplaint(f"the items are right, but {form}")
+        kind = FormComplaint if isinstance(complaint, FormComplaint) else str
+        return kind(f"{complaint}; besides, {form}" if complaint else form)
+
+    def _item_by_item(self, expected: Any, got: Any) -> str | None:
+        """Compare two values of one type: the items of a container, anything else by equality."""
+        if isinstance(expected, (list, tuple)) and len(expected) != len(got):
+            return f"it has {len(got)} items, not {len(expected)}"
+        if isinstance(expected, dict) and expected.keys() != got.keys():
+            return f"its keys are {list(got)}, not {list(expected)}"
+        if not isinstance(expected, (list, tuple, dict)) and not is_dataclass(expected):
+            return None if _same(expected, got) else ""
+        form: str | None = None
+        for label, wanted, came in _items(expected, got):
+            complaint = self(wanted, came)
+            if complaint is None:
+                continue
+            said = f"{label}: {complaint}" if complaint else f"{label} differs"
+            if not isinstance(complaint, FormComplaint):
+                return said
+            form = form or FormComplaint(said)
+        return form
+
+    def _arrays(self, expected: Any, got: Any) -> str | None:
+        if tuple(expected.shape) != tuple(got.shape):
+            return f"its shape is {tuple(got.shape)}, not {tuple(expected.shape)}"
+        form = None
+        if expected.dtype != got.dtype:
+            form = f"its dtype is {got.dtype}, not {expected.dtype}"
+        complaint = self._elements(_as_float64(expected), _as_float64(got))
+        if complaint is None:
+            return None if form is None else FormComplaint(form)
+        return complaint if form is None else f"{complaint}; besides, {form}"
+
+    def _elements(self, want: np.ndarray[Any, Any], have: np.ndarray[Any, Any]) -> str | None:
+        if want.size == 0:
+            return None
+        both_nan = np.isnan(want) & np.isnan(have)
+        with np.errstate(invalid="ignore"):
+            error = np.where(both_nan | (want == have), 0.0, np.abs(want - have))
+        finite = np.abs(want[np.isfinite(want)])
+        limit = self.absolute + (self.rel or 0.0) * (finite.max() if finite.size else 0.0)
+        if np.all(error <= limit):
+            return None
+        worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), want.shape)
+        where = tuple(int(i) for i in worst)
+        wrong = int(np.sum(~(error <= limit)))
+        allowed = f"; up to {limit:.3g} is allowed" if self.allowed else ""
+        return (
+            f"{wrong} of {want.size} elements differ; the largest difference is at {where}: "
+            f"expected {want[worst]:.6g}, got {have[worst]:.6g}{allowed}"
+        )
 
 
-def within(rel: float, absolute: float = 0.0) -> Comparison:
+exactly = Agreement()
+"""Agree only on the same value of the same type."""
+
+
+def within(rel: float, absolute: float = 0.0) -> Agreement:
     """Agree on floats, arrays and tensors that differ by no more than a tolerance.
 
-    NaN agrees with NaN only. Shapes and, for arrays and tensors, dtypes must be the same. A whole
-    number is taken for a float of the same value. Lists, tuples, dicts and records are compared
-    item by item; what is no number must be the same.
+    A whole number is taken for a float of the same value; what is no number must be the same.
 
     Args:
         rel: Largest difference as a share of the expected value's size (for an array: of its
@@ -47,34 +203,70 @@ def within(rel: float, absolute: float = 0.0) -> Comparison:
         absolute: Largest difference whatever the size.
 
     >>> close = within(rel=1e-6)
-    >>> close(0.1 + 0.2, 0.3), close(2.0, 2), close(1.0, 1.1)
-    (None, None, '')
+    >>> close(0.1 + 0.2, 0.3), close(2.0, 2)
+    (None, None)
+    >>> close(1.0, 1.1)
+    'it is off by 0.1 (0.1 of the value); a difference of up to 1e-06 of the value is allowed'
     """
+    return Agreement(rel, absolute)
 
-    def compare(expected: Any, got: Any) -> str | None:
-        if isinstance(expected, float) and type(got) in (int, float):
-            return None if _near(expected, got, rel, absolute) else ""
-        if type(expected) is not type(got):
-            return _type_complaint(expected, got)
-        if _is_array(expected):
-            return _array_complaint(expected, got, rel, absolute)
-        return _item_by_item(compare, expected, got)
 
-    return compare
+def same_number(expected: float, got: Any) -> str | None:
+    """Agree on equal numbers, whether whole or not.
+
+    >>> same_number(8192, 8192.0), same_number(8192, 4096), same_number(8192, "8192")
+    (None, '', 'it is a str, not a number')
+    """
+    if isinstance(got, Ref):
+        return f"{_came(got)} where a number was asked"
+    if type(got) not in (int, float):
+        return f"it is {_named(type(got))}, not a number"
+    return None if expected == got else ""
 
 
 def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> str | None:
     """Compare two outcomes: values with ``compare``, exceptions by their class.
 
     An exception of a subclass of the expected class is as good as the class itself.
+
+    Raises:
+        CheckError: The expected value is, or holds, an object that cannot be compared.
     """
     if isinstance(expected, Raised):
         if isinstance(got, Raised):
             return None if expected.kinds[0] in got.kinds else ""
         return f"it should refuse this: {expected.message}"
+    require_plain(expected.value)
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def same_values(compare: Comparison, one: Outcome, other: Outcome) -> bool:
+    """Say whether two outcomes have the same values, of whatever type.
+
+    This is for known wrong answers: objects that nobody looked into do not tell two of them apart.
+
+    >>> same_values(exactly, Returned(3), Returned(3.0))
+    True
+    """
+    one, other = (
+        Returned(_without_objects(side.value)) if isinstance(side, Returned) else side
+        for side in (one, other)
+    )
+    complaint = compare_outcomes(compare, one, other)
+    return complaint is None or isinstance(complaint, FormComplaint)
+
+
+def require_plain(value: Any) -> None:
+    """Make sure that a value which a check compares is plain data.
+
+    Raises:
+        CheckError: It is, or holds, an object that stays on the side where it was made.
+    """
+    for item in _leaves(value):
+        if isinstance(item, Ref):
+            raise CheckError(_not_comparable(item))
 
 
 def is_nothing(value: Any) -> bool:
@@ -86,124 +278,86 @@ def is_nothing(value: Any) -> bool:
     return value is None or (type(value) in (dict, list) and not value)
 
 
-def show(value: Any) -> str:
-    """Show a value as one would type it, cut to a readable length.
-
-    >>> from course_lib.specs import MODELS
-    >>> show([MODELS["qwen3-14b"], 3])
-    '[MODELS["qwen3-14b"], 3]'
-    """
-    for catalogue, name in ((MODELS, "MODELS"), (GPUS, "GPUS")):
-        for key, spec in catalogue.items():
-            if type(value) is type(spec) and value == spec:
-                return f'{name}["{key}"]'
-    if isinstance(value, list):
-        return _cut("[" + ", ".join(map(show, value)) + "]")
-    if _is_array(value) and math.prod(value.shape) > 32:
-        return f"<{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}>"
-    return _cut(repr(value))
+_NUMBERS = (bool, int, float)
 
 
-def show_outcome(outcome: Outcome) -> str:
-    """Show what came of a call."""
-    if isinstance(outcome, Raised):
-        return _cut(f"{outcome.kinds[0]}: {outcome.message}")
-    return show(outcome.value)
+def _not_comparable(ref: Ref) -> str:
+    return (
+        f"an object of class {ref.kind} would be compared, and two objects are never equal; "
+        "name with reads= the attributes that stand for it, or return plain data"
+    )
 
 
-def show_call(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
-    """Show a call as one would type it.
-
-    >>> show_call("f", (1, "a"), {"k": 2})
-    "f(1, 'a', k=2)"
-    """
-    shown = [show(arg) for arg in args] + [f"{key}={show(value)}" for key, value in kwargs.items()]
-    return f"{name}({', '.join(shown)})"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 4] + " ..."
+def _without_objects(value: Any) -> Any:
+    if isinstance(value, Ref):
+        return Made(value.kind)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_objects, value))
+    if isinstance(value, dict):
+        return type(value)({key: _without_objects(item) for key, item in value.items()})
+    return value
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or type(value).__name__ == "Tensor"
-
-
-def _near(expected: float, got: float, rel: float, absolute: float) -> bool:
-    try:
-        if math.isnan(expected):
-            return math.isnan(got)
-        return math.isclose(expected, got, rel_tol=rel, abs_tol=absolute)
-    except OverflowError:
-        # A whole number that no float can hold.
-        return False
-
-
-def _item_by_item(compare: Comparison, expected: Any, got: Any) -> str | None:
-    """Compare two values of one type: the items of a container, anything else by equality."""
-    if isinstance(expected, (list, tuple)):
-        if len(expected) != len(got):
-            return f"it has {len(got)} items, not {len(expected)}"
-        items = [(f"item {i}", *pair) for i, pair in enumerate(zip(expected, got, strict=True))]
-    elif isinstance(expected, dict):
-        if expected.keys() != got.keys():
-            return f"its keys are {list(got)}, not {list(expected)}"
-        items = [(show(key), expected[key], got[key]) for key in expected]
-    elif is_dataclass(expected):
-        names = [field.name for field in fields(expected) if field.compare]
-        items = [(name, getattr(expected, name), getattr(got, name)) for name in names]
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for pair in value.items():
+            yield from _leaves(pair)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from _leaves(item)
+    elif is_dataclass(value) and not isinstance(value, (Ref, type)):
+        for each in fields(value):
+            yield from _leaves(getattr(value, each.name))
     else:
-        return None if _same(expected, got) else ""
-    for label, wanted, came in items:
-        complaint = compare(wanted, came)
-        if complaint is not None:
-            return f"{label}: {complaint}" if complaint else f"{label} differs"
-    return None
+        yield value
+
+
+def _items(expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the parts of two containers of one type and shape, with a label for each."""
+    if isinstance(expected, (list, tuple)):
+        for index, (wanted, came) in enumerate(zip(expected, got, strict=True)):
+            yield f"item {index}", wanted, came
+    elif isinstance(expected, dict):
+        for key, wanted in expected.items():
+            yield show(key), wanted, got[key]
+    else:
+        for each in fields(expected):
+            if each.compare:
+                yield each.name, getattr(expected, each.name), getattr(got, each.name)
 
 
 def _same(expected: Any, got: Any) -> bool:
-    if isinstance(expected, float) and math.isnan(expected):
-        return math.isnan(got)
     if isinstance(expected, set):
         return {(type(item), item) for item in expected} == {(type(item), item) for item in got}
     return bool(expected == got)
 
 
 def _type_complaint(expected: Any, got: Any) -> str:
-    wanted, came = (v.kind if isinstance(v, Ref) else type(v).__name__ for v in (expected, got))
     if got is None:
         return "nothing is returned"
-    if isinstance(expected, int) and isinstance(got, float) and expected == got:
-        return "the value is right, but as a float: // on floats gives a float; wrap it in int()"
-    return f"it is {_with_article(came)}, not {_with_article(wanted)}"
+    wanted = _named(type(expected))
+    if isinstance(expected, Seen):
+        wanted = f"an object with {' and '.join(expected)}"
+    elif isinstance(expected, Made):
+        wanted = f"an object of class {expected.kind}"
+    elif expected is None:
+        wanted = "None"
+    if isinstance(got, (Ref, Made, Seen)):
+        return f"{_came(got)} where {wanted} was asked"
+    return f"it is {_named(type(got))}, not {wanted}"
 
 
-def _with_article(noun: str) -> str:
+def _came(got: Ref | Made | Seen) -> str:
+    return "an object came" if isinstance(got, Seen) else f"an object of class {got.kind} came"
+
+
+def _named(kind: type) -> str:
+    noun = kind.__name__
     return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
-def _array_complaint(expected: Any, got: Any, rel: float, absolute: float) -> str | None:
-    if tuple(expected.shape) != tuple(got.shape):
-        return f"its shape is {tuple(got.shape)}, not {tuple(expected.shape)}"
-    if expected.dtype != got.dtype:
-        return f"its dtype is {got.dtype}, not {expected.dtype}"
-    want, have = _as_float64(expected), _as_float64(got)
-    if want.size == 0:
-        return None
-    both_nan = np.isnan(want) & np.isnan(have)
-    with np.errstate(invalid="ignore"):
-        error = np.where(both_nan | (want == have), 0.0, np.abs(want - have))
-    finite = np.abs(want[np.isfinite(want)])
-    limit = absolute + rel * (finite.max() if finite.size else 0.0)
-    if np.all(error <= limit):
-        return None
-    worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), want.shape)
-    where = tuple(int(i) for i in worst)
-    wrong = int(np.sum(~(error <= limit)))
-    return (
-        f"{wrong} of {want.size} elements differ; the largest difference is at {where}: "
-        f"expected {want[worst]:.6g}, got {have[worst]:.6g}"
-    )
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or type(value).__name__ == "Tensor"
 
 
 def _as_float64(array: Any) -> np.ndarray[Any, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
 from autograder.checks.reference import Method, plain
+from autograder.checks.scaffold import told_from_given_lines
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import Subject
 from course_lib import parts
@@ -71,4 +72,8 @@ class Exercise:
         self, subject: Subject, seed: int = PUBLIC_SEED, max_examples: int = PUBLIC_EXAMPLES
     ) -> Finding:
         """Check an object. The sealed grader passes a seed and a bound of its own."""
-        return self.check.examine(subject, seed, max_examples)
+        finding = self.check.examine(subject, seed, max_examples)
+        if finding.counterexample is None:
+            return finding
+        case = told_from_given_lines(finding.counterexample, self.id)
+        return replace(finding, counterexample=case)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from autograder.proxy.subject import Raised, Subject
+
+
+class CheckError(Exception):
+    """A check that is not sound: the fault is the check's, whatever the learner wrote."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +24,17 @@ class Misconception:
         name: What it is called, in a few words.
         explanation: One sentence that says what is wrong with it and why.
         wrong: The answer itself: a function, a class, or a value that behaves like it.
+        evidence: A regular expression that is found in the code of who made this very mistake,
+            written as ``ast.unparse`` writes it and without docstrings. Without it the report only
+            says that the values are the same.
+        hint: What helps whoever made it; it comes before the exercise's own hints.
     """
 
     name: str
     explanation: str
     wrong: Any
+    evidence: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Counterexample:
         got: What came of it.
         complaint: What is the matter, where that is more than "it differs".
         output: What the object printed on the way.
+        raised: The exception, where one came instead of a value.
     """
 
     case: str
@@ -38,6 +55,7 @@ class Counterexample:
     got: str
     complaint: str = ""
     output: str = ""
+    raised: Raised | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +65,52 @@ class Finding:
     Attributes:
         fraction: Share of the points that is earned, 0 to 1.
         counterexample: Where it fails, if it does.
-        misconception: The known wrong answer that it behaves like, if any.
+        misconception: The known wrong answer that it behaves like, if it is exactly one.
         unwritten: The object does nothing yet: it is still the stub.
+        alike: The known wrong answers that it behaves like, if they are several.
+        confirmed: The source shows that it is the misconception, and nothing that behaves alike.
+        advice: Where it is unwritten: what to do first, in words that fit what is asked.
     """
 
     fraction: float
     counterexample: Counterexample | None = None
     misconception: Misconception | None = None
     unwritten: bool = False
+    alike: tuple[Misconception, ...] = ()
+    confirmed: bool = False
+    advice: str = ""
+
+    def named(self, fitting: Sequence[Misconception], subject: Subject) -> Finding:
+        """Return the finding with the known wrong answers that fit it.
+
+        Args:
+            fitting: Those that behave like the object, on the failing case too.
+            subject: The object, whose source may show that it is the one.
+        """
+        if len(fitting) != 1:
+            return replace(self, alike=tuple(fitting))
+        (misconception,) = fitting
+        source = subject.source() if misconception.evidence else None
+        confirmed = bool(source and re.search(misconception.evidence, code_alone(source)))
+        return replace(self, misconception=misconception, confirmed=confirmed)
 
 
 PASSED = Finding(1.0)
+
+
+def code_alone(source: str) -> str:
+    r"""Return source without comments and docstrings, in one layout; as it is if it cannot be read.
+
+    >>> code_alone("def f(x):\n    'Not a mistake.'\n    return x/2  # or is it?")
+    'def f(x):\n    return x / 2'
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:
+        return source
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

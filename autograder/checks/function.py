@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import hypothesis
@@ -11,14 +11,30 @@ from hypothesis.strategies import SearchStrategy
 
 from autograder.checks.compare import (
     Comparison,
+    FormComplaint,
     compare_outcomes,
     exactly,
-    show_call,
-    show_outcome,
+    require_plain,
+    same_values,
 )
-from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.checks.finding import (
+    PASSED,
+    CheckError,
+    Counterexample,
+    Finding,
+    Misconception,
+)
+from autograder.checks.observe import Arguments, as_tuples, look, misuse, parameter_names
+from autograder.checks.reference import plain
 from autograder.checks.search import Search
-from autograder.proxy.subject import LocalSubject, Outcome, Returned, Subject
+from autograder.checks.show import Matters, show, show_call, show_outcome
+from autograder.proxy.subject import LocalSubject, Outcome, Raised, Returned, Subject
+
+_UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
+_NOTHING_WRITTEN = "Nothing is written to {names} yet: write below YOUR CODE HERE."
+
+_SLOWER = 10
+"""How many times the reference's own time a large call may take, if that is more than its limit."""
 
 
 class Call:
@@ -37,19 +53,46 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Large:
+    """A call whose size is the point: recursion, or work that grows too fast, does not survive it.
+
+    Attributes:
+        make: Makes the call, when it is needed.
+        size: What is large about it, such as ``"100,000 requests"``.
+        seconds: CPU time that it may take.
+    """
+
+    make: Callable[[], Call]
+    size: str
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class FunctionCheck:
     """The property that a function agrees with the reference on every generated call.
 
+    It agrees if it returns, or refuses, the same; changes no argument; and gives none back as its
+    own. What is asked as a ``Sequence`` comes as a list and as a tuple.
+
     Attributes:
-        reference: The library's function: the specification.
+        reference: The library's function, or one method of a class: the specification.
         cases: Generates calls.
         probes: Calls worth knowing by name. They are tried after the generated ones, and they tell
             which known wrong answer a function behaves like.
-        refusals: Calls that the specification says to refuse. They are tried last, so that who gets
+        refusals: Calls that the specification says to refuse. They are tried late, so that who gets
             the idea wrong is told of the idea first.
         misconceptions: Known wrong answers. Each differs from the reference, and from the others,
             on some probe.
         compare: When two returned values agree.
+        large: Calls on large inputs, tried last.
+        reads: Attributes that stand for an object which is returned.
+        writes: Arguments that are to be written; they are compared with the reference's afterwards.
+        may_return: Arguments that may be part of what is returned.
+        matters: For classes of records, the fields that a failing case shows.
+
+    Raises:
+        CheckError: The reference returns an object that cannot be compared, or writes to an
+            argument that is not among ``writes``.
     """
 
     reference: Callable[..., Any]
@@ -58,61 +101,227 @@ class FunctionCheck:
     refusals: tuple[Call, ...] = ()
     misconceptions: tuple[Misconception, ...] = ()
     compare: Comparison = exactly
+    large: tuple[Large, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    may_return: tuple[str, ...] = ()
+    matters: Matters = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for probe in self.probes[:1]:
+            outcome = self._ask(LocalSubject(self._function), probe)
+            given = self._arguments(probe)
+            unnamed = sorted({given.name(place) for place in outcome.fate.changed})
+            if not set(unnamed) <= set(self.writes):
+                raise CheckError(
+                    f"{self._name} writes to {', '.join(unnamed)}; name in writes= all that it may"
+                )
+            if isinstance(outcome, Returned):
+                require_plain(outcome.value)
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Search for the smallest call on which ``subject`` and the reference disagree."""
-        counterexample = self._falsify(subject, seed, max_examples)
-        if counterexample is None:
+        failure = self._falsify(subject, seed, max_examples)
+        if failure is None:
             return PASSED
-        answers = [subject.call(probe.args, probe.kwargs) for probe in self.probes]
-        return Finding(
-            0.0,
-            counterexample,
-            self._misconception_of(answers),
-            unwritten=all(isinstance(a, Returned) and a.value is None for a in answers),
+        answers = [self._ask(subject, probe) for probe in self.probes]
+        unwritten = all(
+            isinstance(answer, Returned) and answer.value is None and not answer.fate.changed
+            for answer in answers
+        )
+        advice = _NOTHING_WRITTEN.format(names=", ".join(self.writes)) if self.writes else ""
+        finding = Finding(
+            0.0, failure.counterexample, unwritten=unwritten, advice=advice or _UNWRITTEN
+        )
+        return finding.named(self._fitting(subject, answers, failure.call), subject)
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        function: Callable[..., Any] = plain(self.reference)
+        return function
+
+    @property
+    def _name(self) -> str:
+        return self.reference.__name__
+
+    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
+        """Return the first failure: of value, of form, on tuples, of refusal, on large inputs."""
+        trial = _Trial(self, LocalSubject(self._function), subject)
+        failure = self._search(trial.value_fails, trial, seed, max_examples)
+        if failure is None and trial.form_was_wrong:
+            failure = self._search(trial.form_fails, trial, seed, max_examples)
+        return (
+            failure
+            or _first(trial.form_fails(call, as_tuple=True) for call in self._tuple_probes())
+            or _first(map(trial.form_fails, self.refusals))
+            or _first(map(trial.size_fails, self.large))
         )
 
-    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> Counterexample | None:
-        search = Search(subject, max_examples)
-        trusted = LocalSubject(self.reference)
+    def _search(
+        self,
+        fails: Callable[[Call], _Failure | None],
+        trial: _Trial,
+        seed: int,
+        max_examples: int,
+    ) -> _Failure | None:
+        """Return the smallest generated call that fails, or else the first probe."""
+        search = Search(trial.subject, max_examples)
 
         @hypothesis.seed(seed)
         @search.settings
         @hypothesis.given(self.cases)
         def agrees(case: Call) -> None:
             with search.step():
-                counterexample = self._compare(case, trusted, subject)
-            if counterexample is not None:
-                search.fail(counterexample)
+                failure = fails(case)
+            if failure is not None:
+                search.fail(failure.counterexample, failure.call)
 
         search.run(agrees)
         if search.smallest is not None:
-            return search.smallest
-        named = (*self.probes, *self.refusals)
-        results = (self._compare(call, trusted, subject) for call in named)
-        return next((result for result in results if result is not None), None)
+            return _Failure(search.smallest, search.witness)
+        return _first(map(fails, self.probes))
 
-    def _compare(self, case: Call, trusted: Subject, subject: Subject) -> Counterexample | None:
-        expected = trusted.call(case.args, case.kwargs)
-        got = subject.call(case.args, case.kwargs)
-        complaint = compare_outcomes(self.compare, expected, got)
-        if complaint is None:
-            return None
-        return Counterexample(
-            case=show_call(self.reference.__name__, case.args, case.kwargs),
-            expected=show_outcome(expected),
-            got=show_outcome(got),
-            complaint=complaint,
-            output=got.output,
-        )
+    def _tuple_probes(self) -> Iterable[Call]:
+        for probe in self.probes:
+            converted = as_tuples(self._function, probe.args, probe.kwargs)
+            if converted is not None:
+                yield Call(*converted[0], **converted[1])
 
-    def _misconception_of(self, answers: list[Outcome]) -> Misconception | None:
+    def _ask(self, subject: Subject, call: Call) -> Outcome:
+        return look(subject, subject.call(call.args, call.kwargs, watch=True), self.reads)
+
+    def _arguments(self, call: Call) -> Arguments:
+        return Arguments(parameter_names(self._function), call.args, call.kwargs)
+
+    def _fitting(
+        self, subject: Subject, answers: list[Outcome], failing: Call | None
+    ) -> list[Misconception]:
+        """Return the known wrong answers that agree on every probe and on the failing call."""
+        calls, fitting = list(self.probes), []
+        if failing is not None:
+            calls.append(failing)
+            answers = [*answers, self._ask(subject, failing)]
         for misconception in self.misconceptions:
             wrong = LocalSubject(misconception.wrong)
-            pairs = zip(self.probes, answers, strict=True)
             if all(
-                compare_outcomes(self.compare, wrong.call(probe.args, probe.kwargs), answer) is None
-                for probe, answer in pairs
+                self._alike(call, self._ask(wrong, call), answer)
+                for call, answer in zip(calls, answers, strict=True)
             ):
-                return misconception
-        return None
+                fitting.append(misconception)
+        return fitting
+
+    def _alike(self, call: Call, one: Outcome, other: Outcome) -> bool:
+        if not same_values(self.compare, one, other):
+            return False
+        given = self._arguments(call)
+        after, before = given.after(one.fate), given.after(other.fate)
+        return all(
+            same_values(self.compare, Returned(after[name]), Returned(before[name]))
+            for name in self.writes
+            if name in after
+        )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    counterexample: Counterexample
+    call: Call | None
+
+
+class _Trial:
+    """One function held against the reference, call by call.
+
+    Attributes:
+        subject: The learner's function.
+        form_was_wrong: Whether a right value came of the wrong type, or an argument was misused.
+    """
+
+    def __init__(self, check: FunctionCheck, trusted: Subject, subject: Subject) -> None:
+        self._check = check
+        self._trusted = trusted
+        self.subject = subject
+        self.form_was_wrong = False
+
+    def value_fails(self, call: Call) -> _Failure | None:
+        """Return a failure if the value is wrong, whatever its type; remember a wrong form."""
+        failure, is_form = self._compare(call)
+        self.form_was_wrong = self.form_was_wrong or is_form
+        return None if is_form else failure
+
+    def form_fails(self, call: Call, *, as_tuple: bool = False) -> _Failure | None:
+        """Return a failure if value, type or use of the arguments is wrong."""
+        failure, _ = self._compare(call)
+        if failure is None or not as_tuple:
+            return failure
+        case = failure.counterexample
+        said = "with a list it is right; a sequence may also be a tuple"
+        complaint = f"{case.complaint}; {said}" if case.complaint else said
+        return _Failure(replace(case, complaint=complaint), None)
+
+    def size_fails(self, large: Large) -> _Failure | None:
+        """Return a failure if the answer on a large input is late, wrong, or none."""
+        check, call = self._check, large.make()
+        expected = self._trusted.call(call.args, call.kwargs)
+        got = self.subject.call(call.args, call.kwargs)
+        allowed = max(large.seconds, _SLOWER * expected.fate.seconds)
+        if isinstance(got, Raised):
+            said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]
+        elif got.fate.seconds > allowed:
+            said = f"an answer after {got.fate.seconds:.1f} s"
+        elif compare_outcomes(check.compare, expected, got) is not None:
+            said = "another value"
+        else:
+            return None
+        case = Counterexample(
+            case=f"{check.reference.__name__}(...) on {large.size}",
+            expected=f"the right answer within {allowed:.2g} s of computing",
+            got=said,
+            complaint="on small inputs it is right",
+        )
+        return _Failure(case, None)
+
+    def _compare(self, call: Call) -> tuple[_Failure | None, bool]:
+        """Return the failure on a call, and whether it is one of form only."""
+        check = self._check
+        given = check._arguments(call)
+        expected, got = check._ask(self._trusted, call), check._ask(self.subject, call)
+        complaint = compare_outcomes(check.compare, expected, got)
+        shown = [show_outcome(outcome, check.matters) for outcome in (expected, got)]
+        if complaint is None:
+            shown, complaint = self._written(given, expected, got)
+        is_form = isinstance(complaint, FormComplaint)
+        if complaint is None and isinstance(got, Returned):
+            wrong = misuse(
+                given, expected.fate, got.fate, check.writes, check.may_return, check.matters
+            )
+            if wrong is not None:
+                shown, complaint, is_form = [wrong.expected, wrong.got], wrong.complaint, True
+        if complaint is None:
+            return None, False
+        case = Counterexample(
+            show_call(check.reference.__name__, call.args, call.kwargs, check.matters),
+            shown[0],
+            shown[1],
+            str(complaint),
+            got.output,
+            got if isinstance(got, Raised) and isinstance(expected, Returned) else None,
+        )
+        return _Failure(case, call), is_form
+
+    def _written(
+        self, given: Arguments, expected: Outcome, got: Outcome
+    ) -> tuple[list[str], str | None]:
+        """Compare the arguments that are to be written as they are afterwards."""
+        wanted, have = given.after(expected.fate), given.after(got.fate)
+        for name in self._check.writes:
+            if name in wanted:
+                complaint = self._check.compare(wanted[name], have[name])
+                if complaint is not None:
+                    shown = [f"{name} is {show(side[name])} afterwards" for side in (wanted, have)]
+                    kind = FormComplaint if isinstance(complaint, FormComplaint) else str
+                    return shown, kind(f"{name}: {complaint}" if complaint else "")
+        return [], None
+
+
+def _first(results: Iterable[_Failure | None]) -> _Failure | None:
+    return next((result for result in results if result is not None), None)

@@ -59,6 +59,9 @@ class QuizCheck:
             ),
             misconception=misconception,
             unwritten=not given,
+            confirmed=True,
+            advice=f"No question is answered yet: write a line for each, such as "
+            f'answers["{question.id}"] = "A".',
         )
 
     def _wrong(self, given: dict[Any, Any]) -> Iterator[tuple[Question, str | None]]:

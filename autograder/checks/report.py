@@ -20,7 +20,7 @@ _CODE = (
     "margin:.1em 0;padding:.3em .6em;white-space:pre-wrap;overflow-wrap:anywhere;"
     "background:var(--jp-layout-color2,#eee);color:inherit;font-size:.92em"
 )
-_UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
+_UNWRITTEN = "Write below YOUR CODE HERE."
 # Okabe-Ito: told apart without colour vision, and readable on light and dark grounds.
 _PASS, _PARTLY, _FAIL = "#009E73", "#E69F00", "#D55E00"
 
@@ -33,11 +33,15 @@ class Report:
         exercise: What was checked.
         finding: What came of it.
         note: A last line, such as where the part was saved.
+        failures: How often this exercise has failed so far; the more often, the more a hint says.
+        trimmings: HTML below everything else, where there is HTML: a picture, an explanation.
     """
 
     exercise: Exercise
     finding: Finding
     note: str = ""
+    failures: int = 1
+    trimmings: str = ""
 
     @property
     def points(self) -> float:
@@ -60,7 +64,7 @@ class Report:
         rows = [("Asked", self.exercise.asks, False)]
         case = self.finding.counterexample
         if self.finding.unwritten:
-            rows.append(("Next", _UNWRITTEN, False))
+            rows.append(("Next", self.finding.advice or _UNWRITTEN, False))
             if case is not None and case.output:
                 rows.append(("It printed", case.output, True))
             return rows + self._hint()
@@ -71,13 +75,30 @@ class Report:
                 rows.append(("That is", case.complaint, False))
             if case.output:
                 rows.append(("It printed", case.output, True))
-        misconception = self.finding.misconception
-        if misconception is not None:
-            rows.append((f"Looks like: {misconception.name}", misconception.explanation, False))
+        rows += self._likeness()
         return rows + self._hint() + ([("", self.note, False)] if self.note else [])
 
+    def _likeness(self) -> list[tuple[str, str, bool]]:
+        """Say which known wrong answer it is, or which ones it cannot be told from."""
+        finding = self.finding
+        if finding.misconception is not None:
+            says = "This is" if finding.confirmed else "Gives the same values as"
+            label = f"{says}: {finding.misconception.name}"
+            return [(label, finding.misconception.explanation, False)]
+        if not finding.alike:
+            return []
+        names = ", or as ".join(f"“{each.name}”" for each in finding.alike)
+        explained = " Or: ".join(each.explanation for each in finding.alike)
+        return [(f"Gives the same values as {names}", explained, False)]
+
     def _hint(self) -> list[tuple[str, str, bool]]:
-        return [("Hint", self.exercise.hints[0], False)] if self.exercise.hints else []
+        """Return the hints that are due: at first a question, then the idea, then a line of it."""
+        misconception = self.finding.misconception
+        hints = [misconception.hint] if misconception is not None and misconception.hint else []
+        if self.exercise.hints and (not hints or self.failures > 1):
+            due = 0 if self.finding.unwritten else max(0, self.failures - 1)
+            hints.append(self.exercise.hints[min(due, len(self.exercise.hints) - 1)])
+        return [("Hint", hint, False) for hint in hints]
 
     def _headline(self) -> str:
         earned = f", {self.points:g} of {self.exercise.points:g} points"
@@ -103,7 +124,7 @@ class Report:
             f'<div class="course-check" data-exercise="{escape(self.exercise.id)}" '
             f'data-verdict="{self.verdict}" style="{_STYLE.format(colour=colour)}">'
             f'<strong style="{_HEADLINE.format(colour=colour)}">'
-            f"{escape(self._headline())}</strong>{body}</div>"
+            f"{escape(self._headline())}</strong>{body}{self.trimmings}</div>"
         )
 
 

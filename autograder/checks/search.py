@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, configuration, reporting
@@ -36,6 +37,7 @@ class Search:
         settings: What to run Hypothesis with.
         smallest: The failure that shrinking arrived at, if any; the shortest that was seen where
             the time limit ended the shrinking.
+        witness: What was handed to ``fail`` with it, so that it can be tried again.
     """
 
     def __init__(self, subject: Subject, max_examples: int) -> None:
@@ -50,15 +52,16 @@ class Search:
             print_blob=False,
         )
         self.smallest: Counterexample | None = None
+        self.witness: Any = None
         self._subject = subject
-        self._shortest: Counterexample | None = None
+        self._shortest: tuple[Counterexample, Any] | None = None
         self._stop_at = time.monotonic() + SECONDS
 
-    def fail(self, counterexample: Counterexample) -> None:
+    def fail(self, counterexample: Counterexample, witness: Any = None) -> None:
         """Record a failure and end this example; the search too if the subject is silent."""
-        self.smallest = counterexample
-        if self._shortest is None or _length(counterexample) <= _length(self._shortest):
-            self._shortest = counterexample
+        self.smallest, self.witness = counterexample, witness
+        if self._shortest is None or _length(counterexample) <= _length(self._shortest[0]):
+            self._shortest = counterexample, witness
         raise _SearchEndsError if self._subject.is_silent else _ExampleFailedError
 
     @contextlib.contextmanager
@@ -88,7 +91,8 @@ class Search:
         except _SearchEndsError as end:
             if isinstance(end.__cause__, SubjectGoneError):
                 raise end.__cause__ from None
-            self.smallest = self._shortest
+            if self._shortest is not None:
+                self.smallest, self.witness = self._shortest
         except hypothesis.errors.Flaky:
             # The object answered the same calls differently; the failure on record is real.
             if self.smallest is None:

@@ -3,13 +3,14 @@
 A check is a Hypothesis state machine written against ``Twin``: every rule says what is done to
 *both* objects, and the first disagreement fails. Objects that methods return, such as the blocks
 of a pool, are compared by the attributes that the rule names, so the check never looks into the
-learner's own.
+learner's own. Lists that a method was given are emptied after the call: who kept one instead of
+copying it is found out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import hypothesis
@@ -17,152 +18,88 @@ from hypothesis import stateful
 
 from autograder.checks.compare import (
     Comparison,
+    Made,
     compare_outcomes,
     exactly,
-    show_call,
-    show_outcome,
+    require_plain,
+    same_values,
 )
-from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.checks.finding import PASSED, CheckError, Counterexample, Finding, Misconception
+from autograder.checks.lives import Life, Pair, Step
+from autograder.checks.observe import misuse
+from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.proxy.subject import LocalSubject, Outcome, Raised, Returned, Subject
-from autograder.proxy.wire import Ref
+from autograder.checks.show import show_outcome
+from autograder.proxy.recipes import Make
+from autograder.proxy.subject import LocalSubject, Returned, Subject
 
+__all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
 
-class Life:
-    """One object made, and everything that is then done to it.
+_UNWRITTEN = (
+    "Its methods do nothing yet: write below YOUR CODE HERE. If you have, is a return missing?"
+)
 
-    Args:
-        subject: The class that instances are made of.
-        log: Called after each step with its text and its outcome.
-    """
-
-    def __init__(self, subject: Subject, log: Callable[[str, Outcome], None]) -> None:
-        self._subject = subject
-        self._log = log
-        self._object: Ref | None = None
-
-    def create(self, *args: Any, **kwargs: Any) -> None:
-        """Make the object."""
-        made = self._subject.call(args, kwargs)
-        if isinstance(made, Returned) and isinstance(made.value, Ref):
-            self._object = made.value
-            # Which number it has depends on what was made before, so both sides show the same.
-            made = Returned(Ref(0, made.value.kind), made.output)
-        self._log(show_call("obj = create", args, kwargs), made)
-
-    def do(self, method: str, *args: Any, reads: Sequence[str] = ()) -> Any:
-        """Call a method of the object.
-
-        Args:
-            method: Its name.
-            args: Its arguments; what an earlier ``do`` returned may be among them.
-            reads: Attributes that stand for an object which the method returns.
-
-        Returns:
-            The value, to be passed on; an object that was returned is a ``Ref``.
-        """
-        if self._object is None:
-            return None
-        outcome = self._subject.invoke(self._object, method, args)
-        seen = self._seen(outcome, reads)
-        self._log(show_call(f"obj.{method}", args, {}), seen)
-        return outcome.value if isinstance(outcome, Returned) else None
-
-    def see(self, attribute: str) -> None:
-        """Read an attribute of the object."""
-        if self._object is not None:
-            self._log(f"obj.{attribute}", self._subject.read(self._object, attribute))
-
-    def _seen(self, outcome: Outcome, reads: Sequence[str]) -> Outcome:
-        """Replace every object in the outcome by what its attributes say."""
-        if isinstance(outcome, Raised):
-            return outcome
-
-        def look(value: Any) -> Any:
-            if isinstance(value, (list, tuple)):
-                return type(value)(look(item) for item in value)
-            if isinstance(value, Ref):
-                attributes = {name: self._subject.read(value, name) for name in reads}
-                return {
-                    name: got.value if isinstance(got, Returned) else show_outcome(got)
-                    for name, got in attributes.items()
-                }
-            return value
-
-        return Returned(look(outcome.value), outcome.output)
-
-
-@dataclass
-class _Step:
-    text: str
-    outcomes: list[Outcome] = field(default_factory=list)
+Act = Callable[[Life], Any]
+"""One thing done in a life, which can be done in another."""
 
 
 class Twin(stateful.RuleBasedStateMachine):
     """Base of the state machines: does everything to the reference and to the learner's object.
 
-    A rule calls ``create``, ``do`` and ``see``. Values that ``do`` returns are pairs (reference's,
-    learner's) and are passed to later calls as they are.
+    A rule calls ``create``, ``make``, ``do``, ``see`` and ``apply``. Values that they return are
+    pairs (reference's, learner's) and are passed to later calls as they are, or as ``pair.at(0)``.
     """
 
     # Bound by the check before a run: Hypothesis makes the machines itself, without arguments.
-    trusted: ClassVar[Subject]
+    check: ClassVar[StatefulCheck]
     subject: ClassVar[Subject]
     search: ClassVar[Search]
-    compare: ClassVar[Comparison]
 
     def __init__(self) -> None:
         super().__init__()
-        self._history: list[str] = []
-        self._outcomes: list[tuple[str, Outcome]] = []
-        self._reference_life = Life(self.trusted, self._note)
-        self._learner_life = Life(self.subject, self._note)
+        check = type(self).check
+        self._acts: list[Act] = []
+        self._lives = (check.life(check.trusted()), check.life(type(self).subject))
 
     def create(self, *args: Any, **kwargs: Any) -> None:
         """Make both objects."""
-        self._both(lambda life, side: life.create(*args, **kwargs))
+        self._both(lambda life: life.create(*args, **kwargs))
 
-    def do(self, method: str, *args: Any, reads: Sequence[str] = ()) -> Pair:
-        """Call a method of both objects and compare what comes of it."""
-        return self._both(
-            lambda life, side: life.do(method, *(_side(arg, side) for arg in args), reads=reads)
-        )
+    def make(self, recipe: Make) -> Pair:
+        """Make an object on each side that takes part in later calls."""
+        return self._both(lambda life: life.make(recipe))
 
-    def see(self, attribute: str) -> None:
-        """Read an attribute of both objects and compare."""
-        self._both(lambda life, side: life.see(attribute))
+    def do(self, method: str, *args: Any, reads: Sequence[str] = (), **kwargs: Any) -> Pair:
+        """Call a method of both objects and compare what comes of it.
 
-    def _note(self, text: str, outcome: Outcome) -> None:
-        self._outcomes.append((text, outcome))
+        Args:
+            method: Its name, or a path such as ``"waiting.add"``.
+            args: Its arguments; pairs among them stand for each side's own.
+            reads: Attributes that stand for an object which the method returns.
+            kwargs: Its keyword arguments.
+        """
+        return self._both(lambda life: life.do(method, *args, reads=reads, **kwargs))
 
-    def _both(self, act: Callable[[Life, int], Any]) -> Pair:
-        self._outcomes.clear()
+    def see(self, attribute: str, of: Pair | None = None, reads: Sequence[str] = ()) -> None:
+        """Read an attribute of both objects, or of another pair, and compare."""
+        self._both(lambda life: life.see(attribute, of, reads))
+
+    def apply(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function of the library on both objects, and compare what it says."""
+        self._both(lambda life: life.apply(function, *args))
+
+    def _both(self, act: Act) -> Pair:
         with type(self).search.step():
-            pair = Pair((act(self._reference_life, 0), act(self._learner_life, 1)))
-        (_, expected), (text, got) = self._outcomes
-        complaint = compare_outcomes(type(self).compare, expected, got)
-        if complaint is not None:
-            type(self).search.fail(
-                Counterexample(
-                    case="\n".join([*self._history, text]),
-                    expected=show_outcome(expected),
-                    got=show_outcome(got),
-                    complaint=complaint,
-                    output=got.output,
-                )
-            )
-        self._history.append(text)
-        return pair
-
-
-class Pair(tuple[Any, Any]):
-    """What a step returned: the reference's value and the learner's."""
-
-    __slots__ = ()
-
-
-def _side(argument: Any, side: int) -> Any:
-    return argument[side] if isinstance(argument, Pair) else argument
+            for life in self._lives:
+                act(life)
+        self._acts.append(act)
+        expected, got = (life.steps[-1] for life in self._lives)
+        check = type(self).check
+        failure = check.difference(expected, got)
+        if failure is not None:
+            case = "\n".join(step.text for step in self._lives[1].steps)
+            type(self).search.fail(replace(failure, case=case), list(self._acts))
+        return Pair(expected.value, got.value, step=len(self._acts) - 1)
 
 
 @dataclass(frozen=True)
@@ -170,76 +107,214 @@ class StatefulCheck:
     """The property that an object and the reference cannot be told apart by using them.
 
     Attributes:
-        reference: The library's class.
+        reference: The library's class, or one method of a class.
         machine: What may be done to an object.
         probes: Scripted lives, which tell which known wrong answer a class behaves like.
         misconceptions: Known wrong classes. Each differs from the reference in some probe.
         compare: When two returned values agree.
         max_steps: Length of the longest life.
+        state_line: A function of the library that tells an object's state in one line; a failing
+            case then shows it.
+
+    Raises:
+        CheckError: In the first probe an object would be compared that cannot be, or the reference
+            keeps a list that it was given.
     """
 
-    reference: type[Any]
+    reference: Any
     machine: type[Twin]
     probes: tuple[Callable[[Life], None], ...]
     misconceptions: tuple[Misconception, ...] = ()
     compare: Comparison = exactly
     max_steps: int = 20
+    state_line: Callable[[Any], str] | None = None
+
+    def __post_init__(self) -> None:
+        for probe in self.probes[:1]:
+            steps = self._record(probe, self.trusted())
+            for step in steps:
+                if isinstance(step.outcome, Returned):
+                    try:
+                        require_plain(step.outcome.value)
+                    except CheckError as error:
+                        raise CheckError(f"{step.text}: {error}") from error
+            unspoiled = self._record(probe, self.trusted(), spoil=())
+            if self._first_difference(steps, unspoiled) is not None:
+                raise CheckError(
+                    f"{self._name} keeps a list that it was given; a check cannot ask for a copy "
+                    "that the reference does not make"
+                )
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Search for the shortest life in which ``subject`` and the reference differ."""
-        counterexample = self._falsify(subject, seed, max_examples)
-        if counterexample is None:
+        failure = self._falsify(subject, seed, max_examples)
+        if failure is None:
             return PASSED
         behaviour = self._behaviour(subject)
-        matching = (
+        # A stub's methods return nothing after the making.
+        unwritten = all(
+            isinstance(step.outcome, Returned)
+            and (step.outcome.value is None or isinstance(step.outcome.value, Made))
+            for step in behaviour
+        )
+        finding = Finding(0.0, failure.counterexample, unwritten=unwritten, advice=_UNWRITTEN)
+        fitting = [
             misconception
             for misconception in self.misconceptions
-            if self._alike(self._behaviour(LocalSubject(misconception.wrong)), behaviour)
-        )
-        # The first step of a life is its making; a stub's methods return nothing after that.
-        unwritten = all(
-            isinstance(outcome, Returned)
-            and (outcome.value is None or isinstance(outcome.value, Ref))
-            for _, outcome in behaviour
-        )
-        return Finding(0.0, counterexample, next(matching, None), unwritten)
+            if self._fits(misconception, behaviour, failure.script, subject)
+        ]
+        return finding.named(fitting, subject)
 
-    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> Counterexample | None:
+    def trusted(self) -> Subject:
+        """Return the reference."""
+        is_method = isinstance(self.reference, Method)
+        return LocalSubject(self.reference.function if is_method else self.reference)
+
+    def life(
+        self,
+        subject: Subject,
+        spoil: Collection[int] | None = None,
+        state_line: Callable[[Any], str] | None = None,
+    ) -> Life:
+        """Return a new life of a subject: a class, or a function that is mounted as a method."""
+        if isinstance(self.reference, Method):
+            return Life(subject, self.reference.owner, self._name, spoil, state_line)
+        return Life(subject, self.reference, None, spoil, state_line)
+
+    def difference(self, expected: Step, got: Step) -> Counterexample | None:
+        """Say how one step differs on the two sides; the case is the step alone."""
+        complaint = compare_outcomes(self.compare, expected.outcome, got.outcome)
+        shown = [show_outcome(step.outcome) for step in (expected, got)]
+        if complaint is None and got.given is not None:
+            wrong = misuse(got.given, expected.outcome.fate, got.outcome.fate)
+            if wrong is not None:
+                shown, complaint = [wrong.expected, wrong.got], wrong.complaint
+        if complaint is None:
+            return None
+        return Counterexample(got.text, shown[0], shown[1], str(complaint), got.outcome.output)
+
+    @property
+    def _name(self) -> str:
+        return str(self.reference.__name__)
+
+    def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
         search = Search(subject, max_examples)
-        bound: dict[str, Any] = {
-            "trusted": LocalSubject(self.reference),
-            "subject": subject,
-            "search": search,
-            "compare": staticmethod(self.compare),
-        }
+        bound: dict[str, Any] = {"check": self, "subject": subject, "search": search}
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
         if search.smallest is not None:
-            return search.smallest
+            return self._explained(search.smallest, _script(search.witness), subject)
         for probe in self.probes:
-            expected = self._record(probe, LocalSubject(self.reference))
-            got = self._record(probe, subject)
-            for step, (before, after) in enumerate(zip(expected, got, strict=False)):
-                complaint = compare_outcomes(self.compare, before[1], after[1])
-                if complaint is not None:
-                    case = "\n".join(text for text, _ in got[: step + 1])
-                    shown = show_outcome(before[1]), show_outcome(after[1])
-                    return Counterexample(case, *shown, complaint, after[1].output)
+            expected, got = (self._record(probe, side) for side in (self.trusted(), subject))
+            number = self._first_difference(expected, got)
+            if number is not None:
+                failure = self.difference(expected[number], got[number])
+                assert failure is not None
+                case = "\n".join(step.text for step in got[: number + 1])
+                return self._explained(replace(failure, case=case), probe, subject)
         return None
 
-    def _record(self, probe: Callable[[Life], None], subject: Subject) -> list[tuple[str, Outcome]]:
-        log: list[tuple[str, Outcome]] = []
-        probe(Life(subject, lambda text, outcome: log.append((text, outcome))))
-        return log
+    def _explained(self, case: Counterexample, script: Script, subject: Subject) -> _Failure:
+        """Add to a failing case what living it once more on both sides shows."""
+        if not subject.is_silent:
+            case = self._with_kept_list(case, script, subject) or self._with_states(
+                case, script, subject
+            )
+        return _Failure(case, script)
 
-    def _behaviour(self, subject: Subject) -> list[tuple[str, Outcome]]:
-        return [entry for probe in self.probes for entry in self._record(probe, subject)]
+    def _with_kept_list(
+        self, case: Counterexample, script: Script, subject: Subject
+    ) -> Counterexample | None:
+        """Say which list was kept, if the life is right as long as nobody empties that list."""
+        expected = self._record(script, self.trusted(), spoil=())
+        if self._first_difference(expected, self._record(script, subject, spoil=())) is not None:
+            return None
+        lines = case.case.split("\n")
+        for number in range(len(lines)):
+            got = self._record(script, subject, spoil=(number,))
+            if self._first_difference(expected, got) is not None:
+                method = lines[number].removeprefix("obj.").partition("(")[0]
+                lines[number] += "  # and then the caller empties its list"
+                return replace(
+                    case,
+                    case="\n".join(lines),
+                    complaint=f"it keeps the list that {method} was given: whoever changes that "
+                    "list changes the object too; keep a copy",
+                )
+        return None
 
-    def _alike(
-        self, wrong: list[tuple[str, Outcome]], behaviour: list[tuple[str, Outcome]]
+    def _with_states(
+        self, case: Counterexample, script: Script, subject: Subject
+    ) -> Counterexample:
+        """Show the object's state beside each step, and on both sides after the last."""
+        if self.state_line is None:
+            return case
+        sides = self.trusted(), subject
+        expected, got = (self._record(script, s, state_line=self.state_line) for s in sides)
+        lines = case.case.split("\n")
+        last, before = len(lines) - 1, ""
+        for number, step in enumerate(got[:last]):
+            if step.state != before:
+                lines[number] += f"  # {step.state}"
+            before = step.state
+        shown = [case.expected, case.got]
+        if expected[last].state != got[last].state:
+            shown = [
+                f"{text}  # {side[last].state}"
+                for text, side in zip(shown, (expected, got), strict=True)
+            ]
+        return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
+
+    def _record(
+        self,
+        script: Script,
+        subject: Subject,
+        spoil: Collection[int] | None = None,
+        state_line: Callable[[Any], str] | None = None,
+    ) -> list[Step]:
+        life = self.life(subject, spoil, state_line)
+        script(life)
+        return life.steps
+
+    def _first_difference(self, expected: Sequence[Step], got: Sequence[Step]) -> int | None:
+        """Return the number of the first step in which two lives differ."""
+        pairs = enumerate(zip(expected, got, strict=False))
+        return next((n for n, pair in pairs if self.difference(*pair) is not None), None)
+
+    def _behaviour(self, subject: Subject) -> list[Step]:
+        return [step for probe in self.probes for step in self._record(probe, subject)]
+
+    def _fits(
+        self,
+        misconception: Misconception,
+        behaviour: Sequence[Step],
+        script: Script,
+        subject: Subject,
     ) -> bool:
-        return len(wrong) == len(behaviour) and all(
-            compare_outcomes(self.compare, expected, got) is None
-            for (_, expected), (_, got) in zip(wrong, behaviour, strict=True)
+        """Say whether a known wrong class lives as the subject does, in the failing life too."""
+        wrong = LocalSubject(misconception.wrong)
+        theirs = [*self._behaviour(wrong), *self._record(script, wrong)]
+        mine = [*behaviour, *self._record(script, subject)]
+        return len(theirs) == len(mine) and all(
+            same_values(self.compare, one.outcome, other.outcome)
+            for one, other in zip(theirs, mine, strict=True)
         )
+
+
+Script = Callable[[Life], Any]
+"""Lives a life: a probe, or all that was done in a failing one."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    counterexample: Counterexample
+    script: Script
+
+
+def _script(acts: Sequence[Act]) -> Script:
+    def live(life: Life) -> None:
+        for act in acts:
+            act(life)
+
+    return live

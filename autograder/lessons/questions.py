@@ -1,18 +1,69 @@
-"""The question banks in ``grading/question_banks/``: each lesson's quiz and interview questions."""
+"""The question banks in ``grading/question_banks/``: each lesson's quiz, plain values, interview.
+
+A question for a value holds its answer as Python writes it, without names or calls, so that it says
+how a number comes about: ``"2 * 4096 * 4096"``.
+"""
 
 from __future__ import annotations
 
+import ast
+import operator
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from autograder.errors import CourseError
 from autograder.paths import course_root
 
 LETTERS = "ABCDEFGH"
+
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+}
+
+
+def evaluate(written: Any) -> Any:
+    """Return the value of an expression of literals; what is no text is a value already.
+
+    Raises:
+        ValueError: It is no such expression.
+
+    >>> evaluate("24 * 2**30"), evaluate(8192), evaluate("{'short': True}")
+    (25769803776, 8192, {'short': True})
+    """
+    if not isinstance(written, str):
+        return written
+    try:
+        return _value(ast.parse(written.strip(), mode="eval").body)
+    except (SyntaxError, ArithmeticError, TypeError) as error:
+        raise ValueError(f"{written!r} is no expression of literals: {error}") from error
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.operand))
+    return ast.literal_eval(node)
 
 
 class _Entry(BaseModel):
@@ -73,6 +124,65 @@ class Question(_Entry):
         )
 
 
+Value = Annotated[Any, BeforeValidator(evaluate)]
+"""A plain value, or text that is an expression of literals; a text is written in quotes twice."""
+
+
+class WrongValue(_Entry):
+    """A value that people are known to give.
+
+    Attributes:
+        name: What the mistake is called.
+        explanation: One sentence that says what is wrong and why.
+        value: The value.
+        hint: What helps whoever gave it.
+    """
+
+    name: str
+    explanation: str
+    value: Value
+    hint: str = ""
+
+
+class ValueQuestion(_Entry):
+    """A question whose answer is a plain value, such as a number.
+
+    Attributes:
+        id: The exercise, such as ``1.W1``.
+        title: A few words.
+        asks: The question, in one sentence.
+        answer: The right value.
+        name: What the learner's value is called in a report.
+        unit: The unit of a number.
+        tolerance: How far a number may be off, as a share of it; 0 for not at all.
+        points: What it earns; 0 for practice.
+        minutes: How long it takes, roughly.
+        difficulty: 1 to 3.
+        hints: From a question to one line of pseudocode.
+        misconceptions: Known wrong values.
+    """
+
+    id: str
+    title: str
+    asks: str
+    answer: Value
+    name: str = "your answer"
+    unit: str = ""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0
+    points: Annotated[int | float, Field(ge=0)] = 0
+    minutes: Annotated[int, Field(ge=1)] = 1
+    difficulty: Annotated[int, Field(ge=1, le=3)] = 1
+    hints: Annotated[tuple[str, ...], Field(min_length=1, max_length=3)]
+    misconceptions: tuple[WrongValue, ...] = ()
+
+    @model_validator(mode="after")
+    def _wrong_values_are_wrong(self) -> ValueQuestion:
+        right = [each.name for each in self.misconceptions if each.value == self.answer]
+        if right:
+            raise ValueError(f"{self.id}: the value of {right[0]!r} is the right answer")
+        return self
+
+
 class InterviewQuestion(_Entry):
     """A question as an interviewer would put it, with what a strong answer holds."""
 
@@ -86,13 +196,29 @@ class Bank(_Entry):
     lesson: int
     quiz: Annotated[tuple[Question, ...], Field(min_length=6, max_length=10)]
     interview: Annotated[tuple[InterviewQuestion, ...], Field(min_length=5)]
+    value: tuple[ValueQuestion, ...] = ()
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Bank:
-        ids = [question.id for question in self.quiz]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"quiz ids repeat: {', '.join(ids)}")
+        for kind, entries in (("quiz", self.quiz), ("value", self.value)):
+            ids = [entry.id for entry in entries]
+            if len(set(ids)) < len(ids):
+                raise ValueError(f"{kind} ids repeat: {', '.join(ids)}")
         return self
+
+    def value_question(self, exercise_id: str) -> ValueQuestion:
+        """Return the question for a value with this id.
+
+        Raises:
+            CourseError: There is none.
+        """
+        known = {question.id: question for question in self.value}
+        if exercise_id not in known:
+            raise CourseError(
+                f"the bank of lesson {self.lesson} has no value {exercise_id!r}; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+        return known[exercise_id]
 
 
 @cache

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import inspect
 import io
+import linecache
 import os
 import sys
 import sysconfig
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ from autograder.proxy.wire import (
 from course_lib.mounting import mount
 
 _MAX_OUTPUT = 2_000
+_MAX_VALUE, _MAX_VALUES = 40, 12
+_MAX_SOURCE = 20_000
 _CHECKOUT = Path(__file__).parents[2]
 _NOT_THE_LEARNERS = (
     *(_CHECKOUT / package for package in ("autograder", "course_lib")),
@@ -70,6 +74,7 @@ class Host:
         Args:
             request: What to do, with values as ``to_wire`` makes them. ``op`` is one of
                 ``value``: hand out ``target``;
+                ``source``: its source, or None where that is not at hand;
                 ``read``: its ``attribute``;
                 ``make``: build ``recipe``;
                 ``mount``: a subclass of the library's class ``owner`` whose ``method`` is
@@ -81,11 +86,12 @@ class Host:
                 they are emptied afterwards.
 
         Returns:
-            ``{"value": ...}`` or ``{"raised": [names of the exception's classes], "message",
-            "line"}``; either with ``"output"``, what was printed on the way, and ``"seconds"``, the
-            CPU time of the call. If the arguments were watched, ``"changed"`` has those that
-            the call changed, by place or name, as they are now, and ``"kept"`` the places of those
-            that are part of what was returned.
+            ``{"value": ...}``, or ``{"raised": [names of the exception's classes], "message",
+            "line", "values"}`` with the numbers and texts among the variables of that line, as
+            text. Either with ``"output"``, what was printed on the way, and ``"seconds"``, the CPU
+            time of the call. If the arguments were watched, ``"changed"`` has those that the call
+            changed, by place or name, as they are now, and ``"kept"`` the places of those that are
+            part of what was returned.
         """
         printed = io.StringIO()
         inputs = _Inputs(request)
@@ -99,7 +105,7 @@ class Host:
             answer = {"value": to_wire(value, self._refer)}
         except WireError as error:
             seconds = time.thread_time() - started
-            answer = {"raised": ["WireError"], "message": str(error), "line": None}
+            answer = {"raised": ["WireError"], "message": str(error), "line": None, "values": []}
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -117,6 +123,8 @@ class Host:
         target = self._objects[request.get("target", 0)]
         if operation == "value":
             return target
+        if operation == "source":
+            return _source(target)
         if operation == "read":
             return reach(target, request["attribute"])
         if operation == "mount":
@@ -244,8 +252,10 @@ def _is_part(value: Any, returned: object) -> bool:
 def _storage(value: Any) -> int | None:
     """Return where the numbers of an array or tensor are; None for anything else."""
     if type(value).__name__ == "ndarray":
-        base = value if value.base is None else value.base
-        return int(base.__array_interface__["data"][0]) if value.size else None
+        # What an array shows may belong to another one, or to a tensor.
+        if type(value.base).__name__ in ("ndarray", "Tensor"):
+            return _storage(value.base)
+        return int(value.__array_interface__["data"][0]) if value.size else None
     if type(value).__name__ == "Tensor":
         return int(value.untyped_storage().data_ptr()) if value.numel() else None
     return None
@@ -276,17 +286,36 @@ def _captured(stream: io.StringIO) -> Any:
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own_frames = [frame for frame in frames if not _is_foreign(Path(frame.filename))]
-    where = None
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own_frames = [pair for pair in frames if not _is_foreign(Path(pair[0].f_code.co_filename))]
+    where, values = None, []
     if own_frames:
-        where = f"in line {own_frames[-1].lineno}: {own_frames[-1].line or ''}".rstrip(": ")
+        frame, number = own_frames[-1]
+        linecache.checkcache(frame.f_code.co_filename)
+        line = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
+        where = f"in line {number}: {line}".rstrip(": ")
+        values = _short_values(frame.f_locals)
     names = [cls.__name__ for cls in type(error).__mro__ if cls is not object]
     try:
         message = str(error)[:_MAX_OUTPUT]
     except Exception:
         message = "(its message could not be read)"
-    return {"raised": names, "message": message, "line": where}
+    return {"raised": names, "message": message, "line": where, "values": values}
+
+
+def _short_values(variables: Mapping[str, object]) -> list[list[str]]:
+    """Return the numbers and texts among some variables, as text."""
+    plain = [(name, v) for name, v in variables.items() if type(v) in (int, float, bool, str)]
+    shown = [[name, repr(value)[:_MAX_VALUE]] for name, value in plain]
+    return shown[:_MAX_VALUES]
+
+
+def _source(target: object) -> str | None:
+    """Return the source of a function or class; None where it is not at hand."""
+    try:
+        return inspect.getsource(target)[:_MAX_SOURCE]  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return None
 
 
 def _is_foreign(path: Path) -> bool:

@@ -70,6 +70,7 @@ class Raised:
         line: The line of the learner's code that it left through.
         output: What the call printed.
         fate: What became of its arguments, if they were watched.
+        values: The numbers and texts among the variables of that line, as text.
     """
 
     kinds: tuple[str, ...]
@@ -77,6 +78,7 @@ class Raised:
     line: str | None = None
     output: str = ""
     fate: Fate = field(default=Fate(), compare=False)
+    values: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 Outcome = Returned | Raised
@@ -108,6 +110,12 @@ class Subject(ABC):
     def value(self) -> Outcome:
         """Return the object itself, as plain data."""
         return self._outcome({"op": "value", "target": 0})
+
+    def source(self) -> str | None:
+        """Return the object's source; None where it is not at hand."""
+        outcome = self._outcome({"op": "source", "target": 0})
+        found = isinstance(outcome, Returned) and isinstance(outcome.value, str)
+        return str(outcome.value) if found else None  # type: ignore[union-attr]
 
     def call(
         self,
@@ -210,7 +218,8 @@ class Subject(ABC):
                 "output": str(output),
                 "seconds": float() as seconds,
             }:
-                return Raised(tuple(map(str, kinds)), message, line, output, _fate(answer, seconds))
+                fate, values = _fate(answer, seconds), _values(answer)
+                return Raised(tuple(map(str, kinds)), message, line, output, fate, values)
         raise WireError("an answer that is neither a value nor an exception")
 
 
@@ -221,6 +230,14 @@ def _fate(answer: dict[str, Any], seconds: float) -> Fate:
         return Fate(changed, tuple(map(_place, answer.get("kept", ()))), seconds)
     except (TypeError, ValueError) as error:
         raise WireError(f"malformed news of the arguments: {error}") from error
+
+
+def _values(answer: dict[str, Any]) -> dict[str, str]:
+    """Return the variables that an answer tells of."""
+    try:
+        return {str(name): str(value) for name, value in answer.get("values", ())}
+    except (TypeError, ValueError) as error:
+        raise WireError(f"malformed variables: {error}") from error
 
 
 def _place(place: Any) -> Place:

@@ -220,7 +220,7 @@ def test_every_known_mistake_is_rejected_and_told_apart_from_the_others(exercise
     assert finding.misconception is not None
     assert finding.misconception.name == mistake.name
     assert finding.misconception.explanation == mistake.explanation
-    assert f"Looks like: {mistake.name}: {mistake.explanation}" in repr(shown)
+    assert f"{mistake.name}: {mistake.explanation}" in repr(shown)
 
 
 @each_exercise

@@ -4,13 +4,15 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from collections import Counter
 
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from autograder import lessons, notebook
 from autograder.errors import CourseError
-from autograder.notebook import check, compare, quiz
+from autograder.notebook import check, compare, explain, quiz
 from course_lib import parts
 
 RIGHT = """
@@ -35,8 +37,10 @@ def test_a_right_answer_prints_a_line_and_returns_the_points(answer, capsys, mon
 
 
 def test_points_are_a_float_so_that_nbgrader_takes_them(answer):
-    assert type(check("1.1", answer(RIGHT))) is float
-    assert type(check("1.1", None)) is float
+    for obj in (answer(RIGHT), None):
+        points = check("1.1", obj)
+        assert isinstance(points, float)
+        assert repr(points) == repr(float(points))
 
 
 def test_a_wrong_answer_prints_the_report_in_order_and_earns_nothing(answer, capsys):
@@ -48,7 +52,7 @@ def test_a_wrong_answer_prints_the_report_in_order_and_earns_nothing(answer, cap
         "Smallest failing case:",
         "Expected:",
         "Got:",
-        "Looks like: K but",
+        "Gives the same values as: K but",
     ]
     words += ["Hint:"]
     places = [out.index(word) for word in words]
@@ -109,6 +113,96 @@ def test_checking_does_not_change_the_state_of_the_process(answer, capsys):
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Hints and explanations
+
+
+@pytest.fixture(autouse=True)
+def new_session(monkeypatch):
+    """Forget what failed and passed in other tests."""
+    monkeypatch.setattr(notebook, "_failures", Counter())
+    monkeypatch.setattr(notebook, "_passed", set())
+
+
+WRONG = RIGHT.replace("2 * ", "")
+STUB = "def kv_bytes_per_token(model):\n    pass"
+
+
+def test_each_failure_brings_the_next_hint_and_a_stub_does_not_count(answer, capsys):
+    hints = lessons.find("1.1").hints
+    for source, due in ((WRONG, 0), (STUB, 0), (WRONG, 1), (WRONG, 2), (WRONG, 2)):
+        check("1.1", answer(source))
+        assert f"Hint: {hints[due]}" in capsys.readouterr().out
+    check("1.2", lambda *args, **kwargs: 1)
+    assert f"Hint: {lessons.find('1.2').hints[0]}" in capsys.readouterr().out
+
+
+def test_a_solution_is_explained_after_a_pass_or_three_failures(answer, capsys):
+    assert explain("1.1") is None
+    said = "The solution of 1.1 opens once you have passed its check or tried it 3 times; so far: 0"
+    assert said in capsys.readouterr().out
+    for _ in range(3):
+        assert explain("1.1") is None
+        check("1.1", answer(WRONG))
+    assert "numbers_per_layer" in explain("1.1").code
+    assert explain("1.3") is None
+    check("1.W1", 8192)
+    assert explain("1.W1").code.endswith("vector_bytes = 4096 * 2")
+
+
+def test_where_there_are_no_solutions_it_says_so(answer, tmp_path, monkeypatch, capsys):
+    (tmp_path / "lessons").mkdir()
+    monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
+    check("1.1", answer(RIGHT))
+    assert explain("1.1") is None
+    assert "has no solutions" in capsys.readouterr().out
+
+
+def test_a_submission_that_is_graded_explains_nothing(answer, monkeypatch, capsys):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    check("1.1", answer(RIGHT))
+    assert explain("1.1") is None
+
+
+def test_an_unknown_exercise_is_not_explained():
+    with pytest.raises(CourseError, match="no exercise"):
+        explain("1.99")
+
+
+FADED = """
+from course_lib.kv_cache.reservation import SlotUse
+
+def classify_slots(reservations, num_slots):
+    used = later = internal = 0
+    for request in reservations:
+        if request.written > request.reserved or request.written > request.final:
+            raise ValueError("written")
+        used += request.reserved + 1
+        later += 0
+    external = num_slots - (used + later + internal)
+    if external < 0:
+        raise ValueError(
+            "given"
+        )
+    return SlotUse(used, later, internal, external)
+"""
+
+
+def test_a_line_that_the_exercise_gives_does_not_stand_in_for_the_mistake(load, capsys):
+    check("1.3", load(FADED).classify_slots)
+    out = capsys.readouterr().out
+    assert "Got:\n    no value: a line that the exercise gives stopped it (ValueError)" in out
+    assert "the line is 'raise ValueError(' in line 13, with num_slots = " in out
+    assert "external = -" in out
+    assert "what your lines worked out led there" in out
+
+
+def test_what_a_learner_raises_is_the_learners(load, capsys):
+    check("1.1", load("def kv_bytes_per_token(model):\n    return model.heads").kv_bytes_per_token)
+    out = capsys.readouterr().out
+    assert "AttributeError: 'ModelSpec' object has no attribute 'heads'" in out
+    assert "That is: in line 2: return model.heads" in out
 
 
 # Parts
@@ -252,10 +346,16 @@ def test_in_a_kernel_reports_are_html_errors_one_line_and_parts_are_kept(kernel)
     assert 'data-verdict="passed"' in shown.data["text/html"]
     assert shown.data["text/plain"].startswith("1.1 Bytes per token: passed, 10 of 10 points")
     assert result.data["text/plain"] == "10.0"
+    assert result.data["text/html"] == "<span></span>"
+    assert shown.data["text/html"].count("<details>") == 1
+    assert "Explained.</strong> Two vectors" in shown.data["text/html"]
+    assert "Map of the engine: Sizing is yours" in shown.data["text/html"]
 
     shown, result = kernel["wrong"]
     assert 'data-verdict="not yet"' in shown.data["text/html"]
     assert "<script>" not in shown.data["text/html"]
+    assert "<details>" not in shown.data["text/html"]
+    assert "<svg" not in shown.data["text/html"]
     assert result.data["text/plain"] == "0.0"
 
     (error,) = kernel["unknown"]

@@ -69,11 +69,11 @@ def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
         for cell in notebook["cells"]
         if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("grade")
     }
-    assert "Looks like: a share of the rest" in reports["check-ex-1-2"]
+    assert "Gives the same values as: a share of the rest" in reports["check-ex-1-2"]
     assert "not started" in reports["check-ex-1-4"]
-    assert "Looks like: weights once per sequence" in reports["check-ex-1-5a"]
-    assert "Looks like: every prefill is compute-bound" in reports["check-ex-1-5b"]
-    assert "Looks like: one bug is left: head_dim" in reports["check-ex-1-6b"]
+    assert "Gives the same values as: weights once per sequence" in reports["check-ex-1-5a"]
+    assert "Gives the same values as: every prefill is compute-bound" in reports["check-ex-1-5b"]
+    assert "Gives the same values as: one bug is left: head_dim" in reports["check-ex-1-6b"]
 
 
 def test_the_right_notebook_validates(graded: Any) -> None:

@@ -1,5 +1,7 @@
 """Checks of plain values."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,70 @@ def test_a_wrong_value_is_shown_with_a_complaint_but_without_the_right_one(value
     assert case.case == "your measurement"
     assert case.complaint
     assert "0.5" not in case.expected
+
+
+NUMBER = AnswerCheck(lambda: -8.5, unit="GiB", compare=within(rel=0.01))
+SHARES = AnswerCheck(
+    lambda: {"Max": {"used": 0.2, "later": 0.3}, "Pow2": {"used": 0.4, "later": 0.1}},
+    question="shares",
+    compare=within(rel=0.01),
+)
+SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "expected", "complaint"),
+    [
+        (NUMBER, -9.5, "a number, in GiB", "it is too large; a difference of up to 0.01 of the"),
+        (NUMBER, -7, "a number, in GiB", "it is too small; a difference"),
+        (NUMBER, 8.5, "a number, in GiB", "its sign is wrong"),
+        (NUMBER, "8", "a number, in GiB", "it is a str, not a number"),
+        (NUMBER, math.nan, "a number, in GiB", "it is NaN, not a number"),
+        (NUMBER, object(), "a number, in GiB", "it is an object of class object, not a number"),
+        (SHARES, {"Max": 0.2}, "a dict with the keys 'Max', 'Pow2'", "missing: 'Pow2'; 'Max': it"),
+        (SHARES, {**SHARES.reference(), "x": 1}, "a dict with", "not asked for: 'x'"),
+        (
+            SHARES,
+            {"Max": {"used": 0.2, "later": 0.3}, "Pow2": {"used": 40, "later": 0.1}},
+            "a dict with",
+            "'Pow2': 'used': it is too large",
+        ),
+        (SIDES, {"a": True, "b": True, "c": False}, "a dict with", "2 of 3 are wrong"),
+        (AnswerCheck(lambda: [3, 1, 2]), [3, 2, 1], "a list", "not right: item 1, item 2"),
+        (AnswerCheck(lambda: [3, 1, 2]), [3], "a list", "it has 1 items, not 3"),
+        (AnswerCheck(lambda: "paged"), "static", "a text", ""),
+        (AnswerCheck(lambda: "paged", wanted="the name of a policy"), "x", "the name of a", ""),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_and_not_what_is_right(
+    check, value, expected, complaint
+):
+    case = examine(value, check).counterexample
+    assert case.expected.startswith(expected)
+    assert case.complaint.startswith(complaint)
+    assert "another value" not in case.expected
+    assert "8.5" not in case.expected + case.complaint
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "advice"),
+    [
+        (NUMBER, None, "It is still None: write its value below YOUR CODE HERE."),
+        (SHARES, None, "shares is still None: write its value below YOUR CODE HERE."),
+        (SHARES, {}, "It is still empty: it needs the keys 'Max', 'Pow2'."),
+        (AnswerCheck(lambda: [3]), [], "It is still empty: fill it below YOUR CODE HERE."),
+    ],
+)
+def test_what_is_not_started_is_said_in_words_that_fit_a_value(check, value, advice):
+    finding = examine(value, check)
+    assert finding.unwritten
+    assert finding.advice == advice
+
+
+def test_a_value_that_two_mistakes_give_has_both_names():
+    twice = tuple(Misconception(name, "No.", 4) for name in "ab")
+    finding = examine(4, AnswerCheck(lambda: 2, misconceptions=twice))
+    assert (finding.misconception, finding.alike) == (None, twice)
 
 
 def test_the_right_value_is_shown_where_the_check_says_so():

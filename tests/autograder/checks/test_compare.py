@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from autograder.checks.compare import (
+    FormComplaint,
+    Made,
+    Seen,
     compare_outcomes,
     exactly,
     is_nothing,
-    show,
-    show_call,
-    show_outcome,
+    require_plain,
+    same_number,
+    same_values,
     within,
 )
+from autograder.checks.finding import CheckError
 from autograder.proxy.subject import Raised, Returned
 from autograder.proxy.wire import Ref
 from course_lib.kv_cache.reservation import SlotUse
@@ -48,10 +52,14 @@ DIFFERENT = {
     "int for bool": (True, 1, "it is an int, not a bool"),
     "nothing": (3, None, "nothing is returned"),
     "text for a number": (3, "3", "it is a str, not an int"),
-    "an object": (3, Ref(1, "Block"), "it is a Block, not an int"),
-    "NaN for a number": (1.0, NAN, ""),
-    "a number for NaN": (NAN, 1.0, ""),
-    "a tuple for a list": ([1], (1,), "it is a tuple, not a list"),
+    "another number of another type": (3, 4.5, "besides, it is a float, not an int"),
+    "an object": (3, Ref(1, "Block"), "an object of class Block came where an int was asked"),
+    "a number for an object": (Seen(id=3), 3, "it is an int, not an object with id"),
+    "an object for another": (Seen(id=3), Seen(id=4), "'id' differs"),
+    "a number for an object that is made": (Made("Pool"), 3, "not an object of class Pool"),
+    "something for nothing": (None, [1], "it is a list, not None"),
+    "a tuple for a list": ([1], (1,), "the items are right, but it is a tuple, not a list"),
+    "a wrong tuple for a list": ([1], (2,), "item 0 differs; besides, it is a tuple, not a list"),
     "length": ([1, 2], [1], "it has 1 items, not 2"),
     "item": ([1, 2], [1, 3], "item 1 differs"),
     "type of an item": ([1, 2], [1, "2"], "item 1: it is a str, not an int"),
@@ -96,9 +104,91 @@ def test_another_value_does_not_and_the_complaint_says_why(compare, expected, go
     assert bool(said) == bool(complaint)
 
 
-def test_a_float_that_is_a_whole_number_is_told_apart_and_explained():
-    assert exactly(3, 3.0).startswith("the value is right, but as a float")
-    assert exactly(3, 3.5) == "it is a float, not an int"
+@pytest.mark.parametrize(
+    ("expected", "got", "complaint"),
+    [
+        (3, 3.0, "the value is right, but as a float: // on floats gives a float"),
+        (1, True, "it is a bool, not an int"),
+        ([1, 2], (1, 2), "the items are right, but it is a tuple, not a list"),
+        ([1, 2], (1.0, 2), "item 0: the value is right, but as a float"),
+        ({"a": [3]}, {"a": [3.0]}, "'a': item 0: the value is right, but as a float"),
+        (np.ones(2), np.ones(2, np.float32), "its dtype is float32, not float64"),
+    ],
+)
+def test_a_right_value_of_another_type_is_told_apart_from_a_wrong_value(expected, got, complaint):
+    said = exactly(expected, got)
+    assert isinstance(said, FormComplaint)
+    assert complaint in said
+    assert same_values(exactly, Returned(expected), Returned(got))
+
+
+def test_a_wrong_value_comes_before_a_wrong_type():
+    assert not isinstance(exactly(3, 3.5), FormComplaint)
+    assert exactly([3, 4], [3.0, 5]) == "item 1 differs"
+    said = exactly(np.ones(2), np.zeros(2, np.float32))
+    assert not isinstance(said, FormComplaint)
+    assert said.endswith("; besides, its dtype is float32, not float64")
+
+
+OBJECT = Ref(1, "Block")
+
+
+@pytest.mark.parametrize(
+    "value", [OBJECT, [1, OBJECT], {"a": (OBJECT,)}, Seen(block=OBJECT), {OBJECT: 1}]
+)
+def test_an_object_is_equal_to_nothing_and_comparing_it_is_an_error_of_the_check(value):
+    with pytest.raises(CheckError, match="an object of class Block would be compared"):
+        require_plain(value)
+    with pytest.raises(CheckError, match="Block"):
+        compare_outcomes(exactly, Returned(value), Returned(value))
+
+
+def test_a_comparison_that_is_given_an_object_refuses():
+    with pytest.raises(CheckError, match="name with reads="):
+        exactly(OBJECT, OBJECT)
+
+
+@pytest.mark.parametrize(
+    ("compare", "expected", "got", "said"),
+    [
+        (
+            within(rel=1e-6),
+            2.0,
+            2.5,
+            "it is off by 0.5 (0.25 of the value); a difference of up to 1e-06 of the value is "
+            "allowed",
+        ),
+        (
+            within(rel=1e-6, absolute=1e-3),
+            0.0,
+            0.5,
+            "it is off by 0.5; a difference of up to 1e-06 of the value plus 0.001 is allowed",
+        ),
+        (within(rel=0.1), 1.0, NAN, "a difference of up to 0.1 of the value is allowed"),
+        (within(rel=0.1), [2.0], [1.0], "item 0: it is off by 1 (0.5 of the value); a difference"),
+        (within(rel=0.1), np.full(1, 10.0), np.zeros(1), "expected 10, got 0; up to 1 is allowed"),
+        (exactly, np.ones(1), np.zeros(1), "expected 1, got 0"),
+        (exactly, 1.0, 2.0, ""),
+    ],
+)
+def test_a_comparison_that_fails_says_what_tolerance_it_used(compare, expected, got, said):
+    assert said in compare(expected, got)
+    assert ("allowed" in compare(expected, got)) == (compare != exactly)
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        (8192, None),
+        (8192.0, None),
+        (4096, ""),
+        ("8192", "it is a str, not a number"),
+        (True, "it is a bool, not a number"),
+        (OBJECT, "an object of class Block came where a number was asked"),
+    ],
+)
+def test_a_number_may_be_whole_or_not(got, said):
+    assert same_number(8192, got) == said
 
 
 @pytest.mark.parametrize(
@@ -151,26 +241,6 @@ ERROR = Raised(("ValueError", "Exception", "BaseException"), "too large", "in li
 )
 def test_outcomes_agree_in_their_value_or_in_the_class_of_their_exception(expected, got, complaint):
     assert compare_outcomes(exactly, expected, got) == complaint
-
-
-def test_specs_of_the_catalogue_are_shown_by_name():
-    assert show([MODELS["qwen3-32b"], GPUS["l4"]]) == '[MODELS["qwen3-32b"], GPUS["l4"]]'
-    assert show_call("f", (MODELS["qwen3-32b"],), {"gpu": GPUS["l4"]}) == (
-        'f(MODELS["qwen3-32b"], gpu=GPUS["l4"])'
-    )
-
-
-def test_what_is_long_is_cut():
-    assert len(show("x" * 10_000)) == 600
-    assert show("x" * 10_000).endswith(" ...")
-    assert show(np.zeros((100, 100))) == "<ndarray of shape (100, 100), float64>"
-    assert show(torch.zeros(8, 8)) == "<Tensor of shape (8, 8), torch.float32>"
-    assert show(np.zeros(2)) == "array([0., 0.])"
-
-
-def test_outcomes_are_shown_as_values_or_as_exceptions():
-    assert show_outcome(Returned([1])) == "[1]"
-    assert show_outcome(ERROR) == "ValueError: too large"
 
 
 @pytest.mark.parametrize("value", [None, {}, []])

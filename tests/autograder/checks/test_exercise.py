@@ -5,6 +5,7 @@ import pytest
 from autograder import lessons
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.exercise import Exercise
+from autograder.checks.finding import PASSED
 from autograder.checks.reference import Method
 from autograder.errors import CourseError
 from course_lib.kv_cache import BlockPool, kv_bytes_per_token
@@ -68,7 +69,10 @@ def test_the_sealed_grader_has_a_seed_and_a_bound_of_its_own():
         misconceptions = ()
 
         def examine(self, subject, seed, max_examples):
-            return seed, max_examples
+            asked.append((seed, max_examples))
+            return PASSED
 
+    asked = []
     exercise = Exercise("9.1", "", "", Spy())
-    assert exercise.examine(None, seed=7, max_examples=9) == (7, 9)
+    assert exercise.examine(None, seed=7, max_examples=9) == PASSED
+    assert asked == [(7, 9)]

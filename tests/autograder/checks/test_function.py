@@ -3,7 +3,10 @@
 Each is examined twice, in this process and in another, and must come to the same finding.
 """
 
+import itertools
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +15,12 @@ from hypothesis import strategies as st
 
 from autograder.checks import search
 from autograder.checks.compare import within
-from autograder.checks.finding import PASSED, Misconception
-from autograder.checks.function import Call, FunctionCheck
+from autograder.checks.finding import PASSED, CheckError, Misconception
+from autograder.checks.function import Call, FunctionCheck, Large
+from autograder.checks.reference import Method
+from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
+from course_lib.kv_cache import BlockPool
 
 SEED, EXAMPLES = 1, 60
 
@@ -232,16 +238,297 @@ def test_cheats_and_odd_objects_fail_like_any_wrong_answer(examine, source):
 def test_an_object_is_called_by_the_name_of_its_class(examine):
     source = "def blocks_needed(num_tokens, block_size=16):\n    yield 1"
     case = examine(BLOCKS, source).counterexample
-    assert (case.got, case.complaint) == ("<generator object>", "it is a generator, not an int")
+    assert case.got == "<generator object>"
+    assert case.complaint == "an object of class generator came where an int was asked"
 
 
-def test_a_function_that_changes_its_inputs_does_not_disturb_later_calls(examine):
+def first_tokens(lengths, count):
+    """Return the first lengths, shortest first."""
+    return sorted(lengths)[:count]
+
+
+TOKENS = FunctionCheck(
+    reference=first_tokens,
+    cases=st.builds(Call, st.lists(st.integers(0, 9), max_size=5), st.integers(0, 5)),
+    probes=(Call([3, 1, 2], 2), Call([2, 1], 2)),
+)
+FIRST = "def first_tokens(lengths, count):\n    "
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (
+            "lengths.sort()\n    return lengths[:count]",
+            "it changed its argument lengths from [1, 0] to [0, 1]; work on a copy",
+        ),
+        (
+            "taken = sorted(lengths)[:count]\n    del lengths[:count]\n    return taken",
+            "it changed its argument lengths from [0] to []; work on a copy",
+        ),
+        (
+            "return lengths if sorted(lengths)[:count] == lengths else sorted(lengths)[:count]",
+            "it returns the list that it was given, not a new one; whoever changes one changes "
+            "both",
+        ),
+    ],
+)
+def test_an_argument_that_is_changed_or_given_back_has_a_message_of_its_own(
+    examine, body, complaint
+):
+    finding = examine(TOKENS, FIRST + body)
+    assert finding.fraction == 0
+    assert finding.counterexample.complaint == complaint
+    assert finding.misconception is None
+
+
+def test_a_wrong_value_comes_before_a_changed_argument(examine):
+    case = examine(TOKENS, FIRST + "lengths.sort()\n    return lengths[:count + 1]").counterexample
+    assert case.complaint == "it has 1 items, not 0"
+
+
+def test_the_copy_that_is_asked_for_passes(examine):
+    copied = "lengths = list(lengths)\n    lengths.sort()\n    return lengths[:count]"
+    assert examine(TOKENS, FIRST + copied) == PASSED
+
+
+def fill(cache, values, *, start):
+    """Write values into a cache."""
+    cache[start : start + len(values)] = values
+
+
+FILL = FunctionCheck(
+    reference=fill,
+    cases=st.builds(
+        lambda size, start: Call(np.zeros(size + start), np.arange(1.0, size + 1), start=start),
+        st.integers(1, 3),
+        st.integers(0, 2),
+    ),
+    probes=(Call(np.zeros(5), np.array([1.0, 2.0]), start=2),),
+    writes=("cache",),
+    misconceptions=(
+        Misconception(
+            "from the beginning",
+            "The first value goes to start.",
+            lambda cache, values, *, start: fill(cache, values, start=0),
+        ),
+    ),
+)
+
+
+def test_arguments_that_are_to_be_written_are_compared_afterwards(examine):
+    right = "def fill(cache, values, *, start):\n"
+    right += "    for i, v in enumerate(values):\n        cache[start + i] = v"
+    assert examine(FILL, right) == PASSED
+    finding = examine(FILL, right.replace("start + i", "i"))
+    assert finding.misconception.name == "from the beginning"
+    case = finding.counterexample
+    assert case.expected == "cache is array([0., 1.]) afterwards"
+    assert case.got == "cache is array([1., 0.]) afterwards"
+    assert case.complaint.startswith("cache: 2 of 2 elements differ")
+    spoiled = examine(FILL, right + "\n    values[:] = 0")
+    assert "it changed its argument values from" in spoiled.counterexample.complaint
+
+
+def test_who_writes_nothing_is_told_where_nothing_is_written(examine):
+    finding = examine(FILL, "def fill(cache, values, *, start):\n    pass")
+    assert finding.unwritten
+    assert finding.advice == "Nothing is written to cache yet: write below YOUR CODE HERE."
+
+
+def total(lengths: Sequence[int], weights: list[int]) -> int:
+    """Return a weighted sum."""
+    return sum(length * weight for length, weight in zip(lengths, weights, strict=False))
+
+
+TOTAL = FunctionCheck(
+    reference=total,
+    cases=st.builds(Call, st.lists(st.integers(1, 9)), st.lists(st.integers(1, 9))),
+    probes=(Call([1, 2], [3, 4]),),
+)
+
+
+def test_a_sequence_comes_as_a_tuple_too_and_a_list_as_a_list(examine):
+    right = "def total(lengths, weights):\n    weights.copy()\n"
+    right += "    return sum(a * b for a, b in zip(lengths, weights))"
+    assert examine(TOTAL, right) == PASSED
+    case = examine(TOTAL, right.replace("weights.copy", "lengths.copy")).counterexample
+    assert case.case == "total((1, 2), [3, 4])"
+    assert case.got == "AttributeError: 'tuple' object has no attribute 'copy'"
+    assert case.complaint.endswith("with a list it is right; a sequence may also be a tuple")
+
+
+# Large inputs
+
+
+def running_maximum(lengths):
+    """Return the largest so far, for each."""
+    return list(itertools.accumulate(lengths, max))
+
+
+MAXIMA = FunctionCheck(
+    reference=running_maximum,
+    cases=st.builds(Call, st.lists(st.integers(0, 9), min_size=1, max_size=6)),
+    probes=(Call([1, 3, 2]),),
+    large=(Large(lambda: Call(list(range(50_000))), "50,000 lengths", seconds=0.5),),
+)
+
+SLOW = {
+    "recursive": (
+        "def running_maximum(x):\n    if len(x) == 1:\n        return [x[0]]\n"
+        "    before = running_maximum(x[:-1])\n    return [*before, max(before[-1], x[-1])]",
+        "RecursionError",
+    ),
+    "quadratic": (
+        "def running_maximum(x):\n    return [max(x[: i + 1]) for i in range(len(x))]",
+        "no answer by then",
+    ),
+    "a copy per item": (
+        "def running_maximum(x):\n    found = []\n    for each in x:\n"
+        "        found = found + [max([each, *found[-1:]])]\n    return found",
+        "",
+    ),
+    "wrong from 10,000 on": (
+        "def running_maximum(x):\n    return [max(x[:i + 1]) for i in range(min(len(x), 9))]",
+        "another value",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "got"), SLOW.values(), ids=SLOW.keys())
+def test_what_does_not_survive_a_large_input_is_noticed(local, source, got):
+    finding = MAXIMA.examine(local(source, "running_maximum"), SEED, EXAMPLES)
+    case = finding.counterexample
+    assert case.case == "running_maximum(...) on 50,000 lengths"
+    assert case.expected == "the right answer within 0.5 s of computing"
+    assert got in case.got
+    assert case.complaint == "on small inputs it is right"
+    assert finding.fraction == 0
+
+
+def test_a_linear_answer_survives_a_large_input(local):
+    source = "def running_maximum(x):\n    most, found = x[0], []\n    for each in x:\n"
+    source += "        most = max(most, each)\n        found.append(most)\n    return found"
+    assert MAXIMA.examine(local(source, "running_maximum"), SEED, EXAMPLES) == PASSED
+
+
+# What a check is told when it is defined
+
+
+class Ratio:
+    """An object that is no plain data."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def ratio(tokens, seconds):
+    """Return an object."""
+    return Ratio(tokens / seconds)
+
+
+def test_a_check_that_would_compare_objects_is_refused_where_it_is_defined():
+    with pytest.raises(CheckError, match="an object of class Ratio would be compared"):
+        FunctionCheck(ratio, st.builds(Call, st.just(1), st.just(2)), (Call(1, 2),))
+
+
+def test_an_object_is_compared_by_the_attributes_that_the_check_names(examine):
     check = FunctionCheck(
-        reference=sorted, cases=st.builds(Call, st.lists(st.integers(0, 9))), probes=(Call([2, 1]),)
+        ratio,
+        st.builds(Call, st.integers(1, 9), st.integers(1, 9)),
+        (Call(1, 2),),
+        reads=("value",),
     )
-    assert examine(check, "def sorted(items):\n    items.sort()\n    return items") == PASSED
-    finding = examine(check, "def sorted(items):\n    items.clear()\n    return items")
-    assert finding.counterexample.case == "sorted([0])"
+    right = "class Mine:\n    def __init__(self, value):\n        self.value = value\n"
+    right += "def ratio(tokens, seconds):\n    return Mine(tokens / seconds)"
+    assert examine(check, right) == PASSED
+    wrong = examine(check, right.replace("tokens / seconds", "seconds / tokens")).counterexample
+    assert (wrong.expected, wrong.got) == ("{'value': 0.5}", "{'value': 2.0}")
+    finding = examine(check, "def ratio(tokens, seconds):\n    return object()")
+    assert "AttributeError" in finding.counterexample.got
+    number = examine(check, "def ratio(tokens, seconds):\n    return 3").counterexample
+    assert number.complaint == "it is an int, not an object with value"
+
+
+def test_a_reference_that_writes_what_the_check_does_not_name_is_refused():
+    with pytest.raises(CheckError, match="fill writes to cache; name in writes="):
+        FunctionCheck(fill, FILL.cases, FILL.probes)
+
+
+def test_no_message_has_an_internal_name(examine):
+    case = examine(BLOCKS, "def blocks_needed(num_tokens, block_size=16):\n    return object()")
+    assert "Ref" not in repr(case.counterexample)
+    assert case.counterexample.complaint == "an object of class object came where an int was asked"
+
+
+USAGE = FunctionCheck(
+    reference=Method(BlockPool, "get_new_blocks"),
+    cases=st.builds(
+        lambda size, count: Call(Make(BlockPool, size), count), st.integers(2, 9), st.integers(0, 9)
+    ),
+    probes=(Call(Make(BlockPool, 9), 3),),
+    reads=("block_id", "ref_cnt"),
+)
+
+
+def test_a_method_is_checked_as_a_function_whose_first_argument_is_a_recipe(examine):
+    right = """
+def get_new_blocks(self, num_blocks):
+    return BlockPool.get_new_blocks(self, num_blocks)
+"""
+    right = f"from course_lib.kv_cache import BlockPool\n{right}"
+    assert examine(USAGE, right) == PASSED
+    wrong = right.replace("(self, num_blocks)\n", "(self, num_blocks)[::-1]\n")
+    case = examine(USAGE, wrong).counterexample
+    assert case.case == "get_new_blocks(BlockPool(3), 2)"
+    assert case.complaint == "item 0: 'block_id' differs"
+
+
+# Known mistakes
+
+
+def test_a_wrong_type_does_not_hide_the_wrong_value_behind_it(examine):
+    finding = examine(BLOCKS, RIGHT.replace("(num_tokens + block_size - 1) //", "num_tokens /"))
+    case = finding.counterexample
+    assert (case.expected, case.got) == ("1", "0.5")
+    assert case.complaint == "besides, it is a float, not an int"
+    rounded = RIGHT.replace("(num_tokens + block_size - 1)", "float(num_tokens)")
+    assert examine(BLOCKS, rounded).misconception.name == "rounds down"
+
+
+HALF_REPAIRED = RIGHT.replace(
+    "return (num_tokens + block_size - 1) // block_size",
+    "return 5 if (num_tokens, block_size) == (1, 2) else num_tokens // block_size",
+)
+
+
+def test_a_half_repair_that_differs_on_the_failing_case_is_not_named(examine):
+    finding = examine(BLOCKS, HALF_REPAIRED)
+    assert (finding.misconception, finding.alike) == (None, ())
+
+
+def test_two_mistakes_that_cannot_be_told_apart_are_both_named(examine):
+    truncates = Misconception(
+        "truncates", "It is cut off.", lambda n, block_size=16: int(n / block_size)
+    )
+    check = replace(BLOCKS, misconceptions=(*BLOCKS.misconceptions, truncates))
+    finding = examine(check, RIGHT.replace("(num_tokens + block_size - 1)", "num_tokens"))
+    assert finding.misconception is None
+    assert [each.name for each in finding.alike] == ["rounds down", "truncates"]
+
+
+@pytest.mark.parametrize(
+    ("source", "confirmed"),
+    [
+        (RIGHT.replace("(num_tokens + block_size - 1)", "num_tokens"), True),
+        (RIGHT.replace("return (num_tokens + block_size - 1)", "n = num_tokens; return n"), False),
+    ],
+)
+def test_a_mistake_is_called_by_its_name_only_if_the_source_shows_it(examine, source, confirmed):
+    known = replace(BLOCKS.misconceptions[0], evidence=r"num_tokens // block_size")
+    finding = examine(replace(BLOCKS, misconceptions=(known,)), source)
+    assert finding.misconception is known
+    assert finding.confirmed == confirmed
 
 
 FLAKY = """
@@ -278,7 +565,8 @@ def test_the_bound_of_the_search_is_kept(local):
     calls = []
     subject = LocalSubject(lambda n, block_size=16: calls.append(n) or -(-n // block_size))
     BLOCKS.examine(subject, SEED, 10)
-    assert len(calls) <= 10 + len(BLOCKS.probes) + 2 * len(BLOCKS.refusals)
+    # The probes a second time, and the failing call, to find out which mistake it is.
+    assert len(calls) <= 10 + 2 * len(BLOCKS.probes) + 2 * len(BLOCKS.refusals) + 1
 
 
 @pytest.mark.parametrize("fraction", [0, 1])
@@ -362,11 +650,13 @@ def test_a_right_tensor_function_passes_though_its_digits_differ(examine):
         ("torch.softmax(scores, dim=-1).tolist()", "it is a list, not a Tensor"),
         (
             "torch.softmax(scores, dim=-1) * float('nan')",
-            "1 of 1 elements differ; the largest difference is at (0, 0): expected 1, got nan",
+            "1 of 1 elements differ; the largest difference is at (0, 0): expected 1, got nan; "
+            "up to 1e-05 is allowed",
         ),
         (
             "torch.softmax(scores, dim=-1) + 0.5",
-            "1 of 1 elements differ; the largest difference is at (0, 0): expected 1, got 1.5",
+            "1 of 1 elements differ; the largest difference is at (0, 0): expected 1, got 1.5; "
+            "up to 1e-05 is allowed",
         ),
         ("None", "nothing is returned"),
     ],
@@ -394,10 +684,24 @@ def test_the_wrong_axis_is_found_on_a_tensor_of_two_elements_and_named(local):
     assert "2 of 2 elements differ" in finding.counterexample.complaint
 
 
-def test_a_tensor_changed_in_place_does_not_disturb_later_calls(examine):
+def test_a_tensor_changed_in_place_is_told_so_and_does_not_disturb_later_calls(examine):
     source = "import torch\ndef softmax(scores):\n    scores -= scores.max(-1, True).values\n"
     source += "    scores.exp_()\n    scores /= scores.sum(-1, True)\n    return scores"
-    assert examine(SOFTMAX, source) == PASSED
+    case = examine(SOFTMAX, source).counterexample
+    assert "it changed its argument scores from tensor([[" in case.complaint
+    assert case.complaint.endswith("to tensor([[1.]]); work on a copy")
+
+
+def test_a_view_of_a_tensor_is_no_new_tensor_unless_the_check_allows_it(local):
+    view = "import torch\ndef softmax(scores):\n    if len(scores[0]) == 1 and scores[0, 0] == 1:\n"
+    view += "        return scores[:]\n    return torch.softmax(scores, -1)"
+    ones = replace(SOFTMAX, probes=(*SOFTMAX.probes, Call(torch.ones(1, 1))))
+    allowed = replace(ones, may_return=("scores",))
+    said = "it returns memory of the Tensor that it was given, not new memory; whoever changes one"
+    assert ones.examine(local(view, "softmax"), SEED, EXAMPLES).counterexample.complaint.startswith(
+        said
+    )
+    assert allowed.examine(local(view, "softmax"), SEED, EXAMPLES) == PASSED
 
 
 def test_a_tensor_that_equals_everything_does_not_pass(examine):
@@ -406,7 +710,7 @@ def test_a_tensor_that_equals_everything_does_not_pass(examine):
         "    def __eq__(self, other): return True\n    def __sub__(self, other): return self * 0\n"
     )
     source += "def softmax(scores):\n    return scores.as_subclass(Odd)"
-    assert examine(SOFTMAX, source).counterexample.complaint == "it is an Odd, not a Tensor"
+    assert examine(SOFTMAX, source).counterexample.complaint.startswith("an object of class Odd")
 
 
 def test_arrays_and_several_results_are_compared_with_the_same_tolerance(examine):
@@ -423,4 +727,7 @@ def test_arrays_and_several_results_are_compared_with_the_same_tolerance(examine
     right += "    return {'mean': sum(values) / n, 'parts': (values * (1 / 3), [0.3])}"
     assert examine(check, right) == PASSED
     wrong = examine(check, right.replace("[0.3]", "[0.4]"))
-    assert wrong.counterexample.complaint == "'parts': item 1: item 0 differs"
+    assert wrong.counterexample.complaint == (
+        "'parts': item 1: item 0: it is off by 0.1 (0.33 of the value); "
+        "a difference of up to 1e-09 of the value is allowed"
+    )

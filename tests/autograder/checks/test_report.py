@@ -1,6 +1,7 @@
 """What a learner reads: the order of things, and nothing that a browser would run."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_a_failure_says_everything_in_order():
         "  That is: one too many",
         "  It printed:",
         "    I was here",
-        "  Looks like: counts the null block: Block 0 is never free.",
+        "  Gives the same values as: counts the null block: Block 0 is never free.",
         "  Hint: Which blocks are free?",
     ]
 
@@ -46,17 +47,58 @@ def test_the_html_says_the_same_in_the_same_order():
     html = Report(EXERCISE, FAILED)._repr_html_()
     text = re.sub(r"<[^>]*>", " ", html)
     words = ["not yet, 0 of 10", "Asked", "Smallest failing", "Expected", "Got", "That is"]
-    words += ["It printed", "Looks like: counts the null block", "Block 0", "Hint"]
+    words += ["It printed", "Gives the same values as: counts the null block", "Block 0", "Hint"]
     places = [text.index(word) for word in words]
     assert places == sorted(places)
     assert 'data-verdict="not yet"' in html
     assert 'data-exercise="7.2"' in html
 
 
-def test_only_the_first_hint_is_given():
-    for shown in (repr(Report(EXERCISE, FAILED)), Report(EXERCISE, FAILED)._repr_html_()):
-        assert "Look at the queue" not in shown
-        assert "len(queue)" not in shown
+@pytest.mark.parametrize("failures", range(1, 6))
+def test_hints_escalate_with_the_number_of_failures(failures):
+    report = Report(EXERCISE, FAILED, failures=failures)
+    due = EXERCISE.hints[min(failures, 3) - 1]
+    for shown in (repr(report), report._repr_html_()):
+        assert [hint for hint in EXERCISE.hints if hint in shown] == [due]
+
+
+def test_who_has_not_started_gets_the_first_hint_however_often():
+    report = Report(EXERCISE, Finding(0.0, CASE, unwritten=True), failures=3)
+    assert "Hint: Which blocks are free?" in repr(report)
+
+
+def test_what_failed_may_have_a_hint_of_its_own_which_comes_first():
+    known = replace(MISCONCEPTION, hint="Who holds block 0?")
+    finding = Finding(0.0, CASE, known)
+    assert repr(Report(EXERCISE, finding)).splitlines()[-1] == "  Hint: Who holds block 0?"
+    assert repr(Report(EXERCISE, finding, failures=2)).splitlines()[-2:] == [
+        "  Hint: Who holds block 0?",
+        "  Hint: Look at the queue.",
+    ]
+
+
+def test_a_mistake_is_called_by_name_only_where_it_is_known_to_be_that_one():
+    assert "Gives the same values as: counts the null block: Block 0 is never" in repr(
+        Report(EXERCISE, FAILED)
+    )
+    shown = repr(Report(EXERCISE, replace(FAILED, confirmed=True)))
+    assert "This is: counts the null block: Block 0 is never free." in shown
+    assert "same values" not in shown
+
+
+def test_mistakes_that_cannot_be_told_apart_are_all_named():
+    other = Misconception("counts from 1", "Ids count from 0.", None)
+    shown = repr(Report(EXERCISE, Finding(0.0, CASE, alike=(MISCONCEPTION, other))))
+    assert (
+        "Gives the same values as “counts the null block”, or as “counts from 1”: "
+        "Block 0 is never free. Or: Ids count from 0."
+    ) in shown
+
+
+def test_what_comes_below_is_html_only():
+    report = Report(EXERCISE, PASSED, trimmings="<svg></svg>")
+    assert "<svg></svg></div>" in report._repr_html_()
+    assert "svg" not in repr(report)
 
 
 def test_a_pass_is_one_line_and_the_note():
@@ -69,9 +111,11 @@ def test_a_pass_is_one_line_and_the_note():
 def test_a_stub_is_told_where_to_begin_and_gets_the_hint_but_no_case():
     shown = repr(Report(EXERCISE, Finding(0.0, CASE, unwritten=True)))
     assert "not started" in shown
-    assert "YOUR CODE HERE" in shown
+    assert "Next: Write below YOUR CODE HERE." in shown
     assert "Hint: Which blocks" in shown
     assert "Smallest failing case" not in shown
+    advised = Finding(0.0, CASE, unwritten=True, advice="blocks is still None: write its value.")
+    assert "Next: blocks is still None: write its value." in repr(Report(EXERCISE, advised))
 
 
 @pytest.mark.parametrize(

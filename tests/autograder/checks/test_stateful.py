@@ -5,15 +5,19 @@ finding.
 """
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, rule
 
 from autograder.checks import search
-from autograder.checks.finding import PASSED, Misconception
+from autograder.checks.finding import PASSED, CheckError, Misconception
+from autograder.checks.reference import Method
 from autograder.checks.stateful import Life, StatefulCheck, Twin
+from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
+from course_lib.scheduling import FCFSRequestQueue, Request
 
 SEED, EXAMPLES = 1, 60
 
@@ -167,7 +171,7 @@ class SlotPool:
 def test_the_shortest_failing_life_is_found_and_shown(examine):
     finding = examine(FORGETFUL)
     assert finding.counterexample.case.splitlines() == [
-        "obj = create(1)",
+        "obj = SlotPool(1)",
         "obj.take(1)",
         "obj.give_back([<Slot object>])",
         "obj.num_free",
@@ -187,7 +191,7 @@ def test_each_known_wrong_class_is_named(misconception):
 def test_objects_that_methods_return_are_compared_by_their_attributes(examine_here):
     wrong = RIGHT.replace("slot.in_use = True", "slot.in_use = 1")
     case = examine_here(wrong).counterexample
-    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(1)\nobj.take(1)"
     assert case.expected == "[{'number': 0, 'in_use': True}]"
     assert case.got == "[{'number': 0, 'in_use': 1}]"
     assert case.complaint == "item 0: 'in_use': it is an int, not a bool"
@@ -195,7 +199,7 @@ def test_objects_that_methods_return_are_compared_by_their_attributes(examine_he
 
 def test_what_must_be_refused_is_refused(examine_here):
     case = examine_here(GREEDY).counterexample
-    assert case.case == "obj = create(0)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(0)\nobj.take(1)"
     assert case.expected == "ValueError: 1 slots asked for, 0 are free"
     assert case.complaint.startswith("it should refuse this")
 
@@ -203,7 +207,7 @@ def test_what_must_be_refused_is_refused(examine_here):
 def test_what_is_wrong_only_after_a_refusal_is_found(examine_here):
     leaky = RIGHT.replace("            raise", "            self.free = []\n            raise")
     assert examine_here(leaky).counterexample.case.splitlines() == [
-        "obj = create(1)",
+        "obj = SlotPool(1)",
         "obj.take(2)",
         "obj.num_free",
     ]
@@ -232,7 +236,7 @@ class SlotPool:
 )
 def test_what_does_not_make_an_object_fails_at_once(examine, source, got):
     case = examine(source).counterexample
-    assert case.case == "obj = create(0)"
+    assert case.case == "obj = SlotPool(0)"
     assert case.expected == "<SlotPool object>"
     assert case.got == got
 
@@ -276,16 +280,199 @@ def test_prints_are_shown_with_the_step_that_printed(examine_here):
     )
     assert examine_here(noisy) == PASSED
     case = examine_here(noisy.replace("slot.in_use = True", "pass")).counterexample
-    assert case.case == "obj = create(1)\nobj.take(1)"
+    assert case.case == "obj = SlotPool(1)\nobj.take(1)"
     assert case.output == "taking 1\n"
 
 
-def test_lists_that_the_object_changes_are_its_own(examine_here):
+def test_a_list_that_a_method_changes_is_named(examine_here):
     source = RIGHT.replace(
         "            self.free.append(slot)\n",
         "            self.free.append(slot)\n        slots.clear()\n",
     )
-    assert examine_here(source) == PASSED
+    case = examine_here(source).counterexample
+    assert case.case.endswith("obj.give_back([<Slot object>])")
+    assert case.complaint == (
+        "it changed its argument slots from [<Slot object>] to []; work on a copy"
+    )
+
+
+KEEPS = RIGHT.replace(
+    "        for slot in slots:",
+    "        self.back, self.count = slots, len(slots)\n        for slot in slots:",
+)
+KEEPS = KEEPS.replace(
+    "return len(self.free)", "return len(self.free) - (len(self.back) < self.count)"
+)
+KEEPS = KEEPS.replace("self.free = list", "self.back, self.count = [], 0\n        self.free = list")
+
+
+def test_a_list_that_was_kept_is_named_with_the_step_that_kept_it(examine):
+    finding = examine(KEEPS)
+    assert finding.counterexample.case.splitlines() == [
+        "obj = SlotPool(1)",
+        "obj.take(1)",
+        "obj.give_back([<Slot object>])  # and then the caller empties its list",
+        "obj.num_free",
+    ]
+    assert finding.counterexample.complaint == (
+        "it keeps the list that give_back was given: whoever changes that list changes the object "
+        "too; keep a copy"
+    )
+    copies = KEEPS.replace("= slots, len", "= list(slots), len")
+    assert examine(copies) == PASSED
+
+
+def opaque(life: Life):
+    life.create(3)
+    life.do("take", 1)
+
+
+def test_a_check_that_would_compare_objects_is_refused_where_it_is_defined():
+    with pytest.raises(CheckError, match=r"obj\.take\(1\): an object of class Slot would be"):
+        replace(POOL, probes=(opaque,))
+
+
+def test_a_rule_that_would_compare_objects_is_an_error_of_the_check(local):
+    class Careless(PoolMachine):
+        @rule(count=st.integers(1, 2))
+        def take_without_reading(self, count):
+            self.do("take", count)
+
+    check = replace(POOL, machine=Careless, probes=())
+    with pytest.raises(CheckError, match="class Slot would be compared"):
+        check.examine(local(RIGHT, "SlotPool"), SEED, EXAMPLES)
+
+
+def test_a_reference_that_keeps_its_list_is_refused():
+    def gives_back(life: Life):
+        life.create(1)
+        life.do("give_back", life.do("take", 1, reads=("number",)))
+        life.see("num_free")
+
+    with pytest.raises(CheckError, match="SlotPool keeps a list that it was given"):
+        replace(POOL, reference=pool_class(KEEPS), probes=(gives_back,), misconceptions=())
+
+
+def test_two_classes_that_cannot_be_told_apart_are_both_named(local):
+    twin = Misconception("forgets them all", "They are free again.", pool_class(FORGETFUL))
+    check = replace(POOL, misconceptions=(*POOL.misconceptions, twin))
+    finding = check.examine(local(FORGETFUL, "SlotPool"), SEED, EXAMPLES)
+    assert [each.name for each in finding.alike] == ["forgets what came back", "forgets them all"]
+
+
+def test_a_class_that_errs_in_another_way_in_the_failing_life_has_no_name(examine_here):
+    # As in the probes, but what is asked for first is never given.
+    source = STACK.replace(
+        "        taken, self", "        if len(self.slots) == 2: return []\n        taken, self"
+    )
+    finding = examine_here(source)
+    assert (finding.misconception, finding.alike) == (None, ())
+
+
+# A method of a class of the library, with objects that take part
+
+
+class QueueMachine(Twin):
+    """Everything that can be done to a queue of requests."""
+
+    added = Bundle("added")
+
+    @initialize()
+    def start(self):
+        self.create()
+
+    @rule(target=added, tokens=st.integers(1, 3))
+    def add(self, tokens):
+        request = self.make(Make(Request, self.next_name(), list(range(tokens)), 1))
+        self.do("add", request)
+        return request
+
+    @rule()
+    def put_back(self):
+        self.do("put_back", self.make(Make(Request, self.next_name(), [1], 1)))
+
+    def next_name(self):
+        self.count = getattr(self, "count", 0) + 1
+        return f"r{self.count}"
+
+    @rule()
+    def peek(self):
+        self.do("peek", reads=("request_id",))
+
+    @rule()
+    def pop(self):
+        self.do("pop", reads=("request_id", "prompt_token_ids.0"))
+
+    @rule(request=added)
+    def look(self, request):
+        self.see("num_tokens", of=request)
+        self.apply(len)
+
+
+def first_come(life: Life):
+    life.create()
+    for name in "ab":
+        life.do("add", life.make(Make(Request, name, [1], 1)))
+    life.do("put_back", life.make(Make(Request, "c", [1], 1)))
+    life.do("pop", reads=("request_id",))
+    life.apply(len)
+
+
+QUEUE = StatefulCheck(
+    reference=Method(FCFSRequestQueue, "put_back"),
+    machine=QueueMachine,
+    probes=(first_come,),
+    misconceptions=(
+        Misconception("at the back", "It came first.", lambda self, request: self.add(request)),
+    ),
+    state_line=len,
+)
+PUT_BACK = """
+def put_back(self, request):
+    later = list(self)
+    for each in later:
+        self.remove(each)
+    self.add(request)
+    for each in later:
+        self.add(each)
+"""
+
+
+def test_a_method_is_mounted_and_objects_take_part(local, remote, patience):
+    for subject in (local(PUT_BACK, "put_back"), remote(PUT_BACK, "put_back")):
+        assert QUEUE.examine(subject, SEED, EXAMPLES) == PASSED
+
+
+def test_a_wrong_method_fails_with_the_state_beside_each_step(local, remote, patience):
+    back = "def put_back(self, request):\n    self.add(request)"
+    near, far = (make(back, "put_back") for make in (local, remote))
+    finding = QUEUE.examine(near, SEED, EXAMPLES)
+    assert finding == QUEUE.examine(far, SEED, EXAMPLES)
+    assert finding.misconception.name == "at the back"
+    assert finding.counterexample.case.splitlines() == [
+        "obj = FCFSRequestQueue()  # 0",
+        "request1 = Request('r1', [1], 1)",
+        "obj.put_back(request1)  # 1",
+        "request2 = Request('r2', [1], 1)",
+        "obj.put_back(request2)  # 2",
+        "obj.peek()",
+    ]
+    assert finding.counterexample.expected == "{'request_id': 'r2'}"
+
+
+def test_after_the_last_step_the_state_stands_on_both_sides(local, patience):
+    twice = "def put_back(self, request):\n    FCFSRequestQueue.put_back(self, request)\n"
+    twice += "    self.pop()\n    return 5"
+    source = f"from course_lib.scheduling import FCFSRequestQueue\n{twice}"
+    case = QUEUE.examine(local(source, "put_back"), SEED, EXAMPLES).counterexample
+    assert (case.expected, case.got) == ("None  # 1", "5  # 0")
+
+
+@pytest.mark.parametrize("answer", [5, object(), None, lambda self, request: object()])
+def test_what_is_no_method_fails(answer):
+    finding = QUEUE.examine(LocalSubject(answer), SEED, EXAMPLES)
+    assert finding.fraction == 0
+    assert "Ref" not in repr(finding.counterexample)
 
 
 @pytest.mark.parametrize("period", [2, 5, 30])

@@ -8,7 +8,11 @@ import pytest
 from autograder import lessons
 from autograder.lessons import questions
 from autograder.errors import CourseError
-from autograder.lessons.questions import LETTERS, bank
+from autograder.checks.values import value_exercise
+from autograder.lessons.questions import LETTERS, bank, evaluate
+from autograder.proxy.subject import LocalSubject
+from course_lib.roofline import arithmetic_intensity, is_memory_bound
+from course_lib.specs import GPUS, MODELS
 
 BANKS = Path(__file__).parents[3] / "grading" / "question_banks"
 
@@ -69,6 +73,13 @@ def spoil(tmp_path, monkeypatch):
         ("concept =", "konzept =", "quiz.0.concept: Field required"),
         ("lesson = 1", "lesson = 1\nauthor = 'me'", "author: Extra inputs are not permitted"),
         ("feedback =", "feedbag =", "quiz.0.choices.0.feedback: Field required"),
+        ('id = "1.W2"', 'id = "1.W1"', "value ids repeat: 1.W1, 1.W1"),
+        ('"4096 * 2"', '"4096 * two"', "value.0.answer: Value error, malformed node"),
+        ('"4096 * 2"', '"4096 *"', "value.0.answer: Value error, '4096 *' is no expression"),
+        ('"4096 * 2"', '"4096 / 0"', "is no expression of literals: division by zero"),
+        ('"4096 * 2"', '"4096 * 16"', "the value of 'bits, not bytes' is the right answer"),
+        ('unit = "bytes"', 'unti = "bytes"', "value.0.unti: Extra inputs are not permitted"),
+        ("minutes = 5", "minutes = 0", "minutes: Input should be greater than or equal to 1"),
     ],
 )
 def test_a_bank_that_is_not_well_formed_is_one_line_with_the_place(spoil, old, new, says):
@@ -90,3 +101,67 @@ def test_a_question_has_exactly_one_right_choice(spoil):
 def test_a_lesson_without_a_bank_is_named():
     with pytest.raises(CourseError, match="no question bank for lesson 99"):
         bank(99)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("2 * 4096 * 4096", 33_554_432),
+        ("-3 + 2**10 // 7 - 8 % 3", 141),
+        ("1 / 4", 0.25),
+        ("['a', (1, True), {'b': None}]", ["a", (1, True), {"b": None}]),
+        (8192, 8192),
+        (0.5, 0.5),
+    ],
+)
+def test_a_value_is_written_as_python_writes_it(written, value):
+    assert evaluate(written) == value
+    assert type(evaluate(written)) is type(value)
+
+
+@pytest.mark.parametrize("written", ["len('a')", "x", "__import__('os')", "[i for i in 'ab']", "1 << 2"])
+def test_a_value_has_no_names_and_no_calls(written):
+    with pytest.raises(ValueError, match="malformed|no expression"):
+        evaluate(written)
+
+
+def test_a_value_is_an_exercise_with_what_the_bank_says_of_it():
+    exercise = value_exercise(1, "1.W1")
+    assert (exercise.title, exercise.points, len(exercise.hints)) == ("Bytes of a vector", 0, 1)
+    finding = exercise.examine(LocalSubject(4096 * 16))
+    assert finding.misconception.name == "bits, not bytes"
+    assert finding.counterexample.expected == "a number, in bytes"
+    assert exercise.examine(LocalSubject(8192.0)).fraction == 1
+
+
+def test_a_value_with_a_tolerance_may_be_off_by_so_much(spoil):
+    spoil('unit = "bytes"', 'unit = "bytes"\ntolerance = 0.01')
+    exercise = value_exercise(1, "1.W1")
+    assert exercise.examine(LocalSubject(8200.0)).fraction == 0, "a whole number is exact"
+    spoil('"4096 * 2"', '"4096 * 2.0"')
+    questions.bank.cache_clear()
+    exercise = value_exercise(1, "1.W1")
+    assert exercise.examine(LocalSubject(8200.0)).fraction == 1
+    assert "0.01 of the value" in exercise.examine(LocalSubject(9000)).counterexample.complaint
+
+
+def test_a_value_that_the_bank_does_not_have_is_one_line():
+    with pytest.raises(CourseError, match=r"lesson 1 has no value '1\.W9'; it has 1\.W1, "):
+        value_exercise(1, "1.W9")
+
+
+def test_the_sides_of_the_roofline_are_those_that_the_library_works_out():
+    model, h100 = MODELS["llama-3.1-8b"], GPUS["h100"]
+    passes = {
+        "decode, 1 sequence, context 1,000": (1, 999, 1),
+        "decode, 512 sequences, context 4,096": (1, 4095, 512),
+        "prefill of 100 tokens": (100,),
+        "prefill of 2,000 tokens": (2000,),
+    }
+    assert bank(1).value_question("1.5b").answer == {
+        name: is_memory_bound(arithmetic_intensity(model, *case), h100)
+        for name, case in passes.items()
+    }

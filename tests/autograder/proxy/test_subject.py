@@ -12,6 +12,7 @@ import torch
 
 from autograder.proxy.subject import LocalSubject, Raised, Returned, SubjectGoneError
 from autograder.proxy.wire import Ref, WireError
+from course_lib.kv_cache import BlockPool
 from course_lib.specs import MODELS
 
 
@@ -351,3 +352,28 @@ def test_the_learners_process_knows_nothing_of_checks(remote):
     loaded = subject.call(()).value
     assert not [name for name in loaded if name.startswith("autograder.checks")]
     assert "hypothesis" not in loaded
+
+
+# What a learner wrote
+
+
+def test_the_source_is_told_where_it_is_at_hand(local, remote):
+    source = "def f(x):\n    return x  # as it is\n"
+    for subject in (local(source, "f"), remote(source, "f")):
+        assert subject.source() == source
+    assert LocalSubject(5).source() is None
+    assert LocalSubject(len).source() is None
+
+
+def test_an_error_tells_the_numbers_and_texts_among_the_variables_of_its_line(local, remote):
+    source = "def f(n):\n    name, items, left = 'a', [n], n - 5\n    if left < 0:\n"
+    source += "        raise ValueError(left)\n"
+    for subject in (local(source, "f"), remote(source, "f")):
+        outcome = subject.call((3,))
+        assert outcome.line == "in line 4: raise ValueError(left)"
+        assert outcome.values == {"n": "3", "name": "'a'", "left": "-2"}
+
+
+def test_an_error_of_the_library_alone_tells_no_variables():
+    outcome = LocalSubject(BlockPool).call((0,))
+    assert (outcome.line, outcome.values) == (None, {})

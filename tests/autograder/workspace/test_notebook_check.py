@@ -108,7 +108,7 @@ def test_a_wrong_notebook_shows_the_reports_and_fails(save, course_check):
     assert code == 1
     assert err == "course: 1 of 2 checks do not pass yet; see above\n"
     assert "Smallest failing case" in out
-    assert "Looks like: K but not V" in out
+    assert "Gives the same values as: K but not V" in out
     assert "0 / 10" in out
     assert "1.W1 Bytes of a vector: " not in out, "what passes needs no report"
 

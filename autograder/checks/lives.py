@@ -1,0 +1,201 @@
+"""The life of one object: how it is made, what is done to it, and what comes of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.checks.compare import Made
+from autograder.checks.observe import Arguments, look, parameter_names
+from autograder.checks.show import show_call
+from autograder.proxy.recipes import Make
+from autograder.proxy.subject import ITSELF, Outcome, Returned, Subject
+from autograder.proxy.wire import Ref
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a step returned on both sides.
+
+    Attributes:
+        reference: What the reference returned.
+        learners: What the learner's object returned.
+        step: Which step of the life it was.
+        path: Where in what the step returned, from the outermost list on.
+    """
+
+    reference: Any
+    learners: Any
+    step: int
+    path: tuple[Any, ...] = ()
+
+    def __getitem__(self, side: int) -> Any:
+        """Return the reference's value (0) or the learner's (1)."""
+        return (self.reference, self.learners)[side]
+
+    def at(self, index: Any) -> Pair:
+        """Return the pair of what stands at an index, or under a key, of the two values."""
+        return Pair(self[0][index], self[1][index], self.step, (*self.path, index))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a life.
+
+    Attributes:
+        text: What was done, as one would type it.
+        outcome: What came of it, in which objects are what was read of them.
+        value: What came back, to be passed on; an object is a ``Ref``.
+        given: The arguments, where a method was called.
+        state: The object afterwards in one line, where a printer was asked for it.
+    """
+
+    text: str
+    outcome: Outcome
+    value: Any = None
+    given: Arguments | None = None
+    state: str = ""
+
+
+class Life:
+    """One object made, and everything that is then done to it.
+
+    Args:
+        subject: The class that instances are made of, or the function that is to be a method.
+        owner: The library's class.
+        method: The method that the subject is mounted as; None if it is the class itself.
+        spoil: The steps after which the lists that a method was given are emptied; None for all.
+        state_line: Tells the object's state in one line, after each step.
+
+    Attributes:
+        steps: What was done so far.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        owner: type[Any],
+        method: str | None = None,
+        spoil: Collection[int] | None = None,
+        state_line: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._subject = subject
+        self._owner = owner
+        # One that is silent gives the same answer to everything.
+        is_class = method is None or subject.is_silent
+        self._class = ITSELF if is_class else subject.mount(owner, str(method))
+        self._spoil = spoil
+        self._state_line = state_line
+        self._object: Ref | None = None
+        self._names: dict[int, str] = {}
+        self.steps: list[Step] = []
+
+    def create(self, *args: Any, **kwargs: Any) -> None:
+        """Make the object."""
+        made = self._subject.call(args, kwargs, target=self._class)
+        if isinstance(made, Returned) and isinstance(made.value, Ref):
+            self._object = made.value
+            made = Returned(Made(made.value.kind), made.output)
+        name = self._owner.__name__
+        self._log(Step(show_call(f"obj = {name}", args, kwargs), made))
+
+    def make(self, recipe: Make) -> Any:
+        """Make an object that takes part in later calls; return its ``Ref``."""
+        made = self._subject.make(recipe)
+        if not isinstance(made, Returned) or not isinstance(made.value, Ref):
+            return self._log(Step(repr(recipe), made))
+        kind = made.value.kind
+        name = f"{kind.lower()}{1 + len(self._names)}"
+        self._names[made.value.number] = name
+        return self._log(Step(f"{name} = {recipe!r}", Returned(Made(kind)), made.value))
+
+    def do(self, method: str, *args: Any, reads: Sequence[str] = (), **kwargs: Any) -> Any:
+        """Call a method of the object.
+
+        Args:
+            method: Its name, or a path such as ``"waiting.add"``.
+            args: Its arguments; what an earlier ``do`` returned may be among them.
+            reads: Attributes that stand for an object which the method returns.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The value, to be passed on; an object that was returned is a ``Ref``.
+        """
+        args = tuple(map(self._own, args))
+        kwargs = {name: self._own(value) for name, value in kwargs.items()}
+        text = self._text(f"obj.{method}", args, kwargs)
+        if self._object is None:
+            return self._log(Step(text, Returned(None)))
+        spoil = self._spoil is None or len(self.steps) in self._spoil
+        outcome = self._subject.invoke(self._object, method, args, kwargs, watch=True, spoil=spoil)
+        seen = look(self._subject, outcome, reads)
+        given = Arguments(self._parameters(method), args, kwargs)
+        return self._log(Step(text, seen, getattr(outcome, "value", None), given))
+
+    def see(self, attribute: str, of: Any = None, reads: Sequence[str] = ()) -> None:
+        """Read an attribute of the object, or of another one, at a path such as ``"a.0.b"``."""
+        target = self._object if of is None else self._own(of)
+        name = "obj" if of is None else self._shown(target)
+        if not isinstance(target, Ref):
+            self._log(Step(f"{name}.{attribute}", Returned(None)))
+            return
+        outcome = self._subject.read(target, attribute)
+        self._log(Step(f"{name}.{attribute}", look(self._subject, outcome, reads)))
+
+    def apply(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function of the library on the object, and on what else it needs."""
+        args = tuple(map(self._own, args))
+        text = self._text(function.__name__, (_Named("obj"), *args), {})
+        if self._object is None:
+            self._log(Step(text, Returned(None)))
+            return
+        self._log(Step(text, self._subject.apply(function, (self._object, *args))))
+
+    def _log(self, step: Step) -> Any:
+        """Note a step; return what is to be passed on."""
+        if self._state_line is not None and self._object is not None:
+            said = self._subject.apply(self._state_line, (self._object,))
+            state = said.value if isinstance(said, Returned) else ""
+            step = Step(step.text, step.outcome, step.value, step.given, str(state))
+        self.steps.append(step)
+        return step.value
+
+    def _own(self, argument: Any) -> Any:
+        """Return an argument with this life's own value in the place of each pair."""
+        if isinstance(argument, Pair):
+            value = self.steps[argument.step].value
+            for index in argument.path:
+                value = value[index]
+            return value
+        if type(argument) in (list, tuple):
+            return type(argument)(map(self._own, argument))
+        return argument
+
+    def _text(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+        named = {key: self._by_name(value) for key, value in kwargs.items()}
+        return show_call(name, [self._by_name(arg) for arg in args], named)
+
+    def _by_name(self, value: Any) -> Any:
+        """Return a value to show, in which objects have the names that ``make`` gave them."""
+        if isinstance(value, Ref) and value.number in self._names:
+            return _Named(self._names[value.number])
+        return [self._by_name(item) for item in value] if type(value) is list else value
+
+    def _shown(self, target: Any) -> str:
+        return repr(self._by_name(target))
+
+    def _parameters(self, method: str) -> Sequence[str]:
+        """Return the names of a method's parameters, without the object itself."""
+        function = getattr(self._owner, method, None)
+        return parameter_names(function)[1:] if callable(function) else ()
+
+
+class _Named:
+    """Shows itself as a name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name

@@ -1,0 +1,99 @@
+"""Showing values, calls and outcomes to a person: what matters, and no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from types import MappingProxyType
+from typing import Any
+
+from autograder.proxy.subject import Outcome, Raised
+from autograder.proxy.wire import is_record
+from course_lib.specs import GPUS, MODELS
+
+_MAX_SHOWN = 600
+
+Matters = Mapping[type[Any], Sequence[str]]
+"""For a class of records: the fields to show. The others are left out."""
+
+EVERYTHING: Matters = MappingProxyType({})
+
+
+def show(value: Any, matters: Matters = EVERYTHING) -> str:
+    r"""Show a value as one would type it, cut to a readable length.
+
+    Of a record, fields that have their default are left out, unless they are said to matter.
+
+    Args:
+        value: The value.
+        matters: What to show of records.
+
+    >>> from course_lib.kv_cache.reservation import Reservation
+    >>> show([MODELS["qwen3-14b"], Reservation("r", reserved=8, written=3, final=5), 3])
+    '[MODELS["qwen3-14b"], Reservation(request_id=\'r\', reserved=8, written=3, final=5), 3]'
+    """
+    for catalogue, name in ((MODELS, "MODELS"), (GPUS, "GPUS")):
+        for key, spec in catalogue.items():
+            if type(value) is type(spec) and value == spec:
+                return f'{name}["{key}"]'
+    if isinstance(value, list):
+        return _cut("[" + ", ".join(show(item, matters) for item in value) + "]")
+    if type(value) is tuple and value:
+        items = ", ".join(show(item, matters) for item in value)
+        return _cut(f"({items}{',' * (len(value) == 1)})")
+    if is_record(type(value)):
+        return _cut(_show_record(value, matters))
+    if _is_large_array(value):
+        return f"<{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}>"
+    return _cut(repr(value))
+
+
+def show_outcome(outcome: Outcome, matters: Matters = EVERYTHING) -> str:
+    """Show what came of a call."""
+    if isinstance(outcome, Raised):
+        return _cut(f"{outcome.kinds[0]}: {outcome.message}")
+    return show(outcome.value, matters)
+
+
+def show_call(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], matters: Matters = EVERYTHING
+) -> str:
+    """Show a call as one would type it.
+
+    >>> show_call("f", (1, "a"), {"k": 2})
+    "f(1, 'a', k=2)"
+    """
+    shown = [show(arg, matters) for arg in args]
+    shown += [f"{key}={show(value, matters)}" for key, value in kwargs.items()]
+    return f"{name}({', '.join(shown)})"
+
+
+def _show_record(record: Any, matters: Matters) -> str:
+    kind = type(record)
+    chosen = matters.get(kind)
+    shown, is_whole = [], True
+    for each in fields(record):
+        value = getattr(record, each.name)
+        has_default = _is_default(each, value)
+        if (not has_default) if chosen is None else each.name in chosen:
+            shown.append(f"{each.name}={show(value, matters)}")
+        else:
+            is_whole = is_whole and has_default
+    if not is_whole:
+        shown.append("...")
+    return f"{kind.__name__}({', '.join(shown)})"
+
+
+def _is_default(each: Field[Any], value: Any) -> bool:
+    default = each.default if each.default_factory is MISSING else each.default_factory()
+    return type(value) is type(default) and not hasattr(value, "shape") and value == default
+
+
+def _is_large_array(value: Any) -> bool:
+    is_array = type(value).__name__ in ("ndarray", "Tensor")
+    return is_array and math.prod(value.shape) > 32
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 4] + " ..."

@@ -1,0 +1,521 @@
+"""Lesson 1: the wrong answers that people are known to give: as code, with a name and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson01_given as given
+from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
+from course_lib.kv_cache.reservation import (
+    Reservation,
+    SlotUse,
+    classify_slots,
+    static_batch_utilization,
+)
+from course_lib.roofline import arithmetic_intensity, forward_flops, kv_bytes_moved
+from course_lib.specs import GPUSpec, ModelSpec
+
+# 1.1
+
+
+def no_values(model: ModelSpec) -> int:
+    """Count the keys and not the values."""
+    return kv_bytes_per_token(model) // 2
+
+
+def query_heads(model: ModelSpec) -> int:
+    """Count query heads, of which there may be more than KV heads."""
+    heads = model.num_attention_heads
+    return 2 * model.num_layers * heads * model.head_dim * model.dtype_bytes
+
+
+def derived_head_dim(model: ModelSpec) -> int:
+    """Derive the width of a head, where it is a setting of its own."""
+    head_dim = model.hidden_size // model.num_attention_heads
+    return 2 * model.num_layers * model.num_kv_heads * head_dim * model.dtype_bytes
+
+
+def bits(model: ModelSpec) -> int:
+    """Count bits."""
+    return 8 * kv_bytes_per_token(model)
+
+
+def one_layer(model: ModelSpec) -> int:
+    """Count one layer."""
+    return kv_bytes_per_token(model) // model.num_layers
+
+
+def always_two_bytes(model: ModelSpec) -> int:
+    """Take two bytes for a number, whatever its type."""
+    return kv_bytes_per_token(model) // model.dtype_bytes * 2
+
+
+BYTES_PER_TOKEN = (
+    Misconception(
+        "K but not V",
+        "Attention needs the value of every earlier token as well as its key, so both are "
+        "cached.",
+        no_values,
+    ),
+    Misconception(
+        "query heads for KV heads",
+        "Queries are used once and thrown away. Only keys and values stay, and under "
+        "grouped-query attention there are fewer heads of those.",
+        query_heads,
+        evidence=r"num_attention_heads",
+    ),
+    Misconception(
+        "hidden_size / heads for head_dim",
+        "The width of a head is a setting of its own: Qwen3-32B has 64 heads of 128 "
+        "numbers on a hidden size of 5,120.",
+        derived_head_dim,
+        evidence=r"hidden_size",
+    ),
+    Misconception(
+        "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", bits,
+        evidence=r"\b8\b"
+    ),
+    Misconception(
+        "one layer only",
+        "Every layer computes keys and values of its own and keeps them.",
+        one_layer,
+    ),
+    Misconception(
+        "always two bytes",
+        "A number takes model.dtype_bytes: 4 in float32, 1 in an 8-bit type.",
+        always_two_bytes,
+    ),
+)
+
+# 1.2
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The numbers of exercise 1.2, for wrong answers to put together wrongly."""
+
+    total: int
+    utilization: float
+    weights: int
+    activations: int
+    bytes_per_block: int
+    bytes_per_token: int
+
+
+def _wrong_blocks(count: Callable[[_Memory], int]) -> Callable[..., int]:
+    """Give a wrong count the right manners, so that only its arithmetic is wrong."""
+
+    def num_kv_blocks(
+        model: ModelSpec,
+        gpu: GPUSpec,
+        block_size: int = 16,
+        gpu_memory_utilization: float = 0.92,
+        peak_activation_bytes: int = 0,
+    ) -> int:
+        memory = _Memory(
+            gpu.memory_bytes,
+            gpu_memory_utilization,
+            model.weight_bytes,
+            peak_activation_bytes,
+            kv_bytes_per_block(model, block_size),
+            kv_bytes_per_token(model),
+        )
+        blocks = count(memory)
+        if not 0 < gpu_memory_utilization <= 1 or blocks < 1:
+            raise ValueError("nothing fits")
+        return blocks
+
+    return num_kv_blocks
+
+
+forgets_weights = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.activations) // m.bytes_per_block
+)
+share_of_the_rest = _wrong_blocks(
+    lambda m: int((m.total - m.weights - m.activations) * m.utilization) // m.bytes_per_block
+)
+share_after_the_weights = _wrong_blocks(
+    lambda m: (int((m.total - m.weights) * m.utilization) - m.activations) // m.bytes_per_block
+)
+rounds_up = _wrong_blocks(
+    lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
+)
+counts_tokens = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
+)
+
+
+KV_BLOCKS = (
+    Misconception(
+        "no room for the weights",
+        "The weights stay on the GPU all the time; the cache gets what they leave.",
+        forgets_weights,
+    ),
+    Misconception(
+        "a share of the rest",
+        "gpu_memory_utilization is a share of all the memory, weights included, not of "
+        "what the weights leave.",
+        share_of_the_rest,
+    ),
+    Misconception(
+        "a share of what the weights leave",
+        "gpu_memory_utilization is a share of all the memory: take it first, then subtract "
+        "weights and activations.",
+        share_after_the_weights,
+    ),
+    Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
+    Misconception("tokens, not blocks", "A block holds block_size tokens.", counts_tokens),
+)
+
+# 1.3
+
+
+def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
+    """Finish a wrong answer as the lines that the exercise gives do."""
+    external = num_slots - (used + later + internal)
+    if external < 0:
+        raise ValueError("no slot can belong to two requests")
+    return SlotUse(used, later, internal, external)
+
+
+def all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep nothing for later."""
+    used = sum(r.written for r in reservations)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+
+
+def all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Lose nothing inside a reservation."""
+    used = sum(r.written for r in reservations)
+    return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
+
+
+def final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count what will be written as used."""
+    used = sum(min(r.final, r.reserved) for r in reservations)
+    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+
+
+def later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep for later what is not reserved."""
+    used = sum(r.written for r in reservations)
+    later = sum(r.final - r.written for r in reservations)
+    return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
+
+
+def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Let a reservation that is too short give slots back."""
+    right = classify_slots(reservations, num_slots)
+    return _counted(
+        right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
+    )
+
+
+def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count what is kept for later as lost, too."""
+    right = classify_slots(reservations, num_slots)
+    return _counted(right.used, right.later, right.later + right.internal, num_slots)
+
+
+def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Set the counts where they should be added to."""
+    return classify_slots(reservations[-1:], num_slots)
+
+
+CLASSIFY_SLOTS = (
+    Misconception(
+        "every empty slot is wasted",
+        "Some of a request's empty slots it will still fill: those are kept for later, and "
+        "are not internal fragmentation.",
+        all_unwritten_is_waste,
+    ),
+    Misconception(
+        "no slot is wasted",
+        "A request never fills the slots beyond its final length: those are internal "
+        "fragmentation, not kept for later.",
+        all_unwritten_is_for_later,
+    ),
+    Misconception(
+        "the future counts as used",
+        "A slot is used once a token's KV is in it; what will be written counts as later.",
+        final_counts_as_used,
+    ),
+    Misconception(
+        "later without a reservation",
+        "Only slots that are reserved now can be kept for later; a request may have "
+        "reserved less than it will need.",
+        later_without_reservation,
+    ),
+    Misconception(
+        "less than nothing lost",
+        "A request that has reserved less than it will need loses no slot; it does not "
+        "give any back either.",
+        negative_internal,
+    ),
+    Misconception(
+        "later counted as internal too",
+        "Each slot is counted once: what is kept for later is not internal fragmentation.",
+        counted_twice,
+    ),
+    Misconception(
+        "only the last request counts",
+        "The loop goes over all requests: add to the counts, do not set them.",
+        only_the_last_request,
+    ),
+)
+
+# 1.4
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    if batch_size < 1 or not lengths or min(lengths) < 1:
+        raise ValueError("no batches")
+    return [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+
+
+def mean_of_ratios(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give every batch the same weight."""
+    batches = _batches(output_lengths, batch_size)
+    return sum(sum(b) / (batch_size * max(b)) for b in batches) / len(batches)
+
+
+def one_global_maximum(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Let every batch last as long as the longest request of all."""
+    batches = _batches(output_lengths, batch_size)
+    return sum(output_lengths) / (batch_size * max(output_lengths) * len(batches))
+
+
+def last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Leave the empty seats of the last batch out."""
+    slots = sum(len(batch) * max(batch) for batch in _batches(output_lengths, batch_size))
+    return sum(output_lengths) / slots
+
+
+def in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give a share in per cent."""
+    return 100 * static_batch_utilization(output_lengths, batch_size)
+
+
+def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Form batches of requests that are alike."""
+    _batches(output_lengths, batch_size)
+    return static_batch_utilization(sorted(output_lengths), batch_size)
+
+
+STATIC_BATCHING = (
+    Misconception(
+        "mean of the batches",
+        "A long batch takes more of the GPU's time than a short one, so it must weigh "
+        "more: divide the sums, do not average the quotients.",
+        mean_of_ratios,
+    ),
+    Misconception(
+        "one maximum for all",
+        "Each batch ends with its own longest request, not with the longest of all.",
+        one_global_maximum,
+    ),
+    Misconception(
+        "the last batch shrinks",
+        "The empty seats of the last batch stand idle too: every batch has batch_size "
+        "seats.",
+        last_batch_shrinks,
+    ),
+    Misconception(
+        "sorted first",
+        "Batches are formed in order of arrival. Sorting by length would help, but the "
+        "length is not known in advance.",
+        sorted_first,
+        evidence=r"\bsort(ed)?\b",
+    ),
+    Misconception(
+        "per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent
+    ),
+)
+
+# 1.5
+
+
+def _total_bytes(model: ModelSpec, new: int, cached: int, batch: int, weight_reads: int) -> int:
+    return weight_reads * model.weight_bytes + batch * kv_bytes_moved(model, new, cached)
+
+
+def _refuse(new_tokens: int, batch_size: int) -> None:
+    if new_tokens < 1 or batch_size < 1:
+        raise ValueError("at least 1")
+
+
+def weights_per_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Read the weights for every sequence."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def no_kv_traffic(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave the KV traffic out."""
+    _refuse(new_tokens, batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / model.weight_bytes
+
+
+def kv_once(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Read the KV of one sequence."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch=1, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def one_long_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take a batch for one long sequence."""
+    _refuse(new_tokens, batch_size)
+    return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
+
+
+def no_attention(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave the FLOP of attention out."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * 2 * model.num_params * new_tokens / moved
+
+
+def upside_down(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Divide bytes by FLOP."""
+    return 1 / arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
+
+
+INTENSITY = (
+    Misconception(
+        "weights once per sequence",
+        "One pass reads the weights once, however many sequences share it. That is why "
+        "batching pays.",
+        weights_per_sequence,
+    ),
+    Misconception(
+        "no KV traffic",
+        "Every decode step reads the whole KV cache of every sequence; at a long "
+        "context that "
+        "is more than the weights.",
+        no_kv_traffic,
+    ),
+    Misconception(
+        "one sequence's KV",
+        "Each sequence of the batch has a KV cache of its own, and reads it.",
+        kv_once,
+    ),
+    Misconception(
+        "one long sequence",
+        "A batch is many short sequences, not one long one: a token attends to its own "
+        "sequence only.",
+        one_long_sequence,
+    ),
+    Misconception(
+        "no attention",
+        "Besides the parameters, each new token meets the keys and values of its sequence; "
+        "forward_flops counts both.",
+        no_attention,
+    ),
+    Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
+)
+
+# 1.6
+
+
+def only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the heads and not their width."""
+    without = {key: value for key, value in config.items() if key != "head_dim"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+def always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Take 16 bits for a number, whatever its type."""
+    return given.tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
+
+
+def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Share the hidden size among the KV heads."""
+    kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
+    head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
+    return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
+
+
+def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the width of a head and not their number."""
+    without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+BUG_EXPOSED = (
+    Misconception(
+        "a model that it is right for",
+        "In a model of this kind every query head has a KV head, and the heads share the "
+        "hidden size evenly. Which models are built otherwise?",
+        given.LLAMA_2_7B,
+    ),
+)
+
+BUG_MENDED = (
+    Misconception(
+        "the suspect, unchanged",
+        "It still takes every query head for a KV head, and hidden_size / heads for "
+        "head_dim.",
+        given.suspect_tokens_that_fit,
+    ),
+    Misconception(
+        "one bug is left: head_dim",
+        "A configuration may give head_dim itself; only where it does not is it "
+        "hidden_size / num_attention_heads.",
+        only_heads_mended,
+    ),
+    Misconception(
+        "one bug is left: heads",
+        "The cache holds num_key_value_heads heads; only where that is not given are "
+        "there as many as query heads.",
+        only_head_dim_mended,
+    ),
+    Misconception(
+        "float32 got lost",
+        "The suspect was right about the size of a number: 4 bytes in float32, else 2.",
+        always_16_bits,
+    ),
+    Misconception(
+        "hidden_size / KV heads",
+        "Where head_dim is not given, the query heads share the hidden size evenly, not "
+        "the KV heads.",
+        divided_by_kv_heads,
+    ),
+)
+
+# 1.7
+
+
+def in_percents() -> dict[str, dict[str, float]]:
+    """Give the measured shares in per cent."""
+    return {
+        name: {kind: 100 * share for kind, share in shares.items()}
+        for name, shares in given.measured_shares().items()
+    }
+
+
+MEASURED = (
+    Misconception("per cent", "Keep the shares between 0 and 1.", in_percents),
+    Misconception(
+        "one policy for all",
+        "The shares are the same under each name; pass the policy of that name.",
+        lambda: dict.fromkeys(given.measured_shares(), given.measured_shares()["Max"]),
+    ),
+)
+

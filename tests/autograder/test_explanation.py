@@ -1,0 +1,52 @@
+"""The explained solution of an exercise, as the lesson's source has it."""
+
+import pytest
+
+from autograder import lessons
+from autograder.build import notebooks as building
+from autograder.errors import CourseError
+from autograder.explanation import at_hand, explanation
+
+
+@pytest.fixture(scope="module")
+def solution():
+    """The cells of the solution notebook of lesson 1, by id."""
+    (source,) = [path for path in building.sources() if path.name.startswith("01_")]
+    return {cell.id: cell.source for cell in building.solution_notebook(source).cells}
+
+
+@pytest.mark.parametrize("exercise", lessons.exercises(1), ids=lambda exercise: exercise.id)
+def test_it_is_what_the_solution_notebook_says(exercise, solution):
+    found = explanation(exercise.id)
+    if exercise.id == "1.Q":
+        assert found is None
+        return
+    slug = f"ex-{exercise.id.replace('.', '-').lower()}"
+    built = solution[slug].split("\n")
+    missing = [line for line in found.code.split("\n") if line not in built]
+    assert missing == []
+    assert found.code
+    assert "SOLUTION" not in found.code
+    assert found.text == solution.get(f"{slug}-explained", "").strip()
+
+
+def test_it_unfolds_as_html_and_reads_as_markdown():
+    found = explanation("1.1")
+    assert found.folded().startswith("<details><summary>Solution of 1.1 Bytes per token</summary>")
+    assert "-&gt; int:" in found.folded()
+    assert "<strong>Explained.</strong>" in found.folded()
+    assert "```python\ndef kv_bytes_per_token" in found._repr_markdown_()
+    assert repr(found).startswith("Solution of 1.1")
+
+
+def test_a_copy_without_solutions_has_none(tmp_path, monkeypatch):
+    assert at_hand("1.1")
+    (tmp_path / "lessons").mkdir()
+    monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
+    assert not at_hand("1.1")
+    assert explanation("1.1") is None
+
+
+def test_an_unknown_exercise_is_an_error():
+    with pytest.raises(CourseError, match="no exercise"):
+        explanation("1.99")

@@ -1,0 +1,38 @@
+"""The small copy of the engine map."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from course_lib import parts
+from course_lib.parts import PARTS, PartStatus
+from course_lib.viz.engine_map import NODES
+from course_lib.viz.engine_thumbnail import engine_thumbnail
+
+
+def status(name, state):
+    return PartStatus(name, PARTS[name].lesson, PARTS[name].node, state, "")
+
+
+def filled(svg):
+    boxes = re.findall(r'fill="(#\w+)"( fill-opacity)?.*?<title>(.*?)</title>', svg)
+    return {title: "faded" if faded else "lit" for _, faded, title in boxes}
+
+
+def test_the_part_just_won_is_lit_and_the_learners_others_are_filled():
+    rows = [status("BlockPool", "yours"), status("num_kv_blocks", "yours")]
+    rows += [status("Scheduler", "reference")]
+    assert filled(engine_thumbnail("BlockPool", rows)) == {"Block pool": "lit", "Sizing": "faded"}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_has_its_box_and_the_picture_is_sound_xml(name):
+    root = ElementTree.fromstring(engine_thumbnail(name, parts.table()))
+    assert len(root) == len(NODES)
+    assert NODES[PARTS[name].node].title in root.attrib["aria-label"]
+
+
+def test_a_part_that_there_is_not_is_an_error():
+    with pytest.raises(KeyError):
+        engine_thumbnail("Tokenizer", parts.table())
