@@ -84,6 +84,9 @@ class Raised:
 Outcome = Returned | Raised
 
 
+PATIENCE = 2.0
+"""Seconds that one call of a learner's object may take, where the check asks for no more."""
+
 ITSELF = Ref(0)
 """The learner's object, where a reference to it is wanted."""
 
@@ -276,7 +279,7 @@ class LocalSubject(Subject):
         timeout: Seconds that one call may take.
     """
 
-    def __init__(self, obj: object, timeout: float = 2.0) -> None:
+    def __init__(self, obj: object, timeout: float = PATIENCE) -> None:
         self._host = Host(obj, lambda question: _answer(question, self._lent))
         self._lent: Sequence[Callback] = ()
         self._timeout = timeout

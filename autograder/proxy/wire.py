@@ -58,6 +58,15 @@ class Ref:
         return f"<{self.kind} object>"
 
 
+def kind_of(value: object) -> str:
+    """Return the name of a value's class, also of one that stayed in the learner's process.
+
+    >>> kind_of([]), kind_of(Ref(1, "BlockPool"))
+    ('list', 'BlockPool')
+    """
+    return value.kind if isinstance(value, Ref) else type(value).__name__
+
+
 Refer = Callable[[object], int]
 """Gives a number to an object that is not plain data and stays where it is."""
 

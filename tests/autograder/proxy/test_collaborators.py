@@ -261,6 +261,11 @@ def test_spoiling_finds_out_who_kept_a_list(subject):
     assert table.read(made, "ids") == Returned([])
 
 
+def test_the_cpu_time_of_a_call_is_without_the_unpacking_of_its_arguments(subject):
+    size = subject("def size(items):\n    return len(items)", "size")
+    assert size.call((list(range(300_000)),)).fate.seconds < 0.001
+
+
 def test_a_call_says_what_cpu_time_it_took(subject):
     source = "def f(n):\n    return sum(range(n))"
     busy = subject(source, "f")
