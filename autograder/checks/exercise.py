@@ -9,7 +9,7 @@ from autograder.checks.finding import Finding, Misconception
 from autograder.checks.reference import Method, plain
 from autograder.checks.scaffold import told_from_given_lines
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
-from autograder.proxy.subject import Subject
+from autograder.proxy.subject import PATIENCE, Subject
 from course_lib import parts
 from course_lib.parts import PARTS
 
@@ -67,6 +67,11 @@ class Exercise:
         if not isinstance(reference, Method):
             return part.name
         return reference.__qualname__ if reference.__name__ in part.methods else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that one call of the object may take: a kernel under the interpreter is slow."""
+        return float(getattr(self.check, "patience", PATIENCE))
 
     def examine(
         self, subject: Subject, seed: int = PUBLIC_SEED, max_examples: int = PUBLIC_EXAMPLES

@@ -70,6 +70,7 @@ class Finding:
         alike: The known wrong answers that it behaves like, if they are several.
         confirmed: The source shows that it is the misconception, and nothing that behaves alike.
         advice: Where it is unwritten: what to do first, in words that fit what is asked.
+        remarks: What was measured on the way, one sentence each; it is said on a pass too.
     """
 
     fraction: float
@@ -79,6 +80,7 @@ class Finding:
     alike: tuple[Misconception, ...] = ()
     confirmed: bool = False
     advice: str = ""
+    remarks: tuple[str, ...] = ()
 
     def named(self, fitting: Sequence[Misconception], subject: Subject) -> Finding:
         """Return the finding with the known wrong answers that fit it.

@@ -60,7 +60,8 @@ class Report:
     def sections(self) -> list[tuple[str, str, bool]]:
         """Return (label, text, is it code) for everything that there is to say, in order."""
         if self.finding.fraction == 1:
-            return [("", self.note, False)] if self.note else []
+            remarks = [("", remark, False) for remark in self.finding.remarks]
+            return remarks + ([("", self.note, False)] if self.note else [])
         rows = [("Asked", self.exercise.asks, False)]
         case = self.finding.counterexample
         if self.finding.unwritten:
@@ -76,6 +77,7 @@ class Report:
             if case.output:
                 rows.append(("It printed", case.output, True))
         rows += self._likeness()
+        rows += [("", remark, False) for remark in self.finding.remarks]
         return rows + self._hint() + ([("", self.note, False)] if self.note else [])
 
     def _likeness(self) -> list[tuple[str, str, bool]]:
