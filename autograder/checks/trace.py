@@ -1,0 +1,149 @@
+"""Checks of traces by hand: the states that a small machine goes through, worked out on paper.
+
+A seed makes the task and its answer, so that nobody runs out of practice: a new seed is a new
+instance. The learner writes the seed beside the states::
+
+    answer = {"seed": 1, "after step 1": [0, 4], "after step 2": [4]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from autograder.checks.compare import Comparison, exactly, is_nothing
+from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.show import show, show_outcome
+from autograder.proxy.subject import Raised, Subject
+from autograder.proxy.wire import kind_of
+
+SEED, GIVE_UP = "seed", "give up"
+"""Keys of an answer that are no states."""
+
+_SEEDS = range(2**31)
+_YOUR_ANSWER = "your answer"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The task of one seed. Shown in a notebook it is the task alone.
+
+    Attributes:
+        task: What to work out, in Markdown, with the seed in it.
+        answer: The states, in the order in which they are gone through.
+
+    >>> Instance("Add 2 and 3.", {"sum": 5})
+    Add 2 and 3.
+    """
+
+    task: str
+    answer: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return self.task
+
+    def _repr_markdown_(self) -> str:
+        return self.task
+
+
+@dataclass(frozen=True)
+class TraceCheck:
+    """The property that the states written down are those of the instance with that seed.
+
+    Any seed counts. Each state earns its share. The answer is shown once it is right, or when the
+    learner gives up on a seed with ``{"seed": 1, "give up": True}``, which earns nothing.
+
+    Attributes:
+        instance: Makes the instance of a seed, 0 to 2³¹ − 1, with functions of the library.
+        misconceptions: Known wrong ideas; ``wrong`` is a function from a seed to the states.
+        compare: When two states agree. Lists and tuples are alike before it is asked.
+    """
+
+    instance: Callable[[int], Instance]
+    misconceptions: tuple[Misconception, ...] = ()
+    compare: Comparison = exactly
+
+    @property
+    def reference(self) -> Callable[[int], Instance]:
+        """What makes the right answers."""
+        return self.instance
+
+    def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
+        """Compare the states, each for its share. The seed is the learner's; no bound is needed."""
+        outcome = subject.value()
+        if isinstance(outcome, Raised):
+            return _no_answer("a dict of plain data", show_outcome(outcome))
+        given = outcome.value
+        if not isinstance(given, dict):
+            complaint = f"it is of type {kind_of(given)}, not a dict"
+            return _no_answer('a dict with "seed" and the states', show(given), complaint, given)
+        own_seed = given.get(SEED)
+        if type(own_seed) is not int or own_seed not in _SEEDS:
+            wanted = f'"seed": a whole number, 0 to {_SEEDS[-1]}, of the task that you solved'
+            return _no_answer(wanted, show(own_seed), nothing_written=given)
+        return self._compare(own_seed, given, subject)
+
+    def _compare(self, seed: int, given: dict[str, Any], subject: Subject) -> Finding:
+        states = self.instance(seed).answer
+        wrong = [name for name, right in states.items() if not self._same(right, given.get(name))]
+        unfolded = f"The answer of seed {seed}: " + "; ".join(
+            f"{name}: {show(right)}" for name, right in states.items()
+        )
+        if not wrong:
+            return Finding(1.0, remarks=(unfolded + ".",))
+        if given.get(GIVE_UP):
+            advice = "Another seed makes another task, and any seed counts."
+            return Finding(0.0, remarks=(f"{unfolded}. {advice}",))
+        finding = Finding(
+            1 - len(wrong) / len(states),
+            self._first_wrong(seed, states, wrong, given),
+            unwritten=all(is_nothing(given.get(name)) for name in states),
+        )
+        fitting = [each for each in self.misconceptions if self._agree(each.wrong(seed), given)]
+        return finding.named(fitting, subject)
+
+    def _first_wrong(
+        self, seed: int, states: dict[str, Any], wrong: list[str], given: dict[str, Any]
+    ) -> Counterexample:
+        """Show the first state that is wrong, below the one before it, which is right."""
+        names = list(states)
+        place = names.index(wrong[0])
+        lines = [f"seed {seed}"]
+        if place:
+            before = names[place - 1]
+            lines.append(f"{before}: {show(given[before])}  (right)")
+        lines.append(f"{wrong[0]}: {show(given.get(wrong[0]))}")
+        right = len(states) - len(wrong)
+        complaint = f"the first state that is wrong; {right} of {len(states)} are right"
+        if wrong[0] not in given:
+            complaint = f"this state is missing; {right} of {len(states)} are right"
+        return Counterexample(
+            "\n".join(lines), "another state", show(given.get(wrong[0])), complaint
+        )
+
+    def _agree(self, states: dict[str, Any], given: dict[str, Any]) -> bool:
+        return all(self._same(right, given.get(name)) for name, right in states.items())
+
+    def _same(self, right: Any, came: Any) -> bool:
+        return self.compare(_with_lists(right), _with_lists(came)) is None
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with lists for its tuples: on paper they look alike.
+
+    >>> _with_lists({"free": (1, (2,))})
+    {'free': [1, [2]]}
+    """
+    if isinstance(value, (list, tuple)):
+        return [_with_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return value
+
+
+def _no_answer(
+    expected: str, got: str, complaint: str = "", nothing_written: Any = False
+) -> Finding:
+    shown = Counterexample(_YOUR_ANSWER, expected, got, complaint)
+    return Finding(0.0, shown, unwritten=is_nothing(nothing_written))
