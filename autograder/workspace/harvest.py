@@ -69,7 +69,9 @@ class _Module:
         """Make ``name`` mean ``value``."""
         written = plain(value)
         module = getattr(written, "__module__", None)
-        original = getattr(written, "__name__", name)
+        # An alias, such as Pairs = Sequence[int], answers with the name of what it stands for.
+        is_alias = hasattr(value, "__origin__")
+        original = name if is_alias else getattr(written, "__name__", name)
         if isinstance(value, ModuleType):
             self._import(f"import {value.__name__}", value.__name__, name)
         elif type(value) in (int, float, str, bool, type(None)):

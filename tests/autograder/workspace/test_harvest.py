@@ -79,6 +79,11 @@ def test_functions_that_call_each_other_are_copied_once(notebook, load):
             "per_token",
             "from course_lib.kv_cache.sizing import kv_bytes_per_token as per_token",
         ),
+        (
+            "from course_lib.scheduling.preemption import VictimPolicy",
+            "x if VictimPolicy else 0",
+            "from course_lib.scheduling import VictimPolicy",
+        ),
     ],
 )
 def test_what_was_imported_is_imported_again(notebook, imports, body, statement, load):
