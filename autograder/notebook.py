@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from autograder import lessons
-from autograder.checks.answers import is_by_hand
+from autograder.checks.answers import is_by_hand, made_of
 from autograder.checks.report import Report
 from autograder.errors import CourseError
 from autograder.explanation import Explanation, at_hand, explanation
@@ -64,11 +64,12 @@ def check(exercise_id: str, obj: Any) -> float:
     10.0
     """
     exercise = lessons.find(exercise_id)
-    finding = exercise.examine(LocalSubject(obj))
+    finding = exercise.examine(LocalSubject(obj, exercise.patience))
     note = trimmings = ""
     if finding.fraction == 1:
         _passed.add(exercise_id)
-        note, is_kept = _keep(exercise_id, exercise.part, obj)
+        made = made_of(exercise.check, obj)
+        note, is_kept = _keep(exercise_id, exercise.part, made)
         trimmings = _trimmings(exercise_id, exercise.part if is_kept else None)
     elif not finding.unwritten:
         _failures[exercise_id] += 1

@@ -44,6 +44,11 @@ def right_answer(check: Any) -> Any:
     return reference.function if isinstance(reference, Method) else reference
 
 
+def made_of(check: Any, answer: Any) -> Any:
+    """Return what is kept of an answer that passed: of lines in order, the function they make."""
+    return check.made(answer) if is_ordering(check) else answer
+
+
 def wrong_answer(check: Any, mistake: Misconception) -> Any:
     """Return an object that makes a known mistake.
 
