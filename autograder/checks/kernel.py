@@ -1,0 +1,311 @@
+"""Checks of Triton kernels: run under the bounds guard, held against PyTorch, compiled.
+
+The library launches the learner's kernel where the learner's code runs; what comes back is tensors
+and the bytes that it moved. Under Triton's interpreter a kernel is slow, so cases are small, and a
+check of kernels has a patience of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import linecache
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from autograder.checks.compare import within
+from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.proxy.subject import ITSELF, LocalSubject, Outcome, Raised, Returned, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GPUS = "sm_80, sm_90 and sm_100"
+"""The GPUs that a kernel is compiled for, by compute capability: A100, H100, B200."""
+
+_UNAVAILABLE = "TritonUnavailableError"
+_OUTSIDE = re.compile(r"program (\(.*?\)).* outside (\w+)")
+_KIB = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCase:
+    """One start of a kernel, and what must come of it.
+
+    Attributes:
+        title: What is special about it, in words: it stands in the report.
+        arguments: What the operation's launch takes, by name.
+        expected: What must be in the tensors that the kernel writes, by name.
+        needed_bytes: The bytes that it has to read, by the kernel's parameter, where they are worth
+            counting.
+    """
+
+    title: str
+    arguments: Mapping[str, Any]
+    expected: Mapping[str, Tensor]
+    needed_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Stands for a kernel that differs from the reference in a few places: a known wrong one.
+
+    Attributes:
+        edits: Pairs of the reference's text, which is there once, and what stands there instead.
+    """
+
+    edits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class KernelCheck:
+    """The property that a kernel writes what PyTorch computes, stays in bounds, and compiles.
+
+    Attributes:
+        kernel: The library's kernel as ``"module:name"``. It is imported when it is needed: Triton
+            does not exist everywhere.
+        operation: The ``..._launch`` that starts it, see ``course_lib.attention.backends.trial``.
+        cases: Makes the cases of a seed, the smallest first.
+        mistakes: Known wrong kernels; ``wrong`` is an ``Edited``.
+        rel: The largest difference, as a share of a tensor's largest element.
+        traffic_weight: The share of the points that reading no more than the needed bytes decides.
+        patience: Seconds that one start may take, or compiling.
+    """
+
+    kernel: str
+    operation: str
+    cases: Callable[[int], Iterable[KernelCase]]
+    mistakes: tuple[Misconception, ...] = ()
+    rel: float = 1e-4
+    traffic_weight: float = 0.0
+    patience: float = 30.0
+
+    @property
+    def reference(self) -> Any:
+        """The library's kernel.
+
+        Raises:
+            ImportError: Triton does not exist here.
+        """
+        module, _, name = self.kernel.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def misconceptions(self) -> tuple[Misconception, ...]:
+        """The known wrong kernels, each one whole; none where Triton does not exist."""
+        if find_spec("triton") is None:
+            return ()
+        return tuple(
+            replace(mistake, wrong=edited(self.kernel, mistake.wrong)) for mistake in self.mistakes
+        )
+
+    def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
+        """Start the kernel on every case of the seed, count its bytes, and compile it."""
+        cases = list(self.cases(seed))
+        outcomes: list[Returned] = []
+        for case in cases:
+            outcome = self._start(subject, case)
+            problem = self._problem_with(case, outcome)
+            if problem is not None:
+                return self._failed(subject, problem, cases, outcome)
+            assert isinstance(outcome, Returned)
+            outcomes.append(outcome)
+        compiled = self._compile(subject)
+        if isinstance(compiled, Raised):
+            asked = f"compiled for {GPUS}, which needs no GPU"
+            why = "the interpreter runs it, and no GPU could"
+            shown = Counterexample(asked, "a kernel for each of them", compiled.message, why)
+            return Finding(0.0, shown)
+        return self._judged(cases, outcomes, compiled)
+
+    def _start(self, subject: Subject, case: KernelCase) -> Outcome:
+        from course_lib.attention.backends.trial import try_launch
+
+        return subject.apply(try_launch, (self.operation, ITSELF, dict(case.arguments)))
+
+    def _compile(self, subject: Subject) -> Outcome:
+        from course_lib.attention.backends.trial import compile_for_all
+
+        return subject.apply(compile_for_all, (self.operation, ITSELF))
+
+    def _problem_with(self, case: KernelCase, outcome: Outcome) -> Counterexample | None:
+        """Return what is wrong with what a start of the kernel did, if anything is."""
+        shown = f"{self.operation}: {case.title}\n{_shapes(case.arguments)}"
+        if isinstance(outcome, Raised):
+            return self._raised(shown, outcome)
+        for name, tensor in case.expected.items():
+            came = _outputs(outcome).get(name)
+            complaint = within(self.rel)(tensor, came)
+            if complaint is not None:
+                expected = f"{name} as PyTorch computes it, to {self.rel:g} of its largest element"
+                return Counterexample(
+                    shown, expected, f"{name}: {complaint or 'differs'}", _nan_says(came)
+                )
+        return None
+
+    def _raised(self, shown: str, outcome: Raised) -> Counterexample:
+        if outcome.kinds[0] == _UNAVAILABLE:
+            return Counterexample("Triton", "kernels run here", outcome.message)
+        expected = "a kernel that stays inside its tensors and comes to its end"
+        why = outcome.line or ""
+        return Counterexample(shown, expected, outcome.message, why, outcome.output, outcome)
+
+    def _failed(
+        self,
+        subject: Subject,
+        problem: Counterexample,
+        cases: list[KernelCase],
+        outcome: Outcome,
+    ) -> Finding:
+        stores = isinstance(outcome, Raised) or bool(_moved(outcome, "stored"))
+        finding = Finding(0.0, problem, unwritten=not stores)
+        if not stores or _is_unavailable(outcome) or subject.is_silent:
+            return finding
+        return finding.named(self._fitting(subject, cases), subject)
+
+    def _fitting(self, subject: Subject, cases: list[KernelCase]) -> list[Misconception]:
+        """Return the known wrong kernels that do the same in every case."""
+        outcomes = [self._start(subject, case) for case in cases]
+
+        def does_the_same(misconception: Misconception) -> bool:
+            wrong = LocalSubject(misconception.wrong, self.patience)
+            return all(
+                self._alike(self._start(wrong, case), outcome)
+                for case, outcome in zip(cases, outcomes, strict=True)
+            )
+
+        return [each for each in self.misconceptions if does_the_same(each)]
+
+    def _alike(self, one: Outcome, other: Outcome) -> bool:
+        """Say whether two kernels did the same: the same numbers, or went astray in one place."""
+        if isinstance(one, Raised) and isinstance(other, Raised):
+            return _astray(one) == _astray(other)
+        wrong, came = _outputs(one), _outputs(other)
+        return wrong.keys() == came.keys() and all(
+            within(self.rel)(wrong[name], came[name]) is None for name in wrong
+        )
+
+    def _judged(
+        self, cases: list[KernelCase], outcomes: list[Returned], compiled: Outcome
+    ) -> Finding:
+        """Return the finding for a kernel that is right: what it moved decides the rest."""
+        remarks = [_traffic(*pair) for pair in zip(cases, outcomes, strict=True)]
+        kernels = compiled.value.values() if isinstance(compiled, Returned) else ()
+        largest = max((kernel.shared_bytes for kernel in kernels), default=0)
+        remarks.append(f"Compiled for {GPUS}: {largest / _KIB:.3g} KiB of shared memory a program.")
+        said = tuple(remark for remark in remarks if remark)
+        for case, outcome in zip(cases, outcomes, strict=True):
+            wasted = _wasted(case, outcome)
+            if wasted and self.traffic_weight:
+                shown = f"{self.operation}: {case.title}\n{_shapes(case.arguments)}"
+                expected = ", ".join(f"{n:,} bytes of {name}" for name, (n, _) in wasted.items())
+                got = ", ".join(f"{n:,} bytes of {name}" for name, (_, n) in wasted.items())
+                why = "the numbers are right, and it reads what it does not need"
+                counterexample = Counterexample(shown, f"it reads {expected}", got, why)
+                return Finding(1 - self.traffic_weight, counterexample, remarks=said)
+        return Finding(1.0, remarks=said)
+
+
+@cache
+def edited(kernel: str, edit: Edited) -> Any:
+    """Return the library's kernel with other text in some places.
+
+    Args:
+        kernel: The kernel as ``"module:name"``.
+        edit: What stands where.
+
+    Raises:
+        ValueError: A text to be replaced is not there exactly once.
+    """
+    module_name, _, name = kernel.partition(":")
+    module = importlib.import_module(module_name)
+    source = textwrap.dedent(inspect.getsource(getattr(module, name).fn))
+    for old, new in edit.edits:
+        if source.count(old) != 1:
+            raise ValueError(
+                f"{name} has {old!r} {source.count(old)} times; an edit names what is there once"
+            )
+        source = source.replace(old, new)
+    # Triton reads a kernel's source from its file; a file without a time is never looked for.
+    filename = f"<{name}, edited {abs(hash(edit)):x}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    scope = dict(vars(module))
+    exec(compile(source, filename, "exec"), scope)
+    return scope[name]
+
+
+def _outputs(outcome: Outcome) -> dict[str, Tensor]:
+    """Return the tensors that a start of a kernel wrote; none if what came is no trial."""
+    outputs = getattr(getattr(outcome, "value", None), "outputs", None)
+    return outputs if isinstance(outputs, dict) else {}
+
+
+def _moved(outcome: Outcome, way: str) -> dict[str, int]:
+    """Return the bytes that a start read (``loaded``) or wrote (``stored``), by argument.
+
+    There are none where nobody counted: on a GPU.
+    """
+    moved = getattr(getattr(outcome, "value", None), way, None)
+    if not isinstance(moved, dict):
+        return {}
+    return {str(name): count for name, count in moved.items() if type(count) is int}
+
+
+def _wasted(case: KernelCase, outcome: Outcome) -> dict[str, tuple[int, int]]:
+    """Return the arguments of which more was read than needed: bytes needed, bytes read."""
+    loaded = _moved(outcome, "loaded")
+    read = {name: (need, loaded.get(name, 0)) for name, need in case.needed_bytes.items()}
+    return {name: pair for name, pair in read.items() if pair[1] > pair[0]}
+
+
+def _traffic(case: KernelCase, outcome: Outcome) -> str:
+    """Say what a start moved; "" where nobody counted."""
+    loaded, stored = _moved(outcome, "loaded"), _moved(outcome, "stored")
+    if not loaded and not stored:
+        return ""
+    said = f"{sum(loaded.values()):,} bytes read, {sum(stored.values()):,} written"
+    for name, needed in case.needed_bytes.items():
+        said += f"; {loaded.get(name, 0):,} of {name}, {needed:,} needed"
+    return f"{case.title}: {said}."
+
+
+def _is_unavailable(outcome: Outcome) -> bool:
+    return isinstance(outcome, Raised) and outcome.kinds[0] == _UNAVAILABLE
+
+
+def _astray(outcome: Raised) -> tuple[str, ...]:
+    """Return what an exception of a kernel is known by: its class, and where it went."""
+    found = _OUTSIDE.search(outcome.message)
+    return (outcome.kinds[0], *(found.groups() if found else ()))
+
+
+def _nan_says(came: Any) -> str:
+    """Say what NaN means, where some is."""
+    if came is None or not hasattr(came, "isnan") or not bool(came.isnan().any()):
+        return ""
+    return "NaN is in slots that no sequence owns and in outputs before they are written"
+
+
+def _shapes(arguments: Mapping[str, Any]) -> str:
+    """Show arguments by what matters: numbers as they are, tensors by type and shape.
+
+    >>> _shapes({"num_splits": 3})
+    'num_splits=3'
+    """
+    return ", ".join(f"{name}={_shape(value)}" for name, value in arguments.items())
+
+
+def _shape(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.numel() <= 8 and not value.is_floating_point():
+            return str(value.tolist())
+        return f"{dtype}{list(value.shape)}"
+    if hasattr(value, "context_lens") and hasattr(value, "block_tables"):
+        return f"contexts {value.context_lens.tolist()} in blocks {value.block_tables.tolist()}"
+    return repr(value)
