@@ -205,14 +205,15 @@ def test_an_empty_notebook_earns_nothing(slug, workspace):
 @pytest.mark.parametrize("seed", [PUBLIC_SEED, 987_654_321])
 def test_the_reference_passes_whatever_the_seed(exercise, seed):
     right = right_answer(exercise.check)
-    assert exercise.examine(LocalSubject(right), seed=seed).fraction == 1
+    assert exercise.examine(LocalSubject(right, exercise.patience), seed=seed).fraction == 1
 
 
 @pytest.mark.parametrize(
     ("exercise", "mistake"), MISTAKES, ids=[f"{e.id} {m.name}" for e, m in MISTAKES]
 )
 def test_every_known_mistake_is_rejected_and_told_apart_from_the_others(exercise, mistake):
-    finding = exercise.examine(LocalSubject(wrong_answer(exercise.check, mistake)))
+    wrong = LocalSubject(wrong_answer(exercise.check, mistake), exercise.patience)
+    finding = exercise.examine(wrong)
     shown = Report(exercise, finding)
     assert finding.fraction < 1
     assert shown.points < exercise.points or exercise.points == 0
