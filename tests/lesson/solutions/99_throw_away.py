@@ -13,7 +13,6 @@ import numpy as np
 import autograder.lessons
 from autograder.notebook import check, quiz, task
 from course_lib import parts
-from course_lib.kv_cache.block_table import PositionError
 
 # The checks of a lesson that is thrown away are not in the package.
 autograder.lessons.__path__.append(os.path.join(os.environ["COURSE_ROOT"], "checks"))
@@ -41,26 +40,7 @@ check("99.1", slots)
 # %% [markdown]
 # ## 2. Classes and objects
 
-# %% exercise="99.4"
-class BlockTable:
-    """The physical blocks of one sequence."""
-
-    ### BEGIN SOLUTION
-    def __init__(self, block_size):
-        self.block_size = block_size
-        self.block_ids = []
-
-    def append(self, block_ids):
-        """Add physical blocks at the end."""
-        self.block_ids.extend(block_ids)
-
-    def slot(self, position):
-        """Return the slot of the token at a position."""
-        if not 0 <= position < len(self.block_ids) * self.block_size:
-            raise PositionError(position)
-        logical, offset = divmod(position, self.block_size)
-        return self.block_ids[logical] * self.block_size + offset
-    ### END SOLUTION
+# %% exercise="99.4" holes="*"
 
 # %% check="99.4"
 
