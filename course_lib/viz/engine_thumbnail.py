@@ -10,6 +10,8 @@ from course_lib.viz.engine_map import NODES
 from course_lib.viz.palette import state_of
 
 _COLUMN, _ROW, _WIDTH, _HEIGHT = 46, 20, 40, 14
+_CAPTION = 18
+"""Height of the line below the boxes, which names the lit one."""
 
 
 def engine_thumbnail(won: str, statuses: Iterable[PartStatus]) -> str:
@@ -41,10 +43,13 @@ def engine_thumbnail(won: str, statuses: Iterable[PartStatus]) -> str:
             f'fill="{fill}"{faded} stroke="currentColor" {edge}>'
             f"<title>{html.escape(node.title)}</title></rect>"
         )
+    caption = html.escape(f"{NODES[lit].title} is yours")
     width = 6 + _COLUMN * (1 + max(node.column for node in NODES.values()))
     height = 6 + _ROW * (1 + max(node.row for node in NODES.values()))
-    title = html.escape(f"Map of the engine: {NODES[lit].title} is yours")
+    height += _CAPTION
+    text = f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle" font-size="13"'
     return (
-        f'<svg class="course-engine-thumbnail" role="img" aria-label="{title}" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}">{"".join(boxes)}</svg>'
+        f'<svg class="course-engine-thumbnail" role="img" aria-label="Map of the engine: {caption}"'
+        f' width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f'{"".join(boxes)}{text} fill="currentColor">{caption}</text></svg>'
     )

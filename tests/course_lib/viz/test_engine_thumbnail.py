@@ -29,8 +29,10 @@ def test_the_part_just_won_is_lit_and_the_learners_others_are_filled():
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_has_its_box_and_the_picture_is_sound_xml(name):
     root = ElementTree.fromstring(engine_thumbnail(name, parts.table()))
-    assert len(root) == len(NODES)
-    assert NODES[PARTS[name].node].title in root.attrib["aria-label"]
+    *boxes, caption = root
+    assert len(boxes) == len(NODES)
+    assert caption.text == f"{NODES[PARTS[name].node].title} is yours"
+    assert caption.text in root.attrib["aria-label"]
 
 
 def test_a_part_that_there_is_not_is_an_error():
