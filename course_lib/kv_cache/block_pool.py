@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 
@@ -288,8 +289,10 @@ class TwoPartFreeQueue:
             raise out_of_blocks(requested=n, free=len(self))
         taken = front[::-1]
         front.clear()
-        taken += [back.popitem(last=False)[0] for _ in range(-rest)]
-        return taken
+        oldest = list(islice(back, -rest))
+        for block in oldest:
+            del back[block]
+        return taken + oldest
 
     def append_n(self, blocks: Sequence[KVCacheBlock]) -> None:
         """Put blocks at the back; the last of them becomes the last of the queue."""
@@ -299,7 +302,11 @@ class TwoPartFreeQueue:
 
     def prepend_n(self, blocks: Sequence[KVCacheBlock]) -> None:
         """Put blocks at the front; the first of them becomes the first of the queue."""
-        self._front += blocks[::-1]
+        if len(blocks) == 1:
+            # As in ``popleft_n``: for one block the slice takes twice as long.
+            self._front.append(blocks[0])
+        else:
+            self._front.extend(blocks[::-1])
 
     def remove(self, block: KVCacheBlock) -> None:
         """Take a block out of the queue, wherever it is.
@@ -307,12 +314,12 @@ class TwoPartFreeQueue:
         Raises:
             ValueError: The block is not in the queue; then nothing changes.
         """
-        if block in self._back:
+        try:
             del self._back[block]
-        elif block in self._front:
+        except KeyError:
+            if block not in self._front:
+                raise not_in_queue(block) from None
             self._front.remove(block)
-        else:
-            raise not_in_queue(block)
 
 
 class BlockPool:
@@ -477,12 +484,14 @@ class BlockPool:
         with_hash: list[KVCacheBlock] = []
         without_hash: list[KVCacheBlock] = []
         for block in ordered_blocks:
-            holders = block.ref_cnt = block.ref_cnt - 1
-            if holders == 0:
-                if block.block_hash is None:
-                    without_hash.append(block)
-                else:
-                    with_hash.append(block)
+            if block.ref_cnt > 1:
+                block.ref_cnt -= 1
+                continue
+            block.ref_cnt = 0
+            if block.block_hash is None:
+                without_hash.append(block)
+            else:
+                with_hash.append(block)
         if without_hash:
             self.free_block_queue.prepend_n(without_hash)
         if with_hash:
@@ -546,11 +555,12 @@ class BlockPool:
             )
         if not self.enable_caching:
             return
+        found = self.cached_block_hash_to_block
         for block, block_hash in zip(blocks, block_hashes, strict=True):
             if block.block_hash is not None:
                 continue
             block.block_hash = block_hash
-            if self.cached_block_hash_to_block.setdefault(block_hash, block) is not block:
+            if found.setdefault(block_hash, block) is not block:
                 self._duplicates.setdefault(block_hash, {})[block.block_id] = block
 
     def evict_blocks(self, block_ids: Iterable[int]) -> None:
@@ -623,10 +633,10 @@ class BlockPool:
         block_hash = block.block_hash
         assert block_hash is not None
         block.block_hash = None
-        duplicates = self._duplicates.get(block_hash)
-        if duplicates is None:
+        if block_hash not in self._duplicates:
             del self.cached_block_hash_to_block[block_hash]
             return
+        duplicates = self._duplicates[block_hash]
         if self.cached_block_hash_to_block[block_hash] is block:
             block = self.cached_block_hash_to_block[block_hash] = next(iter(duplicates.values()))
         del duplicates[block.block_id]

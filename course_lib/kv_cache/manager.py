@@ -335,8 +335,8 @@ class KVCacheManager:
         7 False
         8 False
         """
-        offset = request.num_computed_tokens % self.block_size
-        return 0 < offset < self.block_size - 1 and not self.num_forks
+        size = self.block_size
+        return 0 < request.num_computed_tokens % size < size - 1 and not self.num_forks
 
     def free(self, request: CacheableRequest, *, num_valid_tokens: int | None = None) -> None:
         """Take all blocks of a request back, the last one first.

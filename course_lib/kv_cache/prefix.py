@@ -24,6 +24,9 @@ from course_lib.kv_cache.sizing import require_block_size
 
 Block = TypeVar("Block")
 
+TOKEN_BYTES = 4
+"""Bytes in which a token id is hashed: vocabularies are far smaller than 2³²."""
+
 
 def root_hash(cache_salt: str | None = None) -> bytes:
     """Return what stands for the block in front of the first one: 32 bytes.
@@ -45,7 +48,8 @@ def hash_block(parent_hash: bytes, token_ids: Sequence[int]) -> bytes:
 
     Args:
         parent_hash: The hash of the block in front of it, or ``root_hash`` for the first block.
-        token_ids: The tokens of the block, each from 0 to 2³² − 1 and written as four bytes.
+        token_ids: The tokens of the block, each from 0 to 2³² − 1 and written as four bytes. An
+            object of type ``bytes`` is taken for tokens that ``encode_tokens`` has written already.
 
     Returns:
         32 bytes. The same tokens behind another prefix give another hash.
@@ -55,8 +59,11 @@ def hash_block(parent_hash: bytes, token_ids: Sequence[int]) -> bytes:
 
     >>> hash_block(root_hash(), [1, 2]) == hash_block(hash_block(root_hash(), [3, 4]), [1, 2])
     False
+    >>> hash_block(root_hash(), [1, 2]) == hash_block(root_hash(), encode_tokens([1, 2]))
+    True
     """
-    return hashlib.sha256(parent_hash + encode_tokens(token_ids).tobytes()).digest()
+    token_bytes = token_ids if isinstance(token_ids, bytes) else encode_tokens(token_ids)
+    return hashlib.sha256(parent_hash + token_bytes).digest()
 
 
 def hash_blocks(
@@ -93,31 +100,26 @@ def hash_blocks(
     require_block_size(block_size)
     if parent_hash is None:
         parent_hash = root_hash(cache_salt)
-    tokens = encode_tokens(token_ids)  # all at once: block by block takes half as long again
+    token_bytes = encode_tokens(token_ids)  # all at once: block by block takes half as long again
+    num_bytes = TOKEN_BYTES * block_size
     block_hashes: list[bytes] = []
-    for end in range(block_size, len(tokens) + 1, block_size):
-        parent_hash = hash_block(parent_hash, tokens[end - block_size : end])
+    for end in range(num_bytes, len(token_bytes) + 1, num_bytes):
+        parent_hash = hash_block(parent_hash, token_bytes[end - num_bytes : end])
         block_hashes.append(parent_hash)
     return block_hashes
 
 
-def encode_tokens(token_ids: Sequence[int]) -> array[int]:
-    """Return token ids as four bytes each: vocabularies are far smaller than 2³².
-
-    Args:
-        token_ids: Token ids; what this function has returned, or a part of it, is returned as it
-            is.
+def encode_tokens(token_ids: Sequence[int]) -> bytes:
+    """Return token ids as ``TOKEN_BYTES`` bytes each, in the byte order of the machine.
 
     Raises:
         ValueError: A token id is not a whole number from 0 to 2³² − 1.
 
-    >>> len(encode_tokens([1, 2, 3]).tobytes())
+    >>> len(encode_tokens([1, 2, 3]))
     12
     """
-    if isinstance(token_ids, array) and token_ids.typecode == "I":
-        return token_ids
     try:
-        return array("I", token_ids)
+        return array("I", token_ids).tobytes()
     except (OverflowError, TypeError) as error:
         wrong = next((t for t in token_ids if not isinstance(t, int) or not 0 <= t < 2**32), None)
         raise ValueError(

@@ -409,28 +409,26 @@ class Scheduler:
         Returns:
             The budget that is left. What victims had got already is in it again.
         """
-        running, scheduled = self.running, output.num_scheduled_tokens
+        scheduled, preempted = output.num_scheduled_tokens, output.preempted_req_ids
         has_free_slot = self.kv_cache_manager.has_free_slot
-        position = 0
-        while position < len(running) and budget > 0:
-            request = running[position]
+        for request in list(self.running):  # victims leave ``running`` meanwhile
+            if budget < 1:
+                break
+            if preempted and request.request_id in preempted:
+                continue
             num_computed = request.num_computed_tokens
             num_new = len(request.all_token_ids) + request.num_tokens_ahead - num_computed
             if num_new != 1 or not has_free_slot(request):
                 num_new = self.limit_chunk(request, num_new, budget)
                 if num_new < 1:
-                    position += 1
                     continue
                 if self.kv_cache_manager.allocate_slots(request, num_new) is None:
-                    in_front = running[:position]
                     budget += self.preempt_for(request, num_new, output)
-                    position = sum(r.status is RequestStatus.RUNNING for r in in_front)
                     if request.status is not RequestStatus.RUNNING:
                         continue
             scheduled[request.request_id] = num_new
             request.num_computed_tokens = num_computed + num_new
             budget -= num_new
-            position += 1
         return budget
 
     def limit_chunk(self, request: Request, num_new_tokens: int, budget: int) -> int:
