@@ -19,7 +19,7 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import IO, Any
 
@@ -70,6 +70,9 @@ def kind_of(value: object) -> str:
 Refer = Callable[[object], int]
 """Gives a number to an object that is not plain data and stays where it is."""
 
+Inner = Callable[[Any], Any]
+"""Writes, or reads, what is inside of a value."""
+
 
 def to_wire(
     value: object,
@@ -101,46 +104,79 @@ def to_wire(
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1, lend=lend)
 
-    if kind is int and value.bit_length() > MAX_INT_BITS:  # type: ignore[attr-defined]
-        raise WireError(f"a whole number longer than {MAX_INT_BITS} bits is not plain data")
-    if value is None or kind in (bool, int, str):
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else {"float": repr(value)}  # type: ignore[arg-type]
-    if kind is bytes:
-        return {"bytes": base64.b64encode(value).decode()}  # type: ignore[arg-type]
-    if kind is list:
-        return [inner(item) for item in value]  # type: ignore[attr-defined]
-    if kind is tuple:
-        return {"tuple": [inner(item) for item in value]}  # type: ignore[attr-defined]
-    if kind is dict:
-        return {"dict": [[inner(k), inner(v)] for k, v in value.items()]}  # type: ignore[attr-defined]
-    if kind in (set, frozenset):
-        items = [inner(item) for item in value]  # type: ignore[attr-defined]
-        return {"set": sorted(items, key=json.dumps)}
-    if kind is Ref:
-        return {"ref": value.number}  # type: ignore[attr-defined]
-    if kind is np.ndarray:
-        return {"array": _array_to_wire(value)}  # type: ignore[arg-type]
+    # A class with a metaclass of its own may claim to equal another one, and is none of these.
+    if type(kind) is type and kind in _SCALARS:
+        return _SCALARS[kind](value)
+    if type(kind) is type and kind in _CONTAINERS:
+        return _CONTAINERS[kind](value, inner)
     if isinstance(value, np.generic) and kind.__module__ == "numpy":
         return inner(value.item())
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
-    if refer is None:
-        # Only a check writes recipes; whoever keeps objects of their own refers to them.
-        if kind is Make:
-            return _recipe_to_wire(value, inner)  # type: ignore[arg-type]
-        if kind is At:
-            return {"at": value.path}  # type: ignore[attr-defined]
-        if kind is Callback and lend is not None:
-            return {"callback": lend(value)}  # type: ignore[arg-type]
+    # Only a check writes recipes; whoever keeps objects of their own refers to them.
+    if refer is None and (written := _written_by_a_check(value, inner, lend)) is not None:
+        return written
     torch = sys.modules.get("torch")
     if torch is not None and kind is torch.Tensor:
         return {"tensor": _tensor_to_wire(value)}
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__}
+
+
+def _int_to_wire(value: int) -> int:
+    if value.bit_length() > MAX_INT_BITS:
+        raise WireError(f"a whole number longer than {MAX_INT_BITS} bits is not plain data")
+    return value
+
+
+def _float_to_wire(value: float) -> Any:
+    return value if math.isfinite(value) else {"float": repr(value)}
+
+
+def _set_to_wire(items: Iterable[object], inner: Inner) -> dict[str, Any]:
+    # In an order of its own, so that equal sets are written alike.
+    return {"set": sorted((inner(item) for item in items), key=json.dumps)}
+
+
+def _dict_to_wire(items: Mapping[Any, Any], inner: Inner) -> dict[str, Any]:
+    return {"dict": [[inner(key), inner(value)] for key, value in items.items()]}
+
+
+_SCALARS: dict[type, Callable[[Any], Any]] = {
+    type(None): lambda value: value,
+    bool: lambda value: value,
+    int: _int_to_wire,
+    str: lambda value: value,
+    float: _float_to_wire,
+    bytes: lambda value: {"bytes": base64.b64encode(value).decode()},
+    Ref: lambda value: {"ref": value.number},
+    np.ndarray: lambda value: {"array": _array_to_wire(value)},
+}
+"""How a value with nothing else in it is written, by its exact type."""
+
+_CONTAINERS: dict[type, Callable[[Any, Inner], Any]] = {
+    list: lambda items, inner: [inner(item) for item in items],
+    tuple: lambda items, inner: {"tuple": [inner(item) for item in items]},
+    dict: _dict_to_wire,
+    set: _set_to_wire,
+    frozenset: _set_to_wire,
+}
+"""How a value with others in it is written, by its exact type."""
+
+
+def _written_by_a_check(
+    value: object, inner: Inner, lend: Callable[[Callback], int] | None
+) -> dict[str, Any] | None:
+    """Write what only a check writes; None for anything else."""
+    if type(value) is Make:
+        return _recipe_to_wire(value, inner)
+    if type(value) is At:
+        return {"at": value.path}
+    if type(value) is Callback and lend is not None:
+        return {"callback": lend(value)}
+    return None
 
 
 def is_record(kind: type[Any]) -> bool:
@@ -155,7 +191,7 @@ def is_record(kind: type[Any]) -> bool:
     return bool(kind.__dataclass_params__.frozen)  # type: ignore[attr-defined]
 
 
-def _recipe_to_wire(recipe: Make, inner: Callable[[object], Any]) -> dict[str, Any]:
+def _recipe_to_wire(recipe: Make, inner: Inner) -> dict[str, Any]:
     steps = [
         {"set": step.path, "value": inner(step.value)}
         if step.args is None
@@ -225,28 +261,31 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
         case {"make": str()} if standing.recipe is not None:
             return standing.recipe(data)
     try:
-        match data:
-            case {"float": str(text)}:
-                return float(text)
-            case {"bytes": str(text)}:
-                return base64.b64decode(text, validate=True)
-            case {"tuple": list(items)}:
-                return tuple(inner(item) for item in items)
-            case {"set": list(items)}:
-                return {inner(item) for item in items}
-            case {"dict": list(pairs)}:
-                return {inner(k): inner(v) for k, v in pairs}
-            case {"array": dict(body)}:
-                return _array_from_wire(body)
-            case {"tensor": dict(body)}:
-                return _tensor_from_wire(body)
-            case {"record": str(name), "fields": dict(body)}:
-                return _record(name)(**{k: inner(v) for k, v in body.items()})
-            case {"at": str(path)}:
-                return At(path)
+        for tag, (kind, read) in _TAGGED.items():
+            if isinstance(data, dict) and isinstance(data.get(tag), kind):
+                return read(data, inner)
     except (KeyError, TypeError, ValueError, OverflowError, ImportError, AttributeError) as error:
         raise WireError(f"malformed data on the wire: {type(error).__name__}: {error}") from error
     raise WireError(f"malformed data on the wire: {str(data)[:80]}")
+
+
+def _record_from_wire(data: Mapping[str, Any], inner: Inner) -> Any:
+    body: dict[str, Any] = data["fields"]
+    return _record(data["record"])(**{name: inner(value) for name, value in body.items()})
+
+
+_TAGGED: dict[str, tuple[type, Callable[[Mapping[str, Any], Inner], Any]]] = {
+    "float": (str, lambda data, inner: float(data["float"])),
+    "bytes": (str, lambda data, inner: base64.b64decode(data["bytes"], validate=True)),
+    "tuple": (list, lambda data, inner: tuple(inner(item) for item in data["tuple"])),
+    "set": (list, lambda data, inner: {inner(item) for item in data["set"]}),
+    "dict": (list, lambda data, inner: {inner(key): inner(value) for key, value in data["dict"]}),
+    "array": (dict, lambda data, inner: _array_from_wire(data["array"])),
+    "tensor": (dict, lambda data, inner: _tensor_from_wire(data["tensor"])),
+    "record": (str, _record_from_wire),
+    "at": (str, lambda data, inner: At(data["at"])),
+}
+"""What is under a tag, and how it is read; the first tag that data has decides."""
 
 
 def _record(name: str) -> type[Any]:

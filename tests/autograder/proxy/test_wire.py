@@ -176,6 +176,20 @@ class EqualToAll:
     __hash__ = None
 
 
+class Posing(type):
+    """Makes classes that claim to be int."""
+
+    def __eq__(cls, other):
+        return other is int
+
+    def __hash__(cls):
+        return hash(int)
+
+
+class PosesAsInt(metaclass=Posing):
+    pass
+
+
 NOT_PLAIN = {
     "int subclass": OddInt(3),
     "str subclass": OddStr("a"),
@@ -185,6 +199,7 @@ NOT_PLAIN = {
     "array subclass": np.zeros(2).view(OddArray),
     "tensor subclass": torch.zeros(2).as_subclass(OddTensor),
     "equal to everything": EqualToAll(),
+    "of a class that equals int": PosesAsInt(),
     "type": int,
     "function": len,
     "generator": (x for x in "ab"),
