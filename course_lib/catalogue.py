@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+FINAL_PROJECT = 13
+"""The number that stands for the final project where a lesson is asked for."""
+
+
+def lesson_name(lesson: int) -> str:
+    """Return what a lesson is called in a sentence.
+
+    >>> lesson_name(7), lesson_name(FINAL_PROJECT)
+    ('lesson 7', 'the final project')
+    """
+    return "the final project" if lesson == FINAL_PROJECT else f"lesson {lesson}"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -13,7 +25,8 @@ class Part:
     Attributes:
         name: The function, class or Triton kernel.
         module: From where the reference can be imported.
-        lesson: The lesson that builds it, the first one if several do.
+        lesson: The lesson that builds it, the first one if several do; ``FINAL_PROJECT`` comes
+            behind the last.
         node: The box of the engine map that it belongs to.
         methods: For a class that is built method by method: the methods, and the lesson of each.
     """
@@ -35,6 +48,7 @@ _KERNELS = "course_lib.attention.triton_kernels"
 _SCHEDULING = "course_lib.scheduling"
 _SIMULATION = "course_lib.simulation"
 _QUEUEING = "course_lib.queueing"
+_ENGINE = "course_lib.engine"
 
 _WHOLE = (
     # lesson, box of the map, module, functions, classes or kernels that are built whole
@@ -51,6 +65,7 @@ _WHOLE = (
     (3, "triton_kernels", _KERNELS, "reshape_and_cache_kernel"),
     (4, "allocators", _ALLOCATORS, "BuddyAllocator"),
     (4, "allocators", _FRAGMENTATION, "external_fragmentation expected_internal_waste"),
+    (5, "engine", f"{_ENGINE}.flatten", "flatten_step"),
     (5, "simulator", _SIMULATION, "time_per_output_token inter_token_latencies"),
     (6, "preemption", _SCHEDULING, "num_blocks_freed least_important break_even_tokens SwapSpace"),
     (7, "block_pool", _KV_CACHE, "FreeKVCacheBlockQueue find_leaks pool_violations CacheMetrics"),
@@ -59,11 +74,14 @@ _WHOLE = (
     (8, "triton_kernels", _KERNELS, "copy_blocks_kernel"),
     (9, "request_queue", _SCHEDULING, "FCFSRequestQueue PriorityRequestQueue SJFRequestQueue"),
     (9, "request_queue", _SCHEDULING, "VTCRequestQueue WFQRequestQueue EDFRequestQueue"),
-    (10, "queueing", _QUEUEING, "littles_law erlang_b erlang_c simulate_queue fewest_servers"),
+    (10, "queueing", _QUEUEING, "littles_law erlang_b erlang_c simulate_queue"),
+    (10, "queueing", _QUEUEING, "send_times fewest_servers"),
     (10, "queueing", _SIMULATION, "gamma_arrivals"),
+    (11, "cost_model", _SIMULATION, "token_budget"),
     (11, "triton_kernels", _PAGED, "chunked_prefill"),
     (11, "triton_kernels", _KERNELS, "chunked_prefill_kernel"),
     (12, "scheduler", f"{_SCHEDULING}.watch.violations", "plan_violations"),
+    (FINAL_PROJECT, "engine", f"{_ENGINE}.memory_tracker", "MemoryTracker"),
 )
 
 _SCHEDULER = {
@@ -73,8 +91,10 @@ _SCHEDULER = {
     "limit_chunk": 11,
     "serve_running": 12,
     "schedule": 12,
+    "why_never": FINAL_PROJECT,
+    "finish_requests": FINAL_PROJECT,
 }
-"""The methods of the one scheduler, which lessons 5 to 12 build."""
+"""The methods of the one scheduler, which lessons 5 to 12 and the final project build."""
 
 _BY_METHOD = (
     # lesson, box of the map, module, class, its methods with the lesson of each
@@ -97,6 +117,10 @@ _BY_METHOD = (
     (12, "scheduler", _SCHEDULING, "AsyncScheduler", {"schedule": 12, "place_ahead": 12}),
     (12, "scheduler", _SCHEDULING, "LoRAScheduler", {"why_not_now": 12}),
     (12, "scheduler", _SCHEDULING, "StepTimeController", {"observe": 12}),
+    (FINAL_PROJECT, "engine", f"{_ENGINE}.executor", "Executor", {"execute": FINAL_PROJECT}),
+    (FINAL_PROJECT, "engine", f"{_ENGINE}.core", "EngineCore", {"step": FINAL_PROJECT}),
+    (FINAL_PROJECT, "engine", f"{_ENGINE}.answer", "StopStrings", {"push": FINAL_PROJECT}),
+    (FINAL_PROJECT, "engine", f"{_ENGINE}.answer", "Answer", {"append": FINAL_PROJECT}),
 )
 
 

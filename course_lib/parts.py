@@ -14,7 +14,6 @@ replaces what was won before.
 
 from __future__ import annotations
 
-import html
 import importlib
 import importlib.util
 import itertools
@@ -24,97 +23,40 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
-from course_lib.catalogue import PARTS, Part
+from course_lib.catalogue import FINAL_PROJECT, PARTS, Part, lesson_name
 from course_lib.mounting import calls_bare_super, function_of, mount
+from course_lib.part_table import PartStatus, PartTable, State
+from course_lib.rewiring import rewire
 
 __all__ = [
+    "FINAL_PROJECT",
     "PARTS",
     "Part",
     "PartStatus",
     "PartTable",
     "PartWarning",
+    "State",
     "get",
     "part_names",
     "place",
     "reference",
+    "rewired",
     "save",
     "standing",
     "table",
     "workspace",
 ]
 
-State = Literal["yours", "reference", "broken"]
-
 WORKSPACE_MARK = ".course"
 """The folder by which a workspace is known."""
-
-
-@dataclass(frozen=True)
-class PartStatus:
-    """Whose version of a part is in use, and why.
-
-    Attributes:
-        name: The part.
-        lesson: The lesson that builds it.
-        node: Its box in the engine map.
-        state: ``yours``, ``reference``, or ``broken`` (yours exists but does not load, so the
-            reference is used).
-        note: What there is to say about it, in one line.
-    """
-
-    name: str
-    lesson: int
-    node: str
-    state: State
-    note: str
-
-
-class PartTable(Sequence[PartStatus]):
-    """The state of every part; prints as a table, in a notebook as an HTML one."""
-
-    def __init__(self, rows: Sequence[PartStatus]) -> None:
-        self._rows = tuple(rows)
-
-    @overload
-    def __getitem__(self, index: int) -> PartStatus: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[PartStatus, ...]: ...
-    def __getitem__(self, index: int | slice) -> PartStatus | tuple[PartStatus, ...]:
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        width = max(len(row.name) for row in self._rows)
-        lines = [f"{'part':<{width}}  lesson  in use     note"]
-        lines += [
-            f"{row.name:<{width}}  {row.lesson:>6}  {row.state:<9}  {row.note}".rstrip()
-            for row in self._rows
-        ]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{h}</th>" for h in _COLUMNS)
-        body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self._rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    @staticmethod
-    def _cells(row: PartStatus) -> str:
-        values = (row.name, str(row.lesson), row.state, row.note)
-        return "".join(f"<td style='text-align:left'>{html.escape(v)}</td>" for v in values)
-
-
-_COLUMNS = ("part", "lesson", "in use", "note")
 
 
 class PartWarning(UserWarning):
@@ -178,13 +120,70 @@ def get(name: str) -> Any:
         return _compose(part, found) if is_class else found
 
 
-def table() -> PartTable:
+def rewired(function: Any) -> Any:
+    """Return library code that calls the learner's own parts where it would call the library's.
+
+    Args:
+        function: A function or class of the library, such as ``replay_contiguous``.
+
+    Returns:
+        A copy; or ``function`` itself, where it calls nothing that the learner has.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_block
+    >>> rewired(kv_bytes_per_block).__name__
+    'kv_bytes_per_block'
+    """
+    return rewire(function, _OwnParts())
+
+
+class _OwnParts(Mapping[str, Any]):
+    """The parts that the learner has, by name; each is loaded when it is asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in PARTS:
+            raise KeyError(name)
+        if name not in self._found:
+            self._found[name] = get(name)
+        if self._found[name] is reference(name):
+            raise KeyError(name)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in PARTS if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def table(lesson: int | None = None) -> PartTable:
     """Return the state of every part.
+
+    Args:
+        lesson: Only what this lesson builds, also if it builds some methods of a class and others
+            are built elsewhere; ``FINAL_PROJECT`` (13) for the final project. None for everything.
+
+    Raises:
+        ValueError: No part is built in this lesson.
 
     >>> {row.state for row in table()} <= {"yours", "reference", "broken"}
     True
+    >>> [row.name for row in table(lesson=8) if row.lesson < 8]
+    ['Scheduler']
     """
-    return PartTable([_status(part) for part in PARTS.values()])
+    chosen = [
+        part
+        for part in PARTS.values()
+        if lesson is None or lesson in (part.lesson, *part.methods.values())
+    ]
+    if not chosen:
+        raise ValueError(
+            f"lesson {lesson} builds no part; lessons are 1 to 12, and {FINAL_PROJECT} is the "
+            "final project"
+        )
+    return PartTable([_status(part) for part in chosen])
 
 
 def save(name: str, source: str, exercise_id: str = "") -> Path | None:
@@ -328,7 +327,7 @@ def _own(part: Part) -> Any:
     except _BrokenPartError as error:
         warnings.warn(
             f"{place(path)}: {error}; the reference is used instead. Mend the file, or run the "
-            f"check of lesson {part.lesson} again. Your file is kept.",
+            f"check of {lesson_name(part.lesson)} again. Your file is kept.",
             PartWarning,
             stacklevel=3,
         )
@@ -386,8 +385,8 @@ def _require_not_won_before(part: Part, path: Path, exercise_id: str) -> None:
     now = _lesson_won({part.name: {"exercise": exercise_id}}, part.name, otherwise=0)
     if before < now and _state(part)[0] == "yours":
         raise ValueError(
-            f"you won {part.name} in lesson {before:g}, and {place(path)} stays in use; move that "
-            "file away to keep this one"
+            f"you won {part.name} in {lesson_name(int(before))}, and {place(path)} stays in use; "
+            "move that file away to keep this one"
         )
 
 
@@ -441,7 +440,7 @@ def _state(part: Part) -> tuple[State, str]:
     """Return whose version of a function, method or whole class it is, and a note."""
     path = _path(part)
     if path is None or not path.is_file():
-        return "reference", f"yours to build in lesson {part.lesson}"
+        return "reference", f"yours to build in {lesson_name(part.lesson)}"
     try:
         with _making(part.name):
             _load(part, path)

@@ -39,6 +39,33 @@ def rewire(part: Any, own: Mapping[str, Any]) -> Any:
     return _Rewiring(own).of(part)
 
 
+def with_globals(function: FunctionType, replacements: Mapping[str, Any]) -> FunctionType:
+    """Return a copy of a function for which some global names mean something else.
+
+    The module that it comes from, and everybody else who uses the function, notice nothing.
+
+    Args:
+        function: A plain function.
+        replacements: What each global name means in the copy.
+
+    >>> def area(radius): return PI * radius**2
+    >>> with_globals(area, {"PI": 3})(2)
+    12
+    """
+    copy = FunctionType(
+        function.__code__,
+        {**function.__globals__, **replacements},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(copy, function)
+    # It leads to the globals that were replaced.
+    del copy.__dict__["__wrapped__"]
+    return copy
+
+
 class _Rewiring:
     """One set of replacements, and the copies that were made for it."""
 
@@ -87,17 +114,9 @@ class _Rewiring:
         defaults = function.__defaults__ or ()
         if all(self._new(old) is old for old in (*used.values(), *keywords.values(), *defaults)):
             return function
-        copy = FunctionType(
-            function.__code__,
-            {**function.__globals__, **{name: self._new(old) for name, old in used.items()}},
-            function.__name__,
-            tuple(map(self._new, defaults)) or None,
-            function.__closure__,
-        )
-        functools.update_wrapper(copy, function)
+        copy = with_globals(function, {name: self._new(old) for name, old in used.items()})
+        copy.__defaults__ = tuple(map(self._new, defaults)) or None
         copy.__kwdefaults__ = {name: self._new(old) for name, old in keywords.items()} or None
-        # It leads to what was replaced.
-        del copy.__dict__["__wrapped__"]
         return copy
 
     def _new(self, value: Any) -> Any:

@@ -5,7 +5,7 @@ from course_lib.engine.config import CheckpointError, LlamaConfig, UnsupportedCh
 from course_lib.engine.core import EngineDeadError, StepRecord
 from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.engine import LLM
-from course_lib.engine.engine_parts import EngineParts, PartError
+from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.memory_tracker import MemoryReport, MemoryTracker
 from course_lib.engine.metrics import EngineMetrics, Histogram
 from course_lib.engine.model import LlamaModel
@@ -16,6 +16,7 @@ from course_lib.engine.tokenizer import ChatTemplateError, Tokenizer, checkpoint
 from course_lib.engine.tracing.events import Event
 from course_lib.engine.tracing.trace import RequestTrace, Trace
 from course_lib.engine.tracing.tracer import Tracer
+from course_lib.scheduling.assembly import PartError
 
 __all__ = [
     "LLM",

@@ -121,7 +121,8 @@ class LLM:
         config = _within_model(config, self.model_config.max_model_len)
         self.parts = EngineParts.load() if parts is None else parts
         if num_blocks is None:
-            num_blocks = default_num_blocks(self.model, config, block_size)
+            sized = self.parts.stand_in(default_num_blocks)
+            num_blocks = sized(self.model, config, block_size)
         _require_a_block(num_blocks)
         self.kv_cache_manager = self.parts.make_manager(
             num_blocks, block_size, enable_prefix_caching
@@ -130,9 +131,16 @@ class LLM:
         if not isinstance(attention_backend, AttentionBackend):
             attention_backend = choose_backend(device, attention_backend)
         self.executor = self._make_executor(attention_backend, config.num_cpu_blocks)
-        self._core = EngineCore(self.scheduler, self.executor, self.parts)
+        make_core = self.parts.get("EngineCore")
+        self._core: EngineCore = make_core(self.scheduler, self.executor, self.parts)
         self.metrics = self._core.metrics
-        self._intake = Intake(self.model_config, _tokenizer_of(folder), self.scheduler, seed)
+        self._intake = Intake(
+            self.model_config,
+            _tokenizer_of(folder),
+            self.scheduler,
+            seed,
+            answer=self.parts.get("Answer"),
+        )
         self._names = itertools.count()  # for the requests without a name
         self._checks = ExitStack()
         if debug:
@@ -149,18 +157,20 @@ class LLM:
             dtype=self.model.dtype,
             device=self.model.device,
         )
-        return Executor(
+        executor: Executor = self.parts.get("Executor")(
             self.model,
             kv_store,
             self.parts.with_own_operations(backend),
             manager.get_block_ids,
             block_table=self.parts.get("BlockTable"),
             slot_mapping=self.parts.get("slot_mapping"),
+            flatten_step=self.parts.get("flatten_step"),
         )
+        return executor
 
     def _check_everything(self) -> None:
         """Check every step, and every call of the cache manager, for as long as this LLM lives."""
-        self._checks.enter_context(StepChecker(self._core).attached())
+        self._checks.enter_context(self.parts.stand_in(StepChecker)(self._core).attached())
         self._checks.enter_context(under_check(self.kv_cache_manager))
 
     @property

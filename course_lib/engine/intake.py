@@ -26,6 +26,7 @@ class Intake:
         tokenizer: Makes tokens of texts; None if the checkpoint has none.
         scheduler: Knows how long a sequence may be.
         seed: Where the random numbers of requests start that have no seed of their own.
+        answer: Makes an answer.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class Intake:
         tokenizer: Tokenizer | None,
         scheduler: Scheduler,
         seed: int,
+        *,
+        answer: type[Answer] = Answer,
     ) -> None:
         self._model_config = model_config
         self._tokenizer = tokenizer
         self._scheduler = scheduler
         self._seed = seed
+        self._make_answer = answer
         self._eos_token_ids = _eos_token_ids(model_config, tokenizer)
         self._numbers = itertools.count()  # of the requests without a seed
 
@@ -106,7 +110,10 @@ class Intake:
             names[0],
             prompt if isinstance(prompt, str) else None,
             token_ids,
-            [Answer(each, token_ids, self._eos_token_ids, self._tokenizer) for each in requests],
+            [
+                self._make_answer(each, token_ids, self._eos_token_ids, self._tokenizer)
+                for each in requests
+            ],
             RequestMetrics(arrived),
         )
 

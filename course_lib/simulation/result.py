@@ -12,8 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.scheduling.request import RequestStatus
-from course_lib.simulation import metrics
-from course_lib.simulation.metrics import ServiceCurves, ServiceLevel, TokenLog
+from course_lib.simulation.metrics import (
+    ServiceCurves,
+    ServiceLevel,
+    TokenLog,
+    end_to_end_latency,
+    goodput,
+    inter_token_latencies,
+    longest_gaps,
+    service_curves,
+    summarize,
+    time_per_output_token,
+    time_to_first_token,
+)
 from course_lib.steps import StepTable, write_chrome_trace
 
 
@@ -67,27 +78,27 @@ class SimulationResult:
     @cached_property
     def ttft(self) -> NDArray[np.float64]:
         """Time to first token in seconds; NaN for a request that was refused."""
-        return np.array(metrics.time_to_first_token(self.arrival_times.tolist(), self.token_log))
+        return np.array(time_to_first_token(self.arrival_times.tolist(), self.token_log))
 
     @cached_property
     def tpot(self) -> NDArray[np.float64]:
         """Time per output token after the first, in seconds; NaN for a single token."""
-        return np.array(metrics.time_per_output_token(self.token_log))
+        return np.array(time_per_output_token(self.token_log))
 
     @cached_property
     def e2e(self) -> NDArray[np.float64]:
         """Time from arrival to last token in seconds; NaN for a request that was refused."""
-        return np.array(metrics.end_to_end_latency(self.arrival_times.tolist(), self.token_log))
+        return np.array(end_to_end_latency(self.arrival_times.tolist(), self.token_log))
 
     @cached_property
     def itl(self) -> NDArray[np.float64]:
         """Every gap between two tokens of a request, in seconds."""
-        return np.array(metrics.inter_token_latencies(self.token_log))
+        return np.array(inter_token_latencies(self.token_log))
 
     @cached_property
     def longest_gap(self) -> NDArray[np.float64]:
         """The longest gap between two tokens of each request, in seconds; NaN for one token."""
-        return np.array(metrics.longest_gaps(self.token_log))
+        return np.array(longest_gaps(self.token_log))
 
     @cached_property
     def queue_time(self) -> NDArray[np.float64]:
@@ -137,13 +148,13 @@ class SimulationResult:
         """Return the requests per second that meet a service level; 0.0 without any token."""
         if self.makespan == 0.0:
             return 0.0
-        return metrics.goodput(level.is_met(self.ttft, self.tpot, self.e2e), self.makespan)
+        return goodput(level.is_met(self.ttft, self.tpot, self.e2e), self.makespan)
 
     def service_curves(
         self, prompt_weight: float = 1.0, output_weight: float = 2.0
     ) -> ServiceCurves:
         """Return how much service each client received over time; ``gap()`` is the unfairness."""
-        return metrics.service_curves(
+        return service_curves(
             self.token_log,
             [request.client_id for request in self.requests],
             [request.prompt_tokens for request in self.requests],
@@ -189,7 +200,7 @@ class SimulationResult:
             "kv_usage_max": float(kv_usage.max()),
         }
         for name in ("ttft", "tpot", "itl", "longest_gap", "e2e", "queue_time"):
-            for statistic, value in metrics.summarize(getattr(self, name)).items():
+            for statistic, value in summarize(getattr(self, name)).items():
                 figures[f"{name}_{statistic}"] = value
         return figures
 

@@ -61,9 +61,9 @@ def simulate(
         enable_caching: Whether prefixes are kept for later requests. Requests of a trace share
             those that their ``hash_ids`` tell of, and no others.
         scheduler_class: Makes the scheduler; called with the configuration and a KVCacheManager.
-            None for that of ``parts``.
+            None for a plain ``Scheduler``. Of a class of the library, ``parts`` may have another.
         parts: What the simulation runs on: ``SimulationParts.load()`` for the learner's own parts,
-            ``SimulationParts({"BlockPool": MyPool})`` for one at hand; None for the library's.
+            ``SimulationParts.of({"BlockPool": MyPool})`` for one at hand; None for the library's.
         max_seconds: Where the virtual clock stops, for a set-up that takes in more than it serves.
         on_finished: Called with the number of finished requests and the number of all, whenever
             one finishes.
@@ -75,6 +75,7 @@ def simulate(
         ValueError: A parameter is out of range, two requests have the same name, or one of them has
             begun already.
         SimulationError: Nobody makes progress, or the clock has passed ``max_seconds``.
+        PartError: A part of the learner's own failed.
 
     >>> from course_lib.simulation import ConstantCostModel, TraceRequest
     >>> two = [TraceRequest(0.0, prompt_tokens=100, output_tokens=3), TraceRequest(1.5, 100, 1)]
@@ -118,6 +119,7 @@ class Simulator:
     Attributes:
         clock: Seconds on the virtual clock.
         scheduler: The scheduler, to be looked at between two steps.
+        parts: What it runs on.
         num_requests: How many requests there are.
         num_finished: How many of them are over.
     """
@@ -134,9 +136,9 @@ class Simulator:
         scheduler_class: SchedulerFactory | None = None,
         parts: SimulationParts | None = None,
     ) -> None:
-        parts = SimulationParts({}) if parts is None else parts
-        manager = parts.make_manager(num_blocks, block_size, enable_caching)
-        self.scheduler = (scheduler_class or parts.make_scheduler)(config, manager)
+        self.parts = SimulationParts.reference() if parts is None else parts
+        manager = self.parts.make_manager(num_blocks, block_size, enable_caching)
+        self.scheduler = self.parts.make_scheduler(config, manager, scheduler_class or Scheduler)
         self.clock = 0.0
         self.num_finished = 0
         self._source = (
@@ -144,8 +146,8 @@ class Simulator:
         )
         self._arrivals = self._source.first_arrivals()
         self.num_requests = len(self._source.requests)
-        self._work_of_batch = parts.iteration_work.of_batch
-        self._cost_model = parts.with_own_arithmetic(cost_model)
+        self._work_of_batch = self.parts.iteration_work.of_batch
+        self._cost_model = self.parts.with_own_arithmetic(cost_model)
         self._steps: list[Step] = []
         self._token_times: list[list[float]] = [[] for _ in range(self.num_requests)]
         self._times_of: dict[str, list[float]] = {}
@@ -162,7 +164,20 @@ class Simulator:
 
         Raises:
             SimulationError: Nobody makes progress.
+            PartError: A part of the learner's own failed.
         """
+        try:
+            return self._step()
+        except SimulationError:
+            raise
+        except Exception as error:
+            explained = self.parts.explain(error, f"at {self.clock:.3f} s")
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _step(self) -> Step | None:
+        """Run one iteration and return its row; None, with nothing changed, at the end."""
         output = self._plan()
         if output is None:
             return None
@@ -212,9 +227,10 @@ class Simulator:
                 f"{len(outcomes)} of {self.num_requests} requests are finished; "
                 "call step() until it returns None"
             )
-        return SimulationResult(
+        result: SimulationResult = self.parts.stand_in(SimulationResult)(
             tuple(outcomes), TokenLog(self._token_times), StepTable(self._steps)
         )
+        return result
 
     def _plan(self) -> SchedulerOutput | None:
         """Return the plan of the next iteration that has one; None when all requests are done."""

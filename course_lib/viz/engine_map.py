@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from weakref import WeakSet
 
 from course_lib import parts
+from course_lib.catalogue import FINAL_PROJECT, lesson_name
 from course_lib.parts import PartStatus
 from course_lib.viz.scene import Group, Line, Point, Rect, Scene, Shape, Text, legend
 from course_lib.viz.view import Picture
-
-FINAL_PROJECT = 13
-"""The number that stands for the final project where a lesson is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Node:
 
 NODES = {
     "sampler": Node("Sampler", 0, 0, (FINAL_PROJECT,)),
-    "engine": Node("Engine", 1, 0, (FINAL_PROJECT,)),
+    "engine": Node("Engine", 1, 0, (5, FINAL_PROJECT)),
     "simulator": Node("Simulator", 2, 0, (5,)),
     "cost_model": Node("Cost model", 3, 0, (1, 11)),
     "queueing": Node("Queueing", 4, 0, (10,)),
@@ -132,7 +130,7 @@ def engine_map_scene(lesson: int, statuses: Iterable[PartStatus]) -> Scene:
         _HEIGHT,
         tuple(shapes),
         title="Map of the engine",
-        alt=f"{_lesson_name(lesson).capitalize()} works on {', '.join(current)}. "
+        alt=f"{lesson_name(lesson).capitalize()} works on {', '.join(current)}. "
         f"Your own parts are in use in: {', '.join(own) or 'none yet'}.",
     )
 
@@ -178,16 +176,13 @@ def _summary(node: Node, statuses: Sequence[PartStatus]) -> str:
     """Say in a few words how far the box is, or when its turn comes."""
     state = _state(statuses)
     if state == "reference":
-        numbers = ", ".join(map(str, node.lessons))
         if node.lessons == (FINAL_PROJECT,):
-            return _lesson_name(FINAL_PROJECT)
-        return f"lesson {numbers}" if len(node.lessons) == 1 else f"lessons {numbers}"
+            return "final project"
+        numbers = [str(lesson) for lesson in node.lessons if lesson != FINAL_PROJECT]
+        named = f"lesson{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+        return f"{named}, project" if FINAL_PROJECT in node.lessons else named
     count = sum(status.state == state for status in statuses)
     return f"{count} of {len(statuses)} {state}"
-
-
-def _lesson_name(lesson: int) -> str:
-    return "final project" if lesson == FINAL_PROJECT else f"lesson {lesson}"
 
 
 def _node_group(key: str, node: Node, statuses: Sequence[PartStatus], *, is_current: bool) -> Group:

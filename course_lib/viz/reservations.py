@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from course_lib.kv_cache.reservation import Reservation, Snapshot, classify_slots
+from course_lib.viz.own_parts import on_own_parts
 from course_lib.viz.player import Frame, Player
 from course_lib.viz.scene import (
     TEXT_SIZE,
@@ -48,11 +49,21 @@ def reservation_film(snapshots: Iterable[Snapshot]) -> Player:
     Raises:
         ValueError: There are no snapshots.
     """
-    return Player([Frame(slots_scene(snapshot), _caption(snapshot)) for snapshot in snapshots])
+    draw = on_own_parts(draw_slots)
+    scenes = (draw(snapshot) for snapshot in snapshots)
+    return Player([Frame(scene, scene.alt) for scene in scenes])
 
 
 def slots_scene(snapshot: Snapshot) -> Scene:
-    """Draw the slots of one moment: whose they are, and how many there are of each kind."""
+    """Draw the slots of one moment: whose they are, and how many there are of each kind.
+
+    It shows the learner's own ``classify_slots``, where there is one.
+    """
+    return on_own_parts(draw_slots)(snapshot)
+
+
+def draw_slots(snapshot: Snapshot) -> Scene:
+    """Draw what ``slots_scene`` draws, with the library's own parts."""
     scale = Scale(0, snapshot.num_slots, _MARGIN, _WIDTH - _MARGIN)
     outside = Rect(
         scale.start,

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from course_lib import parts
-from course_lib.kv_cache import kv_bytes_per_token
+from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.specs import MODELS
 from course_lib.viz.engine_map import NODES
 
@@ -103,11 +103,11 @@ def test_every_part_has_a_reference_that_bears_its_name():
 
 
 def test_every_lesson_that_builds_parts_has_some_and_each_has_a_box_on_the_map():
-    assert {part.lesson for part in parts.PARTS.values()} == set(range(1, 13))
+    assert {part.lesson for part in parts.PARTS.values()} == set(range(1, 14))
     for part in parts.PARTS.values():
         assert part.node in NODES
         assert part.lesson in NODES[part.node].lessons, part.name
-        assert all(1 <= lesson <= 12 for lesson in part.methods.values())
+        assert all(1 <= lesson <= parts.FINAL_PROJECT for lesson in part.methods.values())
 
 
 def test_a_part_is_a_class_if_and_only_if_it_may_have_methods():
@@ -285,9 +285,57 @@ def test_the_table_has_a_row_for_each_part_in_text_and_in_html(engine):
     table = parts.table()
     assert len(table) == len(parts.PARTS) == len(table[:])
     lines = repr(table).splitlines()
-    assert lines[0].split() == ["part", "lesson", "in", "use", "note"]
-    assert lines[1].split()[:3] == [NAME, "1", "yours"]
-    assert table._repr_html_().count("<tr>") == len(table) + 1
+    assert lines[0] == "lesson 1: 1 of 5 yours"
+    assert lines[1].split() == [NAME, "yours", "my_engine/kv_bytes_per_token.py"]
+    words = re.findall(r"\w+", repr(table))
+    html = table._repr_html_()
+    num_lessons = len({row.lesson for row in table})
+    assert html.count("<tr>") == len(table) + num_lessons
+    assert all(row.name in words and f">{row.name}</td>" in html for row in table)
+
+
+def test_a_lesson_of_which_nothing_is_ones_own_is_folded(engine):
+    parts.save("BlockPool.touch", touch("mine"))
+    table = parts.table()
+    shown = repr(table)
+    assert "lesson 7: 1 of 5 yours\n" in shown
+    assert re.search(r"^  BlockPool +yours +1 of 3 methods yours$", shown, re.MULTILINE)
+    assert "\nlesson 12: 0 of 5 yours: plan_violations, " in shown
+    assert "\nthe final project: 0 of 5 yours: " in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    html = table._repr_html_()
+    assert html.count("<details open>") == 1
+    assert "<details open><summary>lesson 7: 1 of 5 yours</summary>" in html
+    assert "reference" not in repr(table.of(["BlockPool"]))
+
+
+def test_the_table_of_one_lesson_is_written_out(engine):
+    names = [row.name for row in parts.table(lesson=8)]
+    assert {"Scheduler", "KVCacheManager", "hash_block"} <= set(names)
+    assert "BlockPool" not in names
+    whole = [name for name in names if not parts.PARTS[name].methods]
+    assert repr(parts.table(lesson=8)).count("yours to build in lesson 8") == len(whole)
+    final = [row.name for row in parts.table(lesson=parts.FINAL_PROJECT)]
+    assert {"Scheduler", "Executor", "Answer", "StopStrings"} <= set(final)
+    with pytest.raises(ValueError, match="lesson 14 builds no part; lessons are 1 to 12"):
+        parts.table(lesson=14)
+
+
+def test_a_broken_part_is_counted(engine):
+    write(engine, "(")
+    assert repr(parts.table()).startswith("lesson 1: 0 of 5 yours, 1 broken\n")
+
+
+# Library code that calls the learner's own
+
+
+def test_library_code_is_rewired_to_what_is_there_at_that_moment(engine):
+    assert parts.rewired(kv_bytes_per_block) is kv_bytes_per_block
+    parts.save(NAME, MINE)
+    assert parts.rewired(kv_bytes_per_block)(MODEL, 16) == 16 * 42
+    assert kv_bytes_per_block(MODEL, 16) == 16 * kv_bytes_per_token(MODEL)
+    parts.save(NAME, MINE.replace("42", "43"))
+    assert parts.rewired(kv_bytes_per_block)(MODEL, 16) == 16 * 43
 
 
 def test_the_html_of_the_table_escapes_what_a_broken_part_says(engine):
@@ -484,4 +532,4 @@ def test_a_variant_of_the_scheduler_runs_on_the_learners_scheduler(engine):
     assert static.preempt(None) == "mine"
     assert "admit_waiting" in vars(parts.reference("StaticBatchingScheduler"))
     assert static.admit_waiting is parts.reference("StaticBatchingScheduler").admit_waiting
-    assert status("Scheduler").note == "2 of 6 methods yours"
+    assert status("Scheduler").note == "2 of 8 methods yours"

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from course_lib.rewiring import rewire
+from course_lib.rewiring import rewire, with_globals
 
 LIBRARY = """
 LIMIT = 3
@@ -64,6 +64,15 @@ def test_what_a_function_calls_is_replaced_also_further_down(library):
     assert own(1) == ("mine", 2)
     assert own(1, shift=4) == ("mine", 5)
     assert rewire(library.comprehended, {"leaf": mine})([1]) == [("mine", 1)]
+
+
+def test_a_copy_is_documented_and_called_as_the_original(library):
+    library.middle.__doc__ = "Add one."
+    own = rewire(library.middle, {"leaf": mine})
+    assert (own.__doc__, own.__name__, own.__kwdefaults__) == ("Add one.", "middle", {"shift": 1})
+    assert not hasattr(own, "__wrapped__")
+    copy = with_globals(library.middle, {"leaf": mine})
+    assert copy(1) == ("mine", 2), "whatever the name means, and whoever it belongs to"
 
 
 def test_everybody_else_notices_nothing(library):

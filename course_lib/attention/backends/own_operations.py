@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from course_lib.attention import dense, paged
+from course_lib.attention import paged
 from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.backends.launch import TRITON_CODE
-from course_lib.attention.backends.substitution import substitute
+from course_lib.rewiring import rewire
 
 OPERATIONS = tuple(TRITON_CODE)
 """The operations on a paged KV cache; also the names of ``AttentionBackend``'s fields."""
@@ -31,15 +31,6 @@ PYTORCH_PARTS = (
     *OPERATIONS,
 )
 """The parts that are PyTorch code, and what the Triton operations need besides their kernels."""
-
-# Who calls what, those that are called first.
-_CALLERS = (
-    (dense.dense_attention, ("softmax",)),
-    (paged.chunked_prefill, ("gather", "dense_attention")),
-    (paged.attend_blocks, ("partial_attention", "merge_states")),
-    (paged.paged_decode, ("attend_blocks",)),
-    (paged.copy_blocks, ("side_by_side",)),
-)
 
 
 def with_own(backend: AttentionBackend, own: Mapping[str, Any]) -> AttentionBackend:
@@ -69,12 +60,9 @@ def with_own(backend: AttentionBackend, own: Mapping[str, Any]) -> AttentionBack
 
 def _pytorch_operations(own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the operations with PyTorch code of the learner's in them."""
-    functions = dict(own)
-    for caller, called in _CALLERS:
-        replacements = {name: functions[name] for name in called if name in functions}
-        if replacements and caller.__name__ not in own:
-            functions[caller.__name__] = substitute(caller, **replacements)
-    return {name: functions[name] for name in OPERATIONS if name in functions}
+    theirs = {name: getattr(paged, name) for name in OPERATIONS}
+    found = {name: own.get(name) or rewire(operation, own) for name, operation in theirs.items()}
+    return {name: found[name] for name in OPERATIONS if found[name] is not theirs[name]}
 
 
 def _triton_operations(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The engine runs on the learner's own parts, and says whose it was when one of them fails."""
+"""The engine runs on the learner's own parts, and says whose it was when one of them fails.
+
+That each part is really called is seen in ``test_parts_in_use.py``.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,7 +16,7 @@ from course_lib.engine import LLM, EngineParts, PartError, SamplingParams
 from course_lib.engine.engine_parts import ENGINE_PARTS
 from course_lib.engine.executor import FEW_TOKENS
 from course_lib.kv_cache import BlockPool, BlockTable, InvariantError
-from course_lib.scheduling import POLICIES, Scheduler
+from course_lib.scheduling import Scheduler
 from course_lib.viz.engine_map import NODES
 
 Save = Callable[..., Path]
@@ -40,14 +43,6 @@ def answers(llm: LLM) -> list[list[int]]:
     ]
 
 
-def policy_for(name: str) -> str:
-    """Return the policy that uses this part; the usual one for other parts."""
-    if name == "least_important":
-        return "priority"
-    found = (p for p, queue in POLICIES.items() if getattr(queue, "__name__", "") == name)
-    return next(found, "fcfs")
-
-
 def spy_on(name: str, calls: list[str]) -> Any:
     """Return a part like the reference, which writes down that it is used."""
     reference = parts.reference(name)
@@ -70,18 +65,6 @@ def spy_on(name: str, calls: list[str]) -> Any:
 
 # Kernels run where Triton does: see test_operations_in_engine.py.
 HERE = [name for name in ENGINE_PARTS if name not in TRITON_PARTS]
-
-
-@pytest.mark.parametrize("name", HERE)
-def test_every_part_is_really_used(checkpoint: Path, expected: list[list[int]], name: str) -> None:
-    calls: list[str] = []
-    own = EngineParts.of({name: spy_on(name, calls)})
-    swap = {"preemption_mode": "swap", "num_cpu_blocks": 30} if name == "SwapSpace" else {}
-    llm = LLM(checkpoint, parts=own, policy=policy_for(name), **OPTIONS, **swap)
-    assert answers(llm) == expected
-    assert calls
-    assert llm.metrics.num_preemptions > 0
-    assert llm.parts.own_names == (name,)
 
 
 def test_a_table_translates_few_tokens_and_the_mapping_many(
@@ -355,5 +338,5 @@ def test_the_innermost_own_part_is_to_blame() -> None:
 
 
 def test_a_part_that_no_engine_has_is_refused() -> None:
-    with pytest.raises(KeyError, match="an engine has no part 'Sampler'; parts: BlockTable, "):
+    with pytest.raises(KeyError, match="no engine has a part 'Sampler'; parts: BlockTable, "):
         EngineParts.of({"Sampler": object})

@@ -1,140 +1,217 @@
-"""A simulation runs on the learner's own parts: each is replaced by one that counts its calls."""
+"""A simulation runs on the learner's own parts, and says whose it was when one of them fails.
+
+That each part is really called is seen in ``test_parts_in_use.py``.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from course_lib import parts
-from course_lib.kv_cache import BlockPool, FreeKVCacheBlockQueue, KVCacheManager
-from course_lib.scheduling import Scheduler, SchedulerConfig
-from course_lib.scheduling.assembly import MANAGER_PARTS
-from course_lib.scheduling.policies import POLICIES
+from course_lib.kv_cache import BlockPool
+from course_lib.scheduling import (
+    AsyncScheduler,
+    FCFSRequestQueue,
+    LoRAScheduler,
+    PriorityRequestQueue,
+    Scheduler,
+    SchedulerConfig,
+    least_important,
+)
+from course_lib.scheduling.assembly import PartError
 from course_lib.simulation import (
     ConstantCostModel,
     IterationTime,
     IterationWork,
     RooflineCostModel,
+    SimulationError,
     SimulationParts,
     TraceRequest,
     simulate,
 )
-from course_lib.simulation.simulation_parts import SIMULATION_PARTS
 from course_lib.specs import GPUS, MODELS
 
 ROOFLINE = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["l4"])
 REQUESTS = [TraceRequest(0.01 * i, 40 + i, 20, client_id=str(i % 2)) for i in range(8)]
 
-CALLED = {
-    "Scheduler": (Scheduler, "schedule"),
-    "KVCacheManager": (KVCacheManager, "allocate_slots"),
-    "BlockPool": (BlockPool, "get_new_blocks"),
-    "FreeKVCacheBlockQueue": (FreeKVCacheBlockQueue, "append_n"),
-    "RooflineCostModel": (RooflineCostModel, "breakdown"),
-}
 
-
-def counting(base: type, method: str, calls: Counter[str]) -> type:
-    """Return a subclass that counts how often one of its methods is called."""
-    original: Callable[..., Any] = getattr(base, method)
-
-    def counted(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        calls[base.__name__] += 1
-        return original(self, *arguments, **keywords)
-
-    return type(base.__name__, (base,), {method: counted})
-
-
-def latencies(policy: str = "fcfs", own: SimulationParts | None = None) -> list[float]:
-    """Simulate in little memory, so that every part has something to do."""
-    config = SchedulerConfig(policy=policy, max_num_seqs=4)
-    result = simulate(REQUESTS, config, ROOFLINE, 16, enable_caching=True, parts=own)
+def run(own: SimulationParts | None = None, **options: Any) -> list[float]:
+    config = SchedulerConfig(max_num_seqs=4)
+    result = simulate(REQUESTS, config, ROOFLINE, 12, enable_caching=True, parts=own, **options)
     return result.e2e.tolist()
 
 
-@pytest.mark.parametrize("name", CALLED)
-def test_a_class_of_ones_own_is_called(name: str) -> None:
-    calls: Counter[str] = Counter()
-    own = SimulationParts({name: counting(*CALLED[name], calls)})
-    assert latencies(own=own) == latencies()
-    assert calls[name] > 0
+class OwnTime(IterationTime):
+    """Takes twice as long."""
+
+    @property
+    def total(self) -> float:
+        return 2 * super().total
 
 
-@pytest.mark.parametrize(
-    "policy", [name for name, queue in POLICIES.items() if isinstance(queue, type)]
-)
-def test_a_queue_of_ones_own_is_called_where_its_policy_is_named(policy: str) -> None:
-    queue = POLICIES[policy]
-    assert isinstance(queue, type)
-    calls: Counter[str] = Counter()
-    own = SimulationParts({queue.__name__: counting(queue, "add", calls)})
-    assert latencies(policy, own) == latencies(policy)
-    assert calls[queue.__name__] == len(REQUESTS)
-    other = "fcfs" if policy != "fcfs" else "priority"
-    assert latencies(other, own) == latencies(other)
-    assert calls[queue.__name__] == len(REQUESTS)
-
-
-@pytest.mark.parametrize("name", MANAGER_PARTS)
-def test_what_a_manager_is_made_with_is_called(name: str) -> None:
-    calls: Counter[str] = Counter()
-    reference: Callable[..., Any] = parts.reference(name)
-
-    def counted(*arguments: Any, **keywords: Any) -> Any:
-        calls[name] += 1
-        return reference(*arguments, **keywords)
-
-    assert latencies(own=SimulationParts({name: counted})) == latencies()
-    assert calls[name] > 0
-
-
-def test_arithmetic_of_ones_own_is_called() -> None:
-    calls: Counter[str] = Counter()
-
-    class OwnWork(IterationWork):
-        @classmethod
-        def of_batch(cls, rows: Any, swapped_tokens: int = 0) -> IterationWork:
-            calls["of_batch"] += 1
-            return IterationWork.of_batch(rows, swapped_tokens)
-
-    class OwnTime(IterationTime):
-        @property
-        def total(self) -> float:
-            calls["total"] += 1
-            return 2 * super().total
-
-    own = SimulationParts({"IterationWork": OwnWork, "IterationTime": OwnTime})
+def test_arithmetic_of_ones_own_decides() -> None:
+    own = SimulationParts.of({"IterationTime": OwnTime})
     steps = simulate(REQUESTS, SchedulerConfig(), ROOFLINE, 200, parts=own).steps
-    assert calls == {"of_batch": len(steps), "total": len(steps)}
     assert steps[0].seconds == 2 * simulate(REQUESTS, SchedulerConfig(), ROOFLINE, 200).steps[0][1]
+
+
+def test_the_roofline_asks_for_the_bytes_of_a_token() -> None:
+    own = SimulationParts.of({"kv_bytes_per_token": lambda model: 10**9})
+    work = IterationWork.of_batch([(1, 99)])
+    mine = own.with_own_arithmetic(ROOFLINE)
+    assert mine.breakdown(work).move_kv == pytest.approx(  # type: ignore[attr-defined]
+        100 * 10**9 / (GPUS["l4"].memory_bandwidth * ROOFLINE.memory_efficiency)
+    )
 
 
 def test_a_cost_model_that_is_no_roofline_stays_as_it_is() -> None:
     constant = ConstantCostModel(1.0)
-    assert SimulationParts({"IterationTime": IterationTime}).with_own_arithmetic(constant) is (
-        constant
-    )
+    assert SimulationParts.of({"IterationTime": OwnTime}).with_own_arithmetic(constant) is constant
 
 
-def test_what_the_workspace_holds_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    own_pool = counting(BlockPool, "free_blocks", Counter())
-    monkeypatch.setattr(
-        parts, "get", lambda name: own_pool if name == "BlockPool" else parts.reference(name)
-    )
-    loaded = SimulationParts.load()
-    assert loaded.own_names == ("BlockPool",)
-    assert type(loaded.make_manager(10, 16, True).block_pool) is own_pool
+# Policies by name, and as they are given
+
+
+class Mine(FCFSRequestQueue):
+    """A queue of one's own."""
+
+
+def queue_of(policy: Any) -> type:
+    own = SimulationParts.of({"FCFSRequestQueue": Mine})
+    config = SchedulerConfig(policy=policy)
+    return type(own.make_scheduler(config, own.make_manager(10, 16, True)).waiting)
+
+
+def test_a_queue_stands_in_for_the_librarys_and_for_no_other() -> None:
+    assert queue_of("fcfs") is Mine
+    assert queue_of(FCFSRequestQueue) is Mine
+    given = FCFSRequestQueue()
+    assert queue_of(given) is FCFSRequestQueue
+    assert queue_of("priority") is PriorityRequestQueue
+    with pytest.raises(ValueError, match="no policy 'lottery'"):
+        queue_of("lottery")
+
+
+@pytest.mark.parametrize("policy", ["least_important", least_important])
+def test_a_victim_policy_stands_in_for_the_librarys(policy: Any) -> None:
+    def mine(running: Any) -> int:
+        return 0
+
+    own = SimulationParts.of({"least_important": mine})
+    config = SchedulerConfig(victim_policy=policy)
+    scheduler = own.make_scheduler(config, own.make_manager(10, 16, True))
+    assert scheduler.victim_policy is mine
+
+
+def test_a_kind_of_scheduler_that_is_asked_for_is_ones_own_too() -> None:
+    class Own(LoRAScheduler):
+        pass
+
+    class Other(AsyncScheduler):
+        pass
+
+    own = SimulationParts.of({"LoRAScheduler": Own})
+    manager = own.make_manager(10, 16, True)
+    config = SchedulerConfig()
+    two = own.make_scheduler(config, manager, partial(LoRAScheduler, max_loras=2))
+    assert (type(two), two.max_loras) == (Own, 2)  # type: ignore[attr-defined]
+    assert type(own.make_scheduler(config, manager, Other)) is Other
+    assert type(own.make_scheduler(config, manager)) is Scheduler
+
+
+# From the workspace
+
+COUNTING = """
+from course_lib.kv_cache import BlockPool
+
+CALLS = []
+
+def get_new_blocks(self: BlockPool, num_blocks: int):
+    CALLS.append(num_blocks)
+    return BlockPool.get_new_blocks(self, num_blocks)
+"""
+ADMITTING = """
+from course_lib.scheduling import Scheduler
+
+def admit_waiting(self: Scheduler, output, budget):
+    self.was_asked = True
+    return Scheduler.admit_waiting(self, output, budget)
+"""
+
+
+def test_what_the_workspace_holds_is_loaded(workspace: Path) -> None:
+    assert SimulationParts.load().own_names == ()
+    parts.save("BlockPool.get_new_blocks", COUNTING)
+    own = SimulationParts.load()
+    assert own.own_names == ("BlockPool",)
+    assert run(own) == run()
+    pool: Any = own.get("BlockPool")
+    assert pool.get_new_blocks.__globals__["CALLS"]
+
+
+def test_a_variant_runs_on_a_method_of_the_scheduler_that_was_won(workspace: Path) -> None:
+    parts.save("Scheduler.admit_waiting", ADMITTING)
+    own = SimulationParts.load()
+    assert own.own_names == ("Scheduler",), "what only inherits from it is not named"
+    manager = own.make_manager(10, 16, True)
+    scheduler = own.make_scheduler(SchedulerConfig(), manager, AsyncScheduler)
+    assert isinstance(scheduler, AsyncScheduler)
+    scheduler.schedule()
+    assert scheduler.was_asked  # type: ignore[attr-defined]
 
 
 def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(KeyError, match="a simulation has no part 'Sampler'; parts: "):
-        SimulationParts({"Sampler": object})
+    with pytest.raises(KeyError, match="no simulation has a part 'Sampler'; parts: kv_bytes_per_"):
+        SimulationParts.of({"Sampler": object})
 
 
-def test_every_part_is_replaced_here() -> None:
-    queues = {queue.__name__ for queue in POLICIES.values() if isinstance(queue, type)}
-    arithmetic = {"IterationWork", "IterationTime"}
-    assert {*CALLED, *MANAGER_PARTS, *queues, *arithmetic} == set(SIMULATION_PARTS)
+# Whose fault it is
+
+
+def test_a_part_that_raises_is_named_with_its_file_and_a_way_out(workspace: Path) -> None:
+    parts.save("BlockPool.touch", "def touch(self, blocks):\n    pass\n")
+    raising = "def get_new_blocks(self, num_blocks):\n    raise IndexError('no more')\n"
+    parts.save("BlockPool.get_new_blocks", raising)
+    with pytest.raises(PartError) as caught:
+        run(SimulationParts.load())
+    assert str(caught.value) == (
+        "at 0.000 s your BlockPool.get_new_blocks raised IndexError: no more. It is "
+        "my_engine/BlockPool/get_new_blocks.py (lesson 7). Mend it, or run on the library's own "
+        "parts: simulate(..., parts=SimulationParts.reference())"
+    )
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+class ForgetfulPool(BlockPool):
+    """Hands out no list."""
+
+    def get_new_blocks(self, num_blocks: int) -> Any:
+        super().get_new_blocks(num_blocks)
+
+
+def test_who_may_have_returned_something_wrong_is_named() -> None:
+    with pytest.raises(PartError, match=r"the simulation stopped: TypeError.*yours: BlockPool\."):
+        run(SimulationParts.of({"BlockPool": ForgetfulPool}))
+
+
+def test_an_error_of_the_library_is_raised_as_it_is() -> None:
+    class Broken(ConstantCostModel):
+        def seconds(self, work: IterationWork) -> float:
+            raise ZeroDivisionError("none left")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        simulate(REQUESTS, SchedulerConfig(), Broken(), 12)
+    assert caught.value.__notes__ == ["at 0.000 s"]
+
+
+def test_a_simulation_that_is_given_up_is_nobodys_fault() -> None:
+    class Idle(Scheduler):
+        def admit_waiting(self, output: Any, budget: int) -> int:
+            return budget
+
+    with pytest.raises(SimulationError, match="the scheduler plans nothing"):
+        run(SimulationParts.of({"Scheduler": Idle}))

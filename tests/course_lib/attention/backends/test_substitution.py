@@ -1,4 +1,4 @@
-"""Library code that calls somebody else's functions, in PyTorch and in Triton."""
+"""Library kernels that call somebody else's Triton functions."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from course_lib.attention import merge_states, paged, triton_state
+from course_lib.attention import triton_state
 from course_lib.attention.backends.substitution import substitute
 
 triton = pytest.importorskip("triton")
@@ -43,25 +43,9 @@ def softmax_step(max_score, denominator, numerator, scores, values):  # type: ig
     return new_max, denominator * rescale + tl.sum(weights, axis=1), numerator + weighted
 
 
-def test_the_copy_alone_sees_the_replacement() -> None:
-    calls: list[int] = []
-
-    def mine(*states: Any) -> Any:
-        calls.append(1)
-        return merge_states(*states)
-
-    own = substitute(paged.attend_blocks, merge_states=mine)
-    cache, table = torch.ones(2, 2, 1, 4), torch.tensor([1, 0])
-    arguments = (torch.ones(1, 4), cache, cache, table, 3)
-    assert torch.equal(own(*arguments), paged.attend_blocks(*arguments))
-    assert len(calls) == 2
-    assert own.__doc__ == paged.attend_blocks.__doc__
-    assert own(*arguments, scale=0.5).shape == (1, 4), "defaults are kept"
-
-
 def test_a_name_that_is_not_used_is_refused() -> None:
-    with pytest.raises(ValueError, match="attend_blocks uses no global name 'merge'"):
-        substitute(paged.attend_blocks, merge=merge_states)
+    with pytest.raises(ValueError, match="paged_decode_kernel uses no global name 'step'"):
+        substitute(kernels.paged_decode_kernel, step=softmax_step)
 
 
 @pytest.mark.parametrize("num_splits", [1, 2])
@@ -118,7 +102,7 @@ print(own.cache_key == kernels.paged_decode_kernel.cache_key)
 def test_where_kernels_are_compiled_the_copy_is_another_kernel_to_triton(tmp_path: Path) -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     start = text.index("TEN = tl.constexpr")
-    end = text.index("\n\n\ndef test_the_copy_alone")
+    end = text.index("\n\n\ndef test_a_name_that_is_not_used")
     header = "import triton\nimport triton.language as tl\n\n"
     (tmp_path / "step.py").write_text(header + text[start:end], encoding="utf-8")
     done = subprocess.run(
