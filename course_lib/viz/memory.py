@@ -20,7 +20,7 @@ from course_lib.viz.memory_layout import (
     paged_layout,
     reserved_layout,
 )
-from course_lib.viz.own_parts import on_own_parts
+from course_lib.viz.own_parts import shows_own_parts
 from course_lib.viz.scene import (
     HEADING_SIZE,
     SMALL_SIZE,
@@ -44,6 +44,7 @@ _NARROWEST_SEQUENCE = 7  # pixels; thinner sequences are drawn as one
 _NARROWEST_OUTLINED = 18  # pixels; between the outlines of a thinner box its colour would drown
 
 
+@shows_own_parts
 def gpu_memory_scene(
     model: str,
     gpu: str,
@@ -73,19 +74,6 @@ def gpu_memory_scene(
     >>> [text for text in scene.texts() if "fit" in text][0]
     '13 of 16 sequences fit; the other 3 need 1.5 GiB'
     """
-    draw = on_own_parts(draw_gpu_memory)
-    return draw(model, gpu, max_model_len, num_sequences, mean_tokens, gpu_memory_utilization)
-
-
-def draw_gpu_memory(
-    model: str,
-    gpu: str,
-    max_model_len: int,
-    num_sequences: int,
-    mean_tokens: int,
-    gpu_memory_utilization: float = 0.92,
-) -> Scene:
-    """Draw what ``gpu_memory_scene`` draws, with the library's own parts."""
     _require_counts(max_model_len, num_sequences, mean_tokens)
     model_spec, gpu_spec = MODELS[model], GPUS[gpu]
     reserved = reserved_layout(

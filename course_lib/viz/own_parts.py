@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ParamSpec
@@ -14,8 +15,8 @@ _MARGIN = 24
 _P = ParamSpec("_P")
 
 
-def on_own_parts(build: Callable[_P, Scene]) -> Callable[_P, Scene]:
-    """Return a function that draws the same scene with the learner's own parts, as they are now.
+def shows_own_parts(build: Callable[_P, Scene]) -> Callable[_P, Scene]:
+    """Let a function draw its scene with the learner's own parts, as they are when it is called.
 
     A part that gives wrong numbers shows them. If the scene cannot be drawn with their parts, it is
     drawn with the library's, and says why.
@@ -23,16 +24,16 @@ def on_own_parts(build: Callable[_P, Scene]) -> Callable[_P, Scene]:
     Args:
         build: A function of the library that draws a scene.
 
-    >>> from course_lib.viz.memory import draw_gpu_memory
-    >>> scene = on_own_parts(draw_gpu_memory)("llama-3.1-8b", "rtx-4090", 4096, 16, 500)
-    >>> scene.title
+    >>> from course_lib.viz import gpu_memory_scene
+    >>> gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).title
     'Memory of one GPU: Llama-3.1-8B on RTX 4090'
     """
-    own: Callable[_P, Scene] = parts.rewired(build)
-    if own is build:
-        return build
 
+    @functools.wraps(build)
     def draw(*arguments: _P.args, **named: _P.kwargs) -> Scene:
+        own: Callable[_P, Scene] = parts.rewired(build)
+        if own is build:
+            return build(*arguments, **named)
         try:
             return own(*arguments, **named)
         except Exception as error:

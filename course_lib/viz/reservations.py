@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from course_lib.kv_cache.reservation import Reservation, Snapshot, classify_slots
-from course_lib.viz.own_parts import on_own_parts
+from course_lib.viz.own_parts import shows_own_parts
 from course_lib.viz.player import Frame, Player
 from course_lib.viz.scene import (
     TEXT_SIZE,
@@ -49,21 +49,16 @@ def reservation_film(snapshots: Iterable[Snapshot]) -> Player:
     Raises:
         ValueError: There are no snapshots.
     """
-    draw = on_own_parts(draw_slots)
-    scenes = (draw(snapshot) for snapshot in snapshots)
+    scenes = map(slots_scene, snapshots)
     return Player([Frame(scene, scene.alt) for scene in scenes])
 
 
+@shows_own_parts
 def slots_scene(snapshot: Snapshot) -> Scene:
     """Draw the slots of one moment: whose they are, and how many there are of each kind.
 
     It shows the learner's own ``classify_slots``, where there is one.
     """
-    return on_own_parts(draw_slots)(snapshot)
-
-
-def draw_slots(snapshot: Snapshot) -> Scene:
-    """Draw what ``slots_scene`` draws, with the library's own parts."""
     scale = Scale(0, snapshot.num_slots, _MARGIN, _WIDTH - _MARGIN)
     outside = Rect(
         scale.start,

@@ -7,6 +7,7 @@ kernels run where Triton does: ``engine/test_operations_in_engine.py`` counts th
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -40,7 +41,8 @@ from course_lib.simulation import (
 from course_lib.simulation.setup import Setup, load_trace, run
 from course_lib.simulation.simulation_parts import SIMULATION_PARTS
 from course_lib.specs import GPUS, MODELS
-from course_lib.viz import memory, reservations
+from course_lib.viz import gpu_memory_scene
+from course_lib.viz.reservations import slots_scene
 
 Run = Callable[[dict[str, Any]], Any]
 """Runs something on these parts, and returns what came of it."""
@@ -209,12 +211,14 @@ def first_fit(own: dict[str, Any]) -> Any:
 
 
 def drawn_memory(own: dict[str, Any]) -> Any:
-    return rewire(memory.draw_gpu_memory, own)("llama-3.1-8b", "rtx-4090", 4096, 16, 500, 0.92)
+    return rewire(inspect.unwrap(gpu_memory_scene), own)(
+        "llama-3.1-8b", "rtx-4090", 4096, 16, 500, 0.92
+    )
 
 
 def drawn_slots(own: dict[str, Any]) -> Any:
     [snapshot, *_] = replay_contiguous(LENGTHS, 30, reserve_oracle, 20)
-    return rewire(reservations.draw_slots, own)(snapshot)
+    return rewire(inspect.unwrap(slots_scene), own)(snapshot)
 
 
 def violations(own: dict[str, Any]) -> Any:

@@ -10,8 +10,7 @@ import pytest
 from course_lib import parts
 from course_lib.kv_cache.reservation import Reservation, Snapshot
 from course_lib.viz import gpu_memory, gpu_memory_scene, reservation_film
-from course_lib.viz.own_parts import on_own_parts
-from course_lib.viz.reservations import draw_slots, slots_scene
+from course_lib.viz.reservations import slots_scene
 from course_lib.viz.scene import Scene
 
 CASE = ("llama-3.1-8b", "rtx-4090", 4096, 16, 500)
@@ -31,10 +30,6 @@ def classify_slots(reservations, num_slots):
     kept = sum(each.reserved for each in reservations)
     return SlotUse(used, 0, kept - used, num_slots - kept)
 """
-
-
-def test_without_own_parts_a_figure_is_the_librarys() -> None:
-    assert on_own_parts(draw_slots) is draw_slots
 
 
 def test_the_figure_of_a_gpu_shows_ones_own_arithmetic(workspace: Path) -> None:
