@@ -6,16 +6,15 @@ kernels run where Triton does: ``engine/test_operations_in_engine.py`` counts th
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from course_lib import parts
+from course_lib import parts, scheduling
 from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS
 from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.engine_parts import ENGINE_PARTS
@@ -29,7 +28,7 @@ from course_lib.kv_cache import (
 from course_lib.kv_cache.block_table import CacheLayout
 from course_lib.kv_cache.fragmentation import overhead_bytes
 from course_lib.mounting import function_of, mount
-from course_lib.queueing import MMc, servers_for_wait
+from course_lib.queueing import MG1, MMc, servers_for_wait
 from course_lib.rewiring import rewire
 from course_lib.scheduling import POLICIES, Request, SchedulerConfig
 from course_lib.simulation import (
@@ -119,7 +118,7 @@ def engine_options(name: str) -> dict[str, Any]:
     return policy | ENGINE_OPTIONS.get(owner, {})
 
 
-@functools.cache
+@cache
 def answers_of_the_library(options: tuple[tuple[str, Any], ...]) -> Any:
     return engine(dict(options), {})
 
@@ -158,8 +157,6 @@ SIMULATION_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def simulation(name: str, own: dict[str, Any]) -> Any:
-    from course_lib import scheduling
-
     owner = name.partition(".")[0]
     scheduler: Any = getattr(scheduling, VARIANTS.get(owner, owner), None)
     is_scheduler = isinstance(scheduler, type) and issubclass(scheduler, scheduling.Scheduler)
@@ -239,6 +236,8 @@ LIBRARY: dict[str, Run] = {
     "pool_violations": violations,
     "erlang_b": lambda own: rewire(MMc, own)(2.0, 1.0, 3).mean_wait,
     "erlang_c": lambda own: rewire(MMc, own)(2.0, 1.0, 3).mean_wait,
+    "MG1.mean_residual_service": lambda own: own.get("MG1", MG1)(0.2, 3.0, 2.0).mean_wait,
+    "MG1.mean_wait": lambda own: own.get("MG1", MG1)(0.2, 3.0, 2.0).mean_response,
     "fewest_servers": lambda own: rewire(servers_for_wait, own)(2.0, 1.0, 0.9, 0.5),
     "gamma_arrivals": lambda own: rewire(poisson_arrivals, own)(2.0, 5, 1).tolist(),
 }
@@ -252,8 +251,6 @@ NOT_CALLED = {
     "littles_law": "a law to hold a log against",
     "simulate_queue": "a measurement; capacity takes it as an argument",
     "send_times": "a load generator's clock; the simulator's has no such delay",
-    "MG1.mean_residual_service": "tested through mean_wait in a learner's own MG1",
-    "MG1.mean_wait": "the answer itself",
     "token_budget": "a number to set max_num_batched_tokens to",
     "StepTimeController.observe": "called by whoever runs the steps",
     "plan_violations": "a checker that is held against schedulers, in tests of scheduling",
