@@ -127,7 +127,7 @@ class Assembly:
 
     @property
     def own_names(self) -> tuple[str, ...]:
-        """The parts that are not the library's."""
+        """The parts that are not the library's, in the order of the lessons."""
         return tuple(
             row.name for row in self.table if row.name in self._own and row.state != "reference"
         )

@@ -276,7 +276,7 @@ def wrong_slots(tables: Any, starts: Any, positions: Any, block_size: int) -> An
         (
             {"BlockPool": ForgetfulPool, "Scheduler": Scheduler},
             {},
-            r"in step 0 the engine stopped: TypeError.*yours: BlockPool, Scheduler\. One of them",
+            r"in step 0 the engine stopped: TypeError.*yours: Scheduler, BlockPool\. One of them",
         ),
         ({"BlockTable": ShortTable}, {}, r"in step 0 your BlockTable raised IndexError: list"),
         (
