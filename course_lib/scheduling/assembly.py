@@ -164,7 +164,7 @@ class Assembly:
     def make_manager(
         self, num_blocks: int, block_size: int, enable_caching: bool
     ) -> KVCacheManager:
-        """Make a cache manager, on this block pool and free queue.
+        """Make a cache manager, on this block pool.
 
         Args:
             num_blocks: Blocks of the KV cache, the null block included.
@@ -177,15 +177,16 @@ class Assembly:
         return manager
 
     def make_pool(self, num_blocks: int, enable_caching: bool) -> BlockPool:
-        """Make a block pool, on this free queue.
+        """Make a block pool, with the free queue that is one's own, if there is one.
 
         Args:
             num_blocks: Blocks in it, the null block included.
             enable_caching: Whether prefixes are kept for later requests.
         """
-        pool: BlockPool = self.get("BlockPool")(
-            num_blocks, enable_caching, free_queue=self.get("FreeKVCacheBlockQueue")
-        )
+        # Without one, the pool has its faster queue, which hands out the same blocks.
+        queue = "FreeKVCacheBlockQueue"
+        options = {"free_queue": self.get(queue)} if queue in self._own else {}
+        pool: BlockPool = self.get("BlockPool")(num_blocks, enable_caching, **options)
         return pool
 
     def make_scheduler(
