@@ -32,8 +32,6 @@ NEEDS = {
 }
 collect_ignore = [path for path, package in NEEDS.items() if find_spec(package) is None]
 
-pytest_plugins = ("browser_lab",)
-
 ROOT = Path(__file__).parent
 SLOWEST = 3
 """Tests of a lesson that are listed at the end."""

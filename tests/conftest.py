@@ -1,4 +1,4 @@
-"""What several tests share: a workspace, learner's objects here and elsewhere, what needs a GPU."""
+"""What several tests share: a workspace, learner's objects, a browser, what needs a GPU."""
 
 import importlib.util
 import linecache
@@ -9,6 +9,9 @@ from itertools import count
 import pytest
 
 from autograder.proxy.subject import LocalSubject, RemoteSubject
+from browser_lab import browser, chromium, pytest_runtest_makereport
+
+__all__ = ["browser", "chromium", "pytest_runtest_makereport"]
 
 _NUMBERS = count()
 

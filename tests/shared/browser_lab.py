@@ -1,4 +1,4 @@
-"""JupyterLab as `course lab` starts it, driven in chromium as by a learner: a pytest plugin.
+"""JupyterLab as `course lab` starts it, driven in chromium as by a learner; for conftest files.
 
 Screenshots of every step go to ``artifacts/browser/``. The pictures of the README are taken anew by
 ``README_PICTURES=1 pytest tests/browser``, which writes ``docs/images/``.
