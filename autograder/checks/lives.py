@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Made
+from autograder.checks.compare import Made, Seen
 from autograder.checks.observe import Arguments, look, parameter_names
-from autograder.checks.show import show_call
+from autograder.checks.show import show, show_call
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import ITSELF, Outcome, Returned, Subject
 from autograder.proxy.wire import Ref
@@ -89,6 +89,7 @@ class Life:
         self._state_line = state_line
         self._object: Ref | None = None
         self._names: dict[int, str] = {}
+        self._looks: dict[int, str] = {}
         self.steps: list[Step] = []
 
     def create(self, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +117,8 @@ class Life:
         Args:
             method: Its name, or a path such as ``"waiting.add"``.
             args: Its arguments; what an earlier ``do`` returned may be among them.
-            reads: Attributes that stand for an object which the method returns.
+            reads: Attributes that stand for an object which the method returns; by the first of
+                them it is known in the text of later calls.
             kwargs: Its keyword arguments.
 
         Returns:
@@ -130,6 +132,8 @@ class Life:
         spoil = self._spoil is None or len(self.steps) in self._spoil
         outcome = self._subject.invoke(self._object, method, args, kwargs, watch=True, spoil=spoil)
         seen = look(self._subject, outcome, reads)
+        if isinstance(outcome, Returned) and isinstance(seen, Returned):
+            self._remember(outcome.value, seen.value)
         given = Arguments(self._parameters(method), args, kwargs)
         return self._log(Step(text, seen, getattr(outcome, "value", None), given))
 
@@ -161,6 +165,15 @@ class Life:
         self.steps.append(step)
         return step.value
 
+    def _remember(self, value: Any, seen: Any) -> None:
+        """Note how objects that came back look: by what was read of them first."""
+        if isinstance(value, Ref) and isinstance(seen, Seen):
+            name, said = next(iter(seen.items()))
+            self._looks[value.number] = f"<{value.kind} {name}={show(said)}>"
+        elif isinstance(value, (list, tuple)):
+            for item, its_look in zip(value, seen, strict=True):
+                self._remember(item, its_look)
+
     def _own(self, argument: Any) -> Any:
         """Return an argument with this life's own value in the place of each pair."""
         if isinstance(argument, Pair):
@@ -180,6 +193,8 @@ class Life:
         """Return a value to show, in which objects have the names that ``make`` gave them."""
         if isinstance(value, Ref) and value.number in self._names:
             return _Named(self._names[value.number])
+        if isinstance(value, Ref) and value.number in self._looks:
+            return _Named(self._looks[value.number])
         return [self._by_name(item) for item in value] if type(value) is list else value
 
     def _shown(self, target: Any) -> str:

@@ -46,6 +46,8 @@ def show(value: Any, matters: Matters = EVERYTHING) -> str:
         return _cut(_show_record(value, matters))
     if _is_large_array(value):
         return f"<{type(value).__name__} of shape {tuple(value.shape)}, {value.dtype}>"
+    if _is_array(value):
+        return _cut(" ".join(repr(value).split()))
     return _cut(repr(value))
 
 
@@ -90,9 +92,12 @@ def _is_default(each: Field[Any], value: Any) -> bool:
     return type(value) is type(default) and not hasattr(value, "shape") and value == default
 
 
+def _is_array(value: Any) -> bool:
+    return type(value).__name__ in ("ndarray", "Tensor")
+
+
 def _is_large_array(value: Any) -> bool:
-    is_array = type(value).__name__ in ("ndarray", "Tensor")
-    return is_array and math.prod(value.shape) > 32
+    return _is_array(value) and math.prod(value.shape) > 32
 
 
 def _cut(text: str) -> str:

@@ -27,6 +27,7 @@ def test_what_is_long_is_cut():
     assert show(np.zeros((100, 100))) == "<ndarray of shape (100, 100), float64>"
     assert show(torch.zeros(8, 8)) == "<Tensor of shape (8, 8), torch.float32>"
     assert show(np.zeros(2)) == "array([0., 0.])"
+    assert show(torch.zeros(2, 1, 2)) == "tensor([[[0., 0.]], [[0., 0.]]])"
 
 
 def test_outcomes_are_shown_as_values_or_as_exceptions():

@@ -173,7 +173,7 @@ def test_the_shortest_failing_life_is_found_and_shown(examine):
     assert finding.counterexample.case.splitlines() == [
         "obj = SlotPool(1)",
         "obj.take(1)",
-        "obj.give_back([<Slot object>])",
+        "obj.give_back([<Slot number=0>])",
         "obj.num_free",
     ]
     assert (finding.counterexample.expected, finding.counterexample.got) == ("1", "0")
@@ -290,7 +290,7 @@ def test_a_list_that_a_method_changes_is_named(examine_here):
         "            self.free.append(slot)\n        slots.clear()\n",
     )
     case = examine_here(source).counterexample
-    assert case.case.endswith("obj.give_back([<Slot object>])")
+    assert case.case.endswith("obj.give_back([<Slot number=0>])")
     assert case.complaint == (
         "it changed its argument slots from [<Slot object>] to []; work on a copy"
     )
@@ -311,7 +311,7 @@ def test_a_list_that_was_kept_is_named_with_the_step_that_kept_it(examine):
     assert finding.counterexample.case.splitlines() == [
         "obj = SlotPool(1)",
         "obj.take(1)",
-        "obj.give_back([<Slot object>])  # and then the caller empties its list",
+        "obj.give_back([<Slot number=0>])  # and then the caller empties its list",
         "obj.num_free",
     ]
     assert finding.counterexample.complaint == (
