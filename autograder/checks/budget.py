@@ -16,7 +16,7 @@ from typing import Any
 
 from autograder.checks.compare import Comparison, compare_outcomes, exactly
 from autograder.checks.exercise import Check
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import Counterexample, Finding, Misconception, code_alone
 from autograder.checks.function import Call
 from autograder.checks.reference import Method, plain
 from autograder.checks.show import show_call, show_outcome
@@ -205,7 +205,7 @@ class TimeBudget(Budget):
 
     def _known_in(self, subject: Subject) -> list[Misconception]:
         """Return the slow answers whose evidence is in the source: times alone tell none apart."""
-        source = subject.source() or ""
+        source = code_alone(subject.source() or "")
         return [each for each in self.known if each.evidence and re.search(each.evidence, source)]
 
     def _round(

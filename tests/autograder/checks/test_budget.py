@@ -122,6 +122,27 @@ def test_what_is_right_and_slow_earns_what_being_right_is_worth(examine):
     assert (finding.misconception.name, finding.confirmed) == ("a loop", True)
 
 
+def test_a_comment_or_a_docstring_is_no_evidence(examine):
+    source = textwrap.dedent(
+        '''
+        import itertools
+        import numpy as np
+
+        def running_sums(numbers):
+            """Do what this does: for number in numbers:
+                total += number
+            """
+            # for number in numbers:
+            #     total += number
+            values = numbers.tolist()
+            return np.array(list(itertools.accumulate(values)), dtype=numbers.dtype)
+        '''
+    )
+    finding = examine(SUMS, source)
+    assert finding.fraction == pytest.approx(0.6)
+    assert finding.misconception is None
+
+
 def test_nothing_for_what_is_wrong_however_fast(examine):
     finding = examine(SUMS, "def running_sums(numbers):\n    return numbers + 0")
     assert finding.fraction == 0
