@@ -43,7 +43,8 @@ def name_of(target: Any) -> Symbol:
     ('course_lib.kv_cache.block_pool:BlockPool', 'builtins:iter')
     """
     found = Symbol(str(target.__module__), str(target.__qualname__))
-    if symbol(str(found)) is not target:
+    # A class method is another object each time that it is looked up, and equal to itself.
+    if symbol(str(found)) != target:
         raise ValueError(f"{found} is not the name of {target!r}; name what a module defines")
     return found
 

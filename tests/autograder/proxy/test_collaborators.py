@@ -10,6 +10,7 @@ from autograder.proxy.subject import ITSELF, Raised, Returned
 from autograder.proxy.wire import Ref, WireError, from_wire, to_wire
 from course_lib.attention.dense import SoftmaxState, merge_states
 from course_lib.kv_cache import BlockPool, KVCacheBlock, KVCacheManager
+from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
 
 
@@ -85,6 +86,12 @@ def test_a_local_function_has_no_name():
 
     with pytest.raises(ValueError, match="no symbol"):
         name_of(here)
+
+
+def test_a_class_method_has_the_name_of_its_class_before_its_own():
+    name = name_of(StateLine.of)
+    assert str(name) == "course_lib.kv_cache.watch.notation:StateLine.of"
+    assert symbol(str(name)) == StateLine.of
 
 
 def test_nothing_that_comes_back_is_built_or_called():
