@@ -10,7 +10,6 @@ from types import ModuleType
 
 import pytest
 
-from autograder import lessons
 from autograder.build import directives, holes
 from autograder.checks import search
 from autograder.checks.answer import AnswerCheck

@@ -1,4 +1,4 @@
-"""A lesson in a checkout of its own: its checks are found there, it is built, and it is released."""
+"""A lesson in a checkout of its own, where its checks are found and it is built and released."""
 
 from __future__ import annotations
 
