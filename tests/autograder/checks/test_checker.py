@@ -36,7 +36,9 @@ CHECKER = CheckerCheck(
     valid={
         "new": POOL,
         "some held": POOL.do("get_new_blocks", 2),
-        "another order": POOL.do("get_new_blocks", 3).do("free_blocks", [At("blocks.2")]),
+        "another order": POOL.do("get_new_blocks", 3).do(
+            "free_blocks", [At("blocks.3"), At("blocks.1")]
+        ),
     },
     drawn=fewer,
     shows=line,
