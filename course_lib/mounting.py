@@ -145,4 +145,19 @@ def _bound_like(member: Any, function: Callable[..., Any]) -> Any:
     for kind in (functools.cached_property, classmethod, staticmethod):
         if isinstance(member, kind):
             return kind(function)
-    return function
+    return function if hasattr(type(function), "__get__") else _with_self(function)
+
+
+def _with_self(called: Callable[..., Any]) -> Any:
+    """Return a function that passes the object on: of itself Python does that for functions only.
+
+    Without it a ``functools.partial``, or an object with a ``__call__``, is not told whose method
+    it is. What cannot be called stays as it is.
+    """
+    if not callable(called):
+        return called
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return called(self, *args, **kwargs)
+
+    return method

@@ -414,6 +414,9 @@ def _load(part: Part, path: Path) -> Any:
         exec(code, module.__dict__)
         if name not in vars(module):
             reason = f"it does not define {name}"
+        elif not callable(vars(module)[name]):
+            kind = type(vars(module)[name]).__name__
+            reason = f"{name} is of type {kind}; it must be a function or class"
         elif "." in part.name and calls_bare_super(vars(module)[name]):
             reason = "it calls super() without arguments, which only a method inside a class can"
         else:

@@ -14,6 +14,8 @@ from autograder.proxy.wire import Ref
 
 _MOST = 3
 """How many wrong parts of a value are named."""
+_MOST_NAMES = 10
+"""How many keys that are missing, or too many, are named."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,9 @@ def _dict_differences(
     missing = [repr(key) for key in expected if key not in got]
     strange = [repr(key) for key in got if key not in expected]
     if missing:
-        yield f"missing: {', '.join(missing)}"
+        yield f"missing: {_few(missing)}"
     if strange:
-        yield f"not asked for: {', '.join(strange)}"
+        yield f"not asked for: {_few(strange)}"
     wrong = [key for key in expected if key in got and compare(expected[key], got[key]) is not None]
     choices = [key for key in wrong if type(expected[key]) is bool and type(got[key]) is bool]
     if choices:
@@ -146,6 +148,16 @@ def _dict_differences(
     for key in [key for key in wrong if key not in choices][:_MOST]:
         said = "; ".join(_differences(expected[key], got[key], compare))
         yield f"{key!r}: {said}" if said else f"{key!r} is another value"
+
+
+def _few(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are.
+
+    >>> _few(["a", "b"]), _few(["a"] * 30)
+    ('a, b', 'a, a, a, a, a, a, a, a, a, a and 20 more')
+    """
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _list_differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:

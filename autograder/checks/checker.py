@@ -122,8 +122,9 @@ class CheckerCheck:
     def _look_at(self, subject: Subject, specimen: Any) -> Seen:
         call = _as_call(specimen)
         outcome = subject.call(call.args, call.kwargs, watch=True)
-        if outcome.fate.changed:
-            place = next(iter(outcome.fate.changed))
+        written = [*outcome.fate.changed, *outcome.fate.touched]
+        if written:
+            place = written[0]
             which = f"argument {place + 1}" if isinstance(place, int) else place
             return Seen(outcome, "breaks", f"it changes what it looks at ({which})")
         if isinstance(outcome, Raised):

@@ -143,7 +143,7 @@ class Agreement:
         if isinstance(expected, (list, tuple)) and len(expected) != len(got):
             return f"it has {len(got)} items, not {len(expected)}"
         if isinstance(expected, dict) and expected.keys() != got.keys():
-            return f"its keys are {list(got)}, not {list(expected)}"
+            return f"its keys are {show(list(got))}, not {show(list(expected))}"
         if not isinstance(expected, (list, tuple, dict)) and not is_dataclass(expected):
             return None if _same(expected, got) else ""
         form: str | None = None

@@ -24,7 +24,14 @@ from autograder.checks.finding import (
     Finding,
     Misconception,
 )
-from autograder.checks.observe import Arguments, as_tuples, look, misuse, parameter_names
+from autograder.checks.observe import (
+    Arguments,
+    as_tuples,
+    look,
+    misuse,
+    parameter_names,
+    without_defaults,
+)
 from autograder.checks.reference import plain
 from autograder.checks.search import Search
 from autograder.checks.show import Matters, show, show_call, show_outcome
@@ -72,7 +79,8 @@ class FunctionCheck:
     """The property that a function agrees with the reference on every generated call.
 
     It agrees if it returns, or refuses, the same; changes no argument; and gives none back as its
-    own. What is asked as a ``Sequence`` comes as a list and as a tuple.
+    own. What is asked as a ``Sequence`` comes as a list and as a tuple, and a default that a probe
+    names is left out once.
 
     Attributes:
         reference: The library's function, or one method of a class: the specification.
@@ -153,6 +161,7 @@ class FunctionCheck:
         return (
             failure
             or _first(trial.form_fails(call, as_tuple=True) for call in self._tuple_probes())
+            or _first(map(trial.form_fails, self._short_probes()))
             or _first(map(trial.form_fails, self.refusals))
             or _first(map(trial.size_fails, self.large))
         )
@@ -186,6 +195,13 @@ class FunctionCheck:
             converted = as_tuples(self._function, probe.args, probe.kwargs)
             if converted is not None:
                 yield Call(*converted[0], **converted[1])
+
+    def _short_probes(self) -> Iterable[Call]:
+        """Yield the probes that name a default, without it: whoever leaves it out gets it too."""
+        for probe in self.probes:
+            shorter = without_defaults(self._function, probe.kwargs)
+            if len(shorter) < len(probe.kwargs):
+                yield Call(*probe.args, **shorter)
 
     def _ask(self, subject: Subject, call: Call) -> Outcome:
         return look(subject, subject.call(call.args, call.kwargs, watch=True), self.reads)
@@ -286,7 +302,7 @@ class _Trial:
         given = check._arguments(call)
         expected, got = check._ask(self._trusted, call), check._ask(self.subject, call)
         complaint = compare_outcomes(check.compare, expected, got)
-        shown = [show_outcome(outcome, check.matters) for outcome in (expected, got)]
+        shown: list[str] = []
         if complaint is None:
             shown, complaint = self._written(given, expected, got)
         is_form = isinstance(complaint, FormComplaint)
@@ -298,6 +314,7 @@ class _Trial:
                 shown, complaint, is_form = [wrong.expected, wrong.got], wrong.complaint, True
         if complaint is None:
             return None, False
+        shown = shown or [show_outcome(each, check.matters) for each in (expected, got)]
         case = Counterexample(
             show_call(check.reference.__name__, call.args, call.kwargs, check.matters),
             shown[0],

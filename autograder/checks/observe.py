@@ -122,6 +122,15 @@ def misuse(
             f"{name} is {after}",
             f"it changed its argument {name} from {before} to {after}; work on a copy",
         )
+    for place in got.touched:
+        name = given.name(place)
+        if place in expected.touched or name in may_write:
+            continue
+        return Misuse(
+            f"{name} is left as it was",
+            f"an object that {name} stands for or holds is another afterwards",
+            f"it changed an object in its argument {name}, which it is only to look at",
+        )
     for place in got.kept:
         name = given.name(place)
         if place in expected.kept or name in may_return:
@@ -176,6 +185,26 @@ def as_tuples(
     before = [*args, *kwargs.values()]
     pairs = zip([*by_place, *by_name.values()], before, strict=True)
     return (by_place, by_name) if any(new is not old for new, old in pairs) else None
+
+
+def without_defaults(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments that are not what the function takes without them anyway.
+
+    >>> def serve(n, block_size=16, share=0.9): ...
+    >>> without_defaults(serve, {"block_size": 16, "share": 1.0})
+    {'share': 1.0}
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return dict(kwargs)
+
+    def is_default(name: str, value: Any) -> bool:
+        default = parameters[name].default if name in parameters else inspect.Parameter.empty
+        is_plain = type(value) in (int, float, str, bool, type(None))
+        return is_plain and type(default) is type(value) and default == value
+
+    return {name: value for name, value in kwargs.items() if not is_default(name, value)}
 
 
 _ANY_SEQUENCE = (Sequence, Iterable, Collection)

@@ -8,11 +8,16 @@ from dataclasses import MISSING, Field, fields
 from types import MappingProxyType
 from typing import Any
 
+from autograder.proxy.host import UNUSABLE
 from autograder.proxy.subject import Outcome, Raised
+from autograder.proxy.time_limit import NoAnswerError
 from autograder.proxy.wire import is_record
 from course_lib.specs import GPUS, MODELS
 
 _MAX_SHOWN = 600
+
+_NO_EXCEPTIONS = (NoAnswerError.__name__, UNUSABLE)
+"""What no code of the learner's raised: it took too long, or no check can read what came."""
 
 Matters = Mapping[type[Any], Sequence[str]]
 """For a class of records: the fields to show. The others are left out."""
@@ -38,10 +43,9 @@ def show(value: Any, matters: Matters = EVERYTHING) -> str:
             if type(value) is type(spec) and value == spec:
                 return f'{name}["{key}"]'
     if isinstance(value, list):
-        return _cut("[" + ", ".join(show(item, matters) for item in value) + "]")
+        return _cut(f"[{_show_items(value, matters)}]")
     if type(value) is tuple and value:
-        items = ", ".join(show(item, matters) for item in value)
-        return _cut(f"({items}{',' * (len(value) == 1)})")
+        return _cut(f"({_show_items(value, matters)}{',' * (len(value) == 1)})")
     if is_record(type(value)):
         return _cut(_show_record(value, matters))
     if _is_large_array(value):
@@ -54,6 +58,8 @@ def show(value: Any, matters: Matters = EVERYTHING) -> str:
 def show_outcome(outcome: Outcome, matters: Matters = EVERYTHING) -> str:
     """Show what came of a call."""
     if isinstance(outcome, Raised):
+        if outcome.kinds[0] in _NO_EXCEPTIONS:
+            return _cut(outcome.message)
         return _cut(f"{outcome.kinds[0]}: {outcome.message}")
     return show(outcome.value, matters)
 
@@ -69,6 +75,18 @@ def show_call(
     shown = [show(arg, matters) for arg in args]
     shown += [f"{key}={show(value, matters)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(shown)})"
+
+
+def _show_items(items: Sequence[Any], matters: Matters) -> str:
+    """Show as many items as anyone will read: there may be a million."""
+    shown: list[str] = []
+    length = 0
+    for item in items:
+        if length > _MAX_SHOWN:
+            break
+        shown.append(show(item, matters))
+        length += len(shown[-1]) + len(", ")
+    return ", ".join(shown)
 
 
 def _show_record(record: Any, matters: Matters) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from autograder.checks.compare import Comparison, exactly, is_nothing
 from autograder.checks.finding import Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
@@ -57,7 +59,7 @@ class TraceCheck:
     Attributes:
         instance: Makes the instance of a seed, 0 to 2³¹ − 1, with functions of the library.
         misconceptions: Known wrong ideas; ``wrong`` is a function from a seed to the states.
-        compare: When two states agree. Lists and tuples are alike before it is asked.
+        compare: When two states agree. Lists, tuples and arrays are alike before.
     """
 
     instance: Callable[[int], Instance]
@@ -130,11 +132,13 @@ class TraceCheck:
 
 
 def _with_lists(value: Any) -> Any:
-    """Return a value with lists for its tuples: on paper they look alike.
+    """Return a value with lists for its tuples and arrays: on paper they look alike.
 
     >>> _with_lists({"free": (1, (2,))})
     {'free': [1, [2]]}
     """
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_with_lists(item) for item in value]
     if isinstance(value, dict):

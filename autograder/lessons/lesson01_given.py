@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from autograder.checks.function import Call
 from autograder.checks.strategies import different_primes
+from autograder.proxy.wire import kind_of
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.kv_cache.reservation import (
     RESERVATIONS,
@@ -153,7 +154,7 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 def exposes_a_bug(_: Any, config: Any) -> str | None:
     """Agree with a configuration whose shape the suspect gets wrong."""
     if not isinstance(config, dict):
-        return f"a config.json holds an object: give a dict, not a {type(config).__name__}"
+        return f"a config.json holds an object: give a dict, not a {kind_of(config)}"
     strange = [key for key in config if key not in {**LLAMA_3_1_70B, **QWEN3_32B}]
     if strange:
         return f"{strange[0]!r} is none of the fields; they are {', '.join(QWEN3_32B)}"

@@ -22,8 +22,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autograder.proxy.names import symbol
 from autograder.proxy.recipes import Kitchen, reach
+from autograder.proxy.state import State, state_of
 from autograder.proxy.wire import (
     Standing,
     WireError,
@@ -34,9 +37,12 @@ from autograder.proxy.wire import (
 )
 from course_lib.mounting import mount
 
+UNUSABLE = "NotPlainDataError"
+"""Stands for the class of an exception where a call came back with what no check can read."""
+
 _MAX_OUTPUT = 2_000
 _MAX_VALUE, _MAX_VALUES = 40, 12
-_MAX_SOURCE = 20_000
+_MAX_SOURCE = 200_000
 _CHECKOUT = Path(__file__).parents[2]
 _NOT_THE_LEARNERS = (
     *(_CHECKOUT / package for package in ("autograder", "course_lib")),
@@ -90,27 +96,37 @@ class Host:
             "line", "values"}`` with the numbers and texts among the variables of that line, as
             text. Either with ``"output"``, what was printed on the way, and ``"seconds"``, the CPU
             time of the call alone. If the arguments were watched, ``"changed"`` has those that the
-            call changed, by place or name, as they are now, and ``"kept"`` the places of those that
-            are part of what was returned.
+            call changed, by place or name, as they are now, ``"kept"`` the places of those that are
+            part of what was returned, and ``"touched"`` of those that hold a changed object.
         """
-        printed = io.StringIO()
+        printed = _Printed()
         inputs = _Inputs(request)
         answer: dict[str, Any]
         value: object = None
         try:
             with _captured(printed):
                 value = self._perform(request, inputs)
-            answer = {"value": to_wire(value, self._refer)}
+            answer = self._handed_out(value)
         except WireError as error:
-            answer = {"raised": ["WireError"], "message": str(error), "line": None, "values": []}
+            answer = _unusable(str(error))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            answer = _describe(error)
+            answer = _described_with_line(error)
         answer |= inputs.fate(value, self._refer)
-        answer["output"] = printed.getvalue()[:_MAX_OUTPUT]
+        answer["output"] = printed.getvalue()
         answer["seconds"] = inputs.seconds
         return answer
+
+    def _handed_out(self, value: object) -> dict[str, Any]:
+        """Return what a call returned, for the wire."""
+        try:
+            return {"value": to_wire(value, self._refer)}
+        except WireError as error:
+            return _unusable(str(error))
+        except Exception as error:
+            # An object that breaks where it is looked at: not what the call itself has raised.
+            return _unusable(f"a {type(value).__name__} that cannot be looked at: {error!r}")
 
     def _perform(self, request: dict[str, Any], inputs: _Inputs) -> object:
         operation = request["op"]
@@ -159,6 +175,7 @@ class Host:
                 raise _as_exception(answer["raised"], answer["message"])
             return self._values(answer["value"])
 
+        callback.__qualname__ = "function"
         return callback
 
     def _refer(self, value: object) -> int:
@@ -175,6 +192,7 @@ class _Inputs:
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
         self._items: list[list[Any]] = []
+        self._states: list[State] = []
         self.args: list[Any] = []
         self.kwargs: dict[str, Any] = {}
         self.seconds = 0.0
@@ -183,6 +201,8 @@ class _Inputs:
         """Remember the arguments."""
         self.args, self.kwargs = args, kwargs
         self._items = [list(value) if type(value) is list else [] for _, value in self._all()]
+        if self._request.get("watch"):
+            self._states = [state_of(value) for _, value in self._all()]
 
     def fate(self, returned: object, refer: Callable[[object], int]) -> dict[str, Any]:
         """Say which arguments were changed and which are part of what was returned."""
@@ -199,6 +219,11 @@ class _Inputs:
                 and (_without_objects(now) != _without_objects(was) or _moved(items, value))
             ]
             fate["kept"] = [place for place, value in self._all() if _is_part(value, returned)]
+            fate["touched"] = [
+                place
+                for (place, _), state in zip(self._all(), self._states, strict=False)
+                if state.has_changed()
+            ]
         if self._request.get("spoil"):
             for _, value in self._all():
                 if type(value) in (list, dict, set):
@@ -231,20 +256,22 @@ def _without_objects(data: Any) -> Any:
 
 
 def _as_data(value: object, refer: Callable[[object], int]) -> Any:
-    """Return a value for the wire; None if it does not fit there any more."""
+    """Return a value for the wire; as an object if it holds by now what does not fit there."""
     try:
         return to_wire(value, refer)
-    except WireError:
-        return None
+    except Exception:
+        return {"ref": refer(value), "kind": type(value).__name__}
 
 
 def _is_part(value: Any, returned: object) -> bool:
     """Say whether a changeable argument is what was returned, an item of it, or shares memory."""
     items = [returned]
-    if isinstance(returned, (list, tuple)):
-        items += returned
-    elif isinstance(returned, dict):
-        items += returned.values()
+    whole: Any = returned
+    # By the type itself: what an object says of its class may be anything, even an exception.
+    if issubclass(type(whole), (list, tuple)):
+        items += whole
+    elif issubclass(type(whole), dict):
+        items += whole.values()
     if type(value) in (list, dict, set):
         return bool(value) and any(item is value for item in items)
     storage = _storage(value)
@@ -253,12 +280,14 @@ def _is_part(value: Any, returned: object) -> bool:
 
 def _storage(value: Any) -> int | None:
     """Return where the numbers of an array or tensor are; None for anything else."""
-    if type(value).__name__ == "ndarray":
+    torch = sys.modules.get("torch")
+    kinds = (np.ndarray,) if torch is None else (np.ndarray, torch.Tensor)
+    if type(value) is np.ndarray:
         # What an array shows may belong to another one, or to a tensor.
-        if type(value.base).__name__ in ("ndarray", "Tensor"):
+        if type(value.base) in kinds:
             return _storage(value.base)
         return int(value.__array_interface__["data"][0]) if value.size else None
-    if type(value).__name__ == "Tensor":
+    if torch is not None and type(value) is torch.Tensor and value.layout is torch.strided:
         return int(value.untyped_storage().data_ptr()) if value.numel() else None
     return None
 
@@ -286,7 +315,27 @@ def _captured(stream: io.StringIO) -> Any:
                 stream.write(f"{warning.category.__name__}: {warning.message}\n")
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
+class _Printed(io.StringIO):
+    """What was printed, the beginning of it; whoever closes it goes on printing."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, _MAX_OUTPUT - self.tell())])
+        return len(text)
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+def _unusable(message: str) -> dict[str, Any]:
+    return {"raised": [UNUSABLE], "message": message, "line": None, "values": []}
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """Return what a call answers that raised an exception outside of the learner's code."""
+    return {**_described_with_line(error), "output": "", "seconds": 0.0}
+
+
+def _described_with_line(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
     frames = list(traceback.walk_tb(error.__traceback__))
     own_frames = [pair for pair in frames if not _is_foreign(Path(pair[0].f_code.co_filename))]
@@ -300,7 +349,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
     names = [cls.__name__ for cls in type(error).__mro__ if cls is not object]
     try:
         message = str(error)[:_MAX_OUTPUT]
-    except Exception:
+    except (Exception, SystemExit, GeneratorExit):
         message = "(its message could not be read)"
     return {"raised": names, "message": message, "line": where, "values": values}
 
@@ -313,11 +362,13 @@ def _short_values(variables: Mapping[str, object]) -> list[list[str]]:
 
 
 def _source(target: object) -> str | None:
-    """Return the source of a function or class; None where it is not at hand."""
+    """Return the source of a function or class; None where it is not at hand, or endless."""
     try:
-        return inspect.getsource(target)[:_MAX_SOURCE]  # type: ignore[arg-type]
+        source = inspect.getsource(target)  # type: ignore[arg-type]
     except (OSError, TypeError):
         return None
+    # A part of it would be no Python, in which a comment counts for code.
+    return source if len(source) <= _MAX_SOURCE else None
 
 
 def _is_foreign(path: Path) -> bool:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.proxy.host import Host
+from autograder.proxy.host import UNUSABLE, Host, described
 from autograder.proxy.names import name_of
 from autograder.proxy.recipes import Callback, Make
+from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import (
     Ref,
     WireError,
     from_wire,
+    kind_of,
     read_frame,
     to_wire,
     write_frame,
@@ -36,6 +36,7 @@ class Fate:
 
     Attributes:
         changed: Those that the call changed, as they are now.
+        touched: Those that hold an object of the library which the call changed.
         kept: Those that are part of what was returned: the same list, or the same memory.
         seconds: CPU time of the call.
     """
@@ -43,6 +44,7 @@ class Fate:
     changed: Mapping[Place, Any] = field(default_factory=dict)
     kept: tuple[Place, ...] = ()
     seconds: float = 0.0
+    touched: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ def _fate(answer: dict[str, Any], seconds: float) -> Fate:
     """Return what an answer says of the arguments."""
     try:
         changed = {_place(place): from_wire(now) for place, now in answer.get("changed", ())}
-        return Fate(changed, tuple(map(_place, answer.get("kept", ()))), seconds)
+        kept, touched = (tuple(map(_place, answer.get(way, ()))) for way in ("kept", "touched"))
+        return Fate(changed, kept, seconds, touched)
     except (TypeError, ValueError) as error:
         raise WireError(f"malformed news of the arguments: {error}") from error
 
@@ -261,7 +264,11 @@ def _answer(question: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any
                 return {"value": to_wire(lent[number](*from_wire(args)))}
             except Exception as error:
                 kinds = [kind.__name__ for kind in type(error).__mro__ if kind is not object]
-                return {"raised": kinds, "message": str(error)}
+                message = str(error)
+                for given in args:
+                    # Whoever asked knows the object that the check has only a reference to.
+                    message = message.replace("'Ref'", f"'{kind_of(from_wire(given))}'")
+                return {"raised": kinds, "message": message}
     raise WireError("a question to nobody")
 
 
@@ -290,47 +297,25 @@ class LocalSubject(Subject):
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
 
+    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
+        try:
+            return super()._outcome(request, lent)
+        except WireError:
+            said = "it holds a value that is not plain data, such as a set inside a set"
+            return Raised((UNUSABLE,), said)
+
     def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
         if self._hung is not None:
             return self._hung
         self._lent = lent
-        with _time_limit(self._timeout):
+        answer: dict[str, Any] = {}
+        # The time may be up while the host puts together what came of the call.
+        with contextlib.suppress(NoAnswerError), TimeLimit(self._timeout) as limit:
             answer = self._host.handle(request)
-        if answer.get("raised", [None])[0] == NoAnswerError.__name__:
-            self._hung = answer
+        if limit.is_up:
+            is_told = answer.get("raised", [None])[0] == NoAnswerError.__name__
+            self._hung = answer = answer if is_told else described(NoAnswerError(limit.says))
         return answer
-
-
-_AGAIN = 0.5
-"""Seconds after which a call that is still running is told a second time that its time is up."""
-
-
-class NoAnswerError(BaseException):
-    """A call took too long. Not an Exception, so that the learner's code does not swallow it."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise in the code below when its time is up, where the system can (Unix, main thread)."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise NoAnswerError(f"no answer within {seconds:g} s; is there an endless loop?")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    # Whoever else had set the timer, such as a test runner, gets what is left of it.
-    # Again and again, because whatever runs at that moment may swallow the exception.
-    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        left = remaining and max(0.001, remaining - (time.monotonic() - started))
-        signal.setitimer(signal.ITIMER_REAL, left, interval)
-        signal.signal(signal.SIGALRM, previous)
 
 
 class RemoteSubject(Subject):

@@ -154,10 +154,15 @@ def _source(obj: Any) -> str:
 
 
 def _functions(obj: Any) -> list[FunctionType]:
-    """Return the function itself, or the methods of the class."""
+    """Return the function itself, or the methods that the class was written with."""
     members = vars(obj).values() if isinstance(obj, type) else [obj]
     unwrapped = (inspect.unwrap(getattr(member, "__func__", member)) for member in members)
-    return [function for function in unwrapped if isinstance(function, FunctionType)]
+    # What @dataclass makes has no file, and is made anew where the class is.
+    return [
+        function
+        for function in unwrapped
+        if isinstance(function, FunctionType) and function.__code__.co_filename != "<string>"
+    ]
 
 
 def _class_from_cells(name: str) -> str | None:

@@ -104,3 +104,19 @@ def test_super_with_arguments_starts_above_the_reference():
 def test_super_in_a_class_knows_where_it_is():
     assert not calls_bare_super(Box.size)
     assert calls_bare_super(lambda self: [super().size() for _ in range(2)])
+
+
+class Doubles:
+    def __call__(self, box, by=2):
+        return by * box.width
+
+
+@pytest.mark.parametrize(
+    "answer", [Doubles(), functools.partial(lambda box, by: by * box.width, by=2)]
+)
+def test_what_can_be_called_is_told_whose_method_it_is(answer):
+    assert mount(Box, {"size": answer})(4).size() == 8
+
+
+def test_what_cannot_be_called_stays_as_it_is():
+    assert mount(Box, {"size": 7})(4).size == 7

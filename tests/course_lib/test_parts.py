@@ -218,8 +218,8 @@ def test_a_gap_in_the_history_is_never_filled_by_overwriting(engine):
 def test_a_part_whose_name_begins_like_another_has_a_history_of_its_own(engine):
     parts.save(NAME, MINE)
     parts.save(NAME, MINE + "\n")
-    parts.save("num_kv_blocks", "num_kv_blocks = 1\n")
-    parts.save("num_kv_blocks", "num_kv_blocks = 2\n")
+    parts.save("num_kv_blocks", "def num_kv_blocks(): return 1\n")
+    parts.save("num_kv_blocks", "def num_kv_blocks(): return 2\n")
     assert sorted(path.name for path in (engine / "history").iterdir()) == [
         f"{NAME}.1.py",
         "num_kv_blocks.1.py",
@@ -232,7 +232,7 @@ def test_a_damaged_record_of_passes_is_none(engine, record):
     (engine / "passed.json").write_bytes(record.encode("latin-1"))
     assert status().state == "yours"
     assert parts.get(NAME)(MODEL) == 42
-    parts.save("num_kv_blocks", "num_kv_blocks = 1\n")
+    parts.save("num_kv_blocks", "def num_kv_blocks(): return 1\n")
     assert "num_kv_blocks" in json.loads((engine / "passed.json").read_text())
 
 
@@ -533,3 +533,10 @@ def test_a_variant_of_the_scheduler_runs_on_the_learners_scheduler(engine):
     assert "admit_waiting" in vars(parts.reference("StaticBatchingScheduler"))
     assert static.admit_waiting is parts.reference("StaticBatchingScheduler").admit_waiting
     assert status("Scheduler").note == "2 of 8 methods yours"
+
+
+def test_a_file_in_which_the_part_is_a_number_is_broken(engine):
+    write(engine, f"{NAME} = 5\n")
+    with pytest.warns(parts.PartWarning, match="is of type int; it must be a function or class"):
+        assert parts.get(NAME) is kv_bytes_per_token
+    assert status().state == "broken"

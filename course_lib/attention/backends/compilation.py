@@ -138,7 +138,9 @@ def _functions_of(function: Any) -> list[dict[str, Any]]:
     def describe(function: Any) -> int:
         if function not in places:
             names: dict[str, Any] = {"modules": {}, "constants": {}, "called": {}}
-            for name in function.__code__.co_names:
+            # An annotation, such as tl.constexpr, is no part of the code.
+            language = {name for name, value in function.__globals__.items() if _is_language(value)}
+            for name in sorted(language.union(function.__code__.co_names)):
                 value = function.__globals__.get(name)
                 if isinstance(value, ModuleType):
                     names["modules"][name] = value.__name__
@@ -152,6 +154,10 @@ def _functions_of(function: Any) -> list[dict[str, Any]]:
 
     describe(function)
     return described
+
+
+def _is_language(value: Any) -> bool:
+    return isinstance(value, ModuleType) and value.__name__ == "triton.language"
 
 
 def _source(function: Any) -> str:

@@ -156,3 +156,10 @@ def test_who_may_decide_that_a_value_is_a_known_wrong_one():
     assert examine(101, check).misconception.name == "too many"
     assert examine(99, check).misconception is None
     assert examine(10, check) == PASSED
+
+
+def test_of_very_many_keys_a_few_are_named():
+    answer = dict.fromkeys(map(str, range(100_000)), 1)
+    finding = CHECK.examine(LocalSubject(answer), 1, 1)
+    assert len(finding.counterexample.complaint) < 200
+    assert "and 99990 more" in finding.counterexample.complaint

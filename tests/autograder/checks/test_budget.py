@@ -365,3 +365,16 @@ def test_the_reference_earns_all_and_what_is_known_to_be_dear_does_not(check):
         finding = check.examine(LocalSubject(misconception.wrong), SEED, 20)
         assert finding.fraction < 1
         assert finding.misconception == misconception
+
+
+def test_a_comment_is_no_evidence_for_what_makes_it_slow(examine):
+    finding = examine(
+        SUMS,
+        "import numpy as np\nimport time\n"
+        "def running_sums(numbers):\n"
+        "    # for each in numbers:\n    #     total += each\n"
+        "    sorted(numbers.tolist(), key=str)\n"
+        "    return np.cumsum(numbers)",
+    )
+    assert finding.fraction < 1
+    assert finding.misconception is None

@@ -248,3 +248,14 @@ def test_a_test_of_a_function_is_graded_by_faulty_functions(examine):
     assert finding.fraction == pytest.approx(2 / 3)
     assert finding.counterexample.case == "rounded(2.6) is 3"
     assert BEHAVIOUR.examine(LocalSubject(test_of_rounding), SEED, 1).fraction == 1
+
+
+@pytest.mark.parametrize(
+    "harm", ["pool.get_new_blocks(1)", "pool.blocks[3].ref_cnt = 1", "pool.blocks.reverse()"]
+)
+def test_a_checker_leaves_the_pool_that_it_looks_at_as_it_is(local, harm):
+    source = "from course_lib.kv_cache.watch.invariants import find_violations\n"
+    source += f"def check(pool):\n    found = find_violations(pool)\n    {harm}\n    return found"
+    finding = CHECKER.examine(local(source, "check"), SEED, 1)
+    assert finding.fraction == 0
+    assert finding.counterexample.complaint == "it changes what it looks at (argument 1)"

@@ -251,3 +251,7 @@ def test_what_comes_of_a_stub_is_nothing(value):
 @pytest.mark.parametrize("value", [0, 0.0, False, "", (), {"a": None}, np.zeros(2), np.zeros(0)])
 def test_a_value_is_something(value):
     assert not is_nothing(value)
+
+
+def test_of_very_many_keys_only_the_first_are_shown():
+    assert len(exactly({"a": 1}, dict.fromkeys(range(100_000)))) < 700

@@ -20,7 +20,7 @@ from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.reference import Method
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
-from course_lib.kv_cache import BlockPool
+from course_lib.kv_cache import BlockPool, KVCacheBlock
 
 SEED, EXAMPLES = 1, 60
 
@@ -731,3 +731,59 @@ def test_arrays_and_several_results_are_compared_with_the_same_tolerance(examine
         "'parts': item 1: item 0: it is off by 0.1 (0.33 of the value); "
         "a difference of up to 1e-09 of the value is allowed"
     )
+
+
+def price(tokens: int, cached: int = 0) -> int:
+    """Return a price."""
+    return tokens - cached
+
+
+PRICE = FunctionCheck(
+    reference=price,
+    cases=st.builds(Call, st.integers(5, 9), cached=st.integers(1, 4)),
+    probes=(Call(9, cached=0),),
+)
+
+
+def test_a_default_that_is_another_is_noticed(examine):
+    wrong = examine(PRICE, "def price(tokens, cached=1):\n    return tokens - cached")
+    assert wrong.counterexample.case == "price(9)"
+    assert examine(PRICE, "def price(tokens, cached=0):\n    return tokens - cached") is PASSED
+
+
+def in_use(blocks):
+    """Return how many blocks somebody holds."""
+    return sum(block.ref_cnt > 0 for block in blocks)
+
+
+IN_USE = FunctionCheck(
+    reference=in_use,
+    cases=st.builds(lambda n: Call([Make(KVCacheBlock, n, ref_cnt=1)]), st.integers(1, 3)),
+    probes=(Call([Make(KVCacheBlock, 1, ref_cnt=2)]),),
+)
+
+
+def test_an_object_that_is_only_to_be_looked_at_is_left_alone(examine):
+    right = "def in_use(blocks):\n    return len([b for b in blocks if b.ref_cnt])"
+    assert examine(IN_USE, right) is PASSED
+    wrong = "def in_use(blocks):\n    n = 0\n    for b in blocks:\n"
+    wrong += "        n += b.ref_cnt > 0\n        b.ref_cnt = 0\n    return n"
+    case = examine(IN_USE, wrong).counterexample
+    assert case.complaint == (
+        "it changed an object in its argument blocks, which it is only to look at"
+    )
+
+
+def test_an_answer_of_a_million_items_is_answered_in_time(local, patience):
+    source = "ANSWER = [0] * 200_000\ndef blocks_needed(n, block_size=16):\n    return ANSWER"
+    started = time.monotonic()
+    case = BLOCKS.examine(local(source, "blocks_needed"), SEED, EXAMPLES).counterexample
+    assert time.monotonic() - started < 10
+    assert case.complaint == "it is a list, not an int"
+    assert len(case.got) <= 600
+
+
+@pytest.mark.parametrize("source", ["while True: pass", "return 10**9999"])
+def test_what_no_code_has_raised_is_said_without_a_class(local, patience, source):
+    wrong = local(f"def blocks_needed(n, block_size=16):\n    {source}", "blocks_needed")
+    assert "Error" not in BLOCKS.examine(wrong, SEED, EXAMPLES).counterexample.got

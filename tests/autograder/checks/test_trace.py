@@ -1,5 +1,6 @@
 """Checks of traces by hand, on a counter that a seed moves."""
 
+import numpy as np
 import pytest
 
 from autograder.checks.answers import right_answer, wrong_answer
@@ -117,3 +118,8 @@ def test_another_seed_is_another_task():
     assert instance(1) != instance(2)
     answer = right_answer(TRACE) | {"seed": 2}
     assert TRACE.examine(LocalSubject(answer), 1, 1).fraction == 0
+
+
+def test_an_array_is_as_good_as_a_list():
+    answer = {"seed": 3} | {name: np.array(state) for name, state in states(3, 2).items()}
+    assert TRACE.examine(LocalSubject(answer), 1, 1).fraction == 1

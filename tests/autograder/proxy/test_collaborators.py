@@ -277,3 +277,32 @@ def test_a_call_says_what_cpu_time_it_took(subject):
     source = "def f(n):\n    return sum(range(n))"
     busy = subject(source, "f")
     assert busy.call((3_000_000,)).fate.seconds > 5 * busy.call((3,)).fate.seconds
+
+
+@pytest.mark.parametrize("asked", ["measure(object())", "measure(n=1)"])
+def test_a_callback_that_is_misused_says_so_without_internal_names(subject, asked):
+    outcome = subject(f"def f(measure):\n    return {asked}", "f").call(
+        (Callback(lambda n: n + 1),)
+    )
+    assert outcome.kinds[0] == "TypeError"
+    assert "Ref" not in outcome.message
+    assert "Host" not in outcome.message
+
+
+POOL = Make(BlockPool, 6).do("get_new_blocks", 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "touched"),
+    [
+        ("pool.get_num_free_blocks()", ()),
+        ("pool.blocks[1].ref_cnt", ()),
+        ("pool.get_new_blocks(1)", (0,)),
+        ("setattr(pool.blocks[2], 'ref_cnt', 5)", (0,)),
+        ("pool.blocks.reverse()", (0,)),
+    ],
+)
+def test_an_object_that_a_call_changes_is_told(subject, body, touched):
+    outcome = subject(f"def f(pool):\n    return str({body})", "f").call((POOL,), watch=True)
+    assert outcome.fate.touched == touched
+    assert dict(outcome.fate.changed) == {}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -134,6 +135,11 @@ def test_output_comes_with_an_exception_too_and_is_cut(subject):
     assert outcome.output == "x" * 2_000
 
 
+def test_whoever_closes_what_it_prints_to_prints_on(subject):
+    source = "import sys\ndef f():\n    print('a')\n    sys.stdout.close()\n    print('b')"
+    assert subject(source, "f").call(()).output == "a\nb\n"
+
+
 def test_inputs_that_a_call_changes_do_not_change_the_next_call(subject):
     source = """
 def f(items, table, array):
@@ -186,7 +192,53 @@ def test_data_that_the_wire_does_not_carry_is_a_failed_call(subject):
     for kind in ("deep", "long"):
         outcome = odd.call((kind,))
         assert isinstance(outcome, Raised)
-        assert outcome.kinds == ("WireError",)
+        assert outcome.kinds == ("NotPlainDataError",)
+
+
+@pytest.mark.parametrize("value", ["{frozenset([1])}", "{frozenset([1]): 2}"])
+def test_a_set_inside_a_set_is_a_failed_call(local, value):
+    outcome = local(f"def f():\n    return {value}", "f").call(())
+    assert outcome.kinds == ("NotPlainDataError",)
+    assert "a set inside a set" in outcome.message
+
+
+ODD = """
+from dataclasses import dataclass
+import numpy as np
+class Untrue:
+    @property
+    def __class__(self): raise ValueError("who asks?")
+@dataclass(frozen=True)
+class Record:
+    n: int
+Record.__module__ = "course_lib.specs"
+class Tensor:
+    shape = (3,)
+class ndarray:
+    base = None
+def f(which, array):
+    makes = {"untrue": Untrue, "record": lambda: Record(1), "tensor": Tensor, "array": ndarray}
+    return makes[which]()
+"""
+
+
+@pytest.mark.parametrize("which", ["untrue", "record"])
+def test_an_object_that_breaks_where_it_is_looked_at_is_no_refusal(subject, which):
+    outcome = subject(ODD, "f").call((which, np.ones(2)), watch=True)
+    assert outcome.kinds == ("NotPlainDataError",)
+
+
+@pytest.mark.parametrize("which", ["tensor", "array"])
+def test_a_class_with_the_name_of_another_is_an_object_like_any(subject, which):
+    outcome = subject(ODD, "f").call((which, np.ones(2)), watch=True)
+    assert isinstance(outcome.value, Ref)
+    assert outcome.fate.kept == ()
+
+
+@pytest.mark.parametrize("item", ["items", "10**5000", "lambda: 0"])
+def test_an_argument_that_is_no_plain_data_any_more_was_changed(subject, item):
+    outcome = subject(f"def f(items):\n    items.append({item})", "f").call(([1],), watch=True)
+    assert list(outcome.fate.changed) == [0]
 
 
 def test_arguments_must_be_plain_data():
@@ -206,6 +258,19 @@ ENDLESS = {
         "def f():\n    try:\n        while True: pass\n    except BaseException: pass\n"
         "    while True: pass"
     ),
+    "a loop that catches everything": (
+        "import time\ndef f():\n    while True:\n        try:\n            time.sleep(0.01)\n"
+        "        except:\n            continue"
+    ),
+    "two loops that catch everything": (
+        "import time\ndef g():\n    while True:\n        try: time.sleep(0.001)\n"
+        "        except BaseException as x: continue\n        finally: pass\n"
+        "def f():\n    n = 0\n    while True:\n        try: g()\n        except: n += 1"
+    ),
+    "a loop that prints": "def f():\n    while True: print('x' * 1000)",
+    "a loop in what is handed out": (
+        "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef f(): raise E"
+    ),
 }
 
 
@@ -213,6 +278,7 @@ ENDLESS = {
 def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     subject = LocalSubject(load(source).f, timeout=0.3)
     assert not subject.is_silent
+    tracer = sys.gettrace()
     started = time.monotonic()
     outcomes = [subject.call(()) for _ in range(5)]
     assert time.monotonic() - started < 3
@@ -220,6 +286,7 @@ def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     assert outcomes[0].message == "no answer within 0.3 s; is there an endless loop?"
     assert len(set(outcomes)) == 1
     assert subject.is_silent
+    assert sys.gettrace() is tracer
 
 
 def test_the_time_limit_leaves_the_timer_of_others_as_it_was():
@@ -355,6 +422,11 @@ def test_the_learners_process_knows_nothing_of_checks(remote):
 
 
 # What a learner wrote
+
+
+def test_an_endless_source_is_not_told_in_part(local):
+    source = "def f(x):\n" + "    x = 1  # a comment\n" * 10_000 + "    return x\n"
+    assert local(source, "f").source() is None
 
 
 def test_the_source_is_told_where_it_is_at_hand(local, remote):

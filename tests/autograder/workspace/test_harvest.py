@@ -331,3 +331,14 @@ def test_a_class_in_a_cell_is_not_taken_for_the_part_that_was_loaded_before(note
     parts.save("BlockPool", "class BlockPool:\n    size = 2\n")
     assert parts.get("BlockPool").size == 2
     assert "size = 1" in standalone_source(cells.BlockPool, "7.9")
+
+
+def test_what_a_dataclass_is_given_is_made_anew_in_the_part(notebook, load):
+    cells = notebook(
+        "from dataclasses import dataclass, field\n",
+        "@dataclass\nclass Table:\n    size: int\n    ids: list = field(default_factory=list)\n\n"
+        "    def total(self):\n        return self.size * len(self.ids)\n",
+    )
+    table = load(standalone_source(cells.Table, "1.1")).Table(4)
+    table.ids.append(1)
+    assert table.total() == 4

@@ -116,3 +116,20 @@ def test_what_only_the_interpreter_accepts_is_refused(kernel: Any, size: int) ->
         launch.run()
     with pytest.raises(KernelCompileError, match=f"{launch.name} for compute capability 9.0"):
         compile_launches([launch], capabilities=[90])
+
+
+@triton.jit
+def half(number, parts: tl.constexpr):  # type: ignore[no-untyped-def]
+    return number // parts
+
+
+@triton.jit
+def halving_kernel(numbers, size, parts: tl.constexpr):  # type: ignore[no-untyped-def]
+    lane = tl.arange(0, 16)
+    tl.store(numbers + lane, half(size, parts), mask=lane < size)
+
+
+def test_a_function_that_names_the_language_in_its_annotations_alone_compiles() -> None:
+    launch = Launch(halving_kernel, (1,), {"numbers": torch.zeros(16), "size": 9, "parts": 2})
+    (compiled, *_) = compile_launches([launch])
+    assert ".visible .entry" in compiled.ptx
