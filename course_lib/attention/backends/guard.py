@@ -33,6 +33,9 @@ from course_lib.attention.backends.failure import (
 
 _ADDRESS_BITS = 48
 _ADDRESS_MASK = np.uint64((1 << _ADDRESS_BITS) - 1)
+_MARGIN = 1 << 46
+"""How many bytes below address 0 a miss may be and is still known by its argument: an address of a
+program has 47 bits at the most, so that this much above it is free, too."""
 _MAX_SHOWN = 4
 
 _Original = Callable[..., Any]
@@ -206,7 +209,7 @@ class _Watch:
         marked = pointers.data[active]
         itemsize = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         if marked.size:
-            number = int(marked[0]) >> _ADDRESS_BITS
+            number = (int(marked[0]) + _MARGIN) >> _ADDRESS_BITS
             region = self._region(number)
             # Another lane's number, if it differs, is far outside.
             start = np.uint64((number << _ADDRESS_BITS) + region.start)

@@ -70,6 +70,12 @@ def test_near_and_far_misses(amount: int) -> None:
         shift_kernel[(1,)](source, target, amount, N=4)
 
 
+def test_a_miss_below_the_first_address_is_known_by_its_argument() -> None:
+    source, target = torch.zeros(4), torch.zeros(4)
+    with bounds_guard(), pytest.raises(OutOfBoundsError, match="outside source"):
+        shift_kernel[(1,)](source, target, -(source.data_ptr() // 4) - 2, N=4)
+
+
 def test_a_miss_that_lands_in_another_argument_is_a_miss() -> None:
     memory = torch.zeros(8)
     with bounds_guard(), pytest.raises(OutOfBoundsError, match="outside source"):
