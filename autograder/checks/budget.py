@@ -154,7 +154,9 @@ class TimeBudget(Budget):
 
     Attributes:
         play: The work that is timed. It must differ with the number that it is given, so that
-            nobody is fast by remembering.
+            nobody is fast by remembering. It should take 10 ms or more and return little: the pages
+            of fresh memory that a large result needs are timed, too, and not every process has to
+            ask for them.
     """
 
     play: Play
