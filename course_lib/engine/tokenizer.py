@@ -95,11 +95,6 @@ class Tokenizer:
         """Tokens that exist, special ones included. A model may have room for more."""
         return self._tokenizer.get_vocab_size()
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether the checkpoint says how a chat is written down."""
-        return self._template_source is not None
-
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a text.
 
