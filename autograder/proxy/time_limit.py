@@ -6,15 +6,13 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 _AGAIN = 0.5
 """Seconds after which a call that is still running is told once more that its time is up."""
-
-_AT_ONCE = 1e-4
-"""Seconds after which code that has swallowed that twice is told once more."""
 
 _MACHINE = str(Path(__file__).parent)
 
@@ -26,8 +24,9 @@ class NoAnswerError(BaseException):
 class TimeLimit:
     """Raises in the code below when its time is up, where the system can (Unix, main thread).
 
-    Code that swallows that, as a loop with a bare ``except`` does, is told again, and then on its
-    next line too: there it is inside its ``except``, which does not catch what it raises itself.
+    Code that swallows that, as a loop with a bare ``except`` does, is told again as soon as it has
+    dropped the exception: there it has just left its ``except``, which does not catch it anew. So
+    every level of such code is left, one after the other, whatever the machine does meanwhile.
 
     Args:
         seconds: How long the code may take.
@@ -44,6 +43,7 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.says = f"no answer within {seconds:g} s; is there an endless loop?"
         self.is_up = False
+        self._is_lifted = False
         self._seconds = seconds
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._is_possible = in_main_thread and hasattr(signal, "setitimer")
@@ -59,6 +59,7 @@ class TimeLimit:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._is_lifted = True
         if self._is_possible:
             remaining, interval = self._timer
             left = remaining and max(0.001, remaining - (time.monotonic() - self._started))
@@ -75,24 +76,35 @@ class TimeLimit:
         if self.is_up and not file.startswith(_MACHINE):
             self._insist(frame)
         self.is_up = True
-        raise NoAnswerError(self.says)
+        raise self._error()
+
+    def _error(self) -> NoAnswerError:
+        """One more exception, which makes itself heard when it is dropped."""
+        error = NoAnswerError(self.says)
+        self._raised = weakref.ref(error, self._dropped)
+        return error
+
+    def _dropped(self, error: weakref.ref[NoAnswerError]) -> None:
+        if not self._is_lifted:
+            self._insist(sys._getframe(1))
 
     def _insist(self, frame: FrameType | None) -> None:
-        """Raise where the learner's code goes on as well, and in whatever catches that, at once.
+        """Raise at the next instruction of the learner's code, in whichever function it is.
 
-        A tracer that raises is forgotten by Python, so the next alarm sets it again.
+        A tracer that raises is forgotten by Python: the exception that is dropped sets it again.
         """
 
         def tracer(frame: FrameType, event: str, argument: Any) -> Any:
             if frame.f_code.co_filename.startswith(_MACHINE):
                 return None
+            frame.f_trace_opcodes = True
             # Not on "exception": that would be raised where it is caught just the same.
-            if event == "line":
-                raise NoAnswerError(self.says)
+            if event == "opcode":
+                raise self._error()
             return tracer
 
         while frame is not None and not frame.f_code.co_filename.startswith(_MACHINE):
             frame.f_trace = tracer
+            frame.f_trace_opcodes = True
             frame = frame.f_back
         sys.settrace(tracer)
-        signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)

@@ -267,6 +267,15 @@ ENDLESS = {
         "        except BaseException as x: continue\n        finally: pass\n"
         "def f():\n    n = 0\n    while True:\n        try: g()\n        except: n += 1"
     ),
+    "six functions that catch everything, each in the other": (
+        "import time\ndef spin(depth):\n    while True:\n        try:\n"
+        "            spin(depth - 1) if depth else time.sleep(0.001)\n"
+        "        except: pass\ndef f(): spin(5)"
+    ),
+    "a loop that catches everything twice over": (
+        "def f():\n    while True:\n        try:\n            try:\n                while True: pass\n"
+        "            except BaseException as x: str(x)\n        except BaseException: continue"
+    ),
     "a loop that prints": "def f():\n    while True: print('x' * 1000)",
     "a loop in what is handed out": (
         "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef f(): raise E"
