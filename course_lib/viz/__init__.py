@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_lib.viz.engine_map import EngineMap
-    from course_lib.viz.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.kit.player import Frame, Player
+    from course_lib.viz.kit.scene import Scene
+    from course_lib.viz.kit.view import Picture
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
-    from course_lib.viz.player import Frame, Player
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.reservations import reservation_film, share_bars
-    from course_lib.viz.scene import Scene
-    from course_lib.viz.view import Picture
 
 __all__ = [
     "Choice",
@@ -39,16 +39,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Choice": "explorer",
+    "Choice": "kit.explorer",
     "EngineMap": "engine_map",
-    "Explorer": "explorer",
-    "Frame": "player",
-    "Picture": "view",
-    "Player": "player",
-    "PowerOfTwo": "explorer",
+    "Explorer": "kit.explorer",
+    "Frame": "kit.player",
+    "Picture": "kit.view",
+    "Player": "kit.player",
+    "PowerOfTwo": "kit.explorer",
     "Quiz": "quiz",
-    "Scene": "scene",
-    "Slider": "explorer",
+    "Scene": "kit.scene",
+    "Slider": "kit.explorer",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "reservation_film": "reservations",

@@ -9,8 +9,10 @@ from weakref import WeakSet
 from course_lib import parts
 from course_lib.catalogue import FINAL_PROJECT, lesson_name
 from course_lib.parts import PartStatus
-from course_lib.viz.scene import Group, Line, Point, Rect, Scene, Shape, Text, legend
-from course_lib.viz.view import Picture
+from course_lib.viz.kit.layout import legend
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Group, Line, Point, Rect, Shape, Text
+from course_lib.viz.kit.view import Picture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,22 @@ from collections.abc import Sequence
 
 from course_lib.kv_cache.sizing import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec
-from course_lib.viz.explorer import Choice, Explorer, PowerOfTwo, Slider
+from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
+from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+from course_lib.viz.kit.layout import fitting, legend
+from course_lib.viz.kit.own_parts import shows_own_parts
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import (
+    HEADING_SIZE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    Line,
+    Rect,
+    Shape,
+    Text,
+    Tone,
+    states_in,
+)
 from course_lib.viz.memory_layout import (
     BLOCK_SIZE,
     Layout,
@@ -19,23 +34,6 @@ from course_lib.viz.memory_layout import (
     gib,
     paged_layout,
     reserved_layout,
-)
-from course_lib.viz.own_parts import shows_own_parts
-from course_lib.viz.scene import (
-    HEADING_SIZE,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    Line,
-    Rect,
-    Scale,
-    Scene,
-    Shape,
-    Text,
-    Tone,
-    fitting,
-    horizontal_axis,
-    legend,
-    states_in,
 )
 
 _WIDTH, _HEIGHT, _MARGIN, _BAR_HEIGHT = 960, 484, 24, 58

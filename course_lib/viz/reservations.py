@@ -6,21 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from course_lib.kv_cache.reservation import Reservation, Snapshot, classify_slots
-from course_lib.viz.own_parts import shows_own_parts
-from course_lib.viz.player import Frame, Player
-from course_lib.viz.scene import (
-    TEXT_SIZE,
-    Rect,
-    Scale,
-    Scene,
-    Shape,
-    Text,
-    bottom_of,
-    fitting,
-    horizontal_axis,
-    legend,
-    text_width,
-)
+from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
+from course_lib.viz.kit.layout import bottom_of, fitting, legend, text_width
+from course_lib.viz.kit.own_parts import shows_own_parts
+from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import TEXT_SIZE, Rect, Shape, Text
 
 _STATES = {"used": "used", "later": "reserved", "internal": "internal", "external": "external"}
 """How each kind of slot in ``SlotUse`` is drawn."""

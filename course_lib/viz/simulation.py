@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from course_lib.simulation.experiments import Comparison
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.sweep import SweepPoint
-from course_lib.viz.palette import state_of
+from course_lib.viz.kit.palette import state_of
 
 _BLUE, _ORANGE = state_of("in_use").colour, state_of("internal").colour
 _MOST_POINTS = 2000

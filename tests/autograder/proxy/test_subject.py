@@ -273,7 +273,8 @@ ENDLESS = {
         "        except: pass\ndef f(): spin(5)"
     ),
     "a loop that catches everything twice over": (
-        "def f():\n    while True:\n        try:\n            try:\n                while True: pass\n"
+        "def f():\n    while True:\n        try:\n            try:\n"
+        "                while True: pass\n"
         "            except BaseException as x: str(x)\n        except BaseException: continue"
     ),
     "a loop that prints": "def f():\n    while True: print('x' * 1000)",

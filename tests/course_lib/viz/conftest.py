@@ -8,8 +8,8 @@ from itertools import combinations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from course_lib.viz import static
-from course_lib.viz.scene import Scene
+from course_lib.viz.kit import static
+from course_lib.viz.kit.scene import Scene
 
 
 def _collisions(scene: Scene) -> list[str]:

@@ -9,7 +9,8 @@ from course_lib import parts
 from course_lib.parts import PartStatus, State
 from course_lib.viz import EngineMap, engine_map
 from course_lib.viz.engine_map import NODES, engine_map_scene, refresh_all
-from course_lib.viz.scene import Group, Line, Scene
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Group, Line
 
 
 def part(name: str, state: State, node: str = "sizing") -> PartStatus:

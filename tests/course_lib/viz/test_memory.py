@@ -8,13 +8,13 @@ import pytest
 from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.specs import GPUS, MODELS, GiB
 from course_lib.viz import gpu_memory, gpu_memory_scene
+from course_lib.viz.kit.scene import Scene
 from course_lib.viz.memory_layout import (
     Layout,
     estimated_activation_bytes,
     paged_layout,
     reserved_layout,
 )
-from course_lib.viz.scene import Scene
 
 CASES = [
     # model, gpu, max_model_len, num_sequences, mean_tokens

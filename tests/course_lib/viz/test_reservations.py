@@ -6,8 +6,8 @@ import pytest
 
 from course_lib.kv_cache.reservation import Reservation, SlotUse, Snapshot
 from course_lib.viz import reservation_film, share_bars
+from course_lib.viz.kit.scene import Scene
 from course_lib.viz.reservations import slots_scene
-from course_lib.viz.scene import Scene
 
 SNAPSHOT = Snapshot(
     step=7,

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import ParamSpec
 
 from course_lib import parts
-from course_lib.viz.scene import SMALL_SIZE, Scene, Text, text_width
+from course_lib.viz.kit.layout import text_width
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import SMALL_SIZE, Text
 
 _MARGIN = 24
 

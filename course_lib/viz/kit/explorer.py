@@ -8,9 +8,9 @@ from typing import Any
 
 import ipywidgets
 
-from course_lib.viz import static
-from course_lib.viz.scene import Scene
-from course_lib.viz.view import Picture, with_static_twin
+from course_lib.viz.kit import static
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.view import Picture, with_static_twin
 
 _STYLE = {"description_width": "14em"}
 _LAYOUT = {"width": "auto"}
@@ -125,7 +125,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     Raises:
         ValueError: ``build`` refuses the controls' first values.
 
-    >>> from course_lib.viz.scene import Rect
+    >>> from course_lib.viz.kit.shapes import Rect
     >>> def square(side: int) -> Scene:
     ...     return Scene(100, 100, (Rect(0, 0, side, side, "used"),), "Square", f"A side of {side}")
     >>> explorer = Explorer(square, {"side": Slider("Side", minimum=1, maximum=100, value=50)})

@@ -1,4 +1,4 @@
-// Draws scenes (course_lib/viz/scene.py) as SVG. Every position and every word comes from Python;
+// Draws scenes (course_lib/viz/kit) as SVG. Every position and every word comes from Python;
 // this module draws, steps through frames and lets boxes glide to where they are in the next frame.
 //
 // Model: frames [{scene, caption}], index, message (shown in place of the picture when not empty),

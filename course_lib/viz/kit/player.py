@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from course_lib.viz import static
-from course_lib.viz.scene import Scene
-from course_lib.viz.view import SceneView, with_static_twin
+from course_lib.viz.kit import static
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.view import SceneView, with_static_twin
 
 _SHEET_FRAMES = 6
 

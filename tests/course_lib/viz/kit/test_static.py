@@ -7,9 +7,10 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
-from course_lib.viz import static
-from course_lib.viz.palette import PALETTE
-from course_lib.viz.scene import Group, Line, Rect, Scene, Text
+from course_lib.viz.kit import static
+from course_lib.viz.kit.palette import PALETTE
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Group, Line, Rect, Text
 
 SCENE = Scene(
     300,
@@ -73,7 +74,8 @@ def run_python(code: str) -> str:
 
 def test_drawing_leaves_pyplot_alone() -> None:
     code = (
-        "import sys; from course_lib.viz import static; from course_lib.viz.scene import Scene\n"
+        "import sys\nfrom course_lib.viz.kit import static\n"
+        "from course_lib.viz.kit.scene import Scene\n"
         "static.png(static.figure(Scene(9, 9, (), 't', 'a')))\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )

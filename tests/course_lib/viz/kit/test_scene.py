@@ -6,20 +6,10 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from course_lib.viz.scene import (
-    Group,
-    Line,
-    Rect,
-    Scale,
-    Scene,
-    Text,
-    bottom_of,
-    fitting,
-    horizontal_axis,
-    legend,
-    states_in,
-    text_width,
-)
+from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
+from course_lib.viz.kit.layout import bottom_of, fitting, legend, text_width
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Group, Line, Rect, Text, states_in
 
 
 def scene_of(*shapes: Rect | Text | Line | Group) -> Scene:
@@ -45,7 +35,7 @@ def test_the_browser_gets_the_look_of_exactly_the_states_that_occur() -> None:
 
 
 def test_a_key_names_one_box() -> None:
-    with pytest.raises(ValueError, match="two boxes have the key 'a'"):
+    with pytest.raises(ValueError, match="two shapes have the key 'a'"):
         scene_of(Rect(0, 0, 1, 1, key="a"), Group((Rect(2, 0, 1, 1, key="a"),)))
 
 

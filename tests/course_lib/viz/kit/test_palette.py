@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from course_lib.viz.palette import (
+from course_lib.viz.kit.palette import (
     MEMORY_ROLES,
     PALETTE,
     PART_STATES,

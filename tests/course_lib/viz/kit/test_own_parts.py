@@ -10,8 +10,8 @@ import pytest
 from course_lib import parts
 from course_lib.kv_cache.reservation import Reservation, Snapshot
 from course_lib.viz import gpu_memory, gpu_memory_scene, reservation_film
+from course_lib.viz.kit.scene import Scene
 from course_lib.viz.reservations import slots_scene
-from course_lib.viz.scene import Scene
 
 CASE = ("llama-3.1-8b", "rtx-4090", 4096, 16, 500)
 SNAPSHOT = Snapshot(7, 1000, 2, (Reservation("a", reserved=400, written=100, final=250),))

@@ -9,8 +9,8 @@ from typing import Any
 import anywidget
 import traitlets
 
-from course_lib.viz import static
-from course_lib.viz.scene import Scene
+from course_lib.viz.kit import static
+from course_lib.viz.kit.scene import Scene
 
 _HERE = Path(__file__).parent
 
@@ -43,8 +43,8 @@ class SceneView(anywidget.AnyWidget):
         interval: Milliseconds per frame while playing.
     """
 
-    _esm = _HERE / "scene.js"
-    _css = _HERE / "scene.css"
+    _esm = _HERE / "js" / "scene.js"
+    _css = _HERE / "js" / "scene.css"
 
     frames = traitlets.List(traitlets.Dict()).tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)

@@ -11,8 +11,10 @@ import ipywidgets
 import pytest
 
 import course_lib.viz
-from course_lib.viz import Choice, Explorer, Frame, Player, PowerOfTwo, Quiz, Slider, static
-from course_lib.viz.scene import Rect, Scene, Text
+from course_lib.viz import Choice, Explorer, Frame, Player, PowerOfTwo, Quiz, Slider
+from course_lib.viz.kit import static
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Rect, Text
 
 PNG = b"\x89PNG"
 
@@ -183,7 +185,7 @@ class TestQuiz:
             Quiz(questions)
 
 
-@pytest.mark.parametrize("module", ["scene.js", "quiz.js"])
+@pytest.mark.parametrize("module", ["kit/js/scene.js", "quiz.js"])
 def test_text_from_python_never_becomes_markup_in_the_browser(module: str) -> None:
     source = (Path(course_lib.viz.__file__).parent / module).read_text(encoding="utf-8")
     assert not {word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML") if word in source}

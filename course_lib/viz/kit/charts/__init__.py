@@ -1,0 +1,1 @@
+"""Charts as shapes: scales, axes, and what is drawn between them."""
