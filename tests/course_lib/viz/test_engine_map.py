@@ -10,7 +10,7 @@ from course_lib.parts import PartStatus, State
 from course_lib.viz import EngineMap, engine_map
 from course_lib.viz.engine_map import NODES, engine_map_scene, refresh_all
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import Group, Line
+from course_lib.viz.kit.shapes import Group, Line, Rect
 
 
 def part(name: str, state: State, node: str = "sizing") -> PartStatus:
@@ -55,7 +55,7 @@ def test_a_node_shows_the_state_of_its_parts(
 ) -> None:
     scene = engine_map_scene(1, [part(f"p{k}", value) for k, value in enumerate(states)])
     assert state(scene) == of_node
-    assert {r.state for r in groups(scene)["sizing"].shapes if hasattr(r, "state")} == {of_node}
+    assert {r.state for r in groups(scene)["sizing"].shapes if isinstance(r, Rect)} == {of_node}
     assert has_check_mark(scene) == is_checked
     assert state(scene, "scheduler") == "reference"
 
