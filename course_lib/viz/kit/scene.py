@@ -86,6 +86,7 @@ class Scene:
                     "ink": PALETTE[key].ink,
                     "hatch": PALETTE[key].hatch,
                     "isPaper": PALETTE[key].is_paper,
+                    "dash": list(PALETTE[key].dash),
                 }
                 for key in states_in(self.shapes)
             },

@@ -13,8 +13,9 @@ from typing import Literal, TypeAlias
 
 from course_lib.viz.kit.palette import PALETTE, state_of
 
-Tone = Literal["text", "muted", "alert", "ink"]
-"""Colour of text and lines: the page's own, a quieter one, a warning, or black in every theme."""
+Tone = Literal["text", "muted", "faint", "alert", "ink"]
+"""Colour of text and lines: the page's own, a quieter one, one for the rules of a chart that is too
+faint for text, a warning, or black in every theme."""
 
 Anchor = Literal["start", "middle", "end"]
 Outline = Literal["thin", "bold", "dashed", "none"]

@@ -14,15 +14,15 @@ from matplotlib.patches import Patch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
-from course_lib.viz.kit.palette import DARK_INK, PALETTE, State
+from course_lib.viz.kit.palette import PALETTE, TONES, State
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Area, Cells, Line, Rect, Text, flatten
 
 _PIXELS_PER_INCH = 100
 _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _CAPTION_SIZE, _CAPTION_INDENT = 17, 24
-_TONES = {"text": "#1A1A1A", "muted": "#5F5F5F", "alert": "#B84500", "ink": DARK_INK}
 _ALIGNMENT = {"start": "left", "middle": "center", "end": "right"}
+_DASHED = (7, 5)
 _THICKNESS = {"thin": 0.8, "bold": 2.8, "dashed": 1.0, "none": 0.0}
 
 
@@ -122,11 +122,11 @@ def _draw_rect(rect: Rect, axes: Axes, layer: int) -> None:
     axes.add_patch(patch)
     patch.set_zorder(layer)
     patch.set_linewidth(_THICKNESS[rect.outline])
-    patch.set_edgecolor(_TONES["text" if rect.state or rect.outline == "bold" else "muted"])
+    patch.set_edgecolor(TONES["text" if rect.state or rect.outline == "bold" else "muted"])
     patch.set_linestyle("dashed" if rect.outline == "dashed" else "solid")
     patch.set_facecolor("none")
     halo = "#FFFFFF"
-    ink = _TONES["text"]
+    ink = TONES["text"]
     if rect.state:
         state = PALETTE[rect.state]
         halo, ink = state.colour, state.ink
@@ -178,7 +178,7 @@ def _draw_text(text: Text, axes: Axes, layer: int) -> None:
         text.text,
         fontsize=text.size * _POINTS_PER_PIXEL,
         fontweight="bold" if text.is_bold else "normal",
-        color=_TONES[text.tone],
+        color=TONES[text.tone],
         horizontalalignment=_ALIGNMENT[text.anchor],
         verticalalignment="baseline",
         parse_math=False,
@@ -204,7 +204,7 @@ def _draw_cells(cells: Cells, axes: Axes, layer: int) -> None:
         )
     for state, squares in corners.items():
         squares_of_state = PolyCollection(squares, linewidth=0.3, zorder=layer)
-        squares_of_state.set_edgecolor(_TONES["muted"])
+        squares_of_state.set_edgecolor(TONES["muted"])
         _fill(squares_of_state, PALETTE[state])
         axes.add_collection(squares_of_state, autolim=False)
 
@@ -217,15 +217,20 @@ def _fill(drawn: Patch | PolyCollection, state: State) -> None:
 
 
 def _draw_line(line: Line, axes: Axes, layer: int) -> None:
+    state = PALETTE.get(line.state)
+    colour = state.colour if state else TONES[line.tone]
+    dash = state.dash if state else _DASHED if line.is_dashed else ()
+    lengths = tuple(length / line.thickness for length in dash)  # matplotlib counts in line widths
     axes.plot(
         [x for x, _ in line.points],
         [y for _, y in line.points],
-        color=_TONES[line.tone],
+        color=colour,
         linewidth=line.thickness * _POINTS_PER_PIXEL,
-        linestyle="dashed" if line.is_dashed else "solid",
+        linestyle=(0, lengths) if lengths else "solid",
+        solid_capstyle="butt",
         scalex=False,
         scaley=False,
         zorder=layer,
     )
     if line.head:
-        axes.add_patch(Polygon(line.head, closed=True, color=_TONES[line.tone], zorder=layer))
+        axes.add_patch(Polygon(line.head, closed=True, color=colour, zorder=layer))
