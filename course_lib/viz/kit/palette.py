@@ -93,7 +93,7 @@ POOL_STATES = (
     State("in_use", "in use", _BLUE),
     State("shared", "shared", _GREEN, "x"),
     State("cached", "free, still cached", _SKY, "/"),
-    State("copied", "copied just now", _YELLOW, "-"),
+    State("copied", "copied just now", _YELLOW, "x"),
     State("swapped", "swapped to CPU", _PURPLE, "\\"),
     State("free", "free", _EMPTY, is_paper=True),
 )
@@ -126,7 +126,7 @@ REQUEST_STATES = (
     State("running", "running", _BLUE),
     State("preempted", "preempted", _VERMILLION, "-"),
     State("finished", "finished", _CHARCOAL, "."),
-    State("idle", "idle", _PALE, "/", is_paper=True),
+    State("idle", "idle", _PALE, "\\", is_paper=True),
 )
 """What a request is in, or what is computed for it; ``swapped`` is among the blocks' states."""
 
