@@ -23,6 +23,7 @@ _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _CAPTION_SIZE, _CAPTION_INDENT = 17, 24
 _ALIGNMENT = {"start": "left", "middle": "center", "end": "right"}
 _DASHED = (7, 5)
+_SMALLEST_HATCHED = 8  # pixels
 _THICKNESS = {"thin": 0.8, "bold": 2.8, "dashed": 1.0, "none": 0.0}
 
 
@@ -130,7 +131,7 @@ def _draw_rect(rect: Rect, axes: Axes, layer: int) -> None:
     if rect.state:
         state = PALETTE[rect.state]
         halo, ink = state.colour, state.ink
-        _fill(patch, state)
+        _fill(patch, state, max(rect.width, rect.height))
     if rect.label:
         axes.text(
             rect.x + rect.width / 2,
@@ -188,7 +189,8 @@ def _draw_text(text: Text, axes: Axes, layer: int) -> None:
 
 def _draw_area(area: Area, axes: Axes, layer: int) -> None:
     patch = Polygon(area.points, closed=True, linewidth=0, zorder=layer)
-    _fill(patch, PALETTE[area.state])
+    xs, ys = zip(*area.points, strict=True)
+    _fill(patch, PALETTE[area.state], max(max(xs) - min(xs), max(ys) - min(ys)))
     axes.add_patch(patch)
 
 
@@ -205,15 +207,16 @@ def _draw_cells(cells: Cells, axes: Axes, layer: int) -> None:
     for state, squares in corners.items():
         squares_of_state = PolyCollection(squares, linewidth=0.3, zorder=layer)
         squares_of_state.set_edgecolor(TONES["muted"])
-        _fill(squares_of_state, PALETTE[state])
+        _fill(squares_of_state, PALETTE[state], side)
         axes.add_collection(squares_of_state, autolim=False)
 
 
-def _fill(drawn: Patch | PolyCollection, state: State) -> None:
-    """Give colour and hatch of a state to what is drawn."""
+def _fill(drawn: Patch | PolyCollection, state: State, extent: float) -> None:
+    """Give colour and hatch of a state to what is drawn; the hatch only where it can be seen."""
     drawn.set_facecolor(state.colour)
-    drawn.set_hatch(2 * state.hatch)
-    drawn.set_hatchcolor(to_rgba(state.ink, 0.4))
+    if extent >= _SMALLEST_HATCHED:
+        drawn.set_hatch(2 * state.hatch)
+        drawn.set_hatchcolor(to_rgba(state.ink, 0.4))
 
 
 def _draw_line(line: Line, axes: Axes, layer: int) -> None:
