@@ -188,7 +188,10 @@ def place_labels(notes: Sequence[Note], room: Box, taken: Iterable[Box] = ()) ->
             if room.holds(box) and not any(box.touches(other) for other in boxes):
                 boxes.append(box)
                 if distance >= _LEADER_FROM:
-                    edge = (min(max(note.x, box.left), box.right), (box.top + box.bottom) / 2)
+                    edge = (
+                        min(max(note.x, box.left), box.right),
+                        min(max(note.y, box.top), box.bottom),
+                    )
                     shapes.append(Line(((note.x, note.y), edge), "muted", thickness=1))
                 shapes.append(label)
                 break

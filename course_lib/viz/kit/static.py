@@ -23,7 +23,7 @@ _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _CAPTION_SIZE, _CAPTION_INDENT = 17, 24
 _ALIGNMENT = {"start": "left", "middle": "center", "end": "right"}
 _DASHED = (7, 5)
-_SMALLEST_HATCHED = 8  # pixels
+_SMALLEST_HATCHED = 16  # pixels; in a smaller shape a hatch is a blot
 _THICKNESS = {"thin": 0.8, "bold": 2.8, "dashed": 1.0, "none": 0.0}
 
 

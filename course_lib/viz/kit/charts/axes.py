@@ -53,6 +53,15 @@ class Scale:
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
+    def value(self, pixel: float) -> float:
+        """Return the value at a pixel.
+
+        >>> Scale(0, 80, 100, 900).value(500)
+        40.0
+        """
+        share = (pixel - self.start) / (self.end - self.start)
+        return self.low + share * (self.high - self.low)
+
     def ticks(self, at_most: int = 8) -> tuple[float, ...]:
         """Return round values inside the scale, no more than ``at_most`` (and at least two).
 
@@ -100,6 +109,15 @@ class LogScale:
         """Return the pixel of a value; one below ``low``, also 0, stands at the start."""
         share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
+
+    def value(self, pixel: float) -> float:
+        """Return the value at a pixel.
+
+        >>> LogScale(1, 100, 0, 400).value(200)
+        10.0
+        """
+        share = (pixel - self.start) / (self.end - self.start)
+        return float(self.low * (self.high / self.low) ** share)
 
     def ticks(self, at_most: int = 8) -> tuple[float, ...]:
         """Return round values inside the scale, no more than ``at_most`` (and at least two).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from course_lib.viz.kit.charts.axes import AnyScale, Axis, LogScale
+from course_lib.viz.kit.charts.axes import AnyScale, Axis
 from course_lib.viz.kit.charts.chart import Chart, heading, horizontal_foot, plot_of
 from course_lib.viz.kit.charts.words import quantity
 from course_lib.viz.kit.layout import WIDE, Box, Note, bottom_of, place_labels, text_width
@@ -48,7 +48,7 @@ def histogram(
         raise ValueError("a histogram needs at least one finite value")
     marks = marks or {}
     x = axis.scale([*finite, *marks.values()], 0, width)
-    edges = bin_edges(x, num_bins)
+    edges = [x.value(width * number / num_bins) for number in range(num_bins + 1)]
     counts = [0] * num_bins
     for value in finite:
         counts[min(max(int(x(value) / width * num_bins), 0), num_bins - 1)] += 1
@@ -141,18 +141,6 @@ def bar_chart(
         axis,
         rows,
     )
-
-
-def bin_edges(scale: AnyScale, num_bins: int) -> list[float]:
-    """Return where the bins of a histogram begin and end, at equal distances on the scale.
-
-    >>> bin_edges(Axis("Time").scale([0, 10], 0, 1), 2)
-    [0.0, 5.0, 10.0]
-    """
-    shares = [number / num_bins for number in range(num_bins + 1)]
-    if isinstance(scale, LogScale):
-        return [scale.low * (scale.high / scale.low) ** share for share in shares]
-    return [scale.low + (scale.high - scale.low) * share for share in shares]
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

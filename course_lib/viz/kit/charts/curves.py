@@ -326,9 +326,8 @@ def _drawn(curve: Curve, plot: Plot, key: str, unit: str) -> Iterator[Shape]:
 
 def _along(curves: Sequence[Curve], chart: Chart, x: float) -> Iterator[Box]:
     """Yield where the curves run beside a cursor, so that no label is written over them."""
-    share = (chart.x.high - chart.x.low) / (chart.x.end - chart.x.start)
     for offset in range(-_BESIDE, _BESIDE + 1, 4):
-        at = chart.x.low + (x + offset - chart.x.start) * share
+        at = chart.x.value(x + offset)
         for curve in curves:
             value = value_at(curve.points, at)
             if math.isfinite(value):

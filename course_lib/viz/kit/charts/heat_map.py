@@ -12,7 +12,7 @@ from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, text_width
 from course_lib.viz.kit.palette import HEATS
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Rect, Shape, Text
 
-_TALLEST = 44
+_LOWEST, _TALLEST = 19, 44  # pixels of a row
 _STEP = 40.0  # pixels of a step in the legend, where there is room
 
 
@@ -26,7 +26,7 @@ def heat_map(
     row_axis: Axis,
     width: float = WIDE,
 ) -> Chart:
-    """Draw a box for each value, its colour one of nine steps, and the number where it has room.
+    """Draw a box for each value, its colour one of nine steps, and the numbers if all have room.
 
     Up to about a thousand boxes are drawn well.
 
@@ -34,7 +34,7 @@ def heat_map(
         title: What the chart is called.
         columns: Names of the columns, from left to right.
         rows: Names of the rows, from top to bottom.
-        values: A row of values for each row; one that is not finite is left hollow.
+        values: A row of values for each row; one that is not finite is left blank.
         value_axis: What the values are. A ``LogAxis`` has steps of equal ratios.
         column_axis: What the columns are.
         row_axis: What the rows are.
@@ -56,7 +56,10 @@ def heat_map(
     top += 36
     left = max(text_width(name, SMALL_SIZE) for name in rows) + 12
     side = (width - 2 - left) / len(columns)
-    tall = min(side, _TALLEST)
+    tall = max(_LOWEST, min(side, _TALLEST))
+    written = [[number(value) if math.isfinite(value) else "" for value in row] for row in values]
+    if not all(fitting(side, each) for row in written for each in row if each):
+        written = [[""] * len(columns) for _ in rows]
     rank = _Ranks(values, value_axis)
     shapes: list[Shape] = [*texts, Text(0, top - 14, row_axis.name, SMALL_SIZE, tone="muted")]
     for line, (name, row) in enumerate(zip(rows, values, strict=True)):
@@ -71,7 +74,7 @@ def heat_map(
                     side,
                     tall,
                     rank.state(value),
-                    fitting(side, number(value) if math.isfinite(value) else "–"),
+                    written[line][place],
                     f"{name}, {column}: {said}",
                     f"{title}/{name}/{column}",
                     outline="thin" if math.isfinite(value) else "none",

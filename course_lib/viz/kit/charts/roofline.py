@@ -83,7 +83,8 @@ def roofline_chart(
         key = f"{title}/{each.name}"
         shapes.append(marker(each.state, x, y, 11, key, tooltip, each.of or ("work", each.name)))
         notes.append(Note(x, y, each.name, f"{key}/name"))
-    shapes += place_labels(notes, _room(plot), _taken(gpu, plot, shapes))
+    room = Box(plot.x.start + 4, plot.y.end, plot.x.end, plot.y.start - 4)
+    shapes += place_labels(notes, room, _taken(gpu, plot))
     described = [
         f"The roof of {gpu.name}: {number(gpu.peak_flops / _TERA)} TFLOP/s from "
         f"{number(ridge)} FLOP per byte on.",
@@ -124,22 +125,23 @@ def _roof(gpu: GPUSpec, plot: Plot) -> list[Shape]:
     ]
 
 
-def _room(plot: Plot) -> Box:
-    return Box(plot.x.start + 4, plot.y.end, plot.x.end, plot.y.start - 28)
-
-
-def _taken(gpu: GPUSpec, plot: Plot, shapes: Sequence[Shape]) -> list[Box]:
-    """Return boxes along the roof and around its number, which labels must not cover."""
+def _taken(gpu: GPUSpec, plot: Plot) -> list[Box]:
+    """Return boxes along the roof and the ridge and around their words; no label covers them."""
     boxes = []
     steps = 80
     for k in range(steps + 1):
-        share = k / steps
-        intensity = plot.x.low * (plot.x.high / plot.x.low) ** share
+        intensity = plot.x.value(plot.x.start + k * (plot.x.end - plot.x.start) / steps)
         x, y = plot.x(intensity), plot.y(attainable_flops(gpu, intensity) / _TERA)
         half = (plot.x.end - plot.x.start) / steps / 2
         boxes.append(Box(x - half, y - 5, x + half, y + 5))
     top = plot.y(gpu.peak_flops / _TERA)
-    return [*boxes, Box(plot.x.end - 120, top - 26, plot.x.end, top)]
+    ridge, foot = plot.x(gpu.ridge_point), plot.y.start
+    return [
+        *boxes,
+        Box(plot.x.end - 120, top - 26, plot.x.end, top),
+        Box(ridge - 3, top, ridge + 3, foot),
+        Box(ridge - 140, foot - 26, ridge + 150, foot),
+    ]
 
 
 def _position(work: Work, flops: float) -> str:
