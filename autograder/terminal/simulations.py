@@ -73,12 +73,13 @@ def show_one(setup: Setup, console: Console, report: Path | None = None) -> None
         console.print(validation_table(Validation(trace, result)))
     if report is not None:
         # matplotlib takes a second to load.
-        from course_lib.viz.simulation import latency_figure, timeline_figure
+        from course_lib.viz.kit import static
+        from course_lib.viz.simulation import latency_scene, timeline_scene
 
         with console.status(f"Writing {report}"):
             drawings = {
-                "latencies.png": latency_figure(result),
-                "timeline.png": timeline_figure(result),
+                "latencies.png": static.figure(latency_scene(result)),
+                "timeline.png": static.figure(timeline_scene(result)),
             }
             write_report(report, setup, source, result, numbers, drawings)
         _say_written(console, report)
@@ -107,9 +108,11 @@ def show_sweep(
             points = run_sweep(setups, trace, scheduler, workers, on_done)
     console.print(sweep_table(name, points))
     if report is not None:
-        from course_lib.viz.simulation import sweep_figure
+        from course_lib.viz.kit import static
+        from course_lib.viz.simulation import sweep_scene
 
-        write_sweep_report(report, name, points, {"sweep.png": sweep_figure(name, points)})
+        drawing = static.figure(sweep_scene(name, points))
+        write_sweep_report(report, name, points, {"sweep.png": drawing})
         _say_written(console, report)
     failed = [f"{name}={getattr(p.setup, name)}: {p.error}" for p in points if p.error]
     if failed:
@@ -136,9 +139,10 @@ def show_experiment(name: str, console: Console, report: Path | None = None) -> 
         raise CourseError(str(error)) from error
     console.print(comparison_table(comparison))
     if report is not None:
-        from course_lib.viz.simulation import comparison_figure
+        from course_lib.viz.kit import static
+        from course_lib.viz.simulation import comparison_scene
 
-        drawings = {"comparison.png": comparison_figure(comparison)}
+        drawings = {"comparison.png": static.figure(comparison_scene(comparison))}
         write_comparison_report(report, comparison, drawings)
         _say_written(console, report)
 

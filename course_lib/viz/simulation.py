@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from course_lib.simulation.experiments import Comparison
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.sweep import SweepPoint
-from course_lib.viz.kit.palette import state_of
-
-_BLUE, _ORANGE = state_of("in_use").colour, state_of("internal").colour
-_MOST_POINTS = 2000
-"""Points of a curve: more than a figure has pixels would only make it slow."""
+from course_lib.viz.kit.charts.axes import Axis, LogAxis
+from course_lib.viz.kit.charts.bars import bar_chart
+from course_lib.viz.kit.charts.chart import Chart, column_width, grid, scene_of
+from course_lib.viz.kit.charts.curves import Curve, curve_chart, thinned
+from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.scene import Scene
 
 _NO_SECONDS = (
     "num_",
@@ -30,94 +29,151 @@ _NO_SECONDS = (
 _WIDE_RANGE = 20
 """From this ratio of the largest to the smallest value on, a logarithmic axis has ticks enough."""
 
+_SWEPT: tuple[tuple[str, Axis, Mapping[str, str]], ...] = (
+    ("Time to first token", Axis("TTFT", "s"), {"ttft_mean": "mean", "ttft_p99": "p99"}),
+    (
+        "Gaps between tokens",
+        Axis("Gap", "s"),
+        {"tpot_mean": "TPOT, mean", "longest_gap_p99": "longest, p99"},
+    ),
+    (
+        "Throughput",
+        Axis("Rate", "requests/s"),
+        {"requests_per_second": "all", "goodput": "good"},
+    ),
+)
+"""What a sweep shows: title, axis, and the keys of its figures with their names."""
 
-def latency_figure(result: SimulationResult) -> Figure:
-    """Draw how the latencies are distributed."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3)
-    for axes, title, values in zip(
-        panels,
-        ("Time to first token", "Gap between tokens", "End to end"),
-        (result.ttft, result.itl, result.e2e),
-        strict=True,
-    ):
-        _draw_tail(axes, title, values[~np.isnan(values)])
-    panels[0].set_ylabel("share of values above")
-    return figure
+
+def latency_scene(result: SimulationResult, width: float = WIDE) -> Scene:
+    """Draw how many of the latencies are above each value.
+
+    Args:
+        result: What was simulated.
+        width: ``WIDE`` or ``NARROW``.
+    """
+    columns = 1 if width <= NARROW else 3
+    charts = [
+        _tail(title, label, values[~np.isnan(values)], column_width(columns, width))
+        for title, label, values in (
+            ("Time to first token", "TTFT", result.ttft),
+            ("Gap between tokens", "Gap", result.itl),
+            ("End to end", "Latency", result.e2e),
+        )
+    ]
+    return scene_of(grid(charts, columns), "Latencies")
 
 
-def _draw_tail(axes: Axes, title: str, values: np.ndarray) -> None:
+def _tail(title: str, label: str, values: np.ndarray, width: float) -> Chart:
     """Draw the share of values that lie above each value, on logarithmic axes."""
-    axes.set_title(title)
-    axes.set_xlabel("seconds")
-    if len(values):
-        ordered = np.sort(values)
-        above = 1 - np.arange(len(ordered)) / len(ordered)
-        # Evenly spread on the logarithmic axis, so that the rare values at the end are kept.
-        chosen = np.unique(
-            len(ordered) - np.geomspace(1, len(ordered), num=min(_MOST_POINTS, len(ordered)))
-        ).astype(int)
-        axes.plot(ordered[chosen], above[chosen], color=_BLUE)
-        if 0 < _WIDE_RANGE * ordered[0] < ordered[-1]:
-            axes.set_xscale("log")
-        axes.set_yscale("log")
-    axes.grid(visible=True, alpha=0.3)
+    ordered = np.sort(values)
+    above = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
+    points = list(zip(ordered.tolist(), above.tolist(), strict=True))
+    is_wide = len(ordered) and 0 < _WIDE_RANGE * ordered[0] < ordered[-1]
+    x_axis = LogAxis(label, "s") if is_wide else Axis(label, "s")
+    curve = Curve("share of values above", points)
+    return curve_chart(title, x_axis, LogAxis("Share of values above"), [curve], width)
 
 
-def timeline_figure(result: SimulationResult) -> Figure:
-    """Draw batch, queue and KV use over time."""
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    steps = result.steps[:: max(len(result.steps) // _MOST_POINTS, 1)]
-    if len(steps):
-        start = steps.column("start")
-        top.plot(start, steps.column("num_running"), color=_BLUE, label="running")
-        top.plot(start, steps.column("num_waiting"), color=_ORANGE, label="waiting")
-        bottom.plot(start, 100 * steps.column("kv_usage"), color=_BLUE)
-        top.legend(loc="upper right")
-    top.set_ylabel("requests")
-    bottom.set_ylabel("KV cache in use [%]")
-    bottom.set_ylim(0, 105)
-    bottom.set_xlabel("time [s]")
-    for axes in (top, bottom):
-        axes.grid(visible=True, alpha=0.3)
-    return figure
+def timeline_scene(result: SimulationResult, width: float = WIDE) -> Scene:
+    """Draw batch, queue and KV use over time.
 
+    Args:
+        result: What was simulated.
+        width: ``WIDE`` or ``NARROW``.
+    """
+    steps, inner = result.steps, column_width(1, width)
+    start = steps.column("start").tolist()
 
-def sweep_figure(name: str, points: Sequence[SweepPoint]) -> Figure:
-    """Draw latency and throughput over the parameter of a sweep."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    done = [point for point in points if point.figures]
-    labels = [str(getattr(point.setup, name)) for point in done]
-    panels = (
-        ("TTFT [s]", {"ttft_mean": "mean", "ttft_p99": "p99"}),
-        ("gap between tokens [s]", {"tpot_mean": "TPOT, mean", "longest_gap_p99": "longest, p99"}),
-        ("requests per second", {"requests_per_second": "all", "goodput": "good"}),
+    def curve(name: str, column: str, factor: float = 1) -> Curve:
+        values = (factor * steps.column(column)).tolist()
+        points = list(zip(start, values, strict=True))
+        scale = Axis("Time", "s").scale(start, 0, inner)
+        return Curve(name, thinned(points, scale))
+
+    batch = [curve("running", "num_running"), curve("waiting", "num_waiting")]
+    memory = [curve("in use", "kv_usage", 100)]
+    used = Axis("In use", "%", low=0, high=100)
+    return scene_of(
+        grid(
+            [
+                curve_chart("Requests", Axis("Time", "s"), Axis("Requests"), batch, inner),
+                curve_chart("KV cache", Axis("Time", "s"), used, memory, inner, 160),
+            ],
+            columns=1,
+        ),
+        "The batch over time",
     )
-    for axes, (title, curves) in zip(figure.subplots(1, 3), panels, strict=True):
-        for (key, label), colour in zip(curves.items(), (_BLUE, _ORANGE), strict=True):
-            values = [point.figures[key] for point in done]
-            axes.plot(labels, values, marker="o", color=colour, label=label)
-        axes.set_xlabel(name)
-        axes.set_ylabel(title)
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=True, alpha=0.3)
-        if done:
-            axes.legend()
-    return figure
 
 
-def comparison_figure(comparison: Comparison) -> Figure:
-    """Draw each figure of an experiment as a panel with a bar per set-up."""
+def sweep_scene(name: str, points: Sequence[SweepPoint], width: float = WIDE) -> Scene:
+    """Draw latency and throughput over the parameter of a sweep; those that failed are left out.
+
+    Args:
+        name: The parameter.
+        points: What each of its values gave.
+        width: ``WIDE`` or ``NARROW``.
+    """
+    columns = 1 if width <= NARROW else 3
+    inner = column_width(columns, width)
+    done = {getattr(point.setup, name): point.figures for point in points if point.figures}
+    has_numbers = all(isinstance(value, int | float) for value in done)
+    draw = _over_numbers if has_numbers else _over_names
+    charts = [draw(title, name, axis, keys, done, inner) for title, axis, keys in _SWEPT]
+    return scene_of(grid(charts, columns), f"Sweep over {name}")
+
+
+def _over_numbers(
+    title: str,
+    name: str,
+    axis: Axis,
+    keys: Mapping[str, str],
+    done: Mapping[float, Mapping[str, float]],
+    width: float,
+) -> Chart:
+    """Draw a curve for each figure."""
+    curves = [
+        Curve(label, [(value, figures[key]) for value, figures in sorted(done.items())])
+        for key, label in keys.items()
+    ]
+    is_wide = done and 0 < _WIDE_RANGE * min(done) < max(done)
+    return curve_chart(title, LogAxis(name) if is_wide else Axis(name), axis, curves, width)
+
+
+def _over_names(
+    title: str,
+    name: str,
+    axis: Axis,
+    keys: Mapping[str, str],
+    done: Mapping[object, Mapping[str, float]],
+    width: float,
+) -> Chart:
+    """Draw a bar for each figure of each value, such as of each policy."""
+    bars: dict[str, float] = {}
+    states: dict[str, str] = {}
+    for value, figures in done.items():
+        for number, (key, label) in enumerate(keys.items(), 1):
+            bars[f"{value}, {label}"] = figures[key]
+            states[f"{value}, {label}"] = f"series-{number}"
+    return bar_chart(title, axis, bars, width, states)
+
+
+def comparison_scene(comparison: Comparison, width: float = WIDE) -> Scene:
+    """Draw each figure of an experiment as a chart with a bar for each set-up.
+
+    Args:
+        comparison: What was measured.
+        width: ``WIDE`` or ``NARROW``.
+    """
+    columns = 1 if width <= NARROW else 2
     rows = comparison.rows()
-    figure = Figure(figsize=(2.6 * len(comparison.figures) + 1.5, 3.6), layout="constrained")
-    figure.suptitle(f"{comparison.title} ({comparison.setup})", fontsize="medium")
-    panels = figure.subplots(1, len(comparison.figures), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, comparison.figures, strict=True):
-        bars = axes.barh(list(rows), [row[name] for row in rows.values()], color=_BLUE)
-        axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize="small")
-        axes.set_xlabel(name if name.startswith(_NO_SECONDS) else f"{name} [s]")
-        axes.margins(x=0.25)
-        axes.grid(visible=True, axis="x", alpha=0.3)
-    panels[0].invert_yaxis()  # in the order of the table
-    return figure
+    charts = [
+        bar_chart(
+            name,
+            Axis(name, "" if name.startswith(_NO_SECONDS) else "s"),
+            {setup: row[name] for setup, row in rows.items()},
+            column_width(columns, width),
+        )
+        for name in comparison.figures
+    ]
+    return scene_of(grid(charts, columns), comparison.title, comparison.setup)

@@ -161,6 +161,7 @@ class Note(NamedTuple):
 
 _ANGLES = (0, 180, -45, 45, -135, 135, -90, 90, -70, -110, 70, 110)
 _DISTANCES = (10, 22, 38, 58, 82)
+_SHARE_TO_THE_LEFT: dict[Anchor, float] = {"start": 0, "middle": 0.5, "end": 1}
 _LEADER_FROM = 20  # pixels; a label further away is tied to its point by a line
 
 
@@ -204,13 +205,24 @@ def _places(note: Note) -> Iterator[tuple[Text, Box, float]]:
     for distance in _DISTANCES:
         for angle in _ANGLES:
             right, down = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            x = note.x + distance * right
             middle = note.y + (distance + 0.4 * SMALL_SIZE) * down
-            left = x - width / 2 if abs(right) < 0.1 else x if right > 0 else x - width
-            anchor: Anchor = "middle" if abs(right) < 0.1 else "start" if right > 0 else "end"
             baseline = middle + 0.36 * SMALL_SIZE
-            box = Box(left, baseline - 0.85 * SMALL_SIZE, left + width, baseline + 0.3 * SMALL_SIZE)
-            yield Text(x, baseline, note.text, SMALL_SIZE, anchor, key=note.key), box, distance
+            for anchor, x in _anchored(note.x, distance * right):
+                left = x - width * _SHARE_TO_THE_LEFT[anchor]
+                box = Box(
+                    left, baseline - 0.85 * SMALL_SIZE, left + width, baseline + 0.3 * SMALL_SIZE
+                )
+                text = Text(x, baseline, note.text, SMALL_SIZE, anchor, key=note.key)
+                yield text, box, distance
+
+
+def _anchored(x: float, offset: float) -> tuple[tuple[Anchor, float], ...]:
+    """Return how a label can stand at an offset: beside its point one way, above it three ways."""
+    if offset > 1:
+        return (("start", x + offset),)
+    if offset < -1:
+        return (("end", x + offset),)
+    return ("middle", x), ("start", x - 8), ("end", x + 8)
 
 
 def bottom_of(shapes: Iterable[Shape]) -> float:

@@ -15,7 +15,7 @@ from course_lib.viz.kit.charts.axes import (
 )
 from course_lib.viz.kit.layout import WIDE, place, text_width, wrapped
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import HEADING_SIZE, TEXT_SIZE, Shape, Text
+from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, Shape, Text
 
 _LINE = 24  # pixels from one line of a title to the next
 _GAP = 28  # pixels between charts, and around them
@@ -77,29 +77,37 @@ class Chart:
         return scene_of([self], self.title)
 
 
-def scene_of(charts: Sequence[Chart], title: str) -> Scene:
+def scene_of(charts: Sequence[Chart], title: str, note: str = "") -> Scene:
     """Return charts that have their places as one picture, its title above several of them.
 
     Args:
         charts: The charts, as ``grid`` or ``side_by_side`` return them.
         title: What the picture is called.
+        note: What stands under the title of several charts, such as how they were measured.
 
     Raises:
         ValueError: There are no charts.
     """
     if not charts:
         raise ValueError("a picture of charts needs at least one chart")
-    margin, top = 12, 8
-    title_above: tuple[Shape, ...] = ()
+    margin: float = 12
+    top: float = 8
+    width = max(chart.left + chart.width for chart in charts)
+    lines: list[Shape] = []
     if len(charts) > 1:
-        title_above = (Text(margin, 28, title, HEADING_SIZE, is_bold=True),)
-        top = 48
+        for line in wrapped(title, width, HEADING_SIZE):
+            top += 26
+            lines.append(Text(margin, top - 6, line, HEADING_SIZE, is_bold=True))
+        for line in wrapped(note, width, SMALL_SIZE):
+            top += 21
+            lines.append(Text(margin, top - 3, line, SMALL_SIZE, tone="muted"))
+        top += 14
     placed = [chart.moved(margin, top) for chart in charts]
-    words = [f"{chart.title}. {chart.alt}" if len(charts) > 1 else chart.alt for chart in charts]
+    words = [f"{chart.title}. {chart.alt}" if lines else chart.alt for chart in charts]
     return Scene(
-        max(chart.left + chart.width for chart in placed) + margin,
+        width + 2 * margin,
         max(chart.top + chart.height for chart in placed) + 12,
-        (*title_above, *(shape for chart in placed for shape in chart.shapes)),
+        (*lines, *(shape for chart in placed for shape in chart.shapes)),
         title=title,
         alt=" ".join(words),
     )
