@@ -27,7 +27,7 @@ WIDE: float = 960
 NARROW: float = 560
 """Width of a picture beside a file browser, on a small window, or zoomed in."""
 
-_NARROW = frozenset(" .,:;'|!()[]ijlftrI1/-")
+_NARROW = frozenset(" .,:;'|!()[]ijlftrI/-")
 _WIDE = frozenset("mwMWGOQ@%&")
 
 

@@ -162,8 +162,8 @@ class Axis:
         label: The quantity.
         unit: Its unit; empty for a number or a share.
         low: Where the axis begins; by default at 0, or at a round value below the data if some of
-            them are negative.
-        high: Where it ends; by default at a round value above the data.
+            them are negative. An axis that begins elsewhere makes differences look larger.
+        high: Where it ends; by default at a round value above the data, at 0 at least.
 
     >>> Axis("Time", "s").name, Axis("Requests").name
     ('Time (s)', 'Requests')
@@ -190,15 +190,17 @@ class Axis:
         >>> Axis("Time", "s").scale([3, 47], 0, 300)
         Scale(low=0.0, high=50.0, start=0, end=300)
         """
-        finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-        low = min(0.0, *finite) if self.low is None else self.low
-        high = max(finite) if self.high is None else self.high
-        steps = min(7, max(2, int(abs(end - start) / _STEP)))
-        step = round_step((max(high, low + _ALMOST) - low) / steps)
+        finite = [value for value in values if math.isfinite(value)]
+        low = min(0.0, *finite, 0.0) if self.low is None else self.low
+        high = max(0.0, *finite, 0.0) if self.high is None else self.high
+        if high <= low and self.high is None:
+            high = low + 1
+        steps = min(10, max(2, int(abs(end - start) / _STEP)))
+        step = round_step((high - low) / steps) if low < high else 1.0
         if self.low is None:
             low = math.floor(low / step + _ALMOST) * step
         if self.high is None:
-            high = max(math.ceil(high / step - _ALMOST), math.floor(low / step) + 1) * step
+            high = math.ceil(high / step - _ALMOST) * step
         return Scale(low, float(f"{high:.12g}"), start, end)
 
 
@@ -302,13 +304,13 @@ def width_of_numbers(scale: AnyScale) -> float:
 def ticks_with_room(
     scale: AnyScale, has_room: Callable[[AnyScale, float, float], bool]
 ) -> tuple[float, ...]:
-    """Return as many round values as can stand side by side, at most eight.
+    """Return as many round values as can stand side by side, at most eleven.
 
     Args:
         scale: The scale.
         has_room: Says whether two neighbouring values can both be written.
     """
-    for at_most in range(8, 2, -1):
+    for at_most in range(11, 2, -1):
         ticks = scale.ticks(at_most)
         if all(has_room(scale, *pair) for pair in pairwise(ticks)):
             return ticks

@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from course_lib.viz.kit.charts.axes import AnyScale, Axis
 from course_lib.viz.kit.charts.chart import Chart, heading, horizontal_foot, plot_of
-from course_lib.viz.kit.charts.words import quantity
-from course_lib.viz.kit.layout import WIDE, Box, Note, bottom_of, place_labels, text_width
+from course_lib.viz.kit.charts.words import number, quantity
+from course_lib.viz.kit.layout import WIDE, Box, Note, bottom_of, place_labels, text_width, wrapped
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
+
+_WIDEST_NAMES = 0.36
+"""Share of the width that names beside the bars may take; longer ones stand above the bars."""
+
+_HALF_A_NUMBER = 24  # pixels to the right of an axis
 
 
 def histogram(
@@ -48,7 +53,7 @@ def histogram(
         raise ValueError("a histogram needs at least one finite value")
     marks = marks or {}
     x = axis.scale([*finite, *marks.values()], 0, width)
-    edges = [x.value(width * number / num_bins) for number in range(num_bins + 1)]
+    edges = [x.value(width * place / num_bins) for place in range(num_bins + 1)]
     counts = [0] * num_bins
     for value in finite:
         counts[min(max(int(x(value) / width * num_bins), 0), num_bins - 1)] += 1
@@ -61,9 +66,9 @@ def histogram(
             plot.y(0) - plot.y(count),
             state,
             tooltip=f"{quantity(low, axis.unit)} to {quantity(high, axis.unit)}: {count:,}",
-            key=f"{title}/bin {number}",
+            key=f"{title}/bin {place}",
         )
-        for number, (low, high, count) in enumerate(zip(edges, edges[1:], counts, strict=False))
+        for place, (low, high, count) in enumerate(zip(edges, edges[1:], counts, strict=False))
         if count
     ]
     lines = _marked(title, marks, axis, plot.x, plot.y)
@@ -101,34 +106,32 @@ def bar_chart(
     """
     if not values:
         raise ValueError("a bar chart needs at least one value")
-    bar, row = 26, 40
+    bar = 26
     texts, top = heading(title, width)
-    labels = {name: quantity(value, axis.unit) for name, value in values.items()}
+    numbers = {name: number(value) for name, value in values.items()}
     left = max(text_width(name, SMALL_SIZE) for name in values) + 14
-    room = max(text_width(label, SMALL_SIZE) for label in labels.values()) + 12
-    x = axis.scale(values.values(), left, max(width - room, left + 40))
+    names_above = left > _WIDEST_NAMES * width
+    left = 0 if names_above else left
+    room = max(text_width(text, SMALL_SIZE) for text in numbers.values()) + 12
+    x = axis.scale(values.values(), left, width - max(room, _HALF_A_NUMBER))
     shapes: list[Shape] = [*texts]
-    for number, (name, value) in enumerate(values.items()):
-        y = top + 10 + number * row
-        end = x(value) if math.isfinite(value) else left
+    bottom = top + 10
+    for name, value in values.items():
+        key, of = f"{title}/{name}", ("series", name)
+        if names_above:
+            for line in wrapped(name, width, SMALL_SIZE):
+                shapes.append(Text(0, bottom + 14, line, SMALL_SIZE, of=of))
+                bottom += 22
+        else:
+            shapes.append(Text(left - 10, bottom + 18.5, name, SMALL_SIZE, "end", of=of))
+        y, end = bottom, x(value) if math.isfinite(value) else left
         state = (states or {}).get(name, "series-1")
-        shapes += [
-            Text(left - 10, y + 18.5, name, SMALL_SIZE, "end"),
-            Rect(
-                left,
-                y,
-                end - left,
-                bar,
-                state,
-                tooltip=f"{name}: {labels[name]}",
-                key=f"{title}/{name}",
-                of=("series", name),
-            ),
-            Text(end + 8, y + 18.5, labels[name], SMALL_SIZE, key=f"{title}/{name}/value"),
-        ]
-    bottom = top + 10 + len(values) * row
+        tooltip = f"{name}: {quantity(value, axis.unit)}"
+        shapes.append(Rect(left, y, end - left, bar, state, "", tooltip, key, of=of))
+        shapes.append(Text(end + 8, y + 18.5, numbers[name], SMALL_SIZE, key=f"{key}/value"))
+        bottom = y + bar + 14
     shapes += horizontal_foot(x, bottom, axis.name, width)
-    alt = ", ".join(f"{name} {label}" for name, label in labels.items()) + "."
+    alt = ", ".join(f"{name} {quantity(each, axis.unit)}" for name, each in values.items()) + "."
     rows = Axis("Row", low=0, high=max(len(values), 1))
     return Chart(
         width,
