@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from course_lib.viz.kit.charts.axes import Axis
+from course_lib.viz.kit.charts.axes import AnyScale, Axis
 from course_lib.viz.kit.charts.chart import Chart, heading, horizontal_foot
 from course_lib.viz.kit.charts.words import number, quantity
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
@@ -85,8 +85,7 @@ def gantt(
     >>> gantt("Batch", Axis("Step"), rows).alt
     '2 rows. A: prefill 0 to 2, decode 2 to 6. B: prefill 3 to 5.'
     """
-    if not rows:
-        raise ValueError("a Gantt chart needs at least one row")
+    _require_rows(rows)
     texts, top = heading(title, width)
     top += 6
     left = max(text_width(name, SMALL_SIZE) for name in rows) + 14
@@ -99,24 +98,10 @@ def gantt(
     for place, (name, spans) in enumerate(rows.items()):
         y = top + place * row_height
         shapes.append(Text(left - 10, y + row_height / 2 + 5, name, SMALL_SIZE, "end"))
-        for count, span in enumerate(spans):
-            if span.end < span.start:
-                raise ValueError(
-                    f"a span of {name!r} ends at {span.end:g} before it begins at {span.start:g}"
-                )
-            shapes.append(
-                Rect(
-                    x(span.start),
-                    y + 3,
-                    x(span.end) - x(span.start),
-                    row_height - 6,
-                    span.state,
-                    fitting(x(span.end) - x(span.start), span.label),
-                    f"{name}: {_of_span(span, axis, names)}",
-                    span.key or f"{title}/{name}/{count}",
-                    of=span.of,
-                )
-            )
+        for number_in_row, span in enumerate(spans):
+            tooltip = f"{name}: {_of_span(span, axis, names)}"
+            key = span.key or f"{title}/{name}/{number_in_row}"
+            shapes.append(_box(span, x, y + 3, row_height - 6, tooltip, key))
     shapes += horizontal_foot(x, bottom, axis.name, width)
     used = states_in(shapes)
     shapes += legend(used, 0, bottom + 64, width, names)
@@ -132,6 +117,25 @@ def gantt(
         axis,
         lines,
     )
+
+
+def _require_rows(rows: Mapping[str, Sequence[Span]]) -> None:
+    """Raise ValueError unless there are rows, and spans that begin before they end."""
+    if not rows:
+        raise ValueError("a Gantt chart needs at least one row")
+    for name, spans in rows.items():
+        for span in spans:
+            if span.end < span.start:
+                raise ValueError(
+                    f"a span of {name!r} ends at {span.end:g} before it begins at {span.start:g}"
+                )
+
+
+def _box(span: Span, x: AnyScale, y: float, height: float, tooltip: str, key: str) -> Rect:
+    """Return a span as a box, with its label where there is room."""
+    left, right = x(span.start), x(span.end)
+    label = fitting(right - left, span.label)
+    return Rect(left, y, right - left, height, span.state, label, tooltip, key, of=span.of)
 
 
 def _called(state: str, names: Mapping[str, str] | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from course_lib.viz.kit.charts.axes import Axis
 from course_lib.viz.kit.charts.chart import Chart, heading
 from course_lib.viz.kit.charts.words import number, quantity
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, text_width
 from course_lib.viz.kit.palette import HEATS
-from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Rect, Shape, Text
+from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Outline, Rect, Shape, Text
 
 _LOWEST, _TALLEST = 19, 44  # pixels of a row
 _STEP = 40.0  # pixels of a step in the legend, where there is room
@@ -48,38 +49,24 @@ def heat_map(
     >>> chart.alt
     'Lowest 0.1 s for fcfs and 1, highest 0.9 s for fcfs and 2.'
     """
-    if not rows or not columns or {len(row) for row in values} != {len(columns)}:
-        raise ValueError("a heat map needs one value for each column and row, and at least one")
-    if len(values) != len(rows):
-        raise ValueError(f"there are {len(values)} rows of values and {len(rows)} names for them")
+    _require_table(columns, rows, values)
     texts, top = heading(title, width)
     top += 36
     left = max(text_width(name, SMALL_SIZE) for name in rows) + 12
     side = (width - 2 - left) / len(columns)
     tall = max(_LOWEST, min(side, _TALLEST))
-    written = [[number(value) if math.isfinite(value) else "" for value in row] for row in values]
-    if not all(fitting(side, each) for row in written for each in row if each):
-        written = [[""] * len(columns) for _ in rows]
     rank = _Ranks(values, value_axis)
     shapes: list[Shape] = [*texts, Text(0, top - 14, row_axis.name, SMALL_SIZE, tone="muted")]
+    written = _written(values, side)
     for line, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = top + line * tall
         shapes.append(Text(left - 8, y + tall / 2 + 5, name, SMALL_SIZE, "end"))
         for place, (column, value) in enumerate(zip(columns, row, strict=True)):
             said = quantity(value, value_axis.unit) if math.isfinite(value) else "no value"
-            shapes.append(
-                Rect(
-                    left + place * side,
-                    y,
-                    side,
-                    tall,
-                    rank.state(value),
-                    written[line][place],
-                    f"{name}, {column}: {said}",
-                    f"{title}/{name}/{column}",
-                    outline="thin" if math.isfinite(value) else "none",
-                )
-            )
+            tooltip, key = f"{name}, {column}: {said}", f"{title}/{name}/{column}"
+            box = Rect(left + place * side, y, side, tall, rank.state(value), "", tooltip, key)
+            outline: Outline = "thin" if math.isfinite(value) else "none"
+            shapes.append(replace(box, label=written[line][place], outline=outline))
     bottom = top + len(rows) * tall
     shapes += _column_names(columns, left, side, bottom)
     middle = (left + width) / 2
@@ -96,6 +83,24 @@ def heat_map(
         column_axis,
         row_axis,
     )
+
+
+def _require_table(
+    columns: Sequence[str], rows: Sequence[str], values: Sequence[Sequence[float]]
+) -> None:
+    """Raise ValueError unless there is one value for each column and row."""
+    if not rows or not columns or {len(row) for row in values} != {len(columns)}:
+        raise ValueError("a heat map needs one value for each column and row, and at least one")
+    if len(values) != len(rows):
+        raise ValueError(f"there are {len(values)} rows of values and {len(rows)} names for them")
+
+
+def _written(values: Sequence[Sequence[float]], side: float) -> list[list[str]]:
+    """Return what is written into the boxes: their values, or nothing if one has no room."""
+    written = [[number(value) if math.isfinite(value) else "" for value in row] for row in values]
+    if all(fitting(side, each) for row in written for each in row if each):
+        return written
+    return [[""] * len(row) for row in values]
 
 
 class _Ranks:
