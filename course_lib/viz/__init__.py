@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
     from course_lib.viz.kit.scene import Scene
     from course_lib.viz.kit.view import Picture
@@ -34,6 +35,7 @@ __all__ = [
     "Slider",
     "gpu_memory",
     "gpu_memory_scene",
+    "notation_scene",
     "reservation_film",
     "share_bars",
 ]
@@ -51,6 +53,7 @@ _MODULES = {
     "Slider": "kit.explorer",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
+    "notation_scene": "kit.notation",
     "reservation_film": "reservations",
     "share_bars": "reservations",
 }

@@ -26,6 +26,9 @@ _NO_SECONDS = (
 )
 """How the names of figures begin that are not times."""
 
+_MOST_POINTS = 2000
+"""Points of a curve: more than a figure has pixels would only make it slow."""
+
 _WIDE_RANGE = 20
 """From this ratio of the largest to the smallest value on, a logarithmic axis has ticks enough."""
 
@@ -68,7 +71,10 @@ def _tail(title: str, label: str, values: np.ndarray, width: float) -> Chart:
     """Draw the share of values that lie above each value, on logarithmic axes."""
     ordered = np.sort(values)
     above = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
-    points = list(zip(ordered.tolist(), above.tolist(), strict=True))
+    # Evenly spread on the logarithmic axis, so that the rare values at the end are kept.
+    spread = np.geomspace(1, max(len(ordered), 1), num=min(_MOST_POINTS, len(ordered)))
+    chosen = np.unique(len(ordered) - np.rint(spread).astype(int))
+    points = list(zip(ordered[chosen].tolist(), above[chosen].tolist(), strict=True))
     is_wide = len(ordered) and 0 < _WIDE_RANGE * ordered[0] < ordered[-1]
     x_axis = LogAxis(label, "s") if is_wide else Axis(label, "s")
     curve = Curve("share of values above", points)
