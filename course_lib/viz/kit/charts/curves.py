@@ -52,7 +52,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dots(Curve):
-    """Points that no line joins, such as measurements beside the curve of a formula."""
+    """Points that no line joins, such as measurements beside the curve of a formula.
+
+    Each one is drawn, so give a few hundred at most.
+    """
 
 
 _C = TypeVar("_C", bound=Curve)

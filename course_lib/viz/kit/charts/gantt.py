@@ -13,7 +13,7 @@ from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_wid
 from course_lib.viz.kit.palette import state_of
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing, states_in
 
-_MOST_DESCRIBED = 12
+_MOST_DESCRIBED = 40  # spans; a list of more than that tells nothing
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ def _of_span(span: Span, axis: Axis, names: Mapping[str, str] | None) -> str:
 def _described(
     rows: Mapping[str, Sequence[Span]], axis: Axis, names: Mapping[str, str] | None
 ) -> str:
-    """Say what happens in each row; of many rows, how long all of them are in each state."""
+    """Say what happens in each row; of many spans, how long all rows are in each state."""
     count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}."
-    if len(rows) <= _MOST_DESCRIBED:
+    if sum(map(len, rows.values())) <= _MOST_DESCRIBED:
         said = [
             f"{name}: {', '.join(_of_span(s, axis, names) for s in spans) or 'nothing'}."
             for name, spans in rows.items()

@@ -353,6 +353,15 @@ def test_many_rows_are_summed_up() -> None:
     assert gantt("Batch", TIME, rows).alt == "40 rows. All together: decode 80 s, idle 40 s."
 
 
+def test_a_cursor_moves_over_a_gantt_chart_too() -> None:
+    chart = gantt("Batch", Axis("Step"), {"A": [Span(0, 4, "decode")]})
+    frame = with_cursor(chart, 3, label="step 3")
+    line = next(s for s in frame.shapes if s.key == "Batch/cursor")
+    assert isinstance(line, Line)
+    assert {x for x, _ in line.points} == {chart.x(3)}
+    assert "step 3" in frame.scene().texts()
+
+
 def test_work_lies_under_the_roof_and_below_the_ridge_waits_for_memory() -> None:
     half = GPU.ridge_point / 2
     chart = roofline_chart("Roof", GPU, [Work("decode", half), Work("prefill", 4 * half, 1e14)])

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
 from course_lib.viz.kit import static
-from course_lib.viz.kit.palette import PALETTE
+from course_lib.viz.kit.palette import PALETTE, TONES
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Group, Line, Rect, Text
 
@@ -37,6 +37,30 @@ def test_every_shape_is_drawn_with_the_colours_and_hatches_of_the_palette() -> N
     assert boxes[2].get_facecolor()[3] == 0  # a box without a state is hollow
     assert [text.get_text() for text in axes.texts] == list(SCENE.texts())
     assert len(axes.patches) - len(boxes) == 1  # one arrow head
+
+
+def test_a_line_with_a_state_has_its_colour_and_its_dashes() -> None:
+    lines = (
+        Line(((0, 20), (200, 20)), thickness=2, state="series-2"),
+        Line(((0, 40), (200, 40)), tone="alert", is_dashed=True),
+        Line(((0, 60), (200, 60))),
+    )
+    scene = Scene(300, 120, lines, title="A title", alt="A description")
+    series, dashed, plain = static.figure(scene).axes[0].lines
+    assert to_hex(series.get_color()).upper() == PALETTE["series-2"].colour
+    assert series.is_dashed()
+    assert dashed.is_dashed()
+    assert not plain.is_dashed()
+    assert to_hex(dashed.get_color()).upper() == TONES["alert"]
+
+
+def test_a_shape_too_small_for_a_hatch_has_its_colour_alone() -> None:
+    boxes = (Rect(10, 10, 50, 40, "reserved"), Rect(70, 10, 9, 9, "reserved"))
+    scene = Scene(300, 120, boxes, title="A title", alt="A description")
+    large, small = static.figure(scene).axes[0].patches
+    assert large.get_hatch()
+    assert not small.get_hatch()
+    assert large.get_facecolor() == small.get_facecolor()
 
 
 def test_the_figure_has_the_proportions_of_the_scene() -> None:
