@@ -70,13 +70,11 @@ def test_every_command_and_its_options_exist(path: Path) -> None:
         assert set(used) <= options | {"--help"}, (name, used)
 
 
-IN_ONE_GO = {"engine.md", "figures.md"}
-"""Pages whose examples need those before them; tests of their own run them."""
+# The examples of figures.md need those before them; test_figures_page.py runs them in one go.
+ALONE = [path for path in PAGES if path.name not in ("engine.md", "figures.md")]
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PAGES if p.name not in IN_ONE_GO], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.name)
 def test_python_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL)
     assert blocks

@@ -98,6 +98,12 @@ def test_states_of_one_legend_are_told_apart(family: str, vision: str, page: str
     assert hardly_told_apart(FAMILIES[family], vision, page) == set()
 
 
+@pytest.mark.parametrize("vision", [name for name in VISION if name != "grey"])
+def test_blocks_are_told_apart_by_colour_alone_since_small_cells_have_no_hatch(vision: str) -> None:
+    plain = [replace(state, hatch="") for state in POOL_STATES]
+    assert hardly_told_apart(plain, vision, "light") == set()
+
+
 @pytest.mark.parametrize("vision", VISION)
 def test_no_two_states_look_the_same_by_chance(vision: str) -> None:
     states = [state for state in PALETTE.values() if state not in (*SERIES[1:], *HEATS)]
