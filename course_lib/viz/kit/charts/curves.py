@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TypeVar
 
 from course_lib.viz.kit.charts.axes import AnyScale, Axis
@@ -171,27 +171,19 @@ def stacked_chart(
     places = [[x for x, _ in layer.points] for layer in layers]
     if not layers or any(place != places[0] for place in places):
         raise ValueError("layers add up only where they have points at the same places; give such")
-    totals = [0.0] * len(places[0])
-    sums = [totals := [t + y for t, (_, y) in zip(totals, e.points, strict=True)] for e in layers]
-    plot = plot_of(title, x_axis, y_axis, places[0], sums[-1], width, height)
+    xs = places[0]
+    sums = [[0.0] * len(xs)]
+    for layer in layers:
+        sums.append([below + y for below, (_, y) in zip(sums[-1], layer.points, strict=True)])
+    plot = plot_of(title, x_axis, y_axis, xs, sums[-1], width, height)
+    edges = [[(plot.x(x), plot.y(y)) for x, y in zip(xs, each, strict=True)] for each in sums]
     shapes = list(plot.furniture)
-    below: Sequence[float] = [0.0] * len(places[0])
-    for layer, above in zip(layers, sums, strict=True):
-        edge = [(plot.x(x), plot.y(y)) for x, y in zip(places[0], above, strict=True)]
-        floor = [(plot.x(x), plot.y(y)) for x, y in zip(places[0], below, strict=True)]
-        shapes.append(
-            Area(
-                (*edge, *floor[::-1]),
-                layer.state,
-                f"{title}/{layer.name}",
-                layer.name,
-                of=layer.of,
-            )
-        )
-        below = above
+    for layer, (floor, edge) in zip(layers, pairwise(edges), strict=True):
+        corners, key = (*edge, *floor[::-1]), f"{title}/{layer.name}"
+        shapes.append(Area(corners, layer.state, key, layer.name, of=layer.of))
     names = {layer.state: layer.name for layer in layers}
     shapes += legend(names, 0, plot.bottom + 8, width, names)
-    described = [*layers, Curve("all together", list(zip(places[0], sums[-1], strict=True)))]
+    described = [*layers, Curve("all together", list(zip(xs, sums[-1], strict=True)))]
     alt = " ".join(describe(layer.name, layer.points, x_axis, y_axis) for layer in described)
     return Chart(
         width, bottom_of(shapes), tuple(shapes), title, alt, plot.x, plot.y, x_axis, y_axis
