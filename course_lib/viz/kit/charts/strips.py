@@ -72,7 +72,7 @@ def strips(
 
 def _numbers(values: Sequence[float], axis: Axis) -> str:
     p50, p99 = (quantity(quantile(values, share), axis.unit) for share in (0.5, 0.99))
-    return f"p50 {p50}   p99 {p99}"
+    return f"p50 {p50}, p99 {p99}"
 
 
 def _words(values: Sequence[float], axis: Axis) -> str:
