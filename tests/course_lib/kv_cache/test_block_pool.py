@@ -189,6 +189,52 @@ class TestOrder:
         pool.free_blocks([*blocks, *blocks])
         assert ids(pool.free_block_queue) == [1, 2]
 
+    def test_what_is_given_back_stays_the_callers(self) -> None:
+        pool = BlockPool(num_blocks=5)
+        blocks = pool.get_new_blocks(3)
+        pool.free_blocks(blocks)
+        assert ids(blocks) == [1, 2, 3]
+        blocks.clear()
+        assert ids(pool.free_block_queue) == [1, 2, 3, 4]
+
+    @given(
+        holders=st.lists(st.integers(0, 3), min_size=4, max_size=4),
+        cached=st.sets(st.integers(1, 4)),
+        given_back=st.lists(st.integers(1, 4), max_size=6),
+        kind=st.sampled_from([list, tuple, iter]),
+    )
+    def test_giving_back_many_is_giving_back_one_after_the_other(
+        self,
+        holders: list[int],
+        cached: set[int],
+        given_back: list[int],
+        kind: Callable[[list[KVCacheBlock]], Iterable[KVCacheBlock]],
+    ) -> None:
+        pool = BlockPool(num_blocks=6)
+        for block, num_holders in zip(pool.blocks[1:], holders, strict=False):
+            for _ in range(num_holders):
+                pool.touch([block])
+        held = [block for block in pool.blocks if block.ref_cnt and block.block_id in cached]
+        pool.cache_full_blocks(held, [bytes([block.block_id]) for block in held])
+
+        left = dict(enumerate(holders, 1))
+        front: list[int] = []
+        back: list[int] = []
+        for block_id in given_back:
+            left[block_id] -= 1
+            if left[block_id] == 0:
+                (back if pool.blocks[block_id].block_hash else front).append(block_id)
+        before, queue = state(pool), ids(pool.free_block_queue)
+        blocks = kind([pool.blocks[block_id] for block_id in given_back])
+        if min(left.values()) < 0:
+            with pytest.raises(DoubleFreeError):
+                pool.free_blocks(blocks)
+            assert state(pool) == before
+        else:
+            pool.free_blocks(blocks)
+            assert ids(pool.free_block_queue) == [*front, *queue, *back]
+            assert {block_id: pool.blocks[block_id].ref_cnt for block_id in left} == left
+
     @pytest.mark.parametrize("seed", range(20))
     def test_the_pool_does_the_same_with_either_queue(self, seed: int) -> None:
         histories = []
@@ -338,7 +384,7 @@ class TestErrors:
             pool.get_new_blocks(-1)
         assert state(pool) == before
 
-    @pytest.mark.parametrize("wrong", [[3], [1, 3], [2, 1, 2], [1, 1], [1, 2, 4, 5]])
+    @pytest.mark.parametrize("wrong", [[3], [1, 3], [2, 1, 2], [1, 1], [2, 2], [1, 2, 4, 5]])
     def test_a_double_free(self, pool: BlockPool, wrong: list[int]) -> None:
         before = state(pool)
         with pytest.raises(DoubleFreeError, match=r"block \d is freed but nobody holds it"):
@@ -347,10 +393,12 @@ class TestErrors:
 
     def test_a_foreign_block(self, pool: BlockPool) -> None:
         before = state(pool)
-        for foreign in (KVCacheBlock(1, ref_cnt=1), KVCacheBlock(77, ref_cnt=1)):
-            for method in (pool.free_blocks, pool.touch):
-                with pytest.raises(ForeignBlockError, match=f"block {foreign.block_id} is not"):
-                    method([pool.blocks[1], foreign])
+        (of_another_pool,) = BlockPool(num_blocks=3).get_new_blocks(1)
+        for foreign in (KVCacheBlock(1, ref_cnt=1), KVCacheBlock(77, ref_cnt=1), of_another_pool):
+            for first in pool.blocks[1:3]:
+                for method in (pool.free_blocks, pool.touch):
+                    with pytest.raises(ForeignBlockError, match=f"block {foreign.block_id} is not"):
+                        method([first, foreign])
         assert state(pool) == before
 
     def test_the_null_block(self, pool: BlockPool) -> None:
