@@ -137,7 +137,7 @@ class KVCacheManager:
         enable_caching: Whether prefixes are kept for later requests.
         watermark_blocks: Blocks that stay free when a request is admitted.
         block_pool: The blocks.
-        metrics: What has happened so far.
+        metrics: What has happened so far; usage and evictions as of the last ``free`` or ``stats``.
         num_copies: Blocks copied because they were shared.
         num_forks: How often ``fork`` was called. As long as that is 0, a block that is not full is
             in one table only.
@@ -280,38 +280,45 @@ class KVCacheManager:
             raise ValueError(f"num_new_tokens is {num_new_tokens}; allocate for at least 1 token")
         hits = new_computed_blocks or ()
         held = self.blocks_of(request)
-        self.require_hits(held, hits, num_new_computed_tokens)
+        if hits or num_new_computed_tokens:
+            self.require_hits(held, hits, num_new_computed_tokens)
         num_computed = request.num_computed_tokens + num_new_computed_tokens
         num_slots = num_computed + num_new_tokens
         num_full = min(num_slots, request.num_tokens) // self.block_size
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
-        written = held.blocks[num_computed // self.block_size :]
-        shared = [block for block in written if block.ref_cnt > 1]
+        # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
+        shared = (
+            [b for b in held.blocks[num_computed // self.block_size :] if b.ref_cnt > 1]
+            if self.num_forks
+            else []
+        )
         num_known = len(held.blocks) + len(hits)
-        num_added = self.blocks_to_add(num_slots, num_known, self.block_size)
-        num_new = num_needed = len(shared) + num_added
+        num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
+        num_needed = num_new
         if full_sequence_must_fit:
-            num_rest = self.blocks_to_add(request.num_tokens, num_known, self.block_size)
-            num_needed = max(num_new, len(shared) + num_rest)
+            num_needed = len(shared) + self.blocks_to_add(
+                max(num_slots, request.num_tokens), num_known, self.block_size
+            )
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
         if num_needed:
-            num_free = self.block_pool.get_num_free_blocks() - self.num_blocks_kept_free(held)
-            if num_needed > num_free - [block.ref_cnt for block in hits].count(0):
+            num_free = self.block_pool.get_num_free_blocks()
+            if not held.blocks:
+                num_free -= self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
+            if num_needed > num_free:
                 return None
-        self.hash_full_blocks(held, num_full)  # may find a wrong token, so nothing has changed yet
+        if num_full > held.num_cached_blocks:
+            self.hash_full_blocks(held, num_full)  # may find a wrong token: nothing has changed yet
 
         # Touch, take, replace what is shared, and let others find what these tokens fill.
         if not held.blocks:
             self.admit(held, hits)
-        new_blocks: list[KVCacheBlock] = []
-        if num_new:
-            new_blocks = self.block_pool.get_new_blocks(num_new)
-            if shared:
-                self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
-            held.blocks += new_blocks[len(shared) :]
-            self.record_usage()
-        self.cache_full_blocks(held, num_full)
+        new_blocks = self.block_pool.get_new_blocks(num_new) if num_new else []
+        if shared:
+            self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
+        held.blocks += new_blocks[len(shared) :]
+        if num_full > held.num_cached_blocks:
+            self.cache_full_blocks(held, num_full)
         return new_blocks
 
     def has_free_slot(self, request: CacheableRequest) -> bool:
@@ -335,8 +342,8 @@ class KVCacheManager:
         7 False
         8 False
         """
-        size = self.block_size
-        return 0 < request.num_computed_tokens % size < size - 1 and not self.num_forks
+        # 1 is left if the token begins a block, and 0 if it fills one.
+        return (request.num_computed_tokens + 1) % self.block_size > 1 and not self.num_forks
 
     def free(self, request: CacheableRequest, *, num_valid_tokens: int | None = None) -> None:
         """Take all blocks of a request back, the last one first.
@@ -369,7 +376,8 @@ class KVCacheManager:
             num_valid_blocks = num_valid_tokens // self.block_size
             invalid = held.blocks[num_valid_blocks : held.num_cached_blocks]
             self.block_pool.evict_blocks(block.block_id for block in invalid)
-        self.block_pool.free_blocks(reversed(held.blocks))
+        self.record_usage()  # usage goes down only here, so this is where a peak is seen
+        self.block_pool.free_blocks(held.blocks[::-1])
         del self.request_blocks[request.request_id]
 
     def fork(self, parent: CacheableRequest, child: CacheableRequest) -> None:
@@ -523,12 +531,12 @@ class KVCacheManager:
                 "call get_computed_blocks again, right before allocate_slots"
             )
 
-    def num_blocks_kept_free(self, held: RequestBlocks) -> int:
-        """Return how many blocks a request must leave free.
+    def num_blocks_kept_free(self) -> int:
+        """Return how many blocks a request that is admitted now must leave free.
 
-        ``watermark_blocks`` if it is admitted now and others hold blocks; otherwise 0.
+        ``watermark_blocks`` if others hold blocks; otherwise 0.
         """
-        if held.blocks or not self.watermark_blocks:
+        if not self.watermark_blocks:
             return 0
         somebody_runs = any(other.blocks for other in self.request_blocks.values())
         return self.watermark_blocks if somebody_runs else 0
@@ -543,13 +551,14 @@ class KVCacheManager:
         Raises:
             ValueError: A token cannot be hashed; then nothing changes.
         """
-        num_hashed = len(held.block_hashes)
+        request, block_hashes = held.request, held.block_hashes
+        num_hashed = len(block_hashes)
         if self.enable_caching and num_hashed < num_blocks:
-            held.block_hashes += self.hash_blocks(
-                held.request.all_token_ids[num_hashed * self.block_size :],
+            block_hashes += self.hash_blocks(
+                request.all_token_ids[num_hashed * self.block_size :],
                 self.block_size,
-                held.request.cache_salt,
-                held.block_hashes[-1] if held.block_hashes else None,
+                request.cache_salt,
+                block_hashes[-1] if block_hashes else None,
             )
 
     def admit(self, held: RequestBlocks, hits: Sequence[KVCacheBlock]) -> None:
@@ -600,12 +609,13 @@ class KVCacheManager:
             held: What is kept of the request, with enough hashes.
             num_blocks: Full blocks, those that can be found already included.
         """
+        if not self.enable_caching:
+            return
         num_cached = held.num_cached_blocks
-        if self.enable_caching and num_blocks > num_cached:
-            self.block_pool.cache_full_blocks(
-                held.blocks[num_cached:num_blocks], held.block_hashes[num_cached:num_blocks]
-            )
-            held.num_cached_blocks = num_blocks
+        self.block_pool.cache_full_blocks(
+            held.blocks[num_cached:num_blocks], held.block_hashes[num_cached:num_blocks]
+        )
+        held.num_cached_blocks = num_blocks
 
     def record_usage(self) -> None:
         """Bring the metrics up to date with the pool."""

@@ -93,6 +93,31 @@ class TestInAManager:
         stats = manager.stats()
         assert (stats.high_water, stats.usage) == (5, 1 / 7)
 
+    @given(
+        steps=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 30), st.booleans()), max_size=20)
+    )
+    def test_the_high_water_mark_misses_no_peak(self, steps: list[tuple[int, int, bool]]) -> None:
+        manager = KVCacheManager(num_blocks=20, block_size=4)
+        running: dict[int, Request] = {}
+        highest = 0
+        for number, num_tokens, is_asked in steps:
+            if number in running:
+                manager.free(running.pop(number))
+            else:
+                request = Request(str(number), [number] * num_tokens)
+                blocks, num_hits = manager.get_computed_blocks(request)
+                num_new = num_tokens - num_hits
+                if manager.allocate_slots(request, num_new, num_hits, blocks) is not None:
+                    running[number] = request
+            pool = manager.block_pool
+            num_used = pool.num_blocks - 1 - pool.get_num_free_blocks()
+            highest = max(highest, num_used)
+            if is_asked:
+                stats = manager.stats()
+                assert (stats.high_water, stats.usage) == (highest, num_used / 19)
+                assert stats.evictions == pool.num_evictions
+        assert manager.stats().high_water == highest
+
     def test_metrics_of_ones_own_can_be_put_in(self) -> None:
         class Own(CacheMetrics):
             pass
