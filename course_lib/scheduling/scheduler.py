@@ -390,11 +390,12 @@ class Scheduler:
     def serve_running(self, output: SchedulerOutput, budget: int) -> int:
         """Serve the running requests, in order, as long as there is budget.
 
-        A request lacks ``num_tokens + num_tokens_ahead - num_computed_tokens`` tokens. It gets as
-        many of them as ``limit_chunk`` allows, provided that the manager allocates slots for them.
-        If it does not, ``preempt_for`` makes room; should the request be preempted itself, those
-        behind it are served all the same. A request that lacks no token is passed over. Each one is
-        looked at once, also when a victim in front of it leaves ``running``.
+        A request lacks ``num_tokens + num_tokens_ahead - num_computed_tokens`` tokens. If it lacks
+        several, it gets as many of them as ``limit_chunk`` allows, and one is never cut. The
+        manager must allocate slots for them. If it does not, ``preempt_for`` makes room; should the
+        request be preempted itself, those behind it are served all the same. A request that lacks
+        no token is passed over. Each one is looked at once, also when a victim in front of it
+        leaves ``running``.
 
         What a request gets is entered in ``output.num_scheduled_tokens``, is added to its
         ``num_computed_tokens`` and is taken from the budget.
@@ -418,14 +419,15 @@ class Scheduler:
                 continue
             num_computed = request.num_computed_tokens
             num_new = len(request.all_token_ids) + request.num_tokens_ahead - num_computed
-            if num_new != 1 or not has_free_slot(request):
+            if num_new != 1:
                 num_new = self.limit_chunk(request, num_new, budget)
                 if num_new < 1:
                     continue
-                if self.kv_cache_manager.allocate_slots(request, num_new) is None:
-                    budget += self.preempt_for(request, num_new, output)
-                    if request.status is not RequestStatus.RUNNING:
-                        continue
+            needs_slots = num_new > 1 or not has_free_slot(request)
+            if needs_slots and self.kv_cache_manager.allocate_slots(request, num_new) is None:
+                budget += self.preempt_for(request, num_new, output)
+                if request.status is not RequestStatus.RUNNING:
+                    continue
             scheduled[request.request_id] = num_new
             request.num_computed_tokens = num_computed + num_new
             budget -= num_new
