@@ -7,6 +7,7 @@ import types
 from itertools import count
 
 import pytest
+from hypothesis import settings
 
 from autograder.proxy.subject import LocalSubject, RemoteSubject
 from browser_lab import browser, chromium, pytest_runtest_makereport
@@ -14,6 +15,10 @@ from browser_lab import browser, chromium, pytest_runtest_makereport
 __all__ = ["browser", "chromium", "pytest_runtest_makereport"]
 
 _NUMBERS = count()
+
+# No example has a deadline: a test that fails because its machine is busy says nothing.
+settings.register_profile("course", deadline=None)
+settings.load_profile("course")
 
 
 def pytest_runtest_setup(item):
