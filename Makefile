@@ -42,23 +42,8 @@ endif
 build: $(STAMP) ## Write lessons/ from solutions/, all or one (LESSON=7)
 	@$(WITH_BIN) course build $(LESSON)
 
-# This is for the gradebook: `course build` has written lessons/, and nbgrader deletes the lesson there
-# when it refuses to change the cells of one that has been graded.
-grade: NOT_TO_LESSONS := --CourseDirectory.release_directory=artifacts/release
 grade: $(STAMP) ## Autograde all that is in grading/submitted with nbgrader
-	@lessons=$$(for folder in grading/submitted/*/*/; do \
-	    [ -d "$$folder" ] && basename "$$folder"; done | sort -u); \
-	if [ -z "$$lessons" ]; then \
-	    echo "grading/submitted is empty; put notebooks at grading/submitted/NAME/LESSON/LESSON.ipynb" >&2; \
-	    exit 1; \
-	fi; \
-	failed=0; \
-	for lesson in $$lessons; do \
-	    { $(WITH_BIN) course build "$$lesson" && \
-	      $(WITH_BIN) nbgrader generate_assignment "$$lesson" --force $(NOT_TO_LESSONS) && \
-	      $(WITH_BIN) nbgrader autograde "$$lesson"; } || failed=1; \
-	done; \
-	exit $$failed
+	@$(BIN)/course autograde
 
 bench: $(STAMP) ## Measure how fast the library is (SUITE=core)
 	@$(BIN)/course bench $(SUITE)

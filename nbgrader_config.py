@@ -5,11 +5,11 @@ from pathlib import Path
 
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbgrader.converters import Autograde, GenerateAssignment
-from nbgrader.preprocessors import Execute
+from nbgrader.preprocessors import Execute, SaveAutoGrades
 from sqlalchemy.exc import SAWarning
 
 from autograder.build.holes import STUB
-from autograder.nbgrader_rules import ExecuteOnNewKernels, RestoreReleasedCells, StrictScores
+from autograder.grading import intake, rules, timestamps
 
 c = get_config()  # noqa: F821 - traitlets provides it to every configuration file
 
@@ -32,20 +32,32 @@ c.GenerateAssignment.preprocessors = [
 c.ClearSolutions.code_stub = {"python": STUB}
 c.ClearSolutions.text_stub = "*Your answer goes here.*"
 
+# A notebook may begin with a byte-order mark or be in UTF-16; one that was half graded when the
+# grader was killed is graded again.
+c.Autograde.exporter_class = intake.SubmissionExporter
 # Without these a skipped cell, a printed text or a NaN would earn full marks and a warning none, a
 # cell that was pasted twice would stop the class, and one that ends its kernel lose a submission.
 c.Autograde.sanitize_preprocessors = [
-    RestoreReleasedCells,
+    rules.RestoreReleasedCells,
     *Autograde.sanitize_preprocessors.default_args[0],
 ]
+_STEPS = {
+    Execute: [rules.ExecuteOnNewKernels, rules.StrictScores],
+    SaveAutoGrades: [SaveAutoGrades, intake.MarkAsGraded],
+}
 c.Autograde.autograde_preprocessors = [
     step
     for preprocessor in Autograde.autograde_preprocessors.default_args[0]
-    for step in ([ExecuteOnNewKernels, StrictScores] if preprocessor is Execute else [preprocessor])
+    for step in _STEPS.get(preprocessor, [preprocessor])
 ]
+# A cell that does not end costs its item: it is not interrupted half way, but left out.
+c.Execute.interrupt_on_timeout = False
 c.Execute.timeout = 120
 # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
 c.Execute.extra_arguments = ["--Application.log_level=40"]
+
+# One that holds no time must not hide the class.
+timestamps.read_odd_timestamps()
 
 # Of nbgrader's own making, and nothing that an instructor could do anything about.
 warnings.filterwarnings("ignore", category=SAWarning, module=r"nbgrader\.")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from autograder.commands import (
+    autograde,
     bench,
     build,
     check,
@@ -30,6 +31,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     build,
     check,
     samples,
+    autograde,
     bench,
     simulate,
     generate,

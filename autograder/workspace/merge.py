@@ -12,8 +12,7 @@ import copy
 import hashlib
 import json
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,8 +20,14 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-_OWN_CELL_PREFIX = "course-update-"
-"""Ids of cells that a merge adds start with this; releases do not use it."""
+from autograder.matching import (
+    MERGED_CELL_PREFIX,
+    content,
+    find_answers,
+    is_answer,
+    match_cells,
+    nbgrader_metadata,
+)
 
 _RELEASE_KEYS = frozenset({"nbgrader", "course"})
 """Cell metadata that only a release may say."""
@@ -99,28 +104,6 @@ def merge_notebooks(
     return _Merge(base, new, mine).result()
 
 
-def match_cells(cells: Sequence[NotebookNode], others: Sequence[NotebookNode]) -> dict[int, int]:
-    """Find each cell's counterpart: the cell with its id, else its grade id, else its text.
-
-    The later rules are for notebooks whose ids a tool has replaced.
-
-    Returns:
-        Position in ``cells`` -> position in ``others``; both sides at most once.
-    """
-    pairs: dict[int, int] = {}
-    rules: tuple[Callable[[NotebookNode], Hashable], ...] = (_id, _grade_id, _text)
-    for key in rules:
-        taken = set(pairs.values())
-        free: defaultdict[Hashable, deque[int]] = defaultdict(deque)
-        for position, other in enumerate(others):
-            if position not in taken and key(other) is not None:
-                free[key(other)].append(position)
-        for position, cell in enumerate(cells):
-            if position not in pairs and free[key(cell)]:
-                pairs[position] = free[key(cell)].popleft()
-    return pairs
-
-
 class _Merge:
     """One merge in progress: ``cells`` grows from the top and never holds an id twice."""
 
@@ -174,7 +157,9 @@ class _Merge:
         rest = match_cells(
             [self.new.cells[i] for i in without_mine], [self.mine.cells[i] for i in without_new]
         )
-        return pairs | {without_mine[new]: without_new[mine] for new, mine in rest.items()}
+        pairs |= {without_mine[new]: without_new[mine] for new, mine in rest.items()}
+        spoken_for = frozenset(self.mine_to_base)
+        return find_answers(self.new.cells, self.mine.cells, pairs, spoken_for)
 
     def _learners_own_cells(self) -> defaultdict[int | None, list[int]]:
         """Group the learner's cells without a released counterpart by the released one above."""
@@ -203,13 +188,13 @@ class _Merge:
         self, base: NotebookNode | None, new: NotebookNode, mine: NotebookNode
     ) -> None:
         """Add what becomes of a cell that the learner and the new release both have."""
-        release_unchanged = base is not None and _content(base) == _content(new)
+        release_unchanged = base is not None and content(base) == content(new)
         type_can_be_restored = "attachments" not in mine  # a code cell cannot hold pictures
-        if _content(mine) == _content(new):
+        if content(mine) == content(new):
             self._add(_learners_text(base, new, mine))
-        elif base is not None and _content(mine) == _content(base):
+        elif base is not None and content(mine) == content(base):
             self._add(copy.deepcopy(new), Change.UPDATED)
-        elif _is_answer(new) and (mine.cell_type == new.cell_type or type_can_be_restored):
+        elif is_answer(new) and (mine.cell_type == new.cell_type or type_can_be_restored):
             answer = _answer(base, new, mine)
             if release_unchanged:
                 self._add(answer, Change.KEPT)
@@ -228,7 +213,7 @@ class _Merge:
             cell = _unlocked(self.mine.cells[position])
             if position not in self.mine_to_base:
                 self._add(cell)
-            elif _content(cell) == _content(self.base[self.mine_to_base[position]]):
+            elif content(cell) == content(self.base[self.mine_to_base[position]]):
                 self.changes.append(CellChange(Change.REMOVED, self.heading))
             else:
                 cell.id = self._fresh_id("outlived", cell.id)
@@ -265,41 +250,9 @@ class _Merge:
             self.changes.append(CellChange(change, self.heading))
 
 
-def _id(cell: NotebookNode) -> str:
-    """Return the cell's id."""
-    return str(cell.id)
-
-
-def _grade_id(cell: NotebookNode) -> str | None:
-    """Return the cell's grade id, if nbgrader knows the cell."""
-    return _nbgrader(cell).get("grade_id")
-
-
-def _text(cell: NotebookNode) -> Hashable:
-    """Return what the cell says; None for a cell that a merge added, which has no counterpart."""
-    return None if cell.id.startswith(_OWN_CELL_PREFIX) else _content(cell)
-
-
-def _content(cell: NotebookNode) -> tuple[str, str, str]:
-    """Return all of the cell that a person writes: its type, its source, its pasted pictures."""
-    attachments = json.dumps(cell.get("attachments") or {}, sort_keys=True)
-    return cell.cell_type, cell.source, attachments
-
-
-def _nbgrader(cell: NotebookNode) -> dict[str, Any]:
-    """Return nbgrader's metadata of the cell, empty for a plain cell."""
-    metadata = cell.metadata.get("nbgrader")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _is_answer(cell: NotebookNode) -> bool:
-    """Return whether the learner is asked to write into this cell."""
-    return bool(_nbgrader(cell).get("solution"))
-
-
 def _has_role(cell: NotebookNode) -> bool:
     """Return whether nbgrader needs the cell: an answer, a test, or locked text."""
-    return any(_nbgrader(cell).get(role) for role in ("grade", "solution", "locked", "task"))
+    return any(nbgrader_metadata(cell).get(role) for role in ("grade", "solution", "locked", "task"))
 
 
 def _learners_text(
@@ -339,7 +292,7 @@ def _unlocked(cell: NotebookNode) -> NotebookNode:
 def _own_id(*what: str) -> str:
     """Return the id of a cell that a merge adds. Same reason, same id: a merge can be repeated."""
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-    return f"{_OWN_CELL_PREFIX}{digest[:16]}"
+    return f"{MERGED_CELL_PREFIX}{digest[:16]}"
 
 
 def _stub_note(new: NotebookNode) -> str:

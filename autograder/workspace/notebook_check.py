@@ -17,7 +17,7 @@ from autograder import lessons
 from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 from autograder.files import read_notebook
-from autograder.nbgrader_rules import score
+from autograder.grading.rules import score
 from autograder.workspace.copies import Lesson, find_lesson
 
 _CHECKED = re.compile(r'check\("([^"]+)"')

@@ -27,7 +27,7 @@ from autograder.checks.answers import right_answer, wrong_answer
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.report import Report
 from autograder.checks.search import PUBLIC_SEED
-from autograder.nbgrader_rules import score
+from autograder.grading.rules import score
 from autograder.paths import course_root
 from autograder.proxy.subject import LocalSubject
 from autograder.scopes import dedented

@@ -7,8 +7,8 @@ dies. It stops, with the rest of the class ungraded, at a cell that was pasted t
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +19,80 @@ from nbformat.v4 import new_output
 from nbgrader import utils
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+from traitlets import Integer, default
+
+from autograder.grading.cells import GIVEN, restored
 
 MOST_KERNELS = 3
 """Kernels that one submission may lose before it counts as one that cannot be graded."""
 
 
 class RestoreReleasedCells(NbGraderPreprocessor):  # type: ignore[misc]  # nbgrader has no types
-    """Give every cell the metadata that it was released with, and put deleted checks back."""
+    """Give every cell the metadata that it was released with, and put back what is missing."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Hold the submission against the released notebook of the same name."""
-        course = CourseDirectory(parent=self)
+        """Hold the submission against the released notebook of the same name.
+
+        Raises:
+            CourseError: An answer cannot be found because the cells have lost their marks.
+        """
         names = resources["nbgrader"]
-        folder = course.format_path(course.release_directory, ".", names["assignment"])
-        released = nbformat.read(Path(folder, f"{names['notebook']}.ipynb"), as_version=4)
-        nb.cells = restored(nb.cells, released.cells)
+        released = released_notebook(self, names["assignment"], names["notebook"])
+        result = restored(nb.cells, released.cells)
+        for note in result.notes:
+            self.log.warning("%s, %s: %s", names["student"], names["assignment"], note)
+        nb.cells = result.cells
         return nb, resources
 
 
-def restored(
-    submitted: Sequence[NotebookNode], released: Sequence[NotebookNode]
-) -> list[NotebookNode]:
-    """Return the submitted cells as they are to be graded.
-
-    A submitted cell is known by its grade id. Where two have the same, the last is the one, as
-    nbgrader has it. All metadata that was not released goes: points, roles, tags, schema versions.
-    A graded cell that is missing is put back behind the one that came before it.
+def released_notebook(parent: Any, assignment: str, notebook: str) -> NotebookNode:
+    """Return a notebook as it was released.
 
     Args:
-        submitted: The student's cells, in the student's order. Their metadata is replaced.
-        released: The released cells.
+        parent: The part of nbgrader that asks; it has the course's configuration.
+        assignment: The assignment.
+        notebook: Its notebook, without the ending.
     """
-    official = {_grade_id(cell): cell for cell in released if _grade_id(cell)}
-    missing = dict(official)
-    for cell in reversed(submitted):
-        original = missing.pop(_grade_id(cell), None)
-        cell.metadata = NotebookNode()
-        if original is not None:
-            cell.metadata.nbgrader = copy.deepcopy(original.metadata.nbgrader)
-    cells = list(submitted)
-    after = 0
-    for grade_id, original in official.items():
-        if grade_id in missing:
-            if not utils.is_grade(original):
-                continue
-            back = copy.deepcopy(original)
-            # The student may have kept the old cell under another grade id.
-            back.id = f"restored-{grade_id}"[:64]
-            cells.insert(after, back)
-        after = 1 + [_grade_id(cell) for cell in cells].index(grade_id)
-    return cells
+    course = CourseDirectory(parent=parent)
+    folder = course.format_path(course.release_directory, ".", assignment)
+    released: NotebookNode = nbformat.read(Path(folder, f"{notebook}.ipynb"), as_version=4)
+    return released
+
+
+_CALL = re.compile(r"^check\(", flags=re.MULTILINE)
+
+
+def independent(source: str) -> str:
+    """Return a check cell's text as it is run: what a student called ``check`` does not matter.
+
+    >>> independent('check("1.W1", check)')
+    '__import__("autograder.notebook").notebook.check("1.W1", check)'
+    """
+    return _CALL.sub('__import__("autograder.notebook").notebook.check(', source)
 
 
 class ExecuteOnNewKernels(Execute):  # type: ignore[misc]  # nbgrader has no types
-    """Execute; where a cell ends the kernel or will not stop, run all the others without it.
+    """Execute; where a cell ends the kernel or does not end, run all the others without it.
 
-    Such a cell is left with an error and earns nothing.
+    Such a cell is left with an error, and what it defined is not there: it earns nothing.
     """
+
+    answer_timeout = Integer(
+        20, help="Seconds that a cell may take that the student wrote or changed."
+    ).tag(config=True)
+
+    @default("timeout_func")  # type: ignore[misc]  # traitlets leaves it untyped
+    def _timeout_func_default(self) -> Callable[[NotebookNode], int | None]:
+        return self._seconds_for
+
+    def _seconds_for(self, cell: NotebookNode) -> int | None:
+        """Return the seconds that a cell may take: ``timeout`` if it is as it was released."""
+        if utils.is_grade(cell) or cell.metadata.get("course") == GIVEN:
+            return None if self.timeout is None else int(self.timeout)
+        limits = [limit for limit in (self.answer_timeout, self.timeout) if limit]
+        return min(limits, default=None)
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any], km: Any = None
@@ -109,9 +124,15 @@ class ExecuteOnNewKernels(Execute):  # type: ignore[misc]  # nbgrader has no typ
         if index in self._fatal:
             cell.outputs = [_error(self._fatal[index])]
             return cell, resources
-        executed: tuple[NotebookNode, dict[str, Any]] = super().preprocess_cell(
-            cell, resources, index
-        )
+        written = cell.source
+        if utils.is_grade(cell) and not utils.is_solution(cell):
+            cell.source = independent(written)
+        try:
+            executed: tuple[NotebookNode, dict[str, Any]] = super().preprocess_cell(
+                cell, resources, index
+            )
+        finally:
+            cell.source = written
         return executed
 
     def on_cell_executed(self, **event: Any) -> None:
@@ -160,10 +181,6 @@ def score(shown: str, maximum: float) -> float | None:
         return None
     # NaN and the infinities are not between these.
     return value if 0 <= value <= maximum else None
-
-
-def _grade_id(cell: NotebookNode) -> str:
-    return str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
 
 
 def _of_type(cell: NotebookNode, output_type: str) -> list[NotebookNode]:

@@ -1,0 +1,146 @@
+"""Autograding all that was handed in, with nbgrader, and saying what came of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from autograder.build import notebooks as building
+from autograder.errors import CourseError
+from autograder.grading.hand_ins import Oddity, handed_in, oddities
+from autograder.paths import course_root
+
+_TO_ARTIFACTS = "--CourseDirectory.release_directory=artifacts/release"
+"""``course build`` has written lessons/ already, and nbgrader deletes the lesson there when it
+refuses to change the cells of one that has been graded."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one student has for one lesson.
+
+    Attributes:
+        student: Whose it is.
+        lesson: The lesson's name.
+        earned: Points so far; None if the submission could not be graded.
+        maximum: Points that there are.
+        waits: Points of texts that a person has not marked yet.
+    """
+
+    student: str
+    lesson: str
+    earned: float | None
+    maximum: float
+    waits: float
+
+
+def submitted_folder() -> Path:
+    """Return the folder with one folder for each student."""
+    return course_root() / "grading" / "submitted"
+
+
+def lessons_to_grade() -> list[str]:
+    """Return the lessons of which something was handed in.
+
+    Raises:
+        CourseError: Nothing was, or nbgrader cannot look into this checkout.
+    """
+    root = course_root()
+    if set("[]*?") & set(str(root)):
+        raise CourseError(
+            f"{root}: nbgrader takes the characters [ ] * ? in this path for a pattern and finds "
+            "nothing; rename the folders"
+        )
+    names = handed_in(submitted_folder(), _all_lessons())
+    if not names and not what_is_odd():
+        raise CourseError(
+            "grading/submitted is empty; put notebooks at "
+            "grading/submitted/NAME/LESSON/LESSON.ipynb"
+        )
+    return names
+
+
+def what_is_odd() -> list[Oddity]:
+    """Return what was handed in and would not be graded, or not as it is meant."""
+    return oddities(submitted_folder(), _all_lessons())
+
+
+def autograde(lesson: str) -> bool:
+    """Build a lesson, enter it into the gradebook, and grade what has not been graded.
+
+    nbgrader's log goes where the output of this process goes.
+
+    Returns:
+        Whether everything could be graded.
+
+    Raises:
+        CourseError: The lesson's source is not well formed.
+    """
+    (source,) = building.chosen_sources([lesson])
+    building.build(source)
+    steps = (["generate_assignment", lesson, "--force", _TO_ARTIFACTS], ["autograde", lesson])
+    return all(_nbgrader(*step) for step in steps)
+
+
+def marks(lesson: str) -> list[Mark]:
+    """Return the marks of everybody who handed a lesson in, by student."""
+    return sorted(_marks(lesson), key=lambda mark: mark.student)
+
+
+def marks_table(found: list[Mark]) -> Table:
+    """Return the marks as a table."""
+    table = Table(Column("student", overflow="fold"), Column("lesson", overflow="fold"))
+    table.add_column("points", justify="right")
+    table.add_column("to be marked by hand", justify="right")
+    for mark in found:
+        names = escape(mark.student), mark.lesson
+        if mark.earned is None:
+            table.add_row(*names, "not graded", "", style="red")
+        else:
+            waits = f"{mark.waits:g}" if mark.waits else ""
+            table.add_row(*names, f"{mark.earned:g} / {mark.maximum:g}", waits)
+    return table
+
+
+def _all_lessons() -> list[str]:
+    return [source.stem for source in building.sources()]
+
+
+def _nbgrader(*arguments: str) -> bool:
+    """Run nbgrader on this checkout; return whether it succeeded."""
+    beside = str(Path(sys.executable).parent)
+    # It calls alembic by its name.
+    path = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    done = subprocess.run(command, cwd=course_root(), env={**os.environ, "PATH": path}, check=False)
+    return done.returncode == 0
+
+
+def _marks(lesson: str) -> Iterator[Mark]:
+    from nbgrader.api import Gradebook, MissingEntry
+
+    root = course_root()
+    with Gradebook(f"sqlite:///{root / 'gradebook.db'}", "serving-from-scratch") as gradebook:
+        for path in submitted_folder().glob(f"*/{lesson}/{lesson}.ipynb"):
+            student = path.parts[-3]
+            graded = root / "grading" / "autograded" / student / lesson / f"{lesson}.ipynb"
+            try:
+                found = gradebook.find_submission(lesson, student)
+            except MissingEntry:
+                yield Mark(student, lesson, None, 0.0, 0.0)
+                continue
+            waits = [
+                grade.max_score
+                for notebook in found.notebooks
+                for grade in notebook.grades
+                if grade.needs_manual_grade
+            ]
+            earned = float(found.score) if graded.exists() else None
+            yield Mark(student, lesson, earned, float(found.max_score), float(sum(waits)))

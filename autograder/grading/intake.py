@@ -1,0 +1,74 @@
+"""Reading what was handed in, and knowing which of it has been graded to the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor
+
+from autograder.files import read_notebook
+
+GRADED = "graded"
+"""What the metadata of a notebook say under ``course`` once its grades are in the gradebook."""
+
+
+class SubmissionExporter(NotebookExporter):  # type: ignore[misc]  # nbconvert has no types
+    """Reads notebooks as ``course check`` does: byte-order marks, UTF-16, doubled cell ids.
+
+    The converter makes its exporter when it has found the submissions, and before it asks which of
+    them are graded: those of which only a half was written, because the grader was killed, are not.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for source in getattr(self.parent, "assignments", {}):
+            self._forget_if_half_graded(Path(source))
+
+    def from_file(
+        self, file_stream: IO[str] | str, resources: Any = None, **options: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Convert a notebook that may begin with a byte-order mark or be written in UTF-16.
+
+        Raises:
+            CourseError: It is not a notebook of format 4.
+        """
+        name = file_stream if isinstance(file_stream, str) else file_stream.name
+        notebook = read_notebook(Path(name), "ask for it again")
+        converted: tuple[str, dict[str, Any]] = self.from_notebook_node(
+            notebook, resources=resources, **options
+        )
+        return converted
+
+    def _forget_if_half_graded(self, submission: Path) -> None:
+        """Delete the folder of a submission whose grading was not finished."""
+        course = self.parent.coursedir
+        student, assignment = submission.parent.name, submission.name
+        folder = Path(course.format_path(course.autograded_directory, student, assignment))
+        if folder.is_dir() and not is_graded(folder / f"{assignment}.ipynb"):
+            self.log.warning("%s was left half graded; it is graded again", submission)
+            shutil.rmtree(folder)
+
+
+class MarkAsGraded(NbGraderPreprocessor):  # type: ignore[misc]  # nbgrader has no types
+    """Note in the notebook that its grades are in the gradebook: the last step of all."""
+
+    def preprocess(
+        self, nb: NotebookNode, resources: dict[str, Any]
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Write the note that ``is_graded`` reads."""
+        nb.metadata["course"] = GRADED
+        return nb, resources
+
+
+def is_graded(notebook: Path) -> bool:
+    """Return whether an autograded notebook was written to its end."""
+    try:
+        metadata = json.loads(notebook.read_bytes())["metadata"]
+        return bool(metadata["course"] == GRADED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,64 @@
+"""The time of a submission, read from a ``timestamp.txt`` that may hold anything.
+
+nbgrader stops at one that it cannot read, and formgrader then lists nobody of the whole class. It
+has no hook for this, so its two functions that read the file are replaced.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.utils import parse_utc
+
+NAME = "timestamp.txt"
+"""The file beside a submission that says when it was handed in."""
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_EXAMPLE = "2026-11-20 18:00:00 UTC"
+
+
+def read_timestamp(folder: Path) -> datetime | None:
+    """Return when a submission was handed in, in UTC; None where nothing can be read of it.
+
+    Raises:
+        ValueError: The file is there and holds no time; the message says what it holds.
+    """
+    try:
+        raw = (folder / NAME).read_bytes()
+    except OSError:
+        return None
+    text = raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig", "replace").strip()
+    try:
+        moment: datetime = parse_utc(text)
+    except (ValueError, OverflowError, TypeError) as error:
+        holds = repr(text[:40]) if text else "nothing"
+        raise ValueError(f"it holds {holds}, which is no time such as {_EXAMPLE}") from error
+    return moment
+
+
+def read_odd_timestamps() -> None:
+    """Have nbgrader take a submission whose timestamp cannot be read for one without."""
+
+    def existing(course: CourseDirectory, folder: str) -> datetime | None:
+        return _or_none(Path(folder), course.log)
+
+    def submitted(api: NbGraderAPI, assignment_id: str, student_id: str) -> datetime | None:
+        course = api.coursedir
+        path = course.format_path(course.submitted_directory, student_id, assignment_id)
+        return _or_none(Path(path).resolve(), api.log)
+
+    CourseDirectory.get_existing_timestamp = existing
+    NbGraderAPI.get_submitted_timestamp = submitted
+
+
+def _or_none(folder: Path, log: logging.Logger) -> datetime | None:
+    try:
+        return read_timestamp(folder)
+    except ValueError as error:
+        log.warning("%s: %s", folder / NAME, error)
+        return None
