@@ -9,7 +9,7 @@ from nbgrader.preprocessors import Execute, SaveAutoGrades
 from sqlalchemy.exc import SAWarning
 
 from autograder.build.holes import STUB
-from autograder.grading import intake, rules, timestamps
+from autograder.grading import intake, pages, rules, timestamps
 
 c = get_config()  # noqa: F821 - traitlets provides it to every configuration file
 
@@ -55,6 +55,13 @@ c.Execute.interrupt_on_timeout = False
 c.Execute.timeout = 120
 # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
 c.Execute.extra_arguments = ["--Application.log_level=40"]
+
+# Feedback and formgrader name the exercises, say how texts are marked, and show what can be shown of
+# a figure without its kernel. Feedback is always written anew: a mark may have changed.
+c.HTMLExporter.preprocessors = [pages.ShowNamesAndSchemes]
+c.NbConvertBase.display_data_priority = list(pages.FIGURES)
+c.GenerateFeedback.exporter_class = pages.FeedbackExporter
+c.GenerateFeedback.force = True
 
 # One that holds no time must not hide the class.
 timestamps.read_odd_timestamps()
