@@ -21,6 +21,10 @@ c.CourseDirectory.submitted_directory = "grading/submitted"
 c.CourseDirectory.autograded_directory = "grading/autograded"
 c.CourseDirectory.feedback_directory = "grading/feedback"
 
+# Where the machine has no exchange for all its users, `course lab --instructor` makes this one.
+if not Path("/usr/local/share/nbgrader/exchange").is_dir():
+    c.Exchange.root = str(Path(c.CourseDirectory.root, "grading", "exchange"))
+
 # Explanations of the solutions are in the solution notebook only.
 c.TagRemovePreprocessor.enabled = True
 c.TagRemovePreprocessor.remove_cell_tags = {"solution-only"}

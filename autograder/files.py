@@ -18,6 +18,13 @@ from autograder.errors import CourseError
 _LONGEST_REASON = 160
 """Characters of a validator's message that are shown: it may quote a whole notebook."""
 
+_MISPLACED = {
+    "code": ("attachments",),
+    "markdown": ("outputs", "execution_count"),
+    "raw": ("outputs", "execution_count"),
+}
+"""What a cell of a type cannot have: a picture, or what came of running it."""
+
 
 def read_bytes(path: Path, remedy: str) -> bytes:
     """Return what is in the file.
@@ -60,7 +67,7 @@ def parse_notebook(raw: bytes, path: Path, remedy: str) -> NotebookNode:
     ):
         raise CourseError(f"{path} is not a notebook of format 4; {remedy}")
     try:
-        _give_every_cell_an_id(document)
+        _put_cells_right(document)
         nbformat.validate(document)
         notebook: NotebookNode = nbformat.v4.to_notebook(document)
     except (nbformat.ValidationError, AttributeError, TypeError, RecursionError) as error:
@@ -129,8 +136,11 @@ def _umask() -> int:
     return mask
 
 
-def _give_every_cell_an_id(document: dict[str, Any]) -> None:
-    """Make the cell ids of a raw notebook present and unique, and say format 4.5 at least."""
+def _put_cells_right(document: dict[str, Any]) -> None:
+    """Make the cell ids of a raw notebook present and unique, and say format 4.5 at least.
+
+    What only a cell of another type may have goes: tools leave it when they change a type.
+    """
     seen: set[str] = set()
     for position, cell in enumerate(document["cells"]):
         cell_id = cell.get("id")
@@ -139,6 +149,8 @@ def _give_every_cell_an_id(document: dict[str, Any]) -> None:
             cell_id = hashlib.sha256(told_apart.encode()).hexdigest()[:12]
         seen.add(cell_id)
         cell["id"] = cell_id
+        for key in _MISPLACED.get(cell.get("cell_type"), ()):
+            cell.pop(key, None)
     document["nbformat_minor"] = max(5, document.get("nbformat_minor", 0))
 
 

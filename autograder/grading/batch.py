@@ -95,17 +95,17 @@ def marks(lesson: str) -> list[Mark]:
 
 
 def marks_table(found: list[Mark]) -> Table:
-    """Return the marks as a table."""
-    table = Table(Column("student", overflow="fold"), Column("lesson", overflow="fold"))
+    """Return the marks of a lesson as a table."""
+    table = Table(Column("student", overflow="fold"), title=found[0].lesson if found else None)
     table.add_column("points", justify="right")
     table.add_column("to be marked by hand", justify="right")
     for mark in found:
-        names = escape(mark.student), mark.lesson
+        name = escape(mark.student)
         if mark.earned is None:
-            table.add_row(*names, "not graded", "", style="red")
+            table.add_row(name, "not graded", "", style="red")
         else:
             waits = f"{mark.waits:g}" if mark.waits else ""
-            table.add_row(*names, f"{mark.earned:g} / {mark.maximum:g}", waits)
+            table.add_row(name, f"{mark.earned:g} / {mark.maximum:g}", waits)
     return table
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from autograder.errors import CourseError
 from autograder.matching import (
@@ -182,7 +181,7 @@ class _Restoration:
         return code[0] if code and not nbgrader_metadata(self.released[code[0]]) else None
 
     def _is_given(self, index: int) -> bool:
-        return self.places[index].cell.metadata.get("course") == GIVEN
+        return bool(self.places[index].cell.metadata.get("course") == GIVEN)
 
     def _place_of(self, position: int) -> int | None:
         indices = (i for i, place in enumerate(self.places) if place.position == position)
@@ -231,8 +230,10 @@ def _metadata(original: NotebookNode) -> NotebookNode:
 
 def _retyped(cell: NotebookNode, original: NotebookNode) -> NotebookNode:
     """Return a cell of the released type with the student's text. Code holds no pictures."""
-    make = new_code_cell if original.cell_type == "code" else new_markdown_cell
-    again: NotebookNode = make(cell.source, id=cell.id)
+    again = copy.deepcopy(original)
+    again.id, again.source = cell.id, cell.source
+    if original.cell_type == "markdown" and "attachments" in cell:
+        again.attachments = cell.attachments
     return again
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
@@ -17,7 +17,7 @@ GRADED = "graded"
 """What the metadata of a notebook say under ``course`` once its grades are in the gradebook."""
 
 
-class SubmissionExporter(NotebookExporter):  # type: ignore[misc]  # nbconvert has no types
+class SubmissionExporter(NotebookExporter):
     """Reads notebooks as ``course check`` does: byte-order marks, UTF-16, doubled cell ids.
 
     The converter makes its exporter when it has found the submissions, and before it asks which of
@@ -25,28 +25,24 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]  # nbconvert h
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
         for source in getattr(self.parent, "assignments", {}):
             self._forget_if_half_graded(Path(source))
 
-    def from_file(
-        self, file_stream: IO[str] | str, resources: Any = None, **options: Any
-    ) -> tuple[str, dict[str, Any]]:
+    def from_file(self, file_stream: Any, resources: Any = None, **options: Any) -> Any:
         """Convert a notebook that may begin with a byte-order mark or be written in UTF-16.
 
         Raises:
             CourseError: It is not a notebook of format 4.
         """
-        name = file_stream if isinstance(file_stream, str) else file_stream.name
-        notebook = read_notebook(Path(name), "ask for it again")
-        converted: tuple[str, dict[str, Any]] = self.from_notebook_node(
+        notebook = read_notebook(Path(file_stream.name), "ask for it again")
+        return self.from_notebook_node(  # type: ignore[no-untyped-call]
             notebook, resources=resources, **options
         )
-        return converted
 
     def _forget_if_half_graded(self, submission: Path) -> None:
         """Delete the folder of a submission whose grading was not finished."""
-        course = self.parent.coursedir
+        course: Any = getattr(self.parent, "coursedir", None)
         student, assignment = submission.parent.name, submission.name
         folder = Path(course.format_path(course.autograded_directory, student, assignment))
         if folder.is_dir() and not is_graded(folder / f"{assignment}.ipynb"):

@@ -15,7 +15,6 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 from nbgrader.coursedir import CourseDirectory
 
-from autograder.build.cells import folded
 from autograder.grading.rules import released_notebook
 from autograder.matching import grade_id, is_answer, nbgrader_metadata
 
@@ -35,7 +34,7 @@ SCHEME = "**Mark scheme.**"
 """How the paragraph of a model answer begins that says what earns each point."""
 
 
-class ShowNamesAndSchemes(Preprocessor):  # type: ignore[misc]  # nbconvert leaves it untyped
+class ShowNamesAndSchemes(Preprocessor):
     """Put its name above each graded cell, and below each written answer how it is marked.
 
     Formgrader, which has instructors for readers, shows the model answer too.
@@ -74,10 +73,9 @@ class ShowNamesAndSchemes(Preprocessor):  # type: ignore[misc]  # nbconvert leav
 class FeedbackExporter(HTMLExporter):
     """Lists exercises by their names at the top of the feedback, where nbgrader has "Test cell"."""
 
-    def from_notebook_node(
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **options: Any
-    ) -> tuple[str, dict[str, Any]]:
+    def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **options: Any) -> Any:
         """Convert a notebook to the page that a student gets."""
+        page: Any
         page, resources = super().from_notebook_node(nb, resources, **options)
         names = resources.get("exercise_names", {})
 
@@ -115,7 +113,7 @@ def _with_names_and_schemes(
         if _is_marked(cell) and name in answers:
             answer, _, scheme = answers[name].partition(SCHEME)
             if not is_for_student:
-                yield new_markdown_cell(folded("Model answer", answer.strip()))
+                yield new_markdown_cell(f"**Model answer.** {answer.strip()}")
             if scheme:
                 yield new_markdown_cell(f"{SCHEME} {scheme.strip()}")
 

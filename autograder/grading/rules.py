@@ -83,7 +83,7 @@ class ExecuteOnNewKernels(Execute):  # type: ignore[misc]  # nbgrader has no typ
         20, help="Seconds that a cell may take that the student wrote or changed."
     ).tag(config=True)
 
-    @default("timeout_func")  # type: ignore[misc]  # traitlets leaves it untyped
+    @default("timeout_func")
     def _timeout_func_default(self) -> Callable[[NotebookNode], int | None]:
         return self._seconds_for
 

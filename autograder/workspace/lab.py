@@ -20,6 +20,14 @@ from autograder.workspace.copies import Workspace, find_lesson
 HOST = "127.0.0.1"
 """The server listens on this machine only. It runs whatever it is sent."""
 
+_WITHOUT_NEWS = b"""{
+  "disabledExtensions": {
+    "@jupyterlab/apputils-extension:announcements": true
+  }
+}
+"""
+"""Settings of the page in which JupyterLab does not ask whether to fetch news."""
+
 
 @dataclass(frozen=True)
 class LabServer:
@@ -100,9 +108,27 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
 
 
 def instructor_server(port: int, browser: bool) -> LabServer:
-    """Return the server that opens the checkout, where formgrader finds ``nbgrader_config.py``."""
+    """Return the server that opens formgrader on the checkout, with its ``nbgrader_config.py``.
+
+    JupyterLab is the instructor's own, but for the question whether to fetch news.
+
+    Raises:
+        CourseError: The checkout cannot be written.
+    """
+    root = course_root()
+    settings = root / "artifacts" / "instructor"
+    write_atomically(settings / "labconfig" / "page_config.json", _WITHOUT_NEWS)
+    # Formgrader warns where there is no exchange; without one on the machine it is this folder.
+    _make_folder(root / "grading" / "exchange")
+    others = os.environ.get("JUPYTER_CONFIG_PATH")
     return LabServer(
-        root_dir=course_root(), landing_page="/lab", variables={}, port=port, browser=browser
+        root_dir=root,
+        landing_page="/lab?formgrader=true",
+        variables={
+            "JUPYTER_CONFIG_PATH": os.pathsep.join([str(settings), *([others] if others else [])])
+        },
+        port=port,
+        browser=browser,
     )
 
 
@@ -136,6 +162,13 @@ def _decline_news(settings: Path) -> None:
     answer = folder / "notification.jupyterlab-settings"
     if not answer.exists():
         write_atomically(answer, b'{"fetchNews": "false"}\n')
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CourseError(f"cannot make {path}: {error.strerror}; allow writing there") from error
 
 
 def _is_root() -> bool:

@@ -126,11 +126,16 @@ class _Merge:
     def result(self) -> MergeResult:
         """Build the merged notebook, from the top down."""
         followers = self._learners_own_cells()
-        self._add_own_cells(followers[None])
+        waiting = followers[None]
         for position in range(len(self.new.cells)):
+            # A stub that comes back stands above what was written beside it, not over it.
+            if not self._comes_back_as_a_stub(position):
+                self._add_own_cells(waiting)
+                waiting = []
             self._add_released_cell(position)
             if position in self.new_to_mine:
-                self._add_own_cells(followers[self.new_to_mine[position]])
+                waiting = followers[self.new_to_mine[position]]
+        self._add_own_cells(waiting)
         notebook = copy.deepcopy(self.new)
         notebook.cells = self.cells
         for key, value in self.mine.metadata.items():
@@ -183,6 +188,11 @@ class _Merge:
             self._add(copy.deepcopy(new), Change.ADDED)
         elif _has_role(new):
             self._add(copy.deepcopy(new), Change.RESTORED)
+
+    def _comes_back_as_a_stub(self, position: int) -> bool:
+        """Return whether a released cell is an answer that the learner does not have any more."""
+        is_missing = position in self.new_to_base and position not in self.new_to_mine
+        return is_missing and is_answer(self.new.cells[position])
 
     def _add_merged_cell(
         self, base: NotebookNode | None, new: NotebookNode, mine: NotebookNode

@@ -17,7 +17,9 @@ from autograder import lessons
 from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 from autograder.files import read_notebook
-from autograder.grading.rules import score
+from autograder.grading.cells import restored
+from autograder.grading.rules import independent, score
+from autograder.matching import grade_id, match_cells
 from autograder.workspace.copies import Lesson, find_lesson
 
 _CHECKED = re.compile(r'check\("([^"]+)"')
@@ -56,9 +58,14 @@ def check_notebook(
     """
     notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
     lesson = _lesson_of(notebook, path)
-    check_cells = _intact_checks(notebook, lesson, path)
+    released = read_notebook(lesson.released, "restore it with `course build`")
+    _require_intact_checks(notebook, released, path)
+    try:
+        notebook.cells = restored(notebook.cells, released.cells).cells
+    except CourseError as error:
+        raise CourseError(f"{path}: {error}") from error
     _run(notebook, path, timeout, on_cell)
-    return [_result(cell) for cell in check_cells]
+    return [_result(cell) for cell in notebook.cells if _is_check(cell)]
 
 
 def results_table(name: str, results: list[CheckedCell]) -> Table:
@@ -90,35 +97,29 @@ def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
     return find_lesson(str(slug))
 
 
-def _grade_id(cell: NotebookNode) -> str:
-    nbgrader = cell.metadata.get("nbgrader")
-    return str(nbgrader.get("grade_id", "")) if isinstance(nbgrader, dict) else ""
-
-
-def _intact_checks(notebook: NotebookNode, lesson: Lesson, path: Path) -> list[NotebookNode]:
-    """Return the check cells of the notebook, in the lesson's order.
-
-    Raises:
-        CourseError: One is not as it was released, or not there exactly once.
-    """
-    released = read_notebook(lesson.released, "restore it with `course build`")
-    intact = []
-    for cell in released.cells:
-        grade_id = _grade_id(cell)
-        if not grade_id.startswith("check-"):
+def _require_intact_checks(notebook: NotebookNode, released: NotebookNode, path: Path) -> None:
+    """Raise CourseError if a check is not as it was released, or not there exactly once."""
+    pairs = match_cells(released.cells, notebook.cells)
+    for position, cell in enumerate(released.cells):
+        name = grade_id(cell)
+        if not _is_check(cell):
             continue
-        mine = [each for each in notebook.cells if _grade_id(each) == grade_id]
-        if len(mine) > 1:
+        copies = sum(grade_id(each) == name for each in notebook.cells)
+        if copies > 1:
             raise CourseError(
-                f"{path}: the locked cell {grade_id} is there {len(mine)} times; delete the copies"
+                f"{path}: the locked cell {name} is there {copies} times; delete the copies"
             )
-        if [(each.cell_type, each.source) for each in mine] != [(cell.cell_type, cell.source)]:
+        mine = notebook.cells[pairs[position]] if position in pairs else None
+        if mine is None or (mine.cell_type, mine.source) != (cell.cell_type, cell.source):
+            lesson = int(notebook.metadata.course.slug[:2])
             raise CourseError(
-                f"{path}: the locked cell {grade_id} {'was edited' if mine else 'is missing'}; "
-                f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
+                f"{path}: the locked cell {name} {'was edited' if mine else 'is missing'}; "
+                f"`course update {lesson}` puts it back and keeps your answers"
             )
-        intact += mine
-    return intact
+
+
+def _is_check(cell: NotebookNode) -> bool:
+    return (grade_id(cell) or "").startswith("check-")
 
 
 def _run(
@@ -141,6 +142,9 @@ def _run(
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             on_cell(index, len(notebook.cells))
+            written = cell.source
+            if _is_check(cell):
+                cell.source = independent(written)
             try:
                 client.execute_cell(cell, index)
             except CellTimeoutError as error:
@@ -153,6 +157,8 @@ def _run(
                     f"{path}: the kernel died in cell {cell.id}; "
                     "it may have run out of memory, or the cell ended the process"
                 ) from error
+            finally:
+                cell.source = written
 
 
 def _result(cell: NotebookNode) -> CheckedCell:

@@ -201,6 +201,59 @@ def test_cells_whose_ids_were_lost_are_found_by_grade_id_then_by_source():
     assert [cell.id for cell in merged.notebook.cells] == ["s", "a", "t"]
 
 
+STUB = 'def f(x):\n    """Return twice x."""\n    # YOUR CODE HERE'
+WRITTEN = nbgrader("grade-w", grade=True, solution=True, points=3)
+
+
+def a_lesson_and_its_answers():
+    """Return a release, and the same with answers, all ids and metadata gone."""
+    release = notebook(
+        text("title", "# Title"),
+        answer("s", STUB),
+        locked("t", "check(f)"),
+        text("task", "Explain."),
+        text("w", "*Your answer goes here.*", nbgrader=WRITTEN),
+        text("rest", "The rest."),
+        answer("v", "value = None\n# YOUR CODE HERE"),
+        locked("u", "check(value)"),
+    )
+    mine = copy.deepcopy(release)
+    mine.cells[1].source = STUB.replace("# YOUR CODE HERE", "return 2 * x")
+    mine.cells[4].source = "Because blocks may lie anywhere."
+    mine.cells[6].source = "value = 7"
+    for position, cell in enumerate(mine.cells):
+        cell.id = f"lost-{position}"
+        cell.metadata = nbformat.NotebookNode()
+    return release, mine
+
+
+def test_answers_whose_ids_and_metadata_were_lost_are_found_and_no_stub_comes_back():
+    release, mine = a_lesson_and_its_answers()
+    written = [cell.source for cell in mine.cells]
+    merged = merge_notebooks(release, release, mine).notebook
+    assert [cell.source for cell in merged.cells] == written
+    assert [cell.id for cell in merged.cells] == [cell.id for cell in release.cells]
+    assert [cell.metadata for cell in merged.cells] == [cell.metadata for cell in release.cells]
+
+
+def test_they_are_found_without_a_base_too():
+    release, mine = a_lesson_and_its_answers()
+    merged = merge_notebooks(None, release, mine).notebook
+    code = [cell.source for cell in merged.cells if cell.cell_type == "code"]
+    assert code == [cell.source for cell in mine.cells if cell.cell_type == "code"]
+
+
+def test_a_stub_that_comes_back_does_not_stand_below_what_was_written_instead():
+    release, mine = a_lesson_and_its_answers()
+    mine.cells[1].source = "from mine import everything"
+    merged = merge_notebooks(release, release, mine).notebook
+    assert [cell.source for cell in merged.cells][1:4] == [
+        STUB,
+        "from mine import everything",
+        "check(f)",
+    ]
+
+
 def test_a_pasted_copy_of_a_graded_cell_becomes_a_cell_of_the_learners_own():
     old = notebook(locked("t", "check"))
     copied = locked("t", "check")
