@@ -63,7 +63,7 @@ c.Execute.extra_arguments = ["--Application.log_level=40"]
 # Feedback and formgrader name the exercises, say how texts are marked, and show what can be shown of
 # a figure without its kernel. Feedback is always written anew: a mark may have changed.
 c.HTMLExporter.preprocessors = [pages.ShowNamesAndSchemes]
-c.NbConvertBase.display_data_priority = list(pages.FIGURES)
+c.DataTypeFilter.display_data_priority = list(pages.FIGURES)
 c.GenerateFeedback.exporter_class = pages.FeedbackExporter
 c.GenerateFeedback.force = True
 

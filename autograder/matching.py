@@ -95,6 +95,11 @@ def is_answer(cell: NotebookNode) -> bool:
     return bool(nbgrader_metadata(cell).get("solution"))
 
 
+def is_marked(cell: NotebookNode) -> bool:
+    """Return whether a person marks what the learner writes into this cell."""
+    return is_answer(cell) and bool(nbgrader_metadata(cell).get("grade"))
+
+
 def content(cell: NotebookNode) -> tuple[str, str, str]:
     """Return all of the cell that a person writes: its type, its source, its pasted pictures."""
     attachments = json.dumps(cell.get("attachments") or {}, sort_keys=True)
@@ -119,7 +124,9 @@ def _is_text(cell: NotebookNode) -> bool:
 
 
 def _neighbours(position: int, pairs: Mapping[int, int], length: int) -> tuple[int, int]:
-    """Return where the known cells before and after a released one are."""
+    """Return between which places a released cell is to be looked for, given the known ones."""
+    if not pairs:
+        return (0, 0)
     before = max((known for known in pairs if known < position), default=None)
     after = min((known for known in pairs if known > position), default=None)
     return (

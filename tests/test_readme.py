@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import NotebookNode
 from typer.main import get_command
 
 from autograder import lessons
+from autograder.build import holes
 from autograder.build import notebooks as building
 from autograder.checks.exercise import Exercise
 from autograder.cli import app
@@ -48,12 +52,55 @@ def test_example_rejects_and_names_its_wrong_answer(example: Exercise) -> None:
     assert finding.misconception == misconception
 
 
-def test_example_builds(example: Exercise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lessons, "find", lambda exercise_id: example)
-    source = tmp_path / "01_example.py"
-    source.write_text(example_blocks()[1], encoding="utf-8")
-    ids = [cell.id for cell in building.solution_notebook(source).cells]
-    assert ids == ["ex-1-8-intro", "ex-1-8", "ex-1-8-hints", "check-ex-1-8", "ex-1-8-explained"]
+@pytest.fixture(scope="module")
+def followed(example: Exercise, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookNode]:
+    """The solution notebook of lesson 1 with the example in it, as the README says."""
+    folder = tmp_path_factory.mktemp("readme")
+    (lesson,) = (source for source in building.sources() if source.stem.startswith("01_"))
+    source = folder / lesson.name
+    text = lesson.read_text(encoding="utf-8")
+    source.write_text(f"{text.rstrip()}\n\n{example_blocks()[1]}", encoding="utf-8")
+    found = lessons.find
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "find", lambda id_: example if id_ == example.id else found(id_))
+        yield building.solution_notebook(source)
+
+
+def test_example_builds_and_leaves_the_lesson_as_it_was(followed: NotebookNode) -> None:
+    slug = "ex-1-w4"
+    ids = [f"{slug}-intro", slug, f"{slug}-hints", f"check-{slug}", f"{slug}-explained"]
+    assert [cell.id for cell in followed.cells][-5:] == ids
+    points = [cell.metadata.get("nbgrader", {}).get("points", 0) for cell in followed.cells]
+    assert sum(points) == 100, "the gates want 100"
+    learner = [cell for cell in followed.cells[:-5] if cell.cell_type == "code"]
+    assert any("max_concurrent_sequences(" in cell.source for cell in learner)
+
+
+def test_example_keeps_what_the_gates_ask_of_every_exercise(example: Exercise) -> None:
+    assert (example.points == 0) == (".W" in example.id)
+    assert example.hints
+    assert example.asks.endswith(".")
+    assert example.id not in {each.id for each in lessons.exercises(1)}
+
+
+def test_example_passes_in_the_lesson_and_its_stub_does_not(followed: NotebookNode) -> None:
+    setup = next(cell.source for cell in followed.cells if cell.cell_type == "code")
+    answer = followed.cells[-4].source
+    released = nbformat.reads(building.released_bytes(followed).decode(), 4)
+    (stub,) = (cell.source for cell in released.cells if cell.id == "ex-1-w4")
+    assert holes.STUB in stub
+    for source, fraction in ((answer, 1), (stub, 0)):
+        scope: dict[str, object] = {"__name__": "__main__"}
+        exec(f"{setup}\n\n\n{source}", scope)
+        finding = lessons.find("1.W4").examine(LocalSubject(scope["max_concurrent_sequences"]))
+        assert finding.fraction == fraction
+
+
+def test_a_fresh_clone_is_set_up_before_anything_of_it_is_called() -> None:
+    for path in (ROOT / "README.md", ROOT / "grading" / "README.md"):
+        blocks = re.findall(r"```console\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL)
+        (block,) = (block for block in blocks if "course samples" in block)
+        assert re.match(r"make (build|lab|test)\b", block), path
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)

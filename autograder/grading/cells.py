@@ -18,6 +18,7 @@ from autograder.matching import (
     find_answers,
     grade_id,
     is_answer,
+    is_marked,
     match_cells,
     nbgrader_metadata,
 )
@@ -164,7 +165,7 @@ class _Restoration:
     def gather_texts(self) -> None:
         """Show a marker what was written in cells beside a text that was left as it was."""
         for index, place in enumerate(self.places):
-            if place.position is None or not _is_marked(self.released[place.position]):
+            if place.position is None or not is_marked(self.released[place.position]):
                 continue
             stub = self.released[place.position].source.strip()
             if place.cell.source.strip() not in ("", stub):
@@ -215,11 +216,6 @@ class _Restoration:
 
 def _name(cell: NotebookNode) -> str:
     return f"cell {grade_id(cell) or cell.id}"
-
-
-def _is_marked(cell: NotebookNode) -> bool:
-    """Return whether a person marks the cell."""
-    return is_answer(cell) and bool(nbgrader_metadata(cell).get("grade"))
 
 
 def _metadata(original: NotebookNode) -> NotebookNode:

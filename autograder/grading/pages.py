@@ -16,7 +16,7 @@ from nbformat.v4 import new_markdown_cell
 from nbgrader.coursedir import CourseDirectory
 
 from autograder.grading.rules import released_notebook
-from autograder.matching import grade_id, is_answer, nbgrader_metadata
+from autograder.matching import grade_id, is_marked, nbgrader_metadata
 
 FIGURES = (
     "text/html",
@@ -67,7 +67,7 @@ class ShowNamesAndSchemes(Preprocessor):
             solution = nbformat.read(Path(folder, f"{notebook}.ipynb"), as_version=4)
         except OSError:
             return {}
-        return {str(grade_id(cell)): cell.source for cell in solution.cells if _is_marked(cell)}
+        return {str(grade_id(cell)): cell.source for cell in solution.cells if is_marked(cell)}
 
 
 class FeedbackExporter(HTMLExporter):
@@ -110,14 +110,9 @@ def _with_names_and_schemes(
         if name in names:
             yield new_markdown_cell(f"**{names[name]}**")
         yield cell
-        if _is_marked(cell) and name in answers:
+        if is_marked(cell) and name in answers:
             answer, _, scheme = answers[name].partition(SCHEME)
             if not is_for_student:
                 yield new_markdown_cell(f"**Model answer.** {answer.strip()}")
             if scheme:
                 yield new_markdown_cell(f"{SCHEME} {scheme.strip()}")
-
-
-def _is_marked(cell: NotebookNode) -> bool:
-    """Return whether a person marks the cell."""
-    return is_answer(cell) and bool(nbgrader_metadata(cell).get("grade"))

@@ -115,6 +115,12 @@ class Checkout:
 
     def run(self, *command: str) -> str:
         """Run a command in it, which must succeed; return what it prints."""
+        code, output = self.attempt(*command)
+        assert code == 0, f"{' '.join(command)}:\n{output}"
+        return output
+
+    def attempt(self, *command: str) -> tuple[int, str]:
+        """Run a command in it; return its exit code and what it prints."""
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -124,8 +130,12 @@ class Checkout:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}"
-        return done.stdout
+        return done.returncode, done.stdout
+
+    @property
+    def log(self) -> str:
+        """What ``make grade`` printed."""
+        return (self.root / "grade.log").read_text(encoding="utf-8")
 
     @property
     def course(self) -> Course:
@@ -148,6 +158,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         if not checkout.root.exists():
             checkout.prepare()
             checkout.run("course", "samples")
-            checkout.run("make", "grade")
+            log = checkout.run("make", "grade")
+            (checkout.root / "grade.log").write_text(log, encoding="utf-8")
             checkout.run("nbgrader", "generate_feedback", LESSON)
     return checkout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -60,6 +61,29 @@ def test_each_sample_gets_exactly_its_points(
         assert sum(grade.max_score for grade in grades if grade.needs_manual_grade) == waiting
 
 
+def test_the_log_lists_the_scores(graded: Any) -> None:
+    rows = re.findall(r"│ (\w+) +│ +(\d+) / 100 │ +(\d*) │", graded.log)
+    assert rows == [("all_right", "85", "15"), ("partly_right", "35", "15"), ("untouched", "0", "")]
+
+
+def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> None:
+    submitted = graded.root / "grading" / "submitted"
+    name = f"{LESSON}.ipynb"
+    for path in (f"bob [2]/{LESSON}/{name}", f"__MACOSX/{LESSON}/._{name}", f"zoe/{name}"):
+        (submitted / path).parent.mkdir(parents=True)
+        (submitted / path).write_text("{}")
+    try:
+        code, log = graded.attempt("make", "grade")
+    finally:
+        for student in ("bob [2]", "__MACOSX", "zoe"):
+            shutil.rmtree(submitted / student)
+    assert code != 0
+    for path in ("bob [2]:", "__MACOSX:", f"zoe/{LESSON}.ipynb:"):
+        assert f"grading/submitted/{path} " in log
+    assert "3 of what was handed in is not as it should be; see above" in log
+    assert re.search(r"│ all_right +│ +85 / 100 │", log)
+
+
 def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
     notebook = json.loads(graded.course.autograded("partly_right"))
     reports = {
@@ -96,6 +120,60 @@ def test_feedback_shows_the_points_of_every_item(
     shown = re.findall(r'<a href="#([\w-]+)">[^<]+</a> \(Score: ([\d.]+) / ([\d.]+)\)', html)
     assert {grade_id: float(score) for grade_id, score, _ in shown} == earned
     assert {grade_id: float(maximum) for grade_id, _, maximum in shown} == maxima
+
+
+def feedback_page(graded: Any, student: str) -> Path:
+    root: Path = graded.root
+    return root / "grading" / "feedback" / student / LESSON / f"{LESSON}.html"
+
+
+def feedback(graded: Any, student: str) -> str:
+    return feedback_page(graded, student).read_text(encoding="utf-8")
+
+
+def test_feedback_names_the_exercises_and_says_how_texts_are_marked(graded: Any) -> None:
+    page = feedback(graded, "partly_right")
+    named = re.findall(r'<a href="#([\w-]+)">([^<]+)</a> \(Score', page)
+    assert ("check-ex-1-1", "1.1 Bytes per token") in named
+    assert ("answer-1-6", "Explain the bugs") in named
+    assert not {"Test cell", "Written response"} & {name for _, name in named}
+    assert page.count("<strong>Mark scheme.</strong>") == 2
+    assert "Model answer" not in page
+
+
+def figures_of(notebook: str) -> list[str]:
+    """Return how the static twins begin of what a notebook shows as widgets: HTML or a picture."""
+    outputs = (o for cell in json.loads(notebook)["cells"] for o in cell.get("outputs", []))
+    shown = (output.get("data", {}) for output in outputs)
+    widgets = (data for data in shown if "application/vnd.jupyter.widget-view+json" in data)
+    twins = (data.get("text/html") or data["image/png"] for data in widgets)
+    return ["".join(twin).strip()[:100] for twin in twins]
+
+
+def test_feedback_shows_every_figure_without_its_kernel(graded: Any) -> None:
+    page = feedback(graded, "all_right")
+    figures = figures_of(graded.course.autograded("all_right"))
+    assert len(figures) >= 4
+    assert [figure for figure in figures if figure not in page] == []
+
+
+def test_a_changed_mark_is_in_the_feedback(graded: Any) -> None:
+    page = feedback_page(graded, "untouched")
+    before = page.read_bytes()
+
+    def mark(points: float | None) -> None:
+        with graded.course.api.gradebook as gradebook:
+            found = gradebook.find_grade("answer-1-6", LESSON, LESSON, "untouched")
+            found.manual_score = points
+            gradebook.db.commit()
+
+    mark(4)
+    try:
+        graded.run("nbgrader", "generate_feedback", LESSON, "--student", "untouched")
+        assert "(Score: 4.0 / 100.0)" in page.read_text(encoding="utf-8")
+    finally:
+        mark(None)
+        page.write_bytes(before)
 
 
 def test_grades_can_be_exported(graded: Any) -> None:
@@ -155,6 +233,20 @@ def formgrader(
     finally:
         process.kill()
         process.wait()
+
+
+def test_formgrader_shows_figures_names_model_answers_and_schemes(
+    graded: Any, formgrader: Callable[[str], str]
+) -> None:
+    submitted = json.loads(formgrader(f"/formgrader/api/submitted_notebooks/{LESSON}/{LESSON}"))
+    (found,) = (each["id"] for each in submitted if each["student"] == "partly_right")
+    page = formgrader(f"/formgrader/submissions/{found}/")
+    figures = figures_of(graded.course.autograded("partly_right"))
+    assert [figure for figure in figures if figure not in page] == []
+    assert "<strong>1.2 How many blocks fit</strong>" in page
+    assert page.count("<strong>Model answer.</strong>") == 2
+    assert page.count("<strong>Mark scheme.</strong>") == 2
+    assert "warning-exchange" not in formgrader("/formgrader/manage_assignments")
 
 
 def test_formgrader_lists_the_assignment_and_the_submissions(

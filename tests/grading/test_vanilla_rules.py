@@ -70,12 +70,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace whose kv_bytes_per_token is wrong, and noticeably so."""
+    """A workspace with a part of the learner's own."""
     folder = tmp_path / "workspace"
     (folder / ".course").mkdir(parents=True)
-    part = folder / "my_engine" / "kv_bytes_per_token.py"
+    part = folder / "my_engine" / "num_kv_blocks.py"
     part.parent.mkdir()
-    part.write_text("def kv_bytes_per_token(model):\n    return 'from the workspace'\n")
+    part.write_text("def num_kv_blocks(*args):\n    return 'from the workspace'\n")
     monkeypatch.setenv("COURSE_WORKSPACE", str(folder))
     return folder
 
@@ -83,8 +83,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_grading_uses_the_reference_parts_and_leaves_the_workspace_alone(
     exercise: Any, workspace: Path
 ) -> None:
-    passes_with_the_reference_only = (
-        "def kv_bytes_per_token(model):\n    return parts.get('kv_bytes_per_token')(model)"
+    passes_with_the_reference_only = RIGHT.replace(
+        "return",
+        "assert parts.get('num_kv_blocks').__module__.startswith('course_lib')\n    return",
     )
     before = files(workspace)
     hand_in(exercise, answer=passes_with_the_reference_only)
@@ -107,7 +108,8 @@ def test_nothing_of_a_right_answer_is_saved_while_it_is_graded(
 
 def test_vanilla_nbgrader_believes_a_check_that_the_student_replaced(exercise: Any) -> None:
     """A limit, not a promise: grading/README.md says so, and why there is another grader."""
-    hand_in(exercise, answer="check = lambda *_: 10\nkv_bytes_per_token = None")
+    replaces = "import autograder.notebook as n\nn.check = lambda *_: 10\nkv_bytes_per_token = None"
+    hand_in(exercise, answer=replaces)
     assert grade(exercise) == {"check": 10}
 
 

@@ -50,11 +50,18 @@ class Course:
         write_atomically(self.submission(student), notebook_bytes(notebook))
 
     def grade(self, student: str = "*") -> dict[str, Any]:
-        """Run ``nbgrader autograde``; return what it says."""
+        """Run ``nbgrader autograde --force``; return what it says."""
+        return self._autograde(student, force=True)
+
+    def grade_the_rest(self, student: str = "*") -> dict[str, Any]:
+        """Run ``nbgrader autograde``, which skips what it has graded; return what it says."""
+        return self._autograde(student, force=False)
+
+    def _autograde(self, student: str, force: bool) -> dict[str, Any]:
         # When a kernel dies, nbgrader leaves NBGRADER_EXECUTION behind, and whatever runs later in
         # this process has no workspace.
         with patch.dict(os.environ):
-            result: dict[str, Any] = self.api.autograde(self.assignment, student)
+            result: dict[str, Any] = self.api.autograde(self.assignment, student, force=force)
         return result
 
     def points(self, student: str) -> dict[str, float | None]:
