@@ -18,20 +18,24 @@ from nbgrader.coursedir import CourseDirectory
 from autograder.grading.rules import released_notebook
 from autograder.matching import grade_id, is_marked, nbgrader_metadata
 
-FIGURES = (
-    "text/html",
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/markdown",
-    "text/latex",
-    "text/plain",
-)
-"""What is shown of an output, the best first. A widget lives with its kernel only: its static twin
-in HTML is what a page can show."""
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 SCHEME = "**Mark scheme.**"
 """How the paragraph of a model answer begins that says what earns each point."""
+
+
+class ShowStaticTwins(Preprocessor):
+    """Show of each widget what stands beside it: a widget itself lives with its kernel only."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict[str, Any], index: int
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Drop the widget from outputs that have HTML or a picture too."""
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if any(kind == "text/html" or kind.startswith("image/") for kind in data):
+                data.pop(_WIDGET, None)
+        return cell, resources
 
 
 class ShowNamesAndSchemes(Preprocessor):

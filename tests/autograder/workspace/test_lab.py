@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -220,6 +221,16 @@ def test_the_learners_own_jupyter_settings_are_left_alone(root):
     own = learner_server("1", port=8888, browser=False).environment
     assert own["JUPYTER_CONFIG_DIR"] == str(root / "workspace" / ".course" / "jupyter")
     assert "JUPYTER_CONFIG_DIR" not in instructor_server(port=8888, browser=False).environment
+
+
+def test_an_instructor_is_not_asked_for_news_and_keeps_their_own_settings(root, monkeypatch):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/somewhere/else")
+    server = instructor_server(port=8888, browser=False)
+    first, *others = server.environment["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert others == ["/somewhere/else"]
+    page = json.loads((Path(first) / "labconfig" / "page_config.json").read_text())
+    assert page == {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    assert (root / "grading" / "exchange").is_dir()
 
 
 def test_the_server_is_for_this_machine_keeps_its_token_and_does_not_change_port(tmp_path):
