@@ -60,8 +60,8 @@ c.Execute.timeout = 120
 # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
 c.Execute.extra_arguments = ["--Application.log_level=40"]
 
-# Feedback and formgrader name the exercises, say how texts are marked, and show of a figure what can
-# be shown without its kernel. Feedback is always written anew: a mark may have changed.
+# Feedback and formgrader name the exercises, say how texts are marked, and show of a figure what
+# can be shown without its kernel. Feedback is always written anew: a mark may have changed.
 c.HTMLExporter.preprocessors = [pages.ShowStaticTwins, pages.ShowNamesAndSchemes]
 c.GenerateFeedback.exporter_class = pages.FeedbackExporter
 c.GenerateFeedback.force = True

@@ -124,7 +124,10 @@ def _nbgrader(*arguments: str) -> bool:
 
 
 def _marks(lesson: str) -> Iterator[Mark]:
+    # They take a second to import, which a command that fails at once need not spend.
     from nbgrader.api import Gradebook, MissingEntry
+
+    from autograder.grading.intake import is_graded
 
     root = course_root()
     with Gradebook(f"sqlite:///{root / 'gradebook.db'}", "serving-from-scratch") as gradebook:
@@ -142,5 +145,5 @@ def _marks(lesson: str) -> Iterator[Mark]:
                 for grade in notebook.grades
                 if grade.needs_manual_grade
             ]
-            earned = float(found.score) if graded.exists() else None
+            earned = float(found.score) if is_graded(graded) else None
             yield Mark(student, lesson, earned, float(found.max_score), float(sum(waits)))

@@ -186,3 +186,12 @@ def test_ctrl_c_ends_a_running_command_with_130_and_one_line():
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err == "course: interrupted; nothing is half written, run the command again\n"
+
+
+def test_where_nothing_was_handed_in_it_says_where_to_put_it(root, run):
+    code, _, err = run("autograde")
+    assert code == 1
+    assert err == (
+        "course: grading/submitted is empty; put notebooks at "
+        "grading/submitted/NAME/LESSON/LESSON.ipynb\n"
+    )
