@@ -26,8 +26,8 @@ class SubmissionExporter(NotebookExporter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
-        for source in getattr(self.parent, "assignments", {}):
-            self._forget_if_half_graded(Path(source))
+        for submission, notebooks in getattr(self.parent, "assignments", {}).items():
+            self._forget_if_half_graded(Path(submission), [Path(each).name for each in notebooks])
 
     def from_file(self, file_stream: Any, resources: Any = None, **options: Any) -> Any:
         """Convert a notebook that may begin with a byte-order mark or be written in UTF-16.
@@ -40,12 +40,15 @@ class SubmissionExporter(NotebookExporter):
             notebook, resources=resources, **options
         )
 
-    def _forget_if_half_graded(self, submission: Path) -> None:
+    def _forget_if_half_graded(self, submission: Path, notebooks: list[str]) -> None:
         """Delete the folder of a submission whose grading was not finished."""
         course: Any = getattr(self.parent, "coursedir", None)
         student, assignment = submission.parent.name, submission.name
         folder = Path(course.format_path(course.autograded_directory, student, assignment))
-        if folder.is_dir() and not is_graded(folder / f"{assignment}.ipynb"):
+        release = Path(course.format_path(course.release_directory, ".", assignment))
+        # Of other notebooks nothing is graded, so nothing is missing.
+        graded = (is_graded(folder / name) for name in notebooks if (release / name).exists())
+        if folder.is_dir() and not all(graded):
             self.log.warning("%s was left half graded; it is graded again", submission)
             shutil.rmtree(folder)
 

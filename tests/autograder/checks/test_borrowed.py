@@ -112,7 +112,7 @@ def test_ones_own_part_is_no_borrowing(load, workspace, capsys):
         ("def touch(self, blocks):\n    return BlockPool.touch(self, blocks)", "touch",
          Method(BlockPool, "touch"), True),
         ("def touch(self, blocks):\n    super(BlockPool, self).touch(blocks)", "touch",
-         Method(BlockPool, "touch"), True),
+         Method(BlockPool, "touch"), False),
         ("def touch(self, blocks):\n    for block in blocks:\n        block.ref_cnt += 1", "touch",
          Method(BlockPool, "touch"), False),
     ],
