@@ -182,7 +182,12 @@ class NotebookPage:
         path = self._server.workspace / self._path
         before = path.stat().st_mtime_ns
         self.choose("File", "Save Notebook")
-        wait_until(lambda: path.stat().st_mtime_ns > before, f"a saved {self._path}")
+
+        def is_saved() -> bool:
+            # Jupyter empties the file before it writes; what it writes ends with a line.
+            return path.stat().st_mtime_ns > before and path.read_bytes().endswith(b"}\n")
+
+        wait_until(is_saved, f"a saved {self._path}")
 
     def choose(self, menu: str, *entries: str) -> None:
         """Click through a menu."""
