@@ -1,0 +1,150 @@
+"""The figure kit in chromium, on a plain page: no JupyterLab and no kernel.
+
+A test asks for the fixture `kit`, a fresh page on which
+
+- `kit.open("stage.js")` loads the style sheets of a module and of all that it imports. The modules
+  themselves are served as they are under `/js/`: `import("/js/stage.js")` in a script;
+- `kit.run(script, argument)` runs the body of an async function of `argument` and of `page`, what
+  `page.js` offers, and returns what it returns;
+- `kit.mount({"frames": [...], ...})` renders `figure.js` into `#figure` with a model that stands
+  for anywidget's. Values of type bytes arrive as DataViews, as they do from anywidget. Then
+  `kit.model("index")` reads a trait, `kit.set(index=3)` sets some, as Python does, and `kit.sent()`
+  returns the messages to Python.
+
+`kit.page` is Playwright's page. The test fails if the page reports an error. What moves is waited
+for with `kit.page.wait_for_function`, never with a fixed time.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from course_lib.viz.kit import bundle
+
+HERE = Path(__file__).parent
+WINDOW = {"width": 1100, "height": 800}
+
+RUN = "([script, argument]) => window.kitPage.run(script, argument)"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves the page, and the kit's modules under ``/js/``."""
+
+    # A browser takes a module of another type for a mistake, and Python's guess is the system's.
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}
+
+    def translate_path(self, path: str) -> str:
+        folder, _, name = path.partition("?")[0].rpartition("/")
+        return str((bundle.JS_FOLDER if folder == "/js" else HERE) / name)
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Keep the tests' output readable."""
+
+
+class KitPage:
+    """A page of the browser with the figure kit on it."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self._browser = browser
+        self._address = address
+        self.page: Any = None
+        self.errors: list[str] = []
+
+    def open(
+        self,
+        entry: str = "figure.js",
+        *,
+        dark: bool = False,
+        still: bool = False,
+        density: float = 1,
+        width: int = WINDOW["width"],
+    ) -> None:
+        """Open an empty page that has the style sheets of a module.
+
+        Args:
+            entry: The module.
+            dark: Whether the reader's system asks for dark pages.
+            still: Whether the reader asks for little motion.
+            density: Pixels of the screen for one of the page.
+            width: Of the window.
+        """
+        self.close()
+        self.page = self._browser.new_page(
+            viewport=WINDOW | {"width": width},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce" if still else "no-preference",
+            device_scale_factor=density,
+        )
+        self.page.set_default_timeout(10_000)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._note)
+        self.page.goto(f"{self._address}/page.html")
+        self.page.wait_for_function("() => window.kitPage")
+        self.run("document.querySelector('style').textContent = argument", bundle.styles(entry))
+
+    def close(self) -> None:
+        if self.page is not None:
+            self.page.close()
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        """Run the body of an async function of `argument` and `page`."""
+        return self.page.evaluate(RUN, [script, _as_json(argument)])
+
+    def mount(self, traits: dict[str, Any], entry: str = "figure.js") -> None:
+        """Render a widget's front end into ``#figure``; the page is opened if there is none."""
+        if self.page is None:
+            self.open(entry)
+        self.run("await page.mount(...argument)", [entry, traits])
+
+    def model(self, trait: str) -> Any:
+        """Return the value of a trait in the browser."""
+        return self.run("return page.model.get(argument)", trait)
+
+    def set(self, **traits: Any) -> None:
+        """Change traits as Python does."""
+        self.run("page.model.receive(argument)", traits)
+
+    def sent(self) -> list[Any]:
+        """Return the messages that the figure has sent to Python."""
+        return list(self.run("return page.model.sent"))
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as the page takes it: ``page.js`` knows bytes by the name ``$bytes``."""
+    if isinstance(value, bytes):
+        return {"$bytes": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, dict):
+        return {key: _as_json(each) for key, each in value.items()}
+    return [_as_json(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.fixture(scope="session")
+def kit_address() -> Iterator[str]:
+    """Where the page is served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def kit(browser: Any, kit_address: str) -> Iterator[KitPage]:
+    """A page with the figure kit; the browser must have nothing to complain of."""
+    kit = KitPage(browser, kit_address)
+    yield kit
+    kit.close()
+    assert kit.errors == [], "the browser complains"
