@@ -1,0 +1,137 @@
+// Connects an explorer's controls to its picture: from a grid that was computed before, or by asking
+// Python.
+//
+// Mounted by figure.js where model.get("controls") is not empty, above the picture:
+//
+//   const panel = createPanel(model, { show, stale });
+//   root.prepend(panel.element);                       // and panel.destroy() at the end
+//
+//   show(answer)  draws the picture for the newest values. answer is { reel, index } for a picture of
+//                 the grid, { message } for settings that Python refused (in place of the picture), and
+//                 null where the model's own frames and message hold, also after they have changed.
+//   stale(is)     whether the picture does not show what the controls say; figure.js dims it
+//
+// Traits that it uses, beside controls, values and grid: `asked`, the number of the newest request,
+// which the browser sets together with values; `answered`, the number of the request that frames and
+// message answer, which Python sets together with them. At most one request is under way, and the next
+// one takes the newest values: what was passed over on the way is never built.
+//
+// grid: { axes: [{ name, values }], count, chunks, messages: { index: text } }; frame n holds the
+// setting whose positions on the axes are the digits of n, the last axis running fastest.
+
+import { createControls } from "./controls.js";
+import { html } from "./dom.js";
+import { createReel } from "./reel.js";
+
+const PATIENCE_MS = 1500;
+
+const NO_ANSWER =
+  "No answer from Python: another cell is running, or this page is not connected to a notebook. " +
+  "The picture is as it was.";
+const NO_NOTEBOOK =
+  "On this page the picture stays as it is: moving the controls needs a running notebook.";
+const SOME_SETTINGS = "This page holds the settings that the controls offer.";
+
+/** Return the number of the grid's frame for these values, or -1 where it has none. */
+export function gridIndex(axes, values) {
+  let index = 0;
+  for (const axis of axes) {
+    const position = axis.values.indexOf(values[axis.name]);
+    if (position < 0) return -1;
+    index = index * axis.values.length + position;
+  }
+  return index;
+}
+
+/** Return the pictures that were computed before: lookUp(values) -> answer for show, or null. */
+function createGrid(grid) {
+  if (!grid?.axes) return { axes: [], lookUp: () => null };
+  const reel = createReel({ frames: [], chunks: grid.chunks, count: grid.count });
+  const lookUp = (values) => {
+    const index = gridIndex(grid.axes, values);
+    if (index < 0) return null;
+    return index in grid.messages ? { message: grid.messages[index] } : { reel, index };
+  };
+  return { axes: grid.axes, lookUp };
+}
+
+/** Return requests to Python, one at a time: ask() sends the model's newest values. */
+function createRequests(model, onPatience) {
+  let underWay = 0;
+  let sent = "";
+  let timer = null;
+  const newest = () => JSON.stringify(model.get("values"));
+
+  function ask() {
+    if (underWay) return;
+    underWay = Math.max(model.get("asked"), model.get("answered")) + 1;
+    sent = newest();
+    model.set("asked", underWay);
+    model.save_changes();
+    timer = setTimeout(() => onPatience(false), PATIENCE_MS);
+  }
+
+  function answered() {
+    if (!underWay || model.get("answered") < underWay) return;
+    underWay = 0;
+    clearTimeout(timer);
+    onPatience(true);
+    if (newest() !== sent) ask();
+  }
+
+  model.on("change:answered", answered);
+  const destroy = () => {
+    clearTimeout(timer);
+    model.off("change:answered", answered);
+  };
+  return { ask, isIdle: () => !underWay, destroy };
+}
+
+/** Return the controls of a model and keep its picture in step with them; see the head of this file. */
+export function createPanel(model, { show, stale }) {
+  const grid = createGrid(model.get("grid"));
+  const controls = createControls(model.get("controls"), model.get("values"), move);
+  const status = html("div", { className: "scene-status", role: "status" });
+  const element = html("div", { className: "scene-panel" }, [controls.element, status]);
+  const isAlone = Boolean(model.get("standalone"));
+  const find = () => grid.lookUp(model.get("values"));
+  const requests = createRequests(model, (hasAnswered) => {
+    const known = find();
+    if (known) return;
+    status.textContent = hasAnswered ? "" : NO_ANSWER;
+    stale(!hasAnswered);
+    if (hasAnswered) show(null);
+  });
+
+  let isReaders = false;
+
+  /** The reader has moved a control. Other views of the figure follow at once. */
+  function move(values) {
+    isReaders = true;
+    model.set("values", values);
+    isReaders = false;
+    const known = find();
+    if (known) show(known);
+    if (!isAlone) requests.ask(); // also with a grid: Python's own values and scene keep step
+  }
+
+  /** The values were set by Python, or in another view of the figure. */
+  function follow() {
+    if (isReaders) return;
+    controls.set(model.get("values"));
+    show(find());
+  }
+
+  if (isAlone) {
+    const asTheyAre = Object.entries(model.get("values")).map(([name, value]) => ({ name, values: [value] }));
+    controls.limit(grid.axes.length ? grid.axes : asTheyAre);
+    status.textContent = grid.axes.length ? SOME_SETTINGS : NO_NOTEBOOK;
+  }
+  model.on("change:values", follow);
+  if (find()) show(find());
+  const destroy = () => {
+    model.off("change:values", follow);
+    requests.destroy();
+  };
+  return { element, destroy };
+}
