@@ -2,60 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from course_lib.viz.kit import static
+from course_lib.viz.kit.encoding import FilmEncoder
+from course_lib.viz.kit.layout import text_width
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.view import SceneView, with_static_twin
+from course_lib.viz.kit.view import Figure, frame_values, with_static_twin
 
 _SHEET_FRAMES = 6
+_PATIENCE = 1.0
+"""Seconds that a reader waits for a film without a thought; what takes longer comes later."""
+_SLICE = 0.2
+"""Seconds for which a film that comes later may keep the kernel from other work."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment: the picture and a sentence on what has just happened."""
+    """One moment: the picture and a sentence on what has just happened.
+
+    Attributes:
+        scene: The picture.
+        caption: What has just happened, in a sentence.
+        event: A few words if it is something that a reader looks for, such as "preempted A"; the
+            bar of the film leads there. Empty otherwise.
+        narrow: The picture for narrow pages. Give one to every frame of a film or to none.
+    """
 
     scene: Scene
     caption: str
+    event: str = ""
+    narrow: Scene | None = None
 
 
-class Player(SceneView):
+class Player(Figure):
     """Steps through frames: buttons, a slider, the arrow keys, and play.
 
-    All frames are sent at once, so the film also runs from saved widget state.
+    The film is there as a whole after a moment and needs no kernel then, so it also runs from saved
+    widget state. Frames that take longer than a second to make are made piece by piece, whenever
+    the kernel has nothing else to do.
 
     Args:
-        frames: The moments, in order.
+        frames: The moments, in order; a generator is asked for them as they are needed.
+        link: Players with the same name here move together.
+        interval: Milliseconds per frame while playing.
 
     Raises:
-        ValueError: There are no frames.
+        ValueError: There are no frames, or only some of them have a narrow form.
+
+    >>> from course_lib.viz.kit.shapes import Rect
+    >>> def moment(x: int) -> Frame:
+    ...     box = Rect(x, 0, 10, 10, "used", key="box")
+    ...     scene = Scene(99, 20, (box,), "A box", f"A box at {x}")
+    ...     return Frame(scene, f"The box is at {x}.", "half way" if x == 50 else "")
+    >>> film = Player(moment(x) for x in range(80))
+    >>> film.count, film.marks, film.film[50].caption
+    (80, [[50, 'half way']], 'The box is at 50.')
     """
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        if not frames:
+    def __init__(self, frames: Iterable[Frame], *, link: str = "", interval: int = 900) -> None:
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is None:
             raise ValueError("a film needs at least one frame")
-        self.film = tuple(frames)
+        self._film: list[Frame] = []
+        self._encoder = FilmEncoder(has_narrow=first.narrow is not None)
+        self._longest = ""
+        self._add(first)
+        self._is_complete = self._take(rest, _PATIENCE)
         super().__init__(
-            frames=[{"scene": frame.scene.to_dict(), "caption": frame.caption} for frame in frames]
+            frames=[frame_values(first.scene, first.narrow, first.caption, first.event)],
+            link=link,
+            interval=interval,
+            **self._so_far(),
         )
+        if not self._is_complete:
+            self._go_on_later(rest)
+
+    @property
+    def film(self) -> tuple[Frame, ...]:
+        """The frames so far."""
+        return tuple(self._film)
 
     def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
         """Return chosen frames side by side, as a matplotlib figure.
 
         Args:
-            indices: Positions of the frames; by default up to six, from the first to the last.
+            indices: Positions of the frames; by default the first, the last and the events, and
+                frames between them where there are no events.
         """
         if indices is None:
-            indices = evenly_spread(len(self.film), _SHEET_FRAMES)
-        chosen = [self.film[index] for index in indices]
+            events = [position for position, _ in self._encoder.marks]
+            indices = sheet_positions(len(self._film), events)
+        chosen = [self._film[index] for index in indices]
         return static.contact_sheet(
-            [frame.scene for frame in chosen], [frame.caption for frame in chosen]
+            [frame.scene for frame in chosen],
+            [step_text(i, len(self._film), self._film[i].caption) for i in indices],
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
+
+    def _add(self, frame: Frame) -> None:
+        """Add one frame."""
+        self._encoder.add(frame.scene, frame.narrow, frame.caption, frame.event)
+        self._film.append(frame)
+        # Far fewer letters are never wider, and most captions need not be measured.
+        if len(frame.caption) * 2 > len(self._longest):
+            self._longest = max(self._longest, frame.caption, key=text_width)
+
+    def _take(self, rest: Iterator[Frame], seconds: float) -> bool:
+        """Add frames for so long; say whether there are no more."""
+        deadline = time.monotonic() + seconds
+        for frame in rest:
+            self._add(frame)
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _so_far(self) -> dict[str, Any]:
+        """Return the traits that grow with the film."""
+        return {
+            "chunks": self._encoder.chunks(),
+            "count": self._encoder.count,
+            "marks": list(self._encoder.marks),
+            "runs": self._encoder.runs,
+            "longest": self._longest,
+        }
+
+    def _go_on_later(self, rest: Iterator[Frame]) -> None:
+        """Add the other frames when the kernel is idle; at once, where nobody waits for it."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._is_complete = self._take(rest, math.inf)
+            self._publish()
+        else:
+            loop.call_soon(self._go_on, rest)
+
+    def _go_on(self, rest: Iterator[Frame]) -> None:
+        """Add some frames, and the others later."""
+        self._is_complete = self._take(rest, _SLICE)
+        # All chunks are sent each time, so at most twice as much is sent as the film is large.
+        if self._is_complete or self._encoder.count >= 2 * self.count:
+            self._publish()
+        if not self._is_complete:
+            asyncio.get_running_loop().call_soon(self._go_on, rest)
+
+    def _publish(self) -> None:
+        """Send what has been added."""
+        with self.hold_sync():
+            for name, value in self._so_far().items():
+                setattr(self, name, value)
+
+
+def step_text(index: int, count: int, caption: str) -> str:
+    """Return what is said of a frame where its picture alone would not tell which one it is.
+
+    >>> step_text(11, 120, "A waits."), step_text(0, 1, "A waits.")
+    ('Step 12 of 120: A waits.', 'A waits.')
+    """
+    return f"Step {index + 1:,} of {count:,}: {caption}" if count > 1 else caption
+
+
+def sheet_positions(total: int, events: Sequence[int], at_most: int = _SHEET_FRAMES) -> list[int]:
+    """Return the frames that tell a film on paper: the first, the last, and events between them.
+
+    Args:
+        total: How many frames there are.
+        events: Positions of events, in order.
+        at_most: How many are wanted; of more events, some are left out evenly.
+
+    >>> sheet_positions(100, [7, 50]), sheet_positions(100, [])
+    ([0, 7, 50, 99], [0, 20, 40, 59, 79, 99])
+    >>> sheet_positions(100, range(1, 99), at_most=4)
+    [0, 1, 98, 99]
+    """
+    between = [position for position in events if 0 < position < total - 1]
+    if not between:
+        return evenly_spread(total, at_most)
+    chosen = [between[k] for k in evenly_spread(len(between), at_most - 2)]
+    return [0, *chosen, total - 1]
 
 
 def evenly_spread(total: int, at_most: int) -> list[int]:

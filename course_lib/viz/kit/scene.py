@@ -79,19 +79,59 @@ class Scene:
             "height": self.height,
             "title": self.title,
             "alt": self.alt,
-            "states": {
-                key: {
-                    "label": PALETTE[key].label,
-                    "colour": PALETTE[key].colour,
-                    "ink": PALETTE[key].ink,
-                    "hatch": PALETTE[key].hatch,
-                    "isPaper": PALETTE[key].is_paper,
-                    "dash": list(PALETTE[key].dash),
-                }
-                for key in states_in(self.shapes)
-            },
-            "shapes": [_shape_dict(shape) for shape in self.shapes],
+            "states": looks(states_in(self.shapes)),
+            "shapes": [_tree(shape_id, shape) for shape_id, shape in identified(self.shapes)],
         }
+
+
+def looks(states: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return as JSON values how states look, by their keys."""
+    return {
+        key: {
+            "label": PALETTE[key].label,
+            "colour": PALETTE[key].colour,
+            "ink": PALETTE[key].ink,
+            "hatch": PALETTE[key].hatch,
+            "isPaper": PALETTE[key].is_paper,
+            "dash": list(PALETTE[key].dash),
+        }
+        for key in states
+    }
+
+
+def identified(shapes: Iterable[Shape], parent: str = "") -> Iterator[tuple[str, Shape]]:
+    """Yield shapes with their ids: the key of a shape, or its kind and number among its like.
+
+    A shape with the same id in the next picture is changed there; all others come and go.
+
+    Args:
+        shapes: The shapes of a scene, or the members of a group.
+        parent: Id of the group; empty for a scene.
+
+    >>> [name for name, _ in identified([Text(0, 9, "a"), Text(9, 9, "b", key="b")])]
+    ['text:0', 'b']
+    >>> [name for name, _ in identified([Text(0, 9, "a")], parent="legend")]
+    ['legend/text:0']
+    """
+    numbers: dict[str, int] = {}
+    prefix = f"{parent}/" if parent else ""
+    for shape in shapes:
+        if shape.key:
+            yield shape.key, shape
+            continue
+        kind = type(shape).__name__.lower()
+        number = numbers.get(kind, 0)
+        numbers[kind] = number + 1
+        yield f"{prefix}{kind}:{number}", shape
+
+
+def _tree(shape_id: str, shape: Shape) -> dict[str, Any]:
+    """Return a shape as JSON values, with its id, and with those that it holds."""
+    values = {"id": shape_id, **shape_dict(shape)}
+    if isinstance(shape, Group):
+        members = identified(shape.shapes, shape_id)
+        values["shapes"] = [_tree(member_id, member) for member_id, member in members]
+    return values
 
 
 def _keys(shapes: Iterable[Shape]) -> Iterator[str]:
@@ -101,14 +141,19 @@ def _keys(shapes: Iterable[Shape]) -> Iterator[str]:
             yield from _keys(shape.shapes)
 
 
-def _shape_dict(shape: Shape) -> dict[str, Any]:
-    """Return one shape as JSON values. Coordinates are rounded to hundredths of a pixel."""
+def shape_dict(shape: Shape) -> dict[str, Any]:
+    """Return one shape as JSON values, without its id, and a group without its members.
+
+    Coordinates are rounded to hundredths of a pixel.
+
+    >>> shape_dict(Text(0, 9.333, "a", key="t"))["y"]
+    9.33
+    """
     if isinstance(shape, Cells):
         return _cells_dict(shape)
     common = {"key": shape.key, "tooltip": shape.tooltip, **_links(shape.of, shape.lights)}
     if isinstance(shape, Group):
-        members = [_shape_dict(member) for member in shape.shapes]
-        return {"kind": "group", "data": dict(shape.data), "shapes": members, **common}
+        return {"kind": "group", "data": dict(shape.data), **common}
     if isinstance(shape, Text):
         return {**_text_dict(shape), **common}
     if isinstance(shape, Line):

@@ -1,69 +1,117 @@
-"""What every figure in the notebook shares: the browser's drawing and its static twin."""
+"""The one widget that draws every figure, and the static twin that travels with it."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
 import traitlets
 
-from course_lib.viz.kit import static
+from course_lib.viz.kit import bundle, static
 from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Thing
 
-_HERE = Path(__file__).parent
+_ENTRY = "figure.js"
 
 
-def with_static_twin(bundle: Any, twin: static.StaticFigure) -> Any:
+def with_static_twin(mime_bundle: Any, twin: static.StaticFigure) -> Any:
     """Return a widget's MIME bundle with a PNG beside the widget.
 
     JupyterLab shows the widget. GitHub, print, and an HTML page without saved widget state show the
     PNG.
 
     Args:
-        bundle: What the widget's own ``_repr_mimebundle_`` returned: data, data and metadata, or
-            None where it does not show itself.
+        mime_bundle: What the widget's own ``_repr_mimebundle_`` returned: data, data and metadata,
+            or None where it does not show itself.
         twin: The picture to add.
     """
-    if bundle is None:
+    if mime_bundle is None:
         return None
-    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    data, metadata = mime_bundle if isinstance(mime_bundle, tuple) else (mime_bundle, {})
     return {**data, "image/png": b64encode(static.png(twin)).decode("ascii")}, metadata
 
 
-class SceneView(anywidget.AnyWidget):
-    """Draws frames in the browser; where there is more than one, with buttons to step through.
+class Figure(anywidget.AnyWidget):
+    """Draws pictures in the browser: one, those of a film, or what its controls ask for.
+
+    Everything that is shown comes from these traits, so a page without a kernel shows it too.
 
     Attributes:
-        frames: ``{"scene": Scene.to_dict(), "caption": str}`` for each frame.
-        index: The frame to show at first; setting it moves every open view there. Stepping in the
+        frames: The first pictures as they are, so that something is there at once: for each one
+            ``scene`` (``Scene.to_dict()``), ``caption``, ``event``, and ``narrow``, the scene for
+            narrow pages, where there is one.
+        chunks: All pictures, the first ones included, as ``encoding`` packs them; empty where
+            ``frames`` has all.
+        count: How many pictures there are.
+        marks: Position and name of every event.
+        runs: First position and length of stretches in which nothing happens; play passes over
+            them.
+        longest: The longest caption, for which room is kept.
+        index: The picture to show at first; setting it moves every open view there. Stepping in the
             browser does not change it here.
         message: When not empty, shown in place of the picture.
-        interval: Milliseconds per frame while playing.
+        interval: Milliseconds per picture while playing.
+        controls: The controls, as ``explorer`` describes them.
+        values: What they say.
+        grid: Answers that were computed before they are asked for.
+        label: Name of the figure for those who do not see it; empty for the title of its picture.
+        link: Figures with the same name here move together; empty for none.
     """
 
-    _esm = _HERE / "js" / "scene.js"
-    _css = _HERE / "js" / "scene.css"
+    _esm = bundle.script(_ENTRY)
+    _css = bundle.styles(_ENTRY)
 
     frames = traitlets.List(traitlets.Dict()).tag(sync=True)
+    chunks = traitlets.List(traitlets.Bytes()).tag(sync=True)
+    count = traitlets.Int(1).tag(sync=True)
+    marks = traitlets.List().tag(sync=True)
+    runs = traitlets.List().tag(sync=True)
+    longest = traitlets.Unicode("").tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)
     message = traitlets.Unicode("").tag(sync=True)
     interval = traitlets.Int(900).tag(sync=True)
+    controls = traitlets.List(traitlets.Dict()).tag(sync=True)
+    values = traitlets.Dict().tag(sync=True)
+    grid = traitlets.Dict().tag(sync=True)
+    label = traitlets.Unicode("").tag(sync=True)
+    link = traitlets.Unicode("").tag(sync=True)
+
+    def on_pick(self, callback: Callable[[Thing], None]) -> None:
+        """Have a function called with the thing that a reader chooses: ``("block", 7)``.
+
+        A name that is made of digits only is given as a number.
+
+        Args:
+            callback: Called for every choice, by click, Enter or Space.
+        """
+
+        def receive(_figure: Any, content: Any, _buffers: Any) -> None:
+            if isinstance(content, dict) and "pick" in content:
+                kind, name = content["pick"]
+                callback((kind, name))
+
+        self.on_msg(receive)
 
 
-class Picture(SceneView):
-    """One scene, which can be replaced by another or by a message."""
+class Picture(Figure):
+    """One scene, which can be replaced by another or by a message.
 
-    def __init__(self, scene: Scene) -> None:
+    Args:
+        scene: What to draw.
+        narrow: The same for narrow pages; None to draw ``scene`` there too.
+    """
+
+    def __init__(self, scene: Scene, narrow: Scene | None = None) -> None:
         super().__init__()
-        self.show(scene)
+        self.show(scene, narrow)
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: Scene, narrow: Scene | None = None) -> None:
         """Draw ``scene``; boxes with the same keys glide from where they were."""
         self._scene = scene
         with self.hold_sync():
-            self.frames = [{"scene": scene.to_dict(), "caption": ""}]
+            self.frames = [frame_values(scene, narrow)]
             self.message = ""
 
     def static(self) -> static.StaticFigure:
@@ -72,3 +120,15 @@ class Picture(SceneView):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
+
+
+def frame_values(
+    scene: Scene, narrow: Scene | None = None, caption: str = "", event: str = ""
+) -> dict[str, Any]:
+    """Return one picture as JSON values, as ``Figure.frames`` has them.
+
+    >>> sorted(frame_values(Scene(9, 9, (), "A title", "Words"), caption="Now"))
+    ['caption', 'event', 'scene']
+    """
+    values = {"scene": scene.to_dict(), "caption": caption, "event": event}
+    return values if narrow is None else {**values, "narrow": narrow.to_dict()}

@@ -1,4 +1,4 @@
-"""Player, Explorer and Quiz: what reaches the browser, and the static twin beside it."""
+"""Explorer and Quiz: what reaches the browser, and the static twin beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ipywidgets
 import pytest
 
 import course_lib.viz
-from course_lib.viz import Choice, Explorer, Frame, Player, PowerOfTwo, Quiz, Slider
+from course_lib.viz import Choice, Explorer, PowerOfTwo, Quiz, Slider
 from course_lib.viz.kit import static
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Text
@@ -113,33 +113,6 @@ class TestPowerOfTwo:
             PowerOfTwo("Length", low, high, value)
 
 
-class TestPlayer:
-    FILM = tuple(Frame(bar(length), f"now {length}") for length in range(10, 80, 10))
-
-    def test_sends_all_frames_at_once_so_that_stepping_needs_no_kernel(self) -> None:
-        frames = Player(self.FILM).frames
-        assert [frame["caption"] for frame in frames] == [frame.caption for frame in self.FILM]
-        assert [frame["scene"] for frame in frames] == [f.scene.to_dict() for f in self.FILM]
-
-    def test_the_static_twin_shows_the_chosen_frames(self, drawn: list[Scene]) -> None:
-        sheet = Player(self.FILM).static([1, 4])
-        assert drawn == [self.FILM[1].scene, self.FILM[4].scene]
-        assert [text.get_text().split() for text in sheet.texts] == [["now", "20"], ["now", "50"]]
-
-    def test_by_default_the_sheet_runs_from_the_first_frame_to_the_last(
-        self, drawn: list[Scene]
-    ) -> None:
-        Player(self.FILM).static()
-        assert (drawn[0], drawn[-1]) == (self.FILM[0].scene, self.FILM[-1].scene)
-
-    def test_a_png_travels_with_the_widget(self) -> None:
-        assert png_of(Player(self.FILM[:1])._repr_mimebundle_()).startswith(PNG)
-
-    def test_a_film_has_a_frame(self) -> None:
-        with pytest.raises(ValueError, match="at least one frame"):
-            Player([])
-
-
 def question(**changes: Any) -> dict[str, Any]:
     return {
         "id": "kv",
@@ -185,7 +158,9 @@ class TestQuiz:
             Quiz(questions)
 
 
-@pytest.mark.parametrize("module", ["kit/js/scene.js", "quiz.js"])
-def test_text_from_python_never_becomes_markup_in_the_browser(module: str) -> None:
-    source = (Path(course_lib.viz.__file__).parent / module).read_text(encoding="utf-8")
-    assert not {word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML") if word in source}
+def test_text_from_python_never_becomes_markup_in_the_browser() -> None:
+    folder = Path(course_lib.viz.__file__).parent
+    for module in [folder / "quiz.js", *folder.glob("kit/js/*.js")]:
+        source = module.read_text(encoding="utf-8")
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML"):
+            assert word not in source, module.name
