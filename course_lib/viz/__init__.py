@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_lib.viz.engine_map import EngineMap
-    from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
+    from course_lib.viz.kit.explorer import Explorer
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
     from course_lib.viz.kit.scene import Scene
@@ -27,12 +28,14 @@ __all__ = [
     "EngineMap",
     "Explorer",
     "Frame",
+    "LogSlider",
     "Picture",
     "Player",
     "PowerOfTwo",
     "Quiz",
     "Scene",
     "Slider",
+    "Toggle",
     "gpu_memory",
     "gpu_memory_scene",
     "notation_scene",
@@ -41,16 +44,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Choice": "kit.explorer",
+    "Choice": "kit.controls",
     "EngineMap": "engine_map",
     "Explorer": "kit.explorer",
     "Frame": "kit.player",
+    "LogSlider": "kit.controls",
     "Picture": "kit.view",
     "Player": "kit.player",
-    "PowerOfTwo": "kit.explorer",
+    "PowerOfTwo": "kit.controls",
     "Quiz": "quiz",
     "Scene": "kit.scene",
-    "Slider": "kit.explorer",
+    "Slider": "kit.controls",
+    "Toggle": "kit.controls",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "notation_scene": "kit.notation",

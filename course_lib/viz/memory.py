@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from course_lib.kv_cache.sizing import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec
 from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
-from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+from course_lib.viz.kit.controls import Choice, PowerOfTwo, Slider
+from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import fitting, legend
 from course_lib.viz.kit.own_parts import shows_own_parts
 from course_lib.viz.kit.scene import Scene

@@ -1,130 +1,55 @@
-"""Controls beside a scene: move one, and Python builds the scene anew."""
+"""A picture with controls: move one, and the picture is made anew."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import ipywidgets
+import traitlets
 
 from course_lib.viz.kit import static
+from course_lib.viz.kit.controls import AnyControl, Value
+from course_lib.viz.kit.grid import (
+    PAGE_LIMIT,
+    Axes,
+    Forms,
+    chosen_axes,
+    precomputed,
+    thinned_axes,
+)
+from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.page import page_of
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.view import Picture, with_static_twin
-
-_STYLE = {"description_width": "14em"}
-_LAYOUT = {"width": "auto"}
-_PANEL = {"display": "grid", "grid_template_columns": "repeat(2, 1fr)", "max_width": "960px"}
+from course_lib.viz.kit.view import Figure, frame_values
 
 
-@dataclass(frozen=True)
-class Slider:
-    """A whole number between two bounds.
-
-    >>> Slider("Sequences", minimum=1, maximum=256, value=16).widget().value
-    16
-    """
-
-    label: str
-    minimum: int
-    maximum: int
-    value: int
-    step: int = 1
-    unit: str = ""
-
-    def widget(self) -> Any:
-        """Return a new ipywidgets slider."""
-        return ipywidgets.IntSlider(
-            value=self.value,
-            min=self.minimum,
-            max=self.maximum,
-            step=self.step,
-            description=_with_unit(self.label, self.unit),
-            readout_format=",d",
-            style=_STYLE,
-            layout=_LAYOUT,
-        )
-
-
-@dataclass(frozen=True)
-class PowerOfTwo:
-    """A power of two between two bounds, both powers of two themselves.
-
-    Raises:
-        ValueError: A number is not a power of two, or they are out of order.
-
-    >>> PowerOfTwo("Length", minimum=4, maximum=32, value=8).choices
-    (4, 8, 16, 32)
-    """
-
-    label: str
-    minimum: int
-    maximum: int
-    value: int
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        for number in (self.minimum, self.maximum, self.value):
-            if number < 1 or number & (number - 1):
-                raise ValueError(f"{self.label}: {number} is not a power of two")
-        if not self.minimum <= self.value <= self.maximum:
-            raise ValueError(
-                f"{self.label}: need minimum <= value <= maximum, "
-                f"got {self.minimum}, {self.value}, {self.maximum}"
-            )
-
-    @property
-    def choices(self) -> tuple[int, ...]:
-        """Every power of two from minimum to maximum."""
-        exponents = range(self.minimum.bit_length() - 1, self.maximum.bit_length())
-        return tuple(2**exponent for exponent in exponents)
-
-    def widget(self) -> Any:
-        """Return a new ipywidgets slider over the choices."""
-        return ipywidgets.SelectionSlider(
-            options=[(f"{choice:,}", choice) for choice in self.choices],
-            value=self.value,
-            description=_with_unit(self.label, self.unit),
-            style=_STYLE,
-            layout=_LAYOUT,
-        )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several named values: ``options`` maps what the reader sees to what ``build`` gets."""
-
-    label: str
-    options: Mapping[str, Any]
-    value: Any
-
-    def widget(self) -> Any:
-        """Return a new ipywidgets dropdown."""
-        return ipywidgets.Dropdown(
-            options=list(self.options.items()),
-            value=self.value,
-            description=self.label,
-            style=_STYLE,
-            layout=_LAYOUT,
-        )
-
-
-Control = Slider | PowerOfTwo | Choice
-
-
-class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Explorer(Figure):
     """A scene with a control for each argument of the function that builds it.
 
-    Moving a control calls ``build`` in Python and redraws. When ``build`` raises ``ValueError``,
-    its message stands where the picture was.
+    Moving a control asks Python for the picture of the newest values, one request at a time. Where
+    the pictures were made before (``precompute``), the browser has them at hand. When ``build``
+    raises ``ValueError``, its message stands where the picture was.
 
     Args:
-        build: Returns the scene for one value per control, given by keyword.
+        build: Returns the scene for one value per control, given by keyword. If it takes ``width``,
+            which no control sets, it is asked for a wide and for a narrow form.
         controls: A control for each keyword.
+        precompute: True to make the pictures of all settings now, which small figures can afford;
+            or the values of some controls that are worth it, by name.
+
+    Attributes:
+        scene: The newest picture, in its wide form.
+        asked: Number of the newest request, set by the browser together with ``values``.
+        answered: Number of the request that the picture answers.
 
     Raises:
-        ValueError: ``build`` refuses the controls' first values.
+        ValueError: ``build`` refuses the controls' first values, or ``precompute`` does not fit the
+            controls.
 
+    >>> from course_lib.viz.kit.controls import Slider
     >>> from course_lib.viz.kit.shapes import Rect
     >>> def square(side: int) -> Scene:
     ...     return Scene(100, 100, (Rect(0, 0, side, side, "used"),), "Square", f"A side of {side}")
@@ -134,31 +59,43 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     ({'side': 70}, 'A side of 70')
     """
 
-    def __init__(self, build: Callable[..., Scene], controls: Mapping[str, Control]) -> None:
+    asked = traitlets.Int(0).tag(sync=True)
+    answered = traitlets.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        build: Callable[..., Scene],
+        controls: Mapping[str, AnyControl],
+        *,
+        precompute: bool | Axes = False,
+    ) -> None:
         self._build = build
-        self._inputs = {name: control.widget() for name, control in controls.items()}
-        self.scene = build(**self.values)
-        self.picture = Picture(self.scene)
-        panel = ipywidgets.Box(list(self._inputs.values()), layout=_PANEL)
-        super().__init__([panel, self.picture])
-        for control in self._inputs.values():
-            control.observe(self._redraw, names="value")
+        self._controls = dict(controls)
+        self._forms = _forms(build, controls)
+        values = {name: control.value for name, control in self._controls.items()}
+        self.scene, narrow = self._forms(**values)
+        chosen = {} if isinstance(precompute, bool) else precompute
+        super().__init__(
+            frames=[frame_values(self.scene, narrow)],
+            controls=[control.to_dict(name) for name, control in self._controls.items()],
+            values=values,
+            grid=self._grid(chosen_axes(self._controls, chosen)) if precompute else {},
+        )
+        self.observe(self._answer, names="asked")
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """What the controls say now."""
-        return {name: control.value for name, control in self._inputs.items()}
-
-    def set(self, **values: Any) -> None:
+    def set(self, **values: Value) -> None:
         """Move controls as a reader would.
 
         Raises:
-            ValueError: There is no such control.
+            ValueError: There is no such control, or it cannot take the value.
         """
-        for name, value in values.items():
-            if name not in self._inputs:
-                raise ValueError(f"no control {name!r}; known: {', '.join(self._inputs)}")
-            self._inputs[name].value = value
+        for name in values:
+            if name not in self._controls:
+                raise ValueError(f"no control {name!r}; known: {', '.join(self._controls)}")
+        accepted = {name: self._controls[name].accept(value) for name, value in values.items()}
+        with self.hold_sync():
+            self.values = {**self.values, **accepted}
+            self._redraw()
 
     def static(self, **values: Any) -> static.StaticFigure:
         """Return the scene for these values, and the controls' own for the others, with matplotlib.
@@ -166,20 +103,53 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         Raises:
             ValueError: ``build`` refuses the values.
         """
-        return static.figure(self._build(**{**self.values, **values}))
+        return static.figure(self._build(**{**self.values, **values}) if values else self.scene)
 
-    def _redraw(self, _change: Any) -> None:
-        try:
-            self.scene = self._build(**self.values)
-        except ValueError as error:
-            self.picture.message = str(error)
+    def to_html(self, path: str | Path | None = None, precompute: Axes | None = None) -> str:
+        """Return a page that shows the figure without a kernel and without a network.
+
+        In the page the controls offer the settings whose pictures were made before. For a figure
+        that has none, that is done now.
+
+        Args:
+            path: Where to write the page too.
+            precompute: The values that each control offers in the page, by name; those that are not
+                named offer all their values. By default up to 1,000 settings, spread evenly.
+
+        Raises:
+            ValueError: ``precompute`` does not fit the controls.
+        """
+        if precompute is not None:
+            axes = chosen_axes(self._controls, precompute)
         else:
-            self.picture.show(self.scene)
+            axes = thinned_axes(self._controls, self.values, PAGE_LIMIT)
+        grid = self._grid(axes) if precompute is not None or not self.grid else self.grid
+        return page_of(self, path, grid=grid)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        twin = static.figure(self.scene)
-        return with_static_twin(super()._repr_mimebundle_(**kwargs), twin)
+    def _answer(self, _change: Any) -> None:
+        """Draw the picture that the browser asks for."""
+        with self.hold_sync():
+            self._redraw()
+            self.answered = self.asked
+
+    def _redraw(self) -> None:
+        """Draw the picture for the controls' values, or say why there is none."""
+        try:
+            setting = {name: self._controls[name].accept(each) for name, each in self.values.items()}
+            self.scene, narrow = self._forms(**setting)
+        except ValueError as error:
+            self.message = str(error)
+        else:
+            self.frames = [frame_values(self.scene, narrow)]
+            self.message = ""
+
+    def _grid(self, axes: Axes) -> dict[str, Any]:
+        return precomputed(self._forms, axes)
 
 
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label} ({unit})" if unit else label
+def _forms(build: Callable[..., Scene], controls: Mapping[str, Any]) -> Callable[..., Forms]:
+    """Return a function that builds a picture in each form that there is."""
+    if "width" in controls or "width" not in inspect.signature(build).parameters:
+        return lambda **setting: (build(**setting), None)
+    wide, narrow = partial(build, width=WIDE), partial(build, width=NARROW)
+    return lambda **setting: (wide(**setting), narrow(**setting))

@@ -13,7 +13,7 @@ from course_lib.viz.kit import static
 from course_lib.viz.kit.encoding import FilmEncoder
 from course_lib.viz.kit.layout import text_width
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.view import Figure, frame_values, with_static_twin
+from course_lib.viz.kit.view import Figure, frame_values
 
 _SHEET_FRAMES = 6
 _PATIENCE = 1.0
@@ -104,9 +104,6 @@ class Player(Figure):
             [frame.scene for frame in chosen],
             [step_text(i, len(self._film), self._film[i].caption) for i in indices],
         )
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
 
     def _add(self, frame: Frame) -> None:
         """Add one frame."""

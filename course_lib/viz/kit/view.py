@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
 from course_lib.viz.kit import bundle, static
+from course_lib.viz.kit.page import image_html, page_of
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Thing
 
 _ENTRY = "figure.js"
 
 
-def with_static_twin(mime_bundle: Any, twin: static.StaticFigure) -> Any:
-    """Return a widget's MIME bundle with a PNG beside the widget.
+def with_static_twin(mime_bundle: Any, twin: bytes, description: str) -> Any:
+    """Return a widget's MIME bundle with a picture beside the widget.
 
     JupyterLab shows the widget. GitHub, print, and an HTML page without saved widget state show the
-    PNG.
+    picture: the HTML with its description, which a PNG alone has no place for.
 
     Args:
         mime_bundle: What the widget's own ``_repr_mimebundle_`` returned: data, data and metadata,
             or None where it does not show itself.
-        twin: The picture to add.
+        twin: The picture to add, a PNG file.
+        description: What it shows, in words.
     """
     if mime_bundle is None:
         return None
     data, metadata = mime_bundle if isinstance(mime_bundle, tuple) else (mime_bundle, {})
-    return {**data, "image/png": b64encode(static.png(twin)).decode("ascii")}, metadata
+    picture = {
+        "text/plain": description,
+        "text/html": image_html(twin, description),
+        "image/png": b64encode(twin).decode("ascii"),
+    }
+    return {**data, **picture}, metadata
 
 
 class Figure(anywidget.AnyWidget):
@@ -94,6 +102,33 @@ class Figure(anywidget.AnyWidget):
 
         self.on_msg(receive)
 
+    @property
+    def name(self) -> str:
+        """What the figure is called: its label, or the title of its picture."""
+        return self.label or str(self.frames[0]["scene"]["title"])
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, for whoever cannot see it."""
+        text = f"{self.name}. {self.frames[0]['scene']['alt']}"
+        return text if self.count == 1 else f"{text} The first of {self.count:,} pictures."
+
+    def static(self) -> static.StaticFigure:
+        """Return what the figure shows, drawn with matplotlib."""
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return a page that shows the figure without a kernel and without a network.
+
+        Args:
+            path: Where to write the page too.
+        """
+        return page_of(self, path)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        mime_bundle = super()._repr_mimebundle_(**kwargs)
+        return with_static_twin(mime_bundle, static.png(self.static()), self.description)
+
 
 class Picture(Figure):
     """One scene, which can be replaced by another or by a message.
@@ -117,9 +152,6 @@ class Picture(Figure):
     def static(self) -> static.StaticFigure:
         """Return the scene drawn with matplotlib."""
         return static.figure(self._scene)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return with_static_twin(super()._repr_mimebundle_(**kwargs), self.static())
 
 
 def frame_values(

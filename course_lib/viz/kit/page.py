@@ -1,0 +1,131 @@
+"""Figures on pages that have neither a kernel nor a network: all that they need is in the page."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from course_lib.viz.kit import bundle, static
+
+if TYPE_CHECKING:
+    from course_lib.viz.kit.view import Figure
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ font-family: system-ui, "DejaVu Sans", sans-serif; margin: 16px auto; max-width: 1100px; }}
+img {{ height: auto; max-width: 100%; }}
+</style>
+</head>
+<body>
+<main>
+{figure}
+</main>
+{scripts}
+</body>
+</html>
+"""
+
+_OF_THE_WIDGET_MANAGER = ("layout", "tabbable", "tooltip")
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """What draws a widget in the browser: one module, and its style sheet."""
+
+    esm: str
+    css: str
+
+
+def image_html(png: bytes, alt: str) -> str:
+    """Return a picture with its description, as HTML.
+
+    >>> image_html(b"", 'Blocks "in use"')
+    '<img alt="Blocks &quot;in use&quot;" src="data:image/png;base64,">'
+    """
+    encoded = b64encode(png).decode("ascii")
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">'
+
+
+def widget_html(state: Mapping[str, Any], front_end: int, fallback: str) -> str:
+    """Return the place of one widget in a page.
+
+    Args:
+        state: The widget's traits: JSON values, and bytes.
+        front_end: Which one of the page's front ends draws it.
+        fallback: HTML for readers without scripts.
+    """
+    own = {
+        name: _with_marked_bytes(value)
+        for name, value in state.items()
+        if not name.startswith("_") and name not in _OF_THE_WIDGET_MANAGER
+    }
+    widget = {"esm": f"scene-esm-{front_end}", "css": f"scene-css-{front_end}", "state": own}
+    # Nothing in a text may look like the end of the element that holds it.
+    data = json.dumps(widget, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f'<div class="scene-standalone">{fallback}'
+        f'<script type="application/json">{data}</script></div>'
+    )
+
+
+def scripts_html(front_ends: Iterable[FrontEnd]) -> str:
+    """Return what runs the widgets of a page, to be put behind the last of them.
+
+    Args:
+        front_ends: In the order of the numbers that ``widget_html`` was given.
+    """
+    kept = [
+        f'<script type="text/plain" id="scene-esm-{number}">{_unclosed(front_end.esm)}</script>\n'
+        f'<script type="text/plain" id="scene-css-{number}">{_unclosed(front_end.css)}</script>'
+        for number, front_end in enumerate(front_ends)
+    ]
+    run = f'<script type="module">{_unclosed(bundle.script("standalone.js"))}</script>'
+    return "\n".join([*kept, run])
+
+
+def page_of(figure: Figure, path: str | Path | None = None, **traits: Any) -> str:
+    """Return a page that shows one figure without a kernel and without a network.
+
+    Args:
+        figure: The figure, as it is now.
+        path: Where to write the page too.
+        traits: Values of traits that are others in the page.
+    """
+    front_end = FrontEnd(str(figure._esm), str(figure._css))
+    picture = image_html(static.png(figure.static()), figure.description)
+    page = _PAGE.format(
+        title=escape(figure.name),
+        figure=widget_html({**figure.get_state(), **traits}, 0, picture),
+        scripts=scripts_html([front_end]),
+    )
+    if path is not None:
+        Path(path).write_text(page, encoding="utf-8")
+    return page
+
+
+def _with_marked_bytes(value: Any) -> Any:
+    """Return a value as JSON has it, with bytes as ``standalone.js`` reads them."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytes": b64encode(value).decode("ascii")}
+    if isinstance(value, Mapping):
+        return {name: _with_marked_bytes(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_marked_bytes(each) for each in value]
+    return value
+
+
+def _unclosed(source: str) -> str:
+    """Return JavaScript or CSS without what would end the element that holds it."""
+    return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
