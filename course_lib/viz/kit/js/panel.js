@@ -30,7 +30,8 @@ const NO_ANSWER =
   "The picture is as it was.";
 const NO_NOTEBOOK =
   "On this page the picture stays as it is: moving the controls needs a running notebook.";
-const SOME_SETTINGS = "This page holds the settings that the controls offer.";
+const SOME_SETTINGS =
+  "Without a running notebook, the controls offer the settings that this page holds.";
 
 /** Return the number of the grid's frame for these values, or -1 where it has none. */
 export function gridIndex(axes, values) {
@@ -84,7 +85,7 @@ function createRequests(model, onPatience) {
     clearTimeout(timer);
     model.off("change:answered", answered);
   };
-  return { ask, isIdle: () => !underWay, destroy };
+  return { ask, destroy };
 }
 
 /** Return the controls of a model and keep its picture in step with them; see the head of this file. */

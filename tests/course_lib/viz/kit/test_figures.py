@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Explorer and Quiz: what reaches the browser, and the static twin beside it."""
+=======
+"""Player and Quiz: what reaches the browser, and the static twin beside it."""
+>>>>>>> 8209ccd (Figures: explorers, controls and grids are tested)
 
 from __future__ import annotations
 
@@ -7,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
 import pytest
 
 import course_lib.viz
+<<<<<<< HEAD
 from course_lib.viz import Choice, Explorer, PowerOfTwo, Quiz, Slider
+=======
+from course_lib.viz import Frame, Player, Quiz
+>>>>>>> 8209ccd (Figures: explorers, controls and grids are tested)
 from course_lib.viz.kit import static
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Text
@@ -24,16 +31,6 @@ def bar(length: int, state: str = "used") -> Scene:
         raise ValueError(f"{length} is too long; at most 90")
     shapes = (Rect(0, 0, length, 10, state, key="bar"), Text(0, 50, f"{length} px"))
     return Scene(100, 60, shapes, title="A bar", alt=f"{length} pixels, {state}")
-
-
-def explorer() -> Explorer:
-    return Explorer(
-        bar,
-        {
-            "length": Slider("Length", 0, 100, 40, unit="px"),
-            "state": Choice("State", {"in use": "used", "nobody's": "free"}, "used"),
-        },
-    )
 
 
 def png_of(bundle: Any) -> bytes:
@@ -56,6 +53,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
     return scenes
 
 
+<<<<<<< HEAD
 class TestExplorer:
     def test_moving_a_control_redraws_with_its_value(self) -> None:
         figure = explorer()
@@ -111,6 +109,33 @@ class TestPowerOfTwo:
     def test_refuses_other_numbers(self, low: int, high: int, value: int) -> None:
         with pytest.raises(ValueError, match=r"power of two|minimum <= value"):
             PowerOfTwo("Length", low, high, value)
+=======
+class TestPlayer:
+    FILM = tuple(Frame(bar(length), f"now {length}") for length in range(10, 80, 10))
+
+    def test_sends_all_frames_at_once_so_that_stepping_needs_no_kernel(self) -> None:
+        frames = Player(self.FILM).frames
+        assert [frame["caption"] for frame in frames] == [frame.caption for frame in self.FILM]
+        assert [frame["scene"] for frame in frames] == [f.scene.to_dict() for f in self.FILM]
+
+    def test_the_static_twin_shows_the_chosen_frames(self, drawn: list[Scene]) -> None:
+        sheet = Player(self.FILM).static([1, 4])
+        assert drawn == [self.FILM[1].scene, self.FILM[4].scene]
+        assert [text.get_text().split() for text in sheet.texts] == [["now", "20"], ["now", "50"]]
+
+    def test_by_default_the_sheet_runs_from_the_first_frame_to_the_last(
+        self, drawn: list[Scene]
+    ) -> None:
+        Player(self.FILM).static()
+        assert (drawn[0], drawn[-1]) == (self.FILM[0].scene, self.FILM[-1].scene)
+
+    def test_a_png_travels_with_the_widget(self) -> None:
+        assert png_of(Player(self.FILM[:1])._repr_mimebundle_()).startswith(PNG)
+
+    def test_a_film_has_a_frame(self) -> None:
+        with pytest.raises(ValueError, match="at least one frame"):
+            Player([])
+>>>>>>> 8209ccd (Figures: explorers, controls and grids are tested)
 
 
 def question(**changes: Any) -> dict[str, Any]:
