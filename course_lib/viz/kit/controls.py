@@ -191,7 +191,9 @@ class LogSlider(Control):
     @property
     def choices(self) -> tuple[float, ...]:
         """Every number of the series from minimum to maximum."""
-        decades = range(math.floor(math.log10(self.minimum)), math.ceil(math.log10(self.maximum)) + 1)
+        decades = range(
+            math.floor(math.log10(self.minimum)), math.ceil(math.log10(self.maximum)) + 1
+        )
         series = (float(f"{step}e{decade}") for decade in decades for step in _PREFERRED)
         return tuple(number for number in series if self.minimum <= number <= self.maximum)
 
@@ -264,4 +266,7 @@ AnyControl: TypeAlias = Slider | PowerOfTwo | LogSlider | Choice | Toggle
 
 def _steps(numbers: Sequence[float]) -> dict[str, Any]:
     """Return numbers and how they are written, with a comma between thousands."""
-    return {"values": list(numbers), "texts": [f"{number:,}".removesuffix(".0") for number in numbers]}
+    return {
+        "values": list(numbers),
+        "texts": [f"{number:,}".removesuffix(".0") for number in numbers],
+    }

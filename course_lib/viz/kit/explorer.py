@@ -135,7 +135,9 @@ class Explorer(Figure):
     def _redraw(self) -> None:
         """Draw the picture for the controls' values, or say why there is none."""
         try:
-            setting = {name: self._controls[name].accept(each) for name, each in self.values.items()}
+            setting = {
+                name: self._controls[name].accept(each) for name, each in self.values.items()
+            }
             self.scene, narrow = self._forms(**setting)
         except ValueError as error:
             self.message = str(error)

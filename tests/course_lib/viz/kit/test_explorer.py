@@ -62,7 +62,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """Collect which traits each message to the browser holds."""
     messages: list[set[str]] = []
     monkeypatch.setattr(
-        Explorer, "_send", lambda _self, message, buffers=None: messages.append(set(message["state"]))
+        Explorer,
+        "_send",
+        lambda _self, message, buffers=None: messages.append(set(message["state"])),
     )
     return messages
 
