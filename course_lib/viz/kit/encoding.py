@@ -176,7 +176,7 @@ class FilmEncoder:
         return [[first, length] for first, length in self._quiet if length > 1]
 
     def chunks(self) -> list[bytes]:
-        """Return the chunks so far. The last one may be short, and is another when more is added."""
+        """Return the chunks so far. The last one may be short, and grows with the film."""
         return [*self._full, *([_packed(self._open)] if self._open["captions"] else [])]
 
     def _take_note(self, change: Change, event: str) -> None:

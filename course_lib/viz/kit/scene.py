@@ -164,16 +164,11 @@ def shape_dict(shape: Shape) -> dict[str, Any]:
 
 
 def _links(of: Thing | None, lights: Iterable[Thing]) -> dict[str, Any]:
-    """Return what a shape stands for, and what lights up with it, as ``"kind:name"``."""
+    """Return what a shape stands for, and what lights up with it, each as ``[kind, name]``."""
     return {
-        "of": "" if of is None else _thing(of),
-        "lights": [_thing(thing) for thing in lights],
+        "of": None if of is None else list(of),
+        "lights": [list(thing) for thing in lights],
     }
-
-
-def _thing(thing: Thing) -> str:
-    kind, name = thing
-    return f"{kind}:{name}"
 
 
 def _text_dict(shape: Text) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class Figure(anywidget.AnyWidget):
         values: What they say.
         grid: Answers that were computed before they are asked for.
         label: Name of the figure for those who do not see it; empty for the title of its picture.
-        link: Figures with the same name here move together; empty for none.
+        link: Films with the same name here move together; empty for none.
+        picks: Whether a choice of the reader means something.
     """
 
     _esm = bundle.script(_ENTRY)
@@ -85,11 +86,10 @@ class Figure(anywidget.AnyWidget):
     grid = traitlets.Dict().tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     link = traitlets.Unicode("").tag(sync=True)
+    picks = traitlets.Bool(False).tag(sync=True)
 
     def on_pick(self, callback: Callable[[Thing], None]) -> None:
         """Have a function called with the thing that a reader chooses: ``("block", 7)``.
-
-        A name that is made of digits only is given as a number.
 
         Args:
             callback: Called for every choice, by click, Enter or Space.
@@ -101,6 +101,7 @@ class Figure(anywidget.AnyWidget):
                 callback((kind, name))
 
         self.on_msg(receive)
+        self.picks = True
 
     @property
     def name(self) -> str:

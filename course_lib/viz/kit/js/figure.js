@@ -8,20 +8,20 @@
 //     .scene-panel      the controls of an explorer (panel.js)
 //     .scene-caption    what has just happened (caption.js)
 //     .scene-message    why there is no picture
-//     .scene-picture    scrolls sideways where the page is too narrow for the picture (stage.js)
+//     .scene-picture    the picture; it scrolls sideways where the page is too narrow (stage.js)
 //     .scene-bar        the bar of a film (player.js)
 
 import { createCaption } from "./caption.js";
 import { html } from "./dom.js";
-import { createLink } from "./linked.js";
+import { linkFilms } from "./linked.js";
 import { createPanel } from "./panel.js";
 import { createBar } from "./player.js";
 import { createReel } from "./reel.js";
 import { createStage } from "./stage.js";
 import { createTools } from "./tools.js";
 
-// A picture is never smaller than this share of its size: text of 15 pixels stays above 11.
-// figure.css has the same number.
+// A picture is never smaller than this share of its size: text of 15 pixels stays above 11. stage.css
+// has the same number.
 const SMALLEST = 0.75;
 
 const GROWTH = "change:chunks change:count change:marks change:runs change:longest";
@@ -36,7 +36,7 @@ function render({ model, el }) {
   const caption = createCaption();
   const message = html("div", { className: "scene-message", hidden: true });
   message.setAttribute("role", "alert");
-  const stage = createStage({ label: model.get("label") });
+  const stage = createStage();
   const picture = html("div", { className: "scene-picture" }, [stage.element]);
   const root = html("div", { className: "scene-root", tabIndex: -1 });
   root.setAttribute("role", "group");
@@ -60,7 +60,7 @@ function render({ model, el }) {
       return moveTo(position, passed);
     },
   });
-  const link = createLink(model.get("link"), (position) => {
+  const link = linkFilms(model.get("link"), (position) => {
     bar.pause();
     moveTo(position);
   });
@@ -103,6 +103,7 @@ function render({ model, el }) {
   }
 
   function show() {
+    if (!answer) bar.set(index(), ""); // the next key counts from here, whenever the picture comes
     shown = draw(++newest, left);
   }
 
@@ -117,7 +118,6 @@ function render({ model, el }) {
     message.hidden = !text;
     picture.hidden = !frame;
     if (!frame) return;
-    picture.style.setProperty("--scene-width", `${frame.scene.width}px`);
     stage.show(frame.scene, { animate: true });
     root.setAttribute("aria-label", model.get("label") || frame.scene.title);
     // On the scrubber, its value says where the film is.
@@ -139,16 +139,24 @@ function render({ model, el }) {
     show();
   }
 
+  /** Let things be chosen from the moment that Python listens. */
+  function onPicks() {
+    if (!model.get("picks")) return;
+    model.off("change:picks", onPicks);
+    stage.onPick((thing) => model.send({ pick: thing }));
+  }
+
   const onKey = keyHandler(() => ({ ...(reel.count > 1 ? bar.keys : {}), ...tools.keys() }));
   const sizes = new ResizeObserver(() => {
     if (form() !== shownForm) show();
   });
-  stage.onPick((thing) => model.send({ pick: pickedThing(thing) }));
   root.addEventListener("keydown", onKey);
   sizes.observe(root);
   model.on("change:frames", onFrames);
   model.on(GROWTH, onGrowth);
   model.on("change:index change:message", show);
+  model.on("change:picks", onPicks);
+  onPicks();
   onGrowth();
 
   return () => {
@@ -157,6 +165,7 @@ function render({ model, el }) {
     model.off("change:frames", onFrames);
     model.off(GROWTH, onGrowth);
     model.off("change:index change:message", show);
+    model.off("change:picks", onPicks);
   };
 }
 
@@ -177,12 +186,6 @@ function keyHandler(actions) {
     event.preventDefault();
     action();
   };
-}
-
-/** Return "block:7" as Python has it: ["block", 7]. */
-function pickedThing(thing) {
-  const [, kind, name] = thing.match(/^([^:]*):(.*)$/s);
-  return [kind, /^\d+$/.test(name) ? Number(name) : name];
 }
 
 export default { render };

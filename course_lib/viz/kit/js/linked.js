@@ -1,12 +1,12 @@
 // Players that move together: those of one page with the same link.
 //
-//   createLink(name, onMove) -> { tell(index), destroy() };   onMove(index): another one has moved
+//   linkFilms(name, onMove) -> { tell(index), destroy() };   onMove(index): another one has moved
 //
 // Every widget loads an instance of this module of its own, so they talk through the page.
 
 const MOVED = "course-figure-moved";
 
-export function createLink(name, onMove) {
+export function linkFilms(name, onMove) {
   const self = {};
   const listen = ({ detail }) => {
     if (name && detail.name === name && detail.from !== self) onMove(detail.index);

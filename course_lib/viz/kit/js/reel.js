@@ -81,12 +81,13 @@ function unroll(changes, states) {
   function build(id) {
     const shape = shapes.get(id);
     if (shape.kind !== "group") return shape;
-    const members = shape.members.map(build);
+    const { members: ids, ...rest } = shape;
+    const members = ids.map(build);
     const before = groups.get(id);
     if (before?.shape === shape && members.every((each, n) => each === before.members[n])) {
       return before.group;
     }
-    const group = { ...shape, shapes: members };
+    const group = { ...rest, shapes: members };
     groups.set(id, { shape, members, group });
     return group;
   }
