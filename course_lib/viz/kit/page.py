@@ -58,6 +58,19 @@ def image_html(png: bytes, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{encoded}">'
 
 
+def front_end_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those traits of a widget that its own front end reads.
+
+    >>> front_end_state({"index": 3, "layout": "IPY_MODEL_1", "_esm": "export default {}"})
+    {'index': 3}
+    """
+    return {
+        name: value
+        for name, value in state.items()
+        if not name.startswith("_") and name not in _OF_THE_WIDGET_MANAGER
+    }
+
+
 def widget_html(state: Mapping[str, Any], front_end: int, fallback: str) -> str:
     """Return the place of one widget in a page.
 
@@ -66,12 +79,11 @@ def widget_html(state: Mapping[str, Any], front_end: int, fallback: str) -> str:
         front_end: Which one of the page's front ends draws it.
         fallback: HTML for readers without scripts.
     """
-    own = {
-        name: _with_marked_bytes(value)
-        for name, value in state.items()
-        if not name.startswith("_") and name not in _OF_THE_WIDGET_MANAGER
+    widget = {
+        "esm": f"scene-esm-{front_end}",
+        "css": f"scene-css-{front_end}",
+        "state": _with_marked_bytes(front_end_state(state)),
     }
-    widget = {"esm": f"scene-esm-{front_end}", "css": f"scene-css-{front_end}", "state": own}
     # Nothing in a text may look like the end of the element that holds it.
     data = json.dumps(widget, separators=(",", ":")).replace("<", "\\u003c")
     return (

@@ -149,14 +149,14 @@ def test_activations_grow_with_the_step_and_stay_small_beside_the_weights() -> N
 
 def test_the_figure_offers_every_model_and_gpu_of_the_catalogue() -> None:
     figure = gpu_memory()
-    model, gpu = figure.children[0].children[:2]
-    assert [key for _, key in model.options] == list(MODELS)
-    assert [key for _, key in gpu.options] == list(GPUS)
+    offered = {control["name"]: control.get("values") for control in figure.controls}
+    assert offered["model"] == list(MODELS)
+    assert offered["gpu"] == list(GPUS)
 
 
 def test_a_model_that_does_not_fit_shows_a_sentence_in_place_of_the_bars() -> None:
     figure = gpu_memory()
     figure.set(model="llama-3.1-70b")
-    assert figure.picture.message.startswith("Llama-3.1-70B does not leave room")
+    assert figure.message.startswith("Llama-3.1-70B does not leave room")
     figure.set(model="mistral-7b")
-    assert figure.picture.message == ""
+    assert figure.message == ""

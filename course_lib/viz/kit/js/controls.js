@@ -47,23 +47,39 @@ function nearest(values, value) {
 
 // Each kind of input: { element, show(positions, at), position() }.
 
-/** Sliders run over positions, not values: so do powers of two. Their value is told in words. */
+/** Numbers at equal distances are the slider's own. Of others, such as powers of two, it has the
+ * position, so their value is told apart: as a number, and in words. */
 function sliderInput(spec, readout) {
-  const element = html("input", { type: "range", min: 0, step: 1 });
-  let texts = [];
+  const element = html("input", { type: "range" });
+  element.setAttribute("role", "slider"); // said outright, it lets the number be told
+  let shown = { values: [], texts: [] };
+  let scale = null;
+  const position = () => Math.round((element.value - scale.min) / scale.step);
   const tell = () => {
-    const text = [texts[element.value], spec.unit].filter(Boolean).join(" ");
+    const text = [shown.texts[position()], spec.unit].filter(Boolean).join(" ");
     readout.textContent = text;
     element.setAttribute("aria-valuetext", text);
+    element.setAttribute("aria-valuenow", shown.values[position()]);
   };
   element.addEventListener("input", tell);
   const show = (positions, at) => {
-    texts = positions.texts;
-    element.max = texts.length - 1;
-    element.value = at;
+    shown = positions;
+    element.setAttribute("aria-valuemin", shown.values[0]);
+    element.setAttribute("aria-valuemax", shown.values.at(-1));
+    scale = evenScale(positions.values) ?? { min: 0, max: positions.values.length - 1, step: 1 };
+    Object.assign(element, scale);
+    element.value = scale.min + at * scale.step;
     tell();
   };
-  return { element, show, position: () => Number(element.value) };
+  return { element, show, position };
+}
+
+/** Return { min, max, step } of whole numbers at equal distances, or null for others. */
+function evenScale(values) {
+  const [min, max] = [values[0], values.at(-1)];
+  const step = values.length > 1 ? values[1] - min : 1;
+  const isEven = values.every((value, at) => Number.isInteger(value) && value === min + at * step);
+  return isEven ? { min, max, step } : null;
 }
 
 function choiceInput() {
