@@ -1,6 +1,6 @@
 """The figure kit in chromium, on a plain page: no JupyterLab and no kernel.
 
-A test asks for the fixture `kit`, a fresh page on which
+A test asks for the fixture `kit`, a page on which
 
 - `kit.open("stage.js")` loads the style sheets of a module and of all that it imports. The modules
   themselves are served as they are under `/js/`: `import("/js/stage.js")` in a script;
@@ -55,6 +55,7 @@ class KitPage:
     def __init__(self, browser: Any, address: str) -> None:
         self._browser = browser
         self._address = address
+        self._pages: dict[float, Any] = {}
         self.page: Any = None
         self.errors: list[str] = []
 
@@ -76,23 +77,24 @@ class KitPage:
             density: Pixels of the screen for one of the page.
             width: Of the window.
         """
-        self.close()
-        self.page = self._browser.new_page(
-            viewport=WINDOW | {"width": width},
+        if density not in self._pages:
+            self._pages[density] = self._new_page(density)
+        self.page = self._pages[density]
+        self.page.set_viewport_size(WINDOW | {"width": width})
+        self.page.emulate_media(
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce" if still else "no-preference",
-            device_scale_factor=density,
         )
-        self.page.set_default_timeout(10_000)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
         self.page.goto(f"{self._address}/page.html")
         self.page.wait_for_function("() => window.kitPage")
         self.run("document.querySelector('style').textContent = argument", bundle.styles(entry))
 
-    def close(self) -> None:
-        if self.page is not None:
-            self.page.close()
+    def _new_page(self, density: float) -> Any:
+        page = self._browser.new_page(device_scale_factor=density)
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._note)
+        return page
 
     def run(self, script: str, argument: Any = None) -> Any:
         """Run the body of an async function of `argument` and `page`."""
@@ -141,10 +143,16 @@ def kit_address() -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="session")
+def kit_page(browser: Any, kit_address: str) -> KitPage:
+    """The page that all tests share, one after the other: a new one takes a while."""
+    return KitPage(browser, kit_address)
+
+
 @pytest.fixture
-def kit(browser: Any, kit_address: str) -> Iterator[KitPage]:
-    """A page with the figure kit; the browser must have nothing to complain of."""
-    kit = KitPage(browser, kit_address)
-    yield kit
-    kit.close()
-    assert kit.errors == [], "the browser complains"
+def kit(kit_page: KitPage) -> Iterator[KitPage]:
+    """A page with the figure kit, opened afresh; the browser must have nothing to complain of."""
+    kit_page.page = None
+    kit_page.errors.clear()
+    yield kit_page
+    assert kit_page.errors == [], "the browser complains"

@@ -17,8 +17,8 @@ export function html(name, properties = {}, children = []) {
   return node;
 }
 
-/** Set an attribute, or remove it where the value is null. */
+/** Set an attribute if it has another value, or remove it where the value is null. */
 export function setAttribute(node, name, value) {
   if (value === null) node.removeAttribute(name);
-  else node.setAttribute(name, value);
+  else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
