@@ -46,6 +46,7 @@ function render({ model, el }) {
   let answer = null; // of the controls; null where the model's own picture holds
   let isLecture = false;
   let shownForm = "";
+  let shownIndex = 0;
   let newest = 0;
   let left = 0; // pictures that play has just passed over
   let shown = Promise.resolve(); // the picture asked for last is there
@@ -118,7 +119,10 @@ function render({ model, el }) {
     message.hidden = !text;
     picture.hidden = !frame;
     if (!frame) return;
-    stage.show(frame.scene, { animate: true });
+    // Between pictures far apart, a motion would tell of nothing that happened.
+    const isNear = Math.abs(position - shownIndex) <= 1 || passed > 0 || Boolean(answer);
+    shownIndex = position;
+    stage.show(frame.scene, { animate: isNear });
     root.setAttribute("aria-label", model.get("label") || frame.scene.title);
     // On the scrubber, its value says where the film is.
     caption.setLive(!bar.isPlaying() && !document.activeElement?.matches(".bar-scrubber"));

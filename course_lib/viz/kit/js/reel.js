@@ -10,10 +10,10 @@
 // A shape that did not change from one picture to the next is the same object in both, so whoever
 // draws them need look only at those that are not.
 
-const CHUNK = 250;
+const CHUNK = 100; // as in encoding.py
 
 // What has been unpacked is kept for going back and forth; a chunk is a few megabytes at most.
-const MOST_UNPACKED = 6;
+const MOST_UNPACKED = 12;
 
 export function createReel({ frames, chunks, count }) {
   const unpacked = new Map();
