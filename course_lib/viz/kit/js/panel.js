@@ -14,7 +14,7 @@
 // Traits that it uses, beside controls, values and grid: `asked`, the number of the newest request,
 // which the browser sets together with values; `answered`, the number of the request that frames and
 // message answer, which Python sets together with them. At most one request is under way, and the next
-// one takes the newest values: what was passed over on the way is never built.
+// one takes the newest values: what a drag has passed over is never built.
 //
 // grid: { axes: [{ name, values }], count, chunks, messages: { index: text } }; frame n holds the
 // setting whose positions on the axes are the digits of n, the last axis running fastest.
@@ -56,17 +56,22 @@ function createGrid(grid) {
   return { axes: grid.axes, lookUp };
 }
 
-/** Return requests to Python, one at a time: ask() sends the model's newest values. */
-function createRequests(model, onPatience) {
+/** Return requests to Python, one at a time: send(values) asks for a picture, or keeps it in mind.
+ *
+ * The model has the values that were sent last. It must not be ahead of them: Python's echo of a
+ * request would set it back, and the newest values would be lost.
+ */
+function createRequests(model, { setValues, onPatience }) {
   let underWay = 0;
-  let sent = "";
+  let next = null;
   let timer = null;
-  const newest = () => JSON.stringify(model.get("values"));
 
-  function ask() {
+  function send(values) {
+    next = values;
     if (underWay) return;
     underWay = Math.max(model.get("asked"), model.get("answered")) + 1;
-    sent = newest();
+    setValues(next);
+    next = null;
     model.set("asked", underWay);
     model.save_changes();
     timer = setTimeout(() => onPatience(false), PATIENCE_MS);
@@ -77,7 +82,7 @@ function createRequests(model, onPatience) {
     underWay = 0;
     clearTimeout(timer);
     onPatience(true);
-    if (newest() !== sent) ask();
+    if (next) send(next);
   }
 
   model.on("change:answered", answered);
@@ -85,51 +90,58 @@ function createRequests(model, onPatience) {
     clearTimeout(timer);
     model.off("change:answered", answered);
   };
-  return { ask, destroy };
+  return { send, destroy };
 }
 
 /** Return the controls of a model and keep its picture in step with them; see the head of this file. */
 export function createPanel(model, { show, stale }) {
+  let wanted = model.get("values");
   const grid = createGrid(model.get("grid"));
-  const controls = createControls(model.get("controls"), model.get("values"), move);
+  const controls = createControls(model.get("controls"), wanted, move);
   const status = html("div", { className: "scene-status", role: "status" });
   const element = html("div", { className: "scene-panel" }, [controls.element, status]);
   const isAlone = Boolean(model.get("standalone"));
-  const find = () => grid.lookUp(model.get("values"));
-  const requests = createRequests(model, (hasAnswered) => {
-    const known = find();
-    if (known) return;
+  const requests = createRequests(model, { setValues, onPatience });
+
+  /** Tell other views of the figure, and nobody here: the controls are where the reader has them. */
+  let isOwn = false;
+  function setValues(values) {
+    isOwn = true;
+    model.set("values", values);
+    isOwn = false;
+  }
+
+  function onPatience(hasAnswered) {
+    if (grid.lookUp(wanted)) return;
     status.textContent = hasAnswered ? "" : NO_ANSWER;
     stale(!hasAnswered);
     if (hasAnswered) show(null);
-  });
+  }
 
-  let isReaders = false;
-
-  /** The reader has moved a control. Other views of the figure follow at once. */
   function move(values) {
-    isReaders = true;
-    model.set("values", values);
-    isReaders = false;
-    const known = find();
+    wanted = values;
+    const known = grid.lookUp(wanted);
     if (known) show(known);
-    if (!isAlone) requests.ask(); // also with a grid: Python's own values and scene keep step
+    if (isAlone) setValues(wanted);
+    else requests.send(wanted); // also with a grid: Python's own values and scene keep step
   }
 
   /** The values were set by Python, or in another view of the figure. */
   function follow() {
-    if (isReaders) return;
-    controls.set(model.get("values"));
-    show(find());
+    if (isOwn) return;
+    wanted = model.get("values");
+    controls.set(wanted);
+    show(grid.lookUp(wanted));
   }
 
   if (isAlone) {
-    const asTheyAre = Object.entries(model.get("values")).map(([name, value]) => ({ name, values: [value] }));
+    const asTheyAre = Object.entries(wanted).map(([name, value]) => ({ name, values: [value] }));
     controls.limit(grid.axes.length ? grid.axes : asTheyAre);
     status.textContent = grid.axes.length ? SOME_SETTINGS : NO_NOTEBOOK;
   }
   model.on("change:values", follow);
-  if (find()) show(find());
+  const known = grid.lookUp(wanted);
+  if (known) show(known);
   const destroy = () => {
     model.off("change:values", follow);
     requests.destroy();
