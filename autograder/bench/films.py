@@ -22,6 +22,7 @@ from course_lib.kv_cache.watch.recorder import Recorder
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
 from course_lib.viz.kit import bundle
+from course_lib.viz.kit.page import front_end_state
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Shape, Text
@@ -79,9 +80,7 @@ def measure_film(browser: Any, steps: int = STEPS) -> FilmReport:
     page = browser.new_page()
     page.goto("about:blank")
     page.add_style_tag(content=bundle.styles("figure.js"))
-    names = ("frames", "count", "marks", "runs", "longest", "index", "message", "interval")
-    names += ("controls", "values", "grid", "label", "link", "picks")
-    traits = {name: getattr(film, name) for name in names}
+    traits = front_end_state(film.get_state())
     traits["chunks"] = [b64encode(chunk).decode("ascii") for chunk in film.chunks]
     measured = page.evaluate(
         _PROBE.read_text(encoding="utf-8"),

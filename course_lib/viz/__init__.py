@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
     from course_lib.viz.kit.explorer import Explorer
+    from course_lib.viz.kit.live import Live
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
     from course_lib.viz.kit.scene import Scene
     from course_lib.viz.kit.view import Picture
+    from course_lib.viz.live_engine import follow_engine
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -28,6 +30,7 @@ __all__ = [
     "EngineMap",
     "Explorer",
     "Frame",
+    "Live",
     "LogSlider",
     "Picture",
     "Player",
@@ -36,6 +39,7 @@ __all__ = [
     "Scene",
     "Slider",
     "Toggle",
+    "follow_engine",
     "gpu_memory",
     "gpu_memory_scene",
     "notation_scene",
@@ -49,6 +53,7 @@ _MODULES = {
     "Explorer": "kit.explorer",
     "Frame": "kit.player",
     "LogSlider": "kit.controls",
+    "Live": "kit.live",
     "Picture": "kit.view",
     "Player": "kit.player",
     "PowerOfTwo": "kit.controls",
@@ -56,6 +61,7 @@ _MODULES = {
     "Scene": "kit.scene",
     "Slider": "kit.controls",
     "Toggle": "kit.controls",
+    "follow_engine": "live_engine",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "notation_scene": "kit.notation",

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from course_lib.viz.kit import static
 from course_lib.viz.kit.encoding import FilmEncoder
@@ -66,6 +65,18 @@ class Player(Figure):
     """
 
     def __init__(self, frames: Iterable[Frame], *, link: str = "", interval: int = 900) -> None:
+        super().__init__(link=link, interval=interval)
+        self.roll(frames)
+
+    def roll(self, frames: Iterable[Frame]) -> None:
+        """Show another film in place of this one.
+
+        Args:
+            frames: As for the class.
+
+        Raises:
+            ValueError: As for the class.
+        """
         rest = iter(frames)
         first = next(rest, None)
         if first is None:
@@ -75,12 +86,9 @@ class Player(Figure):
         self._longest = ""
         self._add(first)
         self._is_complete = self._take(rest, _PATIENCE)
-        super().__init__(
-            frames=[frame_values(first.scene, first.narrow, first.caption, first.event)],
-            link=link,
-            interval=interval,
-            **self._so_far(),
-        )
+        with self.hold_sync():
+            self.frames = [frame_values(first.scene, first.narrow, first.caption, first.event)]
+            self._publish()
         if not self._is_complete:
             self._go_on_later(rest)
 
@@ -122,16 +130,6 @@ class Player(Figure):
                 return False
         return True
 
-    def _so_far(self) -> dict[str, Any]:
-        """Return the traits that grow with the film."""
-        return {
-            "chunks": self._encoder.chunks(),
-            "count": self._encoder.count,
-            "marks": list(self._encoder.marks),
-            "runs": self._encoder.runs,
-            "longest": self._longest,
-        }
-
     def _go_on_later(self, rest: Iterator[Frame]) -> None:
         """Add the other frames when the kernel is idle; at once, where nobody waits for it."""
         try:
@@ -154,8 +152,11 @@ class Player(Figure):
     def _publish(self) -> None:
         """Send what has been added."""
         with self.hold_sync():
-            for name, value in self._so_far().items():
-                setattr(self, name, value)
+            self.chunks = self._encoder.chunks()
+            self.count = self._encoder.count
+            self.marks = list(self._encoder.marks)
+            self.runs = self._encoder.runs
+            self.longest = self._longest
 
 
 def step_text(index: int, count: int, caption: str) -> str:

@@ -1,0 +1,133 @@
+"""A figure that follows something that runs in this kernel, and is a film of it afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, Protocol, TypeVar
+
+from IPython import get_ipython
+from IPython.display import display
+
+from course_lib.viz.kit.layout import WIDE
+from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Text
+from course_lib.viz.kit.view import frame_values
+
+FRAMES_PER_SECOND = 10
+SHARE = 0.03
+
+_GRACE = 0.05
+"""Seconds that a figure may take whatever the share, so that the first pictures do not wait."""
+
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Source(Protocol[S_co]):
+    """Something that runs and can be followed."""
+
+    def followed(self, live: Live[Any]) -> AbstractContextManager[object]:
+        """Return a context in which the states of what runs are shown to ``live``."""
+
+
+class Live(Player, Generic[S]):
+    """Draws what runs while it runs, and then becomes a film of all that was shown to it.
+
+    Use it in a ``with`` statement around what is to be followed; in a notebook it appears there.
+    Every state that it is shown is kept. A picture of the newest is drawn ten times a second at
+    most, and less often where drawing would cost the run more than ``share`` of its time.
+
+    Args:
+        draw: Makes a frame of a state. It is called for some states while they run, and for all of
+            them afterwards, so states must not change once they are shown.
+        source: What runs, if it tells of its states by itself; None to call ``show``.
+        share: How much of the time the figure may take.
+
+    Attributes:
+        states: All states that were shown.
+
+    >>> def draw(count: int) -> Frame:
+    ...     words = Text(9, 20, f"{count} blocks in use")
+    ...     return Frame(Scene(300, 40, (words,), "A pool", words.text), words.text)
+    >>> with Live(draw) as live:
+    ...     for count in range(50):
+    ...         live.show(count)
+    >>> live.count, live.film[49].caption
+    (50, '49 blocks in use')
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[S], Frame],
+        source: Source[S] | None = None,
+        *,
+        share: float = SHARE,
+    ) -> None:
+        self.states: list[S] = []
+        self._draw = draw
+        self._source = source
+        self._share = share
+        self._spent = 0.0
+        self._started = time.perf_counter()
+        self._next_picture = 0.0
+        self._following: AbstractContextManager[object] = nullcontext()
+        super().__init__([_NOTHING_YET])
+
+    def __enter__(self) -> Live[S]:
+        if not self._is_shown and get_ipython() is not None:
+            display(self)  # type: ignore[no-untyped-call]
+        if self.states:
+            self.states.clear()
+            self.index = 0
+            self.roll([_NOTHING_YET])
+        self._spent = 0.0
+        self._started = time.perf_counter()
+        if self._source is not None:
+            self._following = self._source.followed(self)
+            self._following.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._following.__exit__(*exception)
+        if self.states:
+            self.roll(map(self._draw, self.states))
+            self.index = self.count - 1
+
+    def show(self, state: S) -> None:
+        """Keep a state, and draw it if the last picture was long enough ago."""
+        self._take_in(state, time.perf_counter())
+
+    def offer(self, make: Callable[[], S]) -> None:
+        """Make a state and show it, if the figure has not used up its share of the time.
+
+        This is for what runs so fast that to keep every state would slow it down.
+        """
+        start = time.perf_counter()
+        if self._spent <= self._share * (start - self._started) + _GRACE:
+            self._take_in(make(), start)
+
+    def _take_in(self, state: S, start: float) -> None:
+        """Keep a state, which took time from ``start`` on, and draw it if it is time to."""
+        self.states.append(state)
+        if start >= self._next_picture:
+            frame = self._draw(state)
+            with self.hold_sync():
+                self.frames = [frame_values(frame.scene, frame.narrow, frame.caption, frame.event)]
+            seconds = time.perf_counter() - start
+            self._next_picture = start + max(1 / FRAMES_PER_SECOND, seconds / self._share)
+        self._spent += time.perf_counter() - start
+
+    _is_shown = False
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        self._is_shown = True
+        return super()._repr_mimebundle_(**kwargs)
+
+
+_WORDS = "Nothing has happened yet."
+_NOTHING_YET = Frame(
+    Scene(WIDE, 60, (Text(24, 36, _WORDS, tone="muted"),), "A live figure", _WORDS), ""
+)
