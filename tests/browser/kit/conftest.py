@@ -11,6 +11,9 @@ A test asks for the fixture `kit`, a page on which
   `kit.model("index")` reads a trait, `kit.set(index=3)` sets some, as Python does, and `kit.sent()`
   returns the messages to Python.
 
+For pictures alone there are the fixtures `stage`, `still` (for a reader who asks for little motion)
+and `open_stage(dark=True, ...)`.
+
 `kit.page` is Playwright's page. The test fails if the page reports an error. What moves is waited
 for with `kit.page.wait_for_function`, never with a fixed time.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +31,19 @@ from typing import Any
 import pytest
 
 from course_lib.viz.kit import bundle
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Shape
 
 HERE = Path(__file__).parent
 WINDOW = {"width": 1100, "height": 800}
+
+START = """
+  const { createStage } = await import("/js/stage.js");
+  page.stage = createStage();
+  const figure = document.querySelector("#figure");
+  figure.className = "scene-root";
+  figure.replaceChildren(page.stage.element);
+"""
 
 RUN = "([script, argument]) => window.kitPage.run(script, argument)"
 
@@ -156,3 +169,64 @@ def kit(kit_page: KitPage) -> Iterator[KitPage]:
     kit_page.errors.clear()
     yield kit_page
     assert kit_page.errors == [], "the browser complains"
+
+
+class Stage:
+    """A stage on the page, and what tests do with it."""
+
+    def __init__(self, kit: KitPage) -> None:
+        self.kit = kit
+        self.page = kit.page
+        kit.run(START)
+
+    def show(
+        self, *shapes: Shape, animate: bool = True, duration: int = 60, width: float = 400
+    ) -> None:
+        """Show the shapes as a scene of 300 pixels height."""
+        scene = Scene(width, 300, shapes, "Blocks", "What blocks do")
+        options = {"animate": animate, "duration": duration}
+        self.kit.run("page.stage.show(...argument)", [scene.to_dict(), options])
+
+    def attribute(self, selector: str, name: str) -> str | None:
+        """Return an attribute of the first node in the picture that matches."""
+        value: str | None = self.page.locator(f".scene {selector}").first.evaluate(
+            "(node, name) => node.getAttribute(name)", name
+        )
+        return value
+
+    def count(self, selector: str) -> int:
+        """Return how many nodes of the picture match."""
+        return int(self.page.locator(f".scene {selector}").count())
+
+    def remember(self, selector: str) -> None:
+        """Write on a node which one it is."""
+        script = "(node, selector) => void (node.remembered = selector)"
+        self.page.locator(f".scene-shapes {selector}").evaluate(script, selector)
+
+    def is_same(self, selector: str) -> bool:
+        """Return whether the node that matches is the one that was remembered."""
+        script = "(node, selector) => node.remembered === selector"
+        return bool(self.page.locator(f".scene-shapes {selector}").evaluate(script, selector))
+
+
+@pytest.fixture
+def open_stage(kit: KitPage) -> Callable[..., Stage]:
+    """Open a page with a stage; options as for ``KitPage.open``."""
+
+    def opened(**options: Any) -> Stage:
+        kit.open("stage.js", **options)
+        return Stage(kit)
+
+    return opened
+
+
+@pytest.fixture
+def stage(open_stage: Callable[..., Stage]) -> Stage:
+    """A stage."""
+    return open_stage()
+
+
+@pytest.fixture
+def still(open_stage: Callable[..., Stage]) -> Stage:
+    """A stage for a reader who asks for little motion."""
+    return open_stage(still=True)

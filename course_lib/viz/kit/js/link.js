@@ -47,9 +47,10 @@ export class Link {
     root.addEventListener("pointermove", (event) => this.#point(this.#targetAt(event)));
     root.addEventListener("pointerleave", () => this.#point(null));
     root.addEventListener("click", (event) => this.#click(this.#targetAt(event)));
-    layer.addEventListener("focusin", (event) => this.#focus(event.target));
-    layer.addEventListener("focusout", () => this.#focusOn(null));
-    layer.addEventListener("keydown", (event) => this.#key(event));
+    // Not on the layer: Chromium takes an SVG element that listens for the focus for a stop of Tab.
+    root.addEventListener("focusin", (event) => this.#focus(event.target));
+    root.addEventListener("focusout", () => this.#focusOn(null));
+    root.addEventListener("keydown", (event) => this.#key(event));
   }
 
   // ---- what the stage tells ----
@@ -88,8 +89,8 @@ export class Link {
     if (!this.#home?.isItem) this.#setHome(this.#items()[0] ?? null);
     const listRole = this.#pickers.size ? "listbox" : "list";
     this.#picture.setAttribute("role", this.#home ? listRole : "img");
-    const isNeeded = this.#pointed || this.#focused || this.#outside.length || this.#lit.size;
-    if (isNeeded) this.#apply();
+    const hasLight = this.#outside.length || this.#lit.size || this.#told.length;
+    if (this.#pointed || this.#focused || hasLight || !this.#tooltip.hidden) this.#apply();
   }
 
   /** Put the focus on an item of this thing, as the one that had it is gone. */

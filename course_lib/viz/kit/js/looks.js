@@ -35,7 +35,7 @@ export function createLooks(defs) {
       looks.set(name, {
         label: state.label,
         isPaper: state.isPaper,
-        className: state.isPaper && !state.hatch ? "scene-paper" : "",
+        className: state.isPaper && !state.hatch ? " scene-paper" : "", // after others
         fill: state.hatch ? `url(#${id})` : state.isPaper ? null : state.colour,
         stroke: state.colour,
         ink: state.ink,

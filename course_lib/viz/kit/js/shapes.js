@@ -68,8 +68,8 @@ function updateRect(entry, shape, context) {
   const look = context.look(shape.state);
   if (shape.state !== before.state || shape.outline !== before.outline) {
     if (context.isAnimated && before.state !== undefined) leaveGhost(entry, context);
-    const fill = look ? look.className : "scene-hollow";
-    entry.box.setAttribute("class", `scene-box scene-outline-${shape.outline} ${fill}`);
+    const fill = look ? look.className : " scene-hollow";
+    entry.box.setAttribute("class", `scene-box scene-outline-${shape.outline}${fill}`);
     setAttribute(entry.box, "fill", look?.fill ?? null);
     setAttribute(entry.node, "data-state", shape.state || null);
   }
@@ -179,7 +179,7 @@ function createArea() {
 function updateArea(entry, shape, context) {
   if (shape.state !== entry.shape?.state) {
     const look = context.look(shape.state);
-    entry.area.setAttribute("class", `scene-area ${look.className}`);
+    entry.area.setAttribute("class", `scene-area${look.className}`);
     setAttribute(entry.area, "fill", look.fill);
   }
   const place = ({ area }, values) => setPoints(area, values);
