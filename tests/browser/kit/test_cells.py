@@ -75,21 +75,23 @@ def test_only_cells_that_change_are_drawn(stage: Any) -> None:
     script = """
       const { prototype } = CanvasRenderingContext2D;
       page.drawn = [];
-      const { drawImage } = prototype;
-      prototype.drawImage = function (tile, x, y) {
-        page.drawn.push([x, y]);
-        drawImage.call(this, tile, x, y);
+      const { putImageData } = prototype;
+      prototype.putImageData = function (...all) {
+        page.drawn.push(all.slice(3));
+        putImageData.apply(this, all);
       };
     """
     stage.kit.run(script)
-    states[7] = states[21] = "shared"
+    states[27] = states[41] = "weights"
     stage.show(grid(tuple(states), columns=20))
-    assert stage.kit.run("return page.drawn") == [[70, 0], [10, 10]]
-    assert [pixel[:3] for pixel in pixels(stage, (61, 1), (81, 1))] == [
-        rgb(PALETTE["in_use"].colour)
-    ] * 2
+    assert stage.kit.run("return page.drawn") == [[0, 10, 200, 19]], "two rows of pixels"
+    used, other = rgb(PALETTE["in_use"].colour), rgb(PALETTE["weights"].colour)
+    found = [pixel[:3] for pixel in pixels(stage, (64, 13), (72, 12), (84, 13), (12, 23))]
+    assert found == [used, other, used, used]
+    stage.show(grid(tuple(states), columns=20))
+    assert stage.kit.run("return page.drawn.length") == 1, "nothing has changed"
     stage.show(grid(tuple(states[:40]), columns=10))
-    assert stage.kit.run("return page.drawn.length") == 2 + 40, "another grid is drawn anew"
+    assert stage.kit.run("return page.drawn.at(-1)") == [0, 0, 100, 39], "another grid, all of it"
     assert stage.attribute("foreignObject", "height") == "40"
 
 

@@ -66,7 +66,7 @@ const READABLE_HATCH = 8;
 const LEAST_WITH_EDGE = 4;
 
 /**
- * Return a canvas with one square cell.
+ * Return the pixels (ImageData) of one square cell.
  *
  * @param look What createLooks gives.
  * @param side Pixels of the screen.
@@ -76,7 +76,7 @@ const LEAST_WITH_EDGE = 4;
 export function drawTile(look, side, colours, density) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = side;
-  const pen = tile.getContext("2d");
+  const pen = tile.getContext("2d", { willReadFrequently: true });
   pen.fillStyle = look.isPaper ? colours.paper : look.stroke;
   pen.fillRect(0, 0, side, side);
   if (look.hatch && side >= READABLE_HATCH) hatchTile(pen, look, side, colours, density);
@@ -86,7 +86,7 @@ export function drawTile(look, side, colours, density) {
     pen.lineWidth = edge;
     pen.strokeRect(edge / 2, edge / 2, side - edge, side - edge);
   }
-  return tile;
+  return pen.getImageData(0, 0, side, side);
 }
 
 function hatchTile(pen, look, side, colours, density) {
