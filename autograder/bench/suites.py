@@ -71,10 +71,18 @@ def run_engine_suite(on_step: OnStep) -> Presentable:
     return bench_engine.run_engine_suite(on_step)
 
 
+def run_figures_suite(on_step: OnStep) -> Presentable:
+    """Measure how smoothly figures move, in a browser."""
+    from autograder.bench import figures as bench_figures
+
+    return bench_figures.run_figures_suite(on_step)
+
+
 SUITES: dict[str, Callable[[OnStep], Presentable]] = {
     "core": run_core_suite,
     "kernels": run_kernels_suite,
     "simulator": run_simulator_suite,
     "engine": run_engine_suite,
+    "figures": run_figures_suite,
 }
 """What can be measured, by name."""

@@ -14,7 +14,8 @@ EXAMPLE = "course bench core --json core.json"
 
 def bench(
     suite: Annotated[
-        str, typer.Argument(help="What to measure: core, kernels, simulator or engine.")
+        str,
+        typer.Argument(help="What to measure: core, kernels, simulator, engine or figures."),
     ] = "core",
     json_file: Annotated[
         Optional[Path],  # noqa: UP045 - Typer reads this at run time

@@ -1,0 +1,223 @@
+"""How smoothly figures move in a browser: the cases of ``course bench figures``.
+
+A real chromium draws them, without a GPU, as on the slowest machine that a learner may have. The
+baseline draws each picture anew instead of changing the one before.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from autograder.bench.suite import OnStep
+from autograder.errors import CourseError
+from autograder.terminal.machine import BROWSERS
+from course_lib.viz.kit import bundle
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Cells, Rect
+
+ROUNDS = 3
+SECONDS = 3.0
+"""How long a case is watched in each round."""
+
+AIM = 50.0
+"""Pictures per second below which a motion is seen to stutter."""
+
+BOXES, CELLS = 512, 8192
+
+_STATES = ("in_use", "cached", "shared", "free")
+_SCENES = 4
+_MS_BETWEEN_SCENES = 300
+_PROBE = Path(__file__).with_suffix(".js")
+_WINDOW = {"width": 1100, "height": 800}
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Something that moves.
+
+    Attributes:
+        name: What moves.
+        scene: Draws one of several scenes, by its number.
+        every: Milliseconds between two scenes, through which things glide; 0 for another scene in
+            each picture.
+    """
+
+    name: str
+    scene: Callable[[int], Scene]
+    every: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How smoothly something moved, in the best of all rounds: others use the machine as well.
+
+    Attributes:
+        case: What moved.
+        implementation: "course", or "drawn anew".
+        per_second: Pictures that the browser drew in a second, at most as many as a screen shows.
+        longest_ms: The longest wait between two pictures, in milliseconds.
+    """
+
+    case: str
+    implementation: str
+    per_second: float
+    longest_ms: float
+
+
+@dataclass(frozen=True)
+class FiguresReport:
+    """What a run found, and on what.
+
+    Attributes:
+        machine: The processor and the browser.
+        paces: One per case and implementation.
+    """
+
+    machine: str
+    paces: tuple[Pace, ...]
+
+    def table(self) -> Table:
+        """Return a table with a line per case and implementation."""
+        table = Table(title="course bench figures: pictures per second", caption=self.machine)
+        table.add_column("case")
+        table.add_column("implementation")
+        for column in ("per second", "aim", "longest wait, ms"):
+            table.add_column(column, justify="right")
+        for pace in self.paces:
+            aim = f"{AIM:.0f}" if pace.implementation == "course" else ""
+            figures = f"{pace.per_second:.1f}", aim, f"{pace.longest_ms:.0f}"
+            table.add_row(pace.case, pace.implementation, *figures)
+        return table
+
+
+def run_figures_suite(
+    on_step: OnStep = lambda done, total: None, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> FiguresReport:
+    """Measure how smoothly figures move.
+
+    Args:
+        on_step: Called with the steps done and the steps in all.
+        rounds: How often each case is measured; the best counts.
+        seconds: How long a case is watched in each round.
+
+    Raises:
+        CourseError: There is no browser, or nothing to drive it with.
+    """
+    # What glides is not drawn anew: a new picture has no place to glide from.
+    contenders = [
+        (motion, implementation)
+        for motion in motions()
+        for implementation in ("course", "drawn anew")
+        if implementation == "course" or not motion.every
+    ]
+    found: dict[tuple[str, str], list[Pace]] = {}
+    total = rounds * len(contenders)
+    with running_browser() as browser:
+        for step in range(total):
+            motion, implementation = contenders[step % len(contenders)]
+            pace = _watched(browser, motion, implementation, seconds)
+            found.setdefault((pace.case, implementation), []).append(pace)
+            on_step(step + 1, total)
+        machine = f"{platform.processor() or platform.machine()}, Chromium {browser.version}"
+    best = (max(paces, key=lambda pace: pace.per_second) for paces in found.values())
+    return FiguresReport(machine, tuple(best))
+
+
+def motions() -> list[Motion]:
+    """Return what is measured: boxes that travel, with and without labels, and a grid that changes.
+
+    >>> [motion.name for motion in motions()][0]
+    '512 boxes glide'
+    """
+    return [
+        Motion(f"{BOXES:,} boxes glide", _boxes, _MS_BETWEEN_SCENES),
+        Motion(f"{BOXES:,} boxes with labels glide", _labelled_boxes, _MS_BETWEEN_SCENES),
+        Motion(f"{BOXES:,} boxes, elsewhere in each picture", _boxes, 0),
+        Motion(f"{CELLS:,} cells, all change in each picture", _grid, 0),
+    ]
+
+
+@contextmanager
+def running_browser() -> Iterator[Any]:
+    """Run a chromium that Playwright drives.
+
+    Raises:
+        CourseError: One of the two is missing.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise CourseError(
+            "`course bench figures` drives a browser through Playwright, which is not installed; "
+            "`pip install playwright`"
+        ) from None
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise CourseError(
+            f"`course bench figures` needs a browser, but none of {', '.join(BROWSERS)} is on "
+            "PATH; `apt-get install chromium`"
+        )
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox does not start for root, as in a container.
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
+def _watched(browser: Any, motion: Motion, implementation: str, seconds: float) -> Pace:
+    """Let something move in a page of its own."""
+    page = browser.new_page(viewport=_WINDOW)
+    page.add_style_tag(content=bundle.styles("stage.js"))
+    measured = page.evaluate(
+        _PROBE.read_text(encoding="utf-8"),
+        {
+            "script": bundle.script("stage.js"),
+            "scenes": [motion.scene(number).to_dict() for number in range(_SCENES)],
+            "every": motion.every,
+            "seconds": seconds,
+            "isDrawnAnew": implementation == "drawn anew",
+        },
+    )
+    page.close()
+    return Pace(motion.name, implementation, measured["perSecond"], measured["longest"])
+
+
+def _boxes(number: int, label: Callable[[int], str] = lambda block: "") -> Scene:
+    """Draw blocks in an order that depends on the number."""
+    order = list(range(BOXES))
+    random.Random(number).shuffle(order)
+    boxes = tuple(
+        Rect(
+            16 + place % 32 * 29,
+            16 + place // 32 * 33,
+            25,
+            28,
+            _STATES[block % len(_STATES)],
+            label(block),
+            key=f"block-{block}",
+            of=("block", block),
+        )
+        for block, place in enumerate(order)
+    )
+    return Scene(960, 560, boxes, "Blocks", f"{BOXES} blocks in order {number}")
+
+
+def _labelled_boxes(number: int) -> Scene:
+    return _boxes(number, str)
+
+
+def _grid(number: int) -> Scene:
+    """Draw a grid in which every cell has another state for each of the numbers."""
+    states = tuple(_STATES[(block + number) % len(_STATES)] for block in range(CELLS))
+    grid = Cells(0, 0, columns=128, size=7.5, states=states, kind="block", key="pool")
+    return Scene(grid.width, grid.height, (grid,), "A pool", f"{CELLS} blocks at {number}")
