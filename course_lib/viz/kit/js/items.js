@@ -77,38 +77,41 @@ export function neighbourOf(target, [dx, dy], entries) {
 
 // ---- rings ----------------------------------------------------------------------------------
 
-/** Return rings for what an entry shows of some things; null if it shows none of them. */
-export function ringsOf(entry, things) {
-  const boxes = entry.kind === "cells" ? litCells(entry, things) : litBoxes(entry, things);
-  return boxes && boxes.map(ringAround);
+/**
+ * Return rings for what an entry shows of some things; null if it shows none of them.
+ *
+ * @param things The things that are lit.
+ * @param keys The same as a set of texts.
+ */
+export function ringsOf(entry, things, keys) {
+  if (entry.kind === "cells") return ringsOfCells(entry, things);
+  if (!entry.thing || !keys.has(entry.thing)) return null;
+  const { kind, shape, node } = entry;
+  if (kind === "line" || kind === "area") return []; // drawn heavier instead
+  if (kind === "rect") return [ringOfBox({ x: 0, y: 0, width: shape.width, height: shape.height })];
+  return [ringAround(node.getBBox(), 4)];
 }
 
-function litCells(entry, things) {
+function ringsOfCells(entry, things) {
   const { of: kind, first, cells } = entry.shape;
   const numbers = things.filter((thing) => thing[0] === kind).map((thing) => thing[1] - first);
   const isCell = (n) => Number.isInteger(n) && n >= 0 && n < cells.length;
   const found = [...new Set(numbers.filter(isCell))];
-  return found.length ? found.map((n) => boxOfCell(entry, n)) : null;
+  return found.length ? found.map((n) => ringOfBox(boxOfCell(entry, n))) : null;
 }
 
-/** Return where rings go around an entry. A line has none: it is drawn heavier. */
-function litBoxes(entry, things) {
-  const { kind, shape, node } = entry;
-  if (!entry.thing || !things.some((thing) => keyOfThing(thing) === entry.thing)) return null;
-  if (kind === "line" || kind === "area") return [];
-  if (kind === "rect") return [{ x: 0, y: 0, width: shape.width, height: shape.height }];
-  const { x, y, width, height } = node.getBBox();
-  return [{ x: x - 3, y: y - 3, width: width + 6, height: height + 6 }];
+/** Return a ring on the edge of a box: within, where its neighbour cannot cover it, if it has room. */
+function ringOfBox(box) {
+  return ringAround(box, Math.min(box.width, box.height) >= INSET_FROM ? -2.5 : 1.5);
 }
 
 /** Return a ring that stands out from any fill, on a light and on a dark page. */
-function ringAround({ x, y, width, height }) {
-  const inset = Math.min(width, height) >= INSET_FROM ? 2.5 : -1.5;
+function ringAround({ x, y, width, height }, distance) {
   const box = {
-    x: x + inset,
-    y: y + inset,
-    width: Math.max(0, width - 2 * inset),
-    height: Math.max(0, height - 2 * inset),
+    x: x - distance,
+    y: y - distance,
+    width: Math.max(0, width + 2 * distance),
+    height: Math.max(0, height + 2 * distance),
   };
   const lines = [svg("rect", { ...box, class: "scene-ring-halo" }), svg("rect", box)];
   return svg("g", { class: "scene-ring" }, lines);

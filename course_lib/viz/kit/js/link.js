@@ -142,7 +142,8 @@ export class Link {
     const active = this.#pointed ?? this.#focused;
     const things = active ? this.#thingsOf(active) : this.#outside;
     for (const entry of [...this.#lit.keys()]) this.#unlight(entry);
-    if (things.length) for (const entry of this.#entries) this.#light(entry, things);
+    const keys = new Set(things.map(keyOfThing));
+    if (keys.size) for (const entry of this.#entries) this.#light(entry, things, keys);
     this.#showTooltip(active);
     const told = active ? things : [];
     if (keyOfThing(told) === keyOfThing(this.#told)) return;
@@ -159,8 +160,8 @@ export class Link {
     return [own, ...same.flatMap((entry) => entry.shape.lights)];
   }
 
-  #light(entry, things) {
-    const rings = ringsOf(entry, things);
+  #light(entry, things, keys) {
+    const rings = ringsOf(entry, things, keys);
     if (!rings) return;
     entry.node.append(...rings);
     entry.node.classList.add("scene-lit");

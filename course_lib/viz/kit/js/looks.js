@@ -37,11 +37,10 @@ export function createLooks(defs) {
         isPaper: state.isPaper,
         className: state.isPaper && !state.hatch ? " scene-paper" : "", // after others
         fill: state.hatch ? `url(#${id})` : state.isPaper ? null : state.colour,
-        stroke: state.colour,
+        colour: state.colour,
         ink: state.ink,
-        halo: state.colour,
-        dash: state.dash?.join(" ") || null,
         hatch: state.hatch,
+        dash: state.dash?.join(" ") || null,
       });
     }
   }
@@ -77,7 +76,7 @@ export function drawTile(look, side, colours, density) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = side;
   const pen = tile.getContext("2d", { willReadFrequently: true });
-  pen.fillStyle = look.isPaper ? colours.paper : look.stroke;
+  pen.fillStyle = look.isPaper ? colours.paper : look.colour;
   pen.fillRect(0, 0, side, side);
   if (look.hatch && side >= READABLE_HATCH) hatchTile(pen, look, side, colours, density);
   if (look.isPaper && side >= LEAST_WITH_EDGE) {

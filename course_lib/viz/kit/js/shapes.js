@@ -5,7 +5,7 @@
 // functions: create(context) returns an entry that shows nothing yet, update(entry, shape, context)
 // sets the attributes that differ from `entry.shape`. The context comes from stage.js:
 //
-// - look(state): {label, isPaper, className, fill, stroke, ink, halo, dash} of a state, null for none;
+// - look(state): {label, isPaper, className, fill, colour, ink, dash} of a state, null for none;
 // - isAnimated, duration: whether this frame moves, and for how many milliseconds;
 // - motion: the loop of motion.js;
 // - patch(entry, shapes): draws the members of a group.
@@ -119,7 +119,7 @@ function updateLabel(entry, shape, before, look) {
   entry.label.setAttribute("class", isOnPaper ? "scene-label scene-on-paper" : "scene-label");
   entry.label.setAttribute("font-size", shape.labelSize);
   setAttribute(entry.label, "fill", isOnPaper ? null : look.ink);
-  setAttribute(entry.label, "stroke", isOnPaper ? null : look.halo);
+  setAttribute(entry.label, "stroke", isOnPaper ? null : look.colour);
 }
 
 // ---- text -----------------------------------------------------------------------------------
@@ -159,10 +159,10 @@ function updateLine(entry, shape, context) {
   const tone = look ? "" : ` scene-stroke-${shape.tone}`;
   setAttribute(entry.line, "class", `scene-line${tone}`);
   setAttribute(entry.line, "stroke-width", shape.thickness);
-  setAttribute(entry.line, "stroke", look ? look.stroke : null);
+  setAttribute(entry.line, "stroke", look ? look.colour : null);
   setAttribute(entry.line, "stroke-dasharray", look ? look.dash : dashOfTone);
   setAttribute(entry.head, "class", look ? null : `scene-fill-${shape.tone}`);
-  setAttribute(entry.head, "fill", look ? look.stroke : null);
+  setAttribute(entry.head, "fill", look ? look.colour : null);
   const place = ({ line, head }, values) => {
     const length = 2 * shape.points.length;
     setPoints(line, values.slice(0, length));
