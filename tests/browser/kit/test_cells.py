@@ -117,3 +117,14 @@ def test_a_picture_that_is_scaled_is_drawn_as_fine(stage: Any) -> None:
     stage.page.set_viewport_size({"width": 348, "height": 500})
     stage.page.wait_for_function("document.querySelector('canvas').width === 320")
     assert [pixel[:3] for pixel in pixels(stage, (318, 1))] == [rgb(PALETTE["in_use"].colour)]
+
+
+def test_a_page_that_comes_to_a_finer_screen_is_drawn_as_fine(stage: Any) -> None:
+    """Its window changes as well: chromium tells of the pixels alone only on a real screen."""
+    stage.show(grid(("in_use",) * 20, columns=10))
+    session = stage.page.context.new_cdp_session(stage.page)
+    screen = {"width": 600, "height": 800, "mobile": False, "deviceScaleFactor": 2}
+    session.send("Emulation.setDeviceMetricsOverride", screen)
+    stage.page.wait_for_function("document.querySelector('canvas').width === 200")
+    session.send("Emulation.clearDeviceMetricsOverride")
+    session.detach()

@@ -88,7 +88,7 @@ export function ringsOf(entry, things, keys) {
   if (!entry.thing || !keys.has(entry.thing)) return null;
   const { kind, shape, node } = entry;
   if (kind === "line" || kind === "area") return []; // drawn heavier instead
-  if (kind === "rect") return [ringOfBox({ x: 0, y: 0, width: shape.width, height: shape.height })];
+  if (kind === "rect") return [ringOfBox({ ...shape, x: 0, y: 0 })];
   return [ringAround(node.getBBox(), 4)];
 }
 
@@ -100,14 +100,15 @@ function ringsOfCells(entry, things) {
   return found.length ? found.map((n) => ringOfBox(boxOfCell(entry, n))) : null;
 }
 
-/** Return a ring on the edge of a box: within, where its neighbour cannot cover it, if it has room. */
+/** Return a ring on the edge of a box: within, where no neighbour covers it, if there is room. */
 function ringOfBox(box) {
   return ringAround(box, Math.min(box.width, box.height) >= INSET_FROM ? -2.5 : 1.5);
 }
 
 /** Return a ring that stands out from any fill, on a light and on a dark page. */
-function ringAround({ x, y, width, height }, distance) {
+function ringAround({ x, y, width, height, radius = 0 }, distance) {
   const box = {
+    rx: Math.max(0, radius + distance),
     x: x - distance,
     y: y - distance,
     width: Math.max(0, width + 2 * distance),
