@@ -17,6 +17,8 @@ from autograder.files import write_atomically
 from autograder.paths import course_root
 from autograder.workspace.copies import Workspace, find_lesson
 
+_CONNECTION = "autograder.workspace.prompt_connection.PromptConnection"
+
 HOST = "127.0.0.1"
 """The server listens on this machine only. It runs whatever it is sent."""
 
@@ -60,6 +62,7 @@ class LabServer:
             # No request to a server elsewhere.
             "--LabApp.news_url=None",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            f"--ServerApp.kernel_websocket_connection_class={_CONNECTION}",
         ]
         if not self.browser:
             options.append("--no-browser")

@@ -59,7 +59,7 @@ class Explorer(Figure):
     ({'side': 70}, 'A side of 70')
     """
 
-    asked = traitlets.Int(0).tag(sync=True)
+    asked = traitlets.Int(0).tag(sync=True, echo_update=False)
     answered = traitlets.Int(0).tag(sync=True)
 
     def __init__(

@@ -82,7 +82,7 @@ class Figure(anywidget.AnyWidget):
     message = traitlets.Unicode("").tag(sync=True)
     interval = traitlets.Int(900).tag(sync=True)
     controls = traitlets.List(traitlets.Dict()).tag(sync=True)
-    values = traitlets.Dict().tag(sync=True)
+    values = traitlets.Dict().tag(sync=True, echo_update=False)
     grid = traitlets.Dict().tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     link = traitlets.Unicode("").tag(sync=True)

@@ -195,7 +195,9 @@ class TestGrid:
         assert kit.page.get_by_role("slider", name="Arrival rate").is_disabled()
         assert kit.model("asked") == 0
 
-    def test_without_a_kernel_and_a_grid_the_figure_says_that_it_cannot_move(self, kit: Any) -> None:
+    def test_without_a_kernel_and_a_grid_the_figure_says_that_it_cannot_move(
+        self, kit: Any
+    ) -> None:
         kit.mount(shown(explorer()) | {"standalone": True})
         assert "needs a running notebook" in kit.page.get_by_role("status").inner_text()
         assert kit.page.get_by_role("slider", name="Sequences").is_disabled()

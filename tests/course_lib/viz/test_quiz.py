@@ -1,4 +1,4 @@
-"""The quiz: what is asked, and what its static listing shows; and no markup from Python anywhere."""
+"""The quiz: what is asked, and its static listing; and no markup from Python anywhere."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@
 import { createCaption } from "./caption.js";
 import { html } from "./dom.js";
 import { linkFilms } from "./linked.js";
+import { GLIDE_MS } from "./motion.js";
 import { createPanel } from "./panel.js";
 import { createBar } from "./player.js";
 import { createReel } from "./reel.js";
@@ -46,6 +47,7 @@ function render({ model, el }) {
   let answer = null; // of the controls; null where the model's own picture holds
   let isLecture = false;
   let shownForm = "";
+  let shownAt = -Infinity;
   let shownIndex = 0;
   let newest = 0;
   let left = 0; // pictures that play has just passed over
@@ -121,8 +123,11 @@ function render({ model, el }) {
     if (!frame) return;
     // Between pictures far apart, a motion would tell of nothing that happened.
     const isNear = Math.abs(position - shownIndex) <= 1 || passed > 0 || Boolean(answer);
+    // While a control is dragged, pictures come faster than anything could glide.
+    const isDragged = panel !== null && performance.now() - shownAt < GLIDE_MS;
     shownIndex = position;
-    stage.show(frame.scene, { animate: isNear });
+    shownAt = performance.now();
+    stage.show(frame.scene, { animate: isNear && !isDragged });
     root.setAttribute("aria-label", model.get("label") || frame.scene.title);
     // On the scrubber, its value says where the film is.
     caption.setLive(!bar.isPlaying() && !document.activeElement?.matches(".bar-scrubber"));

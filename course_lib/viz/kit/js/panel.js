@@ -8,7 +8,7 @@
 //
 //   show(answer)  draws the picture for the newest values. answer is { reel, index } for a picture of
 //                 the grid, { message } for settings that Python refused (in place of the picture), and
-//                 null where the model's own frames and message hold, also after they have changed.
+//                 null from when on the model's own frames and message hold again
 //   stale(is)     whether the picture does not show what the controls say; figure.js dims it
 //
 // Traits that it uses, beside controls, values and grid: `asked`, the number of the newest request,
@@ -115,13 +115,19 @@ export function createPanel(model, { show, stale }) {
     if (grid.lookUp(wanted)) return;
     status.textContent = hasAnswered ? "" : NO_ANSWER;
     stale(!hasAnswered);
-    if (hasAnswered) show(null);
+    if (hasAnswered) draw(null);
+  }
+
+  let drawn = null; // from the grid; the model's own picture is drawn whenever it changes
+  function draw(answer) {
+    if (answer || drawn) show(answer);
+    drawn = answer;
   }
 
   function move(values) {
     wanted = values;
     const known = grid.lookUp(wanted);
-    if (known) show(known);
+    if (known) draw(known);
     if (isAlone) setValues(wanted);
     else requests.send(wanted); // also with a grid: Python's own values and scene keep step
   }
@@ -131,7 +137,7 @@ export function createPanel(model, { show, stale }) {
     if (isOwn) return;
     wanted = model.get("values");
     controls.set(wanted);
-    show(grid.lookUp(wanted));
+    draw(grid.lookUp(wanted));
   }
 
   if (isAlone) {
@@ -141,7 +147,7 @@ export function createPanel(model, { show, stale }) {
   }
   model.on("change:values", follow);
   const known = grid.lookUp(wanted);
-  if (known) show(known);
+  if (known) draw(known);
   const destroy = () => {
     model.off("change:values", follow);
     requests.destroy();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_a_logarithmic_slider_has_ten_values_to_a_decade_of_nearly_equal_ratio(
     low, high = float(f"1e{exponent}"), float(f"1e{exponent + decades}")
     choices = LogSlider("Rate", low, high, low).choices
     assert len(choices) == 10 * decades + 1
-    ratios = [after / before for before, after in zip(choices, choices[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(choices)]
     assert all(1.24 < ratio < 1.29 for ratio in ratios)
 
 
