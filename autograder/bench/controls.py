@@ -1,7 +1,7 @@
 """How soon a figure follows its controls, in a real JupyterLab with a kernel.
 
-Every move of a control goes to Python, which builds the picture anew, and back. Lesson 1's figure of
-a GPU's memory is moved step by step by the keyboard, and dragged with the mouse. ``course bench
+Every move of a control goes to Python, which builds the picture anew, and back. Lesson 1's figure
+of a GPU's memory is moved step by step by the keyboard, and dragged with the mouse. ``course bench
 figures`` measures it.
 """
 

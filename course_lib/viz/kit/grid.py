@@ -81,7 +81,7 @@ def thinned_axes(
 
 
 def _spread(choices: Sequence[Value], current: Value, count: int) -> tuple[Value, ...]:
-    """Return ``count`` of the choices, first and last among them, the nearest one moved to now's."""
+    """Return ``count`` choices, evenly spread; the one next to ``current`` gives way to it."""
     here = choices.index(current)
     if count == 1:
         return (current,)

@@ -8,6 +8,7 @@ import pytest
 
 from course_lib.viz.kit import bundle
 
+
 IMPORT_BASE = 'import { one } from "./base.js";\n'
 
 
