@@ -185,9 +185,7 @@ function render({ model, el }) {
 function keyHandler(actions) {
   return (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
-    const isControls = event.target.closest("select, input:not(.bar-scrubber)");
-    const isButtons = event.target.closest("button") && [" ", "Enter"].includes(event.key);
-    const isTheirs = isControls || isButtons;
+    const isTheirs = isForControl(event);
     const action = isTheirs ? undefined : actions()[event.key];
     if (!isTheirs && !action) return;
     event.stopPropagation();
@@ -195,6 +193,17 @@ function keyHandler(actions) {
     event.preventDefault();
     action();
   };
+}
+
+const SLIDER_KEYS = ["PageUp", "PageDown", "Home", "End"];
+
+/** Say whether the control that has the focus needs a key. */
+function isForControl({ target, key }) {
+  if (target.closest("button")) return [" ", "Enter"].includes(key);
+  if (target.closest("select")) return key !== "Escape"; // letters choose too
+  if (target.closest("[type=checkbox]")) return key === " ";
+  const isSlider = target.closest("[type=range]:not(.bar-scrubber)");
+  return Boolean(isSlider) && (key.startsWith("Arrow") || SLIDER_KEYS.includes(key));
 }
 
 export default { render };
