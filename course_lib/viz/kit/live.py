@@ -20,7 +20,7 @@ FRAMES_PER_SECOND = 10
 SHARE = 0.03
 
 _GRACE = 0.05
-"""Seconds that a figure may take whatever the share, so that the first pictures do not wait."""
+"""Seconds that states may take whatever the share: of what is over soon, all are kept."""
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -38,13 +38,13 @@ class Live(Player, Generic[S]):
 
     Use it in a ``with`` statement around what is to be followed; in a notebook it appears there.
     Every state that it is shown is kept. A picture of the newest is drawn ten times a second at
-    most, and less often where drawing would cost the run more than ``share`` of its time.
+    most, and less often where drawing would take more than ``share`` of the time.
 
     Args:
         draw: Makes a frame of a state. It is called for some states while they run, and for all of
             them afterwards, so states must not change once they are shown.
         source: What runs, if it tells of its states by itself; None to call ``show``.
-        share: How much of the time the figure may take.
+        share: How much of the time drawing may take, and as much again making states (``offer``).
 
     Attributes:
         states: All states that were shown.
@@ -101,7 +101,7 @@ class Live(Player, Generic[S]):
         self._take_in(state, time.perf_counter())
 
     def offer(self, make: Callable[[], S]) -> None:
-        """Make a state and show it, if the figure has not used up its share of the time.
+        """Make a state and show it, unless making states has taken its share of the time already.
 
         This is for what runs so fast that to keep every state would slow it down.
         """
@@ -110,15 +110,15 @@ class Live(Player, Generic[S]):
             self._take_in(make(), start)
 
     def _take_in(self, state: S, start: float) -> None:
-        """Keep a state, which took time from ``start`` on, and draw it if it is time to."""
+        """Keep a state, which was made from ``start`` on, and draw it if it is time to."""
         self.states.append(state)
-        if start >= self._next_picture:
+        made = time.perf_counter()
+        self._spent += made - start
+        if made >= self._next_picture:
             frame = self._draw(state)
-            with self.hold_sync():
-                self.frames = [frame_values(frame.scene, frame.narrow, frame.caption, frame.event)]
-            seconds = time.perf_counter() - start
-            self._next_picture = start + max(1 / FRAMES_PER_SECOND, seconds / self._share)
-        self._spent += time.perf_counter() - start
+            self.frames = [frame_values(frame.scene, frame.narrow, frame.caption, frame.event)]
+            seconds = time.perf_counter() - made
+            self._next_picture = made + max(1 / FRAMES_PER_SECOND, seconds / self._share)
 
     _is_shown = False
 
