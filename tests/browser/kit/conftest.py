@@ -14,6 +14,8 @@ A test asks for the fixture `kit`, a page on which
 For pictures alone there are the fixtures `stage`, `still` (for a reader who asks for little motion)
 and `open_stage(dark=True, ...)`.
 
+The fixture `open_page` opens a file in a page that has no network.
+
 `kit.page` is Playwright's page. The test fails if the page reports an error. What moves is waited
 for with `kit.page.wait_for_function`, never with a fixed time.
 """
@@ -230,3 +232,38 @@ def stage(open_stage: Callable[..., Stage]) -> Stage:
 def still(open_stage: Callable[..., Stage]) -> Stage:
     """A stage for a reader who asks for little motion."""
     return open_stage(still=True)
+
+
+ON_THE_PAGE = ("file:", "data:", "blob:")
+"""All other addresses are the network's."""
+
+OF_NBCONVERT = ("https://cdnjs.cloudflare.com/ajax/libs/",)
+"""What nbconvert's own pages ask for, widgets or not: formulas and their loader."""
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a file in a browser that has no network; nothing may be asked of it or go wrong."""
+    pages = []
+    troubles: list[str] = []
+
+    def opened(path: Path, **options: Any) -> Any:
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.set_default_timeout(10_000)
+        page.context.set_offline(True)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "request",
+            lambda sent: (
+                sent.url.startswith(ON_THE_PAGE + OF_NBCONVERT)
+                or troubles.append(f"asked for {sent.url}")
+            ),
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert troubles == []

@@ -68,7 +68,10 @@ function render({ model, el }) {
     moveTo(position);
   });
   const tools = createTools(root, {
-    picture: () => picture.querySelector("svg.scene"),
+    picture() {
+      stage.settle(); // what is on its way arrives first
+      return picture.querySelector("svg.scene");
+    },
     name: () => root.getAttribute("aria-label"),
     step: (by) => bar.keys[by > 0 ? "ArrowRight" : "ArrowLeft"](),
     onLecture(isOn) {
