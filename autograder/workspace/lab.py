@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from autograder.paths import course_root
 from autograder.workspace.copies import Workspace, find_lesson
 
 _CONNECTION = "autograder.workspace.prompt_connection.PromptConnection"
+_EXPORT = "course_lib.viz.kit.exported_notebook.SelfContainedWidgets"
 
 HOST = "127.0.0.1"
 """The server listens on this machine only. It runs whatever it is sent."""
@@ -98,6 +100,7 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     workspace.open(found)
     settings = workspace.root / ".course" / "jupyter"
     _decline_news(settings)
+    _export_live_figures(settings)
     return LabServer(
         root_dir=workspace.root,
         landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
@@ -172,6 +175,17 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CourseError(f"cannot make {path}: {error.strerror}; allow writing there") from error
+
+
+def _export_live_figures(settings: Path) -> None:
+    """Let notebooks that are saved as HTML, from the menu or by nbconvert, keep their figures alive.
+
+    The learner can change the file.
+    """
+    answer = settings / "jupyter_config.json"
+    if not answer.exists():
+        config = {"HTMLExporter": {"preprocessors": [_EXPORT]}}
+        write_atomically(answer, f"{json.dumps(config)}\n".encode())
 
 
 def _is_root() -> bool:

@@ -14,16 +14,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbconvert import HTMLExporter
+from nbconvert.nbconvertapp import NbConvertApp
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from nbgrader.utils import compute_checksum
 
 from autograder.errors import CourseError
-from autograder.workspace.lab import LabServer, instructor_server, learner_server, require_free_port
 from autograder.workspace.copies import open_lesson
+from autograder.workspace.lab import LabServer, instructor_server, learner_server, require_free_port
 
 NAME = "01_first_steps"
 TOKEN = "a-token-for-the-test"
 START_SECONDS = 60
+EXPORT = "course_lib.viz.kit.exported_notebook.SelfContainedWidgets"
 
 
 def cell_metadata(grade_id, **roles):
@@ -162,6 +165,33 @@ def test_kernels_know_the_workspace_and_find_the_programs_of_this_python(root, c
     nbformat.write(lesson(answer), notebook)
     course_lab("1")
     assert validate(port, f"{NAME}/{NAME}.ipynb") == {"success": True, "value": {}}
+
+
+def with_figure(notebook):
+    """Let the first cell of a notebook show a widget whose state is saved."""
+    state = {"_esm": "export default { render() {} }", "_css": "", "count": 7}
+    models = {"m1": {"model_name": "AnyModel", "model_module": "anywidget", "state": state}}
+    saved = {"state": models, "version_major": 2, "version_minor": 0}
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": saved}
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m1"}}
+    notebook.cells[0].outputs = [new_output("display_data", data=view)]
+    return notebook
+
+
+def test_a_notebook_that_is_saved_as_html_keeps_its_figures_alive(root, course_lab, port):
+    nbformat.write(with_figure(lesson("figure()")), open_lesson("1"))
+    course_lab("1")
+    _, page = ask(port, f"/nbconvert/html/{NAME}/{NAME}.ipynb")
+    assert '"state":{"count":7}' in page
+    assert "html-manager" not in page
+
+
+def test_nbconvert_in_a_terminal_of_the_lab_has_the_same_settings(root, monkeypatch):
+    for name, value in learner_server("1", port=8888, browser=False).variables.items():
+        monkeypatch.setenv(name, value)
+    converter = NbConvertApp()
+    converter.load_config_file()
+    assert HTMLExporter(config=converter.config).preprocessors == [EXPORT]
 
 
 def test_an_instructor_works_in_the_checkout_with_formgrader(root, course_lab, port, monkeypatch):

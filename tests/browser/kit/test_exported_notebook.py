@@ -23,7 +23,9 @@ from course_lib.viz.kit.shapes import Text
 def build(count):
     return Scene(400, 100, (Text(10, 80, f"{count} blocks"),), "Blocks", f"There are {count}.")
 """,
-    'Explorer(build, {"count": Slider("Count", 0, 90, 40)}, precompute={"count": range(0, 91, 10)})',
+    """
+Explorer(build, {"count": Slider("Count", 0, 90, 40)}, precompute={"count": range(0, 91, 10)})
+""",
     'Explorer(build, {"count": Slider("Fixed", 0, 90, 40)})',
     'Player([Frame(build(count), f"step {count}") for count in range(130)])',
     """

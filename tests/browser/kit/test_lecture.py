@@ -18,11 +18,9 @@ WINDOW = {"width": 1280, "height": 800}
 
 
 def moment(number: int) -> Scene:
-    shapes = (
-        Rect(20 + 40 * number, 20, 30, 60, "in_use", key="box"),
-        Text(20, 120, f"at {number}"),
-    )
-    return Scene(960, 400, shapes, "A box", f"A box at {number}")
+    box = Rect(20 + 40 * number, 20, 30, 60, "in_use", key="box")
+    words = Text(20, 120, f"at {number}")
+    return Scene(960, 400, (box, words), "A box", f"A box at {number}")
 
 
 def film() -> Player:

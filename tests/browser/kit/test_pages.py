@@ -20,13 +20,10 @@ OpenPage = Callable[..., Any]
 def moment(number: int) -> Scene:
     if number == 3:
         raise ValueError("three do not fit; take fewer")
-    shapes = (
-        Rect(20 + 20 * number, 20, 30, 60, "in_use", key="box"),
-        Text(20, 120, f"at {number}"),
-    )
-    return Scene(
-        500, 150, shapes, "A box", f"A box at {number}, </script><!-- and no <b>markup</b>."
-    )
+    box = Rect(20 + 20 * number, 20, 30, 60, "in_use", key="box")
+    words = Text(20, 120, f"at {number}")
+    alt = f"A box at {number}, </script><!-- and no <b>markup</b>."
+    return Scene(500, 150, (box, words), "A box", alt)
 
 
 def test_a_film_steps_and_plays(open_page: OpenPage, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from course_lib.viz.kit import bundle
 
-
 IMPORT_BASE = 'import { one } from "./base.js";\n'
 
 
