@@ -10,6 +10,7 @@ import pytest
 
 from autograder import lessons
 from autograder.lessons.questions import bank
+from browser_lab import LAPTOP, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.lesson(1)]
 
@@ -48,9 +49,10 @@ def test_a_slider_moves_and_the_figure_follows(solved: Any) -> None:
     figure = cell.locator("svg.scene")
     assert "Reserve 4,096 tokens each" in figure.text_content()
     before = figure.inner_html()
-    cell.locator(".widget-slider .noUi-handle").first.focus()
-    solved.page.keyboard.press("ArrowRight")
+    slider = cell.get_by_role("slider", name="Maximum length")
+    slider.press("ArrowUp")  # without the figure, JupyterLab would go to the cell above
     cell.get_by_text("Reserve 8,192 tokens each").wait_for()
+    assert slider.get_attribute("aria-valuetext") == "8,192 tokens"
     assert cell.locator("svg.scene").inner_html() != before
     solved.screenshot("solved-slider", cell)
     solved.picture_of_window("lesson", cell)
@@ -68,6 +70,34 @@ def test_a_film_is_stepped_with_the_arrow_keys(solved: Any) -> None:
     assert cell.locator("svg.scene").inner_html() != before
     solved.page.keyboard.press("End")
     solved.screenshot("solved-film", cell)
+
+
+def test_saving_by_key_works_while_a_control_has_the_focus(solved: Any) -> None:
+    slider = solved.cell(EXPLORER).get_by_role("slider", name="Sequences")
+    slider.press("ArrowUp")
+    path = solved.path_on_disk
+    before = path.stat().st_mtime_ns
+    slider.press("Control+s")
+    wait_until(lambda: path.stat().st_mtime_ns > before, f"a saved {path.name}")
+
+
+@pytest.mark.parametrize(("width", "zoom"), [(800, 1.0), (1280, 1.0), (1280, 1.5), (1920, 1.0)])
+def test_every_control_is_within_reach_on_every_screen(
+    solved: Any, width: int, zoom: float
+) -> None:
+    """Zooming in leaves fewer pixels of the page, as a smaller window does."""
+    size = {"width": round(width / zoom), "height": round(900 / zoom)}
+    solved.page.set_viewport_size(size)
+    cell = solved.cell(EXPLORER)
+    for control in cell.locator(".scene-control input, .scene-control select").all():
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        output = cell.locator(".jp-OutputArea-output").first.bounding_box()
+        assert box["width"] >= 60
+        assert output["x"] <= box["x"]
+        assert box["x"] + box["width"] <= output["x"] + output["width"]
+    solved.screenshot(f"solved-{width}-{zoom:g}", cell)
+    solved.page.set_viewport_size(LAPTOP)
 
 
 def test_the_quiz_answers_a_choice_with_its_feedback(solved: Any) -> None:

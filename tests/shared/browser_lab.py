@@ -112,6 +112,11 @@ class NotebookPage:
         if message.type == "error":
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
+    @property
+    def path_on_disk(self) -> Path:
+        """Where the notebook is saved."""
+        return self._server.workspace / self._path
+
     def wait_for_kernel(self) -> None:
         """Wait until the kernel listens. JupyterLab drops what it is told before that, silently."""
 
@@ -179,7 +184,7 @@ class NotebookPage:
 
     def save(self) -> None:
         """Save the notebook, and wait until the file is as new as this call."""
-        path = self._server.workspace / self._path
+        path = self.path_on_disk
         before = path.stat().st_mtime_ns
         self.choose("File", "Save Notebook")
 
