@@ -63,6 +63,7 @@ function createGrid(grid) {
  */
 function createRequests(model, { setValues, onPatience }) {
   let underWay = 0;
+  let sent = "";
   let next = null;
   let timer = null;
 
@@ -71,6 +72,7 @@ function createRequests(model, { setValues, onPatience }) {
     if (underWay) return;
     underWay = Math.max(model.get("asked"), model.get("answered")) + 1;
     setValues(next);
+    sent = JSON.stringify(next);
     next = null;
     model.set("asked", underWay);
     model.save_changes();
@@ -90,7 +92,8 @@ function createRequests(model, { setValues, onPatience }) {
     clearTimeout(timer);
     model.off("change:answered", answered);
   };
-  return { send, destroy };
+  const isEcho = (values) => underWay > 0 && JSON.stringify(values) === sent;
+  return { send, isEcho, destroy };
 }
 
 /** Return the controls of a model and keep its picture in step with them; see the head of this file. */
@@ -134,7 +137,7 @@ export function createPanel(model, { show, stale }) {
 
   /** The values were set by Python, or in another view of the figure. */
   function follow() {
-    if (isOwn) return;
+    if (isOwn || requests.isEcho(model.get("values"))) return;
     wanted = model.get("values");
     controls.set(wanted);
     draw(grid.lookUp(wanted));
