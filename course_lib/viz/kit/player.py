@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from course_lib.viz.kit import static
 from course_lib.viz.kit.encoding import FilmEncoder
@@ -77,20 +78,20 @@ class Player(Figure):
         Raises:
             ValueError: As for the class.
         """
-        rest = iter(frames)
-        first = next(rest, None)
+        self._rest = iter(frames)
+        first = next(self._rest, None)
         if first is None:
             raise ValueError("a film needs at least one frame")
         self._film: list[Frame] = []
         self._encoder = FilmEncoder(has_narrow=first.narrow is not None)
         self._longest = ""
         self._add(first)
-        self._is_complete = self._take(rest, _PATIENCE)
+        self._is_complete = self._take(_PATIENCE)
         with self.hold_sync():
             self.frames = [frame_values(first.scene, first.narrow, first.caption, first.event)]
             self._publish()
         if not self._is_complete:
-            self._go_on_later(rest)
+            self._go_on_later()
 
     @property
     def film(self) -> tuple[Frame, ...]:
@@ -113,6 +114,18 @@ class Player(Figure):
             [step_text(i, len(self._film), self._film[i].caption) for i in indices],
         )
 
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return a page that shows the film without a kernel and without a network.
+
+        Frames that are still to be made are made first.
+
+        Args:
+            path: Where to write the page too.
+        """
+        if not self._is_complete:
+            self._finish()
+        return super().to_html(path)
+
     def _add(self, frame: Frame) -> None:
         """Add one frame."""
         self._encoder.add(frame.scene, frame.narrow, frame.caption, frame.event)
@@ -121,33 +134,39 @@ class Player(Figure):
         if len(frame.caption) * 2 > len(self._longest):
             self._longest = max(self._longest, frame.caption, key=text_width)
 
-    def _take(self, rest: Iterator[Frame], seconds: float) -> bool:
+    def _take(self, seconds: float) -> bool:
         """Add frames for so long; say whether there are no more."""
         deadline = time.monotonic() + seconds
-        for frame in rest:
+        for frame in self._rest:
             self._add(frame)
             if time.monotonic() > deadline:
                 return False
         return True
 
-    def _go_on_later(self, rest: Iterator[Frame]) -> None:
+    def _go_on_later(self) -> None:
         """Add the other frames when the kernel is idle; at once, where nobody waits for it."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._is_complete = self._take(rest, math.inf)
-            self._publish()
+            self._finish()
         else:
-            loop.call_soon(self._go_on, rest)
+            loop.call_soon(self._go_on)
 
-    def _go_on(self, rest: Iterator[Frame]) -> None:
+    def _go_on(self) -> None:
         """Add some frames, and the others later."""
-        self._is_complete = self._take(rest, _SLICE)
+        if self._is_complete:
+            return  # a page was made meanwhile, or another film begun
+        self._is_complete = self._take(_SLICE)
         # All chunks are sent each time, so at most twice as much is sent as the film is large.
         if self._is_complete or self._encoder.count >= 2 * self.count:
             self._publish()
         if not self._is_complete:
-            asyncio.get_running_loop().call_soon(self._go_on, rest)
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _finish(self) -> None:
+        """Add all frames that are still to be made."""
+        self._is_complete = self._take(math.inf)
+        self._publish()
 
     def _publish(self) -> None:
         """Send what has been added."""
