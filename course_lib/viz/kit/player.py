@@ -16,7 +16,7 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure, frame_values
 
 _SHEET_FRAMES = 6
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 """Seconds that a reader waits for a film without a thought; what takes longer comes later."""
 _SLICE = 0.2
 """Seconds for which a film that comes later may keep the kernel from other work."""
@@ -44,8 +44,8 @@ class Player(Figure):
     """Steps through frames: buttons, a slider, the arrow keys, and play.
 
     The film is there as a whole after a moment and needs no kernel then, so it also runs from saved
-    widget state. Frames that take longer than a second to make are made piece by piece, whenever
-    the kernel has nothing else to do.
+    widget state. What takes longer than half a second to make is made piece by piece, whenever the
+    kernel has nothing else to do.
 
     Args:
         frames: The moments, in order; a generator is asked for them as they are needed.

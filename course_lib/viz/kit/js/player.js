@@ -25,7 +25,7 @@ const ICONS = {
   "event-next": "M4,4 L11,10 L4,16 Z M13.5,4 H16 V16 H13.5 Z",
 };
 const SPEEDS = [0.5, 1, 2, 4];
-const MOST_TICKS = 200; // more of them would be a wall
+const MOST_TICKS = 60; // more of them could not be told apart
 const THUMB_WIDTH = 16; // of the scrubber, as player.css has it
 
 export function createBar({ count, marks, runs, interval, onGo }) {
