@@ -13,6 +13,7 @@
 
 import { createCaption } from "./caption.js";
 import { html } from "./dom.js";
+import { keyHandler } from "./keys.js";
 import { linkFilms } from "./linked.js";
 import { GLIDE_MS } from "./motion.js";
 import { createPanel } from "./panel.js";
@@ -27,186 +28,214 @@ const SMALLEST = 0.75;
 
 const GROWTH = "change:chunks change:count change:marks change:runs change:longest";
 
-function reelOf(model) {
-  const [frames, chunks] = [model.get("frames"), model.get("chunks")];
-  // Without chunks, the first pictures are all there is.
-  return createReel({ frames, chunks, count: chunks.length ? model.get("count") : frames.length });
-}
+/** One figure in the page, and what it shows of its model. */
+class FigureView {
+  #model;
+  #listeners = []; // [events, listener] of the model
+  #reel;
+  #answer = null; // of the controls; null where the model's own picture holds
+  #shown = { index: 0, at: -Infinity, form: "" }; // the picture that is there
+  #newest = 0; // number of the picture that was asked for last
+  #passed = 0; // pictures that play has just left out
+  #arrival = Promise.resolve(); // the picture that was asked for last is there
+  #isLecture = false;
 
-function render({ model, el }) {
-  const caption = createCaption();
-  const message = html("div", { className: "scene-message", hidden: true });
-  message.setAttribute("role", "alert");
-  const stage = createStage();
-  const picture = html("div", { className: "scene-picture" }, [stage.element]);
-  const root = html("div", { className: "scene-root", tabIndex: -1 });
-  root.setAttribute("role", "group");
-  el.append(root);
-
-  let reel = reelOf(model);
-  let answer = null; // of the controls; null where the model's own picture holds
-  let isLecture = false;
-  let shownForm = "";
-  let shownAt = -Infinity;
-  let shownIndex = 0;
-  let newest = 0;
-  let left = 0; // pictures that play has just passed over
-  let shown = Promise.resolve(); // the picture asked for last is there
-
-  const bar = createBar({
-    count: reel.count,
-    marks: model.get("marks"),
-    runs: model.get("runs"),
-    interval: model.get("interval"),
-    onGo(position, passed) {
-      link.tell(position);
-      return moveTo(position, passed);
-    },
-  });
-  const link = linkFilms(model.get("link"), (position) => {
-    bar.pause();
-    moveTo(position);
-  });
-  const tools = createTools(root, {
-    picture() {
-      stage.settle(); // what is on its way arrives first
-      return picture.querySelector("svg.scene");
-    },
-    name: () => root.getAttribute("aria-label"),
-    step: (by) => bar.keys[by > 0 ? "ArrowRight" : "ArrowLeft"](),
-    onLecture(isOn) {
-      isLecture = isOn;
-      show();
-    },
-  });
-  const panel = model.get("controls").length ? createPanel(model, { show: showAnswer, stale }) : null;
-  const parts = [caption.element, message, picture, bar.element];
-  root.append(tools.element, ...(panel ? [panel.element] : []), ...parts);
-
-  const index = () => Math.max(0, Math.min(model.get("index"), reel.count - 1));
-
-  function moveTo(position, passed = 0) {
-    left = passed;
-    model.set("index", position);
-    left = 0;
-    return shown;
+  constructor(model, el) {
+    this.#model = model;
+    this.#reel = this.#newReel();
+    this.#build(el);
+    this.#listen();
+    this.#grow();
   }
 
-  function showAnswer(newAnswer) {
-    answer = newAnswer;
-    show();
+  // ---- what it is made of ----
+
+  #build(el) {
+    this.root = html("div", { className: "scene-root", tabIndex: -1 });
+    this.root.setAttribute("role", "group");
+    el.append(this.root); // first, so that its parts know the page that they are in
+    this.message = html("div", { className: "scene-message", hidden: true });
+    this.message.setAttribute("role", "alert");
+    this.caption = createCaption();
+    this.stage = createStage();
+    this.picture = html("div", { className: "scene-picture" }, [this.stage.element]);
+    this.bar = this.#newBar();
+    this.link = linkFilms(this.#model.get("link"), (index) => {
+      this.bar.pause();
+      this.#moveTo(index);
+    });
+    this.tools = this.#newTools();
+    this.panel = this.#model.get("controls").length ? this.#newPanel() : null;
+    const above = this.panel ? [this.tools.element, this.panel.element] : [this.tools.element];
+    this.root.append(
+      ...above,
+      this.caption.element,
+      this.message,
+      this.picture,
+      this.bar.element,
+    );
   }
 
-  function stale(is) {
-    picture.classList.toggle("scene-stale", is);
+  #newReel() {
+    const [frames, chunks] = [this.#model.get("frames"), this.#model.get("chunks")];
+    return createReel({ frames, chunks, count: this.#count() });
+  }
+
+  /** Return how many pictures there are; without chunks, the first ones are all. */
+  #count() {
+    const { length } = this.#model.get("chunks");
+    return length ? this.#model.get("count") : this.#model.get("frames").length;
+  }
+
+  #newBar() {
+    return createBar({
+      count: this.#reel.count,
+      marks: this.#model.get("marks"),
+      runs: this.#model.get("runs"),
+      interval: this.#model.get("interval"),
+      onGo: (index, passed) => {
+        this.link.tell(index);
+        return this.#moveTo(index, passed);
+      },
+    });
+  }
+
+  #newTools() {
+    return createTools(this.root, {
+      picture: () => {
+        this.stage.settle(); // what is on its way arrives first
+        return this.picture.querySelector("svg.scene");
+      },
+      name: () => this.root.getAttribute("aria-label"),
+      step: (by) => this.bar.keys[by > 0 ? "ArrowRight" : "ArrowLeft"](),
+      onLecture: (isOn) => {
+        this.#isLecture = isOn;
+        this.#show();
+      },
+    });
+  }
+
+  #newPanel() {
+    return createPanel(this.#model, {
+      show: (answer) => {
+        this.#answer = answer;
+        this.#show();
+      },
+      stale: (is) => this.picture.classList.toggle("scene-stale", is),
+    });
+  }
+
+  #listen() {
+    const { bar, tools } = this;
+    const keys = () => ({ ...(this.#reel.count > 1 ? bar.keys : {}), ...tools.keys() });
+    this.root.addEventListener("keydown", keyHandler(keys));
+    this.sizes = new ResizeObserver(() => {
+      if (this.#form() !== this.#shown.form) this.#show();
+    });
+    this.sizes.observe(this.root);
+    this.#on("change:frames", () => {
+      this.#reel = this.#newReel();
+      this.#grow();
+    });
+    this.#on(GROWTH, () => this.#grow());
+    this.#on("change:index change:message", () => this.#show());
+    this.#on("change:picks", () => this.#offerPicks());
+    this.#offerPicks();
+  }
+
+  #on(events, listener) {
+    this.#model.on(events, listener);
+    this.#listeners.push([events, listener]);
+  }
+
+  destroy() {
+    const { bar, link, tools, panel, stage } = this;
+    for (const part of [bar, link, tools, panel, stage]) part?.destroy();
+    this.sizes.disconnect();
+    for (const [events, listener] of this.#listeners) this.#model.off(events, listener);
+  }
+
+  // ---- what it shows ----
+
+  /** Take in what the model has now of the film. */
+  #grow() {
+    this.#reel.extend(this.#model.get("chunks"), this.#count());
+    this.bar.setCount(this.#reel.count, this.#model.get("marks"), this.#model.get("runs"));
+    this.caption.keepRoomFor(this.#model.get("longest"));
+    this.#show();
+  }
+
+  /** Let things be chosen as soon as Python listens. */
+  #offerPicks() {
+    if (this.#model.get("picks")) this.stage.onPick((thing) => this.#model.send({ pick: thing }));
+  }
+
+  #index() {
+    return Math.max(0, Math.min(this.#model.get("index"), this.#reel.count - 1));
+  }
+
+  #moveTo(index, passed = 0) {
+    this.#passed = passed;
+    this.#model.set("index", index); // whose listener shows the picture
+    this.#passed = 0;
+    return this.#arrival;
   }
 
   /** Return the form that fits the width of the page. */
-  function form() {
-    const first = model.get("frames")[0];
-    const isNarrow = first?.narrow && root.clientWidth && !isLecture;
-    return isNarrow && root.clientWidth < SMALLEST * first.scene.width ? "narrow" : "wide";
+  #form() {
+    const [first] = this.#model.get("frames");
+    const width = this.root.clientWidth; // 0 where the page is not shown
+    const fits = !width || this.#isLecture || width >= SMALLEST * first?.scene.width;
+    return first?.narrow && !fits ? "narrow" : "wide";
   }
 
-  function show() {
-    if (!answer) bar.set(index(), ""); // the next key counts from here, whenever the picture comes
-    shown = draw(++newest, left);
+  #show() {
+    // The next key counts from here, whenever the picture comes.
+    if (!this.#answer) this.bar.set(this.#index(), "");
+    this.#newest += 1;
+    this.#arrival = this.#draw(this.#newest, this.#passed);
   }
 
   // A picture may come later than it was asked for; only the one asked for last is shown.
-  async function draw(request, passed) {
-    const text = answer?.message ?? (answer ? "" : model.get("message"));
-    const [source, position] = answer?.reel ? [answer.reel, answer.index] : [reel, index()];
-    shownForm = form();
-    const frame = text || !source.count ? null : await source.frame(position, shownForm);
-    if (request !== newest) return;
-    message.textContent = text;
-    message.hidden = !text;
-    picture.hidden = !frame;
+  async #draw(request, passed) {
+    const answer = this.#answer;
+    const text = answer?.message ?? (answer ? "" : this.#model.get("message"));
+    const [reel, index] = answer?.reel ? [answer.reel, answer.index] : [this.#reel, this.#index()];
+    const form = this.#form();
+    this.#shown.form = form;
+    const frame = text || !reel.count ? null : await reel.frame(index, form);
+    if (request !== this.#newest) return;
+    this.message.textContent = text;
+    this.message.hidden = !text;
+    this.picture.hidden = !frame;
     if (!frame) return;
-    // Between pictures far apart, a motion would tell of nothing that happened.
-    const isNear = Math.abs(position - shownIndex) <= 1 || passed > 0 || Boolean(answer);
+    this.stage.show(frame.scene, { animate: this.#isFollowed(index, passed) });
+    this.#shown = { index, form, at: performance.now() };
+    this.#tell(index, frame, passed);
+  }
+
+  /** Say whether the eye can follow things from the picture that is there to the next one. */
+  #isFollowed(index, passed) {
     // While a control is dragged, pictures come faster than anything could glide.
-    const isDragged = panel !== null && performance.now() - shownAt < GLIDE_MS;
-    shownIndex = position;
-    shownAt = performance.now();
-    stage.show(frame.scene, { animate: isNear && !isDragged });
-    root.setAttribute("aria-label", model.get("label") || frame.scene.title);
+    if (this.panel) return performance.now() - this.#shown.at >= GLIDE_MS;
+    // Between pictures far apart, a motion would tell of nothing that happened.
+    return passed > 0 || Math.abs(index - this.#shown.index) <= 1;
+  }
+
+  /** Say in words what is shown. */
+  #tell(index, { scene, caption }, passed) {
+    this.root.setAttribute("aria-label", this.#model.get("label") || scene.title);
     // On the scrubber, its value says where the film is.
-    caption.setLive(!bar.isPlaying() && !document.activeElement?.matches(".bar-scrubber"));
-    caption.show(frame.caption, passed);
-    if (!answer) bar.set(position, frame.caption);
+    const isOnScrubber = document.activeElement?.matches(".bar-scrubber");
+    this.caption.setLive(!this.bar.isPlaying() && !isOnScrubber);
+    this.caption.show(caption, passed);
+    if (!this.#answer) this.bar.set(index, caption);
   }
-
-  function onFrames() {
-    reel = reelOf(model);
-    onGrowth();
-  }
-
-  function onGrowth() {
-    const { length } = model.get("chunks");
-    reel.extend(model.get("chunks"), length ? model.get("count") : model.get("frames").length);
-    bar.setCount(reel.count, model.get("marks"), model.get("runs"));
-    caption.keepRoomFor(model.get("longest"));
-    show();
-  }
-
-  /** Let things be chosen from the moment that Python listens. */
-  function onPicks() {
-    if (!model.get("picks")) return;
-    model.off("change:picks", onPicks);
-    stage.onPick((thing) => model.send({ pick: thing }));
-  }
-
-  const onKey = keyHandler(() => ({ ...(reel.count > 1 ? bar.keys : {}), ...tools.keys() }));
-  const sizes = new ResizeObserver(() => {
-    if (form() !== shownForm) show();
-  });
-  root.addEventListener("keydown", onKey);
-  sizes.observe(root);
-  model.on("change:frames", onFrames);
-  model.on(GROWTH, onGrowth);
-  model.on("change:index change:message", show);
-  model.on("change:picks", onPicks);
-  onPicks();
-  onGrowth();
-
-  return () => {
-    for (const part of [bar, link, tools, panel, stage]) part?.destroy();
-    sizes.disconnect();
-    model.off("change:frames", onFrames);
-    model.off(GROWTH, onGrowth);
-    model.off("change:index change:message", show);
-    model.off("change:picks", onPicks);
-  };
 }
 
-/** Return what answers to keys: with the figure's own action, or none where a control needs the key.
- *
- * Keys that mean something here are kept from JupyterLab's shortcuts; all others reach it.
- */
-function keyHandler(actions) {
-  return (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
-    const isTheirs = isForControl(event);
-    const action = isTheirs ? undefined : actions()[event.key];
-    if (!isTheirs && !action) return;
-    event.stopPropagation();
-    if (!action) return;
-    event.preventDefault();
-    action();
-  };
-}
-
-const SLIDER_KEYS = ["PageUp", "PageDown", "Home", "End"];
-
-/** Say whether the control that has the focus needs a key. */
-function isForControl({ target, key }) {
-  if (target.closest("button")) return [" ", "Enter"].includes(key);
-  if (target.closest("select")) return key !== "Escape"; // letters choose too
-  if (target.closest("[type=checkbox]")) return key === " ";
-  const isSlider = target.closest("[type=range]:not(.bar-scrubber)");
-  return Boolean(isSlider) && (key.startsWith("Arrow") || SLIDER_KEYS.includes(key));
+function render({ model, el }) {
+  const view = new FigureView(model, el);
+  return () => view.destroy();
 }
 
 export default { render };
