@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
+from typing import Any
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,3 +44,17 @@ def _collisions(scene: Scene) -> list[str]:
 def collisions() -> Callable[[Scene], list[str]]:
     """Say what is cut off or covered in a scene; an empty list for a readable one."""
     return _collisions
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
+    """Collect the scenes that matplotlib draws."""
+    scenes: list[Scene] = []
+    draw: Callable[..., None] = static.draw
+
+    def spy(scene: Scene, axes: Any) -> None:
+        scenes.append(scene)
+        draw(scene, axes)
+
+    monkeypatch.setattr(static, "draw", spy)
+    return scenes

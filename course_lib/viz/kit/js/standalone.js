@@ -8,56 +8,7 @@
 //
 // It runs any front end that is written for anywidget, so a notebook's quizzes work too.
 
-/** Stands for anywidget's model: the state lives on the page, and nobody answers. */
-class PageModel {
-  #state;
-  #listeners = new Map();
-
-  constructor(state) {
-    this.#state = { ...state, standalone: true };
-  }
-
-  get(name) {
-    return this.#state[name];
-  }
-
-  set(name, value) {
-    if (this.#state[name] === value) return;
-    this.#state[name] = value;
-    for (const event of [`change:${name}`, "change"]) {
-      for (const listener of [...(this.#listeners.get(event) ?? [])]) listener();
-    }
-  }
-
-  on(events, listener) {
-    for (const event of events.split(" ")) {
-      if (!this.#listeners.has(event)) this.#listeners.set(event, new Set());
-      this.#listeners.get(event).add(listener);
-    }
-  }
-
-  off(events, listener) {
-    for (const event of events?.split(" ") ?? [...this.#listeners.keys()]) {
-      if (listener) this.#listeners.get(event)?.delete(listener);
-      else this.#listeners.delete(event);
-    }
-  }
-
-  save_changes() {}
-
-  send() {}
-}
-
-/** Return a state with its bytes as DataViews, which is what anywidget gives. */
-function withBytes(value) {
-  if (Array.isArray(value)) return value.map(withBytes);
-  if (value === null || typeof value !== "object") return value;
-  if ("$bytes" in value) {
-    const bytes = Uint8Array.from(atob(value.$bytes), (letter) => letter.charCodeAt(0));
-    return new DataView(bytes.buffer);
-  }
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, withBytes(each)]));
-}
+import { PageModel, withBytes } from "./model.js";
 
 const textOf = (id) => document.getElementById(id).textContent;
 
@@ -80,6 +31,7 @@ for (const place of document.querySelectorAll(".scene-standalone")) {
   const fallback = [...place.childNodes];
   const el = document.createElement("div");
   place.append(el); // before it is drawn: what is drawn asks the page for its colours and its width
-  await frontEnd.render({ model: new PageModel(withBytes(widget.state)), el });
+  const model = new PageModel({ ...withBytes(widget.state), standalone: true });
+  await frontEnd.render({ model, el });
   for (const node of fallback) node.remove();
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.viz import Choice, Explorer, Slider, Toggle
-from course_lib.viz.kit import static
 from course_lib.viz.kit.controls import AnyControl
 from course_lib.viz.kit.encoding import read_chunk
 from course_lib.viz.kit.grid import chosen_axes, precomputed, thinned_axes
@@ -41,20 +39,6 @@ def explorer(**options: Any) -> Explorer:
 def ask(figure: Explorer, number: int, **values: Any) -> None:
     """Send what the browser sends when a control has been moved."""
     figure.set_state({"values": {**figure.values, **values}, "asked": number})
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
-    """Collect the scenes that matplotlib draws."""
-    scenes: list[Scene] = []
-    draw: Callable[..., None] = static.draw
-
-    def spy(scene: Scene, axes: Any) -> None:
-        scenes.append(scene)
-        draw(scene, axes)
-
-    monkeypatch.setattr(static, "draw", spy)
-    return scenes
 
 
 @pytest.fixture

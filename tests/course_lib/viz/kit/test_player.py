@@ -6,13 +6,12 @@ import asyncio
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
 from course_lib.viz import Frame, Picture, Player
 from course_lib.viz.kit import player as player_module
-from course_lib.viz.kit import static
 from course_lib.viz.kit.encoding import read_chunk
 from course_lib.viz.kit.player import sheet_positions
 from course_lib.viz.kit.scene import Scene
@@ -31,20 +30,6 @@ FILM = tuple(Frame(bar(length), f"now {length}") for length in range(10, 80, 10)
 
 def captions(film: Player) -> list[str]:
     return [caption for chunk in film.chunks for caption in read_chunk(chunk)["captions"]]
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
-    """Collect the scenes that matplotlib draws."""
-    scenes: list[Scene] = []
-    draw: Callable[..., None] = static.draw
-
-    def spy(scene: Scene, axes: Any) -> None:
-        scenes.append(scene)
-        draw(scene, axes)
-
-    monkeypatch.setattr(static, "draw", spy)
-    return scenes
 
 
 def test_the_first_frame_is_sent_as_it_is_and_all_of_them_packed() -> None:
