@@ -28,6 +28,9 @@ from autograder.errors import CourseError
 from autograder.workspace.lab import HOST, LabServer
 
 STEPS = 40
+ROUNDS = 3
+"""How often everything is moved; the best round counts, since others use the machine as well."""
+
 _PATIENCE = 30.0
 _NOTEBOOK = "figure.ipynb"
 _CELL = "from course_lib import viz\nviz.gpu_memory()"
@@ -38,7 +41,7 @@ _SECONDS_PER_MOVE = 1 / 60
 
 @dataclass(frozen=True)
 class ControlReport:
-    """How long the answers took, in milliseconds, from the browser's event to the picture.
+    """How long the answers took in the best round: milliseconds from the event to the picture.
 
     Attributes:
         step_ms: One value at a time, each after the answer to the one before.
@@ -85,10 +88,15 @@ def measure_controls(browser: Any) -> ControlReport:
         page.keyboard.press("Control+Enter")
         slider = page.get_by_role("slider", name="Sequences")
         slider.wait_for()
-        step_ms = _steps(page, slider)
-        drag_ms = _drag(page, slider)
+        step_ms = _best([_steps(page, slider) for _ in range(ROUNDS)])
+        drag_ms = _best([_drag(page, slider) for _ in range(ROUNDS)])
         page.close()
     return ControlReport(step_ms, drag_ms)
+
+
+def _best(rounds: list[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the round in which others used the machine least."""
+    return min(rounds, key=lambda times: percentile(times, 95))
 
 
 def _steps(page: Any, slider: Any) -> tuple[float, ...]:

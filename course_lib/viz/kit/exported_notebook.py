@@ -20,7 +20,7 @@ _VIEW = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
 
 
-class SelfContainedWidgets(Preprocessor):  # type: ignore[misc]  # nbconvert has no types
+class SelfContainedWidgets(Preprocessor):
     """Puts the widgets that anywidget draws, figures and quizzes, into the page as they are.
 
     It needs the notebook's saved widget state. A figure without one stays what it is in the
