@@ -90,7 +90,7 @@ class FiguresReport:
         table = Table(title="course bench figures: pictures per second", caption=self.machine)
         table.add_column("case")
         table.add_column("implementation")
-        for column in ("per second", "aim", "longest wait, ms"):
+        for column in ("per second", "aim", "longest, ms"):
             table.add_column(column, justify="right")
         for pace in self.paces:
             aim = f"{AIM:.0f}" if pace.implementation == "course" else ""
