@@ -1,7 +1,8 @@
-"""How smoothly figures move in a browser: the cases of ``course bench figures``.
+"""How smoothly figures move and how soon they answer: the cases of ``course bench figures``.
 
 A real chromium draws them, without a GPU, as on the slowest machine that a learner may have. The
-baseline draws each picture anew instead of changing the one before.
+baseline of what moves draws each picture anew instead of changing the one before. ``films.py`` and
+``controls.py`` measure a long film, and a figure that follows its controls.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 from rich.table import Table
 
+from autograder.bench.controls import ControlReport, measure_controls
+from autograder.bench.films import FilmReport, measure_film
 from autograder.bench.suite import OnStep
 from autograder.errors import CourseError
 from autograder.terminal.machine import BROWSERS
@@ -80,14 +83,23 @@ class FiguresReport:
     Attributes:
         machine: The processor and the browser.
         paces: One per case and implementation.
+        film: What a long film costs.
+        controls: How soon a figure follows its controls.
     """
 
     machine: str
     paces: tuple[Pace, ...]
+    film: FilmReport
+    controls: ControlReport
 
     def table(self) -> Table:
-        """Return a table with a line per case and implementation."""
-        table = Table(title="course bench figures: pictures per second", caption=self.machine)
+        """Return a table with a line per case and implementation, and the rest below."""
+        notes = (
+            f"A film (aim: 2 MB, there within 2 s, a step within 30 ms): {self.film}",
+            f"A control (aim: 95 of 100 within 100 ms): {self.controls}",
+            self.machine,
+        )
+        table = Table(title="course bench figures: pictures per second", caption="\n".join(notes))
         table.add_column("case")
         table.add_column("implementation")
         for column in ("per second", "aim", "longest, ms"):
@@ -99,18 +111,35 @@ class FiguresReport:
         return table
 
 
-def run_figures_suite(
-    on_step: OnStep = lambda done, total: None, rounds: int = ROUNDS, seconds: float = SECONDS
-) -> FiguresReport:
-    """Measure how smoothly figures move.
+def run_figures_suite(on_step: OnStep = lambda done, total: None) -> FiguresReport:
+    """Measure figures in a browser that is started for it.
 
     Args:
         on_step: Called with the steps done and the steps in all.
-        rounds: How often each case is measured; the best counts.
-        seconds: How long a case is watched in each round.
 
     Raises:
-        CourseError: There is no browser, or nothing to drive it with.
+        CourseError: There is no browser, nothing to drive it with, or no answer of JupyterLab.
+    """
+    with running_browser() as browser:
+        return measure_figures(browser, on_step)
+
+
+def measure_figures(
+    browser: Any,
+    on_step: OnStep = lambda done, total: None,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+) -> FiguresReport:
+    """Measure how smoothly figures move, what a long film costs, and how soon controls answer.
+
+    Args:
+        browser: A chromium that Playwright drives.
+        on_step: Called with the steps done and the steps in all.
+        rounds: How often each motion is measured; the best counts.
+        seconds: How long a motion is watched in each round.
+
+    Raises:
+        CourseError: JupyterLab or its kernel does not answer.
     """
     # What glides is not drawn anew: a new picture has no place to glide from.
     contenders = [
@@ -120,16 +149,19 @@ def run_figures_suite(
         if implementation == "course" or not motion.every
     ]
     found: dict[tuple[str, str], list[Pace]] = {}
-    total = rounds * len(contenders)
-    with running_browser() as browser:
-        for step in range(total):
-            motion, implementation = contenders[step % len(contenders)]
-            pace = _watched(browser, motion, implementation, seconds)
-            found.setdefault((pace.case, implementation), []).append(pace)
-            on_step(step + 1, total)
-        machine = f"{platform.processor() or platform.machine()}, Chromium {browser.version}"
-    best = (max(paces, key=lambda pace: pace.per_second) for paces in found.values())
-    return FiguresReport(machine, tuple(best))
+    watched = rounds * len(contenders)
+    for step in range(watched):
+        motion, implementation = contenders[step % len(contenders)]
+        pace = _watched(browser, motion, implementation, seconds)
+        found.setdefault((pace.case, implementation), []).append(pace)
+        on_step(step + 1, watched + 2)
+    best = tuple(max(paces, key=lambda pace: pace.per_second) for paces in found.values())
+    film = measure_film(browser)
+    on_step(watched + 1, watched + 2)
+    controls = measure_controls(browser)
+    on_step(watched + 2, watched + 2)
+    machine = f"{platform.processor() or platform.machine()}, Chromium {browser.version}"
+    return FiguresReport(machine, best, film, controls)
 
 
 def motions() -> list[Motion]:

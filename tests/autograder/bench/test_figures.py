@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from autograder.bench import figures
-from autograder.bench.figures import FiguresReport, Pace, motions, run_figures_suite
+from autograder.bench.controls import ControlReport
+from autograder.bench.figures import (
+    FiguresReport,
+    Pace,
+    measure_figures,
+    motions,
+    run_figures_suite,
+)
+from autograder.bench.films import FilmReport
 from autograder.errors import CourseError
 
 CASES = [
@@ -22,13 +32,20 @@ CASES = [
 ]
 
 
+FILM = FilmReport(10_000, 0.9, 4.0, 800.0, (9.0, 11.0), (12.0, 20.0))
+CONTROLS = ControlReport((30.0, 40.0), (50.0, 60.0))
+
+
 @pytest.mark.browser
-def test_every_case_is_watched_in_a_browser(chromium: str) -> None:
+def test_every_case_is_watched_in_a_browser(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "measure_film", lambda chromium: FILM)
+    monkeypatch.setattr(figures, "measure_controls", lambda chromium: CONTROLS)
     steps: list[tuple[int, int]] = []
-    report = run_figures_suite(lambda *step: steps.append(step), rounds=1, seconds=0.3)
+    report = measure_figures(browser, lambda *step: steps.append(step), rounds=1, seconds=0.3)
     assert [(pace.case, pace.implementation) for pace in report.paces] == CASES
-    assert steps == [(done, len(CASES)) for done in range(1, len(CASES) + 1)]
+    assert steps == [(done, len(CASES) + 2) for done in range(1, len(CASES) + 3)]
     assert all(pace.per_second > 0 and pace.longest_ms > 0 for pace in report.paces)
+    assert (report.film, report.controls) == (FILM, CONTROLS)
 
 
 def test_everything_moves_or_changes_from_one_scene_to_the_next() -> None:
@@ -44,11 +61,15 @@ def test_everything_moves_or_changes_from_one_scene_to_the_next() -> None:
         assert changed > 0.98 * count, motion.name
 
 
-def test_only_the_course_has_an_aim() -> None:
+def test_only_the_course_has_an_aim_and_the_rest_stands_below() -> None:
     paces = (Pace("boxes", "course", 59.94, 17.2), Pace("boxes", "drawn anew", 12.0, 140.0))
-    console = Console(width=100, record=True, file=sys.stderr)
-    console.print(FiguresReport("a machine", paces).table())
-    lines = [line for line in console.export_text().splitlines() if "boxes" in line]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(FiguresReport("a machine", paces, FILM, CONTROLS).table())
+    printed = console.export_text()
+    words = " ".join(printed.split())
+    assert str(FILM) in words
+    assert str(CONTROLS) in words
+    lines = [line for line in printed.splitlines() if "boxes" in line]
     assert [line.replace("│", " ").split() for line in lines] == [
         ["boxes", "course", "59.9", "50", "17"],
         ["boxes", "drawn", "anew", "12.0", "140"],
