@@ -69,6 +69,14 @@ def test_a_hatch_is_drawn_where_it_can_be_read(stage: Any) -> None:
     assert stage.kit.run(SHARE, [14, 0, 13]) == 1
 
 
+def test_a_gap_is_never_closed(stage: Any) -> None:
+    """Cells of 7.5 pixels begin at 0, 8, 15, 23..."""
+    stage.show(grid(("in_use",) * 40, size=7.5, columns=20))
+    row = pixels(stage, *((x, 2) for x in range(150)))
+    runs = "".join("#" if opacity else " " for *_, opacity in row).split()
+    assert runs == ["######"] * 20
+
+
 def test_only_cells_that_change_are_drawn(stage: Any) -> None:
     states = ["in_use"] * 200
     stage.show(grid(tuple(states), columns=20))

@@ -10,7 +10,7 @@ function createCells() {
   const canvas = html("canvas", { className: "scene-cells" });
   const frame = svg("foreignObject", {}, [canvas]);
   // Stands where the cell is that the keyboard has reached, and takes the focus for it.
-  const cursor = svg("rect", { class: "scene-cell-cursor", "data-item": "" });
+  const cursor = svg("rect", { class: "scene-cell-cursor" });
   return { canvas, frame, cursor, cell: 0, tiles: new Map(), node: svg("g", {}, [frame, cursor]) };
 }
 
@@ -53,7 +53,7 @@ function paintChanges(entry, before, context) {
   const { shape, image } = entry;
   const density = context.density();
   const pitch = shape.size * density;
-  const side = Math.max(1, Math.round((shape.size - shape.gap) * density));
+  const side = sideOf(shape, density);
   const tiles = shape.names.map((name) => tileOf(entry, name, side, context));
   const pixels = new Uint32Array(image.data.buffer);
   let [top, bottom] = [Infinity, 0];
@@ -68,6 +68,12 @@ function paintChanges(entry, before, context) {
   });
   if (bottom === 0) return;
   entry.canvas.getContext("2d").putImageData(image, 0, 0, 0, top, image.width, bottom - top);
+}
+
+/** Return the pixels along a cell. Where cells have a gap it is never closed, else never opened. */
+function sideOf({ size, gap }, density) {
+  const side = (size - gap) * density;
+  return Math.max(1, gap ? Math.floor(side + 0.001) : Math.ceil(side - 0.001));
 }
 
 /** Copy a tile to (x, y) of an image, where it has room. */
@@ -92,7 +98,7 @@ function tileOf(entry, name, side, context) {
 
 // ---- one cell -------------------------------------------------------------------------------
 
-/** Return the number of the cell at a point of the scene, or -1. A gap belongs to the cell before. */
+/** Return the cell at a point of the scene, or -1. A gap belongs to the cell before it. */
 export function cellAt({ shape }, [x, y]) {
   const column = Math.floor((x - shape.x) / shape.size);
   const row = Math.floor((y - shape.y) / shape.size);

@@ -1,7 +1,7 @@
 // What can be reached in a picture: which thing it stands for, what it is called, and where it is.
 //
-// An *item* is an entry (see shapes.js) that stands for a thing or has a tooltip, or a cell of a grid.
-// A *target* names an item: {entry, cell}, where `cell` is null unless the entry is a grid.
+// An *item* is an entry (see shapes.js) that stands for a thing or has a tooltip, or a cell of a
+// grid. A *target* names an item: {entry, cell}, where `cell` is null unless the entry is a grid.
 
 import { boxOfCell, nameOfCell, thingOfCell } from "./cells.js";
 import { svg } from "./dom.js";

@@ -1,5 +1,6 @@
-// Joins what is drawn with what it stands for: pointing at an item, or reaching it with the keyboard,
-// lights every shape of the same thing and whatever that lights, and names it; choosing it tells.
+// Joins what is drawn with what it stands for: pointing at an item, or reaching it with the
+// keyboard, lights every shape of the same thing and whatever that lights, and names it; choosing it
+// tells.
 //
 // All items of a picture are one stop of the Tab key; the arrow keys go to the neighbours, Home and
 // End to the first and the last, Enter and Space choose where choosing means something, and Escape

@@ -95,9 +95,10 @@ function hatchTile(pen, look, side, colours, density) {
   pen.strokeStyle = look.isPaper ? colours.ink : look.ink;
   pen.globalAlpha = 0.5;
   pen.lineWidth = Math.max(1.3, 1 / scale);
+  const step = scale * HATCH_SQUARE;
   for (let row = 0; row < squares; row++) {
     for (let column = 0; column < squares; column++) {
-      pen.setTransform(scale, 0, 0, scale, column * scale * HATCH_SQUARE, row * scale * HATCH_SQUARE);
+      pen.setTransform(scale, 0, 0, scale, column * step, row * step);
       pen.stroke(mark);
     }
   }

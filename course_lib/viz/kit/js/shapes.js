@@ -1,9 +1,9 @@
 // Draws the kinds of shapes that are SVG, and changes what is drawn into what the next frame shows.
 //
-// What is drawn of a shape is an *entry*: {kind, id, shape, node, ...}. `node` is a <g> that stays the
-// same for as long as the shape has the same id; `shape` is what it shows now. A kind is a pair of
-// functions: create(context) returns an entry that shows nothing yet, update(entry, shape, context)
-// sets the attributes that differ from `entry.shape`. The context comes from stage.js:
+// What is drawn of a shape is an *entry*: {kind, id, shape, node, ...}. `node` is a <g> that stays
+// the same for as long as the shape has the same id; `shape` is what it shows now. A kind is a pair
+// of functions: create() returns what an entry that shows nothing yet has of its own; update(entry,
+// shape, context) sets the attributes that differ from `entry.shape`. The context is stage.js's:
 //
 // - look(state): {label, isPaper, className, fill, colour, ink, dash} of a state, null for none;
 // - isAnimated, duration: whether this frame moves, and for how many milliseconds;

@@ -2,18 +2,18 @@
 //
 // createStage() returns
 //
-// - element: an HTML element to put into the page. It scrolls sideways where the page is too narrow.
-// - show(scene, {animate = true, duration = GLIDE_MS}): draw the JSON of Scene.to_dict(). A shape is
-//   known again by its `id`, else its `key`, else its position. A shape that is the very object of
-//   the frame before is not looked at, so a decoder should keep objects. With `animate`, what has
-//   another place glides there, what is new fades in or comes from its `origin`, and what is gone
-//   fades out, unless the reader wants no motion.
+// - element: an HTML element to put into the page. It scrolls sideways where the page is narrow.
+// - show(scene, {animate = true, duration = GLIDE_MS}): draw the JSON of Scene.to_dict(). A shape
+//   is known again by its `id`, else its `key`, else its position. A shape that is the very object
+//   of the frame before is not looked at, so a decoder should keep objects. With `animate`, what
+//   has another place glides there, what is new fades in or comes from its `origin`, and what is
+//   gone fades out, unless the reader wants no motion.
 // - light(things): light what stands for these things, as another figure asks for.
 // - onPick(fn): from now on items can be chosen; fn(["block", 7]) tells which was. Do not call it
 //   where nobody listens: an item that can be chosen is announced as such.
 // - onPoint(fn): fn(things) when the reader has pointed at something, or no longer does ([]).
-// - settle(): end all motion at once, as before a picture is saved. A grid of cells is a <canvas> in
-//   a <foreignObject>; whoever saves the SVG puts an <image> of the canvas in its place.
+// - settle(): end all motion at once, as before a picture is saved. A grid of cells is a <canvas>
+//   in a <foreignObject>; whoever saves the SVG puts an <image> of the canvas in its place.
 // - destroy(): let go of what the page would keep.
 
 import { CELLS_KIND, repaintCells } from "./cells.js";
@@ -221,7 +221,7 @@ class Stage {
     for (const grid of this.#grids) if (grid.shape) repaintCells(grid, this.#context);
   }
 
-  /** Measure again whenever the page has another number of pixels of the screen for one of its own. */
+  /** Measure again whenever a pixel of the page has another number of the screen's. */
   #watchPixels() {
     const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
     const onChange = () => {
