@@ -62,13 +62,17 @@ class TestPointer:
         pool.page.mouse.move(*middle(pool, "grid-2"))
         assert lit(pool) == ["grid-2", "table-2", "name", "line"]
         assert pool.count("[data-key=grid-2] .scene-ring") == 1
-        assert pool.count("[data-key=line] .scene-ring") == 0, "a line is drawn heavier instead"
+        assert pool.count("[data-key=line] .scene-ring") == 0
+        width = "(node) => getComputedStyle(node).strokeWidth"
+        line = pool.page.locator("polyline")
+        assert line.evaluate(width) == "4px", "a line is drawn heavier instead"
         words = pool.page.locator("[data-key=name] text").bounding_box()
         ring = pool.page.locator("[data-key=name] .scene-ring").bounding_box()
         assert ring["x"] < words["x"]
         assert ring["width"] > words["width"] + 6
         pool.page.mouse.move(*middle(pool, "queue"))
         assert lit(pool) == ["grid-3", "queue"]
+        assert line.evaluate(width) == "1.5px"
         pool.page.mouse.move(390, 290)
         assert lit(pool) == []
         assert pool.count(".scene-ring") == 0

@@ -158,7 +158,9 @@ function updateLine(entry, shape, context) {
   const dashOfTone = shape.dashed ? "7 5" : null;
   const tone = look ? "" : ` scene-stroke-${shape.tone}`;
   setAttribute(entry.line, "class", `scene-line${tone}`);
-  setAttribute(entry.line, "stroke-width", shape.thickness);
+  if (shape.thickness !== entry.shape?.thickness) {
+    entry.line.style.setProperty("--scene-thickness", `${shape.thickness}px`);
+  }
   setAttribute(entry.line, "stroke", look ? look.colour : null);
   setAttribute(entry.line, "stroke-dasharray", look ? look.dash : dashOfTone);
   setAttribute(entry.head, "class", look ? null : `scene-fill-${shape.tone}`);
