@@ -75,8 +75,8 @@ def measure_film(browser: Any, steps: int = STEPS) -> FilmReport:
     film = Player(list(pool_film(steps)))
     build_seconds = time.perf_counter() - start
     chance = random.Random(3)
-    neighbours = list(range(steps // 2, steps // 2 + 300))
-    jumps = [chance.randrange(steps) for _ in range(60)]
+    neighbours = list(range(steps // 2, min(steps, steps // 2 + 300)))
+    jumps = chance.sample(range(steps), 60)
     page = browser.new_page()
     page.goto("about:blank")
     page.add_style_tag(content=bundle.styles("figure.js"))

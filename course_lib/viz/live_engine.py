@@ -286,6 +286,7 @@ def _end_of(text: str, width: float) -> str:
     line = " ".join(text.split())
     if text_width(line, SMALL_SIZE) <= width:
         return line
+    line = line[-int(width / text_width(".", SMALL_SIZE)) :]  # no more of it can fit
     while text_width(f"…{line}", SMALL_SIZE) > width:
         line = line[1:]
     return f"…{line}"
