@@ -8,12 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from course_lib.viz.kit import bundle, static
-
-if TYPE_CHECKING:
-    from course_lib.viz.kit.view import Figure
 
 _PAGE = """\
 <!doctype html>
@@ -38,6 +35,27 @@ img {{ height: auto; max-width: 100%; }}
 """
 
 _OF_THE_WIDGET_MANAGER = ("layout", "tabbable", "tooltip")
+
+
+class Shown(Protocol):
+    """What a page asks of a figure; ``Figure`` is one."""
+
+    _esm: Any
+    _css: Any
+
+    @property
+    def name(self) -> str:
+        """What the figure is called."""
+
+    @property
+    def description(self) -> str:
+        """What it shows, in words."""
+
+    def static(self) -> static.StaticFigure:
+        """Return what it shows, drawn with matplotlib."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return its traits."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ def scripts_html(front_ends: Iterable[FrontEnd]) -> str:
     return "\n".join([*kept, run])
 
 
-def page_of(figure: Figure, path: str | Path | None = None, **traits: Any) -> str:
+def page_of(figure: Shown, path: str | Path | None = None, **traits: Any) -> str:
     """Return a page that shows one figure without a kernel and without a network.
 
     Args:
