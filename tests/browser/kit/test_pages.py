@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from browser_lab import FAINT_TEXTS, LEAST_CONTRAST
 from course_lib.viz import Explorer, Frame, Picture, Player, Slider
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Text
@@ -83,7 +84,6 @@ def test_without_scripts_a_page_shows_the_picture_with_its_description(
 
 
 DARK_PAGE = "body { background: #101010 !important; color: #eeeeee !important; }"
-FAINT = (Path(__file__).parents[2] / "shared" / "faint_texts.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -97,4 +97,4 @@ def test_text_stands_out_on_any_page(
     page.get_by_text("at 1").wait_for()
     if page_style:
         page.add_style_tag(content=page_style)
-    assert page.evaluate(FAINT, 4.5) == []
+    assert page.evaluate(FAINT_TEXTS, LEAST_CONTRAST) == []

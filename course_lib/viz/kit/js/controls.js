@@ -16,7 +16,7 @@ import { html } from "./dom.js";
 
 const number = new Intl.NumberFormat("en-US");
 
-// An id must be the only one of its page, and each figure loads an instance of this module of its own.
+// An id must be the only one of its page, and each figure loads an instance of this module.
 const CONTROLS = Math.random().toString(36).slice(2);
 let inputsMade = 0;
 
@@ -30,10 +30,10 @@ function positionsOf(spec) {
 }
 
 function only(positions, allowed) {
-  const kept = positions.values.map((value, at) => [value, at]).filter(([v]) => allowed.includes(v));
+  const kept = [...positions.values.keys()].filter((at) => allowed.includes(positions.values[at]));
   return {
-    values: kept.map(([value]) => value),
-    texts: kept.map(([, at]) => positions.texts[at]),
+    values: kept.map((at) => positions.values[at]),
+    texts: kept.map((at) => positions.texts[at]),
   };
 }
 
@@ -138,7 +138,10 @@ function createControl(spec, value, onMove) {
 /** Return the inputs for all specs; see the head of this file. */
 export function createControls(specs, values, onMove) {
   const controls = new Map();
-  const all = () => Object.fromEntries([...controls].map(([name, control]) => [name, control.get()]));
+  const all = () => {
+    const pairs = [...controls].map(([name, control]) => [name, control.get()]);
+    return Object.fromEntries(pairs);
+  };
   for (const spec of specs) {
     controls.set(spec.name, createControl(spec, values[spec.name], () => onMove(all())));
   }

@@ -112,7 +112,8 @@ function saveFile(blob, fileName) {
   link.href = address;
   link.download = fileName;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser may still be asking where to
+  // The browser may still be asking the reader where to put it.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
 /** "Memory of one GPU: Llama" -> "memory-of-one-gpu-llama" */

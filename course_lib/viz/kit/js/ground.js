@@ -10,7 +10,7 @@ export function channelsOf(colour) {
   return [...probe.getImageData(0, 0, 1, 1).data];
 }
 
-/** Return the lightness that the eye sees, from 0 (black) to 1 (white), near enough to choose by. */
+/** Return how light a colour looks, from 0 (black) to 1 (white), near enough to choose by. */
 function lightnessOf([red, green, blue]) {
   return (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
 }

@@ -55,7 +55,8 @@ export function createLecture(root, { step, onChange }) {
 
   // The browser's own Escape leaves full screen without telling the figure's keys.
   const onFullscreen = () => {
-    if (document.fullscreenElement !== root && !root.classList.contains("scene-covers-page")) leave();
+    const covers = root.classList.contains("scene-covers-page");
+    if (document.fullscreenElement !== root && !covers) leave();
   };
 
   /** Any key first brings a blank screen back, as in a presentation. */

@@ -1,20 +1,20 @@
-// Connects an explorer's controls to its picture: from a grid that was computed before, or by asking
-// Python.
+// Connects an explorer's controls to its picture: from a grid that was computed before, or by
+// asking Python.
 //
 // Mounted by figure.js where model.get("controls") is not empty, above the picture:
 //
 //   const panel = createPanel(model, { show, stale });
-//   root.prepend(panel.element);                       // and panel.destroy() at the end
+//   root.append(panel.element);                        // and panel.destroy() at the end
 //
-//   show(answer)  draws the picture for the newest values. answer is { reel, index } for a picture of
-//                 the grid, { message } for settings that Python refused (in place of the picture), and
-//                 null from when on the model's own frames and message hold again
+//   show(answer)  draws the picture for the newest values. answer is { reel, index } for a picture
+//                 of the grid, { message } for settings that Python refused (in place of the
+//                 picture), and null from when on the model's own frames and message hold again
 //   stale(is)     whether the picture does not show what the controls say; figure.js dims it
 //
 // Traits that it uses, beside controls, values and grid: `asked`, the number of the newest request,
-// which the browser sets together with values; `answered`, the number of the request that frames and
-// message answer, which Python sets together with them. At most one request is under way, and the next
-// one takes the newest values: what a drag has passed over is never built.
+// which the browser sets together with values; `answered`, the number of the request that frames
+// and message answer, which Python sets together with them. At most one request is under way, and
+// the next one takes the newest values: what a drag has passed over is never built.
 //
 // grid: { axes: [{ name, values }], count, chunks, messages: { index: text } }; frame n holds the
 // setting whose positions on the axes are the digits of n, the last axis running fastest.
@@ -96,7 +96,7 @@ function createRequests(model, { setValues, onPatience }) {
   return { send, isEcho, destroy };
 }
 
-/** Return the controls of a model and keep its picture in step with them; see the head of this file. */
+/** Return the controls of a model and keep its picture in step; see the head of this file. */
 export function createPanel(model, { show, stale }) {
   let wanted = model.get("values");
   const grid = createGrid(model.get("grid"));
@@ -106,7 +106,7 @@ export function createPanel(model, { show, stale }) {
   const isAlone = Boolean(model.get("standalone"));
   const requests = createRequests(model, { setValues, onPatience });
 
-  /** Tell other views of the figure, and nobody here: the controls are where the reader has them. */
+  /** Tell other views of the figure, and nobody here: the reader has moved the controls. */
   let isOwn = false;
   function setValues(values) {
     isOwn = true;

@@ -1,10 +1,10 @@
 // Shows widgets on a page that has no kernel: a file of its own, or an exported notebook.
 //
-// A page holds, for each widget, an element of class scene-standalone with what is seen without scripts
-// and a script element with JSON: { esm, css, state }, where esm and css name elements of the page that
-// hold a front end's module and its style sheet as text. This module, run once, puts the front ends in
-// their places, with a plain object for a model. Bytes in the state are { "$bytes": base64 }. All of it
-// is written by course_lib/viz/kit/page.py.
+// A page holds, for each widget, an element of class scene-standalone with what is seen without
+// scripts and a script element with JSON: { esm, css, state }, where esm and css name elements of
+// the page that hold a front end's module and its style sheet as text. This module, run once, puts
+// the front ends in their places, with a plain object for a model. Bytes in the state are written
+// { "$bytes": base64 }. All of it is written by course_lib/viz/kit/page.py.
 //
 // It runs any front end that is written for anywidget, so a notebook's quizzes work too.
 

@@ -18,7 +18,8 @@ export function setToolIcon(button, icon, name) {
 /** Return a button with an icon and, where the icon does not say enough, a word. */
 export function toolButton(icon, name, onclick, word = "") {
   const drawing = svg("svg", { viewBox: "0 0 20 20", "aria-hidden": "true" }, [svg("path")]);
-  const button = html("button", { type: "button", className: "scene-tool", onclick }, [drawing, word]);
+  const look = { type: "button", className: "scene-tool", onclick };
+  const button = html("button", look, [drawing, word]);
   setToolIcon(button, icon, name);
   return button;
 }
