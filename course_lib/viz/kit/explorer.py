@@ -21,7 +21,6 @@ from course_lib.viz.kit.grid import (
     thinned_axes,
 )
 from course_lib.viz.kit.layout import NARROW, WIDE
-from course_lib.viz.kit.page import page_of
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure, frame_values
 
@@ -124,7 +123,7 @@ class Explorer(Figure):
         else:
             axes = thinned_axes(self._controls, self.values, PAGE_LIMIT)
         grid = self._grid(axes) if precompute is not None or not self.grid else self.grid
-        return page_of(self, path, grid=grid)
+        return self._page(path, grid=grid)
 
     def _answer(self, _change: Any) -> None:
         """Draw the picture that the browser asks for."""

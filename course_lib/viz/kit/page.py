@@ -7,10 +7,9 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from course_lib.viz.kit import bundle, static
+from course_lib.viz.kit import bundle
 
 _PAGE = """\
 <!doctype html>
@@ -35,27 +34,6 @@ img {{ height: auto; max-width: 100%; }}
 """
 
 _OF_THE_WIDGET_MANAGER = ("layout", "tabbable", "tooltip")
-
-
-class Shown(Protocol):
-    """What a page asks of a figure; ``Figure`` is one."""
-
-    _esm: Any
-    _css: Any
-
-    @property
-    def name(self) -> str:
-        """What the figure is called."""
-
-    @property
-    def description(self) -> str:
-        """What it shows, in words."""
-
-    def static(self) -> static.StaticFigure:
-        """Return what it shows, drawn with matplotlib."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Return its traits."""
 
 
 @dataclass(frozen=True)
@@ -125,24 +103,15 @@ def scripts_html(front_ends: Iterable[FrontEnd]) -> str:
     return "\n".join([*kept, run])
 
 
-def page_of(figure: Shown, path: str | Path | None = None, **traits: Any) -> str:
-    """Return a page that shows one figure without a kernel and without a network.
+def page_html(title: str, widget: str, front_end: FrontEnd) -> str:
+    """Return a page that shows one widget without a kernel and without a network.
 
     Args:
-        figure: The figure, as it is now.
-        path: Where to write the page too.
-        traits: Values of traits that are others in the page.
+        title: Name of the page.
+        widget: What ``widget_html`` returned for front end 0.
+        front_end: What draws the widget.
     """
-    front_end = FrontEnd(str(figure._esm), str(figure._css))
-    picture = image_html(static.png(figure.static()), figure.description)
-    page = _PAGE.format(
-        title=escape(figure.name),
-        figure=widget_html({**figure.get_state(), **traits}, 0, picture),
-        scripts=scripts_html([front_end]),
-    )
-    if path is not None:
-        Path(path).write_text(page, encoding="utf-8")
-    return page
+    return _PAGE.format(title=escape(title), figure=widget, scripts=scripts_html([front_end]))
 
 
 def _with_marked_bytes(value: Any) -> Any:

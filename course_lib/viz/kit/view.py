@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 
 from course_lib.viz.kit import bundle, static
-from course_lib.viz.kit.page import image_html, page_of
+from course_lib.viz.kit.page import FrontEnd, image_html, page_html, widget_html
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Thing
 
@@ -124,7 +124,16 @@ class Figure(anywidget.AnyWidget):
         Args:
             path: Where to write the page too.
         """
-        return page_of(self, path)
+        return self._page(path)
+
+    def _page(self, path: str | Path | None, **traits: Any) -> str:
+        """Return the page, and write it if a path is given; ``traits`` are others in the page."""
+        picture = image_html(static.png(self.static()), self.description)
+        widget = widget_html({**self.get_state(), **traits}, 0, picture)
+        page = page_html(self.name, widget, FrontEnd(str(self._esm), str(self._css)))
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         mime_bundle = super()._repr_mimebundle_(**kwargs)
