@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from course_lib.viz.kit.encoding import CHUNK
+from course_lib.viz.kit.live import Live
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Group, Rect, Shape, Text
@@ -275,3 +276,24 @@ def test_a_choice_is_told_to_python_where_it_listens(kit: Any) -> None:
     kit.set(picks=figure.picks)
     box.click()
     assert kit.sent() == [{"pick": ["block", 7]}]
+
+
+def test_a_live_figure_shows_what_is_new_and_then_its_film(kit: Any) -> None:
+    def draw(place: int) -> Frame:
+        return Frame(scene(place), f"The box is at {place}.")
+
+    live = Live(draw)
+    kit.mount(traits(live))
+    kit.page.locator("svg.scene").get_by_text("Nothing has happened yet.").wait_for()
+    with live:
+        for place in (10, 20):
+            live._next_picture = 0
+            live.show(place)
+            kit.set(**traits(live))
+            wait_for_caption(kit, f"The box is at {place}.")
+            assert not kit.page.locator(".scene-bar").is_visible()
+    kit.set(**traits(live))
+    kit.page.locator(".scene-counter", has_text="2 / 2").wait_for()
+    kit.page.locator(".scene-root").focus()
+    press(kit, "ArrowLeft")
+    wait_for_caption(kit, "The box is at 10.")
