@@ -18,7 +18,7 @@ from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend, 
 from course_lib.viz.kit.live import SHARE, Live
 from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Cells, Rect, Shape, Text
+from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Cells, Group, Rect, Shape, Text
 
 Decode = Callable[[Sequence[int]], str]
 """Makes text of tokens."""
@@ -90,8 +90,7 @@ def step_caption(moment: Moment) -> str:
         if len(moment.served) == 1
         else f"{len(moment.served):,} requests compute"
     )
-    tokens = "1 token" if num_tokens == 1 else f"{num_tokens:,} tokens"
-    return f"Iteration {moment.step:,}: {who} {tokens}, {blocks}, {waits}."
+    return f"Iteration {moment.step:,}: {who} {_count(num_tokens)}, {blocks}, {waits}."
 
 
 def step_event(moment: Moment) -> str:
@@ -165,40 +164,34 @@ def _batch(
     bar_width = width - 64 if decode is None else (width - 64) * 0.5
     for row, request in enumerate(shown):
         y = top + 18 + row * _ROW
-        lights = tuple(("block", block_id) for block_id in request.blocks)
         name = fitting(64, request.request_id, f"{request.request_id[:4]}…", size=TEXT_SIZE)
-        thing = ("request", request.request_id)
         key = f"batch-{request.request_id}"
-        yield Text(left, y + 19, name, TEXT_SIZE, key=f"{key}-name", of=thing, lights=lights)
-        yield from _progress(request, bar_left, y, bar_width / scale, key, lights)
+        members = [
+            Text(left, y + 19, name, TEXT_SIZE),
+            *_progress(request, bar_left, y, bar_width / scale, key),
+        ]
         if decode is not None:
             text_left = bar_left + bar_width + 12
             words = _end_of(decode(request.tail), left + width - text_left)
-            yield Text(text_left, y + 19, words, SMALL_SIZE, tone="muted", key=f"{key}-text")
+            members.append(Text(text_left, y + 19, words, SMALL_SIZE, tone="muted"))
+        yield Group(
+            tuple(members),
+            tooltip=_told(request),
+            key=key,
+            of=("request", request.request_id),
+            lights=tuple(("block", block_id) for block_id in request.blocks),
+        )
     if len(moment.served) > len(shown):
         more = f"and {len(moment.served) - len(shown):,} more"
         y = top + 18 + _MOST_ROWS * _ROW
         yield Text(left, y + 16, more, SMALL_SIZE, tone="muted")
 
 
-def _progress(
-    request: Served,
-    left: float,
-    top: float,
-    pixels: float,
-    key: str,
-    lights: tuple[tuple[str, int], ...],
-) -> Iterator[Shape]:
+def _progress(request: Served, left: float, top: float, pixels: float, key: str) -> Iterator[Shape]:
     """Draw what of a request is computed, what this step adds, and what is still lacking."""
     before = request.num_computed - request.num_scheduled
     known = max(request.num_tokens, request.num_computed)
-    tip = (
-        f"request {request.request_id}: {request.num_computed:,} of {known:,} tokens computed, "
-        f"{request.num_scheduled:,} of them in this step; {len(request.blocks):,} blocks"
-    )
-    box = partial(
-        Rect, y=top, height=26, tooltip=tip, of=("request", request.request_id), lights=lights
-    )
+    box = partial(Rect, y=top, height=26)
     yield box(x=left, width=known * pixels, key=f"{key}-known")
     yield box(x=left, width=before * pixels, state="in_use", key=f"{key}-before")
     # At least 4 pixels, or a decode in a long context could not be seen.
@@ -207,6 +200,15 @@ def _progress(
         width=max(4, request.num_scheduled * pixels),
         state=request.state,
         key=f"{key}-now",
+    )
+
+
+def _told(request: Served) -> str:
+    """Say how far a request is."""
+    known = max(request.num_tokens, request.num_computed)
+    return (
+        f"request {request.request_id}: {request.num_computed:,} of {known:,} tokens computed, "
+        f"{request.num_scheduled:,} of them in this step; {len(request.blocks):,} blocks"
     )
 
 
@@ -227,7 +229,7 @@ def _tokens(moment: Moment, left: float, top: float, width: float) -> Iterator[S
             32,
             request.state,
             fitting(extent, f"{request.request_id}: {request.num_scheduled}", request.request_id),
-            tooltip=f"request {request.request_id}: {request.num_scheduled:,} tokens",
+            tooltip=f"request {request.request_id}: {_count(request.num_scheduled)} in this step",
             key=f"tokens-{request.request_id}",
             of=("request", request.request_id),
         )
@@ -268,6 +270,10 @@ def _queue(moment: Moment, left: float, top: float, width: float) -> Iterator[Sh
 
 def _heading(left: float, top: float, words: str) -> Text:
     return Text(left, top, words, TEXT_SIZE, is_bold=True)
+
+
+def _count(num_tokens: int) -> str:
+    return "1 token" if num_tokens == 1 else f"{num_tokens:,} tokens"
 
 
 def _names(names: Sequence[str]) -> str:
