@@ -93,8 +93,9 @@ class Live(Player, Generic[S]):
     def __exit__(self, *exception: Any) -> None:
         self._following.__exit__(*exception)
         if self.states:
-            self.roll(map(self._draw, self.states))
-            self.index = self.count - 1
+            with self.hold_sync():
+                self.roll(map(self._draw, self.states))
+                self.index = self.count - 1
 
     def show(self, state: S) -> None:
         """Keep a state, and draw it if the last picture was long enough ago."""
