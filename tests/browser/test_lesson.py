@@ -60,7 +60,7 @@ def test_a_slider_moves_and_the_figure_follows(solved: Any) -> None:
 
 def test_a_film_is_stepped_with_the_arrow_keys(solved: Any) -> None:
     cell = solved.cell(FILM)
-    caption = cell.locator(".scene-caption")
+    caption = cell.locator(".caption-words")
     assert caption.text_content().startswith("Iteration 0:")
     before = cell.locator("svg.scene").inner_html()
     cell.locator(".scene-root").focus()
