@@ -130,6 +130,24 @@ def test_speed_is_a_choice_that_keeps_its_own_keys(kit: Any) -> None:
     assert caption(kit) == "The box is at 0."
 
 
+def test_space_plays_and_pauses_at_the_chosen_speed(kit: Any) -> None:
+    kit.open()
+    kit.page.clock.install()
+    kit.mount(traits(film(interval=1000)))
+    wait_for_caption(kit, "The box is at 0.")
+    kit.page.get_by_role("combobox", name="Speed").select_option("4")
+    kit.page.locator(".scene-root").focus()
+    press(kit, " ")
+    kit.page.get_by_role("button", name="Pause").wait_for()
+    kit.page.clock.run_for(240)
+    assert caption(kit) == "The box is at 0."
+    kit.page.clock.run_for(20)
+    wait_for_caption(kit, "The box is at 10.")
+    press(kit, " ")
+    kit.page.clock.run_for(5000)
+    assert caption(kit) == "The box is at 10."
+
+
 SHORTCUTS = """
   window.heard = [];
   document.addEventListener("keydown", (event) => window.heard.push(event.key));
