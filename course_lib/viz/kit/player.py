@@ -15,10 +15,19 @@ _SHEET_FRAMES = 6
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment: the picture and a sentence on what has just happened."""
+    """One moment: the picture and a sentence on what has just happened.
+
+    Attributes:
+        scene: The picture.
+        caption: What has just happened, in a sentence.
+        event: A few words, where something happens that a reader looks for; empty otherwise.
+        narrow: The same picture laid out for a narrow page.
+    """
 
     scene: Scene
     caption: str
+    event: str = ""
+    narrow: Scene | None = None
 
 
 class Player(SceneView):
