@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from course_lib.viz.block_pool import pool_film, pool_scene
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
     from course_lib.viz.kit.notation import notation_scene
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from course_lib.viz.kit.view import Picture
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
     from course_lib.viz.quiz import Quiz
+    from course_lib.viz.replays import replay
     from course_lib.viz.reservations import reservation_film, share_bars
 
 __all__ = [
@@ -36,6 +38,9 @@ __all__ = [
     "gpu_memory",
     "gpu_memory_scene",
     "notation_scene",
+    "pool_film",
+    "pool_scene",
+    "replay",
     "reservation_film",
     "share_bars",
 ]
@@ -54,6 +59,9 @@ _MODULES = {
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "notation_scene": "kit.notation",
+    "pool_film": "block_pool",
+    "pool_scene": "block_pool",
+    "replay": "replays",
     "reservation_film": "reservations",
     "share_bars": "reservations",
 }

@@ -39,7 +39,7 @@ def pool_film(records: Iterable[Record]) -> Player:
     >>> [frame.caption for frame in pool_film(recorder.frames).film][1]
     'get_new_blocks(3): 1 2 3 are handed out.'
     """
-    return Player(list(pool_frames(records)))
+    return Player(pool_frames(records))
 
 
 def pool_frames(records: Iterable[Record]) -> Iterator[Frame]:

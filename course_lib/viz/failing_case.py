@@ -68,7 +68,8 @@ def snapshot_for(kind: type[Any]) -> Snapshot | None:
         (Scheduler, snapshot_scheduler),
         (RequestQueue, snapshot_waiting),
     ):
-        if issubclass(kind, shown):
+        # The queue of requests is a protocol, of which ``issubclass`` knows nothing.
+        if shown in kind.__mro__:
             return snapshot
     return None
 

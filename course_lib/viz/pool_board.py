@@ -31,9 +31,6 @@ from course_lib.viz.pool_layout import (
 FREE_QUEUE: Thing = ("queue", "free")
 """The free queue, as a thing that can be marked."""
 
-STATE_LINE: Thing = ("line", "state")
-"""The state in one line, as a thing that can be marked."""
-
 
 @dataclass(frozen=True)
 class Board:
@@ -53,36 +50,63 @@ class Board:
         Args:
             at: The state.
             marked: What gets a frame, to be looked at: ``("block", 7)``, ``("request", "A")``,
-                ``("list", "waiting")``, ``FREE_QUEUE``, ``STATE_LINE``.
+                ``("list", "waiting")``, ``FREE_QUEUE``.
         """
         extent = self.layout.extent
         shapes: list[Shape] = []
         if extent.num_blocks:
-            shapes += self._grid(at, marked)
+            shapes += self._grid(at)
         if extent.longest_queue is not None:
-            shapes += self._queue(at, marked)
+            shapes += self._queue(at)
         if extent.lanes:
-            shapes += self._tables(at, marked)
+            shapes += self._tables(at)
         if extent.lists:
-            shapes += self._lists(at, marked)
-        shapes += self._state_line(at, marked)
-        return tuple(shapes)
+            shapes += self._lists(at)
+        if extent.longest_line:
+            shapes += self._state_line(at)
+        return *shapes, *self._frames(at, marked)
 
     def _heading(self, y: float, title: str, *remarks: str) -> Iterator[Shape]:
         """Yield a title, and the longest remark that fits beside it."""
-        yield Text(self.layout.start, y + 16, title, is_bold=True)
-        room = self.layout.inner - 1.1 * text_width(title)
-        remark = fitting(room, *remarks)
+        key = f"{self.prefix}{title.lower().replace(' ', '-')}"
+        yield Text(self.layout.start, y + 16, title, is_bold=True, key=key)
+        remark = fitting(self.layout.inner - 1.1 * text_width(title), *remarks)
         if remark:
             right = self.layout.start + self.layout.inner
-            yield Text(right, y + 16, remark, SMALL_SIZE, "end", tone="muted")
+            key += "-remark"
+            yield Text(right, y + 16, remark, SMALL_SIZE, "end", tone="muted", key=key)
 
-    def _marked(self, x: float, y: float, width: float, height: float) -> Iterator[Shape]:
-        """Yield a frame around a place to look at."""
-        corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y))
-        yield Line(corners, "alert", thickness=4)
+    def _frames(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+        """Yield a frame around everything that is marked."""
+        for kind, name in sorted(marked, key=str):
+            box = self._place_of(kind, name, at)
+            if box is None:
+                continue
+            x, y, width, height = box
+            corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y))
+            yield Line(corners, "alert", thickness=4, key=f"{self.prefix}marked-{kind}-{name}")
 
-    def _grid(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+    def _place_of(
+        self, kind: str, name: str | int, at: Placed
+    ) -> tuple[float, float, float, float] | None:
+        """Return x, y, width and height of a thing; None if it is not in the picture."""
+        layout = self.layout
+        x, width = layout.start - 8, layout.inner + 16
+        if kind == "block" and isinstance(name, int):
+            return layout.place_of_block(name)
+        if kind == "queue":
+            rows = layout.rows_for(layout.extent.longest_queue or 0)
+            return x, layout.queue_top + HEADING - 6, width, rows * ROW + 4
+        if kind == "request" and at.lanes.get(str(name), layout.num_lanes) < layout.num_lanes:
+            y, height = layout.place_of_lane(at.lanes[str(name)])
+            return x, y - 5, width, height - 2
+        if kind == "list" and name in layout.extent.lists:
+            row = layout.extent.lists.index(str(name))
+            y = layout.lists_top + HEADING + row * layout.list_height
+            return x, y - 5, width, layout.list_height - 2
+        return None
+
+    def _grid(self, at: Placed) -> Iterator[Shape]:
         layout, blocks = self.layout, at.record["blocks"]
         num_cached, num_free = (
             sum(block["state"] == state for block in blocks) for state in ("cached", "free")
@@ -99,23 +123,21 @@ class Board:
             states = tuple(block["state"] for block in blocks)
             key = f"{self.prefix}grid"
             yield Cells(x, y, layout.cells_in_a_row, layout.cell_size, states, "block", key)
+            return
         for number, block in enumerate(blocks):
-            place = layout.place_of_block(number)
-            if layout.has_tiles:
-                yield _tile(
-                    f"{self.prefix}block-{number}",
-                    place[0],
-                    place[1],
-                    block["block_id"],
-                    block["state"],
-                    block["ref_cnt"],
-                    block["hash"] or "",
-                    tuple(block["owners"]),
-                )
-            if ("block", block["block_id"]) in marked:
-                yield from self._marked(*place)
+            x, y, _, _ = layout.place_of_block(number)
+            yield _tile(
+                f"{self.prefix}block-{number}",
+                x,
+                y,
+                block["block_id"],
+                block["state"],
+                block["ref_cnt"],
+                block["hash"] or "",
+                tuple(block["owners"]),
+            )
 
-    def _queue(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+    def _queue(self, at: Placed) -> Iterator[Shape]:
         layout, chips = self.layout, at.chips_of(QUEUE)
         num_front = len(chips)
         while num_front and chips[num_front - 1].mark.is_cached:
@@ -128,13 +150,14 @@ class Board:
             "behind the bar: cached",
         )
         top = layout.queue_top + HEADING
-        yield Text(layout.start, top + 20, "front →", SMALL_SIZE, tone="muted")
-        yield from self._row(chips, top, bar=num_front if 0 < num_front < len(chips) else None)
-        if FREE_QUEUE in marked:
-            rows = layout.rows_for(layout.extent.longest_queue or 0)
-            yield from self._marked(layout.start - 8, top - 6, layout.inner + 16, rows * ROW + 4)
+        key = f"{self.prefix}front"
+        yield Text(layout.start, top + 20, "front →", SMALL_SIZE, tone="muted", key=key)
+        bar = num_front if 0 < num_front < len(chips) else None
+        yield from self._row(chips, top, f"{self.prefix}queue", bar)
 
-    def _row(self, chips: Sequence[Chip], top: float, bar: int | None = None) -> Iterator[Shape]:
+    def _row(
+        self, chips: Sequence[Chip], top: float, key: str, bar: int | None = None
+    ) -> Iterator[Shape]:
         """Yield chips, a bar in front of place ``bar``, and the number of those left out."""
         layout, count = self.layout, len(chips)
         num_front, num_back = layout.shown(count)
@@ -145,15 +168,16 @@ class Board:
                 x += BAR_ROOM
             if place == bar:
                 middle = x - BAR_ROOM / 2 - 2
-                yield Line(((middle, y - 4), (middle, y + CHIP_HEIGHT + 4)), thickness=5)
+                ends = ((middle, y - 4), (middle, y + CHIP_HEIGHT + 4))
+                yield Line(ends, thickness=5, key=f"{key}-bar")
             yield _chip(self.prefix, chips[place], x, y, layout.chip_width)
         if num_back:
             x, y = layout.place_of_chip(num_front, top)
             left_out = f"… {count - num_front - num_back:,} …"
-            middle = x + layout.chip_width
-            yield Text(middle, y + 20, left_out, SMALL_SIZE, "middle", tone="muted")
+            middle, key = x + layout.chip_width, f"{key}-left-out"
+            yield Text(middle, y + 20, left_out, SMALL_SIZE, "middle", tone="muted", key=key)
 
-    def _tables(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+    def _tables(self, at: Placed) -> Iterator[Shape]:
         layout = self.layout
         yield from self._heading(
             layout.lanes_top,
@@ -165,27 +189,28 @@ class Board:
         for name, lane in at.lanes.items():
             if name in hidden:
                 continue
-            (y, height), chips = layout.place_of_lane(lane), at.chips_of(name)
+            (y, _), chips = layout.place_of_lane(lane), at.chips_of(name)
+            key = f"{self.prefix}lane-{lane}"
             yield Text(
                 layout.start,
                 y + 20,
                 _shortened(name, NAME_ROOM - 14),
                 SMALL_SIZE,
                 is_bold=True,
+                key=key,
                 tooltip=f"{name} holds {len(chips):,} blocks",
                 of=("request", name),
                 lights=tuple(("block", chip.mark.block_id) for chip in chips),
             )
-            yield from self._row(chips, y)
-            if ("request", name) in marked:
-                yield from self._marked(layout.start - 8, y - 5, layout.inner + 16, height - 2)
+            yield from self._row(chips, y, key)
         if hidden:
             num_blocks = sum(len(at.line.tables[name]) for name in hidden)
             said = f"and {len(hidden):,} more, which hold {num_blocks:,} blocks"
             y, _ = layout.place_of_lane(layout.num_lanes)
-            yield Text(layout.start, y + 16, said, SMALL_SIZE, tone="muted")
+            key = f"{self.prefix}more-tables"
+            yield Text(layout.start, y + 16, said, SMALL_SIZE, tone="muted", key=key)
 
-    def _lists(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+    def _lists(self, at: Placed) -> Iterator[Shape]:
         """Yield the lists of a scheduler, a row for each."""
         layout = self.layout
         yield from self._heading(
@@ -197,7 +222,8 @@ class Board:
         num_seen: Counter[str] = Counter()
         for row, name in enumerate(layout.extent.lists):
             y = layout.lists_top + HEADING + row * layout.list_height
-            yield Text(layout.start, y + 20, name, SMALL_SIZE, is_bold=True)
+            key = f"{self.prefix}list-{name}"
+            yield Text(layout.start, y + 20, name, SMALL_SIZE, is_bold=True, key=key)
             members = at.record["requests"].get(name, ())
             room = int(layout.list_height // ROW) * layout.requests_in_a_row
             for place, (request_id, progress) in enumerate(members[:room]):
@@ -218,12 +244,8 @@ class Board:
                     radius=CHIP_HEIGHT / 2,
                     of=("request", request_id),
                 )
-            if ("list", name) in marked:
-                yield from self._marked(
-                    layout.start - 8, y - 5, layout.inner + 16, layout.list_height - 2
-                )
 
-    def _state_line(self, at: Placed, marked: frozenset[Thing]) -> Iterator[Shape]:
+    def _state_line(self, at: Placed) -> Iterator[Shape]:
         """Yield the state in the notation of the course."""
         layout, y = self.layout, self.layout.line_top
         yield from self._heading(y, "The same in one line")
@@ -231,10 +253,8 @@ class Board:
         if len(said) > layout.num_lines:
             said = [*said[: layout.num_lines - 1], f"{said[layout.num_lines - 1][:-2]} …"]
         for number, line in enumerate(said):
-            yield Text(layout.start, y + HEADING + 14 + number * LINE_HEIGHT, line)
-        if STATE_LINE in marked:
-            height = layout.num_lines * LINE_HEIGHT + 4
-            yield from self._marked(layout.start - 8, y + HEADING - 5, layout.inner + 16, height)
+            line_y = y + HEADING + 14 + number * LINE_HEIGHT
+            yield Text(layout.start, line_y, line, key=f"{self.prefix}line-{number}")
 
 
 @lru_cache(maxsize=4096)
@@ -259,7 +279,7 @@ def _tile(
     ]
     if state == "null":
         says[1] = "null"
-    boxes: list[Shape] = [Rect(x, y, TILE_WIDTH, TILE_HEIGHT, state, key=key, radius=5)]
+    boxes: list[Shape] = [Rect(x, y, TILE_WIDTH, TILE_HEIGHT, state, radius=5)]
     for row, text in enumerate(says):
         if text:
             size = SMALL_SIZE if row else 17
@@ -270,6 +290,7 @@ def _tile(
     return Group(
         tuple(boxes),
         tooltip=f"block {block_id}: {PALETTE[state].label}{holders}{content}",
+        key=key,
         of=("block", block_id),
         lights=tuple(("request", owner) for owner in owners),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from course_lib.kv_cache.watch.notation import BlockMark, StateLine
@@ -97,6 +97,8 @@ def follow(records: Iterable[Record]) -> Iterator[Placed]:
     num_made: defaultdict[int, int] = defaultdict(int)
     for record in records:
         line = StateLine.of_frame(_complete(record))
+        if record.get("free_queue") is None:
+            line = replace(line, free=None)
         marks = dict(_places(line))
         keys, origins = _passed_on(keys, list(marks), num_made)
         lanes = _lanes(lanes, line.tables)

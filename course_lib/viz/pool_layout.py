@@ -158,6 +158,8 @@ class PoolLayout:
     @cached_property
     def bottom(self) -> float:
         """Where the board ends."""
+        if not self.extent.longest_line:
+            return self.line_top
         return self.line_top + HEADING + self.num_lines * LINE_HEIGHT
 
     # The grid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,14 @@ class Player(SceneView):
         ValueError: There are no frames.
     """
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        if not frames:
-            raise ValueError("a film needs at least one frame")
+    def __init__(self, frames: Iterable[Frame]) -> None:
         self.film = tuple(frames)
+        if not self.film:
+            raise ValueError("a film needs at least one frame")
         super().__init__(
-            frames=[{"scene": frame.scene.to_dict(), "caption": frame.caption} for frame in frames]
+            frames=[
+                {"scene": frame.scene.to_dict(), "caption": frame.caption} for frame in self.film
+            ]
         )
 
     def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:

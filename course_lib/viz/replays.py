@@ -6,13 +6,14 @@ in their lessons. The first state that differs is marked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from course_lib.kv_cache.watch.recorder import Frame as State
 from course_lib.viz.failing_case import CaseStep, FailingCase
-from course_lib.viz.kit.layout import NARROW, WIDE, fitting, legend, text_width
+from course_lib.viz.kit.layout import NARROW, WIDE, legend, text_width
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
@@ -23,6 +24,8 @@ from course_lib.viz.pool_layout import MARGIN, Extent, PoolLayout
 
 _HEADER = 66
 """Room above a board: whose it is, and what the call returned."""
+
+_Key = TypeVar("_Key", int, str)
 
 _SIDES = ("Expected", "Yours")
 
@@ -38,11 +41,11 @@ def replay(case: FailingCase) -> Player:
 
     >>> from course_lib.kv_cache import BlockPool, snapshot_blocks
     >>> state = snapshot_blocks(BlockPool(num_blocks=3))
-    >>> case = FailingCase((CaseStep("obj = BlockPool(3)", "a BlockPool", "a BlockPool", state, state),))
-    >>> replay(case).film[0].caption
+    >>> step = CaseStep("obj = BlockPool(3)", "a pool", "a pool", state, state)
+    >>> replay(FailingCase((step,))).film[0].caption
     'obj = BlockPool(3): the states agree.'
     """
-    return Player(list(replay_frames(case)))
+    return Player(replay_frames(case))
 
 
 def replay_frames(case: FailingCase) -> Iterator[Frame]:
@@ -52,7 +55,7 @@ def replay_frames(case: FailingCase) -> Iterator[Frame]:
     for number, step in enumerate(case.steps):
         is_last = number == len(case.steps) - 1
         marked = differences(step)
-        caption = _caption(step, case.complaint if is_last else "", marked)
+        caption = _caption(step, _verdict(case) if is_last else "", marked)
         event = "the states part" if number == parted else "fails here" if is_last else ""
         wide, narrow = (boards.scene(number, width, marked, caption) for width in (WIDE, NARROW))
         yield Frame(wide, caption, event, narrow)
@@ -70,11 +73,7 @@ def differences(step: CaseStep) -> frozenset[Thing]:
     if not expected or not got:
         return frozenset()
     found: set[Thing] = set()
-    blocks = [
-        {block["block_id"]: (block["ref_cnt"], block["hash"]) for block in state.get("blocks", ())}
-        for state in (expected, got)
-    ]
-    found |= {("block", each) for each in _unequal(*blocks)}
+    found |= {("block", each) for each in _unequal(_blocks(expected), _blocks(got))}
     if expected.get("free_queue") != got.get("free_queue"):
         found.add(FREE_QUEUE)
     for part, kind in (("tables", "request"), ("requests", "list")):
@@ -82,7 +81,14 @@ def differences(step: CaseStep) -> frozenset[Thing]:
     return frozenset(found)
 
 
-def _unequal(expected: dict[str, object], got: dict[str, object]) -> list[str]:
+def _blocks(state: State) -> dict[int, tuple[int, str | None]]:
+    """Return how many hold each block, and its hash."""
+    return {
+        block["block_id"]: (block["ref_cnt"], block["hash"]) for block in state.get("blocks", ())
+    }
+
+
+def _unequal(expected: Mapping[_Key, object], got: Mapping[_Key, object]) -> list[_Key]:
     """Return the keys under which two dictionaries differ."""
     names = dict.fromkeys([*expected, *got])
     return [name for name in names if expected.get(name) != got.get(name)]
@@ -118,9 +124,7 @@ class _Boards:
                 named.update(states_in(Board(PoolLayout(self.extent)).draw(at)))
         return [state for state in PALETTE if state in named]
 
-    def scene(
-        self, number: int, width: float, marked: frozenset[Thing], caption: str
-    ) -> Scene:
+    def scene(self, number: int, width: float, marked: frozenset[Thing], caption: str) -> Scene:
         """Draw one step: both sides beside each other, or below each other on a narrow page."""
         step = self.case.steps[number]
         is_wide = width >= WIDE
@@ -132,7 +136,7 @@ class _Boards:
         ):
             left = side_width if is_wide and side == "yours" else 0
             layout = PoolLayout(self.extent, side_width, top + _HEADER, left)
-            shapes += _header(layout, title, said, top, is_wrong=side == "yours" and bool(caption))
+            shapes += _header(layout, title, said, top)
             at = states[number]
             if at is None:
                 shapes.append(
@@ -166,9 +170,7 @@ def _followed(states: list[State | None]) -> tuple[Placed | None, ...]:
     return tuple(None if state is None else next(placed) for state in states)
 
 
-def _header(
-    layout: PoolLayout, title: str, said: str, top: float, *, is_wrong: bool
-) -> Iterator[Shape]:
+def _header(layout: PoolLayout, title: str, said: str, top: float) -> Iterator[Shape]:
     """Yield whose side it is, and what the call returned."""
     yield Text(layout.start, top + 20, title, 21, is_bold=True)
     line = " ".join(said.split())
@@ -177,18 +179,21 @@ def _header(
     yield Text(layout.start, top + 46, line, SMALL_SIZE)
 
 
-def _caption(step: CaseStep, complaint: str, marked: frozenset[Thing]) -> str:
+def _verdict(case: FailingCase) -> str:
+    """Say what is wrong with the last answer."""
+    last = case.steps[-1]
+    said = f"it should give {last.expected}, and gives {last.got}" * (last.expected != last.got)
+    return "; ".join(filter(None, (said, case.complaint)))
+
+
+def _caption(step: CaseStep, verdict: str, marked: frozenset[Thing]) -> str:
     """Say what was called, and how the two sides differ."""
-    said = []
-    if step.expected != step.got:
-        said.append(f"it should give {step.expected}, and gives {step.got}")
-    if complaint:
-        said.append(complaint)
+    said = [verdict] if verdict else []
     if marked:
         said.append(f"different: {', '.join(_named(marked))}")
     elif step.state is not None:
         said.append("the states agree")
-    return f"{step.call}: {'; '.join(said) or 'as it should be'}."
+    return f"{step.call}: {'; '.join(said) or 'no state to compare'}."
 
 
 def _named(marked: frozenset[Thing]) -> list[str]:
