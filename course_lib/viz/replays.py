@@ -90,7 +90,7 @@ def _blocks(state: State) -> dict[int, tuple[int, str | None]]:
 
 def _unequal(expected: Mapping[_Key, object], got: Mapping[_Key, object]) -> list[_Key]:
     """Return the keys under which two dictionaries differ."""
-    names = dict.fromkeys([*expected, *got])
+    names = list(expected) + [name for name in got if name not in expected]
     return [name for name in names if expected.get(name) != got.get(name)]
 
 

@@ -55,11 +55,11 @@ class SceneView(anywidget.AnyWidget):
 class Picture(SceneView):
     """One scene, which can be replaced by another or by a message."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, narrow: Scene | None = None) -> None:
         super().__init__()
-        self.show(scene)
+        self.show(scene, narrow)
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: Scene, narrow: Scene | None = None) -> None:
         """Draw ``scene``; boxes with the same keys glide from where they were."""
         self._scene = scene
         with self.hold_sync():
