@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from course_lib.viz.block_pool import pool_film, pool_scene
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
+    from course_lib.viz.kit.layout import NARROW, WIDE
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
     from course_lib.viz.kit.scene import Scene
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from course_lib.viz.reservations import reservation_film, share_bars
 
 __all__ = [
+    "NARROW",
+    "WIDE",
     "Choice",
     "EngineMap",
     "Explorer",
@@ -46,6 +49,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "NARROW": "kit.layout",
+    "WIDE": "kit.layout",
     "Choice": "kit.explorer",
     "EngineMap": "engine_map",
     "Explorer": "kit.explorer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from course_lib.kv_cache.reservation import Reservation, Snapshot, classify_slots
@@ -11,8 +12,7 @@ from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend, 
 from course_lib.viz.kit.own_parts import shows_own_parts
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Rect, Shape, Text, Thing
-from course_lib.viz.kit.view import Picture
+from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Anchor, Rect, Shape, Text, Thing
 
 _STATES = {"used": "used", "later": "reserved", "internal": "internal", "external": "external"}
 """How each kind of slot in ``SlotUse`` is drawn."""
@@ -58,7 +58,7 @@ def reservation_film(snapshots: Iterable[Snapshot]) -> Player:
     Raises:
         ValueError: There are no snapshots.
     """
-    chosen = list(_worth_a_frame(snapshots))
+    chosen = list(worth_a_frame(snapshots))
     if not chosen:
         raise ValueError(
             "no snapshots, so there is nothing to play; pass at least one frame of them"
@@ -67,7 +67,7 @@ def reservation_film(snapshots: Iterable[Snapshot]) -> Player:
     return Player([_frame(moment, num_rows) for moment in chosen])
 
 
-class _Moment(NamedTuple):
+class Moment(NamedTuple):
     """A snapshot that the film shows.
 
     Attributes:
@@ -83,31 +83,39 @@ class _Moment(NamedTuple):
     came: tuple[str, ...] = ()
 
 
-def _worth_a_frame(snapshots: Iterable[Snapshot]) -> Iterator[_Moment]:
-    """Choose the first snapshot and the last, all that change who runs, and some in between."""
+def worth_a_frame(snapshots: Iterable[Snapshot]) -> Iterator[Moment]:
+    """Yield the first snapshot and the last, all in which others run, and some in between.
+
+    Args:
+        snapshots: What a replay yields.
+
+    >>> waits = [Snapshot(step, 10, 1, ()) for step in range(30)]
+    >>> [moment.snapshot.step for moment in worth_a_frame(waits)]
+    [0, 20, 29]
+    """
     shown: Snapshot | None = None
     latest: Snapshot | None = None
     for snapshot in snapshots:
         if shown is None or latest is None:
-            yield _Moment(snapshot, 0)
+            yield Moment(snapshot, 0)
             shown = latest = snapshot
             continue
         before, now = _names(latest), _names(snapshot)
         if before != now:
             # The last moment of who leaves shows how much it never used.
             if latest is not shown:
-                yield _Moment(latest, latest.step - shown.step)
+                yield Moment(latest, latest.step - shown.step)
                 shown = latest
             left = tuple(name for name in before if name not in now)
             came = tuple(name for name in now if name not in before)
-            yield _Moment(snapshot, snapshot.step - shown.step, left, came)
+            yield Moment(snapshot, snapshot.step - shown.step, left, came)
             shown = snapshot
         elif snapshot.step - shown.step >= _STEPS_PER_FRAME:
-            yield _Moment(snapshot, snapshot.step - shown.step)
+            yield Moment(snapshot, snapshot.step - shown.step)
             shown = snapshot
         latest = snapshot
     if latest is not None and shown is not None and latest is not shown:
-        yield _Moment(latest, latest.step - shown.step)
+        yield Moment(latest, latest.step - shown.step)
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
@@ -115,16 +123,18 @@ def _names(snapshot: Snapshot) -> tuple[str, ...]:
     return tuple(request.request_id for request in snapshot.reservations)
 
 
-def _frame(moment: _Moment, num_rows: int) -> Frame:
+def _frame(moment: Moment, num_rows: int) -> Frame:
     """Draw one moment for a wide and for a narrow page."""
     snapshot = moment.snapshot
     event = ", ".join(
         [f"{name} leaves" for name in moment.left] + [f"{name} comes" for name in moment.came]
     )
-    passed = f" (+{moment.steps:,})" if moment.steps > 1 else ""
-    changed = f" Requests: {event}." if event else ""
-    caption = f"Iteration {snapshot.step:,}{passed}: {_counts(snapshot)}.{changed}"
     wide, narrow = (slots_scene(snapshot, width, num_rows) for width in (WIDE, NARROW))
+    passed = f" (+{moment.steps:,})" if moment.steps > 1 else ""
+    # The picture counts with the learner's own part, so the words are taken from it.
+    counts, _, _ = wide.alt.partition(". ")
+    changed = f" Requests: {event}." if event else ""
+    caption = f"Iteration {snapshot.step:,}{passed}: {counts}.{changed}"
     return Frame(wide, caption, event, narrow)
 
 
@@ -165,9 +175,12 @@ def slots_scene(snapshot: Snapshot, width: float = WIDE, num_rows: int | None = 
         names = [request.request_id for request in requests]
     for (request, offset), name in zip(_placed(requests), names, strict=True):
         shapes += _reservation(request, offset, name, scale)
-    note = "; each request's blocks side by side" if is_paged else ""
+    axis = "KV slots, one token each"
+    if is_paged:
+        full = f"{axis}; each request's blocks side by side"
+        axis = fitting(width, full, size=TEXT_SIZE) or "KV slots; a request's blocks side by side"
     bottom = _STRIP_TOP + _STRIP_HEIGHT + 10
-    shapes += horizontal_axis(scale, bottom, f"KV slots, one token each{note}")
+    shapes += horizontal_axis(scale, bottom, axis)
     if 0 < num_rows <= _MOST_ROWS:
         shapes += _table(requests, bottom + 74, width)
         bottom += 50 + (num_rows + 1) * _ROW
@@ -178,23 +191,11 @@ def slots_scene(snapshot: Snapshot, width: float = WIDE, num_rows: int | None = 
         bottom_of(shapes) + 14,
         tuple(shapes),
         title="Slots of the KV cache",
-        alt=f"Iteration {snapshot.step:,}: {_counts(snapshot)}. {running}. {_in_words(requests)}",
+        alt=f"{_counts(snapshot)}. {running}. {_in_words(requests)}",
     )
 
 
-def share_bars(shares: Mapping[str, Mapping[str, float]]) -> Picture:
-    """Return the picture that compares policies, for wide and for narrow pages.
-
-    Args:
-        shares: As for ``share_bars_scene``.
-
-    Raises:
-        ValueError: There is no policy, or the shares of one do not add to 1.
-    """
-    return Picture(share_bars_scene(shares), share_bars_scene(shares, NARROW))
-
-
-def share_bars_scene(shares: Mapping[str, Mapping[str, float]], width: float = WIDE) -> Scene:
+def share_bars(shares: Mapping[str, Mapping[str, float]], width: float = WIDE) -> Scene:
     """Compare policies: for each one, a bar of 100% split into the four kinds of slots.
 
     Args:
@@ -206,7 +207,7 @@ def share_bars_scene(shares: Mapping[str, Mapping[str, float]], width: float = W
         ValueError: There is no policy, or the shares of one do not add to 1.
 
     >>> shares = {"Max": {"used": 0.2, "later": 0.1, "internal": 0.6, "external": 0.1}}
-    >>> [rect.label for rect in share_bars_scene(shares).rects()][:4]
+    >>> [rect.label for rect in share_bars(shares).rects()][:4]
     ['20.0%', '10.0%', '60.0%', '10.0%']
     """
     if not shares:
@@ -299,7 +300,7 @@ def _table(requests: Sequence[Reservation], top: float, width: float) -> Iterato
     step = (width - 2 * _MARGIN - 90) / (len(columns) - 1)
     for column, title in enumerate(columns):
         x = _MARGIN if column == 0 else _MARGIN + 90 + step * column
-        anchor = "end" if column else "start"
+        anchor: Anchor = "end" if column else "start"
         yield Text(x, top + 16, title, SMALL_SIZE, anchor, "muted", key=f"column-{column}")
     for row, request in enumerate(requests, 1):
         name = request.request_id
@@ -323,9 +324,10 @@ def _bar_of_kinds(
     shares = classify_slots(snapshot.reservations, snapshot.num_slots).shares()
     unit = Scale(0, 1, scale.start, scale.end)
     bar = _stacked_bar(shares, "share", unit, top + 12, _KINDS_HEIGHT)
-    yield from bar
     if not is_split:
+        yield from bar
         return
+    yield from (replace(box, label="") for box in bar)
     # What is of one request is one thing with its reservation and its row.
     starts = {state: box.x for state, box in zip(_STATES.values(), bar, strict=True)}
     for request in snapshot.reservations:
@@ -344,7 +346,7 @@ def _bar_of_kinds(
             )
             starts[state] += width
     for box in (box for box in bar if box.label):
-        # The percentage goes on top again.
+        # The percentage goes on top.
         width = text_width(box.label, SMALL_SIZE)
         x, y = box.x + (box.width - width) / 2, box.y + 10
         yield Rect(x, y, width, 20, box.state, box.label, key=f"{box.key}-label", outline="none")
