@@ -15,7 +15,7 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Shape
 from course_lib.viz.pool_board import Board
 from course_lib.viz.pool_changes import caption_of, event_of
-from course_lib.viz.pool_chips import Placed, Record, abridged, follow
+from course_lib.viz.pool_chips import Placed, Record, follow
 from course_lib.viz.pool_layout import MARGIN, Extent, PoolLayout
 
 _LEGEND_ROOM = 34
@@ -78,5 +78,5 @@ def _scene(at: Placed, layout: PoolLayout, caption: str) -> Scene:
     named = legend(states, MARGIN, layout.bottom + 14, layout.inner)
     height = layout.bottom + 14 + _LEGEND_ROOM
     height = max(height, *(shape.y + 22 for shape in named))  # type: ignore[union-attr]
-    said = f"{caption} State: {abridged(at.line)}. Usage {at.record['usage']:.1%}."
+    said = f"{caption} State: {at.line}. Usage {at.record['usage']:.1%}."
     return Scene(layout.width, height, (*shapes, *named), "The pool of blocks", said.strip())

@@ -15,7 +15,7 @@ from functools import lru_cache
 from course_lib.viz.kit.layout import fitting, text_width
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.shapes import SMALL_SIZE, Cells, Group, Line, Rect, Shape, Text, Thing
-from course_lib.viz.pool_chips import QUEUE, Chip, Placed, abridged
+from course_lib.viz.pool_chips import QUEUE, Chip, Placed
 from course_lib.viz.pool_layout import (
     BAR_ROOM,
     CHIP_HEIGHT,
@@ -138,7 +138,7 @@ class Board:
             )
 
     def _queue(self, at: Placed) -> Iterator[Shape]:
-        layout, chips = self.layout, at.chips_of(QUEUE)
+        layout, chips = self.layout, at.chips[QUEUE]
         num_front = len(chips)
         while num_front and chips[num_front - 1].mark.is_cached:
             num_front -= 1
@@ -189,7 +189,7 @@ class Board:
         for name, lane in at.lanes.items():
             if name in hidden:
                 continue
-            (y, _), chips = layout.place_of_lane(lane), at.chips_of(name)
+            (y, _), chips = layout.place_of_lane(lane), at.chips[name]
             key = f"{self.prefix}lane-{lane}"
             yield Text(
                 layout.start,
@@ -204,7 +204,7 @@ class Board:
             )
             yield from self._row(chips, y, key)
         if hidden:
-            num_blocks = sum(len(at.line.tables[name]) for name in hidden)
+            num_blocks = sum(len(at.chips[name]) for name in hidden)
             said = f"and {len(hidden):,} more, which hold {num_blocks:,} blocks"
             y, _ = layout.place_of_lane(layout.num_lanes)
             key = f"{self.prefix}more-tables"
@@ -249,7 +249,7 @@ class Board:
         """Yield the state in the notation of the course."""
         layout, y = self.layout, self.layout.line_top
         yield from self._heading(y, "The same in one line")
-        said = textwrap.wrap(abridged(at.line), layout.letters_in_a_line) or [""]
+        said = textwrap.wrap(at.line, layout.letters_in_a_line) or [""]
         if len(said) > layout.num_lines:
             said = [*said[: layout.num_lines - 1], f"{said[layout.num_lines - 1][:-2]} …"]
         for number, line in enumerate(said):

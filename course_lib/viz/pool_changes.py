@@ -127,9 +127,11 @@ def caption_of(record: Record, before: Record | None) -> str:
             f"Before the first call: {num_free:,} of {len(record['blocks']) - 1:,} blocks are free."
         )
     call = f"{record['operation']}({', '.join(map(_shown, record['arguments']))})"
-    verb = ": " if record["error"] is None else " is refused: "
-    said = [*_answer(record), *effects_of(Changes.between(before, record))]
-    return f"{call}{verb}{'; '.join(said) or 'nothing changes'}."
+    effects = effects_of(Changes.between(before, record))
+    if record["error"] is not None:
+        said = [f"is refused: {record['error']}", *(effects or ["nothing changes"])]
+        return f"{call} {'; '.join(said)}."
+    return f"{call}: {'; '.join([*_answer(record), *effects]) or 'nothing changes'}."
 
 
 def event_of(record: Record, before: Record | None) -> str:
@@ -194,8 +196,6 @@ def effects_of(changes: Changes) -> list[str]:
 def _answer(record: Record) -> list[str]:
     """Say what a call answered, where the state does not show it."""
     operation, result = record["operation"], record["result"]
-    if record["error"] is not None:
-        return [record["error"]]
     if operation == "allocate_slots" and result is None:
         return ["there is no room"]
     if operation == "get_computed_blocks":

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from course_lib.kv_cache.watch.notation import BlockMark, StateLine
@@ -55,20 +56,20 @@ class Placed:
 
     Attributes:
         record: The state.
-        line: The state in one line of text.
-        chips: Every chip; those of one holder in their order.
+        line: The state in one line of text, the middle of what is long left out.
+        chips: The chips of each holder, in order; the free queue is always among them.
         lanes: A number for each table, from 0. A request keeps it for as long as it holds blocks,
             and the next one may then have it.
     """
 
     record: Record
-    line: StateLine
-    chips: tuple[Chip, ...]
+    line: str
+    chips: Mapping[str, tuple[Chip, ...]]
     lanes: Mapping[str, int]
 
-    def chips_of(self, holder: str) -> tuple[Chip, ...]:
-        """Return the chips of one holder, in order."""
-        return tuple(chip for chip in self.chips if chip.holder == holder)
+    def every_chip(self) -> Iterator[Chip]:
+        """Yield the chips of all holders."""
+        return chain.from_iterable(self.chips.values())
 
 
 class _Place(NamedTuple):
@@ -89,7 +90,7 @@ def follow(records: Iterable[Record]) -> Iterator[Placed]:
     >>> pool = BlockPool(num_blocks=3)
     >>> with Recorder(pool) as recorder:
     ...     blocks = pool.get_new_blocks(1)
-    >>> [[(chip.holder, chip.key) for chip in at.chips] for at in follow(recorder.frames)]
+    >>> [[(chip.holder, chip.key) for chip in at.every_chip()] for at in follow(recorder.frames)]
     [[('', 'chip-1'), ('', 'chip-2')], [('', 'chip-2'), ('held', 'chip-1')]]
     """
     keys: dict[_Place, str] = {}
@@ -103,17 +104,13 @@ def follow(records: Iterable[Record]) -> Iterator[Placed]:
         keys, origins = _passed_on(keys, list(marks), num_made)
         lanes = _lanes(lanes, line.tables)
         states = {block["block_id"]: block["state"] for block in record.get("blocks", ())}
-        chips = tuple(
-            Chip(
-                mark,
-                states.get(place.block_id, "in_use" if place.holder else "free"),
-                place.holder,
-                keys[place],
-                origins.get(place, ""),
-            )
-            for place, mark in marks.items()
-        )
-        yield Placed(record, line, chips, lanes)
+        chips: dict[str, list[Chip]] = {holder: [] for holder in (QUEUE, *line.tables)}
+        for place, mark in marks.items():
+            state = states.get(place.block_id, "in_use" if place.holder else "free")
+            chip = Chip(mark, state, place.holder, keys[place], origins.get(place, ""))
+            chips[place.holder].append(chip)
+        of_holder = {holder: tuple(those) for holder, those in chips.items()}
+        yield Placed(record, abridged(line), of_holder, lanes)
 
 
 def _complete(record: Record) -> dict[str, Any]:

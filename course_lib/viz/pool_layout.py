@@ -8,7 +8,7 @@ from functools import cached_property
 
 from course_lib.viz.kit.layout import WIDE, text_width
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE
-from course_lib.viz.pool_chips import Placed, abridged
+from course_lib.viz.pool_chips import QUEUE, Placed
 
 MARGIN = 24
 TILE_WIDTH, TILE_HEIGHT, CHIP_HEIGHT = 58, 62, 30
@@ -28,7 +28,8 @@ _MOST_TILES = 64
 """Blocks that get a tile each; more are drawn as a grid of small cells."""
 
 _CELL_SIZES, _CELLS_HEIGHT = (20, 16, 12, 10, 8, 6), 420
-_MOST_ROWS, _MOST_LANES, _MOST_LINES = 2, 8, 3
+_MOST_ROWS, _MOST_LANES, _MOST_LINES = 4, 8, 3
+_MOST_ROWS_OF_REQUESTS = 2
 _LETTER = 0.6
 """Mean width of a letter of the state notation, as a share of its size."""
 
@@ -68,19 +69,22 @@ class Extent:
         (9, 8, ['free', 'null'])
         """
         film = list(film)
-        queues = [len(at.line.free or ()) for at in film if at.record.get("free_queue") is not None]
+        queues = [len(at.chips[QUEUE]) for at in film if at.record.get("free_queue") is not None]
+        chips = [chip for at in film for chip in at.every_chip()]
         lists = [each for at in film for each in at.record.get("requests", {}).items()]
         return cls(
             num_blocks=max((len(at.record.get("blocks", ())) for at in film), default=0),
-            largest_id=max((chip.mark.block_id for at in film for chip in at.chips), default=0),
+            largest_id=max(
+                (chip.mark.block_id for at in film for chip in at.every_chip()), default=0
+            ),
             longest_queue=max(queues) if queues else None,
             lanes=_longest_in_each_lane(film),
             lists=tuple(dict.fromkeys(name for name, _ in lists)),
             longest_list=max((len(members) for _, members in lists), default=0),
-            longest_line=max((len(abridged(at.line)) for at in film), default=0),
+            longest_line=max((len(at.line) for at in film), default=0),
             states=frozenset(
                 block["state"] for at in film for block in at.record.get("blocks", ())
-            ).union(chip.state for at in film for chip in at.chips),
+            ).union(chip.state for chip in chips),
         )
 
 
@@ -89,7 +93,7 @@ def _longest_in_each_lane(film: Iterable[Placed]) -> tuple[int, ...]:
     longest: dict[int, int] = {}
     for at in film:
         for name, lane in at.lanes.items():
-            longest[lane] = max(longest.get(lane, 0), len(at.line.tables[name]))
+            longest[lane] = max(longest.get(lane, 0), len(at.chips[name]))
     return tuple(longest[lane] for lane in range(len(longest)))
 
 
@@ -253,7 +257,7 @@ class PoolLayout:
     def list_height(self) -> float:
         """Height of one list."""
         rows = max(1, -(-self.extent.longest_list // self.requests_in_a_row))
-        return min(_MOST_ROWS, rows) * ROW
+        return min(_MOST_ROWS_OF_REQUESTS, rows) * ROW
 
     def place_of_request(self, number: int, top: float) -> tuple[float, float, float]:
         """Return x, y and width of the request with this number in its list."""

@@ -19,7 +19,7 @@ from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing, states_in
 from course_lib.viz.pool_board import FREE_QUEUE, Board
-from course_lib.viz.pool_chips import Placed, abridged, follow
+from course_lib.viz.pool_chips import Placed, follow
 from course_lib.viz.pool_layout import MARGIN, Extent, PoolLayout
 
 _HEADER = 66
@@ -160,7 +160,7 @@ class _Boards:
         said = [caption]
         for title, states in zip(_SIDES, self.sides, strict=True):
             at = states[number]
-            said.append(f"{title}: {abridged(at.line) if at else 'no state'}.")
+            said.append(f"{title}: {at.line or 'nothing' if at else 'no state'}.")
         return " ".join(said)
 
 
