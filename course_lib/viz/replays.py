@@ -139,9 +139,7 @@ class _Boards:
             shapes += _header(layout, title, said, top)
             at = states[number]
             if at is None:
-                shapes.append(
-                    Text(layout.start, layout.top + 20, "no state to show yet", tone="muted")
-                )
+                shapes.append(Text(layout.start, layout.top + 20, "no state to show", tone="muted"))
             else:
                 shapes += Board(layout, f"{side}-").draw(at, marked)
             bottom = layout.bottom
@@ -173,7 +171,7 @@ def _followed(states: list[State | None]) -> tuple[Placed | None, ...]:
 def _header(layout: PoolLayout, title: str, said: str, top: float) -> Iterator[Shape]:
     """Yield whose side it is, and what the call returned."""
     yield Text(layout.start, top + 20, title, 21, is_bold=True)
-    line = " ".join(said.split())
+    line = f"the call gives {' '.join(said.split())}"
     while text_width(line, SMALL_SIZE) > layout.inner:
         line = f"{line[:-2]}…"
     yield Text(layout.start, top + 46, line, SMALL_SIZE)
@@ -191,9 +189,11 @@ def _caption(step: CaseStep, verdict: str, marked: frozenset[Thing]) -> str:
     said = [verdict] if verdict else []
     if marked:
         said.append(f"different: {', '.join(_named(marked))}")
-    elif step.state is not None:
+    elif step.state is None or step.expected_state is None:
+        said.append("no state to compare")
+    else:
         said.append("the states agree")
-    return f"{step.call}: {'; '.join(said) or 'no state to compare'}."
+    return f"{step.call}: {'; '.join(said)}."
 
 
 def _named(marked: frozenset[Thing]) -> list[str]:
