@@ -214,30 +214,36 @@ class _Form:
         return _LEFT + place[0] * self.column, _TOP + place[1] * _ROW
 
     def _border(self, cells: frozenset[_Place]) -> Iterator[Line]:
-        """Yield the edges around a group; between two of its cells there is none.
-
-        An edge goes on to where the next cell of the group begins, so that edges meet.
-        """
-        across = (self.column - _NODE_WIDTH) / 2 - 3
-        between_columns = self.column - _NODE_WIDTH - 2 * across
-        between_rows = _ROW - _NODE_HEIGHT - _ABOVE - _BELOW
+        """Yield the edges around a group; between two of its cells there is none."""
         for column, row in sorted(cells):
-            x, y = self._corner((column, row))
-            left, right = x - across, x + _NODE_WIDTH + across
-            top, bottom = y - _ABOVE, y + _NODE_HEIGHT + _BELOW
+            left, top, right, bottom = self._cell((column, row))
             has_left, has_right = (column - 1, row) in cells, (column + 1, row) in cells
             has_above, has_below = (column, row - 1) in cells, (column, row + 1) in cells
-            from_x = left - between_columns * has_left
-            to_x = right + between_columns * has_right
-            from_y, to_y = top - between_rows * has_above, bottom + between_rows * has_below
             for is_open, ends in (
-                (has_left, ((left, from_y), (left, to_y))),
-                (has_right, ((right, from_y), (right, to_y))),
-                (has_above, ((from_x, top), (to_x, top))),
-                (has_below, ((from_x, bottom), (to_x, bottom))),
+                (has_left, ((left, top), (left, bottom))),
+                (has_right, ((right, top), (right, bottom))),
+                (has_above, ((left, top), (right, top))),
+                (has_below, ((left, bottom), (right, bottom))),
             ):
                 if not is_open:
                     yield Line(ends, "muted", thickness=1)
+            # What joins the cell to the next one of the group, which begins a little further on.
+            next_left, next_top = self._cell((column + 1, row))[0], self._cell((column, row + 1))[1]
+            if has_right:
+                for edge, y in ((-1, top), (1, bottom)):
+                    if not {(column, row + edge), (column + 1, row + edge)} <= cells:
+                        yield Line(((right, y), (next_left, y)), "muted", thickness=1)
+            if has_below:
+                for edge, x in ((-1, left), (1, right)):
+                    if not {(column + edge, row), (column + edge, row + 1)} <= cells:
+                        yield Line(((x, bottom), (x, next_top)), "muted", thickness=1)
+
+    def _cell(self, place: _Place) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of the room that a box has in its group."""
+        x, y = self._corner(place)
+        across = (self.column - _NODE_WIDTH) / 2 - 3
+        bottom = y + _NODE_HEIGHT + _BELOW
+        return x - across, y - _ABOVE, x + _NODE_WIDTH + across, bottom
 
 
 _WIDE_FORM = _Form(

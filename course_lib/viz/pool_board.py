@@ -6,7 +6,6 @@ tables. Parts that a state does not have take no room, so a queue or a table alo
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ class Board:
             shapes += self._tables(at)
         if extent.lists:
             shapes += self._lists(at)
-        if extent.longest_line:
+        if extent.lines:
             shapes += self._state_line(at)
         return *shapes, *self._frames(at, marked)
 
@@ -249,10 +248,7 @@ class Board:
         """Yield the state in the notation of the course."""
         layout, y = self.layout, self.layout.line_top
         yield from self._heading(y, "The same in one line")
-        said = textwrap.wrap(at.line, layout.letters_in_a_line) or [""]
-        if len(said) > layout.num_lines:
-            said = [*said[: layout.num_lines - 1], f"{said[layout.num_lines - 1][:-2]} …"]
-        for number, line in enumerate(said):
+        for number, line in enumerate(layout.wrapped(at.line)):
             line_y = y + HEADING + 14 + number * LINE_HEIGHT
             yield Text(layout.start, line_y, line, key=f"{self.prefix}line-{number}")
 
@@ -317,9 +313,11 @@ def _chip(prefix: str, chip: Chip, x: float, y: float, width: float) -> Rect:
 
 
 def _shortened(name: str, width: float) -> str:
-    """Return the beginning of a name that fits."""
-    if text_width(name, SMALL_SIZE) <= width:
-        return name
-    while name and text_width(f"{name}…", SMALL_SIZE) > width:
-        name = name[:-1]
-    return f"{name}…"
+    """Return a name that fits: of a long one its beginning and its end, which often is a number."""
+    head, tail = len(name), 0
+    shown = name
+    while head > 1 and text_width(shown, SMALL_SIZE) > width:
+        tail = min(3, len(name) // 2)
+        head = min(head, len(name) - tail) - 1
+        shown = f"{name[:head]}…{name[len(name) - tail :]}"
+    return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ _MOST_TILES = 64
 """Blocks that get a tile each; more are drawn as a grid of small cells."""
 
 _CELL_SIZES, _CELLS_HEIGHT = (20, 16, 12, 10, 8, 6), 420
-_MOST_ROWS, _MOST_LANES, _MOST_LINES = 4, 8, 3
+_MOST_ROWS, _MOST_LANES, _MOST_LINES = 4, 8, 4
 _MOST_ROWS_OF_REQUESTS = 2
 _LETTER = 0.6
 """Mean width of a letter of the state notation, as a share of its size."""
@@ -45,7 +46,7 @@ class Extent:
         lanes: Blocks in the longest table of each lane.
         lists: Names of a scheduler's lists of requests.
         longest_list: Requests in one of them.
-        longest_line: Letters of the state in one line.
+        lines: Every state in one line.
         states: Every state that a block is ever in.
     """
 
@@ -55,7 +56,7 @@ class Extent:
     lanes: tuple[int, ...] = ()
     lists: tuple[str, ...] = ()
     longest_list: int = 0
-    longest_line: int = 0
+    lines: frozenset[str] = frozenset()
     states: frozenset[str] = frozenset()
 
     @classmethod
@@ -81,7 +82,7 @@ class Extent:
             lanes=_longest_in_each_lane(film),
             lists=tuple(dict.fromkeys(name for name, _ in lists)),
             longest_list=max((len(members) for _, members in lists), default=0),
-            longest_line=max((len(at.line) for at in film), default=0),
+            lines=frozenset(at.line for at in film if at.line),
             states=frozenset(
                 block["state"] for at in film for block in at.record.get("blocks", ())
             ).union(chip.state for chip in chips),
@@ -162,7 +163,7 @@ class PoolLayout:
     @cached_property
     def bottom(self) -> float:
         """Where the board ends."""
-        if not self.extent.longest_line:
+        if not self.extent.lines:
             return self.line_top
         return self.line_top + HEADING + self.num_lines * LINE_HEIGHT
 
@@ -267,13 +268,27 @@ class PoolLayout:
 
     # The state in one line
 
-    @property
-    def letters_in_a_line(self) -> int:
-        """Letters of the state notation that fit beside each other."""
-        return int(self.inner / (_LETTER * TEXT_SIZE))
+    def wrapped(self, line: str) -> list[str]:
+        """Return a state in lines that fit; a table is broken only where it is longer than one.
 
-    @property
+        >>> layout = PoolLayout(Extent(), width=300)
+        >>> layout.wrapped("free [4 5]  A: 1 2 3  B: 6 7 8 9")
+        ['free [4 5]  A: 1 2 3', 'B: 6 7 8 9']
+        """
+        room = int(self.inner / (_LETTER * TEXT_SIZE))
+        lines = [""]
+        for part in line.split("  "):
+            for piece in textwrap.wrap(part, room):
+                longer = f"{lines[-1]}  {piece}".lstrip()
+                if len(longer) <= room:
+                    lines[-1] = longer
+                else:
+                    lines.append(piece)
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"{lines[_MOST_LINES - 1][: room - 2]} …"]
+        return lines
+
+    @cached_property
     def num_lines(self) -> int:
         """Lines that the state gets."""
-        # They break between words, so they are a little shorter than they could be.
-        return min(_MOST_LINES, 1 + self.extent.longest_line // (self.letters_in_a_line - 10))
+        return max((len(self.wrapped(line)) for line in self.extent.lines), default=0)
