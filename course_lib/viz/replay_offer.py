@@ -46,6 +46,7 @@ class ReplayOffer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no t
         self._is_open = not self._is_open
         self.children = [self.button, self._film] if self._is_open else [self.button]
         self.button.description = _HIDE if self._is_open else _SHOW
+        self.button.icon = "" if self._is_open else "play"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget without a text: where no widget can be, there is nothing to offer."""

@@ -153,34 +153,14 @@ def slots_scene(snapshot: Snapshot, width: float = WIDE, num_rows: int | None = 
     requests = snapshot.reservations
     num_rows = len(requests) if num_rows is None else num_rows
     scale = Scale(0, snapshot.num_slots, _MARGIN, width - _MARGIN)
-    is_paged = any(request.offset is None for request in requests)
     running = f"{len(requests):,} running, {snapshot.num_waiting:,} waiting"
     shapes: list[Shape] = [
         Text(_MARGIN, 34, "KV slots by request", TEXT_SIZE, is_bold=True, key="strip-title"),
         Text(width - _MARGIN, 34, running, TEXT_SIZE, "end", key="running"),
-        Rect(
-            scale.start,
-            _STRIP_TOP,
-            scale.end - scale.start,
-            _STRIP_HEIGHT,
-            "external",
-            tooltip="in no reservation",
-            key="outside",
-            of=("slots", "external"),
-        ),
+        *_strip(requests, scale),
     ]
-    names = [f"request {request.request_id}" for request in requests]
-    widths = [scale(request.reserved) - scale(0) for request in requests]
-    if not all(map(fitting, widths, names)):
-        names = [request.request_id for request in requests]
-    for (request, offset), name in zip(_placed(requests), names, strict=True):
-        shapes += _reservation(request, offset, name, scale)
-    axis = "KV slots, one token each"
-    if is_paged:
-        full = f"{axis}; each request's blocks side by side"
-        axis = fitting(width, full, size=TEXT_SIZE) or "KV slots; a request's blocks side by side"
     bottom = _STRIP_TOP + _STRIP_HEIGHT + 10
-    shapes += horizontal_axis(scale, bottom, axis)
+    shapes += horizontal_axis(scale, bottom, _axis_title(requests, width))
     if 0 < num_rows <= _MOST_ROWS:
         shapes += _table(requests, bottom + 74, width)
         bottom += 50 + (num_rows + 1) * _ROW
@@ -193,6 +173,34 @@ def slots_scene(snapshot: Snapshot, width: float = WIDE, num_rows: int | None = 
         title="Slots of the KV cache",
         alt=f"{_counts(snapshot)}. {running}. {_in_words(requests)}",
     )
+
+
+def _axis_title(requests: Sequence[Reservation], width: float) -> str:
+    """Say what the slots are, and that blocks of one request are drawn together."""
+    if all(request.offset is not None for request in requests):
+        return "KV slots, one token each"
+    full = "KV slots, one token each; each request's blocks side by side"
+    return fitting(width, full, size=TEXT_SIZE) or "KV slots; a request's blocks side by side"
+
+
+def _strip(requests: Sequence[Reservation], scale: Scale) -> Iterator[Shape]:
+    """Draw all slots in their order: what is in no reservation, and the requests."""
+    yield Rect(
+        scale.start,
+        _STRIP_TOP,
+        scale.end - scale.start,
+        _STRIP_HEIGHT,
+        "external",
+        tooltip="in no reservation",
+        key="outside",
+        of=("slots", "external"),
+    )
+    names = [f"request {request.request_id}" for request in requests]
+    widths = [scale(request.reserved) - scale(0) for request in requests]
+    if not all(map(fitting, widths, names)):
+        names = [request.request_id for request in requests]
+    for (request, offset), name in zip(_placed(requests), names, strict=True):
+        yield from _reservation(request, offset, name, scale)
 
 
 def share_bars(shares: Mapping[str, Mapping[str, float]], width: float = WIDE) -> Scene:
