@@ -249,8 +249,9 @@ class Board:
         layout, y = self.layout, self.layout.line_top
         yield from self._heading(y, "The same in one line")
         for number, line in enumerate(layout.wrapped(at.line)):
-            line_y = y + HEADING + 14 + number * LINE_HEIGHT
-            yield Text(layout.start, line_y, line, key=f"{self.prefix}line-{number}")
+            line_y, key = y + HEADING + 14 + number * LINE_HEIGHT, f"{self.prefix}line-{number}"
+            # Of two plain spaces, a browser draws one.
+            yield Text(layout.start, line_y, line.replace("  ", "\N{NO-BREAK SPACE}" * 2), key=key)
 
 
 @lru_cache(maxsize=4096)
