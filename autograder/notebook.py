@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
@@ -20,6 +21,9 @@ from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
 from course_lib import parts
+
+if TYPE_CHECKING:
+    from course_lib.viz.failing_case import FailingCase
 
 _failures: Counter[str] = Counter()
 """How often each exercise has failed in this session; what is not started does not count."""
@@ -84,6 +88,8 @@ def check(exercise_id: str, obj: Any) -> float:
         _failures[exercise_id] += 1
     report = Report(exercise, finding, note, max(1, _failures[exercise_id]), trimmings)
     _display(report)
+    if finding.retell is not None and _in_notebook() and not _is_run_by_nbgrader():
+        _offer_replay(finding.retell)
     return Points(report.points)
 
 
@@ -227,6 +233,18 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
 def _is_graded() -> bool:
     """Say whether a submission is being graded, on the machine of someone who has the solutions."""
     return os.environ.get("NBGRADER_EXECUTION") == "autograde"
+
+
+def _is_run_by_nbgrader() -> bool:
+    """Say whether nbgrader grades or validates the notebook: nobody presses a button then."""
+    return "NBGRADER_EXECUTION" in os.environ
+
+
+def _offer_replay(retell: Callable[[], FailingCase]) -> None:
+    """Show a button below the report that opens the failing case in a figure."""
+    from course_lib.viz.replay_offer import ReplayOffer
+
+    sys.modules["IPython"].display.display(ReplayOffer(retell))
 
 
 def _in_notebook() -> bool:

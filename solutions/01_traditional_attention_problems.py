@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -272,12 +273,13 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # 612 up to 1,024, so 412 more slots are external.
 #
 # Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
-# tokens. Step with the arrow keys, or press play.
+# tokens. While the same requests run, a step of the film is 20 iterations; whenever one leaves and another comes,
+# you see both moments. Step with the arrow keys, or press play.
 
 # %%
 conversation = load_azure("conversation")
 small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
-frames = list(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024))[:120]
+frames = islice(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024), 600)
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
@@ -603,7 +605,7 @@ if "Oracle" in shares:
     compare(predicted_oracle_percent, 100 * shares["Oracle"]["used"], "%")
 for name, share in shares.items():
     print(f"{name:<7}" + ", ".join(f"{kind} {value:6.2%}" for kind, value in share.items()))
-viz.Picture(viz.share_bars(shares))
+viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
 
 # %% [markdown]
 # ### Is that the paper's figure?
@@ -634,7 +636,7 @@ their_shares = {
     for name, policy in RESERVATIONS.items()
 }
 their_shares["Paged"] = average_shares(replay_paged(like_sharegpt, num_slots), classify)
-viz.Picture(viz.share_bars(their_shares))
+viz.Picture(viz.share_bars(their_shares), narrow=viz.share_bars(their_shares, viz.NARROW))
 
 # %% [markdown]
 # That comes within a few points of the paper, so its figure can be reproduced with a few dozen lines. (Leaving out

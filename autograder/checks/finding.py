@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from autograder.proxy.subject import Raised, Subject
+
+if TYPE_CHECKING:
+    from course_lib.viz.failing_case import FailingCase
 
 
 class CheckError(Exception):
@@ -71,6 +74,8 @@ class Finding:
         confirmed: The source shows that it is the misconception, and nothing that behaves alike.
         advice: Where it is unwritten: what to do first, in words that fit what is asked.
         remarks: What was measured on the way, one sentence each; it is said on a pass too.
+        retell: Lives the failing case once more and returns its states, for a figure to play; None
+            where no figure shows such a case.
     """
 
     fraction: float
@@ -81,6 +86,7 @@ class Finding:
     confirmed: bool = False
     advice: str = ""
     remarks: tuple[str, ...] = ()
+    retell: Callable[[], FailingCase] | None = field(default=None, compare=False, repr=False)
 
     def named(self, fitting: Sequence[Misconception], subject: Subject) -> Finding:
         """Return the finding with the known wrong answers that fit it.

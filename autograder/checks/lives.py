@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autograder.checks.compare import Made, Seen
@@ -48,14 +48,14 @@ class Step:
         outcome: What came of it, in which objects are what was read of them.
         value: What came back, to be passed on; an object is a ``Ref``.
         given: The arguments, where a method was called.
-        state: The object afterwards in one line, where a printer was asked for it.
+        state: The object's state afterwards, where it was asked for; None if it cannot be told.
     """
 
     text: str
     outcome: Outcome
     value: Any = None
     given: Arguments | None = None
-    state: str = ""
+    state: Any = None
 
 
 class Life:
@@ -66,7 +66,7 @@ class Life:
         owner: The library's class.
         method: The method that the subject is mounted as; None if it is the class itself.
         spoil: The steps after which the lists that a method was given are emptied; None for all.
-        state_line: Tells the object's state in one line, after each step.
+        state_of: Tells the object's state, as plain data, after each step.
 
     Attributes:
         steps: What was done so far.
@@ -78,7 +78,7 @@ class Life:
         owner: type[Any],
         method: str | None = None,
         spoil: Collection[int] | None = None,
-        state_line: Callable[[Any], str] | None = None,
+        state_of: Callable[[Any], Any] | None = None,
     ) -> None:
         self._subject = subject
         self._owner = owner
@@ -86,7 +86,7 @@ class Life:
         is_class = method is None or subject.is_silent
         self._class = ITSELF if is_class else subject.mount(owner, str(method))
         self._spoil = spoil
-        self._state_line = state_line
+        self._state_of = state_of
         self._object: Ref | None = None
         self._names: dict[int, str] = {}
         self._looks: dict[int, str] = {}
@@ -158,10 +158,10 @@ class Life:
 
     def _log(self, step: Step) -> Any:
         """Note a step; return what is to be passed on."""
-        if self._state_line is not None and self._object is not None:
-            said = self._subject.apply(self._state_line, (self._object,))
-            state = said.value if isinstance(said, Returned) else ""
-            step = Step(step.text, step.outcome, step.value, step.given, str(state))
+        if self._state_of is not None and self._object is not None:
+            said = self._subject.apply(self._state_of, (self._object,))
+            state = said.value if isinstance(said, Returned) else None
+            step = replace(step, state=state)
         self.steps.append(step)
         return step.value
 

@@ -32,6 +32,7 @@ from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, Returned, Subject
+from course_lib.viz.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
 
@@ -157,7 +158,13 @@ class StatefulCheck:
             and (step.outcome.value is None or isinstance(step.outcome.value, Made))
             for step in behaviour
         )
-        finding = Finding(0.0, failure.counterexample, unwritten=unwritten, advice=_UNWRITTEN)
+        finding = Finding(
+            0.0,
+            failure.counterexample,
+            unwritten=unwritten,
+            advice=_UNWRITTEN,
+            retell=None if unwritten else self._retelling(failure, subject),
+        )
         fitting = [
             misconception
             for misconception in self.misconceptions
@@ -174,12 +181,11 @@ class StatefulCheck:
         self,
         subject: Subject,
         spoil: Collection[int] | None = None,
-        state_line: Callable[[Any], str] | None = None,
+        state_of: Callable[[Any], Any] | None = None,
     ) -> Life:
         """Return a new life of a subject: a class, or a function that is mounted as a method."""
-        if isinstance(self.reference, Method):
-            return Life(subject, self.reference.owner, self._name, spoil, state_line)
-        return Life(subject, self.reference, None, spoil, state_line)
+        method = self._name if isinstance(self.reference, Method) else None
+        return Life(subject, self._owner, method, spoil, state_of)
 
     def difference(self, expected: Step, got: Step) -> Counterexample | None:
         """Say how one step differs on the two sides; the case is the step alone."""
@@ -196,6 +202,13 @@ class StatefulCheck:
     @property
     def _name(self) -> str:
         return str(self.reference.__name__)
+
+    @property
+    def _owner(self) -> type[Any]:
+        """The library's class whose objects live."""
+        is_method = isinstance(self.reference, Method)
+        owner: type[Any] = self.reference.owner if is_method else self.reference
+        return owner
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
         search = Search(subject, max_examples)
@@ -251,9 +264,9 @@ class StatefulCheck:
         if self.state_line is None:
             return case
         sides = self.trusted(), subject
-        expected, got = (self._record(script, s, state_line=self.state_line) for s in sides)
+        expected, got = (self._record(script, s, state_of=self.state_line) for s in sides)
         lines = case.case.split("\n")
-        last, before = len(lines) - 1, ""
+        last, before = len(lines) - 1, None
         for number, step in enumerate(got[:last]):
             if step.state != before:
                 lines[number] += f"  # {step.state}"
@@ -266,14 +279,42 @@ class StatefulCheck:
             ]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
+    def _retelling(self, failure: _Failure, subject: Subject) -> Callable[[], FailingCase] | None:
+        """Return what lives a failing case once more and tells the state after each step.
+
+        Nothing is lived before it is asked for: a state is a picture of the whole object.
+        """
+        state_of = snapshot_for(self._owner)
+        if state_of is None or subject.is_silent:
+            return None
+
+        def retell() -> FailingCase:
+            sides = self.trusted(), subject
+            expected, got = (self._record(failure.script, s, state_of=state_of) for s in sides)
+            last = self._first_difference(expected, got)
+            pairs = list(zip(expected, got, strict=False))[: None if last is None else last + 1]
+            steps = (
+                CaseStep(
+                    theirs.text,
+                    show_outcome(right.outcome),
+                    show_outcome(theirs.outcome),
+                    right.state,
+                    theirs.state,
+                )
+                for right, theirs in pairs
+            )
+            return FailingCase(tuple(steps), failure.counterexample.complaint)
+
+        return retell
+
     def _record(
         self,
         script: Script,
         subject: Subject,
         spoil: Collection[int] | None = None,
-        state_line: Callable[[Any], str] | None = None,
+        state_of: Callable[[Any], Any] | None = None,
     ) -> list[Step]:
-        life = self.life(subject, spoil, state_line)
+        life = self.life(subject, spoil, state_of)
         script(life)
         return life.steps
 

@@ -165,7 +165,9 @@ def _result(cell: NotebookNode) -> CheckedCell:
     checked = _CHECKED.search(cell.source)
     assert checked is not None, "a released check cell calls check(...)"
     exercise = lessons.find(checked[1])
-    reports = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
+    said = [o.data.get("text/plain", "") for o in _outputs(cell, "display_data")]
+    # What is shown below a report, such as a button, has no text.
+    reports = list(filter(None, said))
     shown = [o.data.get("text/plain", "") for o in _outputs(cell, "execute_result")]
     # Practice shows a report and no score.
     earned = score(shown[-1], exercise.points) if shown else None if exercise.points else 0.0

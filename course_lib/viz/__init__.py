@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from course_lib.viz.block_pool import pool_film, pool_scene
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
     from course_lib.viz.kit.explorer import Explorer
+    from course_lib.viz.kit.layout import NARROW, WIDE
     from course_lib.viz.kit.live import Live
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
     from course_lib.viz.live_engine import follow_engine
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
     from course_lib.viz.quiz import Quiz
+    from course_lib.viz.replays import replay
     from course_lib.viz.reservations import reservation_film, share_bars
 
 __all__ = [
+    "NARROW",
+    "WIDE",
     "Choice",
     "EngineMap",
     "Explorer",
@@ -43,11 +48,16 @@ __all__ = [
     "gpu_memory",
     "gpu_memory_scene",
     "notation_scene",
+    "pool_film",
+    "pool_scene",
+    "replay",
     "reservation_film",
     "share_bars",
 ]
 
 _MODULES = {
+    "NARROW": "kit.layout",
+    "WIDE": "kit.layout",
     "Choice": "kit.controls",
     "EngineMap": "engine_map",
     "Explorer": "kit.explorer",
@@ -65,6 +75,9 @@ _MODULES = {
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "notation_scene": "kit.notation",
+    "pool_film": "block_pool",
+    "pool_scene": "block_pool",
+    "replay": "replays",
     "reservation_film": "reservations",
     "share_bars": "reservations",
 }

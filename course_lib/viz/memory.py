@@ -6,15 +6,17 @@ stored in blocks of 16 tokens that are taken as tokens come.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from course_lib.kv_cache.sizing import kv_bytes_per_block, kv_bytes_per_token
-from course_lib.specs import GPUS, MODELS, GiB, GPUSpec
+from course_lib.specs import GPUS, MODELS, GiB
 from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
 from course_lib.viz.kit.controls import Choice, PowerOfTwo, Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import fitting, legend
+from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
 from course_lib.viz.kit.own_parts import shows_own_parts
+from course_lib.viz.kit.palette import MEMORY_ROLES
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
     HEADING_SIZE,
@@ -24,8 +26,8 @@ from course_lib.viz.kit.shapes import (
     Rect,
     Shape,
     Text,
+    Thing,
     Tone,
-    states_in,
 )
 from course_lib.viz.memory_layout import (
     BLOCK_SIZE,
@@ -37,10 +39,12 @@ from course_lib.viz.memory_layout import (
     reserved_layout,
 )
 
-_WIDTH, _HEIGHT, _MARGIN, _BAR_HEIGHT = 960, 484, 24, 58
+_MARGIN, _BAR_HEIGHT = 24, 66
+_LINE = 26
+_STATES = [*(role.key for role in MEMORY_ROLES), "free"]
 _BEYOND = 1.22  # the axis ends this far beyond the GPU's memory, to show what does not fit
-_NARROWEST_SEQUENCE = 7  # pixels; thinner sequences are drawn as one
-_NARROWEST_OUTLINED = 18  # pixels; between the outlines of a thinner box its colour would drown
+_NARROWEST_SEQUENCE = 5  # pixels; thinner sequences are drawn as one
+_LOWEST_LABEL = 20  # pixels; a lower box has no room for a name
 
 
 @shows_own_parts
@@ -51,9 +55,11 @@ def gpu_memory_scene(
     num_sequences: int,
     mean_tokens: int,
     gpu_memory_utilization: float = 0.92,
+    width: float = WIDE,
 ) -> Scene:
     """Draw one GPU's memory under reservations and under blocks of 16 tokens.
 
+    What a sequence takes is as wide as its bytes, and filled from below as far as it holds tokens.
     It shows the learner's own ``kv_bytes_per_token`` and ``num_kv_blocks``, where there are any.
 
     Args:
@@ -63,6 +69,7 @@ def gpu_memory_scene(
         num_sequences: Sequences that ask for memory at the same time.
         mean_tokens: Tokens that each sequence really holds.
         gpu_memory_utilization: Share of the memory that the engine may use.
+        width: Width of the picture.
 
     Raises:
         ValueError: The weights leave no room, a count is less than 1, or ``mean_tokens`` is more
@@ -80,27 +87,27 @@ def gpu_memory_scene(
     )
     paged = paged_layout(model_spec, gpu_spec, num_sequences, mean_tokens, gpu_memory_utilization)
     title = f"{model_spec.name} on {gpu_spec.name}"
-    scale = Scale(0, gpu_spec.memory_bytes * _BEYOND / GiB, _MARGIN, _WIDTH - _MARGIN)
+    page = _Page(Scale(0, gpu_spec.memory_bytes * _BEYOND / GiB, _MARGIN, width - _MARGIN), width)
     one_block = kv_bytes_per_block(model_spec, BLOCK_SIZE)
-
-    shapes: list[Shape] = [
-        Text(_MARGIN, 30, title, HEADING_SIZE, is_bold=True),
-        Text(
-            _MARGIN,
-            58,
-            f"KV cache per token {binary_size(kv_bytes_per_token(model_spec))}   ·   "
-            f"per reservation {binary_size(reserved.sequence_bytes)}   ·   "
-            f"per block of {BLOCK_SIZE} tokens {binary_size(one_block)}",
-        ),
-        *_bar(reserved, scale, 102, "reserved", f"Reserve {max_model_len:,} tokens each"),
-        *_bar(paged, scale, 232, "paged", f"Take blocks of {BLOCK_SIZE} tokens as needed"),
-    ]
-    shapes += _end_of_gpu(scale, gpu_spec, top=116, bottom=352)
-    shapes += horizontal_axis(scale, 352, "GPU memory (GiB)")
-    shapes += legend(states_in(shapes), _MARGIN, 418, width=_WIDTH - 2 * _MARGIN)
+    facts = (
+        f"KV cache per token {binary_size(kv_bytes_per_token(model_spec))}",
+        f"per reservation {binary_size(reserved.sequence_bytes)}",
+        f"per block of {BLOCK_SIZE} tokens {binary_size(one_block)}",
+    )
+    shapes: list[Shape] = [Text(_MARGIN, 30, title, HEADING_SIZE, is_bold=True)]
+    for number, line in enumerate(page.lines(facts, "   ·   ")):
+        shapes.append(Text(_MARGIN, 58 + number * _LINE, line))
+    first = bottom_of(shapes) + 42
+    shapes += _bar(reserved, page, first, "reserved", f"Reserve {max_model_len:,} tokens each")
+    second = bottom_of(shapes) + 46
+    shapes += _bar(paged, page, second, "paged", f"Take blocks of {BLOCK_SIZE} tokens as needed")
+    axis = bottom_of(shapes) + 14
+    ends = f"GPU memory (GiB); the thick line is its end, {gib(gpu_spec.memory_bytes)}"
+    shapes += horizontal_axis(page.scale, axis, ends)
+    shapes += legend(_STATES, _MARGIN, axis + 66, width=width - 2 * _MARGIN)
     return Scene(
-        _WIDTH,
-        _HEIGHT,
+        width,
+        bottom_of(shapes) + 14,
         tuple(shapes),
         title=f"Memory of one GPU: {title}",
         alt=f"Reserving {max_model_len:,} tokens each. {_verdict(reserved)}. {_waste(reserved)}. "
@@ -140,64 +147,118 @@ def gpu_memory() -> Explorer:
     )
 
 
-def _bar(layout: Layout, scale: Scale, top: float, prefix: str, title: str) -> list[Shape]:
+@dataclass(frozen=True)
+class _Page:
+    """How wide the picture is, and where a byte stands in it."""
+
+    scale: Scale
+    width: float
+
+    def lines(self, parts: Sequence[str], separator: str) -> list[str]:
+        """Return the parts in one line, or in one line each where the page is too narrow."""
+        line = separator.join(parts)
+        return [line] if text_width(line) <= self.width - 2 * _MARGIN else list(parts)
+
+
+def _bar(layout: Layout, page: _Page, top: float, prefix: str, title: str) -> list[Shape]:
     """Draw one layout: a title, the bar, and under it what fits and how much of it is in use."""
-    bar_top = top + 14
+    scale = page.scale
     end_of_gpu = sum(segment.num_bytes for segment in layout.segments())
-    shapes: list[Shape] = [
-        Text(_MARGIN, top, title, TEXT_SIZE, is_bold=True),
-        Text(scale(end_of_gpu / GiB) - 10, top, _waste(layout), TEXT_SIZE, "end"),
-    ]
+    shapes: list[Shape] = [Text(_MARGIN, top, title, TEXT_SIZE, is_bold=True)]
+    runs = _runs(layout, scale)
+    how = "all sequences in one box" if len(runs) == 1 < layout.num_shown else "a box per sequence"
+    room = page.width - 2 * _MARGIN - 1.1 * text_width(title)
+    remark = fitting(room, f"{how}, filled from below as far as it holds tokens") if runs else ""
+    if remark:
+        shapes.append(Text(page.width - _MARGIN, top, remark, SMALL_SIZE, "end", tone="muted"))
+    bar_top = top + 14
     start = 0
-    for key, segment in _drawn_segments(layout, scale):
-        if segment.num_bytes:
-            shapes.append(_box(segment, start, scale, bar_top, f"{prefix}-{key}"))
+    for segment in layout.fixed:
+        shapes += _box(segment, start, scale, bar_top, prefix)
+        start += segment.num_bytes
+    for key, who, count in runs:
+        shapes += _sequence(layout, count, start, scale, bar_top, f"{prefix}-{key}", who)
+        start += count * layout.sequence_bytes
+    for segment in layout.leftover:
+        shapes += _box(segment, start, scale, bar_top, prefix)
         start += segment.num_bytes
     if layout.num_refused:
         shapes += _overflow(layout.overflow, end_of_gpu, scale, bar_top, f"{prefix}-overflow")
+    end = scale(end_of_gpu / GiB)
+    shapes.append(Line(((end, bar_top - 8), (end, bar_top + _BAR_HEIGHT + 6)), thickness=4))
     tone: Tone = "alert" if layout.num_refused else "text"
-    verdict_y = bar_top + _BAR_HEIGHT + 23
-    shapes.append(Text(_MARGIN, verdict_y, _verdict(layout), TEXT_SIZE, tone=tone, is_bold=True))
+    y = bar_top + _BAR_HEIGHT + 24
+    said = (_verdict(layout), _waste(layout))
+    fits_one_line = len(page.lines(said, " " * 12)) == 1
+    shapes.append(Text(_MARGIN, y, said[0], TEXT_SIZE, tone=tone, is_bold=True))
+    if fits_one_line:
+        shapes.append(Text(page.width - _MARGIN, y, said[1], TEXT_SIZE, "end"))
+    else:
+        shapes.append(Text(_MARGIN, y + _LINE, said[1]))
     return shapes
 
 
-def _drawn_segments(layout: Layout, scale: Scale) -> list[tuple[str, Segment]]:
-    """Return a key and a segment for each box: one run per sequence where there is room for it."""
+def _runs(layout: Layout, scale: Scale) -> list[tuple[str, str, int]]:
+    """Return key, name and number of sequences of each box: a box each where there is room."""
     if scale(layout.sequence_bytes / GiB) - scale(0) >= _NARROWEST_SEQUENCE:
-        runs = [(str(n), f"sequence {n}", 1) for n in range(1, layout.num_shown + 1)]
-    else:
-        runs = [("all", f"{layout.num_shown} sequences", layout.num_shown)]
-    of_sequences = [
-        (
-            f"{key}-{segment.state}",
-            Segment(segment.state, segment.num_bytes * count, f"{who}: {segment.name}"),
-        )
-        for key, who, count in runs
-        for segment in layout.per_sequence
-    ]
-    return [
-        *((segment.state, segment) for segment in layout.fixed),
-        *of_sequences,
-        *((segment.state, segment) for segment in layout.leftover),
-    ]
+        return [(str(n), f"sequence {n}", 1) for n in range(1, layout.num_shown + 1)]
+    if not layout.num_shown:
+        return []
+    return [("all", "all sequences", layout.num_shown)]
 
 
-def _box(segment: Segment, start: int, scale: Scale, top: float, key: str) -> Rect:
+def _box(segment: Segment, start: int, scale: Scale, top: float, prefix: str) -> list[Shape]:
     """Draw one segment, named inside if there is room for the name."""
+    if not segment.num_bytes:
+        return []
     left, right = scale(start / GiB), scale((start + segment.num_bytes) / GiB)
     size = gib(segment.num_bytes)
     label = fitting(right - left, f"{segment.name} {size}", segment.name, size)
-    return Rect(
-        left,
-        top,
-        right - left,
-        _BAR_HEIGHT,
-        segment.state,
-        label,
-        tooltip=f"{segment.name}: {size}",
-        key=key,
-        outline="thin" if right - left >= _NARROWEST_OUTLINED else "none",
-    )
+    return [
+        Rect(
+            left,
+            top,
+            right - left,
+            _BAR_HEIGHT,
+            segment.state,
+            label,
+            tooltip=f"{segment.name}: {size}",
+            key=f"{prefix}-{segment.state}",
+            of=("memory", segment.state),
+        )
+    ]
+
+
+def _sequence(
+    layout: Layout, count: int, start: int, scale: Scale, top: float, key: str, who: str
+) -> Iterator[Shape]:
+    """Draw what sequences take: filled from below as far as it holds tokens, in a frame.
+
+    A sliver of a few tokens beside thousands of empty slots would read as a border.
+    """
+    left, right = scale(start / GiB), scale((start + count * layout.sequence_bytes) / GiB)
+    width, bottom = right - left, top + _BAR_HEIGHT
+    thing: Thing = ("sequence", who)
+    for segment in layout.per_sequence:
+        height = _BAR_HEIGHT * segment.num_bytes / layout.sequence_bytes
+        bottom -= height
+        if not segment.num_bytes:
+            continue
+        size = gib(segment.num_bytes * count)
+        names = (f"{segment.name} {size}", segment.name, size) if height >= _LOWEST_LABEL else ()
+        yield Rect(
+            left,
+            bottom,
+            width,
+            height,
+            segment.state,
+            fitting(width, *names),
+            tooltip=f"{who}: {segment.name}, {size}",
+            key=f"{key}-{segment.state}",
+            outline="none",
+            of=thing,
+        )
+    yield Rect(left, top, width, _BAR_HEIGHT, key=key, tooltip=who, of=thing)
 
 
 def _overflow(segment: Segment, start: int, scale: Scale, top: float, key: str) -> Sequence[Shape]:
@@ -221,15 +282,6 @@ def _overflow(segment: Segment, start: int, scale: Scale, top: float, key: str) 
     return [box, Line(((right - 2, middle), (right + 18, middle)), "alert", 4, has_arrow=True)]
 
 
-def _end_of_gpu(scale: Scale, gpu: GPUSpec, top: float, bottom: float) -> list[Shape]:
-    """Mark where the GPU's memory ends, across both bars."""
-    x = scale(gpu.memory_bytes / GiB)
-    return [
-        Line(((x, top - 8), (x, bottom)), thickness=4),
-        Text(x + 10, top - 4, f"ends at {gib(gpu.memory_bytes)}", SMALL_SIZE, tone="muted"),
-    ]
-
-
 def _verdict(layout: Layout) -> str:
     """Say how many sequences fit."""
     if layout.num_refused:
@@ -238,7 +290,9 @@ def _verdict(layout: Layout) -> str:
             f"the other {layout.num_refused} need {gib(layout.overflow.num_bytes)}"
         )
     spare = layout.num_fitting - layout.num_sequences
-    return f"All {layout.num_sequences} sequences fit, and {spare:,} more would"
+    several = layout.num_sequences > 1
+    who = f"All {layout.num_sequences} sequences fit" if several else "The sequence fits"
+    return f"{who}, and {spare:,} more would"
 
 
 def _waste(layout: Layout) -> str:

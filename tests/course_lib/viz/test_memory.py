@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
 from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.specs import GPUS, MODELS, GiB
 from course_lib.viz import gpu_memory, gpu_memory_scene
+from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.memory_layout import (
     Layout,
@@ -63,30 +64,65 @@ def test_as_many_sequences_fit_as_there_is_room_for_and_not_one_more(
             assert layout.leftover[0].state == "free"
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("case", CASES)
 def test_boxes_on_the_gpu_are_drawn_to_scale_without_gaps(
-    case: tuple[str, str, int, int, int],
+    case: tuple[str, str, int, int, int], width: float
 ) -> None:
-    scene = gpu_memory_scene(*case)
+    scene = gpu_memory_scene(*case, width=width)
     for prefix in ("reserved-", "paged-"):
         boxes = [rect for rect in scene.rects() if rect.key.startswith(prefix)]
         on_gpu = [box for box in boxes if box.state != "overflow"]
-        for left, right in pairwise(on_gpu):
-            assert left.x + left.width == pytest.approx(right.x)
-        pixels_per_byte = sum(box.width for box in on_gpu) / GPUS[case[1]].memory_bytes
+        # What a sequence holds stands in its frame, one above the other.
+        columns = [
+            box for box in on_gpu if box.height == pytest.approx(max(b.height for b in boxes))
+        ]
+        edges = sorted({(round(box.x, 6), round(box.x + box.width, 6)) for box in columns})
+        for (_, end), (start, _) in pairwise(edges):
+            assert end == pytest.approx(start)
+        pixels_per_byte = (edges[-1][1] - edges[0][0]) / GPUS[case[1]].memory_bytes
         weights = next(box for box in on_gpu if box.state == "weights")
         assert weights.width == pytest.approx(MODELS[case[0]].weight_bytes * pixels_per_byte)
-        used = sum(box.width for box in on_gpu if box.state == "used")
+        area = sum(box.width * box.height for box in on_gpu if box.state == "used")
+        used = area / weights.height / pixels_per_byte
         shown = layouts(case)[prefix == "paged-"].num_shown
-        tokens = used / pixels_per_byte / kv_bytes_per_token(MODELS[case[0]])
-        assert tokens == pytest.approx(shown * case[4])
+        assert used / kv_bytes_per_token(MODELS[case[0]]) == pytest.approx(shown * case[4])
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_in_the_picture_is_cut_off_or_covered(
-    case: tuple[str, str, int, int, int], collisions: Callable[[Scene], list[str]]
+    case: tuple[str, str, int, int, int], width: float, collisions: Callable[[Scene], list[str]]
 ) -> None:
-    assert collisions(gpu_memory_scene(*case)) == []
+    assert collisions(gpu_memory_scene(*case, width=width)) == []
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("gpu", GPUS)
+def test_nothing_is_crowded_at_any_setting_of_the_controls(
+    gpu: str, width: float, crowding: Callable[[Scene], list[str]]
+) -> None:
+    drawn = 0
+    for model, length, count, used in product(
+        MODELS, (256, 4096, 131_072), (1, 16, 256), (10, 500, 4000)
+    ):
+        try:
+            scene = gpu_memory_scene(model, gpu, length, count, used, width=width)
+        except ValueError:
+            continue
+        drawn += 1
+        assert crowding(scene) == [], (model, length, count, used)
+    assert drawn
+
+
+def test_what_a_sequence_holds_is_no_sliver_at_its_edge() -> None:
+    """500 of 4,096 tokens are two pixels of a box's width, but can be seen as its filling."""
+    boxes = {box.key: box for box in gpu_memory_scene(*CASES[0]).rects()}
+    frame, used = boxes["reserved-3"], boxes["reserved-3-used"]
+    assert (used.x, used.width) == (frame.x, frame.width)
+    assert used.height / frame.height == pytest.approx(500 / 4096)
+    assert used.of == frame.of == ("sequence", "sequence 3")
+    assert used.outline == "none" != frame.outline
 
 
 def test_the_numbers_that_a_reader_checks_by_hand() -> None:
@@ -103,7 +139,7 @@ def test_the_numbers_that_a_reader_checks_by_hand() -> None:
 
 
 def test_sequences_too_thin_to_tell_apart_are_drawn_as_one() -> None:
-    few = gpu_memory_scene("llama-3.1-8b", "h100", 4096, 200, 500)
+    few = gpu_memory_scene("llama-3.1-8b", "h100", 2048, 200, 500)
     keys = {rect.key for rect in few.rects()}
     assert "reserved-all-used" in keys
     assert "reserved-1-used" not in keys

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from course_lib.kv_cache.reservation import Reservation, SlotUse, Snapshot
+from course_lib.kv_cache.reservation import (
+    RESERVATIONS,
+    Reservation,
+    SlotUse,
+    Snapshot,
+    replay_contiguous,
+)
+from course_lib.simulation.workload import synthetic_azure
 from course_lib.viz import reservation_film, share_bars
+from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.reservations import slots_scene
+from course_lib.viz.kit.shapes import Rect, Text
+from course_lib.viz.reservations import slots_scene, worth_a_frame
 
 SNAPSHOT = Snapshot(
     step=7,
@@ -40,7 +52,7 @@ def boxes(scene: Scene) -> dict[str, tuple[float, float, str]]:
             rect.state,
         )
         for rect in scene.rects()
-        if rect.y == strip.y
+        if rect.y == strip.y and rect.state
     }
 
 
@@ -62,6 +74,24 @@ def test_requests_without_an_offset_stand_side_by_side() -> None:
     assert found["b-internal"] == (413, 3, "internal")
 
 
+def run(*snapshots: tuple[int, str], num_steps: int = 0) -> list[Snapshot]:
+    """Return snapshots of a step and the names of who runs; further steps at the end."""
+    last_step, last_names = snapshots[-1]
+    extended = [*snapshots, *((last_step + k, last_names) for k in range(1, num_steps + 1))]
+    return [
+        Snapshot(
+            step,
+            1000,
+            2,
+            tuple(
+                Reservation(name, reserved=300, written=step + 1, final=250, offset=300 * place)
+                for place, name in enumerate(names)
+            ),
+        )
+        for step, names in extended
+    ]
+
+
 def test_the_caption_says_the_step_and_the_four_counts() -> None:
     frame = reservation_film([SNAPSHOT, PAGED]).film[0]
     assert frame.caption == (
@@ -69,9 +99,70 @@ def test_the_caption_says_the_step_and_the_four_counts() -> None:
     )
 
 
+def test_steps_in_which_the_same_requests_run_are_passed_over() -> None:
+    film = reservation_film(run((0, "ab"), num_steps=50)).film
+    assert [frame.caption.partition(":")[0] for frame in film] == [
+        "Iteration 0",
+        "Iteration 20 (+20)",
+        "Iteration 40 (+20)",
+        "Iteration 50 (+10)",
+    ]
+    assert [frame.event for frame in film] == [""] * 4
+
+
+def test_every_change_of_the_requests_is_an_event_between_two_frames() -> None:
+    film = reservation_film(run((0, "ab"), (1, "ab"), (2, "ab"), (3, "ac"), (4, "ac"))).film
+    assert [(frame.caption.partition(":")[0], frame.event) for frame in film] == [
+        ("Iteration 0", ""),
+        ("Iteration 2 (+2)", ""),
+        ("Iteration 3", "b leaves, c comes"),
+        ("Iteration 4", ""),
+    ]
+    assert film[2].caption.endswith("Requests: b leaves, c comes.")
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "ab", "abc", ""]), min_size=1, max_size=60),
+)
+def test_no_change_is_lost_and_the_ends_are_shown(names: list[str]) -> None:
+    snapshots = run(*enumerate(names))
+    moments = list(worth_a_frame(snapshots))
+    changes = [n for n in range(1, len(names)) if names[n] != names[n - 1]]
+    assert [m.snapshot.step for m in moments if m.left or m.came] == changes
+    steps = [moment.snapshot.step for moment in moments]
+    assert steps[0] == 0
+    assert steps[-1] == len(names) - 1
+    assert steps == sorted(set(steps))
+    assert [moment.steps for moment in moments[1:]] == [b - a for a, b in pairwise(steps)]
+
+
 def test_boxes_of_one_request_keep_their_keys_from_frame_to_frame() -> None:
     first, second = (set(boxes(frame.scene)) for frame in reservation_film([SNAPSHOT, PAGED]).film)
     assert {"a-used", "b-used"} <= first & second
+
+
+def test_pictures_of_a_film_are_of_one_size() -> None:
+    film = reservation_film(run((0, "a"), (1, "abc"), (2, "c"))).film
+    assert len({frame.scene.height for frame in film}) == 1
+    assert {frame.narrow.width for frame in film if frame.narrow} == {NARROW}
+
+
+def test_a_reservation_has_a_frame_and_its_name_stands_above_it() -> None:
+    scene = slots_scene(SNAPSHOT)
+    strip = next(rect for rect in scene.rects() if rect.key == "outside")
+    frames = {rect.key: rect for rect in scene.rects() if rect.outline == "bold"}
+    assert set(frames) == {"a-reservation", "b-reservation"}
+    names = {shape.key: shape for shape in scene.shapes if isinstance(shape, Text)}
+    assert names["a-name"].y < strip.y
+    assert not any(rect.label for rect in scene.rects() if rect.y == strip.y)
+
+
+def test_a_request_is_one_thing_in_strip_table_and_bar() -> None:
+    shapes = [s for s in slots_scene(SNAPSHOT).shapes if getattr(s, "of", None) == ("request", "a")]
+    keys = {shape.key for shape in shapes}
+    assert {"a-used", "a-reservation", "a-name", "a-row", "a-1", "a-used-in-bar"} <= keys
+    bar = {s.key: s.width for s in shapes if isinstance(s, Rect) and s.key.endswith("-in-bar")}
+    assert bar["a-later-in-bar"] / bar["a-used-in-bar"] == pytest.approx(1.5)
 
 
 def test_a_film_needs_snapshots() -> None:
@@ -95,15 +186,50 @@ def test_each_policy_has_a_bar_of_the_same_length_split_by_share() -> None:
     assert widths["Max"][0] / sum(widths["Max"]) == pytest.approx(0.2)
 
 
+MANY = Snapshot(
+    step=3,
+    num_slots=9000,
+    num_waiting=123,
+    reservations=tuple(
+        Reservation(str(n), reserved=16 * n + 1, written=9 * n + 1, final=12 * n + 1)
+        for n in range(30)
+    ),
+)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize(
-    "scene",
-    [slots_scene(SNAPSHOT), slots_scene(PAGED), share_bars(SHARES)],
-    ids=["contiguous", "paged", "bars"],
+    "build",
+    [
+        lambda width: slots_scene(SNAPSHOT, width),
+        lambda width: slots_scene(PAGED, width),
+        lambda width: slots_scene(MANY, width),
+        lambda width: share_bars(SHARES, width),
+    ],
+    ids=["contiguous", "paged", "many", "bars"],
 )
 def test_nothing_is_cut_off_or_covered(
-    scene: Scene, collisions: Callable[[Scene], list[str]]
+    build: Callable[[float], Scene],
+    width: float,
+    collisions: Callable[[Scene], list[str]],
+    crowding: Callable[[Scene], list[str]],
 ) -> None:
+    scene = build(width)
     assert collisions(scene) == []
+    assert crowding(scene) == []
+
+
+def test_nothing_is_crowded_anywhere_in_the_film_of_the_lesson(
+    crowding: Callable[[Scene], list[str]],
+) -> None:
+    requests = [r for r in synthetic_azure()[:400] if r.prompt_tokens + r.output_tokens <= 1024]
+    for reserve in RESERVATIONS.values():
+        snapshots = islice(replay_contiguous(requests, 4400, reserve, 1024), 600)
+        film = reservation_film(snapshots).film
+        assert sum(bool(frame.event) for frame in film) > 10
+        for frame in film:
+            assert frame.narrow is not None
+            assert crowding(frame.scene) == crowding(frame.narrow) == []
 
 
 @pytest.mark.parametrize(

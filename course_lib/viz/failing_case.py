@@ -1,0 +1,132 @@
+"""A failing case as plain data, step by step on both sides; ``replay`` turns it into a film.
+
+The states are taken with an object's public attributes, so a learner's own class can be asked for
+its state as the library's can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from course_lib.kv_cache.block_pool import BlockPool, FreeBlockQueue, FreeKVCacheBlockQueue
+from course_lib.kv_cache.block_table import BlockTable
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
+from course_lib.scheduling.policies import RequestQueue
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler
+
+Snapshot = Callable[[Any], Frame]
+"""Returns the state of an object as a figure can draw it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseStep:
+    """One call of a failing case, and what came of it on both sides.
+
+    Attributes:
+        call: What was called, as one would type it.
+        expected: What should come of it, as text.
+        got: What came of it.
+        expected_state: The state afterwards as it should be; None if there is none to show.
+        state: The state afterwards as it is; None if it cannot be read.
+    """
+
+    call: str
+    expected: str
+    got: str
+    expected_state: Frame | None
+    state: Frame | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailingCase:
+    """The calls of a failing case, up to the one whose answer is wrong.
+
+    Attributes:
+        steps: The calls, in order.
+        complaint: What is the matter with the last answer, where that is more than "it differs".
+    """
+
+    steps: tuple[CaseStep, ...]
+    complaint: str = ""
+
+
+def snapshot_for(kind: type[Any]) -> Snapshot | None:
+    """Return what takes the state of objects of a kind; None where no figure shows them.
+
+    >>> snapshot_for(BlockPool) is snapshot_blocks, snapshot_for(dict)
+    (True, None)
+    """
+    for shown, snapshot in (
+        (BlockPool, snapshot_blocks),
+        (KVCacheManager, snapshot_blocks),
+        (FreeKVCacheBlockQueue, snapshot_free_queue),
+        (BlockTable, snapshot_table),
+        (Scheduler, snapshot_scheduler),
+        (RequestQueue, snapshot_waiting),
+    ):
+        # The queue of requests is a protocol, of which ``issubclass`` knows nothing.
+        if shown in kind.__mro__:
+            return snapshot
+    return None
+
+
+def snapshot_free_queue(queue: FreeBlockQueue) -> Frame:
+    """Return the state of a free queue alone.
+
+    >>> from course_lib.kv_cache import KVCacheBlock
+    >>> snapshot_free_queue(FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)]))
+    {'free_queue': [3, 1]}
+    """
+    return {"free_queue": [block.block_id for block in queue]}
+
+
+def snapshot_table(table: BlockTable) -> Frame:
+    """Return the state of a block table alone.
+
+    >>> table = BlockTable(block_size=4)
+    >>> table.append([7, 3])
+    >>> snapshot_table(table)
+    {'tables': {'table': [7, 3]}}
+    """
+    return {"tables": {"table": list(table.block_ids)}}
+
+
+def snapshot_waiting(queue: Iterable[Request]) -> Frame:
+    """Return the state of a queue of requests, in service order.
+
+    >>> from course_lib.scheduling import FCFSRequestQueue
+    >>> queue = FCFSRequestQueue()
+    >>> queue.add(Request("A", [1, 2, 3], max_tokens=4))
+    >>> snapshot_waiting(queue)
+    {'requests': {'waiting': [['A', '0/3']]}}
+    """
+    return {"requests": {"waiting": _progress(queue)}}
+
+
+def snapshot_scheduler(scheduler: Scheduler) -> Frame:
+    """Return the state of a scheduler: its requests, and the blocks that they hold.
+
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=9))
+    >>> scheduler.add_request(Request("A", range(20), max_tokens=2))
+    >>> output = scheduler.schedule()
+    >>> state = snapshot_scheduler(scheduler)
+    >>> state["requests"], state["tables"]
+    ({'running': [['A', '20/20']], 'waiting': []}, {'A': [1, 2]})
+    """
+    lists = {"running": _progress(scheduler.running), "waiting": _progress(scheduler.waiting)}
+    if scheduler.swapped:
+        lists["swapped"] = _progress(scheduler.swapped)
+    return {**snapshot_blocks(scheduler.kv_cache_manager), "requests": lists}
+
+
+def _progress(requests: Iterable[Request]) -> list[list[str]]:
+    """Return each request's name, and how many of its known tokens are computed."""
+    return [
+        [request.request_id, f"{request.num_computed_tokens}/{request.num_tokens}"]
+        for request in requests
+    ]
