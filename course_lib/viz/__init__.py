@@ -12,7 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from course_lib.viz.address_translation import address_scene, token_address
     from course_lib.viz.engine_map import EngineMap
+    from course_lib.viz.iteration import iteration_scenes
+    from course_lib.viz.iteration_episodes import iteration_film
     from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
@@ -33,11 +36,15 @@ __all__ = [
     "Quiz",
     "Scene",
     "Slider",
+    "address_scene",
     "gpu_memory",
     "gpu_memory_scene",
+    "iteration_film",
+    "iteration_scenes",
     "notation_scene",
     "reservation_film",
     "share_bars",
+    "token_address",
 ]
 
 _MODULES = {
@@ -51,9 +58,13 @@ _MODULES = {
     "Quiz": "quiz",
     "Scene": "kit.scene",
     "Slider": "kit.explorer",
+    "address_scene": "address_translation",
+    "token_address": "address_translation",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "notation_scene": "kit.notation",
+    "iteration_film": "iteration_episodes",
+    "iteration_scenes": "iteration",
     "reservation_film": "reservations",
     "share_bars": "reservations",
 }
