@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.reservations import reservation_film, share_bars
+    from course_lib.viz.slot_batch import batch_scene, token_batch
 
 __all__ = [
     "Choice",
@@ -37,6 +38,7 @@ __all__ = [
     "Scene",
     "Slider",
     "address_scene",
+    "batch_scene",
     "gpu_memory",
     "gpu_memory_scene",
     "iteration_film",
@@ -45,6 +47,7 @@ __all__ = [
     "reservation_film",
     "share_bars",
     "token_address",
+    "token_batch",
 ]
 
 _MODULES = {
@@ -59,6 +62,8 @@ _MODULES = {
     "Scene": "kit.scene",
     "Slider": "kit.explorer",
     "address_scene": "address_translation",
+    "batch_scene": "slot_batch",
+    "token_batch": "slot_batch",
     "token_address": "address_translation",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",

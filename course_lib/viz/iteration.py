@@ -78,14 +78,14 @@ class _Page:
         return self.left + (self.right - self.left) * count / self.most_tokens
 
     def beside(
-        self, top: float, name: str, says: Sequence[str], key: str, of: Thing | None
+        self, top: float, name: str, says: Sequence[str], key: str
     ) -> tuple[list[Shape], float]:
         """Write what stands beside a row, or above it where the page is narrow.
 
         Returns:
             The texts, and where the boxes of the row begin.
         """
-        title = Text(_MARGIN, top + 15, name, SMALL_SIZE, is_bold=True, key=f"{key}-name", of=of)
+        title = Text(_MARGIN, top + 15, name, SMALL_SIZE, is_bold=True, key=f"{key}-name")
         if not self.is_wide:
             says = [", ".join(filter(None, says))]
         x, anchor = (self.right + 20, "start") if self.is_wide else (self.right, "end")
@@ -97,7 +97,6 @@ class _Page:
                 SMALL_SIZE,
                 "start" if anchor == "start" else "end",
                 key=f"{key}-says-{number}",
-                of=of,
             )
             for number, line in enumerate(says)
         ]
@@ -135,7 +134,7 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
             width,
             bottom_of(names) + 14,
             (*shapes, *names),
-            title=f"Step {moment.step}, decision by decision",
+            title=f"Iteration {moment.step}, decision by decision",
             alt=f"{caption} {summary(moment)}",
         )
         for moment, shapes, caption in zip(moments, drawn, captions(moments), strict=True)
@@ -211,7 +210,7 @@ def _heading(moment: Moment) -> str:
         Happening.WAITS: f"{name} has to wait",
         Happening.ENDS: f"{moment.num_tokens} tokens are planned",
     }
-    return f"Step {moment.step}: {says[moment.happening]}"
+    return f"Iteration {moment.step}: {says[moment.happening]}"
 
 
 def _budget(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list[Shape], float]:
@@ -284,7 +283,7 @@ def _limit(
     """Draw the box of a limit; in bold if it is the one that holds somebody up."""
     thing: Thing = ("limit", limit)
     is_holding = limit == holding
-    shapes, top = page.beside(top + 2, name, [says], f"limit-{limit}", thing)
+    shapes, top = page.beside(top + 2, name, [says], f"limit-{limit}")
     shapes.append(
         Rect(
             page.left,
@@ -363,10 +362,12 @@ def _request(
     name = request.request_id
     thing: Thing = ("request", name)
     granted = moment.plan.get(name, 0)
-    says = [f"{request.num_computed_tokens:,} of {request.num_tokens:,} computed"]
+    ahead = _end_of(request) - request.num_tokens
+    known_and_ahead = f"{request.num_tokens:,}" + (f" + {ahead:,}" if ahead else "")
+    says = [f"{request.num_computed_tokens:,} of {known_and_ahead} computed"]
     if name in moment.state.running:
         says.append(_share(moment, request, granted))
-    shapes, bar_top = page.beside(top, name, says, f"request-{name}", thing)
+    shapes, bar_top = page.beside(top, name, says, f"request-{name}")
     if name == moment.request_id:
         y = bar_top + _BAR / 2
         hand = ((page.left - 24, y), (page.left - 4, y))
@@ -374,10 +375,10 @@ def _request(
     computed, known = request.num_computed_tokens, request.num_tokens
     gave_way = request.status is RequestStatus.PREEMPTED
     parts = (
-        ("computed", 0, computed - granted, "in_use"),
-        ("now", computed - granted, computed, _kind(moment, name)),
+        ("computed", 0, min(computed - granted, known), "in_use"),
+        ("now", computed - granted, min(computed, known), _kind(moment, name)),
         ("known", computed, known, "preempted" if gave_way else "waiting"),
-        ("ahead", max(known, computed), _end_of(request), "speculative"),
+        ("ahead", known, _end_of(request), "speculative"),
     )
     for part, start, end, state in parts:
         if start < end:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
+from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
+from course_lib.scheduling.variants.speculative import SpeculativeScheduler
 from course_lib.scheduling.watch.by_hand import HandRequest, plans_by_hand
 from course_lib.scheduling.watch.moments import Moment, run_moments
 from course_lib.viz.iteration import iteration_scenes
@@ -33,6 +36,8 @@ class Episode:
         first_step: The first one that is shown.
         block_size: Tokens per block.
         enable_caching: Whether there is a prefix cache.
+        ahead: What is computed ahead of the known tokens: drafts, or the tokens of the plan that is
+            on its way.
     """
 
     title: str
@@ -43,6 +48,7 @@ class Episode:
     first_step: int = 0
     block_size: int = 4
     enable_caching: bool = False
+    ahead: Literal["", "drafts", "one step"] = ""
 
 
 def _request(
@@ -137,6 +143,22 @@ EPISODES: Mapping[str, Episode] = {
         num_blocks=10,
         num_steps=12,
     ),
+    "drafts": Episode(
+        "three drafts for each request, of which one is right",
+        (_request("a", 6, 20), _request("b", 9, 20)),
+        SchedulerConfig(max_num_batched_tokens=16, max_num_seqs=4),
+        num_blocks=13,
+        num_steps=5,
+        ahead="drafts",
+    ),
+    "one step ahead": Episode(
+        "plans for tokens that are still on their way",
+        (_request("a", 6, 4), _request("b", 9, 9)),
+        SchedulerConfig(max_num_batched_tokens=16, max_num_seqs=4),
+        num_blocks=13,
+        num_steps=7,
+        ahead="one step",
+    ),
 }
 """What there is to see in lesson 12, by name."""
 
@@ -149,7 +171,11 @@ def record(episode: Episode) -> list[Moment]:
     'the batch is full: 2 of 2 requests'
     """
     manager = KVCacheManager(episode.num_blocks, episode.block_size, episode.enable_caching)
-    scheduler = Scheduler(episode.config, manager)
+    scheduler, max_in_flight = Scheduler(episode.config, manager), 1
+    if episode.ahead == "drafts":
+        scheduler = SpeculativeScheduler(episode.config, manager)
+    elif episode.ahead == "one step":
+        scheduler, max_in_flight = AsyncScheduler(episode.config, manager), 2
     arrivals: defaultdict[int, list[Request]] = defaultdict(list)
     for index, each in enumerate(episode.requests):
         arrivals[each.step].append(
@@ -161,11 +187,11 @@ def record(episode: Episode) -> list[Moment]:
                 arrival_time=float(index),
             )
         )
-    moments = run_moments(scheduler, arrivals, episode.num_steps)
+    moments = run_moments(scheduler, arrivals, episode.num_steps, max_in_flight=max_in_flight)
     return [moment for moment in moments if moment.step >= episode.first_step]
 
 
-def iteration_film(episode: str | Episode = "preemption") -> Player:
+def iteration_film(episode: str | Episode = "preemption", budget: int | None = None) -> Player:
     """Return a film of an episode, one frame for each decision.
 
     It shows the learner's own methods of ``Scheduler``, and whatever else of theirs a scheduler
@@ -173,6 +199,7 @@ def iteration_film(episode: str | Episode = "preemption") -> Player:
 
     Args:
         episode: A name in ``EPISODES``, or an episode of one's own.
+        budget: Tokens of an iteration; None for the episode's own.
 
     Raises:
         ValueError: There is no such episode, or nothing happens in it.
@@ -185,6 +212,9 @@ def iteration_film(episode: str | Episode = "preemption") -> Player:
         if episode not in EPISODES:
             raise ValueError(f"no episode {episode!r}; there are {', '.join(EPISODES)}")
         episode = EPISODES[episode]
+    if budget is not None:
+        config = replace(episode.config, max_num_batched_tokens=budget)
+        episode = replace(episode, config=config)
     moments, problem = with_own_parts(record)(episode)
     return moments_film(moments, problem)
 

@@ -98,9 +98,14 @@ def was_cut(moment: Moment) -> bool:
 
 
 def is_decode(moment: Moment, request_id: str) -> bool:
-    """Whether a request computes its newest token in an iteration, and not a part of a prompt."""
+    """Whether a request computes its newest token in an iteration, and not a part of a prompt.
+
+    The newest one may be on its way, and there may be drafts behind it.
+    """
     request = moment.before.requests.get(request_id)
-    return request is not None and request.num_output_tokens > 0 and request.num_lacking == 1
+    if request is None or request.num_output_tokens + request.num_tokens_ahead == 0:
+        return False
+    return request.num_tokens - request.num_computed_tokens <= 1
 
 
 def _begins(before: Moment, now: Moment) -> str:
@@ -110,19 +115,38 @@ def _begins(before: Moment, now: Moment) -> str:
     if now.finished:
         verb = "has ended and given its" if len(now.finished) == 1 else "have ended and given their"
         ended = f"{_listed(now.finished)} {verb} blocks back. "
-    return (
-        f"Step {now.step} begins. {ended}{_people(len(state.running), 'run').capitalize()}, "
-        f"{_people(len(state.waiting) + len(state.swapped), 'wait')}, "
-        f"{_blocks(num_free(now)) if num_free(now) else 'no block'} "
-        f"{'are' if num_free(now) > 1 else 'is'} free."
+    people = (
+        f"{_people(len(state.running), 'run').capitalize()}, "
+        f"{_people(len(state.waiting) + len(state.swapped), 'wait')}"
     )
+    free = _blocks(num_free(now)) if num_free(now) else "no block"
+    return (
+        f"Iteration {now.step} begins. {ended}{_taken_back(before, now)}"
+        f"{people}, {free} {'are' if num_free(now) > 1 else 'is'} free."
+    )
+
+
+def _taken_back(before: Moment, now: Moment) -> str:
+    """Say whose computed tokens have become fewer since the iteration before, as drafts do."""
+    lost = [
+        f"{was - request.num_computed_tokens} of {name}"
+        for name in now.state.running
+        if (request := now.state.requests[name])
+        and name in before.state.requests
+        and (was := before.state.requests[name].num_computed_tokens) > request.num_computed_tokens
+    ]
+    return f"Computed tokens are taken back, {_listed(lost)}: wrong drafts. " if lost else ""
 
 
 def _serves(before: Moment, now: Moment) -> str:
     """Say what a running request gets."""
-    lacking = now.state.requests[now.request_id].num_lacking + now.num_tokens
+    request = now.state.requests[now.request_id]
+    lacking, ahead = request.num_lacking + now.num_tokens, ""
+    if request.num_tokens_ahead:
+        ahead = f", {request.num_tokens_ahead} of them ahead of what is known"
+        ahead = " ahead of what is known" if lacking == request.num_tokens_ahead else ahead
     return (
-        f"{now.request_id} lacks {_tokens(lacking)}, and {before.budget_left} of the budget "
+        f"{now.request_id} lacks {_tokens(lacking)}{ahead}, and {before.budget_left} of the budget "
         f"{_are(before.budget_left)} left. {_gets(before, now, lacking)}"
     )
 
@@ -184,7 +208,9 @@ def _preempts(before: Moment, now: Moment) -> str:
         gives += f", {_named_blocks(kept)} {_stay(len(kept))} with others"
     refund = ""
     if now.num_tokens:
-        refund = f" Its {_tokens(now.num_tokens)} of this step {_go(now.num_tokens)} to the budget."
+        refund = (
+            f" Its {_tokens(now.num_tokens)} of this iteration {_go(now.num_tokens)} to the budget."
+        )
     if name in now.state.swapped:
         return f"{gives}; what it had computed is copied to the CPU.{refund}"
     lost = before.num_computed_before(name)
@@ -204,7 +230,7 @@ def _ends(before: Moment, now: Moment) -> str:
     """Say what the plan is."""
     grants = _listed([f"{name} {num_tokens}" for name, num_tokens in now.plan.items()])
     return (
-        f"The plan of step {now.step}: {grants}; together {now.num_tokens} of "
+        f"The plan of iteration {now.step}: {grants}; together {now.num_tokens} of "
         f"{now.state.max_num_batched_tokens} tokens. Now the model runs."
     )
 

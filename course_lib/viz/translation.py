@@ -69,6 +69,13 @@ class PagedCache:
                     "append a block to its table"
                 )
 
+    def owner_of(self, block_id: int) -> tuple[str, int] | None:
+        """Return whose block it is, and which of their logical blocks; None if nobody's."""
+        for name, table in self.tables.items():
+            if block_id in table:
+                return name, table.index(block_id)
+        return None
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -141,13 +148,6 @@ class Translation:
         names = zip(self.layout.axes, self.layout.strides, strict=True)
         return {axis: stride * self.layout.dtype_bytes for axis, stride in names}
 
-    def owner_of(self, block_id: int) -> tuple[str, int] | None:
-        """Return whose block it is, and which of their logical blocks; None if nobody's."""
-        for name, table in self.cache.tables.items():
-            if block_id in table:
-                return name, table.index(block_id)
-        return None
-
 
 def translate(
     cache: PagedCache, request: str, position: int, layout: str, head: int = 0, dim: int = 0
@@ -185,7 +185,7 @@ def translate(
         request=request,
         position=position,
         slot=slot,
-        owners=_owners(cache),
+        owners=token_owners(cache),
         layout=cache_layout(cache, layout),
         head=head,
         dim=dim,
@@ -217,8 +217,14 @@ def cache_layout(cache: PagedCache, name: str) -> CacheLayout:
     raise ValueError(f"no layout {name!r}; there are {', '.join(LAYOUTS)}")
 
 
-def _owners(cache: PagedCache) -> dict[int, tuple[str, int]]:
-    """Return whose token is in each slot: all tokens of all sequences, mapped as one batch."""
+def token_owners(cache: PagedCache) -> dict[int, tuple[str, int]]:
+    """Return whose token is in each slot that holds one: its sequence and its position.
+
+    All tokens of all sequences are mapped as one batch.
+
+    >>> token_owners(PagedCache({"r0": (7, 3)}, {"r0": 5}))
+    {28: ('r0', 0), 29: ('r0', 1), 30: ('r0', 2), 31: ('r0', 3), 12: ('r0', 4)}
+    """
     import numpy as np
 
     tokens = [(name, p) for name, count in cache.num_tokens.items() for p in range(count)]

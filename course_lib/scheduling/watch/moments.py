@@ -6,6 +6,7 @@ manager. So it may be the library's, a variant, or a learner's own.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -15,7 +16,12 @@ from course_lib.kv_cache.watch.watching import Call, watch
 from course_lib.scheduling.decisions import Action, DecisionLog
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+from course_lib.scheduling.variants.speculative import SpeculativeScheduler
+from course_lib.scheduling.watch.driver import sampled_tokens
 from course_lib.scheduling.watch.state import SchedulerState
+
+NUM_DRAFTS = 3
+"""Drafts that ``run_moments`` gives for a request."""
 
 
 class Happening(Enum):
@@ -114,14 +120,22 @@ def plan_moments(
 
 
 def run_moments(
-    scheduler: Scheduler, arrivals: Mapping[int, Sequence[Request]], num_steps: int
+    scheduler: Scheduler,
+    arrivals: Mapping[int, Sequence[Request]],
+    num_steps: int,
+    *,
+    max_in_flight: int = 1,
 ) -> list[Moment]:
     """Let a scheduler plan iterations, answer them as a model would, and say what happened.
+
+    A ``SpeculativeScheduler`` is given ``NUM_DRAFTS`` drafts for each request before each
+    iteration, and the first of them is accepted.
 
     Args:
         scheduler: The scheduler.
         arrivals: The requests that arrive before each iteration, by its number.
         num_steps: Iterations, from 0; fewer if all requests end before.
+        max_in_flight: Plans that may be on their way, at least 1; 2 for an ``AsyncScheduler``.
 
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import SchedulerConfig
@@ -131,22 +145,38 @@ def run_moments(
     ['begins', 'is served', 'the plan is complete']
     """
     moments: list[Moment] = []
-    finished: list[Request] = []
+    finished: list[str] = []
+    in_flight: deque[tuple[SchedulerOutput, dict[str, int | list[int]]]] = deque()
     for step in range(num_steps):
         for request in arrivals.get(step, ()):
             scheduler.add_request(request)
         if not scheduler.has_unfinished_requests():
             break
-        names = [request.request_id for request in finished]
-        output, found = plan_moments(scheduler, step, names)
+        if isinstance(scheduler, SpeculativeScheduler):
+            drafts = [-1 - number for number in range(NUM_DRAFTS)]
+            scheduler.add_drafts({request.request_id: drafts for request in scheduler.running})
+        output, found = plan_moments(scheduler, step, finished)
         moments += found
-        # Tokens that are in no prompt and were generated for nobody else.
-        sampled: dict[str, int | list[int]] = {
-            request.request_id: 10_000 * (step + 1) + index
-            for index, request in enumerate(scheduler.generating(output))
-        }
-        finished = scheduler.update_from_output(output, sampled)
+        in_flight.append((output, _answers(scheduler, output)))
+        finished = []
+        if len(in_flight) >= max_in_flight:
+            ended = scheduler.update_from_output(*in_flight.popleft())
+            finished = [request.request_id for request in ended]
     return moments
+
+
+def _answers(scheduler: Scheduler, output: SchedulerOutput) -> dict[str, int | list[int]]:
+    """Return tokens for a plan: some that are in no prompt and were generated for nobody else."""
+    order = {name: index for index, name in enumerate(scheduler.requests)}
+
+    def next_token(request: Request, num_generated: int) -> int:
+        return 10_000 * (num_generated + 1) + order[request.request_id]
+
+    sampled = sampled_tokens(scheduler, output, next_token)
+    for name, drafts in output.scheduled_spec_decode_tokens.items():
+        request = scheduler.requests[name]
+        sampled[name] = [drafts[0], next_token(request, len(request.output_token_ids) + 1)]
+    return sampled
 
 
 class _Watcher:

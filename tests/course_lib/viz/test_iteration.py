@@ -153,7 +153,7 @@ def test_a_victim_in_front_gives_back_what_it_had_got() -> None:
     victim = place_of(moments, Happening.PREEMPTS)
     assert captions(moments)[victim] == (
         "lo is preempted: block 1 goes back to the free queue. What it had computed, 6 tokens, is "
-        "forgotten. Its 1 token of this step goes back to the budget."
+        "forgotten. Its 1 token of this iteration goes back to the budget."
     )
     assert [each.budget_left for each in moments[victim - 1 : victim + 2]] == [63, 64, 63]
 
@@ -205,7 +205,8 @@ def test_every_reason_of_a_limit_is_known() -> None:
     reasons = {r for name in EPISODES for m in moments_of(name) for r in m.reasons.values()}
     unnamed = {reason for reason in reasons if not limit_of(reason)}
     assert all(
-        reason.startswith("behind ") or reason == "nobody starts in a step that preempts"
+        reason.startswith("behind ")
+        or reason in ("nobody starts in a step that preempts", "its next token is not known yet")
         for reason in unnamed
     )
     assert {limit_of(reason) for reason in reasons} == {"", "budget", "batch", "blocks"}
@@ -311,3 +312,35 @@ def test_every_block_has_its_tile_in_every_picture() -> None:
         tiles = {f"block-{block_id}" for block_id in range(1, episode.num_blocks)}
         for scene in scenes_of(name):
             assert tiles <= set(boxes(scene))
+
+
+def test_drafts_are_computed_ahead_and_taken_back() -> None:
+    moments, scenes = moments_of("drafts"), scenes_of("drafts")
+    served = place_of(moments, Happening.SERVES)
+    found = boxes(scenes[served])
+    # One token that is known, and three drafts behind it.
+    assert found["a-ahead"].width == pytest.approx(3 * found["a-now"].width)
+    assert found["a-ahead"].state == "speculative"
+    assert found["grant-a"].state == "decode"
+    assert "10 of 7 + 3 computed" in list(scenes[served].texts())
+    said = captions(moments)
+    assert said[served].startswith("a lacks 4 tokens, 3 of them ahead of what is known, and 16 of")
+    later = next(text for text in said if text.startswith("Iteration 2 begins."))
+    assert "Computed tokens are taken back, 2 of a and 2 of b: wrong drafts." in later
+
+
+def test_a_plan_is_made_for_tokens_that_are_on_their_way() -> None:
+    moments = moments_of("one step ahead")
+    plans = [dict(each.plan) for each in moments if each.happening is Happening.ENDS]
+    # The fourth token of a is its last: what is behind it is never computed.
+    assert plans[:5] == [{"a": 6, "b": 9}, *[{"a": 1, "b": 1}] * 3, {"b": 1}]
+    assert "a waits: its next token is not known yet." in captions(moments)
+
+
+def test_a_film_can_have_another_budget() -> None:
+    film = iteration_film("mixed", budget=32).film
+    assert any(
+        "p lacks 100 tokens" in f.caption or "It lacks 100 tokens" in f.caption for f in film
+    )
+    assert len(film) < len(moments_of("mixed"))
+    assert "of 32 tokens planned" in film[0].scene.alt
