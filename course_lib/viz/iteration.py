@@ -360,7 +360,6 @@ def _request(
 ) -> tuple[list[Shape], float]:
     """Draw a request: what is computed and known, and below it its blocks or why it waits."""
     name = request.request_id
-    thing: Thing = ("request", name)
     granted = moment.plan.get(name, 0)
     ahead = _end_of(request) - request.num_tokens
     known_and_ahead = f"{request.num_tokens:,}" + (f" + {ahead:,}" if ahead else "")
@@ -372,7 +371,19 @@ def _request(
         y = bar_top + _BAR / 2
         hand = ((page.left - 24, y), (page.left - 4, y))
         shapes.append(Line(hand, thickness=3, has_arrow=True, key="hand"))
-    computed, known = request.num_computed_tokens, request.num_tokens
+    shapes += _bar(moment, page, bar_top, request, granted)
+    below = bar_top + _BAR + 4
+    width = page.token(moment.block_size) - page.left
+    shapes += _row_of_blocks(moment, table_of(moment, name), page.left, below, width, name)
+    shapes += _why(moment, page, below, name)
+    return shapes, below + _TILE + 14
+
+
+def _bar(
+    moment: Moment, page: _Page, top: float, request: RequestState, granted: int
+) -> list[Shape]:
+    """Draw what a request has computed and what it knows, with what it computes now between."""
+    name, computed, known = request.request_id, request.num_computed_tokens, request.num_tokens
     gave_way = request.status is RequestStatus.PREEMPTED
     parts = (
         ("computed", 0, min(computed - granted, known), "in_use"),
@@ -380,26 +391,22 @@ def _request(
         ("known", computed, known, "preempted" if gave_way else "waiting"),
         ("ahead", known, _end_of(request), "speculative"),
     )
-    for part, start, end, state in parts:
-        if start < end:
-            shapes.append(
-                Rect(
-                    page.token(start),
-                    bar_top,
-                    page.token(end) - page.token(start),
-                    _BAR,
-                    state,
-                    tooltip=f"{name}: {_TOOLTIPS[part].format(end - start)}",
-                    key=f"{name}-{part}",
-                    outline=_outline(page.token(end) - page.token(start)),
-                    of=thing,
-                )
-            )
-    below = bar_top + _BAR + 4
-    width = page.token(moment.block_size) - page.left
-    shapes += _row_of_blocks(moment, table_of(moment, name), page.left, below, width, name)
-    shapes += _why(moment, page, below, name)
-    return shapes, below + _TILE + 14
+    return [
+        Rect(
+            page.token(start),
+            top,
+            page.token(end) - page.token(start),
+            _BAR,
+            state,
+            tooltip=f"{name}: {_TOOLTIPS[part].format(end - start)}",
+            key=f"{name}-{part}",
+            outline=_outline(page.token(end) - page.token(start)),
+            of=("request", name),
+            lights=tuple(("block", block_id) for block_id in table_of(moment, name)),
+        )
+        for part, start, end, state in parts
+        if start < end
+    ]
 
 
 _TOOLTIPS = {

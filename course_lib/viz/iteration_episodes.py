@@ -178,15 +178,7 @@ def record(episode: Episode) -> list[Moment]:
         scheduler, max_in_flight = AsyncScheduler(episode.config, manager), 2
     arrivals: defaultdict[int, list[Request]] = defaultdict(list)
     for index, each in enumerate(episode.requests):
-        arrivals[each.step].append(
-            Request(
-                each.request_id,
-                each.prompt_token_ids,
-                each.max_tokens,
-                each.priority,
-                arrival_time=float(index),
-            )
-        )
+        arrivals[each.step].append(each.new(arrival_time=float(index)))
     moments = run_moments(scheduler, arrivals, episode.num_steps, max_in_flight=max_in_flight)
     return [moment for moment in moments if moment.step >= episode.first_step]
 
