@@ -242,8 +242,8 @@ def pieces(found: Translation, *fixed: str) -> list[tuple[int, int]]:
 
     Args:
         found: The token; its block is meant.
-        fixed: Axes on which only the token's own place is wanted: ``"token"`` for its key in all
-            heads, ``"head"`` for all tokens of the block in one head.
+        fixed: Axes on which only the token's own place is wanted, at least one: ``"token"`` for its
+            key in all heads, ``"head"`` for all tokens of the block in one head.
 
     >>> cache = PagedCache({"r0": (7, 3)}, {"r0": 20}, 16, num_kv_heads=8, head_dim=128)
     >>> for layout in LAYOUTS:
@@ -254,13 +254,15 @@ def pieces(found: Translation, *fixed: str) -> list[tuple[int, int]]:
     split 128 16
     """
     axes = [axis for axis in found.layout.axes if axis not in ("kv", "block")]
+    # Behind the last of the fixed axes everything is wanted, so it lies in one piece.
+    axes = axes[: max(axes.index(axis) for axis in fixed) + 1]
     ranges = [(found.coordinates[a],) if a in fixed else range(found.sizes[a]) for a in axes]
     weights = [found.strides[axis] for axis in axes]
     runs: list[tuple[int, int]] = []
     for places in product(*ranges):  # in the order of memory, for the last axis is the fastest
         start = sum(place * weight for place, weight in zip(places, weights, strict=True))
         if runs and sum(runs[-1]) == start:
-            runs[-1] = (runs[-1][0], runs[-1][1] + found.layout.dtype_bytes)
+            runs[-1] = (runs[-1][0], runs[-1][1] + weights[-1])
         else:
-            runs.append((start, found.layout.dtype_bytes))
+            runs.append((start, weights[-1]))
     return runs
