@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from course_lib.viz.address_translation import address_scene, token_address
     from course_lib.viz.engine_map import EngineMap
     from course_lib.viz.iteration import iteration_scenes
-    from course_lib.viz.iteration_episodes import iteration_film
+    from course_lib.viz.iteration_episodes import iteration_film, moments_film
     from course_lib.viz.kit.explorer import Choice, Explorer, PowerOfTwo, Slider
     from course_lib.viz.kit.notation import notation_scene
     from course_lib.viz.kit.player import Frame, Player
@@ -43,6 +43,7 @@ __all__ = [
     "gpu_memory_scene",
     "iteration_film",
     "iteration_scenes",
+    "moments_film",
     "notation_scene",
     "reservation_film",
     "share_bars",
@@ -70,6 +71,7 @@ _MODULES = {
     "notation_scene": "kit.notation",
     "iteration_film": "iteration_episodes",
     "iteration_scenes": "iteration",
+    "moments_film": "iteration_episodes",
     "reservation_film": "reservations",
     "share_bars": "reservations",
 }

@@ -107,7 +107,7 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
     """Draw one picture for each moment of some iterations, all of the same size and scale.
 
     Args:
-        moments: What ``plan_moments`` or ``run_moments`` returns.
+        moments: What ``watch_plans`` or ``run_moments`` recorded.
         width: Width of the pictures, in pixels: ``WIDE`` or ``NARROW``.
 
     Raises:
@@ -115,10 +115,12 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
 
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import Request, Scheduler, SchedulerConfig
-    >>> from course_lib.scheduling.watch.moments import plan_moments
+    >>> from course_lib.scheduling.watch.moments import watch_plans
     >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=9))
     >>> scheduler.add_request(Request("a", range(20), max_tokens=2))
-    >>> scenes = iteration_scenes(plan_moments(scheduler, step=0)[1])
+    >>> with watch_plans(scheduler) as moments:
+    ...     output = scheduler.schedule()
+    >>> scenes = iteration_scenes(moments)
     >>> len(scenes), scenes[1].alt.partition(". ")[0]
     (3, 'a is next in line and starts')
     """

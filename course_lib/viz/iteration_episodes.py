@@ -215,7 +215,7 @@ def moments_film(moments: Sequence[Moment], problem: str = "") -> Player:
     """Return a film of moments that were recorded, one frame for each.
 
     Args:
-        moments: What ``plan_moments`` or ``run_moments`` returns.
+        moments: What ``watch_plans`` or ``run_moments`` recorded.
         problem: Why they are not those of the learner's own parts; empty if they are.
 
     Raises:

@@ -33,7 +33,7 @@ def captions(moments: Sequence[Moment]) -> list[str]:
     """Say what happens at each moment.
 
     Args:
-        moments: What ``plan_moments`` or ``run_moments`` returns.
+        moments: What ``watch_plans`` or ``run_moments`` recorded.
     """
     if not moments:
         return []
@@ -48,7 +48,7 @@ def events(moments: Sequence[Moment]) -> list[str]:
     after that, the first time that somebody has to wait for a reason, and ends of requests.
 
     Args:
-        moments: What ``plan_moments`` or ``run_moments`` returns.
+        moments: What ``watch_plans`` or ``run_moments`` recorded.
     """
     names = [_event(moment) for moment in moments]
     # Who waits for the same thing as in the iteration before is no news.

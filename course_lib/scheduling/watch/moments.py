@@ -7,9 +7,11 @@ manager. So it may be the library's, a variant, or a learner's own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count
 
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
 from course_lib.kv_cache.watch.watching import Call, watch
@@ -52,7 +54,7 @@ class Moment:
         plan: Tokens planned so far, by request, in the order of service.
         blocks: The pool and the block tables, as ``snapshot_blocks`` returns them.
         block_size: Tokens per block.
-        finished: Who ended with the iteration before; only where one begins.
+        finished: Who ended since the plan before; only where an iteration begins.
         reasons: Why each request waits that does; only where an iteration waits or ends.
     """
 
@@ -81,18 +83,19 @@ class Moment:
         return request.num_computed_tokens if request else 0
 
 
-def plan_moments(
-    scheduler: Scheduler, step: int, finished: Iterable[str] = ()
-) -> tuple[SchedulerOutput, list[Moment]]:
-    """Let a scheduler plan an iteration, and say what happened in it.
+@contextmanager
+def watch_plans(scheduler: Scheduler, first_step: int = 0) -> Iterator[list[Moment]]:
+    """Record the moments of every iteration that a scheduler plans inside the ``with`` block.
+
+    Whoever asks it for the plans, such as a simulator or an engine, notices nothing.
 
     Args:
         scheduler: The scheduler. A log that it has is told as ever.
-        step: Number of the iteration.
-        finished: Who ended with the iteration before.
+        first_step: Number of the next iteration.
 
-    Returns:
-        The plan, and its moments in order; the first shows the state in which it begins.
+    Yields:
+        The moments in order, a list that grows. The first one of an iteration shows the state in
+        which it begins.
 
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import SchedulerConfig
@@ -100,7 +103,8 @@ def plan_moments(
     >>> scheduler = Scheduler(config, KVCacheManager(num_blocks=3))
     >>> for name in "ab":
     ...     scheduler.add_request(Request(name, [ord(name)] * 30, max_tokens=2))
-    >>> output, moments = plan_moments(scheduler, step=0)
+    >>> with watch_plans(scheduler) as moments:
+    ...     output = scheduler.schedule()
     >>> for each in moments[1:3]:
     ...     print(each.happening.value, each.request_id, each.reason or each.num_tokens)
     is admitted a 16
@@ -108,15 +112,27 @@ def plan_moments(
     >>> moments[0].happening.value, moments[-1].happening.value, output.num_scheduled_tokens
     ('begins', 'the plan is complete', {'a': 16})
     """
-    watcher = _Watcher(scheduler, step, tuple(finished))
-    told, scheduler.log = scheduler.log, watcher
+    plan = scheduler.schedule
+    moments: list[Moment] = []
+    steps = count(first_step)
+
+    def plan_watched() -> SchedulerOutput:
+        watcher = _Watcher(scheduler, next(steps))
+        told, scheduler.log = scheduler.log, watcher
+        try:
+            with watch(scheduler.kv_cache_manager, watcher):
+                output = plan()
+        finally:
+            scheduler.log = told
+        watcher.complete(output)
+        moments.extend(watcher.moments)
+        return output
+
+    scheduler.schedule = plan_watched  # type: ignore[method-assign]  # for this one object
     try:
-        with watch(scheduler.kv_cache_manager, watcher):
-            output = scheduler.schedule()
+        yield moments
     finally:
-        scheduler.log = told
-    watcher.complete(output)
-    return output, watcher.moments
+        del scheduler.schedule
 
 
 def run_moments(
@@ -144,24 +160,20 @@ def run_moments(
     >>> [each.happening.value for each in run_moments(scheduler, arrivals, num_steps=5)][-3:]
     ['begins', 'is served', 'the plan is complete']
     """
-    moments: list[Moment] = []
-    finished: list[str] = []
     in_flight: deque[tuple[SchedulerOutput, dict[str, int | list[int]]]] = deque()
-    for step in range(num_steps):
-        for request in arrivals.get(step, ()):
-            scheduler.add_request(request)
-        if not scheduler.has_unfinished_requests():
-            break
-        if isinstance(scheduler, SpeculativeScheduler):
-            drafts = [-1 - number for number in range(NUM_DRAFTS)]
-            scheduler.add_drafts({request.request_id: drafts for request in scheduler.running})
-        output, found = plan_moments(scheduler, step, finished)
-        moments += found
-        in_flight.append((output, _answers(scheduler, output)))
-        finished = []
-        if len(in_flight) >= max_in_flight:
-            ended = scheduler.update_from_output(*in_flight.popleft())
-            finished = [request.request_id for request in ended]
+    with watch_plans(scheduler) as moments:
+        for step in range(num_steps):
+            for request in arrivals.get(step, ()):
+                scheduler.add_request(request)
+            if not scheduler.has_unfinished_requests():
+                break
+            if isinstance(scheduler, SpeculativeScheduler):
+                drafts = [-1 - number for number in range(NUM_DRAFTS)]
+                scheduler.add_drafts({request.request_id: drafts for request in scheduler.running})
+            output = scheduler.schedule()
+            in_flight.append((output, _answers(scheduler, output)))
+            if len(in_flight) >= max_in_flight:
+                scheduler.update_from_output(*in_flight.popleft())
     return moments
 
 
@@ -186,7 +198,7 @@ class _Watcher:
     that needs no call is found out later: its computed tokens have moved.
     """
 
-    def __init__(self, scheduler: Scheduler, step: int, finished: tuple[str, ...]) -> None:
+    def __init__(self, scheduler: Scheduler, step: int) -> None:
         self.moments: list[Moment] = []
         self._scheduler = scheduler
         self._told = scheduler.log
@@ -200,7 +212,7 @@ class _Watcher:
         self._num_hit_tokens: dict[str, int] = {}
         self._victim = ""
         self._blocks = snapshot_blocks(scheduler.kv_cache_manager)
-        self._add(Happening.BEGINS, finished=finished)
+        self._add(Happening.BEGINS)
 
     def before(self) -> None:
         """Note who was served since the last call."""
@@ -232,6 +244,8 @@ class _Watcher:
     def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
         """Note that the plan is complete, and why whoever waits does so."""
         self._catch_up()
+        finished = tuple(sorted(output.finished_req_ids))
+        self.moments[0] = replace(self.moments[0], finished=finished)
         for log in filter(None, (self._decisions, self._told)):
             log.record_step(scheduler, output)
         given_way = (Action.IS_PREEMPTED, Action.IS_SWAPPED_OUT)
@@ -279,7 +293,6 @@ class _Watcher:
         *,
         num_hit_tokens: int = 0,
         reason: str = "",
-        finished: tuple[str, ...] = (),
         reasons: Mapping[str, str] | None = None,
     ) -> None:
         """Add a moment. Who was served meanwhile and is not told yet, stands where it stood."""
@@ -304,7 +317,6 @@ class _Watcher:
                 plan=dict(self._plan),
                 blocks=self._blocks,
                 block_size=self._scheduler.kv_cache_manager.block_size,
-                finished=finished,
                 reasons=reasons or {},
             )
         )

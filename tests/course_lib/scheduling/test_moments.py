@@ -12,7 +12,8 @@ from course_lib.kv_cache.watch.recorder import snapshot_blocks
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
 from course_lib.scheduling.decisions import Action, DecisionLog
 from course_lib.scheduling.scheduler import SchedulerOutput
-from course_lib.scheduling.watch.moments import Happening, Moment, plan_moments, run_moments
+from course_lib.scheduling.watch.driver import run_plans
+from course_lib.scheduling.watch.moments import Happening, Moment, run_moments, watch_plans
 from course_lib.scheduling.watch.state import SchedulerState
 
 
@@ -53,6 +54,12 @@ def case(seed: int) -> Case:
     return found
 
 
+def planned(scheduler: Scheduler) -> tuple[SchedulerOutput, list[Moment]]:
+    with watch_plans(scheduler) as moments:
+        output = scheduler.schedule()
+    return output, moments
+
+
 def answer(scheduler: Scheduler, output: SchedulerOutput, step: int) -> None:
     names = [request.request_id for request in scheduler.generating(output)]
     sampled: dict[str, int | list[int]] = dict.fromkeys(names, 5000 + step)
@@ -70,7 +77,7 @@ def test_moments_lead_from_the_state_before_to_the_plan_and_the_state_after(seed
         for request in given.arriving(step):
             scheduler.add_request(request)
         before = SchedulerState.of(scheduler)
-        output, moments = plan_moments(scheduler, step)
+        output, moments = planned(scheduler)
         first, last = moments[0], moments[-1]
         assert (first.happening, first.state) == (Happening.BEGINS, before)
         assert (last.happening, last.state) == (Happening.ENDS, SchedulerState.of(scheduler))
@@ -113,7 +120,7 @@ def test_a_scheduler_that_is_watched_plans_as_ever(seed: int) -> None:
         for request, twin in zip(given.arriving(step), given.arriving(step), strict=True):
             watched.add_request(request)
             plain.add_request(twin)
-        output, expected = plan_moments(watched, step)[0], plain.schedule()
+        output, expected = planned(watched)[0], plain.schedule()
         assert output.num_scheduled_tokens == expected.num_scheduled_tokens
         assert output.preempted_req_ids == expected.preempted_req_ids
         answer(watched, output, step)
@@ -130,7 +137,7 @@ def test_reasons_are_those_of_the_decision_log() -> None:
         for step in range(25):
             for request in given.arriving(step):
                 scheduler.add_request(request)
-            output, moments = plan_moments(scheduler, step)
+            output, moments = planned(scheduler)
             decisions = log.of_step(step)
             waiting = {d.request_id: d.reason for d in decisions if d.action is Action.WAITS}
             assert moments[-1].reasons == waiting
@@ -162,12 +169,22 @@ class SilentScheduler(Scheduler):
 def test_a_plan_is_complete_also_if_the_scheduler_does_not_say_so() -> None:
     scheduler = SilentScheduler(SchedulerConfig(), KVCacheManager(num_blocks=9))
     scheduler.add_request(Request("a", range(20), max_tokens=2))
-    _, moments = plan_moments(scheduler, step=0)
+    _, moments = planned(scheduler)
     assert [moment.happening for moment in moments] == [
         Happening.BEGINS,
         Happening.ADMITS,
         Happening.ENDS,
     ]
+
+
+def test_a_scheduler_can_be_watched_while_somebody_else_drives_it() -> None:
+    scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=9))
+    scheduler.add_request(Request("a", range(20), max_tokens=5))
+    with watch_plans(scheduler, first_step=7) as moments:
+        for _ in run_plans(scheduler, lambda request, num_generated: 3):
+            pass
+    assert [m.step for m in moments if m.happening is Happening.BEGINS] == [7, 8, 9, 10, 11]
+    assert "schedule" not in vars(scheduler)
 
 
 def test_a_run_says_who_ended_and_stops_when_nobody_is_left() -> None:
