@@ -44,7 +44,8 @@ _BAR, _TILE, _LIMIT = 20, 20, 26  # heights
 _WIDEST_TILE, _NARROWEST_TILE = 38, 6
 _NARROWEST_OUTLINED = 5
 _LINE = 22  # from one line of text to the next
-_MOST_ROWS = 8  # requests in each queue that are drawn
+_MOST_RUNNING, _MOST_WAITING = 6, 4  # rows that are drawn; of more only the number is said
+_NARROWEST_NOW = 3  # pixels; what is computed now has to be seen beside thousands of tokens
 
 
 @dataclass(frozen=True)
@@ -168,15 +169,15 @@ def _shapes(moment: Moment, page: _Page) -> list[Shape]:
         row, top = draw(moment, page, top, holding)
         shapes += row
     top += 8
-    for title, names in (
-        ("running, in the order of service", state.running),
-        ("swapped out, who returns first in front", state.swapped),
-        ("waiting, next in line first", state.waiting),
+    for title, names, most in (
+        ("running, in the order of service", state.running, _MOST_RUNNING),
+        ("swapped out, who returns first in front", state.swapped, _MOST_WAITING),
+        ("waiting, next in line first", state.waiting, _MOST_WAITING),
     ):
         if names:
             shapes.append(Text(_MARGIN, top + 14, title, SMALL_SIZE, tone="muted", key=title))
             top += 24
-        shown = _shown(names, moment.request_id)
+        shown = _shown(names, moment.request_id, most)
         for name in shown:
             row, top = _request(moment, page, top, state.requests[name])
             shapes += row
@@ -187,12 +188,12 @@ def _shapes(moment: Moment, page: _Page) -> list[Shape]:
     return shapes
 
 
-def _shown(names: Sequence[str], current: str) -> list[str]:
+def _shown(names: Sequence[str], current: str, most: int) -> list[str]:
     """Return whose rows are drawn: the first ones, and whoever it is about."""
-    if len(names) <= _MOST_ROWS:
+    if len(names) <= most:
         return list(names)
-    last = current if current in names[_MOST_ROWS - 1 :] else names[_MOST_ROWS - 1]
-    return [*names[: _MOST_ROWS - 1], last]
+    last = current if current in names[most - 1 :] else names[most - 1]
+    return [*names[: most - 1], last]
 
 
 def _state_line(moment: Moment, page: _Page) -> str:
@@ -389,26 +390,30 @@ def _bar(
     gave_way = request.status is RequestStatus.PREEMPTED
     parts = (
         ("computed", 0, min(computed - granted, known), "in_use"),
-        ("now", computed - granted, min(computed, known), _kind(moment, name)),
         ("known", computed, known, "preempted" if gave_way else "waiting"),
         ("ahead", known, _end_of(request), "speculative"),
+        ("now", computed - granted, min(computed, known), _kind(moment, name)),
     )
-    return [
-        Rect(
-            page.token(start),
-            top,
-            page.token(end) - page.token(start),
-            _BAR,
-            state,
-            tooltip=f"{name}: {_TOOLTIPS[part].format(end - start)}",
-            key=f"{name}-{part}",
-            outline=_outline(page.token(end) - page.token(start)),
-            of=("request", name),
-            lights=tuple(("block", block_id) for block_id in table_of(moment, name)),
-        )
-        for part, start, end, state in parts
-        if start < end
-    ]
+    shapes: list[Shape] = []
+    for part, start, end, state in parts:
+        if start < end:
+            least = _NARROWEST_NOW if part == "now" else 0
+            width = max(page.token(end) - page.token(start), least)
+            shapes.append(
+                Rect(
+                    page.token(end) - width,
+                    top,
+                    width,
+                    _BAR,
+                    state,
+                    tooltip=f"{name}: {_TOOLTIPS[part].format(end - start)}",
+                    key=f"{name}-{part}",
+                    outline=_outline(width),
+                    of=("request", name),
+                    lights=tuple(("block", block_id) for block_id in table_of(moment, name)),
+                )
+            )
+    return shapes
 
 
 _TOOLTIPS = {

@@ -17,7 +17,7 @@ _LIMITS = {
 }
 """What the log says of each limit."""
 
-_MOST_NAMED = 6  # blocks; of more than that only the number is said
+_MOST_NAMED = 6  # blocks or requests; of more than that only the number is said
 
 
 def limit_of(reason: str) -> str:
@@ -219,11 +219,10 @@ def _preempts(before: Moment, now: Moment) -> str:
 
 def _waits(before: Moment, now: Moment) -> str:
     """Say why the next in line does not start, and who stands behind it."""
-    others = [name for name in now.reasons if name != now.request_id]
-    behind = ""
-    if others:
-        behind = f" {_listed(others)} {'waits' if len(others) == 1 else 'wait'} behind it."
-    return f"{now.request_id} waits: {now.reason}.{behind}"
+    alike = [name for name, reason in now.reasons.items() if reason == now.reason]
+    others = [name for name in now.reasons if name not in alike]
+    behind = f" {_named(others)} {_wait(len(others))} behind it." if others else ""
+    return f"{_named(alike)} {_wait(len(alike))}: {now.reason}.{behind}"
 
 
 def _ends(before: Moment, now: Moment) -> str:
@@ -280,6 +279,13 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def _named(request_ids: Sequence[str]) -> str:
+    """Name requests, or the first of them and how many others there are."""
+    if len(request_ids) > _MOST_NAMED:
+        return f"{request_ids[0]} and {len(request_ids) - 1:,} others"
+    return _listed(request_ids)
+
+
 def _named_blocks(block_ids: Sequence[int]) -> str:
     if len(block_ids) > _MOST_NAMED:
         return f"{len(block_ids)} blocks"
@@ -296,6 +302,10 @@ def _tokens(count: int) -> str:
 
 def _blocks(count: int) -> str:
     return "1 block" if count == 1 else f"{count:,} blocks"
+
+
+def _wait(count: int) -> str:
+    return "waits" if count == 1 else "wait"
 
 
 def _are(count: int) -> str:

@@ -176,6 +176,18 @@ def test_events_are_what_a_reader_looks_for(name: str, expected: list[str]) -> N
     assert expected or not found
 
 
+def test_who_waits_for_the_same_reason_is_named_together() -> None:
+    said = captions(moments_of("swap"))
+    assert "c waits: nobody starts in a step that preempts." in said
+    config = SchedulerConfig(max_num_batched_tokens=8, max_num_seqs=1)
+    scheduler = Scheduler(config, KVCacheManager(9, 4))
+    requests = [Request(name, range(5), 3) for name in "abcdefghij"]
+    said = captions(run_moments(scheduler, {0: requests}, 1))
+    assert said[2] == (
+        "b waits: the batch is full: 1 of 1 requests. c and 7 others wait behind it."
+    )
+
+
 def test_a_swapped_request_has_a_place_of_its_own_and_comes_back() -> None:
     moments, scenes = moments_of("swap"), scenes_of("swap")
     assert "c swapped out" in events(moments)
@@ -258,11 +270,11 @@ def test_a_large_batch_and_a_large_pool_can_be_drawn(
     for moment, scene in zip(moments, scenes, strict=True):
         assert text_collisions(scene) == []
         rows = {rect.of for rect in scene.rects() if rect.key.endswith(("-computed", "-now"))}
-        assert len(rows) <= 16
+        assert len(rows) <= 10
         if moment.request_id:
             assert ("request", moment.request_id) in rows
         assert sum(1 for _ in scene.rects()) < 250
-    hidden = len(moments[-1].state.running) - 8
+    hidden = len(moments[-1].state.running) - 6
     assert f"and {hidden} more" in list(scenes[-1].texts())
 
 
