@@ -165,9 +165,10 @@ def _shapes(moment: Moment, page: _Page) -> list[Shape]:
         Text(_MARGIN, 56, _state_line(moment, page), SMALL_SIZE, tone="muted", key="notation"),
     ]
     top: float = 72
-    for draw in (_budget, _batch, _free_blocks):
+    for draw in (_budget, _batch):
         row, top = draw(moment, page, top, holding)
         shapes += row
+    queue, top = _free_blocks(moment, page, top, holding)
     top += 8
     for title, names, most in (
         ("running, in the order of service", state.running, _MOST_RUNNING),
@@ -185,7 +186,7 @@ def _shapes(moment: Moment, page: _Page) -> list[Shape]:
             more = f"and {len(names) - len(shown):,} more"
             shapes.append(Text(page.left, top + 10, more, SMALL_SIZE, tone="muted"))
             top += 28
-    return shapes
+    return [*shapes, *queue]  # last, so that blocks that come back fly over what is between
 
 
 def _shown(names: Sequence[str], current: str, most: int) -> list[str]:
@@ -233,11 +234,10 @@ def _budget(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list
                 _LIMIT,
                 _kind(moment, name),
                 fitting(width + 2, f"{name}: {num_tokens}", f"{num_tokens}"),
-                f"{name} computes {num_tokens:,} tokens in this step",
+                f"{name} computes {num_tokens:,} tokens in this iteration",
                 key=f"grant-{name}",
                 outline=_outline(width),
                 of=("request", name),
-                lights=(("limit", "budget"),),
             )
         )
         x += width
@@ -263,7 +263,6 @@ def _batch(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list[
                 key=f"place-{name}",
                 outline=_outline(width),
                 of=("request", name),
-                lights=(("limit", "batch"),),
             )
         )
     return shapes, top + _LIMIT + 12
@@ -417,8 +416,8 @@ def _bar(
 
 
 _TOOLTIPS = {
-    "computed": "{:,} tokens computed before this step",
-    "now": "{:,} tokens computed in this step",
+    "computed": "{:,} tokens computed before this iteration",
+    "now": "{:,} tokens computed in this iteration",
     "known": "{:,} tokens known and not computed",
     "ahead": "{:,} positions ahead of what is known",
 }
