@@ -34,6 +34,9 @@ _NARROWEST = 7  # pixels; of an axis with thinner places only the token's own is
 _SEQUENCES = {"r0": (10, (7, 3, 5, 8, 1)), "r1": (6, (2, 9, 4))}
 """Tokens of the example's sequences, and the blocks that they take one after the other."""
 
+_PARTS = ("key", "value")
+"""What is at the places of the axis "kv"."""
+
 _NUM_HEADS = {16: 2, 128: 8}
 """KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one chunk of
 the split layout, which would then be the same as HND."""
@@ -45,11 +48,13 @@ def address_scene(
     request: str,
     position: int,
     layout: str = "NHD",
+    *,
+    kv: int = 0,
     head: int = 0,
     dim: int = 0,
     width: float = WIDE,
 ) -> Scene:
-    """Draw the way of one element of a token's key, from its position to its byte.
+    """Draw the way of one element of a token's key or value, from its position to its byte.
 
     It shows the learner's own ``BlockTable``, ``slot_mapping``, ``row_major_strides`` and
     ``CacheLayout.address``, where there are any.
@@ -59,6 +64,7 @@ def address_scene(
         request: A sequence in it.
         position: Place of the token in its sequence, from 0.
         layout: "NHD", "HND" or "split".
+        kv: 0 for the key, 1 for the value.
         head: KV head.
         dim: Element of the head.
         width: Width of the picture, in pixels: ``WIDE`` or ``NARROW``.
@@ -71,7 +77,7 @@ def address_scene(
     >>> scene.alt.partition(".")[0]
     'Position 9 of r0 is offset 1 of logical block 2, which is block 5, so slot 21'
     """
-    found = translate(cache, request, position, layout, head, dim)
+    found = translate(cache, request, position, layout, kv=kv, head=head, dim=dim)
     place = f"block {found.block}, slot {found.slot}, byte {found.address:,}"
     return scene_of_rows(
         cache,
@@ -110,6 +116,7 @@ def example_scene(
     position: int,
     layout: str,
     block_size: int,
+    kv: int,
     head_dim: int,
     head: int,
     dim: int,
@@ -122,6 +129,7 @@ def example_scene(
         position: Place of the token in its sequence, from 0.
         layout: "NHD", "HND" or "split".
         block_size: Slots per block, 2 to 16.
+        kv: 0 for the key, 1 for the value.
         head_dim: Elements of a KV head: 16, of which there are 2, or 128, of which there are 8.
         head: KV head.
         dim: Element of the head.
@@ -130,12 +138,12 @@ def example_scene(
     Raises:
         ValueError: What ``address_scene`` refuses.
 
-    >>> example_scene("r0", 12, "NHD", block_size=4, head_dim=16, head=0, dim=0)
+    >>> example_scene("r0", 12, "NHD", block_size=4, kv=0, head_dim=16, head=0, dim=0)
     Traceback (most recent call last):
     course_lib.kv_cache.block_table.PositionError: position 12 has no slot: positions count from ...
     """
     cache = example_cache(block_size, head_dim)
-    return address_scene(cache, request, position, layout, head, dim, width)
+    return address_scene(cache, request, position, layout, kv=kv, head=head, dim=dim, width=width)
 
 
 def token_address() -> Explorer:
@@ -151,8 +159,11 @@ def token_address() -> Explorer:
             "position": Slider("Position", 0, 12, 9),
             "block_size": PowerOfTwo("Block size", 2, 16, 4, unit="slots"),
             "layout": Choice("Layout", {name: name for name in LAYOUTS}, "NHD"),
+            "kv": Choice("Part", {part: kv for kv, part in enumerate(_PARTS)}, 0),
             "head_dim": Choice(
-                "Keys", {f"{count} heads of {dim}": dim for dim, count in _NUM_HEADS.items()}, 16
+                "Its size",
+                {f"{count} heads of {dim}": dim for dim, count in _NUM_HEADS.items()},
+                16,
             ),
             "head": Slider("Head", 0, 1, 0),
             "dim": Slider("Element of the head", 0, 15, 0),
@@ -329,7 +340,7 @@ def _axis_box(found: Translation, axis: str, number: int, span: Span, top: float
         width,
         _LEVEL,
         "used" if is_chosen else "",
-        fitting(width + 8, str(number)),
+        fitting(width + 8, _PARTS[number] if axis == "kv" else str(number)),
         f"{axis} {number}: from byte {number * found.strides[axis]:,} on",
         key=f"axis-{axis}-{number}",
         outline="bold" if is_chosen else "thin",
@@ -338,9 +349,9 @@ def _axis_box(found: Translation, axis: str, number: int, span: Span, top: float
 
 
 def _strips(found: Translation, span: Span, top: float) -> list[Row]:
-    """Draw the keys of the block as they lie in memory: what is written, and what is read."""
+    """Draw the keys, or values, of the block in memory: what is written, and what is read."""
     num_bytes = found.strides["block"]
-    title = f"All keys of block {found.block} in memory: {num_bytes:,} B"
+    title = f"All {_PARTS[found.kv]}s of block {found.block} in memory: {num_bytes:,} B"
     shapes: list[Shape] = [Text(span.left, top, title, SMALL_SIZE, is_bold=True)]
     rows: list[Row] = []
     top += 12
@@ -402,6 +413,7 @@ def _description(found: Translation, layout: str) -> str:
         f"{axis} {place} · {found.strides[axis]:,}" for axis, place in found.coordinates.items()
     )
     write, read = pieces(found, "token"), pieces(found, "head")
+    part = _PARTS[found.kv]
     no_token = found.position >= found.cache.num_tokens[found.request]
     return (
         f"Position {found.position} of {found.request} is offset {found.offset} of logical block "
@@ -409,7 +421,7 @@ def _description(found: Translation, layout: str) -> str:
         + ("No token is in it yet. " if no_token else "")
         + f"{_why_not(found)} "
         f"In layout {layout} with {size} slots per block, element {found.dim} of head "
-        f"{found.head} of its key is at byte {found.address:,}: {sums}. "
-        f"The token's key is {_count(write)} of {write[0][1]:,} bytes, "
-        f"the keys of one head in the block are {_count(read)} of {read[0][1]:,} bytes."
+        f"{found.head} of its {part} is at byte {found.address:,}: {sums}. "
+        f"The token's {part} is {_count(write)} of {write[0][1]:,} bytes, "
+        f"the {part}s of one head in the block are {_count(read)} of {read[0][1]:,} bytes."
     )

@@ -79,7 +79,7 @@ class PagedCache:
 
 @dataclass(frozen=True)
 class Translation:
-    """What the parts of the course say about one element of a key.
+    """What the parts of the course say about one element of a key or a value.
 
     Attributes:
         cache: The cache.
@@ -88,6 +88,7 @@ class Translation:
         slot: The token's slot.
         owners: Whose token is in each slot that holds one: its sequence and its position.
         layout: Order of the axes in memory.
+        kv: 0 for the key, 1 for the value.
         head: The KV head.
         dim: Element of the head.
         address: Byte of the element, from the start of the cache.
@@ -99,6 +100,7 @@ class Translation:
     slot: int
     owners: Mapping[int, tuple[str, int]]
     layout: CacheLayout
+    kv: int
     head: int
     dim: int
     address: int
@@ -130,9 +132,10 @@ class Translation:
 
     @property
     def coordinates(self) -> dict[str, int]:
-        """The place on each axis but the first, which is 0: keys come before values."""
+        """The place on each axis, the slowest first."""
         chunk, lane = divmod(self.dim, self.sizes.get("lane", 1))
         places = {
+            "kv": self.kv,
             "block": self.block,
             "token": self.slot % self.cache.block_size,
             "head": self.head,
@@ -140,7 +143,7 @@ class Translation:
             "chunk": chunk,
             "lane": lane,
         }
-        return {axis: places[axis] for axis in self.layout.axes[1:]}
+        return {axis: places[axis] for axis in self.layout.axes}
 
     @property
     def strides(self) -> dict[str, int]:
@@ -150,15 +153,23 @@ class Translation:
 
 
 def translate(
-    cache: PagedCache, request: str, position: int, layout: str, head: int = 0, dim: int = 0
+    cache: PagedCache,
+    request: str,
+    position: int,
+    layout: str,
+    *,
+    kv: int = 0,
+    head: int = 0,
+    dim: int = 0,
 ) -> Translation:
-    """Find the byte of one element of a token's key, with the parts of the course.
+    """Find the byte of one element of a token's key or value, with the parts of the course.
 
     Args:
         cache: The cache.
         request: A sequence in it.
         position: Place of the token in its sequence, from 0.
         layout: "NHD", "HND" or "split".
+        kv: 0 for the key, 1 for the value.
         head: KV head.
         dim: Element of the head.
 
@@ -179,7 +190,7 @@ def translate(
     num_slots = cache.num_blocks * cache.block_size
     if not 0 <= slot < num_slots:
         raise ValueError(f"slot {slot} is not among the {num_slots} of the pool")
-    address = cache_layout(cache, layout).address(0, slot, head, dim)
+    address = cache_layout(cache, layout).address(kv, slot, head, dim)
     return Translation(
         cache=cache,
         request=request,
@@ -187,6 +198,7 @@ def translate(
         slot=slot,
         owners=token_owners(cache),
         layout=cache_layout(cache, layout),
+        kv=kv,
         head=head,
         dim=dim,
         address=address,
@@ -239,6 +251,8 @@ def token_owners(cache: PagedCache) -> dict[int, tuple[str, int]]:
 
 def pieces(found: Translation, *fixed: str) -> list[tuple[int, int]]:
     """Return where some of a block's keys lie, as (first byte in the block, bytes) pairs.
+
+    Its values lie alike.
 
     Args:
         found: The token; its block is meant.

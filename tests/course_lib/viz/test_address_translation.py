@@ -33,6 +33,7 @@ def settings() -> Iterator[dict[str, Any]]:
                 "position": position,
                 "layout": layout,
                 "block_size": size,
+                "kv": (position + size) % 3 % 2,
                 "head_dim": head_dim,
                 "head": position % 2,
                 "dim": (5 * position + size) % 16,
@@ -151,8 +152,17 @@ def test_a_slot_that_nobody_has_written_is_named_so() -> None:
     assert "No token is in it yet." not in address_scene(CACHE, "r0", 9).alt
 
 
+def test_values_lie_behind_all_keys() -> None:
+    found = translate(ARC, "r0", 17, "NHD", kv=1, head=2, dim=5)
+    assert found.address == 100_874 + 10 * 16 * 8 * 128 * 2
+    key, value = (boxes(address_scene(ARC, "r0", 17, kv=kv)) for kv in (0, 1))
+    assert [box["axis-kv-1"].outline for box in (key, value)] == ["thin", "bold"]
+    texts = list(address_scene(ARC, "r0", 17, kv=1).texts())
+    assert "All values of block 3 in memory: 32,768 B" in texts
+
+
 def test_the_state_is_written_in_the_notation_of_the_course() -> None:
-    scene = example_scene("r0", 9, "NHD", block_size=4, head_dim=16, head=0, dim=0)
+    scene = example_scene("r0", 9, "NHD", block_size=4, kv=0, head_dim=16, head=0, dim=0)
     assert "free [1 4 6 8]  r0: 7 3 5  r1: 2 9" in list(scene.texts())
 
 
