@@ -64,16 +64,16 @@ _MODULES = {
     "Slider": "kit.explorer",
     "address_scene": "address_translation",
     "batch_scene": "slot_batch",
-    "token_batch": "slot_batch",
-    "token_address": "address_translation",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
-    "notation_scene": "kit.notation",
     "iteration_film": "iteration_episodes",
     "iteration_scenes": "iteration",
     "moments_film": "iteration_episodes",
+    "notation_scene": "kit.notation",
     "reservation_film": "reservations",
     "share_bars": "reservations",
+    "token_address": "address_translation",
+    "token_batch": "slot_batch",
 }
 
 

@@ -43,6 +43,13 @@ _MARGIN = 24
 _BAR, _TILE, _LIMIT = 20, 20, 26  # heights
 _WIDEST_TILE, _NARROWEST_TILE = 38, 6
 _NARROWEST_OUTLINED = 5
+_NAMES = {
+    "in_use": "computed, in use",
+    "waiting": "not computed yet",
+    "speculative": "ahead of what is known",
+}
+"""What the legend calls states that mean tokens here, besides blocks or requests."""
+
 _LINE = 22  # from one line of text to the next
 _MOST_RUNNING, _MOST_WAITING = 6, 4  # rows that are drawn; of more only the number is said
 _NARROWEST_NOW = 3  # pixels; what is computed now has to be seen beside thousands of tokens
@@ -131,7 +138,7 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
     drawn = [_shapes(moment, page) for moment in moments]
     below = max(map(bottom_of, drawn)) + 20
     used = states_in(shape for shapes in drawn for shape in shapes)
-    names = legend(used, _MARGIN, below, width - 2 * _MARGIN)
+    names = legend(used, _MARGIN, below, width - 2 * _MARGIN, _NAMES)
     return [
         Scene(
             width,
