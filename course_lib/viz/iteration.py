@@ -435,7 +435,8 @@ def _share(moment: Moment, request: RequestState, granted: int) -> str:
     name = request.request_id
     reason = moment.reasons.get(name, "")
     if reason:
-        return f"gets 0: {limit_of(reason) or 'on its way'}"
+        why = "passed over" if request.num_lacking else "on its way"
+        return f"gets 0: {limit_of(reason) or why}"
     if not granted:
         return f"lacks {request.num_lacking:,}"
     rest = f" of {granted + request.num_lacking:,}" if request.num_lacking else ""

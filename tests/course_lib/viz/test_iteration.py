@@ -296,6 +296,22 @@ HALF = """
 def limit_chunk(self, request, num_new_tokens, budget):
     return min(max(num_new_tokens // 2, 1), budget)
 """
+INDEX_STAYS = """
+def serve_running(self, output, budget):
+    index = 0
+    while index < len(self.running) and budget > 0:
+        request = self.running[index]
+        lacking = request.num_tokens - request.num_computed_tokens
+        num_new = self.limit_chunk(request, lacking, budget)
+        if num_new and self.kv_cache_manager.allocate_slots(request, num_new) is None:
+            budget += self.preempt_for(request, num_new, output)
+        if num_new and request in self.running:
+            output.num_scheduled_tokens[request.request_id] = num_new
+            request.num_computed_tokens += num_new
+            budget -= num_new
+        index += 1
+    return budget
+"""
 FAILS = """
 def admit_waiting(self, output, budget):
     raise KeyError("hits")
@@ -308,6 +324,18 @@ def test_the_film_shows_ones_own_scheduler(workspace: Path) -> None:
     assert said[1].endswith(
         "It gets 2, the most that one may have; it takes block 1 from the free queue."
     )
+
+
+def test_whoever_slides_under_the_hand_of_a_wrong_loop_is_seen_to_be_passed_over(
+    workspace: Path,
+) -> None:
+    parts.save("Scheduler.serve_running", INDEX_STAYS)
+    film = iteration_film("priority").film
+    said = [frame.caption for frame in film]
+    assert any(caption.startswith("h2 waits: it was passed over.") for caption in said)
+    assert "The plan of iteration 2: h1 1; together 1 of 64 tokens. Now the model runs." in said
+    last = next(f for f in film if f.caption.startswith("The plan of iteration 2"))
+    assert "gets 0: passed over" in list(last.scene.texts())
 
 
 def test_a_scheduler_that_fails_is_not_used_and_the_film_says_so(workspace: Path) -> None:
