@@ -132,7 +132,7 @@ class DecisionLog:
         """Keep who got nothing in this step, and why."""
         for request in scheduler.running:
             if request.request_id not in output.num_scheduled_tokens:
-                reason = _why_not_served(scheduler, output)
+                reason = _why_not_served(scheduler, request, output)
                 self._add(request.request_id, Action.WAITS, 0, reason)
         first = scheduler.next_in_line()
         behind = f"behind {first.request_id!r}" if first else ""
@@ -197,10 +197,12 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     return reason
 
 
-def _why_not_served(scheduler: Scheduler, output: SchedulerOutput) -> str:
+def _why_not_served(scheduler: Scheduler, request: Request, output: SchedulerOutput) -> str:
     """Say why a running request got nothing in the step just planned."""
     if output.total_num_scheduled_tokens >= scheduler.max_num_batched_tokens:
         return f"the budget of {scheduler.max_num_batched_tokens} tokens is spent"
+    if request.num_tokens + request.num_tokens_ahead > request.num_computed_tokens:
+        return "it was passed over"  # which this scheduler does to nobody, but another one might
     return "its next token is not known yet"
 
 

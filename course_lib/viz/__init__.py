@@ -12,8 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from course_lib.viz.address_translation import address_scene, token_address
     from course_lib.viz.block_pool import pool_film, pool_scene
     from course_lib.viz.engine_map import EngineMap
+    from course_lib.viz.iteration import iteration_scenes
+    from course_lib.viz.iteration_episodes import iteration_film, moments_film
     from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
     from course_lib.viz.kit.explorer import Explorer
     from course_lib.viz.kit.layout import NARROW, WIDE
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays import replay
     from course_lib.viz.reservations import reservation_film, share_bars
+    from course_lib.viz.slot_batch import batch_scene, token_batch
 
 __all__ = [
     "NARROW",
@@ -44,15 +48,22 @@ __all__ = [
     "Scene",
     "Slider",
     "Toggle",
+    "address_scene",
+    "batch_scene",
     "follow_engine",
     "gpu_memory",
     "gpu_memory_scene",
+    "iteration_film",
+    "iteration_scenes",
+    "moments_film",
     "notation_scene",
     "pool_film",
     "pool_scene",
     "replay",
     "reservation_film",
     "share_bars",
+    "token_address",
+    "token_batch",
 ]
 
 _MODULES = {
@@ -72,14 +83,21 @@ _MODULES = {
     "Slider": "kit.controls",
     "Toggle": "kit.controls",
     "follow_engine": "live_engine",
+    "address_scene": "address_translation",
+    "batch_scene": "slot_batch",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
+    "iteration_film": "iteration_episodes",
+    "iteration_scenes": "iteration",
+    "moments_film": "iteration_episodes",
     "notation_scene": "kit.notation",
     "pool_film": "block_pool",
     "pool_scene": "block_pool",
     "replay": "replays",
     "reservation_film": "reservations",
     "share_bars": "reservations",
+    "token_address": "address_translation",
+    "token_batch": "slot_batch",
 }
 
 

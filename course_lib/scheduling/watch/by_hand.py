@@ -42,6 +42,19 @@ class HandRequest:
     priority: int = 0
     step: int = 0
 
+    def new(self, arrival_time: float) -> Request:
+        """Return the request as a scheduler takes it.
+
+        Args:
+            arrival_time: When it arrives, in seconds.
+
+        >>> HandRequest("a", (5, 6), max_tokens=3).new(arrival_time=0.0).num_tokens
+        2
+        """
+        return Request(
+            self.request_id, self.prompt_token_ids, self.max_tokens, self.priority, arrival_time
+        )
+
 
 @dataclass(frozen=True)
 class HandStep:
@@ -264,15 +277,7 @@ def _trace(
     for step in range(num_steps):
         for index, each in enumerate(requests):
             if each.step == step:
-                scheduler.add_request(
-                    Request(
-                        each.request_id,
-                        each.prompt_token_ids,
-                        each.max_tokens,
-                        each.priority,
-                        arrival_time=float(index),
-                    )
-                )
+                scheduler.add_request(each.new(arrival_time=float(index)))
         output = scheduler.schedule()
         steps.append(_step(step, scheduler, output))
         generating = [request.request_id for request in scheduler.generating(output)]

@@ -52,16 +52,22 @@ def run_plans(
                 raise RuntimeError(
                     f"nothing is planned for {len(scheduler.requests)} unfinished requests"
                 )
-            in_flight.append((output, _sample(scheduler, output, next_token)))
+            in_flight.append((output, sampled_tokens(scheduler, output, next_token)))
             yield output
         if len(in_flight) >= max_in_flight or not scheduler.has_unfinished_requests():
             scheduler.update_from_output(*in_flight.popleft())
 
 
-def _sample(
+def sampled_tokens(
     scheduler: Scheduler, output: SchedulerOutput, next_token: NextToken
 ) -> dict[str, int | list[int]]:
-    """Return the tokens that a model would give for the plan that was just made."""
+    """Return the tokens that a model would give for the plan that was just made.
+
+    Args:
+        scheduler: The scheduler, which has planned nothing since.
+        output: The plan.
+        next_token: Gives the tokens. Drafts are all rejected.
+    """
     sampled: dict[str, int | list[int]] = {}
     for request_id in output.num_scheduled_tokens:
         request = scheduler.requests[request_id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from course_lib import parts
 from course_lib.viz.kit.layout import text_width
@@ -15,6 +15,7 @@ from course_lib.viz.kit.shapes import SMALL_SIZE, Text
 _MARGIN = 24
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def shows_own_parts(build: Callable[_P, Scene]) -> Callable[_P, Scene]:
@@ -33,21 +34,49 @@ def shows_own_parts(build: Callable[_P, Scene]) -> Callable[_P, Scene]:
 
     @functools.wraps(build)
     def draw(*arguments: _P.args, **named: _P.kwargs) -> Scene:
-        own: Callable[_P, Scene] = parts.rewired(build)
-        if own is build:
-            return build(*arguments, **named)
-        try:
-            return own(*arguments, **named)
-        except Exception as error:
-            # What cannot be drawn at all is refused here, as it would be without any own parts.
-            scene = build(*arguments, **named)
-            return _with_note(scene, f"{type(error).__name__}: {error}")
+        scene, problem = with_own_parts(build)(*arguments, **named)
+        return with_note(scene, problem) if problem else scene
 
     return draw
 
 
-def _with_note(scene: Scene, problem: str) -> Scene:
-    """Return the scene with a line below that says why it is not drawn with the learner's parts."""
+def with_own_parts(work: Callable[_P, _T]) -> Callable[_P, tuple[_T, str]]:
+    """Let a function do its work with the learner's own parts, as they are when it is called.
+
+    Args:
+        work: A function of the library.
+
+    Returns:
+        A function that returns what ``work`` does, and why it could not be done with the learner's
+        parts but was done with the library's; empty if it was done with theirs, or there are none.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_block
+    >>> from course_lib.specs import MODELS
+    >>> with_own_parts(kv_bytes_per_block)(MODELS["llama-2-7b"], 16)
+    (8388608, '')
+    """
+
+    @functools.wraps(work)
+    def try_own(*arguments: _P.args, **named: _P.kwargs) -> tuple[_T, str]:
+        own: Callable[_P, _T] = parts.rewired(work)
+        if own is work:
+            return work(*arguments, **named), ""
+        try:
+            return own(*arguments, **named), ""
+        except Exception as error:
+            # What cannot be done at all is refused here, as it would be without any own parts.
+            return work(*arguments, **named), f"{type(error).__name__}: {error}"
+
+    return try_own
+
+
+def with_note(scene: Scene, problem: str) -> Scene:
+    """Return the scene with a line below that says why it is not drawn with the learner's parts.
+
+    Args:
+        scene: The scene, drawn with the library's parts.
+        problem: What was wrong with theirs.
+    """
     note = f"Drawn with the library's parts. With yours: {problem}"
     fitting = note
     while text_width(fitting, SMALL_SIZE) > scene.width - 4 * _MARGIN:
