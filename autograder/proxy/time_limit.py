@@ -14,7 +14,21 @@ from typing import Any
 _AGAIN = 0.5
 """Seconds after which a call that is still running is told once more that its time is up."""
 
+_LEAST_LOSS = 0.05
+"""Seconds of waiting for a CPU that are worth to be made up for."""
+
 _MACHINE = str(Path(__file__).parent)
+
+_QUEUED = Path("/proc/thread-self/schedstat")
+"""Where Linux says how long this thread ran, and how long it was ready and waited for a CPU."""
+
+
+def _seconds_queued() -> float:
+    """Return how long this thread has waited for a CPU since it began; 0 where nobody knows."""
+    try:
+        return int(_QUEUED.read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class NoAnswerError(BaseException):
@@ -27,6 +41,9 @@ class TimeLimit:
     Code that swallows that, as a loop with a bare ``except`` does, is told again as soon as it has
     dropped the exception: there it has just left its ``except``, which does not catch it anew. So
     every level of such code is left, one after the other, whatever the machine does meanwhile.
+
+    Time in which the code was ready to run and the machine was busy with others does not count,
+    where the system tells (Linux): a right answer is not late because a class works beside it.
 
     Args:
         seconds: How long the code may take.
@@ -51,6 +68,7 @@ class TimeLimit:
     def __enter__(self) -> TimeLimit:
         if self._is_possible:
             self._started = time.monotonic()
+            self._queued_before = _seconds_queued()
             self._trace = sys.gettrace()
             self._handler = signal.signal(signal.SIGALRM, self._stop)
             # Whoever else had set the timer, such as a test runner, gets what is left of it.
@@ -73,10 +91,18 @@ class TimeLimit:
         if file == __file__:
             # The limit is being lifted.
             return
+        if not self.is_up and (lost := self._seconds_lost()) > _LEAST_LOSS:
+            signal.setitimer(signal.ITIMER_REAL, lost, _AGAIN)
+            return
         if self.is_up and not file.startswith(_MACHINE):
             self._insist(frame)
         self.is_up = True
         raise self._error()
+
+    def _seconds_lost(self) -> float:
+        """Return how much of the limit is left because the thread had to wait for a CPU."""
+        queued = _seconds_queued() - self._queued_before
+        return self._seconds + queued - (time.monotonic() - self._started)
 
     def _error(self) -> NoAnswerError:
         """One more exception, which makes itself heard when it is dropped."""

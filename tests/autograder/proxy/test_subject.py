@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from autograder.proxy import time_limit
 from autograder.proxy.subject import LocalSubject, Raised, Returned, SubjectGoneError
 from autograder.proxy.wire import Ref, WireError
 from course_lib.kv_cache import BlockPool
@@ -297,6 +298,20 @@ def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     assert len(set(outcomes)) == 1
     assert subject.is_silent
     assert sys.gettrace() is tracer
+
+
+def test_time_that_the_machine_gives_to_others_does_not_count(load, monkeypatch):
+    queued = iter([0.0, 0.4, 0.4])
+    monkeypatch.setattr(time_limit, "_seconds_queued", lambda: next(queued, 0.4))
+    subject = LocalSubject(load("import time\ndef f(s): time.sleep(s); return s").f, timeout=0.2)
+    assert subject.call((0.4,)) == Returned(0.4)
+    assert subject.call((0.9,)).kinds[0] == "NoAnswerError"
+
+
+def test_the_system_says_how_long_a_thread_was_queued(monkeypatch, tmp_path):
+    assert 0 <= time_limit._seconds_queued() < time.monotonic()
+    monkeypatch.setattr(time_limit, "_QUEUED", tmp_path / "none")
+    assert time_limit._seconds_queued() == 0
 
 
 def test_the_time_limit_leaves_the_timer_of_others_as_it_was():
