@@ -185,17 +185,18 @@ def _text_from_cells(obj: Any) -> str | None:
     files = {function.__code__.co_filename for function in _functions(obj)}
     if in_a_file or (not isinstance(obj, type) and files.isdisjoint(_TIMED)):
         return None
-    listed = [linecache.cache[file][2] for file in files if len(linecache.cache.get(file, ())) > 2]
-    texts = ["".join(lines) for lines in listed] or [*_cells_run(), *_cells_listed()]
+    listed = [text for file in files if (text := "".join(linecache.getlines(file)))]
+    texts = listed or [*_cells_run(), *_cells_listed()]
     return next((found for text in texts if (found := _definition(obj.__name__, text))), None)
 
 
 def _cells_run() -> Iterator[str]:
     """Yield the cells that were run in this notebook, the last one first, without ``%%time``."""
     ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    history = [] if shell is None else shell.history_manager.input_hist_raw
-    for text in reversed(history):
+    shell: Any = None if ipython is None else ipython.get_ipython()
+    if shell is None:
+        return
+    for text in reversed(shell.history_manager.input_hist_raw):
         first, _, rest = text.lstrip().partition("\n")
         yield shell.transform_cell(rest if first.startswith("%%") else text)
 

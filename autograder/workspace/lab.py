@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from autograder.errors import CourseError
 from autograder.files import write_atomically
-from autograder.paths import course_root
+from autograder.paths import course_root, require_this_checkout
 from autograder.workspace.copies import Workspace, find_lesson
 
 _CONNECTION = "autograder.workspace.prompt_connection.PromptConnection"
@@ -116,8 +116,10 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     changed.
 
     Raises:
-        CourseError: There is no such lesson, or the workspace cannot hold it.
+        CourseError: There is no such lesson, or the workspace cannot hold it, or it is that of
+            another checkout.
     """
+    require_this_checkout()
     workspace = Workspace.current()
     found = find_lesson(lesson)
     workspace.open(found)
