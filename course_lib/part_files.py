@@ -24,6 +24,26 @@ Record = dict[str, dict[str, str]]
 RECORD = "passed.json"
 
 
+WORKSPACE_MARK = ".course"
+"""The folder by which a workspace is known."""
+
+
+def workspace() -> Path | None:
+    """Return the learner's workspace, or None when there is none or it must not be used.
+
+    It is ``COURSE_WORKSPACE`` if that is set, else the nearest folder at or above the working
+    directory that holds a ``.course`` folder. While a submission is graded, or validated as it will
+    be graded, there is none: an early mistake is not punished twice.
+    """
+    if os.environ.get("NBGRADER_EXECUTION") in ("autograde", "validate"):
+        return None
+    named = os.environ.get("COURSE_WORKSPACE")
+    if named:
+        return Path(named).expanduser().absolute()
+    here = Path.cwd()
+    return next((d for d in (here, *here.parents) if (d / WORKSPACE_MARK).is_dir()), None)
+
+
 def text_of(content: bytes) -> str:
     r"""Return the text of a module as Python reads it: after a byte-order mark or a coding line.
 

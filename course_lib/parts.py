@@ -18,7 +18,6 @@ import importlib
 import importlib.util
 import linecache
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +28,8 @@ from typing import Any
 
 from course_lib.catalogue import FINAL_PROJECT, PARTS, Part, lesson_name
 from course_lib.mounting import calls_bare_super, function_of, mount
-from course_lib.part_files import digest, keep, passed, text_of
+from course_lib.part_files import digest, keep, passed, workspace
+from course_lib.part_modules import PartLoader, spec_of, stand_for_parents
 from course_lib.part_table import PartStatus, PartTable, State
 from course_lib.rewiring import rewire
 
@@ -52,28 +52,9 @@ __all__ = [
     "workspace",
 ]
 
-WORKSPACE_MARK = ".course"
-"""The folder by which a workspace is known."""
-
 
 class PartWarning(UserWarning):
     """A part of the learner's own could not be used."""
-
-
-def workspace() -> Path | None:
-    """Return the learner's workspace, or None when there is none or it must not be used.
-
-    It is ``COURSE_WORKSPACE`` if that is set, else the nearest folder at or above the working
-    directory that holds a ``.course`` folder. While a submission is graded, or validated as it will
-    be graded, there is none: an early mistake is not punished twice.
-    """
-    if os.environ.get("NBGRADER_EXECUTION") in ("autograde", "validate"):
-        return None
-    named = os.environ.get("COURSE_WORKSPACE")
-    if named:
-        return Path(named).expanduser().absolute()
-    here = Path.cwd()
-    return next((d for d in (here, *here.parents) if (d / WORKSPACE_MARK).is_dir()), None)
 
 
 def reference(name: str) -> Any:
@@ -420,22 +401,18 @@ def _load(part: Part, path: Path, content: bytes | None = None) -> Any:
         content: What is about to be written there; None for what is there.
     """
     module_name = f"my_engine.{part.name}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
+    spec = spec_of(module_name, path)
+    assert isinstance(spec.loader, PartLoader)
     module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(module_name)
     sys.modules[module_name] = module
+    stand_for_parents(module_name, path)
     name = part.name.rpartition(".")[2]
     try:
         # As where the reference lives: course_lib.attention tells Triton to interpret where there
         # is no GPU, which is too late once a part has imported Triton.
         importlib.import_module(part.module.rpartition(".")[0])
-        # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
-        text = text_of(path.read_bytes() if content is None else content)
-        code = compile(text, str(path), "exec")
-        # Triton compiles a kernel from its text, which must be the one that is run here.
-        lines = text.splitlines(keepends=True)
-        linecache.cache[str(path)] = (len(text), None, lines, str(path))
+        code = spec.loader.compiled(path.read_bytes() if content is None else content)
         exec(code, module.__dict__)
         if name not in vars(module):
             reason = f"it does not define {name}"

@@ -1,7 +1,9 @@
 """Parts on the disk: odd codings, two notebooks at once, a disk that is full."""
 
 import errno
+import importlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -89,3 +91,26 @@ def test_the_warning_about_a_broken_part_shows_the_learners_line(workspace, name
     with pytest.warns(parts.PartWarning) as caught:
         parts.get(name)
     assert caught[0].filename == __file__
+
+
+def test_a_part_is_imported_and_reloaded_like_any_other_module(path):
+    module = importlib.import_module(f"my_engine.{NAME}")
+    assert module.kv_bytes_per_token(None) == 42
+    path.write_text(MINE.replace("42", "43"), encoding="utf-8-sig")
+    assert importlib.reload(module).kv_bytes_per_token(None) == 43
+    assert parts.get(NAME).__module__ == module.__name__
+    assert importlib.reload(sys.modules[module.__name__]).kv_bytes_per_token(None) == 43
+    assert not list(path.parent.rglob("*.pyc"))
+
+
+def test_a_method_too_and_the_parts_module_itself_may_be_reloaded(workspace):
+    text = "def touch(self, blocks):\n    return 1\n"
+    file = parts.save("BlockPool.touch", text, "7.3b")
+    assert parts.get("BlockPool").touch(None, []) == 1
+    file.write_text(text.replace("1", "2"))
+    assert importlib.reload(sys.modules["my_engine.BlockPool.touch"]).touch(None, []) == 2
+    before = dict(vars(parts))
+    try:
+        assert importlib.reload(parts).get("BlockPool").touch(None, []) == 2
+    finally:
+        vars(parts).update(before)

@@ -37,6 +37,16 @@ CELLS = {
     "timed function": "%%time\n" + RIGHT,
     "check timed": 'check("1.1", kv_bytes_per_token)',
     "kept": "print(open('my_engine/kv_bytes_per_token.py').read())",
+    "autoreload": (
+        "%load_ext autoreload\n%autoreload 2\n"
+        "import os\nfrom course_lib import parts\nown = parts.get('kv_bytes_per_token')"
+    ),
+    "edit": (
+        "file = 'my_engine/kv_bytes_per_token.py'\n"
+        "text = open(file).read().replace('return 2 *', 'return 42 #')\n"
+        "open(file, 'w').write(text)\nos.utime(file, (2e9, 2e9));"
+    ),
+    "reloaded": "print(own(None), parts.get('kv_bytes_per_token')(None))",
     "timed mistake": "%%time\n" + RIGHT.replace("return 2 *", "return 1 / 0 *"),
     "check mistake": 'check("1.1", kv_bytes_per_token)',
 }
@@ -116,3 +126,9 @@ def test_a_function_that_was_timed_is_kept_and_its_line_is_shown_where_it_fails(
     said = text(outputs["check mistake"])
     assert "ZeroDivisionError" in said
     assert "in line 2" in said
+
+
+def test_autoreload_brings_an_edited_part_in(session):
+    outputs, _ = session
+    assert text(outputs["reloaded"]) == "42 42\n"
+    assert not [each for each in outputs["edit"] if each.output_type == "stream"]

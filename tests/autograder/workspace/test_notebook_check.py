@@ -331,5 +331,6 @@ def test_a_kernel_of_the_users_own_by_the_same_name_is_not_used(save, monkeypatc
     spec.parent.mkdir(parents=True)
     spec.write_text('{"argv": ["/no/such/python"], "display_name": "mine", "language": "python"}')
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("HOME", str(spec / "a home that cannot be written"))
     results = check_notebook(save(lesson(ANSWERS)), timeout=60, on_cell=lambda index, total: None)
     assert all(result.passed for result in results)
