@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
     """Return the lesson that a notebook is.
 
     It is what the notebook's metadata say. Where a tool has dropped these, as jupytext does, it is
-    the lesson with the most of its check cells, else the one that the file is named after.
+    the lesson of whose check cells it has half at least, else the one that the file is named after.
 
     Raises:
         CourseError: It is none.
@@ -101,10 +102,10 @@ def lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
     if slug:
         return find_lesson(str(slug))
     texts = {cell.source for cell in notebook.cells}
-    known = [(_common_checks(lesson, texts), lesson) for lesson in released_lessons()]
-    common, lesson = max(known, key=lambda pair: pair[0], default=(0, None))
-    if not common:
-        lesson = next((each for _, each in known if path.stem.startswith(each.name)), None)
+    known = released_lessons()
+    by_cells = (lesson for lesson in known if _has_its_checks(lesson, texts))
+    by_name = (lesson for lesson in known if path.stem.startswith(lesson.name))
+    lesson = next(itertools.chain(by_cells, by_name), None)
     if lesson is None:
         raise CourseError(
             f"{path} is not a lesson of this course: neither its metadata nor its cells nor its "
@@ -113,10 +114,11 @@ def lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
     return lesson
 
 
-def _common_checks(lesson: Lesson, texts: set[str]) -> int:
-    """Return how many of a lesson's check cells are among these texts."""
+def _has_its_checks(lesson: Lesson, texts: set[str]) -> bool:
+    """Say whether half of a lesson's check cells at least are among these texts."""
     released = read_notebook(lesson.released, "restore it with `course build`")
-    return sum(_is_check(cell) and cell.source in texts for cell in released.cells)
+    checks = [cell.source in texts for cell in released.cells if _is_check(cell)]
+    return bool(checks) and 2 * sum(checks) >= len(checks)
 
 
 def _require_intact_checks(
