@@ -12,9 +12,14 @@ STAMP := .venv/.installed
 # nbgrader calls alembic by its name.
 WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
+# Where .venv was made, which is written into its programs: one that was moved, or copied with the
+# checkout, would run the code and open the workspace of the other place.
+HOME_OF_VENV := $(shell sed -n 's|^command = .* \(/.*\)/\.venv$$|\1|p' .venv/pyvenv.cfg 2>/dev/null)
+MOVED := $(shell [ ! -f $(STAMP) ] || [ "$(HOME_OF_VENV)" = "$(CURDIR)" ] || echo moved)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test build grade bench clean
+.PHONY: help lab test build grade bench clean moved
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -53,9 +58,14 @@ clean: ## Delete what can be made again: .venv, caches, artifacts; never workspa
 	@rm -f solutions/*.ipynb solutions/*/*.ipynb
 	@find course_lib autograder tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+moved:
+
 # The stamp is written last and removed first, so an interrupted installation is never taken for a
 # whole one: without a stamp, .venv is made from nothing.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(MOVED)
+	@if [ -n "$(MOVED)" ]; then \
+	    echo ".venv was made in another folder ($(HOME_OF_VENV)); it is made anew here"; rm $(STAMP); \
+	fi
 	@fits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
 	if [ -f $(STAMP) ] && fits $(BIN)/python; then rm $(STAMP); else \
 	    python=""; \

@@ -9,7 +9,7 @@ from nbgrader.preprocessors import Execute, SaveAutoGrades
 from sqlalchemy.exc import SAWarning
 
 from autograder.build.holes import STUB
-from autograder.grading import intake, pages, rules, timestamps
+from autograder.grading import intake, pages, rules, timestamps, validation
 
 c = get_config()  # noqa: F821 - traitlets provides it to every configuration file
 
@@ -54,11 +54,7 @@ c.Autograde.autograde_preprocessors = [
     for preprocessor in Autograde.autograde_preprocessors.default_args[0]
     for step in _STEPS.get(preprocessor, [preprocessor])
 ]
-# A cell that does not end costs its item: it is not interrupted half way, but left out.
-c.Execute.interrupt_on_timeout = False
-c.Execute.timeout = 120
-# The kernel warns on the terminal that it listens on loopback, which is what is wanted.
-c.Execute.extra_arguments = ["--Application.log_level=40"]
+validation.configure(c)
 
 # Feedback and formgrader name the exercises, say how texts are marked, and show of a figure what
 # can be shown without its kernel. Feedback is always written anew: a mark may have changed.

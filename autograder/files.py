@@ -70,11 +70,18 @@ def parse_notebook(raw: bytes, path: Path, remedy: str) -> NotebookNode:
         _put_cells_right(document)
         nbformat.validate(document)
         notebook: NotebookNode = nbformat.v4.to_notebook(document)
+        unix_lines(notebook)
     except (nbformat.ValidationError, AttributeError, TypeError, RecursionError) as error:
         raise CourseError(
             f"{path} breaks the notebook format ({_reason(error)}); {remedy}"
         ) from error
     return notebook
+
+
+def unix_lines(notebook: NotebookNode) -> None:
+    r"""End all cells' lines with ``\n``: an editor that writes ``\r\n`` has edited nothing."""
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_notebook(path: Path, remedy: str) -> NotebookNode:

@@ -103,7 +103,7 @@ def is_marked(cell: NotebookNode) -> bool:
 def content(cell: NotebookNode) -> tuple[str, str, str]:
     """Return all of the cell that a person writes: its type, its source, its pasted pictures."""
     attachments = json.dumps(cell.get("attachments") or {}, sort_keys=True)
-    return cell.cell_type, cell.source, attachments
+    return cell.cell_type, cell.source.replace("\r\n", "\n"), attachments
 
 
 def _id(cell: NotebookNode) -> str:

@@ -82,7 +82,7 @@ def check(exercise_id: str, obj: Any) -> float:
         _passed.add(exercise_id)
         made = made_of(exercise.check, obj)
         with standing_in(scope_of(obj), others):
-            note, is_kept = _keep(exercise_id, exercise.part, made)
+            note, is_kept = _keep(exercise, made, _same_check(exercise, obj, made))
         trimmings = _trimmings(exercise_id, exercise.part if is_kept else None)
     elif not finding.unwritten:
         _failures[exercise_id] += 1
@@ -198,12 +198,25 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     return replace(again, remarks=(*again.remarks, remark)), others
 
 
-def _keep(exercise_id: str, part: str | None, obj: Any) -> tuple[str, bool]:
+def _same_check(exercise: Exercise, obj: Any, made: Any) -> Callable[[Any], bool]:
+    """Return what says of a saved part whether it passes as the answer did.
+
+    Of lines in order a function was made, which is no answer itself: it is what its text says.
+    """
+
+    def passes(loaded: Any) -> bool:
+        return exercise.examine(LocalSubject(loaded, exercise.patience)).fraction == 1
+
+    return passes if made is obj else lambda loaded: True
+
+
+def _keep(exercise: Exercise, obj: Any, passes: Callable[[Any], bool]) -> tuple[str, bool]:
     """Save a part that passed; return what to tell the learner, and whether it is kept."""
+    part = exercise.part
     if part is None or parts.workspace() is None:
         return "", False
     try:
-        path = parts.save(part, standalone_source(obj, exercise_id), exercise_id)
+        path = parts.save(part, standalone_source(obj, exercise.id), exercise.id, passes)
     except (HarvestError, SyntaxError, ValueError, OSError) as error:
         return f"Right, but not kept as a part of your engine: {error}.", False
     if path is None:
@@ -228,6 +241,22 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
         picture = engine_thumbnail(kept.partition(".")[0], parts.table())
     found = explanation(exercise_id)
     return picture + (found.folded() if found is not None else "")
+
+
+def _refuse_to_leave(*called: Any) -> None:
+    """Stand for what ``exit()`` and ``quit()`` ask a kernel to do: to end, with all in it."""
+    raise CourseError(
+        "exit() and quit() would end the kernel, and all that you have run with it; "
+        "write return, or raise an exception"
+    )
+
+
+def _stay_when_asked_to_exit() -> None:
+    """Let ``exit()`` in a cell or an answer end neither the kernel nor what it holds."""
+    if _in_notebook():
+        shell = sys.modules["IPython"].get_ipython()
+        if hasattr(shell, "kernel"):
+            shell.ask_exit = _refuse_to_leave
 
 
 def _is_graded() -> bool:
@@ -258,3 +287,6 @@ def _display(report: object) -> None:
         sys.modules["IPython"].display.display(report)
     else:
         print(report)
+
+
+_stay_when_asked_to_exit()

@@ -26,6 +26,26 @@ def course_root() -> Path:
     return root
 
 
+def require_this_checkout() -> None:
+    """Return unless the working directory is in another checkout than the one that runs.
+
+    The programs of a .venv that was copied with its checkout run the code of the other one.
+
+    Raises:
+        CourseError: It is. What would be opened is not the workspace that is here.
+    """
+    if os.environ.get("COURSE_ROOT") or os.environ.get("COURSE_WORKSPACE"):
+        return
+    here, root = Path.cwd(), course_root()
+    own = Path("autograder", "paths.py")
+    there = next((each for each in (here, *here.parents) if (each / own).is_file()), root)
+    if there.resolve() != root.resolve():
+        raise CourseError(
+            f"this `course` belongs to {root}, and you are in {there}; run `make lab` here, "
+            "which installs the course in this folder"
+        )
+
+
 def workspace_root() -> Path:
     """Return the folder of the learner's work: ``COURSE_WORKSPACE``, else ``workspace/``.
 

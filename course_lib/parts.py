@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
-import json
 import linecache
 import math
-import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from course_lib.catalogue import FINAL_PROJECT, PARTS, Part, lesson_name
 from course_lib.mounting import calls_bare_super, function_of, mount
+from course_lib.part_files import digest, keep, passed, workspace
+from course_lib.part_modules import PartLoader, spec_of, stand_for_parents
 from course_lib.part_table import PartStatus, PartTable, State
 from course_lib.rewiring import rewire
 
@@ -55,28 +52,9 @@ __all__ = [
     "workspace",
 ]
 
-WORKSPACE_MARK = ".course"
-"""The folder by which a workspace is known."""
-
 
 class PartWarning(UserWarning):
     """A part of the learner's own could not be used."""
-
-
-def workspace() -> Path | None:
-    """Return the learner's workspace, or None when there is none or it must not be used.
-
-    It is ``COURSE_WORKSPACE`` if that is set, else the nearest folder at or above the working
-    directory that holds a ``.course`` folder. While a submission is graded there is none: an early
-    mistake is not punished twice.
-    """
-    if os.environ.get("NBGRADER_EXECUTION") == "autograde":
-        return None
-    named = os.environ.get("COURSE_WORKSPACE")
-    if named:
-        return Path(named).expanduser().absolute()
-    here = Path.cwd()
-    return next((d for d in (here, *here.parents) if (d / WORKSPACE_MARK).is_dir()), None)
 
 
 def reference(name: str) -> Any:
@@ -186,24 +164,31 @@ def table(lesson: int | None = None) -> PartTable:
     return PartTable([_status(part) for part in chosen])
 
 
-def save(name: str, source: str, exercise_id: str = "") -> Path | None:
-    """Keep a learner's source for a part, once it is known to load.
+def save(
+    name: str,
+    source: str,
+    exercise_id: str = "",
+    passes: Callable[[Any], bool] = lambda loaded: True,
+) -> Path | None:
+    """Keep a learner's source for a part, once it is known to load and to be right.
 
     It becomes ``my_engine/NAME.py``, and that of a method ``my_engine/CLASS/METHOD.py``. What stood
-    there before, if it differs, moves to ``my_engine/history/``; nothing is overwritten.
+    there before, if it differs, is kept in ``my_engine/history/``; nothing is overwritten.
 
     Args:
         name: The part.
         source: The text of a module that defines it and imports all that it needs.
         exercise_id: The exercise that it passed, such as ``"7.3a"``.
+        passes: Says of what the source defines whether it passes that exercise.
 
     Returns:
         The file, or None when there is no workspace.
 
     Raises:
         KeyError: There is no such part.
-        ValueError: The source does not define the part, or does not load on its own, or the part
-            was won in an earlier lesson: what is won later does not replace it.
+        ValueError: The source does not define the part, or does not load on its own, or does not
+            pass; or the part was won in an earlier lesson: what is won later does not replace it.
+        OSError: It cannot be written, as on a full disk. Everything is as it was.
     """
     part = _part(name)
     path = _path(part)
@@ -211,21 +196,29 @@ def save(name: str, source: str, exercise_id: str = "") -> Path | None:
         return None
     _require_not_won_before(part, path, exercise_id)
     content = source.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".py.new")
-    draft.write_bytes(content)
+    listed = linecache.cache.get(str(path))
     try:
-        _load(part, draft)
+        loaded = _load(part, path, content)
+        if not passes(loaded):
+            raise ValueError(
+                "the text found for it does not do what your cell does; run the cell that defines "
+                "it once more, then its check"
+            )
+        keep(name, path, content, exercise_id)
     except _BrokenPartError as error:
-        draft.unlink()
+        _list_again(path, listed)
         raise ValueError(str(error)) from error
-    finally:
-        linecache.cache.pop(str(draft), None)
-    if path.exists() and path.read_bytes() != content:
-        _archive(name, path)
-    draft.replace(path)
-    _record_pass(name, path, exercise_id)
+    except (ValueError, OSError):
+        _list_again(path, listed)
+        raise
     return path
+
+
+def _list_again(path: Path, listed: Any) -> None:
+    """Put back the text that tracebacks show for a file which stays as it was."""
+    linecache.cache.pop(str(path), None)
+    if listed is not None:
+        linecache.cache[str(path)] = listed
 
 
 def place(path: Path) -> str:
@@ -329,9 +322,18 @@ def _own(part: Part) -> Any:
             f"{place(path)}: {error}; the reference is used instead. Mend the file, or run the "
             f"check of {lesson_name(part.lesson)} again. Your file is kept.",
             PartWarning,
-            stacklevel=3,
+            stacklevel=_frames_of_the_library(),
         )
         return None
+
+
+def _frames_of_the_library() -> int:
+    """Return how far up the stack the learner's line is, counted from the caller."""
+    frame, level = sys._getframe(1), 1
+    library = str(Path(__file__).parent)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(library):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _compose(part: Part, whole: type) -> type:
@@ -362,18 +364,18 @@ def _behind_the_class(part: Part, whole: type | None) -> set[str]:
     path = _path(part)
     if path is None or not path.is_file() or whole is None:
         return set()
-    passed = _passed(path)
-    class_won = _lesson_won(passed, part.name, otherwise=math.inf)
+    record = passed(path)
+    class_won = _lesson_won(record, part.name, otherwise=math.inf)
     return {
         method
         for method, each in _methods(part).items()
         if method in vars(whole)
-        and class_won < _lesson_won(passed, each.name, otherwise=each.lesson)
+        and class_won < _lesson_won(record, each.name, otherwise=each.lesson)
     }
 
 
-def _lesson_won(passed: Mapping[str, Mapping[str, str]], name: str, otherwise: float) -> float:
-    lesson = str(passed.get(name, {}).get("exercise", "")).partition(".")[0]
+def _lesson_won(record: Mapping[str, Mapping[str, str]], name: str, otherwise: float) -> float:
+    lesson = str(record.get(name, {}).get("exercise", "")).partition(".")[0]
     return int(lesson) if lesson.isdecimal() else otherwise
 
 
@@ -381,7 +383,7 @@ def _require_not_won_before(part: Part, path: Path, exercise_id: str) -> None:
     """Raise ValueError if an earlier lesson's version of the part is there and loads."""
     if not path.is_file():
         return
-    before = _lesson_won(_passed(path), part.name, otherwise=math.inf)
+    before = _lesson_won(passed(path), part.name, otherwise=math.inf)
     now = _lesson_won({part.name: {"exercise": exercise_id}}, part.name, otherwise=0)
     if before < now and _state(part)[0] == "yours":
         raise ValueError(
@@ -390,27 +392,27 @@ def _require_not_won_before(part: Part, path: Path, exercise_id: str) -> None:
         )
 
 
-def _load(part: Part, path: Path) -> Any:
-    """Execute the module at ``path`` and return the part that it defines."""
+def _load(part: Part, path: Path, content: bytes | None = None) -> Any:
+    """Execute the module at ``path`` and return the part that it defines.
+
+    Args:
+        part: The part.
+        path: Its file.
+        content: What is about to be written there; None for what is there.
+    """
     module_name = f"my_engine.{part.name}"
-    # A source loader by hand, because the draft of a part does not end in .py.
-    loader = importlib.machinery.SourceFileLoader(module_name, str(path))
-    spec = importlib.util.spec_from_loader(module_name, loader)
-    assert spec is not None
+    spec = spec_of(module_name, path)
+    assert isinstance(spec.loader, PartLoader)
     module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(module_name)
     sys.modules[module_name] = module
+    stand_for_parents(module_name, path)
     name = part.name.rpartition(".")[2]
     try:
         # As where the reference lives: course_lib.attention tells Triton to interpret where there
         # is no GPU, which is too late once a part has imported Triton.
         importlib.import_module(part.module.rpartition(".")[0])
-        # Compiled from the text each time: a stale byte-code file would hide an edit of the file.
-        text = path.read_text(encoding="utf-8")
-        code = compile(text, str(path), "exec")
-        # Triton compiles a kernel from its text, which must be the one that is run here.
-        lines = text.splitlines(keepends=True)
-        linecache.cache[str(path)] = (len(text), None, lines, str(path))
+        code = spec.loader.compiled(path.read_bytes() if content is None else content)
         exec(code, module.__dict__)
         if name not in vars(module):
             reason = f"it does not define {name}"
@@ -449,7 +451,7 @@ def _state(part: Part) -> tuple[State, str]:
             _load(part, path)
     except _BrokenPartError as error:
         return "broken", f"{error}; the reference is used, your file is kept"
-    if _digest(path) != _passed(path).get(part.name, {}).get("sha256"):
+    if digest(path.read_bytes()) != passed(path).get(part.name, {}).get("sha256"):
         return "yours", "edited since it passed; run its check again"
     return "yours", place(path)
 
@@ -466,39 +468,3 @@ def _state_of_class(part: Part, whole: State, note: str) -> tuple[State, str]:
     states = {whole, *(state for state, _ in found.values())}
     worst: tuple[State, ...] = ("broken", "yours", "reference")
     return next(state for state in worst if state in states), "; ".join(said)
-
-
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
-
-
-def _folder(path: Path) -> Path:
-    """Return the folder ``my_engine`` that a part is kept in."""
-    return next(folder for folder in path.parents if folder.name == "my_engine")
-
-
-def _archive(name: str, path: Path) -> None:
-    """Move ``path`` into ``history/`` under the first number that is free."""
-    history = _folder(path) / "history"
-    history.mkdir(exist_ok=True)
-    names = (history / f"{name}.{number}.py" for number in itertools.count(1))
-    path.replace(next(each for each in names if not each.exists()))
-
-
-def _passed(path: Path) -> dict[str, dict[str, str]]:
-    """Return what is on record about the versions that passed; a damaged record counts as none."""
-    try:
-        record = json.loads((_folder(path) / "passed.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    entries = record.items() if isinstance(record, dict) else ()
-    return {name: entry for name, entry in entries if isinstance(entry, dict)}
-
-
-def _record_pass(name: str, path: Path, exercise_id: str) -> None:
-    record = _passed(path)
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    record[name] = {"sha256": _digest(path), "passed": when, "exercise": exercise_id}
-    draft = _folder(path) / "passed.json.new"
-    draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(_folder(path) / "passed.json")

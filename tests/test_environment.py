@@ -127,6 +127,7 @@ case "$*" in
     *version_info*) exit "$STUB_TOO_OLD" ;;
     *ensurepip*) exit "$STUB_NO_VENV" ;;
     "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin
+        echo "command = $0 $* $PWD/.venv" | sed 's| .venv /| /|' > .venv/pyvenv.cfg
         cp "$0" .venv/bin/python; cp "$0" .venv/bin/course ;;
     "-m pip install"*) exit "$STUB_PIP_FAILS" ;;
 esac
@@ -155,7 +156,7 @@ def make(tmp_path):
         }
         ended = subprocess.run(
             ["make", *arguments, f"PYTHON={python}"],
-            cwd=checkout,
+            cwd=run.checkout,
             env={**os.environ, **{name: str(value) for name, value in variables.items()}},
             capture_output=True,
             text=True,
@@ -218,6 +219,22 @@ def test_an_installation_that_failed_is_done_again_from_nothing(make):
     again = make("lab")
     assert again.returncode == 0
     assert len(fresh_starts(again)) == len(installs(again)) == 1
+
+
+@needs_make
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_checkout_that_was_moved_or_copied_is_installed_again_from_nothing(make, tmp_path, how):
+    make("lab")
+    there = tmp_path / "another place"
+    if how == "moved":
+        make.checkout.rename(there)
+    else:
+        shutil.copytree(make.checkout, there)
+    make.checkout, before = there, make.checkout
+    again = make("lab")
+    assert len(fresh_starts(again)) == len(installs(again)) == 1
+    assert f".venv was made in another folder ({before})" in again.stdout
+    assert installs(make("lab")) == []
 
 
 @needs_make

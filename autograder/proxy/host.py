@@ -50,6 +50,9 @@ _NOT_THE_LEARNERS = (
 )
 """Folders of code that a learner did not write: the course, Python and what is installed."""
 
+_TIMED = ("<timed exec>", "<timed eval>")
+"""What IPython calls the code of a cell under ``%%time``."""
+
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 """Carries a question of the learner's code to a callback of the check, and the answer back."""
 
@@ -338,7 +341,7 @@ def described(error: BaseException) -> dict[str, Any]:
 def _described_with_line(error: BaseException) -> dict[str, Any]:
     """Say what was raised and in which line of the learner's code, as plain data."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    own_frames = [pair for pair in frames if not _is_foreign(Path(pair[0].f_code.co_filename))]
+    own_frames = [pair for pair in frames if _is_the_learners(pair[0].f_code.co_filename)]
     where, values = None, []
     if own_frames:
         frame, number = own_frames[-1]
@@ -371,8 +374,15 @@ def _source(target: object) -> str | None:
     return source if len(source) <= _MAX_SOURCE else None
 
 
-def _is_foreign(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder in _NOT_THE_LEARNERS)
+def _is_the_learners(file: str) -> bool:
+    """Say whether a learner wrote the code of this file, and not the course, Python or a library.
+
+    What is made as a program runs has a name in angle brackets: ``<string>`` for the methods of a
+    dataclass, ``<frozen importlib>``. Of that only what a cell held is the learner's.
+    """
+    if file.startswith("<"):
+        return file in linecache.cache or file in _TIMED
+    return not any(Path(file).is_relative_to(folder) for folder in _NOT_THE_LEARNERS)
 
 
 def serve(load: Callable[[], object]) -> None:

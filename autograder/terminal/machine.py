@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,6 +69,7 @@ def examine() -> Iterator[Finding]:
     yield browser()
     yield traces()
     yield workspace()
+    yield home()
     yield from accelerator()
 
 
@@ -219,6 +221,22 @@ def workspace() -> Finding:
         return Finding("workspace", Status.OK, f"{root}, made by the first `course lab`")
     opened = sum(1 for _ in root.glob("*/*.ipynb"))
     return Finding("workspace", Status.OK, f"{root}, notebooks: {opened}")
+
+
+def home() -> Finding:
+    """Say whether the home folder can be written, where other programs keep their settings."""
+    folder = Path.home()
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return Finding("home", Status.OK, f"{folder} can be written")
+    except OSError as error:
+        return Finding(
+            "home",
+            Status.WARNING,
+            f"{folder} cannot be written ({error.strerror}); JupyterLab keeps its files in the "
+            "workspace, others such as Triton and matplotlib in a temporary folder or not at all",
+            "set HOME to a folder of your own",
+        )
 
 
 def accelerator() -> Iterator[Finding]:

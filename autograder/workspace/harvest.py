@@ -7,6 +7,7 @@ import inspect
 import linecache
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -15,6 +16,10 @@ from autograder.checks.reference import plain
 from autograder.scopes import dedented, names_used
 from course_lib.mounting import calls_bare_super
 from course_lib.parts import part_names
+
+
+_TIMED = ("<timed exec>", "<timed eval>")
+"""What IPython calls the code of a cell under ``%%time``: all such cells alike."""
 
 
 class HarvestError(Exception):
@@ -143,14 +148,18 @@ def _source(obj: Any) -> str:
             f"it uses {name}, a variable of the function around it; "
             f"define {obj.__name__} at the top of a cell"
         )
+    source = _text_from_cells(obj) or _text_from_file(obj)
+    if source is None:
+        raise HarvestError("its source is not at hand; define it in a cell or a file")
+    return dedented(source)
+
+
+def _text_from_file(obj: Any) -> str | None:
+    """Return the definition as ``inspect`` finds it; None if it finds none."""
     try:
-        return dedented(inspect.getsource(obj))
-    except (OSError, TypeError) as error:
-        source = _class_from_cells(obj.__name__) if isinstance(obj, type) else None
-        if source is None:
-            reason = "its source is not at hand; define it in a cell or a file"
-            raise HarvestError(reason) from error
-        return source
+        return inspect.getsource(obj)
+    except (OSError, TypeError):
+        return None
 
 
 def _functions(obj: Any) -> list[FunctionType]:
@@ -165,29 +174,53 @@ def _functions(obj: Any) -> list[FunctionType]:
     ]
 
 
-def _class_from_cells(name: str) -> str | None:
-    """Return the class as the cell that was run last defines it.
+def _text_from_cells(obj: Any) -> str | None:
+    """Return the definition that was run, where ``inspect`` does not know which one that was.
 
-    A class does not know which cell it comes from, and ``inspect`` gives up on it.
+    A class of a notebook does not know which cell it comes from, but its methods do. One without
+    methods, and whatever a cell under ``%%time`` defines, is what the last cell says that defines
+    something of that name.
     """
+    in_a_file = isinstance(obj, type) and hasattr(sys.modules.get(obj.__module__), "__file__")
+    files = {function.__code__.co_filename for function in _functions(obj)}
+    if in_a_file or (not isinstance(obj, type) and files.isdisjoint(_TIMED)):
+        return None
+    listed = [text for file in files if (text := "".join(linecache.getlines(file)))]
+    texts = listed or [*_cells_run(), *_cells_listed()]
+    return next((found for text in texts if (found := _definition(obj.__name__, text))), None)
+
+
+def _cells_run() -> Iterator[str]:
+    """Yield the cells that were run in this notebook, the last one first, without ``%%time``."""
+    ipython = sys.modules.get("IPython")
+    shell: Any = None if ipython is None else ipython.get_ipython()
+    if shell is None:
+        return
+    for text in reversed(shell.history_manager.input_hist_raw):
+        first, _, rest = text.lstrip().partition("\n")
+        yield shell.transform_cell(rest if first.startswith("%%") else text)
+
+
+def _cells_listed() -> Iterator[str]:
+    """Yield the cells that tracebacks could show, the one that was new last first."""
     # Cells are in the cache without a time stamp, because they have no file. A part of the
     # learner's own has one, and is in the cache as it was when it was loaded.
-    cells = [
-        entry[2]
-        for file, entry in list(linecache.cache.items())
-        if len(entry) > 1 and entry[1] is None and not Path(file).is_file()
-    ]
-    for lines in reversed(cells):
-        source = "".join(lines)
-        try:
-            statements = ast.parse(source).body if f"class {name}" in source else []
-        except SyntaxError:
-            # A cell that was run and refused.
-            continue
-        for node in statements:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                return "".join(lines[first - 1 : node.end_lineno]).rstrip()
+    for file, entry in reversed(list(linecache.cache.items())):
+        if len(entry) > 1 and entry[1] is None and not Path(file).is_file():
+            yield "".join(entry[2])
+
+
+def _definition(name: str, text: str) -> str | None:
+    """Return the last definition of a name at the top level of a text."""
+    try:
+        statements = ast.parse(text).body if name in text else []
+    except SyntaxError:
+        # A cell that was run and refused.
+        return None
+    for node in reversed(statements):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            return "\n".join(text.split("\n")[first - 1 : node.end_lineno])
     return None
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from autograder.errors import CourseError
 from autograder.files import write_atomically
-from autograder.paths import course_root
+from autograder.paths import course_root, require_this_checkout
 from autograder.workspace.copies import Workspace, find_lesson
 
 _CONNECTION = "autograder.workspace.prompt_connection.PromptConnection"
@@ -33,6 +33,26 @@ _WITHOUT_NEWS = b"""{
 """Settings of the page in which JupyterLab does not ask whether to fetch news."""
 
 
+_OF_OTHER_JUPYTERS = frozenset(
+    (
+        "JUPYTER_PATH",
+        "JUPYTER_CONFIG_PATH",
+        "JUPYTERLAB_DIR",
+        "JUPYTERLAB_SETTINGS_DIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+    )
+)
+"""Variables by which a user's own Jupyter would bring its kernels, settings and pages along."""
+
+_OWN_KERNEL = b'{"KernelSpecManager": {"kernel_dirs": []}}\n'
+
+_VALIDATION = b"""# Written by `course lab`.
+from autograder.grading import validation
+
+validation.configure(get_config())
+"""
+
+
 @dataclass(frozen=True)
 class LabServer:
     """One JupyterLab to be started.
@@ -43,6 +63,7 @@ class LabServer:
         variables: Environment variables on top of those of this process.
         port: The port that it listens on; it takes no other one instead.
         browser: Whether it opens a browser.
+        without: Environment variables of this process that it does not get.
     """
 
     root_dir: Path
@@ -50,6 +71,7 @@ class LabServer:
     variables: Mapping[str, str]
     port: int
     browser: bool
+    without: frozenset[str] = frozenset()
 
     @property
     def command(self) -> list[str]:
@@ -77,7 +99,8 @@ class LabServer:
         """The environment variables. nbgrader calls programs beside this Python by their names."""
         scripts = str(Path(sys.executable).parent)
         path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
-        return {**os.environ, "PATH": path, **self.variables}
+        kept = {name: value for name, value in os.environ.items() if name not in self.without}
+        return {**kept, "PATH": path, **self.variables}
 
     def run(self) -> NoReturn:
         """Become JupyterLab: Ctrl-C and the exit code are its own from here on."""
@@ -93,23 +116,35 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     changed.
 
     Raises:
-        CourseError: There is no such lesson, or the workspace cannot hold it.
+        CourseError: There is no such lesson, or the workspace cannot hold it, or it is that of
+            another checkout.
     """
+    require_this_checkout()
     workspace = Workspace.current()
     found = find_lesson(lesson)
     workspace.open(found)
     settings = workspace.root / ".course" / "jupyter"
     _decline_news(settings)
     _export_live_figures(settings)
+    # No kernel that is registered under the name python3, but this Python; and nbgrader validates
+    # by the rules that it grades by.
+    write_atomically(settings / "jupyter_server_config.json", _OWN_KERNEL)
+    write_atomically(settings / "nbgrader_config.py", _VALIDATION)
     return LabServer(
         root_dir=workspace.root,
         landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
         variables={
             "COURSE_WORKSPACE": str(workspace.root),
             "JUPYTER_CONFIG_DIR": str(settings),
+            # The home folder may be read-only, and what others put there is not the course's.
+            "JUPYTER_DATA_DIR": str(settings / "data"),
+            "JUPYTER_RUNTIME_DIR": str(settings / "runtime"),
+            "IPYTHONDIR": str(settings / "ipython"),
+            "JUPYTER_PREFER_ENV_PATH": "1",
         },
         port=port,
         browser=browser,
+        without=_OF_OTHER_JUPYTERS,
     )
 
 

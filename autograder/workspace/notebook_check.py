@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from autograder.errors import CourseError
 from autograder.files import read_notebook
 from autograder.grading.cells import restored
 from autograder.grading.rules import independent, score
+from autograder.kernels import OwnKernelManager
 from autograder.matching import grade_id, match_cells
-from autograder.workspace.copies import Lesson, find_lesson
+from autograder.workspace.copies import Lesson, find_lesson, released_lessons
 
 _CHECKED = re.compile(r'check\("([^"]+)"')
 
@@ -57,9 +59,9 @@ def check_notebook(
             could not be run to the end.
     """
     notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
-    lesson = _lesson_of(notebook, path)
+    lesson = lesson_of(notebook, path)
     released = read_notebook(lesson.released, "restore it with `course build`")
-    _require_intact_checks(notebook, released, path)
+    _require_intact_checks(notebook, released, path, lesson)
     try:
         notebook.cells = restored(notebook.cells, released.cells).cells
     except CourseError as error:
@@ -86,18 +88,42 @@ def results_table(name: str, results: list[CheckedCell]) -> Table:
     return table
 
 
-def _lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
+def lesson_of(notebook: NotebookNode, path: Path) -> Lesson:
+    """Return the lesson that a notebook is.
+
+    It is what the notebook's metadata say. Where a tool has dropped these, as jupytext does, it is
+    the lesson of whose check cells it has half at least, else the one that the file is named after.
+
+    Raises:
+        CourseError: It is none.
+    """
     course = notebook.metadata.get("course")
     slug = course.get("slug") if isinstance(course, dict) else None
-    if not slug:
+    if slug:
+        return find_lesson(str(slug))
+    texts = {cell.source for cell in notebook.cells}
+    known = released_lessons()
+    by_cells = (lesson for lesson in known if _has_its_checks(lesson, texts))
+    by_name = (lesson for lesson in known if path.stem.startswith(lesson.name))
+    lesson = next(itertools.chain(by_cells, by_name), None)
+    if lesson is None:
         raise CourseError(
-            f"{path} is not a lesson of this course: its metadata names none; "
-            "open a lesson with `course lab 1`"
+            f"{path} is not a lesson of this course: neither its metadata nor its cells nor its "
+            "name say which; open a lesson with `course lab 1`"
         )
-    return find_lesson(str(slug))
+    return lesson
 
 
-def _require_intact_checks(notebook: NotebookNode, released: NotebookNode, path: Path) -> None:
+def _has_its_checks(lesson: Lesson, texts: set[str]) -> bool:
+    """Say whether half of a lesson's check cells at least are among these texts."""
+    released = read_notebook(lesson.released, "restore it with `course build`")
+    checks = [cell.source in texts for cell in released.cells if _is_check(cell)]
+    return bool(checks) and 2 * sum(checks) >= len(checks)
+
+
+def _require_intact_checks(
+    notebook: NotebookNode, released: NotebookNode, path: Path, lesson: Lesson
+) -> None:
     """Raise CourseError if a check is not as it was released, or not there exactly once."""
     pairs = match_cells(released.cells, notebook.cells)
     for position, cell in enumerate(released.cells):
@@ -111,10 +137,9 @@ def _require_intact_checks(notebook: NotebookNode, released: NotebookNode, path:
             )
         mine = notebook.cells[pairs[position]] if position in pairs else None
         if mine is None or (mine.cell_type, mine.source) != (cell.cell_type, cell.source):
-            lesson = int(notebook.metadata.course.slug[:2])
             raise CourseError(
                 f"{path}: the locked cell {name} {'was edited' if mine else 'is missing'}; "
-                f"`course update {lesson}` puts it back and keeps your answers"
+                f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
             )
 
 
@@ -134,6 +159,7 @@ def _run(
         notebook,
         timeout=timeout,
         kernel_name="python3",
+        kernel_manager_class=OwnKernelManager,
         allow_errors=True,
         # The kernel warns on the terminal that it listens on loopback, which is what is wanted.
         extra_arguments=["--Application.log_level=40"],

@@ -129,7 +129,7 @@ BROKEN = {
         "import math\nmath.no_such\n",
         "module 'math' has no attribute 'no_such'",
     ),
-    "not UTF-8": (b"\xff\xfe", "UnicodeDecodeError"),
+    "not UTF-8": (b"\xff\xfe", "save it as UTF-8"),
     "null bytes": ("x = 1\0", "source code string cannot contain null bytes"),
     "leaves Python": ("import sys\nsys.exit(1)\n", "SystemExit"),
 }

@@ -474,3 +474,19 @@ def test_an_error_tells_the_numbers_and_texts_among_the_variables_of_its_line(lo
 def test_an_error_of_the_library_alone_tells_no_variables():
     outcome = LocalSubject(BlockPool).call((0,))
     assert (outcome.line, outcome.values) == (None, {})
+
+
+def test_the_line_of_an_error_is_the_learners_where_code_was_made_on_the_way(local):
+    subject = local(
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Pair:\n"
+        "    a: int\n\n"
+        "    def __post_init__(self):\n"
+        "        int('x')\n\n"
+        "def f():\n"
+        "    from course_lib.specs import ModelSpec\n"
+        "    return ModelSpec('m', 0, 0, 0, 0, 0, 0)\n",
+        "f",
+    )
+    assert subject.call([]).line == "in line 11: return ModelSpec('m', 0, 0, 0, 0, 0, 0)"

@@ -233,3 +233,15 @@ def test_a_workspace_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
     finding = machine.workspace()
     assert finding.status is Status.MISSING
     assert "COURSE_WORKSPACE" in finding.remedy
+
+
+def test_a_home_that_cannot_be_written_is_told_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.home().status is Status.OK
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    finding = machine.home()
+    assert finding.status is Status.WARNING
+    assert f"{tmp_path / 'file' / 'home'} cannot be written (" in finding.found
+    assert finding.remedy == "set HOME to a folder of your own"

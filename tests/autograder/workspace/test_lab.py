@@ -118,6 +118,16 @@ def ask(port, path, data=None, token=TOKEN):
         return answer.url, answer.read().decode()
 
 
+def ask_json(port, path, data):
+    """Return the final address and what was answered."""
+    headers = {"Authorization": f"token {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", json.dumps(data).encode(), headers
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.url, json.loads(answer.read())
+
+
 def validate(port, path):
     """Press nbgrader's Validate button."""
     _, body = ask(port, "/assignments/validate", data={"path": path})
@@ -192,6 +202,52 @@ def test_nbconvert_in_a_terminal_of_the_lab_has_the_same_settings(root, monkeypa
     converter = NbConvertApp()
     converter.load_config_file()
     assert HTMLExporter(config=converter.config).preprocessors == [EXPORT]
+
+
+@pytest.fixture
+def odd_machine(tmp_path, monkeypatch):
+    """A home that cannot be written, and a python3 kernel of the user's own in front of all."""
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "a file" / "home"))
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/no/such/python"], "display_name": "mine", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+
+
+def test_on_an_odd_machine_the_courses_own_python_runs_and_validates_as_it_grades(
+    root, odd_machine, course_lab, port
+):
+    notebook = open_lesson("1")
+    course_lab("1")
+    path = f"{NAME}/{NAME}.ipynb"
+    _, specs = ask(port, "/api/kernelspecs")
+    assert list(json.loads(specs)["kernelspecs"]) == ["python3"]
+    _, started = ask_json(port, "/api/kernels", {"name": "python3"})
+    assert started["execution_state"] in ("starting", "idle")
+    assert list((root / "workspace" / ".course" / "jupyter" / "runtime").glob("kernel-*.json"))
+
+    noisy = "import sys\ndef f():\n    print('old', file=sys.stderr)\n    return 42"
+    nbformat.write(lesson(noisy), notebook)
+    assert validate(port, path) == {"success": True, "value": {}}
+    windows = lesson("def f(): return 42")
+    windows.cells[1].source = "2.0 if (\n    f() == 42\n) else 0.0"
+    windows.cells[1].metadata.nbgrader.checksum = compute_checksum(windows.cells[1])
+    windows.cells[1].source = windows.cells[1].source.replace("\n", "\r\n")
+    nbformat.write(windows, notebook)
+    assert validate(port, path) == {"success": True, "value": {}}
+    nbformat.write(lesson("def f(): return float('nan')"), notebook)
+    assert validate(port, path)["value"]["failed"]
+
+
+def test_the_course_of_another_checkout_opens_nothing_here(root, tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_ROOT")
+    (tmp_path / "copy" / "autograder").mkdir(parents=True)
+    (tmp_path / "copy" / "autograder" / "paths.py").write_text("")
+    (tmp_path / "copy" / "lessons").mkdir()
+    monkeypatch.chdir(tmp_path / "copy" / "lessons")
+    with pytest.raises(CourseError, match=r"belongs to .*; run `make lab` here"):
+        learner_server("1", port=8888, browser=False)
 
 
 def test_an_instructor_works_in_the_checkout_with_formgrader(root, course_lab, port, monkeypatch):

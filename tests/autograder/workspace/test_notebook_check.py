@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jupytext
 import nbformat
 import psutil
 import pytest
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from autograder import cli
 from autograder.commands import check
-from autograder.workspace.notebook_check import check_notebook, results_table
+from autograder.errors import CourseError
+from autograder.workspace.notebook_check import check_notebook, lesson_of, results_table
 
 ROOT = Path(__file__).parents[3]
 SLUG = "01_tiny"
@@ -257,8 +259,6 @@ REFUSED = {
     "a locked cell deleted": (delete_check, "the locked cell check-ex-1-1 is missing; `course up"),
     "a locked cell copied": (copy_check, "check-ex-1-1 is there 2 times; delete the copies"),
     "a locked cell made text": (turn_check_into_text, "check-ex-1-1 was edited"),
-    "not a lesson": (forget_the_lesson, "is not a lesson of this course"),
-    "metadata of another kind": (spoil_the_metadata, "is not a lesson of this course"),
     "a lesson that there is not": (name_another_lesson, "'99_none' is no lesson"),
 }
 
@@ -286,3 +286,51 @@ def test_a_folder_is_no_notebook(save, course_check, tmp_path):
     code, _, err = course_check(tmp_path)
     assert code == 1
     assert err.startswith(f"course: cannot read {tmp_path}: Is a directory")
+
+
+def test_lines_that_end_as_on_windows_are_no_edit(save, course_check):
+    notebook = lesson({**ANSWERS, "1.W1": "vector_bytes = \\\n    4096 * 2"})
+    for each in notebook.cells:
+        each.source = each.source.replace("\n", "\r\n")
+    edited = tampered(lambda notebook: None)
+    cell(edited, "check-ex-1-1").source += "\r\n"
+    assert course_check(save(notebook))[0] == 0
+    assert "was edited" in course_check(save(edited))[2]
+
+
+@pytest.mark.parametrize("change", [forget_the_lesson, spoil_the_metadata])
+def test_a_notebook_that_lost_its_own_metadata_is_recognised_by_its_cells(save, tmp_path, change):
+    save(lesson(ANSWERS))
+    assert lesson_of(tampered(change), tmp_path / "mine.ipynb").name == SLUG
+
+
+def test_what_nothing_tells_is_no_lesson(save, tmp_path):
+    save(lesson(ANSWERS))
+    with pytest.raises(CourseError, match="is not a lesson of this course: neither its metadata"):
+        lesson_of(new_notebook(), tmp_path / "mine.ipynb")
+
+
+@pytest.mark.parametrize("way", ["py:percent", "md"])
+def test_a_notebook_that_went_through_jupytext_is_recognised_by_its_cells(save, course_check, way):
+    text = jupytext.writes(lesson(ANSWERS), fmt=way)
+    back = jupytext.reads(text, fmt=way)
+    assert "course" not in back.metadata
+    code, out, err = course_check(save(back))
+    assert (code, err) == (0, "")
+    assert "10 / 10" in out
+
+
+@pytest.mark.parametrize("name", [SLUG, f"{SLUG} (1)", f"{SLUG}-Copy1"])
+def test_else_by_the_name_of_its_file(tmp_path, save, name):
+    save(lesson(ANSWERS))
+    assert lesson_of(new_notebook(), tmp_path / f"{name}.ipynb").name == SLUG
+
+
+def test_a_kernel_of_the_users_own_by_the_same_name_is_not_used(save, monkeypatch, tmp_path):
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/no/such/python"], "display_name": "mine", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("HOME", str(spec / "a home that cannot be written"))
+    results = check_notebook(save(lesson(ANSWERS)), timeout=60, on_cell=lambda index, total: None)
+    assert all(result.passed for result in results)
