@@ -1,4 +1,4 @@
-"""Lesson 1: the wrong answers that people are known to give: as code, with a name and a sentence."""
+"""Lesson 1: the wrong answers that people are known to give, as code, with name and sentence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.kv_cache.reservation import (
+    RESERVATIONS,
     Reservation,
     SlotUse,
     classify_slots,
@@ -48,6 +49,16 @@ def one_layer(model: ModelSpec) -> int:
     return kv_bytes_per_token(model) // model.num_layers
 
 
+def numbers_not_bytes(model: ModelSpec) -> int:
+    """Count numbers and not the bytes of each."""
+    return kv_bytes_per_token(model) // model.dtype_bytes
+
+
+def as_wide_as_the_model(model: ModelSpec) -> int:
+    """Take keys, and values, of all heads together to be as wide as the hidden state."""
+    return 2 * model.num_layers * model.hidden_size * model.dtype_bytes
+
+
 def always_two_bytes(model: ModelSpec) -> int:
     """Take two bytes for a number, whatever its type."""
     return kv_bytes_per_token(model) // model.dtype_bytes * 2
@@ -56,8 +67,7 @@ def always_two_bytes(model: ModelSpec) -> int:
 BYTES_PER_TOKEN = (
     Misconception(
         "K but not V",
-        "Attention needs the value of every earlier token as well as its key, so both are "
-        "cached.",
+        "Attention needs the value of every earlier token as well as its key, so both are cached.",
         no_values,
     ),
     Misconception(
@@ -68,6 +78,18 @@ BYTES_PER_TOKEN = (
         evidence=r"num_attention_heads",
     ),
     Misconception(
+        "2 x layers x hidden_size",
+        "That is how the PagedAttention paper counts for OPT-13B. It holds only where every query "
+        "head has a KV head, and the heads share the hidden size evenly.",
+        as_wide_as_the_model,
+        evidence=r"hidden_size",
+    ),
+    Misconception(
+        "numbers, not bytes",
+        "The count of numbers is right; each of them takes model.dtype_bytes.",
+        numbers_not_bytes,
+    ),
+    Misconception(
         "hidden_size / heads for head_dim",
         "The width of a head is a setting of its own: Qwen3-32B has 64 heads of 128 "
         "numbers on a hidden size of 5,120.",
@@ -75,8 +97,10 @@ BYTES_PER_TOKEN = (
         evidence=r"hidden_size",
     ),
     Misconception(
-        "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", bits,
-        evidence=r"\b8\b"
+        "bits for bytes",
+        "dtype_bytes counts bytes already; do not times it by 8.",
+        bits,
+        evidence=r"\b8\b",
     ),
     Misconception(
         "one layer only",
@@ -143,6 +167,15 @@ share_after_the_weights = _wrong_blocks(
 rounds_up = _wrong_blocks(
     lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
 )
+forgets_activations = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights) // m.bytes_per_block
+)
+all_of_the_memory = _wrong_blocks(
+    lambda m: (m.total - m.weights - m.activations) // m.bytes_per_block
+)
+always_sixteen = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // (16 * m.bytes_per_token)
+)
 counts_tokens = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
 )
@@ -167,62 +200,92 @@ KV_BLOCKS = (
         share_after_the_weights,
     ),
     Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
-    Misconception("tokens, not blocks", "A block holds block_size tokens.", counts_tokens),
+    Misconception(
+        "tokens, not blocks",
+        "That is how many tokens fit; a block has room for block_size of them.",
+        counts_tokens,
+    ),
+    Misconception(
+        "no room for the activations",
+        "peak_activation_bytes are taken while a step runs, and the cache cannot have them.",
+        forgets_activations,
+    ),
+    Misconception(
+        "all of the memory",
+        "The engine may use only the share gpu_memory_utilization of the memory.",
+        all_of_the_memory,
+    ),
+    Misconception(
+        "always 16 tokens a block",
+        "16 is only the default: a block has room for block_size tokens.",
+        always_sixteen,
+    ),
 )
 
 # 1.3
 
 
-def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
+def _counted(
+    reservations: Sequence[Reservation], num_slots: int, used: int, later: int, internal: int
+) -> SlotUse:
     """Finish a wrong answer as the lines that the exercise gives do."""
-    external = num_slots - (used + later + internal)
-    if external < 0:
-        raise ValueError("no slot can belong to two requests")
-    return SlotUse(used, later, internal, external)
+    right = classify_slots(reservations, num_slots)
+    return SlotUse(used, later, internal, right.external)
 
 
 def all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Keep nothing for later."""
     used = sum(r.written for r in reservations)
-    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+    unwritten = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, 0, unwritten)
 
 
 def all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Lose nothing inside a reservation."""
     used = sum(r.written for r in reservations)
-    return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
+    unwritten = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, unwritten, 0)
 
 
 def final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Count what will be written as used."""
     used = sum(min(r.final, r.reserved) for r in reservations)
-    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+    never = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, 0, never)
 
 
 def later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Keep for later what is not reserved."""
-    used = sum(r.written for r in reservations)
+    right = classify_slots(reservations, num_slots)
     later = sum(r.final - r.written for r in reservations)
-    return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
+    return _counted(reservations, num_slots, right.used, later, right.internal)
 
 
 def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Let a reservation that is too short give slots back."""
     right = classify_slots(reservations, num_slots)
-    return _counted(
-        right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
-    )
+    internal = sum(r.reserved - r.final for r in reservations)
+    return _counted(reservations, num_slots, right.used, right.later, internal)
+
+
+def up_to_the_end_is_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count the tokens written already among those for later."""
+    right = classify_slots(reservations, num_slots)
+    later = right.used + right.later
+    return _counted(reservations, num_slots, right.used, later, right.internal)
 
 
 def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Count what is kept for later as lost, too."""
     right = classify_slots(reservations, num_slots)
-    return _counted(right.used, right.later, right.later + right.internal, num_slots)
+    both = right.later + right.internal
+    return _counted(reservations, num_slots, right.used, right.later, both)
 
 
 def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Set the counts where they should be added to."""
-    return classify_slots(reservations[-1:], num_slots)
+    last = classify_slots(reservations[-1:], num_slots)
+    return _counted(reservations, num_slots, last.used, last.later, last.internal)
 
 
 CLASSIFY_SLOTS = (
@@ -259,6 +322,11 @@ CLASSIFY_SLOTS = (
         "later counted as internal too",
         "Each slot is counted once: what is kept for later is not internal fragmentation.",
         counted_twice,
+    ),
+    Misconception(
+        "written counted as later too",
+        "Each slot is counted once: one that holds a token is not kept for later any more.",
+        up_to_the_end_is_later,
     ),
     Misconception(
         "only the last request counts",
@@ -319,8 +387,7 @@ STATIC_BATCHING = (
     ),
     Misconception(
         "the last batch shrinks",
-        "The empty seats of the last batch stand idle too: every batch has batch_size "
-        "seats.",
+        "The empty seats of the last batch stand idle too: every batch has batch_size seats.",
         last_batch_shrinks,
     ),
     Misconception(
@@ -330,9 +397,7 @@ STATIC_BATCHING = (
         sorted_first,
         evidence=r"\bsort(ed)?\b",
     ),
-    Misconception(
-        "per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent
-    ),
+    Misconception("per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent),
 )
 
 # 1.5
@@ -399,9 +464,9 @@ def upside_down(
 
 INTENSITY = (
     Misconception(
-        "weights once per sequence",
-        "One pass reads the weights once, however many sequences share it. That is why "
-        "batching pays.",
+        "each sequence for itself",
+        "This is the quotient of one sequence, as if the batch played no part. But one pass reads "
+        "the weights once, however many sequences share it; that is why batching pays.",
         weights_per_sequence,
     ),
     Misconception(
@@ -469,9 +534,9 @@ BUG_EXPOSED = (
 
 BUG_MENDED = (
     Misconception(
-        "the suspect, unchanged",
-        "It still takes every query head for a KV head, and hidden_size / heads for "
-        "head_dim.",
+        "2 x layers x hidden_size",
+        "Heads times (hidden_size / heads) is hidden_size, whichever heads are counted: the number "
+        "of KV heads cancels, and head_dim plays no part.",
         given.suspect_tokens_that_fit,
     ),
     Misconception(
@@ -488,7 +553,8 @@ BUG_MENDED = (
     ),
     Misconception(
         "float32 got lost",
-        "The suspect was right about the size of a number: 4 bytes in float32, else 2.",
+        "The suspect is right about the size of these numbers: 4 bytes in float32, 2 in float16 "
+        "and bfloat16.",
         always_16_bits,
     ),
     Misconception(
@@ -502,20 +568,178 @@ BUG_MENDED = (
 # 1.7
 
 
-def in_percents() -> dict[str, dict[str, float]]:
-    """Give the measured shares in per cent."""
-    return {
-        name: {kind: 100 * share for kind, share in shares.items()}
-        for name, shares in given.measured_shares().items()
-    }
+def _wrong_pieces(
+    size_of: Callable[[int, int, int], int] = RESERVATIONS["Pow2"],
+    piece_of: Callable[[int], int] = given.next_power_of_two,
+    pick: Callable[[list[int]], int] = min,
+    keeps_halves: bool = True,
+    goes_on: bool = False,
+) -> Callable[..., list[tuple[int, int]]]:
+    """Make an admission that is wrong in one step, or in several."""
+
+    def admit_under_pow2(
+        requests: given.Lengths, free_blocks: list[int], max_model_len: int
+    ) -> list[tuple[int, int]]:
+        free, pieces = list(free_blocks), []
+        for prompt_tokens, output_tokens in requests:
+            size = size_of(prompt_tokens, output_tokens, max_model_len)
+            piece = piece_of(size)
+            fitting = [block for block in free if block >= piece]
+            if not fitting:
+                if goes_on:
+                    continue
+                break
+            block = pick(fitting)
+            free.remove(block)
+            while keeps_halves and block >= 2 * piece:
+                block //= 2
+                free.append(block)
+            pieces.append((size, piece))
+        return pieces
+
+    return admit_under_pow2
 
 
-MEASURED = (
-    Misconception("per cent", "Keep the shares between 0 and 1.", in_percents),
+def _rounded_output(output_tokens: int) -> int:
+    return given.next_power_of_two(output_tokens)
+
+
+def taken_from_the_sum(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Admit while the sum of the free slots is large enough, in one piece or not."""
+    pieces, free = [], sum(free_blocks)
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        piece = given.next_power_of_two(size)
+        if piece > free:
+            break
+        free -= piece
+        pieces.append((size, piece))
+    return pieces
+
+
+ADMIT = (
     Misconception(
-        "one policy for all",
-        "The shares are the same under each name; pass the policy of that name.",
-        lambda: dict.fromkeys(given.measured_shares(), given.measured_shares()["Max"]),
+        "prompt and output rounded together",
+        "Pow2 rounds the output alone: the prompt's length is known on admission.",
+        _wrong_pieces(lambda p, o, most: min(given.next_power_of_two(p + o), most)),
+    ),
+    Misconception(
+        "the output not rounded",
+        "That is Oracle. Pow2 knows the output only as the power of two above it.",
+        _wrong_pieces(lambda p, o, most: p + o),
+    ),
+    Misconception(
+        "no limit",
+        "No request may be longer than max_model_len, so Pow2 never asks for more.",
+        _wrong_pieces(lambda p, o, most: p + _rounded_output(o)),
+    ),
+    Misconception(
+        "the next power, even of a power",
+        "16 is a power of two already: 16 tokens are rounded up to 16, not to 32.",
+        _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length()), most)),
+    ),
+    Misconception(
+        "the piece is what was asked for",
+        "A buddy allocator hands out powers of two only: the piece is rounded up once more.",
+        _wrong_pieces(piece_of=lambda size: size),
+    ),
+    Misconception(
+        "the whole block is gone",
+        "A block that is at least twice as large as the piece is halved, and the halves that are "
+        "not needed stay free.",
+        _wrong_pieces(keeps_halves=False),
+    ),
+    Misconception(
+        "the largest block first",
+        "The smallest block that is large enough is taken; otherwise small pieces use up the "
+        "blocks that large ones will need.",
+        _wrong_pieces(pick=max),
+    ),
+    Misconception(
+        "one sum of free slots",
+        "A piece lies in one block: enough free slots in several blocks are not enough.",
+        taken_from_the_sum,
+    ),
+    Misconception(
+        "overtaking",
+        "First come, first served: when one request does not fit, nobody behind it is tried.",
+        _wrong_pieces(goes_on=True),
     ),
 )
 
+
+def _in_percent() -> dict[str, float]:
+    return {name: 100 * share for name, share in given.rounded_shares().items()}
+
+
+def _exchanged() -> dict[str, float]:
+    right = given.rounded_shares()
+    return {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}
+
+
+def _all_external() -> dict[str, float]:
+    """Give all slots outside the reservations: rounded up, or free."""
+    reserved = {
+        name: given.mean_over_snapshots(name, lambda each: each.reserved)
+        for name in given.rounded_shares()
+    }
+    return {name: 1 - share for name, share in reserved.items()}
+
+
+def _free_blocks() -> dict[str, float]:
+    """Give the slots in no piece."""
+    external, rounded = _all_external(), given.rounded_shares()
+    return {name: external[name] - rounded[name] for name in rounded}
+
+
+def _summed_up() -> dict[str, float]:
+    return {
+        name: share * len(given.snapshots_under(name))
+        for name, share in given.rounded_shares().items()
+    }
+
+
+def _slots() -> dict[str, float]:
+    return {name: share * given.OPT_13B_SLOTS for name, share in given.rounded_shares().items()}
+
+
+def _share_of_the_pieces() -> dict[str, float]:
+    """Give the rounding as a share of the pieces that were handed out."""
+    handed_out = {
+        name: given.mean_over_snapshots(name, lambda each: given.next_power_of_two(each.reserved))
+        for name in given.rounded_shares()
+    }
+    return {name: share / handed_out[name] for name, share in given.rounded_shares().items()}
+
+
+MEASURED = (
+    Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
+    Misconception(
+        "Pow2 and Oracle exchanged",
+        "Each value stands under the name of the other policy.",
+        _exchanged,
+    ),
+    Misconception(
+        "all that is external",
+        "That is everything outside the reservations, free blocks included.",
+        _all_external,
+    ),
+    Misconception(
+        "the free blocks",
+        "Those slots are in no piece; the question is what a piece holds and nobody asked for.",
+        _free_blocks,
+    ),
+    Misconception(
+        "the sum over the iterations",
+        "An average divides by the number of snapshots.",
+        _summed_up,
+    ),
+    Misconception("slots, not a share", "Divide by the slots of the pool, used or not.", _slots),
+    Misconception(
+        "a share of the pieces",
+        "The share is one of all slots of the pool, not of those that were handed out.",
+        _share_of_the_pieces,
+    ),
+)
