@@ -32,6 +32,9 @@ _WITHOUT_NEWS = b"""{
 """
 """Settings of the page in which JupyterLab does not ask whether to fetch news."""
 
+_FOR_INSTRUCTORS = ("create-assignment", "formgrader", "course-list")
+"""The parts of nbgrader's JupyterLab extension that a learner has no use for."""
+
 
 @dataclass(frozen=True)
 class LabServer:
@@ -101,6 +104,7 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     settings = workspace.root / ".course" / "jupyter"
     _decline_news(settings)
     _export_live_figures(settings)
+    _hide_what_is_for_instructors(settings)
     return LabServer(
         root_dir=workspace.root,
         landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
@@ -186,6 +190,17 @@ def _export_live_figures(settings: Path) -> None:
     if not answer.exists():
         config = {"HTMLExporter": {"preprocessors": [_EXPORT]}}
         write_atomically(answer, f"{json.dumps(config)}\n".encode())
+
+
+def _hide_what_is_for_instructors(settings: Path) -> None:
+    """Leave out what nbgrader offers to those who write, hand out and grade assignments.
+
+    A learner who wants to see it can enable it in JupyterLab's list of extensions.
+    """
+    page = settings / "labconfig" / "page_config.json"
+    if not page.exists():
+        hidden = {f"@jupyter/nbgrader:{name}": True for name in _FOR_INSTRUCTORS}
+        write_atomically(page, json.dumps({"disabledExtensions": hidden}).encode())
 
 
 def _is_root() -> bool:

@@ -45,7 +45,7 @@ def test_the_released_lesson_is_the_committed_one_to_the_byte(graded: Any) -> No
 
 @pytest.mark.parametrize(
     ("student", "automatic", "waiting"),
-    [("all_right", 85, 15), ("partly_right", 35, 15), ("untouched", 0, 0)],
+    [("all_right", 90, 10), ("partly_right", 34, 10), ("untouched", 0, 0)],
 )
 def test_each_sample_gets_exactly_its_points(
     graded: Any, expected: dict[str, Sample], student: str, automatic: float, waiting: float
@@ -95,9 +95,10 @@ def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
     }
     assert "Gives the same values as: a share of the rest" in reports["check-ex-1-2"]
     assert "not started" in reports["check-ex-1-4"]
-    assert "Gives the same values as: weights once per sequence" in reports["check-ex-1-5a"]
+    assert "Gives the same values as: each sequence for itself" in reports["check-ex-1-5a"]
     assert "Gives the same values as: every prefill is compute-bound" in reports["check-ex-1-5b"]
     assert "Gives the same values as: one bug is left: head_dim" in reports["check-ex-1-6b"]
+    assert "Gives the same values as: the whole block is gone" in reports["check-ex-1-7a"]
 
 
 def test_the_right_notebook_validates(graded: Any) -> None:
@@ -181,8 +182,8 @@ def test_grades_can_be_exported(graded: Any) -> None:
     with (graded.root / "grades.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["student_id"]: (row["score"], row["max_score"]) for row in csv.DictReader(file)}
     assert rows == {
-        "all_right": ("85.0", "100.0"),
-        "partly_right": ("35.0", "100.0"),
+        "all_right": ("90.0", "100.0"),
+        "partly_right": ("34.0", "100.0"),
         "untouched": ("0.0", "100.0"),
     }
 
@@ -263,7 +264,7 @@ def test_formgrader_lists_the_assignment_and_the_submissions(
     submissions = json.loads(formgrader(f"/formgrader/api/submissions/{LESSON}"))
     listed = {s["student"]: (s["score"], s["needs_manual_grade"]) for s in submissions}
     assert listed == {
-        "all_right": (85, True),
-        "partly_right": (35, True),
+        "all_right": (90, True),
+        "partly_right": (34, True),
         "untouched": (0, False),
     }
