@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 1: What attention costs in memory
 #
-# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 5
 # are a stretch
 #
 # A language model that serves many users at once is rarely short of arithmetic. It is short of
@@ -178,8 +178,7 @@ predicted_ratio = None  # your prediction: Llama-2-7B / Llama-3.1-8B
 # %% check="1.1"
 
 # %% [markdown] solution="1.1"
-# **Explained.** Two vectors (K and V) per KV head and layer, `head_dim` numbers each, `dtype_bytes` bytes a
-# number:
+# **Explained.** Two vectors (K and V) per KV head and layer, `head_dim` numbers each, `dtype_bytes` for a number:
 #
 # $$\text{bytes per token} = 2 \times \text{layers} \times \text{KV heads} \times \text{head\_dim} \times \text{bytes per number}$$
 #

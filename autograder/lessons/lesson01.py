@@ -159,7 +159,7 @@ STATIC_BATCHING = Exercise(
         "Return the share of a batch's seats that generate a token when batches are formed in "
         "order and each runs until its longest request is done."
     ),
-    points=10,
+    points=5,
     minutes=10,
     difficulty=2,
     check=FunctionCheck(
