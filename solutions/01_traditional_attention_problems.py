@@ -733,10 +733,11 @@ check("1.7a", admit_under_pow2)
 # request longer than 2,048 tokens. All requests wait in one queue from the start, so that free memory is
 # always memory that the next request could not use.
 #
-# Whether or not your function is done: what it does to a whole queue can be read off the replay below, which the
-# library runs.
+# Your function admits the first of them into the empty memory. The library's replay does the rest: whenever a request
+# has finished, its piece becomes free, and the next ones are admitted.
 
 # %%
+conversation = load_azure("conversation")
 requests = [r for r in conversation[:500] if r.prompt_tokens + r.output_tokens <= 2048]
 num_slots = 12 * GiB // parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
 print(f"{len(requests)} requests from: {conversation.source}")

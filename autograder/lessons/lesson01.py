@@ -124,6 +124,7 @@ CLASSIFY_SLOTS = Exercise(
         cases=given.pools(),
         probes=(
             Call([Reservation("a", reserved=2048, written=130, final=500)], 15_728),
+            Call([Reservation("a", reserved=16, written=0, final=7)], 16),
             Call([Reservation("a", reserved=64, written=20, final=700)], 15_728),
             Call(
                 [
@@ -324,7 +325,7 @@ MEASURED = Exercise(
     check=AnswerCheck(
         reference=given.rounded_shares,
         question="rounded",
-        compare=within(rel=1e-3, absolute=5e-4),
+        compare=within(rel=0.0, absolute=5e-4),
         misconceptions=mistakes.MEASURED,
     ),
     hints=(

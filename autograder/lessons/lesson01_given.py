@@ -102,7 +102,7 @@ def pools(draw: st.DrawFn) -> Call:
         lambda drawn: _reservation(**drawn)
     ) | st.builds(
         _reservation,
-        written=st.integers(0, 20),
+        written=st.integers(1, 20),
         ahead=st.integers(0, 20),
         slack=st.integers(-20, 20),
     )
@@ -293,18 +293,15 @@ def same_pieces(expected: Any, got: Any) -> str | None:
 @st.composite
 def queues(draw: st.DrawFn) -> Call:
     """Draw requests no longer than the limit, and a memory of some free blocks."""
-    max_model_len = draw(st.integers(2, 40))
-    prompts = st.integers(1, max_model_len - 1)
-    request = prompts.flatmap(
-        lambda prompt: st.tuples(st.just(prompt), st.integers(1, max_model_len - prompt))
-    )
-    blocks = st.integers(0, 6).map(lambda power: 1 << power)
-    return Call(
-        draw(st.lists(request, max_size=6)), draw(st.lists(blocks, max_size=5)), max_model_len
-    )
+    tokens = st.integers(1, 9)
+    requests = draw(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4))
+    spare = draw(st.integers(0, 20))
+    blocks = draw(st.lists(st.sampled_from((1, 2, 4, 8, 16, 32)), max_size=3))
+    return Call(requests, blocks, max(map(sum, requests)) + spare)
 
 
 QUEUES = (
+    Call([], [8], 64),
     Call([(3, 4), (1, 1), (2, 5), (9, 3), (1, 2)], [32, 8, 4], 64),
     Call([(5, 3), (2, 2), (6, 6)], [16, 4, 2], 12),
     Call([(30, 9), (20, 17)], [128, 64], 40),  # at the limit

@@ -268,6 +268,14 @@ def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> Sl
     return _counted(reservations, num_slots, right.used, right.later, internal)
 
 
+def never_too_short(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Take every reservation to be long enough."""
+    right = classify_slots(reservations, num_slots)
+    later = sum(r.final - r.written for r in reservations)
+    internal = sum(r.reserved - r.final for r in reservations)
+    return _counted(reservations, num_slots, right.used, later, internal)
+
+
 def up_to_the_end_is_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Count the tokens written already among those for later."""
     right = classify_slots(reservations, num_slots)
@@ -322,6 +330,12 @@ CLASSIFY_SLOTS = (
         "later counted as internal too",
         "Each slot is counted once: what is kept for later is not internal fragmentation.",
         counted_twice,
+    ),
+    Misconception(
+        "every reservation is long enough",
+        "A request may have reserved less than it will need: then only its reserved slots are for "
+        "later, and none of them is lost.",
+        never_too_short,
     ),
     Misconception(
         "written counted as later too",

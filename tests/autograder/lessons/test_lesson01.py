@@ -11,18 +11,25 @@ import pytest
 from autograder import lessons
 from autograder.lessons import lesson01_given as given
 from autograder.proxy.subject import LocalSubject
-from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
+from autograder.lessons.questions import bank
+from course_lib.kv_cache import (
+    kv_bytes_per_block,
+    kv_bytes_per_token,
+    max_concurrent_sequences,
+    num_kv_blocks,
+)
 from course_lib.kv_cache.allocators import BuddyAllocator
 from course_lib.kv_cache.reservation import (
     RESERVATIONS,
     SlotUse,
     average_shares,
+    expected_static_utilization,
     replay_contiguous,
     replay_paged,
 )
 from course_lib.roofline import forward_flops, kv_bytes_moved
 from course_lib.simulation.workload import load_azure, synthetic_azure
-from course_lib.specs import MODELS, ModelSpec
+from course_lib.specs import GPUS, MODELS, ModelSpec
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -269,7 +276,7 @@ SLOTS_RIGHT = (slots_by_set, slots_by_numpy, slots_one_after_the_other)
 SLOTS_WRONG = (
     (
         faded(lambda r: (r.written, r.final - r.written, r.reserved - r.final)),
-        SAME,
+        "every reservation is long enough",
     ),
     (
         faded(lambda r: (r.written, r.final - r.written, max(0, r.reserved - r.final))),
@@ -781,3 +788,42 @@ def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(lo
     assert round(paged["later"], 3) == 0.006
     assert 0.0001 <= paged["internal"] <= 0.0002
     assert 0.03 <= paged["external"] <= 0.04
+
+
+# The figures of the quiz and of the interview
+
+
+def right_choice(question_id):
+    (question,) = (each for each in bank(1).quiz if each.id == question_id)
+    return next(choice for choice in question.choices if choice.correct)
+
+
+def test_the_figures_of_the_quiz_are_what_the_library_works_out():
+    forty = ModelSpec("q1", 40, 5120, 40, 8, 128, num_params=1)
+    assert right_choice("q1").text == f"{kv_bytes_per_token(forty) // 1024} KiB"
+    llama = MODELS["llama-2-7b"]
+    keys_and_values = 2 * llama.num_layers * llama.hidden_size * llama.num_kv_heads * llama.head_dim
+    assert keys_and_values / llama.num_params == pytest.approx(1 / 6, rel=0.05)
+    assert 0.75 * keys_and_values / llama.num_params == pytest.approx(1 / 8, rel=0.05)
+    assert "eighth" in right_choice("q2").text
+    busy = [round(100 * expected_static_utilization(size)) for size in (8, 32)]
+    assert right_choice("q8").text == f"It falls, from about {busy[0]}% to about {busy[1]}%."
+    ((_, piece),) = given.admit_under_pow2([(100, 300)], [4096], 2048)
+    assert right_choice("q9").text == f"{piece:,}"
+    assert right_choice("q10").text == f"{0.9 * 24 - 15 - 1:.1f} GiB"
+
+
+def test_the_figure_of_the_interview_is_what_the_library_works_out():
+    blocks = num_kv_blocks(MODELS["llama-3.1-8b"], GPUS["a100-80gb"], 16, 0.92)
+    fitting = max_concurrent_sequences(blocks, 16, 4096)
+    answers = bank(1).interview[0].strong_answer
+    assert any(f"room for about {fitting} at 0.92 of 80 GiB" in answer for answer in answers)
+
+
+def test_the_core_takes_two_hours_and_the_open_exercise_earns_the_most():
+    graded = [exercise for exercise in lessons.exercises(1) if exercise.points]
+    core = [exercise for exercise in graded if "(stretch)" not in exercise.title]
+    texts = 15  # minutes for the two written answers
+    assert 120 <= sum(exercise.minutes for exercise in core) + texts <= 140
+    assert sum(exercise.points for exercise in core) >= 70
+    assert max(graded, key=lambda exercise: exercise.points).id == "1.7a"
