@@ -63,7 +63,7 @@ def test_each_sample_gets_exactly_its_points(
 
 def test_the_log_lists_the_scores(graded: Any) -> None:
     rows = re.findall(r"│ (\w+) +│ +(\d+) / 100 │ +(\d*) │", graded.log)
-    assert rows == [("all_right", "85", "15"), ("partly_right", "35", "15"), ("untouched", "0", "")]
+    assert rows == [("all_right", "90", "10"), ("partly_right", "34", "10"), ("untouched", "0", "")]
 
 
 def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> None:
@@ -81,7 +81,7 @@ def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> 
     for path in ("bob [2]:", "__MACOSX:", f"zoe/{LESSON}.ipynb:"):
         assert f"grading/submitted/{path} " in log
     assert "3 of what was handed in is not as it should be; see above" in log
-    assert re.search(r"│ all_right +│ +85 / 100 │", log)
+    assert re.search(r"│ all_right +│ +90 / 100 │", log)
 
 
 def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
@@ -115,7 +115,7 @@ def test_feedback_shows_the_points_of_every_item(
     page = graded.root / "grading" / "feedback" / student / LESSON / f"{LESSON}.html"
     html = " ".join(page.read_text(encoding="utf-8").split())
     earned = {grade_id: points or 0 for grade_id, points in expected[student].earns.items()}
-    by_hand = {"answer-1-6": 5, "answer-1-7": 10}
+    by_hand = {"answer-1-6": 5, "answer-1-7": 5}
     maxima = {**expected["all_right"].earns, **by_hand}
     assert f"{LESSON} (Score: {sum(earned.values()):.1f} / 100.0)" in html
     shown = re.findall(r'<a href="#([\w-]+)">[^<]+</a> \(Score: ([\d.]+) / ([\d.]+)\)', html)
