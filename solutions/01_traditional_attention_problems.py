@@ -677,7 +677,8 @@ def admit_under_pow2(
 ) -> list[tuple[int, int]]:
     """Return what each admitted request asks for under Pow2, and the piece that it gets.
 
-    Requests are admitted in order. The first for which no free block is large enough ends the
+    Pow2 asks for the prompt and for the output rounded up to a power of two, together at most
+    max_model_len. Requests are admitted in order. The first for which no free block is large enough ends the
     admission, whatever stands behind it. From the smallest free block that is large enough the
     allocator takes a piece, halving as long as half is enough.
 

@@ -99,7 +99,7 @@ KV_BLOCKS = Exercise(
         "The GPU has 24 GiB and the engine may use 90% of it. What is in there before the first "
         "token?",
         "From the usable bytes take weights and activations; divide what is left by the size of a "
-        "block, downwards. Refuse a share that is none, and a GPU on which not even one block "
+        "block, downwards. Refuse a share outside (0, 1], and a GPU on which not even one block "
         "fits.",
         "`(int(memory * utilization) - weights - activations) // kv_bytes_per_block(model, "
         "block_size)`",

@@ -720,6 +720,12 @@ def test_what_exposes_no_bug_is_told_why_in_true_words(config, says):
 # 1.7a
 
 
+def test_the_example_of_the_specification_and_of_the_text_is_right():
+    example = [(3, 5), (1, 1), (2, 3)]
+    assert given.admit_under_pow2(example, [2, 16, 4], 64) == [(11, 16), (2, 2)]
+    assert given.admit_under_pow2([(100, 300)], [4096], 2048) == [(612, 1024)]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_pieces_are_those_of_the_librarys_allocator(seed):
     rng = np.random.default_rng(seed)
