@@ -282,8 +282,8 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 #
 # ### The allocator that hands out the pieces
 #
-# In these experiments the slots come from a **buddy allocator** (Knowlton, 1965), as in many memory managers
-# of that time. All its blocks are powers of two. It takes the smallest free block that is large enough, halves it as
+# The paper assumes that Orca takes its slots from a **buddy allocator** (Knowlton, 1965; Kwon et al., section 6.1). All
+# its blocks are powers of two. It takes the smallest free block that is large enough, halves it as
 # long as half is enough, and hands out the piece that is left. The other halves stay free.
 #
 # ```text
