@@ -309,7 +309,7 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # %%
 conversation = load_azure("conversation")
 small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
-frames = islice(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024), 600)
+frames = list(islice(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024), 600))
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
