@@ -14,6 +14,7 @@ from autograder.checks.quiz import QuizCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson01_given as given
 from autograder.lessons import lesson01_mistakes as mistakes
+from autograder.lessons import lesson01_pieces_mistakes as pieces
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import Reservation, classify_slots, static_batch_utilization
 from course_lib.roofline import arithmetic_intensity
@@ -301,7 +302,7 @@ ADMIT = Exercise(
         cases=given.queues(),
         probes=given.QUEUES,
         compare=given.same_pieces,
-        misconceptions=mistakes.ADMIT,
+        misconceptions=pieces.ADMIT,
     ),
     hints=(
         "With free blocks of 16 and 4, what is left after a piece of 2, and what after one of 8?",
@@ -326,7 +327,7 @@ MEASURED = Exercise(
         reference=given.rounded_shares,
         question="rounded",
         compare=within(rel=0.0, absolute=5e-4),
-        misconceptions=mistakes.MEASURED,
+        misconceptions=pieces.MEASURED,
     ),
     hints=(
         "Which number of a `Reservation` says what was asked for, and which piece did it get?",
