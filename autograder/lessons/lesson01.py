@@ -12,6 +12,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson01_calculator_mistakes as calculator
 from autograder.lessons import lesson01_given as given
 from autograder.lessons import lesson01_mistakes as mistakes
 from autograder.lessons import lesson01_pieces_mistakes as pieces
@@ -248,7 +249,7 @@ BUG_EXPOSED = Exercise(
         wanted="a configuration for which the calculator's answer is wrong",
         compare=given.exposes_a_bug,
         alike=given.is_right_for,
-        misconceptions=mistakes.BUG_EXPOSED,
+        misconceptions=calculator.BUG_EXPOSED,
     ),
     hints=(
         "Which numbers of exercise 1.1 does the calculator never look at?",
@@ -276,7 +277,7 @@ BUG_MENDED = Exercise(
             Call(given.QWEN3_32B, GiB),
             Call({**given.LLAMA_2_7B, "torch_dtype": "float32"}, GiB),
         ),
-        misconceptions=mistakes.BUG_MENDED,
+        misconceptions=calculator.BUG_MENDED,
     ),
     hints=(
         "Compare Llama-2-7B with Llama-3.1-70B, then with Qwen3-32B: which field is new each time?",
