@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 1: What attention costs in memory
 #
-# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 5
+# are a stretch
 #
 # A language model that serves many users at once is rarely short of arithmetic. It is short of
 # memory, and of the time it takes to read memory. This lesson finds out where the memory goes.
@@ -17,7 +18,8 @@
 # **How this notebook works.** Run the cells from top to bottom. Where a cell says `# YOUR CODE HERE`,
 # write below that line; nothing has to be deleted. The cell with `check(...)` tells you at once
 # whether it is right, and shows the smallest case in which it is not. When you have passed it, or tried
-# three times, `explain("1.1")` shows the solution where your copy of the course has one.
+# three times, `explain("1.1")` shows the solution where your copy of the course has one. Where you are asked
+# to predict, do: a guess that was wrong teaches more than a sentence that you agreed with.
 
 # %%
 from __future__ import annotations
@@ -66,8 +68,7 @@ vector_bytes = 4096 * 2
 ### END SOLUTION
 
 # %% check="1.W1"
-check("1.W1", vector_bytes);
-
+check("1.W1", vector_bytes)
 # %% exercise="1.W2"
 gpu_bytes = None  # bytes
 ### BEGIN SOLUTION
@@ -75,8 +76,7 @@ gpu_bytes = 24 * 2**30
 ### END SOLUTION
 
 # %% check="1.W2"
-check("1.W2", gpu_bytes);
-
+check("1.W2", gpu_bytes)
 # %% exercise="1.W3"
 projection_flop = None  # FLOP
 ### BEGIN SOLUTION
@@ -84,8 +84,7 @@ projection_flop = 2 * 4096 * 4096
 ### END SOLUTION
 
 # %% check="1.W3"
-check("1.W3", projection_flop);
-
+check("1.W3", projection_flop)
 # %% [markdown]
 # ## 2. The problem, seen first
 #
@@ -93,31 +92,28 @@ check("1.W3", projection_flop);
 # request may grow to 4,096 tokens; on average it holds 500. An engine from before 2023 sets
 # aside room for 4,096 tokens per request, because it cannot know which of them will grow.
 #
-# **Predict before you look:** of the memory that those sixteen reservations take, how many GiB hold a
-# token that is really there? Write a number, then run the cell.
+# **Predict before you look:** of the room that is set aside, how many per cent hold a token that is really
+# there? And do the sixteen reservations fit beside the weights? Write a number, then run the cell.
 
 # %%
-predicted_gib = None  # your prediction, in GiB
+predicted_used_percent = None  # your prediction, in %
 
 # %% [markdown]
 # Now look. The upper bar is one GPU under reservations; the lower one is the same GPU with the same
 # requests, taking memory in small blocks as they need it. Move the controls:
 #
 # - At the start three of the sixteen do not fit above. Raise *Sequences* until one does not fit below.
-# - Halve *Maximum length*. The empty part halves too. Who pays: a request that needs more than 2,048
-#   tokens, because it is cut off or refused.
-# - Choose Llama-2-7B. The weights shrink, and yet fewer sequences fit. Section 3 says why.
+# - Halve *Maximum length*. What is empty in each reservation shrinks by more than half. Who pays: a request that
+#   needs more than 2,048 tokens, because it is cut off or refused.
+# - Choose Llama-2-7B. The weights shrink, and yet fewer sequences fit. Section 3 finds out why.
 #
-# The yellow part is reserved and empty. Section 4 splits it into what will still be used and what will not.
+# Section 4 splits what is reserved and empty into what will still be used and what will not.
 
 # %%
 viz.gpu_memory()
 
 # %%
-tokens_there = 16 * 500
-bytes_per_token = 128 * 1024  # for Llama-3.1-8B; you derive it in exercise 1.1
-compare(predicted_gib, tokens_there * bytes_per_token / GiB, "GiB")
-print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
+compare(predicted_used_percent, 100 * 500 / 4096, "%")
 
 # %% [markdown]
 # About one slot in eight holds a token. The others are reserved and empty, and while they are, no
@@ -143,22 +139,68 @@ print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
 #
 # ### What one token leaves behind
 #
-# In every layer, one token leaves one key and one value *for each KV head*, each `head_dim` numbers
-# long. Nothing else: the query is used once and thrown away.
+# In each layer the token comes in as `hidden_size` numbers. Three matrices make of it
+#
+# - `num_attention_heads` query vectors,
+# - `num_kv_heads` key vectors,
+# - `num_kv_heads` value vectors,
+#
+# all of `head_dim` numbers. Look at the formula above as *a later token* sees it: the sum runs over $i$, and
+# token $t$ comes with a query of its own. Which of the three does it need again of every earlier token? That is
+# what is stored, in every layer, and nothing else. A stored number takes `dtype_bytes` bytes.
+#
+# In the original **multi-head attention** (MHA) each query head has a KV head of its own. **Grouped-query
+# attention** (GQA) lets several query heads share one. (Ainslie et al., 2023, measured quality close to MHA.)
+# With one KV head for all it is called multi-query attention (MQA).
+
+# %%
+for key in ("opt-13b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen3-32b"):
+    spec = MODELS[key]
+    print(
+        f"{spec.name:<14} {spec.num_layers} layers, {spec.num_attention_heads} query heads, "
+        f"{spec.num_kv_heads:>2} KV heads of {spec.head_dim}, hidden size {spec.hidden_size}"
+    )
+
+# %% [markdown]
+# **Predict from these five lines:** how many times as much KV cache does one token of Llama-2-7B take as one of
+# Llama-3.1-8B? All five models store 16-bit numbers.
+
+# %%
+predicted_ratio = None  # your prediction: Llama-2-7B / Llama-3.1-8B
+
+# %% [markdown]
+# Now find the formula. No line of this notebook has it so far; all that goes into it stands above. Its first
+# test is a figure from the literature: OPT-13B takes 819,200 bytes, 800 KiB, for a single token (Kwon et al., SOSP
+# '23, section 3).
+
+# %% exercise="1.1"
+
+# %% check="1.1"
+
+# %% [markdown] solution="1.1"
+# **Explained.** Two vectors (K and V) per KV head and layer, `head_dim` numbers each, `dtype_bytes` for a number:
 #
 # $$\text{bytes per token} = 2 \times \text{layers} \times \text{KV heads} \times \text{head\_dim} \times \text{bytes per number}$$
 #
-# **A worked example.** OPT-13B has 40 layers and 40 heads of 128 numbers, in 16 bits:
-# 2 × 40 × 40 × 128 × 2 = 819,200 bytes, or 800 KiB, for a single token. A request of 2,048 tokens
-# takes 1.68 GB, or 1.56 GiB. (Kwon et al., SOSP '23, section 3, write 1.6 GB.) Sixteen of those outweigh
-# the model.
+# Every other field of `ModelSpec` is a distraction: `num_attention_heads` and `hidden_size` shape the queries and
+# the residual stream, which are not cached.
+
+# %%
+sizes = {key: parts.get("kv_bytes_per_token")(MODELS[key]) for key in MODELS}
+compare(predicted_ratio, sizes["llama-2-7b"] / sizes["llama-3.1-8b"], "times")
+for key in ("opt-13b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-32b"):
+    print(
+        f"{MODELS[key].name:<14} {sizes[key] / 1024:5.0f} KiB per token, "
+        f"{4096 * sizes[key] / GiB:.2f} GiB for 4,096 tokens"
+    )
+
+# %% [markdown]
+# Watch the map at the top: the box *Sizing* has changed, because your function is now a part of your
+# engine. It is a plain file, `my_engine/kv_bytes_per_token.py` in your workspace, and every later lesson
+# uses it.
 #
-# ### Fewer KV heads
-#
-# In the original **multi-head attention** (MHA) each query head has a KV head of its own. **Grouped-query
-# attention** (GQA) lets several query heads share one. Llama-3.1-8B has 32 query heads and 8 KV heads:
-# its cache is a quarter of what it would be. (Ainslie et al., 2023, measured quality close to MHA.) With one
-# KV head for all it is called multi-query attention (MQA).
+# In the paper's set-up, OPT-13B with at most 2,048 tokens, one request takes 1.68 GB, or 1.56 GiB. (The paper
+# writes 1.6 GB.) Sixteen of those outweigh the model.
 #
 # Two traps lie here, and both are in real calculators on the web:
 #
@@ -166,51 +208,20 @@ print(f"The reservations take {16 * 4096 * bytes_per_token / GiB:.1f} GiB.")
 #   wrong one works until it meets Llama-2-70B. (It is said that Llama 2 uses GQA. Only the 70B model does,
 #   and a 34B one that was never released.)
 # - *`head_dim` is not always `hidden_size / num_attention_heads`.* Qwen3-32B has 64 heads of 128 numbers
-#   on a hidden size of 5,120, where division gives 80.
+#   on a hidden size of 5,120, where division gives 80. (Qwen3-14B, with 40 heads, does not show the mistake.)
 #
-# The formula does not hold for multi-head *latent* attention (DeepSeek), which caches one compressed
+# Nothing of this holds for multi-head *latent* attention (DeepSeek), which caches one compressed
 # vector per token and layer instead. `ModelSpec.from_hf_config` refuses such a model.
-
-# %%
-for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen3-32b"):
-    spec = MODELS[key]
-    print(
-        f"{spec.name:<14} {spec.num_layers} layers, {spec.num_attention_heads} query heads, "
-        f"{spec.num_kv_heads:>2} KV heads of {spec.head_dim}, hidden size {spec.hidden_size}"
-    )
-
-# %% exercise="1.1"
-
-# %% check="1.1"
-
-# %% [markdown] solution="1.1"
-# **Explained.** Two vectors (K and V) per KV head and layer, `head_dim` numbers each, `dtype_bytes` bytes a
-# number. Every other field of `ModelSpec` is a distraction: `num_attention_heads` and `hidden_size` shape
-# the queries and the residual stream, which are not cached.
-
-# %% [markdown]
-# Watch the map at the top: the box *Sizing* has changed, because your function is now a part of your
-# engine. It is a plain file, `my_engine/kv_bytes_per_token.py` in your workspace, and every later lesson
-# uses it.
-
-# %%
-for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-32b"):
-    per_token = parts.get("kv_bytes_per_token")(MODELS[key])
-    print(
-        f"{MODELS[key].name:<14} {per_token / 1024:5.0f} KiB per token, "
-        f"{4096 * per_token / GiB:.2f} GiB for 4,096 tokens"
-    )
 
 # %% [markdown]
 # ### What fits on a GPU
 #
 # An engine decides once, when it starts, how much memory the cache gets. It may use a share of the GPU
-# (`gpu_memory_utilization`; the rest is for the driver, for fragmentation inside the framework, for
-# safety). From that it takes the weights, which never leave, and the **activations**, the intermediate
+# (`gpu_memory_utilization`; the rest is for what it does not count: the CUDA context, communication buffers, other
+# programs). From that share it takes the weights, which never leave, and the **activations**, the intermediate
 # results of the largest forward pass. What is left is cut into **blocks**: a block is room for the KV
 # of `block_size` tokens, 16 by default, and takes `kv_bytes_per_block(model, block_size)` bytes. Why blocks,
-# and why 16, are the subjects of lessons 2 and 4. Here a block is just a unit of account. vLLM logs the
-# product of blocks and block size when it starts: "GPU KV cache size: ... tokens".
+# and why 16, are the subjects of lessons 2 and 4. Here a block is just a unit of account.
 
 # %% exercise="1.2"
 
@@ -219,7 +230,8 @@ for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-
 # %% [markdown] solution="1.2"
 # **Explained.** The share is taken of the whole memory, before anything else is subtracted. A user who
 # sets 0.9 expects the process to stay below 90% of the GPU, whatever the model. Flooring twice (bytes,
-# then blocks) keeps the result a whole number that is never too large.
+# then blocks) keeps the result a whole number that is never too large. (vLLM 0.33.0 rounds the bytes up; a byte more
+# or less makes a block more only where the rest is an exact number of blocks.)
 
 # %% [markdown]
 # A measured run lets you hold this against reality. vLLM 0.19.0 served Llama-3.1-8B on an RTX 4090 with
@@ -228,18 +240,18 @@ for key in ("llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-
 # `bench/examples`.) What does your function say, before any activations?
 
 # %%
-model = MODELS["llama-3.1-8b"]
-gpu = replace(GPUS["rtx-4090"], memory_bytes=25_250_627_584)
-blocks = parts.get("num_kv_blocks")(model, gpu, gpu_memory_utilization=0.9)
-missing = (blocks - 2588) * kv_bytes_per_block(model, 16)
+llama_8b = MODELS["llama-3.1-8b"]
+measured_gpu = replace(GPUS["rtx-4090"], memory_bytes=25_250_627_584)
+blocks = parts.get("num_kv_blocks")(llama_8b, measured_gpu, gpu_memory_utilization=0.9)
+missing = (blocks - 2588) * kv_bytes_per_block(llama_8b, 16)
 print(f"{blocks:,} blocks by our formula, 2,588 measured: {missing / GiB:.2f} GiB went elsewhere")
 print(f"2,588 blocks hold {2588 * 16:,} tokens:")
 print(f"  {max_concurrent_sequences(2588, 16, 4096)} sequences of 4,096 tokens")
 print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 
 # %% [markdown]
-# What went elsewhere are the activations and whatever else vLLM measures before it sizes the cache: that is
-# what `peak_activation_bytes` is for. It matters. Section 8 says by how much.
+# What went elsewhere are the activations and whatever else grew while vLLM started: that is
+# what `peak_activation_bytes` is for.
 #
 # The same memory holds 10 requests or 80, depending on whether you count what they might need or what
 # they have. (The figure in section 2 has 13 for the former: it uses 92% of 24 GiB and a small estimate for the
@@ -253,24 +265,42 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # **reserved** on admission, for a length that nobody knows yet. Call the room for one token's KV a
 # **slot**. At any moment every slot of the cache is in one of four states (Kwon et al., section 3.1):
 #
-# | state | meaning | whose fault |
-# |---|---|---|
-# | **used** | a token's KV is in it | |
-# | **later** | reserved, and this request will write it in the end | early reservation |
-# | **internal** fragmentation | reserved, and this request will never write it | the length is unknown |
-# | **external** fragmentation | in no reservation, and the next request in the queue cannot use it | contiguity |
+# | state | is there a reservation that asked for it? | will its request write it? | what is to blame |
+# |---|---|---|---|
+# | **used** | yes | has done so: it holds a token | |
+# | **later** | yes | yes, in the end | early reservation |
+# | **internal** fragmentation | yes | never | the length is unknown |
+# | **external** fragmentation | no, and the next request in the queue cannot have it | | the allocator: pieces must be contiguous |
 #
 # The paper compares three ways to choose the length of a reservation, all of them idealised versions of
-# Orca (OSDI '22), with a buddy allocator that gives out pieces of 2, 4, 8, ... slots:
+# Orca (OSDI '22):
 #
 # - **Max**: the longest that the model allows. No knowledge is needed.
-# - **Pow2**: the output length rounded up to a power of two, as if it were known to within a factor of two.
+# - **Pow2**: the prompt, and the output length rounded up to a power of two, as if it were known to within a factor
+#   of two; never more than the longest that the model allows.
 # - **Oracle**: exactly the length that the request will have. No real system knows it.
+#
+# ### The allocator that hands out the pieces
+#
+# The paper assumes that Orca takes its slots from a **buddy allocator** (Knowlton, 1965; Kwon et al., section 6.1). All
+# its blocks are powers of two. It takes the smallest free block that is large enough, halves it as
+# long as half is enough, and hands out the piece that is left. The other halves stay free.
+#
+# ```text
+# free [4096]                 612 slots are asked for: half of 1024 would be too few, so the piece has 1024
+# free [2048 2048]            halved
+# free [1024 1024 2048]       halved again
+# free [1024 2048]            handed out: a piece of 1024, of which 612 were asked for
+# ```
+#
+# The 412 slots behind the 612 are nobody's: no request has asked for them, and no other can have them. They count as
+# **external**, like the free blocks that are too small for the next request. So what rounding wastes has one
+# place in the table: *what a policy asks for too much is internal, what the allocator adds is external.*
 #
 # **A worked example.** A request with a prompt of 100 tokens will generate 300. It has written 130 tokens
 # so far. Under *Max* with 2,048 slots: 130 used, 400 − 130 = 270 later, 2,048 − 400 = 1,648 internal. Under
-# *Pow2* it holds 100 + 512 = 612 slots: 130 used, 270 later, 212 internal, and the buddy allocator rounds
-# 612 up to 1,024, so 412 more slots are external.
+# *Pow2* it asks for 100 + 512 = 612 slots: 130 used, 270 later, 612 − 400 = 212 internal, and the piece is rounded up
+# to 1,024, so 412 more slots are external.
 #
 # Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
 # tokens. While the same requests run, a step of the film is 20 iterations; whenever one leaves and another comes,
@@ -279,15 +309,20 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # %%
 conversation = load_azure("conversation")
 small = [r for r in conversation[:400] if r.prompt_tokens + r.output_tokens <= 1024]
-frames = islice(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024), 600)
+frames = list(islice(replay_contiguous(small, 4400, RESERVATIONS["Max"], max_model_len=1024), 600))
 print(f"{len(small)} short requests from: {conversation.source}")
 viz.reservation_film(frames)
 
 # %% [markdown]
-# Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside. (Try
-# `RESERVATIONS["Pow2"]` in the cell above.) Now you write the instrument that counts the colours. Most of it is
-# there; the three steps under the comments are yours. It calls every slot outside the reservations external.
-# That is right as long as a request waits, because then it is a slot that the next request cannot use.
+# Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside. Try
+# `RESERVATIONS["Pow2"]` in the cell above. Then write the instrument that counts these kinds. Most of it is
+# there; the three steps under the comments are yours.
+
+# %% claims="Four reservations of 1,024 slots, 304 slots that are too few for a fifth, and a queue outside."
+for frame in frames:
+    assert [each.reserved for each in frame.reservations] == [1024] * 4
+    assert frame.num_slots - 4 * 1024 == 304
+    assert frame.num_waiting > 0
 
 # %% exercise="1.3" steps="Count the slots that hold|Count the reserved slots into|Count the reserved slots that"
 
@@ -296,38 +331,56 @@ viz.reservation_film(frames)
 # %% [markdown] solution="1.3"
 # **Explained.** Each reservation is cut at two points, `written` and `final`. If less is reserved than
 # the request will need in the end, as under paging, the second cut falls outside, and nothing is internal:
-# hence the `min` and the `max`. The count of external slots is what is left, so the four add up to
-# `num_slots` by construction; the checks at the top are there to make that sum mean something.
+# hence the `min` and the `max`. With what is outside the reservations the four counts add up to `num_slots`; if yours
+# do not, a slot was counted twice, or not at all.
 
 # %% [markdown]
-# Use it on the moment that you worked out above:
+# Use it on the moment that you worked out above, and on one under paging: blocks of 16 slots, 144 of them
+# for the 130 tokens.
 
 # %%
-classify = parts.get("classify_slots")
-moment = [Reservation("r0", reserved=612, written=130, final=400)]
-print(classify(moment, num_slots=1024))
+for reserved in (612, 144):
+    moment = [Reservation("r0", reserved=reserved, written=130, final=400)]
+    print(parts.get("classify_slots")(moment, num_slots=1024))
 
 # %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | A token's KV is counted with the model's own KV heads and its own `head_dim`. | The engine promises tokens that do not fit, or serves an eighth of the users that it could. |
+# | Weights, activations and cache together stay within the share of the memory. | It starts, and dies of "out of memory" in the first large step. |
+# | Every slot is in exactly one of the four states. | Shares that do not add up to 100%, and a dashboard that shows waste which is not there. |
+# | No slot belongs to two requests. | One user's answer goes on with another user's context. |
+# | What a policy adds is internal, what the allocator adds is external. | A better estimate of lengths is built against a loss that it cannot touch. |
+#
 # ### The other way to waste: waiting for the slowest
 #
 # Memory is wasted in space. The engines of that time also wasted it in time. **Static batching** takes
 # $B$ requests, runs them together until the *longest* is done, and only then takes the next $B$. A request
 # that finishes early leaves its seat in the batch idle, with its reservation still held.
 #
-# How bad is that? A batch lasts as long as the longest of $B$ outputs, while its seats are busy for the
-# mean of them. For exponentially distributed lengths with mean $m$ the longest of $B$ is $m H_B$ on
-# average, where $H_B = 1 + \tfrac12 + \dots + \tfrac1B$. The argument is short: while $k$ requests are still
-# running, the next one finishes after $m/k$ on average, and then $k - 1$ are left. So
+# Take output lengths that are exponentially distributed: many short ones, few long ones. Alone, a request keeps
+# its one seat busy all the time. In batches of 2, two thirds of the seats are busy; in batches of 4, 48%.
 #
-# $$\text{utilisation} = \frac{m}{m H_B} = \frac{1}{H_B}$$
-#
-# **Predict:** with batches of 32, what share of the seats is busy? (The formula knows. Guess first.)
+# **Predict:** with batches of 32, how many per cent of the seats are busy?
 
 # %%
 predicted_percent = None  # your prediction, in %
 
 # %%
 compare(predicted_percent, 100 * expected_static_utilization(32), "%")
+
+# %% [markdown]
+# It falls, and ever more slowly. The argument is short. A batch lasts as long as the longest of $B$ outputs, while
+# its seats are busy for the mean $m$ of them. While $k$ requests are still running, the next one finishes after $m/k$ on
+# average: the shortest of $k$ exponential times has mean $m/k$, and the others, which have no memory, start afresh. Then
+# $k - 1$ are left. So the batch lasts $m/B + \dots + m/2 + m = m H_B$, where $H_B = 1 + \tfrac12 + \dots + \tfrac1B$,
+# and
+#
+# $$\text{utilisation} = \frac{m}{m H_B} = \frac{1}{H_B}$$
+#
+# Real lengths are not exponential. The next exercise measures them; it is a stretch, and lesson 5 comes back to it.
 
 # %% exercise="1.4"
 
@@ -341,17 +394,19 @@ compare(predicted_percent, 100 * expected_static_utilization(32), "%")
 # %%
 utilization = parts.get("static_batch_utilization")
 lengths = [request.output_tokens for request in conversation]
-sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+batch_sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-axes.plot(sizes, [100 * utilization(lengths, b) for b in sizes], "o-", label=conversation.name)
 axes.plot(
-    sizes,
-    [100 * expected_static_utilization(b) for b in sizes],
+    batch_sizes, [100 * utilization(lengths, b) for b in batch_sizes], "o-", label=conversation.name
+)
+axes.plot(
+    batch_sizes,
+    [100 * expected_static_utilization(b) for b in batch_sizes],
     "s--",
     label="exponential lengths, 1/$H_B$",
 )
 axes.set_xscale("log", base=2)
-axes.set_xticks(sizes, [str(b) for b in sizes])
+axes.set_xticks(batch_sizes, [str(b) for b in batch_sizes])
 axes.set(xlabel="Batch size (requests)", ylabel="Busy seats (%)", ylim=(0, 105))
 axes.grid(alpha=0.3)
 axes.legend()
@@ -366,20 +421,33 @@ print(
 # fills a seat as soon as it falls idle. These outputs do better than exponential ones, because they spread
 # less widely and because a service caps them. The direction is the same.
 
-# %% claims="These outputs do better than exponential ones, because they spread less widely and because a service caps them."
+# %% claims="These outputs do better than exponential ones, because they spread less widely and because a service caps them. The direction is the same."
 assert utilization(lengths, 32) > 1.2 * expected_static_utilization(32)
-assert np.std(lengths) < 0.9 * np.mean(lengths), "exponential lengths spread by as much as their mean"
+assert np.std(lengths) < 0.9 * np.mean(lengths), (
+    "exponential lengths spread by as much as their mean"
+)
 assert max(lengths) == 1000, "the cap of the service"
-assert sorted(sizes, key=lambda size: utilization(lengths, size)) == sizes[::-1]
+assert sorted(batch_sizes, key=lambda size: utilization(lengths, size)) == batch_sizes[::-1]
 
 # %% [markdown]
 # ## 5. Why the batch matters so much: the roofline
 #
-# Reading memory takes time, and so does arithmetic. A GPU does both at once, so a forward pass takes about
-# as long as the slower of the two. Which one it is depends on the **arithmetic intensity** of the work,
-# the FLOP that it does for each byte that it moves, and on the **ridge point** of the GPU, its peak FLOP
-# per second divided by its bytes per second (Williams, Waterman and Patterson, 2009). The GPUs' figures below
-# are from NVIDIA's data sheets, for dense bf16; the headline on the box is often twice that, for sparse matrices.
+# An H100 reads 3.35 TB per second from its memory, and does 989 TFLOP per second of dense bf16 arithmetic. The
+# weights of Llama-3.1-8B take 16 GB. A decode step of one sequence reads them once and does about 2 FLOP per
+# parameter, for one token. A prefill of 1,000 tokens reads them once, too, and does a thousand times the arithmetic.
+#
+# **Predict:** a GPU reads and computes at the same time. How many times as long as the decode step does the prefill
+# take, at best?
+
+# %%
+predicted_times = None  # your prediction: time of the prefill / time of the decode step
+
+# %% [markdown]
+# A forward pass takes about as long as the slower of two things, reading and computing. Which one it is depends on
+# the **arithmetic intensity** of the work, the FLOP that it does for each byte that it moves, and on the **ridge
+# point** of the GPU, its peak FLOP per second divided by its bytes per second (Williams, Waterman and Patterson, 2009).
+# The GPUs' figures below are from NVIDIA's data sheets, for dense bf16; the headline on the box is often twice that, for
+# sparse matrices.
 #
 # $$\text{intensity} = \frac{\text{FLOP}}{\text{bytes moved}} \qquad \text{ridge point} = \frac{\text{peak FLOP/s}}{\text{bandwidth in B/s}}$$
 #
@@ -387,6 +455,12 @@ assert sorted(sizes, key=lambda size: utilization(lengths, size)) == sizes[::-1]
 # **compute-bound**.
 
 # %%
+h100 = GPUS["h100"]
+read_seconds = MODELS["llama-3.1-8b"].weight_bytes / h100.memory_bandwidth
+compute_seconds = forward_flops(MODELS["llama-3.1-8b"], 1000) / h100.peak_flops
+print(f"decode step: {1000 * read_seconds:.1f} ms to read the weights")
+print(f"prefill of 1,000 tokens: {1000 * compute_seconds:.1f} ms to compute")
+compare(predicted_times, compute_seconds / read_seconds, "times")
 for spec in GPUS.values():
     print(
         f"{spec.name:<12} {spec.peak_flops / 1e12:5.0f} TFLOP/s, {spec.memory_bandwidth / 1e12:.2f} TB/s, "
@@ -394,9 +468,11 @@ for spec in GPUS.values():
     )
 
 # %% [markdown]
-# **Decode, one sequence.** One new token. Every parameter is read (2 bytes) and takes part in one
-# multiplication and one addition (2 FLOP). So the intensity is about 1, some hundreds of times below the
-# ridge point. The GPU spends more than 99% of its arithmetic waiting.
+# **Decode, one sequence.** One new token. A parameter is read (2 bytes) and takes part in one
+# multiplication and one addition (2 FLOP). So the intensity is about 1, from 150 to 400 times below the
+# ridge points in the list. The GPU spends more than 99% of its arithmetic waiting. (The input embedding is an exception:
+# a token looks up one row of it. It is 7% of this model's parameters. We count it on both sides, which hardly changes the
+# quotient.)
 #
 # **Prefill.** The prompt's tokens go through the model together. The weights are read once for all of
 # them: with 1,000 tokens the intensity is about 1,000.
@@ -408,11 +484,16 @@ for spec in GPUS.values():
 # The library counts both for one sequence: `forward_flops` and `kv_bytes_moved`. You put them together for
 # a batch.
 
+# %% claims="So the intensity is about 1, from 150 to 400 times below the ridge points in the list."
+ridge_points = [spec.ridge_point for spec in GPUS.values()]
+assert 150 < min(ridge_points) < 160
+assert 395 < max(ridge_points) < 410
+
 # %%
 one_step = {"new_tokens": 1, "cached_tokens": 1000}
-print(f"FLOP of one decode step: {forward_flops(model, **one_step):.3g}")
-print(f"KV bytes it moves:       {kv_bytes_moved(model, **one_step):.3g}")
-print(f"bytes of the weights:    {model.weight_bytes:.3g}")
+print(f"FLOP of one decode step: {forward_flops(MODELS['llama-3.1-8b'], **one_step):.3g}")
+print(f"KV bytes it moves:       {kv_bytes_moved(MODELS['llama-3.1-8b'], **one_step):.3g}")
+print(f"bytes of the weights:    {MODELS['llama-3.1-8b'].weight_bytes:.3g}")
 
 # %% exercise="1.5a"
 
@@ -425,11 +506,11 @@ print(f"bytes of the weights:    {model.weight_bytes:.3g}")
 
 # %%
 intensity = parts.get("arithmetic_intensity")
-h100 = GPUS["h100"]
+llama_8b, h100 = MODELS["llama-3.1-8b"], GPUS["h100"]
 batches = [2**k for k in range(11)]
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 for context, marker in ((256, "o"), (1024, "s"), (4096, "^"), (16384, "D")):
-    values = [intensity(model, 1, context, batch_size=b) for b in batches]
+    values = [intensity(llama_8b, 1, context, batch_size=b) for b in batches]
     axes.plot(batches, values, marker + "-", label=f"decode, context {context:,}")
 axes.axhline(h100.ridge_point, color="black", linestyle="--")
 axes.text(1, 1.15 * h100.ridge_point, "ridge point of an H100: compute-bound above this line")
@@ -439,19 +520,29 @@ axes.set(
     xlabel="Batch size (sequences)",
     ylabel="Arithmetic intensity (FLOP/byte)",
     ylim=(0.7, 1500),
-    title=f"{model.name}",
+    title=f"{llama_8b.name}",
 )
 axes.grid(alpha=0.3)
 axes.legend(loc="lower right")
 plt.show()
-prefill = intensity(model, 1000)
-print(f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memory_bound(prefill, h100)}")
+crossing = next(b for b in range(1, 2048) if intensity(llama_8b, 1, 256, b) >= h100.ridge_point)
+print(f"context 256 reaches the ridge point at {crossing} sequences")
+prefill = intensity(llama_8b, 1000)
+print(
+    f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memory_bound(prefill, h100)}"
+)
 
 # %% [markdown]
-# Only the context of 256 tokens crosses the line, at a batch near 1,000. At 1,024 tokens and more, decoding
-# never reaches the ridge point on this GPU, whatever the batch. So the way to more tokens per second is a larger batch, up to where the curve
-# flattens; and what limits the batch, long before arithmetic does, is *room for KV caches*. Memory that
-# holds nothing is throughput that you do not have.
+# Of these contexts only the one of 256 tokens crosses the line, and not before some hundreds of sequences. At 1,024
+# tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch. So the way to more tokens per
+# second is a larger batch, up to where the curve flattens; and what limits the batch, long before arithmetic does, is
+# *room for KV caches*. Memory that holds nothing is throughput that you do not have.
+
+# %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
+assert 700 < crossing < 800
+for context in (1024, 4096, 16384):
+    ceiling = forward_flops(llama_8b, 1, context) / kv_bytes_moved(llama_8b, 1, context)
+    assert intensity(llama_8b, 1, context, batch_size=10**6) < ceiling < h100.ridge_point
 
 # %% exercise="1.5b"
 memory_bound = {}
@@ -459,12 +550,14 @@ memory_bound = {}
 # The names: "decode, 1 sequence, context 1,000", "decode, 512 sequences, context 4,096",
 # "prefill of 100 tokens", "prefill of 2,000 tokens". The model is Llama-3.1-8B.
 ### BEGIN SOLUTION
-memory_bound["decode, 1 sequence, context 1,000"] = is_memory_bound(intensity(model, 1, 999), h100)
-memory_bound["decode, 512 sequences, context 4,096"] = is_memory_bound(
-    intensity(model, 1, 4095, batch_size=512), h100
+memory_bound["decode, 1 sequence, context 1,000"] = is_memory_bound(
+    intensity(llama_8b, 1, 999), h100
 )
-memory_bound["prefill of 100 tokens"] = is_memory_bound(intensity(model, 100), h100)
-memory_bound["prefill of 2,000 tokens"] = is_memory_bound(intensity(model, 2000), h100)
+memory_bound["decode, 512 sequences, context 4,096"] = is_memory_bound(
+    intensity(llama_8b, 1, 4095, batch_size=512), h100
+)
+memory_bound["prefill of 100 tokens"] = is_memory_bound(intensity(llama_8b, 100), h100)
+memory_bound["prefill of 2,000 tokens"] = is_memory_bound(intensity(llama_8b, 2000), h100)
 ### END SOLUTION
 
 # %% check="1.5b"
@@ -473,7 +566,8 @@ check("1.5b", memory_bound)
 # %% [markdown] solution="1.5b"
 # **Explained.** Decode is memory-bound in both cases: alone because nothing shares the weights, in the large batch
 # because each sequence reads a long cache of its own. A prefill has an intensity of about its length, so 100 tokens
-# stay below the ridge point of 295 and 2,000 are far above. Short prefills are as memory-bound as decodes are.
+# stay below the ridge point of 295 and 2,000 are far above. A short prefill is memory-bound, too, but by a factor of 3,
+# where one decode is by a factor of nearly 300.
 
 # %% [markdown]
 # ## 6. Bug hunt
@@ -491,9 +585,12 @@ LLAMA_2_7B = {
 print(f"{suspect_tokens_that_fit(LLAMA_2_7B, GiB):,} tokens per GiB")
 
 # %% [markdown]
+# It is meant for models in float32, float16 and bfloat16, and is right about the bytes of these.
+#
 # The first thing to do with a suspected bug is to show it: find an input for which the answer is wrong. It
 # convinces your colleague, and it is a test once the bug is mended. In a Hugging Face `config.json` the KV heads
-# are `num_key_value_heads` and the head size is `head_dim`; older files have neither.
+# are `num_key_value_heads` and the head size is `head_dim`; older files have neither. A whole `config.json` will
+# do, with whatever else stands in it.
 
 # %% exercise="1.6a"
 exposing_config = None
@@ -508,13 +605,15 @@ check("1.6a", exposing_config)
 # Now mend it. There are two bugs, both in what it makes of the model's shape. Write the whole function again,
 # below the docstring; you may copy lines from above.
 
+
 # %% exercise="1.6b"
 def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
     """Return how many tokens of KV cache fit into free_bytes.
 
     Args:
         config: A Hugging Face config.json, parsed. `num_key_value_heads` and `head_dim` may be missing:
-            then there is a KV head for each query head, and the heads share `hidden_size` evenly.
+            then there is a KV head for each query head, and the query heads share `hidden_size`
+            evenly. `torch_dtype` is float32, float16 or bfloat16.
         free_bytes: Bytes of memory for the cache.
     """
     ### BEGIN SOLUTION
@@ -525,6 +624,7 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
     bytes_per_number = 4 if config.get("torch_dtype") == "float32" else 2
     return free_bytes // (2 * layers * kv_heads * head_dim * bytes_per_number)
     ### END SOLUTION
+
 
 # %% check="1.6b"
 
@@ -552,60 +652,171 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 
 # %% [markdown] criteria="1.6"
 # - For each of the two bugs: the quantity that is taken for another one.
-# - For each: a model for which the assumption holds, and one from the table for which it does not.
+# - For each: a model for which the assumption holds, and one from the list in section 3 for which it does not.
 # - For each: whether too many or too few tokens are promised, and why.
 
 # %% [markdown]
 # ## 7. It runs in your engine: what the waste costs
 #
-# Now put your instrument to work on real requests. The workload is `load_azure("conversation")`, lengths
+# ### Admit a queue
+#
+# First the exercise of this lesson that has the least scaffold: you get a specification, and you write what admits
+# a queue of requests into a memory that a buddy allocator hands out, with reservations under *Pow2*. Section 4 has all
+# that you need, the notation included. A memory in which requests have come and gone is in pieces:
+#
+# ```text
+# free [2 16 4]     (prompt 3, output 5) asks for 3 + 8 = 11 and gets 16:   free [2 4]
+# free [2 4]        (prompt 1, output 1) asks for 1 + 1 = 2 and gets 2:     free [4]
+# free [4]          (prompt 2, output 3) asks for 2 + 4 = 6 and needs 8:    it waits, and so do all behind it
+# ```
+
+
+# %% exercise="1.7a"
+def admit_under_pow2(
+    requests: list[tuple[int, int]], free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Return what each admitted request asks for under Pow2, and the piece that it gets.
+
+    Pow2 asks for the prompt and for the output rounded up to a power of two, together at most
+    max_model_len. Requests are admitted in order. The first for which no free block is large enough ends the
+    admission, whatever stands behind it. From the smallest free block that is large enough the
+    allocator takes a piece, halving as long as half is enough.
+
+    Args:
+        requests: Prompt and output tokens of each request, each at least 1 and together at most
+            max_model_len.
+        free_blocks: Slots of each free block: powers of two, in any order. It is not changed.
+        max_model_len: The most slots that a request may ask for.
+
+    Returns:
+        (slots asked for, slots of the piece) for each admitted request, in order.
+
+    >>> admit_under_pow2([(3, 5), (1, 1), (2, 3)], free_blocks=[2, 16, 4], max_model_len=64)
+    [(11, 16), (2, 2)]
+    """
+    ### BEGIN SOLUTION
+    free = list(free_blocks)
+    admitted = []
+    for prompt_tokens, output_tokens in requests:
+        output_room = 1
+        while output_room < output_tokens:
+            output_room *= 2
+        asked = min(prompt_tokens + output_room, max_model_len)
+        fitting = [block for block in free if block >= asked]
+        if not fitting:
+            break
+        block = min(fitting)
+        free.remove(block)
+        while block // 2 >= asked:
+            block //= 2
+            free.append(block)
+        admitted.append((asked, block))
+    return admitted
+    ### END SOLUTION
+
+
+# %% check="1.7a"
+check("1.7a", admit_under_pow2)
+
+# %% [markdown] solution="1.7a"
+# **Explained.** Two roundings, for two reasons: the policy rounds the output because it does not know it, the
+# allocator rounds the sum because its blocks are powers of two. The piece need not be computed before the search: a block
+# is large enough for the piece exactly when it is large enough for what was asked, as both are compared with powers of
+# two. In an empty memory of one block, the free blocks always differ in size, and their sum alone would tell whether a
+# piece fits. It no longer does once requests have come and gone.
+
+# %% [markdown]
+# ### Where the memory of real requests goes
+#
+# The workload is `load_azure("conversation")`, lengths
 # measured in a production service; where the trace is not at hand the course generates one with the same
 # published statistics, and says so. The set-up is the paper's: OPT-13B with 12 GiB for the KV cache, and no
 # request longer than 2,048 tokens. All requests wait in one queue from the start, so that free memory is
 # always memory that the next request could not use.
+#
+# Your function admits the first of them into the empty memory. The library's replay does the rest: whenever a request
+# has finished, its piece becomes free, and the next ones are admitted.
 
 # %%
+conversation = load_azure("conversation")
 requests = [r for r in conversation[:500] if r.prompt_tokens + r.output_tokens <= 2048]
 num_slots = 12 * GiB // parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
 print(f"{len(requests)} requests from: {conversation.source}")
 print(f"{num_slots:,} slots (the paper's table 1 says 15.7K)")
 
+powers = [2**k for k in range(num_slots.bit_length()) if num_slots & 2**k]
+queue = [(r.prompt_tokens, r.output_tokens) for r in requests]
+first_in = admit_under_pow2(queue, powers, 2048) or []
+print(f"admitted at first: {len(first_in)} requests, (asked for, piece): {first_in}")
+
 # %% [markdown]
-# **Predict:** what share of the slots holds a token under *Oracle*, which knows every length in advance?
+# **Predict:** *Oracle* knows every length in advance, so nothing is internal. Two losses remain outside the
+# reservations: what the allocator rounds up (a piece is a power of two, and what was asked for lies anywhere between half
+# of it and all), and free blocks that are too small for the next request. Rounding is how many times as much as the free
+# blocks?
 
 # %%
-predicted_oracle_percent = None  # your prediction, in %
+predicted_rounding = None  # your prediction: slots rounded up / slots in free blocks
 
 # %% [markdown]
 # `replay_contiguous(requests, num_slots, policy, max_model_len)` yields one snapshot per iteration;
 # `RESERVATIONS` holds the three policies by name; `average_shares(snapshots, classify)` runs your classifier on
 # every snapshot and averages. `replay_paged(requests, num_slots)` does the same for blocks of 16 tokens
-# taken on demand. One of them, as an example:
+# taken on demand.
 
 # %%
-shares = {}
-shares["Max"] = average_shares(
-    replay_contiguous(requests, num_slots, RESERVATIONS["Max"], 2048), classify
-)
-print({kind: f"{share:.1%}" for kind, share in shares["Max"].items()})
-
-# %% exercise="1.7"
-# shares["Max"] is there; the others are yours: shares["Pow2"], shares["Oracle"], shares["Paged"].
-### BEGIN SOLUTION
-for name, policy in RESERVATIONS.items():
-    shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), classify)
-shares["Paged"] = average_shares(replay_paged(requests, num_slots), classify)
-### END SOLUTION
-
-# %% check="1.7"
-check("1.7", shares)
-
-# %%
-if "Oracle" in shares:
-    compare(predicted_oracle_percent, 100 * shares["Oracle"]["used"], "%")
+snapshots = {
+    name: list(replay_contiguous(requests, num_slots, policy, 2048))
+    for name, policy in RESERVATIONS.items()
+}
+snapshots["Paged"] = list(replay_paged(requests, num_slots))
+shares = {
+    name: average_shares(moments, parts.get("classify_slots"))
+    for name, moments in snapshots.items()
+}
 for name, share in shares.items():
     print(f"{name:<7}" + ", ".join(f"{kind} {value:6.2%}" for kind, value in share.items()))
 viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
+
+# %% [markdown]
+# The last kind, external, hides two causes. Take them apart. A snapshot has `reservations`, and each of
+# those says in `reserved` what was asked for; the piece that it got is a power of two.
+
+# %% exercise="1.7b"
+rounded = {}
+# For "Pow2" and for "Oracle": of all num_slots slots, the share that is in some piece but that
+# nobody asked for, averaged over snapshots[...]. For example: rounded["Pow2"] = ...
+### BEGIN SOLUTION
+for name in ("Pow2", "Oracle"):
+    behind = 0
+    for snapshot in snapshots[name]:
+        for request in snapshot.reservations:
+            piece = 2 ** (request.reserved - 1).bit_length()
+            behind += piece - request.reserved
+    rounded[name] = behind / len(snapshots[name]) / num_slots
+### END SOLUTION
+
+# %% check="1.7b"
+check("1.7b", rounded)
+
+# %%
+for name, share in rounded.items():
+    free = shares[name]["external"] - share
+    print(
+        f"{name:<7}external {shares[name]['external']:.1%}: {share:.1%} rounded up, {free:.1%} free"
+    )
+if rounded.get("Oracle"):
+    free = shares["Oracle"]["external"] - rounded["Oracle"]
+    compare(predicted_rounding, rounded["Oracle"] / free, "times")
+
+# %% [markdown]
+# Under both policies the allocator rounds up more than twice as many slots as it leaves free. Rounding is the price of
+# *this* allocator, and not of contiguity as such: lesson 4 replays the same requests with others, which round nothing up,
+# and finds out what contiguity alone costs.
+
+# %% claims="Under both policies the allocator rounds up more than twice as many slots as it leaves free."
+for name in ("Pow2", "Oracle"):
+    assert rounded[name] > 2 * (shares[name]["external"] - rounded[name]) > 0
 
 # %% [markdown]
 # ### Is that the paper's figure?
@@ -620,6 +831,15 @@ viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
 # lengths with these means and see. How widely they spread is not in the paper; the coefficients of variation
 # below, 1.2 and 1.0, are a guess.
 
+# %% claims="Figure 2 of the PagedAttention paper has the same order and other sizes"
+used = [shares[name]["used"] for name in ("Max", "Pow2", "Oracle", "Paged")]
+assert used == sorted(used)
+assert round(shares["Max"]["external"], 3) == 0.089
+assert np.mean([r.prompt_tokens for r in requests]) > 2 * np.mean(
+    [r.output_tokens for r in requests]
+)
+
+
 # %%
 def draw_lengths(mean: float, cv: float, n: int, rng: np.random.Generator) -> list[int]:
     """Draw n lognormal token counts with a given mean and coefficient of variation."""
@@ -631,6 +851,7 @@ def draw_lengths(mean: float, cv: float, n: int, rng: np.random.Generator) -> li
 rng = np.random.default_rng(seed=1)
 prompts, outputs = draw_lengths(161.31, 1.2, 400, rng), draw_lengths(337.99, 1.0, 400, rng)
 like_sharegpt = [TraceRequest(0.0, p, o) for p, o in zip(prompts, outputs) if p + o <= 2048]
+classify = parts.get("classify_slots")
 their_shares = {
     name: average_shares(replay_contiguous(like_sharegpt, num_slots, policy, 2048), classify)
     for name, policy in RESERVATIONS.items()
@@ -639,10 +860,26 @@ their_shares["Paged"] = average_shares(replay_paged(like_sharegpt, num_slots), c
 viz.Picture(viz.share_bars(their_shares), narrow=viz.share_bars(their_shares, viz.NARROW))
 
 # %% [markdown]
-# That comes within a few points of the paper, so its figure can be reproduced with a few dozen lines. (Leaving out
-# what is longer than 2,048 tokens lowers the means a little.) The figure is also a statement about those requests: on
-# the Azure trace the very same three policies waste about a third less, and paging wastes a little more.
-#
+# Every share of the three reservations comes within five points of the paper's, so its figure can be reproduced with a
+# few dozen lines. (Leaving out what is longer than 2,048 tokens lowers the means a little.) The figure is also a
+# statement about those requests: on the conversations above the very same three policies waste about a third less, and
+# paging wastes a little more.
+
+# %% claims="on the conversations above the very same three policies waste about a third less, and paging wastes a little more."
+for name in ("Max", "Pow2", "Oracle"):
+    assert 0.28 < 1 - (1 - shares[name]["used"]) / (1 - their_shares[name]["used"]) < 0.42
+assert 0 < their_shares["Paged"]["used"] - shares["Paged"]["used"] < 0.03
+
+# %% claims="Every share of the three reservations comes within five points of the paper's"
+in_the_paper = {
+    "Max": (20.4, 13.3, 57.3, 8.9),
+    "Pow2": (26.8, 17.9, 13.6, 41.6),
+    "Oracle": (38.2, 25.2, 0.0, 36.6),
+}
+for name, percentages in in_the_paper.items():
+    assert np.allclose(100 * np.array(list(their_shares[name].values())), percentages, atol=5)
+
+# %% [markdown]
 # ### In money
 #
 # What does that cost? In the memory-bound regime a step takes about as long with a small batch as with a
@@ -659,30 +896,30 @@ for name, share in shares.items():
 # ### Explain what you measured
 #
 # In five to eight sentences: (a) Under *Oracle* nothing is lost to internal fragmentation, and yet a large
-# part of the memory does nothing. Which two mechanisms remain, and which figures of yours show them?
+# part of the memory does nothing. Which mechanisms remain, and which figures of yours show them?
 # (b) What does paging do to each of the three losses, and what is it that remains of each? (c) Name one assumption
 # behind the dollars per million tokens that a real service would not meet, and say in which direction it
 # errs.
 #
-# 10 points, marked by hand: 3 for each part, 1 for figures with units.
+# 5 points, marked by hand: 2 each for (a) and (b), 1 for (c).
 
-# %% [markdown] answer="1.7" points=10
-# **(a)** Two mechanisms remain. Slots are reserved for tokens that come only later (about 9.5% here): exact
+# %% [markdown] answer="1.7" points=5
+# **(a)** Slots are reserved for tokens that come only later (8 to 10% here): exact
 # knowledge of the final length does not help while the request is still short. And pieces must be contiguous:
-# the buddy allocator rounds each one up to a power of two, and what is left between them is too small for the
-# next request (about 34% external). **(b)** Later and internal shrink to at most one block per request: the rest of
-# its last block (0.6% later, and for a block that is never filled, 0.01% internal). External fragmentation by
-# contiguity is gone, because any free block will do. The 3% that are counted there are free blocks too few for the
-# next request's prompt. **(c)** Throughput is not proportional to the batch
+# the buddy allocator rounds each one up to a power of two (about a quarter of all slots), and the free blocks between
+# them are too small for the next request (about 8%). **(b)** Later and internal shrink to at most one block per request:
+# the rest of its last block (0.6% later, and for a block that is never filled, 0.01 to 0.02% internal). External
+# fragmentation by contiguity is gone, because any free block will do. The 3 to 4% that are counted there are free blocks
+# too few for the next request's prompt. **(c)** Throughput is not proportional to the batch
 # once KV traffic dominates the step: at long contexts doubling the batch nearly doubles the time of a step. So
 # the figure overstates what waste costs. (Also accepted: requests do not always wait, so at low load waste costs
 # nothing; prefill is compute-bound and does not profit.)
 #
-# **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, 1 for matching figures. (b) 1 each
-# for what becomes of external, internal and later. (c) 2 for an assumption, 1 for the direction. 1 for units.
+# **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, each with a matching figure. (b) 1 for
+# external, 1 for internal and later. (c) 1 for an assumption with its direction.
 
 # %% [markdown] criteria="1.7"
-# - (a) Two mechanisms that are not internal fragmentation, each with a figure of your own that shows it.
+# - (a) The mechanisms that are not internal fragmentation, each with a figure of your own that shows it.
 # - (b) What becomes of *external*, *internal* and *later*, one by one, and the block that each remainder
 #   comes from.
 # - (c) One assumption, a situation in which it fails, and whether the true price is then higher or lower.
@@ -696,54 +933,31 @@ parts.table()
 #
 # You have built what vLLM 0.33.0 does when it starts:
 #
-# | here | in vLLM |
+# | here | in vLLM 0.33.0 |
 # |---|---|
-# | `kv_bytes_per_token`, `kv_bytes_per_block` | page size of a layer's KV cache spec, in `vllm/v1/core/kv_cache_utils.py` and its neighbours |
-# | `num_kv_blocks` | `vllm/v1/core/kv_cache_planning.py`: `num_blocks = available_memory // bytes_per_block` |
-# | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once at its largest step |
-# | `gpu_memory_utilization` | the same name; its default is 0.92 |
+# | `kv_bytes_per_token`, `kv_bytes_per_block` | `page_size_bytes` of a layer's spec, in `vllm/v1/kv_cache_interface.py`: one block of one layer |
+# | `num_kv_blocks` | `get_kv_cache_config_from_groups` in `vllm/v1/core/kv_cache_planning.py`: `num_blocks = available_memory // bytes_per_block` |
+# | `int(memory_bytes * gpu_memory_utilization)` | `request_memory` in `vllm/v1/worker/utils.py`: the same product, rounded up; the default share is 0.92 |
+# | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once on the largest step |
+# | blocks × block size | the log line "GPU KV cache size: ... tokens" (`vllm/v1/core/kv_cache_utils.py`): int(`max_concurrency` × `max_model_len`), which is the same only if `max_model_len` is a multiple of the block size and all layers cache alike |
 #
-# **What production code does beyond this, and why.** It measures the activations because a formula would have
-# to know every kernel's workspace. It splits KV heads over GPUs when a model is spread over several, so each holds its
-# share. It groups layers that cache differently (some keep only a window of recent tokens) and gives each group
-# blocks of its own, because one formula for all layers no longer holds. And it refuses to start if not even one
-# request of `max_model_len` fits, for the same reason that your function raises a ValueError: a clear error at
-# the start beats a stuck queue later.
+# **What production code does beyond this, and why.**
 #
-# **Guided reading** (20 minutes). Open `vllm/v1/worker/gpu_worker.py` at tag `v0.33.0` in
-# [the repository](https://github.com/vllm-project/vllm) and find `determine_available_memory`.
-#
-# 1. What is taken off the requested memory, and which of it does our `num_kv_blocks` not know?
-# 2. Why is the trial run made with the largest number of batched tokens and not with the longest request?
-# 3. In a simulation of the measured run of section 3, a cache computed from 0.9 of the memory instead of the measured
-#    2,588 blocks moves the mean time to first token by −20.7%. Where would you look first if vLLM reported fewer
-#    blocks than you computed?
-#
-# <details><summary>What to find there</summary>
-#
-# 1. The peak of what PyTorch allocated during a trial run, weights and activations together, and memory taken outside
-#    PyTorch (the CUDA context, communication buffers). Ours knows weights and, if you tell it, activations.
-# 2. Activations grow with the tokens of one step, and `max_num_batched_tokens` is the most that a step ever has. A long
-#    request is computed in several steps.
-# 3. At the largest step first (`max_num_batched_tokens`), then at other processes on the same GPU, then at the memory
-#    that the driver really reports.
-#
-# </details>
-#
-# **What older material says differently.**
-#
-# - "60 to 80% of KV memory is wasted" is one experiment: 100 minus the used shares 20.4 to 38.2% in the paper's
-#   figure 2, with the authors' own version of Orca. You have just measured other figures on other requests.
-# - "Under 4% waste with paging" is the same experiment. Short sequences waste more, because the last block
-#   weighs more; lesson 4 derives how much.
-# - "Continuous batching makes it 23 times faster" includes paged memory. They are two ideas, and this course
-#   keeps them apart.
+# - It measures, because a formula would have to know every kernel's workspace. It looks at the memory once at the start,
+#   *after* the CUDA context and the communication buffers are set up, and then counts what has grown: those two are not
+#   subtracted, they have to fit into the rest that `gpu_memory_utilization` leaves. An estimate for CUDA graphs is
+#   subtracted. What another process holds all the time cancels out.
+# - It refuses to start if less memory is free than it may use, and if not even one request of `max_model_len` fits, for
+#   the same reason that your function raises a ValueError: a clear error at the start beats a stuck queue later.
+# - It splits KV heads over GPUs when a model is spread over several, so that each GPU holds its share.
+# - Layers that cache differently (some keep only a window of recent tokens) form groups. All groups take their blocks
+#   from one pool; a request then holds blocks of each group, because one formula for all layers no longer holds.
 
 # %% [markdown]
 # ## 9. Quiz
 #
 # Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
-# which is what counts.
+# which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
 
 # %% quiz="1"
 
@@ -763,9 +977,51 @@ parts.table()
 #   sets the throughput, because decode is memory-bound.
 # - Contiguous reservations lose memory in three ways: for later, internal, external. Knowing the length removes
 #   only one of them.
+# - What a policy asks for too much is internal; what the allocator rounds up or leaves in pieces is external.
 # - Static batching wastes the GPU in time as well: $1/H_B$ of the batch's seats are busy for exponential lengths.
 # - A percentage of waste belongs to a workload. Quote it with its trace, its limit and its policy.
 #
 # **Lesson 2 needs** the idea of a block as room for 16 tokens' KV, the running example of 15,728 slots, and the
 # observation of section 5 that a decode step must read the whole cache of each sequence once. There you let the
 # blocks lie anywhere, and compute attention over them all the same.
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: where vLLM decides how much memory the cache gets (20 minutes)</summary>
+#
+# Open `vllm/v1/worker/gpu_worker.py` at tag `v0.33.0` in
+# [the repository](https://github.com/vllm-project/vllm) and find `determine_available_memory`.
+#
+# 1. What is taken off the requested memory, and which of it does our `num_kv_blocks` not know?
+# 2. Why is the trial run made with the largest number of batched tokens and not with the longest request?
+# 3. Find `init_snapshot`. What has been set up before it is taken, and what follows for the memory that counts?
+# 4. In a simulation of the measured run of section 3, a cache computed from 0.9 of the memory instead of the measured
+#    2,588 blocks moves the mean time to first token by −20.7%. Where would you look first if vLLM reported fewer
+#    blocks than you computed?
+#
+# *What to find there.*
+#
+# 1. What the process has taken since the first snapshot, weights included; the peak of a trial run above that; and, unless
+#    it is switched off, an estimate for CUDA graphs. Ours knows weights and, if you tell it, activations.
+# 2. Activations grow with the tokens of one step, and `max_num_batched_tokens` is the most that a step ever has. A long
+#    request is computed in several steps.
+# 3. The CUDA context and the communication buffers (NCCL). They are not counted, so they need room in what
+#    `gpu_memory_utilization` leaves. Memory that another process holds throughout cancels in the difference; one that
+#    *gives back* memory during the trial run stops the start.
+# 4. At the largest step first (`max_num_batched_tokens`), then at CUDA graphs, then at the memory that the driver
+#    really reports.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "60 to 80% of KV memory is wasted" is one experiment: 100 minus the used shares 20.4 to 38.2% in the paper's
+#   figure 2, with the authors' own version of Orca. You have just measured other figures on other requests.
+# - "Under 4% waste with paging" is the same experiment. Short sequences waste more, because the last block
+#   weighs more; lesson 4 derives how much.
+# - "Continuous batching makes it 23 times faster" includes paged memory. They are two ideas, and this course
+#   keeps them apart.
+# - "vLLM subtracts the CUDA context": not in 0.33.0, see section 8.
+#
+# </details>

@@ -9,6 +9,7 @@ from typing import Any
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
 from autograder.lessons.questions import LETTERS, Question, bank
 from autograder.proxy.subject import Returned, Subject
+from autograder.proxy.wire import kind_of
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class QuizCheck:
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Count the right answers. The seed and the bound play no part."""
         answers = subject.value()
-        given: dict[Any, Any] = {}
-        if isinstance(answers, Returned) and isinstance(answers.value, dict):
-            given = answers.value
+        value = answers.value if isinstance(answers, Returned) else None
+        given: dict[Any, Any] = value if isinstance(value, dict) else {}
         wrong = list(self._wrong(given))
         if not wrong:
             return PASSED
@@ -55,13 +55,17 @@ class QuizCheck:
                 case=f"{question.id}: {question.prompt}",
                 expected="another letter" if letter else f"one of {self._letters(question)}",
                 got=repr(given.get(question.id)),
-                complaint="open or wrong: " + ", ".join(question.id for question, _ in wrong),
+                complaint="; ".join(
+                    [
+                        *_complaints(given, question, letter),
+                        "open or wrong: " + ", ".join(question.id for question, _ in wrong),
+                    ]
+                ),
             ),
             misconception=misconception,
             unwritten=not given,
             confirmed=True,
-            advice=f"No question is answered yet: write a line for each, such as "
-            f'answers["{question.id}"] = "A".',
+            advice=_advice(value, question),
         )
 
     def _wrong(self, given: dict[Any, Any]) -> Iterator[tuple[Question, str | None]]:
@@ -76,3 +80,21 @@ class QuizCheck:
     @staticmethod
     def _letters(question: Question) -> str:
         return LETTERS[: len(question.choices)]
+
+
+def _complaints(given: dict[Any, Any], question: Question, letter: str | None) -> list[str]:
+    """Say what is the matter with an answer that is no letter of the question."""
+    if letter is not None or question.id not in given:
+        return []
+    got = given[question.id]
+    if not isinstance(got, str):
+        return [f"an answer is one letter in quotes; this is of class {kind_of(got)}"]
+    return [f'an answer is the letter alone, such as "{LETTERS[0]}", without anything around it']
+
+
+def _advice(value: Any, question: Question) -> str:
+    """Say how to write the answers where there are none that can be read."""
+    line = f'write a line for each question, such as answers["{question.id}"] = "A".'
+    if isinstance(value, dict) or value is None:
+        return f"No question is answered yet: {line}"
+    return f"answers is of class {kind_of(value)}, not a dict: {line}"

@@ -12,8 +12,10 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson01_calculator_mistakes as calculator
 from autograder.lessons import lesson01_given as given
 from autograder.lessons import lesson01_mistakes as mistakes
+from autograder.lessons import lesson01_pieces_mistakes as pieces
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import Reservation, classify_slots, static_batch_utilization
 from course_lib.roofline import arithmetic_intensity
@@ -40,14 +42,15 @@ BYTES_PER_TOKEN = Exercise(
     title="Bytes per token",
     asks="Return the bytes of KV cache that one token occupies, over all layers of the model.",
     points=10,
-    minutes=5,
-    difficulty=1,
+    minutes=12,
+    difficulty=2,
     check=FunctionCheck(
         reference=kv_bytes_per_token,
         cases=st.builds(Call, given.models),
         matters=_SHAPE_MATTERS,
         probes=(
             *(Call(MODELS[key]) for key in ("llama-2-7b", "llama-3.1-70b", "qwen3-32b")),
+            Call(replace(MODELS["llama-2-7b"], name="Llama-2-7B in 32 bits", dtype_bytes=4)),
             Call(replace(MODELS["llama-3.1-8b"], name="Llama-3.1-8B in 8 bits", dtype_bytes=1)),
         ),
         misconceptions=mistakes.BYTES_PER_TOKEN,
@@ -57,7 +60,8 @@ BYTES_PER_TOKEN = Exercise(
         "it?",
         "Count the numbers that one layer keeps for one token: keys and values, for each KV head. "
         "Then go over all layers, and from numbers to bytes.",
-        "`2 x layers x KV heads x head_dim x bytes per number`",
+        "`model.num_layers * (keys + values) * model.dtype_bytes`, and for one layer "
+        "`keys = model.num_kv_heads * model.head_dim`",
     ),
 )
 
@@ -71,7 +75,7 @@ KV_BLOCKS = Exercise(
         "Return how many whole KV blocks fit into the share of the GPU's memory that the engine "
         "may use, once weights and activations are in."
     ),
-    points=15,
+    points=10,
     minutes=15,
     difficulty=2,
     check=FunctionCheck(
@@ -97,7 +101,7 @@ KV_BLOCKS = Exercise(
         "The GPU has 24 GiB and the engine may use 90% of it. What is in there before the first "
         "token?",
         "From the usable bytes take weights and activations; divide what is left by the size of a "
-        "block, downwards. Refuse a share that is none, and a GPU on which not even one block "
+        "block, downwards. Refuse a share outside (0, 1], and a GPU on which not even one block "
         "fits.",
         "`(int(memory * utilization) - weights - activations) // kv_bytes_per_block(model, "
         "block_size)`",
@@ -111,17 +115,18 @@ CLASSIFY_SLOTS = Exercise(
     id="1.3",
     title="Where did the memory go",
     asks=(
-        "Complete the four counts: of all KV slots, how many hold a token, are kept for later, "
-        "are lost inside a reservation, and lie outside every reservation."
+        "Complete three counts: of the reserved KV slots, how many hold a token, are kept for "
+        "later, and are never written by their request."
     ),
     points=10,
-    minutes=15,
+    minutes=10,
     difficulty=2,
     check=FunctionCheck(
         reference=classify_slots,
         cases=given.pools(),
         probes=(
             Call([Reservation("a", reserved=2048, written=130, final=500)], 15_728),
+            Call([Reservation("a", reserved=16, written=0, final=7)], 16),
             Call([Reservation("a", reserved=64, written=20, final=700)], 15_728),
             Call(
                 [
@@ -152,18 +157,22 @@ CLASSIFY_SLOTS = Exercise(
 
 STATIC_BATCHING = Exercise(
     id="1.4",
-    title="Waiting for the slowest",
+    title="Waiting for the slowest (stretch)",
     asks=(
         "Return the share of a batch's seats that generate a token when batches are formed in "
         "order and each runs until its longest request is done."
     ),
-    points=10,
-    minutes=15,
+    points=5,
+    minutes=10,
     difficulty=2,
     check=FunctionCheck(
         reference=static_batch_utilization,
         cases=st.builds(Call, given.lengths, batch_size=st.integers(1, 6)),
-        refusals=(Call([], 2), Call([3, 0], 2), Call([3, -1], 2), Call([1, 2], 0)),
+        refusals=(
+            Call([], 2),
+            *(Call(each, 2) for each in ([0, 3], [3, 0], [2, 0, 3], [3, -1], [5, -1, 2])),
+            Call([1, 2], 0),
+        ),
         probes=(
             Call([4, 1, 2], 2),
             Call([10, 200, 30, 15, 90, 44, 7], 3),
@@ -193,7 +202,7 @@ INTENSITY = Exercise(
         "FLOP divided by all bytes moved."
     ),
     points=10,
-    minutes=20,
+    minutes=15,
     difficulty=3,
     check=FunctionCheck(
         reference=arithmetic_intensity,
@@ -227,7 +236,10 @@ INTENSITY = Exercise(
 BUG_EXPOSED = Exercise(
     id="1.6a",
     title="Bug hunt: show that it is wrong",
-    asks="Give a configuration, as a dict, for which the calculator's answer is wrong.",
+    asks=(
+        "Give a configuration, as a dict, for which the calculator's answer is wrong; its numbers "
+        "are float32, float16 or bfloat16."
+    ),
     points=5,
     minutes=5,
     difficulty=1,
@@ -237,7 +249,7 @@ BUG_EXPOSED = Exercise(
         wanted="a configuration for which the calculator's answer is wrong",
         compare=given.exposes_a_bug,
         alike=given.is_right_for,
-        misconceptions=mistakes.BUG_EXPOSED,
+        misconceptions=calculator.BUG_EXPOSED,
     ),
     hints=(
         "Which numbers of exercise 1.1 does the calculator never look at?",
@@ -251,8 +263,7 @@ BUG_MENDED = Exercise(
     title="Bug hunt: mend it",
     asks=(
         "Return how many tokens of KV cache fit into free_bytes, for any Hugging Face "
-        "configuration of "
-        "a model with MHA, GQA or MQA."
+        "configuration of a model with MHA, GQA or MQA."
     ),
     points=5,
     minutes=10,
@@ -266,7 +277,7 @@ BUG_MENDED = Exercise(
             Call(given.QWEN3_32B, GiB),
             Call({**given.LLAMA_2_7B, "torch_dtype": "float32"}, GiB),
         ),
-        misconceptions=mistakes.BUG_MENDED,
+        misconceptions=calculator.BUG_MENDED,
     ),
     hints=(
         "Compare Llama-2-7B with Llama-3.1-70B, then with Qwen3-32B: which field is new each time?",
@@ -275,36 +286,62 @@ BUG_MENDED = Exercise(
     ),
 )
 
-# 1.7, the measurement
+# 1.7, the allocator and the measurement
 
-MEASURED = Exercise(
-    id="1.7",
-    title="Measure: where the memory goes",
+ADMIT = Exercise(
+    id="1.7a",
+    title="Pieces from a buddy allocator",
     asks=(
-        'Fill `shares`: the four average shares under "Pow2", "Oracle" and "Paged", as they are '
-        'there for "Max" already.'
+        "Return what each request that is admitted asks for under Pow2, and the piece that it gets "
+        "from a buddy allocator."
     ),
-    points=5,
-    minutes=20,
-    difficulty=2,
-    check=AnswerCheck(
-        reference=given.measured_shares,
-        question="shares",
-        compare=within(rel=1e-6),
-        misconceptions=mistakes.MEASURED,
+    points=15,
+    minutes=30,
+    difficulty=3,
+    check=FunctionCheck(
+        reference=given.admit_under_pow2,
+        cases=given.queues(),
+        probes=given.QUEUES,
+        compare=given.same_pieces,
+        misconceptions=pieces.ADMIT,
     ),
     hints=(
-        "What differs between the three calls for the three policies?",
-        "Loop over `RESERVATIONS.items()` and replay the requests under each; then once more, paged.",
-        "`shares[name] = average_shares(replay_contiguous(requests, num_slots, policy, 2048), "
-        "classify)`",
+        "With free blocks of 16 and 4, what is left after a piece of 2, and what after one of 8?",
+        "For each request: round the output up, add the prompt, keep to the limit, round the sum "
+        "up. Then take the smallest free block that is large enough, and halve it while half is "
+        "enough; the other halves are free. Stop at the first request that finds none.",
+        "`while block >= 2 * piece: block //= 2; free.append(block)`",
+    ),
+)
+
+MEASURED = Exercise(
+    id="1.7b",
+    title="Measure: what the external slots are",
+    asks=(
+        'Fill `rounded`: under "Pow2" and under "Oracle", the share of all slots that the '
+        "allocator rounds up, averaged over the iterations."
+    ),
+    points=5,
+    minutes=10,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=given.rounded_shares,
+        question="rounded",
+        compare=within(rel=0.0, absolute=5e-4),
+        misconceptions=pieces.MEASURED,
+    ),
+    hints=(
+        "Which number of a `Reservation` says what was asked for, and which piece did it get?",
+        "In each snapshot, add up piece minus reservation over the running requests, and divide by "
+        "the slots of the pool. Then average over the snapshots.",
+        "`sum(piece(r.reserved) - r.reserved for r in snapshot.reservations) / num_slots`",
     ),
 )
 
 QUIZ = Exercise(
     id="1.Q",
     title="Quiz",
-    asks="Answer each question with a letter. Seven of the eight right is a pass.",
+    asks="Answer each question with a letter. Eight of the ten right, 80%, is a pass.",
     points=10,
     minutes=10,
     difficulty=1,
@@ -321,6 +358,7 @@ EXERCISES = (
     value_exercise(1, "1.5b"),
     BUG_EXPOSED,
     BUG_MENDED,
+    ADMIT,
     MEASURED,
     QUIZ,
 )

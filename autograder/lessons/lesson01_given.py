@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
+from autograder.checks.compare import exactly
 from autograder.checks.function import Call
 from autograder.checks.strategies import different_primes
 from autograder.proxy.wire import kind_of
@@ -15,12 +18,12 @@ from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.kv_cache.reservation import (
     RESERVATIONS,
     Reservation,
-    average_shares,
+    Snapshot,
     replay_contiguous,
-    replay_paged,
 )
 from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import MODELS, GiB, GPUSpec, ModelSpec
+
 
 def _model(
     layers: int, hidden: int, kv_heads: int, group: int, head_dim: int, params: int, width: int
@@ -31,7 +34,8 @@ def _model(
 
 _SHAPE = ("layers", "hidden", "kv_heads", "group", "head_dim")
 _params = st.integers(1, 10**6)
-_widths = st.sampled_from((2, 4, 1))
+# The first is the simplest to Hypothesis: with 4 bytes, half is not what a missing width gives.
+_widths = st.sampled_from((4, 2, 1))
 _small = st.integers(1, 8)
 
 # First models whose every factor shows in a failing case, then whatever there may be.
@@ -63,6 +67,10 @@ def fitting(draw: st.DrawFn) -> Call:
         st.integers(0, 10**4)
     )
     memory = math.ceil((model.weight_bytes + activations + cache) / utilization) + 1
+    # Where a fraction of a byte would make a block, its rounding would count; it is left free.
+    usable = memory * utilization - model.weight_bytes - activations
+    bytes_per_block = kv_bytes_per_block(model, block_size)
+    assume(math.floor(usable) // bytes_per_block == math.ceil(usable) // bytes_per_block)
     gpu = GPUSpec("box", memory, memory_bandwidth=1e12, peak_flops=1e14)
     return Call(
         model,
@@ -94,7 +102,7 @@ def pools(draw: st.DrawFn) -> Call:
         lambda drawn: _reservation(**drawn)
     ) | st.builds(
         _reservation,
-        written=st.integers(0, 20),
+        written=st.integers(1, 20),
         ahead=st.integers(0, 20),
         slack=st.integers(-20, 20),
     )
@@ -151,20 +159,28 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
     return free_bytes // bytes_per_token
 
 
+_BYTES = ("float32", "float16", "bfloat16")
+"""The types of number that the suspect is meant for."""
+
+
 def exposes_a_bug(_: Any, config: Any) -> str | None:
     """Agree with a configuration whose shape the suspect gets wrong."""
     if not isinstance(config, dict):
         return f"a config.json holds an object: give a dict, not a {kind_of(config)}"
-    strange = [key for key in config if key not in {**LLAMA_3_1_70B, **QWEN3_32B}]
-    if strange:
-        return f"{strange[0]!r} is none of the fields; they are {', '.join(QWEN3_32B)}"
+    # The suspect is right about the bytes of these types; the bugs to find concern the shape.
+    named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
+    dtype = str(named).removeprefix("torch.")
+    if dtype not in _BYTES:
+        return f"its numbers are {dtype}; the calculator is meant for {', '.join(_BYTES)}"
+    config = {**config, "dtype": dtype, "torch_dtype": dtype}
     try:
-        # The suspect knows 4 and 2 bytes per number; the bugs to find concern the shape.
-        config = {**config, "torch_dtype": "float16"}
         right = tokens_that_fit(config, GiB)
-        suspect = suspect_tokens_that_fit(config, GiB)
-    except (ValueError, KeyError, ZeroDivisionError) as error:
+    except ValueError as error:
         return f"this is not a whole configuration: {error}"
+    try:
+        suspect = suspect_tokens_that_fit(config, GiB)
+    except KeyError as error:
+        return f"the calculator stops with a KeyError: {error} is not at the top of the dict"
     return None if right != suspect else f"it says {right:,} tokens per GiB, and that is right"
 
 
@@ -209,11 +225,90 @@ def experiment_requests() -> tuple[TraceRequest, ...]:
 
 
 @cache
-def measured_shares() -> dict[str, dict[str, float]]:
-    """Return what the experiment measures: the four shares under each policy."""
-    requests = experiment_requests()
-    shares = {
-        name: average_shares(replay_contiguous(requests, OPT_13B_SLOTS, reserve, MAX_MODEL_LEN))
-        for name, reserve in RESERVATIONS.items()
+def snapshots_under(name: str) -> tuple[Snapshot, ...]:
+    """Return the memory of the experiment, iteration by iteration, under a policy."""
+    return tuple(
+        replay_contiguous(experiment_requests(), OPT_13B_SLOTS, RESERVATIONS[name], MAX_MODEL_LEN)
+    )
+
+
+def next_power_of_two(size: int) -> int:
+    """Return the smallest power of two that is not below ``size``."""
+    return 1 << (size - 1).bit_length()
+
+
+def mean_over_snapshots(name: str, count: Callable[[Reservation], float]) -> float:
+    """Return a count over all running requests as a share of the slots, averaged over time."""
+    moments = snapshots_under(name)
+    counted = sum(count(each) for moment in moments for each in moment.reservations)
+    return counted / len(moments) / OPT_13B_SLOTS
+
+
+@cache
+def rounded_shares() -> dict[str, float]:
+    """Return what the experiment measures: the share of the slots that is rounded up."""
+    return {
+        name: mean_over_snapshots(
+            name, lambda each: next_power_of_two(each.reserved) - each.reserved
+        )
+        for name in ("Pow2", "Oracle")
     }
-    return {**shares, "Paged": average_shares(replay_paged(requests, OPT_13B_SLOTS))}
+
+
+# 1.7a
+
+Lengths = list[tuple[int, int]]
+"""Prompt and output tokens of each request."""
+
+
+def admit_under_pow2(
+    requests: Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Return what each admitted request asks for under Pow2, and the size of its piece."""
+    free = list(free_blocks)
+    pieces = []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        piece = next_power_of_two(size)
+        block = min((block for block in free if block >= piece), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block > piece:
+            block //= 2
+            free.append(block)
+        pieces.append((size, piece))
+    return pieces
+
+
+def same_pieces(expected: Any, got: Any) -> str | None:
+    """Agree on pairs of numbers, each pair and all of them in a tuple or a list."""
+    try:
+        as_asked = [tuple(pair) for pair in got]
+    except TypeError:
+        return exactly(expected, got)
+    return exactly(expected, as_asked)
+
+
+@st.composite
+def queues(draw: st.DrawFn) -> Call:
+    """Draw requests no longer than the limit, and a memory of some free blocks."""
+    tokens = st.integers(1, 9)
+    requests = draw(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4))
+    spare = draw(st.integers(0, 20))
+    blocks = draw(st.lists(st.sampled_from((1, 2, 4, 8, 16, 32)), max_size=3))
+    return Call(requests, blocks, max(map(sum, requests)) + spare)
+
+
+QUEUES = (
+    Call([], [8], 64),
+    Call([(3, 4), (1, 1), (2, 5), (9, 3), (1, 2)], [32, 8, 4], 64),
+    Call([(5, 3), (2, 2), (6, 6)], [16, 4, 2], 12),
+    Call([(30, 9), (20, 17)], [128, 64], 40),  # at the limit
+    Call([(20, 9), (1, 1)], [16], 40),  # the first does not fit, the second would
+    Call([(1, 1), (3, 5), (2, 2), (5, 3)], [16, 2, 4], 20),  # the smallest that is large enough
+    Call([(2, 5)], [8, 4, 8, 2], 20),  # enough slots, in pieces
+    Call([(2, 5), (7, 8)], [4, 8, 8, 4], 20),
+    Call([(100, 300), (700, 120), (40, 900), (10, 2)], [8192, 4096, 2048, 1024, 256], 2048),
+)
+"""Memories and queues that tell the ways to admit apart."""

@@ -1,4 +1,4 @@
-"""Lesson 1: the wrong answers that people are known to give: as code, with a name and a sentence."""
+"""Lesson 1: the wrong answers that people are known to give, as code, with name and sentence."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ def one_layer(model: ModelSpec) -> int:
     return kv_bytes_per_token(model) // model.num_layers
 
 
+def numbers_not_bytes(model: ModelSpec) -> int:
+    """Count numbers and not the bytes of each."""
+    return kv_bytes_per_token(model) // model.dtype_bytes
+
+
+def as_wide_as_the_model(model: ModelSpec) -> int:
+    """Take keys, and values, of all heads together to be as wide as the hidden state."""
+    return 2 * model.num_layers * model.hidden_size * model.dtype_bytes
+
+
 def always_two_bytes(model: ModelSpec) -> int:
     """Take two bytes for a number, whatever its type."""
     return kv_bytes_per_token(model) // model.dtype_bytes * 2
@@ -56,8 +66,7 @@ def always_two_bytes(model: ModelSpec) -> int:
 BYTES_PER_TOKEN = (
     Misconception(
         "K but not V",
-        "Attention needs the value of every earlier token as well as its key, so both are "
-        "cached.",
+        "Attention needs the value of every earlier token as well as its key, so both are cached.",
         no_values,
     ),
     Misconception(
@@ -68,6 +77,18 @@ BYTES_PER_TOKEN = (
         evidence=r"num_attention_heads",
     ),
     Misconception(
+        "2 x layers x hidden_size",
+        "That is how the PagedAttention paper counts for OPT-13B. It holds only where every query "
+        "head has a KV head, and the heads share the hidden size evenly.",
+        as_wide_as_the_model,
+        evidence=r"hidden_size",
+    ),
+    Misconception(
+        "numbers, not bytes",
+        "The count of numbers is right; each of them takes model.dtype_bytes.",
+        numbers_not_bytes,
+    ),
+    Misconception(
         "hidden_size / heads for head_dim",
         "The width of a head is a setting of its own: Qwen3-32B has 64 heads of 128 "
         "numbers on a hidden size of 5,120.",
@@ -75,8 +96,10 @@ BYTES_PER_TOKEN = (
         evidence=r"hidden_size",
     ),
     Misconception(
-        "bits for bytes", "dtype_bytes counts bytes already; do not times it by 8.", bits,
-        evidence=r"\b8\b"
+        "bits for bytes",
+        "dtype_bytes counts bytes already; do not times it by 8.",
+        bits,
+        evidence=r"\b8\b",
     ),
     Misconception(
         "one layer only",
@@ -143,6 +166,15 @@ share_after_the_weights = _wrong_blocks(
 rounds_up = _wrong_blocks(
     lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
 )
+forgets_activations = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights) // m.bytes_per_block
+)
+all_of_the_memory = _wrong_blocks(
+    lambda m: (m.total - m.weights - m.activations) // m.bytes_per_block
+)
+always_sixteen = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // (16 * m.bytes_per_token)
+)
 counts_tokens = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
 )
@@ -167,62 +199,100 @@ KV_BLOCKS = (
         share_after_the_weights,
     ),
     Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
-    Misconception("tokens, not blocks", "A block holds block_size tokens.", counts_tokens),
+    Misconception(
+        "tokens, not blocks",
+        "That is how many tokens fit; a block has room for block_size of them.",
+        counts_tokens,
+    ),
+    Misconception(
+        "no room for the activations",
+        "peak_activation_bytes are taken while a step runs, and the cache cannot have them.",
+        forgets_activations,
+    ),
+    Misconception(
+        "all of the memory",
+        "The engine may use only the share gpu_memory_utilization of the memory.",
+        all_of_the_memory,
+    ),
+    Misconception(
+        "always 16 tokens a block",
+        "16 is only the default: a block has room for block_size tokens.",
+        always_sixteen,
+    ),
 )
 
 # 1.3
 
 
-def _counted(used: int, later: int, internal: int, num_slots: int) -> SlotUse:
+def _counted(
+    reservations: Sequence[Reservation], num_slots: int, used: int, later: int, internal: int
+) -> SlotUse:
     """Finish a wrong answer as the lines that the exercise gives do."""
-    external = num_slots - (used + later + internal)
-    if external < 0:
-        raise ValueError("no slot can belong to two requests")
-    return SlotUse(used, later, internal, external)
+    right = classify_slots(reservations, num_slots)
+    return SlotUse(used, later, internal, right.external)
 
 
 def all_unwritten_is_waste(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Keep nothing for later."""
     used = sum(r.written for r in reservations)
-    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+    unwritten = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, 0, unwritten)
 
 
 def all_unwritten_is_for_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Lose nothing inside a reservation."""
     used = sum(r.written for r in reservations)
-    return _counted(used, sum(r.reserved for r in reservations) - used, 0, num_slots)
+    unwritten = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, unwritten, 0)
 
 
 def final_counts_as_used(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Count what will be written as used."""
     used = sum(min(r.final, r.reserved) for r in reservations)
-    return _counted(used, 0, sum(r.reserved for r in reservations) - used, num_slots)
+    never = sum(r.reserved for r in reservations) - used
+    return _counted(reservations, num_slots, used, 0, never)
 
 
 def later_without_reservation(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Keep for later what is not reserved."""
-    used = sum(r.written for r in reservations)
+    right = classify_slots(reservations, num_slots)
     later = sum(r.final - r.written for r in reservations)
-    return _counted(used, later, sum(max(0, r.reserved - r.final) for r in reservations), num_slots)
+    return _counted(reservations, num_slots, right.used, later, right.internal)
 
 
 def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Let a reservation that is too short give slots back."""
     right = classify_slots(reservations, num_slots)
-    return _counted(
-        right.used, right.later, sum(r.reserved - r.final for r in reservations), num_slots
-    )
+    internal = sum(r.reserved - r.final for r in reservations)
+    return _counted(reservations, num_slots, right.used, right.later, internal)
+
+
+def never_too_short(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Take every reservation to be long enough."""
+    right = classify_slots(reservations, num_slots)
+    later = sum(r.final - r.written for r in reservations)
+    internal = sum(r.reserved - r.final for r in reservations)
+    return _counted(reservations, num_slots, right.used, later, internal)
+
+
+def up_to_the_end_is_later(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count the tokens written already among those for later."""
+    right = classify_slots(reservations, num_slots)
+    later = right.used + right.later
+    return _counted(reservations, num_slots, right.used, later, right.internal)
 
 
 def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Count what is kept for later as lost, too."""
     right = classify_slots(reservations, num_slots)
-    return _counted(right.used, right.later, right.later + right.internal, num_slots)
+    both = right.later + right.internal
+    return _counted(reservations, num_slots, right.used, right.later, both)
 
 
 def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Set the counts where they should be added to."""
-    return classify_slots(reservations[-1:], num_slots)
+    last = classify_slots(reservations[-1:], num_slots)
+    return _counted(reservations, num_slots, last.used, last.later, last.internal)
 
 
 CLASSIFY_SLOTS = (
@@ -259,6 +329,17 @@ CLASSIFY_SLOTS = (
         "later counted as internal too",
         "Each slot is counted once: what is kept for later is not internal fragmentation.",
         counted_twice,
+    ),
+    Misconception(
+        "every reservation is long enough",
+        "A request may have reserved less than it will need: then only its reserved slots are for "
+        "later, and none of them is lost.",
+        never_too_short,
+    ),
+    Misconception(
+        "written counted as later too",
+        "Each slot is counted once: one that holds a token is not kept for later any more.",
+        up_to_the_end_is_later,
     ),
     Misconception(
         "only the last request counts",
@@ -319,8 +400,7 @@ STATIC_BATCHING = (
     ),
     Misconception(
         "the last batch shrinks",
-        "The empty seats of the last batch stand idle too: every batch has batch_size "
-        "seats.",
+        "The empty seats of the last batch stand idle too: every batch has batch_size seats.",
         last_batch_shrinks,
     ),
     Misconception(
@@ -330,9 +410,7 @@ STATIC_BATCHING = (
         sorted_first,
         evidence=r"\bsort(ed)?\b",
     ),
-    Misconception(
-        "per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent
-    ),
+    Misconception("per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent),
 )
 
 # 1.5
@@ -399,9 +477,9 @@ def upside_down(
 
 INTENSITY = (
     Misconception(
-        "weights once per sequence",
-        "One pass reads the weights once, however many sequences share it. That is why "
-        "batching pays.",
+        "each sequence for itself",
+        "This is the quotient of one sequence, as if the batch played no part. But one pass reads "
+        "the weights once, however many sequences share it; that is why batching pays.",
         weights_per_sequence,
     ),
     Misconception(
@@ -430,92 +508,3 @@ INTENSITY = (
     ),
     Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
 )
-
-# 1.6
-
-
-def only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
-    """Mend the heads and not their width."""
-    without = {key: value for key, value in config.items() if key != "head_dim"}
-    return given.tokens_that_fit(without, free_bytes)
-
-
-def always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
-    """Take 16 bits for a number, whatever its type."""
-    return given.tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
-
-
-def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
-    """Share the hidden size among the KV heads."""
-    kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
-    head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
-    return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
-
-
-def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
-    """Mend the width of a head and not their number."""
-    without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
-    return given.tokens_that_fit(without, free_bytes)
-
-
-BUG_EXPOSED = (
-    Misconception(
-        "a model that it is right for",
-        "In a model of this kind every query head has a KV head, and the heads share the "
-        "hidden size evenly. Which models are built otherwise?",
-        given.LLAMA_2_7B,
-    ),
-)
-
-BUG_MENDED = (
-    Misconception(
-        "the suspect, unchanged",
-        "It still takes every query head for a KV head, and hidden_size / heads for "
-        "head_dim.",
-        given.suspect_tokens_that_fit,
-    ),
-    Misconception(
-        "one bug is left: head_dim",
-        "A configuration may give head_dim itself; only where it does not is it "
-        "hidden_size / num_attention_heads.",
-        only_heads_mended,
-    ),
-    Misconception(
-        "one bug is left: heads",
-        "The cache holds num_key_value_heads heads; only where that is not given are "
-        "there as many as query heads.",
-        only_head_dim_mended,
-    ),
-    Misconception(
-        "float32 got lost",
-        "The suspect was right about the size of a number: 4 bytes in float32, else 2.",
-        always_16_bits,
-    ),
-    Misconception(
-        "hidden_size / KV heads",
-        "Where head_dim is not given, the query heads share the hidden size evenly, not "
-        "the KV heads.",
-        divided_by_kv_heads,
-    ),
-)
-
-# 1.7
-
-
-def in_percents() -> dict[str, dict[str, float]]:
-    """Give the measured shares in per cent."""
-    return {
-        name: {kind: 100 * share for kind, share in shares.items()}
-        for name, shares in given.measured_shares().items()
-    }
-
-
-MEASURED = (
-    Misconception("per cent", "Keep the shares between 0 and 1.", in_percents),
-    Misconception(
-        "one policy for all",
-        "The shares are the same under each name; pass the policy of that name.",
-        lambda: dict.fromkeys(given.measured_shares(), given.measured_shares()["Max"]),
-    ),
-)
-

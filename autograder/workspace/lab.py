@@ -32,6 +32,8 @@ _WITHOUT_NEWS = b"""{
 """
 """Settings of the page in which JupyterLab does not ask whether to fetch news."""
 
+_FOR_INSTRUCTORS = ("create-assignment", "formgrader", "course-list")
+"""The parts of nbgrader's JupyterLab extension that a learner has no use for."""
 
 _OF_OTHER_JUPYTERS = frozenset(
     (
@@ -126,6 +128,7 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     settings = workspace.root / ".course" / "jupyter"
     _decline_news(settings)
     _export_live_figures(settings)
+    _hide_what_is_for_instructors(settings)
     # No kernel that is registered under the name python3, but this Python; and nbgrader validates
     # by the rules that it grades by.
     write_atomically(settings / "jupyter_server_config.json", _OWN_KERNEL)
@@ -221,6 +224,17 @@ def _export_live_figures(settings: Path) -> None:
     if not answer.exists():
         config = {"HTMLExporter": {"preprocessors": [_EXPORT]}}
         write_atomically(answer, f"{json.dumps(config)}\n".encode())
+
+
+def _hide_what_is_for_instructors(settings: Path) -> None:
+    """Leave out what nbgrader offers to those who write, hand out and grade assignments.
+
+    A learner who wants to see it can enable it in JupyterLab's list of extensions.
+    """
+    page = settings / "labconfig" / "page_config.json"
+    if not page.exists():
+        hidden = {f"@jupyter/nbgrader:{name}": True for name in _FOR_INSTRUCTORS}
+        write_atomically(page, json.dumps({"disabledExtensions": hidden}).encode())
 
 
 def _is_root() -> bool:

@@ -46,8 +46,9 @@ class SlotUse:
         used: Slots that hold the KV of a token.
         later: Slots reserved for a token that the request will still write.
         internal: Slots reserved and never written by that request (internal fragmentation).
-        external: Slots outside every reservation. While a request waits, they are slots that it
-            cannot use (external fragmentation).
+        external: Slots that no request has asked for: what an allocator rounded up behind a
+            reservation, and what is free. While a request waits, they are slots that it cannot use
+            (external fragmentation).
 
     >>> SlotUse(used=6, later=1, internal=2, external=3).total
     12
@@ -88,7 +89,8 @@ def classify_slots(reservations: Sequence[Reservation], num_slots: int) -> SlotU
 
     A slot of a reservation is *used* if a token's KV is in it now; kept for *later* if the request
     will still write a token into it; and lost to *internal* fragmentation otherwise. Every slot
-    outside the reservations counts as *external*.
+    outside the reservations counts as *external*, what an allocator rounded up included: a
+    reservation is as long as the request asked for, and not as long as the piece that it got.
 
     A request may have reserved less than it will need in the end, as under paging, where it gets
     one block at a time. Then all of its unwritten slots are for later, and none is internal.
@@ -108,6 +110,12 @@ def classify_slots(reservations: Sequence[Reservation], num_slots: int) -> SlotU
     >>> classify_slots([a], num_slots=10)
     SlotUse(used=3, later=2, internal=3, external=2)
     """
+    reserved = sum(request.reserved for request in reservations)
+    if reserved > num_slots:
+        raise ValueError(
+            f"{reserved} slots are reserved but there are only {num_slots}; "
+            "no slot can belong to two requests"
+        )
     used = later = internal = 0
     for request in reservations:
         if request.written > request.reserved or request.written > request.final:
@@ -125,15 +133,7 @@ def classify_slots(reservations: Sequence[Reservation], num_slots: int) -> SlotU
         # Count the reserved slots that this request will never write.
         internal += max(0, request.reserved - request.final)
 
-    # Count the slots that no request has reserved.
-    external = num_slots - (used + later + internal)
-
-    if external < 0:
-        raise ValueError(
-            f"{num_slots - external} slots are reserved but there are only {num_slots}; "
-            "no slot can belong to two requests"
-        )
-    return SlotUse(used, later, internal, external)
+    return SlotUse(used, later, internal, external=num_slots - reserved)
 
 
 def reserve_max(prompt_tokens: int, output_tokens: int, max_model_len: int) -> int:

@@ -17,7 +17,8 @@ def require_block_size(block_size: int) -> None:
 def kv_bytes_per_token(model: ModelSpec) -> int:
     """Return the bytes of KV cache that one token occupies, over all layers.
 
-    Every layer stores one key vector and one value vector of ``head_dim`` numbers for each KV head.
+    Stored is what attention needs of an earlier token, in every layer, and nothing else: the
+    vectors that later tokens will still look at.
 
     Args:
         model: The model's shape. ``model.dtype_bytes`` is the size of one stored number.
@@ -61,8 +62,8 @@ def num_kv_blocks(
     """Return how many KV blocks fit on the GPU beside the weights.
 
     The engine may use the share ``gpu_memory_utilization`` of the GPU's memory. Weights and the
-    largest activations come first; whole blocks fill what is left. (vLLM measures the activations
-    with a trial run; here they are given.)
+    largest activations come first; whole blocks fill what is left. A fraction of a byte may be
+    dropped or kept. (vLLM measures the activations with a trial run; here they are given.)
 
     Args:
         model: The model's shape; ``model.weight_bytes`` is the size of its weights.

@@ -45,7 +45,7 @@ def test_the_released_lesson_is_the_committed_one_to_the_byte(graded: Any) -> No
 
 @pytest.mark.parametrize(
     ("student", "automatic", "waiting"),
-    [("all_right", 85, 15), ("partly_right", 35, 15), ("untouched", 0, 0)],
+    [("all_right", 90, 10), ("partly_right", 34, 10), ("untouched", 0, 0)],
 )
 def test_each_sample_gets_exactly_its_points(
     graded: Any, expected: dict[str, Sample], student: str, automatic: float, waiting: float
@@ -63,7 +63,7 @@ def test_each_sample_gets_exactly_its_points(
 
 def test_the_log_lists_the_scores(graded: Any) -> None:
     rows = re.findall(r"│ (\w+) +│ +(\d+) / 100 │ +(\d*) │", graded.log)
-    assert rows == [("all_right", "85", "15"), ("partly_right", "35", "15"), ("untouched", "0", "")]
+    assert rows == [("all_right", "90", "10"), ("partly_right", "34", "10"), ("untouched", "0", "")]
 
 
 def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> None:
@@ -81,7 +81,7 @@ def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> 
     for path in ("bob [2]:", "__MACOSX:", f"zoe/{LESSON}.ipynb:"):
         assert f"grading/submitted/{path} " in log
     assert "3 of what was handed in is not as it should be; see above" in log
-    assert re.search(r"│ all_right +│ +85 / 100 │", log)
+    assert re.search(r"│ all_right +│ +90 / 100 │", log)
 
 
 def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
@@ -95,9 +95,10 @@ def test_wrong_answers_are_told_what_they_look_like(graded: Any) -> None:
     }
     assert "Gives the same values as: a share of the rest" in reports["check-ex-1-2"]
     assert "not started" in reports["check-ex-1-4"]
-    assert "Gives the same values as: weights once per sequence" in reports["check-ex-1-5a"]
+    assert "Gives the same values as: each sequence for itself" in reports["check-ex-1-5a"]
     assert "Gives the same values as: every prefill is compute-bound" in reports["check-ex-1-5b"]
     assert "Gives the same values as: one bug is left: head_dim" in reports["check-ex-1-6b"]
+    assert "Gives the same values as: the whole block is gone" in reports["check-ex-1-7a"]
 
 
 def test_the_right_notebook_validates(graded: Any) -> None:
@@ -114,7 +115,7 @@ def test_feedback_shows_the_points_of_every_item(
     page = graded.root / "grading" / "feedback" / student / LESSON / f"{LESSON}.html"
     html = " ".join(page.read_text(encoding="utf-8").split())
     earned = {grade_id: points or 0 for grade_id, points in expected[student].earns.items()}
-    by_hand = {"answer-1-6": 5, "answer-1-7": 10}
+    by_hand = {"answer-1-6": 5, "answer-1-7": 5}
     maxima = {**expected["all_right"].earns, **by_hand}
     assert f"{LESSON} (Score: {sum(earned.values()):.1f} / 100.0)" in html
     shown = re.findall(r'<a href="#([\w-]+)">[^<]+</a> \(Score: ([\d.]+) / ([\d.]+)\)', html)
@@ -181,8 +182,8 @@ def test_grades_can_be_exported(graded: Any) -> None:
     with (graded.root / "grades.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["student_id"]: (row["score"], row["max_score"]) for row in csv.DictReader(file)}
     assert rows == {
-        "all_right": ("85.0", "100.0"),
-        "partly_right": ("35.0", "100.0"),
+        "all_right": ("90.0", "100.0"),
+        "partly_right": ("34.0", "100.0"),
         "untouched": ("0.0", "100.0"),
     }
 
@@ -263,7 +264,7 @@ def test_formgrader_lists_the_assignment_and_the_submissions(
     submissions = json.loads(formgrader(f"/formgrader/api/submissions/{LESSON}"))
     listed = {s["student"]: (s["score"], s["needs_manual_grade"]) for s in submissions}
     assert listed == {
-        "all_right": (85, True),
-        "partly_right": (35, True),
+        "all_right": (90, True),
+        "partly_right": (34, True),
         "untouched": (0, False),
     }

@@ -155,7 +155,7 @@ def test_a_mistake_in_1_1_is_not_charged_again_in_1_2(blocks, capsys):
     wrong = module.kv_bytes_per_token
     assert check("1.1", module.kv_bytes_per_token) == 0
     capsys.readouterr()
-    assert check("1.2", module.num_kv_blocks) == 15
+    assert check("1.2", module.num_kv_blocks) == 10
     assert "Checked with the course's own kv_bytes_per_token in the place of yours." in (
         capsys.readouterr().out
     )

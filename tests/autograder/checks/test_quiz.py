@@ -49,6 +49,35 @@ def test_what_is_no_letter_is_an_open_question(answer):
     assert finding.misconception is None
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("B.", 'an answer is the letter alone, such as "A"'),
+        ("160 KiB", "an answer is the letter alone"),
+        (["B"], "an answer is one letter in quotes; this is of class list"),
+        (2, "an answer is one letter in quotes; this is of class int"),
+    ],
+)
+def test_what_is_no_letter_is_told_how_to_be_one(answer, says):
+    complaint = examine({**RIGHT, QUESTIONS[0].id: answer}).counterexample.complaint
+    assert complaint.startswith(says)
+    assert complaint.endswith("; open or wrong: q1")
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ({}, "No question is answered yet: write a line"),
+        (["B", "C"], "answers is of class list, not a dict: write"),
+        ("BCDD", "answers is of class str, not a dict: write"),
+    ],
+)
+def test_answers_in_another_form_are_told_which_one_is_asked(answers, says):
+    advice = examine(answers).advice
+    assert advice.startswith(says)
+    assert 'answers["q1"] = "A"' in advice
+
+
 @pytest.mark.parametrize("answers", [None, [], "aaaa", 5, {}, len])
 def test_without_any_answer_it_is_unwritten(answers):
     finding = examine(answers)

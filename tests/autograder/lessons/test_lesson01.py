@@ -1,16 +1,835 @@
-"""Lesson 1: what its own comparisons say."""
+"""Lesson 1: what its checks say of answers that people give, wrong ones and unusual right ones."""
 
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from autograder import lessons
+from autograder.lessons import lesson01_given as given
 from autograder.proxy.subject import LocalSubject
+from autograder.lessons.questions import bank
+from course_lib.kv_cache import (
+    kv_bytes_per_block,
+    kv_bytes_per_token,
+    max_concurrent_sequences,
+    num_kv_blocks,
+)
+from course_lib.kv_cache.allocators import BuddyAllocator
+from course_lib.kv_cache.reservation import (
+    RESERVATIONS,
+    SlotUse,
+    average_shares,
+    expected_static_utilization,
+    replay_contiguous,
+    replay_paged,
+)
+from course_lib.roofline import forward_flops, kv_bytes_moved
+from course_lib.simulation.workload import load_azure, synthetic_azure
+from course_lib.specs import GPUS, MODELS, ModelSpec
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=10.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 1.1
+
+
+def numpy_bytes(model):
+    return np.prod([2, model.num_layers, model.num_kv_heads, model.head_dim, model.dtype_bytes])
+
+
+def layer_by_layer(model):
+    def below(layers):
+        if layers == 0:
+            return 0
+        keys = values = model.num_kv_heads * model.head_dim * model.dtype_bytes
+        return keys + values + below(layers - 1)
+
+    return below(model.num_layers)
+
+
+def from_a_dict(model):
+    sizes = {"K": model.num_kv_heads * model.head_dim, "V": model.num_kv_heads * model.head_dim}
+    return model.num_layers * sum(sizes.values()) * model.dtype_bytes
+
+
+def off_by_a_layer(model):
+    return kv_bytes_per_token(replace(model, num_layers=model.num_layers + 1))
+
+
+def as_a_float(model):
+    return kv_bytes_per_token(model) / 1
+
+
+BYTES_RIGHT = (numpy_bytes, layer_by_layer, from_a_dict)
+BYTES_WRONG = (
+    (lambda m: m.num_layers * m.num_kv_heads * m.head_dim * m.dtype_bytes, "K but not V"),
+    (lambda m: 2 * m.num_layers * m.num_kv_heads * m.head_dim, "numbers, not bytes"),
+    (lambda m: 2 * m.hidden_size * m.num_layers * m.dtype_bytes, "2 x layers x hidden_size"),
+    (
+        lambda m: 2 * m.num_layers * m.num_attention_heads * m.head_dim * m.dtype_bytes,
+        "query heads for KV heads",
+    ),
+    (
+        lambda m: (
+            2 * m.num_layers * m.num_kv_heads * (m.hidden_size // m.num_attention_heads)
+            * m.dtype_bytes
+        ),
+        "hidden_size / heads for head_dim",
+    ),
+    (off_by_a_layer, SAME),
+    (as_a_float, SAME),
+    (lambda m: 819_200, SAME),
+    (object(), SAME),
+)
+
+# 1.2
+
+
+def blocks_of(usable):
+    """Make an answer from how the usable bytes are counted."""
+
+    def num_kv_blocks(
+        model, gpu, block_size=16, gpu_memory_utilization=0.92, peak_activation_bytes=0
+    ):
+        if not 0 < gpu_memory_utilization <= 1 or block_size < 1:
+            raise ValueError("out of range")
+        usable_bytes = usable(gpu.memory_bytes, gpu_memory_utilization)
+        free = usable_bytes - model.weight_bytes - peak_activation_bytes
+        blocks = int(free // kv_bytes_per_block(model, block_size))
+        if blocks <= 0:
+            raise ValueError("nothing fits")
+        return blocks
+
+    return num_kv_blocks
+
+
+def one_by_one(model, gpu, block_size=16, gpu_memory_utilization=0.92, peak_activation_bytes=0):
+    """Halve the interval in which the answer lies."""
+    if gpu_memory_utilization <= 0 or gpu_memory_utilization > 1:
+        raise ValueError
+    room = gpu.memory_bytes * gpu_memory_utilization - model.weight_bytes - peak_activation_bytes
+    fits, too_many = 0, 2**40
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if middle * kv_bytes_per_block(model, block_size) <= room:
+            fits = middle
+        else:
+            too_many = middle
+    if not fits:
+        raise ValueError
+    return fits
+
+
+def without_refusals(
+    model, gpu, block_size=16, gpu_memory_utilization=0.92, peak_activation_bytes=0
+):
+    usable = int(gpu.memory_bytes * gpu_memory_utilization)
+    free = usable - model.weight_bytes - peak_activation_bytes
+    return free // kv_bytes_per_block(model, block_size)
+
+
+def wrong_blocks(count):
+    def num_kv_blocks(
+        model, gpu, block_size=16, gpu_memory_utilization=0.92, peak_activation_bytes=0
+    ):
+        if not 0 < gpu_memory_utilization <= 1 or block_size < 1:
+            raise ValueError
+        blocks = count(model, gpu, block_size, gpu_memory_utilization, peak_activation_bytes)
+        if blocks < 1:
+            raise ValueError
+        return blocks
+
+    return num_kv_blocks
+
+
+BLOCKS_RIGHT = (
+    blocks_of(lambda memory, share: memory * share),
+    blocks_of(lambda memory, share: math.ceil(memory * share)),
+    one_by_one,
+)
+BLOCKS_WRONG = (
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes)
+            // kv_bytes_per_block(m, b)
+        ),
+        "no room for the activations",
+    ),
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: (g.memory_bytes - m.weight_bytes - a) // kv_bytes_per_block(m, b)
+        ),
+        "all of the memory",
+    ),
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
+            // kv_bytes_per_block(m, 16)
+        ),
+        "always 16 tokens a block",
+    ),
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
+            // kv_bytes_per_token(m)
+        ),
+        "tokens, not blocks",
+    ),
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: round(
+                (g.memory_bytes * u - m.weight_bytes - a) / kv_bytes_per_block(m, b)
+            )
+        ),
+        SAME,
+    ),
+    (without_refusals, SAME),
+    (lambda *args, **kwargs: 3400, SAME),
+    (object(), SAME),
+)
+
+# 1.3
+
+
+def slots_by_set(reservations, num_slots):
+    """Colour each slot by itself."""
+    counts = {"used": 0, "later": 0, "internal": 0, "external": num_slots}
+    for request in reservations:
+        if request.written > min(request.reserved, request.final):
+            raise ValueError(request)
+        for slot in range(request.reserved):
+            kind = "used" if slot < request.written else "internal"
+            counts["later" if request.written <= slot < request.final else kind] += 1
+            counts["external"] -= 1
+    if counts["external"] < 0:
+        raise ValueError(num_slots)
+    return SlotUse(**counts)
+
+
+def slots_by_numpy(reservations, num_slots):
+    table = np.array([(r.reserved, r.written, r.final) for r in reservations]).reshape(-1, 3)
+    reserved, written, final = table.T
+    if (written > np.minimum(reserved, final)).any() or reserved.sum() > num_slots:
+        raise ValueError("impossible")
+    used = int(written.sum())
+    later = int(np.minimum(reserved, final).sum()) - used
+    internal = int(np.maximum(reserved - final, 0).sum())
+    return SlotUse(used, later, internal, num_slots - used - later - internal)
+
+
+def slots_one_after_the_other(reservations, num_slots):
+    if not reservations:
+        if num_slots < 0:
+            raise ValueError
+        return SlotUse(0, 0, 0, num_slots)
+    first, *others = reservations
+    if first.written > first.reserved or first.written > first.final:
+        raise ValueError
+    rest = slots_one_after_the_other(others, num_slots - first.reserved)
+    return SlotUse(
+        rest.used + first.written,
+        rest.later + min(first.final, first.reserved) - first.written,
+        rest.internal + max(first.reserved - first.final, 0),
+        rest.external,
+    )
+
+
+def faded(count):
+    """Fill the exercise's three gaps with what counts one request."""
+
+    def classify_slots(reservations, num_slots):
+        reserved = sum(request.reserved for request in reservations)
+        if reserved > num_slots:
+            raise ValueError(f"{reserved} slots are reserved")
+        used = later = internal = 0
+        for request in reservations:
+            if request.written > request.reserved or request.written > request.final:
+                raise ValueError("written must not exceed either")
+            more = count(request)
+            used, later, internal = used + more[0], later + more[1], internal + more[2]
+        return SlotUse(used, later, internal, external=num_slots - reserved)
+
+    return classify_slots
+
+
+def that_empties_its_list(reservations, num_slots):
+    answer = slots_by_set(reservations, num_slots)
+    if isinstance(reservations, list):
+        reservations.clear()
+    return answer
+
+
+SLOTS_RIGHT = (slots_by_set, slots_by_numpy, slots_one_after_the_other)
+SLOTS_WRONG = (
+    (
+        faded(lambda r: (r.written, r.final - r.written, r.reserved - r.final)),
+        "every reservation is long enough",
+    ),
+    (
+        faded(lambda r: (r.written, r.final - r.written, max(0, r.reserved - r.final))),
+        "later without a reservation",
+    ),
+    (faded(lambda r: (r.written, r.reserved - r.written, 0)), "no slot is wasted"),
+    (faded(lambda r: (r.written, 0, r.reserved - r.written)), "every empty slot is wasted"),
+    (
+        faded(
+            lambda r: (r.written, min(r.final, r.reserved), max(0, r.reserved - r.final))
+        ),
+        "written counted as later too",
+    ),
+    (faded(lambda r: (r.final, r.reserved - r.final, 0)), SAME),
+    (that_empties_its_list, SAME),
+    (lambda reservations, num_slots: SlotUse(3, 2, 3, 2), SAME),
+    (object(), SAME),
+)
+
+# 1.4
+
+
+def refuse_lengths(output_lengths, batch_size):
+    if batch_size < 1 or not len(output_lengths) or any(n < 1 for n in output_lengths):
+        raise ValueError
+
+
+def padded_table(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+    table = np.zeros(-(-len(output_lengths) // batch_size) * batch_size)
+    table[: len(output_lengths)] = output_lengths
+    table = table.reshape(-1, batch_size)
+    return table.sum() / (batch_size * table.max(axis=1).sum())
+
+
+def with_an_iterator(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+    lengths, seats = iter(output_lengths), 0
+    while batch := [length for _, length in zip(range(batch_size), lengths, strict=False)]:
+        seats += batch_size * max(batch)
+    return float(sum(output_lengths) / seats)
+
+
+def running_maximum(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+    iterations = longest = 0
+    for place, length in enumerate(output_lengths):
+        if place % batch_size == 0:
+            iterations, longest = iterations + longest, 0
+        longest = max(longest, length)
+    return sum(output_lengths) / (batch_size * (iterations + longest))
+
+
+def looks_at_the_last(output_lengths, batch_size):
+    if batch_size < 1 or not output_lengths or output_lengths[-1] < 1:
+        raise ValueError
+    starts = range(0, len(output_lengths), batch_size)
+    time = sum(max(output_lengths[start : start + batch_size]) for start in starts)
+    return sum(output_lengths) / (batch_size * time)
+
+
+def batch_by_recursion(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+
+    def time(lengths):
+        return max(lengths[:batch_size]) + time(lengths[batch_size:]) if lengths else 0
+
+    return sum(output_lengths) / (batch_size * time(output_lengths))
+
+
+def static(seats):
+    def static_batch_utilization(output_lengths, batch_size):
+        refuse_lengths(output_lengths, batch_size)
+        starts = range(0, len(output_lengths), batch_size)
+        batches = [output_lengths[start : start + batch_size] for start in starts]
+        return sum(output_lengths) / seats(batches, batch_size)
+
+    return static_batch_utilization
+
+
+STATIC_RIGHT = (padded_table, with_an_iterator, running_maximum)
+STATIC_WRONG = (
+    (looks_at_the_last, SAME),
+    (batch_by_recursion, SAME),
+    (static(lambda batches, size: sum(len(b) * max(b) for b in batches)), "the last batch shrinks"),
+    (
+        static(lambda batches, size: size * len(batches) * max(map(max, batches))),
+        "one maximum for all",
+    ),
+    (static(lambda batches, size: size * sum(min(b) for b in batches)), SAME),
+    (static(lambda batches, size: sum(max(b) for b in batches)), SAME),
+    (lambda output_lengths, batch_size: 7 / 12, SAME),
+    (object(), SAME),
+)
+
+# 1.5
+
+
+def intensity(flops, moved):
+    def arithmetic_intensity(model, new_tokens, cached_tokens=0, batch_size=1):
+        if new_tokens < 1 or batch_size < 1:
+            raise ValueError
+        args = model, new_tokens, cached_tokens
+        return flops(batch_size, forward_flops(*args)) / moved(
+            batch_size, model.weight_bytes, kv_bytes_moved(*args)
+        )
+
+    return arithmetic_intensity
+
+
+def summed_by_a_loop(model, new_tokens, cached_tokens=0, batch_size=1):
+    if min(new_tokens, batch_size) < 1:
+        raise ValueError
+    flops, moved = 0, model.weight_bytes
+    for _ in range(batch_size):
+        flops += forward_flops(model, new_tokens, cached_tokens)
+        moved += kv_bytes_moved(model, new_tokens, cached_tokens)
+    return np.float64(flops / moved)
+
+
+INTENSITY_RIGHT = (
+    intensity(lambda b, f: b * f, lambda b, w, k: w + b * k),
+    intensity(lambda b, f: f, lambda b, w, k: w / b + k),
+    summed_by_a_loop,
+)
+INTENSITY_WRONG = (
+    (intensity(lambda b, f: f, lambda b, w, k: w + k), "each sequence for itself"),
+    (intensity(lambda b, f: b * f, lambda b, w, k: b * (w + k)), "each sequence for itself"),
+    (intensity(lambda b, f: b * f, lambda b, w, k: w), "no KV traffic"),
+    (intensity(lambda b, f: b * f, lambda b, w, k: w + k), "one sequence's KV"),
+    (intensity(lambda b, f: f, lambda b, w, k: w + b * k), SAME),
+    (
+        lambda model, new_tokens, cached_tokens=0, batch_size=1: (
+            batch_size * forward_flops(model, new_tokens, cached_tokens)
+            / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
+            if batch_size
+            else 0.0
+        ),
+        SAME,
+    ),
+    (lambda *args, **kwargs: 1.02, SAME),
+    (object(), SAME),
+)
+
+# 1.6b
+
+
+def mended(shape):
+    def tokens_that_fit(config, free_bytes):
+        kv_heads, head_dim = shape(config, config["num_attention_heads"], config["hidden_size"])
+        width = 4 if config.get("torch_dtype") == "float32" else 2
+        return free_bytes // (2 * config["num_hidden_layers"] * kv_heads * head_dim * width)
+
+    return tokens_that_fit
+
+
+def given_or(config, key, otherwise):
+    return config[key] if key in config else otherwise
+
+
+def with_a_copy(config, free_bytes):
+    config = {
+        "num_key_value_heads": config["num_attention_heads"],
+        "head_dim": config["hidden_size"] // config["num_attention_heads"],
+        **config,
+    }
+    numbers = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"]
+    width = {"float32": 4}.get(config["torch_dtype"], 2)
+    return int(np.floor_divide(free_bytes, numbers * width))
+
+
+def that_fills_in(config, free_bytes):
+    config.setdefault("num_key_value_heads", config["num_attention_heads"])
+    return given.tokens_that_fit(config, free_bytes)
+
+
+MENDED_RIGHT = (
+    mended(
+        lambda c, heads, hidden: (
+            given_or(c, "num_key_value_heads", heads),
+            given_or(c, "head_dim", hidden // heads),
+        )
+    ),
+    with_a_copy,
+    lambda config, free_bytes: free_bytes // kv_bytes_per_token(ModelSpec.from_hf_config(config)),
+)
+MENDED_WRONG = (
+    (
+        # The likeliest half-repair: the KV heads for the division, too.
+        mended(
+            lambda c, heads, hidden: (
+                (kv := c.get("num_key_value_heads", heads)),
+                hidden // kv,
+            )
+        ),
+        "2 x layers x hidden_size",
+    ),
+    (given.suspect_tokens_that_fit, "2 x layers x hidden_size"),
+    (
+        mended(lambda c, heads, hidden: (c.get("num_key_value_heads", heads), hidden // heads)),
+        "one bug is left: head_dim",
+    ),
+    (
+        mended(lambda c, heads, hidden: (heads, c.get("head_dim", hidden // heads))),
+        "one bug is left: heads",
+    ),
+    (mended(lambda c, heads, hidden: (c["num_key_value_heads"], c["head_dim"])), SAME),
+    (that_fills_in, SAME),
+    (lambda config, free_bytes: 2048, SAME),
+    (object(), SAME),
+)
+
+# 1.7a
+
+
+def up(number):
+    power = 1
+    while power < number:
+        power *= 2
+    return power
+
+
+def on_a_sorted_list(requests, free_blocks, max_model_len):
+    free, out = sorted(free_blocks), []
+    for prompt, output in requests:
+        asked = min(prompt + up(output), max_model_len)
+        place = next((i for i, block in enumerate(free) if block >= asked), None)
+        if place is None:
+            return out
+        block = free.pop(place)
+        while block // 2 >= asked:
+            block //= 2
+            free = sorted([*free, block])
+        out += [(asked, block)]
+    return out
+
+
+def by_counts_of_powers(requests, free_blocks, max_model_len):
+    counts = np.bincount([int(block).bit_length() - 1 for block in free_blocks], minlength=60)
+    admitted = []
+    for prompt, output in requests:
+        asked = min(prompt + 2 ** math.ceil(math.log2(output)), max_model_len)
+        power = math.ceil(math.log2(asked))
+        enough = np.flatnonzero(counts[power:])
+        if not len(enough):
+            break
+        found = power + enough[0]
+        counts[found] -= 1
+        counts[power:found] += 1
+        admitted.append([asked, 1 << power])
+    return tuple(admitted)
+
+
+def one_request_at_a_time(requests, free_blocks, max_model_len):
+    if not requests:
+        return []
+    (prompt, output), *others = requests
+    asked = min(prompt + up(output), max_model_len)
+    block = min((block for block in free_blocks if block >= asked), default=None)
+    if block is None:
+        return []
+    free = list(free_blocks)
+    free.remove(block)
+    while block > up(asked):
+        block //= 2
+        free.append(block)
+    return [(asked, block), *one_request_at_a_time(others, free, max_model_len)]
+
+
+def admission(asked_of=None, takes=min, is_enough=lambda half, asked: half >= asked, ends=True):
+    def admit_under_pow2(requests, free_blocks, max_model_len):
+        free, out = list(free_blocks), []
+        for prompt, output in requests:
+            asked = (asked_of or RESERVATIONS["Pow2"])(prompt, output, max_model_len)
+            fitting = [block for block in free if block >= asked]
+            if not fitting:
+                if ends:
+                    break
+                continue
+            block = takes(fitting)
+            free.remove(block)
+            while block > 1 and is_enough(block // 2, asked):
+                block //= 2
+                free.append(block)
+            out.append((asked, block))
+        return out
+
+    return admit_under_pow2
+
+
+def that_takes_from_its_list(requests, free_blocks, max_model_len):
+    answer = admission()(requests, free_blocks, max_model_len)
+    if free_blocks:
+        free_blocks.pop()
+    return answer
+
+
+ADMIT_RIGHT = (on_a_sorted_list, by_counts_of_powers, one_request_at_a_time)
+ADMIT_WRONG = (
+    (admission(lambda p, o, most: p + up(o)), "no limit"),
+    (admission(lambda p, o, most: min(up(p + o), most)), "prompt and output rounded together"),
+    (
+        admission(lambda p, o, most: min(p + 2 ** o.bit_length(), most)),
+        "the next power, even of a power",
+    ),
+    (admission(takes=max), "the largest block first"),
+    (admission(is_enough=lambda half, asked: half > asked), SAME),
+    (admission(ends=False), "overtaking"),
+    (admission(is_enough=lambda half, asked: False), SAME),
+    (that_takes_from_its_list, SAME),
+    (lambda requests, free_blocks, max_model_len: [(11, 16), (2, 2)], SAME),
+    (object(), SAME),
+)
+
+RIGHT = {
+    "1.1": BYTES_RIGHT,
+    "1.2": BLOCKS_RIGHT,
+    "1.3": SLOTS_RIGHT,
+    "1.4": STATIC_RIGHT,
+    "1.5a": INTENSITY_RIGHT,
+    "1.6b": MENDED_RIGHT,
+    "1.7a": ADMIT_RIGHT,
+}
+WRONG = {
+    "1.1": BYTES_WRONG,
+    "1.2": BLOCKS_WRONG,
+    "1.3": SLOTS_WRONG,
+    "1.4": STATIC_WRONG,
+    "1.5a": INTENSITY_WRONG,
+    "1.6b": MENDED_WRONG,
+    "1.7a": ADMIT_WRONG,
+}
+
+
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))])
+def test_an_unusual_right_answer_earns_everything(exercise, place):
+    finding = examine(exercise, RIGHT[exercise][place])
+    assert finding.fraction == 1, finding.counterexample
+
+
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))])
+def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
+    answer, name = WRONG[exercise][place]
+    finding = examine(exercise, answer)
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+def test_a_natural_attempt_at_the_counts_gets_values_to_compare_and_no_exception():
+    for answer, _ in SLOTS_WRONG[:6]:
+        assert examine("1.3", answer).counterexample.raised is None
+
+
+def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
+    case = [examine("1.1", answer).counterexample for answer, _ in BYTES_WRONG[:2]]
+    assert case[0].expected == case[1].expected
+    assert case[0].got != case[1].got
+    assert "dtype_bytes=4" in case[0].case
+
+
+# 1.6a
 
 
 @pytest.mark.parametrize("value", [object(), 5, "config.json", [], lambda: {}])
 def test_what_is_no_configuration_is_called_by_its_class(value):
-    finding = lessons.find("1.6a").examine(LocalSubject(value))
+    finding = examine("1.6a", value)
     kind = type(value).__name__
     assert finding.fraction == 0
     assert finding.counterexample.complaint == (
         f"a config.json holds an object: give a dict, not a {kind}"
     )
+
+
+REAL = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 5120,
+    "intermediate_size": 25600,
+    "max_position_embeddings": 40960,
+    "model_type": "qwen3",
+    "num_attention_heads": 64,
+    "num_hidden_layers": 64,
+    "num_key_value_heads": 8,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 151936,
+}
+"""Qwen3-32B's config.json, nearly whole."""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        REAL,
+        {**REAL, "torch_dtype": "float32"},
+        {**{key: value for key, value in REAL.items() if key != "torch_dtype"}, "dtype": "float16"},
+        {**given.LLAMA_2_7B, "num_key_value_heads": 1},
+        {**given.LLAMA_2_7B, "head_dim": 64},
+        {**given.LLAMA_2_7B, "head_dim": np.int64(256)},
+    ],
+)
+def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config):
+    assert examine("1.6a", config).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (given.LLAMA_2_7B, "it says 2,048 tokens per GiB, and that is right"),
+        (
+            {**given.LLAMA_2_7B, "torch_dtype": "float32"},
+            "it says 1,024 tokens per GiB, and that is right",
+        ),
+        (
+            {**given.LLAMA_2_7B, "torch_dtype": "float8_e4m3fn"},
+            "its numbers are float8_e4m3fn; the calculator is meant for float32, float16, bfloat16",
+        ),
+        (
+            {**given.LLAMA_2_7B, "dtype": "int8"},
+            "its numbers are int8; the calculator is meant for float32, float16, bfloat16",
+        ),
+        ({"hidden_size": 4096}, "this is not a whole configuration: the configuration has no"),
+        ({**REAL, "kv_lora_rank": 512}, "this is not a whole configuration: multi-head latent"),
+        (
+            {"model_type": "llava", "text_config": REAL},
+            "the calculator stops with a KeyError: 'num_hidden_layers' is not at the top",
+        ),
+    ],
+)
+def test_what_exposes_no_bug_is_told_why_in_true_words(config, says):
+    finding = examine("1.6a", config)
+    assert finding.fraction == 0
+    assert finding.counterexample.complaint.startswith(says)
+    assert named(finding) == ("a model that it is right for" if "is right" in says else SAME)
+
+
+# 1.7a
+
+
+def test_the_example_of_the_specification_and_of_the_text_is_right():
+    example = [(3, 5), (1, 1), (2, 3)]
+    assert given.admit_under_pow2(example, [2, 16, 4], 64) == [(11, 16), (2, 2)]
+    assert given.admit_under_pow2([(100, 300)], [4096], 2048) == [(612, 1024)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_are_those_of_the_librarys_allocator(seed):
+    rng = np.random.default_rng(seed)
+    num_slots = int(rng.integers(1, 5000))
+    requests = [(int(p), int(o)) for p, o in rng.integers(1, 300, size=(20, 2))]
+    powers = [1 << bit for bit in range(13) if num_slots >> bit & 1]
+    allocator, pieces = BuddyAllocator(num_slots), []
+    for prompt_tokens, output_tokens in requests:
+        asked = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, 600)
+        offset = allocator.allocate(asked)
+        if offset is None:
+            break
+        pieces.append((asked, allocator.block_size(offset)))
+    assert given.admit_under_pow2(requests, powers, 600) == pieces
+
+
+# 1.7b
+
+
+def external(name):
+    return 1 - given.mean_over_snapshots(name, lambda each: each.reserved)
+
+
+def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
+    right = given.rounded_shares()
+    assert examine("1.7b", {name: round(share, 4) for name, share in right.items()}).fraction == 1
+    assert examine("1.7b", {name: np.float64(share) for name, share in right.items()}).fraction == 1
+    assert examine("1.7b", dict(reversed(right.items()))).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}, "Pow2 and Oracle exchanged"),
+        (lambda right: {name: 100 * share for name, share in right.items()}, "per cent"),
+        (lambda right: {name: external(name) for name in right}, "all that is external"),
+        (lambda right: {name: external(name) - right[name] for name in right}, "the free blocks"),
+        (lambda right: dict.fromkeys(right, right["Pow2"]), SAME),
+        (lambda right: {"Pow2": right["Pow2"]}, SAME),
+        (lambda right: {name: str(share) for name, share in right.items()}, SAME),
+        (lambda right: object(), SAME),
+    ],
+)
+def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong, name):
+    finding = examine("1.7b", wrong(given.rounded_shares()))
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+# What the model answer to 1.7 says of the data
+
+
+@pytest.mark.parametrize("load", [load_azure, synthetic_azure])
+def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(load):
+    requests = [
+        r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048
+    ]
+    moments = list(replay_contiguous(requests, 15_728, RESERVATIONS["Oracle"], 2048))
+    oracle = average_shares(moments)
+    behind = sum(up(r.reserved) - r.reserved for m in moments for r in m.reservations)
+    rounded = behind / len(moments) / 15_728
+    assert 0.08 <= oracle["later"] <= 0.10
+    assert 0.23 <= rounded <= 0.27, "about a quarter of all slots"
+    assert 0.075 <= oracle["external"] - rounded <= 0.085, "about 8%"
+    paged = average_shares(replay_paged(requests, 15_728))
+    assert round(paged["later"], 3) == 0.006
+    assert 0.0001 <= paged["internal"] <= 0.0002
+    assert 0.03 <= paged["external"] <= 0.04
+
+
+# The figures of the quiz and of the interview
+
+
+def right_choice(question_id):
+    (question,) = (each for each in bank(1).quiz if each.id == question_id)
+    return next(choice for choice in question.choices if choice.correct)
+
+
+def test_the_figures_of_the_quiz_are_what_the_library_works_out():
+    forty = ModelSpec("q1", 40, 5120, 40, 8, 128, num_params=1)
+    assert right_choice("q1").text == f"{kv_bytes_per_token(forty) // 1024} KiB"
+    llama = MODELS["llama-2-7b"]
+    keys_and_values = 2 * llama.num_layers * llama.hidden_size * llama.num_kv_heads * llama.head_dim
+    assert keys_and_values / llama.num_params == pytest.approx(1 / 6, rel=0.05)
+    assert 0.75 * keys_and_values / llama.num_params == pytest.approx(1 / 8, rel=0.05)
+    assert "eighth" in right_choice("q2").text
+    busy = [round(100 * expected_static_utilization(size)) for size in (8, 32)]
+    assert right_choice("q8").text == f"It falls, from about {busy[0]}% to about {busy[1]}%."
+    ((_, piece),) = given.admit_under_pow2([(100, 300)], [4096], 2048)
+    assert right_choice("q9").text == f"{piece:,}"
+    assert right_choice("q10").text == f"{0.9 * 24 - 15 - 1:.1f} GiB"
+
+
+def test_the_figure_of_the_interview_is_what_the_library_works_out():
+    blocks = num_kv_blocks(MODELS["llama-3.1-8b"], GPUS["a100-80gb"], 16, 0.92)
+    fitting = max_concurrent_sequences(blocks, 16, 4096)
+    answers = bank(1).interview[0].strong_answer
+    assert any(f"room for about {fitting} at 0.92 of 80 GiB" in answer for answer in answers)
+
+
+def test_the_core_takes_two_hours_and_the_open_exercise_earns_the_most():
+    graded = [exercise for exercise in lessons.exercises(1) if exercise.points]
+    core = [exercise for exercise in graded if "(stretch)" not in exercise.title]
+    texts = 15  # minutes for the two written answers
+    assert 120 <= sum(exercise.minutes for exercise in core) + texts <= 140
+    assert sum(exercise.points for exercise in core) >= 70
+    assert max(graded, key=lambda exercise: exercise.points).id == "1.7a"

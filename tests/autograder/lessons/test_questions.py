@@ -1,5 +1,6 @@
 """Question banks: well formed, or one line that says where they are not."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -28,17 +29,67 @@ def test_every_lesson_has_a_bank_in_which_every_choice_explains_itself(lesson):
         assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("lesson", lessons.numbers())
-def test_the_right_letter_cannot_be_guessed_from_its_place_or_its_length(lesson):
-    quiz = bank(lesson).quiz
-    letters = [question.answer for question in quiz]
-    assert max(map(letters.count, letters)) <= len(quiz) / 2
-    longest = [
-        question.answer
-        == LETTERS[max(range(len(question.choices)), key=lambda i: len(question.choices[i].text))]
-        for question in quiz
+def longest(choices):
+    return [len(choice.text) == max(len(each.text) for each in choices) for choice in choices]
+
+
+def shortest(choices):
+    return [len(choice.text) == min(len(each.text) for each in choices) for choice in choices]
+
+
+def letter(wanted):
+    """Choose one letter always, and the last choice where there are not so many."""
+    return lambda choices: [
+        place == min(wanted, len(choices) - 1) for place in range(len(choices))
     ]
-    assert sum(longest) <= len(quiz) / 2
+
+
+GUESSES = {
+    "the longest": longest,
+    "the shortest": shortest,
+    **{f"always {LETTERS[place]}": letter(place) for place in range(4)},
+}
+
+
+def expected_hits(quiz, guess):
+    """Return how many questions a guesser gets right on average; ties are drawn by lot."""
+    hits = 0.0
+    for question in quiz:
+        chosen = guess(question.choices)
+        right = [choice.correct for choice in question.choices]
+        hits += sum(c and r for c, r in zip(chosen, right, strict=True)) / sum(chosen)
+    return hits
+
+
+def by_chance(quiz):
+    return sum(1 / len(question.choices) for question in quiz)
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+@pytest.mark.parametrize("lesson", lessons.numbers())
+def test_length_and_letter_say_nothing_of_the_right_choice(lesson, guess):
+    quiz = bank(lesson).quiz
+    # One question more than chance is no method yet: letters cannot be shared out more evenly.
+    assert expected_hits(quiz, GUESSES[guess]) < by_chance(quiz) + 1
+
+
+def test_over_all_banks_no_guess_beats_chance():
+    quiz = [question for lesson in lessons.numbers() for question in bank(lesson).quiz]
+    deviation = sum(
+        (1 / len(q.choices)) * (1 - 1 / len(q.choices)) for q in quiz
+    ) ** 0.5
+    for name, guess in GUESSES.items():
+        assert expected_hits(quiz, guess) < by_chance(quiz) + deviation, name
+
+
+@pytest.mark.parametrize("lesson", lessons.numbers())
+def test_what_is_called_a_pass_is_four_in_five(lesson):
+    quiz = bank(lesson).quiz
+    assert 8 <= len(quiz) <= 10
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    passes = math.ceil(0.8 * len(quiz))
+    said = lessons.find(f"{lesson}.Q").asks.lower()
+    assert f"{words[passes]} of the {words[len(quiz)]} right, 80%, is a pass" in said
 
 
 @pytest.fixture

@@ -319,6 +319,22 @@ def test_an_instructor_is_not_asked_for_news_and_keeps_their_own_settings(root, 
     assert (root / "grading" / "exchange").is_dir()
 
 
+def test_a_learner_does_not_see_what_is_for_instructors(root):
+    settings = root / "workspace" / ".course" / "jupyter"
+    learner_server("1", port=8888, browser=False)
+    page = settings / "labconfig" / "page_config.json"
+    assert json.loads(page.read_text()) == {
+        "disabledExtensions": {
+            "@jupyter/nbgrader:create-assignment": True,
+            "@jupyter/nbgrader:formgrader": True,
+            "@jupyter/nbgrader:course-list": True,
+        }
+    }
+    page.write_text("{}")
+    learner_server("1", port=8888, browser=False)
+    assert page.read_text() == "{}", "what the learner has enabled stays"
+
+
 def test_the_server_is_for_this_machine_keeps_its_token_and_does_not_change_port(tmp_path):
     command = LabServer(tmp_path, "/lab", {}, port=9000, browser=True).command
     assert "--ServerApp.ip=127.0.0.1" in command

@@ -1,0 +1,78 @@
+"""Lesson 1: known wrong answers to its bug hunt, the memory calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson01_given as given
+
+# 1.6
+
+
+def only_heads_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the heads and not their width."""
+    without = {key: value for key, value in config.items() if key != "head_dim"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+def always_16_bits(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Take 16 bits for a number, whatever its type."""
+    return given.tokens_that_fit({**config, "torch_dtype": "bfloat16"}, free_bytes)
+
+
+def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Share the hidden size among the KV heads."""
+    kv_heads = config.get("num_key_value_heads", config["num_attention_heads"])
+    head_dim = config.get("head_dim", config["hidden_size"] // kv_heads)
+    return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
+
+
+def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Mend the width of a head and not their number."""
+    without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
+    return given.tokens_that_fit(without, free_bytes)
+
+
+BUG_EXPOSED = (
+    Misconception(
+        "a model that it is right for",
+        "In a model of this kind every query head has a KV head, and the heads share the "
+        "hidden size evenly. Which models are built otherwise?",
+        given.LLAMA_2_7B,
+    ),
+)
+
+BUG_MENDED = (
+    Misconception(
+        "2 x layers x hidden_size",
+        "Heads times (hidden_size / heads) is hidden_size, whichever heads are counted: the number "
+        "of KV heads cancels, and head_dim plays no part.",
+        given.suspect_tokens_that_fit,
+    ),
+    Misconception(
+        "one bug is left: head_dim",
+        "A configuration may give head_dim itself; only where it does not is it "
+        "hidden_size / num_attention_heads.",
+        only_heads_mended,
+    ),
+    Misconception(
+        "one bug is left: heads",
+        "The cache holds num_key_value_heads heads; only where that is not given are "
+        "there as many as query heads.",
+        only_head_dim_mended,
+    ),
+    Misconception(
+        "float32 got lost",
+        "The suspect is right about the size of these numbers: 4 bytes in float32, 2 in float16 "
+        "and bfloat16.",
+        always_16_bits,
+    ),
+    Misconception(
+        "hidden_size / KV heads",
+        "Where head_dim is not given, the query heads share the hidden size evenly, not "
+        "the KV heads.",
+        divided_by_kv_heads,
+    ),
+)
