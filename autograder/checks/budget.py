@@ -24,6 +24,7 @@ from autograder.proxy.recipes import Callback
 from autograder.proxy.subject import (
     ITSELF,
     PATIENCE,
+    TRUSTED_PATIENCE,
     LocalSubject,
     Outcome,
     Returned,
@@ -135,7 +136,7 @@ class Budget(ABC):
         finding = self.inner.examine(subject, seed, max_examples)
         if finding.fraction < 1:
             return replace(finding, fraction=0.0)
-        return self.weighed(subject, LocalSubject(plain(self.reference), self.patience), seed)
+        return self.weighed(subject, LocalSubject(plain(self.reference), TRUSTED_PATIENCE), seed)
 
     @abstractmethod
     def weighed(self, subject: Subject, trusted: Subject, seed: int) -> Finding:

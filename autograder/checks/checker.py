@@ -19,7 +19,14 @@ from typing import Any, Literal
 from autograder.checks.finding import Counterexample, Finding, Misconception
 from autograder.checks.function import Call
 from autograder.checks.show import show, show_outcome
-from autograder.proxy.subject import PATIENCE, LocalSubject, Outcome, Raised, Subject
+from autograder.proxy.subject import (
+    PATIENCE,
+    TRUSTED_PATIENCE,
+    LocalSubject,
+    Outcome,
+    Raised,
+    Subject,
+)
 
 Specimens = Mapping[str, Any]
 """What a checker looks at, by name: its one argument, or a ``Call`` where it takes several."""
@@ -177,7 +184,7 @@ class CheckerCheck:
         call = _as_call(specimen)
         if self.shows is None:
             return ", ".join(map(show, [*call.args, *call.kwargs.values()]))
-        made = LocalSubject(self.shows).call(call.args, call.kwargs)
+        made = LocalSubject(self.shows, TRUSTED_PATIENCE).call(call.args, call.kwargs)
         return show_outcome(made) if isinstance(made, Raised) else str(made.value)
 
     def _fitting(

@@ -35,7 +35,14 @@ from autograder.checks.observe import (
 from autograder.checks.reference import plain
 from autograder.checks.search import Search
 from autograder.checks.show import Matters, show, show_call, show_outcome
-from autograder.proxy.subject import LocalSubject, Outcome, Raised, Returned, Subject
+from autograder.proxy.subject import (
+    TRUSTED_PATIENCE,
+    LocalSubject,
+    Outcome,
+    Raised,
+    Returned,
+    Subject,
+)
 
 _UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
 _NOTHING_WRITTEN = "Nothing is written to {names} yet: write below YOUR CODE HERE."
@@ -117,7 +124,7 @@ class FunctionCheck:
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
-            outcome = self._ask(LocalSubject(self._function), probe)
+            outcome = self._ask(self._trusted(), probe)
             given = self._arguments(probe)
             unnamed = sorted({given.name(place) for place in outcome.fate.changed})
             if not set(unnamed) <= set(self.writes):
@@ -152,9 +159,13 @@ class FunctionCheck:
     def _name(self) -> str:
         return self.reference.__name__
 
+    def _trusted(self) -> LocalSubject:
+        """Return the reference."""
+        return LocalSubject(self._function, TRUSTED_PATIENCE)
+
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
         """Return the first failure: of value, of form, on tuples, of refusal, on large inputs."""
-        trial = _Trial(self, LocalSubject(self._function), subject)
+        trial = _Trial(self, self._trusted(), subject)
         failure = self._search(trial.value_fails, trial, seed, max_examples)
         if failure is None and trial.form_was_wrong:
             failure = self._search(trial.form_fails, trial, seed, max_examples)

@@ -31,7 +31,7 @@ from autograder.checks.reference import Method
 from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
-from autograder.proxy.subject import LocalSubject, Returned, Subject
+from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Returned, Subject
 from course_lib.viz.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
@@ -175,7 +175,8 @@ class StatefulCheck:
     def trusted(self) -> Subject:
         """Return the reference."""
         is_method = isinstance(self.reference, Method)
-        return LocalSubject(self.reference.function if is_method else self.reference)
+        answer = self.reference.function if is_method else self.reference
+        return LocalSubject(answer, TRUSTED_PATIENCE)
 
     def life(
         self,

@@ -89,6 +89,9 @@ Outcome = Returned | Raised
 PATIENCE = 2.0
 """Seconds that one call of a learner's object may take, where the check asks for no more."""
 
+TRUSTED_PATIENCE = 120.0
+"""Seconds that the course's own answer may take: it comes, however busy the machine is."""
+
 ITSELF = Ref(0)
 """The learner's object, where a reference to it is wanted."""
 

@@ -28,8 +28,8 @@ from autograder.files import (
     read_notebook,
     write_atomically,
 )
-from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 from autograder.paths import course_root, workspace_root
+from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 
 _BROKEN_RELEASE = "restore it with `git restore lessons` or `course build`"
 

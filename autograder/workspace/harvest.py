@@ -17,7 +17,6 @@ from autograder.scopes import dedented, names_used
 from course_lib.mounting import calls_bare_super
 from course_lib.parts import part_names
 
-
 _TIMED = ("<timed exec>", "<timed eval>")
 """What IPython calls the code of a cell under ``%%time``: all such cells alike."""
 

@@ -216,7 +216,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _export_live_figures(settings: Path) -> None:
-    """Let notebooks that are saved as HTML, from the menu or by nbconvert, keep their figures alive.
+    """Let notebooks that are saved as HTML, by menu or nbconvert, keep their figures alive.
 
     The learner can change the file.
     """

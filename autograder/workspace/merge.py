@@ -262,7 +262,9 @@ class _Merge:
 
 def _has_role(cell: NotebookNode) -> bool:
     """Return whether nbgrader needs the cell: an answer, a test, or locked text."""
-    return any(nbgrader_metadata(cell).get(role) for role in ("grade", "solution", "locked", "task"))
+    return any(
+        nbgrader_metadata(cell).get(role) for role in ("grade", "solution", "locked", "task")
+    )
 
 
 def _learners_text(

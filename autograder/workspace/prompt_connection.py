@@ -1,8 +1,8 @@
 """Kernel messages reach the browser at once: figures follow a slider while it is dragged.
 
-TCP holds a small packet back until the one before is acknowledged, which the browser's side delays by
-40 ms. A kernel answers a figure with three small messages (busy, the picture, idle), so every answer
-would wait that long.
+TCP holds a small packet back until the one before is acknowledged, which the browser's side delays
+by 40 ms. A kernel answers a figure with three small messages (busy, the picture, idle), so every
+answer would wait that long.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What learners do in a real kernel: leave it, hang it, edit a class, take the edit back, time it."""
+"""What learners do in a kernel: leave it, hang it, edit a class, take the edit back, time it."""
 
 import time
 
@@ -54,7 +54,7 @@ CELLS = {
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """The outputs of the cells, run in one kernel, and the seconds that the check of a loop took."""
+    """The outputs of the cells, run in one kernel, and how long the check of a loop took."""
     workspace = tmp_path_factory.mktemp("workspace")
     (workspace / ".course").mkdir()
     cells = [new_code_cell(text, id=id_.replace(" ", "-")) for id_, text in CELLS.items()]

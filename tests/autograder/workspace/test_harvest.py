@@ -3,8 +3,8 @@
 import pytest
 
 from autograder.lessons import find
-from autograder.workspace.harvest import HarvestError, standalone_source
 from autograder.proxy.subject import LocalSubject
+from autograder.workspace.harvest import HarvestError, standalone_source
 from course_lib import parts
 from course_lib.kv_cache.reservation import Reservation
 from course_lib.specs import MODELS
@@ -291,7 +291,8 @@ def test_the_saved_file_passes_the_check_that_the_cell_passed(notebook, workspac
 
 TOUCH = (
     "from course_lib.kv_cache import BlockPool\nSTEP = 1\n",
-    "def touch(self: BlockPool, blocks):\n    for block in blocks:\n        block.ref_cnt += STEP\n",
+    "def touch(self: BlockPool, blocks):\n    for block in blocks:\n"
+    "        block.ref_cnt += STEP\n",
 )
 
 

@@ -7,16 +7,16 @@ import pytest
 pytest.importorskip("triton")
 
 import torch
-from course_lib.attention import triton_kernels
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-import triton
 from autograder.build.holes import cut, hidden_lines, stub
 from autograder.checks.reference import is_kernel, plain
 from autograder.workspace.harvest import standalone_source
 from course_lib import parts
+from course_lib.attention import triton_kernels
 
 NAME = "scale_kernel"
 REFERENCE = triton_kernels.copy_blocks_kernel
@@ -59,7 +59,10 @@ def test_a_kernel_is_cut_with_its_decorator():
 
 def test_a_kernel_is_faded_at_its_comments():
     released = stub(cut(triton_kernels.reshape_and_cache_kernel, steps=["One lane for each"]))
-    assert "        # One lane for each number of the token's key.\n        # YOUR CODE HERE" in released
+    assert (
+        "        # One lane for each number of the token's key.\n        # YOUR CODE HERE"
+        in released
+    )
     assert "tl.store(key_cache + target" in released
 
 
@@ -106,9 +109,10 @@ def test_a_kernel_that_was_kept_compiles_for_a_gpu(notebook, engine):
     scope["tripled"] = JITFunction(plain(scope["tripled"]))
     signature = {"out": "*fp32", "x": "*fp32", "n": "i32", "LANES": "constexpr"}
     source = ASTSource(fn=JITFunction(plain(own)), signature=signature, constexprs={"LANES": 4})
-    assert ".visible .entry scale_kernel" in triton.compile(
-        source, target=GPUTarget("cuda", 90, 32)
-    ).asm["ptx"]
+    assert (
+        ".visible .entry scale_kernel"
+        in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    )
 
 
 def test_a_kernel_may_use_one_of_the_library_and_one_that_is_a_part(notebook, engine):
