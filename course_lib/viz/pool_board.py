@@ -20,7 +20,6 @@ from course_lib.viz.pool_layout import (
     CHIP_HEIGHT,
     HEADING,
     LINE_HEIGHT,
-    NAME_ROOM,
     ROW,
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -193,7 +192,7 @@ class Board:
             yield Text(
                 layout.start,
                 y + 20,
-                _shortened(name, NAME_ROOM - 14),
+                _shortened(name, layout.room_for_name),
                 SMALL_SIZE,
                 is_bold=True,
                 key=key,
@@ -202,6 +201,11 @@ class Board:
                 lights=tuple(("block", chip.mark.block_id) for chip in chips),
             )
             yield from self._row(chips, y, key)
+        for lane in set(range(layout.num_lanes)).difference(at.lanes.values()):
+            # Without it, the room that other moments of a film need looks like the end.
+            y, _ = layout.place_of_lane(lane)
+            ends = ((layout.start, y + 15), (layout.start + layout.inner, y + 15))
+            yield Line(ends, "faint", thickness=1, key=f"{self.prefix}lane-{lane}-empty")
         if hidden:
             num_blocks = sum(len(at.chips[name]) for name in hidden)
             said = f"and {len(hidden):,} more, which hold {num_blocks:,} blocks"
@@ -250,8 +254,7 @@ class Board:
         yield from self._heading(y, "The same in one line")
         for number, line in enumerate(layout.wrapped(at.line)):
             line_y, key = y + HEADING + 14 + number * LINE_HEIGHT, f"{self.prefix}line-{number}"
-            # Of two plain spaces, a browser draws one.
-            yield Text(layout.start, line_y, line.replace("  ", "\N{NO-BREAK SPACE}" * 2), key=key)
+            yield Text(layout.start, line_y, line, key=key)
 
 
 @lru_cache(maxsize=4096)

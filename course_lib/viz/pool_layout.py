@@ -18,8 +18,6 @@ ROW = 38
 
 HEADING = 30
 BAR_ROOM = 16
-NAME_ROOM = 84
-"""What stands in front of the chips: the name of a table, or where the front is."""
 
 LINE_HEIGHT = 22
 
@@ -31,6 +29,10 @@ _MOST_TILES = 64
 _CELL_SIZES, _CELLS_HEIGHT = (20, 16, 12, 10, 8, 6), 420
 _MOST_ROWS, _MOST_LANES, _MOST_LINES = 4, 8, 4
 _MOST_ROWS_OF_REQUESTS = 2
+_SHORTEST_NAME, _LONGEST_NAME = 84, 120
+"""Room for what stands in front of the chips: a table's name, or where the front is."""
+
+_NAME_GAP = 14
 _LETTER = 0.6
 """Mean width of a letter of the state notation, as a share of its size."""
 
@@ -44,6 +46,7 @@ class Extent:
         largest_id: The largest id of a block.
         longest_queue: Blocks in the free queue; None if there is no queue.
         lanes: Blocks in the longest table of each lane.
+        longest_name: Width of the longest name of a table, in pixels.
         lists: Names of a scheduler's lists of requests.
         longest_list: Requests in one of them.
         lines: Every state in one line.
@@ -54,6 +57,7 @@ class Extent:
     largest_id: int = 0
     longest_queue: int | None = None
     lanes: tuple[int, ...] = ()
+    longest_name: float = 0
     lists: tuple[str, ...] = ()
     longest_list: int = 0
     lines: frozenset[str] = frozenset()
@@ -80,6 +84,9 @@ class Extent:
             ),
             longest_queue=max(queues) if queues else None,
             lanes=_longest_in_each_lane(film),
+            longest_name=max(
+                (text_width(name, SMALL_SIZE) for at in film for name in at.lanes), default=0
+            ),
             lists=tuple(dict.fromkeys(name for name, _ in lists)),
             longest_list=max((len(members) for _, members in lists), default=0),
             lines=frozenset(at.line for at in film if at.line),
@@ -202,6 +209,17 @@ class PoolLayout:
 
     # Queue and tables
 
+    @property
+    def room_for_name(self) -> float:
+        """Room for the name of a table."""
+        return self.start_of_chips - self.start - _NAME_GAP
+
+    @cached_property
+    def start_of_chips(self) -> float:
+        """Where the first chip of a row begins."""
+        wanted = min(self.extent.longest_name + _NAME_GAP, _LONGEST_NAME)
+        return self.start + max(_SHORTEST_NAME, wanted)
+
     @cached_property
     def chip_width(self) -> float:
         """Room for the largest id, a star and a count."""
@@ -210,7 +228,7 @@ class PoolLayout:
     @cached_property
     def chips_in_a_row(self) -> int:
         """Chips beside each other, with room for the bar."""
-        room = self.inner - NAME_ROOM - BAR_ROOM + _CHIP_GAP
+        room = self.start + self.inner - self.start_of_chips - BAR_ROOM + _CHIP_GAP
         return int(room // (self.chip_width + _CHIP_GAP))
 
     def rows_for(self, num_chips: int) -> int:
@@ -222,7 +240,7 @@ class PoolLayout:
     def place_of_chip(self, number: int, top: float) -> tuple[float, float]:
         """Return the upper left corner of the chip with this number in its rows."""
         row, column = divmod(number, self.chips_in_a_row)
-        return self.start + NAME_ROOM + column * (self.chip_width + _CHIP_GAP), top + row * ROW
+        return self.start_of_chips + column * (self.chip_width + _CHIP_GAP), top + row * ROW
 
     def shown(self, num_chips: int) -> tuple[int, int]:
         """Return how many chips are shown from the front and from the back.
@@ -252,7 +270,8 @@ class PoolLayout:
     @property
     def requests_in_a_row(self) -> int:
         """Requests beside each other."""
-        return int((self.inner - NAME_ROOM) // (_REQUEST_WIDTH + _CHIP_GAP))
+        room = self.start + self.inner - self.start_of_chips
+        return int(room // (_REQUEST_WIDTH + _CHIP_GAP))
 
     @property
     def list_height(self) -> float:
@@ -263,7 +282,7 @@ class PoolLayout:
     def place_of_request(self, number: int, top: float) -> tuple[float, float, float]:
         """Return x, y and width of the request with this number in its list."""
         row, column = divmod(number, self.requests_in_a_row)
-        x = self.start + NAME_ROOM + column * (_REQUEST_WIDTH + _CHIP_GAP)
+        x = self.start_of_chips + column * (_REQUEST_WIDTH + _CHIP_GAP)
         return x, top + row * ROW, _REQUEST_WIDTH
 
     # The state in one line

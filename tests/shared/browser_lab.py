@@ -45,6 +45,10 @@ FAINT_TEXTS = Path(__file__).with_name("faint_texts.js").read_text(encoding="utf
 LEAST_CONTRAST = 4.5
 """Of text with its ground: what WCAG 2 asks for at level AA."""
 
+CROWDED_TEXTS = Path(__file__).with_name("crowded_texts.js").read_text(encoding="utf-8")
+LEAST_TEXT = 11
+"""Pixels on the screen."""
+
 LAPTOP = {"width": 1280, "height": 800}
 CHROMIUM_OPTIONS = (
     "--no-sandbox",  # CI runs as root, where chromium's own sandbox does not start

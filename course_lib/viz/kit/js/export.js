@@ -29,6 +29,7 @@ const LOOKS = [
   "stroke-width",
   "text-anchor",
   "visibility",
+  "white-space",
 ];
 
 /** Other programs know no color-mix() and no variables: write a colour as they do. */

@@ -165,9 +165,10 @@ class FigureView {
     this.#show();
   }
 
-  /** Let things be chosen as soon as Python listens. */
+  /** Let things be chosen as soon as Python listens; on a page of its own nobody does. */
   #offerPicks() {
-    if (this.#model.get("picks")) this.stage.onPick((thing) => this.#model.send({ pick: thing }));
+    const isHeard = this.#model.get("picks") && !this.#model.get("standalone");
+    if (isHeard) this.stage.onPick((thing) => this.#model.send({ pick: thing }));
   }
 
   #index() {

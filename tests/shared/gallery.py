@@ -1,0 +1,267 @@
+"""Every figure of the course by its name, as a lesson, a report or a failed check shows it.
+
+What holds for every figure is tested on these: ``tests/course_lib/viz/test_gallery.py`` and
+``tests/browser/kit/test_gallery.py``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+
+from course_lib.kv_cache import BlockPool, KVCacheManager, PlainRequest, Recorder
+from course_lib.kv_cache.reservation import RESERVATIONS, average_shares, replay_contiguous
+from course_lib.kv_cache.watch.recorder import Frame as State
+from course_lib.scheduling import Request, Scheduler, SchedulerConfig
+from course_lib.scheduling.watch.moments import run_moments
+from course_lib.simulation import ConstantCostModel, Simulator, TraceRequest
+from course_lib.simulation.experiments import Comparison
+from course_lib.simulation.setup import Setup, figures, parse_sweep, run
+from course_lib.simulation.sweep import SweepPoint
+from course_lib.simulation.workload import synthetic_azure
+from course_lib.specs import GPUS
+from course_lib.viz import (
+    EngineMap,
+    Picture,
+    follow_engine,
+    gpu_memory,
+    iteration_film,
+    moments_film,
+    notation_scene,
+    pool_film,
+    replay,
+    reservation_film,
+    share_bars,
+    token_address,
+    token_batch,
+)
+from course_lib.viz.failing_case import CaseStep, FailingCase, snapshot_scheduler
+from course_lib.viz.kit.charts.axes import Axis, LogAxis
+from course_lib.viz.kit.charts.gantt import Span, gantt
+from course_lib.viz.kit.charts.heat_map import heat_map
+from course_lib.viz.kit.charts.roofline import Work, roofline_chart
+from course_lib.viz.kit.charts.strips import strips
+from course_lib.viz.kit.controls import Value
+from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.view import Figure
+from course_lib.viz.simulation import (
+    comparison_scene,
+    latency_scene,
+    sweep_scene,
+    timeline_scene,
+)
+
+
+def _both(build: Callable[[float], Scene]) -> Picture:
+    """Return a picture that has both forms."""
+    return Picture(build(WIDE), build(NARROW))
+
+
+def _short_requests() -> list[TraceRequest]:
+    requests = synthetic_azure()[:400]
+    return [each for each in requests if each.prompt_tokens + each.output_tokens <= 1024]
+
+
+def _reservations() -> Figure:
+    requests = _short_requests()
+    snapshots = replay_contiguous(requests, 4400, RESERVATIONS["Max"], 1024)
+    return reservation_film(islice(snapshots, 600))
+
+
+def _shares() -> Figure:
+    requests = _short_requests()
+    shares = {
+        name: average_shares(replay_contiguous(requests, 4400, policy, 1024))
+        for name, policy in RESERVATIONS.items()
+    }
+    return _both(lambda width: share_bars(shares, width))
+
+
+def _manager_trace(num_blocks: int, num_calls: int) -> list[State]:
+    """Requests that share prefixes come, grow and go at random."""
+    draw = random.Random(0)
+    manager = KVCacheManager(num_blocks, block_size=4)
+    running: list[PlainRequest] = []
+    with Recorder(manager) as recorder:
+        for call in range(num_calls):
+            if running and draw.random() < 0.4:
+                manager.free(running.pop(draw.randrange(len(running))))
+                continue
+            tokens = [*range(4 * draw.randrange(6)), *range(900 + call, 909 + call)]
+            request = PlainRequest(f"request-{call}", tokens)
+            blocks, num_hits = manager.get_computed_blocks(request)
+            if manager.allocate_slots(request, len(tokens) - num_hits, num_hits, blocks) is None:
+                continue
+            request.num_computed_tokens = len(tokens)
+            running.append(request)
+    return list(recorder.frames)
+
+
+def _pool() -> Figure:
+    """Show the story of the lesson: A's blocks are cached, C claims two of them, D evicts one."""
+    pool = BlockPool(9)
+    with Recorder(pool) as recorder:
+        blocks = pool.get_new_blocks(3)
+        pool.cache_full_blocks(blocks, [b"a1", b"a2", b"a3"])
+        pool.free_blocks(reversed(blocks))
+        pool.touch(blocks[:2])
+        pool.get_new_blocks(5)
+    return pool_film(recorder.frames)
+
+
+def _schedules(max_num_seqs: int) -> list[State]:
+    config = SchedulerConfig(max_num_seqs=max_num_seqs)
+    scheduler = Scheduler(config, KVCacheManager(num_blocks=9, block_size=4))
+    found = [snapshot_scheduler(scheduler)]
+    for name, length in (("request-11", 9), ("request-12", 5), ("request-13", 3)):
+        scheduler.add_request(Request(name, range(length), max_tokens=3))
+        found.append(snapshot_scheduler(scheduler))
+    scheduler.schedule()
+    return [*found, snapshot_scheduler(scheduler)]
+
+
+def _replay() -> Figure:
+    """Show a scheduler that should admit three requests, and admits one."""
+    calls = ("obj = Scheduler(...)", *("obj.add_request(...)",) * 3, "obj.schedule()")
+    states = zip(calls, _schedules(3), _schedules(1), strict=True)
+    steps = (CaseStep(call, "x", "x", right, wrong) for call, right, wrong in states)
+    return replay(FailingCase(tuple(steps), "three requests have room"))
+
+
+def _simulator() -> Simulator:
+    draw = random.Random(3)
+    requests = [
+        TraceRequest(0.3 * n, draw.randrange(10, 150), draw.randrange(5, 40)) for n in range(12)
+    ]
+    config = SchedulerConfig(max_num_seqs=6, max_num_batched_tokens=128)
+    return Simulator(requests, config, ConstantCostModel(0.1), 40, enable_caching=True)
+
+
+def _followed() -> Figure:
+    simulator = _simulator()
+    with follow_engine(simulator, share=1) as live:
+        while simulator.step() is not None:
+            pass
+    return live
+
+
+def _moments() -> Figure:
+    requests = [Request(name, range(9), max_tokens=3) for name in ("a", "b", "c")]
+    config = SchedulerConfig(max_num_seqs=2)
+    scheduler = Scheduler(config, KVCacheManager(num_blocks=9, block_size=4))
+    return moments_film(list(run_moments(scheduler, {0: requests}, 4)))
+
+
+_SETUP = Setup(requests=30, output_tokens=20)
+
+
+def _sweep(setting: str) -> Figure:
+    name, setups = parse_sweep(setting, _SETUP)
+    points = [SweepPoint(setup, figures(setup, run(setup, None))) for setup in setups]
+    return _both(lambda width: sweep_scene(name, points, width))
+
+
+def _comparison() -> Figure:
+    result = run(_SETUP, None)
+    comparison = Comparison(
+        "Two policies", "30 requests", {"fcfs": result, "sjf": result}, ("ttft_mean", "num_steps")
+    )
+    return _both(lambda width: comparison_scene(comparison, width))
+
+
+_SOME_EPISODES = ("mixed", "preemption", "swap", "drafts")
+"""Those that have everything that others have."""
+
+_LINES = [
+    "free [5 4 | 3* 2*]  r0: 1* 6(2)  r1: 6(2) 7",
+    "step 5  d1:1 d2:1 A:4(16/19)  | (E) B! C D",
+    "AAAAA...CCCC....",
+]
+
+
+def _gantt(width: float) -> Scene:
+    rows = {
+        "seat 1": [
+            Span(0, 2, "prefill", of=("request", "A")),
+            Span(2, 7, "decode", of=("request", "A")),
+        ],
+        "seat 2": [
+            Span(1, 2, "prefill", of=("request", "B")),
+            Span(2, 4, "decode", of=("request", "B")),
+        ],
+    }
+    return gantt("Two seats", Axis("Iteration"), rows, width - 24).scene()
+
+
+def _roofline(width: float) -> Scene:
+    work = [Work("decode", 1.0), Work("prefill", 900.0, 1.2e14, "series-3")]
+    return roofline_chart("An RTX 4090", GPUS["rtx-4090"], work, width - 24).scene()
+
+
+def _strips(width: float) -> Scene:
+    gaps = [0.01 * 1.02**k for k in range(300)]
+    values = {"FCFS": gaps, "SJF": gaps[:150]}
+    return strips("Gaps by policy", LogAxis("Gap", "s"), values, width - 24).scene()
+
+
+def _heat_map(width: float) -> Scene:
+    return heat_map(
+        "Mean time to first token",
+        columns=["256", "512", "1024"],
+        rows=["fcfs", "sjf"],
+        values=[[1.4, 0.9, 0.8], [0.7, 0.4, 0.6]],
+        value_axis=Axis("Mean TTFT", "s"),
+        column_axis=Axis("Token budget", "tokens"),
+        row_axis=Axis("Policy"),
+        width=width - 24,
+    ).scene()
+
+
+GALLERY: dict[str, Callable[[], Figure]] = {
+    "gpu memory": gpu_memory,
+    "reservations": _reservations,
+    "shares": _shares,
+    "engine map": lambda: EngineMap(7),
+    "token address": token_address,
+    "token batch": token_batch,
+    **{f"iteration: {name}": partial(iteration_film, name) for name in _SOME_EPISODES},
+    "moments": _moments,
+    "pool": _pool,
+    "pool of 64": lambda: pool_film(_manager_trace(64, num_calls=30)),
+    "pool of 5,000": lambda: pool_film(_manager_trace(5000, num_calls=8)),
+    "replay": _replay,
+    "followed simulation": _followed,
+    "notation": lambda: _both(lambda width: notation_scene(_LINES, width=width)),
+    "latencies": lambda: _both(lambda width: latency_scene(run(_SETUP, None), width)),
+    "timeline": lambda: _both(lambda width: timeline_scene(run(_SETUP, None), width)),
+    "sweep over numbers": lambda: _sweep("rate=2,8"),
+    "sweep over names": lambda: _sweep("policy=fcfs,priority"),
+    "comparison": _comparison,
+    "gantt": lambda: _both(_gantt),
+    "roofline": lambda: _both(_roofline),
+    "strips": lambda: _both(_strips),
+    "heat map": lambda: _both(_heat_map),
+}
+"""Functions that make the figures."""
+
+SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
+    "gpu memory": {
+        "model": ["llama-3.1-8b"],
+        "gpu": ["rtx-4090"],
+        "num_sequences": [16, 64],
+        "mean_tokens": [500],
+    },
+    "token address": {
+        "block_size": [4],
+        "layout": ["NHD", "split"],
+        "kv": [0],
+        "head_dim": [16],
+        "head": [0],
+        "dim": [0],
+    },
+    "token batch": {"num_of_r1": [3], "block_size": [4]},
+}
+"""For each explorer, the values of controls that a page of its own offers, to be made in a second."""
