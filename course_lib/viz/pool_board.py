@@ -159,10 +159,12 @@ class Board:
         """Yield chips, a bar in front of place ``bar``, and the number of those left out."""
         layout, count = self.layout, len(chips)
         num_front, num_back = layout.shown(count)
+        row_of_bar = -1.0
         for place in (*range(num_front), *range(count - num_back, count)):
             spot = place if place < num_front else num_front + 2 + place - (count - num_back)
             x, y = layout.place_of_chip(spot, top)
-            if bar is not None and place >= bar:
+            row_of_bar = y if place == bar else row_of_bar
+            if y == row_of_bar:
                 x += BAR_ROOM
             if place == bar:
                 middle = x - BAR_ROOM / 2 - 2

@@ -259,6 +259,24 @@ class TestNames:
             '  - listitem "request A"',
         ]
 
+    def roles(self, stage: Any) -> list[str]:
+        """Return the roles in chromium's own tree, from the picture on."""
+        session = stage.page.context.new_cdp_session(stage.page)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
+        return roles[next(at for at, role in enumerate(roles) if role.startswith("list")) :]
+
+    def test_the_browser_takes_items_for_items(self, pool: Any) -> None:
+        """Its rules are stricter than those of Playwright's tree."""
+        group = Group((tile(200, 250, ("block", 8), "inner"),), key="outer")
+        pool.show(*POOL, group)
+        words = self.roles(pool).count("StaticText")
+        assert self.roles(pool).count("listitem") == 9
+        pool.kit.run(LISTEN)
+        assert self.roles(pool).count("option") == 9
+        assert self.roles(pool).count("group") == 0
+        assert self.roles(pool).count("StaticText") == words
+
     def test_what_can_be_chosen_is_an_option(self, pool: Any) -> None:
         pool.kit.run(LISTEN)
         assert self.tree(pool).splitlines()[:2] == [

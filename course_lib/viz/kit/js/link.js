@@ -70,7 +70,7 @@ export class Link {
     entry.isItem = isItem;
     const node = focusNode(entry);
     setAttribute(node, "data-item", isItem ? "" : null);
-    setAttribute(node, "role", isItem ? this.#itemRole : null);
+    setAttribute(node, "role", isItem ? this.#itemRole : "none");
     setAttribute(node, "tabindex", isItem ? "-1" : null);
   }
 
@@ -82,7 +82,8 @@ export class Link {
     if (this.#focused?.entry === entry) this.#focused = null;
     if (this.#home === entry) this.#home = null;
     entry.isItem = false;
-    for (const name of ["data-item", "role", "tabindex"]) focusNode(entry).removeAttribute(name);
+    for (const name of ["data-item", "tabindex"]) focusNode(entry).removeAttribute(name);
+    focusNode(entry).setAttribute("role", "none");
   }
 
   /** Call after each frame: there are other items, and what is lit may have another extent. */

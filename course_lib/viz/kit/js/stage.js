@@ -31,7 +31,8 @@ export function createStage() {
 
 class Stage {
   #defs = svg("defs");
-  #layer = svg("g", { class: "scene-shapes" });
+  // Between a list and its items, Chromium allows only nodes without a role.
+  #layer = svg("g", { class: "scene-shapes", role: "none" });
   // What is gone fades on top of what is there.
   #exits = svg("g", { class: "scene-exits", "aria-hidden": "true" });
   #picture = svg("svg", { class: "scene", role: "img" }, [this.#defs, this.#layer, this.#exits]);
@@ -145,6 +146,7 @@ class Stage {
   #create(shape, id) {
     const { kind, key } = shape;
     const entry = { kind, id, shape: null, ...KINDS[kind].create() };
+    entry.node.setAttribute("role", "none"); // until it is an item
     if (key) entry.node.dataset.key = key;
     const origin = shape.origin && this.#byKey.get(shape.origin);
     if (origin) entry.start = origin.drawn;
