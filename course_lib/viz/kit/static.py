@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
+from course_lib.viz.kit.page import image_html
 from course_lib.viz.kit.palette import PALETTE, TONES, State
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Area, Cells, Line, Rect, Text, flatten
@@ -31,10 +32,19 @@ _QUARTER_CIRCLE = 0.5523  # how far a cubic's control points reach so that it lo
 
 
 class StaticFigure(Figure):
-    """A matplotlib figure that shows itself in a notebook without pyplot and its global state."""
+    """A matplotlib figure that shows itself in a notebook without pyplot and its global state.
+
+    Attributes:
+        description: What it shows, for whoever cannot see it.
+    """
+
+    description = ""
 
     def _repr_png_(self) -> bytes:
         return png(self)
+
+    def _repr_html_(self) -> str:
+        return image_html(png(self), self.description)
 
 
 def figure(scene: Scene) -> StaticFigure:
@@ -70,6 +80,9 @@ def contact_sheet(
         figsize=(total_width / _PIXELS_PER_INCH, total_height / _PIXELS_PER_INCH),
         dpi=_PIXELS_PER_INCH,
     )
+    # A caption says what happens in its picture; a picture without one speaks for itself.
+    said = [caption or scene.alt for scene, caption in zip(scenes, captions, strict=True)]
+    sheet.description = " ".join([f"{scenes[0].title}.", *said])
     for number, (scene, caption) in enumerate(zip(scenes, wrapped, strict=True)):
         row, column = divmod(number, columns)
         left = column * (width + gap)

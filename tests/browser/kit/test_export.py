@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,6 +27,8 @@ def picture() -> Picture:
         Rect(140, 20, 100, 60, "cached", key="hatched"),
         Line(((20, 100), (240, 100)), has_arrow=True),
         Text(20, 130, "Blocks & tables", tone="muted", is_bold=True),
+        Text(200, 130, "A: 1"),
+        Text(300, 130, "A:  1"),
         Cells(260, 20, 4, 20, ("in_use", "free") * 6, "block", "grid"),
     )
     return Picture(Scene(400, 150, shapes, "A pool: 12 blocks", "Some blocks"))
@@ -40,6 +43,17 @@ def save(kit: Any, kind: str, folder: Path, **options: Any) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+def test_two_spaces_are_two_in_the_picture_and_in_the_file(kit: Any, tmp_path: Path) -> None:
+    save(kit, "SVG", tmp_path)
+    one, two = kit.page.locator("svg.scene text", has_text="A:").evaluate_all(
+        "(lines) => lines.map((node) => node.getComputedTextLength())"
+    )
+    assert two > one + 3
+    [file] = tmp_path.iterdir()
+    [saved] = re.findall("<text[^>]*>A:  1<", file.read_text(encoding="utf-8"))
+    assert "white-space: pre" in saved
 
 
 @pytest.mark.parametrize("dark", [False, True])

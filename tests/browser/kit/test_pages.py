@@ -83,6 +83,16 @@ def test_without_scripts_a_page_shows_the_picture_with_its_description(
     assert image.bounding_box()["width"] > 400
 
 
+def test_nothing_can_be_chosen_where_nobody_listens(open_page: OpenPage, tmp_path: Path) -> None:
+    thing = Rect(20, 20, 30, 60, "in_use", key="box", of=("block", 7))
+    figure = Picture(Scene(500, 150, (thing,), "A box", "A box"))
+    figure.on_pick(print)
+    figure.to_html(tmp_path / "picture.html")
+    page = open_page(tmp_path / "picture.html")
+    page.get_by_role("listitem", name="block 7: in use").wait_for()
+    assert page.get_by_role("option").count() == 0
+
+
 DARK_PAGE = "body { background: #101010 !important; color: #eeeeee !important; }"
 
 

@@ -16,7 +16,7 @@ from course_lib.viz.block_pool import pool_frames
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import Cells, Group, Rect, Text
+from course_lib.viz.kit.shapes import Cells, Group, Line, Rect, Text
 from course_lib.viz.pool_chips import QUEUE, abridged, follow
 
 
@@ -236,6 +236,32 @@ def test_nothing_is_crowded_in_pools_of_any_size(
     for frame in pool_frames(manager_trace(num_blocks, num_calls=num_calls)):
         for scene in both_forms(frame):
             assert crowding(scene) == []
+
+
+def test_names_of_tables_have_room_and_a_lane_without_a_table_is_a_line() -> None:
+    frames = list(pool_frames(manager_trace(64, num_calls=20)))
+    for scene in (scene for frame in frames for scene in both_forms(frame)):
+        names = {s.key: s.text for s in scene.shapes if isinstance(s, Text) and s.of}
+        rules = {s.key for s in scene.shapes if isinstance(s, Line) and s.key.endswith("-empty")}
+        assert all(name.startswith("request-") for name in names.values())
+        assert {*names, *(key.removesuffix("-empty") for key in rules)} == {
+            f"lane-{lane}" for lane in range(8)
+        }
+        assert len(names) + len(rules) == 8
+
+
+def test_only_the_row_of_the_bar_makes_room_for_it() -> None:
+    num_barred = 0
+    for frame in pool_frames(manager_trace(64)):
+        for scene in both_forms(frame):
+            [*bars] = [s for s in scene.shapes if isinstance(s, Line) and s.key == "queue-bar"]
+            chips = [rect for rect in scene.rects() if rect.key.startswith("chip-")]
+            rows_with_bar = {bar.points[0][1] + 4 for bar in bars}
+            num_barred += len(bars)
+            others = {chip.y for chip in chips} - rows_with_bar
+            starts = {min(chip.x for chip in chips if chip.y == y) for y in others}
+            assert len(starts) <= 1
+    assert num_barred > 20
 
 
 def test_nothing_is_cut_off_or_covered(collisions: Callable[[Scene], list[str]]) -> None:

@@ -112,3 +112,10 @@ def test_importing_the_package_loads_neither_matplotlib_nor_widgets() -> None:
         "print({'matplotlib', 'anywidget', 'ipywidgets', 'torch', 'autograder'} & set(sys.modules))"
     )
     assert run_python(code) == "set()"
+
+
+def test_a_static_figure_says_what_it_shows() -> None:
+    alone = static.figure(SCENE)._repr_html_()
+    assert alone.startswith('<img alt="A title. A description" src="data:image/png;base64,')
+    sheet = static.contact_sheet([SCENE, SCENE], ["Step 1 of 2: begins.", ""])
+    assert sheet.description == "A title. Step 1 of 2: begins. A description"
