@@ -264,4 +264,4 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     },
     "token batch": {"num_of_r1": [3], "block_size": [4]},
 }
-"""For each explorer, the values of controls that a page of its own offers, to be made in a second."""
+"""For each explorer, the values of controls that a page of its own offers; few, to be quick."""
