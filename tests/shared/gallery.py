@@ -7,7 +7,7 @@ What holds for every figure is tested on these: ``tests/course_lib/viz/test_gall
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -80,9 +80,9 @@ def _shares() -> Figure:
     return _both(lambda width: share_bars(shares, width))
 
 
-def _manager_trace(num_blocks: int, num_calls: int) -> list[State]:
+def manager_trace(num_blocks: int, seed: int = 0, num_calls: int = 60) -> list[State]:
     """Requests that share prefixes come, grow and go at random."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     manager = KVCacheManager(num_blocks, block_size=4)
     running: list[PlainRequest] = []
     with Recorder(manager) as recorder:
@@ -112,11 +112,12 @@ def _pool() -> Figure:
     return pool_film(recorder.frames)
 
 
-def _schedules(max_num_seqs: int) -> list[State]:
+def schedules(max_num_seqs: int, names: Sequence[str]) -> list[State]:
+    """Return the states of a scheduler that three requests are added to, and that plans then."""
     config = SchedulerConfig(max_num_seqs=max_num_seqs)
     scheduler = Scheduler(config, KVCacheManager(num_blocks=9, block_size=4))
     found = [snapshot_scheduler(scheduler)]
-    for name, length in (("request-11", 9), ("request-12", 5), ("request-13", 3)):
+    for name, length in zip(names, (9, 5, 3), strict=True):
         scheduler.add_request(Request(name, range(length), max_tokens=3))
         found.append(snapshot_scheduler(scheduler))
     scheduler.schedule()
@@ -126,7 +127,8 @@ def _schedules(max_num_seqs: int) -> list[State]:
 def _replay() -> Figure:
     """Show a scheduler that should admit three requests, and admits one."""
     calls = ("obj = Scheduler(...)", *("obj.add_request(...)",) * 3, "obj.schedule()")
-    states = zip(calls, _schedules(3), _schedules(1), strict=True)
+    names = ("request-11", "request-12", "request-13")
+    states = zip(calls, schedules(3, names), schedules(1, names), strict=True)
     steps = (CaseStep(call, "x", "x", right, wrong) for call, right, wrong in states)
     return replay(FailingCase(tuple(steps), "three requests have room"))
 
@@ -230,8 +232,8 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     **{f"iteration: {name}": partial(iteration_film, name) for name in _SOME_EPISODES},
     "moments": _moments,
     "pool": _pool,
-    "pool of 64": lambda: pool_film(_manager_trace(64, num_calls=30)),
-    "pool of 5,000": lambda: pool_film(_manager_trace(5000, num_calls=8)),
+    "pool of 64": lambda: pool_film(manager_trace(64, num_calls=30)),
+    "pool of 5,000": lambda: pool_film(manager_trace(5000, num_calls=8)),
     "replay": _replay,
     "followed simulation": _followed,
     "notation": lambda: _both(lambda width: notation_scene(_LINES, width=width)),

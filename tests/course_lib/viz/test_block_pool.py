@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -18,6 +17,7 @@ from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Cells, Group, Line, Rect, Text
 from course_lib.viz.pool_chips import QUEUE, abridged, follow
+from gallery import manager_trace
 
 
 def lesson_trace() -> list[dict[str, Any]]:
@@ -36,26 +36,6 @@ def lesson_trace() -> list[dict[str, Any]]:
         for call, argument in ((pool.get_new_blocks, 2), (pool.free_blocks, [b[0]])):
             with pytest.raises(ValueError, match="block"):
                 call(argument)
-    return recorder.frames
-
-
-def manager_trace(num_blocks: int, seed: int = 0, num_calls: int = 60) -> list[dict[str, Any]]:
-    """Requests that share prefixes come, grow and go at random."""
-    draw = random.Random(seed)
-    manager = KVCacheManager(num_blocks, block_size=4)
-    running: list[PlainRequest] = []
-    with Recorder(manager) as recorder:
-        for call in range(num_calls):
-            if running and draw.random() < 0.4:
-                manager.free(running.pop(draw.randrange(len(running))))
-                continue
-            tokens = [*range(4 * draw.randrange(6)), *range(900 + call, 900 + call + 9)]
-            request = PlainRequest(f"request-{call}", tokens)
-            blocks, num_hits = manager.get_computed_blocks(request)
-            if manager.allocate_slots(request, len(tokens) - num_hits, num_hits, blocks) is None:
-                continue
-            request.num_computed_tokens = len(tokens)
-            running.append(request)
     return recorder.frames
 
 

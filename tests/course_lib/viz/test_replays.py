@@ -14,7 +14,7 @@ from course_lib.kv_cache import (
     KVCacheBlock,
     KVCacheManager,
 )
-from course_lib.scheduling import FCFSRequestQueue, Request, Scheduler, SchedulerConfig
+from course_lib.scheduling import FCFSRequestQueue, Request, Scheduler
 from course_lib.scheduling.policies import PriorityRequestQueue
 from course_lib.viz import replay
 from course_lib.viz.failing_case import (
@@ -30,6 +30,7 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Line, Rect, Text
 from course_lib.viz.replay_offer import ReplayOffer
 from course_lib.viz.replays import differences, replay_frames
+from gallery import schedules
 
 Frame = dict[str, Any]
 
@@ -76,18 +77,8 @@ def pool_case() -> FailingCase:
 def scheduler_case() -> FailingCase:
     """A scheduler that admits nobody."""
 
-    def states(max_num_seqs: int) -> list[Frame]:
-        config = SchedulerConfig(max_num_seqs=max_num_seqs)
-        scheduler = Scheduler(config, KVCacheManager(num_blocks=9, block_size=4))
-        found = [snapshot_scheduler(scheduler)]
-        for name, length in (("A", 9), ("B", 5), ("C", 3)):
-            scheduler.add_request(Request(name, range(length), max_tokens=3))
-            found.append(snapshot_scheduler(scheduler))
-        scheduler.schedule()
-        return [*found, snapshot_scheduler(scheduler)]
-
     calls = ("obj = Scheduler(...)", "add A", "add B", "add C", "obj.schedule()")
-    right, wrong = states(3), states(1)
+    right, wrong = (schedules(max_num_seqs, "ABC") for max_num_seqs in (3, 1))
     steps = (CaseStep(c, "x", "x", r, w) for c, r, w in zip(calls, right, wrong, strict=True))
     return FailingCase(tuple(steps))
 
