@@ -97,11 +97,11 @@ class Board:
             return x, layout.queue_top + HEADING - 6, width, rows * ROW + 4
         if kind == "request" and at.lanes.get(str(name), layout.num_lanes) < layout.num_lanes:
             y, height = layout.place_of_lane(at.lanes[str(name)])
-            return x, y - 5, width, height - 2
+            return x, y - 4, width, height - 2
         if kind == "list" and name in layout.extent.lists:
             row = layout.extent.lists.index(str(name))
             y = layout.lists_top + HEADING + row * layout.list_height
-            return x, y - 5, width, layout.list_height - 2
+            return x, y - 4, width, layout.list_height - 2
         return None
 
     def _grid(self, at: Placed) -> Iterator[Shape]:
