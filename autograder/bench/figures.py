@@ -1,9 +1,9 @@
 """How smoothly figures move and how soon they answer: the cases of ``course bench figures``.
 
 A real chromium draws them, without a GPU, as on the slowest machine that a learner may have. The
-baseline of what moves draws each picture anew instead of changing the one before. ``films.py`` measures a long
-film, ``first_pictures.py`` how soon figures are there in JupyterLab, and ``controls.py`` how soon
-one follows its controls there.
+baseline of what moves draws each picture anew instead of changing the one before. ``films.py``
+measures a long film, ``first_pictures.py`` how soon figures are there in JupyterLab, and
+``controls.py`` how soon one follows its controls there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What course bench figures measures in JupyterLab: that it can be, with a figure and its controls."""
+"""course bench figures in JupyterLab: figures are waited for, and controls are answered."""
 
 from __future__ import annotations
 
