@@ -125,7 +125,7 @@ class Bar:
     def at_least(cls, what: str, figure: float, limit: float, unit: str) -> Bar:
         """Return a bar that a figure must reach.
 
-        >>> Bar.at_least("boxes glide", 58.1, 50.0, "pictures/s").holds
+        >>> Bar.at_least("boxes glide", 58.1, 50.0, "per second").holds
         True
         """
         return cls(what, figure, limit, unit, figure >= limit, is_most=False)
@@ -171,7 +171,7 @@ class FiguresReport:
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("holds")
         for bar in self.bars:
-            side = "at most" if bar.is_most else "at least"
+            side = "≤" if bar.is_most else "≥"
             table.add_row(
                 bar.what,
                 f"{short(bar.figure)} {bar.unit}",
@@ -262,7 +262,7 @@ def bars(
     """
     for pace in paces:
         if pace.implementation == "course":
-            yield Bar.at_least(pace.case, pace.per_second, AIM, "pictures/s")
+            yield Bar.at_least(pace.case, pace.per_second, AIM, "per second")
     name = f"a film of {film.steps:,} steps"
     yield Bar.at_most(f"{name}: its size", film.megabytes, MOST_MEGABYTES, "MB")
     for first in first_pictures:

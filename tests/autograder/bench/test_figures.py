@@ -64,7 +64,7 @@ def test_every_figure_stands_beside_its_bar() -> None:
         for bar in bars(PACES, FILM, FIRST, CONTROLS)
     }
     assert found == {
-        "boxes": (59.94, 50.0, "pictures/s", True),
+        "boxes": (59.94, 50.0, "per second", True),
         "a film of 10,000 steps: its size": (0.93, 2.0, "MB", True),
         "appears in JupyterLab: a film": (1.73, 2.0, "s", True),
         "appears in JupyterLab: a map": (2.001, 2.0, "s", False),
@@ -101,8 +101,8 @@ def test_the_table_says_of_each_bar_whether_it_holds_and_the_rest_below() -> Non
     lines = [line for line in printed.splitlines() if "│" in line]
     rows = [line.replace("│", " ").split() for line in lines]
     assert rows == [
-        ["boxes", "59.9", "/s", "at", "least", "50", "/s", "yes"],
-        ["a", "map", "2.5", "s", "at", "most", "2", "s", "NO"],
+        ["boxes", "59.9", "/s", "≥", "50", "/s", "yes"],
+        ["a", "map", "2.5", "s", "≤", "2", "s", "NO"],
     ]
     assert asdict(report)["bars"][1]["holds"] is False
 
