@@ -7,7 +7,6 @@ figures`` measures it.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.bench.lab_page import Lab
+from autograder.bench.times import best_round, percentile
 
 STEPS = 40
 ROUNDS = 3
@@ -46,16 +46,6 @@ class ControlReport:
         )
 
 
-def percentile(times: tuple[float, ...], percent: float) -> float:
-    """Return the smallest of the times that so many per cent of all do not exceed.
-
-    >>> percentile((30.0, 10.0, 20.0, 40.0), 75)
-    30.0
-    """
-    ordered = sorted(times)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
 def measure_controls(lab: Lab, rounds: int = ROUNDS) -> ControlReport:
     """Move a control of a figure in JupyterLab.
 
@@ -71,14 +61,9 @@ def measure_controls(lab: Lab, rounds: int = ROUNDS) -> ControlReport:
         page = notebook.page
         slider = page.get_by_role("slider", name="Sequences")
         slider.wait_for()
-        step_ms = _best([_steps(page, slider) for _ in range(rounds)])
-        drag_ms = _best([_drag(page, slider) for _ in range(rounds)])
+        step_ms = best_round([_steps(page, slider) for _ in range(rounds)])
+        drag_ms = best_round([_drag(page, slider) for _ in range(rounds)])
     return ControlReport(step_ms, drag_ms)
-
-
-def _best(rounds: list[tuple[float, ...]]) -> tuple[float, ...]:
-    """Return the round in which others used the machine least."""
-    return min(rounds, key=lambda times: percentile(times, 95))
 
 
 def _begin(page: Any, slider: Any) -> None:

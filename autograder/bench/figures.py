@@ -20,11 +20,12 @@ from typing import Any
 
 from rich.table import Table
 
-from autograder.bench.controls import ControlReport, measure_controls, percentile
+from autograder.bench.controls import ControlReport, measure_controls
 from autograder.bench.films import FilmReport, measure_film
 from autograder.bench.first_pictures import FirstPicture, measure_first_pictures
 from autograder.bench.lab_page import running_lab
 from autograder.bench.suite import OnStep, short
+from autograder.bench.times import percentile
 from autograder.errors import CourseError
 from autograder.terminal.machine import BROWSERS
 from course_lib.viz.kit import bundle

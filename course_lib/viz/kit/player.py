@@ -17,7 +17,7 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure, frame_values
 
 _SHEET_FRAMES = 6
-_FIRST_SHEET_FRAMES = 4
+_FIRST_SHEET_FRAMES = 2
 """A film that is still being made has been waited for already; its sheet tells how it begins."""
 _PATIENCE = 0.5
 """Seconds that a reader waits for a film without a thought; what takes longer comes later."""
