@@ -1,10 +1,10 @@
 // Times how long a figure takes to follow its slider "Sequences"; see controls.py, which runs this in
 // the page. Returns an object whose answers() are milliseconds, one for each value that the slider had.
 //
-// The figure says how many sequences it shows. A value is answered when the picture shows it or a
-// newer one: what a drag has passed over is never drawn. The end of an answer is the browser's next
-// frame, when it is on the screen.
-(isRising) => {
+// The slider is moved upwards, and the figure says how many sequences it shows. A value is answered
+// when the picture shows it or a newer one: what a drag has passed over is never drawn. The end of an
+// answer is the browser's next frame, when it is on the screen.
+() => {
   const figure = document.querySelector(".scene-root");
   const slider = [...figure.querySelectorAll("label")].find((each) => each.textContent.startsWith("Sequences"))
     .control;
@@ -12,16 +12,16 @@
   const times = [];
 
   const shownCount = () => {
-    const found = /(?:of|All) (\d+) sequences/.exec(figure.querySelector("svg.scene").textContent);
-    return found ? Number(found[1]) : NaN;
+    const words = figure.querySelector("svg.scene").textContent;
+    const found = /(?:of|All) (\d+) sequences/.exec(words);
+    return found ? Number(found[1]) : words.includes("The sequence fits") ? 1 : NaN;
   };
 
   const onInput = () => waiting.push([Number(slider.value), performance.now()]);
-  const isAnswered = (value, shown) => (isRising ? value <= shown : value >= shown);
   const observer = new MutationObserver(() => {
     const shown = shownCount();
     const answered = [];
-    while (waiting.length && isAnswered(waiting[0][0], shown)) answered.push(waiting.shift());
+    while (waiting.length && waiting[0][0] <= shown) answered.push(waiting.shift());
     if (!answered.length) return;
     requestAnimationFrame(() => {
       for (const [, since] of answered) times.push(performance.now() - since);

@@ -1,16 +1,18 @@
 """How smoothly figures move and how soon they answer: the cases of ``course bench figures``.
 
 A real chromium draws them, without a GPU, as on the slowest machine that a learner may have. The
-baseline of what moves draws each picture anew instead of changing the one before. ``films.py`` and
-``controls.py`` measure a long film, and a figure that follows its controls.
+baseline of what moves draws each picture anew instead of changing the one before. ``films.py``
+measures a long film, ``first_pictures.py`` how soon figures are there in JupyterLab, and
+``controls.py`` how soon one follows its controls there.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,10 @@ from rich.table import Table
 
 from autograder.bench.controls import ControlReport, measure_controls
 from autograder.bench.films import FilmReport, measure_film
-from autograder.bench.suite import OnStep
+from autograder.bench.first_pictures import FirstPicture, measure_first_pictures
+from autograder.bench.lab_page import running_lab
+from autograder.bench.suite import OnStep, short
+from autograder.bench.times import percentile
 from autograder.errors import CourseError
 from autograder.terminal.machine import BROWSERS
 from course_lib.viz.kit import bundle
@@ -33,6 +38,18 @@ SECONDS = 3.0
 
 AIM = 50.0
 """Pictures per second below which a motion is seen to stutter."""
+
+MOST_MEGABYTES = 2.0
+"""Of a film of ten thousand steps."""
+
+MOST_WAITED = 2.0
+"""Seconds from running a cell to the first picture."""
+
+STEP_MS = 30.0
+"""Milliseconds from one picture of a film to another."""
+
+ANSWER_MS = 100.0
+"""Milliseconds in which a control should answer, so that picture and hand seem to be one."""
 
 BOXES, CELLS = 512, 8192
 
@@ -77,37 +94,91 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """What a figure must keep, and whether it does.
+
+    Attributes:
+        what: What was measured.
+        figure: What came out.
+        limit: What is asked for.
+        unit: Of both.
+        holds: Whether the figure is on the right side of the limit.
+        is_most: Whether the limit is the most that may be; otherwise it is the least.
+    """
+
+    what: str
+    figure: float
+    limit: float
+    unit: str
+    holds: bool
+    is_most: bool
+
+    @classmethod
+    def at_most(cls, what: str, figure: float, limit: float, unit: str) -> Bar:
+        """Return a bar that a figure must not exceed.
+
+        >>> Bar.at_most("a step", 31.0, 30.0, "ms").holds
+        False
+        """
+        return cls(what, figure, limit, unit, figure <= limit, is_most=True)
+
+    @classmethod
+    def at_least(cls, what: str, figure: float, limit: float, unit: str) -> Bar:
+        """Return a bar that a figure must reach.
+
+        >>> Bar.at_least("boxes glide", 58.1, 50.0, "per second").holds
+        True
+        """
+        return cls(what, figure, limit, unit, figure >= limit, is_most=False)
+
+
+@dataclass(frozen=True)
 class FiguresReport:
     """What a run found, and on what.
 
     Attributes:
         machine: The processor and the browser.
+        cores: Cores of the machine.
+        load: Programs that wanted a core, in the minute before the run and in its last one.
         paces: One per case and implementation.
         film: What a long film costs.
+        first_pictures: How soon figures appear in a notebook.
         controls: How soon a figure follows its controls.
+        bars: What is asked of all of these, and whether it holds.
     """
 
     machine: str
+    cores: int
+    load: tuple[float, float]
     paces: tuple[Pace, ...]
     film: FilmReport
+    first_pictures: tuple[FirstPicture, ...]
     controls: ControlReport
+    bars: tuple[Bar, ...]
 
     def table(self) -> Table:
-        """Return a table with a line per case and implementation, and the rest below."""
+        """Return a table with a line per bar, and below it what else was found."""
+        others = [pace for pace in self.paces if pace.implementation != "course"]
         notes = (
-            f"A film (aim: 2 MB, there within 2 s, a step within 30 ms): {self.film}",
-            f"A control (aim: 95 of 100 within 100 ms): {self.controls}",
-            self.machine,
+            *(f"{pace.case}, {pace.implementation}: {pace.per_second:.1f}/s" for pace in others),
+            f"The film: {self.film}",
+            f"Controls: {self.controls}",
+            f"{self.machine}; load of {self.cores} cores {self.load[0]:.1f} before the run, "
+            f"{self.load[1]:.1f} at its end",
         )
-        table = Table(title="course bench figures: pictures per second", caption="\n".join(notes))
-        table.add_column("case")
-        table.add_column("implementation")
-        for column in ("per second", "aim", "longest, ms"):
-            table.add_column(column, justify="right")
-        for pace in self.paces:
-            aim = f"{AIM:.0f}" if pace.implementation == "course" else ""
-            figures = f"{pace.per_second:.1f}", aim, f"{pace.longest_ms:.0f}"
-            table.add_row(pace.case, pace.implementation, *figures)
+        table = Table(title="course bench figures", caption="\n".join(notes))
+        table.add_column("what")
+        for column in ("figure", "bar"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("holds")
+        for bar in self.bars:
+            side = "≤" if bar.is_most else "≥"
+            table.add_row(
+                bar.what,
+                f"{short(bar.figure)} {bar.unit}",
+                f"{side} {short(bar.limit)} {bar.unit}",
+                "yes" if bar.holds else "NO",
+            )
         return table
 
 
@@ -130,7 +201,7 @@ def measure_figures(
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
 ) -> FiguresReport:
-    """Measure how smoothly figures move, what a long film costs, and how soon controls answer.
+    """Measure how smoothly figures move, how soon they appear, and how soon controls answer.
 
     Args:
         browser: A chromium that Playwright drives.
@@ -141,6 +212,7 @@ def measure_figures(
     Raises:
         CourseError: JupyterLab or its kernel does not answer.
     """
+    load = os.getloadavg()[0]
     # What glides is not drawn anew: a new picture has no place to glide from.
     contenders = [
         (motion, implementation)
@@ -154,14 +226,53 @@ def measure_figures(
         motion, implementation = contenders[step % len(contenders)]
         pace = _watched(browser, motion, implementation, seconds)
         found.setdefault((pace.case, implementation), []).append(pace)
-        on_step(step + 1, watched + 2)
+        on_step(step + 1, watched + 3)
     best = tuple(max(paces, key=lambda pace: pace.per_second) for paces in found.values())
     film = measure_film(browser)
-    on_step(watched + 1, watched + 2)
-    controls = measure_controls(browser)
-    on_step(watched + 2, watched + 2)
-    machine = f"{platform.processor() or platform.machine()}, Chromium {browser.version}"
-    return FiguresReport(machine, best, film, controls)
+    on_step(watched + 1, watched + 3)
+    with running_lab(browser) as lab:
+        first_pictures = measure_first_pictures(lab)
+        on_step(watched + 2, watched + 3)
+        controls = measure_controls(lab)
+    on_step(watched + 3, watched + 3)
+    return FiguresReport(
+        f"{platform.processor() or platform.machine()}, Chromium {browser.version}",
+        os.cpu_count() or 1,
+        (load, os.getloadavg()[0]),
+        best,
+        film,
+        first_pictures,
+        controls,
+        tuple(bars(best, film, first_pictures, controls)),
+    )
+
+
+def bars(
+    paces: Iterable[Pace],
+    film: FilmReport,
+    first_pictures: Iterable[FirstPicture],
+    controls: ControlReport,
+) -> Iterator[Bar]:
+    """Yield what is asked of what was found.
+
+    Args:
+        paces: How smoothly things move.
+        film: What a long film costs.
+        first_pictures: How soon figures appear in a notebook.
+        controls: How soon a figure follows its controls.
+    """
+    for pace in paces:
+        if pace.implementation == "course":
+            yield Bar.at_least(pace.case, pace.per_second, AIM, "per second")
+    name = f"a film of {film.steps:,} steps"
+    yield Bar.at_most(f"{name}: its size", film.megabytes, MOST_MEGABYTES, "MB")
+    for first in first_pictures:
+        waited = first.milliseconds / 1000
+        yield Bar.at_most(f"appears in JupyterLab: {first.figure}", waited, MOST_WAITED, "s")
+    for what, times in (("a step", film.next_ms), ("a jump", film.jump_ms)):
+        yield Bar.at_most(f"{name}: {what}, 95 of 100", percentile(times, 95), STEP_MS, "ms")
+    for what, times in (("moved by keys", controls.step_ms), ("dragged", controls.drag_ms)):
+        yield Bar.at_most(f"a control {what}, 95 of 100", percentile(times, 95), ANSWER_MS, "ms")
 
 
 def motions() -> list[Motion]:

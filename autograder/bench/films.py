@@ -12,11 +12,13 @@ import statistics
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from autograder.bench.times import best_round
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.recorder import Recorder
 from course_lib.scheduling.request import Request
@@ -28,6 +30,8 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Shape, Text
 
 STEPS = 10_000
+ROUNDS = 3
+"""How often it is shown; the best round counts, since others use the machine as well."""
 
 _BLOCKS, _COLUMNS, _TILE = 64, 16, 52
 _QUEUE_TOP, _TABLES_TOP, _ROW, _SMALL = 268, 330, 28, 24
@@ -37,7 +41,7 @@ _PROBE = Path(__file__).with_suffix(".js")
 
 @dataclass(frozen=True)
 class FilmReport:
-    """What a long film costs.
+    """What a long film costs, in the best of all rounds.
 
     Attributes:
         steps: Frames of the film.
@@ -72,35 +76,41 @@ def measure_film(browser: Any, steps: int = STEPS) -> FilmReport:
         steps: How many frames the film has.
     """
     start = time.perf_counter()
-    film = Player(list(pool_film(steps)))
+    # In Playwright's thread an event loop runs, and a film would be made bit by bit.
+    with ThreadPoolExecutor(1) as pool:
+        film = pool.submit(lambda: Player(pool_film(steps))).result()
     build_seconds = time.perf_counter() - start
     chance = random.Random(3)
     neighbours = list(range(steps // 2, min(steps, steps // 2 + 300)))
     jumps = chance.sample(range(steps), 60)
-    page = browser.new_page()
-    page.goto("about:blank")
-    page.add_style_tag(content=bundle.styles("figure.js"))
     traits = front_end_state(film.get_state())
     traits["chunks"] = [b64encode(chunk).decode("ascii") for chunk in film.chunks]
-    measured = page.evaluate(
-        _PROBE.read_text(encoding="utf-8"),
-        {
-            "script": bundle.script("figure.js"),
-            "traits": traits,
-            "places": [[n, film.film[n].caption] for n in (0, *neighbours, *jumps)],
-        },
-    )
-    page.close()
-    step_ms = measured["stepMs"]
+    shown = {
+        "script": bundle.script("figure.js"),
+        "traits": traits,
+        "places": [[n, film.film[n].caption] for n in (0, *neighbours, *jumps)],
+    }
+    found = [_watched(browser, shown) for _ in range(ROUNDS)]
+    last = len(neighbours)
     return FilmReport(
         steps,
         sum(map(len, film.chunks)) / 1e6,
         build_seconds,
-        measured["appearMs"],
+        min(measured["appearMs"] for measured in found),
         # The first of them is a jump.
-        tuple(step_ms[1 : len(neighbours)]),
-        tuple(step_ms[len(neighbours) :]),
+        best_round(tuple(measured["stepMs"][1:last]) for measured in found),
+        best_round(tuple(measured["stepMs"][last:]) for measured in found),
     )
+
+
+def _watched(browser: Any, shown: dict[str, Any]) -> dict[str, Any]:
+    """Show a film in a page of its own; return what films.js has measured."""
+    page = browser.new_page()
+    page.goto("about:blank")
+    page.add_style_tag(content=bundle.styles("figure.js"))
+    measured: dict[str, Any] = page.evaluate(_PROBE.read_text(encoding="utf-8"), shown)
+    page.close()
+    return measured
 
 
 def pool_film(steps: int = STEPS) -> Iterator[Frame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from course_lib.viz.kit.palette import PALETTE
@@ -31,6 +32,7 @@ _NARROW = frozenset(" .,:;'|!()[]ijlftrI/-")
 _WIDE = frozenset("mwMWGOQ@%&")
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float = TEXT_SIZE) -> float:
     """Return about how wide a line of text is, on the generous side of common sans-serif fonts.
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.viz.kit import static
+from course_lib.viz.kit.collector import collector_paused
 from course_lib.viz.kit.encoding import FilmEncoder
 from course_lib.viz.kit.layout import text_width
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure, frame_values
 
 _SHEET_FRAMES = 6
+_FIRST_SHEET_FRAMES = 2
+"""A film that is still being made has been waited for already; its sheet tells how it begins."""
 _PATIENCE = 0.5
 """Seconds that a reader waits for a film without a thought; what takes longer comes later."""
 _SLICE = 0.2
@@ -103,16 +106,25 @@ class Player(Figure):
 
         Args:
             indices: Positions of the frames; by default the first, the last and the events, and
-                frames between them where there are no events.
+                frames between them where there are no events. Of a film that is still being made,
+                fewer are chosen, out of what is there.
         """
         if indices is None:
             events = [position for position, _ in self._encoder.marks]
-            indices = sheet_positions(len(self._film), events)
-        chosen = [self._film[index] for index in indices]
+            at_most = _SHEET_FRAMES if self._is_complete else _FIRST_SHEET_FRAMES
+            indices = sheet_positions(len(self._film), events, at_most)
+        total = len(self._film) if self._is_complete else None
         return static.contact_sheet(
-            [frame.scene for frame in chosen],
-            [step_text(i, len(self._film), self._film[i].caption) for i in indices],
+            [self._film[index].scene for index in indices],
+            [step_text(index, total, self._film[index].caption) for index in indices],
         )
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, for whoever cannot see it."""
+        if self._is_complete:
+            return super().description
+        return f"{self.name}. {self.frames[0]['scene']['alt']} The beginning of a longer film."
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return a page that shows the film without a kernel and without a network.
@@ -134,6 +146,7 @@ class Player(Figure):
         if len(frame.caption) * 2 > len(self._longest):
             self._longest = max(self._longest, frame.caption, key=text_width)
 
+    @collector_paused()
     def _take(self, seconds: float) -> bool:
         """Add frames for so long; say whether there are no more."""
         deadline = time.monotonic() + seconds
@@ -178,12 +191,21 @@ class Player(Figure):
             self.longest = self._longest
 
 
-def step_text(index: int, count: int, caption: str) -> str:
+def step_text(index: int, count: int | None, caption: str) -> str:
     """Return what is said of a frame where its picture alone would not tell which one it is.
 
-    >>> step_text(11, 120, "A waits."), step_text(0, 1, "A waits.")
-    ('Step 12 of 120: A waits.', 'A waits.')
+    Args:
+        index: Position of the frame.
+        count: How many there are; None where nobody knows yet.
+        caption: What has happened.
+
+    >>> step_text(11, 120, "A waits."), step_text(11, None, "A waits.")
+    ('Step 12 of 120: A waits.', 'Step 12: A waits.')
+    >>> step_text(0, 1, "A waits.")
+    'A waits.'
     """
+    if count is None:
+        return f"Step {index + 1:,}: {caption}"
     return f"Step {index + 1:,} of {count:,}: {caption}" if count > 1 else caption
 
 

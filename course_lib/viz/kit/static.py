@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, PathPatch, Polygon, Rectangle
+from matplotlib.patches import Patch, PathPatch, Polygon
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
+from course_lib.viz.kit.collector import collector_paused
+from course_lib.viz.kit.layout import text_width
 from course_lib.viz.kit.page import image_html
 from course_lib.viz.kit.palette import PALETTE, TONES, State
 from course_lib.viz.kit.scene import Scene
@@ -52,6 +54,7 @@ def figure(scene: Scene) -> StaticFigure:
     return contact_sheet([scene], [""], columns=1)
 
 
+@collector_paused()
 def contact_sheet(
     scenes: Sequence[Scene], captions: Sequence[str], columns: int = 2
 ) -> StaticFigure:
@@ -106,6 +109,7 @@ def contact_sheet(
     return sheet
 
 
+@collector_paused()
 def png(drawing: Figure) -> bytes:
     """Return the figure as a PNG file."""
     buffer = BytesIO()
@@ -133,39 +137,45 @@ def draw(scene: Scene, axes: Axes) -> None:
 
 def _draw_rect(rect: Rect, axes: Axes, layer: int) -> None:
     patch = _outline_of(rect)
-    axes.add_patch(patch)
     patch.set_zorder(layer)
     patch.set_linewidth(_THICKNESS[rect.outline])
     patch.set_edgecolor(TONES["text" if rect.state or rect.outline == "bold" else "muted"])
     patch.set_linestyle("dashed" if rect.outline == "dashed" else "solid")
     patch.set_facecolor("none")
-    halo = "#FFFFFF"
-    ink = TONES["text"]
     if rect.state:
-        state = PALETTE[rect.state]
-        halo, ink = state.colour, state.ink
-        _fill(patch, state, max(rect.width, rect.height))
+        _fill(patch, PALETTE[rect.state], max(rect.width, rect.height))
+    axes.add_artist(patch)
     if rect.label:
-        axes.text(
-            rect.x + rect.width / 2,
-            rect.y + rect.height / 2,
-            rect.label,
-            fontsize=rect.label_size * _POINTS_PER_PIXEL,
-            fontweight="bold",
-            color=ink,
-            horizontalalignment="center",
-            verticalalignment="center_baseline",
-            parse_math=False,
-            path_effects=[withStroke(linewidth=4, foreground=halo)],
-            zorder=layer,
-        )
+        _draw_label(rect, axes, layer)
+
+
+def _draw_label(rect: Rect, axes: Axes, layer: int) -> None:
+    state = PALETTE.get(rect.state)
+    label = axes.text(
+        rect.x + rect.width / 2,
+        rect.y + rect.height / 2,
+        rect.label,
+        fontsize=rect.label_size * _POINTS_PER_PIXEL,
+        fontweight="bold",
+        color=state.ink if state else TONES["text"],
+        horizontalalignment="center",
+        verticalalignment="center_baseline",
+        parse_math=False,
+        zorder=layer,
+    )
+    if state is None or state.hatch or text_width(rect.label, rect.label_size) > rect.width:
+        # Over an even ground of its own it would not be seen, and takes time for each letter.
+        halo = state.colour if state else "#FFFFFF"
+        label.set_path_effects([withStroke(linewidth=4, foreground=halo)])
 
 
 def _outline_of(rect: Rect) -> Patch:
     """Return the box as a patch: straight edges, joined by quarter circles if it has a radius."""
-    if not rect.radius:
-        return Rectangle((rect.x, rect.y), rect.width, rect.height)
     left, top, right, bottom = rect.x, rect.y, rect.x + rect.width, rect.y + rect.height
+    if not rect.radius:
+        # matplotlib's own Rectangle works out its transformation each time that it is asked for.
+        corners = (left, top), (right, top), (right, bottom), (left, bottom), (left, top)
+        return PathPatch(Path(corners, closed=True))
     vertices: list[tuple[float, float]] = []
     for (x, y), (from_x, from_y), (to_x, to_y) in (  # a corner, where its curve begins and ends
         ((left, top), (0, 1), (1, 0)),

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from autograder.bench import films
 from autograder.bench.films import measure_film, pool_film
 from course_lib.viz import Player
+from course_lib.viz.kit import player as player_module
 from course_lib.viz.kit.shapes import flatten
 
 
@@ -34,6 +36,15 @@ def test_what_did_not_change_is_the_same_object_in_the_next_frame() -> None:
 def test_ten_thousand_steps_would_be_two_megabytes_at_most() -> None:
     film = Player(list(pool_film(1000)))
     assert 10 * sum(map(len, film.chunks)) < 2e6
+
+
+@pytest.mark.browser
+def test_a_film_is_measured_when_all_of_it_is_made(
+    browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player_module, "_PATIENCE", 0)
+    monkeypatch.setattr(films, "ROUNDS", 1)
+    assert len(measure_film(browser, steps=250).next_ms) == 124
 
 
 @pytest.mark.browser

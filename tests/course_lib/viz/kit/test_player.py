@@ -114,6 +114,26 @@ def test_in_a_kernel_a_slow_film_appears_at_once_and_grows(monkeypatch: pytest.M
     assert len(film.film) == 600
 
 
+def test_the_sheet_of_a_film_that_is_still_being_made_says_that_it_is_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(player_module, "_PATIENCE", 0)
+    monkeypatch.setattr(player_module, "_SLICE", 0)
+
+    async def show() -> tuple[list[str], str, Player]:
+        film = Player(moments(60))
+        while len(film.film) < 10:
+            await asyncio.sleep(0)
+        texts = [" ".join(text.get_text().split()) for text in film.static().texts]
+        return texts, film.description, film
+
+    texts, description, film = in_thread(lambda: asyncio.run(show()))
+    assert texts == ["Step 1: now 0", "Step 10: now 9"]
+    assert description == "A bar. 0 pixels The beginning of a longer film."
+    film.to_html()
+    assert film.description == "A bar. 0 pixels The first of 60 pictures."
+
+
 def test_a_choice_of_the_reader_reaches_python() -> None:
     picture, chosen = Picture(bar(10)), []
     picture.on_pick(chosen.append)

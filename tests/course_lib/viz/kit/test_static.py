@@ -39,6 +39,30 @@ def test_every_shape_is_drawn_with_the_colours_and_hatches_of_the_palette() -> N
     assert len(axes.patches) - len(boxes) == 1  # one arrow head
 
 
+def test_a_label_has_a_halo_where_its_ground_is_not_even() -> None:
+    boxes = (
+        Rect(10, 10, 50, 40, "used", "even"),
+        Rect(70, 10, 50, 40, "reserved", "hatch"),
+        Rect(130, 10, 50, 40, label="hollow"),
+        Rect(190, 10, 50, 40, "used", "wider than its box"),
+    )
+    scene = Scene(300, 120, boxes, title="A title", alt="A description")
+    labels = static.figure(scene).axes[0].texts
+    assert [label.get_text() for label in labels if label.get_path_effects()] == [
+        "hatch",
+        "hollow",
+        "wider than its box",
+    ]
+
+
+@pytest.mark.parametrize("radius", [0, 8])
+def test_a_box_is_drawn_where_it_stands(radius: float) -> None:
+    scene = Scene(300, 120, (Rect(10, 20, 50, 40, "used", radius=radius),), "A title", "Words")
+    (box,) = static.figure(scene).axes[0].patches
+    corners = box.get_path().get_extents()
+    assert (corners.x0, corners.y0, corners.x1, corners.y1) == (10, 20, 60, 60)
+
+
 def test_a_line_with_a_state_has_its_colour_and_its_dashes() -> None:
     lines = (
         Line(((0, 20), (200, 20)), thickness=2, state="series-2"),
