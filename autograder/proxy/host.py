@@ -345,6 +345,8 @@ def _described_with_line(error: BaseException) -> dict[str, Any]:
     where, values = None, []
     if own_frames:
         frame, number = own_frames[-1]
+        # The time limit may strike between lines, at an instruction that belongs to none.
+        number = number or frame.f_code.co_firstlineno
         linecache.checkcache(frame.f_code.co_filename)
         line = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()
         where = f"in line {number}: {line}".rstrip(": ")

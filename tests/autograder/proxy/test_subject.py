@@ -300,6 +300,16 @@ def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     assert sys.gettrace() is tracer
 
 
+def test_an_answer_that_is_late_between_two_lines_is_late(load):
+    source = (
+        "def f(n):\n    found = 0\n    for k in range(n):\n"
+        "        if k % 7 == 3:\n            found += 1\n    return found\n"
+    )
+    outcome = LocalSubject(load(source).f, timeout=0.2).call((10**9,))
+    assert outcome.kinds[0] == "NoAnswerError"
+    assert outcome.line.startswith("in line ")
+
+
 def test_time_that_the_machine_gives_to_others_does_not_count(load, monkeypatch):
     queued = iter([0.0, 0.4, 0.4])
     monkeypatch.setattr(time_limit, "_seconds_queued", lambda: next(queued, 0.4))
