@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing
+from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing, named
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
@@ -21,6 +21,9 @@ _MOST_NAMES = 10
 @dataclass(frozen=True)
 class AnswerCheck:
     """The property that a value is the one asked for.
+
+    Of a dict only the keys that are asked for count, unless ``compare`` is a function that looks at
+    all of them itself.
 
     Attributes:
         reference: Works out the right answer.
@@ -48,7 +51,7 @@ class AnswerCheck:
         if isinstance(answer, Raised):
             return Finding(0.0, Counterexample(self.question, "plain data", show_outcome(answer)))
         expected, got = self.reference(), answer.value
-        complaint = self.compare(expected, got)
+        complaint = _compared(self.compare, expected, got)
         if complaint is None:
             return PASSED
         if not complaint or isinstance(self.compare, Agreement):
@@ -74,8 +77,24 @@ class AnswerCheck:
         for misconception in self.misconceptions:
             # Working out what a known mistake gives may take a while, so it may be put off.
             wrong = misconception.wrong
-            if alike(wrong() if callable(wrong) else wrong, got) is None:
+            if _compared(alike, wrong() if callable(wrong) else wrong, got) is None:
                 yield misconception
+
+
+def _compared(compare: Comparison, expected: Any, got: Any) -> str | None:
+    """Compare two values; where tolerance alone decides, keys that were not asked for are left out.
+
+    >>> _compared(exactly, {"a": 1}, {"a": 1, "note": "measured twice"}) is None
+    True
+    """
+    return compare(expected, _asked_of(expected, got) if isinstance(compare, Agreement) else got)
+
+
+def _asked_of(expected: Any, got: Any) -> Any:
+    """Return a value without the keys of dicts that nobody asked for, at any depth of dicts."""
+    if type(expected) is not dict or type(got) is not dict:
+        return got
+    return {key: _asked_of(expected[key], got[key]) for key in expected if key in got}
 
 
 def _kind(value: Any) -> str:
@@ -90,7 +109,7 @@ def _kind(value: Any) -> str:
         return "True or False"
     if isinstance(value, dict):
         return f"a dict with the keys {', '.join(map(repr, value))}"
-    return {"str": "a text"}.get(type(value).__name__, f"a {type(value).__name__}")
+    return {"str": "a text"}.get(type(value).__name__, named(type(value)))
 
 
 def _advice(name: str, got: Any, expected: Any) -> str:
@@ -110,7 +129,7 @@ def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
     elif type(expected) in (int, float):
         yield _number_difference(expected, got, compare)
     elif type(expected) is not type(got):
-        yield f"it is a {type(got).__name__}, not {_kind(expected)}"
+        yield f"it is {named(type(got))}, not {_kind(expected)}"
     elif isinstance(expected, dict):
         yield from _dict_differences(expected, got, compare)
     elif isinstance(expected, (list, tuple)):
@@ -119,7 +138,7 @@ def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
 
 def _number_difference(expected: float, got: Any, compare: Comparison) -> str:
     if type(got) not in (int, float):
-        return f"it is a {type(got).__name__}, not a number"
+        return f"it is {named(type(got))}, not a number"
     if got == expected:
         return compare(expected, got) or ""
     if got != got:
@@ -138,9 +157,13 @@ def _dict_differences(
     strange = [repr(key) for key in got if key not in expected]
     if missing:
         yield f"missing: {_few(missing)}"
-    if strange:
+    if missing and strange:
         yield f"not asked for: {_few(strange)}"
-    wrong = [key for key in expected if key in got and compare(expected[key], got[key]) is not None]
+    wrong = [
+        key
+        for key in expected
+        if key in got and _compared(compare, expected[key], got[key]) is not None
+    ]
     choices = [key for key in wrong if type(expected[key]) is bool and type(got[key]) is bool]
     if choices:
         # To say which would be to give the answer.

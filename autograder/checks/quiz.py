@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class QuizCheck:
                 complaint="; ".join(
                     [
                         *_complaints(given, question, letter),
+                        *_strange_keys(given, questions),
                         "open or wrong: " + ", ".join(question.id for question, _ in wrong),
                     ]
                 ),
@@ -90,6 +91,15 @@ def _complaints(given: dict[Any, Any], question: Question, letter: str | None) -
     if not isinstance(got, str):
         return [f"an answer is one letter in quotes; this is of class {kind_of(got)}"]
     return [f'an answer is the letter alone, such as "{LETTERS[0]}", without anything around it']
+
+
+def _strange_keys(given: dict[Any, Any], questions: Sequence[Question]) -> list[str]:
+    """Say what the keys are if some answers stand under others, such as Q1."""
+    ids = [question.id for question in questions]
+    strange = [key for key in given if key not in ids]
+    if not strange or all(name in given for name in ids):
+        return []
+    return [f"the keys are {ids[0]} ... {ids[-1]}; {strange[0]!r} is none of them"]
 
 
 def _advice(value: Any, question: Question) -> str:

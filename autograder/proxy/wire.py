@@ -19,8 +19,10 @@ import json
 import math
 import struct
 import sys
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -160,10 +162,14 @@ _CONTAINERS: dict[type, Callable[[Any, Inner], Any]] = {
     list: lambda items, inner: [inner(item) for item in items],
     tuple: lambda items, inner: {"tuple": [inner(item) for item in items]},
     dict: _dict_to_wire,
+    OrderedDict: _dict_to_wire,
+    defaultdict: _dict_to_wire,
+    Counter: _dict_to_wire,
+    MappingProxyType: _dict_to_wire,
     set: _set_to_wire,
     frozenset: _set_to_wire,
 }
-"""How a value with others in it is written, by its exact type."""
+"""How a value with others in it is written, by its exact type; a mapping arrives as a dict."""
 
 
 def _written_by_a_check(

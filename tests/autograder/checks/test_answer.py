@@ -1,6 +1,8 @@
 """Checks of plain values."""
 
 import math
+from collections import Counter, OrderedDict, defaultdict
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -28,6 +30,33 @@ def examine(value, check=CHECK):
 def test_the_right_value_passes():
     assert examine({"Max": 0.25, "Pow2": 0.5}) == PASSED
     assert examine({"Pow2": np.float64(0.5), "Max": np.float64(0.25)}) == PASSED
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        OrderedDict,
+        Counter,
+        MappingProxyType,
+        lambda items: defaultdict(float, items),
+        lambda items: {**items, "note": "measured twice"},
+        lambda items: defaultdict(list, {**items, 3: [4]}),
+    ],
+)
+def test_any_mapping_with_the_keys_counts_and_further_keys_do_not(made):
+    assert examine(made({"Max": 0.25, "Pow2": 0.5})) == PASSED
+    assert examine(made({"Max": 4.0, "Pow2": 2.0})).misconception.name == "upside down"
+    assert examine(made({"Max": 0.25})).fraction == 0
+    deeper = {name: made(share) for name, share in SHARES.reference().items()}
+    assert examine(deeper, SHARES) == PASSED
+
+
+def test_who_looks_at_all_keys_itself_gets_all_of_them():
+    check = AnswerCheck(
+        lambda: {"a": 1}, compare=lambda wanted, got: None if "x" in got else "no x"
+    )
+    assert examine({"a": 2, "x": 1}, check) == PASSED
+    assert examine({"a": 1}, check).fraction == 0
 
 
 def test_a_known_wrong_value_is_named():
@@ -76,7 +105,9 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
         (NUMBER, math.nan, "a number, in GiB", "it is NaN, not a number"),
         (NUMBER, object(), "a number, in GiB", "it is an object of class object, not a number"),
         (SHARES, {"Max": 0.2}, "a dict with the keys 'Max', 'Pow2'", "missing: 'Pow2'; 'Max': it"),
-        (SHARES, {**SHARES.reference(), "x": 1}, "a dict with", "not asked for: 'x'"),
+        (SHARES, {"Max": {}, "pow2": 1}, "a dict with", "missing: 'Pow2'; not asked for: 'pow2'"),
+        (AnswerCheck(lambda: "paged"), 3, "a text", "it is an int, not a text"),
+        (NUMBER, [], "a number, in GiB", "it is a list, not a number"),
         (
             SHARES,
             {"Max": {"used": 0.2, "later": 0.3}, "Pow2": {"used": 40, "later": 0.1}},

@@ -64,6 +64,12 @@ def test_what_is_no_letter_is_told_how_to_be_one(answer, says):
     assert complaint.endswith("; open or wrong: q1")
 
 
+def test_keys_in_another_form_are_told_which_ones_are_asked():
+    case = examine({key.upper(): letter for key, letter in RIGHT.items()}).counterexample
+    assert f"the keys are q1 ... {QUESTIONS[-1].id}; 'Q1' is none of them" in case.complaint
+    assert "the keys are" not in examine({**RIGHT, "q1": "z", "Q1": "A"}).counterexample.complaint
+
+
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
