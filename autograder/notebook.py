@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
-from autograder.checks.borrowed import is_borrowed, scope_of, stand_ins, standing_in
+from autograder.checks.borrowed import (
+    borrowed_through,
+    is_borrowed,
+    scope_of,
+    stand_ins,
+    standing_in,
+)
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
 from autograder.checks.report import Report
@@ -35,6 +41,11 @@ _passed: set[str] = set()
 _BORROWED = (
     "This is the course's own answer, or calls it, so it earns nothing: take out the import or "
     "parts.get, and write the body yourself."
+)
+
+_BORROWED_THROUGH = (
+    "It asks the function that is to be written, through {name}, so it earns nothing: write the "
+    "body without that."
 )
 
 TRIES = 3
@@ -183,6 +194,9 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     """
     if is_borrowed(obj, exercise.check.reference):
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
+    if detour := borrowed_through(obj, exercise.check.reference):
+        advice = _BORROWED_THROUGH.format(name=detour)
+        return Finding(0.0, unwritten=True, advice=advice), {}
     finding = exercise.examine(LocalSubject(obj, exercise.patience))
     if finding.fraction == 1 or finding.unwritten:
         return finding, {}

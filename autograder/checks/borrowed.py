@@ -57,6 +57,27 @@ def is_borrowed(obj: Any, reference: Any) -> bool:
     return False
 
 
+def borrowed_through(obj: Any, reference: Any) -> str:
+    """Return the library's function through which an answer asks the right one; "" if none.
+
+    A function of the library that gets along without the right answer is honest help.
+
+    >>> from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
+    >>> borrowed_through(lambda model: kv_bytes_per_block(model, 1), kv_bytes_per_token)
+    'kv_bytes_per_block'
+    >>> borrowed_through(lambda model: kv_bytes_per_token(model), kv_bytes_per_block)
+    ''
+    """
+    right = plain(reference)
+    if not isinstance(right, FunctionType | type):
+        return ""
+    for function in _functions_reached(_written(obj)):
+        for asked in _library_functions(function):
+            if not _is(asked, right) and _leads_to(asked, right):
+                return asked.__name__
+    return ""
+
+
 def stand_ins(obj: Any, others: Sequence[Exercise]) -> dict[str, Any]:
     """Return the right answers of other exercises whose names the answer uses, by name.
 
@@ -134,6 +155,33 @@ def _functions_reached(written: Any) -> list[FunctionType]:
         called = (_written(each) for each in _values(value, set(_names(value.__code__))))
         waiting += [each for each in called if getattr(each, "__module__", None) == home]
     return found
+
+
+def _library_functions(function: FunctionType) -> Iterator[FunctionType]:
+    """Yield the functions of the course's library that a function names."""
+    names = set(_names(function.__code__))
+    for value in _values(function, names):
+        inside: list[Any] = []
+        if isinstance(value, ModuleType | type):
+            inside = [getattr(value, name, None) for name in names]
+        for each in map(_written, [value, *inside]):
+            if isinstance(each, FunctionType) and each.__module__.startswith("course_lib."):
+                yield each
+
+
+def _leads_to(function: FunctionType, right: Any) -> bool:
+    """Say whether a function of the library calls the right answer, itself or through others."""
+    seen: list[FunctionType] = []
+    waiting = [function]
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.append(each)
+        if any(_is(_written(value), right) for value in _values(each, set(_names(each.__code__)))):
+            return True
+        waiting += _library_functions(each)
+    return any(_is(each, right) for each in seen)
 
 
 def _values(function: FunctionType, names: set[str]) -> Iterator[Any]:

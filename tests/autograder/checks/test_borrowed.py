@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from autograder import lessons
-from autograder.checks.borrowed import is_borrowed
+from autograder.checks.borrowed import borrowed_through, is_borrowed
 from autograder.checks.reference import Method
 from autograder.notebook import check
 from course_lib.kv_cache import BlockPool, kv_bytes_per_token, num_kv_blocks
@@ -85,6 +85,40 @@ def test_what_others_wrote_may_be_used(load, capsys):
     assert check("1.1", module.kv_bytes_per_token) == 10
     other = "from course_lib import parts\ndef f(model):\n    return parts.get('num_kv_blocks')"
     assert not is_borrowed(load(other).f, kv_bytes_per_token)
+
+
+HEAD = "from course_lib.kv_cache import kv_bytes_per_block, num_kv_blocks\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("def f(model):\n    return kv_bytes_per_block(model, 1)", "kv_bytes_per_block"),
+        ("def f(model):\n    return num_kv_blocks(model, 1)", "num_kv_blocks"),
+        ("def g(m):\n    return kv_bytes_per_block(m, 1)\ndef f(model):\n    return g(model)",
+         "kv_bytes_per_block"),
+        ("import course_lib.kv_cache as kv\ndef f(m):\n    return kv.kv_bytes_per_block(m, 1)",
+         "kv_bytes_per_block"),
+        ("def f(m):\n    from course_lib import roofline\n"
+         "    return roofline.kv_bytes_moved(m, 1, 1)", "kv_bytes_moved"),
+        ("from course_lib.kv_cache.sizing import require_block_size\n"
+         "def f(model):\n    require_block_size(1)\n    return 2 * model.num_layers", ""),
+    ],
+)  # fmt: skip
+def test_asking_the_right_answer_by_a_detour_is_seen(load, source, name):
+    assert borrowed_through(load(HEAD + source).f, kv_bytes_per_token) == name
+
+
+def test_a_detour_earns_nothing_and_the_function_in_between_is_named(load, capsys):
+    source = "def kv_bytes_per_token(model):\n    return kv_bytes_per_block(model, 1)"
+    assert check("1.1", load(HEAD + source).kv_bytes_per_token) == 0
+    said = capsys.readouterr().out
+    assert "It asks the function that is to be written, through kv_bytes_per_block" in said
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=lambda exercise: exercise.id)
+def test_no_right_answer_takes_a_detour(exercise):
+    assert borrowed_through(exercise.check.reference, exercise.check.reference) == ""
 
 
 def test_an_answer_that_calls_itself_is_no_borrower(load):
