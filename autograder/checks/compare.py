@@ -6,7 +6,9 @@ is not sound, and says so with ``CheckError``.
 
 from __future__ import annotations
 
+import ast
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -20,6 +22,10 @@ from autograder.proxy.wire import Ref
 
 Comparison = Callable[[Any, Any], str | None]
 """Takes what was expected and what came; returns None if they agree, else the complaint, or ""."""
+
+
+AS_FLOAT = "the value is right, but as a float; a whole number of type int is asked for"
+"""What is said of a right whole number that came as a float."""
 
 
 class FormComplaint(str):
@@ -58,7 +64,7 @@ class Agreement:
     >>> exactly(3, 3), exactly(3, 4)
     (None, '')
     >>> exactly(3, 3.0)
-    'the value is right, but as a float: // on floats gives a float; wrap it in int()'
+    'the value is right, but as a float; a whole number of type int is asked for'
     """
 
     rel: float | None = None
@@ -98,12 +104,10 @@ class Agreement:
         if is_right_type:
             return self._how_far(expected, got) if wanted is float else ""
         if not is_near:
-            return f"besides, it is {_named(came)}, not {_named(wanted)}"
+            return f"its value is wrong, and it is {named(came)}, not {named(wanted)}"
         if (wanted, came) == (int, float):
-            return FormComplaint(
-                "the value is right, but as a float: // on floats gives a float; wrap it in int()"
-            )
-        return FormComplaint(f"it is {_named(came)}, not {_named(wanted)}")
+            return FormComplaint(AS_FLOAT)
+        return FormComplaint(f"it is {named(came)}, not {named(wanted)}")
 
     def _near(self, expected: float, got: float) -> bool:
         if math.isnan(expected):
@@ -131,7 +135,7 @@ class Agreement:
 
     def _other_sequence(self, expected: Any, got: Any) -> str:
         """Compare a list with a tuple: first what is in them."""
-        form = f"it is {_named(type(got))}, not {_named(type(expected))}"
+        form = f"it is {named(type(got))}, not {named(type(expected))}"
         complaint = self._item_by_item(list(expected), list(got))
         if complaint is None:
             return FormComplaint(f"the items are right, but {form}")
@@ -220,8 +224,32 @@ def same_number(expected: float, got: Any) -> str | None:
     if isinstance(got, Ref):
         return f"{_came(got)} where a number was asked"
     if type(got) not in (int, float):
-        return f"it is {_named(type(got))}, not a number"
+        return f"it is {named(type(got))}, not a number"
     return None if expected == got else ""
+
+
+def with_reason(complaint: str, source: str | None) -> str:
+    """Add why a right whole number came as a float, where the answer's code shows it.
+
+    Args:
+        complaint: What is the matter with the answer.
+        source: The answer's code; None where it is not at hand.
+
+    >>> with_reason(AS_FLOAT, "def f(x): return 7.0 // x").partition("; ")[2]
+    'a whole number of type int is asked for: // on floats gives a float; wrap it in int()'
+    >>> with_reason(AS_FLOAT, "def f(x): return 8 / x  # not //") == AS_FLOAT
+    True
+    """
+    if AS_FLOAT not in complaint or source is None:
+        return complaint
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:
+        return complaint
+    if not any(isinstance(node, ast.FloorDiv) for node in ast.walk(tree)):
+        return complaint
+    reason = f"{AS_FLOAT}: // on floats gives a float; wrap it in int()"
+    return complaint.replace(AS_FLOAT, reason)
 
 
 def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> str | None:
@@ -276,6 +304,16 @@ def is_nothing(value: Any) -> bool:
     (True, False)
     """
     return value is None or (type(value) in (dict, list) and not value)
+
+
+def named(kind: type) -> str:
+    """Return the name of a class with its article.
+
+    >>> named(int), named(dict)
+    ('an int', 'a dict')
+    """
+    noun = kind.__name__
+    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
 _NUMBERS = (bool, int, float)
@@ -335,7 +373,7 @@ def _same(expected: Any, got: Any) -> bool:
 def _type_complaint(expected: Any, got: Any) -> str:
     if got is None:
         return "nothing is returned"
-    wanted = _named(type(expected))
+    wanted = named(type(expected))
     if isinstance(expected, Seen):
         wanted = f"an object with {' and '.join(expected)}"
     elif isinstance(expected, Made):
@@ -344,16 +382,11 @@ def _type_complaint(expected: Any, got: Any) -> str:
         wanted = "None"
     if isinstance(got, (Ref, Made, Seen)):
         return f"{_came(got)} where {wanted} was asked"
-    return f"it is {_named(type(got))}, not {wanted}"
+    return f"it is {named(type(got))}, not {wanted}"
 
 
 def _came(got: Ref | Made | Seen) -> str:
     return "an object came" if isinstance(got, Seen) else f"an object of class {got.kind} came"
-
-
-def _named(kind: type) -> str:
-    noun = kind.__name__
-    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
 def _is_array(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,12 +11,14 @@ import hypothesis
 from hypothesis.strategies import SearchStrategy
 
 from autograder.checks.compare import (
+    AS_FLOAT,
     Comparison,
     FormComplaint,
     compare_outcomes,
     exactly,
     require_plain,
     same_values,
+    with_reason,
 )
 from autograder.checks.finding import (
     PASSED,
@@ -46,6 +49,12 @@ from autograder.proxy.subject import (
 
 _UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
 _NOTHING_WRITTEN = "Nothing is written to {names} yet: write below YOUR CODE HERE."
+
+_MORE_CALLS = 40
+"""Generated calls on which a known wrong answer has to agree as well before it is named."""
+
+_MORE_SECONDS = 0.3
+"""How long they may take altogether."""
 
 _SLOWER = 10
 """How many times the reference's own time a large call may take, if that is more than its limit."""
@@ -145,10 +154,15 @@ class FunctionCheck:
             for answer in answers
         )
         advice = _NOTHING_WRITTEN.format(names=", ".join(self.writes)) if self.writes else ""
-        finding = Finding(
-            0.0, failure.counterexample, unwritten=unwritten, advice=advice or _UNWRITTEN
-        )
-        return finding.named(self._fitting(subject, answers, failure.call), subject)
+        case = failure.counterexample
+        if AS_FLOAT in case.complaint:
+            case = replace(case, complaint=with_reason(case.complaint, subject.source()))
+        finding = Finding(0.0, case, unwritten=unwritten, advice=advice or _UNWRITTEN)
+        fitting = self._fitting(subject, answers, failure.call)
+        if fitting:
+            more = self._more(subject, seed)
+            fitting = [each for each in fitting if self._agrees(each, more, more.values())]
+        return finding.named(fitting, subject)
 
     @property
     def _function(self) -> Callable[..., Any]:
@@ -224,18 +238,38 @@ class FunctionCheck:
         self, subject: Subject, answers: list[Outcome], failing: Call | None
     ) -> list[Misconception]:
         """Return the known wrong answers that agree on every probe and on the failing call."""
-        calls, fitting = list(self.probes), []
+        calls = list(self.probes)
         if failing is not None:
             calls.append(failing)
             answers = [*answers, self._ask(subject, failing)]
-        for misconception in self.misconceptions:
-            wrong = LocalSubject(misconception.wrong)
-            if all(
-                self._alike(call, self._ask(wrong, call), answer)
-                for call, answer in zip(calls, answers, strict=True)
-            ):
-                fitting.append(misconception)
-        return fitting
+        return [each for each in self.misconceptions if self._agrees(each, calls, answers)]
+
+    def _agrees(
+        self, misconception: Misconception, calls: Iterable[Call], answers: Iterable[Outcome]
+    ) -> bool:
+        """Say whether a known wrong answer gives the same on all calls."""
+        wrong = LocalSubject(misconception.wrong)
+        return all(
+            self._alike(call, self._ask(wrong, call), answer)
+            for call, answer in zip(calls, answers, strict=True)
+        )
+
+    def _more(self, subject: Subject, seed: int) -> dict[Call, Outcome]:
+        """Return what comes of a few dozen generated calls: on probes alone, much looks alike."""
+        search = Search(subject, _MORE_CALLS)
+        stop_at = time.monotonic() + _MORE_SECONDS
+        outcomes: dict[Call, Outcome] = {}
+
+        @hypothesis.seed(seed)
+        @search.settings
+        @hypothesis.given(self.cases)
+        def asks(case: Call) -> None:
+            if time.monotonic() < stop_at:
+                with search.step():
+                    outcomes[case] = self._ask(subject, case)
+
+        search.run(asks)
+        return outcomes
 
     def _alike(self, call: Call, one: Outcome, other: Outcome) -> bool:
         if not same_values(self.compare, one, other):

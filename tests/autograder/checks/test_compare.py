@@ -52,7 +52,7 @@ DIFFERENT = {
     "int for bool": (True, 1, "it is an int, not a bool"),
     "nothing": (3, None, "nothing is returned"),
     "text for a number": (3, "3", "it is a str, not an int"),
-    "another number of another type": (3, 4.5, "besides, it is a float, not an int"),
+    "another number of another type": (3, 4.5, "its value is wrong, and it is a float, not an int"),
     "an object": (3, Ref(1, "Block"), "an object of class Block came where an int was asked"),
     "a number for an object": (Seen(id=3), 3, "it is an int, not an object with id"),
     "an object for another": (Seen(id=3), Seen(id=4), "'id' differs"),
@@ -107,7 +107,7 @@ def test_another_value_does_not_and_the_complaint_says_why(compare, expected, go
 @pytest.mark.parametrize(
     ("expected", "got", "complaint"),
     [
-        (3, 3.0, "the value is right, but as a float: // on floats gives a float"),
+        (3, 3.0, "the value is right, but as a float; a whole number of type int is asked for"),
         (1, True, "it is a bool, not an int"),
         ([1, 2], (1, 2), "the items are right, but it is a tuple, not a list"),
         ([1, 2], (1.0, 2), "item 0: the value is right, but as a float"),

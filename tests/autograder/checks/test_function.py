@@ -491,7 +491,7 @@ def test_a_wrong_type_does_not_hide_the_wrong_value_behind_it(examine):
     finding = examine(BLOCKS, RIGHT.replace("(num_tokens + block_size - 1) //", "num_tokens /"))
     case = finding.counterexample
     assert (case.expected, case.got) == ("1", "0.5")
-    assert case.complaint == "besides, it is a float, not an int"
+    assert case.complaint == "its value is wrong, and it is a float, not an int"
     rounded = RIGHT.replace("(num_tokens + block_size - 1)", "float(num_tokens)")
     assert examine(BLOCKS, rounded).misconception.name == "rounds down"
 
@@ -505,6 +505,33 @@ HALF_REPAIRED = RIGHT.replace(
 def test_a_half_repair_that_differs_on_the_failing_case_is_not_named(examine):
     finding = examine(BLOCKS, HALF_REPAIRED)
     assert (finding.misconception, finding.alike) == (None, ())
+
+
+def test_what_is_like_a_mistake_on_probes_and_the_failing_case_alone_is_not_named(examine):
+    half = RIGHT.replace(
+        "    return", "    if num_tokens < 50: return num_tokens // block_size\n    return"
+    )
+    finding = examine(BLOCKS, half)
+    assert finding.counterexample.got == "0"
+    assert (finding.misconception, finding.alike) == (None, ())
+    whole = examine(BLOCKS, half.replace("num_tokens < 50", "num_tokens >= 0"))
+    assert whole.misconception.name == "rounds down"
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_explained"),
+    [
+        ("(num_tokens + block_size - 1.0) // block_size", True),
+        ("float(-(-num_tokens // block_size))", True),
+        ("round((num_tokens + block_size / 2 - 0.5) / block_size) * 1.0  # not //", False),
+        ("float(math.ceil(num_tokens / block_size))", False),
+    ],
+)
+def test_what_makes_a_float_is_said_only_of_code_that_has_it(examine, formula, is_explained):
+    source = "import math\n" + RIGHT.replace("(num_tokens + block_size - 1) // block_size", formula)
+    complaint = examine(BLOCKS, source).counterexample.complaint
+    assert complaint.startswith("the value is right, but as a float; a whole number of type int")
+    assert ("//" in complaint) == is_explained
 
 
 def test_two_mistakes_that_cannot_be_told_apart_are_both_named(examine):
