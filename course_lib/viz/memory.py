@@ -16,7 +16,6 @@ from course_lib.viz.kit.controls import Choice, PowerOfTwo, Slider
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
 from course_lib.viz.kit.own_parts import shows_own_parts
-from course_lib.viz.kit.palette import MEMORY_ROLES
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
     HEADING_SIZE,
@@ -41,7 +40,16 @@ from course_lib.viz.memory_layout import (
 
 _MARGIN, _BAR_HEIGHT = 24, 66
 _LINE = 26
-_STATES = [*(role.key for role in MEMORY_ROLES), "free"]
+_STATES = (
+    "weights",
+    "activations",
+    "used",
+    "empty",
+    "external",
+    "headroom",
+    "overflow",
+    "free",
+)
 _BEYOND = 1.22  # the axis ends this far beyond the GPU's memory, to show what does not fit
 _NARROWEST_SEQUENCE = 5  # pixels; thinner sequences are drawn as one
 _LOWEST_LABEL = 20  # pixels; a lower box has no room for a name

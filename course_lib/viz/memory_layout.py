@@ -124,7 +124,7 @@ def reserved_layout(
         fixed=fixed,
         per_sequence=(
             Segment("used", mean_tokens * per_token, "holds tokens"),
-            Segment("reserved", (max_model_len - mean_tokens) * per_token, "reserved, empty"),
+            Segment("empty", (max_model_len - mean_tokens) * per_token, "reserved, empty"),
         ),
         num_fitting=num_fitting,
         num_sequences=num_sequences,
@@ -153,7 +153,7 @@ def paged_layout(
         fixed=fixed,
         per_sequence=(
             Segment("used", used, "holds tokens"),
-            Segment("internal", sequence_bytes - used, "end of the last block"),
+            Segment("empty", sequence_bytes - used, "end of the last block"),
         ),
         num_fitting=num_fitting,
         num_sequences=num_sequences,

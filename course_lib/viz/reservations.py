@@ -126,14 +126,13 @@ def _names(snapshot: Snapshot) -> tuple[str, ...]:
 def _frame(moment: Moment, num_rows: int) -> Frame:
     """Draw one moment for a wide and for a narrow page."""
     snapshot = moment.snapshot
-    event = ", ".join(
-        [f"{name} leaves" for name in moment.left] + [f"{name} comes" for name in moment.came]
-    )
+    changes = [f"{name} leaves" for name in moment.left] + [f"{name} comes" for name in moment.came]
+    event = ", ".join(changes)
     wide, narrow = (slots_scene(snapshot, width, num_rows) for width in (WIDE, NARROW))
     passed = f" (+{moment.steps:,})" if moment.steps > 1 else ""
     # The picture counts with the learner's own part, so the words are taken from it.
     counts, _, _ = wide.alt.partition(". ")
-    changed = f" Requests: {event}." if event else ""
+    changed = "".join(f" Request {change}." for change in changes)
     caption = f"Iteration {snapshot.step:,}{passed}: {counts}.{changed}"
     return Frame(wide, caption, event, narrow)
 

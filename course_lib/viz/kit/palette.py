@@ -73,7 +73,8 @@ class State:
         return max((DARK_INK, LIGHT_INK), key=lambda ink: contrast_ratio(ink, self.colour))
 
 
-_EMPTY, _PALE, _SILVER, _GREY, _CHARCOAL = "#F4F4F4", "#DCDCDC", "#BEBEBE", "#8C8C8C", "#4A4A4A"
+_EMPTY, _PALE, _MIST, _SILVER = "#F4F4F4", "#DCDCDC", "#CDCDCD", "#BEBEBE"
+_GREY, _CHARCOAL = "#8C8C8C", "#4A4A4A"
 _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 _BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 _CIVIDIS_FROM_LIGHT_TO_DARK = (
@@ -103,6 +104,7 @@ MEMORY_ROLES = (
     State("weights", "weights", _CHARCOAL),
     State("activations", "activations", _GREY, "."),
     State("used", "holds tokens", _BLUE),
+    State("empty", "reserved, empty", _MIST),
     State("reserved", "reserved for later", _YELLOW, "/"),
     State("internal", "internal fragmentation", _ORANGE, "\\"),
     State("external", "external fragmentation", _SILVER, "x"),

@@ -50,6 +50,14 @@ def test_the_segments_of_each_bar_add_to_the_memory_of_the_gpu(
         assert sum(segment.num_bytes for segment in segments) == GPUS[case[1]].memory_bytes
 
 
+def test_what_is_reserved_and_empty_is_not_said_to_be_for_later_nor_lost() -> None:
+    drawn = {each.state for case in CASES for layout in layouts(case) for each in layout.segments()}
+    listed = {rect.state for rect in gpu_memory_scene(*CASES[0]).rects() if rect.state is not None}
+    assert drawn <= listed
+    assert "empty" in drawn
+    assert not {"reserved", "internal"} & listed
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_as_many_sequences_fit_as_there_is_room_for_and_not_one_more(
     case: tuple[str, str, int, int, int],

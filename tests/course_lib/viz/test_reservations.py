@@ -118,7 +118,7 @@ def test_every_change_of_the_requests_is_an_event_between_two_frames() -> None:
         ("Iteration 3", "b leaves, c comes"),
         ("Iteration 4", ""),
     ]
-    assert film[2].caption.endswith("Requests: b leaves, c comes.")
+    assert film[2].caption.endswith(" Request b leaves. Request c comes.")
 
 
 @given(
