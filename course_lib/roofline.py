@@ -14,8 +14,10 @@ from course_lib.specs import GPUSpec, ModelSpec
 def forward_flops(model: ModelSpec, new_tokens: int, cached_tokens: int = 0) -> int:
     """Return the FLOP that one sequence costs in a forward pass.
 
-    Every parameter is multiplied and added once per new token. (The input embedding is counted too,
-    7% of Llama-3.1-8B, though a token only looks up one row of it.) On top, in every layer and
+    Every parameter is multiplied and added once per new token. That is a little too much: a token
+    only looks up one row of the input embedding (7% of Llama-3.1-8B), and in a prefill the output
+    layer (as large) is needed for the last token alone, so a long prefill is counted too high by
+    about 15%. On top, in every layer and
     query head, each new token meets every token up to itself twice (scores, then weighted values),
     at ``head_dim`` multiply-adds each. A dense model is meant: a mixture of experts computes less.
 

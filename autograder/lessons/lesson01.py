@@ -185,8 +185,8 @@ STATIC_BATCHING = Exercise(
     hints=(
         "Draw three requests of 4, 1 and 2 tokens in batches of two. How many cells has the "
         "picture?",
-        "Cut the list into batches. A batch lasts as long as its longest member, and all its slots "
-        "count for that long. Then divide all tokens by all slots.",
+        "Cut the list into batches. A batch lasts as long as its longest member, and all its seats "
+        "count for that long. Then divide all tokens by all seats.",
         "`sum(lengths) / (batch_size * sum(max(batch) for each batch))`",
     ),
 )

@@ -38,8 +38,8 @@ def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
 BUG_EXPOSED = (
     Misconception(
         "a model that it is right for",
-        "In a model of this kind every query head has a KV head, and the heads share the "
-        "hidden size evenly. Which models are built otherwise?",
+        "In a model of this kind every query head has a KV head, and heads x head_dim is its "
+        "hidden size. Which models are built otherwise?",
         given.LLAMA_2_7B,
     ),
 )
@@ -71,8 +71,8 @@ BUG_MENDED = (
     ),
     Misconception(
         "hidden_size / KV heads",
-        "Where head_dim is not given, the query heads share the hidden size evenly, not "
-        "the KV heads.",
+        "Where head_dim is not given, it is hidden_size / num_attention_heads: the hidden size is "
+        "shared among the query heads, not among the KV heads.",
         divided_by_kv_heads,
     ),
 )

@@ -159,6 +159,9 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
     return free_bytes // bytes_per_token
 
 
+_KV_HEADS_ELSEWHERE = {"num_kv_heads", "n_kv_heads", "kv_heads", "num_key_value_head"}
+"""What KV heads are called in this course and in other places, but not in a config.json."""
+
 _BYTES = ("float32", "float16", "bfloat16")
 """The types of number that the suspect is meant for."""
 
@@ -181,7 +184,14 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
         suspect = suspect_tokens_that_fit(config, GiB)
     except KeyError as error:
         return f"the calculator stops with a KeyError: {error} is not at the top of the dict"
-    return None if right != suspect else f"it says {right:,} tokens per GiB, and that is right"
+    if right != suspect:
+        return None
+    if "num_key_value_heads" not in config and (others := _KV_HEADS_ELSEWHERE & set(config)):
+        return (
+            f"a config.json has no {min(others)!r}, so it is passed over: there the KV heads are "
+            "'num_key_value_heads'"
+        )
+    return f"it says {right:,} tokens per GiB, and that is right"
 
 
 def is_right_for(_: Any, config: Any) -> str | None:

@@ -79,7 +79,7 @@ BYTES_PER_TOKEN = (
     Misconception(
         "2 x layers x hidden_size",
         "That is how the PagedAttention paper counts for OPT-13B. It holds only where every query "
-        "head has a KV head, and the heads share the hidden size evenly.",
+        "head has a KV head, and heads x head_dim is its hidden size.",
         as_wide_as_the_model,
         evidence=r"hidden_size",
     ),
@@ -97,7 +97,7 @@ BYTES_PER_TOKEN = (
     ),
     Misconception(
         "bits for bytes",
-        "dtype_bytes counts bytes already; do not times it by 8.",
+        "dtype_bytes counts bytes already; do not multiply by 8.",
         bits,
         evidence=r"\b8\b",
     ),
@@ -410,7 +410,7 @@ STATIC_BATCHING = (
         sorted_first,
         evidence=r"\bsort(ed)?\b",
     ),
-    Misconception("per cent", "A share lies between 0 and 1; do not times it by 100.", in_percent),
+    Misconception("per cent", "A share lies between 0 and 1; do not multiply it by 100.", in_percent),
 )
 
 # 1.5
@@ -468,6 +468,22 @@ def no_attention(
     return batch_size * 2 * model.num_params * new_tokens / moved
 
 
+def no_new_kv(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Count the KV that is read, and not what is written."""
+    _refuse(new_tokens, batch_size)
+    moved = model.weight_bytes + batch_size * kv_bytes_moved(model, 0, cached_tokens)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def nothing_cached(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave out what is cached already."""
+    return arithmetic_intensity(model, new_tokens, 0, batch_size)
+
+
 def upside_down(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -505,6 +521,18 @@ INTENSITY = (
         "Besides the parameters, each new token meets the keys and values of its sequence; "
         "forward_flops counts both.",
         no_attention,
+    ),
+    Misconception(
+        "the new tokens' KV left out",
+        "The new tokens write keys and values, too: kv_bytes_moved takes new_tokens and then "
+        "cached_tokens.",
+        no_new_kv,
+    ),
+    Misconception(
+        "the cached tokens left out",
+        "Each new token meets all tokens that are cached, and their KV is read: both functions "
+        "take cached_tokens.",
+        nothing_cached,
     ),
     Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
 )

@@ -101,6 +101,16 @@ ADMIT = (
         _wrong_pieces(pick=max),
     ),
     Misconception(
+        "first fit",
+        "A buddy allocator takes the smallest free block that is large enough, not the first.",
+        _wrong_pieces(pick=lambda fitting: fitting[0]),
+    ),
+    Misconception(
+        "the piece rounded to the next power",
+        "A sum that is a power of two already gets a piece of that size, not one twice as large.",
+        _wrong_pieces(piece_of=lambda size: 1 << size.bit_length()),
+    ),
+    Misconception(
         "one sum of free slots",
         "A piece lies in one block: enough free slots in several blocks are not enough.",
         taken_from_the_sum,
@@ -157,6 +167,24 @@ def _share_of_the_pieces() -> dict[str, float]:
     return {name: share / handed_out[name] for name, share in given.rounded_shares().items()}
 
 
+def _share_of_the_reservations() -> dict[str, float]:
+    """Give the rounding as a share of what was asked for."""
+    return {
+        name: share / given.mean_over_snapshots(name, lambda each: each.reserved)
+        for name, share in given.rounded_shares().items()
+    }
+
+
+def _next_power_even_of_a_power() -> dict[str, float]:
+    """Round 2,048 slots up to 4,096."""
+    return {
+        name: given.mean_over_snapshots(
+            name, lambda each: (1 << each.reserved.bit_length()) - each.reserved
+        )
+        for name in given.rounded_shares()
+    }
+
+
 MEASURED = (
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
     Misconception(
@@ -184,5 +212,15 @@ MEASURED = (
         "a share of the pieces",
         "The share is one of all slots of the pool, not of those that were handed out.",
         _share_of_the_pieces,
+    ),
+    Misconception(
+        "a share of the reservations",
+        "The share is one of all slots of the pool, not of those that were asked for.",
+        _share_of_the_reservations,
+    ),
+    Misconception(
+        "the next power, even of a power",
+        "2,048 is a power of two already: a reservation of 2,048 slots is not rounded up.",
+        _next_power_even_of_a_power,
     ),
 )

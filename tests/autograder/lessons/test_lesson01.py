@@ -18,7 +18,7 @@ from course_lib.kv_cache import (
     max_concurrent_sequences,
     num_kv_blocks,
 )
-from course_lib.kv_cache.allocators import BuddyAllocator
+from course_lib.kv_cache.allocators import BuddyAllocator, FirstFitAllocator
 from course_lib.kv_cache.reservation import (
     RESERVATIONS,
     SlotUse,
@@ -29,7 +29,7 @@ from course_lib.kv_cache.reservation import (
 )
 from course_lib.roofline import forward_flops, kv_bytes_moved
 from course_lib.simulation.workload import load_azure, synthetic_azure
-from course_lib.specs import GPUS, MODELS, ModelSpec
+from course_lib.specs import GPUS, MODELS, GiB, ModelSpec
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -409,6 +409,23 @@ INTENSITY_WRONG = (
     (intensity(lambda b, f: b * f, lambda b, w, k: w + k), "one sequence's KV"),
     (intensity(lambda b, f: f, lambda b, w, k: w + b * k), SAME),
     (
+        # What is cached, in the place of what is new.
+        lambda model, new_tokens, cached_tokens=0, batch_size=1: (
+            refuse_lengths([new_tokens], batch_size)
+            or batch_size * forward_flops(model, new_tokens, cached_tokens)
+            / (model.weight_bytes + batch_size * kv_bytes_moved(model, cached_tokens))
+        ),
+        "the new tokens' KV left out",
+    ),
+    (
+        lambda model, new_tokens, cached_tokens=0, batch_size=1: (
+            refuse_lengths([new_tokens], batch_size)
+            or batch_size * forward_flops(model, new_tokens)
+            / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens))
+        ),
+        "the cached tokens left out",
+    ),
+    (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
             batch_size * forward_flops(model, new_tokens, cached_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
@@ -583,7 +600,15 @@ ADMIT_WRONG = (
         "the next power, even of a power",
     ),
     (admission(takes=max), "the largest block first"),
-    (admission(is_enough=lambda half, asked: half > asked), SAME),
+    (
+        admission(is_enough=lambda half, asked: half > asked),
+        SAME,
+    ),
+    (admission(takes=lambda fitting: fitting[0]), "first fit"),
+    (
+        admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()),
+        SAME,
+    ),
     (admission(ends=False), "overtaking"),
     (admission(is_enough=lambda half, asked: False), SAME),
     (that_takes_from_its_list, SAME),
@@ -702,6 +727,11 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
             {**given.LLAMA_2_7B, "dtype": "int8"},
             "its numbers are int8; the calculator is meant for float32, float16, bfloat16",
         ),
+        (
+            {**given.LLAMA_2_7B, "num_kv_heads": 8},
+            "a config.json has no 'num_kv_heads', so it is passed over: there the KV heads are "
+            "'num_key_value_heads'",
+        ),
         ({"hidden_size": 4096}, "this is not a whole configuration: the configuration has no"),
         ({**REAL, "kv_lora_rank": 512}, "this is not a whole configuration: multi-head latent"),
         (
@@ -763,6 +793,19 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
         (lambda right: {name: 100 * share for name, share in right.items()}, "per cent"),
         (lambda right: {name: external(name) for name in right}, "all that is external"),
         (lambda right: {name: external(name) - right[name] for name in right}, "the free blocks"),
+        (
+            lambda right: {
+                name: given.mean_over_snapshots(
+                    name, lambda each: 2 ** each.reserved.bit_length() - each.reserved
+                )
+                for name in right
+            },
+            "the next power, even of a power",
+        ),
+        (
+            lambda right: {name: right[name] / (1 - external(name)) for name in right},
+            "a share of the reservations",
+        ),
         (lambda right: dict.fromkeys(right, right["Pow2"]), SAME),
         (lambda right: {"Pow2": right["Pow2"]}, SAME),
         (lambda right: {name: str(share) for name, share in right.items()}, SAME),
@@ -775,7 +818,33 @@ def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong
     assert named(finding) == name
 
 
-# What the model answer to 1.7 says of the data
+# What the model answers say
+
+
+@pytest.mark.parametrize(
+    ("shape", "promised", "right"),
+    [
+        ((3072, 16, 16, 256, 28), 3120, 2340),  # Gemma-7B
+        ((5120, 64, 8, 128, 64), 819, 4096),  # Qwen3-32B
+    ],
+)
+def test_the_figures_of_the_answer_to_the_bug_hunt_are_what_the_suspect_says(shape, promised, right):
+    hidden, heads, kv_heads, head_dim, layers = shape
+    config = {
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "num_hidden_layers": layers,
+    }
+    assert given.suspect_tokens_that_fit(config, GiB) == promised
+    assert given.tokens_that_fit(config, GiB) == right
+
+
+def test_a_head_may_be_narrower_or_wider_than_its_share_of_the_hidden_size():
+    nemo, qwen = MODELS["mistral-nemo"], MODELS["qwen3-32b"]
+    assert (nemo.hidden_size // nemo.num_attention_heads, nemo.head_dim) == (160, 128)
+    assert (qwen.hidden_size // qwen.num_attention_heads, qwen.head_dim) == (80, 128)
 
 
 @pytest.mark.parametrize("load", [load_azure, synthetic_azure])
@@ -789,6 +858,8 @@ def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(lo
     rounded = behind / len(moments) / 15_728
     assert 0.08 <= oracle["later"] <= 0.10
     assert 0.23 <= rounded <= 0.27, "about a quarter of all slots"
+    first_fit = replay_contiguous(requests, 15_728, RESERVATIONS["Oracle"], 2048, FirstFitAllocator)
+    assert round(average_shares(first_fit)["external"], 2) == 0.17
     assert 0.075 <= oracle["external"] - rounded <= 0.085, "about 8%"
     paged = average_shares(replay_paged(requests, 15_728))
     assert round(paged["later"], 3) == 0.006
