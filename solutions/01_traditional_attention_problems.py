@@ -29,7 +29,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from autograder.notebook import check, compare, explain, quiz
@@ -52,6 +51,8 @@ from course_lib.kv_cache.reservation import (
 from course_lib.roofline import forward_flops, is_memory_bound, kv_bytes_moved
 from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
+from course_lib.viz.kit.charts.axes import Axis, LogAxis
+from course_lib.viz.kit.charts.curves import Curve, curve_chart
 
 # %%
 viz.EngineMap(lesson=1)
@@ -409,27 +410,27 @@ compare(predicted_percent, 100 * expected_static_utilization(32), "%")
 utilization = parts.get("static_batch_utilization")
 lengths = [request.output_tokens for request in conversation]
 batch_sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
-figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-axes.plot(
-    batch_sizes, [100 * utilization(lengths, b) for b in batch_sizes], "o-", label=conversation.name
-)
-axes.plot(
-    batch_sizes,
-    [100 * expected_static_utilization(b) for b in batch_sizes],
-    "s--",
-    label="exponential lengths, 1/$H_B$",
-)
-axes.set_xscale("log", base=2)
-axes.set_xticks(batch_sizes, [str(b) for b in batch_sizes])
-axes.set(xlabel="Batch size (requests)", ylabel="Busy seats (%)", ylim=(0, 105))
-axes.grid(alpha=0.3)
-axes.legend()
-plt.show()
+curves = [
+    Curve(conversation.name, [(b, 100 * utilization(lengths, b)) for b in batch_sizes]),
+    Curve(
+        "exponential lengths, 1/H",
+        [(b, 100 * expected_static_utilization(b)) for b in batch_sizes],
+    ),
+]
+
+
+def busy_seats(width: float) -> viz.Scene:
+    """Draw the share of busy seats over the size of the batch."""
+    size, busy = LogAxis("Batch size", "requests"), Axis("Busy seats", "%", high=100)
+    return curve_chart("Busy seats under static batching", size, busy, curves, width - 24).scene()
+
+
 print(
     f"at 32 requests: {100 * utilization(lengths, 32):.0f}% of the seats are busy, "
     f"{100 * expected_static_utilization(32):.0f}% with exponential lengths"
 )
 print(f"outputs: mean {np.mean(lengths):.0f} tokens, standard deviation {np.std(lengths):.0f}")
+viz.Picture(busy_seats(viz.WIDE), narrow=busy_seats(viz.NARROW))
 
 # %% [markdown]
 # A larger batch is what the GPU wants, and static batching punishes it. **Continuous batching** (lesson 5)
@@ -540,27 +541,31 @@ print(f"bytes of the weights:    {MODELS['llama-3.1-8b'].weight_bytes:.3g}")
 # %%
 intensity = parts.get("arithmetic_intensity")
 batches = [2**k for k in range(11)]
-figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-for context, marker in ((256, "o"), (1024, "s"), (4096, "^"), (16384, "D")):
-    values = [intensity(llama_8b, 1, context - 1, batch_size=b) for b in batches]
-    axes.plot(batches, values, marker + "-", label=f"decode, context {context:,}")
-axes.axhline(h100.ridge_point, color="black", linestyle="--")
-axes.text(1, 1.15 * h100.ridge_point, "ridge point of an H100: compute-bound above this line")
-axes.set_xscale("log", base=2)
-axes.set_yscale("log")
-axes.set(
-    xlabel="Batch size (sequences)",
-    ylabel="Arithmetic intensity (FLOP/byte)",
-    ylim=(0.7, 1500),
-    title=f"{llama_8b.name}",
+decodes = [
+    Curve(
+        f"decode, context {context:,}",
+        [(b, intensity(llama_8b, 1, context - 1, batch_size=b)) for b in batches],
+    )
+    for context in (256, 1024, 4096, 16384)
+]
+ridge = Curve(
+    "ridge point of an H100", [(batches[0], h100.ridge_point), (batches[-1], h100.ridge_point)]
 )
-axes.grid(alpha=0.3)
-axes.legend(loc="lower right")
-plt.show()
+
+
+def intensities(width: float) -> viz.Scene:
+    """Draw the intensity of decode steps over the size of the batch."""
+    size, intensity_axis = LogAxis("Batch size", "sequences"), LogAxis("Intensity", "FLOP/byte")
+    title = f"{llama_8b.name}: compute-bound above the ridge point"
+    chart = curve_chart(title, size, intensity_axis, [*decodes, ridge], width - 24, height=300)
+    return chart.scene()
+
+
 prefill = intensity(llama_8b, 1000)
 print(
     f"prefill of 1,000 tokens: {prefill:.0f} FLOP/byte, memory-bound: {is_memory_bound(prefill, h100)}"
 )
+viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
 
 # %% [markdown]
 # (A *context* of 256 are 255 cached tokens and the new one.) Of these contexts only the one of 256 tokens crosses the line,
