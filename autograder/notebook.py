@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
@@ -155,13 +156,22 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
     if prediction is None:
         print("Write your prediction first: the surprise is what you learn from.")
         return
-    said = f"You predicted {prediction:.3g} {unit}. It is {actual:.3g} {unit}"
+    if isinstance(prediction, bool) or not isinstance(prediction, Real):
+        print(f"A prediction is a number, in {unit}; yours is {prediction!r}.", end=" ")
+        print(f"It is {_figure(actual)}.")
+        return
+    said = f"You predicted {_figure(prediction)} {unit}. It is {_figure(actual)} {unit}"
     if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:
         print(f"{said}.")
     elif actual > prediction:
-        print(f"{said}: {actual / prediction:.2g} times as much.")
+        print(f"{said}: {_figure(actual / prediction, 2)} times as much.")
     else:
-        print(f"{said}: {prediction / actual:.2g} times less.")
+        print(f"{said}: your prediction is {_figure(prediction / actual, 2)} times as large.")
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    """Write a number with so many digits, and a large one whole, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def task(exercise_id: str, seed: int) -> Any:

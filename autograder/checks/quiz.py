@@ -11,6 +11,9 @@ from autograder.lessons.questions import LETTERS, Question, bank
 from autograder.proxy.subject import Returned, Subject
 from autograder.proxy.wire import kind_of
 
+PASS = 0.8
+"""Share of right answers from which on a quiz counts as passed."""
+
 
 @dataclass(frozen=True)
 class QuizCheck:
@@ -51,6 +54,7 @@ class QuizCheck:
             misconception = Misconception(choice.misconception, choice.feedback, letter)
         return Finding(
             fraction=1 - len(wrong) / len(questions),
+            remarks=_remarks(len(questions) - len(wrong), len(questions)),
             counterexample=Counterexample(
                 case=f"{question.id}: {question.prompt}",
                 expected="another letter" if letter else f"one of {self._letters(question)}",
@@ -81,6 +85,13 @@ class QuizCheck:
     @staticmethod
     def _letters(question: Question) -> str:
         return LETTERS[: len(question.choices)]
+
+
+def _remarks(num_right: int, num_questions: int) -> tuple[str, ...]:
+    """Say that it is a pass, where it is one."""
+    if num_right < PASS * num_questions:
+        return ()
+    return (f"{num_right} of {num_questions} are right: that is a pass ({PASS:.0%} are enough).",)
 
 
 def _complaints(given: dict[Any, Any], question: Question, letter: str | None) -> list[str]:

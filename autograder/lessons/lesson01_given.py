@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -32,8 +33,8 @@ def _model(
     return ModelSpec("tiny", layers, hidden, heads, kv_heads, head_dim, params, width)
 
 
-_SHAPE = ("layers", "hidden", "kv_heads", "group", "head_dim")
-_params = st.integers(1, 10**6)
+_SHAPE = ("hidden", "layers", "kv_heads", "group", "head_dim")
+_params = st.just(1000) | st.integers(1, 10**6)
 # The first is the simplest to Hypothesis: with 4 bytes, half is not what a missing width gives.
 _widths = st.sampled_from((4, 2, 1))
 _small = st.integers(1, 8)
@@ -106,7 +107,8 @@ def pools(draw: st.DrawFn) -> Call:
         ahead=st.integers(0, 20),
         slack=st.integers(-20, 20),
     )
-    reservations = draw(st.lists(some, max_size=4))
+    drawn = draw(st.lists(some, max_size=4))
+    reservations = [replace(each, request_id=f"r{place}") for place, each in enumerate(drawn)]
     free = draw(st.integers(0, 20))
     return Call(reservations, sum(r.reserved for r in reservations) + free)
 

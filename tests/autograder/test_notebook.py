@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections import Counter
 
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -283,7 +284,12 @@ def test_while_a_submission_is_graded_nothing_is_kept(answer, workspace, monkeyp
     [
         (None, 10, "Write your prediction first: the surprise is what you learn from."),
         (4, 10, "You predicted 4 GiB. It is 10 GiB: 2.5 times as much."),
-        (20, 10, "You predicted 20 GiB. It is 10 GiB: 2 times less."),
+        (20, 10, "You predicted 20 GiB. It is 10 GiB: your prediction is 2 times as large."),
+        (0.12, 12.2, "You predicted 0.12 GiB. It is 12.2 GiB: 102 times as much."),
+        (1500, 1876, "You predicted 1,500 GiB. It is 1,876 GiB: 1.3 times as much."),
+        (np.float64(4), 10, "You predicted 4 GiB. It is 10 GiB: 2.5 times as much."),
+        ("many", 10, "A prediction is a number, in GiB; yours is 'many'. It is 10."),
+        (True, 10, "A prediction is a number, in GiB; yours is True. It is 10."),
         (10.5, 10, "You predicted 10.5 GiB. It is 10 GiB."),
         (0, 10, "You predicted 0 GiB. It is 10 GiB."),
         (-1, 10, "You predicted -1 GiB. It is 10 GiB."),

@@ -31,6 +31,15 @@ def test_each_question_earns_its_share(wrong):
     assert examine(answers).fraction == pytest.approx(1 - wrong / len(QUESTIONS))
 
 
+@pytest.mark.parametrize(
+    ("num_wrong", "is_a_pass"), [(1, True), (2, True), (3, False), (10, False)]
+)
+def test_four_fifths_are_said_to_be_a_pass(num_wrong, is_a_pass):
+    answers = {**RIGHT, **{q.id: wrong_letter(q) for q in QUESTIONS[:num_wrong]}}
+    said = (f"{10 - num_wrong} of 10 are right: that is a pass (80% are enough).",)
+    assert examine(answers).remarks == (said if is_a_pass else ())
+
+
 def test_the_first_wrong_choice_is_explained_and_the_right_letter_is_not_given():
     question = QUESTIONS[1]
     finding = examine({**RIGHT, question.id: wrong_letter(question)})
