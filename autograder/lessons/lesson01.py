@@ -276,6 +276,7 @@ BUG_MENDED = Exercise(
             Call(given.LLAMA_3_1_70B, GiB),
             Call(given.QWEN3_32B, GiB),
             Call({**given.LLAMA_2_7B, "torch_dtype": "float32"}, GiB),
+            Call({**given.LLAMA_3_1_70B, "head_dim": 64}, GiB),
         ),
         misconceptions=calculator.BUG_MENDED,
     ),

@@ -33,7 +33,15 @@ def _model(
     return ModelSpec("tiny", layers, hidden, heads, kv_heads, head_dim, params, width)
 
 
-_SHAPE = ("hidden", "layers", "kv_heads", "group", "head_dim")
+def _shared_out(shape: dict[str, int], params: int, width: int) -> ModelSpec:
+    """Make a model whose hidden size is a multiple of its heads, and another one of theirs."""
+    sizes = dict(shape)
+    hidden = sizes.pop("share") * sizes["kv_heads"] * sizes["group"]
+    return _model(hidden=hidden, params=params, width=width, **sizes)
+
+
+_SHAPE = ("share", "layers", "kv_heads", "group", "head_dim")
+"""A model in which the query heads would share the hidden size, ``share`` numbers for each."""
 _params = st.just(1000) | st.integers(1, 10**6)
 # The first is the simplest to Hypothesis: with 4 bytes, half is not what a missing width gives.
 _widths = st.sampled_from((4, 2, 1))
@@ -41,7 +49,7 @@ _small = st.integers(1, 8)
 
 # First models whose every factor shows in a failing case, then whatever there may be.
 models = st.builds(
-    lambda shape, params, width: _model(**shape, params=params, width=width),
+    _shared_out,
     different_primes(*_SHAPE),
     _params,
     _widths,
@@ -188,6 +196,8 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
         return f"the calculator stops with a KeyError: {error} is not at the top of the dict"
     if right != suspect:
         return None
+    if _mistakes_cancel(config):
+        return f"it says {right:,} tokens per GiB: right, because its two mistakes cancel there"
     if "num_key_value_heads" not in config and (others := _KV_HEADS_ELSEWHERE & set(config)):
         return (
             f"a config.json has no {min(others)!r}, so it is passed over: there the KV heads are "
@@ -196,9 +206,21 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
     return f"it says {right:,} tokens per GiB, and that is right"
 
 
+def _mistakes_cancel(config: dict[str, Any]) -> bool:
+    """Say whether heads and their width are both other than the suspect takes them to be."""
+    model = ModelSpec.from_hf_config(config)
+    per_head = model.hidden_size // model.num_attention_heads
+    return model.num_kv_heads != model.num_attention_heads and model.head_dim != per_head
+
+
 def is_right_for(_: Any, config: Any) -> str | None:
-    """Agree with a configuration whose shape the suspect gets right."""
-    return None if (exposes_a_bug(_, config) or "").endswith("that is right") else ""
+    """Agree with a configuration of the kind that the suspect is right for."""
+    if not (exposes_a_bug(_, config) or "").endswith("that is right"):
+        return ""
+    model = ModelSpec.from_hf_config(config)
+    has_all_heads = model.num_kv_heads == model.num_attention_heads
+    width = model.num_attention_heads * model.head_dim
+    return None if has_all_heads and width == model.hidden_size else ""
 
 
 @st.composite
@@ -306,10 +328,16 @@ def same_pieces(expected: Any, got: Any) -> str | None:
 def queues(draw: st.DrawFn) -> Call:
     """Draw requests no longer than the limit, and a memory of some free blocks."""
     tokens = st.integers(1, 9)
-    requests = draw(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=4))
+    requests = draw(st.lists(st.tuples(tokens, tokens), min_size=1, max_size=8))
     spare = draw(st.integers(0, 20))
-    blocks = draw(st.lists(st.sampled_from((1, 2, 4, 8, 16, 32)), max_size=3))
-    return Call(requests, blocks, max(map(sum, requests)) + spare)
+    exponents = draw(st.lists(st.integers(0, 6), max_size=3))
+    return Call(requests, [2**exponent for exponent in exponents], max(map(sum, requests)) + spare)
+
+
+def _long_queue() -> Call:
+    """Return more requests than fit, on blocks of many sizes."""
+    requests = [(1 + 7 * number % 23, 1 + 11 * number % 37) for number in range(60)]
+    return Call(requests, [64, 16, 512, 32, 256, 1024], 2048)
 
 
 QUEUES = (
@@ -320,6 +348,15 @@ QUEUES = (
     Call([(20, 9), (1, 1)], [16], 40),  # the first does not fit, the second would
     Call([(1, 1), (3, 5), (2, 2), (5, 3)], [16, 2, 4], 20),  # the smallest that is large enough
     Call([(2, 5)], [8, 4, 8, 2], 20),  # enough slots, in pieces
+    Call([(1, 1), (1, 2)], [8], 6),  # what is left of a block, used again
+    Call([(2, 2), (1, 4), (1, 2)], [16], 10),
+    Call([(1, 2), (1, 3), (1, 1)], [16], 5),
+    Call([(1, 1), (3, 1)], [16], 4),
+    Call([(2, 1), (1, 2), (2, 3)], [16], 6),
+    Call([(1, 1), (6, 2)], [4, 8], 13),  # no block that is exactly as large
+    Call([(1, 5)], [8], 8),  # rounded up beyond the limit
+    Call([(1, 5)], [8], 6),
+    _long_queue(),
     Call([(2, 5), (7, 8)], [4, 8, 8, 4], 20),
     Call([(100, 300), (700, 120), (40, 900), (10, 2)], [8192, 4096, 2048, 1024, 256], 2048),
 )

@@ -11,11 +11,20 @@ from course_lib.kv_cache.reservation import RESERVATIONS
 # 1.7
 
 
+def _halves(block: int, piece: int) -> list[int]:
+    """Return what stays free when a block is halved down to a piece, the largest first."""
+    halves = []
+    while block >= 2 * piece:
+        block //= 2
+        halves.append(block)
+    return halves
+
+
 def _wrong_pieces(
     size_of: Callable[[int, int, int], int] = RESERVATIONS["Pow2"],
     piece_of: Callable[[int], int] = given.next_power_of_two,
     pick: Callable[[list[int]], int] = min,
-    keeps_halves: bool = True,
+    rest_of: Callable[[int, int], list[int]] = _halves,
     goes_on: bool = False,
 ) -> Callable[..., list[tuple[int, int]]]:
     """Make an admission that is wrong in one step, or in several."""
@@ -34,9 +43,7 @@ def _wrong_pieces(
                 break
             block = pick(fitting)
             free.remove(block)
-            while keeps_halves and block >= 2 * piece:
-                block //= 2
-                free.append(block)
+            free += rest_of(block, piece)
             pieces.append((size, piece))
         return pieces
 
@@ -45,6 +52,51 @@ def _wrong_pieces(
 
 def _rounded_output(output_tokens: int) -> int:
     return given.next_power_of_two(output_tokens)
+
+
+def halved_too_little(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Stop halving when half a block would be just the piece."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        piece = given.next_power_of_two(size)
+        block = min((block for block in free if block >= piece), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block > 2 * piece:
+            block //= 2
+            free.append(block)
+        pieces.append((size, block))
+    return pieces
+
+
+def exact_or_the_last(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Take a block of just the piece's size, or else the last one that is large enough."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        piece = given.next_power_of_two(size)
+        fitting = [block for block in free if block >= piece]
+        if not fitting:
+            break
+        block = piece if piece in fitting else fitting[-1]
+        free.remove(block)
+        free += _halves(block, piece)
+        pieces.append((size, piece))
+    return pieces
+
+
+def sorted_once(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Sort the blocks at the start, and take the first that is large enough."""
+    first_fit = _wrong_pieces(pick=lambda fitting: fitting[0])
+    return first_fit(requests, sorted(free_blocks), max_model_len)
 
 
 def taken_from_the_sum(
@@ -79,6 +131,19 @@ ADMIT = (
         _wrong_pieces(lambda p, o, most: p + _rounded_output(o)),
     ),
     Misconception(
+        "the limit for the output alone",
+        "Prompt and output together are at most max_model_len.",
+        _wrong_pieces(lambda p, o, most: p + min(_rounded_output(o), most)),
+    ),
+    Misconception(
+        "not rounded where the limit is near",
+        "Where prompt and rounded output exceed max_model_len, Pow2 asks for max_model_len: it does "
+        "not know the output any better there.",
+        _wrong_pieces(
+            lambda p, o, most: p + (o if p + _rounded_output(o) > most else _rounded_output(o))
+        ),
+    ),
+    Misconception(
         "the next power, even of a power",
         "16 is a power of two already: 16 tokens are rounded up to 16, not to 32.",
         _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length()), most)),
@@ -92,7 +157,38 @@ ADMIT = (
         "the whole block is gone",
         "A block that is at least twice as large as the piece is halved, and the halves that are "
         "not needed stay free.",
-        _wrong_pieces(keeps_halves=False),
+        _wrong_pieces(rest_of=lambda block, piece: []),
+    ),
+    Misconception(
+        "halved too little",
+        "A block of twice the piece is halved once more: it goes on as long as half is enough.",
+        halved_too_little,
+    ),
+    Misconception(
+        "only the last half is kept",
+        "Each time that a block is halved, one half stays free, not only the last time.",
+        _wrong_pieces(rest_of=lambda block, piece: _halves(block, piece)[-1:]),
+    ),
+    Misconception(
+        "only the largest half is kept",
+        "What is left of a block is a half for each time that it was halved, not the first alone.",
+        _wrong_pieces(rest_of=lambda block, piece: _halves(block, piece)[:1]),
+    ),
+    Misconception(
+        "the rest in equal pieces",
+        "Halves that are not needed stay whole; a later request may need the larger ones.",
+        _wrong_pieces(rest_of=lambda block, piece: [piece] * (block // piece - 1)),
+    ),
+    Misconception(
+        "sorted only once",
+        "The halves that come back are free blocks, too, and may be the smallest that are large "
+        "enough: look at all of them each time.",
+        sorted_once,
+    ),
+    Misconception(
+        "exactly as large, or the last",
+        "Where no block is exactly as large as the piece, the smallest that is larger is taken.",
+        exact_or_the_last,
     ),
     Misconception(
         "the largest block first",
@@ -185,8 +281,30 @@ def _next_power_even_of_a_power() -> dict[str, float]:
     }
 
 
+def _in_rounded_percent() -> dict[str, float]:
+    return {name: round(100 * share, 1) for name, share in given.rounded_shares().items()}
+
+
+def _of_the_length_in_the_end() -> dict[str, float]:
+    """Round up what the request will hold, and not what it asked for."""
+    return {
+        name: given.mean_over_snapshots(
+            name, lambda each: given.next_power_of_two(each.final) - each.final
+        )
+        for name in given.rounded_shares()
+    }
+
+
 MEASURED = (
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
+    Misconception(
+        "per cent, rounded", "Keep the shares between 0 and 1.", _in_rounded_percent
+    ),
+    Misconception(
+        "the length in the end",
+        "A piece is as large as what was asked for, rounded up: `reserved`, and not `final`.",
+        _of_the_length_in_the_end,
+    ),
     Misconception(
         "Pow2 and Oracle exchanged",
         "Each value stands under the name of the other policy.",

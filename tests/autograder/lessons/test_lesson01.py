@@ -501,6 +501,15 @@ MENDED_WRONG = (
         "one bug is left: heads",
     ),
     (mended(lambda c, heads, hidden: (c["num_key_value_heads"], c["head_dim"])), SAME),
+    (
+        mended(
+            lambda c, heads, hidden: (
+                c.get("num_key_value_heads", heads),
+                min(c.get("head_dim", hidden), hidden // heads),
+            )
+        ),
+        SAME,
+    ),
     (that_fills_in, SAME),
     (lambda config, free_bytes: 2048, SAME),
     (object(), SAME),
@@ -584,6 +593,29 @@ def admission(asked_of=None, takes=min, is_enough=lambda half, asked: half >= as
     return admit_under_pow2
 
 
+def keeping(what, first_sort=None):
+    """Admit with only some of the halves that are left; with ``first_sort``, first fit after it."""
+
+    def admit_under_pow2(requests, free_blocks, max_model_len):
+        free, out = (first_sort or list)(free_blocks), []
+        for prompt, output in requests:
+            asked = RESERVATIONS["Pow2"](prompt, output, max_model_len)
+            fitting = [block for block in free if block >= asked]
+            if not fitting:
+                break
+            block = fitting[0] if first_sort else min(fitting)
+            free.remove(block)
+            halves = []
+            while block // 2 >= asked:
+                block //= 2
+                halves.append(block)
+            free += what(halves) if halves else []
+            out.append((asked, block))
+        return out
+
+    return admit_under_pow2
+
+
 def that_takes_from_its_list(requests, free_blocks, max_model_len):
     answer = admission()(requests, free_blocks, max_model_len)
     if free_blocks:
@@ -605,6 +637,15 @@ ADMIT_WRONG = (
         SAME,
     ),
     (admission(takes=lambda fitting: fitting[0]), "first fit"),
+    (admission(lambda p, o, most: p + min(up(o), most)), "the limit for the output alone"),
+    (
+        admission(lambda p, o, most: p + up(o) if p + up(o) <= most else p + o),
+        "not rounded where the limit is near",
+    ),
+    (keeping(lambda halves: halves[-1:]), "only the last half is kept"),
+    (keeping(lambda halves: halves[:1]), "only the largest half is kept"),
+    (keeping(lambda halves: halves[-1:] * (sum(halves) // halves[-1])), "the rest in equal pieces"),
+    (keeping(lambda halves: halves, first_sort=sorted), "sorted only once"),
     (
         admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()),
         SAME,
@@ -732,6 +773,10 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
             "a config.json has no 'num_kv_heads', so it is passed over: there the KV heads are "
             "'num_key_value_heads'",
         ),
+        (
+            {**given.LLAMA_2_7B, "num_key_value_heads": 8, "head_dim": 512},
+            "it says 2,048 tokens per GiB: right, because its two mistakes cancel there",
+        ),
         ({"hidden_size": 4096}, "this is not a whole configuration: the configuration has no"),
         ({**REAL, "kv_lora_rank": 512}, "this is not a whole configuration: multi-head latent"),
         (
@@ -745,6 +790,12 @@ def test_what_exposes_no_bug_is_told_why_in_true_words(config, says):
     assert finding.fraction == 0
     assert finding.counterexample.complaint.startswith(says)
     assert named(finding) == ("a model that it is right for" if "is right" in says else SAME)
+
+
+def test_no_reason_is_given_where_it_would_not_be_so():
+    finding = examine("1.6a", {**given.LLAMA_2_7B, "hidden_size": 4100})
+    assert finding.counterexample.complaint == "it says 2,048 tokens per GiB, and that is right"
+    assert named(finding) == SAME
 
 
 # 1.7a
@@ -791,6 +842,10 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
     [
         (lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}, "Pow2 and Oracle exchanged"),
         (lambda right: {name: 100 * share for name, share in right.items()}, "per cent"),
+        (
+            lambda right: {name: round(100 * share, 1) for name, share in right.items()},
+            "per cent, rounded",
+        ),
         (lambda right: {name: external(name) for name in right}, "all that is external"),
         (lambda right: {name: external(name) - right[name] for name in right}, "the free blocks"),
         (
