@@ -691,9 +691,10 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # **Explained.** For Llama-2-7B both bugs are invisible, because its KV heads are its query heads, and heads times
 # `head_dim` is its hidden size. Llama-3.1-70B exposes the first (64 query heads, 8 KV heads: eight times too
 # few tokens). `head_dim` is not always `hidden_size / num_attention_heads`: Qwen3-32B has 64 heads of 128 numbers on a
-# hidden size of 5,120, where division gives 80. (Qwen3-14B, with 40 heads, does not show the mistake.) There both errors meet: eight times as many heads, each 80/128 as wide, so five times too few tokens
-# (819 per GiB for 4,096). The second alone shows in a model with wide heads and a KV head for each: of
-# Gemma-7B's shape the calculator promises 3,120 tokens per GiB where 2,340 fit.
+# hidden size of 5,120, where division gives 80. (Qwen3-14B, with 40 heads, does not show the mistake.) There both errors
+# meet: eight times as many heads, each 80/128 as wide, so five times too few tokens (819 per GiB for 4,096). The
+# second alone shows in a model with wide heads and a KV head for each: of Gemma-7B's shape the calculator promises
+# 3,120 tokens per GiB where 2,340 fit.
 # A test on one model proves little about a formula with five factors.
 
 # %% [markdown]

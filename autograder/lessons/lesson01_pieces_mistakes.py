@@ -23,7 +23,7 @@ def _halves(block: int, piece: int) -> list[int]:
 def _wrong_pieces(
     size_of: Callable[[int, int, int], int] = RESERVATIONS["Pow2"],
     piece_of: Callable[[int], int] = given.next_power_of_two,
-    pick: Callable[[list[int]], int] = min,
+    pick: Callable[[list[int], int], int] = lambda fitting, piece: min(fitting),
     rest_of: Callable[[int, int], list[int]] = _halves,
     goes_on: bool = False,
 ) -> Callable[..., list[tuple[int, int]]]:
@@ -41,7 +41,7 @@ def _wrong_pieces(
                 if goes_on:
                     continue
                 break
-            block = pick(fitting)
+            block = pick(fitting, piece)
             free.remove(block)
             free += rest_of(block, piece)
             pieces.append((size, piece))
@@ -73,29 +73,11 @@ def halved_too_little(
     return pieces
 
 
-def exact_or_the_last(
-    requests: given.Lengths, free_blocks: list[int], max_model_len: int
-) -> list[tuple[int, int]]:
-    """Take a block of just the piece's size, or else the last one that is large enough."""
-    free, pieces = list(free_blocks), []
-    for prompt_tokens, output_tokens in requests:
-        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
-        piece = given.next_power_of_two(size)
-        fitting = [block for block in free if block >= piece]
-        if not fitting:
-            break
-        block = piece if piece in fitting else fitting[-1]
-        free.remove(block)
-        free += _halves(block, piece)
-        pieces.append((size, piece))
-    return pieces
-
-
 def sorted_once(
     requests: given.Lengths, free_blocks: list[int], max_model_len: int
 ) -> list[tuple[int, int]]:
     """Sort the blocks at the start, and take the first that is large enough."""
-    first_fit = _wrong_pieces(pick=lambda fitting: fitting[0])
+    first_fit = _wrong_pieces(pick=lambda fitting, piece: fitting[0])
     return first_fit(requests, sorted(free_blocks), max_model_len)
 
 
@@ -188,18 +170,18 @@ ADMIT = (
     Misconception(
         "exactly as large, or the last",
         "Where no block is exactly as large as the piece, the smallest that is larger is taken.",
-        exact_or_the_last,
+        _wrong_pieces(pick=lambda fitting, piece: piece if piece in fitting else fitting[-1]),
     ),
     Misconception(
         "the largest block first",
         "The smallest block that is large enough is taken; otherwise small pieces use up the "
         "blocks that large ones will need.",
-        _wrong_pieces(pick=max),
+        _wrong_pieces(pick=lambda fitting, piece: max(fitting)),
     ),
     Misconception(
         "first fit",
         "A buddy allocator takes the smallest free block that is large enough, not the first.",
-        _wrong_pieces(pick=lambda fitting: fitting[0]),
+        _wrong_pieces(pick=lambda fitting, piece: fitting[0]),
     ),
     Misconception(
         "the piece rounded to the next power",

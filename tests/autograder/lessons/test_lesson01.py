@@ -632,10 +632,7 @@ ADMIT_WRONG = (
         "the next power, even of a power",
     ),
     (admission(takes=max), "the largest block first"),
-    (
-        admission(is_enough=lambda half, asked: half > asked),
-        SAME,
-    ),
+    (admission(is_enough=lambda half, asked: half > asked), SAME),
     (admission(takes=lambda fitting: fitting[0]), "first fit"),
     (admission(lambda p, o, most: p + min(up(o), most)), "the limit for the output alone"),
     (
@@ -646,10 +643,7 @@ ADMIT_WRONG = (
     (keeping(lambda halves: halves[:1]), "only the largest half is kept"),
     (keeping(lambda halves: halves[-1:] * (sum(halves) // halves[-1])), "the rest in equal pieces"),
     (keeping(lambda halves: halves, first_sort=sorted), "sorted only once"),
-    (
-        admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()),
-        SAME,
-    ),
+    (admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()), SAME),
     (admission(ends=False), "overtaking"),
     (admission(is_enough=lambda half, asked: False), SAME),
     (that_takes_from_its_list, SAME),
