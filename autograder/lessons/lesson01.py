@@ -179,7 +179,7 @@ STATIC_BATCHING = Exercise(
             Call([5, 1, 5, 1], 2),
         ),
         compare=within(rel=1e-9),
-        large=(Large(given.many_lengths, "100,000 requests"),),
+        large=(Large(given.many_lengths, "400,000 requests"),),
         misconceptions=mistakes.STATIC_BATCHING,
     ),
     hints=(

@@ -125,8 +125,8 @@ lengths = st.lists(st.integers(1, 100), min_size=1, max_size=12)
 
 
 def many_lengths() -> Call:
-    """Return a call on as many requests as a day's trace has."""
-    return Call([1 + 37 * number % 400 for number in range(100_000)], batch_size=8)
+    """Return a call on so many requests that to copy the rest for each batch takes too long."""
+    return Call([1 + 37 * number % 400 for number in range(400_000)], batch_size=8)
 
 
 LLAMA_2_7B = {

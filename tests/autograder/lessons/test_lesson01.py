@@ -347,6 +347,15 @@ def batch_by_recursion(output_lengths, batch_size):
     return sum(output_lengths) / (batch_size * time(output_lengths))
 
 
+def that_copies_the_rest(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+    rest, time = output_lengths, 0
+    while rest:
+        time += max(rest[:batch_size])
+        rest = rest[batch_size:]
+    return sum(output_lengths) / (batch_size * time)
+
+
 def static(seats):
     def static_batch_utilization(output_lengths, batch_size):
         refuse_lengths(output_lengths, batch_size)
@@ -361,6 +370,7 @@ STATIC_RIGHT = (padded_table, with_an_iterator, running_maximum)
 STATIC_WRONG = (
     (looks_at_the_last, SAME),
     (batch_by_recursion, SAME),
+    (that_copies_the_rest, SAME),
     (static(lambda batches, size: sum(len(b) * max(b) for b in batches)), "the last batch shrinks"),
     (
         static(lambda batches, size: size * len(batches) * max(map(max, batches))),
