@@ -14,6 +14,7 @@ from autograder.checks.quiz import QuizCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson01_calculator_mistakes as calculator
 from autograder.lessons import lesson01_given as given
+from autograder.lessons import lesson01_intensity_mistakes as intensity
 from autograder.lessons import lesson01_mistakes as mistakes
 from autograder.lessons import lesson01_pieces_mistakes as pieces
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
@@ -221,7 +222,7 @@ INTENSITY = Exercise(
             Call(MODELS["llama-2-7b"], new_tokens=2048, cached_tokens=0, batch_size=2),
         ),
         compare=within(rel=1e-9),
-        misconceptions=mistakes.INTENSITY,
+        misconceptions=intensity.INTENSITY,
     ),
     hints=(
         "Which of these are paid once per pass, and which once per sequence: weights, KV, FLOP?",

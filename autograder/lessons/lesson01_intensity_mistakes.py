@@ -1,0 +1,131 @@
+"""Lesson 1: known wrong answers to its exercise on arithmetic intensity."""
+
+from __future__ import annotations
+
+from autograder.checks.finding import Misconception
+from course_lib.roofline import arithmetic_intensity, forward_flops, kv_bytes_moved
+from course_lib.specs import ModelSpec
+
+# 1.5
+
+
+def _total_bytes(model: ModelSpec, new: int, cached: int, batch: int, weight_reads: int) -> int:
+    return weight_reads * model.weight_bytes + batch * kv_bytes_moved(model, new, cached)
+
+
+def _refuse(new_tokens: int, batch_size: int) -> None:
+    if new_tokens < 1 or batch_size < 1:
+        raise ValueError("at least 1")
+
+
+def weights_per_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Read the weights for every sequence."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def no_kv_traffic(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave the KV traffic out."""
+    _refuse(new_tokens, batch_size)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / model.weight_bytes
+
+
+def kv_once(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Read the KV of one sequence."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch=1, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def one_long_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take a batch for one long sequence."""
+    _refuse(new_tokens, batch_size)
+    return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
+
+
+def no_attention(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave the FLOP of attention out."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * 2 * model.num_params * new_tokens / moved
+
+
+def no_new_kv(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Count the KV that is read, and not what is written."""
+    _refuse(new_tokens, batch_size)
+    moved = model.weight_bytes + batch_size * kv_bytes_moved(model, 0, cached_tokens)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def nothing_cached(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave out what is cached already."""
+    return arithmetic_intensity(model, new_tokens, 0, batch_size)
+
+
+def upside_down(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Divide bytes by FLOP."""
+    return 1 / arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
+
+
+INTENSITY = (
+    Misconception(
+        "each sequence for itself",
+        "This is the quotient of one sequence, as if the batch played no part. But one pass reads "
+        "the weights once, however many sequences share it; that is why batching pays.",
+        weights_per_sequence,
+    ),
+    Misconception(
+        "no KV traffic",
+        "Every decode step reads the whole KV cache of every sequence; at a long "
+        "context that "
+        "is more than the weights.",
+        no_kv_traffic,
+    ),
+    Misconception(
+        "one sequence's KV",
+        "Each sequence of the batch has a KV cache of its own, and reads it.",
+        kv_once,
+    ),
+    Misconception(
+        "one long sequence",
+        "A batch is many short sequences, not one long one: a token attends to its own "
+        "sequence only.",
+        one_long_sequence,
+    ),
+    Misconception(
+        "no attention",
+        "Besides the parameters, each new token meets the keys and values of its sequence; "
+        "forward_flops counts both.",
+        no_attention,
+    ),
+    Misconception(
+        "the new tokens' KV left out",
+        "The new tokens write keys and values, too: kv_bytes_moved takes new_tokens and then "
+        "cached_tokens.",
+        no_new_kv,
+    ),
+    Misconception(
+        "the cached tokens left out",
+        "Each new token meets all tokens that are cached, and their KV is read: both functions "
+        "take cached_tokens.",
+        nothing_cached,
+    ),
+    Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
+)
