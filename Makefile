@@ -15,7 +15,7 @@ WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Where .venv was made, which is written into its programs: one that was moved, or copied with the
 # checkout, would run the code and open the workspace of the other place.
 HOME_OF_VENV := $(shell sed -n 's|^command = .* \(/.*\)/\.venv$$|\1|p' .venv/pyvenv.cfg 2>/dev/null)
-MOVED := $(shell [ ! -f $(STAMP) ] || [ "$(HOME_OF_VENV)" = "$(CURDIR)" ] || echo moved)
+MOVED := $(shell [ ! -f $(STAMP) ] || [ -z "$(HOME_OF_VENV)" ] || [ "$(HOME_OF_VENV)" = "$(CURDIR)" ] || echo moved)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -117,8 +117,10 @@ def explain(exercise_id: str) -> Explanation | None:
     Raises:
         CourseError: There is no such exercise.
 
-    >>> explain("1.2")
-    The solution of 1.2 opens once you have passed its check or tried it 3 times; so far: 0. ...
+    >>> explain("1.99")
+    Traceback (most recent call last):
+        ...
+    autograder.errors.CourseError: no exercise '1.99'; lesson 1 has 1.W1, ...
     """
     exercise = lessons.find(exercise_id)
     tries = _failures[exercise_id]

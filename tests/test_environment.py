@@ -269,12 +269,6 @@ def test_clean_deletes_what_can_be_made_again_and_nothing_else(make):
 
 
 @needs_make
-def test_grading_nothing_says_where_submissions_go(make):
-    ended = make("grade")
-    assert ended.returncode != 0
-    assert "grading/submitted/NAME/LESSON/LESSON.ipynb" in ended.stderr
-
-
 def test_ci_calls_the_test_command_of_the_readme():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

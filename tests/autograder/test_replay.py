@@ -116,6 +116,7 @@ def shown(monkeypatch):
     python = SimpleNamespace(get_ipython=object, display=display)
     monkeypatch.setitem(notebook.sys.modules, "IPython", python)
     monkeypatch.setattr(lessons, "find", lambda exercise_id: EXERCISE)
+    monkeypatch.setattr(lessons, "exercises", lambda lesson: [EXERCISE])
     monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
     return displayed
 
@@ -140,6 +141,7 @@ def test_nbgrader_is_offered_nothing(shown, load, monkeypatch, purpose):
 
 def test_a_report_says_the_same_with_and_without_a_replay(load, capsys, monkeypatch):
     monkeypatch.setattr(lessons, "find", lambda exercise_id: EXERCISE)
+    monkeypatch.setattr(lessons, "exercises", lambda lesson: [EXERCISE])
     check("7.4", load(BACK).free_blocks)
     said = capsys.readouterr().out
     assert said.startswith("7.4 Free: not yet, 0 of 17 points")

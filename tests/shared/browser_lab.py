@@ -308,9 +308,13 @@ def running_lab(
             process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
-    """A running chromium."""
+    """A running chromium.
+
+    One for each file of tests: as long as Playwright is there, its event loop runs in this thread,
+    and nothing else can start one.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

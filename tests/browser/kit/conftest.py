@@ -158,9 +158,9 @@ def kit_address() -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kit_page(browser: Any, kit_address: str) -> KitPage:
-    """The page that all tests share, one after the other: a new one takes a while."""
+    """The page that the tests of a file share, one after the other: a new one takes a while."""
     return KitPage(browser, kit_address)
 
 
