@@ -30,7 +30,7 @@ from autograder.workspace.harvest import HarvestError, standalone_source
 from course_lib import parts
 
 if TYPE_CHECKING:
-    from course_lib.viz.failing_case import FailingCase
+    from course_lib.viz.replays.failing_case import FailingCase
 
 _failures: Counter[str] = Counter()
 """How often each exercise has failed in this session; what is not started does not count."""
@@ -247,8 +247,8 @@ def _keep(exercise: Exercise, obj: Any, passes: Callable[[Any], bool]) -> tuple[
         return f"Right, but not kept as a part of your engine: {error}.", False
     if path is None:
         return "", False
-    if "course_lib.viz.engine_map" in sys.modules:
-        sys.modules["course_lib.viz.engine_map"].refresh_all()
+    if "course_lib.viz.engine.map" in sys.modules:
+        sys.modules["course_lib.viz.engine.map"].refresh_all()
     return parts.standing(part), True
 
 
@@ -262,7 +262,7 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
     picture = ""
     if kept is not None:
         # Draws with what figures need, which is loaded in every lesson.
-        from course_lib.viz.engine_thumbnail import engine_thumbnail
+        from course_lib.viz.engine.thumbnail import engine_thumbnail
 
         picture = engine_thumbnail(kept.partition(".")[0], parts.table())
     found = explanation(exercise_id)
@@ -297,7 +297,7 @@ def _is_run_by_nbgrader() -> bool:
 
 def _offer_replay(retell: Callable[[], FailingCase]) -> None:
     """Show a button below the report that opens the failing case in a figure."""
-    from course_lib.viz.replay_offer import ReplayOffer
+    from course_lib.viz.replays.offer import ReplayOffer
 
     sys.modules["IPython"].display.display(ReplayOffer(retell))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from autograder.proxy.subject import Raised, Subject
 
 if TYPE_CHECKING:
-    from course_lib.viz.failing_case import FailingCase
+    from course_lib.viz.replays.failing_case import FailingCase
 
 
 class CheckError(Exception):

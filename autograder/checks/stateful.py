@@ -32,7 +32,7 @@ from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Returned, Subject
-from course_lib.viz.failing_case import CaseStep, FailingCase, snapshot_for
+from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from course_lib.viz.address_translation import address_scene, token_address
-    from course_lib.viz.block_pool import pool_film, pool_scene
-    from course_lib.viz.engine_map import EngineMap
-    from course_lib.viz.iteration import iteration_scenes
-    from course_lib.viz.iteration_episodes import iteration_film, moments_film
+    from course_lib.viz.engine.live import follow_engine
+    from course_lib.viz.engine.map import EngineMap
+    from course_lib.viz.iteration.episodes import iteration_film, moments_film
+    from course_lib.viz.iteration.scenes import iteration_scenes
     from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
     from course_lib.viz.kit.explorer import Explorer
     from course_lib.viz.kit.layout import NARROW, WIDE
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from course_lib.viz.kit.player import Frame, Player
     from course_lib.viz.kit.scene import Scene
     from course_lib.viz.kit.view import Picture
-    from course_lib.viz.live_engine import follow_engine
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
+    from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.quiz import Quiz
-    from course_lib.viz.replays import replay
+    from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
     from course_lib.viz.slot_batch import batch_scene, token_batch
 
@@ -70,7 +70,7 @@ _MODULES = {
     "NARROW": "kit.layout",
     "WIDE": "kit.layout",
     "Choice": "kit.controls",
-    "EngineMap": "engine_map",
+    "EngineMap": "engine.map",
     "Explorer": "kit.explorer",
     "Frame": "kit.player",
     "LogSlider": "kit.controls",
@@ -82,18 +82,18 @@ _MODULES = {
     "Scene": "kit.scene",
     "Slider": "kit.controls",
     "Toggle": "kit.controls",
-    "follow_engine": "live_engine",
+    "follow_engine": "engine.live",
     "address_scene": "address_translation",
     "batch_scene": "slot_batch",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
-    "iteration_film": "iteration_episodes",
-    "iteration_scenes": "iteration",
-    "moments_film": "iteration_episodes",
+    "iteration_film": "iteration.episodes",
+    "iteration_scenes": "iteration.scenes",
+    "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
-    "pool_film": "block_pool",
-    "pool_scene": "block_pool",
-    "replay": "replays",
+    "pool_film": "pool.film",
+    "pool_scene": "pool.film",
+    "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",
     "token_address": "address_translation",

@@ -122,7 +122,7 @@ def shown(monkeypatch):
 
 
 def test_in_a_notebook_the_replay_is_offered_below_the_report(shown, load):
-    from course_lib.viz.replay_offer import ReplayOffer
+    from course_lib.viz.replays.offer import ReplayOffer
 
     assert check("7.4", load(BACK).free_blocks) == 0
     report, offer = shown

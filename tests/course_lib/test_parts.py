@@ -12,7 +12,7 @@ import pytest
 from course_lib import parts
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.specs import MODELS
-from course_lib.viz.engine_map import NODES
+from course_lib.viz.engine.map import NODES
 
 NAME = "kv_bytes_per_token"
 MODEL = MODELS["llama-2-7b"]

@@ -37,7 +37,6 @@ from course_lib.viz import (
     token_address,
     token_batch,
 )
-from course_lib.viz.failing_case import CaseStep, FailingCase, snapshot_scheduler
 from course_lib.viz.kit.charts.axes import Axis, LogAxis
 from course_lib.viz.kit.charts.gantt import Span, gantt
 from course_lib.viz.kit.charts.heat_map import heat_map
@@ -47,6 +46,7 @@ from course_lib.viz.kit.controls import Value
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure
+from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_scheduler
 from course_lib.viz.simulation import (
     comparison_scene,
     latency_scene,

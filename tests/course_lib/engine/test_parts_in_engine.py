@@ -17,7 +17,7 @@ from course_lib.engine.engine_parts import ENGINE_PARTS
 from course_lib.engine.executor import FEW_TOKENS
 from course_lib.kv_cache import BlockPool, BlockTable, InvariantError
 from course_lib.scheduling import Scheduler
-from course_lib.viz.engine_map import NODES
+from course_lib.viz.engine.map import NODES
 
 Save = Callable[..., Path]
 

@@ -11,12 +11,12 @@ import pytest
 from course_lib.kv_cache import BlockPool, KVCacheManager, PlainRequest, Recorder
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz import pool_film, pool_scene
-from course_lib.viz.block_pool import pool_frames
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Cells, Group, Line, Rect, Text
-from course_lib.viz.pool_chips import QUEUE, abridged, follow
+from course_lib.viz.pool.chips import QUEUE, abridged, follow
+from course_lib.viz.pool.film import pool_frames
 from gallery import manager_trace
 
 

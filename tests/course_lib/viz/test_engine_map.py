@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib import parts
 from course_lib.parts import PartStatus, State
-from course_lib.viz import EngineMap, engine_map
-from course_lib.viz.engine_map import NODES, engine_map_scene, refresh_all
+from course_lib.viz import EngineMap
+from course_lib.viz.engine.map import FINAL_PROJECT, NODES, engine_map_scene, refresh_all
 from course_lib.viz.kit import static
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
@@ -39,7 +39,7 @@ def test_every_part_of_the_engine_has_its_node_on_the_map() -> None:
 
 
 def test_every_lesson_has_a_node_to_outline() -> None:
-    for lesson in range(1, engine_map.FINAL_PROJECT + 1):
+    for lesson in range(1, FINAL_PROJECT + 1):
         bold = {rect.key for rect in engine_map_scene(lesson, []).rects() if rect.outline == "bold"}
         assert bold == {key for key, node in NODES.items() if lesson in node.lessons} != set()
 
@@ -84,7 +84,7 @@ def test_nothing_is_cut_off_or_covered(
     crowding: Callable[[Scene], list[str]],
 ) -> None:
     statuses = [part(f"{node}-{k}", value, node) for node in NODES for k in range(2)]
-    for lesson in range(1, engine_map.FINAL_PROJECT + 1):
+    for lesson in range(1, FINAL_PROJECT + 1):
         assert crowding(engine_map_scene(lesson, statuses, width)) == []
     assert collisions(engine_map_scene(8, statuses, width)) == []
 

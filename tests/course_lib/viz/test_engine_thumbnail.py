@@ -7,8 +7,8 @@ import pytest
 
 from course_lib import parts
 from course_lib.parts import PARTS, PartStatus
-from course_lib.viz.engine_map import NODES
-from course_lib.viz.engine_thumbnail import engine_thumbnail
+from course_lib.viz.engine.map import NODES
+from course_lib.viz.engine.thumbnail import engine_thumbnail
 
 
 def status(name, state):

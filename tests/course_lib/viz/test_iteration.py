@@ -13,8 +13,8 @@ from course_lib.scheduling import Request, Scheduler, SchedulerConfig
 from course_lib.scheduling.watch.by_hand import plans_by_hand
 from course_lib.scheduling.watch.moments import Happening, Moment, run_moments
 from course_lib.viz import iteration_film, iteration_scenes
-from course_lib.viz.iteration_episodes import EPISODES, Episode, record
-from course_lib.viz.iteration_words import captions, events, limit_of
+from course_lib.viz.iteration.episodes import EPISODES, Episode, record
+from course_lib.viz.iteration.words import captions, events, limit_of
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Line, Rect, Text, flatten

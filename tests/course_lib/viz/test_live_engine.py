@@ -13,11 +13,11 @@ from course_lib.kv_cache.watch.recorder import snapshot_blocks
 from course_lib.scheduling import DecisionLog, SchedulerConfig
 from course_lib.simulation import ConstantCostModel, Simulator, TraceRequest
 from course_lib.viz import follow_engine
-from course_lib.viz.engine_moments import BLOCK_STATES, Moment, Served
+from course_lib.viz.engine.live import engine_frame, engine_scene, step_caption, step_event
+from course_lib.viz.engine.moments import BLOCK_STATES, Moment, Served
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Cells, Text, flatten
-from course_lib.viz.live_engine import engine_frame, engine_scene, step_caption, step_event
 
 
 def simulator(num_blocks: int = 40, **options: object) -> Simulator:

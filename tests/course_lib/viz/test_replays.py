@@ -17,7 +17,9 @@ from course_lib.kv_cache import (
 from course_lib.scheduling import FCFSRequestQueue, Request, Scheduler
 from course_lib.scheduling.policies import PriorityRequestQueue
 from course_lib.viz import replay
-from course_lib.viz.failing_case import (
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import Line, Rect, Text
+from course_lib.viz.replays.failing_case import (
     CaseStep,
     FailingCase,
     snapshot_for,
@@ -26,10 +28,8 @@ from course_lib.viz.failing_case import (
     snapshot_table,
     snapshot_waiting,
 )
-from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import Line, Rect, Text
-from course_lib.viz.replay_offer import ReplayOffer
-from course_lib.viz.replays import differences, replay_frames
+from course_lib.viz.replays.film import differences, replay_frames
+from course_lib.viz.replays.offer import ReplayOffer
 from gallery import schedules
 
 Frame = dict[str, Any]

@@ -13,10 +13,10 @@ from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Shape
-from course_lib.viz.pool_board import Board
-from course_lib.viz.pool_changes import caption_of, event_of
-from course_lib.viz.pool_chips import Placed, Record, follow
-from course_lib.viz.pool_layout import MARGIN, Extent, PoolLayout
+from course_lib.viz.pool.board import Board
+from course_lib.viz.pool.changes import caption_of, event_of
+from course_lib.viz.pool.chips import Placed, Record, follow
+from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
 
 _LEGEND_ROOM = 34
 

@@ -17,7 +17,7 @@ from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.watch.moments import Happening, Moment
 from course_lib.scheduling.watch.state import RequestState
-from course_lib.viz.iteration_words import (
+from course_lib.viz.iteration.words import (
     captions,
     is_decode,
     limit_of,

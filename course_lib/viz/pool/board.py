@@ -14,8 +14,8 @@ from functools import lru_cache
 from course_lib.viz.kit.layout import fitting, text_width
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.shapes import SMALL_SIZE, Cells, Group, Line, Rect, Shape, Text, Thing
-from course_lib.viz.pool_chips import QUEUE, Chip, Placed
-from course_lib.viz.pool_layout import (
+from course_lib.viz.pool.chips import QUEUE, Chip, Placed
+from course_lib.viz.pool.layout import (
     BAR_ROOM,
     CHIP_HEIGHT,
     HEADING,

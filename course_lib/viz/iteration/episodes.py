@@ -17,8 +17,8 @@ from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
 from course_lib.scheduling.variants.speculative import SpeculativeScheduler
 from course_lib.scheduling.watch.by_hand import HandRequest, plans_by_hand
 from course_lib.scheduling.watch.moments import Moment, run_moments
-from course_lib.viz.iteration import iteration_scenes
-from course_lib.viz.iteration_words import captions, events
+from course_lib.viz.iteration.scenes import iteration_scenes
+from course_lib.viz.iteration.words import captions, events
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.own_parts import with_note, with_own_parts
 from course_lib.viz.kit.player import Frame, Player

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
-from course_lib.viz.engine_moments import (
+from course_lib.viz.engine.moments import (
     BLOCK_STATES,
     HasScheduler,
     Moment,

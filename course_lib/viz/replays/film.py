@@ -12,15 +12,15 @@ from functools import cached_property
 from typing import TypeVar
 
 from course_lib.kv_cache.watch.recorder import Frame as State
-from course_lib.viz.failing_case import CaseStep, FailingCase
 from course_lib.viz.kit.layout import NARROW, WIDE, legend, text_width
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing, states_in
-from course_lib.viz.pool_board import FREE_QUEUE, Board
-from course_lib.viz.pool_chips import Placed, follow
-from course_lib.viz.pool_layout import MARGIN, Extent, PoolLayout
+from course_lib.viz.pool.board import FREE_QUEUE, Board
+from course_lib.viz.pool.chips import Placed, follow
+from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
+from course_lib.viz.replays.failing_case import CaseStep, FailingCase
 
 _HEADER = 66
 """Room above a board: whose it is, and what the call returned."""

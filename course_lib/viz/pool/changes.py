@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from course_lib.viz.pool_chips import Record
+from course_lib.viz.pool.chips import Record
 
 _MOST_IDS = 8
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import ipywidgets
 
-from course_lib.viz.failing_case import FailingCase
 from course_lib.viz.kit.player import Player
-from course_lib.viz.replays import replay
+from course_lib.viz.replays.failing_case import FailingCase
+from course_lib.viz.replays.film import replay
 
 _SHOW, _HIDE = "Replay this case in the figure", "Hide the replay"
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from course_lib.viz.kit.layout import WIDE, text_width
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE
-from course_lib.viz.pool_chips import QUEUE, Placed
+from course_lib.viz.pool.chips import QUEUE, Placed
 
 MARGIN = 24
 TILE_WIDTH, TILE_HEIGHT, CHIP_HEIGHT = 58, 62, 30
@@ -68,7 +68,7 @@ class Extent:
         """Return what holds every one of the states.
 
         >>> from course_lib.kv_cache import BlockPool, snapshot_blocks
-        >>> from course_lib.viz.pool_chips import follow
+        >>> from course_lib.viz.pool.chips import follow
         >>> extent = Extent.of(follow([snapshot_blocks(BlockPool(num_blocks=9))]))
         >>> extent.num_blocks, extent.longest_queue, sorted(extent.states)
         (9, 8, ['free', 'null'])
