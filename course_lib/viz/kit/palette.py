@@ -74,7 +74,7 @@ class State:
 
 
 _EMPTY, _PALE, _MIST, _SILVER = "#F4F4F4", "#DCDCDC", "#CDCDCD", "#BEBEBE"
-_GREY, _CHARCOAL = "#8C8C8C", "#4A4A4A"
+_GREY, _CHARCOAL, _BROWN = "#8C8C8C", "#4A4A4A", "#5E4526"
 _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 _BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 _CIVIDIS_FROM_LIGHT_TO_DARK = (
@@ -108,6 +108,7 @@ MEMORY_ROLES = (
     State("reserved", "reserved for later", _YELLOW, "/"),
     State("internal", "internal fragmentation", _ORANGE, "\\"),
     State("external", "external fragmentation", _SILVER, "x"),
+    State("stale", "stale, left by others", _BROWN, "-"),
     State("headroom", "kept out of the engine", _PALE, "-", is_paper=True),
     State("overflow", "does not fit", _VERMILLION, "x"),
 )
