@@ -6,21 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from course_lib.viz.kit.layout import WIDE, fitting
+from course_lib.viz.kit.layout import WIDE, fitting, wrapped
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
     NUM_BLOCKS,
     SCORES,
-    STALE_OFFSET,
     VALUES,
     dense_answer,
     is_close,
     short,
     shown,
 )
-from course_lib.viz.paged_attention_steps import Step
+from course_lib.viz.paged_attention_steps import Answer, Merging, Reading, Step
 
 SO_FAR, IN_HAND = "series-3", "series-2"
 """How the sums so far and the sums of the block in hand are drawn."""
@@ -38,6 +37,9 @@ _TABLE_TOP, _CELL = 54, 30
 _POOL_TOP, _TILE, _TILE_GAP, _STRIP = 126, 56, 6, 24
 _HAND_TOP = 226
 _ROW, _BAR = 26, 16
+_LEAST = (6.0, 4.0, 160.0)
+"""What whole bars of m, l and acc stand for at least."""
+
 _QUANTITIES = ("m: largest score", "l: sum of the weights", "acc: weights × values")
 
 
@@ -87,7 +89,7 @@ def request_rows(step: Step, page: Page) -> list[Shape]:
     ]
     for logical, block_id in enumerate(BLOCK_TABLE):
         x, width = page.entry(logical)
-        is_in_hand = logical == step.logical
+        is_in_hand = isinstance(step, Reading) and logical == step.logical
         shapes.append(
             Rect(
                 x,
@@ -103,12 +105,11 @@ def request_rows(step: Step, page: Page) -> list[Shape]:
         )
         left, tile = page.tile(block_id)
         arrow = ((x + width / 2, _TABLE_TOP + _CELL + 3), (left + tile / 2, _POOL_TOP - 3))
-        tone, thickness = ("text", 2.5) if is_in_hand else ("muted", 1)
         shapes.append(
             Line(
                 arrow,
-                "text" if tone == "text" else "muted",
-                thickness,
+                "text" if is_in_hand else "muted",
+                2.5 if is_in_hand else 1,
                 has_arrow=True,
                 key=f"arrow-{logical}",
                 of=("block", block_id),
@@ -122,7 +123,7 @@ def request_rows(step: Step, page: Page) -> list[Shape]:
 def _query(step: Step, page: Page) -> Rect:
     """Draw the query below the block that it reads, else at the margin."""
     x: float = MARGIN
-    if step.logical is not None:
+    if isinstance(step, Reading):
         left, width = page.tile(BLOCK_TABLE[step.logical])
         x = min(left + width / 2 - 31, page.right - 62)
     says = "the query, of the token that is decoded"
@@ -141,7 +142,7 @@ def _tile_of(block_id: int, step: Step, page: Page) -> list[Shape]:
     state = "free" if logical is None else ""
     if block_id == 0:
         whose, state = "the null block", "null"
-    is_in_hand = logical is not None and logical == step.logical
+    is_in_hand = isinstance(step, Reading) and logical == step.logical
     shapes: list[Shape] = [
         Rect(
             left,
@@ -198,8 +199,10 @@ def slot_box(
 
 def block_in_hand(step: Step, page: Page) -> list[Shape]:
     """Draw scores, weights and values of the block that is read, and what they add to."""
-    if step.logical is None or step.block is None:
-        return _comparison(step, page) if step.is_answer else _formulas(page)
+    if isinstance(step, Answer):
+        return _comparison(step, page)
+    if not isinstance(step, Reading):
+        return _formulas(page)
     logical, block_id = step.logical, BLOCK_TABLE[step.logical]
     tile_left, tile_width = page.tile(block_id)
     cell = 96 if page.is_wide else (page.right - page.left) / BLOCK_SIZE
@@ -222,24 +225,37 @@ def block_in_hand(step: Step, page: Page) -> list[Shape]:
         for offset, label in enumerate([*labels, "not read"][:BLOCK_SIZE]):
             place = (page.left + offset * cell, top, cell, _CELL)
             shapes.append(slot_box(logical, offset, place, f"hand-{name}", label))
-    return [*shapes, *_sums(step, page, block_id, largest)]
+    return [*shapes, *_sums(step, page, block_id, weights)]
 
 
-def _sums(step: Step, page: Page, block_id: int, largest: float) -> list[Shape]:
-    """Say beside the block in hand, or below it, how its state comes about."""
-    assert step.block is not None
-    m, total, acc = step.block.values()
-    lines = (
-        f"m = {short(m)}, the largest score",
-        f"l = {shown(total)}, the sum of weights e^(score − {short(largest)})",
-        f"acc = {shown(acc)}, the sum of weights × values",
+def _sums(step: Reading, page: Page, block_id: int, weights: Sequence[float]) -> list[Shape]:
+    """Say beside the block in hand, or below it, what its state is, and what it should be."""
+    largest, total = float(max(SCORES[step.logical])), sum(weights)
+    rights = (largest, total, total * VALUES[step.logical])
+    whats = (
+        "the largest score",
+        f"the sum of weights e^(score − {short(largest)})",
+        "the sum of weights × values",
     )
     x, top = (page.left + 4 * 96 + 22, _HAND_TOP + 20) if page.is_wide else (page.left, 350)
     gap = _CELL + 4 if page.is_wide else 24
-    return [
-        Text(x, top + gap * number, line, SMALL_SIZE, of=("block", block_id))
-        for number, line in enumerate(lines)
-    ]
+    shapes: list[Shape] = []
+    numbers = zip(("m", "l", "acc"), step.block.values(), rights, whats, strict=True)
+    for row, (name, found, right, what) in enumerate(numbers):
+        is_right = is_close(found, right)
+        write = short if name == "m" else shown
+        says = what if is_right else f"not {write(right)}"
+        shapes.append(
+            Text(
+                x,
+                top + gap * row,
+                f"{name} = {write(found)}, {says}",
+                SMALL_SIZE,
+                tone="text" if is_right else "alert",
+                of=("block", block_id),
+            )
+        )
+    return shapes
 
 
 def _formulas(page: Page) -> list[Shape]:
@@ -257,13 +273,13 @@ def _formulas(page: Page) -> list[Shape]:
     ]
 
 
-def _comparison(step: Step, page: Page) -> list[Shape]:
+def _comparison(step: Answer, page: Page) -> list[Shape]:
     """Draw the answer beside that of dense attention."""
     output, right = step.before.output, dense_answer()
     agrees = is_close(output, right)
     scale = (page.right - page.left - 90) / 120
     shapes: list[Shape] = []
-    for number, (name, answer) in enumerate((("block by block", output), ("dense", right))):
+    for number, (name, answer) in enumerate((("by blocks", output), ("dense", right))):
         top = _HAND_TOP + 8 + number * (_CELL + 10)
         width = bar_width(answer, 120, 120 * scale)
         shapes += [
@@ -281,8 +297,7 @@ def _comparison(step: Step, page: Page) -> list[Shape]:
         ]
     says = "They agree." if agrees else "They do not agree."
     y = _HAND_TOP + 8 + 2 * (_CELL + 10) + 18
-    tone = "text" if agrees else "alert"
-    shapes.append(Text(page.left, y, says, tone="text" if tone == "text" else "alert"))
+    shapes.append(Text(page.left, y, says, tone="text" if agrees else "alert"))
     return shapes
 
 
@@ -370,10 +385,11 @@ class _Panel:
 
 def _rows(step: Step) -> tuple[str, ...]:
     """Name the rows that there are at a moment."""
-    if step.is_answer:
-        return ("all blocks",)
-    names = ("so far", "this block", "together")
-    return names[:1] if step.block is None else names[:2] if step.together is None else names
+    if isinstance(step, Merging):
+        return "so far", "this block", "together"
+    if isinstance(step, Reading):
+        return "so far", "this block"
+    return ("all blocks" if isinstance(step, Answer) else "so far",)
 
 
 def state_panels(step: Step, page: Page, top: float) -> list[Shape]:
@@ -422,57 +438,54 @@ def _row_names(step: Step, panel: _Panel, page: Page) -> list[Shape]:
 
 def _factor_text(step: Step, row: int) -> str:
     """Say what the sums of a row are multiplied by, and why."""
-    if step.together is None or step.block is None or step.should_be is None or row == 2:
+    if not isinstance(step, Merging) or row == 2:
         return ""
     own = (step.before, step.block)[row].max_score
     if own == -math.inf:
         return "nothing to add"
     factor = shown(step.factors[row])
-    full = f"× e^({short(own)} − {short(step.should_be.max_score)}) = {short(step.factors[row])}"
+    full = f"× e^({short(own)} − {short(step.right.max_score)}) = {short(step.factors[row])}"
     return fitting(172, full, f"× {factor}")
 
 
 def _bars(step: Step, panel: _Panel, number: int) -> list[Shape]:
-    """Draw the three bars of m, l or acc."""
-    before = step.before.values()[number]
-    block = None if step.block is None else step.block.values()[number]
+    """Draw the bars of m, l or acc."""
+    parts = [(step.before.values()[number], SO_FAR, "before")]
+    if isinstance(step, Reading):
+        parts.append((step.block.values()[number], IN_HAND, "block"))
+    factors = step.factors if isinstance(step, Merging) and number > 0 else (1.0, 1.0)
     shapes: list[Shape] = []
-    parts = [(0, before, SO_FAR, "before"), (1, block, IN_HAND, "block")]
-    shrunk = [0.0, 0.0]
-    for row, amount, state, key in parts:
-        if amount is None:
-            continue
-        factor = step.factors[row] if step.together is not None and number > 0 else 1.0
-        shrunk[row] = amount * factor
-        if factor < 1 and amount > 0:
+    shrunk: list[float] = []
+    for row, (amount, state, key) in enumerate(parts):
+        shrunk.append(amount * factors[row])
+        if factors[row] < 1 and amount > 0:
             shapes.append(panel.outline(row, amount, f"{key}-was"))
-            says = f"{shown(amount)} × {shown(factor)} = {shown(shrunk[row])}"
+            says = f"{shown(amount)} × {shown(factors[row])} = {shown(shrunk[row])}"
             shapes.append(panel.text(row, says, shown(shrunk[row])))
         else:
             shapes.append(panel.text(row, _written(panel, amount)))
         shapes.append(panel.bar(row, shrunk[row], state, key))
-    if step.together is not None and step.should_be is not None:
+    if isinstance(step, Merging):
         shapes += _sum_of(step, panel, number, shrunk)
     return shapes
 
 
-def _sum_of(step: Step, panel: _Panel, number: int, parts: Sequence[float]) -> list[Shape]:
-    """Draw what both come to: the parts end to end, or the larger m; and what was returned."""
-    assert step.together is not None and step.should_be is not None
-    found, right = step.together.values()[number], step.should_be.values()[number]
+def _sum_of(step: Merging, panel: _Panel, number: int, parts: Sequence[float]) -> list[Shape]:
+    """Draw what both come to: the parts end to end, or the larger m; what is wrong by itself."""
+    found, right = step.together.values()[number], step.right.values()[number]
+    if not is_close(found, right):
+        says = f"{_written(panel, found)}, not {_written(panel, right)}"
+        wrong = panel.bar(2, found, "broken", "returned")
+        return [wrong, panel.text(2, says, _written(panel, found), is_alert=True)]
+    number_of_both = panel.text(2, _written(panel, found))
     if number == 0:
         state = SO_FAR if parts[0] >= parts[1] else IN_HAND
-        shapes: list[Shape] = [panel.bar(2, right, state, "both")]
-    else:
-        shapes = [
-            panel.bar(2, parts[0], SO_FAR, "both-before"),
-            panel.bar(2, parts[1], IN_HAND, "both-block", start=parts[0]),
-        ]
-    if is_close(found, right) or found == right:
-        return [*shapes, panel.text(2, _written(panel, found))]
-    says = f"{_written(panel, found)}, not {_written(panel, right)}"
-    wrong = panel.bar(2, found, "broken", "returned")
-    return [wrong, panel.text(2, says, _written(panel, found), is_alert=True)]
+        return [panel.bar(2, right, state, "both"), number_of_both]
+    return [
+        panel.bar(2, parts[0], SO_FAR, "both-before"),
+        panel.bar(2, parts[1], IN_HAND, "both-block", start=parts[0]),
+        number_of_both,
+    ]
 
 
 def _written(panel: _Panel, number: float) -> str:
@@ -486,9 +499,13 @@ def _outputs(step: Step, page: Page, panels: Sequence[_Panel]) -> list[Shape]:
     x = last.x + last.width + 18 if page.is_wide else page.left
     top = last.top if page.is_wide else last.bar_top(2) + _BAR + 30
     shapes: list[Shape] = [Text(x, top, "acc / l", SMALL_SIZE, is_bold=True)]
-    states = (step.before, step.block, step.together)
-    for row, (name, state) in enumerate(zip(_rows(step), states, strict=False)):
-        says = "" if state is None or state.is_empty else shown(state.output)
+    states = [step.before]
+    if isinstance(step, Reading):
+        states.append(step.block)
+    if isinstance(step, Merging):
+        states.append(step.together)
+    for row, (name, state) in enumerate(zip(_rows(step), states, strict=True)):
+        says = "" if state.is_empty else shown(state.output)
         if page.is_wide:
             y = last.bar_top(row) + 13
         else:
@@ -503,10 +520,28 @@ def scales(steps: Sequence[Step]) -> tuple[float, float, float]:
 
     Wrong sums may be huge; they fill their bars, and the others stay as they are.
     """
-    right = [each for step in steps for each in (step.should_be, step.before) if each is not None]
+    states = [step.before for step in steps]
+    states += [step.right for step in steps if isinstance(step, Reading)]
     most = []
-    for number, least in enumerate((6.0, 4.0, 160.0)):
-        numbers = [state.values()[number] for state in right]
+    for number, least in enumerate(_LEAST):
+        numbers = [state.values()[number] for state in states]
         largest = max([number for number in numbers if math.isfinite(number)], default=least)
         most.append(min(max(largest, least), 2 * least))
     return most[0], most[1], most[2]
+
+
+def paragraphs(words: Sequence[str], top: float, width: float) -> list[Shape]:
+    """Write sentences below each other, each in as many lines as it takes.
+
+    Args:
+        words: The sentences.
+        top: Where they begin.
+        width: Width of the picture.
+    """
+    shapes: list[Shape] = []
+    for each in words:
+        for line in wrapped(each, width - 2 * MARGIN, SMALL_SIZE):
+            shapes.append(Text(MARGIN, top + 15, line, SMALL_SIZE))
+            top += 22
+        top += 8
+    return shapes

@@ -150,6 +150,16 @@ def numbers_of(state: SoftmaxState) -> Numbers:
     return Numbers(float(state.max_score), float(state.denominator), float(state.numerator))
 
 
+def merged_rightly(first: SoftmaxState, second: SoftmaxState) -> Numbers:
+    """Return what the library makes of two states.
+
+    >>> state = Functions.of(None, None).of_block(1)
+    >>> merged_rightly(state, empty_state()) == numbers_of(state)
+    True
+    """
+    return numbers_of(dense.merge_states(first, second))
+
+
 def dense_answer() -> float:
     """Return what dense attention says, over the 11 tokens side by side.
 
@@ -190,20 +200,15 @@ def short(number: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
-def gap_between(answer: float, right: float) -> str:
-    """Say by how much two answers differ.
+def gap_text(number: float) -> str:
+    """Return a difference of two answers, with so many decimals that rounding is seen.
 
-    >>> gap_between(94.171, 94.171), gap_between(94.171001, 94.171), gap_between(94, 45.5)
-    ('they are equal to the last bit', 'they differ by 0.000001', 'they differ by 48.500')
-    >>> gap_between(float("nan"), 94.171)
-    'NaN is no number'
+    >>> gap_text(0.0), gap_text(0.0000021), gap_text(1e-9), gap_text(48.3641)
+    ('0', '0.000002', 'less than 0.000001', '48.364')
     """
-    gap = abs(answer - right)
-    if math.isnan(gap):
-        return "NaN is no number"
-    if gap == 0:
-        return "they are equal to the last bit"
-    return f"they differ by {shown(gap) if gap >= 0.0005 else f'{gap:.6f}'}"
+    if number == 0 or number >= 0.0005 or math.isnan(number):
+        return shown(number) if number else "0"
+    return f"{number:.6f}" if number >= 5e-7 else "less than 0.000001"
 
 
 def trouble_scene(title: str, problem: str, width: float = WIDE) -> Scene:

@@ -1,4 +1,4 @@
-"""Lesson 2's second figure: which changes of the way leave the answer as it is, and which do not."""
+"""Lesson 2's second figure: which changes of the way change the answer, and which do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from course_lib.viz.kit.controls import Choice
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend, wrapped
+from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
     HEADING_SIZE,
@@ -19,9 +19,11 @@ from course_lib.viz.kit.shapes import (
     Rect,
     Shape,
     Text,
+    Thing,
+    Tone,
     states_in,
 )
-from course_lib.viz.paged_attention_board import MARGIN, bar_width, slot_box
+from course_lib.viz.paged_attention_board import MARGIN, bar_width, paragraphs, slot_box
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
@@ -33,7 +35,7 @@ from course_lib.viz.paged_attention_example import (
     OwnPartError,
     Partial,
     dense_answer,
-    gap_between,
+    gap_text,
     short,
     shown,
     trouble_scene,
@@ -52,7 +54,7 @@ from course_lib.viz.paged_attention_routes import (
 _TITLE = "Other ways through the blocks"
 _STALE = {"0": 0.0, "1000": 1000.0, "NaN": math.nan}
 _CELL, _BAR, _MOST = 30, 18, 120.0
-_NAMES = {"used": "token of the request", "series-3": "output so far", "broken": "wrong output"}
+_NAMES = {"used": "token of the request", "series-3": "output so far"}
 
 
 def attention_explorer(
@@ -75,16 +77,16 @@ def attention_explorer(
     """
     functions = Functions.of(partial_attention, merge_states)
     orders = {" ".join(str(BLOCK_TABLE[each]) for each in order): order for order in ORDERS}
-    return Explorer(
+    figure = Explorer(
         partial(_example_scene, functions),
         {
-            "order": Choice("Order of the blocks", {name: name for name in orders}, "7 3 5"),
+            "order": Choice("Order", {name: name for name in orders}, "7 3 5"),
             "merging": Choice(
                 "Sums are",
                 {
                     "rescaled to the larger maximum": RESCALED,
                     "added as they are": AS_THEY_ARE,
-                    "left out: mean of the outputs": MEAN,
+                    "dropped: the mean of the outputs": MEAN,
                 },
                 RESCALED,
             ),
@@ -97,6 +99,14 @@ def attention_explorer(
         },
         precompute=True,
     )
+
+    def choose(thing: Thing) -> None:
+        kind, name = thing
+        if kind == "order":
+            figure.set(order=name)
+
+    figure.on_pick(choose)
+    return figure
 
 
 def _example_scene(
@@ -144,13 +154,8 @@ def route_scene(route: Route, functions: Functions, width: float = WIDE) -> Scen
     shapes += _visits(visits, width, bottom_of(shapes) + 30)
     shapes += _orders(route, answers, width, bottom_of(shapes) + 34)
     lines = _verdict(route, answer, answers)
-    for line in lines:
-        below = bottom_of(shapes) + 10
-        for number, part in enumerate(wrapped(line, width - 2 * MARGIN, SMALL_SIZE)):
-            shapes.append(Text(MARGIN, below + 18 + 22 * number, part, SMALL_SIZE))
-    shapes += legend(
-        states_in(shapes), MARGIN, bottom_of(shapes) + 20, width - 2 * MARGIN, _NAMES
-    )
+    shapes += paragraphs(lines, bottom_of(shapes) + 14, width)
+    shapes += legend(states_in(shapes), MARGIN, bottom_of(shapes) + 20, width - 2 * MARGIN, _NAMES)
     alt = f"Blocks {route.blocks} in this order give {says}. {' '.join(lines)}"
     return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
 
@@ -184,6 +189,7 @@ def _slots(route: Route, width: float) -> list[Shape]:
             score, value = _held(route, logical, offset)
             for row, label in enumerate((score, value)):
                 place_of = (x + offset * cell, 80 + row * _CELL, cell, _CELL)
+                label = fitting(cell + 10, label, label.replace("1000", "1e3"))
                 shapes.append(slot_box(logical, offset, place_of, f"row-{row}", label))
     return shapes
 
@@ -220,7 +226,8 @@ def _visits(visits: Sequence[Visit], width: float, top: float) -> list[Shape]:
     for place, visit in enumerate(visits):
         y = top + 14 + place * 36
         shapes += _numbers(visit, edges, y, is_wide)
-        shapes += _output(visit, start, end, y)
+        is_wrong = place == len(visits) - 1 and not is_right(visit.output)
+        shapes += _output(visit, start, end, y, "alert" if is_wrong else "text")
     at = start + bar_width(dense_answer(), _MOST, end - start)
     bottom = top + 14 + len(visits) * 36
     shapes += [
@@ -242,7 +249,13 @@ def _numbers(visit: Visit, edges: Sequence[float], y: float, is_wide: bool) -> l
         texts += [short(m), shown(total), shown(acc)]
     key = f"visit-{visit.logical}"
     name = Text(
-        MARGIN, y + 18, f"block {block_id}", SMALL_SIZE, is_bold=True, key=key, of=("block", block_id)
+        MARGIN,
+        y + 18,
+        f"block {block_id}",
+        SMALL_SIZE,
+        is_bold=True,
+        key=key,
+        of=("block", block_id),
     )
     return [
         name,
@@ -253,10 +266,9 @@ def _numbers(visit: Visit, edges: Sequence[float], y: float, is_wide: bool) -> l
     ]
 
 
-def _output(visit: Visit, start: float, end: float, y: float) -> list[Shape]:
+def _output(visit: Visit, start: float, end: float, y: float, tone: Tone) -> list[Shape]:
     """Draw the output after one visit as a bar."""
     length = bar_width(visit.output, _MOST, end - start)
-    is_number = math.isfinite(visit.output)
     shapes: list[Shape] = [
         Rect(
             start,
@@ -269,18 +281,11 @@ def _output(visit: Visit, start: float, end: float, y: float) -> list[Shape]:
             of=("block", BLOCK_TABLE[visit.logical]),
         )
     ]
-    says = shown(visit.output)
-    x = end + 8 if is_number else start
-    tone = "text" if is_number else "alert"
-    shapes.append(
-        Text(x, y + 18, says, SMALL_SIZE, tone="text" if tone == "text" else "alert")
-    )
-    return shapes
+    x = end + 8 if math.isfinite(visit.output) else start
+    return [*shapes, Text(x, y + 18, shown(visit.output), SMALL_SIZE, tone=tone)]
 
 
-def _orders(
-    route: Route, answers: Sequence[float], width: float, top: float
-) -> list[Shape]:
+def _orders(route: Route, answers: Sequence[float], width: float, top: float) -> list[Shape]:
     """Draw the answers of all six orders."""
     shapes: list[Shape] = [Text(MARGIN, top, "All six orders", SMALL_SIZE, is_bold=True)]
     gap = 10
@@ -317,8 +322,8 @@ def _orders(
 def _verdict(route: Route, answer: float, answers: Sequence[float]) -> list[str]:
     """Say in sentences what the changes do to the answer."""
     right = dense_answer()
-    found = gap_between(answer, right)
-    lines = [f"{_of_orders(answers)} Beside dense attention, {found}."]
+    gap = gap_text(abs(answer - right))
+    lines = [f"{_of_orders(answers)} The difference to dense attention is {gap}."]
     if route.merging == AS_THEY_ARE:
         lines.append(
             "Sums that are relative to different maxima were added as they are: the blocks' "
@@ -336,13 +341,15 @@ def _of_orders(answers: Sequence[float]) -> str:
     """Say by how much the answers of the six orders differ."""
     gap = spread(answers)
     if math.isnan(gap):
-        return "In every order the answer is NaN." if all(map(math.isnan, answers)) else (
-            "In some orders the answer is NaN."
+        return (
+            "In every order the answer is NaN."
+            if all(map(math.isnan, answers))
+            else ("In some orders the answer is NaN.")
         )
     if gap == 0:
         return f"All six orders give {shown(answers[0])}, to the last bit."
     if gap < 0.0005:
-        return f"All six orders give {shown(answers[0])}; they differ by {gap:.6f} at most."
+        return f"All six orders give {shown(answers[0])}; they differ by {gap_text(gap)}."
     return f"The six orders give answers that differ by up to {shown(gap)}."
 
 

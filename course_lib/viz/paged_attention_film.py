@@ -1,4 +1,4 @@
-"""Lesson 2's film: three numbers travel through the blocks of a request, and the answer is exact."""
+"""Lesson 2's film: three numbers travel through a request's blocks, and the answer is exact."""
 
 from __future__ import annotations
 
@@ -85,6 +85,4 @@ def step_scene(step: Step, page: Page) -> Scene:
     shapes += legend(_STATES, MARGIN, below, page.width - 2 * MARGIN, NAMES)
     dashed = "Dashed: the sums before they shrink."
     shapes.append(Text(MARGIN, bottom_of(shapes) + 26, dashed, SMALL_SIZE, tone="muted"))
-    return Scene(
-        page.width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=caption(step)
-    )
+    return Scene(page.width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=caption(step))

@@ -75,7 +75,7 @@ class Route:
 
         >>> route = Route((0, 1, 2), AS_THEY_ARE, 0, is_masked=False)
         >>> [round(visit.output, 3) for visit in route.visits(Functions.of(None, None))]
-        [40.0, 28.12, 45.806]
+        [40.0, 28.123, 45.806]
         """
         state = empty_state()
         found: list[Visit] = []

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from course_lib.attention import dense
-from course_lib.attention.dense import SoftmaxState
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
@@ -18,48 +16,61 @@ from course_lib.viz.paged_attention_example import (
     Numbers,
     dense_answer,
     empty_state,
-    gap_between,
+    gap_text,
     is_close,
+    merged_rightly,
     numbers_of,
     short,
     shown,
 )
 
-_LAST = len(BLOCK_TABLE) - 1
-
 
 @dataclass(frozen=True)
 class Step:
-    """One moment: what was seen before, and the block in hand, if there is one.
+    """One moment; by itself, the one before the first block is read.
 
     Attributes:
-        before: The state over the blocks so far.
-        logical: The logical block in hand; None before the first one and after the last.
-        block: The state of the block in hand alone.
-        together: The state over both, as ``merge_states`` returned it; None before it is called.
-        should_be: What the library says: of the block, or of both once they are merged.
-        seen: How many blocks are in ``before``.
+        before: The state over the blocks that were merged so far.
     """
 
     before: Numbers
-    seen: int
-    logical: int | None = None
-    block: Numbers | None = None
-    together: Numbers | None = None
-    should_be: Numbers | None = None
 
-    @property
-    def is_answer(self) -> bool:
-        """Whether all blocks are seen."""
-        return self.seen == len(BLOCK_TABLE)
+
+@dataclass(frozen=True)
+class Reading(Step):
+    """A block is read.
+
+    Attributes:
+        logical: The logical block.
+        block: Its own state, as ``partial_attention`` returned it.
+        right: What the library says instead: of the block, or of both once they are merged.
+    """
+
+    logical: int
+    block: Numbers
+    right: Numbers
+
+
+@dataclass(frozen=True)
+class Merging(Reading):
+    """Its state is merged with the one over the blocks before it.
+
+    Attributes:
+        together: The state over both, as ``merge_states`` returned it.
+    """
+
+    together: Numbers
 
     @property
     def factors(self) -> tuple[float, float]:
-        """What the sums so far and the block's sums are multiplied by when they are merged."""
-        if self.block is None or self.should_be is None:
-            raise ValueError("nothing is merged at this moment; there are no factors")
-        largest = self.should_be.max_score
+        """What the sums so far and the block's sums are multiplied by."""
+        largest = self.right.max_score
         return factor(self.before.max_score, largest), factor(self.block.max_score, largest)
+
+
+@dataclass(frozen=True)
+class Answer(Step):
+    """All blocks are merged, and their sums divided."""
 
 
 def factor(max_score: float, largest: float) -> float:
@@ -80,49 +91,42 @@ def steps(functions: Functions) -> Iterator[Step]:
     Raises:
         OwnPartError: One of the functions failed; the moments before are yielded.
 
-    >>> [str(step.together) for step in steps(Functions.of(None, None)) if step.together]
-    ... # doctest: +NORMALIZE_WHITESPACE
-    ['m = 2, l = 1.871, acc = 74.844', 'm = 2, l = 2.878, acc = 94.972',
-     'm = 5, l = 1.646, acc = 155.050']
+    >>> for step in steps(Functions.of(None, None)):
+    ...     if isinstance(step, Merging):
+    ...         print(step.together)
+    m = 2, l = 1.871, acc = 74.844
+    m = 2, l = 2.878, acc = 94.972
+    m = 5, l = 1.646, acc = 155.050
     """
     library = Functions.of(None, None)
     state = empty_state()
-    yield Step(numbers_of(state), 0)
+    yield Step(numbers_of(state))
     for logical in range(len(BLOCK_TABLE)):
         own = functions.of_block(logical)
         before, block = numbers_of(state), numbers_of(own)
-        right = numbers_of(library.of_block(logical))
-        yield Step(before, logical, logical, block, should_be=right)
-        should_be = numbers_of(dense.merge_states(_copy(state), _copy(own)))
+        yield Reading(before, logical, block, numbers_of(library.of_block(logical)))
+        right = merged_rightly(state, own)
         state = functions.together(state, own)
-        yield Step(before, logical, logical, block, numbers_of(state), should_be)
-    yield Step(numbers_of(state), len(BLOCK_TABLE))
-
-
-def _copy(state: SoftmaxState) -> SoftmaxState:
-    """Return the state with the head as a row, whatever precision it has."""
-    return SoftmaxState(
-        state.max_score.clone(), state.denominator.clone(), state.numerator.clone()
-    )
+        yield Merging(before, logical, block, right, numbers_of(state))
+    yield Answer(numbers_of(state))
 
 
 def heading(step: Step) -> str:
     """Say in a few words what happens."""
-    if step.is_answer:
+    if isinstance(step, Merging):
+        return f"Block {BLOCK_TABLE[step.logical]} is merged: {event(step)}"
+    if isinstance(step, Reading):
+        return f"Block {BLOCK_TABLE[step.logical]} is read"
+    if isinstance(step, Answer):
         return f"The answer: {shown(step.before.output)}"
-    if step.logical is None:
-        return f"One query, {CONTEXT_LEN} tokens in {len(BLOCK_TABLE)} blocks"
-    block_id = BLOCK_TABLE[step.logical]
-    if step.together is None:
-        return f"Block {block_id} is read"
-    return f"Block {block_id} is merged: {event(step)}"
+    return f"One query, {CONTEXT_LEN} tokens in {len(BLOCK_TABLE)} blocks"
 
 
 def event(step: Step) -> str:
-    """Say whose sums shrink; empty where nothing is merged."""
-    if step.is_answer:
+    """Say whose sums shrink, or that this is the answer; empty at other moments."""
+    if isinstance(step, Answer):
         return "the answer"
-    if step.together is None:
+    if not isinstance(step, Merging):
         return ""
     if step.before.is_empty:
         return "it is the first"
@@ -140,20 +144,21 @@ def caption(step: Step) -> str:
 multiplied by e^(1 − 2) = 0.368 and added. Over 2 blocks: m = 2, l = 2.878, acc = 94.972, output \
 33.005."
     """
-    if step.is_answer:
+    if isinstance(step, Merging):
+        return _merged(step)
+    if isinstance(step, Reading):
+        return _read(step)
+    if isinstance(step, Answer):
         return _answer(step)
-    if step.logical is None:
-        return (
-            f"The keys and values of a request's {CONTEXT_LEN} tokens lie in blocks "
-            f"{', '.join(map(str, BLOCK_TABLE[:-1]))} and {BLOCK_TABLE[-1]}. The query has read "
-            "nothing yet: m = −∞, and both sums are 0."
-        )
-    return _read(step) if step.together is None else _merged(step)
+    return (
+        f"The keys and values of a request's {CONTEXT_LEN} tokens lie in blocks "
+        f"{', '.join(map(str, BLOCK_TABLE[:-1]))} and {BLOCK_TABLE[-1]}. The query has read "
+        "nothing yet: m = −∞, and both sums are 0."
+    )
 
 
-def _read(step: Step) -> str:
+def _read(step: Reading) -> str:
     """Say what a block alone amounts to."""
-    assert step.logical is not None and step.block is not None and step.should_be is not None
     block_id, filled = BLOCK_TABLE[step.logical], len(SCORES[step.logical])
     says = (
         f"Logical block {step.logical} is block {block_id}. The query reads {filled} of its "
@@ -164,13 +169,11 @@ def _read(step: Step) -> str:
             f" Slot {STALE_OFFSET} is behind the context and holds what somebody else left: it is "
             "not read."
         )
-    return says + _not_right("partial_attention", step.block, step.should_be)
+    return says + _not_right("partial_attention", step.block, step.right)
 
 
-def _merged(step: Step) -> str:
+def _merged(step: Merging) -> str:
     """Say whose sums shrink, and what the sums amount to."""
-    assert step.logical is not None and step.block is not None
-    assert step.together is not None and step.should_be is not None
     block_id = BLOCK_TABLE[step.logical]
     mine, so_far = short(step.block.max_score), short(step.before.max_score)
     old, own = step.factors
@@ -192,20 +195,20 @@ def _merged(step: Step) -> str:
             says = f"{largest}: nothing shrinks, the sums are added."
         says += f" Over {step.logical + 1} blocks:"
     says += f" {step.together}, output {shown(step.together.output)}."
-    return says + _not_right("merge_states", step.together, step.should_be)
+    return says + _not_right("merge_states", step.together, step.right)
 
 
-def _not_right(name: str, found: Numbers, should_be: Numbers) -> str:
+def _not_right(name: str, found: Numbers, right: Numbers) -> str:
     """Say what a function should have returned, where it did not."""
-    return "" if found.agrees_with(should_be) else f" {name} is wrong here; right is {should_be}."
+    return "" if found.agrees_with(right) else f" {name} is wrong here; right is {right}."
 
 
-def _answer(step: Step) -> str:
+def _answer(step: Answer) -> str:
     """Say whether the answer is that of dense attention."""
     output, right = step.before.output, dense_answer()
     verdict = "The two agree" if is_close(output, right) else "The two do not agree"
     return (
         f"acc / l = {shown(step.before.numerator)} / {shown(step.before.denominator)} = "
         f"{shown(output)}. Dense attention over the {CONTEXT_LEN} tokens side by side says "
-        f"{shown(right)}. {verdict}; {gap_between(output, right)}."
+        f"{shown(right)}. {verdict}: the difference is {gap_text(abs(output - right))}."
     )

@@ -58,11 +58,14 @@ def step_through(page: Any, film: Player) -> None:
 
 
 def move_a_control(page: Any) -> None:
-    """Move the first slider; the picture is another one then."""
+    """Move the first slider, or the first choice; the picture is another one then."""
     before = page.locator("svg.scene").get_attribute("aria-label")
-    slider = page.get_by_role("slider").first
-    slider.press("Home")
-    slider.press("ArrowRight")
+    sliders = page.get_by_role("slider")
+    if sliders.count():
+        sliders.first.press("Home")
+        sliders.first.press("ArrowRight")
+    else:
+        page.get_by_role("combobox").first.select_option(index=1)
     page.wait_for_function(
         "(before) => document.querySelector('svg.scene').ariaLabel !== before", arg=before
     )
