@@ -301,7 +301,7 @@ def _tile(side: _Side, block_id: int, position: int, span: Span, top: float) -> 
     if block_id in _OTHERS or (block_id == 0 and side is _PROCESS):
         state, says = "empty", "somebody else's"
     elif block_id == 0:
-        state, says = "null", "the null block"
+        state, says = "", "the null block"
     logical = BLOCK_TABLE.index(block_id) if is_ours else -1
     is_chosen = logical == position // BLOCK_SIZE
     shapes: list[Shape] = [
@@ -319,12 +319,15 @@ def _tile(side: _Side, block_id: int, position: int, span: Span, top: float) -> 
     ]
     label = Rect(left + width / 2 - 10, top + 4, 20, 20, state, str(block_id), outline="none")
     shapes.append(label)
+    strip = (left + 3, top + _TILE - _STRIP - 3, width - 6, _STRIP)
+    if block_id == 0 and not state:
+        shapes.append(Rect(*strip, "null"))
     if is_ours:
-        slot = (width - 6) / BLOCK_SIZE
+        slot = strip[2] / BLOCK_SIZE
         cells = []
         for offset in range(BLOCK_SIZE):
             number = logical * BLOCK_SIZE + offset
-            place = (left + 3 + offset * slot, top + _TILE - _STRIP - 3, slot, _STRIP)
+            place = (strip[0] + offset * slot, strip[1], slot, _STRIP)
             cells.append(_cell(side, number, number == position, place, "place"))
         shapes += bold_last(cells)
     return shapes

@@ -139,9 +139,9 @@ def _tile_of(block_id: int, step: Step, page: Page) -> list[Shape]:
     left, width = page.tile(block_id)
     logical = BLOCK_TABLE.index(block_id) if block_id in BLOCK_TABLE else None
     whose = "nobody's" if logical is None else f"logical block {logical} of the request"
-    state = "free" if logical is None else ""
     if block_id == 0:
-        whose, state = "the null block", "null"
+        whose = "the null block"
+    state = "free" if logical is None and block_id else ""
     is_in_hand = isinstance(step, Reading) and logical == step.logical
     shapes: list[Shape] = [
         Rect(
@@ -156,16 +156,15 @@ def _tile_of(block_id: int, step: Step, page: Page) -> list[Shape]:
             of=("block", block_id),
         )
     ]
-    if block_id == 0:
-        box = Rect(left + width / 2 - 11, _POOL_TOP + 3, 22, 20, "null", "0", outline="none")
-        return [*shapes, box]
     middle = left + width / 2
     shapes.append(Text(middle, _POOL_TOP + 18, str(block_id), SMALL_SIZE, "middle", is_bold=True))
+    strip = (left + 4, _POOL_TOP + _TILE - _STRIP - 4, width - 8, _STRIP)
+    if block_id == 0:
+        shapes.append(Rect(*strip, "null"))
     if logical is not None:
-        slot = (width - 8) / BLOCK_SIZE
+        slot = strip[2] / BLOCK_SIZE
         for offset in range(BLOCK_SIZE):
-            x = left + 4 + offset * slot
-            place = (x, _POOL_TOP + _TILE - _STRIP - 4, slot, _STRIP)
+            place = (strip[0] + offset * slot, strip[1], slot, _STRIP)
             shapes.append(slot_box(logical, offset, place, "pool"))
     return shapes
 
@@ -409,7 +408,7 @@ def state_panels(step: Step, page: Page, top: float) -> list[Shape]:
         shapes += _bars(step, panel, number)
         if number == 0 or not page.is_wide:
             shapes += _row_names(step, panel, page)
-    return [*shapes, *_outputs(step, page, panels)]
+    return [*visible(shapes), *_outputs(step, page, panels)]
 
 
 def _panels(page: Page, top: float) -> list[_Panel]:
@@ -513,6 +512,15 @@ def _outputs(step: Step, page: Page, panels: Sequence[_Panel]) -> list[Shape]:
             shapes.append(_name(name, y))
         shapes.append(Text(x, y, says, SMALL_SIZE, key=f"output-{row}"))
     return shapes
+
+
+def visible(shapes: Sequence[Shape]) -> list[Shape]:
+    """Leave out the bars of nothing, which a renderer would draw as a line.
+
+    >>> len(visible([Rect(0, 0, 0, 16, "used"), Rect(0, 0, 1, 16, "used")]))
+    1
+    """
+    return [shape for shape in shapes if not isinstance(shape, Rect) or shape.width > 0]
 
 
 def scales(steps: Sequence[Step]) -> tuple[float, float, float]:

@@ -172,7 +172,13 @@ def dense_answer() -> float:
 
 
 def is_close(number: float, other: float) -> bool:
-    """Say whether two numbers are the same but for the rounding of 32 bits."""
+    """Say whether two numbers are the same but for the rounding of 32 bits; NaN is like NaN.
+
+    >>> is_close(94.171, 94.1710001), is_close(94.171, 94.2), is_close(math.nan, math.nan)
+    (True, False, True)
+    """
+    if math.isnan(number) and math.isnan(other):
+        return True
     return math.isclose(number, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
 
 

@@ -23,7 +23,7 @@ from course_lib.viz.kit.shapes import (
     Tone,
     states_in,
 )
-from course_lib.viz.paged_attention_board import MARGIN, bar_width, paragraphs, slot_box
+from course_lib.viz.paged_attention_board import MARGIN, bar_width, paragraphs, slot_box, visible
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
@@ -243,7 +243,7 @@ def _numbers(visit: Visit, edges: Sequence[float], y: float, is_wide: bool) -> l
     m, total, acc = visit.block.values()
     texts = [short(m), shown(total), shown(acc)] if is_wide else []
     if visit.together is None:
-        texts += ["", "", ""]
+        texts += ["–", "–", "–"]
     else:
         m, total, acc = visit.together.values()
         texts += [short(m), shown(total), shown(acc)]
@@ -282,7 +282,7 @@ def _output(visit: Visit, start: float, end: float, y: float, tone: Tone) -> lis
         )
     ]
     x = end + 8 if math.isfinite(visit.output) else start
-    return [*shapes, Text(x, y + 18, shown(visit.output), SMALL_SIZE, tone=tone)]
+    return [*visible(shapes), Text(x, y + 18, shown(visit.output), SMALL_SIZE, tone=tone)]
 
 
 def _orders(route: Route, answers: Sequence[float], width: float, top: float) -> list[Shape]:

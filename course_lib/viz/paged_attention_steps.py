@@ -67,6 +67,11 @@ class Merging(Reading):
         largest = self.right.max_score
         return factor(self.before.max_score, largest), factor(self.block.max_score, largest)
 
+    @property
+    def is_right(self) -> bool:
+        """Whether ``merge_states`` returned what the library makes of the two states."""
+        return self.together.agrees_with(self.right)
+
 
 @dataclass(frozen=True)
 class Answer(Step):
@@ -131,9 +136,10 @@ def event(step: Step) -> str:
     if step.before.is_empty:
         return "it is the first"
     old, own = step.factors
+    shrink = "shrink" if step.is_right else "should shrink"
     if own < 1:
-        return "its own sums shrink"
-    return "the sums so far shrink" if old < 1 else "no sums shrink"
+        return f"its own sums {shrink}"
+    return f"the sums so far {shrink}" if old < 1 else "no sums shrink"
 
 
 def caption(step: Step) -> str:
@@ -177,18 +183,19 @@ def _merged(step: Merging) -> str:
     block_id = BLOCK_TABLE[step.logical]
     mine, so_far = short(step.block.max_score), short(step.before.max_score)
     old, own = step.factors
+    shrink = "shrink: they are" if step.is_right else "should shrink: they are to be"
     if step.before.is_empty:
         says = f"Nothing was seen before block {block_id}, so its state is the state so far:"
     else:
         largest = f"Block {block_id}'s largest score is {mine} and the largest so far is {so_far}"
         if own < 1:
             says = (
-                f"{largest}, so its own sums shrink: they are multiplied by e^({mine} − {so_far}) "
+                f"{largest}, so its own sums {shrink} multiplied by e^({mine} − {so_far}) "
                 f"= {shown(own)} and added."
             )
         elif old < 1:
             says = (
-                f"{largest}, so the sums so far shrink: they are multiplied by e^({so_far} − "
+                f"{largest}, so the sums so far {shrink} multiplied by e^({so_far} − "
                 f"{mine}) = {shown(old)}, and the block's are added."
             )
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import TypeAlias
@@ -21,7 +21,6 @@ from course_lib.viz.kit.shapes import (
     Rect,
     Shape,
     Text,
-    Thing,
     states_in,
 )
 from course_lib.viz.paged_attention_board import MARGIN, paragraphs
@@ -260,50 +259,37 @@ class _Layout:
 def _drawn(node: Node, layout: _Layout, *, is_root: bool) -> list[Shape]:
     """Draw a node: whose it is, its numbers, and lines from the two that it was merged from."""
     left, top = layout.middle(node) - layout.box / 2, layout.top(node)
-    blocks = " ".join(map(str, node.blocks))
-    says = (
-        f"{_name(node)}: {node.numbers}" if not node.numbers.is_empty else f"{_name(node)}: empty"
-    )
-    lights: tuple[Thing, ...] = tuple(("block", block_id) for block_id in node.blocks)
+    state = "" if node.children else "used" if node.blocks else "idle"
     box = Rect(
         left,
         top,
         layout.box,
         layout.height,
-        tooltip=says,
+        tooltip=f"{_name(node)}: {'empty' if node.numbers.is_empty else node.numbers}",
         key=node.key,
         outline="bold" if is_root else "thin",
         of=("state", node.key),
-        lights=lights,
+        lights=tuple(("block", block_id) for block_id in node.blocks),
     )
-    shapes: list[Shape] = [*_edges(node, layout), box]
-    state = "" if node.children else "used" if node.blocks else "idle"
-    work = f"block {blocks}" if len(node.blocks) == 1 else f"blocks {blocks}"
-    number = node.workers[0] + 1
-    names = (
-        (_name(node), f"{len(node.workers)} workers")
-        if node.children
-        else (
-            f"worker {number}: {work if node.blocks else 'idle'}",
-            f"{number}: {blocks or 'idle'}",
-        )
+    head = replace(
+        box,
+        height=_HEAD,
+        state=state,
+        label=fitting(layout.box + 6, *_heads(node, layout)),
+        key=f"{node.key}-head",
+        outline="thin" if state else "none",
     )
-    shapes.append(
-        Rect(
-            left,
-            top,
-            layout.box,
-            _HEAD,
-            state,
-            fitting(layout.box + 6, *names),
-            says,
-            key=f"{node.key}-head",
-            outline="thin" if state else "none",
-            of=("state", node.key),
-            lights=lights,
-        )
-    )
-    return [*shapes, *_numbers(node, layout, left, top)]
+    return [*_edges(node, layout), box, head, *_numbers(node, layout, left, top)]
+
+
+def _heads(node: Node, layout: _Layout) -> tuple[str, ...]:
+    """Return wordings for the head of a node, the longest first."""
+    if node.children:
+        return _name(node), f"{len(node.workers)} workers"
+    number, blocks = node.workers[0] + 1, " ".join(map(str, node.blocks))
+    work = f"{'block' if len(node.blocks) == 1 else 'blocks'} {blocks}" if blocks else "idle"
+    shorter = f"{number}: {work}", f"{number}: {blocks}"
+    return (f"worker {number}: {work}", *shorter) if layout.is_wide else shorter
 
 
 def _name(node: Node) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 from course_lib.attention import SoftmaxState, partial_attention
 from course_lib.attention.paged import attend_blocks
 from course_lib.viz import (
-    Explorer,
     attention_explorer,
     attention_film,
     merge_tree,
@@ -35,6 +34,7 @@ from course_lib.viz.paged_attention_example import (
     dense_answer,
     trouble_scene,
 )
+from course_lib.viz.paged_attention_explorer import route_scene
 from course_lib.viz.paged_attention_routes import AS_THEY_ARE, MEAN, ORDERS, RESCALED, Route
 from course_lib.viz.paged_attention_steps import Merging, steps
 from course_lib.viz.paged_attention_tree import GROUPINGS, WORK, grown, tree_scene
@@ -90,8 +90,6 @@ OWN: dict[str, dict[str, Callable[..., Any]]] = {
     "two empties": {"merge_states": two_empties_are_nan},
     "relative to 0": {"partial_attention": relative_to_zero},
     "huge": {"partial_attention": huge},
-    "not written": {"partial_attention": not_written},
-    "merge not written": {"merge_states": not_written},
 }
 """Functions as learners have them on the way."""
 
@@ -376,46 +374,39 @@ def test_a_token_that_is_not_there_is_refused(position: int) -> None:
 # All of them
 
 
-def pictures(own: dict[str, Callable[..., Any]]) -> Iterator[tuple[str, Scene]]:
-    """Yield every picture of the figures that are driven by a learner's functions."""
-    film = attention_film(**own)
-    for index, frame in enumerate(film.film):
+def pictures(own: dict[str, Callable[..., Any]], every: int) -> Iterator[Scene]:
+    """Yield every so-manieth picture of the figures that a learner's functions drive."""
+    functions = Functions.of(own.get("partial_attention"), own.get("merge_states"))
+    for frame in attention_film(**own).film:
         assert frame.narrow is not None
-        yield f"frame {index}", frame.scene
-        yield f"frame {index}", frame.narrow
-    for figure in (attention_explorer(**own), merge_tree(**own)):
-        yield from settings_of(figure)
-
-
-def settings_of(figure: Explorer) -> Iterator[tuple[str, Scene]]:
-    names = list(figure._controls)
-    for values in product(*(control.choices for control in figure._controls.values())):
-        for scene in figure._forms(**dict(zip(names, values, strict=True))):
-            assert scene is not None
-            yield str(values), scene
+        yield from (frame.scene, frame.narrow)
+    ways = product(ORDERS, (RESCALED, AS_THEY_ARE, MEAN), (0, 1000, math.nan), (False, True))
+    for way, width in list(product(ways, (WIDE, NARROW)))[::every]:
+        yield route_scene(Route(*way), functions, width)
+    trees = product(GROUPINGS.items(), WORK.values(), (WIDE, NARROW))
+    for (name, tree), work, width in list(trees)[::every]:
+        yield tree_scene(grown(tree, work, functions), name, [1.0, 1.5], width)
 
 
 @pytest.mark.parametrize("own", OWN)
 def test_no_text_collides_in_any_setting(crowding: Callable[[Scene], list[str]], own: str) -> None:
-    every = 1 if own == "library" else 9  # an odd number takes both forms in turn
-    chosen = list(pictures(OWN[own]))[::every]
-    assert {scene.width for _, scene in chosen} == {WIDE, NARROW}
-    for setting, scene in chosen:
-        assert crowding(scene) == [], setting
+    every = 1 if own == "library" else 11  # an odd number takes both forms in turn
+    for scene in pictures(OWN[own], every):
+        assert crowding(scene) == [], scene.alt
 
 
 def test_no_text_collides_for_any_token(crowding: Callable[[Scene], list[str]]) -> None:
-    for setting, scene in settings_of(paging_analogy()):
-        assert crowding(scene) == [], setting
+    for position, width in product(range(CONTEXT_LEN), (WIDE, NARROW)):
+        assert crowding(analogy_scene(position, width)) == [], position
 
 
 def test_what_is_drawn_is_neither_cut_off_nor_covered(
     collisions: Callable[[Scene], list[str]],
 ) -> None:
-    scenes = [scene for _, scene in pictures({})][::25]
-    scenes += [scene for _, scene in settings_of(paging_analogy())][-2:]
+    scenes = [*list(pictures({}, 41))[::2], *list(pictures({}, 41))[1::5]]
+    scenes += [analogy_scene(9, width) for width in (WIDE, NARROW)]
     for scene in scenes:
-        assert collisions(scene) == []
+        assert collisions(scene) == [], scene.alt
 
 
 def test_all_pictures_of_the_explorers_are_there_without_a_kernel() -> None:
