@@ -20,13 +20,13 @@ from course_lib.viz.kit.shapes import (
     Thing,
     states_in,
 )
-from course_lib.viz.paged_attention_board import MARGIN, paragraphs
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
     CONTEXT_LEN,
     NUM_BLOCKS,
 )
+from course_lib.viz.paged_attention_page import MARGIN, paragraphs
 
 _GUTTER, _NAMES_WIDTH = 40, 98
 _CELL, _ENTRY, _TILE, _STRIP = 30, 30, 54, 20

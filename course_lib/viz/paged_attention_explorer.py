@@ -23,7 +23,7 @@ from course_lib.viz.kit.shapes import (
     Tone,
     states_in,
 )
-from course_lib.viz.paged_attention_board import MARGIN, bar_width, paragraphs, slot_box, visible
+from course_lib.viz.paged_attention_board import slot_box
 from course_lib.viz.paged_attention_example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
@@ -40,6 +40,7 @@ from course_lib.viz.paged_attention_example import (
     shown,
     trouble_scene,
 )
+from course_lib.viz.paged_attention_page import MARGIN, bar_width, paragraphs, visible
 from course_lib.viz.paged_attention_routes import (
     AS_THEY_ARE,
     MEAN,

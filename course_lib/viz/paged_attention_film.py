@@ -8,15 +8,8 @@ from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, legend
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, Shape, Text
-from course_lib.viz.paged_attention_board import (
-    MARGIN,
-    NAMES,
-    Page,
-    block_in_hand,
-    request_rows,
-    scales,
-    state_panels,
-)
+from course_lib.viz.paged_attention_bars import IN_HAND, SO_FAR, scales, state_panels
+from course_lib.viz.paged_attention_board import block_in_hand, request_rows
 from course_lib.viz.paged_attention_example import (
     Functions,
     Merge,
@@ -24,10 +17,19 @@ from course_lib.viz.paged_attention_example import (
     Partial,
     trouble_scene,
 )
+from course_lib.viz.paged_attention_page import MARGIN, Page
 from course_lib.viz.paged_attention_steps import Step, caption, event, heading, steps
 
 _TITLE = "Attention, block by block"
-_STATES = ("decode", "used", "stale", "null", "free", "series-3", "series-2")
+_LEGEND = {
+    "decode": "query",
+    "used": "token of the request",
+    "stale": "stale, left by others",
+    "null": "null block",
+    "free": "free",
+    SO_FAR: "over the blocks so far",
+    IN_HAND: "of the block in hand",
+}
 """What the legend of every frame names, so that it stays where it is."""
 
 
@@ -82,7 +84,7 @@ def step_scene(step: Step, page: Page) -> Scene:
         *state_panels(step, page, 352 if page.is_wide else 422),
     ]
     below = 536 if page.is_wide else 886
-    shapes += legend(_STATES, MARGIN, below, page.width - 2 * MARGIN, NAMES)
+    shapes += legend(_LEGEND, MARGIN, below, page.width - 2 * MARGIN, _LEGEND)
     dashed = "Dashed: the sums before they shrink."
     shapes.append(Text(MARGIN, bottom_of(shapes) + 26, dashed, SMALL_SIZE, tone="muted"))
     return Scene(page.width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=caption(step))

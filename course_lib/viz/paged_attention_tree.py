@@ -23,7 +23,6 @@ from course_lib.viz.kit.shapes import (
     Text,
     states_in,
 )
-from course_lib.viz.paged_attention_board import MARGIN, paragraphs
 from course_lib.viz.paged_attention_example import (
     BLOCK_TABLE,
     Functions,
@@ -41,6 +40,7 @@ from course_lib.viz.paged_attention_example import (
     shown,
     trouble_scene,
 )
+from course_lib.viz.paged_attention_page import MARGIN, paragraphs
 from course_lib.viz.paged_attention_routes import spread
 from course_lib.viz.paged_attention_steps import factor
 
