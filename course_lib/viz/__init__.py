@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from course_lib.viz.kit.scene import Scene
     from course_lib.viz.kit.view import Picture
     from course_lib.viz.memory import gpu_memory, gpu_memory_scene
-    from course_lib.viz.paged_attention_analogy import paging_analogy
-    from course_lib.viz.paged_attention_explorer import attention_explorer
-    from course_lib.viz.paged_attention_film import attention_film
-    from course_lib.viz.paged_attention_tree import merge_tree
+    from course_lib.viz.paged_attention.analogy import paging_analogy
+    from course_lib.viz.paged_attention.explorer import attention_explorer
+    from course_lib.viz.paged_attention.film import attention_film
+    from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
@@ -92,17 +92,17 @@ _MODULES = {
     "Toggle": "kit.controls",
     "follow_engine": "engine.live",
     "address_scene": "address_translation",
-    "attention_explorer": "paged_attention_explorer",
-    "attention_film": "paged_attention_film",
+    "attention_explorer": "paged_attention.explorer",
+    "attention_film": "paged_attention.film",
     "batch_scene": "slot_batch",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "iteration_film": "iteration.episodes",
     "iteration_scenes": "iteration.scenes",
-    "merge_tree": "paged_attention_tree",
+    "merge_tree": "paged_attention.tree",
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
-    "paging_analogy": "paged_attention_analogy",
+    "paging_analogy": "paged_attention.analogy",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
     "replay": "replays.film",

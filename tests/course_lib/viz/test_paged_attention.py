@@ -11,6 +11,16 @@ import torch
 from torch import Tensor
 
 from course_lib.attention import SoftmaxState, partial_attention
+from course_lib.attention.example import (
+    BLOCK_SIZE,
+    BLOCK_TABLE,
+    CONTEXT_LEN,
+    NUM_BLOCKS,
+    SCORES,
+    VALUES,
+    Functions,
+    dense_answer,
+)
 from course_lib.attention.paged import attend_blocks
 from course_lib.viz import (
     attention_explorer,
@@ -22,22 +32,12 @@ from course_lib.viz.kit import static
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Line, Rect, flatten
-from course_lib.viz.paged_attention_analogy import analogy_scene
-from course_lib.viz.paged_attention_example import (
-    BLOCK_SIZE,
-    BLOCK_TABLE,
-    CONTEXT_LEN,
-    NUM_BLOCKS,
-    SCORES,
-    VALUES,
-    Functions,
-    dense_answer,
-    trouble_scene,
-)
-from course_lib.viz.paged_attention_explorer import route_scene
-from course_lib.viz.paged_attention_routes import AS_THEY_ARE, MEAN, ORDERS, RESCALED, Route
-from course_lib.viz.paged_attention_steps import Merging, steps
-from course_lib.viz.paged_attention_tree import GROUPINGS, WORK, grown, tree_scene
+from course_lib.viz.paged_attention.analogy import analogy_scene
+from course_lib.viz.paged_attention.explorer import route_scene
+from course_lib.viz.paged_attention.routes import AS_THEY_ARE, MEAN, ORDERS, RESCALED, Route
+from course_lib.viz.paged_attention.steps import Merging, steps
+from course_lib.viz.paged_attention.tree import GROUPINGS, WORK, grown, tree_scene
+from course_lib.viz.paged_attention.words import trouble_scene
 
 LIBRARY = Functions.of(None, None)
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from course_lib.attention.example import Functions, Merge, OwnPartError, Partial
 from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, legend
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, Shape, Text
-from course_lib.viz.paged_attention_bars import IN_HAND, SO_FAR, scales, state_panels
-from course_lib.viz.paged_attention_board import block_in_hand, request_rows
-from course_lib.viz.paged_attention_example import (
-    Functions,
-    Merge,
-    OwnPartError,
-    Partial,
-    trouble_scene,
-)
-from course_lib.viz.paged_attention_page import MARGIN, Page
-from course_lib.viz.paged_attention_steps import Step, caption, event, heading, steps
+from course_lib.viz.paged_attention.bars import IN_HAND, SO_FAR, scales, state_panels
+from course_lib.viz.paged_attention.board import block_in_hand, request_rows
+from course_lib.viz.paged_attention.page import MARGIN, Page
+from course_lib.viz.paged_attention.steps import Step, caption, event, heading, steps
+from course_lib.viz.paged_attention.words import trouble_scene
 
 _TITLE = "Attention, block by block"
 _LEGEND = {

@@ -7,6 +7,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from course_lib.attention.example import (
+    BLOCK_SIZE,
+    BLOCK_TABLE,
+    SCORES,
+    STALE_OFFSET,
+    VALUES,
+    Functions,
+    Merge,
+    OwnPartError,
+    Partial,
+    dense_answer,
+    short,
+    shown,
+)
 from course_lib.viz.kit.controls import Choice
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend
@@ -23,25 +37,9 @@ from course_lib.viz.kit.shapes import (
     Tone,
     states_in,
 )
-from course_lib.viz.paged_attention_board import slot_box
-from course_lib.viz.paged_attention_example import (
-    BLOCK_SIZE,
-    BLOCK_TABLE,
-    SCORES,
-    STALE_OFFSET,
-    VALUES,
-    Functions,
-    Merge,
-    OwnPartError,
-    Partial,
-    dense_answer,
-    gap_text,
-    short,
-    shown,
-    trouble_scene,
-)
-from course_lib.viz.paged_attention_page import MARGIN, bar_width, paragraphs, visible
-from course_lib.viz.paged_attention_routes import (
+from course_lib.viz.paged_attention.board import slot_box
+from course_lib.viz.paged_attention.page import MARGIN, bar_width, paragraphs, visible
+from course_lib.viz.paged_attention.routes import (
     AS_THEY_ARE,
     MEAN,
     ORDERS,
@@ -51,6 +49,7 @@ from course_lib.viz.paged_attention_routes import (
     is_right,
     spread,
 )
+from course_lib.viz.paged_attention.words import gap_text, trouble_scene
 
 _TITLE = "Other ways through the blocks"
 _STALE = {"0": 0.0, "1000": 1000.0, "NaN": math.nan}

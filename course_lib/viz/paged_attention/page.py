@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from course_lib.attention.example import BLOCK_TABLE, NUM_BLOCKS
 from course_lib.viz.kit.layout import WIDE, wrapped
 from course_lib.viz.kit.shapes import SMALL_SIZE, Rect, Shape, Text
-from course_lib.viz.paged_attention_example import BLOCK_TABLE, NUM_BLOCKS
 
 MARGIN = 24
 TILE_GAP = 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from course_lib.attention.example import BLOCK_SIZE, BLOCK_TABLE, CONTEXT_LEN, NUM_BLOCKS
 from course_lib.viz.cache_rows import bold_last
 from course_lib.viz.kit.controls import Slider
 from course_lib.viz.kit.explorer import Explorer
@@ -20,13 +21,7 @@ from course_lib.viz.kit.shapes import (
     Thing,
     states_in,
 )
-from course_lib.viz.paged_attention_example import (
-    BLOCK_SIZE,
-    BLOCK_TABLE,
-    CONTEXT_LEN,
-    NUM_BLOCKS,
-)
-from course_lib.viz.paged_attention_page import MARGIN, paragraphs
+from course_lib.viz.paged_attention.page import MARGIN, paragraphs
 
 _GUTTER, _NAMES_WIDTH = 40, 98
 _CELL, _ENTRY, _TILE, _STRIP = 30, 30, 54, 20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from course_lib.attention.dense import SoftmaxState
-from course_lib.viz.paged_attention_example import (
+from course_lib.attention.example import (
     BLOCK_TABLE,
     Functions,
     Numbers,

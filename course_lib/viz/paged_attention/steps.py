@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from course_lib.viz.paged_attention_example import (
+from course_lib.attention.example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
     CONTEXT_LEN,
@@ -16,13 +16,13 @@ from course_lib.viz.paged_attention_example import (
     Numbers,
     dense_answer,
     empty_state,
-    gap_text,
     is_close,
     merged_rightly,
     numbers_of,
     short,
     shown,
 )
+from course_lib.viz.paged_attention.words import gap_text
 
 
 @dataclass(frozen=True)

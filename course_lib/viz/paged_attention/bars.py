@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from course_lib.attention.example import is_close, short, shown
 from course_lib.viz.kit.layout import fitting
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
-from course_lib.viz.paged_attention_example import is_close, short, shown
-from course_lib.viz.paged_attention_page import MARGIN, Page, bar_width, row_name, visible
-from course_lib.viz.paged_attention_steps import Answer, Merging, Reading, Step
+from course_lib.viz.paged_attention.page import MARGIN, Page, bar_width, row_name, visible
+from course_lib.viz.paged_attention.steps import Answer, Merging, Reading, Step
 
 SO_FAR, IN_HAND = "series-3", "series-2"
 """How the sums so far and the sums of the block in hand are drawn."""

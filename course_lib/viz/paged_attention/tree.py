@@ -9,6 +9,21 @@ from itertools import product
 from typing import TypeAlias
 
 from course_lib.attention.dense import SoftmaxState
+from course_lib.attention.example import (
+    BLOCK_TABLE,
+    Functions,
+    Merge,
+    Numbers,
+    OwnPartError,
+    Partial,
+    dense_answer,
+    empty_state,
+    is_close,
+    merged_rightly,
+    numbers_of,
+    short,
+    shown,
+)
 from course_lib.viz.kit.controls import Choice
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend
@@ -23,26 +38,10 @@ from course_lib.viz.kit.shapes import (
     Text,
     states_in,
 )
-from course_lib.viz.paged_attention_example import (
-    BLOCK_TABLE,
-    Functions,
-    Merge,
-    Numbers,
-    OwnPartError,
-    Partial,
-    dense_answer,
-    empty_state,
-    gap_text,
-    is_close,
-    merged_rightly,
-    numbers_of,
-    short,
-    shown,
-    trouble_scene,
-)
-from course_lib.viz.paged_attention_page import MARGIN, paragraphs
-from course_lib.viz.paged_attention_routes import spread
-from course_lib.viz.paged_attention_steps import factor
+from course_lib.viz.paged_attention.page import MARGIN, paragraphs
+from course_lib.viz.paged_attention.routes import spread
+from course_lib.viz.paged_attention.steps import factor
+from course_lib.viz.paged_attention.words import gap_text, trouble_scene
 
 Tree: TypeAlias = "int | tuple[Tree, Tree]"
 """A worker by its number, or what is merged: two trees."""

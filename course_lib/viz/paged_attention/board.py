@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from course_lib.viz.kit.layout import fitting
-from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
-from course_lib.viz.paged_attention_example import (
+from course_lib.attention.example import (
     BLOCK_SIZE,
     BLOCK_TABLE,
     NUM_BLOCKS,
@@ -18,8 +16,10 @@ from course_lib.viz.paged_attention_example import (
     short,
     shown,
 )
-from course_lib.viz.paged_attention_page import MARGIN, Page, bar_width, row_name
-from course_lib.viz.paged_attention_steps import Answer, Reading, Step
+from course_lib.viz.kit.layout import fitting
+from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
+from course_lib.viz.paged_attention.page import MARGIN, Page, bar_width, row_name
+from course_lib.viz.paged_attention.steps import Answer, Reading, Step
 
 _TABLE_TOP, _CELL = 54, 30
 _POOL_TOP, _TILE, _STRIP = 126, 56, 24
