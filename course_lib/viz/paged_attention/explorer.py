@@ -84,9 +84,9 @@ def attention_explorer(
             "merging": Choice(
                 "Sums are",
                 {
-                    "rescaled to the larger maximum": RESCALED,
+                    "rescaled to the larger m": RESCALED,
                     "added as they are": AS_THEY_ARE,
-                    "dropped: the mean of the outputs": MEAN,
+                    "dropped: mean of outputs": MEAN,
                 },
                 RESCALED,
             ),
