@@ -134,7 +134,7 @@ def test_the_answer_passes_in_a_cell_and_the_stub_earns_nothing(
     name = in_its_checkout.name_of(exercise_id)
     right, stub = (getattr(module, name) for _, module in answers.values())
     assert check(exercise_id, stub) == 0
-    assert f"{exercise_id} {exercise.title}: not " in capsys.readouterr().out
+    assert f"{exercise_id} {exercise.title}: not started" in capsys.readouterr().out
     assert check(exercise_id, right) == exercise.points
     assert f"{exercise_id} {exercise.title}: passed" in capsys.readouterr().out
     if exercise.part:

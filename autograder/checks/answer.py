@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,18 +57,25 @@ class AnswerCheck:
             return PASSED
         if not complaint or isinstance(self.compare, Agreement):
             # What is said of a value must not give it away.
-            complaint = "; ".join(_differences(expected, got, self.compare)) or complaint
+            differences = "; ".join(_differences(expected, got, self.compare))
+            complaint = differences or complaint or "it is another value"
+        asked = self._asked(expected, got)
+        if self.unit and not asked:
+            complaint = f"{complaint}; the answer is in {self.unit}"
         finding = Finding(
             0.0,
-            Counterexample(self.question, self._asked(expected), show(got), complaint),
+            Counterexample(self.question, asked, show(got), complaint),
             unwritten=is_nothing(got),
             advice=_advice(self.question, got, expected),
         )
         return finding.named(list(self._fitting(got)), subject)
 
-    def _asked(self, expected: Any) -> str:
+    def _asked(self, expected: Any, got: Any) -> str:
+        """Return what is asked for; "" if that is a kind of value only, and the value is of it."""
         if self.reveal:
             return show(expected)
+        if not self.wanted and _is_of_the_kind(expected, got):
+            return ""
         asked = self.wanted or _kind(expected)
         return f"{asked}, in {self.unit}" if self.unit else asked
 
@@ -110,6 +118,19 @@ def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return f"a dict with the keys {', '.join(map(repr, value))}"
     return {"str": "a text"}.get(type(value).__name__, named(type(value)))
+
+
+def _is_of_the_kind(expected: Any, got: Any) -> bool:
+    """Say whether a value is what ``_kind`` says is asked for.
+
+    >>> _is_of_the_kind(3.5, 8), _is_of_the_kind({"a": 1}, {"a": None}), _is_of_the_kind("a", 1)
+    (True, True, False)
+    """
+    if type(expected) in (int, float):
+        return type(got) in (int, float)
+    if isinstance(expected, dict):
+        return isinstance(got, dict) and expected.keys() <= got.keys()
+    return type(expected) is type(got)
 
 
 def _advice(name: str, got: Any, expected: Any) -> str:
@@ -167,10 +188,31 @@ def _dict_differences(
     choices = [key for key in wrong if type(expected[key]) is bool and type(got[key]) is bool]
     if choices:
         # To say which would be to give the answer.
-        yield f"{len(choices)} of {len(expected)} are wrong"
+        groups = _groups(expected)
+        named = [word for word, keys in groups.items() if not keys.isdisjoint(choices)]
+        begin = (
+            f"not all entries that begin with {', nor all with '.join(map(repr, named))} are right"
+        )
+        yield begin if groups else f"{len(choices)} of {len(expected)} are wrong"
     for key in [key for key in wrong if key not in choices][:_MOST]:
         said = "; ".join(_differences(expected[key], got[key], compare))
         yield f"{key!r}: {said}" if said else f"{key!r} is another value"
+
+
+def _groups(expected: dict[Any, Any]) -> dict[str, set[Any]]:
+    """Return which keys have the same first word; none if one stands alone or all have the same.
+
+    >>> sorted(_groups(dict.fromkeys(["prefill, 1", "decode, 1", "prefill, 2", "decode, 2"])))
+    ['decode', 'prefill']
+    >>> _groups(dict.fromkeys(["prefill, 1", "decode, 1", "prefill, 2"]))
+    {}
+    """
+    groups: dict[str, set[Any]] = {}
+    for key in expected:
+        found = re.match(r"\w+", str(key))
+        groups.setdefault(found[0] if found else "", set()).add(key)
+    are_groups = len(groups) > 1 and all(len(keys) > 1 for keys in groups.values())
+    return groups if are_groups else {}
 
 
 def _few(names: list[str]) -> str:

@@ -7,11 +7,14 @@ from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
 from autograder.checks.reference import Method, plain
-from autograder.checks.scaffold import told_from_given_lines
+from autograder.checks.scaffold import is_untouched, told_from_given_lines
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import PATIENCE, Subject
 from course_lib import parts
 from course_lib.parts import PARTS
+
+
+_UNTOUCHED = "Nothing is written yet: write below each YOUR CODE HERE."
 
 
 class Check(Protocol):
@@ -76,8 +79,14 @@ class Exercise:
     def examine(
         self, subject: Subject, seed: int = PUBLIC_SEED, max_examples: int = PUBLIC_EXAMPLES
     ) -> Finding:
-        """Check an object. The sealed grader passes a seed and a bound of its own."""
+        """Check an object. The sealed grader passes a seed and a bound of its own.
+
+        A stub that is still as it was released has not been started, whatever it returns.
+        """
         finding = self.check.examine(subject, seed, max_examples)
+        if finding.fraction < 1 and is_untouched(subject.source(), self.id):
+            advice = finding.advice if finding.unwritten else ""
+            return Finding(0.0, unwritten=True, advice=advice or _UNTOUCHED)
         if finding.counterexample is None:
             return finding
         case = told_from_given_lines(finding.counterexample, self.id)

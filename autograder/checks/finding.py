@@ -46,7 +46,8 @@ class Counterexample:
 
     Attributes:
         case: The call, or the calls one per line, as one would type them.
-        expected: What should come of it.
+        expected: What should come of it; empty where what came is of the kind that was asked for,
+            and more would be the answer.
         got: What came of it.
         complaint: What is the matter, where that is more than "it differs".
         output: What the object printed on the way.

@@ -24,6 +24,10 @@ _UNWRITTEN = "Write below YOUR CODE HERE."
 # Okabe-Ito: told apart without colour vision, and readable on light and dark grounds.
 _PASS, _PARTLY, _FAIL = "#009E73", "#E69F00", "#D55E00"
 
+PASS, NOT_STARTED, PARTLY_RIGHT, NOT_YET = "passed", "not started", "partly right", "not yet"
+VERDICTS = (PASS, NOT_STARTED, PARTLY_RIGHT, NOT_YET)
+"""What a check may say of an answer, in a word or two."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -50,12 +54,12 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """One word."""
+        """What the check says, one of ``VERDICTS``."""
         if self.finding.fraction == 1:
-            return "passed"
+            return PASS
         if self.finding.unwritten:
-            return "not started"
-        return "partly right" if self.finding.fraction > 0 else "not yet"
+            return NOT_STARTED
+        return PARTLY_RIGHT if self.finding.fraction > 0 else NOT_YET
 
     def sections(self) -> list[tuple[str, str, bool]]:
         """Return (label, text, is it code) for everything that there is to say, in order."""
@@ -70,8 +74,10 @@ class Report:
                 rows.append(("It printed", case.output, True))
             return rows + self._hint()
         if case is not None:
-            rows += [("Smallest failing case", case.case, True)]
-            rows += [("Expected", case.expected, True), ("Got", case.got, True)]
+            rows.append(("Smallest failing case", case.case, True))
+            if case.expected:
+                rows.append(("Expected", case.expected, True))
+            rows.append(("Got", case.got, True))
             if case.complaint:
                 rows.append(("That is", case.complaint, False))
             if case.output:

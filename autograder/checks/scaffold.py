@@ -1,17 +1,19 @@
-"""Failures that a line of the exercise raised, not one of the learner's.
+"""What an exercise gives: a stub that is still as it was released, a given line that failed.
 
-A faded exercise gives some lines. If one of them stops, because of what the learner's lines worked
-out, its message speaks of the library's business; a learner needs to know which values led there.
+A faded exercise gives some lines. With nothing added to them, its stub may well return a value, and
+yet nobody has tried. If one of the lines stops, because of what the learner's lines worked out, its
+message speaks of the library's business; a learner needs to know which values led there.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from autograder.checks.finding import Counterexample
+from autograder.checks.finding import Counterexample, code_alone
 from autograder.errors import CourseError
 from autograder.paths import course_root
 
@@ -37,21 +39,56 @@ def told_from_given_lines(case: Counterexample, exercise_id: str) -> Counterexam
     )
 
 
+def is_untouched(source: str | None, exercise_id: str) -> bool:
+    """Say whether an answer is the stub that was released: layout and comments do not matter.
+
+    Args:
+        source: The answer's code; None where it is not at hand.
+        exercise_id: The exercise.
+
+    >>> is_untouched("def kv_bytes_per_token(model): return 2", "1.1")
+    False
+    """
+    if source is None:
+        return False
+    alone = code_alone(source)
+    return any(
+        alone == code_alone(ast.unparse(node))
+        for stub in _released(exercise_id)
+        for node in _definitions(stub)
+    )
+
+
+def _definitions(source: str) -> list[ast.stmt]:
+    """Return the functions and classes that a cell defines; none if it cannot be read."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return []
+    return [node for node in statements if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+
+
 def _given_lines(exercise_id: str) -> frozenset[str]:
     """Return the lines of an exercise's released stub; none where it is not released."""
+    lines = {line.strip() for stub in _released(exercise_id) for line in stub.split("\n")}
+    return frozenset(lines - {""})
+
+
+def _released(exercise_id: str) -> list[str]:
+    """Return the cell into which an exercise's answer goes, as released; none if it is not."""
     number, _, _ = exercise_id.partition(".")
     try:
         folder = course_root() / "lessons"
     except CourseError:
-        return frozenset()
+        return []
     paths = sorted(folder.glob(f"{number.zfill(2)}_*/*.ipynb"))
     cell_id = f"ex-{exercise_id.replace('.', '-').lower()}"
-    return frozenset().union(*(_lines_of(path, cell_id) for path in paths))
+    return [source for path in paths for source in _cells_of(path).get(cell_id, ())]
 
 
 @cache
-def _lines_of(notebook: Path, cell_id: str) -> frozenset[str]:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell.get("id") == cell_id]
-    lines = {line.strip() for source in sources for line in source.split("\n")}
-    return frozenset(lines - {""})
+def _cells_of(notebook: Path) -> dict[str, list[str]]:
+    cells: dict[str, list[str]] = {}
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        cells.setdefault(str(cell.get("id")), []).append("".join(cell["source"]))
+    return cells

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import inspect
 import io
 import linecache
 import os
@@ -35,6 +34,7 @@ from autograder.proxy.wire import (
     to_wire,
     write_frame,
 )
+from autograder.written import TIMED, text_of
 from course_lib.mounting import mount
 
 UNUSABLE = "NotPlainDataError"
@@ -49,9 +49,6 @@ _NOT_THE_LEARNERS = (
     *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")),
 )
 """Folders of code that a learner did not write: the course, Python and what is installed."""
-
-_TIMED = ("<timed exec>", "<timed eval>")
-"""What IPython calls the code of a cell under ``%%time``."""
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 """Carries a question of the learner's code to a callback of the check, and the answer back."""
@@ -368,12 +365,9 @@ def _short_values(variables: Mapping[str, object]) -> list[list[str]]:
 
 def _source(target: object) -> str | None:
     """Return the source of a function or class; None where it is not at hand, or endless."""
-    try:
-        source = inspect.getsource(target)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return None
+    source = text_of(target)
     # A part of it would be no Python, in which a comment counts for code.
-    return source if len(source) <= _MAX_SOURCE else None
+    return None if source is None or len(source) > _MAX_SOURCE else source
 
 
 def _is_the_learners(file: str) -> bool:
@@ -383,7 +377,7 @@ def _is_the_learners(file: str) -> bool:
     dataclass, ``<frozen importlib>``. Of that only what a cell held is the learner's.
     """
     if file.startswith("<"):
-        return file in linecache.cache or file in _TIMED
+        return file in linecache.cache or file in TIMED
     return not any(Path(file).is_relative_to(folder) for folder in _NOT_THE_LEARNERS)
 
 

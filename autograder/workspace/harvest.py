@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import linecache
 import math
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from autograder.checks.reference import plain
 from autograder.scopes import dedented, names_used
+from autograder.written import functions_of, text_of
 from course_lib.mounting import calls_bare_super
 from course_lib.parts import part_names
-
-_TIMED = ("<timed exec>", "<timed eval>")
-"""What IPython calls the code of a cell under ``%%time``: all such cells alike."""
 
 
 class HarvestError(Exception):
@@ -140,87 +134,17 @@ def _source(obj: Any) -> str:
             "it calls super() without arguments, which only a method inside a class can; "
             "name the class and the object, as in super(BlockPool, self)"
         )
-    captured = {name for function in _functions(obj) for name in function.__code__.co_freevars}
+    captured = {name for function in functions_of(obj) for name in function.__code__.co_freevars}
     # __class__ is how super() knows where it is.
     for name in sorted(captured - {"__class__"}):
         raise HarvestError(
             f"it uses {name}, a variable of the function around it; "
             f"define {obj.__name__} at the top of a cell"
         )
-    source = _text_from_cells(obj) or _text_from_file(obj)
+    source = text_of(obj)
     if source is None:
         raise HarvestError("its source is not at hand; define it in a cell or a file")
     return dedented(source)
-
-
-def _text_from_file(obj: Any) -> str | None:
-    """Return the definition as ``inspect`` finds it; None if it finds none."""
-    try:
-        return inspect.getsource(obj)
-    except (OSError, TypeError):
-        return None
-
-
-def _functions(obj: Any) -> list[FunctionType]:
-    """Return the function itself, or the methods that the class was written with."""
-    members = vars(obj).values() if isinstance(obj, type) else [obj]
-    unwrapped = (inspect.unwrap(getattr(member, "__func__", member)) for member in members)
-    # What @dataclass makes has no file, and is made anew where the class is.
-    return [
-        function
-        for function in unwrapped
-        if isinstance(function, FunctionType) and function.__code__.co_filename != "<string>"
-    ]
-
-
-def _text_from_cells(obj: Any) -> str | None:
-    """Return the definition that was run, where ``inspect`` does not know which one that was.
-
-    A class of a notebook does not know which cell it comes from, but its methods do. One without
-    methods, and whatever a cell under ``%%time`` defines, is what the last cell says that defines
-    something of that name.
-    """
-    in_a_file = isinstance(obj, type) and hasattr(sys.modules.get(obj.__module__), "__file__")
-    files = {function.__code__.co_filename for function in _functions(obj)}
-    if in_a_file or (not isinstance(obj, type) and files.isdisjoint(_TIMED)):
-        return None
-    listed = [text for file in files if (text := "".join(linecache.getlines(file)))]
-    texts = listed or [*_cells_run(), *_cells_listed()]
-    return next((found for text in texts if (found := _definition(obj.__name__, text))), None)
-
-
-def _cells_run() -> Iterator[str]:
-    """Yield the cells that were run in this notebook, the last one first, without ``%%time``."""
-    ipython = sys.modules.get("IPython")
-    shell: Any = None if ipython is None else ipython.get_ipython()
-    if shell is None:
-        return
-    for text in reversed(shell.history_manager.input_hist_raw):
-        first, _, rest = text.lstrip().partition("\n")
-        yield shell.transform_cell(rest if first.startswith("%%") else text)
-
-
-def _cells_listed() -> Iterator[str]:
-    """Yield the cells that tracebacks could show, the one that was new last first."""
-    # Cells are in the cache without a time stamp, because they have no file. A part of the
-    # learner's own has one, and is in the cache as it was when it was loaded.
-    for file, entry in reversed(list(linecache.cache.items())):
-        if len(entry) > 1 and entry[1] is None and not Path(file).is_file():
-            yield "".join(entry[2])
-
-
-def _definition(name: str, text: str) -> str | None:
-    """Return the last definition of a name at the top level of a text."""
-    try:
-        statements = ast.parse(text).body if name in text else []
-    except SyntaxError:
-        # A cell that was run and refused.
-        return None
-    for node in reversed(statements):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            return "\n".join(text.split("\n")[first - 1 : node.end_lineno])
-    return None
 
 
 def _scope(obj: Any) -> dict[str, Any]:

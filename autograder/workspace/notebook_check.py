@@ -16,6 +16,7 @@ from rich.table import Table
 
 from autograder import lessons
 from autograder.checks.exercise import Exercise
+from autograder.checks.report import NOT_YET, PASS, VERDICTS
 from autograder.errors import CourseError
 from autograder.files import read_notebook
 from autograder.grading.cells import restored
@@ -25,6 +26,7 @@ from autograder.matching import grade_id, match_cells
 from autograder.workspace.copies import Lesson, find_lesson, released_lessons
 
 _CHECKED = re.compile(r'check\("([^"]+)"')
+_HEADLINE = re.compile(rf".*: ({'|'.join(VERDICTS)})(?:, .*)?$", flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,18 @@ class CheckedCell:
         exercise: What it checks.
         earned: Points that it earned.
         report: What it said, as plain text.
-        passed: Whether all is right.
+        verdict: Its verdict, one of ``VERDICTS``.
     """
 
     exercise: Exercise
     earned: float
     report: str
-    passed: bool
+    verdict: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether all is right."""
+        return self.verdict == PASS
 
 
 def check_notebook(
@@ -79,9 +86,8 @@ def results_table(name: str, results: list[CheckedCell]) -> Table:
     for result in results:
         exercise = result.exercise
         points = f"{result.earned:g} / {exercise.points:g}" if exercise.points else "practice"
-        verdict = "passed" if result.passed else "not yet"
         style = "green" if result.passed else ""
-        table.add_row(f"{exercise.id} {exercise.title}", points, verdict, style=style)
+        table.add_row(f"{exercise.id} {exercise.title}", points, result.verdict, style=style)
     table.add_section()
     earned, maximum = sum(r.earned for r in results), sum(r.exercise.points for r in results)
     table.add_row("sum", f"{earned:g} / {maximum:g}", "")
@@ -200,8 +206,15 @@ def _result(cell: NotebookNode) -> CheckedCell:
     errors = [f"{o.ename}: {o.evalue}" for o in _outputs(cell, "error")]
     reason = "; ".join(errors) or "the cell gave no score"
     report = "\n".join(reports) or f"{exercise.id} {exercise.title}: {reason}"
-    passed = bool(reports) and earned == exercise.points and ": passed" in report
-    return CheckedCell(exercise, earned or 0.0, report, passed)
+    return CheckedCell(exercise, earned or 0.0, report, _verdict(reports, earned, exercise.points))
+
+
+def _verdict(reports: list[str], earned: float | None, maximum: float) -> str:
+    """Return the verdict of a check's last report; a pass only with all of its points."""
+    headline = _HEADLINE.match(reports[-1]) if reports else None
+    if headline is None or (headline[1] == PASS and earned != maximum):
+        return NOT_YET
+    return headline[1]
 
 
 def _outputs(cell: NotebookNode, kind: str) -> list[Any]:

@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections import Counter
 
+import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
@@ -14,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from autograder import lessons, notebook
 from autograder.errors import CourseError
 from autograder.notebook import check, compare, explain, quiz
+from autograder.paths import course_root
 from course_lib import parts
 
 RIGHT = """
@@ -169,6 +171,44 @@ def test_a_submission_that_is_graded_explains_nothing(answer, monkeypatch, capsy
 def test_an_unknown_exercise_is_not_explained():
     with pytest.raises(CourseError, match="no exercise"):
         explain("1.99")
+
+
+def released_stub(exercise_id):
+    """Return the cell of an exercise as it was released, and the imports of the setup cell."""
+    (path,) = course_root().glob("lessons/01_*/*.ipynb")
+    cells = {cell.id: cell.source for cell in nbformat.read(path, 4).cells}
+    setup = next(source for source in cells.values() if source.startswith("from __future__"))
+    return f"{setup}\n\n{cells[f'ex-{exercise_id}']}"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda source: source,
+        lambda source: source.replace("# YOUR CODE HERE", "# I have no idea\n"),
+        lambda source: source.replace("# YOUR CODE HERE\n", "\n\n"),
+        lambda source: source.replace("used = later = internal = 0", "used=later=internal=0"),
+        lambda source: source.replace("YOUR CODE HERE", "count").replace("Four counts", "4 counts"),
+    ],
+    ids=["as released", "commented", "without the marks", "laid out anew", "redocumented"],
+)
+def test_a_stub_that_returns_a_value_is_not_started_and_no_try(edit, load, capsys):
+    for _ in range(4):
+        assert check("1.3", load(edit(released_stub("1-3"))).classify_slots) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("1.3 Where did the memory go: not started, 0 of 10 points\n")
+        assert "Next: Nothing is written yet: write below each YOUR CODE HERE." in out
+        assert f"Hint: {lessons.find('1.3').hints[0]}" in out
+        assert explain("1.3") is None
+        assert "3 times; so far: 0." in capsys.readouterr().out
+
+
+def test_a_stub_with_one_step_written_is_a_try(load, capsys):
+    begun = released_stub("1-3").replace("# YOUR CODE HERE", "used += request.written", 1)
+    check("1.3", load(begun).classify_slots)
+    assert "1.3 Where did the memory go: not yet, 0 of 10 points" in capsys.readouterr().out
+    explain("1.3")
+    assert "3 times; so far: 1." in capsys.readouterr().out
 
 
 FADED = """

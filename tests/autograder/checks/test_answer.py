@@ -98,11 +98,16 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
 @pytest.mark.parametrize(
     ("check", "value", "expected", "complaint"),
     [
-        (NUMBER, -9.5, "a number, in GiB", "it is too large; a difference of up to 0.01 of the"),
-        (NUMBER, -7, "a number, in GiB", "it is too small; a difference"),
-        (NUMBER, 8.5, "a number, in GiB", "its sign is wrong"),
+        (
+            NUMBER,
+            -9.5,
+            "",
+            "it is too large; a difference of up to 0.01 of the value is allowed; the",
+        ),
+        (NUMBER, -7, "", "it is too small; a difference"),
+        (NUMBER, 8.5, "", "its sign is wrong; the answer is in GiB"),
         (NUMBER, "8", "a number, in GiB", "it is a str, not a number"),
-        (NUMBER, math.nan, "a number, in GiB", "it is NaN, not a number"),
+        (NUMBER, math.nan, "", "it is NaN, not a number"),
         (NUMBER, object(), "a number, in GiB", "it is an object of class object, not a number"),
         (SHARES, {"Max": 0.2}, "a dict with the keys 'Max', 'Pow2'", "missing: 'Pow2'; 'Max': it"),
         (SHARES, {"Max": {}, "pow2": 1}, "a dict with", "missing: 'Pow2'; not asked for: 'pow2'"),
@@ -111,13 +116,15 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
         (
             SHARES,
             {"Max": {"used": 0.2, "later": 0.3}, "Pow2": {"used": 40, "later": 0.1}},
-            "a dict with",
+            "",
             "'Pow2': 'used': it is too large",
         ),
-        (SIDES, {"a": True, "b": True, "c": False}, "a dict with", "2 of 3 are wrong"),
-        (AnswerCheck(lambda: [3, 1, 2]), [3, 2, 1], "a list", "not right: item 1, item 2"),
-        (AnswerCheck(lambda: [3, 1, 2]), [3], "a list", "it has 1 items, not 3"),
-        (AnswerCheck(lambda: "paged"), "static", "a text", ""),
+        (SIDES, {"a": True, "b": True, "c": False}, "", "2 of 3 are wrong"),
+        (SIDES, {"a": True, "b": True}, "a dict with the keys", "missing: 'c'; 1 of 3 are wrong"),
+        (AnswerCheck(lambda: [3, 1, 2]), [3, 2, 1], "", "not right: item 1, item 2"),
+        (AnswerCheck(lambda: [3, 1, 2]), [3], "", "it has 1 items, not 3"),
+        (AnswerCheck(lambda: "paged"), "static", "", "it is another value"),
+        (AnswerCheck(lambda: True), False, "", "it is another value"),
         (AnswerCheck(lambda: "paged", wanted="the name of a policy"), "x", "the name of a", ""),
     ],
 )
@@ -126,9 +133,37 @@ def test_what_is_wrong_with_a_value_is_said_and_not_what_is_right(
 ):
     case = examine(value, check).counterexample
     assert case.expected.startswith(expected)
+    assert bool(case.expected) == bool(expected), "what is met is not expected any more"
     assert case.complaint.startswith(complaint)
     assert "another value" not in case.expected
     assert "8.5" not in case.expected + case.complaint
+
+
+PASSES = {"decode, 1": True, "decode, 2": True, "prefill of 1": True, "prefill of 2": False}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (["decode, 1"], "not all entries that begin with 'decode' are right"),
+        (["decode, 1", "decode, 2"], "not all entries that begin with 'decode' are right"),
+        (["prefill of 2"], "not all entries that begin with 'prefill' are right"),
+        (
+            ["decode, 2", "prefill of 1"],
+            "not all entries that begin with 'decode', nor all with 'prefill' are right",
+        ),
+    ],
+)
+def test_among_choices_the_group_of_a_wrong_one_is_named_and_not_the_choice(wrong, complaint):
+    answer = {key: value != (key in wrong) for key, value in PASSES.items()}
+    case = examine(answer, AnswerCheck(lambda: PASSES)).counterexample
+    assert (case.expected, case.complaint) == ("", complaint)
+
+
+def test_a_choice_that_stands_alone_in_its_group_is_not_named():
+    alone = {"decode, 1": True, "prefill of 1": True, "prefill of 2": False}
+    case = examine({**alone, "decode, 1": False}, AnswerCheck(lambda: alone)).counterexample
+    assert case.complaint == "1 of 3 are wrong"
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,8 @@ def test_a_value_is_an_exercise_with_what_the_bank_says_of_it():
     assert (exercise.title, exercise.points, len(exercise.hints)) == ("Bytes of a vector", 0, 1)
     finding = exercise.examine(LocalSubject(4096 * 16))
     assert finding.misconception.name == "bits, not bytes"
-    assert finding.counterexample.expected == "a number, in bytes"
+    assert finding.counterexample.expected == ""
+    assert finding.counterexample.complaint == "it is too large; the answer is in bytes"
     assert exercise.examine(LocalSubject(8192.0)).fraction == 1
 
 

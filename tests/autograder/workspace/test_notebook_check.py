@@ -115,6 +115,25 @@ def test_a_wrong_notebook_shows_the_reports_and_fails(save, course_check):
     assert "1.W1 Bytes of a vector: " not in out, "what passes needs no report"
 
 
+def test_what_is_not_started_is_called_so_in_the_table(save, course_check):
+    stub = f"{ANSWERS['1.1'].partition(chr(10))[0]}\n    # YOUR CODE HERE\n    return 0"
+    notebook = lesson({"1.W1": "vector_bytes = None", "1.1": stub})
+    path = save(notebook)
+    nbformat.write(notebook, path.parents[1] / "lessons" / SLUG / f"{SLUG}.ipynb")
+    code, out, err = course_check(path)
+    assert code == 1
+    assert err == "course: 2 of 2 checks do not pass yet; see above\n"
+    table = out[out.index("Result") :]
+    assert table.count("not started") == 2
+    assert "not yet" not in out
+
+
+def test_the_table_says_how_far_each_answer_is(save):
+    answers = {"1.W1": "vector_bytes = 5", "1.1": ANSWERS["1.1"]}
+    results = check_notebook(save(lesson(answers)), timeout=60, on_cell=lambda index, total: None)
+    assert [result.verdict for result in results] == ["not yet", "passed"]
+
+
 def test_a_cell_that_fails_does_not_keep_the_others_from_being_checked(save):
     notebook = lesson({"1.W1": "1 / 0", "1.1": ANSWERS["1.1"]})
     results = check_notebook(save(notebook), timeout=60, on_cell=lambda index, total: None)
