@@ -661,7 +661,7 @@ exposing_config = {**LLAMA_2_7B, "num_key_value_heads": 8}
 check("1.6a", exposing_config)
 
 # %% [markdown]
-# Now mend it. There are two bugs, both in what it makes of the model's shape. Write the whole function again,
+# Now mend it. There are two bugs, and one configuration may show one of them only. Write the whole function again,
 # below the docstring; you may copy lines from above.
 
 
@@ -766,7 +766,8 @@ def admit_under_pow2(
     Pow2 asks for the prompt and for the output rounded up to a power of two, together at most
     max_model_len. Requests are admitted in order. The first for which no free block is large enough ends the
     admission, whatever stands behind it. From the smallest free block that is large enough the
-    allocator takes a piece, halving as long as half is enough.
+    allocator takes a piece, halving as long as half is enough. A queue may hold tens of thousands of requests:
+    for each one look at the free blocks, not at all other requests once more.
 
     Args:
         requests: Prompt and output tokens of each request, each at least 1 and together at most

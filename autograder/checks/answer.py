@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing, named
+from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing, named, remedy
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
@@ -146,11 +146,12 @@ def _advice(name: str, got: Any, expected: Any) -> str:
 def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
     """Say in what a value differs, without saying what it should be."""
     if isinstance(got, Ref):
-        yield f"it is an object of class {got.kind}, not {_kind(expected)}"
+        asked = f"{_kind(expected)}{remedy(type(expected), got)}"
+        yield f"it is an object of class {got.kind}, not {asked}"
     elif type(expected) in (int, float):
         yield _number_difference(expected, got, compare)
     elif type(expected) is not type(got):
-        yield f"it is {named(type(got))}, not {_kind(expected)}"
+        yield f"it is {named(type(got))}, not {_kind(expected)}{remedy(type(expected), got)}"
     elif isinstance(expected, dict):
         yield from _dict_differences(expected, got, compare)
     elif isinstance(expected, (list, tuple)):
@@ -159,7 +160,7 @@ def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
 
 def _number_difference(expected: float, got: Any, compare: Comparison) -> str:
     if type(got) not in (int, float):
-        return f"it is {named(type(got))}, not a number"
+        return f"it is {named(type(got))}, not a number{remedy(type(expected), got)}"
     if got == expected:
         return compare(expected, got) or ""
     if got != got:

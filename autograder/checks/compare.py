@@ -222,9 +222,9 @@ def same_number(expected: float, got: Any) -> str | None:
     (None, '', 'it is a str, not a number')
     """
     if isinstance(got, Ref):
-        return f"{_came(got)} where a number was asked"
+        return f"{_came(got)} where a number was asked{remedy(type(expected), got)}"
     if type(got) not in (int, float):
-        return f"it is {named(type(got))}, not a number"
+        return f"it is {named(type(got))}, not a number{remedy(type(expected), got)}"
     return None if expected == got else ""
 
 
@@ -313,10 +313,41 @@ def named(kind: type) -> str:
     ('an int', 'a dict')
     """
     noun = kind.__name__
-    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
+    # As it is said: an n-d-array.
+    begins_with_vowel = noun[:1].lower() in tuple("aeiou") or noun == "ndarray"
+    return f"{'an' if begins_with_vowel else 'a'} {noun}"
 
 
 _NUMBERS = (bool, int, float)
+_MADE_OF: dict[type, str] = {
+    dict: "mapping",
+    list: "iterable",
+    tuple: "iterable",
+    set: "iterable",
+    int: "number",
+    float: "number",
+    str: "text",
+}
+"""Of what ``Ref.like`` says each type of plain data could be made."""
+
+
+def remedy(wanted: type, got: Any) -> str:
+    """Return what makes the wanted type of a value that is like it, to end a complaint; or "".
+
+    >>> remedy(tuple, Ref(1, "Pair", "iterable")), remedy(tuple, Ref(1, "Pool"))
+    ('; tuple(...) makes one of it', '')
+    >>> remedy(float, np.array(0.5)), remedy(list, np.array([0.5]))
+    ('; .item() makes one of it', '; .tolist() makes one of it')
+    """
+    if isinstance(got, Ref):
+        fits = got.like != "" and got.like == _MADE_OF.get(wanted)
+        return f"; {wanted.__name__}(...) makes one of it" if fits else ""
+    if _is_array(got):
+        if wanted in _NUMBERS and math.prod(got.shape) == 1:
+            return "; .item() makes one of it"
+        if wanted is list and len(got.shape) > 0:
+            return "; .tolist() makes one of it"
+    return ""
 
 
 def _not_comparable(ref: Ref) -> str:
@@ -381,8 +412,8 @@ def _type_complaint(expected: Any, got: Any) -> str:
     elif expected is None:
         wanted = "None"
     if isinstance(got, (Ref, Made, Seen)):
-        return f"{_came(got)} where {wanted} was asked"
-    return f"it is {named(type(got))}, not {wanted}"
+        return f"{_came(got)} where {wanted} was asked{remedy(type(expected), got)}"
+    return f"it is {named(type(got))}, not {wanted}{remedy(type(expected), got)}"
 
 
 def _came(got: Ref | Made | Seen) -> str:

@@ -22,7 +22,7 @@ from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
 
-from autograder.checks.compare import is_nothing
+from autograder.checks.compare import is_nothing, remedy
 from autograder.checks.exercise import Check
 from autograder.checks.finding import Counterexample, Finding, Misconception
 from autograder.checks.reference import plain
@@ -136,7 +136,7 @@ class ParsonsCheck:
     def _problem_with(self, labels: Any) -> str:
         """Say what keeps an answer from being an order of lines; "" if nothing does."""
         if not isinstance(labels, list):
-            return f"it is of type {kind_of(labels)}, not a list"
+            return f"it is of type {kind_of(labels)}, not a list{remedy(list, labels)}"
         if not labels:
             return "there is no line in it"
         unknown = [

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autograder.checks.compare import remedy
 from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
 from autograder.lessons.questions import LETTERS, Question, bank
 from autograder.proxy.subject import Returned, Subject
@@ -118,4 +119,4 @@ def _advice(value: Any, question: Question) -> str:
     line = f'write a line for each question, such as answers["{question.id}"] = "A".'
     if isinstance(value, dict) or value is None:
         return f"No question is answered yet: {line}"
-    return f"answers is of class {kind_of(value)}, not a dict: {line}"
+    return f"answers is of class {kind_of(value)}, not a dict{remedy(dict, value)}: {line}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autograder.checks.compare import Comparison, exactly, is_nothing
+from autograder.checks.compare import Comparison, exactly, is_nothing, remedy
 from autograder.checks.finding import Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
@@ -78,7 +78,7 @@ class TraceCheck:
             return _no_answer("a dict of plain data", show_outcome(outcome))
         given = outcome.value
         if not isinstance(given, dict):
-            complaint = f"it is of type {kind_of(given)}, not a dict"
+            complaint = f"it is of type {kind_of(given)}, not a dict{remedy(dict, given)}"
             return _no_answer('a dict with "seed" and the states', show(given), complaint, given)
         own_seed = given.get(SEED)
         if type(own_seed) is not int or own_seed not in _SEEDS:

@@ -143,6 +143,7 @@ CLASSIFY_SLOTS = Exercise(
             Call([Reservation("r", reserved=8, written=6, final=5)], 10),
             Call([Reservation("r", reserved=6, written=1, final=6)] * 2, 10),
         ),
+        large=(Large(given.many_reservations, "20,000 requests"),),
         misconceptions=mistakes.CLASSIFY_SLOTS,
     ),
     hints=(
@@ -305,6 +306,7 @@ ADMIT = Exercise(
         cases=given.queues(),
         probes=given.QUEUES,
         compare=given.same_pieces,
+        large=(Large(given.very_long_queue, "50,000 requests", seconds=0.4),),
         misconceptions=pieces.ADMIT,
     ),
     hints=(

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from autograder.checks.compare import exactly
+from autograder.checks.compare import exactly, remedy
 from autograder.checks.function import Call
 from autograder.checks.strategies import different_primes
 from autograder.proxy.wire import kind_of
@@ -121,6 +121,15 @@ def pools(draw: st.DrawFn) -> Call:
     return Call(reservations, sum(r.reserved for r in reservations) + free)
 
 
+def many_reservations() -> Call:
+    """Return a call on so many requests that to look at all of them for each takes too long."""
+    reservations = [
+        replace(_reservation(1 + number % 7, number % 5, number % 11 - 3), request_id=f"r{number}")
+        for number in range(20_000)
+    ]
+    return Call(reservations, sum(each.reserved for each in reservations) + 8)
+
+
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=12)
 
 
@@ -179,7 +188,7 @@ _BYTES = ("float32", "float16", "bfloat16")
 def exposes_a_bug(_: Any, config: Any) -> str | None:
     """Agree with a configuration whose shape the suspect gets wrong."""
     if not isinstance(config, dict):
-        return f"a config.json holds an object: give a dict, not a {kind_of(config)}"
+        return f"a config.json holds an object: give a dict, not a {kind_of(config)}{remedy(dict, config)}"
     # The suspect is right about the bytes of these types; the bugs to find concern the shape.
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = str(named).removeprefix("torch.")
@@ -338,6 +347,11 @@ def _long_queue() -> Call:
     """Return more requests than fit, on blocks of many sizes."""
     requests = [(1 + 7 * number % 23, 1 + 11 * number % 37) for number in range(60)]
     return Call(requests, [64, 16, 512, 32, 256, 1024], 2048)
+
+
+def very_long_queue() -> Call:
+    """Return a call on so many requests that to copy the rest for each of them takes too long."""
+    return Call([(1, 1)] * 50_000, [2**16, 2, 2**15, 4], 2048)
 
 
 QUEUES = (

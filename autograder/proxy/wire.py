@@ -1,8 +1,9 @@
 """Plain data and its form on the wire: length-prefixed JSON with a few tagged types, never pickle.
 
-Only exact types pass. A subclass of ``int`` with an ``__eq__`` of its own, or an object that
-claims to equal everything, is not plain data: it becomes a reference that the other side cannot
-look into.
+Only exact types pass: those of JSON, sets, arrays, the library's records, and the mappings of the
+standard library, which arrive as a dict. A subclass of ``int`` with an ``__eq__`` of its own, or an
+object that claims to equal everything, is not plain data: it becomes a reference that the other
+side cannot look into, and which says only what could be made of it.
 
 Three kinds of things go to the learner's side and never come back from it as they are:
 
@@ -19,7 +20,7 @@ import json
 import math
 import struct
 import sys
-from collections import Counter, OrderedDict, defaultdict
+from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
@@ -51,10 +52,12 @@ class Ref:
     Attributes:
         number: Which one.
         kind: The name of its class, for a person to read.
+        like: What plain data could be made of it: "mapping", "iterable", "number", "text" or "".
     """
 
     number: int
     kind: str = field(default="object", compare=False)
+    like: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         return f"<{self.kind} object>"
@@ -111,8 +114,12 @@ def to_wire(
         return _SCALARS[kind](value)
     if type(kind) is type and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
-    if isinstance(value, np.generic) and kind.__module__ == "numpy":
-        return inner(value.item())
+    if kind is ChainMap or kind is UserDict:
+        return _dict_to_wire(value, inner)  # type: ignore[arg-type]
+    is_numpys = isinstance(value, np.generic) and kind.__module__ == "numpy"
+    # Python has no number as wide as some of NumPy's: those stay what they are.
+    if is_numpys and not isinstance(item := value.item(), np.generic):  # type: ignore[attr-defined]
+        return inner(item)
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
@@ -124,7 +131,18 @@ def to_wire(
         return {"tensor": _tensor_to_wire(value)}
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
-    return {"ref": refer(value), "kind": kind.__name__}
+    return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _like(kind: type[Any]) -> str:
+    """Say what plain data could be made of an object of a class, by what the class has."""
+    if any(base is dict or base is Mapping for base in kind.__mro__):
+        return "mapping"
+    if any(base is str for base in kind.__mro__):
+        return "text"
+    if hasattr(kind, "__float__"):
+        return "number"
+    return "iterable" if hasattr(kind, "__iter__") else ""
 
 
 def _int_to_wire(value: int) -> int:
@@ -261,7 +279,9 @@ def from_wire(data: Any, standing: Standing = _AS_IT_IS, depth: int = 0) -> Any:
     # Outside of the try: what building an object raises is not malformed data.
     match data:
         case {"ref": int(number)}:
-            return standing.ref(Ref(number, str(data.get("kind", "object"))))
+            return standing.ref(
+                Ref(number, str(data.get("kind", "object")), str(data.get("like", "")))
+            )
         case {"callback": int(number)} if standing.callback is not None:
             return standing.callback(number)
         case {"make": str()} if standing.recipe is not None:

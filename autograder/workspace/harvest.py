@@ -8,6 +8,7 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
+from autograder.checks.compare import named
 from autograder.checks.reference import plain
 from autograder.scopes import dedented, names_used
 from autograder.written import functions_of, text_of
@@ -86,7 +87,7 @@ class _Module:
             source = _module_holding(original, value, home)
             if source is None:
                 raise HarvestError(
-                    f"it uses {name}, a {type(value).__name__} of the notebook; make that an "
+                    f"it uses {name}, {named(type(value))} of the notebook; make that an "
                     "argument, or a constant inside"
                 )
             self._import(f"from {source} import {original}", original, name)
@@ -126,7 +127,10 @@ def _is_function(value: Any) -> bool:
 def _source(obj: Any) -> str:
     """Return the definition of a function or class, decorators included."""
     if not _is_function(obj) and not isinstance(obj, type):
-        raise HarvestError(f"it is a {type(obj).__name__}; write a def or a class")
+        raise HarvestError(
+            f"an object of class {type(obj).__name__} has no text to be kept; "
+            "define it with def or with class"
+        )
     if obj.__name__ == "<lambda>":
         raise HarvestError("a lambda has no name; write a def")
     if not isinstance(obj, type) and calls_bare_super(obj):

@@ -95,6 +95,8 @@ def classify_slots(reservations: Sequence[Reservation], num_slots: int) -> SlotU
     A request may have reserved less than it will need in the end, as under paging, where it gets
     one block at a time. Then all of its unwritten slots are for later, and none is internal.
 
+    It may be called in every step of an engine, so it looks at each request once.
+
     Args:
         reservations: The slots held by each running request, in any order.
         num_slots: Slots in all, reserved or not.

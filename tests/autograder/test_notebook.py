@@ -291,7 +291,7 @@ def test_an_answer_that_is_no_part_is_not_kept(workspace):
             "import functools\n"
             + RIGHT.replace("(model)", "(factor, model)").replace("2 *", "factor *")
             + "kv_bytes_per_token = functools.partial(kv_bytes_per_token, 2)",
-            "it is a partial; write a def or a class",
+            "an object of class partial has no text to be kept; define it with def or with class",
         ),
     ],
 )

@@ -1,11 +1,15 @@
 """When two values agree, what is said when they do not, and how values are shown."""
 
 import math
+from collections import deque
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from autograder.checks.answer import AnswerCheck
 from autograder.checks.compare import (
     FormComplaint,
     Made,
@@ -19,7 +23,7 @@ from autograder.checks.compare import (
     within,
 )
 from autograder.checks.finding import CheckError
-from autograder.proxy.subject import Raised, Returned
+from autograder.proxy.subject import LocalSubject, Raised, Returned
 from autograder.proxy.wire import Ref
 from course_lib.kv_cache.reservation import SlotUse
 from course_lib.specs import GPUS, MODELS
@@ -75,7 +79,7 @@ DIFFERENT = {
     "shape": (np.ones((2, 1)), np.ones(2), "its shape is (2,), not (2, 1)"),
     "dtype": (np.ones(2), np.ones(2, np.float32), "its dtype is float32, not float64"),
     "tensor dtype": (torch.ones(1), torch.ones(1).half(), "torch.float16, not torch.float32"),
-    "array for a tensor": (torch.ones(1), np.ones(1), "it is a ndarray, not a Tensor"),
+    "array for a tensor": (torch.ones(1), np.ones(1), "it is an ndarray, not a Tensor"),
     "element": (
         np.array([[1.0, 2.0], [3.0, 4.0]]),
         np.array([[1.0, 2.0], [3.0, 9.0]]),
@@ -189,6 +193,90 @@ def test_a_comparison_that_fails_says_what_tolerance_it_used(compare, expected, 
 )
 def test_a_number_may_be_whole_or_not(got, said):
     assert same_number(8192, got) == said
+
+
+class Pair(NamedTuple):
+    size: int
+    piece: int
+
+
+class Bag(list):
+    pass
+
+
+class Shares(dict):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "said"),
+    [
+        (
+            (11, 16),
+            Pair(11, 16),
+            "an object of class Pair came where a tuple was asked; tuple(...)",
+        ),
+        ([1], Bag([1]), "an object of class Bag came where a list was asked; list(...) makes one"),
+        ([1], deque([1]), "an object of class deque came where a list was asked; list(...) makes"),
+        ([1], (x for x in [1]), "an object of class generator came where a list was asked; list("),
+        ({"a": 1}, Shares(a=1), "an object of class Shares came where a dict was asked; dict(...)"),
+        (
+            0.5,
+            Fraction(1, 2),
+            "an object of class Fraction came where a float was asked; float(...)",
+        ),
+        (0.5, torch.tensor(0.5), "it is a Tensor, not a float; .item() makes one of it"),
+        (3, np.array(3), "it is an ndarray, not an int; .item() makes one of it"),
+        ([1.0], np.ones(1), "it is an ndarray, not a list; .tolist() makes one of it"),
+        (
+            {"a": 0.5},
+            {"a": torch.tensor(0.5)},
+            "'a': it is a Tensor, not a float; .item() makes one",
+        ),
+        (
+            [(11, 16)],
+            [Pair(11, 16)],
+            "item 0: an object of class Pair came where a tuple was asked;",
+        ),
+    ],
+)
+def test_what_is_like_the_right_value_is_refused_with_its_class_and_what_to_do(
+    expected, answer, said
+):
+    for compare in (exactly, within(rel=1e-6)):
+        got = LocalSubject(lambda: answer).call(())
+        assert str(compare_outcomes(compare, Returned(expected), got)).startswith(said)
+    value = AnswerCheck(lambda: expected).examine(LocalSubject(answer), 1, 1)
+    assert value.fraction == 0
+    assert said.partition("; ")[2] in value.counterexample.complaint
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "said"),
+    [
+        ([1], len, "an object of class builtin_function_or_method came where a list was asked"),
+        (3, np.ones(2), "it is an ndarray, not an int"),
+        ({"a": 1}, deque(), "an object of class deque came where a dict was asked"),
+        ((1,), np.ones(1), "it is an ndarray, not a tuple"),
+    ],
+)
+def test_what_is_not_like_the_right_value_is_refused_without_a_remedy(expected, answer, said):
+    got = LocalSubject(lambda: answer).call(())
+    assert compare_outcomes(exactly, Returned(expected), got) == said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.float64(0.5),
+        np.float32(0.5),
+        np.float16(0.5),
+    ],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_a_numpy_scalar_is_judged_by_its_value(answer):
+    got = LocalSubject(lambda: answer).call(())
+    assert compare_outcomes(exactly, Returned(0.5), got) is None
 
 
 @pytest.mark.parametrize(

@@ -673,7 +673,7 @@ def test_a_right_tensor_function_passes_though_its_digits_differ(examine):
     [
         ("torch.softmax(scores, dim=-1).flatten()", "its shape is (1,), not (1, 1)"),
         ("torch.softmax(scores, dim=-1).double()", "its dtype is torch.float64, not torch.float32"),
-        ("torch.softmax(scores, dim=-1).numpy()", "it is a ndarray, not a Tensor"),
+        ("torch.softmax(scores, dim=-1).numpy()", "it is an ndarray, not a Tensor"),
         ("torch.softmax(scores, dim=-1).tolist()", "it is a list, not a Tensor"),
         (
             "torch.softmax(scores, dim=-1) * float('nan')",

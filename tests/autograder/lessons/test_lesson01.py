@@ -272,7 +272,22 @@ def that_empties_its_list(reservations, num_slots):
     return answer
 
 
-SLOTS_RIGHT = (slots_by_set, slots_by_numpy, slots_one_after_the_other)
+def all_once_more_for_each(reservations, num_slots):
+    right = slots_by_numpy(reservations, num_slots)
+    used = 0
+    for place, _ in enumerate(reservations, 1):
+        used = sum(request.written for request in reservations[:place])
+    return replace(right, used=used)
+
+
+def looked_up_for_each(reservations, num_slots):
+    right = slots_by_numpy(reservations, num_slots)
+    places = [reservations.index(request) for request in reservations]
+    return replace(right, used=sum(reservations[place].written for place in places))
+
+
+SLOTS_RIGHT = (slots_by_set, slots_by_numpy)
+SLOTS_SLOW = (slots_one_after_the_other, all_once_more_for_each, looked_up_for_each)
 SLOTS_WRONG = (
     (
         faded(lambda r: (r.written, r.final - r.written, r.reserved - r.final)),
@@ -633,7 +648,40 @@ def that_takes_from_its_list(requests, free_blocks, max_model_len):
     return answer
 
 
-ADMIT_RIGHT = (on_a_sorted_list, by_counts_of_powers, one_request_at_a_time)
+
+
+def admission_of_a_shrinking_list(requests, free_blocks, max_model_len):
+    free, left, admitted = list(free_blocks), list(requests), []
+    while left:
+        (prompt_tokens, output_tokens), *left = left
+        size = min(prompt_tokens + up(output_tokens), max_model_len)
+        block = min((each for each in free if each >= size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block // 2 >= size:
+            block //= 2
+            free.append(block)
+        admitted.append((size, block))
+    return admitted
+
+
+def admission_from_the_start_for_each(requests, free_blocks, max_model_len):
+    admitted = []
+    for place, _ in enumerate(requests, 1):
+        again = given.admit_under_pow2(requests[:place], free_blocks, max_model_len)
+        if len(again) < place:
+            break
+        admitted = again
+    return admitted
+
+
+ADMIT_RIGHT = (on_a_sorted_list, by_counts_of_powers)
+ADMIT_SLOW = (
+    one_request_at_a_time,
+    admission_of_a_shrinking_list,
+    admission_from_the_start_for_each,
+)
 ADMIT_WRONG = (
     (admission(lambda p, o, most: p + up(o)), "no limit"),
     (admission(lambda p, o, most: min(up(p + o), most)), "prompt and output rounded together"),
@@ -693,6 +741,30 @@ def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, 
     finding = examine(exercise, answer)
     assert finding.fraction == 0
     assert named(finding) == name
+
+
+@pytest.mark.parametrize(
+    ("exercise", "slow", "size"),
+    [
+        *(("1.3", slow, "20,000 requests") for slow in SLOTS_SLOW),
+        ("1.4", that_copies_the_rest, "400,000 requests"),
+        *(("1.7a", slow, "50,000 requests") for slow in ADMIT_SLOW),
+    ],
+)
+def test_work_that_grows_with_the_square_of_the_requests_is_too_slow(exercise, slow, size):
+    case = examine(exercise, slow, timeout=2.0).counterexample
+    assert case.case.endswith(f"(...) on {size}")
+    assert case.complaint == "on small inputs it is right"
+
+
+@pytest.mark.parametrize("exercise", ["1.3", "1.4", "1.7a"])
+def test_on_a_large_input_a_right_answer_takes_a_fifth_of_its_time_at_most(exercise):
+    check = lessons.find(exercise).check
+    right = LocalSubject(check.reference, 60.0)
+    for large in check.large:
+        call = large.make()
+        seconds = min(right.call(call.args, call.kwargs).fate.seconds for _ in range(3))
+        assert seconds <= large.seconds / 5
 
 
 def test_a_natural_attempt_at_the_counts_gets_values_to_compare_and_no_exception():

@@ -4,6 +4,17 @@ import io
 import json
 import math
 import struct
+from collections import (
+    ChainMap,
+    Counter,
+    OrderedDict,
+    UserDict,
+    defaultdict,
+    deque,
+    namedtuple,
+)
+from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -246,6 +257,45 @@ def test_a_reference_is_a_number_and_the_name_of_a_class():
     assert from_wire(data) == [Ref(3)]
     assert repr(from_wire(data)) == "[<EqualToAll object>]"
     assert from_wire(data, Standing(ref=lambda ref: ref.number * 10)) == [30]
+
+
+@pytest.mark.parametrize(
+    ("value", "like"),
+    [
+        (OddDict(), "mapping"),
+        (OddStr("a"), "text"),
+        (OddInt(3), "number"),
+        (Fraction(1, 2), "number"),
+        (np.longdouble(1), "number"),
+        (OddList(), "iterable"),
+        (namedtuple("Pair", "a b")(1, 2), "iterable"),
+        (deque([1]), "iterable"),
+        ({1: 2}.keys(), "iterable"),
+        ((x for x in "ab"), "iterable"),
+        (EqualToAll(), ""),
+        (len, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_reference_says_what_could_be_made_of_it(value, like):
+    assert from_wire(to_wire(value, refer=lambda obj: 3)).like == like
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict(a=1),
+        defaultdict(int, a=1),
+        Counter(a=1),
+        ChainMap({"a": 1}, {"a": 2}),
+        UserDict(a=1),
+        MappingProxyType({"a": 1}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_mappings_of_the_standard_library_arrive_as_a_dict(value):
+    arrived = from_wire(to_wire(value))
+    assert (type(arrived), arrived) == (dict, {"a": 1})
 
 
 def nested(depth):

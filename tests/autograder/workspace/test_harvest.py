@@ -219,11 +219,11 @@ REFUSED = {
     ),
     "an array of the notebook": (
         "import numpy as np\ngrid = np.zeros(3)\ndef f():\n    return grid\n",
-        "it uses grid, a ndarray of the notebook",
+        "it uses grid, an ndarray of the notebook",
     ),
     "an instance of the notebook": (
         "class A: pass\na = A()\ndef f():\n    return a\n",
-        "it uses a, a A of the notebook",
+        "it uses a, an A of the notebook",
     ),
     "a variable of the function around it": (
         "def outer():\n    n = 1\n    def f():\n        return n\n    return f\nf = outer()\n",
@@ -236,13 +236,16 @@ REFUSED = {
     ),
     "a partial function": (
         "import functools\nf = functools.partial(max, 1)\n",
-        "it is a partial; write a def or a class",
+        "an object of class partial has no text to be kept; define it with def or with class",
     ),
     "an object that can be called": (
         "class A:\n    def __call__(self): pass\nf = A()\n",
-        "it is a A; write a def or a class",
+        "an object of class A has no text to be kept; define it with def or with class",
     ),
-    "a number": ("f = 3\n", "it is a int; write a def or a class"),
+    "a number": (
+        "f = 3\n",
+        "an object of class int has no text to be kept; define it with def or with class",
+    ),
     "something without a text": (
         "exec('def f(): pass')\n",
         "its source is not at hand; define it in a cell or a file",
@@ -251,7 +254,11 @@ REFUSED = {
         "f = type('Odd', (), {})\n",
         "its source is not at hand; define it in a cell or a file",
     ),
-    "a builtin": ("f = len\n", "it is a builtin_function_or_method; write a def or a class"),
+    "a builtin": (
+        "f = len\n",
+        "an object of class builtin_function_or_method has no text to be kept; define it with def "
+        "or with class",
+    ),
 }
 
 
