@@ -356,22 +356,28 @@ def very_long_queue() -> Call:
 
 QUEUES = (
     Call([], [8], 64),
-    Call([(3, 4), (1, 1), (2, 5), (9, 3), (1, 2)], [32, 8, 4], 64),
-    Call([(5, 3), (2, 2), (6, 6)], [16, 4, 2], 12),
-    Call([(30, 9), (20, 17)], [128, 64], 40),  # at the limit
-    Call([(20, 9), (1, 1)], [16], 40),  # the first does not fit, the second would
-    Call([(1, 1), (3, 5), (2, 2), (5, 3)], [16, 2, 4], 20),  # the smallest that is large enough
-    Call([(2, 5)], [8, 4, 8, 2], 20),  # enough slots, in pieces
-    Call([(1, 1), (1, 2)], [8], 6),  # what is left of a block, used again
-    Call([(2, 2), (1, 4), (1, 2)], [16], 10),
-    Call([(1, 2), (1, 3), (1, 1)], [16], 5),
-    Call([(1, 1), (3, 1)], [16], 4),
-    Call([(2, 1), (1, 2), (2, 3)], [16], 6),
-    Call([(1, 1), (6, 2)], [4, 8], 13),  # no block that is exactly as large
-    Call([(1, 5)], [8], 8),  # rounded up beyond the limit
+    Call([(1, 1)], [1, 1], 2),  # enough slots, in pieces
     Call([(1, 5)], [8], 6),
-    _long_queue(),
+    Call([(1, 5)], [8], 7),  # at the limit, which is not the sum
+    Call([(1, 5)], [8], 8),  # rounded up beyond the limit
+    Call([(1, 1), (1, 2)], [2, 4], 3),  # the smallest that is large enough, not the largest
+    Call([(1, 1), (1, 2)], [4, 2], 3),  # nor the first
+    Call([(1, 1), (1, 2)], [8], 6),  # what is left of a block, used again
+    Call([(1, 1), (1, 3)], [4, 8], 5),  # no block that is exactly as large
+    Call([(1, 1), (6, 2)], [4, 8], 13),
+    Call([(1, 1), (3, 1)], [16], 4),
+    Call([(2, 5)], [8, 4, 8, 2], 20),
+    Call([(20, 9), (1, 1)], [16], 40),  # the first does not fit, the second would
+    Call([(1, 2), (1, 3), (1, 1)], [16], 5),
+    Call([(2, 1), (1, 2), (2, 3)], [16], 6),
+    Call([(2, 2), (1, 4), (1, 2)], [16], 10),
+    Call([(5, 3), (2, 2), (6, 6)], [16, 4, 2], 12),
     Call([(2, 5), (7, 8)], [4, 8, 8, 4], 20),
+    Call([(1, 1), (3, 5), (2, 2), (5, 3)], [16, 2, 4], 20),
+    Call([(30, 9), (20, 17)], [128, 64], 40),
+    Call([(3, 4), (1, 1), (2, 5), (9, 3), (1, 2)], [32, 8, 4], 64),
     Call([(100, 300), (700, 120), (40, 900), (10, 2)], [8192, 4096, 2048, 1024, 256], 2048),
+    _long_queue(),
 )
-"""Memories and queues that tell the ways to admit apart."""
+"""Memories and queues that tell the ways to admit apart, the smallest first: the first that fails
+is shown where no smaller one is found."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from dataclasses import replace
 
@@ -875,6 +876,17 @@ def test_no_reason_is_given_where_it_would_not_be_so():
 
 
 # 1.7a
+
+
+@pytest.mark.parametrize("mistake", lessons.find("1.7a").check.misconceptions, ids=lambda m: m.name)
+def test_a_failing_queue_is_a_small_one(mistake):
+    """By brute force the smallest has one to three requests, or four, and blocks of up to 16."""
+    case = examine("1.7a", mistake.wrong).counterexample.case
+    call = ast.parse(case, mode="eval").body
+    requests, free_blocks, max_model_len = map(ast.literal_eval, call.args)
+    assert len(requests) <= 4
+    assert len(free_blocks) <= 2
+    assert max(*free_blocks, max_model_len, *map(max, requests)) <= 16
 
 
 def test_the_example_of_the_specification_and_of_the_text_is_right():
