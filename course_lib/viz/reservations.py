@@ -126,15 +126,29 @@ def _names(snapshot: Snapshot) -> tuple[str, ...]:
 def _frame(moment: Moment, num_rows: int) -> Frame:
     """Draw one moment for a wide and for a narrow page."""
     snapshot = moment.snapshot
-    changes = [f"{name} leaves" for name in moment.left] + [f"{name} comes" for name in moment.came]
-    event = ", ".join(changes)
+    changes = [_who(moment.left, "leave"), _who(moment.came, "come")]
+    event = ", ".join(filter(None, changes))
     wide, narrow = (slots_scene(snapshot, width, num_rows) for width in (WIDE, NARROW))
     passed = f" (+{moment.steps:,})" if moment.steps > 1 else ""
     # The picture counts with the learner's own part, so the words are taken from it.
     counts, _, _ = wide.alt.partition(". ")
-    changed = "".join(f" Request {change}." for change in changes)
+    nouns = ["Request" if len(who) == 1 else "Requests" for who in (moment.left, moment.came)]
+    changed = "".join(
+        f" {noun} {change}." for noun, change in zip(nouns, changes, strict=True) if change
+    )
     caption = f"Iteration {snapshot.step:,}{passed}: {counts}.{changed}"
     return Frame(wide, caption, event, narrow)
+
+
+def _who(names: Sequence[str], does: str) -> str:
+    """Say which requests do something, as a sentence without its noun; "" if none does.
+
+    >>> _who(["r1"], "leave"), _who(["r1", "r2", "r3"], "come"), _who([], "come")
+    ('r1 leaves', 'r1, r2 and r3 come', '')
+    """
+    if len(names) < 2:
+        return f"{names[0]} {does}s" if names else ""
+    return f"{', '.join(names[:-1])} and {names[-1]} {does}"
 
 
 @shows_own_parts
@@ -388,8 +402,9 @@ def _stacked_bar(
 def _counts(snapshot: Snapshot) -> str:
     """Say the four counts."""
     use = classify_slots(snapshot.reservations, snapshot.num_slots)
+    used = "1 slot holds a token" if use.used == 1 else f"{use.used:,} slots {_WORDS['used']}"
     return (
-        f"{use.used:,} slots {_WORDS['used']}, {use.later:,} {_WORDS['later']}, "
+        f"{used}, {use.later:,} {_WORDS['later']}, "
         f"{use.internal:,} {_WORDS['internal']}, {use.external:,} {_WORDS['external']}"
     )
 

@@ -121,6 +121,30 @@ def test_every_change_of_the_requests_is_an_event_between_two_frames() -> None:
     assert film[2].caption.endswith(" Request b leaves. Request c comes.")
 
 
+def test_several_requests_leave_and_come_in_one_sentence_each() -> None:
+    film = reservation_film(run((0, "abc"), (1, "cd"), (2, "d"), (3, "dab"))).film
+    assert [frame.event for frame in film] == [
+        "",
+        "a and b leave, d comes",
+        "c leaves",
+        "a and b come",
+    ]
+    assert [frame.caption.partition("external.")[2] for frame in film] == [
+        "",
+        " Requests a and b leave. Request d comes.",
+        " Request c leaves.",
+        " Requests a and b come.",
+    ]
+
+
+def test_one_slot_is_not_slots() -> None:
+    one = Snapshot(0, 10, 0, (Reservation("a", reserved=3, written=1, final=2, offset=0),))
+    (frame,) = reservation_film([one]).film
+    assert frame.caption == (
+        "Iteration 0: 1 slot holds a token, 1 reserved for later, 1 internal, 7 external."
+    )
+
+
 @given(
     st.lists(st.sampled_from(["a", "b", "ab", "abc", ""]), min_size=1, max_size=60),
 )
