@@ -70,7 +70,7 @@ from course_lib.kv_cache.watch.invariants import (
     pool_violations,
     under_check,
 )
-from course_lib.kv_cache.watch.notation import StateLine
+from course_lib.kv_cache.watch.notation import StateLine, strip_text
 from course_lib.kv_cache.watch.recorder import (
     Recorder,
     snapshot_blocks,
@@ -135,5 +135,6 @@ __all__ = [
     "root_hash",
     "snapshot_blocks",
     "static_batch_utilization",
+    "strip_text",
     "under_check",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from course_lib.kv_cache.allocators import Allocator, BuddyAllocator
@@ -215,17 +215,24 @@ class HasLengths(Protocol):
 class Snapshot:
     """The KV cache during one iteration.
 
+    Two snapshots are equal if step and memory are; what the first request in the queue needs
+    follows from the requests, and is not compared.
+
     Attributes:
         step: Number of the iteration, from 0.
         num_slots: Slots in all.
         num_waiting: Requests in the queue; the first of them did not fit.
         reservations: What each running request holds, in order of admission.
+        first_waiting: Id of the first request in the queue; empty where nobody asked.
+        needed: Slots that it needs to be admitted.
     """
 
     step: int
     num_slots: int
     num_waiting: int
     reservations: tuple[Reservation, ...]
+    first_waiting: str = field(default="", compare=False)
+    needed: int = field(default=0, compare=False)
 
 
 def replay_contiguous(
@@ -419,6 +426,9 @@ class _Memory(Protocol):
     def check(self, sequence: _ReplayedRequest) -> None:
         """Raise ValueError if the sequence could not finish even if it had the memory to itself."""
 
+    def needed(self, sequence: _ReplayedRequest) -> int:
+        """Return how many slots have to be free for one more token of the sequence."""
+
     def make_room(self, sequence: _ReplayedRequest) -> bool:
         """Reserve what one more token needs, or change nothing and return False if it is taken."""
 
@@ -439,8 +449,8 @@ class _ContiguousMemory:
         # Nothing is allocated yet, so no block will ever be larger.
         self._largest_block = max(hole.size for hole in allocator.holes())
 
-    def _reservation_size(self, sequence: _ReplayedRequest) -> int:
-        """Ask the policy."""
+    def needed(self, sequence: _ReplayedRequest) -> int:
+        """Ask the policy: with its first token a sequence gets all its slots."""
         return self._reserve(sequence.prompt_tokens, sequence.output_tokens, self._max_model_len)
 
     def check(self, sequence: _ReplayedRequest) -> None:
@@ -450,7 +460,7 @@ class _ContiguousMemory:
                 f"request {sequence.request_id} has {sequence.final_tokens} tokens, more than "
                 f"max_model_len = {self._max_model_len}; leave it out"
             )
-        size = self._reservation_size(sequence)
+        size = self.needed(sequence)
         if size < sequence.final_tokens:
             raise ValueError(
                 f"the policy reserves {size} slots for request {sequence.request_id} of "
@@ -467,7 +477,7 @@ class _ContiguousMemory:
         """Reserve on the first call; from then on there is always room."""
         if sequence.offset is not None:
             return True
-        size = self._reservation_size(sequence)
+        size = self.needed(sequence)
         sequence.offset = self._allocator.allocate(size)
         if sequence.offset is None:
             return False
@@ -499,16 +509,21 @@ class _PagedMemory:
                 f"together hold {usable}; leave it out or raise num_slots"
             )
 
+    def needed(self, sequence: _ReplayedRequest) -> int:
+        """Count the slots of whole blocks for what the tokens and one more take beyond its own."""
+        missing = max(0, sequence.num_tokens + 1 - sequence.reserved)
+        return -(-missing // self._block_size) * self._block_size
+
     def make_room(self, sequence: _ReplayedRequest) -> bool:
         """Reserve whole blocks for the tokens that the sequence has and one more."""
-        missing = sequence.num_tokens + 1 - sequence.reserved
-        if missing <= 0:
+        if sequence.num_tokens < sequence.reserved:
             return True
-        num_new = -(-missing // self._block_size)
+        needed = self.needed(sequence)
+        num_new = needed // self._block_size
         if num_new > self._num_free:
             return False
         self._num_free -= num_new
-        sequence.reserved += num_new * self._block_size
+        sequence.reserved += needed
         return True
 
     def release(self, sequence: _ReplayedRequest) -> None:
@@ -553,7 +568,15 @@ def _iterations(waiting: deque[_ReplayedRequest], memory: _Memory) -> Iterator[S
         for sequence in running:
             sequence.num_tokens += 1
         if waiting:
-            yield Snapshot(step, memory.num_slots, len(waiting), _reservations(running))
+            first = waiting[0]
+            yield Snapshot(
+                step,
+                memory.num_slots,
+                len(waiting),
+                _reservations(running),
+                first.request_id,
+                memory.needed(first),
+            )
         for sequence in running:
             if sequence.num_tokens == sequence.final_tokens:
                 memory.release(sequence)

@@ -15,7 +15,7 @@ from course_lib.kv_cache.allocators import Allocator, FirstFitAllocator
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
 from course_lib.kv_cache.block_table import BlockTable, blocks_to_add
 from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
-from course_lib.kv_cache.watch.notation import StateLine
+from course_lib.kv_cache.watch.notation import StateLine, strip_text
 
 BLOCK_SIZE = 4
 
@@ -213,23 +213,6 @@ def fork_trace(seed: int) -> HandTrace:
     return HandTrace(start, tuple(steps))
 
 
-def strip(allocator: Allocator, name_at: dict[int, str]) -> str:
-    """Return the slots of an allocator as text: a letter where a block is, a dot where none is.
-
-    Args:
-        allocator: The allocator.
-        name_at: The letter of each allocated block, by its offset.
-
-    >>> allocator = FirstFitAllocator(8)
-    >>> strip(allocator, {allocator.allocate(3): "A", allocator.allocate(2): "B"})
-    'AAABB...'
-    """
-    slots = ["."] * allocator.num_slots
-    for offset, size in allocator.blocks():
-        slots[offset : offset + size] = name_at[offset] * size
-    return "".join(slots)
-
-
 def _random_allocations(
     rng: random.Random, allocator: Allocator, num_steps: int = 8
 ) -> tuple[HandTrace, bool, bool]:
@@ -239,7 +222,7 @@ def _random_allocations(
         The trace, whether an allocation failed though enough was free, and whether a block was
         freed between two holes.
     """
-    start = strip(allocator, {})
+    start = strip_text(allocator, {})
     names = iter(ascii_uppercase)
     name_at: dict[int, str] = {}
     steps = []
@@ -260,5 +243,5 @@ def _random_allocations(
                 name_at[place] = name
             operation = f"{name} asks for {size}"
             result = "fails" if place is None else f"offset {place}"
-        steps.append(TraceStep(operation, result, strip(allocator, name_at)))
+        steps.append(TraceStep(operation, result, strip_text(allocator, name_at)))
     return HandTrace(start, tuple(steps)), has_failed, has_merged

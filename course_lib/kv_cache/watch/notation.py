@@ -6,6 +6,11 @@ Behind ``free`` stands the free queue, the block that is handed out next in fron
 block that holds a cached prefix. The bar stands before the cached blocks at the queue's end: what
 is in front of it is reused at once, what is behind it is lost in this order. Behind a name stands a
 block table. A number in brackets says how many hold a block, if it is more than one.
+
+    AAAAA...CCCC....
+
+Contiguous memory is a strip: a sign for each slot, the letter of the block that it belongs to or a
+dot if it is free.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from course_lib.kv_cache.allocators import Span
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
@@ -149,6 +156,43 @@ class StateLine:
             f"{name}: {' '.join(map(str, table))}".rstrip() for name, table in self.tables.items()
         ]
         return "  ".join(parts)
+
+
+class HasBlocks(Protocol):
+    """What a strip of slots is written from: an allocator, or a record of one."""
+
+    @property
+    def num_slots(self) -> int:
+        """Slots in all."""
+
+    def blocks(self) -> list[Span]:
+        """Return the allocated blocks."""
+
+
+def strip_text(allocator: HasBlocks, name_at: Mapping[int, str]) -> str:
+    """Return the slots of an allocator as text: a letter where a block is, a dot where none is.
+
+    Args:
+        allocator: The allocator.
+        name_at: The letter of each allocated block, by its offset.
+
+    Raises:
+        ValueError: A block has no letter, or a name is not one character.
+
+    >>> from course_lib.kv_cache.allocators import FirstFitAllocator
+    >>> allocator = FirstFitAllocator(8)
+    >>> strip_text(allocator, {allocator.allocate(3): "A", allocator.allocate(2): "B"})
+    'AAABB...'
+    """
+    slots = ["."] * allocator.num_slots
+    for offset, size in allocator.blocks():
+        letter = name_at.get(offset, "")
+        if len(letter) != 1:
+            raise ValueError(
+                f"the block at slot {offset} is called {letter!r}; give each block one letter"
+            )
+        slots[offset : offset + size] = letter * size
+    return "".join(slots)
 
 
 def _queue(free: Sequence[BlockMark]) -> str:

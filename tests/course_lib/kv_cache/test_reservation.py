@@ -187,6 +187,7 @@ class TestReplayContiguous:
             head = len(requests) - snapshot.num_waiting
             assert all(int(r.request_id) < head for r in snapshot.reservations)
             wanted = reserve(requests[head].prompt_tokens, requests[head].output_tokens, limit)
+            assert (snapshot.first_waiting, snapshot.needed) == (str(head), wanted)
             block = 1 << (wanted - 1).bit_length()
             assert all(taken[start : start + block].any() for start in range(0, num_slots, block))
 
@@ -313,7 +314,8 @@ class TestReplayPaged:
             assert len(waiting) == snapshot.num_waiting
             assert max(running) < waiting[0]
             tokens = requests[waiting[0]].prompt_tokens + iterations_of[waiting[0]] + 1
-            assert math.ceil(tokens / block_size) * block_size > use.external
+            assert snapshot.first_waiting == str(waiting[0])
+            assert snapshot.needed == math.ceil(tokens / block_size) * block_size > use.external
 
         for index, request in enumerate(requests[:-1]):
             assert iterations_of[index] == request.output_tokens

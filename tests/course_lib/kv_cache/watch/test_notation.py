@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.kv_cache import BlockPool, BlockTable, KVCacheManager, PlainRequest, Recorder
-from course_lib.kv_cache.watch.notation import BlockMark, StateLine
+from course_lib.kv_cache import (
+    BlockPool,
+    BlockTable,
+    FirstFitAllocator,
+    KVCacheManager,
+    PlainRequest,
+    Recorder,
+)
+from course_lib.kv_cache.watch.notation import BlockMark, StateLine, strip_text
 
 marks = st.builds(BlockMark, st.integers(0, 99), st.booleans(), st.integers(1, 12))
 names = st.text("abcdefgr0123456789_-", min_size=1, max_size=6)
@@ -91,3 +98,12 @@ def test_tables_alone() -> None:
 def test_what_is_no_state_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StateLine.parse(text)
+
+
+@pytest.mark.parametrize("name_at", [{}, {0: "A", 5: ""}, {0: "A", 5: "AB"}])
+def test_a_strip_needs_one_letter_for_each_block(name_at: dict[int, str]) -> None:
+    allocator = FirstFitAllocator(8)
+    allocator.allocate(5)
+    allocator.allocate(3)
+    with pytest.raises(ValueError, match="give each block one letter"):
+        strip_text(allocator, name_at)
