@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
     from course_lib.viz.slot_batch import batch_scene, token_batch
+    from course_lib.viz.strips.by_hand import strip_film, strip_scene
+    from course_lib.viz.strips.compaction import compaction_film, queue_compaction_film
+    from course_lib.viz.strips.queue import allocation_strips
 
 __all__ = [
     "NARROW",
@@ -53,9 +56,11 @@ __all__ = [
     "Slider",
     "Toggle",
     "address_scene",
+    "allocation_strips",
     "attention_explorer",
     "attention_film",
     "batch_scene",
+    "compaction_film",
     "follow_engine",
     "gpu_memory",
     "gpu_memory_scene",
@@ -67,9 +72,12 @@ __all__ = [
     "paging_analogy",
     "pool_film",
     "pool_scene",
+    "queue_compaction_film",
     "replay",
     "reservation_film",
     "share_bars",
+    "strip_film",
+    "strip_scene",
     "token_address",
     "token_batch",
 ]
@@ -92,9 +100,11 @@ _MODULES = {
     "Toggle": "kit.controls",
     "follow_engine": "engine.live",
     "address_scene": "address_translation",
+    "allocation_strips": "strips.queue",
     "attention_explorer": "paged_attention.explorer",
     "attention_film": "paged_attention.film",
     "batch_scene": "slot_batch",
+    "compaction_film": "strips.compaction",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "iteration_film": "iteration.episodes",
@@ -103,11 +113,14 @@ _MODULES = {
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
     "paging_analogy": "paged_attention.analogy",
+    "queue_compaction_film": "strips.compaction",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",
+    "strip_film": "strips.by_hand",
+    "strip_scene": "strips.by_hand",
     "token_address": "address_translation",
     "token_batch": "slot_batch",
 }

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from course_lib.kv_cache import BlockPool, KVCacheManager, PlainRequest, Recorder
+from course_lib.kv_cache import (
+    BlockPool,
+    BuddyAllocator,
+    FirstFitAllocator,
+    KVCacheManager,
+    PlainRequest,
+    Recorder,
+)
 from course_lib.kv_cache.reservation import RESERVATIONS, average_shares, replay_contiguous
 from course_lib.kv_cache.watch.recorder import Frame as State
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
@@ -25,8 +32,10 @@ from course_lib.specs import GPUS
 from course_lib.viz import (
     EngineMap,
     Picture,
+    allocation_strips,
     attention_explorer,
     attention_film,
+    compaction_film,
     follow_engine,
     gpu_memory,
     iteration_film,
@@ -35,9 +44,11 @@ from course_lib.viz import (
     notation_scene,
     paging_analogy,
     pool_film,
+    queue_compaction_film,
     replay,
     reservation_film,
     share_bars,
+    strip_film,
     token_address,
     token_batch,
 )
@@ -226,10 +237,31 @@ def _heat_map(width: float) -> Scene:
     ).scene()
 
 
+class _Forgetful(FirstFitAllocator):
+    """Hands out the same slots again and again, as a learner's allocator may."""
+
+    def allocate(self, size: int) -> int | None:
+        """Take the slots, and say that they are the first ones."""
+        return None if super().allocate(size) is None else 0
+
+
+def _strips_of_a_learner() -> Figure:
+    requests = [TraceRequest(0.0, 60 + 37 * n % 90, 10 + n) for n in range(12)]
+    allocators = {"yours": _Forgetful, "first fit": FirstFitAllocator}
+    return allocation_strips(allocators, requests, 400)
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
     "gpu memory": gpu_memory,
     "reservations": _reservations,
     "shares": _shares,
+    "allocation strips": allocation_strips,
+    "allocation strips of a learner": _strips_of_a_learner,
+    "strip": lambda: strip_film("A5 B3 C4 -B D2 -A E6 -D E6"),
+    "strip of buddies": lambda: strip_film("A3 B4 C4 D4 -B -C E8 -A -D", BuddyAllocator),
+    "strip of a learner": lambda: strip_film("A5 B3 -A", _Forgetful),
+    "compaction": lambda: compaction_film("A900 B600 C500 D700 E453 -B -D F1100", num_slots=3600),
+    "compaction in the queue": queue_compaction_film,
     "engine map": lambda: EngineMap(7),
     "paging analogy": paging_analogy,
     "attention film": attention_film,

@@ -1,0 +1,1 @@
+"""Lesson 4's figures: strips of contiguous memory, and what becomes of them."""
