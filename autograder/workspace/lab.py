@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
@@ -19,7 +20,6 @@ from autograder.paths import course_root, require_this_checkout
 from autograder.workspace.copies import Workspace, find_lesson
 
 _CONNECTION = "autograder.workspace.prompt_connection.PromptConnection"
-_EXPORT = "course_lib.viz.kit.exported_notebook.SelfContainedWidgets"
 
 HOST = "127.0.0.1"
 """The server listens on this machine only. It runs whatever it is sent."""
@@ -218,12 +218,13 @@ def _make_folder(path: Path) -> None:
 def _export_live_figures(settings: Path) -> None:
     """Let notebooks that are saved as HTML, by menu or nbconvert, keep their figures alive.
 
-    The learner can change the file.
+    The environment has the same file, unless the course runs from a checkout that is not installed.
+    The learner can change the copy.
     """
-    answer = settings / "jupyter_config.json"
-    if not answer.exists():
-        config = {"HTMLExporter": {"preprocessors": [_EXPORT]}}
-        write_atomically(answer, f"{json.dumps(config)}\n".encode())
+    name = "jupyter_config.json"
+    if not (settings / name).exists():
+        shipped = files("course_lib.viz.kit") / name
+        write_atomically(settings / name, shipped.read_bytes())
 
 
 def _hide_what_is_for_instructors(settings: Path) -> None:

@@ -1,8 +1,11 @@
 """Notebooks as HTML pages whose widgets work without a kernel and without a network.
 
 nbconvert's own pages fetch the code of widgets from the network and run it beside a manager of
-widgets that asks nobody: a slider moves, and the picture does not. ``course lab`` and
-``jupyter_nbconvert_config.py`` use ``SelfContainedWidgets`` for every HTML page.
+widgets that asks nobody: a slider moves, and the picture does not. Where the notebook has saved the
+state of a widget, nbconvert leaves out all that stands beside the widget, so a reader without a
+network sees nothing, and no output of a figure could change that. ``jupyter_config.json`` therefore
+has ``SelfContainedWidgets`` take part in every HTML page. It is installed with the course where
+Jupyter's programs look for settings, and ``course lab`` has a copy.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +14,10 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbconvert import HTMLExporter
-from traitlets.config import Config
 
 pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[3]
 
 CELLS = (
     """
@@ -47,18 +52,35 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return notebook
 
 
-def exported(notebook: Any, path: Path) -> Path:
-    """Export as ``course lab`` does."""
-    step = "course_lib.viz.kit.exported_notebook.SelfContainedWidgets"
-    exporter = HTMLExporter(config=Config({"HTMLExporter": {"preprocessors": [step]}}))
-    path.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
-    return path
+@pytest.fixture
+def installed_settings(tmp_path: Path) -> Path:
+    """A folder with the settings that are installed with the course for Jupyter's programs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    for path in project["tool"]["setuptools"]["data-files"]["etc/jupyter"]:
+        shutil.copy(ROOT / path, folder)
+    return folder
+
+
+def exported(notebook: Any, folder: Path, settings: Path) -> Path:
+    """Export as a reader does, by nbconvert's own command and without a word about figures."""
+    path = folder / "notebook.ipynb"
+    nbformat.write(notebook, path)
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "html", str(path)],
+        env={**os.environ, "JUPYTER_CONFIG_PATH": str(settings), "HOME": str(folder)},
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return path.with_suffix(".html")
 
 
 def test_an_exported_notebook_moves_or_says_that_it_cannot(
-    open_page: Callable[..., Any], tmp_path: Path, notebook: Any
+    open_page: Callable[..., Any], tmp_path: Path, notebook: Any, installed_settings: Path
 ) -> None:
-    page = open_page(exported(notebook, tmp_path / "notebook.html"))
+    page = open_page(exported(notebook, tmp_path, installed_settings))
     count = page.get_by_role("slider", name="Count")
     count.press("End")
     page.get_by_text("90 blocks").wait_for()
