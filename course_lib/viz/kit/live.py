@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 
+from course_lib.viz.kit import static
 from course_lib.viz.kit.layout import WIDE
-from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.player import SHEET_FRAMES, Frame, Player, evenly_spread, step_text
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Text
 from course_lib.viz.kit.view import frame_values
@@ -36,8 +38,9 @@ class Source(Protocol[S_co]):
 class Live(Player, Generic[S]):
     """Draws what runs while it runs, and then becomes a film of all that was shown to it.
 
-    Use it in a ``with`` statement around what is to be followed; in a notebook it appears there.
-    Every state that it is shown is kept. A picture of the newest is drawn ten times a second at
+    Use it in a ``with`` statement around what is to be followed; in a notebook it appears there,
+    unless a cell has shown it already. Every state that it is shown is kept. Its static twin tells
+    the film as soon as there is one. A picture of the newest is drawn ten times a second at
     most, and less often where drawing would take more than ``share`` of the time.
 
     Args:
@@ -74,11 +77,14 @@ class Live(Player, Generic[S]):
         self._started = time.perf_counter()
         self._next_picture = 0.0
         self._following: AbstractContextManager[object] = nullcontext()
+        self._places: list[DisplayHandle] = []
+        self._was_asked_for = False
         super().__init__([_NOTHING_YET])
 
     def __enter__(self) -> Live[S]:
-        if not self._is_shown and get_ipython() is not None:
-            display(self)  # type: ignore[no-untyped-call]
+        if not self._was_asked_for and get_ipython() is not None:
+            # A cell that runs anew has lost what it had shown.
+            self._places = self._shown()
         if self.states:
             self.states.clear()
             self.index = 0
@@ -96,6 +102,7 @@ class Live(Player, Generic[S]):
             with self.hold_sync():
                 self.roll(map(self._draw, self.states))
                 self.index = self.count - 1
+            self._renew_twins()
 
     def show(self, state: S) -> None:
         """Keep a state, and draw it if the last picture was long enough ago."""
@@ -121,11 +128,56 @@ class Live(Player, Generic[S]):
             seconds = time.perf_counter() - made
             self._next_picture = made + max(1 / FRAMES_PER_SECOND, seconds / self._share)
 
-    _is_shown = False
+    def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
+        """Return chosen frames side by side, as a matplotlib figure.
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        self._is_shown = True
-        return super()._repr_mimebundle_(**kwargs)
+        Args:
+            indices: As for ``Player``; where the film is still to be made, frames are drawn ahead
+                of it.
+        """
+        if self._has_film or not self.states:
+            return super().static(indices)
+        total = len(self.states)
+        if indices is None:
+            indices = evenly_spread(total, SHEET_FRAMES)
+        frames = [self._draw(self.states[index]) for index in indices]
+        captions = [
+            step_text(index, total, frame.caption)
+            for index, frame in zip(indices, frames, strict=True)
+        ]
+        return static.contact_sheet([frame.scene for frame in frames], captions)
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, for whoever cannot see it: of a film, how it ends."""
+        if not self.states:
+            return super().description
+        last = self._film[-1] if self._has_film else self._draw(self.states[-1])
+        return f"{self.name}. The last of {len(self.states):,} pictures: {last.scene.alt}"
+
+    @property
+    def _has_film(self) -> bool:
+        """Whether all that was shown is drawn."""
+        return self._is_complete and self._film[0] is not _NOTHING_YET
+
+    def _ipython_display_(self) -> None:
+        self._was_asked_for = True
+        self._places += self._shown()
+
+    def _shown(self) -> list[DisplayHandle]:
+        """Show the figure in the cell that runs; return its place, if a page gives it one."""
+        place = self._with_bundle(partial(display, display_id=True))
+        return [] if place is None else [place]
+
+    def _renew_twins(self) -> None:
+        """Let the static twin in every cell that has the figure tell what has happened."""
+        for place in self._places:
+            self._with_bundle(place.update)
+
+    def _with_bundle(self, show: Callable[..., Any]) -> Any:
+        """Call ``show`` with the figure as the notebook keeps it, widget and twin."""
+        data, metadata = self._repr_mimebundle_()
+        return show(data, metadata=metadata, raw=True)
 
 
 _WORDS = "Nothing has happened yet."

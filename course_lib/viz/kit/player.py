@@ -16,7 +16,8 @@ from course_lib.viz.kit.layout import text_width
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure, frame_values
 
-_SHEET_FRAMES = 6
+SHEET_FRAMES = 6
+"""Frames that tell a film on paper."""
 _FIRST_SHEET_FRAMES = 2
 """A film that is still being made has been waited for already; its sheet tells how it begins."""
 _PATIENCE = 0.5
@@ -111,7 +112,7 @@ class Player(Figure):
         """
         if indices is None:
             events = [position for position, _ in self._encoder.marks]
-            at_most = _SHEET_FRAMES if self._is_complete else _FIRST_SHEET_FRAMES
+            at_most = SHEET_FRAMES if self._is_complete else _FIRST_SHEET_FRAMES
             indices = sheet_positions(len(self._film), events, at_most)
         total = len(self._film) if self._is_complete else None
         return static.contact_sheet(
@@ -209,7 +210,7 @@ def step_text(index: int, count: int | None, caption: str) -> str:
     return f"Step {index + 1:,} of {count:,}: {caption}" if count > 1 else caption
 
 
-def sheet_positions(total: int, events: Sequence[int], at_most: int = _SHEET_FRAMES) -> list[int]:
+def sheet_positions(total: int, events: Sequence[int], at_most: int = SHEET_FRAMES) -> list[int]:
     """Return the frames that tell a film on paper: the first, the last, and events between them.
 
     Args:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from course_lib.viz.kit import live as live_module
 from course_lib.viz.kit.live import Live
@@ -145,3 +147,66 @@ def test_without_a_state_it_says_that_nothing_has_happened() -> None:
     with Live(draw) as live:
         pass
     assert live.description.startswith("A live figure. Nothing has happened yet.")
+
+
+def test_its_static_twin_tells_the_run() -> None:
+    with Live(draw) as live:
+        assert live.static().description == "A live figure. Nothing has happened yet."
+        for width in range(20):
+            live.show(width)
+        assert live.description == "A bar. The last of 20 pictures: 19 wide"
+    assert live.description == "A bar. The last of 20 pictures: 19 wide"
+    expected = [f"Step {width + 1} of 20: {width} wide" for width in (0, 7, 19)]
+    assert live.static().description == " ".join(["A bar.", *expected])
+
+
+def test_its_static_twin_does_not_wait_for_a_long_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Live, "_take", lambda self, seconds: False)
+    monkeypatch.setattr(Live, "_go_on_later", lambda self: None)
+    with Live(draw) as live:
+        for width in range(1000):
+            live.show(width)
+    assert len(live.film) == 1
+    told = live.static().description
+    assert told.startswith("A bar. Step 1 of 1,000: 0 wide Step 201 of 1,000: 200 wide")
+    assert told.endswith("Step 1,000 of 1,000: 999 wide")
+    assert live.description == "A bar. The last of 1,000 pictures: 999 wide"
+
+
+CELLS = (
+    """
+from course_lib.viz.kit.live import Live
+from course_lib.viz.kit.player import Frame
+from course_lib.viz.kit.scene import Scene
+
+def draw(number):
+    return Frame(Scene(99, 20, (), "A count", f"It is {number}."), f"It is {number}.")
+
+def run(live, steps):
+    with live:
+        for number in range(steps):
+            live.show(number)
+""",
+    "run(Live(draw), 3)",
+    "asked_for = Live(draw)\nasked_for",
+    "run(asked_for, 4)",
+    "again = Live(draw)\nrun(again, 2)",
+    "run(again, 5)",
+)
+
+
+def test_in_a_notebook_the_picture_beside_the_widget_is_that_of_the_run() -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    NotebookClient(notebook).execute()
+    shown = [[output.data["text/plain"] for output in cell.outputs] for cell in notebook.cells]
+
+    def told(steps: int) -> str:
+        return f"A count. The last of {steps} pictures: It is {steps - 1}."
+
+    # Where a cell has shown it already, it appears nowhere else.
+    assert shown == [[], [told(3)], [told(4)], [], [told(2)], [told(5)]]
+    views = [output.data for cell in notebook.cells for output in cell.outputs]
+    assert all("application/vnd.jupyter.widget-view+json" in data for data in views)
