@@ -49,7 +49,7 @@ class Figure(anywidget.AnyWidget):
     Attributes:
         frames: The first pictures as they are, so that something is there at once: for each one
             ``scene`` (``Scene.to_dict()``), ``caption``, ``event``, and ``narrow``, the scene for
-            narrow pages, where there is one.
+            narrow pages, where there is one. An explorer has one of the two only for a moment.
         chunks: All pictures, the first ones included, as ``encoding`` packs them; empty where
             ``frames`` has all.
         count: How many pictures there are.
@@ -106,13 +106,20 @@ class Figure(anywidget.AnyWidget):
     @property
     def name(self) -> str:
         """What the figure is called: its label, or the title of its picture."""
-        return self.label or str(self.frames[0]["scene"]["title"])
+        return self.label or str(self._first_scene["title"])
 
     @property
     def description(self) -> str:
         """What the figure shows, for whoever cannot see it."""
-        text = f"{self.name}. {self.frames[0]['scene']['alt']}"
+        text = f"{self.name}. {self._first_scene['alt']}"
         return text if self.count == 1 else f"{text} The first of {self.count:,} pictures."
+
+    @property
+    def _first_scene(self) -> dict[str, Any]:
+        """The first picture, in a form that is there; title and description are those of any."""
+        first = self.frames[0]
+        scene: dict[str, Any] = first["scene"] if "scene" in first else first["narrow"]
+        return scene
 
     def static(self) -> static.StaticFigure:
         """Return what the figure shows, drawn with matplotlib."""
@@ -165,12 +172,13 @@ class Picture(Figure):
 
 
 def frame_values(
-    scene: Scene, narrow: Scene | None = None, caption: str = "", event: str = ""
+    scene: Scene | None, narrow: Scene | None = None, caption: str = "", event: str = ""
 ) -> dict[str, Any]:
-    """Return one picture as JSON values, as ``Figure.frames`` has them.
+    """Return one picture as JSON values, as ``Figure.frames`` has them, in the forms given.
 
     >>> sorted(frame_values(Scene(9, 9, (), "A title", "Words"), caption="Now"))
     ['caption', 'event', 'scene']
     """
-    values = {"scene": scene.to_dict(), "caption": caption, "event": event}
-    return values if narrow is None else {**values, "narrow": narrow.to_dict()}
+    forms = {"scene": scene, "narrow": narrow}
+    given = {name: form.to_dict() for name, form in forms.items() if form is not None}
+    return {**given, "caption": caption, "event": event}

@@ -7,7 +7,7 @@
 //     setLive(is),             whether a screen reader speaks what is new
 //   }
 
-import { html } from "./dom.js";
+import { html, setText } from "./dom.js";
 
 export function createCaption() {
   const words = html("div", { className: "caption-words" });
@@ -20,11 +20,11 @@ export function createCaption() {
     element,
     show(text, passed = 0) {
       const before = passed ? [note(`+${passed.toLocaleString("en")} steps`), " "] : [];
-      words.replaceChildren(...before, text);
+      if (passed || words.textContent !== text) words.replaceChildren(...before, text);
       element.hidden = !(text || room.textContent);
     },
     keepRoomFor(longest) {
-      room.textContent = longest;
+      setText(room, longest);
     },
     setLive(is) {
       words.setAttribute("aria-live", is ? "polite" : "off");

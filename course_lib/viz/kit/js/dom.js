@@ -22,3 +22,8 @@ export function setAttribute(node, name, value) {
   if (value === null) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
+
+/** Set what a node says if it says something else: the same text anew would be laid out anew. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}

@@ -12,7 +12,7 @@
 //     .scene-bar        the bar of a film (player.js)
 
 import { createCaption } from "./caption.js";
-import { html } from "./dom.js";
+import { html, setAttribute, setText } from "./dom.js";
 import { keyHandler } from "./keys.js";
 import { linkFilms } from "./linked.js";
 import { GLIDE_MS } from "./motion.js";
@@ -39,6 +39,8 @@ class FigureView {
   #passed = 0; // pictures that play has just left out
   #arrival = Promise.resolve(); // the picture that was asked for last is there
   #isLecture = false;
+  #wideWidth = 0; // of pictures that have a narrow form too
+  #width = null; // of the figure; asked of the page at first, and then told by it
 
   constructor(model, el) {
     this.#model = model;
@@ -121,6 +123,7 @@ class FigureView {
         this.#answer = answer;
         this.#show();
       },
+      form: () => this.#form(),
       stale: (is) => this.picture.classList.toggle("scene-stale", is),
     });
   }
@@ -130,6 +133,7 @@ class FigureView {
     const keys = () => ({ ...(this.#reel.count > 1 ? bar.keys : {}), ...tools.keys() });
     this.root.addEventListener("keydown", keyHandler(keys));
     this.sizes = new ResizeObserver(() => {
+      this.#width = this.root.clientWidth;
       if (this.#form() !== this.#shown.form) this.#show();
     });
     this.sizes.observe(this.root);
@@ -185,9 +189,11 @@ class FigureView {
   /** Return the form that fits the width of the page. */
   #form() {
     const [first] = this.#model.get("frames");
-    const width = this.root.clientWidth; // 0 where the page is not shown
-    const fits = !width || this.#isLecture || width >= SMALLEST * first?.scene.width;
-    return first?.narrow && !fits ? "narrow" : "wide";
+    if (first?.scene && first.narrow) this.#wideWidth = first.scene.width;
+    this.#width ??= this.root.clientWidth;
+    const width = this.#width; // 0 where the page is not shown
+    const fits = !width || this.#isLecture || width >= SMALLEST * this.#wideWidth;
+    return fits ? "wide" : "narrow";
   }
 
   #show() {
@@ -206,7 +212,7 @@ class FigureView {
     this.#shown.form = form;
     const frame = text || !reel.count ? null : await reel.frame(index, form);
     if (request !== this.#newest) return;
-    this.message.textContent = text;
+    setText(this.message, text);
     this.message.hidden = !text;
     this.picture.hidden = !frame;
     if (!frame) return;
@@ -225,7 +231,7 @@ class FigureView {
 
   /** Say in words what is shown. */
   #tell(index, { scene, caption }, passed) {
-    this.root.setAttribute("aria-label", this.#model.get("label") || scene.title);
+    setAttribute(this.root, "aria-label", this.#model.get("label") || scene.title);
     // On the scrubber, its value says where the film is.
     const isOnScrubber = document.activeElement?.matches(".bar-scrubber");
     this.caption.setLive(!this.bar.isPlaying() && !isOnScrubber);

@@ -3,16 +3,17 @@
 //
 // Mounted by figure.js where model.get("controls") is not empty, above the picture:
 //
-//   const panel = createPanel(model, { show, stale });
+//   const panel = createPanel(model, { show, form, stale });
 //   root.append(panel.element);                        // and panel.destroy() at the end
 //
 //   show(answer)  draws the picture for the newest values. answer is { reel, index } for a picture
 //                 of the grid, { message } for settings that Python refused (in place of the
 //                 picture), and null from when on the model's own frames and message hold again
+//   form()        the form of pictures that the figure has room for, "wide" or "narrow"
 //   stale(is)     whether the picture does not show what the controls say; figure.js dims it
 //
 // Traits that it uses, beside controls, values and grid: `asked`, the number of the newest request,
-// which the browser sets together with values; `answered`, the number of the request that frames
+// which the browser sets together with values and `form`; `answered`, the number of the request that frames
 // and message answer, which Python sets together with them. At most one request is under way, and
 // the next one takes the newest values: what a drag has passed over is never built.
 //
@@ -20,7 +21,7 @@
 // setting whose positions on the axes are the digits of n, the last axis running fastest.
 
 import { createControls } from "./controls.js";
-import { html } from "./dom.js";
+import { html, setText } from "./dom.js";
 import { createReel } from "./reel.js";
 
 const PATIENCE_MS = 1500;
@@ -61,7 +62,7 @@ function createGrid(grid) {
  * The model has the values that were sent last. It must not be ahead of them: Python's echo of a
  * request would set it back, and the newest values would be lost.
  */
-function createRequests(model, { setValues, onPatience }) {
+function createRequests(model, { setValues, form, onPatience }) {
   let underWay = 0;
   let sent = "";
   let next = null;
@@ -74,6 +75,7 @@ function createRequests(model, { setValues, onPatience }) {
     setValues(next);
     sent = JSON.stringify(next);
     next = null;
+    model.set("form", form());
     model.set("asked", underWay);
     model.save_changes();
     timer = setTimeout(() => onPatience(false), PATIENCE_MS);
@@ -97,14 +99,14 @@ function createRequests(model, { setValues, onPatience }) {
 }
 
 /** Return the controls of a model and keep its picture in step; see the head of this file. */
-export function createPanel(model, { show, stale }) {
+export function createPanel(model, { show, form, stale }) {
   let wanted = model.get("values");
   const grid = createGrid(model.get("grid"));
   const controls = createControls(model.get("controls"), wanted, move);
   const status = html("div", { className: "scene-status", role: "status" });
   const element = html("div", { className: "scene-panel" }, [controls.element, status]);
   const isAlone = Boolean(model.get("standalone"));
-  const requests = createRequests(model, { setValues, onPatience });
+  const requests = createRequests(model, { setValues, form, onPatience });
 
   /** Tell other views of the figure, and nobody here: the reader has moved the controls. */
   let isOwn = false;
@@ -116,7 +118,7 @@ export function createPanel(model, { show, stale }) {
 
   function onPatience(hasAnswered) {
     if (grid.lookUp(wanted)) return;
-    status.textContent = hasAnswered ? "" : NO_ANSWER;
+    setText(status, hasAnswered ? "" : NO_ANSWER);
     stale(!hasAnswered);
     if (hasAnswered) draw(null);
   }

@@ -14,7 +14,7 @@
 // many pictures were left out because nothing happens in them. `marks` are [index, name], `runs`
 // [first index, length] of stretches in which nothing happens.
 
-import { html, svg } from "./dom.js";
+import { html, setText, svg } from "./dom.js";
 
 const ICONS = {
   back: "M14,4 L6,10 L14,16 Z",
@@ -98,10 +98,11 @@ export function createBar({ count, marks, runs, interval, onGo }) {
 
   function set(newIndex, caption) {
     index = newIndex;
+    if (count < 2) return; // there is no film, and the bar is hidden
     scrubber.value = index;
     const text = `step ${numbers.format(index + 1)} of ${numbers.format(count)}`;
     scrubber.setAttribute("aria-valuetext", caption ? `${text}: ${caption}` : text);
-    counter.textContent = `${numbers.format(index + 1)} / ${numbers.format(count)}`;
+    setText(counter, `${numbers.format(index + 1)} / ${numbers.format(count)}`);
     setEnabled(back, index > 0);
     setEnabled(next, index < count - 1);
     nameEvent(previousEvent, "Previous event", eventBefore());
@@ -116,6 +117,11 @@ export function createBar({ count, marks, runs, interval, onGo }) {
   }
 
   function setCount(newCount, newMarks, newRuns) {
+    if (newCount === count && newMarks === marks && newRuns === runs) return;
+    takeCount(newCount, newMarks, newRuns);
+  }
+
+  function takeCount(newCount, newMarks, newRuns) {
     [count, marks, runs] = [newCount, newMarks, newRuns];
     scrubber.max = count - 1;
     element.hidden = count < 2;
@@ -134,7 +140,7 @@ export function createBar({ count, marks, runs, interval, onGo }) {
   }
 
   scrubber.addEventListener("input", () => goTo(Number(scrubber.value)));
-  setCount(count, marks, runs);
+  takeCount(count, marks, runs);
   set(0, "");
   return {
     element,

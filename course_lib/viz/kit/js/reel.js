@@ -6,7 +6,7 @@
 //     extend(chunks, count),      the film has grown
 //   }
 //
-// `form` is "wide" or "narrow"; a film without a narrow form gives the wide one.
+// `form` is "wide" or "narrow"; where it is missing, the other one is given.
 // A shape that did not change from one picture to the next is the same object in both, so whoever
 // draws them need look only at those that are not.
 
@@ -33,7 +33,7 @@ export function createReel({ frames, chunks, count }) {
     async frame(index, form) {
       if (index < frames.length) {
         const { scene, narrow, caption, event } = frames[index];
-        return { scene: (form === "narrow" && narrow) || scene, caption, event };
+        return { scene: (form === "narrow" && narrow) || scene || narrow, caption, event };
       }
       const [number, position] = [Math.floor(index / CHUNK), index % CHUNK];
       const chunk = await unpackedChunk(number);

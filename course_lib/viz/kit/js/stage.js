@@ -17,7 +17,7 @@
 // - destroy(): let go of what the page would keep.
 
 import { CELLS_KIND, repaintCells } from "./cells.js";
-import { html, svg } from "./dom.js";
+import { html, setAttribute, svg } from "./dom.js";
 import { Link } from "./link.js";
 import { createLooks } from "./looks.js";
 import { createMotion, GLIDE_MS, prefersStillness } from "./motion.js";
@@ -115,8 +115,10 @@ class Stage {
   // ---- the patch ----
 
   #frame({ width, height, title, alt }) {
+    setAttribute(this.#picture, "aria-label", `${title}. ${alt}`);
+    const before = this.#all.shape;
+    if (width === before?.width && height === before.height) return;
     this.#picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.#picture.setAttribute("aria-label", `${title}. ${alt}`);
     this.#picture.style.setProperty("--scene-width", `${width}px`);
     this.#measure();
   }
