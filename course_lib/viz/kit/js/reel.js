@@ -27,6 +27,10 @@ export function createReel({ frames, chunks, count }) {
     return known;
   }
 
+  function prepare(number) {
+    if (number < packed.length) unpackedChunk(number);
+  }
+
   const reel = {
     count,
 
@@ -37,7 +41,8 @@ export function createReel({ frames, chunks, count }) {
       }
       const [number, position] = [Math.floor(index / CHUNK), index % CHUNK];
       const chunk = await unpackedChunk(number);
-      if (position > CHUNK / 2 && number + 1 < packed.length) unpackedChunk(number + 1);
+      // The picture comes first; the next chunk is for later.
+      if (position > CHUNK / 2) requestIdleCallback(() => prepare(number + 1));
       return {
         scene: chunk.scenes(form)[position],
         caption: chunk.captions[position],
@@ -58,8 +63,7 @@ export function createReel({ frames, chunks, count }) {
 }
 
 async function unpack(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const chunk = await new Response(stream).json();
+  const chunk = JSON.parse(await inflated(bytes));
   const unrolled = {};
   return {
     captions: chunk.captions,
@@ -69,6 +73,18 @@ async function unpack(bytes) {
       return (unrolled[given] ??= unroll(chunk[given], chunk.states));
     },
   };
+}
+
+/** Return the text in deflated bytes. A Blob's own stream would go through another process. */
+async function inflated(bytes) {
+  const stream = new DecompressionStream("deflate");
+  const writer = stream.writable.getWriter();
+  const written = writer.write(bytes).then(() => writer.close());
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const part of stream.readable) text += decoder.decode(part, { stream: true });
+  await written;
+  return text + decoder.decode();
 }
 
 /** Return the scene that each change leads to. */
