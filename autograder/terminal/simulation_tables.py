@@ -9,24 +9,27 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from course_lib.simulation.experiments import Comparison, Validation
+from course_lib.simulation.headings import heading, parameter_heading
 from course_lib.simulation.setup import Setup
 from course_lib.simulation.sweep import SweepPoint
 
 _SWEEP_COLUMNS = {
-    "ttft_mean": ("TTFT", "mean", 1.0, "s"),
-    "ttft_p99": ("TTFT", "p99", 1.0, "s"),
-    "tpot_mean": ("TPOT", "mean", 1e3, "ms"),
-    "longest_gap_p99": ("longest", "gap p99", 1.0, "s"),
-    "e2e_mean": ("e2e", "mean", 1.0, "s"),
-    "goodput": ("good-", "put", 1.0, "req/s"),
-    "output_tokens_per_second": ("out-", "put", 1.0, "tok/s"),
-    "num_preemptions": ("pre-", "empted", 1.0, ""),
-    "kv_usage_mean": ("KV", "use", 100.0, "%"),
+    "ttft_mean": "TTFT\nmean",
+    "ttft_p99": "TTFT\np99",
+    "tpot_mean": "TPOT\nmean",
+    "longest_gap_p99": "longest\ngap p99",
+    "e2e_mean": "e2e\nmean",
+    "goodput": "good-\nput",
+    "output_tokens_per_second": "out-\nput",
+    "num_preemptions": "pre-\nempted",
+    "kv_usage_mean": "KV\nuse",
 }
-"""What a table of a sweep shows: heading in two lines, factor and unit, by figure.
+"""What a table of a sweep shows, by figure: headings of two short lines.
 
 Narrow enough for a terminal of 80 columns, where a table that is too wide loses its digits.
 """
+
+_SHORT_UNITS = {"requests/s": "req/s", "tokens/s": "tok/s"}
 
 
 def summary_table(setup: Setup, source: str, numbers: dict[str, float]) -> Table:
@@ -54,13 +57,20 @@ def sweep_table(name: str, points: Sequence[SweepPoint]) -> Table:
     table = Table(
         title=f"course simulate: sweep over {name}", box=SIMPLE_HEAD, padding=(0, 0, 0, 1)
     )
-    table.add_column("value", justify="right", overflow="fold")
-    for *heading, _, unit in _SWEEP_COLUMNS.values():
-        table.add_column("\n".join([*heading, unit]), justify="right", no_wrap=True)
+    unit_of_values = parameter_heading(name).unit
+    table.add_column(
+        f"value\n{_SHORT_UNITS.get(unit_of_values, unit_of_values)}",
+        justify="right",
+        overflow="fold",
+    )
+    for figure, lines in _SWEEP_COLUMNS.items():
+        unit = heading(figure).unit
+        text = f"{lines}\n{_SHORT_UNITS.get(unit, unit)}"
+        table.add_column(text, justify="right", no_wrap=True)
     for point in points:
         cells = [
-            _short(point.figures[figure] * factor, digits=3)
-            for figure, (*_, factor, _) in _SWEEP_COLUMNS.items()
+            _short(point.figures[figure] * heading(figure).factor, digits=3)
+            for figure in _SWEEP_COLUMNS
             if point.figures
         ]
         table.add_row(str(getattr(point.setup, name)), *(cells or ["-"] * len(_SWEEP_COLUMNS)))
@@ -71,11 +81,11 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return an experiment as a table for the terminal."""
     table = Table(title=comparison.title, caption=comparison.setup)
     table.add_column("")
-    for figure in comparison.figures:
-        # Without underscores, so that a narrow terminal breaks the lines between words.
-        table.add_column(figure.removeprefix("num_").replace("_", " "), justify="right")
+    shown = {figure: heading(figure) for figure in comparison.figures}
+    for each in shown.values():
+        table.add_column(each.labelled, justify="right")
     for name, row in comparison.rows().items():
-        table.add_row(name, *(_short(value) for value in row.values()))
+        table.add_row(name, *(_short(shown[figure].factor * row[figure]) for figure in shown))
     return table
 
 
@@ -86,7 +96,7 @@ def validation_table(validation: Validation) -> Table:
     for column in ("measured", "simulated", "error"):
         table.add_column(column, justify="right")
     for name, (measured, simulated, error) in validation.rows().items():
-        table.add_row(name, f"{measured:.4f}", f"{simulated:.4f}", f"{error:+.1%}")
+        table.add_row(heading(name).label, f"{measured:.4f}", f"{simulated:.4f}", f"{error:+.1%}")
     return table
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from course_lib.simulation.experiments import Comparison
+from course_lib.simulation.headings import heading, parameter_heading
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.sweep import SweepPoint
 from course_lib.viz.kit.charts.axes import Axis, LogAxis
@@ -15,16 +16,6 @@ from course_lib.viz.kit.charts.chart import Chart, column_width, grid, scene_of
 from course_lib.viz.kit.charts.curves import Curve, curve_chart, thinned
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
-
-_NO_SECONDS = (
-    "num_",
-    "slot_use",
-    "prefix_hit_rate",
-    "kv_usage",
-    "output_tokens_per_second",
-    "requests_per_second",
-)
-"""How the names of figures begin that are not times."""
 
 _MOST_POINTS = 2000
 """Points of a curve: more than a figure has pixels would only make it slow."""
@@ -126,7 +117,8 @@ def sweep_scene(name: str, points: Sequence[SweepPoint], width: float = WIDE) ->
     has_numbers = all(isinstance(value, int | float) for value in done)
     draw = _over_numbers if has_numbers else _over_names
     charts = [draw(title, name, axis, keys, done, inner) for title, axis, keys in _SWEPT]
-    return scene_of(grid(charts, columns), f"Sweep over {name}")
+    swept = parameter_heading(name).title
+    return scene_of(grid(charts, columns), f"Sweep: {swept[0].lower()}{swept[1:]}")
 
 
 def _over_numbers(
@@ -143,7 +135,9 @@ def _over_numbers(
         for key, label in keys.items()
     ]
     is_wide = done and 0 < _WIDE_RANGE * min(done) < max(done)
-    return curve_chart(title, LogAxis(name) if is_wide else Axis(name), axis, curves, width)
+    swept = parameter_heading(name)
+    kind = LogAxis if is_wide else Axis
+    return curve_chart(title, kind(swept.label, swept.unit), axis, curves, width)
 
 
 def _over_names(
@@ -175,11 +169,11 @@ def comparison_scene(comparison: Comparison, width: float = WIDE) -> Scene:
     rows = comparison.rows()
     charts = [
         bar_chart(
-            name,
-            Axis(name, "" if name.startswith(_NO_SECONDS) else "s"),
-            {setup: row[name] for setup, row in rows.items()},
+            shown.title,
+            Axis(shown.label, shown.unit),
+            {setup: shown.factor * row[name] for setup, row in rows.items()},
             column_width(columns, width),
         )
-        for name in comparison.figures
+        for name, shown in ((name, heading(name)) for name in comparison.figures)
     ]
     return scene_of(grid(charts, columns), comparison.title, comparison.setup)

@@ -60,7 +60,9 @@ def test_the_timeline_has_batch_queue_and_memory(result: SimulationResult) -> No
 def test_a_sweep_has_a_point_per_value_that_could_be_simulated() -> None:
     points = points_of("rate=2,8")
     scene = sweep_scene("rate", [*points, SweepPoint(SETUP, {}, "failed")])
-    assert {"TTFT (s)", "Gap (s)", "Rate (requests/s)", "rate"} <= set(scene.texts())
+    assert {"TTFT (s)", "Gap (s)", "Rate (requests/s)", "Arrival rate (requests/s)"} <= set(
+        scene.texts()
+    )
     assert [len(line.points) for line in curves(scene)] == [2] * 6
 
 
@@ -81,8 +83,9 @@ def test_a_comparison_has_a_bar_per_set_up(result: SimulationResult) -> None:
     comparison = Comparison("title", "s", {"a": result, "b": result}, ("ttft_mean", "num_steps"))
     scene = comparison_scene(comparison)
     widths = {rect.key: rect.width for rect in scene.rects() if rect.key}
-    assert widths["ttft_mean/a"] == widths["ttft_mean/b"] > 0
-    assert {"title", "s", "ttft_mean (s)", "num_steps"} <= set(scene.texts())
+    name = "Time to first token, mean"
+    assert widths[f"{name}/a"] == widths[f"{name}/b"] > 0
+    assert {"title", "s", name, "TTFT, mean (s)", "Iterations"} <= set(scene.texts())
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
