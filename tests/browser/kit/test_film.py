@@ -221,6 +221,37 @@ def test_a_picture_too_wide_for_the_page_scrolls_and_its_bar_does_not(kit: Any) 
     assert kit.run("return document.documentElement.scrollWidth") <= 480
 
 
+EDGES = """
+  const { classList } = document.querySelector(".scene-stage");
+  return ["left", "right"].filter((side) => classList.contains(`scene-more-${side}`));
+"""
+
+
+def test_a_picture_that_goes_on_beyond_the_edge_says_so_and_the_keyboard_gets_there(
+    kit: Any,
+) -> None:
+    kit.open(width=480)
+    kit.mount(traits(film()))
+    rest = kit.page.get_by_role("group", name="Part of the picture")
+    rest.wait_for()
+    assert kit.run(EDGES) == ["right"]
+    hint = "return getComputedStyle(document.querySelector('.scene-stage'), '::after').content"
+    assert "\u203a" in kit.run(hint)
+    # A browser that is driven by tests shows no bars; their style makes those of others stay.
+    bar = "getComputedStyle(document.querySelector('.scene-scroller'), '::-webkit-scrollbar')"
+    assert kit.run(f"return {bar}.height") == "14px"
+    rest.focus()
+    kit.page.keyboard.press("ArrowRight")
+    kit.page.wait_for_function("() => document.querySelector('.scene-scroller').scrollLeft > 1")
+    assert kit.model("index") == 0
+    kit.run("document.querySelector('.scene-scroller').scrollLeft = 1000")
+    kit.page.wait_for_function("() => !document.querySelector('.scene-more-right')")
+    assert kit.run(EDGES) == ["left"]
+    kit.page.set_viewport_size({"width": 1100, "height": 700})
+    kit.page.wait_for_function("() => !document.querySelector('.scene-more-left')")
+    assert rest.count() == 0
+
+
 SCENES = """
   const { createReel } = await import("/js/reel.js");
   const reel = createReel(argument);

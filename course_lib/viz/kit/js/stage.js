@@ -21,6 +21,7 @@ import { html, setAttribute, svg } from "./dom.js";
 import { Link } from "./link.js";
 import { createLooks } from "./looks.js";
 import { createMotion, GLIDE_MS, prefersStillness } from "./motion.js";
+import { watchScrolling } from "./scrolling.js";
 import { SVG_KINDS } from "./shapes.js";
 
 const KINDS = { ...SVG_KINDS, cells: CELLS_KIND };
@@ -67,6 +68,7 @@ class Stage {
   };
   #leaving = new AbortController();
   #observer = new ResizeObserver(() => this.#measure());
+  #scrolling = watchScrolling(this.#scroller, this.element);
 
   constructor() {
     this.#observer.observe(this.#picture);
@@ -108,6 +110,7 @@ class Stage {
 
   destroy() {
     this.#observer.disconnect();
+    this.#scrolling.destroy();
     this.#leaving.abort();
     this.settle();
   }
