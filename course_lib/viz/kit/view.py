@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,12 @@ from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Thing
 
 _ENTRY = "figure.js"
+
+_IN_COLAB = (
+    "<p>This picture stands for a figure that moves. If Colab shows no more than this, run "
+    "<code>from google.colab import output; output.enable_custom_widget_manager()</code>, and then "
+    "this cell again.</p>"
+)
 
 
 def with_static_twin(mime_bundle: Any, twin: bytes, description: str) -> Any:
@@ -33,9 +40,10 @@ def with_static_twin(mime_bundle: Any, twin: bytes, description: str) -> Any:
     if mime_bundle is None:
         return None
     data, metadata = mime_bundle if isinstance(mime_bundle, tuple) else (mime_bundle, {})
+    note = _IN_COLAB if "google.colab" in sys.modules else ""
     picture = {
         "text/plain": description,
-        "text/html": image_html(twin, description),
+        "text/html": image_html(twin, description) + note,
         "image/png": b64encode(twin).decode("ascii"),
     }
     return {**data, **picture}, metadata

@@ -21,6 +21,12 @@ DARK_LAB = "--jp-ui-font-color0: rgb(255, 255, 255); --jp-layout-color0: rgb(17,
 DARK_CODE = (
     "--vscode-editor-foreground: rgb(212, 212, 212); --vscode-editor-background: rgb(30, 30, 30);"
 )
+LIGHT_CODE = (
+    "--vscode-editor-foreground: rgb(59, 59, 59); --vscode-editor-background: rgb(255, 255, 255);"
+)
+HIGH_CONTRAST_CODE = (
+    "--vscode-editor-foreground: rgb(255, 255, 255); --vscode-editor-background: rgb(0, 0, 0);"
+)
 DARK_COLAB = (
     "--colab-primary-text-color: rgb(210, 210, 210);--colab-primary-surface-color: rgb(56, 56, 56);"
 )
@@ -39,6 +45,27 @@ HOSTS = [
         LIGHT_LAB + DARK_CODE,
         ["rgb(212, 212, 212)", "rgb(30, 30, 30)", "dark"],
         id="VS Code",
+    ),
+    pytest.param(
+        "class",
+        "vscode-dark",
+        DARK_CODE,
+        ["rgb(212, 212, 212)", "rgb(30, 30, 30)", "dark"],
+        id="VS Code without JupyterLab's variables",
+    ),
+    pytest.param(
+        "class",
+        "vscode-light",
+        LIGHT_CODE,
+        ["rgb(59, 59, 59)", WHITE, "light"],
+        id="light VS Code without them",
+    ),
+    pytest.param(
+        "class",
+        "vscode-high-contrast",
+        HIGH_CONTRAST_CODE,
+        [WHITE, BLACK, "dark"],
+        id="VS Code of high contrast without them",
     ),
     pytest.param(
         "theme",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from itertools import product
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.viz import Choice, Explorer, Slider, Toggle
+from course_lib.viz.kit import explorer as explorer_module
 from course_lib.viz.kit.controls import AnyControl
 from course_lib.viz.kit.encoding import read_chunk
 from course_lib.viz.kit.grid import chosen_axes, precomputed, thinned_axes
@@ -76,6 +78,46 @@ class TestMoving:
         ask(figure, 1, length=70)
         answers = [names for names in sent if "answered" in names]
         assert answers == [{"answered", "frames"}]
+
+    @pytest.mark.parametrize(
+        ("form", "name", "width"), [("wide", "scene", WIDE), ("narrow", "narrow", NARROW)]
+    )
+    def test_the_form_that_is_not_shown_is_built_when_the_controls_are_at_rest(
+        self, monkeypatch: pytest.MonkeyPatch, form: str, name: str, width: float
+    ) -> None:
+        monkeypatch.setattr(explorer_module, "_REST", 0.05)
+        built: list[tuple[int, float]] = []
+
+        def formed_bar(length: int, width: float = WIDE) -> Scene:
+            built.append((length, width))
+            return Scene(width, 60, (), "A bar", f"{length} pixels")
+
+        async def drag() -> None:
+            for number, length in enumerate((10, 20, 30), 1):
+                figure.set_state({"values": {"length": length}, "asked": number, "form": form})
+                assert set(figure.frames[0]) & {"scene", "narrow"} == {name}
+                assert figure.frames[0][name]["alt"] == f"{length} pixels"
+                assert figure.description == f"A bar. {length} pixels"
+            assert built == [(length, width) for length in (10, 20, 30)]
+            await asyncio.sleep(0.2)
+
+        figure = Explorer(formed_bar, {"length": CONTROLS["length"]})
+        built.clear()
+        asyncio.run(drag())
+        assert built[3:] == [(30, NARROW + WIDE - width)]
+        assert figure.frames[0]["scene"]["width"] == WIDE
+        assert figure.frames[0]["narrow"]["width"] == NARROW
+
+    def test_whoever_asks_python_for_the_scene_gets_the_wide_one_at_once(self) -> None:
+        async def move() -> Scene:
+            figure = Explorer(
+                lambda length, width=WIDE: Scene(width, 9, (), "A bar", f"{length} pixels"),
+                {"length": CONTROLS["length"]},
+            )
+            figure.set_state({"values": {"length": 7}, "asked": 1, "form": "narrow"})
+            return figure.scene
+
+        assert asyncio.run(move()) == Scene(WIDE, 9, (), "A bar", "7 pixels")
 
     def test_an_answer_comes_even_if_the_picture_is_the_same(self) -> None:
         figure = explorer()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -146,6 +148,15 @@ def test_the_picture_beside_the_widget_has_words(kind: str) -> None:
     assert Elements(image).elements[0][1]["alt"] == figure.description
     assert data["text/plain"] == figure.description
     assert data["image/png"] in data["text/html"]
+
+
+def test_in_colab_the_picture_says_what_the_widget_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = Picture(moment(7))
+    outside, _metadata = figure._repr_mimebundle_()
+    assert "colab" not in outside["text/html"]
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    inside, _metadata = figure._repr_mimebundle_()
+    assert "output.enable_custom_widget_manager()" in inside["text/html"]
 
 
 def test_the_description_of_a_film_says_how_many_pictures_there_are() -> None:
