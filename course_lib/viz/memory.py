@@ -14,7 +14,16 @@ from course_lib.specs import GPUS, MODELS, GiB
 from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
 from course_lib.viz.kit.controls import Choice, PowerOfTwo, Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
+from course_lib.viz.kit.layout import (
+    NARROW,
+    SLIM,
+    WIDE,
+    bottom_of,
+    fitting,
+    legend,
+    text_width,
+    wrapped,
+)
 from course_lib.viz.kit.own_parts import shows_own_parts
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
@@ -110,7 +119,9 @@ def gpu_memory_scene(
     second = bottom_of(shapes) + 46
     shapes += _bar(paged, page, second, "paged", f"Take blocks of {BLOCK_SIZE} tokens as needed")
     axis = bottom_of(shapes) + 14
-    ends = f"GPU memory (GiB); the thick line is its end, {gib(gpu_spec.memory_bytes)}"
+    end = f"the thick line is its end, {gib(gpu_spec.memory_bytes)}"
+    room = width - 2 * _MARGIN
+    ends = fitting(room, f"GPU memory (GiB); {end}", f"GiB; {end}")
     shapes += horizontal_axis(page.scale, axis, ends)
     shapes += legend(_STATES, _MARGIN, axis + 66, width=width - 2 * _MARGIN)
     return Scene(
@@ -152,6 +163,7 @@ def gpu_memory() -> Explorer:
             "num_sequences": Slider("Sequences (batch)", 1, 256, 16),
             "mean_tokens": Slider("Really used", 10, 4000, 500, step=10, unit="tokens"),
         },
+        narrow=SLIM,
     )
 
 
@@ -166,6 +178,17 @@ class _Page:
         """Return the parts in one line, or in one line each where the page is too narrow."""
         line = separator.join(parts)
         return [line] if text_width(line) <= self.width - 2 * _MARGIN else list(parts)
+
+    @property
+    def most_lines(self) -> int:
+        """Lines that a sentence in bold may take."""
+        return 1 if self.width >= NARROW else 2
+
+    def broken(self, sentence: str) -> Sequence[str]:
+        """Return a sentence in bold in as many lines as it takes, where it may take several."""
+        if self.most_lines == 1:
+            return [sentence]
+        return wrapped(sentence, (self.width - 2 * _MARGIN) / 1.1)
 
 
 def _bar(layout: Layout, page: _Page, top: float, prefix: str, title: str) -> list[Shape]:
@@ -197,12 +220,14 @@ def _bar(layout: Layout, page: _Page, top: float, prefix: str, title: str) -> li
     tone: Tone = "alert" if layout.num_refused else "text"
     y = bar_top + _BAR_HEIGHT + 24
     said = (_verdict(layout), _waste(layout))
-    fits_one_line = len(page.lines(said, " " * 12)) == 1
-    shapes.append(Text(_MARGIN, y, said[0], TEXT_SIZE, tone=tone, is_bold=True))
-    if fits_one_line:
+    for number, line in enumerate(page.broken(said[0])):
+        place = y + number * _LINE
+        shapes.append(Text(_MARGIN, place, line, TEXT_SIZE, tone=tone, is_bold=True))
+    if len(page.lines(said, " " * 12)) == 1:
         shapes.append(Text(page.width - _MARGIN, y, said[1], TEXT_SIZE, "end"))
     else:
-        shapes.append(Text(_MARGIN, y + _LINE, said[1]))
+        # Always at the same height, so that nothing jumps while a control is dragged.
+        shapes.append(Text(_MARGIN, y + page.most_lines * _LINE, said[1]))
     return shapes
 
 

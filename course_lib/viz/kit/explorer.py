@@ -46,6 +46,7 @@ class Explorer(Figure):
         controls: A control for each keyword.
         precompute: True to make the pictures of all settings now, which small figures can afford;
             or the values of some controls that are worth it, by name.
+        narrow: Width that the narrow form is built for.
 
     Attributes:
         asked: Number of the newest request, set by the browser together with ``values``.
@@ -76,10 +77,11 @@ class Explorer(Figure):
         controls: Mapping[str, AnyControl],
         *,
         precompute: bool | Axes = False,
+        narrow: float = NARROW,
     ) -> None:
         self._build = build
         self._controls = dict(controls)
-        self._forms = _forms(build, controls)
+        self._forms = _forms(build, controls, narrow)
         values = {name: control.value for name, control in self._controls.items()}
         self._take(values, self._forms)
         self._completion: asyncio.TimerHandle | None = None
@@ -192,11 +194,11 @@ class Explorer(Figure):
         return wide(**setting), narrow(**setting) if narrow else None
 
 
-def _forms(build: Build, controls: Mapping[str, Any]) -> dict[str, Build]:
+def _forms(build: Build, controls: Mapping[str, Any], narrow: float) -> dict[str, Build]:
     """Return what builds a picture in each form that there is."""
     if "width" in controls or "width" not in inspect.signature(build).parameters:
         return {"wide": build}
-    return {"wide": partial(build, width=WIDE), "narrow": partial(build, width=NARROW)}
+    return {"wide": partial(build, width=WIDE), "narrow": partial(build, width=narrow)}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -28,6 +28,9 @@ WIDE: float = 960
 NARROW: float = 560
 """Width of a picture beside a file browser, on a small window, or zoomed in."""
 
+SLIM: float = 456
+"""Width of a narrow picture that needs no scrolling even beside a file browser on 800 pixels."""
+
 _NARROW = frozenset(" .,:;'|!()[]ijlftrI/-")
 _WIDE = frozenset("mwMWGOQ@%&")
 

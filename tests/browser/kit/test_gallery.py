@@ -14,6 +14,7 @@ import pytest
 
 from browser_lab import CROWDED_TEXTS, FAINT_TEXTS, LEAST_CONTRAST, LEAST_TEXT
 from course_lib.viz import Explorer, Player
+from course_lib.viz.kit.layout import SLIM
 from course_lib.viz.kit.view import Figure
 from gallery import GALLERY, SETTINGS
 
@@ -83,10 +84,25 @@ def test_a_figure_works_without_a_kernel_and_can_be_read(
     if isinstance(figure, Explorer):
         page.get_by_text("Without a running notebook, the controls offer").wait_for()
         move_a_control(page)
-    narrow = page.locator("svg.scene[viewBox^='0 0 560 ']")
+    form = f"0 0 {figure.frames[0]['narrow']['width']:g} "
+    narrow = page.locator(f"svg.scene[viewBox^='{form}']")
     for width, scheme in ((WIDE_WINDOW, "light"), (NARROW_WINDOW, "dark")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         narrow.wait_for(state="attached" if width == NARROW_WINDOW else "detached")
         assert page.evaluate(CROWDED_TEXTS, LEAST_TEXT) == []
         assert page.evaluate(FAINT_TEXTS, LEAST_CONTRAST) == []
+
+
+def test_lesson_1s_figure_needs_no_scrolling_beside_a_file_browser(
+    open_figure: Callable[[str], tuple[Figure, Any]],
+) -> None:
+    """JupyterLab's file browser leaves a figure 368 of 800 pixels."""
+    _, page = open_figure("gpu memory")
+    page.set_viewport_size({"width": 368, "height": 900})
+    page.locator(f"svg.scene[viewBox^='0 0 {SLIM:g} ']").wait_for(state="attached")
+    box = page.locator("svg.scene").bounding_box()
+    room = page.locator(".scene-scroller").bounding_box()
+    assert box["x"] >= room["x"]
+    assert box["x"] + box["width"] <= room["x"] + room["width"]
+    assert page.locator(".scene-more-right").count() == 0

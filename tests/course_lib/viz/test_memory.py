@@ -8,7 +8,7 @@ import pytest
 from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.specs import GPUS, MODELS, GiB
 from course_lib.viz import gpu_memory, gpu_memory_scene
-from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.layout import NARROW, SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.memory_layout import (
     Layout,
@@ -72,7 +72,7 @@ def test_as_many_sequences_fit_as_there_is_room_for_and_not_one_more(
             assert layout.leftover[0].state == "free"
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, NARROW, SLIM])
 @pytest.mark.parametrize("case", CASES)
 def test_boxes_on_the_gpu_are_drawn_to_scale_without_gaps(
     case: tuple[str, str, int, int, int], width: float
@@ -97,7 +97,7 @@ def test_boxes_on_the_gpu_are_drawn_to_scale_without_gaps(
         assert used / kv_bytes_per_token(MODELS[case[0]]) == pytest.approx(shown * case[4])
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, NARROW, SLIM])
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_in_the_picture_is_cut_off_or_covered(
     case: tuple[str, str, int, int, int], width: float, collisions: Callable[[Scene], list[str]]
@@ -105,7 +105,7 @@ def test_nothing_in_the_picture_is_cut_off_or_covered(
     assert collisions(gpu_memory_scene(*case, width=width)) == []
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, NARROW, SLIM])
 @pytest.mark.parametrize("gpu", GPUS)
 def test_nothing_is_crowded_at_any_setting_of_the_controls(
     gpu: str, width: float, crowding: Callable[[Scene], list[str]]

@@ -173,6 +173,13 @@ class TestForms:
             f"4 on {NARROW:g}",
         )
 
+    def test_the_narrow_form_may_be_narrower(self) -> None:
+        def strip(count: int, width: float = WIDE) -> Scene:
+            return Scene(width, 9, (), "A strip", f"{count} on {width:g}")
+
+        figure = Explorer(strip, {"count": Slider("Count", 1, 9, 3)}, narrow=400)
+        assert figure.frames[0]["narrow"]["alt"] == "3 on 400"
+
     def test_a_width_that_a_control_sets_is_the_controls(self) -> None:
         def strip(width: int) -> Scene:
             return Scene(width, 9, (), "A strip", f"{width} wide")
