@@ -155,7 +155,8 @@ def gather(cache: Tensor, block_table: Tensor, context_len: int) -> Tensor:
     Args:
         cache: [num_blocks, block_size, num_kv_heads, head_dim].
         block_table: [max_blocks], the block ids of the sequence in order.
-        context_len: Tokens of the sequence.
+        context_len: Tokens of the sequence, at least 1. The last block may hold fewer than
+            ``block_size`` of them; entries after it mean nothing.
 
     Returns:
         [context_len, num_kv_heads, head_dim].

@@ -184,9 +184,6 @@ class BlockTable:
 def blocks_to_add(num_tokens: int, num_blocks: int, block_size: int) -> int:
     """Return how many blocks a sequence lacks before its next tokens can be written.
 
-    n tokens need ⌈n / B⌉ blocks of B slots. So the question is not how long the sequence is, or
-    whether it has just filled a block, but how many slots are needed and how many are there.
-
     Args:
         num_tokens: Tokens that must have a slot, those about to be written included; 0 or more.
         num_blocks: Blocks that the sequence has.

@@ -1,0 +1,396 @@
+"""Lesson 3, block tables and address translation: its exercises."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.budget import Bands, TimeBudget, calls
+from autograder.checks.exercise import Exercise
+from autograder.checks.function import Call, FunctionCheck
+from autograder.checks.kernel import KernelCheck
+from autograder.checks.quiz import QuizCheck
+from autograder.checks.reference import Method
+from autograder.checks.stateful import StatefulCheck
+from autograder.checks.trace import TraceCheck
+from autograder.checks.values import value_exercise
+from autograder.lessons import lesson03_batch_mistakes as batch_mistakes
+from autograder.lessons import lesson03_given as given
+from autograder.lessons import lesson03_mistakes as mistakes
+from course_lib.attention.paged import gather, reshape_and_cache
+from course_lib.kv_cache.block_table import (
+    BlockTable,
+    CacheLayout,
+    blocks_to_add,
+    row_major_strides,
+    slot_mapping,
+)
+
+# 3.1
+
+STATE_LINE = Exercise(
+    id="3.1a",
+    title="Print the state",
+    asks="Return the free queue and the block tables as one line of the course's notation.",
+    points=4,
+    minutes=6,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=given.state_line,
+        cases=given.states,
+        probes=(
+            Call([1, 4, 6, 8], {"r0": [7, 3, 5], "r1": [2, 9]}),
+            Call([], {"r0": [3, 12]}),
+            Call([8, 5], {"r1": [], "r0": [4]}),
+            Call([2], {}),
+        ),
+        misconceptions=mistakes.STATE_LINE,
+    ),
+    hints=(
+        "Which parts has the line of the example, and what stands between two of them?",
+        "Make a list of parts, the free queue first, then one for each table; then join them with "
+        "two spaces.",
+        "`'  '.join(parts)`, and a part is `name: ` with its ids joined by one space",
+    ),
+)
+
+BY_HAND = Exercise(
+    id="3.1b",
+    title="By hand",
+    asks="Write down the slots of three tokens, and the state as a sequence grows.",
+    points=6,
+    minutes=6,
+    difficulty=1,
+    check=TraceCheck(
+        given.trace_by_hand, misconceptions=mistakes.BY_HAND, compare=given.same_state
+    ),
+    hints=(
+        "How many full blocks lie before the token, and how far into the next one is it?",
+        "Divide the position by 4. The quotient says which entry of the table to read, the "
+        "remainder how far into that block to go.",
+        "`slot = entry * 4 + remainder`, and 12 tokens need `ceil(12 / 4)` blocks",
+    ),
+)
+
+# 3.2
+
+SLOT = Exercise(
+    id="3.2a",
+    title="One slot",
+    asks="Return the slot of the token at a position, or refuse a position that has none.",
+    points=5,
+    minutes=6,
+    difficulty=1,
+    check=StatefulCheck(
+        reference=Method(BlockTable, "slot"),
+        machine=given.SlotLife,
+        probes=(given.two_blocks, given.outside, given.nothing_yet),
+        misconceptions=mistakes.SLOT,
+    ),
+    hints=(
+        "In which of its blocks is token 5, if blocks have 4 slots, and where in it?",
+        "Split the position into logical block and offset, look the block up, glue them together. "
+        "Before that, refuse what is negative and what is behind the last block.",
+        "`self.ids[position // B] * B + position % B`",
+    ),
+)
+
+APPEND = Exercise(
+    id="3.2b",
+    title="A table grows",
+    asks="Add physical blocks at the end of the table: all of them, or none.",
+    points=5,
+    minutes=6,
+    difficulty=1,
+    check=StatefulCheck(
+        reference=Method(BlockTable, "append"),
+        machine=given.AppendLife,
+        probes=(given.twice, given.refused),
+        misconceptions=mistakes.APPEND,
+    ),
+    hints=(
+        "What is in the table after an error, if each id is added when its turn comes?",
+        "First look at all ids and refuse what is not whole or negative; then add them at once.",
+        "`self.ids.extend(checked)`, where `checked` is a list that has passed",
+    ),
+)
+
+# 3.3
+
+SLOT_MAPPING = Exercise(
+    id="3.3",
+    title="The slots of a batch",
+    asks="Return the slots of all tokens of a ragged batch, without a loop in Python.",
+    points=18,
+    minutes=30,
+    difficulty=3,
+    check=TimeBudget(
+        inner=FunctionCheck(
+            reference=slot_mapping,
+            cases=given.batches(),
+            probes=given.BATCHES,
+            refusals=given.REFUSED_BATCHES,
+            misconceptions=batch_mistakes.SLOT_MAPPING,
+        ),
+        play=calls(given.large_batch),
+        bands=Bands(((5.0, 1.0), (10.0, 0.5))),
+        weight=0.5,
+        known=batch_mistakes.SLOW,
+    ),
+    hints=(
+        "Which row of the tables does token 3 of the example read, and which entry of it?",
+        "Repeat each row's number as often as its sequence has tokens; divide all positions at "
+        "once; read all entries with one index of two arrays. Go over to 64 bits before you "
+        "multiply.",
+        "`blocks = tables[np.repeat(rows, query_lens), tokens // block_size]`",
+    ),
+)
+
+# 3.4
+
+RESHAPE = Exercise(
+    id="3.4a",
+    title="Write through slots",
+    asks="Complete the two steps that write keys and values into their slots, and padding nowhere.",
+    points=6,
+    minutes=8,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=reshape_and_cache,
+        cases=given.writes(),
+        probes=(
+            given.write([9, -1]),
+            given.write([-1, 6, 2]),
+            given.write([4, 5], is_head_major=True),
+            given.write([-1]),
+        ),
+        refusals=(given.write([12]), given.write([3, 3])),
+        writes=("key_cache", "value_cache"),
+        misconceptions=mistakes.RESHAPE,
+    ),
+    hints=(
+        "What is -1 // 4 in Python, and where would a token with that slot go?",
+        "Keep the slots that are not negative, and the tokens at their places. Then split the "
+        "slots into blocks and offsets, and index the cache with both.",
+        "`cache[block of each slot, offset of each slot] = tokens[is real]`",
+    ),
+)
+
+GATHER = Exercise(
+    id="3.4b",
+    title="Read through a table",
+    asks="Return the keys of one sequence side by side, in the order of its tokens.",
+    points=4,
+    minutes=6,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=gather,
+        cases=given.reads(),
+        probes=(
+            given.read([2, 5], 6),
+            given.read([4, 1], 8),
+            given.read([3, 0, -1], 5),
+            given.read([1, 2, 4], 3, block_size=1),
+        ),
+        misconceptions=mistakes.GATHER,
+    ),
+    hints=(
+        "How many blocks do 6 tokens need, and how many slots have those?",
+        "Index the cache with the entries that are needed; join blocks and slots into one axis; "
+        "cut it at the context.",
+        "`cache[entries].flatten(0, 1)`, cut to the tokens that there are",
+    ),
+)
+
+# 3.5
+
+STRIDES = Exercise(
+    id="3.5a",
+    title="Strides",
+    asks="Return how far apart neighbours along each axis of a contiguous array are, in elements.",
+    points=3,
+    minutes=4,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=row_major_strides,
+        cases=st.builds(Call, st.lists(st.integers(1, 5), max_size=4)),
+        probes=(Call([2, 3, 4]), Call([7]), Call([2, 10, 16, 8, 128])),
+        refusals=(Call([2, 0]), Call([-1]), Call([0, 0, 3])),
+        misconceptions=mistakes.STRIDES,
+    ),
+    hints=(
+        "How many elements lie between [0, 0] and [1, 0] of an array of shape (2, 3)?",
+        "Go from the last axis to the first, and keep the product of the sizes behind.",
+        "`stride of an axis = product of the sizes behind it`",
+    ),
+)
+
+ADDRESS = Exercise(
+    id="3.5b",
+    title="From slot to byte",
+    asks="Return the byte at which one element of a key or a value lies, in any layout.",
+    points=7,
+    minutes=12,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=Method(CacheLayout, "address"),
+        cases=given.elements(),
+        probes=given.ELEMENTS,
+        refusals=given.OUTSIDE,
+        misconceptions=mistakes.ADDRESS,
+    ),
+    hints=(
+        "How far is it to the next token in NHD, and how far in HND?",
+        "Work out the place on every axis that there may be: the slot gives block and token, dim "
+        "gives chunk and lane. Refuse a place outside its axis. Then weigh each by its stride.",
+        "`sum(place[axis] * stride for each axis of this layout) * self.dtype_bytes`",
+    ),
+)
+
+# 3.6
+
+KERNEL = Exercise(
+    id="3.6",
+    title="Write on the GPU (stretch)",
+    asks="Write the Triton kernel that puts one token's key and value into its slot.",
+    points=10,
+    minutes=20,
+    difficulty=2,
+    check=KernelCheck(
+        kernel="course_lib.attention.triton_kernels:reshape_and_cache_kernel",
+        operation="reshape_and_cache_launch",
+        cases=given.kernel_cases,
+        mistakes=batch_mistakes.KERNEL,
+    ),
+    hints=(
+        "Program 1 writes token 1. With 2 heads of 4 numbers, what is lane 6: which head, which "
+        "number of it?",
+        "Load the slot, and do nothing if it is padding. Split it into block and offset. Give each "
+        "lane a head and a number, mask the lanes that are too many, and weigh everything by the "
+        "strides: first for the key, then for the value.",
+        "`head, dim = lane // HEAD_DIM, lane % HEAD_DIM`, and each is weighed by its own stride",
+    ),
+)
+
+# 3.7, the bug hunt
+
+EXPOSED = Exercise(
+    id="3.7a",
+    title="Bug hunt: which engine is wrong",
+    asks='Give the engine that is wrong, and a prompt for which it stops: "engine" and "prompt".',
+    points=3,
+    minutes=5,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=lambda: {"engine": "B", "prompt": 4},
+        question="exposed",
+        wanted='a dict with the keys "engine" and "prompt", for which the engine stops',
+        compare=given.exposes_the_engine,
+        alike=given.fails_to_expose_alike,
+        misconceptions=mistakes.EXPOSED,
+    ),
+    hints=(
+        "At the moment of the check, how many tokens have a slot, and which token is written next?",
+        "Follow each engine through three steps with a prompt of 3: length, table, position.",
+        "`exposed = {'engine': ..., 'prompt': ...}`, with a prompt that fills its last block soon",
+    ),
+)
+
+MENDED = Exercise(
+    id="3.7b",
+    title="Bug hunt: say what is meant",
+    asks="Return how many blocks a sequence lacks before its next tokens can be written.",
+    points=5,
+    minutes=8,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=blocks_to_add,
+        cases=st.builds(Call, st.integers(0, 40), st.integers(0, 6), st.integers(1, 5)),
+        probes=(
+            *(Call(tokens, num_blocks=2, block_size=4) for tokens in (0, 7, 8, 9, 12, 17)),
+            Call(9, 3, 4),
+            Call(5, 0, 1),
+            Call(240, 14, 16),
+        ),
+        misconceptions=mistakes.BLOCKS_TO_ADD,
+    ),
+    hints=(
+        "How many blocks do 9 tokens need in all, if a block has 4 slots?",
+        "Compare the blocks that the tokens need, rounded up, with those that are there.",
+        "`max(0, ceil(num_tokens / block_size) - num_blocks)`, in whole numbers",
+    ),
+)
+
+JUDGED = Exercise(
+    id="3.7c",
+    title="Bug hunt: judge two repairs",
+    asks='Say of `rest=0` in engine "A" and in engine "B": a prompt that breaks it, or None.',
+    points=2,
+    minutes=4,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=lambda: {"A": 4, "B": None},
+        question="judged",
+        wanted='a dict with the keys "A" and "B": a prompt for which the engine stops, or None',
+        compare=given.judges_the_fixes,
+        alike=given.judges_alike,
+        misconceptions=mistakes.JUDGED,
+    ),
+    hints=(
+        "What does each engine's length count when it compares?",
+        "Run both with rest=0 for prompts of 1 to 8 tokens, 8 steps each.",
+        "`judged = {'A': ..., 'B': ...}`",
+    ),
+)
+
+# 3.8
+
+MEASURED = Exercise(
+    id="3.8",
+    title="Measure: the loop and the array",
+    asks="Fill `ratios`: the loop's time over that of your `slot_mapping`, for three batches.",
+    points=3,
+    minutes=8,
+    difficulty=1,
+    check=AnswerCheck(
+        reference=given.typical_ratios,
+        question="ratios",
+        compare=given.ratios_in_order,
+        alike=given.upside_down,
+        misconceptions=mistakes.MEASURED,
+    ),
+    hints=(
+        "Which of two times is the divisor, if a ratio of 20 means that the loop takes longer?",
+        "Call `microseconds` for the loop and for your function on the same batch, and divide.",
+        "`ratios[name] = microseconds(loop) / microseconds(vectorised)`",
+    ),
+)
+
+QUIZ = Exercise(
+    id="3.Q",
+    title="Quiz",
+    asks="Answer each question with a letter. Eight of the ten right, 80%, is a pass.",
+    points=10,
+    minutes=8,
+    difficulty=1,
+    check=QuizCheck(lesson=3),
+)
+
+EXERCISES = (
+    *(value_exercise(3, f"3.W{number}") for number in (1, 2, 3)),
+    STATE_LINE,
+    BY_HAND,
+    SLOT,
+    APPEND,
+    SLOT_MAPPING,
+    RESHAPE,
+    GATHER,
+    STRIDES,
+    ADDRESS,
+    KERNEL,
+    EXPOSED,
+    MENDED,
+    JUDGED,
+    MEASURED,
+    QUIZ,
+)

@@ -1,0 +1,512 @@
+"""Lesson 3: what its checks are given. Generated inputs, the two engines, the rules of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule
+
+from autograder.checks.compare import exactly
+from autograder.checks.function import Call
+from autograder.checks.kernel import KernelCase
+from autograder.checks.stateful import Life, Twin
+from autograder.checks.trace import Instance
+from course_lib.kv_cache.block_table import CacheLayout, hnd_layout, nhd_layout, split_layout
+from course_lib.kv_cache.watch.hand_traces import HandTrace, table_trace
+from course_lib.kv_cache.watch.notation import BlockMark, StateLine
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# 3.1, the notation
+
+
+def state_line(free: Sequence[int], tables: Mapping[str, Iterable[int]]) -> str:
+    """Return the state of a pool and its block tables in one line of the course's notation."""
+    named = {name: tuple(map(BlockMark, table)) for name, table in tables.items()}
+    return str(StateLine(tuple(map(BlockMark, free)), named))
+
+
+_ids = st.lists(st.integers(1, 99), max_size=3, unique=True)
+states = st.builds(Call, _ids, st.dictionaries(st.sampled_from(("r0", "r1", "r2")), _ids))
+
+LOOKED_UP = ("slot a", "slot b", "slot c")
+GROWN = ("state at 12 tokens", "state at 13 tokens")
+
+
+def trace_by_hand(seed: int) -> Instance:
+    """Return two block tables, three slots to look up in them, and one table that grows."""
+    trace = table_trace(seed)
+    asked = [*LOOKED_UP, *GROWN]
+    listed = "\n".join(
+        f"- `{name}`: {step.operation}" for name, step in zip(asked, trace.steps, strict=True)
+    )
+    task = (
+        f"Seed {seed}. Blocks have 4 slots, r0 has 10 tokens, r1 has 8: `{trace.start}`\n\n{listed}"
+        "\n\nA slot is a number. A state is a line in the notation, as text; what r0 lacks it takes "
+        "from the front of the free queue."
+    )
+    return Instance(task, states_of(trace))
+
+
+def states_of(trace: HandTrace) -> dict[str, Any]:
+    """Return what is asked of a trace: slots as numbers, states as lines."""
+    slots = [int(step.result) for step in trace.steps[: len(LOOKED_UP)]]
+    lines = [step.state for step in trace.steps[len(LOOKED_UP) :]]
+    return dict(zip((*LOOKED_UP, *GROWN), (*slots, *lines), strict=True))
+
+
+def same_state(expected: Any, got: Any) -> str | None:
+    """Agree on equal numbers, and on lines that say the same whatever their spaces."""
+    if not isinstance(expected, str) or not isinstance(got, str):
+        return exactly(expected, got)
+    try:
+        read = StateLine.parse(got)
+    except ValueError as error:
+        return str(error)
+    return None if read == StateLine.parse(expected) else ""
+
+
+# 3.2, one table
+
+
+class SlotLife(Twin):
+    """What may be asked of a block table."""
+
+    @initialize(block_size=st.integers(1, 5), ids=_ids)
+    def start(self, block_size: int, ids: list[int]) -> None:
+        """Make a table of up to three blocks."""
+        self.create(block_size)
+        self.do("append", ids)
+
+    @rule(position=st.integers(-3, 16))
+    def slot(self, position: int) -> None:
+        """Ask for a slot, of a position that has one or has none."""
+        self.do("slot", position)
+
+    @rule(block_id=st.integers(0, 99))
+    def append(self, block_id: int) -> None:
+        """Add a block."""
+        self.do("append", [block_id])
+
+
+def two_blocks(life: Life) -> None:
+    """Ask for all slots of two blocks."""
+    life.create(4)
+    life.do("append", [9, 2])
+    for position in range(8):
+        life.do("slot", position)
+
+
+def outside(life: Life) -> None:
+    """Ask for what a table has no slot for."""
+    life.create(4)
+    life.do("append", [9, 2])
+    for position in (-1, 8, -5, 9):
+        life.do("slot", position)
+
+
+def nothing_yet(life: Life) -> None:
+    """Ask an empty table."""
+    life.create(4)
+    life.do("slot", 0)
+
+
+class AppendLife(Twin):
+    """What may be added to a block table."""
+
+    @initialize(block_size=st.integers(1, 5))
+    def start(self, block_size: int) -> None:
+        """Make an empty table."""
+        self.create(block_size)
+
+    @rule(ids=st.lists(st.integers(0, 99), max_size=3))
+    def append(self, ids: list[int]) -> None:
+        """Add some blocks, which may be none."""
+        self.do("append", ids)
+        self.see("block_ids")
+
+    @rule(ids=st.lists(st.integers(0, 99), max_size=2), wrong=st.sampled_from((-1, -7, 2.5, "3")))
+    def append_wrong(self, ids: list[int], wrong: Any) -> None:
+        """Add what is refused, behind blocks that are not."""
+        self.do("append", [*ids, wrong])
+        self.see("block_ids")
+
+
+def twice(life: Life) -> None:
+    """Add blocks, then more, the null block among them."""
+    life.create(4)
+    for ids in ([9], [2, 5], [], [0]):
+        life.do("append", ids)
+        life.see("block_ids")
+
+
+def refused(life: Life) -> None:
+    """Add ids of which one is negative, then ids of which one is not whole."""
+    life.create(4)
+    life.do("append", [9])
+    for ids in ([3, -1], [4, 2.5], [6]):
+        life.do("append", ids)
+        life.see("block_ids")
+
+
+# 3.3, a batch
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Call:
+    """Draw a ragged batch: chunks of up to three sequences, and padding that means nothing."""
+    block_size = draw(st.sampled_from((4, 1, 2, 3)))
+    max_blocks = draw(st.integers(1, 3))
+    num_seqs = draw(st.integers(0, 3))
+    ids = draw(st.permutations(range(1, 13)))
+    tables, starts, positions = [], [0], list[int]()
+    for row in range(num_seqs):
+        num_blocks = draw(st.integers(1, max_blocks))
+        behind = draw(st.sampled_from((0, -1)))
+        tables.append([*ids[4 * row :][:num_blocks], *[behind] * (max_blocks - num_blocks)])
+        first = draw(st.integers(0, num_blocks * block_size - 1))
+        last = draw(st.integers(first, num_blocks * block_size))
+        positions += range(first, last)
+        starts.append(len(positions))
+    padding = draw(st.lists(st.sampled_from((0, 5, -1, 10**6)), max_size=3))
+    integer = draw(st.sampled_from((np.int32, np.int64)))
+    return Call(
+        np.array(tables, dtype=integer).reshape(num_seqs, max_blocks),
+        np.array(starts, dtype=np.int32),
+        np.array([*positions, *padding], dtype=np.int64),
+        block_size,
+    )
+
+
+def batch(
+    tables: list[list[int]], starts: list[int], positions: list[int], block_size: int = 4
+) -> Call:
+    """Return a call of ``slot_mapping``, block tables in 32 bits as engines keep them."""
+    width = len(tables[0]) if tables else 1
+    return Call(
+        np.array(tables, dtype=np.int32).reshape(len(tables), width),
+        np.array(starts, dtype=np.int32),
+        np.array(positions, dtype=np.int64),
+        block_size,
+    )
+
+
+_PAIR = [[9, 2], [5, -1]]
+
+BATCHES = (
+    batch(_PAIR, [0, 3, 4], [3, 4, 5, 0, 0]),
+    batch([[7, 3, 5], [2, 9, 0]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
+    batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
+    batch([[2**27, 1]], [0, 2], [1, 17], 16),
+    batch([[3, 6]], [0, 1], [5, 10**6]),
+    batch([], [0], [4, -1]),
+    # What has no slot: behind the columns, behind the end of the table, in front of it.
+    batch(_PAIR, [0, 1, 2], [8, 0]),
+    batch(_PAIR, [0, 1, 2], [0, 4]),
+    batch(_PAIR, [0, 1, 2], [0, -5]),
+)
+"""Batches that tell the ways to translate them apart."""
+
+REFUSED_BATCHES = (
+    batch(_PAIR, [0, 1, 2], [0, 8]),
+    batch(_PAIR, [0, 1, 2], [-1, 0]),
+    batch(_PAIR, [0, 1, 2], [0, 0], 0),
+    batch(_PAIR, [0, 1], [0]),  # a sequence without an end
+    batch(_PAIR, [1, 1, 2], [0, 0]),
+    batch(_PAIR, [0, 2, 1], [0, 0]),
+    batch(_PAIR, [0, 1, 2], [0]),
+    Call(np.array(_PAIR), np.array([0, 1, 2]), np.array([0.0, 1.0]), 4),
+)
+
+
+def large_batch(number: int) -> Call:
+    """Return a batch of 2,000 sequences with up to 40 new tokens each, after up to 1,000 others."""
+    draw = np.random.default_rng(number)
+    num_seqs, block_size = 2_000, 16
+    tables = draw.integers(1, 2**20, (num_seqs, 65), dtype=np.int32)
+    query_lens = draw.integers(1, 40, num_seqs)
+    starts = np.concatenate([[0], query_lens.cumsum()])
+    firsts = draw.integers(0, 1_000, num_seqs)
+    positions = np.arange(starts[-1]) + (firsts - starts[:-1]).repeat(query_lens)
+    return Call(tables, starts, positions, block_size)
+
+
+# 3.4, keys and values
+
+
+def numbered(*shape: int, start: float = 1.0) -> Tensor:
+    """Return a tensor whose elements are all different."""
+    import torch
+
+    return start + torch.arange(float(np.prod(shape))).reshape(*shape)
+
+
+def caches(num_blocks: int, block_size: int, is_head_major: bool = False) -> tuple[Tensor, Tensor]:
+    """Return a cache of keys and one of values, of two heads of three; seen as [block, token]."""
+    if is_head_major:
+        keys = numbered(num_blocks, 2, block_size, 3, start=1000.0).transpose(1, 2)
+    else:
+        keys = numbered(num_blocks, block_size, 2, 3, start=1000.0)
+    return keys, -keys
+
+
+def write(
+    slots: Sequence[int], num_blocks: int = 3, block_size: int = 4, is_head_major: bool = False
+) -> Call:
+    """Return a call that writes a token for each slot."""
+    import torch
+
+    key = numbered(len(slots), 2, 3)
+    key_cache, value_cache = caches(num_blocks, block_size, is_head_major)
+    mapping = torch.tensor(slots, dtype=torch.int64)
+    return Call(key, key + 100, key_cache, value_cache, mapping)
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> Call:
+    """Draw tokens with slots of their own, padding anywhere among them."""
+    num_blocks, block_size = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    slots = draw(
+        st.lists(st.integers(0, num_blocks * block_size - 1), max_size=4, unique=True)
+    )
+    for place in draw(st.lists(st.integers(0, 4), max_size=2)):
+        slots.insert(place, -1)
+    return write(slots, num_blocks, block_size, draw(st.booleans()))
+
+
+def read(table: list[int], context_len: int, block_size: int = 4, num_blocks: int = 6) -> Call:
+    """Return a call that gathers a sequence."""
+    import torch
+
+    cache, _ = caches(num_blocks, block_size)
+    return Call(cache, torch.tensor(table, dtype=torch.int32), context_len)
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> Call:
+    """Draw a sequence of up to three blocks, and entries behind them that mean nothing."""
+    block_size = draw(st.integers(1, 4))
+    table = draw(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True))
+    first = (len(table) - 1) * block_size + 1
+    context_len = draw(st.integers(first, len(table) * block_size))
+    behind = draw(st.lists(st.sampled_from((0, -1)), max_size=2))
+    return read([*table, *behind], context_len, block_size)
+
+
+# 3.5, layouts
+
+_LAYOUTS: tuple[Callable[..., CacheLayout], ...] = (nhd_layout, hnd_layout, split_layout)
+
+
+@st.composite
+def elements(draw: st.DrawFn) -> Call:
+    """Draw a small cache of some layout, and an element in it."""
+    layout = draw(st.sampled_from(_LAYOUTS))
+    dtype_bytes = draw(st.sampled_from((2, 4, 1)))
+    lanes = 16 // dtype_bytes
+    num_blocks, block_size, heads = (draw(st.integers(1, 3)) for _ in range(3))
+    head_dim = lanes * draw(st.integers(1, 2)) if layout is split_layout else draw(
+        st.sampled_from((5, 2, 3))
+    )
+    return Call(
+        layout(num_blocks, block_size, heads, head_dim, dtype_bytes),
+        kv=draw(st.integers(0, 1)),
+        slot=draw(st.integers(0, num_blocks * block_size - 1)),
+        head=draw(st.integers(0, heads - 1)),
+        dim=draw(st.integers(0, head_dim - 1)),
+    )
+
+
+LLAMA_LAYOUTS = tuple(layout(100, 16, 8, 128) for layout in _LAYOUTS)
+"""One layer of Llama-3.1-8B in 100 blocks, in each layout."""
+
+ELEMENTS = (
+    *(Call(layout, kv=0, slot=49, head=2, dim=5) for layout in LLAMA_LAYOUTS),
+    *(Call(layout, kv=1, slot=49, head=2, dim=27) for layout in LLAMA_LAYOUTS),
+    Call(hnd_layout(3, 2, 3, 5, 4), kv=1, slot=5, head=1, dim=4),
+    Call(nhd_layout(3, 2, 3, 5, 1), kv=0, slot=3, head=2, dim=1),
+)
+
+OUTSIDE = tuple(
+    Call(layout, **{**{"kv": 0, "slot": 0, "head": 0, "dim": 0}, name: value})
+    for layout in (nhd_layout(3, 2, 3, 8), split_layout(3, 2, 3, 16))
+    for name, values in {"kv": (-1, 2), "slot": (-1, 6), "head": (-1, 3), "dim": (-1, 16)}.items()
+    for value in values
+)
+
+# 3.6, the kernel
+
+
+def kernel_cases(seed: int) -> Iterator[KernelCase]:
+    """Yield starts of the kernel: keys and values, and the two caches, differ in their strides.
+
+    Heads and numbers of a head have a common factor: where they have none, a lane that takes the
+    remainder for both numbers its head's elements in another order, and meets every one of them.
+    """
+    import torch
+
+    from course_lib.attention.paged import reshape_and_cache
+
+    generator = torch.Generator().manual_seed(seed)
+    for heads, dim, slots in ((2, 4, [5]), (2, 4, [3, -1, 0]), (3, 4, [7, 2, -1, 4])):
+        key = torch.randn(heads, len(slots), dim, generator=generator).transpose(0, 1)
+        value = torch.randn(len(slots), heads, dim, generator=generator)
+        key_cache = torch.randn(3, 4, heads, dim, generator=generator)
+        value_cache = torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
+        mapping = torch.tensor(slots)
+        expected = {"key_cache": key_cache.clone(), "value_cache": value_cache.clone()}
+        reshape_and_cache(key, value, *expected.values(), mapping)
+        arguments = {
+            "key": key,
+            "value": value,
+            "key_cache": key_cache,
+            "value_cache": value_cache,
+            "slot_mapping": mapping,
+        }
+        padding = " and padding" if -1 in slots else ""
+        title = f"{len(slots) - slots.count(-1)} tokens{padding}, {heads} heads of {dim}"
+        yield KernelCase(title, arguments, expected)
+
+
+# 3.7, the hunt
+
+
+def engine_a(prompt_tokens: int, num_steps: int, block_size: int = 4, rest: int = 1) -> list[int]:
+    """Generate with one sequence; return the slot that each step writes."""
+    free = count(1)
+    table = [next(free) for _ in range(0, prompt_tokens, block_size)]
+    length, slots = prompt_tokens + 1, []
+    for _ in range(num_steps):
+        if length % block_size == rest:
+            table.append(next(free))
+        block, offset = divmod(length - 1, block_size)
+        slots.append(table[block] * block_size + offset)
+        length += 1
+    return slots
+
+
+def engine_b(prompt_tokens: int, num_steps: int, block_size: int = 4, rest: int = 1) -> list[int]:
+    """Generate with one sequence; return the slot that each step writes."""
+    free = count(1)
+    table = [next(free) for _ in range(0, prompt_tokens, block_size)]
+    length, slots = prompt_tokens, []
+    for _ in range(num_steps):
+        if length % block_size == rest:
+            table.append(next(free))
+        length += 1
+        block, offset = divmod(length - 1, block_size)
+        slots.append(table[block] * block_size + offset)
+    return slots
+
+
+_ENGINES = {"A": engine_a, "B": engine_b}
+LONG_ENOUGH = 8
+"""Steps in which an engine with blocks of 4 meets every place of a block twice."""
+
+
+def breaks_at(engine: str, prompt_tokens: int, rest: int) -> int | None:
+    """Return the step, from 1, in which an engine finds no block; None if it never does."""
+    for num_steps in range(1, LONG_ENOUGH + 1):
+        try:
+            _ENGINES[engine](prompt_tokens, num_steps, rest=rest)
+        except IndexError:
+            return num_steps
+    return None
+
+
+def _no_prompt(value: Any) -> str | None:
+    """Say why a value is no number of prompt tokens, if it is none."""
+    if type(value) is not int:
+        return f"a prompt has a whole number of tokens, and {value!r} is none"
+    return None if 1 <= value <= 10_000 else f"take a prompt of 1 to 10,000 tokens, not {value}"
+
+
+def exposes_the_engine(_: Any, answer: Any) -> str | None:
+    """Agree with the engine that is wrong, and a prompt for which it stops."""
+    if not isinstance(answer, dict) or not {"engine", "prompt"} <= set(answer):
+        return 'it is a dict with the keys "engine" and "prompt"'
+    engine, prompt = answer["engine"], answer["prompt"]
+    if engine not in tuple(_ENGINES):
+        return f'"engine" is "A" or "B", not {engine!r}'
+    complaint = _no_prompt(prompt)
+    if complaint is None and breaks_at(engine, prompt, rest=1) is None:
+        return f"engine {engine} runs {LONG_ENOUGH} steps with a prompt of {prompt} and never stops"
+    return complaint
+
+
+def fails_to_expose_alike(one: Any, other: Any) -> str | None:
+    """Agree on two answers that name the same engine, with prompts that it survives."""
+    survivors = [
+        answer["engine"]
+        for answer in (one, other)
+        if (exposes_the_engine(None, answer) or "").startswith("engine ")
+    ]
+    return None if len(survivors) == 2 and len(set(survivors)) == 1 else ""
+
+
+def judges_the_fixes(_: Any, answer: Any) -> str | None:
+    """Agree with a verdict on both repairs: a prompt that breaks it, or None."""
+    if not isinstance(answer, dict) or not set(_ENGINES) <= set(answer):
+        return 'it is a dict with the keys "A" and "B"'
+    for engine in _ENGINES:
+        prompt = answer[engine]
+        if prompt is None:
+            continue
+        complaint = _no_prompt(prompt)
+        if complaint is not None:
+            return f"{engine!r}: {complaint}"
+        if breaks_at(engine, prompt, rest=0) is None:
+            return f"{engine!r}: with a prompt of {prompt} the repaired engine does not stop"
+    passed = [engine for engine in _ENGINES if answer[engine] is None and _ever_breaks(engine)]
+    return "one of the repairs that you let pass does break" if passed else None
+
+
+def judges_alike(one: Any, other: Any) -> str | None:
+    """Agree on two wrong verdicts that let the same repairs pass."""
+    if not isinstance(other, dict) or judges_the_fixes(None, other) is None:
+        return ""
+    verdicts = [{engine: answer.get(engine, 0) is None for engine in _ENGINES} for answer in (one, other)]
+    return None if verdicts[0] == verdicts[1] else ""
+
+
+def _ever_breaks(engine: str) -> bool:
+    return any(breaks_at(engine, prompt, rest=0) for prompt in range(1, LONG_ENOUGH + 1))
+
+
+# 3.8, the measurement
+
+DECODES, MORE_DECODES, CHUNK = "16 decodes", "256 decodes", "a chunk of 2,048"
+
+
+def typical_ratios() -> dict[str, float]:
+    """Return what the measurement gives on one machine: loop over all at once."""
+    return {DECODES: 0.3, MORE_DECODES: 4.0, CHUNK: 20.0}
+
+
+def ratios_in_order(_: Any, ratios: Any) -> str | None:
+    """Agree with ratios on whose order every machine agrees."""
+    if not isinstance(ratios, dict) or not set(typical_ratios()) <= set(ratios):
+        return f"it is a dict with the keys {', '.join(map(repr, typical_ratios()))}"
+    few, many, chunk = (ratios[name] for name in typical_ratios())
+    for name in typical_ratios():
+        if type(ratios[name]) not in (int, float) or not 0 < ratios[name] < float("inf"):
+            return f"{name!r}: a ratio of two times is a number above 0, not {ratios[name]!r}"
+    if few >= 1:
+        return f"{DECODES!r}: the loop is not behind there; measure both once more"
+    if many <= 1:
+        return f"{MORE_DECODES!r}: all at once is ahead there; is its time the divisor?"
+    return None if chunk > max(many, 5) else f"{CHUNK!r}: there the loop is furthest behind"
+
+
+def upside_down(_: Any, ratios: Any) -> str | None:
+    """Agree with ratios of the vectorised function over the loop."""
+    try:
+        turned = {name: 1 / ratios[name] for name in typical_ratios()}
+    except (TypeError, KeyError, ZeroDivisionError):
+        return ""
+    return ratios_in_order(_, turned)
