@@ -214,7 +214,7 @@ STRIDES = Exercise(
     check=FunctionCheck(
         reference=row_major_strides,
         cases=st.builds(Call, st.lists(st.integers(1, 5), max_size=4)),
-        probes=(Call([2, 3, 4]), Call([7]), Call([2, 10, 16, 8, 128])),
+        probes=(Call([2, 3, 4]), Call([7]), Call([2, 10, 16, 8, 128]), Call([3, 0])),
         refusals=(Call([2, 0]), Call([-1]), Call([0, 0, 3])),
         misconceptions=mistakes.STRIDES,
     ),

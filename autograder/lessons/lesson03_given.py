@@ -77,9 +77,12 @@ def same_state(expected: Any, got: Any) -> str | None:
 class SlotLife(Twin):
     """What may be asked of a block table."""
 
-    @initialize(block_size=st.integers(1, 5), ids=_ids)
+    @initialize(
+        block_size=st.sampled_from((4, 1, 2, 3)),
+        ids=st.lists(st.integers(1, 99), min_size=1, max_size=3, unique=True),
+    )
     def start(self, block_size: int, ids: list[int]) -> None:
-        """Make a table of up to three blocks."""
+        """Make a table of one to three blocks."""
         self.create(block_size)
         self.do("append", ids)
 
@@ -162,7 +165,7 @@ def batches(draw: st.DrawFn) -> Call:
     """Draw a ragged batch: chunks of up to three sequences, and padding that means nothing."""
     block_size = draw(st.sampled_from((4, 1, 2, 3)))
     max_blocks = draw(st.integers(1, 3))
-    num_seqs = draw(st.integers(0, 3))
+    num_seqs = draw(st.integers(1, 3))
     ids = draw(st.permutations(range(1, 13)))
     tables, starts, positions = [], [0], list[int]()
     for row in range(num_seqs):
@@ -176,7 +179,7 @@ def batches(draw: st.DrawFn) -> Call:
     padding = draw(st.lists(st.sampled_from((0, 5, -1, 10**6)), max_size=3))
     integer = draw(st.sampled_from((np.int32, np.int64)))
     return Call(
-        np.array(tables, dtype=integer).reshape(num_seqs, max_blocks),
+        np.array(tables, dtype=integer),
         np.array(starts, dtype=np.int32),
         np.array([*positions, *padding], dtype=np.int64),
         block_size,
@@ -187,9 +190,8 @@ def batch(
     tables: list[list[int]], starts: list[int], positions: list[int], block_size: int = 4
 ) -> Call:
     """Return a call of ``slot_mapping``, block tables in 32 bits as engines keep them."""
-    width = len(tables[0]) if tables else 1
     return Call(
-        np.array(tables, dtype=np.int32).reshape(len(tables), width),
+        np.array(tables, dtype=np.int32),
         np.array(starts, dtype=np.int32),
         np.array(positions, dtype=np.int64),
         block_size,
@@ -204,7 +206,7 @@ BATCHES = (
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
     batch([[2**27, 1]], [0, 2], [1, 17], 16),
     batch([[3, 6]], [0, 1], [5, 10**6]),
-    batch([], [0], [4, -1]),
+    batch([[3, 6]], [0, 0], [4, -1]),
     # What has no slot: behind the columns, behind the end of the table, in front of it.
     batch(_PAIR, [0, 1, 2], [8, 0]),
     batch(_PAIR, [0, 1, 2], [0, 4]),
@@ -330,6 +332,7 @@ ELEMENTS = (
     *(Call(layout, kv=1, slot=49, head=2, dim=27) for layout in LLAMA_LAYOUTS),
     Call(hnd_layout(3, 2, 3, 5, 4), kv=1, slot=5, head=1, dim=4),
     Call(nhd_layout(3, 2, 3, 5, 1), kv=0, slot=3, head=2, dim=1),
+    Call(nhd_layout(3, 2, 3, 5, 1), kv=0, slot=3, head=3, dim=1),  # there is no such head
 )
 
 OUTSIDE = tuple(

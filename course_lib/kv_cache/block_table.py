@@ -239,7 +239,8 @@ def slot_mapping(
         block_tables: Physical blocks, shape (num_seqs, max_blocks). What stands behind the end of a
             table is not looked at; ``pad_block_tables`` puts the null block there, and a negative
             entry is no block.
-        query_starts: Where each sequence begins, and the number of tokens; shape (num_seqs + 1,).
+        query_starts: Where each sequence begins, and the number of tokens; shape (num_seqs + 1,). A
+            sequence may have no tokens, and so may all of them.
         positions: Place of each token in its own sequence, from 0; shape (num_tokens + padding,).
             What is in the padding does not matter.
         block_size: Slots per block.

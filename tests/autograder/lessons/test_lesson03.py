@@ -1,0 +1,673 @@
+"""Lesson 3: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+import numpy as np
+import pytest
+import torch
+
+from autograder import lessons
+from autograder.lessons import lesson03_given as given
+from autograder.lessons.questions import bank
+from autograder.proxy.subject import LocalSubject
+from course_lib.kv_cache.block_table import (
+    BlockTable,
+    PositionError,
+    checked_batch,
+    hnd_layout,
+    nhd_layout,
+    row_major_strides,
+    slot_mapping,
+    split_layout,
+)
+from course_lib.kv_cache.watch.hand_traces import table_trace
+from course_lib.viz.translation import PagedCache, pieces, translate
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=10.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 3.1a
+
+
+def line_by_hand(free, tables):
+    out = "free ["
+    for place, block_id in enumerate(free):
+        out += (" " if place else "") + f"{block_id}"
+    out += "]"
+    for name in tables:
+        out += "  " + name + ":"
+        for block_id in tables[name]:
+            out += " " + str(block_id)
+    return out
+
+
+def line_from_recursion(free, tables):
+    def rest(names):
+        if not names:
+            return ""
+        return "  " + " ".join([f"{names[0]}:", *map(str, tables[names[0]])]) + rest(names[1:])
+
+    return f"free [{' '.join(map(str, free))}]" + rest(list(tables))
+
+
+def line_by_replacing(free, tables):
+    text = str(list(free)).replace(",", "")
+    for name, table in tables.items():
+        text = f"{text}  {name}: {str(list(table))[1:-1].replace(',', '')}".rstrip()
+    return f"free {text}"
+
+
+def line_with(replace=lambda text: text, free=lambda ids: ids):
+    def state_line(ids, tables):
+        return replace(given.state_line(free(ids), tables))
+
+    return state_line
+
+
+LINE_RIGHT = (line_by_hand, line_from_recursion, line_by_replacing)
+LINE_WRONG = (
+    (lambda free, tables: f"free {free}  " + "  ".join(f"{n}: {t}" for n, t in tables.items()), SAME),
+    (line_with(lambda text: text.replace("  ", " ")), "one space"),
+    (line_with(free=sorted), SAME),
+    (line_with(lambda text: text + "\n"), SAME),
+    (line_with(lambda text: text.replace("[", "").replace("]", "")), SAME),
+    (line_with(lambda text: text.encode()), SAME),
+    (lambda free, tables: print(given.state_line(free, tables)), SAME),
+    (lambda free, tables: "free [1 4 6 8]  r0: 7 3 5  r1: 2 9", SAME),
+    (object(), SAME),
+)
+
+# 3.2a
+
+
+def slot_by_walking(self, position):
+    if position < 0:
+        raise PositionError(position)
+    for block_id in self.ids:
+        if position < self.block_size:
+            return block_id * self.block_size + position
+        position -= self.block_size
+    raise PositionError("no slot")
+
+
+def slot_from_all(self, position):
+    slots = [b * self.block_size + o for b in self for o in range(self.block_size)]
+    if position not in range(len(slots)):
+        raise PositionError
+    return slots[position]
+
+
+def slot_as_numpy(self, position):
+    if not 0 <= position < self.num_slots:
+        raise PositionError(f"{position}")
+    ids = np.array(self.block_ids)
+    return (ids[position // self.block_size] * self.block_size + position % self.block_size).item()
+
+
+def slot_with(find, low=0, error=PositionError):
+    def slot(self, position):
+        if position < low or position >= len(self.ids) * self.block_size:
+            raise error(position)
+        return find(self.ids, position, self.block_size)
+
+    return slot
+
+
+SLOT_RIGHT = (slot_by_walking, slot_from_all, slot_as_numpy)
+SLOT_WRONG = (
+    (slot_with(lambda ids, p, b: ids[0] * b + p), "one piece"),
+    (slot_with(lambda ids, p, b: ids[p // b] * b), "the offset is missing"),
+    (slot_with(lambda ids, p, b: ids[p // b] * b + p % b, low=-1), SAME),
+    (slot_with(lambda ids, p, b: ids[p // b] * b + p % b, error=ValueError), SAME),
+    (slot_with(lambda ids, p, b: ids[p // b] * b + p % b + 1), SAME),
+    (slot_with(lambda ids, p, b: ids[p // b] * 16 + p % b), SAME),
+    (slot_with(lambda ids, p, b: float(ids[p // b] * b + p % b)), SAME),
+    (slot_with(lambda ids, p, b: ids[p // b] + p % b), "the block and the offset added"),
+    (slot_with(lambda ids, p, b: p), "the logical block"),
+    (lambda self, position: 36, SAME),
+    (lambda self, p: self.ids[p // self.block_size] * self.block_size + p % self.block_size,
+     "-1 is answered"),
+    (object(), SAME),
+)
+
+# 3.2b
+
+
+def append_one_by_one(self, block_ids):
+    good = array("q")
+    for block_id in block_ids:
+        if not isinstance(block_id, int):
+            raise TypeError(block_id)
+        if block_id < 0:
+            raise ValueError(block_id)
+        good.append(block_id)
+    for block_id in good:
+        self.ids.append(block_id)
+
+
+def append_by_numpy(self, block_ids):
+    ids = list(block_ids)
+    if any(type(each) is not int for each in ids):
+        raise TypeError(ids)
+    new = np.array(ids, dtype=np.int64)
+    if (new < 0).any():
+        raise ValueError(ids)
+    self.ids.frombytes(new.tobytes())
+
+
+def append_by_adding(self, block_ids):
+    new = array("q", tuple(block_ids))
+    if len(new) and min(new) < 0:
+        raise ValueError
+    self.ids = self.ids + new
+
+
+def append_with_rollback(self, block_ids):
+    before = len(self.ids)
+    try:
+        for block_id in block_ids:
+            self.ids.append(block_id)
+            if block_id < 0:
+                raise ValueError(block_id)
+    except (TypeError, ValueError):
+        del self.ids[before:]
+        raise
+
+
+def append_half(self, block_ids):
+    for block_id in block_ids:
+        if block_id < 0:
+            raise ValueError(block_id)
+        self.ids.append(block_id)
+
+
+def append_and_clear(self, block_ids):
+    append_by_adding(self, block_ids)
+    block_ids.clear()
+
+
+def append_without_twins(self, block_ids):
+    append_by_adding(self, [b for b in block_ids if b not in self.ids])
+
+
+def append_and_sort(self, block_ids):
+    append_by_adding(self, sorted(block_ids))
+
+
+APPEND_RIGHT = (append_one_by_one, append_by_numpy, append_by_adding, append_with_rollback)
+APPEND_WRONG = (
+    (append_half, "half added"),
+    (lambda self, ids: self.ids.extend(ids), SAME),
+    (lambda self, ids: self.ids.append(list(ids)[0]), SAME),
+    (append_and_clear, SAME),
+    (append_without_twins, SAME),
+    (append_and_sort, SAME),
+    (lambda self, ids: append_by_adding(self, [i for i in ids if i >= 0]), SAME),
+    (lambda self, ids: setattr(self, "ids", array("q", ids)), SAME),
+    (lambda self, ids: ids, SAME),
+    (object(), SAME),
+)
+
+# 3.3
+
+
+def rows_of(starts):
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def by_fancy_index(block_tables, query_starts, positions, block_size):
+    if block_size < 1:
+        raise ValueError(block_size)
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    tokens = positions[: lens.sum()]
+    slots = np.full_like(positions, -1, dtype=np.int64)
+    if not len(tokens):
+        return slots
+    logical, offset = np.divmod(tokens, block_size)
+    if tokens.min() < 0 or logical.max() >= tables.shape[1]:
+        raise PositionError("outside")
+    blocks = tables[rows_of(query_starts), logical].astype(np.int64)
+    if (blocks < 0).any():
+        raise PositionError("no block")
+    slots[: len(tokens)] = blocks * block_size + offset
+    return slots
+
+
+def by_search(block_tables, query_starts, positions, block_size):
+    if block_size < 1:
+        raise ValueError
+    tables, _, positions = checked_batch(block_tables, query_starts, positions)
+    places = np.arange(len(positions))
+    rows = np.searchsorted(query_starts, places, side="right") - 1
+    real = places < query_starts[-1]
+    rows, tokens = rows[real], positions[real].astype(np.int64)
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= tables.shape[1] * block_size):
+        raise PositionError
+    padded = np.pad(tables.astype(np.int64), ((0, 1), (0, 0)))
+    blocks = padded[rows, tokens // block_size]
+    if (blocks < 0).any():
+        raise PositionError
+    return np.concatenate(
+        [blocks * block_size + tokens % block_size, np.full((~real).sum(), -1)]
+    ).astype(np.int64)
+
+
+def by_all_slots(block_tables, query_starts, positions, block_size):
+    """Write down every slot of every table, and choose."""
+    if block_size < 1:
+        raise ValueError
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    wide = tables.astype(np.int64)[:, :, None] * block_size + np.arange(block_size)
+    wide = np.where(tables[:, :, None] < 0, -1, wide).reshape(len(tables), -1)
+    slots = np.full(len(positions), -1, dtype=np.int64)
+    num = int(lens.sum())
+    tokens = positions[:num]
+    if num and (tokens.min() < 0 or tokens.max() >= wide.shape[1]):
+        raise PositionError
+    slots[:num] = wide[rows_of(query_starts), tokens]
+    if num and slots[:num].min() < 0:
+        raise PositionError
+    return slots
+
+
+def sequence_by_sequence(block_tables, query_starts, positions, block_size):
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    if block_size < 1:
+        raise ValueError
+    slots = np.full(len(positions), -1, dtype=np.int64)
+    for row in range(len(tables)):
+        chunk = slice(query_starts[row], query_starts[row + 1])
+        tokens = positions[chunk]
+        if len(tokens) and (tokens.min() < 0 or tokens.max() >= tables.shape[1] * block_size):
+            raise PositionError
+        blocks = tables[row][tokens // block_size].astype(np.int64)
+        if len(tokens) and blocks.min() < 0:
+            raise PositionError
+        slots[chunk] = blocks * block_size + tokens % block_size
+    return slots
+
+
+def token_by_token(block_tables, query_starts, positions, block_size):
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    if block_size < 1:
+        raise ValueError
+    rows = rows_of(query_starts)
+    out = []
+    for token, row in enumerate(rows):
+        logical, offset = divmod(int(positions[token]), block_size)
+        if not 0 <= logical < tables.shape[1] or tables[row][logical] < 0:
+            raise PositionError
+        out.append(int(tables[row][logical]) * block_size + offset)
+    return np.array(out + [-1] * (len(positions) - len(out)), dtype=np.int64)
+
+
+def batch_with(change):
+    def wrong(block_tables, query_starts, positions, block_size):
+        return change(by_fancy_index, block_tables, query_starts, positions, block_size)
+
+    return wrong
+
+
+def in_place(right, tables, starts, positions, size):
+    slots = right(tables, starts, positions, size)
+    if len(positions):
+        positions[:] = slots
+        return positions
+    return slots
+
+
+def unchecked(tables, starts, positions, size):
+    tokens = positions[: starts[-1]]
+    slots = np.full(len(positions), -1)
+    slots[: len(tokens)] = (
+        tables[rows_of(starts), tokens // size].astype(np.int64) * size + tokens % size
+    )
+    return slots
+
+
+def with_a_helper(block_tables, query_starts, positions, block_size):
+    """Translate as one long list of the entries and offsets, with helpers."""
+
+    def refuse_if(wrong):
+        if wrong:
+            raise PositionError("no slot")
+
+    def entries(rows, logical):
+        return np.ascontiguousarray(block_tables)[rows, logical].astype("int64")
+
+    if block_size <= 0:
+        raise ValueError("block_size")
+    _, lens, positions = checked_batch(block_tables, query_starts, positions)
+    num = lens.sum()
+    refuse_if((positions[:num] < 0).any())
+    refuse_if((positions[:num] >= block_tables.shape[1] * block_size).any())
+    blocks = entries(rows_of(query_starts), positions[:num] // block_size)
+    refuse_if((blocks < 0).any())
+    return np.pad(
+        blocks * block_size + positions[:num] % block_size,
+        (0, len(positions) - num),
+        constant_values=-1,
+    )
+
+
+BATCH_RIGHT = (by_fancy_index, by_search, with_a_helper)
+BATCH_SLOW = (
+    (token_by_token, "a loop in Python"),
+    (sequence_by_sequence, "a loop in Python"),
+    (by_all_slots, SAME),
+)
+BATCH_WRONG = (
+    (batch_with(lambda right, t, s, p, b: right(np.repeat(t[:1], len(t), 0), s, p, b)),
+     "one table for all"),
+    (batch_with(lambda right, t, s, p, b: np.where(right(t, s, p, b) < 0, 0, right(t, s, p, b))),
+     "padding gets slot 0"),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, b)[: s[-1]]), "padding is left out"),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.int32)), "32 bits"),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, b).tolist()), SAME),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, b) + 1), SAME),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, 4)), SAME),
+    (batch_with(in_place), SAME),
+    (unchecked, SAME),
+    (lambda t, s, p, b: np.array([39, 8, 9, 20, -1]), SAME),
+    (object(), SAME),
+)
+
+# 3.4
+
+
+def write_in_a_loop(key, value, key_cache, value_cache, slot_mapping):
+    for token, slot in enumerate(slot_mapping.tolist()):
+        if not -1 <= slot < key_cache.shape[0] * key_cache.shape[1]:
+            raise ValueError(slot)
+    real = [slot for slot in slot_mapping.tolist() if slot >= 0]
+    if len(set(real)) < len(real):
+        raise ValueError(real)
+    for token, slot in enumerate(slot_mapping.tolist()):
+        if slot >= 0:
+            block, offset = divmod(slot, key_cache.shape[1])
+            key_cache[block, offset].copy_(key[token])
+            value_cache[block][offset][:] = value[token]
+
+
+def write_by_index_put(key, value, key_cache, value_cache, slot_mapping):
+    num_blocks, size = key_cache.shape[:2]
+    kept = torch.nonzero(slot_mapping != -1).flatten()
+    slots = slot_mapping[kept]
+    if slots.numel() and (slots.max() >= num_blocks * size or len(slots.unique()) < len(slots)):
+        raise ValueError
+    where = (torch.div(slots, size, rounding_mode="floor"), slots.remainder(size))
+    key_cache.index_put_(where, key[kept])
+    value_cache.index_put_(where, value[kept])
+
+
+def write_through_a_whole_new_cache(key, value, key_cache, value_cache, slot_mapping):
+    new_key, new_value = key_cache.clone(), value_cache.clone()
+    write_in_a_loop(key, value, new_key, new_value, slot_mapping)
+    key_cache.copy_(new_key)
+    value_cache.copy_(new_value)
+
+
+def write_with(change):
+    def wrong(key, value, key_cache, value_cache, slot_mapping):
+        change(key, value, key_cache, value_cache, slot_mapping)
+
+    return wrong
+
+
+def pads(key, value, key_cache, value_cache, slots):
+    size = key_cache.shape[1]
+    key_cache[slots // size, slots % size] = key
+    value_cache[slots // size, slots % size] = value
+
+
+def into_a_view(key, value, key_cache, value_cache, slots):
+    real = slots >= 0
+    for cache, tokens in ((key_cache, key), (value_cache, value)):
+        cache.flatten(0, 1)[slots[real]] = tokens[real]
+
+
+def clamps(key, value, key_cache, value_cache, slots):
+    write_in_a_loop(key, value, key_cache, value_cache, slots.clamp(min=0))
+
+
+def spoils(key, value, key_cache, value_cache, slots):
+    write_in_a_loop(key, value, key_cache, value_cache, slots)
+    key.zero_()
+
+
+WRITE_RIGHT = (write_in_a_loop, write_by_index_put, write_through_a_whole_new_cache)
+WRITE_WRONG = (
+    (write_with(pads), "padding is written"),
+    (write_with(into_a_view), "written to a copy"),
+    (write_with(clamps), SAME),
+    (write_with(spoils), SAME),
+    (write_with(lambda k, v, kc, vc, s: write_in_a_loop(v, k, kc, vc, s)), SAME),
+    (write_with(lambda k, v, kc, vc, s: write_in_a_loop(k, v, kc, kc, s)), SAME),
+    (write_with(lambda k, v, kc, vc, s: write_in_a_loop(k, v, kc.clone(), vc.clone(), s)), SAME),
+    (write_with(lambda k, v, kc, vc, s: None), SAME),
+    (lambda *arguments: 5, SAME),
+    (object(), SAME),
+)
+
+
+def gather_one_by_one(cache, block_table, context_len):
+    size = cache.shape[1]
+    return torch.stack(
+        [cache[int(block_table[p // size]), p % size] for p in range(context_len)]
+    )
+
+
+def gather_by_slots(cache, block_table, context_len):
+    places = torch.arange(context_len)
+    size = cache.shape[1]
+    slots = block_table.long()[places // size] * size + places % size
+    return cache.reshape(-1, *cache.shape[2:]).index_select(0, slots)
+
+
+def gather_by_cat(cache, block_table, context_len):
+    size, out = cache.shape[1], []
+    while context_len > 0:
+        out.append(cache[block_table[len(out)].item(), : min(size, context_len)])
+        context_len -= size
+    return torch.cat(out)
+
+
+GATHER_RIGHT = (gather_one_by_one, gather_by_slots, gather_by_cat)
+GATHER_WRONG = (
+    (lambda c, t, n: c[t[: -(-n // c.shape[1])]].flatten(0, 1), "not cut"),
+    (lambda c, t, n: c.flatten(0, 1)[:n].clone(), "the logical block"),
+    (lambda c, t, n: c[t[: n // c.shape[1]]].flatten(0, 1), "a block short"),
+    (lambda c, t, n: gather_by_cat(c, t, n).flip(0), SAME),
+    (lambda c, t, n: gather_by_cat(c, t, n).tolist(), SAME),
+    (lambda c, t, n: gather_by_cat(c, t, n).double(), SAME),
+    (lambda c, t, n: gather_by_cat(c, t, n).flatten(1), SAME),
+    (lambda c, t, n: gather_by_cat(c, t, n).zero_(), SAME),
+    (lambda c, t, n: c, SAME),
+    (object(), SAME),
+)
+
+# 3.5
+
+
+def strides_by_recursion(shape):
+    if any(size < 1 for size in shape):
+        raise ValueError(shape)
+    if len(shape) == 0:
+        return ()
+    return (math.prod(shape[1:]), *strides_by_recursion(shape[1:]))
+
+
+def strides_by_numpy(shape):
+    if len(shape) and min(shape) < 1:
+        raise ValueError(shape)
+    return tuple(stride // 8 for stride in np.empty(tuple(shape), dtype=np.int64).strides)
+
+
+def strides_by_torch(shape):
+    if not all(size > 0 for size in shape):
+        raise ValueError(shape)
+    return torch.empty(tuple(shape), device="meta").stride()
+
+
+STRIDES_RIGHT = (strides_by_recursion, strides_by_numpy, strides_by_torch)
+STRIDES_WRONG = (
+    (lambda shape: strides_by_recursion(shape)[::-1], SAME),
+    (lambda shape: list(strides_by_recursion(shape)), SAME),
+    (lambda shape: tuple(2 * each for each in strides_by_recursion(shape)), SAME),
+    (lambda shape: tuple(float(each) for each in strides_by_recursion(shape)), SAME),
+    (lambda shape: tuple(math.prod(shape[axis:]) for axis in range(len(shape))), SAME),
+    (lambda shape: tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))), "any size is taken"),
+    (lambda shape: (12, 4, 1), SAME),
+    (object(), SAME),
+)
+
+
+def places_in(layout, kv, slot, head, dim):
+    size = dict(zip(layout.axes, layout.shape, strict=True))
+    lanes = size.get("lane", 1)
+    return {
+        "kv": kv,
+        "block": slot // size["token"],
+        "token": slot % size["token"],
+        "head": head,
+        "dim": dim,
+        "chunk": dim // lanes,
+        "lane": dim % lanes,
+    }
+
+
+def by_horner(self, kv, slot, head, dim):
+    places, address = places_in(self, kv, slot, head, dim), 0
+    for axis, size in zip(self.axes, self.shape, strict=True):
+        if places[axis] < 0 or places[axis] >= size:
+            raise ValueError(axis)
+        address = address * size + places[axis]
+    return address * self.dtype_bytes
+
+
+def by_numpy(self, kv, slot, head, dim):
+    places = places_in(self, kv, slot, head, dim)
+    return int(np.ravel_multi_index([places[a] for a in self.axes], self.shape)) * self.dtype_bytes
+
+
+def by_a_numbered_tensor(self, kv, slot, head, dim):
+    places = places_in(self, kv, slot, head, dim)
+    where = tuple(places[axis] for axis in self.axes)
+    if any(p < 0 or p >= n for p, n in zip(where, self.shape, strict=True)):
+        raise ValueError(where)
+    return sum(p * s for p, s in zip(where, self.strides, strict=True)) * self.dtype_bytes
+
+
+def address_with(change):
+    def wrong(self, kv, slot, head, dim):
+        return change(self, by_horner(self, kv, slot, head, dim), kv, slot, head, dim)
+
+    return wrong
+
+
+ADDRESS_RIGHT = (by_horner, by_numpy, by_a_numbered_tensor)
+ADDRESS_WRONG = (
+    (address_with(lambda self, a, *place: a // self.dtype_bytes), "elements, not bytes"),
+    (address_with(lambda self, a, *place: a * 8), SAME),
+    (address_with(lambda self, a, *place: a + 1), SAME),
+    (address_with(lambda self, a, *place: float(a)), SAME),
+    (address_with(lambda self, a, *place: 2 * a // self.dtype_bytes), SAME),
+    (address_with(lambda self, a, *place: by_horner(self, 0, *place[1:])), "always the key"),
+    (lambda self, kv, slot, head, dim: sum(
+        place * stride
+        for place, stride in zip(
+            (places_in(self, kv, slot, head, dim)[a] for a in self.axes), self.strides, strict=True
+        )
+    ) * self.dtype_bytes, "nothing is refused"),
+    (lambda self, kv, slot, head, dim: 100_874, SAME),
+    (object(), SAME),
+)
+
+# 3.7b
+
+
+def add_by_walking(num_tokens, num_blocks, block_size):
+    added = 0
+    while (num_blocks + added) * block_size < num_tokens:
+        added += 1
+    return added
+
+
+def add_by_math(num_tokens, num_blocks, block_size):
+    return max(math.ceil(num_tokens / block_size) - num_blocks, 0)
+
+
+def add_by_numpy(num_tokens, num_blocks, block_size):
+    return np.maximum((num_tokens + block_size - 1) // block_size - num_blocks, 0)
+
+
+ADD_RIGHT = (add_by_walking, add_by_math, add_by_numpy)
+ADD_WRONG = (
+    (lambda num_tokens, num_blocks, block_size: num_tokens % block_size == 1, SAME),
+    (lambda num_tokens, num_blocks, block_size: int(num_tokens % block_size == 1), SAME),
+    (lambda num_tokens, num_blocks, block_size: int(num_tokens > num_blocks * block_size), SAME),
+    (lambda num_tokens, num_blocks, block_size: max(0, num_tokens // block_size - num_blocks), "rounded down"),
+    (lambda num_tokens, num_blocks, block_size: -(-num_tokens // block_size) - num_blocks, "negative"),
+    (lambda num_tokens, num_blocks, block_size: abs(-(-num_tokens // block_size) - num_blocks), SAME),
+    (lambda num_tokens, num_blocks, block_size: max(0.0, math.ceil(num_tokens / block_size) - num_blocks), SAME),
+    (lambda num_tokens, num_blocks, block_size: max(0, -(-num_tokens // 4) - num_blocks), SAME),
+    (lambda num_tokens, num_blocks, block_size: max(0, -(-(num_tokens + 1) // block_size) - num_blocks), "one too many"),
+    (lambda num_tokens, num_blocks, block_size: 0, SAME),
+    (object(), SAME),
+)
+
+RIGHT = {
+    "3.1a": LINE_RIGHT,
+    "3.2a": SLOT_RIGHT,
+    "3.2b": APPEND_RIGHT,
+    "3.3": BATCH_RIGHT,
+    "3.4a": WRITE_RIGHT,
+    "3.4b": GATHER_RIGHT,
+    "3.5a": STRIDES_RIGHT,
+    "3.5b": ADDRESS_RIGHT,
+    "3.7b": ADD_RIGHT,
+}
+WRONG = {
+    "3.1a": LINE_WRONG,
+    "3.2a": SLOT_WRONG,
+    "3.2b": APPEND_WRONG,
+    "3.3": BATCH_WRONG,
+    "3.4a": WRITE_WRONG,
+    "3.4b": GATHER_WRONG,
+    "3.5a": STRIDES_WRONG,
+    "3.5b": ADDRESS_WRONG,
+    "3.7b": ADD_WRONG,
+}
+
+
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))])
+def test_an_unusual_right_answer_earns_everything(exercise, place):
+    finding = examine(exercise, RIGHT[exercise][place])
+    assert finding.fraction == 1, finding.counterexample
+
+
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))])
+def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
+    answer, name = WRONG[exercise][place]
+    finding = examine(exercise, answer)
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+@pytest.mark.parametrize(("answer", "name"), BATCH_SLOW)
+def test_a_batch_that_is_translated_rightly_and_slowly_earns_half(answer, name):
+    finding = examine("3.3", answer)
+    assert finding.fraction == 0.5
+    assert named(finding) == name
