@@ -133,7 +133,7 @@ SLOT_MAPPING = Exercise(
             misconceptions=batch_mistakes.SLOT_MAPPING,
         ),
         play=calls(given.large_batch),
-        bands=Bands(((5.0, 1.0), (10.0, 0.5))),
+        bands=Bands(((12.0, 1.0), (20.0, 0.5))),
         weight=0.5,
         known=batch_mistakes.SLOW,
     ),
