@@ -214,7 +214,7 @@ def _positions(found: Translation, span: Span, top: float) -> Row:
                     top + 20,
                     cell,
                     CELL_HEIGHT,
-                    "used" if is_filled else "internal",
+                    "used" if is_filled else "reserved",
                     fitting(cell + 8, str(position)),
                     f"position {position} of {found.request}"
                     + ("" if is_filled else ": no token yet"),

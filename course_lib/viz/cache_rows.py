@@ -141,7 +141,7 @@ class PoolView:
         """
         owner = self.owners.get(slot)
         block_id = slot // self.cache.block_size
-        state = "internal" if self.cache.owner_of(block_id) else "free"
+        state = "reserved" if self.cache.owner_of(block_id) else "free"
         says = "empty"
         if block_id == 0:
             state, says = "null", "in the null block"
@@ -198,7 +198,8 @@ def scene_of_rows(
             Text(_MARGIN, y, row.name, SMALL_SIZE, tone="muted")
             for y, row in zip(spots, rows, strict=True)
         ]
-    shapes += legend(states_in(shapes), _MARGIN, bottom_of(shapes) + 18, width - 2 * _MARGIN)
+    top, across = bottom_of(shapes) + 18, width - 2 * _MARGIN
+    shapes += legend(states_in(shapes), _MARGIN, top, across, {"reserved": "no token yet"})
     return Scene(width, bottom_of(shapes) + 12, tuple(shapes), title=title, alt=alt)
 
 

@@ -123,14 +123,14 @@ def test_slots_are_drawn_by_what_is_in_them() -> None:
     assert [found[f"slot-{slot}"].state for slot in range(20, 24)] == [
         "used",
         "used",
-        "internal",
-        "internal",
+        "reserved",
+        "reserved",
     ]
     in_pool = {key: rect.state for key, rect in found.items() if key.startswith("pool-")}
     assert sum(state == "used" for state in in_pool.values()) == 16
     assert {slot for slot in range(40) if in_pool[f"pool-{slot}"] == "null"} == set(range(4))
     assert in_pool["pool-4"] == "free"
-    assert found["position-10"].state == "internal"
+    assert found["position-10"].state == "reserved"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_ones_own_mapping_of_a_batch_is_shown(workspace: Path) -> None:
     parts.save("slot_mapping", ONE_TABLE)
     after = boxes(address_scene(CACHE, "r1", 5))
     # All tokens of r1 are taken for tokens of r0.
-    assert (before["slot-36"].state, after["slot-36"].state) == ("used", "internal")
+    assert (before["slot-36"].state, after["slot-36"].state) == ("used", "reserved")
     assert after["pool-12"].of == ("token", "r1:4")
 
 
