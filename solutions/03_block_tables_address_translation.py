@@ -1,0 +1,902 @@
+# %% [markdown]
+# # Lesson 3: Block tables and address translation
+#
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10
+# are a stretch
+#
+# Lesson 2 let the blocks of a sequence lie anywhere, and took it for granted that somebody knows where. This lesson is
+# about that somebody. In every step of an engine, for each token of each request, one number has to become another: the
+# token's *position* in its text, 1,000 say, becomes the *byte* at which its key lies in the memory of a GPU.
+#
+# **By the end you will have built** the block table of a sequence, the function that finds the places of a whole batch
+# in a few dozen microseconds, the two functions that write and read through it, the address in any memory layout, and
+# the GPU kernel that does the writing. In the map below the boxes that you work on have a thick outline.
+#
+# **You need** blocks and the attention over them (lesson 2), and the size of a token's KV (lesson 1). You need no GPU.
+#
+# Two words from later lessons: a **chunk** is a piece of a prompt that is computed in one step (lesson 11), and a
+# request is **preempted** when it has to give all its blocks back and wait (lesson 6).
+
+# %%
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+
+from autograder.notebook import check, compare, explain, quiz, task
+from course_lib import parts, viz
+from course_lib.engine import LLM, EngineParts, SamplingParams
+from course_lib.kv_cache import kv_bytes_per_block
+from course_lib.kv_cache.block_table import (
+    PositionError,
+    hnd_layout,
+    nhd_layout,
+    pad_block_tables,
+    split_layout,
+)
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS, GiB
+
+# %%
+viz.EngineMap(lesson=3)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on lessons 1 and 2. Answer in the cell; the check is immediate and earns no points.
+
+# %% exercise="3.W1"
+block_bytes = None  # bytes
+### BEGIN SOLUTION
+block_bytes = 16 * 128 * 1024
+### END SOLUTION
+
+# %% check="3.W1"
+check("3.W1", block_bytes)
+# %% exercise="3.W2"
+blocks_held = None  # blocks
+### BEGIN SOLUTION
+blocks_held = -(-100 // 16)
+### END SOLUTION
+
+# %% check="3.W2"
+check("3.W2", blocks_held)
+# %% exercise="3.W3"
+slots_left_out = None  # slots
+### BEGIN SOLUTION
+slots_left_out = 7 * 16 - 100
+### END SOLUTION
+
+# %% check="3.W3"
+check("3.W3", slots_left_out)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# A sequence's tokens stand in order: position 0, 1, 2, ... The blocks that hold their keys and values lie anywhere in
+# the pool. The **block table** of a sequence says where: entry 0 is the block of its first tokens, entry 1 that of the
+# next ones. An operating system does the same for the pages of a process. Its page tables take 8 bytes for each page of
+# 4 KiB: 1/512 of the memory that they describe.
+#
+# **Predict:** an entry of a block table takes 4 bytes. The requests of a server with Llama-3.1-8B (128 KiB per token,
+# blocks of 16 tokens) hold 32 GiB of KV. How many KiB do all their block tables take?
+
+# %%
+predicted_kib = None  # your prediction, in KiB
+
+# %%
+llama_8b = MODELS["llama-3.1-8b"]
+bytes_per_block = kv_bytes_per_block(llama_8b, 16)
+compare(predicted_kib, 32 * GiB / bytes_per_block * 4 / 1024, "KiB")
+
+conversation = load_azure("conversation")
+contexts = [r.prompt_tokens + r.output_tokens // 2 for r in conversation[:256]]
+num_blocks = sum(-(-context // 16) for context in contexts)
+print(f"256 requests in the middle of their output, from: {conversation.source}")
+print(f"their KV {num_blocks * bytes_per_block / GiB:.1f} GiB, their tables {num_blocks * 4 / 1024:.1f} KiB")
+print(f"one to {bytes_per_block // 4:,}")
+
+# %% [markdown]
+# A block of KV is five hundred times as large as a page, and its entry half as wide. So memory is no concern. What costs
+# is *using* the tables: all layers ask, in every step, and a single wrong entry is not an error message but
+# somebody else's text. Look at one translation from end to end. Two sequences, r0 with 10 tokens and r1 with 6, in
+# blocks of 4 slots; a **slot** is the place of one token.
+#
+# - Follow position 9 down: it splits into two numbers, an arrow leads through the table, and the two are glued again.
+# - Set *Position* to 3, then to 4. Where do the two neighbours lie? Order in memory is not order in time.
+# - Set it to 12. The picture gives way to an error: there is no slot, and it must not be made up.
+# - Choose the *Layout* HND. Table and slot stay, the bytes change, and so do the two strips at the bottom. Section 5
+#   takes that up.
+#
+# As soon as you have passed the exercises, the figure runs on your `BlockTable` and your `address`.
+
+# %%
+viz.token_address()
+
+# %% [markdown]
+# ### One line for the state
+#
+# Below the figure's title stands `free [1 4 6 8]  r0: 7 3 5  r1: 2 9`. From here to lesson 12 the course writes a state
+# this way: in brackets behind `free` the blocks that nobody holds, the one that is handed out next in front; then, for
+# each request, its name and its block table. Two spaces stand between the parts. (Lessons 7 and 8 add a star for cached
+# blocks and a bracket for shared ones.) The null block, 0, is never listed: it belongs to nobody, and you will meet it
+# in section 4.
+#
+# Whoever debugs an operating system first prints the page table. Write your own printer now; it is a good friend for
+# the rest of the lesson.
+
+
+# %% exercise="3.1a"
+def state_line(free: Sequence[int], tables: dict[str, Iterable[int]]) -> str:
+    """Return the state of a pool and its block tables in one line.
+
+    Args:
+        free: The free blocks, the one that is handed out next in front.
+        tables: The block table of each request, by its name, in the order to print.
+
+    >>> state_line([1, 4, 6, 8], {"r0": [7, 3, 5], "r1": [2, 9]})
+    'free [1 4 6 8]  r0: 7 3 5  r1: 2 9'
+    >>> state_line([], {"r0": []})  # no space behind the colon
+    'free []  r0:'
+    """
+    ### BEGIN SOLUTION
+    line = [f"free [{' '.join(map(str, free))}]"]
+    for name, table in tables.items():
+        line.append(" ".join([f"{name}:", *map(str, table)]))
+    return "  ".join(line)
+    ### END SOLUTION
+
+
+# %% check="3.1a"
+check("3.1a", state_line)
+
+# %% [markdown] solution="3.1a"
+# **Explained.** `name:` is itself the first word of its part, so joining with one space leaves none behind an empty
+# table. That the order of the ids is kept is the point of the line: the first free block is the one that comes next,
+# and the place in a table *is* the logical block.
+
+# %% [markdown]
+# ## 3. One number splits, and is glued again
+#
+# Let a block have $B$ slots. A position $p$ is split into a **logical block** and an **offset**, the table turns the
+# logical block into a **physical block**, and block and offset together are the slot:
+#
+# $$p = \ell \cdot B + o \quad\text{with}\quad \ell = \lfloor p / B \rfloor,\; o = p \bmod B
+# \qquad\qquad \text{slot} = \text{table}[\ell] \cdot B + o$$
+#
+# **A worked example.** $B = 16$, the table is [7, 3], and we look for position 17. It splits into $\ell = 1$, $o = 1$.
+# Entry 1 is block 3. Its slots begin at $3 \cdot 16 = 48$, so the slot is **49**. (Position 15, two tokens before, is in
+# slot $7 \cdot 16 + 15 = 127$.)
+#
+# Everything counts from 0: positions, entries, offsets, blocks, slots. Note what is *not* in the formula: the layer, and
+# whether we want the key or the value. Each layer has a cache of its own, but block 3 is block 3 in all of them. So an
+# engine finds the slots once per step, and all 32 layers use them, for keys and for values.
+#
+# Work one instance out with a pencil. Another seed makes another one: `task("3.1b", seed=2)`. Any seed counts.
+
+# %%
+task("3.1b", seed=1)
+
+# %% exercise="3.1b"
+answer = {"seed": 1}
+# Write answer["slot a"] = ..., answer["state at 12 tokens"] = "free [...]  r0: ...", and so on.
+### BEGIN SOLUTION
+answer |= task("3.1b", seed=1).answer
+### END SOLUTION
+
+# %% check="3.1b"
+check("3.1b", answer)
+
+# %% [markdown] solution="3.1b"
+# **Explained.** At 12 tokens r0's three blocks are full, and that is all: a block is taken for a token, not for the
+# feeling that there might be one. The 13th token, at position 12, is the first in logical block 3. With a printed table
+# such a trace is a matter of a minute; that is what the notation is for.
+
+# %% [markdown]
+# Now write it for one token. `BlockTable` keeps its physical blocks in `self.ids`, an array of whole numbers that works
+# like a list, and knows its `self.block_size`; `self.num_slots` is how many positions it covers. A position that it
+# does not cover is refused with a `PositionError`, which exists for this purpose, and is both a ValueError and an
+# IndexError. Why so strict? Because Python is not: an index of -1 is the *last* entry, so a wrong position would get the
+# slot of a token that is there.
+
+# %% exercise="3.2a"
+
+# %% check="3.2a"
+
+# %% [markdown] solution="3.2a"
+# **Explained.** `divmod` splits, the table looks up, a product and a sum glue. One comparison on the logical block
+# refuses both kinds of wrong position, because rounding down makes every negative position a negative logical block.
+# The check must come first: `self.ids[-1]` raises nothing.
+
+# %% [markdown]
+# ### A table grows at its end
+#
+# Only the last block of a sequence may be partly filled, so a table is only ever changed by adding to it: when the
+# tokens have filled their last slot and another one comes.
+#
+# **Predict:** with blocks of 16, in how many of 1,000 decode steps of a sequence does its table grow?
+
+# %%
+predicted_growth = None  # your prediction: steps of 1,000
+
+# %%
+steps = grown = 0
+for request in conversation[:2000]:
+    # The last token that is sampled is never computed, so it needs no slot.
+    written = range(request.prompt_tokens, request.prompt_tokens + request.output_tokens - 1)
+    steps += len(written)
+    grown += sum(position % 16 == 0 for position in written)
+compare(predicted_growth, 1000 * grown / steps, "steps of 1,000")
+
+# %% [markdown]
+# One step in sixteen, whatever the lengths. (A request whose 224th token is written is *not* one of them: 223 tokens and
+# 224 tokens need 14 blocks. The 225th token is, and so is the 241st.) Whoever adds blocks to a table does it in two
+# stages, like every careful program: first see that all is well, then change something. For if `append` fails half-way,
+# its caller believes that nothing was added, and gives the blocks to another request, while they stand in this table.
+
+# %% claims="One step in sixteen, whatever the lengths."
+assert abs(1000 * grown / steps - 62.5) < 1
+
+# %% exercise="3.2b"
+
+# %% check="3.2b"
+
+# %% [markdown] solution="3.2b"
+# **Explained.** The new ids are collected and looked at before the table is touched. `array("q", ...)` refuses what is
+# not a whole number with a TypeError by itself; that none is negative is ours to check. `list(...)` first, because an
+# iterable can be used up only once.
+
+# %%
+BlockTable = parts.get("BlockTable")
+tables, free = {"r0": BlockTable(4), "r1": BlockTable(4)}, [7, 2, 3, 9, 5, 1, 4, 6, 8]
+for name, num_more in (("r0", 1), ("r1", 1), ("r0", 1), ("r1", 1), ("r0", 1)):
+    tables[name].append([free.pop(0) for _ in range(num_more)])
+    print(state_line(free, tables))
+print("position 9 of r0 is in slot", tables["r0"].slot(9))
+
+# %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | Position p is in the block that entry p // B of *its own* table names. | Fluent nonsense: attention reads other tokens, and nothing crashes. |
+# | No two tokens of a step get the same slot. | One of the keys is lost. The text goes wrong some tokens later. |
+# | The block is in the table before its first token is written. | At best an IndexError. At worst the write lands in a stranger's block. |
+# | Padding is written nowhere. | Somebody's token is overwritten, in every layer (section 4). |
+# | block × stride is computed in 64 bits. | On a large GPU the kernel reads gibibytes below the cache (section 5). |
+
+# %% [markdown]
+# ## 4. A whole batch
+#
+# ### All tokens at once
+#
+# A step computes tokens of many requests together: one each for those that decode, hundreds for a chunk of a prompt.
+# Such a batch is **ragged**: its rows are of different lengths. It is stored without gaps, all tokens behind each other,
+# with `query_starts` saying where each sequence begins. Behind the last token there may be **padding**: GPUs run
+# fastest when the work was recorded beforehand (a *CUDA graph*), and work is recorded for a few sizes only, so a batch of
+# 11 tokens is filled up to 16. Padding has no slot. By agreement it gets **-1**.
+#
+# The tables of the sequences become one rectangle. Behind the end of a shorter one stands the **null block**, 0: a block
+# that no request is ever given. Whoever reads such an entry by mistake stays inside the cache and meets nobody's keys.
+
+# %%
+viz.token_batch()
+
+# %% [markdown]
+# You could call `slot` in a loop. For a chunk of 2,048 tokens that takes hundreds of microseconds, on the way of every
+# step; the GPU waits. The next exercise has little scaffold: a specification, and a blank cell. It is
+# worth 18 points, half of them for a result without a loop in Python, neither over tokens nor over sequences. NumPy does
+# the same to a million numbers with one call: `np.repeat(numbers, times)` repeats each number as often as you say, and
+# `array[rows, columns]` with two arrays takes one element for each pair.
+#
+# Three helpers stand above the stub, if you want them: `require_block_size` refuses a block size below 1; `checked_batch`
+# looks at shapes and types, raises the ValueErrors, and returns the tables, the number of tokens of each sequence, and
+# the positions; `token_without_slot` makes a PositionError that names the first token at fault. (`raise
+# PositionError("no slot")` is fine as well: the class counts.)
+
+# %% exercise="3.3"
+
+# %% check="3.3"
+
+# %% [markdown] solution="3.3"
+# **Explained.** Four things make it right. *Each token its own row*: the rows' starts are repeated by the lengths of the
+# queries. *64 bits before the product*: the tables come in 32 bits, as the GPU reads them, and block × B may not fit.
+# *Two refusals*: a position outside the columns would read the next row, silently, where the rectangle is read as one
+# row, and a negative entry would become a slot below the cache. *Padding stays -1*, because the result begins as -1
+# everywhere. And one thing makes it fast: every line works on all tokens, so the number of NumPy calls does not depend
+# on the batch. (block − logical) · B + position is the same as block · B + offset and saves the remainder, as
+# division is the slowest of these operations.
+
+# %%
+slot_mapping = parts.get("slot_mapping")
+rectangle = pad_block_tables([[7, 3, 5], [2, 9]])
+print(rectangle)
+batch_positions = np.array([9, 3, 4, 5, 0, 0])
+slots = slot_mapping(rectangle, np.array([0, 1, 4]), batch_positions, block_size=4)
+print("slots:", slots)
+
+# %% [markdown]
+# ### Writing, and what -1 does to those who do not look
+#
+# The cache of one layer's keys is a tensor `[num_blocks, block_size, num_kv_heads, head_dim]`. To write a token is to
+# split its slot once more: block `slot // B`, offset `slot % B`.
+#
+# **Predict:** a cache has 3 blocks of 4 slots, 0 to 11. Somebody writes a batch with the line
+# `key_cache[slots // 4, slots % 4] = key` and forgets that one of the slots is -1. Nothing is raised. Which slot is
+# overwritten?
+
+# %%
+predicted_slot = None  # your prediction: a slot, 0 to 11
+
+# %%
+key_cache = torch.zeros(3, 4, 1, 1)
+unfiltered = torch.tensor([-1])
+key_cache[unfiltered // 4, unfiltered % 4] = 99.0
+compare(predicted_slot, int(key_cache.flatten().argmax()), "(the slot)")
+print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
+
+# In C, and in Triton, division rounds towards zero, and the remainder has the sign of the dividend.
+block = torch.div(unfiltered, 4, rounding_mode="trunc").item()
+offset = torch.fmod(unfiltered, 4).item()
+print("Triton: ", block, "is the block,", offset, "the offset")
+
+# %% [markdown]
+# Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
+# zero. There -1 is one slot *in front of* the cache. In an engine that keeps all layers in one piece of memory, ours
+# among them, that is the last slot of the layer before; only layer 0 has nothing there to lose. Neither of the two
+# raises anything. So -1 is not a value that does no harm, it is a promise that everyone who writes has to keep.
+#
+# Most of the next function is given. Two steps under the comments are yours.
+
+# %% exercise="3.4a" steps="Leave the padding out|Where each slot is in the cache"
+
+# %% check="3.4a"
+
+# %% [markdown] solution="3.4a"
+# **Explained.** A mask keeps slots *and tokens*: padding may stand anywhere, so `key[: len(slots)]` would take the wrong
+# tokens. Indexing with two arrays writes into the tensor itself, whatever its strides. `key_cache.reshape(-1, ...)[slots]
+# = ...` looks equal and is not: where the axes lie in another order in memory, `reshape` makes a copy, and the cache
+# stays as it was.
+
+# %% [markdown]
+# And back: the keys of one sequence, side by side, as `dense_attention` in lesson 2 wants them. It serves as the reference
+# that every kernel is held against.
+
+# %% exercise="3.4b"
+
+# %% check="3.4b"
+
+# %% [markdown] solution="3.4b"
+# **Explained.** Round up, or the block that is filled in part is lost; then cut, or what was left in it by somebody else
+# comes along. Indexing with a tensor copies, so the result is the caller's own.
+
+# %% [markdown]
+# ## 5. From slot to byte
+#
+# ### Strides
+#
+# Memory has one axis. An array of five has to be laid out along it, and the rule is the same for NumPy, PyTorch and C:
+# the *last* axis varies fastest. How far apart two neighbours along an axis are is called the **stride** of that axis.
+# In an array of shape (2, 3, 4) the last axis has stride 1; a step along the middle one passes over 4 elements, and one
+# along the first over 3 · 4 = 12.
+
+# %% exercise="3.5a"
+
+# %% check="3.5a"
+
+# %% [markdown] solution="3.5a"
+# **Explained.** The stride of an axis is the product of the sizes *behind* it: what a step has to pass over. The empty
+# product is 1, so the last axis needs no case of its own, nor does an array without axes.
+
+# %% [markdown]
+# ### Three orders of the same numbers
+#
+# One layer's keys and values have the axes kv (key or value), block, token (the offset in the block), head and dim. Only
+# their order is open, and it decides what lies side by side:
+#
+# | layout | axes, the slowest first | whose idea |
+# |---|---|---|
+# | NHD | kv · block · token · head · dim | all heads of a token are neighbours, so a new token is written in one piece |
+# | HND | kv · block · head · token · dim | all tokens of a block are neighbours within a head, so a program that works on one head reads in one piece |
+# | split | kv · block · head · chunk · token · lane | dim is cut into chunks of 16 bytes, the most that a thread loads at once; neighbouring threads read neighbouring tokens |
+#
+# In the third one a number of a head has two coordinates, dim = chunk · lanes + lane, with 8 lanes of 2 bytes in 16. The
+# keys of the first vLLM (2023) lay like that.
+#
+# **A worked example.** 100 blocks of 16 slots, 8 heads of 128 numbers of 2 bytes, NHD. Where is number 5 of head 2 of the
+# key in slot 49? Slot 49 is block 3, token 1. The strides of (2, 100, 16, 8, 128) are 1,638,400, 16,384, 1,024, 128 and 1
+# elements, so it is element 0 · 1,638,400 + 3 · 16,384 + 1 · 1,024 + 2 · 128 + 5 = 50,437, and byte **100,874**.
+#
+# A `CacheLayout` knows `self.axes` (the names, as above), `self.shape`, `self.strides` (in elements; yours, once 3.5a has
+# passed) and `self.dtype_bytes`. Your function must serve all three layouts, and any other order of these axes.
+
+# %% exercise="3.5b"
+
+# %% check="3.5b"
+
+# %% [markdown] solution="3.5b"
+# **Explained.** It works out every coordinate that a layout might ask for, and then lets the layout say which it wants and
+# what each weighs. That is all there is to layouts: the same sum with other weights. Where there is no axis "lane",
+# `dim` is divided by 1. The bounds are checked axis by axis, because the sum cannot tell: head 8 of 8 is a valid byte, of
+# the next token.
+
+# %%
+address = parts.get("CacheLayout").address
+layouts = {
+    name: make(num_blocks=100, block_size=16, num_kv_heads=8, head_dim=128)
+    for name, make in (("NHD", nhd_layout), ("HND", hnd_layout), ("split", split_layout))
+}
+
+
+def pieces(places: Iterable[int], width: int = 2) -> str:
+    """Say in how many pieces some numbers of ``width`` bytes lie in memory."""
+    ordered = sorted(places)
+    num_pieces = 1 + sum(later - earlier > width for earlier, later in zip(ordered, ordered[1:]))
+    return f"{num_pieces:3} x {width * len(ordered) // num_pieces:5,} B"
+
+
+print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
+for name, layout in layouts.items():
+    find = partial(address, layout, 0)
+    here, after = find(49, 2, 5), find(50, 2, 5)
+    token = pieces(find(49, head, dim) for head in range(8) for dim in range(128))
+    head = pieces(find(slot, 2, dim) for slot in range(48, 64) for dim in range(128))
+    print(f"{name:<6} {here:27,} B {after - here:+10,} B   {token:>14} {head:>18}")
+
+# %% [markdown]
+# None wins twice. What is written in one piece is read in sixteen, and what is read in one piece is written in eight.
+# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But 256 bytes in a row are enough to
+# use the memory's full width, which speaks for not caring much; and so vLLM lets the attention kernel that is in use
+# choose.
+
+# %% claims="What is written in one piece is read in sixteen, and what is read in one piece is written in eight."
+nhd, hnd = layouts["NHD"], layouts["HND"]
+for layout, written_in, read_in in ((nhd, 1, 16), (hnd, 8, 1)):
+    find = partial(address, layout, 0)
+    assert pieces(find(49, h, d) for h in range(8) for d in range(128)).split()[0] == str(written_in)
+    assert pieces(find(s, 2, d) for s in range(48, 64) for d in range(128)).split()[0] == str(read_in)
+
+# %% [markdown]
+# ### Where 32 bits end
+#
+# A block id fits into 32 bits, and so does a stride. Their product need not. Block 131,072 of a layer's keys above begins
+# at element $131{,}072 \cdot 16{,}384 = 2^{31}$, the first number that a signed 32-bit integer does not have. It wraps to
+# $-2^{31}$, and the kernel reads 4 GiB below the cache.
+
+# %%
+elements_per_block = 16 * llama_8b.num_kv_heads * llama_8b.head_dim  # of one layer's keys
+for what, stride in (
+    ("keys of one layer", elements_per_block),
+    ("keys and values side by side", 2 * elements_per_block),
+    ("all 32 layers in a block", 2 * 32 * elements_per_block),
+):
+    first = -(-(2**31) // stride)
+    pool = first * bytes_per_block / GiB
+    print(f"{what:<29} block {first:7,}, in pools of more than {pool:5.0f} GiB")
+print(f"an H200 has {GPUS['h200'].memory_bytes / GiB:.0f} GiB" if "h200" in GPUS else "")
+with np.errstate(over="ignore"):
+    print("in 32 bits:", np.array([131_072], dtype=np.int32) * np.int32(elements_per_block))
+
+# %% [markdown]
+# A test with ten blocks never sees it; a server with much memory and a small model does, and only when its high block ids are
+# in use. vLLM met it in 2023 (issue #1486, mended by PR #1514), and again in 2026 in one of its attention backends, where
+# keys and values stand side by side and the limit is half as high (issue #50427). The remedy is always the same: widen the
+# block id *before* the product.
+
+# %% [markdown]
+# ## 6. On the GPU (stretch)
+#
+# On a GPU one program writes one token, and all of a step's tokens are written at the same time. The program's **lanes**
+# are the numbers of that token's key: `lane = tl.arange(0, LANES)` are all of them at once, 0 to LANES − 1. Triton wants
+# LANES to be a power of two, so there may be more lanes than numbers, and a **mask** keeps the others from loading and
+# storing. Your kernel is given strides for everything, in elements: tokens and heads of the input may lie apart, and the
+# cache may be in any of the orders above, as long as the numbers of one head are neighbours.
+#
+# The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
+# compiles it for three GPUs. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it
+# says so; the rest of the lesson does not need it.)
+
+# %% exercise="3.6"
+
+# %% check="3.6"
+
+# %% [markdown] solution="3.6"
+# **Explained.** The same three steps as ever: look at the sign, split the slot, weigh by strides. `lane // HEAD_DIM`
+# is the head because the numbers of a head are neighbours. (`lane % NUM_KV_HEADS` as the head, with `lane % HEAD_DIM`,
+# happens to meet every number once if the two sizes have no common factor, and the check uses sizes that have one.)
+# `token` and `slot` are widened to 64 bits before anything is multiplied.
+
+# %% [markdown]
+# ## 7. Bug hunt
+#
+# **An upstream bug**, and a bug that was none. In nano-vllm, a small engine that thousands of people have read, a sequence
+# takes a new block where `len(seq) % block_size == 1`. Since 2025 reader after reader has reported that as an off-by-one
+# error, or sent a repair: issues #30, #91, #150, #240 and pull requests #65, #66, #71, #152 of GeeeekExplorer/nano-vllm. In a sister project, Wenyueh/MinivLLM, a
+# condition of this kind really was wrong, and was mended (issue #75, PR #85, 2026). Here are two engines of that
+# kind, in a dozen lines each, blocks of 4. Both have computed a prompt. In both, a step writes the newest token of the
+# sequence into its slot and samples the next one. They return the slots that they have written.
+
+# %% shows="autograder.lessons.lesson03_given:engine_a"
+print("A:", engine_a(prompt_tokens=5, num_steps=6))
+
+# %% shows="autograder.lessons.lesson03_given:engine_b"
+print("B:", engine_b(prompt_tokens=5, num_steps=6))
+
+# %% [markdown]
+# The same condition, the same slots for this prompt. One of the two engines is wrong: for other prompts it stops with an
+# IndexError, as its table has no entry for the token. Which one, and for which prompt? (Leave `rest`, with which the
+# condition compares, at 1 for now.)
+
+# %% exercise="3.7a"
+exposed = None  # {"engine": "A" or "B", "prompt": a number of tokens}
+### BEGIN SOLUTION
+exposed = {"engine": "B", "prompt": 4}
+### END SOLUTION
+
+# %% check="3.7a"
+check("3.7a", exposed)
+
+# %% [markdown]
+# A remainder can be right, then, but it takes a pencil to see whether it is. Better to say what is meant. Write the
+# function that does: it does not ask about the moment, the step, or the engine.
+
+# %% exercise="3.7b"
+
+# %% check="3.7b"
+
+# %% [markdown] solution="3.7b"
+# **Explained.** Needed minus there, and never less than none. `-(-n // b)` rounds up in whole numbers. It serves the
+# first block as well as the next one, a prompt, a chunk, or a decode, and after a preemption, when the table is
+# empty and the sequence long. It is what vLLM does, and the only line of this lesson that a manager needs (lesson 7).
+
+# %% [markdown]
+# Now you are the reviewer. Two pull requests come in. Both say that a block is full at a remainder of 0, and change the
+# condition to `rest=0`: one in engine A, the other in engine B. Judge each: give a prompt with which the changed engine
+# stops within 8 steps, or None if there is no such prompt.
+
+# %% exercise="3.7c"
+judged = {}  # judged["A"] = ..., judged["B"] = ...: a number of tokens, or None
+### BEGIN SOLUTION
+judged["A"] = 4
+judged["B"] = None
+### END SOLUTION
+
+# %% check="3.7c"
+check("3.7c", judged)
+
+# %% [markdown] solution="3.7c"
+# **Explained.** In A only prompts that are a multiple of 4 tell, a quarter of them; with blocks of 16 it is one prompt in
+# sixteen. With the others the table gets its block a step too early, and stays ahead. That is why such repairs look
+# right when they are tried.
+
+# %%
+print("prompt     " + "".join(f"{prompt:5}" for prompt in range(1, 9)))
+for label, engine, rest in (
+    ("A, == 1", engine_a, 1),
+    ("B, == 1", engine_b, 1),
+    ("A, == 0", engine_a, 0),
+    ("B, == 0", engine_b, 0),
+):
+    outcome = []
+    for prompt in range(1, 9):
+        try:
+            engine(prompt, 8, rest=rest)
+            outcome.append("runs")
+        except IndexError:
+            outcome.append("stops")
+    print(f"{label:<11}" + "".join(f"{each:>6}" for each in outcome)[1:])
+
+# %% [markdown]
+# ### Explain the bug
+#
+# In three to six sentences: (a) What does the length count in engine A, and what in engine B, at the moment of the
+# comparison? (b) Why does the wrong engine survive some prompts? (c) What becomes of either condition in an engine that
+# writes several tokens of a sequence in one step? 5 points, marked by hand: 2 for (a), 2 for (b), 1 for (c).
+
+# %% [markdown] answer="3.7" points=5
+# (a) In A the token that this step will write is in the length already: the prefill, or the step before, has
+# counted what it sampled. So the length is one more than the tokens that have a slot, and the token to be written is the first of
+# a new block exactly when the length is 1 more than a multiple of 4. In B the length counts the tokens that have a slot, and the new one
+# is added after the comparison: there a remainder of 0 is the sign. (b) With a prompt of 1 more than a multiple of 4, B takes a
+# block in its first step although its last block has three empty slots. From then on it always has a block to spare, as it takes
+# one every four steps. The block is wasted, and nothing stops. (c) A step of several tokens can jump over the remainder,
+# so no block is taken, or needs more than one block at once. Comparing needed with present blocks is right in any case.
+#
+# **Mark scheme.** (a) 1 for each engine. (b) 1 for the class of prompts, 1 for the block to spare. (c) 1 for either of the two
+# consequences.
+
+# %% [markdown] criteria="3.7"
+# - (a) For each engine: is the token that is about to be written in the length or not?
+# - (b) Which prompts, and what its table is like in comparison with its tokens from then on.
+# - (c) What a remainder cannot see when the length grows by more than one.
+
+# %% [markdown]
+# (MinivLLM had two conditions that disagreed, `% == 0` for "is there room?" and `% == 1` for "take a block". With an empty
+# pool it preempted a sequence that needed nothing, and let one through that did. A third relative: padding block
+# tables with the -1 that belongs to slot mappings, which vLLM stopped doing in 2026, PR #35431.)
+
+# %% [markdown]
+# ## 8. It runs in your engine
+#
+# ### Text from your tables
+#
+# The engine of this course now finds every token through your functions. Count how often it asks.
+
+# %%
+calls: Counter[str] = Counter()
+
+
+def counted(name: str) -> Callable[..., Any]:
+    """Return your part of that name, or the library's, counting its calls."""
+    part = parts.get(name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls[name] += 1
+        return part(*args, **kwargs)
+
+    return call
+
+
+class CountedTable(parts.get("BlockTable")):
+    """Your block table, counting what it is asked."""
+
+    def append(self, block_ids: Iterable[int]) -> None:
+        calls["BlockTable.append"] += 1
+        super().append(block_ids)
+
+    def slot(self, position: int) -> int:
+        calls["BlockTable.slot"] += 1
+        return super().slot(position)
+
+
+mine = {"BlockTable": CountedTable, "slot_mapping": counted("slot_mapping")}
+mine["reshape_and_cache"] = counted("reshape_and_cache")
+prompts = ["The block table of a sequence", "A slot is", "The scheduler"]
+greedy = SamplingParams(temperature=0, max_tokens=24)
+llm = LLM(parts=EngineParts.of(mine))
+texts = [output.outputs[0].text for output in llm.generate(prompts, greedy)]
+expected = [
+    output.outputs[0].text
+    for output in LLM(parts=EngineParts.reference()).generate(prompts, greedy)
+]
+for prompt, text in zip(prompts, texts):
+    print(f"{prompt} |{text!r}")
+for name, times in calls.items():
+    print(f"{name:<20} {times:4} calls")
+print("layers:", llm.model_config.num_layers, "- the same text as with the library's parts:", texts == expected)
+
+# %% [markdown]
+# `reshape_and_cache` is called once for each layer and step, and the mapping once for each step, because a slot is the same
+# in all layers. The engine calls `slot_mapping` when a step has more than 16 tokens, and `slot` in a loop when it has
+# fewer. Why would it not always take the fast function?
+
+# %% claims="`reshape_and_cache` is called once for each layer and step, and the mapping once for each step"
+steps_taken = calls["reshape_and_cache"] / llm.model_config.num_layers
+assert texts == expected
+assert steps_taken == 24
+assert calls["slot_mapping"] == 1
+assert calls["BlockTable.slot"] == 3 * 23
+
+# %% [markdown]
+# ### Measure: the loop and the array
+#
+# `microseconds(function)` calls a function without arguments again and again, and returns the shortest time. Three
+# batches from the conversations: 16 requests that decode, 256 that decode, and one with a chunk of 2,048 tokens. `work`
+# holds two functions for each of them: `loop` calls your `slot` for each token, `array` your `slot_mapping` once.
+
+# %%
+def microseconds(function: Callable[[], object], budget: float = 0.15) -> float:
+    """Return the shortest time of a call, in microseconds."""
+    shortest, end = float("inf"), time.perf_counter() + budget
+    while time.perf_counter() < end:
+        begun = time.perf_counter()
+        function()
+        shortest = min(shortest, time.perf_counter() - begun)
+    return 1e6 * shortest
+
+
+def translation(contexts: Sequence[int], new_tokens: int) -> dict[str, Callable[[], object]]:
+    """Return both ways to find the slots of the newest tokens of some sequences."""
+    pool = iter(random.Random(0).sample(range(1, 40_000), 39_999))
+    tables = [BlockTable(16) for _ in contexts]
+    for table, context in zip(tables, contexts):
+        table.append([next(pool) for _ in range(-(-context // 16))])
+    spans = [range(context - new_tokens, context) for context in contexts]
+    pairs = [(table, position) for table, span in zip(tables, spans) for position in span]
+    rectangle = pad_block_tables([table.ids for table in tables])
+    starts = np.arange(len(contexts) + 1) * new_tokens
+    positions = np.array([position for _, position in pairs])
+    return {
+        "loop": lambda: [table.slot(position) for table, position in pairs],
+        "array": lambda: slot_mapping(rectangle, starts, positions, 16),
+    }
+
+
+work = {f"{size} decodes": translation(contexts[:size], 1) for size in (16, 256)}
+work["a chunk of 2,048"] = translation([2048], 2048)
+
+one_slot = microseconds(lambda: tables["r0"].slot(9))
+sixteen = np.arange(16)
+one_operation = microseconds(lambda: sixteen // 16)
+print(f"one call of slot: {one_slot:.2f} µs; one operation of NumPy on 16 numbers: {one_operation:.2f} µs")
+
+# %% [markdown]
+# A vectorised function like the library's makes about fifteen such operations.
+#
+# **Predict:** for 16 decodes, how many times as long does the loop take as the array? (Below 1: the loop is faster.)
+
+# %%
+predicted_ratio = None  # your prediction: loop / array, for 16 decodes
+
+# %% exercise="3.8"
+ratios = {}  # "16 decodes", "256 decodes", "a chunk of 2,048": time of the loop / time of the array
+### BEGIN SOLUTION
+for name, ways in work.items():
+    ratios[name] = microseconds(ways["loop"]) / microseconds(ways["array"])
+### END SOLUTION
+
+# %% check="3.8"
+check("3.8", ratios)
+
+# %% [markdown] solution="3.8"
+# **Explained.** The check looks at the order alone, since times depend on the machine: the loop ahead for 16 decodes,
+# behind for 256, and far behind for a chunk.
+
+# %%
+if ratios:
+    compare(predicted_ratio, ratios["16 decodes"], "times")
+print("decodes   loop, µs   array, µs")
+for size in (16, 32, 64, 128, 256):
+    ways = translation(contexts[:size], 1)
+    times = {name: microseconds(way, 0.1) for name, way in ways.items()}
+    ahead = min(times, key=lambda name: times[name])
+    print(f"{size:7} {times['loop']:10.1f} {times['array']:11.1f}   the {ahead} is ahead")
+ways = work["a chunk of 2,048"]
+print(f"a chunk: {microseconds(ways['loop']):6.1f} {microseconds(ways['array']):11.1f}")
+
+ids_of_all = [list(range(-(-context // 16))) for context in contexts]
+whole = microseconds(lambda: pad_block_tables(ids_of_all))
+kept, changed = pad_block_tables(ids_of_all), np.arange(16)
+last = np.array([len(ids) - 1 for ids in ids_of_all[:16]])
+
+
+def sixteen_new_entries() -> None:
+    """Write the entries that are new in a step into a table that is kept."""
+    kept[changed, last] = 7
+
+
+print(f"the rectangle of 256 tables: {whole:.0f} µs anew; 16 new entries in a kept one: ", end="")
+print(f"{microseconds(sixteen_new_entries):.1f} µs; it is {np.mean(kept > 0):.0%} full")
+weights_ms = 1000 * llama_8b.weight_bytes / GPUS["h100"].memory_bandwidth
+print(f"a decode step of Llama-3.1-8B on an H100 reads the weights in {weights_ms:.1f} ms")
+
+# %% [markdown]
+# The array's time hardly grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the
+# course sets itself is 50 µs for 256 decodes; `course bench core` keeps an eye on it.) So the fast function
+# loses where there is little to do, and an engine that serves one user takes the loop.
+#
+# ### Explain what you measured
+#
+# In four to eight sentences, with figures of yours and their units: (a) Where do loop and array cross, and what is
+# the array's time made of, at 16 decodes and for the chunk? (b) What is the translation small against, and does it
+# matter at all? (c) What does it save to keep the rectangle from step to step? 4 points, marked by hand: 2 for (a), 1 each for
+# (b) and (c).
+
+# %% [markdown] answer="3.8" points=4
+# (a) They cross between 32 and 128 decodes here. At 16 decodes the array's ten or so microseconds are calls: about fifteen
+# NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays some 0.2 µs for a token and nothing
+# beforehand, 3 to 4 µs in all. For the chunk of 2,048 the array takes about twice its flat price, and the loop a hundred times
+# what it took for 16 tokens, as it has more than a hundred times as many. (b) The weights alone take 4.8 ms to read, so 10 to 20 µs are less than half a
+# per cent of a step. A loop over a chunk, 300 to 500 µs, would be near 10% of a decode step, on the CPU, which the GPU waits for
+# unless steps overlap. (c) Building the rectangle anew takes longer than the translation, 100 to 200 µs, because it is a loop
+# over sequences. Sixteen new entries, one in sixteen of 256 sequences, take about a microsecond. vLLM keeps the table on the GPU and sends only what is new.
+#
+# **Mark scheme.** (a) 1 for the crossing with figures, 1 for calls against arithmetic. (b) A share of a step, with both times. (c) The
+# two times and why they differ.
+
+# %% [markdown] criteria="3.8"
+# - (a) Between which two sizes the order changes. What the array pays whatever the size, and what grows with it.
+# - (b) Both times in the same unit, their quotient, and whether the GPU has to wait for the CPU.
+# - (c) What has to be done for each sequence in the one case, and for each *new block* in the other.
+
+# %%
+parts.table(lesson=3)
+
+# %% [markdown]
+# ## 9. In vLLM 0.33.0
+#
+# | here | in vLLM 0.33.0, `vllm/v1/` |
+# |---|---|
+# | `BlockTable`, `pad_block_tables` | `BlockTables` in `worker/gpu/block_table.py`: one table on the GPU for all requests, kept from step to step; `append_block_ids` stages what is new |
+# | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence, and one for the padding |
+# | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
+# | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`: "Padding token that should be ignored" |
+# | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content; NHD and HND are names for two of them |
+# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys; the backend `rocm_attn` uses it |
+# | `blocks_to_add` | `allocate_new_blocks` in `core/single_type_kv_cache_manager.py`: `cdiv(num_tokens, block_size) - len(req_blocks)` |
+#
+# **What production code does beyond this, and why.**
+#
+# - It translates on the GPU, where tables and positions are. Then nothing has to be waited for, and the CPU may already plan
+#   the next step.
+# - It pads from the *true* number of tokens on. Its buffers are used again in each step, and behind the tokens stand slots of
+#   an earlier, longer chunk: valid ones. Whoever padded only what a CUDA graph adds would write over live keys.
+# - Layers that cache in different ways have different tables; then there are several mappings per step, one for each
+#   group of layers.
+# - Under context parallelism (one sequence on several GPUs) a GPU holds every so many-th token, and the others' tokens are -1.
+# - Keys and values of a head stand side by side ("content"), so that one piece holds both.
+
+# %% [markdown]
+# ## 10. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
+# which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="3"
+
+# %% [markdown]
+# ## 11. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="3"
+
+# %% [markdown]
+# ## 12. Takeaways
+#
+# - Position → (logical block, offset) → physical block → slot → byte. The table is the only step that remembers anything.
+# - slot = table[p // B] · B + p % B, the same number in every layer, for keys and values. One mapping per step.
+# - Tables are padded with the null block, slot mappings with -1. Everybody who writes has to leave -1 out: it is the last slot
+#   in Python, and one in front of the cache in Triton.
+# - A layout is a set of strides. NHD writes a token in one piece, HND reads a head of a block in one piece; none does both.
+# - block × stride in 64 bits.
+# - Ask how many blocks are needed and how many are there. A remainder is right or wrong by the order of two other lines.
+# - Vectorised code pays for each call, a loop for each token. Measure where they cross.
+#
+# **Lesson 4 needs** the block as the unit of allocation, and the rest of the last block, which you have seen empty in every
+# figure. How much memory does it waste, and what would other allocators waste?
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: the mapping kernel of vLLM (20 minutes)</summary>
+#
+# Open `vllm/v1/worker/gpu/block_table.py` at tag `v0.33.0` in
+# [the repository](https://github.com/vllm-project/vllm) and find `_compute_slot_mappings_kernel`.
+#
+# 1. Which program writes the padding, and why does it start where it does?
+# 2. What happens to a request whose `idx_mapping` is -1?
+# 3. `append_block_ids` raises a RuntimeError. Which of the invariants in section 3 does it guard, and which of them does nobody
+#    check here?
+# 4. Block ids are loaded as 32-bit numbers and multiplied by the block size as they are. In `vllm/v1/worker/block_table.py`, an
+#    older class does the same and widens them first. Is the new one a bug?
+#
+# *What to find there.*
+#
+# 1. The last one. It starts at the true number of tokens, "to cover the gap between actual tokens and padded tokens that can
+#    contain stale valid slot IDs from previous chunks".
+# 2. It is a dummy, or padding up to a graph's size: its row of the table is never read, and its tokens get -1.
+# 3. That the table has room for the entry. That the entry belongs to this request, and that no other has it, is the manager's
+#    business.
+# 4. A *slot* stays below $2^{31}$ as long as the pool has fewer tokens: at 128 KiB each that is 256 TiB. What must be widened is
+#    the product of a block and a stride, and the attention kernel does that (`physical_block_idx ... .to(tl.int64)` in
+#    `triton_unified_attention.py`).
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "The KV cache has shape [num_blocks, num_heads, head_size/x, block_size, x]": the keys of vLLM's first kernels. Today that is
+#   the layout of one backend.
+# - "Block tables are padded with -1": in vLLM until PR #35431 (2026), and in some engines still.
+# - "`len(seq) % block_size == 1` is off by one": it depends, see section 7.
+# - "A page table walk costs nothing": on a GPU the look-up is one load per block, and lesson 2 has counted what it costs.
+#
+# </details>
