@@ -371,8 +371,8 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             "value_cache": value_cache,
             "slot_mapping": mapping,
         }
-        padding = " and padding" if -1 in slots else ""
-        title = f"{len(slots) - slots.count(-1)} tokens{padding}, {heads} heads of {dim}"
+        padding = ", one of them padding" if -1 in slots else ""
+        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of {dim}"
         yield KernelCase(title, arguments, expected)
 
 
@@ -471,9 +471,14 @@ def judges_the_fixes(_: Any, answer: Any) -> str | None:
 
 def judges_alike(one: Any, other: Any) -> str | None:
     """Agree on two wrong verdicts that let the same repairs pass."""
-    if not isinstance(other, dict) or judges_the_fixes(None, other) is None:
+    if not isinstance(other, dict) or not set(_ENGINES) <= set(other):
         return ""
-    verdicts = [{engine: answer.get(engine, 0) is None for engine in _ENGINES} for answer in (one, other)]
+    prompts = [other[engine] for engine in _ENGINES if other[engine] is not None]
+    if any(map(_no_prompt, prompts)) or judges_the_fixes(None, other) is None:
+        return ""
+    verdicts = [
+        {engine: answer[engine] is None for engine in _ENGINES} for answer in (one, other)
+    ]
     return None if verdicts[0] == verdicts[1] else ""
 
 

@@ -671,3 +671,165 @@ def test_a_batch_that_is_translated_rightly_and_slowly_earns_half(answer, name):
     finding = examine("3.3", answer)
     assert finding.fraction == 0.5
     assert named(finding) == name
+
+
+# 3.1b
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_instance_by_hand_is_what_the_library_does(seed):
+    trace, states = table_trace(seed), given.trace_by_hand(seed).answer
+    assert [str(states[name]) for name in given.LOOKED_UP] == [s.result for s in trace.steps[:3]]
+    full, beyond = (states[name] for name in given.GROWN)
+    assert full == trace.start
+    assert full != beyond
+
+
+def test_spaces_in_a_state_do_not_matter_and_ids_do():
+    right = given.trace_by_hand(1).answer
+    loose = {**right, given.GROWN[0]: " free [5 6 7  8] r0: 3 2 9 r1: 1 4 "}
+    assert examine("3.1b", {"seed": 1, **loose}).fraction == 1
+    other = {**right, given.GROWN[0]: "free [6 5 7 8]  r0: 3 2 9  r1: 1 4"}
+    assert examine("3.1b", {"seed": 1, **other}).fraction == pytest.approx(0.8)
+    for nonsense in ("r0 has three blocks", [3, 2, 9], 37, object()):
+        answer = {**right, given.GROWN[1]: nonsense}
+        assert examine("3.1b", {"seed": 1, **answer}).fraction < 1
+
+
+# 3.7
+
+
+def test_the_engines_stop_where_the_explanation_says():
+    table = {
+        ("A", 1): [None] * 8,
+        ("B", 1): [None, 3, 2, 1, None, 3, 2, 1],
+        ("A", 0): [None, None, None, 1] * 2,
+        ("B", 0): [None] * 8,
+    }
+    for (engine, rest), steps in table.items():
+        assert [given.breaks_at(engine, prompt, rest) for prompt in range(1, 9)] == steps
+
+
+@pytest.mark.parametrize("prompt", [*range(1, 40), 10_000])
+def test_an_engine_that_takes_what_it_lacks_never_stops(prompt):
+    right = {"A": 1, "B": 0}
+    for engine, rest in right.items():
+        assert given.breaks_at(engine, prompt, rest) is None
+
+
+EXPOSED = (
+    ({"engine": "B", "prompt": 2}, 1, SAME),
+    ({"engine": "B", "prompt": 8, "why": "the block is full"}, 1, SAME),
+    ({"engine": "B", "prompt": 5}, 0, "a prompt that it survives"),
+    ({"engine": "B", "prompt": 1}, 0, "a prompt that it survives"),
+    ({"engine": "A", "prompt": 4}, 0, "the right engine"),
+    ({"engine": "A", "prompt": 5}, 0, "the right engine"),
+    ({"engine": "C", "prompt": 4}, 0, SAME),
+    ({"engine": "B", "prompt": 0}, 0, SAME),
+    ({"engine": "B", "prompt": "4"}, 0, SAME),
+    ({"engine": "B", "prompt": 10**9}, 0, SAME),
+    ({"engine": ["B"], "prompt": 4}, 0, SAME),
+    ({"engine": "B"}, 0, SAME),
+    ("B", 0, SAME),
+    (object(), 0, SAME),
+)
+JUDGED = (
+    ({"A": 4, "B": None}, 1, SAME),
+    ({"A": 12, "B": None}, 1, SAME),
+    ({"A": 3, "B": None}, 0, SAME),
+    ({"A": None, "B": None}, 0, "both pass"),
+    ({"A": 4, "B": 4}, 0, "neither passes"),
+    ({"A": None, "B": 4}, 0, "the broken one passes"),
+    ({"A": True, "B": False}, 0, SAME),
+    ({"A": "None", "B": None}, 0, SAME),
+    ({"A": -4, "B": None}, 0, SAME),
+    ({"A": 4}, 0, SAME),
+    (4, 0, SAME),
+    (object(), 0, SAME),
+)
+RATIOS = (
+    ({"16 decodes": 0.2, "256 decodes": 2.4, "a chunk of 2,048": 14.0}, 1, SAME),
+    ({"16 decodes": 0.9, "256 decodes": 1.1, "a chunk of 2,048": 5.5}, 1, SAME),
+    ({"16 decodes": 5.0, "256 decodes": 0.4, "a chunk of 2,048": 0.05}, 0, "upside down"),
+    ({"16 decodes": 1.8, "256 decodes": 27.0, "a chunk of 2,048": 211.0}, 0, SAME),
+    ({"16 decodes": 0.2, "256 decodes": 2.4, "a chunk of 2,048": 2.0}, 0, SAME),
+    ({"16 decodes": 0.2, "256 decodes": 2.4}, 0, SAME),
+    ({"16 decodes": 0, "256 decodes": 2.4, "a chunk of 2,048": 14.0}, 0, SAME),
+    ({"16 decodes": "0.2", "256 decodes": 2.4, "a chunk of 2,048": 14.0}, 0, SAME),
+    ({}, 0, SAME),
+    ([0.2, 2.4, 14.0], 0, SAME),
+    (object(), 0, SAME),
+)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "place"),
+    [
+        (exercise, place)
+        for exercise, answers in (("3.7a", EXPOSED), ("3.7c", JUDGED), ("3.8", RATIOS))
+        for place in range(len(answers))
+    ],
+)
+def test_a_value_earns_what_it_is_worth_and_is_named_only_if_it_is_that(exercise, place):
+    answer, earns, name = {"3.7a": EXPOSED, "3.7c": JUDGED, "3.8": RATIOS}[exercise][place]
+    finding = examine(exercise, answer)
+    assert finding.fraction == earns
+    assert named(finding) == name
+
+
+# The figures of the text, the quiz and the interview
+
+
+def test_the_addresses_of_the_text_are_what_the_library_works_out():
+    layouts = [make(100, 16, 8, 128) for make in (nhd_layout, hnd_layout, split_layout)]
+    found = [layout.address(kv=0, slot=49, head=2, dim=5) for layout in layouts]
+    assert found == [100_874, 106_762, 106_522]
+    after = [layout.address(kv=0, slot=50, head=2, dim=5) for layout in layouts]
+    assert [one - other for one, other in zip(after, found, strict=True)] == [2048, 256, 16]
+    assert row_major_strides((2, 100, 16, 8, 128)) == (1_638_400, 16_384, 1_024, 128, 1)
+
+
+def test_the_pieces_of_the_text_are_those_of_the_figure():
+    cache = PagedCache({"r0": (7, 3)}, {"r0": 20}, 16, num_kv_heads=8, head_dim=128)
+    in_pieces = {
+        layout: [
+            (len(runs), runs[0][1])
+            for runs in (pieces(translate(cache, "r0", 17, layout), axis) for axis in ("token", "head"))
+        ]
+        for layout in ("NHD", "HND", "split")
+    }
+    assert in_pieces == {
+        "NHD": [(1, 2048), (16, 256)],
+        "HND": [(8, 256), (1, 4096)],
+        "split": [(128, 16), (1, 4096)],
+    }
+
+
+def right_choice(question_id):
+    (question,) = (each for each in bank(3).quiz if each.id == question_id)
+    return next(choice for choice in question.choices if choice.correct)
+
+
+def test_the_figures_of_the_quiz_are_what_the_library_works_out():
+    table = BlockTable(16)
+    table.append([7, 3])
+    assert right_choice("q1").text == str(table.slot(17))
+    assert right_choice("q2").text == f"1/{16 * 131_072 // 4:,}"
+    assert 2**31 // (16 * 8 * 128) == 131_072
+    assert "131,072" in right_choice("q9").feedback
+
+
+def test_slot_minus_one_is_where_the_text_says():
+    slot = torch.tensor(-1)
+    assert (slot // 4 * 4 + slot % 4 + 12).item() == 11, "the last of 12 slots"
+    truncated = torch.div(slot, 4, rounding_mode="trunc"), torch.fmod(slot, 4)
+    assert [each.item() for each in truncated] == [0, -1]
+
+
+def test_the_core_takes_two_hours_and_the_open_exercise_earns_the_most():
+    graded = [exercise for exercise in lessons.exercises(3) if exercise.points]
+    core = [exercise for exercise in graded if "(stretch)" not in exercise.title]
+    texts = 15  # minutes for the two written answers
+    assert 120 <= sum(exercise.minutes for exercise in core) + texts <= 140
+    assert sum(exercise.points for exercise in core) >= 70
+    assert max(graded, key=lambda exercise: exercise.points).id == "3.3"
