@@ -213,10 +213,11 @@ def test_what_is_wrong_only_after_a_refusal_is_found(examine_here):
     ]
 
 
-def test_a_stub_is_told_that_nothing_comes_back(examine):
-    stub = """
+@pytest.mark.parametrize("held", [None, [], {}])
+def test_a_stub_is_told_that_nothing_comes_back(examine, held):
+    stub = f"""
 class SlotPool:
-    num_free = None
+    num_free = {held}
     def __init__(self, size): pass
     def take(self, count): pass
     def give_back(self, slots): pass
