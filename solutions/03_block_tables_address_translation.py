@@ -522,10 +522,10 @@ with np.errstate(over="ignore"):
 # kind, in a dozen lines each, blocks of 4. Both have computed a prompt. In both, a step writes the newest token of the
 # sequence into its slot and samples the next one. They return the slots that they have written.
 
-# %% shows="autograder.lessons.lesson03_given:engine_a"
+# %% shows="autograder.lessons.lesson03_hunt:engine_a"
 print("A:", engine_a(prompt_tokens=5, num_steps=6))
 
-# %% shows="autograder.lessons.lesson03_given:engine_b"
+# %% shows="autograder.lessons.lesson03_hunt:engine_b"
 print("B:", engine_b(prompt_tokens=5, num_steps=6))
 
 # %% [markdown]

@@ -16,6 +16,8 @@ from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson03_batch_mistakes as batch_mistakes
 from autograder.lessons import lesson03_given as given
+from autograder.lessons import lesson03_hunt as hunt
+from autograder.lessons import lesson03_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson03_mistakes as mistakes
 from course_lib.attention.paged import gather, reshape_and_cache
 from course_lib.kv_cache.block_table import (
@@ -166,7 +168,7 @@ RESHAPE = Exercise(
         ),
         refusals=(given.write([12]), given.write([3, 3])),
         writes=("key_cache", "value_cache"),
-        misconceptions=mistakes.RESHAPE,
+        misconceptions=memory_mistakes.RESHAPE,
     ),
     hints=(
         "What is -1 // 4 in Python, and where would a token with that slot go?",
@@ -192,7 +194,7 @@ GATHER = Exercise(
             given.read([3, 0, -1], 5),
             given.read([1, 2, 4], 3, block_size=1),
         ),
-        misconceptions=mistakes.GATHER,
+        misconceptions=memory_mistakes.GATHER,
     ),
     hints=(
         "How many blocks do 6 tokens need, and how many slots have those?",
@@ -216,7 +218,7 @@ STRIDES = Exercise(
         cases=st.builds(Call, st.lists(st.integers(1, 5), max_size=4)),
         probes=(Call([2, 3, 4]), Call([7]), Call([2, 10, 16, 8, 128]), Call([3, 0])),
         refusals=(Call([2, 0]), Call([-1]), Call([0, 0, 3])),
-        misconceptions=mistakes.STRIDES,
+        misconceptions=memory_mistakes.STRIDES,
     ),
     hints=(
         "How many elements lie between [0, 0] and [1, 0] of an array of shape (2, 3)?",
@@ -237,7 +239,7 @@ ADDRESS = Exercise(
         cases=given.elements(),
         probes=given.ELEMENTS,
         refusals=given.OUTSIDE,
-        misconceptions=mistakes.ADDRESS,
+        misconceptions=memory_mistakes.ADDRESS,
     ),
     hints=(
         "How far is it to the next token in NHD, and how far in HND?",
@@ -285,9 +287,9 @@ EXPOSED = Exercise(
         reference=lambda: {"engine": "B", "prompt": 4},
         question="exposed",
         wanted='a dict with the keys "engine" and "prompt", for which the engine stops',
-        compare=given.exposes_the_engine,
-        alike=given.fails_to_expose_alike,
-        misconceptions=mistakes.EXPOSED,
+        compare=hunt.exposes_the_engine,
+        alike=hunt.fails_to_expose_alike,
+        misconceptions=hunt.EXPOSED,
     ),
     hints=(
         "At the moment of the check, how many tokens have a slot, and which token is written next?",
@@ -312,7 +314,7 @@ MENDED = Exercise(
             Call(5, 0, 1),
             Call(240, 14, 16),
         ),
-        misconceptions=mistakes.BLOCKS_TO_ADD,
+        misconceptions=hunt.BLOCKS_TO_ADD,
     ),
     hints=(
         "How many blocks do 9 tokens need in all, if a block has 4 slots?",
@@ -332,9 +334,9 @@ JUDGED = Exercise(
         reference=lambda: {"A": 4, "B": None},
         question="judged",
         wanted='a dict with the keys "A" and "B": a prompt for which the engine stops, or None',
-        compare=given.judges_the_fixes,
-        alike=given.judges_alike,
-        misconceptions=mistakes.JUDGED,
+        compare=hunt.judges_the_fixes,
+        alike=hunt.judges_alike,
+        misconceptions=hunt.JUDGED,
     ),
     hints=(
         "What does each engine's length count when it compares?",
@@ -353,11 +355,11 @@ MEASURED = Exercise(
     minutes=8,
     difficulty=1,
     check=AnswerCheck(
-        reference=given.typical_ratios,
+        reference=hunt.typical_ratios,
         question="ratios",
-        compare=given.ratios_in_order,
-        alike=given.upside_down,
-        misconceptions=mistakes.MEASURED,
+        compare=hunt.ratios_in_order,
+        alike=hunt.upside_down,
+        misconceptions=hunt.MEASURED,
     ),
     hints=(
         "Which of two times is the divisor, if a ratio of 20 means that the loop takes longer?",

@@ -11,6 +11,7 @@ import torch
 
 from autograder import lessons
 from autograder.lessons import lesson03_given as given
+from autograder.lessons import lesson03_hunt as hunt
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from course_lib.kv_cache.block_table import (
@@ -138,7 +139,8 @@ SLOT_WRONG = (
     (slot_with(lambda ids, p, b: p), "the logical block"),
     (lambda self, position: 36, SAME),
     (lambda self, p: self.ids[p // self.block_size] * self.block_size + p % self.block_size,
-     "-1 is answered"),
+     "nothing is refused"),
+    (slot_with(lambda ids, p, b: ids[p // b] * b + p % b, low=-99), "-1 is answered"),
     (object(), SAME),
 )
 
@@ -707,14 +709,14 @@ def test_the_engines_stop_where_the_explanation_says():
         ("B", 0): [None] * 8,
     }
     for (engine, rest), steps in table.items():
-        assert [given.breaks_at(engine, prompt, rest) for prompt in range(1, 9)] == steps
+        assert [hunt.breaks_at(engine, prompt, rest) for prompt in range(1, 9)] == steps
 
 
 @pytest.mark.parametrize("prompt", [*range(1, 40), 10_000])
 def test_an_engine_that_takes_what_it_lacks_never_stops(prompt):
     right = {"A": 1, "B": 0}
     for engine, rest in right.items():
-        assert given.breaks_at(engine, prompt, rest) is None
+        assert hunt.breaks_at(engine, prompt, rest) is None
 
 
 EXPOSED = (

@@ -1,0 +1,248 @@
+"""Lesson 3: the hunt and the measurement. Two engines, the rules of answers, the wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from autograder.checks.finding import Misconception
+
+# 3.7, the hunt
+
+
+def engine_a(prompt_tokens: int, num_steps: int, block_size: int = 4, rest: int = 1) -> list[int]:
+    """Generate with one sequence; return the slot that each step writes."""
+    free = count(1)
+    table = [next(free) for _ in range(0, prompt_tokens, block_size)]
+    length, slots = prompt_tokens + 1, []
+    for _ in range(num_steps):
+        if length % block_size == rest:
+            table.append(next(free))
+        block, offset = divmod(length - 1, block_size)
+        slots.append(table[block] * block_size + offset)
+        length += 1
+    return slots
+
+
+def engine_b(prompt_tokens: int, num_steps: int, block_size: int = 4, rest: int = 1) -> list[int]:
+    """Generate with one sequence; return the slot that each step writes."""
+    free = count(1)
+    table = [next(free) for _ in range(0, prompt_tokens, block_size)]
+    length, slots = prompt_tokens, []
+    for _ in range(num_steps):
+        if length % block_size == rest:
+            table.append(next(free))
+        length += 1
+        block, offset = divmod(length - 1, block_size)
+        slots.append(table[block] * block_size + offset)
+    return slots
+
+
+ENGINES = {"A": engine_a, "B": engine_b}
+LONG_ENOUGH = 8
+"""Steps in which an engine with blocks of 4 meets every place of a block twice."""
+
+
+def breaks_at(engine: str, prompt_tokens: int, rest: int) -> int | None:
+    """Return the step, from 1, in which an engine finds no block; None if it never does."""
+    for num_steps in range(1, LONG_ENOUGH + 1):
+        try:
+            ENGINES[engine](prompt_tokens, num_steps, rest=rest)
+        except IndexError:
+            return num_steps
+    return None
+
+
+def _no_prompt(value: Any) -> str | None:
+    """Say why a value is no number of prompt tokens, if it is none."""
+    if type(value) is not int:
+        return f"a prompt has a whole number of tokens, and {value!r} is none"
+    return None if 1 <= value <= 10_000 else f"take a prompt of 1 to 10,000 tokens, not {value}"
+
+
+def exposes_the_engine(_: Any, answer: Any) -> str | None:
+    """Agree with the engine that is wrong, and a prompt for which it stops."""
+    if not isinstance(answer, dict) or not {"engine", "prompt"} <= set(answer):
+        return 'it is a dict with the keys "engine" and "prompt"'
+    engine, prompt = answer["engine"], answer["prompt"]
+    if engine not in tuple(ENGINES):
+        return f'"engine" is "A" or "B", not {engine!r}'
+    complaint = _no_prompt(prompt)
+    if complaint is None and breaks_at(engine, prompt, rest=1) is None:
+        return f"engine {engine} runs {LONG_ENOUGH} steps with a prompt of {prompt} and never stops"
+    return complaint
+
+
+def fails_to_expose_alike(one: Any, other: Any) -> str | None:
+    """Agree on two answers that name the same engine, with prompts that it survives."""
+    survivors = [
+        answer["engine"]
+        for answer in (one, other)
+        if (exposes_the_engine(None, answer) or "").startswith("engine ")
+    ]
+    return None if len(survivors) == 2 and len(set(survivors)) == 1 else ""
+
+
+def judges_the_fixes(_: Any, answer: Any) -> str | None:
+    """Agree with a verdict on both repairs: a prompt that breaks it, or None."""
+    if not isinstance(answer, dict) or not set(ENGINES) <= set(answer):
+        return 'it is a dict with the keys "A" and "B"'
+    for engine in ENGINES:
+        prompt = answer[engine]
+        if prompt is None:
+            continue
+        complaint = _no_prompt(prompt)
+        if complaint is not None:
+            return f"{engine!r}: {complaint}"
+        if breaks_at(engine, prompt, rest=0) is None:
+            return f"{engine!r}: with a prompt of {prompt} the repaired engine does not stop"
+    passed = [engine for engine in ENGINES if answer[engine] is None and _ever_breaks(engine)]
+    return "one of the repairs that you let pass does break" if passed else None
+
+
+def judges_alike(one: Any, other: Any) -> str | None:
+    """Agree on two wrong verdicts that let the same repairs pass."""
+    if not isinstance(other, dict) or not set(ENGINES) <= set(other):
+        return ""
+    prompts = [other[engine] for engine in ENGINES if other[engine] is not None]
+    if any(map(_no_prompt, prompts)) or judges_the_fixes(None, other) is None:
+        return ""
+    verdicts = [
+        {engine: answer[engine] is None for engine in ENGINES} for answer in (one, other)
+    ]
+    return None if verdicts[0] == verdicts[1] else ""
+
+
+def _ever_breaks(engine: str) -> bool:
+    return any(breaks_at(engine, prompt, rest=0) for prompt in range(1, LONG_ENOUGH + 1))
+
+
+# 3.8, the measurement
+
+DECODES, MORE_DECODES, CHUNK = "16 decodes", "256 decodes", "a chunk of 2,048"
+
+
+def typical_ratios() -> dict[str, float]:
+    """Return what the measurement gives on one machine: loop over all at once."""
+    return {DECODES: 0.3, MORE_DECODES: 4.0, CHUNK: 20.0}
+
+
+def ratios_in_order(_: Any, ratios: Any) -> str | None:
+    """Agree with ratios on whose order every machine agrees."""
+    if not isinstance(ratios, dict) or not set(typical_ratios()) <= set(ratios):
+        return f"it is a dict with the keys {', '.join(map(repr, typical_ratios()))}"
+    few, many, chunk = (ratios[name] for name in typical_ratios())
+    for name in typical_ratios():
+        if type(ratios[name]) not in (int, float) or not 0 < ratios[name] < float("inf"):
+            return f"{name!r}: a ratio of two times is a number above 0, not {ratios[name]!r}"
+    if few >= 1:
+        return f"{DECODES!r}: the loop is not behind there; measure both once more"
+    if many <= 1:
+        return f"{MORE_DECODES!r}: all at once is ahead there; is its time the divisor?"
+    return None if chunk > max(many, 5) else f"{CHUNK!r}: there the loop is furthest behind"
+
+
+def upside_down(_: Any, ratios: Any) -> str | None:
+    """Agree with ratios of the vectorised function over the loop."""
+    try:
+        turned = {name: 1 / ratios[name] for name in typical_ratios()}
+    except (TypeError, KeyError, ZeroDivisionError):
+        return ""
+    return ratios_in_order(_, turned)
+
+
+# Wrong answers
+
+
+def _full_again(rest: int) -> Callable[[int, int, int], int]:
+    def blocks_to_add(num_tokens: int, num_blocks: int, block_size: int) -> int:
+        return int(num_tokens % block_size == rest % block_size)
+
+    return blocks_to_add
+
+
+BLOCKS_TO_ADD = (
+    Misconception(
+        "a new block at one more than full",
+        "The remainder says nothing of the blocks that are there, and one at a time is too slow for "
+        "a step of several tokens.",
+        _full_again(1),
+        evidence=r"== 1",
+    ),
+    Misconception(
+        "a new block when the last is full",
+        "A full block needs no neighbour until the next token comes, and the remainder says "
+        "nothing of the blocks that are there.",
+        _full_again(0),
+        evidence=r"== 0",
+    ),
+    Misconception(
+        "negative",
+        "A sequence with blocks to spare lacks none: 0, not less.",
+        lambda num_tokens, num_blocks, block_size: -(-num_tokens // block_size) - num_blocks,
+    ),
+    Misconception(
+        "rounded down",
+        "Tokens that fill a block in part need a block as well.",
+        lambda num_tokens, num_blocks, block_size: max(0, num_tokens // block_size - num_blocks),
+    ),
+    Misconception(
+        "one too many",
+        "Tokens that fill their blocks exactly need no further one.",
+        lambda num_tokens, num_blocks, block_size: max(
+            0, num_tokens // block_size + 1 - num_blocks
+        ),
+    ),
+    Misconception(
+        "the blocks that are there are forgotten",
+        "That is how many blocks the tokens need in all; some of them are there.",
+        lambda num_tokens, num_blocks, block_size: -(-num_tokens // block_size),
+    ),
+    Misconception(
+        "tokens, not blocks",
+        "That is how many slots are missing; a block has block_size of them.",
+        lambda num_tokens, num_blocks, block_size: max(0, num_tokens - num_blocks * block_size),
+    ),
+)
+EXPOSED = (
+    Misconception(
+        "the right engine",
+        "Follow engine A with a pencil: it never writes without a block.",
+        {"engine": "A", "prompt": 4},
+    ),
+    Misconception(
+        "a prompt that it survives",
+        "With this prompt its table is a block ahead of its tokens, by chance.",
+        {"engine": "B", "prompt": 5},
+    ),
+)
+
+JUDGED = (
+    Misconception(
+        "both pass",
+        "One of them is broken by this very repair. Its length has the new token in it when it "
+        "compares.",
+        {"A": None, "B": None},
+    ),
+    Misconception(
+        "neither passes",
+        "One of them compares before the new token is counted, and then a full block is the sign.",
+        {"A": 4, "B": 4},
+    ),
+    Misconception(
+        "the broken one passes",
+        "Run both for every prompt from 1 to 8 tokens: most of them tell nothing.",
+        {"A": None, "B": 4},
+    ),
+)
+
+
+MEASURED = (
+    Misconception(
+        "upside down",
+        "That is your function's time over the loop's; a ratio above 1 is to say that the loop "
+        "takes longer.",
+        {name: 1 / ratio for name, ratio in typical_ratios().items()},
+    ),
+)
