@@ -129,8 +129,8 @@ viz.token_address()
 # blocks and a bracket for shared ones.) The null block, 0, is never listed: it belongs to nobody, and you will meet it
 # in section 4.
 #
-# Whoever debugs an operating system first prints the page table. Write your own printer now; it is a good friend for
-# the rest of the lesson.
+# Whoever debugs an operating system prints the page table. (MIT's course on xv6 has its students write the printer.)
+# Write yours now; it is a good friend for the rest of the lesson.
 
 
 # %% exercise="3.1a"
@@ -290,8 +290,8 @@ print("position 9 of r0 is in slot", tables["r0"].slot(9))
 viz.token_batch()
 
 # %% [markdown]
-# You could call `slot` in a loop. For a chunk of 2,048 tokens that takes hundreds of microseconds, on the way of every
-# step; the GPU waits. The next exercise has little scaffold: a specification, and a blank cell. It is
+# You could call `slot` in a loop. For a chunk of 2,048 tokens that takes some hundreds of microseconds, and the step, with
+# the GPU, waits for it. The next exercise has little scaffold: a specification, and a blank cell. It is
 # worth 18 points, half of them for a result without a loop in Python, neither over tokens nor over sequences. NumPy does
 # the same to a million numbers with one call: `np.repeat(numbers, times)` repeats each number as often as you say, and
 # `array[rows, columns]` with two arrays takes one element for each pair.
@@ -350,8 +350,8 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 # %% [markdown]
 # Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
 # zero. There -1 is one slot *in front of* the cache. In an engine that keeps all layers in one piece of memory, ours
-# among them, that is the last slot of the layer before; only layer 0 has nothing there to lose. Neither of the two
-# raises anything. So -1 is not a value that does no harm, it is a promise that everyone who writes has to keep.
+# among them, that is the last slot of the layer before; only the first layer's keys have nothing in front of them.
+# Neither of the two raises anything. So -1 is not a value that does no harm, it is a promise that everyone who writes has to keep.
 #
 # Most of the next function is given. Two steps under the comments are yours.
 
@@ -414,8 +414,8 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 # key in slot 49? Slot 49 is block 3, token 1. The strides of (2, 100, 16, 8, 128) are 1,638,400, 16,384, 1,024, 128 and 1
 # elements, so it is element 0 · 1,638,400 + 3 · 16,384 + 1 · 1,024 + 2 · 128 + 5 = 50,437, and byte **100,874**.
 #
-# A `CacheLayout` knows `self.axes` (the names, as above), `self.shape`, `self.strides` (in elements; yours, once 3.5a has
-# passed) and `self.dtype_bytes`. Your function must serve all three layouts, and any other order of these axes.
+# A `CacheLayout` knows `self.axes` (the names, as above), `self.shape`, `self.strides` (in elements)
+# and `self.dtype_bytes`. Your function must serve all three layouts, and any other order of these axes.
 
 # %% exercise="3.5b"
 
@@ -452,9 +452,9 @@ for name, layout in layouts.items():
 
 # %% [markdown]
 # None wins twice. What is written in one piece is read in sixteen, and what is read in one piece is written in eight.
-# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But 256 bytes in a row are enough to
-# use the memory's full width, which speaks for not caring much; and so vLLM lets the attention kernel that is in use
-# choose.
+# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But 256 bytes in a row are two
+# whole cache lines of a GPU (128 bytes each), so NHD wastes nothing either; what decides in practice is which order the
+# attention kernel at hand was written for.
 
 # %% claims="What is written in one piece is read in sixteen, and what is read in one piece is written in eight."
 nhd, hnd = layouts["NHD"], layouts["HND"]
@@ -486,8 +486,8 @@ with np.errstate(over="ignore"):
 # %% [markdown]
 # A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. Where the
 # layers lie inside the block, as in three of vLLM's six orders, 4 GiB are enough. vLLM met it in 2023 (issue #1486, mended by PR #1514), and again in 2026 in one of its attention backends, where
-# keys and values stand side by side and the limit is half as high (issue #50427). The remedy is always the same: widen the
-# block id *before* the product.
+# keys and values stand side by side and the limit is half as high (issue #50427). The remedy is to widen the block id
+# *before* the product.
 
 # %% [markdown]
 # ## 6. On the GPU (stretch)
@@ -515,12 +515,12 @@ with np.errstate(over="ignore"):
 # %% [markdown]
 # ## 7. Bug hunt
 #
-# **An upstream bug**, and a bug that was none. In nano-vllm, a small engine that thousands of people have read, a sequence
-# takes a new block where `len(seq) % block_size == 1`. Since 2025 reader after reader has reported that as an off-by-one
-# error, or sent a repair: issues #30, #91, #150, #240 and pull requests #65, #66, #71, #152 of GeeeekExplorer/nano-vllm. In a sister project, Wenyueh/MinivLLM, a
-# condition of this kind really was wrong, and was mended (issue #75, PR #85, 2026). Here are two engines of that
-# kind, in a dozen lines each, blocks of 4. Both have computed a prompt. In both, a step writes the newest token of the
-# sequence into its slot and samples the next one. They return the slots that they have written.
+# **An upstream bug**, and one that was none. In nano-vllm, a small engine written to be read, a sequence takes a new
+# block where `len(seq) % block_size == 1`. Reader after reader has reported that as an off-by-one error, or sent a repair
+# (GeeeekExplorer/nano-vllm, issues #30, #91, #150, #240, pull requests #65, #66, #71, #152; 2025 and 2026), and some took
+# it back the next day. In another such engine a condition of this kind really was wrong (Wenyueh/MinivLLM, issue #75,
+# pull request #85; 2026). Here are two engines in a dozen lines each, with blocks of 4. Both have computed a prompt. In
+# both, a step writes the newest token of the sequence into its slot. They return the slots that they have written.
 
 # %% shows="autograder.lessons.lesson03_hunt:engine_a"
 print("A:", engine_a(prompt_tokens=5, num_steps=6))
@@ -717,7 +717,7 @@ one_operation = microseconds(lambda: sixteen // 16)
 print(f"one call of slot: {one_slot:.2f} µs; one operation of NumPy on 16 numbers: {one_operation:.2f} µs")
 
 # %% [markdown]
-# A vectorised function like the library's makes about fifteen such operations.
+# A vectorised function like the library's makes fifteen to twenty such operations.
 #
 # **Predict:** for 16 decodes, how many times as long does the loop take as the array? (Below 1: the loop is faster.)
 
@@ -779,7 +779,7 @@ print(f"a decode step of Llama-3.1-8B on an H100 reads the weights in {weights_m
 # (b) and (c).
 
 # %% [markdown] answer="3.8" points=4
-# (a) They cross between 32 and 128 decodes, as measured here. At 16 decodes the array's ten or so microseconds are calls: about fifteen
+# (a) They cross between 32 and 128 decodes, as measured here. At 16 decodes the array's ten or so microseconds are calls: fifteen to twenty
 # NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.2 µs for a token and nothing
 # beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred times
 # what it took for 16 tokens, as it has more than a hundred times as many. (b) The weights alone take 4.8 ms to read, so 10 to 20 µs
@@ -821,7 +821,9 @@ parts.table(lesson=3)
 # - Layers that cache in different ways have different tables; then there are several mappings per step, one for each
 #   group of layers.
 # - Under context parallelism (one sequence on several GPUs) a GPU holds every so many-th token, and the others' tokens are -1.
-# - Keys and values of a head stand side by side ("content"), so that one piece holds both.
+# - Each attention backend says which orders it can read (`supported_kv_cache_layouts`), and the engine takes one of them.
+# - The last of the five axes is called content: in several backends a key and its value stand side by side there, so that
+#   one piece holds both.
 
 # %% [markdown]
 # ## 10. Quiz
@@ -887,6 +889,6 @@ parts.table(lesson=3)
 #   the layout of one backend.
 # - "Block tables are padded with -1": in vLLM until PR #35431 (2026), and in some engines still.
 # - "`len(seq) % block_size == 1` is off by one": it depends, see section 7.
-# - "A page table walk costs nothing": on a GPU the look-up is one load per block, and lesson 2 has counted what it costs.
+# - "The indirection costs nothing": it is one more load per block, and the keys cannot be asked for before it has come back.
 #
 # </details>
