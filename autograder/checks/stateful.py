@@ -21,7 +21,6 @@ from autograder.checks.compare import (
     Made,
     compare_outcomes,
     exactly,
-    is_nothing,
     require_plain,
     same_values,
 )
@@ -153,10 +152,10 @@ class StatefulCheck:
         if failure is None:
             return PASSED
         behaviour = self._behaviour(subject)
-        # A stub's methods return nothing after the making, and what it holds stays empty.
+        # A stub's methods return nothing after the making.
         unwritten = all(
             isinstance(step.outcome, Returned)
-            and (is_nothing(step.outcome.value) or isinstance(step.outcome.value, Made))
+            and (step.outcome.value is None or isinstance(step.outcome.value, Made))
             for step in behaviour
         )
         finding = Finding(

@@ -224,6 +224,23 @@ KERNEL = (
         ),
     ),
     Misconception(
+        "the slot is not split",
+        "Slots are evenly spaced only where the tokens of a block are; with a head between block "
+        "and token the next block begins elsewhere.",
+        Edited(
+            (
+                (
+                    "block * key_cache_block_stride + offset * key_cache_slot_stride",
+                    "slot * key_cache_slot_stride",
+                ),
+                (
+                    "block * value_cache_block_stride + offset * value_cache_slot_stride",
+                    "slot * value_cache_slot_stride",
+                ),
+            )
+        ),
+    ),
+    Misconception(
         "the key's strides for the value",
         "The two caches may lie in memory in different ways; each has strides of its own.",
         Edited(

@@ -126,6 +126,13 @@ def test_a_right_value_of_another_type_is_told_apart_from_a_wrong_value(expected
     assert same_values(exactly, Returned(expected), Returned(got))
 
 
+def test_who_raises_the_right_exception_has_not_made_the_mistake_of_raising_its_base():
+    of_a_list = Raised(("IndexError", "LookupError", "Exception"), "list index out of range")
+    as_asked = Raised(("PositionError", "ValueError", "IndexError"), "position 8 has no slot")
+    assert not same_values(exactly, of_a_list, as_asked)
+    assert same_values(exactly, of_a_list, Raised(("IndexError",), "other words"))
+
+
 def test_a_wrong_value_comes_before_a_wrong_type():
     assert not isinstance(exactly(3, 3.5), FormComplaint)
     assert exactly([3, 4], [3.0, 5]) == "item 1 differs"

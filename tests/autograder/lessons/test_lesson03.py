@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from array import array
 
@@ -14,6 +15,7 @@ from autograder.lessons import lesson03_given as given
 from autograder.lessons import lesson03_hunt as hunt
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
+from course_lib.attention.backends.availability import triton_state
 from course_lib.kv_cache.block_table import (
     BlockTable,
     PositionError,
@@ -696,6 +698,84 @@ def test_spaces_in_a_state_do_not_matter_and_ids_do():
     for nonsense in ("r0 has three blocks", [3, 2, 9], 37, object()):
         answer = {**right, given.GROWN[1]: nonsense}
         assert examine("3.1b", {"seed": 1, **answer}).fraction < 1
+
+
+# 3.6
+
+HEAD = """
+import triton
+import triton.language as tl
+
+@triton.jit
+def reshape_and_cache_kernel(
+    key, value, key_cache, value_cache, slot_mapping,
+    key_token_stride, key_head_stride, value_token_stride, value_head_stride,
+    key_cache_block_stride, key_cache_slot_stride, key_cache_head_stride,
+    value_cache_block_stride, value_cache_slot_stride, value_cache_head_stride,
+    BLOCK_SIZE: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    token = tl.program_id(0)
+    slot = tl.load(slot_mapping + token)
+"""
+ALL_LANES = """
+    if slot < 0:
+        return
+    place = tl.arange(0, LANES)
+    mask = place < NUM_KV_HEADS * HEAD_DIM
+    head = place // HEAD_DIM
+    dim = place - head * HEAD_DIM
+    block = slot // BLOCK_SIZE
+    offset = slot - block * BLOCK_SIZE
+    keys = tl.load(key + token * key_token_stride + head * key_head_stride + dim, mask=mask, other=0.0)
+    values = tl.load(
+        value + token * value_token_stride + head * value_head_stride + dim, mask=mask, other=0.0
+    )
+    at = block * key_cache_block_stride + offset * key_cache_slot_stride
+    tl.store(key_cache + at + head * key_cache_head_stride + dim, keys, mask=mask)
+    at = block * value_cache_block_stride + offset * value_cache_slot_stride
+    tl.store(value_cache + at + head * value_cache_head_stride + dim, values, mask=mask)
+"""
+HEAD_BY_HEAD = """
+    if slot >= 0:
+        dim = tl.arange(0, LANES)
+        key_cache += slot // BLOCK_SIZE * key_cache_block_stride
+        key_cache += slot % BLOCK_SIZE * key_cache_slot_stride
+        value_cache += slot // BLOCK_SIZE * value_cache_block_stride
+        value_cache += slot % BLOCK_SIZE * value_cache_slot_stride
+        for head in range(NUM_KV_HEADS):
+            keys = tl.load(
+                key + token * key_token_stride + head * key_head_stride + dim, mask=dim < HEAD_DIM
+            )
+            tl.store(key_cache + head * key_cache_head_stride + dim, keys, mask=dim < HEAD_DIM)
+            values = tl.load(
+                value + token * value_token_stride + head * value_head_stride + dim,
+                mask=dim < HEAD_DIM,
+            )
+            tl.store(value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM)
+"""
+TO_THE_NULL_BLOCK = ALL_LANES.replace("if slot < 0:\n        return", "slot = tl.maximum(slot, 0)")
+ONLY_KEYS = ALL_LANES.replace("    tl.store(value_cache + at", "    # tl.store(value_cache + at")
+
+
+def kernel(body, tmp_path):
+    """Return a kernel with this body; Triton reads its source from a file."""
+    if triton_state().mode != "interpreted":
+        pytest.skip("the guard watches the interpreter")
+    path = tmp_path / "kernel_of_a_learner.py"
+    path.write_text(HEAD + body)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.reshape_and_cache_kernel
+
+
+@pytest.mark.parametrize(
+    ("body", "earns"),
+    [(ALL_LANES, 1), (HEAD_BY_HEAD, 1), (TO_THE_NULL_BLOCK, 0), (ONLY_KEYS, 0), ("", 0)],
+)
+def test_a_kernel_is_judged_by_what_it_writes(body, earns, tmp_path):
+    assert examine("3.6", kernel(body, tmp_path), timeout=60).fraction == earns
 
 
 # 3.7
