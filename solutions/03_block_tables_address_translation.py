@@ -768,7 +768,7 @@ print(f"a decode step of Llama-3.1-8B on an H100 reads the weights in {weights_m
 
 # %% [markdown]
 # The array's time hardly grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the
-# course sets itself is 50 µs for 256 decodes; `course bench core` keeps an eye on it.) So the fast function
+# course sets itself is 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function
 # loses where there is little to do, and an engine that serves one user takes the loop.
 #
 # ### Explain what you measured
