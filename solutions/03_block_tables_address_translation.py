@@ -339,7 +339,7 @@ predicted_slot = None  # your prediction: a slot, 0 to 11
 key_cache = torch.zeros(3, 4, 1, 1)
 unfiltered = torch.tensor([-1])
 key_cache[unfiltered // 4, unfiltered % 4] = 99.0
-compare(predicted_slot, int(key_cache.flatten().argmax()), "(the slot)")
+print(f"predicted: slot {predicted_slot}; overwritten: slot {int(key_cache.flatten().argmax())}")
 print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
 
 # In C, and in Triton, division rounds towards zero, and the remainder has the sign of the dividend.
@@ -351,7 +351,8 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 # Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
 # zero. There -1 is one slot *in front of* the cache. In an engine that keeps all layers in one piece of memory, ours
 # among them, that is the last slot of the layer before; only the first layer's keys have nothing in front of them.
-# Neither of the two raises anything. So -1 is not a value that does no harm, it is a promise that everyone who writes has to keep.
+# Neither of the two raises anything. So -1 is not a value that does no harm: it is a promise that everyone who writes has
+# to keep.
 #
 # Most of the next function is given. Two steps under the comments are yours.
 
