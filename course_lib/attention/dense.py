@@ -151,7 +151,7 @@ def partial_attention(
         scale: What the scores are multiplied by; 1/√head_dim if None.
 
     Returns:
-        A state of at least 32-bit numbers, over exactly these keys.
+        The state over exactly these keys, in float32; in float64 if the query is.
 
     Raises:
         ValueError: The shapes do not fit together, or there is no key.

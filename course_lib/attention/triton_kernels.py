@@ -81,11 +81,18 @@ def softmax_step(max_score, denominator, numerator, scores, values):
     Returns:
         max_score, denominator and numerator over all keys up to this tile's last.
     """
+    # The largest score of each row so far, this tile's included: new_max [rows].
     new_max = tl.maximum(max_score, tl.max(scores, axis=1))
+
+    # What the old sums shrink by [rows], and the weights of this tile's keys [rows, keys].
     rescale = tl.exp2(max_score - new_max)
     weights = tl.exp2(scores - new_max[:, None])
+
+    # The denominator over all keys up to here, and the old numerator, both relative to new_max.
     denominator = denominator * rescale + tl.sum(weights, axis=1)
     numerator = numerator * rescale[:, None]
+
+    # Add the weighted values: tl.dot adds the product of two matrices to its third argument.
     numerator = tl.dot(weights.to(values.dtype), values, numerator, input_precision="ieee")
     return new_max, denominator, numerator
 

@@ -1,0 +1,257 @@
+"""Lesson 2: what its checks of PyTorch functions are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from autograder.checks.compare import within
+from autograder.checks.function import Call
+from course_lib.attention.dense import SoftmaxState, partial_attention
+
+_DTYPES = (torch.float32, torch.float16, torch.float64, torch.bfloat16)
+_CLOSE, _CLOSE_IN_16_BITS = within(rel=1e-5), within(rel=1e-2)
+
+
+def closely(expected: Any, got: Any) -> str | None:
+    """Agree on tensors, and states of tensors, to what their types can tell apart."""
+    dtype = getattr(expected, "dtype", None)
+    is_narrow = dtype in (torch.float16, torch.bfloat16)
+    return (_CLOSE_IN_16_BITS if is_narrow else _CLOSE)(expected, got)
+
+
+def _tensor(draw: st.DrawFn, shape: tuple[int, ...], numbers: st.SearchStrategy[float]) -> Tensor:
+    count = math.prod(shape)
+    drawn = draw(st.lists(numbers, min_size=count, max_size=count))
+    return torch.tensor(drawn, dtype=torch.float64).reshape(shape)
+
+
+# 2.1
+
+_score = st.sampled_from((0.0, 1.0, 2.0, -1.0, 5.0, 11.0, 200.0, 10_000.0, -10_000.0))
+
+
+@st.composite
+def scores(draw: st.DrawFn) -> Call:
+    """Draw scores of one to three dimensions; each row has a finite one."""
+    rows = draw(st.sampled_from(((), (1,), (2,), (3,), (2, 2))))
+    drawn = _tensor(draw, (*rows, draw(st.integers(1, 4))), _score)
+    if draw(st.booleans()):
+        drawn[..., 1:] = drawn[..., 1:].masked_fill(drawn[..., 1:] == 5.0, -math.inf)
+    return Call(drawn.to(draw(st.sampled_from(_DTYPES))))
+
+
+SCORES = (
+    Call(torch.tensor([[0.0, 1.0], [1000.0, 1001.0]])),
+    Call(torch.tensor([[0.0, 1.0], [2.0, 3.0]])),
+    Call(torch.tensor([12.0, 11.0], dtype=torch.float16)),
+    Call(torch.tensor([[-1000.0, -1002.0, -math.inf]])),
+    Call(torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, 1.0]])),
+    Call(torch.tensor([[[0.0, 1.0], [2.0, 5.0]], [[1.0, 1.0], [0.0, 3.0]]])),
+    Call(torch.tensor([1000.0])),
+)
+"""Scores that tell the ways to normalise apart."""
+
+# 2.2
+
+_number = st.sampled_from((0.0, 1.0, 2.0, -1.0, 3.0))
+_query_number = st.sampled_from((0.0, 1.0, 2.0, -1.0, 40.0))
+
+
+def _told_apart(*sizes: int) -> Tensor:
+    """Return values that are all different: token, head and number of each can be read off."""
+    token, head, place = (torch.arange(size, dtype=torch.float64) for size in sizes)
+    return 1 + token[:, None, None] + 10 * head[:, None] + 100 * place
+
+
+@st.composite
+def keys_of_one_query(draw: st.DrawFn) -> Call:
+    """Draw one token's queries, and keys and values that it may see."""
+    kv_heads, group = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    head_dim, num_keys = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    dtype = draw(st.sampled_from(_DTYPES))
+    query = _tensor(draw, (kv_heads * group, head_dim), _query_number).to(dtype)
+    key = _tensor(draw, (num_keys, kv_heads, head_dim), _number).to(dtype)
+    value = _told_apart(num_keys, kv_heads, head_dim).to(dtype)
+    return Call(query, key, value, draw(st.sampled_from((1.0, None, 0.5))))
+
+
+_FOUR_QUERIES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
+_TWO_KEYS = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 5.0], [1.0, 1.0]]])
+_TWO_VALUES = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[3.0, 1.0], [4.0, 2.0]]])
+
+
+def _many_keys(dtype: torch.dtype) -> Call:
+    """Return a call whose sums a 16-bit number cannot hold to the last unit."""
+    generator = torch.Generator().manual_seed(2)
+    query, key, value = (
+        torch.randn(sizes, generator=generator).to(dtype)
+        for sizes in ((4, 4), (300, 2, 4), (300, 2, 4))
+    )
+    return Call(query, key, value)
+
+
+SEEN_KEYS = (
+    Call(_FOUR_QUERIES, _TWO_KEYS, _TWO_VALUES, 1.0),
+    Call(_FOUR_QUERIES, _TWO_KEYS, _TWO_VALUES),
+    Call(_FOUR_QUERIES[:2], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.5),
+    Call(torch.tensor([[40.0, 0.0], [0.0, 1.0]]), _TWO_KEYS, _TWO_VALUES, 1.0),
+    Call(-_FOUR_QUERIES, _TWO_KEYS[:1], _TWO_VALUES[:1]),
+    _many_keys(torch.float16),
+)
+"""Queries, keys and values that tell the ways to sum apart."""
+
+UNFIT_KEYS = (
+    Call(_FOUR_QUERIES, _TWO_KEYS, _TWO_VALUES[:1]),
+    Call(_FOUR_QUERIES[:3], _TWO_KEYS, _TWO_VALUES),
+    Call(_FOUR_QUERIES[:, :1], _TWO_KEYS, _TWO_VALUES),
+    Call(_FOUR_QUERIES, _TWO_KEYS[:0], _TWO_VALUES[:0]),
+)
+
+# 2.3
+
+_NOTHING = (-math.inf, 0.0, 0.0)
+_seen = st.tuples(
+    st.sampled_from((0.0, 1.0, 3.0, -2.0, 500.0)),
+    st.sampled_from((1.0, 1.5, 2.0)),
+    st.sampled_from((1.0, 2.0, -3.0, 5.0)),
+)
+
+
+def state(*heads: tuple[float, ...], dtype: torch.dtype = torch.float32) -> SoftmaxState:
+    """Return a state; each head is (m, l, acc ...)."""
+    rows = torch.tensor(heads, dtype=dtype)
+    return SoftmaxState(rows[:, 0].clone(), rows[:, 1].clone(), rows[:, 2:].clone())
+
+
+@st.composite
+def two_states(draw: st.DrawFn) -> Call:
+    """Draw two states of the same query; a head may have seen nothing in one of them or in both."""
+    heads = draw(st.integers(1, 2))
+    dtype = draw(st.sampled_from((torch.float32, torch.float64)))
+    head = _seen | st.just(_NOTHING)
+    pair = [[draw(head) for _ in range(heads)] for _ in range(2)]
+    return Call(*(state(*each, dtype=dtype) for each in pair))
+
+
+_WORKED = (
+    partial_attention(
+        torch.ones(1, 1), torch.tensor([[[2.0]], [[1.0]]]), torch.tensor([[[10.0]], [[20.0]]]), 1.0
+    ),
+    partial_attention(
+        torch.ones(1, 1), torch.tensor([[[3.0]], [[0.0]]]), torch.tensor([[[30.0]], [[40.0]]]), 1.0
+    ),
+)
+"""The two states of the text: scores [2, 1] and [3, 0]."""
+
+STATES = (
+    Call(*_WORKED),
+    Call(*reversed(_WORKED)),
+    Call(state((2.0, 3.0, 11.0, 4.0)), state((0.0, 1.0, 1.0, 5.0))),
+    Call(state(_NOTHING), state(_NOTHING)),
+    Call(state(_NOTHING), state((1.0, 2.0, 6.0))),
+    Call(state((1.0, 2.0, 6.0)), state(_NOTHING)),
+    Call(state((500.0, 1.0, 2.0), (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), (200.0, 2.0, 3.0))),
+    Call(state(_NOTHING, (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), _NOTHING)),
+)
+"""States that tell the ways to merge apart."""
+
+# 2.4
+
+
+@st.composite
+def paged_sequences(
+    draw: st.DrawFn, dtypes: Sequence[torch.dtype] = _DTYPES, most_per_group: int = 2
+) -> Call:
+    """Draw a sequence in blocks that lie anywhere; what it does not own is NaN."""
+    block_size, context_len = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    kv_heads, head_dim = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    group = draw(st.integers(1, most_per_group))
+    num_own = -(-context_len // block_size)
+    num_blocks = num_own + draw(st.integers(0, 1))
+    table = draw(st.permutations(range(num_blocks)))[:num_own]
+    spare = draw(st.sampled_from(([], [-1], [0, 999])))
+    scale = draw(st.sampled_from((None, 1.0, 0.5)))
+    dtype = draw(st.sampled_from(tuple(dtypes)))
+    query = _tensor(draw, (kv_heads * group, 1), _query_number).repeat(1, head_dim).to(dtype)
+    key = _tensor(draw, (context_len, kv_heads, 1), _number).repeat(1, 1, head_dim).to(dtype)
+    value = _told_apart(context_len, kv_heads, head_dim).to(dtype)
+    return _in_blocks(query, key, value, table, spare, (block_size, num_blocks), scale)
+
+
+def _in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table: list[int],
+    spare: list[int],
+    sizes: tuple[int, int],
+    scale: float | None = None,
+) -> Call:
+    """Return the call on a sequence whose keys and values are written into blocks.
+
+    Args:
+        query: [num_heads, head_dim].
+        key: [context_len, num_kv_heads, head_dim].
+        value: The shape of ``key``.
+        table: The physical block of each logical one.
+        spare: Entries behind the table's last.
+        sizes: Slots of a block, and blocks of the cache.
+        scale: What the scores are multiplied by.
+    """
+    block_size, num_blocks = sizes
+    caches = []
+    for numbers in (key, value):
+        cache = torch.full((num_blocks, block_size, *key.shape[1:]), math.nan, dtype=key.dtype)
+        for position, token in enumerate(numbers):
+            cache[table[position // block_size], position % block_size] = token
+        caches.append(cache)
+    block_table = torch.tensor([*table, *spare], dtype=torch.int32)
+    return Call(query, *caches, block_table, len(key), scale)
+
+
+def _of_the_text(context_len: int) -> Call:
+    """Return the call on blocks [2, 0] of two slots, keys 0, ln 2, ln 4 and values 7, 14, 28."""
+    key = torch.tensor([1.0, 2.0, 4.0]).log()[:context_len, None, None]
+    value = torch.tensor([7.0, 14.0, 28.0])[:context_len, None, None]
+    return _in_blocks(torch.ones(1, 1), key, value, [2, 0], [-1], (2, 3))
+
+
+def _random_sequence(
+    context_len: int, block_size: int, heads: tuple[int, int, int], spare: list[int]
+) -> Call:
+    """Return the call on random numbers; ``heads`` is query heads, KV heads and head_dim."""
+    generator = torch.Generator().manual_seed(context_len)
+    num_heads, kv_heads, head_dim = heads
+    num_blocks = 2 - (-context_len // block_size)
+    table = torch.randperm(num_blocks, generator=generator)[: num_blocks - 2].tolist()
+    query = torch.randn(num_heads, head_dim, generator=generator)
+    key, value = torch.randn(2, context_len, kv_heads, head_dim, generator=generator)
+    return _in_blocks(query, key, value, table, spare, (block_size, num_blocks))
+
+
+def _in_16_bits(call: Call) -> Call:
+    query, keys, values, *rest = call.args
+    return Call(query.half(), keys.half(), values.half(), *rest)
+
+
+SEQUENCES = (
+    _of_the_text(3),
+    _of_the_text(2),
+    _of_the_text(1),
+    _random_sequence(7, 3, (4, 2, 2), []),
+    _random_sequence(6, 3, (2, 2, 3), [-1, 999]),
+    _in_16_bits(_random_sequence(5, 2, (6, 3, 4), [-1])),
+    Call(*_random_sequence(7, 2, (2, 1, 2), [-1]).args[:-1], scale=2.0),
+)
+"""Sequences in blocks that tell the ways to attend apart."""
+
+UNFIT_SEQUENCES = (
+    Call(*_of_the_text(1).args[:4], 0),
+    Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
+)

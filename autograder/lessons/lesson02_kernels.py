@@ -1,0 +1,266 @@
+"""Lesson 2: what the checks of its Triton code are given, and the wrong code that they know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from autograder.checks.finding import Misconception
+from autograder.checks.kernel import Edited, KernelCase
+from autograder.checks.parsons import Distractor
+from course_lib.attention.batch import PagedBatch
+from course_lib.attention.paged import paged_decode
+
+KERNELS = "course_lib.attention.triton_kernels"
+_TRIED_CONTEXTS = ([3], [5, 150])
+"""Tokens of each sequence: less than a block, more than one, and more than a tile of 128."""
+
+# The first kernel
+
+
+def decodes(seed: int) -> Iterator[KernelCase]:
+    """Yield batches of decodes, in which the last key has the largest score."""
+    generator = torch.Generator().manual_seed(seed)
+    heads, kv_heads, head_dim, block_size, num_blocks = 4, 2, 8, 16, 13
+    shape = (num_blocks, block_size, kv_heads, head_dim)
+    for context_lens in _TRIED_CONTEXTS:
+        keys, values = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
+        query = torch.randn(len(context_lens), heads, head_dim, generator=generator)
+        ids = iter((torch.randperm(num_blocks - 1, generator=generator) + 1).tolist())
+        tables = [[next(ids) for _ in range(-(-n // block_size))] for n in context_lens]
+        for table, context_len, asked in zip(tables, context_lens, query, strict=True):
+            for position in range(context_len):
+                at = table[position // block_size], position % block_size
+                keys[at] = torch.randn(kv_heads, head_dim, generator=generator)
+                values[at] = torch.randn(kv_heads, head_dim, generator=generator)
+            keys[at] = 2 * asked.unflatten(0, (kv_heads, -1)).mean(1)
+        batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
+        needed = sum(context_lens) * kv_heads * head_dim * keys.element_size()
+        tokens = " and ".join(map(str, context_lens))
+        yield KernelCase(
+            f"contexts of {tokens} tokens, the largest score last",
+            {"query": query, "key_cache": keys, "value_cache": values, "batch": batch},
+            {"out": paged_decode(query, keys, values, batch)},
+            {"key_cache": needed, "value_cache": needed},
+        )
+
+
+JOINED = (
+    *("kv_head =", "context_len =", "head =", "query_row =", "q ="),
+    *("denominator =", "numerator =", "valid =", "block =", "slot =", "k ="),
+    *("value_row +=", "v =", "store_rows("),
+)
+"""How the lines of the decode kernel begin that stay below the line before them."""
+
+DISTRACTORS = (
+    Distractor(
+        "block = (position // BLOCK_SIZE).to(tl.int64)\nslot = position % BLOCK_SIZE",
+        "entry =",
+        "logical for physical",
+        "position // BLOCK_SIZE is which of the sequence's blocks it is; where that block lies only "
+        "the table says.",
+    ),
+    Distractor(
+        "for start in range(0, context_len, BLOCK_SIZE):",
+        "for start in",
+        "a step of one block",
+        "A tile holds TILE tokens, so the next one starts TILE further on; with steps of a block "
+        "the tiles overlap and most tokens are counted several times.",
+    ),
+)
+
+# The step that all kernels share
+
+
+def tiles(seed: int) -> Iterator[KernelCase]:
+    """Yield a state and the tile that is added to it, small ones first."""
+    generator = torch.Generator().manual_seed(seed)
+    nothing = (-math.inf, 0.0, 0.0)
+    hidden = -math.inf
+    small = (
+        ("nothing was seen before", [nothing, nothing], [[1.0, 0.0], [2.0, 3.0]]),
+        ("the tile has the larger scores", [(2.0, 1.5, 4.0), (1.0, 2.0, 3.0)], [[5.0, 4.0]] * 2),
+        ("the sums so far have the larger score", [(5.0, 1.5, 4.0)] * 2, [[2.0, 3.0], [1.0, 4.0]]),
+        ("a row sees no key of the tile", [(1.0, 1.5, 4.0)] * 2, [[2.0, hidden], [hidden] * 2]),
+    )
+    for title, state, scores in small:
+        values = torch.randint(1, 9, (2, 2), generator=generator).float()
+        yield _tile(title, torch.tensor(state), torch.tensor(scores), values)
+    rows, keys, dims = 16, 32, 16
+    state = torch.rand(rows, 3, generator=generator) + 0.5
+    scores = 6 * torch.randn(rows, keys, generator=generator)
+    yield _tile("16 rows, 32 keys", state, scores, torch.randn(keys, dims, generator=generator))
+
+
+def _tile(title: str, state: Tensor, scores: Tensor, values: Tensor) -> KernelCase:
+    """Return the case of adding a tile to a state: a row is (m, l, each number of acc)."""
+    max_score, denominator = state[:, 0].clone(), state[:, 1].clone()
+    numerator = state[:, 2:].repeat(1, values.shape[1])
+    new_max = torch.maximum(max_score, scores.amax(1))
+    rescale, weights = (max_score - new_max).exp2(), (scores - new_max[:, None]).exp2()
+    given = {"max_score": max_score, "denominator": denominator, "numerator": numerator}
+    return KernelCase(
+        title,
+        {**given, "scores": scores, "values": values},
+        {
+            "max_score": new_max,
+            "denominator": denominator * rescale + weights.sum(1),
+            "numerator": numerator * rescale[:, None] + weights @ values,
+        },
+    )
+
+
+_RESCALED_NUMERATOR = "numerator = numerator * rescale[:, None]"
+_RESCALED_DENOMINATOR = "denominator * rescale + tl.sum"
+_RESCALE = "rescale = tl.exp2(max_score - new_max)"
+_WEIGHTS = "weights = tl.exp2(scores - new_max[:, None])"
+_NEW_MAX = "new_max = tl.maximum(max_score, tl.max(scores, axis=1))"
+
+STEP_MISTAKES = (
+    Misconception(
+        "acc is not rescaled",
+        "The weighted values so far are relative to the old maximum; without the factor, what was "
+        "seen before counts too much once a larger score comes.",
+        Edited(((_RESCALED_NUMERATOR, "numerator = numerator * 1.0"),)),
+    ),
+    Misconception(
+        "l is not rescaled",
+        "The sum of weights so far is relative to the old maximum, too: both sums shrink alike, or "
+        "their quotient is no average.",
+        Edited(((_RESCALED_DENOMINATOR, "denominator + tl.sum"),)),
+    ),
+    Misconception(
+        "nothing is rescaled",
+        "Both sums so far are relative to the old maximum; bring them to the new one before you add "
+        "to them.",
+        Edited(
+            (
+                (_RESCALED_NUMERATOR, "numerator = numerator * 1.0"),
+                (_RESCALED_DENOMINATOR, "denominator + tl.sum"),
+            )
+        ),
+    ),
+    Misconception(
+        "the factor upside down",
+        "The old sums shrink when a larger score comes: the exponent is the old maximum minus the "
+        "new one, at most 0.",
+        Edited(((_RESCALE, "rescale = tl.exp2(new_max - max_score)"),)),
+    ),
+    Misconception(
+        "the tile's own maximum",
+        "All sums of a state are relative to one number, the largest score so far. A tile whose "
+        "scores are all lower must not lower it.",
+        Edited(((_NEW_MAX, "new_max = tl.max(scores, axis=1)"),)),
+    ),
+    Misconception(
+        "weights relative to the old maximum",
+        "The weights of this tile must be relative to the new maximum, like everything that is "
+        "added up.",
+        Edited(((_WEIGHTS, "weights = tl.exp2(scores - max_score[:, None])"),)),
+    ),
+    Misconception(
+        "exp for exp2",
+        "The scores come multiplied by log2(e), so that a weight is a power of two; exp would "
+        "weigh them once more.",
+        Edited(
+            (
+                (_RESCALE, "rescale = tl.exp(max_score - new_max)"),
+                (_WEIGHTS, "weights = tl.exp(scores - new_max[:, None])"),
+            )
+        ),
+    ),
+)
+
+# The states of several splits, combined
+
+
+def splits(seed: int) -> Iterator[KernelCase]:
+    """Yield the states that splits left behind, some of them empty."""
+    generator = torch.Generator().manual_seed(seed)
+    two = torch.tensor([[[2.0, 3.0]]]), torch.tensor([[[1.5, 1.25]]])
+    numerators = torch.tensor([[[[17.0, 3.0], [32.0, 8.0]]]])
+    yield _combined("2 splits", *two, numerators)
+    for num_splits, empty, dim in ((3, [], 6), (1, [], 8), (5, [1, 4], 8)):
+        sizes = (2, 3, num_splits)
+        largest = 4 * torch.randn(sizes, generator=generator)
+        sums = 1 + torch.rand(sizes, generator=generator)
+        values = torch.randn(*sizes, dim, generator=generator)
+        largest[..., empty] = -math.inf
+        sums[..., empty], values[..., empty, :] = 0.0, 0.0
+        plural = "s" if num_splits > 1 else ""
+        said = f", {len(empty)} of them empty" if empty else ""
+        yield _combined(f"{num_splits} split{plural}{said}, heads of {dim}", largest, sums, values)
+
+
+def _combined(title: str, largest: Tensor, sums: Tensor, values: Tensor) -> KernelCase:
+    factor = (largest - largest.amax(-1, keepdim=True)).exp2()
+    total = (values * factor[..., None]).sum(-2)
+    padded = torch.empty(*total.shape[:2], total.shape[2] + 3)  # so that heads are further apart
+    return KernelCase(
+        title,
+        {
+            "out": padded[..., : total.shape[2]],
+            "split_max": largest,
+            "split_denominator": sums,
+            "split_numerator": values,
+        },
+        {"out": total / (sums * factor).sum(-1)[..., None]},
+        {"split_numerator": values.numel() * values.element_size()},
+    )
+
+
+_FACTOR = "factor = tl.exp2(max_score - tl.max(max_score, axis=0))"
+_TOTAL = "total = tl.sum(numerator * factor[:, None], axis=0)"
+_ATTENTION = "attention = total / tl.sum(denominator * factor, axis=0)"
+
+COMBINE_MISTAKES = (
+    Misconception(
+        "added as they are",
+        "The sums of two splits are relative to different maxima: bring them to the largest of all "
+        "before you add them.",
+        Edited(((_FACTOR, "factor = tl.where(valid, 1.0, 0.0)"),)),
+    ),
+    Misconception(
+        "lanes behind the last split",
+        "There are SPLIT_LANES lanes and num_splits states: a lane behind the last state reads the "
+        "state of the next head, or outside.",
+        Edited((("valid = split < num_splits", "valid = split < SPLIT_LANES"),)),
+    ),
+    Misconception(
+        "divided first",
+        "A split that holds more of the weight counts more. Add numerators and denominators, and "
+        "divide once, at the end.",
+        Edited(
+            (
+                (_TOTAL, "total = tl.sum(numerator / denominator[:, None], axis=0)"),
+                (_ATTENTION, "attention = total / num_splits"),
+            )
+        ),
+    ),
+    Misconception(
+        "acc is not rescaled",
+        "The numerators are relative to the maxima of their splits, as the denominators are.",
+        Edited(((_TOTAL, "total = tl.sum(numerator, axis=0)"),)),
+    ),
+    Misconception(
+        "exp for exp2",
+        "The scores are powers of two here, as in all kernels; see scale_log2.",
+        Edited(((_FACTOR, "factor = tl.exp(max_score - tl.max(max_score, axis=0))"),)),
+    ),
+    Misconception(
+        "heads overlap",
+        "The states of one head stand side by side, num_splits of them: the next head's begin "
+        "num_splits further on.",
+        Edited(
+            (
+                (
+                    "row = (seq * tl.num_programs(1) + head) * num_splits + split",
+                    "row = seq * tl.num_programs(1) + head + split",
+                ),
+            )
+        ),
+    ),
+)
