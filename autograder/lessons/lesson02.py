@@ -14,8 +14,9 @@ from autograder.lessons import lesson02_hunt as hunt
 from autograder.lessons import lesson02_kernels as kernels
 from autograder.lessons import lesson02_measure as measure
 from autograder.lessons import lesson02_mistakes as mistakes
+from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import merge_states, partial_attention, softmax
-from course_lib.attention.paged import attend_blocks
+from course_lib.attention.paged import attend_blocks, paged_decode
 
 _KERNEL_PATIENCE = 30.0
 
@@ -25,7 +26,7 @@ SOFTMAX = Exercise(
     id="2.1",
     title="Softmax that does not overflow",
     asks="Return the softmax of scores over their last dimension, also for scores of 1,000.",
-    points=6,
+    points=5,
     minutes=8,
     difficulty=1,
     check=FunctionCheck(
@@ -50,7 +51,7 @@ PARTIAL = Exercise(
     id="2.2",
     title="What one worker leaves behind",
     asks="Return the state (m, l, acc) of one token's query heads over the keys that are given.",
-    points=11,
+    points=10,
     minutes=18,
     difficulty=2,
     check=FunctionCheck(
@@ -99,10 +100,10 @@ MERGE = Exercise(
 # 2.4
 
 ATTEND = Exercise(
-    id="2.4",
+    id="2.4a",
     title="Attention over blocks",
     asks="Return the attention of one token over a sequence whose blocks lie anywhere in the cache.",
-    points=16,
+    points=15,
     minutes=25,
     difficulty=3,
     check=FunctionCheck(
@@ -119,6 +120,30 @@ ATTEND = Exercise(
         "Begin with the empty state. For each block of the context: where it lies, how many of its "
         "slots are filled, the state over those, merged with what there is. Divide at the end.",
         "`filled = min(block_size, context_len - start)`",
+    ),
+)
+
+DECODE = Exercise(
+    id="2.4b",
+    title="A batch of sequences",
+    asks="Return the attention of one new token per sequence over that sequence, with your function.",
+    points=3,
+    minutes=5,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=paged_decode,
+        cases=given.batches(),
+        probes=given.BATCHES,
+        refusals=given.UNFIT_BATCHES,
+        compare=given.closely,
+        matters={PagedBatch: ("block_tables", "context_lens", "block_size")},
+        misconceptions=mistakes.DECODE,
+    ),
+    hints=(
+        "What of the batch belongs to sequence 1, and what to all?",
+        "Check the arguments. Then attend for each sequence by itself: its query, its row of the "
+        "tables, its context length.",
+        "`out[seq] = attend_blocks(query[seq], ..., batch.block_tables[seq], context_len, scale)`",
     ),
 )
 
@@ -174,12 +199,34 @@ STEP = Exercise(
     ),
 )
 
+SPLIT = Exercise(
+    id="2.7a",
+    title="One stretch of a sequence (stretch)",
+    asks="Complete where a program's stretch begins and ends, and what it leaves behind.",
+    points=3,
+    minutes=10,
+    difficulty=2,
+    check=KernelCheck(
+        kernel=f"{kernels.KERNELS}:split_decode_kernel",
+        operation="split_decode_launch",
+        cases=kernels.stretches,
+        mistakes=kernels.SPLIT_MISTAKES,
+    ),
+    hints=(
+        "A sequence of 150 tokens is read in stretches of 128. Which tokens are stretch 1, and which "
+        "are stretch 2?",
+        "It begins at split times the tokens of a stretch, and ends with the stretch or the context, "
+        "whichever comes first. Store m, l and acc at the place of this head and split.",
+        "`row = (seq * num_heads + head) * num_splits + split`",
+    ),
+)
+
 COMBINE = Exercise(
-    id="2.7",
+    id="2.7b",
     title="Combine the splits (stretch)",
     asks="Merge the states that the splits of one sequence and head left behind, and divide.",
-    points=8,
-    minutes=20,
+    points=5,
+    minutes=15,
     difficulty=2,
     check=KernelCheck(
         kernel=f"{kernels.KERNELS}:combine_splits_kernel",
@@ -288,8 +335,10 @@ EXERCISES = (
     PARTIAL,
     MERGE,
     ATTEND,
+    DECODE,
     FIRST_KERNEL,
     STEP,
+    SPLIT,
     COMBINE,
     EXPOSED,
     MENDED,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autograder.checks.compare import within
 from autograder.checks.function import Call
+from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import SoftmaxState, partial_attention
 
 _DTYPES = (torch.float32, torch.float16, torch.float64, torch.bfloat16)
@@ -254,4 +255,60 @@ SEQUENCES = (
 UNFIT_SEQUENCES = (
     Call(*_of_the_text(1).args[:4], 0),
     Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
+)
+
+
+# 2.4b
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Call:
+    """Draw one to three sequences that share a cache, and the newest token of each."""
+    context_lens = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    block_size, kv_heads = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    scale = draw(st.sampled_from((None, 1.0)))
+    return _batch(context_lens, block_size, (2 * kv_heads, kv_heads, 2), scale)
+
+
+def _batch(
+    context_lens: Sequence[int],
+    block_size: int,
+    heads: tuple[int, int, int],
+    scale: float | None = None,
+) -> Call:
+    """Return the call on sequences in blocks; ``heads`` is query heads, KV heads and head_dim."""
+    generator = torch.Generator().manual_seed(7)
+    num_heads, kv_heads, head_dim = heads
+    lengths = [-(-context_len // block_size) for context_len in context_lens]
+    ids = iter(torch.randperm(sum(lengths) + 1, generator=generator).tolist())
+    tables = [[next(ids) for _ in range(length)] for length in lengths]
+    num_blocks = sum(lengths) + 1
+    batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
+    caches = torch.full((2, num_blocks, block_size, kv_heads, head_dim), math.nan)
+    for table, context_len in zip(tables, context_lens, strict=True):
+        for position in range(context_len):
+            token = torch.randint(0, 4, (2, kv_heads, head_dim), generator=generator).float()
+            caches[:, table[position // block_size], position % block_size] = token
+    query = torch.randint(0, 3, (len(tables), num_heads, head_dim), generator=generator).float()
+    return Call(query, *caches, batch, scale)
+
+
+BATCHES = (
+    _batch([3, 1], 2, (2, 1, 2)),
+    _batch([1, 5, 4], 2, (4, 2, 2)),
+    _batch([4, 2], 3, (2, 2, 2), scale=2.0),
+)
+"""Batches that tell the ways to go through them apart."""
+
+
+def _two_queries() -> Call:
+    """Return the call on a sequence of which two tokens are queries, which is no decode."""
+    query, keys, values, _, scale = _batch([3], 2, (2, 1, 2)).args
+    batch = PagedBatch.of([[0, 1]], [3], [2], num_blocks=len(keys), block_size=2)
+    return Call(torch.cat([query, query]), keys, values, batch, scale)
+
+
+UNFIT_BATCHES = (
+    _two_queries(),
+    Call(BATCHES[0].args[0][:1], *BATCHES[0].args[1:]),
 )

@@ -12,6 +12,7 @@ from autograder.checks.finding import Misconception
 from autograder.checks.kernel import Edited, KernelCase
 from autograder.checks.parsons import Distractor
 from course_lib.attention.batch import PagedBatch
+from course_lib.attention.dense import SoftmaxState, partial_attention
 from course_lib.attention.paged import paged_decode
 
 KERNELS = "course_lib.attention.triton_kernels"
@@ -171,6 +172,93 @@ STEP_MISTAKES = (
                 (_WEIGHTS, "weights = tl.exp(scores - new_max[:, None])"),
             )
         ),
+    ),
+)
+
+# One stretch of a sequence
+
+
+def stretches(seed: int) -> Iterator[KernelCase]:
+    """Yield batches of decodes whose sequences are read in stretches, some of them empty."""
+    for case, num_splits in zip(decodes(seed), (1, 3), strict=True):
+        yield _stretches(case, num_splits)
+
+
+def _stretches(case: KernelCase, num_splits: int) -> KernelCase:
+    """Return the case of reading the sequences of another one in stretches."""
+    # Imported here, because Triton exists for Linux only.
+    from course_lib.attention.backends.launches import SplitStates, split_decode_launch
+
+    query, keys, values = (case.arguments[name] for name in ("query", "key_cache", "value_cache"))
+    batch = case.arguments["batch"]
+    room = SplitStates.unwritten(query, num_splits)
+    launch = split_decode_launch(*room, query, keys, values, batch)
+    stretch = launch.arguments["tokens_per_split"]
+    states = [
+        _state_of(asked, keys, values, table, range(first, min(first + stretch, context_len)))
+        for asked, table, context_len in zip(
+            query, batch.block_tables, batch.context_lens.tolist(), strict=True
+        )
+        for first in range(0, num_splits * stretch, stretch)
+    ]
+    sizes = len(query), num_splits
+    expected = {
+        "split_max": torch.stack([each.max_score for each in states]) / math.log(2),
+        "split_denominator": torch.stack([each.denominator for each in states]),
+        "split_numerator": torch.stack([each.numerator for each in states]),
+    }
+    return KernelCase(
+        f"{case.title}; splits of {stretch} tokens, {num_splits} a sequence",
+        {**room._asdict(), **case.arguments},
+        {
+            name: each.unflatten(0, sizes).transpose(1, 2).contiguous()
+            for name, each in expected.items()
+        },
+        case.needed_bytes,
+    )
+
+
+def _state_of(
+    query: Tensor, keys: Tensor, values: Tensor, table: Tensor, positions: range
+) -> SoftmaxState:
+    """Return the state of one token's query over some positions of its sequence."""
+    if not positions:
+        return SoftmaxState.empty(query)
+    block_size = keys.shape[1]
+    at = torch.tensor(positions)
+    slots = table.long()[at // block_size], at % block_size
+    return partial_attention(query, keys[slots], values[slots])
+
+
+_END = "end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))"
+_ROW = "row = (seq * num_heads + head) * num_splits + split"
+_STORE_ROWS = (
+    "store_rows(split_numerator, row * HEAD_DIM, numerator, member < GROUP, HEAD_DIM, DIM_LANES)"
+)
+
+SPLIT_MISTAKES = (
+    Misconception(
+        "on beyond the context",
+        "The last stretch ends with the context, and one that begins behind it holds nothing: the "
+        "smaller of the two ends counts.",
+        Edited(((_END, "end = first + tokens_per_split"),)),
+    ),
+    Misconception(
+        "the context from the start",
+        "A program reads its own stretch only: where it ends depends on where it begins.",
+        Edited(((_END, "end = tl.load(context_lens + seq)"),)),
+    ),
+    Misconception(
+        "divided here",
+        "Whoever combines the splits needs the sums as they are. An empty split would divide 0 by "
+        "0, too.",
+        Edited(((_STORE_ROWS, _STORE_ROWS.replace("numerator, m", "numerator / denominator[:, None], m")),)),
+    ),
+    Misconception(
+        "splits for heads",
+        "The results are [num_seqs, num_heads, num_splits]: the splits of one head are neighbours, "
+        "and the next head begins num_splits further on.",
+        Edited(((_ROW, "row = (seq * num_splits + split) * num_heads + head"),)),
     ),
 )
 

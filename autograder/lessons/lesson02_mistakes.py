@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from autograder.checks.finding import Misconception
+from course_lib.attention.backends.arguments import check_decode
+from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import (
     SoftmaxState,
     merge_states,
     partial_attention,
     require_heads,
-    widened,
 )
+from course_lib.attention.paged import attend_blocks
 
 # 2.1
 
@@ -531,5 +533,85 @@ ATTEND = (
         "mean of the blocks",
         "A block whose keys have more weight counts more; merge the states and divide once.",
         mean_of_blocks,
+    ),
+)
+
+
+# 2.4b
+
+
+def _decoded(
+    query: Tensor,
+    caches: tuple[Tensor, Tensor],
+    tables: Iterable[Tensor],
+    context_lens: Iterable[int],
+    scale: float | None,
+) -> Tensor:
+    """Attend for each sequence by itself."""
+    rows = zip(query, tables, context_lens, strict=True)
+    outputs = [
+        attend_blocks(asked, *caches, table, context_len, scale)
+        for asked, table, context_len in rows
+    ]
+    return torch.stack(outputs)
+
+
+def first_table_for_all(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    batch: PagedBatch,
+    scale: float | None = None,
+) -> Tensor:
+    """Look every sequence up in the first one's table."""
+    check_decode(query, key_cache, value_cache, batch)
+    tables = [batch.block_tables[0]] * len(query)
+    lens = batch.context_lens.tolist()
+    return _decoded(query, (key_cache, value_cache), tables, lens, scale)
+
+
+def longest_for_all(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    batch: PagedBatch,
+    scale: float | None = None,
+) -> Tensor:
+    """Take the longest context for all."""
+    check_decode(query, key_cache, value_cache, batch)
+    lens = [batch.max_context_len] * len(query)
+    return _decoded(query, (key_cache, value_cache), batch.block_tables, lens, scale)
+
+
+def batch_scale_left_out(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    batch: PagedBatch,
+    scale: float | None = None,
+) -> Tensor:
+    """Do not hand the scale on."""
+    check_decode(query, key_cache, value_cache, batch)
+    lens = batch.context_lens.tolist()
+    return _decoded(query, (key_cache, value_cache), batch.block_tables, lens, None)
+
+
+DECODE = (
+    Misconception(
+        "the first table for all",
+        "Each sequence has a row of its own in block_tables; through another one's it reads another "
+        "one's text.",
+        first_table_for_all,
+    ),
+    Misconception(
+        "the longest context for all",
+        "max_context_len is the longest of all sequences. A shorter one ends where its own "
+        "context_lens says; its table is padded behind.",
+        longest_for_all,
+    ),
+    Misconception(
+        "the scale is left out",
+        "The scale that is given has to reach the scores.",
+        batch_scale_left_out,
     ),
 )

@@ -277,6 +277,8 @@ def split_decode_kernel(
     seq = tl.program_id(0)
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
+
+    # The stretch that is this program's: tokens first to end - 1. Beyond the context it is empty.
     first = split * tokens_per_split
     end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))
 

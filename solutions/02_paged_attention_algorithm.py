@@ -1,0 +1,1008 @@
+# %% [markdown]
+# # Lesson 2: Attention over memory in pieces
+#
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 8
+# are a stretch, and 23 need Triton, which runs on Linux (also without a GPU)
+#
+# Lesson 1 found out that a KV cache in one piece wastes most of the memory. The way out is to give a request its
+# memory in blocks that may lie anywhere. But attention is one softmax over *all* tokens of a request. In this lesson
+# you take it apart, block by block, put it together again in any order, and find that nothing is lost.
+#
+# **By the end you will have built** the algorithm called PagedAttention (Kwon et al., SOSP '23): in PyTorch, with which
+# your engine generates text at the end of this lesson, and the step at the heart of the Triton kernels that do the same
+# on a GPU. In the map below their boxes have a thick outline, and an arrow means "uses".
+#
+# **You need** lesson 1: the KV cache, blocks, query heads and KV heads, memory-bound work. You need no GPU.
+#
+# **How this notebook works.** As before: write below `# YOUR CODE HERE`, run the cell with `check(...)`, and read what
+# it says. When you have passed it, or tried three times, `explain("2.1")` shows the solution where your copy of the
+# course has one. Predictions earn no points; write them down all the same.
+
+# %%
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograder.notebook import check, compare, explain, quiz
+from course_lib import parts, viz
+from course_lib.attention import PagedBatch, SoftmaxState, dense_attention, triton_state
+from course_lib.attention.backends.guard import bounds_guard
+from course_lib.attention.dense import require_heads, widened
+from course_lib.attention.paged import gather
+from course_lib.engine import LLM, EngineParts, SamplingParams
+from course_lib.kv_cache.reservation import RESERVATIONS, replay_contiguous, replay_paged
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS, GiB
+
+torch.set_num_threads(1)  # these tensors are small: several threads would wait for each other
+
+# %%
+viz.EngineMap(lesson=2)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on lesson 1. Answer in the cell; the check is immediate and earns no points.
+
+# %% exercise="2.W1"
+num_blocks = None  # blocks
+### BEGIN SOLUTION
+num_blocks = (1000 + 15) // 16
+### END SOLUTION
+
+# %% check="2.W1"
+check("2.W1", num_blocks)
+# %% exercise="2.W2"
+block_bytes = None  # bytes
+### BEGIN SOLUTION
+block_bytes = 16 * 128 * 1024
+### END SOLUTION
+
+# %% check="2.W2"
+check("2.W2", block_bytes)
+# %% exercise="2.W3"
+num_requests = None  # requests
+### BEGIN SOLUTION
+num_requests = 15_728 // 2048
+### END SOLUTION
+
+# %% check="2.W3"
+check("2.W3", num_requests)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# Operating systems solved this problem in the 1960s. A process sees one piece of memory, but it is made of **pages** of
+# equal size, each of which lies in some **frame** of the real memory. A **page table** says in which. Any free frame
+# will do for any page, so nothing has to be in one piece, and only the last page can be filled in part.
+#
+# Paging the KV cache is the same idea, and the words only change their names. A request sees its tokens in order. They
+# are cut into **logical blocks**; each of these lies in some **physical block** of the cache; the request's **block
+# table** says in which. Choose a token and follow it on both sides.
+
+# %%
+viz.paging_analogy()
+
+# %% [markdown]
+# The comparison ends where hardware would help. There is no page fault: the block of a token must have been allocated
+# before a kernel runs. There is no translation buffer: kernels read the table themselves, in software. And one table
+# serves all layers of the model, because every layer stores keys and values of the same tokens.
+#
+# So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and the ready-made
+# functions for that want its keys, and its values, as one contiguous tensor. The simplest way is to copy the blocks side by
+# side, and to attend over the copy.
+#
+# **Predict:** the keys and values of a request lie in 63 blocks, too many for any cache of the GPU. If attention
+# could read them where they are, their bytes would cross the memory bus once. How often do they cross it if they are
+# copied first?
+
+# %%
+predicted_crossings = None  # your prediction: times
+
+# %%
+compare(predicted_crossings, 3, "times")
+
+# %% [markdown]
+# Once to be read by the copy, once to be written, and once to be read by attention. (Section 6 counts them.) A decode
+# step is memory-bound: the time of attention is the time to read the KV cache. To copy first is three times that, in
+# each layer, for each token. So attention has to learn to read blocks where they lie. What stands in the way is the
+# softmax.
+
+# %% [markdown]
+# ## 3. A softmax that does not overflow
+#
+# A token's query $q$ gets a score with each key, $s_i = q \cdot k_i / \sqrt d$, where $d$ is `head_dim`. The output
+# is the average of the values with weights that add to 1:
+#
+# $$o = \sum_i w_i v_i, \qquad w_i = \frac{e^{s_i}}{\sum_j e^{s_j}}$$
+#
+# Computed as it is written, this fails early. The largest float32 is about $3.4 \cdot 10^{38} = e^{88.7}$, so
+# a score of 89 makes infinity, and infinity over infinity is NaN, *not a number*. In float16 a score of 11.1 is enough.
+#
+# **Predict:** a row of scores is 1,000 and 999. What is the weight of the first?
+
+# %%
+predicted_weight = None  # your prediction: between 0 and 1
+
+# %%
+compare(predicted_weight, 1 / (1 + math.exp(-1)), "of the weight")
+as_written = torch.tensor([1000.0, 999.0]).exp()
+print("as it is written:", as_written / as_written.sum())
+
+# %% [markdown]
+# Only differences count: a score that is higher by 1 weighs $e$ times as much, whatever the scores are. So any number
+# may be subtracted from a whole row. The best choice is the one for which the largest exponent is 0.
+
+# %% exercise="2.1"
+
+# %% check="2.1"
+
+# %% [markdown] solution="2.1"
+# **Explained.** $e^{s_i - m} / \sum_j e^{s_j - m}$: the factor $e^{-m}$ stands above and below, and cancels. With $m$
+# the largest score of the row, no exponent is positive, so nothing overflows; the largest weight before the division is
+# exactly 1, so the sum is at least 1 and the quotient is sound. Scores far below $m$ become 0, which is what they are to
+# the precision of the type. A score of −inf becomes 0 as well: that is how a mask hides a token. `keepdim=True`
+# keeps the row's own maximum beside the row.
+
+# %% [markdown]
+# ## 4. Three numbers travel
+#
+# Subtracting the maximum seems to make things worse for us. Somebody who reads block 7 cannot know the largest score of
+# all blocks. But nobody has to know it at once.
+#
+# Take a query whose scores with two keys are 2 and 1, and values 10 and 20 (numbers here, vectors in earnest). Whoever
+# has seen only these keeps three things: the largest score $m$, the sum of the weights $l$, and the sum of the weighted
+# values $acc$, both relative to $m$:
+#
+# $$m = \max_i s_i \qquad l = \sum_i e^{s_i - m} \qquad acc = \sum_i e^{s_i - m}\, v_i$$
+#
+# Here $m = 2$, $l = 1 + e^{-1} = 1.3679$, $acc = 10 + 20\, e^{-1} = 17.3576$. Attention over these two keys alone would
+# be $acc / l = 12.689$. We call $(m, l, acc)$ the **state** of the softmax. In the library it is a `SoftmaxState`, with
+# the fields `max_score`, `denominator` and `numerator`.
+#
+# A second worker has two other keys of the same query, with scores 3 and 0 and values 30 and 40. Its state is
+# $(3,\ 1.0498,\ 31.9915)$, and its output $30.474$.
+#
+# **Predict:** what is the attention over all four keys? It must lie between 12.689 and 30.474.
+
+# %%
+predicted_output = None  # your prediction
+
+# %%
+four_scores, four_values = torch.tensor([2.0, 1.0, 3.0, 0.0]), torch.tensor([10.0, 20, 30, 40])
+four_weights = parts.get("softmax")(four_scores)
+compare(predicted_output, float(four_weights @ four_values), "")
+print(f"the first two keys have {four_weights[:2].sum():.0%} of the weight")
+
+# %% [markdown]
+# Not the middle, 21.58, because the second worker's keys have two thirds of the weight. The outputs alone would not
+# tell. The states do, and the next two exercises are to make and to merge them.
+#
+# ### Make a state
+#
+# For a real query there is one score per *query head*. With grouped-query attention (lesson 1) neighbouring query heads
+# share a KV head: with 8 query heads and 2 KV heads, heads 0 to 3 read KV head 0, and heads 4 to 7 read KV head 1.
+#
+# Three tools will be of use:
+#
+# - `widened(x)` turns 16-bit numbers into float32, so that sums over many keys do not lose their small terms;
+# - `require_heads(query[None], key, value)` raises the ValueError that is asked for if shapes do not fit;
+# - `torch.einsum("kgd,nkd->kgn", a, b)` multiplies along equal letters and sums over those that the result lacks:
+#   here over `d`, for each `k` (KV head), `g` (member of its group) and `n` (key). `query.unflatten(0, (KV, -1))` makes the
+#   first dimension into two, neighbours staying together.
+
+# %% exercise="2.2"
+
+# %% check="2.2"
+
+# %% [markdown] solution="2.2"
+# **Explained.** `unflatten` puts head $h$ at KV head $h //$ group, because it cuts the row of heads into stretches, as
+# neighbours share. (`unflatten(0, (-1, KV))` would deal them in turn, and give $h$ modulo KV.) The maximum and the sums are
+# taken per head: each head is a softmax of its own. Nothing is divided. A quotient would be an average without
+# a weight, and averages cannot be merged.
+
+# %% [markdown]
+# ### Merge two states
+#
+# Both sums of a state are relative to its own $m$. To add the sums of two states, bring them to a common maximum first.
+# Relative to a larger one, the same weights are smaller numbers.
+#
+# A state that has seen no key is **empty**: $(-\infty, 0, 0)$. It will come up often, as the state before the first block,
+# and from a worker for whom there was nothing left to do. Merged with any state $A$ it must give $A$, as 0 does in a sum.
+# Merged with another empty state it must stay empty; look at what $-\infty - (-\infty)$ is.
+
+# %% exercise="2.3"
+
+# %% check="2.3"
+
+# %% [markdown] solution="2.3"
+# **Explained.** $e^{s_i - m_A} \cdot e^{m_A - m} = e^{s_i - m}$: one factor brings a whole sum to another maximum,
+# without looking at its terms again. The larger maximum itself has the factor $e^0 = 1$. An empty state beside one that has
+# seen something gets $e^{-\infty} = 0$ by itself. Two empty ones would get $e^{-\infty - (-\infty)}$, NaN, hence the
+# `where`. It stands on `max_score` and not on `denominator`, but either will do.
+
+# %%
+make, merge = parts.get("partial_attention"), parts.get("merge_states")
+one_query = torch.ones(1, 1)
+four_keys = four_scores.reshape(4, 1, 1), four_values.reshape(4, 1, 1)
+first, second = (make(one_query, *(each[half] for each in four_keys), 1.0) for half in (slice(2), slice(2, 4)))
+merged = merge(first, second)
+print(f"merged:      m {merged.max_score.item():.0f}, l {merged.denominator.item():.4f}, acc {merged.numerator.item():.4f}")
+print(f"output:      {merged.output().item():.4f}")
+print(f"in one go:   {make(one_query, *four_keys, 1.0).output().item():.4f}")
+
+# %% claims="Not the middle, 21.58, because the second worker's keys have two thirds of the weight."
+middle = (first.output().item() + second.output().item()) / 2
+assert round(middle, 2) == 21.58
+assert 0.65 < four_weights[2:].sum() < 0.7
+assert round(merged.output().item(), 4) == 24.7115
+
+# %% [markdown]
+# ### See it
+#
+# One query goes through the blocks of its request, with your two functions. The request has 11 tokens in blocks of 4
+# slots, and its block table is 7, 3, 5. Step with the arrow keys. Watch *whose* sums shrink: in block 3 those of the new
+# block, in block 5 all that was there before.
+
+# %%
+viz.attention_film(parts.get("partial_attention"), parts.get("merge_states"))
+
+# %% [markdown]
+# ### Any order, any grouping
+#
+# Merging is **commutative** ($A$ with $B$ is $B$ with $A$) and **associative** (it does not matter which of three are
+# merged first), and the empty state is its **neutral element**: mathematicians call this a commutative monoid, and
+# programmers know it from `sum` and `max`. So blocks may be visited in any order, and by any number of workers. Below,
+# four workers share three blocks and merge what they have as a tree; the one without a block is idle. Change the
+# grouping, and who has which block.
+
+# %%
+viz.merge_tree(parts.get("partial_attention"), parts.get("merge_states"))
+
+# %% [markdown]
+# Does it hold beyond small examples? Below are 1,000 random tokens, cut into pieces at random, and merged at random, with
+# empty states thrown in.
+#
+# **Predict:** the outputs of two random orders differ, since floating-point sums depend on their order. By about how
+# much, for outputs of about 0.1: 1e-3, 1e-5 or 1e-8?
+
+# %%
+predicted_difference = None  # your prediction
+
+
+# %%
+def merged_at_random(states: list[SoftmaxState], draw: random.Random) -> SoftmaxState:
+    """Merge two states drawn at random, until one is left."""
+    left = list(states)
+    while len(left) > 1:
+        a, b = (left.pop(draw.randrange(len(left))) for _ in range(2))
+        left.append(merge(a, b))
+    return left[0]
+
+
+draw = random.Random(1)
+torch.manual_seed(1)
+query, keys, values = torch.randn(8, 64), torch.randn(1000, 2, 64), torch.randn(1000, 2, 64)
+cuts = [0, *sorted(draw.sample(range(1, 1000), 62)), 1000]
+pieces = [make(query, keys[a:b], values[a:b]) for a, b in zip(cuts, cuts[1:])]
+pieces += [SoftmaxState.empty(query)] * 5
+outputs = [merged_at_random(pieces, draw).output() for _ in range(20)]
+in_one_go = dense_attention(query[None], keys, values)[0]
+furthest = max((output - in_one_go).abs().max().item() for output in outputs)
+print(f"20 random ways to merge 68 states; outputs of about {in_one_go.abs().mean():.2f}")
+print(f"largest difference to attention in one go: {furthest:.1e}")
+
+# %% [markdown]
+# That is rounding, some units in the last place of a float32. The algorithm is **exact**: it is not an approximation of
+# attention, but attention in another order.
+
+# %% claims="That is rounding, some units in the last place of a float32."
+assert 0 < furthest < 1e-6
+
+# %% [markdown]
+# ## 5. Attention over blocks
+#
+# Now the cache itself. It holds keys in a tensor [blocks, slots of a block, KV heads, `head_dim`], and values in another
+# one of the same shape. Token $p$ of a request is in its logical block $p // B$, where $B$ is the block size, and there in
+# slot $p \bmod B$. Which physical block that is stands in the block table.
+#
+# The request of the film has 11 tokens, so its three blocks hold 4, 4 and 3 of them. The last slot of block 5 belongs to
+# nobody. A new token will be written there in the next step; until then it holds whatever a former owner left.
+# Likewise the table may have more entries than the request needs. They mean nothing.
+#
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | All sums are relative to one maximum before they are added. | Fluent text that is slightly wrong, and no error anywhere. |
+# | Where a request ends is said by its context length, not by its table or its blocks. | Answers that depend on who had the block before. |
+# | A block is found through the table of its own request. | One user's text in another one's answer. |
+# | Merging with the empty state changes nothing. | NaN as soon as one worker has nothing to do. |
+# | Divided is once, at the end. | A state that cannot be merged any more. |
+#
+# Now the exercise with the least scaffold: a specification, and an empty body. You have all the pieces.
+
+# %% exercise="2.4a"
+
+# %% check="2.4a"
+
+# %% [markdown] solution="2.4a"
+# **Explained.** The loop runs over the blocks of the *context*, so spare entries of the table are never looked at.
+# `min(block_size, context_len - start)` is `block_size` for all blocks but the last, and for that one the rest, which is
+# never 0. The slice `[physical, :filled]` leaves the other slots unread: they take part in nothing, whatever they hold.
+# The empty state makes the first block like any other. And the division comes last, in `state.output()`.
+#
+# Nothing here needs the blocks in order, so a program can start in the middle, and several programs can share them.
+
+# %%
+attend = parts.get("attend_blocks")
+num_blocks, block_size, context_len = 130, 16, 1000
+key_cache, value_cache = torch.randn(2, num_blocks, block_size, 2, 64).half()
+decode_query = torch.randn(8, 64).half()
+table = torch.randperm(66)[:63]
+
+in_blocks = attend(decode_query, key_cache, value_cache, table, context_len)
+side_by_side = [gather(cache, table, context_len) for cache in (key_cache, value_cache)]
+copied_first = dense_attention(decode_query[None], *side_by_side)[0]
+print(f"1,000 tokens in {len(table)} blocks; the first five are {table[:5].tolist()}")
+print(f"largest difference to attention over a copy: {(in_blocks - copied_first).abs().max():.1e}")
+
+# %% [markdown]
+# An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for each
+# sequence, padded to the same length, and its number in `context_lens`. The query of sequence $i$ is `query[i]`, as
+# each of them has one new token. `check_decode` raises the ValueError that is asked for.
+
+# %% exercise="2.4b"
+
+# %% check="2.4b"
+
+# %% [markdown] solution="2.4b"
+# **Explained.** Each sequence is a call of its own: its query, its row of the table, its context length. Nothing is
+# shared, so a GPU can do all of them at once, and that is what the grid of the next section is for.
+
+# %% [markdown]
+# ## 6. On the GPU
+#
+# The function above is right everywhere and slow everywhere: it is a loop in Python. On a GPU the loop moves into a
+# **kernel**, a program that the GPU starts many times, once for each point of a **grid**. This course writes kernels in
+# **Triton**, a language inside Python.
+#
+# - `tl.program_id(0)` says which program this is. Here each program takes one sequence and one KV head, and attends for
+#   all query heads of its group: the keys that they share are read once.
+# - A program works on small arrays of **lanes**: `tl.arange(0, TILE)` are the numbers 0 to TILE − 1. Their sizes are
+#   powers of two, known when the kernel is compiled. That is what `tl.constexpr` says.
+# - A tensor arrives as the **address** of its first element. A **stride** says how far neighbours along one dimension are
+#   apart: slot `s` of block `b` begins at `b * block_stride + s * slot_stride`.
+# - `tl.load(addresses, mask=..., other=...)` reads only the lanes for which the mask is true.
+# - A **tile** of keys is `TILE` tokens, several blocks at once, so that many loads are under way while the program
+#   computes. So each lane looks up its own block.
+# - Powers of two instead of powers of $e$: GPUs have an instruction for $2^x$. The scores come multiplied by
+#   $\log_2 e$, and $2^{s \log_2 e} = e^s$.
+#
+# Without a GPU, Triton's **interpreter** runs kernels on the CPU, slowly; this course's kernel checks take up to 8 s. They
+# also compile yours for three GPUs, which needs none of them. **Where Triton does not exist** (Windows, macOS), leave out
+# exercises 2.5 to 2.7; the rest of the lesson stands without them.
+
+# %%
+state = triton_state()
+print(f"Triton here: {state.mode}. {state.reason}")
+if state.mode != "unavailable":
+    from course_lib.attention import triton_kernels
+
+    print()
+    print(inspect.getsource(triton_kernels.load_rows.fn))
+    print("def paged_decode_kernel:", inspect.getdoc(triton_kernels.paged_decode_kernel.fn))
+
+# %% [markdown]
+# ### The first kernel
+#
+# It is `attend_blocks` once more, for one group of heads: the queries, the empty state, and then tile after tile. The
+# step that adds a tile to the state is a function of its own, `softmax_step`; you write it in the next exercise.
+# `GROUP_LANES` is the number of query heads in a group, padded; `member` says which of them a lane is. `load_rows` above
+# reads a row of `head_dim` numbers for each lane that is valid.
+#
+# Put the lines in order. The check takes about 5 s.
+
+# %% exercise="2.5"
+
+# %% check="2.5"
+
+# %% [markdown] solution="2.5"
+# **Explained.** What does not depend on the tile stands before the loop, what needs all tiles behind it. In the loop each
+# line needs the one before: positions give entries of the table, those give blocks, blocks and slots give addresses, and
+# keys give scores. The scores of lanes behind the context are set to −inf, so their weight is 0. And their keys and
+# values are not read: `load_rows` gets `valid`, and puts zeros there.
+
+# %% [markdown]
+# A kernel that is right may still read too much. The guard under which checks run counts every byte, so watch *your*
+# kernel at work on the 1,000 tokens from above, in place and with a copy first. (The step in it is the library's
+# until you have written yours.)
+
+
+# %%
+def traffic_of(copy_first: bool, num_splits: int = 1) -> dict[str, int]:
+    """Return the bytes that decoding moves, by tensor: in place, or from a copy made before."""
+    from course_lib.attention.backends.triton_ops import TritonOperations
+
+    names = ("paged_decode_kernel", "softmax_step", "split_decode_kernel", "combine_splits_kernel")
+    operations = TritonOperations({name: parts.get(name) for name in names})
+    tables = [table.tolist()]
+    with bounds_guard() as traffic:
+        if copy_first:
+            copies = [(block, 66 + place) for place, block in enumerate(tables[0])]
+            operations.copy_blocks(key_cache, value_cache, copies)
+            tables = [[target for _, target in copies]]
+        batch = PagedBatch.of(tables, [context_len], num_blocks=num_blocks, block_size=block_size)
+        operations.paged_decode(
+            decode_query[None], key_cache, value_cache, batch, num_splits=num_splits
+        )
+    return dict(traffic.loaded + traffic.stored)
+
+
+kv_bytes = 2 * context_len * 2 * 64 * 2  # keys and values, tokens, KV heads, head_dim, bytes
+traffic: dict[str, dict[str, int]] = {}
+if state.mode == "interpreted":
+    traffic = {"in place": traffic_of(False), "copy first": traffic_of(True)}
+for way, moved in traffic.items():
+    total = sum(moved.values())
+    print(f"{way}: {total:,} bytes, {total / kv_bytes:.4f} times the KV cache of the request")
+    print("   " + ", ".join(f"{name} {count:,}" for name, count in sorted(moved.items())))
+if not traffic:
+    print(f"Nobody counts bytes here: {state.reason}")
+
+# %% [markdown]
+# In place, paging costs 2% more bytes than the keys and values themselves: 4 bytes of the table for each token and KV
+# head, the query, and the output. The price is largest for small heads. (With a `head_dim` of 128, as in Llama-3.1-8B,
+# it is half of that.) With a copy first everything crosses three times, and the copy moves whole blocks.
+
+# %% claims="In place, paging costs 2% more bytes than the keys and values themselves"
+if traffic:
+    assert round(sum(traffic["in place"].values()) / kv_bytes, 4) == 1.0196
+    assert 3.0 < sum(traffic["copy first"].values()) / kv_bytes < 3.05
+    assert traffic["in place"]["block_tables"] == 4 * context_len * 2
+
+# %% [markdown]
+# ### The step that all kernels share
+#
+# Every kernel of this course that attends calls `softmax_step`, for decodes as for prompts (lesson 11). It is
+# `merge_states` with the state of the tile made on the way: per row, which is a query head, the sums so far are brought to
+# the new maximum, and the tile's share is added. `tl.max(x, axis=1)` and `tl.sum(x, axis=1)` reduce rows; `x[:, None]` puts a
+# number per row beside the columns. The check takes about 3 s.
+
+# %% exercise="2.6" steps="The largest score of each row|What the old sums shrink|The denominator over all"
+
+# %% check="2.6"
+
+# %% [markdown] solution="2.6"
+# **Explained.** Before the first tile `max_score` is −inf, so `rescale` is $2^{-\infty} = 0$, which multiplies sums of 0. A
+# row that sees no key of this tile has scores of −inf: the maximum stays, `rescale` is 1, and all weights are 0. That is why
+# the docstring asks that a row has seen a key: without one the exponent would be $-\infty - (-\infty)$ here, too. And
+# the numerator must be rescaled *before* `tl.dot` adds to it. A test with random scores hardly notices when it is not,
+# as the largest score is mostly among the first tiles; the check puts it last.
+
+# %% [markdown]
+# ### Several programs for one sequence
+#
+# **Predict:** a single user decodes with Llama-3.1-8B (8 KV heads) on an H100, which has 132 multiprocessors. A
+# multiprocessor runs one or more programs at a time. How many per cent of them have anything to do in attention?
+
+# %%
+predicted_busy = None  # your prediction, in %
+
+# %%
+compare(predicted_busy, 100 * 8 / 132, "%")
+
+# %% [markdown]
+# One program per sequence and KV head is 8 programs. For large batches that is plenty, 256 sequences make 2,048. For one
+# user with a long context it leaves the GPU idle, while each of the 8 reads thousands of keys alone. **Split-KV** (Dao
+# et al., "Flash-Decoding", 2023) lets several programs share a sequence: each attends over a stretch of it, and leaves its
+# state $(m, l, acc)$ in memory. A second kernel merges the states. You know by now why that is exact.
+
+# %%
+if state.mode != "unavailable":
+    from course_lib.attention.backends.triton_ops import choose_num_splits
+
+    for num_seqs, context in ((1, 4096), (1, 100_000), (16, 4096), (256, 1000)):
+        splits = choose_num_splits(8 * num_seqs, context, num_multiprocessors=132)
+        print(f"sequences: {num_seqs:>3}, tokens of each: {context:>7,}", end=" -> ")
+        print(f"splits of each: {splits:>2}, programs: {8 * num_seqs * splits:,}")
+if state.mode == "interpreted":
+    traffic["4 splits"] = traffic_of(False, num_splits=4)
+    for way in ("in place", "4 splits"):
+        print(f"{way}: {sum(traffic[way].values()) / kv_bytes:.4f} times the KV cache")
+
+# %% [markdown]
+# Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each. So the
+# library splits only where programs are few and the context is long.
+#
+# Both kernels are a stretch exercise. The first is your decode kernel again, with other bounds, and it stores a state in the
+# place of an output. `split_max` and `split_denominator` hold `num_splits` numbers for each sequence and head, side by side;
+# `split_numerator` has as many rows of `head_dim`. A stretch that begins behind the context leaves the empty state. The
+# checks take about 5 and 2 s.
+
+# %% claims="Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each."
+if traffic:
+    assert round(sum(traffic["4 splits"].values()) / kv_bytes, 4) == 1.0587
+    assert traffic["4 splits"]["query"] == 4 * traffic["in place"]["query"]
+
+# %% exercise="2.7a" steps="The stretch that is|The state as it is"
+
+# %% check="2.7a"
+
+# %% [markdown] solution="2.7a"
+# **Explained.** The end is the smaller of two: of the stretch, and of the context. Where the stretch begins behind the context,
+# `end` is below `first`, the loop does not run, and what is stored is the state from before the first tile: the empty one.
+# The mask `member < GROUP` keeps the padded lanes from writing over the heads of the next group.
+
+# %% [markdown]
+# The second kernel reads the states of all splits of a head at once. There may be fewer splits than lanes.
+
+# %% exercise="2.7b"
+
+# %% check="2.7b"
+
+# %% [markdown] solution="2.7b"
+# **Explained.** All states at once instead of two at a time: since any grouping will do, so does the flat one. Lanes behind
+# the last split hold the empty state (`other=float("-inf")` and 0), and drop out like splits that had nothing to read. The
+# common maximum is finite because the first split has always seen a key. The sum over splits is
+# `tl.sum(..., axis=0)`, as the states are rows here.
+
+# %% [markdown]
+# ## 7. Bug hunt
+#
+# **An upstream bug**: `vllm-project/vllm`, 2026. Which pull request mended it stands below, when you have hunted.
+#
+# A colleague has written a decode that is shorter than yours. It gathers the blocks, attends over all of them at once, and
+# hides what is behind the context. "It agrees with dense attention on every sequence that I tried, to the last digit."
+# (Each query head has a KV head of its own here. That is not the bug.)
+
+# %% shows="autograder.lessons.lesson02_hunt:suspect_decode"
+
+# %% [markdown]
+# Below is a pool of three blocks of two slots. A sequence lies in blocks 2 and 0. All keys are 0, so each of its tokens has
+# the same weight, and the right answer is the mean of its values. With a context of 3 that is the mean of 1, 2 and 6.
+
+
+# %%
+def tried_on(values: list[float], context_len: int) -> None:
+    """Print what the suspect says of a pool, and what attention over blocks does."""
+    cache = torch.tensor(values, dtype=torch.float32).reshape(3, 2, 1, 1)
+    arguments = torch.ones(1, 1), torch.zeros_like(cache), cache, torch.tensor([2, 0]), context_len
+    print(f"the suspect: {suspect_decode(*arguments).item():.4g}", end=", ")
+    print(f"over blocks: {parts.get('attend_blocks')(*arguments).item():.4g}")
+
+
+tried_on([6, 0, 0, 0, 1, 2], context_len=3)
+tried_on([6, 1000, 0, 0, 1, 2], context_len=3)
+
+# %% [markdown]
+# Not even 1,000 in the slot behind the context disturbs it. Show that it is wrong: give the values of a pool (two for
+# each of the blocks 0, 1 and 2) and a context length for which a sequence that is itself sound gets a wrong answer.
+
+# %% exercise="2.8a"
+pool = None
+# For example: pool = {"values": [6.0, 1000.0, 0.0, 0.0, 1.0, 2.0], "context_len": 3}
+### BEGIN SOLUTION
+pool = {"values": [6.0, float("nan"), 0.0, 0.0, 1.0, 2.0], "context_len": 3}
+### END SOLUTION
+
+# %% check="2.8a"
+check("2.8a", pool)
+
+# %% [markdown]
+# Now mend it. Write the function again; you may copy lines from above.
+
+
+# %% exercise="2.8b"
+def decode(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, context_len: int
+) -> Tensor:
+    """Return the attention of one token over its sequence, all of its blocks at once.
+
+    What is in slots that the sequence does not own, be it in keys or in values, changes nothing.
+    What the sequence itself holds counts as it is, NaN included.
+
+    Args:
+        query: [num_heads, head_dim].
+        key_cache: [num_blocks, block_size, num_heads, head_dim].
+        value_cache: The shape of `key_cache`.
+        block_table: [max_blocks], the block ids of the sequence in order.
+        context_len: Tokens of the sequence, at least 1.
+    """
+    ### BEGIN SOLUTION
+    num_blocks = -(-context_len // key_cache.shape[1])
+    blocks = block_table[:num_blocks]
+    keys = key_cache[blocks].flatten(0, 1)[:context_len]
+    values = value_cache[blocks].flatten(0, 1)[:context_len]
+    scores = torch.einsum("hd,nhd->hn", query, keys) / math.sqrt(query.shape[-1])
+    return torch.einsum("hn,nhd->hd", torch.softmax(scores, dim=-1), values)
+    ### END SOLUTION
+
+
+# %% check="2.8b"
+check("2.8b", decode)
+
+# %% [markdown] solution="2.8b"
+# **Explained.** The mask hides a *score*. The weight that comes of it is exactly 0, and 0 times any finite number is 0:
+# 1,000 did no harm, nor would $10^{30}$. But 0 times NaN is NaN, and 0 times infinity as well, and a sum with one NaN in it
+# is NaN. What must not count must not be multiplied. Cut at the context, the stale slots are gone from keys and values alike,
+# and there is nothing left to hide.
+#
+# A stale NaN in a *key* did no harm here, because `masked_fill` replaces its score. Where a mask is *added* to
+# the scores, NaN − inf is NaN, and that does harm, too.
+
+# %% [markdown]
+# This is no classroom bug. In 2023, vLLM's CUDA kernel multiplied a weight of 0 by whatever the tail of the last block
+# held (issue #641, mended by PR #936). In 2026, two other kernels of vLLM read behind the end again and trusted the
+# mask: a warm-up run left NaN in the tails of blocks, which the first real requests got to use, and a speech model
+# answered with garbage on AMD GPUs. **PR #47305** bounded the loads, and #53856 did the same for another kernel. Its
+# description says why nobody had noticed: the tails had mostly been zeros.
+#
+# ### Judge three more fixes
+#
+# Others would have mended it elsewhere:
+#
+# - **A** multiplies the values by 1 inside the context and by 0 behind it, before the last line.
+# - **B** leaves the suspect as it is, and fills a block with zeros whenever it is handed out to a request (proposed in
+#   PR #39283).
+# - **C** leaves the suspect as it is, and replaces NaN in its output by 0 (`nan_to_num`).
+#
+# Which of them give the right answer? Take a NaN that somebody else has left in the block (all three), and for B also a NaN
+# of one's own: with speculative decoding (lesson 12) a request writes keys and values of guessed tokens behind its context,
+# and forgets them if the guess was wrong. The text of these *draft tokens* is dropped; the numbers stay in the block.
+
+# %% exercise="2.8c"
+verdict = {}
+# The names: "A", "B, somebody else's NaN", "B, one's own NaN", "C".
+# For each: is the answer right? For example: verdict["A"] = True
+### BEGIN SOLUTION
+verdict["A"] = False
+verdict["B, somebody else's NaN"] = True
+verdict["B, one's own NaN"] = False
+verdict["C"] = False
+### END SOLUTION
+
+# %% check="2.8c"
+check("2.8c", verdict)
+
+# %% [markdown] solution="2.8c"
+# **Explained.** A multiplies NaN by 0 once more, with the same result. B works against what others left, at the price of a
+# write for each block that is handed out; what the request itself leaves behind its context comes later, and stays. C turns
+# NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM 0.33.0 zeroes new
+# blocks only for two special kinds of cache (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`), and its Triton
+# kernels bound their loads.
+
+# %% [markdown]
+# The figure below is your own code on the request of the film. Let its stale slot hold NaN, let it be read and masked in
+# the scores only, and see where the answer goes. Then try what happens without rescaling, and in another order.
+
+# %%
+viz.attention_explorer(parts.get("partial_attention"), parts.get("merge_states"))
+
+# %% [markdown]
+# ### Explain the bug
+#
+# In three to six sentences: (a) What has to come together for this bug to show, and why did tests not find it?
+# (b) Why does a mask on the scores not protect the output? (c) You may ship your own fix or fix B. Which one, and for
+# what reason that the other one's author would have to accept? 4 points, marked by hand: 1 for (a), 1 for (b), 2 for (c).
+
+# %% [markdown] answer="2.8" points=4
+# **(a)** The last block must be filled in part, and what lies behind the context in that very block must be NaN or infinite,
+# so somebody must have left it there: a former owner, a warm-up run, a rejected draft. Tests start from fresh memory, mostly
+# zeros, or from finite random numbers, and there a weight of 0 erases everything. **(b)** The mask acts on the score, so the
+# weight is 0. The value takes part in the second product all the same, and 0 · NaN = NaN, which no sum ever loses again.
+# **(c)** The bounded load. It holds whatever is in the slot and whoever left it, because nothing is read, and it costs nothing:
+# less is read than before. Zeroing costs a write per block, and it protects only against what was there when the block was
+# handed out: a rejected draft token of the request itself comes later. (In favour of B, also accepted if this is weighed:
+# it protects all kernels at once, also those that somebody will write next year.)
+#
+# **Mark scheme.** (a) 1 for a part-filled last block and a source of NaN or inf. (b) 1 for 0 · NaN = NaN. (c) 1 for a
+# choice with a reason about *when* or *whose*, 1 for a case in which the other one fails, or its cost.
+
+# %% [markdown] criteria="2.8"
+# - (a) Which slot, filled by whom, with which kind of number; and what test data usually hold there.
+# - (b) The two products of attention, and in which of them the stale slot still takes part.
+# - (c) A choice; a case that tells the two fixes apart; what each of them costs.
+
+# %% [markdown]
+# The same trap has a second entrance, and you have passed it in exercise 2.3: two *empty* states. In vLLM, merging two
+# of them gave NaN for one family of models under load (issue #27491, 2025, mended in the CUDA kernel by PR #28181), and a
+# library of kernels had the same bug in the year after (flashinfer #4051). A neutral element is easily forgotten, since one
+# never meets it in small tests.
+
+# %% [markdown]
+# ## 8. It runs in your engine
+#
+# Time to let it work. The course's tiny model has 4 layers; it generates 24 tokens for each of two prompts. Each of
+# your functions is put in the place of the library's, wrapped so that its calls are counted.
+#
+# **Predict:** how often is `attend_blocks` called? A prompt is computed in one step that also gives the first token; all other
+# tokens come from decode steps, and only those go through `attend_blocks`.
+
+# %%
+predicted_calls = None  # your prediction
+
+
+# %%
+def generated(own: dict[str, Any]) -> list[str]:
+    """Let the engine generate text on some parts of one's own."""
+    llm = LLM("course-tiny", parts=EngineParts.of(own), attention_backend="pytorch", num_blocks=40)
+    params = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+    prompts = ["A block table maps", "The scheduler"]
+    answers = llm.generate(prompts, params, use_tqdm=False)
+    return [answer.outputs[0].text for answer in answers]
+
+
+calls: Counter[str] = Counter()
+
+
+def counted(name: str) -> Any:
+    """Return a part that counts its calls."""
+    part = parts.get(name)
+
+    @functools.wraps(part)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        calls[name] += 1
+        return part(*arguments, **keywords)
+
+    return call
+
+
+expected = generated({})
+for name in ("paged_decode", "attend_blocks", "partial_attention", "merge_states", "softmax"):
+    texts = generated({name: counted(name)})
+    agrees = "the same text" if texts == expected else "another text"
+    print(f"{name:<18} called {calls[name]:>4} times, {agrees} as with the library's")
+print(*expected, sep="\n")
+compare(predicted_calls, calls["attend_blocks"], "calls")
+
+# %% [markdown]
+# 4 layers, 2 sequences, 23 decode steps: 184 calls, and half as many of `paged_decode`, which has both sequences at
+# once. `partial_attention` and `merge_states` are called once for each block of
+# each of these. `softmax` works in the prefill, which attends over a copy; lesson 11 replaces that.
+
+# %% claims="4 layers, 2 sequences, 23 decode steps: 184 calls, and half as many of `paged_decode`"
+assert calls["attend_blocks"] == 2 * calls["paged_decode"] == 4 * 2 * 23 == 184
+assert calls["partial_attention"] == calls["merge_states"] > 184
+assert texts == expected
+
+# %% [markdown]
+# ### What paging is worth, and what it costs
+#
+# The price first. In the paper's own measurement, attention through a block table took 20 to 26% longer than attention
+# over contiguous memory (Kwon et al., section 7.1; its kernel was one of 2023). And yet vLLM served 1.7 to 2.7 times the
+# requests per second of Orca with Oracle's knowledge (section 6.2). How does a slower kernel make a faster server?
+#
+# Take lesson 1's set-up: OPT-13B on an A100 with 40 GB, 15,728 slots for the KV cache, conversations of at most 2,048
+# tokens, and always a queue. Compare **Oracle**, the best that contiguous memory can do, with **Paged**. A
+# decode step is memory-bound: it lasts as long as it reads the weights once, and the keys and values of all running
+# requests. Under Paged the latter take $s = 1.26$ times as long:
+#
+# $$\text{seconds of a step} = \frac{\text{weight bytes} + s \cdot \text{slots in use} \cdot \text{KV bytes per token}}{\text{bandwidth}}$$
+#
+# Each running request gets one token from a step.
+#
+# **Predict:** attention is 26% slower. By which factor do the tokens per second change, Paged over Oracle?
+
+# %%
+predicted_ratio = None  # your prediction: tokens/s under Paged / tokens/s under Oracle
+
+# %%
+opt_13b, a100 = MODELS["opt-13b"], GPUS["a100-40gb"]
+kv_bytes_per_token = parts.get("kv_bytes_per_token")(opt_13b)
+num_slots = 12 * GiB // kv_bytes_per_token
+conversation = load_azure("conversation")
+requests = [r for r in conversation[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+snapshots = {
+    "Oracle": list(replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048)),
+    "Paged": list(replay_paged(requests, num_slots)),
+}
+print(f"{len(requests)} requests from: {conversation.source}")
+for name, moments in snapshots.items():
+    running = sum(len(moment.reservations) for moment in moments)
+    in_use = sum(each.written for moment in moments for each in moment.reservations)
+    print(f"{name}: {len(moments):,} steps, on average {running / len(moments):.1f} requests", end=" ")
+    print(f"with {in_use / len(moments):,.0f} slots in use")
+
+# %% [markdown]
+# `snapshots[name]` has one snapshot for each step, and its `reservations` are the running requests; each of those says in
+# `written` how many slots it uses. Work out tokens per second, all tokens of all steps divided by the seconds of
+# all steps: under Oracle with $s = 1$, under Paged with $s = 1.26$. Then find the **break-even**: the $s$ with which Paged
+# would be as fast as Oracle.
+
+# %% exercise="2.9"
+measured = {}
+# measured["Oracle"] = ...      tokens per second, s = 1
+# measured["Paged"] = ...       tokens per second, s = 1.26
+# measured["break-even"] = ...  the s with which Paged delivers as much as Oracle
+### BEGIN SOLUTION
+tokens, weight_seconds, kv_seconds = {}, {}, {}
+for name, moments in snapshots.items():
+    tokens[name] = sum(len(moment.reservations) for moment in moments)
+    slots_in_use = sum(each.written for moment in moments for each in moment.reservations)
+    weight_seconds[name] = len(moments) * opt_13b.weight_bytes / a100.memory_bandwidth
+    kv_seconds[name] = slots_in_use * kv_bytes_per_token / a100.memory_bandwidth
+measured["Oracle"] = tokens["Oracle"] / (weight_seconds["Oracle"] + kv_seconds["Oracle"])
+measured["Paged"] = tokens["Paged"] / (weight_seconds["Paged"] + 1.26 * kv_seconds["Paged"])
+allowed_seconds = tokens["Paged"] / measured["Oracle"]
+measured["break-even"] = (allowed_seconds - weight_seconds["Paged"]) / kv_seconds["Paged"]
+### END SOLUTION
+
+# %% check="2.9"
+check("2.9", measured)
+
+# %% [markdown] solution="2.9"
+# **Explained.** A step reads the weights once, whoever runs, and each request shares in that. So what counts is how many
+# requests share: with Paged 1.6 to 1.7 times as many, since memory that was reserved for later now holds somebody's tokens.
+# The step takes longer, but not that much longer, because the weights are the larger part of it. The seconds are
+# linear in $s$, so the break-even needs no search.
+
+# %%
+if {"Oracle", "Paged", "break-even"} <= measured.keys():
+    compare(predicted_ratio, measured["Paged"] / measured["Oracle"], "times")
+    print(f"Oracle {measured['Oracle']:.0f} tokens/s, Paged {measured['Paged']:.0f} tokens/s", end="; ")
+    print(f"break-even: attention {measured['break-even']:.2f} times as slow")
+for name, slowdown in (("Oracle", 1.0), ("Paged", 1.26)):
+    moments = snapshots[name]
+    in_use = sum(each.written for moment in moments for each in moment.reservations)
+    kv_read = slowdown * in_use * kv_bytes_per_token / len(moments)
+    step_ms = 1000 * (opt_13b.weight_bytes + kv_read) / a100.memory_bandwidth
+    share = kv_read / (opt_13b.weight_bytes + kv_read)
+    print(f"{name}: a step takes {step_ms:.1f} ms, {share:.0%} of it for keys and values")
+
+# %% [markdown]
+# Longer steps, and more requests in each: paging delivers over a quarter more tokens per second than Oracle, which no real
+# system can be, and its attention could be twice as slow before that gain was gone.
+#
+# Now the figures that do not flatter. Without a queue there is nothing to gain, since nobody waits for the memory: then
+# paging only makes attention slower. And a loop in Python is no kernel:
+
+# %% claims="paging delivers over a quarter more tokens per second than Oracle, which no real system can be, and its attention could be twice as slow before that gain was gone."
+assert measured["Paged"] > 1.25 * measured["Oracle"]
+assert measured["break-even"] > 2.0
+
+# %%
+long_keys, long_values = torch.randn(2, 4096, 8, 128)
+long_query = torch.randn(32, 128)
+as_cache = [each.reshape(256, 16, 8, 128) for each in (long_keys, long_values)]
+ways = {
+    "attend_blocks": lambda: attend(long_query, *as_cache, torch.arange(256), 4096),
+    "dense attention, contiguous": lambda: dense_attention(long_query[None], long_keys, long_values),
+}
+for name, way in ways.items():
+    way()
+    start = time.perf_counter()
+    for _ in range(5):
+        way()
+    print(f"{name}: {1000 * (time.perf_counter() - start) / 5:.1f} ms for 4,096 tokens, on this CPU")
+
+# %% [markdown]
+# On a CPU the library's own engine therefore copies the blocks side by side and attends over the copy, as section 2 said one
+# should not: a call of PyTorch costs more there than the bytes that it moves. With your own `attend_blocks` in its place
+# the engine runs as it is taught, and slower.
+#
+# ### Explain what you measured
+#
+# In five to eight sentences: (a) Why does a server with the slower kernel deliver more tokens per second? Use figures of
+# yours, with units. (b) When would it not? Give one situation, and say what is different in it. (c) Name one
+# assumption of this calculation that a real service does not meet, and say in which direction it errs. 6 points, marked
+# by hand: 2 for each.
+
+# %% [markdown] answer="2.9" points=6
+# **(a)** A step reads 25.7 GB of weights however many requests run, so more requests in a step means more tokens for the
+# same reading. Paged runs about 14 requests at a time where Oracle runs 8, because slots are taken when a token needs them.
+# Its step takes about a quarter longer (27 instead of 21 ms), since more keys and values are read, and 1.26 times as slowly;
+# about 1.65 times the tokens in 1.25 times the time is about 1.3 times the rate. Attention is only about a third of the
+# step, so 26% on it is 8% on the step. **(b)** When requests do not wait for memory: at low load the batch is what has
+# arrived, with paging or without, and each step is slower. Also where all requests have the same known length, so that
+# nothing is reserved in vain. **(c)** Prefill is free here: the step that admits a request reads its prompt in
+# no time. It is compute-bound, takes as long with either layout, and so dilutes the gain: the true ratio is smaller. (Also
+# accepted: recomputation after preemption is free here, which flatters Paged; 1.26 is a kernel of 2023, which
+# does not; the queue is never empty, which flatters Paged.)
+#
+# **Mark scheme.** (a) 1 for weights shared by more requests, 1 for two figures with units that belong together. (b) 1 for the
+# situation, 1 for what differs. (c) 1 for the assumption, 1 for its direction with a reason.
+
+# %% [markdown] criteria="2.9"
+# - (a) What is read once per step and what once per request; your requests per step and milliseconds per step, both ways.
+# - (b) Who waits for what; what the batch is then.
+# - (c) What the formula of a step leaves out, whether that is the same under both layouts, and what follows for the ratio.
+
+# %%
+parts.table()
+
+# %% [markdown]
+# ## 9. In vLLM
+#
+# | here | in vLLM 0.33.0, below `vllm/v1/attention/` |
+# |---|---|
+# | `softmax_step` | `softmax_step` in `ops/triton_attention_helpers.py`: the same, but it returns the factor, and the caller rescales the numerator |
+# | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context |
+# | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: 16 segments a sequence, unless the batch is large (`backends/triton_attn.py`) |
+# | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, with $m + \ln l$ in the place of $m$ and $l$ |
+# | `attend_blocks` | no counterpart in Python: on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
+#
+# **What production code does beyond this, and why.**
+#
+# - One kernel serves prompts and decodes in one launch, because a step has both (lesson 11).
+# - Sliding windows, and **sinks** (a learned score that takes weight and has no value), change the bounds and the first state.
+#   Keys may be stored in 8 bits, and are scaled back on the way.
+# - The grid does not depend on the lengths, so that a launch can be recorded once and replayed (CUDA graphs). Programs that
+#   have nothing to do leave early.
+# - Where a sliding window has left a block behind, its entry in the table is replaced by a block of zeros
+#   (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have hunted.
+
+# %% [markdown]
+# ## 10. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
+# which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="2"
+
+# %% [markdown]
+# ## 11. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="2"
+
+# %% [markdown]
+# ## 12. Takeaways
+#
+# - Attention over any set of keys leaves a state of three things: $m$, $l$ and $acc$. States can be merged in any order
+#   and any grouping; the empty state is neutral. Divide once, at the end.
+# - So keys may lie in blocks anywhere, and several programs may share a sequence. The result is exact.
+# - Where a request ends is said by its context length. What lies behind must not be read: a weight of 0 does not erase
+#   NaN.
+# - In place the KV cache crosses the memory bus once, with a copy three times. The table costs about 1 to 2% of the bytes.
+# - A slower kernel that lets more requests share the weights makes a faster server, as long as requests wait for memory.
+#
+# **Lesson 3 needs** the block table: here it was given. There you build it, token by token, and turn positions into slots
+# and slots into addresses, for whole batches at once.
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: one kernel of vLLM (20 minutes)</summary>
+#
+# Open `vllm/v1/attention/ops/triton_unified_attention.py` at tag `v0.33.0` in
+# [the repository](https://github.com/vllm-project/vllm) and find `kernel_unified_attention`.
+#
+# 1. Find the loop over tiles. Which lines are your kernel's, in another order or with other names?
+# 2. `L` starts at 1.0, not at 0, beside `M` at −inf. Is that a bug?
+# 3. The table is loaded without a mask. Why is that safe there, and what would have to be true of the table here?
+# 4. Find `reduce_segments`. Which lanes does it leave out, and why does it look at the maximum to decide?
+#
+# *What to find there.*
+#
+# 1. `seq_offset` is the position, `physical_block_idx` the block, `tile_mask` what is valid; then keys, values, scores,
+#    mask, step, and the second product.
+# 2. No. At the first tile that has a key, alpha = exp(−inf − m) = 0 multiplies it away. With a sink, `M` starts as the
+#    sink's score, and its weight relative to that is exactly 1. The price: a segment that reads nothing is left with
+#    L = 1, so that the sum of weights does not tell whether it is empty.
+# 3. An entry behind the context is read, and its block id is used for an address that the mask then leaves out. The
+#    read itself stays inside the table, because its rows are padded to a multiple of 128 tokens
+#    (`get_block_table_width` in `vllm/v1/worker/block_table.py`). Ours may end with the last block.
+# 4. Segments behind the context, and those whose maximum is −inf, for the reason of question 2.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "PagedAttention is in `csrc/attention`, as v1 and v2": those kernels are gone. 0.33.0 uses FlashAttention, FlashInfer and
+#   Triton, all of which read block tables.
+# - "Paging makes attention 20 to 26% slower" was one kernel in 2023 against FasterTransformer's (section 7.1 of the
+#   paper). It is no property of paging: your kernel moves 2% more bytes.
+# - "FlashAttention is an approximation": it is the state of this lesson, and exact. So is PagedAttention.
+# - "A masked token cannot hurt, its weight is 0": section 7.
+#
+# </details>
