@@ -14,6 +14,7 @@ from autograder.lessons import lesson02_hunt as hunt
 from autograder.lessons import lesson02_kernels as kernels
 from autograder.lessons import lesson02_measure as measure
 from autograder.lessons import lesson02_mistakes as mistakes
+from autograder.lessons import lesson02_paged_mistakes as paged_mistakes
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import merge_states, partial_attention, softmax
 from course_lib.attention.paged import attend_blocks, paged_decode
@@ -102,7 +103,7 @@ MERGE = Exercise(
 ATTEND = Exercise(
     id="2.4a",
     title="Attention over blocks",
-    asks="Return the attention of one token over a sequence whose blocks lie anywhere in the cache.",
+    asks="Return the attention of one token over a sequence whose blocks lie anywhere.",
     points=15,
     minutes=25,
     difficulty=3,
@@ -112,7 +113,7 @@ ATTEND = Exercise(
         probes=given.SEQUENCES,
         refusals=given.UNFIT_SEQUENCES,
         compare=given.closely,
-        misconceptions=mistakes.ATTEND,
+        misconceptions=paged_mistakes.ATTEND,
     ),
     hints=(
         "A sequence of 3 tokens lies in blocks 2 and 0, of two slots each. Whose is the second "
@@ -126,7 +127,7 @@ ATTEND = Exercise(
 DECODE = Exercise(
     id="2.4b",
     title="A batch of sequences",
-    asks="Return the attention of one new token per sequence over that sequence, with your function.",
+    asks="Return the attention of one new token per sequence over that sequence.",
     points=3,
     minutes=5,
     difficulty=1,
@@ -137,7 +138,7 @@ DECODE = Exercise(
         refusals=given.UNFIT_BATCHES,
         compare=given.closely,
         matters={PagedBatch: ("block_tables", "context_lens", "block_size")},
-        misconceptions=mistakes.DECODE,
+        misconceptions=paged_mistakes.DECODE,
     ),
     hints=(
         "What of the batch belongs to sequence 1, and what to all?",
@@ -193,8 +194,8 @@ STEP = Exercise(
     ),
     hints=(
         "The sums so far are relative to max_score. What are they to be relative to now?",
-        "Take the larger of the old maximum and the tile's, the factor from the old to the new, and "
-        "the weights relative to the new. Rescale both sums before you add.",
+        "Take the larger of the old maximum and the tile's, the factor from the old to the new, "
+        "and the weights relative to the new. Rescale both sums before you add.",
         "`rescale = tl.exp2(max_score - new_max)`, and `scores - new_max[:, None]` for the weights",
     ),
 )
@@ -213,10 +214,10 @@ SPLIT = Exercise(
         mistakes=kernels.SPLIT_MISTAKES,
     ),
     hints=(
-        "A sequence of 150 tokens is read in stretches of 128. Which tokens are stretch 1, and which "
-        "are stretch 2?",
-        "It begins at split times the tokens of a stretch, and ends with the stretch or the context, "
-        "whichever comes first. Store m, l and acc at the place of this head and split.",
+        "A sequence of 150 tokens is read in stretches of 128. Which tokens are stretch 1, and "
+        "which are stretch 2?",
+        "It begins at split times the tokens of a stretch, and ends with the stretch or the "
+        "context, whichever comes first. Store m, l and acc at the place of this head and split.",
         "`row = (seq * num_heads + head) * num_splits + split`",
     ),
 )
@@ -265,7 +266,7 @@ EXPOSED = Exercise(
     hints=(
         "Which slots does the suspect gather although the sequence does not own them?",
         "The weight of such a slot is exactly 0. For which numbers is 0 times the number not 0?",
-        "`{\"values\": [6.0, float(...), 0.0, 0.0, 1.0, 2.0], \"context_len\": 3}`",
+        '`{"values": [6.0, float(...), 0.0, 0.0, 1.0, 2.0], "context_len": 3}`',
     ),
 )
 

@@ -153,7 +153,7 @@ def sequences(draw: st.DrawFn) -> Call:
 
 
 def _pool(pool: dict[str, Any], key: float = 0.0) -> Call:
-    """Return the call on a pool of the text; ``key`` is in the keys wherever a value is not finite."""
+    """Return the call on a pool; ``key`` is in the keys wherever a value is not finite."""
     values = torch.tensor(pool["values"]).reshape(3, 2, 1, 1)
     keys = torch.where(values.isfinite(), 0.0, key)
     return Call(torch.ones(1, 1), keys, values, torch.tensor(_TABLE), pool["context_len"])
@@ -220,8 +220,8 @@ def _attended(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Te
 MENDED = (
     Misconception(
         "something times 0",
-        "A weight of 0, or a mask of 0, is multiplied by what the stale slot holds, and 0 times NaN "
-        "is NaN. Leave the slot out, or choose between two numbers instead of multiplying.",
+        "A weight of 0, or a mask of 0, is multiplied by what the stale slot holds, and 0 times "
+        "NaN is NaN. Leave the slot out, or choose between two numbers instead of multiplying.",
         suspect_decode,
     ),
     Misconception(

@@ -61,8 +61,8 @@ DISTRACTORS = (
         "block = (position // BLOCK_SIZE).to(tl.int64)\nslot = position % BLOCK_SIZE",
         "entry =",
         "logical for physical",
-        "position // BLOCK_SIZE is which of the sequence's blocks it is; where that block lies only "
-        "the table says.",
+        "position // BLOCK_SIZE is which of the sequence's blocks it is; where that block lies "
+        "only the table says.",
     ),
     Distractor(
         "for start in range(0, context_len, BLOCK_SIZE):",
@@ -91,9 +91,9 @@ def tiles(seed: int) -> Iterator[KernelCase]:
         values = torch.randint(1, 9, (2, 2), generator=generator).float()
         yield _tile(title, torch.tensor(state), torch.tensor(scores), values)
     rows, keys, dims = 16, 32, 16
-    state = torch.rand(rows, 3, generator=generator) + 0.5
-    scores = 6 * torch.randn(rows, keys, generator=generator)
-    yield _tile("16 rows, 32 keys", state, scores, torch.randn(keys, dims, generator=generator))
+    drawn = torch.rand(rows, 3, generator=generator) + 0.5
+    spread = 6 * torch.randn(rows, keys, generator=generator)
+    yield _tile("16 rows, 32 keys", drawn, spread, torch.randn(keys, dims, generator=generator))
 
 
 def _tile(title: str, state: Tensor, scores: Tensor, values: Tensor) -> KernelCase:
@@ -135,8 +135,8 @@ STEP_MISTAKES = (
     ),
     Misconception(
         "nothing is rescaled",
-        "Both sums so far are relative to the old maximum; bring them to the new one before you add "
-        "to them.",
+        "Both sums so far are relative to the old maximum; bring them to the new one before you "
+        "add to them.",
         Edited(
             (
                 (_RESCALED_NUMERATOR, "numerator = numerator * 1.0"),
@@ -252,7 +252,14 @@ SPLIT_MISTAKES = (
         "divided here",
         "Whoever combines the splits needs the sums as they are. An empty split would divide 0 by "
         "0, too.",
-        Edited(((_STORE_ROWS, _STORE_ROWS.replace("numerator, m", "numerator / denominator[:, None], m")),)),
+        Edited(
+            (
+                (
+                    _STORE_ROWS,
+                    _STORE_ROWS.replace("numerator, m", "numerator / denominator[:, None], m"),
+                ),
+            )
+        ),
     ),
     Misconception(
         "splits for heads",

@@ -98,9 +98,7 @@ MEASURED = (
         "reserved for used",
         "A step reads the keys and values of tokens that are there, not the empty slots that are "
         "reserved beside them.",
-        lambda: _wrong(
-            _rate("Oracle", slots=_reserved), _rate("Paged", SLOWDOWN, slots=_reserved)
-        ),
+        lambda: _wrong(_rate("Oracle", slots=_reserved), _rate("Paged", SLOWDOWN, slots=_reserved)),
     ),
     Misconception(
         "attention is faster",
