@@ -88,6 +88,7 @@ MERGE = Exercise(
         cases=given.two_states(),
         probes=given.STATES,
         compare=given.closely,
+        may_return=("first", "second"),  # the other one may be empty
         misconceptions=mistakes.MERGE,
     ),
     hints=(

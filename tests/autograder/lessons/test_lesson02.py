@@ -1,0 +1,659 @@
+"""Lesson 2: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from functools import reduce
+
+import numpy as np
+import pytest
+import torch
+
+from autograder import lessons
+from autograder.lessons import lesson02_given as given
+from autograder.lessons import lesson02_hunt as hunt
+from autograder.lessons import lesson02_measure as measure
+from autograder.proxy.subject import LocalSubject
+from course_lib.attention.backends.arguments import check_decode
+from course_lib.attention.dense import (
+    SoftmaxState,
+    dense_attention,
+    merge_states,
+    partial_attention,
+    require_heads,
+    softmax,
+    widened,
+)
+from course_lib.attention.paged import attend_blocks, gather, paged_decode
+from course_lib.simulation.workload import load_azure, synthetic_azure
+from course_lib.specs import GPUS, MODELS
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=10.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 2.1
+
+
+def with_numpy(scores):
+    numbers = scores.double().numpy()
+    weights = np.exp(numbers - numbers.max(axis=-1, keepdims=True))
+    return torch.from_numpy(weights / weights.sum(axis=-1, keepdims=True)).to(scores.dtype)
+
+
+def row_by_row(scores):
+    if scores.dim() == 1:
+        weights = torch.exp(scores.float() - max(scores.tolist()))
+        return (weights / sum(weights.tolist())).to(scores.dtype)
+    return torch.stack([row_by_row(row) for row in scores])
+
+
+def that_writes_to_its_scores(scores):
+    scores -= scores.amax(dim=-1, keepdim=True)
+    return scores.exp() / scores.exp().sum(dim=-1, keepdim=True)
+
+
+def not_normalised(scores):
+    return (scores - scores.amax(dim=-1, keepdim=True)).exp()
+
+
+SOFTMAX_RIGHT = (
+    lambda scores: torch.softmax(scores, dim=-1),
+    lambda scores: (
+        (scores.double() - scores.double().logsumexp(-1, keepdim=True)).exp().to(scores.dtype)
+    ),
+    with_numpy,
+    row_by_row,
+)
+SOFTMAX_WRONG = (
+    (lambda s: s.exp() / s.exp().sum(-1, keepdim=True), "no maximum"),
+    (lambda s: torch.softmax(s, 0), "the first dimension"),
+    (lambda s: torch.softmax(s, -1).double(), SAME),
+    (lambda s: torch.log_softmax(s, -1), SAME),
+    (lambda s: torch.softmax(s.clamp(min=-5), -1), SAME),
+    (not_normalised, SAME),
+    (that_writes_to_its_scores, SAME),
+    (lambda s: torch.softmax(s, -1).tolist(), SAME),
+    (lambda s: torch.tensor([0.5, 0.5, 0.0]), SAME),
+    (object(), SAME),
+)
+
+# 2.2
+
+
+def head_by_head(query, key, value, scale=None):
+    require_heads(query[None], key, value)
+    if not len(key):
+        raise ValueError("no keys")
+    group = query.shape[0] // key.shape[1]
+    scale = query.shape[1] ** -0.5 if scale is None else scale
+    states = []
+    for head, asked in enumerate(widened(query)):
+        scores = widened(key)[:, head // group] @ asked * scale
+        weights = (scores - scores.max()).exp()
+        states.append((scores.max(), weights.sum(), weights @ widened(value)[:, head // group]))
+    return SoftmaxState(*(torch.stack(list(each)) for each in zip(*states, strict=True)))
+
+
+def repeated(query, key, value, scale=None):
+    require_heads(query[None], key, value)
+    if len(key) == 0:
+        raise ValueError
+    group = len(query) // key.shape[1]
+    keys, values = (each.double().repeat_interleave(group, dim=1) for each in (key, value))
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query.double()[None] * keys).sum(-1) * scale
+    largest = scores.max(0).values
+    weights = (scores - largest).exp()
+    kind = widened(query).dtype
+    numerator = (weights[..., None] * values).sum(0)
+    return SoftmaxState(largest.to(kind), weights.sum(0).to(kind), numerator.to(kind))
+
+
+def key_by_key(query, key, value, scale=None):
+    require_heads(query[None], key, value)
+    if len(key) == 0:
+        raise ValueError("none")
+    pairs = zip(key, value, strict=True)
+    states = [head_by_head(query, k[None], v[None], scale) for k, v in pairs]
+    return reduce(merge_states, states)
+
+
+def changed(function):
+    """Make an answer from what becomes of the right state."""
+
+    def partial_attention_(query, key, value, scale=None):
+        return function(partial_attention(query, key, value, scale), query, key, value)
+
+    return partial_attention_
+
+
+def not_refusing(query, key, value, scale=None):
+    if len(key) == 0 or value.shape != key.shape:
+        return SoftmaxState.empty(query)
+    return partial_attention(query, key, value, scale)
+
+
+def all_in_float32(state, *_):
+    return SoftmaxState(*(each.float() for each in vars(state).values()))
+
+
+def as_groups(state, query, key, _):
+    groups = key.shape[1], -1
+    return SoftmaxState(*(each.unflatten(0, groups) for each in vars(state).values()))
+
+
+PARTIAL_RIGHT = (head_by_head, repeated, key_by_key)
+PARTIAL_WRONG = (
+    (changed(lambda s, *_: (s.max_score, s.denominator, s.numerator)), SAME),
+    (changed(lambda s, *_: s.output()), SAME),
+    (
+        changed(lambda s, *_: SoftmaxState(s.max_score, s.denominator, s.output())),
+        "divided already",
+    ),
+    (changed(as_groups), SAME),
+    (changed(all_in_float32), SAME),
+    (not_refusing, SAME),
+    (lambda q, k, v, s=None: partial_attention(q, k[:-1], v[:-1], s), SAME),
+    (lambda q, k, v, s=None: partial_attention(q, k, v, math.sqrt(q.shape[-1])), SAME),
+    (lambda q, k, v, s=None: partial_attention(q, v, k, s), SAME),
+    (changed(lambda s, q, *_: [q.zero_(), s][1]), SAME),
+    (lambda *_: given.state((0.0, 2.0, 6.0, 6.0)), SAME),
+    (object(), SAME),
+)
+
+# 2.3
+
+
+def with_logarithms(first, second):
+    """Merge by log-sum-exps, as vLLM does."""
+    lses = [each.max_score + each.denominator.log() for each in (first, second)]
+    total = torch.logaddexp(*lses)
+    top = torch.maximum(first.max_score, second.max_score)
+    denominator = torch.where(total == -math.inf, 0.0, (total - top).exp())
+    numerator = sum(
+        (each.max_score - top).exp().nan_to_num(0.0)[:, None] * each.numerator
+        for each in (first, second)
+    )
+    return SoftmaxState(top, denominator, numerator)
+
+
+def head_after_head(first, second):
+    heads = []
+    for a, b in zip(
+        *(zip(*vars(each).values(), strict=True) for each in (first, second)), strict=True
+    ):
+        if a[0] == -math.inf:
+            heads.append(b)
+        elif b[0] == -math.inf:
+            heads.append(a)
+        else:
+            top = max(a[0], b[0])
+            shrink = [math.exp(each[0] - top) for each in (a, b)]
+            sums = [shrink[0] * a[i] + shrink[1] * b[i] for i in (1, 2)]
+            heads.append((top, *sums))
+    return SoftmaxState(*(torch.stack(list(each)) for each in zip(*heads, strict=True)))
+
+
+def that_returns_the_other(first, second):
+    if bool((second.max_score == -math.inf).all()):
+        return first
+    if bool((first.max_score == -math.inf).all()):
+        return second
+    return merge_states(first, second)
+
+
+def that_writes_into_the_first(first, second):
+    merged = merge_states(first, second)
+    for name, number in vars(merged).items():
+        getattr(first, name).copy_(number)
+    return first
+
+
+def empty_by_the_whole(first, second):
+    """Treat a state as empty only if all of its heads are."""
+    if bool((first.max_score == -math.inf).all()):
+        return second
+    if bool((second.max_score == -math.inf).all()):
+        return first
+    top = torch.maximum(first.max_score, second.max_score)
+    a, b = ((each.max_score - top).exp() for each in (first, second))
+    return SoftmaxState(
+        top,
+        a * first.denominator + b * second.denominator,
+        a[:, None] * first.numerator + b[:, None] * second.numerator,
+    )
+
+
+def with_a_large_number_for_infinity(first, second):
+    """Clamp maxima at -1e30: the empty state comes back as another one."""
+    clamped = [
+        SoftmaxState(each.max_score.clamp(min=-1e30), each.denominator, each.numerator)
+        for each in (first, second)
+    ]
+    return merge_states(*clamped)
+
+
+MERGE_RIGHT = (with_logarithms, head_after_head, that_returns_the_other)
+MERGE_WRONG = (
+    (that_writes_into_the_first, SAME),
+    (empty_by_the_whole, SAME),
+    (with_a_large_number_for_infinity, SAME),
+    (lambda a, b: vars(merge_states(a, b)), SAME),
+    (lambda a, b: merge_states(a, b).output(), SAME),
+    (lambda a, b: a if a.max_score.max() > b.max_score.max() else b, SAME),
+    (lambda a, b: SoftmaxState(a.max_score + b.max_score, a.denominator, a.numerator), SAME),
+    (lambda a, b: SoftmaxState(*(v.double() for v in vars(merge_states(a, b)).values())), SAME),
+    (lambda a, b: given.state((0.0, 4.0, 12.0)), SAME),
+    (object(), SAME),
+)
+
+# 2.4a
+
+
+def over_a_copy(query, key_cache, value_cache, block_table, context_len, scale=None):
+    if context_len < 1:
+        raise ValueError(context_len)
+    keys, values = (
+        gather(each, block_table.long(), context_len) for each in (key_cache, value_cache)
+    )
+    return dense_attention(query[None], keys, values, scale)[0]
+
+
+def from_the_last_block(query, key_cache, value_cache, block_table, context_len, scale=None):
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for start in reversed(range(0, context_len, size)):
+        block = block_table[start // size]
+        rows = slice(0, min(size, context_len - start))
+        more = partial_attention(query, key_cache[block][rows], value_cache[block][rows], scale)
+        state = merge_states(more, state)
+    return state.output().to(query.dtype)
+
+
+def token_by_token(query, key_cache, value_cache, block_table, context_len, scale=None):
+    table, size = block_table.tolist(), key_cache.shape[1]
+    state = SoftmaxState.empty(query)
+    for position in range(context_len):
+        at = table[position // size], slice(position % size, position % size + 1)
+        state = merge_states(state, partial_attention(query, key_cache[at], value_cache[at], scale))
+    return state.output().to(query.dtype)
+
+
+def by_recursion(query, key_cache, value_cache, block_table, context_len, scale=None):
+    if context_len < 1:
+        raise ValueError("the context is empty")
+
+    def below(logical):
+        start = logical * key_cache.shape[1]
+        if start >= context_len:
+            return SoftmaxState.empty(query)
+        here = [
+            c[int(block_table[logical]), : context_len - start] for c in (key_cache, value_cache)
+        ]
+        return merge_states(partial_attention(query, *here, scale), below(logical + 1))
+
+    return below(0).output().to(query.dtype)
+
+
+def with_context(change):
+    """Make an answer from another idea of the context's length."""
+
+    def attend_blocks_(query, key_cache, value_cache, block_table, context_len, scale=None):
+        size = key_cache.shape[1]
+        return attend_blocks(
+            query, key_cache, value_cache, block_table, change(context_len, size), scale
+        )
+
+    return attend_blocks_
+
+
+def with_output(change):
+    def attend_blocks_(*arguments):
+        return change(attend_blocks(*arguments))
+
+    return attend_blocks_
+
+
+def gathered_and_masked(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Hide the scores behind the context, and multiply all values."""
+    require_heads(query[None], key_cache[0], value_cache[0])
+    if context_len < 1:
+        raise ValueError
+    blocks = block_table[: -(-context_len // key_cache.shape[1])].long()
+    keys, values = (widened(each[blocks].flatten(0, 1)) for each in (key_cache, value_cache))
+    scale = query.shape[1] ** -0.5 if scale is None else scale
+    group = len(query) // keys.shape[1]
+    scores = torch.einsum("hd,nhd->hn", widened(query), keys.repeat_interleave(group, 1)) * scale
+    scores[:, context_len:] = -math.inf
+    weights = softmax(scores)
+    return torch.einsum("hn,nhd->hd", weights, values.repeat_interleave(group, 1)).to(query.dtype)
+
+
+def zeros_for_nothing(query, key_cache, value_cache, block_table, context_len, scale=None):
+    if context_len == 0:
+        return torch.zeros_like(query)
+    return attend_blocks(query, key_cache, value_cache, block_table, context_len, scale)
+
+
+def that_cleans_the_cache(query, key_cache, value_cache, block_table, context_len, scale=None):
+    answer = attend_blocks(query, key_cache, value_cache, block_table, context_len, scale)
+    value_cache.nan_to_num_(0.0)
+    return answer
+
+
+ATTEND_RIGHT = (over_a_copy, from_the_last_block, token_by_token, by_recursion)
+ATTEND_WRONG = (
+    (with_context(lambda n, size: n - 1), SAME),
+    (with_context(lambda n, size: n // size * size), "the last block is dropped"),
+    (with_context(lambda n, size: -(-n // size) * size), "the whole last block"),
+    (gathered_and_masked, "the whole last block"),
+    (with_output(lambda out: out.double()), SAME),
+    (with_output(lambda out: out[None]), SAME),
+    (zeros_for_nothing, SAME),
+    (that_cleans_the_cache, SAME),
+    (lambda q, k, v, table, n, scale=None: attend_blocks(q, v, k, table, n, scale), SAME),
+    (
+        lambda q, k, v, table, n, scale=None: attend_blocks(q, k, v, table.sort().values, n, scale),
+        SAME,
+    ),
+    (lambda *_: torch.full((1, 4), 3.0), SAME),
+    (object(), SAME),
+)
+
+# 2.4b
+
+
+def stacked(query, key_cache, value_cache, batch, scale=None):
+    check_decode(query, key_cache, value_cache, batch)
+    rows = zip(query, batch.block_tables, batch.context_lens, strict=True)
+    caches = key_cache, value_cache
+    return torch.stack([attend_blocks(q, *caches, t, int(n), scale) for q, t, n in rows])
+
+
+def last_first(query, key_cache, value_cache, batch, scale=None):
+    check_decode(query, key_cache, value_cache, batch)
+    out = torch.zeros(query.shape, dtype=query.dtype)
+    for seq in range(batch.num_seqs - 1, -1, -1):
+        where = batch.block_tables[seq].tolist(), batch.context_lens[seq].item()
+        out[seq] = attend_blocks(
+            query[seq], key_cache, value_cache, torch.tensor(where[0]), where[1], scale
+        )
+    return out
+
+
+def without_check(query, key_cache, value_cache, batch, scale=None):
+    rows = zip(query, batch.block_tables, batch.context_lens.tolist(), strict=False)
+    caches = key_cache, value_cache
+    return torch.stack([attend_blocks(q, *caches, t, n, scale) for q, t, n in rows])
+
+
+def into_the_query(query, key_cache, value_cache, batch, scale=None):
+    query.copy_(paged_decode(query, key_cache, value_cache, batch, scale))
+    return query
+
+
+BATCH_RIGHT = (stacked, last_first)
+BATCH_WRONG = (
+    (without_check, SAME),
+    (into_the_query, SAME),
+    (lambda q, k, v, batch, scale=None: list(paged_decode(q, k, v, batch, scale)), SAME),
+    (lambda q, k, v, batch, scale=None: paged_decode(q.flip(0), k, v, batch, scale), SAME),
+    (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, 1.0), SAME),
+    (lambda q, k, v, batch, scale=None: torch.full_like(q, 5.0), SAME),
+    (object(), SAME),
+)
+
+# 2.8b
+
+
+def chosen(query, key_cache, value_cache, block_table, context_len):
+    """Choose between value and 0, where the suspect multiplies."""
+    blocks = block_table[: -(-context_len // key_cache.shape[1])]
+    keys, values = key_cache[blocks].flatten(0, 1), value_cache[blocks].flatten(0, 1)
+    hidden = torch.arange(len(keys)) >= context_len
+    scores = torch.einsum("hd,nhd->hn", query, keys) / math.sqrt(query.shape[-1])
+    weights = torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
+    return torch.einsum("hn,nhd->hd", weights, torch.where(hidden[:, None, None], 0.0, values))
+
+
+def sum_by_sum(query, key_cache, value_cache, block_table, context_len):
+    size = key_cache.shape[1]
+    at = [(int(block_table[p // size]), p % size) for p in range(context_len)]
+    rows = [(query * key_cache[each]).sum(-1) / query.shape[1] ** 0.5 for each in at]
+    weights = torch.softmax(torch.stack(rows), dim=0)
+    return sum(
+        weight[:, None] * value_cache[each] for weight, each in zip(weights, at, strict=True)
+    )
+
+
+def inf_is_left(query, key_cache, value_cache, block_table, context_len):
+    values = torch.where(value_cache.isnan(), 0.0, value_cache)
+    return hunt.suspect_decode(query, key_cache, values, block_table, context_len)
+
+
+def one_block_less(query, key_cache, value_cache, block_table, context_len):
+    whole = context_len // key_cache.shape[1] * key_cache.shape[1]
+    return hunt.suspect_decode(query, key_cache, value_cache, block_table, whole or context_len)
+
+
+MENDED_RIGHT = (
+    chosen,
+    sum_by_sum,
+    lambda q, k, v, table, n: attend_blocks(q, k, v, table, n),
+)
+MENDED_WRONG = (
+    (hunt.suspect_decode, "something times 0"),
+    (inf_is_left, SAME),
+    (one_block_less, SAME),
+    (
+        lambda q, k, v, table, n: hunt.suspect_decode(q, k, v.nan_to_num(), table, n),
+        "swept out of all values",
+    ),
+    (
+        lambda q, k, v, table, n: hunt.suspect_decode(q, k, v, table, n).nan_to_num(),
+        "swept out of the output",
+    ),
+    (lambda q, k, v, table, n: hunt.decode(q, k, v.fill_(1.0), table, n), SAME),
+    (lambda q, k, v, table, n: hunt.decode(q, k, v, table, n).flatten(), SAME),
+    (lambda q, k, v, table, n: torch.tensor([[3.0]]), SAME),
+    (object(), SAME),
+)
+
+RIGHT = {
+    "2.1": SOFTMAX_RIGHT,
+    "2.2": PARTIAL_RIGHT,
+    "2.3": MERGE_RIGHT,
+    "2.4a": ATTEND_RIGHT,
+    "2.4b": BATCH_RIGHT,
+    "2.8b": MENDED_RIGHT,
+}
+WRONG = {
+    "2.1": SOFTMAX_WRONG,
+    "2.2": PARTIAL_WRONG,
+    "2.3": MERGE_WRONG,
+    "2.4a": ATTEND_WRONG,
+    "2.4b": BATCH_WRONG,
+    "2.8b": MENDED_WRONG,
+}
+
+
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+)
+def test_an_unusual_right_answer_earns_everything(exercise, place):
+    finding = examine(exercise, RIGHT[exercise][place])
+    assert finding.fraction == 1, finding.counterexample
+
+
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
+)
+def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
+    answer, name = WRONG[exercise][place]
+    finding = examine(exercise, answer)
+    assert finding.fraction == 0
+    assert named(finding) == name, finding.counterexample
+
+
+def test_states_merge_to_the_same_in_any_order_and_any_grouping():
+    """The law that exercise 2.3 stands for, on what its check compares with."""
+    draw = random.Random(5)
+    torch.manual_seed(5)
+    query, keys, values = torch.randn(4, 8), torch.randn(60, 2, 8), torch.randn(60, 2, 8)
+    cuts = [0, *sorted(draw.sample(range(1, 60), 6)), 60]
+    states = [partial_attention(query, keys[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
+    states += [SoftmaxState.empty(query)] * 2
+    whole = partial_attention(query, keys, values)
+    for _ in range(30):
+        left = list(states)
+        while len(left) > 1:
+            pair = [left.pop(draw.randrange(len(left))) for _ in range(2)]
+            left.append(merge_states(*pair))
+        for name in vars(whole):
+            torch.testing.assert_close(getattr(left[0], name), getattr(whole, name))
+
+
+# 2.8a
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("values", "context_len"),
+    [
+        ([6, NAN, 0, 0, 1, 2], 3),
+        ([6.0, math.inf, 0, 0, 1, 2], 3),
+        ([6, -math.inf, NAN, 0, 1, 2], 3),
+        ([0, 0, 0, 0, 1, NAN], 1),
+        (np.array([6, NAN, 0, 0, 1, 2]), 3),
+        (torch.tensor([6, NAN, 0, 0, 1, 2]), 3),
+        ((6, NAN, 0, 0, 1, 2), 3),
+    ],
+)
+def test_a_stale_slot_of_the_last_block_that_is_not_finite_exposes_the_suspect(values, context_len):
+    assert examine("2.8a", {"values": values, "context_len": context_len}).fraction == 1
+    cache = torch.as_tensor(values, dtype=torch.float32).reshape(3, 2, 1, 1)
+    call = torch.ones(1, 1), torch.zeros(3, 2, 1, 1), cache, torch.tensor([2, 0]), context_len
+    assert not hunt.suspect_decode(*call).isfinite().all()
+    assert hunt.decode(*call).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("pool", "says", "name"),
+    [
+        ({"values": [6, 0, 0, 0, 1, 2], "context_len": 3}, "the right answer", "a finite number"),
+        (
+            {"values": [6, 1e38, 0, 0, 1, 2], "context_len": 3},
+            "the right answer",
+            "a finite number",
+        ),
+        (
+            {"values": [6, NAN, 0, 0, 1, 2], "context_len": 4},
+            "itself holds",
+            "in a slot of its own",
+        ),
+        (
+            {"values": [6, 0, 0, NAN, 1, 2], "context_len": 3},
+            "right",
+            "in a block of somebody else",
+        ),
+        (
+            {"values": [NAN, NAN, 0, 0, 1, 2], "context_len": 2},
+            "right",
+            "in a block that is not read",
+        ),
+        ({"values": [6, NAN, 0, 0], "context_len": 3}, "4 values, not 6", SAME),
+        ({"values": [6, "nan", 0, 0, 1, 2], "context_len": 3}, "float('nan')", SAME),
+        ({"values": [6, NAN, 0, 0, 1, 2], "context_len": 5}, "1 to 4 tokens", SAME),
+        ({"values": [6, NAN, 0, 0, 1, 2], "context_len": True}, "1 to 4 tokens", SAME),
+        ({"values": NAN, "context_len": 3}, "float, not a list", SAME),
+        ({"values": [6, NAN, 0, 0, 1, 2]}, "the keys 'values' and 'context_len'", SAME),
+        ([6, NAN, 0, 0, 1, 2], "the keys", SAME),
+        (object(), "the keys", SAME),
+    ],
+)
+def test_a_pool_that_exposes_nothing_is_told_why(pool, says, name):
+    finding = examine("2.8a", pool)
+    assert finding.fraction == 0
+    assert says in finding.counterexample.complaint
+    assert named(finding) == name
+
+
+def test_the_fixes_that_are_judged_do_what_the_verdict_says():
+    values = torch.tensor([6, NAN, 0, 0, 1, 2]).reshape(3, 2, 1, 1)
+    call = torch.ones(1, 1), torch.zeros(3, 2, 1, 1), values, torch.tensor([2, 0]), 3
+    inside = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0]).reshape(3, 2, 1, 1)
+    fix_a = hunt.suspect_decode(*call[:2], values * inside, *call[3:])
+    fix_b = hunt.suspect_decode(*call[:2], torch.where(inside > 0, values, 0.0), *call[3:])
+    fix_c = hunt.suspect_decode(*call).nan_to_num()
+    assert fix_a.isnan().all()
+    assert (fix_b.item(), fix_c.item()) == (3.0, 0.0)
+    verdict = lessons.find("2.8c").check.reference()
+    assert list(verdict.values()) == [False, True, False, False]
+
+
+# 2.9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda right: {name: round(rate, 1) for name, rate in right.items()}, "break-even"),
+        (lambda right: {**right, "Paged": right["Oracle"]}, "'Paged': it is too small"),
+        (lambda right: {**right, "break-even": 1.26}, "'break-even': it is too small"),
+        (
+            lambda right: {"Oracle": right["Oracle"], "Paged": right["Paged"]},
+            "missing: 'break-even'",
+        ),
+        (lambda right: list(right.values()), "it is a list"),
+        (lambda right: {name: str(rate) for name, rate in right.items()}, "not a number"),
+    ],
+)
+def test_a_wrong_measurement_earns_nothing(change, says):
+    finding = examine("2.9", change(measure.measured()))
+    assert finding.fraction == 0
+    assert says in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize("digits", [3, 4])
+def test_a_measurement_may_be_rounded_and_have_more_keys(digits):
+    right = measure.measured()
+    answer = {name: np.float64(round(rate, digits)) for name, rate in right.items()}
+    assert examine("2.9", {**answer, "note": "two runs"}).fraction == 1
+
+
+@pytest.mark.parametrize("load", [load_azure, synthetic_azure], ids=["real", "synthetic"])
+def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(load, monkeypatch):
+    monkeypatch.setattr(measure, "load_azure", load)
+    measure._snapshots.cache_clear()
+    right = measure.measured()
+    running, slots = {}, {}
+    for name in ("Oracle", "Paged"):
+        moments = measure._snapshots(name)
+        running[name] = sum(len(each.reservations) for each in moments) / len(moments)
+        written = sum(each.written for moment in moments for each in moment.reservations)
+        slots[name] = written / len(moments)
+    measure._snapshots.cache_clear()
+    opt, a100 = MODELS["opt-13b"], GPUS["a100-40gb"]
+    kv = {name: slots[name] * 819_200 * s for name, s in (("Oracle", 1.0), ("Paged", 1.26))}
+    step = {name: (opt.weight_bytes + kv[name]) / a100.memory_bandwidth for name in kv}
+    assert round(opt.weight_bytes / 1e9, 1) == 25.7
+    assert 8 <= running["Oracle"] < 8.6
+    assert 13.4 < running["Paged"] < 14.2
+    assert 1.58 < running["Paged"] / running["Oracle"] < 1.74
+    assert 1.2 < step["Paged"] / step["Oracle"] < 1.3
+    assert 0.0205 < step["Oracle"] < 0.022
+    assert 0.026 < step["Paged"] < 0.0275
+    assert 0.3 < kv["Paged"] / (opt.weight_bytes + kv["Paged"]) < 0.4
+    assert 1.27 < right["Paged"] / right["Oracle"] < 1.37
+    assert right["break-even"] > 2
