@@ -31,6 +31,8 @@ GPUS = "sm_80, sm_90 and sm_100"
 _UNAVAILABLE = "TritonUnavailableError"
 _OUTSIDE = re.compile(r"program (\(.*?\)).* outside (\w+)")
 _KIB = 1024
+_FEW = 8
+"""How many numbers of a tensor are shown one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,7 +294,7 @@ def _nan_says(came: Any) -> str:
 
 
 def _shapes(arguments: Mapping[str, Any]) -> str:
-    """Show arguments by what matters: numbers as they are, tensors by type and shape.
+    """Show arguments by what matters: a few numbers as they are, tensors by type and shape.
 
     >>> _shapes({"num_splits": 3})
     'num_splits=3'
@@ -303,9 +305,20 @@ def _shapes(arguments: Mapping[str, Any]) -> str:
 def _shape(value: Any) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         dtype = str(value.dtype).removeprefix("torch.")
-        if value.numel() <= 8 and not value.is_floating_point():
-            return str(value.tolist())
+        if value.numel() <= _FEW:
+            return _written_out(value.tolist())
         return f"{dtype}{list(value.shape)}"
     if hasattr(value, "context_lens") and hasattr(value, "block_tables"):
         return f"contexts {value.context_lens.tolist()} in blocks {value.block_tables.tolist()}"
     return repr(value)
+
+
+def _written_out(numbers: Any) -> str:
+    """Show nested lists of numbers, floats with as many digits as a person reads.
+
+    >>> _written_out([[0.30000001192092896, 2.0], [7, float("-inf")]])
+    '[[0.3, 2], [7, -inf]]'
+    """
+    if isinstance(numbers, list):
+        return f"[{', '.join(map(_written_out, numbers))}]"
+    return f"{numbers:g}" if isinstance(numbers, float) else str(numbers)

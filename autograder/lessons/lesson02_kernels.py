@@ -85,6 +85,7 @@ def tiles(seed: int) -> Iterator[KernelCase]:
         ("nothing was seen before", [nothing, nothing], [[1.0, 0.0], [2.0, 3.0]]),
         ("the tile has the larger scores", [(2.0, 1.5, 4.0), (1.0, 2.0, 3.0)], [[5.0, 4.0]] * 2),
         ("the sums so far have the larger score", [(5.0, 1.5, 4.0)] * 2, [[2.0, 3.0], [1.0, 4.0]]),
+        ("scores that are far apart", [(-200.0, 1.5, 4.0)] * 2, [[200.0, 199.0], [-300.0, 0.0]]),
         ("a row sees no key of the tile", [(1.0, 1.5, 4.0)] * 2, [[2.0, hidden], [hidden] * 2]),
     )
     for title, state, scores in small:
@@ -191,7 +192,9 @@ def _stretches(case: KernelCase, num_splits: int) -> KernelCase:
 
     query, keys, values = (case.arguments[name] for name in ("query", "key_cache", "value_cache"))
     batch = case.arguments["batch"]
-    room = SplitStates.unwritten(query, num_splits)
+    room = SplitStates(
+        *(each.fill_(torch.nan) for each in SplitStates.unwritten(query, num_splits))
+    )
     launch = split_decode_launch(*room, query, keys, values, batch)
     stretch = launch.arguments["tokens_per_split"]
     states = [
@@ -278,6 +281,8 @@ def splits(seed: int) -> Iterator[KernelCase]:
     two = torch.tensor([[[2.0, 3.0]]]), torch.tensor([[[1.5, 1.25]]])
     numerators = torch.tensor([[[[17.0, 3.0], [32.0, 8.0]]]])
     yield _combined("2 splits", *two, numerators)
+    apart = torch.tensor([[[-200.0, 200.0]]])
+    yield _combined("2 splits, maxima far apart", apart, two[1], numerators)
     for num_splits, empty, dim in ((3, [], 6), (1, [], 8), (5, [1, 4], 8)):
         sizes = (2, 3, num_splits)
         largest = 4 * torch.randn(sizes, generator=generator)
@@ -293,7 +298,7 @@ def splits(seed: int) -> Iterator[KernelCase]:
 def _combined(title: str, largest: Tensor, sums: Tensor, values: Tensor) -> KernelCase:
     factor = (largest - largest.amax(-1, keepdim=True)).exp2()
     total = (values * factor[..., None]).sum(-2)
-    padded = torch.empty(*total.shape[:2], total.shape[2] + 3)  # so that heads are further apart
+    padded = torch.full((*total.shape[:2], total.shape[2] + 3), torch.nan)  # heads further apart
     return KernelCase(
         title,
         {

@@ -270,3 +270,23 @@ def test_where_triton_does_not_exist_the_way_out_is_named(monkeypatch, patient):
 def test_an_edit_names_what_is_there_once():
     with pytest.raises(ValueError, match="has 'no such text' 0 times"):
         edited(COPY.kernel, Edited((("no such text", ""),)))
+
+
+def test_a_small_case_is_shown_with_its_numbers():
+    state = {
+        name: torch.tensor([value]) for name, value in (("max_score", 2.0), ("denominator", 1.5))
+    }
+    tile = {"scores": torch.tensor([[5.0]]), "values": torch.tensor([[3.0]])}
+    case = KernelCase(
+        "one row, one key",
+        {**state, "numerator": torch.tensor([[4.0]]), **tile},
+        {"max_score": torch.tensor([0.0])},
+    )
+    check = KernelCheck(
+        kernel=f"{KERNELS}:softmax_step", operation="softmax_step_launch", cases=lambda seed: [case]
+    )
+    finding = check.examine(LocalSubject(check.reference, check.patience), SEED, 1)
+    assert finding.counterexample.case == (
+        "softmax_step_launch: one row, one key\n"
+        "max_score=[2], denominator=[1.5], numerator=[[4]], scores=[[5]], values=[[3]]"
+    )

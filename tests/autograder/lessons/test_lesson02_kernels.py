@@ -1,0 +1,205 @@
+"""Lesson 2: what the checks of its Triton code say, of right code and of wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from autograder import lessons
+from autograder.checks.kernel import Edited, edited
+from autograder.lessons import lesson02_kernels as kernels
+from autograder.proxy.subject import LocalSubject
+from course_lib.attention.backends.availability import triton_state
+
+pytest.importorskip("triton")
+if triton_state().mode != "interpreted":
+    pytest.skip("the guard watches the interpreter", allow_module_level=True)
+
+SAME = ""
+"""Stands for wrong code that has no name."""
+
+
+def examine(exercise_id, answer):
+    exercise = lessons.find(exercise_id)
+    return exercise.examine(LocalSubject(answer, exercise.patience))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+def changed(name, *edits):
+    """Return the library's kernel with other text in some places."""
+    return edited(f"{kernels.KERNELS}:{name}", Edited(edits))
+
+
+STEP = {
+    "rescale": "rescale = tl.exp2(max_score - new_max)",
+    "dot": "numerator = tl.dot(weights.to(values.dtype), values, numerator, input_precision=",
+    "numerator": "numerator = numerator * rescale[:, None]",
+    "denominator": "denominator = denominator * rescale + tl.sum(weights, axis=1)",
+    "max": "new_max = tl.maximum(max_score, tl.max(scores, axis=1))",
+}
+FACTOR = "factor = tl.exp2(max_score - tl.max(max_score, axis=0))"
+ATTENTION = "attention = total / tl.sum(denominator * factor, axis=0)"
+END = "end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))"
+STORE_MAX = "tl.store(split_max + row, max_score, mask=member < GROUP)"
+RIGHT = {
+    "the tile's product by itself": (
+        "2.6",
+        "softmax_step",
+        (
+            STEP["dot"],
+            "numerator += tl.dot(weights.to(values.dtype), values, input_precision=",
+        ),
+    ),
+    "the larger one chosen": (
+        "2.6",
+        "softmax_step",
+        (
+            STEP["max"],
+            "tile_max = tl.max(scores, axis=1)\n"
+            "    new_max = tl.where(tile_max > max_score, tile_max, max_score)",
+        ),
+    ),
+    "the factor as a quotient": (
+        "2.6",
+        "softmax_step",
+        (STEP["rescale"], "rescale = 1.0 / tl.exp2(new_max - max_score)"),
+    ),
+    "weights normalised first": (
+        "2.7b",
+        "combine_splits_kernel",
+        (FACTOR, f"{FACTOR}\n    factor = factor / tl.sum(denominator * factor, axis=0)"),
+        (ATTENTION, "attention = total"),
+    ),
+    "the context before the stretch": (
+        "2.7a",
+        "split_decode_kernel",
+        (
+            END,
+            "context_len = tl.load(context_lens + seq)\n"
+            "    end = context_len - first\n"
+            "    end = first + tl.where(end < tokens_per_split, end, tokens_per_split)",
+        ),
+    ),
+}
+WRONG = {
+    "one more rescaling": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["numerator"], "numerator = numerator * rescale[:, None] * rescale[:, None]"),
+    ),
+    "rescaled after the sum": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["denominator"], "denominator = (denominator + tl.sum(weights, axis=1)) * rescale"),
+    ),
+    "weights of one key too few": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["denominator"], "denominator = denominator * rescale + tl.max(weights, axis=1)"),
+    ),
+    "the sum forgotten": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["denominator"], "denominator = tl.sum(weights, axis=1)"),
+    ),
+    "not divided": ("2.7b", SAME, "combine_splits_kernel", (ATTENTION, "attention = total")),
+    "the first split's maximum": (
+        "2.7b",
+        SAME,
+        "combine_splits_kernel",
+        (FACTOR, "factor = tl.exp2(max_score - tl.sum(tl.where(split == 0, max_score, 0.0)))"),
+    ),
+    "padding stored": (
+        "2.7a",
+        SAME,
+        "split_decode_kernel",
+        (STORE_MAX, "tl.store(split_max + row, max_score)"),
+    ),
+    "a stretch too long": (
+        "2.7a",
+        SAME,
+        "split_decode_kernel",
+        (END, END.replace("tokens_per_split,", "tokens_per_split + 1,")),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_unusual_right_code_earns_everything(case):
+    exercise, name, *edits = RIGHT[case]
+    finding = examine(exercise, changed(name, *edits))
+    assert finding.fraction == 1, finding.counterexample
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_code_earns_nothing_and_is_named_only_if_it_is_that(case):
+    exercise, name, kernel, *edits = WRONG[case]
+    finding = examine(exercise, changed(kernel, *edits))
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+@pytest.mark.parametrize("exercise", ["2.6", "2.7a", "2.7b"])
+@pytest.mark.parametrize("answer", [object(), 3.0, lambda *arguments: None], ids=repr)
+def test_what_is_no_kernel_earns_nothing(exercise, answer):
+    finding = examine(exercise, answer)
+    assert finding.fraction == 0
+    assert "write @triton.jit above its def" in finding.counterexample.got
+
+
+# 2.5
+
+ORDER = lessons.find("2.5").check.solution
+LINES = lessons.find("2.5").check.lines
+
+
+def at(start):
+    """Return the label of the line that begins so."""
+    return next(label for label in ORDER if LINES[label].lstrip().startswith(start))
+
+
+def exchanged(first, second):
+    order = list(ORDER)
+    places = order.index(at(first)), order.index(at(second))
+    order[places[0]], order[places[1]] = order[places[1]], order[places[0]]
+    return order
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("key_row", "value_row"), ("member", "max_score = tl.full")]
+)
+def test_every_order_of_the_lines_that_works_is_right(first, second):
+    assert examine("2.5", exchanged(first, second)).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("scores = tl.dot", "scores = tl.where"),
+        ("attention", "out_row"),
+        ("position", "entry"),
+        ("max_score, denominator", "scores = tl.where"),
+    ],
+)
+def test_an_order_that_does_not_work_earns_nothing(first, second):
+    assert examine("2.5", exchanged(first, second)).fraction == 0
+
+
+@pytest.mark.parametrize("answer", [[], None, list(ORDER)[:-1], "".join(ORDER), object(), 7])
+def test_what_is_no_order_of_the_lines_earns_nothing(answer):
+    finding = examine("2.5", answer)
+    assert finding.fraction == 0
+    assert finding.unwritten == (answer in ([], None))
+
+
+def test_the_state_made_anew_in_each_tile_is_found_out():
+    order = list(ORDER)
+    state = order.pop(order.index(at("max_score = tl.full")))
+    order.insert(order.index(at("position")), state)
+    assert examine("2.5", order).fraction == 0
