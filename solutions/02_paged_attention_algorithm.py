@@ -194,7 +194,8 @@ print(f"the first two keys have {four_weights[:2].sum():.0%} of the weight")
 # Three tools will be of use:
 #
 # - `widened(x)` turns 16-bit numbers into float32, so that sums over many keys do not lose their small terms;
-# - `require_heads(query[None], key, value)` raises the ValueError that is asked for if shapes do not fit;
+# - `require_heads(...)` raises the ValueError that is asked for if shapes do not fit; it takes the queries of several
+#   tokens, [tokens, heads, `head_dim`], and `query[None]` is one token's in that shape;
 # - `torch.einsum("kgd,nkd->kgn", a, b)` multiplies along equal letters and sums over those that the result lacks:
 #   here over `d`, for each `k` (KV head), `g` (member of its group) and `n` (key). `query.unflatten(0, (KV, -1))` makes the
 #   first dimension into two, neighbours staying together.
@@ -272,7 +273,7 @@ viz.merge_tree(parts.get("partial_attention"), parts.get("merge_states"))
 # empty states thrown in.
 #
 # **Predict:** the outputs of two random orders differ, since floating-point sums depend on their order. By about how
-# much, for outputs of about 0.1: 1e-3, 1e-5 or 1e-8?
+# much, for outputs of a few hundredths: 1e-3, 1e-5 or 1e-8?
 
 # %%
 predicted_difference = None  # your prediction
@@ -634,7 +635,7 @@ check("2.8b", decode)
 # **Explained.** The mask hides a *score*. The weight that comes of it is exactly 0, and 0 times any finite number is 0:
 # 1,000 did no harm, nor would $10^{30}$. But 0 times NaN is NaN, and 0 times infinity as well, and a sum with one NaN in it
 # is NaN. What must not count must not be multiplied. Cut at the context, the stale slots are gone from keys and values alike,
-# and there is nothing left to hide.
+# and nothing is left that would have to be hidden.
 #
 # A stale NaN in a *key* did no harm here, because `masked_fill` replaces its score. Where a mask is *added* to
 # the scores, NaN − inf is NaN, and that does harm, too.
@@ -825,11 +826,11 @@ measured = {}
 # measured["break-even"] = ...  the s with which Paged delivers as much as Oracle
 ### BEGIN SOLUTION
 tokens, weight_seconds, kv_seconds = {}, {}, {}
-for name, moments in snapshots.items():
-    tokens[name] = sum(len(moment.reservations) for moment in moments)
-    slots_in_use = sum(each.written for moment in moments for each in moment.reservations)
-    weight_seconds[name] = len(moments) * opt_13b.weight_bytes / a100.memory_bandwidth
-    kv_seconds[name] = slots_in_use * kv_bytes_per_token / a100.memory_bandwidth
+for layout, steps in snapshots.items():
+    tokens[layout] = sum(len(step.reservations) for step in steps)
+    slots_in_use = sum(each.written for step in steps for each in step.reservations)
+    weight_seconds[layout] = len(steps) * opt_13b.weight_bytes / a100.memory_bandwidth
+    kv_seconds[layout] = slots_in_use * kv_bytes_per_token / a100.memory_bandwidth
 measured["Oracle"] = tokens["Oracle"] / (weight_seconds["Oracle"] + kv_seconds["Oracle"])
 measured["Paged"] = tokens["Paged"] / (weight_seconds["Paged"] + 1.26 * kv_seconds["Paged"])
 allowed_seconds = tokens["Paged"] / measured["Oracle"]

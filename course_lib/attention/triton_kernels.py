@@ -338,8 +338,7 @@ def combine_splits_kernel(
 
     Grid: (num_seqs, num_heads).
     """
-    seq = tl.program_id(0)
-    head = tl.program_id(1)
+    seq, head = tl.program_id(0), tl.program_id(1)
     split = tl.arange(0, SPLIT_LANES)
 
     # All states at once; lanes beyond the last split hold the empty state.
