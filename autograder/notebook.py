@@ -204,6 +204,9 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     Returns:
         What came of it, and the right answers that stood in, by name.
     """
+    if exercise.missing:
+        advice = f"It cannot be checked here: {exercise.missing}."
+        return Finding(0.0, unwritten=True, advice=advice), {}
     if is_borrowed(obj, exercise.check.reference):
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
     if detour := borrowed_through(obj, exercise.check.reference):
@@ -213,7 +216,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if finding.fraction == 1 or finding.unwritten:
         return finding, {}
     lesson = int(exercise.id.partition(".")[0])
-    others = stand_ins(obj, [each for each in lessons.exercises(lesson) if each != exercise])
+    siblings = [each for each in lessons.exercises(lesson) if each != exercise]
+    others = stand_ins(obj, [each for each in siblings if not each.missing])
     if not others:
         return finding, {}
     with standing_in(scope_of(obj), others):

@@ -100,9 +100,9 @@ viz.paging_analogy()
 # functions for that want its keys, and its values, as one contiguous tensor. The simplest way is to copy the blocks side by
 # side, and to attend over the copy.
 #
-# **Predict:** the keys and values of a request lie in 63 blocks, too many for any cache of the GPU. If attention
-# could read them where they are, their bytes would cross the memory bus once. How often do they cross it if they are
-# copied first?
+# **Predict:** many requests are decoded at once, so no cache of the GPU holds anything until it is used again. If
+# attention could read keys and values where they are, their bytes would cross the memory bus once. How often do they
+# cross it if they are copied first?
 
 # %%
 predicted_crossings = None  # your prediction: times
@@ -390,7 +390,8 @@ print(f"largest difference to attention over a copy: {(in_blocks - copied_first)
 #
 # Without a GPU, Triton's **interpreter** runs kernels on the CPU, slowly; this course's kernel checks take up to 8 s. They
 # also compile yours for three GPUs, which needs none of them. **Where Triton does not exist** (Windows, macOS), leave out
-# exercises 2.5 to 2.7; the rest of the lesson stands without them.
+# exercises 2.5 to 2.7 (*Run All* stops at the first kernel of yours; go on below). The rest of the lesson stands without
+# them.
 
 # %%
 state = triton_state()
@@ -938,8 +939,9 @@ parts.table()
 #   Keys may be stored in 8 bits, and are scaled back on the way.
 # - The grid does not depend on the lengths, so that a launch can be recorded once and replayed (CUDA graphs). Programs that
 #   have nothing to do leave early.
-# - Where a sliding window has left a block behind, its entry in the table is replaced by a block of zeros
-#   (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have hunted.
+# - Where a sliding window has left a block behind, its entry in the table is replaced by the null block, which is
+#   never anybody's (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have
+#   hunted.
 
 # %% [markdown]
 # ## 10. Quiz

@@ -71,6 +71,19 @@ class Exercise:
         return reference.__qualname__ if reference.__name__ in part.methods else None
 
     @property
+    def missing(self) -> str:
+        """Why it cannot be checked here, such as that Triton is not installed; "" if it can."""
+        try:
+            self.check.reference  # noqa: B018 - a kernel is imported when it is asked for
+        except ImportError as error:
+            if error.name != "triton":
+                return str(error)
+            from course_lib.attention import triton_state
+
+            return triton_state().reason
+        return ""
+
+    @property
     def patience(self) -> float:
         """Seconds that one call of the object may take: a kernel under the interpreter is slow."""
         return float(getattr(self.check, "patience", PATIENCE))

