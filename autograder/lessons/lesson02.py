@@ -153,7 +153,7 @@ DECODE = Exercise(
 
 FIRST_KERNEL = Exercise(
     id="2.5",
-    title="The first kernel, in order",
+    title="Lines of the first kernel",
     asks=(
         "Put the lines of `paged_decode_kernel` in order, indented as they are. Two of them do not "
         "belong."
@@ -297,7 +297,7 @@ MENDED = Exercise(
 
 MEASURED = Exercise(
     id="2.9",
-    title="Measure: slower per call, faster in all",
+    title="Measure: why the slower kernel serves more",
     asks=(
         'Fill `measured`: tokens per second under "Oracle" and "Paged", and the slowdown of paged '
         'attention at which both are equal, "break-even".'
