@@ -179,7 +179,7 @@ predicted_output = None  # your prediction
 # %%
 four_scores, four_values = torch.tensor([2.0, 1.0, 3.0, 0.0]), torch.tensor([10.0, 20, 30, 40])
 four_weights = parts.get("softmax")(four_scores)
-compare(predicted_output, float(four_weights @ four_values), "")
+compare(predicted_output, float(four_weights @ four_values), "as the output")
 print(f"the first two keys have {four_weights[:2].sum():.0%} of the weight")
 
 # %% [markdown]
@@ -234,9 +234,11 @@ print(f"the first two keys have {four_weights[:2].sum():.0%} of the weight")
 make, merge = parts.get("partial_attention"), parts.get("merge_states")
 one_query = torch.ones(1, 1)
 four_keys = four_scores.reshape(4, 1, 1), four_values.reshape(4, 1, 1)
-first, second = (make(one_query, *(each[half] for each in four_keys), 1.0) for half in (slice(2), slice(2, 4)))
+halves = slice(0, 2), slice(2, 4)
+first, second = (make(one_query, *(each[half] for each in four_keys), 1.0) for half in halves)
 merged = merge(first, second)
-print(f"merged:      m {merged.max_score.item():.0f}, l {merged.denominator.item():.4f}, acc {merged.numerator.item():.4f}")
+numbers = merged.max_score, merged.denominator, merged.numerator
+print("merged:      m {:.0f}, l {:.4f}, acc {:.4f}".format(*(each.item() for each in numbers)))
 print(f"output:      {merged.output().item():.4f}")
 print(f"in one go:   {make(one_query, *four_keys, 1.0).output().item():.4f}")
 
@@ -300,6 +302,7 @@ in_one_go = dense_attention(query[None], keys, values)[0]
 furthest = max((output - in_one_go).abs().max().item() for output in outputs)
 print(f"20 random ways to merge 68 states; outputs of about {in_one_go.abs().mean():.2f}")
 print(f"largest difference to attention in one go: {furthest:.1e}")
+compare(predicted_difference, furthest, "of difference")
 
 # %% [markdown]
 # That is rounding, some units in the last place of a float32. The algorithm is **exact**: it is not an approximation of
