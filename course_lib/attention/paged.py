@@ -102,7 +102,7 @@ def attend_blocks(
     >>> attend_blocks(torch.ones(1, 4), key_cache, value_cache, torch.tensor([2, 0, -1]), 3)
     tensor([[3., 3., 3., 3.]])
     """
-    block_size = key_cache.shape[1]
+    block_size = key_cache.size(1)
     state = SoftmaxState.empty(query)
     for logical, start in enumerate(range(0, context_len, block_size)):
         # Where the block is, and how many of its slots belong to the context.
