@@ -1,8 +1,9 @@
 """Tokenizers of every kind agree with transformers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -147,6 +148,125 @@ def test_a_named_token_is_special_even_if_the_vocabulary_forgot(tmp_path: Path) 
     assert tokenizer.decode(tokenizer.encode("a")) == "a"
 
 
+END = {"content": "<|end|>", "normalized": False, "special": True}
+
+
+def unmarked(fields: dict[str, Any]) -> None:
+    for token in fields["added_tokens"]:
+        token["special"] = False
+
+
+def unlisted(fields: dict[str, Any]) -> None:
+    fields["added_tokens"] = [t for t in fields["added_tokens"] if t["content"] != "</s>"]
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "edit"),
+    [
+        ({"eos_token": None}, {"special_tokens_map": {"eos_token": "</s>"}}, None),
+        (
+            {"eos_token": None},
+            {"special_tokens_map": {"eos_token": {"content": "</s>", "lstrip": False}}},
+            None,
+        ),
+        ({}, {"special_tokens_map": {"eos_token": "<s>"}}, None),
+        # A newer checkpoint does not mean the older file any more.
+        (
+            {"eos_token": None, "added_tokens_decoder": {"401": END}},
+            {"special_tokens_map": {"eos_token": "</s>"}},
+            None,
+        ),
+        ({}, {"special_tokens_map": {"additional_special_tokens": ["<|end|>"]}}, None),
+        ({}, {"special_tokens_map": {"additional_special_tokens": ["<|end|>", "<s>"]}}, None),
+        ({"added_tokens_decoder": {"401": END}}, {}, None),
+        ({"added_tokens_decoder": {"401": END}, "eos_token": "<|end|>"}, {}, None),
+        ({"added_tokens_decoder": {"401": END | {"special": False}}}, {}, None),
+        (
+            {"added_tokens_decoder": {"401": END | {"special": False}}, "eos_token": "<|end|>"},
+            {},
+            None,
+        ),
+        (
+            {"added_tokens_decoder": {"402": END, "401": END | {"content": "<|start|>"}}},
+            {},
+            None,
+        ),
+        ({"added_tokens_decoder": {"401": END | {"lstrip": True, "rstrip": True}}}, {}, None),
+        ({}, {"added_tokens": {"<|end|>": 401}}, None),
+        ({"eos_token": "<|end|>"}, {"added_tokens": {"<|end|>": 401}}, None),
+        (
+            {"eos_token": None},
+            {"added_tokens": {"<|end|>": 401}, "special_tokens_map": {"eos_token": "<|end|>"}},
+            None,
+        ),
+        ({"additional_special_tokens": ["ordinary, with spaces", "<|end|>"]}, {}, None),
+        ({"extra_special_tokens": {"image_token": "<|end|>"}}, {}, None),
+        ({"eot_token": "</s>", "add_bos_token": True}, {}, None),
+        ({}, {}, unmarked),
+        (
+            {
+                "eos_token": None,
+                "added_tokens_decoder": {"2": END | {"content": "</s>", "special": False}},
+            },
+            {},
+            None,
+        ),
+        ({}, {}, unlisted),
+        ({"eos_token": None}, {"special_tokens_map": {"eos_token": "</s>"}}, unlisted),
+    ],
+)
+def test_tokens_and_their_roles_are_found_wherever_a_checkpoint_names_them(
+    tmp_path: Path,
+    config: dict[str, Any],
+    files: dict[str, Any],
+    edit: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    names = "{{ bos_token }}{{ eos_token }}{{ image_token }}{{ eot_token }}"
+    folder = save(byte_level(), tmp_path, chat_template=names, **config)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    if edit is not None:
+        fields = json.loads((folder / "tokenizer.json").read_text())
+        edit(fields)
+        (folder / "tokenizer.json").write_text(json.dumps(fields))
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer(folder)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.vocab_size) == (
+        oracle.bos_token_id,
+        oracle.eos_token_id,
+        len(oracle),
+    )
+    text = "<s>a <|end|> b</s><|start|>"
+    ids = tokenizer.encode(text)
+    assert ids == oracle.encode(text)
+    assert tokenizer.decode(ids) == oracle.decode(ids, skip_special_tokens=True)
+    chat = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.render_chat(chat) == oracle.apply_chat_template(chat, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"added_tokens": {"<|end|>": 777}}, r"'<\|end\|>' has id 777 in .*, and 401 there"),
+        ({"added_tokens": {"<|end|>": "last"}}, r"added_tokens\.json has 'last' for a token id"),
+        ({"added_tokens": ["<|end|>"]}, r"added_tokens\.json"),
+        ({"special_tokens_map": {"eos_token": "<end>"}}, r"_map\.json names '<end>' as eos_token"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"x": END}}}, "'x' for a token id"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"5": "<|end|>"}}}, "its 'content'"),
+        ({"tokenizer_config": {"added_tokens_decoder": [END]}}, "added_tokens_decoder is no obj"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"5": END}}}, "has id 5 in the files"),
+    ],
+)
+def test_files_that_contradict_the_vocabulary_are_refused(
+    tmp_path: Path, files: dict[str, Any], words: str
+) -> None:
+    folder = save(byte_level(), tmp_path)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=words):
+        Tokenizer(folder)
+
+
 def test_half_a_surrogate_pair_is_refused(tiny: Tokenizer) -> None:
     with pytest.raises(ValueError, match=r"character 1 of the text is '\\ud83d', half of a"):
         tiny.encode("a\ud83d")
@@ -177,6 +297,53 @@ def test_of_several_templates_the_default_counts(tmp_path: Path) -> None:
     ]
     folder = save(byte_level(), tmp_path, chat_template=templates)
     assert Tokenizer(folder).render_chat([{"role": "user", "content": "Hi"}]) == "1 message"
+
+
+def test_of_a_dictionary_of_templates_the_default_counts(tmp_path: Path) -> None:
+    templates = {"tool_use": "tools", "default": "{{ messages | length }} message"}
+    folder = save(byte_level(), tmp_path, chat_template=templates)
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "Hi"}]
+    got = Tokenizer(folder).render_chat(chat)
+    assert got == "1 message" == oracle.apply_chat_template(chat, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    "templates", [{"rag": "a", "tool_use": "b"}, [{"name": "rag", "template": "a"}, {}], [], {}]
+)
+def test_several_templates_without_a_default_are_refused_by_name(
+    tmp_path: Path, templates: object
+) -> None:
+    tokenizer = Tokenizer(save(byte_level(), tmp_path, chat_template=templates))
+    with pytest.raises(ChatTemplateError, match=r"templates \[.*\], and none of them is the 'defa"):
+        tokenizer.render_chat([{"role": "user", "content": "Hi"}])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}|{% endfor %}",
+        "{%- for m in messages -%}\n  {%- generation %}\n  <{{ m.content }}>\n  "
+        "{%- endgeneration %}\n{% endfor %}",
+        "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+        "{% macro say(m) %}{% generation %}{{ m.role }}{% endgeneration %}{% endmacro %}"
+        "{{ say(messages[0]) }}",
+        "{{ messages | tojson }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{{ messages | tojson(ensure_ascii=True) }}",
+        "{{ messages | tojson(separators=(',', ':')) }}",
+        "{{ messages | tojson(sort_keys=True) }}",
+        "{{ messages | tojson(True, 4, (';', '='), True) }}",
+        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}"
+        "{{ ns.n }}{{ dict(a=1) }}",
+    ],
+)
+def test_a_template_reads_as_in_transformers(tmp_path: Path, template: str) -> None:
+    folder = save(byte_level(), tmp_path, chat_template=template)
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "<é>"}, {"role": "assistant", "content": "'\u2028\""}]
+    expected = oracle.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert Tokenizer(folder).render_chat(chat) == expected
 
 
 def test_a_template_may_refuse(tokenizer: Tokenizer) -> None:
