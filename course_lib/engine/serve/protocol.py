@@ -29,6 +29,9 @@ MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 """Most alternatives per token, as in vLLM."""
 
+DEFAULT_MAX_TOKENS = 16
+"""Most tokens of a completion that says nothing about it, as at OpenAI."""
+
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 """OpenAI's code for prompts and answers that do not fit into the model's context."""
 
@@ -164,19 +167,18 @@ class _SamplingRequest(_Message):
         Args:
             names: The fields that may say it; the first one that does counts.
             default: As many if none does, and if there is room for them.
-            num_tokens_left: What the model's context leaves for an answer; negative if the prompt
-                alone is too long, which is for the engine to say.
+            num_tokens_left: What the model's context leaves for an answer; none or less if the
+                prompt alone is too long, which is for the engine to say.
 
         Raises:
             ApiError: More are asked for than there is room for.
         """
-        # The last token of all is never computed, so that a full context still has an answer of 1.
         room = max(num_tokens_left, 1)
         for name in names:
             asked: int | None = getattr(self, name)
             if asked is None:
                 continue
-            if num_tokens_left >= 0 and asked > room:
+            if num_tokens_left > 0 and asked > room:
                 raise ApiError(
                     400,
                     f"{name} is {asked}, and this prompt leaves {room} tokens of the model's "
@@ -247,7 +249,7 @@ class CompletionRequest(_SamplingRequest):
             raise ApiError(
                 400, "echo does not go with logprobs: those of prompts are not computed", "echo"
             )
-        default = SamplingParams(**defaults).max_tokens  # type: ignore[arg-type]
+        default = int(defaults.get("max_tokens", DEFAULT_MAX_TOKENS))
         max_tokens = self._num_tokens(("max_tokens",), default, num_tokens_left)
         return self._params(max_tokens, self.logprobs, defaults)
 

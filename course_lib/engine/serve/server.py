@@ -257,7 +257,7 @@ class Api:
         body: CompletionRequest | ChatCompletionRequest,
     ) -> ApiError:
         """Return the answer to a prompt that cannot be served."""
-        is_too_long = self._num_tokens_left(prompts) < 0
+        is_too_long = self._num_tokens_left(prompts) <= 0
         param = "prompt" if isinstance(body, CompletionRequest) else "messages"
         code = CONTEXT_LENGTH_EXCEEDED if is_too_long else "invalid_prompt"
         return ApiError(400, str(error), param, code)

@@ -251,6 +251,32 @@ def test_an_answer_ends_where_a_sequence_must(
     assert end.finish_reason == "length"
 
 
+@pytest.mark.parametrize(("options", "longest"), [({"max_model_len": 16}, 16), ({}, 24)])
+def test_a_prompt_leaves_room_for_an_answer(
+    random_llm: Callable[..., LLM], options: dict[str, int], longest: int
+) -> None:
+    llm = random_llm(num_blocks=7, **options)
+    end = answer(llm, [5] * (longest - 1), greedy(1000))
+    assert (len(end.token_ids), end.finish_reason) == (1, "length")
+    with pytest.raises(PromptError, match=f"shorten it to {longest - 1}"):
+        llm.generate([5] * longest, greedy(1))
+
+
+@pytest.mark.parametrize(("options", "longest"), [({"max_model_len": 16}, 16), ({}, 24)])
+def test_without_max_tokens_an_answer_has_as_many_as_fit(
+    random_llm: Callable[..., LLM], options: dict[str, int], longest: int
+) -> None:
+    llm = random_llm(num_blocks=7, **options)
+    prompts = [PROMPT, PROMPT[:3], [5] * (longest - 1)]
+    params = SamplingParams(temperature=0, max_tokens=None)
+    for prompt, output in zip(prompts, llm.generate(prompts, params), strict=True):
+        end = output.outputs[0]
+        assert (len(end.token_ids), end.finish_reason) == (longest - len(prompt), "length")
+    # Whoever orders by the length of answers sees a number.
+    llm.add_request("r", PROMPT, params)
+    assert llm.scheduler.requests["r"].max_tokens == longest - len(PROMPT)
+
+
 # Several answers to one prompt
 
 
@@ -382,7 +408,8 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
         [5] * 30,
         r"30 tokens, and a sequence has at most 24 .*8 blocks of 4, .*has 6: .*num_blocks=9",
     ),
-    ([5] * 600, r"600 tokens, and a sequence has at most 24 here.*: shorten it to 24$"),
+    ([5] * 600, r"600 tokens, and a sequence has at most 24 here.*: shorten it to 23$"),
+    ([5] * 24, r"24 tokens, and a sequence has at most 24 .*7 blocks of 4, .*num_blocks=8 or more"),
     ("text", r"no tokenizer.json; give prompts as tokens"),
     ({}, "a prompt with the fields"),
     ({"text": "a"}, r"the fields \['text'\] is not understood; give a text, tokens, {\"prompt\""),

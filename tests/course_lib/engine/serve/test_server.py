@@ -515,12 +515,31 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("num_left", "fields", "num_tokens"),
-        [(3, {"max_tokens": 3}, 3), (3, {}, 3), (0, {"max_tokens": 1}, 1), (20, {}, 16)],
+        [(3, {"max_tokens": 3}, 3), (3, {}, 3), (1, {"max_tokens": 1}, 1), (20, {}, 16)],
     )
     def test_an_answer_may_fill_the_context(self, served, num_left, fields, num_tokens):
         prompt = [5] * (served.llm.scheduler.max_model_len - num_left)
         answer = served.post(*completion(prompt=prompt, ignore_eos=True, **fields))
         assert answer.json()["usage"]["completion_tokens"] == num_tokens
+
+    @pytest.mark.parametrize("fields", [{}, {"max_tokens": 1}, {"max_tokens": 10**6}])
+    def test_a_prompt_that_fills_the_context_is_too_long(self, served, fields):
+        prompt = [5] * served.llm.scheduler.max_model_len
+        answer = served.post(*completion(prompt=prompt, **fields))
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert (error["param"], "shorten it to" in error["message"]) == ("prompt", True)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.parametrize("token_id", [-1, 2048, 10**6, 2**31, 2**32, 2**63, 10**40])
+    def test_an_echo_of_a_token_that_does_not_exist_is_a_bad_request(
+        self, served, token_id, stream
+    ):
+        for prompt in ([5, token_id], [[5], [token_id]]):
+            answer = served.post(*completion(prompt=prompt, echo=True, stream=stream))
+            error = answer.json()["error"]
+            assert (answer.status_code, error["param"]) == (400, "prompt")
+            assert f"has token {token_id}" in error["message"]
 
     def test_nothing_of_this_is_left_behind(self, served):
         served.until_idle()
