@@ -66,6 +66,7 @@ class Tokenizer:
     Attributes:
         bos_token_id: The token that begins a text, if the checkpoint names one.
         eos_token_id: The token that ends a text, if the checkpoint names one.
+        decoder_kinds: What makes text of tokens, step by step: types of the library's decoders.
 
     Raises:
         FileNotFoundError: There is no ``tokenizer.json``.
@@ -88,6 +89,7 @@ class Tokenizer:
         self.eos_token_id = self._id_of("eos_token")
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.decoder_kinds = decoder_kinds(self._tokenizer.decoder)
         self._token_texts: dict[int, str] = {}
 
     @property
@@ -188,11 +190,6 @@ class Tokenizer:
             return byte_level_bytes(spelling)
         byte = fallback_byte(spelling) if "ByteFallback" in self.decoder_kinds else None
         return self.token_text(token_id).encode() if byte is None else byte
-
-    @cached_property
-    def decoder_kinds(self) -> tuple[str, ...]:
-        """What makes text of tokens, step by step: types of the library's decoders."""
-        return decoder_kinds(self._tokenizer.decoder)
 
     @property
     def is_byte_level(self) -> bool:

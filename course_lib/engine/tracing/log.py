@@ -37,6 +37,8 @@ class TraceLog:
         self.steps: list[Step] = []
         self.step: int | None = None
         self._origin = time.monotonic()
+        # Where in ``events`` the newest wait of each request is.
+        self._waits: dict[str, int] = {}
 
     def now(self) -> float:
         """Return the time, in seconds since the log was begun."""
@@ -61,6 +63,28 @@ class TraceLog:
         self.events.append(
             Event(start, end - start, component, action, **{"step": self.step} | known)
         )
+
+    def add_wait(self, request_id: str, start: float, end: float, reason: str = "") -> None:
+        """Write down that a request waits in the step under way.
+
+        Steps in a row in which it waits for the same reason are one event: there are few reasons,
+        and many that wait.
+
+        >>> log = TraceLog()
+        >>> for log.step in (4, 5, 6, 7):
+        ...     log.add_wait("a", log.step, log.step + 0.5, "full" if log.step < 7 else "short")
+        >>> [(event.step, event.last_step, event.end, event.reason) for event in log.events]
+        [(4, 6, 6.5, 'full'), (7, None, 7.5, 'short')]
+        """
+        place = self._waits.get(request_id)
+        if place is not None and self.step is not None:
+            before = self.events[place]
+            if before.reason == reason and before.steps.stop == self.step:
+                seconds = end - before.start
+                self.events[place] = before._replace(seconds=seconds, last_step=self.step)
+                return
+        self._waits[request_id] = len(self.events)
+        self.add("scheduler", "waits", start, end, request_id=request_id, reason=reason)
 
     @contextmanager
     def span(self, component: Component, action: str, **known: Any) -> Iterator[dict[str, Any]]:

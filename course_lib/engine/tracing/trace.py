@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from course_lib.steps import StepTable, write_chrome_trace
 
 class Trace(EventTable):
     """All that a tracer has seen.
+
+    A request that waits for the same reason in several steps in a row has one event for them all.
 
     Args:
         events: What happened.
@@ -42,6 +44,19 @@ class Trace(EventTable):
         """The requests in it, in the order in which they first appear."""
         names = (event.request_id for event in self)
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def each_step_of(self, event: Event) -> Iterator[Event]:
+        """Yield an event once for each of its steps, at the time at which the step was planned."""
+        for step in event.steps if event.last_step is not None else ():
+            plan = self._plans[step]
+            yield event._replace(start=plan.start, seconds=plan.seconds, step=step, last_step=None)
+        if event.last_step is None:
+            yield event
+
+    @cached_property
+    def _plans(self) -> dict[int | None, Event]:
+        """When each step was planned."""
+        return {event.step: event for event in self if event.action == "plans"}
 
     def request(self, request_id: str) -> RequestTrace:
         """Follow one request.
@@ -75,7 +90,9 @@ class Trace(EventTable):
 
 
 class RequestTrace(EventTable):
-    """The events of one request; made by ``Trace.request``.
+    """The events of one request, each step in which it waits by itself.
+
+    It is made by ``Trace.request``.
 
     Attributes:
         request_id: The request.
@@ -83,7 +100,12 @@ class RequestTrace(EventTable):
     """
 
     def __init__(self, whole: Trace, request_id: str) -> None:
-        super().__init__(event for event in whole if event.request_id == request_id)
+        super().__init__(
+            of_step
+            for event in whole
+            if event.request_id == request_id
+            for of_step in whole.each_step_of(event)
+        )
         self.whole = whole
         self.request_id = request_id
 
