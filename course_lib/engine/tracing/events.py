@@ -18,6 +18,9 @@ Component = Literal[
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 """All of them, in this order."""
 
+BEHIND = "behind others"
+"""Why a request waits that is not the first in line; whoever is first may change meanwhile."""
+
 
 class Event(NamedTuple):
     """Something that a component did.

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from course_lib.engine.tracing import chrome, story
-from course_lib.engine.tracing.events import Event, EventTable
+from course_lib.engine.tracing.events import BEHIND, Event, EventTable
 from course_lib.steps import StepTable, write_chrome_trace
 
 
@@ -23,6 +23,7 @@ class Trace(EventTable):
     Args:
         events: What happened.
         steps: The steps of the engine.
+        queues: Whom requests waited behind in a step, by its number: see ``TraceLog``.
 
     Attributes:
         steps: The steps of the engine, in the table that the simulator keeps as well. Times are
@@ -35,9 +36,12 @@ class Trace(EventTable):
     (('a',), 2, 'computes')
     """
 
-    def __init__(self, events: Iterable[Event], steps: StepTable) -> None:
+    def __init__(
+        self, events: Iterable[Event], steps: StepTable, queues: Mapping[int, str] | None = None
+    ) -> None:
         super().__init__(events)
         self.steps = steps
+        self._queues = queues or {}
 
     @cached_property
     def request_ids(self) -> tuple[str, ...]:
@@ -46,12 +50,19 @@ class Trace(EventTable):
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def each_step_of(self, event: Event) -> Iterator[Event]:
-        """Yield an event once for each of its steps, at the time at which the step was planned."""
-        for step in event.steps if event.last_step is not None else ():
-            plan = self._plans[step]
-            yield event._replace(start=plan.start, seconds=plan.seconds, step=step, last_step=None)
-        if event.last_step is None:
+        """Yield an event once for each of its steps, at the time at which the step was planned.
+
+        So a wait is told step by step, and behind whom it was.
+        """
+        if event.action != "waits":
             yield event
+            return
+        for step in event.steps:
+            plan = self._plans.get(step, event)
+            reason = self._queues.get(step, BEHIND) if event.reason == BEHIND else event.reason
+            yield event._replace(
+                start=plan.start, seconds=plan.seconds, step=step, reason=reason, last_step=None
+            )
 
     @cached_property
     def _plans(self) -> dict[int | None, Event]:

@@ -96,7 +96,7 @@ class Tracer:
         """What it has seen so far."""
         if self._attached is not None:
             self._probe.catch_up()
-        return Trace(self._log.events, StepTable(self._log.steps))
+        return Trace(self._log.events, StepTable(self._log.steps), dict(self._log.queues))
 
     def request(self, request_id: str) -> RequestTrace:
         """Follow one request: ``trace.request``.

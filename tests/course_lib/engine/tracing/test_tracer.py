@@ -120,13 +120,14 @@ def test_waits_for_one_reason_are_one_event_and_as_many_in_the_story_of_a_reques
     full = "the batch is full: 1 of 1 requests"
     assert kept == [
         ("1", range(6), full),
-        ("2", range(6), "behind '1'"),
+        ("2", range(6), "behind others"),
         ("2", range(6, 12), full),
     ]
     plans = [event for event in trace if event.action == "plans"]
     waits = [event for event in trace.request("2") if event.action == "waits"]
-    assert [(e.step, e.start, e.end) for e in waits] == [
-        (e.step, e.start, e.end) for e in plans[:12]
+    assert [(e.start, e.end) for e in waits] == [(e.start, e.end) for e in plans[:12]]
+    assert [(e.step, e.reason) for e in waits] == [
+        (step, "behind '1'" if step < 6 else full) for step in range(12)
     ]
     assert all(event.last_step is None for event in waits)
     assert trace.text().count("'1'  waits: the batch is full") == 6
@@ -141,8 +142,11 @@ def test_what_is_kept_does_not_grow_with_those_who_wait() -> None:
         assert len(llm.scheduler.log.decisions) <= 40
     num_steps = len(tracer.trace.steps)
     num_waits = sum(event.action == "waits" for event in tracer.trace)
-    # One more for each request in front: 40 · 39 / 2 runs of steps, not 20 times as many.
-    assert (num_steps, num_waits) == (800, 780)
+    # Each waits behind others once, and once as the first in line.
+    assert (num_steps, num_waits) == (800, 2 * 39 - 1)
+    reasons = [event.reason for event in tracer.request("39") if event.action == "waits"]
+    full = "the batch is full: 1 of 1 requests"
+    assert reasons == [f"behind '{1 + step // 20}'" for step in range(760)] + [full] * 20
 
 
 def test_who_waits_has_a_reason() -> None:
