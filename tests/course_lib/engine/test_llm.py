@@ -336,6 +336,26 @@ def test_answers_are_the_same_wherever_and_whenever_they_run(
     assert alone[0].token_ids == expected[0].token_ids
 
 
+@pytest.mark.parametrize("mode", [{}, {"preemption_mode": "swap", "num_cpu_blocks": 60}])
+def test_answers_are_the_same_for_those_who_give_way_to_more_important_ones(
+    random_llm: Callable[..., LLM], mode: dict[str, Any]
+) -> None:
+    params = SamplingParams(n=2, seed=3, max_tokens=12, temperature=1.2, repetition_penalty=1.1)
+    expected = [random_llm().generate(prompt, params)[0].outputs for prompt in OTHERS[:6]]
+    llm = random_llm(num_blocks=16, policy="priority", debug=True, **mode)
+    outputs = {}
+    for index, prompt in enumerate(OTHERS[:6]):
+        llm.add_request(str(index), prompt, params, priority=5 - index)
+        outputs |= {output.request_id: output.outputs for output in llm.step()}
+    while llm.has_unfinished_requests():
+        outputs |= {output.request_id: output.outputs for output in llm.step()}
+    for index, answers in enumerate(expected):
+        tokens = [each.token_ids for each in outputs[str(index)]]
+        assert tokens == [each.token_ids for each in answers]
+    assert llm.metrics.num_preemptions > 0
+    assert num_blocks_in_use(llm) == 0
+
+
 # Chance
 
 
