@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, model_validator
 
 
 class RequestModel(BaseModel):
@@ -66,7 +66,19 @@ def unicode_text(text: str) -> str:
     return text
 
 
+def _one_or_list(value: object) -> str:
+    """Say of which kind a value is meant to be, so that only this kind's errors are told."""
+    return LIST if isinstance(value, list) else ONE
+
+
+ONE, LIST = "<one>", "<list>"
+"""What the path of an error has in front of where it is in a field that is one thing or several."""
+
+# What a field may be. The last six are of fields that this engine does not support.
+ByKind = Discriminator(_one_or_list)
 Text = Annotated[str, AfterValidator(unicode_text)]
+OneText = Annotated[Text, Tag(ONE)]
+Texts = Annotated[OneText | Annotated[list[Text], Tag(LIST)], ByKind]
 Ignored = Annotated[Any, Passed()]
 Zero = Annotated[Any, AfterValidator(NothingNew(0))]
 One = Annotated[Any, AfterValidator(NothingNew(1))]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -21,14 +22,19 @@ from pydantic import (
 
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.serve.fields import (
+    LIST,
+    ONE,
+    ByKind,
     Empty,
     Ignored,
     NothingNew,
     Off,
     On,
     One,
+    OneText,
     RequestModel,
     Text,
+    Texts,
     Zero,
 )
 
@@ -106,7 +112,7 @@ class _SamplingRequest(RequestModel):
     n: Annotated[int, Field(le=MAX_CHOICES)] | None = None
     temperature: float | None = None
     top_p: float | None = None
-    stop: Text | list[Text] | None = None
+    stop: Texts | None = None
     seed: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -256,13 +262,14 @@ class TextPart(RequestModel):
 
     type: Annotated[Any, AfterValidator(NothingNew("text"))]
     text: Text
+    prompt_cache_breakpoint: Ignored = None
 
 
 class ChatMessage(RequestModel):
     """One message of a conversation. An answer may be sent back as it came."""
 
     role: Text
-    content: Text | list[TextPart]
+    content: Annotated[OneText | Annotated[list[TextPart], Tag(LIST)], ByKind]
     name: Text | None = None
     annotations: Ignored = None
     refusal: Empty = None
@@ -360,7 +367,7 @@ def validation_error(errors: list[Any]) -> ApiError:
     if first["type"] == "json_invalid":
         what = f"{first['ctx']['error']} at character {first['loc'][-1]}"
         return ApiError(400, f"the body is not JSON: {what}", code="invalid_json")
-    path = [str(step) for step in first["loc"] if step != "body"]
+    path = [str(step) for step in first["loc"] if step not in ("body", ONE, LIST)]
     if not path:
         return ApiError(
             400, "the body must be a JSON object, sent with Content-Type: application/json"

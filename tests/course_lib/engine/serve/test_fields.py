@@ -180,6 +180,40 @@ def test_a_part_of_a_message_that_would_change_something_is_refused_by_name(
     assert error.body["error"]["param"] == "messages"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "content.0.type: this engine does"),
+        ([{"type": "text", "text": "a"}, {"type": "refusal"}], "content.1.type: this engine does"),
+        ([{"type": "text", "text": "a", "cache_control": {}}], "content.0.cache_control: this eng"),
+        ([{"type": "text"}], "content.0.text: it is missing"),
+        ([{"type": "text", "text": 5}], "content.0.text: Input should be a valid string"),
+        (["a"], "content.0: "),
+        (5, "content: Input should be a valid string"),
+        ("\ud800", "content: it is not Unicode"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said_where_it_is(content: object, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": content}]})
+    error = validation_error(list(caught.value.errors()))
+    assert str(error).startswith(f"messages.0.{words}")
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (5, "stop: Input should be"),
+        (["a", None], "stop.1: Input should"),
+        ("\ud800", "stop: it is"),
+    ],
+)
+def test_what_is_wrong_with_a_stop_string_is_said_where_it_is(stop: object, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        CompletionRequest.model_validate(COMPLETION | {"stop": stop})
+    assert str(validation_error(list(caught.value.errors()))).startswith(words)
+
+
 CHANGES = [
     {"audio": {"voice": "ash", "format": "wav"}},
     {"modalities": ["text", "audio"]},
