@@ -80,13 +80,6 @@ def test_of_two_that_are_complete_at_the_same_place_the_first_of_the_list_counts
     assert (stop.push("xab"), stop.found) == ("xa", "b")
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def tokenizer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Tokenizer:
-    return Tokenizer(save(KINDS[request.param](), tmp_path_factory.mktemp("tokenizer")))
-
-
 def answer_of(tokenizer: Tokenizer, token_ids: list[int], **params: object) -> Answer:
     """Return an answer behind a word, with these tokens as far as it takes them."""
     prompt = tokenizer.encode("The")

@@ -16,17 +16,6 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(T
 ANY_TOKENS = st.lists(st.integers(0, 420), max_size=25)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer of each kind."""
-    return save(KINDS[request.param](), tmp_path_factory.mktemp("tokenizer"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer(folder)
-
-
 @pytest.fixture(scope="module")
 def fallback(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """A tokenizer with a token ``<0x0A>`` for a newline, and so on."""
@@ -79,8 +68,8 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(folder: Path) -> Shown:
-    return Shown(folder)
+def shown(tokenizer_folder: Path) -> Shown:
+    return Shown(tokenizer_folder)
 
 
 def stream(tokenizer: Tokenizer, prompt: list[int], answer: list[int]) -> list[str]:

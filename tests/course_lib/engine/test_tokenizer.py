@@ -15,24 +15,13 @@ from course_lib.engine.tokenizer import (
     Tokenizer,
     checkpoint_folder,
 )
-from tokenizer_kinds import KINDS, TEXTS, byte_level, save
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer of each kind."""
-    return save(KINDS[request.param](), tmp_path_factory.mktemp("tokenizer"))
+from tokenizer_kinds import TEXTS, byte_level, save
 
 
 @pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def oracle(folder: Path) -> Iterator[object]:
+def oracle(tokenizer_folder: Path) -> Iterator[object]:
     """What transformers makes of the same files."""
-    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tokenizer_folder)
 
 
 @pytest.fixture
