@@ -65,7 +65,35 @@ def serve(
         bool, typer.Option("--debug", help="Check every invariant in every step; slow.")
     ] = False,
 ) -> None:
-    """Serve a model to OpenAI clients on this machine. Ctrl-C stops it."""
+    """Serve a model to OpenAI clients on this machine. Ctrl-C stops it.
+
+    What becomes of the fields of a request to /v1/completions, of one to /v1/chat/completions
+    ("chats"), of both, and of a chat's messages:
+
+    Understood in both: model, max_tokens, n, temperature, top_p, stop, seed, stream,
+    stream_options, top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, priority,
+    cache_salt, user, logprobs. Understood in completions: prompt, echo. Understood in chats:
+    messages, max_completion_tokens, top_logprobs. Understood in messages: role, content, name.
+
+    Ignored in both: metadata, store, service_tier, safety_identifier, prompt_cache_key,
+    prompt_cache_options, prompt_cache_retention, request_id. Ignored in chats:
+    parallel_tool_calls, prediction. Ignored in messages: annotations.
+
+    Accepted if it says no more than this in both: frequency_penalty: 0, presence_penalty: 0,
+    logit_bias: empty, best_of: 1, min_tokens: 0, bad_words: empty, length_penalty: 1,
+    use_beam_search: false, skip_special_tokens: true, spaces_between_special_tokens: true,
+    include_stop_str_in_output: false, return_token_ids: false, return_tokens_as_token_ids:
+    false. Accepted if it says no more than this in completions: suffix: empty,
+    add_special_tokens: true. Accepted if it says no more than this in chats: echo: false,
+    add_special_tokens: false, tools: empty, tool_choice: none or auto, functions: empty,
+    function_call: none or auto, response_format: {"type": "text"}, modalities: ["text"],
+    reasoning_effort: none, verbosity: medium, add_generation_prompt: true,
+    continue_final_message: false, documents: empty, chat_template_kwargs: empty. Accepted if it
+    says no more than this in messages: function_call: empty, refusal: empty, tool_calls: empty,
+    reasoning: empty, reasoning_content: empty.
+
+    Every other field that is not null is refused by name.
+    """
     from autograder.terminal import serving
 
     serving.serve(

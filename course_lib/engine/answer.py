@@ -126,6 +126,7 @@ class Answer:
         self._logprobs: list[dict[int, Logprob]] | None = None
         if params.logprobs is not None:
             self._logprobs = []
+        self._text_offsets: list[int] = []
 
     def append(self, token: SampledToken) -> None:
         """Take in a token that the scheduler has taken in already.
@@ -165,6 +166,7 @@ class Answer:
             logprobs=None if self._logprobs is None else list(self._logprobs),
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
+            text_offsets=list(self._text_offsets),
         )
 
     def finish(self, finish_reason: FinishReason, stop_reason: int | str | None) -> None:
@@ -186,19 +188,21 @@ class Answer:
         if self._logprobs is None or token.logprobs is None:
             return
         found = token.logprobs
+        self._text_offsets.append(len(self.text) + len(self.stop_strings.kept_back))
         self._cumulative_logprob += found.logprobs[0]
         self._logprobs.append(
             {
-                token_id: Logprob(logprob, rank, self._decode(token_id))
+                token_id: self._logprob(token_id, logprob, rank)
                 for token_id, logprob, rank in zip(*found, strict=True)
             }
         )
 
-    def _decode(self, token_id: int) -> str:
-        """Return a token as text."""
+    def _logprob(self, token_id: int, logprob: float, rank: int) -> Logprob:
+        """Return what is told of a token at a position."""
         if self._tokenizer is None:
-            return ""
-        return self._tokenizer.decode([token_id], skip_special_tokens=False)
+            return Logprob(logprob, rank, "")
+        text, data = self._tokenizer.token_text(token_id), self._tokenizer.token_bytes(token_id)
+        return Logprob(logprob, rank, text, None if data == text.encode() else data)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -182,8 +182,11 @@ class _Stored:
 def _open(folder: Path, files: contextlib.ExitStack) -> dict[str, _Stored]:
     """Open the files of a checkpoint, and list the tensors that the model is made of, by name."""
     stored: dict[str, _Stored] = {}
-    for file, expected in _weight_files(folder).items():
-        in_file = dict(_tensors_of(file, files))
+    shards = _weight_files(folder)
+    indexed = {name for names in shards.values() for name in names or ()}
+    for file, expected in shards.items():
+        # A shard may hold an old copy of a tensor of another one: the index says which one counts.
+        in_file = dict(_tensors_of(file, files, without=indexed - set(expected or ())))
         missing = [name for name in expected or () if name not in in_file]
         if missing:
             raise CheckpointError(
@@ -239,8 +242,10 @@ def _no_weights(folder: Path) -> CheckpointError:
     )
 
 
-def _tensors_of(file: Path, files: contextlib.ExitStack) -> Iterator[tuple[str, _Stored]]:
-    """Yield the tensors of a file, without reading them."""
+def _tensors_of(
+    file: Path, files: contextlib.ExitStack, without: Set[str]
+) -> Iterator[tuple[str, _Stored]]:
+    """Yield the tensors of a file but those named, without reading them."""
     try:
         opened = files.enter_context(safe_open(file, framework="pt"))
     except (SafetensorError, OSError) as error:
@@ -248,6 +253,8 @@ def _tensors_of(file: Path, files: contextlib.ExitStack) -> Iterator[tuple[str, 
             f"{file} is not a whole safetensors file: {error}; download it again"
         ) from error
     for name in opened.keys():  # noqa: SIM118 - it is no dict
+        if name in without:
+            continue
         header = opened.get_slice(name)
         if header.get_dtype() not in _DTYPES:
             raise UnsupportedCheckpointError(

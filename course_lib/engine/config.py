@@ -81,7 +81,8 @@ class LlamaConfig:
         mlp_bias: Whether the projections of the MLP have one.
         sliding_window: Tokens back, its own included, that a token can see in some layer; all of
             them if None.
-        max_position_embeddings: Tokens of the longest sequence that the model was made for.
+        max_position_embeddings: Tokens of the longest sequence that the model was made for, before
+            ``rope_scaling`` in some checkpoints, and behind it in others.
         bos_token_id: The token that begins a text, if any.
         eos_token_ids: The tokens that end one.
 
@@ -128,13 +129,16 @@ class LlamaConfig:
     def max_model_len(self) -> int:
         """Tokens of the longest sequence that this engine computes as the model's authors did.
 
-        Sequences are cut off at ``max_position_embeddings``, and at the sliding window if there is
-        one: as long as a sequence fits into the window, attention to the window is attention to
-        everything. Beyond, it would need kernels that skip the blocks behind the window, and a
-        cache manager that frees them. (vLLM does the same under ``--disable-sliding-window``.)
+        Sequences are cut off at ``max_position_embeddings``, or where ``rope_scaling`` says, and at
+        the sliding window if there is one: as long as a sequence fits into the window, attention to
+        the window is attention to everything. Beyond, it would need kernels that skip the blocks
+        behind the window, and a cache manager that frees them. (vLLM does the same under
+        ``--disable-sliding-window``.)
         """
-        window = self.sliding_window
-        return min(self.max_position_embeddings, window or self.max_position_embeddings)
+        longest, scaling = self.max_position_embeddings, self.rope_scaling
+        if scaling is not None:
+            longest = scaling.longest(longest)
+        return min(longest, self.sliding_window or longest)
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any] | str | Path) -> LlamaConfig:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
+from course_lib.engine.token_bytes import byte_level_bytes, fallback_byte
 from course_lib.engine.tokenizer import Tokenizer
 
 
@@ -19,6 +19,10 @@ class IncrementalDetokenizer:
     ``decode`` makes of the tokens of both, and the answer's part begins where the prompt's last
     whole character ends. So a first token of `` world`` keeps its space after a prompt, and loses
     it, with tokenizers that drop the space before a text, where there is none.
+
+    A character comes with its last byte. There is one text that ``decode`` makes otherwise: with
+    byte fallback, bytes that are no characters spoil those in front of them in the same row. What
+    was whole when it came stays here, and ``U+FFFD`` stands for each byte from the bad one on.
 
     Each token is looked at a fixed number of times, however long the answer becomes. (What the
     library has for this, ``DecodeStream``, does not end: what it holds back then is lost.)
@@ -36,9 +40,7 @@ class IncrementalDetokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int] = ()) -> None:
-        self._pieces: _Pieces = (
-            _BytePieces(tokenizer) if tokenizer.is_byte_level else _TokenPieces(tokenizer)
-        )
+        self._pieces = _pieces_for(tokenizer)
         self._pieces.start_after(prompt_token_ids)
 
     def append(self, token_id: int) -> str:
@@ -78,11 +80,11 @@ class _BytePieces:
         spellings = map(self._tokenizer.token, reversed(prompt_token_ids))
         last = list(islice((s for s in spellings if s is not None), 4))
         for spelling in reversed(last):
-            self._utf8.decode(_bytes_of(spelling))
+            self._utf8.decode(byte_level_bytes(spelling))
 
     def append(self, token_id: int) -> str:
         spelling = self._tokenizer.token(token_id)
-        return "" if spelling is None else self._utf8.decode(_bytes_of(spelling))
+        return "" if spelling is None else self._utf8.decode(byte_level_bytes(spelling))
 
     def flush(self) -> str:
         rest = self._utf8.decode(b"", final=True)
@@ -93,92 +95,137 @@ class _BytePieces:
 class _TokenPieces:
     """Text of tokens that are characters, where a token's text depends on the token before it.
 
-    Usually on whether there is one: a space at the beginning of a text is dropped. Characters that
-    are not in the vocabulary are spelled as bytes, ``<0xE2>`` and so on, and a row of these becomes
-    characters, or not, as a whole (``ByteFallback``). So the row is held back until it ends.
+    Usually on whether there is one: a space at the beginning of a text is dropped.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        # The last token whose text was returned, and its text when it stands alone.
+        # The last tokens whose text was returned, and their text when they stand alone.
         self._before: list[int] = []
         self._text_before = ""
         self._held: list[int] = []
 
     def start_after(self, prompt_token_ids: Sequence[int]) -> None:
-        row: list[int] = []
-        for token_id in reversed(prompt_token_ids):
-            spelling = self._tokenizer.token(token_id)
-            if spelling is None:
-                continue
-            if not _BYTE.fullmatch(spelling):
-                self._move_on(token_id)
-                break
-            row.append(token_id)
-        row.reverse()
-        # A row that is whole belongs to the prompt; one that is not, the answer may complete.
-        self._held = [] if self._is_whole(row) else row
+        for token_id in self._last_of(self._spelled(prompt_token_ids)):
+            self.append(token_id)
 
     def append(self, token_id: int) -> str:
         spelling = self._tokenizer.token(token_id)
         if spelling is None:
             return ""
         self._held.append(token_id)
-        if _BYTE.fullmatch(spelling):
-            return ""
-        piece = self._text_of_held()
-        self._move_on(token_id)
-        return piece
+        return "" if self._has_more_to_come(spelling) else self._release()
 
     def flush(self) -> str:
-        piece = self._text_of_held()
+        return self._release() if self._held else ""
+
+    def _has_more_to_come(self, spelling: str) -> bool:
+        """Take note of a token, and say whether it is a part of a character so far."""
+        return False
+
+    def _last_of(self, backwards: Iterable[int]) -> list[int]:
+        """Return those at the end of the tokens of a text on which the text behind depends.
+
+        Args:
+            backwards: The tokens that have text, the last one first.
+        """
+        return list(islice(backwards, 1))
+
+    def _spelled(self, token_ids: Sequence[int]) -> Iterable[int]:
+        """Yield the tokens that have text, the last one first."""
+        return (i for i in reversed(token_ids) if self._tokenizer.token(i) is not None)
+
+    def _release(self) -> str:
+        """Return what the tokens that are held back add to the text before them."""
+        decode = self._tokenizer.decode
+        text = decode([*self._before, *self._held])
+        alone = decode(self._held)
+        is_behind = text.startswith(self._text_before)
+        piece = text.removeprefix(self._text_before) if is_behind else alone
+        self._before, self._text_before, self._held = self._held, alone, []
+        return piece
+
+
+class _MixedPieces(_TokenPieces):
+    """Text of tokens that are bytes, of which the decoder then makes something else.
+
+    What it makes of a text with a part of a character is not looked at.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def start_after(self, prompt_token_ids: Sequence[int]) -> None:
+        super().start_after(prompt_token_ids)
+        if self._held:
+            # A token may be whole characters and a part: the prompt has the former already.
+            self._before += self._held
+            self._text_before = self._tokenizer.decode(self._before).removesuffix("\ufffd")
+            self._held = []
+
+    def _has_more_to_come(self, spelling: str) -> bool:
+        self._utf8.decode(byte_level_bytes(spelling))
+        return bool(self._utf8.getstate()[0])
+
+    def _last_of(self, backwards: Iterable[int]) -> list[int]:
+        return list(islice(backwards, _MOST_TOKENS))[::-1]
+
+
+class _FallbackPieces(_TokenPieces):
+    """Text of tokens that are characters, or single bytes of those that have no token.
+
+    Bytes in a row become characters as a whole, or not at all: ``decode`` makes ``U+FFFD`` of each
+    byte of a row in which one is wrong.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
+        self._is_bad_row = False
+
+    def _has_more_to_come(self, spelling: str) -> bool:
+        byte = fallback_byte(spelling)
+        if byte is None:
+            self._utf8.reset()
+            self._is_bad_row = False
+            return False
+        if not self._is_bad_row:
+            try:
+                self._utf8.decode(byte)
+            except UnicodeDecodeError:
+                self._utf8.reset()
+                self._is_bad_row = True
+                # Of what is held back, the first byte is no character by itself.
+                self._before, self._text_before = self._held[:1], "\ufffd"
+        return not self._is_bad_row and bool(self._utf8.getstate()[0])
+
+    def _release(self) -> str:
+        if not self._is_bad_row:
+            return super()._release()
+        piece = "\ufffd" * len(self._held)
         self._held = []
         return piece
 
-    def _is_whole(self, row: Sequence[int]) -> bool:
-        """Whether a row of bytes is characters."""
-        spellings = map(self._tokenizer.token, row)
-        try:
-            bytes(int(spelling[3:5], base=16) for spelling in spellings if spelling).decode()
-        except UnicodeDecodeError:
-            return False
-        return True
-
-    def _text_of_held(self) -> str:
-        """Return what the tokens that are held back add to the text before them."""
-        text = self._tokenizer.decode([*self._before, *self._held])
-        return text.removeprefix(self._text_before)
-
-    def _move_on(self, token_id: int) -> None:
-        """Let what comes follow this token."""
-        self._before = [token_id]
-        self._text_before = self._tokenizer.decode(self._before)
-        self._held = []
+    def _last_of(self, backwards: Iterable[int]) -> list[int]:
+        last: list[int] = []
+        for token_id in backwards:
+            last.append(token_id)
+            if fallback_byte(self._tokenizer.token(token_id) or "") is None:
+                break
+        return last[::-1]
 
 
-def _printable_bytes() -> dict[str, int]:
-    """Return the byte that each character stands for in a byte-level vocabulary.
-
-    A vocabulary is a list of printable strings (Radford et al., 2019). Printable bytes of Latin-1
-    stand for themselves; the others, in order, are the characters from U+0100 on.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(256)) - set(printable))
-    characters = {chr(byte): byte for byte in printable}
-    return characters | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+_MOST_TOKENS = 4
+"""Tokens of bytes at the end of a text of which one begins a character, or is whole."""
 
 
-_BYTE_OF = _printable_bytes()
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-
-
-def _bytes_of(spelling: str) -> bytes:
-    """Return the bytes of a token of a byte-level vocabulary.
-
-    >>> _bytes_of("Ġa"), _bytes_of("<|my end|>")  # the second has been added as it is: no Ġ
-    (b' a', b'<|my end|>')
-    """
-    try:
-        return bytes([_BYTE_OF[character] for character in spelling])
-    except KeyError:
-        return spelling.encode()
+def _pieces_for(tokenizer: Tokenizer) -> _Pieces:
+    """Return the way that suits a tokenizer's decoder."""
+    if tokenizer.is_byte_level:
+        return _BytePieces(tokenizer)
+    if "ByteLevel" in tokenizer.decoder_kinds:
+        return _MixedPieces(tokenizer)
+    if "ByteFallback" in tokenizer.decoder_kinds:
+        return _FallbackPieces(tokenizer)
+    return _TokenPieces(tokenizer)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from course_lib.engine.answer import Answer, AnswerGroup
@@ -65,7 +67,10 @@ class Intake:
         """
         if isinstance(prompt, str) and not prompt:
             raise PromptError("the prompt is empty; give at least one character")
-        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        if isinstance(prompt, str):
+            token_ids = self.tokenizer.encode(prompt)
+        else:
+            token_ids = [self._whole_number(token) for token in prompt]
         self._require_tokens(token_ids)
         self._require_length(len(token_ids))
         if params.stop_strings and self._tokenizer is None:
@@ -96,6 +101,9 @@ class Intake:
             **known: Other arguments of ``EngineRequest``.
         """
         arrived = time.monotonic() if arrival_time is None else arrival_time
+        if params.max_tokens is None:
+            room = self._scheduler.max_model_len - len(token_ids)
+            params = replace(params, max_tokens=room)
         seed = params.seed
         if seed is None:
             seed = random_stream(self._seed, next(self._numbers))
@@ -117,33 +125,42 @@ class Intake:
             RequestMetrics(arrived),
         )
 
+    def _whole_number(self, token: object) -> int:
+        """Return a token as an int, also one of NumPy's."""
+        try:
+            return operator.index(token)  # type: ignore[arg-type]  # that is the question
+        except TypeError:
+            raise self._no_token(token) from None
+
     def _require_tokens(self, token_ids: Sequence[int]) -> None:
         """Raise PromptError unless these are tokens of the model."""
         if not token_ids:
             raise PromptError("the prompt is empty; give at least one token")
-        vocab_size = self._model_config.vocab_size
         for token_id in token_ids:
-            if not isinstance(token_id, int) or not 0 <= token_id < vocab_size:
-                raise PromptError(
-                    f"the prompt has token {token_id!r}; tokens are whole numbers from 0 to "
-                    f"{vocab_size - 1}"
-                )
+            if not 0 <= token_id < self._model_config.vocab_size:
+                raise self._no_token(token_id)
+
+    def _no_token(self, token: object) -> PromptError:
+        return PromptError(
+            f"the prompt has token {token!r}; tokens are whole numbers from 0 to "
+            f"{self._model_config.vocab_size - 1}"
+        )
 
     def _require_length(self, num_tokens: int) -> None:
-        """Raise PromptError if a prompt is longer than any sequence can be here."""
+        """Raise PromptError if a prompt leaves no room for an answer in any sequence here."""
         longest = self._scheduler.max_model_len
-        if num_tokens <= longest:
+        if num_tokens < longest:
             return
         size = self._scheduler.kv_cache_manager.block_size
         num_blocks = self._scheduler.kv_cache_manager.block_pool.num_blocks
-        needed = -(-num_tokens // size)
-        remedy = f"shorten it to {longest}"
-        if num_tokens <= self._model_config.max_model_len and needed >= num_blocks:
+        needed = num_tokens // size + 1
+        remedy = f"shorten it to {longest - 1}"
+        if num_tokens < self._model_config.max_model_len and needed >= num_blocks:
             remedy += f", or give the engine num_blocks={needed + 1} or more"
         raise PromptError(
-            f"the prompt has {num_tokens} tokens, and a sequence has at most {longest} here; "
-            f"it would need {needed} blocks of {size}, of which the pool has {num_blocks - 1}: "
-            f"{remedy}"
+            f"the prompt has {num_tokens} tokens, and a sequence has at most {longest} here, one "
+            f"of them at least for the answer; it would need {needed} blocks of {size}, of which "
+            f"the pool has {num_blocks - 1}: {remedy}"
         )
 
 

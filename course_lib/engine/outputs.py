@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "abort"]
@@ -10,17 +10,28 @@ FinishReason = Literal["stop", "length", "abort"]
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """How probable the model found one token at one position.
+    r"""How probable the model found one token at one position.
 
     Attributes:
         logprob: Natural logarithm of the probability.
         rank: 1 for the most probable token.
-        decoded_token: The token as text.
+        decoded_token: The token as text, with the space before a word; ``U+FFFD`` for a part of a
+            character.
+        token_bytes: The token's bytes; None if they are those of ``decoded_token`` in UTF-8.
+
+    >>> Logprob(-0.5, 1, "é").utf8, Logprob(-2.5, 2, "\ufffd", b"\xc3").utf8
+    (b'\xc3\xa9', b'\xc3')
     """
 
     logprob: float
     rank: int
     decoded_token: str
+    token_bytes: bytes | None = None
+
+    @property
+    def utf8(self) -> bytes:
+        """The token's bytes. Those of tokens in a row are their text, whatever each is part of."""
+        return self.decoded_token.encode() if self.token_bytes is None else self.token_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,9 @@ class CompletionOutput:
         finish_reason: ``stop`` (the model was done, or a stop token or string came), ``length``
             (``max_tokens``, or the longest sequence possible), ``abort``, or None if it goes on.
         stop_reason: The stop string or stop token that ended it; None for the model's own end.
+        text_offsets: For each token with log-probabilities, where its text begins in the answer's,
+            in characters. Parts of a character begin where it does; behind the end of the text lies
+            what a stop string has cut off.
     """
 
     index: int
@@ -47,6 +61,7 @@ class CompletionOutput:
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
+    text_offsets: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

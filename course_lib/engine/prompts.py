@@ -20,32 +20,42 @@ class PromptError(ValueError):
 def as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
     """Return a list of prompts, also of a single one.
 
+    Tokens may be NumPy's numbers and stand in its arrays: one row for each prompt, or one alone.
+
     >>> as_prompts("a text"), as_prompts([5, 6]), as_prompts(["one", [7]])
     (['a text'], [[5, 6]], ['one', [7]])
     """
-    if isinstance(prompts, (str, Mapping)) or (prompts and isinstance(prompts[0], int)):
-        return [prompts]  # type: ignore[list-item]  # a text, the tokens of one, or a dictionary
-    return prompts  # type: ignore[return-value]
+    if isinstance(prompts, (str, Mapping)):
+        return [prompts]
+    is_list = _is_prompt(prompts[0]) if len(prompts) else getattr(prompts, "ndim", 0) != 1
+    return list(prompts) if is_list else [prompts]  # type: ignore[arg-type, list-item]
 
 
 def plain_prompt(prompt: Prompt) -> PlainPrompt:
     """Return the text or the tokens of a prompt.
 
     Raises:
-        PromptError: It is a dictionary with other fields than vLLM's two.
+        PromptError: It is a dictionary with other fields than vLLM's two, or with neither.
 
     >>> plain_prompt("a text"), plain_prompt({"prompt_token_ids": [5, 6]})
     ('a text', [5, 6])
     """
-    if isinstance(prompt, Mapping):
-        if not prompt or not prompt.keys() <= {"prompt", "prompt_token_ids"}:
-            raise PromptError(
-                f"a prompt with the fields {sorted(prompt)} is not understood; give a text, "
-                'tokens, {"prompt": text} or {"prompt_token_ids": tokens}'
-            )
-        # With both, the tokens count: the text is what they were made of.
-        return prompt.get("prompt_token_ids", prompt.get("prompt", ""))
-    return prompt
+    if not isinstance(prompt, Mapping):
+        return prompt
+    # With both, the tokens count: the text is what they were made of.
+    given = (prompt.get(name) for name in ("prompt_token_ids", "prompt"))
+    found = next((value for value in given if value is not None), None)
+    if found is None or not prompt.keys() <= {"prompt", "prompt_token_ids"}:
+        raise PromptError(
+            f"a prompt with the fields {sorted(prompt)} is not understood; give a text, "
+            'tokens, {"prompt": text} or {"prompt_token_ids": tokens}'
+        )
+    return found
+
+
+def _is_prompt(item: object) -> bool:
+    """Whether an item of a list is a prompt; else it is a token of one."""
+    return isinstance(item, (str, Mapping, Sequence)) or getattr(item, "ndim", 0) > 0
 
 
 def one_each(

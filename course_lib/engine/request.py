@@ -14,7 +14,7 @@ class EngineRequest(Request):
     Args:
         request_id: As in ``Request``.
         prompt_token_ids: As in ``Request``.
-        params: What it asks of the sampler.
+        params: What it asks of the sampler; ``max_tokens`` is a number here.
         seed: Where its random numbers start.
         index: Which answer to its prompt it is, from 0.
         priority: As in ``Request``.
@@ -48,6 +48,7 @@ class EngineRequest(Request):
         cache_salt: str | None = None,
         client_id: str = "",
     ) -> None:
+        assert params.max_tokens is not None, "whoever knows the context says how many fit"
         super().__init__(
             request_id,
             prompt_token_ids,

@@ -41,6 +41,10 @@ class DynamicScaling:
         """Return the frequencies as they are."""
         return frequencies
 
+    def longest(self, max_position_embeddings: int) -> int:
+        """Return the tokens up to which the frequencies are these."""
+        return max_position_embeddings
+
 
 @dataclass(frozen=True)
 class LinearScaling:
@@ -61,6 +65,14 @@ class LinearScaling:
         tensor([0.2500, 0.0250])
         """
         return frequencies / self.factor
+
+    def longest(self, max_position_embeddings: int) -> int:
+        """Return the tokens of the longest sequence: so much closer, so many times as many fit.
+
+        >>> LinearScaling(4.0).longest(max_position_embeddings=2048)
+        8192
+        """
+        return int(max_position_embeddings * self.factor)
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,10 @@ class Llama3Scaling:
         turns = self.original_max_position_embeddings * frequencies / (2 * math.pi)
         keep = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         return _mix(frequencies / self.factor, frequencies, keep.clamp(0, 1))
+
+    def longest(self, max_position_embeddings: int) -> int:
+        """Return the tokens of the longest sequence: the configuration has the scaled length."""
+        return max_position_embeddings
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,15 @@ class YarnScaling:
         divide = ((pairs - first) / (last - first or 0.001)).clamp(0, 1)
         return _mix(frequencies / self.factor, frequencies, 1 - divide)
 
+    def longest(self, max_position_embeddings: int) -> int:
+        """Return the tokens of the longest sequence, whichever length the configuration has.
+
+        >>> yarn = YarnScaling(4.0, original_max_position_embeddings=32_768, attention_factor=1.0)
+        >>> yarn.longest(max_position_embeddings=32_768)
+        131072
+        """
+        return int(self.original_max_position_embeddings * self.factor)
+
     def _pair_that_turns(self, times: float, num_pairs: int, theta: float) -> float:
         """Return the index, with fraction, of the pair that turns so often in the context."""
         radians = 2 * math.pi * times / self.original_max_position_embeddings
@@ -152,6 +177,7 @@ RopeScaling = DynamicScaling | LinearScaling | Llama3Scaling | YarnScaling
 Each has a ``rope_type``, its name in a Hugging Face ``config.json``; an ``attention_factor``, by
 which cosine and sine are multiplied; and ``scaled(frequencies, theta)``, which takes and returns
 float32 [head_dim / 2], in radians per token, largest first. ``theta`` is what they were made from.
+``longest(max_position_embeddings)`` says how many tokens a sequence may have, as vLLM counts them.
 """
 
 

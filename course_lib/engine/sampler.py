@@ -27,7 +27,8 @@ class TokenLogprobs(NamedTuple):
     """The log-probabilities that were asked for at one position.
 
     Attributes:
-        token_ids: The sampled token, then the most probable ones, the most probable first.
+        token_ids: The sampled token, then the most probable ones, the most probable first. Of
+            equals the sampled one comes first.
         logprobs: The log-probability of each.
         ranks: The rank of each, 1 for the most probable.
     """
@@ -241,12 +242,28 @@ def _logprobs(
     columns = (tokens[index], sampled[:, 0], ranks, best_ids, best)
     return {
         i: TokenLogprobs(
-            [token, *ids[:count]], [logprob, *top[:count]], [rank, *range(1, count + 1)]
+            [token, *_in_its_place(token, rank, ids)[:count]],
+            [logprob, *top[:count]],
+            [rank, *range(1, count + 1)],
         )
         for i, count, token, logprob, rank, ids, top in zip(
             index, wanted, *(column.tolist() for column in columns), strict=True
         )
     }
+
+
+def _in_its_place(token: int, rank: int, best_ids: list[int]) -> list[int]:
+    """Return the most probable tokens, with the sampled one as the first of its equals.
+
+    Which of several equals a device lists, and in which order, is chance. Otherwise there would at
+    times be one entry more than was asked for.
+
+    >>> _in_its_place(9, 2, [4, 5, 6]), _in_its_place(6, 2, [4, 5, 6]), _in_its_place(9, 4, [4, 5])
+    ([4, 9, 5], [4, 6, 5], [4, 5])
+    """
+    in_front, equal_or_less = best_ids[: rank - 1], best_ids[rank - 1 :]
+    behind = [token_id for token_id in equal_or_less if token_id != token]
+    return [*in_front, token, *behind][: len(best_ids)]
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

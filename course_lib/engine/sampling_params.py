@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,7 +26,8 @@ class SamplingParams:
         min_p: Keep tokens at least this probable, relative to the most probable one.
         repetition_penalty: Makes tokens of the prompt and the output less probable if above 1, and
             more probable if below: positive logits are divided by it, negative ones multiplied.
-        max_tokens: Most tokens of each answer.
+        max_tokens: Most tokens of each answer. None for as many as fit into the model's context
+            behind the prompt.
         stop: Strings that end an answer. The answer's text ends in front of the string.
         stop_token_ids: Tokens that end an answer, besides those that end every answer of the model.
         seed: Where this request's random numbers start, so that the answer can be had again. None
@@ -51,7 +53,7 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    max_tokens: int = 16
+    max_tokens: int | None = 16
     stop: str | Iterable[str] | None = None
     stop_token_ids: Iterable[int] | None = None
     seed: int | None = None
@@ -59,10 +61,17 @@ class SamplingParams:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("n", "top_k", "max_tokens", "seed", "logprobs"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _whole_number(name, value))
         # Tuples, so that a list that the caller changes later changes nothing here.
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stop = [] if self.stop is None else self.stop
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        token_ids = [] if self.stop_token_ids is None else self.stop_token_ids
+        numbers = tuple(_whole_number("stop_token_ids", token_id) for token_id in token_ids)
         object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
+        object.__setattr__(self, "stop_token_ids", numbers)
         for name, is_right, rule in (
             ("n", self.n >= 1, "at least 1"),
             ("temperature", 0 <= self.temperature < float("inf"), "0 or more, and finite"),
@@ -70,7 +79,11 @@ class SamplingParams:
             ("top_k", self.top_k >= -1, "at least 1, or 0 or -1 for all tokens"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
             ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0"),
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+            (
+                "max_tokens",
+                self.max_tokens is None or self.max_tokens >= 1,
+                "at least 1, or None for as many as fit",
+            ),
             ("logprobs", self.logprobs is None or self.logprobs >= 0, "0 or more, or None"),
             ("stop", all(self.stop_strings), "strings that are not empty"),
         ):
@@ -92,3 +105,11 @@ class SamplingParams:
     def is_greedy(self) -> bool:
         """Whether the most probable token is taken, and nothing left to chance."""
         return self.temperature < GREEDY_BELOW
+
+
+def _whole_number(name: str, value: object) -> int:
+    """Return a number as an int, also one of NumPy's."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number") from None

@@ -1,34 +1,35 @@
 """Text to tokens and back, and chats to prompts.
 
 A tokenizer is read from the files of a Hugging Face checkpoint: ``tokenizer.json`` has the
-vocabulary and the rules; ``tokenizer_config.json`` names the tokens that begin and end a text; the
-chat template is there or in ``chat_template.jinja``. These files come from strangers. Nothing in
+vocabulary and the rules; which tokens begin and end a text, and how a chat is written, the files
+beside it say (``special_tokens``, ``chat_template``). These files come from strangers. Nothing in
 them is run, except the template, and that in a sandbox.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from course_lib.engine.chat_template import ChatTemplate, ChatTemplateError, template_source
 from course_lib.engine.config import CheckpointError
-from course_lib.specs import read_json_object
+from course_lib.engine.special_tokens import SpecialTokens
+from course_lib.engine.token_bytes import byte_level_bytes, decoder_kinds, fallback_byte
+
+__all__ = ["CHECKPOINTS", "ChatTemplateError", "Tokenizer", "checkpoint_folder"]
 
 CHECKPOINTS = Path(__file__).parent / "tiny" / "checkpoints"
 """The checkpoints that come with the package."""
 
+_MOST_IDS = 1 << 32
+"""Token ids that the library can be asked about."""
 
-class ChatTemplateError(ValueError):
-    """Messages cannot be made into a prompt: says why."""
+_BYTES_ALONE = frozenset({"ByteLevel", "Fuse"})
+"""Steps of a decoder that make the bytes of all tokens one text, and nothing else of it."""
 
 
 def checkpoint_folder(model: str | Path) -> Path:
@@ -65,6 +66,7 @@ class Tokenizer:
     Attributes:
         bos_token_id: The token that begins a text, if the checkpoint names one.
         eos_token_id: The token that ends a text, if the checkpoint names one.
+        decoder_kinds: What makes text of tokens, step by step: types of the library's decoders.
 
     Raises:
         FileNotFoundError: There is no ``tokenizer.json``.
@@ -79,16 +81,16 @@ class Tokenizer:
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         self._tokenizer = _load(folder / "tokenizer.json")
-        config = _read_optional(folder / "tokenizer_config.json")
-        self._names = _named_tokens(config)
-        self._template_source = _template_source(folder, config)
+        special = SpecialTokens.of_folder(folder)
+        special.add_to(self._tokenizer)
+        self._names = special.names
+        self._template_source = template_source(folder, special.config)
         self.bos_token_id = self._id_of("bos_token")
         self.eos_token_id = self._id_of("eos_token")
-        # Some files name a token here and forget to mark it as special there.
-        present = [n for n in self._names.values() if self._tokenizer.token_to_id(n) is not None]
-        self._tokenizer.add_special_tokens(present)
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.decoder_kinds = decoder_kinds(self._tokenizer.decoder)
+        self._token_texts: dict[int, str] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -121,7 +123,8 @@ class Tokenizer:
             ids: The tokens.
             skip_special_tokens: Whether special tokens are left out.
         """
-        return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        known = [token_id for token_id in ids if 0 <= token_id < _MOST_IDS]
+        return self._tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
 
     def render_chat(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
@@ -140,21 +143,9 @@ class Tokenizer:
         >>> tokenizer.render_chat([{"role": "user", "content": "Hello"}])
         '<|bos|><|user|>Hello<|end|><|assistant|>'
         """
-        if not messages:
-            raise ChatTemplateError("the chat is empty; give at least one message")
-        template = self._template
-        try:
-            return template.render(
-                **self._names,
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                documents=None,
-            )
-        except Exception as error:  # Whatever a stranger's template may come to.
-            raise ChatTemplateError(
-                f"the checkpoint's chat template does not accept the messages: {error}"
-            ) from error
+        return self._template.render(
+            messages, add_generation_prompt=add_generation_prompt, names=self._names
+        )
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
@@ -169,42 +160,55 @@ class Tokenizer:
 
         It does so with special tokens, and with ids that are in no vocabulary.
         """
-        if token_id in self._special_ids:
-            return None
-        return self._tokenizer.id_to_token(token_id)
+        return None if token_id in self._special_ids else self._spelling(token_id)
+
+    def token_text(self, token_id: int) -> str:
+        """Return what a token, special or not, adds to a text: with the space before a word.
+
+        It is ``U+FFFD`` for a part of a character, and nothing for ids that are in no vocabulary.
+        """
+        if self.is_byte_level:
+            return self.token_bytes(token_id).decode(errors="replace")
+        if token_id not in self._token_texts:
+            # Behind itself, because the space before the first word of a text may be dropped.
+            once, twice = (self.decode([token_id] * n, skip_special_tokens=False) for n in (1, 2))
+            self._token_texts[token_id] = twice.removeprefix(once)
+        return self._token_texts[token_id]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that a token, special or not, adds to a text in UTF-8.
+
+        >>> tokenizer = Tokenizer(checkpoint_folder("course-tiny"))
+        >>> parts = tokenizer.encode("€", add_special_tokens=False)
+        >>> b"".join(map(tokenizer.token_bytes, parts)).decode()
+        '€'
+        """
+        spelling = self._spelling(token_id)
+        if spelling is None:
+            return b""
+        if "ByteLevel" in self.decoder_kinds:
+            return byte_level_bytes(spelling)
+        byte = fallback_byte(spelling) if "ByteFallback" in self.decoder_kinds else None
+        return self.token_text(token_id).encode() if byte is None else byte
 
     @property
     def is_byte_level(self) -> bool:
         """Whether a token is some bytes, and a text nothing but the bytes of its tokens."""
-        return isinstance(self._tokenizer.decoder, tokenizers.decoders.ByteLevel)
+        return "ByteLevel" in self.decoder_kinds and {*self.decoder_kinds} <= _BYTES_ALONE
 
     @cached_property
-    def _template(self) -> Template:
+    def _template(self) -> ChatTemplate:
         """The chat template, compiled when it is first used."""
-        if self._template_source is None:
-            raise ChatTemplateError(
-                "this checkpoint has no chat template, so it does not say how a chat is written; "
-                "write the prompt yourself, or choose a checkpoint that was tuned for chats"
-            )
-        try:
-            return _sandbox().from_string(self._template_source)
-        except TemplateError as error:
-            raise ChatTemplateError(
-                f"the checkpoint's chat template is no valid Jinja: {error}; correct it"
-            ) from error
+        return ChatTemplate(self._template_source)
+
+    def _spelling(self, token_id: int) -> str | None:
+        """Return a token as the vocabulary spells it, special or not."""
+        return self._tokenizer.id_to_token(token_id) if 0 <= token_id < _MOST_IDS else None
 
     def _id_of(self, role: str) -> int | None:
         """Return the token in a role, such as ``eos_token``."""
         name = self._names.get(role)
-        if name is None:
-            return None
-        token_id = self._tokenizer.token_to_id(name)
-        if token_id is None:
-            raise CheckpointError(
-                f"tokenizer_config.json names {name!r} as {role}, but tokenizer.json has no such "
-                "token; the files are not of one checkpoint: download it again"
-            )
-        return token_id
+        return None if name is None else self._tokenizer.token_to_id(name)
 
 
 def _load(path: Path) -> tokenizers.Tokenizer:
@@ -230,64 +234,3 @@ def _load(path: Path) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _read_optional(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, or an empty one if there is no file."""
-    try:
-        return read_json_object(path) if path.is_file() else {}
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def _named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that have a role, such as ``eos_token``, by role."""
-    names = {}
-    for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        # Either the token, or all that is known about it.
-        token = config.get(role)
-        token = token.get("content") if isinstance(token, Mapping) else token
-        if token is not None:
-            names[role] = str(token)
-    return names
-
-
-def _template_source(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Return the chat template, if there is one: from its own file, or from the configuration."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise CheckpointError(f"{path} is not UTF-8: {error}; download it again") from error
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        # Several, by name; the others are for tools and for retrieval.
-        named = {entry.get("name"): entry.get("template") for entry in template}
-        template = named.get("default")
-    return None if template is None else str(template)
-
-
-def _sandbox() -> ImmutableSandboxedEnvironment:
-    """Return where templates are rendered: they can neither change nor reach anything outside.
-
-    White space, and the functions there are besides Jinja's own, are those that templates are
-    written for: those of transformers.
-    """
-    sandbox = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    sandbox.filters["tojson"] = _to_json
-    sandbox.globals["raise_exception"] = _raise_exception
-    sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return sandbox
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    """Return JSON as it is. Jinja's own ``tojson`` escapes what means something in HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> str:
-    """Let a template say what is wrong with the messages."""
-    raise TemplateError(message)

@@ -1,8 +1,7 @@
 """What clients may ask in the OpenAI protocol, and which errors they get.
 
-Each request is a pydantic model. A field that this engine does not support is refused by its name
-and not passed over in silence, unless what it says changes nothing: clients send such as
-``"presence_penalty": 0`` without being asked to.
+Each request is a pydantic model. ``fields`` says what becomes of a field that is not supported, and
+what the types are called that say so here.
 """
 
 from __future__ import annotations
@@ -13,21 +12,40 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 
 from course_lib.engine.sampling_params import SamplingParams
+from course_lib.engine.serve.fields import (
+    LIST,
+    ONE,
+    ByKind,
+    Empty,
+    Ignored,
+    NothingNew,
+    Off,
+    On,
+    One,
+    OneText,
+    RequestModel,
+    Text,
+    Texts,
+    Zero,
+)
 
 MAX_CHOICES = 128
 """Most answers to one prompt, as at OpenAI."""
 
 MAX_LOGPROBS = 20
 """Most alternatives per token, as in vLLM."""
+
+DEFAULT_MAX_TOKENS = 16
+"""Most tokens of a completion that says nothing about it, as at OpenAI."""
 
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 """OpenAI's code for prompts and answers that do not fit into the model's context."""
@@ -58,27 +76,6 @@ class ApiError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class _Neutral:
-    """Accepts a field that is not supported, as long as what it says changes nothing."""
-
-    def __init__(self, *values: object) -> None:
-        self._values = values
-
-    def __call__(self, value: object) -> object:
-        if value is not None and value not in self._values:
-            raise ValueError("this engine does not support it; leave it out")
-        return value
-
-
-def _unicode(text: str) -> str:
-    """Refuse half a surrogate pair, which JSON can say and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("it is not Unicode: half of a surrogate pair stands alone") from error
-    return text
-
-
 def _one_message(value: object, check: ValidatorFunctionWrapHandler) -> object:
     """Say once what a prompt is, and not once for each kind of it."""
     try:
@@ -88,27 +85,18 @@ def _one_message(value: object, check: ValidatorFunctionWrapHandler) -> object:
         raise ValueError(f"it must be {kinds}, in Unicode") from error
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
-Ignored = Annotated[Any, Field(description="Changes nothing.")]
-Zero = Annotated[Any, AfterValidator(_Neutral(0))]
-One = Annotated[Any, AfterValidator(_Neutral(1))]
-Off = Annotated[Any, AfterValidator(_Neutral(False))]
-Empty = Annotated[Any, AfterValidator(_Neutral("", [], {}))]
-NoTool = Annotated[Any, AfterValidator(_Neutral("none", "auto"))]
-PlainText = Annotated[Any, AfterValidator(_Neutral({"type": "text"}))]
+NoTool = Annotated[Any, AfterValidator(NothingNew("none", "auto"))]
+PlainText = Annotated[Any, AfterValidator(NothingNew({"type": "text"}))]
+TextAlone = Annotated[Any, AfterValidator(NothingNew(["text"]))]
+Unsaid = Annotated[Any, AfterValidator(NothingNew("none"))]
+Medium = Annotated[Any, AfterValidator(NothingNew("medium"))]
 Prompt = Annotated[
     Text | list[Text] | list[int] | list[list[int]],
     WrapValidator(_one_message),
 ]
 
 
-class _Message(BaseModel):
-    """The base of all that clients send: values have their type, and fields are known."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class StreamOptions(_Message):
+class StreamOptions(RequestModel):
     """How an answer is streamed: whether the last piece counts the tokens."""
 
     include_usage: bool | None = None
@@ -116,7 +104,7 @@ class StreamOptions(_Message):
     continuous_usage_stats: Off = None
 
 
-class _SamplingRequest(_Message):
+class _SamplingRequest(RequestModel):
     """What both kinds of request have in common. None always means the default."""
 
     model: Text | None = None
@@ -124,7 +112,7 @@ class _SamplingRequest(_Message):
     n: Annotated[int, Field(le=MAX_CHOICES)] | None = None
     temperature: float | None = None
     top_p: float | None = None
-    stop: Text | list[Text] | None = None
+    stop: Texts | None = None
     seed: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -138,15 +126,33 @@ class _SamplingRequest(_Message):
     priority: int | None = None
     cache_salt: Text | None = None
 
-    frequency_penalty: Zero = None
-    presence_penalty: Zero = None
-    logit_bias: Empty = None
+    # Whose a request is: it decides under a policy that is fair to users.
     user: Text | None = None
+
     metadata: Ignored = None
     store: Ignored = None
     service_tier: Ignored = None
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
+    prompt_cache_retention: Ignored = None
+    request_id: Ignored = None
+
+    frequency_penalty: Zero = None
+    presence_penalty: Zero = None
+    logit_bias: Empty = None
+    best_of: One = None
+
+    # vLLM's, where they say what is done here anyway.
+    min_tokens: Zero = None
+    bad_words: Empty = None
+    length_penalty: One = None
+    use_beam_search: Off = None
+    skip_special_tokens: On = None
+    spaces_between_special_tokens: On = None
+    include_stop_str_in_output: Off = None
+    return_token_ids: Off = None
+    return_tokens_as_token_ids: Off = None
 
     @property
     def num_choices(self) -> int:
@@ -164,19 +170,18 @@ class _SamplingRequest(_Message):
         Args:
             names: The fields that may say it; the first one that does counts.
             default: As many if none does, and if there is room for them.
-            num_tokens_left: What the model's context leaves for an answer; negative if the prompt
-                alone is too long, which is for the engine to say.
+            num_tokens_left: What the model's context leaves for an answer; none or less if the
+                prompt alone is too long, which is for the engine to say.
 
         Raises:
             ApiError: More are asked for than there is room for.
         """
-        # The last token of all is never computed, so that a full context still has an answer of 1.
         room = max(num_tokens_left, 1)
         for name in names:
             asked: int | None = getattr(self, name)
             if asked is None:
                 continue
-            if num_tokens_left >= 0 and asked > room:
+            if num_tokens_left > 0 and asked > room:
                 raise ApiError(
                     400,
                     f"{name} is {asked}, and this prompt leaves {room} tokens of the model's "
@@ -214,8 +219,8 @@ class CompletionRequest(_SamplingRequest):
     prompt: Prompt
     echo: bool | None = None
     logprobs: Annotated[int, Field(le=MAX_LOGPROBS)] | None = None
-    best_of: One = None
     suffix: Empty = None
+    add_special_tokens: On = None
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
@@ -247,26 +252,39 @@ class CompletionRequest(_SamplingRequest):
             raise ApiError(
                 400, "echo does not go with logprobs: those of prompts are not computed", "echo"
             )
-        default = SamplingParams(**defaults).max_tokens  # type: ignore[arg-type]
+        default = int(defaults.get("max_tokens", DEFAULT_MAX_TOKENS))
         max_tokens = self._num_tokens(("max_tokens",), default, num_tokens_left)
         return self._params(max_tokens, self.logprobs, defaults)
 
 
-class TextPart(_Message):
+class TextPart(RequestModel):
     """A part of a message; only text is understood."""
 
-    type: Annotated[Any, AfterValidator(_Neutral("text"))]
+    type: Annotated[Any, AfterValidator(NothingNew("text"))]
     text: Text
+    prompt_cache_breakpoint: Ignored = None
 
 
-class ChatMessage(_Message):
-    """One message of a conversation."""
+class ChatMessage(RequestModel):
+    """One message of a conversation. An answer may be sent back as it came."""
 
     role: Text
-    content: Text | list[TextPart]
+    content: Annotated[OneText | Annotated[list[TextPart], Tag(LIST)], ByKind]
     name: Text | None = None
+    annotations: Ignored = None
     refusal: Empty = None
     tool_calls: Empty = None
+    function_call: Empty = None
+    reasoning: Empty = None
+    reasoning_content: Empty = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_say_nothing(cls, body: Any) -> Any:
+        """Let an answer have no content, as at OpenAI; another message must have some."""
+        if isinstance(body, dict) and body.get("role") == "assistant":
+            return body | {"content": "" if body.get("content") is None else body["content"]}
+        return body
 
     def as_template_input(self) -> dict[str, str]:
         """Return the message as chat templates take it.
@@ -290,10 +308,26 @@ class ChatCompletionRequest(_SamplingRequest):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    parallel_tool_calls: Ignored = None
+    prediction: Ignored = None
+
     tools: Empty = None
     tool_choice: NoTool = None
-    parallel_tool_calls: Ignored = None
+    functions: Empty = None
+    function_call: NoTool = None
     response_format: PlainText = None
+    modalities: TextAlone = None
+    reasoning_effort: Unsaid = None
+    verbosity: Medium = None
+
+    # vLLM's.
+    echo: Off = None
+    add_generation_prompt: On = None
+    continue_final_message: Off = None
+    add_special_tokens: Off = None
+    documents: Empty = None
+    chat_template_kwargs: Empty = None
 
     def sampling_params(
         self, num_tokens_left: int, defaults: Mapping[str, float]
@@ -307,7 +341,7 @@ class ChatCompletionRequest(_SamplingRequest):
         Raises:
             ApiError: A field is out of range, or goes together with none of the others.
         """
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs to be true", "top_logprobs")
         names = ("max_completion_tokens", "max_tokens")
         default = int(defaults.get("max_tokens", max(num_tokens_left, 1)))
@@ -333,7 +367,7 @@ def validation_error(errors: list[Any]) -> ApiError:
     if first["type"] == "json_invalid":
         what = f"{first['ctx']['error']} at character {first['loc'][-1]}"
         return ApiError(400, f"the body is not JSON: {what}", code="invalid_json")
-    path = [str(step) for step in first["loc"] if step != "body"]
+    path = [str(step) for step in first["loc"] if step not in ("body", ONE, LIST)]
     if not path:
         return ApiError(
             400, "the body must be a JSON object, sent with Content-Type: application/json"

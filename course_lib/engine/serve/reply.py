@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Piece:
         text: Its new text.
         tokens: For each new token its id, and the log-probabilities by token id; None if they were
             not asked for. A token may come earlier than its text.
-        text_offset: Where in the choice's text the first new token begins, in characters.
+        text_offsets: Where in the choice's text each of these tokens begins, in characters.
         finish_reason: Why it ended, or None.
         stop_reason: The stop string or token that ended it.
     """
@@ -35,7 +34,7 @@ class Piece:
     index: int
     text: str
     tokens: list[tuple[int, dict[int, Logprob]]] | None
-    text_offset: int
+    text_offsets: list[int]
     finish_reason: str | None
     stop_reason: int | str | None
 
@@ -47,7 +46,6 @@ class _Told:
     echo: str = ""
     num_chars: int = 0
     num_tokens: int = 0
-    text_offset: int = 0
     is_finished: bool = False
 
 
@@ -139,20 +137,22 @@ class Reply(ABC):
         told = self._told[index]
         text = told.echo + choice.text[told.num_chars :]
         tokens = None
+        new = slice(told.num_tokens, None)
         if choice.logprobs is not None:
-            new = slice(told.num_tokens, None)
             tokens = list(zip(choice.token_ids[new], choice.logprobs[new], strict=True))
         if told.is_finished or not (text or tokens or choice.finish_reason):
             return None
         piece = Piece(
-            index, text, tokens, told.text_offset, choice.finish_reason, choice.stop_reason
+            index,
+            text,
+            tokens,
+            choice.text_offsets[new],
+            choice.finish_reason,
+            choice.stop_reason,
         )
         told.echo = ""
         told.num_chars = len(choice.text)
         told.num_tokens = len(choice.token_ids)
-        told.text_offset += sum(
-            len(logprobs[token_id].decoded_token) for token_id, logprobs in tokens or ()
-        )
         told.is_finished = choice.finish_reason is not None
         return piece
 
@@ -244,39 +244,59 @@ def _completion_logprobs(piece: Piece) -> Json | None:
     """Return log-probabilities as /v1/completions has them: lists side by side."""
     if piece.tokens is None:
         return None
-    texts = [logprobs[token_id].decoded_token for token_id, logprobs in piece.tokens]
-    offsets = accumulate(map(len, texts), initial=piece.text_offset)
     return {
-        "tokens": texts,
+        "tokens": [_name(logprobs[token_id]) for token_id, logprobs in piece.tokens],
         "token_logprobs": [_finite(logprobs[token_id]) for token_id, logprobs in piece.tokens],
-        "top_logprobs": [_by_text(logprobs) for _, logprobs in piece.tokens],
-        "text_offset": list(offsets)[:-1],
+        "top_logprobs": [_by_name(token_id, logprobs) for token_id, logprobs in piece.tokens],
+        "text_offset": piece.text_offsets,
     }
 
 
-def _by_text(logprobs: dict[int, Logprob]) -> dict[str, float]:
-    """Return log-probabilities by text. Of tokens with the same text the most probable counts."""
-    by_text: dict[str, float] = {}
-    for logprob in _ranked(logprobs):
-        by_text.setdefault(logprob.decoded_token, _finite(logprob))
-    return by_text
+def _name(logprob: Logprob) -> str:
+    r"""Return a token as /v1/completions names it: its text, or its bytes if they are no text.
+
+    >>> from course_lib.engine.outputs import Logprob
+    >>> _name(Logprob(-0.5, 1, " a")), _name(Logprob(-0.5, 1, "\ufffd", b"\xe2\x82"))
+    (' a', 'bytes:\\xe2\\x82')
+    """
+    if logprob.token_bytes is None:
+        return logprob.decoded_token
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in logprob.token_bytes)
 
 
-def _ranked(logprobs: dict[int, Logprob]) -> list[Logprob]:
-    """Return log-probabilities, the highest first."""
-    return sorted(logprobs.values(), key=lambda logprob: logprob.rank)
+def _by_name(sampled: int, logprobs: dict[int, Logprob]) -> dict[str, float]:
+    """Return log-probabilities by name.
+
+    Different tokens may print alike. The sampled one, or else the most probable of them has the
+    name; vLLM's name for a token by its number stands for each of the others.
+    """
+    own = _name(logprobs[sampled])
+    by_name: dict[str, float] = {}
+    for token_id, logprob in _ranked(logprobs):
+        name = _name(logprob)
+        is_taken = name in by_name or (name == own and token_id != sampled)
+        by_name[f"token_id:{token_id}" if is_taken else name] = _finite(logprob)
+    return by_name
+
+
+def _ranked(logprobs: dict[int, Logprob]) -> list[tuple[int, Logprob]]:
+    """Return log-probabilities, the highest first, each with its token."""
+    return sorted(logprobs.items(), key=lambda item: item[1].rank)
 
 
 def _chat_logprobs(token_id: int, logprobs: dict[int, Logprob], num_top: int) -> Json:
     """Return the log-probabilities of one token as /v1/chat/completions has them."""
-    top = [_chat_logprob(each) for each in _ranked(logprobs) if each.rank <= num_top]
+    top = [_chat_logprob(each) for _, each in _ranked(logprobs)[:num_top]]
     return _chat_logprob(logprobs[token_id]) | {"top_logprobs": top}
 
 
 def _chat_logprob(logprob: Logprob) -> Json:
     """Return one log-probability as /v1/chat/completions has it."""
-    text = logprob.decoded_token
-    return {"token": text, "logprob": _finite(logprob), "bytes": list(text.encode())}
+    return {
+        "token": logprob.decoded_token,
+        "logprob": _finite(logprob),
+        "bytes": list(logprob.utf8),
+    }
 
 
 def _finite(logprob: Logprob) -> float:

@@ -49,6 +49,9 @@ SHUTDOWN_SECONDS = 5
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 """What this machine calls itself in a Host header."""
 
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+"""What JSON leaves as it is and the protocol takes for text, but many a client for a new line."""
+
 _Result = TypeVar("_Result")
 
 
@@ -257,7 +260,7 @@ class Api:
         body: CompletionRequest | ChatCompletionRequest,
     ) -> ApiError:
         """Return the answer to a prompt that cannot be served."""
-        is_too_long = self._num_tokens_left(prompts) < 0
+        is_too_long = self._num_tokens_left(prompts) <= 0
         param = "prompt" if isinstance(body, CompletionRequest) else "messages"
         code = CONTEXT_LENGTH_EXCEEDED if is_too_long else "invalid_prompt"
         return ApiError(400, str(error), param, code)
@@ -314,8 +317,8 @@ async def _events(stream: OutputStream, reply: Reply, includes_usage: bool) -> A
 
 
 def _event(content: dict[str, Any]) -> str:
-    """Return one server-sent event."""
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+    """Return one server-sent event, on one line for whoever splits a text into lines."""
+    return f"data: {json.dumps(content, ensure_ascii=False).translate(_LINE_ENDS)}\n\n"
 
 
 async def _whole(stream: OutputStream, reply: Reply) -> dict[str, Any]:

@@ -18,6 +18,9 @@ Component = Literal[
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 """All of them, in this order."""
 
+BEHIND = "behind others"
+"""Why a request waits that is not the first in line; whoever is first may change meanwhile."""
+
 
 class Event(NamedTuple):
     """Something that a component did.
@@ -38,6 +41,7 @@ class Event(NamedTuple):
         token_id: The token that was chosen.
         text: A prompt, a token, or a piece of an answer.
         reason: Why, in words.
+        last_step: The last of the steps in a row in which it was so, if they were several.
     """
 
     start: float
@@ -54,6 +58,14 @@ class Event(NamedTuple):
     token_id: int | None = None
     text: str = ""
     reason: str = ""
+    last_step: int | None = None
+
+    @property
+    def steps(self) -> range:
+        """The steps in which it was so; none if it was between steps."""
+        if self.step is None:
+            return range(0)
+        return range(self.step, (self.step if self.last_step is None else self.last_step) + 1)
 
     @property
     def end(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from course_lib.engine.tracing.events import Component, Event
+from course_lib.engine.tracing.events import BEHIND, Component, Event
 from course_lib.steps import Step
 
 Decode = Callable[[Sequence[int]], str]
@@ -24,6 +24,7 @@ class TraceLog:
         events: What happened.
         steps: The steps that are over.
         step: The step that is under way; None between steps.
+        queues: For each step in which some wait behind the first in line: "behind" and its name.
 
     >>> log = TraceLog()
     >>> with log.span("tokenizer", "encodes", text="Hello") as known:
@@ -36,7 +37,10 @@ class TraceLog:
         self.events: list[Event] = []
         self.steps: list[Step] = []
         self.step: int | None = None
+        self.queues: dict[int, str] = {}
         self._origin = time.monotonic()
+        # Where in ``events`` the newest wait of each request is.
+        self._waits: dict[str, int] = {}
 
     def now(self) -> float:
         """Return the time, in seconds since the log was begun."""
@@ -61,6 +65,32 @@ class TraceLog:
         self.events.append(
             Event(start, end - start, component, action, **{"step": self.step} | known)
         )
+
+    def add_wait(self, request_id: str, start: float, end: float, reason: str = "") -> None:
+        """Write down that a request waits in the step under way.
+
+        Steps in a row in which it waits for the same reason are one event: there are few reasons,
+        and many that wait. Behind whom is the same for all in a step, and written down once.
+
+        >>> log = TraceLog()
+        >>> for log.step in (4, 5, 6, 7):
+        ...     log.add_wait("a", log.step, log.step + 0.5, "full" if log.step < 7 else "short")
+        >>> [(event.step, event.last_step, event.end, event.reason) for event in log.events]
+        [(4, 6, 6.5, 'full'), (7, None, 7.5, 'short')]
+        """
+        assert self.step is not None, "nobody waits between steps"
+        if reason.startswith("behind "):
+            self.queues[self.step] = reason
+            reason = BEHIND
+        place = self._waits.get(request_id)
+        if place is not None:
+            before = self.events[place]
+            if before.reason == reason and before.steps.stop == self.step:
+                seconds = end - before.start
+                self.events[place] = before._replace(seconds=seconds, last_step=self.step)
+                return
+        self._waits[request_id] = len(self.events)
+        self.add("scheduler", "waits", start, end, request_id=request_id, reason=reason)
 
     @contextmanager
     def span(self, component: Component, action: str, **known: Any) -> Iterator[dict[str, Any]]:

@@ -46,6 +46,7 @@ def tell_all(events: Sequence[Event], steps: StepTable) -> str:
         steps: The steps of the engine.
     """
     lines: list[str] = []
+    waiting: list[Event] = []
     for number, of_step in _steps_of(events):
         when = _milliseconds(of_step[0].start)
         if number is None:
@@ -54,10 +55,12 @@ def tell_all(events: Sequence[Event], steps: StepTable) -> str:
             lines.append(f"{when:>12}  {whom}{_phrase(event)}")
             continue
         lines.append(f"{when:>12}  step {number}{_summary(steps, number)}")
+        waiting = [event for event in waiting if number in event.steps]
         of_requests: dict[str, list[Event]] = {}
-        for event in of_step:
+        for event in [*of_step, *waiting]:
             if event.request_id is not None:
                 of_requests.setdefault(event.request_id, []).append(event)
+        waiting += [event for event in of_step if event.last_step is not None]
         told = {name: _line(of_request) for name, of_request in of_requests.items()}
         num_behind = sum(line.startswith("waits: behind") for line in told.values())
         lines += [

@@ -5,22 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from course_lib.engine.tracing import chrome, story
-from course_lib.engine.tracing.events import Event, EventTable
+from course_lib.engine.tracing.events import BEHIND, Event, EventTable
 from course_lib.steps import StepTable, write_chrome_trace
 
 
 class Trace(EventTable):
     """All that a tracer has seen.
 
+    A request that waits for the same reason in several steps in a row has one event for them all.
+
     Args:
         events: What happened.
         steps: The steps of the engine.
+        queues: Whom requests waited behind in a step, by its number: see ``TraceLog``.
 
     Attributes:
         steps: The steps of the engine, in the table that the simulator keeps as well. Times are
@@ -33,15 +36,38 @@ class Trace(EventTable):
     (('a',), 2, 'computes')
     """
 
-    def __init__(self, events: Iterable[Event], steps: StepTable) -> None:
+    def __init__(
+        self, events: Iterable[Event], steps: StepTable, queues: Mapping[int, str] | None = None
+    ) -> None:
         super().__init__(events)
         self.steps = steps
+        self._queues = queues or {}
 
     @cached_property
     def request_ids(self) -> tuple[str, ...]:
         """The requests in it, in the order in which they first appear."""
         names = (event.request_id for event in self)
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def each_step_of(self, event: Event) -> Iterator[Event]:
+        """Yield an event once for each of its steps, at the time at which the step was planned.
+
+        So a wait is told step by step, and behind whom it was.
+        """
+        if event.action != "waits":
+            yield event
+            return
+        for step in event.steps:
+            plan = self._plans.get(step, event)
+            reason = self._queues.get(step, BEHIND) if event.reason == BEHIND else event.reason
+            yield event._replace(
+                start=plan.start, seconds=plan.seconds, step=step, reason=reason, last_step=None
+            )
+
+    @cached_property
+    def _plans(self) -> dict[int | None, Event]:
+        """When each step was planned."""
+        return {event.step: event for event in self if event.action == "plans"}
 
     def request(self, request_id: str) -> RequestTrace:
         """Follow one request.
@@ -75,7 +101,9 @@ class Trace(EventTable):
 
 
 class RequestTrace(EventTable):
-    """The events of one request; made by ``Trace.request``.
+    """The events of one request, each step in which it waits by itself.
+
+    It is made by ``Trace.request``.
 
     Attributes:
         request_id: The request.
@@ -83,7 +111,12 @@ class RequestTrace(EventTable):
     """
 
     def __init__(self, whole: Trace, request_id: str) -> None:
-        super().__init__(event for event in whole if event.request_id == request_id)
+        super().__init__(
+            of_step
+            for event in whole
+            if event.request_id == request_id
+            for of_step in whole.each_step_of(event)
+        )
         self.whole = whole
         self.request_id = request_id
 

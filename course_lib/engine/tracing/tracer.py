@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from itertools import takewhile
 from typing import Any, Protocol
 
 from course_lib.engine.core import StepRecord
@@ -95,7 +96,7 @@ class Tracer:
         """What it has seen so far."""
         if self._attached is not None:
             self._probe.catch_up()
-        return Trace(self._log.events, StepTable(self._log.steps))
+        return Trace(self._log.events, StepTable(self._log.steps), dict(self._log.queues))
 
     def request(self, request_id: str) -> RequestTrace:
         """Follow one request: ``trace.request``.
@@ -120,6 +121,7 @@ class EngineProbe:
         self._scheduler = llm.scheduler
         self._blocks = BlockObserver(llm.kv_cache_manager, log)
         known = self._scheduler.log
+        self._is_borrowed = isinstance(known, DecisionLog)
         self._decisions = known if isinstance(known, DecisionLog) else DecisionLog()
         self._texts: dict[str, str] = {}
         self._record = llm.last_step
@@ -214,7 +216,9 @@ class EngineProbe:
         self.catch_up()
         log, scheduler, decisions = self._log, self._scheduler, self._decisions
         log.step = len(log.steps)
-        num_known, num_steps = len(decisions.decisions), decisions.num_steps
+        num_steps = decisions.num_steps
+        if not self._is_borrowed:
+            decisions.decisions.clear()  # they are events by now
         with log.span("scheduler", "plans") as known:
             output = method()
             known["num_tokens"] = output.total_num_scheduled_tokens
@@ -225,7 +229,8 @@ class EngineProbe:
             name: scheduler.requests[name].num_computed_tokens - count
             for name, count in output.num_scheduled_tokens.items()
         }
-        made = decisions.decisions[num_known:]
+        newest = takewhile(lambda each: each.step == num_steps, reversed(decisions.decisions))
+        made = list(newest)[::-1]
         for decision in made:
             self._add_decision(decision, start, end)
         self._add_moves(output, made, start, end)
@@ -309,6 +314,9 @@ class EngineProbe:
     def _add_decision(self, decision: Decision, start: float, end: float) -> None:
         """Write down what the scheduler decided about a request."""
         name, count = decision.request_id, decision.num_tokens
+        if decision.action is Action.WAITS:
+            self._log.add_wait(name, start, end, decision.reason)
+            return
         known: dict[str, Any] = {"request_id": name, "reason": decision.reason}
         if count:
             known |= {"num_tokens": count, "position": self._positions[name]}

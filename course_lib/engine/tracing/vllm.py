@@ -234,7 +234,7 @@ class VLLMProbe:
             self._log.add("scheduler", action, start, end, **known)
         for request in self._scheduler.waiting:
             if request.request_id not in (plan.preempted_req_ids or ()):
-                self._log.add("scheduler", "waits", start, end, request_id=request.request_id)
+                self._log.add_wait(request.request_id, start, end)
 
     def _add_run(self, planned: _Planned, arrival: float) -> None:
         """Write down that the model ran for a step; one step at a time, whenever it was called."""

@@ -105,6 +105,42 @@ class AsyncScheduler(Scheduler):
         if catches_up and num_tokens + 1 < request.length_limit:
             request.num_tokens_ahead += 1
 
+    def fork_request(self, parent_id: str, child: Request) -> bool:
+        """Add a request that continues what another one has computed: see ``Scheduler``.
+
+        It comes between ``schedule`` and the run of its plan, which must be the newest in flight
+        and compute the parent up to its last known token, and not up to a placeholder: what stands
+        there would be the parent's own, and the child draws another. The child's first token comes
+        with the same plan as the parent's next one, and has a placeholder until then.
+
+        Raises:
+            ValueError: Also if the newest plan does not compute the parent's last known token.
+                Nothing changes.
+
+        >>> from course_lib.kv_cache import KVCacheManager
+        >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+        >>> scheduler.add_request(Request("a", range(20), max_tokens=3))
+        >>> output = scheduler.schedule()
+        >>> scheduler.fork_request("a", Request("b", range(20), max_tokens=3))
+        True
+        >>> scheduler.schedule().num_scheduled_tokens
+        {'a': 1, 'b': 1}
+        """
+        planned = self.in_flight[-1][1] if self.in_flight else {}
+        parent = self.requests.get(parent_id)
+        if parent is not None and (
+            planned.get(parent_id) is not parent or parent.num_computed_tokens > parent.num_tokens
+        ):
+            raise ValueError(
+                f"the newest plan in flight does not compute the last known token of {parent!r}; "
+                "fork as soon as the plan is made that does"
+            )
+        runs = super().fork_request(parent_id, child)
+        if runs:
+            planned[child.request_id] = child
+            self.place_ahead(child)
+        return runs
+
     def update_from_output(
         self, output: SchedulerOutput, sampled: Mapping[str, int | list[int]]
     ) -> list[Request]:

@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from course_lib.engine.tokenizer import Tokenizer
+from tokenizer_kinds import KINDS, save
+
 SIZES = {
     "vocab_size": 128,
     "hidden_size": 64,
@@ -103,3 +106,17 @@ def hf_logits() -> Callable[[Path, list[int]], Tensor]:
 def family(request: pytest.FixtureRequest) -> str:
     """Every family."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tokenizer_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with a tokenizer of each kind."""
+    return save(KINDS[request.param](), tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_folder: Path) -> Tokenizer:
+    """A tokenizer of each kind."""
+    return Tokenizer(tokenizer_folder)

@@ -225,6 +225,30 @@ class TestBrokenShards:
         with pytest.raises(CheckpointError, match=rf"{first.name} is missing, and '.*' should be"):
             load_checkpoint(sharded)
 
+    @pytest.mark.parametrize("stale", ["ones", "another shape", "whole numbers"])
+    def test_old_copies_in_other_shards_do_not_count(
+        self, hf_checkpoint: Save, sharded: Path, stale: str
+    ) -> None:
+        index = json.loads((sharded / "model.safetensors.index.json").read_text())["weight_map"]
+        for file in sharded.glob("*.safetensors"):
+            tensors = load_file(file)
+            for name, place in index.items():
+                if place != file.name and "layernorm" in name:
+                    tensors[name] = {
+                        "ones": torch.ones(64),
+                        "another shape": torch.ones(3, 3),
+                        "whole numbers": torch.ones(64, dtype=torch.int64),
+                    }[stale]
+            save_file(tensors, file, metadata={"format": "pt"})
+        require_same(load_checkpoint(sharded), load_checkpoint(hf_checkpoint("qwen3")))
+
+    def test_a_tensor_that_the_index_does_not_know_is_still_seen(self, sharded: Path) -> None:
+        file = max(sharded.glob("*.safetensors"))
+        tensors = load_file(file) | {"model.extra.weight": torch.ones(3)}
+        save_file(tensors, file, metadata={"format": "pt"})
+        with pytest.raises(CheckpointError, match=r"'model\.extra\.weight' is no part of"):
+            load_checkpoint(sharded)
+
     def test_swapped_files(self, sharded: Path) -> None:
         first, second, *_ = sorted(sharded.glob("*.safetensors"))
         first.write_bytes(second.read_bytes())

@@ -251,6 +251,32 @@ def test_an_answer_ends_where_a_sequence_must(
     assert end.finish_reason == "length"
 
 
+@pytest.mark.parametrize(("options", "longest"), [({"max_model_len": 16}, 16), ({}, 24)])
+def test_a_prompt_leaves_room_for_an_answer(
+    random_llm: Callable[..., LLM], options: dict[str, int], longest: int
+) -> None:
+    llm = random_llm(num_blocks=7, **options)
+    end = answer(llm, [5] * (longest - 1), greedy(1000))
+    assert (len(end.token_ids), end.finish_reason) == (1, "length")
+    with pytest.raises(PromptError, match=f"shorten it to {longest - 1}"):
+        llm.generate([5] * longest, greedy(1))
+
+
+@pytest.mark.parametrize(("options", "longest"), [({"max_model_len": 16}, 16), ({}, 24)])
+def test_without_max_tokens_an_answer_has_as_many_as_fit(
+    random_llm: Callable[..., LLM], options: dict[str, int], longest: int
+) -> None:
+    llm = random_llm(num_blocks=7, **options)
+    prompts = [PROMPT, PROMPT[:3], [5] * (longest - 1)]
+    params = SamplingParams(temperature=0, max_tokens=None)
+    for prompt, output in zip(prompts, llm.generate(prompts, params), strict=True):
+        end = output.outputs[0]
+        assert (len(end.token_ids), end.finish_reason) == (longest - len(prompt), "length")
+    # Whoever orders by the length of answers sees a number.
+    llm.add_request("r", PROMPT, params)
+    assert llm.scheduler.requests["r"].max_tokens == longest - len(PROMPT)
+
+
 # Several answers to one prompt
 
 
@@ -308,6 +334,26 @@ def test_answers_are_the_same_wherever_and_whenever_they_run(
     assert [each.token_ids for each in found] == [each.token_ids for each in expected]
     alone = random_llm().generate(PROMPT, SamplingParams(**vars(params) | {"n": 1}))[0].outputs
     assert alone[0].token_ids == expected[0].token_ids
+
+
+@pytest.mark.parametrize("mode", [{}, {"preemption_mode": "swap", "num_cpu_blocks": 60}])
+def test_answers_are_the_same_for_those_who_give_way_to_more_important_ones(
+    random_llm: Callable[..., LLM], mode: dict[str, Any]
+) -> None:
+    params = SamplingParams(n=2, seed=3, max_tokens=12, temperature=1.2, repetition_penalty=1.1)
+    expected = [random_llm().generate(prompt, params)[0].outputs for prompt in OTHERS[:6]]
+    llm = random_llm(num_blocks=16, policy="priority", debug=True, **mode)
+    outputs = {}
+    for index, prompt in enumerate(OTHERS[:6]):
+        llm.add_request(str(index), prompt, params, priority=5 - index)
+        outputs |= {output.request_id: output.outputs for output in llm.step()}
+    while llm.has_unfinished_requests():
+        outputs |= {output.request_id: output.outputs for output in llm.step()}
+    for index, answers in enumerate(expected):
+        tokens = [each.token_ids for each in outputs[str(index)]]
+        assert tokens == [each.token_ids for each in answers]
+    assert llm.metrics.num_preemptions > 0
+    assert num_blocks_in_use(llm) == 0
 
 
 # Chance
@@ -382,7 +428,8 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
         [5] * 30,
         r"30 tokens, and a sequence has at most 24 .*8 blocks of 4, .*has 6: .*num_blocks=9",
     ),
-    ([5] * 600, r"600 tokens, and a sequence has at most 24 here.*: shorten it to 24$"),
+    ([5] * 600, r"600 tokens, and a sequence has at most 24 here.*: shorten it to 23$"),
+    ([5] * 24, r"24 tokens, and a sequence has at most 24 .*7 blocks of 4, .*num_blocks=8 or more"),
     ("text", r"no tokenizer.json; give prompts as tokens"),
     ({}, "a prompt with the fields"),
     ({"text": "a"}, r"the fields \['text'\] is not understood; give a text, tokens, {\"prompt\""),

@@ -95,6 +95,22 @@ class TestAgainstTransformers:
             dense_logits(load_checkpoint(folder), text(100)), hf_logits(folder, text(100))
         )
 
+    @pytest.mark.parametrize(
+        "scaling",
+        [
+            {"rope_type": "linear", "factor": 4.0},
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+            {"rope_type": "yarn", "factor": 4.0},
+        ],
+    )
+    def test_a_stretched_model_is_exact_over_its_whole_length(
+        self, hf_checkpoint: Save, hf_logits: Logits, scaling: dict[str, Any]
+    ) -> None:
+        folder = hf_checkpoint("llama", max_position_embeddings=64, rope_parameters=scaling)
+        model = load_checkpoint(folder)
+        assert model.config.max_model_len == 256
+        require_close(dense_logits(model, text(256)), hf_logits(folder, text(256)))
+
     def test_a_window_is_exact_as_far_as_the_engine_goes(
         self, hf_checkpoint: Save, hf_logits: Logits
     ) -> None:
@@ -271,6 +287,51 @@ class TestConfig:
     def test_windows_of_qwen(self, window: dict[str, Any], expected: int | None) -> None:
         config = LlamaConfig.from_hf(self.FIELDS | {"model_type": "qwen2"} | window)
         assert config.sliding_window == expected
+
+    @pytest.mark.parametrize(
+        ("changes", "longest"),
+        [
+            ({}, 32_768),
+            ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 131_072),
+            ({"rope_scaling": {"rope_type": "linear", "factor": 2.5}}, 81_920),
+            ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, 131_072),
+            # As vLLM: the original length times the factor, whatever the configuration has.
+            (
+                {
+                    "rope_scaling": {
+                        "type": "yarn",
+                        "factor": 4.0,
+                        "original_max_position_embeddings": 32_768,
+                    }
+                },
+                131_072,
+            ),
+            ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 131_072),
+            (
+                {
+                    "max_position_embeddings": 131_072,
+                    "rope_parameters": {
+                        "rope_type": "yarn",
+                        "factor": 4.0,
+                        "original_max_position_embeddings": 32_768,
+                    },
+                },
+                131_072,
+            ),
+            ({"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | ORIGINAL}, 32_768),
+            # Beyond, its frequencies would change with every token.
+            ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, 32_768),
+            ({"rope_scaling": {"rope_type": "default"}}, 32_768),
+            ({"rope_scaling": {"type": "linear", "factor": 4.0}, "sliding_window": 4096}, 4096),
+        ],
+    )
+    def test_the_longest_sequence(self, changes: dict[str, Any], longest: int) -> None:
+        family = "mistral" if "sliding_window" in changes else "llama"
+        fields = self.FIELDS | {"model_type": family, "max_position_embeddings": 32_768}
+        fields |= {"num_key_value_heads": 4}
+        config = LlamaConfig.from_hf(fields | changes)
+        assert config.max_model_len == longest
+        assert LlamaConfig.from_hf(config.to_hf()).max_model_len == longest
 
     def test_generation_config_names_the_last_tokens(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(self.FIELDS | {"eos_token_id": 5}))

@@ -263,6 +263,31 @@ def test_logprobs_are_those_of_the_model_with_ranks() -> None:
         assert rank == int((expected > expected[token_id]).sum()) + 1
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_of_equals_exactly_as_many_are_reported_as_were_asked_for(
+    count: int, temperature: float
+) -> None:
+    # Tokens 2 to 5 are equals in front of all others: any of them may be sampled.
+    scores = torch.tensor([0.0, 0.0, 5.0, 5.0, 5.0, 5.0]).repeat(32, 1)
+    rows = [row(i, temperature=temperature, top_k=4, logprobs=count) for i in range(32)]
+    for token in sample(scores, rows):
+        assert token.logprobs is not None
+        known = dict(zip(token.logprobs.token_ids, token.logprobs.ranks, strict=True))
+        assert len(known) == max(count, 1)
+        assert known[token.token_id] == 1
+        assert sorted(known.values()) == list(range(1, len(known) + 1))
+
+
+def test_a_sampled_token_behind_those_asked_for_is_one_more() -> None:
+    scores = torch.tensor([[3.0, 3.0, 2.0, 1.0]])
+    rows = [row(i, temperature=50.0, logprobs=1) for i in range(64)]
+    for token in sample(scores.repeat(64, 1), rows):
+        assert token.logprobs is not None
+        in_front = 2 if token.token_id >= 2 else 1
+        assert len(set(token.logprobs.token_ids)) == in_front
+
+
 def test_more_logprobs_than_tokens_are_all_of_them() -> None:
     [token] = sample(logits(1, vocab_size=4), [row(logprobs=100)])
     assert token.logprobs is not None

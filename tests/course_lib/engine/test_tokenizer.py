@@ -1,146 +1,27 @@
-"""Tokenizers of every kind agree with transformers, and stream exactly what they decode."""
+"""Tokenizers of every kind agree with transformers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import (
-    AddedToken,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 
 from course_lib.engine.config import CheckpointError
-from course_lib.engine.detokenizer import IncrementalDetokenizer
 from course_lib.engine.tokenizer import (
     ChatTemplateError,
     Tokenizer,
     checkpoint_folder,
 )
-
-TEXTS = [
-    "The scheduler gives each request a number of tokens. A request waits in the queue.",
-    "Once upon a time there was a block. It was free, and nobody needed it!",
-    "Mia is 7 years old; she likes bread & soup. Don't you?",
-    "naïve café, 5 € or £4, größer, straße, Ελλάδα, привет",
-] * 5
-SPECIAL = ["<unk>", "<s>", "</s>"]
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}\n"
-    "  {% if m['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}\n"
-    "[{{ m['role'] }}] {{ m['content'] | trim }}{{ eos_token }}\n"
-    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
-)
-
-
-def _special_tokens() -> list[AddedToken]:
-    return [AddedToken(token, special=True) for token in SPECIAL]
-
-
-def _around(tokenizer: tokenizers.Tokenizer) -> None:
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-
-
-def byte_level() -> tokenizers.Tokenizer:
-    """As GPT-2, Llama 3 and Qwen have it: a token is some bytes."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=_special_tokens(),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    tokenizer.add_tokens(["ordinary, with spaces"])
-    _around(tokenizer)
-    return tokenizer
-
-
-def byte_fallback() -> tokenizers.Tokenizer:
-    """As Llama 2 and Mistral have it: characters, and bytes for those that are not known."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    special = [*_special_tokens(), *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(TEXTS[:2], trainer)
-    fields = json.loads(tokenizer.to_str())
-    fields["model"] |= {"byte_fallback": True, "fuse_unk": True}
-    # The bytes are part of the vocabulary, and not special.
-    fields["added_tokens"] = fields["added_tokens"][: len(SPECIAL)]
-    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(fields))
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    _around(tokenizer)
-    return tokenizer
-
-
-def metaspace() -> tokenizers.Tokenizer:
-    """As the Unigram models of SentencePiece have it: characters, and one sign for unknown ones."""
-    tokenizer = tokenizers.Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=_special_tokens(), unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    _around(tokenizer)
-    return tokenizer
-
-
-KINDS = {"byte level": byte_level, "byte fallback": byte_fallback, "metaspace": metaspace}
-
-
-def save(tokenizer: tokenizers.Tokenizer, folder: Path, **config: object) -> Path:
-    """Write the files of a checkpoint's tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<s>",
-        "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True},
-        "unk_token": "<unk>",
-        "chat_template": TEMPLATE,
-        "clean_up_tokenization_spaces": False,
-    } | config
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer of each kind."""
-    return save(KINDS[request.param](), tmp_path_factory.mktemp("tokenizer"))
+from tokenizer_kinds import TEXTS, byte_level, save
 
 
 @pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def oracle(folder: Path) -> Iterator[object]:
+def oracle(tokenizer_folder: Path) -> Iterator[object]:
     """What transformers makes of the same files."""
-    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tokenizer_folder)
 
 
 @pytest.fixture
@@ -149,7 +30,6 @@ def tiny() -> Tokenizer:
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(TEXTS)
-ANY_TOKENS = st.lists(st.integers(0, 420), max_size=25)
 
 
 @given(text=ANY_TEXT)
@@ -196,93 +76,6 @@ def test_a_chat_becomes_the_same_tokens_as_in_transformers(
     )
     got = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
     assert got == expected
-
-
-# Streaming
-
-
-def stream(tokenizer: Tokenizer, prompt: list[int], answer: list[int]) -> list[str]:
-    """Return the pieces of an answer, with what is left at its end."""
-    detokenizer = IncrementalDetokenizer(tokenizer, prompt)
-    return [*map(detokenizer.append, answer), detokenizer.flush()]
-
-
-def next_word(tokenizer: Tokenizer, word: str) -> list[int]:
-    """Return the tokens of a word with the space before it."""
-    # The other kinds put a space before every text.
-    text = f" {word}" if tokenizer.is_byte_level else word
-    return tokenizer.encode(text, add_special_tokens=False)
-
-
-@given(ids=ANY_TOKENS)
-def test_the_pieces_of_any_tokens_are_their_text(tokenizer: Tokenizer, ids: list[int]) -> None:
-    assert "".join(stream(tokenizer, [], ids)) == tokenizer.decode(ids)
-
-
-@given(prompt=ANY_TEXT.filter(str.strip), answer=ANY_TOKENS)
-def test_prompt_and_pieces_are_the_text_of_both(
-    tokenizer: Tokenizer, prompt: str, answer: list[int]
-) -> None:
-    # A word that all know ends the prompt: the text of its last token is the prompt's alone.
-    before = tokenizer.encode(f"{prompt} the")
-    pieces = stream(tokenizer, before, answer)
-    assert tokenizer.decode(before) + "".join(pieces) == tokenizer.decode(before + answer)
-
-
-@given(text=ANY_TEXT, cut=st.integers(0, 40))
-def test_no_piece_is_part_of_a_character(tokenizer: Tokenizer, text: str, cut: int) -> None:
-    ids = tokenizer.encode(text.replace("\ufffd", "?"))
-    pieces = stream(tokenizer, ids[:cut], ids[cut:])
-    assert not any("\ufffd" in piece for piece in pieces)
-
-
-def test_a_piece_comes_as_soon_as_its_character_is_whole(tiny: Tokenizer) -> None:
-    ids = tiny.encode("A 🙂 b", add_special_tokens=False)
-    pieces = stream(tiny, [], ids)
-    assert pieces == ["A", " ", "", "", "", "🙂", " ", "b", ""] or pieces == [
-        "A", " ", "", "", "", "🙂", " b", "",
-    ]  # fmt: skip
-
-
-def test_what_is_left_of_a_character_is_flushed_once(tiny: Tokenizer) -> None:
-    detokenizer = IncrementalDetokenizer(tiny, [])
-    first_byte = tiny.encode("🙂", add_special_tokens=False)[0]
-    assert detokenizer.append(first_byte) == ""
-    assert (detokenizer.flush(), detokenizer.flush()) == ("\ufffd", "")
-
-
-def test_an_answer_completes_the_character_that_its_prompt_has_begun(tokenizer: Tokenizer) -> None:
-    if tokenizer.decode(tokenizer.encode("文")) != "文":
-        pytest.skip("this kind has no tokens for parts of a character")
-    ids = tokenizer.encode("a文 b")
-    begun = next(n for n in range(len(ids)) if "\ufffd" in tokenizer.decode(ids[:n]))
-    assert "".join(stream(tokenizer, ids[:begun], ids[begun:])) == "文 b"
-
-
-def test_a_space_before_an_answer_is_kept_after_a_prompt(tokenizer: Tokenizer) -> None:
-    prompt, answer = tokenizer.encode("The request"), next_word(tokenizer, "waits")
-    assert "".join(stream(tokenizer, prompt, answer)) == " waits"
-    assert tokenizer.is_byte_level or "".join(stream(tokenizer, [], answer)) == "waits"
-
-
-@pytest.mark.parametrize("character", ["文", "\ufffd"])
-def test_bytes_that_end_a_prompt_are_not_said_again(tokenizer: Tokenizer, character: str) -> None:
-    prompt, answer = tokenizer.encode(f"a {character}"), next_word(tokenizer, "waits")
-    assert "".join(stream(tokenizer, prompt, answer)) == " waits"
-
-
-def test_a_token_takes_as_long_at_the_end_as_at_the_beginning(tokenizer: Tokenizer) -> None:
-    # What is decoded is counted, so that no clock is needed.
-    ids = tokenizer.encode(" ".join(TEXTS), add_special_tokens=False)
-    detokenizer = IncrementalDetokenizer(tokenizer, ids)
-    decode, decoded = tokenizer.decode, []
-    try:
-        tokenizer.decode = lambda ids: decoded.append(len(ids)) or decode(ids)
-        for token_id in ids:
-            detokenizer.append(token_id)
-    finally:
-        del tokenizer.decode
-    assert sum(decoded) <= 8 * len(ids)
 
 
 # Files
@@ -344,6 +137,125 @@ def test_a_named_token_is_special_even_if_the_vocabulary_forgot(tmp_path: Path) 
     assert tokenizer.decode(tokenizer.encode("a")) == "a"
 
 
+END = {"content": "<|end|>", "normalized": False, "special": True}
+
+
+def unmarked(fields: dict[str, Any]) -> None:
+    for token in fields["added_tokens"]:
+        token["special"] = False
+
+
+def unlisted(fields: dict[str, Any]) -> None:
+    fields["added_tokens"] = [t for t in fields["added_tokens"] if t["content"] != "</s>"]
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "edit"),
+    [
+        ({"eos_token": None}, {"special_tokens_map": {"eos_token": "</s>"}}, None),
+        (
+            {"eos_token": None},
+            {"special_tokens_map": {"eos_token": {"content": "</s>", "lstrip": False}}},
+            None,
+        ),
+        ({}, {"special_tokens_map": {"eos_token": "<s>"}}, None),
+        # A newer checkpoint does not mean the older file any more.
+        (
+            {"eos_token": None, "added_tokens_decoder": {"401": END}},
+            {"special_tokens_map": {"eos_token": "</s>"}},
+            None,
+        ),
+        ({}, {"special_tokens_map": {"additional_special_tokens": ["<|end|>"]}}, None),
+        ({}, {"special_tokens_map": {"additional_special_tokens": ["<|end|>", "<s>"]}}, None),
+        ({"added_tokens_decoder": {"401": END}}, {}, None),
+        ({"added_tokens_decoder": {"401": END}, "eos_token": "<|end|>"}, {}, None),
+        ({"added_tokens_decoder": {"401": END | {"special": False}}}, {}, None),
+        (
+            {"added_tokens_decoder": {"401": END | {"special": False}}, "eos_token": "<|end|>"},
+            {},
+            None,
+        ),
+        (
+            {"added_tokens_decoder": {"402": END, "401": END | {"content": "<|start|>"}}},
+            {},
+            None,
+        ),
+        ({"added_tokens_decoder": {"401": END | {"lstrip": True, "rstrip": True}}}, {}, None),
+        ({}, {"added_tokens": {"<|end|>": 401}}, None),
+        ({"eos_token": "<|end|>"}, {"added_tokens": {"<|end|>": 401}}, None),
+        (
+            {"eos_token": None},
+            {"added_tokens": {"<|end|>": 401}, "special_tokens_map": {"eos_token": "<|end|>"}},
+            None,
+        ),
+        ({"additional_special_tokens": ["ordinary, with spaces", "<|end|>"]}, {}, None),
+        ({"extra_special_tokens": {"image_token": "<|end|>"}}, {}, None),
+        ({"eot_token": "</s>", "add_bos_token": True}, {}, None),
+        ({}, {}, unmarked),
+        (
+            {
+                "eos_token": None,
+                "added_tokens_decoder": {"2": END | {"content": "</s>", "special": False}},
+            },
+            {},
+            None,
+        ),
+        ({}, {}, unlisted),
+        ({"eos_token": None}, {"special_tokens_map": {"eos_token": "</s>"}}, unlisted),
+    ],
+)
+def test_tokens_and_their_roles_are_found_wherever_a_checkpoint_names_them(
+    tmp_path: Path,
+    config: dict[str, Any],
+    files: dict[str, Any],
+    edit: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    names = "{{ bos_token }}{{ eos_token }}{{ image_token }}{{ eot_token }}"
+    folder = save(byte_level(), tmp_path, chat_template=names, **config)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    if edit is not None:
+        fields = json.loads((folder / "tokenizer.json").read_text())
+        edit(fields)
+        (folder / "tokenizer.json").write_text(json.dumps(fields))
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer(folder)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.vocab_size) == (
+        oracle.bos_token_id,
+        oracle.eos_token_id,
+        len(oracle),
+    )
+    text = "<s>a <|end|> b</s><|start|>"
+    ids = tokenizer.encode(text)
+    assert ids == oracle.encode(text)
+    assert tokenizer.decode(ids) == oracle.decode(ids, skip_special_tokens=True)
+    chat = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.render_chat(chat) == oracle.apply_chat_template(chat, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"added_tokens": {"<|end|>": 777}}, r"'<\|end\|>' has id 777 in .*, and 401 there"),
+        ({"added_tokens": {"<|end|>": "last"}}, r"added_tokens\.json has 'last' for a token id"),
+        ({"added_tokens": ["<|end|>"]}, r"added_tokens\.json"),
+        ({"special_tokens_map": {"eos_token": "<end>"}}, r"_map\.json names '<end>' as eos_token"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"x": END}}}, "'x' for a token id"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"5": "<|end|>"}}}, "its 'content'"),
+        ({"tokenizer_config": {"added_tokens_decoder": [END]}}, "added_tokens_decoder is no obj"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"5": END}}}, "has id 5 in the files"),
+    ],
+)
+def test_files_that_contradict_the_vocabulary_are_refused(
+    tmp_path: Path, files: dict[str, Any], words: str
+) -> None:
+    folder = save(byte_level(), tmp_path)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=words):
+        Tokenizer(folder)
+
+
 def test_half_a_surrogate_pair_is_refused(tiny: Tokenizer) -> None:
     with pytest.raises(ValueError, match=r"character 1 of the text is '\\ud83d', half of a"):
         tiny.encode("a\ud83d")
@@ -374,6 +286,53 @@ def test_of_several_templates_the_default_counts(tmp_path: Path) -> None:
     ]
     folder = save(byte_level(), tmp_path, chat_template=templates)
     assert Tokenizer(folder).render_chat([{"role": "user", "content": "Hi"}]) == "1 message"
+
+
+def test_of_a_dictionary_of_templates_the_default_counts(tmp_path: Path) -> None:
+    templates = {"tool_use": "tools", "default": "{{ messages | length }} message"}
+    folder = save(byte_level(), tmp_path, chat_template=templates)
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "Hi"}]
+    got = Tokenizer(folder).render_chat(chat)
+    assert got == "1 message" == oracle.apply_chat_template(chat, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    "templates", [{"rag": "a", "tool_use": "b"}, [{"name": "rag", "template": "a"}, {}], [], {}]
+)
+def test_several_templates_without_a_default_are_refused_by_name(
+    tmp_path: Path, templates: object
+) -> None:
+    tokenizer = Tokenizer(save(byte_level(), tmp_path, chat_template=templates))
+    with pytest.raises(ChatTemplateError, match=r"templates \[.*\], and none of them is the 'defa"):
+        tokenizer.render_chat([{"role": "user", "content": "Hi"}])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}|{% endfor %}",
+        "{%- for m in messages -%}\n  {%- generation %}\n  <{{ m.content }}>\n  "
+        "{%- endgeneration %}\n{% endfor %}",
+        "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+        "{% macro say(m) %}{% generation %}{{ m.role }}{% endgeneration %}{% endmacro %}"
+        "{{ say(messages[0]) }}",
+        "{{ messages | tojson }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{{ messages | tojson(ensure_ascii=True) }}",
+        "{{ messages | tojson(separators=(',', ':')) }}",
+        "{{ messages | tojson(sort_keys=True) }}",
+        "{{ messages | tojson(True, 4, (';', '='), True) }}",
+        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}"
+        "{{ ns.n }}{{ dict(a=1) }}",
+    ],
+)
+def test_a_template_reads_as_in_transformers(tmp_path: Path, template: str) -> None:
+    folder = save(byte_level(), tmp_path, chat_template=template)
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "<é>"}, {"role": "assistant", "content": "'\u2028\""}]
+    expected = oracle.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert Tokenizer(folder).render_chat(chat) == expected
 
 
 def test_a_template_may_refuse(tokenizer: Tokenizer) -> None:

@@ -49,13 +49,37 @@ def test_choices_of_the_second_prompt_come_behind_those_of_the_first():
     assert told(first) == [(0, "Ax", "stop"), (1, "Ay", "stop")]
 
 
-def test_of_tokens_with_one_text_the_most_probable_counts():
-    same = {0: Logprob(-0.5, 1, "?"), 7: Logprob(-3.0, 2, "?"), 8: Logprob(-4.0, 3, "!")}
+def test_tokens_with_one_text_are_as_many_entries():
+    same = {7: Logprob(-0.5, 1, "?"), 0: Logprob(-3.0, 2, "?"), 8: Logprob(-4.0, 3, "!")}
     reply = CompletionReply("r", "m", [2])
-    pieces = reply.take(output(choice(0, "?", "stop", [dict(reversed(same.items()))])))
-    logprobs = reply.chunk(pieces[0])["choices"][0]["logprobs"]
-    assert logprobs["top_logprobs"] == [{"?": -0.5, "!": -4.0}]
-    assert logprobs["token_logprobs"] == [-0.5]
+    [piece] = reply.take(output(choice(0, "?", "stop", [same])))
+    logprobs = reply.chunk(piece)["choices"][0]["logprobs"]
+    # What was sampled, 0, is found under its name.
+    assert logprobs["tokens"] == ["?"]
+    assert logprobs["token_logprobs"] == [-3.0]
+    assert logprobs["top_logprobs"] == [{"token_id:7": -0.5, "?": -3.0, "!": -4.0}]
+
+
+def test_a_part_of_a_character_is_told_in_bytes():
+    parts = {0: Logprob(-0.5, 1, "\ufffd", b"\xe2\x82"), 7: Logprob(-1.0, 2, "\ufffd", b"\xac")}
+    outputs = output(choice(0, "?", "stop", [parts]))
+    reply = CompletionReply("r", "m", [2])
+    logprobs = reply.chunk(*reply.take(outputs))["choices"][0]["logprobs"]
+    assert logprobs["tokens"] == [r"bytes:\xe2\x82"]
+    assert logprobs["top_logprobs"] == [{r"bytes:\xe2\x82": -0.5, r"bytes:\xac": -1.0}]
+    reply = ChatReply("r", "m", [2], num_top_logprobs=2)
+    [content] = reply.chunk(*reply.take(outputs))["choices"][0]["logprobs"]["content"]
+    assert (content["token"], content["bytes"]) == ("\ufffd", [0xE2, 0x82])
+    assert [top["bytes"] for top in content["top_logprobs"]] == [[0xE2, 0x82], [0xAC]]
+
+
+def test_of_equals_there_are_as_many_as_were_asked_for():
+    equals = {token_id: Logprob(-1.0, 1, str(token_id)) for token_id in range(4)}
+    reply = ChatReply("r", "m", [2], num_top_logprobs=2)
+    [content] = reply.whole(reply.take(output(choice(0, "?", "stop", [equals]))))["choices"][0][
+        "logprobs"
+    ]["content"]
+    assert [top["token"] for top in content["top_logprobs"]] == ["0", "1"]
 
 
 def test_what_is_impossible_has_a_number_that_json_can_say():

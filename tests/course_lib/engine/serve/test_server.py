@@ -213,6 +213,18 @@ class TestCompletions:
         )
         assert as_text.choices == as_ids.choices == as_list.choices
 
+    def test_an_event_is_one_line_whatever_ends_lines_elsewhere(self, served, client):
+        prompt = "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven\r\neight"
+        asked = {"model": NAME, "prompt": prompt, **GREEDY}
+        [alone] = client.completions.create(**asked).choices
+        chunks = client.completions.create(**asked, echo=True, stream=True)
+        assert "".join(chunk.choices[0].text for chunk in chunks) == prompt + alone.text
+        body = served.post("/v1/completions", asked | {"echo": True, "stream": True})
+        lines = [line for line in body.text.splitlines() if line]
+        assert all(line.startswith("data: ") for line in lines)
+        events = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+        assert "".join(event["choices"][0]["text"] for event in events) == prompt + alone.text
+
     @pytest.mark.parametrize("stream", [False, True])
     def test_an_echo_stands_in_front_of_the_text_once(self, client, stream):
         asked = {"model": NAME, "prompt": PROMPT, **GREEDY}
@@ -318,6 +330,40 @@ class TestChat:
             for content in ("Hello", parts)
         )
         assert one.choices == several.choices
+
+    def test_an_answer_may_be_sent_back_as_it_came(self, client):
+        conversation = chat("Hello")
+        first = client.chat.completions.create(model=NAME, messages=conversation, **GREEDY)
+        message = first.choices[0].message
+        answers = [
+            client.chat.completions.create(
+                model=NAME, messages=[*conversation, sent, *chat("And?")], **GREEDY
+            )
+            for sent in (
+                {"role": "assistant", "content": message.content},
+                message,
+                message.model_dump(),
+                message.model_dump() | {"tool_calls": [], "annotations": []},
+            )
+        ]
+        assert all(answer.choices == answers[0].choices for answer in answers)
+
+    def test_the_bytes_of_all_tokens_are_those_of_the_answer(self, client):
+        asked = {"model": NAME, "messages": chat("€ 文 🙂"), "logprobs": True, "top_logprobs": 3}
+        num_parts = 0
+        for seed in range(4):
+            [choice] = client.chat.completions.create(
+                **asked, temperature=50.0, max_tokens=60, seed=seed, extra_body={"ignore_eos": True}
+            ).choices
+            data = b"".join(bytes(token.bytes) for token in choice.logprobs.content)
+            special = (b"<|bos|>", b"<|end|>", b"<|user|>", b"<|assistant|>", b"<|system|>")
+            for name in special:
+                data = data.replace(name, b"")
+            assert data.decode(errors="replace") == choice.message.content
+            for token in choice.logprobs.content:
+                num_parts += token.token != bytes(token.bytes).decode(errors="ignore")
+                assert len(token.top_logprobs) == 3
+        assert num_parts > 0
 
     @pytest.mark.parametrize("num_top", [0, 1, 4])
     def test_there_are_as_many_top_logprobs_as_were_asked_for(self, client, num_top):
@@ -515,12 +561,31 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("num_left", "fields", "num_tokens"),
-        [(3, {"max_tokens": 3}, 3), (3, {}, 3), (0, {"max_tokens": 1}, 1), (20, {}, 16)],
+        [(3, {"max_tokens": 3}, 3), (3, {}, 3), (1, {"max_tokens": 1}, 1), (20, {}, 16)],
     )
     def test_an_answer_may_fill_the_context(self, served, num_left, fields, num_tokens):
         prompt = [5] * (served.llm.scheduler.max_model_len - num_left)
         answer = served.post(*completion(prompt=prompt, ignore_eos=True, **fields))
         assert answer.json()["usage"]["completion_tokens"] == num_tokens
+
+    @pytest.mark.parametrize("fields", [{}, {"max_tokens": 1}, {"max_tokens": 10**6}])
+    def test_a_prompt_that_fills_the_context_is_too_long(self, served, fields):
+        prompt = [5] * served.llm.scheduler.max_model_len
+        answer = served.post(*completion(prompt=prompt, **fields))
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert (error["param"], "shorten it to" in error["message"]) == ("prompt", True)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    @pytest.mark.parametrize("token_id", [-1, 2048, 10**6, 2**31, 2**32, 2**63, 10**40])
+    def test_an_echo_of_a_token_that_does_not_exist_is_a_bad_request(
+        self, served, token_id, stream
+    ):
+        for prompt in ([5, token_id], [[5], [token_id]]):
+            answer = served.post(*completion(prompt=prompt, echo=True, stream=stream))
+            error = answer.json()["error"]
+            assert (answer.status_code, error["param"]) == (400, "prompt")
+            assert f"has token {token_id}" in error["message"]
 
     def test_nothing_of_this_is_left_behind(self, served):
         served.until_idle()

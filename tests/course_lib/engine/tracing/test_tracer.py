@@ -111,6 +111,44 @@ def test_tokens_and_texts_are_those_of_the_answers() -> None:
             assert (chosen, shown) == (answer.token_ids, answer.text)
 
 
+def test_waits_for_one_reason_are_one_event_and_as_many_in_the_story_of_a_request() -> None:
+    llm = make_llm(max_num_seqs=1)
+    with Tracer(llm) as tracer:
+        llm.generate([PROMPT, *OTHERS[:2]], asking(6), use_tqdm=False)
+    trace = tracer.trace
+    kept = [(e.request_id, e.steps, e.reason) for e in trace if e.action == "waits"]
+    full = "the batch is full: 1 of 1 requests"
+    assert kept == [
+        ("1", range(6), full),
+        ("2", range(6), "behind others"),
+        ("2", range(6, 12), full),
+    ]
+    plans = [event for event in trace if event.action == "plans"]
+    waits = [event for event in trace.request("2") if event.action == "waits"]
+    assert [(e.start, e.end) for e in waits] == [(e.start, e.end) for e in plans[:12]]
+    assert [(e.step, e.reason) for e in waits] == [
+        (step, "behind '1'" if step < 6 else full) for step in range(12)
+    ]
+    assert all(event.last_step is None for event in waits)
+    assert trace.text().count("'1'  waits: the batch is full") == 6
+    assert trace.text().count("1 more wait behind that") == 6
+
+
+def test_what_is_kept_does_not_grow_with_those_who_wait() -> None:
+    llm = make_llm(max_num_seqs=1)
+    with Tracer(llm) as tracer:
+        llm.generate([PROMPT] * 40, asking(20), use_tqdm=False)
+        assert llm.scheduler.log is not None
+        assert len(llm.scheduler.log.decisions) <= 40
+    num_steps = len(tracer.trace.steps)
+    num_waits = sum(event.action == "waits" for event in tracer.trace)
+    # Each waits behind others once, and once as the first in line.
+    assert (num_steps, num_waits) == (800, 2 * 39 - 1)
+    reasons = [event.reason for event in tracer.request("39") if event.action == "waits"]
+    full = "the batch is full: 1 of 1 requests"
+    assert reasons == [f"behind '{1 + step // 20}'" for step in range(760)] + [full] * 20
+
+
 def test_who_waits_has_a_reason() -> None:
     trace, _ = traced(make_llm(max_num_seqs=1), OTHERS[:3], asking(2))
     waits = [(e.step, e.reason) for e in trace.request("2") if e.action == "waits"]
