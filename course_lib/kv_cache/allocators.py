@@ -335,13 +335,19 @@ class BuddyAllocator:
                 offset += 1 << order
 
     def allocate(self, size: int) -> int | None:
-        """Allocate a block of at least ``size`` slots.
+        """Allocate a block of ``size`` slots, rounded up to a power of two.
+
+        It is cut from a free block of the smallest size that is large enough. That block is halved
+        as often as half is enough; the halves that are not needed become free.
+
+        Args:
+            size: Slots wanted.
 
         Returns:
             The block's first slot, or None if no free block is large enough; then nothing changes.
 
         Raises:
-            ValueError: ``size`` is less than 1.
+            ValueError: ``size`` is less than 1; then nothing changes.
         """
         if size < 1:
             raise ValueError(f"size is {size}; a block has at least 1 slot")
@@ -361,6 +367,9 @@ class BuddyAllocator:
 
     def free(self, offset: int) -> None:
         """Give back the block at ``offset`` and merge it with its buddy as often as possible.
+
+        Args:
+            offset: The first slot of the block, as ``allocate`` returned it.
 
         Raises:
             ValueError: No allocated block starts at ``offset``; then nothing changes.
