@@ -201,6 +201,9 @@ def strips_under(make: Callable[[int], FitAllocator]) -> Callable[[int], dict[st
 
 # 4.2 to 4.4: lives
 
+SPAN = ("offset", "size")
+"""What stands for a span."""
+
 
 class FitLife(Twin):
     """What may be done to an allocator that hands out exactly what was asked for."""
@@ -217,7 +220,7 @@ class FitLife(Twin):
         came = self.do("allocate", size)
         if came[0] is not None:
             self.placed.append(came[0])
-        self.do("holes")
+        self.do("holes", reads=SPAN)
 
     @rule(offset=st.integers(-1, 16))
     def free_anything(self, offset: int) -> None:
@@ -233,8 +236,8 @@ class FitLife(Twin):
     def _free(self, offset: int) -> None:
         self.do("free", offset)
         self.placed = [each for each in self.placed if each != offset]
-        self.do("holes")
-        self.do("blocks")
+        self.do("holes", reads=SPAN)
+        self.do("blocks", reads=SPAN)
 
 
 class ChoosingLife(FitLife):
@@ -243,8 +246,8 @@ class ChoosingLife(FitLife):
     @rule(size=st.integers(1, 9))
     def choose(self, size: int) -> None:
         """Ask for a hole; nothing may change."""
-        self.do("choose_hole", size)
-        self.do("holes")
+        self.do("choose_hole", size, reads=SPAN)
+        self.do("holes", reads=SPAN)
 
 
 def holes_between(sizes: Sequence[int], life: Life) -> None:
@@ -256,7 +259,7 @@ def holes_between(sizes: Sequence[int], life: Life) -> None:
     for size in sizes:
         life.do("free", offset)
         offset += size + 1
-    life.do("holes")
+    life.do("holes", reads=SPAN)
 
 
 def three_holes(life: Life) -> None:
@@ -264,8 +267,8 @@ def three_holes(life: Life) -> None:
     life.create(16)
     holes_between((5, 3, 4), life)
     for size in (2, 3, 4, 5, 6):
-        life.do("choose_hole", size)
-    life.do("holes")
+        life.do("choose_hole", size, reads=SPAN)
+    life.do("holes", reads=SPAN)
 
 
 def equal_holes(life: Life) -> None:
@@ -273,7 +276,7 @@ def equal_holes(life: Life) -> None:
     life.create(14)
     holes_between((4, 2, 4), life)
     for size in (1, 2, 3, 4, 5):
-        life.do("choose_hole", size)
+        life.do("choose_hole", size, reads=SPAN)
 
 
 def best_at_the_front(life: Life) -> None:
@@ -281,14 +284,14 @@ def best_at_the_front(life: Life) -> None:
     life.create(15)
     holes_between((3, 6, 4), life)
     for size in (1, 3, 4, 5, 7):
-        life.do("choose_hole", size)
+        life.do("choose_hole", size, reads=SPAN)
 
 
 def all_taken(life: Life) -> None:
     """Ask for a hole where there is none."""
     life.create(4)
     life.do("allocate", 4)
-    life.do("choose_hole", 1)
+    life.do("choose_hole", 1, reads=SPAN)
 
 
 def between_two_holes(life: Life) -> None:
@@ -298,7 +301,7 @@ def between_two_holes(life: Life) -> None:
         life.do("allocate", size)
     for offset in (0, 8, 5):
         life.do("free", offset)
-        life.do("holes")
+        life.do("holes", reads=SPAN)
     life.do("allocate", 10)
 
 
@@ -309,8 +312,8 @@ def beside_one_hole(life: Life) -> None:
         life.do("allocate", size)
     for offset in (0, 2, 10, 6, 5):
         life.do("free", offset)
-        life.do("holes")
-    life.do("blocks")
+        life.do("holes", reads=SPAN)
+    life.do("blocks", reads=SPAN)
 
 
 def freed_twice(life: Life) -> None:
@@ -321,9 +324,9 @@ def freed_twice(life: Life) -> None:
     life.do("free", 0)
     for offset in (0, 5, 8, -1, 10):
         life.do("free", offset)
-        life.do("holes")
+        life.do("holes", reads=SPAN)
     life.do("free", 4)
-    life.do("holes")
+    life.do("holes", reads=SPAN)
 
 
 class BuddyLife(Twin):
@@ -333,7 +336,7 @@ class BuddyLife(Twin):
     def make_one(self, num_slots: int) -> None:
         """Start with a block for each bit."""
         self.create(num_slots)
-        self.do("holes")
+        self.do("holes", reads=SPAN)
 
     @rule(size=st.integers(1, 9))
     def allocate(self, size: int) -> None:
@@ -363,7 +366,7 @@ def filled_and_emptied(life: Life) -> None:
         life.apply(allocation_faults, 1)
     for _ in range(8):
         life.apply(release_faults, 0)
-    life.do("holes")
+    life.do("holes", reads=SPAN)
 
 
 def neighbours_that_are_no_buddies(life: Life) -> None:
@@ -384,7 +387,7 @@ def sizes_that_differ(life: Life) -> None:
         life.apply(allocation_faults, size)
     for place in (3, 0, 2, 1, 0, 0, 0, 0):
         life.apply(release_faults, place)
-    life.do("holes")
+    life.do("holes", reads=SPAN)
 
 
 def refused(life: Life) -> None:
