@@ -143,7 +143,9 @@ _OTHER_WAYS = (NeverCoalesces, BestFitAllocator, WorstFitAllocator, FromTheEnd)
 def _drawn(rng: random.Random) -> HandTask:
     """Draw a start of three to five blocks between holes, and six operations."""
     names = iter(ascii_uppercase)
-    holes, blocks, offset = [], [], 0
+    holes: list[Span] = []
+    blocks: list[tuple[Span, str]] = []
+    offset = 0
     while offset < HAND_SLOTS:
         size = min(rng.randint(1, 4), HAND_SLOTS - offset)
         span = Span(offset, size)
@@ -512,10 +514,8 @@ def snapshots_under(fit: str) -> tuple[Snapshot, ...]:
 
 def free_and_needed(snapshot: Snapshot) -> tuple[int, int]:
     """Return the free slots of a moment, and those that the first in the queue asks for."""
-    requests = experiment_requests()
-    head = requests[len(requests) - snapshot.num_waiting]
     free = snapshot.num_slots - sum(each.reserved for each in snapshot.reservations)
-    return free, head.prompt_tokens + head.output_tokens
+    return free, snapshot.needed
 
 
 def share_of_moments(fit: str, holds: Callable[[int, int], bool]) -> float:

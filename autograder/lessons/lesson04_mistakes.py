@@ -502,15 +502,12 @@ def _other_head(behind: int) -> dict[str, float]:
 
 def _not_written() -> dict[str, float]:
     """Take every slot that holds no token for a free one."""
-    requests = given.experiment_requests()
     found = {}
     for fit in given.FITS:
-        enough = 0
-        for moment in given.snapshots_under(fit):
-            head = requests[len(requests) - moment.num_waiting]
-            empty = moment.num_slots - sum(each.written for each in moment.reservations)
-            enough += empty >= head.prompt_tokens + head.output_tokens
-        found[fit] = enough / len(given.snapshots_under(fit))
+        moments = given.snapshots_under(fit)
+        empty = [m.num_slots - sum(each.written for each in m.reservations) for m in moments]
+        enough = sum(slots >= m.needed for slots, m in zip(empty, moments, strict=True))
+        found[fit] = enough / len(moments)
     return found
 
 

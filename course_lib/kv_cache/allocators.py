@@ -323,6 +323,7 @@ class BuddyAllocator:
     """
 
     def __init__(self, num_slots: int) -> None:
+        """Start with nothing allocated, and a free block for each bit of ``num_slots``."""
         if num_slots < 1:
             raise ValueError(f"num_slots is {num_slots}; an allocator needs at least 1 slot")
         self.num_slots = num_slots

@@ -32,7 +32,9 @@ def buddy_violations(allocator: Allocator) -> list[str]:
             found.append(f"slot {min(span.offset, end)} is in two blocks, or in none")
         end = span.end
         if span.size < 1 or span.size & (span.size - 1):
-            found.append(f"the block of {span.size} slots at {span.offset}: {span.size} is no power of two")
+            found.append(
+                f"the block of {span.size} slots at {span.offset}: {span.size} is no power of two"
+            )
         elif span.offset % span.size:
             found.append(
                 f"the block of {span.size} slots at {span.offset} does not start at a multiple of "
@@ -43,7 +45,9 @@ def buddy_violations(allocator: Allocator) -> list[str]:
     for span in free:
         buddy = Span(span.offset ^ span.size, span.size)
         if span.offset < buddy.offset and buddy in free:
-            found.append(f"{span.size} slots at {span.offset} and at {buddy.offset} are free buddies")
+            found.append(
+                f"{span.size} slots at {span.offset} and at {buddy.offset} are free buddies"
+            )
     return found
 
 
