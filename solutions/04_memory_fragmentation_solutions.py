@@ -22,7 +22,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from typing import Any
 
-from autograder.notebook import check, compare, task
+from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
 from course_lib.kv_cache.allocators import (
     FirstFitAllocator,
@@ -44,6 +44,11 @@ from course_lib.kv_cache.reservation import (
     average_shares,
     replay_contiguous,
     replay_paged,
+)
+from course_lib.kv_cache.watch.allocator_faults import (
+    allocation_faults,
+    refusal_faults,
+    release_faults,
 )
 from course_lib.simulation.workload import load_azure
 from course_lib.specs import GPUS, MODELS, GiB
@@ -325,7 +330,9 @@ viz.strip_film("A3 B4 C2 -B -A D5 -C", parts.reference("BuddyAllocator"))
 #
 # This is the exercise of this lesson with the least scaffold: you get the specification of a class, and the three
 # methods that matter are empty. Which of several free blocks of the right size you take is up to you; the check looks at
-# what was free before each call and judges by that.
+# what was free before each call and judges by that. In a failing case, `allocation_faults(obj, 3)` stands for
+# `obj.allocate(3)`, and returns a list of what is wrong with it, `release_faults(obj, 0)` frees the first block, and
+# `refusal_faults` frees where none starts. You can call them yourself; they were imported at the top.
 
 # %% exercise="4.4" holes="__init__,allocate,free"
 

@@ -57,7 +57,7 @@ BEST_FIT = Exercise(
     title="Best fit",
     asks="Return the smallest hole that is large enough; of equal ones, that at the lowest offset.",
     points=5,
-    minutes=8,
+    minutes=6,
     difficulty=1,
     check=StatefulCheck(
         reference=Method(BestFitAllocator, "choose_hole"),
@@ -115,6 +115,7 @@ BUDDY = Exercise(
             given.filled_and_emptied,
             given.neighbours_that_are_no_buddies,
             given.sizes_that_differ,
+            given.larger_than_the_largest,
             given.refused,
             given.no_memory,
         ),

@@ -74,6 +74,39 @@ class KeepsTheUpperOffset(BuddyAllocator):
         self.free_offsets[order].add(offset)
 
 
+class BuddyStaysListed(BuddyAllocator):
+    """Merges with the buddy, and leaves it among the free blocks."""
+
+    def free(self, offset: int) -> None:
+        """Give back a block; what it merges with is listed twice."""
+        order = self.order_of(offset)
+        del self.order_at[offset]
+        while (buddy := offset ^ (1 << order)) in self.free_offsets[order]:
+            offset, order = min(offset, buddy), order + 1
+        self.free_offsets[order].add(offset)
+
+
+class NotInTheBook(BuddyAllocator):
+    """Hands out a block and does not write it down."""
+
+    def allocate(self, size: int) -> int | None:
+        """Take a block that nobody will know of."""
+        offset = super().allocate(size)
+        if offset is not None:
+            del self.order_at[offset]
+        return offset
+
+
+class RoundsDown(BuddyAllocator):
+    """Hands out the power of two below."""
+
+    def allocate(self, size: int) -> int | None:
+        """Take a block that may be too small."""
+        if size < 1:
+            raise ValueError(size)
+        return super().allocate(1 << (size.bit_length() - 1))
+
+
 class TwiceAPower(BuddyAllocator):
     """Rounds a power of two up to the next one."""
 
@@ -214,6 +247,22 @@ BUDDY = (
         "the block stays where it was",
         "Two buddies become one block that starts where the lower one starts.",
         KeepsTheUpperOffset,
+    ),
+    Misconception(
+        "the buddy is still listed",
+        "A buddy that was merged is part of a larger block, and no free block of its own any more: "
+        "take it out of its list.",
+        BuddyStaysListed,
+    ),
+    Misconception(
+        "not in the book",
+        "A block that is handed out must be noted in `order_at`, or nobody can free it.",
+        NotInTheBook,
+    ),
+    Misconception(
+        "rounded down",
+        "A block must hold what was asked for: the power of two is the one above, or the size itself.",
+        RoundsDown,
     ),
     Misconception(
         "a power takes the next one",

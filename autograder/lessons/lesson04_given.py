@@ -392,6 +392,14 @@ def sizes_that_differ(life: Life) -> None:
     life.do("holes", reads=SPAN)
 
 
+def larger_than_the_largest(life: Life) -> None:
+    """Ask for more than any block has, and for more than there is."""
+    life.create(6)
+    for size in (5, 7, 9, 1, 4, 2):
+        life.apply(allocation_faults, size)
+    life.do("holes", reads=SPAN)
+
+
 def refused(life: Life) -> None:
     """Ask for no slots, and free what is no block."""
     life.create(8)

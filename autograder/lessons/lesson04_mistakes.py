@@ -157,6 +157,19 @@ def one_neighbour_at_most(self: FitAllocator, offset: int) -> None:
     freeing(merges_left=before, merges_right=not before)(self, offset)
 
 
+def the_hole_behind_is_lost(self: FitAllocator, offset: int) -> None:
+    """Take the hole behind out of the list, and forget to widen the new one by it."""
+    start, end = offset, offset + self.block_size(offset)
+    del self.size_at[offset]
+    for hole in list(self.sorted_holes):
+        if hole.end == start:
+            self.sorted_holes.remove(hole)
+            start = hole.offset
+        elif hole.offset == end:
+            self.sorted_holes.remove(hole)
+    self.sorted_holes = sorted([*self.sorted_holes, Span(start, end - start)])
+
+
 def whatever_lies_between(self: FitAllocator, offset: int) -> None:
     """Merge with the nearest holes, whether or not they touch."""
     end = offset + self.block_size(offset)
@@ -217,6 +230,12 @@ COALESCE = (
         "one neighbour at most",
         "Both neighbours may be holes; then all three pieces become one.",
         one_neighbour_at_most,
+    ),
+    Misconception(
+        "the hole behind is lost",
+        "A hole that leaves the list must be part of the new one, up to its end; otherwise its slots "
+        "are nobody's.",
+        the_hole_behind_is_lost,
     ),
     Misconception(
         "holes that do not touch",

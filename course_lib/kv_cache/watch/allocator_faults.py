@@ -73,6 +73,8 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str]:
             found.append(f"it refuses {size} slots, though {_said(fitting)} free")
         if now != free:
             found.append(f"it refuses, and yet the free blocks change: {_listed(now)}")
+    elif not _is_whole(offset):
+        found = [f"it returns {offset!r}, which is no whole number"]
     elif not fitting:
         found = [f"it returns {offset!r}, but no free block has {piece} slots: {_listed(free)}"]
     else:
@@ -153,6 +155,11 @@ def _faults_of_a_piece(
     if not found and now != right:
         found.append(f"then free are {_listed(now)}, not {_listed(right)}")
     return found
+
+
+def _is_whole(value: object) -> bool:
+    """Say whether a value can be the number of a slot."""
+    return hasattr(value, "__index__")
 
 
 def _halves(source: Span, offset: int, piece: int) -> list[Span]:
