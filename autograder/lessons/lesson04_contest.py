@@ -1,6 +1,6 @@
 """Lesson 4: the contest of allocators. Memory and CPU time in one index, as in the CS:APP malloc lab.
 
-The index is 60 × utilisation + 40 × speed. Utilisation is the peak of the slots in use by the slots
+The index is 75 × utilisation + 25 × speed. Utilisation is the peak of the slots in use by the slots
 below the highest end of a block, in a memory without limit. Speed is how much of twice the course's
 CPU time was not needed, at most 1.
 """
@@ -24,7 +24,7 @@ ENDLESS = 2**40
 """Slots of a memory that nobody fills."""
 
 NUM_REQUESTS, BATCH = 300, 40
-WEIGHT_OF_MEMORY = 60
+WEIGHT_OF_MEMORY = 75
 _ROUNDS = 3
 _ENOUGH = 2.0
 """How many times the course's own CPU time still counts as full speed."""

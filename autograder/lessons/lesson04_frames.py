@@ -153,8 +153,11 @@ def is_refused_rightly(_: Any, answer: Any) -> str | None:
     complaint = exposes_the_bug(_, answer) or ""
     if not complaint.endswith("can be made of these"):
         return ""
-    total = sum(end - start for start, end in answer["ranges"])
-    return None if total >= answer["frames"] else ""
+    longest = run = last = 0
+    for start, end in sorted(answer["ranges"]):
+        run = end - start + (run if start == last else 0)
+        last, longest = end, max(longest, run)
+    return None if longest >= answer["frames"] else ""
 
 
 EXPOSED = (

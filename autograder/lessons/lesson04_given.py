@@ -389,7 +389,6 @@ def sizes_that_differ(life: Life) -> None:
         life.apply(allocation_faults, size)
     for place in (3, 0, 2, 1, 0, 0, 0, 0):
         life.apply(release_faults, place)
-    life.do("holes", reads=SPAN)
 
 
 def larger_than_the_largest(life: Life) -> None:
@@ -397,7 +396,6 @@ def larger_than_the_largest(life: Life) -> None:
     life.create(6)
     for size in (5, 7, 9, 1, 4, 2):
         life.apply(allocation_faults, size)
-    life.do("holes", reads=SPAN)
 
 
 def refused(life: Life) -> None:

@@ -349,6 +349,10 @@ class BuddyAllocator:
 
         Raises:
             ValueError: ``size`` is less than 1; then nothing changes.
+
+        >>> allocator = BuddyAllocator(12)  # starts as 8 slots at 0 and 4 at 8
+        >>> allocator.allocate(3), allocator.allocate(9)
+        (8, None)
         """
         if size < 1:
             raise ValueError(f"size is {size}; a block has at least 1 slot")
@@ -374,6 +378,12 @@ class BuddyAllocator:
 
         Raises:
             ValueError: No allocated block starts at ``offset``; then nothing changes.
+
+        >>> allocator = BuddyAllocator(8)
+        >>> offset = allocator.allocate(1)  # leaves 1, 2 and 4 slots
+        >>> allocator.free(offset)
+        >>> allocator.holes()
+        [Span(offset=0, size=8)]
         """
         order = self.order_of(offset)
         del self.order_at[offset]

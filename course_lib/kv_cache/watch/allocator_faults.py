@@ -33,11 +33,11 @@ def buddy_violations(allocator: Allocator) -> list[str]:
         end = span.end
         if span.size < 1 or span.size & (span.size - 1):
             found.append(
-                f"the block of {span.size} slots at {span.offset}: {span.size} is no power of two"
+                f"the block of {_slots(span.size)} at {span.offset}: {span.size} is no power of two"
             )
         elif span.offset % span.size:
             found.append(
-                f"the block of {span.size} slots at {span.offset} does not start at a multiple of "
+                f"the block of {_slots(span.size)} at {span.offset} does not start at a multiple of "
                 "its size"
             )
     if end != allocator.num_slots:
@@ -46,7 +46,7 @@ def buddy_violations(allocator: Allocator) -> list[str]:
         buddy = Span(span.offset ^ span.size, span.size)
         if span.offset < buddy.offset and buddy in free:
             found.append(
-                f"{span.size} slots at {span.offset} and at {buddy.offset} are free buddies"
+                f"{_slots(span.size)} at {span.offset} and at {buddy.offset} are free buddies"
             )
     return found
 
@@ -70,13 +70,13 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str]:
     if offset is None:
         found = []
         if fitting:
-            found.append(f"it refuses {size} slots, though {_said(fitting)} free")
+            found.append(f"it refuses {_slots(size)}, though {_said(fitting)} free")
         if now != free:
             found.append(f"it refuses, and yet the free blocks change: {_listed(now)}")
     elif not _is_whole(offset):
         found = [f"it returns {offset!r}, which is no whole number"]
     elif not fitting:
-        found = [f"it returns {offset!r}, but no free block has {piece} slots: {_listed(free)}"]
+        found = [f"it returns {offset!r}, but no free block has {_slots(piece)}: {_listed(free)}"]
     else:
         found = _faults_of_a_piece(allocator, offset, piece, free)
     return found + buddy_violations(allocator)
@@ -144,12 +144,12 @@ def _faults_of_a_piece(
     found = []
     if source.size != smallest:
         found.append(
-            f"it cuts the block from {source.size} slots at {source.offset}; a free block of "
+            f"it cuts the block from {_slots(source.size)} at {source.offset}; a free block of "
             f"{smallest} is large enough"
         )
     came = allocator.block_size(offset)
     if came != piece:
-        found.append(f"the block at {offset} has {came} slots, not {piece}")
+        found.append(f"the block at {offset} has {_slots(came)}, not {piece}")
     right = sorted([*(span for span in free if span != source), *_halves(source, offset, piece)])
     now = _spans(allocator.holes())
     if not found and now != right:
@@ -190,7 +190,16 @@ def _spans(listed: list[Span]) -> list[Span]:
 def _said(spans: list[Span]) -> str:
     """Return the smallest of some blocks, in words."""
     size, offset = min((span.size, span.offset) for span in spans)
-    return f"{size} slots at {offset} are"
+    return f"{_slots(size)} at {offset} {'is' if size == 1 else 'are'}"
+
+
+def _slots(size: int) -> str:
+    """Return a number of slots in words.
+
+    >>> _slots(1), _slots(4)
+    ('1 slot', '4 slots')
+    """
+    return f"{size} slot{'' if size == 1 else 's'}"
 
 
 def _listed(spans: list[Span]) -> str:
