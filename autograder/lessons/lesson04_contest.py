@@ -33,6 +33,10 @@ Event = tuple[int, int]
 """Whose turn it is, and the slots wanted; 0 slots to give them back."""
 
 
+class CoursesBestFit(BestFitAllocator):
+    """The course's own best fit, as a contestant: no part of the engine."""
+
+
 class NeverReuses:
     """Takes fresh memory for each request: the fastest there is, and the most wasteful."""
 
@@ -75,7 +79,7 @@ def contest(subject: Subject, seed: int) -> Mapping[str, float]:
     Raises:
         UnusableAnswerError: It hands out what is taken, or what is no slot, or refuses, or raises.
     """
-    course = LocalSubject(BestFitAllocator, TRUSTED_PATIENCE)
+    course = LocalSubject(CoursesBestFit, TRUSTED_PATIENCE)
     own_times, course_times = [], []
     utilization = 0.0
     for _ in range(_ROUNDS):

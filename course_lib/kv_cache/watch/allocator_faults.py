@@ -37,8 +37,8 @@ def buddy_violations(allocator: Allocator) -> list[str]:
             )
         elif span.offset % span.size:
             found.append(
-                f"the block of {_slots(span.size)} at {span.offset} does not start at a multiple of "
-                "its size"
+                f"the block of {_slots(span.size)} at {span.offset} does not start at a multiple "
+                "of its size"
             )
     if end != allocator.num_slots:
         found.append(f"the blocks end at slot {end}, not at {allocator.num_slots}")
