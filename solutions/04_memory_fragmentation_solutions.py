@@ -25,6 +25,7 @@ from typing import Any
 from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
 from course_lib.kv_cache.allocators import (
+    BestFitAllocator,
     FirstFitAllocator,
     FitAllocator,
     Span,
@@ -472,8 +473,8 @@ predicted_best = None  # your prediction: slots per block
 # %% check="4.7"
 
 # %% [markdown] solution="4.7"
-# **Explained.** A request costs $f(B) = \tfrac{B}{2}\,t + \tfrac{L}{B}\,h$ bytes. The derivative $t/2 - hL/B^2$ is zero
-# at
+# **Explained.** A request costs $f(B) = \tfrac{B}{2}\,t + \tfrac{L}{B}\,h$ bytes. Where the derivative is zero,
+# $t/2 = hL/B^2$, and so
 #
 # $$B^* = \sqrt{\frac{2hL}{t}}$$
 #
@@ -548,8 +549,7 @@ class Compacting:
     """
 
     def __init__(self, num_slots: int) -> None:
-        self.num_slots = num_slots
-        self.memory = first_fit(num_slots)
+        self.num_slots, self.memory = num_slots, first_fit(num_slots)
         self.offset_of: dict[int, int] = {}
         self.slots_moved: list[int] = []
         self.num_tickets = 0
@@ -754,6 +754,12 @@ fits = [shares[name]["used"] for name in ("first fit", "best fit", "worst fit")]
 compare(predicted_points, 100 * (max(fits) - min(fits)), "points")
 
 # %% [markdown]
+# And the figure of section 2 once more, with your own allocators in it:
+
+# %%
+viz.allocation_strips({"your first fit": first_fit, "your best fit": best_fit, "your buddy": buddies})
+
+# %% [markdown]
 # And your `free` at work. How often did it find a hole beside the block, and how often two? How scattered was the free
 # memory after it, by your own measure?
 
@@ -893,19 +899,38 @@ assert mean_length < mean_free / 2
 
 # %% exercise="4.10"
 class MyAllocator:
-    """Hands out runs of neighbouring slots, and takes them back.
+    """Hands out runs of neighbouring slots, and takes them back."""
 
-    Made as `MyAllocator(num_slots)`, with two methods. `allocate(size)` returns the first slot of
-    `size` slots that are free from then on in use; the memory is so large that there is always room.
-    `free(offset)` takes back the slots that `allocate` returned at this offset.
-    """
-
-    ### BEGIN SOLUTION
     def __init__(self, num_slots: int) -> None:
+        """Start with all slots free; there are so many that nothing is ever refused."""
+        ### BEGIN SOLUTION
         self.size_at: dict[int, int] = {}  # of each block
         self.hole_from = {0: num_slots}  # size of each hole, by where it starts
         self.hole_until = {num_slots: 0}  # where each hole starts, by where it ends
         self.by_size = [(num_slots, 0)]
+        ### END SOLUTION
+
+    def allocate(self, size: int) -> int:
+        """Return the first of `size` neighbouring slots, which were free and are now in use."""
+        ### BEGIN SOLUTION
+        _, offset = self.by_size[bisect_left(self.by_size, (size, 0))]
+        hole = self.take_out(offset)
+        if hole > size:
+            self.put_in(offset + size, hole - size)
+        self.size_at[offset] = size
+        return offset
+        ### END SOLUTION
+
+    def free(self, offset: int) -> None:
+        """Take back the slots that `allocate` handed out at this offset."""
+        ### BEGIN SOLUTION
+        start, end = offset, offset + self.size_at.pop(offset)
+        if start in self.hole_until:
+            start = self.hole_until[start]
+            self.take_out(start)
+        if end in self.hole_from:
+            end += self.take_out(end)
+        self.put_in(start, end - start)
 
     def take_out(self, offset: int) -> int:
         size = self.hole_from.pop(offset)
@@ -917,25 +942,7 @@ class MyAllocator:
         self.hole_from[offset] = size
         self.hole_until[offset + size] = offset
         insort(self.by_size, (size, offset))
-
-    def allocate(self, size: int) -> int:
-        _, offset = self.by_size[bisect_left(self.by_size, (size, 0))]
-        hole = self.take_out(offset)
-        if hole > size:
-            self.put_in(offset + size, hole - size)
-        self.size_at[offset] = size
-        return offset
-
-    def free(self, offset: int) -> None:
-        start, end = offset, offset + self.size_at.pop(offset)
-        if start in self.hole_until:
-            start = self.hole_until[start]
-            self.take_out(start)
-        if end in self.hole_from:
-            end += self.take_out(end)
-        self.put_in(start, end - start)
-
-    ### END SOLUTION
+        ### END SOLUTION
 
 
 # %% check="4.10"

@@ -117,7 +117,6 @@ BUDDY = Exercise(
             given.sizes_that_differ,
             given.larger_than_the_largest,
             given.refused,
-            given.no_memory,
         ),
         misconceptions=buddy.BUDDY,
         state_line=strip_by_offset,

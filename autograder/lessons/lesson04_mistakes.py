@@ -102,7 +102,7 @@ BEST_FIT = (
     Misconception(
         "first fit",
         "That is the lowest hole that is large enough. Compare their sizes first, and their offsets "
-        "only where sizes are equal. (Two spans compare by offset.)",
+        "only where sizes are equal; two spans as they are compare by offset.",
         lowest_hole,
     ),
     Misconception(

@@ -6,6 +6,8 @@ right ones differ in their offsets, and a step is judged by what was free before
 
 from __future__ import annotations
 
+from typing import Any
+
 from course_lib.kv_cache.allocators import Allocator, Span
 
 
@@ -51,17 +53,22 @@ def buddy_violations(allocator: Allocator) -> list[str]:
     return found
 
 
-def allocation_faults(allocator: Allocator, size: int) -> list[str]:
+def allocation_faults(allocator: Allocator, size: int) -> list[str] | None:
     """Call ``allocate`` of a buddy allocator, and return one sentence for each rule it broke.
 
     Args:
         allocator: The allocator.
         size: Slots wanted, at least 1.
 
+    Returns:
+        The sentences, or None if the allocator says nothing of its free blocks yet.
+
     >>> from course_lib.kv_cache.allocators import BuddyAllocator
     >>> allocation_faults(BuddyAllocator(16), 3)
     []
     """
+    if _is_silent(allocator):
+        return None
     free = _spans(allocator.holes())
     piece = 1 << (size - 1).bit_length()
     fitting = [span for span in free if span.size >= piece]
@@ -82,7 +89,7 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str]:
     return found + buddy_violations(allocator)
 
 
-def release_faults(allocator: Allocator, place: int) -> list[str]:
+def release_faults(allocator: Allocator, place: int) -> list[str] | None:
     """Call ``free`` for an allocated block, and return one sentence for each rule it broke.
 
     Args:
@@ -90,11 +97,16 @@ def release_faults(allocator: Allocator, place: int) -> list[str]:
         place: Which block, counted from the lowest offset; beyond the last it begins again. Nothing
             happens where nothing is allocated.
 
+    Returns:
+        The sentences, or None if the allocator says nothing of its blocks yet.
+
     >>> from course_lib.kv_cache.allocators import BuddyAllocator
     >>> allocator = BuddyAllocator(16)
     >>> allocator.allocate(3), release_faults(allocator, 0), allocator.holes()
     (0, [], [Span(offset=0, size=16)])
     """
+    if _is_silent(allocator):
+        return None
     blocks = sorted(_spans(allocator.blocks()))
     if not blocks:
         return []
@@ -108,17 +120,22 @@ def release_faults(allocator: Allocator, place: int) -> list[str]:
     return found + buddy_violations(allocator)
 
 
-def refusal_faults(allocator: Allocator, place: int) -> list[str]:
+def refusal_faults(allocator: Allocator, place: int) -> list[str] | None:
     """Call ``free`` where no block starts, and return one sentence for each rule it broke.
 
     Args:
         allocator: The allocator.
         place: Which of the slots, from −1 to one behind the memory, at which no block starts.
 
+    Returns:
+        The sentences, or None if the allocator says nothing of its blocks yet.
+
     >>> from course_lib.kv_cache.allocators import BuddyAllocator
     >>> refusal_faults(BuddyAllocator(16), 4)
     []
     """
+    if _is_silent(allocator):
+        return None
     starts = {span.offset for span in _spans(allocator.blocks())}
     others = [slot for slot in range(-1, allocator.num_slots + 1) if slot not in starts]
     slot = others[place % len(others)]
@@ -131,6 +148,11 @@ def refusal_faults(allocator: Allocator, place: int) -> list[str]:
     if (_spans(allocator.holes()), _spans(allocator.blocks())) != before:
         found.append(f"free({slot}) changes the memory")
     return found
+
+
+def _is_silent(allocator: Any) -> bool:
+    """Say whether an allocator's methods do nothing yet."""
+    return allocator.holes() is None and allocator.blocks() is None
 
 
 def _faults_of_a_piece(

@@ -38,7 +38,7 @@ def test_a_right_allocator_has_no_faults_whichever_block_it_takes(
 ) -> None:
     allocator, rng = kind(num_slots), random.Random(num_slots)
     for _ in range(300):
-        step: Callable[..., list[str]] = rng.choice(
+        step: Callable[..., list[str] | None] = rng.choice(
             (allocation_faults, allocation_faults, release_faults, refusal_faults)
         )
         assert step(allocator, rng.randint(1, 12)) == []
@@ -120,7 +120,7 @@ def changes_and_refuses(self: BuddyAllocator, size: int) -> int | None:
 def test_what_is_wrong_with_an_allocation_is_said(
     allocate: Callable[..., Any], size: int, says: str
 ) -> None:
-    faults = allocation_faults(wrong(allocate=allocate), size)
+    faults = allocation_faults(wrong(allocate=allocate), size) or []
     assert (says in " ".join(faults)) if says else faults == []
 
 
@@ -129,6 +129,7 @@ def test_what_is_wrong_with_a_release_is_said() -> None:
         self.free_offsets[self.order_at.pop(offset)].add(offset)
 
     faults = release_faults(wrong(free=never_merges), 5)
+    assert faults is not None
     assert faults[0] == "free(0) leaves free 4 at 0, 4 at 4, 8 at 8, not 16 at 0"
     assert release_faults(BuddyAllocator(4), 0) == [], "nothing is allocated"
 
@@ -147,4 +148,10 @@ def test_what_is_wrong_with_a_refusal_is_said() -> None:
 
 
 def test_an_allocator_that_hands_out_what_is_asked_for_is_no_buddy_allocator() -> None:
-    assert "has 3 slots, not 4" in " ".join(allocation_faults(FirstFitAllocator(16), 3))
+    assert "has 3 slots, not 4" in " ".join(allocation_faults(FirstFitAllocator(16), 3) or [])
+
+
+def test_of_an_allocator_that_does_nothing_yet_nothing_is_said() -> None:
+    nothing = {name: lambda *given: None for name in ("allocate", "free", "holes", "blocks")}
+    for step in (allocation_faults, release_faults, refusal_faults):
+        assert step(wrong(**nothing), 1) is None
