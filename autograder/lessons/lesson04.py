@@ -19,6 +19,7 @@ from autograder.lessons import lesson04_contest as contest
 from autograder.lessons import lesson04_frames as frames
 from autograder.lessons import lesson04_given as given
 from autograder.lessons import lesson04_mistakes as mistakes
+from autograder.lessons import lesson04_waste_mistakes as waste
 from course_lib.kv_cache.allocators import (
     BestFitAllocator,
     BuddyAllocator,
@@ -173,7 +174,7 @@ WASTE = Exercise(
         probes=given.DISTRIBUTIONS,
         refusals=(Call([16], 0), Call([], 16), Call([0], 16), Call({16: -1.0}, 16)),
         compare=within(rel=1e-9),
-        misconceptions=mistakes.WASTE,
+        misconceptions=waste.WASTE,
     ),
     hints=(
         "How many slots do 16 tokens take in blocks of 16, and how many do 17?",
@@ -213,7 +214,7 @@ BEST_BLOCK = Exercise(
             Call(1366, 8, float("nan")),
         ),
         compare=within(rel=1e-9),
-        misconceptions=mistakes.BEST_BLOCK,
+        misconceptions=waste.BEST_BLOCK,
     ),
     hints=(
         "With blocks of B slots, how many bytes does the last block of a request waste on average, "
@@ -287,7 +288,7 @@ MEASURED = Exercise(
         reference=given.shares_with_enough,
         question="enough",
         compare=within(rel=0.0, absolute=5e-4),
-        misconceptions=mistakes.MEASURED,
+        misconceptions=waste.MEASURED,
     ),
     hints=(
         "Of 5 requests, admitted in order, 2 wait. Which one is the first of those?",

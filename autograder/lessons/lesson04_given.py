@@ -15,6 +15,11 @@ from hypothesis.stateful import initialize, precondition, rule
 from autograder.checks.function import Call
 from autograder.checks.stateful import Life, Twin
 from autograder.checks.trace import Instance
+from autograder.lessons.lesson01_given import (
+    MAX_MODEL_LEN,
+    OPT_13B_SLOTS,
+    experiment_requests,
+)
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.allocators import (
     Allocator,
@@ -476,27 +481,11 @@ DISTRIBUTIONS = (
 
 # 4.9
 
-
-OPT_13B_SLOTS = 12 * GiB // kv_bytes_per_token(MODELS["opt-13b"])
-"""KV slots of the PagedAttention paper's OPT-13B set-up: 12 GiB (table 1)."""
-
-MAX_MODEL_LEN = 2048
-
 FITS: dict[str, Callable[[int], Allocator]] = {
     "first": FirstFitAllocator,
     "best": BestFitAllocator,
     "worst": WorstFitAllocator,
 }
-
-
-@cache
-def experiment_requests() -> tuple[TraceRequest, ...]:
-    """Return the experiment's requests: those of the first 500 that fit OPT's context."""
-    return tuple(
-        request
-        for request in load_azure("conversation")[:500]
-        if request.prompt_tokens + request.output_tokens <= MAX_MODEL_LEN
-    )
 
 
 @cache

@@ -85,10 +85,7 @@ BYTES_WRONG = (
     ),
     (
         lambda m: (
-            2
-            * m.num_layers
-            * m.num_kv_heads
-            * (m.hidden_size // m.num_attention_heads)
+            2 * m.num_layers * m.num_kv_heads * (m.hidden_size // m.num_attention_heads)
             * m.dtype_bytes
         ),
         "hidden_size / heads for head_dim",
@@ -167,9 +164,8 @@ BLOCKS_RIGHT = (
 BLOCKS_WRONG = (
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (
-                (int(g.memory_bytes * u) - m.weight_bytes) // kv_bytes_per_block(m, b)
-            )
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes)
+            // kv_bytes_per_block(m, b)
         ),
         "no room for the activations",
     ),
@@ -181,17 +177,15 @@ BLOCKS_WRONG = (
     ),
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (
-                (int(g.memory_bytes * u) - m.weight_bytes - a) // kv_bytes_per_block(m, 16)
-            )
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
+            // kv_bytes_per_block(m, 16)
         ),
         "always 16 tokens a block",
     ),
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (
-                (int(g.memory_bytes * u) - m.weight_bytes - a) // kv_bytes_per_token(m)
-            )
+            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
+            // kv_bytes_per_token(m)
         ),
         "tokens, not blocks",
     ),
@@ -307,7 +301,9 @@ SLOTS_WRONG = (
     (faded(lambda r: (r.written, r.reserved - r.written, 0)), "no slot is wasted"),
     (faded(lambda r: (r.written, 0, r.reserved - r.written)), "every empty slot is wasted"),
     (
-        faded(lambda r: (r.written, min(r.final, r.reserved), max(0, r.reserved - r.final))),
+        faded(
+            lambda r: (r.written, min(r.final, r.reserved), max(0, r.reserved - r.final))
+        ),
         "written counted as later too",
     ),
     (faded(lambda r: (r.final, r.reserved - r.final, 0)), SAME),
@@ -442,8 +438,7 @@ INTENSITY_WRONG = (
         # What is cached, in the place of what is new.
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
             refuse_lengths([new_tokens], batch_size)
-            or batch_size
-            * forward_flops(model, new_tokens, cached_tokens)
+            or batch_size * forward_flops(model, new_tokens, cached_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, cached_tokens))
         ),
         "the new tokens' KV left out",
@@ -451,16 +446,14 @@ INTENSITY_WRONG = (
     (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
             refuse_lengths([new_tokens], batch_size)
-            or batch_size
-            * forward_flops(model, new_tokens)
+            or batch_size * forward_flops(model, new_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens))
         ),
         "the cached tokens left out",
     ),
     (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
-            batch_size
-            * forward_flops(model, new_tokens, cached_tokens)
+            batch_size * forward_flops(model, new_tokens, cached_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
             if batch_size
             else 0.0
@@ -737,17 +730,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))])
 def test_an_unusual_right_answer_earns_everything(exercise, place):
     finding = examine(exercise, RIGHT[exercise][place])
     assert finding.fraction == 1, finding.counterexample
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))])
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
     answer, name = WRONG[exercise][place]
     finding = examine(exercise, answer)
@@ -939,10 +928,7 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
-        (
-            lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]},
-            "Pow2 and Oracle exchanged",
-        ),
+        (lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}, "Pow2 and Oracle exchanged"),
         (lambda right: {name: 100 * share for name, share in right.items()}, "per cent"),
         (
             lambda right: {name: round(100 * share, 1) for name, share in right.items()},
@@ -985,9 +971,7 @@ def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong
         ((5120, 64, 8, 128, 64), 819, 4096),  # Qwen3-32B
     ],
 )
-def test_the_figures_of_the_answer_to_the_bug_hunt_are_what_the_suspect_says(
-    shape, promised, right
-):
+def test_the_figures_of_the_answer_to_the_bug_hunt_are_what_the_suspect_says(shape, promised, right):
     hidden, heads, kv_heads, head_dim, layers = shape
     config = {
         "hidden_size": hidden,
@@ -1008,7 +992,9 @@ def test_a_head_may_be_narrower_or_wider_than_its_share_of_the_hidden_size():
 
 @pytest.mark.parametrize("load", [load_azure, synthetic_azure])
 def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(load):
-    requests = [r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+    requests = [
+        r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048
+    ]
     moments = list(replay_contiguous(requests, 15_728, RESERVATIONS["Oracle"], 2048))
     oracle = average_shares(moments)
     behind = sum(up(r.reserved) - r.reserved for m in moments for r in m.reservations)
