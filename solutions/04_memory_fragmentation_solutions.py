@@ -144,8 +144,24 @@ predicted_enough = None  # your prediction: iterations, of 100
 viz.allocation_strips()
 
 # %% [markdown]
-# The last frame has the score. Three ways to choose a hole arrive at nearly the same place, the buddy allocator is
-# behind them, and paging is ahead of all. The rest of this lesson finds out why: what each of them loses, and where.
+# The last frame has the score. The three ways to choose a hole lie closer to each other than to paging, which waits
+# least, and the buddy allocator waits most. The rest of this lesson finds out why: what each of them loses, and where.
+
+# %% claims="The three ways to choose a hole lie closer to each other than to paging, which waits least, and the buddy allocator waits most."
+short = [r for r in conversation if r.prompt_tokens + r.output_tokens <= 1024][:60]
+waits = {
+    name: sum(1 for _ in replay_contiguous(short, 4400, RESERVATIONS["Oracle"], 1024, make))
+    for name, make in (
+        ("first", FirstFitAllocator),
+        ("best", BestFitAllocator),
+        ("worst", WorstFitAllocator),
+        ("buddy", parts.reference("BuddyAllocator")),
+    )
+}
+waits["paged"] = sum(1 for _ in replay_paged(short, 4400))
+rules = [waits["first"], waits["best"], waits["worst"]]
+assert max(rules) - min(rules) < min(rules) - waits["paged"]
+assert max(rules) < waits["buddy"]
 
 # %% [markdown]
 # ## 3. Blocks and holes
@@ -254,15 +270,8 @@ for sizes in ((10, 11, 3), (11, 10, 3)):
 
 # %% [markdown]
 # Each of the two serves everybody in one case, and turns the last one away in the other. So neither is better for
-# *every* sequence of requests. What they do on average, only a workload can say. You let them run on one in section 8;
-# write down now what you expect of a pool that is always full.
+# *every* sequence of requests. What they do on average, only a workload can say: you let them run on one in section 8.
 #
-# **Predict:** of all slots, how many points more does the best of the three rules use than the worst?
-
-# %%
-predicted_points = None  # your prediction: points, that is hundredths of all slots
-
-# %% [markdown]
 # ### How many holes are there?
 #
 # Let 100 blocks be in use all the time. Whenever one is given back, another one is taken, from a memory without limit,
@@ -751,7 +760,8 @@ for name in ("first fit", "best fit", "worst fit", "buddy", "compacted", "paged"
     kinds = ", ".join(f"{kind} {share:6.2%}" for kind, share in shares[name].items())
     print(f"{name:<10}{kinds}; {len(in_full_pool[name]):6,} iterations with a queue")
 fits = [shares[name]["used"] for name in ("first fit", "best fit", "worst fit")]
-compare(predicted_points, 100 * (max(fits) - min(fits)), "points")
+print(f"the three rules differ by {100 * (max(fits) - min(fits)):.1f} points", end=", ")
+print(f"paging is ahead by {100 * (shares['paged']['used'] - max(fits)):.1f}")
 
 # %% [markdown]
 # And the figure of section 2 once more, with your own allocators in it:
@@ -788,8 +798,13 @@ print("outside the largest hole")
 
 # %% [markdown]
 # The three rules differ by less than three points, and the gap to paging is more than twenty. So *first fit is not the
-# culprit*, nor any other rule: contiguity is. (The buddy allocator pays for its rounding on top.) A claim that is often
-# made comes from another experiment: take a memory without limit, and see how far up the blocks reach.
+# culprit*, nor any other rule: contiguity is. (The buddy allocator pays for its rounding on top.)
+#
+# ### The same rules in a memory without end
+#
+# Allocators are often compared in another set-up: a memory without limit, 100 requests at a time, and nobody ever waits.
+# Then the question is how far up the blocks reach. Of the slots below the highest end of a block, how many are in use when
+# most are? Under first fit:
 
 # %% claims="The three rules differ by less than three points, and the gap to paging is more than twenty."
 assert max(fits) - min(fits) < 0.03
@@ -798,12 +813,20 @@ assert shares["buddy"]["used"] < min(fits) - 0.10
 
 # %%
 lifetimes = lifetimes_in_batch(conversation[:2000], 100)
-in_endless = {
-    name: replay(lifetimes, make(2**40)).utilization
-    for name, make in (("first fit", first_fit), ("best fit", best_fit), ("worst fit", worst_fit))
-}
-for name, utilization in in_endless.items():
-    print(f"{name:<10}at its peak {utilization:4.0%} of the memory below its highest block is in use")
+in_endless = {"first fit": replay(lifetimes, first_fit(2**40)).utilization}
+print(f"first fit: {in_endless['first fit']:.0%} are in use")
+
+# %% [markdown]
+# **Predict:** how many per cent are in use under worst fit, which takes the largest hole there is?
+
+# %%
+predicted_worst = None  # your prediction, in %
+
+# %%
+for name, make in (("best fit", best_fit), ("worst fit", worst_fit)):
+    in_endless[name] = replay(lifetimes, make(2**40)).utilization
+    print(f"{name}: {in_endless[name]:.0%}")
+compare(predicted_worst, 100 * in_endless["worst fit"], "%")
 
 # %% [markdown]
 # There, worst fit looks like a catastrophe. But only because the largest hole is always the endless rest behind the last
