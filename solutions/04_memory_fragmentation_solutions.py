@@ -293,8 +293,8 @@ compare(predicted_holes, 100 * holes_per_block[100], "holes")
 # Programming*, volume 1, section 2.5), and four lines derive it. Let there be $n$ blocks and $m$ holes. Of the blocks,
 # let $a$ lie between two holes, $b$ beside one, $c$ beside none.
 #
-# - Each hole has a block on both sides. Count these contacts from both sides: $2m = 2a + b$, and $n = a + b + c$, so
-#   $c - a = n - 2m$.
+# - Each hole has a block on both sides, but for the ends of the memory. Count these contacts from the holes and from the
+#   blocks: $2m = 2a + b$, and $n = a + b + c$, so $c - a = n - 2m$.
 # - A release takes a hole away if the block lies between two (three pieces become one), and adds one if it lies beside
 #   none. On average the number of holes changes by $(c - a)/n$.
 # - An allocation takes a hole away only if it fits exactly. If that happens with probability $1 - p$, the number changes
@@ -304,7 +304,7 @@ compare(predicted_holes, 100 * holes_per_block[100], "holes")
 # $$m = \frac{p\,n}{2}$$
 #
 # With lengths as varied as these an exact fit is rare, so $p$ is near 1. Coalescing does not make holes vanish: it keeps
-# them at half the number of blocks. It depends on who comes and goes, not on the rule by which a hole is chosen. In the
+# them at half the number of blocks. That depends on who comes and goes, and hardly on the rule by which a hole is chosen. In the
 # pool of section 2 some ten requests run at a time, and there are about five holes.
 
 # %% claims="In the pool of section 2 some ten requests run at a time, and there are about five holes."
@@ -533,7 +533,7 @@ viz.Picture(overhead(viz.WIDE), narrow=overhead(viz.NARROW))
 # %% [markdown]
 # So why 16? Not for memory's sake. It is what *kernels* read well: the slots of a block lie side by side, and a program
 # that works on 16 of them has one table entry to look up, reads whole rows of memory, and fills the unit in which matrix
-# instructions count (lesson 2). It is what the host can keep up with: with one slot in each block there is something to
+# instructions count. It is what the host can keep up with: with one slot in each block there is something to
 # hand out for every request in every step. And prefixes are shared block by block (lesson 8), which asks for *small*
 # blocks. 16 is where these meet. The PagedAttention paper measured the same: from 16 to 128 all is well with long
 # requests, and only up to 32 with short ones (section 7.2).
@@ -993,8 +993,8 @@ parts.table(lesson=4)
 #
 # **What production code does beyond this, and why.**
 #
-# - It keeps one pool for all kinds of layers. Two pools of pages of different size would be two kinds of memory of which
-#   one can be empty while the other is full: external fragmentation again. Padding wastes a little inside each page, and
+# - As a rule it keeps one pool for all kinds of layers. Two pools of pages of different size would be two kinds of memory
+#   of which one can be empty while the other is full: external fragmentation again. Padding wastes a little inside each page, and
 #   any free page serves any layer.
 # - It has a reason of its own why memory must not move: `vllm/config/vllm.py` refuses to start with a KV connector (which lets
 #   other machines read the cache) and PyTorch's `expandable_segments` together, since that allocator may remap addresses
