@@ -838,7 +838,7 @@ assert in_endless["worst fit"] < 0.1
 assert min(in_endless["first fit"], in_endless["best fit"]) > 0.8
 
 # %% [markdown]
-# ### Measure: enough, but in pieces
+# ### Measure: enough in pieces
 #
 # Back to the prediction of section 2. A snapshot has `num_slots`, `reservations` (each with what it has `reserved`) and
 # `num_waiting`. Requests are admitted in the order of `requests`, so the first in the queue is known.

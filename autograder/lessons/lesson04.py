@@ -276,7 +276,7 @@ BUG_MENDED = Exercise(
 
 MEASURED = Exercise(
     id="4.9",
-    title="Measure: enough, but in pieces",
+    title="Measure: enough in pieces",
     asks=(
         'Fill `enough`: for "first", "best" and "worst", the share of the iterations in which the '
         "free slots together would do for the first in the queue."
