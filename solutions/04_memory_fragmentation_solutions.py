@@ -356,8 +356,8 @@ viz.strip_film("A3 B4 C2 -B -A D5 -C", parts.reference("BuddyAllocator"))
 # become one block of the next order, which may find its own buddy in turn; hence the loop. That every block starts at a
 # multiple of its size makes the XOR right: started anywhere else, it would find a stranger.
 #
-# A set for each order makes each step cost the same, however many blocks there are, and there are at most 14 orders in
-# 15,728 slots.
+# A set for each order makes each step cost the same, however many blocks there are, and a memory of 15,728 slots has
+# no more than 14 orders to go through.
 
 # %% [markdown]
 # ### What the order costs
