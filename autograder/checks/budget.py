@@ -385,7 +385,7 @@ def on_an_object(
     """
 
     def play(subject: Subject, number: int) -> list[Outcome]:
-        owner = ITSELF if method is None else subject.mount(method.owner, method.__name__)
+        owner = ITSELF if method is None else subject.mount(method.lives_on, method.__name__)
         made = subject.call(call.args, call.kwargs, target=owner)
         if not (isinstance(made, Returned) and isinstance(made.value, Ref)):
             return [made]

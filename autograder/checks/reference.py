@@ -18,9 +18,11 @@ class Method:
     Args:
         owner: The class that defines the method itself.
         name: The method.
+        on: The subclass of the owner whose objects a check makes, where the owner is abstract.
 
     Attributes:
         owner: The class.
+        lives_on: The class whose objects a check makes: the owner, if no other is named.
         function: The method as a plain function.
 
     Raises:
@@ -32,8 +34,9 @@ class Method:
     (Method(BlockPool, 'touch'), 'touch', 'course_lib.kv_cache.block_pool')
     """
 
-    def __init__(self, owner: type, name: str) -> None:
+    def __init__(self, owner: type, name: str, on: type | None = None) -> None:
         self.owner = owner
+        self.lives_on = on or owner
         self.function = function_of(owner, name)
         self.__name__ = name
         self.__module__ = owner.__module__
@@ -45,14 +48,14 @@ class Method:
         return self.function(*args, **kwargs)
 
     def mounted(self, answer: Callable[..., Any]) -> type:
-        """Return a subclass of the owner on which the answer is the method.
+        """Return a subclass on which the answer is the method.
 
         >>> class Pool:
         ...     def size(self): return 1
         >>> Method(Pool, "size").mounted(lambda self: 2)().size()
         2
         """
-        return mount(self.owner, {self.__name__: answer})
+        return mount(self.lives_on, {self.__name__: answer})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Method) and (

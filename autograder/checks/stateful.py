@@ -208,7 +208,7 @@ class StatefulCheck:
     def _owner(self) -> type[Any]:
         """The library's class whose objects live."""
         is_method = isinstance(self.reference, Method)
-        owner: type[Any] = self.reference.owner if is_method else self.reference
+        owner: type[Any] = self.reference.lives_on if is_method else self.reference
         return owner
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:

@@ -323,6 +323,7 @@ class BuddyAllocator:
     """
 
     def __init__(self, num_slots: int) -> None:
+        """Start with nothing allocated, and a free block for each bit of ``num_slots``."""
         if num_slots < 1:
             raise ValueError(f"num_slots is {num_slots}; an allocator needs at least 1 slot")
         self.num_slots = num_slots
@@ -335,13 +336,23 @@ class BuddyAllocator:
                 offset += 1 << order
 
     def allocate(self, size: int) -> int | None:
-        """Allocate a block of at least ``size`` slots.
+        """Allocate a block of ``size`` slots, rounded up to a power of two.
+
+        It is cut from a free block of the smallest size that is large enough. That block is halved
+        as often as half is enough; the halves that are not needed become free.
+
+        Args:
+            size: Slots wanted.
 
         Returns:
             The block's first slot, or None if no free block is large enough; then nothing changes.
 
         Raises:
-            ValueError: ``size`` is less than 1.
+            ValueError: ``size`` is less than 1; then nothing changes.
+
+        >>> allocator = BuddyAllocator(12)  # starts as 8 slots at 0 and 4 at 8
+        >>> allocator.allocate(3), allocator.allocate(9)
+        (8, None)
         """
         if size < 1:
             raise ValueError(f"size is {size}; a block has at least 1 slot")
@@ -362,8 +373,17 @@ class BuddyAllocator:
     def free(self, offset: int) -> None:
         """Give back the block at ``offset`` and merge it with its buddy as often as possible.
 
+        Args:
+            offset: The first slot of the block, as ``allocate`` returned it.
+
         Raises:
             ValueError: No allocated block starts at ``offset``; then nothing changes.
+
+        >>> allocator = BuddyAllocator(8)
+        >>> offset = allocator.allocate(1)  # leaves 1, 2 and 4 slots
+        >>> allocator.free(offset)
+        >>> allocator.holes()
+        [Span(offset=0, size=8)]
         """
         order = self.order_of(offset)
         del self.order_at[offset]

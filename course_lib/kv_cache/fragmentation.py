@@ -55,16 +55,15 @@ class InternalWaste:
 def expected_internal_waste(lengths: LengthDistribution, block_size: int) -> InternalWaste:
     """Return the exact expected internal fragmentation of paging, for any length distribution.
 
-    A request of L tokens takes ⌈L/B⌉ blocks of B slots, so the expected waste is B·E⌈L/B⌉ − E[L].
-    If all remainders of L by B are equally likely, that is (B − 1)/2 tokens.
+    A request holds as many whole blocks as its tokens need, and no more.
 
     Args:
         lengths: Tokens per request: a sequence of observed lengths, or a mapping from each length
             to its probability. Weights of any scale do, such as counts.
-        block_size: Slots per block, B.
+        block_size: Slots per block.
 
     Returns:
-        Averages over requests: ``stored`` is E[L] and ``allocated`` is B·E⌈L/B⌉.
+        Averages over requests: ``stored`` are the tokens, ``allocated`` the slots of the blocks.
 
     Raises:
         ValueError: ``block_size`` or a length is less than 1, a weight is negative or not finite,
@@ -79,10 +78,14 @@ def expected_internal_waste(lengths: LengthDistribution, block_size: int) -> Int
     require_block_size(block_size)
     weights = length_weights(lengths)
     total = math.fsum(weights.values())
+    # Add up the tokens of every length, each as often as it counts.
     stored = math.fsum(weight * length for length, weight in weights.items())
+
+    # Add up the slots of the whole blocks that hold them, likewise.
     allocated = math.fsum(
         weight * (-(-length // block_size) * block_size) for length, weight in weights.items()
     )
+
     return InternalWaste(stored / total, allocated / total)
 
 
@@ -211,14 +214,13 @@ def lifetime_internal_waste(requests: Iterable[HasLengths], block_size: int) -> 
 def best_block_size(mean_length: float, entry_bytes: float, token_bytes: float) -> float:
     """Return the block size that wastes the fewest bytes, counting the block table.
 
-    A request of L tokens wastes about B/2 slots of t bytes in its last block, and L/B entries of h
-    bytes in its block table. B·t/2 + h·L/B is least where its derivative, t/2 − h·L/B², is zero:
-    B* = √(2hL/t).
+    With blocks of B slots, a request wastes B/2 slots of its last block on average, and the
+    bookkeeping of ``mean_length`` / B blocks. Both are approximations that ignore whole numbers.
 
     Args:
-        mean_length: Tokens per request on average, L.
-        entry_bytes: Bytes that the bookkeeping of one block takes, h.
-        token_bytes: Bytes of KV per token, t.
+        mean_length: Tokens per request on average.
+        entry_bytes: Bytes that the bookkeeping of one block takes.
+        token_bytes: Bytes of KV per token.
 
     Returns:
         Slots per block, as a real number. Below 1, the table never matters: the smallest block
@@ -235,6 +237,7 @@ def best_block_size(mean_length: float, entry_bytes: float, token_bytes: float) 
             f"mean_length is {mean_length}, entry_bytes is {entry_bytes} and token_bytes is "
             f"{token_bytes}; each must be finite and above 0"
         )
+    # With B, L, h and t for these, B·t/2 + h·L/B is least where t/2 − h·L/B² is zero.
     return math.sqrt(2 * entry_bytes * mean_length / token_bytes)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Protocol
 
 from course_lib.kv_cache.allocators import Span
@@ -193,6 +194,22 @@ def strip_text(allocator: HasBlocks, name_at: Mapping[int, str]) -> str:
             )
         slots[offset : offset + size] = letter * size
     return "".join(slots)
+
+
+def strip_by_offset(allocator: HasBlocks) -> str:
+    """Return the strip of an allocator in which the letter of a block tells where it starts.
+
+    A stands for slot 0, B for slot 1 and so on; behind Z it begins again with A.
+
+    >>> from course_lib.kv_cache.allocators import FirstFitAllocator
+    >>> allocator = FirstFitAllocator(8)
+    >>> allocator.allocate(3), allocator.allocate(2)
+    (0, 3)
+    >>> strip_by_offset(allocator)
+    'AAADD...'
+    """
+    letters = {span.offset: ascii_uppercase[span.offset % 26] for span in allocator.blocks()}
+    return strip_text(allocator, letters)
 
 
 def _queue(free: Sequence[BlockMark]) -> str:

@@ -29,8 +29,11 @@ FUNCTIONS: list[Callable[..., Any]] = [
     # Lesson 4
     BestFitAllocator.choose_hole,
     FitAllocator.free,
+    BuddyAllocator.allocate,
+    BuddyAllocator.free,
     fragmentation.external_fragmentation,
     fragmentation.expected_internal_waste,
+    fragmentation.best_block_size,
     # Lesson 7
     BlockPool.get_new_blocks,
     BlockPool.touch,

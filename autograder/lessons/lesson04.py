@@ -1,0 +1,348 @@
+"""Lesson 4, memory fragmentation and what is done about it: its exercises."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.compare import within
+from autograder.checks.exercise import Exercise
+from autograder.checks.function import Call, FunctionCheck, Large
+from autograder.checks.quiz import QuizCheck
+from autograder.checks.reference import Method
+from autograder.checks.scale import ScaleCheck, between
+from autograder.checks.stateful import StatefulCheck
+from autograder.checks.trace import TraceCheck
+from autograder.checks.values import value_exercise
+from autograder.lessons import lesson04_buddy_mistakes as buddy
+from autograder.lessons import lesson04_contest as contest
+from autograder.lessons import lesson04_frames as frames
+from autograder.lessons import lesson04_given as given
+from autograder.lessons import lesson04_mistakes as mistakes
+from autograder.lessons import lesson04_waste_mistakes as waste
+from course_lib.kv_cache.allocators import (
+    BestFitAllocator,
+    BuddyAllocator,
+    FirstFitAllocator,
+    FitAllocator,
+)
+from course_lib.kv_cache.fragmentation import (
+    best_block_size,
+    expected_internal_waste,
+    external_fragmentation,
+)
+from course_lib.kv_cache.watch.notation import strip_by_offset
+
+# 4.1
+
+BY_HAND = Exercise(
+    id="4.1",
+    title="First fit by hand",
+    asks="Write the strip of the memory after each of the six steps.",
+    points=5,
+    minutes=8,
+    difficulty=1,
+    check=TraceCheck(given.strips_to_write, misconceptions=mistakes.TRACE),
+    hints=(
+        "From slot 0 on, which is the first run of dots that is long enough?",
+        "A request takes the front of the first run that is long enough, and nothing if there is "
+        "none. A block that is freed turns into dots; dots side by side are one run.",
+        "`..BB....` and a request for 3: `..BBAAA.`",
+    ),
+)
+
+# 4.2
+
+BEST_FIT = Exercise(
+    id="4.2",
+    title="Best fit",
+    asks="Return the smallest hole that is large enough; of equal ones, that at the lowest offset.",
+    points=5,
+    minutes=6,
+    difficulty=1,
+    check=StatefulCheck(
+        reference=Method(BestFitAllocator, "choose_hole"),
+        machine=given.ChoosingLife,
+        probes=(given.three_holes, given.equal_holes, given.best_at_the_front, given.all_taken),
+        misconceptions=mistakes.BEST_FIT,
+        state_line=strip_by_offset,
+    ),
+    hints=(
+        "Holes of 5, 3 and 6 are there, and 3 slots are wanted. What does each choice leave over?",
+        "Leave out the holes that are too small. Of the others take the smallest, and of equal ones "
+        "the first.",
+        "`min(fitting, key=lambda hole: (hole.size, hole.offset))`, or None where nothing fits",
+    ),
+)
+
+# 4.3
+
+COALESCE = Exercise(
+    id="4.3",
+    title="Give a block back",
+    asks="Free the block at an offset: it becomes one hole with the holes that touch it.",
+    points=12,
+    minutes=20,
+    difficulty=2,
+    check=StatefulCheck(
+        reference=Method(FitAllocator, "free", on=FirstFitAllocator),
+        machine=given.FitLife,
+        probes=(given.between_two_holes, given.beside_one_hole, given.freed_twice),
+        misconceptions=mistakes.COALESCE,
+        state_line=strip_by_offset,
+    ),
+    hints=(
+        "What can lie just before the block, and what just behind it?",
+        "Take the block out of `size_at`. Take each hole out of `sorted_holes` that ends where the "
+        "block starts, or starts where it ends, and widen the block by it. Put one hole back, in "
+        "its place.",
+        "`start, end = min(start, hole.offset), max(end, hole.end)`",
+    ),
+)
+
+# 4.4
+
+BUDDY = Exercise(
+    id="4.4",
+    title="A buddy allocator",
+    asks="Write a buddy allocator: how it starts, how it hands out a block, how it takes one back.",
+    points=20,
+    minutes=35,
+    difficulty=3,
+    check=StatefulCheck(
+        reference=BuddyAllocator,
+        machine=given.BuddyLife,
+        probes=(
+            given.filled_and_emptied,
+            given.neighbours_that_are_no_buddies,
+            given.sizes_that_differ,
+            given.larger_than_the_largest,
+            given.refused,
+        ),
+        misconceptions=buddy.BUDDY,
+        state_line=strip_by_offset,
+    ),
+    hints=(
+        "A block of 4 slots starts at 8. Where is the half that it was split from, and where would "
+        "that be if the block started at 12?",
+        "Keep the offsets of the free blocks of each order. To allocate, find the lowest order that "
+        "has one, and halve on the way down. To free, look for the buddy among the free blocks of "
+        "the same order; if it is there, take it out, go one order up and look again.",
+        "`buddy = offset ^ (1 << order)`",
+    ),
+)
+
+# 4.5
+
+SCATTERED = Exercise(
+    id="4.5",
+    title="How scattered",
+    asks="Return the share of the free slots that lies outside the largest hole.",
+    points=4,
+    minutes=5,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=external_fragmentation,
+        cases=given.fragmented(),
+        probes=given.FRAGMENTED,
+        compare=within(rel=1e-9, absolute=1e-12),
+        misconceptions=mistakes.SCATTERED,
+    ),
+    hints=(
+        "Holes of 5 and 2 slots: how large is the largest request that still fits?",
+        "What one request can have is the largest hole; the share of all the others together is "
+        "asked for.",
+        "`1 - max(sizes) / sum(sizes)`",
+    ),
+)
+
+# 4.6
+
+WASTE = Exercise(
+    id="4.6",
+    title="The exact waste of a block size",
+    asks=(
+        "Complete two sums over a distribution of lengths: of the tokens, and of the slots of the "
+        "blocks that hold them."
+    ),
+    points=10,
+    minutes=12,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=expected_internal_waste,
+        cases=given.distributions(),
+        probes=given.DISTRIBUTIONS,
+        refusals=(Call([16], 0), Call([], 16), Call([0], 16), Call({16: -1.0}, 16)),
+        compare=within(rel=1e-9),
+        misconceptions=waste.WASTE,
+    ),
+    hints=(
+        "How many slots do 16 tokens take in blocks of 16, and how many do 17?",
+        "For each length: its blocks, rounded up, times the slots of a block, times its weight. "
+        "`weights` holds the weight of each length.",
+        "`weight * (-(-length // block_size) * block_size)`",
+    ),
+)
+
+# 4.7
+
+BEST_BLOCK = Exercise(
+    id="4.7",
+    title="The best block size",
+    asks="Return the block size for which the last block and the bookkeeping together cost least.",
+    points=4,
+    minutes=8,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=best_block_size,
+        cases=st.builds(
+            Call,
+            st.integers(1, 400).map(lambda n: n * 5.0),
+            st.integers(1, 40).map(lambda n: n * 3.0),
+            st.integers(1, 40).map(lambda n: n * 7.0),
+        ),
+        probes=(
+            Call(mean_length=1366.0, entry_bytes=8.0, token_bytes=131072.0),
+            Call(mean_length=1000.0, entry_bytes=4096.0, token_bytes=4096.0),
+            Call(mean_length=300, entry_bytes=5, token_bytes=7),
+        ),
+        refusals=(
+            Call(0, 8, 1000),
+            Call(1366, 0, 1000),
+            Call(1366, 8, -1),
+            Call(1366, float("inf"), 1000),
+            Call(1366, 8, float("nan")),
+        ),
+        compare=within(rel=1e-9),
+        misconceptions=waste.BEST_BLOCK,
+    ),
+    hints=(
+        "With blocks of B slots, how many bytes does the last block of a request waste on average, "
+        "and how many do the entries of its table take?",
+        "The sum of the two is least where its derivative with respect to B is zero.",
+        "`token_bytes / 2 == entry_bytes * mean_length / B**2`",
+    ),
+)
+
+# 4.8, the bug hunt
+
+BUG_EXPOSED = Exercise(
+    id="4.8a",
+    title="Bug hunt: show that it is wrong",
+    asks=(
+        "Give ranges, none of which overlaps another, and a number of frames that is refused once "
+        "they are added, and should not be."
+    ),
+    points=4,
+    minutes=5,
+    difficulty=1,
+    check=AnswerCheck(
+        reference=lambda: frames.EXPOSING,
+        question="your case",
+        wanted="ranges after which a request is refused that could be served",
+        compare=frames.exposes_the_bug,
+        alike=frames.is_refused_rightly,
+        misconceptions=frames.EXPOSED,
+    ),
+    hints=(
+        "In which of two ways can the same frames come to be free?",
+        "Add in two calls what would be one block if it were added in one.",
+        '`{"ranges": [(0, n), (n, 2 * n)], "frames": ...}`',
+    ),
+)
+
+BUG_MENDED = Exercise(
+    id="4.8b",
+    title="Bug hunt: mend it",
+    asks="Return the free blocks once a range is added, with no two free buddies among them.",
+    points=4,
+    minutes=8,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=frames.add_range,
+        cases=frames.additions(),
+        probes=frames.ADDITIONS,
+        large=(Large(lambda: Call({(0, 2**30)}, 2**30, 2**31), "2³⁰ frames"),),
+        misconceptions=frames.MENDED,
+    ),
+    hints=(
+        "Which of the functions above already does what is missing here?",
+        "To add a block of free frames is to release it.",
+        "`free = release(free, start, size)`",
+    ),
+)
+
+# 4.9, the measurement
+
+MEASURED = Exercise(
+    id="4.9",
+    title="Measure: enough in pieces",
+    asks=(
+        'Fill `enough`: for "first", "best" and "worst", the share of the iterations in which the '
+        "free slots together would do for the first in the queue."
+    ),
+    points=4,
+    minutes=8,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=given.shares_with_enough,
+        question="enough",
+        compare=within(rel=0.0, absolute=5e-4),
+        misconceptions=waste.MEASURED,
+    ),
+    hints=(
+        "Of 5 requests, admitted in order, 2 wait. Which one is the first of those?",
+        "In each snapshot, take all reservations off the slots, and hold the rest against prompt "
+        "and output of the first that waits. Count the snapshots in which it is enough.",
+        "`head = requests[len(requests) - snapshot.num_waiting]`",
+    ),
+)
+
+# 4.10, the contest
+
+CONTEST = Exercise(
+    id="4.10",
+    title="An allocator of your own (stretch)",
+    asks="Write an allocator that needs little memory, and little time, for requests that come and go.",
+    points=8,
+    minutes=30,
+    difficulty=3,
+    check=ScaleCheck(
+        reference=contest.CoursesBestFit,
+        floor=contest.NeverReuses,
+        play=contest.contest,
+        conditions=(between("index", "an index near that of the course's best fit", 1.0, 0.9),),
+    ),
+    hints=(
+        "Who never reuses anything is fast. What does it take to find again what was given back?",
+        "Keep the free pieces by place, so that neighbours are found, or by size, so that one that "
+        "fits is found; both, if you can keep them in step.",
+        "`holes_by_size = sorted((size, offset) for each hole)`, kept in order with `bisect.insort`",
+    ),
+)
+
+QUIZ = Exercise(
+    id="4.Q",
+    title="Quiz",
+    asks="Answer each question with a letter. Eight of the ten right, 80%, is a pass.",
+    points=10,
+    minutes=10,
+    difficulty=1,
+    check=QuizCheck(lesson=4),
+)
+
+EXERCISES = (
+    *(value_exercise(4, f"4.W{number}") for number in (1, 2, 3)),
+    BY_HAND,
+    BEST_FIT,
+    COALESCE,
+    BUDDY,
+    SCATTERED,
+    WASTE,
+    BEST_BLOCK,
+    BUG_EXPOSED,
+    BUG_MENDED,
+    MEASURED,
+    CONTEST,
+    QUIZ,
+)

@@ -1,0 +1,520 @@
+"""Lesson 4: what its checks are given. Tasks by hand, lives of allocators, lengths, the experiment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from string import ascii_uppercase
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from autograder.checks.function import Call
+from autograder.checks.stateful import Life, Twin
+from autograder.checks.trace import Instance
+from autograder.lessons.lesson01_given import (
+    MAX_MODEL_LEN,
+    OPT_13B_SLOTS,
+    experiment_requests,
+)
+from autograder.proxy.recipes import Make
+from course_lib.kv_cache.allocators import (
+    Allocator,
+    BestFitAllocator,
+    BuddyAllocator,
+    FirstFitAllocator,
+    FitAllocator,
+    Span,
+    WorstFitAllocator,
+)
+from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot, replay_contiguous
+from course_lib.kv_cache.sizing import kv_bytes_per_token
+from course_lib.kv_cache.watch.allocator_faults import (
+    allocation_faults,
+    refusal_faults,
+    release_faults,
+)
+from course_lib.kv_cache.watch.notation import strip_text
+from course_lib.simulation.workload import TraceRequest, load_azure
+from course_lib.specs import MODELS, GiB
+
+# 4.1
+
+
+class NeverCoalesces(FirstFitAllocator):
+    """First fit in which the holes stay as they were freed."""
+
+    def free(self, offset: int) -> None:
+        """Give back a block, and leave its neighbours alone."""
+        size = self.size_at.pop(offset)
+        self.sorted_holes = sorted([*self.sorted_holes, Span(offset, size)])
+
+
+class FromTheEnd(FirstFitAllocator):
+    """First fit that cuts each block from the end of its hole."""
+
+    def allocate(self, size: int) -> int | None:
+        """Cut a block from the end of the first hole that is large enough."""
+        hole = self.choose_hole(size)
+        if hole is None:
+            return None
+        rest = [Span(hole.offset, hole.size - size)] if hole.size > size else []
+        place = self.sorted_holes.index(hole)
+        self.sorted_holes[place : place + 1] = rest
+        self.size_at[hole.end - size] = size
+        return hole.end - size
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of a task by hand: a name asks for slots, or, with size 0, is freed."""
+
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.name} asks for {self.size}" if self.size else f"{self.name} is freed"
+
+
+HAND_SLOTS = 16
+_HAND_STEPS = 6
+
+
+@dataclass(frozen=True)
+class HandTask:
+    """A memory in which blocks have come and gone, and what happens then.
+
+    Attributes:
+        holes: The holes at the start.
+        names: The name of each block at the start, by its span.
+        operations: What happens.
+    """
+
+    holes: tuple[Span, ...]
+    names: tuple[tuple[Span, str], ...]
+    operations: tuple[Operation, ...]
+
+    def strips(self, make: Callable[[int], FitAllocator]) -> list[str]:
+        """Return the strip at the start and after each operation, under an allocator."""
+        allocator, name_at = self._start(make)
+        found = [strip_text(allocator, name_at)]
+        for operation in self.operations:
+            self._apply(operation, allocator, name_at)
+            found.append(strip_text(allocator, name_at))
+        return found
+
+    def is_telling(self) -> bool:
+        """Say whether something fails with enough free, three pieces merge, and ways differ."""
+        allocator, name_at = self._start(FirstFitAllocator)
+        has_failed = has_merged = False
+        for operation in self.operations:
+            holes = allocator.holes()
+            num_blocks = len(name_at)
+            self._apply(operation, allocator, name_at)
+            if operation.size and len(name_at) == num_blocks:
+                has_failed |= sum(hole.size for hole in holes) >= operation.size
+            elif not operation.size:
+                has_merged |= len(allocator.holes()) < len(holes)
+        ways = {tuple(self.strips(each)) for each in (FirstFitAllocator, *_OTHER_WAYS)}
+        return has_failed and has_merged and len(ways) == 1 + len(_OTHER_WAYS)
+
+    def _start(self, make: Callable[[int], FitAllocator]) -> tuple[FitAllocator, dict[int, str]]:
+        allocator = make(HAND_SLOTS)
+        allocator.sorted_holes = list(self.holes)
+        allocator.size_at = {span.offset: span.size for span, _ in self.names}
+        return allocator, {span.offset: name for span, name in self.names}
+
+    def _apply(
+        self, operation: Operation, allocator: FitAllocator, name_at: dict[int, str]
+    ) -> None:
+        """Do one thing; a name that has nothing is freed without effect."""
+        if operation.size:
+            offset = allocator.allocate(operation.size)
+            if offset is not None:
+                name_at[offset] = operation.name
+            return
+        for offset in [o for o, name in name_at.items() if name == operation.name]:
+            allocator.free(offset)
+            del name_at[offset]
+
+
+_OTHER_WAYS = (NeverCoalesces, BestFitAllocator, WorstFitAllocator, FromTheEnd)
+"""Allocators that a task by hand tells from first fit, and from each other."""
+
+
+def _drawn(rng: random.Random) -> HandTask:
+    """Draw a start of three to five blocks between holes, and six operations."""
+    names = iter(ascii_uppercase)
+    holes: list[Span] = []
+    blocks: list[tuple[Span, str]] = []
+    offset = 0
+    while offset < HAND_SLOTS:
+        size = min(rng.randint(1, 4), HAND_SLOTS - offset)
+        span = Span(offset, size)
+        was_hole = bool(holes) and holes[-1].end == offset
+        if was_hole or rng.random() < 0.55:
+            blocks.append((span, next(names)))
+        else:
+            holes.append(span)
+        offset += size
+    held = [name for _, name in blocks]
+    operations = []
+    for _ in range(_HAND_STEPS):
+        if held and rng.random() < 0.4:
+            operations.append(Operation(held.pop(rng.randrange(len(held))), 0))
+        else:
+            operations.append(Operation(next(names), rng.randint(1, 6)))
+            held.append(operations[-1].name)
+    return HandTask(tuple(holes), tuple(blocks), tuple(operations))
+
+
+@cache
+def hand_task(seed: int) -> HandTask:
+    """Return the task of a seed; whoever is freed in it has a block under first fit."""
+    rng = random.Random(seed)
+    while True:
+        task = _drawn(rng)
+        frees = [number for number, each in enumerate(task.operations, 1) if not each.size]
+        strips = task.strips(FirstFitAllocator)
+        if all(strips[n] != strips[n - 1] for n in frees) and task.is_telling():
+            return task
+
+
+def strips_to_write(seed: int) -> Instance:
+    """Return a task: six operations on a memory in which blocks have come and gone."""
+    task = hand_task(seed)
+    start, *states = task.strips(FirstFitAllocator)
+    listed = "\n".join(f"{number}. {each}" for number, each in enumerate(task.operations, 1))
+    return Instance(
+        f"Seed {seed}. The memory of {HAND_SLOTS} slots is `{start}`. First fit hands it out and "
+        f"coalesces. Write the strip after each step; where a request fails, nothing changes."
+        f"\n\n{listed}",
+        {f"step {number}": state for number, state in enumerate(states, 1)},
+    )
+
+
+def strips_under(make: Callable[[int], FitAllocator]) -> Callable[[int], dict[str, str]]:
+    """Return what makes the states of a seed under another way to hand out memory."""
+
+    def states(seed: int) -> dict[str, str]:
+        found = hand_task(seed).strips(make)[1:]
+        return {f"step {number}": state for number, state in enumerate(found, 1)}
+
+    return states
+
+
+# 4.2 to 4.4: lives
+
+SPAN = ("offset", "size")
+"""What stands for a span."""
+
+
+class FitLife(Twin):
+    """What may be done to an allocator that hands out exactly what was asked for."""
+
+    @initialize(num_slots=st.integers(1, 16))
+    def make_one(self, num_slots: int) -> None:
+        """Start with one hole."""
+        self.create(num_slots)
+        self.placed: list[Any] = []
+
+    @rule(size=st.integers(1, 6))
+    def allocate(self, size: int) -> None:
+        """Take a block."""
+        came = self.do("allocate", size)
+        if came[0] is not None:
+            self.placed.append(came[0])
+        self.do("holes", reads=SPAN)
+
+    @rule(offset=st.integers(-1, 16))
+    def free_anything(self, offset: int) -> None:
+        """Give back what may or may not be a block."""
+        self._free(offset)
+
+    @precondition(lambda self: self.placed)
+    @rule(place=st.integers(0, 15))
+    def free(self, place: int) -> None:
+        """Give a block back."""
+        self._free(self.placed[place % len(self.placed)])
+
+    def _free(self, offset: int) -> None:
+        self.do("free", offset)
+        self.placed = [each for each in self.placed if each != offset]
+        self.do("holes", reads=SPAN)
+        self.do("blocks", reads=SPAN)
+
+
+class ChoosingLife(FitLife):
+    """The same, and a hole is asked for."""
+
+    @rule(size=st.integers(1, 9))
+    def choose(self, size: int) -> None:
+        """Ask for a hole; nothing may change."""
+        self.do("choose_hole", size, reads=SPAN)
+        self.do("holes", reads=SPAN)
+
+
+def holes_between(sizes: Sequence[int], life: Life) -> None:
+    """Make holes of these sizes, with a block of one slot between each and the next."""
+    for size in sizes:
+        life.do("allocate", size)
+        life.do("allocate", 1)
+    offset = 0
+    for size in sizes:
+        life.do("free", offset)
+        offset += size + 1
+    life.do("holes", reads=SPAN)
+
+
+def three_holes(life: Life) -> None:
+    """Ask for holes beside sizes that differ, the exact one among them."""
+    life.create(16)
+    holes_between((5, 3, 4), life)
+    for size in (2, 3, 4, 5, 6):
+        life.do("choose_hole", size, reads=SPAN)
+    life.do("holes", reads=SPAN)
+
+
+def equal_holes(life: Life) -> None:
+    """Ask for holes of which two are equal."""
+    life.create(14)
+    holes_between((4, 2, 4), life)
+    for size in (1, 2, 3, 4, 5):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def best_at_the_front(life: Life) -> None:
+    """Let the smallest that is large enough be the first, and the largest in the middle."""
+    life.create(15)
+    holes_between((3, 6, 4), life)
+    for size in (1, 3, 4, 5, 7):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def all_taken(life: Life) -> None:
+    """Ask for a hole where there is none."""
+    life.create(4)
+    life.do("allocate", 4)
+    life.do("choose_hole", 1, reads=SPAN)
+
+
+def between_two_holes(life: Life) -> None:
+    """Free a block with a hole on each side, and use what has become of them."""
+    life.create(16)
+    for size in (5, 3, 4, 2):
+        life.do("allocate", size)
+    for offset in (0, 8, 5):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("allocate", 10)
+
+
+def beside_one_hole(life: Life) -> None:
+    """Free blocks whose hole is on the left, then on the right, then those with none."""
+    life.create(12)
+    for size in (2, 3, 1, 4, 2):
+        life.do("allocate", size)
+    for offset in (0, 2, 10, 6, 5):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("blocks", reads=SPAN)
+
+
+def freed_twice(life: Life) -> None:
+    """Free what is free, what is inside a block, and what is no slot."""
+    life.create(10)
+    life.do("allocate", 4)
+    life.do("allocate", 4)
+    life.do("free", 0)
+    for offset in (0, 5, 8, -1, 10):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("free", 4)
+    life.do("holes", reads=SPAN)
+
+
+class BuddyLife(Twin):
+    """What may be done to a buddy allocator; each step is judged by what was free before it."""
+
+    @initialize(num_slots=st.integers(0, 24))
+    def make_one(self, num_slots: int) -> None:
+        """Start with a block for each bit."""
+        self.create(num_slots)
+        self.do("holes", reads=SPAN)
+
+    @rule(size=st.integers(1, 9))
+    def allocate(self, size: int) -> None:
+        """Take a block."""
+        self.apply(allocation_faults, size)
+
+    @rule(place=st.integers(0, 9))
+    def free(self, place: int) -> None:
+        """Give a block back."""
+        self.apply(release_faults, place)
+
+    @rule(place=st.integers(0, 25))
+    def free_no_block(self, place: int) -> None:
+        """Give back what is no block."""
+        self.apply(refusal_faults, place)
+
+    @rule(size=st.integers(-1, 0))
+    def allocate_nothing(self, size: int) -> None:
+        """Ask for no slots."""
+        self.do("allocate", size)
+
+
+def filled_and_emptied(life: Life) -> None:
+    """Fill a memory with blocks of one slot, and give them back from the front."""
+    life.create(8)
+    for _ in range(9):
+        life.apply(allocation_faults, 1)
+    for _ in range(8):
+        life.apply(release_faults, 0)
+    life.do("holes", reads=SPAN)
+
+
+def neighbours_that_are_no_buddies(life: Life) -> None:
+    """Free the two blocks in the middle of four."""
+    life.create(16)
+    for _ in range(4):
+        life.apply(allocation_faults, 4)
+    life.apply(release_faults, 1)
+    life.apply(release_faults, 1)
+    life.apply(allocation_faults, 8)
+    life.apply(release_faults, 0)
+
+
+def sizes_that_differ(life: Life) -> None:
+    """Ask for powers of two and for what is one more, in a memory that is no power of two."""
+    life.create(44)
+    for size in (8, 3, 1, 5, 9, 2, 4, 16, 1):
+        life.apply(allocation_faults, size)
+    for place in (3, 0, 2, 1, 0, 0, 0, 0):
+        life.apply(release_faults, place)
+
+
+def larger_than_the_largest(life: Life) -> None:
+    """Ask for more than any block has, and for more than there is."""
+    life.create(6)
+    for size in (5, 7, 9, 1, 4, 2):
+        life.apply(allocation_faults, size)
+
+
+def refused(life: Life) -> None:
+    """Ask for no slots, and free what is no block."""
+    life.create(8)
+    for size in (0, -1):
+        life.do("allocate", size)
+    life.apply(allocation_faults, 3)
+    for place in range(9):
+        life.apply(refusal_faults, place)
+
+
+# 4.5
+
+
+def _allocator(make: type, num_slots: int, sizes: Sequence[int], freed: Sequence[int]) -> Call:
+    """Return a call on an allocator in which blocks of these sizes came, and some went."""
+    allocator, model = Make(make, num_slots), make(num_slots)
+    offsets = []
+    for size in sizes:
+        allocator, offset = allocator.do("allocate", size), model.allocate(size)
+        if offset is not None:
+            offsets.append(offset)
+    for place in freed:
+        if place < len(offsets):
+            allocator = allocator.do("free", offsets[place])
+    return Call(allocator)
+
+
+@st.composite
+def fragmented(draw: st.DrawFn) -> Call:
+    """Draw an allocator with some holes."""
+    make = draw(st.sampled_from((FirstFitAllocator, BuddyAllocator)))
+    sizes = draw(st.lists(st.integers(1, 5), max_size=6))
+    freed = draw(st.sets(st.integers(0, 5), max_size=4))
+    return _allocator(make, draw(st.integers(1, 24)), sizes, sorted(freed))
+
+
+FRAGMENTED = (
+    _allocator(FirstFitAllocator, 10, (5, 1, 2, 2), (0, 2)),  # holes of 5 and 2
+    _allocator(FirstFitAllocator, 13, (3, 1, 5, 1), (0, 2)),  # of 3, 5 and 3
+    _allocator(BuddyAllocator, 16, (4, 4, 4, 4), (1, 2)),  # of 4 and 4, which touch
+    _allocator(FirstFitAllocator, 4, (4,), ()),  # full
+    _allocator(FirstFitAllocator, 9, (4,), ()),  # one hole
+)
+"""Memories that tell the ways to count apart."""
+
+
+# 4.6
+
+_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
+_weights = st.sampled_from((0.0, 0.25, 0.5, 1.0, 2.0, 3.0))
+
+
+@st.composite
+def distributions(draw: st.DrawFn) -> Call:
+    """Draw lengths, or lengths with weights, and a block size."""
+    block_size = draw(st.integers(1, 20))
+    lengths = draw(_lengths)
+    if draw(st.booleans()):
+        return Call(lengths, block_size)
+    weights = {length: draw(_weights) for length in lengths}
+    weights[lengths[0]] = weights[lengths[0]] or 1.0
+    return Call(weights, block_size)
+
+
+DISTRIBUTIONS = (
+    Call(list(range(1, 101)), 16),
+    Call([16], 16),
+    Call([17], 16),
+    Call([1, 31], 16),
+    Call([5, 5, 8, 33], 7),
+    Call({16: 0.5, 17: 0.5}, 16),
+    Call({3: 3, 20: 1}, 16),
+)
+"""Lengths that tell the ways to average apart."""
+
+
+# 4.9
+
+FITS: dict[str, Callable[[int], Allocator]] = {
+    "first": FirstFitAllocator,
+    "best": BestFitAllocator,
+    "worst": WorstFitAllocator,
+}
+
+
+@cache
+def snapshots_under(fit: str) -> tuple[Snapshot, ...]:
+    """Return the memory of the experiment, iteration by iteration, under a fit."""
+    return tuple(
+        replay_contiguous(
+            experiment_requests(),
+            OPT_13B_SLOTS,
+            RESERVATIONS["Oracle"],
+            MAX_MODEL_LEN,
+            FITS[fit],
+        )
+    )
+
+
+def free_and_needed(snapshot: Snapshot) -> tuple[int, int]:
+    """Return the free slots of a moment, and those that the first in the queue asks for."""
+    free = snapshot.num_slots - sum(each.reserved for each in snapshot.reservations)
+    return free, snapshot.needed
+
+
+def share_of_moments(fit: str, holds: Callable[[int, int], bool]) -> float:
+    """Return the share of the iterations in which something holds of the free and the needed."""
+    moments = snapshots_under(fit)
+    return sum(holds(*free_and_needed(moment)) for moment in moments) / len(moments)
+
+
+@cache
+def shares_with_enough() -> dict[str, float]:
+    """Return what the experiment measures: how often enough is free, but in pieces."""
+    return {fit: share_of_moments(fit, lambda free, needed: free >= needed) for fit in FITS}

@@ -1,0 +1,241 @@
+"""Lesson 4: known wrong answers about what a block size wastes, and about what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson04_given as given
+from autograder.lessons.lesson01_given import experiment_requests
+from course_lib.kv_cache.fragmentation import (
+    InternalWaste,
+    LengthDistribution,
+    expected_internal_waste,
+    length_weights,
+)
+from course_lib.kv_cache.sizing import require_block_size
+
+# 4.6
+
+
+def _averaged(
+    blocks_of: Callable[[int, int], float],
+) -> Callable[[LengthDistribution, int], InternalWaste]:
+    """Make an average in which the slots of a length are counted another way."""
+
+    def expected_internal_waste(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+        require_block_size(block_size)
+        weights = length_weights(lengths)
+        total = math.fsum(weights.values())
+        stored = math.fsum(weight * length for length, weight in weights.items())
+        allocated = math.fsum(w * blocks_of(length, block_size) for length, w in weights.items())
+        return InternalWaste(stored / total, allocated / total)
+
+    return expected_internal_waste
+
+
+def every_length_once(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Forget how often a length counts."""
+    weights = length_weights(lengths)
+    return expected_internal_waste([each for each, weight in weights.items() if weight], block_size)
+
+
+def of_the_mean(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Round the mean length up, and not each length."""
+    stored = expected_internal_waste(lengths, block_size).stored
+    return InternalWaste(stored, math.ceil(stored / block_size) * block_size)
+
+
+def in_blocks(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Count blocks, and not their slots."""
+    right = expected_internal_waste(lengths, block_size)
+    return InternalWaste(right.stored, right.allocated / block_size)
+
+
+def totals(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Return sums that were never divided, as the two sums before the division would be twice."""
+    right = expected_internal_waste(lengths, block_size)
+    weights: Mapping[int, float] | Iterable[int] = length_weights(lengths)
+    total = math.fsum(weights.values())  # type: ignore[union-attr]
+    return InternalWaste(right.stored / total, right.allocated / total)
+
+
+WASTE = (
+    Misconception(
+        "always half a block",
+        "The rest of a length by the block size is anything from 0 on; only on average over many "
+        "lengths is about half a block empty.",
+        _averaged(lambda length, block_size: length + block_size / 2),
+    ),
+    Misconception(
+        "always (B − 1)/2",
+        "That is the average if all remainders are equally likely; here each length has its own.",
+        _averaged(lambda length, block_size: length + (block_size - 1) / 2),
+    ),
+    Misconception(
+        "a full block wastes a block",
+        "16 tokens fill one block of 16 and need no second one: round up, do not add one.",
+        _averaged(lambda length, block_size: (length // block_size + 1) * block_size),
+    ),
+    Misconception(
+        "rounded down",
+        "The tokens that do not fill a block need one, too: round up.",
+        _averaged(lambda length, block_size: length // block_size * block_size),
+    ),
+    Misconception(
+        "every length once",
+        "A length counts as often as it occurs, or as much as its weight says.",
+        every_length_once,
+    ),
+    Misconception(
+        "the mean rounded up",
+        "Each request has its own last block. Round each length up, then average; the other way "
+        "round is another number.",
+        of_the_mean,
+    ),
+    Misconception(
+        "blocks, not slots",
+        "`allocated` counts slots: a block has `block_size` of them.",
+        in_blocks,
+    ),
+    Misconception(
+        "divided twice",
+        "The last line divides by the total of the weights already: add up, do not average.",
+        totals,
+    ),
+)
+
+# 4.7
+
+
+def _best(formula: Callable[[float, float, float], float]) -> Callable[..., float]:
+    def best_block_size(mean_length: float, entry_bytes: float, token_bytes: float) -> float:
+        if not all(0 < value < math.inf for value in (mean_length, entry_bytes, token_bytes)):
+            raise ValueError("each must be finite and above 0")
+        return formula(mean_length, entry_bytes, token_bytes)
+
+    return best_block_size
+
+
+BEST_BLOCK = (
+    Misconception(
+        "a whole block wasted",
+        "A request wastes half of its last block on average, so the slots cost B·t/2 and not B·t.",
+        _best(lambda length, entry, token: math.sqrt(entry * length / token)),
+    ),
+    Misconception(
+        "without the root",
+        "The derivative has B²: take the square root.",
+        _best(lambda length, entry, token: 2 * entry * length / token),
+    ),
+    Misconception(
+        "entries and tokens exchanged",
+        "Dear entries ask for large blocks, dear tokens for small ones: h stands above, t below.",
+        _best(lambda length, entry, token: math.sqrt(2 * token * length / entry)),
+    ),
+    Misconception(
+        "rounded to a whole number",
+        "The result is a real number; that it may be below 1 says something.",
+        _best(lambda length, entry, token: float(round(math.sqrt(2 * entry * length / token)))),
+    ),
+    Misconception(
+        "at least one",
+        "Below 1 the table never matters; the function says so by its value, and does not clip it.",
+        _best(lambda length, entry, token: max(1.0, math.sqrt(2 * entry * length / token))),
+    ),
+    Misconception(
+        "the least cost",
+        "That is what the best block size costs, in bytes; asked for is the size itself.",
+        _best(lambda length, entry, token: math.sqrt(2 * entry * length * token)),
+    ),
+)
+
+# 4.9
+
+
+def _enough(holds: Callable[[int, int], bool]) -> Callable[[], dict[str, float]]:
+    return lambda: {fit: given.share_of_moments(fit, holds) for fit in given.FITS}
+
+
+def _in_percent() -> dict[str, float]:
+    return {fit: 100 * share for fit, share in given.shares_with_enough().items()}
+
+
+def _moments() -> dict[str, float]:
+    return {
+        fit: share * len(given.snapshots_under(fit))
+        for fit, share in given.shares_with_enough().items()
+    }
+
+
+def _other_head(behind: int) -> dict[str, float]:
+    """Look at another request of the queue than the first."""
+    requests = experiment_requests()
+    found = {}
+    for fit in given.FITS:
+        enough = 0
+        for moment in given.snapshots_under(fit):
+            place = min(len(requests) - moment.num_waiting + behind, len(requests) - 1)
+            asked = requests[place].prompt_tokens + requests[place].output_tokens
+            free = moment.num_slots - sum(each.reserved for each in moment.reservations)
+            enough += free >= asked
+        found[fit] = enough / len(given.snapshots_under(fit))
+    return found
+
+
+def _not_written() -> dict[str, float]:
+    """Take every slot that holds no token for a free one."""
+    found = {}
+    for fit in given.FITS:
+        moments = given.snapshots_under(fit)
+        empty = [m.num_slots - sum(each.written for each in m.reservations) for m in moments]
+        enough = sum(slots >= m.needed for slots, m in zip(empty, moments, strict=True))
+        found[fit] = enough / len(moments)
+    return found
+
+
+def _prompt_alone() -> dict[str, float]:
+    """Let the first in the queue ask for its prompt only."""
+    requests = experiment_requests()
+    found = {}
+    for fit in given.FITS:
+        enough = 0
+        for moment in given.snapshots_under(fit):
+            head = requests[len(requests) - moment.num_waiting]
+            enough += given.free_and_needed(moment)[0] >= head.prompt_tokens
+        found[fit] = enough / len(given.snapshots_under(fit))
+    return found
+
+
+MEASURED = (
+    Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
+    Misconception(
+        "iterations, not a share", "Divide by the number of snapshots.", _moments
+    ),
+    Misconception(
+        "the share that is too few",
+        "Those are the moments in which memory was really short; asked for are the others.",
+        _enough(lambda free, needed: free < needed),
+    ),
+    Misconception(
+        "the last that was admitted",
+        "That request runs already. The first in the queue is the next one.",
+        lambda: _other_head(-1),
+    ),
+    Misconception(
+        "the second in the queue",
+        "Of 5 requests of which 2 wait, the first that waits has index 3, that is 5 − 2.",
+        lambda: _other_head(1),
+    ),
+    Misconception(
+        "slots that hold no token",
+        "A slot that is reserved and empty is not free: it belongs to a request.",
+        _not_written,
+    ),
+    Misconception(
+        "the prompt alone",
+        "Under Oracle a request asks for its prompt and its whole output at once.",
+        _prompt_alone,
+    ),
+)

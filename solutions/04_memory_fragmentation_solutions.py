@@ -1,0 +1,1071 @@
+# %% [markdown]
+# # Lesson 4: Enough memory, but in pieces
+#
+# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 8
+# are a stretch
+#
+# Lesson 1 measured what contiguous reservations lose. Lessons 2 and 3 took contiguity away: blocks, and a table that
+# says where they are. This lesson asks what exactly that was worth. It builds the allocators that the older systems
+# had, as well as they can be built, and holds paging against them.
+#
+# **By the end you will have built** first fit, best fit and a buddy allocator; the measure of how scattered free
+# memory is; and the calculation of what a block size wastes. You will be able to tell an allocator's losses apart, and
+# to say why blocks have 16 slots. In the map below, the boxes with a thick outline are this lesson's.
+#
+# **You need** lesson 1 (the four states of a slot, what a buddy allocator rounds up), lesson 2 (blocks) and lesson 3
+# (block tables). You need no GPU.
+
+# %%
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from typing import Any
+
+from autograder.notebook import check, compare, explain, quiz, task
+from course_lib import parts, viz
+from course_lib.kv_cache.allocators import (
+    BestFitAllocator,
+    FirstFitAllocator,
+    FitAllocator,
+    Span,
+    WorstFitAllocator,
+)
+from course_lib.kv_cache.fragmentation import (
+    InternalWaste,
+    geometric_internal_waste,
+    lifetime_internal_waste,
+    lifetimes_in_batch,
+    overhead_bytes,
+    power_of_two_waste,
+    replay,
+)
+from course_lib.kv_cache.reservation import (
+    RESERVATIONS,
+    average_shares,
+    replay_contiguous,
+    replay_paged,
+)
+from course_lib.kv_cache.watch.allocator_faults import (
+    allocation_faults,
+    refusal_faults,
+    release_faults,
+)
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS, GiB
+from course_lib.viz.kit.charts.axes import LogAxis
+from course_lib.viz.kit.charts.curves import Curve, curve_chart
+
+# %%
+viz.EngineMap(lesson=4)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on the lessons before. The check is immediate and earns no points.
+
+# %% exercise="4.W1"
+rounded_slots = None  # slots
+### BEGIN SOLUTION
+rounded_slots = 1024 - 612
+### END SOLUTION
+
+# %% check="4.W1"
+check("4.W1", rounded_slots)
+# %% exercise="4.W2"
+empty_slots = None  # slots
+### BEGIN SOLUTION
+empty_slots = 7 * 16 - 100
+### END SOLUTION
+
+# %% check="4.W2"
+check("4.W2", empty_slots)
+# %% exercise="4.W3"
+slot_of_9 = None
+### BEGIN SOLUTION
+slot_of_9 = 5 * 4 + 1
+### END SOLUTION
+
+# %% check="4.W3"
+check("4.W3", slot_of_9)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# Give contiguous memory every advantage. The set-up is lesson 1's: OPT-13B with 12 GiB for the KV cache, 15,728 slots,
+# requests of at most 2,048 tokens from `load_azure("conversation")`, all in one queue, first come, first served. The
+# policy is *Oracle*: every length is known beforehand, so nobody asks for a slot too many. The allocator is first fit,
+# which rounds nothing up. Averaged over the iterations:
+
+# %%
+conversation = load_azure("conversation")
+requests = [r for r in conversation[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+num_slots = 12 * GiB // parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
+in_full_pool = {
+    "first fit": list(
+        replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048, FirstFitAllocator)
+    )
+}
+
+
+def free_slots(snapshot: Any) -> int:
+    """Return the slots of a snapshot that no request has reserved."""
+    return snapshot.num_slots - sum(each.reserved for each in snapshot.reservations)
+
+
+def num_holes(snapshot: Any) -> int:
+    """Return in how many pieces the free slots of a snapshot lie."""
+    taken = sorted((each.offset, each.offset + each.reserved) for each in snapshot.reservations)
+    starts = [start for start, _ in taken] + [snapshot.num_slots]
+    return sum(start > end for start, end in zip(starts, [0] + [end for _, end in taken]))
+
+
+moments = in_full_pool["first fit"]
+mean_free = sum(map(free_slots, moments)) / len(moments)
+mean_holes = sum(map(num_holes, moments)) / len(moments)
+mean_length = sum(r.prompt_tokens + r.output_tokens for r in requests) / len(requests)
+print(f"{len(requests)} requests from: {conversation.source}")
+print(f"free: {mean_free:,.0f} of {num_slots:,} slots ({mean_free / num_slots:.0%}),", end=" ")
+print(f"in {mean_holes:.1f} pieces")
+print(f"a request asks for {mean_length:,.0f} slots on average")
+
+# %% [markdown]
+# A request always waits: the queue never empties. **Predict:** in how many of 100 iterations are the free slots, taken
+# together, enough for the first in the queue? Write a number down. You will measure it yourself in section 8.
+
+# %%
+predicted_enough = None  # your prediction: iterations, of 100
+
+# %% [markdown]
+# Now look at a smaller memory, of 4,400 slots, and short requests. Each strip is the whole memory under one allocator,
+# and all serve the same queue. Step with the arrow keys. The marks on the bar lead to the moments in which enough is
+# free for the first in line, and no piece is large enough for it. The last strip, *paging*, hands out blocks of 16.
+
+# %%
+viz.allocation_strips()
+
+# %% [markdown]
+# The last frame has the score. The three ways to choose a hole lie closer to each other than to paging, which waits
+# least, and the buddy allocator waits most. The rest of this lesson finds out why: what each of them loses, and where.
+
+# %% claims="The three ways to choose a hole lie closer to each other than to paging, which waits least, and the buddy allocator waits most."
+short = [r for r in conversation if r.prompt_tokens + r.output_tokens <= 1024][:60]
+waits = {
+    name: sum(1 for _ in replay_contiguous(short, 4400, RESERVATIONS["Oracle"], 1024, make))
+    for name, make in (
+        ("first", FirstFitAllocator),
+        ("best", BestFitAllocator),
+        ("worst", WorstFitAllocator),
+        ("buddy", parts.reference("BuddyAllocator")),
+    )
+}
+waits["paged"] = sum(1 for _ in replay_paged(short, 4400))
+rules = [waits["first"], waits["best"], waits["worst"]]
+assert max(rules) - min(rules) < min(rules) - waits["paged"]
+assert max(rules) < waits["buddy"]
+
+# %% [markdown]
+# ## 3. Blocks and holes
+#
+# An **allocator** of contiguous memory keeps account of *blocks*, the pieces that are in use, and of **holes**, the
+# pieces that are not. (A block here is as long as its request wants it. The blocks of a paged cache all have one size.)
+# A hole is cut when a block is taken from it. When a block is given back, it becomes a hole, and if holes lie beside it,
+# all of them become one. That is called **coalescing**. In this lesson a memory is written as a strip, with a sign for
+# each slot: the letter of the block that it belongs to, or a dot if it is free.
+#
+# ```text
+# A5 B3 C4    AAAAABBBCCCC....   three blocks of 5, 3 and 4 slots
+# -B          AAAAA...CCCC....   B is given back
+# D2          AAAAADD.CCCC....   D takes the front of the first hole that is large enough
+# -A          .....DD.CCCC....   10 slots are free, in three holes
+# E6          .....DD.CCCC....   and a request for 6 fails
+# -D          ........CCCC....   5, 2 and 1 become one hole of 8
+# E6          EEEEEE..CCCC....
+# ```
+#
+# The line before the last but one is **external fragmentation**: enough is free, and it lies in pieces that are too
+# small. Step through it:
+
+# %%
+viz.strip_film("A5 B3 C4 -B D2 -A E6 -D E6")
+
+# %% [markdown]
+# Which hole does a request get, if several are large enough?
+#
+# - **First fit**: the one with the lowest offset.
+# - **Best fit**: the smallest.
+# - **Worst fit**: the largest, so that what is left of it stays useful.
+#
+# In each case the block is cut from the front of the hole. Work through an example on paper first. Its task comes from a
+# seed: if you want another one, call `task("4.1", seed=2)` and write that seed into your answer.
+
+# %% exercise="4.1"
+answer = {"seed": 1}
+# Write answer["step 1"] = "..." and so on, a strip of 16 signs each.
+### BEGIN SOLUTION
+answer |= task("4.1", seed=1).answer
+### END SOLUTION
+
+# %% check="4.1"
+check("4.1", answer)
+
+# %% [markdown] solution="4.1"
+# **Explained.** First fit reads the strip from the left and stops at the first run of dots that is long enough. Where
+# no run is, the request fails, however many dots there are in all. A release that joins two holes with the block
+# between them is what later requests live on: without it, the last step of this task has another answer.
+
+# %% [markdown]
+# The library has an allocator for each of these rules. They share everything but the choice of the hole. What follows is
+# first fit's, to be read; best fit's is yours.
+
+# %% shows="course_lib.kv_cache.allocators:FirstFitAllocator"
+
+# %% [markdown]
+# `sorted_holes` is a list of `Span`s, each with `offset`, `size` and `end` (the first slot behind it), in order of
+# offset.
+
+# %% exercise="4.2"
+
+# %% check="4.2"
+
+# %% [markdown] solution="4.2"
+# **Explained.** Holes that are too small are left out before the smallest is looked for; the other way round, a hole of
+# one slot would hide all others. A hole of exactly the size asked for is the best one: nothing is left of it. The second
+# part of the key settles ties. (As `sorted_holes` is in order, `min` with the size alone would do the same.)
+
+# %% [markdown]
+# Now the other half, which all of them share: a block is given back. The box at the end of section 4 lists what must
+# hold of the memory after every call. You find the class's attributes in its documentation:
+
+# %%
+print(FitAllocator.__doc__)
+
+# %% exercise="4.3"
+
+# %% check="4.3"
+
+# %% [markdown] solution="4.3"
+# **Explained.** A block has two neighbours, and either, both or none may be a hole. `bisect_left` finds the place of
+# the block among the sorted holes; only the hole before that place can end where the block starts, and only the one at
+# that place can start where it ends. Between zero and two holes leave the list, and one goes in. To go through all holes
+# and keep those that do not touch is right as well, and takes longer the more holes there are. The error comes first, so
+# that a wrong offset changes nothing.
+
+# %% [markdown]
+# ### Does the choice matter?
+#
+# Take holes of 13 and 12 slots. Three requests come and stay.
+
+# %%
+first_fit = type("FirstFit", (FirstFitAllocator, parts.get("FitAllocator")), {})
+best_fit = type("BestFit", (parts.get("BestFitAllocator"), parts.get("FitAllocator")), {})
+worst_fit = type("WorstFit", (WorstFitAllocator, parts.get("FitAllocator")), {})
+for sizes in ((10, 11, 3), (11, 10, 3)):
+    for make in (first_fit, best_fit):
+        allocator = make(26)
+        for size in (13, 1, 12):
+            allocator.allocate(size)
+        for offset in (0, 14):
+            allocator.free(offset)
+        print(f"{sizes}: {make.__name__:<9}{[allocator.allocate(size) for size in sizes]}")
+
+# %% [markdown]
+# Each of the two serves everybody in one case, and turns the last one away in the other. So neither is better for
+# *every* sequence of requests. What they do on average, only a workload can say: you let them run on one in section 8.
+#
+# ### How many holes are there?
+#
+# Let 100 blocks be in use all the time. Whenever one is given back, another one is taken, from a memory without limit,
+# so that nothing is ever refused. **Predict:** in the long run, how many holes lie between the 100 blocks?
+
+# %%
+predicted_holes = None  # your prediction: holes
+
+# %%
+holes_per_block = {}
+for num_blocks in (10, 30, 100, 300):
+    lifetimes = lifetimes_in_batch(conversation[: max(2000, 10 * num_blocks)], num_blocks)
+    holes_per_block[num_blocks] = replay(lifetimes, first_fit(2**40)).holes_per_block
+    print(f"{num_blocks:4} blocks: {num_blocks * holes_per_block[num_blocks]:6.1f} holes")
+compare(predicted_holes, 100 * holes_per_block[100], "holes")
+
+# %% [markdown]
+# About half as many holes as blocks, whatever the number. This is Knuth's **fifty-per-cent rule** (*The Art of Computer
+# Programming*, volume 1, section 2.5), and four lines derive it. Let there be $n$ blocks and $m$ holes. Of the blocks,
+# let $a$ lie between two holes, $b$ beside one, $c$ beside none.
+#
+# - Each hole has a block on both sides, but for the ends of the memory. Count these contacts from the holes and from the
+#   blocks: $2m = 2a + b$, and $n = a + b + c$, so $c - a = n - 2m$.
+# - A release takes a hole away if the block lies between two (three pieces become one), and adds one if it lies beside
+#   none. On average the number of holes changes by $(c - a)/n$.
+# - An allocation takes a hole away only if it fits exactly. If that happens with probability $1 - p$, the number changes
+#   by $-(1 - p)$ on average.
+# - In balance the two cancel: $(n - 2m)/n = 1 - p$, hence
+#
+# $$m = \frac{p\,n}{2}$$
+#
+# With lengths as varied as these an exact fit is rare, so $p$ is near 1. Coalescing does not make holes vanish: it keeps
+# them at half the number of blocks. That depends on who comes and goes, and hardly on the rule by which a hole is chosen. In the
+# pool of section 2 some ten requests run at a time, and there are about five holes.
+
+# %% claims="In the pool of section 2 some ten requests run at a time, and there are about five holes."
+assert 10 < sum(len(moment.reservations) for moment in moments) / len(moments) < 10.5
+assert 5 < mean_holes < 5.6
+
+# %% claims="About half as many holes as blocks, whatever the number."
+assert all(0.42 < ratio < 0.52 for ratio in holes_per_block.values())
+
+# %% [markdown]
+# ## 4. Buddies: order in exchange for memory
+#
+# In lesson 1 you wrote what a buddy allocator hands out of a row of free blocks. Nothing ever came back. The point of
+# buddies is in the way back: how does it find, quickly, what a free block may be joined with?
+#
+# All its blocks have a power of two of slots, $2^k$, where $k$ is called the **order**, and each starts at a multiple of
+# its own size. A block of order $k$ that is too large is halved into two of order $k - 1$: these two are **buddies**.
+# Only buddies are ever joined again. Take a block of 4 slots, and write where it starts as a binary number:
+#
+# ```text
+# starts at     8 = 01000     its buddy at    12 = 01100      together: 8 slots at 8
+# starts at    20 = 10100     its buddy at    16 = 10000      together: 8 slots at 16
+# ```
+#
+# A look at the neighbours is not needed, and would mislead: the block at 12 touches the one at 16, and together they
+# are no block, for 12 is no multiple of 8. Step through one, with its tree of halves:
+
+# %%
+viz.strip_film("A3 B4 C2 -B -A D5 -C", parts.reference("BuddyAllocator"))
+
+# %% [markdown]
+# A memory whose size is no power of two is a row of blocks, the largest in front: 12 slots start as 8 at 0 and 4 at 8.
+#
+# This is the exercise of this lesson with the least scaffold: you get the specification of a class, and the three
+# methods that matter are empty. Which of several free blocks of the right size you take is up to you; the check looks at
+# what was free before each call and judges by that. In a failing case, `allocation_faults(obj, 3)` stands for
+# `obj.allocate(3)`, and returns a list of what is wrong with it, `release_faults(obj, 0)` frees the first block, and
+# `refusal_faults` frees where none starts. You can call them yourself; they were imported at the top.
+
+# %% exercise="4.4" holes="__init__,allocate,free"
+
+# %% check="4.4"
+
+# %% [markdown] solution="4.4"
+# **Explained.** The bits of `num_slots` say which blocks there are at the start. To allocate, go *up* through the orders
+# until a free block is found, then *down* again, and leave the upper half free at each step. To free, look for the buddy
+# among the free blocks of the same order: two blocks of order $k$ that were halves of one differ in bit $k$ of their
+# offsets, and `offset ^ (1 << order)` turns that bit over, whichever half this one is. If the buddy is there, the two
+# become one block of the next order, which may find its own buddy in turn; hence the loop. That every block starts at a
+# multiple of its size makes the XOR right: started anywhere else, it would find a stranger.
+#
+# A set for each order makes each step cost the same, however many blocks there are, and a memory of 15,728 slots has
+# no more than 14 orders to go through.
+
+# %% [markdown]
+# ### What the order costs
+#
+# A request gets the next power of two. If lengths are spread evenly on a logarithmic scale, as many between 128 and 256
+# as between 256 and 512, then on average $1 - 1/(2 \ln 2) = 27.9\%$ of what is handed out is rounding. What do our
+# requests say?
+
+# %%
+log_uniform = power_of_two_waste({length: 1 / length for length in range(1025, 2049)})
+rounding = power_of_two_waste([r.prompt_tokens + r.output_tokens for r in requests])
+print(f"rounded up, of what is handed out: {rounding.share:.1%}; log-uniform: {log_uniform.share:.1%}")
+
+# %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | Blocks and holes together cover the memory, without overlap. | Two requests write one slot: an answer goes on with somebody else's context. |
+# | No two holes touch (first, best, worst fit). | A request waits beside neighbours that would be enough for it. |
+# | A buddy starts at a multiple of its size, and no two buddies are both free. | XOR finds a stranger, and a block in use is handed out again; or large requests starve in an empty memory. |
+# | A block is freed once, by the offset at which it starts. | If the second time is silent, its slots have two owners from then on. |
+#
+# ### How scattered?
+#
+# The second row is about one moment. A measure for it: of the slots that are free, how many lie outside the largest
+# hole? Those are out of reach of the largest request that still fits.
+
+# %% exercise="4.5"
+
+# %% check="4.5"
+
+# %% [markdown] solution="4.5"
+# **Explained.** The largest hole is what one request can have; everything else that is free is a share
+# `1 - max / sum` of it. The number of holes says little, since one of 2,000 slots beside three of 5 is hardly scattered.
+# A buddy allocator's free blocks count one by one even where they touch: nobody can have two of them. If nothing is
+# free, nothing is scattered, and there is no division by zero.
+
+# %% [markdown]
+# ## 5. Pages: any free block will do
+#
+# If all blocks have one size, a free block fits every request, and there is no external fragmentation between them.
+# What remains is *internal*: the rest of the last block. A request of $L$ tokens takes $\lceil L/B \rceil$ blocks of $B$
+# slots. Over all requests, with $E[\cdot]$ for the mean:
+#
+# $$\text{waste} = B \cdot E\lceil L/B \rceil - E[L]$$
+#
+# **Predict:** let $L$ be any of 1 to 100 with equal probability, and $B = 16$. How many slots does a request waste on
+# average?
+
+# %%
+predicted_waste = None  # your prediction: slots
+
+# %% [markdown]
+# Most of the function is there. The two sums under the comments are yours.
+
+# %% exercise="4.6" steps="Add up the tokens|Add up the slots"
+
+# %% check="4.6"
+
+# %% [markdown] solution="4.6"
+# **Explained.** `weights` maps each length to how much it counts. Both sums run over it, one with the tokens of a
+# length, the other with the slots of its whole blocks; `-(-length // block_size)` is division rounded up, without a
+# float. To round the *mean* length up instead would be another number: every request has a last block of its own.
+
+# %%
+expected_internal_waste = parts.get("expected_internal_waste")
+uniform = expected_internal_waste(range(1, 101), block_size=16) or InternalWaste(0.0, 1.0)
+compare(predicted_waste, uniform.tokens, "slots")
+print(f"L from 1 to 100: {uniform.allocated:.2f} slots for {uniform.stored:.2f} tokens", end=", ")
+print(f"{uniform.share:.1%} of them empty")
+for mean in (50, 300):
+    waste = geometric_internal_waste(mean_length=mean, block_size=16)
+    print(f"geometric with mean {mean}: {waste.tokens:.4f} slots, {waste.share:.2%} of what is held")
+
+# %% [markdown]
+# It is not 8, half a block. If all remainders of $L$ by $B$ are equally likely, the rest of the last block is 0 to
+# $B - 1$, each as likely, and averages $(B - 1)/2$: 7.5 slots for 16. Lengths of 1 to 100 miss that a little, since 100
+# is no multiple of 16. Geometric lengths (a request may end after each token with the same probability, $1/m$ for a mean
+# of $m$) come closer the longer they are. As a *share*, 7.5 slots are nothing beside 1,300 tokens and a lot beside 50. So "paging
+# wastes under 4%" is a sentence about long requests.
+#
+# On the trace, averaged over the life of each request, while it grows:
+
+# %%
+block_sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+in_life = {size: lifetime_internal_waste(conversation, size) for size in block_sizes}
+print(f"{conversation.name}: {in_life[16].stored:,.0f} tokens are held on average")
+for size in (16, 64, 256):
+    print(
+        f"blocks of {size:3}: {in_life[size].tokens:6.2f} slots empty, (B - 1)/2 = {(size - 1) / 2:5.1f};"
+        f" {in_life[size].share:5.2%} of what is held"
+    )
+
+# %% [markdown]
+# For these lengths the rule $(B - 1)/2$ holds within a few per cent, and the waste grows in proportion to the block.
+
+# %% claims="For these lengths the rule $(B - 1)/2$ holds within a few per cent, and the waste grows in proportion to the block."
+for size in (16, 32, 64, 128, 256):
+    assert abs(in_life[size].tokens / ((size - 1) / 2) - 1) < 0.04
+assert 0.004 < in_life[16].share < 0.008
+assert 0.08 < in_life[256].share < 0.10
+
+# %% [markdown]
+# ### Then why not blocks of one slot?
+#
+# A small block wastes less, and has a price: each block has an entry in a table, and somebody has to keep it. Say a
+# token takes $t$ bytes of KV, an entry $h$ bytes, and a request has $L$ tokens on average. Blocks of $B$ slots waste
+# about $B/2$ slots for each request, and need about $L/B$ entries. One falls with $B$, the other rises.
+#
+# **Predict:** a table entry has 4 bytes, a token of Llama-3.1-8B 128 KiB, a request 1,366 tokens. Which block size
+# costs the fewest bytes?
+
+# %%
+predicted_best = None  # your prediction: slots per block
+
+# %% [markdown]
+# Find the formula.
+
+# %% exercise="4.7"
+
+# %% check="4.7"
+
+# %% [markdown] solution="4.7"
+# **Explained.** A request costs $f(B) = \tfrac{B}{2}\,t + \tfrac{L}{B}\,h$ bytes. Where the derivative is zero,
+# $t/2 = hL/B^2$, and so
+#
+# $$B^* = \sqrt{\frac{2hL}{t}}$$
+#
+# There both terms are equal. A result below 1 is no mistake: it says that the table never matters.
+
+# %%
+token_bytes = parts.get("kv_bytes_per_token")(MODELS["llama-3.1-8b"])
+lengths = [r.prompt_tokens + r.output_tokens for r in conversation]
+mean_tokens = sum(lengths) / len(lengths)
+best = best_block_size(mean_tokens, 4, token_bytes)
+if best:
+    compare(predicted_best, best, "slots")
+at_16 = expected_internal_waste(lengths, 16) or InternalWaste(0.0, 1.0)
+print(f"blocks of 16: the last block of a request wastes {at_16.tokens * token_bytes / 1024:,.0f} KiB,")
+print(f"its table has {4 * at_16.allocated / 16:,.0f} bytes")
+
+# %% [markdown]
+# Thousands of bytes in the last block for each byte of table. As far as memory goes, blocks of one slot are best, and 16
+# would be the best choice only if an entry took about 12 KiB:
+
+# %% claims="Thousands of bytes in the last block for each byte of table."
+assert 2500 < at_16.tokens * token_bytes / (4 * at_16.allocated / 16) < 3500
+assert 0.28 < best < 0.30
+
+# %% claims="16 would be the best choice only if an entry took about 12 KiB"
+assert 11.5 * 1024 < 16**2 * token_bytes / (2 * mean_tokens) < 12.5 * 1024
+
+
+# %%
+def overhead(width: float) -> viz.Scene:
+    """Draw what a request wastes over the block size, for entries of several sizes."""
+    curves = [
+        Curve(
+            f"an entry of {name}",
+            [(b, overhead_bytes(lengths, b, entry, token_bytes) / 1024) for b in block_sizes],
+        )
+        for name, entry in (("4 bytes", 4), ("256 bytes", 256), ("4 KiB", 4096), ("12 KiB", 12288))
+    ]
+    size, wasted = LogAxis("Block size", "slots"), LogAxis("Wasted by a request", "KiB")
+    return curve_chart(
+        "Last block and table together", size, wasted, curves, width - 24, height=300
+    ).scene()
+
+
+viz.Picture(overhead(viz.WIDE), narrow=overhead(viz.NARROW))
+
+# %% [markdown]
+# So why 16? Not for memory's sake. It is what *kernels* read well: the slots of a block lie side by side, and a program
+# that works on 16 of them has one table entry to look up, reads whole rows of memory, and fills the unit in which matrix
+# instructions count. It is what the host can keep up with: with one slot in each block there is something to
+# hand out for every request in every step. And prefixes are shared block by block (lesson 8), which asks for *small*
+# blocks. 16 is where these meet. The PagedAttention paper measured the same: from 16 to 128 all is well with long
+# requests, and only up to 32 with short ones (section 7.2).
+#
+# ## 6. Then why not just compact?
+#
+# There is another way out of the holes: push the blocks together.
+
+# %%
+viz.compaction_film("A5 B3 C4 -B D2 -A E6")
+
+# %% [markdown]
+# It is said that nobody does so because copying costs too much. Compute it. An allocator that compacts whenever the
+# first in line would fit afterwards, and counts the slots that it moves:
+
+
+# %%
+class Compacting:
+    """First fit that pushes all blocks together when a request fits in no hole, but in all of them.
+
+    Blocks move, so what it hands out is no offset but a ticket, and a table says where the block is.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots, self.memory = num_slots, first_fit(num_slots)
+        self.offset_of: dict[int, int] = {}
+        self.slots_moved: list[int] = []
+        self.num_tickets = 0
+
+    def holes(self) -> list[Span]:
+        return self.memory.holes()
+
+    def allocate(self, size: int) -> int | None:
+        if sum(hole.size for hole in self.memory.holes()) < size:
+            return None
+        offset = self.memory.allocate(size)
+        if offset is None:
+            self.push_together()
+            offset = self.memory.allocate(size)
+        self.num_tickets += 1
+        self.offset_of[self.num_tickets] = offset
+        return self.num_tickets
+
+    def free(self, ticket: int) -> None:
+        self.memory.free(self.offset_of.pop(ticket))
+
+    def push_together(self) -> None:
+        packed, moved = first_fit(self.num_slots), 0
+        for ticket, offset in sorted(self.offset_of.items(), key=lambda item: item[1]):
+            size = self.memory.block_size(offset)
+            self.offset_of[ticket] = packed.allocate(size)
+            moved += size if self.offset_of[ticket] != offset else 0
+        self.memory = packed
+        self.slots_moved.append(moved)
+
+
+compacting: list[Compacting] = []
+
+
+def make_compacting(num_slots: int) -> Any:
+    """Make one, and keep it, so that it can be asked what it moved."""
+    compacting.append(Compacting(num_slots))
+    return compacting[-1]
+
+
+in_full_pool["compacted"] = list(
+    replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048, make_compacting)
+)
+opt_13b, a100 = MODELS["opt-13b"], GPUS["a100-40gb"]
+opt_token = parts.get("kv_bytes_per_token")(opt_13b)
+moved = compacting[0].slots_moved
+stop = 2 * sum(moved) / len(moved) * opt_token / a100.memory_bandwidth  # read and written
+print(f"{len(moved)} times in {len(in_full_pool['compacted']):,} iterations it pushes", end=" ")
+print(f"{sum(moved) / len(moved):,.0f} slots together: {1000 * stop:.1f} ms on an {a100.name}")
+written = sum(each.written for moment in in_full_pool["compacted"] for each in moment.reservations)
+steps = len(in_full_pool["compacted"]) * opt_13b.weight_bytes + written * opt_token
+share_of_time = len(moved) * stop / (steps / a100.memory_bandwidth)
+print(f"that is {share_of_time:.1%} of the time in which the steps read weights and KV")
+
+# %% [markdown]
+# About one per cent (at the bandwidth on the box, and counting every slot of a block, written or not). Bandwidth is not
+# the reason. The reasons are these:
+#
+# - **Whoever holds an address must be told.** A kernel under way, a captured CUDA graph, a peer that reads the memory
+#   over the network: each of them was given an address. `Compacting` had to hand out tickets and keep a table. That is a
+#   block table with one entry, with all its cost in the kernel, and a stop of the whole engine on top.
+# - **Compaction closes holes, and nothing else.** What is reserved for later stays reserved, and the length must still
+#   be known.
+#
+# llama.cpp had it. Defragmentation of its KV cache led to garbage in the output (issue #12253, 2025). In August 2025 it
+# was removed altogether (pull request #15473), with the reason that it is no longer needed, since the data of a batch
+# may now lie anywhere in the cache.
+
+# %% claims="About one per cent (at the bandwidth on the box"
+assert 0.005 < share_of_time < 0.015
+
+# %% [markdown]
+# ## 7. Bug hunt
+#
+# > **An upstream bug.** `rcore-os/buddy_system_allocator`, a crate used in kernels written in Rust, issues #50 and #51
+# > (2026). The code below is our own, and makes the same mistake.
+#
+# When a kernel starts, it learns of its memory range by range: here some frames are free, there some more. (A *frame*
+# is a page of physical memory.) Each range is added to a buddy allocator. Its free blocks are a set of pairs, the first
+# frame and the number of frames. Two helpers, which are right:
+
+# %% shows="autograder.lessons.lesson04_frames:largest_block"
+
+# %% shows="autograder.lessons.lesson04_frames:release"
+
+# %% [markdown]
+# And the suspect. "I have added ranges of every size and offset, and each time the blocks were as large as they can be."
+
+# %% shows="autograder.lessons.lesson04_frames:suspect_add_range"
+print("0 to 4: ", suspect_add_range(set(), 0, 4))
+print("3 to 11:", sorted(suspect_add_range(set(), 3, 11)))
+
+# %% [markdown]
+# Show that it is wrong: give ranges, as pairs (start, end) in the order in which they are added to an empty memory, and
+# a number of frames, a power of two, for which there should be a block in the end and is none. No frame is added twice.
+
+# %% exercise="4.8a"
+exposing_case = None  # {"ranges": [(start, end), ...], "frames": ...}
+### BEGIN SOLUTION
+exposing_case = {"ranges": [(0, 2), (2, 4)], "frames": 4}
+### END SOLUTION
+
+# %% check="4.8a"
+check("4.8a", exposing_case)
+
+# %% [markdown]
+# Now mend it. Write the whole function again; you may copy lines, and call both helpers.
+
+
+# %% exercise="4.8b"
+def add_range(
+    free: set[tuple[int, int]], start: int, end: int
+) -> set[tuple[int, int]]:
+    """Return the free blocks once frames start to end - 1 are added to the memory.
+
+    Args:
+        free: The free blocks, as pairs of the first frame and the number of frames. No two of them
+            are buddies. It is not changed.
+        start: The first frame of the range.
+        end: The first frame behind it, above start. No frame of the range is in a free block.
+
+    Returns:
+        The free blocks, each a power of two of frames that starts at a multiple of its size. No two
+        of them are buddies.
+
+    >>> sorted(add_range({(0, 2)}, 2, 4))
+    [(0, 4)]
+    """
+    ### BEGIN SOLUTION
+    free = set(free)
+    while start < end:
+        size = largest_block(start, end)
+        free = release(free, start, size)
+        start += size
+    return free
+    ### END SOLUTION
+
+
+# %% check="4.8b"
+
+# %% [markdown] solution="4.8b"
+# **Explained.** A range that is added is a range that becomes free, so what adds must do what frees. `release` looks for
+# the buddy, and goes on with what they become; the suspect put its blocks straight into the set. Added in one call, a
+# range is cut into blocks none of which are buddies, so a test with one range finds nothing: the state depends on how
+# the memory was *batched* into calls. The report upstream asks for the same repair, one routine that both use. Frame by
+# frame would be right, too, and takes as many steps as there are frames.
+
+# %% [markdown]
+# ### Judge two fixes
+#
+# Two people have sent a repair. Both pass the test of the report: add 0 to 2, then 2 to 4, and there is a block of 4.
+
+# %% shows="autograder.lessons.lesson04_frames:add_range_a"
+
+# %% shows="autograder.lessons.lesson04_frames:add_range_b"
+
+# %% [markdown]
+# In three to six sentences: which one would you merge, and why is the other one wrong? Give ranges for which it goes
+# wrong, the free blocks that come of them, and what a user of the allocator would see. Then name what the right one
+# costs. You can try ranges in a cell of your own. 5 points, marked by hand: 1 for the choice, 2 for a case that shows
+# the error with its blocks, 1 for what a user sees, 1 for the cost.
+
+# %% [markdown] answer="4.8" points=5
+# B is right, A is wrong. A joins a new block with an equal one that ends where it starts; whether the two are halves of
+# one block it does not ask. Add 2 to 4, then 4 to 6: A makes one block of 4 at 2, which is no multiple of 4. A request
+# for 4 frames gets frames 2 to 5, where it may rely on alignment; and when that block is given back, its "buddy" is
+# computed as 2 XOR 4 = 6, a block that has nothing to do with it, and frames 6 and 7 can end in two blocks. A also never
+# joins with a buddy *behind* the new block: add 2 to 4, then 0 to 2, and there is no block of 4. B looks for true
+# buddies (`first & size == 0`: the lower half) and goes on until there are none. It starts again from the beginning
+# after each pair, so it takes time in proportion to the square of the number of free blocks, where looking up the one
+# possible buddy takes a step for each order.
+#
+# **Mark scheme.** 1 for B. 2 for a case: ranges (1) and the blocks that A makes of them (1); either the misaligned block
+# or the buddy behind counts. 1 for misaligned memory, frames handed out twice, or a request refused, matching the case.
+# 1 for the cost of B: sweeps over all free blocks for each merge.
+
+# %% [markdown] criteria="4.8"
+# - Which fix, and the property of buddies that the other one leaves out.
+# - A case: ranges in the order in which they are added, and the free blocks after them, by the wrong fix and by the
+#   right one.
+# - What a user of the allocator notices in this very case.
+# - What the right fix does that `release` does without.
+
+# %% [markdown]
+# ## 8. It runs in your engine
+#
+# Your `free` and your `choose_hole` are in the classes `first_fit`, `best_fit` and `worst_fit` that section 3 put
+# together, and your buddy allocator is a part of its own. Let them serve the queue of section 2, beside paging:
+
+# %%
+buddies = parts.get("BuddyAllocator")
+for name, make in (("first fit", first_fit), ("best fit", best_fit), ("worst fit", worst_fit), ("buddy", buddies)):
+    in_full_pool[name] = list(
+        replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048, make)
+    )
+in_full_pool["paged"] = list(replay_paged(requests, num_slots))
+shares = {name: average_shares(each, parts.get("classify_slots")) for name, each in in_full_pool.items()}
+for name in ("first fit", "best fit", "worst fit", "buddy", "compacted", "paged"):
+    kinds = ", ".join(f"{kind} {share:6.2%}" for kind, share in shares[name].items())
+    print(f"{name:<10}{kinds}; {len(in_full_pool[name]):6,} iterations with a queue")
+fits = [shares[name]["used"] for name in ("first fit", "best fit", "worst fit")]
+print(f"the three rules differ by {100 * (max(fits) - min(fits)):.1f} points", end=", ")
+print(f"paging is ahead by {100 * (shares['paged']['used'] - max(fits)):.1f}")
+
+# %% [markdown]
+# And the figure of section 2 once more, with your own allocators in it:
+
+# %%
+viz.allocation_strips({"your first fit": first_fit, "your best fit": best_fit, "your buddy": buddies})
+
+# %% [markdown]
+# And your `free` at work. How often did it find a hole beside the block, and how often two? How scattered was the free
+# memory after it, by your own measure?
+
+
+# %%
+changes: Counter[int] = Counter()
+scattered: list[float] = []
+
+
+class Counted(first_fit):  # type: ignore[misc, valid-type]
+    """First fit that counts what a release does to the number of holes."""
+
+    def free(self, offset: int) -> None:
+        before = len(self.holes())
+        super().free(offset)
+        changes[len(self.holes()) - before] += 1
+        scattered.append(parts.get("external_fragmentation")(self))
+
+
+for moment in replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048, Counted):
+    pass
+print(f"your free was called {changes.total()} times: {changes[1]} times a hole appeared,", end=" ")
+print(f"{changes[0]} times one grew, {changes[-1]} times two became one")
+print(f"after a release, {sum(scattered) / len(scattered):.0%} of the free slots lie", end=" ")
+print("outside the largest hole")
+
+# %% [markdown]
+# The three rules differ by less than three points, and the gap to paging is more than twenty. So *first fit is not the
+# culprit*, nor any other rule: contiguity is. (The buddy allocator pays for its rounding on top.)
+#
+# ### The same rules in a memory without end
+#
+# Allocators are often compared in another set-up: a memory without limit, 100 requests at a time, and nobody ever waits.
+# Then the question is how far up the blocks reach. Of the slots below the highest end of a block, how many are in use when
+# most are? Under first fit:
+
+# %% claims="The three rules differ by less than three points, and the gap to paging is more than twenty."
+assert max(fits) - min(fits) < 0.03
+assert 0.20 < shares["paged"]["used"] - max(fits) < 0.26
+assert shares["buddy"]["used"] < min(fits) - 0.10
+
+# %%
+lifetimes = lifetimes_in_batch(conversation[:2000], 100)
+in_endless = {"first fit": replay(lifetimes, first_fit(2**40)).utilization}
+print(f"first fit: {in_endless['first fit']:.0%} are in use")
+
+# %% [markdown]
+# **Predict:** how many per cent are in use under worst fit, which takes the largest hole there is?
+
+# %%
+predicted_worst = None  # your prediction, in %
+
+# %%
+for name, make in (("best fit", best_fit), ("worst fit", worst_fit)):
+    in_endless[name] = replay(lifetimes, make(2**40)).utilization
+    print(f"{name}: {in_endless[name]:.0%}")
+compare(predicted_worst, 100 * in_endless["worst fit"], "%")
+
+# %% [markdown]
+# There, worst fit looks like a catastrophe. But only because the largest hole is always the endless rest behind the last
+# block: it takes fresh memory for every request and never comes back. In a pool that ends, the largest hole is one among
+# others. An experiment answers the question that its set-up asks: here, an engine has a pool that ends.
+
+# %% claims="There, worst fit looks like a catastrophe."
+assert in_endless["worst fit"] < 0.1
+assert min(in_endless["first fit"], in_endless["best fit"]) > 0.8
+
+# %% [markdown]
+# ### Measure: enough in pieces
+#
+# Back to the prediction of section 2. A snapshot has `num_slots`, `reservations` (each with what it has `reserved`) and
+# `num_waiting`. Requests are admitted in the order of `requests`, so the first in the queue is known.
+
+# %% exercise="4.9"
+enough = {}
+# For "first", "best" and "worst": the share of the snapshots in in_full_pool["first fit"] and so on
+# in which all free slots together would do for the first in the queue, for prompt and output.
+# For example: enough["first"] = ...
+### BEGIN SOLUTION
+for rule in ("first", "best", "worst"):
+    num_enough = 0
+    for snapshot in in_full_pool[f"{rule} fit"]:
+        head = requests[len(requests) - snapshot.num_waiting]
+        num_enough += free_slots(snapshot) >= head.prompt_tokens + head.output_tokens
+    enough[rule] = num_enough / len(in_full_pool[f"{rule} fit"])
+### END SOLUTION
+
+# %% check="4.9"
+check("4.9", enough)
+
+# %%
+for rule, share in enough.items():
+    print(f"{rule:<6} fit: in {share:.1%} of the iterations")
+if enough.get("first"):
+    compare(predicted_enough, 100 * enough["first"], "iterations of 100")
+
+# %% [markdown]
+# Nearly always. The intuition "it waits, so memory must be full" is wrong: memory is not full, it is in the wrong
+# pieces. Of 15,728 slots some 2,700 are free, and the mean request asks for less than half as many. But they lie in five
+# holes of a few hundred slots each, and the queue stops at the first request that asks for more than the largest.
+
+# %% claims="Nearly always. The intuition"
+assert all(0.84 < share < 0.94 for share in enough.values())
+assert 2600 < mean_free < 2800
+assert 5 < mean_holes < 5.6
+assert mean_length < mean_free / 2
+
+# %% [markdown]
+# ### Explain what you measured
+#
+# In five to eight sentences: (a) With first fit and every length known, where do the slots go that paging puts to use?
+# Name the two losses, each with your figure. (b) Which of the two would compaction give back, and how much of it did it
+# in section 6? Why do engines leave it all the same? (c) A colleague proposes best fit, "since it fragments least". What
+# do your two experiments say, and why do they disagree about worst fit?
+#
+# 5 points, marked by hand: 2 each for (a) and (b), 1 for (c).
+
+# %% [markdown] answer="4.9" points=5
+# **(a)** External fragmentation, 17% of all slots: free, and in nine of ten iterations enough for the first in the
+# queue, but in about five pieces. And reserving ahead, 10 to 12%: slots for tokens that come later. Paging has 0.6% for later
+# and 3 to 4% that are free because the next request needs more than that. **(b)** Compaction gives back most of the external share: it
+# falls from 17 to about 4%, and the used share rises from 71 to 73% to 82 to 84%. But what is reserved ahead even grows
+# (12 to 14%), since more requests run. It costs about 1% of the time, so it is not bandwidth; whoever holds an address
+# would have to be stopped and told, it takes a table anyway, and with a table one need not move anything. **(c)** In a full pool
+# best fit uses less than a point more than first fit: hardly worth a choice. Worst fit looks terrible in endless memory (6%
+# in use) because the largest hole is the rest of the memory, and ordinary in a full pool, where there is no such rest.
+#
+# **Mark scheme.** (a) 1 for external with its share, 1 for reserved ahead with its share. (b) 1 for what comes back with a
+# figure and what does not, 1 for a reason that is not bandwidth. (c) 1 for the size of the difference and the reason why
+# the experiments disagree.
+
+# %% [markdown] criteria="4.9"
+# - (a) Two losses, each with a figure of your own, and what is left of each under paging.
+# - (b) Which loss compaction touches and which it cannot, with the shares before and after; one reason against it that
+#   is not the time that it takes.
+# - (c) How large the difference between the rules is in a pool that ends, and what the endless memory changes for worst
+#   fit.
+
+# %% [markdown]
+# ### An open problem: an allocator of your own (stretch)
+#
+# The malloc lab of *Computer Systems: A Programmer's Perspective* (Bryant and O'Hallaron) grades allocators by one index
+# for memory and speed. So does this exercise: up to 75 for utilisation and 25 for speed. (The lab weighs them 60 and 40. A
+# KV cache has milliseconds to spare and no memory.) 300 requests with lengths from the trace come and go, 40 at a time, in
+# a memory without limit. *Utilisation* is the most slots that were in use at a
+# time, by the slots below the highest end of a block. *Speed* is full up to twice the CPU time of the course's own best
+# fit, and half at four times. Points are earned in proportion, from an allocator that never reuses anything (no points) up to nine
+# tenths of the way to best fit (all of them). There is no single right answer.
+
+
+# %% exercise="4.10"
+class MyAllocator:
+    """Hands out runs of neighbouring slots, and takes them back."""
+
+    def __init__(self, num_slots: int) -> None:
+        """Start with all slots free; there are so many that nothing is ever refused."""
+        ### BEGIN SOLUTION
+        self.size_at: dict[int, int] = {}  # of each block
+        self.hole_from = {0: num_slots}  # size of each hole, by where it starts
+        self.hole_until = {num_slots: 0}  # where each hole starts, by where it ends
+        self.by_size = [(num_slots, 0)]
+        ### END SOLUTION
+
+    def allocate(self, size: int) -> int:
+        """Return the first of `size` neighbouring slots, which were free and are now in use."""
+        ### BEGIN SOLUTION
+        _, offset = self.by_size[bisect_left(self.by_size, (size, 0))]
+        hole = self.take_out(offset)
+        if hole > size:
+            self.put_in(offset + size, hole - size)
+        self.size_at[offset] = size
+        return offset
+        ### END SOLUTION
+
+    def free(self, offset: int) -> None:
+        """Take back the slots that `allocate` handed out at this offset."""
+        ### BEGIN SOLUTION
+        start, end = offset, offset + self.size_at.pop(offset)
+        if start in self.hole_until:
+            start = self.hole_until[start]
+            self.take_out(start)
+        if end in self.hole_from:
+            end += self.take_out(end)
+        self.put_in(start, end - start)
+
+    def take_out(self, offset: int) -> int:
+        size = self.hole_from.pop(offset)
+        del self.hole_until[offset + size]
+        del self.by_size[bisect_left(self.by_size, (size, offset))]
+        return size
+
+    def put_in(self, offset: int, size: int) -> None:
+        self.hole_from[offset] = size
+        self.hole_until[offset + size] = offset
+        insort(self.by_size, (size, offset))
+        ### END SOLUTION
+
+
+# %% check="4.10"
+check("4.10", MyAllocator)
+
+# %% [markdown] solution="4.10"
+# **Explained.** Best fit with holes that are kept three times: by start and by end, so that both neighbours are found in
+# one step, and by size, so that the smallest that fits is found by bisection. The three must be kept in step, hence the
+# two helpers. With 20 holes this hardly matters; with 20,000 it is the difference between microseconds and milliseconds.
+# Real allocators go the same way: glibc's malloc keeps sizes at both ends of a piece (Knuth's *boundary tags*), and bins
+# by size.
+
+# %%
+parts.table(lesson=4)
+
+# %% [markdown]
+# ## 9. In vLLM
+#
+# | here | in vLLM 0.33.0 |
+# |---|---|
+# | `allocate` of all four allocators | `BlockPool.get_new_blocks` in `vllm/v1/core/block_pool.py`: compares a number with the number of free blocks, and takes that many from the front of a queue. It never looks where they are. |
+# | `free`, coalescing, buddies | `BlockPool.free_blocks`: to the front or to the back of that queue. A block has no neighbours. |
+# | the block size | `CacheConfig.DEFAULT_BLOCK_SIZE = 16` in `vllm/config/cache.py`; what a backend's kernels support, such as `MultipleOf(16)` in `get_supported_kernel_block_sizes` of `vllm/v1/attention/backends/flash_attn.py`, narrows the choice |
+# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers whose pages differ in size get equal ones, by larger blocks or, where that does not come out even, by padding |
+#
+# **What production code does beyond this, and why.**
+#
+# - As a rule it keeps one pool for all kinds of layers. Two pools of pages of different size would be two kinds of memory
+#   of which one can be empty while the other is full: external fragmentation again. Padding wastes a little inside each page, and
+#   any free page serves any layer.
+# - It has a reason of its own why memory must not move: `vllm/config/vllm.py` refuses to start with a KV connector (which lets
+#   other machines read the cache) and PyTorch's `expandable_segments` together, since that allocator may remap addresses
+#   to other physical pages, and the network card's registrations would point at the old ones. (With vLLM's own
+#   `CuMemAllocator` for the cache, the two go together.)
+# - What lies outside the cache, activations and workspaces, still comes from a classical allocator: PyTorch's caching
+#   allocator, which rounds sizes, splits and joins blocks, and does fragment.
+
+# %% [markdown]
+# ## 10. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
+# which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="4"
+
+# %% [markdown]
+# ## 11. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="4"
+
+# %% [markdown]
+# ## 12. Takeaways
+#
+# - External fragmentation is free memory in the wrong pieces. With every length known, a contiguous pool has a sixth of
+#   its slots free nearly all the time, and enough of them for the request that waits.
+# - Which hole is chosen hardly matters in a pool that ends. Holes settle at half the number of blocks, because of who
+#   comes and goes.
+# - Buddies are found by one XOR, and joined level by level. The price is rounding: more than a quarter of what is handed out.
+# - Blocks of one size leave internal waste only, $(B - 1)/2$ slots for each request where remainders are equally likely:
+#   a share that is small for long requests and large for short ones.
+# - For memory's sake blocks would have one slot. Kernels, bookkeeping and shared prefixes decide for 16.
+# - Compaction would be cheap. It is not done because addresses are held, and because a table makes it unnecessary.
+#
+# **Lesson 5 needs** none of these allocators, and all of what they lead to: from now on memory is a number of free
+# blocks, and whether a request fits is a comparison. What is then left to decide is *who* runs, in every single step.
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: where an allocator used to be (20 minutes)</summary>
+#
+# Open `vllm/v1/core/block_pool.py` and `vllm/v1/core/kv_cache_planning.py` at tag `v0.33.0` in
+# [the repository](https://github.com/vllm-project/vllm).
+#
+# 1. When does `get_new_blocks(n)` raise an error? Which of the failures of this lesson can it not have?
+# 2. Read `unify_kv_cache_spec_page_size`. A model has attention layers with pages of 64 KiB and others with pages of
+#    48 KiB. Which page size do they get, and by what means? Which fragmentation is that, and which does it avoid?
+# 3. In `free_blocks`, some blocks go to the front of the queue and some to the back. Does that have to do with
+#    fragmentation?
+#
+# *What to find there.*
+#
+# 1. When fewer than n blocks are free, and for no other reason. It cannot fail beside enough free memory.
+# 2. 64 KiB for all. 64 is no multiple of 48, so larger blocks do not come out even: the page is padded to 64 KiB
+#    (attention layers may be; for multi-head latent attention it is refused). A quarter of such a page is internal
+#    fragmentation; it avoids that pages of one kind are of no use to the other, external fragmentation.
+# 3. No. It decides how long a cached prefix survives (lesson 7). Any order of the queue serves any request.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "First fit causes the fragmentation." The rule moves a full pool by under three points; contiguity and reserving
+#   ahead cost more than twenty.
+# - "Best fit wastes least." On the two traces of this course it is ahead of first fit by less than a point. There are
+#   sequences for which it fails and first fit does not: section 3 has one.
+# - "Paging has no fragmentation." No external one between blocks of one size. Internal, it has: the last block.
+# - "Compaction is too expensive on a GPU." See section 6.
+# - "A block wastes half of itself." $(B - 1)/2$ slots, not $B/2$, and only where all remainders are equally likely.
+#
+# </details>

@@ -1,0 +1,862 @@
+"""Lesson 4: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from autograder import lessons
+from autograder.lessons import lesson04_contest as contest
+from autograder.lessons import lesson04_frames as frames
+from autograder.lessons import lesson04_given as given
+from autograder.lessons import lesson04_mistakes as mistakes
+from autograder.lessons.questions import bank
+from autograder.proxy.subject import LocalSubject
+from course_lib.kv_cache.allocators import (
+    BestFitAllocator,
+    BuddyAllocator,
+    FirstFitAllocator,
+    FitAllocator,
+    Span,
+    WorstFitAllocator,
+    sorted_spans,
+)
+from course_lib.kv_cache.fragmentation import (
+    InternalWaste,
+    expected_internal_waste,
+    external_fragmentation,
+    length_weights,
+    lifetimes_in_batch,
+    power_of_two_waste,
+    replay,
+)
+from course_lib.kv_cache.reservation import (
+    RESERVATIONS,
+    average_shares,
+    replay_contiguous,
+    replay_paged,
+)
+from course_lib.kv_cache.sizing import kv_bytes_per_token, require_block_size
+from course_lib.simulation.workload import load_azure, synthetic_azure
+from course_lib.specs import GPUS, MODELS
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=3.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 4.1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_task_by_hand_tells_every_way_to_hand_out_memory_apart(seed):
+    task = given.hand_task(seed)
+    ways = (FirstFitAllocator, BestFitAllocator, WorstFitAllocator, given.NeverCoalesces)
+    assert len({tuple(task.strips(way)) for way in ways}) == len(ways)
+    start, *states = task.strips(FirstFitAllocator)
+    assert all(len(state) == given.HAND_SLOTS for state in (start, *states))
+    before = [start, *states]
+    fails = [
+        state.count(".") >= operation.size
+        for operation, state, after in zip(task.operations, before, states, strict=False)
+        if operation.size and state == after
+    ]
+    assert any(fails), "a request fails beside enough free slots"
+
+
+def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
+    right = given.strips_to_write(7).answer
+    assert examine("4.1", {"seed": 7, **right}).fraction == 1
+    assert examine("4.1", {"seed": 7, **right, "step 6": "." * 16}).fraction == pytest.approx(5 / 6)
+    assert examine("4.1", {"seed": 1}).unwritten
+
+
+# 4.2
+
+
+def smallest_in_a_loop(self, size):
+    best = None
+    for hole in self.sorted_holes:
+        if hole.size >= size and (best is None or hole.size < best.size):
+            best = hole
+    return best
+
+
+def sorted_by_size(self, size):
+    fitting = sorted((hole for hole in self.holes() if hole.size >= size), key=lambda h: h.size)
+    return fitting[0] if fitting else None
+
+
+def by_numpy(self, size):
+    sizes = np.array([hole.size for hole in self.sorted_holes])
+    fitting = np.flatnonzero(sizes >= size)
+    return self.sorted_holes[fitting[np.argmin(sizes[fitting])]] if len(fitting) else None
+
+
+def sorts_the_holes(self, size):
+    self.sorted_holes.sort(key=lambda hole: hole.size)
+    return next((hole for hole in self.sorted_holes if hole.size >= size), None)
+
+
+def last_smallest(self, size):
+    best = None
+    for hole in self.sorted_holes:
+        if hole.size >= size and (best is None or hole.size <= best.size):
+            best = hole
+    return best
+
+
+def of_fitting(choose):
+    def choose_hole(self, size):
+        fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+        return choose(fitting) if fitting else None
+
+    return choose_hole
+
+
+BEST_RIGHT = (smallest_in_a_loop, sorted_by_size, by_numpy)
+BEST_WRONG = (
+    (last_smallest, "the last of equals"),
+    (of_fitting(min), "first fit"),
+    (of_fitting(lambda fitting: max(fitting, key=lambda hole: hole.size)), "worst fit"),
+    (of_fitting(lambda fitting: min(fitting, key=lambda hole: hole.size).offset), SAME),
+    (of_fitting(lambda fitting: tuple(min(fitting, key=lambda hole: hole.size))), SAME),
+    (lambda self, size: min(self.sorted_holes, key=lambda hole: hole.size - size), SAME),
+    (sorts_the_holes, SAME),
+    (lambda self, size: Span(6, 3), SAME),
+    (object(), SAME),
+)
+
+# 4.3
+
+
+def freed_by_going_through_all(self, offset):
+    start, end = offset, offset + self.block_size(offset)
+    del self.size_at[offset]
+    kept = []
+    for hole in self.sorted_holes:
+        if hole.end == start or hole.offset == end:
+            start, end = min(start, hole.offset), max(end, hole.end)
+        else:
+            kept.append(hole)
+    self.sorted_holes = sorted([*kept, Span(start, end - start)])
+
+
+def freed_from_the_blocks(self, offset):
+    if offset not in self.size_at:
+        raise ValueError("no block")
+    del self.size_at[offset]
+    holes, end = [], 0
+    for block in [*self.blocks(), Span(self.num_slots, 0)]:
+        if block.offset > end:
+            holes.append(Span(end, block.offset - end))
+        end = block.end
+    self.sorted_holes = holes
+
+
+def freed_and_joined_afterwards(self, offset):
+    size = self.size_at.pop(offset, None)
+    if size is None:
+        raise ValueError(offset)
+    insort(self.sorted_holes, Span(offset, size))
+    joined = []
+    for hole in self.sorted_holes:
+        if joined and joined[-1].end == hole.offset:
+            joined[-1] = Span(joined[-1].offset, joined[-1].size + hole.size)
+        else:
+            joined.append(hole)
+    self.sorted_holes = joined
+
+
+def key_error(self, offset):
+    self.size_at[offset]
+    freed_by_going_through_all(self, offset)
+
+
+def removes_while_it_iterates(self, offset):
+    start, end = offset, offset + self.block_size(offset)
+    del self.size_at[offset]
+    for hole in self.sorted_holes:
+        if hole.end == start:
+            self.sorted_holes.remove(hole)
+            start = hole.offset
+        elif hole.offset == end:
+            self.sorted_holes.remove(hole)
+            end = hole.end
+    insort(self.sorted_holes, Span(start, end - start))
+
+
+def holes_as_tuples(self, offset):
+    freed_by_going_through_all(self, offset)
+    self.sorted_holes = [tuple(hole) for hole in self.sorted_holes]
+
+
+def one_slot_short(self, offset):
+    start, end = offset, offset + self.block_size(offset) - 1
+    del self.size_at[offset]
+    insort(self.sorted_holes, Span(start, end - start))
+
+
+def returns_something(self, offset):
+    freed_by_going_through_all(self, offset)
+    return offset
+
+
+def changes_and_then_refuses(self, offset):
+    self.sorted_holes.append(Span(offset, 1))
+    if offset not in self.size_at:
+        raise ValueError(offset)
+    self.sorted_holes.pop()
+    freed_by_going_through_all(self, offset)
+
+
+COALESCE_RIGHT = (
+    freed_by_going_through_all,
+    freed_from_the_blocks,
+    freed_and_joined_afterwards,
+)
+COALESCE_WRONG = (
+    (key_error, SAME),
+    # Having taken the hole on the left out of the list, the loop passes over the next one.
+    (removes_while_it_iterates, "one neighbour at most"),
+    (holes_as_tuples, SAME),
+    (one_slot_short, SAME),
+    (returns_something, SAME),
+    (changes_and_then_refuses, SAME),
+    (mistakes.freeing(merges_left=False, merges_right=True), "only the hole behind it"),
+    (lambda self, offset: None, SAME),
+    (object(), SAME),
+)
+
+# 4.4
+
+
+class UpperHalves:
+    """Keeps lists of blocks, hands out the upper half, and takes the last of equal blocks."""
+
+    def __init__(self, num_slots):
+        if num_slots < 1:
+            raise ValueError(num_slots)
+        self.num_slots, self.free_blocks, self.taken = num_slots, [], {}
+        offset = 0
+        for order in range(40, -1, -1):
+            if num_slots >> order & 1:
+                self.free_blocks.append((offset, 1 << order))
+                offset += 1 << order
+
+    def allocate(self, size):
+        if size < 1:
+            raise ValueError(size)
+        piece = 1
+        while piece < size:
+            piece *= 2
+        fitting = [block for block in self.free_blocks if block[1] >= piece]
+        if not fitting:
+            return None
+        offset, block = min(fitting, key=lambda each: (each[1], -each[0]))
+        self.free_blocks.remove((offset, block))
+        while block > piece:
+            block //= 2
+            self.free_blocks.append((offset, block))
+            offset += block
+        self.taken[offset] = piece
+        return offset
+
+    def free(self, offset):
+        if offset not in self.taken:
+            raise ValueError(offset)
+        size = self.taken.pop(offset)
+        while (offset ^ size, size) in self.free_blocks:
+            self.free_blocks.remove((offset ^ size, size))
+            offset, size = min(offset, offset ^ size), 2 * size
+        self.free_blocks.append((offset, size))
+
+    def block_size(self, offset):
+        return self.taken[offset]
+
+    def blocks(self):
+        return sorted_spans(self.taken.items())
+
+    def holes(self):
+        return sorted_spans(self.free_blocks)
+
+
+class ByRecursion(UpperHalves):
+    def free(self, offset):
+        if offset not in self.taken:
+            raise ValueError(offset)
+
+        def merge(offset, size):
+            if (offset ^ size, size) in self.free_blocks:
+                self.free_blocks.remove((offset ^ size, size))
+                merge(min(offset, offset ^ size), 2 * size)
+            else:
+                self.free_blocks.append((offset, size))
+
+        merge(offset, self.taken.pop(offset))
+
+
+class NumpyOffsets(UpperHalves):
+    def allocate(self, size):
+        offset = super().allocate(size)
+        return None if offset is None else np.int64(offset)
+
+
+def a_buddy(**methods):
+    """Make a buddy allocator of which some methods are others."""
+    return type("BuddyAllocator", (BuddyAllocator,), methods)
+
+
+def raises_when_too_large(self, size):
+    if size < 1 or size > self.num_slots:
+        raise ValueError(size)
+    return BuddyAllocator.allocate(self, size)
+
+
+def never_too_small(self, size):
+    return BuddyAllocator.allocate(self, max(size, 1))
+
+
+def minus_one(self, size):
+    offset = BuddyAllocator.allocate(self, size)
+    return -1 if offset is None else offset
+
+
+def as_a_float(self, size):
+    offset = BuddyAllocator.allocate(self, size)
+    return None if offset is None else float(offset)
+
+
+def frees_with_a_key_error(self, offset):
+    self.order_at[offset]
+    BuddyAllocator.free(self, offset)
+
+
+BUDDY_RIGHT = (UpperHalves, ByRecursion, NumpyOffsets)
+BUDDY_WRONG = (
+    (a_buddy(allocate=raises_when_too_large), SAME),
+    (a_buddy(allocate=never_too_small), SAME),
+    (a_buddy(allocate=minus_one), SAME),
+    (a_buddy(allocate=as_a_float), SAME),
+    (a_buddy(free=frees_with_a_key_error), SAME),
+    (FirstFitAllocator, SAME),
+    (type("BuddyAllocator", (), {}), SAME),
+    (object(), SAME),
+)
+
+# 4.5
+
+
+def from_the_blocks(allocator):
+    free = allocator.num_slots - sum(block.size for block in allocator.blocks())
+    return 1 - max(hole.size for hole in allocator.holes()) / free if free else 0.0
+
+
+def numpy_share(allocator):
+    sizes = np.array([hole.size for hole in allocator.holes()])
+    return 1 - sizes.max() / sizes.sum() if len(sizes) else 0.0
+
+
+def popping_the_largest(allocator):
+    sizes = sorted(hole.size for hole in allocator.holes())
+    total = sum(sizes)
+    return sum(sizes[:-1]) / total if total else 0
+
+
+def that_allocates(allocator):
+    share = external_fragmentation(allocator)
+    allocator.allocate(1)
+    return share
+
+
+SCATTERED_RIGHT = (from_the_blocks, numpy_share, popping_the_largest)
+SCATTERED_WRONG = (
+    (lambda allocator: 100 * external_fragmentation(allocator), SAME),
+    (lambda allocator: 1 - numpy_share(allocator), SAME),
+    (lambda a: 1 - max(h.size for h in a.holes()) / sum(h.size for h in a.holes()), SAME),
+    (lambda a: 1 - a.holes()[0].size / sum(h.size for h in a.holes()) if a.holes() else 0.0, SAME),
+    (lambda a: sum(h.size for h in a.holes()) / a.num_slots, "the free share of the memory"),
+    (that_allocates, SAME),
+    (lambda allocator: 0.5, SAME),
+    (object(), SAME),
+)
+
+# 4.6
+
+
+def with_sums(stored, allocated):
+    """Fill the exercise's two gaps."""
+
+    def expected_internal_waste(lengths, block_size):
+        require_block_size(block_size)
+        weights = length_weights(lengths)
+        total = math.fsum(weights.values())
+        return InternalWaste(
+            stored(weights, block_size) / total, allocated(weights, block_size) / total
+        )
+
+    return expected_internal_waste
+
+
+def tokens(weights, block_size):
+    return sum(length * weight for length, weight in weights.items())
+
+
+def slots(blocks):
+    return lambda weights, block_size: sum(
+        blocks(length, block_size) * weight for length, weight in weights.items()
+    )
+
+
+def numpy_slots(weights, block_size):
+    lengths, each = np.array(list(weights)), np.array(list(weights.values()))
+    return np.sum(-(-lengths // block_size) * block_size * each)
+
+
+WASTE_RIGHT = (
+    with_sums(tokens, slots(lambda length, b: math.ceil(length / b) * b)),
+    with_sums(tokens, slots(lambda length, b: length + -length % b)),
+    with_sums(lambda w, b: np.dot(list(w), list(w.values())), numpy_slots),
+)
+WASTE_WRONG = (
+    (with_sums(tokens, slots(lambda length, b: length // b * b)), "rounded down"),
+    (
+        with_sums(tokens, slots(lambda length, b: (length // b + 1) * b)),
+        "a full block wastes a block",
+    ),
+    (with_sums(tokens, slots(lambda length, b: -(-length // b))), "blocks, not slots"),
+    (with_sums(tokens, slots(lambda length, b: length + b / 2)), "always half a block"),
+    (with_sums(tokens, slots(lambda length, b: -length % b)), SAME),
+    (with_sums(tokens, slots(lambda length, b: length + length % b)), SAME),
+    (with_sums(slots(lambda length, b: -(-length // b) * b), tokens), SAME),
+    (with_sums(lambda w, b: sum(w), lambda w, b: sum(-(-n // b) * b for n in w)), SAME),
+    (lambda lengths, block_size: InternalWaste(50.5, 58.24), SAME),
+    (object(), SAME),
+)
+
+# 4.7
+
+
+def refuse_unless_finite(*values):
+    if not all(0 < value < math.inf for value in values):
+        raise ValueError(values)
+
+
+def best_by(formula):
+    def best_block_size(mean_length, entry_bytes, token_bytes):
+        refuse_unless_finite(mean_length, entry_bytes, token_bytes)
+        return formula(mean_length, entry_bytes, token_bytes)
+
+    return best_block_size
+
+
+def bisected(length, entry, token):
+    low, high = 1e-9, 1e12
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        if token / 2 < entry * length / middle**2:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+BEST_BLOCK_RIGHT = (
+    best_by(lambda length, entry, token: (2 * entry * length / token) ** 0.5),
+    best_by(lambda length, entry, token: np.sqrt(2 * entry * length / token)),
+    best_by(bisected),
+)
+BEST_BLOCK_WRONG = (
+    (
+        lambda mean_length, entry_bytes, token_bytes: math.sqrt(
+            2 * entry_bytes * mean_length / token_bytes
+        ),
+        SAME,
+    ),
+    (
+        best_by(lambda length, entry, token: math.sqrt(entry * length / token)),
+        "a whole block wasted",
+    ),
+    (best_by(lambda length, entry, token: 2 * entry * length / token), "without the root"),
+    (best_by(lambda length, entry, token: math.sqrt(token / (2 * entry * length))), SAME),
+    (best_by(lambda length, entry, token: int(math.sqrt(2 * entry * length / token))), SAME),
+    (best_by(lambda length, entry, token: 0.41), SAME),
+    (object(), SAME),
+)
+
+# 4.8b
+
+
+def merged_by_recursion(free, start, end):
+    free = set(free)
+
+    def put(first, size):
+        if (first ^ size, size) in free:
+            free.discard((first ^ size, size))
+            put(min(first, first ^ size), 2 * size)
+        else:
+            free.add((first, size))
+
+    while start < end:
+        size = frames.largest_block(start, end)
+        put(start, size)
+        start += size
+    return free
+
+
+def released_afterwards(free, start, end):
+    for first, size in frames.suspect_add_range(set(), start, end):
+        free = frames.release(free, first, size)
+    return free
+
+
+def into_what_was_given(free, start, end):
+    while start < end:
+        size = frames.largest_block(start, end)
+        free.add((start, size))
+        start += size
+    return free
+
+
+def what_comes_back_is_lost(free, start, end):
+    free = set(free)
+    while start < end:
+        size = frames.largest_block(start, end)
+        frames.release(free, start, size)
+        start += size
+    return free
+
+
+MENDED_RIGHT = (merged_by_recursion, released_afterwards, frames.add_range_b)
+MENDED_WRONG = (
+    (into_what_was_given, "the bug is still there"),
+    (frames.add_range_a, "neighbours for buddies"),
+    (frames.as_single_frames, SAME),  # right, and a step for each of 2³⁰ frames
+    (what_comes_back_is_lost, SAME),
+    (lambda free, start, end: frames.release(free, start, end - start), SAME),
+    (lambda free, start, end: sorted(frames.add_range(free, start, end)), SAME),
+    (lambda free, start, end: frames.add_range(free, start, end + 1), SAME),
+    (lambda free, start, end: {(0, 4)}, SAME),
+    (object(), SAME),
+)
+
+RIGHT = {
+    "4.2": BEST_RIGHT,
+    "4.3": COALESCE_RIGHT,
+    "4.4": BUDDY_RIGHT,
+    "4.5": SCATTERED_RIGHT,
+    "4.6": WASTE_RIGHT,
+    "4.7": BEST_BLOCK_RIGHT,
+    "4.8b": MENDED_RIGHT,
+}
+WRONG = {
+    "4.2": BEST_WRONG,
+    "4.3": COALESCE_WRONG,
+    "4.4": BUDDY_WRONG,
+    "4.5": SCATTERED_WRONG,
+    "4.6": WASTE_WRONG,
+    "4.7": BEST_BLOCK_WRONG,
+    "4.8b": MENDED_WRONG,
+}
+
+
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+)
+def test_an_unusual_right_answer_earns_everything(exercise, place):
+    finding = examine(exercise, RIGHT[exercise][place])
+    assert finding.fraction == 1, finding.counterexample
+
+
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
+)
+def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
+    answer, name = WRONG[exercise][place]
+    finding = examine(exercise, answer)
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+def test_the_failing_case_of_a_wrong_buddy_says_in_words_what_is_wrong():
+    def rounds_up(self, size):
+        return BuddyAllocator.allocate(self, size + 1)
+
+    finding = examine("4.4", a_buddy(allocate=rounds_up))
+    assert "it refuses 1 slot, though 1 slot at 0 is free" in finding.counterexample.got
+
+
+# 4.8a
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"ranges": [(0, 2), (2, 4)], "frames": 4},
+        {"ranges": ((0, 1), (1, 2)), "frames": 2},
+        {"ranges": [[4, 8], [0, 4]], "frames": 8},
+        {"frames": 8, "ranges": [(0, 4), (4, 6), (6, 8)]},
+        {"ranges": [(np.int64(0), np.int64(2)), (2, 4)], "frames": 4},
+    ],
+)
+def test_any_case_in_which_a_block_is_missing_exposes_the_bug(case):
+    assert examine("4.8a", case).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "says", "name"),
+    [
+        ({"ranges": [(0, 4)], "frames": 4}, "a block of 4 frames is there", SAME),
+        ({"ranges": [(0, 2), (2, 4)], "frames": 2}, "a block of 2 frames is there", SAME),
+        ({"ranges": [(2, 4), (4, 6)], "frames": 4}, "rightly", "neighbours for buddies"),
+        ({"ranges": [(0, 2), (4, 6)], "frames": 4}, "rightly", SAME),
+        ({"ranges": [(0, 2), (1, 4)], "frames": 4}, "overlaps an earlier one", SAME),
+        ({"ranges": [(0, 2), (2, 4)], "frames": 3}, "is a power of two, not 3", SAME),
+        ({"ranges": [(0, 2.0)], "frames": 2}, "pair of whole numbers", SAME),
+        ({"ranges": [], "frames": 4}, "at least one pair", SAME),
+        ({"ranges": [(4, 4)], "frames": 4}, "is empty, negative or beyond", SAME),
+        ([(0, 2), (2, 4)], 'give a dict with "ranges" and "frames", not list', SAME),
+        (object(), "not object", SAME),
+    ],
+)
+def test_what_exposes_nothing_is_told_why_in_true_words(case, says, name):
+    finding = examine("4.8a", case)
+    assert finding.fraction == 0
+    assert says in finding.counterexample.complaint
+    assert named(finding) == name
+
+
+def blocks_after(add, ranges):
+    free = set()
+    for start, end in ranges:
+        free = add(free, start, end)
+    return free
+
+
+def test_both_fixes_pass_the_test_of_the_report_and_one_is_wrong():
+    report = [(0, 2), (2, 4)]
+    for add in (frames.add_range_a, frames.add_range_b, frames.add_range):
+        assert blocks_after(add, report) == {(0, 4)}
+    assert blocks_after(frames.add_range_a, [(2, 4), (4, 6)]) == {(2, 4)}, "misaligned"
+    assert blocks_after(frames.add_range_a, [(2, 4), (0, 2)]) == {(0, 2), (2, 2)}
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        bounds = sorted({int(each) for each in rng.integers(0, 60, 8)})
+        ranges = list(zip(bounds, bounds[1:], strict=False))
+        rng.shuffle(ranges)
+        ranges = [tuple(map(int, each)) for each in ranges]
+        right = blocks_after(frames.add_range, ranges)
+        assert blocks_after(frames.add_range_b, ranges) == right
+        counted = Counter(f for start, size in right for f in range(start, start + size))
+        assert set(counted.values()) == {1}
+        assert all(start % size == 0 for start, size in right)
+
+
+# 4.9
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (lambda right: {fit: 100 * share for fit, share in right.items()}, "per cent"),
+        (
+            lambda right: {fit: 1 - share for fit, share in right.items()},
+            "the share that is too few",
+        ),
+        (lambda right: dict.fromkeys(right, right["first"]), SAME),
+        (lambda right: {"first": right["first"]}, SAME),
+        (lambda right: {fit: str(share) for fit, share in right.items()}, SAME),
+        (lambda right: object(), SAME),
+    ],
+)
+def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong, name):
+    finding = examine("4.9", wrong(given.shares_with_enough()))
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
+    right = given.shares_with_enough()
+    assert examine("4.9", {fit: round(share, 4) for fit, share in right.items()}).fraction == 1
+    assert examine("4.9", {fit: np.float64(share) for fit, share in right.items()}).fraction == 1
+
+
+# 4.10
+
+
+class SimpleFirstFit:
+    def __init__(self, num_slots):
+        self.holes, self.size_at = [[0, num_slots]], {}
+
+    def allocate(self, size):
+        for place, (offset, hole) in enumerate(self.holes):
+            if hole >= size:
+                self.holes[place : place + 1] = (
+                    [[offset + size, hole - size]] if hole > size else []
+                )
+                self.size_at[offset] = size
+                return offset
+
+    def free(self, offset):
+        insort(self.holes, [offset, self.size_at.pop(offset)])
+        joined = []
+        for start, size in self.holes:
+            if joined and sum(joined[-1]) == start:
+                joined[-1][1] += size
+            else:
+                joined.append([start, size])
+        self.holes = joined
+
+
+class NeverJoins(SimpleFirstFit):
+    def free(self, offset):
+        insort(self.holes, [offset, self.size_at.pop(offset)])
+
+
+class HandsOutTwice(SimpleFirstFit):
+    def allocate(self, size):
+        return max(0, super().allocate(size) - 1)
+
+
+class Refuses(SimpleFirstFit):
+    def allocate(self, size):
+        return None
+
+
+def test_the_contest_orders_allocators_by_what_they_are_worth():
+    earned = {
+        kind: examine("4.10", kind).fraction
+        for kind in (SimpleFirstFit, NeverJoins, WorstFitAllocator, contest.NeverReuses)
+    }
+    assert earned[SimpleFirstFit] == 1
+    assert 0.2 < earned[NeverJoins] < 0.9
+    assert earned[WorstFitAllocator] == earned[contest.NeverReuses] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (HandsOutTwice, "are in use"),
+        (Refuses, "nearly all of the memory is free"),
+        (object(), "no object came"),
+        (lambda num_slots: 7, "no object came"),
+    ],
+)
+def test_an_allocator_with_which_the_contest_cannot_go_on_earns_nothing(kind, says):
+    finding = examine("4.10", kind)
+    assert finding.fraction == 0
+    assert says in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize("seed", range(0, 100, 20))
+def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
+    floor, bound = (
+        contest.contest(LocalSubject(each), seed)["utilization"]
+        for each in (contest.NeverReuses, BestFitAllocator)
+    )
+    assert bound - floor > 0.4
+
+
+# What the text, the model answers and the quiz say
+
+
+@pytest.mark.parametrize("load", [load_azure, synthetic_azure])
+def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(load):
+    requests = [r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048]
+
+    def shares(make):
+        return average_shares(
+            replay_contiguous(requests, given.OPT_13B_SLOTS, RESERVATIONS["Oracle"], 2048, make)
+        )
+
+    first, best, worst = map(shares, (FirstFitAllocator, BestFitAllocator, WorstFitAllocator))
+    assert round(first["external"], 2) == 0.17
+    assert 0.10 < first["later"] < 0.12
+    assert 0 < best["used"] - first["used"] < 0.01
+    assert max(each["used"] for each in (first, best, worst)) - worst["used"] < 0.03
+    paged = average_shares(replay_paged(requests, given.OPT_13B_SLOTS))
+    assert round(paged["later"], 3) in (0.006, 0.007)
+    assert 0.03 < paged["external"] < 0.04
+    rounding = power_of_two_waste([r.prompt_tokens + r.output_tokens for r in requests]).share
+    assert 0.26 < rounding < 0.29, "more than a quarter of what is handed out"
+    endless = replay(lifetimes_in_batch(load("conversation")[:2000], 100), WorstFitAllocator(2**40))
+    assert round(endless.utilization, 2) == 0.06
+
+
+def test_the_figures_that_the_literature_has_too():
+    assert expected_internal_waste(range(1, 101), 16).tokens == pytest.approx(7.74)
+    log_uniform = power_of_two_waste({n: 1 / n for n in range(2**15 + 1, 2**16 + 1)}).share
+    assert log_uniform == pytest.approx(1 - 1 / (2 * math.log(2)), abs=1e-4)
+
+
+def test_holes_of_13_and_12_are_served_as_the_text_says():
+    def served(make, sizes):
+        allocator = make(26)
+        for size in (13, 1, 12):
+            allocator.allocate(size)
+        for offset in (0, 14):
+            allocator.free(offset)
+        return [allocator.allocate(size) for size in sizes]
+
+    assert served(FirstFitAllocator, (10, 11, 3)) == [0, 14, 10]
+    assert served(BestFitAllocator, (10, 11, 3))[-1] is None
+    assert served(FirstFitAllocator, (11, 10, 3))[-1] is None
+    assert served(BestFitAllocator, (11, 10, 3)) == [14, 0, 10]
+
+
+def right_choice(question_id):
+    (question,) = (each for each in bank(4).quiz if each.id == question_id)
+    return next(choice for choice in question.choices if choice.correct)
+
+
+def test_the_figures_of_the_quiz_are_what_the_library_works_out():
+    buddies = BuddyAllocator(16)
+    offsets = sorted(buddies.allocate(4) for _ in range(4))
+    assert offsets == [0, 4, 8, 12]
+    for offset in (4, 8):
+        buddies.free(offset)
+    assert buddies.holes() == [Span(4, 4), Span(8, 4)]
+    assert right_choice("q4").text == "Two blocks of 4"
+    assert right_choice("q5").text == f"At {12 ^ 4}"
+    assert right_choice("q6").text == f"{expected_internal_waste(range(1, 17), 16).tokens:g}"
+    assert right_choice("q7").text == f"{expected_internal_waste([32], 16).tokens:g}"
+    times = [expected_internal_waste(range(1, 6401), size).tokens for size in (16, 64)]
+    assert times == [7.5, 31.5]
+
+
+def test_the_figures_of_the_interview_are_what_the_library_works_out():
+    moved = 9000 * kv_bytes_per_token(MODELS["opt-13b"])
+    assert moved / 1e9 == pytest.approx(7.4, abs=0.05)
+    seconds = 2 * moved / GPUS["a100-40gb"].memory_bandwidth
+    assert seconds == pytest.approx(0.0095, abs=0.0005)
+    assert 7.5 / (30 + 7.5) == pytest.approx(0.20)
+    assert "7.4 GB" in " ".join(bank(4).interview[4].strong_answer)
+
+
+def test_the_core_takes_two_hours_and_the_open_exercise_earns_the_most():
+    graded = [exercise for exercise in lessons.exercises(4) if exercise.points]
+    core = [exercise for exercise in graded if "(stretch)" not in exercise.title]
+    texts = 15  # minutes for the two written answers
+    assert 120 <= sum(exercise.minutes for exercise in core) + texts <= 140
+    assert sum(exercise.points for exercise in core) >= 70
+    assert max(graded, key=lambda exercise: exercise.points).id == "4.4"
+
+
+def test_what_a_method_of_an_abstract_class_is_checked_on_is_a_subclass_of_it():
+    reference = lessons.find("4.3").check.reference
+    assert (reference.owner, reference.lives_on) == (FitAllocator, FirstFitAllocator)
+    assert lessons.find("4.3").part == "FitAllocator.free"
+    mounted = reference.mounted(lambda self, offset: None)(8)
+    assert mounted.allocate(3) == 0
+    assert mounted.free(0) is None
