@@ -16,10 +16,10 @@ def forward_flops(model: ModelSpec, new_tokens: int, cached_tokens: int = 0) -> 
 
     Every parameter is multiplied and added once per new token. That is a little too much: a token
     only looks up one row of the input embedding (7% of Llama-3.1-8B), and in a prefill the output
-    layer (as large) is needed for the last token alone, so a long prefill is counted too high by
-    about 15%. On top, in every layer and
-    query head, each new token meets every token up to itself twice (scores, then weighted values),
-    at ``head_dim`` multiply-adds each. A dense model is meant: a mixture of experts computes less.
+    layer (as large) is needed for the last token alone, so a prefill of 1,000 tokens is counted too
+    high by about 15%. On top, in every layer and query head, each new token meets every token up to
+    itself twice (scores, then weighted values), at ``head_dim`` multiply-adds each. A dense model
+    is meant: a mixture of experts computes less.
 
     Args:
         model: The model's shape.

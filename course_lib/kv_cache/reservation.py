@@ -215,8 +215,8 @@ class HasLengths(Protocol):
 class Snapshot:
     """The KV cache during one iteration.
 
-    Two snapshots are equal if step and memory are; what the first request in the queue needs
-    follows from the requests, and is not compared.
+    Two snapshots are equal if step and memory are; what the first request in the queue needs and
+    who was preempted follow from the requests, and are not compared.
 
     Attributes:
         step: Number of the iteration, from 0.
@@ -225,6 +225,8 @@ class Snapshot:
         reservations: What each running request holds, in order of admission.
         first_waiting: Id of the first request in the queue; empty where nobody asked.
         needed: Slots that it needs to be admitted.
+        preempted: Tokens of each request that has lost its slots in this iteration: they will be
+            written again.
     """
 
     step: int
@@ -233,6 +235,7 @@ class Snapshot:
     reservations: tuple[Reservation, ...]
     first_waiting: str = field(default="", compare=False)
     needed: int = field(default=0, compare=False)
+    preempted: tuple[int, ...] = field(default=(), compare=False)
 
 
 def replay_contiguous(
@@ -560,7 +563,7 @@ def _iterations(waiting: deque[_ReplayedRequest], memory: _Memory) -> Iterator[S
     for step in itertools.count():
         if not waiting and not running:
             return
-        _make_room_for_running(running, waiting, memory)
+        preempted = _make_room_for_running(running, waiting, memory)
         # A sequence that has just been preempted does not come back here: it lacked a block, or an
         # older one has taken one of its blocks, so it does not fit, and nobody overtakes it.
         while waiting and memory.make_room(waiting[0]):
@@ -576,6 +579,7 @@ def _iterations(waiting: deque[_ReplayedRequest], memory: _Memory) -> Iterator[S
                 _reservations(running),
                 first.request_id,
                 memory.needed(first),
+                preempted,
             )
         for sequence in running:
             if sequence.num_tokens == sequence.final_tokens:
@@ -585,8 +589,13 @@ def _iterations(waiting: deque[_ReplayedRequest], memory: _Memory) -> Iterator[S
 
 def _make_room_for_running(
     running: list[_ReplayedRequest], waiting: deque[_ReplayedRequest], memory: _Memory
-) -> None:
-    """Find room for one more token of each running sequence; preempt the last if there is none."""
+) -> tuple[int, ...]:
+    """Find room for one more token of each running sequence; preempt the last if there is none.
+
+    Returns:
+        Tokens of each sequence that was preempted.
+    """
+    preempted: list[int] = []
     served = 0
     while served < len(running):
         if memory.make_room(running[served]):
@@ -595,6 +604,8 @@ def _make_room_for_running(
             youngest = running.pop()
             memory.release(youngest)
             waiting.appendleft(youngest)
+            preempted.append(youngest.num_tokens)
+    return tuple(preempted)
 
 
 def _reservations(running: Sequence[_ReplayedRequest]) -> tuple[Reservation, ...]:

@@ -354,6 +354,55 @@ def lognormal_lengths(
     return np.maximum(np.rint(lengths), 1).astype(np.int64)
 
 
+def lognormal_requests(
+    means: tuple[float, float],
+    cvs: tuple[float, float],
+    n: int,
+    max_model_len: int,
+    seed: int | np.random.Generator = 0,
+) -> list[TraceRequest]:
+    """Draw requests with lognormal prompts and outputs of given means, none longer than a limit.
+
+    What is too long is left out, which lowers the means, so what stays is scaled up to them again,
+    five times over. The lengths then spread a little less than ``cvs`` says, and there are fewer
+    than ``n`` requests.
+
+    Args:
+        means: Tokens of the prompt and of the output on average.
+        cvs: Standard deviation over mean of prompts and outputs, before any is left out.
+        n: Requests to draw.
+        max_model_len: The most tokens, prompt and output, of a request.
+        seed: Seed of the random generator, or a generator to draw from.
+
+    Returns:
+        The requests that are not too long; all of them arrive at time 0.
+
+    Raises:
+        ValueError: A mean or a coefficient is not above 0, ``n`` is negative, or ``max_model_len``
+            is not above the sum of the means.
+
+    >>> drawn = lognormal_requests((161.31, 337.99), cvs=(1.2, 1.0), n=1000, max_model_len=2048)
+    >>> print(round(sum(request.prompt_tokens for request in drawn) / len(drawn)))
+    161
+    """
+    if not min(*means, *cvs) > 0 or n < 0 or not max_model_len > sum(means):
+        raise ValueError(
+            f"means are {means}, cvs {cvs}, n is {n} and max_model_len {max_model_len}; means and "
+            "cvs must be above 0, n at least 0, and max_model_len more than both means together"
+        )
+    variances = np.log1p(np.square(cvs))
+    rng = np.random.default_rng(seed)
+    lengths = rng.lognormal(-variances / 2, np.sqrt(variances), size=(n, 2)) * means
+    for _ in range(5 if n else 0):
+        lengths = lengths[lengths.sum(axis=1) <= max_model_len - 1]  # rounding may add 1
+        lengths *= np.array(means) / lengths.mean(axis=0)
+    tokens = np.maximum(np.rint(lengths), 1).astype(int)
+    return [
+        TraceRequest(0.0, int(prompt), int(output))
+        for prompt, output in tokens[tokens.sum(axis=1) <= max_model_len]
+    ]
+
+
 def geometric_lengths(
     mean: float, n: int, seed: int | np.random.Generator = 0
 ) -> NDArray[np.int64]:

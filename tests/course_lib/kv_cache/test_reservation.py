@@ -270,6 +270,7 @@ class TestReplayPaged:
         assert snapshots[0].reservations[1] == Reservation("1", 4, 3, 5)
         assert snapshots[1].num_waiting == 2
         assert snapshots[5].reservations == (Reservation("1", 4, 4, 5),)
+        assert {s.step: s.preempted for s in snapshots.values() if s.preempted} == {1: (3,)}
 
     def test_slots_that_make_no_whole_block_are_never_used(self) -> None:
         requests = [Lengths(8, 1), Lengths(1, 1)]

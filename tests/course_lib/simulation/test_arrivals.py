@@ -13,6 +13,7 @@ from course_lib.simulation import (
     gamma_arrivals,
     geometric_lengths,
     lognormal_lengths,
+    lognormal_requests,
     on_off_arrivals,
     poisson_arrivals,
 )
@@ -95,6 +96,20 @@ class TestLengths:
         assert np.median(lengths) == pytest.approx(200, rel=0.02)
         assert lengths.min() >= 1
 
+    def test_lognormal_requests_keep_their_means_below_the_limit(self) -> None:
+        requests = lognormal_requests((161.31, 337.99), (1.2, 1.0), n=20_000, max_model_len=2048)
+        lengths = np.array([(r.prompt_tokens, r.output_tokens) for r in requests])
+        assert lengths.mean(axis=0) == pytest.approx((161.31, 337.99), rel=0.01)
+        assert 1900 < lengths.sum(axis=1).max() <= 2048
+        assert lengths.min() >= 1
+        assert np.corrcoef(lengths.T)[0, 1] == pytest.approx(0, abs=0.1)
+
+    def test_lognormal_requests_spread_as_asked_where_nothing_is_cut(self) -> None:
+        requests = lognormal_requests((1000, 500), (0.4, 0.2), n=20_000, max_model_len=10**9)
+        lengths = np.array([(r.prompt_tokens, r.output_tokens) for r in requests])
+        assert len(requests) == 20_000
+        assert lengths.std(axis=0) / lengths.mean(axis=0) == pytest.approx((0.4, 0.2), rel=0.03)
+
     def test_geometric_lengths_have_the_mean_and_no_memory(self) -> None:
         lengths = geometric_lengths(mean=50, n=N)
         assert lengths.mean() == pytest.approx(50, rel=0.02)
@@ -105,6 +120,9 @@ class TestLengths:
             lognormal_lengths(mean=10, median=20, n=5)
         with pytest.raises(ValueError, match=r"mean is 0\.5"):
             geometric_lengths(mean=0.5, n=5)
+        for means, cvs, limit in (((0, 1), (1, 1), 9), ((1, 1), (0, 1), 9), ((4, 5), (1, 1), 9)):
+            with pytest.raises(ValueError, match="more than both means together"):
+                lognormal_requests(means, cvs, n=5, max_model_len=limit)
 
 
 class TestWorkload:
