@@ -348,8 +348,8 @@ for name in ("Max", "Pow2"):
     print(f"{name:<5}{kinds}; {in_small_run[name]:.1f} requests run")
 saved = in_small["Max"]["internal"] - in_small["Pow2"]["internal"]
 gained = in_small["Pow2"]["used"] - in_small["Max"]["used"]
-more = "more run" if in_small_run["Pow2"] > in_small_run["Max"] + 0.1 else "no more run"
-print(f"of 100 slots that are no longer internal {100 * gained / saved:.0f} hold a token: {more}")
+print(f"of 100 slots that are no longer internal {100 * gained / saved:.0f} hold a token;", end=" ")
+print(f"{in_small_run['Max']:.1f} requests ran, and now {in_small_run['Pow2']:.1f}")
 compare(predicted_gain, 100 * gained / saved, "slots of 100")
 
 # %% [markdown]
@@ -440,8 +440,9 @@ viz.Picture(busy_seats(viz.WIDE), narrow=busy_seats(viz.NARROW))
 
 # %% [markdown]
 # A larger batch is what the GPU wants, and static batching punishes it. **Continuous batching**, which Orca
-# introduced as iteration-level scheduling, fills a seat as soon as it falls idle (lesson 5). These outputs do better than exponential ones, because they spread
-# less widely: by less than their mean, where exponential lengths spread by all of it. The direction is the same.
+# introduced as iteration-level scheduling, fills a seat as soon as it falls idle (lesson 5). These outputs do better
+# than exponential ones, because they spread less widely: by less than their mean, where exponential lengths spread by all
+# of it. The direction is the same.
 
 # %% claims="These outputs do better than exponential ones, because they spread less widely: by less than their mean, where exponential lengths spread by all of it. The direction is the same."
 assert utilization(lengths, 32) > 1.2 * expected_static_utilization(32)
@@ -595,27 +596,27 @@ def ceiling(context: int) -> float:
     return forward_flops(llama_8b, 1, context - 1) / kv_bytes_moved(llama_8b, 1, context - 1)
 
 
+def sequences_that_fit(context: int) -> int:
+    """Return how many sequences of so many tokens the GPU holds beside the weights."""
+    return max_concurrent_sequences(h100_blocks, 16, context)
+
+
 full_steps, of_ceiling = {}, {}
-print("context   sequences   of the intensity's   step with     step with       bound by")
-print("          that fit    ceiling              1 sequence    all of them")
+print("context   sequences   share of the   step with    step with     bound by")
+print("          that fit    ceiling        1 sequence   all of them")
 for context in (256, 1024, 4096, 16384):
-    fit = max_concurrent_sequences(h100_blocks, 16, context)
+    fit = sequences_that_fit(context)
     reached = intensity(llama_8b, 1, context - 1, fit)
     full_steps[context], of_ceiling[context] = step_seconds(context, fit), reached / ceiling(context)
-    bound = "memory" if is_memory_bound(reached, h100) else "arithmetic"
     print(
-        f"{context:7,}   {fit:9,}   {of_ceiling[context]:20.0%}   "
-        f"{1000 * step_seconds(context, 1):7.1f} ms   {1000 * full_steps[context]:8.1f} ms       {bound}"
+        f"{context:7,}   {fit:9,}   {of_ceiling[context]:12.0%}   "
+        f"{1000 * step_seconds(context, 1):7.1f} ms   {1000 * full_steps[context]:8.1f} ms   "
+        + ("memory" if is_memory_bound(reached, h100) else "arithmetic")
     )
 memory_first = next(
     context
     for context in range(1, 4097)
-    if is_memory_bound(
-        intensity(
-            llama_8b, 1, context - 1, max_concurrent_sequences(h100_blocks, 16, context)
-        ),
-        h100,
-    )
+    if is_memory_bound(intensity(llama_8b, 1, context - 1, sequences_that_fit(context)), h100)
 )
 never = next(context for context in range(1, 4097) if is_memory_bound(ceiling(context), h100))
 print(f"the memory ends first from {memory_first} tokens on;", end=" ")
@@ -623,11 +624,11 @@ print(f"from {never} on no batch reaches the ridge point")
 compare(predicted_context, memory_first, "tokens")
 
 # %% [markdown]
-# For chat-like contexts, then, it is *room for KV caches* that ends the batch. And a larger batch is not free: once the memory is
-# full, a step reads all of it, for 1,024 tokens and more in the same 23 to 24 ms, where one sequence takes 5. The intensity is then at
-# 80% of its ceiling, because 80% of what is read is cache. So twice the memory would gain little here, a ninth. But memory
-# that is reserved and holds nothing takes from these 80%: with half of the cache in use 66% are left. Where the weights
-# fill more of the GPU, as in the paper's set-up (section 8), the loss is larger.
+# Except at short contexts it is *room for KV caches* that ends the batch. And a larger batch is not free: a step that fills
+# the memory reads all of it, for 1,024 tokens and more in the same 23 to 24 ms, where one sequence takes 5. The intensity
+# is then at 80% of its ceiling, because 80% of what is read is cache. So twice the room for caches would gain little here,
+# a ninth. But memory that is reserved and holds nothing takes from these 80%: with half of the cache in use 66% are left.
+# Where the weights fill more of the GPU, as in the paper's set-up (section 8), the loss is larger.
 
 # %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
 for context in (1024, 4096, 16384):
@@ -645,8 +646,8 @@ assert crowded == sorted(crowded, reverse=True)
 assert all(0.023 < full_steps[context] < 0.024 for context in (1024, 4096, 16384))
 assert all(0.0048 < step_seconds(context, 1) < 0.0055 for context in (1024, 4096, 16384))
 
-# %% claims="So twice the memory would gain little here, a ninth. But memory that is reserved and holds nothing takes from these 80%: with half of the cache in use 66% are left."
-fit = max_concurrent_sequences(h100_blocks, 16, 4096)
+# %% claims="So twice the room for caches would gain little here, a ninth. But memory that is reserved and holds nothing takes from these 80%: with half of the cache in use 66% are left."
+fit = sequences_that_fit(4096)
 assert 0.79 < min(of_ceiling.values()) <= max(of_ceiling.values()) < 0.80
 assert abs(2 * step_seconds(4096, fit) / step_seconds(4096, 2 * fit) - 1 - 1 / 9) < 0.01
 assert round(intensity(llama_8b, 1, 4095, fit // 2) / ceiling(4096), 2) == 0.66
@@ -921,9 +922,9 @@ viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
 
 # %% [markdown]
 # Under paging what is external are free blocks, fewer than the first in the queue needs to come in. And paging has a price
-# that no bar shows: it admits on what is there now, and pays in preemptions when requests grow. Lessons 5 and 6 lower it.
+# that no bar shows: it admits on what is there now, and pays in preemptions when requests grow (lesson 6).
 #
-# Under the other policies external hides two causes. Take them apart. A snapshot has `reservations`, and each of
+# Under *Pow2* and *Oracle* external hides two causes. Take them apart. A snapshot has `reservations`, and each of
 # those says in `reserved` what was asked for; the piece that it got is a power of two.
 
 # %% claims="it admits on what is there now, and pays in preemptions when requests grow."
@@ -994,7 +995,7 @@ compare(predicted_external, 100 * under_first_fit["external"], "% of all slots")
 # %% [markdown]
 # Rounding is gone, and what lies in free pieces has about doubled: they now have any size, and only by chance that of the
 # next request. Of the slots that were rounded up little more than half are used in the end. So part of the loss belonged to
-# this allocator, and part comes back with any other, as long as a piece must be contiguous; lesson 4 says how much.
+# this allocator, and part comes back with any other, as long as a piece must be contiguous (lesson 4).
 
 # %% claims="Rounding is gone, and what lies in free pieces has about doubled"
 free_pieces = shares["Oracle"]["external"] - rounded["Oracle"]
@@ -1008,25 +1009,25 @@ assert 0.5 < more_used / rounded["Oracle"] < 0.6
 # ### In money
 #
 # What does that cost? The paper ran OPT-13B on an A100 with 40 GB; say it costs 2.00 dollars an hour. A step yields a token
-# for each request that runs, and it is memory-bound, so it lasts as long as it reads. The first column takes that to be
-# the weights alone, the second the weights and the slots in use:
+# for each request that runs, and it is memory-bound, so it lasts as long as it reads. The first column of prices takes that
+# to be the weights alone, the second the weights and the slots in use:
 
 # %%
 a100, weights = GPUS["a100-40gb"], MODELS["opt-13b"].weight_bytes
 full_cache = num_slots * parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
-print(f"weights {weights / 1e9:.1f} GB, a full cache {full_cache / 1e9:.1f} GB")
-print("                          weights alone          weights and KV")
-print("            running    ms/step  $/M tokens    ms/step  $/M tokens")
+for what, num_bytes in (("the weights", weights), ("weights and full cache", weights + full_cache)):
+    read_ms = 1000 * num_bytes / a100.memory_bandwidth
+    print(f"{what}: {num_bytes / 1e9:.1f} GB, read in {read_ms:.1f} ms")
+print("dollars per million tokens, a step reading    weights alone   weights and KV")
 dollars = {}
 for name, share in shares.items():
     running = np.mean([len(moment.reservations) for moment in snapshots[name]])
     read = (weights, weights + share["used"] * full_cache)  # bytes in a step
-    seconds = [num_bytes / a100.memory_bandwidth for num_bytes in read]
-    dollars[name] = [cost_per_million_tokens(2.00, running / each) for each in seconds]
-    columns = (f"{1000 * t:10.1f} {cost:11.2f}" for t, cost in zip(seconds, dollars[name]))
-    print(f"{name:<12}{running:7.1f} " + " ".join(columns))
+    rates = [running * a100.memory_bandwidth / num_bytes for num_bytes in read]  # tokens per second
+    dollars[name] = [cost_per_million_tokens(2.00, rate) for rate in rates]
+    print(f"{name:<7}{running:5.1f} requests run {dollars[name][0]:32.2f} {dollars[name][1]:16.2f}")
 times = [dear / cheap for dear, cheap in zip(dollars["Max"], dollars["Paged"])]
-print(f"Max costs as much as Paged times {times[0]:9.2f} {times[1]:22.2f}")
+print(f"Max costs as much as Paged times {times[0]:26.2f} {times[1]:16.2f}")
 
 # %% [markdown]
 # Neither column charges paging for the tokens that it computes again, nor for its attention kernel, which took 20 to 26%
@@ -1049,18 +1050,18 @@ assert 0.02 < again / decoding < 0.10
 # 5 points, about 10 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="1.7" points=5
-# **(a)** Slots are reserved for tokens that come only later (8 to 10% here): exact
-# knowledge of the final length does not help while the request is still short. And pieces must be contiguous:
-# the buddy allocator rounds each one up to a power of two (about a quarter of all slots), and the free blocks between
-# them are too small for the next request (about 8%). Not all of that quarter is the rounding's fault: with first
-# fit, which rounds nothing up, about 17% of all slots still lie in pieces that are too small. **(b)** Later and internal shrink to at most one block per request:
-# the rest of its last block (0.6% later, and for a block that is never filled, 0.01 to 0.02% internal). External
-# fragmentation by contiguity is gone, because any free block will do. The 3 to 4% that are counted there are free blocks
-# too few for the next in the queue: for a prompt, or for the tokens of a request that was preempted. **(c)** The first column, in which Max costs almost twice as much as
-# paging. It leaves out that more requests in the batch bring more KV to read: with OPT-13B's 26 GB of weights a full
-# cache makes a step half as long again, so 1.6 to 1.7 times is left. Both take it that requests always wait. At low load
-# waste costs nothing, so both overstate its price. (Also accepted: prefill is compute-bound and does not profit; also
-# overstated.)
+# **(a)** Slots are reserved for tokens that come only later (8 to 10% here): exact knowledge of the final length does not
+# help while the request is still short. And pieces must be contiguous: the buddy allocator rounds each one up to a power
+# of two (about a quarter of all slots), and the free blocks between them are too small for the next request (about 8%).
+# Not all of that quarter is the rounding's fault: with first fit, which rounds nothing up, about 17% of all slots still
+# lie in pieces that are too small. **(b)** Later and internal shrink to at most one block per request: the rest of its
+# last block (0.6% later, and for a block that is never filled, 0.01 to 0.02% internal). External fragmentation by
+# contiguity is gone, because any free block will do. The 3 to 4% that are counted there are free blocks too few for the
+# next in the queue: for a prompt, or for the tokens of a request that was preempted. **(c)** The first column, in which
+# Max costs almost twice as much as paging. It leaves out that more requests in the batch bring more KV to read: with
+# OPT-13B's 26 GB of weights a full cache makes a step half as long again, so 1.6 to 1.7 times is left. Both take it that
+# requests always wait. At low load waste costs nothing, so both overstate its price. (Also accepted: prefill is
+# compute-bound and does not profit; also overstated.)
 #
 # **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, each with a matching figure. (b) 1 for
 # external, 1 for internal and later. (c) 1 for two of these three: the column, its reason, an assumption with its
@@ -1090,8 +1091,8 @@ assert 0.02 < again / decoding < 0.10
 # alone: the external share under Max, 8.9%. Seven reservations of 2,048 fit into the 15,728 slots of OPT-13B, and what is
 # left is too small for an eighth. The others depend on the requests, and the paper has two sorts. In seven requests of
 # Alpaca, 78 tokens long on average (figure 11), there would be nothing like 20.4% of the slots. So take ShareGPT's: 161
-# and 338 tokens on average for prompt and output. How widely they spread is not in the paper. Asked for coefficients of
-# variation of 1.2 and 1.0, a guess, and for nothing above 2,048 tokens, `lognormal_requests` draws:
+# and 338 tokens on average for prompt and output. How widely they spread is not in the paper. Coefficients of variation
+# of 1.2 and 1.0, before what is longer than 2,048 tokens is left out, are a guess:
 
 # %% claims="Figure 2 of the PagedAttention paper has the same order and other sizes"
 used = [shares[name]["used"] for name in ("Max", "Pow2", "Oracle", "Paged")]
@@ -1283,7 +1284,7 @@ parts.table()
 # It counts every parameter for every token. But a token only looks up one row of the input embedding, 7% of
 # Llama-3.1-8B. In decoding that falls out of the FLOP and of the bytes alike, so that the quotient hardly changes. In a
 # prefill the output layer, as large, is needed for the last token alone: at 1,000 tokens the FLOP are counted too high by
-# about 15%. At best the decode step of section 6 takes 4.5 ms, and the prefill 14.4 ms: 3.2 times as long, not 3.5.
+# about 15%. At best the decode step of section 6 takes 4.5 ms, and the prefill 14.4 ms: 3.2 times as long, not 3.4.
 #
 # </details>
 
@@ -1294,11 +1295,11 @@ counted = forward_flops(llama_8b, 1) / llama_8b.weight_bytes
 multiplied = (forward_flops(llama_8b, 1) - 2 * embedding) / (llama_8b.weight_bytes - 2 * embedding)
 assert abs(counted / multiplied - 1) < 0.001
 
-# %% claims="At best the decode step of section 6 takes 4.5 ms, and the prefill 14.4 ms: 3.2 times as long, not 3.5."
+# %% claims="At best the decode step of section 6 takes 4.5 ms, and the prefill 14.4 ms: 3.2 times as long, not 3.4."
 least_read = (llama_8b.weight_bytes - 2 * embedding) / h100.memory_bandwidth
 spared = 2 * embedding * 1000 + 2 * embedding * 999  # FLOP
 least_compute = (forward_flops(llama_8b, 1000) - spared) / h100.peak_flops
 assert (round(1000 * least_read, 1), round(1000 * least_compute, 1)) == (4.5, 14.4)
 assert round(least_compute / least_read, 1) == 3.2
-assert round(compute_seconds / read_seconds, 1) == 3.5
+assert round(compute_seconds / read_seconds, 1) == 3.4
 assert 1.14 < compute_seconds / least_compute < 1.16

@@ -114,9 +114,10 @@ def gpu_memory_scene(
     shapes: list[Shape] = [Text(_MARGIN, 30, title, HEADING_SIZE, is_bold=True)]
     for number, line in enumerate(page.lines(facts, "   ·   ")):
         shapes.append(Text(_MARGIN, 58 + number * _LINE, line))
-    first = bottom_of(shapes) + 42
+    gap = 42 if width >= WIDE else 30  # a tall picture leaves its controls behind
+    first = bottom_of(shapes) + gap
     shapes += _bar(reserved, page, first, "reserved", f"Reserve {max_model_len:,} tokens each")
-    second = bottom_of(shapes) + 46
+    second = bottom_of(shapes) + gap + 4
     shapes += _bar(paged, page, second, "paged", f"Take blocks of {BLOCK_SIZE} tokens as needed")
     axis = bottom_of(shapes) + 14
     end = f"the thick line is its end, {gib(gpu_spec.memory_bytes)}"
@@ -124,6 +125,8 @@ def gpu_memory_scene(
     ends = fitting(room, f"GPU memory (GiB); {end}", f"GiB; {end}")
     shapes += horizontal_axis(page.scale, axis, ends)
     shapes += legend(_STATES, _MARGIN, axis + 66, width=width - 2 * _MARGIN)
+    if width < WIDE:
+        shapes.append(_remark_below(bottom_of(shapes) + 20, room))
     return Scene(
         width,
         bottom_of(shapes) + 14,
@@ -175,9 +178,15 @@ class _Page:
     width: float
 
     def lines(self, parts: Sequence[str], separator: str) -> list[str]:
-        """Return the parts in one line, or in one line each where the page is too narrow."""
-        line = separator.join(parts)
-        return [line] if text_width(line) <= self.width - 2 * _MARGIN else list(parts)
+        """Return the parts in as few lines as the page is wide enough for."""
+        lines = [parts[0]]
+        for part in parts[1:]:
+            line = f"{lines[-1]}{separator}{part}"
+            if text_width(line) <= self.width - 2 * _MARGIN:
+                lines[-1] = line
+            else:
+                lines.append(part)
+        return lines
 
     @property
     def most_lines(self) -> int:
@@ -198,9 +207,8 @@ def _bar(layout: Layout, page: _Page, top: float, prefix: str, title: str) -> li
     shapes: list[Shape] = [Text(_MARGIN, top, title, TEXT_SIZE, is_bold=True)]
     runs = _runs(layout, scale)
     how = "all sequences in one box" if len(runs) == 1 < layout.num_shown else "a box per sequence"
-    room = page.width - 2 * _MARGIN - 1.1 * text_width(title)
-    remark = fitting(room, f"{how}, filled from below as far as it holds tokens") if runs else ""
-    if remark:
+    if runs and page.width >= WIDE:
+        remark = f"{how}, filled from below as far as it holds tokens"
         shapes.append(Text(page.width - _MARGIN, top, remark, SMALL_SIZE, "end", tone="muted"))
     bar_top = top + 14
     start = 0
@@ -229,6 +237,16 @@ def _bar(layout: Layout, page: _Page, top: float, prefix: str, title: str) -> li
         # Always at the same height, so that nothing jumps while a control is dragged.
         shapes.append(Text(_MARGIN, y + page.most_lines * _LINE, said[1]))
     return shapes
+
+
+def _remark_below(top: float, room: float) -> Text:
+    """Say how sequences are drawn, where there is no room for it beside the names of the bars."""
+    how = fitting(
+        room,
+        "Sequences are filled from below as far as they hold tokens",
+        "Sequences are filled from below with tokens",
+    )
+    return Text(_MARGIN, top, how, SMALL_SIZE, tone="muted")
 
 
 def _runs(layout: Layout, scale: Scale) -> list[tuple[str, str, int]]:

@@ -204,3 +204,9 @@ def test_a_model_that_does_not_fit_shows_a_sentence_in_place_of_the_bars() -> No
     assert figure.message.startswith("Llama-3.1-70B does not leave room")
     figure.set(model="mistral-7b")
     assert figure.message == ""
+
+
+@pytest.mark.parametrize("width", [SLIM, NARROW, WIDE])
+def test_every_page_says_that_sequences_are_filled_from_below(width: float) -> None:
+    remarks = [t for t in gpu_memory_scene(*CASES[0], width=width).texts() if "from below" in t]
+    assert len(remarks) == (2 if width == WIDE else 1)
