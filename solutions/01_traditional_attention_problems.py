@@ -494,9 +494,9 @@ for spec in GPUS.values():
 # - **Decode, a batch.** The weights are read once for the whole batch. But each sequence brings its own KV cache, which
 #   has to be read in every step and which nobody shares.
 #
-# Attention itself does little with a cached token: two dot products' worth for each query head, 4 × `head_dim` FLOP, and a
-# KV head takes 4 × `head_dim` bytes, key and value. So it does 1 FLOP per byte where each query head has a KV head of its
-# own, and 4 where four share one, as here.
+# Attention does little with a cached token: for each query head a score and a weighted value, 4 × `head_dim` FLOP. The key
+# and the value of a KV head take 4 × `head_dim` bytes. So it does 1 FLOP per byte where each query head has a KV head of
+# its own, and 4 where four share one, as here.
 #
 # The library counts both for *one* sequence of the batch: `forward_flops(model, new_tokens, cached_tokens)` and
 # `kv_bytes_moved(model, new_tokens, cached_tokens)`, which counts the cached tokens that are read and the new ones that
@@ -568,13 +568,13 @@ viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
 # %% [markdown]
 # (A *context* of 256 are 255 cached tokens and the new one.) At the left, with one sequence, the longest context is
 # highest, as attention's 4 FLOP per byte are more than the weights' 1. At the right it is lowest: the weights are shared,
-# the cache is not. Of these contexts only the one of 256 tokens crosses the line, and not before some hundreds of
-# sequences. At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch.
+# the cache is not. Each curve flattens towards a **ceiling**, the FLOP of one sequence divided by its own KV bytes. Of these
+# contexts only the one of 256 tokens crosses the line, and not before some hundreds of sequences. At 1,024 tokens and
+# more, decoding never reaches the ridge point on this GPU, whatever the batch.
 #
-# So the way to more tokens per second is a larger batch, up to where the curve flattens. What ends that first, the memory
-# or the ridge point?
+# So the way to more tokens per second is a larger batch, up to where the curve flattens.
 #
-# **Predict:** on this GPU of 80 GiB, from how many tokens of context on does the memory end before the ridge point is
+# **Predict:** this GPU has 80 GiB. From how many tokens of context on does its memory end before the ridge point is
 # reached?
 
 # %%
@@ -927,7 +927,7 @@ viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
 # Under *Pow2* and *Oracle* external hides two causes. Take them apart. A snapshot has `reservations`, and each of
 # those says in `reserved` what was asked for; the piece that it got is a power of two.
 
-# %% claims="it admits on what is there now, and pays in preemptions when requests grow."
+# %% claims="it admits on what is there now, and pays in preemptions when requests grow"
 assert sum(preempted) > 0.1 * all_tokens
 assert len(preempted) > 50
 assert not any(moment.preempted for name in RESERVATIONS for moment in snapshots[name])

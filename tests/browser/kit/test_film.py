@@ -87,6 +87,17 @@ def test_the_keys_step_and_lead_to_events(kit: Any) -> None:
         wait_for_caption(kit, f"The box is at {place}.")
 
 
+def test_after_a_click_on_a_button_the_arrow_keys_step(kit: Any) -> None:
+    kit.mount(traits(film()))
+    wait_for_caption(kit, "The box is at 0.")
+    kit.page.get_by_role("button", name="One step forward").click()
+    wait_for_caption(kit, "The box is at 10.")
+    press(kit, "ArrowRight")
+    wait_for_caption(kit, "The box is at 20.")
+    press(kit, "ArrowLeft")
+    wait_for_caption(kit, "The box is at 10.")
+
+
 def test_buttons_and_scrubber_say_where_they_lead_and_where_the_film_is(kit: Any) -> None:
     kit.mount(traits(film()))
     wait_for_caption(kit, "The box is at 0.")
