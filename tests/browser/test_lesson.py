@@ -68,6 +68,11 @@ def test_a_film_is_stepped_with_the_arrow_keys(solved: Any) -> None:
     cell.get_by_text(re.compile(r"^Iteration \d+ \(\+\d+\):")).wait_for()
     assert cell.locator(".scene-counter").text_content().startswith("2 / ")
     assert cell.locator("svg.scene").inner_html() != before
+    # As the lesson says: after a click on one of the buttons, too.
+    cell.get_by_role("button", name="One step forward").click()
+    cell.locator(".scene-counter", has_text=re.compile("^3 / ")).wait_for()
+    solved.page.keyboard.press("ArrowRight")
+    cell.locator(".scene-counter", has_text=re.compile("^4 / ")).wait_for()
     solved.page.keyboard.press("End")
     solved.screenshot("solved-film", cell)
 
