@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from course_lib.scheduling import SchedulerConfig
+from course_lib.simulation.trace_files import filled_lines, moment, seconds_since
 from course_lib.simulation.workload import (
     TraceRequest,
     Workload,
@@ -208,23 +209,26 @@ def synthetic_vllm_requests(seed: int = 0) -> ConfiguredRun:
 
 
 def _read_rows(path: Path) -> list[tuple[float, float, float, int, int]]:
-    """Read (queued, first token, last token, prompt tokens, output tokens), in order of arrival."""
+    """Read (queued, first token, last token, prompt tokens, output tokens), in order of arrival.
+
+    Times are in seconds since the first request was queued.
+    """
     rows = []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                times = [float(row[f"{event}_ts"]) for event in ("queued", "first_token")]
-                times.append(float(row["last_token_ts"]))
-                if not all(map(math.isfinite, times)):
-                    raise ValueError("a time is not finite")
-                rows.append((*times, int(row["input_toks"]), int(row["output_toks"])))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: {line.strip()[:80]!r} is not a request with "
-                    f"queued_ts, first_token_ts, last_token_ts, input_toks and output_toks "
-                    f"({error!r}); download the run again"
-                ) from error
+    start: float | datetime | None = None
+    for number, line in filled_lines(path):
+        try:
+            row = json.loads(line)
+            moments = [moment(row[f"{event}_ts"]) for event in ("queued", "first_token")]
+            moments.append(moment(row["last_token_ts"]))
+            start = moments[0] if start is None else start
+            times = [seconds_since(start, each) for each in moments]
+            rows.append((*times, int(row["input_toks"]), int(row["output_toks"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: {line[:80]!r} is not a request with "
+                f"queued_ts, first_token_ts, last_token_ts, input_toks and output_toks "
+                f"({error!r}); download the run again"
+            ) from error
     if not rows:
         raise ValueError(f"{path} has no requests; download the run again")
     return sorted(rows)  # type: ignore[arg-type]  # three times and two counts each
@@ -233,7 +237,7 @@ def _read_rows(path: Path) -> list[tuple[float, float, float, int, int]]:
 def _read_settings(path: Path) -> dict[str, Any]:
     """Read what the run was configured with, under the names of ``MeasuredRun``."""
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
         engine, cache = meta["engine_kwargs"], meta["kv_cache"]
         return {
             "vllm_version": str(meta["vllm_version"]),

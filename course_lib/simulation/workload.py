@@ -20,6 +20,8 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from course_lib.simulation.trace_files import filled_lines, moment, seconds_since
+
 AzureTrace = Literal["conversation", "code"]
 
 MOONCAKE_BLOCK_SIZE = 512
@@ -581,31 +583,30 @@ def _published(which: AzureTrace) -> _PublishedTrace:
 
 def _read_azure_csv(path: Path) -> tuple[TraceRequest, ...]:
     """Read a trace file; its columns are ``TIMESTAMP,ContextTokens,GeneratedTokens``."""
-    # Bytes that are not text must end as a malformed row, which names the line.
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        header = next(lines, "").strip()
-        if header != _AZURE_HEADER:
-            raise ValueError(
-                f"{path}, line 1: the header is {header[:80]!r}, not {_AZURE_HEADER!r}; "
-                "download the trace again"
-            )
-        return tuple(_parse_azure_rows(path, lines))
+    lines = filled_lines(path)
+    number, header = next(lines, (1, ""))
+    if header != _AZURE_HEADER:
+        raise ValueError(
+            f"{path}, line {number}: the header is {header[:80]!r}, not {_AZURE_HEADER!r}; "
+            "download the trace again"
+        )
+    return tuple(_parse_azure_rows(path, lines))
 
 
-def _parse_azure_rows(path: Path, lines: Iterable[str]) -> Iterable[TraceRequest]:
+def _parse_azure_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterable[TraceRequest]:
     """Yield one request per line, with arrival times counted from the first."""
-    start: datetime | None = None
-    for number, line in enumerate(lines, start=2):
+    start: float | datetime | None = None
+    for number, line in lines:
         try:
             timestamp, prompt_tokens, output_tokens = line.split(",")
             # The seventh digit of the fraction, a tenth of a microsecond, is dropped here.
-            arrival = datetime.fromisoformat(timestamp)
-            start = start or arrival
-            seconds = (arrival - start).total_seconds()
+            arrival = moment(timestamp)
+            start = arrival if start is None else start
+            seconds = seconds_since(start, arrival)
             request = TraceRequest(seconds, int(prompt_tokens), int(output_tokens))
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}, line {number}: {line.strip()[:80]!r} is not a time and two token counts "
+                f"{path}, line {number}: {line[:80]!r} is not a time and two token counts "
                 f"({error}); download the trace again"
             ) from error
         yield request
@@ -719,26 +720,31 @@ def _nearest(ascending: Sequence[float], value: float) -> int:
 
 
 def _read_mooncake(path: Path) -> Iterable[TraceRequest]:
-    """Yield one request per line of JSON; times are in milliseconds there."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                request = TraceRequest(
-                    arrival_time=row["timestamp"] / 1000,
-                    prompt_tokens=int(row["input_length"]),
-                    output_tokens=int(row["output_length"]),
-                    hash_ids=tuple(row["hash_ids"]),
-                )
-                num_blocks = -(-request.prompt_tokens // MOONCAKE_BLOCK_SIZE)
-                if len(request.hash_ids) != num_blocks:
-                    raise ValueError(
-                        f"{len(request.hash_ids)} hash ids for {num_blocks} blocks of tokens"
-                    )
-            except (KeyError, TypeError, ValueError) as error:
+    """Yield one request per line of JSON, with arrival times counted from the first.
+
+    Times are in milliseconds there.
+    """
+    start: float | datetime | None = None
+    for number, line in filled_lines(path):
+        try:
+            row = json.loads(line)
+            arrival = moment(row["timestamp"], per_second=1e3)
+            start = arrival if start is None else start
+            request = TraceRequest(
+                arrival_time=seconds_since(start, arrival),
+                prompt_tokens=int(row["input_length"]),
+                output_tokens=int(row["output_length"]),
+                hash_ids=tuple(row["hash_ids"]),
+            )
+            num_blocks = -(-request.prompt_tokens // MOONCAKE_BLOCK_SIZE)
+            if len(request.hash_ids) != num_blocks:
                 raise ValueError(
-                    f"{path}, line {number}: {line.strip()[:80]!r} is not a request with "
-                    f"timestamp, input_length, output_length and hash_ids ({error}); "
-                    "download the trace again"
-                ) from error
-            yield request
+                    f"{len(request.hash_ids)} hash ids for {num_blocks} blocks of tokens"
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: {line[:80]!r} is not a request with "
+                f"timestamp, input_length, output_length and hash_ids ({error}); "
+                "download the trace again"
+            ) from error
+        yield request

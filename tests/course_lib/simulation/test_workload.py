@@ -88,7 +88,6 @@ class TestRealTraces:
             "2023-11-16 18:15:50.9951690+00:00,396,109",
             "2023-11-16 18:15:40.0000000,396,109",
             "\x00\x01",
-            "",
         ],
     )
     def test_a_malformed_row_is_named_by_file_and_line(self, trace_file: Path, row: str) -> None:
@@ -200,7 +199,6 @@ class TestMooncake:
     @pytest.mark.parametrize(
         "row",
         [
-            "",
             "not json",
             "[1, 2]",
             '{"timestamp": 0}',
