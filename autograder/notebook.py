@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
 from autograder.checks.borrowed import (
+    asks_when_called,
     borrowed_through,
     is_borrowed,
     scope_of,
@@ -213,6 +214,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         advice = _BORROWED_THROUGH.format(name=detour)
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding = exercise.examine(LocalSubject(obj, exercise.patience))
+    if finding.fraction > 0 and asks_when_called(obj, exercise.check):
+        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
     if finding.fraction == 1 or finding.unwritten:
         return finding, {}
     lesson = int(exercise.id.partition(".")[0])
@@ -222,6 +225,9 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         return finding, {}
     with standing_in(scope_of(obj), others):
         again = exercise.examine(LocalSubject(obj, exercise.patience))
+        borrows = again.fraction > 0 and asks_when_called(obj, exercise.check)
+    if borrows:
+        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
     if again.fraction <= finding.fraction:
         return finding, {}
     remark = f"Checked with the course's own {', '.join(others)} in the place of yours."

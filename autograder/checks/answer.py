@@ -7,8 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.checks.compare import Agreement, Comparison, exactly, is_nothing, named, remedy
-from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.checks.compare import (
+    Agreement,
+    Comparison,
+    counted,
+    exactly,
+    is_nothing,
+    named,
+    remedy,
+)
+from autograder.checks.finding import CHECKED, PASSED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
 from autograder.proxy.wire import Ref
@@ -50,7 +58,8 @@ class AnswerCheck:
         """Compare the value with the right one. The seed and the bound play no part."""
         answer = subject.value()
         if isinstance(answer, Raised):
-            return Finding(0.0, Counterexample(self.question, "plain data", show_outcome(answer)))
+            shown = self.question, "plain data", show_outcome(answer)
+            return Finding(0.0, Counterexample(*shown, label=CHECKED))
         expected, got = self.reference(), answer.value
         complaint = _compared(self.compare, expected, got)
         if complaint is None:
@@ -64,9 +73,9 @@ class AnswerCheck:
             complaint = f"{complaint}; the answer is in {self.unit}"
         finding = Finding(
             0.0,
-            Counterexample(self.question, asked, show(got), complaint),
+            Counterexample(self.question, asked, show(got), complaint, label=CHECKED),
             unwritten=is_nothing(got),
-            advice=_advice(self.question, got, expected),
+            advice=_advice(self.question, got, expected, self.wanted),
         )
         return finding.named(list(self._fitting(got)), subject)
 
@@ -133,11 +142,18 @@ def _is_of_the_kind(expected: Any, got: Any) -> bool:
     return type(expected) is type(got)
 
 
-def _advice(name: str, got: Any, expected: Any) -> str:
-    """Say what to do first where nothing is written."""
+def _advice(name: str, got: Any, expected: Any, wanted: str) -> str:
+    """Say what to do first where nothing is written.
+
+    >>> _advice("your choice", None, 3, ""), _advice("rounded", None, 3, "")[:16]
+    ('Your choice is still None: write its value below YOUR CODE HERE.', 'rounded is still')
+    """
     if got is None:
-        state = "It is still None" if name == "your answer" else f"{name} is still None"
+        subject = name if name.isidentifier() else f"{name[:1].upper()}{name[1:]}"
+        state = "It is still None" if name == "your answer" else f"{subject} is still None"
         return f"{state}: write its value below YOUR CODE HERE."
+    if wanted:
+        return f"It is still empty: give {wanted}."
     if isinstance(expected, dict):
         return f"It is still empty: it needs the keys {', '.join(map(repr, expected))}."
     return "It is still empty: fill it below YOUR CODE HERE."
@@ -228,7 +244,7 @@ def _few(names: list[str]) -> str:
 
 def _list_differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
     if len(expected) != len(got):
-        yield f"it has {len(got)} items, not {len(expected)}"
+        yield f"it has {counted(len(got), 'item')}, not {len(expected)}"
         return
     pairs = list(enumerate(zip(expected, got, strict=True)))
     wrong = [index for index, (wanted, came) in pairs if compare(wanted, came) is not None]

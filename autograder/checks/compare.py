@@ -130,8 +130,7 @@ class Agreement:
             off = math.inf
         if not math.isfinite(off):
             return self.allowed
-        share = f" ({off / abs(expected):.2g} of the value)" if expected else ""
-        return f"it is off by {off:.3g}{share}; {self.allowed}"
+        return f"it is off by {off:.3g}{_as_share(off, expected)}; {self.allowed}"
 
     def _other_sequence(self, expected: Any, got: Any) -> str:
         """Compare a list with a tuple: first what is in them."""
@@ -145,7 +144,7 @@ class Agreement:
     def _item_by_item(self, expected: Any, got: Any) -> str | None:
         """Compare two values of one type: the items of a container, anything else by equality."""
         if isinstance(expected, (list, tuple)) and len(expected) != len(got):
-            return f"it has {len(got)} items, not {len(expected)}"
+            return f"it has {counted(len(got), 'item')}, not {len(expected)}"
         if isinstance(expected, dict) and expected.keys() != got.keys():
             return f"its keys are {show(list(got))}, not {show(list(expected))}"
         if not isinstance(expected, (list, tuple, dict)) and not is_dataclass(expected):
@@ -229,7 +228,7 @@ def same_number(expected: float, got: Any) -> str | None:
 
 
 def with_reason(complaint: str, source: str | None) -> str:
-    """Add why a right whole number came as a float, where the answer's code shows it.
+    r"""Add why a right whole number came as a float, where the answer's code shows it.
 
     Args:
         complaint: What is the matter with the answer.
@@ -237,19 +236,47 @@ def with_reason(complaint: str, source: str | None) -> str:
 
     >>> with_reason(AS_FLOAT, "def f(x): return 7.0 // x").partition("; ")[2]
     'a whole number of type int is asked for: // on floats gives a float; wrap it in int()'
-    >>> with_reason(AS_FLOAT, "def f(x): return 8 / x  # not //") == AS_FLOAT
+    >>> with_reason(AS_FLOAT, "def f(x): return 2 ** np.ceil(x // 2)") == AS_FLOAT
     True
+    >>> named = "def f(x):\n    whole = 7.0 // x\n    return whole"
+    >>> with_reason(AS_FLOAT, named) == AS_FLOAT
+    False
     """
-    if AS_FLOAT not in complaint or source is None:
+    # What is said of an item of the answer is no news of the whole.
+    if complaint != AS_FLOAT or source is None:
         return complaint
     try:
         tree = ast.parse(textwrap.dedent(source))
     except SyntaxError:
         return complaint
-    if not any(isinstance(node, ast.FloorDiv) for node in ast.walk(tree)):
+    if not _returns_a_floor_division(tree):
         return complaint
-    reason = f"{AS_FLOAT}: // on floats gives a float; wrap it in int()"
-    return complaint.replace(AS_FLOAT, reason)
+    return f"{AS_FLOAT}: // on floats gives a float; wrap it in int()"
+
+
+def _returns_a_floor_division(tree: ast.AST) -> bool:
+    """Say whether all that is returned is a floor division, or a name for nothing else."""
+    values: dict[str, list[ast.expr | None]] = {}
+    returned: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Return):
+            returned.append(node.value)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                values.setdefault(ast.unparse(target), []).append(node.value)
+        elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
+            is_plain = not isinstance(node, ast.AugAssign)
+            values.setdefault(ast.unparse(node.target), []).append(node.value if is_plain else None)
+    written = [
+        value
+        for each in returned
+        for value in (values.get(each.id, [None]) if isinstance(each, ast.Name) else [each])
+    ]
+    # A ceiling is the floor of the other sign: -(-a // b).
+    bare = [value.operand if isinstance(value, ast.UnaryOp) else value for value in written]
+    return bool(bare) and all(
+        isinstance(value, ast.BinOp) and isinstance(value.op, ast.FloorDiv) for value in bare
+    )
 
 
 def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> str | None:
@@ -315,10 +342,27 @@ def named(kind: type) -> str:
     >>> named(int), named(dict)
     ('an int', 'a dict')
     """
-    noun = kind.__name__
+    return with_article(kind.__name__)
+
+
+def with_article(noun: str) -> str:
+    """Return the name of a class with its article.
+
+    >>> with_article("object"), with_article("list")
+    ('an object', 'a list')
+    """
     # As it is said: an n-d-array.
     begins_with_vowel = noun[:1].lower() in tuple("aeiou") or noun == "ndarray"
     return f"{'an' if begins_with_vowel else 'a'} {noun}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something.
+
+    >>> counted(1, "item"), counted(2, "item")
+    ('1 item', '2 items')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 _NUMBERS = (bool, int, float)
@@ -337,8 +381,8 @@ _MADE_OF: dict[type, str] = {
 def remedy(wanted: type, got: Any) -> str:
     """Return what makes the wanted type of a value that is like it, to end a complaint; or "".
 
-    >>> remedy(tuple, Ref(1, "Pair", "iterable")), remedy(tuple, Ref(1, "Pool"))
-    ('; tuple(...) makes one of it', '')
+    >>> remedy(list, Ref(1, "Bag", "iterable")), remedy(list, Ref(1, "Pool"))
+    ('; list(...) makes one of it', '')
     >>> remedy(float, np.array(0.5)), remedy(list, np.array([0.5]))
     ('; .item() makes one of it', '; .tolist() makes one of it')
     """
@@ -396,6 +440,20 @@ def _items(expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
         for each in fields(expected):
             if each.compare:
                 yield each.name, getattr(expected, each.name), getattr(got, each.name)
+
+
+def _as_share(off: float, expected: float) -> str:
+    """Say how large a difference is beside the expected value; "" where that is 0.
+
+    >>> _as_share(0.5, 2.0), _as_share(198.0, 2.0), _as_share(2.0, 2.0), _as_share(1.0, 0.0)
+    (' (0.25 of the value)', ' (99 times the value)', ' (as much as the value itself)', '')
+    """
+    if not expected:
+        return ""
+    share = f"{off / abs(expected):.2g}"
+    if share == "1":
+        return " (as much as the value itself)"
+    return f" ({share} {'times' if float(share) > 1 else 'of'} the value)"
 
 
 def _same(expected: Any, got: Any) -> bool:

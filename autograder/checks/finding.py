@@ -40,9 +40,14 @@ class Misconception:
     hint: str = ""
 
 
+SMALLEST = "Smallest failing case"
+FAILING = "A failing case"
+CHECKED = "Checked"
+
+
 @dataclass(frozen=True)
 class Counterexample:
-    """The smallest case found on which an object does not do what was asked.
+    """A case on which an object does not do what was asked: the smallest found, or a telling one.
 
     Attributes:
         case: The call, or the calls one per line, as one would type them.
@@ -52,6 +57,9 @@ class Counterexample:
         complaint: What is the matter, where that is more than "it differs".
         output: What the object printed on the way.
         raised: The exception, where one came instead of a value.
+        label: What the case is called: ``SMALLEST`` if it was made as small as the search can,
+            ``FAILING`` if it was chosen for what it tells, ``CHECKED`` if it is no case but a
+            value.
     """
 
     case: str
@@ -60,6 +68,7 @@ class Counterexample:
     complaint: str = ""
     output: str = ""
     raised: Raised | None = None
+    label: str = SMALLEST
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from autograder.checks.compare import (
     with_reason,
 )
 from autograder.checks.finding import (
+    FAILING,
     PASSED,
     CheckError,
     Counterexample,
@@ -113,6 +114,8 @@ class FunctionCheck:
         writes: Arguments that are to be written; they are compared with the reference's afterwards.
         may_return: Arguments that may be part of what is returned.
         matters: For classes of records, the fields that a failing case shows.
+        is_telling: Whether the cases are drawn so that one tells what was taken for what, and not
+            to be as small as can be; a report calls them so.
 
     Raises:
         CheckError: The reference returns an object that cannot be compared, or writes to an
@@ -130,6 +133,7 @@ class FunctionCheck:
     writes: tuple[str, ...] = ()
     may_return: tuple[str, ...] = ()
     matters: Matters = field(default_factory=dict)
+    is_telling: bool = False
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
@@ -183,13 +187,15 @@ class FunctionCheck:
         failure = self._search(trial.value_fails, trial, seed, max_examples)
         if failure is None and trial.form_was_wrong:
             failure = self._search(trial.form_fails, trial, seed, max_examples)
-        return (
-            failure
-            or _first(trial.form_fails(call, as_tuple=True) for call in self._tuple_probes())
+        if failure is not None:
+            return failure
+        failure = (
+            _first(trial.form_fails(call, as_tuple=True) for call in self._tuple_probes())
             or _first(map(trial.form_fails, self._short_probes()))
             or _first(map(trial.form_fails, self.refusals))
             or _first(map(trial.size_fails, self.large))
         )
+        return None if failure is None else failure.one_of_many()
 
     def _search(
         self,
@@ -198,7 +204,7 @@ class FunctionCheck:
         seed: int,
         max_examples: int,
     ) -> _Failure | None:
-        """Return the smallest generated call that fails, or else the first probe."""
+        """Return the smallest call found that fails, or a telling one, or else the first probe."""
         search = Search(trial.subject, max_examples)
 
         @hypothesis.seed(seed)
@@ -211,9 +217,16 @@ class FunctionCheck:
                 search.fail(failure.counterexample, failure.call)
 
         search.run(agrees)
-        if search.smallest is not None:
-            return _Failure(search.smallest, search.witness)
-        return _first(map(fails, self.probes))
+        failing = filter(None, map(fails, self.probes))
+        if search.smallest is None:
+            failure = next(failing, None)
+            return None if failure is None else failure.one_of_many()
+        found = _Failure(search.smallest, search.witness)
+        if self.is_telling or trial.subject.is_silent:
+            return found.one_of_many()
+        # Shrinking ends where no one step makes a case smaller; a probe may be smaller still.
+        smallest = min([found, *failing], key=lambda each: num_items(each.call))
+        return smallest.one_of_many() if search.is_cut_short else smallest
 
     def _tuple_probes(self) -> Iterable[Call]:
         for probe in self.probes:
@@ -283,10 +296,27 @@ class FunctionCheck:
         )
 
 
+def num_items(value: Any) -> int:
+    """Return how many items the lists and tuples of a call have, at any depth.
+
+    >>> num_items(Call([(1, 1), (1, 2)], [8], 6)), num_items(Call(3))
+    (7, 0)
+    """
+    if isinstance(value, Call):
+        return sum(map(num_items, (*value.args, *value.kwargs.values())))
+    if isinstance(value, (list, tuple)):
+        return len(value) + sum(map(num_items, value))
+    return 0
+
+
 @dataclass(frozen=True)
 class _Failure:
     counterexample: Counterexample
     call: Call | None
+
+    def one_of_many(self) -> _Failure:
+        """Return the failure without the claim that its case is the smallest."""
+        return replace(self, counterexample=replace(self.counterexample, label=FAILING))
 
 
 class _Trial:

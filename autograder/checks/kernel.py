@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from autograder.checks.compare import within
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import FAILING, Counterexample, Finding, Misconception
 from autograder.proxy.subject import ITSELF, LocalSubject, Outcome, Raised, Returned, Subject
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class KernelCheck:
         if isinstance(compiled, Raised):
             asked = f"compiled for {GPUS}, which needs no GPU"
             why = "the interpreter runs it, and no GPU could"
-            shown = Counterexample(asked, "a kernel for each of them", compiled.message, why)
+            wanted = "a kernel for each of them"
+            shown = Counterexample(asked, wanted, compiled.message, why, label=FAILING)
             return Finding(0.0, shown)
         return self._judged(cases, outcomes, compiled)
 

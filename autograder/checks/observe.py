@@ -120,7 +120,7 @@ def misuse(
         return Misuse(
             f"{name} is still {before}",
             f"{name} is {after}",
-            f"it changed its argument {name} from {before} to {after}; work on a copy",
+            f"it changed its argument {name}; work on a copy",
         )
     for place in got.touched:
         name = given.name(place)

@@ -24,7 +24,7 @@ from typing import Any
 
 from autograder.checks.compare import is_nothing, remedy
 from autograder.checks.exercise import Check
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.checks.reference import plain
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import PATIENCE, LocalSubject, Raised, Subject
@@ -275,4 +275,4 @@ def _logical_lines(source: str) -> list[tuple[int, int]]:
 
 
 def _refused(expected: str, got: str, complaint: str = "", case: str = "your order") -> Finding:
-    return Finding(0.0, Counterexample(case, expected, got, complaint))
+    return Finding(0.0, Counterexample(case, expected, got, complaint, label=CHECKED))

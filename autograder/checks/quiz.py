@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.checks.compare import remedy
-from autograder.checks.finding import PASSED, Counterexample, Finding, Misconception
+from autograder.checks.finding import CHECKED, PASSED, Counterexample, Finding, Misconception
 from autograder.lessons.questions import LETTERS, Question, bank
 from autograder.proxy.subject import Returned, Subject
 from autograder.proxy.wire import kind_of
@@ -67,6 +67,7 @@ class QuizCheck:
                         "open or wrong: " + ", ".join(question.id for question, _ in wrong),
                     ]
                 ),
+                label=CHECKED,
             ),
             misconception=misconception,
             unwritten=not given,

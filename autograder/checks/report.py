@@ -74,7 +74,7 @@ class Report:
                 rows.append(("It printed", case.output, True))
             return rows + self._hint()
         if case is not None:
-            rows.append(("Smallest failing case", case.case, True))
+            rows.append((case.label, case.case, True))
             if case.expected:
                 rows.append(("Expected", case.expected, True))
             rows.append(("Got", case.got, True))

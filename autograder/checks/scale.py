@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.checks.show import show_outcome
 from autograder.proxy.subject import PATIENCE, LocalSubject, Outcome, Raised, Returned, Subject
 
@@ -185,7 +185,8 @@ class ScaleCheck:
         missed = [condition for condition, share in pairs if share < 1]
         if not missed:
             return Finding(1.0, remarks=remarks)
-        shown = Counterexample("the game, measured", missed[0].asks, missed[0].shows(scores))
+        measured = "the game, measured", missed[0].asks, missed[0].shows(scores)
+        shown = Counterexample(*measured, label=CHECKED)
         finding = Finding(min(fraction, 1.0), shown, remarks=remarks)
         return finding.named(self._fitting(scores.own, seed), subject)
 

@@ -38,6 +38,7 @@ class Search:
         smallest: The failure that shrinking arrived at, if any; the shortest that was seen where
             the time limit ended the shrinking.
         witness: What was handed to ``fail`` with it, so that it can be tried again.
+        is_cut_short: Whether the time limit ended the search.
     """
 
     def __init__(self, subject: Subject, max_examples: int) -> None:
@@ -53,6 +54,7 @@ class Search:
         )
         self.smallest: Counterexample | None = None
         self.witness: Any = None
+        self.is_cut_short = False
         self._subject = subject
         self._shortest: tuple[Counterexample, Any] | None = None
         self._stop_at = time.monotonic() + SECONDS
@@ -91,6 +93,7 @@ class Search:
         except _SearchEndsError as end:
             if isinstance(end.__cause__, SubjectGoneError):
                 raise end.__cause__ from None
+            self.is_cut_short = True
             if self._shortest is not None:
                 self.smallest, self.witness = self._shortest
         except hypothesis.errors.Flaky:

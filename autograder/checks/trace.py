@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from autograder.checks.compare import Comparison, exactly, is_nothing, remedy
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
 from autograder.proxy.wire import kind_of
@@ -120,9 +120,8 @@ class TraceCheck:
         complaint = f"the first state that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
             complaint = f"this state is missing; {right} of {len(states)} are right"
-        return Counterexample(
-            "\n".join(lines), "another state", show(given.get(wrong[0])), complaint
-        )
+        shown = "\n".join(lines), "another state", show(given.get(wrong[0]))
+        return Counterexample(*shown, complaint, label=CHECKED)
 
     def _agree(self, states: dict[str, Any], given: dict[str, Any]) -> bool:
         return all(self._same(right, given.get(name)) for name, right in states.items())
@@ -149,5 +148,5 @@ def _with_lists(value: Any) -> Any:
 def _no_answer(
     expected: str, got: str, complaint: str = "", nothing_written: Any = False
 ) -> Finding:
-    shown = Counterexample(_YOUR_ANSWER, expected, got, complaint)
+    shown = Counterexample(_YOUR_ANSWER, expected, got, complaint, label=CHECKED)
     return Finding(0.0, shown, unwritten=is_nothing(nothing_written))

@@ -49,6 +49,7 @@ BYTES_PER_TOKEN = Exercise(
         reference=kv_bytes_per_token,
         cases=st.builds(Call, given.models),
         matters=_SHAPE_MATTERS,
+        is_telling=True,
         probes=(
             *(Call(MODELS[key]) for key in ("llama-2-7b", "llama-3.1-70b", "qwen3-32b")),
             Call(replace(MODELS["llama-2-7b"], name="Llama-2-7B in 32 bits", dtype_bytes=4)),
@@ -83,6 +84,7 @@ KV_BLOCKS = Exercise(
         reference=num_kv_blocks,
         cases=given.fitting(),
         matters={**_MEMORY_MATTERS, GPUSpec: ("memory_bytes",)},
+        is_telling=True,
         probes=(
             Call(MODELS["llama-3.1-8b"], GPUS["rtx-4090"]),
             Call(MODELS["llama-3.1-8b"], GPUS["rtx-4090"], gpu_memory_utilization=0.833919),
@@ -92,15 +94,18 @@ KV_BLOCKS = Exercise(
         refusals=(
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=0.0),
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=1.5),
+            Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=1.01),
+            Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=-0.5),
             Call(MODELS["llama-2-7b"], GPUS["l4"], block_size=0),
+            Call(MODELS["llama-2-7b"], GPUS["l4"], block_size=-1),
             Call(MODELS["llama-3.1-70b"], GPUS["a100-80gb"]),
             Call(MODELS["llama-2-7b"], given.ROOM_FOR_HALF_A_BLOCK, gpu_memory_utilization=1.0),
         ),
         misconceptions=mistakes.KV_BLOCKS,
     ),
     hints=(
-        "The GPU has 24 GiB and the engine may use 90% of it. What is in there before the first "
-        "token?",
+        "The GPU has 24 GiB, and the engine may use the share gpu_memory_utilization of it. What is "
+        "in there before the first token?",
         "From the usable bytes take weights and activations; divide what is left by the size of a "
         "block, downwards. Refuse a share outside (0, 1], and a GPU on which not even one block "
         "fits.",
@@ -125,6 +130,8 @@ CLASSIFY_SLOTS = Exercise(
     check=FunctionCheck(
         reference=classify_slots,
         cases=given.pools(),
+        compare=given.same_counts,
+        is_telling=True,
         probes=(
             Call([Reservation("a", reserved=2048, written=130, final=500)], 15_728),
             Call([Reservation("a", reserved=16, written=0, final=7)], 16),
@@ -177,6 +184,7 @@ STATIC_BATCHING = Exercise(
         ),
         probes=(
             Call([4, 1, 2], 2),
+            Call([2, 1, 2], 2),
             Call([10, 200, 30, 15, 90, 44, 7], 3),
             Call([5, 1, 5, 1], 2),
         ),
@@ -216,6 +224,7 @@ INTENSITY = Exercise(
             batch_size=st.integers(1, 16),
         ),
         matters=_MEMORY_MATTERS,
+        is_telling=True,
         refusals=(Call(MODELS["llama-2-7b"], 0), Call(MODELS["llama-2-7b"], 1, batch_size=0)),
         probes=(
             Call(MODELS["llama-3.1-8b"], new_tokens=1, cached_tokens=999),
@@ -239,8 +248,8 @@ BUG_EXPOSED = Exercise(
     id="1.6a",
     title="Bug hunt: show that it is wrong",
     asks=(
-        "Give a configuration, as a dict, for which the calculator's answer is wrong; its numbers "
-        "are float32, float16 or bfloat16."
+        "Give the configuration of a model in float32, float16 or bfloat16, as a dict, for which "
+        "the calculator's answer is wrong."
     ),
     points=5,
     minutes=5,

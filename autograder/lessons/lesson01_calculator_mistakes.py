@@ -29,6 +29,11 @@ def divided_by_kv_heads(config: Mapping[str, Any], free_bytes: int) -> int:
     return given.tokens_that_fit({**config, "head_dim": head_dim}, free_bytes)
 
 
+def one_kv_head(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Take one KV head where their number is not given."""
+    return given.tokens_that_fit({"num_key_value_heads": 1, **config}, free_bytes)
+
+
 def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
     """Mend the width of a head and not their number."""
     without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
@@ -62,6 +67,12 @@ BUG_MENDED = (
         "The cache holds num_key_value_heads heads; only where that is not given are "
         "there as many as query heads.",
         only_head_dim_mended,
+    ),
+    Misconception(
+        "one KV head where none is given",
+        "A file without num_key_value_heads is older than the idea of sharing them: there is one for "
+        "each query head.",
+        one_kv_head,
     ),
     Misconception(
         "float32 got lost",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from autograder.checks.compare import exactly, remedy
+from autograder.checks.compare import FormComplaint, counted, exactly, remedy, with_article
 from autograder.checks.function import Call
 from autograder.checks.strategies import different_primes
 from autograder.proxy.wire import kind_of
@@ -19,6 +20,7 @@ from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
 from course_lib.kv_cache.reservation import (
     RESERVATIONS,
     Reservation,
+    SlotUse,
     Snapshot,
     replay_contiguous,
 )
@@ -47,21 +49,22 @@ _params = st.just(1000) | st.integers(1, 10**6)
 _widths = st.sampled_from((4, 2, 1))
 _small = st.integers(1, 8)
 
-# First models whose every factor shows in a failing case, then whatever there may be.
+# First models whose every factor shows in a failing case, then whatever there may be. Where the
+# heads do not share the hidden size evenly, each way to round would be a mistake of its own.
 models = st.builds(
     _shared_out,
-    different_primes(*_SHAPE),
+    different_primes(*_SHAPE)
+    | st.fixed_dictionaries(
+        {
+            "share": st.integers(1, 128),
+            "layers": _small,
+            "kv_heads": _small,
+            "group": _small,
+            "head_dim": st.integers(1, 128),
+        }
+    ),
     _params,
     _widths,
-) | st.builds(
-    _model,
-    layers=_small,
-    hidden=st.integers(1, 512),
-    kv_heads=_small,
-    group=_small,
-    head_dim=st.integers(1, 128),
-    params=_params,
-    width=_widths,
 )
 
 
@@ -130,6 +133,16 @@ def many_reservations() -> Call:
     return Call(reservations, sum(each.reserved for each in reservations) + 8)
 
 
+def same_counts(expected: Any, got: Any) -> str | None:
+    """Agree on the same counts; say so where they count a slot twice, or not at all."""
+    complaint = exactly(expected, got)
+    if not isinstance(complaint, str) or isinstance(complaint, FormComplaint):
+        return complaint
+    if not isinstance(got, SlotUse) or got.total == expected.total:
+        return complaint
+    return f"{complaint}; the four counts add to {got.total}, not to {expected.total} slots"
+
+
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=12)
 
 
@@ -181,6 +194,9 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 _KV_HEADS_ELSEWHERE = {"num_kv_heads", "n_kv_heads", "kv_heads", "num_key_value_head"}
 """What KV heads are called in this course and in other places, but not in a config.json."""
 
+_THE_MODEL = "the model"
+"""What a configuration that is looked at is called, whatever name it has."""
+
 _BYTES = ("float32", "float16", "bfloat16")
 """The types of number that the suspect is meant for."""
 
@@ -188,23 +204,33 @@ _BYTES = ("float32", "float16", "bfloat16")
 def exposes_a_bug(_: Any, config: Any) -> str | None:
     """Agree with a configuration whose shape the suspect gets wrong."""
     if not isinstance(config, dict):
-        return f"a config.json holds an object: give a dict, not a {kind_of(config)}{remedy(dict, config)}"
+        came = f"{with_article(kind_of(config))}{remedy(dict, config)}"
+        return f"a config.json holds an object: give a dict, not {came}"
     # The suspect is right about the bytes of these types; the bugs to find concern the shape.
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = str(named).removeprefix("torch.")
     if dtype not in _BYTES:
-        return f"its numbers are {dtype}; the calculator is meant for {', '.join(_BYTES)}"
-    config = {**config, "dtype": dtype, "torch_dtype": dtype}
+        return (
+            f"the configuration's numbers are {dtype}; the calculator is meant for "
+            f"{', '.join(_BYTES)}"
+        )
+    as_given = config
+    config = {**config, "dtype": dtype, "torch_dtype": dtype, "_name_or_path": _THE_MODEL}
     try:
         right = tokens_that_fit(config, GiB)
     except ValueError as error:
-        return f"this is not a whole configuration: {error}"
+        return f"this one will not do: {str(error).removeprefix(f'{_THE_MODEL}: ')}"
     try:
         suspect = suspect_tokens_that_fit(config, GiB)
     except KeyError as error:
         return f"the calculator stops with a KeyError: {error} is not at the top of the dict"
     if right != suspect:
         return None
+    if (said := suspect_tokens_that_fit(as_given, GiB)) != right:
+        return (
+            f"it says {said:,} tokens per GiB where {right:,} fit, but only because 'torch_dtype' is "
+            f"not {dtype} there: what a file calls 'dtype' it is not meant to read"
+        )
     if _mistakes_cancel(config):
         return f"it says {right:,} tokens per GiB: right, because its two mistakes cancel there"
     if "num_key_value_heads" not in config and (others := _KV_HEADS_ELSEWHERE & set(config)):
@@ -325,12 +351,34 @@ def admit_under_pow2(
 
 
 def same_pieces(expected: Any, got: Any) -> str | None:
-    """Agree on pairs of numbers, each pair and all of them in a tuple or a list."""
+    """Agree on pairs of numbers, each pair and all of them in a tuple or a list.
+
+    >>> same_pieces([(3, 4), (2, 2)], [(3, 4), (2, 4)])
+    'request 1: its piece differs'
+    >>> same_pieces([(3, 4), (2, 2)], [(3, 4)])
+    '1 request is admitted, not 2'
+    """
     try:
         as_asked = [tuple(pair) for pair in got]
     except TypeError:
         return exactly(expected, got)
-    return exactly(expected, as_asked)
+    if len(as_asked) != len(expected):
+        said = f"{counted(len(as_asked), 'request')} {'is' if len(as_asked) == 1 else 'are'}"
+        return f"{said} admitted, not {len(expected)}"
+    complaint = exactly(expected, as_asked)
+    if complaint is None:
+        return None
+    # A complaint about the type alone stays one.
+    return type(complaint)(
+        re.sub(
+            r"^item (\d+): item ([01])",
+            lambda found: f"request {found[1]}: {_OF_A_PAIR[int(found[2])]}",
+            complaint,
+        )
+    )
+
+
+_OF_A_PAIR = ("what it asks for", "its piece")
 
 
 @st.composite
@@ -356,7 +404,19 @@ def very_long_queue() -> Call:
 
 QUEUES = (
     Call([], [8], 64),
+    Call([(1, 1)], [2], 2),
+    Call([(1, 1)], [2], 3),  # one token is rounded up to one
+    Call([(1, 1)], [4], 2),  # halved as long as half is enough, and no longer
+    Call([(1, 2)], [4], 3),  # a piece is larger than what was asked for
+    Call([(1, 3)], [4], 4),  # rounded up beyond the limit
+    Call([(1, 3)], [4], 5),  # within it: what was rounded up must fit
+    Call([(3, 1)], [4], 5),  # the prompt is not rounded
     Call([(1, 1)], [1, 1], 2),  # enough slots, in pieces
+    Call([(1, 1), (1, 1)], [4], 2),  # the other half stays free
+    Call([(1, 1), (1, 1), (1, 1)], [4], 2),  # once
+    Call([(1, 2), (1, 1)], [2], 3),  # the first does not fit, the second would
+    Call([(2, 4), (1, 1)], [8], 6),  # what lies behind is not free
+    Call([(1, 1), (1, 1)], [1, 1, 2], 2),  # two equal blocks are not one
     Call([(1, 5)], [8], 6),
     Call([(1, 5)], [8], 7),  # at the limit, which is not the sum
     Call([(1, 5)], [8], 8),  # rounded up beyond the limit
@@ -364,6 +424,10 @@ QUEUES = (
     Call([(1, 1), (1, 2)], [4, 2], 3),  # nor the first
     Call([(1, 1), (1, 2)], [8], 6),  # what is left of a block, used again
     Call([(1, 1), (1, 3)], [4, 8], 5),  # no block that is exactly as large
+    Call([(1, 1), (1, 4)], [8, 4], 5),  # nor is it the first
+    Call([(1, 1), (1, 3)], [16], 5),  # every half stays free: the largest,
+    Call([(1, 1), (1, 1), (1, 2)], [8], 3),  # the smaller one,
+    Call([(1, 1), (1, 1), (1, 2), (1, 4)], [16], 6),  # and the smallest
     Call([(1, 1), (6, 2)], [4, 8], 13),
     Call([(1, 1), (3, 1)], [16], 4),
     Call([(2, 5)], [8, 4, 8, 2], 20),

@@ -44,6 +44,15 @@ def kv_once(
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
 
 
+def one_sequences_flops(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Hold the FLOP of one sequence against the bytes of all."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return forward_flops(model, new_tokens, cached_tokens) / moved
+
+
 def one_long_sequence(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -102,6 +111,12 @@ INTENSITY = (
         "one sequence's KV",
         "Each sequence of the batch has a KV cache of its own, and reads it.",
         kv_once,
+    ),
+    Misconception(
+        "one sequence's FLOP",
+        "The bytes are those of the whole batch, so the FLOP must be, too: each sequence computes its "
+        "own.",
+        one_sequences_flops,
     ),
     Misconception(
         "one long sequence",

@@ -8,7 +8,7 @@ from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
-from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
+from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import (
     Reservation,
     SlotUse,
@@ -77,10 +77,11 @@ BYTES_PER_TOKEN = (
     ),
     Misconception(
         "2 x layers x hidden_size",
-        "That is how the PagedAttention paper counts for OPT-13B. It holds only where every query "
-        "head has a KV head, and heads x head_dim is its hidden size.",
+        "That is how the PagedAttention paper counts for OPT-13B, and what comes of heads x "
+        "(hidden_size / heads). It holds only where every query head has a KV head, and heads x "
+        "head_dim is its hidden size.",
         as_wide_as_the_model,
-        evidence=r"hidden_size",
+        evidence=r"(?s)\A(?!.*num_attention_heads).*hidden_size",
     ),
     Misconception(
         "numbers, not bytes",
@@ -174,6 +175,24 @@ all_of_the_memory = _wrong_blocks(
 always_sixteen = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // (16 * m.bytes_per_token)
 )
+rounds_to_the_nearest = _wrong_blocks(
+    lambda m: round(
+        (m.total * m.utilization - m.weights - m.activations) / m.bytes_per_block
+    )
+)
+
+
+def another_default(
+    model: ModelSpec,
+    gpu: GPUSpec,
+    block_size: int = 16,
+    gpu_memory_utilization: float = 0.9,
+    peak_activation_bytes: int = 0,
+) -> int:
+    """Take another share where none is given."""
+    return num_kv_blocks(model, gpu, block_size, gpu_memory_utilization, peak_activation_bytes)
+
+
 counts_tokens = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // m.bytes_per_token
 )
@@ -198,6 +217,16 @@ KV_BLOCKS = (
         share_after_the_weights,
     ),
     Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
+    Misconception(
+        "rounds to the nearest",
+        "A block that fits in part does not fit, not even where most of it does.",
+        rounds_to_the_nearest,
+    ),
+    Misconception(
+        "a default of 0.9",
+        "Where no share is given it is 0.92: the function's parameters say so.",
+        another_default,
+    ),
     Misconception(
         "tokens, not blocks",
         "That is how many tokens fit; a block has room for block_size of them.",
@@ -288,6 +317,19 @@ def counted_twice(reservations: Sequence[Reservation], num_slots: int) -> SlotUs
     return _counted(reservations, num_slots, right.used, right.later, both)
 
 
+def later_too(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep what is lost for later, too."""
+    right = classify_slots(reservations, num_slots)
+    both = right.later + right.internal
+    return _counted(reservations, num_slots, right.used, both, right.internal)
+
+
+def exchanged(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Take what is kept for later for lost, and the other way round."""
+    right = classify_slots(reservations, num_slots)
+    return _counted(reservations, num_slots, right.used, right.internal, right.later)
+
+
 def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Set the counts where they should be added to."""
     last = classify_slots(reservations[-1:], num_slots)
@@ -328,6 +370,18 @@ CLASSIFY_SLOTS = (
         "later counted as internal too",
         "Each slot is counted once: what is kept for later is not internal fragmentation.",
         counted_twice,
+    ),
+    Misconception(
+        "internal counted as later too",
+        "Each slot is counted once: into the slots beyond its final length a request writes nothing "
+        "later.",
+        later_too,
+    ),
+    Misconception(
+        "later and internal exchanged",
+        "Up to its final length a request will still write: those slots are kept for later, and "
+        "the ones beyond are internal.",
+        exchanged,
     ),
     Misconception(
         "every reservation is long enough",
@@ -385,6 +439,12 @@ def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
     return static_batch_utilization(sorted(output_lengths), batch_size)
 
 
+def longest_first(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Form batches of requests that are alike, the long ones first."""
+    _batches(output_lengths, batch_size)
+    return static_batch_utilization(sorted(output_lengths, reverse=True), batch_size)
+
+
 STATIC_BATCHING = (
     Misconception(
         "mean of the batches",
@@ -404,9 +464,14 @@ STATIC_BATCHING = (
     ),
     Misconception(
         "sorted first",
-        "Batches are formed in order of arrival. Sorting by length would help, but the "
-        "length is not known in advance.",
+        "Batches are formed in order of arrival: how long an output will be is not known by then.",
         sorted_first,
+        evidence=r"\bsort(ed)?\b",
+    ),
+    Misconception(
+        "sorted first, the longest in front",
+        "Batches are formed in order of arrival: how long an output will be is not known by then.",
+        longest_first,
         evidence=r"\bsort(ed)?\b",
     ),
     Misconception("per cent", "A share lies between 0 and 1; do not multiply it by 100.", in_percent),

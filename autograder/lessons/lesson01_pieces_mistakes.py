@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
-from course_lib.kv_cache.reservation import RESERVATIONS
+from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot
 
 # 1.7
 
@@ -24,7 +24,8 @@ def _wrong_pieces(
     size_of: Callable[[int, int, int], int] = RESERVATIONS["Pow2"],
     piece_of: Callable[[int], int] = given.next_power_of_two,
     pick: Callable[[list[int], int], int] = lambda fitting, piece: min(fitting),
-    rest_of: Callable[[int, int], list[int]] = _halves,
+    rest_of: Callable[[int, int, int], list[int]] = lambda block, piece, size: _halves(block, piece),
+    tidy: Callable[[list[int]], list[int]] = lambda free: free,
     goes_on: bool = False,
 ) -> Callable[..., list[tuple[int, int]]]:
     """Make an admission that is wrong in one step, or in several."""
@@ -43,7 +44,7 @@ def _wrong_pieces(
                 break
             block = pick(fitting, piece)
             free.remove(block)
-            free += rest_of(block, piece)
+            free = tidy(free + rest_of(block, piece, size))
             pieces.append((size, piece))
         return pieces
 
@@ -71,6 +72,50 @@ def halved_too_little(
             free.append(block)
         pieces.append((size, block))
     return pieces
+
+
+def half_must_be_more(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Halve only while half is more than what was asked for."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block >= size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block // 2 > size:
+            block //= 2
+            free.append(block)
+        pieces.append((size, block))
+    return pieces
+
+
+def never_halved(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Hand out whole blocks."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block >= size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        pieces.append((size, block))
+    return pieces
+
+
+def _merged(free: list[int]) -> list[int]:
+    """Make one block of two that are equally large, as long as there are two."""
+    blocks: list[int] = []
+    for block in sorted(free):
+        while block in blocks:
+            blocks.remove(block)
+            block *= 2
+        blocks.append(block)
+    return blocks
 
 
 def sorted_once(
@@ -101,6 +146,13 @@ ADMIT = (
         "prompt and output rounded together",
         "Pow2 rounds the output alone: the prompt's length is known on admission.",
         _wrong_pieces(lambda p, o, most: min(given.next_power_of_two(p + o), most)),
+    ),
+    Misconception(
+        "the prompt rounded, too",
+        "Pow2 rounds the output alone: the prompt's length is known on admission.",
+        _wrong_pieces(
+            lambda p, o, most: min(given.next_power_of_two(p) + _rounded_output(o), most)
+        ),
     ),
     Misconception(
         "the output not rounded",
@@ -139,7 +191,7 @@ ADMIT = (
         "the whole block is gone",
         "A block that is at least twice as large as the piece is halved, and the halves that are "
         "not needed stay free.",
-        _wrong_pieces(rest_of=lambda block, piece: []),
+        _wrong_pieces(rest_of=lambda block, piece, size: []),
     ),
     Misconception(
         "halved too little",
@@ -147,25 +199,65 @@ ADMIT = (
         halved_too_little,
     ),
     Misconception(
+        "half must be more than enough",
+        "Half a block that is exactly as large as what was asked for is enough: it is halved then, "
+        "too.",
+        half_must_be_more,
+    ),
+    Misconception(
+        "the whole block is the piece",
+        "A block is halved as long as half is enough; the piece is what is left then, and the other "
+        "halves stay free.",
+        never_halved,
+    ),
+    Misconception(
+        "the slots behind are given back",
+        "What was rounded up belongs to the piece until the request ends: nobody else can have "
+        "it, which is why it is lost.",
+        _wrong_pieces(
+            rest_of=lambda block, piece, size: _halves(block, piece) + [piece - size] * (piece > size)
+        ),
+    ),
+    Misconception(
+        "the rest in one block",
+        "What was rounded up belongs to the piece, and the rest of the block stays free as halves: "
+        "a buddy allocator knows powers of two only.",
+        _wrong_pieces(
+            rest_of=lambda block, piece, size: [block - size] * (block > size)
+        ),
+    ),
+    Misconception(
+        "equal blocks merged",
+        "Two free blocks of the same size are not one of twice the size: they need not be "
+        "neighbours, and while no request ends nothing is put together again.",
+        _wrong_pieces(tidy=_merged),
+    ),
+    Misconception(
         "only the last half is kept",
         "Each time that a block is halved, one half stays free, not only the last time.",
-        _wrong_pieces(rest_of=lambda block, piece: _halves(block, piece)[-1:]),
+        _wrong_pieces(rest_of=lambda block, piece, size: _halves(block, piece)[-1:]),
     ),
     Misconception(
         "only the largest half is kept",
         "What is left of a block is a half for each time that it was halved, not the first alone.",
-        _wrong_pieces(rest_of=lambda block, piece: _halves(block, piece)[:1]),
+        _wrong_pieces(rest_of=lambda block, piece, size: _halves(block, piece)[:1]),
     ),
     Misconception(
         "the rest in equal pieces",
         "Halves that are not needed stay whole; a later request may need the larger ones.",
-        _wrong_pieces(rest_of=lambda block, piece: [piece] * (block // piece - 1)),
+        _wrong_pieces(rest_of=lambda block, piece, size: [piece] * (block // piece - 1)),
     ),
     Misconception(
         "sorted only once",
         "The halves that come back are free blocks, too, and may be the smallest that are large "
         "enough: look at all of them each time.",
         sorted_once,
+    ),
+    Misconception(
+        "exactly as large, or the first",
+        "Where no block is exactly as large as the piece, the smallest that is larger is taken, not "
+        "the first.",
+        _wrong_pieces(pick=lambda fitting, piece: piece if piece in fitting else fitting[0]),
     ),
     Misconception(
         "exactly as large, or the last",
@@ -277,6 +369,27 @@ def _of_the_length_in_the_end() -> dict[str, float]:
     }
 
 
+def _in_the_first_snapshot() -> dict[str, float]:
+    """Look at one moment, the first."""
+    return {name: _behind(given.snapshots_under(name)[0]) for name in given.rounded_shares()}
+
+
+def _per_request() -> dict[str, float]:
+    """Average over all requests of all snapshots."""
+    numbers = {
+        name: sum(len(each.reservations) for each in given.snapshots_under(name))
+        for name in given.rounded_shares()
+    }
+    return {name: total / numbers[name] for name, total in _summed_up().items()}
+
+
+def _behind(snapshot: Snapshot) -> float:
+    """Return the share of the slots that is rounded up at one moment."""
+    pieces = sum(given.next_power_of_two(each.reserved) for each in snapshot.reservations)
+    reserved = sum(each.reserved for each in snapshot.reservations)
+    return (pieces - reserved) / given.OPT_13B_SLOTS
+
+
 MEASURED = (
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
     Misconception(
@@ -306,6 +419,16 @@ MEASURED = (
         "the sum over the iterations",
         "An average divides by the number of snapshots.",
         _summed_up,
+    ),
+    Misconception(
+        "the first snapshot only",
+        "An average goes over all snapshots; the first shows only what the first requests got.",
+        _in_the_first_snapshot,
+    ),
+    Misconception(
+        "an average over the requests",
+        "Add up within a snapshot, over all its requests, and average over the snapshots.",
+        _per_request,
     ),
     Misconception("slots, not a share", "Divide by the slots of the pool, used or not.", _slots),
     Misconception(

@@ -1,9 +1,10 @@
 """Plain data and its form on the wire: length-prefixed JSON with a few tagged types, never pickle.
 
-Only exact types pass: those of JSON, sets, arrays, the library's records, and the mappings of the
-standard library, which arrive as a dict. A subclass of ``int`` with an ``__eq__`` of its own, or an
-object that claims to equal everything, is not plain data: it becomes a reference that the other
-side cannot look into, and which says only what could be made of it.
+Only exact types pass: those of JSON, sets, arrays, the library's records, the mappings of the
+standard library, which arrive as a dict, and named tuples, which arrive as tuples. A subclass of
+``int`` with an ``__eq__`` of its own, or an object that claims to equal everything, is not plain
+data: it becomes a reference that the other side cannot look into, and which says only what could be
+made of it.
 
 Three kinds of things go to the learner's side and never come back from it as they are:
 
@@ -114,6 +115,9 @@ def to_wire(
         return _SCALARS[kind](value)
     if type(kind) is type and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
+    if _is_named_tuple(kind):
+        # By tuple's own way through the items: the class may have written another one.
+        return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[call-overload]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
     is_numpys = isinstance(value, np.generic) and kind.__module__ == "numpy"
@@ -132,6 +136,17 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _is_named_tuple(kind: type[Any]) -> bool:
+    """Say whether a class is a subclass of tuple that names the items, and not the library's.
+
+    The library's own stay objects: whoever is handed one reads its fields.
+    """
+    if type(kind) is not type or tuple not in kind.__mro__:
+        return False
+    is_librarys = str(kind.__module__).startswith("course_lib.")
+    return any("_fields" in vars(base) for base in kind.__mro__) and not is_librarys
 
 
 def _like(kind: type[Any]) -> str:

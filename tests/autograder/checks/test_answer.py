@@ -122,7 +122,7 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
         (SIDES, {"a": True, "b": True, "c": False}, "", "2 of 3 are wrong"),
         (SIDES, {"a": True, "b": True}, "a dict with the keys", "missing: 'c'; 1 of 3 are wrong"),
         (AnswerCheck(lambda: [3, 1, 2]), [3, 2, 1], "", "not right: item 1, item 2"),
-        (AnswerCheck(lambda: [3, 1, 2]), [3], "", "it has 1 items, not 3"),
+        (AnswerCheck(lambda: [3, 1, 2]), [3], "", "it has 1 item, not 3"),
         (AnswerCheck(lambda: "paged"), "static", "", "it is another value"),
         (AnswerCheck(lambda: True), False, "", "it is another value"),
         (AnswerCheck(lambda: "paged", wanted="the name of a policy"), "x", "the name of a", ""),

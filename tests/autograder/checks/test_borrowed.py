@@ -3,13 +3,17 @@
 import inspect
 
 import pytest
+from hypothesis import strategies as st
 
 from autograder import lessons
-from autograder.checks.borrowed import borrowed_through, is_borrowed
+from autograder.checks.borrowed import asks_when_called, borrowed_through, is_borrowed
+from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
 from autograder.notebook import check
+from autograder.proxy.recipes import Make
 from course_lib.kv_cache import BlockPool, kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.block_table import BlockTable
+from course_lib.specs import MODELS
 
 FUNCTIONS = [
     exercise for exercise in lessons.exercises(1) if exercise.points and exercise.part is not None
@@ -52,6 +56,26 @@ BORROWED = {
     "a partial of it": (
         "import functools\nfrom course_lib.kv_cache import kv_bytes_per_token as theirs\n"
         "kv_bytes_per_token = functools.partial(theirs)"
+    ),
+    "imported by name": (
+        "import importlib\n"
+        "def kv_bytes_per_token(model):\n"
+        "    return importlib.import_module('course_lib.kv_cache').kv_bytes_per_token(model)"
+    ),
+    "looked up": (
+        "import sys\n"
+        "def kv_bytes_per_token(model):\n"
+        "    name = 'bytes_per_'.join(['kv_', 'token'])\n"
+        "    return getattr(sys.modules['course_lib.kv_cache'], name)(model)"
+    ),
+    "asked for now and then": (
+        "import importlib\n"
+        "def kv_bytes_per_token(model):\n"
+        "    if model.dtype_bytes == 2:\n"
+        "        heads = model.num_kv_heads * model.head_dim\n"
+        "        return 4 * model.num_layers * heads\n"
+        "    library = importlib.import_module('course_lib.kv_cache')\n"
+        "    return library.kv_bytes_per_token(model)"
     ),
     "wrapped": (
         "import functools\nfrom course_lib.kv_cache import kv_bytes_per_token as theirs\n"
@@ -119,6 +143,14 @@ def test_a_detour_earns_nothing_and_the_function_in_between_is_named(load, capsy
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=lambda exercise: exercise.id)
 def test_no_right_answer_takes_a_detour(exercise):
     assert borrowed_through(exercise.check.reference, exercise.check.reference) == ""
+
+
+def test_what_runs_while_a_check_makes_an_argument_is_not_asked_for_by_the_answer():
+    model = MODELS["llama-2-7b"]
+    call = Call(Make(kv_bytes_per_token, model))
+    check = FunctionCheck(kv_bytes_per_token, st.just(call), (call,), writes=("model",))
+    assert not asks_when_called(lambda made: made, check)
+    assert asks_when_called(lambda made: made + kv_bytes_per_token(model), check)
 
 
 def test_an_answer_that_calls_itself_is_no_borrower(load):

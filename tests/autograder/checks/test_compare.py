@@ -64,7 +64,7 @@ DIFFERENT = {
     "something for nothing": (None, [1], "it is a list, not None"),
     "a tuple for a list": ([1], (1,), "the items are right, but it is a tuple, not a list"),
     "a wrong tuple for a list": ([1], (2,), "item 0 differs; besides, it is a tuple, not a list"),
-    "length": ([1, 2], [1], "it has 1 items, not 2"),
+    "length": ([1, 2], [1], "it has 1 item, not 2"),
     "item": ([1, 2], [1, 3], "item 1 differs"),
     "type of an item": ([1, 2], [1, "2"], "item 1: it is a str, not an int"),
     "deep item": ([[1], [2, 3]], [[1], [2, 4]], "item 1: item 1 differs"),
@@ -175,6 +175,8 @@ def test_a_comparison_that_is_given_an_object_refuses():
             0.5,
             "it is off by 0.5; a difference of up to 1e-06 of the value plus 0.001 is allowed",
         ),
+        (within(rel=0.1), 0.5, 50.0, "it is off by 49.5 (99 times the value); a difference"),
+        (within(rel=0.1), -4.0, 0.0, "it is off by 4 (as much as the value itself); a difference"),
         (within(rel=0.1), 1.0, NAN, "a difference of up to 0.1 of the value is allowed"),
         (within(rel=0.1), [2.0], [1.0], "item 0: it is off by 1 (0.5 of the value); a difference"),
         (within(rel=0.1), np.full(1, 10.0), np.zeros(1), "expected 10, got 0; up to 1 is allowed"),
@@ -215,14 +217,19 @@ class Shares(dict):
     pass
 
 
+def test_a_named_tuple_is_a_tuple_and_each_of_its_items_counts():
+    for compare in (exactly, within(rel=1e-6)):
+        for wanted, came in (((11, 16), Pair(11, 16)), ([(11, 16)], [Pair(11, 16)])):
+            got = LocalSubject(lambda came=came: came).call(())
+            assert compare_outcomes(compare, Returned(wanted), got) is None
+        wrong = LocalSubject(lambda: Pair(11, 8)).call(())
+        assert compare_outcomes(compare, Returned((11, 16)), wrong) == "item 1 differs"
+    assert AnswerCheck(lambda: (11, 16)).examine(LocalSubject(Pair(11, 16)), 1, 1).fraction == 1
+
+
 @pytest.mark.parametrize(
     ("expected", "answer", "said"),
     [
-        (
-            (11, 16),
-            Pair(11, 16),
-            "an object of class Pair came where a tuple was asked; tuple(...)",
-        ),
         ([1], Bag([1]), "an object of class Bag came where a list was asked; list(...) makes one"),
         ([1], deque([1]), "an object of class deque came where a list was asked; list(...) makes"),
         ([1], (x for x in [1]), "an object of class generator came where a list was asked; list("),
@@ -242,8 +249,8 @@ class Shares(dict):
         ),
         (
             [(11, 16)],
-            [Pair(11, 16)],
-            "item 0: an object of class Pair came where a tuple was asked;",
+            [deque((11, 16))],
+            "item 0: an object of class deque came where a tuple was asked;",
         ),
     ],
 )

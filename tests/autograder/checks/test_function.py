@@ -260,11 +260,11 @@ FIRST = "def first_tokens(lengths, count):\n    "
     [
         (
             "lengths.sort()\n    return lengths[:count]",
-            "it changed its argument lengths from [1, 0] to [0, 1]; work on a copy",
+            "it changed its argument lengths; work on a copy",
         ),
         (
             "taken = sorted(lengths)[:count]\n    del lengths[:count]\n    return taken",
-            "it changed its argument lengths from [0] to []; work on a copy",
+            "it changed its argument lengths; work on a copy",
         ),
         (
             "return lengths if sorted(lengths)[:count] == lengths else sorted(lengths)[:count]",
@@ -284,7 +284,7 @@ def test_an_argument_that_is_changed_or_given_back_has_a_message_of_its_own(
 
 def test_a_wrong_value_comes_before_a_changed_argument(examine):
     case = examine(TOKENS, FIRST + "lengths.sort()\n    return lengths[:count + 1]").counterexample
-    assert case.complaint == "it has 1 items, not 0"
+    assert case.complaint == "it has 1 item, not 0"
 
 
 def test_the_copy_that_is_asked_for_passes(examine):
@@ -327,7 +327,7 @@ def test_arguments_that_are_to_be_written_are_compared_afterwards(examine):
     assert case.got == "cache is array([1., 0.]) afterwards"
     assert case.complaint.startswith("cache: 2 of 2 elements differ")
     spoiled = examine(FILL, right + "\n    values[:] = 0")
-    assert "it changed its argument values from" in spoiled.counterexample.complaint
+    assert "it changed its argument values; work on a copy" in spoiled.counterexample.complaint
 
 
 def test_who_writes_nothing_is_told_where_nothing_is_written(examine):
@@ -522,7 +522,9 @@ def test_what_is_like_a_mistake_on_probes_and_the_failing_case_alone_is_not_name
     ("formula", "is_explained"),
     [
         ("(num_tokens + block_size - 1.0) // block_size", True),
-        ("float(-(-num_tokens // block_size))", True),
+        ("-(-float(num_tokens) // block_size)", True),
+        ("float(-(-num_tokens // block_size))", False),
+        ("1.0 * -(-num_tokens // block_size)", False),
         ("round((num_tokens + block_size / 2 - 0.5) / block_size) * 1.0  # not //", False),
         ("float(math.ceil(num_tokens / block_size))", False),
     ],
@@ -715,8 +717,8 @@ def test_a_tensor_changed_in_place_is_told_so_and_does_not_disturb_later_calls(e
     source = "import torch\ndef softmax(scores):\n    scores -= scores.max(-1, True).values\n"
     source += "    scores.exp_()\n    scores /= scores.sum(-1, True)\n    return scores"
     case = examine(SOFTMAX, source).counterexample
-    assert "it changed its argument scores from tensor([[" in case.complaint
-    assert case.complaint.endswith("to tensor([[1.]]); work on a copy")
+    assert case.complaint == "it changed its argument scores; work on a copy"
+    assert case.got.startswith("scores is tensor([[")
 
 
 def test_a_view_of_a_tensor_is_no_new_tensor_unless_the_check_allows_it(local):

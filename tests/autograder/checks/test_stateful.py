@@ -291,9 +291,7 @@ def test_a_list_that_a_method_changes_is_named(examine_here):
     )
     case = examine_here(source).counterexample
     assert case.case.endswith("obj.give_back([<Slot number=0>])")
-    assert case.complaint == (
-        "it changed its argument slots from [<Slot object>] to []; work on a copy"
-    )
+    assert case.complaint == ("it changed its argument slots; work on a copy")
 
 
 KEEPS = RIGHT.replace(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import namedtuple
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from autograder import lessons
+from autograder.checks import compare
 from autograder.lessons import lesson01_given as given
 from autograder.proxy.subject import LocalSubject
 from autograder.lessons.questions import bank
@@ -90,6 +93,27 @@ BYTES_WRONG = (
         ),
         "hidden_size / heads for head_dim",
     ),
+    (
+        lambda m: int(
+            2 * m.num_layers * m.num_kv_heads * m.hidden_size / m.num_attention_heads
+            * m.dtype_bytes
+        ),
+        "hidden_size / heads for head_dim",
+    ),
+    (
+        lambda m: (
+            2 * m.num_layers * m.num_attention_heads * (m.hidden_size // m.num_attention_heads)
+            * m.dtype_bytes
+        ),
+        "2 x layers x hidden_size",
+    ),
+    (
+        lambda m: (
+            2 * m.num_layers * m.num_attention_heads * (m.hidden_size / m.num_attention_heads)
+            * m.dtype_bytes
+        ),
+        "2 x layers x hidden_size",
+    ),
     (off_by_a_layer, SAME),
     (as_a_float, SAME),
     (lambda m: 819_200, SAME),
@@ -140,6 +164,24 @@ def without_refusals(
     usable = int(gpu.memory_bytes * gpu_memory_utilization)
     free = usable - model.weight_bytes - peak_activation_bytes
     return free // kv_bytes_per_block(model, block_size)
+
+
+def that_refuses(what):
+    """Make an answer that takes the size of whatever it does not refuse."""
+
+    def num_kv_blocks(
+        model, gpu, block_size=16, gpu_memory_utilization=0.92, peak_activation_bytes=0
+    ):
+        if what(gpu_memory_utilization, block_size):
+            raise ValueError
+        usable = abs(int(gpu.memory_bytes * gpu_memory_utilization))
+        free = usable - model.weight_bytes - peak_activation_bytes
+        blocks = free // (abs(block_size) * kv_bytes_per_token(model))
+        if blocks < 1:
+            raise ValueError
+        return blocks
+
+    return num_kv_blocks
 
 
 def wrong_blocks(count):
@@ -195,9 +237,15 @@ BLOCKS_WRONG = (
                 (g.memory_bytes * u - m.weight_bytes - a) / kv_bytes_per_block(m, b)
             )
         ),
-        SAME,
+        "rounds to the nearest",
     ),
     (without_refusals, SAME),
+    (that_refuses(lambda share, size: share == 0 or share >= 1.5 or size == 0), SAME),
+    (that_refuses(lambda share, size: share <= 0 or share > 1 or size == 0), SAME),
+    (that_refuses(lambda share, size: share == 0 or share > 1 or size < 1), SAME),
+    (lambda m, g, block_size=16, gpu_memory_utilization=0.9, peak_activation_bytes=0: num_kv_blocks(
+        m, g, block_size, gpu_memory_utilization, peak_activation_bytes
+    ), "a default of 0.9"),
     (lambda *args, **kwargs: 3400, SAME),
     (object(), SAME),
 )
@@ -306,6 +354,18 @@ SLOTS_WRONG = (
         ),
         "written counted as later too",
     ),
+    (
+        faded(lambda r: (r.written, r.reserved - r.written, max(0, r.reserved - r.final))),
+        "internal counted as later too",
+    ),
+    (
+        faded(
+            lambda r: (
+                r.written, max(0, r.reserved - r.final), min(r.final, r.reserved) - r.written
+            )
+        ),
+        "later and internal exchanged",
+    ),
     (faded(lambda r: (r.final, r.reserved - r.final, 0)), SAME),
     (that_empties_its_list, SAME),
     (lambda reservations, num_slots: SlotUse(3, 2, 3, 2), SAME),
@@ -382,6 +442,21 @@ def static(seats):
     return static_batch_utilization
 
 
+def of_sorted(reverse):
+    def static_batch_utilization(output_lengths, batch_size):
+        refuse_lengths(output_lengths, batch_size)
+        return padded_table(sorted(output_lengths, reverse=reverse), batch_size)
+
+    return static_batch_utilization
+
+
+def every_nth(output_lengths, batch_size):
+    refuse_lengths(output_lengths, batch_size)
+    number = -(-len(output_lengths) // batch_size)
+    batches = [output_lengths[start::number] for start in range(number)]
+    return sum(output_lengths) / (batch_size * sum(map(max, batches)))
+
+
 STATIC_RIGHT = (padded_table, with_an_iterator, running_maximum)
 STATIC_WRONG = (
     (looks_at_the_last, SAME),
@@ -392,6 +467,9 @@ STATIC_WRONG = (
         static(lambda batches, size: size * len(batches) * max(map(max, batches))),
         "one maximum for all",
     ),
+    (of_sorted(reverse=False), "sorted first"),
+    (of_sorted(reverse=True), "sorted first, the longest in front"),
+    (every_nth, SAME),
     (static(lambda batches, size: size * sum(min(b) for b in batches)), SAME),
     (static(lambda batches, size: sum(max(b) for b in batches)), SAME),
     (lambda output_lengths, batch_size: 7 / 12, SAME),
@@ -433,7 +511,7 @@ INTENSITY_WRONG = (
     (intensity(lambda b, f: b * f, lambda b, w, k: b * (w + k)), "each sequence for itself"),
     (intensity(lambda b, f: b * f, lambda b, w, k: w), "no KV traffic"),
     (intensity(lambda b, f: b * f, lambda b, w, k: w + k), "one sequence's KV"),
-    (intensity(lambda b, f: f, lambda b, w, k: w + b * k), SAME),
+    (intensity(lambda b, f: f, lambda b, w, k: w + b * k), "one sequence's FLOP"),
     (
         # What is cached, in the place of what is new.
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
@@ -526,6 +604,16 @@ MENDED_WRONG = (
         mended(lambda c, heads, hidden: (heads, c.get("head_dim", hidden // heads))),
         "one bug is left: heads",
     ),
+    (
+        mended(
+            lambda c, heads, hidden: (
+                c.get("num_key_value_heads", 1),
+                c.get("head_dim", hidden // heads),
+            )
+        ),
+        "one KV head where none is given",
+    ),
+    (lambda config, free_bytes: given.tokens_that_fit(config, free_bytes - 1), SAME),
     (mended(lambda c, heads, hidden: (c["num_key_value_heads"], c["head_dim"])), SAME),
     (
         mended(
@@ -598,7 +686,14 @@ def one_request_at_a_time(requests, free_blocks, max_model_len):
     return [(asked, block), *one_request_at_a_time(others, free, max_model_len)]
 
 
-def admission(asked_of=None, takes=min, is_enough=lambda half, asked: half >= asked, ends=True):
+def admission(
+    asked_of=None,
+    takes=min,
+    is_enough=lambda half, asked: half >= asked,
+    ends=True,
+    behind=lambda block, asked: [],
+    exact=False,
+):
     def admit_under_pow2(requests, free_blocks, max_model_len):
         free, out = list(free_blocks), []
         for prompt, output in requests:
@@ -608,11 +703,12 @@ def admission(asked_of=None, takes=min, is_enough=lambda half, asked: half >= as
                 if ends:
                     break
                 continue
-            block = takes(fitting)
+            block = up(asked) if exact and up(asked) in fitting else takes(fitting)
             free.remove(block)
             while block > 1 and is_enough(block // 2, asked):
                 block //= 2
                 free.append(block)
+            free += behind(block, asked)
             out.append((asked, block))
         return out
 
@@ -677,7 +773,26 @@ def admission_from_the_start_for_each(requests, free_blocks, max_model_len):
     return admitted
 
 
-ADMIT_RIGHT = (on_a_sorted_list, by_counts_of_powers)
+class Pair(NamedTuple):
+    asked: int
+    piece: int
+
+
+def in_named_tuples(requests, free_blocks, max_model_len):
+    return [Pair(*pair) for pair in on_a_sorted_list(requests, free_blocks, max_model_len)]
+
+
+def in_another_kind_of_named_tuples(requests, free_blocks, max_model_len):
+    kind = namedtuple("Admitted", "asked piece")
+    return tuple(map(kind._make, on_a_sorted_list(requests, free_blocks, max_model_len)))
+
+
+ADMIT_RIGHT = (
+    on_a_sorted_list,
+    by_counts_of_powers,
+    in_named_tuples,
+    in_another_kind_of_named_tuples,
+)
 ADMIT_SLOW = (
     one_request_at_a_time,
     admission_of_a_shrinking_list,
@@ -691,7 +806,7 @@ ADMIT_WRONG = (
         "the next power, even of a power",
     ),
     (admission(takes=max), "the largest block first"),
-    (admission(is_enough=lambda half, asked: half > asked), SAME),
+    (admission(is_enough=lambda half, asked: half > asked), "half must be more than enough"),
     (admission(takes=lambda fitting: fitting[0]), "first fit"),
     (admission(lambda p, o, most: p + min(up(o), most)), "the limit for the output alone"),
     (
@@ -704,7 +819,14 @@ ADMIT_WRONG = (
     (keeping(lambda halves: halves, first_sort=sorted), "sorted only once"),
     (admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()), SAME),
     (admission(ends=False), "overtaking"),
-    (admission(is_enough=lambda half, asked: False), SAME),
+    (admission(is_enough=lambda half, asked: False), "the whole block is the piece"),
+    (admission(lambda p, o, most: min(up(p) + up(o), most)), "the prompt rounded, too"),
+    (admission(behind=lambda block, asked: [block - asked] * (block > asked)),
+     "the slots behind are given back"),
+    (admission(takes=lambda fitting: fitting[0], exact=True), "exactly as large, or the first"),
+    (keeping(lambda halves: halves[:2]), SAME),
+    (keeping(lambda halves: halves[-2:]), SAME),
+    (keeping(lambda halves: [*halves, halves[-1]]), SAME),
     (that_takes_from_its_list, SAME),
     (lambda requests, free_blocks, max_model_len: [(11, 16), (2, 2)], SAME),
     (object(), SAME),
@@ -773,6 +895,82 @@ def test_a_natural_attempt_at_the_counts_gets_values_to_compare_and_no_exception
         assert examine("1.3", answer).counterexample.raised is None
 
 
+def test_a_case_that_was_chosen_for_what_it_tells_is_not_called_the_smallest():
+    labels = {e: examine(e, lambda *args, **kwargs: 0).counterexample.label for e in WRONG}
+    telling = {exercise for exercise, label in labels.items() if label == "A failing case"}
+    assert telling == {"1.1", "1.2", "1.3", "1.5a"}
+    assert {labels[e] for e in WRONG if e not in telling} == {"Smallest failing case"}
+
+
+def test_another_way_to_form_batches_fails_on_three_requests():
+    assert examine("1.4", every_nth).counterexample.case == "static_batch_utilization([2, 1, 2], 2)"
+
+
+def test_counts_that_do_not_add_up_are_told_so():
+    wrong = faded(lambda r: (r.written, r.reserved - r.written, max(0, r.reserved - r.final)))
+    complaint = examine("1.3", wrong).counterexample.complaint
+    assert complaint == "later differs; the four counts add to 15, not to 10 slots"
+
+
+@pytest.mark.parametrize(
+    ("answer", "confirmed"),
+    [(BYTES_WRONG[2][0], True), (BYTES_WRONG[6][0], False), (BYTES_WRONG[7][0], False)],
+)
+def test_who_writes_heads_times_their_share_is_not_told_to_have_written_hidden_size(
+    answer, confirmed
+):
+    finding = examine("1.1", answer)
+    assert named(finding) == "2 x layers x hidden_size"
+    assert finding.confirmed == confirmed
+
+
+@pytest.mark.parametrize(
+    ("answer", "case", "complaint"),
+    [
+        (
+            admission(behind=lambda block, asked: [block - asked] * (block > asked)),
+            "admit_under_pow2([(2, 4), (1, 1)], [8], 6)",
+            "2 requests are admitted, not 1",
+        ),
+        (
+            keeping(lambda halves: [*halves, halves[-1]]),
+            "admit_under_pow2([(1, 1), (1, 1), (1, 1)], [4], 2)",
+            "3 requests are admitted, not 2",
+        ),
+        (
+            keeping(lambda halves: halves[-2:]),
+            "admit_under_pow2([(1, 1), (1, 3)], [16], 5)",
+            "1 request is admitted, not 2",
+        ),
+        (
+            admission(lambda p, o, most: min(up(p) + up(o), most)),
+            "admit_under_pow2([(3, 1)], [4], 5)",
+            "0 requests are admitted, not 1",
+        ),
+        (
+            admission(is_enough=lambda half, asked: False),
+            "admit_under_pow2([(1, 1)], [4], 2)",
+            "request 0: its piece differs",
+        ),
+    ],
+)
+def test_a_wrong_admission_is_shown_on_the_smallest_queue_there_is(answer, case, complaint):
+    shown = examine("1.7a", answer).counterexample
+    assert (shown.case, shown.complaint) == (case, complaint)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({}, "It is still empty: give a configuration for which the calculator's answer is wrong."),
+        (None, "Your configuration is still None: write its value below YOUR CODE HERE."),
+    ],
+)
+def test_who_has_not_begun_the_hunt_is_not_told_where_to_look(answer, says):
+    finding = examine("1.6a", answer)
+    assert (finding.unwritten, finding.advice) == (True, says)
+
+
 def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
     case = [examine("1.1", answer).counterexample for answer, _ in BYTES_WRONG[:2]]
     assert case[0].expected == case[1].expected
@@ -786,10 +984,9 @@ def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
 @pytest.mark.parametrize("value", [object(), 5, "config.json", [], lambda: {}])
 def test_what_is_no_configuration_is_called_by_its_class(value):
     finding = examine("1.6a", value)
-    kind = type(value).__name__
     assert finding.fraction == 0
     assert finding.counterexample.complaint == (
-        f"a config.json holds an object: give a dict, not a {kind}"
+        f"a config.json holds an object: give a dict, not {compare.named(type(value))}"
     )
 
 
@@ -839,11 +1036,11 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
         ),
         (
             {**given.LLAMA_2_7B, "torch_dtype": "float8_e4m3fn"},
-            "its numbers are float8_e4m3fn; the calculator is meant for float32, float16, bfloat16",
+            "the configuration's numbers are float8_e4m3fn; the calculator is meant for float32, float16, bfloat16",
         ),
         (
             {**given.LLAMA_2_7B, "dtype": "int8"},
-            "its numbers are int8; the calculator is meant for float32, float16, bfloat16",
+            "the configuration's numbers are int8; the calculator is meant for float32, float16, bfloat16",
         ),
         (
             {**given.LLAMA_2_7B, "num_kv_heads": 8},
@@ -854,8 +1051,21 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
             {**given.LLAMA_2_7B, "num_key_value_heads": 8, "head_dim": 512},
             "it says 2,048 tokens per GiB: right, because its two mistakes cancel there",
         ),
-        ({"hidden_size": 4096}, "this is not a whole configuration: the configuration has no"),
-        ({**REAL, "kv_lora_rank": 512}, "this is not a whole configuration: multi-head latent"),
+        ({"hidden_size": 4096}, "this one will not do: the configuration has no"),
+        ({**REAL, "kv_lora_rank": 512}, "this one will not do: multi-head latent"),
+        (
+            {**given.LLAMA_2_7B, "num_key_value_heads": 5},
+            "this one will not do: 32 query heads cannot share 5 KV heads evenly",
+        ),
+        (
+            {**given.LLAMA_2_7B, "torch_dtype": None, "dtype": "float32"},
+            "it says 2,048 tokens per GiB where 1,024 fit, but only because 'torch_dtype' is not "
+            "float32 there",
+        ),
+        (
+            {**given.LLAMA_2_7B, "dtype": "float32"},
+            "it says 2,048 tokens per GiB where 1,024 fit, but only because",
+        ),
         (
             {"model_type": "llava", "text_config": REAL},
             "the calculator stops with a KeyError: 'num_hidden_layers' is not at the top",
@@ -885,7 +1095,7 @@ def test_a_failing_queue_is_a_small_one(mistake):
     call = ast.parse(case, mode="eval").body
     requests, free_blocks, max_model_len = map(ast.literal_eval, call.args)
     assert len(requests) <= 4
-    assert len(free_blocks) <= 2
+    assert len(free_blocks) <= 3
     assert max(*free_blocks, max_model_len, *map(max, requests)) <= 16
 
 
@@ -912,6 +1122,12 @@ def test_pieces_are_those_of_the_librarys_allocator(seed):
 
 
 # 1.7b
+
+
+def mean_rounding(name):
+    """Return what is rounded up as a mean over all requests of all snapshots."""
+    running = [r for each in given.snapshots_under(name) for r in each.reservations]
+    return np.mean([up(r.reserved) - r.reserved for r in running]) / given.OPT_13B_SLOTS
 
 
 def external(name):
@@ -948,6 +1164,17 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
         (
             lambda right: {name: right[name] / (1 - external(name)) for name in right},
             "a share of the reservations",
+        ),
+        (lambda right: {name: mean_rounding(name) for name in right}, "an average over the requests"),
+        (
+            lambda right: {
+                name: sum(
+                    up(r.reserved) - r.reserved for r in given.snapshots_under(name)[0].reservations
+                )
+                / given.OPT_13B_SLOTS
+                for name in right
+            },
+            "the first snapshot only",
         ),
         (lambda right: dict.fromkeys(right, right["Pow2"]), SAME),
         (lambda right: {"Pow2": right["Pow2"]}, SAME),

@@ -15,6 +15,7 @@ from collections import (
 )
 from fractions import Fraction
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from autograder.proxy.wire import (
     to_wire,
     write_frame,
 )
+from course_lib.kv_cache.allocators import Span
 from course_lib.kv_cache.reservation import Reservation, SlotUse
 from course_lib.specs import GPUS, MODELS
 
@@ -172,6 +174,10 @@ class OddList(list):
     pass
 
 
+class OddTuple(tuple):
+    __slots__ = ()
+
+
 class OddArray(np.ndarray):
     pass
 
@@ -259,6 +265,31 @@ def test_a_reference_is_a_number_and_the_name_of_a_class():
     assert from_wire(data, Standing(ref=lambda ref: ref.number * 10)) == [30]
 
 
+class Renamed(namedtuple("Pair", "a b")):
+    """A named tuple that lies about what is in it."""
+
+    def __iter__(self):
+        return iter((8, 9))
+
+    def __len__(self):
+        return 5
+
+
+@pytest.mark.parametrize(
+    "kind", [namedtuple("Pair", "a b"), Renamed, NamedTuple("P", a=int, b=int)]
+)
+def test_a_named_tuple_arrives_as_the_tuple_that_it_is(kind):
+    for refer in (None, lambda obj: 3):
+        arrived = from_wire(to_wire([kind(1, kind(2, 3))], refer=refer))
+        assert arrived == [(1, (2, 3))]
+        assert type(arrived[0]) is tuple is type(arrived[0][1])
+
+
+@pytest.mark.parametrize("value", [Span(0, 4), OddTuple((1, 2))], ids=lambda v: type(v).__name__)
+def test_a_tuple_of_the_library_or_without_names_stays_where_it_is(value):
+    assert from_wire(to_wire(value, refer=lambda obj: 3)) == Ref(3)
+
+
 @pytest.mark.parametrize(
     ("value", "like"),
     [
@@ -268,7 +299,6 @@ def test_a_reference_is_a_number_and_the_name_of_a_class():
         (Fraction(1, 2), "number"),
         (np.longdouble(1), "number"),
         (OddList(), "iterable"),
-        (namedtuple("Pair", "a b")(1, 2), "iterable"),
         (deque([1]), "iterable"),
         ({1: 2}.keys(), "iterable"),
         ((x for x in "ab"), "iterable"),
