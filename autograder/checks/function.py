@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -225,7 +225,7 @@ class FunctionCheck:
         if self.is_telling or trial.subject.is_silent:
             return found.one_of_many()
         # Shrinking ends where no one step makes a case smaller; a probe may be smaller still.
-        smallest = min([found, *failing], key=lambda each: num_items(each.call))
+        smallest = min([found, *failing], key=lambda each: extent(each.call or Call()))
         return smallest.one_of_many() if search.is_cut_short else smallest
 
     def _tuple_probes(self) -> Iterable[Call]:
@@ -296,17 +296,26 @@ class FunctionCheck:
         )
 
 
-def num_items(value: Any) -> int:
-    """Return how many items the lists and tuples of a call have, at any depth.
+def extent(call: Call) -> tuple[int, float]:
+    """Return how many items the lists and tuples of a call have, and the sum of their sizes.
 
-    >>> num_items(Call([(1, 1), (1, 2)], [8], 6)), num_items(Call(3))
-    (7, 0)
+    A call without any is as small as Hypothesis could make it.
+
+    >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3))
+    ((5, 13), (0, 0))
     """
-    if isinstance(value, Call):
-        return sum(map(num_items, (*value.args, *value.kwargs.values())))
+    arguments = [*call.args, *call.kwargs.values()]
+    items = [item for each in arguments if isinstance(each, (list, tuple)) for item in _items(each)]
+    return len(items), sum(abs(item) for item in items if type(item) in (int, float))
+
+
+def _items(value: Any) -> Iterator[Any]:
+    """Yield what is in lists and tuples, at any depth."""
     if isinstance(value, (list, tuple)):
-        return len(value) + sum(map(num_items, value))
-    return 0
+        for each in value:
+            yield from _items(each)
+    else:
+        yield value
 
 
 @dataclass(frozen=True)

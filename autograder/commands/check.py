@@ -23,7 +23,11 @@ def check(
     """Run all checks of a notebook. It is run in a copy and not changed."""
     from rich.progress import Progress
 
-    from autograder.workspace.notebook_check import check_notebook, results_table
+    from autograder.workspace.notebook_check import (
+        check_notebook,
+        points_by_hand,
+        results_table,
+    )
 
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Running the notebook", total=None)
@@ -36,7 +40,7 @@ def check(
         if not result.passed:
             console.print(result.report, highlight=False, markup=False, soft_wrap=True)
             console.print()
-    console.print(results_table(notebook.name, results))
+    console.print(results_table(notebook.name, results, points_by_hand(notebook)))
     if not all(result.passed for result in results):
         open_checks = sum(not result.passed for result in results)
         raise CourseError(f"{open_checks} of {len(results)} checks do not pass yet; see above")

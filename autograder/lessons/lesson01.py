@@ -95,7 +95,7 @@ KV_BLOCKS = Exercise(
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=0.0),
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=1.5),
             Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=1.01),
-            Call(MODELS["llama-2-7b"], GPUS["l4"], gpu_memory_utilization=-0.5),
+            Call(MODELS["llama-2-7b"], GPUS["a100-80gb"], gpu_memory_utilization=-0.5),
             Call(MODELS["llama-2-7b"], GPUS["l4"], block_size=0),
             Call(MODELS["llama-2-7b"], GPUS["l4"], block_size=-1),
             Call(MODELS["llama-3.1-70b"], GPUS["a100-80gb"]),
@@ -183,8 +183,8 @@ STATIC_BATCHING = Exercise(
             Call([1, 2], 0),
         ),
         probes=(
-            Call([4, 1, 2], 2),
             Call([2, 1, 2], 2),
+            Call([4, 1, 2], 2),
             Call([10, 200, 30, 15, 90, 44, 7], 3),
             Call([5, 1, 5, 1], 2),
         ),

@@ -415,7 +415,8 @@ QUEUES = (
     Call([(1, 1), (1, 1)], [4], 2),  # the other half stays free
     Call([(1, 1), (1, 1), (1, 1)], [4], 2),  # once
     Call([(1, 2), (1, 1)], [2], 3),  # the first does not fit, the second would
-    Call([(2, 4), (1, 1)], [8], 6),  # what lies behind is not free
+    Call([(2, 4), (1, 1)], [8], 6),  # what lies behind is not free,
+    Call([(1, 4), (1, 1)], [8], 5),  # whatever its size
     Call([(1, 1), (1, 1)], [1, 1, 2], 2),  # two equal blocks are not one
     Call([(1, 5)], [8], 6),
     Call([(1, 5)], [8], 7),  # at the limit, which is not the sum

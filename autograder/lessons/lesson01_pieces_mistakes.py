@@ -74,6 +74,26 @@ def halved_too_little(
     return pieces
 
 
+def behind_is_free(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Give back what is left of a piece, and hand it out as it is."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block >= size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block // 2 >= size:
+            block //= 2
+            free.append(block)
+        if block > size:
+            free.append(block - size)
+        pieces.append((size, block))
+    return pieces
+
+
 def half_must_be_more(
     requests: given.Lengths, free_blocks: list[int], max_model_len: int
 ) -> list[tuple[int, int]]:
@@ -212,6 +232,12 @@ ADMIT = (
     ),
     Misconception(
         "the slots behind are given back",
+        "What was rounded up belongs to the piece until the request ends: nobody else can have "
+        "it, which is why it is lost.",
+        behind_is_free,
+    ),
+    Misconception(
+        "the slots behind are a free block",
         "What was rounded up belongs to the piece until the request ends: nobody else can have "
         "it, which is why it is lost.",
         _wrong_pieces(

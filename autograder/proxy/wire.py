@@ -117,7 +117,7 @@ def to_wire(
         return _CONTAINERS[kind](value, inner)
     if _is_named_tuple(kind):
         # By tuple's own way through the items: the class may have written another one.
-        return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[call-overload]
+        return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[arg-type]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
     is_numpys = isinstance(value, np.generic) and kind.__module__ == "numpy"

@@ -77,8 +77,29 @@ def check_notebook(
     return [_result(cell) for cell in notebook.cells if _is_check(cell)]
 
 
-def results_table(name: str, results: list[CheckedCell]) -> Table:
-    """Return the results as a table with a row for each check and one for the sum."""
+def points_by_hand(path: Path) -> float:
+    """Return the points of a lesson that a person gives, for answers in words.
+
+    Args:
+        path: The lesson's notebook, as a learner has it.
+
+    Raises:
+        CourseError: It is not a notebook of this course.
+    """
+    notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
+    released = read_notebook(lesson_of(notebook, path).released, "restore it with `course build`")
+    roles = [cell.metadata.get("nbgrader", {}) for cell in released.cells]
+    return sum(role.get("points", 0) for role in roles if role.get("grade") and role["solution"])
+
+
+def results_table(name: str, results: list[CheckedCell], by_hand: float = 0) -> Table:
+    """Return the results as a table with a row for each check and one for the sum.
+
+    Args:
+        name: What was checked.
+        results: What came of each check.
+        by_hand: The points that no check gives.
+    """
     table = Table(title=name)
     table.add_column("Check")
     table.add_column("Points", justify="right")
@@ -91,6 +112,8 @@ def results_table(name: str, results: list[CheckedCell]) -> Table:
     table.add_section()
     earned, maximum = sum(r.earned for r in results), sum(r.exercise.points for r in results)
     table.add_row("sum", f"{earned:g} / {maximum:g}", "")
+    if by_hand:
+        table.add_row("answers in words", f"{by_hand:g} more", "marked by hand")
     return table
 
 

@@ -336,14 +336,16 @@ def _overflow(segment: Segment, start: int, scale: Scale, top: float, key: str) 
 def _verdict(layout: Layout) -> str:
     """Say how many sequences fit."""
     if layout.num_refused:
+        several = layout.num_refused > 1
+        others = f"other {layout.num_refused} need" if several else "other one needs"
         return (
             f"{layout.num_shown} of {layout.num_sequences} sequences fit; "
-            f"the other {layout.num_refused} need {gib(layout.overflow.num_bytes)}"
+            f"the {others} {gib(layout.overflow.num_bytes)}"
         )
     spare = layout.num_fitting - layout.num_sequences
     several = layout.num_sequences > 1
     who = f"All {layout.num_sequences} sequences fit" if several else "The sequence fits"
-    return f"{who}, and {spare:,} more would"
+    return f"{who}, and {f'{spare:,}' if spare else 'not one'} more would"
 
 
 def _waste(layout: Layout) -> str:

@@ -817,7 +817,10 @@ ADMIT_WRONG = (
     (keeping(lambda halves: halves[:1]), "only the largest half is kept"),
     (keeping(lambda halves: halves[-1:] * (sum(halves) // halves[-1])), "the rest in equal pieces"),
     (keeping(lambda halves: halves, first_sort=sorted), "sorted only once"),
-    (admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()), SAME),
+    (
+        admission(is_enough=lambda half, asked: half >= 1 << asked.bit_length()),
+        "half must be more than enough",
+    ),
     (admission(ends=False), "overtaking"),
     (admission(is_enough=lambda half, asked: False), "the whole block is the piece"),
     (admission(lambda p, o, most: min(up(p) + up(o), most)), "the prompt rounded, too"),
@@ -929,7 +932,7 @@ def test_who_writes_heads_times_their_share_is_not_told_to_have_written_hidden_s
     [
         (
             admission(behind=lambda block, asked: [block - asked] * (block > asked)),
-            "admit_under_pow2([(2, 4), (1, 1)], [8], 6)",
+            "admit_under_pow2([(1, 4), (1, 1)], [8], 5)",
             "2 requests are admitted, not 1",
         ),
         (

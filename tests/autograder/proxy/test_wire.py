@@ -275,9 +275,12 @@ class Renamed(namedtuple("Pair", "a b")):
         return 5
 
 
-@pytest.mark.parametrize(
-    "kind", [namedtuple("Pair", "a b"), Renamed, NamedTuple("P", a=int, b=int)]
-)
+class Typed(NamedTuple):
+    a: int
+    b: object
+
+
+@pytest.mark.parametrize("kind", [namedtuple("Pair", "a b"), Typed, Renamed])
 def test_a_named_tuple_arrives_as_the_tuple_that_it_is(kind):
     for refer in (None, lambda obj: 3):
         arrived = from_wire(to_wire([kind(1, kind(2, 3))], refer=refer))

@@ -1,5 +1,6 @@
 """``course check``: a learner's notebook is run in a copy; what is wrong with it is one line."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,13 @@ from rich.console import Console
 from autograder import cli
 from autograder.commands import check
 from autograder.errors import CourseError
-from autograder.workspace.notebook_check import check_notebook, lesson_of, results_table
+from autograder.workspace.copies import find_lesson
+from autograder.workspace.notebook_check import (
+    check_notebook,
+    lesson_of,
+    points_by_hand,
+    results_table,
+)
 
 ROOT = Path(__file__).parents[3]
 SLUG = "01_tiny"
@@ -109,7 +116,7 @@ def test_a_wrong_notebook_shows_the_reports_and_fails(save, course_check):
     code, out, err = course_check(save(lesson({**ANSWERS, "1.1": wrong})))
     assert code == 1
     assert err == "course: 1 of 2 checks do not pass yet; see above\n"
-    assert "Smallest failing case" in out
+    assert "A failing case" in out
     assert "Gives the same values as: K but not V" in out
     assert "0 / 10" in out
     assert "1.W1 Bytes of a vector: " not in out, "what passes needs no report"
@@ -170,6 +177,16 @@ def test_progress_is_told_for_every_cell_and_the_table_adds_up(save):
         console.print(results_table("my.ipynb", results))
     assert "sum" in captured.get()
     assert captured.get().count("10 / 10") == 2
+    assert "by hand" not in captured.get()
+
+
+def test_points_that_no_check_gives_are_named():
+    notebook = find_lesson("1").released
+    assert points_by_hand(notebook) == 10
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(results_table("my.ipynb", [], points_by_hand(notebook)))
+    assert re.search(r"answers in words.* 10 more .*marked by hand", captured.get())
 
 
 def test_an_endless_loop_ends_at_the_time_limit(save, course_check):

@@ -146,6 +146,18 @@ def test_the_numbers_that_a_reader_checks_by_hand() -> None:
     assert "1.0 GiB taken, 97.7% of it holds tokens" in texts
 
 
+@pytest.mark.parametrize(
+    ("sequences", "says"),
+    [
+        (13, "All 13 sequences fit, and not one more would"),
+        (12, "All 12 sequences fit, and 1 more would"),
+        (14, "13 of 14 sequences fit; the other one needs 0.5 GiB"),
+    ],
+)
+def test_one_sequence_and_none_are_spoken_of_as_people_do(sequences: int, says: str) -> None:
+    assert says in gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, sequences, 500).texts()
+
+
 def test_sequences_too_thin_to_tell_apart_are_drawn_as_one() -> None:
     few = gpu_memory_scene("llama-3.1-8b", "h100", 2048, 200, 500)
     keys = {rect.key for rect in few.rects()}
