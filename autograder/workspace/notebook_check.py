@@ -89,7 +89,8 @@ def points_by_hand(path: Path) -> float:
     notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
     released = read_notebook(lesson_of(notebook, path).released, "restore it with `course build`")
     roles = [cell.metadata.get("nbgrader", {}) for cell in released.cells]
-    return sum(role.get("points", 0) for role in roles if role.get("grade") and role["solution"])
+    by_hand = [role for role in roles if role.get("grade") and role.get("solution")]
+    return float(sum(role.get("points", 0) for role in by_hand))
 
 
 def results_table(name: str, results: list[CheckedCell], by_hand: float = 0) -> Table:
