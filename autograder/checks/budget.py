@@ -16,7 +16,13 @@ from typing import Any
 
 from autograder.checks.compare import Comparison, compare_outcomes, exactly
 from autograder.checks.exercise import Check
-from autograder.checks.finding import Counterexample, Finding, Misconception, code_alone
+from autograder.checks.finding import (
+    CHECKED,
+    Counterexample,
+    Finding,
+    Misconception,
+    code_alone,
+)
 from autograder.checks.function import Call
 from autograder.checks.reference import Method, plain
 from autograder.checks.show import show_call, show_outcome
@@ -187,6 +193,7 @@ class TimeBudget(Budget):
             f"at most {self.bands.limits[0][0]:g} times the reference's CPU time",
             f"{ratio:.2g} times",
             "it is right, and slower than need be",
+            label=CHECKED,
         )
         finding = Finding(self.earned(share), slow, remarks=(measured,))
         return finding.named(fitting, subject)
@@ -233,10 +240,11 @@ class TimeBudget(Budget):
                     _short(show_outcome(right)),
                     _short(show_outcome(came)),
                     complaint or "small cases are right, this one is not",
+                    label=CHECKED,
                 )
         if len(expected) != len(got):
             wanted, came_back = f"{len(expected)} calls come back", f"{len(got)} did"
-            return Counterexample("the work that is timed", wanted, came_back)
+            return Counterexample("the work that is timed", wanted, came_back, label=CHECKED)
         return None
 
 

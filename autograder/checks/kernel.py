@@ -146,17 +146,17 @@ class KernelCheck:
             complaint = within(self.rel)(tensor, came)
             if complaint is not None:
                 expected = f"{name} as PyTorch computes it, to {self.rel:g} of its largest element"
-                return Counterexample(
-                    shown, expected, f"{name}: {complaint or 'differs'}", _nan_says(came)
-                )
+                got = f"{name}: {complaint or 'differs'}"
+                return Counterexample(shown, expected, got, _nan_says(came), label=FAILING)
         return None
 
     def _raised(self, shown: str, outcome: Raised) -> Counterexample:
         if outcome.kinds[0] == _UNAVAILABLE:
-            return Counterexample("Triton", "kernels run here", outcome.message)
+            return Counterexample("Triton", "kernels run here", outcome.message, label=FAILING)
         expected = "a kernel that stays inside its tensors and comes to its end"
         why = outcome.line or ""
-        return Counterexample(shown, expected, outcome.message, why, outcome.output, outcome)
+        told = outcome.message, why, outcome.output, outcome
+        return Counterexample(shown, expected, *told, label=FAILING)
 
     def _failed(
         self,
@@ -209,7 +209,8 @@ class KernelCheck:
                 expected = ", ".join(f"{n:,} bytes of {name}" for name, (n, _) in wasted.items())
                 got = ", ".join(f"{n:,} bytes of {name}" for name, (_, n) in wasted.items())
                 why = "the numbers are right, and it reads what it does not need"
-                counterexample = Counterexample(shown, f"it reads {expected}", got, why)
+                wanted = f"it reads {expected}"
+                counterexample = Counterexample(shown, wanted, got, why, label=FAILING)
                 return Finding(1 - self.traffic_weight, counterexample, remarks=said)
         return Finding(1.0, remarks=said)
 

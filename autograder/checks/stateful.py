@@ -24,7 +24,14 @@ from autograder.checks.compare import (
     require_plain,
     same_values,
 )
-from autograder.checks.finding import PASSED, CheckError, Counterexample, Finding, Misconception
+from autograder.checks.finding import (
+    FAILING,
+    PASSED,
+    CheckError,
+    Counterexample,
+    Finding,
+    Misconception,
+)
 from autograder.checks.lives import Life, Pair, Step
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
@@ -218,7 +225,10 @@ class StatefulCheck:
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
         if search.smallest is not None:
-            return self._explained(search.smallest, _script(search.witness), subject)
+            found = search.smallest
+            if search.is_cut_short:
+                found = replace(found, label=FAILING)
+            return self._explained(found, _script(search.witness), subject)
         for probe in self.probes:
             expected, got = (self._record(probe, side) for side in (self.trusted(), subject))
             number = self._first_difference(expected, got)
@@ -226,7 +236,8 @@ class StatefulCheck:
                 failure = self.difference(expected[number], got[number])
                 assert failure is not None
                 case = "\n".join(step.text for step in got[: number + 1])
-                return self._explained(replace(failure, case=case), probe, subject)
+                shown = replace(failure, case=case, label=FAILING)
+                return self._explained(shown, probe, subject)
         return None
 
     def _explained(self, case: Counterexample, script: Script, subject: Subject) -> _Failure:

@@ -74,57 +74,37 @@ def halved_too_little(
     return pieces
 
 
-def behind_is_free(
-    requests: given.Lengths, free_blocks: list[int], max_model_len: int
-) -> list[tuple[int, int]]:
-    """Give back what is left of a piece, and hand it out as it is."""
-    free, pieces = list(free_blocks), []
-    for prompt_tokens, output_tokens in requests:
-        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
-        block = min((block for block in free if block >= size), default=None)
-        if block is None:
-            break
-        free.remove(block)
-        while block // 2 >= size:
-            block //= 2
-            free.append(block)
-        if block > size:
-            free.append(block - size)
-        pieces.append((size, block))
-    return pieces
+def _wrong_halving(
+    is_enough: Callable[[int, int], bool],
+    behind: Callable[[int, int], list[int]] = lambda block, size: [],
+) -> Callable[..., list[tuple[int, int]]]:
+    """Make an admission whose piece is what is left of a block after some halving."""
+
+    def admit_under_pow2(
+        requests: given.Lengths, free_blocks: list[int], max_model_len: int
+    ) -> list[tuple[int, int]]:
+        free, pieces = list(free_blocks), []
+        for prompt_tokens, output_tokens in requests:
+            size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+            block = min((block for block in free if block >= size), default=None)
+            if block is None:
+                break
+            free.remove(block)
+            while is_enough(block // 2, size):
+                block //= 2
+                free.append(block)
+            free += behind(block, size)
+            pieces.append((size, block))
+        return pieces
+
+    return admit_under_pow2
 
 
-def half_must_be_more(
-    requests: given.Lengths, free_blocks: list[int], max_model_len: int
-) -> list[tuple[int, int]]:
-    """Halve only while half is more than what was asked for."""
-    free, pieces = list(free_blocks), []
-    for prompt_tokens, output_tokens in requests:
-        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
-        block = min((block for block in free if block >= size), default=None)
-        if block is None:
-            break
-        free.remove(block)
-        while block // 2 > size:
-            block //= 2
-            free.append(block)
-        pieces.append((size, block))
-    return pieces
-
-
-def never_halved(
-    requests: given.Lengths, free_blocks: list[int], max_model_len: int
-) -> list[tuple[int, int]]:
-    """Hand out whole blocks."""
-    free, pieces = list(free_blocks), []
-    for prompt_tokens, output_tokens in requests:
-        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
-        block = min((block for block in free if block >= size), default=None)
-        if block is None:
-            break
-        free.remove(block)
-        pieces.append((size, block))
-    return pieces
+behind_is_free = _wrong_halving(
+    lambda half, size: half >= size, lambda block, size: [block - size] * (block > size)
+)
+half_must_be_more = _wrong_halving(lambda half, size: half > size)
+never_halved = _wrong_halving(lambda half, size: False)
 
 
 def _merged(free: list[int]) -> list[int]:
