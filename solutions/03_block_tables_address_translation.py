@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 3: Block tables and address translation
 #
-# **Time** 2-3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10
+# **Time** 3 hours, 3½ with the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10
 # are a stretch
 #
 # Lesson 2 let the blocks of a sequence lie anywhere, and took it for granted that somebody knows where. This lesson is
@@ -85,17 +85,21 @@ check("3.W3", slots_left_out)
 # next ones. An operating system does the same for the pages of a process. Its page tables take 8 bytes for each page of
 # 4 KiB: 1/512 of the memory that they describe.
 #
-# **Predict:** an entry of a block table takes 4 bytes. The requests of a server with Llama-3.1-8B (128 KiB per token,
-# blocks of 16 tokens) hold 32 GiB of KV. How many KiB do all their block tables take?
+# **Predict:** an entry of a block table takes 4 bytes, and stands for a block of 16 tokens of Llama-3.1-8B, 128 KiB each.
+# Its tables are a share of the KV that they describe, too. How many times smaller than 1/512 is that share?
 
 # %%
-predicted_kib = None  # your prediction, in KiB
+predicted_times = None  # your prediction: times smaller than 1/512
 
 # %%
 llama_8b = MODELS["llama-3.1-8b"]
 bytes_per_block = kv_bytes_per_block(llama_8b, 16)
-compare(predicted_kib, 32 * GiB / bytes_per_block * 4 / 1024, "KiB")
+compare(predicted_times, bytes_per_block / 4 / 512, "times smaller")
 
+# %% [markdown]
+# A block of KV is five hundred times as large as a page, and its entry half as wide. For requests of a day's traffic:
+
+# %%
 conversation = load_azure("conversation")
 contexts = [r.prompt_tokens + r.output_tokens // 2 for r in conversation[:256]]
 num_blocks = sum(-(-context // 16) for context in contexts)
@@ -104,30 +108,51 @@ print(f"their KV {num_blocks * bytes_per_block / GiB:.1f} GiB, their tables {num
 print(f"one to {bytes_per_block // 4:,}")
 
 # %% [markdown]
-# A block of KV is five hundred times as large as a page, and its entry half as wide. So memory is no concern. What costs
-# is *using* the tables: all layers ask, in every step, and a single wrong entry is not an error message but
-# somebody else's text. Look at one translation from end to end. Two sequences, r0 with 10 tokens and r1 with 6, in
-# blocks of 4 slots; a **slot** is the place of one token.
+# So memory is no concern. What costs is *using* the tables: every step asks them about each of its tokens, and a single
+# wrong entry is not an error message but somebody else's text.
+#
+# A **slot** is the place of one token. Slots are numbered through the whole pool: if blocks have 16 slots, block 0 has the
+# slots 0 to 15, block 1 has 16 to 31, and so on.
+#
+# **Predict:** blocks have 16 slots, and the table of a sequence is [7, 3]. In which slot is its token at position 17?
+
+# %%
+predicted_place = None  # your prediction: a slot
+
+
+# %%
+def show_place(prediction: int | None, slot: int) -> None:
+    """Hold a predicted slot against the right one."""
+    if prediction is None:
+        print("Write your prediction first.")
+    else:
+        print(f"You predicted slot {prediction}. It is slot {slot}.")
+
+
+table_of_two = parts.reference("BlockTable")(16)
+table_of_two.append([7, 3])
+show_place(predicted_place, table_of_two.slot(17))
+
+# %% [markdown]
+# Now look at such translations in a picture. It has two sequences, r0 with 10 tokens and r1 with 6, in blocks of 4 slots.
 #
 # - Follow position 9 down: it splits into two numbers, an arrow leads through the table, and the two are glued again.
 # - Set *Position* to 3, then to 4. Where do the two neighbours lie? Order in memory is not order in time.
 # - Set it to 12. The picture gives way to an error: there is no slot, and it must not be made up.
-# - Choose the *Layout* HND. Table and slot stay, the bytes change, and so do the two strips at the bottom. Section 5
-#   takes that up.
 #
-# As soon as you have passed the exercises, the figure runs on your `BlockTable` and your `address`.
+# As soon as you have passed the exercises, the figure runs on your `BlockTable` and your `slot_mapping`.
 
 # %%
-viz.token_address()
+viz.token_slot()
 
 # %% [markdown]
 # ### One line for the state
 #
 # Below the figure's title stands `free [1 4 6 8]  r0: 7 3 5  r1: 2 9`. From here to lesson 12 the course writes a state
-# this way: in brackets behind `free` the blocks that nobody holds, the one that is handed out next in front; then, for
-# each request, its name and its block table. Two spaces stand between the parts. (Lessons 7 and 8 add a star for cached
-# blocks and a bracket for shared ones.) The null block, 0, is never listed: it belongs to nobody, and you will meet it
-# in section 4.
+# this way: in brackets behind `free` the blocks that can be handed out, the next one in front; then, for each request,
+# its name and its block table. Two spaces stand between the parts. (Lessons 7 and 8 add a star for cached blocks and a
+# bracket for shared ones.) The null block, 0, is in neither part: it is never handed out, and you will meet it in
+# section 4.
 #
 # Whoever debugs an operating system prints the page table. (MIT's course on xv6 has its students write the printer.)
 # Write yours now; it is a good friend for the rest of the lesson.
@@ -165,21 +190,8 @@ check("3.1a", state_line)
 # %% [markdown]
 # ## 3. One number splits, and is glued again
 #
-# Let a block have $B$ slots. A position $p$ is split into a **logical block** and an **offset**, the table turns the
-# logical block into a **physical block**, and block and offset together are the slot:
-#
-# $$p = \ell \cdot B + o \quad\text{with}\quad \ell = \lfloor p / B \rfloor,\; o = p \bmod B
-# \qquad\qquad \text{slot} = \text{table}[\ell] \cdot B + o$$
-#
-# **A worked example.** $B = 16$, the table is [7, 3], and we look for position 17. It splits into $\ell = 1$, $o = 1$.
-# Entry 1 is block 3. Its slots begin at $3 \cdot 16 = 48$, so the slot is **49**. (Position 15, two tokens before, is in
-# slot $7 \cdot 16 + 15 = 127$.)
-#
-# Everything counts from 0: positions, entries, offsets, blocks, slots. Note what is *not* in the formula: the layer, and
-# whether we want the key or the value. Each layer has a cache of its own, but block 3 is block 3 in all of them. So an
-# engine finds the slots once per step, and all 32 layers use them, for keys and for values.
-#
-# Work one instance out with a pencil. Another seed makes another one: `task("3.1b", seed=2)`. Any seed counts.
+# What the figure does, you can do with a pencil. Work one instance out. Another seed makes another one:
+# `task("3.1b", seed=2)`. Any seed counts.
 
 # %%
 task("3.1b", seed=1)
@@ -200,7 +212,11 @@ check("3.1b", answer)
 # such a trace is a matter of a minute; that is what the notation is for.
 
 # %% [markdown]
-# Now write it for one token. `BlockTable` keeps its physical blocks in `self.ids`, an array of whole numbers that works
+# Now write it for any token. Three names help. The number of a block *in its sequence* is its **logical block**: entry 7
+# of the table belongs to logical block 7. What the entry says, the number of a block *in the pool*, is the **physical
+# block**. And how far into the block a token is, is its **offset**. All of them count from 0, as positions and slots do.
+#
+# `BlockTable` keeps its physical blocks in `self.ids`, an array of whole numbers that works
 # like a list, and knows its `self.block_size`; `self.num_slots` is how many positions it covers. A position that it
 # does not cover is refused with a `PositionError`, which exists for this purpose, and is both a ValueError and an
 # IndexError. Why so strict? Because Python is not: an index of -1 is the *last* entry, so a wrong position would get the
@@ -211,20 +227,25 @@ check("3.1b", answer)
 # %% check="3.2a"
 
 # %% [markdown] solution="3.2a"
-# **Explained.** `divmod` splits, the table looks up, a product and a sum glue. One comparison on the logical block
+# **Explained.** For a position $p$, and blocks of $B$ slots:
+#
+# $$p = \ell \cdot B + o \quad\text{with}\quad \ell = \lfloor p / B \rfloor,\; o = p \bmod B
+# \qquad\qquad \text{slot} = \text{table}[\ell] \cdot B + o$$
+#
+# `divmod` splits, the table looks up, a product and a sum glue. One comparison on the logical block
 # refuses both kinds of wrong position, because rounding down makes every negative position a negative logical block.
 # The check must come first: `self.ids[-1]` raises nothing.
 
 # %% [markdown]
+# Note what is *not* asked for: the layer, and whether we want the key or the value. Each layer has a cache of its own, but
+# block 3 is block 3 in all of them. So an engine finds the slots once per step, and all 32 layers use them, for keys
+# and for values.
+
+# %% [markdown]
 # ### A table grows at its end
 #
-# Only the last block of a sequence may be partly filled, so a table is only ever changed by adding to it: when the
-# tokens have filled their last slot and another one comes.
-#
-# **Predict:** with blocks of 16, in how many of 1,000 decode steps of a sequence does its table grow?
-
-# %%
-predicted_growth = None  # your prediction: steps of 1,000
+# Only the last block of a sequence may be partly filled. So a sequence that grows adds to its table at the end, when its
+# tokens have filled their last slot and another one comes: once in 16 steps, if blocks have 16 slots.
 
 # %%
 steps = grown = 0
@@ -233,25 +254,43 @@ for request in conversation[:2000]:
     written = range(request.prompt_tokens, request.prompt_tokens + request.output_tokens - 1)
     steps += len(written)
     grown += sum(position % 16 == 0 for position in written)
-compare(predicted_growth, 1000 * grown / steps, "steps of 1,000")
+print(f"2,000 conversations: a table grows in {1000 * grown / steps:.1f} of 1,000 steps")
 
 # %% [markdown]
-# One step in sixteen, whatever the lengths. (A request whose 224th token is written is *not* one of them: 223 tokens and
-# 224 tokens need 14 blocks. The 225th token is, and so is the 241st.) Whoever adds blocks to a table does it in two
-# stages, like every careful program: first see that all is well, then change something. For if `append` fails half-way,
-# its caller believes that nothing was added, and gives the blocks to another request, while they stand in this table.
+# **Predict:** sixteen sequences decode side by side. In how many of 1,000 steps does *none* of their tables grow?
 
-# %% claims="One step in sixteen, whatever the lengths."
+# %%
+predicted_quiet = None  # your prediction: steps of 1,000
+
+# %%
+quiet = []
+for first in range(0, 2000, 16):
+    lengths = [request.prompt_tokens for request in conversation[first : first + 16]]
+    quiet += [all((length + step) % 16 for length in lengths) for step in range(16)]
+compare(predicted_quiet, 1000 * np.mean(quiet), "steps of 1,000")
+
+# %% [markdown]
+# That is about $(15/16)^{16}$, a good third of the steps, although one table is due in every step on average. An engine
+# looks at all of them each time, and finds a few to change. (A request whose 224th token is written is *not* one of them:
+# 223 tokens and 224 tokens need 14 blocks. The 225th token is, and so is the 241st.)
+#
+# Whoever adds blocks to a table does it in two stages, like every careful program: first see that all is well, then
+# change something. For if `append` fails half-way, its caller believes that nothing was added, and gives the blocks to
+# another request, while they stand in this table.
+
+# %% claims="That is about $(15/16)^{16}$, a good third of the steps, although one table is due in every step on average."
 assert abs(1000 * grown / steps - 62.5) < 1
+assert abs(np.mean(quiet) - (15 / 16) ** 16) < 0.04
 
 # %% exercise="3.2b"
 
 # %% check="3.2b"
 
 # %% [markdown] solution="3.2b"
-# **Explained.** The new ids are collected and looked at before the table is touched. `array("q", ...)` refuses what is
-# not a whole number with a TypeError by itself; that none is negative is ours to check. `list(...)` first, because an
-# iterable can be used up only once.
+# **Explained.** The new ids are collected and looked at before the table is touched. `array("q", ...)` refuses by itself
+# what is not a whole number, with a TypeError, and what does not fit into 64 bits, with an OverflowError; that none is
+# negative is ours to check. `list(...)` stands inside because `array` takes *bytes* for raw memory: of `b"12345678"` it
+# would make one id, a very large one.
 
 # %%
 BlockTable = parts.get("BlockTable")
@@ -285,21 +324,35 @@ print("position 9 of r0 is in slot", tables["r0"].slot(9))
 #
 # The tables of the sequences become one rectangle. Behind the end of a shorter one stands the **null block**, 0: a block
 # that no request is ever given. Whoever reads such an entry by mistake stays inside the cache and meets nobody's keys.
+#
+# **Predict:** the figure below maps one token of r0 and the last three of r1. Set *Tokens of r1* to 4: its token at
+# position 2 joins the batch. Which slot will it get, and does any of the other slots change?
 
 # %%
 viz.token_batch()
 
 # %% [markdown]
+# It is slot 10: position 2 is in r1's first block, which is 2, at offset 2. The tokens behind it move up by one in the
+# batch, and keep their slots: where a token stands in the batch has no part in where its KV lies.
+#
 # You could call `slot` in a loop. For a chunk of 2,048 tokens that takes some hundreds of microseconds, and the step, with
 # the GPU, waits for it. The next exercise has little scaffold: a specification, and a blank cell. It is
 # worth 18 points, half of them for a result without a loop in Python, neither over tokens nor over sequences. NumPy does
 # the same to a million numbers with one call: `np.repeat(numbers, times)` repeats each number as often as you say, and
 # `array[rows, columns]` with two arrays takes one element for each pair.
 #
-# Three helpers stand above the stub, if you want them: `require_block_size` refuses a block size below 1; `checked_batch`
-# looks at shapes and types, raises the ValueErrors, and returns the tables, the number of tokens of each sequence, and
-# the positions; `token_without_slot` makes a PositionError that names the first token at fault. (`raise
-# PositionError("no slot")` is fine as well: the class counts.)
+# Three helpers are imported above the stub, if you want them:
+#
+# - `require_block_size(block_size)` refuses a block size below 1.
+# - `checked_batch(block_tables, query_starts, positions)` looks at shapes and types, and raises the ValueErrors. It
+#   returns three arrays: the block tables; the number of tokens of each sequence, which you will need more often than
+#   `query_starts`; and the positions, those of the padding still among them. Tables and positions keep the type that
+#   they came in, which may be 32 bits wide.
+# - `token_without_slot(block_tables, query_lens, tokens, block_size)` makes a PositionError that names the first token at
+#   fault; `tokens` are the positions without the padding. (`raise PositionError("no slot")` is fine as well: the class
+#   counts.)
+#
+# The result has 64 bits, and it has to be right for every block id of 32.
 
 # %% exercise="3.3"
 
@@ -307,7 +360,9 @@ viz.token_batch()
 
 # %% [markdown] solution="3.3"
 # **Explained.** Four things make it right. *Each token its own row*: the rows' starts are repeated by the lengths of the
-# queries. *64 bits before the product*: the tables come in 32 bits, as the GPU reads them, and block × B may not fit.
+# queries. *64 bits before the product*: the tables come in 32 bits, as the GPU reads them, and block × B need not fit. (It
+# takes 2^31 slots to see that, 256 TiB of KV at 128 KiB each, so here it is a habit; section 5 has a product for which it is
+# none.)
 # *Two refusals*: a position outside the columns would read the next row, silently, where the rectangle is read as one
 # row, and a negative entry would become a slot below the cache. *Padding stays -1*, because the result begins as -1
 # everywhere. And one thing makes it fast: every line works on all tokens, so the number of NumPy calls does not depend
@@ -339,18 +394,22 @@ predicted_slot = None  # your prediction: a slot, 0 to 11
 key_cache = torch.zeros(3, 4, 1, 1)
 unfiltered = torch.tensor([-1])
 key_cache[unfiltered // 4, unfiltered % 4] = 99.0
-print(f"predicted: slot {predicted_slot}; overwritten: slot {int(key_cache.flatten().argmax())}")
-print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
+show_place(predicted_slot, int(key_cache.flatten().argmax()))
 
-# In C, and in Triton, division rounds towards zero, and the remainder has the sign of the dividend.
+# %% [markdown]
+# In C, and in Triton, division rounds towards zero, and the remainder has the sign of the dividend. Side by side:
+
+# %%
+print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
 block = torch.div(unfiltered, 4, rounding_mode="trunc").item()
 offset = torch.fmod(unfiltered, 4).item()
 print("Triton: ", block, "is the block,", offset, "the offset")
 
 # %% [markdown]
 # Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
-# zero. There -1 is one slot *in front of* the cache. In an engine that keeps all layers in one piece of memory, ours
-# among them, that is the last slot of the layer before; only the first layer's keys have nothing in front of them.
+# zero. There -1 is one slot *in front of* a cache that lies token after token, as this one does. Our engine keeps all
+# layers in one piece of memory, so that is the last slot of the layer before (and for the first layer's values, of the last
+# layer's keys); only the first layer's keys have nothing in front of them.
 # Neither of the two raises anything. So -1 is not a value that does no harm: it is a promise that everyone who writes has
 # to keep.
 #
@@ -406,11 +465,26 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 # |---|---|---|
 # | NHD | kv · block · token · head · dim | all heads of a token are neighbours, so a new token is written in one piece |
 # | HND | kv · block · head · token · dim | all tokens of a block are neighbours within a head, so a program that works on one head reads in one piece |
-# | split | kv · block · head · chunk · token · lane | dim is cut into chunks of 16 bytes, the most that a thread loads at once; neighbouring threads read neighbouring tokens |
+# | split | kv · block · head · vector · token · item | dim is cut into vectors of 16 bytes, which a thread loads with one instruction; neighbouring threads read neighbouring tokens |
 #
-# In the third one a number of a head has two coordinates, dim = chunk · lanes + lane, with 8 lanes of 2 bytes in 16. The
+# In the third one a number of a head has two coordinates, dim = vector · items + item, with 8 items of 2 bytes in 16. The
 # keys of the first vLLM (2023) lay like that.
 #
+# **Predict:** blocks have 16 slots, and there are 8 heads of 128 numbers. In how many pieces of memory does the key of one
+# token lie in HND, all its heads together? In how many do the keys of one head of a block lie in NHD?
+
+# %%
+predicted_pieces = {"a token's key in HND": None, "a head of a block in NHD": None}  # your prediction
+
+# %% [markdown]
+# The figure has r0's position 9 again, from its slot on. Follow slot 21 to its byte in NHD, then choose HND: the slot
+# stays, the places are weighed otherwise, and so the two strips at the bottom change. The upper one is what has to be
+# written for a token, the lower one what a program reads that works on one head.
+
+# %%
+viz.token_address()
+
+# %% [markdown]
 # **A worked example.** 100 blocks of 16 slots, 8 heads of 128 numbers of 2 bytes, NHD. Where is number 5 of head 2 of the
 # key in slot 49? Slot 49 is block 3, token 1. The strides of (2, 100, 16, 8, 128) are 1,638,400, 16,384, 1,024, 128 and 1
 # elements, so it is element 0 · 1,638,400 + 3 · 16,384 + 1 · 1,024 + 2 · 128 + 5 = 50,437, and byte **100,874**.
@@ -424,7 +498,7 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 
 # %% [markdown] solution="3.5b"
 # **Explained.** It works out every coordinate that a layout might ask for, and then lets the layout say which it wants and
-# what each weighs. That is all there is to layouts: the same sum with other weights. Where there is no axis "lane",
+# what each weighs. That is all there is to layouts: the same sum with other weights. Where there is no axis "item",
 # `dim` is divided by 1. The bounds are checked axis by axis, because the sum cannot tell: head 8 of 8 is a valid byte, of
 # the next token.
 
@@ -436,67 +510,108 @@ layouts = {
 }
 
 
-def pieces(places: Iterable[int], width: int = 2) -> str:
-    """Say in how many pieces some numbers of ``width`` bytes lie in memory."""
+def pieces(places: Iterable[int], width: int = 2) -> tuple[int, int]:
+    """Return in how many pieces some numbers of ``width`` bytes lie in memory, and the bytes of each."""
     ordered = sorted(places)
     num_pieces = 1 + sum(later - earlier > width for earlier, later in zip(ordered, ordered[1:]))
-    return f"{num_pieces:3} x {width * len(ordered) // num_pieces:5,} B"
+    return num_pieces, width * len(ordered) // num_pieces
 
 
-print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
+written, read = {}, {}
 for name, layout in layouts.items():
     find = partial(address, layout, 0)
-    here, after = find(49, 2, 5), find(50, 2, 5)
-    token = pieces(find(49, head, dim) for head in range(8) for dim in range(128))
-    head = pieces(find(slot, 2, dim) for slot in range(48, 64) for dim in range(128))
+    written[name] = pieces(find(49, head, dim) for head in range(8) for dim in range(128))
+    read[name] = pieces(find(slot, 2, dim) for slot in range(48, 64) for dim in range(128))
+found = {"a token's key in HND": written["HND"], "a head of a block in NHD": read["NHD"]}
+for what, (count_of_pieces, _) in found.items():
+    print(f"{what}:", end=" ")
+    compare(predicted_pieces[what], count_of_pieces, "pieces")
+
+# %% [markdown]
+# All three layouts, and the worked example in each:
+
+# %%
+print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
+for name, layout in layouts.items():
+    here, after = address(layout, 0, 49, 2, 5), address(layout, 0, 50, 2, 5)
+    token, head = (f"{many:3} x {size:5,} B" for many, size in (written[name], read[name]))
     print(f"{name:<6} {here:27,} B {after - here:+10,} B   {token:>14} {head:>18}")
 
 # %% [markdown]
-# None wins twice. What is written in one piece is read in sixteen, and what is read in one piece is written in eight.
-# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But 256 bytes in a row are two
-# whole cache lines of a GPU (128 bytes each), so NHD wastes nothing either; what decides in practice is which order the
-# attention kernel at hand was written for.
+# NHD writes a token in one piece, and reads a head of a block in 16. HND writes in 8 pieces, and reads in one. The split
+# layout reads in one piece as well, and pays with 128 when it writes. None of them does both in one piece, except with a
+# single KV head, where NHD and HND are the same.
+#
+# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But the 16 pieces of NHD are 256
+# bytes each, two whole cache lines of a GPU, so it wastes nothing either. What decides is the attention kernel at hand.
+# vLLM 0.33.0 takes NHD where no kernel objects; FlashInfer's kernels for GPUs of compute capability 10, and vLLM's own for
+# CPUs, read only HND.
 
-# %% claims="What is written in one piece is read in sixteen, and what is read in one piece is written in eight."
-nhd, hnd = layouts["NHD"], layouts["HND"]
-for layout, written_in, read_in in ((nhd, 1, 16), (hnd, 8, 1)):
-    find = partial(address, layout, 0)
-    assert pieces(find(49, h, d) for h in range(8) for d in range(128)).split()[0] == str(written_in)
-    assert pieces(find(s, 2, d) for s in range(48, 64) for d in range(128)).split()[0] == str(read_in)
+# %% claims="None of them does both in one piece, except with a single KV head, where NHD and HND are the same."
+assert written == {"NHD": (1, 2048), "HND": (8, 256), "split": (128, 16)}
+assert read == {"NHD": (16, 256), "HND": (1, 4096), "split": (1, 4096)}
+single = [make(100, 16, num_kv_heads=1, head_dim=128) for make in (nhd_layout, hnd_layout)]
+places = [(slot, 0, dim) for slot in range(1600) for dim in range(128)]
+assert len({tuple(address(layout, 0, *place) for place in places) for layout in single}) == 1
 
 # %% [markdown]
 # ### Where 32 bits end
 #
-# A block id fits into 32 bits, and so does a stride. Their product need not. Block 131,072 of a layer's keys above begins
-# at element $131{,}072 \cdot 16{,}384 = 2^{31}$, the first number that a signed 32-bit integer does not have. It wraps to
-# $-2^{31}$, and the kernel reads 4 GiB below the cache.
+# A block id fits into 32 bits, and so does a stride. Their product need not: the largest number of a signed 32-bit integer
+# is $2^{31} - 1$. What is larger wraps to a negative number, and the kernel reads below the cache.
+#
+# **Predict:** a kernel works out block × stride in 32 bits, in elements, for the keys of one layer of Llama-3.1-8B in NHD:
+# 2 bytes per element, 32 layers, values in a tensor of their own. How large may the pool be, keys and values of all
+# layers, before it goes wrong?
+
+# %%
+predicted_pool = None  # your prediction, in GiB
 
 # %%
 elements_per_block = 16 * llama_8b.num_kv_heads * llama_8b.head_dim  # of one layer's keys
-for what, stride in (
-    ("keys of one layer", elements_per_block),
-    ("keys and values side by side", 2 * elements_per_block),
-    ("all 32 layers in a block", 2 * 32 * elements_per_block),
-):
-    first = -(-(2**31) // stride)
-    pool = first * bytes_per_block / GiB
-    print(f"{what:<29} block {first:7,}, in pools of more than {pool:5.0f} GiB")
-with np.errstate(over="ignore"):
-    print("in 32 bits:", np.array([131_072], dtype=np.int32) * np.int32(elements_per_block))
+first_wrong = 2**31 // elements_per_block
+compare(predicted_pool, first_wrong * bytes_per_block / GiB, "GiB")
 
 # %% [markdown]
-# A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. Where the
-# layers lie inside the block, as in three of vLLM's six orders, 4 GiB are enough. vLLM met it in 2023 (issue #1486, mended by PR #1514), and again in 2026 in one of its attention backends, where
-# keys and values stand side by side and the limit is half as high (issue #50427). The remedy is to widen the block id
-# *before* the product.
+# In bytes it is simple. $2^{31}$ elements of 2 bytes are 4 GiB, and that is how much the one tensor may hold that the
+# kernel strides through. Block size, heads and head size drop out; what is left is the number of layers, and what lies
+# in the tensor together:
+
+# %%
+for what, tensors in (
+    ("keys of one layer", 2 * llama_8b.num_layers),
+    ("keys and values side by side", llama_8b.num_layers),
+    ("all layers in a block", 1),
+):
+    first = first_wrong * tensors // (2 * llama_8b.num_layers)
+    print(f"{what:<29} block {first:7,}, in pools of more than {4 * tensors:4} GiB")
+with np.errstate(over="ignore"):
+    print("in 32 bits:", np.array([first_wrong], dtype=np.int32) * np.int32(elements_per_block))
+
+# %% [markdown]
+# A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. vLLM met
+# it in 2023 (issue #1486, mended by PR #1514), and twice in 2026: in its Triton kernel for decoding (PR #47671), and in
+# FlexAttention, where PyTorch generates the kernel, and keys and values lie side by side (issue #50427; PR #50483
+# proposes to refuse such pools; both were open when this was written). The remedy is to widen the block id *before* the
+# product.
 
 # %% [markdown]
 # ## 6. On the GPU (stretch)
 #
-# On a GPU one program writes one token, and all of a step's tokens are written at the same time. The program's **lanes**
-# are the numbers of that token's key, 0 to LANES − 1, all at once, as `tl.arange` makes them. Triton wants LANES to be a
-# power of two, so there may be more lanes than numbers, and a **mask** keeps the others from loading and
-# storing. Your kernel is given strides for everything, in elements: tokens and heads of the input may lie apart, and the
+# On a GPU one program writes one token, and all of a step's tokens are written at the same time. The words are those of
+# lesson 2, section 6: `tl.program_id`, lanes made by `tl.arange`, `tl.load`, and a mask. New is `tl.store`. A program that
+# copies row number `slot_mapping[token]` of a table, of WIDTH numbers, to row `token` of another:
+#
+# ```python
+# token = tl.program_id(0).to(tl.int64)      # 64 bits before the product
+# row = tl.load(slot_mapping + token).to(tl.int64)
+# lane = tl.arange(0, LANES)                 # a power of two, so perhaps more than WIDTH
+# numbers = tl.load(source + row * source_stride + lane, mask=lane < WIDTH)
+# tl.store(target + token * target_stride + lane, numbers, mask=lane < WIDTH)
+# ```
+#
+# In yours a lane is one number of the token's key, of all its heads. `if` works on a single number, such as a slot. You are
+# given strides for everything, in elements: tokens and heads of the input may lie apart, and the
 # cache may be in any of the orders above, as long as the numbers of one head are neighbours.
 #
 # The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
@@ -518,8 +633,8 @@ with np.errstate(over="ignore"):
 #
 # **An upstream bug**, and one that was none. In nano-vllm, a small engine written to be read, a sequence takes a new
 # block where `len(seq) % block_size == 1`. Reader after reader has reported that as an off-by-one error, or sent a repair
-# (GeeeekExplorer/nano-vllm, issues #30, #91, #150, #240, pull requests #65, #66, #71, #152; 2025 and 2026), and some took
-# it back the next day. In another such engine a condition of this kind really was wrong (Wenyueh/MinivLLM, issue #75,
+# (GeeeekExplorer/nano-vllm, issues #30, #91, #150, #240, pull requests #65, #66, #71, #152; 2025 and 2026); one of them
+# took it back the next day. In another such engine a condition of this kind really was wrong (Wenyueh/MinivLLM, issue #75,
 # pull request #85; 2026). Here are two engines in a dozen lines each, with blocks of 4. Both have computed a prompt. In
 # both, a step writes the newest token of the sequence into its slot. They return the slots that they have written.
 
@@ -573,8 +688,8 @@ check("3.7c", judged)
 
 # %% [markdown] solution="3.7c"
 # **Explained.** In A only prompts that are a multiple of 4 tell, a quarter of them; with blocks of 16 it is one prompt in
-# sixteen. With the others the table gets its block a step too early, and stays ahead. That is why such repairs look
-# right when they are tried. All eight prompts; the number is the step in which an engine stops:
+# sixteen. With the others each block is taken one step before it is needed, and is there when it is. That is why such
+# repairs look right when they are tried. All eight prompts; the number is the step in which an engine stops:
 #
 # | prompt | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 |
 # |---|---|---|---|---|---|---|---|---|
@@ -595,22 +710,18 @@ check("3.7c", judged)
 # counted what it sampled. So the length is one more than the tokens that have a slot, and the token to be written is the first of
 # a new block exactly when the length is 1 more than a multiple of 4. In B the length counts the tokens that have a slot, and the new one
 # is added after the comparison: there a remainder of 0 is the sign. (b) With a prompt of 1 more than a multiple of 4, B takes a
-# block in its first step although its last block has three empty slots. From then on it always has a block to spare, as it takes
-# one every four steps. The block is wasted, and nothing stops. (c) A step of several tokens can jump over the remainder,
+# block in its first step although its last block has three empty slots. When those are filled, the block is there, and in the
+# step after B takes the next one: every block comes three steps early. It is used in the end, and nothing stops.
+# (c) A step of several tokens can jump over the remainder,
 # so no block is taken, or needs more than one block at once. Comparing needed with present blocks is right in any case.
 #
-# **Mark scheme.** (a) 1 for each engine. (b) 1 for the class of prompts, 1 for the block to spare. (c) 1 for either of the two
+# **Mark scheme.** (a) 1 for each engine. (b) 1 for the class of prompts, 1 for blocks that come early. (c) 1 for either of the two
 # consequences.
 
 # %% [markdown] criteria="3.7"
 # - (a) For each engine: is the token that is about to be written in the length or not?
-# - (b) Which prompts, and what its table is like in comparison with its tokens from then on.
+# - (b) Which prompts, and when each block comes, compared with the step that needs it.
 # - (c) What a remainder cannot see when the length grows by more than one.
-
-# %% [markdown]
-# (MinivLLM had two conditions that disagreed, `% == 0` for "is there room?" and `% == 1` for "take a block". With an empty
-# pool it preempted a sequence that needed nothing, and let one through that did. A third relative: padding block
-# tables with the -1 that belongs to slot mappings, which vLLM stopped doing in 2026, PR #35431.)
 
 # %% [markdown]
 # ## 8. It runs in your engine
@@ -664,7 +775,7 @@ print(f"{llm.model_config.num_layers} layers; the text of the library's parts: {
 
 # %% [markdown]
 # `reshape_and_cache` is called once for each layer and step, and the mapping once for each step, because a slot is the same
-# in all layers. The engine calls `slot_mapping` when a step has more than 16 tokens, and `slot` in a loop when it has
+# in all layers. The engine calls `slot_mapping` when a step has more than 16 tokens, and `slot` in a loop for 16 and
 # fewer. Why would it not always take the fast function?
 
 # %% claims="`reshape_and_cache` is called once for each layer and step, and the mapping once for each step"
@@ -677,9 +788,9 @@ assert calls["BlockTable.slot"] == 5 * 15
 # %% [markdown]
 # ### Measure: the loop and the array
 #
-# `microseconds(function)` calls a function without arguments again and again, and returns the shortest time. Three
-# batches from the conversations: 16 requests that decode, 256 that decode, and one with a chunk of 2,048 tokens. `work`
-# holds two functions for each of them: `loop` calls your `slot` for each token, `array` your `slot_mapping` once.
+# `microseconds(function)` calls a function without arguments again and again, and returns the shortest time. There are two
+# batches from the conversations, 16 requests that decode and 256 that decode, and a made-up one, a chunk of 2,048 tokens
+# of one request. `work` holds two functions for each of them: `loop` calls your `slot` for each token, `array` your `slot_mapping` once.
 
 # %%
 def microseconds(function: Callable[[], object], budget: float = 0.15) -> float:
@@ -751,7 +862,7 @@ for size in (16, 32, 64, 128, 256):
 ways = work["a chunk of 2,048"]
 print(f"a chunk: {microseconds(ways['loop']):6.1f} {microseconds(ways['array']):11.1f}")
 
-ids_of_all = [list(range(-(-context // 16))) for context in contexts]
+ids_of_all = [np.arange(-(-context // 16), dtype=np.int32) for context in contexts]  # as the engine has them
 whole = microseconds(lambda: pad_block_tables(ids_of_all))
 kept, changed = pad_block_tables(ids_of_all), np.arange(16)
 last = np.array([len(ids) - 1 for ids in ids_of_all[:16]])
@@ -765,19 +876,24 @@ def sixteen_new_entries() -> None:
 print(f"the rectangle of 256 tables: {whole:.0f} µs anew; 16 new entries in a kept one: ", end="")
 print(f"{microseconds(sixteen_new_entries):.1f} µs; it is {np.mean(kept > 0):.0%} full")
 weights_ms = 1000 * llama_8b.weight_bytes / GPUS["h100"].memory_bandwidth
-print(f"a decode step of Llama-3.1-8B on an H100 reads the weights in {weights_ms:.1f} ms")
+chunk_ms = 1000 * 2 * llama_8b.num_params * 2048 / GPUS["h100"].peak_flops  # 2 operations per weight and token
+print(f"Llama-3.1-8B on an H100, at best: a decode step reads the weights in {weights_ms:.1f} ms,")
+print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms")
 
 # %% [markdown]
 # The array's time hardly grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the
 # course sets itself is 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function
-# loses where there is little to do, and an engine that serves one user takes the loop.
+# loses where there is little to do, and an engine that serves one user takes the loop. Where would *you* switch, by your
+# figures? The engine does so at 16, earlier than this loop would suggest: its own has more to do, as it takes the
+# positions out of an array, row by row, and puts the slots into one. For many sequences neither way costs as much as the
+# rectangle, which it builds anew in each step.
 #
 # ### Explain what you measured
 #
 # In four to eight sentences, with figures of yours and their units: (a) Where do loop and array cross, and what is
-# the array's time made of, at 16 decodes and for the chunk? (b) What is the translation small against, and does it
-# matter at all? (c) What does it save to keep the rectangle from step to step? 4 points, marked by hand: 2 for (a), 1 each for
-# (b) and (c).
+# the array's time made of, at 16 decodes and for the chunk? (b) What share of its step is the translation, for the
+# decodes and for the chunk? Does it matter which way is taken? (c) What does it save to keep the rectangle from step to
+# step? 4 points, marked by hand: 2 for (a), 1 each for (b) and (c).
 
 # %% [markdown] answer="3.8" points=4
 # (a) They cross between 32 and 128 decodes, as measured here. At 16 decodes the array's ten or so microseconds are calls: fifteen to twenty
@@ -808,23 +924,25 @@ parts.table(lesson=3)
 # | `BlockTable`, `pad_block_tables` | `BlockTables` in `worker/gpu/block_table.py`: one table on the GPU for all requests, kept from step to step; `append_block_ids` stages what is new |
 # | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence, and one for the padding |
 # | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
-# | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`: "Padding token that should be ignored" |
+# | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`, for its Triton attention; FlashAttention and FlashInfer call the CUDA operation `reshape_and_cache_flash` |
 # | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content; NHD and HND are names for two of them |
-# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys; the backend `rocm_attn` uses it |
+# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys; three backends for AMD's GPUs use it |
 # | `blocks_to_add` | `allocate_new_blocks` in `core/single_type_kv_cache_manager.py`: `cdiv(num_tokens, block_size) - len(req_blocks)` |
 #
 # **What production code does beyond this, and why.**
 #
 # - It translates on the GPU, where tables and positions are. Then nothing has to be waited for, and the CPU may already plan
 #   the next step.
-# - It pads from the *true* number of tokens on. Its buffers are used again in each step, and behind the tokens stand slots of
-#   an earlier, longer chunk: valid ones. Whoever padded only what a CUDA graph adds would write over live keys.
-# - Layers that cache in different ways have different tables; then there are several mappings per step, one for each
-#   group of layers.
-# - Under context parallelism (one sequence on several GPUs) a GPU holds every so many-th token, and the others' tokens are -1.
-# - Each attention backend says which orders it can read (`supported_kv_cache_layouts`), and the engine takes one of them.
-# - The last of the five axes is called content: in several backends a key and its value stand side by side there, so that
-#   one piece holds both.
+# - It pads slots from the *true* number of tokens on. Its buffers are used again in each step, and behind the tokens stand
+#   slots of an earlier, longer chunk: valid ones. Whoever began at the size of the CUDA graph would leave those in
+#   between, and padding would be written over live keys.
+# - It sets the rows of block tables that have no request to the null block, and *only* those. Behind the end of a request's
+#   row stands what an earlier, longer row has left, and some of it is somebody's by now. What protects it is the length
+#   alone: a kernel reads no entry that the length of the sequence does not ask for. Readers have feared otherwise (issue
+#   #42494), and a backend that did read whole rows wrote into other requests (tenstorrent/vllm-tt-plugin, PR #103).
+# - Its tables also change elsewhere than at the end: below a sliding window, entries become the null block.
+# - A backend may say which orders it can read (`supported_kv_cache_layouts`). FlashAttention and Triton say nothing, which
+#   means any.
 
 # %% [markdown]
 # ## 10. Quiz
@@ -847,7 +965,7 @@ parts.table(lesson=3)
 # - Position → (logical block, offset) → physical block → slot → byte. The table is the only step that remembers anything.
 # - slot = table[p // B] · B + p % B, the same number in every layer, for keys and values. One mapping per step.
 # - Tables are padded with the null block, slot mappings with -1. Everybody who writes has to leave -1 out: it is the last slot
-#   in Python, and one in front of the cache in Triton.
+#   in Python, and in Triton, with NHD, one in front of the cache.
 # - A layout is a set of strides. NHD writes a token in one piece, HND reads a head of a block in one piece; none does both.
 # - block × stride in 64 bits.
 # - Ask how many blocks are needed and how many are there. A remainder is right or wrong by the order of two other lines.
@@ -866,8 +984,8 @@ parts.table(lesson=3)
 #
 # 1. Which program writes the padding, and why does it start where it does?
 # 2. What happens to a request whose `idx_mapping` is -1?
-# 3. `append_block_ids` raises a RuntimeError. Which of the invariants in section 3 does it guard, and which of them does nobody
-#    check here?
+# 3. `append_block_ids` raises a RuntimeError. What does it guard? And which invariant of section 3 does the mapping kernel
+#    take on trust where it loads an entry of the table?
 # 4. Block ids are loaded as 32-bit numbers and multiplied by the block size as they are. In `vllm/v1/worker/block_table.py`, an
 #    older class does the same and widens them first. Is the new one a bug?
 #
@@ -876,9 +994,10 @@ parts.table(lesson=3)
 # 1. The last one. It starts at the true number of tokens, "to cover the gap between actual tokens and padded tokens that can
 #    contain stale valid slot IDs from previous chunks".
 # 2. It is a dummy, or padding up to a graph's size: its row of the table is never read, and its tokens get -1.
-# 3. That the table has room for the entry. That the entry belongs to this request, and that no other has it, is the manager's
-#    business.
-# 4. A *slot* stays below $2^{31}$ as long as the pool has fewer tokens: at 128 KiB each that is 256 TiB. What must be widened is
+# 3. That the row has room, which our tables need not ask, as they grow. The kernel trusts that the block is in the table
+#    before its first token is written: it does not look whether the position lies inside the row, and a position beyond it
+#    reads an id of the next row (issue #53982 and PR #54296, both open when this was written).
+# 4. No: a *slot* stays below $2^{31}$ as long as the pool has fewer tokens. What must be widened is
 #    the product of a block and a stride, and the attention kernel does that (`physical_block_idx ... .to(tl.int64)` in
 #    `triton_unified_attention.py`).
 #
@@ -887,8 +1006,8 @@ parts.table(lesson=3)
 # <details><summary>What older material says differently</summary>
 #
 # - "The KV cache has shape [num_blocks, num_heads, head_size/x, block_size, x]": the keys of vLLM's first kernels. Today that is
-#   the layout of one backend.
-# - "Block tables are padded with -1": in vLLM until PR #35431 (2026), and in some engines still.
+#   the layout of some backends for AMD's GPUs.
+# - "Block tables are padded with -1": so vLLM's older runner filled the rows without a request until PR #35431 (2026).
 # - "`len(seq) % block_size == 1` is off by one": it depends, see section 7.
 # - "The indirection costs nothing": it is one more load per block, and the keys cannot be asked for before it has come back.
 #

@@ -244,7 +244,7 @@ ADDRESS = Exercise(
     hints=(
         "How far is it to the next token in NHD, and how far in HND?",
         "Work out the place on every axis that there may be: the slot gives block and token, dim "
-        "gives chunk and lane. Refuse a place outside its axis. Then weigh each by its stride.",
+        "gives vector and item. Refuse a place outside its axis. Then weigh each by its stride.",
         "`sum(place[axis] * stride for each axis of this layout) * self.dtype_bytes`",
     ),
 )

@@ -180,14 +180,14 @@ def _addressed(
     def address(self: CacheLayout, kv: int, slot: int, head: int, dim: int) -> int:
         sizes = dict(zip(self.axes, self.shape, strict=True))
         block, token = divmod(slot, sizes["token"])
-        chunk, lane = divmod(dim, sizes.get("lane", 1))
+        vector, item = divmod(dim, sizes.get("item", 1))
         places = {"kv": kv, "block": block, "token": token, "head": head}
-        places |= {"dim": dim, "chunk": chunk, "lane": lane}
+        places |= {"dim": dim, "vector": vector, "item": item}
         if is_checked and any(not 0 <= places[axis] < size for axis, size in sizes.items()):
             raise ValueError(places)
         layout = self
         if axes is not None:
-            sizes["dim"] = sizes.get("dim", 1) * sizes.get("chunk", 1) * sizes.get("lane", 1)
+            sizes["dim"] = sizes.get("dim", 1) * sizes.get("vector", 1) * sizes.get("item", 1)
             layout = replace(self, axes=axes, shape=tuple(sizes[axis] for axis in axes))
         places = change(places, self)
         pairs = zip(layout.axes, layout.strides, strict=True)
@@ -200,9 +200,9 @@ def _addressed(
 _NHD = ("kv", "block", "token", "head", "dim")
 
 
-def _chunk_and_lane_swapped(places: dict[str, int], layout: CacheLayout) -> dict[str, int]:
-    lanes = dict(zip(layout.axes, layout.shape, strict=True)).get("lane", 1)
-    return {**places, "chunk": places["dim"] % lanes, "lane": places["dim"] // lanes}
+def _vector_and_item_swapped(places: dict[str, int], layout: CacheLayout) -> dict[str, int]:
+    items = dict(zip(layout.axes, layout.shape, strict=True)).get("item", 1)
+    return {**places, "vector": places["dim"] % items, "item": places["dim"] // items}
 
 
 def _slot_as_token(places: dict[str, int], layout: CacheLayout) -> dict[str, int]:
@@ -222,9 +222,9 @@ ADDRESS = (
         _addressed(axes=_NHD),
     ),
     Misconception(
-        "chunk and lane swapped",
-        "dim = chunk x lanes + lane: the quotient is the chunk, the remainder the lane.",
-        _addressed(_chunk_and_lane_swapped),
+        "vector and item swapped",
+        "dim = vector x items + item: the quotient is the vector, the remainder the item.",
+        _addressed(_vector_and_item_swapped),
     ),
     Misconception(
         "the slot is not split",

@@ -29,7 +29,8 @@ from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerOutput
 
 FEW_TOKENS = 16
-"""Up to so many tokens are translated one by one, which takes a third of the time then."""
+"""Up to so many tokens are translated one by one, which is faster there: it takes two thirds of the
+time for 16 sequences that decode, and the two ways meet between 24 and 32."""
 
 Forks = Mapping[str, Sequence[EngineRequest]]
 """Requests that share another one's blocks from this step on, by the id of that one."""

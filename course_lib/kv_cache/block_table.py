@@ -29,7 +29,7 @@ PAD_SLOT_ID = -1
 """The slot of a token that is only padding: it is no slot, and nothing is written."""
 
 VECTOR_BYTES = 16
-"""Bytes that one thread of a GPU loads or stores at most with one instruction."""
+"""Bytes that a thread of a GPU loads or stores with one instruction (the newest take 32)."""
 
 
 class PositionError(ValueError, IndexError):
@@ -110,6 +110,7 @@ class BlockTable:
         Raises:
             ValueError: An id is negative; then nothing is added.
             TypeError: An id is not a whole number; then nothing is added.
+            OverflowError: An id does not fit into 64 bits; then nothing is added.
 
         >>> table = BlockTable(block_size=4)
         >>> table.append([9])
@@ -269,7 +270,7 @@ def slot_mapping(
     slots = np.full(len(positions), PAD_SLOT_ID, dtype=np.int64)
     if num_tokens == 0:
         return slots
-    # In 64 bits from here on, for a large pool has more slots than 32 bits can count.
+    # In 64 bits from here on, as the slots are: in 32, a product is right up to 2^31 slots only.
     tokens = positions[:num_tokens].astype(np.int64, copy=False)
     logical_blocks = tokens // block_size
     if tokens.min() < 0 or logical_blocks.max() >= max_blocks:
@@ -287,7 +288,7 @@ def slot_mapping(
 def row_major_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Return how far apart neighbours along each axis are in a contiguous array, in elements.
 
-    The last axis has stride 1; any other has the product of the sizes behind it.
+    The last axis varies fastest, and no element of memory is left out between two others.
 
     Args:
         shape: Size of each axis.
@@ -308,8 +309,8 @@ class CacheLayout:
     """The order in which one layer's keys and values lie in memory.
 
     Axes have these names: "kv" (0 for keys, 1 for values), "block", "token" (the offset in the
-    block), "head" (the KV head) and "dim" (the element of the head); in a split layout, "chunk" and
-    "lane" instead of "dim", for dim = chunk · lanes + lane.
+    block), "head" (the KV head) and "dim" (the element of the head); in a split layout, "vector" and
+    "item" instead of "dim", for dim = vector · items + item.
 
     Attributes:
         axes: Names of the axes, the slowest first.
@@ -369,15 +370,15 @@ class CacheLayout:
         """
         sizes = dict(zip(self.axes, self.shape, strict=True))
         block, token = divmod(slot, sizes["token"])
-        chunk, lane = divmod(dim, sizes.get("lane", 1))
+        vector, item = divmod(dim, sizes.get("item", 1))
         coordinates = {
             "kv": kv,
             "block": block,
             "token": token,
             "head": head,
             "dim": dim,
-            "chunk": chunk,
-            "lane": lane,
+            "vector": vector,
+            "item": item,
         }
         for axis, size in sizes.items():
             if not 0 <= coordinates[axis] < size:
@@ -449,11 +450,11 @@ def hnd_layout(
 def split_layout(
     num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int, dtype_bytes: int = 2
 ) -> CacheLayout:
-    """Return the layout that splits heads into chunks of 16 bytes, the most that one load takes.
+    """Return the layout that splits heads into vectors of 16 bytes, as one instruction loads them.
 
     The shape is (2, num_blocks, heads, head_dim / x, block_size, x), for x elements in 16 bytes. A
-    thread reads the x lanes of one chunk of one token with one load, and the threads next to it
-    read the same chunk of the next tokens, which lies right behind. The keys of the first version
+    thread reads the x items of one vector of one token with one load, and the threads next to it
+    read the same vector of the next tokens, which lies right behind. The keys of the first version
     of vLLM's paged attention kernel lay like this.
 
     Args:
@@ -465,7 +466,7 @@ def split_layout(
 
     Raises:
         ValueError: An argument is less than 1, 16 bytes do not hold a whole number of elements, or
-            a head is not a whole number of chunks.
+            a head is not a whole number of vectors.
 
     >>> layout = split_layout(num_blocks=10, block_size=16, num_kv_heads=8, head_dim=128)
     >>> layout.shape
@@ -477,15 +478,15 @@ def split_layout(
         raise ValueError(
             f"dtype_bytes is {dtype_bytes}; {VECTOR_BYTES} bytes must hold a whole number of them"
         )
-    lanes = VECTOR_BYTES // dtype_bytes
-    if head_dim % lanes:
+    items = VECTOR_BYTES // dtype_bytes
+    if head_dim % items:
         raise ValueError(
-            f"head_dim is {head_dim}; it must be a multiple of the {lanes} elements in "
+            f"head_dim is {head_dim}; it must be a multiple of the {items} elements in "
             f"{VECTOR_BYTES} bytes, or use the NHD or HND layout"
         )
     return CacheLayout(
-        ("kv", "block", "head", "chunk", "token", "lane"),
-        (2, num_blocks, num_kv_heads, head_dim // lanes, block_size, lanes),
+        ("kv", "block", "head", "vector", "token", "item"),
+        (2, num_blocks, num_kv_heads, head_dim // items, block_size, items),
         dtype_bytes,
     )
 

@@ -39,7 +39,7 @@ _PARTS = ("key", "value")
 """What is at the places of the axis "kv"."""
 
 _NUM_HEADS = {16: 2, 128: 8}
-"""KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one chunk of
+"""KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one vector of
 the split layout, which would then be the same as HND."""
 
 

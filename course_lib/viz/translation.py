@@ -133,15 +133,15 @@ class Translation:
     @property
     def coordinates(self) -> dict[str, int]:
         """The place on each axis, the slowest first."""
-        chunk, lane = divmod(self.dim, self.sizes.get("lane", 1))
+        vector, item = divmod(self.dim, self.sizes.get("item", 1))
         places = {
             "kv": self.kv,
             "block": self.block,
             "token": self.slot % self.cache.block_size,
             "head": self.head,
             "dim": self.dim,
-            "chunk": chunk,
-            "lane": lane,
+            "vector": vector,
+            "item": item,
         }
         return {axis: places[axis] for axis in self.layout.axes}
 

@@ -540,15 +540,15 @@ STRIDES_WRONG = (
 
 def places_in(layout, kv, slot, head, dim):
     size = dict(zip(layout.axes, layout.shape, strict=True))
-    lanes = size.get("lane", 1)
+    items = size.get("item", 1)
     return {
         "kv": kv,
         "block": slot // size["token"],
         "token": slot % size["token"],
         "head": head,
         "dim": dim,
-        "chunk": dim // lanes,
-        "lane": dim % lanes,
+        "vector": dim // items,
+        "item": dim % items,
     }
 
 

@@ -338,7 +338,7 @@ class TestAddresses:
         layout = split_layout(**SHAPE)
         assert layout.shape == (2, 3, 2, 2, 4, 8)
         cache = np.arange(2 * 3 * 2 * 2 * 4 * 8).reshape(layout.shape)
-        assert layout.address(1, 9, 1, 13) == 2 * cache[1, 2, 1, 1, 1, 5]  # 13 = chunk 1, lane 5
+        assert layout.address(1, 9, 1, 13) == 2 * cache[1, 2, 1, 1, 1, 5]  # 13 = vector 1, item 5
 
     def test_what_each_layout_keeps_together(self) -> None:
         nhd, hnd, split = (build(**SHAPE) for build in (nhd_layout, hnd_layout, split_layout))
@@ -348,15 +348,15 @@ class TestAddresses:
         assert hnd.address(0, 6, 1, 0) - hnd.address(0, 5, 1, 0) == head_bytes
         assert split.address(0, 6, 1, 0) - split.address(0, 5, 1, 0) == 16
 
-    @pytest.mark.parametrize(("dtype_bytes", "lanes"), [(1, 16), (2, 8), (4, 4)])
-    def test_a_chunk_is_one_aligned_load_of_16_bytes(self, dtype_bytes: int, lanes: int) -> None:
+    @pytest.mark.parametrize(("dtype_bytes", "items"), [(1, 16), (2, 8), (4, 4)])
+    def test_a_vector_is_one_aligned_load_of_16_bytes(self, dtype_bytes: int, items: int) -> None:
         layout = split_layout(**SHAPE, dtype_bytes=dtype_bytes)
-        assert layout.shape[-1] == lanes
-        for first in range(0, 16, lanes):
+        assert layout.shape[-1] == items
+        for first in range(0, 16, items):
             start = layout.address(0, 7, 1, first)
             assert start % 16 == 0
-            chunk = [layout.address(0, 7, 1, first + lane) for lane in range(lanes)]
-            assert chunk == list(range(start, start + 16, dtype_bytes))
+            vector = [layout.address(0, 7, 1, first + item) for item in range(items)]
+            assert vector == list(range(start, start + 16, dtype_bytes))
 
     @pytest.mark.parametrize(
         ("coordinates", "axis"),
@@ -365,8 +365,8 @@ class TestAddresses:
             ((0, 12, 0, 0), "block 3 is not among the 3"),
             ((0, -1, 0, 0), "block -1"),
             ((0, 0, 2, 0), "head 2"),
-            ((0, 0, 0, -1), "(dim|chunk) -1"),
-            ((0, 0, 0, 16), "(dim 16|chunk 2)"),
+            ((0, 0, 0, -1), "(dim|vector) -1"),
+            ((0, 0, 0, 16), "(dim 16|vector 2)"),
         ],
     )
     @pytest.mark.parametrize("build", [nhd_layout, hnd_layout, split_layout])
@@ -376,7 +376,7 @@ class TestAddresses:
         with pytest.raises(ValueError, match=f"is outside the cache: {axis}"):
             build(**SHAPE).address(*coordinates)
 
-    def test_a_head_is_a_whole_number_of_chunks(self) -> None:
+    def test_a_head_is_a_whole_number_of_vectors(self) -> None:
         with pytest.raises(ValueError, match="head_dim is 20; it must be a multiple of the 8"):
             split_layout(**{**SHAPE, "head_dim": 20})
         with pytest.raises(ValueError, match="dtype_bytes is 3"):
