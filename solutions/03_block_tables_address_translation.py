@@ -349,8 +349,7 @@ viz.token_batch()
 #   `query_starts`; and the positions, those of the padding still among them. Tables and positions keep the type that
 #   they came in, which may be 32 bits wide.
 # - `token_without_slot(block_tables, query_lens, tokens, block_size)` makes a PositionError that names the first token at
-#   fault; `tokens` are the positions without the padding. (`raise PositionError("no slot")` is fine as well: the class
-#   counts.)
+#   fault; `tokens` are the positions without the padding. (`PositionError("no slot")` is fine as well: the class counts.)
 #
 # The result has 64 bits, and it has to be right for every block id of 32.
 
@@ -599,20 +598,20 @@ with np.errstate(over="ignore"):
 # ## 6. On the GPU (stretch)
 #
 # On a GPU one program writes one token, and all of a step's tokens are written at the same time. The words are those of
-# lesson 2, section 6: `tl.program_id`, lanes made by `tl.arange`, `tl.load`, and a mask. New is `tl.store`. A program that
-# copies row number `slot_mapping[token]` of a table, of WIDTH numbers, to row `token` of another:
+# lesson 2, section 6: programs, **lanes**, loads, and a mask. New is `tl.store`. This program copies one row of a table, of
+# WIDTH numbers, to the same row of another:
 #
 # ```python
-# token = tl.program_id(0).to(tl.int64)      # 64 bits before the product
-# row = tl.load(slot_mapping + token).to(tl.int64)
-# lane = tl.arange(0, LANES)                 # a power of two, so perhaps more than WIDTH
-# numbers = tl.load(source + row * source_stride + lane, mask=lane < WIDTH)
-# tl.store(target + token * target_stride + lane, numbers, mask=lane < WIDTH)
+# row = tl.program_id(0)
+# column = tl.arange(0, COLUMNS)  # COLUMNS is a power of two, so perhaps more than WIDTH
+# numbers = tl.load(source + row * source_stride + column, mask=column < WIDTH)
+# tl.store(target + row * target_stride + column, numbers, mask=column < WIDTH)
 # ```
 #
-# In yours a lane is one number of the token's key, of all its heads. `if` works on a single number, such as a slot. You are
-# given strides for everything, in elements: tokens and heads of the input may lie apart, and the
-# cache may be in any of the orders above, as long as the numbers of one head are neighbours.
+# In yours a lane is one number of the token's key, of all its heads together. `if` works on a single number, such as a slot;
+# `.to(tl.int64)` makes 64 bits of one, before it is multiplied. You are given strides for everything, in elements: tokens
+# and heads of the input may lie apart, and the cache may be in any of the orders above, as long as the numbers of one
+# head are neighbours.
 #
 # The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
 # compiles it for three GPUs. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it

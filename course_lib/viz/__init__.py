@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from course_lib.viz.address_translation import address_scene, token_address
+    from course_lib.viz.address_translation import address_scene, slot_scene, token_address, token_slot
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film
@@ -76,10 +76,12 @@ __all__ = [
     "replay",
     "reservation_film",
     "share_bars",
+    "slot_scene",
     "strip_film",
     "strip_scene",
     "token_address",
     "token_batch",
+    "token_slot",
 ]
 
 _MODULES = {
@@ -119,10 +121,12 @@ _MODULES = {
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",
+    "slot_scene": "address_translation",
     "strip_film": "strips.by_hand",
     "strip_scene": "strips.by_hand",
     "token_address": "address_translation",
     "token_batch": "slot_batch",
+    "token_slot": "address_translation",
 }
 
 

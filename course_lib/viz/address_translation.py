@@ -1,19 +1,22 @@
-"""Lesson 3's figure: one number splits and is glued again, from a position to a byte.
+"""Lesson 3's figures of one token: from its position to its slot, and from there to a byte.
 
-    position -> (logical block, offset) -> physical block -> slot -> bytes
+    position -> (logical block, offset) -> physical block -> slot
+    slot -> (block, offset) -> bytes, in the order of a layout
 
-Each row of the picture is one step of the translation. The chosen token has a bold outline in all
-of them; pointing at any other token lights its own way.
+Each row of a picture is one step of the translation. The chosen token has a bold outline in all of
+them; pointing at any other token lights its own way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from course_lib.kv_cache.block_table import blocks_to_add
 from course_lib.viz.cache_rows import (
     CELL_HEIGHT,
     FIRST_ROW,
+    THESE_BYTES,
     TILE_GAP,
     TILE_HEIGHT,
     PoolView,
@@ -24,13 +27,14 @@ from course_lib.viz.cache_rows import (
 )
 from course_lib.viz.kit.controls import Choice, PowerOfTwo, Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import WIDE, fitting
+from course_lib.viz.kit.layout import SLIM, WIDE, fitting, wrapped
 from course_lib.viz.kit.own_parts import shows_own_parts
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing
 from course_lib.viz.translation import LAYOUTS, PagedCache, Translation, pieces, translate
 
-_LEVEL, _STRIP = 26, 22  # heights of the boxes
+_LEVEL, _STRIP = 22, 22  # heights of the boxes
+_LINE = 20  # from one line of a title to the next
 _NARROWEST = 7  # pixels; of an axis with thinner places only the token's own is drawn
 _SEQUENCES = {"r0": (10, (7, 3, 5, 8, 1)), "r1": (6, (2, 9, 4))}
 """Tokens of the example's sequences, and the blocks that they take one after the other."""
@@ -41,6 +45,41 @@ _PARTS = ("key", "value")
 _NUM_HEADS = {16: 2, 128: 8}
 """KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one vector of
 the split layout, which would then be the same as HND."""
+
+
+@shows_own_parts
+def slot_scene(cache: PagedCache, request: str, position: int, width: float = WIDE) -> Scene:
+    """Draw the way of one token from its position to its slot.
+
+    It shows the learner's own ``BlockTable`` and ``slot_mapping``, where there are any.
+
+    Args:
+        cache: The cache to look at.
+        request: A sequence in it.
+        position: Place of the token in its sequence, from 0.
+        width: Width of the picture, in pixels.
+
+    Raises:
+        ValueError: There is no such sequence or slot.
+
+    >>> cache = PagedCache({"r0": (7, 3, 5), "r1": (2, 9)}, {"r0": 10, "r1": 6})
+    >>> slot_scene(cache, "r0", 9).alt.partition(". ")[0]
+    'Position 9 of r0 is offset 1 of logical block 2, which is block 5, so slot 21'
+    """
+    found = translate(cache, request, position, "NHD")
+    span = Span.of(width)
+    rows = [_positions(found, span, FIRST_ROW)]
+    rows.append(_table(found, span, rows[-1].bottom + 24))
+    rows.append(_pool(found, span, rows[-1].bottom + 44))
+    rows.append(_slots_of_tile(found, span, rows[-1].bottom + 24))
+    return scene_of_rows(
+        cache,
+        headings=_headings(found, f"block {found.block}, slot {found.slot}", f"slot {found.slot}"),
+        title=f"From position {position} of {request} to a slot",
+        alt=_way(found),
+        rows=rows,
+        width=width,
+    )
 
 
 @shows_own_parts
@@ -55,7 +94,7 @@ def address_scene(
     dim: int = 0,
     width: float = WIDE,
 ) -> Scene:
-    """Draw the way of one element of a token's key or value, from its position to its byte.
+    """Draw the way of one element of a token's key or value, from its slot to its byte.
 
     It shows the learner's own ``BlockTable``, ``slot_mapping``, ``row_major_strides`` and
     ``CacheLayout.address``, where there are any.
@@ -68,24 +107,27 @@ def address_scene(
         kv: 0 for the key, 1 for the value.
         head: KV head.
         dim: Element of the head.
-        width: Width of the picture, in pixels: ``WIDE`` or ``NARROW``.
+        width: Width of the picture, in pixels.
 
     Raises:
         ValueError: There is no such sequence, slot, layout, head or element.
 
     >>> cache = PagedCache({"r0": (7, 3, 5), "r1": (2, 9)}, {"r0": 10, "r1": 6})
-    >>> scene = address_scene(cache, "r0", 9)
-    >>> scene.alt.partition(".")[0]
-    'Position 9 of r0 is offset 1 of logical block 2, which is block 5, so slot 21'
+    >>> "Position 9 of r0: slot 21, byte 1,344" in address_scene(cache, "r0", 9).texts()
+    True
     """
     found = translate(cache, request, position, layout, kv=kv, head=head, dim=dim)
-    place = f"block {found.block}, slot {found.slot}, byte {found.address:,}"
+    span = Span.of(width)
+    rows = [_slots(found, span, FIRST_ROW, _as_split(found))]
+    rows += _levels(found, layout, span, rows[-1].bottom + 30)
+    rows += _strips(found, span, rows[-1].bottom + 36)
+    place = f"slot {found.slot}, byte {found.address:,}"
     return scene_of_rows(
         cache,
-        heading=f"Token {position} of {request}: {place}",
-        title=f"From position {position} of {request} to a byte",
+        headings=_headings(found, place, place),
+        title=f"From the slot of position {position} of {request} to a byte",
         alt=_description(found, layout),
-        rows=_rows(found, layout, Span.of(width)),
+        rows=rows,
         width=width,
     )
 
@@ -112,8 +154,26 @@ def example_cache(block_size: int, head_dim: int = 16) -> PagedCache:
     )
 
 
-def example_scene(
-    request: str,
+def example_slot(request: str, position: int, block_size: int, width: float = WIDE) -> Scene:
+    """Draw ``slot_scene`` for the example of lesson 3: r0 has 10 tokens and r1 has 6.
+
+    Args:
+        request: "r0" or "r1".
+        position: Place of the token in its sequence, from 0.
+        block_size: Slots per block, 2 to 16.
+        width: Width of the picture, in pixels.
+
+    Raises:
+        ValueError: What ``slot_scene`` refuses.
+
+    >>> example_slot("r0", 12, block_size=4)
+    Traceback (most recent call last):
+    course_lib.kv_cache.block_table.PositionError: position 12 has no slot: positions count from ...
+    """
+    return slot_scene(example_cache(block_size), request, position, width)
+
+
+def example_address(
     position: int,
     layout: str,
     block_size: int,
@@ -123,10 +183,9 @@ def example_scene(
     dim: int,
     width: float = WIDE,
 ) -> Scene:
-    """Draw ``address_scene`` for the example of lesson 3: r0 has 10 tokens and r1 has 6.
+    """Draw ``address_scene`` for r0 of lesson 3's example, which has 10 tokens.
 
     Args:
-        request: "r0" or "r1".
         position: Place of the token in its sequence, from 0.
         layout: "NHD", "HND" or "split".
         block_size: Slots per block, 2 to 16.
@@ -138,39 +197,27 @@ def example_scene(
 
     Raises:
         ValueError: What ``address_scene`` refuses.
-
-    >>> example_scene("r0", 12, "NHD", block_size=4, kv=0, head_dim=16, head=0, dim=0)
-    Traceback (most recent call last):
-    course_lib.kv_cache.block_table.PositionError: position 12 has no slot: positions count from ...
     """
     cache = example_cache(block_size, head_dim)
-    return address_scene(cache, request, position, layout, kv=kv, head=head, dim=dim, width=width)
+    return address_scene(cache, "r0", position, layout, kv=kv, head=head, dim=dim, width=width)
 
 
-def token_address() -> Explorer:
-    """Return the figure with controls for token, block size, layout, and element of the key.
+def token_slot() -> Explorer:
+    """Return the figure from position to slot, with controls for token and block size.
 
     Choosing a token in the picture moves the controls there.
 
-    >>> token_address().values["position"]
+    >>> token_slot().values["position"]
     9
     """
     figure = Explorer(
-        example_scene,
+        example_slot,
         {
             "request": Choice("Sequence", {name: name for name in _SEQUENCES}, "r0"),
             "position": Slider("Position", 0, 12, 9),
             "block_size": PowerOfTwo("Block size", 2, 16, 4, unit="slots"),
-            "layout": Choice("Layout", {name: name for name in LAYOUTS}, "NHD"),
-            "kv": Choice("Part", {part: kv for kv, part in enumerate(_PARTS)}, 0),
-            "head_dim": Choice(
-                "Its size",
-                {f"{count} heads of {dim}": dim for dim, count in _NUM_HEADS.items()},
-                16,
-            ),
-            "head": Slider("Head", 0, 1, 0),
-            "dim": Slider("Element", 0, 15, 0),
         },
+        narrow=SLIM,
     )
 
     def choose(thing: Thing) -> None:
@@ -183,15 +230,37 @@ def token_address() -> Explorer:
     return figure
 
 
-def _rows(found: Translation, layout: str, span: Span) -> list[Row]:
-    """Draw all rows, one below the other."""
-    rows = [_positions(found, span, FIRST_ROW)]
-    rows.append(_table(found, span, rows[-1].bottom + 24))
-    rows.append(_pool(found, span, rows[-1].bottom + 44))
-    rows.append(_slots(found, span, rows[-1].bottom + 24))
-    rows += _levels(found, layout, span, rows[-1].bottom + 48)
-    rows += _strips(found, span, rows[-1].bottom + 36)
-    return rows
+def token_address() -> Explorer:
+    """Return the figure from slot to byte, with controls for the layout and an element of the key.
+
+    >>> token_address().values["layout"]
+    'NHD'
+    """
+    return Explorer(
+        example_address,
+        {
+            "layout": Choice("Layout", {name: name for name in LAYOUTS}, "NHD"),
+            "position": Slider("Position", 0, 11, 9),
+            "head": Slider("Head", 0, 1, 0),
+            "dim": Slider("Element", 0, 15, 0),
+            "kv": Choice("Part", {part: kv for kv, part in enumerate(_PARTS)}, 0),
+            "head_dim": Choice(
+                "Its size",
+                {f"{count} heads of {dim}": dim for dim, count in _NUM_HEADS.items()},
+                16,
+            ),
+            "block_size": PowerOfTwo("Block size", 2, 16, 4, unit="slots"),
+        },
+        narrow=SLIM,
+    )
+
+
+def _headings(found: Translation, *places: str) -> list[str]:
+    """Say whose place it is, for pictures with more room and with less."""
+    no_token = found.position >= found.cache.num_tokens[found.request]
+    whose = f"Position {found.position} of {found.request}"
+    told = [f"{whose} (no token yet): {place}" for place in places] if no_token else []
+    return [*told, *(f"{whose}: {place}" for place in places)]
 
 
 def _positions(found: Translation, span: Span, top: float) -> Row:
@@ -286,31 +355,47 @@ def _pool(found: Translation, span: Span, top: float) -> Row:
     return Row("pool", shapes, middle, top + TILE_HEIGHT, text)
 
 
-def _slots(found: Translation, span: Span, top: float) -> Row:
-    """Draw the slots of the token's block, and which slot it would be without a table."""
+def _slots_of_tile(found: Translation, span: Span, top: float) -> Row:
+    """Draw the slots of the token's block below the pool, and what its slot would be without a table."""
     size = found.cache.block_size
-    tile_left, tile_width = span.cell(found.block, found.cache.num_blocks, TILE_GAP)
-    shapes = _zoom(tile_left, tile_width, top - 22, span, top - 2, "slots")
+    left, width = span.cell(found.block, found.cache.num_blocks, TILE_GAP)
+    zoom = _zoom(left, width, top - 22, span, top - 2, "slots")
+    row = _slots(found, span, top, f"{found.block} · {size} + {found.slot % size} = {found.slot}")
+    lines = wrapped(_why_not(found), span.width, SMALL_SIZE)
+    notes = [
+        Text(span.left, row.bottom + _LINE * (1 + number), line, SMALL_SIZE, tone="muted")
+        for number, line in enumerate(lines)
+    ]
+    return replace(row, shapes=[*zoom, *row.shapes, *notes])
+
+
+def _slots(found: Translation, span: Span, top: float, text: str) -> Row:
+    """Draw the slots of the token's block."""
+    size = found.cache.block_size
     view = PoolView(found.cache, found.owners, {found.slot})
     boxes = []
     for offset in range(size):
         x, cell = span.cell(offset, size)
         slot = found.block * size + offset
         boxes.append(view.slot(slot, (x, top, cell, CELL_HEIGHT), "slot", str(slot)))
-    note = Text(span.left, top + CELL_HEIGHT + 20, _why_not(found), SMALL_SIZE, tone="muted")
-    text = f"{found.block} · {size} + {found.slot % size} = {found.slot}"
-    return Row(
-        "slot", [*shapes, *bold_last(boxes), note], top + CELL_HEIGHT / 2, top + CELL_HEIGHT, text
-    )
+    return Row("slot", bold_last(boxes), top + CELL_HEIGHT / 2, top + CELL_HEIGHT, text)
+
+
+def _as_split(found: Translation) -> str:
+    """Say which block and which token of it a slot is."""
+    size = found.cache.block_size
+    return f"{found.slot} = {found.block} · {size} + {found.slot % size}"
 
 
 def _levels(found: Translation, layout: str, span: Span, top: float) -> list[Row]:
     """Draw a row for each axis of the layout: the place on it, and the bytes up to that place."""
     axes = " · ".join(found.coordinates)
-    title = fitting(
-        span.width + 8, f"Layout {layout}: {axes}, the slowest axis first", f"{layout}: {axes}"
-    )
-    shapes: list[Shape] = [Text(span.left, top, title, SMALL_SIZE, is_bold=True)]
+    lines = wrapped(f"Layout {layout}: {axes}, the slowest axis first", span.width, SMALL_SIZE)
+    shapes: list[Shape] = [
+        Text(span.left, top + _LINE * number, line, SMALL_SIZE, is_bold=True)
+        for number, line in enumerate(lines)
+    ]
+    top += _LINE * (len(lines) - 1)
     rows: list[Row] = []
     top += 12
     for axis, place in found.coordinates.items():
@@ -319,8 +404,8 @@ def _levels(found: Translation, layout: str, span: Span, top: float) -> list[Row
         sums = f"{place} × {amount:,} B", f"{place * amount:,}"
         rows.append(Row(axis, shapes, top + _LEVEL / 2, top + _LEVEL, *sums))
         left, width = span.cell(place, found.sizes[axis])
-        top += _LEVEL + 15
-        shapes = _zoom(left, width, top - 14, span, top - 1, axis)
+        top += _LEVEL + 12
+        shapes = _zoom(left, width, top - 11, span, top - 1, axis)
     total = sum(place * found.strides[axis] for axis, place in found.coordinates.items())
     # The learner's own address may be another one than that to which the rows add.
     name = "together" if total == found.address else f"not {total:,}"
@@ -351,7 +436,7 @@ def _axis_box(found: Translation, axis: str, number: int, span: Span, top: float
         top,
         width,
         _LEVEL,
-        "used" if is_chosen else "",
+        "",
         fitting(width + 8, _PARTS[number] if axis == "kv" else str(number)),
         f"{axis} {number}: from byte {number * found.strides[axis]:,} on",
         key=f"axis-{axis}-{number}",
@@ -362,12 +447,12 @@ def _axis_box(found: Translation, axis: str, number: int, span: Span, top: float
 
 def _strips(found: Translation, span: Span, top: float) -> list[Row]:
     """Draw the keys, or values, of the block in memory: what is written, and what is read."""
-    num_bytes = found.strides["block"]
+    num_bytes, size = found.strides["block"], found.cache.block_size
     title = f"All {_PARTS[found.kv]}s of block {found.block} in memory: {num_bytes:,} B"
     shapes: list[Shape] = [Text(span.left, top, title, SMALL_SIZE, is_bold=True)]
     rows: list[Row] = []
     top += 12
-    for axis, place in (("token", f"token {found.position}"), ("head", f"head {found.head}")):
+    for axis, place in (("token", f"token {found.slot % size}"), ("head", f"head {found.head}")):
         runs = pieces(found, axis)
         shapes.append(Rect(span.left, top, span.width, _STRIP, key=f"memory-{axis}"))
         for number, (start, length) in enumerate(runs):
@@ -377,7 +462,7 @@ def _strips(found: Translation, span: Span, top: float) -> list[Row]:
                     top,
                     span.width * length / num_bytes,
                     _STRIP,
-                    "used",
+                    THESE_BYTES,
                     tooltip=f"{place}: {length:,} bytes from byte {start:,} of the block on",
                     key=f"memory-{axis}-{number}",
                     outline="none",
@@ -418,20 +503,28 @@ def _why_not(found: Translation) -> str:
     return f"Not slot {found.position}, its position: that is {whose}."
 
 
+def _way(found: Translation) -> str:
+    """Say in words how a position becomes a slot."""
+    no_token = found.position >= found.cache.num_tokens[found.request]
+    return (
+        f"Position {found.position} of {found.request} is offset {found.offset} of logical block "
+        f"{found.logical}, which is block {found.table[found.logical]}, so slot {found.slot}. "
+        + ("No token is in it yet. " if no_token else "")
+        + _why_not(found)
+    )
+
+
 def _description(found: Translation, layout: str) -> str:
-    """Say in words what the picture shows."""
+    """Say in words what the picture from slot to byte shows."""
     size = found.cache.block_size
     sums = " + ".join(
         f"{axis} {place} · {found.strides[axis]:,}" for axis, place in found.coordinates.items()
     )
     write, read = pieces(found, "token"), pieces(found, "head")
     part = _PARTS[found.kv]
-    no_token = found.position >= found.cache.num_tokens[found.request]
     return (
-        f"Position {found.position} of {found.request} is offset {found.offset} of logical block "
-        f"{found.logical}, which is block {found.table[found.logical]}, so slot {found.slot}. "
-        + ("No token is in it yet. " if no_token else "")
-        + f"{_why_not(found)} "
+        f"Position {found.position} of {found.request} is in slot {found.slot}, which is token "
+        f"{found.slot % size} of block {found.block}. "
         f"In layout {layout} with {size} slots per block, element {found.dim} of head "
         f"{found.head} of its {part} is at byte {found.address:,}: {sums}. "
         f"The token's {part} is {_count(write)} of {write[0][1]:,} bytes, "

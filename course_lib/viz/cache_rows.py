@@ -26,6 +26,9 @@ TILE_GAP = 6
 FIRST_ROW = 80
 """Where the first row begins: below the heading and the state of the cache."""
 
+THESE_BYTES = "series-2"
+"""How a row shows the bytes that its name stands for, unlike what holds tokens."""
+
 _MARGIN = 24
 _STRIP = 14  # height of the slots in a tile
 
@@ -166,13 +169,13 @@ def bold_last(boxes: Sequence[Rect]) -> list[Rect]:
 
 
 def scene_of_rows(
-    cache: PagedCache, heading: str, title: str, alt: str, rows: Sequence[Row], width: float
+    cache: PagedCache, headings: Sequence[str], title: str, alt: str, rows: Sequence[Row], width: float
 ) -> Scene:
     """Put rows together to a picture: with their sums beside them, or below where it is narrow.
 
     Args:
         cache: The cache, whose state is written below the heading.
-        heading: What the picture says first.
+        headings: What the picture says first; of these, the first one that there is room for.
         title: What it is called.
         alt: What it shows, in words.
         rows: The rows, the first one from ``FIRST_ROW`` on.
@@ -180,8 +183,10 @@ def scene_of_rows(
     """
     is_wide = width >= WIDE
     span = Span.of(width)
+    size = HEADING_SIZE if is_wide else TEXT_SIZE
+    heading = fitting(width - _MARGIN, *headings, size=size)
     shapes: list[Shape] = [
-        Text(_MARGIN, 30, heading, HEADING_SIZE if is_wide else TEXT_SIZE, is_bold=True),
+        Text(_MARGIN, 30, heading, size, is_bold=True),
         Text(_MARGIN, 58, _state_line(cache), SMALL_SIZE, tone="muted"),
     ]
     for row in rows:
@@ -199,7 +204,8 @@ def scene_of_rows(
             for y, row in zip(spots, rows, strict=True)
         ]
     top, across = bottom_of(shapes) + 18, width - 2 * _MARGIN
-    shapes += legend(states_in(shapes), _MARGIN, top, across, {"reserved": "no token yet"})
+    names = {"reserved": "no token yet", THESE_BYTES: "these bytes"}
+    shapes += legend(states_in(shapes), _MARGIN, top, across, names)
     return Scene(width, bottom_of(shapes) + 12, tuple(shapes), title=title, alt=alt)
 
 

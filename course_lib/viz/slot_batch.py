@@ -20,7 +20,7 @@ from course_lib.viz.cache_rows import (
 )
 from course_lib.viz.kit.controls import PowerOfTwo, Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import WIDE, fitting
+from course_lib.viz.kit.layout import SLIM, WIDE, fitting
 from course_lib.viz.kit.own_parts import shows_own_parts
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing
@@ -90,7 +90,7 @@ def batch_scene(
     )
     return scene_of_rows(
         cache,
-        heading=f"{_count(starts[-1], num_padding)}, mapped at once",
+        headings=[f"{_count(starts[-1], num_padding)}, mapped at once"],
         title="The slots of a batch",
         alt=f"A batch with blocks of {size} slots, {_count(starts[-1], num_padding)}: "
         f"{sequences}. Each token reads the table of its own sequence. The slots: {found}.",
@@ -133,6 +133,7 @@ def token_batch() -> Explorer:
             "num_padding": Slider("Padding", 0, 4, 2, unit="tokens"),
             "block_size": PowerOfTwo("Block size", 2, 16, 4, unit="slots"),
         },
+        narrow=SLIM,
     )
 
 
@@ -235,9 +236,10 @@ def _tables(
 ) -> Row:
     """Draw, below the tokens of each sequence, its row of the tables."""
     shapes: list[Shape] = []
+    rectangle = pad_block_tables([cache.tables[name] for name in names])
     for name, left, right in _groups(tokens, span):
         if name:
-            table = " ".join(map(str, cache.tables[name]))
+            table = " ".join(map(str, rectangle[names.index(name)]))
             shapes.append(
                 Rect(
                     left,
@@ -245,7 +247,7 @@ def _tables(
                     right - left,
                     CELL_HEIGHT,
                     label=fitting(right - left + 8, table, "…"),
-                    tooltip=f"row {names.index(name)}, the table of {name}: {table}",
+                    tooltip=f"row {names.index(name)} of the tables, that of {name}: {table}",
                     key=f"table-{name}",
                 )
             )

@@ -51,6 +51,7 @@ from course_lib.viz import (
     strip_film,
     token_address,
     token_batch,
+    token_slot,
 )
 from course_lib.viz.kit.charts.axes import Axis, LogAxis
 from course_lib.viz.kit.charts.gantt import Span, gantt
@@ -269,6 +270,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "merge tree": merge_tree,
     "token address": token_address,
     "token batch": token_batch,
+    "token slot": token_slot,
     **{f"iteration: {name}": partial(iteration_film, name) for name in _SOME_EPISODES},
     "moments": _moments,
     "pool": _pool,
@@ -300,6 +302,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     "attention explorer": {"order": ["7 3 5", "5 3 7"]},
     "merge tree": {},
     "token address": {
+        "position": [9],
         "block_size": [4],
         "layout": ["NHD", "split"],
         "kv": [0],
@@ -307,6 +310,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
         "head": [0],
         "dim": [0],
     },
+    "token slot": {"block_size": [4]},
     "token batch": {"num_of_r1": [3], "block_size": [4]},
 }
 """For each explorer, the values of controls that a page of its own offers; few, to be quick."""

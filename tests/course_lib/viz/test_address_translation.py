@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -10,9 +11,10 @@ import pytest
 
 from course_lib import parts
 from course_lib.kv_cache.block_table import PositionError
-from course_lib.viz import address_scene, token_address
-from course_lib.viz.address_translation import example_scene
-from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz import address_scene, slot_scene, token_address, token_slot
+from course_lib.viz.address_translation import example_address, example_slot
+from course_lib.viz.kit.explorer import Explorer
+from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Text, flatten
 from course_lib.viz.translation import LAYOUTS, PagedCache, pieces, translate
@@ -21,27 +23,25 @@ CACHE = PagedCache({"r0": (7, 3, 5), "r1": (2, 9)}, {"r0": 10, "r1": 6})
 ARC = PagedCache({"r0": (7, 3)}, {"r0": 20}, 16, num_kv_heads=8, head_dim=128)
 
 
-def settings() -> Iterator[dict[str, Any]]:
+def pictures(width: float) -> Iterator[tuple[object, Callable[[], Scene]]]:
     """Yield every setting that has a picture; heads and elements take turns."""
-    for request, position, layout, size, head_dim in product(
-        ("r0", "r1"), range(13), LAYOUTS, (2, 4, 8, 16), (16, 128)
-    ):
-        num_slots = -(-{"r0": 10, "r1": 6}[request] // size) * size
-        if position < num_slots:
-            yield {
-                "request": request,
-                "position": position,
-                "layout": layout,
-                "block_size": size,
-                "kv": (position + size) % 3 % 2,
-                "head_dim": head_dim,
-                "head": position % 2,
-                "dim": (5 * position + size) % 16,
-            }
+    for request, position, size in product(("r0", "r1"), range(13), (2, 4, 8, 16)):
+        if position < -(-{"r0": 10, "r1": 6}[request] // size) * size:
+            setting = (request, position, size)
+            yield setting, partial(example_slot, *setting, width)
+    for position, layout, size, head_dim in product(range(12), LAYOUTS, (2, 4, 8, 16), (16, 128)):
+        if position < -(-10 // size) * size:
+            part, dim = (position + size) % 3 % 2, (5 * position + size) % 16
+            place = (position, layout, size, part, head_dim, position % 2, dim)
+            yield place, partial(example_address, *place, width)
 
 
 def boxes(scene: Scene) -> dict[str, Rect]:
     return {rect.key: rect for rect in scene.rects() if rect.key}
+
+
+def bold(scene: Scene) -> set[str]:
+    return {rect.key for rect in scene.rects() if rect.outline == "bold"}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def boxes(scene: Scene) -> dict[str, Rect]:
 def test_the_slots_of_the_storyboard(request_id: str, position: int, slot: int) -> None:
     found = translate(CACHE, request_id, position, "NHD")
     assert found.slot == slot
-    assert f"so slot {slot}." in address_scene(CACHE, request_id, position).alt
+    assert f"so slot {slot}." in slot_scene(CACHE, request_id, position).alt
 
 
 @pytest.mark.parametrize(
@@ -90,36 +90,33 @@ def test_pieces_are_the_bytes_at_the_addresses_of_the_elements(layout: str) -> N
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_the_chosen_token_is_bold_in_every_row(layout: str, width: float) -> None:
     scene = address_scene(CACHE, "r0", 9, layout, head=1, dim=11, width=width)
-    bold = {rect.key for rect in scene.rects() if rect.outline == "bold"}
     places = translate(CACHE, "r0", 9, layout, head=1, dim=11).coordinates
-    assert bold == {"position-9", "entry-2", "block-5", "pool-21", "slot-21"} | {
-        f"axis-{axis}-{place}" for axis, place in places.items()
-    }
+    assert bold(scene) == {"slot-21"} | {f"axis-{axis}-{place}" for axis, place in places.items()}
+    way = bold(slot_scene(CACHE, "r0", 9, width))
+    assert way == {"position-9", "entry-2", "block-5", "pool-21", "slot-21"}
 
 
 def test_a_token_is_the_same_thing_in_every_row_and_lights_its_block() -> None:
-    found = boxes(address_scene(CACHE, "r0", 9))
+    way, bytes_of_it = boxes(slot_scene(CACHE, "r0", 9)), boxes(address_scene(CACHE, "r0", 9))
     for position, slot in ((8, 20), (9, 21)):
         token = ("token", f"r0:{position}")
-        for key in (
-            f"position-{position}",
-            f"pool-{slot}",
-            f"slot-{slot}",
-            f"axis-token-{slot - 20}",
-        ):
-            assert found[key].of == token
-        assert found[f"position-{position}"].lights == (("block", 5),)
-    for key in ("entry-2", "block-5", "axis-block-5"):
-        assert found[key].of == ("block", 5)
-    assert found["position-4"].lights == (("block", 3),)
-    assert found["pool-12"].of == ("token", "r0:4")
+        for key in (f"position-{position}", f"pool-{slot}", f"slot-{slot}"):
+            assert way[key].of == token
+        for key in (f"slot-{slot}", f"axis-token-{slot - 20}"):
+            assert bytes_of_it[key].of == token
+        assert way[f"position-{position}"].lights == (("block", 5),)
+    for key in ("entry-2", "block-5"):
+        assert way[key].of == ("block", 5)
+    assert bytes_of_it["axis-block-5"].of == ("block", 5)
+    assert way["position-4"].lights == (("block", 3),)
+    assert way["pool-12"].of == ("token", "r0:4")
 
 
 def test_slots_are_drawn_by_what_is_in_them() -> None:
-    found = boxes(address_scene(CACHE, "r0", 9))
+    found = boxes(slot_scene(CACHE, "r0", 9))
     assert [found[f"slot-{slot}"].state for slot in range(20, 24)] == [
         "used",
         "used",
@@ -144,12 +141,20 @@ def test_slots_are_drawn_by_what_is_in_them() -> None:
 def test_the_picture_says_why_the_position_is_not_the_slot(
     request_id: str, position: int, says: str
 ) -> None:
-    assert says in list(address_scene(CACHE, request_id, position).texts())
+    assert says in list(slot_scene(CACHE, request_id, position).texts())
 
 
-def test_a_slot_that_nobody_has_written_is_named_so() -> None:
-    assert "No token is in it yet." in address_scene(CACHE, "r0", 11).alt
-    assert "No token is in it yet." not in address_scene(CACHE, "r0", 9).alt
+@pytest.mark.parametrize("scene_of", [slot_scene, address_scene])
+def test_a_slot_that_nobody_has_written_is_named_so(scene_of: Callable[..., Scene]) -> None:
+    assert "Position 11 of r0 (no token yet): " in " ".join(scene_of(CACHE, "r0", 11).texts())
+    assert "no token yet)" not in " ".join(scene_of(CACHE, "r0", 9).texts())
+    assert "No token is in it yet." in slot_scene(CACHE, "r0", 11).alt
+    assert "No token is in it yet." not in slot_scene(CACHE, "r0", 9).alt
+
+
+def test_only_what_holds_tokens_has_their_colour() -> None:
+    found = boxes(address_scene(CACHE, "r0", 11))
+    assert {key for key, box in found.items() if box.state == "used"} == {"slot-20", "slot-21"}
 
 
 def test_values_lie_behind_all_keys() -> None:
@@ -162,8 +167,8 @@ def test_values_lie_behind_all_keys() -> None:
 
 
 def test_the_state_is_written_in_the_notation_of_the_course() -> None:
-    scene = example_scene("r0", 9, "NHD", block_size=4, kv=0, head_dim=16, head=0, dim=0)
-    assert "free [1 4 6 8]  r0: 7 3 5  r1: 2 9" in list(scene.texts())
+    for figure in (token_slot(), token_address()):
+        assert "free [1 4 6 8]  r0: 7 3 5  r1: 2 9" in list(figure.scene.texts())
 
 
 def test_pieces_are_drawn_to_scale() -> None:
@@ -175,46 +180,52 @@ def test_pieces_are_drawn_to_scale() -> None:
     assert second.x - whole.x == pytest.approx(whole.width * 5 / 8)
 
 
+@pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_no_text_collides_in_any_setting(
-    crowding: Callable[[Scene], list[str]],
+    width: float, crowding: Callable[[Scene], list[str]]
 ) -> None:
-    for setting in settings():
-        for width in (WIDE, NARROW):
-            scene = example_scene(**setting, width=width)
-            assert scene.width == width
-            assert crowding(scene) == [], setting
+    for setting, draw in pictures(width):
+        scene = draw()
+        assert scene.width == width
+        assert crowding(scene) == [], setting
 
 
+@pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_what_is_drawn_is_neither_cut_off_nor_covered(
-    collisions: Callable[[Scene], list[str]],
+    width: float, collisions: Callable[[Scene], list[str]]
 ) -> None:
-    for setting in Random(3).sample(list(settings()), 10):
-        for width in (WIDE, NARROW):
-            assert collisions(example_scene(**setting, width=width)) == [], setting
+    for setting, draw in Random(3).sample(list(pictures(width)), 10):
+        assert collisions(draw()) == [], setting
 
 
 def test_all_text_can_be_read() -> None:
-    for setting in Random(5).sample(list(settings()), 20):
-        for shape in flatten(example_scene(**setting, width=NARROW).shapes):
+    for _, draw in Random(5).sample(list(pictures(SLIM)), 20):
+        for shape in flatten(draw().shapes):
             if isinstance(shape, Text):
                 assert shape.size >= 15
             elif isinstance(shape, Rect):
                 assert not shape.label or shape.label_size >= 15
 
 
-def test_the_figure_has_a_picture_or_a_reason_for_every_position() -> None:
-    figure = token_address()
-    for position in range(12):
-        figure.set(position=position)
-        assert figure.message == ""
+@pytest.mark.parametrize("figure_of", [token_slot, token_address])
+def test_the_layout_and_what_it_changes_fit_on_a_screen(figure_of: Callable[[], Explorer]) -> None:
+    assert figure_of().scene.height < 560
+
+
+def test_the_figures_have_a_picture_or_a_reason_for_every_position() -> None:
+    for figure in (token_slot(), token_address()):
+        for position in range(12):
+            figure.set(position=position)
+            assert figure.message == ""
+    figure = token_slot()
     figure.set(position=12)
     assert figure.message.startswith("position 12 has no slot")
     with pytest.raises(PositionError, match="position 12 has no slot"):
-        example_scene(**figure.values)
+        example_slot(**figure.values)
 
 
 def test_choosing_a_token_moves_the_controls_there() -> None:
-    figure = token_address()
+    figure = token_slot()
     figure._handle_custom_msg({"pick": ["token", "r1:5"]}, [])
     assert (figure.values["request"], figure.values["position"]) == ("r1", 5)
     assert figure.scene.alt.startswith("Position 5 of r1")
@@ -270,18 +281,17 @@ def slot_mapping(block_tables, query_starts, positions, block_size):
 
 def test_ones_own_slot_and_address_are_shown(workspace: Path) -> None:
     parts.save("BlockTable.slot", CONTIGUOUS)
-    assert "Token 9 of r0: block 9, slot 37, byte 2,368" in list(
-        address_scene(CACHE, "r0", 9).texts()
-    )
+    assert "Position 9 of r0: block 9, slot 37" in list(slot_scene(CACHE, "r0", 9).texts())
+    assert "Position 9 of r0: slot 37, byte 2,368" in list(address_scene(CACHE, "r0", 9).texts())
     parts.save("CacheLayout.address", IN_ELEMENTS)
     texts = list(address_scene(CACHE, "r0", 9).texts())
     assert {"byte 1,184", "not 2,368"} <= set(texts)
 
 
 def test_ones_own_mapping_of_a_batch_is_shown(workspace: Path) -> None:
-    before = boxes(address_scene(CACHE, "r1", 5))
+    before = boxes(slot_scene(CACHE, "r1", 5))
     parts.save("slot_mapping", ONE_TABLE)
-    after = boxes(address_scene(CACHE, "r1", 5))
+    after = boxes(slot_scene(CACHE, "r1", 5))
     # All tokens of r1 are taken for tokens of r0.
     assert (before["slot-36"].state, after["slot-36"].state) == ("used", "reserved")
     assert after["pool-12"].of == ("token", "r1:4")

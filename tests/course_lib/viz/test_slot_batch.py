@@ -8,7 +8,7 @@ import pytest
 
 from course_lib import parts
 from course_lib.viz import batch_scene, token_batch
-from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Line, Rect, flatten
 from course_lib.viz.slot_batch import example_batch
@@ -33,7 +33,7 @@ def test_the_batch_of_the_storyboard() -> None:
     assert labels(scene, "block") == ["5", "2", "9", "9", "", ""]
     assert labels(scene, "slot") == ["21", "11", "36", "37", "-1", "-1"]
     texts = set(scene.texts())
-    assert {"query_starts [0 1 4]", "7 3 5", "2 9", "4 slots written"} <= texts
+    assert {"query_starts [0 1 4]", "7 3 5", "2 9 0", "4 slots written"} <= texts
     assert scene.alt.endswith("The slots: 21 11 36 37 -1 -1.")
 
 
@@ -59,7 +59,7 @@ def test_tokens_of_a_sequence_stand_above_its_own_table() -> None:
     assert found["batch-slot-4"].outline == "dashed"
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_no_text_collides_in_any_setting(
     width: float, crowding: Callable[[Scene], list[str]]
 ) -> None:
@@ -71,7 +71,7 @@ def test_no_text_collides_in_any_setting(
 def test_what_is_drawn_is_neither_cut_off_nor_covered(
     setting: tuple[int, int, int, int], collisions: Callable[[Scene], list[str]]
 ) -> None:
-    for width in (WIDE, NARROW):
+    for width in (WIDE, SLIM):
         assert collisions(example_batch(*setting, width=width)) == []
 
 
