@@ -343,7 +343,7 @@ viz.token_batch()
 #
 # Three helpers are imported above the stub, if you want them:
 #
-# - `require_block_size(block_size)` refuses a block size below 1.
+# - `require_block_size` takes a block size, and refuses one below 1.
 # - `checked_batch(block_tables, query_starts, positions)` looks at shapes and types, and raises the ValueErrors. It
 #   returns three arrays: the block tables; the number of tokens of each sequence, which you will need more often than
 #   `query_starts`; and the positions, those of the padding still among them. Tables and positions keep the type that
@@ -873,7 +873,7 @@ def sixteen_new_entries() -> None:
 
 
 print(f"the rectangle of 256 tables: {whole:.0f} µs anew; 16 new entries in a kept one: ", end="")
-print(f"{microseconds(sixteen_new_entries):.1f} µs; it is {np.mean(kept > 0):.0%} full")
+print(f"{microseconds(sixteen_new_entries):.1f} µs")
 weights_ms = 1000 * llama_8b.weight_bytes / GPUS["h100"].memory_bandwidth
 chunk_ms = 1000 * 2 * llama_8b.num_params * 2048 / GPUS["h100"].peak_flops  # 2 operations per weight and token
 print(f"Llama-3.1-8B on an H100, at best: a decode step reads the weights in {weights_ms:.1f} ms,")
@@ -895,21 +895,22 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # step? 4 points, marked by hand: 2 for (a), 1 each for (b) and (c).
 
 # %% [markdown] answer="3.8" points=4
-# (a) They cross between 32 and 128 decodes, as measured here. At 16 decodes the array's ten or so microseconds are calls: fifteen to twenty
-# NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.2 µs for a token and nothing
-# beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred times
-# what it took for 16 tokens, as it has more than a hundred times as many. (b) The weights alone take 4.8 ms to read, so 10 to 20 µs
-# are less than half a per cent of a step. A loop over a chunk, 200 to 500 µs, would be 4 to 10% of it, on the CPU, which the GPU
-# waits for unless steps overlap. (c) Building the rectangle anew takes longer than the translation, 100 to 300 µs, because it is a
-# loop over sequences. Sixteen new entries, one in sixteen of 256 sequences, take about a microsecond. vLLM keeps the table on the
-# GPU and sends only what is new.
+# (a) They cross between 64 and 128 decodes, as measured here. At 16 decodes the array's eleven microseconds are calls: fifteen to
+# twenty NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.2 µs for a token and
+# nothing beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred
+# times what it took for 16 tokens, as it has more than a hundred times as many. (b) A decode step takes 4.8 ms at least, for
+# reading the weights, so 2 or 11 µs are less than 0.3% of it. The step with the chunk calculates for 33 ms at least, so the array's
+# 15 to 30 µs are less than 0.1% of it, and the loop's 200 to 500 µs 0.6 to 1.5%. That is on the CPU, and the GPU waits for it
+# unless steps overlap; the array takes it away, the choice at 16 decodes hardly matters. (c) Building the rectangle of 256 tables anew
+# takes about 50 µs, four or five times the translation, because it is a loop over sequences. Sixteen new entries, one in sixteen
+# of 256 sequences, take about a microsecond. vLLM keeps the table on the GPU and sends only what is new.
 #
-# **Mark scheme.** (a) 1 for the crossing with figures, 1 for calls against arithmetic. (b) A share of a step, with both times. (c) The
-# two times and why they differ.
+# **Mark scheme.** (a) 1 for the crossing with figures, 1 for calls against arithmetic. (b) Two shares, each of its own step: the chunk's
+# translation belongs to a step of 33 ms, not of 4.8. (c) The two times and why they differ.
 
 # %% [markdown] criteria="3.8"
 # - (a) Between which two sizes the order changes. What the array pays whatever the size, and what grows with it.
-# - (b) Both times in the same unit, their quotient, and whether the GPU has to wait for the CPU.
+# - (b) Each time against that of its own step, in the same unit, and whether the GPU has to wait for the CPU.
 # - (c) What has to be done for each sequence in the one case, and for each *new block* in the other.
 
 # %%
