@@ -134,7 +134,8 @@ table_of_two.append([7, 3])
 show_place(predicted_place, table_of_two.slot(17))
 
 # %% [markdown]
-# Now look at such translations in a picture. It has two sequences, r0 with 10 tokens and r1 with 6, in blocks of 4 slots.
+# 17 is 16 + 1, so the token is the second one of the sequence's second block. Entry 1 says that this is block 3, whose slots
+# begin at 48. Now look at such translations in a picture. It has two sequences, r0 with 10 tokens and r1 with 6, in blocks of 4 slots.
 #
 # - Follow position 9 down: it splits into two numbers, an arrow leads through the table, and the two are glued again.
 # - Set *Position* to 3, then to 4. Where do the two neighbours lie? Order in memory is not order in time.

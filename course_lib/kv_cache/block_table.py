@@ -309,8 +309,8 @@ class CacheLayout:
     """The order in which one layer's keys and values lie in memory.
 
     Axes have these names: "kv" (0 for keys, 1 for values), "block", "token" (the offset in the
-    block), "head" (the KV head) and "dim" (the element of the head); in a split layout, "vector" and
-    "item" instead of "dim", for dim = vector · items + item.
+    block), "head" (the KV head) and "dim" (the element of the head); in a split layout, "vector"
+    and "item" instead of "dim", for dim = vector · items + item.
 
     Attributes:
         axes: Names of the axes, the slowest first.

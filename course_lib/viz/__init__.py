@@ -12,7 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from course_lib.viz.address_translation import address_scene, slot_scene, token_address, token_slot
+    from course_lib.viz.address_translation import (
+        address_scene,
+        slot_scene,
+        token_address,
+        token_slot,
+    )
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film

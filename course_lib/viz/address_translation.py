@@ -43,8 +43,8 @@ _PARTS = ("key", "value")
 """What is at the places of the axis "kv"."""
 
 _NUM_HEADS = {16: 2, 128: 8}
-"""KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one vector of
-the split layout, which would then be the same as HND."""
+"""KV heads of the example, by their elements. A head of 8 elements of 2 bytes would be one vector
+of the split layout, which would then be the same as HND."""
 
 
 @shows_own_parts
@@ -356,7 +356,7 @@ def _pool(found: Translation, span: Span, top: float) -> Row:
 
 
 def _slots_of_tile(found: Translation, span: Span, top: float) -> Row:
-    """Draw the slots of the token's block below the pool, and what its slot would be without a table."""
+    """Draw the slots of the token's block below the pool, and say why the position is none."""
     size = found.cache.block_size
     left, width = span.cell(found.block, found.cache.num_blocks, TILE_GAP)
     zoom = _zoom(left, width, top - 22, span, top - 2, "slots")

@@ -169,7 +169,12 @@ def bold_last(boxes: Sequence[Rect]) -> list[Rect]:
 
 
 def scene_of_rows(
-    cache: PagedCache, headings: Sequence[str], title: str, alt: str, rows: Sequence[Row], width: float
+    cache: PagedCache,
+    headings: Sequence[str],
+    title: str,
+    alt: str,
+    rows: Sequence[Row],
+    width: float,
 ) -> Scene:
     """Put rows together to a picture: with their sums beside them, or below where it is narrow.
 
