@@ -80,6 +80,4 @@ def _buddy(block: Span) -> Span:
 
 
 def _where(block: Span) -> str:
-    return (
-        f"Its buddy at {block.offset:,} XOR {block.size:,} = {block.offset ^ block.size:,}"
-    )
+    return f"Its buddy at {block.offset:,} XOR {block.size:,} = {block.offset ^ block.size:,}"
