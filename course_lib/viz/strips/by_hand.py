@@ -11,6 +11,7 @@ from course_lib.kv_cache.allocators import Allocator, FirstFitAllocator
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
+from course_lib.viz.strips.buddies import told_of_buddies
 from course_lib.viz.strips.drawing import StripFigure
 from course_lib.viz.strips.pieces import MakeAllocator, Strip
 from course_lib.viz.strips.steps import StripStep, parse_operations, steps_of
@@ -65,6 +66,8 @@ def strip_film(
     read = parse_operations(operations)
     steps = list(steps_of(read, allocator, num_slots))
     figure = StripFigure.of(f"{_name(allocator)}, {num_slots:,} slots", steps, read)
+    if figure.levels:
+        steps = list(told_of_buddies(read, steps))
     return Player(strip_frames(figure, steps))
 
 

@@ -189,8 +189,33 @@ class TestTheFilm:
         assert rows[1]["node 0/16"][0] < rows[1]["node 8/8"][0] < rows[1]["node 4/4"][0]
         # The holes 4 to 7 and 8 to 11 touch and are not buddies.
         assert {"node 4/4", "node 8/4"} <= set(rows[6])
-        assert film.film[6].caption.endswith("; the hole at 4 touches it and stays apart.")
+        assert film.film[6].caption == (
+            "−C: C is freed: a block of 4 at 8. Its buddy at 8 XOR 4 = 12 is in use. "
+            "The free block at 4 touches it, and is not its buddy."
+        )
         assert rows[-1] == rows[0]
+
+    def test_buddies_become_one_merge_by_merge(self) -> None:
+        film = strip_film(BUDDIES, BuddyAllocator)
+        assert [frame.caption for frame in film.film[8:]] == [
+            "−A: A is freed: a block of 4 at 0. Its buddy at 0 XOR 4 = 4 is free: 4 + 4 = 8, at 0. "
+            "Its buddy at 0 XOR 8 = 8 is in use in part. "
+            "The free block at 8 touches it, and is not its buddy.",
+            "−D: D is freed: a block of 4 at 12. Its buddy at 12 XOR 4 = 8 is free: 4 + 4 = 8, "
+            "at 8. Its buddy at 8 XOR 8 = 0 is free: 8 + 8 = 16, at 0.",
+        ]
+        assert film.marks[1:] == [[8, "−A: 4 + 4 = 8"], [9, "−D: 4 + 4 = 8, 8 + 8 = 16"]]
+
+    def test_buddies_that_stay_apart_are_told(self) -> None:
+        film = strip_film("A4 B4 C8 -A -B", NeverMerges)
+        assert film.film[-1].caption == (
+            "−B: B is freed: a block of 4 at 4. "
+            "Its buddy at 4 XOR 4 = 0 is free as well, and the two stay apart."
+        )
+
+    def test_a_memory_of_another_size_has_blocks_without_a_buddy(self) -> None:
+        film = strip_film("A8 B4 -B", BuddyAllocator, num_slots=12)
+        assert film.film[-1].caption == "−B: B is freed: a block of 4 at 8."
 
     def test_a_memory_of_another_size_begins_with_several_trees(self) -> None:
         film = strip_film("A4 B3", BuddyAllocator, num_slots=12)
@@ -247,6 +272,14 @@ class KeepsApart(FirstFitAllocator):
     def free(self, offset: int) -> None:
         self.sorted_holes.append(Span(offset, self.size_at.pop(offset)))
         self.sorted_holes.sort()
+
+
+class NeverMerges(BuddyAllocator):
+    """Files what is freed as it is."""
+
+    def free(self, offset: int) -> None:
+        order = self.order_at.pop(offset)
+        self.free_offsets[order].add(offset)
 
 
 class TestLearners:

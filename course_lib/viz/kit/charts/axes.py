@@ -154,6 +154,22 @@ def shifted(scale: AnyScale, by: float) -> AnyScale:
     return replace(scale, start=scale.start + by, end=scale.end + by)
 
 
+class DoublingScale(LogScale):
+    """A logarithmic map whose numbers are powers of two."""
+
+    def ticks(self, at_most: int = 8) -> tuple[float, ...]:
+        """Return powers of two inside the scale, evenly, no more than ``at_most`` (at least two).
+
+        >>> DoublingScale(1, 256, 0, 400).ticks(), DoublingScale(1, 256, 0, 400).ticks(9)[-1]
+        ((1.0, 4.0, 16.0, 64.0, 256.0), 256.0)
+        """
+        first, last = math.ceil(math.log2(self.low)), math.floor(math.log2(self.high))
+        ticks = tuple(2.0**power for power in range(first, last + 1))
+        if len(ticks) < 2:
+            return super().ticks(at_most)
+        return ticks[:: -(-len(ticks) // max(at_most, 2))]
+
+
 @dataclass(frozen=True)
 class Axis:
     """What an axis counts.
@@ -220,6 +236,23 @@ class LogAxis(Axis):
         if self.high is None and high <= low:
             high = 10 * low
         return LogScale(low, high, start, end)
+
+
+class DoublingAxis(LogAxis):
+    """What an axis counts whose values are powers of two; by default it begins and ends at one."""
+
+    def scale(self, values: Iterable[float], start: float, end: float) -> DoublingScale:
+        """Return a logarithmic scale with its numbers at powers of two.
+
+        >>> DoublingAxis("Block size", "slots").scale([3, 16], 0, 400).ticks()
+        (2.0, 4.0, 8.0, 16.0)
+        """
+        usable = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
+        low = 2.0 ** math.floor(math.log2(min(usable))) if self.low is None else self.low
+        high = 2.0 ** math.ceil(math.log2(max(usable))) if self.high is None else self.high
+        if self.high is None and high <= low:
+            high = 2 * low
+        return DoublingScale(low, high, start, end)
 
 
 def round_step(rough: float) -> float:
