@@ -108,10 +108,10 @@ viz.paging_analogy()
 # cross it if they are copied first?
 
 # %%
-predicted_crossings = None  # your prediction: times
+predicted_crossings = None  # your prediction: crossings
 
 # %%
-compare(predicted_crossings, 3, "times")
+compare(predicted_crossings, 3, "crossings")
 
 # %% [markdown]
 # Once to be read by the copy, once to be written, and once to be read by attention. (Section 6 counts them.) A decode
@@ -478,10 +478,10 @@ if state.mode != "unavailable":
 # the library's until you have written yours.)
 #
 # **Predict:** each lane looks up its own block, in blocks of 16 slots. How many times as many bytes do the lanes of a
-# program ask the table for as there are in the entries that it needs?
+# program ask the table for as there are in the entries that it needs? That is: how many lanes ask for an entry?
 
 # %%
-predicted_repeats = None  # your prediction: times
+predicted_repeats = None  # your prediction: lanes per entry
 
 
 # %%
@@ -516,18 +516,18 @@ if traffic:
     asked_for, distinct = traffic["in place"]["block_tables"], 2 * 4 * len(table)
     print(f"of the table: {asked_for:,} bytes asked for, {asked_for / kv_bytes:.1%} of the KV;")
     print(f"   {distinct:,} in the entries that two programs need: {distinct / kv_bytes:.1%}")
-    compare(predicted_repeats, asked_for / distinct, "times")
+    compare(predicted_repeats, asked_for / distinct, "lanes per entry")
 else:
     print(f"Nobody counts bytes here: {state.reason}")
 
 # %% [markdown]
 # Lanes that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
-# the lanes ask for 1.6% more than the keys and values, and of that about 0.1% crosses the bus: the price of the table.
+# the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
 # (With a `head_dim` of 128, as in Llama-3.1-8B, half of that.) The query and the output, 0.4%, would cross it without a
 # table, too. With a copy first everything crosses three times, and the copy moves whole blocks. These are the figures
 # that the interpreter gives; on a GPU nobody counts.
 
-# %% claims="lanes ask for 1.6% more than the keys and values, and of that about 0.1% crosses the bus"
+# %% claims="the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus"
 if traffic:
     assert round(sum(traffic["in place"].values()) / kv_bytes, 4) == 1.0196
     assert 3.0 < sum(traffic["copy first"].values()) / kv_bytes < 3.05
