@@ -554,8 +554,8 @@ if traffic:
 # 0. A row that sees no key of this tile has scores of −inf: the maximum stays, `rescale` is 1, and all weights are 0.
 # That is why the docstring asks that a row has seen a key: without one the exponent would be $-\infty - (-\infty)$
 # here, too. And the numerator must be rescaled *before* `tl.dot` adds to it. A test whose context fits one tile never
-# notices when it is not, since there is nothing to rescale; the check has several tiles, and puts the largest score
-# last.
+# notices when it is not, since there is nothing to rescale; the check has tiles in plenty, and the largest score comes
+# in the last of them.
 
 # %% [markdown]
 # ### Several programs for one sequence
