@@ -160,8 +160,7 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
         print("Write your prediction first: the surprise is what you learn from.")
         return
     if isinstance(prediction, bool) or not isinstance(prediction, Real):
-        print(f"A prediction is a number, in {unit}; yours is {prediction!r}.", end=" ")
-        print(f"It is {_figure(actual)}.")
+        print(f"A prediction is a number; yours is {prediction!r}. It is {_figure(actual)} {unit}.")
         return
     said = f"You predicted {_figure(prediction)} {unit}. It is {_figure(actual)} {unit}"
     if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:

@@ -404,7 +404,7 @@ def _node_group(
         ),
     ]
     if statuses and all(status.state == "yours" for status in statuses):
-        shapes += _check_mark(x + _NODE_WIDTH - 6, y + 4)
+        shapes += _check_mark(x + _NODE_WIDTH - 2, y)
     built = [f"{status.name}: {status.state}" for status in statuses]
     tooltip = "\n".join([_turns(node)[0], *(built or ["nothing to build here yet"])])
     return Group(

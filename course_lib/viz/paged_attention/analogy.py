@@ -34,8 +34,8 @@ _LEGEND = {"used": "of this process, of this request", "empty": "somebody else's
 _WHERE_IT_ENDS = (
     "No page fault: the scheduler hands out a block before the step that writes into it. A token "
     "without a block is not computed; nothing is fetched while a kernel runs.",
-    "No TLB: the block table is plain data, and the kernel itself reads an entry for each block.",
-    "One table for all layers: block 5 is block 5 in the cache of every layer.",
+    "No TLB: the block table is plain data, and a kernel itself looks up the block of each token.",
+    "One table for all layers of a kind: block 5 is block 5 in the cache of each of them.",
     "No clearing: an operating system zeroes a frame before another process gets it. A block keeps "
     "what its last owner wrote: the stale slot.",
 )

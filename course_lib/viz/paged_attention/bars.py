@@ -16,6 +16,9 @@ SO_FAR, IN_HAND = "series-3", "series-2"
 """How the sums so far and the sums of the block in hand are drawn."""
 
 _ROW, _BAR = 26, 16
+_COLUMNS = (0, 130, 260)
+"""Where the outputs of the rows begin in the narrow form, in one line."""
+
 _LEAST = (6.0, 4.0, 160.0)
 """What whole bars of m, l and acc stand for at least."""
 
@@ -129,7 +132,7 @@ def _panels(page: Page, top: float) -> list[_Panel]:
         if page.is_wide:
             found.append(_Panel(page.left + number * 216, top + 16, 200, True, most, name))
         else:
-            y = top + 16 + number * (3 * _ROW + 40)
+            y = top + 16 + number * (3 * _ROW + 30)
             found.append(_Panel(page.left, y, page.right - page.left, False, most, name))
     return found
 
@@ -170,7 +173,7 @@ def _bars(step: Step, panel: _Panel, number: int) -> list[Shape]:
         shrunk.append(amount * factors[row])
         if factors[row] < 1 and amount > 0:
             shapes.append(panel.outline(row, amount, f"{key}-was"))
-            says = f"{shown(amount)} × {shown(factors[row])} = {shown(shrunk[row])}"
+            says = f"{shown(amount)} × {shown(factors[row])} ≈ {shown(shrunk[row])}"
             shapes.append(panel.text(row, says, shown(shrunk[row])))
         else:
             shapes.append(panel.text(row, _written(panel, amount)))
@@ -204,25 +207,33 @@ def _written(panel: _Panel, number: float) -> str:
 
 
 def _outputs(step: Step, page: Page, panels: Sequence[_Panel]) -> list[Shape]:
-    """Write acc / l of each row."""
+    """Write acc / l of each row: beside the rows, or below them in one line."""
     last = panels[-1]
-    x = last.x + last.width + 18 if page.is_wide else page.left
-    top = last.top if page.is_wide else last.bar_top(2) + _BAR + 30
-    shapes: list[Shape] = [Text(x, top, "acc / l", SMALL_SIZE, is_bold=True)]
     states = [step.before]
     if isinstance(step, Reading):
         states.append(step.block)
     if isinstance(step, Merging):
         states.append(step.together)
-    for row, (name, state) in enumerate(zip(_rows(step), states, strict=True)):
-        says = "" if state.is_empty else shown(state.output)
-        if page.is_wide:
-            y = last.bar_top(row) + 13
-        else:
-            y = top + 24 * (row + 1)
-            shapes.append(row_name(name, y))
-        shapes.append(Text(x, y, says, SMALL_SIZE, key=f"output-{row}"))
-    return shapes
+    says = ["" if state.is_empty else shown(state.output) for state in states]
+    if page.is_wide:
+        x = last.x + last.width + 18
+        title: Shape = Text(x, last.top, "acc / l", SMALL_SIZE, is_bold=True)
+        places = [(x, last.bar_top(row) + 13) for row in range(len(says))]
+    else:
+        y = last.bar_top(2) + _BAR + 30
+        title = row_name("acc / l", y)
+        places = [(page.left + column, y) for column in _COLUMNS[: len(says)]]
+        says = [
+            f"{name.removeprefix('this ')} {says or '–'}"
+            for name, says in zip(_rows(step), says, strict=True)
+        ]
+    return [
+        title,
+        *(
+            Text(*place, text, SMALL_SIZE, key=f"output-{row}")
+            for row, (place, text) in enumerate(zip(places, says, strict=True))
+        ),
+    ]
 
 
 def scales(steps: Sequence[Step]) -> tuple[float, float, float]:

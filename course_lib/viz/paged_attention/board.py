@@ -62,10 +62,10 @@ def request_rows(step: Step, page: Page) -> list[Shape]:
         )
     for block_id in range(NUM_BLOCKS):
         shapes += _tile_of(block_id, step, page)
-    return [*shapes, _query(step, page)]
+    return shapes
 
 
-def _query(step: Step, page: Page) -> Rect:
+def query_tag(step: Step, page: Page) -> Rect:
     """Draw the query below the block that it reads, else at the margin."""
     x: float = MARGIN
     if isinstance(step, Reading):
@@ -177,8 +177,8 @@ def _sums(step: Reading, page: Page, block_id: int, weights: Sequence[float]) ->
         f"the sum of weights e^(score − {short(largest)})",
         "the sum of weights × values",
     )
-    x, top = (page.left + 4 * 96 + 22, _HAND_TOP + 20) if page.is_wide else (page.left, 350)
-    gap = _CELL + 4 if page.is_wide else 24
+    x, top = (page.left + 4 * 96 + 22, _HAND_TOP + 20) if page.is_wide else (page.left, 346)
+    gap = _CELL + 4 if page.is_wide else 22
     shapes: list[Shape] = []
     numbers = zip(("m", "l", "acc"), step.block.values(), rights, whats, strict=True)
     for row, (name, found, right, what) in enumerate(numbers):

@@ -325,10 +325,9 @@ def _verdict(route: Route, answer: float, answers: Sequence[float]) -> list[str]
     gap = gap_text(abs(answer - right))
     lines = [f"{_of_orders(answers)} The difference to dense attention is {gap}."]
     if route.merging == AS_THEY_ARE:
-        lines.append(
-            "Sums that are relative to different maxima were added as they are: the blocks' "
-            "weights are wrong, and nothing says so."
-        )
+        says = "Sums that are relative to different maxima were added as they are: the blocks' "
+        says += "weights are wrong"
+        lines.append(f"{says}, and nothing says so." if math.isfinite(answer) else f"{says}, too.")
     elif route.merging == MEAN:
         lines.append(
             "The mean of the outputs gives every block the same weight, whatever its scores are."
@@ -340,6 +339,7 @@ def _verdict(route: Route, answer: float, answers: Sequence[float]) -> list[str]
 def _of_orders(answers: Sequence[float]) -> str:
     """Say by how much the answers of the six orders differ."""
     gap = spread(answers)
+    agreed = "" if is_right(answers[0]) else " That they agree proves nothing."
     if math.isnan(gap):
         return (
             "In every order the answer is NaN."
@@ -347,9 +347,10 @@ def _of_orders(answers: Sequence[float]) -> str:
             else ("In some orders the answer is NaN.")
         )
     if gap == 0:
-        return f"All six orders give {shown(answers[0])}, to the last bit."
+        return f"All six orders give {shown(answers[0])}, to the last bit.{agreed}"
     if gap < 0.0005:
-        return f"All six orders give {shown(answers[0])}; they differ by {gap_text(gap)}."
+        says = f"All six orders give {shown(answers[0])}; they differ by {gap_text(gap)}."
+        return f"{says}{agreed}"
     return f"The six orders give answers that differ by up to {shown(gap)}."
 
 
@@ -366,5 +367,5 @@ def _of_stale(route: Route, answer: float) -> str:
         )
     return (
         f"{slot} and is read with its score masked: its weight is 0, and 0 × {holds} is 0. "
-        "Nobody notices the mistake until the slot holds NaN."
+        "Nobody notices the mistake until the slot holds NaN or infinity."
     )

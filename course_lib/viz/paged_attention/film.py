@@ -10,7 +10,7 @@ from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, Shape, Text
 from course_lib.viz.paged_attention.bars import IN_HAND, SO_FAR, scales, state_panels
-from course_lib.viz.paged_attention.board import block_in_hand, request_rows
+from course_lib.viz.paged_attention.board import block_in_hand, query_tag, request_rows
 from course_lib.viz.paged_attention.page import MARGIN, Page
 from course_lib.viz.paged_attention.steps import Step, caption, event, heading, steps
 from course_lib.viz.paged_attention.words import trouble_scene
@@ -76,9 +76,10 @@ def step_scene(step: Step, page: Page) -> Scene:
         Text(MARGIN, 32, heading(step), size, is_bold=True),
         *request_rows(step, page),
         *block_in_hand(step, page),
-        *state_panels(step, page, 352 if page.is_wide else 422),
+        query_tag(step, page),  # above the lines that lead to the block in hand
+        *state_panels(step, page, 352 if page.is_wide else 402),
     ]
-    below = 536 if page.is_wide else 886
+    below = 536 if page.is_wide else 768
     shapes += legend(_LEGEND, MARGIN, below, page.width - 2 * MARGIN, _LEGEND)
     dashed = "Dashed: the sums before they shrink."
     shapes.append(Text(MARGIN, bottom_of(shapes) + 26, dashed, SMALL_SIZE, tone="muted"))

@@ -215,7 +215,7 @@ def _answer(step: Answer) -> str:
     output, right = step.before.output, dense_answer()
     verdict = "The two agree" if is_close(output, right) else "The two do not agree"
     return (
-        f"acc / l = {shown(step.before.numerator)} / {shown(step.before.denominator)} = "
+        f"acc / l = {shown(step.before.numerator)} / {shown(step.before.denominator)} ≈ "
         f"{shown(output)}. Dense attention over the {CONTEXT_LEN} tokens side by side says "
         f"{shown(right)}. {verdict}: the difference is {gap_text(abs(output - right))}."
     )
