@@ -57,7 +57,7 @@ _MORE_CALLS = 40
 _MORE_SECONDS = 0.3
 """How long they may take altogether."""
 
-_SLOWER = 10
+SLOWER = 10
 """How many times the reference's own time a large call may take, if that is more than its limit."""
 
 
@@ -363,7 +363,7 @@ class _Trial:
         check, call = self._check, large.make()
         expected = self._trusted.call(call.args, call.kwargs)
         got = self.subject.call(call.args, call.kwargs)
-        allowed = max(large.seconds, _SLOWER * expected.fate.seconds)
+        allowed = max(large.seconds, SLOWER * expected.fate.seconds)
         if isinstance(got, Raised):
             said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]
         elif got.fate.seconds > allowed:

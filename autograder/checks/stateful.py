@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import hypothesis
 from hypothesis import stateful
 
+from autograder.checks.acts import Act, Acts, Noted, shorter
 from autograder.checks.compare import (
     Comparison,
     Made,
@@ -32,6 +33,7 @@ from autograder.checks.finding import (
     Finding,
     Misconception,
 )
+from autograder.checks.function import SLOWER
 from autograder.checks.lives import Life, Pair, Step
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
@@ -41,22 +43,28 @@ from autograder.proxy.recipes import Make
 from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Returned, Subject
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
-__all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
+__all__ = ["LargeLife", "Life", "Pair", "StatefulCheck", "Twin"]
+
+_SHORTENED = 2
+"""How many failing lives are made as short as they can be, from the shortest on."""
 
 _UNWRITTEN = (
     "Its methods do nothing yet: write below YOUR CODE HERE. If you have, is a return missing?"
 )
-
-Act = Callable[[Life], Any]
-"""One thing done in a life, which can be done in another."""
-
 
 class Twin(stateful.RuleBasedStateMachine):
     """Base of the state machines: does everything to the reference and to the learner's object.
 
     A rule calls ``create``, ``make``, ``do``, ``see`` and ``apply``. Values that they return are
     pairs (reference's, learner's) and are passed to later calls as they are, or as ``pair.at(0)``.
+
+    Attributes:
+        is_free: Whether any step may be left out of a life, or have smaller numbers: no step needs
+            what an earlier one has returned, and each is specified whatever came before. A failing
+            life is then made as short as it can be.
     """
+
+    is_free: ClassVar[bool] = False
 
     # Bound by the check before a run: Hypothesis makes the machines itself, without arguments.
     check: ClassVar[StatefulCheck]
@@ -71,11 +79,11 @@ class Twin(stateful.RuleBasedStateMachine):
 
     def create(self, *args: Any, **kwargs: Any) -> None:
         """Make both objects."""
-        self._both(lambda life: life.create(*args, **kwargs))
+        self._both(Act("create", args, kwargs))
 
     def make(self, recipe: Make) -> Pair:
         """Make an object on each side that takes part in later calls."""
-        return self._both(lambda life: life.make(recipe))
+        return self._both(Act("make", (recipe,), {}))
 
     def do(self, method: str, *args: Any, reads: Sequence[str] = (), **kwargs: Any) -> Pair:
         """Call a method of both objects and compare what comes of it.
@@ -86,15 +94,15 @@ class Twin(stateful.RuleBasedStateMachine):
             reads: Attributes that stand for an object which the method returns.
             kwargs: Its keyword arguments.
         """
-        return self._both(lambda life: life.do(method, *args, reads=reads, **kwargs))
+        return self._both(Act("do", (method, *args), {"reads": reads, **kwargs}))
 
     def see(self, attribute: str, of: Pair | None = None, reads: Sequence[str] = ()) -> None:
         """Read an attribute of both objects, or of another pair, and compare."""
-        self._both(lambda life: life.see(attribute, of, reads))
+        self._both(Act("see", (attribute, of, reads), {}))
 
     def apply(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function of the library on both objects, and compare what it says."""
-        self._both(lambda life: life.apply(function, *args))
+        self._both(Act("apply", (function, *args), {}))
 
     def _both(self, act: Act) -> Pair:
         with type(self).search.step():
@@ -111,6 +119,21 @@ class Twin(stateful.RuleBasedStateMachine):
 
 
 @dataclass(frozen=True)
+class LargeLife:
+    """A life whose size is the point: work that grows too fast does not survive it.
+
+    Attributes:
+        live: What is done.
+        size: What is large about it, such as ``"1,000 holes"``.
+        seconds: CPU time that all of it may take; ten times the reference's, if that is more.
+    """
+
+    live: Callable[[Life], None]
+    size: str
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class StatefulCheck:
     """The property that an object and the reference cannot be told apart by using them.
 
@@ -120,6 +143,7 @@ class StatefulCheck:
         probes: Scripted lives, which tell which known wrong answer a class behaves like.
         misconceptions: Known wrong classes. Each differs from the reference in some probe.
         compare: When two returned values agree.
+        large: Lives whose size is the point, lived last.
         max_steps: Length of the longest life.
         state_line: A function of the library that tells an object's state in one line; a failing
             case then shows it.
@@ -134,6 +158,7 @@ class StatefulCheck:
     probes: tuple[Callable[[Life], None], ...]
     misconceptions: tuple[Misconception, ...] = ()
     compare: Comparison = exactly
+    large: tuple[LargeLife, ...] = ()
     max_steps: int = 20
     state_line: Callable[[Any], str] | None = None
 
@@ -185,6 +210,11 @@ class StatefulCheck:
         answer = self.reference.function if is_method else self.reference
         return LocalSubject(answer, TRUSTED_PATIENCE)
 
+    @property
+    def _mounted_as(self) -> str | None:
+        """The method as which an answer that is a function is mounted."""
+        return self._name if isinstance(self.reference, Method) else None
+
     def life(
         self,
         subject: Subject,
@@ -192,8 +222,7 @@ class StatefulCheck:
         state_of: Callable[[Any], Any] | None = None,
     ) -> Life:
         """Return a new life of a subject: a class, or a function that is mounted as a method."""
-        method = self._name if isinstance(self.reference, Method) else None
-        return Life(subject, self._owner, method, spoil, state_of)
+        return Life(subject, self._owner, self._mounted_as, spoil, state_of)
 
     def difference(self, expected: Step, got: Step) -> Counterexample | None:
         """Say how one step differs on the two sides; the case is the step alone."""
@@ -224,29 +253,89 @@ class StatefulCheck:
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
+        found = None
         if search.smallest is not None:
-            found = search.smallest
-            if search.is_cut_short:
-                found = replace(found, label=FAILING)
-            return self._explained(found, _script(search.witness), subject)
-        for probe in self.probes:
-            expected, got = (self._record(probe, side) for side in (self.trusted(), subject))
+            label = FAILING if search.is_cut_short else search.smallest.label
+            found = _Failure(replace(search.smallest, label=label), Acts(search.witness))
+        else:
+            failing = (self._failing(probe, subject) for probe in self.probes)
+            found = next((each.one_of_many() for each in failing if each), None)
+        if found is None:
+            return self._too_slow(subject)
+        if self.machine.is_free and not subject.is_silent:
+            found = self._shortest(found, search.witness or (), subject)
+        return self._explained(found, subject)
+
+    def _too_slow(self, subject: Subject) -> _Failure | None:
+        """Return the first large life that goes wrong or takes too long."""
+        for large in self.large:
+            expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
             number = self._first_difference(expected, got)
+            taken, usual = (
+                sum(step.outcome.fate.seconds for step in steps) for steps in (got, expected)
+            )
+            allowed = max(large.seconds, SLOWER * usual)
+            if number is None and taken <= allowed:
+                continue
+            said = f"{taken:.1f} s of computing"
             if number is not None:
                 failure = self.difference(expected[number], got[number])
-                assert failure is not None
-                case = "\n".join(step.text for step in got[: number + 1])
-                shown = replace(failure, case=case, label=FAILING)
-                return self._explained(shown, probe, subject)
+                said = f"{got[number].text}: {failure.got if failure else 'another value'}"
+            case = Counterexample(
+                f"{self._owner.__name__} with {large.size}",
+                f"the right answers within {allowed:.2g} s of computing",
+                said,
+                "with few slots and few blocks it is right",
+                label=FAILING,
+            )
+            return _Failure(case, large.live)
         return None
 
-    def _explained(self, case: Counterexample, script: Script, subject: Subject) -> _Failure:
+    def _failing(self, script: Script, subject: Subject) -> _Failure | None:
+        """Live a life on both sides; return where they differ first, if they do."""
+        expected, got = (self._record(script, side) for side in (self.trusted(), subject))
+        number = self._first_difference(expected, got)
+        if number is None:
+            return None
+        failure = self.difference(expected[number], got[number])
+        assert failure is not None
+        case = "\n".join(step.text for step in got[: number + 1])
+        symptom = got[number].text.partition("(")[0], *map(_kind, (expected[number], got[number]))
+        return _Failure(replace(failure, case=case), script, number, symptom)
+
+    def _shortest(self, found: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
+        """Return the shortest life that can be made of one that fails, or of a probe that does."""
+        failing = []
+        for life in (Acts(acts), *map(self._acts, self.probes)):
+            failure = self._failing(life, subject)
+            if failure is not None:
+                failing.append((failure, life[: failure.number + 1]))
+        failing.sort(key=lambda each: _extent(each[0]))
+        shortened = [self._shortened(*each, subject) for each in failing[:_SHORTENED]]
+        return min([found, *shortened], key=_extent)
+
+    def _acts(self, probe: Script) -> Acts:
+        """Return what a probe does, as data."""
+        life = Noted(self.trusted(), self._owner, self._mounted_as)
+        probe(life)
+        return Acts(life.acts)
+
+    def _shortened(self, failure: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
+        def fails(acts: Acts) -> int | None:
+            lived = None if subject.is_silent else self._failing(acts, subject)
+            return lived.number if lived and lived.symptom == failure.symptom else None
+
+        found = shorter(acts, fails)
+        return (None if subject.is_silent else self._failing(found, subject)) or failure
+
+    def _explained(self, failure: _Failure, subject: Subject) -> _Failure:
         """Add to a failing case what living it once more on both sides shows."""
-        if not subject.is_silent:
-            case = self._with_kept_list(case, script, subject) or self._with_states(
-                case, script, subject
-            )
-        return _Failure(case, script)
+        if subject.is_silent:
+            return failure
+        case = failure.counterexample, failure.script, subject
+        return replace(
+            failure, counterexample=self._with_kept_list(*case) or self._with_states(*case)
+        )
 
     def _with_kept_list(
         self, case: Counterexample, script: Script, subject: Subject
@@ -361,13 +450,31 @@ Script = Callable[[Life], Any]
 
 @dataclass(frozen=True)
 class _Failure:
+    """A life in which the two sides differ.
+
+    Attributes:
+        counterexample: The case.
+        script: The life.
+        number: The step in which they differ first.
+        symptom: In what: the method, and whether each side returned or raised.
+    """
+
     counterexample: Counterexample
     script: Script
+    number: int = 0
+    symptom: tuple[str, ...] = ()
+
+    def one_of_many(self) -> _Failure:
+        """Return the failure without the claim that its case is the smallest."""
+        return replace(self, counterexample=replace(self.counterexample, label=FAILING))
 
 
-def _script(acts: Sequence[Act]) -> Script:
-    def live(life: Life) -> None:
-        for act in acts:
-            act(life)
+def _kind(step: Step) -> str:
+    """Say whether a step returned, or what it raised."""
+    return "" if isinstance(step.outcome, Returned) else step.outcome.kinds[0]
 
-    return live
+
+def _extent(failure: _Failure) -> tuple[int, int]:
+    """Return calls, then characters."""
+    case = failure.counterexample.case
+    return case.count("\n"), len(case)

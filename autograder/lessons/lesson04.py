@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.compare import within
 from autograder.checks.exercise import Exercise
@@ -87,8 +85,16 @@ COALESCE = Exercise(
     check=StatefulCheck(
         reference=Method(FitAllocator, "free", on=FirstFitAllocator),
         machine=given.FitLife,
-        probes=(given.between_two_holes, given.beside_one_hole, given.freed_twice),
+        probes=(
+            given.between_two_holes,
+            given.beside_one_hole,
+            given.freed_twice,
+            given.behind_the_end,
+            given.many_holes,
+            given.one_after_the_other,
+        ),
         misconceptions=mistakes.COALESCE,
+        large=(given.MANY_HOLES,),
         state_line=strip_by_offset,
     ),
     hints=(
@@ -115,11 +121,14 @@ BUDDY = Exercise(
         probes=(
             given.filled_and_emptied,
             given.neighbours_that_are_no_buddies,
+            given.both_orders,
             given.sizes_that_differ,
             given.larger_than_the_largest,
             given.refused,
         ),
         misconceptions=buddy.BUDDY,
+        compare=given.no_faults,
+        large=given.MANY_BLOCKS,
         state_line=strip_by_offset,
     ),
     hints=(
@@ -146,6 +155,7 @@ SCATTERED = Exercise(
         cases=given.fragmented(),
         probes=given.FRAGMENTED,
         compare=within(rel=1e-9, absolute=1e-12),
+        large=(given.MOSTLY_FREE,),
         misconceptions=mistakes.SCATTERED,
     ),
     hints=(
@@ -174,6 +184,7 @@ WASTE = Exercise(
         probes=given.DISTRIBUTIONS,
         refusals=(Call([16], 0), Call([], 16), Call([0], 16), Call({16: -1.0}, 16)),
         compare=within(rel=1e-9),
+        large=(given.MANY_LENGTHS,),
         misconceptions=waste.WASTE,
     ),
     hints=(
@@ -195,17 +206,8 @@ BEST_BLOCK = Exercise(
     difficulty=2,
     check=FunctionCheck(
         reference=best_block_size,
-        cases=st.builds(
-            Call,
-            st.integers(1, 400).map(lambda n: n * 5.0),
-            st.integers(1, 40).map(lambda n: n * 3.0),
-            st.integers(1, 40).map(lambda n: n * 7.0),
-        ),
-        probes=(
-            Call(mean_length=1366.0, entry_bytes=8.0, token_bytes=131072.0),
-            Call(mean_length=1000.0, entry_bytes=4096.0, token_bytes=4096.0),
-            Call(mean_length=300, entry_bytes=5, token_bytes=7),
-        ),
+        cases=given.COSTS,
+        probes=given.SOME_COSTS,
         refusals=(
             Call(0, 8, 1000),
             Call(1366, 0, 1000),

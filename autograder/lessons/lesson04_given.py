@@ -12,8 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.function import Call
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.compare import exactly
+from autograder.checks.function import Call, Large
+from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.checks.trace import Instance
 from autograder.lessons.lesson01_given import (
     MAX_MODEL_LEN,
@@ -34,6 +35,7 @@ from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot, replay_conti
 from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.kv_cache.watch.allocator_faults import (
     allocation_faults,
+    leave_holes,
     refusal_faults,
     release_faults,
 )
@@ -215,6 +217,8 @@ SPAN = ("offset", "size")
 class FitLife(Twin):
     """What may be done to an allocator that hands out exactly what was asked for."""
 
+    is_free = True
+
     @initialize(num_slots=st.integers(1, 16))
     def make_one(self, num_slots: int) -> None:
         """Start with one hole."""
@@ -336,8 +340,59 @@ def freed_twice(life: Life) -> None:
     life.do("holes", reads=SPAN)
 
 
+def behind_the_end(life: Life) -> None:
+    """Free slot −1 where the last slot is a block."""
+    life.create(3)
+    life.do("allocate", 2)
+    life.do("allocate", 1)
+    life.do("free", -1)
+    life.do("holes", reads=SPAN)
+    life.do("free", 2)
+    life.do("free", -3)
+    life.do("blocks", reads=SPAN)
+
+
+def many_holes(life: Life) -> None:
+    """Leave more holes than a life that is drawn has, from the last to the first."""
+    life.create(100)
+    for _ in range(40):
+        life.do("allocate", 2)
+    for offset in (*range(76, 0, -12), *range(6, 80, 12), 40, 42, 90):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("allocate", 20)
+
+
+def one_after_the_other(life: Life) -> None:
+    """Use one allocator, and then a new one, which knows nothing of the first."""
+    for num_slots in (8, 6):
+        life.create(num_slots)
+        for size in (2, 1, 2):
+            life.do("allocate", size)
+        life.do("free", 0)
+        life.do("holes", reads=SPAN)
+        life.do("free", 3)
+        life.do("holes", reads=SPAN)
+        life.do("blocks", reads=SPAN)
+
+
+def a_thousand_holes(life: Life) -> None:
+    """Leave a thousand holes in a memory of millions of slots, and close some of them."""
+    life.create(2**22)
+    for _ in range(5):
+        life.apply(leave_holes, 200)
+    for offset in range(1, 200, 2):
+        life.do("free", offset)
+    life.do("holes", reads=SPAN)
+
+
+MANY_HOLES = LargeLife(a_thousand_holes, "4,194,304 slots and 1,000 holes", seconds=3.0)
+
+
 class BuddyLife(Twin):
     """What may be done to a buddy allocator; each step is judged by what was free before it."""
+
+    is_free = True
 
     @initialize(num_slots=st.integers(0, 24))
     def make_one(self, num_slots: int) -> None:
@@ -413,6 +468,44 @@ def refused(life: Life) -> None:
         life.apply(refusal_faults, place)
 
 
+def both_orders(life: Life) -> None:
+    """Free two blocks in the middle of four, the one behind first; then two buddies likewise."""
+    life.create(4)
+    for _ in range(4):
+        life.apply(allocation_faults, 1)
+    for place in (2, 1, 1, 0):
+        life.apply(release_faults, place)
+
+
+def many_small_blocks(life: Life) -> None:
+    """Have tens of thousands of free blocks of one slot, no two of which are buddies."""
+    life.create(2**16)
+    for _ in range(8):
+        life.apply(leave_holes, 2**12)
+
+
+def large_blocks(life: Life) -> None:
+    """Hand out half of a memory of millions of slots, and take it back."""
+    life.create(2**25)
+    for _ in range(3):
+        life.do("allocate", 2**24)
+        life.apply(release_faults, 0)
+
+
+MANY_BLOCKS = (
+    LargeLife(many_small_blocks, "65,536 slots and 32,768 free blocks"),
+    LargeLife(large_blocks, "33,554,432 slots"),
+)
+
+
+def no_faults(expected: Any, got: Any) -> str | None:
+    """Agree as ``exactly`` does; of a list of faults, say what it is."""
+    complaint = exactly(expected, got)
+    if complaint is not None and expected == [] and isinstance(got, list):
+        return "the list says which rules this step breaks; of a right step it is empty"
+    return complaint
+
+
 # 4.5
 
 
@@ -449,6 +542,14 @@ FRAGMENTED = (
 """Memories that tell the ways to count apart."""
 
 
+
+
+def _mostly_free() -> Call:
+    return Call(Make(FirstFitAllocator, 2**23).do("allocate", 5).do("allocate", 3).do("free", 0))
+
+
+MOSTLY_FREE = Large(_mostly_free, "8,388,608 slots", seconds=0.2)
+
 # 4.6
 
 _lengths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -478,6 +579,34 @@ DISTRIBUTIONS = (
 )
 """Lengths that tell the ways to average apart."""
 
+
+MANY_LENGTHS = Large(lambda: Call(list(range(1, 20_001)), 16), "20,000 lengths", seconds=0.5)
+
+# 4.7
+
+
+def _costs(unit: float) -> st.SearchStrategy[Call]:
+    """Draw a mean length, the bytes of an entry and those of a token, which differ."""
+    return st.builds(
+        Call,
+        *(
+            st.integers(1, most).map(lambda n, step=step: n * step * unit)
+            for most, step in ((400, 5.0), (40, 3.0), (40, 7.0))
+        ),
+    )
+
+
+COSTS = _costs(1.0) | _costs(0.125)
+
+SOME_COSTS = (
+    Call(mean_length=1366.0, entry_bytes=8.0, token_bytes=131072.0),
+    Call(mean_length=1000.0, entry_bytes=4096.0, token_bytes=4096.0),
+    Call(mean_length=300, entry_bytes=5, token_bytes=7),
+    Call(mean_length=1363.09, entry_bytes=0.5, token_bytes=3.25),
+    Call(mean_length=2.5, entry_bytes=6.5, token_bytes=0.25),
+    Call(mean_length=0.75, entry_bytes=1.5, token_bytes=2.25),
+)
+"""Costs that tell the formulas apart, those that are no whole numbers or below 1 among them."""
 
 # 4.9
 

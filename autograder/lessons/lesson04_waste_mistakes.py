@@ -36,9 +36,12 @@ def _averaged(
 
 
 def every_length_once(lengths: LengthDistribution, block_size: int) -> InternalWaste:
-    """Forget how often a length counts."""
+    """Forget how often a length counts in both sums, which the last line divides all the same."""
+    require_block_size(block_size)
     weights = length_weights(lengths)
-    return expected_internal_waste([each for each, weight in weights.items() if weight], block_size)
+    total = math.fsum(weights.values())
+    slots = sum(-(-length // block_size) * block_size for length in weights)
+    return InternalWaste(sum(weights) / total, slots / total)
 
 
 def of_the_mean(lengths: LengthDistribution, block_size: int) -> InternalWaste:

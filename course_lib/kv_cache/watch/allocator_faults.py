@@ -72,7 +72,13 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str] | None:
     free = _spans(allocator.holes())
     piece = 1 << (size - 1).bit_length()
     fitting = [span for span in free if span.size >= piece]
-    offset = allocator.allocate(size)
+    try:
+        offset = allocator.allocate(size)
+    except ValueError as error:
+        return [
+            f"allocate({size}) raises ValueError: {error}; a size of at least 1 is right, and where "
+            "no free block is large enough it returns None"
+        ]
     now = _spans(allocator.holes())
     if offset is None:
         found = []
@@ -140,14 +146,38 @@ def refusal_faults(allocator: Allocator, place: int) -> list[str] | None:
     others = [slot for slot in range(-1, allocator.num_slots + 1) if slot not in starts]
     slot = others[place % len(others)]
     before = _spans(allocator.holes()), _spans(allocator.blocks())
-    found = [f"free({slot}) is no ValueError, though no allocated block starts there"]
+    wanted = f"no allocated block starts at {slot}, so free({slot}) raises ValueError"
+    found = [f"{wanted}; it raises nothing"]
     try:
         allocator.free(slot)
     except ValueError:
         found = []
+    except LookupError as error:
+        # What a list, a dict or a set says of what is not in it.
+        found = [f"{wanted}; it raises {type(error).__name__}"]
     if (_spans(allocator.holes()), _spans(allocator.blocks())) != before:
         found.append(f"free({slot}) changes the memory")
     return found
+
+
+def leave_holes(allocator: Allocator, num_holes: int) -> None:
+    """Allocate blocks of one slot each, twice as many as wanted holes, and free every other one.
+
+    No two of the holes are neighbours, nor buddies.
+
+    Args:
+        allocator: The allocator, with at least ``2 * num_holes`` free slots.
+        num_holes: How many blocks are freed.
+
+    >>> from course_lib.kv_cache.allocators import BuddyAllocator
+    >>> allocator = BuddyAllocator(8)
+    >>> leave_holes(allocator, 4)
+    >>> len(allocator.holes()), len(allocator.blocks())
+    (4, 4)
+    """
+    offsets = sorted(allocator.allocate(1) or 0 for _ in range(2 * num_holes))
+    for offset in offsets[::2]:
+        allocator.free(offset)
 
 
 def _is_silent(allocator: Any) -> bool:

@@ -1,0 +1,148 @@
+"""What was done in a life, as data: so that it can be done in another one, or only a part of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from autograder.checks.lives import Life
+
+_SECONDS = 1.0
+"""CPU time that making a life shorter may take."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing done in a life.
+
+    Attributes:
+        verb: The method of ``Life``.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+    """
+
+    verb: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __call__(self, life: Life) -> Any:
+        """Do it."""
+        return getattr(life, self.verb)(*self.args, **self.kwargs)
+
+    def with_number(self, place: int, number: int) -> Act:
+        """Return the same act with another number at a place of its arguments."""
+        return replace(self, args=(*self.args[:place], number, *self.args[place + 1 :]))
+
+
+class Acts(Sequence[Act]):
+    """Acts in order; called with a life, it lives them."""
+
+    def __init__(self, acts: Sequence[Act]) -> None:
+        self._acts = tuple(acts)
+
+    def __len__(self) -> int:
+        return len(self._acts)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._acts[place]
+
+    def __call__(self, life: Life) -> None:
+        """Do one act after the other."""
+        for act in self._acts:
+            act(life)
+
+
+class Noted(Life):
+    """A life that keeps what is done in it.
+
+    Attributes:
+        acts: What was done so far.
+    """
+
+    def create(self, *args: Any, **kwargs: Any) -> None:
+        """Make the object, and note that."""
+        self._note("create", args, kwargs)
+        super().create(*args, **kwargs)
+
+    def do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the object, and note that."""
+        self._note("do", (method, *args), kwargs)
+        return super().do(method, *args, **kwargs)
+
+    def apply(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function of the library on the object, and note that."""
+        self._note("apply", (function, *args), {})
+        super().apply(function, *args)
+
+    def see(self, attribute: str, of: Any = None, reads: Sequence[str] = ()) -> None:
+        """Read an attribute, and note that."""
+        self._note("see", (attribute, of, reads), {})
+        super().see(attribute, of, reads)
+
+    def _note(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.acts: list[Act] = [*getattr(self, "acts", []), Act(verb, args, kwargs)]
+
+
+def shorter(acts: Sequence[Act], fails: Callable[[Acts], int | None]) -> Acts:
+    """Leave out what a failing life can do without, and make its numbers smaller.
+
+    Args:
+        acts: The life. Its first act makes the object; its last one fails.
+        fails: Says in which act a life fails in the same way; None if in none.
+
+    Returns:
+        A life that fails in its last act, from which no act, nor any two, can be left out, and in
+        which no number can be made smaller, unless the time is up before.
+    """
+    stop_at = time.thread_time() + _SECONDS
+    found = Acts(acts)
+    for smaller in (_with_one_less, _with_smaller_numbers, _with_two_less, _with_smaller_numbers):
+        goes_on = True
+        while goes_on and time.thread_time() < stop_at:
+            goes_on = False
+            for candidate in smaller(found):
+                last = fails(candidate)
+                if last is not None:
+                    found, goes_on = Acts(candidate[: last + 1]), True
+                    break
+                if time.thread_time() > stop_at:
+                    return found
+    return found
+
+
+def _with_one_less(acts: Acts) -> Iterator[Acts]:
+    for place in reversed(range(1, len(acts) - 1)):
+        yield _without(acts, {place})
+
+
+def _with_two_less(acts: Acts) -> Iterator[Acts]:
+    for places in combinations(range(1, len(acts) - 1), 2):
+        yield _without(acts, set(places))
+
+
+def _without(acts: Acts, places: set[int]) -> Acts:
+    return Acts([act for place, act in enumerate(acts) if place not in places])
+
+
+def _with_smaller_numbers(acts: Acts) -> Iterator[Acts]:
+    """Yield lives with one number smaller: alone, and with those behind it that are as large."""
+    for place, act in enumerate(acts):
+        for index, number in enumerate(act.args):
+            if type(number) is not int or number < 1:
+                continue
+            for less in sorted({*range(min(number, 20)), number // 2, number - 1}):
+                lower = act.with_number(index, less)
+                yield Acts([*acts[:place], lower, *acts[place + 1 :]])
+                behind = [_lowered(each, number, number - less) for each in acts[place + 1 :]]
+                yield Acts([*acts[:place], lower, *behind])
+
+
+def _lowered(act: Act, limit: int, by: int) -> Act:
+    """Return an act in which the numbers from a limit on are smaller by so much."""
+    for index, number in enumerate(act.args):
+        if type(number) is int and number >= limit:
+            act = act.with_number(index, number - by)
+    return act
