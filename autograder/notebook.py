@@ -207,7 +207,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if exercise.missing:
         advice = f"It cannot be checked here: {exercise.missing}."
         return Finding(0.0, unwritten=True, advice=advice), {}
-    if is_borrowed(obj, exercise.check.reference):
+    rights = exercise.check.reference, *getattr(exercise.check, "others", ())
+    if any(is_borrowed(obj, right) for right in rights):
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
     if detour := borrowed_through(obj, exercise.check.reference):
         advice = _BORROWED_THROUGH.format(name=detour)

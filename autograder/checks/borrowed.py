@@ -41,13 +41,13 @@ def is_borrowed(obj: Any, reference: Any) -> bool:
     if not isinstance(right, FunctionType | type):
         return False
     written = _written(obj)
-    if _is(written, right) or (isinstance(written, type) and right in written.__mro__):
+    if _is(written, right) or _inherits(written, right):
         return True
     name = right.__name__
     for function in _functions_reached(written):
         names, texts = set(_names(function.__code__)), set(_texts(function.__code__))
         for value in _values(function, names):
-            if _is(_written(value), right):
+            if _is(_written(value), right) or _inherits(value, right):
                 return True
             # super(Owner, self) begins behind the owner: what it finds is not the right answer.
             holds = isinstance(value, ModuleType) or (
@@ -55,7 +55,9 @@ def is_borrowed(obj: Any, reference: Any) -> bool:
             )
             if holds and name in names and _is(_written(getattr(value, name, None)), right):
                 return True
-        if "get" in names and any(_is(_part(text), right) for text in texts):
+        if "get" in names and any(
+            _is(part, right) or _inherits(part, right) for part in map(_part, texts)
+        ):
             return True
     return False
 
@@ -180,6 +182,11 @@ def _written(value: Any) -> Any:
 def _is(value: Any, right: Any) -> bool:
     code = getattr(right, "__code__", None)
     return value is right or (code is not None and getattr(value, "__code__", None) is code)
+
+
+def _inherits(value: Any, right: Any) -> bool:
+    """Say whether a value is a class that inherits from the right answer, or is it."""
+    return isinstance(value, type) and right in value.__mro__
 
 
 def _functions_reached(written: Any) -> list[FunctionType]:

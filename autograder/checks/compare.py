@@ -458,8 +458,18 @@ def _as_share(off: float, expected: float) -> str:
 
 def _same(expected: Any, got: Any) -> bool:
     if isinstance(expected, set):
-        return {(type(item), item) for item in expected} == {(type(item), item) for item in got}
+        return set(map(_with_types, expected)) == set(map(_with_types, got))
     return bool(expected == got)
+
+
+def _with_types(item: Any) -> tuple[Any, ...]:
+    """Return an item of a set with its type, and with those of what is in it.
+
+    >>> _with_types((0, True)) == _with_types((0.0, 1))
+    False
+    """
+    inner = type(item) in (tuple, frozenset)
+    return type(item), type(item)(map(_with_types, item)) if inner else item
 
 
 def _type_complaint(expected: Any, got: Any) -> str:

@@ -134,6 +134,8 @@ class ScaleCheck:
             than the floor in none of them.
         misconceptions: Players known to do badly, with why.
         patience: Seconds that one decision may take.
+        others: Further players of the course, which are no more the learner's own than the
+            reference is.
 
     Raises:
         ValueError: The shares of the conditions do not add up to 1.
@@ -145,6 +147,7 @@ class ScaleCheck:
     conditions: tuple[Condition, ...]
     misconceptions: tuple[Misconception, ...] = ()
     patience: float = PATIENCE
+    others: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         total = sum(condition.share for condition in self.conditions)

@@ -52,6 +52,7 @@ _UNWRITTEN = (
     "Its methods do nothing yet: write below YOUR CODE HERE. If you have, is a return missing?"
 )
 
+
 class Twin(stateful.RuleBasedStateMachine):
     """Base of the state machines: does everything to the reference and to the learner's object.
 

@@ -60,11 +60,13 @@ class TraceCheck:
         instance: Makes the instance of a seed, 0 to 2³¹ − 1, with functions of the library.
         misconceptions: Known wrong ideas; ``wrong`` is a function from a seed to the states.
         compare: When two states agree. Lists, tuples and arrays are alike before.
+        form: Says what is wrong with how a state is written, whatever the task; "" if nothing.
     """
 
     instance: Callable[[int], Instance]
     misconceptions: tuple[Misconception, ...] = ()
     compare: Comparison = exactly
+    form: Callable[[Any], str] = lambda state: ""
 
     @property
     def reference(self) -> Callable[[int], Instance]:
@@ -120,6 +122,8 @@ class TraceCheck:
         complaint = f"the first state that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
             complaint = f"this state is missing; {right} of {len(states)} are right"
+        elif said := self.form(given[wrong[0]]):
+            complaint = f"{said}; {complaint}"
         shown = "\n".join(lines), "another state", show(given.get(wrong[0]))
         return Counterexample(*shown, complaint, label=CHECKED)
 

@@ -40,7 +40,12 @@ BY_HAND = Exercise(
     points=5,
     minutes=8,
     difficulty=1,
-    check=TraceCheck(given.strips_to_write, misconceptions=mistakes.TRACE),
+    check=TraceCheck(
+        given.strips_to_write,
+        misconceptions=mistakes.TRACE,
+        compare=given.same_strip,
+        form=given.form_of_a_strip,
+    ),
     hints=(
         "From slot 0 on, which is the first run of dots that is long enough?",
         "A request takes the front of the first run that is long enough, and nothing if there is "
@@ -91,7 +96,7 @@ COALESCE = Exercise(
             given.freed_twice,
             given.behind_the_end,
             given.many_holes,
-            given.one_after_the_other,
+            given.one_beside_another,
         ),
         misconceptions=mistakes.COALESCE,
         large=(given.MANY_HOLES,),
@@ -289,7 +294,8 @@ MEASURED = Exercise(
     check=AnswerCheck(
         reference=given.shares_with_enough,
         question="enough",
-        compare=within(rel=0.0, absolute=5e-4),
+        compare=given.close_enough,
+        alike=given.alike_where_it_tells,
         misconceptions=waste.MEASURED,
     ),
     hints=(
@@ -305,7 +311,10 @@ MEASURED = Exercise(
 CONTEST = Exercise(
     id="4.10",
     title="An allocator of your own (stretch)",
-    asks="Write an allocator that needs little memory, and little time, for requests that come and go.",
+    asks=(
+        "Write an allocator that needs little memory, and little time, for requests that come and "
+        "go. The whole game may take 10 s of computing."
+    ),
     points=8,
     minutes=30,
     difficulty=3,
@@ -313,6 +322,7 @@ CONTEST = Exercise(
         reference=contest.CoursesBestFit,
         floor=contest.NeverReuses,
         play=contest.contest,
+        others=(FitAllocator, BuddyAllocator),
         conditions=(between("index", "an index near that of the course's best fit", 1.0, 0.9),),
     ),
     hints=(

@@ -61,6 +61,19 @@ class BuddyBehindOnly(BuddyAllocator):
         self.free_offsets[order].add(offset)
 
 
+class WhateverLiesBehind(BuddyAllocator):
+    """Merges with a free block of the same size right behind, buddy or not."""
+
+    def free(self, offset: int) -> None:
+        """Give back a block; merge as long as a block of its size behind it is free."""
+        order = self.order_of(offset)
+        del self.order_at[offset]
+        while offset + (1 << order) in self.free_offsets[order]:
+            self.free_offsets[order].remove(offset + (1 << order))
+            order += 1
+        self.free_offsets[order].add(offset)
+
+
 class KeepsTheUpperOffset(BuddyAllocator):
     """Merges, and forgets that the lower of two buddies is where the block starts."""
 
@@ -242,6 +255,12 @@ BUDDY = (
         "A block is the lower half as often as the upper one, and its buddy then lies before it: "
         "`offset ^ size` finds either.",
         BuddyBehindOnly,
+    ),
+    Misconception(
+        "whatever lies behind",
+        "A block of the same size right behind need not be the buddy, and the buddy may lie before: "
+        "of a block at `offset` it is at `offset ^ size`.",
+        WhateverLiesBehind,
     ),
     Misconception(
         "the block stays where it was",

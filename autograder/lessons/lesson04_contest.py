@@ -26,6 +26,10 @@ ENDLESS = 2**40
 NUM_REQUESTS, BATCH = 300, 40
 WEIGHT_OF_MEMORY = 75
 _ROUNDS = 3
+_SECONDS = 10.0
+"""CPU time of the whole game."""
+
+_NUM_SMALL, _SMALL_BATCH, _LARGEST_SMALL = 400, 12, 3
 _ENOUGH = 2.0
 """How many times the course's own CPU time still counts as full speed."""
 
@@ -73,32 +77,50 @@ def events(seed: int) -> Iterator[Event]:
         heapq.heappush(running, (now + output_tokens, number))
 
 
+def small_events(seed: int) -> Iterator[Event]:
+    """Yield requests for very few slots, which fill holes exactly, or miss them by one."""
+    rng = random.Random(seed)
+    running: list[int] = []
+    for number in range(_NUM_SMALL):
+        if len(running) == _SMALL_BATCH:
+            yield running.pop(rng.randrange(_SMALL_BATCH)), 0
+        yield number, rng.randint(1, _LARGEST_SMALL)
+        running.append(number)
+
+
 def contest(subject: Subject, seed: int) -> Mapping[str, float]:
     """Return utilisation, speed and index of an allocator.
 
+    It first plays a round with small requests, in which nothing is measured.
+
     Raises:
-        UnusableAnswerError: It hands out what is taken, or what is no slot, or refuses, or raises.
+        UnusableAnswerError: It hands out what is taken, or what is no slot, or refuses, or raises,
+            or the time is up.
     """
     course = LocalSubject(CoursesBestFit, TRUSTED_PATIENCE)
-    own_times, course_times = [], []
-    utilization = 0.0
-    for _ in range(_ROUNDS):
-        utilization, seconds = _play(subject, seed)
+    own_times: list[float] = []
+    course_times: list[float] = []
+    utilization, spent = 0.0, _play(subject, small_events(seed), _SECONDS)[1]
+    while len(own_times) < _ROUNDS:
+        utilization, seconds = _play(subject, events(seed), _SECONDS - spent)
+        spent += seconds
         own_times.append(seconds)
-        course_times.append(_play(course, seed)[1])
+        course_times.append(_play(course, events(seed), TRUSTED_PATIENCE)[1])
+        if spent + seconds > _SECONDS:
+            break  # it is slow, and no other round would be much faster
     speed = min(1.0, _ENOUGH * min(course_times) / max(min(own_times), 1e-9))
     index = WEIGHT_OF_MEMORY * utilization + (100 - WEIGHT_OF_MEMORY) * speed
     return {"utilization": utilization, "speed": speed, "index": index}
 
 
-def _play(subject: Subject, seed: int) -> tuple[float, float]:
-    """Return the utilisation and the CPU seconds of one run."""
+def _play(subject: Subject, happens: Iterator[Event], allowed: float) -> tuple[float, float]:
+    """Return the utilisation and the CPU seconds of one run, which has so many of them."""
     made = subject.call((ENDLESS,))
     if isinstance(made, Raised) or not isinstance(made.value, Ref):
         raise UnusableAnswerError(f"MyAllocator({ENDLESS})", made, "no object came")
     taken = _Taken()
     seconds = 0.0
-    for who, size in events(seed):
+    for who, size in happens:
         if size:
             call, outcome = f"allocate({size})", subject.invoke(made.value, "allocate", (size,))
             taken.start(who, _offset(call, outcome), size, call, outcome)
@@ -108,6 +130,9 @@ def _play(subject: Subject, seed: int) -> tuple[float, float]:
             if isinstance(outcome, Raised):
                 raise UnusableAnswerError(call, outcome, outcome.line or "")
         seconds += outcome.fate.seconds
+        if seconds > allowed:
+            complaint = f"the {_SECONDS:g} s of computing that the game may take are used up"
+            raise UnusableAnswerError(f"{call}, for request {who}", outcome, complaint)
     return taken.peak / taken.high_water, seconds
 
 

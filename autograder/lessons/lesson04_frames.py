@@ -104,12 +104,12 @@ def _added(add: Add, ranges: Sequence[tuple[int, int]]) -> Blocks:
 EXPOSING = {"ranges": [(0, 2), (2, 4)], "frames": 4}
 """The case of the report upstream."""
 
-_MOST_FRAMES = 2**20
+_MOST_FRAMES = 2**62
 
 
 def _complaint_about_form(answer: Any) -> str | None:
     """Say what is wrong with the form of an answer."""
-    if not isinstance(answer, dict) or set(answer) != {"ranges", "frames"}:
+    if not isinstance(answer, dict) or not {"ranges", "frames"} <= set(answer):
         got = f"the keys {sorted(map(str, answer))}" if isinstance(answer, dict) else kind_of(answer)
         return f'give a dict with "ranges" and "frames", not {got}'
     ranges, frames = answer["ranges"], answer["frames"]
@@ -144,14 +144,19 @@ def exposes_the_bug(_: Any, answer: Any) -> str | None:
     if has_come:
         return f"a block of {frames} frames is there: the request is served, and rightly"
     if not should_come:
-        return f"{frames} frames are refused, and rightly: no block of {frames} can be made of these"
+        said = f"{frames} frames are refused, and rightly: no block of {frames} can be made of these"
+        longer = [(start, end + 1) for start, end in answer["ranges"]]
+        if any(size >= frames for _, size in _added(add_range, longer)):
+            start, end = answer["ranges"][0]
+            said += f" (`end` is the first frame behind a range: the last of {start, end} is {end - 1})"
+        return said
     return None
 
 
 def is_refused_rightly(_: Any, answer: Any) -> str | None:
     """Agree with an answer in which neighbours are taken for buddies."""
     complaint = exposes_the_bug(_, answer) or ""
-    if not complaint.endswith("can be made of these"):
+    if "rightly: no block" not in complaint:
         return ""
     longest = run = last = 0
     for start, end in sorted(answer["ranges"]):

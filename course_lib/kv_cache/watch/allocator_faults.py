@@ -63,10 +63,15 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str] | None:
     Returns:
         The sentences, or None if the allocator says nothing of its free blocks yet.
 
+    Raises:
+        ValueError: ``size`` is less than 1.
+
     >>> from course_lib.kv_cache.allocators import BuddyAllocator
     >>> allocation_faults(BuddyAllocator(16), 3)
     []
     """
+    if size < 1:
+        raise ValueError(f"size is {size}; ask for at least 1 slot")
     if _is_silent(allocator):
         return None
     free = _spans(allocator.holes())
@@ -74,10 +79,9 @@ def allocation_faults(allocator: Allocator, size: int) -> list[str] | None:
     fitting = [span for span in free if span.size >= piece]
     try:
         offset = allocator.allocate(size)
-    except ValueError as error:
+    except ValueError:
         return [
-            f"allocate({size}) raises ValueError: {error}; a size of at least 1 is right, and where "
-            "no free block is large enough it returns None"
+            f"allocate({size}) raises ValueError; it returns None where no block is large enough"
         ]
     now = _spans(allocator.holes())
     if offset is None:
@@ -178,6 +182,27 @@ def leave_holes(allocator: Allocator, num_holes: int) -> None:
     offsets = sorted(allocator.allocate(1) or 0 for _ in range(2 * num_holes))
     for offset in offsets[::2]:
         allocator.free(offset)
+
+
+def holes_beside_another(allocator: Allocator) -> list[tuple[int, int]]:
+    """Use a second allocator of the same class, and return the holes of the first.
+
+    Args:
+        allocator: The first one, whose holes stay as they are.
+
+    Returns:
+        Offset and size of each hole.
+
+    >>> from course_lib.kv_cache.allocators import FirstFitAllocator
+    >>> holes_beside_another(FirstFitAllocator(8))
+    [(0, 8)]
+    """
+    make: Any = type(allocator)
+    other: Allocator = make(allocator.num_slots)
+    offset = other.allocate(1)
+    if offset is not None:
+        other.free(offset)
+    return [(offset, size) for offset, size in allocator.holes()]
 
 
 def _is_silent(allocator: Any) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
 from autograder import lessons
+from autograder.checks.borrowed import is_borrowed
 from autograder.lessons import lesson04_contest as contest
 from autograder.lessons import lesson04_frames as frames
 from autograder.lessons import lesson04_given as given
@@ -80,6 +81,23 @@ def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
     assert examine("4.1", {"seed": 7, **right}).fraction == 1
     assert examine("4.1", {"seed": 7, **right, "step 6": "." * 16}).fraction == pytest.approx(5 / 6)
     assert examine("4.1", {"seed": 1}).unwritten
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (lambda strip: strip[1:], "a strip has 16 signs, and this one has 15"),
+        (str.lower, "a strip has capital letters and dots"),
+        (lambda strip: strip.replace(".", "_"), "a strip has capital letters and dots"),
+        (list, "a strip is a text of 16 signs, not a list"),
+    ],
+)
+def test_a_strip_that_is_written_another_way_is_told_how_one_is_written(written, says):
+    right = given.strips_to_write(1).answer
+    finding = examine("4.1", {"seed": 1, **{step: written(s) for step, s in right.items()}})
+    assert finding.fraction == 0
+    assert says in finding.counterexample.complaint
+    assert examine("4.1", {"seed": 1, **{s: f"{strip} " for s, strip in right.items()}}).fraction
 
 
 # 4.2
@@ -221,6 +239,37 @@ def changes_and_then_refuses(self, offset):
     freed_by_going_through_all(self, offset)
 
 
+def counts_from_the_end(self, offset):
+    freed_by_going_through_all(self, offset + self.num_slots if offset < 0 else offset)
+
+
+SHARED = []
+
+
+def one_list_for_all(self, offset):
+    freed_by_going_through_all(self, offset)
+    SHARED[:] = self.sorted_holes
+    self.sorted_holes = SHARED
+
+
+def unsorted_from_six_on(self, offset):
+    freed_by_going_through_all(self, offset)
+    if len(self.sorted_holes) >= 6:
+        self.sorted_holes.append(self.sorted_holes.pop(0))
+
+
+def slot_by_slot(self, offset):
+    size = self.block_size(offset)
+    del self.size_at[offset]
+    free = [False] * (self.num_slots + 1)
+    for hole in [*self.sorted_holes, Span(offset, size)]:
+        for slot in range(hole.offset, hole.end):
+            free[slot] = True
+    edges = [slot for slot in range(self.num_slots + 1) if free[slot] != free[slot - 1]]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    self.sorted_holes = [Span(start, end - start) for start, end in pairs]
+
+
 COALESCE_RIGHT = (
     freed_by_going_through_all,
     freed_from_the_blocks,
@@ -234,6 +283,10 @@ COALESCE_WRONG = (
     (one_slot_short, SAME),
     (returns_something, SAME),
     (changes_and_then_refuses, SAME),
+    (counts_from_the_end, SAME),
+    (one_list_for_all, SAME),
+    (unsorted_from_six_on, SAME),
+    (slot_by_slot, SAME),  # right, and a step for each slot
     (mistakes.freeing(merges_left=False, merges_right=True), "only the hole behind it"),
     (lambda self, offset: None, SAME),
     (object(), SAME),
@@ -243,16 +296,16 @@ COALESCE_WRONG = (
 
 
 class UpperHalves:
-    """Keeps lists of blocks, hands out the upper half, and takes the last of equal blocks."""
+    """Keeps the free blocks by their size, and hands out the upper half."""
 
     def __init__(self, num_slots):
         if num_slots < 1:
             raise ValueError(num_slots)
-        self.num_slots, self.free_blocks, self.taken = num_slots, [], {}
+        self.num_slots, self.free_blocks, self.taken = num_slots, defaultdict(dict), {}
         offset = 0
-        for order in range(40, -1, -1):
+        for order in range(60, -1, -1):
             if num_slots >> order & 1:
-                self.free_blocks.append((offset, 1 << order))
+                self.free_blocks[1 << order][offset] = True
                 offset += 1 << order
 
     def allocate(self, size):
@@ -261,14 +314,13 @@ class UpperHalves:
         piece = 1
         while piece < size:
             piece *= 2
-        fitting = [block for block in self.free_blocks if block[1] >= piece]
-        if not fitting:
+        block = min((s for s, free in self.free_blocks.items() if free and s >= piece), default=0)
+        if not block:
             return None
-        offset, block = min(fitting, key=lambda each: (each[1], -each[0]))
-        self.free_blocks.remove((offset, block))
+        offset, _ = self.free_blocks[block].popitem()
         while block > piece:
             block //= 2
-            self.free_blocks.append((offset, block))
+            self.free_blocks[block][offset] = True
             offset += block
         self.taken[offset] = piece
         return offset
@@ -277,10 +329,10 @@ class UpperHalves:
         if offset not in self.taken:
             raise ValueError(offset)
         size = self.taken.pop(offset)
-        while (offset ^ size, size) in self.free_blocks:
-            self.free_blocks.remove((offset ^ size, size))
+        while offset ^ size in self.free_blocks[size]:
+            del self.free_blocks[size][offset ^ size]
             offset, size = min(offset, offset ^ size), 2 * size
-        self.free_blocks.append((offset, size))
+        self.free_blocks[size][offset] = True
 
     def block_size(self, offset):
         return self.taken[offset]
@@ -289,7 +341,7 @@ class UpperHalves:
         return sorted_spans(self.taken.items())
 
     def holes(self):
-        return sorted_spans(self.free_blocks)
+        return sorted_spans((at, size) for size, free in self.free_blocks.items() for at in free)
 
 
 class ByRecursion(UpperHalves):
@@ -298,11 +350,11 @@ class ByRecursion(UpperHalves):
             raise ValueError(offset)
 
         def merge(offset, size):
-            if (offset ^ size, size) in self.free_blocks:
-                self.free_blocks.remove((offset ^ size, size))
+            if offset ^ size in self.free_blocks[size]:
+                del self.free_blocks[size][offset ^ size]
                 merge(min(offset, offset ^ size), 2 * size)
             else:
-                self.free_blocks.append((offset, size))
+                self.free_blocks[size][offset] = True
 
         merge(offset, self.taken.pop(offset))
 
@@ -343,6 +395,18 @@ def frees_with_a_key_error(self, offset):
     BuddyAllocator.free(self, offset)
 
 
+def looks_at_each_slot(self, size):
+    right = BuddyAllocator.allocate(self, size)
+    sum(1 for slot in range(self.num_slots) if slot == right)
+    return right
+
+
+def by_logarithm(self, size):
+    if size < 1:
+        raise ValueError(size)
+    return BuddyAllocator.allocate(self, 1 << math.ceil(math.log2(size)))
+
+
 BUDDY_RIGHT = (UpperHalves, ByRecursion, NumpyOffsets)
 BUDDY_WRONG = (
     (a_buddy(allocate=raises_when_too_large), SAME),
@@ -350,6 +414,8 @@ BUDDY_WRONG = (
     (a_buddy(allocate=minus_one), SAME),
     (a_buddy(allocate=as_a_float), SAME),
     (a_buddy(free=frees_with_a_key_error), SAME),
+    (a_buddy(allocate=looks_at_each_slot), SAME),
+    (a_buddy(allocate=by_logarithm), SAME),
     (FirstFitAllocator, SAME),
     (type("BuddyAllocator", (), {}), SAME),
     (object(), SAME),
@@ -389,6 +455,7 @@ SCATTERED_WRONG = (
     (lambda a: sum(h.size for h in a.holes()) / a.num_slots, "the free share of the memory"),
     (that_allocates, SAME),
     (lambda allocator: 0.5, SAME),
+    (lambda a: external_fragmentation(a) if sum(1 for _ in range(a.num_slots)) else 0.0, SAME),
     (object(), SAME),
 )
 
@@ -440,7 +507,17 @@ WASTE_WRONG = (
     (with_sums(tokens, slots(lambda length, b: -length % b)), SAME),
     (with_sums(tokens, slots(lambda length, b: length + length % b)), SAME),
     (with_sums(slots(lambda length, b: -(-length // b) * b), tokens), SAME),
-    (with_sums(lambda w, b: sum(w), lambda w, b: sum(-(-n // b) * b for n in w)), SAME),
+    (
+        with_sums(lambda w, b: sum(w), lambda w, b: sum(-(-n // b) * b for n in w)),
+        "every length once",
+    ),
+    (
+        with_sums(
+            tokens,
+            lambda w, b: sum(x * b for n, x in w.items() for place in range(n) if place % b == 0),
+        ),
+        SAME,  # right, and a step for each token
+    ),
     (lambda lengths, block_size: InternalWaste(50.5, 58.24), SAME),
     (object(), SAME),
 )
@@ -459,6 +536,10 @@ def best_by(formula):
         return formula(mean_length, entry_bytes, token_bytes)
 
     return best_block_size
+
+
+def best_of_whole(length, entry, token):
+    return math.sqrt(2 * entry * length / token) if token else 1.0
 
 
 def bisected(length, entry, token):
@@ -492,6 +573,8 @@ BEST_BLOCK_WRONG = (
     (best_by(lambda length, entry, token: math.sqrt(token / (2 * entry * length))), SAME),
     (best_by(lambda length, entry, token: int(math.sqrt(2 * entry * length / token))), SAME),
     (best_by(lambda length, entry, token: 0.41), SAME),
+    (best_by(lambda *costs: best_of_whole(*map(int, costs))), SAME),
+    (best_by(lambda *costs: math.nan if costs[0] < 5 else best_of_whole(*costs)), SAME),
     (object(), SAME),
 )
 
@@ -548,6 +631,7 @@ MENDED_WRONG = (
     (lambda free, start, end: sorted(frames.add_range(free, start, end)), SAME),
     (lambda free, start, end: frames.add_range(free, start, end + 1), SAME),
     (lambda free, start, end: {(0, 4)}, SAME),
+    (lambda *args: {tuple(map(float, block)) for block in frames.add_range(*args)}, SAME),
     (object(), SAME),
 )
 
@@ -587,6 +671,16 @@ def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, 
     finding = examine(exercise, answer)
     assert finding.fraction == 0
     assert named(finding) == name
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong", "most"),
+    [("4.2", m.wrong, 5) for m in mistakes.BEST_FIT if m.name in ("worst fit", "first fit")]
+    + [("4.2", sorts_the_holes, 7), ("4.3", mistakes.freeing(False, True), 5)],
+)
+def test_the_failing_case_of_an_allocator_is_small(exercise, wrong, most):
+    case = examine(exercise, wrong).counterexample.case
+    assert len(case.splitlines()) <= most, case
 
 
 def test_the_failing_case_of_a_wrong_buddy_says_in_words_what_is_wrong():
@@ -686,6 +780,11 @@ def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong
     assert named(finding) == name
 
 
+def test_shares_that_are_all_1_are_no_known_mistake():
+    assert given.alike_where_it_tells({"first": 1.0, "best": 1.0}, {"first": 1.0}) is not None
+    assert given.alike_where_it_tells({"first": 0.5}, {"first": 0.5}) is None
+
+
 def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
     right = given.shares_with_enough()
     assert examine("4.9", {fit: round(share, 4) for fit, share in right.items()}).fraction == 1
@@ -724,6 +823,22 @@ class NeverJoins(SimpleFirstFit):
         insort(self.holes, [offset, self.size_at.pop(offset)])
 
 
+class JoinsOverAGap(SimpleFirstFit):
+    def free(self, offset):
+        super().free(offset)
+        for place in reversed(range(1, len(self.holes))):
+            if sum(self.holes[place - 1]) >= self.holes[place][0] - 1:
+                end = sum(self.holes.pop(place))
+                self.holes[place - 1][1] = end - self.holes[place - 1][0]
+
+
+class Slow(SimpleFirstFit):
+    def allocate(self, size):
+        for _ in range(2_000_000):
+            pass
+        return super().allocate(size)
+
+
 class HandsOutTwice(SimpleFirstFit):
     def allocate(self, size):
         return max(0, super().allocate(size) - 1)
@@ -748,6 +863,8 @@ def test_the_contest_orders_allocators_by_what_they_are_worth():
     ("kind", "says"),
     [
         (HandsOutTwice, "are in use"),
+        (JoinsOverAGap, "are in use"),
+        (Slow, "the 10 s of computing that the game may take are used up"),
         (Refuses, "nearly all of the memory is free"),
         (object(), "no object came"),
         (lambda num_slots: 7, "no object came"),
@@ -757,6 +874,21 @@ def test_an_allocator_with_which_the_contest_cannot_go_on_earns_nothing(kind, sa
     finding = examine("4.10", kind)
     assert finding.fraction == 0
     assert says in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BestFitAllocator,
+        FirstFitAllocator,
+        type("MyAllocator", (BuddyAllocator,), {}),
+        type("MyAllocator", (), {"__init__": lambda self, n: BestFitAllocator(n)}),
+    ],
+)
+def test_an_allocator_of_the_course_is_nobodys_own(kind):
+    others = lessons.find("4.10").check.others
+    assert any(is_borrowed(kind, each) for each in others)
+    assert not any(is_borrowed(SimpleFirstFit, each) for each in others)
 
 
 @pytest.mark.parametrize("seed", range(0, 100, 20))
