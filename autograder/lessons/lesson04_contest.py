@@ -161,7 +161,9 @@ class _Taken:
         """Note a block; refuse one that is not free."""
         span = offset, offset + size
         if not 0 <= offset <= ENDLESS - size:
-            raise UnusableAnswerError(call, outcome, f"slots {offset} to {span[1] - 1} do not exist")
+            raise UnusableAnswerError(
+                call, outcome, f"slots {offset} to {span[1] - 1} do not exist"
+            )
         place = bisect_left(self._spans, span)
         for other in self._spans[max(place - 1, 0) : place + 1]:
             if other[0] < span[1] and span[0] < other[1]:
@@ -179,4 +181,3 @@ class _Taken:
         self._spans.remove(span)
         self._live -= span[1] - span[0]
         return span[0]
-

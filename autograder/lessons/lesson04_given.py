@@ -32,7 +32,6 @@ from course_lib.kv_cache.allocators import (
     WorstFitAllocator,
 )
 from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot, replay_contiguous
-from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.kv_cache.watch.allocator_faults import (
     allocation_faults,
     holes_beside_another,
@@ -41,8 +40,6 @@ from course_lib.kv_cache.watch.allocator_faults import (
     release_faults,
 )
 from course_lib.kv_cache.watch.notation import strip_text
-from course_lib.simulation.workload import TraceRequest, load_azure
-from course_lib.specs import MODELS, GiB
 
 # 4.1
 
@@ -574,8 +571,6 @@ FRAGMENTED = (
 """Memories that tell the ways to count apart."""
 
 
-
-
 def _mostly_free() -> Call:
     return Call(Make(FirstFitAllocator, 2**23).do("allocate", 5).do("allocate", 3).do("free", 0))
 
@@ -619,13 +614,12 @@ MANY_LENGTHS = Large(lambda: Call(list(range(1, 20_001)), 16), "20,000 lengths",
 
 def _costs(unit: float) -> st.SearchStrategy[Call]:
     """Draw a mean length, the bytes of an entry and those of a token, which differ."""
-    return st.builds(
-        Call,
-        *(
-            st.integers(1, most).map(lambda n, step=step: n * step * unit)
-            for most, step in ((400, 5.0), (40, 3.0), (40, 7.0))
-        ),
-    )
+    most_and_step = ((400, 5.0), (40, 3.0), (40, 7.0))
+    return st.builds(Call, *(_multiples(most, step * unit) for most, step in most_and_step))
+
+
+def _multiples(most: int, step: float) -> st.SearchStrategy[float]:
+    return st.integers(1, most).map(lambda number: number * step)
 
 
 COSTS = _costs(1.0) | _costs(0.125)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
 from autograder.checks.finding import Misconception
 from autograder.lessons import lesson04_given as given
@@ -14,15 +13,7 @@ from course_lib.kv_cache.allocators import (
     FitAllocator,
     Span,
     WorstFitAllocator,
-    no_block_at,
 )
-from course_lib.kv_cache.fragmentation import (
-    InternalWaste,
-    LengthDistribution,
-    expected_internal_waste,
-    length_weights,
-)
-from course_lib.kv_cache.sizing import require_block_size
 
 # 4.1
 
@@ -81,8 +72,6 @@ def smallest_of_all(self: FitAllocator, size: int) -> Span | None:
     """Choose the smallest hole, and see afterwards whether it is large enough."""
     smallest = min(self.sorted_holes, key=lambda hole: hole.size, default=None)
     return smallest if smallest is not None and smallest.size >= size else None
-
-
 
 
 def one_hole_less(self: FitAllocator, size: int) -> Span | None:

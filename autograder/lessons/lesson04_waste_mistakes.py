@@ -213,9 +213,7 @@ def _prompt_alone() -> dict[str, float]:
 
 MEASURED = (
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
-    Misconception(
-        "iterations, not a share", "Divide by the number of snapshots.", _moments
-    ),
+    Misconception("iterations, not a share", "Divide by the number of snapshots.", _moments),
     Misconception(
         "the share that is too few",
         "Those are the moments in which memory was really short; asked for are the others.",
