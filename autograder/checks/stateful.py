@@ -311,8 +311,10 @@ class StatefulCheck:
             failure = self._failing(life, subject)
             if failure is not None:
                 failing.append((failure, life[: failure.number + 1]))
-        failing.sort(key=lambda each: _extent(each[0]))
-        shortened = [self._shortened(*each, subject) for each in failing[:_SHORTENED]]
+        # Whoever gets an idea wrong is to hear of that, not of a refusal that is shorter to show.
+        same = [each for each in failing if each[0].symptom == failing[0][0].symptom]
+        same.sort(key=lambda each: _extent(each[0]))
+        shortened = [self._shortened(*each, subject) for each in same[:_SHORTENED]]
         return min([found, *shortened], key=_extent)
 
     def _acts(self, probe: Script) -> Acts:
