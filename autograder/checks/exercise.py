@@ -13,7 +13,7 @@ from autograder.proxy.subject import PATIENCE, Subject
 from course_lib import parts
 from course_lib.parts import PARTS
 
-_UNTOUCHED = "Nothing is written yet: write below each YOUR CODE HERE."
+_UNTOUCHED = "Nothing is written yet: write below YOUR CODE HERE, wherever it stands."
 
 
 class Check(Protocol):

@@ -38,17 +38,27 @@ from autograder.checks.reference import Method
 from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
-from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Returned, Subject
+from autograder.proxy.subject import (
+    TRUSTED_PATIENCE,
+    LocalSubject,
+    Raised,
+    Returned,
+    Subject,
+)
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["Life", "Pair", "StatefulCheck", "Twin"]
 
-_UNWRITTEN = (
-    "Its methods do nothing yet: write below YOUR CODE HERE. If you have, is a return missing?"
-)
+_UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
+
+_SLOWER = 10
+"""How many times the reference's own time a large life may take, if that is more than its limit."""
 
 Act = Callable[[Life], Any]
 """One thing done in a life, which can be done in another."""
+
+Script = Callable[[Life], Any]
+"""Lives a life: a probe, or all that was done in a failing one."""
 
 
 class Twin(stateful.RuleBasedStateMachine):
@@ -111,6 +121,21 @@ class Twin(stateful.RuleBasedStateMachine):
 
 
 @dataclass(frozen=True)
+class LargeLife:
+    """A life whose size is the point: recursion, or work that grows too fast, does not survive it.
+
+    Attributes:
+        live: Lives it.
+        size: What is large about it, such as ``"a table of 100,000 blocks"``.
+        seconds: CPU time that it may take.
+    """
+
+    live: Script
+    size: str
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class StatefulCheck:
     """The property that an object and the reference cannot be told apart by using them.
 
@@ -123,6 +148,7 @@ class StatefulCheck:
         max_steps: Length of the longest life.
         state_line: A function of the library that tells an object's state in one line; a failing
             case then shows it.
+        large: Lives on large inputs, tried last.
 
     Raises:
         CheckError: In the first probe an object would be compared that cannot be, or the reference
@@ -136,6 +162,7 @@ class StatefulCheck:
     compare: Comparison = exactly
     max_steps: int = 20
     state_line: Callable[[Any], str] | None = None
+    large: tuple[LargeLife, ...] = ()
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
@@ -157,7 +184,8 @@ class StatefulCheck:
         """Search for the shortest life in which ``subject`` and the reference differ."""
         failure = self._falsify(subject, seed, max_examples)
         if failure is None:
-            return PASSED
+            late = (self._failing_in_time(each, subject) for each in self.large)
+            return next((Finding(0.0, case) for case in late if case is not None), PASSED)
         behaviour = self._behaviour(subject)
         # A stub's methods return nothing after the making.
         unwritten = all(
@@ -169,7 +197,9 @@ class StatefulCheck:
             0.0,
             failure.counterexample,
             unwritten=unwritten,
-            advice=_UNWRITTEN,
+            advice=_UNWRITTEN.format(
+                "It does nothing" if self._is_method else "Its methods do nothing"
+            ),
             retell=None if unwritten else self._retelling(failure, subject),
         )
         fitting = [
@@ -181,8 +211,7 @@ class StatefulCheck:
 
     def trusted(self) -> Subject:
         """Return the reference."""
-        is_method = isinstance(self.reference, Method)
-        answer = self.reference.function if is_method else self.reference
+        answer = self.reference.function if self._is_method else self.reference
         return LocalSubject(answer, TRUSTED_PATIENCE)
 
     def life(
@@ -192,7 +221,7 @@ class StatefulCheck:
         state_of: Callable[[Any], Any] | None = None,
     ) -> Life:
         """Return a new life of a subject: a class, or a function that is mounted as a method."""
-        method = self._name if isinstance(self.reference, Method) else None
+        method = self._name if self._is_method else None
         return Life(subject, self._owner, method, spoil, state_of)
 
     def difference(self, expected: Step, got: Step) -> Counterexample | None:
@@ -208,14 +237,18 @@ class StatefulCheck:
         return Counterexample(got.text, shown[0], shown[1], str(complaint), got.outcome.output)
 
     @property
+    def _is_method(self) -> bool:
+        """Whether one method of a class is asked for, and not all of it."""
+        return isinstance(self.reference, Method)
+
+    @property
     def _name(self) -> str:
         return str(self.reference.__name__)
 
     @property
     def _owner(self) -> type[Any]:
         """The library's class whose objects live."""
-        is_method = isinstance(self.reference, Method)
-        owner: type[Any] = self.reference.lives_on if is_method else self.reference
+        owner: type[Any] = self.reference.lives_on if self._is_method else self.reference
         return owner
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
@@ -224,21 +257,52 @@ class StatefulCheck:
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
+        found = []
         if search.smallest is not None:
-            found = search.smallest
-            if search.is_cut_short:
-                found = replace(found, label=FAILING)
-            return self._explained(found, _script(search.witness), subject)
-        for probe in self.probes:
-            expected, got = (self._record(probe, side) for side in (self.trusted(), subject))
-            number = self._first_difference(expected, got)
-            if number is not None:
-                failure = self.difference(expected[number], got[number])
-                assert failure is not None
-                case = "\n".join(step.text for step in got[: number + 1])
-                shown = replace(failure, case=case, label=FAILING)
-                return self._explained(shown, probe, subject)
-        return None
+            found.append(_Failure(search.smallest, _script(search.witness)))
+        is_smallest = bool(found) and not search.is_cut_short
+        if not found or not subject.is_silent:
+            # Shrinking ends with the time, or where no one step makes a life smaller.
+            found += filter(None, (self._failing(probe, subject) for probe in self.probes))
+        if not found:
+            return None
+        smallest = min(found, key=lambda each: extent(each.counterexample))
+        case = smallest.counterexample
+        if not is_smallest:
+            case = replace(case, label=FAILING)
+        return self._explained(case, smallest.script, subject)
+
+    def _failing(self, probe: Script, subject: Subject) -> _Failure | None:
+        """Return where a probe goes another way than the reference's, if it does."""
+        expected, got = (self._record(probe, side) for side in (self.trusted(), subject))
+        number = self._first_difference(expected, got)
+        if number is None:
+            return None
+        failure = self.difference(expected[number], got[number])
+        assert failure is not None
+        case = "\n".join(step.text for step in got[: number + 1])
+        return _Failure(replace(failure, case=case), probe)
+
+    def _failing_in_time(self, large: LargeLife, subject: Subject) -> Counterexample | None:
+        """Return what is wrong if a large life is late, or goes another way."""
+        expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
+        allowed, taken = (sum(_seconds(step) for step in side) for side in (expected, got))
+        allowed = max(large.seconds, _SLOWER * allowed)
+        number = self._first_difference(expected, got)
+        if number is None and taken <= allowed:
+            return None
+        outcome = got[number].outcome if number is not None else None
+        said = f"an answer after {taken:.1f} s" if outcome is None else "another value"
+        if isinstance(outcome, Raised):
+            silent = outcome.kinds[0] == "NoAnswerError"
+            said = "no answer by then" if silent else outcome.kinds[0]
+        return Counterexample(
+            case=f"{self._name}(...) on {large.size}",
+            expected=f"the right answer within {allowed:.2g} s of computing",
+            got=said,
+            complaint="on small inputs it is right",
+            label=FAILING,
+        )
 
     def _explained(self, case: Counterexample, script: Script, subject: Subject) -> _Failure:
         """Add to a failing case what living it once more on both sides shows."""
@@ -355,14 +419,24 @@ class StatefulCheck:
         )
 
 
-Script = Callable[[Life], Any]
-"""Lives a life: a probe, or all that was done in a failing one."""
-
-
 @dataclass(frozen=True)
 class _Failure:
     counterexample: Counterexample
     script: Script
+
+
+def extent(case: Counterexample) -> tuple[int, int]:
+    """Return the calls of a failing life, then its characters.
+
+    >>> extent(Counterexample("obj = Table(4)\\nobj.slot(-1)", "", ""))
+    (2, 27)
+    """
+    return len(case.case.split("\n")), len(case.case)
+
+
+def _seconds(step: Step) -> float:
+    """Return the CPU time of one step; 0 if nothing was asked."""
+    return step.outcome.fate.seconds
 
 
 def _script(acts: Sequence[Act]) -> Script:
