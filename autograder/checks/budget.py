@@ -149,7 +149,7 @@ class Budget(ABC):
         """What the cost decides, and how, in a sentence."""
         if self.weight == 1:
             return f"The bands: {self.bands!r}."
-        return f"{self.weight:.0%} of the points are for what it costs; of these: {self.bands!r}."
+        return f"{self.weight:.0%} of the points are for what it costs. The bands: {self.bands!r}."
 
     @abstractmethod
     def weighed(self, subject: Subject, trusted: Subject, seed: int) -> Finding:

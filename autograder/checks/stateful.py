@@ -428,8 +428,8 @@ class _Failure:
 def extent(case: Counterexample) -> tuple[int, int]:
     """Return the calls of a failing life, then its characters.
 
-    >>> extent(Counterexample("obj = Table(4)\\nobj.slot(-1)", "", ""))
-    (2, 27)
+    >>> extent(Counterexample("obj = Table(4)", "", ""))
+    (1, 14)
     """
     return len(case.case.split("\n")), len(case.case)
 

@@ -24,6 +24,7 @@ from course_lib.kv_cache.block_table import (
     BlockTable,
     CacheLayout,
     blocks_to_add,
+    nhd_layout,
     row_major_strides,
     slot_mapping,
 )
@@ -269,7 +270,7 @@ ADDRESS = Exercise(
         misconceptions=memory_mistakes.ADDRESS,
         large=(
             Large(
-                lambda: Call(given.nhd_layout(200_000, 16, 8, 128), 1, 16 * 131_072 + 1, 2, 5),
+                lambda: Call(nhd_layout(200_000, 16, 8, 128), 1, 16 * 131_072 + 1, 2, 5),
                 "a layer of 200,000 blocks",
             ),
         ),

@@ -415,7 +415,8 @@ def elements(draw: st.DrawFn) -> Call:
 
 def reordered(layout: CacheLayout, order: Sequence[int]) -> CacheLayout:
     """Return a layout with its axes in another order."""
-    axes, shape = (tuple(side[place] for place in order) for side in (layout.axes, layout.shape))
+    axes = tuple(layout.axes[place] for place in order)
+    shape = tuple(layout.shape[place] for place in order)
     return CacheLayout(axes, shape, layout.dtype_bytes)
 
 

@@ -254,7 +254,7 @@ def null_refused(self: BlockTable, block_ids: Iterable[int]) -> None:
 
 def asked_twice(self: BlockTable, block_ids: Iterable[int]) -> None:
     """Check the ids, then ask for them once more."""
-    if any(block_id < 0 for block_id in array("q", block_ids)):  # type: ignore[arg-type]
+    if any(block_id < 0 for block_id in array("q", block_ids)):
         raise ValueError(block_ids)
     self.ids.extend(block_ids)
 

@@ -569,8 +569,8 @@ def token_without_slot(
 
     >>> import numpy as np
     >>> str(token_without_slot(np.array([[9, 2]]), np.array([2]), np.array([7, 8]), block_size=4))
-    'token 1 of the batch, position 8 of sequence 0, has no slot: the sequence has 8 slots, in blocks of 4; \
-append a block before a token needs it'
+    'token 1 of the batch, position 8 of sequence 0, has no slot: the sequence has 8 slots, in blocks \
+of 4; append a block before a token needs it'
     """
     import numpy as np
 
