@@ -102,9 +102,9 @@ class TestBlockTable:
             _table(4, [9, 2]).slot_mapping([0, -1, position])
 
     def test_an_empty_table_has_no_slots(self) -> None:
-        with pytest.raises(PositionError, match="the table has 0 of them, in blocks of 4"):
+        with pytest.raises(PositionError, match="0 blocks of 4 have room for 0"):
             BlockTable(4).slot(0)
-        with pytest.raises(PositionError, match="the sequence has 0 slots, in blocks of 4"):
+        with pytest.raises(PositionError, match="the sequence has 0 blocks of 4"):
             BlockTable(4).slot_mapping([0])
 
     def test_a_position_error_is_what_a_caller_may_expect_it_to_be(self) -> None:
