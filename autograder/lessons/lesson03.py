@@ -364,8 +364,8 @@ MENDED = Exercise(
 JUDGED = Exercise(
     id="3.7c",
     title="Bug hunt: judge two repairs",
-    asks='Say of rest=0 in engine "A" and in engine "B": a prompt of 1 to 10,000 tokens that breaks '
-    "it, or None.",
+    asks='Say of rest=0 in engine "A" and in engine "B": a prompt of 1 to 10,000 tokens that '
+    "breaks it, or None.",
     points=2,
     minutes=4,
     difficulty=2,

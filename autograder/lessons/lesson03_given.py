@@ -480,7 +480,11 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             return torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
         return torch.randn(3, 4, heads, dim, generator=generator)
 
-    for is_turned, heads, slots in ((False, 2, [5]), (True, 2, [7, -1, 0]), (False, 3, [7, 2, -1, 4])):
+    for is_turned, heads, slots in (
+        (False, 2, [5]),
+        (True, 2, [7, -1, 0]),
+        (False, 3, [7, 2, -1, 4]),
+    ):
         shape = len(slots), heads, 4
         arguments = {
             "key": tokens(shape, not is_turned),
