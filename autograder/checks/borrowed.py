@@ -135,7 +135,7 @@ def stand_ins(obj: Any, others: Sequence[Exercise]) -> dict[str, Any]:
         right = exercise.check.reference
         name = getattr(right, "__name__", None)
         mine = scope.get(name) if isinstance(name, str) else None
-        replaces = isinstance(right, FunctionType | type) and not isinstance(right, Method)
+        replaces = isinstance(plain(right), FunctionType | type) and not isinstance(right, Method)
         if replaces and name in used and callable(mine) and mine not in (right, obj):
             found[str(name)] = right
     return found
