@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autograder.checks.compare import within
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import SoftmaxState, partial_attention
 
@@ -281,6 +281,20 @@ UNFIT_SEQUENCES = (
     Call(*_of_the_text(1).args[:4], 0),
     Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
 )
+
+
+def _long_sequence() -> Call:
+    """Return the call on 6,000 tokens in blocks of 16, in a cache with room for twice as many."""
+    block_size, context_len, num_blocks = 16, 6_000, 768
+    generator = torch.Generator().manual_seed(6)
+    caches = torch.randn(2, num_blocks, block_size, 2, 64, generator=generator)
+    query = torch.randn(8, 64, generator=generator)
+    table = torch.randperm(num_blocks, generator=generator)[: -(-context_len // block_size)]
+    return Call(query, *caches, table.int(), context_len)
+
+
+LONG_SEQUENCES = (Large(_long_sequence, "a context of 6,000 tokens", seconds=2.5),)
+"""A sequence that one can read once, and not once for each token, nor copy for each block."""
 
 
 # 2.4b

@@ -393,8 +393,8 @@ COMBINE_MISTAKES = (
     ),
     Misconception(
         "nothing in the empty lanes",
-        "What a masked lane holds is undefined unless `other` says it; it has to be -inf, so that "
-        "it is never the largest.",
+        "What a masked lane holds is undefined unless `other` says it: -inf for a maximum, so that "
+        "it is never the largest, and 0 for a sum.",
         Edited(((_MAX, _MAX.replace(', other=float("-inf")', "")),)),
     ),
     Misconception(

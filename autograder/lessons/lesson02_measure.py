@@ -25,7 +25,8 @@ SLOWDOWN = 1.26
 _MODEL, _GPU = MODELS["opt-13b"], GPUS["a100-40gb"]
 _MAX_MODEL_LEN = 2048
 
-closely = within(rel=1e-3)
+closely = within(rel=2e-4)
+"""Apart from what is rounded; the mean of the steps' rates is off by twice as much."""
 
 _Slots = Callable[[Reservation], int]
 

@@ -165,7 +165,7 @@ PARTIAL_WRONG = (
     (changed(all_in_float32), SAME),
     (not_refusing, SAME),
     (
-        lambda q, k, v, s=None: partial_attention(q, k, v, s or q.shape[-1] ** -0.5),
+        lambda q, k, v, scale=None: partial_attention(q, k, v, scale or q.shape[-1] ** -0.5),
         "a scale of 0 taken for none",
     ),
     (lambda q, k, v, s=None: partial_attention(q, k[:-1], v[:-1], s), SAME),
@@ -373,6 +373,13 @@ def that_cleans_the_cache(query, key_cache, value_cache, block_table, context_le
     return answer
 
 
+def prefix_by_prefix(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Attend anew for each token, to all that comes before it."""
+    for length in range(1, context_len + 1):
+        out = over_a_copy(query, key_cache, value_cache, block_table, length, scale)
+    return out
+
+
 def every_entry(query, key_cache, value_cache, block_table, context_len, scale=None):
     size, state = key_cache.shape[1], SoftmaxState.empty(query)
     for logical, block in enumerate(block_table.tolist()):
@@ -398,7 +405,10 @@ ATTEND_WRONG = (
     (zeros_for_nothing, SAME),
     (every_entry, "on behind the context"),
     (narrowed, SAME),
-    (lambda q, *rest: attend_blocks(q, *(c.nan_to_num() for c in rest[:2]), *rest[2:]),
+    (prefix_by_prefix, SAME),
+    (lambda q, k, v, *rest, **options: attend_blocks(
+            q, k.nan_to_num(), v.nan_to_num(), *rest, **options
+        ),
      "swept caches"),
     (lambda q, k, v, t, n, scale=None: attend_blocks(q, k, v, t, n, scale or 1 / q.shape[-1] ** 0.5),
      "a scale of 0 taken for none"),
