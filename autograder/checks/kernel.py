@@ -118,7 +118,7 @@ class KernelCheck:
         started: list[tuple[KernelCase, Returned]] = []
         for case in cases:
             outcome = self._start(subject, case)
-            problem = self._problem_with(case, outcome)
+            problem = self._problem_with(subject, case, outcome)
             if problem is not None:
                 return self._failed(subject, problem, cases, outcome)
             if isinstance(outcome, Returned):
@@ -142,7 +142,9 @@ class KernelCheck:
 
         return subject.apply(compile_for_all, (self.operation, ITSELF))
 
-    def _problem_with(self, case: KernelCase, outcome: Outcome) -> Counterexample | None:
+    def _problem_with(
+        self, subject: Subject, case: KernelCase, outcome: Outcome
+    ) -> Counterexample | None:
         """Return what is wrong with what a start of the kernel did, if anything is."""
         shown = f"{self.operation}: {case.title}\n{_shapes(case.arguments)}"
         if case.far:
@@ -156,8 +158,28 @@ class KernelCheck:
                 near = f"to {self.rel:g} of its largest element" if self.rel else "to the last bit"
                 expected = f"{name} as PyTorch computes it, {near}"
                 got = f"{name}: {complaint or 'differs'}"
-                return Counterexample(shown, expected, got, _nan_says(came), label=FAILING)
+                why = self._why_nan(subject, case, outcome, name)
+                return Counterexample(shown, expected, got, why, label=FAILING)
         return None
+
+    def _why_nan(self, subject: Subject, case: KernelCase, outcome: Outcome, name: str) -> str:
+        """Say where NaN in what a kernel wrote comes from; "" where there is none."""
+        came = _outputs(outcome).get(name)
+        if came is None or not _has_nan(came):
+            return ""
+        stored = _moved(outcome, "stored")
+        if stored and stored.get(name, 0) < came.numel() * came.element_size():
+            return f"NaN is what {name} holds before it is written, and not all of it is"
+        clean = {key: _without_nan(value) for key, value in case.arguments.items()}
+        again = self._start(subject, replace(case, arguments=clean))
+        if _outputs(again) and not _has_nan(_outputs(again)[name]):
+            return "NaN is in slots that no sequence owns: some of them are read"
+        if name in case.arguments and not _has_nan(case.arguments[name]):
+            return "inf - inf, inf times 0 and 0 / 0 are NaN"
+        return (
+            "inf - inf, inf times 0 and 0 / 0 are NaN; so is an output before it is written, and a "
+            "lane that is loaded under a mask without `other`"
+        )
 
     def _raised(self, shown: str, outcome: Raised) -> Counterexample:
         if outcome.kinds[0] == _UNAVAILABLE:
@@ -316,11 +338,13 @@ def _astray(outcome: Raised) -> tuple[str, ...]:
     return (outcome.kinds[0], *(found.groups() if found else ()))
 
 
-def _nan_says(came: Any) -> str:
-    """Say what NaN means, where some is."""
-    if came is None or not hasattr(came, "isnan") or not bool(came.isnan().any()):
-        return ""
-    return "NaN is in slots that no sequence owns and in outputs before they are written"
+def _has_nan(value: Any) -> bool:
+    return hasattr(value, "isnan") and bool(value.isnan().any())
+
+
+def _without_nan(value: Any) -> Any:
+    """Return an argument with zeros in the place of NaN."""
+    return value.nan_to_num(nan=0.0) if _has_nan(value) else value
 
 
 def _shapes(arguments: Mapping[str, Any]) -> str:
