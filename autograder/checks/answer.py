@@ -210,7 +210,8 @@ def _dict_differences(
         begin = (
             f"not all entries that begin with {', nor all with '.join(map(repr, named))} are right"
         )
-        yield begin if groups else f"{len(choices)} of {len(expected)} are wrong"
+        verb = "is" if len(choices) == 1 else "are"
+        yield begin if groups else f"{len(choices)} of {len(expected)} {verb} wrong"
     for key in [key for key in wrong if key not in choices][:_MOST]:
         said = "; ".join(_differences(expected[key], got[key], compare))
         yield f"{key!r}: {said}" if said else f"{key!r} is another value"

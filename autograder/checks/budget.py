@@ -144,6 +144,13 @@ class Budget(ABC):
             return replace(finding, fraction=0.0)
         return self.weighed(subject, LocalSubject(plain(self.reference), TRUSTED_PATIENCE), seed)
 
+    @property
+    def said_of_bands(self) -> str:
+        """What the cost decides, and how, in a sentence."""
+        if self.weight == 1:
+            return f"The bands: {self.bands!r}."
+        return f"{self.weight:.0%} of the points are for what it costs. The bands: {self.bands!r}."
+
     @abstractmethod
     def weighed(self, subject: Subject, trusted: Subject, seed: int) -> Finding:
         """Return the finding for an object that is right, by what it costs."""
@@ -183,7 +190,7 @@ class TimeBudget(Budget):
         reference, own = (min(side) * _MILLISECONDS for side in zip(*times, strict=True))
         measured = (
             f"CPU time: {own:.3g} ms, {ratio:.2g} times the reference's {reference:.3g} ms in the "
-            f"same run (best of {len(times)}). The bands: {self.bands!r}."
+            f"same run (best of {len(times)}). {self.said_of_bands}"
         )
         if share == 1:
             return Finding(1.0, remarks=(measured,))
@@ -347,8 +354,8 @@ class OperationBudget(Budget):
         worst = max(tallies, key=lambda tally: tally.count / tally.allowed)
         ratio = worst.count / worst.allowed
         counted = (
-            f"At most {worst.count} {worst.operation} where {worst.allowed:g} are allowed. The "
-            f"bands: {self.bands!r}."
+            f"At most {worst.count} {worst.operation} where {worst.allowed:g} are allowed. "
+            f"{self.said_of_bands}"
         )
         share = self.bands.share(ratio)
         if share == 1:

@@ -7,13 +7,15 @@ from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
 from autograder.checks.reference import Method, plain
-from autograder.checks.scaffold import is_untouched, told_from_given_lines
+from autograder.checks.scaffold import empty_places, is_untouched, told_from_given_lines
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
 from autograder.proxy.subject import PATIENCE, Subject
 from course_lib import parts
 from course_lib.parts import PARTS
 
-_UNTOUCHED = "Nothing is written yet: write below each YOUR CODE HERE."
+_UNTOUCHED = "Nothing is written yet: write below YOUR CODE HERE, wherever it stands."
+
+_ORDINALS = ("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
 
 class Check(Protocol):
@@ -99,6 +101,19 @@ class Exercise:
         if finding.fraction < 1 and is_untouched(subject.source(), self.id):
             advice = finding.advice if finding.unwritten else ""
             return Finding(0.0, unwritten=True, advice=advice or _UNTOUCHED)
+        if finding.fraction < 1 and (places := empty_places(subject.source(), self.id)):
+            said = " and the ".join(_ORDINALS[place] for place in places)
+            said = f"Nothing is written below the {said} YOUR CODE HERE."
+            if finding.unwritten or finding.counterexample is None:
+                return replace(finding, unwritten=True, advice=said)
+            case = finding.counterexample
+            complaint = f"{case.complaint}; {said[0].lower()}{said[1:-1]}".removeprefix("; ")
+            return replace(
+                finding,
+                counterexample=replace(case, complaint=complaint),
+                misconception=None,
+                alike=(),
+            )
         if finding.counterexample is None:
             return finding
         case = told_from_given_lines(finding.counterexample, self.id)

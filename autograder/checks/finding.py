@@ -105,12 +105,17 @@ class Finding:
             fitting: Those that behave like the object, on the failing case too.
             subject: The object, whose source may show that it is the one.
         """
-        if len(fitting) != 1:
+        source = subject.source() if any(each.evidence for each in fitting) else None
+        code = code_alone(source) if source else ""
+        seen = [each for each in fitting if each.evidence and re.search(each.evidence, code)]
+        if len(seen) == 1:
+            return replace(self, misconception=seen[0], confirmed=True)
+        # Of those that behave alike, one that the code would show is not it where it does not.
+        silent = [each for each in fitting if not each.evidence]
+        left = silent if len(silent) == 1 and code and not seen else fitting
+        if len(left) != 1:
             return replace(self, alike=tuple(fitting))
-        (misconception,) = fitting
-        source = subject.source() if misconception.evidence else None
-        confirmed = bool(source and re.search(misconception.evidence, code_alone(source)))
-        return replace(self, misconception=misconception, confirmed=confirmed)
+        return replace(self, misconception=left[0], confirmed=False)
 
 
 PASSED = Finding(1.0)

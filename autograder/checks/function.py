@@ -49,7 +49,10 @@ from autograder.proxy.subject import (
 )
 
 _UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
-_NOTHING_WRITTEN = "Nothing is written to {names} yet: write below YOUR CODE HERE."
+_NOTHING_WRITTEN = (
+    "Nothing is written to {names} yet: write below YOUR CODE HERE. If you have, did it go into a "
+    "copy of what you were given?"
+)
 
 _MORE_CALLS = 40
 """Generated calls on which a known wrong answer has to agree as well before it is named."""

@@ -16,7 +16,7 @@ import random
 import sys
 import textwrap
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from string import ascii_uppercase
@@ -49,6 +49,23 @@ class Distractor:
 
 
 @dataclass(frozen=True)
+class Displaced:
+    """A line that belongs before another one, and is left out or stands too late.
+
+    Attributes:
+        line: How the line begins.
+        before: How the line begins before which it has to stand.
+        name: The idea behind it, in a few words.
+        explanation: One sentence that says what is wrong then and why.
+    """
+
+    line: str
+    before: str
+    name: str
+    explanation: str
+
+
+@dataclass(frozen=True)
 class ParsonsCheck:
     """The property that lines, put in the order of the labels, do what the function does.
 
@@ -57,6 +74,7 @@ class ParsonsCheck:
         inner: The check of the function; its reference is where the lines come from.
         distractors: Lines that do not belong.
         joined: How lines begin that stay below the line before them, as one piece.
+        displaced: Lines that people are known to leave out or to place too late.
         patience: Seconds that one call of what was put together may take.
     """
 
@@ -65,6 +83,7 @@ class ParsonsCheck:
     distractors: tuple[Distractor, ...] = ()
     joined: tuple[str, ...] = ()
     patience: float = PATIENCE
+    displaced: tuple[Displaced, ...] = ()
 
     @property
     def reference(self) -> Any:
@@ -84,11 +103,20 @@ class ParsonsCheck:
 
     @property
     def misconceptions(self) -> tuple[Misconception, ...]:
-        """For each distractor, the right order with it in the place of the line it stands for."""
-        return tuple(
+        """The right order with a distractor for the line it stands for, or without a line."""
+        taken = (
             Misconception(each.name, each.explanation, list(self._with(number)))
             for number, each in enumerate(self.distractors)
         )
+        left_out = (
+            Misconception(
+                each.name,
+                each.explanation,
+                [label for label in self.solution if label != self._label_of(each.line)],
+            )
+            for each in self.displaced
+        )
+        return (*taken, *left_out)
 
     def assembled(self, labels: Sequence[str]) -> str:
         """Return the source of the function that lines in this order make."""
@@ -117,12 +145,12 @@ class ParsonsCheck:
         """Put the lines together and examine what comes of it."""
         outcome = subject.value()
         if isinstance(outcome, Raised):
-            return _refused("a list of labels", show_outcome(outcome))
+            return _refused("a list of letters", show_outcome(outcome))
         labels = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
         problem = self._problem_with(labels)
         if problem:
             got = show(labels)
-            refused = _refused('a list of labels, such as ["B", "A"]', got, problem)
+            refused = _refused('a list of letters, such as ["B", "A"]', got, problem)
             return replace(refused, unwritten=is_nothing(labels))
         try:
             function = self.made(labels)
@@ -131,7 +159,38 @@ class ParsonsCheck:
         finding = self.inner.examine(LocalSubject(function, self.patience), seed, max_examples)
         if finding.fraction == 1:
             return finding
-        return self._blamed(replace(finding, unwritten=False), labels)
+        finding = replace(finding, unwritten=False)
+        for mended, misconception in self._mended(labels):
+            if self._works(mended, seed, max_examples):
+                return replace(finding, misconception=misconception, alike=(), confirmed=True)
+        return self._blamed(finding, labels)
+
+    def _works(self, labels: list[str], seed: int, max_examples: int) -> bool:
+        """Say whether lines in this order do what the function does."""
+        try:
+            function = self.made(labels)
+        except SyntaxError:
+            return False
+        subject = LocalSubject(function, self.patience)
+        return self.inner.examine(subject, seed, max_examples).fraction == 1
+
+    def _mended(self, labels: list[str]) -> Iterator[tuple[list[str], Misconception]]:
+        """Yield the order without one known mistake that is in it, and that mistake."""
+        taken = [self._distractor_at(label) for label in labels]
+        wrong = [number for number in taken if number is not None]
+        if len(wrong) == 1:
+            right = self.solution[self._place_of(self.distractors[wrong[0]])]
+            rest = [label for label in labels if label != right]
+            at = rest.index(labels[taken.index(wrong[0])])
+            yield [*rest[:at], right, *rest[at + 1 :]], self.misconceptions[wrong[0]]
+        for each, misconception in zip(
+            self.displaced, self.misconceptions[len(self.distractors) :], strict=True
+        ):
+            line, before = self._label_of(each.line), self._label_of(each.before)
+            rest = [label for label in labels if label != line]
+            if before in rest and line not in labels[: labels.index(before)]:
+                at = rest.index(before)
+                yield [*rest[:at], line, *rest[at:]], misconception
 
     def _problem_with(self, labels: Any) -> str:
         """Say what keeps an answer from being an order of lines; "" if nothing does."""
@@ -158,13 +217,16 @@ class ParsonsCheck:
         return _refused("a function", got, f"line {line} of these", body)
 
     def _blamed(self, finding: Finding, labels: list[str]) -> Finding:
-        """Return the finding with the first distractor that was taken as the reason, if one was."""
-        numbers = map(self._distractor_at, labels)
-        found = next((number for number in numbers if number is not None), None)
-        if found is None:
-            return finding
-        misconception = self.misconceptions[found]
-        return replace(finding, misconception=misconception, alike=(), confirmed=True)
+        """Return the finding with the lines that do not belong, whatever else is the matter."""
+        strange = [label for label in labels if self._distractor_at(label) is not None]
+        case = finding.counterexample
+        if not strange or case is None:
+            return replace(finding, misconception=None, alike=())
+        several = f"lines {' and '.join(strange)} do not belong"
+        said = several if len(strange) > 1 else f"line {strange[0]} does not belong"
+        complaint = f"{case.complaint}; {said}" if case.complaint else said
+        case = replace(case, complaint=complaint)
+        return replace(finding, counterexample=case, misconception=None, alike=())
 
     def _distractor_at(self, label: str) -> int | None:
         """Return the number of the distractor with a label; None for a line that belongs."""
@@ -180,15 +242,21 @@ class ParsonsCheck:
 
     def _place_of(self, distractor: Distractor) -> int:
         """Return which line of the function a distractor stands for."""
+        return self._place_beginning(distractor.instead_of)
+
+    def _label_of(self, start: str) -> str:
+        """Return the label of the line that begins so."""
+        return self.solution[self._place_beginning(start)]
+
+    def _place_beginning(self, start: str) -> int:
+        """Return which line of the function begins so."""
         found = [
-            place
-            for place, piece in enumerate(self._pieces)
-            if piece.lstrip().startswith(distractor.instead_of)
+            place for place, piece in enumerate(self._pieces) if piece.lstrip().startswith(start)
         ]
         if len(found) != 1:
             raise ValueError(
-                f"{self.exercise_id}: {len(found)} lines begin with {distractor.instead_of!r}; a "
-                "distractor stands for exactly one"
+                f"{self.exercise_id}: {len(found)} lines begin with {start!r}; a distractor, or a "
+                "line that is displaced, stands for exactly one"
             )
         return found[0]
 

@@ -8,6 +8,7 @@ message speaks of the library's business; a learner needs to know which values l
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,8 @@ from pathlib import Path
 from autograder.checks.finding import Counterexample, code_alone
 from autograder.errors import CourseError
 from autograder.paths import course_root
+
+_PLACE = "# YOUR CODE HERE"
 
 
 def told_from_given_lines(case: Counterexample, exercise_id: str) -> Counterexample:
@@ -57,6 +60,33 @@ def is_untouched(source: str | None, exercise_id: str) -> bool:
         for stub in _released(exercise_id)
         for node in _definitions(stub)
     )
+
+
+def empty_places(source: str | None, exercise_id: str) -> list[int]:
+    """Return which of several places to write at are still empty, the first is 1.
+
+    Only where an answer has kept the lines around a place can that be seen.
+
+    Args:
+        source: The answer's code, comments included; None where it is not at hand.
+        exercise_id: The exercise.
+    """
+    if source is None:
+        return []
+    lines = _told(source)
+    pairs = set(itertools.pairwise([*(line for line in lines if line != _PLACE), ""]))
+    for stub in _released(exercise_id):
+        given = [*_told(stub), ""]
+        places = [at for at, line in enumerate(given) if line == _PLACE]
+        if len(places) > 1:
+            around = [(given[at - 1], given[at + 1]) for at in places]
+            return [place for place, pair in enumerate(around, start=1) if pair in pairs]
+    return []
+
+
+def _told(source: str) -> list[str]:
+    """Return the lines of a source without what is around them, and without empty ones."""
+    return [line.strip() for line in source.splitlines() if line.strip()]
 
 
 def _definitions(source: str) -> list[ast.stmt]:

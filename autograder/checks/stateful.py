@@ -40,7 +40,13 @@ from autograder.checks.reference import Method
 from autograder.checks.search import Search
 from autograder.checks.show import show_outcome
 from autograder.proxy.recipes import Make
-from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Returned, Subject
+from autograder.proxy.subject import (
+    TRUSTED_PATIENCE,
+    LocalSubject,
+    Raised,
+    Returned,
+    Subject,
+)
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
 __all__ = ["LargeLife", "Life", "Pair", "StatefulCheck", "Twin"]
@@ -48,9 +54,10 @@ __all__ = ["LargeLife", "Life", "Pair", "StatefulCheck", "Twin"]
 _SHORTENED = 2
 """How many failing lives are made as short as they can be, from the shortest on."""
 
-_UNWRITTEN = (
-    "Its methods do nothing yet: write below YOUR CODE HERE. If you have, is a return missing?"
-)
+_UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
+
+Script = Callable[[Life], Any]
+"""Lives a life: a probe, or all that was done in a failing one."""
 
 
 class Twin(stateful.RuleBasedStateMachine):
@@ -121,15 +128,15 @@ class Twin(stateful.RuleBasedStateMachine):
 
 @dataclass(frozen=True)
 class LargeLife:
-    """A life whose size is the point: work that grows too fast does not survive it.
+    """A life whose size is the point: recursion, or work that grows too fast, does not survive it.
 
     Attributes:
-        live: What is done.
-        size: What is large about it, such as ``"1,000 holes"``.
-        seconds: CPU time that all of it may take; ten times the reference's, if that is more.
+        live: Lives it.
+        size: What is large about it, such as ``"a table of 100,000 blocks"``.
+        seconds: CPU time that it may take.
     """
 
-    live: Callable[[Life], None]
+    live: Script
     size: str
     seconds: float = 1.0
 
@@ -148,6 +155,7 @@ class StatefulCheck:
         max_steps: Length of the longest life.
         state_line: A function of the library that tells an object's state in one line; a failing
             case then shows it.
+        large: Lives on large inputs, tried last.
 
     Raises:
         CheckError: In the first probe an object would be compared that cannot be, or the reference
@@ -159,9 +167,9 @@ class StatefulCheck:
     probes: tuple[Callable[[Life], None], ...]
     misconceptions: tuple[Misconception, ...] = ()
     compare: Comparison = exactly
-    large: tuple[LargeLife, ...] = ()
     max_steps: int = 20
     state_line: Callable[[Any], str] | None = None
+    large: tuple[LargeLife, ...] = ()
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
@@ -183,7 +191,8 @@ class StatefulCheck:
         """Search for the shortest life in which ``subject`` and the reference differ."""
         failure = self._falsify(subject, seed, max_examples)
         if failure is None:
-            return PASSED
+            late = (self._failing_in_time(each, subject) for each in self.large)
+            return next((Finding(0.0, case) for case in late if case is not None), PASSED)
         behaviour = self._behaviour(subject)
         # A stub's methods return nothing after the making.
         unwritten = all(
@@ -195,7 +204,9 @@ class StatefulCheck:
             0.0,
             failure.counterexample,
             unwritten=unwritten,
-            advice=_UNWRITTEN,
+            advice=_UNWRITTEN.format(
+                "It does nothing" if self._is_method else "Its methods do nothing"
+            ),
             retell=None if unwritten else self._retelling(failure, subject),
         )
         fitting = [
@@ -207,8 +218,7 @@ class StatefulCheck:
 
     def trusted(self) -> Subject:
         """Return the reference."""
-        is_method = isinstance(self.reference, Method)
-        answer = self.reference.function if is_method else self.reference
+        answer = self.reference.function if self._is_method else self.reference
         return LocalSubject(answer, TRUSTED_PATIENCE)
 
     @property
@@ -238,14 +248,18 @@ class StatefulCheck:
         return Counterexample(got.text, shown[0], shown[1], str(complaint), got.outcome.output)
 
     @property
+    def _is_method(self) -> bool:
+        """Whether one method of a class is asked for, and not all of it."""
+        return isinstance(self.reference, Method)
+
+    @property
     def _name(self) -> str:
         return str(self.reference.__name__)
 
     @property
     def _owner(self) -> type[Any]:
         """The library's class whose objects live."""
-        is_method = isinstance(self.reference, Method)
-        owner: type[Any] = self.reference.lives_on if is_method else self.reference
+        owner: type[Any] = self.reference.lives_on if self._is_method else self.reference
         return owner
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
@@ -254,43 +268,42 @@ class StatefulCheck:
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
         settings = hypothesis.settings(search.settings, stateful_step_count=self.max_steps)
         search.run(lambda: stateful.run_state_machine_as_test(machine, settings=settings))
-        found = None
+        found: list[_Failure] = []
         if search.smallest is not None:
-            label = FAILING if search.is_cut_short else search.smallest.label
-            found = _Failure(replace(search.smallest, label=label), Acts(search.witness))
-        else:
-            failing = (self._failing(probe, subject) for probe in self.probes)
-            found = next((each.one_of_many() for each in failing if each), None)
-        if found is None:
-            return self._too_slow(subject)
+            found.append(_Failure(search.smallest, Acts(search.witness)))
+        is_smallest = bool(found) and not search.is_cut_short
+        if not found or not subject.is_silent:
+            # Shrinking ends with the time, or where no one step makes a life smaller.
+            found += filter(None, (self._failing(probe, subject) for probe in self.probes))
+        if not found:
+            return None
+        failure = found[0] if self.machine.is_free else min(found, key=_extent)
+        if not is_smallest:
+            failure = failure.one_of_many()
         if self.machine.is_free and not subject.is_silent:
-            found = self._shortest(found, search.witness or (), subject)
-        return self._explained(found, subject)
+            failure = self._shortest(failure, search.witness or (), subject)
+        return self._explained(failure, subject)
 
-    def _too_slow(self, subject: Subject) -> _Failure | None:
-        """Return the first large life that goes wrong or takes too long."""
-        for large in self.large:
-            expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
-            number = self._first_difference(expected, got)
-            taken, usual = (
-                sum(step.outcome.fate.seconds for step in steps) for steps in (got, expected)
-            )
-            allowed = max(large.seconds, SLOWER * usual)
-            if number is None and taken <= allowed:
-                continue
-            said = f"{taken:.1f} s of computing"
-            if number is not None:
-                failure = self.difference(expected[number], got[number])
-                said = f"{got[number].text}: {failure.got if failure else 'another value'}"
-            case = Counterexample(
-                f"{self._owner.__name__} with {large.size}",
-                f"the right answers within {allowed:.2g} s of computing",
-                said,
-                "with few slots and few blocks it is right",
-                label=FAILING,
-            )
-            return _Failure(case, large.live)
-        return None
+    def _failing_in_time(self, large: LargeLife, subject: Subject) -> Counterexample | None:
+        """Return what is wrong if a large life is late, or goes another way."""
+        expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
+        allowed, taken = (sum(_seconds(step) for step in side) for side in (expected, got))
+        allowed = max(large.seconds, SLOWER * allowed)
+        number = self._first_difference(expected, got)
+        if number is None and taken <= allowed:
+            return None
+        outcome = got[number].outcome if number is not None else None
+        said = f"an answer after {taken:.1f} s" if outcome is None else "another value"
+        if isinstance(outcome, Raised):
+            silent = outcome.kinds[0] == "NoAnswerError"
+            said = "no answer by then" if silent else outcome.kinds[0]
+        return Counterexample(
+            case=f"{self._name}(...) on {large.size}",
+            expected=f"the right answer within {allowed:.2g} s of computing",
+            got=said,
+            complaint="on small inputs it is right",
+            label=FAILING,
+        )
 
     def _failing(self, script: Script, subject: Subject) -> _Failure | None:
         """Live a life on both sides; return where they differ first, if they do."""
@@ -447,10 +460,6 @@ class StatefulCheck:
         )
 
 
-Script = Callable[[Life], Any]
-"""Lives a life: a probe, or all that was done in a failing one."""
-
-
 @dataclass(frozen=True)
 class _Failure:
     """A life in which the two sides differ.
@@ -475,6 +484,11 @@ class _Failure:
 def _kind(step: Step) -> str:
     """Say whether a step returned, or what it raised."""
     return "" if isinstance(step.outcome, Returned) else step.outcome.kinds[0]
+
+
+def _seconds(step: Step) -> float:
+    """Return the CPU time of one step; 0 if nothing was asked."""
+    return step.outcome.fate.seconds
 
 
 def _extent(failure: _Failure) -> tuple[int, int]:

@@ -35,8 +35,9 @@ class Instance:
         task: What to work out, in Markdown, with the seed in it.
         answer: The states, in the order in which they are gone through.
 
-    >>> Instance("Add 2 and 3.", {"sum": 5})
-    Add 2 and 3.
+    >>> example = Instance("Add 2 and 3.", {"sum": 5})
+    >>> example, "answer" in dir(example)
+    (Add 2 and 3., False)
     """
 
     task: str
@@ -47,6 +48,10 @@ class Instance:
 
     def _repr_markdown_(self) -> str:
         return self.task
+
+    def __dir__(self) -> list[str]:
+        # Tab after a dot would show the answer to someone who has not looked for it.
+        return [name for name in super().__dir__() if name != "answer"]
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,21 @@ class TraceCheck:
             lines.append(f"{before}: {show(given[before])}  (right)")
         lines.append(f"{wrong[0]}: {show(given.get(wrong[0]))}")
         right = len(states) - len(wrong)
-        complaint = f"the first state that is wrong; {right} of {len(states)} are right"
+        wanted, came = states[wrong[0]], given.get(wrong[0])
+        noun = "number" if type(wanted) is int else "state"
+        complaint = f"the first {noun} that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
-            complaint = f"this state is missing; {right} of {len(states)} are right"
-        elif said := self.form(given[wrong[0]]):
-            complaint = f"{said}; {complaint}"
-        shown = "\n".join(lines), "another state", show(given.get(wrong[0]))
+            complaint = f"this {noun} is missing; {right} of {len(states)} are right"
+        elif said := self.form(came) or self._form(wanted, came):
+            complaint = f"{said}. It is {complaint}"
+        shown = "\n".join(lines), f"another {noun}", show(came)
         return Counterexample(*shown, complaint, label=CHECKED)
+
+    def _form(self, right: Any, came: Any) -> str:
+        """Say what is the matter with the form of what came, without a word of its value."""
+        if not isinstance(right, (int, str)):
+            return ""
+        return self.compare(_with_lists(right), _with_lists(came)) or ""
 
     def _agree(self, states: dict[str, Any], given: dict[str, Any]) -> bool:
         return all(self._same(right, given.get(name)) for name, right in states.items())

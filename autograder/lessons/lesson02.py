@@ -113,6 +113,7 @@ ATTEND = Exercise(
         cases=given.paged_sequences(),
         probes=given.SEQUENCES,
         refusals=given.UNFIT_SEQUENCES,
+        large=given.LONG_SEQUENCES,
         compare=given.closely,
         misconceptions=paged_mistakes.ATTEND,
     ),
@@ -170,6 +171,7 @@ FIRST_KERNEL = Exercise(
         ),
         distractors=kernels.DISTRACTORS,
         joined=kernels.JOINED,
+        displaced=kernels.DISPLACED,
         patience=_KERNEL_PATIENCE,
     ),
     hints=(
@@ -300,7 +302,7 @@ MEASURED = Exercise(
     title="Measure: why the slower kernel serves more",
     asks=(
         'Fill `measured`: tokens per second under "Oracle" and "Paged", and the slowdown of paged '
-        'attention at which both are equal, "break-even".'
+        'attention at which both are equal, "break-even", each to 0.02%.'
     ),
     points=3,
     minutes=10,

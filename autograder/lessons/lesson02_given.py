@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autograder.checks.compare import within
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import SoftmaxState, partial_attention
 
@@ -65,9 +65,12 @@ _query_number = st.sampled_from((0.0, 1.0, 2.0, -1.0, 40.0))
 
 
 def _told_apart(*sizes: int) -> Tensor:
-    """Return values that are all different: token, head and number of each can be read off."""
+    """Return values that are all different: token, head and number of each can be read off.
+
+    Those of the tokens are powers of two: the mean of neighbours is no other token's value.
+    """
     token, head, place = (torch.arange(size, dtype=torch.float64) for size in sizes)
-    return 1 + token[:, None, None] + 10 * head[:, None] + 100 * place
+    return 2 ** token[:, None, None] + 40 * head[:, None] + 100 * place
 
 
 @st.composite
@@ -79,7 +82,7 @@ def keys_of_one_query(draw: st.DrawFn) -> Call:
     query = _tensor(draw, (kv_heads * group, head_dim), _query_number).to(dtype)
     key = _tensor(draw, (num_keys, kv_heads, head_dim), _number).to(dtype)
     value = _told_apart(num_keys, kv_heads, head_dim).to(dtype)
-    return Call(query, key, value, draw(st.sampled_from((1.0, None, 0.5))))
+    return Call(query, key, value, draw(st.sampled_from((1.0, None, 0.5, 0.0))))
 
 
 _FOUR_QUERIES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
@@ -104,6 +107,8 @@ SEEN_KEYS = (
     Call(torch.tensor([[40.0, 0.0], [0.0, 1.0]]), _TWO_KEYS, _TWO_VALUES, 1.0),
     Call(-_FOUR_QUERIES, _TWO_KEYS[:1], _TWO_VALUES[:1]),
     _many_keys(torch.float16),
+    Call(_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.0),
+    Call(*(each.double() for each in (_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1]))),
 )
 """Queries, keys and values that tell the ways to sum apart."""
 
@@ -118,7 +123,7 @@ UNFIT_KEYS = (
 
 _NOTHING = (-math.inf, 0.0, 0.0)
 _seen = st.tuples(
-    st.sampled_from((0.0, 1.0, 3.0, -2.0, 60.0)),
+    st.sampled_from((0.0, 1.0, 3.0, -2.0, 100.0)),
     st.sampled_from((1.0, 1.5, 2.0)),
     st.sampled_from((1.0, 2.0, -3.0, 5.0)),
 )
@@ -159,6 +164,8 @@ STATES = (
     Call(state((1.0, 2.0, 6.0)), state(_NOTHING)),
     Call(state((500.0, 1.0, 2.0), (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), (90.0, 1.0, 3.0))),
     Call(state(_NOTHING, (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), _NOTHING)),
+    Call(state((500.0, 1.0, 2.0)), state((1.0, 1.5, 3.0))),
+    Call(*(state(head, dtype=torch.float64) for head in ((2.0, 1.5, 4.0), (0.0, 1.0, 5.0)))),
 )
 """States that tell the ways to merge apart."""
 
@@ -177,7 +184,7 @@ def paged_sequences(
     num_blocks = num_own + draw(st.integers(0, 1))
     table = draw(st.permutations(range(num_blocks)))[:num_own]
     spare = draw(st.sampled_from(([], [-1], [0, 999])))
-    scale = draw(st.sampled_from((None, 1.0, 0.5)))
+    scale = draw(st.sampled_from((None, 1.0, 0.5, 0.0)))
     dtype = draw(st.sampled_from(tuple(dtypes)))
     query = _tensor(draw, (kv_heads * group, 1), _query_number).repeat(1, head_dim).to(dtype)
     key = _tensor(draw, (context_len, kv_heads, 1), _number).repeat(1, 1, head_dim).to(dtype)
@@ -241,6 +248,21 @@ def _in_16_bits(call: Call) -> Call:
     return Call(query.half(), keys.half(), values.half(), *rest)
 
 
+def _caches_in_16_bits(call: Call) -> Call:
+    """Return the call with caches that are narrower than the query."""
+    query, *rest = _in_16_bits(call).args
+    return Call(query.float(), *rest)
+
+
+def _unsound(call: Call) -> Call:
+    """Return the call with a number of its own, in the last token's values, that is none."""
+    query, keys, values, table, context_len, scale = call.args
+    block_size = values.shape[1]
+    values = values.clone()
+    values[table[(context_len - 1) // block_size], (context_len - 1) % block_size] = math.nan
+    return Call(query, keys, values, table, context_len, scale)
+
+
 SEQUENCES = (
     _of_the_text(3),
     _of_the_text(2),
@@ -249,6 +271,9 @@ SEQUENCES = (
     _random_sequence(6, 3, (2, 2, 3), [-1, 999]),
     _in_16_bits(_random_sequence(5, 2, (6, 3, 4), [-1])),
     Call(*_random_sequence(7, 2, (2, 1, 2), [-1]).args[:-1], scale=2.0),
+    Call(*_random_sequence(3, 2, (1, 1, 1), []).args[:-1], scale=0.0),
+    _caches_in_16_bits(_random_sequence(5, 2, (2, 1, 2), [])),
+    _unsound(_of_the_text(3)),
 )
 """Sequences in blocks that tell the ways to attend apart."""
 
@@ -256,6 +281,20 @@ UNFIT_SEQUENCES = (
     Call(*_of_the_text(1).args[:4], 0),
     Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
 )
+
+
+def _long_sequence() -> Call:
+    """Return the call on 6,000 tokens in blocks of 16, in a cache with room for twice as many."""
+    block_size, context_len, num_blocks = 16, 6_000, 768
+    generator = torch.Generator().manual_seed(6)
+    caches = torch.randn(2, num_blocks, block_size, 2, 64, generator=generator)
+    query = torch.randn(8, 64, generator=generator)
+    table = torch.randperm(num_blocks, generator=generator)[: -(-context_len // block_size)]
+    return Call(query, *caches, table.int(), context_len)
+
+
+LONG_SEQUENCES = (Large(_long_sequence, "a context of 6,000 tokens", seconds=2.5),)
+"""A sequence that one can read once, and not once for each token, nor copy for each block."""
 
 
 # 2.4b
@@ -266,8 +305,9 @@ def batches(draw: st.DrawFn) -> Call:
     """Draw one to three sequences that share a cache, and the newest token of each."""
     context_lens = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     block_size, kv_heads = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    scale = draw(st.sampled_from((None, 1.0)))
-    return _batch(context_lens, block_size, (2 * kv_heads, kv_heads, 2), scale)
+    heads = kv_heads * draw(st.integers(1, 2)), kv_heads, draw(st.integers(1, 2))
+    scale = draw(st.sampled_from((None, 1.0, 0.0)))
+    return _batch(context_lens, block_size, heads, scale, draw(st.sampled_from(_DTYPES)))
 
 
 def _batch(
@@ -275,6 +315,7 @@ def _batch(
     block_size: int,
     heads: tuple[int, int, int],
     scale: float | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Call:
     """Return the call on sequences in blocks; ``heads`` is query heads, KV heads and head_dim."""
     generator = torch.Generator().manual_seed(7)
@@ -284,19 +325,22 @@ def _batch(
     tables = [[next(ids) for _ in range(length)] for length in lengths]
     num_blocks = sum(lengths) + 1
     batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
-    caches = torch.full((2, num_blocks, block_size, kv_heads, head_dim), math.nan)
+    caches = torch.full((2, num_blocks, block_size, kv_heads, head_dim), math.nan, dtype=dtype)
     for table, context_len in zip(tables, context_lens, strict=True):
         for position in range(context_len):
-            token = torch.randint(0, 4, (2, kv_heads, head_dim), generator=generator).float()
-            caches[:, table[position // block_size], position % block_size] = token
-    query = torch.randint(0, 3, (len(tables), num_heads, head_dim), generator=generator).float()
-    return Call(query, *caches, batch, scale)
+            token = torch.randint(0, 4, (2, kv_heads, head_dim), generator=generator)
+            caches[:, table[position // block_size], position % block_size] = token.to(dtype)
+    query = torch.randint(0, 3, (len(tables), num_heads, head_dim), generator=generator)
+    return Call(query.to(dtype), *caches, batch, scale)
 
 
 BATCHES = (
     _batch([3, 1], 2, (2, 1, 2)),
     _batch([1, 5, 4], 2, (4, 2, 2)),
     _batch([4, 2], 3, (2, 2, 2), scale=2.0),
+    _batch([3, 1], 2, (1, 1, 2), scale=0.0),
+    _batch([2, 5], 2, (2, 1, 4), dtype=torch.float16),
+    _batch([2, 1], 2, (1, 1, 1), dtype=torch.float64),
 )
 """Batches that tell the ways to go through them apart."""
 

@@ -89,6 +89,10 @@ def _problem_with(pool: Any) -> str:
         return f"it has {len(values)} values, not {_NUM_SLOTS}, one for each slot"
     if any(type(value) not in (int, float) for value in values):
         return "a value is no number; what is no number to a GPU is float('nan') in Python"
+    try:
+        [float(value) for value in values]
+    except OverflowError:
+        return "a value is a whole number too large for any float; infinity is float('inf')"
     if type(context_len) is not int or not 1 <= context_len <= 2 * _BLOCK_SIZE:
         return f"context_len is {context_len}; two blocks of {_BLOCK_SIZE} hold 1 to 4 tokens"
     return ""
@@ -104,7 +108,9 @@ def _kind(pool: dict[str, Any]) -> str:
     values, context_len = _listed(pool["values"]), pool["context_len"]
     slots = [_TABLE[p // _BLOCK_SIZE] * _BLOCK_SIZE + p % _BLOCK_SIZE for p in range(4)]
     gathered = -(-context_len // _BLOCK_SIZE) * _BLOCK_SIZE
-    strange = {slot for slot, value in enumerate(values) if not math.isfinite(value)}
+    # The pool is of float32, in which 1e39 is infinite.
+    held = torch.tensor([float(value) for value in values], dtype=torch.float32).isfinite()
+    strange = {slot for slot, is_finite in enumerate(held.tolist()) if not is_finite}
     if strange & set(slots[:context_len]):
         return "its own"
     if strange & set(slots[context_len:gathered]):

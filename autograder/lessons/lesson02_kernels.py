@@ -10,43 +10,53 @@ from torch import Tensor
 
 from autograder.checks.finding import Misconception
 from autograder.checks.kernel import Edited, KernelCase
-from autograder.checks.parsons import Distractor
+from autograder.checks.parsons import Displaced, Distractor
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import SoftmaxState, partial_attention
 from course_lib.attention.paged import paged_decode
 
 KERNELS = "course_lib.attention.triton_kernels"
-_TRIED_CONTEXTS = ([3], [5, 150])
-"""Tokens of each sequence: less than a block, more than one, and more than a tile of 128."""
+_Sizes = tuple[int, int, int, int, int]
+"""Query heads, KV heads, head_dim, slots of a block, and blocks of the cache."""
+
+_SMALL: _Sizes = (2, 1, 2, 4, 3)
+_USUAL: _Sizes = (4, 2, 8, 16, 13)
+_LONG: _Sizes = (2, 1, 8, 16, 21)
 
 # The first kernel
 
 
 def decodes(seed: int) -> Iterator[KernelCase]:
-    """Yield batches of decodes, in which the last key has the largest score."""
+    """Yield batches of decodes: less than a block, more than one, and more than a tile of 128."""
     generator = torch.Generator().manual_seed(seed)
-    heads, kv_heads, head_dim, block_size, num_blocks = 4, 2, 8, 16, 13
+    yield _decodes([3], _SMALL, generator)
+    yield _decodes([5, 150], _USUAL, generator)
+
+
+def _decodes(context_lens: list[int], sizes: _Sizes, generator: torch.Generator) -> KernelCase:
+    """Return a batch of decodes, in which the last key of each has the largest score."""
+    heads, kv_heads, head_dim, block_size, num_blocks = sizes
     shape = (num_blocks, block_size, kv_heads, head_dim)
-    for context_lens in _TRIED_CONTEXTS:
-        keys, values = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
-        query = torch.randn(len(context_lens), heads, head_dim, generator=generator)
-        ids = iter((torch.randperm(num_blocks - 1, generator=generator) + 1).tolist())
-        tables = [[next(ids) for _ in range(-(-n // block_size))] for n in context_lens]
-        for table, context_len, asked in zip(tables, context_lens, query, strict=True):
-            for position in range(context_len):
-                at = table[position // block_size], position % block_size
-                keys[at] = torch.randn(kv_heads, head_dim, generator=generator)
-                values[at] = torch.randn(kv_heads, head_dim, generator=generator)
-            keys[at] = 2 * asked.unflatten(0, (kv_heads, -1)).mean(1)
-        batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
-        needed = sum(context_lens) * kv_heads * head_dim * keys.element_size()
-        tokens = " and ".join(map(str, context_lens))
-        yield KernelCase(
-            f"contexts of {tokens} tokens, the largest score last",
-            {"query": query, "key_cache": keys, "value_cache": values, "batch": batch},
-            {"out": paged_decode(query, keys, values, batch)},
-            {"key_cache": needed, "value_cache": needed},
-        )
+    keys, values = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
+    query = torch.randn(len(context_lens), heads, head_dim, generator=generator)
+    ids = iter((torch.randperm(num_blocks - 1, generator=generator) + 1).tolist())
+    tables = [[next(ids) for _ in range(-(-n // block_size))] for n in context_lens]
+    for table, context_len, asked in zip(tables, context_lens, query, strict=True):
+        for position in range(context_len):
+            at = table[position // block_size], position % block_size
+            keys[at] = torch.randn(kv_heads, head_dim, generator=generator)
+            values[at] = torch.randn(kv_heads, head_dim, generator=generator)
+        keys[at] = 2 * asked.unflatten(0, (kv_heads, -1)).mean(1)
+    batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
+    needed = sum(context_lens) * kv_heads * head_dim * keys.element_size()
+    tokens = " and ".join(map(str, context_lens))
+    plural = "s" if len(context_lens) > 1 else ""
+    return KernelCase(
+        f"context{plural} of {tokens} tokens, the largest score last",
+        {"query": query, "key_cache": keys, "value_cache": values, "batch": batch},
+        {"out": paged_decode(query, keys, values, batch)},
+        {"key_cache": needed, "value_cache": needed},
+    )
 
 
 JOINED = (
@@ -73,6 +83,16 @@ DISTRACTORS = (
     ),
 )
 
+DISPLACED = (
+    Displaced(
+        "scores = tl.where",
+        "max_score, denominator, numerator = softmax_step",
+        "no mask before the step",
+        "The last tile has lanes behind the context, whose keys were loaded as 0: unless their "
+        "scores are -inf before the step, they get weight like any other.",
+    ),
+)
+
 # The step that all kernels share
 
 
@@ -82,14 +102,15 @@ def tiles(seed: int) -> Iterator[KernelCase]:
     nothing = (-math.inf, 0.0, 0.0)
     hidden = -math.inf
     small = (
-        ("nothing was seen before", [nothing, nothing], [[1.0, 0.0], [2.0, 3.0]]),
+        ("nothing was seen before", [nothing, nothing], [[1.0, 0.0, 2.0, 1.0], [2.0, 3.0] * 2]),
         ("the tile has the larger scores", [(2.0, 1.5, 4.0), (1.0, 2.0, 3.0)], [[5.0, 4.0]] * 2),
         ("the sums so far have the larger score", [(5.0, 1.5, 4.0)] * 2, [[2.0, 3.0], [1.0, 4.0]]),
         ("scores that are far apart", [(-200.0, 1.5, 4.0)] * 2, [[200.0, 199.0], [-300.0, 0.0]]),
+        ("scores far below 0", [nothing, (-200.0, 1.5, 4.0)], [[-300.0, -299.0], [-201.0, -199.0]]),
         ("a row sees no key of the tile", [(1.0, 1.5, 4.0)] * 2, [[2.0, hidden], [hidden] * 2]),
     )
     for title, state, scores in small:
-        values = torch.randint(1, 9, (2, 2), generator=generator).float()
+        values = torch.randint(1, 9, (len(scores[0]), 2), generator=generator).float()
         yield _tile(title, torch.tensor(state), torch.tensor(scores), values)
     rows, keys, dims = 16, 32, 16
     drawn = torch.rand(rows, 3, generator=generator) + 0.5
@@ -158,6 +179,28 @@ STEP_MISTAKES = (
         Edited(((_NEW_MAX, "new_max = tl.max(scores, axis=1)"),)),
     ),
     Misconception(
+        "no maximum below 0",
+        "The largest score so far may be far below 0: relative to 0 all weights would vanish. Only "
+        "the scores decide, and -inf before the first tile.",
+        Edited(
+            (
+                (
+                    _NEW_MAX,
+                    _NEW_MAX.replace(
+                        "tl.max(scores, axis=1)", "tl.maximum(tl.max(scores, axis=1), 0.0)"
+                    ),
+                ),
+            )
+        ),
+    ),
+    Misconception(
+        "Python's max",
+        "Python's max asks once which of the two is larger; here each row has a maximum of its "
+        "own, which tl.maximum takes number by number.",
+        Edited(((_NEW_MAX, "new_max = max(max_score, tl.max(scores, axis=1))"),)),
+        evidence=r"(?<!\.)\bmax\(",
+    ),
+    Misconception(
         "weights relative to the old maximum",
         "The weights of this tile must be relative to the new maximum, like everything that is "
         "added up.",
@@ -180,9 +223,12 @@ STEP_MISTAKES = (
 
 
 def stretches(seed: int) -> Iterator[KernelCase]:
-    """Yield batches of decodes whose sequences are read in stretches, some of them empty."""
-    for case, num_splits in zip(decodes(seed), (1, 3), strict=True):
-        yield _stretches(case, num_splits)
+    """Yield decodes in stretches: one, some that are empty, and some longer than a tile."""
+    small, usual = decodes(seed)
+    yield _stretches(small, 1)
+    yield _stretches(usual, 3)
+    long = _decodes([300], _LONG, torch.Generator().manual_seed(seed))
+    yield _stretches(long, 2)
 
 
 def _stretches(case: KernelCase, num_splits: int) -> KernelCase:
@@ -239,7 +285,21 @@ _STORE_ROWS = (
     "store_rows(split_numerator, row * HEAD_DIM, numerator, member < GROUP, HEAD_DIM, DIM_LANES)"
 )
 
+_FIRST = "first = split * tokens_per_split"
+
 SPLIT_MISTAKES = (
+    Misconception(
+        "a stretch of one tile",
+        "A stretch is tokens_per_split tokens, which may be several tiles: the next one begins "
+        "behind all of them.",
+        Edited(((_FIRST, "first = split * TILE"),)),
+    ),
+    Misconception(
+        "rows of one number",
+        "split_numerator has HEAD_DIM numbers for each state, so a row begins HEAD_DIM numbers "
+        "behind the one before it.",
+        Edited(((_STORE_ROWS, _STORE_ROWS.replace("row * HEAD_DIM", "row")),)),
+    ),
     Misconception(
         "on beyond the context",
         "The last stretch ends with the context, and one that begins behind it holds nothing: the "
@@ -283,6 +343,9 @@ def splits(seed: int) -> Iterator[KernelCase]:
     yield _combined("2 splits", *two, numerators)
     apart = torch.tensor([[[-200.0, 200.0]]])
     yield _combined("2 splits, maxima far apart", apart, two[1], numerators)
+    below, sums = torch.tensor([[[-160.0, -161.0, -162.0]]]), torch.tensor([[[1.5, 1.0, 1.25]]])
+    three = torch.tensor([[[[17.0, 3.0], [32.0, 8.0], [5.0, 6.0]]]])
+    yield _combined("3 splits, maxima far below 0", below, sums, three)
     for num_splits, empty, dim in ((3, [], 6), (1, [], 8), (5, [1, 4], 8)):
         sizes = (2, 3, num_splits)
         largest = 4 * torch.randn(sizes, generator=generator)
@@ -298,11 +361,12 @@ def splits(seed: int) -> Iterator[KernelCase]:
 def _combined(title: str, largest: Tensor, sums: Tensor, values: Tensor) -> KernelCase:
     factor = (largest - largest.amax(-1, keepdim=True)).exp2()
     total = (values * factor[..., None]).sum(-2)
-    padded = torch.full((*total.shape[:2], total.shape[2] + 3), torch.nan)  # heads further apart
+    # In memory the heads come before the sequences: only the strides tell.
+    out = torch.full_like(total.transpose(0, 1).contiguous(), torch.nan).transpose(0, 1)
     return KernelCase(
         title,
         {
-            "out": padded[..., : total.shape[2]],
+            "out": out,
             "split_max": largest,
             "split_denominator": sums,
             "split_numerator": values,
@@ -316,7 +380,50 @@ _FACTOR = "factor = tl.exp2(max_score - tl.max(max_score, axis=0))"
 _TOTAL = "total = tl.sum(numerator * factor[:, None], axis=0)"
 _ATTENTION = "attention = total / tl.sum(denominator * factor, axis=0)"
 
+_MAX = 'max_score = tl.load(split_max + row, mask=valid, other=float("-inf"))'
+_OUT = "out_offset = seq * out_seq_stride + head * out_head_stride + dim"
+_ROW_OF_SPLIT = "row = (seq * tl.num_programs(1) + head) * num_splits + split"
+
 COMBINE_MISTAKES = (
+    Misconception(
+        "0 in the empty lanes",
+        "A lane that stands for nothing must not have the largest maximum: where all others are "
+        "far below 0, a 0 beside them leaves only weights of 0.",
+        Edited(((_MAX, _MAX.replace('float("-inf")', "0.0")),)),
+    ),
+    Misconception(
+        "nothing in the empty lanes",
+        "What a masked lane holds is undefined unless `other` says it: -inf for a maximum, so that "
+        "it is never the largest, and 0 for a sum.",
+        Edited(((_MAX, _MAX.replace(', other=float("-inf")', "")),)),
+    ),
+    Misconception(
+        "outputs side by side",
+        "How far apart the outputs of two heads or two sequences are, out_head_stride and "
+        "out_seq_stride say; they need not lie side by side.",
+        Edited(((_OUT, "out_offset = (seq * tl.num_programs(1) + head) * HEAD_DIM + dim"),)),
+    ),
+    Misconception(
+        "sequences for heads",
+        "The states of a sequence take num_heads rows: that is how many programs the grid has "
+        "along axis 1; axis 0 counts the sequences.",
+        Edited(((_ROW_OF_SPLIT, _ROW_OF_SPLIT.replace("num_programs(1)", "num_programs(0)")),)),
+    ),
+    Misconception(
+        "divided first, where there is something",
+        "Without the empty splits it is still an average of averages: a split that holds more of "
+        "the weight counts more. Add numerators and denominators, and divide once, at the end.",
+        Edited(
+            (
+                (
+                    _TOTAL,
+                    "total = tl.sum(tl.where(denominator[:, None] > 0, "
+                    "numerator / denominator[:, None], 0.0), axis=0)",
+                ),
+                (_ATTENTION, "attention = total / tl.sum(tl.where(denominator > 0, 1.0, 0.0))"),
+            )
+        ),
+    ),
     Misconception(
         "added as they are",
         "The sums of two splits are relative to different maxima: bring them to the largest of all "
@@ -354,13 +461,6 @@ COMBINE_MISTAKES = (
         "heads overlap",
         "The states of one head stand side by side, num_splits of them: the next head's begin "
         "num_splits further on.",
-        Edited(
-            (
-                (
-                    "row = (seq * tl.num_programs(1) + head) * num_splits + split",
-                    "row = seq * tl.num_programs(1) + head + split",
-                ),
-            )
-        ),
+        Edited(((_ROW_OF_SPLIT, "row = seq * tl.num_programs(1) + head + split"),)),
     ),
 )

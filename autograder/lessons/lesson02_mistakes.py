@@ -169,6 +169,13 @@ def scale_ignored(
     return _state(query, key, value, None)
 
 
+def none_for_0(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+) -> SoftmaxState:
+    """Take a scale of 0 for none."""
+    return _state(query, key, value, scale or None)
+
+
 def over_head_dim(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
 ) -> SoftmaxState:
@@ -230,6 +237,12 @@ PARTIAL = (
         "the given scale is ignored",
         "1 / sqrt(head_dim) is only for the case that no scale is given.",
         scale_ignored,
+    ),
+    Misconception(
+        "a scale of 0 taken for none",
+        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        none_for_0,
+        evidence=r"scale or |if scale:|if not scale|if scale else",
     ),
     Misconception(
         "divided by head_dim",
@@ -296,9 +309,22 @@ def upside_down(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     """Multiply by exp(larger maximum - own maximum)."""
     max_score = torch.maximum(first.max_score, second.max_score)
     a, b = (
-        torch.where(factor > 0, 1 / factor, 0.0) for factor in _factors(first, second, max_score)
+        torch.where(each.max_score == -math.inf, 0.0, (max_score - each.max_score).exp())
+        for each in (first, second)
     )
     return _merged(first, second, max_score, (a, b))
+
+
+def second_left(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Bring the first to the larger maximum, and add the second as it is."""
+    max_score = torch.maximum(first.max_score, second.max_score)
+    factor, _ = _factors(first, second, max_score)
+    return _merged(first, second, max_score, (factor, torch.ones_like(factor)))
+
+
+def first_left(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Bring the second to the larger maximum, and add it to the first as it is."""
+    return second_left(second, first)
 
 
 def only_the_first(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
@@ -351,6 +377,18 @@ MERGE = (
         "Either state may have the larger maximum. Where it is the first, the second one's sums "
         "shrink.",
         only_the_first,
+    ),
+    Misconception(
+        "the second is left as it is",
+        "Where the first state has the larger maximum, the second one's sums have to shrink: "
+        "either state gets a factor of its own.",
+        second_left,
+    ),
+    Misconception(
+        "the first is left as it is",
+        "Where the second state has the larger maximum, the first one's sums have to shrink: "
+        "either state gets a factor of its own.",
+        first_left,
     ),
     Misconception(
         "the denominator is not rescaled",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ _Spans = list[tuple[int, int]]
 
 _Rule = Callable[[Tensor, int, int], _Spans]
 """Says what to read, by block table, context length and block size."""
+
+_OR_FOR_NONE = r"scale or |if scale:|if not scale|if scale else"
+"""How the code looks that asks whether a scale is 0 instead of whether there is none."""
 
 _Scaled = Callable[[float | None], float | None]
 _Joined = Callable[[Tensor, list[SoftmaxState]], Tensor]
@@ -44,6 +48,10 @@ def _left_out(scale: float | None) -> None:
     """Forget the scale that is given."""
 
 
+def _none_for_0(scale: float | None) -> float | None:
+    return scale or None
+
+
 def _merged(query: Tensor, states: list[SoftmaxState]) -> Tensor:
     """Return what is right: the output of all states together."""
     return reduce(merge_states, states, SoftmaxState.empty(query)).output()
@@ -54,6 +62,12 @@ def _mean(query: Tensor, states: list[SoftmaxState]) -> Tensor:
     if not states:
         raise ValueError("the context is empty")
     return torch.stack([state.output() for state in states]).mean(0)
+
+
+def _swept(*arguments: Any, **options: Any) -> Tensor:
+    """Attend to caches in which what is not finite is replaced by numbers."""
+    query, key_cache, value_cache, *rest = arguments
+    return attend_blocks(query, key_cache.nan_to_num(), value_cache.nan_to_num(), *rest, **options)
 
 
 def _attending(rule: _Rule, scaled: _Scaled = _as_given, joined: _Joined = _merged) -> _Answer:
@@ -95,6 +109,13 @@ def _every_entry(block_table: Tensor, context_len: int, block_size: int) -> _Spa
     return [(int(block), block_size) for block in block_table] if context_len else []
 
 
+def _every_entry_in_part(block_table: Tensor, context_len: int, block_size: int) -> _Spans:
+    return [
+        (int(block), min(block_size, context_len - logical * block_size))
+        for logical, block in enumerate(block_table)
+    ]
+
+
 def _remainder_of_0(block_table: Tensor, context_len: int, block_size: int) -> _Spans:
     spans = _spans(block_table, context_len, block_size)
     return [*spans[:-1], *((block, context_len % block_size) for block, _ in spans[-1:])]
@@ -125,6 +146,12 @@ ATTEND = (
         _attending(_every_entry),
     ),
     Misconception(
+        "on behind the context",
+        "Behind the last block of the context nothing is left to read, and context_len - start is "
+        "0 or less: the loop ends with the context, not with the table.",
+        _attending(_every_entry_in_part),
+    ),
+    Misconception(
         "a remainder of 0",
         "context_len % block_size is 0 when the last block is full: then all of its slots count.",
         _attending(_remainder_of_0),
@@ -133,6 +160,18 @@ ATTEND = (
         "the scale is left out",
         "The scale that is given has to reach the scores.",
         _attending(_spans, scaled=_left_out),
+    ),
+    Misconception(
+        "a scale of 0 taken for none",
+        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        _attending(_spans, scaled=_none_for_0),
+        evidence=_OR_FOR_NONE,
+    ),
+    Misconception(
+        "swept caches",
+        "What the sequence does not own must not be read at all. Swept out of the whole cache, a "
+        "NaN of the sequence's own, the symptom of a bug elsewhere, is hidden as well.",
+        _swept,
     ),
     Misconception(
         "mean of the blocks",
@@ -192,6 +231,12 @@ DECODE = (
         "max_context_len is the longest of all sequences. A shorter one ends where its own "
         "context_lens says; its table is padded behind.",
         _decoding(_longest_for_all),
+    ),
+    Misconception(
+        "a scale of 0 taken for none",
+        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        _decoding(_own_rows, scaled=_none_for_0),
+        evidence=_OR_FOR_NONE,
     ),
     Misconception(
         "the scale is left out",

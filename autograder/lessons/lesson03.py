@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.budget import Bands, TimeBudget, calls
 from autograder.checks.exercise import Exercise
-from autograder.checks.function import Call, FunctionCheck
+from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.kernel import KernelCheck
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
-from autograder.checks.stateful import StatefulCheck
+from autograder.checks.stateful import LargeLife, StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson03_batch_mistakes as batch_mistakes
@@ -24,6 +24,7 @@ from course_lib.kv_cache.block_table import (
     BlockTable,
     CacheLayout,
     blocks_to_add,
+    nhd_layout,
     row_major_strides,
     slot_mapping,
 )
@@ -86,8 +87,16 @@ SLOT = Exercise(
     check=StatefulCheck(
         reference=Method(BlockTable, "slot"),
         machine=given.SlotLife,
-        probes=(given.two_blocks, given.outside, given.nothing_yet),
+        probes=(
+            given.two_blocks,
+            given.outside,
+            given.before_the_first,
+            given.far_before_the_first,
+            given.nothing_yet,
+            given.beyond_32_bits,
+        ),
         misconceptions=mistakes.SLOT,
+        large=(LargeLife(given.long_table, "a table of 100,000 blocks, for 40 positions"),),
     ),
     hints=(
         "In which of its blocks is token 5, if blocks have 4 slots, and where in it?",
@@ -107,8 +116,16 @@ APPEND = Exercise(
     check=StatefulCheck(
         reference=Method(BlockTable, "append"),
         machine=given.AppendLife,
-        probes=(given.twice, given.refused),
+        probes=(
+            given.twice,
+            given.once,
+            given.half_negative,
+            given.half_whole,
+            given.as_float,
+            given.refused,
+        ),
         misconceptions=mistakes.APPEND,
+        large=(LargeLife(given.many_blocks, "100,000 blocks at once"),),
     ),
     hints=(
         "What is in the table after an error, if each id is added when its turn comes?",
@@ -135,7 +152,7 @@ SLOT_MAPPING = Exercise(
             misconceptions=batch_mistakes.SLOT_MAPPING,
         ),
         play=calls(given.large_batch),
-        bands=Bands(((12.0, 1.0), (20.0, 0.5))),
+        bands=Bands(((7.0, 1.0),)),
         weight=0.5,
         known=batch_mistakes.SLOW,
     ),
@@ -165,6 +182,8 @@ RESHAPE = Exercise(
             given.write([-1, 6, 2]),
             given.write([4, 5], is_head_major=True),
             given.write([-1]),
+            given.write([-1], is_head_major=True),
+            given.write([150, -1], block_size=64),
         ),
         refusals=(given.write([12]), given.write([3, 3])),
         writes=("key_cache", "value_cache"),
@@ -216,9 +235,18 @@ STRIDES = Exercise(
     check=FunctionCheck(
         reference=row_major_strides,
         cases=st.builds(Call, st.lists(st.integers(1, 5), max_size=4)),
-        probes=(Call([2, 3, 4]), Call([7]), Call([2, 10, 16, 8, 128]), Call([3, 0])),
-        refusals=(Call([2, 0]), Call([-1]), Call([0, 0, 3])),
+        probes=(
+            Call([2, 3, 4]),
+            Call([7]),
+            Call([2, 10, 16, 8, 128]),
+            Call([0]),
+            Call([-1]),
+            Call([0, 3]),
+            Call([3, 0]),
+        ),
+        refusals=(Call([2, 0]), Call([0, 0, 3])),
         misconceptions=memory_mistakes.STRIDES,
+        large=(Large(lambda: Call([2, 200_000, 16, 8, 128]), "a layer of 200,000 blocks"),),
     ),
     hints=(
         "How many elements lie between [0, 0] and [1, 0] of an array of shape (2, 3)?",
@@ -240,6 +268,12 @@ ADDRESS = Exercise(
         probes=given.ELEMENTS,
         refusals=given.OUTSIDE,
         misconceptions=memory_mistakes.ADDRESS,
+        large=(
+            Large(
+                lambda: Call(nhd_layout(200_000, 16, 8, 128), 1, 16 * 131_072 + 1, 2, 5),
+                "a layer of 200,000 blocks",
+            ),
+        ),
     ),
     hints=(
         "How far is it to the next token in NHD, and how far in HND?",
@@ -263,6 +297,8 @@ KERNEL = Exercise(
         operation="reshape_and_cache_launch",
         cases=given.kernel_cases,
         mistakes=batch_mistakes.KERNEL,
+        rel=0.0,
+        traffic_weight=0.2,
     ),
     hints=(
         "Program 1 writes token 1. With 2 heads of 4 numbers, what is lane 6: which head, which "
@@ -279,14 +315,15 @@ KERNEL = Exercise(
 EXPOSED = Exercise(
     id="3.7a",
     title="Bug hunt: which engine is wrong",
-    asks='Give the engine that is wrong, and a prompt for which it stops: "engine" and "prompt".',
+    asks='Give the engine that is wrong, and a prompt of 1 to 10,000 tokens for which it stops: '
+    '"engine" and "prompt".',
     points=3,
     minutes=5,
     difficulty=2,
     check=AnswerCheck(
         reference=lambda: {"engine": "B", "prompt": 4},
         question="exposed",
-        wanted='a dict with the keys "engine" and "prompt", for which the engine stops',
+        wanted='a dict with the keys "engine" and "prompt", 1 to 10,000, for which it stops',
         compare=hunt.exposes_the_engine,
         alike=hunt.fails_to_expose_alike,
         misconceptions=hunt.EXPOSED,
@@ -315,6 +352,7 @@ MENDED = Exercise(
             Call(240, 14, 16),
         ),
         misconceptions=hunt.BLOCKS_TO_ADD,
+        large=(Large(lambda: Call(2_000_000, 0, 16), "2,000,000 tokens"),),
     ),
     hints=(
         "How many blocks do 9 tokens need in all, if a block has 4 slots?",
@@ -326,7 +364,8 @@ MENDED = Exercise(
 JUDGED = Exercise(
     id="3.7c",
     title="Bug hunt: judge two repairs",
-    asks='Say of `rest=0` in engine "A" and in engine "B": a prompt that breaks it, or None.',
+    asks='Say of rest=0 in engine "A" and in engine "B": a prompt of 1 to 10,000 tokens that '
+    "breaks it, or None.",
     points=2,
     minutes=4,
     difficulty=2,

@@ -23,6 +23,7 @@ def _translated(
     padding: int = -1,
     refuses: Callable[[Integers, Integers, Integers, int], Any] | None = None,
     multiply: Callable[[Integers, Integers, int], Integers] | None = None,
+    read: Callable[[Integers, Integers, Integers], Integers] | None = None,
 ) -> Callable[..., Integers]:
     """Make an answer from the row that each token reads, what is refused, and the arithmetic."""
 
@@ -39,13 +40,23 @@ def _translated(
         logical, offsets = tokens // block_size, tokens % block_size
         if (refuses or _all)(tables, rows, tokens, block_size):
             raise PositionError("no slot")
-        flat = rows * tables.shape[1] + logical
-        blocks = np.append(tables.ravel(), 0)[np.clip(flat, -1, tables.size)]
+        blocks = (read or _by_row_and_column)(tables, rows, logical)
         slots = np.full(len(positions), padding, dtype=np.int64)
         slots[:num_tokens] = (multiply or _wide)(blocks, offsets, block_size)
         return slots
 
     return slots_of
+
+
+def _by_row_and_column(tables: Integers, rows: Integers, logical: Integers) -> Integers:
+    blocks: Integers = tables[rows, logical]
+    return blocks
+
+
+def _as_one_row(tables: Integers, rows: Integers, logical: Integers) -> Integers:
+    flat = rows * tables.shape[1] + logical
+    blocks: Integers = np.append(tables.ravel(), 0)[np.clip(flat, -1, tables.size)]
+    return blocks
 
 
 def _wide(blocks: Integers, offsets: Integers, block_size: int) -> Integers:
@@ -80,6 +91,16 @@ def _no_negative(tables: Integers, rows: Integers, tokens: Integers, block_size:
 
 def _only_entries(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> Any:
     return (np.append(tables.ravel(), 0)[rows * tables.shape[1] + tokens // block_size] < 0).any()
+
+
+def _null_too(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> Any:
+    if _no_entries(tables, rows, tokens, block_size):
+        return True
+    return (tables[rows, tokens // block_size] <= 0).any()
+
+
+def _no_columns(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> Any:
+    return (tokens < 0).any() or (tables[rows, tokens // block_size] < 0).any()
 
 
 def _none(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> bool:
@@ -157,20 +178,44 @@ SLOT_MAPPING = (
         _translated(refuses=_no_entries),
     ),
     Misconception(
+        "block 0 is refused",
+        "Ids count from 0. That nobody is given the null block is the pool's rule; a table does "
+        "not know of it.",
+        _translated(refuses=_null_too),
+    ),
+    Misconception(
         "negative positions are answered",
-        "An index of -1 is the last entry, of this row or of the one before.",
+        "An index of -1 is the last entry of the row, and a wrong position gets its slot.",
         _translated(refuses=_no_negative),
+    ),
+    Misconception(
+        "negative positions read the row before",
+        "In a table that is read as one row, what is in front of a sequence's columns belongs to "
+        "the sequence before.",
+        _translated(refuses=_no_negative, read=_as_one_row),
+    ),
+    Misconception(
+        "NumPy's own IndexError",
+        "Behind the last column NumPy raises an IndexError, which says nothing of positions. A "
+        "PositionError is asked for.",
+        _translated(refuses=_no_columns),
     ),
     Misconception(
         "the next row",
         "In a table that is read as one row, what is behind a sequence's columns belongs to the "
         "next sequence.",
-        _translated(refuses=_only_entries),
+        _translated(refuses=_only_entries, read=_as_one_row),
     ),
     Misconception(
         "nothing is refused",
-        "A position without a slot gets one: a stranger's, or one below the cache.",
+        "What is negative, a position or an entry, gets a slot; what is too large ends in NumPy's "
+        "IndexError, which says nothing of positions.",
         _translated(refuses=_none),
+    ),
+    Misconception(
+        "nothing is refused, in one row",
+        "A position without a slot gets one: a stranger's, or one below the cache.",
+        _translated(refuses=_none, read=_as_one_row),
     ),
 )
 
@@ -222,6 +267,24 @@ KERNEL = (
                 ),
             )
         ),
+    ),
+    Misconception(
+        "the heads side by side",
+        "The lane is the place among the numbers of a token only where its heads are neighbours: "
+        "from head to head the caches have strides of their own.",
+        Edited(
+            (
+                ("target += head * key_cache_head_stride + dim", "target += lane"),
+                ("target += head * value_cache_head_stride + dim", "target += lane"),
+            )
+        ),
+    ),
+    Misconception(
+        "32 bits",
+        "A block times its stride may not fit into 32 bits, however few the block's own number "
+        "needs: multiply in 64.",
+        Edited((("block = slot // BLOCK_SIZE", "block = (slot // BLOCK_SIZE).to(tl.int32)"),)),
+        evidence=r"int32",
     ),
     Misconception(
         "the slot is not split",

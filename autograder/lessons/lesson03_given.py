@@ -14,6 +14,7 @@ from autograder.checks.function import Call
 from autograder.checks.kernel import KernelCase
 from autograder.checks.stateful import Life, Twin
 from autograder.checks.trace import Instance
+from autograder.proxy.recipes import Make
 from course_lib.kv_cache.block_table import CacheLayout, hnd_layout, nhd_layout, split_layout
 from course_lib.kv_cache.watch.hand_traces import HandTrace, table_trace
 from course_lib.kv_cache.watch.notation import BlockMark, StateLine
@@ -31,7 +32,8 @@ def state_line(free: Sequence[int], tables: Mapping[str, Iterable[int]]) -> str:
 
 
 _ids = st.lists(st.integers(1, 99), max_size=3, unique=True)
-states = st.builds(Call, _ids, st.dictionaries(st.sampled_from(("r0", "r1", "r2")), _ids))
+_tables = _ids | _ids.map(tuple) | _ids.map(lambda ids: Make(iter, ids))
+states = st.builds(Call, _ids, st.dictionaries(st.sampled_from(("r0", "r1", "r2")), _tables))
 
 LOOKED_UP = ("slot a", "slot b", "slot c")
 GROWN = ("state at 12 tokens", "state at 13 tokens")
@@ -61,7 +63,11 @@ def states_of(trace: HandTrace) -> dict[str, Any]:
 
 def same_state(expected: Any, got: Any) -> str | None:
     """Agree on equal numbers, and on lines that say the same whatever their spaces."""
-    if not isinstance(expected, str) or not isinstance(got, str):
+    if isinstance(expected, int) and isinstance(got, str):
+        return "it is text; a slot is a number, without quotation marks"
+    if isinstance(expected, str) and not isinstance(got, str):
+        return "it is no text; a state is a line in the notation, between quotation marks"
+    if not isinstance(expected, str):
         return exactly(expected, got)
     try:
         read = StateLine.parse(got)
@@ -85,7 +91,7 @@ class SlotLife(Twin):
         self.create(block_size)
         self.do("append", ids)
 
-    @rule(position=st.integers(-3, 16))
+    @rule(position=st.integers(0, 16) | st.integers(-3, -1))
     def slot(self, position: int) -> None:
         """Ask for a slot, of a position that has one or has none."""
         self.do("slot", position)
@@ -112,10 +118,39 @@ def outside(life: Life) -> None:
         life.do("slot", position)
 
 
+def before_the_first(life: Life) -> None:
+    """Ask a table of one slot for what is in front of it."""
+    life.create(1)
+    life.do("append", [0])
+    life.do("slot", -1)
+
+
+def far_before_the_first(life: Life) -> None:
+    """Ask for more than a whole block in front of a table."""
+    life.create(1)
+    life.do("append", [0])
+    life.do("slot", -2)
+
+
 def nothing_yet(life: Life) -> None:
     """Ask an empty table."""
     life.create(4)
     life.do("slot", 0)
+
+
+def beyond_32_bits(life: Life) -> None:
+    """Ask for a slot of a block that begins behind 2³¹."""
+    life.create(16)
+    life.do("append", [2**28])
+    life.do("slot", 1)
+
+
+def long_table(life: Life) -> None:
+    """Ask for slots all over a table of 100,000 blocks."""
+    life.create(16)
+    life.do("append", list(range(100_000)))
+    for position in range(1_599_999, 0, -40_000):
+        life.do("slot", position)
 
 
 class AppendLife(Twin):
@@ -132,10 +167,20 @@ class AppendLife(Twin):
         self.do("append", ids)
         self.see("block_ids")
 
-    @rule(ids=st.lists(st.integers(0, 99), max_size=2), wrong=st.sampled_from((-1, -7, 2.5, "3")))
-    def append_wrong(self, ids: list[int], wrong: Any) -> None:
-        """Add what is refused, behind blocks that are not."""
-        self.do("append", [*ids, wrong])
+    @rule(ids=st.lists(st.integers(0, 99), max_size=3))
+    def append_once(self, ids: list[int]) -> None:
+        """Add blocks that can be asked for once only."""
+        self.do("append", Make(iter, ids))
+        self.see("block_ids")
+
+    @rule(
+        before=st.lists(st.integers(0, 99), max_size=2),
+        wrong=st.sampled_from((-1, -7, 2.5, 2.0, "3")),
+        behind=st.lists(st.integers(0, 99), max_size=2),
+    )
+    def append_wrong(self, before: list[int], wrong: Any, behind: list[int]) -> None:
+        """Add what is refused, among blocks that are not."""
+        self.do("append", [*before, wrong, *behind])
         self.see("block_ids")
 
 
@@ -147,13 +192,47 @@ def twice(life: Life) -> None:
         life.see("block_ids")
 
 
+def once(life: Life) -> None:
+    """Add blocks that can be asked for once only."""
+    life.create(4)
+    life.do("append", Make(iter, [9]))
+    life.see("block_ids")
+
+
+def half_negative(life: Life) -> None:
+    """Add ids of which the last is negative."""
+    life.create(4)
+    life.do("append", [0, -1])
+    life.see("block_ids")
+
+
+def half_whole(life: Life) -> None:
+    """Add ids of which the last is not whole."""
+    life.create(4)
+    life.do("append", [0, 2.5])
+    life.see("block_ids")
+
+
+def as_float(life: Life) -> None:
+    """Add an id that is a float, if one without a fraction."""
+    life.create(4)
+    life.do("append", [2.0])
+
+
 def refused(life: Life) -> None:
-    """Add ids of which one is negative, then ids of which one is not whole."""
+    """Add ids of which one is negative, wherever it is, then ids of which one is not whole."""
     life.create(4)
     life.do("append", [9])
-    for ids in ([3, -1], [4, 2.5], [6]):
+    for ids in ([-1], [3, -1], [-1, 3], [1, -2, 3], [4, 2.5], [6]):
         life.do("append", ids)
         life.see("block_ids")
+
+
+def many_blocks(life: Life) -> None:
+    """Add 100,000 blocks at once."""
+    life.create(16)
+    life.do("append", list(range(100_000)))
+    life.see("num_slots")
 
 
 # 3.3, a batch
@@ -165,7 +244,7 @@ def batches(draw: st.DrawFn) -> Call:
     block_size = draw(st.sampled_from((4, 1, 2, 3)))
     max_blocks = draw(st.integers(1, 3))
     num_seqs = draw(st.integers(1, 3))
-    ids = draw(st.permutations(range(1, 13)))
+    ids = draw(st.permutations(range(12)))
     tables, starts, positions = [], [0], list[int]()
     for row in range(num_seqs):
         num_blocks = draw(st.integers(1, max_blocks))
@@ -200,6 +279,9 @@ def batch(
 _PAIR = [[9, 2], [5, -1]]
 
 BATCHES = (
+    batch([[1]], [0, 1], [0], 1),
+    batch([[0]], [0, 1], [0], 1),
+    batch([[1]], [0, 0], [0], 1),
     batch(_PAIR, [0, 3, 4], [3, 4, 5, 0, 0]),
     batch([[7, 3, 5], [2, 9, 0]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
@@ -209,32 +291,37 @@ BATCHES = (
     # What has no slot: behind the columns, behind the end of the table, in front of it.
     batch(_PAIR, [0, 1, 2], [8, 0]),
     batch(_PAIR, [0, 1, 2], [0, 4]),
+    batch(_PAIR, [0, 1, 2], [0, -1]),
     batch(_PAIR, [0, 1, 2], [0, -5]),
+    batch(_PAIR, [0, 1, 2], [-1, 0]),
 )
 """Batches that tell the ways to translate them apart."""
 
 REFUSED_BATCHES = (
-    batch(_PAIR, [0, 1, 2], [0, 8]),
-    batch(_PAIR, [0, 1, 2], [-1, 0]),
-    batch(_PAIR, [0, 1, 2], [0, 0], 0),
-    batch(_PAIR, [0, 1], [0]),  # a sequence without an end
-    batch(_PAIR, [1, 1, 2], [0, 0]),
-    batch(_PAIR, [0, 2, 1], [0, 0]),
-    batch(_PAIR, [0, 1, 2], [0]),
-    Call(np.array(_PAIR), np.array([0, 1, 2]), np.array([0.0, 1.0]), 4),
+    batch([[9]], [0, 1], [-1]),
+    batch([[9]], [0, 1], [4]),
+    batch([[-1]], [0, 1], [0]),
+    batch([[9]], [0, 1], [0], 0),
+    batch([[9]], [0], [0]),  # a sequence without an end
+    batch([[9]], [1, 1], [0]),
+    batch([[9], [5]], [0, 1, 0], [0]),
+    batch([[9]], [0, 1], []),
+    Call(np.array([[9]]), np.array([0, 1]), np.array([0.0]), 4),
 )
 
 
 def large_batch(number: int) -> Call:
-    """Return a batch of 2,000 sequences with up to 40 new tokens each, after up to 1,000 others."""
+    """Return a batch of 20,000 decodes, each with a table of 5 blocks.
+
+    Of many short sequences a loop over sequences takes as long as one over tokens. A loop, or a
+    comprehension, for one of the arrays alone takes 9 times as long as the reference or more; one
+    call of NumPy for each step takes up to 5 times as long, with a search for the rows.
+    """
     draw = np.random.default_rng(number)
-    num_seqs, block_size = 2_000, 16
-    tables = draw.integers(1, 2**20, (num_seqs, 65), dtype=np.int32)
-    query_lens = draw.integers(1, 40, num_seqs)
-    starts = np.concatenate([[0], query_lens.cumsum()])
-    firsts = draw.integers(0, 1_000, num_seqs)
-    positions = np.arange(starts[-1]) + (firsts - starts[:-1]).repeat(query_lens)
-    return Call(tables, starts, positions, block_size)
+    num_seqs, num_blocks, block_size = 20_000, 5, 16
+    tables = draw.integers(0, 2**20, (num_seqs, num_blocks), dtype=np.int32)
+    positions = draw.integers(0, num_blocks * block_size, num_seqs)
+    return Call(tables, np.arange(num_seqs + 1), positions, block_size)
 
 
 # 3.4, keys and values
@@ -295,7 +382,7 @@ def reads(draw: st.DrawFn) -> Call:
     table = draw(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True))
     first = (len(table) - 1) * block_size + 1
     context_len = draw(st.integers(first, len(table) * block_size))
-    behind = draw(st.lists(st.sampled_from((0, -1)), max_size=2))
+    behind = draw(st.lists(st.sampled_from((0, -1, 6, 10**6)), max_size=2))
     return read([*table, *behind], context_len, block_size)
 
 
@@ -314,14 +401,26 @@ def elements(draw: st.DrawFn) -> Call:
     head_dim = lanes * draw(st.integers(1, 2)) if layout is split_layout else draw(
         st.sampled_from((5, 2, 3))
     )
+    made = layout(num_blocks, block_size, heads, head_dim, dtype_bytes)
+    if draw(st.booleans()):
+        made = reordered(made, draw(st.permutations(range(len(made.axes)))))
     return Call(
-        layout(num_blocks, block_size, heads, head_dim, dtype_bytes),
+        made,
         kv=draw(st.integers(0, 1)),
         slot=draw(st.integers(0, num_blocks * block_size - 1)),
         head=draw(st.integers(0, heads - 1)),
         dim=draw(st.integers(0, head_dim - 1)),
     )
 
+
+def reordered(layout: CacheLayout, order: Sequence[int]) -> CacheLayout:
+    """Return a layout with its axes in another order."""
+    axes = tuple(layout.axes[place] for place in order)
+    shape = tuple(layout.shape[place] for place in order)
+    return CacheLayout(axes, shape, layout.dtype_bytes)
+
+
+_SOMEWHERE = {"kv": 0, "slot": 3, "head": 2, "dim": 1}
 
 LLAMA_LAYOUTS = tuple(layout(100, 16, 8, 128) for layout in _LAYOUTS)
 """One layer of Llama-3.1-8B in 100 blocks, in each layout."""
@@ -331,7 +430,18 @@ ELEMENTS = (
     *(Call(layout, kv=1, slot=49, head=2, dim=27) for layout in LLAMA_LAYOUTS),
     Call(hnd_layout(3, 2, 3, 5, 4), kv=1, slot=5, head=1, dim=4),
     Call(nhd_layout(3, 2, 3, 5, 1), kv=0, slot=3, head=2, dim=1),
-    Call(nhd_layout(3, 2, 3, 5, 1), kv=0, slot=3, head=3, dim=1),  # there is no such head
+    Call(reordered(nhd_layout(3, 2, 3, 5, 1), (4, 2, 0, 3, 1)), kv=1, slot=3, head=2, dim=1),
+    # What is in no cache: one beyond each axis, further beyond, and in front.
+    *(
+        Call(nhd_layout(3, 2, 3, 5, 1), **{**_SOMEWHERE, name: value})
+        for name, values in {
+            "head": (3, 4, -1),
+            "kv": (2, 3, -1),
+            "slot": (6, 8, -1),
+            "dim": (5, 6, -1),
+        }.items()
+        for value in values
+    ),
 )
 
 OUTSIDE = tuple(
@@ -347,29 +457,67 @@ OUTSIDE = tuple(
 def kernel_cases(seed: int) -> Iterator[KernelCase]:
     """Yield starts of the kernel: keys and values, and the two caches, differ in their strides.
 
-    Heads and numbers of a head have a common factor: where they have none, a lane that takes the
-    remainder for both numbers its head's elements in another order, and meets every one of them.
+    Each of the four has its heads outside its tokens in some cases. Heads and numbers of a head
+    have a common factor: where they have none, a lane that takes the remainder for both numbers its
+    head's elements in another order, and meets every one of them.
     """
     import torch
 
     from course_lib.attention.paged import reshape_and_cache
 
     generator = torch.Generator().manual_seed(seed)
-    for heads, dim, slots in ((2, 4, [5]), (2, 4, [3, -1, 0]), (3, 4, [7, 2, -1, 4])):
-        key = torch.randn(heads, len(slots), dim, generator=generator).transpose(0, 1)
-        value = torch.randn(len(slots), heads, dim, generator=generator)
-        key_cache = torch.randn(3, 4, heads, dim, generator=generator)
-        value_cache = torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
-        mapping = torch.tensor(slots)
-        expected = {"key_cache": key_cache.clone(), "value_cache": value_cache.clone()}
-        reshape_and_cache(key, value, expected["key_cache"], expected["value_cache"], mapping)
+
+    def tokens(shape: tuple[int, int, int], is_head_major: bool) -> Tensor:
+        """Return random numbers of [tokens, heads, numbers of a head]."""
+        num_tokens, heads, dim = shape
+        if is_head_major:
+            return torch.randn(heads, num_tokens, dim, generator=generator).transpose(0, 1)
+        return torch.randn(num_tokens, heads, dim, generator=generator)
+
+    def cache(heads: int, dim: int, is_head_major: bool) -> Tensor:
+        """Return three blocks of four slots, filled with random numbers."""
+        if is_head_major:
+            return torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
+        return torch.randn(3, 4, heads, dim, generator=generator)
+
+    for is_turned, heads, slots in (
+        (False, 2, [5]),
+        (True, 2, [7, -1, 0]),
+        (False, 3, [7, 2, -1, 4]),
+    ):
+        shape = len(slots), heads, 4
         arguments = {
-            "key": key,
-            "value": value,
-            "key_cache": key_cache,
-            "value_cache": value_cache,
-            "slot_mapping": mapping,
+            "key": tokens(shape, not is_turned),
+            "value": tokens(shape, is_turned),
+            "key_cache": cache(heads, 4, is_turned),
+            "value_cache": cache(heads, 4, not is_turned),
+            "slot_mapping": torch.tensor(slots),
         }
+        expected = {name: arguments[name].clone() for name in ("key_cache", "value_cache")}
+        reshape_and_cache(**{**arguments, **expected})
         padding = ", one of them padding" if -1 in slots else ""
-        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of {dim}"
-        yield KernelCase(title, arguments, expected)
+        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of 4"
+        needed = 4 * heads * 4 * sum(slot >= 0 for slot in slots)
+        yield KernelCase(title, arguments, expected, {"key": needed, "value": needed})
+    yield from far_cases()
+
+
+def far_cases() -> Iterator[KernelCase]:
+    """Yield starts with a block that begins at element 2³¹ of one cache, which ends before it."""
+    import torch
+
+    far, numbers = 2**11, 2**20
+    for name, other in (("key_cache", "value_cache"), ("value_cache", "key_cache")):
+        caches = {
+            name: torch.zeros(1, numbers // 8, 2, 4, dtype=torch.float16),
+            other: torch.zeros(far + 1, 1, 2, 4, dtype=torch.float16),
+        }
+        token = torch.ones(1, 2, 4, dtype=torch.float16)
+        slots = torch.tensor([far * caches["key_cache"].shape[1]])
+        title = (
+            f"block {far:,} of the {name}, whose blocks have {numbers:,} numbers each. Here it has "
+            "one block: only the place counts to which your kernel would go"
+        )
+        places = {name: range(far * numbers, far * numbers + 8)}
+        arguments = {"key": token, "value": -token, **caches, "slot_mapping": slots}
+        yield KernelCase(title, arguments, {}, far=places)

@@ -44,6 +44,15 @@ def _written(
     return reshape_and_cache
 
 
+def through_a_view(
+    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
+) -> None:
+    """See each cache as one row of slots."""
+    real = slot_mapping >= 0
+    key_cache.view(-1, *key.shape[1:])[slot_mapping[real]] = key[real]
+    value_cache.view(-1, *key.shape[1:])[slot_mapping[real]] = value[real]
+
+
 RESHAPE = (
     Misconception(
         "padding is written",
@@ -67,10 +76,18 @@ RESHAPE = (
     ),
     Misconception(
         "written to a copy",
-        "Where the axes lie in another order in memory, reshape cannot give a view: it copies, and "
-        "the cache itself stays as it was.",
+        "Where the axes lie in another order in memory, neither reshape nor flatten can give a "
+        "view: they copy, and the cache itself stays as it was.",
         _written(on_a_copy=True),
         evidence=r"reshape|flatten|contiguous",
+    ),
+    Misconception(
+        "a view as one row of slots",
+        "The axes of a cache may lie in another order in memory, and there is no such view of them "
+        "then; the remedy in PyTorch's message, reshape, would write to a copy. Index the cache as "
+        "it is, with block and offset.",
+        through_a_view,
+        evidence=r"\.view\(",
     ),
 )
 
@@ -173,7 +190,7 @@ def _addressed(
     change: Callable[[dict[str, int], CacheLayout], dict[str, int]] = lambda places, layout: places,
     axes: tuple[str, ...] | None = None,
     in_bytes: bool = True,
-    is_checked: bool = True,
+    is_inside: Callable[[int, int], bool] = lambda place, size: 0 <= place < size,
 ) -> Callable[..., int]:
     """Make an answer from the places on the axes, and from how they are summed up."""
 
@@ -183,7 +200,7 @@ def _addressed(
         vector, item = divmod(dim, sizes.get("item", 1))
         places = {"kv": kv, "block": block, "token": token, "head": head}
         places |= {"dim": dim, "vector": vector, "item": item}
-        if is_checked and any(not 0 <= places[axis] < size for axis, size in sizes.items()):
+        if not all(is_inside(places[axis], size) for axis, size in sizes.items()):
             raise ValueError(places)
         layout = self
         if axes is not None:
@@ -241,6 +258,22 @@ ADDRESS = (
         "nothing is refused",
         "Head 8 of 8 is a byte of the cache, too: of another token. A wrong place must not pass "
         "for one that is right.",
-        _addressed(is_checked=False),
+        _addressed(is_inside=lambda place, size: True),
+    ),
+    Misconception(
+        "one too many",
+        "Places count from 0, so the first that an axis does not have is its size itself.",
+        _addressed(is_inside=lambda place, size: 0 <= place <= size),
+    ),
+    Misconception(
+        "what is too large is not refused",
+        "Head 8 of 8 is a byte of the cache, too: of another token. A wrong place must not pass "
+        "for one that is right.",
+        _addressed(is_inside=lambda place, size: place >= 0),
+    ),
+    Misconception(
+        "what is negative is not refused",
+        "A head of -1 is a byte of the cache, too: of the token before.",
+        _addressed(is_inside=lambda place, size: place < size),
     ),
 )

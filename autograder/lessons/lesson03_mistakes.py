@@ -87,6 +87,16 @@ def _too_early(seed: int) -> dict[str, Any]:
     return {**states, full: states[beyond]}
 
 
+def _from_the_back(seed: int) -> dict[str, Any]:
+    """Take the block that is lacking from the end of the free queue."""
+    states = given.states_of(table_trace(seed))
+    full, beyond = given.GROWN
+    line = StateLine.parse(states[full])
+    *free, taken = line.free or ()
+    tables = {name: (*ids, taken) if name == "r0" else ids for name, ids in line.tables.items()}
+    return {**states, beyond: str(StateLine(tuple(free), tables))}
+
+
 BY_HAND = (
     Misconception(
         "one piece",
@@ -112,6 +122,11 @@ BY_HAND = (
         "a block too early",
         "Three blocks hold 12 tokens. The fourth is needed for the token after them.",
         _too_early,
+    ),
+    Misconception(
+        "from the back",
+        "A queue is taken from at its front: the free block that stands first is the next.",
+        _from_the_back,
     ),
 )
 
@@ -237,6 +252,21 @@ def null_refused(self: BlockTable, block_ids: Iterable[int]) -> None:
     self.ids.extend(new)
 
 
+def asked_twice(self: BlockTable, block_ids: Iterable[int]) -> None:
+    """Check the ids, then ask for them once more."""
+    if any(block_id < 0 for block_id in array("q", block_ids)):
+        raise ValueError(block_ids)
+    self.ids.extend(block_ids)
+
+
+def fractions_refused(self: BlockTable, block_ids: Iterable[int]) -> None:
+    """Refuse what has a fraction, and take 2.0 for 2."""
+    ids = list(block_ids)
+    if any(isinstance(block_id, str) or block_id != int(block_id) for block_id in ids):
+        raise TypeError(ids)
+    self.ids.extend(_checked(map(int, ids)))
+
+
 APPEND = (
     Misconception(
         "half added",
@@ -267,5 +297,16 @@ APPEND = (
         "Ids count from 0. That nobody is given the null block is the pool's rule; a table does "
         "not know of it.",
         null_refused,
+    ),
+    Misconception(
+        "asked for twice",
+        "An iterable may be one that is used up when it has been gone through, such as a generator: "
+        "make a list of it first.",
+        asked_twice,
+    ),
+    Misconception(
+        "2.0 is taken for 2",
+        "A float is no id, whatever its fraction: it comes of a division that should have been //.",
+        fractions_refused,
     ),
 )

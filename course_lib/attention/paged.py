@@ -82,7 +82,8 @@ def attend_blocks(
     Args:
         query: [num_heads, head_dim], of the last token of the sequence.
         key_cache: [num_blocks, block_size, num_kv_heads, head_dim]. Whatever is in slots that the
-            sequence does not own, in keys or in values, changes nothing.
+            sequence does not own, in keys or in values, changes nothing. A NaN in a slot of its own
+            shows in the answer.
         value_cache: The shape of ``key_cache``.
         block_table: [max_blocks], the block ids of the sequence in order. Entries after the last
             block of the context mean nothing.

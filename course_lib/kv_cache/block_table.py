@@ -109,7 +109,8 @@ class BlockTable:
 
         Raises:
             ValueError: An id is negative; then nothing is added.
-            TypeError: An id is not a whole number; then nothing is added.
+            TypeError: An id is not of a type of whole numbers, as 2.5 and 2.0 are not; then nothing
+                is added.
             OverflowError: An id does not fit into 64 bits; then nothing is added.
 
         >>> table = BlockTable(block_size=4)

@@ -373,7 +373,7 @@ def leaks(hidden, texts, shown):
 
     A source that is shown on purpose is taken out of the texts, and so are the lines that an
     exercise asks to put in order. The last hint is one line of pseudocode, which may be a line of
-    the answer. An import tells nothing.
+    the answer. An import tells nothing, nor does a refusal that the docstring promises.
     """
     without_shown = {
         place: functools.reduce(lambda text, source: text.replace(source, ""), shown, text)
@@ -384,7 +384,8 @@ def leaks(hidden, texts, shown):
         (exercise, line, place)
         for exercise, lines in hidden.items()
         for line in lines
-        if len(line.strip()) >= SHORTEST_TELLING_LINE and not line.strip().startswith("import ")
+        if len(line.strip()) >= SHORTEST_TELLING_LINE
+        and not line.strip().startswith(("import ", "require_"))
         for place, text in without_shown.items()
         if line.strip() in text and place != f"{exercise}-hints"
     ]

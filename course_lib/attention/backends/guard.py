@@ -155,10 +155,18 @@ class _Watch:
             converted.handle.data = converted.handle.data | np.uint64(number << _ADDRESS_BITS)
         return converted
 
-    def load(self, original: _Original, builder: Any, pointers: Any, mask: Any, *rest: Any) -> Any:
-        """Check and count a read, then do it."""
+    def load(
+        self, original: _Original, builder: Any, pointers: Any, mask: Any, other: Any, *rest: Any
+    ) -> Any:
+        """Check and count a read, then do it; lanes without a value get one that is found out.
+
+        On a GPU they hold anything. The interpreter's zeros would hide who counts on them.
+        """
         real = self._check(builder, pointers, mask, self.traffic.loaded)
-        return original(builder, real, mask, *rest)
+        loaded = original(builder, real, mask, other, *rest)
+        if other is None and loaded.data.dtype.kind == "f":
+            loaded.data[~np.broadcast_to(mask.data, loaded.data.shape)] = np.nan
+        return loaded
 
     def store(
         self, original: _Original, builder: Any, pointers: Any, value: Any, mask: Any, *rest: Any

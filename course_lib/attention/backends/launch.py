@@ -33,9 +33,10 @@ def require_triton_function(name: str, kernel: Any) -> None:
     ValueError: softmax_step is a builtin_function_or_method, not a Triton function; ...
     """
     if not hasattr(kernel, "fn"):
+        kind = type(kernel).__name__
+        article = "an" if kind[0] in "aeiou" else "a"
         raise ValueError(
-            f"{name} is a {type(kernel).__name__}, not a Triton function; write @triton.jit above "
-            "its def"
+            f"{name} is {article} {kind}, not a Triton function; write @triton.jit above its def"
         )
 
 

@@ -6,6 +6,7 @@ An operation is the name of one of the functions of ``launches`` that end in ``_
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -38,6 +39,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "softmax_step_launch": ("max_score", "denominator", "numerator"),
 }
 """What each operation writes to, by the names of its arguments."""
+
+_VALUES = (bool, int, float, str, list, tuple, dict, Tensor)
+"""What a variable outside a kernel may hold that a GPU does not see; constants are annotated."""
 
 _IN_PLACE = ("reshape_and_cache_launch", "copy_blocks_launch", "softmax_step_launch")
 
@@ -164,6 +168,20 @@ def _require_parameters(kernel: Any, reference: Any) -> None:
             f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}); keep the "
             "names in its def"
         )
+    _require_arguments_only(name, kernel)
+
+
+def _require_arguments_only(name: str, kernel: Any) -> None:
+    """Raise ValueError if a kernel reads a variable of the notebook, which no GPU can see."""
+    scope = kernel.fn.__globals__
+    read = (each.argval for each in dis.get_instructions(kernel.fn) if each.opname == "LOAD_GLOBAL")
+    for used in read:
+        is_constant = used in scope.get("__annotations__", {})
+        if isinstance(scope.get(used), _VALUES) and not is_constant:
+            raise ValueError(
+                f"{name} reads {used}, a variable outside it, which a GPU does not see; take it "
+                "from the kernel's arguments, or load it from where they point"
+            )
 
 
 def _copy(value: Any, device: str) -> Any:

@@ -120,7 +120,7 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
             "'Pow2': 'used': it is too large",
         ),
         (SIDES, {"a": True, "b": True, "c": False}, "", "2 of 3 are wrong"),
-        (SIDES, {"a": True, "b": True}, "a dict with the keys", "missing: 'c'; 1 of 3 are wrong"),
+        (SIDES, {"a": True, "b": True}, "a dict with the keys", "missing: 'c'; 1 of 3 is wrong"),
         (AnswerCheck(lambda: [3, 1, 2]), [3, 2, 1], "", "not right: item 1, item 2"),
         (AnswerCheck(lambda: [3, 1, 2]), [3], "", "it has 1 item, not 3"),
         (AnswerCheck(lambda: "paged"), "static", "", "it is another value"),
@@ -163,7 +163,7 @@ def test_among_choices_the_group_of_a_wrong_one_is_named_and_not_the_choice(wron
 def test_a_choice_that_stands_alone_in_its_group_is_not_named():
     alone = {"decode, 1": True, "prefill of 1": True, "prefill of 2": False}
     case = examine({**alone, "decode, 1": False}, AnswerCheck(lambda: alone)).counterexample
-    assert case.complaint == "1 of 3 are wrong"
+    assert case.complaint == "1 of 3 is wrong"
 
 
 @pytest.mark.parametrize(

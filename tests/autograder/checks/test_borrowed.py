@@ -111,6 +111,26 @@ def test_what_others_wrote_may_be_used(load, capsys):
     assert not is_borrowed(load(other).f, kv_bytes_per_token)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "torch.nn.functional.softmax",
+        "torch.nn.init.zeros_",
+        "torch.special.softmax",
+        "torch.cuda.is_available",
+        "torch.autograd.functional.jacobian",
+        "torch.functional.einsum",
+        "torch.random.seed",
+        "torch.utils.data.Dataset",
+        "torch.backends.cuda.matmul",
+    ],
+)
+def test_packages_that_hold_each_other_are_no_maze(load, asked):
+    module = load(f"import torch\ndef f(model):\n    return {asked}(torch, model)")
+    assert not is_borrowed(module.f, kv_bytes_per_token)
+    assert borrowed_through(module.f, kv_bytes_per_token) == ""
+
+
 HEAD = "from course_lib.kv_cache import kv_bytes_per_block, num_kv_blocks\n"
 
 

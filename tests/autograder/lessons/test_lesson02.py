@@ -164,6 +164,10 @@ PARTIAL_WRONG = (
     (changed(as_groups), SAME),
     (changed(all_in_float32), SAME),
     (not_refusing, SAME),
+    (
+        lambda q, k, v, scale=None: partial_attention(q, k, v, scale or q.shape[-1] ** -0.5),
+        "a scale of 0 taken for none",
+    ),
     (lambda q, k, v, s=None: partial_attention(q, k[:-1], v[:-1], s), SAME),
     (lambda q, k, v, s=None: partial_attention(q, k, v, math.sqrt(q.shape[-1])), SAME),
     (lambda q, k, v, s=None: partial_attention(q, v, k, s), SAME),
@@ -245,7 +249,25 @@ def with_a_large_number_for_infinity(first, second):
 
 
 MERGE_RIGHT = (with_logarithms, head_after_head, that_returns_the_other)
+def the_other_way_round(first, second):
+    """Take exp(larger maximum - own maximum) for the factor."""
+    top = torch.maximum(first.max_score, second.max_score)
+    factors = [
+        torch.where(each.max_score.isinf(), 0.0, (top - each.max_score).exp())
+        for each in (first, second)
+    ]
+    sums = [
+        sum(
+            factor.reshape(-1, *[1] * (getattr(each, name).dim() - 1)) * getattr(each, name)
+            for factor, each in zip(factors, (first, second), strict=True)
+        )
+        for name in ("denominator", "numerator")
+    ]
+    return SoftmaxState(top, *sums)
+
+
 MERGE_WRONG = (
+    (the_other_way_round, "the factor upside down"),
     (that_writes_into_the_first, SAME),
     (empty_by_the_whole, SAME),
     (with_a_large_number_for_infinity, SAME),
@@ -351,6 +373,27 @@ def that_cleans_the_cache(query, key_cache, value_cache, block_table, context_le
     return answer
 
 
+def prefix_by_prefix(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Attend anew for each token, to all that comes before it."""
+    for length in range(1, context_len + 1):
+        out = over_a_copy(query, key_cache, value_cache, block_table, length, scale)
+    return out
+
+
+def every_entry(query, key_cache, value_cache, block_table, context_len, scale=None):
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for logical, block in enumerate(block_table.tolist()):
+        filled = min(size, context_len - logical * size)
+        here = key_cache[block, :filled], value_cache[block, :filled]
+        state = merge_states(state, partial_attention(query, *here, scale))
+    return state.output().to(query.dtype)
+
+
+def narrowed(query, key_cache, value_cache, block_table, context_len, scale=None):
+    query = query.to(key_cache.dtype)
+    return attend_blocks(query, key_cache, value_cache, block_table, context_len, scale)
+
+
 ATTEND_RIGHT = (over_a_copy, from_the_last_block, token_by_token, by_recursion)
 ATTEND_WRONG = (
     (with_context(lambda n, size: n - 1), SAME),
@@ -360,6 +403,15 @@ ATTEND_WRONG = (
     (with_output(lambda out: out.double()), SAME),
     (with_output(lambda out: out[None]), SAME),
     (zeros_for_nothing, SAME),
+    (every_entry, "on behind the context"),
+    (narrowed, SAME),
+    (prefix_by_prefix, SAME),
+    (lambda q, k, v, *rest, **options: attend_blocks(
+            q, k.nan_to_num(), v.nan_to_num(), *rest, **options
+        ),
+     "swept caches"),
+    (lambda q, k, v, t, n, scale=None: attend_blocks(q, k, v, t, n, scale or 1 / q.shape[-1] ** 0.5),
+     "a scale of 0 taken for none"),
     (that_cleans_the_cache, SAME),
     (lambda q, k, v, table, n, scale=None: attend_blocks(q, v, k, table, n, scale), SAME),
     (
@@ -406,6 +458,9 @@ BATCH_RIGHT = (stacked, last_first)
 BATCH_WRONG = (
     (without_check, SAME),
     (into_the_query, SAME),
+    (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale).float(), SAME),
+    (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale or None),
+     "a scale of 0 taken for none"),
     (lambda q, k, v, batch, scale=None: list(paged_decode(q, k, v, batch, scale)), SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q.flip(0), k, v, batch, scale), SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, 1.0), SAME),
@@ -534,6 +589,7 @@ NAN = math.nan
         ([6, NAN, 0, 0, 1, 2], 3),
         ([6.0, math.inf, 0, 0, 1, 2], 3),
         ([6, -math.inf, NAN, 0, 1, 2], 3),
+        ([6.0, 1e39, 0, 0, 1, 2], 3),
         ([0, 0, 0, 0, 1, NAN], 1),
         (np.array([6, NAN, 0, 0, 1, 2]), 3),
         (torch.tensor([6, NAN, 0, 0, 1, 2]), 3),
@@ -572,6 +628,7 @@ def test_a_stale_slot_of_the_last_block_that_is_not_finite_exposes_the_suspect(v
             "right",
             "in a block that is not read",
         ),
+        ({"values": [6, 10**400, 0, 0, 1, 2], "context_len": 3}, "too large for any float", SAME),
         ({"values": [6, NAN, 0, 0], "context_len": 3}, "4 values, not 6", SAME),
         ({"values": [6, "nan", 0, 0, 1, 2], "context_len": 3}, "float('nan')", SAME),
         ({"values": [6, NAN, 0, 0, 1, 2], "context_len": 5}, "1 to 4 tokens", SAME),
@@ -623,6 +680,16 @@ def test_a_wrong_measurement_earns_nothing(change, says):
     finding = examine("2.9", change(measure.measured()))
     assert finding.fraction == 0
     assert says in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "name"),
+    [(1.26, "a rate in proportion to the slowdown"), (1.0, "the quotient of the rates")],
+)
+def test_a_break_even_that_takes_the_weights_for_slower_too_is_named(slowdown, name):
+    right = measure.measured()
+    wrong = {**right, "break-even": slowdown * right["Paged"] / right["Oracle"]}
+    assert named(examine("2.9", wrong)) == name
 
 
 @pytest.mark.parametrize("digits", [3, 4])

@@ -108,6 +108,62 @@ WRONG = {
         "softmax_step",
         (STEP["denominator"], "denominator = tl.sum(weights, axis=1)"),
     ),
+    "a maximum of the tile alone, by Python": (
+        "2.6",
+        "Python's max",
+        "softmax_step",
+        (STEP["max"], "new_max = max(max_score, tl.max(scores, axis=1))"),
+    ),
+    "the tile's maximum alone": (
+        "2.6",
+        "the tile's own maximum",
+        "softmax_step",
+        (STEP["max"], "new_max = tl.max(scores, axis=1)"),
+    ),
+    "never below 0": (
+        "2.6",
+        "no maximum below 0",
+        "softmax_step",
+        (STEP["max"], f"{STEP['max']}\n    new_max = tl.where(new_max > 0, new_max, 0.0)"),
+    ),
+    "one maximum for all rows": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["max"], f"{STEP['max']}\n    new_max = new_max * 0 + tl.max(new_max)"),
+    ),
+    "the weights by column": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        ("weights = tl.exp2(scores - new_max[:, None])", "weights = tl.exp2(scores - new_max)"),
+    ),
+    "a mask and no value": (
+        "2.7b",
+        "nothing in the empty lanes",
+        "combine_splits_kernel",
+        ('mask=valid, other=float("-inf")', "mask=valid"),
+    ),
+    "sums of lanes without a value": (
+        "2.7b",
+        "nothing in the empty lanes",
+        "combine_splits_kernel",
+        ("tl.load(split_denominator + row, mask=valid, other=0.0)",
+         "tl.load(split_denominator + row, mask=valid)"),
+    ),
+    "outputs as if side by side": (
+        "2.7b",
+        "outputs side by side",
+        "combine_splits_kernel",
+        ("seq * out_seq_stride + head * out_head_stride",
+         "(seq * tl.num_programs(1) + head) * HEAD_DIM"),
+    ),
+    "a stretch is a tile": (
+        "2.7a",
+        "a stretch of one tile",
+        "split_decode_kernel",
+        ("first = split * tokens_per_split", "first = TILE * split"),
+    ),
     "not divided": ("2.7b", SAME, "combine_splits_kernel", (ATTENTION, "attention = total")),
     "the first split's maximum": (
         "2.7b",
@@ -196,6 +252,43 @@ def test_what_is_no_order_of_the_lines_earns_nothing(answer):
     finding = examine("2.5", answer)
     assert finding.fraction == 0
     assert finding.unwritten == (answer in ([], None))
+
+
+def without(start):
+    return [label for label in ORDER if label != at(start)]
+
+
+def test_the_mask_left_out_or_behind_the_step_is_named():
+    late = without("scores = tl.where")
+    late.insert(late.index(at("max_score, denominator")) + 1, at("scores = tl.where"))
+    for order in (without("scores = tl.where"), late):
+        assert named(examine("2.5", order)) == "no mask before the step"
+
+
+def test_a_line_that_does_not_belong_is_named_only_if_it_is_the_reason():
+    strange = sorted(LINES.keys() - set(ORDER))
+    taken = [*ORDER[:-1], strange[0]]
+    finding = examine("2.5", taken)
+    assert named(finding) == SAME
+    assert f"line {strange[0]} does not belong" in finding.counterexample.complaint
+    both = examine("2.5", [*ORDER, *strange]).counterexample
+    assert f"lines {strange[0]} and {strange[1]} do not belong" in both.complaint
+
+
+def test_nan_is_said_to_be_in_foreign_slots_only_where_it_is_read():
+    upside_down = (STEP["rescale"], "rescale = tl.exp2(new_max - max_score)")
+    complaint = examine("2.6", changed("softmax_step", upside_down)).counterexample.complaint
+    assert complaint == "inf - inf, inf times 0 and 0 / 0 are NaN"
+    foreign = lessons.find("2.5").check.misconceptions[0].wrong
+    complaint = examine("2.5", foreign).counterexample.complaint
+    assert complaint == "NaN is in slots that no sequence owns: some of them are read"
+
+
+def test_a_kernel_that_reads_a_variable_of_the_notebook_is_told():
+    kernel = changed("split_decode_kernel", ("tl.load(context_lens + seq)", "tokens"))
+    kernel.fn.__globals__["tokens"] = 3
+    message = examine("2.7a", kernel).counterexample.got
+    assert "reads tokens, a variable outside it" in message
 
 
 def test_the_state_made_anew_in_each_tile_is_found_out():
