@@ -202,7 +202,7 @@ def test_wrong_code_earns_nothing_and_is_named_only_if_it_is_that(case):
 
 
 @pytest.mark.parametrize("exercise", ["2.6", "2.7a", "2.7b"])
-@pytest.mark.parametrize("answer", [object(), 3.0, lambda *arguments: None], ids=repr)
+@pytest.mark.parametrize("answer", [object(), 3.0, lambda *arguments: None], ids=["an object", "a number", "a plain function"])
 def test_what_is_no_kernel_earns_nothing(exercise, answer):
     finding = examine(exercise, answer)
     assert finding.fraction == 0
