@@ -315,7 +315,7 @@ ADMIT = Exercise(
         cases=given.queues(),
         probes=given.QUEUES,
         compare=given.same_pieces,
-        large=(Large(given.very_long_queue, "50,000 requests", seconds=0.4),),
+        large=(Large(given.very_long_queue, "50,000 requests", seconds=1.1),),
         misconceptions=pieces.ADMIT,
     ),
     hints=(

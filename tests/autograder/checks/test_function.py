@@ -333,7 +333,10 @@ def test_arguments_that_are_to_be_written_are_compared_afterwards(examine):
 def test_who_writes_nothing_is_told_where_nothing_is_written(examine):
     finding = examine(FILL, "def fill(cache, values, *, start):\n    pass")
     assert finding.unwritten
-    assert finding.advice == "Nothing is written to cache yet: write below YOUR CODE HERE."
+    assert finding.advice == (
+        "Nothing is written to cache yet: write below YOUR CODE HERE. If you have, did it go into a "
+        "copy of what you were given?"
+    )
 
 
 def total(lengths: Sequence[int], weights: list[int]) -> int:

@@ -834,7 +834,7 @@ class JoinsOverAGap(SimpleFirstFit):
 
 class Slow(SimpleFirstFit):
     def allocate(self, size):
-        for _ in range(2_000_000):
+        for _ in range(20_000_000):
             pass
         return super().allocate(size)
 

@@ -137,7 +137,7 @@ def test_what_is_wrong_with_a_release_is_said() -> None:
 def test_what_is_wrong_with_a_refusal_is_said() -> None:
     silent = wrong(free=lambda self, offset: None)
     assert refusal_faults(silent, 0) == [
-        "free(-1) is no ValueError, though no allocated block starts there"
+        "no allocated block starts at -1, so free(-1) raises ValueError; it raises nothing"
     ]
 
     def frees_all(self: BuddyAllocator, offset: int) -> None:
