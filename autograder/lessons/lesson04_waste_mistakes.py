@@ -187,16 +187,6 @@ def _other_head(behind: int) -> dict[str, float]:
     return found
 
 
-def _not_written() -> dict[str, float]:
-    """Take every slot that holds no token for a free one."""
-    found = {}
-    for fit in given.FITS:
-        moments = given.snapshots_under(fit)
-        empty = [m.num_slots - sum(each.written for each in m.reservations) for m in moments]
-        enough = sum(slots >= m.needed for slots, m in zip(empty, moments, strict=True))
-        found[fit] = enough / len(moments)
-    return found
-
 
 def _prompt_alone() -> dict[str, float]:
     """Let the first in the queue ask for its prompt only."""
@@ -228,11 +218,6 @@ MEASURED = (
         "the second in the queue",
         "Of 5 requests of which 2 wait, the first that waits has index 3, that is 5 − 2.",
         lambda: _other_head(1),
-    ),
-    Misconception(
-        "slots that hold no token",
-        "A slot that is reserved and empty is not free: it belongs to a request.",
-        _not_written,
     ),
     Misconception(
         "the prompt alone",

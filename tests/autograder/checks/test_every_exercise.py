@@ -329,7 +329,7 @@ def test_recursion_loses_points_where_large_inputs_matter(exercise):
         def depth(left):
             return 0 if left == 0 else 1 + depth(left - 1)
 
-        depth(max(map(len, sequences([*args, *kwargs.values()]))))
+        depth(max(map(len, sequences([*args, *kwargs.values()])), default=0))
         return right(*args, **kwargs)
 
     finding = examine(exercise, wrapped(exercise, recursive))

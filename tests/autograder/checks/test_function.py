@@ -334,8 +334,8 @@ def test_who_writes_nothing_is_told_where_nothing_is_written(examine):
     finding = examine(FILL, "def fill(cache, values, *, start):\n    pass")
     assert finding.unwritten
     assert finding.advice == (
-        "Nothing is written to cache yet: write below YOUR CODE HERE. If you have, did it go into a "
-        "copy of what you were given?"
+        "Nothing is written to cache yet: write below YOUR CODE HERE. If you have, did it go into "
+        "a copy of what you were given?"
     )
 
 
