@@ -194,7 +194,7 @@ class Bank(_Entry):
     """The questions of one lesson."""
 
     lesson: int
-    quiz: Annotated[tuple[Question, ...], Field(min_length=6, max_length=10)]
+    quiz: Annotated[tuple[Question, ...], Field(min_length=8, max_length=10)]
     interview: Annotated[tuple[InterviewQuestion, ...], Field(min_length=5)]
     value: tuple[ValueQuestion, ...] = ()
 

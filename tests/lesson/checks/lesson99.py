@@ -451,7 +451,7 @@ KINDS = {
     "99.11": ("CPU time", "Write `digit_counts` without a loop.", CPU_TIME),
     "99.12": ("Questions", "Write `largest` with at most 7 questions.", OPERATIONS),
     "99.13": ("A policy", "Write `choose`, which joins a line.", SCALE),
-    "99.Q": ("Quiz", "Answer six questions.", QuizCheck(99)),
+    "99.Q": ("Quiz", "Answer eight questions.", QuizCheck(99)),
 }
 EXERCISES = tuple(
     Exercise(id_, title, asks, check, points=5, hints=("Read the specification again.",))
