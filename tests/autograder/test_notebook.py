@@ -227,7 +227,8 @@ def test_a_stub_that_returns_a_value_is_not_started_and_no_try(edit, load, capsy
         assert check("1.3", load(edit(released_stub("1-3"))).classify_slots) == 0
         out = capsys.readouterr().out
         assert out.startswith("1.3 Where did the memory go: not started, 0 of 10 points\n")
-        assert "Next: Nothing is written yet: write below YOUR CODE HERE, wherever it stands." in out
+        said = "Next: Nothing is written yet: write below YOUR CODE HERE, wherever it stands."
+        assert said in out
         assert f"Hint: {lessons.find('1.3').hints[0]}" in out
         assert explain("1.3") is None
         assert "3 times; so far: 0." in capsys.readouterr().out
