@@ -104,8 +104,8 @@ KV_BLOCKS = Exercise(
         misconceptions=mistakes.KV_BLOCKS,
     ),
     hints=(
-        "The GPU has 24 GiB, and the engine may use the share gpu_memory_utilization of it. What is "
-        "in there before the first token?",
+        "The GPU has 24 GiB, and the engine may use the share gpu_memory_utilization of it. What "
+        "is in there before the first token?",
         "From the usable bytes take weights and activations; divide what is left by the size of a "
         "block, downwards. Refuse a share outside (0, 1], and a GPU on which not even one block "
         "fits.",

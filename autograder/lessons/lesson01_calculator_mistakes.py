@@ -70,8 +70,8 @@ BUG_MENDED = (
     ),
     Misconception(
         "one KV head where none is given",
-        "A file without num_key_value_heads is older than the idea of sharing them: there is one for "
-        "each query head.",
+        "A file without num_key_value_heads is older than the idea of sharing them: there is one "
+        "for each query head.",
         one_kv_head,
     ),
     Misconception(

@@ -228,8 +228,8 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
         return None
     if (said := suspect_tokens_that_fit(as_given, GiB)) != right:
         return (
-            f"it says {said:,} tokens per GiB where {right:,} fit, but only because 'torch_dtype' is "
-            f"not {dtype} there: what a file calls 'dtype' it is not meant to read"
+            f"it says {said:,} tokens per GiB where {right:,} fit, but only because 'torch_dtype' "
+            f"is not {dtype} there: what a file calls 'dtype' it is not meant to read"
         )
     if _mistakes_cancel(config):
         return f"it says {right:,} tokens per GiB: right, because its two mistakes cancel there"

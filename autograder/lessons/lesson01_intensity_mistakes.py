@@ -114,8 +114,8 @@ INTENSITY = (
     ),
     Misconception(
         "one sequence's FLOP",
-        "The bytes are those of the whole batch, so the FLOP must be, too: each sequence computes its "
-        "own.",
+        "The bytes are those of the whole batch, so the FLOP must be, too: each sequence computes "
+        "its own.",
         one_sequences_flops,
     ),
     Misconception(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from autograder.checks.finding import Misconception
-from autograder.lessons import lesson01_given as given
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import (
     Reservation,
@@ -176,9 +174,7 @@ always_sixteen = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // (16 * m.bytes_per_token)
 )
 rounds_to_the_nearest = _wrong_blocks(
-    lambda m: round(
-        (m.total * m.utilization - m.weights - m.activations) / m.bytes_per_block
-    )
+    lambda m: round((m.total * m.utilization - m.weights - m.activations) / m.bytes_per_block)
 )
 
 
@@ -373,8 +369,8 @@ CLASSIFY_SLOTS = (
     ),
     Misconception(
         "internal counted as later too",
-        "Each slot is counted once: into the slots beyond its final length a request writes nothing "
-        "later.",
+        "Each slot is counted once: into the slots beyond its final length a request writes "
+        "nothing later.",
         later_too,
     ),
     Misconception(
@@ -474,5 +470,7 @@ STATIC_BATCHING = (
         longest_first,
         evidence=r"\bsort(ed)?\b",
     ),
-    Misconception("per cent", "A share lies between 0 and 1; do not multiply it by 100.", in_percent),
+    Misconception(
+        "per cent", "A share lies between 0 and 1; do not multiply it by 100.", in_percent
+    ),
 )

@@ -24,7 +24,9 @@ def _wrong_pieces(
     size_of: Callable[[int, int, int], int] = RESERVATIONS["Pow2"],
     piece_of: Callable[[int], int] = given.next_power_of_two,
     pick: Callable[[list[int], int], int] = lambda fitting, piece: min(fitting),
-    rest_of: Callable[[int, int, int], list[int]] = lambda block, piece, size: _halves(block, piece),
+    rest_of: Callable[[int, int, int], list[int]] = lambda block, piece, size: _halves(
+        block, piece
+    ),
     tidy: Callable[[list[int]], list[int]] = lambda free: free,
     goes_on: bool = False,
 ) -> Callable[..., list[tuple[int, int]]]:
@@ -171,8 +173,8 @@ ADMIT = (
     ),
     Misconception(
         "not rounded where the limit is near",
-        "Where prompt and rounded output exceed max_model_len, Pow2 asks for max_model_len: it does "
-        "not know the output any better there.",
+        "Where prompt and rounded output exceed max_model_len, Pow2 asks for max_model_len: it "
+        "does not know the output any better there.",
         _wrong_pieces(
             lambda p, o, most: p + (o if p + _rounded_output(o) > most else _rounded_output(o))
         ),
@@ -206,8 +208,8 @@ ADMIT = (
     ),
     Misconception(
         "the whole block is the piece",
-        "A block is halved as long as half is enough; the piece is what is left then, and the other "
-        "halves stay free.",
+        "A block is halved as long as half is enough; the piece is what is left then, and the "
+        "other halves stay free.",
         never_halved,
     ),
     Misconception(
@@ -221,16 +223,16 @@ ADMIT = (
         "What was rounded up belongs to the piece until the request ends: nobody else can have "
         "it, which is why it is lost.",
         _wrong_pieces(
-            rest_of=lambda block, piece, size: _halves(block, piece) + [piece - size] * (piece > size)
+            rest_of=lambda block, piece, size: (
+                _halves(block, piece) + [piece - size] * (piece > size)
+            )
         ),
     ),
     Misconception(
         "the rest in one block",
         "What was rounded up belongs to the piece, and the rest of the block stays free as halves: "
         "a buddy allocator knows powers of two only.",
-        _wrong_pieces(
-            rest_of=lambda block, piece, size: [block - size] * (block > size)
-        ),
+        _wrong_pieces(rest_of=lambda block, piece, size: [block - size] * (block > size)),
     ),
     Misconception(
         "equal blocks merged",
@@ -261,8 +263,8 @@ ADMIT = (
     ),
     Misconception(
         "exactly as large, or the first",
-        "Where no block is exactly as large as the piece, the smallest that is larger is taken, not "
-        "the first.",
+        "Where no block is exactly as large as the piece, the smallest that is larger is taken, "
+        "not the first.",
         _wrong_pieces(pick=lambda fitting, piece: piece if piece in fitting else fitting[0]),
     ),
     Misconception(
@@ -398,9 +400,7 @@ def _behind(snapshot: Snapshot) -> float:
 
 MEASURED = (
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
-    Misconception(
-        "per cent, rounded", "Keep the shares between 0 and 1.", _in_rounded_percent
-    ),
+    Misconception("per cent, rounded", "Keep the shares between 0 and 1.", _in_rounded_percent),
     Misconception(
         "the length in the end",
         "A piece is as large as what was asked for, rounded up: `reserved`, and not `final`.",

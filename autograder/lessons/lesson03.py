@@ -315,7 +315,7 @@ KERNEL = Exercise(
 EXPOSED = Exercise(
     id="3.7a",
     title="Bug hunt: which engine is wrong",
-    asks='Give the engine that is wrong, and a prompt of 1 to 10,000 tokens for which it stops: '
+    asks="Give the engine that is wrong, and a prompt of 1 to 10,000 tokens for which it stops: "
     '"engine" and "prompt".',
     points=3,
     minutes=5,

@@ -174,7 +174,8 @@ SLOT_MAPPING = (
     ),
     Misconception(
         "an entry of -1 is used",
-        "Behind the end of a table there is no block. Multiplied out, -1 is a slot below the cache.",
+        "Behind the end of a table there is no block. Multiplied out, -1 is a slot below the "
+        "cache.",
         _translated(refuses=_no_entries),
     ),
     Misconception(

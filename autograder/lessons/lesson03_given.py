@@ -48,8 +48,8 @@ def trace_by_hand(seed: int) -> Instance:
     )
     task = (
         f"Seed {seed}. Blocks have 4 slots, r0 has 10 tokens, r1 has 8: `{trace.start}`\n\n{listed}"
-        "\n\nA slot is a number. A state is a line in the notation, as text; what r0 lacks it takes "
-        "from the front of the free queue."
+        "\n\nA slot is a number. A state is a line in the notation, as text; what r0 lacks it "
+        "takes from the front of the free queue."
     )
     return Instance(task, states_of(trace))
 
@@ -359,9 +359,7 @@ def write(
 def writes(draw: st.DrawFn) -> Call:
     """Draw tokens with slots of their own, padding anywhere among them."""
     num_blocks, block_size = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    slots = draw(
-        st.lists(st.integers(0, num_blocks * block_size - 1), max_size=4, unique=True)
-    )
+    slots = draw(st.lists(st.integers(0, num_blocks * block_size - 1), max_size=4, unique=True))
     for place in draw(st.lists(st.integers(0, 4), max_size=2)):
         slots.insert(place, -1)
     return write(slots, num_blocks, block_size, draw(st.booleans()))
@@ -398,8 +396,10 @@ def elements(draw: st.DrawFn) -> Call:
     dtype_bytes = draw(st.sampled_from((2, 4, 1)))
     lanes = 16 // dtype_bytes
     num_blocks, block_size, heads = (draw(st.integers(1, 3)) for _ in range(3))
-    head_dim = lanes * draw(st.integers(1, 2)) if layout is split_layout else draw(
-        st.sampled_from((5, 2, 3))
+    head_dim = (
+        lanes * draw(st.integers(1, 2))
+        if layout is split_layout
+        else draw(st.sampled_from((5, 2, 3)))
     )
     made = layout(num_blocks, block_size, heads, head_dim, dtype_bytes)
     if draw(st.booleans()):
@@ -445,7 +445,7 @@ ELEMENTS = (
 )
 
 OUTSIDE = tuple(
-    Call(layout, **{**{"kv": 0, "slot": 0, "head": 0, "dim": 0}, name: value})
+    Call(layout, **{"kv": 0, "slot": 0, "head": 0, "dim": 0, name: value})
     for layout in (nhd_layout(3, 2, 3, 8), split_layout(3, 2, 3, 16))
     for name, values in {"kv": (-1, 2), "slot": (-1, 6), "head": (-1, 3), "dim": (-1, 16)}.items()
     for value in values

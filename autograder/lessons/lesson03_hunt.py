@@ -108,9 +108,7 @@ def judges_alike(one: Any, other: Any) -> str | None:
     prompts = [other[engine] for engine in ENGINES if other[engine] is not None]
     if any(map(_no_prompt, prompts)) or judges_the_fixes(None, other) is None:
         return ""
-    verdicts = [
-        {engine: answer[engine] is None for engine in ENGINES} for answer in (one, other)
-    ]
+    verdicts = [{engine: answer[engine] is None for engine in ENGINES} for answer in (one, other)]
     return None if verdicts[0] == verdicts[1] else ""
 
 
@@ -178,8 +176,8 @@ def _full_again(rest: int) -> Callable[[int, int, int], int]:
 BLOCKS_TO_ADD = (
     Misconception(
         "a new block at one more than full",
-        "The remainder says nothing of the blocks that are there, and one at a time is too slow for "
-        "a step of several tokens.",
+        "The remainder says nothing of the blocks that are there, and one at a time is too slow "
+        "for a step of several tokens.",
         _full_again(1),
         evidence=r"== 1",
     ),

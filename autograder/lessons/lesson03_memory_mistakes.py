@@ -72,7 +72,9 @@ RESHAPE = (
         _written(first=True),
     ),
     Misconception(
-        "the key for the value", "The cache of the values gets the values.", _written(twice_the_key=True)
+        "the key for the value",
+        "The cache of the values gets the values.",
+        _written(twice_the_key=True),
     ),
     Misconception(
         "written to a copy",

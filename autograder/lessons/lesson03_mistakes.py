@@ -290,7 +290,9 @@ APPEND = (
         negative_accepted,
     ),
     Misconception(
-        "in front", "The sequence fills its blocks in order, so new ones stand at the end.", in_front
+        "in front",
+        "The sequence fills its blocks in order, so new ones stand at the end.",
+        in_front,
     ),
     Misconception(
         "block 0 is refused",
@@ -300,8 +302,8 @@ APPEND = (
     ),
     Misconception(
         "asked for twice",
-        "An iterable may be one that is used up when it has been gone through, such as a generator: "
-        "make a list of it first.",
+        "An iterable may be one that is used up when it has been gone through, such as a "
+        "generator: make a list of it first.",
         asked_twice,
     ),
     Misconception(

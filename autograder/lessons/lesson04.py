@@ -72,8 +72,8 @@ BEST_FIT = Exercise(
     ),
     hints=(
         "Holes of 5, 3 and 6 are there, and 3 slots are wanted. What does each choice leave over?",
-        "Leave out the holes that are too small. Of the others take the smallest, and of equal ones "
-        "the first.",
+        "Leave out the holes that are too small. Of the others take the smallest, and of equal "
+        "ones the first.",
         "`min(fitting, key=lambda hole: (hole.size, hole.offset))`, or None where nothing fits",
     ),
 )
@@ -139,9 +139,9 @@ BUDDY = Exercise(
     hints=(
         "A block of 4 slots starts at 8. Where is the half that it was split from, and where would "
         "that be if the block started at 12?",
-        "Keep the offsets of the free blocks of each order. To allocate, find the lowest order that "
-        "has one, and halve on the way down. To free, look for the buddy among the free blocks of "
-        "the same order; if it is there, take it out, go one order up and look again.",
+        "Keep the offsets of the free blocks of each order. To allocate, find the lowest order "
+        "that has one, and halve on the way down. To free, look for the buddy among the free "
+        "blocks of the same order; if it is there, take it out, go one order up and look again.",
         "`buddy = offset ^ (1 << order)`",
     ),
 )
@@ -329,7 +329,8 @@ CONTEST = Exercise(
         "Who never reuses anything is fast. What does it take to find again what was given back?",
         "Keep the free pieces by place, so that neighbours are found, or by size, so that one that "
         "fits is found; both, if you can keep them in step.",
-        "`holes_by_size = sorted((size, offset) for each hole)`, kept in order with `bisect.insort`",
+        "`holes_by_size = sorted((size, offset) for each hole)`, kept in order with "
+        "`bisect.insort`",
     ),
 )
 

@@ -236,7 +236,8 @@ class SilentDoubleFree(BuddyAllocator):
 BUDDY = (
     Misconception(
         "merges once",
-        "The block that two buddies become has a buddy of its own, which may be free as well: go on.",
+        "The block that two buddies become has a buddy of its own, which may be free as well: go "
+        "on.",
         MergesOnce,
     ),
     Misconception(
@@ -258,8 +259,8 @@ BUDDY = (
     ),
     Misconception(
         "whatever lies behind",
-        "A block of the same size right behind need not be the buddy, and the buddy may lie before: "
-        "of a block at `offset` it is at `offset ^ size`.",
+        "A block of the same size right behind need not be the buddy, and the buddy may lie "
+        "before: of a block at `offset` it is at `offset ^ size`.",
         WhateverLiesBehind,
     ),
     Misconception(
@@ -280,7 +281,8 @@ BUDDY = (
     ),
     Misconception(
         "rounded down",
-        "A block must hold what was asked for: the power of two is the one above, or the size itself.",
+        "A block must hold what was asked for: the power of two is the one above, or the size "
+        "itself.",
         RoundsDown,
     ),
     Misconception(

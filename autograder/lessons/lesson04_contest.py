@@ -1,4 +1,4 @@
-"""Lesson 4: the contest of allocators. Memory and CPU time in one index, as in the CS:APP malloc lab.
+"""Lesson 4: the contest of allocators. Memory and CPU time in one index, as in CS:APP's malloc lab.
 
 The index is 75 × utilisation + 25 × speed. Utilisation is the peak of the slots in use by the slots
 below the highest end of a block, in a memory without limit. Speed is how much of twice the course's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -34,9 +35,7 @@ def release(free: set[tuple[int, int]], start: int, size: int) -> set[tuple[int,
     return free | {(start, size)}
 
 
-def suspect_add_range(
-    free: set[tuple[int, int]], start: int, end: int
-) -> set[tuple[int, int]]:
+def suspect_add_range(free: set[tuple[int, int]], start: int, end: int) -> set[tuple[int, int]]:
     """Return the free blocks once frames start to end - 1 are added to the memory."""
     free = set(free)
     while start < end:
@@ -110,7 +109,9 @@ _MOST_FRAMES = 2**62
 def _complaint_about_form(answer: Any) -> str | None:
     """Say what is wrong with the form of an answer."""
     if not isinstance(answer, dict) or not {"ranges", "frames"} <= set(answer):
-        got = f"the keys {sorted(map(str, answer))}" if isinstance(answer, dict) else kind_of(answer)
+        got = (
+            f"the keys {sorted(map(str, answer))}" if isinstance(answer, dict) else kind_of(answer)
+        )
         return f'give a dict with "ranges" and "frames", not {got}'
     ranges, frames = answer["ranges"], answer["frames"]
     if not isinstance(ranges, (list, tuple)) or not ranges:
@@ -144,11 +145,15 @@ def exposes_the_bug(_: Any, answer: Any) -> str | None:
     if has_come:
         return f"a block of {frames} frames is there: the request is served, and rightly"
     if not should_come:
-        said = f"{frames} frames are refused, and rightly: no block of {frames} can be made of these"
+        said = (
+            f"{frames} frames are refused, and rightly: no block of {frames} can be made of these"
+        )
         longer = [(start, end + 1) for start, end in answer["ranges"]]
         if any(size >= frames for _, size in _added(add_range, longer)):
             start, end = answer["ranges"][0]
-            said += f" (`end` is the first frame behind a range: the last of {start, end} is {end - 1})"
+            said += (
+                f" (`end` is the first frame behind a range: the last of {start, end} is {end - 1})"
+            )
         return said
     return None
 
@@ -180,7 +185,7 @@ EXPOSED = (
 def additions(draw: st.DrawFn) -> Call:
     """Draw free blocks, as right additions leave them, and a range to add beside them."""
     bounds = sorted(draw(st.sets(st.integers(0, 32), min_size=2, max_size=8)))
-    pieces = list(zip(bounds, bounds[1:], strict=False))
+    pieces = list(pairwise(bounds))
     added = draw(st.sampled_from(pieces))
     others = [piece for piece in pieces if piece != added and draw(st.booleans())]
     return Call(_added(add_range, others), *added)

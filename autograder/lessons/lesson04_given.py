@@ -1,4 +1,4 @@
-"""Lesson 4: what its checks are given. Tasks by hand, lives of allocators, lengths, the experiment."""
+"""Lesson 4: what its checks are given: tasks by hand, lives of allocators, lengths, the trial."""
 
 from __future__ import annotations
 

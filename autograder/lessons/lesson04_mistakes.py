@@ -1,4 +1,4 @@
-"""Lesson 4: known wrong answers about holes: which is chosen, how they merge, how scattered they are."""
+"""Lesson 4: known wrong answers about holes: which is chosen, how they merge, how scattered."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ BEST_FIT = (
     ),
     Misconception(
         "first fit",
-        "That is the lowest hole that is large enough. Compare their sizes first, and their offsets "
-        "only where sizes are equal; two spans as they are compare by offset.",
+        "That is the lowest hole that is large enough. Compare their sizes first, and their "
+        "offsets only where sizes are equal; two spans as they are compare by offset.",
         lowest_hole,
     ),
     Misconception(
@@ -199,14 +199,14 @@ def double_free_is_silent(self: FitAllocator, offset: int) -> None:
 COALESCE = (
     Misconception(
         "only the hole behind it",
-        "A block has two neighbours. The hole that ends where the block starts must become one with "
-        "it as well.",
+        "A block has two neighbours. The hole that ends where the block starts must become one "
+        "with it as well.",
         freeing(merges_left=False, merges_right=True),
     ),
     Misconception(
         "only the hole before it",
-        "A block has two neighbours. The hole that starts where the block ends must become one with "
-        "it as well.",
+        "A block has two neighbours. The hole that starts where the block ends must become one "
+        "with it as well.",
         freeing(merges_left=True, merges_right=False),
     ),
     Misconception(
@@ -222,8 +222,8 @@ COALESCE = (
     ),
     Misconception(
         "the hole behind is lost",
-        "A hole that leaves the list must be part of the new one, up to its end; otherwise its slots "
-        "are nobody's.",
+        "A hole that leaves the list must be part of the new one, up to its end; otherwise its "
+        "slots are nobody's.",
         the_hole_behind_is_lost,
     ),
     Misconception(
@@ -239,8 +239,8 @@ COALESCE = (
     ),
     Misconception(
         "the block is still in the book",
-        "A block that is freed leaves `size_at`; otherwise it can be freed once more, and its slots "
-        "are given to two requests.",
+        "A block that is freed leaves `size_at`; otherwise it can be freed once more, and its "
+        "slots are given to two requests.",
         still_allocated,
     ),
     Misconception(

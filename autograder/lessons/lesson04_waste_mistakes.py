@@ -187,7 +187,6 @@ def _other_head(behind: int) -> dict[str, float]:
     return found
 
 
-
 def _prompt_alone() -> dict[str, float]:
     """Let the first in the queue ask for its prompt only."""
     requests = experiment_requests()

@@ -302,7 +302,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     "attention explorer": {"order": ["7 3 5", "5 3 7"]},
     "merge tree": {},
     "token address": {
-        "position": [9],
+        "position": [9, 10],
         "block_size": [4],
         "layout": ["NHD", "split"],
         "kv": [0],

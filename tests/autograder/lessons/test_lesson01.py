@@ -14,8 +14,8 @@ import pytest
 from autograder import lessons
 from autograder.checks import compare
 from autograder.lessons import lesson01_given as given
-from autograder.proxy.subject import LocalSubject
 from autograder.lessons.questions import bank
+from autograder.proxy.subject import LocalSubject
 from course_lib.kv_cache import (
     kv_bytes_per_block,
     kv_bytes_per_token,
@@ -88,28 +88,41 @@ BYTES_WRONG = (
     ),
     (
         lambda m: (
-            2 * m.num_layers * m.num_kv_heads * (m.hidden_size // m.num_attention_heads)
+            2
+            * m.num_layers
+            * m.num_kv_heads
+            * (m.hidden_size // m.num_attention_heads)
             * m.dtype_bytes
         ),
         "hidden_size / heads for head_dim",
     ),
     (
         lambda m: int(
-            2 * m.num_layers * m.num_kv_heads * m.hidden_size / m.num_attention_heads
+            2
+            * m.num_layers
+            * m.num_kv_heads
+            * m.hidden_size
+            / m.num_attention_heads
             * m.dtype_bytes
         ),
         "hidden_size / heads for head_dim",
     ),
     (
         lambda m: (
-            2 * m.num_layers * m.num_attention_heads * (m.hidden_size // m.num_attention_heads)
+            2
+            * m.num_layers
+            * m.num_attention_heads
+            * (m.hidden_size // m.num_attention_heads)
             * m.dtype_bytes
         ),
         "2 x layers x hidden_size",
     ),
     (
         lambda m: (
-            2 * m.num_layers * m.num_attention_heads * (m.hidden_size / m.num_attention_heads)
+            2
+            * m.num_layers
+            * m.num_attention_heads
+            * (m.hidden_size / m.num_attention_heads)
             * m.dtype_bytes
         ),
         "2 x layers x hidden_size",
@@ -206,8 +219,9 @@ BLOCKS_RIGHT = (
 BLOCKS_WRONG = (
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes)
-            // kv_bytes_per_block(m, b)
+            lambda m, g, b, u, a: (
+                (int(g.memory_bytes * u) - m.weight_bytes) // kv_bytes_per_block(m, b)
+            )
         ),
         "no room for the activations",
     ),
@@ -219,15 +233,17 @@ BLOCKS_WRONG = (
     ),
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
-            // kv_bytes_per_block(m, 16)
+            lambda m, g, b, u, a: (
+                (int(g.memory_bytes * u) - m.weight_bytes - a) // kv_bytes_per_block(m, 16)
+            )
         ),
         "always 16 tokens a block",
     ),
     (
         wrong_blocks(
-            lambda m, g, b, u, a: (int(g.memory_bytes * u) - m.weight_bytes - a)
-            // kv_bytes_per_token(m)
+            lambda m, g, b, u, a: (
+                (int(g.memory_bytes * u) - m.weight_bytes - a) // kv_bytes_per_token(m)
+            )
         ),
         "tokens, not blocks",
     ),
@@ -243,9 +259,12 @@ BLOCKS_WRONG = (
     (that_refuses(lambda share, size: share == 0 or share >= 1.5 or size == 0), SAME),
     (that_refuses(lambda share, size: share <= 0 or share > 1 or size == 0), SAME),
     (that_refuses(lambda share, size: share == 0 or share > 1 or size < 1), SAME),
-    (lambda m, g, block_size=16, gpu_memory_utilization=0.9, peak_activation_bytes=0: num_kv_blocks(
-        m, g, block_size, gpu_memory_utilization, peak_activation_bytes
-    ), "a default of 0.9"),
+    (
+        lambda m, g, block_size=16, gpu_memory_utilization=0.9, peak_activation_bytes=0: (
+            num_kv_blocks(m, g, block_size, gpu_memory_utilization, peak_activation_bytes)
+        ),
+        "a default of 0.9",
+    ),
     (lambda *args, **kwargs: 3400, SAME),
     (object(), SAME),
 )
@@ -349,9 +368,7 @@ SLOTS_WRONG = (
     (faded(lambda r: (r.written, r.reserved - r.written, 0)), "no slot is wasted"),
     (faded(lambda r: (r.written, 0, r.reserved - r.written)), "every empty slot is wasted"),
     (
-        faded(
-            lambda r: (r.written, min(r.final, r.reserved), max(0, r.reserved - r.final))
-        ),
+        faded(lambda r: (r.written, min(r.final, r.reserved), max(0, r.reserved - r.final))),
         "written counted as later too",
     ),
     (
@@ -361,7 +378,9 @@ SLOTS_WRONG = (
     (
         faded(
             lambda r: (
-                r.written, max(0, r.reserved - r.final), min(r.final, r.reserved) - r.written
+                r.written,
+                max(0, r.reserved - r.final),
+                min(r.final, r.reserved) - r.written,
             )
         ),
         "later and internal exchanged",
@@ -516,7 +535,8 @@ INTENSITY_WRONG = (
         # What is cached, in the place of what is new.
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
             refuse_lengths([new_tokens], batch_size)
-            or batch_size * forward_flops(model, new_tokens, cached_tokens)
+            or batch_size
+            * forward_flops(model, new_tokens, cached_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, cached_tokens))
         ),
         "the new tokens' KV left out",
@@ -524,14 +544,16 @@ INTENSITY_WRONG = (
     (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
             refuse_lengths([new_tokens], batch_size)
-            or batch_size * forward_flops(model, new_tokens)
+            or batch_size
+            * forward_flops(model, new_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens))
         ),
         "the cached tokens left out",
     ),
     (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
-            batch_size * forward_flops(model, new_tokens, cached_tokens)
+            batch_size
+            * forward_flops(model, new_tokens, cached_tokens)
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
             if batch_size
             else 0.0
@@ -555,7 +577,7 @@ def mended(shape):
 
 
 def given_or(config, key, otherwise):
-    return config[key] if key in config else otherwise
+    return config.get(key, otherwise)
 
 
 def with_a_copy(config, free_bytes):
@@ -745,8 +767,6 @@ def that_takes_from_its_list(requests, free_blocks, max_model_len):
     return answer
 
 
-
-
 def admission_of_a_shrinking_list(requests, free_blocks, max_model_len):
     free, left, admitted = list(free_blocks), list(requests), []
     while left:
@@ -824,8 +844,10 @@ ADMIT_WRONG = (
     (admission(ends=False), "overtaking"),
     (admission(is_enough=lambda half, asked: False), "the whole block is the piece"),
     (admission(lambda p, o, most: min(up(p) + up(o), most)), "the prompt rounded, too"),
-    (admission(behind=lambda block, asked: [block - asked] * (block > asked)),
-     "the slots behind are given back"),
+    (
+        admission(behind=lambda block, asked: [block - asked] * (block > asked)),
+        "the slots behind are given back",
+    ),
     (admission(takes=lambda fitting: fitting[0], exact=True), "exactly as large, or the first"),
     (keeping(lambda halves: halves[:2]), SAME),
     (keeping(lambda halves: halves[-2:]), SAME),
@@ -855,13 +877,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))])
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+)
 def test_an_unusual_right_answer_earns_everything(exercise, place):
     finding = examine(exercise, RIGHT[exercise][place])
     assert finding.fraction == 1, finding.counterexample
 
 
-@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))])
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
+)
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
     answer, name = WRONG[exercise][place]
     finding = examine(exercise, answer)
@@ -984,7 +1010,7 @@ def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
 # 1.6a
 
 
-@pytest.mark.parametrize("value", [object(), 5, "config.json", [], lambda: {}])
+@pytest.mark.parametrize("value", [object(), 5, "config.json", [], dict])
 def test_what_is_no_configuration_is_called_by_its_class(value):
     finding = examine("1.6a", value)
     assert finding.fraction == 0
@@ -1039,11 +1065,13 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
         ),
         (
             {**given.LLAMA_2_7B, "torch_dtype": "float8_e4m3fn"},
-            "the configuration's numbers are float8_e4m3fn; the calculator is meant for float32, float16, bfloat16",
+            "the configuration's numbers are float8_e4m3fn; "
+            "the calculator is meant for float32, float16, bfloat16",
         ),
         (
             {**given.LLAMA_2_7B, "dtype": "int8"},
-            "the configuration's numbers are int8; the calculator is meant for float32, float16, bfloat16",
+            "the configuration's numbers are int8; "
+            "the calculator is meant for float32, float16, bfloat16",
         ),
         (
             {**given.LLAMA_2_7B, "num_kv_heads": 8},
@@ -1147,7 +1175,10 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
-        (lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}, "Pow2 and Oracle exchanged"),
+        (
+            lambda right: {"Pow2": right["Oracle"], "Oracle": right["Pow2"]},
+            "Pow2 and Oracle exchanged",
+        ),
         (lambda right: {name: 100 * share for name, share in right.items()}, "per cent"),
         (
             lambda right: {name: round(100 * share, 1) for name, share in right.items()},
@@ -1168,7 +1199,10 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
             lambda right: {name: right[name] / (1 - external(name)) for name in right},
             "a share of the reservations",
         ),
-        (lambda right: {name: mean_rounding(name) for name in right}, "an average over the requests"),
+        (
+            lambda right: {name: mean_rounding(name) for name in right},
+            "an average over the requests",
+        ),
         (
             lambda right: {
                 name: sum(
@@ -1201,7 +1235,9 @@ def test_a_wrong_measurement_earns_nothing_and_is_named_only_if_it_is_that(wrong
         ((5120, 64, 8, 128, 64), 819, 4096),  # Qwen3-32B
     ],
 )
-def test_the_figures_of_the_answer_to_the_bug_hunt_are_what_the_suspect_says(shape, promised, right):
+def test_the_figures_of_the_answer_to_the_bug_hunt_are_what_the_suspect_says(
+    shape, promised, right
+):
     hidden, heads, kv_heads, head_dim, layers = shape
     config = {
         "hidden_size": hidden,
@@ -1222,9 +1258,7 @@ def test_a_head_may_be_narrower_or_wider_than_its_share_of_the_hidden_size():
 
 @pytest.mark.parametrize("load", [load_azure, synthetic_azure])
 def test_the_figures_of_the_model_answer_hold_on_real_and_on_synthetic_traces(load):
-    requests = [
-        r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048
-    ]
+    requests = [r for r in load("conversation")[:500] if r.prompt_tokens + r.output_tokens <= 2048]
     moments = list(replay_contiguous(requests, 15_728, RESERVATIONS["Oracle"], 2048))
     oracle = average_shares(moments)
     behind = sum(up(r.reserved) - r.reserved for m in moments for r in m.reservations)

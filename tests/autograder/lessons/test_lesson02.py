@@ -249,6 +249,8 @@ def with_a_large_number_for_infinity(first, second):
 
 
 MERGE_RIGHT = (with_logarithms, head_after_head, that_returns_the_other)
+
+
 def the_other_way_round(first, second):
     """Take exp(larger maximum - own maximum) for the factor."""
     top = torch.maximum(first.max_score, second.max_score)
@@ -406,12 +408,18 @@ ATTEND_WRONG = (
     (every_entry, "on behind the context"),
     (narrowed, SAME),
     (prefix_by_prefix, SAME),
-    (lambda q, k, v, *rest, **options: attend_blocks(
+    (
+        lambda q, k, v, *rest, **options: attend_blocks(
             q, k.nan_to_num(), v.nan_to_num(), *rest, **options
         ),
-     "swept caches"),
-    (lambda q, k, v, t, n, scale=None: attend_blocks(q, k, v, t, n, scale or 1 / q.shape[-1] ** 0.5),
-     "a scale of 0 taken for none"),
+        "swept caches",
+    ),
+    (
+        lambda q, k, v, t, n, scale=None: attend_blocks(
+            q, k, v, t, n, scale or 1 / q.shape[-1] ** 0.5
+        ),
+        "a scale of 0 taken for none",
+    ),
     (that_cleans_the_cache, SAME),
     (lambda q, k, v, table, n, scale=None: attend_blocks(q, v, k, table, n, scale), SAME),
     (
@@ -459,8 +467,10 @@ BATCH_WRONG = (
     (without_check, SAME),
     (into_the_query, SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale).float(), SAME),
-    (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale or None),
-     "a scale of 0 taken for none"),
+    (
+        lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale or None),
+        "a scale of 0 taken for none",
+    ),
     (lambda q, k, v, batch, scale=None: list(paged_decode(q, k, v, batch, scale)), SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q.flip(0), k, v, batch, scale), SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, 1.0), SAME),

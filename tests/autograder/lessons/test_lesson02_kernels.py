@@ -148,15 +148,19 @@ WRONG = {
         "2.7b",
         "nothing in the empty lanes",
         "combine_splits_kernel",
-        ("tl.load(split_denominator + row, mask=valid, other=0.0)",
-         "tl.load(split_denominator + row, mask=valid)"),
+        (
+            "tl.load(split_denominator + row, mask=valid, other=0.0)",
+            "tl.load(split_denominator + row, mask=valid)",
+        ),
     ),
     "outputs as if side by side": (
         "2.7b",
         "outputs side by side",
         "combine_splits_kernel",
-        ("seq * out_seq_stride + head * out_head_stride",
-         "(seq * tl.num_programs(1) + head) * HEAD_DIM"),
+        (
+            "seq * out_seq_stride + head * out_head_stride",
+            "(seq * tl.num_programs(1) + head) * HEAD_DIM",
+        ),
     ),
     "a stretch is a tile": (
         "2.7a",
@@ -202,7 +206,11 @@ def test_wrong_code_earns_nothing_and_is_named_only_if_it_is_that(case):
 
 
 @pytest.mark.parametrize("exercise", ["2.6", "2.7a", "2.7b"])
-@pytest.mark.parametrize("answer", [object(), 3.0, lambda *arguments: None], ids=["an object", "a number", "a plain function"])
+@pytest.mark.parametrize(
+    "answer",
+    [object(), 3.0, lambda *arguments: None],
+    ids=["an object", "a number", "a plain function"],
+)
 def test_what_is_no_kernel_earns_nothing(exercise, answer):
     finding = examine(exercise, answer)
     assert finding.fraction == 0

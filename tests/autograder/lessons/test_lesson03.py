@@ -24,7 +24,6 @@ from course_lib.kv_cache.block_table import (
     hnd_layout,
     nhd_layout,
     row_major_strides,
-    slot_mapping,
     split_layout,
 )
 from course_lib.kv_cache.watch.hand_traces import table_trace
@@ -82,7 +81,10 @@ def line_with(replace=lambda text: text, free=lambda ids: ids):
 
 LINE_RIGHT = (line_by_hand, line_from_recursion, line_by_replacing)
 LINE_WRONG = (
-    (lambda free, tables: f"free {free}  " + "  ".join(f"{n}: {t}" for n, t in tables.items()), SAME),
+    (
+        lambda free, tables: f"free {free}  " + "  ".join(f"{n}: {t}" for n, t in tables.items()),
+        SAME,
+    ),
     (line_with(lambda text: text.replace("  ", " ")), "one space"),
     (line_with(free=sorted), SAME),
     (line_with(lambda text: text + "\n"), SAME),
@@ -130,6 +132,8 @@ def slot_with(find, low=0, error=PositionError):
 
 
 SLOT_RIGHT = (slot_by_walking, slot_as_numpy)
+
+
 def slot_by_recursion(self, position):
     def look(block, left):
         if left < 0 or block == len(self.ids):
@@ -143,8 +147,14 @@ def slot_by_recursion(self, position):
 
 SLOT_WRONG = (
     (slot_by_recursion, SAME),
-    (slot_with(lambda ids, p, b: int(
-        np.array(ids, dtype=np.int32)[p // b] * np.int32(b) + np.int32(p % b))), SAME),
+    (
+        slot_with(
+            lambda ids, p, b: int(
+                np.array(ids, dtype=np.int32)[p // b] * np.int32(b) + np.int32(p % b)
+            )
+        ),
+        SAME,
+    ),
     (slot_from_all, SAME),
     (slot_with(lambda ids, p, b: ids[0] * b + p), "one piece"),
     (slot_with(lambda ids, p, b: ids[p // b] * b), "the offset is missing"),
@@ -156,8 +166,10 @@ SLOT_WRONG = (
     (slot_with(lambda ids, p, b: ids[p // b] + p % b), "the block and the offset added"),
     (slot_with(lambda ids, p, b: p), "the logical block"),
     (lambda self, position: 36, SAME),
-    (lambda self, p: self.ids[p // self.block_size] * self.block_size + p % self.block_size,
-     "nothing is refused"),
+    (
+        lambda self, p: self.ids[p // self.block_size] * self.block_size + p % self.block_size,
+        "nothing is refused",
+    ),
     (slot_with(lambda ids, p, b: ids[p // b] * b + p % b, low=-99), "-1 is answered"),
     (object(), SAME),
 )
@@ -272,7 +284,7 @@ APPEND_WRONG = (
     (append_if_the_last_will_do, SAME),
     (append_after_rounding, "2.0 is taken for 2"),
     (lambda self, ids: self.ids.extend(ids), SAME),
-    (lambda self, ids: self.ids.append(list(ids)[0]), SAME),
+    (lambda self, ids: self.ids.append(next(iter(ids))), SAME),
     (append_and_clear, SAME),
     (append_without_twins, SAME),
     (append_and_sort, SAME),
@@ -345,7 +357,7 @@ def by_all_slots(block_tables, query_starts, positions, block_size):
 
 
 def sequence_by_sequence(block_tables, query_starts, positions, block_size):
-    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    tables, _, positions = checked_batch(block_tables, query_starts, positions)
     if block_size < 1:
         raise ValueError
     slots = np.full(len(positions), -1, dtype=np.int64)
@@ -362,7 +374,7 @@ def sequence_by_sequence(block_tables, query_starts, positions, block_size):
 
 
 def token_by_token(block_tables, query_starts, positions, block_size):
-    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    tables, _, positions = checked_batch(block_tables, query_starts, positions)
     if block_size < 1:
         raise ValueError
     rows = rows_of(query_starts)
@@ -471,10 +483,14 @@ BATCH_SLOW = (
     (by_all_slots, SAME),
 )
 BATCH_WRONG = (
-    (batch_with(lambda right, t, s, p, b: right(np.repeat(t[:1], len(t), 0), s, p, b)),
-     "one table for all"),
-    (batch_with(lambda right, t, s, p, b: np.where(right(t, s, p, b) < 0, 0, right(t, s, p, b))),
-     "padding gets slot 0"),
+    (
+        batch_with(lambda right, t, s, p, b: right(np.repeat(t[:1], len(t), 0), s, p, b)),
+        "one table for all",
+    ),
+    (
+        batch_with(lambda right, t, s, p, b: np.where(right(t, s, p, b) < 0, 0, right(t, s, p, b))),
+        "padding gets slot 0",
+    ),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b)[: s[-1]]), "padding is left out"),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.int32)), "32 bits"),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).tolist()), SAME),
@@ -490,7 +506,7 @@ BATCH_WRONG = (
 
 
 def write_in_a_loop(key, value, key_cache, value_cache, slot_mapping):
-    for token, slot in enumerate(slot_mapping.tolist()):
+    for slot in slot_mapping.tolist():
         if not -1 <= slot < key_cache.shape[0] * key_cache.shape[1]:
             raise ValueError(slot)
     real = [slot for slot in slot_mapping.tolist() if slot >= 0]
@@ -550,6 +566,8 @@ def spoils(key, value, key_cache, value_cache, slots):
 
 
 WRITE_RIGHT = (write_in_a_loop, write_by_index_put, write_through_a_whole_new_cache)
+
+
 def by_a_view(key, value, key_cache, value_cache, slots):
     real = slots >= 0
     for cache, tokens in ((key_cache, key), (value_cache, value)):
@@ -574,9 +592,7 @@ WRITE_WRONG = (
 
 def gather_one_by_one(cache, block_table, context_len):
     size = cache.shape[1]
-    return torch.stack(
-        [cache[int(block_table[p // size]), p % size] for p in range(context_len)]
-    )
+    return torch.stack([cache[int(block_table[p // size]), p % size] for p in range(context_len)])
 
 
 def gather_by_slots(cache, block_table, context_len):
@@ -667,7 +683,10 @@ STRIDES_WRONG = (
     (lambda shape: tuple(2 * each for each in strides_by_recursion(shape)), SAME),
     (lambda shape: tuple(float(each) for each in strides_by_recursion(shape)), SAME),
     (lambda shape: tuple(math.prod(shape[axis:]) for axis in range(len(shape))), SAME),
-    (lambda shape: tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))), "any size is taken"),
+    (
+        lambda shape: tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))),
+        "any size is taken",
+    ),
     (lambda shape: (12, 4, 1), SAME),
     (object(), SAME),
 )
@@ -717,6 +736,8 @@ def address_with(change):
 
 
 ADDRESS_RIGHT = (by_horner, by_numpy, by_a_numbered_tensor)
+
+
 def address_if(is_inside):
     def address(self, kv, slot, head, dim):
         places = places_in(self, kv, slot, head, dim)
@@ -764,12 +785,20 @@ ADDRESS_WRONG = (
     (address_with(lambda self, a, *place: float(a)), SAME),
     (address_with(lambda self, a, *place: 2 * a // self.dtype_bytes), SAME),
     (address_with(lambda self, a, *place: by_horner(self, 0, *place[1:])), "always the key"),
-    (lambda self, kv, slot, head, dim: sum(
-        place * stride
-        for place, stride in zip(
-            (places_in(self, kv, slot, head, dim)[a] for a in self.axes), self.strides, strict=True
-        )
-    ) * self.dtype_bytes, "nothing is refused"),
+    (
+        lambda self, kv, slot, head, dim: (
+            sum(
+                place * stride
+                for place, stride in zip(
+                    (places_in(self, kv, slot, head, dim)[a] for a in self.axes),
+                    self.strides,
+                    strict=True,
+                )
+            )
+            * self.dtype_bytes
+        ),
+        "nothing is refused",
+    ),
     (lambda self, kv, slot, head, dim: 100_874, SAME),
     (object(), SAME),
 )
@@ -800,17 +829,41 @@ def add_by_recursion(num_tokens, num_blocks, block_size):
 
 ADD_RIGHT = (add_by_walking, add_by_math, add_by_numpy)
 ADD_WRONG = (
-    (lambda num_tokens, num_blocks, block_size: int(num_tokens % block_size == 1 % block_size), SAME),
-    (lambda num_tokens, num_blocks, block_size: int(num_tokens % block_size == 1),
-     "a new block at one more than full"),
+    (
+        lambda num_tokens, num_blocks, block_size: int(num_tokens % block_size == 1 % block_size),
+        SAME,
+    ),
+    (
+        lambda num_tokens, num_blocks, block_size: int(num_tokens % block_size == 1),
+        "a new block at one more than full",
+    ),
     (add_by_recursion, SAME),
     (lambda num_tokens, num_blocks, block_size: int(num_tokens > num_blocks * block_size), SAME),
-    (lambda num_tokens, num_blocks, block_size: max(0, num_tokens // block_size - num_blocks), "rounded down"),
-    (lambda num_tokens, num_blocks, block_size: -(-num_tokens // block_size) - num_blocks, "negative"),
-    (lambda num_tokens, num_blocks, block_size: abs(-(-num_tokens // block_size) - num_blocks), SAME),
-    (lambda num_tokens, num_blocks, block_size: max(0.0, math.ceil(num_tokens / block_size) - num_blocks), SAME),
+    (
+        lambda num_tokens, num_blocks, block_size: max(0, num_tokens // block_size - num_blocks),
+        "rounded down",
+    ),
+    (
+        lambda num_tokens, num_blocks, block_size: -(-num_tokens // block_size) - num_blocks,
+        "negative",
+    ),
+    (
+        lambda num_tokens, num_blocks, block_size: abs(-(-num_tokens // block_size) - num_blocks),
+        SAME,
+    ),
+    (
+        lambda num_tokens, num_blocks, block_size: max(
+            0.0, math.ceil(num_tokens / block_size) - num_blocks
+        ),
+        SAME,
+    ),
     (lambda num_tokens, num_blocks, block_size: max(0, -(-num_tokens // 4) - num_blocks), SAME),
-    (lambda num_tokens, num_blocks, block_size: max(0, -(-(num_tokens + 1) // block_size) - num_blocks), "one too many"),
+    (
+        lambda num_tokens, num_blocks, block_size: max(
+            0, -(-(num_tokens + 1) // block_size) - num_blocks
+        ),
+        "one too many",
+    ),
     (lambda num_tokens, num_blocks, block_size: 0, SAME),
     (object(), SAME),
 )
@@ -839,13 +892,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))])
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+)
 def test_an_unusual_right_answer_earns_everything(exercise, place):
     finding = examine(exercise, RIGHT[exercise][place])
     assert finding.fraction == 1, finding.counterexample
 
 
-@pytest.mark.parametrize(("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))])
+@pytest.mark.parametrize(
+    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
+)
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
     answer, name = WRONG[exercise][place]
     finding = examine(exercise, answer)
@@ -910,7 +967,9 @@ ALL_LANES = """
     dim = place - head * HEAD_DIM
     block = slot // BLOCK_SIZE
     offset = slot - block * BLOCK_SIZE
-    keys = tl.load(key + token * key_token_stride + head * key_head_stride + dim, mask=mask, other=0.0)
+    keys = tl.load(
+        key + token * key_token_stride + head * key_head_stride + dim, mask=mask, other=0.0
+    )
     values = tl.load(
         value + token * value_token_stride + head * value_head_stride + dim, mask=mask, other=0.0
     )
@@ -935,7 +994,9 @@ HEAD_BY_HEAD = """
                 value + token * value_token_stride + head * value_head_stride + dim,
                 mask=dim < HEAD_DIM,
             )
-            tl.store(value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM)
+            tl.store(
+                value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM
+            )
 """
 TO_THE_NULL_BLOCK = ALL_LANES.replace("if slot < 0:\n        return", "slot = tl.maximum(slot, 0)")
 ODD_KERNELS = (
@@ -1093,7 +1154,9 @@ def test_the_pieces_of_the_text_are_those_of_the_figure():
     in_pieces = {
         layout: [
             (len(runs), runs[0][1])
-            for runs in (pieces(translate(cache, "r0", 17, layout), axis) for axis in ("token", "head"))
+            for runs in (
+                pieces(translate(cache, "r0", 17, layout), axis) for axis in ("token", "head")
+            )
         ]
         for layout in ("NHD", "HND", "split")
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -747,7 +748,7 @@ def test_both_fixes_pass_the_test_of_the_report_and_one_is_wrong():
     rng = np.random.default_rng(4)
     for _ in range(100):
         bounds = sorted({int(each) for each in rng.integers(0, 60, 8)})
-        ranges = list(zip(bounds, bounds[1:], strict=False))
+        ranges = list(pairwise(bounds))
         rng.shuffle(ranges)
         ranges = [tuple(map(int, each)) for each in ranges]
         right = blocks_after(frames.add_range, ranges)
@@ -806,6 +807,7 @@ class SimpleFirstFit:
                 )
                 self.size_at[offset] = size
                 return offset
+        return None
 
     def free(self, offset):
         insort(self.holes, [offset, self.size_at.pop(offset)])

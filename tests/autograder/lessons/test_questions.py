@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from autograder import lessons
-from autograder.lessons import questions
-from autograder.errors import CourseError
 from autograder.checks.values import value_exercise
+from autograder.errors import CourseError
+from autograder.lessons import questions
 from autograder.lessons.questions import LETTERS, bank, evaluate
 from autograder.proxy.subject import LocalSubject
 from course_lib.roofline import arithmetic_intensity, is_memory_bound
@@ -39,9 +39,7 @@ def shortest(choices):
 
 def letter(wanted):
     """Choose one letter always, and the last choice where there are not so many."""
-    return lambda choices: [
-        place == min(wanted, len(choices) - 1) for place in range(len(choices))
-    ]
+    return lambda choices: [place == min(wanted, len(choices) - 1) for place in range(len(choices))]
 
 
 GUESSES = {
@@ -75,9 +73,7 @@ def test_length_and_letter_say_nothing_of_the_right_choice(lesson, guess):
 
 def test_over_all_banks_no_guess_beats_chance():
     quiz = [question for lesson in lessons.numbers() for question in bank(lesson).quiz]
-    deviation = sum(
-        (1 / len(q.choices)) * (1 - 1 / len(q.choices)) for q in quiz
-    ) ** 0.5
+    deviation = sum((1 / len(q.choices)) * (1 - 1 / len(q.choices)) for q in quiz) ** 0.5
     for name, guess in GUESSES.items():
         assert expected_hits(quiz, guess) < by_chance(quiz) + deviation, name
 
@@ -173,9 +169,11 @@ def test_a_value_is_written_as_python_writes_it(written, value):
     assert type(evaluate(written)) is type(value)
 
 
-@pytest.mark.parametrize("written", ["len('a')", "x", "__import__('os')", "[i for i in 'ab']", "1 << 2"])
+@pytest.mark.parametrize(
+    "written", ["len('a')", "x", "__import__('os')", "[i for i in 'ab']", "1 << 2"]
+)
 def test_a_value_has_no_names_and_no_calls(written):
-    with pytest.raises(ValueError, match="malformed|no expression"):
+    with pytest.raises(ValueError, match=r"malformed|no expression"):
         evaluate(written)
 
 
