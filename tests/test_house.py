@@ -32,11 +32,7 @@ MOST_COMPLEX = 12
 REASONS: dict[str, str] = {}
 """``path`` or ``path:function``, and why it may be larger."""
 
-TO_MEND: set[str] = {
-    "autograder/lessons/lesson02_kernels.py",
-    "autograder/lessons/lesson03.py",
-    "autograder/lessons/lesson04_given.py",
-}
+TO_MEND: set[str] = set()
 
 OWN_PARTS = ("catalogue", "parts", "mounting", "rewiring")
 """What puts a learner's own parts in the place of the library's."""

@@ -15,6 +15,7 @@ from autograder.lessons import lesson02_kernels as kernels
 from autograder.lessons import lesson02_measure as measure
 from autograder.lessons import lesson02_mistakes as mistakes
 from autograder.lessons import lesson02_paged_mistakes as paged_mistakes
+from autograder.lessons import lesson02_split_kernels as split_kernels
 from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import merge_states, partial_attention, softmax
 from course_lib.attention.paged import attend_blocks, paged_decode
@@ -213,8 +214,8 @@ SPLIT = Exercise(
     check=KernelCheck(
         kernel=f"{kernels.KERNELS}:split_decode_kernel",
         operation="split_decode_launch",
-        cases=kernels.stretches,
-        mistakes=kernels.SPLIT_MISTAKES,
+        cases=split_kernels.stretches,
+        mistakes=split_kernels.SPLIT_MISTAKES,
     ),
     hints=(
         "A sequence of 150 tokens is read in stretches of 128. Which tokens are stretch 1, and "
@@ -235,8 +236,8 @@ COMBINE = Exercise(
     check=KernelCheck(
         kernel=f"{kernels.KERNELS}:combine_splits_kernel",
         operation="combine_splits_launch",
-        cases=kernels.splits,
-        mistakes=kernels.COMBINE_MISTAKES,
+        cases=split_kernels.splits,
+        mistakes=split_kernels.COMBINE_MISTAKES,
     ),
     hints=(
         "There are 3 splits and 4 lanes. What would the last lane read, and what should it hold?",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from autograder.checks.answer import AnswerCheck
 from autograder.checks.budget import Bands, TimeBudget, calls
 from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
@@ -16,14 +15,13 @@ from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson03_batch_mistakes as batch_mistakes
 from autograder.lessons import lesson03_given as given
-from autograder.lessons import lesson03_hunt as hunt
 from autograder.lessons import lesson03_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson03_mistakes as mistakes
+from autograder.lessons.lesson03_hunt import EXPOSED, JUDGED, MEASURED, MENDED
 from course_lib.attention.paged import gather, reshape_and_cache
 from course_lib.kv_cache.block_table import (
     BlockTable,
     CacheLayout,
-    blocks_to_add,
     nhd_layout,
     row_major_strides,
     slot_mapping,
@@ -310,102 +308,7 @@ KERNEL = Exercise(
     ),
 )
 
-# 3.7, the bug hunt
-
-EXPOSED = Exercise(
-    id="3.7a",
-    title="Bug hunt: which engine is wrong",
-    asks="Give the engine that is wrong, and a prompt of 1 to 10,000 tokens for which it stops: "
-    '"engine" and "prompt".',
-    points=3,
-    minutes=5,
-    difficulty=2,
-    check=AnswerCheck(
-        reference=lambda: {"engine": "B", "prompt": 4},
-        question="exposed",
-        wanted='a dict with the keys "engine" and "prompt", 1 to 10,000, for which it stops',
-        compare=hunt.exposes_the_engine,
-        alike=hunt.fails_to_expose_alike,
-        misconceptions=hunt.EXPOSED,
-    ),
-    hints=(
-        "At the moment of the check, how many tokens have a slot, and which token is written next?",
-        "Follow each engine through three steps with a prompt of 3: length, table, position.",
-        "`exposed = {'engine': ..., 'prompt': ...}`, with a prompt that fills its last block soon",
-    ),
-)
-
-MENDED = Exercise(
-    id="3.7b",
-    title="Bug hunt: say what is meant",
-    asks="Return how many blocks a sequence lacks before its next tokens can be written.",
-    points=5,
-    minutes=8,
-    difficulty=2,
-    check=FunctionCheck(
-        reference=blocks_to_add,
-        cases=st.builds(Call, st.integers(0, 40), st.integers(0, 6), st.integers(1, 5)),
-        probes=(
-            *(Call(tokens, num_blocks=2, block_size=4) for tokens in (0, 7, 8, 9, 12, 17)),
-            Call(9, 3, 4),
-            Call(5, 0, 1),
-            Call(240, 14, 16),
-        ),
-        misconceptions=hunt.BLOCKS_TO_ADD,
-        large=(Large(lambda: Call(2_000_000, 0, 16), "2,000,000 tokens"),),
-    ),
-    hints=(
-        "How many blocks do 9 tokens need in all, if a block has 4 slots?",
-        "Compare the blocks that the tokens need, rounded up, with those that are there.",
-        "`max(0, ceil(num_tokens / block_size) - num_blocks)`, in whole numbers",
-    ),
-)
-
-JUDGED = Exercise(
-    id="3.7c",
-    title="Bug hunt: judge two repairs",
-    asks='Say of rest=0 in engine "A" and in engine "B": a prompt of 1 to 10,000 tokens that '
-    "breaks it, or None.",
-    points=2,
-    minutes=4,
-    difficulty=2,
-    check=AnswerCheck(
-        reference=lambda: {"A": 4, "B": None},
-        question="judged",
-        wanted='a dict with the keys "A" and "B": a prompt for which the engine stops, or None',
-        compare=hunt.judges_the_fixes,
-        alike=hunt.judges_alike,
-        misconceptions=hunt.JUDGED,
-    ),
-    hints=(
-        "What does each engine's length count when it compares?",
-        "Run both with rest=0 for prompts of 1 to 8 tokens, 8 steps each.",
-        "`judged = {'A': ..., 'B': ...}`",
-    ),
-)
-
-# 3.8
-
-MEASURED = Exercise(
-    id="3.8",
-    title="Measure: the loop and the array",
-    asks="Fill `ratios`: the loop's time over that of your `slot_mapping`, for three batches.",
-    points=3,
-    minutes=8,
-    difficulty=1,
-    check=AnswerCheck(
-        reference=hunt.typical_ratios,
-        question="ratios",
-        compare=hunt.ratios_in_order,
-        alike=hunt.upside_down,
-        misconceptions=hunt.MEASURED,
-    ),
-    hints=(
-        "Which of two times is the divisor, if a ratio of 20 means that the loop takes longer?",
-        "Call `microseconds` for the loop and for your function on the same batch, and divide.",
-        "`ratios[name] = microseconds(loop) / microseconds(vectorised)`",
-    ),
-)
+# The quiz
 
 QUIZ = Exercise(
     id="3.Q",

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from hypothesis import strategies as st
+
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Misconception
+from autograder.checks.function import Call, FunctionCheck, Large
+from course_lib.kv_cache.block_table import blocks_to_add
 
 # 3.7, the hunt
 
@@ -173,7 +179,7 @@ def _full_again(rest: int) -> Callable[[int, int, int], int]:
     return blocks_to_add
 
 
-BLOCKS_TO_ADD = (
+MENDED_MISTAKES = (
     Misconception(
         "a new block at one more than full",
         "The remainder says nothing of the blocks that are there, and one at a time is too slow "
@@ -216,7 +222,7 @@ BLOCKS_TO_ADD = (
         lambda num_tokens, num_blocks, block_size: max(0, num_tokens - num_blocks * block_size),
     ),
 )
-EXPOSED = (
+EXPOSED_MISTAKES = (
     Misconception(
         "the right engine",
         "Follow engine A with a pencil: it never writes without a block.",
@@ -229,7 +235,7 @@ EXPOSED = (
     ),
 )
 
-JUDGED = (
+JUDGED_MISTAKES = (
     Misconception(
         "both pass",
         "One of them is broken by this very repair. Its length has the new token in it when it "
@@ -249,11 +255,106 @@ JUDGED = (
 )
 
 
-MEASURED = (
+MEASURED_MISTAKES = (
     Misconception(
         "upside down",
         "That is your function's time over the loop's; a ratio above 1 is to say that the loop "
         "takes longer.",
         {name: 1 / ratio for name, ratio in typical_ratios().items()},
+    ),
+)
+
+# The exercises
+
+EXPOSED = Exercise(
+    id="3.7a",
+    title="Bug hunt: which engine is wrong",
+    asks="Give the engine that is wrong, and a prompt of 1 to 10,000 tokens for which it stops: "
+    '"engine" and "prompt".',
+    points=3,
+    minutes=5,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=lambda: {"engine": "B", "prompt": 4},
+        question="exposed",
+        wanted='a dict with the keys "engine" and "prompt", 1 to 10,000, for which it stops',
+        compare=exposes_the_engine,
+        alike=fails_to_expose_alike,
+        misconceptions=EXPOSED_MISTAKES,
+    ),
+    hints=(
+        "At the moment of the check, how many tokens have a slot, and which token is written next?",
+        "Follow each engine through three steps with a prompt of 3: length, table, position.",
+        "`exposed = {'engine': ..., 'prompt': ...}`, with a prompt that fills its last block soon",
+    ),
+)
+
+MENDED = Exercise(
+    id="3.7b",
+    title="Bug hunt: say what is meant",
+    asks="Return how many blocks a sequence lacks before its next tokens can be written.",
+    points=5,
+    minutes=8,
+    difficulty=2,
+    check=FunctionCheck(
+        reference=blocks_to_add,
+        cases=st.builds(Call, st.integers(0, 40), st.integers(0, 6), st.integers(1, 5)),
+        probes=(
+            *(Call(tokens, num_blocks=2, block_size=4) for tokens in (0, 7, 8, 9, 12, 17)),
+            Call(9, 3, 4),
+            Call(5, 0, 1),
+            Call(240, 14, 16),
+        ),
+        misconceptions=MENDED_MISTAKES,
+        large=(Large(lambda: Call(2_000_000, 0, 16), "2,000,000 tokens"),),
+    ),
+    hints=(
+        "How many blocks do 9 tokens need in all, if a block has 4 slots?",
+        "Compare the blocks that the tokens need, rounded up, with those that are there.",
+        "`max(0, ceil(num_tokens / block_size) - num_blocks)`, in whole numbers",
+    ),
+)
+
+JUDGED = Exercise(
+    id="3.7c",
+    title="Bug hunt: judge two repairs",
+    asks='Say of rest=0 in engine "A" and in engine "B": a prompt of 1 to 10,000 tokens that '
+    "breaks it, or None.",
+    points=2,
+    minutes=4,
+    difficulty=2,
+    check=AnswerCheck(
+        reference=lambda: {"A": 4, "B": None},
+        question="judged",
+        wanted='a dict with the keys "A" and "B": a prompt for which the engine stops, or None',
+        compare=judges_the_fixes,
+        alike=judges_alike,
+        misconceptions=JUDGED_MISTAKES,
+    ),
+    hints=(
+        "What does each engine's length count when it compares?",
+        "Run both with rest=0 for prompts of 1 to 8 tokens, 8 steps each.",
+        "`judged = {'A': ..., 'B': ...}`",
+    ),
+)
+
+MEASURED = Exercise(
+    id="3.8",
+    title="Measure: the loop and the array",
+    asks="Fill `ratios`: the loop's time over that of your `slot_mapping`, for three batches.",
+    points=3,
+    minutes=8,
+    difficulty=1,
+    check=AnswerCheck(
+        reference=typical_ratios,
+        question="ratios",
+        compare=ratios_in_order,
+        alike=upside_down,
+        misconceptions=MEASURED_MISTAKES,
+    ),
+    hints=(
+        "Which of two times is the divisor, if a ratio of 20 means that the loop takes longer?",
+        "Call `microseconds` for the loop and for your function on the same batch, and divide.",
+        "`ratios[name] = microseconds(loop) / microseconds(vectorised)`",
     ),
 )

@@ -16,6 +16,7 @@ from autograder.lessons import lesson04_buddy_mistakes as buddy
 from autograder.lessons import lesson04_contest as contest
 from autograder.lessons import lesson04_frames as frames
 from autograder.lessons import lesson04_given as given
+from autograder.lessons import lesson04_lives as lives
 from autograder.lessons import lesson04_mistakes as mistakes
 from autograder.lessons import lesson04_waste_mistakes as waste
 from course_lib.kv_cache.allocators import (
@@ -65,8 +66,8 @@ BEST_FIT = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=Method(BestFitAllocator, "choose_hole"),
-        machine=given.ChoosingLife,
-        probes=(given.three_holes, given.equal_holes, given.best_at_the_front, given.all_taken),
+        machine=lives.ChoosingLife,
+        probes=(lives.three_holes, lives.equal_holes, lives.best_at_the_front, lives.all_taken),
         misconceptions=mistakes.BEST_FIT,
         state_line=strip_by_offset,
     ),
@@ -89,17 +90,17 @@ COALESCE = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(FitAllocator, "free", on=FirstFitAllocator),
-        machine=given.FitLife,
+        machine=lives.FitLife,
         probes=(
-            given.between_two_holes,
-            given.beside_one_hole,
-            given.freed_twice,
-            given.behind_the_end,
-            given.many_holes,
-            given.one_beside_another,
+            lives.between_two_holes,
+            lives.beside_one_hole,
+            lives.freed_twice,
+            lives.behind_the_end,
+            lives.many_holes,
+            lives.one_beside_another,
         ),
         misconceptions=mistakes.COALESCE,
-        large=(given.MANY_HOLES,),
+        large=(lives.MANY_HOLES,),
         state_line=strip_by_offset,
     ),
     hints=(
@@ -122,18 +123,18 @@ BUDDY = Exercise(
     difficulty=3,
     check=StatefulCheck(
         reference=BuddyAllocator,
-        machine=given.BuddyLife,
+        machine=lives.BuddyLife,
         probes=(
-            given.filled_and_emptied,
-            given.neighbours_that_are_no_buddies,
-            given.both_orders,
-            given.sizes_that_differ,
-            given.larger_than_the_largest,
-            given.refused,
+            lives.filled_and_emptied,
+            lives.neighbours_that_are_no_buddies,
+            lives.both_orders,
+            lives.sizes_that_differ,
+            lives.larger_than_the_largest,
+            lives.refused,
         ),
         misconceptions=buddy.BUDDY,
         compare=given.no_faults,
-        large=given.MANY_BLOCKS,
+        large=lives.MANY_BLOCKS,
         state_line=strip_by_offset,
     ),
     hints=(

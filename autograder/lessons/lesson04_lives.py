@@ -1,0 +1,313 @@
+"""Lesson 4: what its checks do to allocators that learners wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from autograder.checks.stateful import LargeLife, Life, Twin
+from course_lib.kv_cache.watch.allocator_faults import (
+    allocation_faults,
+    holes_beside_another,
+    leave_holes,
+    refusal_faults,
+    release_faults,
+)
+
+# 4.2 to 4.4: lives
+
+SPAN = ("offset", "size")
+"""What stands for a span."""
+
+
+class FitLife(Twin):
+    """What may be done to an allocator that hands out exactly what was asked for."""
+
+    is_free = True
+
+    @initialize(num_slots=st.integers(1, 16))
+    def make_one(self, num_slots: int) -> None:
+        """Start with one hole."""
+        self.create(num_slots)
+        self.placed: list[Any] = []
+
+    @rule(size=st.integers(1, 6))
+    def allocate(self, size: int) -> None:
+        """Take a block."""
+        came = self.do("allocate", size)
+        if came[0] is not None:
+            self.placed.append(came[0])
+        self.do("holes", reads=SPAN)
+
+    @rule(offset=st.integers(-1, 16))
+    def free_anything(self, offset: int) -> None:
+        """Give back what may or may not be a block."""
+        self._free(offset)
+
+    @precondition(lambda self: self.placed)
+    @rule(place=st.integers(0, 15))
+    def free(self, place: int) -> None:
+        """Give a block back."""
+        self._free(self.placed[place % len(self.placed)])
+
+    def _free(self, offset: int) -> None:
+        self.do("free", offset)
+        self.placed = [each for each in self.placed if each != offset]
+        self.do("holes", reads=SPAN)
+        self.do("blocks", reads=SPAN)
+
+
+class ChoosingLife(FitLife):
+    """The same, and a hole is asked for."""
+
+    @rule(size=st.integers(1, 9))
+    def choose(self, size: int) -> None:
+        """Ask for a hole; nothing may change."""
+        self.do("choose_hole", size, reads=SPAN)
+        self.do("holes", reads=SPAN)
+
+
+def holes_between(sizes: Sequence[int], life: Life) -> None:
+    """Make holes of these sizes, with a block of one slot between each and the next."""
+    for size in sizes:
+        life.do("allocate", size)
+        life.do("allocate", 1)
+    offset = 0
+    for size in sizes:
+        life.do("free", offset)
+        offset += size + 1
+    life.do("holes", reads=SPAN)
+
+
+def three_holes(life: Life) -> None:
+    """Ask for holes beside sizes that differ, the exact one among them."""
+    life.create(16)
+    holes_between((5, 3, 4), life)
+    for size in (2, 3, 4, 5, 6):
+        life.do("choose_hole", size, reads=SPAN)
+    life.do("holes", reads=SPAN)
+
+
+def equal_holes(life: Life) -> None:
+    """Ask for holes of which two are equal."""
+    life.create(14)
+    holes_between((4, 2, 4), life)
+    for size in (1, 2, 3, 4, 5):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def best_at_the_front(life: Life) -> None:
+    """Let the smallest that is large enough be the first, and the largest in the middle."""
+    life.create(15)
+    holes_between((3, 6, 4), life)
+    for size in (1, 3, 4, 5, 7):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def all_taken(life: Life) -> None:
+    """Ask for a hole where there is none."""
+    life.create(4)
+    life.do("allocate", 4)
+    life.do("choose_hole", 1, reads=SPAN)
+
+
+def between_two_holes(life: Life) -> None:
+    """Free a block with a hole on each side, and use what has become of them."""
+    life.create(16)
+    for size in (5, 3, 4, 2):
+        life.do("allocate", size)
+    for offset in (0, 8, 5):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("allocate", 10)
+
+
+def beside_one_hole(life: Life) -> None:
+    """Free blocks whose hole is on the left, then on the right, then those with none."""
+    life.create(12)
+    for size in (2, 3, 1, 4, 2):
+        life.do("allocate", size)
+    for offset in (0, 2, 10, 6, 5):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("blocks", reads=SPAN)
+
+
+def freed_twice(life: Life) -> None:
+    """Free what is free, what is inside a block, and what is no slot."""
+    life.create(10)
+    life.do("allocate", 4)
+    life.do("allocate", 4)
+    life.do("free", 0)
+    for offset in (0, 5, 8, -1, 10):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("free", 4)
+    life.do("holes", reads=SPAN)
+
+
+def behind_the_end(life: Life) -> None:
+    """Free slot −1 where the last slot is a block."""
+    life.create(3)
+    life.do("allocate", 2)
+    life.do("allocate", 1)
+    life.do("free", -1)
+    life.do("holes", reads=SPAN)
+    life.do("free", 2)
+    life.do("free", -3)
+    life.do("blocks", reads=SPAN)
+
+
+def many_holes(life: Life) -> None:
+    """Leave more holes than a life that is drawn has, from the last to the first."""
+    life.create(100)
+    for _ in range(40):
+        life.do("allocate", 2)
+    for offset in (*range(76, 0, -12), *range(6, 80, 12), 40, 42, 90):
+        life.do("free", offset)
+        life.do("holes", reads=SPAN)
+    life.do("allocate", 20)
+
+
+def one_beside_another(life: Life) -> None:
+    """Use two allocators, each of which knows nothing of the other."""
+    life.create(6)
+    for size in (2, 1):
+        life.do("allocate", size)
+    life.do("free", 0)
+    life.apply(holes_beside_another)
+    life.do("free", 2)
+    life.do("holes", reads=SPAN)
+
+
+def a_thousand_holes(life: Life) -> None:
+    """Leave a thousand holes in a memory of millions of slots, and close some of them."""
+    life.create(2**22)
+    life.apply(leave_holes, 1000)
+    for offset in range(1, 200, 2):
+        life.do("free", offset)
+    life.do("holes", reads=SPAN)
+
+
+MANY_HOLES = LargeLife(a_thousand_holes, "4,194,304 slots and 1,000 holes", seconds=3.0)
+
+
+class BuddyLife(Twin):
+    """What may be done to a buddy allocator; each step is judged by what was free before it."""
+
+    is_free = True
+
+    @initialize(num_slots=st.integers(0, 24))
+    def make_one(self, num_slots: int) -> None:
+        """Start with a block for each bit."""
+        self.create(num_slots)
+        self.do("holes", reads=SPAN)
+
+    @rule(size=st.integers(1, 9))
+    def allocate(self, size: int) -> None:
+        """Take a block."""
+        self.apply(allocation_faults, size)
+
+    @rule(place=st.integers(0, 9))
+    def free(self, place: int) -> None:
+        """Give a block back."""
+        self.apply(release_faults, place)
+
+    @rule(place=st.integers(0, 25))
+    def free_no_block(self, place: int) -> None:
+        """Give back what is no block."""
+        self.apply(refusal_faults, place)
+
+    @rule(size=st.integers(-1, 0))
+    def allocate_nothing(self, size: int) -> None:
+        """Ask for no slots."""
+        self.do("allocate", size)
+
+
+def filled_and_emptied(life: Life) -> None:
+    """Fill a memory with blocks of one slot, and give them back from the front."""
+    life.create(8)
+    for _ in range(9):
+        life.apply(allocation_faults, 1)
+    for _ in range(8):
+        life.apply(release_faults, 0)
+    life.do("holes", reads=SPAN)
+
+
+def neighbours_that_are_no_buddies(life: Life) -> None:
+    """Free the two blocks in the middle of four."""
+    life.create(16)
+    for _ in range(4):
+        life.apply(allocation_faults, 4)
+    life.apply(release_faults, 1)
+    life.apply(release_faults, 1)
+    life.apply(allocation_faults, 8)
+    life.apply(release_faults, 0)
+
+
+def sizes_that_differ(life: Life) -> None:
+    """Ask for powers of two and for what is one more, in a memory that is no power of two."""
+    life.create(44)
+    for size in (8, 3, 1, 5, 9, 2, 4, 16, 1):
+        life.apply(allocation_faults, size)
+    for place in (3, 0, 2, 1, 0, 0, 0, 0):
+        life.apply(release_faults, place)
+
+
+def larger_than_the_largest(life: Life) -> None:
+    """Ask for more than any block has, and for more than there is."""
+    life.create(6)
+    for size in (5, 7, 9, 1, 4, 2):
+        life.apply(allocation_faults, size)
+
+
+def refused(life: Life) -> None:
+    """Ask for no slots, and free what is no block."""
+    life.create(8)
+    for size in (0, -1):
+        life.do("allocate", size)
+    life.apply(allocation_faults, 3)
+    for place in range(9):
+        life.apply(refusal_faults, place)
+    life.apply(release_faults, 0)
+    for place in range(10):
+        life.apply(refusal_faults, place)
+
+
+def both_orders(life: Life) -> None:
+    """Free two blocks in the middle of four, the one behind first; then two buddies likewise."""
+    life.create(4)
+    for _ in range(4):
+        life.apply(allocation_faults, 1)
+    for place in (2, 1, 1, 0):
+        life.apply(release_faults, place)
+
+
+def many_small_blocks(life: Life) -> None:
+    """Have tens of thousands of free blocks of one slot, no two of which are buddies."""
+    life.create(2**16)
+    life.apply(leave_holes, 2**15)
+
+
+def large_blocks(life: Life) -> None:
+    """Hand out half of a memory of millions of slots, and take it back."""
+    life.create(2**22)
+    for _ in range(3):
+        life.apply(allocation_faults, 2**21)
+        life.apply(release_faults, 0)
+
+
+def beyond_floats(life: Life) -> None:
+    """Ask for one more than a power of two so large that no float has a logarithm for the one."""
+    life.create(2**52)
+    life.apply(allocation_faults, 2**50 + 1)
+
+
+MANY_BLOCKS = (
+    LargeLife(many_small_blocks, "65,536 slots and 32,768 free blocks"),
+    LargeLife(large_blocks, "4,194,304 slots", seconds=0.1),
+    LargeLife(beyond_floats, "4,503,599,627,370,496 slots"),
+)
