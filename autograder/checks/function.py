@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import hypothesis
@@ -300,20 +301,29 @@ class FunctionCheck:
 
 
 def extent(call: Call) -> tuple[int, float]:
-    """Return how many items the lists and tuples of a call have, and the sum of their sizes.
+    """Return how many items the lists, tuples and arrays of a call have, and their total size.
 
-    A call without any is as small as Hypothesis could make it.
+    A call without any is as small as Hypothesis could make it. An item that is infinite or no
+    number at all is large: finite ones are easier to follow.
 
     >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3))
     ((5, 13), (0, 0))
     """
     arguments = [*call.args, *call.kwargs.values()]
-    items = [item for each in arguments if isinstance(each, (list, tuple)) for item in _items(each)]
-    return len(items), sum(abs(item) for item in items if type(item) in (int, float))
+    items = [item for each in arguments if _has_items(each) for item in _items(each)]
+    sizes = (abs(item) for item in items if type(item) in (int, float))
+    return len(items), sum(size if size < inf else inf for size in sizes)
+
+
+def _has_items(value: Any) -> bool:
+    """Say whether a value is a list, a tuple, or an array of NumPy or PyTorch."""
+    return isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
 
 
 def _items(value: Any) -> Iterator[Any]:
-    """Yield what is in lists and tuples, at any depth."""
+    """Yield what is in lists, tuples and arrays, at any depth."""
+    if getattr(value, "ndim", 0):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _items(each)

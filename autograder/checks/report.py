@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -137,6 +138,15 @@ class Report:
 
 
 def _html_row(label: str, text: str, is_code: bool) -> str:
-    shown = f'<pre style="{_CODE}">{escape(text)}</pre>' if is_code else escape(text)
+    shown = f'<pre style="{_CODE}">{escape(text)}</pre>' if is_code else _with_code(text)
     head = f"<strong>{escape(label)}</strong>{'' if is_code else ': '}" if label else ""
     return f'<div style="margin-top:.4em">{head}{shown}</div>'
+
+
+def _with_code(text: str) -> str:
+    """Return text as HTML; what stands between backticks is code.
+
+    >>> _with_code("`a < b`, or not")
+    '<code>a &lt; b</code>, or not'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

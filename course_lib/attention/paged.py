@@ -76,8 +76,8 @@ def attend_blocks(
 ) -> Tensor:
     """Return the attention of one token over its sequence, one block at a time.
 
-    The state of the softmax goes from block to block, so no more than one block of keys is at hand
-    at any time, and the blocks need not be neighbours.
+    The state of the softmax goes from block to block. One block of keys at a time is enough, so
+    nothing has to be gathered first, and the blocks need not be neighbours.
 
     Args:
         query: [num_heads, head_dim], of the last token of the sequence.

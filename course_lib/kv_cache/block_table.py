@@ -147,7 +147,7 @@ class BlockTable:
         if not 0 <= logical_block < len(self.ids):
             raise PositionError(
                 f"position {position} has no slot: positions count from 0, and the table's "
-                f"{len(self.ids)} blocks of {self.block_size} have room for {self.num_slots}; "
+                f"blocks have room for {self.num_slots}; "
                 "append a block before a token needs it"
             )
         return self.ids[logical_block] * self.block_size + offset
@@ -569,8 +569,8 @@ def token_without_slot(
 
     >>> import numpy as np
     >>> str(token_without_slot(np.array([[9, 2]]), np.array([2]), np.array([7, 8]), block_size=4))
-    'token 1 of the batch, position 8 of sequence 0, has no slot: the sequence has 2 blocks of 4; \
-append a block before a token needs it'
+    'token 1 of the batch, position 8 of sequence 0, has no slot: its blocks have room \
+for 8; append a block before a token needs it'
     """
     import numpy as np
 
@@ -581,6 +581,6 @@ append a block before a token needs it'
     sequence = int(sequence_of[token])
     return PositionError(
         f"token {token} of the batch, position {tokens[token]} of sequence {sequence}, has no "
-        f"slot: the sequence has {num_blocks[sequence]} blocks of {block_size}; "
+        f"slot: its blocks have room for {num_blocks[sequence] * block_size}; "
         "append a block before a token needs it"
     )

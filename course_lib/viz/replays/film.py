@@ -33,6 +33,8 @@ _SIDES = ("Expected", "Yours")
 def replay(case: FailingCase) -> Player:
     """Return the film of a failing case, one frame for each call.
 
+    It opens where the two sides part, or at the call that fails.
+
     Args:
         case: What a failed check hands out.
 
@@ -45,13 +47,16 @@ def replay(case: FailingCase) -> Player:
     >>> replay(FailingCase((step,))).film[0].caption
     'obj = BlockPool(3): the states agree.'
     """
-    return Player(replay_frames(case))
+    film = Player(replay_frames(case))
+    parted = _parting(case)
+    film.index = min(len(case.steps) if parted is None else parted, film.count - 1)
+    return film
 
 
 def replay_frames(case: FailingCase) -> Iterator[Frame]:
     """Yield the frames of the film, each in a wide and a narrow form."""
     boards = _Boards.of(case)
-    parted = next((n for n, step in enumerate(case.steps) if differences(step)), None)
+    parted = _parting(case)
     for number, step in enumerate(case.steps):
         is_last = number == len(case.steps) - 1
         marked = differences(step)
@@ -59,6 +64,11 @@ def replay_frames(case: FailingCase) -> Iterator[Frame]:
         event = "the states part" if number == parted else "fails here" if is_last else ""
         wide, narrow = (boards.scene(number, width, marked, caption) for width in (WIDE, NARROW))
         yield Frame(wide, caption, event, narrow)
+
+
+def _parting(case: FailingCase) -> int | None:
+    """Return the first step after which the states differ."""
+    return next((n for n, step in enumerate(case.steps) if differences(step)), None)
 
 
 def differences(step: CaseStep) -> frozenset[Thing]:

@@ -102,9 +102,9 @@ class TestBlockTable:
             _table(4, [9, 2]).slot_mapping([0, -1, position])
 
     def test_an_empty_table_has_no_slots(self) -> None:
-        with pytest.raises(PositionError, match="0 blocks of 4 have room for 0"):
+        with pytest.raises(PositionError, match="the table's blocks have room for 0"):
             BlockTable(4).slot(0)
-        with pytest.raises(PositionError, match="the sequence has 0 blocks of 4"):
+        with pytest.raises(PositionError, match="its blocks have room for 0"):
             BlockTable(4).slot_mapping([0])
 
     def test_a_position_error_is_what_a_caller_may_expect_it_to_be(self) -> None:
@@ -208,7 +208,7 @@ class TestSlotMappingOfABatch:
     def test_the_token_without_a_slot_is_named(self, position: int) -> None:
         tables = np.array([[9, 2], [5, -1]])
         positions = np.array([3, 4, position])
-        message = rf"token 2 of the batch, position {position} of sequence 1, .* 1 blocks of 4"
+        message = rf"token 2 of the batch, position {position} of sequence 1, .* room for 4"
         with pytest.raises(PositionError, match=message):
             slot_mapping(tables, np.array([0, 2, 3]), positions, 4)
 
