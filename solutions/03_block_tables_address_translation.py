@@ -609,10 +609,10 @@ with np.errstate(over="ignore"):
 # tl.store(target + row * target_stride + column, numbers, mask=column < WIDTH)
 # ```
 #
-# In yours a lane is one number of the token's key, of all its heads together. `if` works on a single number, such as a slot,
-# and a mask on lanes alone: the two do not mix in one condition. `.to(tl.int64)` makes 64 bits of one, before it is multiplied. You are given strides for everything, in elements: tokens
-# and heads of the input may lie apart, and the cache may be in any of the orders above, as long as the numbers of one
-# head are neighbours.
+# In yours a lane is one number of the token's key, of all its heads together. `if` works on a single number, such as a
+# slot, and a mask on lanes alone: the two do not mix in one condition. `.to(tl.int64)` makes 64 bits of one, before it is
+# multiplied. You are given strides for everything, in elements: tokens and heads of the input may lie apart, and the
+# cache may be in any of the orders above, as long as the numbers of one head are neighbours.
 #
 # The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
 # compiles it for three GPUs. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it
