@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.film import attention_film
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
+    from course_lib.viz.prefix_tree.explorer import prefix_tree
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -77,6 +78,7 @@ __all__ = [
     "paging_analogy",
     "pool_film",
     "pool_scene",
+    "prefix_tree",
     "queue_compaction_film",
     "replay",
     "reservation_film",
@@ -123,6 +125,7 @@ _MODULES = {
     "queue_compaction_film": "strips.compaction",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
+    "prefix_tree": "prefix_tree.explorer",
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",

@@ -24,13 +24,21 @@ def gap_text(number: float) -> str:
     return f"{number:.6f}" if number >= 5e-7 else "less than 0.000001"
 
 
-def trouble_scene(title: str, problem: str, width: float = WIDE) -> Scene:
+def trouble_scene(
+    title: str,
+    problem: str,
+    width: float = WIDE,
+    heading: str = "Your function stopped here",
+    then: str = "There is nothing to draw until it returns a state.",
+) -> Scene:
     """Draw, in place of a picture, what went wrong in a learner's function.
 
     Args:
         title: What the picture would have been called.
         problem: What went wrong.
         width: Width of the picture, in pixels.
+        heading: What stands above it.
+        then: What is needed.
 
     >>> trouble_scene("A film", "merge_states raised KeyError: 'm'").alt
     "merge_states raised KeyError: 'm'. There is nothing to draw until it returns a state."
@@ -38,13 +46,10 @@ def trouble_scene(title: str, problem: str, width: float = WIDE) -> Scene:
     lines = [line for part in problem.splitlines() for line in _cut(part, width - 2 * _MARGIN)]
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "…"]
-    shapes: list[Shape] = [
-        Text(_MARGIN, 40, "Your function stopped here", HEADING_SIZE, is_bold=True)
-    ]
+    shapes: list[Shape] = [Text(_MARGIN, 40, heading, HEADING_SIZE, is_bold=True)]
     shapes += [
         Text(_MARGIN, 74 + 24 * number, line, tone="alert") for number, line in enumerate(lines)
     ]
-    then = "There is nothing to draw until it returns a state."
     below = 74 + 24 * len(lines) + 10
     shapes.append(Text(_MARGIN, below, then, SMALL_SIZE, tone="muted"))
     return Scene(width, below + 24, tuple(shapes), title, alt=f"{problem}. {then}")
