@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.film import attention_film
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
+    from course_lib.viz.prefix_tree.eviction import eviction_film
     from course_lib.viz.prefix_tree.explorer import prefix_tree
+    from course_lib.viz.prefix_tree.fork import fork_film
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -67,7 +69,9 @@ __all__ = [
     "attention_film",
     "batch_scene",
     "compaction_film",
+    "eviction_film",
     "follow_engine",
+    "fork_film",
     "gpu_memory",
     "gpu_memory_scene",
     "iteration_film",
@@ -108,12 +112,14 @@ _MODULES = {
     "Slider": "kit.controls",
     "Toggle": "kit.controls",
     "follow_engine": "engine.live",
+    "fork_film": "prefix_tree.fork",
     "address_scene": "address_translation",
     "allocation_strips": "strips.queue",
     "attention_explorer": "paged_attention.explorer",
     "attention_film": "paged_attention.film",
     "batch_scene": "slot_batch",
     "compaction_film": "strips.compaction",
+    "eviction_film": "prefix_tree.eviction",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "iteration_film": "iteration.episodes",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
-from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
+from course_lib.kv_cache.manager import PlainRequest
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz.kit.controls import Choice, Slider
 from course_lib.viz.kit.explorer import Explorer
@@ -18,7 +19,6 @@ from course_lib.viz.kit.shapes import (
     SMALL_SIZE,
     TEXT_SIZE,
     Group,
-    Rect,
     Shape,
     Text,
     Thing,
@@ -276,7 +276,7 @@ def _tree(found: Lookup, columns: Columns, top: float, inner: float) -> list[Sha
         f"below right who holds it{ended}",
     )
     own = list(found.blocks)
-    way = set(zip(own, own[1:], strict=False))
+    way = set(pairwise(own))
     for start, end in tree.edges:
         if tree.places[start][0] < tree.places[end][0]:
             key = f"edge-{start}-{end}"

@@ -88,9 +88,7 @@ def num_blocks_of(num_tokens: int) -> int:
     return -(-num_tokens // BLOCK_SIZE)
 
 
-def look_up(
-    prompts: Prompts, further: PlainRequest, make: MakeManager = KVCacheManager
-) -> Lookup:
+def look_up(prompts: Prompts, further: PlainRequest, make: MakeManager = KVCacheManager) -> Lookup:
     """Let a manager take in prompts, end the last of them, and take in one more.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from course_lib.viz.kit.layout import fitting
 from course_lib.viz.kit.shapes import (
@@ -59,7 +60,7 @@ class Tree:
             own = [each for each in chain if each not in places]
             for column, block_id in enumerate(chain):
                 places.setdefault(block_id, (column, row))
-            edges |= dict.fromkeys(zip(chain, chain[1:], strict=False))
+            edges |= dict.fromkeys(pairwise(chain))
             row += bool(own)
         return cls(places, tuple(edges))
 
@@ -105,6 +106,7 @@ class Tile:
     Attributes:
         headings: What its header says; of these, the first one that there is room for.
         tokens: The tokens in it.
+        note: What stands in their place, where there are none.
         state: Key of the palette for its header.
         left: What stands below the tokens.
         right: What stands beside that; the first one that there is room for.
@@ -119,6 +121,7 @@ class Tile:
     right: Sequence[str] = ()
     tooltip: str = ""
     outline: Outline = "thin"
+    note: str = ""
 
     def draw(
         self,
@@ -136,10 +139,12 @@ class Tile:
             lights: What lights up with it.
         """
         x, y, width = place
+        edge: Outline = "dashed" if self.outline == "dashed" else "thin"
+        said = _shown(self.tokens, width) or self.note
         shapes: list[Shape] = [
-            Rect(x, y, width, _HEADER, self.state, fitting(width, *self.headings)),
+            Rect(x, y, width, _HEADER, self.state, fitting(width, *self.headings), outline=edge),
             Rect(x, y, width, TILE_HEIGHT, outline=self.outline),
-            Text(x + width / 2, y + 44, _shown(self.tokens, width), SMALL_SIZE, "middle"),
+            Text(x + width / 2, y + 44, said, SMALL_SIZE, "middle"),
         ]
         if self.left:
             shapes.append(Text(x + 6, y + 66, self.left, SMALL_SIZE, tone="muted"))
@@ -181,8 +186,12 @@ def edge(
     middle = [top + row * ROW + TILE_HEIGHT / 2 for _, row in (start, end)]
     left, right = columns.x(start[0]) + columns.width, columns.x(end[0])
     bend = right - columns.gap / 2
-    points = ((left, middle[0]), (bend, middle[0]), (bend, middle[1]), (right, middle[1]))
-    if middle[0] == middle[1]:
-        points = (points[0], points[-1])  # type: ignore[assignment]
-    tone, thickness = ("text", 4.0) if is_bold else ("muted", 1.5)
-    return Line(points, tone, thickness, is_dashed=is_dashed, key=key)  # type: ignore[arg-type]
+    down = () if middle[0] == middle[1] else ((bend, middle[0]), (bend, middle[1]))
+    points = ((left, middle[0]), *down, (right, middle[1]))
+    return Line(
+        points,
+        "text" if is_bold else "muted",
+        4 if is_bold else 1.5,
+        is_dashed=is_dashed,
+        key=key,
+    )

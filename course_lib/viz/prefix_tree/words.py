@@ -46,13 +46,17 @@ def reasons(found: Lookup) -> list[str]:
     """Say why the prompt comes no further, and what else is to be seen."""
     said = [_end_of_hits(found)]
     claimed = [
-        each for each in found.blocks[: found.num_hits] if not found.before["blocks"][each]["ref_cnt"]
+        each
+        for each in found.blocks[: found.num_hits]
+        if not found.before["blocks"][each]["ref_cnt"]
     ]
     if claimed:
-        verb, own = ("was", "its prefix") if len(claimed) == 1 else ("were", "their prefixes")
+        is_one = len(claimed) == 1
+        noun, verb = ("block", "was") if is_one else ("blocks", "were")
+        own = "its prefix" if is_one else "their prefixes"
         said.append(
-            f"Since {found.ended} ended, nobody held {listed(claimed)}, which {verb} still in the "
-            f"free queue with {own}."
+            f"Since {found.ended} ended, nobody held {noun} {listed(claimed)}, which {verb} still "
+            f"in the free queue with {own}."
         )
     return said
 
@@ -84,7 +88,11 @@ def _end_of_hits(found: Lookup) -> str:
             "depends on all tokens in front of it, and so does the KV."
         )
     later = next(
-        (n for n in range(number + 1, len(tokens) // BLOCK_SIZE) if _equal_block_elsewhere(found, n)),
+        (
+            n
+            for n in range(number + 1, len(tokens) // BLOCK_SIZE)
+            if _equal_block_elsewhere(found, n)
+        ),
         None,
     )
     front = f"behind {name}'s first {number * BLOCK_SIZE}" if number else "in front"

@@ -1,0 +1,278 @@
+"""Who falls first: prompts that gave their last blocks back first, beside the other order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from course_lib.kv_cache.prefix import hash_blocks
+from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend
+from course_lib.viz.kit.own_parts import with_note, with_own_parts
+from course_lib.viz.kit.palette import PALETTE
+from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import SMALL_SIZE, Group, Shape, Text
+from course_lib.viz.pool.board import Board
+from course_lib.viz.pool.changes import Changes, effects_of
+from course_lib.viz.pool.chips import Placed, follow
+from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
+from course_lib.viz.prefix_tree.falling import (
+    CHAINS,
+    MakePool,
+    Moment,
+    falling,
+    hidden_text,
+    tokens_of,
+    whose,
+)
+from course_lib.viz.prefix_tree.prompts import BLOCK_SIZE, num_blocks_of
+from course_lib.viz.prefix_tree.tree import ROW, Columns, Tile, Tree, edge
+from course_lib.viz.prefix_tree.trouble import trouble_of
+from course_lib.viz.prefix_tree.words import listed
+
+_TITLE = "Leaves fall before stems"
+_ORDERS = ("last block first", "first block first")
+_REMARKS = (("as the rule has it", "the rule"), ("against the rule",))
+_HIDDEN = "external"
+_NAMES = {_HIDDEN: "cached, but nobody can find it"}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One pool: its moments, and where its queue stands.
+
+    Attributes:
+        name: In which order prompts give their blocks back.
+        remarks: What is said of that.
+        moments: What happens.
+        placed: The same with the chips of the queue.
+        extent: What the queue needs.
+        tree: Where the blocks stand.
+    """
+
+    name: str
+    remarks: Sequence[str]
+    moments: Sequence[Moment]
+    placed: Sequence[Placed]
+    extent: Extent
+    tree: Tree
+
+    @classmethod
+    def of(cls, name: str, remarks: Sequence[str], moments: Sequence[Moment]) -> _Side:
+        placed = [
+            _with_hidden(at, moment.unreachable)
+            for at, moment in zip(follow(m.record for m in moments), moments, strict=True)
+        ]
+        extent = replace(Extent.of(placed), num_blocks=0, lanes=())
+        return cls(
+            name, remarks, moments, placed, extent, Tree.of(list(moments[0].chains.values()))
+        )
+
+    def effects(self, number: int) -> str:
+        """Say what a moment changed in this pool."""
+        moment, before = self.moments[number], self.moments[number - 1]
+        if moment.fell is not None:
+            said = f"block {moment.fell} falls, {whose(moment.fell, moment.chains)}"
+        else:
+            said = "; ".join(effects_of(Changes.between(before.record, moment.record)))
+        said = "; ".join(filter(None, (said or "nothing changes", hidden_text(moment))))
+        return f"{self.name.capitalize()}: {said}."
+
+
+def _with_hidden(at: Placed, unreachable: frozenset[int]) -> Placed:
+    """Draw what nobody can find in its own state in the queue too."""
+    chips = {
+        holder: tuple(
+            replace(chip, state=_HIDDEN) if chip.mark.block_id in unreachable else chip
+            for chip in those
+        )
+        for holder, those in at.chips.items()
+    }
+    return replace(at, chips=chips)
+
+
+def eviction_film(pool: MakePool | None = None) -> Player:
+    """Return a film of two pools from which newcomers take block after block.
+
+    The same three prompts have ended in both. In one each gave its last block back first, as is the
+    rule; in the other its first. What is cached and cannot be found any more, because a block in
+    front of it is gone, is grey.
+
+    Args:
+        pool: Makes a pool from a number of blocks: a class such as ``parts.get("BlockPool")``. What
+            it does wrong stands in the picture in words. None for the library's, with whatever
+            parts of the learner's there are.
+
+    >>> film = eviction_film()
+    >>> print(film.film[7].caption.partition(" First")[0])
+    A newcomer takes a block. Last block first: block 2 falls, A and B's second.
+    >>> film.marks[0]
+    [6, 'nobody finds 4']
+    """
+    problem = ""
+    if pool is not None:
+        lives = [falling(is_last_first, pool) for is_last_first in (True, False)]
+    else:
+        results = [with_own_parts(falling)(is_last_first) for is_last_first in (True, False)]
+        lives = [moments for moments, _ in results]
+        problem = next((said for _, said in results if said), "")
+    return Player(_frames(lives, problem))
+
+
+def _frames(lives: Sequence[Sequence[Moment]], problem: str) -> Iterator[Frame]:
+    """Yield the moments of both pools, until one of them fails."""
+    count = min(map(len, lives))
+    failed = next((life[-1] for life in lives if life[-1].problem), None)
+    if failed is not None:
+        count -= 1
+    sides = [
+        _Side.of(name, remarks, life[:count])
+        for name, remarks, life in zip(_ORDERS, _REMARKS, lives, strict=True)
+        if count
+    ]
+    for number in range(count):
+        caption = _caption(sides, number)
+        wide, narrow = (_scene(sides, number, caption, width) for width in (WIDE, NARROW))
+        if problem:
+            wide, narrow = with_note(wide, problem), with_note(narrow, problem)
+        yield Frame(wide, caption, _event(sides, number), narrow)
+    if failed is not None:
+        wide, narrow = (
+            trouble_of(_TITLE, failed.doing, failed.problem, width) for width in (WIDE, NARROW)
+        )
+        yield Frame(wide, f"{failed.doing}: {failed.problem}", "stopped", narrow)
+
+
+def _caption(sides: Sequence[_Side], number: int) -> str:
+    """Say what happened in both pools."""
+    names = list(CHAINS)
+    if number == 0:
+        return f"{listed(names)} run, and share the blocks of their common beginnings."
+    done = f"{names[number - 1]} ends" if number <= len(names) else "A newcomer takes a block"
+    return f"{done}. {' '.join(side.effects(number) for side in sides)}"
+
+
+def _event(sides: Sequence[_Side], number: int) -> str:
+    """Say what a reader looks for."""
+    if number == 0:
+        return ""
+    hidden = [
+        each
+        for side in sides
+        for each in side.moments[number].unreachable - side.moments[number - 1].unreachable
+    ]
+    return f"nobody finds {listed(sorted(hidden))}" if hidden else ""
+
+
+def _scene(sides: Sequence[_Side], number: int, caption: str, width: float) -> Scene:
+    """Draw both pools: side by side, or below each other where it is narrow."""
+    is_wide = width >= WIDE
+    room = width / 2 if is_wide else width
+    shapes: list[Shape] = []
+    said = []
+    top = end = 14.0
+    for place, side in enumerate(sides):
+        left = place * room if is_wide else 0
+        panel, bottom = _panel(side, number, room, left, top)
+        shapes += panel
+        said.append(f"{side.name.capitalize()}, found again: {_found_again(side.moments[number])}")
+        top, end = (top, max(end, bottom)) if is_wide else (bottom + 26, bottom)
+    below = end + 18
+    states = {state for side in sides for m in side.moments for state in _states(m)}
+    shapes += legend(
+        [state for state in PALETTE if state in states], MARGIN, below, width - 2 * MARGIN, _NAMES
+    )
+    alt = f"{caption} {'. '.join(said)}."
+    return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
+
+
+def _states(moment: Moment) -> Iterator[str]:
+    """Yield the states that blocks have at a moment."""
+    for block in moment.record["blocks"][1:]:
+        yield _HIDDEN if block["block_id"] in moment.unreachable else block["state"]
+
+
+def _found_again(moment: Moment) -> str:
+    """Say how much of each prompt would be found again."""
+    found = (
+        f"{name} {moment.num_found[name]} of {num_blocks_of(len(tokens))}"
+        for name, tokens in CHAINS.items()
+    )
+    return f"{', '.join(found)} blocks"
+
+
+def _panel(
+    side: _Side, number: int, width: float, left: float, top: float
+) -> tuple[list[Shape], float]:
+    """Draw one pool: the tree, what would be found again, and the free queue.
+
+    Returns:
+        The shapes, and where they end.
+    """
+    moment = side.moments[number]
+    inner, start = width - 2 * MARGIN, left + MARGIN
+    key = side.name
+    shapes: list[Shape] = [
+        Text(start, top + 18, side.name.capitalize(), is_bold=True),
+        Text(
+            start + inner,
+            top + 18,
+            fitting(inner - 170, *side.remarks),
+            SMALL_SIZE,
+            "end",
+            tone="muted",
+        ),
+    ]
+    columns = Columns.of(max(len(chain) for chain in moment.chains.values()), start, inner)
+    tree, tree_top = side.tree, top + 32
+    there = {block_id: _is_there(block_id, moment) for block_id in tree.places}
+    for first, second in tree.edges:
+        ends = tree.places[first], tree.places[second]
+        name, is_cut = f"{key}-edge-{first}-{second}", not (there[first] and there[second])
+        shapes.append(edge(columns, *ends, tree_top, name, is_dashed=is_cut))
+    for block_id, (column, row) in tree.places.items():
+        place = (columns.x(column), tree_top + row * ROW, columns.width)
+        shapes.append(_block(moment, block_id, place, key, there[block_id]))
+    below = tree_top + tree.num_rows * ROW
+    shapes.append(Text(start, below + 14, f"Found again: {_found_again(moment)}", SMALL_SIZE))
+    layout = PoolLayout(side.extent, width, below + 32, left)
+    shapes += Board(layout, prefix=f"{key}-").draw(side.placed[number])
+    return shapes, layout.bottom
+
+
+def _is_there(block_id: int, moment: Moment) -> bool:
+    """Say whether a block still holds what a prompt had in it."""
+    for name, chain in moment.chains.items():
+        if block_id in chain:
+            own = hash_blocks(CHAINS[name], BLOCK_SIZE)[chain.index(block_id)]
+            return bool(moment.record["blocks"][block_id]["hash"] == own.hex()[:8])
+    return False
+
+
+def _block(
+    moment: Moment, block_id: int, place: tuple[float, float, float], key: str, is_there: bool
+) -> Group:
+    """Draw one block of the tree; in place of one that was handed out, its frame."""
+    name, of = f"{key}-block-{block_id}", ("block", block_id)
+    tokens = tokens_of(block_id, moment.chains)
+    of_whom = f"of {' '.join(n for n, chain in moment.chains.items() if block_id in chain)}"
+    if not is_there:
+        said = f"block {block_id} was handed out; {whose(block_id, moment.chains)} is gone"
+        heading = (f"block {block_id}",)
+        tile = Tile(heading, (), "", of_whom, (), said, "dashed", "handed out")
+        return tile.draw(place, name, of)
+    block = moment.record["blocks"][block_id]
+    is_hidden = block_id in moment.unreachable
+    state = _HIDDEN if is_hidden else block["state"]
+    owners = block["owners"]
+    count = f" ({block['ref_cnt']})" if block["ref_cnt"] > 1 else ""
+    tile = Tile(
+        (f"block {block_id}{count}", f"{block_id}{count}"),
+        tokens,
+        state,
+        left=of_whom,
+        right=("held",) if owners else (),
+        tooltip=f"block {block_id}: {_NAMES.get(state, PALETTE[state].label)}\n"
+        f"{whose(block_id, moment.chains)}: {' '.join(map(str, tokens))}",
+    )
+    return tile.draw(place, name, of, tuple(("request", owner) for owner in owners))
