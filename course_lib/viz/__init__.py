@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.film import attention_film
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
-    from course_lib.viz.prefix_tree.eviction import eviction_film
-    from course_lib.viz.prefix_tree.explorer import prefix_tree
-    from course_lib.viz.prefix_tree.fork import fork_film
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
+    from course_lib.viz.sharing.eviction import eviction_film
+    from course_lib.viz.sharing.explorer import prefix_tree
+    from course_lib.viz.sharing.fork import fork_film
     from course_lib.viz.slot_batch import batch_scene, token_batch
     from course_lib.viz.strips.by_hand import strip_film, strip_scene
     from course_lib.viz.strips.compaction import compaction_film, queue_compaction_film
@@ -112,14 +112,14 @@ _MODULES = {
     "Slider": "kit.controls",
     "Toggle": "kit.controls",
     "follow_engine": "engine.live",
-    "fork_film": "prefix_tree.fork",
+    "fork_film": "sharing.fork",
     "address_scene": "address_translation",
     "allocation_strips": "strips.queue",
     "attention_explorer": "paged_attention.explorer",
     "attention_film": "paged_attention.film",
     "batch_scene": "slot_batch",
     "compaction_film": "strips.compaction",
-    "eviction_film": "prefix_tree.eviction",
+    "eviction_film": "sharing.eviction",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",
     "iteration_film": "iteration.episodes",
@@ -131,7 +131,7 @@ _MODULES = {
     "queue_compaction_film": "strips.compaction",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
-    "prefix_tree": "prefix_tree.explorer",
+    "prefix_tree": "sharing.explorer",
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",

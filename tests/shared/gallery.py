@@ -19,6 +19,7 @@ from course_lib.kv_cache import (
     PlainRequest,
     Recorder,
 )
+from course_lib.kv_cache.manager import CacheableRequest
 from course_lib.kv_cache.reservation import RESERVATIONS, average_shares, replay_contiguous
 from course_lib.kv_cache.watch.recorder import Frame as State
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
@@ -36,7 +37,9 @@ from course_lib.viz import (
     attention_explorer,
     attention_film,
     compaction_film,
+    eviction_film,
     follow_engine,
+    fork_film,
     gpu_memory,
     iteration_film,
     merge_tree,
@@ -44,6 +47,7 @@ from course_lib.viz import (
     notation_scene,
     paging_analogy,
     pool_film,
+    prefix_tree,
     queue_compaction_film,
     replay,
     reservation_film,
@@ -252,6 +256,16 @@ def _strips_of_a_learner() -> Figure:
     return allocation_strips(allocators, requests, 400)
 
 
+class _Hasty(KVCacheManager):
+    """Writes into blocks that others hold too, as a learner's manager may."""
+
+    def fork(self, parent: CacheableRequest, child: CacheableRequest) -> None:
+        """Share the blocks, and count no holder."""
+        super().fork(parent, child)
+        for block in self.request_blocks[child.request_id].blocks:
+            block.ref_cnt -= 1
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
     "gpu memory": gpu_memory,
     "reservations": _reservations,
@@ -276,6 +290,10 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "pool": _pool,
     "pool of 64": lambda: pool_film(manager_trace(64, num_calls=30)),
     "pool of 5,000": lambda: pool_film(manager_trace(5000, num_calls=8)),
+    "prefix tree": prefix_tree,
+    "fork": fork_film,
+    "fork of a learner": lambda: fork_film(_Hasty),
+    "eviction": eviction_film,
     "replay": _replay,
     "followed simulation": _followed,
     "notation": lambda: _both(lambda width: notation_scene(_LINES, width=width)),
@@ -310,6 +328,14 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
         "head": [0],
         "dim": [0],
     },
+    "prefix tree": {
+        "like": ["A", "C"],
+        "length": [5, 8, 14],
+        "changed": ["none", "first"],
+        "salt": [""],
+    },
+    "fork": {},
+    "fork of a learner": {},
     "token slot": {"block_size": [4]},
     "token batch": {"num_of_r1": [3], "block_size": [4]},
 }

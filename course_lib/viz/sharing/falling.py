@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
 from course_lib.kv_cache.prefix import hash_blocks
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
-from course_lib.viz.prefix_tree.prompts import BLOCK_SIZE
-from course_lib.viz.prefix_tree.trouble import error_in_words
-from course_lib.viz.prefix_tree.words import listed
+from course_lib.viz.sharing.prompts import BLOCK_SIZE
+from course_lib.viz.sharing.trouble import error_in_words
+from course_lib.viz.sharing.words import listed
 
 MakePool = Callable[[int], BlockPool]
 """Makes a pool from a number of blocks: a class, or a function."""

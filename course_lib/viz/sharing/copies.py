@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
-from course_lib.viz.prefix_tree.prompts import BLOCK_SIZE, MakeManager, num_blocks_of, take_in
-from course_lib.viz.prefix_tree.trouble import error_in_words
-from course_lib.viz.prefix_tree.words import counted, listed
+from course_lib.viz.sharing.prompts import BLOCK_SIZE, MakeManager, num_blocks_of, take_in
+from course_lib.viz.sharing.trouble import error_in_words
+from course_lib.viz.sharing.words import counted, listed
 
 NAMES = ("p", "c1", "c2", "c3")
 """The parent and its children."""

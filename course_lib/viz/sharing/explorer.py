@@ -25,7 +25,7 @@ from course_lib.viz.kit.shapes import (
     states_in,
 )
 from course_lib.viz.pool.layout import LINE_HEIGHT, MARGIN, Extent, PoolLayout
-from course_lib.viz.prefix_tree.prompts import (
+from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
     PROMPTS,
     Lookup,
@@ -35,9 +35,9 @@ from course_lib.viz.prefix_tree.prompts import (
     look_up,
     num_blocks_of,
 )
-from course_lib.viz.prefix_tree.tree import ROW, TILE_HEIGHT, Columns, Tile, Tree, edge
-from course_lib.viz.prefix_tree.trouble import error_in_words, trouble_of
-from course_lib.viz.prefix_tree.words import complaints, counted, headline, listed, reasons
+from course_lib.viz.sharing.tree import ROW, TILE_HEIGHT, Columns, Tile, Tree, edge
+from course_lib.viz.sharing.trouble import error_in_words, trouble_of
+from course_lib.viz.sharing.words import complaints, counted, headline, listed, reasons
 
 _TITLE = "A tree of prompts over shared blocks"
 _MOST_PROMPTS, _MOST_BLOCKS, _LONGEST_NAME, _MOST_TOKEN = 5, 4, 3, 999

@@ -28,10 +28,10 @@ from course_lib.viz.kit.shapes import (
 from course_lib.viz.pool.board import Board
 from course_lib.viz.pool.chips import Placed, follow
 from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
-from course_lib.viz.prefix_tree.copies import NAMES, Step, fork_steps
-from course_lib.viz.prefix_tree.prompts import BLOCK_SIZE, MakeManager
-from course_lib.viz.prefix_tree.trouble import trouble_of
-from course_lib.viz.prefix_tree.words import counted
+from course_lib.viz.sharing.copies import NAMES, Step, fork_steps
+from course_lib.viz.sharing.prompts import BLOCK_SIZE, MakeManager
+from course_lib.viz.sharing.trouble import trouble_of
+from course_lib.viz.sharing.words import counted
 
 _TITLE = "A fork, and who copies"
 _ORDERS = (
@@ -108,7 +108,7 @@ def fork_film(manager: MakeManager | None = None) -> Explorer:
     return _TwoMoments(
         scene_of,
         {
-            "step": Slider("Step", 1, 2 * len(NAMES), _FIRST_WRITE),
+            "step": Slider("Moment", 1, 2 * len(NAMES), _FIRST_WRITE),
             "order": Choice("They write in the order", orders, _ORDERS[0]),
             "length": Choice(
                 "Prompt",

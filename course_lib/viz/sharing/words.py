@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from course_lib.viz.prefix_tree.prompts import (
+from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
     Lookup,
     block_of,

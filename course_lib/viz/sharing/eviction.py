@@ -16,7 +16,7 @@ from course_lib.viz.pool.board import Board
 from course_lib.viz.pool.changes import Changes, effects_of
 from course_lib.viz.pool.chips import Placed, follow
 from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
-from course_lib.viz.prefix_tree.falling import (
+from course_lib.viz.sharing.falling import (
     CHAINS,
     MakePool,
     Moment,
@@ -25,10 +25,10 @@ from course_lib.viz.prefix_tree.falling import (
     tokens_of,
     whose,
 )
-from course_lib.viz.prefix_tree.prompts import BLOCK_SIZE, num_blocks_of
-from course_lib.viz.prefix_tree.tree import ROW, Columns, Tile, Tree, edge
-from course_lib.viz.prefix_tree.trouble import trouble_of
-from course_lib.viz.prefix_tree.words import listed
+from course_lib.viz.sharing.prompts import BLOCK_SIZE, num_blocks_of
+from course_lib.viz.sharing.tree import ROW, Columns, Tile, Tree, edge
+from course_lib.viz.sharing.trouble import trouble_of
+from course_lib.viz.sharing.words import listed
 
 _TITLE = "Leaves fall before stems"
 _ORDERS = ("last block first", "first block first")
