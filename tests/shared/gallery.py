@@ -331,7 +331,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     "prefix tree": {
         "like": ["A", "C"],
         "length": [5, 8, 14],
-        "changed": ["none", "first"],
+        "changed": ["none", "block"],
         "salt": [""],
     },
     "fork": {},

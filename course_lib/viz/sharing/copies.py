@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
-from course_lib.viz.sharing.prompts import BLOCK_SIZE, MakeManager, num_blocks_of, take_in
+from course_lib.viz.sharing.prompts import (
+    BLOCK_SIZE,
+    MakeManager,
+    num_blocks_of,
+    take_in,
+)
 from course_lib.viz.sharing.trouble import error_in_words
 from course_lib.viz.sharing.words import counted, listed
 
@@ -156,7 +161,7 @@ class _Forks:
         record = snapshot_blocks(self._manager)
         table = record["tables"].get(name, [])
         copied = f"copied are {_pairs(copies)}" if copies else "nothing is copied"
-        said = f"{name} gets the table {' '.join(map(str, table))}; {copied}."
+        said = f"{name} is forked: its table is {' '.join(map(str, table))}, {copied}."
         most = max((record["blocks"][each]["ref_cnt"] for each in table), default=0)
         has = "has" if len(table) == 1 else "have"
         said += f" Its {counted(len(table), 'block')} {has} up to {counted(most, 'holder')} now."
@@ -177,7 +182,7 @@ class _Forks:
         said = _told(name, last.record, record, written[0], copies)
         if lost:
             said += f" Wrong: {listed(lost)} {'finds' if len(lost) == 1 else 'find'} other tokens "
-            said += "than were computed."
+            said += "now than were computed."
         return Step(said, record, copies, self._memory.picture(), written, bool(lost))
 
     def _carry_out(self) -> tuple[tuple[int, int], ...]:
@@ -208,9 +213,10 @@ def _told(
     was, now = before["tables"].get(name, []), after["tables"].get(name, [])
     if copies:
         holders = before["blocks"][copies[0][0]]["ref_cnt"]
+        others = "the other one keeps" if holders == 2 else "the others keep"
         return (
             f"{name} writes into block {copies[0][0]}, which {holders} hold: it gets a copy, "
-            f"{_pairs(copies)}, and the others keep the block."
+            f"{_pairs(copies)}, and {others} the block."
         )
     if len(now) > len(was):
         return (
@@ -218,7 +224,10 @@ def _told(
         )
     holders = before["blocks"][block_id]["ref_cnt"]
     if was == now and holders == 1:
-        return f"{name} holds block {block_id} alone by now, and writes into it: nothing is copied."
+        return (
+            f"By its count {name} alone holds block {block_id}, and writes into it: nothing is "
+            "copied."
+        )
     if was == now:
         return f"{name} writes into block {block_id}, which {holders} hold, and nothing is copied."
     return f"{name} writes into block {block_id}, which is new in its table, and nothing is copied."

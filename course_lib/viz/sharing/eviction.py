@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from course_lib import parts
 from course_lib.kv_cache.prefix import hash_blocks
 from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend
-from course_lib.viz.kit.own_parts import with_note, with_own_parts
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
@@ -99,9 +99,9 @@ def eviction_film(pool: MakePool | None = None) -> Player:
     front of it is gone, is grey.
 
     Args:
-        pool: Makes a pool from a number of blocks: a class such as ``parts.get("BlockPool")``. What
-            it does wrong stands in the picture in words. None for the library's, with whatever
-            parts of the learner's there are.
+        pool: Makes a pool from a number of blocks: a class, or a function. Errors that it raises
+            stand in the picture in words. By default the library's, with the learner's own parts
+            where there are any.
 
     >>> film = eviction_film()
     >>> print(film.film[7].caption.partition(" First")[0])
@@ -109,17 +109,11 @@ def eviction_film(pool: MakePool | None = None) -> Player:
     >>> film.marks[0]
     [6, 'nobody finds 4']
     """
-    problem = ""
-    if pool is not None:
-        lives = [falling(is_last_first, pool) for is_last_first in (True, False)]
-    else:
-        results = [with_own_parts(falling)(is_last_first) for is_last_first in (True, False)]
-        lives = [moments for moments, _ in results]
-        problem = next((said for _, said in results if said), "")
-    return Player(_frames(lives, problem))
+    make = pool or parts.rewired(parts.get("BlockPool"))
+    return Player(_frames([falling(is_last_first, make) for is_last_first in (True, False)]))
 
 
-def _frames(lives: Sequence[Sequence[Moment]], problem: str) -> Iterator[Frame]:
+def _frames(lives: Sequence[Sequence[Moment]]) -> Iterator[Frame]:
     """Yield the moments of both pools, until one of them fails."""
     count = min(map(len, lives))
     failed = next((life[-1] for life in lives if life[-1].problem), None)
@@ -133,8 +127,6 @@ def _frames(lives: Sequence[Sequence[Moment]], problem: str) -> Iterator[Frame]:
     for number in range(count):
         caption = _caption(sides, number)
         wide, narrow = (_scene(sides, number, caption, width) for width in (WIDE, NARROW))
-        if problem:
-            wide, narrow = with_note(wide, problem), with_note(narrow, problem)
         yield Frame(wide, caption, _event(sides, number), narrow)
     if failed is not None:
         wide, narrow = (

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
+from course_lib import parts
 from course_lib.kv_cache.manager import PlainRequest
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz.kit.controls import Choice, Slider
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width, wrapped
-from course_lib.viz.kit.own_parts import with_note, with_own_parts
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
@@ -47,10 +47,11 @@ _NEW_TOKEN = 91
 _CHANGED = 99
 _CHANGES = {
     "none": "none",
-    "the first": "first",
-    "the sixth": "sixth",
-    "the last": "last",
-    "the first, by 256": "256",
+    "the first token": "first",
+    "the sixth token": "sixth",
+    "the last token": "last",
+    "the first token, by 256": "256",
+    "the first block is left out": "block",
 }
 _NAMES = {"prefill": "computed for the further prompt"}
 
@@ -66,9 +67,9 @@ def prefix_tree(prompts: Prompts | None = None, manager: MakeManager | None = No
     Args:
         prompts: Token ids by name; at most 5 prompts of at most 16 tokens. By default three that
             part after two blocks, and after one.
-        manager: Makes the manager from a number of blocks and the block size: a class such as
-            ``parts.get("KVCacheManager")``. What it does wrong stands in the picture in words. None
-            for the library's, with whatever parts of the learner's there are.
+        manager: Makes the manager from a number of blocks and the block size: a class, or a
+            function. What it does wrong stands in the picture in words. By default the library's,
+            with the learner's own parts where there are any.
 
     Raises:
         ValueError: The prompts do not fit into the picture.
@@ -83,13 +84,13 @@ def prefix_tree(prompts: Prompts | None = None, manager: MakeManager | None = No
     columns = max(num_blocks_of(len(tokens)) for tokens in prompts.values())
     names = {name: name for name in prompts}
     figure = Explorer(
-        partial(_example_scene, prompts, manager),
+        partial(_example_scene, prompts, manager or parts.rewired(parts.get("KVCacheManager"))),
         {
             "like": Choice("Begins like", names, next(iter(names))),
             "length": Slider(
                 "Length", 1, columns * BLOCK_SIZE, min(14, columns * BLOCK_SIZE), unit="tokens"
             ),
-            "changed": Choice("Another token", _CHANGES, "none"),
+            "changed": Choice("Changed", _CHANGES, "none"),
             "salt": Choice("Salt", {"none": "", "x": "x"}, ""),
         },
     )
@@ -127,18 +128,20 @@ def further_prompt(
         prompts: The prompts in front of it.
         like: Whose beginning it has.
         length: How many tokens.
-        changed: Which token is another one: "none", "first", "sixth", "last", or "256" for the
-            first one raised by 256, so that its lowest byte stays.
+        changed: Which token is another one: "none", "first", "sixth" or "last"; "256" if the first
+            one is raised by 256, so that its lowest byte stays; "block" if the first block is
+            missing.
         salt: Its salt; empty for none.
 
     >>> further_prompt(PROMPTS, "C", 10, "first").all_token_ids
     [99, 2, 3, 4, 31, 32, 33, 34, 35, 91]
     """
-    tokens = list(prompts[like][:length])
+    start = BLOCK_SIZE if changed == "block" else 0
+    tokens = list(prompts[like][start : start + length])
     tokens += range(_NEW_TOKEN, _NEW_TOKEN + length - len(tokens))
     if changed == "256":
         tokens[0] += 256
-    elif changed != "none":
+    elif changed in ("first", "sixth", "last"):
         place = {"first": 0, "sixth": 5, "last": length - 1}[changed]
         if place < length:
             tokens[place] = _CHANGED
@@ -148,7 +151,7 @@ def further_prompt(
 
 def _example_scene(
     prompts: Prompts,
-    make: MakeManager | None,
+    make: MakeManager,
     like: str,
     length: int,
     changed: str,
@@ -160,14 +163,11 @@ def _example_scene(
     tokens = " ".join(map(str, further.all_token_ids))
     step = f"{further.request_id} comes with {tokens}"
     try:
-        if make is not None:
-            return lookup_scene(look_up(prompts, further, make), width)
-        found, problem = with_own_parts(look_up)(prompts, further)
+        found = look_up(prompts, further, make)
     except Exception as error:
         # Whatever a learner's manager raises is what the figure has to tell.
         return trouble_of(_TITLE, step, error_in_words(error), width)
-    scene = lookup_scene(found, width)
-    return with_note(scene, problem) if problem else scene
+    return lookup_scene(found, width)
 
 
 def lookup_scene(found: Lookup, width: float = WIDE) -> Scene:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from course_lib import parts
 from course_lib.viz.kit import static
 from course_lib.viz.kit.controls import Choice, Slider
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, fitting, legend, wrapped
-from course_lib.viz.kit.own_parts import with_note, with_own_parts
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
@@ -23,7 +23,6 @@ from course_lib.viz.kit.shapes import (
     Rect,
     Shape,
     Text,
-    states_in,
 )
 from course_lib.viz.pool.board import Board
 from course_lib.viz.pool.chips import Placed, follow
@@ -43,15 +42,16 @@ _ORDERS = (
     "c3 p c1 c2",
 )
 _LENGTHS = (10, 8)
-_FORKED, _FIRST_WRITE = len(NAMES), len(NAMES) + 1
-"""Numbers of the steps, from 1: the last fork, and the first write behind it."""
+_FORKED, _FIRST_WRITE, _LAST = len(NAMES), len(NAMES) + 1, 2 * len(NAMES)
+"""Numbers of the steps, from 1: the last fork, the first write behind it, and the last write."""
 
 _FEWEST_BLOCKS = 6
 _HEADER, _SLOT, _GAP = 24, 30, 12
 _GAP_BELOW = 46
 """Room below a row of blocks, for the arrow of a copy and its pair."""
 
-_NAMES = {"series-2": "written just now"}
+_WRITTEN = "series-2"
+_NAMES = {_WRITTEN: "written just now"}
 
 
 @dataclass(frozen=True)
@@ -93,26 +93,26 @@ def fork_film(manager: MakeManager | None = None) -> Explorer:
     carries each copied block. All pictures are made when the figure is, so it needs no kernel.
 
     Args:
-        manager: Makes the manager from a number of blocks and the block size: a class such as
-            ``parts.get("KVCacheManager")``. Errors that it raises stand in the picture in words,
-            and tokens that it lets somebody overwrite are seen. None for the library's, with
-            whatever parts of the learner's there are.
+        manager: Makes the manager from a number of blocks and the block size: a class, or a
+            function. Errors that it raises stand in the picture in words, and tokens that it lets
+            somebody overwrite are seen. By default the library's, with the learner's own parts
+            where there are any.
 
     >>> figure = fork_film()
     >>> figure.set(step=5)
     >>> figure.scene.alt.partition(": ")[0]
     'c1 writes into block 3, which 4 hold'
     """
-    scene_of = _scenes(manager)
+    scene_of = _scenes(manager or parts.rewired(parts.get("KVCacheManager")))
     orders = {", ".join(order.split()): order for order in _ORDERS}
     return _TwoMoments(
         scene_of,
         {
-            "step": Slider("Moment", 1, 2 * len(NAMES), _FIRST_WRITE),
-            "order": Choice("They write in the order", orders, _ORDERS[0]),
+            "step": Slider("Moment", 1, _LAST, _FIRST_WRITE, unit=f"of {_LAST}"),
+            "order": Choice("Order of writes", orders, _ORDERS[0]),
             "length": Choice(
                 "Prompt",
-                {f"{length} tokens, {_ends(length)}": length for length in _LENGTHS},
+                {f"{length} tokens: {_ends(length)}": length for length in _LENGTHS},
                 _LENGTHS[0],
             ),
         },
@@ -124,27 +124,22 @@ def _ends(length: int) -> str:
     """Say how a prompt ends."""
     rest = length % BLOCK_SIZE
     blocks = length // BLOCK_SIZE
-    return f"{blocks} blocks and {rest} tokens" if rest else f"{blocks} whole blocks"
+    return f"{blocks} blocks + {rest}" if rest else f"{blocks} blocks"
 
 
-def _scenes(manager: MakeManager | None) -> Callable[..., Scene]:
+def _scenes(make: MakeManager) -> Callable[..., Scene]:
     """Return the function that draws a setting; a manager goes through each order once."""
 
     @lru_cache(maxsize=len(_ORDERS) * len(_LENGTHS))
-    def lived(order: str, length: int) -> tuple[_Story, str]:
-        names = order.split()
-        if manager is not None:
-            steps, problem = fork_steps(names, length, manager), ""
-        else:
-            steps, problem = with_own_parts(fork_steps)(names, length)
+    def lived(order: str, length: int) -> _Story:
+        steps = fork_steps(order.split(), length, make)
         placed = list(follow(step.record for step in steps))
-        return _Story(steps, placed, replace(Extent.of(placed), num_blocks=0)), problem
+        return _Story(steps, placed, replace(Extent.of(placed), num_blocks=0))
 
     def scene_of(step: int, order: str, length: int, width: float = WIDE) -> Scene:
-        story, problem = lived(order, length)
+        story = lived(order, length)
         number = min(step, len(story.steps)) - 1
-        scene = _scene(story, number, width)
-        return with_note(scene, problem) if problem else scene
+        return _scene(story, number, width)
 
     return scene_of
 
@@ -176,7 +171,8 @@ def _scene(story: _Story, number: int, width: float) -> Scene:
     top += 30 + rows * (_HEADER + _SLOT + _GAP_BELOW)
     layout = PoolLayout(story.extent, width, top)
     shapes += Board(layout).draw(at)
-    shapes += legend(states_in(shapes), MARGIN, layout.bottom + 14, inner, _NAMES)
+    states = [each for each in PALETTE if each in story.extent.states - {"null"} | {_WRITTEN}]
+    shapes += legend(states, MARGIN, layout.bottom + 14, inner, _NAMES)
     alt = f"{step.said} State: {at.line}. {_saving(step)}"
     return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
 
@@ -240,7 +236,7 @@ def _block(step: Step, block: Any, place: tuple[float, float, float]) -> Group:
                 y + _HEADER,
                 width / BLOCK_SIZE,
                 _SLOT,
-                "series-2" if step.written == (block_id, offset) else "",
+                _WRITTEN if step.written == (block_id, offset) else "",
                 "" if token is None else str(token),
             )
         )

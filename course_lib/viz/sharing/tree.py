@@ -85,7 +85,7 @@ class Columns:
     gap: float
 
     @classmethod
-    def of(cls, count: int, left: float, room: float, widest: float = 176) -> Columns:
+    def of(cls, count: int, left: float, room: float, widest: float = 201) -> Columns:
         """Return columns that fit into ``room`` pixels.
 
         >>> Columns.of(4, left=24, room=512)
