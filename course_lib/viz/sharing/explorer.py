@@ -44,6 +44,9 @@ _MOST_PROMPTS, _MOST_BLOCKS, _LONGEST_NAME, _MOST_TOKEN = 5, 4, 3, 999
 _NEW_TOKEN = 91
 """Tokens behind the end of the prompt that a further one begins like count up from here."""
 
+_MADE_BEFORE = (4, 8, 9, 14)
+"""Lengths whose pictures a page without a kernel has."""
+
 _CHANGED = 99
 _CHANGES = {
     "none": "none",
@@ -63,6 +66,7 @@ def prefix_tree(prompts: Prompts | None = None, manager: MakeManager | None = No
     then comes the further one: the reader chooses whose beginning it has, how long it is, which
     token is another one, and whether it has a salt. The picture shows its blocks with their
     hashes, which of them are found, and the tree with its counts, read off the manager's own state.
+    Some pictures are made when the figure is; for the others it asks the kernel.
 
     Args:
         prompts: Token ids by name; at most 5 prompts of at most 16 tokens. By default three that
@@ -81,17 +85,19 @@ def prefix_tree(prompts: Prompts | None = None, manager: MakeManager | None = No
     """
     prompts = PROMPTS if prompts is None else prompts
     _require_room(prompts)
-    columns = max(num_blocks_of(len(tokens)) for tokens in prompts.values())
+    longest = BLOCK_SIZE * max(num_blocks_of(len(tokens)) for tokens in prompts.values())
     names = {name: name for name in prompts}
     figure = Explorer(
         partial(_example_scene, prompts, manager or parts.rewired(parts.get("KVCacheManager"))),
         {
             "like": Choice("Begins like", names, next(iter(names))),
-            "length": Slider(
-                "Length", 1, columns * BLOCK_SIZE, min(14, columns * BLOCK_SIZE), unit="tokens"
-            ),
+            "length": Slider("Length", 1, longest, min(14, longest), unit="tokens"),
             "changed": Choice("Changed", _CHANGES, "none"),
             "salt": Choice("Salt", {"none": "", "x": "x"}, ""),
+        },
+        precompute={
+            "length": [each for each in _MADE_BEFORE if each <= longest],
+            "changed": ["none", "first", "block"],
         },
     )
 
@@ -188,7 +194,7 @@ def lookup_scene(found: Lookup, width: float = WIDE) -> Scene:
     size = HEADING_SIZE if width >= WIDE else TEXT_SIZE
     shapes: list[Shape] = [
         Text(MARGIN, 32 + 26 * number, line, size, is_bold=True)
-        for number, line in enumerate(wrapped(says, inner, size))
+        for number, line in enumerate(wrapped(says, inner * 0.94, size))
     ]
     shapes += _further_row(found, columns, bottom_of(shapes) + 16)
     shapes += _tree(found, columns, bottom_of(shapes) + 20, inner)
@@ -274,6 +280,7 @@ def _tree(found: Lookup, columns: Columns, top: float, inner: float) -> list[Sha
         inner,
         f"in brackets how many hold it, below right who{ended}",
         f"below right who holds it{ended}",
+        ended[2:],
     )
     own = list(found.blocks)
     way = set(pairwise(own))

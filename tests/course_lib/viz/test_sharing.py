@@ -194,6 +194,19 @@ def test_an_error_of_a_part_stands_in_place_of_the_tree() -> None:
     assert "Your part stopped here" in figure.scene.texts()
 
 
+def test_a_page_without_a_kernel_has_the_pictures_that_the_lesson_speaks_of() -> None:
+    figure = viz.prefix_tree()
+    axes = {axis["name"]: axis["values"] for axis in figure.grid["axes"]}
+    assert axes == {
+        "like": ["A", "B", "C"],
+        "length": [4, 8, 9, 14],
+        "changed": ["none", "first", "block"],
+        "salt": ["", "x"],
+    }
+    assert all(figure.values[name] in values for name, values in axes.items())
+    assert figure.grid["messages"] == {}
+
+
 def test_choosing_a_request_begins_like_it() -> None:
     figure = viz.prefix_tree()
     figure._handle_custom_msg({"pick": ["request", "C"]}, [])
