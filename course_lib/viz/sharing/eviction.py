@@ -139,7 +139,10 @@ def _caption(sides: Sequence[_Side], number: int) -> str:
     """Say what happened in both pools."""
     names = list(CHAINS)
     if number == 0:
-        return f"{listed(names)} run, and share the blocks of their common beginnings."
+        return (
+            f"{listed(names)} run, and share the blocks of their common beginnings. When they end, "
+            "one pool gets each one's last block first, the other one its first."
+        )
     done = f"{names[number - 1]} ends" if number <= len(names) else "A newcomer takes a block"
     return f"{done}. {' '.join(side.effects(number) for side in sides)}"
 
@@ -263,7 +266,6 @@ def _block(
         tokens,
         state,
         left=of_whom,
-        right=("held",) if owners else (),
         tooltip=f"block {block_id}: {_NAMES.get(state, PALETTE[state].label)}\n"
         f"{whose(block_id, moment.chains)}: {' '.join(map(str, tokens))}",
     )
