@@ -118,6 +118,7 @@ class FunctionCheck:
         writes: Arguments that are to be written; they are compared with the reference's afterwards.
         may_return: Arguments that may be part of what is returned.
         matters: For classes of records, the fields that a failing case shows.
+        typed: Writes a failing call as one would type it, where its one line says too little.
         is_telling: Whether the cases are drawn so that one tells what was taken for what, and not
             to be as small as can be; a report calls them so.
 
@@ -137,6 +138,7 @@ class FunctionCheck:
     writes: tuple[str, ...] = ()
     may_return: tuple[str, ...] = ()
     matters: Matters = field(default_factory=dict)
+    typed: Callable[[Call], str] | None = None
     is_telling: bool = False
 
     def __post_init__(self) -> None:
@@ -413,7 +415,9 @@ class _Trial:
             return None, False
         shown = shown or [show_outcome(each, check.matters) for each in (expected, got)]
         case = Counterexample(
-            show_call(check.reference.__name__, call.args, call.kwargs, check.matters),
+            check.typed(call)
+            if check.typed is not None
+            else show_call(check.reference.__name__, call.args, call.kwargs, check.matters),
             shown[0],
             shown[1],
             str(complaint),

@@ -162,6 +162,7 @@ SCATTERED = Exercise(
         probes=given.FRAGMENTED,
         compare=within(rel=1e-9, absolute=1e-12),
         large=(given.MOSTLY_FREE,),
+        typed=given.typed,
         misconceptions=mistakes.SCATTERED,
     ),
     hints=(

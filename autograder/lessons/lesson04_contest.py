@@ -1,8 +1,8 @@
 """Lesson 4: the contest of allocators. Memory and CPU time in one index, as in CS:APP's malloc lab.
 
 The index is 75 × utilisation + 25 × speed. Utilisation is the peak of the slots in use by the slots
-below the highest end of a block, in a memory without limit. Speed is how much of twice the course's
-CPU time was not needed, at most 1.
+below the highest end of a block, in a memory without limit. Speed is twice the course's CPU time by
+the player's own, at most 1.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from autograder.lessons.lesson01_given import (
     OPT_13B_SLOTS,
     experiment_requests,
 )
+from autograder.proxy.names import symbol
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.allocators import (
     Allocator,
@@ -29,8 +30,9 @@ from course_lib.kv_cache.allocators import (
     Span,
     WorstFitAllocator,
 )
+from course_lib.kv_cache.fragmentation import external_fragmentation
 from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot, replay_contiguous
-from course_lib.kv_cache.watch.notation import strip_text
+from course_lib.kv_cache.watch.notation import strip_by_offset, strip_text
 
 # 4.1
 
@@ -222,6 +224,17 @@ def strips_under(make: Callable[[int], FitAllocator]) -> Callable[[int], dict[st
     return states
 
 
+def strips_scattered(seed: int) -> dict[str, str]:
+    """Return the states of a seed if a request may have any slots that are free."""
+    task = hand_task(seed)
+    strip, found = task.strips(FirstFitAllocator)[0], {}
+    for number, operation in enumerate(task.operations, 1):
+        if operation.size <= strip.count("."):
+            strip = strip.replace(operation.name, ".").replace(".", operation.name, operation.size)
+        found[f"step {number}"] = strip
+    return found
+
+
 # 4.4
 
 
@@ -267,6 +280,26 @@ FRAGMENTED = (
     _allocator(FirstFitAllocator, 9, (4,), ()),  # one hole
 )
 """Memories that tell the ways to count apart."""
+
+
+def typed(call: Call) -> str:
+    """Write how an allocator came to be, line by line, and what is free in the end.
+
+    >>> print(typed(FRAGMENTED[3]))
+    allocator = FirstFitAllocator(4)
+    allocator.allocate(4)  # AAAA, no holes
+    external_fragmentation(allocator)
+    """
+    recipe: Make = call.args[0]
+    allocator = symbol(str(recipe.target))(*recipe.args)
+    lines = [f"allocator = {recipe.target.short}({', '.join(map(repr, recipe.args))})"]
+    for step in recipe.steps:
+        getattr(allocator, step.path)(*step.args or ())
+        lines.append(f"allocator.{step.path}({', '.join(map(repr, step.args or ()))})")
+    holes = [str(hole.size) for hole in allocator.holes()]
+    said = f"holes of {', '.join(holes)}" if holes else "no holes"
+    lines[-1] += f"  # {strip_by_offset(allocator)}, {said}"
+    return "\n".join([*lines, f"{external_fragmentation.__name__}(allocator)"])
 
 
 def _mostly_free() -> Call:

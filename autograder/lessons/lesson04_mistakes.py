@@ -40,6 +40,12 @@ TRACE = (
         "it.",
         given.strips_under(given.FromTheEnd),
     ),
+    Misconception(
+        "scattered over holes",
+        "The slots of a block are neighbours: a request that fits in no one hole fails, even if "
+        "all dots together would be enough.",
+        given.strips_scattered,
+    ),
 )
 
 # 4.2
@@ -72,6 +78,17 @@ def smallest_of_all(self: FitAllocator, size: int) -> Span | None:
     """Choose the smallest hole, and see afterwards whether it is large enough."""
     smallest = min(self.sorted_holes, key=lambda hole: hole.size, default=None)
     return smallest if smallest is not None and smallest.size >= size else None
+
+
+def smallest_large_enough_or_not(self: FitAllocator, size: int) -> Span | None:
+    """Choose the smallest hole there is, whatever is asked for."""
+    return min(self.sorted_holes, key=lambda hole: (hole.size, hole.offset))
+
+
+def min_of_nothing(self: FitAllocator, size: int) -> Span | None:
+    """Choose well where a hole fits, and let `min` raise where none does."""
+    fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+    return min(fitting, key=lambda hole: (hole.size, hole.offset))
 
 
 def one_hole_less(self: FitAllocator, size: int) -> Span | None:
@@ -108,6 +125,18 @@ BEST_FIT = (
         "the smallest of all",
         "Holes that are too small are left out first; of the others, the smallest is taken.",
         smallest_of_all,
+    ),
+    Misconception(
+        "the smallest, large enough or not",
+        "`size` must have a say: leave out the holes that are too small. If none is left, return "
+        "None; `min` of nothing raises ValueError.",
+        smallest_large_enough_or_not,
+    ),
+    Misconception(
+        "where nothing fits",
+        "`min` of nothing raises ValueError. Return None where no hole is large enough: "
+        "`min(..., default=None)`.",
+        min_of_nothing,
     ),
     Misconception(
         "the hole is taken out",

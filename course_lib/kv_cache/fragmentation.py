@@ -229,8 +229,8 @@ def best_block_size(mean_length: float, entry_bytes: float, token_bytes: float) 
     Raises:
         ValueError: An argument is not a finite number above 0.
 
-    >>> round(best_block_size(mean_length=1366, entry_bytes=8, token_bytes=131_072), 2)
-    0.41
+    >>> best_block_size(mean_length=100, entry_bytes=8, token_bytes=4)
+    20.0
     """
     if not all(0 < value < math.inf for value in (mean_length, entry_bytes, token_bytes)):
         raise ValueError(
