@@ -182,10 +182,12 @@ class ScaleCheck:
         if not any(m > each.met(at_floor) for each, m in zip(self.conditions, met, strict=True)):
             # What the floor does as well is no merit of whoever does nothing better.
             met = [0.0] * len(met)
-        remarks = tuple(f"{each.asks}: {each.shows(scores)}." for each in self.conditions)
         pairs = list(zip(self.conditions, met, strict=True))
         fraction = sum(condition.share * share for condition, share in pairs)
         missed = [condition for condition, share in pairs if share < 1]
+        # A condition that is the only one, and is missed, is shown as a case already.
+        told = self.conditions if len(self.conditions) > 1 or not missed else ()
+        remarks = tuple(f"{each.asks}: {each.shows(scores)}." for each in told)
         if not missed:
             return Finding(1.0, remarks=remarks)
         measured = "the game, measured", missed[0].asks, missed[0].shows(scores)

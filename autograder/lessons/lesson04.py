@@ -8,7 +8,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
-from autograder.checks.scale import ScaleCheck, between
+from autograder.checks.scale import ScaleCheck
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
@@ -263,7 +263,10 @@ BUG_EXPOSED = Exercise(
 BUG_MENDED = Exercise(
     id="4.8b",
     title="Bug hunt: mend it",
-    asks="Return the free blocks once a range is added, with no two free buddies among them.",
+    asks=(
+        "Return the free blocks once a range is added, with no two free buddies among them. A "
+        "range may have 2³⁰ frames, so frame by frame is too slow."
+    ),
     points=4,
     minutes=8,
     difficulty=2,
@@ -288,7 +291,7 @@ MEASURED = Exercise(
     title="Measure: enough in pieces",
     asks=(
         'Fill `enough`: for "first", "best" and "worst", the share of the iterations in which the '
-        "free slots together would do for the first in the queue."
+        "free slots together are at least as many as the first in the queue asks for."
     ),
     points=4,
     minutes=8,
@@ -325,7 +328,7 @@ CONTEST = Exercise(
         floor=contest.NeverReuses,
         play=contest.contest,
         others=(FitAllocator, BuddyAllocator),
-        conditions=(between("index", "an index near that of the course's best fit", 1.0, 0.9),),
+        conditions=(contest.INDEX,),
     ),
     hints=(
         "Who never reuses anything is fast. What does it take to find again what was given back?",

@@ -12,9 +12,10 @@ import operator
 import random
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
-from autograder.checks.scale import UnusableAnswerError
+from autograder.checks.scale import Measured, UnusableAnswerError, between
 from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject, Outcome, Raised, Subject
 from autograder.proxy.wire import Ref
 from course_lib.kv_cache.allocators import BestFitAllocator
@@ -32,6 +33,21 @@ _SECONDS = 10.0
 _NUM_SMALL, _SMALL_BATCH, _LARGEST_SMALL = 400, 12, 3
 _ENOUGH = 2.0
 """How many times the course's own CPU time still counts as full speed."""
+
+_INDEX = between("index", "an index near that of the course's best fit", 1.0, reach=0.9)
+
+
+def _parts_of_the_index(scores: Measured) -> str:
+    """Say of what the index is made up."""
+    own = scores.own
+    return (
+        f"utilisation {own['utilization']:.0%}, speed {own['speed']:.0%}: an index of "
+        f"{_INDEX.shows(scores)}"
+    )
+
+
+INDEX = replace(_INDEX, shows=_parts_of_the_index)
+"""What is asked for: the index, and of memory and speed how much there is in it."""
 
 Event = tuple[int, int]
 """Whose turn it is, and the slots wanted; 0 slots to give them back."""

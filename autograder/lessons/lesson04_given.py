@@ -287,7 +287,7 @@ def typed(call: Call) -> str:
 
     >>> print(typed(FRAGMENTED[3]))
     allocator = FirstFitAllocator(4)
-    allocator.allocate(4)  # AAAA, no holes
+    allocator.allocate(4)  # AAAA, no hole
     external_fragmentation(allocator)
     """
     recipe: Make = call.args[0]
@@ -296,8 +296,8 @@ def typed(call: Call) -> str:
     for step in recipe.steps:
         getattr(allocator, step.path)(*step.args or ())
         lines.append(f"allocator.{step.path}({', '.join(map(repr, step.args or ()))})")
-    holes = [str(hole.size) for hole in allocator.holes()]
-    said = f"holes of {', '.join(holes)}" if holes else "no holes"
+    sizes = " and ".join(str(hole.size) for hole in allocator.holes())
+    said = {0: "no hole", 1: f"a hole of {sizes}"}.get(len(allocator.holes()), f"holes of {sizes}")
     lines[-1] += f"  # {strip_by_offset(allocator)}, {said}"
     return "\n".join([*lines, f"{external_fragmentation.__name__}(allocator)"])
 
