@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import insort
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -168,7 +169,10 @@ BEST_WRONG = (
     (of_fitting(lambda fitting: max(fitting, key=lambda hole: hole.size)), "worst fit"),
     (of_fitting(lambda fitting: min(fitting, key=lambda hole: hole.size).offset), SAME),
     (of_fitting(lambda fitting: tuple(min(fitting, key=lambda hole: hole.size))), SAME),
-    (lambda self, size: min(self.sorted_holes, key=lambda hole: hole.size - size), SAME),
+    (
+        lambda self, size: min(self.sorted_holes, key=lambda hole: hole.size - size),
+        "the smallest, large enough or not",
+    ),
     (sorts_the_holes, SAME),
     (lambda self, size: Span(6, 3), SAME),
     (object(), SAME),
@@ -890,11 +894,11 @@ def test_the_contest_orders_allocators_by_what_they_are_worth():
 
 def test_the_contest_says_once_what_memory_and_speed_have_to_do_with_the_index():
     finding = examine("4.10", NeverJoins)
-    assert finding.counterexample.got.startswith("utilisation 5")
-    assert ", speed 100%: an index of " in finding.counterexample.got
+    said = r"utilisation \d+%, speed \d+%: an index of [\d.]+; no points at"
+    assert re.match(said, finding.counterexample.got)
     assert not finding.remarks
-    (said,) = examine("4.10", SimpleFirstFit).remarks
-    assert "speed" in said
+    (remark,) = examine("4.10", SimpleFirstFit).remarks
+    assert re.search(said, remark)
 
 
 @pytest.mark.parametrize(
