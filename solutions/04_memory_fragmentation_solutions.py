@@ -134,9 +134,9 @@ predicted_enough = None  # your prediction: iterations, of 100
 
 # %% [markdown]
 # Now look at a smaller memory, of 4,400 slots, and at 60 requests of at most 1,024 tokens: few enough to see each of them.
-# Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys. The marks on the bar lead to the start, to the first moment of
-# each strip in which enough is free for the first in line and no piece is large enough for it, and to the end. The last
-# strip, *paging*, hands out blocks of 16.
+# Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys. The marks on
+# the bar lead to the start, to the first moment of each strip in which enough is free for the first in line and no piece
+# is large enough for it, and to the end. The last strip, *paging*, hands out blocks of 16.
 
 # %%
 viz.allocation_strips()
@@ -603,8 +603,8 @@ viz.compaction_film("A5 B3 C4 -B D2 -A E6")
 predicted_price = None  # your prediction, in %
 
 # %% [markdown]
-# First fit that does what the film shows, and counts the slots that it moves. (Here every slot of a block is moved, whether
-# a token is in it or not.) To move a block is to free it and to allocate it again: `free` joins it with the hole in front
+# First fit that does what the film shows, and counts the slots that it moves. (In the film each slot holds a token. Here
+# every slot of a block is moved, whether a token is in it or not.) To move a block is to free it and to allocate it again: `free` joins it with the hole in front
 # of it, and all that lies further in front is full already.
 
 
@@ -674,7 +674,8 @@ print(f"that is {share_of_time:.2%} of the time in which the steps read weights 
 compare(predicted_price, 100 * share_of_time, "%")
 
 # %% [markdown]
-# Less than one per cent, at the bandwidth on the box. Bandwidth is not the reason. What does one get for it? Beside first fit as it was, and beside paging:
+# Less than one per cent, at the bandwidth on the box. Bandwidth is not the reason. What does one get for it? Beside first
+# fit as it was, and beside paging:
 
 # %%
 in_full_pool["paged"] = list(replay_paged(requests, num_slots))
@@ -1022,9 +1023,9 @@ assert head < mean_free
 # later and 3 to 4% that are free because the next request needs more than that. **(b)** Compaction gives back most of the
 # external share: it falls from 17 to about 4%, and the used share rises from 71 to 73% to 82 to 84%. What is reserved
 # ahead it cannot touch; that even grows (to 12 to 14%), since more requests run, so it stays 12 to 14 points behind
-# paging. It costs less than 1% of the time, so it is not bandwidth: it wins not quite half of what a block table wins, takes a table
-# anyway, needs the lengths in advance, and must wait for the steps and peers that hold addresses. **(c)** In the pool of 15,728
-# slots best fit uses less than a point more than first fit here (up to about two on other requests of the trace): hardly worth
+# paging. It costs less than 1% of the time, so it is not bandwidth: it wins not quite half of what a block table wins,
+# takes a table anyway, needs the lengths in advance, and must wait for the steps and peers that hold addresses. **(c)** In
+# the pool of 15,728 slots best fit uses less than a point more than first fit here (up to about two on other requests of the trace): hardly worth
 # a choice. Worst fit looks terrible in endless memory (6% in use) because the largest hole is the rest of the memory, and
 # ordinary in a full pool, where there is no such rest.
 #
