@@ -70,8 +70,8 @@ BUG_MENDED = (
     ),
     Misconception(
         "one KV head where none is given",
-        "A file without num_key_value_heads is older than the idea of sharing them: there is one "
-        "for each query head.",
+        "Where num_key_value_heads is missing there is one for each query head: most files without "
+        "it are of models with multi-head attention.",
         one_kv_head,
     ),
     Misconception(
