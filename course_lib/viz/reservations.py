@@ -389,7 +389,7 @@ def _stacked_bar(
                 right - left,
                 height,
                 state,
-                fitting(right - left, percentage),
+                fitting(right - left, percentage, f"{shares[kind]:.0%}"),
                 tooltip=f"{percentage} {_WORDS[kind]}",
                 key=f"{name}-{kind}-share",
                 of=("slots", kind),

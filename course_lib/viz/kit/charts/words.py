@@ -27,8 +27,13 @@ def quantity(value: float, unit: str) -> str:
 
     >>> quantity(0.25, "s"), quantity(3, ""), quantity(92.04, "%")
     ('0.25 s', '3', '92%')
+    >>> quantity(1, "requests"), quantity(2, "requests"), quantity(1, "requests/s")
+    ('1 request', '2 requests', '1 requests/s')
     """
-    return f"{number(value)}{unit if unit == '%' else f' {unit}' if unit else ''}"
+    said = number(value)
+    if said == "1" and len(unit) > len("ms") and unit.isalpha():
+        unit = unit.removesuffix("s")
+    return f"{said}{unit if unit == '%' else f' {unit}' if unit else ''}"
 
 
 def trend(values: Sequence[float]) -> str:
