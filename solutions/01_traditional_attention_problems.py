@@ -352,16 +352,10 @@ for name in ("Max", "Pow2"):
     kinds = ", ".join(f"{kind} {share:5.1%}" for kind, share in in_small[name].items())
     print(f"{name:<5}{kinds}; {in_small_run[name]:.1f} requests run")
 saved = in_small["Max"]["internal"] - in_small["Pow2"]["internal"]
-became = {
-    kind: 100 * (in_small["Pow2"][kind] - in_small["Max"][kind]) / saved
-    for kind in ("used", "later", "external")
-}
+gained = {kind: in_small["Pow2"][kind] - in_small["Max"][kind] for kind in in_small["Max"]}
+became = {kind: 100 * gained[kind] / saved for kind in ("used", "later", "external")}
 print("of 100 slots that are no longer internal", end=" ")
-print(
-    "{used:.0f} hold a token, {later:.0f} are kept for later, {external:.0f} are external".format(
-        **became
-    )
-)
+print(", ".join(f"{slots:.0f} are {kind}" for kind, slots in became.items()))
 compare(predicted_gain, became["used"], "slots of 100")
 
 # %% [markdown]
@@ -625,10 +619,7 @@ print("          that fit    ceiling        1 sequence   all of them")
 for context in (256, 1024, 4096, 16384):
     fit = sequences_that_fit(context)
     reached = intensity(llama_8b, 1, context - 1, fit)
-    full_steps[context], of_ceiling[context] = (
-        step_seconds(context, fit),
-        reached / ceiling(context),
-    )
+    full_steps[context], of_ceiling[context] = step_seconds(context, fit), reached / ceiling(context)
     print(
         f"{context:7,}   {fit:9,}   {of_ceiling[context]:12.0%}   "
         f"{1000 * step_seconds(context, 1):7.1f} ms   {1000 * full_steps[context]:8.1f} ms   "
@@ -672,9 +663,7 @@ compare(predicted_throughput, twice_the_room, "times")
 
 # %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
 for context in (1024, 4096, 16384):
-    assert (
-        intensity(llama_8b, 1, context - 1, batch_size=10**6) < ceiling(context) < h100.ridge_point
-    )
+    assert intensity(llama_8b, 1, context - 1, batch_size=10**6) < ceiling(context) < h100.ridge_point
 at_ridge = next(b for b in range(1, 1025) if intensity(llama_8b, 1, 255, b) >= h100.ridge_point)
 assert 700 < at_ridge < 800
 
@@ -704,7 +693,7 @@ memory_bound = {}
 # One line for each, such as: memory_bound["prefill of 100 tokens"] = ...
 # The names: "decode, 1 sequence, context 1,000", "decode, 512 sequences, context 4,096",
 # "prefill of 100 tokens", "prefill of 2,000 tokens". The model is Llama-3.1-8B, the GPU an H100.
-# (512 such sequences do not fit on one, as the table above says. Which side would it be if they did?)
+# (As the table above says, 512 sequences of 4,096 tokens do not fit on one. Which side would it be if they did?)
 ### BEGIN SOLUTION
 memory_bound["decode, 1 sequence, context 1,000"] = is_memory_bound(
     intensity(llama_8b, 1, 999), h100
@@ -1083,9 +1072,7 @@ for name, share in shares.items():
 again = sum(preempted) * 2 * MODELS["opt-13b"].num_params / a100.peak_flops  # seconds, at best
 decoding = len(snapshots["Paged"]) * (weights + full_cache) / a100.memory_bandwidth
 times = [dear / cheap for dear, cheap in zip(dollars["Max"], dollars["Paged"])]
-print(
-    f"Max costs {times[0]:.2f} times as much as Paged, {times[1]:.2f} times where KV is read, too"
-)
+print(f"Max costs {times[0]:.2f} times as much as Paged, {times[1]:.2f} times where KV is read, too")
 print(f"computing preempted tokens again would take Paged about {again / decoding:.0%} longer")
 
 # %% [markdown]
@@ -1137,10 +1124,10 @@ assert round(3 * full_cache / (weights + full_cache), 2) == 1
 # - Every figure has its unit.
 
 # %% [markdown]
-# Are these the paper's percentages? No: with the same three policies and the same pool its figure 2 has 20.4%, 26.8% and
-# 38.2% used, where you measured far more. A percentage of waste belongs to a workload. (The appendix looks for theirs.)
+# Are these the paper's percentages? No: with the same three policies its figure 2 has 20.4%, 26.8% and 38.2% used, where
+# you measured far more. A percentage of waste belongs to a workload. (The appendix looks for theirs.)
 
-# %% claims="with the same three policies and the same pool its figure 2 has 20.4%, 26.8% and 38.2% used, where you measured far more."
+# %% claims="with the same three policies its figure 2 has 20.4%, 26.8% and 38.2% used, where you measured far more."
 for name, in_figure_2 in (("Max", 20.4), ("Pow2", 26.8), ("Oracle", 38.2)):
     assert 100 * shares[name]["used"] > in_figure_2 + 15
 
