@@ -110,7 +110,10 @@ class Decoder(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Not nn.Embedding(...), which draws numbers that nobody keeps: on the meta device, where
+        # only shapes are asked for, the drawing alone imports torch's compiler for over a second.
+        unwritten = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(unwritten, freeze=False)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
