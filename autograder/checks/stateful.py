@@ -193,12 +193,13 @@ class StatefulCheck:
         if failure is None:
             late = (self._failing_in_time(each, subject) for each in self.large)
             return next((Finding(0.0, case) for case in late if case is not None), PASSED)
-        behaviour = self._behaviour(subject)
+        lives = [self._record(probe, subject) for probe in self.probes]
         # A stub's methods return nothing after the making.
         unwritten = all(
             isinstance(step.outcome, Returned)
             and (step.outcome.value is None or isinstance(step.outcome.value, Made))
-            for step in behaviour
+            for life in lives
+            for step in life
         )
         finding = Finding(
             0.0,
@@ -209,10 +210,11 @@ class StatefulCheck:
             ),
             retell=None if unwritten else self._retelling(failure, subject),
         )
+        lives.append(self._record(failure.script, subject))
         fitting = [
             misconception
             for misconception in self.misconceptions
-            if self._fits(misconception, behaviour, failure.script, subject)
+            if self._fits(misconception, [*self.probes, failure.script], lives)
         ]
         return finding.named(fitting, subject)
 
@@ -440,20 +442,18 @@ class StatefulCheck:
         pairs = enumerate(zip(expected, got, strict=False))
         return next((n for n, pair in pairs if self.difference(*pair) is not None), None)
 
-    def _behaviour(self, subject: Subject) -> list[Step]:
-        return [step for probe in self.probes for step in self._record(probe, subject)]
-
     def _fits(
-        self,
-        misconception: Misconception,
-        behaviour: Sequence[Step],
-        script: Script,
-        subject: Subject,
+        self, misconception: Misconception, scripts: Sequence[Script], lives: Sequence[list[Step]]
     ) -> bool:
-        """Say whether a known wrong class lives as the subject does, in the failing life too."""
+        """Say whether a known wrong class lives as the subject did, script by script."""
         wrong = LocalSubject(misconception.wrong)
-        theirs = [*self._behaviour(wrong), *self._record(script, wrong)]
-        mine = [*behaviour, *self._record(script, subject)]
+        return all(
+            self._alike(self._record(script, wrong), mine)
+            for script, mine in zip(scripts, lives, strict=True)
+        )
+
+    def _alike(self, theirs: Sequence[Step], mine: Sequence[Step]) -> bool:
+        """Say whether two lives are the same step by step."""
         return len(theirs) == len(mine) and all(
             same_values(self.compare, one.outcome, other.outcome)
             for one, other in zip(theirs, mine, strict=True)
