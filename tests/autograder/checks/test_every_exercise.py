@@ -339,7 +339,8 @@ def test_recursion_loses_points_where_large_inputs_matter(exercise):
 # What is right in an unusual way
 
 
-@of(CALLED)
+# Those of the lessons pass at the gates, with the learner's seed and another one.
+@of(SAMPLES)
 def test_the_right_answer_passes(exercise):
     assert examine(exercise, right_answer(exercise.check)).fraction == 1
 

@@ -33,8 +33,9 @@ SAME = ""
 """Stands for a wrong answer that has no name."""
 
 
-def examine(exercise_id, answer, timeout=10.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+def examine(exercise_id, answer, timeout=None):
+    exercise = lessons.find(exercise_id)
+    return exercise.examine(LocalSubject(answer, timeout or exercise.patience))
 
 
 def named(finding):

@@ -906,7 +906,6 @@ def test_the_contest_says_once_what_memory_and_speed_have_to_do_with_the_index()
     [
         (HandsOutTwice, "are in use"),
         (JoinsOverAGap, "are in use"),
-        (Slow, "the 10 s of computing that the game may take are used up"),
         (Refuses, "nearly all of the memory is free"),
         (object(), "no object came"),
         (lambda num_slots: 7, "no object came"),
@@ -916,6 +915,15 @@ def test_an_allocator_with_which_the_contest_cannot_go_on_earns_nothing(kind, sa
     finding = examine("4.10", kind)
     assert finding.fraction == 0
     assert says in finding.counterexample.complaint
+
+
+def test_an_allocator_that_computes_for_too_long_earns_nothing(monkeypatch):
+    assert contest._SECONDS == 10
+    monkeypatch.setattr(contest, "_SECONDS", 1.0)
+    finding = examine("4.10", Slow)
+    assert finding.fraction == 0
+    said = "the 1 s of computing that the game may take are used up"
+    assert said in finding.counterexample.complaint
 
 
 @pytest.mark.parametrize(
