@@ -3,15 +3,23 @@
 A test concerns a lesson if a parameter of it is that lesson or one of its exercises, if its file is
 named after it, or if it is marked with it: ``@pytest.mark.lesson(7)``.
 ``pytest --lesson 7`` runs these alone. With ``-n 2 --dist loadscope`` tests that have a lesson for
-a parameter run beside those of other lessons, and any other file stays together. At the end each
-lesson says how long its tests took, and which took longest.
+a parameter run beside those of other lessons, a folder whose files share what is slow to start
+stays together, and so does any other file. At the end each lesson says how much computing its tests
+took, and which took most, and so do the slowest scopes. A lesson has a budget: with ``--lesson`` a
+run that is over it fails.
+
+Computing is CPU time, of programs that a test started and ended too: on a busy machine a test takes
+longer, and hardly more of that.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +28,7 @@ from typing import Any
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # Triton has wheels for Linux only, vLLM is never installed by the course; these need them.
 NEEDS = {
@@ -32,16 +41,48 @@ NEEDS = {
 }
 collect_ignore = [path for path, package in NEEDS.items() if find_spec(package) is None]
 
+# One thread for each process, and for those that it starts: two processes with two threads each on
+# two processors wait for one another, and PyTorch's wait by computing.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent
 SLOWEST = 3
 """Tests of a lesson that are listed at the end."""
+
+SLOWEST_SCOPES = 10
+"""Scopes that are listed at the end."""
+
+BUDGET = 135.0
+"""Seconds of CPU for the tests of a lesson: half as much again as a lesson needs at most."""
+
+SHARED_FOLDERS = ("tests/browser", "tests/grading", "tests/lesson")
+"""Folders whose files share a browser, a graded course, or a lesson that was built."""
 
 _SOURCE = re.compile(r"(\d\d)_\w+")
 _ENDS_WITH_SOURCE = re.compile(r"\[(?:.*-)?(\d\d_\w+)\]$")
 _EXERCISE_ID = re.compile(r"(\d+)\.\w+")
 _FILE = re.compile(r"(?:test_)?lesson(\d\d)\b")
 
+_CPU = "seconds of CPU"
+
 _seconds: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+_scopes: defaultdict[str, float] = defaultdict(float)
+
+
+class Stopwatch:
+    """Tells how much CPU time this process used since before, with those that it waited for."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self.lap()
+
+    def lap(self) -> float:
+        """Return the seconds since this was asked last."""
+        before, self._before = self._before, sum(os.times()[:4])
+        return self._before - before
+
+
+_stopwatch = Stopwatch()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,8 +114,22 @@ def known_slugs() -> list[str]:
     return [path.stem for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))]
 
 
+def scope_of(nodeid: str) -> str:
+    """Return what a test is kept together with: a lesson, a folder or a file."""
+    named = _ENDS_WITH_SOURCE.search(nodeid)
+    if named and named[1] in known_slugs():
+        return named[1]
+    file = nodeid.partition("::")[0]
+    return next((each for each in SHARED_FOLDERS if file.startswith(f"{each}/")), file)
+
+
+def starts_programs(scope: str) -> bool:
+    """Say whether the tests of a scope are few and slow, for they start programs."""
+    return scope in SHARED_FOLDERS or scope in known_slugs()
+
+
 class LessonScheduling(LoadScopeScheduling):
-    """Keeps the tests of a lesson in one process, and those of any other file.
+    """Keeps the tests of a scope in one process, and begins with what takes long.
 
     A scheduler knows no more of a test than its name. (xdist's own ``--dist loadgroup`` writes the
     group into the name, which pytest 9.2 does not let it do: each test would be its own group.)
@@ -82,8 +137,17 @@ class LessonScheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         """Return what a test is kept together with: xdist asks for it under this name."""
-        named = _ENDS_WITH_SOURCE.search(nodeid)
-        return named[1] if named and named[1] in known_slugs() else nodeid.partition("::")[0]
+        return scope_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Give a process its next scope: short ones last, so that all come to an end together.
+
+        xdist has sorted the scopes by their number of tests, which says nothing of programs.
+        """
+        first = next(filter(starts_programs, self.workqueue), None)
+        if first is not None:
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -105,6 +169,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from what is imported and collected: it stays to the end.
+
+    To look through it again and again would take a third of the time of collecting.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def lesson_of_parameters(item: pytest.Item) -> int | None:
@@ -129,21 +207,58 @@ def lesson_of_file(item: pytest.Item) -> int | None:
     return int(named[1]) if named else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Note how much computing a phase of a test has taken."""
+    report = yield
+    report.user_properties = [*report.user_properties, (_CPU, _stopwatch.lap())]
+    return report
+
+
+def pytest_runtest_logstart() -> None:
+    """Begin with a test: what was computed between two belongs to none."""
+    _stopwatch.lap()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add up how long the tests of each lesson take."""
-    lesson = dict(report.user_properties).get("lesson")
+    """Add up how much computing each lesson takes, and each scope."""
+    said = dict(report.user_properties)
+    lesson, seconds = said.get("lesson"), said[_CPU]
+    assert isinstance(seconds, float)
+    _scopes[scope_of(report.nodeid)] += seconds
     if isinstance(lesson, int):
-        name = report.nodeid.rpartition("::")[2]
-        _seconds[lesson][name] += report.duration
+        _seconds[lesson][report.nodeid.rpartition("::")[2]] += seconds
+
+
+def over_budget() -> list[int]:
+    """Return the lessons whose tests have computed for longer than they may."""
+    return [each for each in known_lessons() if sum(_seconds[each].values()) > BUDGET]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a run of one lesson fail that is over its budget: here its author is told in time."""
+    is_asked_for = session.config.getoption("--lesson") is not None
+    if is_asked_for and over_budget() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List the lessons, the slowest first, with the slowest tests of each."""
-    if not _seconds:
+    """List the lessons, the slowest first, with the slowest tests of each; then the scopes."""
+    if not _scopes:
         return
-    terminalreporter.section("seconds by lesson, and the slowest tests of each")
+    if _seconds:
+        terminalreporter.section("seconds of CPU by lesson, and the slowest tests of each")
     for lesson in sorted(_seconds, key=lambda each: -sum(_seconds[each].values())):
         tests = _seconds[lesson]
         terminalreporter.line(f"lesson {lesson}: {sum(tests.values()):.1f} s")
         for name in sorted(tests, key=lambda each: -tests[each])[:SLOWEST]:
             terminalreporter.line(f"  {tests[name]:6.1f} s  {name}")
+    terminalreporter.section("seconds of CPU by scope, the slowest")
+    for scope in sorted(_scopes, key=lambda each: -_scopes[each])[:SLOWEST_SCOPES]:
+        terminalreporter.line(f"  {_scopes[scope]:6.1f} s  {scope}")
+    for lesson in over_budget():
+        terminalreporter.line(
+            f"the tests of lesson {lesson} took {sum(_seconds[lesson].values()):.0f} s of CPU, "
+            f"more than the {BUDGET:g} s that a lesson may; see its slowest tests above",
+            red=True,
+        )

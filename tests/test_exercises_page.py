@@ -144,12 +144,10 @@ def test_the_answer_passes_in_a_cell_and_the_stub_earns_nothing(
 
 @each
 def test_the_answer_passes_in_another_process(
-    exercise_id: str,
-    in_its_checkout: LessonCheckout,
-    answers: dict[str, tuple[Path, ModuleType]],
+    exercise_id: str, in_its_checkout: LessonCheckout, tmp_path: Path
 ) -> None:
     exercise = in_its_checkout.exercises[exercise_id]
-    path, _ = answers["solution"]
+    path = in_its_checkout.file_of(in_its_checkout.solution, exercise_id, tmp_path)
     name = in_its_checkout.name_of(exercise_id)
     with RemoteSubject(path, name, timeout=max(60.0, exercise.patience)) as subject:
         assert exercise.examine(subject, seed=4711).fraction == 1

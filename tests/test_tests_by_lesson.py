@@ -36,6 +36,16 @@ def test_marked(): pass
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+COMPUTES = """
+from time import process_time
+
+def test_computes():
+    begin = process_time()
+    while process_time() < begin + 0.2:
+        pass
+"""
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run pytest, in a checkout that has two lessons and a few tests."""
@@ -86,9 +96,46 @@ def test_in_parallel_a_lesson_stays_together_and_so_does_a_file(run: Run) -> Non
     assert all(len(each) == 1 for each in workers.values())
 
 
+def test_a_folder_that_shares_what_is_slow_to_start_stays_together(
+    run: Run, tmp_path: Path
+) -> None:
+    for folder in ("tests/browser/kit", "tests/browser", "tests/other"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("one", "two"):
+            (tmp_path / folder / f"test_{folder[-3:]}_{name}.py").write_text(
+                "def test_it(): pass\n"
+            )
+    done = run("-v", "-n", "2", "--dist", "loadscope")
+    assert "17 passed" in done.stdout
+    of_browser = re.findall(r"^\[(gw\d)\] .*PASSED tests/browser/", done.stdout, flags=re.M)
+    assert len(of_browser) == 4
+    assert len(set(of_browser)) == 1
+
+
 @pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadscope")])
-def test_each_lesson_says_how_long_it_took(run: Run, options: tuple[str, ...]) -> None:
-    summary = run(*options).stdout.partition("seconds by lesson")[2]
-    assert re.search(r"lesson 1: \d+\.\d s\n +\d+\.\d s  test_\w+\[", summary)
-    assert "lesson 2: " in summary
-    assert "test_neither" not in summary
+def test_each_lesson_says_how_much_it_computed(run: Run, options: tuple[str, ...]) -> None:
+    summary = run(*options).stdout.partition("seconds of CPU by lesson")[2]
+    by_lesson, _, by_scope = summary.partition("seconds of CPU by scope")
+    assert re.search(r"lesson 1: \d+\.\d s\n +\d+\.\d s  test_\w+\[", by_lesson)
+    assert "lesson 2: " in by_lesson
+    assert "test_neither" not in by_lesson
+    scopes = set(re.findall(r"^ +\d+\.\d s  (\S+)$", by_scope, flags=re.M))
+    assert scopes == {"01_first", "02_second", "test_all.py", "test_lesson02.py"}
+
+
+def test_a_lesson_over_its_budget_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "test_lesson01.py").write_text(COMPUTES)
+    conftest = (tmp_path / "conftest.py").read_text(encoding="utf-8")
+    smaller = re.sub(r"(?m)^BUDGET = .*$", "BUDGET = 0.1", conftest)
+    within = run("--lesson", "1")
+    assert "that a lesson may" not in within.stdout
+    assert within.returncode == pytest.ExitCode.OK
+
+    (tmp_path / "conftest.py").write_text(smaller, encoding="utf-8")
+    said = "the tests of lesson 1 took 0 s of CPU, more than the 0.1 s that a lesson may"
+    alone = run("--lesson", "1", "-n", "2", "--dist", "loadscope")
+    assert said in alone.stdout
+    assert alone.returncode == pytest.ExitCode.TESTS_FAILED
+    among_all = run()
+    assert said in among_all.stdout
+    assert among_all.returncode == pytest.ExitCode.OK

@@ -58,6 +58,15 @@ class LessonCheckout:
         answers = [cell for cell in code if cell.metadata.get("nbgrader", {}).get("solution")]
         return "\n\n\n".join(cell.source for cell in [code[0], *answers])
 
+    def file_of(self, notebook: NotebookNode, exercise_id: str, folder: Path) -> Path:
+        """Write a module of the setup cell and one answer: a process imports what that needs."""
+        answer = f"ex-{exercise_id.replace('.', '-').lower()}"
+        setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        (cell,) = [cell for cell in notebook.cells if cell.id == answer]
+        path = folder / f"{answer}.py"
+        path.write_text(f"{setup.source}\n\n\n{cell.source}", encoding="utf-8")
+        return path
+
     def answers(self, folder: Path) -> dict[str, tuple[Path, ModuleType]]:
         """Write and load the answers of the solution and of the released notebook.
 
