@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def pins():
     }
 
 
+@cache
 def required_distributions():
     """Names of all packages that the wanted ones need, on this machine, found by walking on."""
     todo = [(Requirement(line), "") for line in wanted()]
