@@ -185,6 +185,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Let go of everything: extension modules complain of what outlives Python."""
+    gc.unfreeze()
+
+
 def lesson_of_parameters(item: pytest.Item) -> int | None:
     """Return the lesson that a parameter names: ``"07_slug"``, or something with the id 7.1."""
     callspec = getattr(item, "callspec", None)
