@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autograder import lessons
 from autograder.build.notebooks import build, release_path, sources
 from autograder.build.samples import Sample, samples, samples_table, write_samples
 from autograder.errors import CourseError
@@ -46,6 +47,8 @@ answers = ["Because."]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a tiny lesson and one student's answers to it."""
+    # The exercise is one of the course, whose questions are not in this checkout.
+    lessons.find("1.6a")
     monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
     (tmp_path / "lessons").mkdir()
     (tmp_path / "solutions").mkdir()
