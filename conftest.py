@@ -237,7 +237,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def over_budget() -> list[int]:
     """Return the lessons whose tests have computed for longer than they may."""
-    return [each for each in known_lessons() if sum(_seconds[each].values()) > BUDGET]
+    spent = {lesson: sum(tests.values()) for lesson, tests in _seconds.items()}
+    return [lesson for lesson in known_lessons() if spent.get(lesson, 0.0) > BUDGET]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

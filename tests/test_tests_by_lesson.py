@@ -143,6 +143,8 @@ def test_a_lesson_over_its_budget_is_told(run: Run, tmp_path: Path) -> None:
     smaller = re.sub(r"(?m)^BUDGET = .*$", "BUDGET = 0.1", conftest)
     within = run("--lesson", "1")
     assert "that a lesson may" not in within.stdout
+    assert "lesson 1: " in within.stdout
+    assert "lesson 2: " not in within.stdout
     assert within.returncode == pytest.ExitCode.OK
 
     (tmp_path / "conftest.py").write_text(smaller, encoding="utf-8")
