@@ -19,7 +19,7 @@ import os
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -172,7 +172,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection() -> Generator[None, object, object]:
     """Keep the garbage collector from what is imported and collected: it stays to the end.
 
     To look through it again and again would take a third of the time of collecting.
@@ -213,7 +213,7 @@ def lesson_of_file(item: pytest.Item) -> int | None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note how much computing a phase of a test has taken."""
     report = yield
     report.user_properties = [*report.user_properties, (_CPU, _stopwatch.lap())]
