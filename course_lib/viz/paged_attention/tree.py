@@ -264,7 +264,7 @@ def _drawn(node: Node, layout: _Layout, *, is_root: bool) -> list[Shape]:
         top,
         layout.box,
         layout.height,
-        tooltip=f"{_name(node)}: {'empty' if node.numbers.is_empty else node.numbers}",
+        tooltip=f"{_name(node.workers)}: {'empty' if node.numbers.is_empty else node.numbers}",
         key=node.key,
         outline="bold" if is_root else "thin",
         of=("state", node.key),
@@ -284,16 +284,16 @@ def _drawn(node: Node, layout: _Layout, *, is_root: bool) -> list[Shape]:
 def _heads(node: Node, layout: _Layout) -> tuple[str, ...]:
     """Return wordings for the head of a node, the longest first."""
     if node.children:
-        return _name(node), f"{len(node.workers)} workers"
+        return _name(node.workers), f"{len(node.workers)} workers"
     number, blocks = node.workers[0] + 1, " ".join(map(str, node.blocks))
     work = f"{'block' if len(node.blocks) == 1 else 'blocks'} {blocks}" if blocks else "idle"
     shorter = f"{number}: {work}", f"{number}: {blocks}"
     return (f"worker {number}: {work}", *shorter) if layout.is_wide else shorter
 
 
-def _name(node: Node) -> str:
-    """Say whose keys a state is over."""
-    numbers = [str(worker + 1) for worker in node.workers]
+def _name(workers: Sequence[int]) -> str:
+    """Name workers, who are counted from 1."""
+    numbers = [str(worker + 1) for worker in workers]
     if len(numbers) == 1:
         return f"worker {numbers[0]}"
     return f"workers {', '.join(numbers[:-1])} and {numbers[-1]}"
@@ -368,20 +368,19 @@ def _words(root: Node, answers: Sequence[float]) -> list[str]:
             f"The answers of all {len(GROUPINGS)} groupings, with the blocks dealt out in all "
             f"{len(WORK)} ways, {differ}."
         )
-    idle = [node for node in _nodes(root) if not node.children and not node.blocks]
+    leaves = (node for node in _nodes(root) if not node.children)
+    idle = [worker for node in leaves if not node.blocks for worker in node.workers]
     if idle:
-        who = "Worker" if len(idle) == 1 else "Workers"
         has = "has" if len(idle) == 1 else "have"
-        numbers = " and ".join(str(node.workers[0] + 1) for node in idle)
         lines.append(
-            f"{who} {numbers} {has} no block and {has} the empty state, m = −∞, l = 0, acc = 0. "
-            + _of_empty(root)
+            f"{_name(idle).capitalize()} {has} no block and {has} the empty state, m = −∞, l = 0, "
+            f"acc = 0. {_of_empty(root)}"
         )
     wrong = [node for node in _nodes(root) if not node.is_right]
     if wrong:
         first = wrong[0]
         lines.append(
-            f"merge_states is wrong at {_name(first)}: it returned {first.numbers}, right is "
+            f"merge_states is wrong at {_name(first.workers)}: it returned {first.numbers}, right is "
             f"{first.right}."
         )
     return lines
@@ -406,5 +405,5 @@ def _of_empty(root: Node) -> str:
 def _in_words(node: Node) -> str:
     """Say the numbers of a node."""
     if node.numbers.is_empty:
-        return f"{_name(node).capitalize()}: empty."
-    return f"{_name(node).capitalize()}: {node.numbers}, output {shown(node.numbers.output)}."
+        return f"{_name(node.workers).capitalize()}: empty."
+    return f"{_name(node.workers).capitalize()}: {node.numbers}, output {shown(node.numbers.output)}."
