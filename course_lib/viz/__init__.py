@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.analogy import paging_analogy
     from course_lib.viz.paged_attention.explorer import attention_explorer
     from course_lib.viz.paged_attention.film import attention_film
+    from course_lib.viz.paged_attention.tile import decode_tile
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.quiz import Quiz
@@ -69,6 +70,7 @@ __all__ = [
     "attention_film",
     "batch_scene",
     "compaction_film",
+    "decode_tile",
     "eviction_film",
     "follow_engine",
     "fork_film",
@@ -119,6 +121,7 @@ _MODULES = {
     "attention_film": "paged_attention.film",
     "batch_scene": "slot_batch",
     "compaction_film": "strips.compaction",
+    "decode_tile": "paged_attention.tile",
     "eviction_film": "sharing.eviction",
     "gpu_memory": "memory",
     "gpu_memory_scene": "memory",

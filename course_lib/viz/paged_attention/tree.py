@@ -380,8 +380,8 @@ def _words(root: Node, answers: Sequence[float]) -> list[str]:
     if wrong:
         first = wrong[0]
         lines.append(
-            f"merge_states is wrong at {_name(first.workers)}: it returned {first.numbers}, right is "
-            f"{first.right}."
+            f"merge_states is wrong at {_name(first.workers)}: it returned {first.numbers}, right "
+            f"is {first.right}."
         )
     return lines
 
@@ -406,4 +406,6 @@ def _in_words(node: Node) -> str:
     """Say the numbers of a node."""
     if node.numbers.is_empty:
         return f"{_name(node.workers).capitalize()}: empty."
-    return f"{_name(node.workers).capitalize()}: {node.numbers}, output {shown(node.numbers.output)}."
+    return (
+        f"{_name(node.workers).capitalize()}: {node.numbers}, output {shown(node.numbers.output)}."
+    )

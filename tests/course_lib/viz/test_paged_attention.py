@@ -36,6 +36,7 @@ from course_lib.viz.paged_attention.analogy import analogy_scene
 from course_lib.viz.paged_attention.explorer import route_scene
 from course_lib.viz.paged_attention.routes import AS_THEY_ARE, MEAN, ORDERS, RESCALED, Route
 from course_lib.viz.paged_attention.steps import Merging, steps
+from course_lib.viz.paged_attention.tile import tile_scene
 from course_lib.viz.paged_attention.tree import GROUPINGS, WORK, grown, tree_scene
 from course_lib.viz.paged_attention.words import trouble_scene
 
@@ -371,6 +372,21 @@ def test_a_token_that_is_not_there_is_refused(position: int) -> None:
         analogy_scene(position)
 
 
+# The tile
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_tile_ends_with_the_context(width: float) -> None:
+    found = boxes(tile_scene(width))
+    whole = found["used-0-56"].width
+    for row, state in ((0, "used"), (3, "used"), (4, "empty"), (15, "empty")):
+        assert [found[f"{state}-{row}-{logical}"].width for logical in range(56, 62)] == [whole] * 6
+        assert found[f"{state}-{row}-62"].width == found[f"stale-{row}-62"].width == whole / 2
+        assert found[f"stale-{row}-63"].width == whole
+        assert f"{state}-{row}-63" not in found
+    assert {found[f"entry-{logical}"].label for logical in (62, 63)} == {"62", "none"}
+
+
 # All of them
 
 
@@ -395,9 +411,12 @@ def test_no_text_collides_in_any_setting(crowding: Callable[[Scene], list[str]],
         assert crowding(scene) == [], scene.alt
 
 
-def test_no_text_collides_for_any_token(crowding: Callable[[Scene], list[str]]) -> None:
+def test_no_text_collides_for_any_token_or_in_the_tile(
+    crowding: Callable[[Scene], list[str]],
+) -> None:
     for position, width in product(range(CONTEXT_LEN), (WIDE, NARROW)):
         assert crowding(analogy_scene(position, width)) == [], position
+    assert crowding(tile_scene(WIDE)) == crowding(tile_scene(NARROW)) == []
 
 
 def test_what_is_drawn_is_neither_cut_off_nor_covered(
@@ -405,6 +424,7 @@ def test_what_is_drawn_is_neither_cut_off_nor_covered(
 ) -> None:
     scenes = [*list(pictures({}, 41))[::2], *list(pictures({}, 41))[1::5]]
     scenes += [analogy_scene(9, width) for width in (WIDE, NARROW)]
+    scenes += [tile_scene(width) for width in (WIDE, NARROW)]
     for scene in scenes:
         assert collisions(scene) == [], scene.alt
 
