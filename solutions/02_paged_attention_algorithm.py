@@ -27,7 +27,6 @@ import functools
 import inspect
 import math
 import random
-import time
 from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -99,8 +98,7 @@ viz.paging_analogy()
 # %% [markdown]
 # The figure says where the comparison ends. Block 0, which is crossed out on the right, is the **null block**: an engine
 # never puts tokens there, so that a table can name it where it has nothing to name (section 9 has a use of it). Attention
-# itself neither knows nor needs that rule: to the functions of this lesson block 0 is a block like any other, and some
-# of their small examples use it.
+# itself neither knows nor needs that rule: to the functions of this lesson block 0 is a block like any other.
 #
 # So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and the ready-made
 # functions for that want its keys, and its values, as one contiguous tensor. The simplest way is to copy the blocks side by
@@ -566,9 +564,8 @@ else:
 # %% [markdown]
 # Lanes that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
 # the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
-# (With a `head_dim` of 128, as in Llama-3.1-8B, half of that.) The query and the output, 0.4%, would cross it without a
-# table, too. With a copy first everything crosses three times, and the copy moves whole blocks. These are the figures
-# that the interpreter gives; on a GPU nobody counts.
+# The query and the output, 0.4%, would cross it without a table, too. With a copy first everything crosses three times,
+# and the copy moves whole blocks. These are the figures that the interpreter gives; on a GPU nobody counts.
 
 # %% claims="the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus"
 if traffic:
@@ -1076,8 +1073,7 @@ compare(predicted_rest, worth("Azure", "Oracle, first fit"), "times the rate of 
 # 1.5 times as much as first fit. (The paper's 1.7 to 2.7 are for those lengths, and at similar latency.) Where hardly
 # anything is generated, nothing is gained, and paging loses.
 #
-# Nor does paging help without a queue: nobody waits for the memory then, and attention is only slower. And a loop in
-# Python is no kernel:
+# Nor does paging help without a queue: nobody waits for the memory then, and attention is only slower.
 
 # %% claims="With Azure's conversations more than half of the gain was the buddy allocator's rounding; over first fit 10 to 15% remain."
 assert 1.1 < worth("Azure", "Oracle, first fit") < 1.15
@@ -1094,28 +1090,7 @@ assert round(worth("ShareGPT", "Oracle, first fit"), 1) == 1.5
 assert worth("1,000 in, 24 out", "Oracle") < 0.95
 assert len({running_in(moments) for moments in layouts_of["1,000 in, 24 out"].values()}) == 1
 
-# %%
-long_keys, long_values = torch.randn(2, 4096, 8, 128)
-long_query = torch.randn(32, 128)
-as_cache = [each.reshape(256, 16, 8, 128) for each in (long_keys, long_values)]
-ways = {
-    "attend_blocks": lambda: attend(long_query, *as_cache, torch.arange(256), 4096),
-    "copy, then dense attention": lambda: dense_attention(
-        long_query[None], *(gather(each, torch.arange(256), 4096) for each in as_cache)
-    ),
-    "dense attention, contiguous": lambda: dense_attention(long_query[None], long_keys, long_values),
-}
-for name, way in ways.items():
-    way()
-    start = time.perf_counter()
-    for _ in range(5):
-        way()
-    print(f"{name}: {1000 * (time.perf_counter() - start) / 5:.1f} ms for 4,096 tokens, on this CPU")
-
 # %% [markdown]
-# On a CPU the library's own engine therefore copies the blocks side by side and attends over the copy, as section 2 said
-# one should not: hundreds of calls of PyTorch cost more there than the bytes of a copy.
-#
 # ### Explain what you measured
 #
 # In five to eight sentences: (a) Why does a server with the slower kernel deliver more tokens per second? Use figures of
@@ -1178,10 +1153,9 @@ parts.table()
 #
 # </details>
 #
-# **What production code does beyond this.** One kernel serves prompts and decodes in one launch, because a step has
-# both (lesson 11). **Sinks** (a learned score that takes weight and has no value) change the first state. Where a
-# sliding window has left a block behind, its entry in the table is replaced by the null block (`gather_block_tables` in
-# `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have hunted.
+# **What production code does beyond this.** A *sink* (a learned score that takes weight and has no value) changes the
+# first state. Where a sliding window has left a block behind, its entry in the table is replaced by the null block
+# (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have hunted.
 
 # %% [markdown]
 # ## 10. Quiz
