@@ -611,8 +611,7 @@ predicted_busy = None  # your prediction, in %
 compare(predicted_busy, 100 * 8 / 132, "%")
 
 # %% [markdown]
-# One program per sequence and KV head is 8 programs. For large batches that is plenty, 256 sequences make 2,048. For one
-# user with a long context it leaves the GPU idle, while each of the 8 reads thousands of keys alone. **Split-KV** (Dao
+# One program per sequence and KV head is 8 programs, and each of them reads thousands of keys alone. **Split-KV** (Dao
 # et al., "Flash-Decoding", 2023) lets several programs share a sequence: each attends over a stretch of it, and leaves its
 # state $(m, l, acc)$ in memory. A second kernel merges the states. You know by now why that is exact.
 
@@ -770,7 +769,7 @@ check("2.8b", decode)
 # | PR #50017 (July 2026) | one of those two | | the mask on the last tile alone |
 # | PR #53856 (August 2026) | decodes on AMD GPUs | nobody: slots never written | as #936, in the last tokens alone |
 #
-# Why had nobody noticed? PR #47305 says it: the tails of blocks had mostly been zeros.
+# Nobody had noticed, says PR #47305, because the tails of blocks had mostly been zeros.
 #
 # ### Judge three more fixes
 #
@@ -1221,8 +1220,7 @@ parts.table()
 #   FlashAttention, FlashInfer and Triton, all of which read block tables, and all of which keep the state of this
 #   lesson.
 # - "Paging makes attention 20 to 26% slower" was one kernel in 2023 against FasterTransformer's (section 7.1 of the
-#   paper). Of another kernel it has to be measured: 0.1% more bytes, as in yours, is not the whole price, since each
-#   lookup is an instruction that the load has to wait for.
+#   paper). Of another kernel it has to be measured: the bytes of the table, 0.1% in yours, are not the whole price.
 # - "FlashAttention is an approximation": it is the state of this lesson, and exact. So is PagedAttention.
 # - "A masked token cannot hurt, its weight is 0": section 7.
 #
