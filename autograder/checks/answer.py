@@ -205,16 +205,23 @@ def _dict_differences(
     choices = [key for key in wrong if type(expected[key]) is bool and type(got[key]) is bool]
     if choices:
         # To say which would be to give the answer.
-        groups = _groups(expected)
-        named = [word for word, keys in groups.items() if not keys.isdisjoint(choices)]
-        begin = (
-            f"not all entries that begin with {', nor all with '.join(map(repr, named))} are right"
-        )
+        named = [word for word, keys in _groups(expected).items() if not keys.isdisjoint(choices)]
         verb = "is" if len(choices) == 1 else "are"
-        yield begin if groups else f"{len(choices)} of {len(expected)} {verb} wrong"
+        yield _at_fault(named) if named else f"{len(choices)} of {len(expected)} {verb} wrong"
     for key in [key for key in wrong if key not in choices][:_MOST]:
         said = "; ".join(_differences(expected[key], got[key], compare))
         yield f"{key!r}: {said}" if said else f"{key!r} is another value"
+
+
+def _at_fault(words: list[str]) -> str:
+    """Say of each group that an entry of it is wrong.
+
+    >>> _at_fault(["decode", "prefill"])
+    "at least one entry that begins with 'decode' is wrong, and at least one with 'prefill'"
+    """
+    first, *others = map(repr, words)
+    more = "".join(f", and at least one with {other}" for other in others)
+    return f"at least one entry that begins with {first} is wrong{more}"
 
 
 def _groups(expected: dict[Any, Any]) -> dict[str, set[Any]]:

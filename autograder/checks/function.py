@@ -59,7 +59,7 @@ _MORE_CALLS = 40
 """Generated calls on which a known wrong answer has to agree as well before it is named."""
 
 _MORE_SECONDS = 0.3
-"""How long they may take altogether."""
+"""CPU time that they may take altogether."""
 
 SLOWER = 10
 """How many times the reference's own time a large call may take, if that is more than its limit."""
@@ -276,14 +276,14 @@ class FunctionCheck:
     def _more(self, subject: Subject, seed: int) -> dict[Call, Outcome]:
         """Return what comes of a few dozen generated calls: on probes alone, much looks alike."""
         search = Search(subject, _MORE_CALLS)
-        stop_at = time.monotonic() + _MORE_SECONDS
+        stop_at = time.thread_time() + _MORE_SECONDS
         outcomes: dict[Call, Outcome] = {}
 
         @hypothesis.seed(seed)
         @search.settings
         @hypothesis.given(self.cases)
         def asks(case: Call) -> None:
-            if time.monotonic() < stop_at:
+            if time.thread_time() < stop_at:
                 with search.step():
                     outcomes[case] = self._ask(subject, case)
 

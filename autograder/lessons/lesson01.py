@@ -20,21 +20,22 @@ from autograder.lessons import lesson01_pieces_mistakes as pieces
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import Reservation, classify_slots, static_batch_utilization
 from course_lib.roofline import arithmetic_intensity
-from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
+from course_lib.specs import GPUS, MODELS, GiB, ModelSpec
 
-_SHAPE_MATTERS = {
+_MATTERS = {
     ModelSpec: (
+        "name",
         "num_layers",
         "hidden_size",
         "num_attention_heads",
         "num_kv_heads",
         "head_dim",
+        "num_params",
         "dtype_bytes",
     )
 }
-"""What a failing case shows of a model: not only what the answer needs, which would be telling."""
-
-_MEMORY_MATTERS = {ModelSpec: (*_SHAPE_MATTERS[ModelSpec], "num_params")}
+"""What a failing case shows of a model: not only what the answer needs, which would be telling, and
+all that it takes to run the case in a cell."""
 
 # 1.1
 
@@ -48,7 +49,7 @@ BYTES_PER_TOKEN = Exercise(
     check=FunctionCheck(
         reference=kv_bytes_per_token,
         cases=st.builds(Call, given.models),
-        matters=_SHAPE_MATTERS,
+        matters=_MATTERS,
         is_telling=True,
         probes=(
             *(Call(MODELS[key]) for key in ("llama-2-7b", "llama-3.1-70b", "qwen3-32b")),
@@ -83,7 +84,7 @@ KV_BLOCKS = Exercise(
     check=FunctionCheck(
         reference=num_kv_blocks,
         cases=given.fitting(),
-        matters={**_MEMORY_MATTERS, GPUSpec: ("memory_bytes",)},
+        matters=_MATTERS,
         is_telling=True,
         probes=(
             Call(MODELS["llama-3.1-8b"], GPUS["rtx-4090"]),
@@ -148,7 +149,7 @@ CLASSIFY_SLOTS = Exercise(
         refusals=(
             Call([Reservation("r", reserved=2, written=3, final=5)], 10),
             Call([Reservation("r", reserved=8, written=6, final=5)], 10),
-            Call([Reservation("r", reserved=6, written=1, final=6)] * 2, 10),
+            Call([Reservation(each, reserved=6, written=1, final=6) for each in "rs"], 10),
         ),
         large=(Large(given.many_reservations, "20,000 requests"),),
         misconceptions=mistakes.CLASSIFY_SLOTS,
@@ -181,9 +182,11 @@ STATIC_BATCHING = Exercise(
             Call([], 2),
             *(Call(each, 2) for each in ([0, 3], [3, 0], [2, 0, 3], [3, -1], [5, -1, 2])),
             Call([1, 2], 0),
+            Call([1, 2], -1),
         ),
         probes=(
             Call([2, 1, 2], 2),
+            Call([2, 2, 1], 2),
             Call([4, 1, 2], 2),
             Call([10, 200, 30, 15, 90, 44, 7], 3),
             Call([5, 1, 5, 1], 2),
@@ -223,9 +226,13 @@ INTENSITY = Exercise(
             cached_tokens=st.integers(0, 100),
             batch_size=st.integers(1, 16),
         ),
-        matters=_MEMORY_MATTERS,
+        matters=_MATTERS,
         is_telling=True,
-        refusals=(Call(MODELS["llama-2-7b"], 0), Call(MODELS["llama-2-7b"], 1, batch_size=0)),
+        refusals=(
+            *(Call(MODELS["llama-2-7b"], number) for number in (0, -1)),
+            *(Call(MODELS["llama-2-7b"], 1, batch_size=number) for number in (0, -1)),
+            Call(MODELS["llama-2-7b"], -1, batch_size=-1),
+        ),
         probes=(
             Call(MODELS["llama-3.1-8b"], new_tokens=1, cached_tokens=999),
             Call(MODELS["llama-3.1-8b"], new_tokens=1, cached_tokens=4095, batch_size=64),
@@ -288,6 +295,7 @@ BUG_MENDED = Exercise(
             Call(given.QWEN3_32B, GiB),
             Call({**given.LLAMA_2_7B, "torch_dtype": "float32"}, GiB),
             Call({**given.LLAMA_3_1_70B, "head_dim": 64}, GiB),
+            Call({**given.LLAMA_2_7B, "head_dim": 64}, GiB),
         ),
         misconceptions=calculator.BUG_MENDED,
     ),

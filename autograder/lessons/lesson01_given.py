@@ -191,8 +191,14 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
     return free_bytes // bytes_per_token
 
 
-_KV_HEADS_ELSEWHERE = {"num_kv_heads", "n_kv_heads", "kv_heads", "num_key_value_head"}
-"""What KV heads are called in this course and in other places, but not in a config.json."""
+_ELSEWHERE = {
+    "num_key_value_heads": (
+        "the KV heads are",
+        {"num_kv_heads", "n_kv_heads", "kv_heads", "num_key_value_head"},
+    ),
+    "head_dim": ("the width of a head is", {"head_size", "head_width", "d_head", "dim_head"}),
+}
+"""What KV heads and their width are called in other places, but not in a config.json."""
 
 _THE_MODEL = "the model"
 """What a configuration that is looked at is called, whatever name it has."""
@@ -227,25 +233,30 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
     if right != suspect:
         return None
     if (said := suspect_tokens_that_fit(as_given, GiB)) != right:
+        why = f"is not {dtype} there: what a file calls 'dtype' it is not meant to read"
+        if not as_given.get("dtype"):
+            why = f"is {named} there: a config.json writes {dtype}"
         return (
             f"it says {said:,} tokens per GiB where {right:,} fit, but only because 'torch_dtype' "
-            f"is not {dtype} there: what a file calls 'dtype' it is not meant to read"
+            f"{why}"
         )
     if _mistakes_cancel(config):
         return f"it says {right:,} tokens per GiB: right, because its two mistakes cancel there"
-    if "num_key_value_heads" not in config and (others := _KV_HEADS_ELSEWHERE & set(config)):
-        return (
-            f"a config.json has no {min(others)!r}, so it is passed over: there the KV heads are "
-            "'num_key_value_heads'"
-        )
+    for field, (what, elsewhere) in _ELSEWHERE.items():
+        if field not in config and (others := elsewhere & set(config)):
+            return (
+                f"a config.json has no {min(others)!r}, so it is passed over: there {what} "
+                f"{field!r}"
+            )
     return f"it says {right:,} tokens per GiB, and that is right"
 
 
 def _mistakes_cancel(config: dict[str, Any]) -> bool:
-    """Say whether heads and their width are both other than the suspect takes them to be."""
+    """Say whether the suspect takes other heads of another width, and as many numbers in all."""
     model = ModelSpec.from_hf_config(config)
     per_head = model.hidden_size // model.num_attention_heads
-    return model.num_kv_heads != model.num_attention_heads and model.head_dim != per_head
+    numbers = model.num_kv_heads * model.head_dim
+    return model.head_dim != per_head and numbers == model.num_attention_heads * per_head
 
 
 def is_right_for(_: Any, config: Any) -> str | None:
@@ -403,7 +414,7 @@ def very_long_queue() -> Call:
 
 
 QUEUES = (
-    Call([], [8], 64),
+    Call([], [1], 1),
     Call([(1, 1)], [2], 2),
     Call([(1, 1)], [2], 3),  # one token is rounded up to one
     Call([(1, 1)], [4], 2),  # halved as long as half is enough, and no longer
@@ -418,12 +429,15 @@ QUEUES = (
     Call([(2, 4), (1, 1)], [8], 6),  # what lies behind is not free,
     Call([(1, 4), (1, 1)], [8], 5),  # whatever its size
     Call([(1, 1), (1, 1)], [1, 1, 2], 2),  # two equal blocks are not one
+    Call([(1, 1), (1, 1)], [2, 2], 2),  # but two
+    Call([(1, 2), (1, 1)], [2, 4], 3),  # what is too small for one will do for the next
     Call([(1, 5)], [8], 6),
     Call([(1, 5)], [8], 7),  # at the limit, which is not the sum
     Call([(1, 5)], [8], 8),  # rounded up beyond the limit
     Call([(1, 1), (1, 2)], [2, 4], 3),  # the smallest that is large enough, not the largest
     Call([(1, 1), (1, 2)], [4, 2], 3),  # nor the first
-    Call([(1, 1), (1, 2)], [8], 6),  # what is left of a block, used again
+    Call([(1, 2), (1, 1), (1, 2)], [2, 8], 3),  # the smallest, wherever it came from
+    Call([(1, 1), (1, 2)], [8], 3),  # what is left of a block, used again
     Call([(1, 1), (1, 3)], [4, 8], 5),  # no block that is exactly as large
     Call([(1, 1), (1, 4)], [8, 4], 5),  # nor is it the first
     Call([(1, 1), (1, 3)], [16], 5),  # every half stays free: the largest,
@@ -441,6 +455,8 @@ QUEUES = (
     Call([(1, 1), (3, 5), (2, 2), (5, 3)], [16, 2, 4], 20),
     Call([(30, 9), (20, 17)], [128, 64], 40),
     Call([(3, 4), (1, 1), (2, 5), (9, 3), (1, 2)], [32, 8, 4], 64),
+    Call([(1, 1500)], [2048], 2048),  # larger than any before: by what it asks for,
+    Call([(2000, 100)], [4096], 4096),  # and by its piece
     Call([(100, 300), (700, 120), (40, 900), (10, 2)], [8192, 4096, 2048, 1024, 256], 2048),
     _long_queue(),
 )

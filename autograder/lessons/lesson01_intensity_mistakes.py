@@ -86,6 +86,33 @@ def nothing_cached(
     return arithmetic_intensity(model, new_tokens, 0, batch_size)
 
 
+def batch_twice(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Multiply by the batch within the FLOP of a sequence, and once more."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * forward_flops(model, batch_size * new_tokens, cached_tokens) / moved
+
+
+def nothing_cached_in_flops(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave what is cached out of the FLOP alone."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, 0) / moved
+
+
+def nothing_cached_in_bytes(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave what is cached out of the bytes alone."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, 0, batch_size, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
 def upside_down(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -141,6 +168,24 @@ INTENSITY = (
         "Each new token meets all tokens that are cached, and their KV is read: both functions "
         "take cached_tokens.",
         nothing_cached,
+    ),
+    Misconception(
+        "the cached tokens left out of the FLOP",
+        "The bytes are right. But each new token meets all tokens that are cached, so "
+        "forward_flops takes cached_tokens, too.",
+        nothing_cached_in_flops,
+    ),
+    Misconception(
+        "the cached tokens left out of the bytes",
+        "The FLOP are right. But the KV of all tokens that are cached is read, so kv_bytes_moved "
+        "takes cached_tokens, too.",
+        nothing_cached_in_bytes,
+    ),
+    Misconception(
+        "the batch counted twice",
+        "The bytes are right. But forward_flops is asked for one sequence and its new_tokens: the "
+        "batch is multiplied with once, outside.",
+        batch_twice,
     ),
     Misconception("bytes per FLOP", "Intensity is FLOP divided by bytes.", upside_down),
 )

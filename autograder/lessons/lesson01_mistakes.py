@@ -158,6 +158,9 @@ forgets_weights = _wrong_blocks(
 share_of_the_rest = _wrong_blocks(
     lambda m: int((m.total - m.weights - m.activations) * m.utilization) // m.bytes_per_block
 )
+share_after_the_activations = _wrong_blocks(
+    lambda m: (int((m.total - m.activations) * m.utilization) - m.weights) // m.bytes_per_block
+)
 share_after_the_weights = _wrong_blocks(
     lambda m: (int((m.total - m.weights) * m.utilization) - m.activations) // m.bytes_per_block
 )
@@ -211,6 +214,12 @@ KV_BLOCKS = (
         "gpu_memory_utilization is a share of all the memory: take it first, then subtract "
         "weights and activations.",
         share_after_the_weights,
+    ),
+    Misconception(
+        "a share of what the activations leave",
+        "gpu_memory_utilization is a share of all the memory: take it first, then subtract "
+        "weights and activations.",
+        share_after_the_activations,
     ),
     Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
     Misconception(
@@ -429,6 +438,11 @@ def in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
     return 100 * static_batch_utilization(output_lengths, batch_size)
 
 
+def idle_share(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give the share of the seats that stand idle."""
+    return 1 - static_batch_utilization(output_lengths, batch_size)
+
+
 def sorted_first(output_lengths: Sequence[int], batch_size: int) -> float:
     """Form batches of requests that are alike."""
     _batches(output_lengths, batch_size)
@@ -469,6 +483,11 @@ STATIC_BATCHING = (
         "Batches are formed in order of arrival: how long an output will be is not known by then.",
         longest_first,
         evidence=r"\bsort(ed)?\b",
+    ),
+    Misconception(
+        "the idle seats",
+        "That is the share of the seats that stand idle; asked is the share that generates.",
+        idle_share,
     ),
     Misconception(
         "per cent", "A share lies between 0 and 1; do not multiply it by 100.", in_percent

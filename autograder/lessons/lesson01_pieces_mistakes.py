@@ -106,6 +106,7 @@ behind_is_free = _wrong_halving(
     lambda half, size: half >= size, lambda block, size: [block - size] * (block > size)
 )
 half_must_be_more = _wrong_halving(lambda half, size: half > size)
+halved_once_more = _wrong_halving(lambda half, size: 2 * half >= size)
 never_halved = _wrong_halving(lambda half, size: False)
 
 
@@ -126,6 +127,43 @@ def sorted_once(
     """Sort the blocks at the start, and take the first that is large enough."""
     first_fit = _wrong_pieces(pick=lambda fitting, piece: fitting[0])
     return first_fit(requests, sorted(free_blocks), max_model_len)
+
+
+def sorted_once_downwards(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Sort the blocks at the start, the largest first, and take the last that is large enough."""
+    last_fit = _wrong_pieces(pick=lambda fitting, piece: fitting[-1])
+    return last_fit(requests, sorted(free_blocks, reverse=True), max_model_len)
+
+
+def _each_size_once(free: list[int]) -> list[int]:
+    return sorted(set(free))
+
+
+def kept_in_a_set(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Keep the free blocks in a set, in which no size stands twice."""
+    admit = _wrong_pieces(tidy=_each_size_once)
+    return admit(requests, _each_size_once(free_blocks), max_model_len)
+
+
+def small_ones_thrown_away(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Take blocks from a heap until one is large enough, and forget the others."""
+    heap, pieces = sorted(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        piece = given.next_power_of_two(size)
+        heap = [block for block in heap if block >= piece]
+        if not heap:
+            break
+        block = heap.pop(0)
+        heap = sorted([*heap, *_halves(block, piece)])
+        pieces.append((size, piece))
+    return pieces
 
 
 def taken_from_the_sum(
@@ -260,6 +298,27 @@ ADMIT = (
         "The halves that come back are free blocks, too, and may be the smallest that are large "
         "enough: look at all of them each time.",
         sorted_once,
+    ),
+    Misconception(
+        "sorted only once, the largest in front",
+        "The halves that come back are free blocks, too, and may be the smallest that are large "
+        "enough: look at all of them each time.",
+        sorted_once_downwards,
+    ),
+    Misconception(
+        "equal blocks count once",
+        "Two free blocks of the same size are two blocks, as in a list; a set keeps one of them.",
+        kept_in_a_set,
+    ),
+    Misconception(
+        "what is too small is gone",
+        "A block that is too small for one request stays free, for a later one.",
+        small_ones_thrown_away,
+    ),
+    Misconception(
+        "halved once too often",
+        "The piece must still hold what was asked for: look at the half before you halve.",
+        halved_once_more,
     ),
     Misconception(
         "exactly as large, or the first",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -52,6 +53,10 @@ class TimeLimit:
     dropped the exception: there it has just left its ``except``, which does not catch it anew. So
     every level of such code is left, one after the other, whatever the machine does meanwhile.
 
+    The collector of garbage runs in the middle of anything, even of making a frame. What its
+    callbacks raise is printed and lost, and Python 3.11 dies where a tracer walks the frames in
+    there. So nobody's callback runs under a limit; and once the time is up, no collector.
+
     Time in which the code was ready to run and the machine was busy with others does not count,
     where the system tells (Linux): a right answer is not late because a class works beside it.
 
@@ -80,6 +85,10 @@ class TimeLimit:
             self._started = time.monotonic()
             self._queued_before = _seconds_queued()
             self._trace = sys.gettrace()
+            self._collects = gc.isenabled()
+            self._callbacks, gc.callbacks[:] = gc.callbacks[:], []
+            self._unraisable = sys.unraisablehook
+            sys.unraisablehook = self._lost
             self._handler = signal.signal(signal.SIGALRM, self._stop)
             # Whoever else had set the timer, such as a test runner, gets what is left of it.
             # Again and again, because whatever runs at that moment may swallow the exception.
@@ -89,12 +98,17 @@ class TimeLimit:
     def __exit__(self, *exc: object) -> None:
         self._is_lifted = True
         if self._is_possible:
+            if self.is_up:
+                # First of all: what is called here is no code of the learner's either.
+                sys.settrace(self._trace)
+                if self._collects:
+                    gc.enable()
             remaining, interval = self._timer
             left = remaining and max(0.001, remaining - (time.monotonic() - self._started))
             signal.setitimer(signal.ITIMER_REAL, left, interval)
             signal.signal(signal.SIGALRM, self._handler)
-            if self.is_up:
-                sys.settrace(self._trace)
+            sys.unraisablehook = self._unraisable
+            gc.callbacks[:0] = self._callbacks
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         file = "" if frame is None else frame.f_code.co_filename
@@ -104,9 +118,10 @@ class TimeLimit:
         if not self.is_up and (lost := self._seconds_lost()) > _LEAST_LOSS:
             signal.setitimer(signal.ITIMER_REAL, lost, _AGAIN)
             return
-        if self.is_up and not file.startswith(_MACHINE):
+        if self.is_up:
             self._insist(frame)
         self.is_up = True
+        gc.disable()
         raise self._error()
 
     def _seconds_lost(self) -> float:
@@ -120,6 +135,11 @@ class TimeLimit:
         self._raised = weakref.ref(error, self._dropped)
         return error
 
+    def _lost(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Say nothing where a finalizer, which cannot raise, was told that its time is up."""
+        if not isinstance(unraisable.exc_value, NoAnswerError):
+            self._unraisable(unraisable)
+
     def _dropped(self, error: weakref.ref[NoAnswerError]) -> None:
         if not self._is_lifted:
             self._insist(sys._getframe(1))
@@ -128,7 +148,10 @@ class TimeLimit:
         """Raise at the next instruction of the learner's code, in whichever function it is.
 
         A tracer that raises is forgotten by Python: the exception that is dropped sets it again.
+        Not where the machine itself is at work, which passes on what it is told the next time.
         """
+        if frame is None or frame.f_code.co_filename.startswith(_MACHINE):
+            return
 
         def tracer(frame: FrameType, event: str, argument: Any) -> Any:
             if frame.f_code.co_filename.startswith(_MACHINE):

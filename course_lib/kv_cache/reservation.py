@@ -364,7 +364,8 @@ def static_batch_utilization(output_lengths: Sequence[int], batch_size: int) -> 
     not full, its empty seats are idle too, so every batch counts with ``batch_size`` seats.
 
     Args:
-        output_lengths: Tokens that each request generates.
+        output_lengths: Tokens that each request generates. There may be hundreds of thousands of
+            requests, too many for recursion, or for a copy of the rest with each batch.
         batch_size: Requests per batch.
 
     Returns:

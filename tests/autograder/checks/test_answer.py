@@ -145,12 +145,13 @@ PASSES = {"decode, 1": True, "decode, 2": True, "prefill of 1": True, "prefill o
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (["decode, 1"], "not all entries that begin with 'decode' are right"),
-        (["decode, 1", "decode, 2"], "not all entries that begin with 'decode' are right"),
-        (["prefill of 2"], "not all entries that begin with 'prefill' are right"),
+        (["decode, 1"], "at least one entry that begins with 'decode' is wrong"),
+        (["decode, 1", "decode, 2"], "at least one entry that begins with 'decode' is wrong"),
+        (["prefill of 2"], "at least one entry that begins with 'prefill' is wrong"),
         (
             ["decode, 2", "prefill of 1"],
-            "not all entries that begin with 'decode', nor all with 'prefill' are right",
+            "at least one entry that begins with 'decode' is wrong, and at least one with "
+            "'prefill'",
         ),
     ],
 )

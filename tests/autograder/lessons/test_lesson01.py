@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import heapq
 import math
 from collections import namedtuple
 from dataclasses import replace
@@ -27,13 +28,14 @@ from course_lib.kv_cache.reservation import (
     RESERVATIONS,
     SlotUse,
     average_shares,
+    classify_slots,
     expected_static_utilization,
     replay_contiguous,
     replay_paged,
 )
 from course_lib.roofline import forward_flops, kv_bytes_moved
 from course_lib.simulation.workload import load_azure, synthetic_azure
-from course_lib.specs import GPUS, MODELS, GiB, ModelSpec
+from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -477,9 +479,25 @@ def every_nth(output_lengths, batch_size):
     return sum(output_lengths) / (batch_size * sum(map(max, batches)))
 
 
+def unchecked(is_refused):
+    """Form batches, and look at batch_size so."""
+
+    def static_batch_utilization(output_lengths, batch_size):
+        if is_refused(batch_size) or not output_lengths or min(output_lengths) < 1:
+            raise ValueError
+        starts = range(0, len(output_lengths), batch_size)
+        time = sum(max(output_lengths[start : start + batch_size]) for start in starts)
+        return sum(output_lengths) / (batch_size * time)
+
+    return static_batch_utilization
+
+
 STATIC_RIGHT = (padded_table, with_an_iterator, running_maximum)
 STATIC_WRONG = (
     (looks_at_the_last, SAME),
+    (unchecked(lambda batch_size: False), SAME),  # range() refuses a step of 0 by itself
+    (unchecked(lambda batch_size: batch_size == 0), SAME),
+    (static(lambda batches, size: size * sum(map(max, batches)) + 1), SAME),
     (batch_by_recursion, SAME),
     (that_copies_the_rest, SAME),
     (static(lambda batches, size: sum(len(b) * max(b) for b in batches)), "the last batch shrinks"),
@@ -521,6 +539,17 @@ def summed_by_a_loop(model, new_tokens, cached_tokens=0, batch_size=1):
     return np.float64(flops / moved)
 
 
+def refused_by(is_refused):
+    def arithmetic_intensity(model, new_tokens, cached_tokens=0, batch_size=1):
+        if is_refused(new_tokens, batch_size):
+            raise ValueError
+        args = model, new_tokens, cached_tokens
+        moved = model.weight_bytes + batch_size * kv_bytes_moved(*args)
+        return batch_size * forward_flops(*args) / moved
+
+    return arithmetic_intensity
+
+
 INTENSITY_RIGHT = (
     intensity(lambda b, f: b * f, lambda b, w, k: w + b * k),
     intensity(lambda b, f: f, lambda b, w, k: w / b + k),
@@ -532,6 +561,17 @@ INTENSITY_WRONG = (
     (intensity(lambda b, f: b * f, lambda b, w, k: w), "no KV traffic"),
     (intensity(lambda b, f: b * f, lambda b, w, k: w + k), "one sequence's KV"),
     (intensity(lambda b, f: f, lambda b, w, k: w + b * k), "one sequence's FLOP"),
+    (refused_by(lambda new, batch: new == 0 or batch == 0), SAME),
+    (refused_by(lambda new, batch: new * batch < 1), SAME),
+    (refused_by(lambda new, batch: new < 1), SAME),
+    (
+        lambda model, new_tokens, cached_tokens=0, batch_size=1: (
+            batch_size
+            * forward_flops(model, batch_size * new_tokens, cached_tokens)
+            / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
+        ),
+        "the batch counted twice",
+    ),
     (
         # What is cached, in the place of what is new.
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
@@ -637,6 +677,24 @@ MENDED_WRONG = (
         "one KV head where none is given",
     ),
     (lambda config, free_bytes: given.tokens_that_fit(config, free_bytes - 1), SAME),
+    (
+        # As many KV heads as the hidden size has room for.
+        mended(
+            lambda c, heads, hidden: (
+                c.get("num_key_value_heads", hidden // c.get("head_dim", hidden // heads)),
+                c.get("head_dim", hidden // heads),
+            )
+        ),
+        SAME,
+    ),
+    (
+        lambda config, free_bytes: (
+            given.tokens_that_fit
+            if "num_key_value_heads" in config
+            else given.suspect_tokens_that_fit
+        )(config, free_bytes),
+        SAME,
+    ),
     (mended(lambda c, heads, hidden: (c["num_key_value_heads"], c["head_dim"])), SAME),
     (
         mended(
@@ -808,6 +866,63 @@ def in_another_kind_of_named_tuples(requests, free_blocks, max_model_len):
     return tuple(map(kind._make, on_a_sorted_list(requests, free_blocks, max_model_len)))
 
 
+def from_a_set(requests, free_blocks, max_model_len):
+    free, out = set(free_blocks), []
+    for prompt, output in requests:
+        asked = min(prompt + up(output), max_model_len)
+        fitting = sorted(block for block in free if block >= asked)
+        if not fitting:
+            break
+        block = fitting[0]
+        free.discard(block)
+        while block // 2 >= asked:
+            block //= 2
+            free.add(block)
+        out.append((asked, block))
+    return out
+
+
+def from_a_heap(requests, free_blocks, max_model_len):
+    heap, out = list(free_blocks), []
+    heapq.heapify(heap)
+    for prompt, output in requests:
+        asked = min(prompt + up(output), max_model_len)
+        while heap and heap[0] < asked:
+            heapq.heappop(heap)
+        if not heap:
+            break
+        block = heapq.heappop(heap)
+        while block // 2 >= asked:
+            block //= 2
+            heapq.heappush(heap, block)
+        out.append((asked, block))
+    return out
+
+
+def from_the_end_of_a_list(requests, free_blocks, max_model_len):
+    free, out = sorted(free_blocks, reverse=True), []
+    for prompt, output in requests:
+        asked = min(prompt + up(output), max_model_len)
+        fitting = [block for block in free if block >= asked]
+        if not fitting:
+            break
+        block = fitting[-1]
+        free.remove(block)
+        while block // 2 >= asked:
+            block //= 2
+            free.append(block)
+        out.append((asked, block))
+    return out
+
+
+def from_a_table(powers):
+    def size_of(prompt, output, max_model_len):
+        rounded = next(power for power in powers if power >= output)
+        return min(prompt + rounded, max_model_len)
+
+    return size_of
+
+
 ADMIT_RIGHT = (
     on_a_sorted_list,
     by_counts_of_powers,
@@ -828,6 +943,11 @@ ADMIT_WRONG = (
     ),
     (admission(takes=max), "the largest block first"),
     (admission(is_enough=lambda half, asked: half > asked), "half must be more than enough"),
+    (admission(is_enough=lambda half, asked: 2 * half >= asked), "halved once too often"),
+    (from_a_set, "equal blocks count once"),
+    (from_a_heap, "what is too small is gone"),
+    (from_the_end_of_a_list, "sorted only once, the largest in front"),
+    (admission(from_a_table([2**k for k in range(11)])), SAME),
     (admission(takes=lambda fitting: fitting[0]), "first fit"),
     (admission(lambda p, o, most: p + min(up(o), most)), "the limit for the output alone"),
     (
@@ -936,6 +1056,25 @@ def test_another_way_to_form_batches_fails_on_three_requests():
     assert examine("1.4", every_nth).counterexample.case == "static_batch_utilization([2, 1, 2], 2)"
 
 
+def test_a_right_answer_may_keep_requests_by_their_id():
+    def by_id(reservations, num_slots):
+        requests = {each.request_id: each for each in reservations}
+        if len(requests) < len(reservations):
+            raise KeyError("a request stands there twice")
+        return classify_slots(list(requests.values()), num_slots)
+
+    assert examine("1.3", by_id).fraction == 1
+
+
+@pytest.mark.parametrize("exercise", ["1.1", "1.2", "1.5a"])
+def test_a_failing_case_can_be_run(exercise):
+    case = examine(exercise, lambda *args, **kwargs: 0).counterexample
+    reference = lessons.find(exercise).check.reference
+    names = {reference.__name__: reference, "MODELS": MODELS, "GPUS": GPUS}
+    got = eval(case.case, {**names, "ModelSpec": ModelSpec, "GPUSpec": GPUSpec})
+    assert repr(got) == case.expected
+
+
 def test_counts_that_do_not_add_up_are_told_so():
     wrong = faded(lambda r: (r.written, r.reserved - r.written, max(0, r.reserved - r.final)))
     complaint = examine("1.3", wrong).counterexample.complaint
@@ -981,6 +1120,21 @@ def test_who_writes_heads_times_their_share_is_not_told_to_have_written_hidden_s
             admission(is_enough=lambda half, asked: False),
             "admit_under_pow2([(1, 1)], [4], 2)",
             "request 0: its piece differs",
+        ),
+        (
+            from_a_set,
+            "admit_under_pow2([(1, 1), (1, 1)], [2, 2], 2)",
+            "1 request is admitted, not 2",
+        ),
+        (
+            from_a_heap,
+            "admit_under_pow2([(1, 2), (1, 1)], [2, 4], 3)",
+            "1 request is admitted, not 2",
+        ),
+        (
+            from_the_end_of_a_list,
+            "admit_under_pow2([(1, 2), (1, 1), (1, 2)], [2, 8], 3)",
+            "2 requests are admitted, not 3",
         ),
     ],
 )
@@ -1080,6 +1234,16 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
             "'num_key_value_heads'",
         ),
         (
+            {**given.LLAMA_2_7B, "head_size": 64},
+            "a config.json has no 'head_size', so it is passed over: there the width of a head is "
+            "'head_dim'",
+        ),
+        (
+            {**given.LLAMA_2_7B, "torch_dtype": "torch.float32"},
+            "it says 2,048 tokens per GiB where 1,024 fit, but only because 'torch_dtype' is "
+            "torch.float32 there: a config.json writes float32",
+        ),
+        (
             {**given.LLAMA_2_7B, "num_key_value_heads": 8, "head_dim": 512},
             "it says 2,048 tokens per GiB: right, because its two mistakes cancel there",
         ),
@@ -1109,6 +1273,13 @@ def test_what_exposes_no_bug_is_told_why_in_true_words(config, says):
     assert finding.fraction == 0
     assert finding.counterexample.complaint.startswith(says)
     assert named(finding) == ("a model that it is right for" if "is right" in says else SAME)
+
+
+def test_mistakes_do_not_cancel_where_too_many_layers_leave_no_token():
+    shape = {"num_hidden_layers": 2**21, "num_key_value_heads": 8, "head_dim": 64}
+    finding = examine("1.6a", {**given.LLAMA_2_7B, **shape})
+    assert finding.counterexample.complaint == "it says 0 tokens per GiB, and that is right"
+    assert named(finding) == SAME
 
 
 def test_no_reason_is_given_where_it_would_not_be_so():

@@ -1,7 +1,9 @@
 """A learner's object answers alike in this process and in another, and only with data."""
 
+import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -289,7 +291,7 @@ ENDLESS = {
 def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     subject = LocalSubject(load(source).f, timeout=0.3)
     assert not subject.is_silent
-    tracer = sys.gettrace()
+    tracer, handler = sys.gettrace(), signal.getsignal(signal.SIGALRM)
     started = time.monotonic()
     outcomes = [subject.call(()) for _ in range(5)]
     assert time.monotonic() - started < 3
@@ -298,6 +300,99 @@ def test_a_call_that_hangs_ends_and_no_other_is_made(load, source):
     assert len(set(outcomes)) == 1
     assert subject.is_silent
     assert sys.gettrace() is tracer
+    assert signal.getsignal(signal.SIGALRM) is handler
+
+
+@pytest.fixture
+def slow_collector():
+    """A callback of the garbage collector that is nearly always what runs; say how often it did."""
+    runs = []
+
+    def callback(phase, info):
+        runs.append(phase)
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10)
+    gc.callbacks.insert(0, callback)
+    yield runs
+    gc.callbacks.remove(callback)
+    gc.set_threshold(*thresholds)
+
+
+COLLECTED = {
+    "lists": "def f():\n    while True: [[k] for k in range(1000)]",
+    "cycles": "def f():\n    while True:\n        a = []\n        a.append(a)",
+    "finalizers": (
+        "import time\nclass A:\n    def __init__(self): self.me = self\n"
+        "    def __del__(self): time.sleep(0.01)\ndef f():\n    while True: A()"
+    ),
+    "slow finalizers": (
+        "class A:\n    def __del__(self):\n        for k in range(10**9): pass\n"
+        "def f():\n    while True: A()"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", COLLECTED.values(), ids=COLLECTED.keys())
+def test_what_the_collector_calls_neither_hides_the_time_limit_nor_tells_of_it(
+    load, slow_collector, monkeypatch, source
+):
+    monkeypatch.setattr(sys, "unraisablehook", hook := sys.__unraisablehook__)
+    callbacks = list(gc.callbacks)
+    started = time.monotonic()
+    outcome = LocalSubject(load(source).f, timeout=0.3).call(())
+    assert time.monotonic() - started < 3
+    assert outcome.kinds[0] == "NoAnswerError"
+    assert outcome.output == ""
+    assert gc.callbacks == callbacks
+    assert gc.isenabled()
+    assert sys.unraisablehook is hook
+    before = len(slow_collector)
+    gc.collect()
+    assert len(slow_collector) > before
+
+
+def test_what_a_finalizer_raises_by_itself_is_told(load, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    source = "class A:\n    def __del__(self): raise ValueError('mine')\ndef f(): A()"
+    assert "ValueError: mine" in LocalSubject(load(source).f).call(()).output
+
+
+def test_a_collector_that_was_off_stays_off(load):
+    gc.disable()
+    try:
+        LocalSubject(load("def f():\n    while True: pass").f, timeout=0.1).call(())
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+LATE = """
+import gc, time
+from autograder.proxy.subject import LocalSubject
+
+gc.callbacks.insert(0, lambda phase, info: sum(range(200)))
+
+def late(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return [(k, k) for k in range(300_000)]
+
+for seconds in (0.1, 0.15, 0.19):
+    print(LocalSubject(late, timeout=0.2).call([seconds]).kinds[0])
+"""
+
+
+def test_time_that_is_up_while_the_answer_is_written_down_is_no_crash():
+    # In a process of its own: on Python 3.11 a tracer in a callback of the collector ended it.
+    command = [sys.executable, "-X", "faulthandler", "-c", LATE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["NoAnswerError"] * 3
 
 
 def test_an_answer_that_is_late_between_two_lines_is_late(load):
