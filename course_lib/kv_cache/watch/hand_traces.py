@@ -124,11 +124,15 @@ def allocator_trace(
             return trace
 
 
-def pool_trace(seed: int) -> HandTrace:
+def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> HandTrace:
     """Return six calls of a block pool of 9 blocks, with prefix caching.
 
     Two requests take blocks and end, a third one begins with what the first has left in the cache,
     and a fourth one takes more blocks than there are without a prefix in them.
+
+    Args:
+        seed: Which instance. The calls are the same whatever the pool.
+        make_pool: Makes the pool, from the number of its blocks.
 
     >>> for step in pool_trace(seed=0).steps:
     ...     print(f"{step.operation:30} {step.state}")
@@ -140,7 +144,7 @@ def pool_trace(seed: int) -> HandTrace:
     D takes 4, 0 of them full      free [4* 3*]  C: 1* 2*  D: 6 7 8 5
     """
     rng = random.Random(seed)
-    pool = BlockPool(num_blocks=9)
+    pool = make_pool(9)
     tables: dict[str, list[KVCacheBlock]] = {}
     steps: list[TraceStep] = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from course_lib.kv_cache.block_pool import BlockPool, FreeBlockQueue, FreeKVCacheBlockQueue
@@ -75,13 +76,13 @@ def snapshot_for(kind: type[Any]) -> Snapshot | None:
 
 
 def snapshot_free_queue(queue: FreeBlockQueue) -> Frame:
-    """Return the state of a free queue alone.
+    """Return the state of a free queue alone; one that runs in circles is cut.
 
     >>> from course_lib.kv_cache import KVCacheBlock
     >>> snapshot_free_queue(FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)]))
     {'free_queue': [3, 1]}
     """
-    return {"free_queue": [block.block_id for block in queue]}
+    return {"free_queue": [block.block_id for block in islice(queue, len(queue) + 1)]}
 
 
 def snapshot_table(table: BlockTable) -> Frame:
