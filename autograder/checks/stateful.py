@@ -43,6 +43,7 @@ from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
     LocalSubject,
+    Outcome,
     Raised,
     Returned,
     Subject,
@@ -73,6 +74,15 @@ class Twin(stateful.RuleBasedStateMachine):
     """
 
     is_free: ClassVar[bool] = False
+
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether a life that was made shorter does only what may be done.
+
+        Args:
+            acts: The life.
+        """
+        return True
 
     # Bound by the check before a run: Hypothesis makes the machines itself, without arguments.
     check: ClassVar[StatefulCheck]
@@ -241,7 +251,10 @@ class StatefulCheck:
         """Say how one step differs on the two sides; the case is the step alone."""
         complaint = compare_outcomes(self.compare, expected.outcome, got.outcome)
         shown = [show_outcome(step.outcome) for step in (expected, got)]
-        if complaint is None and got.given is not None:
+        if complaint is None and _changes_before_it_refuses(expected.outcome, got.outcome):
+            shown = ["nothing has changed, since it refuses", "something has changed"]
+            complaint = "it refuses when it has changed something already; look at everything first"
+        elif complaint is None and got.given is not None:
             wrong = misuse(got.given, expected.outcome.fate, got.outcome.fate)
             if wrong is not None:
                 shown, complaint = [wrong.expected, wrong.got], wrong.complaint
@@ -340,6 +353,8 @@ class StatefulCheck:
 
     def _shortened(self, failure: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
         def fails(acts: Acts) -> int | None:
+            if not self.machine.is_sound(acts):
+                return None
             lived = None if subject.is_silent else self._failing(acts, subject)
             return lived.number if lived and lived.symptom == failure.symptom else None
 
@@ -479,6 +494,12 @@ class _Failure:
     def one_of_many(self) -> _Failure:
         """Return the failure without the claim that its case is the smallest."""
         return replace(self, counterexample=replace(self.counterexample, label=FAILING))
+
+
+def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:
+    """Say whether an exception came too late for an object among the arguments."""
+    is_refusal = isinstance(expected, Raised) and isinstance(got, Raised)
+    return is_refusal and bool(got.fate.touched) and not expected.fate.touched
 
 
 def _kind(step: Step) -> str:

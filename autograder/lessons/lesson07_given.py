@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from autograder.checks.acts import Act
 from autograder.checks.function import Call
 from autograder.checks.stateful import LargeLife, Life, Pair, Twin
 from autograder.checks.trace import Instance
-from autograder.proxy.recipes import At, Make
+from autograder.proxy.recipes import At, Make, reach
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.churn import churn, use_all
@@ -261,16 +263,26 @@ class PoolLife(Twin):
         self.create(*given)
         self.beside = BlockPool(*given)
 
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether there is such a pool, with such blocks, and only blocks in use are cached."""
+        try:
+            pool = BlockPool(*acts[0].args)
+            for act in acts:
+                if act.verb == "do" and not _is_done(pool, *act.args):
+                    return False
+        except (IndexError, ValueError):
+            return False
+        return True
+
     def both(self, method: str, *args: Any, block_ids: Sequence[int] = ()) -> Pair:
         """Call a method of all three pools, then look at the state."""
         args = (*args, *([at(*block_ids)] if block_ids else ()))
         reads = ("block_id", "ref_cnt", "block_hash") if method == "get_new_blocks" else ()
         pair = self.do(method, *args, reads=reads)
         blocks = [self.beside.blocks[block_id] for block_id in block_ids]
-        try:
-            getattr(self.beside, method)(*(args[:-1] if blocks else args), *([blocks] * bool(blocks)))
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            getattr(self.beside, method)(*([blocks] if blocks else args))
         self.apply(state_line)
         self.see("num_evictions")
         return pair
@@ -312,6 +324,26 @@ class PoolLife(Twin):
     def find(self, letter: str) -> None:
         """Look a prefix up."""
         self.do("get_cached_block", letter.encode(), reads=("block_id",))
+
+
+def _is_done(pool: BlockPool, name: str, *arguments: Any) -> bool:
+    """Call a method, be it refused; return False if it must not be called now."""
+    args = [_of(pool, argument) for argument in arguments]
+    if name == "cache_full_blocks" and not all(block.ref_cnt for block in args[0]):
+        return False
+    with suppress(ValueError):
+        getattr(pool, name)(*args)
+    return True
+
+
+def _of(pool: BlockPool, argument: Any) -> Any:
+    """Return what an argument stands for beside a pool; a block that is made is no pool's."""
+    if isinstance(argument, At):
+        return reach(pool, argument.path)
+    if isinstance(argument, Make):
+        (first, *_) = argument.args
+        return _of(pool, first) if isinstance(first, list) else KVCacheBlock(first)
+    return [_of(pool, each) for each in argument] if isinstance(argument, list) else argument
 
 
 def _look(life: Life) -> None:

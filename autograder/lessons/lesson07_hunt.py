@@ -93,6 +93,14 @@ def free_blocks_b(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
     return [block.block_id for block in pool.free_block_queue]
 
 
+def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
+    """Give blocks back; return the ids in the free queue, front first."""
+    idle = _lowered(pool, block_ids)
+    pool.free_block_queue.prepend_n([block for block in idle if block.block_hash is None])
+    pool.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
+    return [block.block_id for block in pool.free_block_queue]
+
+
 def run_suite(free: Free) -> list[str]:
     """Return one text for each test that a way to give blocks back does not pass.
 

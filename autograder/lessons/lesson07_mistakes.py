@@ -391,15 +391,6 @@ def set_to_one(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
         block.ref_cnt = 1
 
 
-def only_free_ones(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
-    """Count a holder of free blocks only."""
-    blocks = list(blocks)
-    was = {block: block.ref_cnt for block in blocks}
-    BlockPool.touch(self, blocks)
-    for block, count in was.items():
-        block.ref_cnt = max(count, 1)
-
-
 def to_the_back(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
     """Move the block to the back of the queue, where it is safest."""
     blocks = list(blocks)
@@ -449,11 +440,6 @@ TOUCH = (
         "The count is of all who hold the block; set to 1, the first who gives it back frees it "
         "under the others.",
         set_to_one,
-    ),
-    Misconception(
-        "only free blocks get a holder",
-        "A block in use that is shared has one holder more as well.",
-        only_free_ones,
     ),
     Misconception(
         "to the back of the queue",

@@ -159,19 +159,20 @@ def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> 
         note(f"{name} takes {num_blocks}, {num_full} of them full", tables[name])
 
     start = str(StateLine.of(pool))
-    num_of_a, num_of_b = rng.randint(2, 4), rng.randint(2, 3)
-    take("A", num_of_a, num_of_a - rng.randint(0, 1))
+    num_of_a, num_of_b = rng.randint(3, 4), rng.randint(2, 3)
+    num_full_of_a = num_of_a - rng.randint(0, 1)
+    take("A", num_of_a, num_full_of_a)
     take("B", num_of_b, num_of_b - 1)
     first = tables["A"]
     for name in rng.sample("AB", 2):
         freed = tables.pop(name)[::-1]
         pool.free_blocks(freed)
         note(f"{name} ends, its last block first", freed)
-    num_found = rng.randint(1, len([block for block in first if block.block_hash]))
+    num_found = rng.randint(1, num_full_of_a)
     tables["C"] = first[:num_found]
     pool.touch(tables["C"])
     note(f"C begins with the first {num_found} of A", tables["C"])
-    num_plain = sum(block.block_hash is None for block in pool.free_block_queue)
+    num_plain = pool.num_blocks - 1 - num_full_of_a - (num_of_b - 1)
     take("D", num_plain + 1, 0)
     return HandTrace(start, tuple(steps))
 
