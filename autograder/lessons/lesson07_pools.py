@@ -8,6 +8,7 @@ from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.proxy.recipes import At, Make
+from autograder.proxy.subject import LocalSubject
 from course_lib.kv_cache.block_pool import BlockPool, FreeKVCacheBlockQueue
 from course_lib.kv_cache.watch.invariants import pool_violations
 from course_lib.kv_cache.watch.notation import StateLine
@@ -126,6 +127,12 @@ def sum_only(pool: BlockPool) -> list[str]:
     held = sum(block.ref_cnt > 0 for block in pool.blocks)
     total = held + pool.get_num_free_blocks()
     return [] if total == pool.num_blocks - 1 else [f"{total} blocks in all"]
+
+
+def caught_by_the_sum() -> tuple[int, int]:
+    """Return how many of the faulty pools the sum alone catches, and how many there are."""
+    verdicts = [LocalSubject(sum_only).call([pool]) for pool in FAULTY.values()]
+    return sum(bool(getattr(said, "value", None)) for said in verdicts), len(FAULTY)
 
 
 def but_negative(pool: BlockPool) -> list[str]:
