@@ -146,8 +146,6 @@ def order_rules_scene(
 
 
 @lru_cache(maxsize=64)
-def _outcomes(
-    rules: tuple[tuple[str, type[BlockPool]], ...], taken: int
-) -> tuple[Outcome, ...]:
+def _outcomes(rules: tuple[tuple[str, type[BlockPool]], ...], taken: int) -> tuple[Outcome, ...]:
     """Return what comes of the story under each rule, once for both forms of a picture."""
     return tuple(outcome(rule, make_pool, taken) for rule, make_pool in rules)
