@@ -291,20 +291,21 @@ compare(predicted_middle, times_to_move["list"], "µs")
 # queue has two neighbours, and no method has a special case. In an empty queue the sentinel is its own neighbour. And
 # a block outside of the queue has none: None in its links is how one sees that it is not queued.
 #
-# Write the five methods that move blocks; the others are there. In a failing case, `queue_line(obj)` is the queue as
+# Write the methods that move blocks. `insert_before` is the opposite of `remove`, and those that put blocks in can all be
+# written with it. In a failing case, `queue_line(obj)` is the queue as
 # text. Below it there is a button: *Replay this case in the figure* shows step by step what should happen beside what
 # your object does, and marks the first state that differs.
 
-# %% exercise="7.2" holes="popleft,remove,popleft_n,prepend_n,insert_before"
+# %% exercise="7.2" holes="popleft,append,prepend,remove,popleft_n,append_n,prepend_n,insert_before"
 
 # %% check="7.2"
 
 # %% [markdown] solution="7.2"
 # **Explained.** `remove` and `insert_before` do all the work, the one undoing the other: two links of the block, one of
-# each neighbour, and the number. `popleft` is a removal of the one behind the sentinel, unless that is the sentinel
-# itself. `popleft_n` looks at the number first, so that a refusal changes nothing. `prepend_n` goes through its blocks from
-# the last to the first: whoever is put in front last is first. To go from the first to the last and insert each before the
-# *old* front is right as well.
+# each neighbour, and the number. To append is to insert before the sentinel, to prepend is to insert before the one behind
+# it; `popleft` removes that one, unless it is the sentinel itself. `popleft_n` looks at the number first, so that a refusal
+# changes nothing. `prepend_n` goes through its blocks from the last to the first: whoever is put in front last is first. To
+# go from the first to the last and insert each before the *old* front is right as well.
 
 # %%
 Linked = parts.get("FreeKVCacheBlockQueue")
@@ -571,7 +572,7 @@ class Forgiving(BlockPool):
         released = []
         for block in ordered_blocks:
             block.ref_cnt = max(block.ref_cnt - 1, 0)
-            if block.ref_cnt == 0:
+            if not block.ref_cnt:
                 released.append(block)
         self.free_block_queue.prepend_n(released)
 
@@ -746,7 +747,7 @@ def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
     for block_id in block_ids:
         block = pool.blocks[block_id]
         block.ref_cnt -= 1
-        if block.ref_cnt == 0:
+        if not block.ref_cnt:
             (front if block.block_hash is None else back).append(block)
     pool.free_block_queue.prepend_n(front)
     pool.free_block_queue.append_n(back)

@@ -647,8 +647,10 @@ class MetricsLife(Twin):
     )
     def record_lookup(self, num_tokens: int, num_hits: int, is_preempted: bool) -> None:
         """Count a lookup, or find that it cannot be."""
-        again = {"is_preempted": True} if is_preempted else {}
-        self.do("record_lookup", num_tokens, num_hits, **again)
+        if is_preempted:
+            self.do("record_lookup", num_tokens, num_hits, is_preempted=True)
+        else:
+            self.do("record_lookup", num_tokens, num_hits)
         self.look()
         self.see("preempted_hit_tokens")
         self.see("preempted_queried_tokens")
