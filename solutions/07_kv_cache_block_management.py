@@ -292,7 +292,8 @@ compare(predicted_middle, times_to_move["list"], "µs")
 # a block outside of the queue has none: None in its links is how one sees that it is not queued.
 #
 # Write the methods that move blocks. `insert_before` is the opposite of `remove`, and those that put blocks in can all be
-# written with it. In a failing case, `queue_line(obj)` is the queue as
+# written with it. `out_of_blocks` and `not_in_queue` are imported above the class: they return the errors to raise, and
+# the sentinel's links are set already. In a failing case, `queue_line(obj)` is the queue as
 # text. Below it there is a button: *Replay this case in the figure* shows step by step what should happen beside what
 # your object does, and marks the first state that differs.
 
@@ -403,7 +404,8 @@ for order in ("touch, take", "take, touch"):
 # ## 6. Give back
 #
 # This exercise has the least scaffold and earns the most: a specification, and an empty function. Take your time for the
-# list of what can be wrong with it before you write; the check has a life for each.
+# list of what can be wrong with it before you write; the check has a life for each. (`double_free(block)` and
+# `self.foreign_block(block)` return the errors to raise.)
 
 # %% exercise="7.4"
 
@@ -572,7 +574,7 @@ class Forgiving(BlockPool):
         released = []
         for block in ordered_blocks:
             block.ref_cnt = max(block.ref_cnt - 1, 0)
-            if not block.ref_cnt:
+            if block.ref_cnt < 1:
                 released.append(block)
         self.free_block_queue.prepend_n(released)
 

@@ -26,15 +26,15 @@ def churn(queue: FreeBlockQueue, num_moves: int) -> None:
         queue.append_n([block])
 
 
-def use_all(pool: BlockPool) -> None:
-    """Take all blocks of a pool, share each, and give all of them back, twice.
+def use_half(pool: BlockPool) -> None:
+    """Take half of the free blocks, share each, and give all of them back, twice.
 
-    >>> pool = BlockPool(num_blocks=4)
-    >>> use_all(pool)
+    >>> pool = BlockPool(num_blocks=7)
+    >>> use_half(pool)
     >>> [block.block_id for block in pool.free_block_queue]
-    [3, 2, 1]
+    [3, 2, 1, 4, 5, 6]
     """
-    blocks = pool.get_new_blocks(pool.get_num_free_blocks())
+    blocks = pool.get_new_blocks(pool.get_num_free_blocks() // 2)
     pool.touch(blocks)
     for _ in range(2):
         pool.free_blocks(reversed(blocks))
