@@ -229,14 +229,14 @@ def _many_free_blocks(life: Life) -> None:
 
 
 def moves_from_the_middle(life: Life) -> None:
-    """Take 600 blocks out of the middle of 100,000, one by one."""
+    """Take 2,000 blocks out of the middle of 100,000, one by one."""
     _many_free_blocks(life)
-    life.apply(churn, 600)
+    life.apply(churn, 2000)
     life.do("popleft", reads=("block_id",))
 
 
 MANY_FREE_BLOCKS = (
-    LargeLife(moves_from_the_middle, "100,000 blocks, 600 of which leave the middle"),
+    LargeLife(moves_from_the_middle, "100,000 blocks, 2,000 of which leave the middle"),
 )
 
 # 7.3 and 7.4, the pool

@@ -27,6 +27,7 @@ PROMPT = 4
 
 _MARGIN = 14
 _LABEL, _ROW = 26, 20
+_FIRST_COLUMN = 424  # pixels; a queue of eight blocks needs no more
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ def order_rules_scene(
     shapes: list[Shape] = []
     top: float = _MARGIN
     said = []
-    columns = 2 if width >= WIDE else 1
-    inner = (width - (columns + 1) * _MARGIN) / columns
+    is_wide = width >= WIDE
     for told in _outcomes(tuple(rules.items()), taken):
         result = f"{told.hits} of {PROMPT} blocks of A are found"
         said.append(f"{told.rule}: {result}")
@@ -130,13 +130,10 @@ def order_rules_scene(
         for moment, line in (("A and B have ended", told.idle), ("S, then A again", told.end)):
             shapes.append(Text(left, top + 14, moment, SMALL_SIZE, tone="muted"))
             prefix = f"{told.rule}/{moment}/"
-            drawn, bottom = strip(line, left, top + _ROW, inner, prefix)
+            drawn, bottom = strip(line, left, top + _ROW, width - left - _MARGIN, prefix)
             shapes += drawn
             lowest = max(lowest, bottom)
-            if columns == 1:
-                top = bottom + 6
-            else:
-                left += inner + _MARGIN
+            top, left = (top, left + _FIRST_COLUMN) if is_wide else (bottom + 6, left)
         top = lowest + 24
     named = legend(states_in(shapes), _MARGIN, top, width - 2 * _MARGIN)
     bottom = max((box.y + box.height for box in named if isinstance(box, Rect)), default=top)
