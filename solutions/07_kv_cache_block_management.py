@@ -152,7 +152,7 @@ viz.pool_film(recorder.frames)
 # - *In which order* a request gives its blocks back: **its last block first**. A prefix is found from its beginning on,
 #   so without its first block the others are of no use, and the beginning is what most requests share.
 #
-# Does it matter? A's prompt fills four blocks, B's one and a half. Both end. A stranger takes four blocks, and then A's
+# Does it matter? A's prompt fills four blocks, B's one and a half. Both end. A stranger, S, takes four blocks, and then A's
 # prompt comes again. **Predict:** how many of A's four blocks are found if everything is as above, but requests give
 # their *first* block back first?
 
@@ -167,8 +167,8 @@ viz.order_rules()
 
 # %% [markdown]
 # With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none, though three
-# of the four are still in the cache: the one that is missing is the first. *All to the back* wastes its turn on a block
-# that nobody can use. *All to the front* is a stack: what was just given back goes first.
+# of the four are still in the cache: the one that is missing is the first. *All to the back* keeps block 6, which nobody
+# can use, and gives up block 3 in its place. *All to the front* is a stack: what was given back last goes first.
 
 # %% claims="With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none"
 from course_lib.viz.pool.order_rules import outcome
@@ -643,8 +643,7 @@ assert [leak.owner for leak in books.misfreed] == ["A"]
 # > makes the same mistake.
 #
 # With prefix caching off, no block ever has a hash. Then why sort the blocks that come back by their hashes? Somebody
-# proposed to skip that, "a pure no-op that only adds work". Here is a way to give blocks back, by their ids, as it was
-# before:
+# proposed to skip that: it is "a pure no-op". Here is a way to give blocks back, by their ids, as it was before:
 
 # %% shows="autograder.lessons.lesson07_hunt:free_as_before"
 
@@ -682,9 +681,8 @@ check("7.8a", exposing_trace)
 # all its memory before it uses a block again. With caching on nothing changes, and there the suite looked at the order.
 
 # %% [markdown]
-# What a user sees of it depends on who reads the memory. On one kind of accelerator (TPU v7x), a server crashed within
-# minutes; the report found it by going through the changes one by one. On a GPU hardly anybody noticed. Count what
-# happens to the memory, with caching off:
+# What a user sees of it depends on who reads the memory. On one kind of accelerator (TPU v7x), servers crashed within
+# minutes; it took some twenty runs to find out which change it was. Count what happens to the memory, with caching off:
 
 # %%
 def blocks_used(pool: type[BlockPool]) -> tuple[int, int]:
@@ -967,7 +965,7 @@ parts.table(lesson=7)
 # | `get_new_blocks`, `touch`, `free_blocks` | the same names in `block_pool.py`; the order rule is two lists in `free_blocks` |
 # | `forget` | `_maybe_evict_cached_block` in the same file |
 # | the refusal of a double free | none: `free_blocks` lowers the count below 0, and an `assert block.ref_cnt == 0` in `get_new_blocks` fails when somebody takes the block |
-# | the refusal of the null block | `touch` and `free_blocks` pass over it: tables of sliding-window layers are full of it |
+# | the refusal of the null block | `touch` and `free_blocks` pass over it: tables of sliding-window layers hold many of it |
 # | returns counted apart | `PrefixCacheStats.record` in `vllm/v1/metrics/stats.py`, `preempted_queries` and `preempted_hits` |
 #
 # **What production code does beyond this, and why.**
@@ -1042,7 +1040,6 @@ parts.table(lesson=7)
 # - "Freed blocks go to the tail of the queue." Those with a hash do; the others go to the front. (The documentation in
 #   the class of vLLM's queue still describes the tail alone.)
 # - "Evict by a timestamp" (vLLM's first prefix cache kept one for each block). The queue's order does it.
-# - "A swapped-out block is free." Swapping is not part of V1's pool; preempted requests are recomputed (lesson 6).
 # - "The cache is full, so requests must wait." Cached blocks that nobody holds are free blocks.
 #
 # </details>
