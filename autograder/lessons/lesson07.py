@@ -11,11 +11,13 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
-from autograder.lessons import lesson07_books_mistakes as books
+from autograder.lessons import lesson07_books as books
+from autograder.lessons import lesson07_books_mistakes as miscounts
 from autograder.lessons import lesson07_free_mistakes as freeing
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
+from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pools as pools
 from course_lib.kv_cache.block_pool import BlockPool, FreeKVCacheBlockQueue
 from course_lib.kv_cache.metrics import CacheMetrics
@@ -81,11 +83,11 @@ GET_NEW_BLOCKS = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(BlockPool, "get_new_blocks"),
-        machine=given.PoolLife,
-        probes=given.GET_PROBES,
+        machine=lives.PoolLife,
+        probes=lives.GET_PROBES,
         misconceptions=mistakes.GET,
         state_line=state_line,
-        large=given.MANY_BLOCKS,
+        large=lives.MANY_BLOCKS,
     ),
     hints=(
         "A block holds a prefix and is handed out. What does the next request find that looks for "
@@ -105,11 +107,11 @@ TOUCH = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=Method(BlockPool, "touch"),
-        machine=given.PoolLife,
-        probes=given.TOUCH_PROBES,
+        machine=lives.PoolLife,
+        probes=lives.TOUCH_PROBES,
         misconceptions=mistakes.TOUCH,
         state_line=state_line,
-        large=given.MANY_BLOCKS,
+        large=lives.MANY_BLOCKS,
     ),
     hints=(
         "What would the next `get_new_blocks` hand out if the block stayed in the queue?",
@@ -130,11 +132,11 @@ FREE_BLOCKS = Exercise(
     difficulty=3,
     check=StatefulCheck(
         reference=Method(BlockPool, "free_blocks"),
-        machine=given.PoolLife,
-        probes=given.FREE_PROBES,
+        machine=lives.PoolLife,
+        probes=lives.FREE_PROBES,
         misconceptions=freeing.FREE,
         state_line=state_line,
-        large=given.MANY_BLOCKS,
+        large=lives.MANY_BLOCKS,
     ),
     hints=(
         "Block 1 has two holders, and the list names it twice, or three times. What then?",
@@ -181,9 +183,9 @@ LEAKS = Exercise(
     difficulty=2,
     check=FunctionCheck(
         reference=find_leaks,
-        cases=given.leaking(),
-        probes=given.LEAKS,
-        misconceptions=books.LEAKS,
+        cases=books.leaking(),
+        probes=books.LEAKS,
+        misconceptions=miscounts.LEAKS,
     ),
     hints=(
         "Block 1 is in one table and has a count of 2. Who holds it besides?",
@@ -204,9 +206,9 @@ COUNTERS = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=CacheMetrics,
-        machine=given.MetricsLife,
-        probes=given.METRICS_PROBES,
-        misconceptions=books.METRICS,
+        machine=books.MetricsLife,
+        probes=books.METRICS_PROBES,
+        misconceptions=miscounts.METRICS,
     ),
     hints=(
         "Whose lookups does a hit rate speak of, and how many blocks can be in use at most?",

@@ -13,6 +13,7 @@ from autograder.checks.acts import Act
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
+from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pools as pools
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
@@ -458,10 +459,10 @@ def test_a_failing_case_is_short_and_can_be_typed(exercise, wrong, most):
 
 def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     make, take = Act("create", (4,), {}), Act("do", ("get_new_blocks", 1), {"reads": ()})
-    cache = Act("do", ("cache_full_blocks", given.at(1), [b"a"]), {"reads": ()})
-    assert given.PoolLife.is_sound([make, take, cache])
-    assert not given.PoolLife.is_sound([make, cache])
-    assert not given.PoolLife.is_sound([Act("create", (0,), {}), take])
+    cache = Act("do", ("cache_full_blocks", lives.at(1), [b"a"]), {"reads": ()})
+    assert lives.PoolLife.is_sound([make, take, cache])
+    assert not lives.PoolLife.is_sound([make, cache])
+    assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
 
 
 def test_a_refusal_that_comes_too_late_is_told_so():
