@@ -204,13 +204,7 @@ class StatefulCheck:
             late = (self._failing_in_time(each, subject) for each in self.large)
             return next((Finding(0.0, case) for case in late if case is not None), PASSED)
         lives = [self._record(probe, subject) for probe in self.probes]
-        # A stub's methods return nothing after the making.
-        unwritten = all(
-            isinstance(step.outcome, Returned)
-            and (step.outcome.value is None or isinstance(step.outcome.value, Made))
-            for life in lives
-            for step in life
-        )
+        unwritten = all(map(_does_nothing, lives))
         finding = Finding(
             0.0,
             failure.counterexample,
@@ -494,6 +488,25 @@ class _Failure:
     def one_of_many(self) -> _Failure:
         """Return the failure without the claim that its case is the smallest."""
         return replace(self, counterexample=replace(self.counterexample, label=FAILING))
+
+
+def _does_nothing(steps: Sequence[Step]) -> bool:
+    """Say whether an object lives as a stub's does.
+
+    Its methods return nothing after the making, and what is seen of it between them stays the same.
+    """
+    seen: dict[str, str] = {}
+    is_called = any(step.given is not None for step in steps)
+    for step in steps:
+        if not isinstance(step.outcome, Returned):
+            return False
+        value = step.outcome.value
+        if value is None or isinstance(value, Made):
+            continue
+        is_look = step.given is None and is_called
+        if not is_look or seen.setdefault(step.text, repr(value)) != repr(value):
+            return False
+    return True
 
 
 def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:

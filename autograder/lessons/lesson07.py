@@ -66,8 +66,8 @@ QUEUE = Exercise(
     ),
     hints=(
         "Which two links of other blocks lead to the block that leaves?",
-        "Let its two neighbours point at each other, set its own links to None, and count. To put a "
-        "block in, four links change: two of its own, and one of each new neighbour.",
+        "Let its two neighbours point at each other, set its own links to None, and count. To put "
+        "a block in, four links change: two of its own, and one of each new neighbour.",
         "`previous.next_free_block = following; following.prev_free_block = previous`",
     ),
 )
@@ -126,7 +126,7 @@ TOUCH = Exercise(
 FREE_BLOCKS = Exercise(
     id="7.4",
     title="Give blocks back",
-    asks="Take one holder from each block; queue those that nobody holds any more, each at its end.",
+    asks="Take one holder from each block; queue those that nobody holds now, each at its end.",
     points=16,
     minutes=28,
     difficulty=3,
@@ -191,7 +191,7 @@ LEAKS = Exercise(
         "Block 1 is in one table and has a count of 2. Who holds it besides?",
         "First the tables of requests that are not live. Then, for each block, its count less the "
         "number of tables that it is in.",
-        "`Leak('nobody', tuple(lost))`, in which a block stands as often as it has holders too many",
+        "`Leak('nobody', tuple(lost))`, a block in it as often as it has holders too many",
     ),
 )
 

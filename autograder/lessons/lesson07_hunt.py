@@ -1,4 +1,4 @@
-"""Lesson 7: the hunt and the measurement. Ways to give blocks back, and traces that tell them apart."""
+"""Lesson 7: the hunt and the measurement. Ways to give blocks back, and traces that tell."""
 
 from __future__ import annotations
 
@@ -244,9 +244,7 @@ def releases(draw: Any) -> Call:
     hashed = [i for i in ids if draw(st.booleans())]
     given = [i for i in ids if draw(st.booleans())]
     given += [i for i in given if i in shared and draw(st.booleans())]
-    return _given_back(
-        num_taken, shared, hashed, draw(st.booleans()), draw(st.permutations(given))
-    )
+    return _given_back(num_taken, shared, hashed, draw(st.booleans()), draw(st.permutations(given)))
 
 
 RELEASES = (
@@ -357,7 +355,9 @@ MEASURED = (
     Misconception(
         "returns over first lookups",
         "Whose hits are counted, of those the lookups are counted as well.",
-        _with("found, of all", lambda s: (s.hit_tokens + s.preempted_hit_tokens) / s.queried_tokens),
+        _with(
+            "found, of all", lambda s: (s.hit_tokens + s.preempted_hit_tokens) / s.queried_tokens
+        ),
     ),
     Misconception(
         "returns alone",

@@ -60,15 +60,13 @@ VALID = {
     "shared": USED.do("touch", [At("blocks.1"), At("blocks.3")]),
     "nothing but the null block": Make(BlockPool, 1),
     "everything in use": NEW.do("get_new_blocks", 6),
-    "last in, first out": NEW.do("get_new_blocks", 3).do(
-        f"{_QUEUE}.prepend_n", [At("blocks.2"), At("blocks.1"), At("blocks.3")]
-    )
+    "last in, first out": NEW.do("get_new_blocks", 3)
+    .do(f"{_QUEUE}.prepend_n", [At("blocks.2"), At("blocks.1"), At("blocks.3")])
     .set("blocks.1.ref_cnt", 0)
     .set("blocks.2.ref_cnt", 0)
     .set("blocks.3.ref_cnt", 0),
-    "first in, first out": NEW.do("get_new_blocks", 3).do(
-        f"{_QUEUE}.append_n", [At("blocks.1"), At("blocks.2"), At("blocks.3")]
-    )
+    "first in, first out": NEW.do("get_new_blocks", 3)
+    .do(f"{_QUEUE}.append_n", [At("blocks.1"), At("blocks.2"), At("blocks.3")])
     .set("blocks.1.ref_cnt", 0)
     .set("blocks.2.ref_cnt", 0)
     .set("blocks.3.ref_cnt", 0),
@@ -140,11 +138,7 @@ def but_negative(pool: BlockPool) -> list[str]:
     queued = _counted(pool)
     return [
         *(each for each in pool_violations(pool) if "held by -" not in each),
-        *(
-            f"block {b.block_id}"
-            for b in pool.blocks[1:]
-            if b.ref_cnt < 0 and b.block_id in queued
-        ),
+        *(f"block {b.block_id}" for b in pool.blocks[1:] if b.ref_cnt < 0 and b.block_id in queued),
     ]
 
 
@@ -216,7 +210,7 @@ CHECKER = (
     ),
     Misconception(
         "a negative count is overlooked",
-        "A block that fewer than nobody hold was given back too often, whether it is queued or not.",
+        "A block that fewer than nobody hold was given back too often, be it queued or not.",
         but_negative,
     ),
     Misconception(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from course_lib.kv_cache.block_pool import BlockPool, FreeBlockQueue, FreeKVCacheBlockQueue
@@ -76,13 +75,18 @@ def snapshot_for(kind: type[Any]) -> Snapshot | None:
 
 
 def snapshot_free_queue(queue: FreeBlockQueue) -> Frame:
-    """Return the state of a free queue alone; one that runs in circles is cut.
+    """Return the state of a free queue alone, up to a block that is in it for the second time.
 
     >>> from course_lib.kv_cache import KVCacheBlock
     >>> snapshot_free_queue(FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)]))
     {'free_queue': [3, 1]}
     """
-    return {"free_queue": [block.block_id for block in islice(queue, len(queue) + 1)]}
+    listed: list[int] = []
+    for block in queue:
+        listed.append(block.block_id)
+        if block.block_id in listed[:-1]:
+            break
+    return {"free_queue": listed}
 
 
 def snapshot_table(table: BlockTable) -> Frame:
