@@ -700,10 +700,10 @@ def blocks_used(pool: type[BlockPool]) -> tuple[int, int]:
             return new
 
     simulator = Simulator(
-        conversation[:500],
+        conversation[:300],
         SchedulerConfig(max_num_seqs=256),
         RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-40gb"]),
-        num_blocks=8000,
+        num_blocks=6000,
         parts=SimulationParts.of({"BlockPool": Noting}),
     )
     while simulator.step() is not None:
@@ -713,7 +713,7 @@ def blocks_used(pool: type[BlockPool]) -> tuple[int, int]:
 
 for place, pool_class in (("front", parts.get("BlockPool")), ("back", AllToTheBack)):
     num_used, most = blocks_used(pool_class)
-    print(f"to the {place}: {most:,} of 7,999 blocks are in use at most, {num_used:,} different ones over time")
+    print(f"to the {place}: {most:,} of 5,999 blocks are in use at most, {num_used:,} different ones over time")
 
 # %% [markdown]
 # To the front, it is a stack, and a stack reaches no deeper than it was ever needed: as many different blocks as were in
@@ -722,7 +722,7 @@ for place, pool_class in (("front", parts.get("BlockPool")), ("back", AllToTheBa
 # Now mend it. Write the function again, for caching on and off.
 
 # %% claims="as many different blocks as were in"
-assert num_used == 7999 > most
+assert num_used == 5999 > most
 of_the_stack, most_of_the_stack = blocks_used(parts.get("BlockPool"))
 assert of_the_stack == most_of_the_stack
 

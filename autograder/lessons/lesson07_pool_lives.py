@@ -58,7 +58,6 @@ class PoolLife(Twin):
             reads = ("block_id", "ref_cnt", "block_hash") if method == "get_new_blocks" else ()
             self.do(method, *args, reads=reads)
             self.apply(state_line)
-            self.see("num_evictions")
 
     def chosen(self, places: Sequence[int], is_held: bool) -> list[int]:
         """Return ids by numbers: of blocks that are held, or of any."""
@@ -69,6 +68,7 @@ class PoolLife(Twin):
     def take(self, num_blocks: int) -> None:
         """Take blocks, at times more than there are."""
         self.both("get_new_blocks", num_blocks)
+        self.see("num_evictions")
 
     @rule(places=st.lists(st.integers(0, 5), min_size=1, max_size=4))
     def free_held(self, places: list[int]) -> None:
