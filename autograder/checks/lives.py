@@ -93,13 +93,15 @@ class Life:
         self.steps: list[Step] = []
 
     def create(self, *args: Any, **kwargs: Any) -> None:
-        """Make the object."""
+        """Make the object; what an earlier ``make`` returned may be among the arguments."""
+        args = tuple(map(self._own, args))
+        kwargs = {name: self._own(value) for name, value in kwargs.items()}
         made = self._subject.call(args, kwargs, target=self._class)
         if isinstance(made, Returned) and isinstance(made.value, Ref):
             self._object = made.value
             made = Returned(Made(made.value.kind), made.output)
         name = self._owner.__name__
-        self._log(Step(show_call(f"obj = {name}", args, kwargs), made))
+        self._log(Step(self._text(f"obj = {name}", args, kwargs), made))
 
     def make(self, recipe: Make) -> Any:
         """Make an object that takes part in later calls; return its ``Ref``."""

@@ -43,6 +43,7 @@ from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
     LocalSubject,
+    Outcome,
     Raised,
     Returned,
     Subject,
@@ -73,6 +74,15 @@ class Twin(stateful.RuleBasedStateMachine):
     """
 
     is_free: ClassVar[bool] = False
+
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether a life that was made shorter does only what may be done.
+
+        Args:
+            acts: The life.
+        """
+        return True
 
     # Bound by the check before a run: Hypothesis makes the machines itself, without arguments.
     check: ClassVar[StatefulCheck]
@@ -194,13 +204,7 @@ class StatefulCheck:
             late = (self._failing_in_time(each, subject) for each in self.large)
             return next((Finding(0.0, case) for case in late if case is not None), PASSED)
         lives = [self._record(probe, subject) for probe in self.probes]
-        # A stub's methods return nothing after the making.
-        unwritten = all(
-            isinstance(step.outcome, Returned)
-            and (step.outcome.value is None or isinstance(step.outcome.value, Made))
-            for life in lives
-            for step in life
-        )
+        unwritten = all(map(_does_nothing, lives))
         finding = Finding(
             0.0,
             failure.counterexample,
@@ -241,7 +245,10 @@ class StatefulCheck:
         """Say how one step differs on the two sides; the case is the step alone."""
         complaint = compare_outcomes(self.compare, expected.outcome, got.outcome)
         shown = [show_outcome(step.outcome) for step in (expected, got)]
-        if complaint is None and got.given is not None:
+        if complaint is None and _changes_before_it_refuses(expected.outcome, got.outcome):
+            shown = ["nothing has changed, since it refuses", "something has changed"]
+            complaint = "it refuses when it has changed something already; look at everything first"
+        elif complaint is None and got.given is not None:
             wrong = misuse(got.given, expected.outcome.fate, got.outcome.fate)
             if wrong is not None:
                 shown, complaint = [wrong.expected, wrong.got], wrong.complaint
@@ -340,6 +347,8 @@ class StatefulCheck:
 
     def _shortened(self, failure: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
         def fails(acts: Acts) -> int | None:
+            if not self.machine.is_sound(acts):
+                return None
             lived = None if subject.is_silent else self._failing(acts, subject)
             return lived.number if lived and lived.symptom == failure.symptom else None
 
@@ -479,6 +488,31 @@ class _Failure:
     def one_of_many(self) -> _Failure:
         """Return the failure without the claim that its case is the smallest."""
         return replace(self, counterexample=replace(self.counterexample, label=FAILING))
+
+
+def _does_nothing(steps: Sequence[Step]) -> bool:
+    """Say whether an object lives as a stub's does.
+
+    Its methods return nothing after the making, and what is seen of it between them stays the same.
+    """
+    seen: dict[str, str] = {}
+    is_called = any(step.given is not None for step in steps)
+    for step in steps:
+        if not isinstance(step.outcome, Returned):
+            return False
+        value = step.outcome.value
+        if value is None or isinstance(value, Made):
+            continue
+        is_look = step.given is None and is_called
+        if not is_look or seen.setdefault(step.text, repr(value)) != repr(value):
+            return False
+    return True
+
+
+def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:
+    """Say whether an exception came too late for an object among the arguments."""
+    is_refusal = isinstance(expected, Raised) and isinstance(got, Raised)
+    return is_refusal and bool(got.fate.touched) and not expected.fate.touched
 
 
 def _kind(step: Step) -> str:

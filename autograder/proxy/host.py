@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from autograder.proxy.names import symbol
-from autograder.proxy.recipes import Kitchen, reach
+from autograder.proxy.recipes import Kitchen, place, reach
 from autograder.proxy.state import State, state_of
 from autograder.proxy.wire import (
     Standing,
@@ -142,12 +142,15 @@ class Host:
         if operation == "mount":
             return mount(symbol(request["owner"]), {request["method"]: target})
         # One kitchen for both, so that a recipe named in each is one object.
-        inputs.take(*self._values([request["args"], request["kwargs"]]))
+        around = target if operation == "invoke" else None
+        args, kwargs = self._values([request["args"], request["kwargs"]], around)
         called: Any = target
         if operation == "invoke":
             called = reach(target, request["method"])
+            args = place(args, target)
         elif operation == "apply":
             called = symbol(request["function"])
+        inputs.take(args, kwargs)
         # The call alone: unpacking a million numbers takes longer than many a function of them.
         started = time.thread_time()
         try:
@@ -155,14 +158,19 @@ class Host:
         finally:
             inputs.seconds = time.thread_time() - started
 
-    def _values(self, data: Any) -> Any:
-        """Turn data from the wire into values, building what it has recipes for."""
+    def _values(self, data: Any, around: Any = None) -> Any:
+        """Turn data from the wire into values, building what it has recipes for.
+
+        Args:
+            data: The data.
+            around: The object whose method is called with the values.
+        """
         standing = Standing(
             ref=lambda ref: self._objects[ref.number],
             callback=self._callback,
             recipe=lambda recipe: kitchen.make(recipe),
         )
-        kitchen = Kitchen(lambda item: from_wire(item, standing))
+        kitchen = Kitchen(lambda item: from_wire(item, standing), around)
         return from_wire(data, standing)
 
     def _callback(self, number: int) -> Callable[..., Any]:
@@ -249,7 +257,7 @@ def _without_objects(data: Any) -> Any:
     if isinstance(data, list):
         return [_without_objects(item) for item in data]
     if isinstance(data, dict):
-        if not data.keys().isdisjoint(("make", "ref", "callback")):
+        if not data.keys().isdisjoint(("make", "ref", "callback", "at")):
             return "an object"
         return {key: _without_objects(value) for key, value in data.items()}
     return data

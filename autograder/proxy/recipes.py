@@ -16,16 +16,23 @@ from autograder.proxy.names import Symbol, name_of, symbol
 
 @dataclass(frozen=True)
 class At:
-    """Among the arguments of a recipe's steps: what stands at this path in the object being made.
+    """Among the arguments of a method: what stands at this path in the object itself.
+
+    It may be a step of a recipe, or a call of an object that lives; shown, it is what one would
+    type.
 
     Attributes:
         path: Attributes, indices and keys from the object on, such as ``"blocks.3"``.
+
+    >>> At("blocks.3")
+    obj.blocks[3]
     """
 
     path: str
 
     def __repr__(self) -> str:
-        return f"obj.{self.path}"
+        names = (f"[{name}]" if name.isdecimal() else f".{name}" for name in self.path.split("."))
+        return f"obj{''.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Make:
 
     >>> from course_lib.kv_cache import BlockPool
     >>> Make(BlockPool, 9).do("get_new_blocks", 3).do("free_blocks", [At("blocks.2")])
-    BlockPool(9).get_new_blocks(3).free_blocks([obj.blocks.2])
+    BlockPool(9).get_new_blocks(3).free_blocks([obj.blocks[2]])
     """
 
     def __init__(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -120,10 +127,13 @@ class Kitchen:
 
     Args:
         values: Turns data of the wire into values, recipes in it included.
+        around: The object whose method is called with what is made; what stands at a path of it may
+            be an argument of a recipe.
     """
 
-    def __init__(self, values: Callable[[Any], Any]) -> None:
+    def __init__(self, values: Callable[[Any], Any], around: Any = None) -> None:
         self._values = values
+        self._around = around
         self._made: dict[int, Any] = {}
 
     def make(self, recipe: dict[str, Any]) -> Any:
@@ -135,7 +145,8 @@ class Kitchen:
         label = recipe["label"]
         if label not in self._made:
             kwargs = self._values(recipe["kwargs"])
-            made = symbol(recipe["make"])(*self._values(recipe["args"]), **kwargs)
+            args = place(self._values(recipe["args"]), self._around)
+            made = symbol(recipe["make"])(*args, **kwargs)
             self._made[label] = made
             for step in recipe["steps"]:
                 self._take(step, made)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.tile import decode_tile
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
+    from course_lib.viz.pool.order_rules import order_rules, order_rules_scene
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -81,6 +82,8 @@ __all__ = [
     "merge_tree",
     "moments_film",
     "notation_scene",
+    "order_rules",
+    "order_rules_scene",
     "paging_analogy",
     "pool_film",
     "pool_scene",
@@ -131,6 +134,8 @@ _MODULES = {
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
     "paging_analogy": "paged_attention.analogy",
+    "order_rules": "pool.order_rules",
+    "order_rules_scene": "pool.order_rules",
     "queue_compaction_film": "strips.compaction",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",

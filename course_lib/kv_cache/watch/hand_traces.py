@@ -124,11 +124,15 @@ def allocator_trace(
             return trace
 
 
-def pool_trace(seed: int) -> HandTrace:
+def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> HandTrace:
     """Return six calls of a block pool of 9 blocks, with prefix caching.
 
     Two requests take blocks and end, a third one begins with what the first has left in the cache,
     and a fourth one takes more blocks than there are without a prefix in them.
+
+    Args:
+        seed: Which instance. The calls are the same whatever the pool.
+        make_pool: Makes the pool, from the number of its blocks.
 
     >>> for step in pool_trace(seed=0).steps:
     ...     print(f"{step.operation:30} {step.state}")
@@ -140,7 +144,7 @@ def pool_trace(seed: int) -> HandTrace:
     D takes 4, 0 of them full      free [4* 3*]  C: 1* 2*  D: 6 7 8 5
     """
     rng = random.Random(seed)
-    pool = BlockPool(num_blocks=9)
+    pool = make_pool(9)
     tables: dict[str, list[KVCacheBlock]] = {}
     steps: list[TraceStep] = []
 
@@ -155,19 +159,20 @@ def pool_trace(seed: int) -> HandTrace:
         note(f"{name} takes {num_blocks}, {num_full} of them full", tables[name])
 
     start = str(StateLine.of(pool))
-    num_of_a, num_of_b = rng.randint(2, 4), rng.randint(2, 3)
-    take("A", num_of_a, num_of_a - rng.randint(0, 1))
+    num_of_a, num_of_b = rng.randint(3, 4), rng.randint(2, 3)
+    num_full_of_a = num_of_a - rng.randint(0, 1)
+    take("A", num_of_a, num_full_of_a)
     take("B", num_of_b, num_of_b - 1)
     first = tables["A"]
     for name in rng.sample("AB", 2):
         freed = tables.pop(name)[::-1]
         pool.free_blocks(freed)
         note(f"{name} ends, its last block first", freed)
-    num_found = rng.randint(1, len([block for block in first if block.block_hash]))
+    num_found = rng.randint(1, num_full_of_a)
     tables["C"] = first[:num_found]
     pool.touch(tables["C"])
     note(f"C begins with the first {num_found} of A", tables["C"])
-    num_plain = sum(block.block_hash is None for block in pool.free_block_queue)
+    num_plain = pool.num_blocks - 1 - num_full_of_a - (num_of_b - 1)
     take("D", num_plain + 1, 0)
     return HandTrace(start, tuple(steps))
 

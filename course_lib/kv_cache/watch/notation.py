@@ -18,11 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from string import ascii_uppercase
 from typing import Protocol
 
 from course_lib.kv_cache.allocators import Span
-from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.block_pool import BlockPool, FreeBlockQueue, KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
 
@@ -157,6 +158,36 @@ class StateLine:
             f"{name}: {' '.join(map(str, table))}".rstrip() for name, table in self.tables.items()
         ]
         return "  ".join(parts)
+
+
+def state_line(subject: BlockPool | KVCacheManager) -> str:
+    """Return the state of a pool or a manager in one line of the notation.
+
+    >>> pool = BlockPool(num_blocks=5)
+    >>> pool.touch(pool.get_new_blocks(1))
+    >>> state_line(pool)
+    'free [2 3 4]  held: 1(2)'
+    """
+    return str(StateLine.of(subject))
+
+
+def queue_line(queue: FreeBlockQueue) -> str:
+    """Return a free queue in one line, with what it says of its length if that is another.
+
+    A queue that runs in circles is cut one block behind the length that it claims.
+
+    >>> from course_lib.kv_cache.block_pool import FreeKVCacheBlockQueue
+    >>> queue = FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)])
+    >>> queue_line(queue)
+    'free [3 1]'
+    >>> queue.num_free_blocks = 3
+    >>> queue_line(queue)
+    'free [3 1], and its length says 3'
+    """
+    claimed = len(queue)
+    listed = [block.block_id for block in islice(queue, max(claimed, 0) + 1)]
+    line = f"free [{' '.join(map(str, listed))}]"
+    return line if len(listed) == claimed else f"{line}, and its length says {claimed}"
 
 
 class HasBlocks(Protocol):

@@ -75,13 +75,18 @@ def snapshot_for(kind: type[Any]) -> Snapshot | None:
 
 
 def snapshot_free_queue(queue: FreeBlockQueue) -> Frame:
-    """Return the state of a free queue alone.
+    """Return the state of a free queue alone, up to a block that is in it for the second time.
 
     >>> from course_lib.kv_cache import KVCacheBlock
     >>> snapshot_free_queue(FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)]))
     {'free_queue': [3, 1]}
     """
-    return {"free_queue": [block.block_id for block in queue]}
+    listed: list[int] = []
+    for block in queue:
+        listed.append(block.block_id)
+        if block.block_id in listed[:-1]:
+            break
+    return {"free_queue": listed}
 
 
 def snapshot_table(table: BlockTable) -> Frame:

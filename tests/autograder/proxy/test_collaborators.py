@@ -69,6 +69,17 @@ def test_an_object_made_once_is_passed_on_by_reference(subject):
     assert free.read(pool, "blocks.3.ref_cnt") == Returned(1)
 
 
+def test_a_method_is_given_what_stands_in_its_own_object(subject):
+    free = subject("def free(pool):\n    return pool.get_num_free_blocks()", "free")
+    pool = free.make(Make(BlockPool, 5).do("get_new_blocks", 4)).value
+    free.invoke(pool, "free_blocks", ([At("blocks.4"), At("blocks.2")],))
+    free.invoke(pool, "free_blocks", (Make(iter, [At("blocks.3")]),))
+    assert free.apply(StateLine.of, (pool,)).value == StateLine.parse("free [3 4 2]  held: 1")
+    watched = free.invoke(pool, "touch", ([At("blocks.1")],), watch=True)
+    assert watched.fate.changed == {}
+    assert watched.fate.touched == (0,)
+
+
 def test_a_recipe_reads_like_what_it_does():
     recipe = Make(BlockPool, 9).do("get_new_blocks", 3).set("blocks.1.ref_cnt", 2)
     assert repr(recipe) == "BlockPool(9).get_new_blocks(3) with .blocks.1.ref_cnt = 2"

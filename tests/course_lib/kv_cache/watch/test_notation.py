@@ -8,11 +8,20 @@ from course_lib.kv_cache import (
     BlockPool,
     BlockTable,
     FirstFitAllocator,
+    FreeKVCacheBlockQueue,
+    KVCacheBlock,
     KVCacheManager,
     PlainRequest,
     Recorder,
 )
-from course_lib.kv_cache.watch.notation import BlockMark, StateLine, strip_text
+from course_lib.kv_cache.watch.notation import (
+    BlockMark,
+    StateLine,
+    queue_line,
+    state_line,
+    strip_text,
+)
+from course_lib.viz.replays.failing_case import snapshot_free_queue
 
 marks = st.builds(BlockMark, st.integers(0, 99), st.booleans(), st.integers(1, 12))
 names = st.text("abcdefgr0123456789_-", min_size=1, max_size=6)
@@ -107,3 +116,18 @@ def test_a_strip_needs_one_letter_for_each_block(name_at: dict[int, str]) -> Non
     allocator.allocate(3)
     with pytest.raises(ValueError, match="give each block one letter"):
         strip_text(allocator, name_at)
+
+
+def test_a_queue_that_runs_in_circles_is_cut_and_a_wrong_length_is_said() -> None:
+    blocks = [KVCacheBlock(block_id) for block_id in (1, 2)]
+    queue = FreeKVCacheBlockQueue(blocks)
+    assert queue_line(queue) == "free [1 2]"
+    blocks[1].next_free_block = blocks[0]
+    assert queue_line(queue) == "free [1 2 1], and its length says 2"
+    assert snapshot_free_queue(queue) == {"free_queue": [1, 2, 1]}
+
+
+def test_a_pool_and_a_manager_are_written_in_one_line() -> None:
+    pool = BlockPool(4)
+    pool.touch(pool.get_new_blocks(1))
+    assert state_line(pool) == str(StateLine.of(pool)) == "free [2 3]  held: 1(2)"

@@ -1,0 +1,174 @@
+"""Lesson 7: managers that leak or do not, and what may be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule
+
+from autograder.checks.function import Call
+from autograder.checks.stateful import Life, Twin
+from autograder.proxy.recipes import At, Make
+from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
+
+# 7.6, who leaks
+
+_NAMES = ("a", "b", "c")
+
+
+def request(name: str, num_tokens: int) -> Make:
+    """Return a request; blocks have 2 tokens."""
+    return Make(PlainRequest, name, list(range(num_tokens)))
+
+
+def manager_of(
+    lengths: dict[str, int],
+    forked: Sequence[tuple[str, str]] = (),
+    extra: Sequence[int] = (),
+    ended: Sequence[str] = (),
+) -> Make:
+    """Return a manager whose requests hold blocks.
+
+    Args:
+        lengths: Tokens of each request, by name.
+        forked: Pairs (parent, child) of requests that share all blocks.
+        extra: Blocks that have a holder more than tables say.
+        ended: Requests that have given their blocks back.
+    """
+    requests = {name: request(name, length) for name, length in lengths.items()}
+    made = Make(KVCacheManager, 14, 2)
+    for name, length in lengths.items():
+        if name not in [child for _, child in forked]:
+            made = made.do("allocate_slots", requests[name], length)
+    for parent, child in forked:
+        made = made.do("fork", requests[parent], requests[child])
+    for block_id in extra:
+        made = made.do("block_pool.touch", [At(f"block_pool.blocks.{block_id}")])
+    for name in ended:
+        made = made.do("free", requests[name])
+    return made
+
+
+@st.composite
+def leaking(draw: Any) -> Call:
+    """Return a manager, and which of its requests are alive."""
+    names = draw(st.permutations(_NAMES))[: draw(st.integers(0, 3))]
+    lengths = {name: draw(st.integers(1, 5)) for name in names}
+    ended = [name for name in names if draw(st.sampled_from((False, False, True)))]
+    extra = draw(st.lists(st.integers(1, 9), max_size=2))
+    live = draw(st.lists(st.sampled_from((*_NAMES, "z")), unique=True, max_size=3))
+    form = draw(st.sampled_from((list, list, tuple, iter)))
+    given = live if form is list else tuple(live) if form is tuple else Make(iter, live)
+    return Call(manager_of(lengths, extra=extra, ended=ended), given)
+
+
+LEAKS = (
+    Call(manager_of({"a": 3, "b": 2}), ["b"]),
+    Call(manager_of({"a": 4, "b": 4}, forked=[("a", "b")]), ["b"]),
+    Call(manager_of({"b": 3}, extra=[3, 3]), ["b"]),
+    Call(manager_of({"c": 2, "a": 3, "b": 1}, extra=[5]), ["b"]),
+    Call(manager_of({"a": 4}, ended=["a"]), []),
+    Call(manager_of({"a": 4}), Make(iter, ["a", "z"])),
+    Call(manager_of({"a": 2, "b": 2}), Make(iter, ["b", "a"])),
+    Call(manager_of({"a": 4, "b": 4}, forked=[("a", "b")], extra=[1]), ["a"]),
+)
+
+
+# 7.7, the counters
+
+
+class MetricsLife(Twin):
+    """What may be counted."""
+
+    is_free = True
+
+    @initialize(num_blocks=st.sampled_from((11, 3, 1)))
+    def start(self, num_blocks: int) -> None:
+        """Make the counters."""
+        self.create(num_blocks)
+        self.look()
+
+    def look(self) -> None:
+        """Read what a dashboard shows."""
+        for attribute in ("hit_rate", "usage", "high_water", "evictions"):
+            self.see(attribute)
+
+    @rule(
+        num_tokens=st.integers(0, 9),
+        num_hits=st.integers(-1, 9),
+        is_preempted=st.sampled_from((False, False, True)),
+    )
+    def record_lookup(self, num_tokens: int, num_hits: int, is_preempted: bool) -> None:
+        """Count a lookup, or find that it cannot be."""
+        if is_preempted:
+            self.do("record_lookup", num_tokens, num_hits, is_preempted=True)
+        else:
+            self.do("record_lookup", num_tokens, num_hits)
+        self.look()
+        self.see("preempted_hit_tokens")
+        self.see("preempted_queried_tokens")
+
+    @rule(num_used=st.integers(-1, 11), num_evicted=st.integers(-1, 3))
+    def record_usage(self, num_used: int, num_evicted: int) -> None:
+        """Take note of usage, or find that it cannot be."""
+        self.do("record_usage", num_used, num_evicted)
+        self.look()
+
+
+def _counted(life: Life) -> None:
+    for attribute in ("hit_rate", "usage", "high_water", "evictions"):
+        life.see(attribute)
+
+
+def lookups(life: Life) -> None:
+    """Look up two new requests and one that comes back."""
+    life.create(11)
+    _counted(life)
+    life.do("record_lookup", 4, 2)
+    life.do("record_lookup", 8, 1)
+    _counted(life)
+    life.do("record_lookup", 4, 3, is_preempted=True)
+    _counted(life)
+    life.see("preempted_hit_tokens")
+    life.see("preempted_queried_tokens")
+    life.do("record_lookup", 5, 5)
+    _counted(life)
+
+
+def usages(life: Life) -> None:
+    """Let usage rise and fall."""
+    life.create(11)
+    life.do("record_usage", 7, 2)
+    _counted(life)
+    life.do("record_usage", 4)
+    _counted(life)
+    life.do("record_usage", 10, 3)
+    _counted(life)
+    life.do("record_usage", 0, 1)
+    _counted(life)
+
+
+def the_smallest(life: Life) -> None:
+    """A cache of nothing but the null block."""
+    life.create(1)
+    life.do("record_usage", 0)
+    _counted(life)
+
+
+def miscounted(life: Life) -> None:
+    """Refuse what cannot be, and count nothing of it."""
+    life.create(11)
+    for tokens, hits in ((0, 0), (3, 4), (3, -1)):
+        life.do("record_lookup", tokens, hits)
+        _counted(life)
+    life.do("record_lookup", 3, 4, is_preempted=True)
+    life.see("preempted_hit_tokens")
+    life.see("preempted_queried_tokens")
+    for used, evicted in ((11, 0), (-1, 0), (2, -1)):
+        life.do("record_usage", used, evicted)
+        _counted(life)
+
+
+METRICS_PROBES = (lookups, usages, the_smallest, miscounted)

@@ -1,0 +1,213 @@
+"""Lesson 7: known wrong ways to give blocks back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson07_mistakes as mistakes
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock, double_free
+from course_lib.kv_cache.order_rules import released
+
+
+def _checked(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> list[KVCacheBlock]:
+    """Return the blocks, or refuse as the pool does."""
+    blocks = list(ordered_blocks)
+    for block, times in Counter(blocks).items():
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if block.ref_cnt < times:
+            raise double_free(block)
+    return blocks
+
+
+def all_back(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Put all at the back."""
+    self.free_block_queue.append_n(released(_checked(self, ordered_blocks)))
+
+
+def all_front(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Put all at the front."""
+    self.free_block_queue.prepend_n(released(_checked(self, ordered_blocks)))
+
+
+def ends_exchanged(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Put the cached at the front, and the others at the back."""
+    idle = released(_checked(self, ordered_blocks))
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is not None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is None])
+
+
+def reversed_again(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Reverse what the caller has reversed already."""
+    BlockPool.free_blocks(self, _checked(self, ordered_blocks)[::-1])
+
+
+def one_after_the_other(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Put each at its end as its turn comes."""
+    for block in _checked(self, ordered_blocks):
+        BlockPool.free_blocks(self, [block])
+
+
+def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Free what others hold."""
+    blocks = list(dict.fromkeys(_checked(self, ordered_blocks)))
+    for block in blocks:
+        block.ref_cnt = 1
+    BlockPool.free_blocks(self, blocks)
+
+
+def queued_with_holders(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Lower each count, and queue the block whatever is left."""
+    blocks = _checked(self, ordered_blocks)
+    released(blocks)
+    blocks = list(dict.fromkeys(blocks))
+    self.free_block_queue.prepend_n([b for b in blocks if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in blocks if b.block_hash is not None])
+
+
+def count_stays(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Queue what one alone holds, and leave its count."""
+    blocks = _checked(self, ordered_blocks)
+    idle = released(blocks)
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+    for block in idle:
+        block.ref_cnt = 1
+
+
+def refused_on_the_way(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Lower the counts until one cannot be lowered."""
+    idle = []
+    for block in ordered_blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if block.ref_cnt == 0:
+            raise double_free(block)
+        block.ref_cnt -= 1
+        if block.ref_cnt == 0:
+            idle.append(block)
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def named_twice(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Ask of each block whether anybody holds it, and not how often it is given back."""
+    blocks = list(ordered_blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if block.ref_cnt == 0:
+            raise double_free(block)
+    idle = released(blocks)
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def once_each(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Give back once what is named twice."""
+    BlockPool.free_blocks(self, list(dict.fromkeys(ordered_blocks)))
+
+
+def never_mind(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Pass over what nobody holds."""
+    left: Counter[KVCacheBlock] = Counter()
+    kept = []
+    for block in ordered_blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        left[block] += 1
+        if left[block] <= block.ref_cnt:
+            kept.append(block)
+    BlockPool.free_blocks(self, kept)
+
+
+def null_passed_over(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Pass over the null block, and blocks of others."""
+    BlockPool.free_blocks(self, [block for block in ordered_blocks if block.pool is self])
+
+
+FREE = (
+    Misconception(
+        "all to the back",
+        "Blocks that nobody can ever claim wait there behind prefixes that somebody may, and push "
+        "them out.",
+        all_back,
+    ),
+    Misconception(
+        "all to the front",
+        "What has just been given back is handed out next, so a prefix is lost as soon as it is "
+        "free.",
+        all_front,
+    ),
+    Misconception(
+        "front and back exchanged",
+        "The front is handed out first: there belongs what nobody can claim, and a prefix to the "
+        "back.",
+        ends_exchanged,
+    ),
+    Misconception(
+        "in reverse",
+        "The blocks come in the order in which they are to be reused; the caller has turned them "
+        "already.",
+        reversed_again,
+        evidence=r"reversed\(|\[::-1\]",
+    ),
+    Misconception(
+        "one by one to the front",
+        "Put at the front one after the other, the last is first; collect them, and put all in "
+        "front at once.",
+        one_after_the_other,
+    ),
+    Misconception(
+        "freed though shared",
+        "Somebody else still reads the block: it is free when its last holder gives it back.",
+        though_shared,
+    ),
+    Misconception(
+        "queued though held",
+        "A block whose count is above 0 after this is in use, and in no queue.",
+        queued_with_holders,
+    ),
+    Misconception(
+        "the count stays",
+        "A block in the queue has a count of 0: by that count the next call knows that it is free.",
+        count_stays,
+    ),
+    Misconception(
+        "emptied at once",
+        "A free block keeps its prefix until it is handed out again; until then somebody may claim "
+        "it.",
+        mistakes.emptied_at_once,
+    ),
+    Misconception(
+        "refused on the way",
+        "The blocks before the one that is refused have lost a holder by then, and are in no "
+        "queue: look at all of them first.",
+        refused_on_the_way,
+    ),
+    Misconception(
+        "named twice",
+        "A block that is given twice needs two holders; one holder alone leaves a count below 0.",
+        named_twice,
+    ),
+    Misconception(
+        "twice is once",
+        "A block that is in the list twice is given back twice: two requests may have held it.",
+        once_each,
+        evidence=r"\bset\(|fromkeys\(",
+    ),
+    Misconception(
+        "a double free is passed over",
+        "Whoever frees what is not theirs will free somebody else's next time: it has to be an "
+        "error, at once.",
+        never_mind,
+    ),
+    Misconception(
+        "what is foreign is passed over",
+        "A caller who gives back the null block, or another pool's, has mixed something up, and "
+        "has to hear of it.",
+        null_passed_over,
+    ),
+)

@@ -1,0 +1,465 @@
+"""Lesson 7: known wrong answers about the state, the queue, and taking and sharing blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson07_given as given
+from course_lib.kv_cache.block_pool import (
+    BlockPool,
+    FreeKVCacheBlockQueue,
+    KVCacheBlock,
+)
+from course_lib.kv_cache.order_rules import AllToTheBack, AllToTheFront, FirstBlockFirst
+
+# 7.1
+
+
+def emptied_at_once(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Forget what a block holds as soon as nobody holds it."""
+    blocks = list(ordered_blocks)
+    BlockPool.free_blocks(self, blocks)
+    for block in dict.fromkeys(blocks):
+        if block.ref_cnt == 0 and block.block_hash is not None:
+            self.forget(block)
+
+
+class EmptiedAtOnce(BlockPool):
+    """A pool that empties blocks at once."""
+
+    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+        """Give blocks back, those that are emptied in front."""
+        blocks = list(ordered_blocks)
+        for block in blocks:
+            if block.ref_cnt == 1 and block.block_hash is not None:
+                self.forget(block)
+        super().free_blocks(blocks)
+
+
+def _states(pool: type[BlockPool]) -> Callable[[int], dict[str, Any]]:
+    return lambda seed: given.states_under(pool, seed)
+
+
+TRACE = (
+    Misconception(
+        "all to the back",
+        "A block without a hash goes to the front: nobody can ever claim what is in it.",
+        _states(AllToTheBack),
+    ),
+    Misconception(
+        "all to the front",
+        "A block with a hash goes to the back, so that its prefix is lost as late as can be.",
+        _states(AllToTheFront),
+    ),
+    Misconception(
+        "first block first",
+        "A request gives back its last block first: without the beginning of a prefix its end "
+        "cannot be used.",
+        _states(FirstBlockFirst),
+    ),
+    Misconception(
+        "emptied at once",
+        "A block that is freed keeps its prefix, and its star, until it is handed out again.",
+        _states(EmptiedAtOnce),
+    ),
+)
+
+# 7.2
+
+
+class KeepsItsLinks(FreeKVCacheBlockQueue):
+    """Takes a block out, and leaves its own links."""
+
+    def remove(self, block: KVCacheBlock) -> None:
+        """Make the neighbours each other's neighbours."""
+        previous, following = block.prev_free_block, block.next_free_block
+        if previous is None or following is None:
+            raise ValueError(block)
+        previous.next_free_block = following
+        following.prev_free_block = previous
+        self.num_free_blocks -= 1
+
+
+class OneWay(FreeKVCacheBlockQueue):
+    """Mends the way forward when a block leaves, and not the way back."""
+
+    def remove(self, block: KVCacheBlock) -> None:
+        """Let the one before point to the one behind."""
+        previous, following = block.prev_free_block, block.next_free_block
+        if previous is None or following is None:
+            raise ValueError(block)
+        previous.next_free_block = following
+        block.prev_free_block = block.next_free_block = None
+        self.num_free_blocks -= 1
+
+
+class NeverCounts(FreeKVCacheBlockQueue):
+    """Takes blocks out, and leaves the number."""
+
+    def remove(self, block: KVCacheBlock) -> None:
+        """Take a block out."""
+        super().remove(block)
+        self.num_free_blocks += 1
+
+
+class NeverCountsUp(FreeKVCacheBlockQueue):
+    """Links blocks in, and leaves the number."""
+
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Link a block in."""
+        super().insert_before(block, following)
+        self.num_free_blocks -= 1
+
+
+class InsertsBehind(FreeKVCacheBlockQueue):
+    """Puts a block behind the one that it is to stand in front of."""
+
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Link a block in, one place too late."""
+        behind = following.next_free_block
+        assert behind is not None
+        super().insert_before(block, behind)
+
+
+class PrependsInReverse(FreeKVCacheBlockQueue):
+    """Puts one block after the other in front, so that the last is the first."""
+
+    def prepend_n(self, blocks: Sequence[KVCacheBlock]) -> None:
+        """Put blocks in front, the first one first."""
+        for block in blocks:
+            self.prepend(block)
+
+
+class TakesWhatThereIs(FreeKVCacheBlockQueue):
+    """Takes some where there are too few."""
+
+    def popleft_n(self, n: int) -> list[KVCacheBlock]:
+        """Take the first few, or all."""
+        return super().popleft_n(min(n, self.num_free_blocks))
+
+
+class TakesThenRefuses(FreeKVCacheBlockQueue):
+    """Finds out on the way that there are too few."""
+
+    def popleft_n(self, n: int) -> list[KVCacheBlock]:
+        """Take one after the other."""
+        return [self.popleft() for _ in range(n)]
+
+
+class RemovesAnything(FreeKVCacheBlockQueue):
+    """Says nothing where a block is not in the queue."""
+
+    def remove(self, block: KVCacheBlock) -> None:
+        """Take a block out if it is in."""
+        if block.prev_free_block is not None:
+            super().remove(block)
+
+
+class HandsOutTheSentinel(FreeKVCacheBlockQueue):
+    """Takes what stands behind the sentinel, be it the sentinel."""
+
+    def popleft(self) -> KVCacheBlock:
+        """Take the first."""
+        front = self.sentinel.next_free_block
+        assert front is not None
+        self.remove(front)
+        return front
+
+
+class TakesFromTheBack(FreeKVCacheBlockQueue):
+    """Takes the last where the first is wanted."""
+
+    def popleft(self) -> KVCacheBlock:
+        """Take the last."""
+        if not self.num_free_blocks:
+            return super().popleft()
+        back = self.sentinel.prev_free_block
+        assert back is not None
+        self.remove(back)
+        return back
+
+
+QUEUE = (
+    Misconception(
+        "a removed block keeps its links",
+        "None in the links is how a block says that it is in no queue; with its old links it can "
+        "be removed once more, and takes its old neighbours with it.",
+        KeepsItsLinks,
+    ),
+    Misconception(
+        "the way back is not mended",
+        "A list with two directions has two links to turn: the one that leads forward past the "
+        "block, and the one that leads back.",
+        OneWay,
+    ),
+    Misconception(
+        "a removal is not counted",
+        "Whoever takes a block out lowers num_free_blocks: it is what the pool decides by.",
+        NeverCounts,
+    ),
+    Misconception(
+        "an insertion is not counted",
+        "Whoever links a block in raises num_free_blocks: it is what the pool decides by.",
+        NeverCountsUp,
+    ),
+    Misconception(
+        "inserted behind",
+        "The block is to stand in front of the one that is given, not behind it.",
+        InsertsBehind,
+    ),
+    Misconception(
+        "prepend_n reverses",
+        "If one block after the other goes to the front, the last of them is first; the first is "
+        "to be first.",
+        PrependsInReverse,
+        evidence=r"for \w+ in blocks:\s+self\.(prepend|insert_before)\(",
+    ),
+    Misconception(
+        "takes what there is",
+        "Whoever asks for three blocks cannot do with two: refuse, and take none.",
+        TakesWhatThereIs,
+    ),
+    Misconception(
+        "takes some, then refuses",
+        "The blocks that were taken before the queue ran out are held by nobody and in no queue: "
+        "look at the number first.",
+        TakesThenRefuses,
+    ),
+    Misconception(
+        "a block that is not there is removed in silence",
+        "A caller who removes what is not in the queue is mistaken about who holds it, and has to "
+        "hear of it.",
+        RemovesAnything,
+    ),
+    Misconception(
+        "the sentinel is handed out",
+        "In an empty queue the one behind the sentinel is the sentinel itself, which is no block.",
+        HandsOutTheSentinel,
+    ),
+    Misconception(
+        "taken from the back",
+        "The front of the queue is behind the sentinel: `sentinel.next_free_block`.",
+        TakesFromTheBack,
+    ),
+)
+
+# 7.3a
+
+
+def hash_stays(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Hand out blocks with what they held."""
+    if num_blocks < 0:
+        raise ValueError(num_blocks)
+    blocks = self.free_block_queue.popleft_n(num_blocks)
+    for block in blocks:
+        block.ref_cnt = 1
+        self.num_evictions += block.block_hash is not None
+    return blocks
+
+
+def hash_alone(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Take the hash off the block, and leave the index."""
+    blocks = hash_stays(self, num_blocks)
+    for block in blocks:
+        block.block_hash = None
+    return blocks
+
+
+def index_alone(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Take the entry out of the index, whoever else holds the same."""
+    blocks = hash_stays(self, num_blocks)
+    for block in blocks:
+        if block.block_hash is not None:
+            self.cached_block_hash_to_block.pop(block.block_hash, None)
+            block.block_hash = None
+    return blocks
+
+
+def nobody_holds(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Hand out blocks without counting their holder."""
+    blocks = BlockPool.get_new_blocks(self, num_blocks)
+    for block in blocks:
+        block.ref_cnt = 0
+    return blocks
+
+
+def evictions_uncounted(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Evict in silence."""
+    before = self.num_evictions
+    blocks = BlockPool.get_new_blocks(self, num_blocks)
+    self.num_evictions = before
+    return blocks
+
+
+def each_an_eviction(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Count every block that is handed out."""
+    before = self.num_evictions
+    blocks = BlockPool.get_new_blocks(self, num_blocks)
+    self.num_evictions = before + len(blocks)
+    return blocks
+
+
+def some_when_short(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Hand out what there is."""
+    return BlockPool.get_new_blocks(self, min(num_blocks, self.get_num_free_blocks()))
+
+
+def none_for_negative(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Take a negative number for none."""
+    return BlockPool.get_new_blocks(self, max(num_blocks, 0))
+
+
+GET = (
+    Misconception(
+        "the old hash stays",
+        "What is in the block will be overwritten; whoever finds it by its old hash reads another "
+        "request's words.",
+        hash_stays,
+    ),
+    Misconception(
+        "the index still finds it",
+        "A hash stands in two places: on the block, and in the index by which others find it.",
+        hash_alone,
+    ),
+    Misconception(
+        "a duplicate is lost with it",
+        "Another block may hold the same prefix: then that one is found from now on. `forget` "
+        "knows of it.",
+        index_alone,
+    ),
+    Misconception(
+        "nobody holds it",
+        "Who asked for a block holds it: a count of 0 means that it is free.",
+        nobody_holds,
+    ),
+    Misconception(
+        "evictions are not counted",
+        "Each cached block that is handed out has lost a prefix for want of room; "
+        "`num_evictions` says so.",
+        evictions_uncounted,
+    ),
+    Misconception(
+        "every block is an eviction",
+        "A block without a hash held nothing that anybody could claim; handing it out loses "
+        "nothing.",
+        each_an_eviction,
+    ),
+    Misconception(
+        "some when short",
+        "Whoever gets fewer blocks than asked for writes behind their end: refuse, and take none.",
+        some_when_short,
+    ),
+    Misconception(
+        "a negative number is none",
+        "Nobody means to ask for a negative number of blocks; in silence the caller's mistake "
+        "lives on.",
+        none_for_negative,
+    ),
+)
+
+# 7.3b
+
+
+def stays_queued(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Count the holder alone."""
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        block.ref_cnt += 1
+
+
+def always_removed(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Take the block out of the queue, in use or not."""
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def set_to_one(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Set the count, whoever held the block before."""
+    blocks = list(blocks)
+    BlockPool.touch(self, blocks)
+    for block in blocks:
+        block.ref_cnt = 1
+
+
+def to_the_back(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Move the block to the back of the queue, where it is safest."""
+    blocks = list(blocks)
+    BlockPool.touch(self, blocks)
+    queued = set(self.free_block_queue)
+    for block in dict.fromkeys(blocks):
+        if block not in queued:
+            self.free_block_queue.append_n([block])
+
+
+def loses_its_prefix(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Empty a block that is claimed."""
+    blocks = list(blocks)
+    BlockPool.touch(self, blocks)
+    for block in blocks:
+        if block.block_hash is not None:
+            self.forget(block)
+
+
+def one_by_one(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Find on the way that a block is none of this pool's."""
+    for block in blocks:
+        BlockPool.touch(self, [block])
+
+
+def null_too(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Refuse nothing."""
+    for block in blocks:
+        if block.ref_cnt == 0 and block.pool is self:
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+TOUCH = (
+    Misconception(
+        "it stays in the queue",
+        "A block that is held and queued is handed out to somebody else, who overwrites it.",
+        stays_queued,
+    ),
+    Misconception(
+        "removed though in use",
+        "A block that somebody holds is in no queue: only a count of 0 says that it is.",
+        always_removed,
+    ),
+    Misconception(
+        "set, not raised",
+        "The count is of all who hold the block; set to 1, the first who gives it back frees it "
+        "under the others.",
+        set_to_one,
+    ),
+    Misconception(
+        "to the back of the queue",
+        "At the back it is handed out later, but handed out: a block in use is in no queue.",
+        to_the_back,
+    ),
+    Misconception(
+        "its prefix is forgotten",
+        "The block is claimed for what it holds; it keeps its hash, and others may claim it too.",
+        loses_its_prefix,
+    ),
+    Misconception(
+        "refused on the way",
+        "The blocks before the one that is refused have a holder by then who never will give them "
+        "back: look at all of them first.",
+        one_by_one,
+    ),
+    Misconception(
+        "the null block is touched",
+        "Nobody may hold block 0, nor a block of another pool; both have another `pool`.",
+        null_too,
+    ),
+)

@@ -1,0 +1,340 @@
+"""Lesson 7: what may be done to a pool, at random and step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule
+
+from autograder.checks.acts import Act
+from autograder.checks.stateful import LargeLife, Life, Twin
+from autograder.proxy.recipes import At, Make, reach
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.watch.churn import use_half
+from course_lib.kv_cache.watch.notation import state_line
+
+# 7.3 and 7.4, the pool
+
+_LETTERS = ("a", "b", "c")
+
+
+def at(*block_ids: int) -> list[At]:
+    """Return blocks of the pool that lives, by their ids."""
+    return [At(f"blocks.{block_id}") for block_id in block_ids]
+
+
+class PoolLife(Twin):
+    """What may be done to a pool. A pool beside it says which blocks are held."""
+
+    is_free = True
+
+    @initialize(
+        num_blocks=st.sampled_from((4, 5, 6, 2, 3)), enable_caching=st.sampled_from((True, False))
+    )
+    def start(self, num_blocks: int, enable_caching: bool) -> None:
+        """Make a pool."""
+        given = (num_blocks,) if enable_caching else (num_blocks, False)
+        self.create(*given)
+        self.beside = BlockPool(*given)
+
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether there is such a pool, with such blocks, and only blocks in use are cached."""
+        try:
+            pool = BlockPool(*acts[0].args)
+            for act in acts:
+                if act.verb == "do" and not _is_done(pool, *act.args):
+                    return False
+        except (IndexError, ValueError):
+            return False
+        return True
+
+    def both(self, method: str, *args: Any) -> None:
+        """Call a method of all three pools, if it may be called now; then look at the state."""
+        if _is_done(self.beside, method, *args):
+            reads = ("block_id", "ref_cnt", "block_hash") if method == "get_new_blocks" else ()
+            self.do(method, *args, reads=reads)
+            self.apply(state_line)
+
+    def chosen(self, places: Sequence[int], is_held: bool) -> list[int]:
+        """Return ids by numbers: of blocks that are held, or of any."""
+        ids = [b.block_id for b in self.beside.blocks if b.ref_cnt or not is_held]
+        return [ids[place % len(ids)] for place in places if ids]
+
+    @rule(num_blocks=st.integers(0, 6) | st.just(-1))
+    def take(self, num_blocks: int) -> None:
+        """Take blocks, at times more than there are."""
+        self.both("get_new_blocks", num_blocks)
+        self.see("num_evictions")
+
+    @rule(places=st.lists(st.integers(0, 5), min_size=1, max_size=4))
+    def free_held(self, places: list[int]) -> None:
+        """Give blocks back, at times one more often than it is held."""
+        if block_ids := self.chosen(places, is_held=True):
+            self.both("free_blocks", at(*block_ids))
+
+    @rule(places=st.lists(st.integers(0, 5), min_size=1, max_size=3))
+    def free_any(self, places: list[int]) -> None:
+        """Give back what may not be held, or is the null block."""
+        self.both("free_blocks", at(*self.chosen(places, is_held=False)))
+
+    @rule(places=st.lists(st.integers(0, 5), min_size=1, max_size=3))
+    def touch(self, places: list[int]) -> None:
+        """Share blocks, at times the null block."""
+        self.both("touch", at(*self.chosen(places, is_held=False)))
+
+    @rule(place=st.integers(0, 5), letter=st.sampled_from(_LETTERS))
+    def cache(self, place: int, letter: str) -> None:
+        """Let others find what is in a block that is held."""
+        for block_id in self.chosen([place], is_held=True):
+            self.do("cache_full_blocks", at(block_id), [letter.encode()])
+            self.beside.cache_full_blocks([self.beside.blocks[block_id]], [letter.encode()])
+
+    @rule(letter=st.sampled_from(_LETTERS))
+    def find(self, letter: str) -> None:
+        """Look a prefix up."""
+        self.do("get_cached_block", letter.encode(), reads=("block_id",))
+
+
+def _is_done(pool: BlockPool, name: str, *arguments: Any) -> bool:
+    """Call a method, be it refused; return False if nothing says what should come of it.
+
+    Only blocks in use become findable. Of two reasons to refuse a release, either may be told.
+    """
+    args = [_of(pool, argument) for argument in arguments]
+    if name == "cache_full_blocks" and not all(block.ref_cnt for block in args[0]):
+        return False
+    if name == "free_blocks":
+        blocks = args[0] = list(args[0])
+        is_foreign = any(block.pool is not pool for block in blocks)
+        if is_foreign and any(b.ref_cnt < blocks.count(b) for b in blocks if b.pool is pool):
+            return False
+    with suppress(ValueError):
+        getattr(pool, name)(*args)
+    return True
+
+
+def _of(pool: BlockPool, argument: Any) -> Any:
+    """Return what an argument stands for beside a pool; a block that is made is no pool's."""
+    if isinstance(argument, At):
+        return reach(pool, argument.path)
+    if isinstance(argument, Make):
+        (first, *_) = argument.args
+        return _of(pool, first) if isinstance(first, list) else KVCacheBlock(first)
+    return [_of(pool, each) for each in argument] if isinstance(argument, list) else argument
+
+
+def _look(life: Life) -> None:
+    life.apply(state_line)
+    life.see("num_evictions")
+
+
+def _take(life: Life, num_blocks: int) -> None:
+    life.do("get_new_blocks", num_blocks, reads=("block_id", "ref_cnt", "block_hash"))
+
+
+def _cached(life: Life, block_ids: Sequence[int], letters: str) -> None:
+    life.do("cache_full_blocks", at(*block_ids), [letter.encode() for letter in letters])
+
+
+def _find(life: Life, letter: str) -> None:
+    life.do("get_cached_block", letter.encode(), reads=("block_id",))
+
+
+def taken_twice(life: Life) -> None:
+    """Take some, then some more."""
+    life.create(5)
+    _take(life, 2)
+    _look(life)
+    _take(life, 1)
+    _look(life)
+
+
+def into_the_cached(life: Life) -> None:
+    """Take what is free, and one block that holds a prefix."""
+    life.create(4)
+    _take(life, 2)
+    _cached(life, (1, 2), "ab")
+    life.do("free_blocks", at(2, 1))
+    _look(life)
+    _take(life, 2)
+    _look(life)
+    for letter in "ab":
+        _find(life, letter)
+
+
+def the_same_twice(life: Life) -> None:
+    """Two blocks hold the same; the one that is found is handed out."""
+    life.create(4)
+    _take(life, 2)
+    _cached(life, (1, 2), "aa")
+    life.do("free_blocks", at(1))
+    _take(life, 2)
+    _find(life, "a")
+    _look(life)
+    life.do("free_blocks", at(2))
+    _take(life, 1)
+    _find(life, "a")
+
+
+def too_many(life: Life) -> None:
+    """Ask for more than there are."""
+    life.create(4)
+    _take(life, 4)
+    _look(life)
+    _take(life, 3)
+    _take(life, 1)
+    _look(life)
+
+
+def fewer_than_none(life: Life) -> None:
+    """Ask for a negative number of blocks, and for none."""
+    life.create(3)
+    _take(life, 0)
+    _take(life, -1)
+    _look(life)
+
+
+GET_PROBES = (taken_twice, into_the_cached, the_same_twice, too_many, fewer_than_none)
+
+
+def touched_while_free(life: Life) -> None:
+    """Claim a free block, twice, and give it back."""
+    life.create(4)
+    life.do("touch", at(2))
+    _look(life)
+    life.do("touch", at(2))
+    _look(life)
+    life.do("free_blocks", at(2, 2))
+    _look(life)
+
+
+def touched_with_a_prefix(life: Life) -> None:
+    """Claim a block that holds a prefix; it still does."""
+    life.create(4)
+    _take(life, 2)
+    _cached(life, (1, 2), "ab")
+    life.do("free_blocks", at(2, 1))
+    life.do("touch", at(1))
+    _look(life)
+    _find(life, "a")
+    _take(life, 2)
+    _look(life)
+
+
+def touched_twice_at_once(life: Life) -> None:
+    """Claim one block twice in one call, and through an iterator."""
+    life.create(4)
+    life.do("touch", at(3, 3))
+    _look(life)
+    life.do("touch", Make(iter, at(1, 3)))
+    _look(life)
+
+
+def touched_in_vain(life: Life) -> None:
+    """Claim what nobody may hold: nothing changes."""
+    life.create(4)
+    life.do("touch", at(1, 0))
+    _look(life)
+    life.do("touch", [*at(2), Make(KVCacheBlock, 3)])
+    _look(life)
+
+
+TOUCH_PROBES = (
+    touched_while_free,
+    touched_with_a_prefix,
+    touched_twice_at_once,
+    touched_in_vain,
+)
+
+
+def two_requests_end(life: Life) -> None:
+    """End a request with full blocks, then one with a block that is not full."""
+    life.create(9)
+    _take(life, 3)
+    _cached(life, (1, 2, 3), "abc")
+    _take(life, 2)
+    _cached(life, (4,), "d")
+    life.do("free_blocks", at(3, 2, 1))
+    _look(life)
+    life.do("free_blocks", at(5, 4))
+    _look(life)
+    _find(life, "b")
+
+
+def shared_and_freed(life: Life) -> None:
+    """Two hold a block; one gives it back, then the other."""
+    life.create(4)
+    _take(life, 2)
+    life.do("touch", at(1))
+    life.do("free_blocks", at(2, 1))
+    _look(life)
+    life.do("free_blocks", at(1))
+    _look(life)
+
+
+def both_at_once(life: Life) -> None:
+    """Give one block back twice in one call; it is held twice."""
+    life.create(4)
+    _take(life, 2)
+    life.do("touch", at(1))
+    life.do("free_blocks", at(1, 2, 1))
+    _look(life)
+
+
+def one_time_too_often(life: Life) -> None:
+    """Give a block back more often than it is held, behind one that is held."""
+    life.create(4)
+    _take(life, 2)
+    life.do("free_blocks", at(2, 1, 1))
+    _look(life)
+    life.do("free_blocks", at(1, 3))
+    _look(life)
+    life.do("free_blocks", at(3))
+    _look(life)
+
+
+def not_from_here(life: Life) -> None:
+    """Give back what this pool has not lent."""
+    life.create(4)
+    _take(life, 2)
+    life.do("free_blocks", at(2, 0))
+    _look(life)
+    life.do("free_blocks", [*at(1), Make(KVCacheBlock, 2, 1)])
+    _look(life)
+
+
+def in_this_order(life: Life) -> None:
+    """Give three back, none of which is full, in an order of one's own, as an iterator, or none."""
+    life.create(6)
+    _take(life, 4)
+    life.do("free_blocks", at(2, 3, 1))
+    _look(life)
+    life.do("free_blocks", Make(iter, at(4)))
+    _look(life)
+    life.do("free_blocks", [])
+    _look(life)
+
+
+FREE_PROBES = (
+    two_requests_end,
+    shared_and_freed,
+    both_at_once,
+    one_time_too_often,
+    not_from_here,
+    in_this_order,
+)
+
+
+def half_in_use(life: Life) -> None:
+    """Take, share and give back 10,000 blocks."""
+    life.create(20_001)
+    life.apply(use_half)
+    life.do("get_num_free_blocks")
+    _take(life, 2)
+
+
+MANY_BLOCKS = (LargeLife(half_in_use, "20,000 blocks, half of them in use at once", seconds=0.3),)
