@@ -14,6 +14,7 @@ from course_lib.engine.engine import LLM
 from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.outputs import RequestOutput
 from course_lib.engine.sampling_params import SamplingParams
+from greedy_oracle import greedy_answer
 
 Save = Callable[..., Path]
 Answers = Callable[[Path, list[list[int]]], list[list[int]]]
@@ -38,29 +39,10 @@ def make_prompts(count: int, seed: int = 0) -> list[list[int]]:
 @pytest.fixture(scope="session")
 def hf_answers() -> Answers:
     """Return the greedy answers of transformers, one prompt at a time, without padding."""
-    transformers = pytest.importorskip("transformers")
-    models: dict[Path, Any] = {}
-    known: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
-
-    def answer(folder: Path, prompt: list[int]) -> list[int]:
-        key = (folder, tuple(prompt))
-        if key not in known:
-            if folder not in models:
-                models[folder] = transformers.AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=torch.float32
-                )
-            ids = torch.tensor([prompt])
-            out = models[folder].generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=MAX_TOKENS,
-                do_sample=False,
-                pad_token_id=0,
-            )
-            known[key] = out[0, len(prompt) :].tolist()
-        return known[key]
-
-    return lambda folder, prompts: [answer(folder, prompt) for prompt in prompts]
+    pytest.importorskip("transformers")
+    return lambda folder, prompts: [
+        greedy_answer(folder, tuple(prompt), MAX_TOKENS) for prompt in prompts
+    ]
 
 
 @dataclass
