@@ -688,7 +688,7 @@ def test_on_the_learners_pool_the_engine_writes_what_transformers_writes(workspa
     assert "BlockPool" in mine.own_names
     options = {"num_blocks": 24, "block_size": 4, "max_num_batched_tokens": 64}
     llm = LLM(folder, parts=mine, debug=True, **options)
-    outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=12, ignore_eos=True))
+    outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=12))
     assert [output.outputs[0].token_ids for output in outputs] == [
         greedy_answer(folder, tuple(prompt), 12) for prompt in prompts
     ]
