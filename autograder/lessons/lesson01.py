@@ -17,6 +17,7 @@ from autograder.lessons import lesson01_given as given
 from autograder.lessons import lesson01_intensity_mistakes as intensity
 from autograder.lessons import lesson01_mistakes as mistakes
 from autograder.lessons import lesson01_pieces_mistakes as pieces
+from autograder.lessons import lesson01_rounding_mistakes as rounding
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import Reservation, classify_slots, static_batch_utilization
 from course_lib.roofline import arithmetic_intensity
@@ -349,7 +350,7 @@ MEASURED = Exercise(
         reference=given.rounded_shares,
         question="rounded",
         compare=within(rel=0.0, absolute=5e-4),
-        misconceptions=pieces.MEASURED,
+        misconceptions=rounding.MEASURED,
     ),
     hints=(
         "Which number of a `Reservation` says what was asked for, and which piece did it get?",

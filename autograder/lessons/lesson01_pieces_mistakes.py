@@ -1,4 +1,4 @@
-"""Lesson 1: known wrong answers to its last exercises, about what a buddy allocator hands out."""
+"""Lesson 1: known wrong answers to 1.7a, about what a buddy allocator hands out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
-from course_lib.kv_cache.reservation import RESERVATIONS, Snapshot
+from course_lib.kv_cache.reservation import RESERVATIONS
 
 # 1.7
 
@@ -356,159 +356,5 @@ ADMIT = (
         "overtaking",
         "First come, first served: when one request does not fit, nobody behind it is tried.",
         _wrong_pieces(goes_on=True),
-    ),
-)
-
-
-def _in_percent() -> dict[str, float]:
-    return {name: 100 * share for name, share in given.rounded_shares().items()}
-
-
-def _exchanged() -> dict[str, float]:
-    right = given.rounded_shares()
-    return {"Pow2": right["Oracle"], "Oracle": right["Pow2"]}
-
-
-def _all_external() -> dict[str, float]:
-    """Give all slots outside the reservations: rounded up, or free."""
-    reserved = {
-        name: given.mean_over_snapshots(name, lambda each: each.reserved)
-        for name in given.rounded_shares()
-    }
-    return {name: 1 - share for name, share in reserved.items()}
-
-
-def _free_blocks() -> dict[str, float]:
-    """Give the slots in no piece."""
-    external, rounded = _all_external(), given.rounded_shares()
-    return {name: external[name] - rounded[name] for name in rounded}
-
-
-def _summed_up() -> dict[str, float]:
-    return {
-        name: share * len(given.snapshots_under(name))
-        for name, share in given.rounded_shares().items()
-    }
-
-
-def _slots() -> dict[str, float]:
-    return {name: share * given.OPT_13B_SLOTS for name, share in given.rounded_shares().items()}
-
-
-def _share_of_the_pieces() -> dict[str, float]:
-    """Give the rounding as a share of the pieces that were handed out."""
-    handed_out = {
-        name: given.mean_over_snapshots(name, lambda each: given.next_power_of_two(each.reserved))
-        for name in given.rounded_shares()
-    }
-    return {name: share / handed_out[name] for name, share in given.rounded_shares().items()}
-
-
-def _share_of_the_reservations() -> dict[str, float]:
-    """Give the rounding as a share of what was asked for."""
-    return {
-        name: share / given.mean_over_snapshots(name, lambda each: each.reserved)
-        for name, share in given.rounded_shares().items()
-    }
-
-
-def _next_power_even_of_a_power() -> dict[str, float]:
-    """Round 2,048 slots up to 4,096."""
-    return {
-        name: given.mean_over_snapshots(
-            name, lambda each: (1 << each.reserved.bit_length()) - each.reserved
-        )
-        for name in given.rounded_shares()
-    }
-
-
-def _in_rounded_percent() -> dict[str, float]:
-    return {name: round(100 * share, 1) for name, share in given.rounded_shares().items()}
-
-
-def _of_the_length_in_the_end() -> dict[str, float]:
-    """Round up what the request will hold, and not what it asked for."""
-    return {
-        name: given.mean_over_snapshots(
-            name, lambda each: given.next_power_of_two(each.final) - each.final
-        )
-        for name in given.rounded_shares()
-    }
-
-
-def _in_the_first_snapshot() -> dict[str, float]:
-    """Look at one moment, the first."""
-    return {name: _behind(given.snapshots_under(name)[0]) for name in given.rounded_shares()}
-
-
-def _per_request() -> dict[str, float]:
-    """Average over all requests of all snapshots."""
-    numbers = {
-        name: sum(len(each.reservations) for each in given.snapshots_under(name))
-        for name in given.rounded_shares()
-    }
-    return {name: total / numbers[name] for name, total in _summed_up().items()}
-
-
-def _behind(snapshot: Snapshot) -> float:
-    """Return the share of the slots that is rounded up at one moment."""
-    pieces = sum(given.next_power_of_two(each.reserved) for each in snapshot.reservations)
-    reserved = sum(each.reserved for each in snapshot.reservations)
-    return (pieces - reserved) / given.OPT_13B_SLOTS
-
-
-MEASURED = (
-    Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
-    Misconception("per cent, rounded", "Keep the shares between 0 and 1.", _in_rounded_percent),
-    Misconception(
-        "the length in the end",
-        "A piece is as large as what was asked for, rounded up: `reserved`, and not `final`.",
-        _of_the_length_in_the_end,
-    ),
-    Misconception(
-        "Pow2 and Oracle exchanged",
-        "Each value stands under the name of the other policy.",
-        _exchanged,
-    ),
-    Misconception(
-        "all that is external",
-        "That is everything outside the reservations, free blocks included.",
-        _all_external,
-    ),
-    Misconception(
-        "the free blocks",
-        "Those slots are in no piece; the question is what a piece holds and nobody asked for.",
-        _free_blocks,
-    ),
-    Misconception(
-        "the sum over the iterations",
-        "An average divides by the number of snapshots.",
-        _summed_up,
-    ),
-    Misconception(
-        "the first snapshot only",
-        "An average goes over all snapshots; the first shows only what the first requests got.",
-        _in_the_first_snapshot,
-    ),
-    Misconception(
-        "an average over the requests",
-        "Add up within a snapshot, over all its requests, and average over the snapshots.",
-        _per_request,
-    ),
-    Misconception("slots, not a share", "Divide by the slots of the pool, used or not.", _slots),
-    Misconception(
-        "a share of the pieces",
-        "The share is one of all slots of the pool, not of those that were handed out.",
-        _share_of_the_pieces,
-    ),
-    Misconception(
-        "a share of the reservations",
-        "The share is one of all slots of the pool, not of those that were asked for.",
-        _share_of_the_reservations,
-    ),
-    Misconception(
-        "the next power, even of a power",
-        "2,048 is a power of two already: a reservation of 2,048 slots is not rounded up.",
-        _next_power_even_of_a_power,
     ),
 )
