@@ -164,19 +164,25 @@ STATES = (
     Call(state((1.0, 2.0, 6.0)), state(_NOTHING)),
     Call(state((500.0, 1.0, 2.0), (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), (90.0, 1.0, 3.0))),
     Call(state(_NOTHING, (0.0, 1.0, 7.0)), state((1.0, 1.5, 3.0), _NOTHING)),
+    Call(state(_NOTHING, (0.0, 1.0, 7.0)), state(_NOTHING, (1.0, 1.5, 3.0))),
     Call(state((500.0, 1.0, 2.0)), state((1.0, 1.5, 3.0))),
+    Call(state((0.0, 1.0, math.nan)), state((0.0, 1.0, 2.0))),
+    Call(state(_NOTHING), state((0.0, 1.0, math.nan))),
     Call(*(state(head, dtype=torch.float64) for head in ((2.0, 1.5, 4.0), (0.0, 1.0, 5.0)))),
 )
 """States that tell the ways to merge apart."""
 
 # 2.4
 
+_stale = st.sampled_from((1000.0, math.nan, math.inf))
+"""What somebody else left in a slot."""
+
 
 @st.composite
 def paged_sequences(
     draw: st.DrawFn, dtypes: Sequence[torch.dtype] = _DTYPES, most_per_group: int = 2
 ) -> Call:
-    """Draw a sequence in blocks that lie anywhere; what it does not own is NaN."""
+    """Draw a sequence in blocks that lie anywhere; what it does not own holds any number."""
     block_size, context_len = draw(st.integers(1, 3)), draw(st.integers(1, 5))
     kv_heads, head_dim = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     group = draw(st.integers(1, most_per_group))
@@ -189,7 +195,8 @@ def paged_sequences(
     query = _tensor(draw, (kv_heads * group, 1), _query_number).repeat(1, head_dim).to(dtype)
     key = _tensor(draw, (context_len, kv_heads, 1), _number).repeat(1, 1, head_dim).to(dtype)
     value = _told_apart(context_len, kv_heads, head_dim).to(dtype)
-    return _in_blocks(query, key, value, table, spare, (block_size, num_blocks), scale)
+    sizes = block_size, num_blocks
+    return _in_blocks(query, key, value, table, spare, sizes, scale, draw(_stale))
 
 
 def _in_blocks(
@@ -200,6 +207,7 @@ def _in_blocks(
     spare: list[int],
     sizes: tuple[int, int],
     scale: float | None = None,
+    stale: float = math.nan,
 ) -> Call:
     """Return the call on a sequence whose keys and values are written into blocks.
 
@@ -211,11 +219,12 @@ def _in_blocks(
         spare: Entries behind the table's last.
         sizes: Slots of a block, and blocks of the cache.
         scale: What the scores are multiplied by.
+        stale: What all other slots hold.
     """
     block_size, num_blocks = sizes
     caches = []
     for numbers in (key, value):
-        cache = torch.full((num_blocks, block_size, *key.shape[1:]), math.nan, dtype=key.dtype)
+        cache = torch.full((num_blocks, block_size, *key.shape[1:]), stale, dtype=key.dtype)
         for position, token in enumerate(numbers):
             cache[table[position // block_size], position % block_size] = token
         caches.append(cache)
@@ -223,11 +232,20 @@ def _in_blocks(
     return Call(query, *caches, block_table, len(key), scale)
 
 
-def _of_the_text(context_len: int) -> Call:
+def _of_the_text(context_len: int, stale: float = math.nan) -> Call:
     """Return the call on blocks [2, 0] of two slots, keys 0, ln 2, ln 4 and values 7, 14, 28."""
     key = torch.tensor([1.0, 2.0, 4.0]).log()[:context_len, None, None]
     value = torch.tensor([7.0, 14.0, 28.0])[:context_len, None, None]
-    return _in_blocks(torch.ones(1, 1), key, value, [2, 0], [-1], (2, 3))
+    return _in_blocks(torch.ones(1, 1), key, value, [2, 0], [-1], (2, 3), stale=stale)
+
+
+def _of_the_docstring() -> Call:
+    """Return the call of the docstring's example, in which whatever is there is 1,000."""
+    value = torch.tensor([1.0, 2.0, 6.0])[:, None, None].repeat(1, 1, 4)
+    query, keys, values, *rest = _in_blocks(
+        torch.ones(1, 4), torch.zeros_like(value), value, [2, 0], [-1], (2, 3), stale=1000.0
+    ).args
+    return Call(query, torch.zeros_like(keys), values, *rest)
 
 
 def _random_sequence(
@@ -254,26 +272,37 @@ def _caches_in_16_bits(call: Call) -> Call:
     return Call(query.float(), *rest)
 
 
-def _unsound(call: Call) -> Call:
-    """Return the call with a number of its own, in the last token's values, that is none."""
-    query, keys, values, table, context_len, scale = call.args
-    block_size = values.shape[1]
-    values = values.clone()
-    values[table[(context_len - 1) // block_size], (context_len - 1) % block_size] = math.nan
-    return Call(query, keys, values, table, context_len, scale)
+def _unsound(call: Call, place: int, number: float) -> Call:
+    """Return the call with a number of its own that is not finite: the last token's.
+
+    Args:
+        call: The call.
+        place: Which argument holds it: 1 for the keys, 2 for the values.
+        number: The number.
+    """
+    arguments = list(call.args)
+    cache, table, context_len = arguments[place].clone(), arguments[3], arguments[4]
+    block_size = cache.shape[1]
+    cache[table[(context_len - 1) // block_size], (context_len - 1) % block_size] = number
+    arguments[place] = cache
+    return Call(*arguments)
 
 
 SEQUENCES = (
     _of_the_text(3),
     _of_the_text(2),
     _of_the_text(1),
+    _of_the_docstring(),
+    _of_the_text(3, stale=math.inf),
     _random_sequence(7, 3, (4, 2, 2), []),
     _random_sequence(6, 3, (2, 2, 3), [-1, 999]),
     _in_16_bits(_random_sequence(5, 2, (6, 3, 4), [-1])),
     Call(*_random_sequence(7, 2, (2, 1, 2), [-1]).args[:-1], scale=2.0),
     Call(*_random_sequence(3, 2, (1, 1, 1), []).args[:-1], scale=0.0),
     _caches_in_16_bits(_random_sequence(5, 2, (2, 1, 2), [])),
-    _unsound(_of_the_text(3)),
+    _unsound(_of_the_text(3), 1, math.nan),
+    _unsound(_of_the_text(3), 2, math.nan),
+    _unsound(_of_the_text(3), 2, math.inf),
 )
 """Sequences in blocks that tell the ways to attend apart."""
 
@@ -307,7 +336,8 @@ def batches(draw: st.DrawFn) -> Call:
     block_size, kv_heads = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     heads = kv_heads * draw(st.integers(1, 2)), kv_heads, draw(st.integers(1, 2))
     scale = draw(st.sampled_from((None, 1.0, 0.0)))
-    return _batch(context_lens, block_size, heads, scale, draw(st.sampled_from(_DTYPES)))
+    dtype = draw(st.sampled_from(_DTYPES))
+    return _batch(context_lens, block_size, heads, scale, dtype, draw(_stale))
 
 
 def _batch(
@@ -316,6 +346,7 @@ def _batch(
     heads: tuple[int, int, int],
     scale: float | None = None,
     dtype: torch.dtype = torch.float32,
+    stale: float = math.nan,
 ) -> Call:
     """Return the call on sequences in blocks; ``heads`` is query heads, KV heads and head_dim."""
     generator = torch.Generator().manual_seed(7)
@@ -325,7 +356,7 @@ def _batch(
     tables = [[next(ids) for _ in range(length)] for length in lengths]
     num_blocks = sum(lengths) + 1
     batch = PagedBatch.of(tables, context_lens, num_blocks=num_blocks, block_size=block_size)
-    caches = torch.full((2, num_blocks, block_size, kv_heads, head_dim), math.nan, dtype=dtype)
+    caches = torch.full((2, num_blocks, block_size, kv_heads, head_dim), stale, dtype=dtype)
     for table, context_len in zip(tables, context_lens, strict=True):
         for position in range(context_len):
             token = torch.randint(0, 4, (2, kv_heads, head_dim), generator=generator)
@@ -337,6 +368,8 @@ def _batch(
 BATCHES = (
     _batch([3, 1], 2, (2, 1, 2)),
     _batch([1, 5, 4], 2, (4, 2, 2)),
+    _batch([1, 3], 2, (2, 1, 2), stale=1000.0),
+    _batch([1, 3], 2, (2, 1, 2), stale=math.inf),
     _batch([4, 2], 3, (2, 2, 2), scale=2.0),
     _batch([3, 1], 2, (1, 1, 2), scale=0.0),
     _batch([2, 5], 2, (2, 1, 4), dtype=torch.float16),

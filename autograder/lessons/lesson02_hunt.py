@@ -69,7 +69,7 @@ def exposes(expected: Any, got: Any) -> str | None:
     if _kind(got) == "exposing":
         return None
     if _kind(got) == "its own":
-        return "the sequence itself holds this: no answer would be right"
+        return "the sequence itself holds this, so the right answer is not finite either"
     return "on this pool the suspect returns the right answer"
 
 
@@ -134,8 +134,8 @@ EXPOSED = (
     ),
     Misconception(
         "in a slot of its own",
-        "A token of the sequence holds it, and no decode could make sense of that. The suspect "
-        "must be wrong where the sequence itself is sound.",
+        "A token of the sequence holds it, so the right answer shows it as well. The suspect must "
+        "be wrong where the sequence itself is sound.",
         {"values": [math.nan, 0.0, 0.0, 0.0, 1.0, 2.0], "context_len": 3},
     ),
     Misconception(
@@ -170,12 +170,31 @@ def _with(slot: int, value: float) -> dict[str, Any]:
     return {"values": [*values[:slot], value, *values[slot + 1 :]], "context_len": 3}
 
 
+def _of_two_heads() -> Call:
+    """Return the call on random numbers: keys that differ, heads of more than one number."""
+    generator = torch.Generator().manual_seed(8)
+    query = torch.randn(2, 4, generator=generator)
+    caches = torch.randn(2, 3, 2, 2, 4, generator=generator)
+    return Call(query, *caches, torch.tensor(_TABLE), 3)
+
+
+def _key_of_its_own_is_nan() -> Call:
+    """Return the call on a sequence of which one key is NaN, and nothing else anywhere."""
+    query, keys, *rest = _pool(_with(1, 0.0)).args
+    keys = keys.clone()
+    keys[0, 0] = math.nan
+    return Call(query, keys, *rest)
+
+
 POOLS = (
     _pool(_EXPOSING),
     _pool(_with(1, math.inf)),
     _pool(_EXPOSING, key=math.nan),
     _pool(_with(1, 1e30)),
     _pool(_with(0, math.nan)),
+    _pool(_with(0, math.inf)),
+    _key_of_its_own_is_nan(),
+    _of_two_heads(),
     _pool({**_EXPOSING, "context_len": 1}),
     _pool({"values": [6.0, 9.0, 0.0, 0.0, 1.0, 2.0], "context_len": 4}),
 )
@@ -196,6 +215,15 @@ def values_swept(
     """Replace NaN in all values by 0."""
     keys, values, hidden = _gathered(key_cache, value_cache, block_table, context_len)
     return _attended(query, keys, values.nan_to_num(), hidden)
+
+
+def keys_swept(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, context_len: int
+) -> Tensor:
+    """Cut the values, and replace NaN in all keys by 0."""
+    keys, values, hidden = _gathered(key_cache, value_cache, block_table, context_len)
+    values = values.masked_fill(hidden[:, None, None], 0.0)
+    return _attended(query, keys.nan_to_num(), values, hidden)
 
 
 def mask_added(
@@ -241,6 +269,12 @@ MENDED = (
         "That hides a NaN which the sequence itself holds as well, the symptom of a bug elsewhere. "
         "Only what is behind the context has to go.",
         values_swept,
+    ),
+    Misconception(
+        "swept out of all keys",
+        "That hides a NaN which a key of the sequence itself holds as well, the symptom of a bug "
+        "elsewhere. Only what is behind the context has to go.",
+        keys_swept,
     ),
     Misconception(
         "the mask is added",

@@ -240,7 +240,7 @@ PARTIAL = (
     ),
     Misconception(
         "a scale of 0 taken for none",
-        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        "A scale of 0 is a scale that is given: ask whether it is None, not whether it is 0.",
         none_for_0,
         evidence=r"scale or |if scale:|if not scale|if scale else",
     ),
@@ -305,6 +305,34 @@ def two_empties_are_nan(first: SoftmaxState, second: SoftmaxState) -> SoftmaxSta
     return _merged(first, second, max_score, factors)
 
 
+def empty_as_a_whole(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Take a state for empty only where none of its heads has seen a key."""
+    if bool((first.max_score == -math.inf).all()):
+        return second
+    if bool((second.max_score == -math.inf).all()):
+        return first
+    return two_empties_are_nan(first, second)
+
+
+def nan_swept_away(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Subtract minus infinity from itself, and replace NaN in the sums by 0."""
+    merged = two_empties_are_nan(first, second)
+    return SoftmaxState(
+        merged.max_score, merged.denominator.nan_to_num(), merged.numerator.nan_to_num()
+    )
+
+
+def nan_left_out(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Subtract minus infinity from itself, and add what is not NaN."""
+    max_score = torch.maximum(first.max_score, second.max_score)
+    factors = [(each.max_score - max_score).exp() for each in (first, second)]
+    denominators = [f * e.denominator for f, e in zip(factors, (first, second), strict=True)]
+    numerators = [f[:, None] * e.numerator for f, e in zip(factors, (first, second), strict=True)]
+    return SoftmaxState(
+        max_score, torch.stack(denominators).nansum(0), torch.stack(numerators).nansum(0)
+    )
+
+
 def upside_down(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     """Multiply by exp(larger maximum - own maximum)."""
     max_score = torch.maximum(first.max_score, second.max_score)
@@ -362,9 +390,27 @@ MERGE = (
     ),
     Misconception(
         "two empties give NaN",
-        "-inf - (-inf) is no number. A state that has seen nothing gets the factor 0, also if the "
-        "other one is empty, too.",
+        "-inf - (-inf) is no number, and times 0 it still is none. Choose the factor, with "
+        "torch.where: 0 for a state that has seen nothing, also if the other one is empty, too.",
         two_empties_are_nan,
+    ),
+    Misconception(
+        "empty only as a whole",
+        "Each head is a state by itself: one may have seen nothing in both states where another "
+        "has. Choose the factor head by head, with torch.where.",
+        empty_as_a_whole,
+    ),
+    Misconception(
+        "NaN swept out of the sums",
+        "That hides a NaN which a state came with as well, the symptom of a bug elsewhere. The "
+        "factor of an empty state is what must not be NaN: choose 0 for it, with torch.where.",
+        nan_swept_away,
+    ),
+    Misconception(
+        "NaN left out of the sums",
+        "That leaves out a NaN which a state came with as well, the symptom of a bug elsewhere. "
+        "The factor of an empty state is what must not be NaN: choose 0 for it, with torch.where.",
+        nan_left_out,
     ),
     Misconception(
         "the factor upside down",

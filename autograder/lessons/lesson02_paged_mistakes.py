@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
@@ -12,7 +13,14 @@ from torch import Tensor
 from autograder.checks.finding import Misconception
 from course_lib.attention.backends.arguments import check_decode
 from course_lib.attention.batch import PagedBatch
-from course_lib.attention.dense import SoftmaxState, merge_states, partial_attention
+from course_lib.attention.dense import (
+    SoftmaxState,
+    merge_states,
+    partial_attention,
+    require_heads,
+    softmax,
+    widened,
+)
 from course_lib.attention.paged import attend_blocks
 
 # 2.4a
@@ -68,6 +76,28 @@ def _swept(*arguments: Any, **options: Any) -> Tensor:
     """Attend to caches in which what is not finite is replaced by numbers."""
     query, key_cache, value_cache, *rest = arguments
     return attend_blocks(query, key_cache.nan_to_num(), value_cache.nan_to_num(), *rest, **options)
+
+
+def _masked_scores(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_table: Tensor,
+    context_len: int,
+    scale: float | None = None,
+) -> Tensor:
+    """Gather whole blocks, hide the scores behind the context, and multiply all values."""
+    if context_len < 1:
+        raise ValueError("the context is empty")
+    blocks = block_table[: -(-context_len // key_cache.shape[1])].long()
+    keys, values = (widened(each[blocks].flatten(0, 1)) for each in (key_cache, value_cache))
+    require_heads(query[None], keys, values)
+    grouped = widened(query).unflatten(0, (keys.shape[1], -1))
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = torch.einsum("kgd,nkd->kgn", grouped, keys) * scale
+    hidden = torch.arange(len(keys)) >= context_len
+    weights = softmax(scores.masked_fill(hidden, -math.inf))
+    return torch.einsum("kgn,nkd->kgd", weights, values).flatten(0, 1).to(query.dtype)
 
 
 def _attending(rule: _Rule, scaled: _Scaled = _as_given, joined: _Joined = _merged) -> _Answer:
@@ -129,6 +159,12 @@ ATTEND = (
         _attending(_whole_last_block),
     ),
     Misconception(
+        "hidden in the scores only",
+        "The weight of a slot behind the context is 0 then, and 0 times NaN or infinity is NaN: "
+        "leave such slots out of the values, too.",
+        _masked_scores,
+    ),
+    Misconception(
         "logical for physical",
         "The first block of the sequence is not block 0 of the cache: which one it is stands in "
         "the block table.",
@@ -163,7 +199,7 @@ ATTEND = (
     ),
     Misconception(
         "a scale of 0 taken for none",
-        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        "A scale of 0 is a scale that is given: ask whether it is None, not whether it is 0.",
         _attending(_spans, scaled=_none_for_0),
         evidence=_OR_FOR_NONE,
     ),
@@ -234,7 +270,7 @@ DECODE = (
     ),
     Misconception(
         "a scale of 0 taken for none",
-        "`scale or ...` takes a given 0 for nothing; ask whether the scale is None.",
+        "A scale of 0 is a scale that is given: ask whether it is None, not whether it is 0.",
         _decoding(_own_rows, scaled=_none_for_0),
         evidence=_OR_FOR_NONE,
     ),

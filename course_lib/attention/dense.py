@@ -183,7 +183,7 @@ def merge_states(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
 
     The sums of the two are relative to different maxima. Each is brought to the larger one by the
     factor exp(own maximum − larger maximum), which is at most 1. A state that has seen nothing
-    changes nothing, also if both are such.
+    changes nothing, also if both are such. A NaN that a state came with shows in the result.
 
     Merging is associative and commutative. So the blocks of a sequence can be visited in any order,
     and by several workers at once, which is what split-KV decoding does.

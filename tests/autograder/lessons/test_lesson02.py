@@ -240,6 +240,32 @@ def empty_by_the_whole(first, second):
     )
 
 
+def as_they_come_and_swept(sweep):
+    """Make an answer from what becomes of the sums with factors that may be NaN."""
+
+    def merge_states_(first, second):
+        top = torch.maximum(first.max_score, second.max_score)
+        a, b = ((each.max_score - top).exp() for each in (first, second))
+        return SoftmaxState(
+            top,
+            sweep(a * first.denominator + b * second.denominator),
+            sweep(a[:, None] * first.numerator + b[:, None] * second.numerator),
+        )
+
+    return merge_states_
+
+
+def without_nan(first, second):
+    """Add what is not NaN."""
+    top = torch.maximum(first.max_score, second.max_score)
+    pairs = [((each.max_score - top).exp(), each) for each in (first, second)]
+    return SoftmaxState(
+        top,
+        torch.stack([factor * each.denominator for factor, each in pairs]).nansum(0),
+        torch.stack([factor[:, None] * each.numerator for factor, each in pairs]).nansum(0),
+    )
+
+
 def with_a_large_number_for_infinity(first, second):
     """Clamp maxima at -1e30: the empty state comes back as another one."""
     clamped = [
@@ -272,7 +298,10 @@ def the_other_way_round(first, second):
 MERGE_WRONG = (
     (the_other_way_round, "the factor upside down"),
     (that_writes_into_the_first, SAME),
-    (empty_by_the_whole, SAME),
+    (empty_by_the_whole, "empty only as a whole"),
+    (as_they_come_and_swept(torch.nan_to_num), "NaN swept out of the sums"),
+    (as_they_come_and_swept(lambda n: torch.where(n.isnan(), 0, n)), "NaN swept out of the sums"),
+    (without_nan, "NaN left out of the sums"),
     (with_a_large_number_for_infinity, SAME),
     (lambda a, b: vars(merge_states(a, b)), SAME),
     (lambda a, b: merge_states(a, b).output(), SAME),
@@ -364,6 +393,32 @@ def gathered_and_masked(query, key_cache, value_cache, block_table, context_len,
     return torch.einsum("hn,nhd->hd", weights, values.repeat_interleave(group, 1)).to(query.dtype)
 
 
+def that_skips_stale_nan_alone(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Keep what is behind the context unless it is NaN."""
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for start in range(0, context_len, size):
+        block = int(block_table[start // size])
+        kept = [
+            slot
+            for slot in range(size)
+            if start + slot < context_len or not bool(value_cache[block, slot].isnan().any())
+        ]
+        here = key_cache[block, kept], value_cache[block, kept]
+        state = merge_states(state, partial_attention(query, *here, scale))
+    return state.output().to(query.dtype)
+
+
+def hidden_where_it_is_nan(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Hide the scores behind the context, and of the values there those that are NaN."""
+    if context_len < 1:
+        raise ValueError
+    values = value_cache.clone()
+    for position in range(context_len, -(-context_len // values.shape[1]) * values.shape[1]):
+        at = int(block_table[position // values.shape[1]]), position % values.shape[1]
+        values[at] = torch.where(values[at].isnan(), 0.0, values[at])
+    return gathered_and_masked(query, key_cache, values, block_table, context_len, scale)
+
+
 def zeros_for_nothing(query, key_cache, value_cache, block_table, context_len, scale=None):
     if context_len == 0:
         return torch.zeros_like(query)
@@ -402,7 +457,9 @@ ATTEND_WRONG = (
     (with_context(lambda n, size: n - 1), SAME),
     (with_context(lambda n, size: n // size * size), "the last block is dropped"),
     (with_context(lambda n, size: -(-n // size) * size), "the whole last block"),
-    (gathered_and_masked, "the whole last block"),
+    (gathered_and_masked, "hidden in the scores only"),
+    (that_skips_stale_nan_alone, SAME),
+    (hidden_where_it_is_nan, SAME),
     (with_output(lambda out: out.double()), SAME),
     (with_output(lambda out: out[None]), SAME),
     (zeros_for_nothing, SAME),
@@ -414,6 +471,13 @@ ATTEND_WRONG = (
             q, k.nan_to_num(), v.nan_to_num(), *rest, **options
         ),
         "swept caches",
+    ),
+    (lambda q, k, *rest, **options: attend_blocks(q, k.nan_to_num(), *rest, **options), SAME),
+    (
+        lambda q, k, v, *rest, **options: attend_blocks(
+            q, k, v.nan_to_num(nan=math.nan), *rest, **options
+        ),
+        SAME,
     ),
     (
         lambda q, k, v, t, n, scale=None: attend_blocks(
@@ -507,6 +571,12 @@ def inf_is_left(query, key_cache, value_cache, block_table, context_len):
     return hunt.suspect_decode(query, key_cache, values, block_table, context_len)
 
 
+def not_scaled(query, key_cache, value_cache, block_table, context_len):
+    return hunt.decode(
+        query * query.shape[1] ** 0.5, key_cache, value_cache, block_table, context_len
+    )
+
+
 def one_block_less(query, key_cache, value_cache, block_table, context_len):
     whole = context_len // key_cache.shape[1] * key_cache.shape[1]
     return hunt.suspect_decode(query, key_cache, value_cache, block_table, whole or context_len)
@@ -521,6 +591,15 @@ MENDED_WRONG = (
     (hunt.suspect_decode, "something times 0"),
     (inf_is_left, SAME),
     (one_block_less, SAME),
+    (not_scaled, SAME),
+    (
+        lambda q, k, v, table, n: hunt.decode(q, k.nan_to_num(), v, table, n),
+        "swept out of all keys",
+    ),
+    (
+        lambda q, k, v, table, n: hunt.decode(q, k, torch.where(v.isinf(), 0, v), table, n),
+        SAME,
+    ),
     (
         lambda q, k, v, table, n: hunt.suspect_decode(q, k, v.nan_to_num(), table, n),
         "swept out of all values",
