@@ -130,6 +130,7 @@ def compile_for_all(operation: str, kernel: Any) -> dict[str, CompiledKernel]:
     Raises:
         ValueError: As in ``try_launch``.
         KernelCompileError: The compiler refuses it; says for which GPU and why.
+        CompilerUnfinishedError: It came to no end; says within which time.
     """
     require_triton()
     from course_lib.attention.backends.launches import as_on_a_gpu

@@ -10,7 +10,7 @@ from autograder.checks.finding import Misconception
 from autograder.checks.kernel import Edited, KernelCase, KernelCheck, edited
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention import PagedBatch, paged
-from course_lib.attention.backends import trial
+from course_lib.attention.backends import compilation, trial
 from course_lib.attention.backends.availability import TritonUnavailableError, triton_state
 
 SEED = 1
@@ -242,6 +242,14 @@ def test_what_no_gpu_can_run_is_a_failure_with_the_compilers_words(patient):
     assert finding.fraction == 0
     assert finding.counterexample.case == "compiled for sm_80, sm_90 and sm_100, which needs no GPU"
     assert "compute capability 8.0" in finding.counterexample.got
+
+
+def test_a_compiler_that_is_late_says_nothing_of_the_kernel(monkeypatch):
+    monkeypatch.setattr(compilation, "TIMEOUT_SECONDS", 0.1)
+    finding = COPY.examine(LocalSubject(COPY.reference, COPY.patience), SEED, 1)
+    assert finding.fraction == 0
+    assert "longer than 0.1 s; run it again" in finding.counterexample.got
+    assert finding.counterexample.complaint.endswith("whether a GPU could is not known")
 
 
 def test_reading_more_than_needed_costs_what_the_check_says(patient):

@@ -595,3 +595,10 @@ def test_the_line_of_an_error_is_the_learners_where_code_was_made_on_the_way(loc
         "f",
     )
     assert subject.call([]).line == "in line 11: return ModelSpec('m', 0, 0, 0, 0, 0, 0)"
+
+
+def test_who_is_patient_waits_longer_and_only_for_that_long():
+    subject = LocalSubject(time.sleep, timeout=0.1)
+    with subject.patient(60.0), subject.patient(0.05):
+        assert isinstance(subject.call([0.3]), Returned)
+    assert subject.call([0.3]).kinds[0] == "NoAnswerError"

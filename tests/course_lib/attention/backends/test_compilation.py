@@ -9,10 +9,11 @@ import torch
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
-from course_lib.attention.backends import launches  # noqa: E402
+from course_lib.attention.backends import compilation, launches  # noqa: E402
 from course_lib.attention.backends.compilation import (  # noqa: E402
     CAPABILITIES,
     CompiledKernel,
+    CompilerUnfinishedError,
     KernelCompileError,
     compile_launches,
 )
@@ -115,6 +116,26 @@ def test_what_only_the_interpreter_accepts_is_refused(kernel: Any, size: int) ->
     if not isinstance(kernel, triton.JITFunction):
         launch.run()
     with pytest.raises(KernelCompileError, match=f"{launch.name} for compute capability 9.0"):
+        compile_launches([launch], capabilities=[90])
+
+
+@triton.jit
+def unrolling_kernel(out, N: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
+    total = 0
+    for i in tl.static_range(N):
+        total += tl.load(out + i)
+    tl.store(out, total)
+
+
+def test_a_compiler_that_comes_to_no_end_is_ended_and_nothing_is_said_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch = Launch(unrolling_kernel, (1,), {"out": torch.zeros(1), "N": 10**6})
+    monkeypatch.setattr(compilation, "CPU_SECONDS", 1)
+    with pytest.raises(CompilerUnfinishedError, match="longer than 1 s of computing"):
+        compile_launches([launch], capabilities=[90])
+    monkeypatch.setattr(compilation, "TIMEOUT_SECONDS", 0.1)
+    with pytest.raises(CompilerUnfinishedError, match=r"longer than 0\.1 s; run it again"):
         compile_launches([launch], capabilities=[90])
 
 
