@@ -101,16 +101,18 @@ class Exercise:
         if finding.fraction < 1 and is_untouched(subject.source(), self.id):
             advice = finding.advice if finding.unwritten else ""
             return Finding(0.0, unwritten=True, advice=advice or _UNTOUCHED)
-        if finding.fraction < 1 and (places := empty_places(subject.source(), self.id)):
-            said = " and the ".join(_ORDINALS[place] for place in places)
+        if finding.fraction < 1 and (places := empty_places(subject.source(), self.id)).empty:
+            said = " and the ".join(_ORDINALS[place] for place in places.empty)
             said = f"Nothing is written below the {said} YOUR CODE HERE."
-            if finding.unwritten or finding.counterexample is None:
+            is_begun = len(places.empty) < places.number
+            if finding.counterexample is None or not is_begun:
                 return replace(finding, unwritten=True, advice=said)
             case = finding.counterexample
             complaint = f"{case.complaint}; {said[0].lower()}{said[1:-1]}".removeprefix("; ")
             return replace(
                 finding,
                 counterexample=replace(case, complaint=complaint),
+                unwritten=False,
                 misconception=None,
                 alike=(),
             )

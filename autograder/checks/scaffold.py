@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from autograder.errors import CourseError
 from autograder.paths import course_root
 
 _PLACE = "# YOUR CODE HERE"
+_NOTHING = ("pass", "...")
 
 
 def told_from_given_lines(case: Counterexample, exercise_id: str) -> Counterexample:
@@ -62,26 +63,40 @@ def is_untouched(source: str | None, exercise_id: str) -> bool:
     )
 
 
-def empty_places(source: str | None, exercise_id: str) -> list[int]:
-    """Return which of several places to write at are still empty, the first is 1.
+@dataclass(frozen=True)
+class Places:
+    """The places of an exercise to write at, where there are several.
 
-    Only where an answer has kept the lines around a place can that be seen.
+    Attributes:
+        empty: Those at which nothing is written; the first is 1.
+        number: How many there are; 0 where there is one only.
+    """
+
+    empty: tuple[int, ...] = ()
+    number: int = 0
+
+
+def empty_places(source: str | None, exercise_id: str) -> Places:
+    """Return which of several places to write at are still empty.
+
+    Only where an answer has kept the lines around a place can that be seen. A ``pass`` is nothing.
 
     Args:
         source: The answer's code, comments included; None where it is not at hand.
         exercise_id: The exercise.
     """
     if source is None:
-        return []
-    lines = _told(source)
-    pairs = set(itertools.pairwise([*(line for line in lines if line != _PLACE), ""]))
+        return Places()
+    lines = (line for line in _told(source) if line not in (_PLACE, *_NOTHING))
+    pairs = set(itertools.pairwise([*lines, ""]))
     for stub in _released(exercise_id):
-        given = [*_told(stub), ""]
+        given = [*(line for line in _told(stub) if line not in _NOTHING), ""]
         places = [at for at, line in enumerate(given) if line == _PLACE]
         if len(places) > 1:
             around = [(given[at - 1], given[at + 1]) for at in places]
-            return [place for place, pair in enumerate(around, start=1) if pair in pairs]
-    return []
+            empty = (place for place, pair in enumerate(around, start=1) if pair in pairs)
+            return Places(tuple(empty), len(places))
+    return Places()
 
 
 def _told(source: str) -> list[str]:

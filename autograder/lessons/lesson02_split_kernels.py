@@ -13,7 +13,7 @@ from autograder.checks.kernel import Edited, KernelCase
 from autograder.lessons.lesson02_kernels import Sizes, decodes, decodes_of
 from course_lib.attention.dense import SoftmaxState, partial_attention
 
-_LONG: Sizes = (2, 1, 8, 16, 21)
+_LONG: Sizes = (2, 1, 8, 16, 26)
 
 # One stretch of a sequence
 
@@ -23,7 +23,8 @@ def stretches(seed: int) -> Iterator[KernelCase]:
     small, usual = decodes(seed)
     yield _stretches(small, 1)
     yield _stretches(usual, 3)
-    long = decodes_of([300], _LONG, torch.Generator().manual_seed(seed))
+    # Longer than a stretch of two tiles and one tile more: who reads too far does not reach the end.
+    long = decodes_of([400], _LONG, torch.Generator().manual_seed(seed))
     yield _stretches(long, 2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from autograder import lessons
@@ -11,6 +13,8 @@ from autograder.proxy.subject import LocalSubject
 from course_lib.attention.backends.availability import triton_state
 
 pytest.importorskip("triton")
+from course_lib.attention import triton_kernels  # noqa: E402
+
 if triton_state().mode != "interpreted":
     pytest.skip("the guard watches the interpreter", allow_module_level=True)
 
@@ -181,6 +185,12 @@ WRONG = {
         "split_decode_kernel",
         (STORE_MAX, "tl.store(split_max + row, max_score)"),
     ),
+    "a tile of the next stretch": (
+        "2.7a",
+        SAME,
+        "split_decode_kernel",
+        (END, END.replace("tokens_per_split,", "tokens_per_split + TILE,")),
+    ),
     "a stretch too long": (
         "2.7a",
         SAME,
@@ -215,6 +225,27 @@ def test_what_is_no_kernel_earns_nothing(exercise, answer):
     finding = examine(exercise, answer)
     assert finding.fraction == 0
     assert "write @triton.jit above its def" in finding.counterexample.got
+
+
+@pytest.mark.parametrize("rest", ["pass", "# YOUR CODE HERE\n    ...", ""])
+def test_who_wrote_at_the_first_of_two_places_has_begun(rest):
+    source = inspect.getsource(triton_kernels.split_decode_kernel.fn)
+    stored = source[source.index("row = (seq") :]
+    finding = examine("2.7a", changed("split_decode_kernel", (stored.strip(), rest)))
+    assert finding.fraction == 0
+    assert not finding.unwritten
+    complaint = finding.counterexample.complaint
+    assert complaint.endswith("nothing is written below the second YOUR CODE HERE")
+
+
+def test_who_wrote_at_neither_of_two_places_has_not_begun():
+    source = inspect.getsource(triton_kernels.split_decode_kernel.fn)
+    stored = source[source.index("row = (seq") :]
+    bounds = source[source.index("first = split") : source.index("member = tl.arange")]
+    edits = (stored.strip(), "pass"), (bounds.strip(), "pass")
+    finding = examine("2.7a", changed("split_decode_kernel", *edits))
+    assert finding.unwritten
+    assert "the first and the second YOUR CODE HERE" in finding.advice
 
 
 # 2.5
