@@ -217,15 +217,23 @@ class ParsonsCheck:
         return _refused("a function", got, f"line {line} of these", body)
 
     def _blamed(self, finding: Finding, labels: list[str]) -> Finding:
-        """Return the finding with the lines that do not belong, whatever else is the matter."""
+        """Return the finding with the lines that do not belong or are missing, whatever else is."""
         strange = [label for label in labels if self._distractor_at(label) is not None]
+        missing = len(self.solution) + len(strange) - len(labels)
         case = finding.counterexample
-        if not strange or case is None:
+        if case is None or not (strange or missing):
             return replace(finding, misconception=None, alike=())
-        several = f"lines {' and '.join(strange)} do not belong"
-        said = several if len(strange) > 1 else f"line {strange[0]} does not belong"
-        complaint = f"{case.complaint}; {said}" if case.complaint else said
-        case = replace(case, complaint=complaint)
+        # Why numbers come out wrong is no matter while lines are missing.
+        is_of_numbers = case.label != CHECKED and case.raised is None
+        said = [case.complaint] if case.complaint and not (missing and is_of_numbers) else []
+        if len(strange) > 1:
+            said.append(f"lines {' and '.join(strange)} do not belong")
+        elif strange:
+            said.append(f"line {strange[0]} does not belong")
+        if missing:
+            verb = "is" if missing == 1 else "are"
+            said.append(f"{missing} of the {len(self.solution)} lines that belong {verb} missing")
+        case = replace(case, complaint="; ".join(said))
         return replace(finding, counterexample=case, misconception=None, alike=())
 
     def _distractor_at(self, label: str) -> int | None:

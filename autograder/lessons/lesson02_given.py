@@ -106,6 +106,7 @@ SEEN_KEYS = (
     Call(_FOUR_QUERIES[:2], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.5),
     Call(torch.tensor([[40.0, 0.0], [0.0, 1.0]]), _TWO_KEYS, _TWO_VALUES, 1.0),
     Call(-_FOUR_QUERIES, _TWO_KEYS[:1], _TWO_VALUES[:1]),
+    Call(torch.ones(1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1), scale=0.5),
     _many_keys(torch.float16),
     Call(_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.0),
     Call(*(each.double() for each in (_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1]))),

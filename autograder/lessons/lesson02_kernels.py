@@ -25,9 +25,10 @@ _USUAL: Sizes = (4, 2, 8, 16, 13)
 
 
 def decodes(seed: int) -> Iterator[KernelCase]:
-    """Yield batches of decodes: less than a block, more than one, and more than a tile of 128."""
+    """Yield decodes: less than a block, more than one, and two, one of more than a tile of 128."""
     generator = torch.Generator().manual_seed(seed)
     yield decodes_of([3], _SMALL, generator)
+    yield decodes_of([6], _SMALL, generator)
     yield decodes_of([5, 150], _USUAL, generator)
 
 
@@ -214,5 +215,17 @@ STEP_MISTAKES = (
                 (_WEIGHTS, "weights = tl.exp(scores - new_max[:, None])"),
             )
         ),
+    ),
+    Misconception(
+        "exp in the factor",
+        "The scores come multiplied by log2(e), so that the factor is a power of two, as the "
+        "weights are: with exp the old sums shrink too much.",
+        Edited(((_RESCALE, "rescale = tl.exp(max_score - new_max)"),)),
+    ),
+    Misconception(
+        "exp in the weights",
+        "The scores come multiplied by log2(e), so that a weight is a power of two, as the factor "
+        "is.",
+        Edited(((_WEIGHTS, "weights = tl.exp(scores - new_max[:, None])"),)),
     ),
 )

@@ -141,6 +141,11 @@ MEASURED = (
         lambda: _wrong_break_even(SLOWDOWN),
     ),
     Misconception(
+        "relative to 1.26",
+        "The break-even is itself a slowdown, of which 1 is none: not how many times 1.26.",
+        lambda: {**measured(), "break-even": _break_even() / SLOWDOWN},
+    ),
+    Misconception(
         "the quotient of the rates",
         "By so much a whole step may become longer. Attention is only a part of it: the weights do "
         "not slow down, and Paged's rate has a slowdown of 1.26 in it.",

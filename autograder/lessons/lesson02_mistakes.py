@@ -49,6 +49,11 @@ def smallest_for_largest(scores: Tensor) -> Tensor:
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
+def logarithm_of_the_sum(scores: Tensor) -> Tensor:
+    """Subtract the logarithm of the sum of weights, which is as large as the scores."""
+    return (scores - scores.logsumexp(dim=-1, keepdim=True)).exp()
+
+
 SOFTMAX = (
     Misconception(
         "no maximum",
@@ -77,6 +82,12 @@ SOFTMAX = (
         "With the smallest subtracted all exponents are positive, and the largest overflows as "
         "before.",
         smallest_for_largest,
+    ),
+    Misconception(
+        "the logarithm of the sum",
+        "It does not overflow, but the logarithm is rounded to the size of the scores: at 10,000 a "
+        "float32 has three digits left behind the point. Subtract the largest score, and divide.",
+        logarithm_of_the_sum,
     ),
 )
 
@@ -143,6 +154,16 @@ def relative_to_0(
     factor = state.max_score.exp()
     sums = state.denominator * factor, state.numerator * factor[:, None]
     return SoftmaxState(state.max_score, *sums)
+
+
+def no_maximum_below_0(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+) -> SoftmaxState:
+    """Take 0 for m where all scores are below it."""
+    state = _state(query, key, value, scale)
+    max_score = state.max_score.clamp(min=0)
+    factor = (state.max_score - max_score).exp()
+    return SoftmaxState(max_score, state.denominator * factor, state.numerator * factor[:, None])
 
 
 def one_maximum_for_all_heads(
@@ -221,6 +242,12 @@ PARTIAL = (
         "relative to 0",
         "The sums are of exp(s - m), not of exp(s), which overflows for scores above 88.",
         relative_to_0,
+    ),
+    Misconception(
+        "no maximum below 0",
+        "The largest score may be far below 0: relative to 0 all weights would vanish. Only the "
+        "scores decide.",
+        no_maximum_below_0,
     ),
     Misconception(
         "one maximum for all heads",

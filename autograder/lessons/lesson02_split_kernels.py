@@ -20,8 +20,9 @@ _LONG: Sizes = (2, 1, 8, 16, 26)
 
 def stretches(seed: int) -> Iterator[KernelCase]:
     """Yield decodes in stretches: one, some that are empty, and some longer than a tile."""
-    small, usual = decodes(seed)
+    small, more, usual = decodes(seed)
     yield _stretches(small, 1)
+    yield _stretches(more, 2)
     yield _stretches(usual, 3)
     # Longer than a stretch of two tiles and one tile more: who reads too far does not reach the end.
     long = decodes_of([400], _LONG, torch.Generator().manual_seed(seed))
@@ -248,6 +249,11 @@ COMBINE_MISTAKES = (
         "acc is not rescaled",
         "The numerators are relative to the maxima of their splits, as the denominators are.",
         Edited(((_TOTAL, "total = tl.sum(numerator, axis=0)"),)),
+    ),
+    Misconception(
+        "l is not rescaled",
+        "The denominators are relative to the maxima of their splits, as the numerators are.",
+        Edited(((_ATTENTION, "attention = total / tl.sum(denominator, axis=0)"),)),
     ),
     Misconception(
         "exp for exp2",

@@ -79,6 +79,7 @@ SOFTMAX_RIGHT = (
 SOFTMAX_WRONG = (
     (lambda s: s.exp() / s.exp().sum(-1, keepdim=True), "no maximum"),
     (lambda s: torch.softmax(s, 0), "the first dimension"),
+    (lambda s: (s - torch.logsumexp(s, -1)[..., None]).exp(), "the logarithm of the sum"),
     (lambda s: torch.softmax(s, -1).double(), SAME),
     (lambda s: torch.log_softmax(s, -1), SAME),
     (lambda s: torch.softmax(s.clamp(min=-5), -1), SAME),
@@ -149,6 +150,12 @@ def all_in_float32(state, *_):
     return SoftmaxState(*(each.float() for each in vars(state).values()))
 
 
+def relative_to_0_at_least(state, *_):
+    largest = torch.maximum(state.max_score, torch.tensor(0.0))
+    factor = torch.exp(state.max_score - largest)
+    return SoftmaxState(largest, factor * state.denominator, factor[:, None] * state.numerator)
+
+
 def as_groups(state, query, key, _):
     groups = key.shape[1], -1
     return SoftmaxState(*(each.unflatten(0, groups) for each in vars(state).values()))
@@ -163,6 +170,7 @@ PARTIAL_WRONG = (
         "divided already",
     ),
     (changed(as_groups), SAME),
+    (changed(relative_to_0_at_least), "no maximum below 0"),
     (changed(all_in_float32), SAME),
     (not_refusing, SAME),
     (
@@ -780,6 +788,23 @@ def test_a_break_even_that_takes_the_weights_for_slower_too_is_named(slowdown, n
     right = measure.measured()
     wrong = {**right, "break-even": slowdown * right["Paged"] / right["Oracle"]}
     assert named(examine("2.9", wrong)) == name
+
+
+def test_a_break_even_that_counts_from_the_slowdown_that_is_given_is_named():
+    right = measure.measured()
+    wrong = {**right, "break-even": right["break-even"] / 1.26}
+    assert named(examine("2.9", wrong)) == "relative to 1.26"
+
+
+def test_a_query_that_is_scaled_in_place_is_shown_on_the_smallest_call():
+    def scaled_in_place(query, key, value, scale=None):
+        state = partial_attention(query, key, value, scale)
+        query *= query.shape[-1] ** -0.5 if scale is None else scale
+        return state
+
+    case = examine("2.2", scaled_in_place).counterexample.case
+    assert case.count("tensor([[") == 3
+    assert case.count(",") <= 3
 
 
 @pytest.mark.parametrize("digits", [3, 4])

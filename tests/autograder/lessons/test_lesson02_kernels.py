@@ -136,6 +136,18 @@ WRONG = {
         "softmax_step",
         (STEP["max"], f"{STEP['max']}\n    new_max = new_max * 0 + tl.max(new_max)"),
     ),
+    "exp in the factor alone": (
+        "2.6",
+        "exp in the factor",
+        "softmax_step",
+        (STEP["rescale"], STEP["rescale"].replace("exp2", "exp")),
+    ),
+    "the sum of weights as it is": (
+        "2.7b",
+        "l is not rescaled",
+        "combine_splits_kernel",
+        (ATTENTION, "attention = total / tl.sum(denominator)"),
+    ),
     "the weights by column": (
         "2.6",
         SAME,
@@ -284,6 +296,14 @@ def test_every_order_of_the_lines_that_works_is_right(first, second):
 )
 def test_an_order_that_does_not_work_earns_nothing(first, second):
     assert examine("2.5", exchanged(first, second)).fraction == 0
+
+
+def test_who_gives_some_of_the_lines_is_told_how_many_are_missing():
+    complaint = examine("2.5", list(ORDER[:3])).counterexample.complaint
+    assert complaint == f"{len(ORDER) - 3} of the {len(ORDER)} lines that belong are missing"
+    strange = min(LINES.keys() - set(ORDER))
+    complaint = examine("2.5", [*ORDER[:-1], strange]).counterexample.complaint
+    assert f"line {strange} does not belong; 1 of the {len(ORDER)} lines that" in complaint
 
 
 @pytest.mark.parametrize("answer", [[], None, list(ORDER)[:-1], "".join(ORDER), object(), 7])
