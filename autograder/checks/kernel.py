@@ -177,7 +177,8 @@ class KernelCheck:
         if came is None or not _has_nan(came):
             return ""
         stored = _moved(outcome, "stored")
-        if stored and stored.get(name, 0) < came.numel() * came.element_size():
+        is_counted = bool(stored or _moved(outcome, "loaded"))
+        if is_counted and stored.get(name, 0) < came.numel() * came.element_size():
             return f"NaN is what {name} holds before it is written, and not all of it is"
         clean = {key: _without_nan(value) for key, value in case.arguments.items()}
         again = self._start(subject, replace(case, arguments=clean))

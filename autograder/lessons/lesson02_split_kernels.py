@@ -24,7 +24,7 @@ def stretches(seed: int) -> Iterator[KernelCase]:
     yield _stretches(small, 1)
     yield _stretches(more, 2)
     yield _stretches(usual, 3)
-    # Longer than a stretch of two tiles and one tile more: who reads too far does not reach the end.
+    # Longer than a stretch of two tiles and one more: who reads too far does not reach the end.
     long = decodes_of([400], _LONG, torch.Generator().manual_seed(seed))
     yield _stretches(long, 2)
 

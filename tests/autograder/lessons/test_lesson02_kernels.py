@@ -13,7 +13,7 @@ from autograder.proxy.subject import LocalSubject
 from course_lib.attention.backends.availability import triton_state
 
 pytest.importorskip("triton")
-from course_lib.attention import triton_kernels  # noqa: E402
+from course_lib.attention import triton_kernels
 
 if triton_state().mode != "interpreted":
     pytest.skip("the guard watches the interpreter", allow_module_level=True)
