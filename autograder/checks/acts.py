@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -27,6 +28,12 @@ class Act:
     verb: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The method that it calls of the object, or the function; else the verb."""
+        called = self.args[0] if self.verb in ("do", "apply") else self.verb
+        return str(getattr(called, "__name__", called))
 
     def __call__(self, life: Life) -> Any:
         """Do it."""
@@ -86,12 +93,16 @@ class Noted(Life):
         self.acts: list[Act] = [*getattr(self, "acts", []), Act(verb, args, kwargs)]
 
 
-def shorter(acts: Sequence[Act], fails: Callable[[Acts], int | None]) -> Acts:
+def shorter(
+    acts: Sequence[Act], fails: Callable[[Acts], int | None], least: Mapping[str, int]
+) -> Acts:
     """Leave out what a failing life can do without, and make its numbers smaller.
 
     Args:
         acts: The life. Its first act makes the object; its last one fails.
         fails: Says in which act a life fails in the same way; None if in none.
+        least: The smallest number that a method or a function is asked about, by its name, where
+            that is not 0.
 
     Returns:
         A life that fails in its last act, from which no act, nor any two, can be left out, and in
@@ -99,7 +110,10 @@ def shorter(acts: Sequence[Act], fails: Callable[[Acts], int | None]) -> Acts:
     """
     stop_at = time.thread_time() + _SECONDS
     found = Acts(acts)
-    for smaller in (_with_one_less, _with_smaller_numbers, _with_two_less, _with_smaller_numbers):
+    lower = partial(_with_smaller_numbers, least=least)
+    ways: Sequence[Callable[[Acts], Iterator[Acts]]]
+    ways = _with_one_less, lower, _with_two_less, lower
+    for smaller in ways:
         goes_on = True
         while goes_on and time.thread_time() < stop_at:
             goes_on = False
@@ -127,22 +141,27 @@ def _without(acts: Acts, places: set[int]) -> Acts:
     return Acts([act for place, act in enumerate(acts) if place not in places])
 
 
-def _with_smaller_numbers(acts: Acts) -> Iterator[Acts]:
+def _with_smaller_numbers(acts: Acts, least: Mapping[str, int]) -> Iterator[Acts]:
     """Yield lives with one number smaller: alone, and with those behind it that are as large."""
     for place, act in enumerate(acts):
         for index, number in enumerate(act.args):
-            if type(number) is not int or number < 1:
+            lowest = least.get(act.name, 0)
+            if type(number) is not int or number <= lowest:
                 continue
-            for less in sorted({*range(min(number, 20)), number // 2, number - 1}):
+            some = {*range(lowest, min(number, 20)), number // 2, number - 1}
+            for less in sorted(each for each in some if each >= lowest):
                 lower = act.with_number(index, less)
                 yield Acts([*acts[:place], lower, *acts[place + 1 :]])
-                behind = [_lowered(each, number, number - less) for each in acts[place + 1 :]]
+                behind = [
+                    _lowered(each, number, number - less, least.get(each.name, 0))
+                    for each in acts[place + 1 :]
+                ]
                 yield Acts([*acts[:place], lower, *behind])
 
 
-def _lowered(act: Act, limit: int, by: int) -> Act:
-    """Return an act in which the numbers from a limit on are smaller by so much."""
+def _lowered(act: Act, limit: int, by: int, lowest: int) -> Act:
+    """Return an act in which the numbers from a limit on are smaller by so much, if they can."""
     for index, number in enumerate(act.args):
-        if type(number) is int and number >= limit:
+        if type(number) is int and number >= max(limit, lowest + by):
             act = act.with_number(index, number - by)
     return act

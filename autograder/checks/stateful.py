@@ -9,7 +9,7 @@ copying it is found out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -71,9 +71,12 @@ class Twin(stateful.RuleBasedStateMachine):
         is_free: Whether any step may be left out of a life, or have smaller numbers: no step needs
             what an earlier one has returned, and each is specified whatever came before. A failing
             life is then made as short as it can be.
+        least: The smallest number that a method, or a function of ``apply``, is specified for, by
+            its name, where that is not 0: a life is made shorter without going below.
     """
 
     is_free: ClassVar[bool] = False
+    least: ClassVar[Mapping[str, int]] = {}
 
     @staticmethod
     def is_sound(acts: Sequence[Act]) -> bool:
@@ -352,7 +355,7 @@ class StatefulCheck:
             lived = None if subject.is_silent else self._failing(acts, subject)
             return lived.number if lived and lived.symptom == failure.symptom else None
 
-        found = shorter(acts, fails)
+        found = shorter(acts, fails, self.machine.least)
         return (None if subject.is_silent else self._failing(found, subject)) or failure
 
     def _explained(self, failure: _Failure, subject: Subject) -> _Failure:

@@ -20,7 +20,7 @@ from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import Raised, Subject
 from autograder.proxy.wire import kind_of
 
-SEED, GIVE_UP = "seed", "give up"
+SEED, GIVE_UP = _NO_STATES = "seed", "give up"
 """Keys of an answer that are no states."""
 
 _SEEDS = range(2**31)
@@ -107,7 +107,9 @@ class TraceCheck:
         finding = Finding(
             1 - len(wrong) / len(states),
             self._first_wrong(seed, states, wrong, given),
-            unwritten=all(is_nothing(given.get(name)) for name in states),
+            unwritten=all(
+                is_nothing(state) for key, state in given.items() if key not in _NO_STATES
+            ),
         )
         fitting = [each for each in self.misconceptions if self._agree(each.wrong(seed), given)]
         return finding.named(fitting, subject)
@@ -129,6 +131,9 @@ class TraceCheck:
         complaint = f"the first {noun} that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
             complaint = f"this {noun} is missing; {right} of {len(states)} are right"
+            if strange := _strange_keys(states, given):
+                listed = ", ".join(f'"{name}"' for name in names)
+                complaint += f". The keys are {listed}; {strange[0]!r} is none of them"
         elif said := self.form(came) or self._form(wanted, came):
             complaint = f"{said}. It is {complaint}"
         shown = "\n".join(lines), f"another {noun}", show(came)
@@ -145,6 +150,15 @@ class TraceCheck:
 
     def _same(self, right: Any, came: Any) -> bool:
         return self.compare(_with_lists(right), _with_lists(came)) is None
+
+
+def _strange_keys(states: dict[str, Any], given: dict[str, Any]) -> list[Any]:
+    """Return the keys of an answer that stand for nothing.
+
+    >>> _strange_keys({"step 1": 3}, {"seed": 1, "Step 1": 3})
+    ['Step 1']
+    """
+    return [key for key in given if key not in (*_NO_STATES, *states)]
 
 
 def _with_lists(value: Any) -> Any:

@@ -30,7 +30,7 @@ from course_lib.kv_cache.fragmentation import (
     expected_internal_waste,
     external_fragmentation,
 )
-from course_lib.kv_cache.watch.notation import strip_by_offset
+from course_lib.kv_cache.watch.notation import memory_line
 
 # 4.1
 
@@ -67,9 +67,18 @@ BEST_FIT = Exercise(
     check=StatefulCheck(
         reference=Method(BestFitAllocator, "choose_hole"),
         machine=lives.ChoosingLife,
-        probes=(lives.three_holes, lives.equal_holes, lives.best_at_the_front, lives.all_taken),
+        probes=(
+            *lives.BESIDE_A_HOLE,
+            lives.three_holes,
+            lives.equal_holes,
+            lives.best_at_the_front,
+            lives.all_taken,
+            lives.six_holes,
+            lives.large_holes,
+        ),
         misconceptions=mistakes.BEST_FIT,
-        state_line=strip_by_offset,
+        large=lives.LARGE_CHOICES,
+        state_line=memory_line,
     ),
     hints=(
         "Holes of 5, 3 and 6 are there, and 3 slots are wanted. What does each choice leave over?",
@@ -95,13 +104,14 @@ COALESCE = Exercise(
             lives.between_two_holes,
             lives.beside_one_hole,
             lives.freed_twice,
+            lives.before_the_start,
             lives.behind_the_end,
             lives.many_holes,
             lives.one_beside_another,
         ),
         misconceptions=mistakes.COALESCE,
         large=(lives.MANY_HOLES,),
-        state_line=strip_by_offset,
+        state_line=memory_line,
     ),
     hints=(
         "What can lie just before the block, and what just behind it?",
@@ -125,6 +135,8 @@ BUDDY = Exercise(
         reference=BuddyAllocator,
         machine=lives.BuddyLife,
         probes=(
+            lives.one_slot,
+            lives.six_merges,
             lives.filled_and_emptied,
             lives.neighbours_that_are_no_buddies,
             lives.both_orders,
@@ -135,7 +147,7 @@ BUDDY = Exercise(
         misconceptions=buddy.BUDDY,
         compare=given.no_faults,
         large=lives.MANY_BLOCKS,
-        state_line=strip_by_offset,
+        state_line=memory_line,
     ),
     hints=(
         "A block of 4 slots starts at 8. Where is the half that it was split from, and where would "
@@ -306,7 +318,7 @@ MEASURED = Exercise(
     hints=(
         "Of 5 requests, admitted in order, 2 wait. Which one is the first of those?",
         "In each snapshot, take all reservations off the slots, and hold the rest against prompt "
-        "and output of the first that waits. Count the snapshots in which it is enough.",
+        "and output of the first that waits. Count the snapshots in which it is at least as much.",
         "`head = requests[len(requests) - snapshot.num_waiting]`",
     ),
 )

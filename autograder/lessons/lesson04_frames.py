@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from autograder.checks.compare import remedy
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call
 from autograder.proxy.wire import kind_of
@@ -115,15 +116,17 @@ def _complaint_about_form(answer: Any) -> str | None:
         return f'give a dict with "ranges" and "frames", not {got}'
     ranges, frames = answer["ranges"], answer["frames"]
     if not isinstance(ranges, (list, tuple)) or not ranges:
-        return '"ranges" is a list of at least one pair (start, end)'
+        return f'"ranges" is a list of at least one pair (start, end){remedy(list, ranges)}'
     seen: list[tuple[int, int]] = []
     for each in ranges:
         is_pair = isinstance(each, (list, tuple)) and len(each) == 2
         if not is_pair or not all(type(bound) is int for bound in each):
             return f"a range is a pair of whole numbers (start, end), not {each!r}"
         start, end = each
-        if not 0 <= start < end <= _MOST_FRAMES:
-            return f"the range {start} to {end} is empty, negative or beyond {_MOST_FRAMES:,}"
+        if start >= end:
+            return f"the range {start} to {end} is empty: `end` is the first frame behind it"
+        if start < 0 or end > _MOST_FRAMES:
+            return f"the range {start} to {end} leaves the frames, 0 to {_MOST_FRAMES - 1:,}"
         if any(start < other_end and other < end for other, other_end in seen):
             return f"the range {start} to {end} overlaps an earlier one: no frame is added twice"
         seen.append((start, end))
@@ -192,6 +195,7 @@ def additions(draw: st.DrawFn) -> Call:
 
 
 ADDITIONS = (
+    Call({(2, 1)}, 3, 5),
     Call({(0, 2)}, 2, 4),
     Call({(2, 2)}, 0, 2),
     Call({(0, 4), (4, 2)}, 6, 8),

@@ -273,6 +273,8 @@ def fragmented(draw: st.DrawFn) -> Call:
 
 
 FRAGMENTED = (
+    _allocator(FirstFitAllocator, 3, (1, 1), (0,)),  # holes of 1 and 1
+    _allocator(FirstFitAllocator, 5, (1, 2), (0,)),  # of 1 and 2
     _allocator(FirstFitAllocator, 10, (5, 1, 2, 2), (0, 2)),  # holes of 5 and 2
     _allocator(FirstFitAllocator, 13, (3, 1, 5, 1), (0, 2)),  # of 3, 5 and 3
     _allocator(BuddyAllocator, 16, (4, 4, 4, 4), (1, 2)),  # of 4 and 4, which touch
@@ -285,7 +287,7 @@ FRAGMENTED = (
 def typed(call: Call) -> str:
     """Write how an allocator came to be, line by line, and what is free in the end.
 
-    >>> print(typed(FRAGMENTED[3]))
+    >>> print(typed(FRAGMENTED[5]))
     allocator = FirstFitAllocator(4)
     allocator.allocate(4)  # AAAA, no hole
     external_fragmentation(allocator)
@@ -331,6 +333,7 @@ DISTRIBUTIONS = (
     Call([16], 16),
     Call([17], 16),
     Call([1, 31], 16),
+    Call([525], 75),  # seven blocks, and 525 * (1 / 75) is a little more than 7
     Call([5, 5, 8, 33], 7),
     Call({16: 0.5, 17: 0.5}, 16),
     Call({3: 3, 20: 1}, 16),

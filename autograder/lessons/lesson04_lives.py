@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import LargeLife, Life, Twin
+from autograder.checks.stateful import LargeLife, Life, Script, Twin
 from course_lib.kv_cache.watch.allocator_faults import (
     allocation_faults,
     holes_beside_another,
     leave_holes,
+    leave_shrinking_holes,
     refusal_faults,
     release_faults,
 )
@@ -27,6 +28,7 @@ class FitLife(Twin):
     """What may be done to an allocator that hands out exactly what was asked for."""
 
     is_free = True
+    least: ClassVar[Mapping[str, int]] = {"allocate": 1, "choose_hole": 1}
 
     @initialize(num_slots=st.integers(1, 16))
     def make_one(self, num_slots: int) -> None:
@@ -114,6 +116,80 @@ def all_taken(life: Life) -> None:
     life.do("choose_hole", 1, reads=SPAN)
 
 
+def six_holes(life: Life) -> None:
+    """Let the best of six holes be the last; their sizes have one digit or two."""
+    life.create(63)
+    holes_between((10, 9, 12, 11, 8, 7), life)
+    for size in (7, 8, 9, 10, 11, 12, 13):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def large_holes(life: Life) -> None:
+    """Ask for holes of thousands of slots."""
+    life.create(10_000)
+    holes_between((4000, 1500, 3000), life)
+    for size in (200, 2000, 3500, 4500):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def beside_a_hole(num_slots: int, first: int, size: int) -> tuple[Script, Script]:
+    """Return lives with a hole, a block of one slot and the rest: ask for a hole, take a block.
+
+    Where these show a fault, no life that is drawn is shorter.
+
+    Args:
+        num_slots: Slots in all.
+        first: Size of the first hole.
+        size: Slots wanted.
+    """
+
+    def lay(life: Life) -> None:
+        life.create(num_slots)
+        life.do("allocate", first)
+        life.do("allocate", 1)
+        life.do("free", 0)
+
+    def ask(life: Life) -> None:
+        lay(life)
+        life.do("choose_hole", size, reads=SPAN)
+        life.do("holes", reads=SPAN)
+
+    def take(life: Life) -> None:
+        lay(life)
+        life.do("allocate", size)
+
+    return ask, take
+
+
+BESIDE_A_HOLE = (
+    *beside_a_hole(num_slots=3, first=1, size=1),  # two that are equal
+    *beside_a_hole(num_slots=3, first=1, size=2),  # two that are too small
+    *beside_a_hole(num_slots=4, first=1, size=1),  # the first is the best
+    *beside_a_hole(num_slots=4, first=2, size=1),  # the second is
+    *beside_a_hole(num_slots=5, first=1, size=2),  # the first is nearer in size, and too small
+)
+
+
+def many_shrinking_holes(life: Life) -> None:
+    """Ask for holes among thousands, each smaller than the one before it."""
+    life.create(2**23)
+    life.apply(leave_shrinking_holes, 4000)
+    for size in (1, 2, 3):
+        life.do("choose_hole", size, reads=SPAN)
+
+
+def one_hole_beyond_count(life: Life) -> None:
+    """Ask for the only hole, which is larger than any number that stands for infinity by hand."""
+    life.create(2**60)
+    life.do("choose_hole", 1, reads=SPAN)
+
+
+LARGE_CHOICES = (
+    LargeLife(many_shrinking_holes, "8,388,608 slots and 4,000 holes", seconds=0.4),
+    LargeLife(one_hole_beyond_count, "a hole of 2⁶⁰ slots"),
+)
+
+
 def between_two_holes(life: Life) -> None:
     """Free a block with a hole on each side, and use what has become of them."""
     life.create(16)
@@ -147,6 +223,16 @@ def freed_twice(life: Life) -> None:
         life.do("holes", reads=SPAN)
     life.do("free", 4)
     life.do("holes", reads=SPAN)
+
+
+def before_the_start(life: Life) -> None:
+    """Free −2 where slot 2 is a block and −2 is no slot counted from the end."""
+    life.create(5)
+    life.do("allocate", 2)
+    life.do("allocate", 1)
+    life.do("free", -2)
+    life.do("holes", reads=SPAN)
+    life.do("blocks", reads=SPAN)
 
 
 def behind_the_end(life: Life) -> None:
@@ -199,6 +285,7 @@ class BuddyLife(Twin):
     """What may be done to a buddy allocator; each step is judged by what was free before it."""
 
     is_free = True
+    least: ClassVar[Mapping[str, int]] = {"allocation_faults": 1}
 
     @initialize(num_slots=st.integers(0, 24))
     def make_one(self, num_slots: int) -> None:
@@ -225,6 +312,23 @@ class BuddyLife(Twin):
     def allocate_nothing(self, size: int) -> None:
         """Ask for no slots."""
         self.do("allocate", size)
+
+
+def one_slot(life: Life) -> None:
+    """Ask one slot for two, free what is no block of it, and take it."""
+    life.create(1)
+    life.apply(allocation_faults, 2)
+    for place in range(3):
+        life.apply(refusal_faults, place)
+    life.do("holes", reads=SPAN)
+    life.apply(allocation_faults, 1)
+
+
+def six_merges(life: Life) -> None:
+    """Give back one slot of 64, which all become one block again."""
+    life.create(64)
+    life.apply(allocation_faults, 1)
+    life.apply(release_faults, 0)
 
 
 def filled_and_emptied(life: Life) -> None:
@@ -287,16 +391,17 @@ def both_orders(life: Life) -> None:
 
 
 def many_small_blocks(life: Life) -> None:
-    """Have tens of thousands of free blocks of one slot, no two of which are buddies."""
+    """Have tens of thousands of free blocks of one slot, and hand out half of them again."""
     life.create(2**16)
     life.apply(leave_holes, 2**15)
+    life.apply(leave_holes, 2**13)
 
 
 def large_blocks(life: Life) -> None:
-    """Hand out half of a memory of millions of slots, and take it back."""
+    """Hand out half of a memory of millions of slots, then one slot, and take each back."""
     life.create(2**22)
-    for _ in range(3):
-        life.apply(allocation_faults, 2**21)
+    for size in (2**21, 2**21, 1):
+        life.apply(allocation_faults, size)
         life.apply(release_faults, 0)
 
 

@@ -80,6 +80,24 @@ def smallest_of_all(self: FitAllocator, size: int) -> Span | None:
     return smallest if smallest is not None and smallest.size >= size else None
 
 
+def smallest_of_any(self: FitAllocator, size: int) -> Span | None:
+    """Choose the smallest hole likewise, and let `min` raise where memory is full."""
+    smallest = min(self.sorted_holes, key=lambda hole: hole.size)
+    return smallest if smallest.size >= size else None
+
+
+def nearest_in_size(self: FitAllocator, size: int) -> Span | None:
+    """Choose the hole whose size is nearest, and see afterwards whether it is large enough."""
+    nearest = min(self.sorted_holes, key=lambda hole: abs(hole.size - size), default=None)
+    return nearest if nearest is not None and nearest.size >= size else None
+
+
+def as_texts(self: FitAllocator, size: int) -> Span | None:
+    """Compare sizes as texts, by which 10 comes before 9."""
+    fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+    return min(fitting, key=lambda hole: (str(hole.size), hole.offset), default=None)
+
+
 def smallest_large_enough_or_not(self: FitAllocator, size: int) -> Span | None:
     """Choose the smallest hole there is, whatever is asked for."""
     return min(self.sorted_holes, key=lambda hole: (hole.size, hole.offset))
@@ -125,6 +143,23 @@ BEST_FIT = (
         "the smallest of all",
         "Holes that are too small are left out first; of the others, the smallest is taken.",
         smallest_of_all,
+    ),
+    Misconception(
+        "the smallest of all, or of none",
+        "Holes that are too small are left out first; of the others, the smallest is taken. If "
+        "none is left, return None; `min` of nothing raises ValueError.",
+        smallest_of_any,
+    ),
+    Misconception(
+        "the nearest in size",
+        "A hole that is a little too small is nearer than one that is larger by more, and of no "
+        "use: leave out the holes that are too small first.",
+        nearest_in_size,
+    ),
+    Misconception(
+        "sizes as texts",
+        "As texts, 10 comes before 9: compare the sizes as numbers.",
+        as_texts,
     ),
     Misconception(
         "the smallest, large enough or not",

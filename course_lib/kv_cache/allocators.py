@@ -233,6 +233,8 @@ class BestFitAllocator(FitAllocator):
     def choose_hole(self, size: int) -> Span | None:
         """Return the smallest hole of at least ``size`` slots; of equal ones, the lowest offset.
 
+        Takes a step for each hole (sorting them is quick enough), however many slots they have.
+
         Args:
             size: Slots wanted, at least 1.
 

@@ -122,9 +122,11 @@ def release_faults(allocator: Allocator, place: int) -> list[str] | None:
         return []
     block = blocks[place % len(blocks)]
     right = _merged(_spans(allocator.holes()), block)
-    allocator.free(block.offset)
+    returned: object = _release(allocator, block.offset)
     now = _spans(allocator.holes())
     found = []
+    if returned is not None:
+        found.append(f"free({block.offset}) returns {returned!r}; by its signature it returns None")
     if now != right:
         found.append(f"free({block.offset}) leaves free {_listed(now)}, not {_listed(right)}")
     return found + buddy_violations(allocator)
@@ -184,6 +186,28 @@ def leave_holes(allocator: Allocator, num_holes: int) -> None:
         allocator.free(offset)
 
 
+def leave_shrinking_holes(allocator: Allocator, num_holes: int) -> None:
+    """Leave holes of all sizes up to a number of them, the largest first, a slot apart.
+
+    Args:
+        allocator: The allocator, with nothing allocated.
+        num_holes: How many holes are left between blocks; the first has so many slots.
+
+    >>> from course_lib.kv_cache.allocators import FirstFitAllocator
+    >>> allocator = FirstFitAllocator(9)
+    >>> leave_shrinking_holes(allocator, 3)
+    >>> [hole.size for hole in allocator.holes()]
+    [3, 2, 1]
+    """
+    offsets = []
+    for size in range(num_holes, 0, -1):
+        offsets.append(allocator.allocate(size))
+        allocator.allocate(1)
+    for offset in offsets:
+        if offset is not None:
+            allocator.free(offset)
+
+
 def holes_beside_another(allocator: Allocator) -> list[tuple[int, int]]:
     """Use a second allocator of the same class, and return the holes of the first.
 
@@ -208,6 +232,11 @@ def holes_beside_another(allocator: Allocator) -> list[tuple[int, int]]:
 def _is_silent(allocator: Any) -> bool:
     """Say whether an allocator's methods do nothing yet."""
     return allocator.holes() is None and allocator.blocks() is None
+
+
+def _release(allocator: Any, offset: int) -> object:
+    """Give a block back; return what comes of it, which should be None."""
+    return allocator.free(offset)
 
 
 def _faults_of_a_piece(

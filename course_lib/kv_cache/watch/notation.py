@@ -22,7 +22,7 @@ from itertools import islice
 from string import ascii_uppercase
 from typing import Protocol
 
-from course_lib.kv_cache.allocators import Span
+from course_lib.kv_cache.allocators import Allocator, Span
 from course_lib.kv_cache.block_pool import BlockPool, FreeBlockQueue, KVCacheBlock
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
@@ -241,6 +241,29 @@ def strip_by_offset(allocator: HasBlocks) -> str:
     """
     letters = {span.offset: ascii_uppercase[span.offset % 26] for span in allocator.blocks()}
     return strip_text(allocator, letters)
+
+
+_WIDEST_STRIP = 100
+"""Slots of the largest memory that is shown slot by slot."""
+
+
+def memory_line(allocator: Allocator) -> str:
+    """Return ``strip_by_offset``, or, of a memory that is too large for a line, its spans in words.
+
+    >>> from course_lib.kv_cache.allocators import FirstFitAllocator
+    >>> memory_line(FirstFitAllocator(8))
+    '........'
+    >>> large = FirstFitAllocator(1000)
+    >>> large.allocate(7), memory_line(large)
+    (0, 'blocks: 7 at 0; free: 993 at 7')
+    """
+    if allocator.num_slots <= _WIDEST_STRIP:
+        return strip_by_offset(allocator)
+    blocks, free = (
+        ", ".join(f"{span.size} at {span.offset}" for span in spans) or "none"
+        for spans in (allocator.blocks(), allocator.holes())
+    )
+    return f"blocks: {blocks}; free: {free}"
 
 
 def _queue(free: Sequence[BlockMark]) -> str:

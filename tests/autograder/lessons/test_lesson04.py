@@ -83,6 +83,9 @@ def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
     assert examine("4.1", {"seed": 7, **right}).fraction == 1
     assert examine("4.1", {"seed": 7, **right, "step 6": "." * 16}).fraction == pytest.approx(5 / 6)
     assert examine("4.1", {"seed": 1}).unwritten
+    misspelt = examine("4.1", {"seed": 7, **{key.title(): state for key, state in right.items()}})
+    assert not misspelt.unwritten
+    assert "'Step 1' is none of them" in misspelt.counterexample.complaint
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,44 @@ def of_fitting_without_a_default(self, size):
     return min((h for h in self.sorted_holes if h.size >= size), key=lambda hole: hole.size)
 
 
+def nearest_and_larger_of_equals(self, size):
+    near = min(
+        self.sorted_holes,
+        key=lambda hole: (abs(hole.size - size), hole.size < size, hole.offset),
+        default=None,
+    )
+    return near if near and near.size >= size else None
+
+
+def with_an_infinity_of(best_size):
+    def choose_hole(self, size):
+        best, least = None, best_size
+        for hole in self.sorted_holes:
+            if size <= hole.size < least:
+                best, least = hole, hole.size
+        return best
+
+    return choose_hole
+
+
+def of_the_first_four(self, size):
+    fitting = [hole for hole in self.sorted_holes[:4] if hole.size >= size]
+    return min(fitting, key=lambda hole: (hole.size, hole.offset), default=None)
+
+
+def hole_against_hole(self, size):
+    holes = self.sorted_holes
+    for hole in holes:
+        if hole.size >= size and all(not size <= other.size < hole.size for other in holes):
+            return hole
+    return None
+
+
+def counted_slot_by_slot(self, size):
+    counted = [(sum(1 for _ in range(h.offset, h.end)), h.offset, h) for h in self.sorted_holes]
+    return min((each for each in counted if each[0] >= size), default=(0, 0, None))[2]
+
+
 BEST_RIGHT = (smallest_in_a_loop, sorted_by_size, by_numpy)
 BEST_WRONG = (
     (last_smallest, "the last of equals"),
@@ -174,6 +215,16 @@ BEST_WRONG = (
         "the smallest, large enough or not",
     ),
     (sorts_the_holes, SAME),
+    (nearest_and_larger_of_equals, SAME),
+    (mistakes.nearest_in_size, "the nearest in size"),
+    (mistakes.as_texts, "sizes as texts"),
+    (mistakes.smallest_of_any, "the smallest of all, or of none"),
+    (with_an_infinity_of(100), SAME),
+    (with_an_infinity_of(1000), SAME),
+    (with_an_infinity_of(10**9), SAME),
+    (of_the_first_four, SAME),
+    (hole_against_hole, SAME),  # right, and each hole is compared with all others
+    (counted_slot_by_slot, SAME),  # right, and a step for each slot
     (lambda self, size: Span(6, 3), SAME),
     (object(), SAME),
 )
@@ -292,6 +343,10 @@ def slot_by_slot(self, offset):
     self.sorted_holes = [Span(start, end - start) for start, end in pairs]
 
 
+def minus_for_plus(self, offset):
+    freed_by_going_through_all(self, abs(offset))
+
+
 COALESCE_RIGHT = (
     freed_by_going_through_all,
     freed_from_the_blocks,
@@ -306,6 +361,7 @@ COALESCE_WRONG = (
     (returns_something, SAME),
     (changes_and_then_refuses, SAME),
     (counts_from_the_end, SAME),
+    (minus_for_plus, SAME),
     (one_list_for_all, SAME),
     (unsorted_from_six_on, SAME),
     (slot_by_slot, SAME),  # right, and a step for each slot
@@ -429,6 +485,45 @@ def by_logarithm(self, size):
     return BuddyAllocator.allocate(self, 1 << math.ceil(math.log2(size)))
 
 
+def merges_at_most(most):
+    def free(self, offset):
+        order = self.order_of(offset)
+        del self.order_at[offset]
+        merges = 0
+        while merges < most and (buddy := offset ^ (1 << order)) in self.free_offsets[order]:
+            self.free_offsets[order].remove(buddy)
+            offset, order, merges = min(offset, buddy), order + 1, merges + 1
+        self.free_offsets[order].add(offset)
+
+    return free
+
+
+def looks_for_the_lowest(self, size):
+    if size < 1:
+        raise ValueError(size)
+    wanted = (size - 1).bit_length()
+    fitting = (k for k in range(wanted, len(self.free_offsets)) if self.free_offsets[k])
+    order = next(fitting, None)
+    if order is None:
+        return None
+    offset = min(self.free_offsets[order])
+    self.free_offsets[order].remove(offset)
+    for smaller in range(wanted, order):
+        self.free_offsets[smaller].add(offset + (1 << smaller))
+    self.order_at[offset] = wanted
+    return offset
+
+
+def returns_the_offset(self, offset):
+    BuddyAllocator.free(self, offset)
+    return offset
+
+
+def changes_what_it_refuses(self, offset):
+    self.free_offsets[0].discard(offset)
+    BuddyAllocator.free(self, offset)
+
+
 BUDDY_RIGHT = (UpperHalves, ByRecursion, NumpyOffsets)
 BUDDY_WRONG = (
     (a_buddy(allocate=raises_when_too_large), SAME),
@@ -438,6 +533,11 @@ BUDDY_WRONG = (
     (a_buddy(free=frees_with_a_key_error), SAME),
     (a_buddy(allocate=looks_at_each_slot), SAME),
     (a_buddy(allocate=by_logarithm), SAME),
+    (a_buddy(allocate=looks_for_the_lowest), SAME),  # right, and a step for each free block
+    (a_buddy(free=merges_at_most(4)), SAME),
+    (a_buddy(free=merges_at_most(10)), SAME),
+    (a_buddy(free=returns_the_offset), SAME),
+    (a_buddy(free=changes_what_it_refuses), SAME),
     (FirstFitAllocator, SAME),
     (type("BuddyAllocator", (), {}), SAME),
     (object(), SAME),
@@ -698,11 +798,26 @@ def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, 
 @pytest.mark.parametrize(
     ("exercise", "wrong", "most"),
     [("4.2", m.wrong, 5) for m in mistakes.BEST_FIT if m.name in ("worst fit", "first fit")]
-    + [("4.2", sorts_the_holes, 7), ("4.3", mistakes.freeing(False, True), 6)],
+    + [
+        ("4.2", mistakes.last_of_equals, 5),
+        ("4.2", mistakes.nearest_in_size, 5),
+        ("4.2", sorts_the_holes, 7),
+        ("4.3", mistakes.freeing(False, True), 6),
+        ("4.4", a_buddy(allocate=raises_when_too_large), 2),
+        ("4.4", a_buddy(free=changes_what_it_refuses), 2),
+    ],
 )
 def test_the_failing_case_of_an_allocator_is_small(exercise, wrong, most):
     case = examine(exercise, wrong).counterexample.case
     assert len(case.splitlines()) <= most, case
+    assert not re.search(r"(allocate|choose_hole)\(0\)|allocation_faults\(obj, 0\)", case)
+
+
+def test_a_value_where_none_is_asked_is_said_in_a_sentence():
+    got = examine("4.4", a_buddy(free=returns_the_offset)).counterexample.got
+    assert "free(0) returns 0; by its signature it returns None" in got
+    complaint = examine("4.3", returns_something).counterexample.complaint
+    assert "None" in complaint
 
 
 def test_the_failing_case_of_a_wrong_buddy_says_in_words_what_is_wrong():
@@ -751,7 +866,9 @@ def test_any_case_in_which_a_block_is_missing_exposes_the_bug(case):
         ({"ranges": [(0, 2), (2, 4)], "frames": 3}, "is a power of two, not 3", SAME),
         ({"ranges": [(0, 2.0)], "frames": 2}, "pair of whole numbers", SAME),
         ({"ranges": [], "frames": 4}, "at least one pair", SAME),
-        ({"ranges": [(4, 4)], "frames": 4}, "is empty, negative or beyond", SAME),
+        ({"ranges": [(4, 4)], "frames": 4}, "is empty: `end` is the first frame behind it", SAME),
+        ({"ranges": [(-2, 0)], "frames": 2}, "leaves the frames, 0 to 4,611", SAME),
+        ({"ranges": np.array([[0, 2]]), "frames": 2}, ".tolist() makes one of it", SAME),
         ([(0, 2), (2, 4)], 'give a dict with "ranges" and "frames", not list', SAME),
         (object(), "not object", SAME),
     ],
