@@ -74,6 +74,7 @@ BEST_FIT = Exercise(
             lives.best_at_the_front,
             lives.all_taken,
             lives.six_holes,
+            lives.one_large_hole,
             lives.large_holes,
         ),
         misconceptions=mistakes.BEST_FIT,

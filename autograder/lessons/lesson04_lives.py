@@ -124,6 +124,12 @@ def six_holes(life: Life) -> None:
         life.do("choose_hole", size, reads=SPAN)
 
 
+def one_large_hole(life: Life) -> None:
+    """Ask for a slot of a thousand."""
+    life.create(1000)
+    life.do("choose_hole", 1, reads=SPAN)
+
+
 def large_holes(life: Life) -> None:
     """Ask for holes of thousands of slots."""
     life.create(10_000)
