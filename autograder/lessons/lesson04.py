@@ -74,6 +74,7 @@ BEST_FIT = Exercise(
             lives.best_at_the_front,
             lives.all_taken,
             lives.six_holes,
+            lives.a_hundred_slots,
             lives.one_large_hole,
             lives.large_holes,
         ),

@@ -124,6 +124,12 @@ def six_holes(life: Life) -> None:
         life.do("choose_hole", size, reads=SPAN)
 
 
+def a_hundred_slots(life: Life) -> None:
+    """Ask for a slot of a hundred."""
+    life.create(100)
+    life.do("choose_hole", 1, reads=SPAN)
+
+
 def one_large_hole(life: Life) -> None:
     """Ask for a slot of a thousand."""
     life.create(1000)
