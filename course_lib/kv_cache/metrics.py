@@ -41,7 +41,7 @@ class CacheMetrics:
     """
 
     def __init__(self, num_blocks: int) -> None:
-        if num_blocks < 1:
+        if num_blocks <= 0:
             raise ValueError(
                 f"num_blocks is {num_blocks}; a cache has at least 1 block, the null block"
             )
