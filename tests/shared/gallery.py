@@ -341,7 +341,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     "fork": {},
     "fork of a learner": {},
     "token slot": {"block_size": [4]},
-    "order rules": {"taken": [3, 4]},
+    "order rules": {"taken": [4, 5]},
     "token batch": {"num_of_r1": [3], "block_size": [4]},
 }
 """For each explorer, the values of controls that a page of its own offers; few, to be quick."""
