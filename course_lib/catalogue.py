@@ -96,6 +96,8 @@ _SCHEDULER = {
 }
 """The methods of the one scheduler, which lessons 5 to 12 and the final project build."""
 
+_MANAGER = {"fork": 8, "replace_shared": 8, "allocate_slots": 8}
+
 _BY_METHOD = (
     # lesson, box of the map, module, class, its methods with the lesson of each
     (3, "block_table", _BLOCK_TABLE, "BlockTable", {"slot": 3, "append": 3}),
@@ -105,7 +107,7 @@ _BY_METHOD = (
     (5, "scheduler", _SCHEDULING, "Scheduler", _SCHEDULER),
     (5, "scheduler", _SCHEDULING, "StaticBatchingScheduler", {"admit_waiting": 5}),
     (7, "block_pool", _KV_CACHE, "BlockPool", {"get_new_blocks": 7, "touch": 7, "free_blocks": 7}),
-    (8, "cache_manager", _KV_CACHE, "KVCacheManager", {"fork": 8, "allocate_slots": 8}),
+    (8, "cache_manager", _KV_CACHE, "KVCacheManager", _MANAGER),
     (9, "request_queue", _SCHEDULING, "SRPTRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "AgeingRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "CacheAwareRequestQueue", {"choose": 9}),

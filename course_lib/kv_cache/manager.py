@@ -384,13 +384,16 @@ class KVCacheManager:
         """Let ``child`` share all blocks of ``parent``, as for several samples of one prompt.
 
         Nothing is copied now. Whichever of them first writes into a block that is shared gets a
-        copy of it (``allocate_slots``). ``child.num_computed_tokens`` is set to what the parent has
-        computed, but at most to the tokens that the child knows.
+        copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's.
+
+        In ``request_blocks`` the child then has an entry of its own: the parent's blocks, each of
+        which has one holder more; the parent's hashes of the blocks that computed tokens fill; and
+        as many of those counted as cached as are for the parent. ``num_forks`` goes up by one.
 
         Args:
             parent: A request that holds blocks.
-            child: A request that holds none, with the same salt and, as far as the parent has
-                computed, the same tokens.
+            child: A request that holds none. It has the same salt and begins with all tokens that
+                the parent has computed.
 
         Raises:
             UnknownRequestError: ``parent`` holds no blocks. It is a KeyError.
@@ -413,7 +416,7 @@ class KVCacheManager:
                 f"request {child.request_id!r} already holds {len(known.blocks)} blocks; "
                 "fork into a new request"
             )
-        num_shared_tokens = min(parent.num_computed_tokens, child.num_tokens)
+        num_shared_tokens = parent.num_computed_tokens
         tokens = slice(num_shared_tokens)
         if child.cache_salt != parent.cache_salt or list(child.all_token_ids[tokens]) != list(
             parent.all_token_ids[tokens]
@@ -588,11 +591,26 @@ class KVCacheManager:
     ) -> None:
         """Put new blocks in place of shared ones, and note what has to be copied.
 
+        A shared block loses a holder, and stays as it is for the others. If computed tokens are in
+        it, the pair (its id, the new block's id) is added to ``block_copies``, and ``num_copies``
+        goes up by one; a block that is still empty is replaced without a copy.
+
         Args:
-            held: What is kept of the request.
+            held: What is kept of the request; ``held.blocks`` is its table.
             shared: Blocks of its table that it writes into and others hold as well, in order.
-            new_blocks: As many new ones.
-            num_computed_tokens: Tokens that it has computed. Blocks behind them are still empty.
+            new_blocks: As many new ones, which the request holds already.
+            num_computed_tokens: Tokens that it has computed, from the first. Blocks behind them are
+                still empty.
+
+        >>> parent, child = PlainRequest("p", [5, 6, 7]), PlainRequest("c", [5, 6, 7])
+        >>> manager = KVCacheManager(num_blocks=10, block_size=2)
+        >>> _ = manager.allocate_slots(parent, num_new_tokens=3)
+        >>> parent.num_computed_tokens = 3
+        >>> manager.fork(parent, child)
+        >>> held = manager.request_blocks["c"]
+        >>> manager.replace_shared(held, held.blocks[1:], manager.block_pool.get_new_blocks(1), 3)
+        >>> manager.get_block_ids("c"), manager.block_copies
+        ([1, 3], [(2, 3)])
         """
         for source, copy in zip(shared, new_blocks, strict=True):
             index = held.blocks.index(source)
