@@ -1,0 +1,409 @@
+"""Lesson 8: known wrong ways to hash, to trace by hand, to group copies and to copy on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autograder.checks.finding import Misconception
+from autograder.checks.kernel import Edited
+from autograder.checks.parsons import Distractor
+from autograder.lessons import lesson08_given as given
+from course_lib.kv_cache.prefix import hash_block, root_hash
+from course_lib.kv_cache.sizing import require_block_size
+
+Hashes = list[bytes]
+Pairs = Sequence[tuple[int, int]]
+Groups = list[list[tuple[int, int]]]
+
+# 8.1
+
+
+def _blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
+    """Return the tokens of each full block."""
+    require_block_size(block_size)
+    ends = range(block_size, len(token_ids) + 1, block_size)
+    return [list(token_ids[end - block_size : end]) for end in ends]
+
+
+def _chained(blocks: list[list[int]], parent: bytes) -> Hashes:
+    hashes = []
+    for tokens in blocks:
+        parent = hash_block(parent, tokens)
+        hashes.append(parent)
+    return hashes
+
+
+def not_chained(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
+    return [hash_block(parent, tokens) for tokens in _blocks(token_ids, block_size)]
+
+
+def all_tokens_anew(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
+    num_full = len(_blocks(token_ids, block_size))
+    ends = range(block_size, num_full * block_size + 1, block_size)
+    return [hash_block(parent, token_ids[:end]) for end in ends]
+
+
+def the_last_block_too(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    require_block_size(block_size)
+    starts = range(0, len(token_ids), block_size)
+    blocks = [list(token_ids[start : start + block_size]) for start in starts]
+    return _chained(blocks, root_hash(cache_salt) if parent_hash is None else parent_hash)
+
+
+def no_salt(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    parent = root_hash() if parent_hash is None else parent_hash
+    return _chained(_blocks(token_ids, block_size), parent)
+
+
+def empty_salt_is_none(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    parent = root_hash(cache_salt or None) if parent_hash is None else parent_hash
+    return _chained(_blocks(token_ids, block_size), parent)
+
+
+def low_byte(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
+    blocks = [[token & 0xFF for token in tokens] for tokens in _blocks(token_ids, block_size)]
+    return _chained(blocks, parent)
+
+
+def parent_overlooked(
+    token_ids: Sequence[int],
+    block_size: int,
+    cache_salt: str | None = None,
+    parent_hash: bytes | None = None,
+) -> Hashes:
+    return _chained(_blocks(token_ids, block_size), root_hash(cache_salt))
+
+
+HASH = (
+    Misconception(
+        "not chained",
+        "The keys and values in a block depend on all tokens in front of it, so the same tokens "
+        "behind another beginning are another block.",
+        not_chained,
+        hint="Which hashes of [1, 2, 3, 4] and [7, 8, 3, 4] may be the same, in blocks of 2?",
+    ),
+    Misconception(
+        "all tokens anew",
+        "The hash of all tokens from the first is as safe, but it hashes the beginning again for "
+        "each block: the work grows with the square of the prompt. The hash in front stands for it.",
+        all_tokens_anew,
+    ),
+    Misconception(
+        "a block that is not full",
+        "A block can be found by its hash only once all its tokens are known; the last one is "
+        "hashed when it is full.",
+        the_last_block_too,
+    ),
+    Misconception(
+        "the salt overlooked",
+        "Without the salt in the first hash, two tenants with the same prompt share blocks, and "
+        "each can tell by the time of an answer what the other has asked.",
+        no_salt,
+    ),
+    Misconception(
+        "an empty salt is no salt",
+        'A salt of "" is a salt, and None is none: `or` takes both for nothing.',
+        empty_salt_is_none,
+    ),
+    Misconception(
+        "the low byte of a token",
+        "Vocabularies have more than 256 tokens: 65 and 321 have the same low byte, and would "
+        "share a block.",
+        low_byte,
+    ),
+    Misconception(
+        "the parent overlooked",
+        "If a hash in front of the tokens is given, the first of these blocks is chained to it, "
+        "and not to the root.",
+        parent_overlooked,
+    ),
+)
+
+# 8.2a
+
+LOOKUP_LINES = (
+    Distractor(
+        "for block_hash in block_hashes[: num_tokens // block_size]:",
+        "for block_hash in",
+        "the last token too",
+        "The last known token must be computed in any case: its output decides the next one. With "
+        "all of it cached, there would be nothing to compute.",
+    ),
+    Distractor(
+        "for block_hash in block_hashes:",
+        "for block_hash in",
+        "all full blocks",
+        "Where the prompt ends with a full block, that block holds the last known token, which "
+        "must be computed.",
+    ),
+    Distractor(
+        "continue",
+        "break",
+        "counted behind a hole",
+        "A block behind one that is missing is of no use: what is missing must be computed, and "
+        "with it everything behind it.",
+    ),
+)
+
+# 8.3
+
+
+def _last_one_too(table: list[int], is_last: bool) -> int:
+    return 1
+
+
+def _whole_table(table: list[int], is_last: bool) -> int:
+    return 0 if is_last else len(table)
+
+
+def _nobody(table: list[int], is_last: bool) -> int:
+    return 0
+
+
+BY_HAND = (
+    Misconception(
+        "the last one copies, too",
+        "When all others have copies of their own, the block has one holder left, who writes into "
+        "it where it is.",
+        given.written_by(_last_one_too),
+    ),
+    Misconception(
+        "the whole table is copied",
+        "Only the block that is written into is copied. Full blocks are never written again, and "
+        "stay shared.",
+        given.written_by(_whole_table),
+    ),
+    Misconception(
+        "nobody copies",
+        "A block that others hold as well must not be written into: the token would appear in "
+        "their past.",
+        given.written_by(_nobody),
+    ),
+)
+
+# 8.6a
+
+
+def _grouped(copies: Pairs, ends: Callable[[int, int, set[int], set[int]], bool]) -> Groups:
+    """Group copies; ``ends`` says whether (source, destination, read, written) ends a group."""
+    groups: Groups = []
+    read: set[int] = set()
+    written: set[int] = set()
+    for source, destination in copies:
+        if not groups or ends(source, destination, read, written):
+            groups.append([])
+            read, written = set(), set()
+        groups[-1].append((source, destination))
+        read.add(source)
+        written.add(destination)
+    return groups
+
+
+def all_at_once(block_copies: Pairs) -> Groups:
+    return [[(source, destination) for source, destination in block_copies]] if block_copies else []
+
+
+def each_alone(block_copies: Pairs) -> Groups:
+    return [[(source, destination)] for source, destination in block_copies]
+
+
+def write_after_read_overlooked(block_copies: Pairs) -> Groups:
+    return _grouped(block_copies, lambda s, d, read, written: s in written or d in written)
+
+
+def two_writes_overlooked(block_copies: Pairs) -> Groups:
+    return _grouped(block_copies, lambda s, d, read, written: s in written or d in read)
+
+
+def read_after_write_overlooked(block_copies: Pairs) -> Groups:
+    return _grouped(block_copies, lambda s, d, read, written: d in read | written)
+
+
+def only_read_after_write(block_copies: Pairs) -> Groups:
+    return _grouped(block_copies, lambda s, d, read, written: s in written)
+
+
+def no_block_twice(block_copies: Pairs) -> Groups:
+    return _grouped(block_copies, lambda s, d, read, written: bool({s, d} & (read | written)))
+
+
+def never_forgotten(block_copies: Pairs) -> Groups:
+    groups: Groups = []
+    read: set[int] = set()
+    written: set[int] = set()
+    for source, destination in block_copies:
+        if not groups or source in written or destination in read | written:
+            groups.append([])
+        groups[-1].append((source, destination))
+        read.add(source)
+        written.add(destination)
+    return groups
+
+
+def moved_forward(block_copies: Pairs) -> Groups:
+    groups: Groups = []
+    for source, destination in block_copies:
+        for group in groups:
+            read, written = {s for s, _ in group}, {d for _, d in group}
+            if source not in written and destination not in read | written:
+                group.append((source, destination))
+                break
+        else:
+            groups.append([(source, destination)])
+    return groups
+
+
+GROUPS = (
+    Misconception(
+        "all at once",
+        "Copies that are made at once run in no order: one may read a block after another has "
+        "written it, or before.",
+        all_at_once,
+    ),
+    Misconception(
+        "each alone",
+        "That is right, and needs one launch for each copy: (1, 2) and (1, 3) only read the same "
+        "block and can be made at once.",
+        each_alone,
+    ),
+    Misconception(
+        "write after read overlooked",
+        "A block that is written must not be read by an earlier copy of the same group: that copy "
+        "may come late and read what is new.",
+        write_after_read_overlooked,
+    ),
+    Misconception(
+        "two writes overlooked",
+        "If two copies of a group write one block, which of them is last is left to chance.",
+        two_writes_overlooked,
+    ),
+    Misconception(
+        "read after write overlooked",
+        "A copy that reads what an earlier one has written must wait for it: it may come first and "
+        "read what was there before.",
+        read_after_write_overlooked,
+    ),
+    Misconception(
+        "read after write only",
+        "Two more orders matter: a block must not be written while an earlier copy reads it, nor "
+        "written twice.",
+        only_read_after_write,
+    ),
+    Misconception(
+        "no block twice",
+        "Two copies may read the same block in any order. Only a block that is written must not "
+        "appear again.",
+        no_block_twice,
+    ),
+    Misconception(
+        "never forgotten",
+        "A new group waits until the one before it is done, so what that one read and wrote no "
+        "longer matters.",
+        never_forgotten,
+    ),
+    Misconception(
+        "moved forward",
+        "A copy that joins an earlier group overtakes those in between, and one of them may read "
+        "or write its blocks.",
+        moved_forward,
+    ),
+)
+
+# 8.6b
+
+_KEY_LOAD = "numbers = tl.load(key_cache + source * key_block_stride + place, mask=mask)"
+_KEY_STORE = "tl.store(key_cache + destination * key_block_stride + place, numbers, mask=mask)"
+_VALUE_LOAD = "numbers = tl.load(value_cache + source * value_block_stride + place, mask=mask)"
+_VALUE_STORE = "tl.store(value_cache + destination * value_block_stride + place, numbers, mask=mask)"
+_VALUE_PLACE = "place = slot * value_slot_stride + head * value_head_stride + dim"
+_KEY_PLACE = "place = slot * key_slot_stride + head * key_head_stride + dim"
+_MASK = "mask = lane < BLOCK_SIZE * NUM_KV_HEADS * HEAD_DIM"
+_LANE = "lane = tl.program_id(1) * LANES + tl.arange(0, LANES)"
+_SOURCE = "source = tl.load(block_copies + 2 * pair).to(tl.int64)"
+_DESTINATION = "destination = tl.load(block_copies + 2 * pair + 1).to(tl.int64)"
+
+KERNEL = (
+    Misconception(
+        "keys only",
+        "A token has a key and a value: without its values the copied block is the block of "
+        "somebody else.",
+        Edited(((_VALUE_STORE, ""),)),
+    ),
+    Misconception(
+        "no mask",
+        "The last program of a copy has fewer numbers left than lanes; the others reach into the "
+        "next block.",
+        Edited(((_MASK, "mask = lane >= 0"),)),
+    ),
+    Misconception(
+        "from destination to source",
+        "The first number of a pair is the block to read, the second the one to write.",
+        Edited(
+            (
+                (_SOURCE, _SOURCE.replace("2 * pair", "2 * pair + 1")),
+                (_DESTINATION, _DESTINATION.replace("2 * pair + 1", "2 * pair")),
+            )
+        ),
+    ),
+    Misconception(
+        "only the first lanes",
+        "A block may have more numbers than a program has lanes: the second index of the grid says "
+        "which of them are this program's.",
+        Edited(((_LANE, "lane = tl.arange(0, LANES)"),)),
+    ),
+    Misconception(
+        "the strides of the keys for the values",
+        "The two caches are tensors of their own, and each has its strides.",
+        Edited(((_VALUE_PLACE, _KEY_PLACE),)),
+    ),
+    Misconception(
+        "a block in one piece",
+        "The numbers of a block lie side by side only where its heads do: with heads outside the "
+        "slots, a step from slot to slot has a stride of its own.",
+        Edited(((_KEY_PLACE, "place = lane"), (_VALUE_PLACE, "place = lane"))),
+    ),
+    Misconception(
+        "32 bits",
+        "A block times its stride may not fit into 32 bits, however few the block's own number "
+        "needs: multiply in 64.",
+        Edited(
+            (
+                (_SOURCE, _SOURCE.replace(".to(tl.int64)", "")),
+                (_DESTINATION, _DESTINATION.replace(".to(tl.int64)", "")),
+            )
+        ),
+    ),
+)
