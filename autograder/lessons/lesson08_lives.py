@@ -379,15 +379,15 @@ SLOTS = (
 
 
 def a_long_prompt(life: Life) -> None:
-    """Compute a prompt of 64,000 tokens, and write behind it."""
-    life.create(4_200, 16)
-    request = come(life, "a", list(range(64_000)))
-    life.do("allocate_slots", request, 64_000)
-    life.apply(run_step, request, 64_000)
-    for token in range(300):
+    """Compute a prompt of 16,000 tokens, and write behind it."""
+    life.create(1_100, 16)
+    request = come(life, "a", list(range(16_000)))
+    life.do("allocate_slots", request, 16_000, reads=BLOCK)
+    life.apply(run_step, request, 16_000)
+    for token in range(200):
         life.apply(run_step, request, 0, [token])
-        life.do("allocate_slots", request, 1)
+        life.do("allocate_slots", request, 1, reads=BLOCK)
         life.apply(run_step, request, 1)
 
 
-LONG_PROMPT = LargeLife(a_long_prompt, "a prompt of 64,000 tokens and 300 more", seconds=3.0)
+LONG_PROMPT = LargeLife(a_long_prompt, "a prompt of 16,000 tokens and 200 more", seconds=2.0)

@@ -405,5 +405,6 @@ KERNEL = (
                 (_DESTINATION, _DESTINATION.replace(".to(tl.int64)", "")),
             )
         ),
+        evidence=r"(?s)\A(?!.*int64)",
     ),
 )

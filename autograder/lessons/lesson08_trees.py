@@ -130,12 +130,9 @@ class Tree:
                 break
             node = node.children[key]
             path.append(node)
-        self.use(path)
+        for each in path:
+            each.last_used = self.clock
         return path
-
-    def use(self, path: list[Node]) -> None:
-        for node in path:
-            node.last_used = self.clock
 
     def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
         return [node.block_id for node in self.walk(token_ids)]
@@ -217,13 +214,6 @@ class MostRecent(Tree):
         return max(leaves, key=lambda node: node.last_used)
 
 
-class OnlyTheEndIsUsed(Tree):
-    """Counts a lookup as a use of its last block alone."""
-
-    def use(self, path: list[Node]) -> None:
-        super().use(path[-1:])
-
-
 class NewIds(Tree):
     """Takes over the ids of a request for blocks that are stored already."""
 
@@ -267,11 +257,6 @@ MISTAKES = (
         "the most recent first",
         "What was not used for longest is the least likely to be used next; evict that.",
         MostRecent,
-    ),
-    Misconception(
-        "only the end is used",
-        "A request uses all blocks on its way, and the first of them as much as the last.",
-        OnlyTheEndIsUsed,
     ),
     Misconception(
         "new ids for old blocks",
