@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
 from course_lib.engine import LLM, EngineParts, SamplingParams
@@ -50,6 +51,8 @@ from course_lib.simulation.workload import load_mooncake
 from course_lib.specs import GPUS, MODELS
 from course_lib.viz.kit.charts.axes import Axis, LogAxis
 from course_lib.viz.kit.charts.curves import Curve, curve_chart
+
+torch.set_num_threads(1)  # the model is small: several threads would wait for each other
 
 # %%
 viz.EngineMap(lesson=8)
@@ -104,7 +107,7 @@ for request in mooncake:
 mean_tokens = sum(r.prompt_tokens for r in mooncake) / len(mooncake)
 mean_blocks = sum(len(r.hash_ids) for r in mooncake) / len(mooncake)
 rate = len(mooncake) / (mooncake[-1].arrival_time - mooncake[0].arrival_time)
-num_a100 = parts.get("num_kv_blocks")(MODELS["llama-3.1-8b"], GPUS["a100-40gb"], 512)
+num_a100 = parts.get("num_kv_blocks")(MODELS["llama-3.1-8b"], GPUS["a100-80gb"], 512)
 unlimited = infinite_cache_hit_rates(mooncake)
 print(mooncake.source)
 print(f"{len(mooncake):,} prompts, {rate:.1f} a second, {mean_tokens:,.0f} tokens on average", end=", ")
@@ -112,7 +115,7 @@ print(f"which is {mean_blocks:.0f} blocks of 512")
 print(f"all begin with the same block; {len(pauses) / len(mooncake):.0%} go on with what was there before,", end=" ")
 print(f"half of them after more than {sorted(pauses)[len(pauses) // 2]:.0f} s")
 print(f"a cache that never forgets has {unlimited.token_weighted:.0%} of all prompt tokens")
-print(f"beside Llama-3.1-8B, an A100 with 40 GB has room for {num_a100} such blocks")
+print(f"beside Llama-3.1-8B, an A100 with 80 GB has room for {num_a100} such blocks")
 
 # %% [markdown]
 # More than a third of all prefill need not be done, by a cache without limit. **Predict:** what share of the prompt tokens does the
@@ -444,11 +447,11 @@ print(RequestBlocks.__doc__)
 # ### What a copy costs, and why vLLM does without
 #
 # Take the three copies of section 4 at the size of Llama-3.1-8B, on an RTX 4090. Without copy-on-write, the three children would compute the tokens of
-# their last block again; say eight tokens each. **Predict:** how many times as long as the copies do these 24 tokens take, in a step
-# that reads all weights anyway?
+# their last block again; say eight tokens each. A decode step of a small batch takes as long as reading all weights does (lesson 1), about 16 ms here.
+# **Predict:** by how many microseconds do these 24 tokens lengthen it?
 
 # %%
-predicted_times = None  # your prediction: times as long
+predicted_longer = None  # your prediction, in µs
 
 # %%
 llama, rtx = MODELS["llama-3.1-8b"], GPUS["rtx-4090"]
@@ -457,9 +460,9 @@ copy_us = 1e6 * 3 * 2 * block_bytes_8b / rtx.memory_bandwidth  # each block is r
 step_us = 1e6 * llama.weight_bytes / rtx.memory_bandwidth
 compute_us = 1e6 * 2 * llama.num_params * 24 / rtx.peak_flops
 print(f"three copies: {copy_us:.0f} µs of memory traffic")
-print(f"a step: {step_us:,.0f} µs for reading the weights; in it the arithmetic units are needed")
-print(f"{compute_us:,.0f} µs for 24 tokens more, during which the weights are still being read")
-compare(predicted_times, 0, "times as long")
+print(f"a step reads the weights for {step_us:,.0f} µs; meanwhile the arithmetic units, which have little")
+print(f"to do, are busy with the 24 tokens for {compute_us:,.0f} µs")
+compare(predicted_longer, 0, "µs")
 
 # %% [markdown]
 # The tokens take no time at all as long as the step waits for its weights (lesson 1: a small batch is bound by memory). So vLLM gave
@@ -736,7 +739,7 @@ assert 2 * rates["four A100"] < unlimited.token_weighted
 
 
 # %%
-sizes = (469, 938, 1_876, 3_752, 7_504, 15_008, 30_016, 60_032)
+sizes = (938, 3_752, 15_008, 60_032)
 by_size = {size: replay_prefix_cache(mooncake, size, in_flight=16) for size in sizes}
 
 
@@ -779,8 +782,11 @@ print("unit    tokens found   requests that find nothing")
 print(f"  512 {unlimited.token_weighted:14.1%} {without_any_hit(mooncake):21.1%}")
 print(f"1,024 {in_coarse.token_weighted:14.1%} {without_any_hit(coarse):21.1%}")
 
-# %% claims="Explain what you measured"
-assert 0.02 < unlimited.token_weighted - in_coarse.token_weighted < 0.05
+# %% [markdown]
+# The tokens lose three or four points. Of the requests, more than half find nothing any more.
+
+# %% claims="The tokens lose three or four points. Of the requests, more than half find nothing any more."
+assert 0.025 < unlimited.token_weighted - in_coarse.token_weighted < 0.045
 assert without_any_hit(mooncake) < 0.03 and without_any_hit(coarse) > 0.55
 
 # %% [markdown]

@@ -147,7 +147,7 @@ def _wrong_on(lookup: Lookup, cases: Sequence[Case]) -> list[str]:
     return [f"{case}: {got}" for case, got, right in found if list(got) != right]
 
 
-def test_of_lookup(lookup: Lookup) -> list[str]:
+def complaints(lookup: Lookup) -> list[str]:
     """Return one text for each case on which a lookup is wrong."""
     return _wrong_on(
         lookup,
