@@ -706,10 +706,10 @@ assert (computed, computed_alone) == (1164, 8108)
 # %% exercise="8.8"
 rates = {}  # rates["blocks"] = ..., a share from 0 to 1
 ### BEGIN SOLUTION
-unlimited = infinite_cache_hit_rates(mooncake)
-rates["blocks"] = unlimited.block_weighted
-rates["tokens"] = unlimited.token_weighted
-rates["requests"] = unlimited.mean_per_request
+without_limit = infinite_cache_hit_rates(mooncake)
+rates["blocks"] = without_limit.block_weighted
+rates["tokens"] = without_limit.token_weighted
+rates["requests"] = without_limit.mean_per_request
 rates["one A100"] = replay_prefix_cache(mooncake, 938, in_flight=16).token_weighted
 rates["four A100"] = replay_prefix_cache(mooncake, 3_752, in_flight=16).token_weighted
 ### END SOLUTION

@@ -49,12 +49,10 @@ def two_branches(life: Life) -> None:
     life.create(2)
     life.do("insert", [1, 2, 3, 4, 5, 6], [10, 11, 12])
     life.do("insert", [1, 2, 3, 4, 7, 8], [20, 21, 22])
-    life.see("num_blocks")
     for tokens in ([1, 2, 3, 4, 7, 9], [1, 2, 3, 4, 5, 6, 9], [9, 2], [1, 2, 9, 9]):
         life.do("longest_prefix", tokens)
     for _ in range(5):
         life.do("evict", 1)
-    life.see("num_blocks")
 
 
 def looked_up_between(life: Life) -> None:
@@ -68,7 +66,6 @@ def looked_up_between(life: Life) -> None:
     life.do("longest_prefix", [5, 6])
     life.do("evict", 2)
     life.do("evict", 9)
-    life.see("num_blocks")
 
 
 def not_full(life: Life) -> None:
@@ -89,7 +86,6 @@ def refused(life: Life) -> None:
     life.do("insert", [1, 2], [10])
     life.do("insert", [1, 2, 3, 4], [10])
     life.do("longest_prefix", [1, 2, 3, 4])
-    life.see("num_blocks")
 
 
 PROBES = (two_branches, looked_up_between, not_full, refused)

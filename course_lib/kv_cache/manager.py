@@ -280,33 +280,27 @@ class KVCacheManager:
             raise ValueError(f"num_new_tokens is {num_new_tokens}; allocate for at least 1 token")
         hits = new_computed_blocks or ()
         held = self.blocks_of(request)
-        if hits or num_new_computed_tokens:
-            self.require_hits(held, hits, num_new_computed_tokens)
+        self.require_hits(held, hits, num_new_computed_tokens)
         num_computed = request.num_computed_tokens + num_new_computed_tokens
         num_slots = num_computed + num_new_tokens
         num_full = min(num_slots, request.num_tokens) // self.block_size
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        shared = (
-            [b for b in held.blocks[num_computed // self.block_size :] if b.ref_cnt > 1]
-            if self.num_forks
-            else []
-        )
+        first = num_computed // self.block_size
+        shared = [b for b in held.blocks[first:] if b.ref_cnt > 1] if self.num_forks else []
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new
         if full_sequence_must_fit:
-            num_needed = len(shared) + self.blocks_to_add(
-                max(num_slots, request.num_tokens), num_known, self.block_size
-            )
+            num_all = max(num_slots, request.num_tokens)
+            num_needed = len(shared) + self.blocks_to_add(num_all, num_known, self.block_size)
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
-        if num_needed:
-            num_free = self.block_pool.get_num_free_blocks()
-            if not held.blocks:
-                num_free -= self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
-            if num_needed > num_free:
-                return None
+        num_kept = 0
+        if not held.blocks:
+            num_kept = self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
+        if num_needed and num_needed + num_kept > self.block_pool.get_num_free_blocks():
+            return None
         if num_full > held.num_cached_blocks:
             self.hash_full_blocks(held, num_full)  # may find a wrong token: nothing has changed yet
 
