@@ -62,9 +62,7 @@ ORDER = Exercise(
     difficulty=1,
     check=ParsonsCheck(
         "8.2a",
-        FunctionCheck(
-            reference=longest_cached_prefix, cases=given.lookups(), probes=given.LOOKUPS
-        ),
+        FunctionCheck(reference=longest_cached_prefix, cases=given.lookups(), probes=given.LOOKUPS),
         distractors=mistakes.LOOKUP_LINES,
     ),
     hints=(
@@ -90,8 +88,9 @@ TEST = Exercise(
     ),
     hints=(
         "Which prompt would show that a lookup counts a block behind a hole?",
-        "Choose cases at the edges: a prompt that ends with a full block, one with a token more; a "
-        "hole at the front, one in the middle with cached blocks behind it; blocks of another size.",
+        "Choose cases at the edges: a prompt that ends with a full block, one with a token more; "
+        "a hole at the front, one in the middle with cached blocks behind it; blocks of another "
+        "size.",
         "`[text for each case if lookup(*case) != what you expect of it]`",
     ),
 )
@@ -110,8 +109,9 @@ BY_HAND = Exercise(
     ),
     hints=(
         "How many hold the block into which the token goes?",
-        "A token goes into the last block if that has a free slot. If others hold the block as well, "
-        "the writer takes the first free block, copies, and lets the old one go: one holder less.",
+        "A token goes into the last block if that has a free slot. If others hold the block as "
+        "well, the writer takes the first free block, copies, and lets the old one go: one holder "
+        "less.",
         "`more than one holder: copy [old, new]; one holder, or a new block: []`",
     ),
 )
@@ -134,8 +134,9 @@ FORK = Exercise(
     ),
     hints=(
         "What changes in the memory of the GPU when a request is forked?",
-        "Refuse first. Then count a holder more for each block, and enter the child: a table of its "
-        "own with the same blocks, the hashes of what is computed, and how many of those are cached.",
+        "Refuse first. Then count a holder more for each block, and enter the child: a table of "
+        "its own with the same blocks, the hashes of what is computed, and how many of those are "
+        "cached.",
         "`self.request_blocks[child.request_id] = RequestBlocks(child, list(held.blocks), ...)`",
     ),
 )
@@ -156,8 +157,9 @@ REPLACE = Exercise(
     ),
     hints=(
         "Who holds the old block before, and who after?",
-        "For each shared block and its new one: find its place in the table, put the new one there, "
-        "note the pair unless the block begins behind the computed tokens, give the old one back.",
+        "For each shared block and its new one: find its place in the table, put the new one "
+        "there, note the pair unless the block begins behind the computed tokens, give the old one "
+        "back.",
         "`index = held.blocks.index(source)`; the block begins at token `index * block_size`",
     ),
 )
@@ -181,8 +183,9 @@ SLOTS = Exercise(
     ),
     hints=(
         "Which of the free blocks are the request's already, before it has taken one?",
-        "First count: shared blocks from the first one written on, and blocks that the table lacks. "
-        "Then refuse: against the free blocks, without the hits that nobody holds, and without the "
+        "First count: shared blocks from the first one written on, and blocks that the table "
+        "lacks. Then refuse: against the free blocks, without the hits that nobody holds, and "
+        "without the "
         "share kept free if the request is new. Only then change anything: admit, take, replace, "
         "add to the table, cache what is full up to num_tokens.",
         "`room = free blocks - sum(hit.ref_cnt == 0 for hit in hits) - share kept free`",
@@ -194,7 +197,7 @@ SLOTS = Exercise(
 GROUPS = Exercise(
     id="8.6a",
     title="Copies side by side",
-    asks="Split copies that are meant one after the other into as few groups as can be made at once.",
+    asks="Split copies, meant one after the other, into as few groups as can be made at once.",
     points=6,
     minutes=10,
     difficulty=2,
@@ -242,7 +245,7 @@ KERNEL = Exercise(
 EXPOSED = Exercise(
     id="8.7a",
     title="Bug hunt: show that it is wrong",
-    asks="Give blocks, hits and a number of new blocks for which a refusal leaves something behind.",
+    asks="Give blocks, hits and a number of new blocks for which a refusal changes something.",
     points=3,
     minutes=5,
     difficulty=1,
@@ -325,10 +328,11 @@ TREE = Exercise(
         misconceptions=trees.MISTAKES,
     ),
     hints=(
-        "Two requests begin alike and end differently. What do they share in the tree, and which of "
-        "their blocks may go first?",
-        "A node for each block, with its children by the tokens of their block. Walk down as long as "
-        "there is a child, and note the time on every node that you pass. To evict, take the leaf "
+        "Two requests begin alike and end differently. What do they share in the tree, and which "
+        "of their blocks may go first?",
+        "A node for each block, with its children by the tokens of their block. Walk down as long "
+        "as there is a child, and note the time on every node that you pass. To evict, take the "
+        "leaf "
         "with the earliest time, again and again.",
         "`leaf = min(leaves, key=lambda node: node.last_used)`",
     ),

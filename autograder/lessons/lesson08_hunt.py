@@ -79,6 +79,7 @@ def admit(
 def undone(
     free: list[int], holders: dict[int, int], hits: list[int], num_new: int
 ) -> list[int] | None:
+    """Touch first, and take the holders off again on a refusal."""
     was_free = [block for block in hits if holders[block] == 0]
     touch(free, holders, hits)
     if num_new > len(free):
@@ -92,6 +93,7 @@ def undone(
 def never_touched(
     free: list[int], holders: dict[int, int], hits: list[int], num_new: int
 ) -> list[int] | None:
+    """Leave the hits in the free queue."""
     num_free_hits = sum(holders[block] == 0 for block in hits)
     if num_new > len(free) - num_free_hits:
         return None
@@ -101,6 +103,7 @@ def never_touched(
 def taken_before_the_touch(
     free: list[int], holders: dict[int, int], hits: list[int], num_new: int
 ) -> list[int] | None:
+    """Take the new blocks while the hits are still in the free queue."""
     num_free_hits = sum(holders[block] == 0 for block in hits)
     if num_new > len(free) - num_free_hits:
         return None
@@ -139,9 +142,9 @@ def _complaint_about_form(answer: Any) -> str | None:
             return f"{name!r} is a list of block ids, none of them twice"
         strange = [block for block in ids if type(block) is not int or block not in holders]
         if strange:
-            return f"{name!r} has {strange[0]!r}, which is no block of \"holders\""
+            return f'{name!r} has {strange[0]!r}, which is no block of "holders"'
     if sorted(free) != sorted(block for block, count in holders.items() if count == 0):
-        return 'the free queue has each block that nobody holds, and no other'
+        return "the free queue has each block that nobody holds, and no other"
     if type(num_new) is not int or num_new < 0:
         return f'"num_new" is a whole number of blocks, 0 or more, not {num_new!r}'
     return None

@@ -1,4 +1,4 @@
-"""Lesson 8: lives of cache managers, in which requests fork, write and share; and of prefix trees."""
+"""Lesson 8: lives of cache managers, in which requests come, fork, write, share and end."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ForkingLife(ManagerLife):
         self.apply(state_of)
 
 
-# Probes: forks
+# What probes do to forks
 
 
 def forked_and_written(life: Life) -> None:
@@ -253,7 +253,7 @@ def forked_wrongly(life: Life) -> None:
     life.see("num_forks")
 
 
-# Probes: slots
+# What probes do to slots
 
 
 def held_prefix(life: Life, num_blocks: int, num_others: int) -> None:

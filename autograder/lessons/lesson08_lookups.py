@@ -1,4 +1,4 @@
-"""Lesson 8: a test of prefix lookup. Lookups that are right, lookups that are not, and poor tests."""
+"""Lesson 8: a test of prefix lookup. Lookups that are right, others that are not, poor tests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Lookup = Callable[[Hashes, Cached, int, int], list[int]]
 
 
 def in_a_loop(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Look as long as a token is left behind the block."""
     found: list[int] = []
     while (len(found) + 1) * block_size < num_tokens and len(found) < len(hashes):
         if hashes[len(found)] not in cached:
@@ -26,11 +27,13 @@ def in_a_loop(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) 
 
 
 def by_takewhile(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Take what is there from a cut list."""
     usable = list(hashes)[: max(0, num_tokens - 1) // block_size]
     return [cached[each] for each in takewhile(lambda each: each in cached, usable)]
 
 
 def drops_the_last(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Find all there is, and drop what covers the last token."""
     found: list[int] = []
     for each in hashes:
         if each not in cached:
@@ -42,6 +45,7 @@ def drops_the_last(hashes: Hashes, cached: Cached, num_tokens: int, block_size: 
 
 
 def recursive(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Find one block, and the rest of the prompt in the same way."""
     if num_tokens <= block_size or not hashes or hashes[0] not in cached:
         return []
     rest = recursive(hashes[1:], cached, num_tokens - block_size, block_size)
@@ -56,28 +60,33 @@ def _usable(hashes: Hashes, num_tokens: int, block_size: int) -> Hashes:
 
 
 def behind_a_hole(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Return every cached block, whatever is missing in front of it."""
     return [cached[each] for each in _usable(hashes, num_tokens, block_size) if each in cached]
 
 
 def the_last_token_too(
     hashes: Hashes, cached: Cached, num_tokens: int, block_size: int
 ) -> list[int]:
+    """Let a hit cover the last known token."""
     return longest_cached_prefix(hashes, cached, num_tokens + 1, block_size)
 
 
 def one_block_less(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Always leave a whole block to compute."""
     return longest_cached_prefix(hashes, cached, num_tokens - block_size, block_size)
 
 
 def without_the_last_hash(
     hashes: Hashes, cached: Cached, num_tokens: int, block_size: int
 ) -> list[int]:
+    """Leave out the last hash even where tokens stand behind its block."""
     return longest_cached_prefix(hashes[:-1], cached, num_tokens, block_size)
 
 
 def from_the_first_that_is_there(
     hashes: Hashes, cached: Cached, num_tokens: int, block_size: int
 ) -> list[int]:
+    """Pass over what is missing at the front."""
     usable = list(_usable(hashes, num_tokens, block_size))
     while usable and usable[0] not in cached:
         usable.pop(0)
@@ -85,6 +94,7 @@ def from_the_first_that_is_there(
 
 
 def by_bisection(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Look for the first miss by halves, as if there were no holes."""
     usable = _usable(hashes, num_tokens, block_size)
     low, high = 0, len(usable)
     while low < high:
@@ -94,15 +104,18 @@ def by_bisection(hashes: Hashes, cached: Cached, num_tokens: int, block_size: in
 
 
 def all_or_nothing(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Find a prompt only if all of it is there."""
     usable = _usable(hashes, num_tokens, block_size)
     return [cached[each] for each in usable] if all(each in cached for each in usable) else []
 
 
 def always_sixteen(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Take every block for one of 16 tokens."""
     return longest_cached_prefix(hashes, cached, num_tokens, 16)
 
 
 def in_reverse(hashes: Hashes, cached: Cached, num_tokens: int, block_size: int) -> list[int]:
+    """Return the last block first."""
     return longest_cached_prefix(hashes, cached, num_tokens, block_size)[::-1]
 
 
@@ -162,10 +175,12 @@ def complaints(lookup: Lookup) -> list[str]:
 
 
 def only_what_is_cached(lookup: Lookup) -> list[str]:
+    """Try no prompt with a hole, and one block size."""
     return _wrong_on(lookup, (([b"a", b"b"], _CACHED, 33, 16), ([b"a", b"b"], _CACHED, 32, 16)))
 
 
 def no_full_prompt(lookup: Lookup) -> list[str]:
+    """Try no prompt that ends with a full block."""
     return _wrong_on(
         lookup,
         (
@@ -178,6 +193,7 @@ def no_full_prompt(lookup: Lookup) -> list[str]:
 
 
 def a_hole_at_the_end(lookup: Lookup) -> list[str]:
+    """Try a hole only where nothing is cached behind it."""
     return _wrong_on(
         lookup,
         (
@@ -190,11 +206,13 @@ def a_hole_at_the_end(lookup: Lookup) -> list[str]:
 
 
 def the_whole_prompt_expected(lookup: Lookup) -> list[str]:
+    """Expect that a prompt can be found with its last token."""
     found = lookup([b"a", b"b"], _CACHED, 32, 16)
     return [] if list(found) == [3, 7] else [f"32 tokens: {found}"]
 
 
 def how_many(lookup: Lookup) -> list[str]:
+    """Count the blocks that are found, and do not look which they are."""
     cases: tuple[Case, ...] = (
         ([b"a", b"b"], _CACHED, 33, 16),
         ([b"a", b"b"], _CACHED, 32, 16),

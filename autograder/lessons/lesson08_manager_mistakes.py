@@ -43,7 +43,10 @@ FORK = (
         "writes into it, and only then.",
         changed(
             _fork,
-            ("self.block_pool.touch(held.blocks)", "new = self.block_pool.get_new_blocks(len(held.blocks))"),
+            (
+                "self.block_pool.touch(held.blocks)",
+                "new = self.block_pool.get_new_blocks(len(held.blocks))",
+            ),
             ("list(held.blocks)", "new"),
         ),
         hint="How many blocks of the free queue does a fork take?",
@@ -72,7 +75,10 @@ FORK = (
         "knows, each of the two computes.",
         changed(
             _fork,
-            ("num_shared_tokens = parent.num_computed_tokens", "num_shared_tokens = parent.num_tokens"),
+            (
+                "num_shared_tokens = parent.num_computed_tokens",
+                "num_shared_tokens = parent.num_tokens",
+            ),
         ),
     ),
     Misconception(
@@ -81,8 +87,11 @@ FORK = (
         "writes into it first.",
         changed(
             _fork,
-            ("self.block_pool.touch(held.blocks)", "blocks = held.blocks[: num_shared_tokens // self.block_size]\n"
-             "    self.block_pool.touch(blocks)"),
+            (
+                "self.block_pool.touch(held.blocks)",
+                "blocks = held.blocks[: num_shared_tokens // self.block_size]\n"
+                "    self.block_pool.touch(blocks)",
+            ),
             ("list(held.blocks)", "blocks"),
         ),
     ),
@@ -97,7 +106,8 @@ FORK = (
         changed(
             _fork,
             (
-                " or list(child.all_token_ids[tokens]) != list(\n        parent.all_token_ids[tokens]\n    )",
+                " or list(child.all_token_ids[tokens]) != list(\n"
+                "        parent.all_token_ids[tokens]\n    )",
                 "",
             ),
         ),
@@ -188,8 +198,6 @@ _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
 
 
-
-
 ALLOCATE = (
     Misconception(
         "hits counted as free",
@@ -232,7 +240,9 @@ ALLOCATE = (
     Misconception(
         "copies need no room",
         "A copy takes a block of the free queue like any other: count it before you refuse.",
-        changed(_allocate, ("    num_needed = num_new\n", "    num_needed = num_new - len(shared)\n")),
+        changed(
+            _allocate, ("    num_needed = num_new\n", "    num_needed = num_new - len(shared)\n")
+        ),
     ),
     Misconception(
         "drafts are cached",
@@ -244,14 +254,18 @@ ALLOCATE = (
         "the whole prompt is cached",
         "A block can be found from the moment on when its tokens are computed, with this step at "
         "the latest; what later chunks fill is empty now.",
-changed(_allocate, (_NUM_FULL, "num_full = request.num_tokens // self.block_size")),
+        changed(_allocate, (_NUM_FULL, "num_full = request.num_tokens // self.block_size")),
     ),
     Misconception(
         "nothing is cached",
         "Blocks that these tokens fill can be found by later requests from now on.",
         changed(
             _allocate,
-            ("    if num_full > held.num_cached_blocks:\n        self.cache_full_blocks(held, num_full)\n", ""),
+            (
+                "    if num_full > held.num_cached_blocks:\n"
+                "        self.cache_full_blocks(held, num_full)\n",
+                "",
+            ),
         ),
     ),
     Misconception(
@@ -259,7 +273,10 @@ changed(_allocate, (_NUM_FULL, "num_full = request.num_tokens // self.block_size
         "The computed tokens need slots as well: the table as a whole must be long enough.",
         changed(
             _allocate,
-            (_NUM_NEW, "num_new = len(shared) + self.blocks_to_add(num_new_tokens, 0, self.block_size)"),
+            (
+                _NUM_NEW,
+                "num_new = len(shared) + self.blocks_to_add(num_new_tokens, 0, self.block_size)",
+            ),
         ),
     ),
     Misconception(

@@ -80,7 +80,7 @@ MEASURED = (
     ),
     Misconception(
         "limited caches by request",
-        "Asked for are shares of the tokens: one number for the whole trace, and no mean of shares.",
+        "Asked for are shares of the tokens: one number for the whole trace, no mean of shares.",
         in_requests,
     ),
     Misconception("per cent", "Write shares, from 0 to 1.", in_percent),

@@ -39,6 +39,7 @@ def not_chained(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Hash each block behind the root."""
     parent = root_hash(cache_salt) if parent_hash is None else parent_hash
     return [hash_block(parent, tokens) for tokens in _blocks(token_ids, block_size)]
 
@@ -49,6 +50,7 @@ def all_tokens_anew(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Hash all tokens up to the end of each block."""
     parent = root_hash(cache_salt) if parent_hash is None else parent_hash
     num_full = len(_blocks(token_ids, block_size))
     ends = range(block_size, num_full * block_size + 1, block_size)
@@ -61,6 +63,7 @@ def the_last_block_too(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Hash the last block as well if it is not full."""
     require_block_size(block_size)
     starts = range(0, len(token_ids), block_size)
     blocks = [list(token_ids[start : start + block_size]) for start in starts]
@@ -73,6 +76,7 @@ def no_salt(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Begin with the root of those without a salt."""
     parent = root_hash() if parent_hash is None else parent_hash
     return _chained(_blocks(token_ids, block_size), parent)
 
@@ -83,6 +87,7 @@ def empty_salt_is_none(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Take an empty salt for none."""
     parent = root_hash(cache_salt or None) if parent_hash is None else parent_hash
     return _chained(_blocks(token_ids, block_size), parent)
 
@@ -93,6 +98,7 @@ def low_byte(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Hash the low byte of each token."""
     parent = root_hash(cache_salt) if parent_hash is None else parent_hash
     blocks = [[token & 0xFF for token in tokens] for tokens in _blocks(token_ids, block_size)]
     return _chained(blocks, parent)
@@ -104,6 +110,7 @@ def parent_overlooked(
     cache_salt: str | None = None,
     parent_hash: bytes | None = None,
 ) -> Hashes:
+    """Begin with the root, whatever parent is given."""
     return _chained(_blocks(token_ids, block_size), root_hash(cache_salt))
 
 
@@ -118,7 +125,8 @@ HASH = (
     Misconception(
         "all tokens anew",
         "The hash of all tokens from the first is as safe, but it hashes the beginning again for "
-        "each block: the work grows with the square of the prompt. The hash in front stands for it.",
+        "each block: the work grows with the square of the prompt. The hash in front stands for "
+        "it.",
         all_tokens_anew,
     ),
     Misconception(
@@ -233,34 +241,42 @@ def _grouped(copies: Pairs, ends: Callable[[int, int, set[int], set[int]], bool]
 
 
 def all_at_once(block_copies: Pairs) -> Groups:
+    """Make one group of all copies."""
     return [[(source, destination) for source, destination in block_copies]] if block_copies else []
 
 
 def each_alone(block_copies: Pairs) -> Groups:
+    """Make a group of each copy."""
     return [[(source, destination)] for source, destination in block_copies]
 
 
 def write_after_read_overlooked(block_copies: Pairs) -> Groups:
+    """Let a block be written that the group reads."""
     return _grouped(block_copies, lambda s, d, read, written: s in written or d in written)
 
 
 def two_writes_overlooked(block_copies: Pairs) -> Groups:
+    """Let a block be written twice in a group."""
     return _grouped(block_copies, lambda s, d, read, written: s in written or d in read)
 
 
 def read_after_write_overlooked(block_copies: Pairs) -> Groups:
+    """Let a block be read that the group writes."""
     return _grouped(block_copies, lambda s, d, read, written: d in read | written)
 
 
 def only_read_after_write(block_copies: Pairs) -> Groups:
+    """End a group only where a copy reads what it has written."""
     return _grouped(block_copies, lambda s, d, read, written: s in written)
 
 
 def no_block_twice(block_copies: Pairs) -> Groups:
+    """Let no block appear twice in a group, not even to be read."""
     return _grouped(block_copies, lambda s, d, read, written: bool({s, d} & (read | written)))
 
 
 def never_forgotten(block_copies: Pairs) -> Groups:
+    """Remember what earlier groups have read and written."""
     groups: Groups = []
     read: set[int] = set()
     written: set[int] = set()
@@ -274,6 +290,7 @@ def never_forgotten(block_copies: Pairs) -> Groups:
 
 
 def moved_forward(block_copies: Pairs) -> Groups:
+    """Put each copy into the first group that it gets on with."""
     groups: Groups = []
     for source, destination in block_copies:
         for group in groups:
@@ -344,10 +361,8 @@ GROUPS = (
 
 # 8.6b
 
-_KEY_LOAD = "numbers = tl.load(key_cache + source * key_block_stride + place, mask=mask)"
 _KEY_STORE = "tl.store(key_cache + destination * key_block_stride + place, numbers, mask=mask)"
-_VALUE_LOAD = "numbers = tl.load(value_cache + source * value_block_stride + place, mask=mask)"
-_VALUE_STORE = "tl.store(value_cache + destination * value_block_stride + place, numbers, mask=mask)"
+_VALUE_STORE = _KEY_STORE.replace("key", "value")
 _VALUE_PLACE = "place = slot * value_slot_stride + head * value_head_stride + dim"
 _KEY_PLACE = "place = slot * key_slot_stride + head * key_head_stride + dim"
 _MASK = "mask = lane < BLOCK_SIZE * NUM_KV_HEADS * HEAD_DIM"

@@ -114,11 +114,13 @@ class Tree:
         self.root = Node()
 
     def keys(self, token_ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the tokens of each full block."""
         size = self.block_size
         ends = range(size, len(token_ids) + 1, size)
         return [tuple(token_ids[end - size : end]) for end in ends]
 
     def walk(self, token_ids: Sequence[int]) -> list[Node]:
+        """Follow a request as far as it is stored, and mark the way used."""
         self.clock += 1
         node, path = self.root, []
         for key in self.keys(token_ids):
@@ -131,9 +133,11 @@ class Tree:
         return path
 
     def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
+        """Return the blocks of the longest stored prefix."""
         return [node.block_id for node in self.walk(token_ids)]
 
     def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
+        """Store a request; return how many blocks are new."""
         keys = self.keys(token_ids)
         if len(block_ids) < len(keys):
             raise ValueError(f"{len(keys)} full blocks, but {len(block_ids)} block ids")
@@ -146,6 +150,7 @@ class Tree:
         return len(keys) - len(path)
 
     def nodes(self) -> Iterator[Node]:
+        """Yield all blocks."""
         pending = list(self.root.children.values())
         while pending:
             node = pending.pop()
@@ -153,10 +158,12 @@ class Tree:
             yield node
 
     def victim(self) -> Node:
+        """Return the least recently used leaf."""
         leaves = (node for node in self.nodes() if not node.children)
         return min(leaves, key=lambda node: node.last_used)
 
     def evict(self, num_blocks: int) -> list[int]:
+        """Forget blocks, one leaf after the other."""
         evicted: list[int] = []
         while len(evicted) < num_blocks and self.num_blocks:
             leaf = self.victim()
@@ -171,6 +178,7 @@ class NoUseByLookup(Tree):
     """Only what is stored counts as used."""
 
     def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
+        """Look up, and leave the times as they were."""
         before = {node: node.last_used for node in self.nodes()}
         found = super().longest_prefix(token_ids)
         for node, last_used in before.items():
@@ -182,9 +190,11 @@ class StemsFirst(Tree):
     """Evicts the block that was used least recently, wherever it is, with all behind it lost."""
 
     def victim(self) -> Node:
+        """Return the block that was used least recently, nearest to the root."""
         return min(self.nodes(), key=lambda node: (node.last_used, len(self.path_of(node))))
 
     def path_of(self, node: Node) -> list[Node]:
+        """Return a block and those in front of it."""
         path = []
         while node.parent is not None:
             path.append(node)
@@ -192,6 +202,7 @@ class StemsFirst(Tree):
         return path
 
     def evict(self, num_blocks: int) -> list[int]:
+        """Forget blocks, each with all that follows it."""
         evicted = []
         while len(evicted) < num_blocks and next(self.nodes(), None) is not None:
             node = self.victim()
@@ -206,6 +217,7 @@ class MostRecent(Tree):
     """Evicts the leaf that was used last."""
 
     def victim(self) -> Node:
+        """Return the leaf that was used last."""
         leaves = (node for node in self.nodes() if not node.children)
         return max(leaves, key=lambda node: node.last_used)
 
@@ -214,6 +226,7 @@ class NewIds(Tree):
     """Takes over the ids of a request for blocks that are stored already."""
 
     def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
+        """Store a request, with the new ids everywhere."""
         num_new = super().insert(token_ids, block_ids)
         for node, block_id in zip(self.walk(token_ids), block_ids, strict=False):
             node.block_id = block_id
@@ -224,6 +237,7 @@ class PartialBlocks(Tree):
     """Stores and finds the last block as well if it is not full."""
 
     def keys(self, token_ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the tokens of each block, the last one full or not."""
         starts = range(0, len(token_ids), self.block_size)
         return [tuple(token_ids[start : start + self.block_size]) for start in starts]
 
@@ -232,6 +246,7 @@ class AllCounted(Tree):
     """Returns how many blocks a request has, not how many are new."""
 
     def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
+        """Store a request; return how many blocks it has."""
         super().insert(token_ids, block_ids)
         return len(self.keys(token_ids))
 
