@@ -191,8 +191,10 @@ REPLACE = (
 # 8.5
 
 _allocate = KVCacheManager.allocate_slots
-_KEPT = "num_kept = self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)"
-_SHARED = "[b for b in held.blocks[first:] if b.ref_cnt > 1]"
+_KEPT = (
+    "kept = 0 if held.blocks else self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)"
+)
+_SHARED = "[b for b in written if b.ref_cnt > 1]"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
 _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
@@ -203,14 +205,17 @@ ALLOCATE = (
         "hits counted as free",
         "A hit that nobody holds is in the free queue, and leaves it when it is touched: the same "
         "block cannot be had as a new one, too.",
-        changed(_allocate, (_KEPT, "num_kept = self.num_blocks_kept_free()")),
+        changed(_allocate, (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free()")),
         hint="Of the free blocks, which are yours already, whatever you take?",
     ),
     Misconception(
         "every hit taken off",
         "A hit that somebody holds is not in the free queue, so it takes no room there. Who "
         "subtracts it turns away a request that fits.",
-        changed(_allocate, (_KEPT, "num_kept = self.num_blocks_kept_free() + len(hits)")),
+        changed(
+            _allocate,
+            (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free() + len(hits)"),
+        ),
     ),
     Misconception(
         "touched before the check",
@@ -220,9 +225,9 @@ ALLOCATE = (
             _allocate,
             (_ADMIT, ""),
             (
-                "    num_kept = 0\n    if not held.blocks:\n        " + _KEPT + "\n",
-                "    num_kept = 0\n    if not held.blocks:\n"
-                "        num_kept = self.num_blocks_kept_free()\n        self.admit(held, hits)\n",
+                _KEPT,
+                "kept = 0 if held.blocks else self.num_blocks_kept_free()\n"
+                "    if not held.blocks:\n        self.admit(held, hits)",
             ),
         ),
     ),
@@ -282,7 +287,7 @@ ALLOCATE = (
     Misconception(
         "the share for everybody",
         "What stays free when somebody is admitted stays free for those who run: they may take it.",
-        changed(_allocate, ("num_kept = 0\n", "num_kept = self.num_blocks_kept_free()\n")),
+        changed(_allocate, (_KEPT, _KEPT.replace("0 if held.blocks else ", ""))),
     ),
     Misconception(
         "no share kept free",

@@ -203,7 +203,7 @@ class StemsFirst(Tree):
 
     def evict(self, num_blocks: int) -> list[int]:
         """Forget blocks, each with all that follows it."""
-        evicted = []
+        evicted: list[int] = []
         while len(evicted) < num_blocks and next(self.nodes(), None) is not None:
             node = self.victim()
             assert node.parent is not None

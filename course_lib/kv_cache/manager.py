@@ -287,8 +287,8 @@ class KVCacheManager:
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        first = num_computed // self.block_size
-        shared = [b for b in held.blocks[first:] if b.ref_cnt > 1] if self.num_forks else []
+        written = held.blocks[num_computed // self.block_size :] if self.num_forks else ()
+        shared = [b for b in written if b.ref_cnt > 1]
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new
@@ -296,10 +296,10 @@ class KVCacheManager:
             num_all = max(num_slots, request.num_tokens)
             num_needed = len(shared) + self.blocks_to_add(num_all, num_known, self.block_size)
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
-        num_kept = 0
-        if not held.blocks:
-            num_kept = self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
-        if num_needed and num_needed + num_kept > self.block_pool.get_num_free_blocks():
+        kept = (
+            0 if held.blocks else self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
+        )
+        if num_needed and num_needed + kept > self.block_pool.get_num_free_blocks():
             return None
         if num_full > held.num_cached_blocks:
             self.hash_full_blocks(held, num_full)  # may find a wrong token: nothing has changed yet
