@@ -192,7 +192,7 @@ REPLACE = (
 
 _allocate = KVCacheManager.allocate_slots
 _KEPT = (
-    "kept = 0 if held.blocks else self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)"
+    "kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)"
 )
 _SHARED = "[b for b in written if b.ref_cnt > 1]"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"

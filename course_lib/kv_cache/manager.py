@@ -296,9 +296,7 @@ class KVCacheManager:
             num_all = max(num_slots, request.num_tokens)
             num_needed = len(shared) + self.blocks_to_add(num_all, num_known, self.block_size)
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
-        kept = (
-            0 if held.blocks else self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
-        )
+        kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)
         if num_needed and num_needed + kept > self.block_pool.get_num_free_blocks():
             return None
         if num_full > held.num_cached_blocks:
