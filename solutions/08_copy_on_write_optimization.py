@@ -453,15 +453,27 @@ print(RequestBlocks.__doc__)
 # blocks.
 
 # %% [markdown]
-# And the kernel. Its grid has two axes: the first is the copy, the second says which part of the block a program
-# copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
-# neighbours. It may take 8 s to check.
+# In PyTorch, a group is one indexing of each cache. `check_copies(key_cache, value_cache, block_copies)` raises the
+# ValueError.
 
 # %% exercise="8.6b"
 
 # %% check="8.6b"
 
 # %% [markdown] solution="8.6b"
+# **Explained.** With a list of destinations on the left and a list of sources on the right, PyTorch reads first and
+# writes then, in no order among themselves. That is just what a group allows, and why the groups come one by one.
+
+# %% [markdown]
+# And the kernel. Its grid has two axes: the first is the copy, the second says which part of the block a program
+# copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
+# neighbours. It may take 8 s to check.
+
+# %% exercise="8.6c"
+
+# %% check="8.6c"
+
+# %% [markdown] solution="8.6c"
 # **Explained.** A lane stands for one number of the block, counted through slots, heads and numbers of a head; `//`
 # and `%` take it apart. The same `place` serves source and destination, because both lie in the same tensor. The mask
 # is for the last program, and 64 bits are for a cache with more than $2^{31}$ numbers: block 2,048 times a stride of

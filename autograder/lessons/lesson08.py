@@ -21,7 +21,7 @@ from autograder.lessons import lesson08_manager_mistakes as manager_mistakes
 from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_mistakes as mistakes
 from autograder.lessons import lesson08_trees as trees
-from course_lib.attention.paged import side_by_side
+from course_lib.attention.paged import copy_blocks, side_by_side
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.kv_cache.prefix import RadixTree, hash_blocks, longest_cached_prefix
 from course_lib.kv_cache.watch.manager_steps import state_of
@@ -198,7 +198,7 @@ GROUPS = Exercise(
     id="8.6a",
     title="Copies side by side",
     asks="Split copies, meant one after the other, into as few groups as can be made at once.",
-    points=6,
+    points=4,
     minutes=10,
     difficulty=2,
     check=FunctionCheck(
@@ -216,8 +216,31 @@ GROUPS = Exercise(
     ),
 )
 
-KERNEL = Exercise(
+BY_GROUPS = Exercise(
     id="8.6b",
+    title="Copy group by group",
+    asks="Copy whole blocks within both caches, as if one copy were made after the other.",
+    points=2,
+    minutes=5,
+    difficulty=1,
+    check=FunctionCheck(
+        reference=copy_blocks,
+        cases=given.CACHES,
+        probes=given.SOME_CACHES,
+        refusals=(given.caches([(0, 5)]), given.caches([(1, 2), (-1, 0)])),
+        writes=("key_cache", "value_cache"),
+        misconceptions=mistakes.COPIES,
+    ),
+    hints=(
+        "What is in block 2 after the copies (0, 1) and (1, 2)?",
+        "Check the ids. Then make the copies of one group at once, and the groups one after the "
+        "other, for keys and for values.",
+        "`key_cache[destinations] = key_cache[sources]`, for each group",
+    ),
+)
+
+KERNEL = Exercise(
+    id="8.6c",
     title="Copy on the GPU",
     asks="Write the Triton kernel that copies a part of a block's keys and values.",
     points=6,
@@ -358,6 +381,7 @@ EXERCISES = (
     REPLACE,
     SLOTS,
     GROUPS,
+    BY_GROUPS,
     KERNEL,
     EXPOSED,
     MENDED,

@@ -193,6 +193,27 @@ MANY_COPIES = Large(_many_copies, "1,999 copies, none of which concerns another"
 # 8.6b
 
 
+def caches(copies: list[tuple[int, int]]) -> Call:
+    """Return a call on caches of five blocks, in which each number is another one."""
+    import torch
+
+    key = torch.arange(20.0).reshape(5, 2, 2, 1)
+    return Call(key, 100 + key.transpose(1, 2).contiguous(), copies)
+
+
+CACHES = st.lists(st.tuples(_block, _block), max_size=5).map(caches)
+
+SOME_CACHES = (
+    caches([(0, 1), (1, 2)]),
+    caches([(1, 2), (1, 3), (4, 1)]),
+    caches([(3, 0)]),
+    caches([]),
+)
+"""Copies that tell the ways to make them apart."""
+
+# 8.6c
+
+
 def kernel_cases(seed: int) -> Iterator[KernelCase]:
     """Yield starts of the kernel, the small ones first.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.checks.kernel import Edited
 from autograder.checks.parsons import Distractor
 from autograder.lessons import lesson08_given as given
+from course_lib.attention.backends.arguments import check_copies
 from course_lib.kv_cache.prefix import hash_block, root_hash
 from course_lib.kv_cache.sizing import require_block_size
 
@@ -360,6 +362,64 @@ GROUPS = (
 )
 
 # 8.6b
+
+
+def copied_at_once(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Read every source before anything is written."""
+    check_copies(key_cache, value_cache, block_copies)
+    keys, values = key_cache.clone(), value_cache.clone()
+    for source, destination in block_copies:
+        key_cache[destination], value_cache[destination] = keys[source], values[source]
+
+
+def keys_alone(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Copy keys, and no values."""
+    check_copies(key_cache, value_cache, block_copies)
+    for source, destination in block_copies:
+        key_cache[destination] = key_cache[source]
+
+
+def the_wrong_way(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Copy from the second block of a pair to the first."""
+    check_copies(key_cache, value_cache, block_copies)
+    for source, destination in block_copies:
+        key_cache[source] = key_cache[destination]
+        value_cache[source] = value_cache[destination]
+
+
+def nothing_refused(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Let a negative id count from the end, as Python does."""
+    for source, destination in block_copies:
+        key_cache[destination] = key_cache[source].clone()
+        value_cache[destination] = value_cache[source].clone()
+
+
+COPIES = (
+    Misconception(
+        "all at once",
+        "A copy may read what an earlier one of the same list has written: go group by group.",
+        copied_at_once,
+    ),
+    Misconception(
+        "keys alone",
+        "A token has a key and a value: without its values the copied block is the block of "
+        "somebody else.",
+        keys_alone,
+    ),
+    Misconception(
+        "from destination to source",
+        "The first number of a pair is the block to read, the second the one to write.",
+        the_wrong_way,
+    ),
+    Misconception(
+        "nothing refused",
+        "An id outside the cache is an error, and is found before anything is copied; -1 is the "
+        "last block only for Python.",
+        nothing_refused,
+    ),
+)
+
+# 8.6c
 
 _KEY_STORE = "tl.store(key_cache + destination * key_block_stride + place, numbers, mask=mask)"
 _VALUE_STORE = _KEY_STORE.replace("key", "value")
