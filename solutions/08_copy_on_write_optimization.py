@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 8: Share what is equal, copy what is written
 #
-# **Time** 3 hours, and half an hour for the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
-# **Points** 100, of which 6 are a stretch
+# **Time** 3 hours, and three quarters of an hour for two stretches (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
+# **Points** 100, of which 12 are a stretch
 #
 # Lesson 7 made blocks that several may hold, and that keep what is in them after the last holder has gone. This
 # lesson puts that to use. Two requests that begin alike share blocks; one request that becomes four shares all of
@@ -411,7 +411,7 @@ print(RequestBlocks.__doc__)
 # | `replace_shared(...)` | yours |
 # | `cache_full_blocks(held, num_blocks)` | lets others find the first blocks, whose hashes are there |
 #
-# `held.blocks` is empty exactly if the request is new. Write down first, on paper, in which order you do what.
+# `held.blocks` is empty exactly if the request is new. *Drafts*, of which the specification speaks, are guesses at later tokens, which may be taken back (lesson 12): a request may ask for slots for more tokens than it knows. Write down first, on paper, in which order you do what.
 
 # %% exercise="8.5"
 
@@ -465,7 +465,7 @@ print(RequestBlocks.__doc__)
 # writes then, in no order among themselves. That is just what a group allows, and why the groups come one by one.
 
 # %% [markdown]
-# And the kernel. Its grid has two axes: the first is the copy, the second says which part of the block a program
+# And the kernel (a stretch: 15 minutes). Its grid has two axes: the first is the copy, the second says which part of the block a program
 # copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
 # neighbours. It may take 8 s to check.
 
@@ -502,8 +502,7 @@ print(f"to do, are busy with the 24 tokens for {compute_us:,.0f} µs")
 compare(predicted_longer, 0, "µs")
 
 # %% [markdown]
-# The tokens take no time at all as long as the step waits for its weights (lesson 1: a small batch is bound by
-# memory). So vLLM gave copy-on-write up for ordinary models. Several samples become *child requests* that look the
+# The tokens take no time at all as long as the step waits for its weights (lesson 1: a small batch is bound by memory). One can do without copies, then, and for ordinary models vLLM 0.33.0 does. Several samples become *child requests* that look the
 # prompt up in the prefix cache, share its full blocks, and compute the rest of the last one again. Section 8 compares
 # the two in your engine. Copying pays where recomputing is dear or impossible: in beam search, which forks in every
 # step; and for layers with a running state in the place of a cache, whose blocks vLLM 0.33.0 does copy.
@@ -779,8 +778,7 @@ in_time = sum(pause < 938 / mean_blocks / rate for pause in pauses) / len(pauses
 print(f"{in_time:.1%} of those who go on with something do so within that time")
 
 # %% [markdown]
-# One A100 finds hardly more than the block with which all begin. Whoever comes back does so after minutes, and by
-# then what they wrote is gone. Rates that papers quote "up to 90%" differ by three things: the weighting, the size of
+# One A100 finds hardly more than the block with which all begin. Whoever comes back does so after minutes, and by then what they wrote is gone. Rates that papers quote differ by three things: the weighting, the size of
 # the cache in relation to what arrives, and the unit in which prefixes are matched. The size first:
 
 # %% claims="One A100 finds hardly more than the block with which all begin."

@@ -241,7 +241,7 @@ BY_GROUPS = Exercise(
 
 KERNEL = Exercise(
     id="8.6c",
-    title="Copy on the GPU",
+    title="Copy on the GPU (stretch)",
     asks="Write the Triton kernel that copies a part of a block's keys and values.",
     points=6,
     minutes=15,
