@@ -275,11 +275,11 @@ def complaints(lookup: Callable[..., list[int]]) -> list[str]:
 # %% [markdown]
 # ### Two blocks that hold the same
 #
-# Two requests with the same prompt come in one after the other, the second when the first has not filled its blocks
-# yet. Nothing is found, both compute, and then two blocks have the same hash. One might merge them. vLLM, and your
-# pool from lesson 7, keep both until they are free and needed: to merge them, a block table would have to change
-# while a step may be reading it. mini-sglang gave the pages of the later request back while its page table still
-# named them (pull request #142, 2026).
+# A prompt of 32 tokens comes twice, in blocks of 16. The second request finds one block and computes the other again,
+# since the last token is in it. Then two blocks hold the same, under one hash: `a: 1* 2*` and `b: 1* 3*`. One might
+# merge them. vLLM, and your pool from lesson 7, keep both until they are free and needed: to merge them, a block table
+# would have to change while a step may be reading it. mini-sglang gave the pages of the later request back while its
+# page table still named them (pull request #142, 2026).
 #
 # ## 4. One request becomes four
 #
@@ -465,8 +465,8 @@ print(RequestBlocks.__doc__)
 # writes then, in no order among themselves. That is just what a group allows, and why the groups come one by one.
 
 # %% [markdown]
-# And the kernel (a stretch: 15 minutes). Its grid has two axes: the first is the copy, the second says which part of the block a program
-# copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
+# And the kernel (a stretch: 15 minutes). Its grid has two axes: the first is the copy, the second says which part of
+# the block a program copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
 # neighbours. It may take 8 s to check.
 
 # %% exercise="8.6c"
