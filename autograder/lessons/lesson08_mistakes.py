@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -20,100 +21,60 @@ Groups = list[list[tuple[int, int]]]
 # 8.1
 
 
-def _blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
+def _full_blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
     """Return the tokens of each full block."""
-    require_block_size(block_size)
     ends = range(block_size, len(token_ids) + 1, block_size)
     return [list(token_ids[end - block_size : end]) for end in ends]
 
 
-def _chained(blocks: list[list[int]], parent: bytes) -> Hashes:
-    hashes = []
-    for tokens in blocks:
-        parent = hash_block(parent, tokens)
-        hashes.append(parent)
-    return hashes
-
-
-def not_chained(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Hash each block behind the root."""
-    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
-    return [hash_block(parent, tokens) for tokens in _blocks(token_ids, block_size)]
-
-
-def all_tokens_anew(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Hash all tokens up to the end of each block."""
-    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
-    num_full = len(_blocks(token_ids, block_size))
-    ends = range(block_size, num_full * block_size + 1, block_size)
-    return [hash_block(parent, token_ids[:end]) for end in ends]
-
-
-def the_last_block_too(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Hash the last block as well if it is not full."""
-    require_block_size(block_size)
+def _all_blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
+    """Return the tokens of each block, the last one full or not."""
     starts = range(0, len(token_ids), block_size)
-    blocks = [list(token_ids[start : start + block_size]) for start in starts]
-    return _chained(blocks, root_hash(cache_salt) if parent_hash is None else parent_hash)
+    return [list(token_ids[start : start + block_size]) for start in starts]
 
 
-def no_salt(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Begin with the root of those without a salt."""
-    parent = root_hash() if parent_hash is None else parent_hash
-    return _chained(_blocks(token_ids, block_size), parent)
+def _low_bytes(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
+    """Return the low bytes of the tokens of each full block."""
+    return _full_blocks([token & 0xFF for token in token_ids], block_size)
 
 
-def empty_salt_is_none(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Take an empty salt for none."""
-    parent = root_hash(cache_salt or None) if parent_hash is None else parent_hash
-    return _chained(_blocks(token_ids, block_size), parent)
+def _in_front(cache_salt: str | None, parent_hash: bytes | None) -> bytes:
+    """Return what stands in front of the first block."""
+    return root_hash(cache_salt) if parent_hash is None else parent_hash
 
 
-def low_byte(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Hash the low byte of each token."""
-    parent = root_hash(cache_salt) if parent_hash is None else parent_hash
-    blocks = [[token & 0xFF for token in tokens] for tokens in _blocks(token_ids, block_size)]
-    return _chained(blocks, parent)
+def _chained(blocks: list[list[int]], parent: bytes) -> Hashes:
+    """Return the hash of each block behind the one before it."""
+    return list(accumulate(blocks, hash_block, initial=parent))[1:]
 
 
-def parent_overlooked(
-    token_ids: Sequence[int],
-    block_size: int,
-    cache_salt: str | None = None,
-    parent_hash: bytes | None = None,
-) -> Hashes:
-    """Begin with the root, whatever parent is given."""
-    return _chained(_blocks(token_ids, block_size), root_hash(cache_salt))
+def _behind_the_root(blocks: list[list[int]], parent: bytes) -> Hashes:
+    """Return the hash of each block as if it were the first."""
+    return [hash_block(parent, tokens) for tokens in blocks]
+
+
+def _up_to_here(blocks: list[list[int]], parent: bytes) -> Hashes:
+    """Return a hash of all tokens up to the end of each block."""
+    return [hash_block(parent, sum(blocks[:end], [])) for end in range(1, len(blocks) + 1)]
+
+
+def hashing(
+    cut: Callable[[Sequence[int], int], list[list[int]]] = _full_blocks,
+    in_front: Callable[[str | None, bytes | None], bytes] = _in_front,
+    hash_all: Callable[[list[list[int]], bytes], Hashes] = _chained,
+) -> Callable[..., Hashes]:
+    """Return a way to hash a prompt: how it is cut, what stands in front, how blocks are hashed."""
+
+    def hash_blocks(
+        token_ids: Sequence[int],
+        block_size: int,
+        cache_salt: str | None = None,
+        parent_hash: bytes | None = None,
+    ) -> Hashes:
+        require_block_size(block_size)
+        return hash_all(cut(token_ids, block_size), in_front(cache_salt, parent_hash))
+
+    return hash_blocks
 
 
 HASH = (
@@ -121,7 +82,7 @@ HASH = (
         "not chained",
         "The keys and values in a block depend on all tokens in front of it, so the same tokens "
         "behind another beginning are another block.",
-        not_chained,
+        hashing(hash_all=_behind_the_root),
         hint="Which hashes of [1, 2, 3, 4] and [7, 8, 3, 4] may be the same, in blocks of 2?",
     ),
     Misconception(
@@ -129,36 +90,36 @@ HASH = (
         "The hash of all tokens from the first is as safe, but it hashes the beginning again for "
         "each block: the work grows with the square of the prompt. The hash in front stands for "
         "it.",
-        all_tokens_anew,
+        hashing(hash_all=_up_to_here),
     ),
     Misconception(
         "a block that is not full",
         "A block can be found by its hash only once all its tokens are known; the last one is "
         "hashed when it is full.",
-        the_last_block_too,
+        hashing(_all_blocks),
     ),
     Misconception(
         "the salt overlooked",
         "Without the salt in the first hash, two tenants with the same prompt share blocks, and "
         "each can tell by the time of an answer what the other has asked.",
-        no_salt,
+        hashing(in_front=lambda salt, parent: _in_front(None, parent)),
     ),
     Misconception(
         "an empty salt is no salt",
         'A salt of "" is a salt, and None is none: `or` takes both for nothing.',
-        empty_salt_is_none,
+        hashing(in_front=lambda salt, parent: _in_front(salt or None, parent)),
     ),
     Misconception(
         "the low byte of a token",
         "Vocabularies have more than 256 tokens: 65 and 321 have the same low byte, and would "
         "share a block.",
-        low_byte,
+        hashing(_low_bytes),
     ),
     Misconception(
         "the parent overlooked",
         "If a hash in front of the tokens is given, the first of these blocks is chained to it, "
         "and not to the root.",
-        parent_overlooked,
+        hashing(in_front=lambda salt, parent: root_hash(salt)),
     ),
 )
 
