@@ -55,7 +55,7 @@ def _behind_the_root(blocks: list[list[int]], parent: bytes) -> Hashes:
 
 def _up_to_here(blocks: list[list[int]], parent: bytes) -> Hashes:
     """Return a hash of all tokens up to the end of each block."""
-    return [hash_block(parent, sum(blocks[:end], [])) for end in range(1, len(blocks) + 1)]
+    return [hash_block(parent, so_far) for so_far in accumulate(blocks)]
 
 
 def hashing(
