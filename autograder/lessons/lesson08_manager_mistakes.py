@@ -194,7 +194,7 @@ _allocate = KVCacheManager.allocate_slots
 _KEPT = (
     "kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)"
 )
-_SHARED = "[b for b in written if b.ref_cnt > 1]"
+_SHARED = "[b for b in held.blocks[first:] if b.ref_cnt > 1]"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
 _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"

@@ -287,8 +287,8 @@ class KVCacheManager:
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        written = held.blocks[num_computed // self.block_size :] if self.num_forks else ()
-        shared = [b for b in written if b.ref_cnt > 1]
+        first = num_computed // self.block_size
+        shared = [b for b in held.blocks[first:] if b.ref_cnt > 1] if self.num_forks else []
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new
