@@ -164,7 +164,7 @@ class RandomTraffic:
             text = self._text(request, position)
             if position >= start:
                 memory[slot] = text
-            elif memory[slot] != text:
+            elif memory.get(slot) != text:
                 raise InvariantError(
                     f"slot {slot} does not hold token {position} of {request.request_id!r} behind "
                     "what stands in front of it: the block was written or found by somebody else"
