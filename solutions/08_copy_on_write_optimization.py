@@ -368,8 +368,7 @@ print(RequestBlocks.__doc__)
 # **Explained.** The new block takes the place of the shared one in *this* table; in the others the shared one stays.
 # The pair is noted, not copied: the manager knows ids, and the memory is on the GPU. A block that begins at or behind
 # `num_computed_tokens` has nothing in it yet (a fork in the middle of a prompt has such blocks), so a new block in
-# its place is enough. Freeing takes one holder off; that the block has others is why we are here, so it does not come
-# free.
+# its place is enough. Freeing takes one holder off. The block has others, which is why we are here, so it stays in use.
 
 # %% [markdown]
 # ### What must hold, and what breaks
@@ -453,7 +452,7 @@ print(RequestBlocks.__doc__)
 # blocks.
 
 # %% [markdown]
-# In PyTorch, a group is one indexing of each cache. `check_copies(key_cache, value_cache, block_copies)` raises the
+# In PyTorch, a group is one indexing of each cache. `check_copies` takes the same three arguments and raises the
 # ValueError.
 
 # %% exercise="8.6b"
@@ -695,23 +694,27 @@ mine = {"KVCacheManager": CountedManager, **{name: counted(name) for name in (*n
 system_prompt = [7 + position % 900 for position in range(1000)]
 four_at_once = SamplingParams(n=4, temperature=1.0, seed=1, max_tokens=32, ignore_eos=True)
 one_each = replace(four_at_once, n=1)
+engines = {
+    "by fork": LLM(parts=EngineParts.of(mine)),
+    "four requests": LLM(parts=EngineParts.of(mine)),
+    "without a cache": LLM(parts=EngineParts.of(mine), enable_prefix_caching=False),
+}
 
 
-def served(prompts: Sequence[list[int]], params: SamplingParams, **options: Any) -> Any:
-    """Generate, and return what the cache says afterwards, the tokens computed, and the answers."""
-    llm = LLM(parts=EngineParts.of(mine), **options)
+def served(name: str, prompts: Sequence[list[int]], params: SamplingParams) -> Any:
+    """Generate; return what the cache says then, the prompt tokens computed, and the answers."""
+    llm = engines[name]
+    found_before = llm.kv_cache_manager.stats().hit_tokens
     answers = [each.token_ids for out in llm.generate(prompts, params) for each in out.outputs]
     stats = llm.kv_cache_manager.stats()
-    return stats, sum(map(len, prompts)) - stats.hit_tokens, answers
+    return stats, sum(map(len, prompts)) - stats.hit_tokens + found_before, answers
 
 
 blocks_in_use = {}
-for name, prompts, params, options in (
-    ("by fork", [system_prompt], four_at_once, {}),
-    ("four requests", [system_prompt] * 4, one_each, {}),
-    ("without a cache", [system_prompt] * 4, one_each, {"enable_prefix_caching": False}),
-):
-    stats, computed, _ = served(prompts, params, **options)
+for name in engines:
+    once = name == "by fork"
+    prompts, params = ([system_prompt], four_at_once) if once else ([system_prompt] * 4, one_each)
+    stats, computed, _ = served(name, prompts, params)
     blocks_in_use[name] = stats.high_water
     print(f"{name:<16} {stats.high_water:4} blocks, {stats.copies} copies, {computed:,} prompt tokens computed")
 compare(predicted_by_fork, blocks_in_use["by fork"], "blocks")
@@ -722,7 +725,8 @@ for name, times in calls.items():
 # Forking and finding use the same number of blocks. Three copies on one side, 24 tokens computed again on the other:
 # that is all the difference, and it is why one mechanism is enough for an engine that has the second one anyway.
 #
-# Then eight questions behind the same 1,000 tokens. The answers are greedy, so they must be the same with a cache and
+# Then eight questions behind the same 1,000 tokens, to the two engines with and without a cache, which have seen these
+# tokens before. The answers are greedy, so they must be the same with a cache and
 # without.
 
 # %% claims="Forking and finding use the same number of blocks."
@@ -732,14 +736,13 @@ assert calls["fork"] == 3 and calls["replace_shared"] == 3 and calls["allocate_s
 # %%
 questions = [system_prompt + [5 + number] * (10 + number) for number in range(8)]
 greedy = SamplingParams(temperature=0, max_tokens=8)
-shared, computed, answers = served(questions, greedy)
-alone, computed_alone, expected = served(questions, greedy, enable_prefix_caching=False)
-print(f"{computed:,} prompt tokens computed instead of {computed_alone:,};", end=" ")
-print(f"{shared.high_water} blocks in use at most instead of {alone.high_water}; same answers: {answers == expected}")
+_, computed, answers = served("four requests", questions, greedy)
+_, computed_alone, expected = served("without a cache", questions, greedy)
+print(f"{computed:,} prompt tokens computed instead of {computed_alone:,}; same answers: {answers == expected}")
 
 # %% claims="The answers are greedy, so they must be the same with a cache and without."
 assert answers == expected
-assert (computed, computed_alone) == (1164, 8108)
+assert (computed, computed_alone) == (172, 8108)
 
 # %% [markdown]
 # ## 9. What a cache finds
@@ -788,7 +791,7 @@ assert 2 * rates["four A100"] < unlimited.token_weighted
 
 
 # %%
-sizes = (938, 3_752, 15_008, 60_032)
+sizes = (938, 7_504, 60_032)
 by_size = {size: replay_prefix_cache(mooncake, size, in_flight=16) for size in sizes}
 
 

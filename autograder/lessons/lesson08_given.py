@@ -184,12 +184,6 @@ SOME_COPIES = (
 """Lists of copies that tell the ways to group apart."""
 
 
-def _many_copies() -> Call:
-    return Call([(block, 5_000 + block) for block in range(1, 2_000)])
-
-
-MANY_COPIES = Large(_many_copies, "1,999 copies, none of which concerns another")
-
 # 8.6b
 
 

@@ -93,6 +93,8 @@ class ManagerLife(Twin):
         """Let a request come, with what it finds."""
         request = self.make_request(tokens, salt)
         found = self.do("get_computed_blocks", request, reads=BLOCK)
+        if found[1] is None:  # nothing comes back any more
+            return
         num_hits = found[0][1]
         num_new = min(num_new, len(tokens) - num_hits)
         given = (request, num_new, num_hits, found.at(0))
@@ -178,6 +180,7 @@ def forked_and_written(life: Life) -> None:
     compute(life, parent, 3, [8])
     life.do("fork", parent, child)
     life.see("num_computed_tokens", of=child)
+    life.see("num_tokens", of=child)
     life.see("num_forks")
     life.apply(state_of)
     life.apply(run_step, child, 0, [9])
@@ -252,6 +255,73 @@ def forked_wrongly(life: Life) -> None:
     life.do("fork", come(life, "e", [5, 6, 7], "x"), come(life, "f", [5, 6, 7], "x"))
     life.see("num_forks")
 
+
+# Lives in which blocks are replaced by hand
+
+
+class ReplacingLife(Twin):
+    """What may be done with the table of a child that shares all blocks of its parent."""
+
+    @initialize(num_tokens=st.integers(1, 8), num_computed=st.integers(1, 8))
+    def share(self, num_tokens: int, num_computed: int) -> None:
+        """Fork a request that may have room for more than it has computed."""
+        tokens = list(range(num_tokens))
+        self.num_computed = min(num_computed, num_tokens)
+        self.create(14, 2)
+        parent = self.make(plain("p", tokens))
+        self.blocks = self.do("allocate_slots", parent, num_tokens, reads=BLOCK)
+        self.apply(run_step, parent, self.num_computed)
+        self.do("fork", parent, self.make(plain("c", tokens)))
+        self.left = list(range(self.num_computed // 2, (num_tokens + 1) // 2))
+
+    @rule(num_blocks=st.integers(1, 3))
+    def replace(self, num_blocks: int) -> None:
+        """Replace the next blocks that the child is to write into."""
+        places, self.left = self.left[:num_blocks], self.left[num_blocks:]
+        if not places or self.blocks[1] is None:  # all are replaced, or nothing comes back any more
+            return
+        held = self.do("holding", "c", reads=("num_cached_blocks",))
+        new_blocks = self.do("block_pool.get_new_blocks", len(places), reads=BLOCK)
+        shared = [self.blocks.at(place) for place in places]
+        self.do("replace_shared", held, shared, new_blocks, self.num_computed)
+        self.do("take_block_copies")
+        self.see("num_copies")
+        self.apply(state_of)
+
+
+def replaced(life: Life, num_tokens: int, num_computed: int, *places: int) -> None:
+    """Fork a request, and replace some blocks of the child's table."""
+    tokens = list(range(num_tokens))
+    life.create(14, 2)
+    parent = come(life, "p", tokens)
+    blocks = life.do("allocate_slots", parent, num_tokens, reads=BLOCK)
+    life.apply(run_step, parent, num_computed)
+    life.do("fork", parent, come(life, "c", tokens))
+    held = life.do("holding", "c", reads=("num_cached_blocks",))
+    new_blocks = life.do("block_pool.get_new_blocks", len(places), reads=BLOCK)
+    shared = [blocks[place] for place in places] if blocks else []
+    life.do("replace_shared", held, shared, new_blocks, num_computed)
+    life.do("take_block_copies")
+    life.see("num_copies")
+    life.apply(state_of)
+
+
+def half_a_block(life: Life) -> None:
+    """Replace a block that is filled in part."""
+    replaced(life, 3, 3, 1)
+
+
+def half_and_empty(life: Life) -> None:
+    """Replace a block that is filled in part, and one that is empty."""
+    replaced(life, 6, 3, 1, 2)
+
+
+def empty_alone(life: Life) -> None:
+    """Replace blocks of which the first begins where the computed tokens end."""
+    replaced(life, 7, 4, 2, 3)
+
+
+REPLACED = (half_a_block, half_and_empty, empty_alone)
 
 # What probes do to slots
 

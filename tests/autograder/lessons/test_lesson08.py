@@ -226,7 +226,7 @@ def no_child(self, parent, child):
     self.num_forks += 1
 
 
-def forks_by_deepcopy(self, parent, child):
+def adds_a_token(self, parent, child):
     KVCacheManager.fork(self, parent, child)
     child.all_token_ids.append(0)
 
@@ -259,7 +259,7 @@ def ids_only(self, *args, **options):
 
 MANAGER_WRONG = (
     ("8.4a", no_child, SAME),
-    ("8.4a", forks_by_deepcopy, SAME),
+    ("8.4a", adds_a_token, SAME),
     ("8.4a", object(), SAME),
     ("8.4b", frees_too_much, SAME),
     ("8.4b", lambda self, *rest: None, SAME),
