@@ -447,9 +447,8 @@ print(RequestBlocks.__doc__)
 # %% [markdown] solution="8.6a"
 # **Explained.** Three orders matter, and compilers have names for them: read after write, write after read, write
 # after write. Two reads never do. The first condition is `source in written`, the other two are `destination in read
-# | written`. Only the open group counts: when a new one begins, the one before it is done. To move a copy *forward*
-# into an earlier group would save a launch now and then, and is wrong as soon as something in between touches its
-# blocks.
+# | written`. Only the open group counts: when a new one begins, the one before it is done. To move a copy *forward* into
+# an earlier group would save a launch now and then, and is wrong as soon as a copy in between reads or writes what it does.
 
 # %% [markdown]
 # In PyTorch, a group is one indexing of each cache. `check_copies` takes the same three arguments and raises the
