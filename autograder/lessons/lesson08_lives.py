@@ -444,7 +444,9 @@ SLOTS = (
     no_room_for_a_copy,
     asked_wrongly,
     without_a_cache,
-    *FORKS[:4],
+    forked_and_written,
+    forked_midway,
+    forked_twice,
 )
 
 
