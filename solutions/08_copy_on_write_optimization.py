@@ -419,8 +419,9 @@ print(RequestBlocks.__doc__)
 # %% [markdown] solution="8.5"
 # **Explained.** The order is everything: *check the arguments, count, refuse, hash, and only then change.*
 # `num_slots` is how many tokens the table must have room for. The shared blocks are looked for from `num_computed //
-# block_size` on, where the first new token goes: what lies in front is only read. They count as new blocks, like
-# those behind the end. Of the hits, those with no holder come off the free blocks. Hashing stands behind the refusal
+# block_size` on, where the first new token goes: what lies in front is only read. A block whose hash is another's is
+# replaced like a shared one: a fork with fewer tokens than were computed would write over what the hash promises, once
+# its parent has ended. They count as new blocks, like those behind the end. Of the hits, those with no holder come off the free blocks. Hashing stands behind the refusal
 # because it costs time, and in front of every change because it may raise an error. A block is cached as soon as this
 # step fills it, and never for a draft (a guess at later tokens, which may be taken back): `min(num_slots,
 # request.num_tokens)`. The library looks for shared blocks only if there were forks, which makes a call a tenth

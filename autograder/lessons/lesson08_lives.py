@@ -154,11 +154,12 @@ class ForkingLife(ManagerLife):
     @precondition(lambda self: self.running)
     @rule(place=_place, cut=st.integers(1, 3), salt=st.sampled_from((None, "x")))
     def fork_into_another(self, place: int, cut: int, salt: str | None) -> None:
-        """Fork into a request with fewer tokens, or another salt."""
+        """Fork into a request with another token, or another salt."""
         known = self.running[place % len(self.running)]
-        if known.num_computed > len(known.tokens) - cut or salt != known.salt:
-            child = self.make_request(known.tokens[:-cut], salt)
-            self.do("fork", known.request, child)
+        at = max(0, len(known.tokens) - cut)
+        if known.num_computed > at or salt != known.salt:
+            other = [*known.tokens[:at], 1 - known.tokens[at], *known.tokens[at + 1 :]]
+            self.do("fork", known.request, self.make_request(other, salt))
             self.apply(state_of)
 
     @precondition(lambda self: self.running)
@@ -221,6 +222,20 @@ def forked_midway(life: Life) -> None:
     find(life, come(life, "d", [1, 2, 3, 4, 5, 6, 7]))
 
 
+def forked_short(life: Life) -> None:
+    """Fork into a request that knows three of five computed tokens, and lets both go on."""
+    life.create(8, 2)
+    parent, child = come(life, "p", [1, 2, 3, 4, 5]), come(life, "c", [1, 2, 3])
+    compute(life, parent, 5, [6])
+    life.do("fork", parent, child)
+    life.see("num_computed_tokens", of=child)
+    life.apply(state_of)
+    life.apply(run_step, child, 0, [9])
+    compute(life, child, 1)
+    life.do("free", parent)
+    life.apply(state_of)
+
+
 def forked_twice(life: Life) -> None:
     """Fork a request three times, and let all write, the parent second."""
     life.create(12, 4)
@@ -237,7 +252,7 @@ def forked_twice(life: Life) -> None:
 
 
 def forked_wrongly(life: Life) -> None:
-    """Fork a stranger, into a holder, with other tokens, with too few, and with another salt."""
+    """Fork a stranger, into a holder, with other tokens, and with another salt."""
     life.create(8, 2)
     parent = come(life, "p", [5, 6, 7], "x")
     compute(life, parent, 3)
@@ -247,7 +262,7 @@ def forked_wrongly(life: Life) -> None:
     for name, tokens, salt in (
         ("a", [5, 6, 7], None),
         ("b", [5, 6, 8], "x"),
-        ("c", [5, 6], "x"),
+        ("c", [6], "x"),
         ("d", [6, 6, 7], "x"),
     ):
         life.do("fork", parent, come(life, name, tokens, salt))
@@ -434,7 +449,14 @@ def without_a_cache(life: Life) -> None:
     compute(life, child, 1)
 
 
-FORKS = (forked_and_written, forked_full, forked_midway, forked_twice, forked_wrongly)
+FORKS = (
+    forked_and_written,
+    forked_full,
+    forked_midway,
+    forked_short,
+    forked_twice,
+    forked_wrongly,
+)
 SLOTS = (
     hits_and_two_more,
     hits_that_others_hold,

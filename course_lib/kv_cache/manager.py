@@ -238,8 +238,9 @@ class KVCacheManager:
         beyond ``num_tokens``, are left out). The request's own fields are not changed.
 
         A block into which the request is about to write and that it shares with a fork is replaced
-        by a new one (copy-on-write). If there are computed tokens in it, the pair (old id, new id)
-        is added to ``take_block_copies``.
+        by a new one (copy-on-write); so is one that a fork has left it and that is found by tokens
+        of the other's. If there are computed tokens in it, the pair (old id, new id) is added to
+        ``take_block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
         free, unless no other request holds any.
@@ -287,8 +288,12 @@ class KVCacheManager:
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        first = num_computed // self.block_size
-        shared = [b for b in held.blocks[first:] if b.ref_cnt > 1] if self.num_forks else []
+        shared: list[KVCacheBlock] = []
+        if self.num_forks:
+            first, own = num_computed // self.block_size, held.num_cached_blocks
+            for index, block in enumerate(held.blocks[first:], first):
+                if block.ref_cnt > 1 or (block.block_hash and index >= own):
+                    shared.append(block)
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new
@@ -376,16 +381,18 @@ class KVCacheManager:
         """Let ``child`` share all blocks of ``parent``, as for several samples of one prompt.
 
         Nothing is copied now. Whichever of them first writes into a block that is shared gets a
-        copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's.
+        copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's, but at
+        most as many as the child has tokens.
 
         In ``request_blocks`` the child then has an entry of its own: the parent's blocks, each of
-        which has one holder more; the parent's hashes of the blocks that computed tokens fill; and
-        as many of those counted as cached as are for the parent. ``num_forks`` goes up by one.
+        which has one holder more; the parent's hashes of the blocks that the child's computed
+        tokens fill; and as many of those counted as cached as are for the parent. ``num_forks``
+        goes up by one.
 
         Args:
             parent: A request that holds blocks.
-            child: A request that holds none. It has the same salt and begins with all tokens that
-                the parent has computed.
+            child: A request that holds none. It has the same salt and, as far as the parent has
+                computed and the child goes, the same tokens.
 
         Raises:
             UnknownRequestError: ``parent`` holds no blocks. It is a KeyError.
@@ -408,7 +415,7 @@ class KVCacheManager:
                 f"request {child.request_id!r} already holds {len(known.blocks)} blocks; "
                 "fork into a new request"
             )
-        num_shared_tokens = parent.num_computed_tokens
+        num_shared_tokens = min(parent.num_computed_tokens, child.num_tokens)
         tokens = slice(num_shared_tokens)
         if child.cache_salt != parent.cache_salt or list(child.all_token_ids[tokens]) != list(
             parent.all_token_ids[tokens]
