@@ -194,8 +194,7 @@ _allocate = KVCacheManager.allocate_slots
 _KEPT = (
     "kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)"
 )
-_FROM_THE_FIRST = "enumerate(held.blocks[first:], first)"
-_IS_SHARED = "if block.ref_cnt > 1 or (block.block_hash and index >= own)"
+_SHARED = "held.shared_from(first)"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
 _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
@@ -236,16 +235,12 @@ ALLOCATE = (
         "the whole shared prefix replaced",
         "Only what is written must be one's own: the blocks from the first new token on. Those in "
         "front are read, and stay shared.",
-        changed(
-            _allocate,
-            (_FROM_THE_FIRST, "enumerate(held.blocks)"),
-            (_IS_SHARED, "if block.ref_cnt > 1"),
-        ),
+        changed(_allocate, (_SHARED, "held.shared_from(0)")),
     ),
     Misconception(
         "shared blocks overlooked",
         "A block that others hold as well must not be written into: replace it first.",
-        changed(_allocate, (_IS_SHARED, "if False")),
+        changed(_allocate, (_SHARED, "[]")),
     ),
     Misconception(
         "copies need no room",

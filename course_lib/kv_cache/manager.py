@@ -111,6 +111,19 @@ class RequestBlocks:
     block_hashes: list[bytes] = field(default_factory=list)
     num_cached_blocks: int = 0
 
+    def shared_from(self, index: int) -> list[KVCacheBlock]:
+        """Return the blocks from an index on that the request must not write into.
+
+        They are those that others hold as well, and those that have a hash which the request has
+        not given them: a fork left them, and whoever looks for that hash expects other tokens.
+        """
+        own = self.num_cached_blocks
+        return [
+            block
+            for place, block in enumerate(self.blocks[index:], index)
+            if block.ref_cnt > 1 or (block.block_hash and place >= own)
+        ]
+
 
 class KVCacheManager:
     """Gives requests the blocks that they need, and lets them share what is equal.
@@ -288,12 +301,8 @@ class KVCacheManager:
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        shared: list[KVCacheBlock] = []
-        if self.num_forks:
-            first, own = num_computed // self.block_size, held.num_cached_blocks
-            for index, block in enumerate(held.blocks[first:], first):
-                if block.ref_cnt > 1 or (block.block_hash and index >= own):
-                    shared.append(block)
+        first = num_computed // self.block_size
+        shared = held.shared_from(first) if self.num_forks else []
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new

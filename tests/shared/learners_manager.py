@@ -42,10 +42,10 @@ def fork(self, parent, child):
     held = self.holding(parent.request_id)
     if child.request_id in self.request_blocks and self.request_blocks[child.request_id].blocks:
         raise ValueError("the child holds blocks")
-    n = parent.num_computed_tokens
+    n = min(parent.num_computed_tokens, child.num_tokens)
     if child.cache_salt != parent.cache_salt:
         raise ValueError("another salt")
-    if child.num_tokens < n or child.all_token_ids[:n] != parent.all_token_ids[:n]:
+    if child.all_token_ids[:n] != parent.all_token_ids[:n]:
         raise ValueError("other tokens")
     for block in held.blocks:
         self.block_pool.touch([block])
