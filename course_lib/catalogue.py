@@ -69,7 +69,7 @@ _WHOLE = (
     (5, "simulator", _SIMULATION, "time_per_output_token inter_token_latencies"),
     (6, "preemption", _SCHEDULING, "num_blocks_freed least_important break_even_tokens SwapSpace"),
     (7, "block_pool", _KV_CACHE, "FreeKVCacheBlockQueue find_leaks pool_violations CacheMetrics"),
-    (8, "prefix_cache", _KV_CACHE, "hash_block hash_blocks longest_cached_prefix"),
+    (8, "prefix_cache", _KV_CACHE, "hash_blocks longest_cached_prefix"),
     (8, "triton_kernels", _PAGED, "copy_blocks side_by_side"),
     (8, "triton_kernels", _KERNELS, "copy_blocks_kernel"),
     (9, "request_queue", _SCHEDULING, "FCFSRequestQueue PriorityRequestQueue SJFRequestQueue"),
@@ -87,7 +87,7 @@ _WHOLE = (
 _SCHEDULER = {
     "admit_waiting": 5,
     "preempt": 6,
-    "find_hits": 8,
+    "find_hits": 9,
     "limit_chunk": 11,
     "serve_running": 12,
     "schedule": 12,
@@ -95,6 +95,8 @@ _SCHEDULER = {
     "finish_requests": FINAL_PROJECT,
 }
 """The methods of the one scheduler, which lessons 5 to 12 and the final project build."""
+
+_MANAGER = {"fork": 8, "replace_shared": 8, "allocate_slots": 8}
 
 _BY_METHOD = (
     # lesson, box of the map, module, class, its methods with the lesson of each
@@ -105,7 +107,7 @@ _BY_METHOD = (
     (5, "scheduler", _SCHEDULING, "Scheduler", _SCHEDULER),
     (5, "scheduler", _SCHEDULING, "StaticBatchingScheduler", {"admit_waiting": 5}),
     (7, "block_pool", _KV_CACHE, "BlockPool", {"get_new_blocks": 7, "touch": 7, "free_blocks": 7}),
-    (8, "cache_manager", _KV_CACHE, "KVCacheManager", {"fork": 8, "allocate_slots": 8}),
+    (8, "cache_manager", _KV_CACHE, "KVCacheManager", _MANAGER),
     (9, "request_queue", _SCHEDULING, "SRPTRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "AgeingRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "CacheAwareRequestQueue", {"choose": 9}),

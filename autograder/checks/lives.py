@@ -181,7 +181,9 @@ class Life:
         if isinstance(argument, Pair):
             value = self.steps[argument.step].value
             for index in argument.path:
-                value = value[index]
+                value = (
+                    None if value is None else value[index]
+                )  # an answer that hangs gives nothing
             return value
         if type(argument) in (list, tuple):
             return type(argument)(map(self._own, argument))

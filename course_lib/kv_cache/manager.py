@@ -111,6 +111,19 @@ class RequestBlocks:
     block_hashes: list[bytes] = field(default_factory=list)
     num_cached_blocks: int = 0
 
+    def shared_from(self, index: int) -> list[KVCacheBlock]:
+        """Return the blocks from an index on that the request must not write into.
+
+        They are those that others hold as well, and those that have a hash which the request has
+        not given them: a fork left them, and whoever looks for that hash expects other tokens.
+        """
+        own = self.num_cached_blocks
+        return [
+            block
+            for place, block in enumerate(self.blocks[index:], index)
+            if block.ref_cnt > 1 or (block.block_hash and place >= own)
+        ]
+
 
 class KVCacheManager:
     """Gives requests the blocks that they need, and lets them share what is equal.
@@ -238,8 +251,9 @@ class KVCacheManager:
         beyond ``num_tokens``, are left out). The request's own fields are not changed.
 
         A block into which the request is about to write and that it shares with a fork is replaced
-        by a new one (copy-on-write). If there are computed tokens in it, the pair (old id, new id)
-        is added to ``take_block_copies``.
+        by a new one (copy-on-write); so is one that a fork has left it and that is found by tokens
+        of the other's. If there are computed tokens in it, the pair (old id, new id) is added to
+        ``take_block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
         free, unless no other request holds any.
@@ -280,33 +294,25 @@ class KVCacheManager:
             raise ValueError(f"num_new_tokens is {num_new_tokens}; allocate for at least 1 token")
         hits = new_computed_blocks or ()
         held = self.blocks_of(request)
-        if hits or num_new_computed_tokens:
-            self.require_hits(held, hits, num_new_computed_tokens)
+        self.require_hits(held, hits, num_new_computed_tokens)
         num_computed = request.num_computed_tokens + num_new_computed_tokens
         num_slots = num_computed + num_new_tokens
         num_full = min(num_slots, request.num_tokens) // self.block_size
 
         # Count: a copy of each shared block that is written into, and blocks behind the end.
         # (Without forks none is shared; to look all the same takes a tenth of what a call takes.)
-        shared = (
-            [b for b in held.blocks[num_computed // self.block_size :] if b.ref_cnt > 1]
-            if self.num_forks
-            else []
-        )
+        first = num_computed // self.block_size
+        shared = held.shared_from(first) if self.num_forks else []
         num_known = len(held.blocks) + len(hits)
         num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)
         num_needed = num_new
         if full_sequence_must_fit:
-            num_needed = len(shared) + self.blocks_to_add(
-                max(num_slots, request.num_tokens), num_known, self.block_size
-            )
+            num_all = max(num_slots, request.num_tokens)
+            num_needed = len(shared) + self.blocks_to_add(num_all, num_known, self.block_size)
         # Refuse. A hit that nobody holds is among the free blocks, and cannot be had twice.
-        if num_needed:
-            num_free = self.block_pool.get_num_free_blocks()
-            if not held.blocks:
-                num_free -= self.num_blocks_kept_free() + [b.ref_cnt for b in hits].count(0)
-            if num_needed > num_free:
-                return None
+        kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)
+        if num_needed and num_needed + kept > self.block_pool.get_num_free_blocks():
+            return None
         if num_full > held.num_cached_blocks:
             self.hash_full_blocks(held, num_full)  # may find a wrong token: nothing has changed yet
 
@@ -384,13 +390,18 @@ class KVCacheManager:
         """Let ``child`` share all blocks of ``parent``, as for several samples of one prompt.
 
         Nothing is copied now. Whichever of them first writes into a block that is shared gets a
-        copy of it (``allocate_slots``). ``child.num_computed_tokens`` is set to what the parent has
-        computed, but at most to the tokens that the child knows.
+        copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's, but at
+        most as many as the child has tokens.
+
+        In ``request_blocks`` the child then has an entry of its own: the parent's blocks, each of
+        which has one holder more; the parent's hashes of the blocks that the child's computed
+        tokens fill; and as many of those counted as cached as are for the parent. ``num_forks``
+        goes up by one.
 
         Args:
             parent: A request that holds blocks.
-            child: A request that holds none, with the same salt and, as far as the parent has
-                computed, the same tokens.
+            child: A request that holds none. It has the same salt and, as far as the parent has
+                computed and the child goes, the same tokens.
 
         Raises:
             UnknownRequestError: ``parent`` holds no blocks. It is a KeyError.
@@ -588,11 +599,26 @@ class KVCacheManager:
     ) -> None:
         """Put new blocks in place of shared ones, and note what has to be copied.
 
+        A shared block loses a holder, and stays as it is for the others. If computed tokens are in
+        it, the pair (its id, the new block's id) is added to ``block_copies``, and ``num_copies``
+        goes up by one; a block that is still empty is replaced without a copy.
+
         Args:
-            held: What is kept of the request.
+            held: What is kept of the request; ``held.blocks`` is its table.
             shared: Blocks of its table that it writes into and others hold as well, in order.
-            new_blocks: As many new ones.
-            num_computed_tokens: Tokens that it has computed. Blocks behind them are still empty.
+            new_blocks: As many new ones, which the request holds already.
+            num_computed_tokens: Tokens that it has computed, from the first. Blocks behind them are
+                still empty.
+
+        >>> parent, child = PlainRequest("p", [5, 6, 7]), PlainRequest("c", [5, 6, 7])
+        >>> manager = KVCacheManager(num_blocks=10, block_size=2)
+        >>> _ = manager.allocate_slots(parent, num_new_tokens=3)
+        >>> parent.num_computed_tokens = 3
+        >>> manager.fork(parent, child)
+        >>> held = manager.request_blocks["c"]
+        >>> manager.replace_shared(held, held.blocks[1:], manager.block_pool.get_new_blocks(1), 3)
+        >>> manager.get_block_ids("c"), manager.block_copies
+        ([1, 3], [(2, 3)])
         """
         for source, copy in zip(shared, new_blocks, strict=True):
             index = held.blocks.index(source)

@@ -222,6 +222,22 @@ class RadixTree:
         self._root = _Node()
         self._clock = 0
 
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the tree, without its root.
+
+        >>> tree = RadixTree(block_size=2)
+        >>> _ = tree.insert([1, 2, 3, 4], block_ids=[10, 11])
+        >>> _ = tree.insert([1, 2, 7, 8], block_ids=[10, 20])
+        >>> tree.num_blocks, tree.num_nodes
+        (3, 3)
+        """
+        num_nodes, pending = 0, list(self._root.children.values())
+        while pending:
+            pending.extend(pending.pop().children.values())
+            num_nodes += 1
+        return num_nodes
+
     def longest_prefix(self, token_ids: Sequence[int]) -> list[int]:
         """Return the ids of the blocks that hold the longest cached prefix, and mark them used."""
         path, _, _ = self._walk(self._split_into_blocks(token_ids))

@@ -31,7 +31,6 @@ ASSEMBLED_PARTS = (
     "FreeKVCacheBlockQueue",
     "BlockPool",
     "blocks_to_add",
-    "hash_block",
     "hash_blocks",
     "longest_cached_prefix",
     "CacheMetrics",

@@ -44,6 +44,7 @@ FUNCTIONS: list[Callable[..., Any]] = [
     prefix.hash_blocks,
     prefix.longest_cached_prefix,
     KVCacheManager.fork,
+    KVCacheManager.replace_shared,
     KVCacheManager.allocate_slots,
     KVCacheManager.free,
 ]

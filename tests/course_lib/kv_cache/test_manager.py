@@ -394,18 +394,33 @@ class TestFork:
         assert manager.take_block_copies() == [(1, 4)]
         assert (manager.get_block_ids("p"), manager.get_block_ids("c")) == ([1, 2, 3], [4, 5, 6])
 
-    def test_a_child_that_knows_less_shares_less_and_caches_its_own(self) -> None:
+    @pytest.mark.parametrize("parent_has_ended", [False, True])
+    def test_a_child_that_knows_less_shares_less_and_caches_its_own(
+        self, parent_has_ended: bool
+    ) -> None:
+        # The second block's hash says what the parent has there, also when the parent is gone.
         manager = KVCacheManager(num_blocks=10, block_size=4)
         parent, child = Request("p", list(range(8))), Request("c", list(range(6)))
         run(manager, parent)
         manager.fork(parent, child)
         assert child.num_computed_tokens == 6
+        if parent_has_ended:
+            manager.free(parent)
         child.all_token_ids += [8, 9]
         assert run(manager, child) == [3]
         assert manager.take_block_copies() == [(2, 3)]
         for last_tokens in ([6, 7], [8, 9]):
             request = Request("d", [*range(6), *last_tokens, 0])
             assert manager.get_computed_blocks(request)[1] == 8
+
+    def test_a_child_may_know_more_than_is_computed(self) -> None:
+        manager = KVCacheManager(num_blocks=10, block_size=4)
+        parent, child = Request("p", list(range(6))), Request("c", [*range(6), 8, 9])
+        run(manager, parent)
+        manager.fork(parent, child)
+        assert run(manager, child) == [3]
+        assert manager.take_block_copies() == [(2, 3)]
+        assert manager.get_computed_blocks(Request("d", [*range(6), 8, 9, 0]))[1] == 8
 
     @pytest.mark.parametrize(
         ("tokens", "salt"), [([0, 1, 2, 3, 4, 9], None), ([0, 1, 2, 3, 4, 5], "salt")]

@@ -1,0 +1,307 @@
+"""Lesson 8: known wrong ways to fork, to copy on write and to make room.
+
+Most differ from the library's method in a line or two, and are written as that difference.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from autograder.checks.finding import CheckError, Misconception
+from course_lib.kv_cache import manager
+from course_lib.kv_cache.manager import KVCacheManager
+
+
+def changed(method: Callable[..., Any], *edits: tuple[str, str]) -> Callable[..., Any]:
+    """Return a method of the manager with other text in some places.
+
+    Raises:
+        CheckError: An old text is not in the method exactly once.
+    """
+    source = textwrap.dedent(inspect.getsource(method))
+    for old, new in edits:
+        if source.count(old) != 1:
+            raise CheckError(f"{old!r} is not in {method.__name__} exactly once")
+        source = source.replace(old, new)
+    scope = dict(vars(manager))
+    exec(compile(f"from __future__ import annotations\n{source}", "<changed>", "exec"), scope)
+    made: Callable[..., Any] = scope[method.__name__]
+    return made
+
+
+# 8.4a
+
+_fork = KVCacheManager.fork
+
+FORK = (
+    Misconception(
+        "copied at once",
+        "Most blocks of a fork are full and never written again: copy a block when somebody "
+        "writes into it, and only then.",
+        changed(
+            _fork,
+            (
+                "self.block_pool.touch(held.blocks)",
+                "new = self.block_pool.get_new_blocks(len(held.blocks))",
+            ),
+            ("list(held.blocks)", "new"),
+        ),
+        hint="How many blocks of the free queue does a fork take?",
+    ),
+    Misconception(
+        "no holder counted",
+        "The blocks are in two tables now. If only one holder is counted, the first of the two "
+        "that ends gives away what the other still reads.",
+        changed(_fork, ("self.block_pool.touch(held.blocks)", "pass")),
+    ),
+    Misconception(
+        "one table for both",
+        "Parent and child share blocks, not the list: what one of them adds to the list or "
+        "replaces in it is no business of the other.",
+        changed(_fork, ("list(held.blocks)", "held.blocks")),
+    ),
+    Misconception(
+        "the child starts at 0",
+        "What the parent has computed is computed for the child as well; otherwise it would do "
+        "all the work again.",
+        changed(_fork, ("child.num_computed_tokens = num_shared_tokens", "pass")),
+    ),
+    Misconception(
+        "all known tokens count as computed",
+        "Shared is what is in the cache: the tokens that the parent has computed. What it only "
+        "knows, each of the two computes.",
+        changed(
+            _fork,
+            (
+                "num_shared_tokens = min(parent.num_computed_tokens, child.num_tokens)",
+                "num_shared_tokens = min(parent.num_tokens, child.num_tokens)",
+            ),
+        ),
+    ),
+    Misconception(
+        "full blocks only",
+        "The last block is shared as well, though it is not full: the copy is made by whoever "
+        "writes into it first.",
+        changed(
+            _fork,
+            (
+                "self.block_pool.touch(held.blocks)",
+                "blocks = held.blocks[: num_shared_tokens // self.block_size]\n"
+                "    self.block_pool.touch(blocks)",
+            ),
+            ("list(held.blocks)", "blocks"),
+        ),
+    ),
+    Misconception(
+        "the salt overlooked",
+        "With another salt, nothing may be shared, by a fork as little as by the cache.",
+        changed(_fork, ("child.cache_salt != parent.cache_salt or ", "")),
+    ),
+    Misconception(
+        "the tokens overlooked",
+        "A child with other tokens would take the parent's keys and values for its own past.",
+        changed(
+            _fork,
+            (
+                " or list(child.all_token_ids[tokens]) != list(\n"
+                "        parent.all_token_ids[tokens]\n    )",
+                "",
+            ),
+        ),
+    ),
+    Misconception(
+        "all hashes handed down",
+        "Hashes of blocks that are not computed yet are the parent's business: the child may go "
+        "on with other tokens there.",
+        changed(
+            _fork,
+            ("held.block_hashes[:num_full]", "list(held.block_hashes)"),
+            ("min(held.num_cached_blocks, num_full)", "held.num_cached_blocks"),
+        ),
+    ),
+    Misconception(
+        "the fork is not counted",
+        "As long as num_forks is 0, nobody looks for shared blocks, and both write into the same.",
+        changed(_fork, ("self.num_forks += 1", "pass")),
+    ),
+)
+
+# 8.4b
+
+_replace = KVCacheManager.replace_shared
+
+REPLACE = (
+    Misconception(
+        "empty blocks are copied",
+        "A block behind the computed tokens holds nothing that anybody needs: it is replaced, and "
+        "nothing is copied.",
+        changed(_replace, ("if index * self.block_size < num_computed_tokens:", "if True:")),
+    ),
+    Misconception(
+        "the pair the wrong way round",
+        "A pair is (source, destination): from the shared block to the new one.",
+        changed(
+            _replace,
+            ("(source.block_id, copy.block_id)", "(copy.block_id, source.block_id)"),
+        ),
+    ),
+    Misconception(
+        "the old block is kept",
+        "The writer no longer uses the shared block, so it has a holder less. Otherwise it is "
+        "never free again.",
+        changed(_replace, ("self.block_pool.free_blocks([source])", "pass")),
+    ),
+    Misconception(
+        "nothing is copied",
+        "The new block needs what the writer has computed in the old one, so the copy must be "
+        "noted: the model carries it out before the step.",
+        changed(
+            _replace,
+            ("self.block_copies.append((source.block_id, copy.block_id))", "pass"),
+        ),
+    ),
+    Misconception(
+        "half a block needs no copy",
+        "A block that is filled in part holds computed tokens, too. Only one that begins behind "
+        "them is empty.",
+        changed(
+            _replace,
+            (
+                "index * self.block_size < num_computed_tokens",
+                "(index + 1) * self.block_size <= num_computed_tokens",
+            ),
+        ),
+    ),
+    Misconception(
+        "copies are not counted",
+        "num_copies says how many blocks were copied: it goes up with each pair.",
+        changed(_replace, ("self.num_copies += 1", "pass")),
+    ),
+    Misconception(
+        "the table stays as it was",
+        "The new block takes the place of the shared one in the writer's table; there the step "
+        "writes.",
+        changed(_replace, ("held.blocks[index] = copy", "pass")),
+    ),
+)
+
+# 8.5
+
+_allocate = KVCacheManager.allocate_slots
+_KEPT = (
+    "kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)"
+)
+_SHARED = "held.shared_from(first)"
+_NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
+_NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
+_ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
+
+
+ALLOCATE = (
+    Misconception(
+        "hits counted as free",
+        "A hit that nobody holds is in the free queue, and leaves it when it is touched: the same "
+        "block cannot be had as a new one, too.",
+        changed(_allocate, (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free()")),
+        hint="Of the free blocks, which are yours already, whatever you take?",
+    ),
+    Misconception(
+        "every hit taken off",
+        "A hit that somebody holds is not in the free queue, so it takes no room there. Who "
+        "subtracts it turns away a request that fits.",
+        changed(
+            _allocate,
+            (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free() + len(hits)"),
+        ),
+    ),
+    Misconception(
+        "touched before the check",
+        "If there is no room, nothing may have changed. A request that waits is asked again in "
+        "every step, and would add a holder each time that nobody takes off.",
+        changed(
+            _allocate,
+            (_ADMIT, ""),
+            (
+                _KEPT,
+                "kept = 0 if held.blocks else self.num_blocks_kept_free()\n"
+                "    if not held.blocks:\n        self.admit(held, hits)",
+            ),
+        ),
+    ),
+    Misconception(
+        "the whole shared prefix replaced",
+        "Only what is written must be one's own: the blocks from the first new token on. Those in "
+        "front are read, and stay shared.",
+        changed(_allocate, (_SHARED, "held.shared_from(0)")),
+    ),
+    Misconception(
+        "shared blocks overlooked",
+        "A block that others hold as well must not be written into: replace it first.",
+        changed(_allocate, (_SHARED, "[]")),
+    ),
+    Misconception(
+        "copies need no room",
+        "A copy takes a block of the free queue like any other: count it before you refuse.",
+        changed(
+            _allocate, ("    num_needed = num_new\n", "    num_needed = num_new - len(shared)\n")
+        ),
+    ),
+    Misconception(
+        "drafts are cached",
+        "Tokens beyond num_tokens are guesses that may be taken back: a block with a guess in it "
+        "must not be found by others.",
+        changed(_allocate, (_NUM_FULL, "num_full = num_slots // self.block_size")),
+    ),
+    Misconception(
+        "the whole prompt is cached",
+        "A block can be found from the moment on when its tokens are computed, with this step at "
+        "the latest; what later chunks fill is empty now.",
+        changed(_allocate, (_NUM_FULL, "num_full = request.num_tokens // self.block_size")),
+    ),
+    Misconception(
+        "nothing is cached",
+        "Blocks that these tokens fill can be found by later requests from now on.",
+        changed(
+            _allocate,
+            (
+                "    if num_full > held.num_cached_blocks:\n"
+                "        self.cache_full_blocks(held, num_full)\n",
+                "",
+            ),
+        ),
+    ),
+    Misconception(
+        "room for the new tokens alone",
+        "The computed tokens need slots as well: the table as a whole must be long enough.",
+        changed(
+            _allocate,
+            (
+                _NUM_NEW,
+                "num_new = len(shared) + self.blocks_to_add(num_new_tokens, 0, self.block_size)",
+            ),
+        ),
+    ),
+    Misconception(
+        "the share for everybody",
+        "What stays free when somebody is admitted stays free for those who run: they may take it.",
+        changed(_allocate, (_KEPT, _KEPT.replace("0 if held.blocks else ", ""))),
+    ),
+    Misconception(
+        "no share kept free",
+        "Who is admitted leaves watermark_blocks blocks to those who run already.",
+        changed(_allocate, ("self.num_blocks_kept_free() + ", "")),
+    ),
+    Misconception(
+        "only the next tokens must fit",
+        "With full_sequence_must_fit, a request is let in only if all of it would fit now.",
+        changed(_allocate, ("if full_sequence_must_fit:", "if False:")),
+    ),
+    Misconception(
+        "the whole table is returned",
+        "Returned is what was taken from the free queue: copies first, then what was added.",
+        changed(_allocate, ("    return new_blocks\n", "    return list(held.blocks)\n")),
+    ),
+)
