@@ -437,6 +437,8 @@ QUEUES = (
     Call([(1, 1), (1, 2)], [2, 4], 3),  # the smallest that is large enough, not the largest
     Call([(1, 1), (1, 2)], [4, 2], 3),  # nor the first
     Call([(1, 2), (1, 1), (1, 2)], [2, 8], 3),  # the smallest, wherever it came from
+    Call([(1, 1), (1, 3)], [8], 8),  # the rest of a block, if it is not halved
+    Call([(1, 1), (1, 1), (1, 1), (1, 2)], [8], 8),  # a half that is given back twice
     Call([(1, 1), (1, 2)], [8], 3),  # what is left of a block, used again
     Call([(1, 1), (1, 3)], [4, 8], 5),  # no block that is exactly as large
     Call([(1, 1), (1, 4)], [8, 4], 5),  # nor is it the first

@@ -97,7 +97,7 @@ BYTES_PER_TOKEN = (
         "bits for bytes",
         "dtype_bytes counts bytes already; do not multiply by 8.",
         bits,
-        evidence=r"\b8\b",
+        evidence=r"\*\s*8\b|\b8\s*\*",
     ),
     Misconception(
         "one layer only",
