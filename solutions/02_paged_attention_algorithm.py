@@ -822,7 +822,9 @@ viz.attention_explorer(parts.get("partial_attention"), parts.get("merge_states")
 #
 # In three to six sentences: (a) What has to come together for this bug to show, and why did tests not find it?
 # (b) Why does a mask on the scores not protect the output? (c) You may ship your own fix or fix B. Which one, and for
-# what reason that the other one's author would have to accept? 4 points, marked by hand: 1 for (a), 1 for (b), 2 for (c).
+# what reason that the other one's author would have to accept?
+#
+# 4 points, about 10 minutes, marked by hand: 1 for (a), 1 for (b), 2 for (c).
 
 # %% [markdown] answer="2.8" points=4
 # **(a)** The last block must be filled in part, and what lies behind the context in that very block must be NaN or
@@ -1094,8 +1096,9 @@ assert len({running_in(moments) for moments in layouts_of["1,000 in, 24 out"].va
 #
 # In five to eight sentences: (a) Why does a server with the slower kernel deliver more tokens per second? Use figures of
 # yours, with units. (b) When would it not? Give one situation, and say what is different in it. (c) Name one
-# assumption of this calculation that a real service does not meet, and say in which direction it errs. 6 points, marked
-# by hand: 2 for each.
+# assumption of this calculation that a real service does not meet, and say in which direction it errs.
+#
+# 6 points, about 15 minutes, marked by hand: 2 for each.
 
 # %% [markdown] answer="2.9" points=6
 # **(a)** A step reads 25.7 GB of weights however many requests run, so more requests in a step means more tokens for

@@ -703,7 +703,9 @@ check("3.7c", judged)
 #
 # In three to six sentences: (a) What does the length count in engine A, and what in engine B, at the moment of the
 # comparison? (b) Why does the wrong engine survive some prompts? (c) What becomes of either condition in an engine that
-# writes several tokens of a sequence in one step? 5 points, marked by hand: 2 for (a), 2 for (b), 1 for (c).
+# writes several tokens of a sequence in one step?
+#
+# 5 points, about 10 minutes, marked by hand: 2 for (a), 2 for (b), 1 for (c).
 
 # %% [markdown] answer="3.7" points=5
 # (a) In A the token that this step will write is in the length already: the prefill, or the step before, has
@@ -893,7 +895,9 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # In four to eight sentences, with figures of yours and their units: (a) Where do loop and array cross, and what is
 # the array's time made of, at 16 decodes and for the chunk? (b) What share of its step is the translation, for the
 # decodes and for the chunk? Does it matter which way is taken? (c) What does it save to keep the rectangle from step to
-# step? 4 points, marked by hand: 2 for (a), 1 each for (b) and (c).
+# step?
+#
+# 4 points, about 10 minutes, marked by hand: 2 for (a), 1 each for (b) and (c).
 
 # %% [markdown] answer="3.8" points=4
 # (a) They cross between 64 and 128 decodes, as measured here. At 16 decodes the array's eleven microseconds are calls: fifteen to

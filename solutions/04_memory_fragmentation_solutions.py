@@ -809,8 +809,10 @@ def add_range(
 # %% [markdown]
 # In three to six sentences: which one would you merge, and why is the other one wrong? Give ranges for which it goes
 # wrong, the free blocks that come of them, and what a user of the allocator would see. Then name what the right one
-# costs. You can try ranges in a cell of your own. 5 points, marked by hand: 1 for the choice, 2 for a case that shows
-# the error with its blocks, 1 for what a user sees, 1 for the cost.
+# costs. You can try ranges in a cell of your own.
+#
+# 5 points, about 10 minutes, marked by hand: 1 for the choice, 2 for a case that shows the error with its blocks, 1 for
+# what a user sees, 1 for the cost.
 
 # %% [markdown] answer="4.8" points=5
 # B is right, A is wrong. A joins a new block with an equal one that ends where it starts; whether the two are halves of
@@ -1008,6 +1010,7 @@ assert 0.34 < fitting < 0.45
 assert head > 1.2 * mean_length and head > 1.3 * largest
 assert head < mean_free
 
+# %% [markdown]
 # ### Explain what you measured
 #
 # In five to eight sentences: (a) With first fit and every length known, where do the slots go that paging puts to use?
@@ -1015,7 +1018,7 @@ assert head < mean_free
 # and which not? Why do engines leave it all the same? (c) A colleague proposes best fit, "since it fragments least". What
 # do your two experiments say, and why do they disagree about worst fit?
 #
-# 5 points, marked by hand: 2 each for (a) and (b), 1 for (c).
+# 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="4.9" points=5
 # **(a)** External fragmentation, 17% of all slots: free, and in nine of ten iterations enough for the first in the

@@ -775,8 +775,10 @@ def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
 # In three to six sentences: which one would you merge, and why is the other one wrong? Give the calls and the state in
 # which it goes wrong (`touch` shares a block, with caching off as well, for instance between copies of one request), say
 # which law your checker reports, and what a user sees in the end. Then say what was missing in the suite, so that it let
-# the clean-up pass. You can try calls in a cell of your own. 5 points, marked by hand: 1 for the choice, 2 for a
-# case with its state, 1 for what a user sees, 1 for the suite.
+# the clean-up pass. You can try calls in a cell of your own.
+#
+# 5 points, about 10 minutes, marked by hand: 1 for the choice, 2 for a case with its state, 1 for what a user sees, 1 for
+# the suite.
 
 # %% [markdown] answer="7.8" points=5
 # B is right. A lowers all counts and then, with caching off, queues all blocks, whether somebody still holds them or not.
@@ -931,7 +933,9 @@ assert 0.08 < found_of_all < 0.15
 # In five to eight sentences: (a) Why is nearly every block cached while usage is 0, and which few are not? (b) Whose
 # hits are the tenth, why do they find anything after a preemption, and why does vLLM keep them out of its hit rate? (c)
 # Which of the four shares would show the leak of section 7, and which would not? What would you put on a dashboard to see
-# it? 6 points, marked by hand: 2 for each.
+# it?
+#
+# 6 points, about 15 minutes, marked by hand: 2 for each.
 
 # %% [markdown] answer="7.9" points=6
 # (a) Usage counts blocks with holders, and nobody runs. Freeing does not empty: a full block keeps its hash until it is

@@ -10,6 +10,7 @@ import copy
 import functools
 import importlib
 import inspect
+import re
 from functools import cache
 
 import jupytext
@@ -484,6 +485,47 @@ def test_every_free_text_says_what_a_strong_answer_holds_and_not_what_it_is(slug
             assert criteria.startswith("<details><summary>What a strong answer holds</summary>")
             said = [line for line in cell.source.split("\n") if line.strip() and line in criteria]
             assert said == [], cell.id
+
+
+def says_what_it_earns(question, points):
+    """Tell whether a text is a question of so many points, with the minutes that it takes."""
+    said = " ".join(question.split())
+    return (
+        re.search(rf"\?.* {points} points?, about \d+ minutes, marked by hand: ", said) is not None
+    )
+
+
+@each_lesson
+def test_the_question_of_every_free_text_is_released_right_above_its_answer(slug):
+    cells = released(slug).cells
+    above = {cell.id: question for question, cell in zip(cells, cells[1:], strict=False)}
+    texts = [cell for cell in cells if cell.id.startswith("answer-")]
+    assert texts
+    for cell in texts:
+        question = above[cell.id]
+        assert question.cell_type == "markdown", cell.id
+        assert says_what_it_earns(question.source, role(cell)["points"]), cell.id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The holes are not tiny. Why?",
+        "Why? 5 points, marked by hand: 2 for (a).",
+        "Why? 4 points, about 10 minutes, marked by hand: 2 for (a).",
+        "5 points, about 10 minutes, marked by hand: 2 for (a).",
+    ],
+)
+def test_a_text_that_asks_nothing_or_does_not_say_what_it_earns_is_no_question(text):
+    assert not says_what_it_earns(text, 5)
+    assert says_what_it_earns("Why?\n\n5 points, about 10\nminutes, marked by hand: 2 for (a).", 5)
+
+
+@each_lesson
+def test_no_text_has_slipped_into_a_code_cell(slug):
+    # A heading in a comment is prose that lacks its own `# %% [markdown]`.
+    code = [cell for cell in source_cells(slug) if cell.cell_type == "code"]
+    assert [c.source for c in code if re.search(r"^# #{1,6} ", c.source, re.MULTILINE)] == []
 
 
 @each_lesson
