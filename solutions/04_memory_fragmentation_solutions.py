@@ -10,7 +10,7 @@
 #
 # **By the end you will have built** first fit, best fit and a buddy allocator; the measure of how scattered free
 # memory is; and the calculation of what a block size wastes. You will be able to tell an allocator's losses apart, and
-# to say why blocks have 16 slots. In the map below, the boxes with a thick outline are this lesson's.
+# to say why blocks have 16 slots. In the map below, the box with a thick outline is this lesson's.
 #
 # **You need** lesson 1 (the four states of a slot, what a buddy allocator rounds up), lesson 2 (blocks) and lesson 3
 # (block tables). You need no GPU.
@@ -126,7 +126,7 @@ print(f"{len(requests)} requests from: {conversation.source}")
 print(f"free: {mean_free / num_slots:.0%} of {num_slots:,} slots, in {mean_holes:.1f} pieces")
 
 # %% [markdown]
-# A request always waits: the queue never empties. **Predict:** in how many of 100 iterations are the free slots, taken
+# Only iterations in which somebody waits are counted. **Predict:** in how many of 100 of them are the free slots, taken
 # together, enough for the first in the queue? Write a number down. You will measure it yourself in section 8.
 
 # %%
@@ -209,7 +209,7 @@ check("4.1", answer)
 # %% [markdown] solution="4.1"
 # **Explained.** First fit reads the strip from the left and stops at the first run of dots that is long enough. Where
 # no run is, the request fails, however many dots there are in all. A release that joins two holes with the block
-# between them is what later requests live on: without it, the last step of this task has another answer.
+# between them is what later requests live on: without it, the last step of the task of seed 1 has another answer.
 
 # %% [markdown]
 # The library has an allocator for each of these rules. They share everything but the choice of the hole. What follows is
@@ -231,10 +231,11 @@ check("4.1", answer)
 # part of the key settles ties. (As `sorted_holes` is in order, `min` with the size alone would do the same.)
 
 # %% [markdown]
-# Now the other half, which all of them share: a block is given back. The box at the end of section 4 lists what must
-# hold of the memory after every call. `block_size(offset)` returns how many slots the block at an offset has, or raises
-# the ValueError if there is none. To go through all holes is good enough here; a step for each *slot* is too much, for
-# the check has a memory of millions. You find the class's attributes in its documentation:
+# Now the other half, which all of them share: a block is given back. The table *What must hold, and what breaks* in
+# section 4 lists what must hold of the memory after every call. `block_size(offset)` returns how many slots the block at
+# an offset has, or raises the ValueError if there is none. The library's function finds the neighbours in O(log n) steps,
+# as its documentation says; to go through all holes earns as much here. A step for each *slot* is too much, for the check
+# has a memory of millions. You find the class's attributes in its documentation:
 
 # %%
 print(FitAllocator.__doc__)
@@ -311,9 +312,9 @@ compare(predicted_holes, 100 * holes_per_block[100], "holes")
 # $$m = \frac{p\,n}{2}$$
 #
 # With lengths as varied as these an exact fit is rare, so $p$ is near 1. Coalescing does not make holes vanish: it keeps
-# them near half the number of blocks, under first fit and best fit alike. Worst fit has fewer, and not by its exact fits.
-# Under it the third step does not hold: blocks side by side tend to go at similar times. (Draw at random who goes next,
-# and worst fit has its fifty.) In the pool of section 2 some ten requests run at a time, and there are about five holes.
+# them near half the number of blocks, under first fit and best fit alike. Worst fit has fewer, since neighbours leave
+# together there (see the appendix). In the pool of section 2 some ten requests run at a time, and there are about five
+# holes.
 
 # %% claims="In the pool of section 2 some ten requests run at a time, and there are about five holes."
 assert 10 < sum(len(moment.reservations) for moment in moments) / len(moments) < 10.5
@@ -327,7 +328,7 @@ holes = {name: outcome.holes_per_block for name, outcome in by_rule.items()}
 assert all(0.45 < holes[name] < 0.52 for name in ("first fit", "best fit"))
 assert holes["worst fit"] < 0.43
 
-# %% claims="(Draw at random who goes next,"
+# %% claims="Draw at random who goes next, and worst fit has its fifty holes to 100 blocks."
 from random import Random
 
 rng, drawn, here, counts = Random(0), worst_fit(2**40), [], []
@@ -403,9 +404,10 @@ print(f"rounded up, of what is handed out: {rounding.share:.1%}; log-uniform: {l
 # %% [markdown]
 # *Log-uniform* lengths are spread evenly on a logarithmic scale, as many between 128 and 256 as between 256 and 512. For
 # them the share is $1 - 1/(2 \ln 2) = 27.9\%$. It would be a quarter if the lengths between two powers of two were all
-# equally frequent; here the shorter of them, which lose more, are more frequent. Our requests come close to that.
+# equally frequent; on a logarithmic scale the shorter of them, which lose more, are more frequent. Our requests come
+# close to those 27.9%.
 
-# %% claims="Our requests come close to that."
+# %% claims="Our requests come close to those 27.9%."
 assert 0.26 < rounding.share < 0.29
 assert round(log_uniform.share, 3) == 0.279
 
@@ -417,7 +419,7 @@ assert round(log_uniform.share, 3) == 0.279
 # | Blocks and holes together cover the memory, without overlap. | Two requests write one slot: an answer goes on with somebody else's context. |
 # | No two holes touch (first, best, worst fit). | A request waits beside neighbours that would be enough for it. |
 # | A buddy starts at a multiple of its size, and no two buddies are both free. | XOR finds a stranger: blocks become one at places that are no multiple of their size, true halves never meet, and a large request is refused in an empty memory. |
-# | A block is freed once, by the offset at which it starts. | If the second time is silent, its slots have two owners from then on. |
+# | A block is freed once, by the offset at which it starts. | If the second time puts its slots among the holes again, they have two owners in the end; if it is silent, the mistake of the caller stays hidden. |
 #
 # ### How scattered?
 #
@@ -572,14 +574,23 @@ def overhead(width: float) -> viz.Scene:
 viz.Picture(overhead(viz.WIDE), narrow=overhead(viz.NARROW))
 
 # %% [markdown]
-# So why 16? The table does not matter, and the last block asks for less. Something else must pull upwards:
-#
+# So why 16? The table's bytes do not matter, and the last block asks for less. Something else must pull upwards. What
+# else changes with the block size, for the requests of the trace:
+
+# %%
+print("slots   of what is held,   entries that a kernel looks up    new blocks in 1,000 steps")
+print("        empty in life      in each layer, for a request      of a request that decodes")
+for size in (1, 4, 16, 64, 256):
+    entries = exact_waste(lengths, size).allocated / size
+    print(f"{size:5} {in_life[size].share:17.2%} {entries:28,.0f} {1000 / size:32,.0f}")
+
+# %% [markdown]
 # | what pulls | where | how you can tell |
 # |---|---|---|
-# | the last block | down | $(B - 1)/2$ slots: little at 16, and at 256 a share that hurts (printed above) |
+# | the last block | down | $(B - 1)/2$ slots: little at 16, and at 256 a share that hurts |
 # | shared prefixes | down | prefixes are shared block by block (lesson 8): the larger the blocks, the fewer are the same |
-# | kernels | up | a program that works on the 16 slots of a block has one entry to look up, reads whole rows of memory, and fills the unit in which matrix instructions count; vLLM's FlashAttention backend takes multiples of 16 only |
-# | the host | up | with one slot in each block, every request needs a new block in every step; with 16, in every sixteenth |
+# | kernels | up | an entry must have come back before the keys of its block can be asked for: the fewer, the better. vLLM's FlashAttention backend takes multiples of 16 only |
+# | the host | up | with one slot in each block, every request needs a new block in every step |
 #
 # The PagedAttention paper measured the sum of these end to end (section 7.2). With blocks too small, the GPU's parallelism
 # is not put to use; with blocks too large, internal fragmentation grows and sharing becomes less likely. Sizes from 16 to
@@ -594,8 +605,8 @@ viz.Picture(overhead(viz.WIDE), narrow=overhead(viz.NARROW))
 viz.compaction_film("A5 B3 C4 -B D2 -A E6")
 
 # %% [markdown]
-# It is said that nobody does so because copying costs too much. Is that so? Take an A100 with 1.555 TB/s. A step reads
-# all weights, 26 GB, and the KV that has been written. A push reads and writes no more than the 12 GiB of the cache, and
+# Perhaps because copying costs too much. Does it? Take an A100 with 1.555 TB/s. A step reads
+# all weights, 26 GB, and the KV that has been written (prefill calculates besides, which is left out). A push reads and writes no more than the 12 GiB of the cache, and
 # in the queue of section 2 it takes one in some 35 to 65 steps. **Predict:** how many per cent of the time of the steps
 # would the pushes take?
 
@@ -674,8 +685,8 @@ print(f"that is {share_of_time:.2%} of the time in which the steps read weights 
 compare(predicted_price, 100 * share_of_time, "%")
 
 # %% [markdown]
-# Less than one per cent, at the bandwidth on the box. Bandwidth is not the reason. What does one get for it? Beside first
-# fit as it was, and beside paging:
+# Less than one per cent, at the bandwidth on the box, and rather less with prefill counted. Bandwidth is not the reason.
+# What does one get for it? Beside first fit as it was, and beside paging:
 
 # %%
 in_full_pool["paged"] = list(replay_paged(requests, num_slots))
@@ -695,16 +706,10 @@ for name, each in shares.items():
 # - **It takes a table anyway.** `Compacting` had to hand out tickets, and to look up where each block is now. For a kernel
 #   that is one offset for each request, which costs nothing like a look-up for each block. But whoever has a table can
 #   have one with more entries, and with those nothing need ever move, and nothing need be reserved.
-# - **Whoever holds an address must wait, or be told.** Steps that are under way on the GPU; peers that read the memory
-#   over the network, for whom it is registered by its address. It can be done: vLLM itself copies blocks between two steps, where layers
-#   with a state of their own ask for it (`copy_kv_cache_blocks_inplace`). A captured CUDA graph is no obstacle either: it
-#   reads the places from tables that are filled anew before each step.
-#
-# llama.cpp had compaction. On the CPU, with a quantised cache, it led to garbage in the output (issue #12253, 2025). In
-# August 2025 it was removed altogether (pull request #15473), with the reason that it is no longer needed, since the data
-# of a batch may now lie anywhere in the cache.
+# - **Whoever holds an address must wait, or be told**: steps that are under way on the GPU, and peers that read the memory
+#   over the network. (Not measured here. The appendix has what became of it in llama.cpp.)
 
-# %% claims="Less than one per cent, at the bandwidth on the box."
+# %% claims="Less than one per cent, at the bandwidth on the box"
 assert 0.004 < share_of_time < 0.009
 
 # %% claims="in the queue of section 2 it takes one in some 35 to 65 steps"
@@ -983,7 +988,8 @@ if enough.get("first"):
     compare(predicted_enough, 100 * enough["first"], "iterations of 100")
 
 # %% [markdown]
-# In about nine of ten iterations enough is free. The intuition "it waits, so memory must be full" is wrong. Then who waits there, and beside what?
+# In more than eight of ten iterations enough is free. The intuition "it waits, so memory must be full" is wrong. Then who
+# waits there, and beside what?
 
 # %%
 holes = [sorted(hole_sizes(moment)) for moment in moments]
@@ -1001,7 +1007,7 @@ print(f"a request asks for {mean_length:,.0f} slots; the first in the queue for 
 # All behind it wait with it, the short ones too. That is what external fragmentation costs: not that nothing fits, but
 # that the next one does not.
 
-# %% claims="In about nine of ten iterations enough is free."
+# %% claims="In more than eight of ten iterations enough is free."
 assert all(0.84 < share < 0.94 for share in enough.values())
 
 # %% claims="The largest would do for about four in ten of all requests, but *the one that waits is long*"
@@ -1021,14 +1027,14 @@ assert head < mean_free
 # 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="4.9" points=5
-# **(a)** External fragmentation, 17% of all slots: free, and in nine of ten iterations enough for the first in the
+# **(a)** External fragmentation, 17% of all slots: free, and in nearly nine of ten iterations enough for the first in the
 # queue, but in about five pieces. And reserving ahead, 10 to 12%: slots for tokens that come later. Paging has 0.6% for
 # later and 3 to 4% that are free because the next request needs more than that. **(b)** Compaction gives back most of the
 # external share: it falls from 17 to about 4%, and the used share rises from 71 to 73% to 82 to 84%. What is reserved
 # ahead it cannot touch; that even grows (to 12 to 14%), since more requests run, so it stays 12 to 14 points behind
 # paging. It costs less than 1% of the time, so it is not bandwidth: it wins not quite half of what a block table wins,
 # takes a table anyway, needs the lengths in advance, and must wait for the steps and peers that hold addresses. **(c)** In
-# the pool of 15,728 slots best fit uses less than a point more than first fit here (up to about two on other requests of the trace): hardly worth
+# the pool of 15,728 slots best fit uses less than a point more than first fit here (up to about three on other requests of the trace): hardly worth
 # a choice. Worst fit looks terrible in endless memory (6% in use) because the largest hole is the rest of the memory, and
 # ordinary in a full pool, where there is no such rest.
 #
@@ -1047,7 +1053,7 @@ assert head < mean_free
 # ### An open problem: an allocator of your own (stretch)
 #
 # The malloc lab of *Computer Systems: A Programmer's Perspective* (Bryant and O'Hallaron) grades allocators by one index
-# for memory and speed. So does this exercise: up to 75 for utilisation and 25 for speed. (The lab weighs them 60 and 40. A
+# for memory and speed. So does this exercise: up to 75 for utilisation and 25 for speed. (The lab's handout weighs them 60 and 40. A
 # KV cache has milliseconds to spare and no memory.) 300 requests with lengths from the trace come and go, 40 at a time, in
 # a memory without limit. The whole game, with three rounds of it, may take 10 s of computing. *Utilisation* is the most slots that were in use at a
 # time, by the slots below the highest end of a block. *Speed* is full up to twice the CPU time of the course's own best
@@ -1124,11 +1130,11 @@ parts.table(lesson=4)
 # | `allocate` of all four allocators | `BlockPool.get_new_blocks` in `vllm/v1/core/block_pool.py`: compares a number with the number of free blocks, and takes that many from the front of a queue. It never looks where they are. |
 # | `free`, coalescing, buddies | `BlockPool.free_blocks`: to the front or to the back of that queue. A block has no neighbours. |
 # | the block size | `CacheConfig.DEFAULT_BLOCK_SIZE = 16` in `vllm/config/cache.py`; what a backend's kernels support, such as `MultipleOf(16)` in `get_supported_kernel_block_sizes` of `vllm/v1/attention/backends/flash_attn.py`, narrows the choice |
-# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers whose pages differ in size get equal ones, by larger blocks or, where that does not come out even, by padding |
+# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers whose pages differ in size get equal ones. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers are always padded |
 #
 # **What production code does beyond this, and why.**
 #
-# - As a rule it keeps one pool for all kinds of layers. Two pools of pages of different size would be two kinds of memory
+# - As a rule it keeps one pool for all kinds of layers (`free_blocks` knows that there can be others). Two pools of pages of different size would be two kinds of memory
 #   of which one can be empty while the other is full: external fragmentation again. Padding wastes a little inside each page, and
 #   any free page serves any layer.
 # - It has a reason of its own why memory must not move: `vllm/config/vllm.py` refuses to start with a KV connector (which lets
@@ -1159,7 +1165,7 @@ parts.table(lesson=4)
 # - External fragmentation is free memory in the wrong pieces. With every length known, a contiguous pool has on average a
 #   sixth of its slots free, in nearly nine of ten iterations enough for the request that waits: a long one.
 # - Which hole is chosen hardly matters in a pool of 15,728 slots: contiguity costs more than twenty points of use, the
-#   choice under three. Under first fit and best fit, holes settle near half the
+#   choice under four. Under first fit and best fit, holes settle near half the
 #   number of blocks, because of who comes and goes.
 # - Buddies are found by one XOR, and joined level by level. The price is rounding: more than a quarter of what is handed out.
 # - Blocks of one size leave internal waste only, $(B - 1)/2$ slots for each request where remainders are equally likely:
@@ -1200,13 +1206,20 @@ parts.table(lesson=4)
 #
 # <details><summary>What older material says differently</summary>
 #
-# - "First fit causes the fragmentation." In the pool of 15,728 slots the rule moves under three points; contiguity and
+# - "First fit causes the fragmentation." In the pool of 15,728 slots the rule moves under four points; contiguity and
 #   reserving ahead cost more than twenty.
-# - "Best fit wastes least." In that pool, and over eight stretches of 500 requests of both traces, it is mostly ahead of
-#   first fit, by two points at most; in memories of four to six requests, by more, or not at all. There are sequences for
-#   which it fails and first fit does not: section 3 has one.
+# - "Best fit wastes least." In that pool, over all stretches of 500 requests of both traces, it is mostly ahead of first
+#   fit, by about three points at most, and in some stretches behind. There are sequences for which it fails and first fit
+#   does not: section 3 has one.
+# - "Half as many holes as blocks, whatever the rule." Worst fit has fewer, and not by its exact fits: under it, blocks that
+#   lie side by side tend to go at similar times, so not each is equally likely to be the next (the second step of the
+#   derivation). Draw at random who goes next, and worst fit has its fifty holes to 100 blocks.
 # - "Paging has no fragmentation." No external one between blocks of one size. Internal, it has: the last block.
-# - "Compaction is too expensive on a GPU." See section 6.
+# - "Compaction is too expensive on a GPU." See section 6. llama.cpp had it. On the CPU, with a quantised cache, it led to
+#   garbage in the output (issue #12253, 2025); in August 2025 it was removed (pull request #15473), as no longer needed,
+#   since the data of a batch may now lie anywhere in the cache. vLLM does copy blocks between two steps
+#   (`copy_kv_cache_blocks_inplace`: where a prefix hit of a hybrid model ends inside a block, and for Mamba's states), but
+#   into blocks that nobody reads yet. CUDA graphs are no obstacle: they read the places from tables that each step fills.
 # - "A block wastes half of itself." $(B - 1)/2$ slots, not $B/2$, and only where all remainders are equally likely.
 #
 # </details>

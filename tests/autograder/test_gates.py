@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 from functools import cache
+from itertools import pairwise
 
 import jupytext
 import nbformat
@@ -498,7 +499,7 @@ def says_what_it_earns(question, points):
 @each_lesson
 def test_the_question_of_every_free_text_is_released_right_above_its_answer(slug):
     cells = released(slug).cells
-    above = {cell.id: question for question, cell in zip(cells, cells[1:], strict=False)}
+    above = {cell.id: question for question, cell in pairwise(cells)}
     texts = [cell for cell in cells if cell.id.startswith("answer-")]
     assert texts
     for cell in texts:
