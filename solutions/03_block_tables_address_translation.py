@@ -310,7 +310,7 @@ print("position 9 of r0 is in slot", tables["r0"].slot(9))
 # | No two tokens of a step get the same slot. | One of the keys is lost. The text goes wrong some tokens later. |
 # | The block is in the table before its first token is written. | At best an IndexError. At worst the write lands in a stranger's block. |
 # | Padding is written nowhere. | Somebody's token is overwritten, in every layer (section 4). |
-# | block × stride is computed in 64 bits. | On a large GPU the kernel reads gibibytes below the cache (section 5). |
+# | block × stride is computed in 64 bits. | On a large GPU the kernel reads gibibytes in front of the cache (section 5). |
 
 # %% [markdown]
 # ## 4. A whole batch
@@ -364,7 +364,7 @@ viz.token_batch()
 # takes 2^31 slots to see that, 256 TiB of KV at 128 KiB each, so here it is a habit; section 5 has a product for which it is
 # none.)
 # *Two refusals*: a position outside the columns would read the next row, silently, where the rectangle is read as one
-# row, and a negative entry would become a slot below the cache. *Padding stays -1*, because the result begins as -1
+# row, and a negative entry would become a slot in front of the cache. *Padding stays -1*, because the result begins as -1
 # everywhere. And one thing makes it fast: every line works on all tokens, so the number of NumPy calls does not depend
 # on the batch. (block − logical) · B + position is the same as block · B + offset and saves the remainder, as
 # division is the slowest of these operations.
@@ -397,7 +397,8 @@ key_cache[unfiltered // 4, unfiltered % 4] = 99.0
 show_place(predicted_slot, int(key_cache.flatten().argmax()))
 
 # %% [markdown]
-# In C, and in Triton, division rounds towards zero, and the remainder has the sign of the dividend. Side by side:
+# In C, and in Triton (but for `tl.constexpr` values), division rounds towards zero, and the remainder has the sign of the
+# dividend. Side by side:
 
 # %%
 print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
@@ -465,7 +466,7 @@ print("Triton: ", block, "is the block,", offset, "the offset")
 # |---|---|---|
 # | NHD | kv · block · token · head · dim | all heads of a token are neighbours, so a new token is written in one piece |
 # | HND | kv · block · head · token · dim | all tokens of a block are neighbours within a head, so a program that works on one head reads in one piece |
-# | split | kv · block · head · vector · token · item | dim is cut into vectors of 16 bytes, which a thread loads with one instruction; neighbouring threads read neighbouring tokens |
+# | split | kv · block · head · vector · token · item | dim is cut into vectors of 16 bytes, which one thread, or a small group of them, loads at once; the next ones read the next token |
 #
 # In the third one a number of a head has two coordinates, dim = vector · items + item, with 8 items of 2 bytes in 16. The
 # keys of the first vLLM (2023) lay like that.
@@ -528,9 +529,13 @@ for what, (count_of_pieces, _) in found.items():
     compare(predicted_pieces[what], count_of_pieces, "pieces")
 
 # %% [markdown]
-# All three layouts, and the worked example in each:
+# All three layouts and NHD as vLLM 0.33.0 has it, where key and value of a head lie side by side:
 
 # %%
+layouts["vLLM's"] = type(layouts["NHD"])(("block", "token", "head", "kv", "dim"), (100, 16, 8, 2, 128), 2)
+find = partial(address, layouts["vLLM's"], 0)
+written["vLLM's"] = pieces(find(49, head, dim) for head in range(8) for dim in range(128))
+read["vLLM's"] = pieces(find(slot, 2, dim) for slot in range(48, 64) for dim in range(128))
 print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
 for name, layout in layouts.items():
     here, after = address(layout, 0, 49, 2, 5), address(layout, 0, 50, 2, 5)
@@ -539,17 +544,18 @@ for name, layout in layouts.items():
 
 # %% [markdown]
 # NHD writes a token in one piece, and reads a head of a block in 16. HND writes in 8 pieces, and reads in one. The split
-# layout reads in one piece as well, and pays with 128 when it writes. None of them does both in one piece, except with a
-# single KV head, where NHD and HND are the same.
+# layout reads in one piece as well, and pays with 128 when it writes. With blocks of more than one slot none of the three
+# does both in one piece, except with a single KV head, where NHD and HND are the same. In vLLM's NHD a key alone lies in
+# pieces, between values; key and value of a token together are one piece again.
 #
 # Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But the 16 pieces of NHD are 256
-# bytes each, two whole cache lines of a GPU, so it wastes nothing either. What decides is the attention kernel at hand.
+# bytes each, two whole cache lines of a GPU, so no byte of a line is wasted. What decides is the attention kernel at hand.
 # vLLM 0.33.0 takes NHD where no kernel objects; FlashInfer's kernels for GPUs of compute capability 10, and vLLM's own for
 # CPUs, read only HND.
 
-# %% claims="None of them does both in one piece, except with a single KV head, where NHD and HND are the same."
-assert written == {"NHD": (1, 2048), "HND": (8, 256), "split": (128, 16)}
-assert read == {"NHD": (16, 256), "HND": (1, 4096), "split": (1, 4096)}
+# %% claims="none of the three does both in one piece, except with a single KV head, where NHD and HND are the same."
+assert written == {"NHD": (1, 2048), "HND": (8, 256), "split": (128, 16), "vLLM's": (8, 256)}
+assert read == {"NHD": (16, 256), "HND": (1, 4096), "split": (1, 4096), "vLLM's": (16, 256)}
 single = [make(100, 16, num_kv_heads=1, head_dim=128) for make in (nhd_layout, hnd_layout)]
 places = [(slot, 0, dim) for slot in range(1600) for dim in range(128)]
 assert len({tuple(address(layout, 0, *place) for place in places) for layout in single}) == 1
@@ -558,23 +564,26 @@ assert len({tuple(address(layout, 0, *place) for place in places) for layout in 
 # ### Where 32 bits end
 #
 # A block id fits into 32 bits, and so does a stride. Their product need not: the largest number of a signed 32-bit integer
-# is $2^{31} - 1$. What is larger wraps to a negative number, and the kernel reads below the cache.
+# is $2^{31} - 1$. What is larger wraps to a negative number, and the kernel reads in front of the cache.
 #
-# **Predict:** a kernel works out block × stride in 32 bits, in elements, for the keys of one layer of Llama-3.1-8B in NHD:
-# 2 bytes per element, 32 layers, values in a tensor of their own. How large may the pool be, keys and values of all
-# layers, before it goes wrong?
+# **Predict:** a kernel works out block × stride in 32 bits, in elements, for the keys of one layer of Llama-3.1-8B in NHD,
+# 16 · 8 · 128 = $2^{14}$ for each block. How many blocks come before the first that goes wrong?
 
 # %%
-predicted_pool = None  # your prediction, in GiB
+predicted_blocks = None  # your prediction: blocks
 
 # %%
 elements_per_block = 16 * llama_8b.num_kv_heads * llama_8b.head_dim  # of one layer's keys
 first_wrong = 2**31 // elements_per_block
-compare(predicted_pool, first_wrong * bytes_per_block / GiB, "GiB")
+compare(predicted_blocks, first_wrong, "blocks")
+large = nhd_layout(num_blocks=2**18, block_size=16, num_kv_heads=8, head_dim=128)
+for block in (first_wrong - 1, first_wrong):
+    element = address(large, 0, 16 * block, 0, 0) // 2
+    print(f"block {block:,} begins at element {element:,}: 2^31 {'+' if element >= 2**31 else '-'} {abs(element - 2**31):,}")
 
 # %% [markdown]
-# In bytes it is simple. $2^{31}$ elements of 2 bytes are 4 GiB, and that is how much the one tensor may hold that the
-# kernel strides through. Block size, heads and head size drop out; what is left is the number of layers, and what lies
+# How large is such a pool? In bytes it is simple. $2^{31}$ elements of 2 bytes are 4 GiB, and that is how much the one
+# tensor may hold that the kernel strides through. Block size, heads and head size drop out; what is left is the number of layers, and what lies
 # in the tensor together:
 
 # %%
@@ -590,8 +599,8 @@ with np.errstate(over="ignore"):
 
 # %% [markdown]
 # A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. vLLM met
-# it in 2023 (issue #1486, mended by PR #1514), and twice in 2026: in its Triton kernel for decoding (PR #47671), and in
-# FlexAttention, where PyTorch generates the kernel, and keys and values lie side by side (issue #50427; PR #50483
+# it in 2023 (issue #1486, mended by PR #1514), and in 2026, among others, in its Triton kernel for decoding (PR #47671),
+# and in FlexAttention, where PyTorch generates the kernel, and keys and values lie side by side (issue #50427; PR #50483
 # proposes to refuse such pools; both were open when this was written). The remedy is to widen the block id *before* the
 # product.
 
@@ -849,8 +858,8 @@ for name, ways in work.items():
 check("3.8", ratios)
 
 # %% [markdown] solution="3.8"
-# **Explained.** The check looks at the order alone, since times depend on the machine: the loop ahead for 16 decodes,
-# behind for 256, and far behind for a chunk.
+# **Explained.** Times depend on the machine, so the check asks only that the loop falls further behind from batch to
+# batch. As a rule it is ahead for 16 decodes, behind for 256, and far behind for a chunk.
 
 # %%
 if ratios:
@@ -877,8 +886,10 @@ def sixteen_new_entries() -> None:
 
 print(f"the rectangle of 256 tables: {whole:.0f} µs anew; 16 new entries in a kept one: ", end="")
 print(f"{microseconds(sixteen_new_entries):.1f} µs")
-weights_ms = 1000 * llama_8b.weight_bytes / GPUS["h100"].memory_bandwidth
-chunk_ms = 1000 * 2 * llama_8b.num_params * 2048 / GPUS["h100"].peak_flops  # 2 operations per weight and token
+looked_up = llama_8b.embedding_params  # a token needs one row; the output layer has as many, for the last token alone
+weights_ms = 1000 * (llama_8b.weight_bytes - 2 * looked_up) / GPUS["h100"].memory_bandwidth
+multiplied = (llama_8b.num_params - 2 * looked_up) * 2048 + looked_up  # each is 2 operations
+chunk_ms = 1000 * 2 * multiplied / GPUS["h100"].peak_flops
 print(f"Llama-3.1-8B on an H100, at best: a decode step reads the weights in {weights_ms:.1f} ms,")
 print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms")
 
@@ -886,8 +897,8 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # The array's time hardly grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the
 # course sets itself is 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function
 # loses where there is little to do, and an engine that serves one user takes the loop. Where would *you* switch, by your
-# figures? The engine does so at 16, earlier than this loop would suggest: its own has more to do, as it takes the
-# positions out of an array, row by row, and puts the slots into one. For many sequences neither way costs as much as the
+# figures? The engine does so at 16: its own loop has more to do, as it takes the positions out of an
+# array, row by row, and puts the slots into one, so that there the two meet between 24 and 32. For many sequences neither way costs as much as the
 # rectangle, which it builds anew in each step.
 #
 # ### Explain what you measured
@@ -903,15 +914,15 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # (a) They cross between 64 and 128 decodes, as measured here. At 16 decodes the array's eleven microseconds are calls: fifteen to
 # twenty NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.2 µs for a token and
 # nothing beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred
-# times what it took for 16 tokens, as it has more than a hundred times as many. (b) A decode step takes 4.8 ms at least, for
-# reading the weights, so 2 or 11 µs are less than 0.3% of it. The step with the chunk calculates for 33 ms at least, so the array's
-# 15 to 30 µs are less than 0.1% of it, and the loop's 200 to 500 µs 0.6 to 1.5%. That is on the CPU, and the GPU waits for it
+# times what it took for 16 tokens, as it has more than a hundred times as many. (b) A decode step takes 4.5 ms at least, for
+# reading the weights, so 2 or 11 µs are less than 0.3% of it. The step with the chunk calculates for 29 ms at least, so the array's
+# 15 to 30 µs are 0.1% of it at most, and the loop's 200 to 500 µs 0.7 to 1.7%. That is on the CPU, and the GPU waits for it
 # unless steps overlap; the array takes it away, the choice at 16 decodes hardly matters. (c) Building the rectangle of 256 tables anew
 # takes about 50 µs, four or five times the translation, because it is a loop over sequences. Sixteen new entries, one in sixteen
 # of 256 sequences, take about a microsecond. vLLM keeps the table on the GPU and sends only what is new.
 #
 # **Mark scheme.** (a) 1 for the crossing with figures, 1 for calls against arithmetic. (b) Two shares, each of its own step: the chunk's
-# translation belongs to a step of 33 ms, not of 4.8. (c) The two times and why they differ.
+# translation belongs to a step of 29 ms, not of 4.5. (c) The two times and why they differ.
 
 # %% [markdown] criteria="3.8"
 # - (a) Between which two sizes the order changes. What the array pays whatever the size, and what grows with it.
@@ -927,11 +938,11 @@ parts.table(lesson=3)
 # | here | in vLLM 0.33.0, `vllm/v1/` |
 # |---|---|
 # | `BlockTable`, `pad_block_tables` | `BlockTables` in `worker/gpu/block_table.py`: one table on the GPU for all requests, kept from step to step; `append_block_ids` stages what is new |
-# | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence, and one for the padding |
+# | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence and one for the padding, in each group of layers that has tables of its own |
 # | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
 # | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`, for its Triton attention; FlashAttention and FlashInfer call the CUDA operation `reshape_and_cache_flash` |
-# | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content; NHD and HND are names for two of them |
-# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys; three backends for AMD's GPUs use it |
+# | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content, which is key and value of a head side by side; NHD and HND are names for two of them |
+# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys, which `rocm_attn.py` uses; two backends for AITER have this order of their own, as an option |
 # | `blocks_to_add` | `allocate_new_blocks` in `core/single_type_kv_cache_manager.py`: `cdiv(num_tokens, block_size) - len(req_blocks)` |
 #
 # **What production code does beyond this, and why.**
@@ -943,8 +954,7 @@ parts.table(lesson=3)
 #   between, and padding would be written over live keys.
 # - It sets the rows of block tables that have no request to the null block, and *only* those. Behind the end of a request's
 #   row stands what an earlier, longer row has left, and some of it is somebody's by now. What protects it is the length
-#   alone: a kernel reads no entry that the length of the sequence does not ask for. Readers have feared otherwise (issue
-#   #42494), and a backend that did read whole rows wrote into other requests (tenstorrent/vllm-tt-plugin, PR #103).
+#   alone: a kernel may load such an entry, and must mask what it leads to before it counts.
 # - Its tables also change elsewhere than at the end: below a sliding window, entries become the null block.
 # - A backend may say which orders it can read (`supported_kv_cache_layouts`). FlashAttention and Triton say nothing, which
 #   means any.
@@ -1001,7 +1011,9 @@ parts.table(lesson=3)
 # 2. It is a dummy, or padding up to a graph's size: its row of the table is never read, and its tokens get -1.
 # 3. That the row has room, which our tables need not ask, as they grow. The kernel trusts that the block is in the table
 #    before its first token is written: it does not look whether the position lies inside the row, and a position beyond it
-#    reads an id of the next row (issue #53982 and PR #54296, both open when this was written).
+#    reads an id of the next row (issue #53982 and PR #54296, both open when this was written). Behind the end of a row,
+#    readers have asked for a contract (issue #42494), and a backend that read whole rows wrote into other requests
+#    (tenstorrent/vllm-tt-plugin, PR #103).
 # 4. No: a *slot* stays below $2^{31}$ as long as the pool has fewer tokens. What must be widened is
 #    the product of a block and a stride, and the attention kernel does that (`physical_block_idx ... .to(tl.int64)` in
 #    `triton_unified_attention.py`).

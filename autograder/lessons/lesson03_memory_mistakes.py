@@ -253,7 +253,7 @@ ADDRESS = (
     ),
     Misconception(
         "always the key",
-        "The values lie behind all keys of the layer: kv is an axis like the others.",
+        "kv is an axis like the others, with a stride of its own: a value does not lie on its key.",
         _addressed(lambda places, layout: {**places, "kv": 0}),
     ),
     Misconception(
@@ -275,7 +275,7 @@ ADDRESS = (
     ),
     Misconception(
         "what is negative is not refused",
-        "A head of -1 is a byte of the cache, too: of the token before.",
+        "A head of -1 is a byte of the cache, too: in NHD, of the token before.",
         _addressed(is_inside=lambda place, size: place < size),
     ),
 )
