@@ -262,8 +262,11 @@ def append_wrapped(self, block_ids):
 def append_or_keep(self, block_ids):
     if not self.ids and isinstance(block_ids, array):
         self.ids = block_ids
-    else:
-        append_by_adding(self, block_ids)
+        return
+    new = array("q", list(block_ids))
+    if len(new) and min(new) < 0:
+        raise ValueError
+    self.ids.extend(new)
 
 
 def append_without_repeats(self, block_ids):
