@@ -51,6 +51,8 @@ _LONG_SECONDS = 0.3
 
 _MILLISECONDS = 1e3
 _LONG_CASE = 200
+_IN_WHOLE = 99.5
+"""From here on two digits would be written with an exponent."""
 
 Play = Callable[[Subject, int], Sequence[Outcome]]
 """Uses an object in a way that the number decides; returns the outcomes of the calls that count."""
@@ -189,7 +191,7 @@ class TimeBudget(Budget):
         share = self.bands.share(ratio)
         reference, own = (min(side) * _MILLISECONDS for side in zip(*times, strict=True))
         measured = (
-            f"CPU time: {own:.3g} ms, {ratio:.2g} times the reference's {reference:.3g} ms in the "
+            f"CPU time: {own:.3g} ms, {_times(ratio)} the reference's {reference:.3g} ms in the "
             f"same run (best of {len(times)}). {self.said_of_bands}"
         )
         if share == 1:
@@ -198,7 +200,7 @@ class TimeBudget(Budget):
         slow = Counterexample(
             "the same work, timed for both",
             f"at most {self.bands.limits[0][0]:g} times the reference's CPU time",
-            f"{ratio:.2g} times",
+            f"{_times(ratio)}",
             "it is right, and slower than need be",
             label=CHECKED,
         )
@@ -263,6 +265,15 @@ def _ratio(times: Sequence[tuple[float, float]]) -> float:
     """
     reference = min(reference for reference, _ in times)
     return min(own for _, own in times) / max(reference, 1e-9)
+
+
+def _times(ratio: float) -> str:
+    """Write a ratio as a person would say it.
+
+    >>> _times(4.23), _times(382.7)
+    ('4.2 times', '383 times')
+    """
+    return f"{ratio:.2g} times" if ratio < _IN_WHOLE else f"{ratio:,.0f} times"
 
 
 @dataclass(frozen=True)

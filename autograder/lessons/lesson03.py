@@ -91,6 +91,8 @@ SLOT = Exercise(
             given.before_the_first,
             given.far_before_the_first,
             given.nothing_yet,
+            given.two_small_blocks,
+            given.asked_again,
             given.beyond_32_bits,
         ),
         misconceptions=mistakes.SLOT,
@@ -119,6 +121,11 @@ APPEND = Exercise(
             given.once,
             given.half_negative,
             given.half_whole,
+            given.half_in_64_bits,
+            given.the_same_twice,
+            given.far_block,
+            given.whole_numbers_of_numpy,
+            given.an_array,
             given.as_float,
             given.refused,
         ),
@@ -127,8 +134,10 @@ APPEND = Exercise(
     ),
     hints=(
         "What is in the table after an error, if each id is added when its turn comes?",
-        "First look at all ids and refuse what is not whole or negative; then add them at once.",
-        "`self.ids.extend(checked)`, where `checked` is a list that has passed",
+        "First look at all ids and refuse what is negative, not whole or too large; then add them "
+        "at once.",
+        "`self.ids.extend(checked)`, where `checked` is an `array('q', ...)` of all ids that has "
+        "passed: into one of those nothing goes that is not whole or too large",
     ),
 )
 
@@ -186,6 +195,7 @@ RESHAPE = Exercise(
         refusals=(given.write([12]), given.write([3, 3])),
         writes=("key_cache", "value_cache"),
         misconceptions=memory_mistakes.RESHAPE,
+        large=(Large(given.large_write, "400 tokens of 8 heads of 128"),),
     ),
     hints=(
         "What is -1 // 4 in Python, and where would a token with that slot go?",
@@ -210,8 +220,12 @@ GATHER = Exercise(
             given.read([4, 1], 8),
             given.read([3, 0, -1], 5),
             given.read([1, 2, 4], 3, block_size=1),
+            given.read([1, 0], 3, block_size=2, num_blocks=2),
+            given.read([0], 1, block_size=1, num_blocks=1, dtype="float16"),
+            given.read([1, 0], 3, block_size=2, num_blocks=2, is_head_major=True),
         ),
         misconceptions=memory_mistakes.GATHER,
+        large=(Large(given.large_read, "8,191 tokens of 8 heads of 128"),),
     ),
     hints=(
         "How many blocks do 6 tokens need, and how many slots have those?",
@@ -242,7 +256,7 @@ STRIDES = Exercise(
             Call([0, 3]),
             Call([3, 0]),
         ),
-        refusals=(Call([2, 0]), Call([0, 0, 3])),
+        refusals=(Call([2, 0]), Call([0, 0, 3]), Call([-1, -1]), Call([1, 1, 0])),
         misconceptions=memory_mistakes.STRIDES,
         large=(Large(lambda: Call([2, 200_000, 16, 8, 128]), "a layer of 200,000 blocks"),),
     ),

@@ -247,9 +247,9 @@ KERNEL = (
         Edited((("head = lane // HEAD_DIM", "head = lane % NUM_KV_HEADS"),)),
     ),
     Misconception(
-        "no mask",
-        "There are LANES lanes, a power of two, and fewer numbers. The others reach into the next "
-        "token.",
+        "lanes too many",
+        "There are LANES lanes, a power of two, and fewer numbers: NUM_KV_HEADS * HEAD_DIM. A lane "
+        "beyond those reaches into the next token.",
         Edited(((_MASKED, "mask = lane >= 0"),)),
     ),
     Misconception(

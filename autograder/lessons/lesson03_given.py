@@ -15,7 +15,13 @@ from autograder.checks.kernel import KernelCase
 from autograder.checks.stateful import Life, Twin
 from autograder.checks.trace import Instance
 from autograder.proxy.recipes import Make
-from course_lib.kv_cache.block_table import CacheLayout, hnd_layout, nhd_layout, split_layout
+from course_lib.kv_cache.block_table import (
+    BlockTable,
+    CacheLayout,
+    hnd_layout,
+    nhd_layout,
+    split_layout,
+)
 from course_lib.kv_cache.watch.hand_traces import HandTrace, table_trace
 from course_lib.kv_cache.watch.notation import BlockMark, StateLine
 
@@ -71,8 +77,9 @@ def same_state(expected: Any, got: Any) -> str | None:
         return exactly(expected, got)
     try:
         read = StateLine.parse(got)
-    except ValueError as error:
-        return str(error)
+    except ValueError:
+        # The notation's own message shows marks that only later lessons explain.
+        return f"{got!r} is no line of the notation; write for example `free [5 4]  r0: 1 6`"
     return None if read == StateLine.parse(expected) else ""
 
 
@@ -81,6 +88,8 @@ def same_state(expected: Any, got: Any) -> str | None:
 
 class SlotLife(Twin):
     """What may be asked of a block table."""
+
+    is_free = True
 
     @initialize(
         block_size=st.sampled_from((4, 1, 2, 3)),
@@ -93,8 +102,9 @@ class SlotLife(Twin):
 
     @rule(position=st.integers(0, 16) | st.integers(-3, -1))
     def slot(self, position: int) -> None:
-        """Ask for a slot, of a position that has one or has none."""
+        """Ask for a slot, of a position that has one or has none; the table stays as it is."""
         self.do("slot", position)
+        self.see("block_ids")
 
     @rule(block_id=st.integers(0, 99))
     def append(self, block_id: int) -> None:
@@ -138,6 +148,21 @@ def nothing_yet(life: Life) -> None:
     life.do("slot", 0)
 
 
+def two_small_blocks(life: Life) -> None:
+    """Ask for one slot of blocks of two."""
+    life.create(2)
+    life.do("append", [9, 2])
+    life.do("slot", 1)
+
+
+def asked_again(life: Life) -> None:
+    """Ask for a slot, then look at the table."""
+    life.create(1)
+    life.do("append", [1])
+    life.do("slot", 0)
+    life.see("block_ids")
+
+
 def beyond_32_bits(life: Life) -> None:
     """Ask for a slot of a block that begins behind 2³¹."""
     life.create(16)
@@ -155,6 +180,8 @@ def long_table(life: Life) -> None:
 
 class AppendLife(Twin):
     """What may be added to a block table."""
+
+    is_free = True
 
     @initialize(block_size=st.integers(1, 5))
     def start(self, block_size: int) -> None:
@@ -175,7 +202,7 @@ class AppendLife(Twin):
 
     @rule(
         before=st.lists(st.integers(0, 99), max_size=2),
-        wrong=st.sampled_from((-1, -7, 2.5, 2.0, "3")),
+        wrong=st.sampled_from((-1, -7, 2.5, 2.0, "3", 2**63)),
         behind=st.lists(st.integers(0, 99), max_size=2),
     )
     def append_wrong(self, before: list[int], wrong: Any, behind: list[int]) -> None:
@@ -196,6 +223,44 @@ def once(life: Life) -> None:
     """Add blocks that can be asked for once only."""
     life.create(4)
     life.do("append", Make(iter, [9]))
+    life.see("block_ids")
+
+
+def the_same_twice(life: Life) -> None:
+    """Add a block, and the same once more: whether that may be is not the table's question."""
+    life.create(1)
+    life.do("append", [0, 0])
+    life.see("block_ids")
+
+
+def far_block(life: Life) -> None:
+    """Add the first block whose id takes more than 32 bits."""
+    life.create(1)
+    life.do("append", [2**31])
+    life.see("block_ids")
+
+
+def half_in_64_bits(life: Life) -> None:
+    """Add ids of which the last takes more than 64 bits."""
+    life.create(1)
+    life.do("append", [0, 2**63])
+    life.see("block_ids")
+
+
+def whole_numbers_of_numpy(life: Life) -> None:
+    """Add an id that is NumPy's, which is of a type of whole numbers as well."""
+    life.create(1)
+    life.do("append", Make(list, np.array([1])))
+    life.see("block_ids")
+
+
+def an_array(life: Life) -> None:
+    """Add the ids of another table's array, one more, and those of that array again."""
+    life.create(1)
+    first = life.make(Make(getattr, Make(BlockTable, 1).do("append", [1]), "ids"))
+    life.do("append", first)
+    life.do("append", [2])
+    life.do("append", first)
     life.see("block_ids")
 
 
@@ -282,13 +347,20 @@ BATCHES = (
     batch([[1]], [0, 1], [0], 1),
     batch([[0]], [0, 1], [0], 1),
     batch([[1]], [0, 0], [0], 1),
+    batch([[1]], [0, 0], [1], 1),
+    batch([[-1]], [0, 0], [], 1),
+    batch([[1, 2]], [0, 1], [1], 1),
+    Call(np.zeros((0, 2), np.int32), np.array([0], np.int32), np.array([0]), 4),
     batch(_PAIR, [0, 3, 4], [3, 4, 5, 0, 0]),
     batch([[7, 3, 5], [2, 9, 0]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
-    batch([[2**27, 1]], [0, 2], [1, 17], 16),
+    batch([[2**30, 1]], [0, 2], [1, 17], 16),
     batch([[3, 6]], [0, 1], [5, 10**6]),
     batch([[3, 6]], [0, 0], [4, -1]),
     # What has no slot: behind the columns, behind the end of the table, in front of it.
+    batch([[1]], [0, 1], [1], 1),
+    batch([[-1]], [0, 1], [0], 1),
+    batch([[1]], [0, 1], [-1], 1),
     batch(_PAIR, [0, 1, 2], [8, 0]),
     batch(_PAIR, [0, 1, 2], [0, 4]),
     batch(_PAIR, [0, 1, 2], [0, -1]),
@@ -306,7 +378,10 @@ REFUSED_BATCHES = (
     batch([[9]], [1, 1], [0]),
     batch([[9], [5]], [0, 1, 0], [0]),
     batch([[9]], [0, 1], []),
+    batch([[9]], [0, 1, 2], [0, 0]),  # an end without a sequence
     Call(np.array([[9]]), np.array([0, 1]), np.array([0.0]), 4),
+    Call(np.array([[9]]), np.array([0.0, 1.0]), np.array([0]), 4),
+    Call(np.array([[9.5]]), np.array([0, 1]), np.array([0]), 4),
 )
 
 
@@ -365,12 +440,41 @@ def writes(draw: st.DrawFn) -> Call:
     return write(slots, num_blocks, block_size, draw(st.booleans()))
 
 
-def read(table: list[int], context_len: int, block_size: int = 4, num_blocks: int = 6) -> Call:
+def large_write() -> Call:
+    """Return a call that writes 400 tokens of eight heads of 128."""
+    import torch
+
+    key = torch.ones(400, 8, 128, dtype=torch.float16)
+    key_cache, value_cache = torch.zeros(2, 32, 16, 8, 128, dtype=torch.float16)
+    return Call(key, -key, key_cache, value_cache, torch.arange(400))
+
+
+def read(
+    table: list[int],
+    context_len: int,
+    block_size: int = 4,
+    num_blocks: int = 6,
+    dtype: str = "float32",
+    is_head_major: bool = False,
+) -> Call:
     """Return a call that gathers a sequence."""
     import torch
 
-    cache, _ = caches(num_blocks, block_size)
+    cache, _ = caches(num_blocks, block_size, is_head_major)
+    cache = cache.to(getattr(torch, dtype))
     return Call(cache, torch.tensor(table, dtype=torch.int32), context_len)
+
+
+def large_read() -> Call:
+    """Return a call that gathers 8,191 tokens, all that a small cache has but one."""
+    import torch
+
+    num_blocks, block_size = 512, 16
+    places = num_blocks * block_size
+    cache = torch.arange(places).reshape(num_blocks, block_size, 1, 1) % 2_039
+    cache = cache.to(torch.float16).expand(-1, -1, 8, 128).contiguous()
+    table = torch.arange(num_blocks, dtype=torch.int32).flip(0)
+    return Call(cache, table, places - 1)
 
 
 @st.composite
@@ -381,7 +485,8 @@ def reads(draw: st.DrawFn) -> Call:
     first = (len(table) - 1) * block_size + 1
     context_len = draw(st.integers(first, len(table) * block_size))
     behind = draw(st.lists(st.sampled_from((0, -1, 6, 10**6)), max_size=2))
-    return read([*table, *behind], context_len, block_size)
+    dtype = draw(st.sampled_from(("float32", "float16")))
+    return read([*table, *behind], context_len, block_size, 6, dtype, draw(st.booleans()))
 
 
 # 3.5, layouts

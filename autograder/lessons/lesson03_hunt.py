@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from typing import Any
 
 from hypothesis import strategies as st
@@ -129,6 +130,8 @@ DECODES, MORE_DECODES, CHUNK = "16 decodes", "256 decodes", "a chunk of 2,048"
 
 _ALIKE = 2
 """Times of equal work differ by up to this much on a busy machine."""
+_LEAST, _MOST = 0.001, 5_000.0
+"""No two answers, slow ones included, are further apart than this; times and per cent are."""
 
 
 def typical_ratios() -> dict[str, float]:
@@ -146,8 +149,10 @@ def ratios_in_order(_: Any, ratios: Any) -> str | None:
         return f"it is a dict with the keys {', '.join(map(repr, typical_ratios()))}"
     few, many, chunk = (ratios[name] for name in typical_ratios())
     for name in typical_ratios():
-        if type(ratios[name]) not in (int, float) or not 0 < ratios[name] < float("inf"):
-            return f"{name!r}: a ratio of two times is a number above 0, not {ratios[name]!r}"
+        if (complaint := _no_ratio(ratios[name])) is not None:
+            return f"{name!r}: {complaint}"
+    if few == many == chunk:
+        return "three times the same, to the last digit: measure each, and keep all its digits"
     if max(few, many, chunk) <= _ALIKE * min(few, many, chunk):
         return None
     if many * _ALIKE < few:
@@ -160,13 +165,27 @@ def ratios_in_order(_: Any, ratios: Any) -> str | None:
     return f"{CHUNK!r}: there the loop is furthest behind; measure both once more"
 
 
+def _no_ratio(value: Any) -> str | None:
+    """Say why a value is no ratio of two measured times, if it is none."""
+    if type(value) not in (int, float):
+        return f"a ratio of two times is a float above 0, not {value!r}"
+    if not 0 < value < inf:
+        return f"a ratio of two times is a number above 0, not {value!r}"
+    if not _LEAST < value < _MOST:
+        return (
+            f"{value:g} is far from any ratio of these two; divide one time by the other, both in "
+            "microseconds, and leave it at that"
+        )
+    return None
+
+
 def upside_down(_: Any, ratios: Any) -> str | None:
     """Agree with ratios of the vectorised function over the loop."""
-    try:
-        turned = {name: 1 / ratios[name] for name in typical_ratios()}
-    except (TypeError, KeyError, ZeroDivisionError):
+    if not isinstance(ratios, dict) or not set(typical_ratios()) <= set(ratios):
         return ""
-    return ratios_in_order(_, turned)
+    if any(_no_ratio(ratios[name]) for name in typical_ratios()):
+        return ""
+    return ratios_in_order(_, {name: 1 / ratios[name] for name in typical_ratios()})
 
 
 # Wrong answers

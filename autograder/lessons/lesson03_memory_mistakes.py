@@ -81,7 +81,7 @@ RESHAPE = (
         "Where the axes lie in another order in memory, neither reshape nor flatten can give a "
         "view: they copy, and the cache itself stays as it was.",
         _written(on_a_copy=True),
-        evidence=r"reshape|flatten|contiguous",
+        evidence=r"\.(reshape|flatten|ravel|contiguous)\(",
     ),
     Misconception(
         "a view as one row of slots",

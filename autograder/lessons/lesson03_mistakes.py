@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -122,11 +123,13 @@ BY_HAND = (
         "a block too early",
         "Three blocks hold 12 tokens. The fourth is needed for the token after them.",
         _too_early,
+        hint="How many blocks of 4 do 12 tokens need, and how many does the 13th make?",
     ),
     Misconception(
         "from the back",
         "A queue is taken from at its front: the free block that stands first is the next.",
         _from_the_back,
+        hint="Which block stands at the front of the free queue?",
     ),
 )
 
@@ -229,6 +232,14 @@ def half_added_if_not_whole(self: BlockTable, block_ids: Iterable[int]) -> None:
     self.ids.extend(ids)
 
 
+def half_added_if_too_large(self: BlockTable, block_ids: Iterable[int]) -> None:
+    """Check that all are whole and none is negative, and leave the rest to the array."""
+    ids = [index(block_id) for block_id in block_ids]
+    if any(block_id < 0 for block_id in ids):
+        raise ValueError(ids)
+    self.ids.extend(ids)
+
+
 def replaced(self: BlockTable, block_ids: Iterable[int]) -> None:
     """Put the new ids in the place of the old ones."""
     self.ids = _checked(block_ids)
@@ -276,9 +287,16 @@ APPEND = (
     ),
     Misconception(
         "half added, if one is not whole",
-        "The negative ones are found before anything is added; what is not a whole number is found "
-        "on the way.",
+        "Negative ids are seen to; one that is not a whole number still leaves those before it in "
+        "the table.",
         half_added_if_not_whole,
+    ),
+    Misconception(
+        "half added, if one is too large",
+        "What is negative or not whole is seen to; an id of more than 64 bits still leaves those "
+        "before it in the table. Make an array of all ids first: nothing goes into it that would "
+        "not go into the table.",
+        half_added_if_too_large,
     ),
     Misconception(
         "replaced", "The blocks that the sequence has must stay; add the new ones.", replaced

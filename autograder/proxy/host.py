@@ -152,11 +152,13 @@ class Host:
             called = symbol(request["function"])
         inputs.take(args, kwargs)
         # The call alone: unpacking a million numbers takes longer than many a function of them.
+        before = _computing_in(1)
         started = time.thread_time()
         try:
             return called(*inputs.args, **inputs.kwargs)
         finally:
             inputs.seconds = time.thread_time() - started
+            _computing_in(before)
 
     def _values(self, data: Any, around: Any = None) -> Any:
         """Turn data from the wire into values, building what it has recipes for.
@@ -192,6 +194,20 @@ class Host:
         if number == len(self._objects):
             self._objects.append(value)
         return number
+
+
+def _computing_in(threads: int) -> int:
+    """Set how many threads PyTorch computes in; return how many it was, 0 if it is not loaded.
+
+    A thread that waits for its helpers does so at work: on a busy machine that is CPU time many
+    times what the work itself takes.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or threads == 0:
+        return 0
+    before = int(torch.get_num_threads())
+    torch.set_num_threads(threads)
+    return before
 
 
 class _Inputs:

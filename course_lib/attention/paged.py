@@ -155,13 +155,14 @@ def gather(cache: Tensor, block_table: Tensor, context_len: int) -> Tensor:
     """Return a sequence's keys (or values) side by side, as a copy.
 
     Args:
-        cache: [num_blocks, block_size, num_kv_heads, head_dim].
+        cache: [num_blocks, block_size, num_kv_heads, head_dim]. It may be a view whose dimensions
+            are in another order in memory.
         block_table: [max_blocks], the block ids of the sequence in order.
         context_len: Tokens of the sequence, at least 1. The last block may hold fewer than
             ``block_size`` of them; entries after it mean nothing.
 
     Returns:
-        [context_len, num_kv_heads, head_dim].
+        [context_len, num_kv_heads, head_dim], of the type of ``cache``.
 
     >>> cache = torch.arange(6.0).reshape(3, 2, 1, 1)
     >>> gather(cache, torch.tensor([2, 0]), context_len=3).flatten()

@@ -242,7 +242,7 @@ def slot_mapping(
             table is not looked at; ``pad_block_tables`` puts the null block there, and a negative
             entry is no block.
         query_starts: Where each sequence begins, and the number of tokens; shape (num_seqs + 1,). A
-            sequence may have no tokens, and so may all of them.
+            sequence may have no tokens, and so may all of them; there may be no sequence at all.
         positions: Place of each token in its own sequence, from 0; shape (num_tokens + padding,).
             What is in the padding does not matter.
         block_size: Slots per block.

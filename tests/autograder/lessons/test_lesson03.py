@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import math
 from array import array
+from numbers import Integral
 
 import numpy as np
 import pytest
@@ -181,7 +182,7 @@ SLOT_WRONG = (
 def append_one_by_one(self, block_ids):
     good = array("q")
     for block_id in block_ids:
-        if not isinstance(block_id, int):
+        if not isinstance(block_id, Integral):
             raise TypeError(block_id)
         if block_id < 0:
             raise ValueError(block_id)
@@ -192,7 +193,7 @@ def append_one_by_one(self, block_ids):
 
 def append_by_numpy(self, block_ids):
     ids = list(block_ids)
-    if any(type(each) is not int for each in ids):
+    if not all(isinstance(each, (int, np.integer)) for each in ids):
         raise TypeError(ids)
     new = np.array(ids, dtype=np.int64)
     if (new < 0).any():
@@ -214,9 +215,72 @@ def append_with_rollback(self, block_ids):
             self.ids.append(block_id)
             if block_id < 0:
                 raise ValueError(block_id)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         del self.ids[before:]
         raise
+
+
+def append_with_half_a_rollback(self, block_ids):
+    before = len(self.ids)
+    try:
+        for block_id in block_ids:
+            if block_id < 0:
+                raise ValueError(block_id)
+            self.ids.append(block_id)
+    except ValueError:
+        del self.ids[before:]
+        raise
+
+
+def append_a_checked_list(self, block_ids):
+    checked = list(block_ids)
+    for block_id in checked:
+        if not isinstance(block_id, (int, np.integer)):
+            raise TypeError(block_id)
+        if block_id < 0:
+            raise ValueError(block_id)
+    self.ids.extend(checked)
+
+
+def append_ints_of_python(self, block_ids):
+    ids = list(block_ids)
+    if not all(isinstance(block_id, int) for block_id in ids):
+        raise TypeError(ids)
+    append_by_adding(self, ids)
+
+
+def append_in_32_bits(self, block_ids):
+    append_by_adding(self, array("i", list(block_ids)))
+
+
+def append_wrapped(self, block_ids):
+    ids = array("q", list(block_ids))
+    append_by_adding(self, ids)
+    self.ids = array("q", np.array(self.ids, dtype=np.int64).astype(np.int32).tolist())
+
+
+def append_or_keep(self, block_ids):
+    if not self.ids and isinstance(block_ids, array):
+        self.ids = block_ids
+        return
+    new = array("q", list(block_ids))
+    if len(new) and min(new) < 0:
+        raise ValueError
+    self.ids.extend(new)
+
+
+def append_without_repeats(self, block_ids):
+    ids = list(block_ids)
+    if len(set(ids)) < len(ids):
+        raise ValueError(ids)
+    append_by_adding(self, ids)
+
+
+def append_too_large_as_value_error(self, block_ids):
+    try:
+        append_by_adding(self, block_ids)
+    except OverflowError as error:
+        raise ValueError from error
 
 
 def append_half(self, block_ids):
@@ -269,11 +333,11 @@ def append_if_the_last_will_do(self, block_ids):
 def append_after_rounding(self, block_ids):
     ids = list(block_ids)
     for block_id in ids:
-        if not isinstance(block_id, (int, float)) or block_id != int(block_id):
+        if isinstance(block_id, str) or block_id != int(block_id):
             raise TypeError(block_id)
         if block_id < 0:
             raise ValueError(block_id)
-    self.ids.extend(map(int, ids))
+    self.ids.extend(array("q", map(int, ids)))
 
 
 APPEND_RIGHT = (append_one_by_one, append_by_numpy, append_by_adding, append_with_rollback)
@@ -284,6 +348,14 @@ APPEND_WRONG = (
     (append_if_the_first_will_do, SAME),
     (append_if_the_last_will_do, SAME),
     (append_after_rounding, "2.0 is taken for 2"),
+    (append_with_half_a_rollback, "half added, if one is not whole"),
+    (append_a_checked_list, "half added, if one is too large"),
+    (append_ints_of_python, SAME),
+    (append_in_32_bits, SAME),
+    (append_wrapped, SAME),
+    (append_or_keep, SAME),
+    (append_without_repeats, SAME),
+    (append_too_large_as_value_error, SAME),
     (lambda self, ids: self.ids.extend(ids), SAME),
     (lambda self, ids: self.ids.append(next(iter(ids))), SAME),
     (append_and_clear, SAME),
@@ -345,7 +417,8 @@ def by_all_slots(block_tables, query_starts, positions, block_size):
         raise ValueError
     tables, lens, positions = checked_batch(block_tables, query_starts, positions)
     wide = tables.astype(np.int64)[:, :, None] * block_size + np.arange(block_size)
-    wide = np.where(tables[:, :, None] < 0, -1, wide).reshape(len(tables), -1)
+    wide = np.where(tables[:, :, None] < 0, -1, wide)
+    wide = wide.reshape(len(tables), tables.shape[1] * block_size)
     slots = np.full(len(positions), -1, dtype=np.int64)
     num = int(lens.sum())
     tokens = positions[:num]
@@ -389,6 +462,7 @@ def token_by_token(block_tables, query_starts, positions, block_size):
 
 
 def rows_by_a_loop(block_tables, query_starts, positions, block_size):
+    checked_batch(block_tables, query_starts, positions)
     lens, rows = np.diff(query_starts), []
     for row, length in enumerate(lens):
         rows.extend([row] * int(length))
@@ -396,6 +470,7 @@ def rows_by_a_loop(block_tables, query_starts, positions, block_size):
 
 
 def rows_by_slices(block_tables, query_starts, positions, block_size):
+    checked_batch(block_tables, query_starts, positions)
     rows = np.zeros(query_starts[-1], dtype=np.int64)
     for row in range(len(query_starts) - 1):
         rows[query_starts[row] : query_starts[row + 1]] = row
@@ -403,6 +478,7 @@ def rows_by_slices(block_tables, query_starts, positions, block_size):
 
 
 def rows_by_a_comprehension(block_tables, query_starts, positions, block_size):
+    checked_batch(block_tables, query_starts, positions)
     lens = np.diff(query_starts).tolist()
     rows = [row for row, length in enumerate(lens) for _ in range(length)]
     return by_given_rows(rows, block_tables, query_starts, positions, block_size)
@@ -474,7 +550,59 @@ def with_a_helper(block_tables, query_starts, positions, block_size):
     )
 
 
-BATCH_RIGHT = (by_fancy_index, by_search, with_a_helper)
+def by_torch(block_tables, query_starts, positions, block_size):
+    if block_size < 1:
+        raise ValueError(block_size)
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    num = int(lens.sum())
+    tables, tokens = (torch.from_numpy(each.astype(np.int64)) for each in (tables, positions[:num]))
+    if num and (int(tokens.min()) < 0 or int(tokens.max()) // block_size >= tables.shape[1]):
+        raise PositionError("outside")
+    rows = torch.repeat_interleave(torch.from_numpy(lens.astype(np.int64)))
+    blocks = tables[rows, tokens // block_size]
+    if bool((blocks < 0).any()):
+        raise PositionError("no block")
+    slots = (blocks * block_size + tokens % block_size).numpy()
+    return np.pad(slots, (0, len(positions) - num), constant_values=-1)
+
+
+def checked_by_hand(is_wrong):
+    """Return an answer that checks the batch itself, but for what it overlooks."""
+
+    def slots_of(tables, starts, positions, size):
+        if size < 1 or is_wrong(tables, starts, positions):
+            raise ValueError("the batch does not fit together")
+        slots = np.full(len(positions), -1, dtype=np.int64)
+        tokens = positions[: int(starts[-1])]
+        logical = tokens // size
+        if len(tokens) and (tokens.min() < 0 or logical.max() >= tables.shape[1]):
+            raise PositionError("outside")
+        blocks = tables[rows_of(starts), logical].astype(np.int64)
+        if (blocks < 0).any():
+            raise PositionError("no block")
+        slots[: len(tokens)] = blocks * size + tokens % size
+        return slots
+
+    return slots_of
+
+
+def does_not_fit(tables, starts, positions, ends=True):
+    wrong = tables.ndim != 2 or len(starts) <= len(tables) or positions.dtype.kind != "i"
+    wrong = wrong or (ends and len(starts) > len(tables) + 1)
+    return wrong or starts[0] != 0 or starts[-1] > len(positions) or (np.diff(starts) < 0).any()
+
+
+def is_whole(*arrays):
+    return all(each.dtype.kind == "i" for each in arrays)
+
+
+BATCH_RIGHT = (
+    by_fancy_index,
+    by_search,
+    with_a_helper,
+    by_torch,
+    checked_by_hand(lambda t, s, p: not is_whole(t, s, p) or does_not_fit(t, s, p)),
+)
 BATCH_SLOW = (
     (token_by_token, "a loop in Python"),
     (sequence_by_sequence, "a loop in Python"),
@@ -494,6 +622,19 @@ BATCH_WRONG = (
     ),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b)[: s[-1]]), "padding is left out"),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.int32)), "32 bits"),
+    (checked_by_hand(lambda t, s, p: not is_whole(s, p) or does_not_fit(t, s, p)), SAME),
+    (checked_by_hand(lambda t, s, p: not is_whole(t, p) or does_not_fit(t, s, p)), SAME),
+    (
+        checked_by_hand(lambda t, s, p: not is_whole(t, s, p) or does_not_fit(t, s, p, ends=False)),
+        SAME,
+    ),
+    (
+        checked_by_hand(
+            lambda t, s, p: not len(t) or not is_whole(t, s, p) or does_not_fit(t, s, p)
+        ),
+        SAME,
+    ),
+    (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.uint32).astype(int)), SAME),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).tolist()), SAME),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b) + 1), SAME),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, 4)), SAME),
@@ -575,7 +716,21 @@ def by_a_view(key, value, key_cache, value_cache, slots):
         cache.view(-1, *tokens.shape[1:])[slots[real]] = tokens[real]
 
 
+def by_element(key, value, key_cache, value_cache, slots):
+    size = key_cache.shape[1]
+    write_in_a_loop(key[:0], value[:0], key_cache, value_cache, slots[:0])
+    real = slots[slots >= 0].tolist()
+    if len(set(real)) < len(real) or any(slot >= len(key_cache) * size for slot in real):
+        raise ValueError(slots)
+    for token, head, dim in itertools.product(*map(range, key.shape)):
+        if slots[token] >= 0:
+            place = slots[token] // size, slots[token] % size, head, dim
+            key_cache[place] = key[token, head, dim]
+            value_cache[place] = value[token, head, dim]
+
+
 WRITE_WRONG = (
+    (write_with(by_element), SAME),
     (write_with(by_a_view), "a view as one row of slots"),
     (write_with(lambda k, v, kc, vc, s: write_in_a_loop(k, v, kc, vc, s.to(torch.int8))), SAME),
     (write_with(pads), "padding is written"),
@@ -611,12 +766,39 @@ def gather_by_cat(cache, block_table, context_len):
     return torch.cat(out)
 
 
+def gather_by_element(cache, block_table, context_len):
+    out = torch.empty(context_len, *cache.shape[2:], dtype=cache.dtype)
+    for position, head, dim in itertools.product(*map(range, out.shape)):
+        block, offset = divmod(position, cache.shape[1])
+        out[position, head, dim] = cache[block_table[block], offset, head, dim]
+    return out
+
+
+def gather_by_growing(cache, block_table, context_len):
+    out = cache[:0, 0]
+    for position in range(context_len):
+        block, offset = divmod(position, cache.shape[1])
+        out = torch.cat([out, cache[block_table[block], offset][None]])
+    return out
+
+
+def gather_by_a_view(cache, block_table, context_len):
+    places = torch.arange(context_len)
+    size = cache.shape[1]
+    slots = block_table.long()[places // size] * size + places % size
+    return cache.view(-1, *cache.shape[2:])[slots]
+
+
 GATHER_RIGHT = (gather_one_by_one, gather_by_slots, gather_by_cat)
 GATHER_WRONG = (
     (lambda c, t, n: c[t.clamp(min=0)].flatten(0, 1)[:n], SAME),  # an entry that means nothing
     (lambda c, t, n: c[t[: -(-n // c.shape[1])]].flatten(0, 1), "not cut"),
     (lambda c, t, n: c.flatten(0, 1)[:n].clone(), "the logical block"),
     (lambda c, t, n: c[t[: n // c.shape[1]]].flatten(0, 1), "a block short"),
+    (gather_by_element, SAME),
+    (gather_by_growing, SAME),
+    (gather_by_a_view, SAME),
+    (lambda c, t, n: gather_by_cat(c, t, n).float(), SAME),
     (lambda c, t, n: gather_by_cat(c, t, n).flip(0), SAME),
     (lambda c, t, n: gather_by_cat(c, t, n).tolist(), SAME),
     (lambda c, t, n: gather_by_cat(c, t, n).double(), SAME),
@@ -679,6 +861,8 @@ STRIDES_WRONG = (
     (strides_with(lambda shape: any(size < 0 for size in shape)), SAME),
     (strides_with(lambda shape: any(size < 1 for size in shape[:-1])), SAME),
     (strides_with(lambda shape: any(size < 1 for size in shape[1:])), SAME),
+    (strides_with(lambda shape: any(size < 1 for size in shape[:2])), SAME),
+    (strides_with(lambda shape: math.prod(shape) < 1), SAME),
     (lambda shape: strides_by_recursion(shape)[::-1], SAME),
     (lambda shape: list(strides_by_recursion(shape)), SAME),
     (lambda shape: tuple(2 * each for each in strides_by_recursion(shape)), SAME),
@@ -1115,6 +1299,10 @@ RATIOS = (
     ({"16 decodes": 0.2, "256 decodes": 0.02, "a chunk of 2,048": 14.0}, 0, SAME),
     ({"16 decodes": 0.2, "256 decodes": 2.4, "a chunk of 2,048": 2.0}, 0, SAME),
     ({"16 decodes": 0.2, "256 decodes": 2.4}, 0, SAME),
+    ({"16 decodes": 1.0, "256 decodes": 1.0, "a chunk of 2,048": 1.0}, 0, SAME),
+    ({"16 decodes": True, "256 decodes": True, "a chunk of 2,048": True}, 0, SAME),
+    ({"16 decodes": 20.0, "256 decodes": 240.0, "a chunk of 2,048": 14_000.0}, 0, SAME),
+    ({"16 decodes": 2e-7, "256 decodes": 3e-6, "a chunk of 2,048": 2e-5}, 0, SAME),
     ({"16 decodes": 0, "256 decodes": 2.4, "a chunk of 2,048": 14.0}, 0, SAME),
     ({"16 decodes": "0.2", "256 decodes": 2.4, "a chunk of 2,048": 14.0}, 0, SAME),
     ({}, 0, SAME),

@@ -602,3 +602,15 @@ def test_who_is_patient_waits_longer_and_only_for_that_long():
     with subject.patient(60.0), subject.patient(0.05):
         assert isinstance(subject.call([0.3]), Returned)
     assert subject.call([0.3]).kinds[0] == "NoAnswerError"
+
+
+def test_torch_computes_in_one_thread_during_a_call_and_in_as_many_as_before_after_it():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert LocalSubject(torch.get_num_threads).call(()).value == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
