@@ -350,7 +350,8 @@ BATCHES = (
     batch([[1]], [0, 0], [1], 1),
     batch([[-1]], [0, 0], [], 1),
     batch([[1, 2]], [0, 1], [1], 1),
-    Call(np.zeros((0, 2), np.int32), np.array([0], np.int32), np.array([0]), 4),
+    # No sequence at all; with more padding than one that has, which is easier to follow.
+    Call(np.zeros((0, 2), np.int32), np.array([0], np.int32), np.array([0] * 4), 4),
     batch(_PAIR, [0, 3, 4], [3, 4, 5, 0, 0]),
     batch([[7, 3, 5], [2, 9, 0]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
