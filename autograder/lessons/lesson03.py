@@ -15,6 +15,7 @@ from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson03_batch_mistakes as batch_mistakes
 from autograder.lessons import lesson03_given as given
+from autograder.lessons import lesson03_lives as lives
 from autograder.lessons import lesson03_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson03_mistakes as mistakes
 from autograder.lessons.lesson03_hunt import EXPOSED, JUDGED, MEASURED, MENDED
@@ -84,19 +85,19 @@ SLOT = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=Method(BlockTable, "slot"),
-        machine=given.SlotLife,
+        machine=lives.SlotLife,
         probes=(
-            given.two_blocks,
-            given.outside,
-            given.before_the_first,
-            given.far_before_the_first,
-            given.nothing_yet,
-            given.two_small_blocks,
-            given.asked_again,
-            given.beyond_32_bits,
+            lives.two_blocks,
+            lives.outside,
+            lives.before_the_first,
+            lives.far_before_the_first,
+            lives.nothing_yet,
+            lives.two_small_blocks,
+            lives.asked_again,
+            lives.beyond_32_bits,
         ),
         misconceptions=mistakes.SLOT,
-        large=(LargeLife(given.long_table, "a table of 100,000 blocks, for 40 positions"),),
+        large=(LargeLife(lives.long_table, "a table of 100,000 blocks, for 40 positions"),),
     ),
     hints=(
         "In which of its blocks is token 5, if blocks have 4 slots, and where in it?",
@@ -115,22 +116,22 @@ APPEND = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=Method(BlockTable, "append"),
-        machine=given.AppendLife,
+        machine=lives.AppendLife,
         probes=(
-            given.twice,
-            given.once,
-            given.half_negative,
-            given.half_whole,
-            given.half_in_64_bits,
-            given.the_same_twice,
-            given.far_block,
-            given.whole_numbers_of_numpy,
-            given.an_array,
-            given.as_float,
-            given.refused,
+            lives.twice,
+            lives.once,
+            lives.half_negative,
+            lives.half_whole,
+            lives.half_in_64_bits,
+            lives.the_same_twice,
+            lives.far_block,
+            lives.whole_numbers_of_numpy,
+            lives.an_array,
+            lives.as_float,
+            lives.refused,
         ),
         misconceptions=mistakes.APPEND,
-        large=(LargeLife(given.many_blocks, "100,000 blocks at once"),),
+        large=(LargeLife(lives.many_blocks, "100,000 blocks at once"),),
     ),
     hints=(
         "What is in the table after an error, if each id is added when its turn comes?",

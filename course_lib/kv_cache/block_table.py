@@ -453,10 +453,10 @@ def split_layout(
 ) -> CacheLayout:
     """Return the layout that splits heads into vectors of 16 bytes, as GPU threads load them.
 
-    The shape is (2, num_blocks, heads, head_dim / x, block_size, x), for x elements in 16 bytes. One
-    thread, or a small group of them, reads the x items of one vector of one token at once, and the
-    next ones read the same vector of the next token, which lies right behind. The keys of vLLM's
-    paged attention kernel of 2023 lay like this.
+    The shape is (2, num_blocks, heads, head_dim / x, block_size, x), for x elements in 16 bytes.
+    One thread, or a small group of them, reads the x items of one vector of one token at once, and
+    the next ones read the same vector of the next token, which lies right behind. The keys of
+    vLLM's paged attention kernel of 2023 lay like this.
 
     Args:
         num_blocks: Blocks in the pool.
