@@ -148,7 +148,7 @@ def table(lesson: int | None = None) -> PartTable:
 
     >>> {row.state for row in table()} <= {"yours", "reference", "broken"}
     True
-    >>> [row.name for row in table(lesson=8) if row.lesson < 8]
+    >>> [row.name for row in table(lesson=9) if row.lesson < 9]
     ['Scheduler']
     """
     chosen = [

@@ -147,6 +147,7 @@ VARIANTS: dict[str, str] = {
 
 NOT_SIMULATED = {
     "KVCacheManager.fork": "a simulated request has one answer",
+    "KVCacheManager.replace_shared": "only forks share what is written into",
     "Scheduler.finish_requests": "a simulated request runs to its end",
 }
 SIMULATION_OPTIONS: dict[str, dict[str, Any]] = {

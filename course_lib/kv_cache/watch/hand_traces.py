@@ -136,12 +136,12 @@ def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> 
 
     >>> for step in pool_trace(seed=0).steps:
     ...     print(f"{step.operation:30} {step.state}")
-    A takes 3, 3 of them full      free [4 5 6 7 8]  A: 1* 2* 3*
-    B takes 3, 2 of them full      free [7 8]  A: 1* 2* 3*  B: 4* 5* 6
-    B ends, its last block first   free [6 7 8 | 5* 4*]  A: 1* 2* 3*
-    A ends, its last block first   free [6 7 8 | 5* 4* 3* 2* 1*]
-    C begins with the first 2 of A free [6 7 8 | 5* 4* 3*]  C: 1* 2*
-    D takes 4, 0 of them full      free [4* 3*]  C: 1* 2*  D: 6 7 8 5
+    A takes 4, 4 of them full      free [5 6 7 8]  A: 1* 2* 3* 4*
+    B takes 3, 2 of them full      free [8]  A: 1* 2* 3* 4*  B: 5* 6* 7
+    B ends, its last block first   free [7 8 | 6* 5*]  A: 1* 2* 3* 4*
+    A ends, its last block first   free [7 8 | 6* 5* 4* 3* 2* 1*]
+    C begins with the first 4 of A free [7 8 | 6* 5*]  C: 1* 2* 3* 4*
+    D takes 3, 0 of them full      free [5*]  C: 1* 2* 3* 4*  D: 7 8 6
     """
     rng = random.Random(seed)
     pool = make_pool(9)
