@@ -599,8 +599,10 @@ def admit(
 # %% [markdown]
 # Neither is right. In four to seven sentences: for each of them, give a case (free queue, holders, hits, new blocks),
 # what it does there, and what a user sees. Which one would you rather have in production until yours is merged, and
-# why? You can try cases in a cell of your own. 5 points, marked by hand: 2 for each fix (a case with what happens;
-# what a user sees), 1 for the choice with a reason.
+# why? You can try cases in a cell of your own.
+#
+# 5 points, about 10 minutes, marked by hand: 2 for each fix (a case with what happens; what a user sees), 1 for the
+# choice with a reason.
 
 # %% [markdown] answer="8.7" points=5
 # **A** counts the hits among the free blocks. With `free [6 7 3 2 1]`, hits 1, 2, 3 and three new blocks, it finds 3
@@ -848,7 +850,9 @@ assert without_any_hit(mooncake) < 0.03 and without_any_hit(coarse) > 0.55
 # there is? Name what is left, and which of three remedies you would look at first: more memory, other requests on the
 # same server, or an order of service. (b) Which weighting tells how much prefill is saved, and which tells what users
 # notice? Say for your trace which is larger, and what that says about who is hit. (c) Why does the larger unit cost
-# the requests so much more than the tokens? 5 points, marked by hand: 2 each for (a) and (b), 1 for (c).
+# the requests so much more than the tokens?
+#
+# 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="8.8" points=5
 # **(a)** 938 blocks are about 39 prompts, or 11 s of arrivals, and half of those who go on with a conversation come

@@ -490,10 +490,8 @@ def test_every_free_text_says_what_a_strong_answer_holds_and_not_what_it_is(slug
 
 def says_what_it_earns(question, points):
     """Tell whether a text is a question of so many points, with the minutes that it takes."""
-    said = " ".join(question.split())
-    return (
-        re.search(rf"\?.* {points} points?, about \d+ minutes, marked by hand: ", said) is not None
-    )
+    earns = rf"\?.* {points} points?, about \d+ minutes, marked by hand: "
+    return re.search(earns, " ".join(question.split())) is not None
 
 
 @each_lesson
