@@ -8,7 +8,8 @@ view ``cache.transpose(1, 2)``: only the last dimension has to be contiguous.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -46,12 +47,82 @@ def check_cache(key_cache: Tensor, value_cache: Tensor) -> None:
             )
 
 
+def check_slots(slot_mapping: Tensor, num_slots: int) -> None:
+    """Raise ValueError unless every slot is in the cache, or -1, and none is there twice.
+
+    If ``slot_mapping`` is on a GPU, reading its values waits for the work queued there.
+
+    Args:
+        slot_mapping: [num_tokens].
+        num_slots: Slots of the cache.
+
+    >>> check_slots(torch.tensor([3, -1, -1, 3]), num_slots=12)
+    Traceback (most recent call last):
+    ValueError: two tokens are to be written to slot 3; a slot holds one token
+    """
+    # Plain numbers: each of a handful of operations on a short tensor takes longer than all this.
+    slots = slot_mapping.tolist()
+    outside = [slot for slot in slots if not -1 <= slot < num_slots]
+    if outside:
+        raise ValueError(
+            f"slot_mapping holds slot {outside[0]}; the cache has slots 0 to {num_slots - 1}, and "
+            "-1 means padding"
+        )
+    written = [slot for slot in slots if slot >= 0]
+    if len(set(written)) < len(written):
+        twice = next(slot for slot, count in Counter(written).items() if count > 1)
+        raise ValueError(f"two tokens are to be written to slot {twice}; a slot holds one token")
+
+
+class SlotsOfAStep:
+    """Checks slots as ``check_slots``, those of a step once and not in every layer.
+
+    All layers of a step are given the same tensor of slots. On a GPU each reading of it waits for
+    all work that is queued there, so in every layer the processor would stand still until the GPU
+    had caught up. What was checked is remembered as long as nobody writes to the tensor.
+
+    >>> check = SlotsOfAStep()
+    >>> slots = torch.tensor([7, -1])
+    >>> check(slots, num_slots=12)
+    >>> slots[1] = 12
+    >>> check(slots, num_slots=12)
+    Traceback (most recent call last):
+    ValueError: slot_mapping holds slot 12; the cache has slots 0 to 11, and -1 means padding
+    """
+
+    def __init__(self) -> None:
+        self._checked: ref[Tensor] | None = None
+        self._as_of: tuple[int, int] | None = None
+
+    def __call__(self, slot_mapping: Tensor, num_slots: int) -> None:
+        """Raise ValueError as ``check_slots`` does, unless these slots have passed already."""
+        # A tensor that was made in inference mode does not count what is written to it.
+        counts = not slot_mapping.is_inference()
+        as_of = (slot_mapping._version, num_slots) if counts else None
+        is_same = self._checked is not None and self._checked() is slot_mapping
+        if is_same and as_of is not None and as_of == self._as_of:
+            return
+        check_slots(slot_mapping, num_slots)
+        self._checked, self._as_of = ref(slot_mapping), as_of
+
+
 def check_write(
-    key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slot_mapping: Tensor
+    key: Tensor,
+    value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slot_mapping: Tensor,
+    check_slots: Callable[[Tensor, int], None] = check_slots,
 ) -> None:
     """Raise ValueError unless the tokens can be written to the slots.
 
-    If ``slot_mapping`` is on a GPU, reading its values waits for the work queued there.
+    Args:
+        key: [num_tokens, num_kv_heads, head_dim].
+        value: The shape of ``key``.
+        key_cache: [num_blocks, block_size, num_kv_heads, head_dim].
+        value_cache: The shape of ``key_cache``.
+        slot_mapping: int64 or int32 [num_tokens].
+        check_slots: Checks the values of the slots.
 
     >>> key, cache = torch.zeros(2, 1, 32), torch.zeros(3, 4, 1, 32)
     >>> check_write(key, key, cache, cache, torch.tensor([-1, 12]))
@@ -73,19 +144,7 @@ def check_write(
     _require_device("slot_mapping", slot_mapping, key_cache)
     if slot_mapping.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"slot_mapping is {slot_mapping.dtype}; slots are int64 or int32")
-    # Plain numbers: each of a handful of operations on a short tensor takes longer than all this.
-    slots = slot_mapping.tolist()
-    num_slots = num_blocks * block_size
-    outside = [slot for slot in slots if not -1 <= slot < num_slots]
-    if outside:
-        raise ValueError(
-            f"slot_mapping holds slot {outside[0]}; the cache has slots 0 to {num_slots - 1}, and "
-            "-1 means padding"
-        )
-    written = [slot for slot in slots if slot >= 0]
-    if len(set(written)) < len(written):
-        twice = next(slot for slot, count in Counter(written).items() if count > 1)
-        raise ValueError(f"two tokens are to be written to slot {twice}; a slot holds one token")
+    check_slots(slot_mapping, num_blocks * block_size)
 
 
 def check_query(query: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> None:

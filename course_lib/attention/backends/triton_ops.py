@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from course_lib.attention.backends.arguments import (
     BlockCopies,
+    SlotsOfAStep,
     check_copies,
     check_decode,
     check_query,
@@ -58,6 +60,7 @@ class TritonOperations:
         group_copies: Callable[[BlockCopies], list[list[tuple[int, int]]]] = side_by_side,
     ) -> None:
         self._group_copies = group_copies
+        self._check_slots = SlotsOfAStep()
         self._own = dict(own or {})
         names = {name for code in TRITON_CODE.values() for name in code}
         for name, kernel in self._own.items():
@@ -83,7 +86,7 @@ class TritonOperations:
         Raises:
             ValueError: As there. Nothing is written then.
         """
-        check_write(key, value, key_cache, value_cache, slot_mapping)
+        check_write(key, value, key_cache, value_cache, slot_mapping, self._check_slots)
         _require_reachable(key_cache)
         self._run(
             launches.reshape_and_cache_launch(key, value, key_cache, value_cache, slot_mapping)
@@ -219,6 +222,7 @@ def _require_reachable(key_cache: Tensor) -> None:
         )
 
 
+@cache
 def _num_multiprocessors(device: torch.device) -> int:
     """Return how many programs can run at the same moment; the interpreter runs one."""
     if device.type != "cuda":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from course_lib.attention import AttentionBackend, PagedBatch, choose_backend, triton_state
+from course_lib.attention.backends import arguments
 from course_lib.attention.backends.arguments import check_query, check_write
 
 NUM_BLOCKS, BLOCK_SIZE, KV_HEADS, HEAD_DIM = 8, 4, 2, 32
@@ -121,6 +122,67 @@ def test_writes_that_do_not_fit_write_nothing(
     with pytest.raises(ValueError, match=message):
         backend.reshape_and_cache(*(arguments[name] for name in names))
     assert not any(cache.any() for cache in caches.values())
+
+
+class TestSlotsOfAStep:
+    """The slots of a step are read once, and again when they may be others."""
+
+    @pytest.fixture
+    def read(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The numbers of slots of the caches for which slots were read."""
+        read: list[int] = []
+        check = arguments.check_slots
+
+        def noted(slot_mapping: Tensor, num_slots: int) -> None:
+            read.append(num_slots)
+            check(slot_mapping, num_slots)
+
+        monkeypatch.setattr(arguments, "check_slots", noted)
+        return read
+
+    def test_the_same_slots_are_read_once(self, read: list[int]) -> None:
+        check, slots = arguments.SlotsOfAStep(), torch.tensor([3, 5])
+        for _ in range(4):
+            check(slots, 8)
+        assert read == [8]
+
+    def test_other_slots_and_another_cache_are_read(self, read: list[int]) -> None:
+        check, slots = arguments.SlotsOfAStep(), torch.tensor([3, 5])
+        for tensor, num_slots in ((slots, 8), (slots.clone(), 8), (slots, 8), (slots, 16)):
+            check(tensor, num_slots)
+        assert read == [8, 8, 8, 16]
+
+    def test_slots_that_were_written_to_are_read_again(self, read: list[int]) -> None:
+        check, slots = arguments.SlotsOfAStep(), torch.tensor([3, 5])
+        check(slots, 8)
+        slots[0] = 5
+        with pytest.raises(ValueError, match="two tokens are to be written to slot 5"):
+            check(slots, 8)
+        with pytest.raises(ValueError, match="two tokens"):
+            check(slots, 8)
+        assert read == [8, 8, 8]
+
+    def test_a_tensor_that_does_not_count_what_is_written_to_it_is_read_each_time(
+        self, read: list[int]
+    ) -> None:
+        with torch.inference_mode():
+            slots = torch.tensor([3, 5])
+        check = arguments.SlotsOfAStep()
+        check(slots, 8)
+        check(slots, 8)
+        assert read == [8, 8]
+
+    def test_a_step_of_the_engine_reads_them_once(self, read: list[int]) -> None:
+        pytest.importorskip("triton")
+        backend = choose_backend("cpu", "triton")
+        if triton_state().mode != "interpreted":
+            pytest.skip("compiled kernels do not run on the CPU")
+        token, slots = torch.ones(2, 2, 32), torch.tensor([1, 6])
+        layers = [(_cache(), _cache()) for _ in range(3)]
+        for key_cache, value_cache in layers:
+            backend.reshape_and_cache(token, token, key_cache, value_cache, slots)
+            assert int(key_cache.sum()) == 2 * 2 * 32
+        assert len(read) == 1
 
 
 def test_padding_may_occur_twice(backend: AttentionBackend) -> None:
