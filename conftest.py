@@ -34,6 +34,7 @@ from xdist.workermanage import WorkerController
 NEEDS = {
     "course_lib/attention/triton_kernels.py": "triton",
     "course_lib/attention/backends/launches.py": "triton",
+    "course_lib/attention/backends/older_triton.py": "triton",
     "course_lib/attention/backends/step_launch.py": "triton",
     "course_lib/attention/backends/trial.py": "triton",
     "course_lib/attention/backends/triton_ops.py": "triton",

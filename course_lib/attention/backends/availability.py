@@ -65,7 +65,10 @@ def triton_state() -> TritonState:
 
 
 def require_triton() -> None:
-    """Raise TritonUnavailableError where no kernel can run."""
+    """Make Triton ready, or raise TritonUnavailableError where no kernel can run."""
     state = triton_state()
     if state.mode == "unavailable":
         raise TritonUnavailableError(state.reason)
+    from course_lib.attention.backends.older_triton import let_tensors_bound_loops
+
+    let_tensors_bound_loops()

@@ -257,4 +257,5 @@ def _attend_padded(
         scale=scale,
         enable_gqa=not decodes,
     )
-    return out.view(query.shape) if decodes else out.transpose(1, 2)
+    # On a GPU the heads may lie in another order in memory than on a CPU.
+    return out.reshape(query.shape) if decodes else out.transpose(1, 2)
