@@ -397,18 +397,19 @@ def chunked_prefill_kernel(
 
     Grid: (enough tiles for the longest chunk, num_kv_heads, num_seqs).
     """
-    first = tl.program_id(0) * QUERIES
-    kv_head = tl.program_id(1)
-    seq = tl.program_id(2)
+    # The last tile of a chunk sees the most keys: it starts first, and short ones fill the end.
+    first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERIES
+    kv_head, seq = tl.program_id(1), tl.program_id(2)
     chunk_start = tl.load(query_starts + seq)
     chunk_len = tl.load(query_starts + seq + 1) - chunk_start
     context_len = tl.load(context_lens + seq)
+    first_position = context_len - chunk_len + first
 
     # Which token and head each row stands for, and where in the sequence the token is.
     row = tl.arange(0, ROWS)
     token_in_chunk = first + row // GROUP
     head = kv_head * GROUP + row % GROUP
-    query_position = context_len - chunk_len + token_in_chunk
+    query_position = first_position + row // GROUP
     row_valid = (row < QUERIES * GROUP) & (token_in_chunk < chunk_len)
 
     # Their queries: [ROWS, DIM_LANES].
@@ -422,34 +423,37 @@ def chunked_prefill_kernel(
     numerator = tl.zeros([ROWS, DIM_LANES], tl.float32)
 
     # No row sees beyond the last token of the tile; a tile beyond the chunk sees nothing.
-    end = tl.minimum(context_len, context_len - chunk_len + first + QUERIES)
-    end = tl.where(first < chunk_len, end, 0)
+    end = tl.where(first < chunk_len, tl.minimum(context_len, first_position + QUERIES), 0)
 
-    for start in range(0, end, TILE):
-        position = start + tl.arange(0, TILE)
-        valid = position < end
-        entry = block_tables + seq * table_seq_stride + position // BLOCK_SIZE
-        block = tl.load(entry, mask=valid, other=0).to(tl.int64)
-        slot = position % BLOCK_SIZE
+    # Up to the first query's own key, every row sees every key: whole tiles of these need no mask.
+    # The compiler makes two loops of this one, the second for the tiles that are left.
+    seen_by_all = tl.minimum((first_position + 1) // TILE * TILE, end)
 
-        key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
-        k = load_rows(key_cache, key_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
-        value_row = block * value_block_stride + slot * value_slot_stride
-        value_row += kv_head * value_head_stride
-        v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
+    for masked in tl.static_range(2):
+        for start in range(seen_by_all if masked else 0, end if masked else seen_by_all, TILE):
+            position = start + tl.arange(0, TILE)
+            valid = position < end
+            entry = block_tables + seq * table_seq_stride + position // BLOCK_SIZE
+            block = tl.load(entry, mask=valid, other=0).to(tl.int64)
+            slot = position % BLOCK_SIZE
 
-        # A query sees the keys up to its own position.
-        visible = valid[None, :] & (position[None, :] <= query_position[:, None])
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-        scores = tl.where(visible, scores, float("-inf"))
+            key_row = block * key_block_stride + slot * key_slot_stride + kv_head * key_head_stride
+            k = load_rows(key_cache, key_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
+            value_row = block * value_block_stride + slot * value_slot_stride
+            value_row += kv_head * value_head_stride
+            v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
-        max_score, denominator, numerator = softmax_step(
-            max_score, denominator, numerator, scores, v
-        )
+            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+            if masked:
+                # A query sees the keys up to its own position.
+                visible = position[None, :] <= query_position[:, None]
+                scores = tl.where(visible, scores, float("-inf"))
+
+            state = softmax_step(max_score, denominator, numerator, scores, v)
+            max_score, denominator, numerator = state
 
     # A tile beyond the chunk has seen nothing; it stores nothing either, but 0 / 0 would warn.
-    denominator = tl.where(denominator > 0, denominator, 1.0)
-    attention = numerator / denominator[:, None]
+    attention = numerator / tl.where(denominator > 0, denominator, 1.0)[:, None]
     out_row = token * out_token_stride + head * out_head_stride
     store_rows(out, out_row, attention, row_valid, HEAD_DIM, DIM_LANES)
 

@@ -36,7 +36,9 @@ QUERY_TILE_BYTES = 32 * 1024
 memory for keys and values on an L4 or RTX 4090, which have 99 KiB for a program."""
 
 MAX_TILE, MAX_ROWS = 128, 64
-"""The most keys and the most query rows of a tile."""
+"""The most keys and the most query rows of a tile. With 128 rows, 128 keys and 8 warps a chunk of
+2,048 behind a context takes 4% less time on an H100, but 63 decodes beside a chunk of 512 take 31%
+more: in a step with both, the tiles of the decodes are nearly empty."""
 
 COPY_LANES = 1024
 """Numbers that a program copies of a block: 16 bytes per thread in 16-bit types."""

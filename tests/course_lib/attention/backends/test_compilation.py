@@ -19,8 +19,9 @@ from course_lib.attention.backends.compilation import (  # noqa: E402
 )
 from course_lib.attention.backends.launch import Launch  # noqa: E402
 
-SHARED_BYTES = 99 * 1024
-"""What a program may have on an L4 or RTX 4090, the smallest of the GPUs that the course names."""
+SHARED_BYTES = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+"""What a program may have, by capability: on an L4 or RTX 4090, the smallest of the GPUs that
+the course names, which get the code of an A100; on an H100; on a B200."""
 
 
 def _attention(make_case: Any, setting: Any) -> list[Launch]:
@@ -88,9 +89,10 @@ def test_the_largest_heads_fit_into_shared_memory(
     dtype: torch.dtype,
 ) -> None:
     wide = replace(llama, head_dim=head_dim, group=group, num_kv_heads=2, dtype=dtype)
-    largest = compile_launches(_attention(make_case, wide), capabilities=[90])
+    largest = compile_launches(_attention(make_case, wide), capabilities=[80, 90])
     for kernel in (*compiled, *largest):
-        assert kernel.shared_bytes <= SHARED_BYTES, (kernel.name, kernel.capability)
+        allowed = SHARED_BYTES[kernel.capability]
+        assert kernel.shared_bytes <= allowed, (kernel.name, kernel.capability)
 
 
 @triton.jit
