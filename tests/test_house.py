@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 import subprocess
 import sys
 import tokenize
@@ -226,3 +227,21 @@ def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
             found.add(name)
             todo += graph[name]
     return found
+
+
+def test_what_needs_a_gpu_is_run_where_there_is_one() -> None:
+    """Each file with a test that is marked ``gpu`` is named in ``.ci/gpu``, or its bench is run."""
+    script = (ROOT / ".ci" / "gpu").read_text(encoding="utf-8")
+    named = [ROOT / path for path in re.findall(r"tests/course_lib/[\w/.]+", script)]
+    marked = [
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if re.search(r"pytest\.mark\.gpu\b", path.read_text(encoding="utf-8"))
+    ]
+    assert len(marked) > 3
+    left_out = {
+        path for path in marked if not any(path == each or each in path.parents for each in named)
+    }
+    # What times the kernels there is run as itself.
+    assert left_out == {ROOT / "tests/autograder/bench/test_kernels.py"}
+    assert "autograder.bench kernels" in script

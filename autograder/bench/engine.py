@@ -70,9 +70,10 @@ class EngineTiming:
 
     Attributes:
         implementation: Who did it, and how.
-        tokens_per_second: Tokens that were asked for, per second of CPU time; the median.
+        tokens_per_second: Tokens that were asked for, per second (of CPU time, or on a GPU by the
+            clock); the median.
         ratio: How many times as many continuous batching makes in the same rounds; the median.
-        milliseconds_per_step: Mean CPU time of a step of the engine; None for others.
+        milliseconds_per_step: Mean time of a step of the engine; None for others.
         scheduler: Share of a step's time in the scheduler, before the model runs.
         model: Share in the model.
         sampler: Share in the sampler.
@@ -87,6 +88,18 @@ class EngineTiming:
     model: float | None = None
     sampler: float | None = None
     rest: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what a table shows: who, tokens per second, ratio, ms per step, shares."""
+        shares = (self.scheduler, self.model, self.sampler, self.rest)
+        step = self.milliseconds_per_step
+        return (
+            self.implementation,
+            f"{self.tokens_per_second:,.0f}",
+            f"{self.ratio:.2f}",
+            "" if step is None else f"{step:.2f}",
+            "  ".join(f"{100 * share:.1f}" for share in shares if share is not None),
+        )
 
 
 @dataclass(frozen=True)
@@ -120,15 +133,7 @@ class EngineReport:
         for column in ("tokens/s", "ratio", "ms/step", "% scheduler, model, sampler, rest"):
             table.add_column(column, justify="right")
         for row in self.rows:
-            shares = (row.scheduler, row.model, row.sampler, row.rest)
-            step = row.milliseconds_per_step
-            table.add_row(
-                row.implementation,
-                f"{row.tokens_per_second:,.0f}",
-                f"{row.ratio:.2f}",
-                "" if step is None else f"{step:.2f}",
-                "  ".join(f"{100 * share:.1f}" for share in shares if share is not None),
-            )
+            table.add_row(*row.cells())
         return table
 
 
@@ -152,14 +157,14 @@ def run_engine_suite(
     """
     folder = checkpoint_folder(MODEL)
     jobs = make_jobs(num_requests)
-    engine = _Engine(folder, jobs)
+    engine = Engine(folder, jobs)
     padded, notes = _padded(folder)
     if padded is not None:
         padded.generate(jobs[:2])
     num_measured = rounds * 2
     if padded is not None:
         num_measured += len(batch_sizes) + rounds - 1
-    measured = _Measured(jobs, on_step, num_measured)
+    measured = Measured(jobs, on_step, num_measured)
     with _one_thread():
         engine.serve([jobs[:2]])
         sizes = batch_sizes
@@ -212,10 +217,26 @@ def make_jobs(num_requests: int, seed: int = 0) -> list[Job]:
     ]
 
 
-class _Engine:
-    """The engine of this course, with a cache that all jobs fit in."""
+class Engine:
+    """The engine of this course, with a cache that all jobs fit in.
 
-    def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
+    Args:
+        folder: The checkpoint.
+        jobs: What it will serve.
+        device: Where it runs.
+        dtype: Of weights, keys and values.
+
+    Attributes:
+        records: The steps of the newest round.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        jobs: Sequence[Job],
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         lens = (len(job.prompt) + job.num_tokens for job in jobs)
         self.records: list[StepRecord] = []
         # Every round serves the same prompts: what one has left in a cache would help the next.
@@ -224,7 +245,8 @@ class _Engine:
             num_blocks=1 + sum(-(-length // BLOCK_SIZE) for length in lens),
             block_size=BLOCK_SIZE,
             enable_prefix_caching=False,
-            device="cpu",
+            device=device,
+            dtype=dtype,
             parts=EngineParts.reference(),
             max_num_seqs=len(jobs),
         )
@@ -285,35 +307,46 @@ class _Padded:
         return [answer[: job.num_tokens] for answer, job in zip(answers, jobs, strict=True)]
 
 
-class _Measured:
+class Measured:
     """The rounds of a run.
 
     Args:
         jobs: What is served.
         on_step: Called with the measurements done and the measurements in all.
         total: The measurements in all.
+        clock: Tells the time, in seconds.
+        share_of_same_answers: Answers that all ways of serving must have in common.
 
     Attributes:
         records: Steps of the engine, by who served.
     """
 
-    def __init__(self, jobs: Sequence[Job], on_step: OnStep, total: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        on_step: OnStep,
+        total: int,
+        clock: Callable[[], float] = time.process_time,
+        share_of_same_answers: float = SHARE_OF_SAME_ANSWERS,
+    ) -> None:
         self.records: dict[str, list[StepRecord]] = {}
         self._num_tokens = sum(job.num_tokens for job in jobs)
         self._on_step = on_step
         self._total = total
+        self._clock = clock
+        self._share_of_same_answers = share_of_same_answers
         self._num_done = 0
         self._first: Answers = []
-        # CPU seconds of each round, by who served.
+        # Seconds of each round, by who served.
         self._seconds: dict[str, list[float]] = {}
 
     def add(self, name: str, serve: Callable[[], Answers]) -> float:
-        """Measure a round; return its CPU time in seconds."""
-        start = time.process_time()
+        """Measure a round; return its time in seconds."""
+        start = self._clock()
         answers = serve()
-        seconds = time.process_time() - start
+        seconds = self._clock() - start
         self._first = self._first or answers
-        require_same(self._first, answers, name)
+        require_same(self._first, answers, name, self._share_of_same_answers)
         self._seconds.setdefault(name, []).append(seconds)
         self._num_done += 1
         self._on_step(self._num_done, self._total)
@@ -345,8 +378,10 @@ class _Measured:
         )
 
 
-def require_same(first: Answers, answers: Answers, name: str) -> None:
-    """Raise a CourseError unless nearly all answers are the same.
+def require_same(
+    first: Answers, answers: Answers, name: str, share: float = SHARE_OF_SAME_ANSWERS
+) -> None:
+    """Raise a CourseError unless all answers are as long, and nearly all are the same.
 
     Not all of them: who adds up in another order may find another of two tokens that are equally
     probable, and goes on from there.
@@ -355,9 +390,14 @@ def require_same(first: Answers, answers: Answers, name: str) -> None:
         first: The answers to compare with.
         answers: The answers of somebody else.
         name: Who that is.
+        share: How many of them must be the same, between 0 and 1.
     """
+    if [len(answer) for answer in first] != [len(answer) for answer in answers]:
+        raise CourseError(
+            f"{name} gives answers of other lengths; its speed would be that of other work"
+        )
     num_same = sum(one == other for one, other in zip(first, answers, strict=True))
-    if num_same < SHARE_OF_SAME_ANSWERS * len(first):
+    if num_same < share * len(first):
         raise CourseError(
             f"{name} gives {num_same} of {len(first)} answers as the engine does; its speed would "
             "be that of other work"

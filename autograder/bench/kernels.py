@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.table import Table
@@ -27,9 +27,21 @@ from autograder.errors import CourseError
 from course_lib.attention import PagedBatch, paged, triton_state
 from course_lib.specs import MODELS, GiB
 
+if TYPE_CHECKING:
+    from course_lib.attention.backends.launch import Launch
+
 BLOCK_SIZE = 16
 ROUNDS = 5
-"""Runs per timing without a GPU; on one, Triton's own timer repeats for 100 ms."""
+"""Runs per timing without a GPU."""
+
+REPLAYS = 11
+"""Timings of a recorded graph on a GPU, of which the median counts."""
+
+MILLISECONDS_PER_REPLAY, MOST_ROUNDS = 2.0, 50
+"""About how long a replay takes, and how often it goes through all runs at the most."""
+
+CACHES = 4
+"""How many times as much data as the GPU's cache holds lies between two uses of the same data."""
 
 COPY = "copy"
 _TOLERANCE = 0.02  # of bfloat16 against bfloat16, each rounded its own way
@@ -198,41 +210,75 @@ class Work:
         cached = 2 * int(self.batch.context_lens.sum()) * num_kv_heads * head_dim
         return (cached + 2 * self.query.numel()) * self.query.element_size()
 
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, PagedBatch]:
+        """Query, key cache, value cache and batch, as every launch takes them."""
+        return self.query, self.key_cache, self.value_cache, self.batch
+
     def attend(self, operations: Any) -> Tensor:
         """Attend through the operations of a backend."""
         attend = operations.paged_decode if self.decodes else operations.chunked_prefill
-        result: Tensor = attend(self.query, self.key_cache, self.value_cache, self.batch)
+        result: Tensor = attend(*self.arguments)
         return result
 
 
-def _run_on_gpu(on_step: OnStep) -> KernelReport:
-    """Time serving shapes of Llama-3.1-8B in bfloat16."""
-    model = MODELS["llama-3.1-8b"]
-    heads = (model.num_attention_heads, model.num_kv_heads, model.head_dim)
+def gpu_shapes() -> list[tuple[str, torch.dtype, list[int], list[int]]]:
+    """Return what is timed on a GPU: a name, the type of the cache, context lengths, query lengths.
+
+    Decodes of a large batch at three lengths; of batches too small to fill a GPU without splitting;
+    of mixed lengths; chunks of a prompt, alone and in company.
+    """
+    bfloat16 = torch.bfloat16
+    shapes = [
+        (f"decode, batch 64, context {context:,}, {name}", dtype, [context] * 64, [1] * 64)
+        for context in (512, 4096, 32768)
+        for name, dtype in (("fp16", torch.float16), ("bf16", bfloat16))
+    ]
+    shapes += [
+        (f"decode, batch {batch}, context {context:,}", bfloat16, [context] * batch, [1] * batch)
+        for context in (4096, 32768)
+        for batch in (1, 2, 4, 8)
+    ]
     random = Random(0)
     ragged = [random.randrange(1, 8192) for _ in range(64)]
-    shapes: list[tuple[str, list[int], list[int]]] = [
-        ("decode, batch 1, context 4,096", [4096], [1]),
-        ("decode, batch 16, context 4,096", [4096] * 16, [1] * 16),
-        ("decode, batch 64, context 4,096", [4096] * 64, [1] * 64),
-        ("decode, batch 64, context 1 to 8,191", ragged, [1] * 64),
-        ("chunk of 2,048 on a context of 4,096", [4096], [2048]),
-        ("63 decodes and a chunk of 512", [*ragged[:63], 4096], [*[1] * 63, 512]),
+    return [
+        *shapes,
+        ("decode, batch 64, context 1 to 8,191", bfloat16, ragged, [1] * 64),
+        ("prompt of 2,048", bfloat16, [2048], [2048]),
+        ("chunk of 512 on a context of 4,096", bfloat16, [4096], [512]),
+        ("chunk of 2,048 on a context of 4,096", bfloat16, [4096], [2048]),
+        ("8 chunks of 256 on contexts of 4,096", bfloat16, [4096] * 8, [256] * 8),
+        ("63 decodes and a chunk of 512", bfloat16, [*ragged[:63], 4096], [*[1] * 63, 512]),
     ]
+
+
+def _run_on_gpu(on_step: OnStep) -> KernelReport:
+    """Time serving shapes with the heads of Llama-3.1-8B: 32 query heads, 8 KV heads of 128."""
+    import triton
+
+    model = MODELS["llama-3.1-8b"]
+    heads = (model.num_attention_heads, model.num_kv_heads, model.head_dim)
+    shapes = gpu_shapes()
+    cache_bytes = torch.cuda.get_device_properties("cuda").L2_cache_size
     rows = [_time_copy()]
     bandwidth = rows[0].gigabytes_per_second
     assert bandwidth is not None
-    for done, (name, contexts, queries) in enumerate(shapes, start=1):
-        work = Work.random(name, contexts, queries, heads, torch.bfloat16, "cuda")
-        rows += _time_attention(work, bandwidth)
+    for done, (name, dtype, contexts, queries) in enumerate(shapes, start=1):
+        works = [Work.random(name, contexts, queries, heads, dtype, "cuda")]
+        copies = -(-CACHES * cache_bytes // works[0].bytes_needed)
+        works += [
+            Work.random(name, contexts, queries, heads, dtype, "cuda") for _ in range(copies - 1)
+        ]
+        rows += _time_attention(works, bandwidth)
         on_step(done, len(shapes) + 1)
     work = Work.random("writes", [8192], [1], heads, torch.bfloat16, "cuda")
     rows += _time_writes(work, bandwidth)
     on_step(len(shapes) + 1, len(shapes) + 1)
     return KernelReport(
-        torch.cuda.get_device_name(),
+        f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, Triton {triton.__version__}",
         tuple(rows),
         (
+            "32 query heads on 8 KV heads of 128 numbers, bfloat16 where nothing else is said",
             "bytes: each key, value, query and output once",
             "SDPA: PyTorch's attention on keys and values that were gathered beforehand",
         ),
@@ -240,51 +286,73 @@ def _run_on_gpu(on_step: OnStep) -> KernelReport:
 
 
 def _time_copy() -> KernelTiming:
-    """Time a plain copy of 1 GiB, which reads and writes it."""
+    """Time a plain copy of 1 GiB, which reads and writes it.
+
+    Not as part of a graph, where the driver copies in another way: at 2.4 TB/s on an H100, where a
+    copy that is started alone makes 3.0.
+    """
     source = torch.empty(GiB, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return KernelTiming(
-        "copy of 1 GiB", COPY, _gpu_milliseconds(partial(target.copy_, source)), 2 * GiB, 1.0
-    )
+    target.copy_(source)
+
+    def copy_repeatedly() -> None:
+        for _ in range(MOST_ROUNDS):
+            target.copy_(source)
+
+    times = [_milliseconds_on_gpu(copy_repeatedly) for _ in range(REPLAYS)]
+    return KernelTiming("copy of 1 GiB", COPY, statistics.median(times) / MOST_ROUNDS, 2 * GiB, 1.0)
 
 
-def _time_attention(work: Work, bandwidth: float) -> list[KernelTiming]:
-    """Time the kernels on this work, and PyTorch's attention where it applies."""
+def _time_attention(works: Sequence[Work], bandwidth: float) -> list[KernelTiming]:
+    """Time the kernels on works of one shape in turn, and PyTorch's attention where it applies."""
+    work = works[0]
+    rows = []
+    for name, started in _contenders(work).items():
+        out = torch.empty_like(work.query)
+        _require_right(work, out, started(work, out))
+        runs = [partial(_run_all, started(each, torch.empty_like(each.query))) for each in works]
+        milliseconds = _gpu_milliseconds(runs)
+        rows.append(_gpu_row(work.name, name, milliseconds, work.bytes_needed, bandwidth))
+    if work.same_lengths:
+        gathered = [partial(_sdpa, each, *_gather_all(each)) for each in works]
+        milliseconds = _gpu_milliseconds(gathered)
+        rows.append(_gpu_row(work.name, "SDPA", milliseconds, work.bytes_needed, bandwidth))
+        del gathered
+        milliseconds = _gpu_milliseconds([partial(_gather_and_attend, each) for each in works])
+        rows.append(KernelTiming(work.name, "gather, then SDPA", milliseconds))
+    return rows
+
+
+def _contenders(work: Work) -> dict[str, Callable[[Work, Tensor], list[Launch]]]:
+    """Return what to start for works of one shape, given where the result goes, by name."""
     from course_lib.attention.backends import launches
     from course_lib.attention.backends.triton_ops import choose_num_splits
 
-    out = torch.empty_like(work.query)
-    arguments = (out, work.query, work.key_cache, work.value_cache, work.batch)
-    if work.decodes:
-        multiprocessors = torch.cuda.get_device_properties("cuda").multi_processor_count
-        num_splits = choose_num_splits(
-            work.batch.num_seqs * work.key_cache.shape[2],
-            work.batch.max_context_len,
-            multiprocessors,
-        )
-        contenders = {"triton, 1 split": [launches.paged_decode_launch(*arguments)]}
-        if num_splits > 1:
-            states = launches.SplitStates.unwritten(out, num_splits)
-            contenders[f"triton, {num_splits} splits"] = [
-                launches.split_decode_launch(
-                    *states, work.query, work.key_cache, work.value_cache, work.batch
-                ),
-                launches.combine_splits_launch(out, *states),
-            ]
-    else:
-        contenders = {"triton": [launches.chunked_prefill_launch(*arguments)]}
-    rows = []
-    for name, started in contenders.items():
-        _require_right(work, out, started)
-        milliseconds = _gpu_milliseconds(partial(_run_all, started))
-        rows.append(_gpu_row(work.name, name, milliseconds, work.bytes_needed, bandwidth))
-    if work.same_lengths:
-        gathered = _gather_all(work)
-        milliseconds = _gpu_milliseconds(partial(_sdpa, work, *gathered))
-        rows.append(_gpu_row(work.name, "SDPA", milliseconds, work.bytes_needed, bandwidth))
-        milliseconds = _gpu_milliseconds(lambda: _sdpa(work, *_gather_all(work)))
-        rows.append(KernelTiming(work.name, "gather, then SDPA", milliseconds))
-    return rows
+    def prefill(work: Work, out: Tensor) -> list[Launch]:
+        return [launches.chunked_prefill_launch(out, *work.arguments)]
+
+    def decode(work: Work, out: Tensor) -> list[Launch]:
+        return [launches.paged_decode_launch(out, *work.arguments)]
+
+    def split_decode(work: Work, out: Tensor) -> list[Launch]:
+        states = launches.SplitStates.unwritten(out, num_splits)
+        return [
+            launches.split_decode_launch(
+                *states, work.query, work.key_cache, work.value_cache, work.batch
+            ),
+            launches.combine_splits_launch(out, *states),
+        ]
+
+    if not work.decodes:
+        return {"triton": prefill}
+    num_splits = choose_num_splits(
+        work.batch.num_seqs * work.key_cache.shape[2],
+        work.batch.max_context_len,
+        torch.cuda.get_device_properties("cuda").multi_processor_count,
+    )
+    if num_splits == 1:
+        return {"triton, 1 split": decode}
+    return {"triton, 1 split": decode, f"triton, {num_splits} splits": split_decode}
 
 
 def _time_writes(
@@ -303,7 +371,7 @@ def _time_writes(
     # Keys and values, each read and written.
     written, copied = 4 * key.numel() * key.element_size(), 4 * num_pairs * block_bytes
     return [
-        _gpu_row(name, "triton", _gpu_milliseconds(launch.run), moved, bandwidth)
+        _gpu_row(name, "triton", _gpu_milliseconds([launch.run]), moved, bandwidth)
         for name, launch, moved in (
             (f"reshape_and_cache of {num_tokens:,} tokens", write, written),
             (f"copy_blocks of {num_pairs} blocks", copy, copied),
@@ -319,11 +387,35 @@ def _gpu_row(
     return KernelTiming(case, implementation, milliseconds, bytes_moved, rate / bandwidth)
 
 
-def _gpu_milliseconds(run: Callable[[], object]) -> float:
-    """Return the median time on the GPU, with its cache emptied before every run."""
-    from triton.testing import do_bench
+def _gpu_milliseconds(runs: Sequence[Callable[[], object]]) -> float:
+    """Return how long one run takes on the GPU: the median, with the runs taken in turn.
 
-    return float(do_bench(run, return_mode="median"))
+    They are recorded as a CUDA graph and replayed, so that the time in which the processor starts a
+    kernel is not taken for the kernel's. Each run has data of its own; together they have more than
+    the GPU's cache holds, so that each finds its data in memory, as in serving.
+    """
+    for run in runs:
+        run()
+    torch.cuda.synchronize()
+    once = _milliseconds_on_gpu(lambda: [run() for run in runs])
+    rounds = min(MOST_ROUNDS, max(1, round(MILLISECONDS_PER_REPLAY / once)))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for run in list(runs) * rounds:
+            run()
+    graph.replay()
+    replays = [_milliseconds_on_gpu(graph.replay) for _ in range(REPLAYS)]
+    return statistics.median(replays) / (rounds * len(runs))
+
+
+def _milliseconds_on_gpu(run: Callable[[], object]) -> float:
+    """Return the time between two events on the GPU, one before and one after a run."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
 
 
 def _run_all(launches: Iterable[Any]) -> None:
@@ -355,14 +447,20 @@ def _gather_all(work: Work) -> tuple[Tensor, Tensor]:
     return key, value
 
 
+def _gather_and_attend(work: Work) -> Tensor:
+    """Attend through PyTorch, after the keys and values have been put side by side."""
+    return _sdpa(work, *_gather_all(work))
+
+
 def _sdpa(work: Work, key: Tensor, value: Tensor) -> Tensor:
     """Attend through PyTorch, which needs equal lengths."""
+    # Imported here, because it may import Triton, which course_lib.attention has to do first.
+    from torch.nn.attention.bias import causal_lower_right
+
     query = work.query.unflatten(0, (work.batch.num_seqs, -1)).transpose(1, 2)
     chunk, context = query.shape[2], key.shape[2]
-    mask = None
-    if chunk > 1:
-        positions = torch.arange(context, device=query.device)
-        mask = positions[None, :] <= positions[context - chunk :, None]
+    # The form of the mask that lets PyTorch choose its fastest kernel.
+    mask = causal_lower_right(chunk, context) if chunk > 1 else None
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
 
 

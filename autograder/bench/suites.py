@@ -65,7 +65,13 @@ def run_simulator_suite(on_step: OnStep) -> Presentable:
 
 
 def run_engine_suite(on_step: OnStep) -> Presentable:
-    """Measure the engine; torch is imported only now."""
+    """Measure the engine, on a GPU if there is one; torch is imported only now."""
+    import torch
+
+    if torch.cuda.is_available():
+        from autograder.bench import gpu_engine as bench_gpu_engine
+
+        return bench_gpu_engine.run_gpu_engine_suite(on_step)
     from autograder.bench import engine as bench_engine
 
     return bench_engine.run_engine_suite(on_step)

@@ -84,7 +84,7 @@ def test_the_number_of_threads_is_as_before() -> None:
 
 def test_batches_are_larger_than_one_in_one_case_only() -> None:
     jobs = make_jobs(FEW)
-    engine = bench_engine._Engine(bench_engine.checkpoint_folder("course-tiny"), jobs)
+    engine = bench_engine.Engine(bench_engine.checkpoint_folder("course-tiny"), jobs)
     together = engine.serve([jobs])
     num_steps = len(engine.records)
     alone = engine.serve([[job] for job in jobs])
@@ -97,7 +97,7 @@ def test_batches_are_larger_than_one_in_one_case_only() -> None:
 
 def test_no_round_helps_the_next() -> None:
     jobs = make_jobs(FEW)
-    engine = bench_engine._Engine(bench_engine.checkpoint_folder("course-tiny"), jobs)
+    engine = bench_engine.Engine(bench_engine.checkpoint_folder("course-tiny"), jobs)
     for _ in range(2):
         engine.serve([jobs])
         num_computed = sum(r.output.total_num_scheduled_tokens for r in engine.records)

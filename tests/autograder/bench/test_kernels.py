@@ -1,7 +1,7 @@
 """``course bench kernels``: what it times, and that it does not time wrong answers."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,7 +53,7 @@ def test_on_a_gpu_it_compares_with_a_copy_and_with_sdpa() -> None:
     if triton_state().mode != "compiled":
         pytest.skip(triton_state().reason)
     report = run_kernels_suite()
-    target = "decode, batch 64, context 4,096"
+    target = "decode, batch 64, context 4,096, bf16"
     rows = {row.implementation: row for row in report.rows if row.case == target}
     assert {"triton, 1 split", "SDPA", "gather, then SDPA"} <= set(rows)
     best = max(row.share_of_copy or 0.0 for name, row in rows.items() if name.startswith("triton"))
@@ -90,8 +90,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pytest.skip("compiled kernels do not run on the CPU")
     taken: list[float] = []
 
-    def milliseconds(run: Callable[[], object]) -> float:
-        run()
+    def milliseconds(runs: Sequence[Callable[[], object]]) -> float:
+        for run in runs:
+            run()
         taken.append(1.0)
         return 1.0
 
@@ -115,7 +116,7 @@ def test_what_is_timed_on_a_gpu(
     as_on_a_gpu: list[float], contexts: list[int], queries: list[int], contenders: list[str]
 ) -> None:
     work = _work(contexts, queries)
-    rows = bench_kernels._time_attention(work, bandwidth=2.0)
+    rows = bench_kernels._time_attention([work, _work(contexts, queries)], bandwidth=2.0)
     assert [row.implementation for row in rows] == contenders
     assert len(as_on_a_gpu) == len(contenders)
     first = rows[0]
@@ -129,6 +130,18 @@ def test_writes_and_copies_are_timed_on_a_gpu(as_on_a_gpu: list[float]) -> None:
     # Keys and values of 2 heads of 64 numbers of 4 bytes, read and written.
     assert writes.bytes_moved == 50 * 4 * 2 * 64 * 4
     assert copies.bytes_moved == 5 * 16 * 4 * 2 * 64 * 4
+
+
+def test_on_a_gpu_the_shapes_are_those_that_serving_has() -> None:
+    shapes = bench_kernels.gpu_shapes()
+    names = [name for name, *_ in shapes]
+    assert len(set(names)) == len(names)
+    for _, _, contexts, queries in shapes:
+        assert len(contexts) == len(queries)
+        assert all(1 <= query <= context for query, context in zip(queries, contexts, strict=True))
+    for context in (512, 4096, 32768):
+        types = {dtype for _, dtype, contexts, _ in shapes if contexts == [context] * 64}
+        assert types == {torch.float16, torch.bfloat16}
 
 
 def test_a_wrong_kernel_is_not_timed() -> None:
