@@ -50,6 +50,22 @@ def one_after_the_other(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock])
         BlockPool.free_blocks(self, [block])
 
 
+def front_reversed(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Turn round those that go to the front."""
+    idle = released(_checked(self, ordered_blocks))
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None][::-1])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def by_the_setting(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Ask the pool whether it caches, and not the block whether it holds a prefix."""
+    idle = released(_checked(self, ordered_blocks))
+    if self.enable_caching:
+        self.free_block_queue.append_n(idle)
+    else:
+        self.free_block_queue.prepend_n(idle)
+
+
 def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Free what others hold."""
     blocks = list(dict.fromkeys(_checked(self, ordered_blocks)))
@@ -159,6 +175,18 @@ FREE = (
         "Put at the front one after the other, the last is first; collect them, and put all in "
         "front at once.",
         one_after_the_other,
+    ),
+    Misconception(
+        "the front is reversed",
+        "`prepend_n` keeps the order of what it is given: the first of the blocks is then the first "
+        "of the queue.",
+        front_reversed,
+        evidence=r"reversed\(|\[::-1\]",
+    ),
+    Misconception(
+        "sorted by the setting",
+        "With caching on, too, a block may have no hash, because it is not full; ask each block.",
+        by_the_setting,
     ),
     Misconception(
         "freed though shared",

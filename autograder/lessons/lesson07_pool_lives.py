@@ -123,12 +123,15 @@ def _is_done(pool: BlockPool, name: str, *arguments: Any) -> bool:
 
 
 def _of(pool: BlockPool, argument: Any) -> Any:
-    """Return what an argument stands for beside a pool; what is made of no block is not the pool's."""
+    """Return what an argument stands for beside a pool; what others made is not its own."""
     if isinstance(argument, At):
         return reach(pool, argument.path)
     if isinstance(argument, Make):
         (first, *_) = argument.args
-        return _of(pool, first) if isinstance(first, list) else [KVCacheBlock(0, ref_cnt=9)]
+        if isinstance(first, list):
+            return _of(pool, first)
+        stranger = KVCacheBlock(block_id=1, ref_cnt=1)
+        return [stranger] if isinstance(first, Make) else stranger
     return [_of(pool, each) for each in argument] if isinstance(argument, list) else argument
 
 

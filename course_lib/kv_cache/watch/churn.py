@@ -47,7 +47,7 @@ def move_at_the_ends(queue: FreeKVCacheBlockQueue, num_rounds: int) -> None:
 
 
 def move_all(queue: FreeBlockQueue) -> None:
-    """Take all blocks of a queue at once, and put them in front; then take all, and put them behind.
+    """Take all blocks of a queue at once and put them in front, then once more and put them behind.
 
     >>> from course_lib.kv_cache.block_pool import KVCacheBlock
     >>> queue = FreeKVCacheBlockQueue([KVCacheBlock(block_id) for block_id in range(3)])
