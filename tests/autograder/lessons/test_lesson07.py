@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from itertools import chain
+from itertools import chain, islice
 
 import pytest
 
 from autograder import lessons
 from autograder.checks.acts import Act
+from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
@@ -27,6 +28,7 @@ from course_lib.kv_cache.block_pool import (
     out_of_blocks,
 )
 from course_lib.kv_cache.metrics import CacheMetrics
+from course_lib.kv_cache.order_rules import released
 from course_lib.kv_cache.watch.invariants import (
     Leak,
     find_leaks,
@@ -43,7 +45,7 @@ SAME = ""
 """Stands for a wrong answer that has no name."""
 
 
-def examine(exercise_id, answer, max_examples=20):
+def examine(exercise_id, answer, max_examples=5):
     subject = LocalSubject(answer, 3.0)
     return lessons.find(exercise_id).examine(subject, max_examples=max_examples)
 
@@ -160,9 +162,128 @@ class OneCounterForAll(FreeKVCacheBlockQueue):
         super().remove(block)
 
 
-QUEUE_RIGHT = (AllAtOnce, BeforeTheOldFront)
+class LooksAtTheLengthOnly(FreeKVCacheBlockQueue):
+    def popleft(self):
+        if self.num_free_blocks == 0:
+            raise out_of_blocks(1, 0)
+        front = self.sentinel.next_free_block
+        self.remove(front)
+        return front
+
+
+class NeverCountsARemoval(LooksAtTheLengthOnly):
+    def remove(self, block):
+        if block.prev_free_block is None:
+            raise not_in_queue(block)
+        before, behind = block.prev_free_block, block.next_free_block
+        before.next_free_block, behind.prev_free_block = behind, before
+        block.prev_free_block = block.next_free_block = None
+
+
+class MendsTheWayForwardOnly(LooksAtTheLengthOnly):
+    def remove(self, block):
+        if block.prev_free_block is None:
+            raise not_in_queue(block)
+        block.prev_free_block.next_free_block = block.next_free_block
+        block.prev_free_block = block.next_free_block = None
+        self.num_free_blocks -= 1
+
+
+class NeverCountsAnInsertion(LooksAtTheLengthOnly):
+    def insert_before(self, block, following):
+        before = following.prev_free_block
+        before.next_free_block = following.prev_free_block = block
+        block.prev_free_block, block.next_free_block = before, following
+
+
+class InsertsOneTooLate(LooksAtTheLengthOnly):
+    def insert_before(self, block, following):
+        behind = following.next_free_block
+        behind.prev_free_block = following.next_free_block = block
+        block.prev_free_block, block.next_free_block = following, behind
+        self.num_free_blocks += 1
+
+
+class ClearsOneLink(FreeKVCacheBlockQueue):
+    def remove(self, block):
+        behind = block.next_free_block
+        super().remove(block)
+        block.next_free_block = behind
+
+
+class ClearsTheOther(FreeKVCacheBlockQueue):
+    def popleft_n(self, n):
+        behind = [block.next_free_block for block in self][: max(n, 0)]
+        taken = super().popleft_n(n)
+        for block, link in zip(taken, behind, strict=True):
+            block.next_free_block = link
+        return taken
+
+
+class NoListAtAll(FreeKVCacheBlockQueue):
+    """A dict inside, without a link."""
+
+    def __init__(self, blocks):
+        self.inside = {}
+        super().__init__(blocks)
+
+    def __iter__(self):
+        return iter(list(self.inside))
+
+    def __len__(self):
+        return len(self.inside)
+
+    def remove(self, block):
+        if block not in self.inside:
+            raise not_in_queue(block)
+        del self.inside[block]
+
+    def popleft(self):
+        if not self.inside:
+            raise out_of_blocks(1, 0)
+        block = next(iter(self.inside))
+        del self.inside[block]
+        return block
+
+    def popleft_n(self, n):
+        if n > len(self.inside):
+            raise out_of_blocks(n, len(self.inside))
+        return [self.popleft() for _ in range(n)]
+
+    def append(self, block):
+        self.inside[block] = None
+
+    def prepend(self, block):
+        self.inside = {block: None} | self.inside
+
+
+class WalksToTheFront(FreeKVCacheBlockQueue):
+    def prepend(self, block):
+        front = self.sentinel
+        while front.prev_free_block is not self.sentinel:
+            front = front.prev_free_block
+        self.insert_before(block, front)
+
+
+class LooksForItsPlace(FreeKVCacheBlockQueue):
+    def prepend_n(self, blocks):
+        front = self.sentinel.next_free_block
+        for block in blocks:
+            self.insert_before(blocks[list(blocks).index(block)], front)
+
+
+QUEUE_RIGHT = (AllAtOnce, BeforeTheOldFront, LooksAtTheLengthOnly)
 QUEUE_WRONG = (
     (LooksForIt, SAME),
+    (NeverCountsARemoval, "a removal is not counted"),
+    (MendsTheWayForwardOnly, "the way back is not mended"),
+    (NeverCountsAnInsertion, "an insertion is not counted"),
+    (InsertsOneTooLate, "inserted behind"),
+    (ClearsOneLink, SAME),
+    (ClearsTheOther, SAME),
+    (NoListAtAll, SAME),
+    (WalksToTheFront, SAME),
+    (LooksForItsPlace, SAME),
     (UsesUp, SAME),
     (AppendsInFront, SAME),
     (ReturnsATuple, SAME),
@@ -199,8 +320,82 @@ def by_evict_blocks(self, num_blocks):
     return taken
 
 
-GET_RIGHT = (one_by_one, by_evict_blocks)
+def by_remove(self, num_blocks):
+    """Right with any queue, and quick with a linked one."""
+    if num_blocks < 0:
+        raise ValueError("a negative number of blocks")
+    taken = list(islice(self.free_block_queue, num_blocks))
+    if len(taken) < num_blocks:
+        raise out_of_blocks(num_blocks, len(taken))
+    for block in taken:
+        self.free_block_queue.remove(block)
+        block.ref_cnt = 1
+        if block.block_hash is not None:
+            self.forget(block)
+            self.num_evictions += 1
+    return taken
+
+
+def _taken(self, num_blocks, is_forgotten, count):
+    """Hand out blocks; forget and count as is said."""
+    if num_blocks < 0:
+        raise ValueError(num_blocks)
+    taken = self.free_block_queue.popleft_n(num_blocks)
+    cached = [block for block in taken if block.block_hash is not None]
+    self.num_evictions = count(self.num_evictions, cached)
+    for block in taken:
+        block.ref_cnt = 1
+        if block.block_hash is not None and is_forgotten(self, block, cached):
+            self.forget(block)
+    return taken
+
+
+def always(self, block, cached):
+    return True
+
+
+def added(before, cached):
+    return before + len(cached)
+
+
+def evicts_then_refuses(self, num_blocks):
+    if num_blocks < 0:
+        raise ValueError(num_blocks)
+    for block in islice(self.free_block_queue, num_blocks):
+        if block.block_hash is not None:
+            self.forget(block)
+            self.num_evictions += 1
+    return BlockPool.get_new_blocks(self, num_blocks)
+
+
+def measures_the_queue(self, num_blocks):
+    if num_blocks > len(list(self.free_block_queue)):  # slow: the whole queue for each call
+        raise out_of_blocks(num_blocks, self.get_num_free_blocks())
+    return BlockPool.get_new_blocks(self, num_blocks)
+
+
+GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
 GET_WRONG = (
+    (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
+    (lambda self, n: _taken(self, n, always, lambda b, cached: len(cached)), SAME),
+    (lambda self, n: _taken(self, n, always, lambda b, cached: 1 if cached else b), SAME),
+    (
+        lambda self, n: _taken(
+            self, n, always, lambda b, cached: b + len({each.block_hash for each in cached})
+        ),
+        SAME,
+    ),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[0], added), SAME),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[-1], added), SAME),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block in cached[:3], added), SAME),
+    (
+        lambda self, n: _taken(
+            self, n, lambda s, block, cached: s.get_cached_block(block.block_hash) is block, added
+        ),
+        SAME,
+    ),
+    (evicts_then_refuses, SAME),
+    (measures_the_queue, SAME),
     (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
     (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
     (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
@@ -244,8 +439,20 @@ def touched_once(self, blocks):
     BlockPool.touch(self, dict.fromkeys(blocks))
 
 
+def touched_of_any_pool(self, blocks):
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is None or block.pool.num_blocks != self.num_blocks:
+            raise self.foreign_block(block)
+    for block in blocks:
+        if block.ref_cnt == 0:
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
 TOUCH_RIGHT = (touched_in_one_pass,)
 TOUCH_WRONG = (
+    (touched_of_any_pool, SAME),
     (touched_by_iterator_twice, SAME),
     (touched_once, SAME),
     (touched_if_queued, SAME),
@@ -310,8 +517,62 @@ def freed_at_the_first_mention(self, ordered_blocks):
     self.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
 
 
-FREE_RIGHT = (freed_in_sorted_lists,)
+def _freed(self, ordered_blocks, is_foreign=None, is_too_often=None, goes_back=None):
+    """Give blocks back; ask as is said whether to refuse, and where they go."""
+    blocks = list(ordered_blocks)
+    counted = Counter(blocks)
+    for block in blocks:
+        if is_foreign(block) if is_foreign else block.pool is not self:
+            raise self.foreign_block(block)
+        times, held = counted[block], block.ref_cnt
+        if is_too_often(times, held) if is_too_often else times > held:
+            raise double_free(block)
+    idle = released(blocks)
+    back = [b for b in idle if (goes_back(self, b) if goes_back else b.block_hash is not None)]
+    self.free_block_queue.prepend_n([block for block in idle if block not in back])
+    self.free_block_queue.append_n(back)
+
+
+def freed_and_queued_anew(self, ordered_blocks):
+    BlockPool.free_blocks(self, ordered_blocks)
+    queue = self.free_block_queue
+    queue.append_n(queue.popleft_n(len(queue)))  # slow: the whole queue for each call
+
+
+def freed_with_float_counts(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    BlockPool.free_blocks(self, blocks)
+    for block in blocks:
+        block.ref_cnt = float(block.ref_cnt)
+
+
+def freed_and_turned(self, ordered_blocks):
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    front = [block for block in idle if block.block_hash is None]
+    self.free_block_queue.prepend_n(front[::-1])
+    self.free_block_queue.append_n([block for block in idle if block not in front])
+
+
+def freed_by_the_setting(self, ordered_blocks):
+    _freed(self, ordered_blocks, goes_back=lambda pool, block: pool.enable_caching)
+
+
+FREE_RIGHT = (freed_in_sorted_lists, _freed)
 FREE_WRONG = (
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: r < 2 and n > r), SAME),
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: min(n, 3) > r), SAME),
+    (lambda self, bs: _freed(self, bs, is_foreign=lambda block: block.pool is None), SAME),
+    (
+        lambda self, bs: _freed(
+            self, bs, goes_back=lambda pool, b: pool.get_cached_block(b.block_hash) is b
+        ),
+        SAME,
+    ),
+    (freed_and_queued_anew, SAME),
+    (freed_with_float_counts, SAME),
+    (freed_and_turned, "the front is reversed"),
+    (freed_by_the_setting, "sorted by the setting"),
     (freed_by_counting_in_the_list, SAME),
     (freed_with_the_callers_list, SAME),
     (freed_at_the_first_mention, SAME),
@@ -344,8 +605,50 @@ def leaks_with_an_iterator(manager, live_request_ids):
     return find_leaks(manager, [name for name in tables if name not in dead])
 
 
-LEAKS_RIGHT = (leaks_by_subtraction,)
+def _leaks(manager, live, is_live=None, lost=None):
+    """Return leaks; ask as is said who is alive, and what nobody's blocks are."""
+    tables = manager.block_tables()
+    live = list(live)
+    found = [
+        Leak(name, tuple(block.block_id for block in table))
+        for name, table in tables.items()
+        if not (is_live(name, live) if is_live else name in live)
+    ]
+    times = Counter(block.block_id for table in tables.values() for block in table)
+    extra = {b.block_id: b.ref_cnt - times[b.block_id] for b in manager.block_pool.blocks}
+    nobodys = lost(extra) if lost else [i for i, n in extra.items() for _ in range(n)]
+    return [*found, Leak("nobody", tuple(nobodys))] if nobodys else found
+
+
+LEAKS_RIGHT = (leaks_by_subtraction, _leaks)
 LEAKS_WRONG = (
+    (lambda manager, live: _leaks(manager, live, lambda name, live: name in " ".join(live)), SAME),
+    (
+        lambda manager, live: _leaks(
+            manager, live, lambda name, live: any(name.startswith(each) for each in live)
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: _leaks(
+            manager, live, lost=lambda extra: [i for i, n in extra.items() for _ in range(abs(n))]
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: _leaks(
+            manager,
+            live,
+            lost=lambda extra: [i for i, n in list(extra.items())[:-1] for _ in range(n)],
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: [
+            Leak(leak.owner, tuple(sorted(leak.block_ids))) for leak in find_leaks(manager, live)
+        ],
+        SAME,
+    ),
     (leaks_with_an_iterator, SAME),
     (
         lambda manager, live: [(leak.owner, leak.block_ids) for leak in find_leaks(manager, live)],
@@ -391,14 +694,60 @@ class InPerCent(CacheMetrics):
         return 100 * super().usage
 
 
+class Rounded(CacheMetrics):
+    @property
+    def usage(self):
+        return round(super().usage, 2)
+
+
+class OfTwoAtLeast(CacheMetrics):
+    @property
+    def usage(self):
+        return self.num_used_blocks / max(self.num_blocks - 1, 2)
+
+
+class ByNameOnly(CacheMetrics):
+    def record_lookup(self, num_tokens, num_hit_tokens, *, is_preempted=False):
+        super().record_lookup(num_tokens, num_hit_tokens, is_preempted)
+
+
 METRICS_RIGHT = (MaximumOfAll,)
-METRICS_WRONG = ((DividesByNothing, SAME), (CountsThenRefuses, SAME), (InPerCent, SAME))
+METRICS_WRONG = (
+    (DividesByNothing, SAME),
+    (CountsThenRefuses, SAME),
+    (InPerCent, SAME),
+    (Rounded, SAME),
+    (OfTwoAtLeast, SAME),
+    (ByNameOnly, SAME),
+)
 
 # 7.8b
 
 
+def listed_but_not_done(pool, block_ids):
+    """Says what the queue would be, and leaves it."""
+    idle = list(map(pool.blocks.__getitem__, dict.fromkeys(block_ids)))
+    for block in map(pool.blocks.__getitem__, block_ids):
+        block.ref_cnt -= 1
+    idle = [block for block in idle if block.ref_cnt == 0]
+    front = [block for block in idle if block.block_hash is None]
+    back = [block for block in idle if block.block_hash is not None]
+    return [block.block_id for block in (*front, *pool.free_block_queue, *back)]
+
+
+def sorted_by_the_index(pool, block_ids):
+    """Takes a block for unfindable because another one is found for what it holds."""
+    idle = released(map(pool.blocks.__getitem__, block_ids))
+    back = [block for block in idle if pool.get_cached_block(block.block_hash) is block]
+    pool.free_block_queue.prepend_n([block for block in idle if block not in back])
+    pool.free_block_queue.append_n(back)
+    return [block.block_id for block in pool.free_block_queue]
+
+
 MENDED_RIGHT = (hunt.free_blocks_b, hunt.free_as_before)
 MENDED_WRONG = (
+    (listed_but_not_done, SAME),
+    (sorted_by_the_index, SAME),
     (hunt.free_blocks_a, "what others hold is queued"),
     (hunt.free_cleaned_up, "still to the back"),
     (lambda pool, ids: hunt.give_back(pool, ids[::-1]), SAME),
@@ -430,7 +779,7 @@ WRONG = {
     ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
 )
 def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place], max_examples=60)
+    finding = examine(exercise, RIGHT[exercise][place], max_examples=20)
     assert finding.fraction == 1, finding.counterexample
 
 
@@ -506,6 +855,49 @@ def drains_the_queue(pool):
     while len(pool.free_block_queue):
         pool.free_block_queue.popleft_n(1)
     return said
+
+
+def careless(*, null_hash=True, null_count=True, times=None, rejects=None, hashed=None, last=None):
+    """Return a checker that passes over one thing, or is too strict in one."""
+
+    def checker(pool):
+        queued = Counter(block.block_id for block in pool.free_block_queue)
+        null, found = pool.null_block, pool.cached_block_hash_to_block
+        said = ["length"] if pool.get_num_free_blocks() != queued.total() else []
+        said += ["null"] if (null.ref_cnt if null_count else null.ref_cnt > 0) else []
+        said += ["null"] if queued[0] or (null_hash and null.block_hash is not None) else []
+        for block in pool.blocks[1:last]:
+            n = queued[block.block_id]
+            right = n == (block.ref_cnt == 0) if times is None else times(block, n)
+            said += [] if right and block.ref_cnt >= 0 else ["place"]
+        said += ["index" for key, block in found.items() if block.block_hash != key]
+        for block in pool.blocks[1:last]:
+            if block.block_hash is not None and (hashed is None or hashed(block)):
+                said += [] if pool.enable_caching and block.block_hash in found else ["hash"]
+        return said + (["too strict"] if rejects is not None and rejects(pool) else [])
+
+    return checker
+
+
+CARELESS = (
+    careless(null_hash=False),
+    careless(null_count=False),
+    careless(times=lambda block, n: n != 1 if block.ref_cnt else n == 1),
+    careless(times=lambda block, n: not n if block.ref_cnt else n not in (0, 2)),
+    careless(hashed=lambda block: block.ref_cnt > 0),
+    careless(last=9),
+    careless(rejects=lambda pool: pool.num_evictions),
+    careless(rejects=lambda pool: any(block.ref_cnt > 3 for block in pool.blocks)),
+    careless(
+        rejects=lambda pool: len(pool.cached_block_hash_to_block) > len(pool.free_block_queue)
+    ),
+)
+
+
+@pytest.mark.parametrize("place", range(len(CARELESS)))
+def test_a_checker_that_passes_over_one_thing_does_not_earn_everything(place):
+    assert examine("7.5", CARELESS[place]).fraction < 1
+    assert examine("7.5", careless()).fraction == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
