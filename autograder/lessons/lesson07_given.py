@@ -47,6 +47,9 @@ def same_state(expected: Any, got: Any) -> str | None:
         read = StateLine.parse(got)
     except ValueError as error:
         return str(error)
+    empty = [name for name, table in read.tables.items() if not table]
+    if empty:
+        return f"{empty[0]} holds no block here; of requests, only those that hold blocks are named"
     right = StateLine.parse(expected)
     return None if (read.free, dict(read.tables)) == (right.free, dict(right.tables)) else ""
 

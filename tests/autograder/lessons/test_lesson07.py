@@ -80,6 +80,7 @@ def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
         (["free", 1], "it is no text"),
         ("free [1, 2]", "'1,' is no block"),
         ("A: 1 2", "a state begins with the free queue"),
+        ("free [1 2 3] A:", "only those that hold blocks are named"),
     ],
 )
 def test_a_line_that_is_no_state_is_told_how_one_is_written(line, says):
