@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from itertools import chain, islice
+from itertools import chain
 
 import pytest
 
 from autograder import lessons
-from autograder.checks.acts import Act
-from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
-from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pools as pools
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
@@ -22,10 +19,6 @@ from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
 from course_lib.kv_cache.block_pool import (
     BlockPool,
-    FreeKVCacheBlockQueue,
-    double_free,
-    not_in_queue,
-    out_of_blocks,
 )
 from course_lib.kv_cache.metrics import CacheMetrics
 from course_lib.kv_cache.order_rules import released
@@ -36,23 +29,10 @@ from course_lib.kv_cache.watch.invariants import (
     pool_violations,
     under_check,
 )
-from course_lib.viz.replays.film import differences
 from greedy_oracle import greedy_answer
+from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong, examine, named
 
 pytestmark = pytest.mark.lesson(7)
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, max_examples=5):
-    subject = LocalSubject(answer, 3.0)
-    return lessons.find(exercise_id).examine(subject, max_examples=max_examples)
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
 
 # 7.1
 
@@ -88,498 +68,6 @@ def test_a_line_that_is_no_state_is_told_how_one_is_written(line, says):
     finding = examine("7.1", {"seed": 1, **right, "step 1": line})
     assert says in finding.counterexample.complaint
 
-
-# 7.2
-
-
-class AllAtOnce(FreeKVCacheBlockQueue):
-    """Cuts several out, and links several in, as one piece."""
-
-    def popleft_n(self, n):
-        if n > self.num_free_blocks:
-            raise out_of_blocks(n, self.num_free_blocks)
-        taken, block = [], self.sentinel.next_free_block
-        for _ in range(n):
-            taken.append(block)
-            block = block.next_free_block
-        self.sentinel.next_free_block, block.prev_free_block = block, self.sentinel
-        for each in taken:
-            each.prev_free_block = each.next_free_block = None
-        self.num_free_blocks -= n
-        return taken
-
-    def append_n(self, blocks):
-        back = self.sentinel.prev_free_block
-        for block in blocks:
-            back.next_free_block, block.prev_free_block, back = block, back, block
-        back.next_free_block, self.sentinel.prev_free_block = self.sentinel, back
-        self.num_free_blocks += len(blocks)
-
-
-class BeforeTheOldFront(FreeKVCacheBlockQueue):
-    def prepend_n(self, blocks):
-        front = self.sentinel.next_free_block
-        for block in blocks:
-            self.insert_before(block, front)
-
-
-class LooksForIt(FreeKVCacheBlockQueue):
-    """Goes from the front to the block: right, and slower the longer the queue is."""
-
-    def remove(self, block):
-        if not any(each is block for each in self):
-            raise not_in_queue(block)
-        super().remove(block)
-
-
-class UsesUp(FreeKVCacheBlockQueue):
-    def prepend_n(self, blocks):
-        while blocks:
-            self.prepend(blocks.pop())
-
-
-class AppendsInFront(FreeKVCacheBlockQueue):
-    def append(self, block):
-        self.prepend(block)
-
-
-class ReturnsATuple(FreeKVCacheBlockQueue):
-    def popleft_n(self, n):
-        return tuple(super().popleft_n(n))
-
-
-class ReturnsIds(FreeKVCacheBlockQueue):
-    def popleft(self):
-        return super().popleft().block_id
-
-
-class OneCounterForAll(FreeKVCacheBlockQueue):
-    last = None
-
-    def remove(self, block):
-        if OneCounterForAll.last is block:
-            raise not_in_queue(block)
-        OneCounterForAll.last = block
-        super().remove(block)
-
-
-class LooksAtTheLengthOnly(FreeKVCacheBlockQueue):
-    def popleft(self):
-        if self.num_free_blocks == 0:
-            raise out_of_blocks(1, 0)
-        front = self.sentinel.next_free_block
-        self.remove(front)
-        return front
-
-
-class NeverCountsARemoval(LooksAtTheLengthOnly):
-    def remove(self, block):
-        if block.prev_free_block is None:
-            raise not_in_queue(block)
-        before, behind = block.prev_free_block, block.next_free_block
-        before.next_free_block, behind.prev_free_block = behind, before
-        block.prev_free_block = block.next_free_block = None
-
-
-class MendsTheWayForwardOnly(LooksAtTheLengthOnly):
-    def remove(self, block):
-        if block.prev_free_block is None:
-            raise not_in_queue(block)
-        block.prev_free_block.next_free_block = block.next_free_block
-        block.prev_free_block = block.next_free_block = None
-        self.num_free_blocks -= 1
-
-
-class NeverCountsAnInsertion(LooksAtTheLengthOnly):
-    def insert_before(self, block, following):
-        before = following.prev_free_block
-        before.next_free_block = following.prev_free_block = block
-        block.prev_free_block, block.next_free_block = before, following
-
-
-class InsertsOneTooLate(LooksAtTheLengthOnly):
-    def insert_before(self, block, following):
-        behind = following.next_free_block
-        behind.prev_free_block = following.next_free_block = block
-        block.prev_free_block, block.next_free_block = following, behind
-        self.num_free_blocks += 1
-
-
-class ClearsOneLink(FreeKVCacheBlockQueue):
-    def remove(self, block):
-        behind = block.next_free_block
-        super().remove(block)
-        block.next_free_block = behind
-
-
-class ClearsTheOther(FreeKVCacheBlockQueue):
-    def popleft_n(self, n):
-        behind = [block.next_free_block for block in self][: max(n, 0)]
-        taken = super().popleft_n(n)
-        for block, link in zip(taken, behind, strict=True):
-            block.next_free_block = link
-        return taken
-
-
-class NoListAtAll(FreeKVCacheBlockQueue):
-    """A dict inside, without a link."""
-
-    def __init__(self, blocks):
-        self.inside = {}
-        super().__init__(blocks)
-
-    def __iter__(self):
-        return iter(list(self.inside))
-
-    def __len__(self):
-        return len(self.inside)
-
-    def remove(self, block):
-        if block not in self.inside:
-            raise not_in_queue(block)
-        del self.inside[block]
-
-    def popleft(self):
-        if not self.inside:
-            raise out_of_blocks(1, 0)
-        block = next(iter(self.inside))
-        del self.inside[block]
-        return block
-
-    def popleft_n(self, n):
-        if n > len(self.inside):
-            raise out_of_blocks(n, len(self.inside))
-        return [self.popleft() for _ in range(n)]
-
-    def append(self, block):
-        self.inside[block] = None
-
-    def prepend(self, block):
-        self.inside = {block: None} | self.inside
-
-
-class WalksToTheFront(FreeKVCacheBlockQueue):
-    def prepend(self, block):
-        front = self.sentinel
-        while front.prev_free_block is not self.sentinel:
-            front = front.prev_free_block
-        self.insert_before(block, front)
-
-
-class LooksForItsPlace(FreeKVCacheBlockQueue):
-    def prepend_n(self, blocks):
-        front = self.sentinel.next_free_block
-        for block in blocks:
-            self.insert_before(blocks[list(blocks).index(block)], front)
-
-
-QUEUE_RIGHT = (AllAtOnce, BeforeTheOldFront, LooksAtTheLengthOnly)
-QUEUE_WRONG = (
-    (LooksForIt, SAME),
-    (NeverCountsARemoval, "a removal is not counted"),
-    (MendsTheWayForwardOnly, "the way back is not mended"),
-    (NeverCountsAnInsertion, "an insertion is not counted"),
-    (InsertsOneTooLate, "inserted behind"),
-    (ClearsOneLink, SAME),
-    (ClearsTheOther, SAME),
-    (NoListAtAll, SAME),
-    (WalksToTheFront, SAME),
-    (LooksForItsPlace, SAME),
-    (UsesUp, SAME),
-    (AppendsInFront, SAME),
-    (ReturnsATuple, SAME),
-    (ReturnsIds, SAME),
-    (OneCounterForAll, SAME),
-    (object(), SAME),
-)
-
-# 7.3
-
-
-def one_by_one(self, num_blocks):
-    if not 0 <= num_blocks <= len(self.free_block_queue):
-        raise ValueError(num_blocks) if num_blocks < 0 else out_of_blocks(num_blocks, 0)
-    taken = []
-    while len(taken) < num_blocks:
-        (block,) = self.free_block_queue.popleft_n(1)
-        block.ref_cnt += 1
-        if block.block_hash:
-            self.num_evictions = self.num_evictions + 1
-            self.forget(block)
-        taken.append(block)
-    return taken
-
-
-def by_evict_blocks(self, num_blocks):
-    if num_blocks < 0:
-        raise ValueError("a negative number of blocks")
-    taken = self.free_block_queue.popleft_n(num_blocks)
-    self.num_evictions += sum(block.block_hash is not None for block in taken)
-    self.evict_blocks([block.block_id for block in taken])
-    for block in taken:
-        block.ref_cnt = 1
-    return taken
-
-
-def by_remove(self, num_blocks):
-    """Right with any queue, and quick with a linked one."""
-    if num_blocks < 0:
-        raise ValueError("a negative number of blocks")
-    taken = list(islice(self.free_block_queue, num_blocks))
-    if len(taken) < num_blocks:
-        raise out_of_blocks(num_blocks, len(taken))
-    for block in taken:
-        self.free_block_queue.remove(block)
-        block.ref_cnt = 1
-        if block.block_hash is not None:
-            self.forget(block)
-            self.num_evictions += 1
-    return taken
-
-
-def _taken(self, num_blocks, is_forgotten, count):
-    """Hand out blocks; forget and count as is said."""
-    if num_blocks < 0:
-        raise ValueError(num_blocks)
-    taken = self.free_block_queue.popleft_n(num_blocks)
-    cached = [block for block in taken if block.block_hash is not None]
-    self.num_evictions = count(self.num_evictions, cached)
-    for block in taken:
-        block.ref_cnt = 1
-        if block.block_hash is not None and is_forgotten(self, block, cached):
-            self.forget(block)
-    return taken
-
-
-def always(self, block, cached):
-    return True
-
-
-def added(before, cached):
-    return before + len(cached)
-
-
-def evicts_then_refuses(self, num_blocks):
-    if num_blocks < 0:
-        raise ValueError(num_blocks)
-    for block in islice(self.free_block_queue, num_blocks):
-        if block.block_hash is not None:
-            self.forget(block)
-            self.num_evictions += 1
-    return BlockPool.get_new_blocks(self, num_blocks)
-
-
-def measures_the_queue(self, num_blocks):
-    if num_blocks > len(list(self.free_block_queue)):  # slow: the whole queue for each call
-        raise out_of_blocks(num_blocks, self.get_num_free_blocks())
-    return BlockPool.get_new_blocks(self, num_blocks)
-
-
-GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
-GET_WRONG = (
-    (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
-    (lambda self, n: _taken(self, n, always, lambda b, cached: len(cached)), SAME),
-    (lambda self, n: _taken(self, n, always, lambda b, cached: 1 if cached else b), SAME),
-    (
-        lambda self, n: _taken(
-            self, n, always, lambda b, cached: b + len({each.block_hash for each in cached})
-        ),
-        SAME,
-    ),
-    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[0], added), SAME),
-    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[-1], added), SAME),
-    (lambda self, n: _taken(self, n, lambda s, block, cached: block in cached[:3], added), SAME),
-    (
-        lambda self, n: _taken(
-            self, n, lambda s, block, cached: s.get_cached_block(block.block_hash) is block, added
-        ),
-        SAME,
-    ),
-    (evicts_then_refuses, SAME),
-    (measures_the_queue, SAME),
-    (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
-    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
-    (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
-    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks) or None, SAME),
-    (object(), SAME),
-)
-
-
-def touched_in_one_pass(self, blocks):
-    blocks = tuple(blocks)
-    for stranger in (each for each in blocks if each.pool is not self):
-        raise self.foreign_block(stranger)
-    for block, times in Counter(blocks).items():
-        if not block.ref_cnt:
-            self.free_block_queue.remove(block)
-        block.ref_cnt += times
-
-
-def touched_by_iterator_twice(self, blocks):
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-    for block in blocks:
-        if block.ref_cnt == 0:
-            self.free_block_queue.remove(block)
-        block.ref_cnt += 1
-
-
-def touched_if_queued(self, blocks):
-    blocks = list(blocks)
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-    for block in blocks:
-        if block in list(self.free_block_queue):  # slow: the whole queue for each block
-            self.free_block_queue.remove(block)
-        block.ref_cnt += 1
-
-
-def touched_once(self, blocks):
-    BlockPool.touch(self, dict.fromkeys(blocks))
-
-
-def touched_of_any_pool(self, blocks):
-    blocks = list(blocks)
-    for block in blocks:
-        if block.pool is None or block.pool.num_blocks != self.num_blocks:
-            raise self.foreign_block(block)
-    for block in blocks:
-        if block.ref_cnt == 0:
-            self.free_block_queue.remove(block)
-        block.ref_cnt += 1
-
-
-TOUCH_RIGHT = (touched_in_one_pass,)
-TOUCH_WRONG = (
-    (touched_of_any_pool, SAME),
-    (touched_by_iterator_twice, SAME),
-    (touched_once, SAME),
-    (touched_if_queued, SAME),
-    (lambda self, blocks: BlockPool.touch(self, blocks) or list(blocks), SAME),
-    (lambda self, blocks: None, SAME),
-)
-
-# 7.4
-
-
-def freed_in_sorted_lists(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    strangers = [block for block in blocks if block.pool is not self]
-    if strangers:
-        raise self.foreign_block(strangers[0])
-    left = {block: block.ref_cnt for block in blocks}
-    idle = []
-    for block in blocks:
-        left[block] -= 1
-        if left[block] < 0:
-            raise double_free(block)
-        if left[block] == 0:
-            idle.append(block)
-    for block, count in left.items():
-        block.ref_cnt = count
-    # A block that is named too often raises; else each is idle at its last mention.
-    self.free_block_queue.prepend_n([block for block in idle if not block.block_hash])
-    self.free_block_queue.append_n([block for block in idle if block.block_hash])
-
-
-def freed_by_counting_in_the_list(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-        if blocks.count(block) > block.ref_cnt:  # slow: the whole list for each block
-            raise double_free(block)
-    BlockPool.free_blocks(self, blocks)
-
-
-def freed_with_the_callers_list(self, ordered_blocks):
-    BlockPool.free_blocks(self, list(ordered_blocks))
-    if isinstance(ordered_blocks, list):
-        ordered_blocks.clear()
-
-
-def freed_at_the_first_mention(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    BlockPool.free_blocks(self, blocks[:0])
-    counted = Counter(blocks)
-    for block, times in counted.items():
-        if block.pool is not self:
-            raise self.foreign_block(block)
-        if block.ref_cnt < times:
-            raise double_free(block)
-    idle = []
-    for block, times in counted.items():
-        block.ref_cnt -= times
-        if not block.ref_cnt:
-            idle.append(block)
-    self.free_block_queue.prepend_n([block for block in idle if block.block_hash is None])
-    self.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
-
-
-def _freed(self, ordered_blocks, is_foreign=None, is_too_often=None, goes_back=None):
-    """Give blocks back; ask as is said whether to refuse, and where they go."""
-    blocks = list(ordered_blocks)
-    counted = Counter(blocks)
-    for block in blocks:
-        if is_foreign(block) if is_foreign else block.pool is not self:
-            raise self.foreign_block(block)
-        times, held = counted[block], block.ref_cnt
-        if is_too_often(times, held) if is_too_often else times > held:
-            raise double_free(block)
-    idle = released(blocks)
-    back = [b for b in idle if (goes_back(self, b) if goes_back else b.block_hash is not None)]
-    self.free_block_queue.prepend_n([block for block in idle if block not in back])
-    self.free_block_queue.append_n(back)
-
-
-def freed_and_queued_anew(self, ordered_blocks):
-    BlockPool.free_blocks(self, ordered_blocks)
-    queue = self.free_block_queue
-    queue.append_n(queue.popleft_n(len(queue)))  # slow: the whole queue for each call
-
-
-def freed_with_float_counts(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    BlockPool.free_blocks(self, blocks)
-    for block in blocks:
-        block.ref_cnt = float(block.ref_cnt)
-
-
-def freed_and_turned(self, ordered_blocks):
-    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
-    front = [block for block in idle if block.block_hash is None]
-    self.free_block_queue.prepend_n(front[::-1])
-    self.free_block_queue.append_n([block for block in idle if block not in front])
-
-
-def freed_by_the_setting(self, ordered_blocks):
-    _freed(self, ordered_blocks, goes_back=lambda pool, block: pool.enable_caching)
-
-
-FREE_RIGHT = (freed_in_sorted_lists, _freed)
-FREE_WRONG = (
-    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
-    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: r < 2 and n > r), SAME),
-    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: min(n, 3) > r), SAME),
-    (lambda self, bs: _freed(self, bs, is_foreign=lambda block: block.pool is None), SAME),
-    (
-        lambda self, bs: _freed(
-            self, bs, goes_back=lambda pool, b: pool.get_cached_block(b.block_hash) is b
-        ),
-        SAME,
-    ),
-    (freed_and_queued_anew, SAME),
-    (freed_with_float_counts, SAME),
-    (freed_and_turned, "the front is reversed"),
-    (freed_by_the_setting, "sorted by the setting"),
-    (freed_by_counting_in_the_list, SAME),
-    (freed_with_the_callers_list, SAME),
-    (freed_at_the_first_mention, SAME),
-    (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
-    (lambda self, ordered_blocks: None, SAME),
-)
 
 # 7.6
 
@@ -757,19 +245,11 @@ MENDED_WRONG = (
 )
 
 RIGHT = {
-    "7.2": QUEUE_RIGHT,
-    "7.3a": GET_RIGHT,
-    "7.3b": TOUCH_RIGHT,
-    "7.4": FREE_RIGHT,
     "7.6": LEAKS_RIGHT,
     "7.7": METRICS_RIGHT,
     "7.8b": MENDED_RIGHT,
 }
 WRONG = {
-    "7.2": QUEUE_WRONG,
-    "7.3a": GET_WRONG,
-    "7.3b": TOUCH_WRONG,
-    "7.4": FREE_WRONG,
     "7.6": LEAKS_WRONG,
     "7.7": METRICS_WRONG,
     "7.8b": MENDED_WRONG,
@@ -780,53 +260,14 @@ WRONG = {
     ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
 )
 def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place], max_examples=20)
-    assert finding.fraction == 1, finding.counterexample
+    assert_right(exercise, RIGHT[exercise][place])
 
 
 @pytest.mark.parametrize(
     ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
 )
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    answer, name = WRONG[exercise][place]
-    finding = examine(exercise, answer)
-    assert finding.fraction == 0
-    assert named(finding) == name
-
-
-@pytest.mark.parametrize(
-    ("exercise", "wrong", "most"),
-    [
-        ("7.3a", mistakes.nobody_holds, 2),
-        ("7.3a", mistakes.hash_alone, 6),
-        ("7.3b", mistakes.stays_queued, 3),
-        ("7.4", next(m.wrong for m in lessons.find("7.4").check.misconceptions), 4),
-    ],
-)
-def test_a_failing_case_is_short_and_can_be_typed(exercise, wrong, most):
-    case = examine(exercise, wrong, max_examples=100).counterexample.case
-    assert len(case.splitlines()) <= most, case
-    assert "<" not in case
-
-
-def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
-    make, take = Act("create", (4,), {}), Act("do", ("get_new_blocks", 1), {"reads": ()})
-    cache = Act("do", ("cache_full_blocks", lives.at(1), [b"a"]), {"reads": ()})
-    assert lives.PoolLife.is_sound([make, take, cache])
-    assert not lives.PoolLife.is_sound([make, cache])
-    assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
-
-
-def test_a_refusal_that_comes_too_late_is_told_so():
-    finding = examine("7.3b", mistakes.one_by_one)
-    assert "it refuses when it has changed something already" in finding.counterexample.complaint
-
-
-def test_the_replay_of_a_mistake_marks_the_first_state_that_differs():
-    case = examine("7.3b", mistakes.stays_queued, max_examples=100).retell()
-    marked = [differences(step) for step in case.steps]
-    assert not any(marked[:1])
-    assert ("queue", "free") in next(filter(None, marked))
+    assert_wrong(exercise, *WRONG[exercise][place])
 
 
 # 7.5
