@@ -325,6 +325,16 @@ def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, 
     assert_wrong(exercise, *WRONG[exercise][place])
 
 
+def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
+    def refuses_the_last(self, num_blocks):
+        if num_blocks and num_blocks >= self.get_num_free_blocks():
+            raise out_of_blocks(num_blocks, self.get_num_free_blocks())
+        return BlockPool.get_new_blocks(self, num_blocks)
+
+    case = examine("7.3a", refuses_the_last, max_examples=100).counterexample.case
+    assert case == "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)"
+
+
 @pytest.mark.parametrize(
     ("exercise", "wrong", "most"),
     [
