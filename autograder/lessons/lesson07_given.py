@@ -169,8 +169,8 @@ class QueueProbe:
 
 
 def as_it_is(life: Life) -> None:
-    """Make a queue, and look at it."""
-    QueueProbe(life, 2).look()
+    """Make a queue, take none of it, and look."""
+    QueueProbe(life, 2).takes(0)
 
 
 def the_only_one(life: Life) -> None:

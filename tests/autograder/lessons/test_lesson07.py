@@ -30,7 +30,7 @@ from course_lib.kv_cache.watch.invariants import (
     under_check,
 )
 from greedy_oracle import greedy_answer
-from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong, examine, named
+from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong, examine, named, places
 
 pytestmark = pytest.mark.lesson(7)
 
@@ -256,16 +256,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
 def test_an_unusual_right_answer_earns_everything(exercise, place):
     assert_right(exercise, RIGHT[exercise][place])
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
     assert_wrong(exercise, *WRONG[exercise][place])
 

@@ -15,7 +15,7 @@ from autograder.lessons import lesson07_pool_lives as lives
 from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
 from course_lib.kv_cache.order_rules import released
 from course_lib.viz.replays.film import differences
-from lesson07_findings import SAME, assert_right, assert_wrong, examine
+from lesson07_findings import SAME, assert_right, assert_wrong, examine, places
 
 pytestmark = pytest.mark.lesson(7)
 
@@ -311,16 +311,12 @@ RIGHT = {"7.3a": GET_RIGHT, "7.3b": TOUCH_RIGHT, "7.4": FREE_RIGHT}
 WRONG = {"7.3a": GET_WRONG, "7.3b": TOUCH_WRONG, "7.4": FREE_WRONG}
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
 def test_an_unusual_right_answer_earns_everything(exercise, place):
     assert_right(exercise, RIGHT[exercise][place])
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
     assert_wrong(exercise, *WRONG[exercise][place])
 
