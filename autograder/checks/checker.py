@@ -76,6 +76,7 @@ class CheckerCheck:
         drawn: Further faulty specimens that a seed decides: nobody has seen those of the grader.
         shows: Returns one line that shows a specimen to a person, given what the checker is given.
             It runs with the check. None shows the arguments as one would type them.
+        typed: Writes a specimen as one would type it; the line of ``shows`` stands below it.
         raises: The exception by which a checker rejects; None if it returns a list of violations.
         misconceptions: Known wrong checkers, each with verdicts of its own.
         patience: Seconds that the checker may take for one specimen.
@@ -86,6 +87,7 @@ class CheckerCheck:
     valid: Specimens
     drawn: Callable[[int], Specimens] = no_more
     shows: Callable[..., str] | None = None
+    typed: Callable[[Any], str] | None = None
     raises: type[Exception] | None = None
     misconceptions: tuple[Misconception, ...] = ()
     patience: float = PATIENCE
@@ -180,6 +182,11 @@ class CheckerCheck:
         )
 
     def _line(self, specimen: Any) -> str:
+        """Return what shows a specimen: how it is made, and what it then is."""
+        line = self._shown(specimen)
+        return line if self.typed is None else f"{self.typed(specimen)}\n# {line}"
+
+    def _shown(self, specimen: Any) -> str:
         """Return the line that shows a specimen, made where the check runs."""
         call = _as_call(specimen)
         if self.shows is None:

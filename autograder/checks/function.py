@@ -15,6 +15,7 @@ from autograder.checks.compare import (
     AS_FLOAT,
     Comparison,
     FormComplaint,
+    Seen,
     compare_outcomes,
     exactly,
     require_plain,
@@ -48,6 +49,7 @@ from autograder.proxy.subject import (
     Returned,
     Subject,
 )
+from autograder.proxy.wire import Ref
 
 _UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
 _NOTHING_WRITTEN = (
@@ -119,6 +121,8 @@ class FunctionCheck:
         may_return: Arguments that may be part of what is returned.
         matters: For classes of records, the fields that a failing case shows.
         typed: Writes a failing call as one would type it, where its one line says too little.
+        leaves: A function of the library that tells in plain data what has become of the first
+            argument, an object, after a call; that is compared beside the returned value.
         is_telling: Whether the cases are drawn so that one tells what was taken for what, and not
             to be as small as can be; a report calls them so.
 
@@ -139,6 +143,7 @@ class FunctionCheck:
     may_return: tuple[str, ...] = ()
     matters: Matters = field(default_factory=dict)
     typed: Callable[[Call], str] | None = None
+    leaves: Callable[[Any], Any] | None = None
     is_telling: bool = False
 
     def __post_init__(self) -> None:
@@ -248,7 +253,23 @@ class FunctionCheck:
                 yield Call(*probe.args, **shorter)
 
     def _ask(self, subject: Subject, call: Call) -> Outcome:
+        if self.leaves is not None:
+            return self._ask_and_look(subject, call, self.leaves)
         return look(subject, subject.call(call.args, call.kwargs, watch=True), self.reads)
+
+    def _ask_and_look(self, subject: Subject, call: Call, leaves: Callable[[Any], Any]) -> Outcome:
+        """Return what comes of a call, together with what has become of its first argument."""
+        made = subject.make(call.args[0])
+        if not (isinstance(made, Returned) and isinstance(made.value, Ref)):
+            return made
+        args = [made.value, *call.args[1:]]
+        outcome = look(subject, subject.call(args, call.kwargs, watch=True), self.reads)
+        if isinstance(outcome, Raised) or outcome.value is None:
+            return outcome
+        after = subject.apply(leaves, [made.value])
+        said = after.value if isinstance(after, Returned) else show_outcome(after)
+        both = Seen({"returned": outcome.value, "afterwards": said})
+        return Returned(both, outcome.output, outcome.fate)
 
     def _arguments(self, call: Call) -> Arguments:
         return Arguments(parameter_names(self._function), call.args, call.kwargs)

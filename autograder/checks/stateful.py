@@ -528,7 +528,7 @@ def _seconds(step: Step) -> float:
     return step.outcome.fate.seconds
 
 
-def _extent(failure: _Failure) -> tuple[int, int]:
-    """Return calls, then characters."""
+def _extent(failure: _Failure) -> tuple[int, int, str]:
+    """Return calls, then characters, then the case: of two as long, smaller digits come first."""
     case = failure.counterexample.case
-    return case.count("\n"), len(case)
+    return case.count("\n"), len(case), case

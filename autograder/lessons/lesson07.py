@@ -161,10 +161,11 @@ CHECKER = Exercise(
     difficulty=3,
     check=CheckerCheck(
         reference=pool_violations,
-        faulty=pools.FAULTY,
+        faulty={**pools.FAULTY, **pools.MORE_FAULTY},
         drawn=pools.drawn,
         valid=pools.VALID,
         shows=pools.shown,
+        typed=pools.typed,
         misconceptions=pools.CHECKER,
     ),
     hints=(
@@ -256,6 +257,7 @@ BUG_MENDED = Exercise(
         reference=hunt.give_back,
         cases=hunt.releases(),
         probes=hunt.RELEASES,
+        leaves=state_line,
         misconceptions=hunt.MENDED,
     ),
     hints=(

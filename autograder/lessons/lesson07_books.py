@@ -15,7 +15,7 @@ from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 
 # 7.6, who leaks
 
-_NAMES = ("a", "b", "c")
+_NAMES = ("r1", "r10", "r")
 
 
 def request(name: str, num_tokens: int) -> Make:
@@ -58,11 +58,19 @@ def leaking(draw: Any) -> Call:
     lengths = {name: draw(st.integers(1, 5)) for name in names}
     ended = [name for name in names if draw(st.sampled_from((False, False, True)))]
     extra = draw(st.lists(st.integers(1, 9), max_size=2))
-    live = draw(st.lists(st.sampled_from((*_NAMES, "z")), unique=True, max_size=3))
+    live = draw(st.lists(st.sampled_from((*_NAMES, "z", "1")), unique=True, max_size=3))
     form = draw(st.sampled_from((list, list, tuple, iter)))
     given = live if form is list else tuple(live) if form is tuple else Make(iter, live)
     return Call(manager_of(lengths, extra=extra, ended=ended), given)
 
+
+_REUSED = (
+    Make(KVCacheManager, 4, 2)
+    .do("allocate_slots", request("x", 3), 3)
+    .do("free", request("x", 3))
+    .do("allocate_slots", request("a", 5), 5)
+)
+"""A manager whose request has the table ``2 3 1``: its blocks were somebody else's before."""
 
 LEAKS = (
     Call(manager_of({"a": 3, "b": 2}), ["b"]),
@@ -73,6 +81,13 @@ LEAKS = (
     Call(manager_of({"a": 4}), Make(iter, ["a", "z"])),
     Call(manager_of({"a": 2, "b": 2}), Make(iter, ["b", "a"])),
     Call(manager_of({"a": 4, "b": 4}, forked=[("a", "b")], extra=[1]), ["a"]),
+    Call(manager_of({"r1": 2}), ["r10"]),
+    Call(manager_of({"r10": 2}), ["r1"]),
+    Call(manager_of({"r1": 2}), ["r", "1"]),
+    Call(manager_of({"b": 1}, extra=[13]), ["b"]),
+    Call(_REUSED, []),
+    Call(_REUSED, ["a"]),
+    Call(manager_of({"a": 2}).set("block_pool.blocks.1.ref_cnt", 0), ["a"]),
 )
 
 
@@ -84,7 +99,7 @@ class MetricsLife(Twin):
 
     is_free = True
 
-    @initialize(num_blocks=st.sampled_from((11, 3, 1)))
+    @initialize(num_blocks=st.sampled_from((11, 8, 3, 2, 1)))
     def start(self, num_blocks: int) -> None:
         """Make the counters."""
         self.create(num_blocks)
@@ -102,7 +117,9 @@ class MetricsLife(Twin):
     )
     def record_lookup(self, num_tokens: int, num_hits: int, is_preempted: bool) -> None:
         """Count a lookup, or find that it cannot be."""
-        if is_preempted:
+        if is_preempted and num_tokens % 2:
+            self.do("record_lookup", num_tokens, num_hits, True)
+        elif is_preempted:
             self.do("record_lookup", num_tokens, num_hits, is_preempted=True)
         else:
             self.do("record_lookup", num_tokens, num_hits)
@@ -157,6 +174,25 @@ def the_smallest(life: Life) -> None:
     _counted(life)
 
 
+def of_one_block(life: Life) -> None:
+    """A cache of one block, which is used."""
+    life.create(2)
+    life.do("record_usage", 1)
+    _counted(life)
+
+
+def of_seven_blocks(life: Life) -> None:
+    """A cache whose shares are not of two digits; a request that came back is told by place."""
+    life.create(8)
+    life.do("record_usage", 1)
+    _counted(life)
+    life.do("record_lookup", 7, 3, True)
+    _counted(life)
+    life.see("preempted_hit_tokens")
+    life.do("record_lookup", 7, 3)
+    _counted(life)
+
+
 def miscounted(life: Life) -> None:
     """Refuse what cannot be, and count nothing of it."""
     life.create(11)
@@ -171,4 +207,4 @@ def miscounted(life: Life) -> None:
         _counted(life)
 
 
-METRICS_PROBES = (lookups, usages, the_smallest, miscounted)
+METRICS_PROBES = (lookups, usages, the_smallest, of_one_block, of_seven_blocks, miscounted)

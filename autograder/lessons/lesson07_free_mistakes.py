@@ -11,7 +11,7 @@ from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock, double_free
 from course_lib.kv_cache.order_rules import released
 
 
-def _checked(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> list[KVCacheBlock]:
+def checked(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> list[KVCacheBlock]:
     """Return the blocks, or refuse as the pool does."""
     blocks = list(ordered_blocks)
     for block, times in Counter(blocks).items():
@@ -24,35 +24,51 @@ def _checked(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> list[KV
 
 def all_back(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Put all at the back."""
-    self.free_block_queue.append_n(released(_checked(self, ordered_blocks)))
+    self.free_block_queue.append_n(released(checked(self, ordered_blocks)))
 
 
 def all_front(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Put all at the front."""
-    self.free_block_queue.prepend_n(released(_checked(self, ordered_blocks)))
+    self.free_block_queue.prepend_n(released(checked(self, ordered_blocks)))
 
 
 def ends_exchanged(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Put the cached at the front, and the others at the back."""
-    idle = released(_checked(self, ordered_blocks))
+    idle = released(checked(self, ordered_blocks))
     self.free_block_queue.prepend_n([b for b in idle if b.block_hash is not None])
     self.free_block_queue.append_n([b for b in idle if b.block_hash is None])
 
 
 def reversed_again(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Reverse what the caller has reversed already."""
-    BlockPool.free_blocks(self, _checked(self, ordered_blocks)[::-1])
+    BlockPool.free_blocks(self, checked(self, ordered_blocks)[::-1])
 
 
 def one_after_the_other(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Put each at its end as its turn comes."""
-    for block in _checked(self, ordered_blocks):
+    for block in checked(self, ordered_blocks):
         BlockPool.free_blocks(self, [block])
+
+
+def front_reversed(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Turn round those that go to the front."""
+    idle = released(checked(self, ordered_blocks))
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None][::-1])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def by_the_setting(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Ask the pool whether it caches, and not the block whether it holds a prefix."""
+    idle = released(checked(self, ordered_blocks))
+    if self.enable_caching:
+        self.free_block_queue.append_n(idle)
+    else:
+        self.free_block_queue.prepend_n(idle)
 
 
 def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Free what others hold."""
-    blocks = list(dict.fromkeys(_checked(self, ordered_blocks)))
+    blocks = list(dict.fromkeys(checked(self, ordered_blocks)))
     for block in blocks:
         block.ref_cnt = 1
     BlockPool.free_blocks(self, blocks)
@@ -60,7 +76,7 @@ def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> No
 
 def queued_with_holders(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Lower each count, and queue the block whatever is left."""
-    blocks = _checked(self, ordered_blocks)
+    blocks = checked(self, ordered_blocks)
     released(blocks)
     blocks = list(dict.fromkeys(blocks))
     self.free_block_queue.prepend_n([b for b in blocks if b.block_hash is None])
@@ -69,7 +85,7 @@ def queued_with_holders(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock])
 
 def count_stays(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Queue what one alone holds, and leave its count."""
-    blocks = _checked(self, ordered_blocks)
+    blocks = checked(self, ordered_blocks)
     idle = released(blocks)
     self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
     self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
@@ -159,6 +175,18 @@ FREE = (
         "Put at the front one after the other, the last is first; collect them, and put all in "
         "front at once.",
         one_after_the_other,
+    ),
+    Misconception(
+        "the front is reversed",
+        "`prepend_n` keeps the order of what it is given: the first of the blocks is then first "
+        "in the queue.",
+        front_reversed,
+        evidence=r"reversed\(|\[::-1\]",
+    ),
+    Misconception(
+        "sorted by the setting",
+        "With caching on, too, a block may have no hash, because it is not full; ask each block.",
+        by_the_setting,
     ),
     Misconception(
         "freed though shared",

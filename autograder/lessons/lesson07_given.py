@@ -12,7 +12,7 @@ from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.checks.trace import Instance
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.watch.churn import churn
+from course_lib.kv_cache.watch.churn import churn, move_all, move_at_the_ends
 from course_lib.kv_cache.watch.hand_traces import pool_trace
 from course_lib.kv_cache.watch.notation import StateLine, queue_line
 
@@ -47,6 +47,9 @@ def same_state(expected: Any, got: Any) -> str | None:
         read = StateLine.parse(got)
     except ValueError as error:
         return str(error)
+    empty = [name for name, table in read.tables.items() if not table]
+    if empty:
+        return f"{empty[0]} holds no block here; of requests, only those that hold blocks are named"
     right = StateLine.parse(expected)
     return None if (read.free, dict(read.tables)) == (right.free, dict(right.tables)) else ""
 
@@ -74,11 +77,10 @@ class QueueLife(Twin):
         self.blocks = {n: self.make(Make(KVCacheBlock, n)) for n in numbers}
         self.queued = list(numbers)[:inside]
         self.create([self.blocks[n] for n in self.queued])
-        self.look()
 
     def look(self) -> None:
-        """Compare what is in both queues."""
-        self.apply(queue_line)
+        """Compare what is in both queues, and the links of what is not."""
+        self.apply(queue_line, list(self.blocks.values()))
 
     def idle(self, places: Sequence[int]) -> list[int]:
         """Return blocks that are in no queue, each once, chosen by numbers."""
@@ -132,105 +134,166 @@ class QueueLife(Twin):
         self.look()
 
 
-def _queue(life: Life, inside: int, outside: int = 0) -> list[Any]:
-    """Make a queue, and some blocks that are not in it; return all of them, by number - 1."""
-    blocks = [life.make(Make(KVCacheBlock, n)) for n in range(1, inside + outside + 1)]
-    life.create(blocks[:inside])
-    life.apply(queue_line)
-    return blocks
+class QueueProbe:
+    """A queue of some blocks in a life, and blocks beside it; block 1 has the number 1."""
+
+    def __init__(self, life: Life, inside: int, outside: int = 0) -> None:
+        self._life = life
+        self._blocks = [life.make(Make(KVCacheBlock, n)) for n in range(1, inside + outside + 1)]
+        life.create(self._blocks[:inside])
+
+    def look(self) -> None:
+        """Compare what is in the queue, and all links."""
+        self._life.apply(queue_line, self._blocks)
+
+    def does(self, method: str, *numbers: int) -> QueueProbe:
+        """Call a method with one block, or none; then look."""
+        self._life.do(method, *(self._blocks[n - 1] for n in numbers), reads=("block_id",))
+        self.look()
+        return self
+
+    def does_n(self, method: str, *numbers: int) -> QueueProbe:
+        """Call a method with a list of blocks; then look."""
+        self._life.do(method, [self._blocks[n - 1] for n in numbers])
+        self.look()
+        return self
+
+    def takes(self, n: int) -> QueueProbe:
+        """Take several; then look."""
+        self._life.do("popleft_n", n, reads=("block_id",))
+        self.look()
+        return self
+
+
+# Each is short: what comes after a mistake is of no use to tell which one it was.
+
+
+def as_it_is(life: Life) -> None:
+    """Make a queue, take none of it, and look."""
+    QueueProbe(life, 2).takes(0)
+
+
+def the_only_one(life: Life) -> None:
+    """Take out the only one."""
+    QueueProbe(life, 1).does("remove", 1)
 
 
 def out_of_the_middle(life: Life) -> None:
     """Take one out of the middle, and put it in front."""
-    blocks = _queue(life, 4)
-    life.do("remove", blocks[2])
-    life.apply(queue_line)
-    life.do("prepend", blocks[2])
-    life.apply(queue_line)
-    life.do("popleft", reads=("block_id",))
-    life.apply(queue_line)
+    QueueProbe(life, 3).does("remove", 2).does("prepend", 2)
+
+
+def the_last_goes(life: Life) -> None:
+    """Take out the last, and put it back behind."""
+    QueueProbe(life, 2).does("remove", 2).does("append", 2)
+
+
+def the_first_comes(life: Life) -> None:
+    """Take the first of two."""
+    QueueProbe(life, 2).does("popleft")
+
+
+def the_first_two_come(life: Life) -> None:
+    """Take the first two of three."""
+    QueueProbe(life, 3).takes(2)
+
+
+def into_the_empty(life: Life) -> None:
+    """Fill an empty queue, one by one and at once."""
+    QueueProbe(life, 0, 1).does("append", 1)
+
+
+def in_front_of_none(life: Life) -> None:
+    """Put one in front of an empty queue."""
+    QueueProbe(life, 0, 1).does("prepend", 1)
 
 
 def two_in_front(life: Life) -> None:
-    """Put two in front at once, and two behind."""
-    blocks = _queue(life, 2, 4)
-    life.do("prepend_n", blocks[2:4])
-    life.apply(queue_line)
-    life.do("append_n", blocks[4:])
-    life.apply(queue_line)
-    life.do("popleft_n", 5, reads=("block_id",))
-    life.apply(queue_line)
+    """Put two in front at once."""
+    QueueProbe(life, 1, 2).does_n("prepend_n", 2, 3)
+
+
+def two_behind(life: Life) -> None:
+    """Put two behind at once, and none."""
+    QueueProbe(life, 1, 2).does_n("append_n", 2, 3).does_n("append_n").does_n("prepend_n")
 
 
 def removed_twice(life: Life) -> None:
-    """Take one out twice, then one out that never was in."""
-    blocks = _queue(life, 3, 1)
-    life.do("remove", blocks[1])
-    life.apply(queue_line)
-    life.do("remove", blocks[1])
-    life.apply(queue_line)
-    life.do("remove", blocks[3])
-    life.apply(queue_line)
+    """Take one out twice."""
+    QueueProbe(life, 3).does("remove", 2).does("remove", 2)
+
+
+def never_inside(life: Life) -> None:
+    """Take out one that never was in."""
+    QueueProbe(life, 1, 1).does("remove", 2)
 
 
 def taken_and_removed(life: Life) -> None:
     """Take the first, and try to take it out once more."""
-    blocks = _queue(life, 2)
-    life.do("popleft", reads=("block_id",))
-    life.do("remove", blocks[0])
-    life.apply(queue_line)
-    life.do("popleft_n", 1, reads=("block_id",))
-    life.do("remove", blocks[1])
-    life.apply(queue_line)
+    QueueProbe(life, 2).does("popleft").does("remove", 1)
 
 
-def the_last_goes(life: Life) -> None:
-    """Take out the last, then the only one, and fill the empty queue."""
-    blocks = _queue(life, 2, 1)
-    life.do("remove", blocks[1])
-    life.do("append", blocks[1])
-    life.apply(queue_line)
-    life.do("remove", blocks[1])
-    life.do("remove", blocks[0])
-    life.apply(queue_line)
-    life.do("append", blocks[2])
-    life.do("append", blocks[0])
-    life.apply(queue_line)
+def taken_with_others_and_removed(life: Life) -> None:
+    """Take the first as one of several, and try to take it out once more."""
+    QueueProbe(life, 2).takes(1).does("remove", 1)
 
 
 def more_than_there_are(life: Life) -> None:
-    """Ask for more than there are, and for the first of none."""
-    _queue(life, 2)
-    life.do("popleft_n", 3, reads=("block_id",))
-    life.apply(queue_line)
-    life.do("popleft_n", 2, reads=("block_id",))
-    life.do("popleft", reads=("block_id",))
-    life.do("popleft_n", 0, reads=("block_id",))
-    life.do("popleft_n", 1, reads=("block_id",))
-    life.apply(queue_line)
+    """Ask for more than there are, and for none."""
+    QueueProbe(life, 2).takes(3).takes(0)
+
+
+def the_first_of_none(life: Life) -> None:
+    """Ask for the first of none."""
+    QueueProbe(life, 0).does("popleft")
+
+
+def one_of_none(life: Life) -> None:
+    """Ask for one of none."""
+    QueueProbe(life, 0).takes(1)
 
 
 QUEUE_PROBES = (
+    as_it_is,
+    the_only_one,
     out_of_the_middle,
-    two_in_front,
-    removed_twice,
-    taken_and_removed,
     the_last_goes,
+    the_first_comes,
+    the_first_two_come,
+    into_the_empty,
+    in_front_of_none,
+    two_in_front,
+    two_behind,
+    removed_twice,
+    never_inside,
+    taken_and_removed,
+    taken_with_others_and_removed,
     more_than_there_are,
+    the_first_of_none,
+    one_of_none,
 )
 
 
-def _many_free_blocks(life: Life) -> None:
-    life.create(Make(list, Make(getattr, Make(BlockPool, 100_001), "free_block_queue")))
+def _many_free_blocks(life: Life, number: int) -> None:
+    life.create(Make(list, Make(getattr, Make(BlockPool, number + 1), "free_block_queue")))
 
 
-def moves_from_the_middle(life: Life) -> None:
-    """Take 2,000 blocks out of the middle of 100,000, one by one."""
-    _many_free_blocks(life)
+def moves_of_a_few(life: Life) -> None:
+    """Take 2,000 blocks out of the middle of 100,000, one by one; then a few at the ends."""
+    _many_free_blocks(life, 100_000)
     life.apply(churn, 2000)
+    life.apply(move_at_the_ends, 1500)
+    life.do("popleft", reads=("block_id",))
+
+
+def moves_of_all(life: Life) -> None:
+    """Take 20,000 blocks at once, and put them back at once, twice."""
+    _many_free_blocks(life, 20_000)
+    life.apply(move_all)
     life.do("popleft", reads=("block_id",))
 
 
 MANY_FREE_BLOCKS = (
-    LargeLife(moves_from_the_middle, "100,000 blocks, 2,000 of which leave the middle"),
+    LargeLife(moves_of_a_few, "100,000 blocks, a few of which are moved at a time", seconds=0.6),
+    LargeLife(moves_of_all, "20,000 blocks that leave and come back at once", seconds=0.3),
 )

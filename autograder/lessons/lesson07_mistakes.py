@@ -11,6 +11,7 @@ from course_lib.kv_cache.block_pool import (
     BlockPool,
     FreeKVCacheBlockQueue,
     KVCacheBlock,
+    out_of_blocks,
 )
 from course_lib.kv_cache.order_rules import AllToTheBack, AllToTheFront, FirstBlockFirst
 
@@ -113,6 +114,16 @@ class NeverCountsUp(FreeKVCacheBlockQueue):
         self.num_free_blocks -= 1
 
 
+class NeverCountsUpAndGoesByIt(NeverCountsUp):
+    """Links blocks in, leaves the number, and takes a queue for empty by that number."""
+
+    def popleft(self) -> KVCacheBlock:
+        """Take the first, if the number says that there is one."""
+        if self.num_free_blocks == 0:
+            raise out_of_blocks(requested=1, free=0)
+        return super().popleft()
+
+
 class InsertsBehind(FreeKVCacheBlockQueue):
     """Puts a block behind the one that it is to stand in front of."""
 
@@ -203,6 +214,11 @@ QUEUE = (
         "an insertion is not counted",
         "Whoever links a block in raises num_free_blocks: it is what the pool decides by.",
         NeverCountsUp,
+    ),
+    Misconception(
+        "what comes in is not counted",
+        "Whoever links a block in raises num_free_blocks: without it the queue looks empty.",
+        NeverCountsUpAndGoesByIt,
     ),
     Misconception(
         "inserted behind",

@@ -13,7 +13,7 @@ from autograder.checks.acts import Act
 from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import At, Make, reach
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.watch.churn import use_half
+from course_lib.kv_cache.watch.churn import link_queue, use_half, use_one
 from course_lib.kv_cache.watch.notation import state_line
 
 # 7.3 and 7.4, the pool
@@ -24,6 +24,11 @@ _LETTERS = ("a", "b", "c")
 def at(*block_ids: int) -> list[At]:
     """Return blocks of the pool that lives, by their ids."""
     return [At(f"blocks.{block_id}") for block_id in block_ids]
+
+
+def lent_by_another(num_blocks: int) -> Make:
+    """Return all the blocks of another pool, which has lent them."""
+    return Make(BlockPool.get_new_blocks, Make(BlockPool, num_blocks), num_blocks - 1)
 
 
 class PoolLife(Twin):
@@ -118,12 +123,15 @@ def _is_done(pool: BlockPool, name: str, *arguments: Any) -> bool:
 
 
 def _of(pool: BlockPool, argument: Any) -> Any:
-    """Return what an argument stands for beside a pool; a block that is made is no pool's."""
+    """Return what an argument stands for beside a pool; what others made is not its own."""
     if isinstance(argument, At):
         return reach(pool, argument.path)
     if isinstance(argument, Make):
         (first, *_) = argument.args
-        return _of(pool, first) if isinstance(first, list) else KVCacheBlock(first)
+        if isinstance(first, list):
+            return _of(pool, first)
+        stranger = KVCacheBlock(block_id=1, ref_cnt=1)
+        return [stranger] if isinstance(first, Make) else stranger
     return [_of(pool, each) for each in argument] if isinstance(argument, list) else argument
 
 
@@ -144,6 +152,22 @@ def _find(life: Life, letter: str) -> None:
     life.do("get_cached_block", letter.encode(), reads=("block_id",))
 
 
+def _cached_and_freed(life: Life, letters: str) -> None:
+    """Fill a pool with blocks that hold prefixes, and give all of them back, the last one first."""
+    number = len(letters)
+    life.create(number + 1)
+    _take(life, number)
+    _cached(life, range(1, number + 1), letters)
+    life.do("free_blocks", at(*range(number, 0, -1)))
+
+
+def taken(life: Life) -> None:
+    """Take the only block."""
+    life.create(2)
+    _take(life, 1)
+    _look(life)
+
+
 def taken_twice(life: Life) -> None:
     """Take some, then some more."""
     life.create(5)
@@ -153,8 +177,18 @@ def taken_twice(life: Life) -> None:
     _look(life)
 
 
+def taken_when_cached(life: Life) -> None:
+    """Take a block that holds a prefix; then none."""
+    _cached_and_freed(life, "a")
+    _take(life, 1)
+    _look(life)
+    _find(life, "a")
+    _take(life, 0)
+    _look(life)
+
+
 def into_the_cached(life: Life) -> None:
-    """Take what is free, and one block that holds a prefix."""
+    """Take what is free, and one block that holds a prefix; then the other."""
     life.create(4)
     _take(life, 2)
     _cached(life, (1, 2), "ab")
@@ -162,21 +196,45 @@ def into_the_cached(life: Life) -> None:
     _look(life)
     _take(life, 2)
     _look(life)
+    _take(life, 1)
+    _look(life)
     for letter in "ab":
         _find(life, letter)
 
 
-def the_same_twice(life: Life) -> None:
+def several_cached(life: Life) -> None:
+    """Take five blocks at once, each with a prefix."""
+    _cached_and_freed(life, "abcde")
+    _take(life, 5)
+    _look(life)
+
+
+def the_same_at_once(life: Life) -> None:
+    """Take two blocks that hold the same."""
+    _cached_and_freed(life, "aa")
+    _take(life, 2)
+    _look(life)
+
+
+def the_older_of_two(life: Life) -> None:
     """Two blocks hold the same; the one that is found is handed out."""
-    life.create(4)
+    life.create(3)
     _take(life, 2)
     _cached(life, (1, 2), "aa")
     life.do("free_blocks", at(1))
-    _take(life, 2)
-    _find(life, "a")
+    _take(life, 1)
     _look(life)
+    _find(life, "a")
+
+
+def the_younger_of_two(life: Life) -> None:
+    """Two blocks hold the same; the one that is not found is handed out."""
+    life.create(3)
+    _take(life, 2)
+    _cached(life, (1, 2), "aa")
     life.do("free_blocks", at(2))
     _take(life, 1)
+    _look(life)
     _find(life, "a")
 
 
@@ -190,6 +248,13 @@ def too_many(life: Life) -> None:
     _look(life)
 
 
+def too_many_cached(life: Life) -> None:
+    """Ask for more than there are, where what is free holds a prefix."""
+    _cached_and_freed(life, "a")
+    _take(life, 2)
+    _look(life)
+
+
 def fewer_than_none(life: Life) -> None:
     """Ask for a negative number of blocks, and for none."""
     life.create(3)
@@ -198,7 +263,19 @@ def fewer_than_none(life: Life) -> None:
     _look(life)
 
 
-GET_PROBES = (taken_twice, into_the_cached, the_same_twice, too_many, fewer_than_none)
+GET_PROBES = (
+    taken,
+    taken_twice,
+    taken_when_cached,
+    into_the_cached,
+    several_cached,
+    the_same_at_once,
+    the_older_of_two,
+    the_younger_of_two,
+    too_many,
+    too_many_cached,
+    fewer_than_none,
+)
 
 
 def touched_while_free(life: Life) -> None:
@@ -243,11 +320,19 @@ def touched_in_vain(life: Life) -> None:
     _look(life)
 
 
+def touched_abroad(life: Life) -> None:
+    """Claim what another pool of the same size has lent."""
+    life.create(2)
+    life.do("touch", lent_by_another(2))
+    _look(life)
+
+
 TOUCH_PROBES = (
     touched_while_free,
     touched_with_a_prefix,
     touched_twice_at_once,
     touched_in_vain,
+    touched_abroad,
 )
 
 
@@ -297,6 +382,28 @@ def one_time_too_often(life: Life) -> None:
     _look(life)
 
 
+def three_times_of_two(life: Life) -> None:
+    """Give a block back three times that two hold."""
+    life.create(2)
+    _take(life, 1)
+    life.do("touch", at(1))
+    life.do("free_blocks", at(1, 1, 1))
+    _look(life)
+
+
+def held_by_twelve(life: Life) -> None:
+    """Give a block back once too often that twelve hold, then once, then as often as it is held."""
+    life.create(2)
+    life.do("touch", at(*12 * [1]))
+    life.do("free_blocks", at(*13 * [1]))
+    _look(life)
+    life.do("free_blocks", at(1))
+    life.see("blocks.1.ref_cnt")
+    life.do("free_blocks", at(*11 * [1]))
+    life.see("blocks.1.ref_cnt")
+    _look(life)
+
+
 def not_from_here(life: Life) -> None:
     """Give back what this pool has not lent."""
     life.create(4)
@@ -304,6 +411,13 @@ def not_from_here(life: Life) -> None:
     life.do("free_blocks", at(2, 0))
     _look(life)
     life.do("free_blocks", [*at(1), Make(KVCacheBlock, 2, 1)])
+    _look(life)
+
+
+def from_another_pool(life: Life) -> None:
+    """Give back what another pool of the same size has lent."""
+    life.create(2)
+    life.do("free_blocks", lent_by_another(2))
     _look(life)
 
 
@@ -319,12 +433,62 @@ def in_this_order(life: Life) -> None:
     _look(life)
 
 
+def one_back(life: Life) -> None:
+    """Give one block back, with a free one behind it."""
+    life.create(3)
+    _take(life, 1)
+    life.do("free_blocks", at(1))
+    _look(life)
+
+
+def two_back(life: Life) -> None:
+    """Give two blocks back at once, without a hash."""
+    life.create(3)
+    _take(life, 2)
+    life.do("free_blocks", at(2, 1))
+    _look(life)
+
+
+def one_back_without_caching(life: Life) -> None:
+    """Give one block back to a pool without caching."""
+    life.create(3, False)
+    _take(life, 1)
+    life.do("free_blocks", at(1))
+    _look(life)
+
+
+def a_full_one_back(life: Life) -> None:
+    """Give one block back that holds a prefix, with a free one behind it."""
+    life.create(3)
+    _take(life, 1)
+    _cached(life, (1,), "a")
+    life.do("free_blocks", at(1))
+    _look(life)
+
+
+def a_second_of_the_same_back(life: Life) -> None:
+    """Give a block back that holds what another block is found for."""
+    life.create(4)
+    _take(life, 2)
+    _cached(life, (1, 2), "aa")
+    life.do("free_blocks", at(2))
+    _look(life)
+
+
 FREE_PROBES = (
+    one_back,
+    two_back,
+    one_back_without_caching,
+    a_full_one_back,
+    a_second_of_the_same_back,
     two_requests_end,
     shared_and_freed,
     both_at_once,
     one_time_too_often,
+    three_times_of_two,
+    held_by_twelve,
     not_from_here,
+    from_another_pool,
     in_this_order,
 )
 
@@ -332,9 +496,22 @@ FREE_PROBES = (
 def half_in_use(life: Life) -> None:
     """Take, share and give back 10,000 blocks."""
     life.create(20_001)
+    life.apply(link_queue)
     life.apply(use_half)
     life.do("get_num_free_blocks")
     _take(life, 2)
 
 
-MANY_BLOCKS = (LargeLife(half_in_use, "20,000 blocks, half of them in use at once", seconds=0.3),)
+def one_in_use(life: Life) -> None:
+    """Take, share and give back one block, 1,000 times."""
+    life.create(20_001)
+    life.apply(link_queue)
+    life.apply(use_one, 1_000)
+    life.do("get_num_free_blocks")
+    _take(life, 2)
+
+
+MANY_BLOCKS = (
+    LargeLife(half_in_use, "20,000 blocks, half of them in use at once", seconds=0.3),
+    LargeLife(one_in_use, "20,000 blocks, one of which is taken and given back", seconds=0.3),
+)

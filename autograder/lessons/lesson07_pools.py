@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -13,46 +14,72 @@ from course_lib.kv_cache.block_pool import BlockPool, FreeKVCacheBlockQueue
 from course_lib.kv_cache.watch.invariants import pool_violations
 from course_lib.kv_cache.watch.notation import StateLine
 
-NEW = Make(BlockPool, 7)
-USED = (
-    NEW.do("get_new_blocks", 4)
-    .do("cache_full_blocks", [At("blocks.1"), At("blocks.2")], [b"a", b"b"])
-    .do("free_blocks", [At("blocks.4"), At("blocks.2")])
-)
-"""``free [4 5 6 | 2*]  held: 1* 3``."""
-
 _QUEUE = "free_block_queue"
 
 
-def _linked(*block_ids: int) -> Make:
+def _at(*block_ids: int) -> list[At]:
+    return [At(f"blocks.{block_id}") for block_id in block_ids]
+
+
+ONE, TWO, NEW = Make(BlockPool, 2), Make(BlockPool, 3), Make(BlockPool, 7)
+"""Pools of one block that can be lent, of two and of six; nothing has happened to them."""
+
+HELD = ONE.do("get_new_blocks", 1)
+"""``free []  held: 1``."""
+
+CACHED = HELD.do("cache_full_blocks", _at(1), [b"a"])
+"""``free []  held: 1*``."""
+
+USED = (
+    NEW.do("get_new_blocks", 4)
+    .do("cache_full_blocks", _at(1, 2), [b"a", b"b"])
+    .do("free_blocks", _at(4, 2))
+)
+"""``free [4 5 6 | 2*]  held: 1* 3``."""
+
+
+def _linked(pool: Make, *block_ids: int) -> Make:
     """Return a new pool with a linked free queue of these blocks."""
-    blocks = [At(f"blocks.{block_id}") for block_id in block_ids]
-    return NEW.set(_QUEUE, Make(FreeKVCacheBlockQueue, [])).do(f"{_QUEUE}.append_n", blocks)
+    made = pool.set(_QUEUE, Make(FreeKVCacheBlockQueue, []))
+    return made.do(f"{_QUEUE}.append_n", _at(*block_ids))
 
 
 FAULTY = {
-    "held and queued": USED.do(f"{_QUEUE}.prepend_n", [At("blocks.3")]),
-    "lost": USED.set("blocks.3.ref_cnt", 0),
-    "a negative count": NEW.set("blocks.5.ref_cnt", -1),
-    "queued twice": NEW.do(f"{_QUEUE}.append_n", [At("blocks.5")]).do(
-        f"{_QUEUE}.append_n", [At("blocks.1")]
-    ),
-    "one twice, one lost": USED.set("blocks.3.ref_cnt", 0).do(
-        f"{_QUEUE}.append_n", [At("blocks.5")]
-    ),
-    "one held and queued, one lost": USED.set("blocks.1.ref_cnt", 0).do(
-        f"{_QUEUE}.prepend_n", [At("blocks.3")]
-    ),
-    "negative and not queued": USED.set("blocks.3.ref_cnt", -1),
-    "the null block is held": USED.set("blocks.0.ref_cnt", 1),
-    "the null block is queued": USED.do(f"{_QUEUE}.append_n", [At("blocks.0")]),
-    "a hash that finds nothing": USED.set("blocks.3.block_hash", b"c"),
-    "found by the hash of another": USED.set("blocks.2.block_hash", b"a"),
-    "found without a hash": USED.set("blocks.2.block_hash", None),
-    "a hash with caching off": USED.set("enable_caching", False),
-    "a length that is wrong": _linked(1, 2, 3, 4, 5, 6).set(f"{_QUEUE}.num_free_blocks", 9),
+    "held and queued": ONE.set("blocks.1.ref_cnt", 1),
+    "lost": HELD.set("blocks.1.ref_cnt", 0),
+    "a negative count": ONE.set("blocks.1.ref_cnt", -1),
+    "queued twice": ONE.do(f"{_QUEUE}.append_n", _at(1)),
+    "one twice, one lost": TWO.do("get_new_blocks", 1)
+    .set("blocks.1.ref_cnt", 0)
+    .do(f"{_QUEUE}.append_n", _at(2)),
+    "one held and queued, one lost": TWO.do("get_new_blocks", 1)
+    .set("blocks.1.ref_cnt", 0)
+    .set("blocks.2.ref_cnt", 1),
+    "negative and not queued": HELD.set("blocks.1.ref_cnt", -1),
+    "the null block is held": ONE.set("blocks.0.ref_cnt", 1),
+    "the null block is queued": ONE.do(f"{_QUEUE}.append_n", _at(0)),
+    "a hash that finds nothing": HELD.set("blocks.1.block_hash", b"a"),
+    "found by the hash of another": TWO.do("get_new_blocks", 2)
+    .do("cache_full_blocks", _at(1, 2), [b"a", b"b"])
+    .set("blocks.2.block_hash", b"a"),
+    "found without a hash": CACHED.set("blocks.1.block_hash", None),
+    "a hash with caching off": CACHED.set("enable_caching", False),
+    "a length that is wrong": _linked(ONE, 1).set(f"{_QUEUE}.num_free_blocks", 9),
 }
-"""Pools that break a law, by what is wrong; the simplest first."""
+"""Pools that break a law, by what is wrong: those of the lesson's prediction."""
+
+MORE_FAULTY = {
+    "the null block is cached": ONE.do("cache_full_blocks", _at(0), [b"a"]),
+    "the null block has a negative count": ONE.set("blocks.0.ref_cnt", -1),
+    "held and queued twice": ONE.set("blocks.1.ref_cnt", 1).do(f"{_QUEUE}.append_n", _at(1)),
+    "queued three times": ONE.do(f"{_QUEUE}.prepend_n", _at(1)).do(f"{_QUEUE}.append_n", _at(1)),
+    "a hash that finds nothing, in the queue": ONE.set("blocks.1.block_hash", b"a"),
+    "the last of many is held and queued": Make(BlockPool, 20).set("blocks.19.ref_cnt", 1),
+    "the last of many has a hash that finds nothing": Make(BlockPool, 20)
+    .do("touch", _at(19))
+    .set("blocks.19.block_hash", b"a"),
+}
+"""Further pools that break a law; they need more care."""
 
 VALID = {
     "new": NEW,
@@ -73,10 +100,19 @@ VALID = {
     "a cached block in front": USED.do(f"{_QUEUE}.remove", At("blocks.2")).do(
         f"{_QUEUE}.prepend_n", [At("blocks.2")]
     ),
-    "a linked queue": _linked(6, 1, 2, 5, 4, 3),
+    "a linked queue": _linked(NEW, 6, 1, 2, 5, 4, 3),
     "two blocks hold the same": NEW.do("get_new_blocks", 2).do(
         "cache_full_blocks", [At("blocks.1"), At("blocks.2")], [b"a", b"a"]
     ),
+    "a prefix was evicted": CACHED.do("free_blocks", _at(1)).do("get_new_blocks", 1),
+    "held by five": ONE.do("touch", _at(1, 1, 1, 1, 1)),
+    "all cached and held": TWO.do("get_new_blocks", 2).do(
+        "cache_full_blocks", _at(1, 2), [b"a", b"b"]
+    ),
+    "twenty blocks": Make(BlockPool, 20)
+    .do("get_new_blocks", 12)
+    .do("cache_full_blocks", _at(10, 11, 12), [b"a", b"b", b"c"])
+    .do("free_blocks", _at(12, 11)),
     "caching off": Make(BlockPool, 7, False)
     .do("get_new_blocks", 3)
     .do("free_blocks", [At("blocks.2")]),
@@ -88,11 +124,15 @@ def drawn(seed: int) -> dict[str, Make]:
     """Return faulty pools that a seed decides."""
     draw = random.Random(seed)
     lost, queued, negative = (draw.randint(1, 6) for _ in range(3))
+    strange = draw.randint(7, 19)
     return {
         f"block {lost} is lost": NEW.do(f"{_QUEUE}.remove", At(f"blocks.{lost}")),
         f"block {queued} is held and queued": NEW.set(f"blocks.{queued}.ref_cnt", 2),
         f"block {negative} has a negative count": NEW.do("get_new_blocks", 6).set(
             f"blocks.{negative}.ref_cnt", -draw.randint(1, 3)
+        ),
+        f"block {strange} has a hash that finds nothing": Make(BlockPool, 20).set(
+            f"blocks.{strange}.block_hash", b"z"
         ),
     }
 
@@ -102,8 +142,10 @@ def shown(pool: Any) -> str:
     counts = {block.block_id: block.ref_cnt for block in pool.blocks if block.ref_cnt}
     hashes = {b.block_id: b.block_hash for b in pool.blocks if b.block_hash is not None}
     index = {key: block.block_id for key, block in pool.cached_block_hash_to_block.items()}
-    queue = " ".join(str(mark) for mark in StateLine.of(pool).free or ())
-    said = [f"{pool.num_blocks} blocks", f"free [{queue}]", f"ref_cnt {counts}, 0 elsewhere"]
+    queue = StateLine(StateLine.of(pool).free)
+    said = [f"{pool.num_blocks} blocks", str(queue), f"ref_cnt {counts or 0}"]
+    if counts:
+        said[-1] += ", 0 elsewhere"
     if hashes or index:
         said.append(f"hashes {hashes}, found {index}")
     if not pool.enable_caching:
@@ -111,6 +153,24 @@ def shown(pool: Any) -> str:
     if pool.get_num_free_blocks() != len(list(pool.free_block_queue)):
         said.append(f"get_num_free_blocks() is {pool.get_num_free_blocks()}")
     return "; ".join(said)
+
+
+def typed(recipe: Make) -> str:
+    """Return the lines that make a pool.
+
+    >>> print(typed(FAULTY["lost"]))
+    pool = BlockPool(2)
+    pool.get_new_blocks(1)
+    pool.blocks[1].ref_cnt = 0
+    """
+    arguments = ", ".join(map(repr, recipe.args))
+    lines = [f"pool = {recipe.target.short}({arguments})"]
+    for step in recipe.steps:
+        if step.args is None:
+            lines.append(f"{At(step.path)!r} = {step.value!r}")
+        else:
+            lines.append(f"{At(step.path)!r}({', '.join(map(repr, step.args))})")
+    return "\n".join(re.sub(r"\bobj\.", "pool.", line) for line in lines)
 
 
 # Known wrong checkers
@@ -134,6 +194,11 @@ def caught_by_the_sum() -> tuple[int, int]:
 
 
 def but_negative(pool: BlockPool) -> list[str]:
+    """Never ask for a count below 0."""
+    return [each for each in pool_violations(pool) if "held by -" not in each]
+
+
+def negative_is_held(pool: BlockPool) -> list[str]:
     """Take any count but 0 for held."""
     queued = _counted(pool)
     return [
@@ -212,6 +277,12 @@ CHECKER = (
         "a negative count is overlooked",
         "A block that fewer than nobody hold was given back too often, be it queued or not.",
         but_negative,
+    ),
+    Misconception(
+        "a negative count is taken for held",
+        "A count of 1 or more says that somebody holds the block; one below 0 is wrong, be the "
+        "block queued or not.",
+        negative_is_held,
     ),
     Misconception(
         "queued or not",

@@ -122,7 +122,8 @@ class FreeKVCacheBlockQueue:
     nothing. A *sentinel*, a block that is not part of the pool, closes the list to a ring: its
     ``next_free_block`` is the front and its ``prev_free_block`` is the back, and in an empty queue
     both are the sentinel itself. So every block in the queue always has two neighbours, and no
-    operation has a special case for the ends.
+    operation has a special case for the ends. The time of a method grows with the number of blocks
+    that it moves, and not with the length of the queue.
 
     Invariant: for each block b in the ring, ``b.next_free_block.prev_free_block is b``; a block
     outside the queue has both links None; ``num_free_blocks`` blocks are in the queue.
@@ -416,7 +417,8 @@ class BlockPool:
         """Hand out blocks from the front of the free queue.
 
         Each of them then has a ``ref_cnt`` of 1 and no hash: if it was cached, it is evicted, so
-        nobody finds the prefix in it any more, and ``num_evictions`` is counted up.
+        nobody finds the prefix in it any more, and ``num_evictions`` is counted up. The time grows
+        with the number of blocks handed out, and not with that of free ones.
 
         Args:
             num_blocks: How many.
@@ -452,7 +454,8 @@ class BlockPool:
 
         Blocks that nobody holds any more go to the free queue, in the order in which they are
         given: those with a hash to its back, the others to its front. So whoever frees a request
-        passes its last block first: the end of a prefix is worth less than its beginning.
+        passes its last block first: the end of a prefix is worth less than its beginning. The time
+        grows with the number of blocks given back, and not with that of free ones.
 
         Args:
             ordered_blocks: The blocks, the first to be reused first. A block that is in it twice is
@@ -508,6 +511,7 @@ class BlockPool:
         """Give each block one holder more, because a request shares it.
 
         A block that was free leaves the free queue: it must not be handed out to somebody else.
+        Whether a block is in the queue is told by its count, without a look at the others.
 
         Args:
             blocks: The blocks, in use or free.

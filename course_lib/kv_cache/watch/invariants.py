@@ -263,7 +263,8 @@ class Leak:
 
     Attributes:
         owner: Who holds them. "nobody" if no block table accounts for them.
-        block_ids: Which blocks, in order; one that is held twice is named twice.
+        block_ids: Which blocks: those of a request in the order of its table, nobody's in that of
+            their ids. One that is held twice is named twice.
     """
 
     owner: str
@@ -278,8 +279,9 @@ def find_leaks(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list
         live_request_ids: The requests that may hold blocks.
 
     Returns:
-        One leak for each request that is not live, in the order in which they were admitted; then
-        the blocks with more holders than block tables, which belong to nobody.
+        One leak for each request that is not live, in the order in which they were admitted, its
+        blocks in the order of its table; then one of the blocks with more holders than block
+        tables, which belong to nobody, by their ids, each as often as it has holders too many.
 
     >>> from course_lib.kv_cache.manager import PlainRequest
     >>> aborted = PlainRequest("aborted", [1, 2, 3])

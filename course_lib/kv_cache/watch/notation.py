@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from string import ascii_uppercase
 from typing import Protocol
 
@@ -171,23 +171,50 @@ def state_line(subject: BlockPool | KVCacheManager) -> str:
     return str(StateLine.of(subject))
 
 
-def queue_line(queue: FreeBlockQueue) -> str:
-    """Return a free queue in one line, with what it says of its length if that is another.
+def queue_line(queue: FreeBlockQueue, blocks: Iterable[KVCacheBlock] = ()) -> str:
+    """Return a free queue in one line, with what is wrong of its length or its links, if anything.
 
-    A queue that runs in circles is cut one block behind the length that it claims.
+    A queue that runs in circles is cut one block behind the length that it claims. Of a queue with
+    a sentinel, all neighbours are to be linked both ways.
+
+    Args:
+        queue: The queue.
+        blocks: Blocks of which those that are not in the queue are to have no links.
 
     >>> from course_lib.kv_cache.block_pool import FreeKVCacheBlockQueue
-    >>> queue = FreeKVCacheBlockQueue([KVCacheBlock(3), KVCacheBlock(1)])
-    >>> queue_line(queue)
-    'free [3 1]'
+    >>> blocks = [KVCacheBlock(block_id) for block_id in range(3)]
+    >>> queue = FreeKVCacheBlockQueue(blocks[1:])
+    >>> queue_line(queue, blocks)
+    'free [1 2]'
     >>> queue.num_free_blocks = 3
     >>> queue_line(queue)
-    'free [3 1], and its length says 3'
+    'free [1 2], and its length says 3'
+    >>> queue.num_free_blocks = 2
+    >>> blocks[2].prev_free_block, blocks[0].next_free_block = None, blocks[1]
+    >>> queue_line(queue, blocks)
+    'free [1 2], but 1 and 2 are not linked both ways and 0 is outside and has a link'
     """
     claimed = len(queue)
-    listed = [block.block_id for block in islice(queue, max(claimed, 0) + 1)]
-    line = f"free [{' '.join(map(str, listed))}]"
-    return line if len(listed) == claimed else f"{line}, and its length says {claimed}"
+    listed = list(islice(queue, max(claimed, 0) + 1))
+    line = f"free [{' '.join(str(block.block_id) for block in listed)}]"
+    if len(listed) != claimed:
+        return f"{line}, and its length says {claimed}"
+    faults = []
+    sentinel: KVCacheBlock | None = getattr(queue, "sentinel", None)
+    if sentinel is not None:
+        names = ["the sentinel", *(str(block.block_id) for block in listed), "the sentinel"]
+        ring = [sentinel, *listed, sentinel]
+        faults += [
+            f"{names[place]} and {names[place + 1]} are not linked both ways"
+            for place, (one, other) in enumerate(pairwise(ring))
+            if one.next_free_block is not other or other.prev_free_block is not one
+        ]
+    faults += [
+        f"{block.block_id} is outside and has a link"
+        for block in blocks
+        if block not in listed and (block.prev_free_block or block.next_free_block)
+    ]
+    return f"{line}, but {' and '.join(faults)}" if faults else line
 
 
 class HasBlocks(Protocol):

@@ -1,5 +1,7 @@
 """Checks of checkers: one that looks at pools, one that raises, one that tests a function."""
 
+from dataclasses import replace
+
 import pytest
 
 from autograder.checks.checker import CheckerCheck
@@ -103,6 +105,14 @@ def test_points_for_each_that_is_caught_and_the_simplest_missed_one_is_shown(exa
     assert case.complaint == "2 of 4 faulty ones are caught; this one is not"
     shown = repr(finding)
     assert not any(name in shown for name in CHECKER.faulty), "which rule to add is not said"
+
+
+def test_a_missed_one_is_shown_as_one_would_type_it_above_what_it_then_is():
+    typed = replace(CHECKER, typed=repr)
+    case = typed.examine(LocalSubject(lambda pool: []), SEED, 1).counterexample.case
+    assert case == (
+        "BlockPool(6) with .blocks.2.ref_cnt = 1\n# free [1 2 3 4 5], held [0, 1, 0, 0, 0]"
+    )
 
 
 def test_nothing_for_whoever_rejects_a_valid_one_and_it_is_shown_with_what_was_said(examine):

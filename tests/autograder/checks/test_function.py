@@ -21,6 +21,7 @@ from autograder.checks.reference import Method
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
 from course_lib.kv_cache import BlockPool, KVCacheBlock
+from course_lib.kv_cache.watch.notation import state_line
 
 SEED, EXAMPLES = 1, 60
 
@@ -844,3 +845,42 @@ def test_an_answer_of_a_million_items_is_answered_in_time(local, patience):
 def test_what_no_code_has_raised_is_said_without_a_class(local, patience, source):
     wrong = local(f"def blocks_needed(n, block_size=16):\n    {source}", "blocks_needed")
     assert "Error" not in BLOCKS.examine(wrong, SEED, EXAMPLES).counterexample.got
+
+
+# What a call leaves behind
+
+
+def give_back(pool, block_ids):
+    """Give blocks back; return how many are free."""
+    pool.free_blocks([pool.blocks[block_id] for block_id in block_ids])
+    return pool.get_num_free_blocks()
+
+
+HELD = Make(BlockPool, 4).do("get_new_blocks", 3)
+GIVE_BACK = FunctionCheck(
+    reference=give_back,
+    cases=st.builds(lambda block_id: Call(HELD, [block_id]), st.integers(1, 3)),
+    probes=(Call(HELD, [1]), Call(HELD, [])),
+    misconceptions=(
+        Misconception("only said", "Give them back.", lambda pool, block_ids: len(block_ids)),
+    ),
+    leaves=state_line,
+)
+FREES = "    pool.free_blocks([pool.blocks[i] for i in block_ids])\n"
+
+
+def test_what_becomes_of_an_argument_is_compared_beside_the_value(examine):
+    head, value = "def give_back(pool, block_ids):\n", "pool.get_num_free_blocks()"
+    assert examine(GIVE_BACK, f"{head}{FREES}    return {value}\n") == PASSED
+    finding = examine(GIVE_BACK, f"{head}    return {value} + len(block_ids)\n")
+    assert finding.fraction == 0
+    assert finding.misconception.name == "only said"
+    assert "free []  held: 1 2 3" in finding.counterexample.got
+
+
+def test_a_call_that_returns_nothing_or_refuses_has_left_nothing_to_compare(examine):
+    assert (
+        "None" in examine(GIVE_BACK, f"def give_back(pool, block_ids):\n{FREES}").counterexample.got
+    )
+    refused = examine(GIVE_BACK, "def give_back(pool, block_ids):\n    raise KeyError(3)\n")
+    assert refused.counterexample.got == "KeyError: 3"

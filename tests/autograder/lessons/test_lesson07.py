@@ -9,11 +9,9 @@ from itertools import chain
 import pytest
 
 from autograder import lessons
-from autograder.checks.acts import Act
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
-from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pools as pools
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
@@ -21,12 +19,9 @@ from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
 from course_lib.kv_cache.block_pool import (
     BlockPool,
-    FreeKVCacheBlockQueue,
-    double_free,
-    not_in_queue,
-    out_of_blocks,
 )
 from course_lib.kv_cache.metrics import CacheMetrics
+from course_lib.kv_cache.order_rules import released
 from course_lib.kv_cache.watch.invariants import (
     Leak,
     find_leaks,
@@ -34,23 +29,10 @@ from course_lib.kv_cache.watch.invariants import (
     pool_violations,
     under_check,
 )
-from course_lib.viz.replays.film import differences
 from greedy_oracle import greedy_answer
+from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong, examine, named, places
 
 pytestmark = pytest.mark.lesson(7)
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, max_examples=20):
-    subject = LocalSubject(answer, 3.0)
-    return lessons.find(exercise_id).examine(subject, max_examples=max_examples)
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
 
 # 7.1
 
@@ -78,6 +60,7 @@ def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
         (["free", 1], "it is no text"),
         ("free [1, 2]", "'1,' is no block"),
         ("A: 1 2", "a state begins with the free queue"),
+        ("free [1 2 3] A:", "only those that hold blocks are named"),
     ],
 )
 def test_a_line_that_is_no_state_is_told_how_one_is_written(line, says):
@@ -85,239 +68,6 @@ def test_a_line_that_is_no_state_is_told_how_one_is_written(line, says):
     finding = examine("7.1", {"seed": 1, **right, "step 1": line})
     assert says in finding.counterexample.complaint
 
-
-# 7.2
-
-
-class AllAtOnce(FreeKVCacheBlockQueue):
-    """Cuts several out, and links several in, as one piece."""
-
-    def popleft_n(self, n):
-        if n > self.num_free_blocks:
-            raise out_of_blocks(n, self.num_free_blocks)
-        taken, block = [], self.sentinel.next_free_block
-        for _ in range(n):
-            taken.append(block)
-            block = block.next_free_block
-        self.sentinel.next_free_block, block.prev_free_block = block, self.sentinel
-        for each in taken:
-            each.prev_free_block = each.next_free_block = None
-        self.num_free_blocks -= n
-        return taken
-
-    def append_n(self, blocks):
-        back = self.sentinel.prev_free_block
-        for block in blocks:
-            back.next_free_block, block.prev_free_block, back = block, back, block
-        back.next_free_block, self.sentinel.prev_free_block = self.sentinel, back
-        self.num_free_blocks += len(blocks)
-
-
-class BeforeTheOldFront(FreeKVCacheBlockQueue):
-    def prepend_n(self, blocks):
-        front = self.sentinel.next_free_block
-        for block in blocks:
-            self.insert_before(block, front)
-
-
-class LooksForIt(FreeKVCacheBlockQueue):
-    """Goes from the front to the block: right, and slower the longer the queue is."""
-
-    def remove(self, block):
-        if not any(each is block for each in self):
-            raise not_in_queue(block)
-        super().remove(block)
-
-
-class UsesUp(FreeKVCacheBlockQueue):
-    def prepend_n(self, blocks):
-        while blocks:
-            self.prepend(blocks.pop())
-
-
-class AppendsInFront(FreeKVCacheBlockQueue):
-    def append(self, block):
-        self.prepend(block)
-
-
-class ReturnsATuple(FreeKVCacheBlockQueue):
-    def popleft_n(self, n):
-        return tuple(super().popleft_n(n))
-
-
-class ReturnsIds(FreeKVCacheBlockQueue):
-    def popleft(self):
-        return super().popleft().block_id
-
-
-class OneCounterForAll(FreeKVCacheBlockQueue):
-    last = None
-
-    def remove(self, block):
-        if OneCounterForAll.last is block:
-            raise not_in_queue(block)
-        OneCounterForAll.last = block
-        super().remove(block)
-
-
-QUEUE_RIGHT = (AllAtOnce, BeforeTheOldFront)
-QUEUE_WRONG = (
-    (LooksForIt, SAME),
-    (UsesUp, SAME),
-    (AppendsInFront, SAME),
-    (ReturnsATuple, SAME),
-    (ReturnsIds, SAME),
-    (OneCounterForAll, SAME),
-    (object(), SAME),
-)
-
-# 7.3
-
-
-def one_by_one(self, num_blocks):
-    if not 0 <= num_blocks <= len(self.free_block_queue):
-        raise ValueError(num_blocks) if num_blocks < 0 else out_of_blocks(num_blocks, 0)
-    taken = []
-    while len(taken) < num_blocks:
-        (block,) = self.free_block_queue.popleft_n(1)
-        block.ref_cnt += 1
-        if block.block_hash:
-            self.num_evictions = self.num_evictions + 1
-            self.forget(block)
-        taken.append(block)
-    return taken
-
-
-def by_evict_blocks(self, num_blocks):
-    if num_blocks < 0:
-        raise ValueError("a negative number of blocks")
-    taken = self.free_block_queue.popleft_n(num_blocks)
-    self.num_evictions += sum(block.block_hash is not None for block in taken)
-    self.evict_blocks([block.block_id for block in taken])
-    for block in taken:
-        block.ref_cnt = 1
-    return taken
-
-
-GET_RIGHT = (one_by_one, by_evict_blocks)
-GET_WRONG = (
-    (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
-    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
-    (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
-    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks) or None, SAME),
-    (object(), SAME),
-)
-
-
-def touched_in_one_pass(self, blocks):
-    blocks = tuple(blocks)
-    for stranger in (each for each in blocks if each.pool is not self):
-        raise self.foreign_block(stranger)
-    for block, times in Counter(blocks).items():
-        if not block.ref_cnt:
-            self.free_block_queue.remove(block)
-        block.ref_cnt += times
-
-
-def touched_by_iterator_twice(self, blocks):
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-    for block in blocks:
-        if block.ref_cnt == 0:
-            self.free_block_queue.remove(block)
-        block.ref_cnt += 1
-
-
-def touched_if_queued(self, blocks):
-    blocks = list(blocks)
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-    for block in blocks:
-        if block in list(self.free_block_queue):  # slow: the whole queue for each block
-            self.free_block_queue.remove(block)
-        block.ref_cnt += 1
-
-
-def touched_once(self, blocks):
-    BlockPool.touch(self, dict.fromkeys(blocks))
-
-
-TOUCH_RIGHT = (touched_in_one_pass,)
-TOUCH_WRONG = (
-    (touched_by_iterator_twice, SAME),
-    (touched_once, SAME),
-    (touched_if_queued, SAME),
-    (lambda self, blocks: BlockPool.touch(self, blocks) or list(blocks), SAME),
-    (lambda self, blocks: None, SAME),
-)
-
-# 7.4
-
-
-def freed_in_sorted_lists(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    strangers = [block for block in blocks if block.pool is not self]
-    if strangers:
-        raise self.foreign_block(strangers[0])
-    left = {block: block.ref_cnt for block in blocks}
-    idle = []
-    for block in blocks:
-        left[block] -= 1
-        if left[block] < 0:
-            raise double_free(block)
-        if left[block] == 0:
-            idle.append(block)
-    for block, count in left.items():
-        block.ref_cnt = count
-    # A block that is named too often raises; else each is idle at its last mention.
-    self.free_block_queue.prepend_n([block for block in idle if not block.block_hash])
-    self.free_block_queue.append_n([block for block in idle if block.block_hash])
-
-
-def freed_by_counting_in_the_list(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    for block in blocks:
-        if block.pool is not self:
-            raise self.foreign_block(block)
-        if blocks.count(block) > block.ref_cnt:  # slow: the whole list for each block
-            raise double_free(block)
-    BlockPool.free_blocks(self, blocks)
-
-
-def freed_with_the_callers_list(self, ordered_blocks):
-    BlockPool.free_blocks(self, list(ordered_blocks))
-    if isinstance(ordered_blocks, list):
-        ordered_blocks.clear()
-
-
-def freed_at_the_first_mention(self, ordered_blocks):
-    blocks = list(ordered_blocks)
-    BlockPool.free_blocks(self, blocks[:0])
-    counted = Counter(blocks)
-    for block, times in counted.items():
-        if block.pool is not self:
-            raise self.foreign_block(block)
-        if block.ref_cnt < times:
-            raise double_free(block)
-    idle = []
-    for block, times in counted.items():
-        block.ref_cnt -= times
-        if not block.ref_cnt:
-            idle.append(block)
-    self.free_block_queue.prepend_n([block for block in idle if block.block_hash is None])
-    self.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
-
-
-FREE_RIGHT = (freed_in_sorted_lists,)
-FREE_WRONG = (
-    (freed_by_counting_in_the_list, SAME),
-    (freed_with_the_callers_list, SAME),
-    (freed_at_the_first_mention, SAME),
-    (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
-    (lambda self, ordered_blocks: None, SAME),
-)
 
 # 7.6
 
@@ -344,8 +94,50 @@ def leaks_with_an_iterator(manager, live_request_ids):
     return find_leaks(manager, [name for name in tables if name not in dead])
 
 
-LEAKS_RIGHT = (leaks_by_subtraction,)
+def _leaks(manager, live, is_live=None, lost=None):
+    """Return leaks; ask as is said who is alive, and what nobody's blocks are."""
+    tables = manager.block_tables()
+    live = list(live)
+    found = [
+        Leak(name, tuple(block.block_id for block in table))
+        for name, table in tables.items()
+        if not (is_live(name, live) if is_live else name in live)
+    ]
+    times = Counter(block.block_id for table in tables.values() for block in table)
+    extra = {b.block_id: b.ref_cnt - times[b.block_id] for b in manager.block_pool.blocks}
+    nobodys = lost(extra) if lost else [i for i, n in extra.items() for _ in range(n)]
+    return [*found, Leak("nobody", tuple(nobodys))] if nobodys else found
+
+
+LEAKS_RIGHT = (leaks_by_subtraction, _leaks)
 LEAKS_WRONG = (
+    (lambda manager, live: _leaks(manager, live, lambda name, live: name in " ".join(live)), SAME),
+    (
+        lambda manager, live: _leaks(
+            manager, live, lambda name, live: any(name.startswith(each) for each in live)
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: _leaks(
+            manager, live, lost=lambda extra: [i for i, n in extra.items() for _ in range(abs(n))]
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: _leaks(
+            manager,
+            live,
+            lost=lambda extra: [i for i, n in list(extra.items())[:-1] for _ in range(n)],
+        ),
+        SAME,
+    ),
+    (
+        lambda manager, live: [
+            Leak(leak.owner, tuple(sorted(leak.block_ids))) for leak in find_leaks(manager, live)
+        ],
+        SAME,
+    ),
     (leaks_with_an_iterator, SAME),
     (
         lambda manager, live: [(leak.owner, leak.block_ids) for leak in find_leaks(manager, live)],
@@ -391,14 +183,60 @@ class InPerCent(CacheMetrics):
         return 100 * super().usage
 
 
+class Rounded(CacheMetrics):
+    @property
+    def usage(self):
+        return round(super().usage, 2)
+
+
+class OfTwoAtLeast(CacheMetrics):
+    @property
+    def usage(self):
+        return self.num_used_blocks / max(self.num_blocks - 1, 2)
+
+
+class ByNameOnly(CacheMetrics):
+    def record_lookup(self, num_tokens, num_hit_tokens, *, is_preempted=False):
+        super().record_lookup(num_tokens, num_hit_tokens, is_preempted)
+
+
 METRICS_RIGHT = (MaximumOfAll,)
-METRICS_WRONG = ((DividesByNothing, SAME), (CountsThenRefuses, SAME), (InPerCent, SAME))
+METRICS_WRONG = (
+    (DividesByNothing, SAME),
+    (CountsThenRefuses, SAME),
+    (InPerCent, SAME),
+    (Rounded, SAME),
+    (OfTwoAtLeast, SAME),
+    (ByNameOnly, SAME),
+)
 
 # 7.8b
 
 
+def listed_but_not_done(pool, block_ids):
+    """Says what the queue would be, and leaves it."""
+    idle = list(map(pool.blocks.__getitem__, dict.fromkeys(block_ids)))
+    for block in map(pool.blocks.__getitem__, block_ids):
+        block.ref_cnt -= 1
+    idle = [block for block in idle if block.ref_cnt == 0]
+    front = [block for block in idle if block.block_hash is None]
+    back = [block for block in idle if block.block_hash is not None]
+    return [block.block_id for block in (*front, *pool.free_block_queue, *back)]
+
+
+def sorted_by_the_index(pool, block_ids):
+    """Takes a block for unfindable because another one is found for what it holds."""
+    idle = released(map(pool.blocks.__getitem__, block_ids))
+    back = [block for block in idle if pool.get_cached_block(block.block_hash) is block]
+    pool.free_block_queue.prepend_n([block for block in idle if block not in back])
+    pool.free_block_queue.append_n(back)
+    return [block.block_id for block in pool.free_block_queue]
+
+
 MENDED_RIGHT = (hunt.free_blocks_b, hunt.free_as_before)
 MENDED_WRONG = (
+    (listed_but_not_done, SAME),
+    (sorted_by_the_index, SAME),
     (hunt.free_blocks_a, "what others hold is queued"),
     (hunt.free_cleaned_up, "still to the back"),
     (lambda pool, ids: hunt.give_back(pool, ids[::-1]), SAME),
@@ -407,76 +245,25 @@ MENDED_WRONG = (
 )
 
 RIGHT = {
-    "7.2": QUEUE_RIGHT,
-    "7.3a": GET_RIGHT,
-    "7.3b": TOUCH_RIGHT,
-    "7.4": FREE_RIGHT,
     "7.6": LEAKS_RIGHT,
     "7.7": METRICS_RIGHT,
     "7.8b": MENDED_RIGHT,
 }
 WRONG = {
-    "7.2": QUEUE_WRONG,
-    "7.3a": GET_WRONG,
-    "7.3b": TOUCH_WRONG,
-    "7.4": FREE_WRONG,
     "7.6": LEAKS_WRONG,
     "7.7": METRICS_WRONG,
     "7.8b": MENDED_WRONG,
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
 def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place], max_examples=60)
-    assert finding.fraction == 1, finding.counterexample
+    assert_right(exercise, RIGHT[exercise][place])
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
+@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
 def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    answer, name = WRONG[exercise][place]
-    finding = examine(exercise, answer)
-    assert finding.fraction == 0
-    assert named(finding) == name
-
-
-@pytest.mark.parametrize(
-    ("exercise", "wrong", "most"),
-    [
-        ("7.3a", mistakes.nobody_holds, 2),
-        ("7.3a", mistakes.hash_alone, 6),
-        ("7.3b", mistakes.stays_queued, 3),
-        ("7.4", next(m.wrong for m in lessons.find("7.4").check.misconceptions), 4),
-    ],
-)
-def test_a_failing_case_is_short_and_can_be_typed(exercise, wrong, most):
-    case = examine(exercise, wrong, max_examples=100).counterexample.case
-    assert len(case.splitlines()) <= most, case
-    assert "<" not in case
-
-
-def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
-    make, take = Act("create", (4,), {}), Act("do", ("get_new_blocks", 1), {"reads": ()})
-    cache = Act("do", ("cache_full_blocks", lives.at(1), [b"a"]), {"reads": ()})
-    assert lives.PoolLife.is_sound([make, take, cache])
-    assert not lives.PoolLife.is_sound([make, cache])
-    assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
-
-
-def test_a_refusal_that_comes_too_late_is_told_so():
-    finding = examine("7.3b", mistakes.one_by_one)
-    assert "it refuses when it has changed something already" in finding.counterexample.complaint
-
-
-def test_the_replay_of_a_mistake_marks_the_first_state_that_differs():
-    case = examine("7.3b", mistakes.stays_queued, max_examples=100).retell()
-    marked = [differences(step) for step in case.steps]
-    assert not any(marked[:1])
-    assert ("queue", "free") in next(filter(None, marked))
+    assert_wrong(exercise, *WRONG[exercise][place])
 
 
 # 7.5
@@ -506,6 +293,49 @@ def drains_the_queue(pool):
     while len(pool.free_block_queue):
         pool.free_block_queue.popleft_n(1)
     return said
+
+
+def careless(*, null_hash=True, null_count=True, times=None, rejects=None, hashed=None, last=None):
+    """Return a checker that passes over one thing, or is too strict in one."""
+
+    def checker(pool):
+        queued = Counter(block.block_id for block in pool.free_block_queue)
+        null, found = pool.null_block, pool.cached_block_hash_to_block
+        said = ["length"] if pool.get_num_free_blocks() != queued.total() else []
+        said += ["null"] if (null.ref_cnt if null_count else null.ref_cnt > 0) else []
+        said += ["null"] if queued[0] or (null_hash and null.block_hash is not None) else []
+        for block in pool.blocks[1:last]:
+            n = queued[block.block_id]
+            right = n == (block.ref_cnt == 0) if times is None else times(block, n)
+            said += [] if right and block.ref_cnt >= 0 else ["place"]
+        said += ["index" for key, block in found.items() if block.block_hash != key]
+        for block in pool.blocks[1:last]:
+            if block.block_hash is not None and (hashed is None or hashed(block)):
+                said += [] if pool.enable_caching and block.block_hash in found else ["hash"]
+        return said + (["too strict"] if rejects is not None and rejects(pool) else [])
+
+    return checker
+
+
+CARELESS = (
+    careless(null_hash=False),
+    careless(null_count=False),
+    careless(times=lambda block, n: n != 1 if block.ref_cnt else n == 1),
+    careless(times=lambda block, n: not n if block.ref_cnt else n not in (0, 2)),
+    careless(hashed=lambda block: block.ref_cnt > 0),
+    careless(last=9),
+    careless(rejects=lambda pool: pool.num_evictions),
+    careless(rejects=lambda pool: any(block.ref_cnt > 3 for block in pool.blocks)),
+    careless(
+        rejects=lambda pool: len(pool.cached_block_hash_to_block) > len(pool.free_block_queue)
+    ),
+)
+
+
+@pytest.mark.parametrize("place", range(len(CARELESS)))
+def test_a_checker_that_passes_over_one_thing_does_not_earn_everything(place):
+    assert examine("7.5", CARELESS[place]).fraction < 1
+    assert examine("7.5", careless()).fraction == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

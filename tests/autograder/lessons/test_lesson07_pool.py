@@ -1,0 +1,366 @@
+"""Lesson 7: what is said of ways to take, share and give back blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from autograder import lessons
+from autograder.checks.acts import Act
+from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
+from autograder.lessons import lesson07_mistakes as mistakes
+from autograder.lessons import lesson07_pool_lives as lives
+from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
+from course_lib.kv_cache.order_rules import released
+from course_lib.viz.replays.film import differences
+from lesson07_findings import SAME, assert_right, assert_wrong, examine, places
+
+pytestmark = pytest.mark.lesson(7)
+
+# 7.3
+
+
+def one_by_one(self, num_blocks):
+    if not 0 <= num_blocks <= len(self.free_block_queue):
+        raise ValueError(num_blocks) if num_blocks < 0 else out_of_blocks(num_blocks, 0)
+    taken = []
+    while len(taken) < num_blocks:
+        (block,) = self.free_block_queue.popleft_n(1)
+        block.ref_cnt += 1
+        if block.block_hash:
+            self.num_evictions = self.num_evictions + 1
+            self.forget(block)
+        taken.append(block)
+    return taken
+
+
+def by_evict_blocks(self, num_blocks):
+    if num_blocks < 0:
+        raise ValueError("a negative number of blocks")
+    taken = self.free_block_queue.popleft_n(num_blocks)
+    self.num_evictions += sum(block.block_hash is not None for block in taken)
+    self.evict_blocks([block.block_id for block in taken])
+    for block in taken:
+        block.ref_cnt = 1
+    return taken
+
+
+def by_remove(self, num_blocks):
+    """Right with any queue, and quick with a linked one."""
+    if num_blocks < 0:
+        raise ValueError("a negative number of blocks")
+    taken = list(islice(self.free_block_queue, num_blocks))
+    if len(taken) < num_blocks:
+        raise out_of_blocks(num_blocks, len(taken))
+    for block in taken:
+        self.free_block_queue.remove(block)
+        block.ref_cnt = 1
+        if block.block_hash is not None:
+            self.forget(block)
+            self.num_evictions += 1
+    return taken
+
+
+def _taken(self, num_blocks, is_forgotten, count):
+    """Hand out blocks; forget and count as is said."""
+    if num_blocks < 0:
+        raise ValueError(num_blocks)
+    taken = self.free_block_queue.popleft_n(num_blocks)
+    cached = [block for block in taken if block.block_hash is not None]
+    self.num_evictions = count(self.num_evictions, cached)
+    for block in taken:
+        block.ref_cnt = 1
+        if block.block_hash is not None and is_forgotten(self, block, cached):
+            self.forget(block)
+    return taken
+
+
+def always(self, block, cached):
+    return True
+
+
+def added(before, cached):
+    return before + len(cached)
+
+
+def evicts_then_refuses(self, num_blocks):
+    if num_blocks < 0:
+        raise ValueError(num_blocks)
+    for block in islice(self.free_block_queue, num_blocks):
+        if block.block_hash is not None:
+            self.forget(block)
+            self.num_evictions += 1
+    return BlockPool.get_new_blocks(self, num_blocks)
+
+
+def measures_the_queue(self, num_blocks):
+    if num_blocks > len(list(self.free_block_queue)):  # slow: the whole queue for each call
+        raise out_of_blocks(num_blocks, self.get_num_free_blocks())
+    return BlockPool.get_new_blocks(self, num_blocks)
+
+
+GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
+GET_WRONG = (
+    (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
+    (lambda self, n: _taken(self, n, always, lambda b, cached: len(cached)), SAME),
+    (lambda self, n: _taken(self, n, always, lambda b, cached: 1 if cached else b), SAME),
+    (
+        lambda self, n: _taken(
+            self, n, always, lambda b, cached: b + len({each.block_hash for each in cached})
+        ),
+        SAME,
+    ),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[0], added), SAME),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block is cached[-1], added), SAME),
+    (lambda self, n: _taken(self, n, lambda s, block, cached: block in cached[:3], added), SAME),
+    (
+        lambda self, n: _taken(
+            self, n, lambda s, block, cached: s.get_cached_block(block.block_hash) is block, added
+        ),
+        SAME,
+    ),
+    (evicts_then_refuses, SAME),
+    (measures_the_queue, SAME),
+    (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
+    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
+    (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
+    (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks) or None, SAME),
+    (object(), SAME),
+)
+
+
+def touched_in_one_pass(self, blocks):
+    blocks = tuple(blocks)
+    for stranger in (each for each in blocks if each.pool is not self):
+        raise self.foreign_block(stranger)
+    for block, times in Counter(blocks).items():
+        if not block.ref_cnt:
+            self.free_block_queue.remove(block)
+        block.ref_cnt += times
+
+
+def touched_by_iterator_twice(self, blocks):
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        if block.ref_cnt == 0:
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def touched_if_queued(self, blocks):
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        if block in list(self.free_block_queue):  # slow: the whole queue for each block
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def touched_once(self, blocks):
+    BlockPool.touch(self, dict.fromkeys(blocks))
+
+
+def touched_of_any_pool(self, blocks):
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is None or block.pool.num_blocks != self.num_blocks:
+            raise self.foreign_block(block)
+    for block in blocks:
+        if block.ref_cnt == 0:
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+TOUCH_RIGHT = (touched_in_one_pass,)
+TOUCH_WRONG = (
+    (touched_of_any_pool, SAME),
+    (touched_by_iterator_twice, SAME),
+    (touched_once, SAME),
+    (touched_if_queued, SAME),
+    (lambda self, blocks: BlockPool.touch(self, blocks) or list(blocks), SAME),
+    (lambda self, blocks: None, SAME),
+)
+
+# 7.4
+
+
+def freed_in_sorted_lists(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    strangers = [block for block in blocks if block.pool is not self]
+    if strangers:
+        raise self.foreign_block(strangers[0])
+    left = {block: block.ref_cnt for block in blocks}
+    idle = []
+    for block in blocks:
+        left[block] -= 1
+        if left[block] < 0:
+            raise double_free(block)
+        if left[block] == 0:
+            idle.append(block)
+    for block, count in left.items():
+        block.ref_cnt = count
+    # A block that is named too often raises; else each is idle at its last mention.
+    self.free_block_queue.prepend_n([block for block in idle if not block.block_hash])
+    self.free_block_queue.append_n([block for block in idle if block.block_hash])
+
+
+def freed_by_counting_in_the_list(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if blocks.count(block) > block.ref_cnt:  # slow: the whole list for each block
+            raise double_free(block)
+    BlockPool.free_blocks(self, blocks)
+
+
+def freed_with_the_callers_list(self, ordered_blocks):
+    BlockPool.free_blocks(self, list(ordered_blocks))
+    if isinstance(ordered_blocks, list):
+        ordered_blocks.clear()
+
+
+def freed_at_the_first_mention(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    BlockPool.free_blocks(self, blocks[:0])
+    counted = Counter(blocks)
+    for block, times in counted.items():
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if block.ref_cnt < times:
+            raise double_free(block)
+    idle = []
+    for block, times in counted.items():
+        block.ref_cnt -= times
+        if not block.ref_cnt:
+            idle.append(block)
+    self.free_block_queue.prepend_n([block for block in idle if block.block_hash is None])
+    self.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
+
+
+def _freed(self, ordered_blocks, is_foreign=None, is_too_often=None, goes_back=None):
+    """Give blocks back; ask as is said whether to refuse, and where they go."""
+    blocks = list(ordered_blocks)
+    counted = Counter(blocks)
+    for block in blocks:
+        if is_foreign(block) if is_foreign else block.pool is not self:
+            raise self.foreign_block(block)
+        times, held = counted[block], block.ref_cnt
+        if is_too_often(times, held) if is_too_often else times > held:
+            raise double_free(block)
+    idle = released(blocks)
+    back = [b for b in idle if (goes_back(self, b) if goes_back else b.block_hash is not None)]
+    self.free_block_queue.prepend_n([block for block in idle if block not in back])
+    self.free_block_queue.append_n(back)
+
+
+def freed_and_queued_anew(self, ordered_blocks):
+    BlockPool.free_blocks(self, ordered_blocks)
+    queue = self.free_block_queue
+    queue.append_n(queue.popleft_n(len(queue)))  # slow: the whole queue for each call
+
+
+def freed_with_float_counts(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    BlockPool.free_blocks(self, blocks)
+    for block in blocks:
+        block.ref_cnt = float(block.ref_cnt)
+
+
+def freed_and_turned(self, ordered_blocks):
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    front = [block for block in idle if block.block_hash is None]
+    self.free_block_queue.prepend_n(front[::-1])
+    self.free_block_queue.append_n([block for block in idle if block not in front])
+
+
+def freed_by_the_setting(self, ordered_blocks):
+    _freed(self, ordered_blocks, goes_back=lambda pool, block: pool.enable_caching)
+
+
+FREE_RIGHT = (freed_in_sorted_lists, _freed)
+FREE_WRONG = (
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: r < 2 and n > r), SAME),
+    (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: min(n, 3) > r), SAME),
+    (lambda self, bs: _freed(self, bs, is_foreign=lambda block: block.pool is None), SAME),
+    (
+        lambda self, bs: _freed(
+            self, bs, goes_back=lambda pool, b: pool.get_cached_block(b.block_hash) is b
+        ),
+        SAME,
+    ),
+    (freed_and_queued_anew, SAME),
+    (freed_with_float_counts, SAME),
+    (freed_and_turned, "the front is reversed"),
+    (freed_by_the_setting, "sorted by the setting"),
+    (freed_by_counting_in_the_list, SAME),
+    (freed_with_the_callers_list, SAME),
+    (freed_at_the_first_mention, SAME),
+    (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
+    (lambda self, ordered_blocks: None, SAME),
+)
+
+RIGHT = {"7.3a": GET_RIGHT, "7.3b": TOUCH_RIGHT, "7.4": FREE_RIGHT}
+WRONG = {"7.3a": GET_WRONG, "7.3b": TOUCH_WRONG, "7.4": FREE_WRONG}
+
+
+@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
+def test_an_unusual_right_answer_earns_everything(exercise, place):
+    assert_right(exercise, RIGHT[exercise][place])
+
+
+@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
+def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
+    assert_wrong(exercise, *WRONG[exercise][place])
+
+
+def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
+    def refuses_the_last(self, num_blocks):
+        if num_blocks and num_blocks >= self.get_num_free_blocks():
+            raise out_of_blocks(num_blocks, self.get_num_free_blocks())
+        return BlockPool.get_new_blocks(self, num_blocks)
+
+    case = examine("7.3a", refuses_the_last, max_examples=100).counterexample.case
+    assert case == "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)"
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong", "most"),
+    [
+        ("7.3a", mistakes.nobody_holds, 2),
+        ("7.3a", mistakes.hash_alone, 6),
+        ("7.3b", mistakes.stays_queued, 3),
+        ("7.4", next(m.wrong for m in lessons.find("7.4").check.misconceptions), 4),
+    ],
+)
+def test_a_failing_case_is_short_and_can_be_typed(exercise, wrong, most):
+    case = examine(exercise, wrong, max_examples=100).counterexample.case
+    assert len(case.splitlines()) <= most, case
+    assert "<" not in case
+
+
+def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
+    make, take = Act("create", (4,), {}), Act("do", ("get_new_blocks", 1), {"reads": ()})
+    cache = Act("do", ("cache_full_blocks", lives.at(1), [b"a"]), {"reads": ()})
+    assert lives.PoolLife.is_sound([make, take, cache])
+    assert not lives.PoolLife.is_sound([make, cache])
+    assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
+
+
+def test_a_refusal_that_comes_too_late_is_told_so():
+    finding = examine("7.3b", mistakes.one_by_one)
+    assert "it refuses when it has changed something already" in finding.counterexample.complaint
+
+
+def test_the_replay_of_a_mistake_marks_the_first_state_that_differs():
+    case = examine("7.3b", mistakes.stays_queued, max_examples=100).retell()
+    marked = [differences(step) for step in case.steps]
+    assert not any(marked[:1])
+    assert ("queue", "free") in next(filter(None, marked))

@@ -1,0 +1,200 @@
+"""Lesson 7: what is said of free queues, right ones and wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from course_lib.kv_cache.block_pool import FreeKVCacheBlockQueue, not_in_queue, out_of_blocks
+from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong
+
+pytestmark = pytest.mark.lesson(7)
+
+# 7.2
+
+
+class BeforeTheOldFront(FreeKVCacheBlockQueue):
+    def prepend_n(self, blocks):
+        front = self.sentinel.next_free_block
+        for block in blocks:
+            self.insert_before(block, front)
+
+
+class LooksForIt(FreeKVCacheBlockQueue):
+    """Goes from the front to the block: right, and slower the longer the queue is."""
+
+    def remove(self, block):
+        if not any(each is block for each in self):
+            raise not_in_queue(block)
+        super().remove(block)
+
+
+class UsesUp(FreeKVCacheBlockQueue):
+    def prepend_n(self, blocks):
+        while blocks:
+            self.prepend(blocks.pop())
+
+
+class AppendsInFront(FreeKVCacheBlockQueue):
+    def append(self, block):
+        self.prepend(block)
+
+
+class ReturnsATuple(FreeKVCacheBlockQueue):
+    def popleft_n(self, n):
+        return tuple(super().popleft_n(n))
+
+
+class ReturnsIds(FreeKVCacheBlockQueue):
+    def popleft(self):
+        return super().popleft().block_id
+
+
+class OneCounterForAll(FreeKVCacheBlockQueue):
+    last = None
+
+    def remove(self, block):
+        if OneCounterForAll.last is block:
+            raise not_in_queue(block)
+        OneCounterForAll.last = block
+        super().remove(block)
+
+
+class LooksAtTheLengthOnly(FreeKVCacheBlockQueue):
+    def popleft(self):
+        if self.num_free_blocks == 0:
+            raise out_of_blocks(1, 0)
+        front = self.sentinel.next_free_block
+        self.remove(front)
+        return front
+
+
+class NeverCountsARemoval(LooksAtTheLengthOnly):
+    def remove(self, block):
+        if block.prev_free_block is None:
+            raise not_in_queue(block)
+        before, behind = block.prev_free_block, block.next_free_block
+        before.next_free_block, behind.prev_free_block = behind, before
+        block.prev_free_block = block.next_free_block = None
+
+
+class MendsTheWayForwardOnly(LooksAtTheLengthOnly):
+    def remove(self, block):
+        if block.prev_free_block is None:
+            raise not_in_queue(block)
+        block.prev_free_block.next_free_block = block.next_free_block
+        block.prev_free_block = block.next_free_block = None
+        self.num_free_blocks -= 1
+
+
+class NeverCountsAnInsertion(LooksAtTheLengthOnly):
+    def insert_before(self, block, following):
+        before = following.prev_free_block
+        before.next_free_block = following.prev_free_block = block
+        block.prev_free_block, block.next_free_block = before, following
+
+
+class InsertsOneTooLate(LooksAtTheLengthOnly):
+    def insert_before(self, block, following):
+        behind = following.next_free_block
+        behind.prev_free_block = following.next_free_block = block
+        block.prev_free_block, block.next_free_block = following, behind
+        self.num_free_blocks += 1
+
+
+class ClearsOneLink(FreeKVCacheBlockQueue):
+    def remove(self, block):
+        behind = block.next_free_block
+        super().remove(block)
+        block.next_free_block = behind
+
+
+class ClearsTheOther(FreeKVCacheBlockQueue):
+    def popleft_n(self, n):
+        behind = [block.next_free_block for block in self][: max(n, 0)]
+        taken = super().popleft_n(n)
+        for block, link in zip(taken, behind, strict=True):
+            block.next_free_block = link
+        return taken
+
+
+class NoListAtAll(FreeKVCacheBlockQueue):
+    """A dict inside, without a link."""
+
+    def __init__(self, blocks):
+        self.inside = {}
+        super().__init__(blocks)
+
+    def __iter__(self):
+        return iter(list(self.inside))
+
+    def __len__(self):
+        return len(self.inside)
+
+    def remove(self, block):
+        if block not in self.inside:
+            raise not_in_queue(block)
+        del self.inside[block]
+
+    def popleft(self):
+        if not self.inside:
+            raise out_of_blocks(1, 0)
+        block = next(iter(self.inside))
+        del self.inside[block]
+        return block
+
+    def popleft_n(self, n):
+        if n > len(self.inside):
+            raise out_of_blocks(n, len(self.inside))
+        return [self.popleft() for _ in range(n)]
+
+    def append(self, block):
+        self.inside[block] = None
+
+    def prepend(self, block):
+        self.inside = {block: None} | self.inside
+
+
+class WalksToTheFront(FreeKVCacheBlockQueue):
+    def prepend(self, block):
+        front = self.sentinel
+        while front.prev_free_block is not self.sentinel:
+            front = front.prev_free_block
+        self.insert_before(block, front)
+
+
+class LooksForItsPlace(FreeKVCacheBlockQueue):
+    def prepend_n(self, blocks):
+        front = self.sentinel.next_free_block
+        for block in blocks:
+            self.insert_before(blocks[list(blocks).index(block)], front)
+
+
+QUEUE_RIGHT = (AllAtOnce, BeforeTheOldFront, LooksAtTheLengthOnly)
+QUEUE_WRONG = (
+    (LooksForIt, SAME),
+    (NeverCountsARemoval, "a removal is not counted"),
+    (MendsTheWayForwardOnly, "the way back is not mended"),
+    (NeverCountsAnInsertion, "what comes in is not counted"),
+    (InsertsOneTooLate, "inserted behind"),
+    (ClearsOneLink, SAME),
+    (ClearsTheOther, SAME),
+    (NoListAtAll, SAME),
+    (WalksToTheFront, SAME),
+    (LooksForItsPlace, SAME),
+    (UsesUp, SAME),
+    (AppendsInFront, SAME),
+    (ReturnsATuple, SAME),
+    (ReturnsIds, SAME),
+    (OneCounterForAll, SAME),
+    (object(), SAME),
+)
+
+
+@pytest.mark.parametrize("place", range(len(QUEUE_RIGHT)))
+def test_an_unusual_queue_that_is_right_earns_everything(place):
+    assert_right("7.2", QUEUE_RIGHT[place])
+
+
+@pytest.mark.parametrize("place", range(len(QUEUE_WRONG)))
+def test_a_wrong_queue_earns_nothing_and_is_named_only_if_it_is_that(place):
+    assert_wrong("7.2", *QUEUE_WRONG[place])
