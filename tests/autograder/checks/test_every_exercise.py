@@ -129,7 +129,7 @@ def of(exercises):
 
 
 @pytest.fixture(autouse=True)
-def no_patience(monkeypatch):
+def no_patience(monkeypatch, first_failing_case):
     """Take what is found in half the time, on however busy a machine."""
     monkeypatch.setattr(search, "SECONDS", 1.0)
 
