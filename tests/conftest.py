@@ -48,6 +48,12 @@ def first_failing_case(monkeypatch):
 
 
 @pytest.fixture
+def short_search(monkeypatch, first_failing_case):
+    """Search for a quarter of the time, for answers that are wrong on a probe already."""
+    monkeypatch.setattr(search, "SECONDS", 0.5)
+
+
+@pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """An empty workspace, named in the environment."""
     folder = tmp_path / "workspace"

@@ -238,7 +238,7 @@ def test_the_reference_passes_whatever_the_seed(exercise, seed):
     assert exercise.examine(LocalSubject(right, exercise.patience), seed=seed).fraction == 1
 
 
-@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize(
     ("exercise", "mistake"), MISTAKES, ids=[f"{e.id} {m.name}" for e, m in MISTAKES]
 )

@@ -23,6 +23,9 @@ from autograder.proxy.subject import LocalSubject
 SAME = ""
 """Stands for a wrong answer that has no name."""
 
+EXAMPLES = 60
+"""Examples for a right answer, beside the probes: what is unusual about it shows in most."""
+
 
 def examine(
     exercise_id: str,
@@ -48,19 +51,16 @@ def named(finding: Finding) -> str:
     return finding.misconception.name if finding.misconception else SAME
 
 
-def right_answers_earn_everything(
-    right: Mapping[str, Sequence[Any]], max_examples: int = PUBLIC_EXAMPLES
-) -> Callable[..., None]:
+def right_answers_earn_everything(right: Mapping[str, Sequence[Any]]) -> Callable[..., None]:
     """Return a test that each of these answers earns everything.
 
     Args:
         right: The answers, by exercise.
-        max_examples: How many examples each is tried on at most.
     """
 
     @_for_each(right)
     def test(exercise: str, place: int) -> None:
-        finding = examine(exercise, right[exercise][place], max_examples=max_examples)
+        finding = examine(exercise, right[exercise][place], max_examples=EXAMPLES)
         assert finding.fraction == 1, finding.counterexample
 
     return test
