@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 from hypothesis import settings
 
+from autograder.checks import acts, search
 from autograder.proxy.subject import LocalSubject, RemoteSubject
 from browser_lab import browser, chromium, pytest_runtest_makereport
 
@@ -34,6 +35,22 @@ def nobodys_workspace(monkeypatch):
     """No test reads or writes the workspace of whoever runs it."""
     monkeypatch.delenv("COURSE_WORKSPACE", raising=False)
     monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+
+
+@pytest.fixture
+def first_failing_case(monkeypatch):
+    """Take a failing case nearly as it is found, where it does not matter how small it can be.
+
+    To make it smaller takes most of the time of a search, often all that there is.
+    """
+    for module, name in ((search, "SHRINKING_SECONDS"), (acts, "SECONDS")):
+        monkeypatch.setattr(module, name, 0.1)
+
+
+@pytest.fixture
+def short_search(monkeypatch, first_failing_case):
+    """Search for a quarter of the time, for answers that are wrong on a probe already."""
+    monkeypatch.setattr(search, "SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -159,6 +159,7 @@ def report_on(exercise: Exercise, mistake: Misconception) -> Report:
     return Report(exercise, exercise.examine(wrong))
 
 
+@pytest.mark.usefixtures("short_search")
 @each
 def test_every_known_mistake_is_named(exercise_id: str, in_its_checkout: LessonCheckout) -> None:
     exercise = in_its_checkout.exercises[exercise_id]

@@ -11,7 +11,7 @@ from typing import Any
 
 from autograder.checks.lives import Life
 
-_SECONDS = 1.0
+SECONDS = 1.0
 """CPU time that making a life shorter may take."""
 
 
@@ -108,7 +108,7 @@ def shorter(
         A life that fails in its last act, from which no act, nor any two, can be left out, and in
         which no number can be made smaller, unless the time is up before.
     """
-    stop_at = time.thread_time() + _SECONDS
+    stop_at = time.thread_time() + SECONDS
     found = Acts(acts)
     lower = partial(_with_smaller_numbers, least=least)
     ways: Sequence[Callable[[Acts], Iterator[Acts]]]

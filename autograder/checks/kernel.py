@@ -12,9 +12,9 @@ import inspect
 import linecache
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ _PLACE = re.compile(r" outside (\w+),.*? at element (-?\d+)")
 _KIB = 1024
 _FEW = 8
 """How many numbers of a tensor are shown one by one."""
+
+_REMEMBERED_SEEDS, _REMEMBERED_STARTS = 8, 1024
+"""Of how many seeds the cases are kept, and of how many starts of known wrong kernels the outcome:
+a start takes a hundred times as long as to compare what came of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +122,7 @@ class KernelCheck:
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Start the kernel on every case of the seed, count its bytes, and compile it."""
-        is_watched = _is_watched()
-        cases = [case for case in self.cases(seed) if is_watched or not case.far]
+        cases = _cases(self, seed, _is_watched())
         started: list[tuple[KernelCase, Returned]] = []
         for case in cases:
             outcome = self._start(subject, case)
@@ -203,7 +206,7 @@ class KernelCheck:
         self,
         subject: Subject,
         problem: Counterexample,
-        cases: list[KernelCase],
+        cases: Sequence[KernelCase],
         outcome: Outcome,
     ) -> Finding:
         stores = isinstance(outcome, Raised) or bool(_moved(outcome, "stored"))
@@ -212,18 +215,17 @@ class KernelCheck:
             return finding
         return finding.named(self._fitting(subject, cases), subject)
 
-    def _fitting(self, subject: Subject, cases: list[KernelCase]) -> list[Misconception]:
+    def _fitting(self, subject: Subject, cases: Sequence[KernelCase]) -> list[Misconception]:
         """Return the known wrong kernels that do the same in every case."""
         outcomes = [self._start(subject, case) for case in cases]
-
-        def does_the_same(misconception: Misconception) -> bool:
-            wrong = LocalSubject(misconception.wrong, self.patience)
-            return all(
-                self._alike(self._start(wrong, case), outcome)
+        return [
+            misconception
+            for place, misconception in enumerate(self.misconceptions)
+            if all(
+                self._alike(_known(self, place, case), outcome)
                 for case, outcome in zip(cases, outcomes, strict=True)
             )
-
-        return [each for each in self.misconceptions if does_the_same(each)]
+        ]
 
     def _alike(self, one: Outcome, other: Outcome) -> bool:
         """Say whether two kernels did the same: the same numbers, or went astray in one place."""
@@ -252,6 +254,19 @@ class KernelCheck:
                 counterexample = Counterexample(shown, wanted, got, why, label=FAILING)
                 return Finding(1 - self.traffic_weight, counterexample, remarks=said)
         return Finding(1.0, remarks=said)
+
+
+@lru_cache(_REMEMBERED_SEEDS)
+def _cases(check: KernelCheck, seed: int, is_watched: bool) -> tuple[KernelCase, ...]:
+    """Return the cases of a seed that can be tried."""
+    return tuple(case for case in check.cases(seed) if is_watched or not case.far)
+
+
+@lru_cache(_REMEMBERED_STARTS)
+def _known(check: KernelCheck, place: int, case: KernelCase) -> Outcome:
+    """Return what the known wrong kernel at this place does in a case."""
+    wrong = check.misconceptions[place].wrong
+    return check._start(LocalSubject(wrong, check.patience), case)
 
 
 @cache

@@ -25,6 +25,9 @@ SECONDS = 2.0
 Not time by the clock: a class at work on the same machine must not make a wrong answer right.
 """
 
+SHRINKING_SECONDS = SECONDS
+"""CPU time from the first failure on, within those of the search: for making it smaller."""
+
 PATIENCE = 10
 """How many times as long a search may take by the clock, for who waits or is not given a CPU."""
 
@@ -69,6 +72,8 @@ class Search:
     def fail(self, counterexample: Counterexample, witness: Any = None) -> None:
         """Record a failure and end this example; the search too if the subject is silent."""
         self.smallest, self.witness = counterexample, witness
+        if self._shortest is None:
+            self._stop_at = min(self._stop_at, time.thread_time() + SHRINKING_SECONDS)
         if self._shortest is None or _length(counterexample) <= _length(self._shortest[0]):
             self._shortest = counterexample, witness
         raise _SearchEndsError if self._subject.is_silent else _ExampleFailedError

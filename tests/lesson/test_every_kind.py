@@ -82,6 +82,7 @@ def test_by_course_check(notebook, thrown_away, workspace):
     assert all(result.passed == (notebook == "solution") for result in results)
 
 
+@pytest.mark.usefixtures("short_search")
 @each
 def test_every_known_mistake_is_named(exercise_id, thrown_away):
     exercise = thrown_away.exercises[exercise_id]
@@ -93,6 +94,7 @@ def test_every_known_mistake_is_named(exercise_id, thrown_away):
         assert finding.misconception.name == mistake.name
 
 
+@pytest.mark.usefixtures("first_failing_case")
 @each
 @pytest.mark.parametrize("value", ["object()", "7", "[]", "'x'", "lambda *args, **kwargs: 7"])
 def test_an_object_and_a_constant_earn_nothing(exercise_id, value, thrown_away):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from autograder.checks import search
 from autograder.checks.compare import within
-from autograder.checks.finding import PASSED, CheckError, Misconception
+from autograder.checks.finding import FAILING, PASSED, SMALLEST, CheckError, Misconception
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.reference import Method
 from autograder.proxy.recipes import Make
@@ -636,6 +636,16 @@ def test_waiting_for_a_cpu_leaves_no_call_out(monkeypatch):
     monkeypatch.setattr(search, "SECONDS", 0.3)
     assert BLOCKS.examine(LocalSubject(late), SEED, max_examples=100) == PASSED
     assert len(calls) >= 100
+
+
+@pytest.mark.parametrize(("seconds", "label"), [(0.0, FAILING), (60.0, SMALLEST)])
+def test_a_failing_case_is_made_smaller_for_as_long_as_it_may(local, monkeypatch, seconds, label):
+    wrong = RIGHT.replace("+ block_size - 1", "")
+    monkeypatch.setattr(search, "SECONDS", 60.0)
+    monkeypatch.setattr(search, "SHRINKING_SECONDS", seconds)
+    finding = BLOCKS.examine(local(wrong, "blocks_needed"), SEED, EXAMPLES)
+    assert finding.fraction == 0
+    assert finding.counterexample.label == label
 
 
 def test_an_endless_loop_is_an_answer_here_and_the_end_of_another_process(local, remote):

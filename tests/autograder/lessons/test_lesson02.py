@@ -15,7 +15,6 @@ from autograder import lessons
 from autograder.lessons import lesson02_given as given
 from autograder.lessons import lesson02_hunt as hunt
 from autograder.lessons import lesson02_measure as measure
-from autograder.proxy.subject import LocalSubject
 from course_lib.attention.backends.arguments import check_decode
 from course_lib.attention.dense import (
     SoftmaxState,
@@ -29,19 +28,13 @@ from course_lib.attention.dense import (
 from course_lib.attention.paged import attend_blocks, gather, paged_decode
 from course_lib.simulation.workload import load_azure, synthetic_azure
 from course_lib.specs import GPUS, MODELS
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=None):
-    exercise = lessons.find(exercise_id)
-    return exercise.examine(LocalSubject(answer, timeout or exercise.patience))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import (
+    SAME,
+    examine,
+    named,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 # 2.1
 
@@ -640,22 +633,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
 )
-def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place])
-    assert finding.fraction == 1, finding.counterexample
-
-
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
-def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    answer, name = WRONG[exercise][place]
-    finding = examine(exercise, answer)
-    assert finding.fraction == 0
-    assert named(finding) == name, finding.counterexample
 
 
 def test_states_merge_to_the_same_in_any_order_and_any_grouping():

@@ -16,7 +16,6 @@ from autograder import lessons
 from autograder.lessons import lesson03_given as given
 from autograder.lessons import lesson03_hunt as hunt
 from autograder.lessons.questions import bank
-from autograder.proxy.subject import LocalSubject
 from course_lib.attention.backends.availability import triton_state
 from course_lib.kv_cache.block_table import (
     BlockTable,
@@ -29,19 +28,13 @@ from course_lib.kv_cache.block_table import (
 )
 from course_lib.kv_cache.watch.hand_traces import table_trace
 from course_lib.viz.translation import PagedCache, pieces, translate
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=None):
-    exercise = lessons.find(exercise_id)
-    return exercise.examine(LocalSubject(answer, timeout or exercise.patience))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import (
+    SAME,
+    examine,
+    named,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 # 3.1a
 
@@ -1077,22 +1070,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
 )
-def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place])
-    assert finding.fraction == 1, finding.counterexample
-
-
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
-def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    answer, name = WRONG[exercise][place]
-    finding = examine(exercise, answer)
-    assert finding.fraction == 0
-    assert named(finding) == name
 
 
 @pytest.mark.parametrize(("answer", "name"), BATCH_SLOW)

@@ -46,18 +46,13 @@ from course_lib.kv_cache.reservation import (
 from course_lib.kv_cache.sizing import kv_bytes_per_token, require_block_size
 from course_lib.simulation.workload import load_azure, synthetic_azure
 from course_lib.specs import GPUS, MODELS
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=3.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import (
+    SAME,
+    examine,
+    named,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 # 4.1
 
@@ -777,22 +772,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in RIGHT for n in range(len(RIGHT[e]))]
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
 )
-def test_an_unusual_right_answer_earns_everything(exercise, place):
-    finding = examine(exercise, RIGHT[exercise][place])
-    assert finding.fraction == 1, finding.counterexample
-
-
-@pytest.mark.parametrize(
-    ("exercise", "place"), [(e, n) for e in WRONG for n in range(len(WRONG[e]))]
-)
-def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    answer, name = WRONG[exercise][place]
-    finding = examine(exercise, answer)
-    assert finding.fraction == 0
-    assert named(finding) == name
 
 
 @pytest.mark.parametrize(
