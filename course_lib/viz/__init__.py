@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         token_address,
         token_slot,
     )
+    from course_lib.viz.batching.figure import batch_gantt
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film
@@ -69,6 +70,7 @@ __all__ = [
     "allocation_strips",
     "attention_explorer",
     "attention_film",
+    "batch_gantt",
     "batch_scene",
     "compaction_film",
     "decode_tile",
@@ -122,6 +124,7 @@ _MODULES = {
     "allocation_strips": "strips.queue",
     "attention_explorer": "paged_attention.explorer",
     "attention_film": "paged_attention.film",
+    "batch_gantt": "batching.figure",
     "batch_scene": "slot_batch",
     "compaction_film": "strips.compaction",
     "decode_tile": "paged_attention.tile",

@@ -1,0 +1,341 @@
+"""A schedule as rows of seats: who sits where in which iteration, and who waits at the side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+
+from course_lib.viz.batching.schedules import Clock, Iteration, Schedule
+from course_lib.viz.batching.words import (
+    complaints,
+    counted,
+    idle_text,
+    lacked_text,
+    unit_of,
+    value_text,
+    waiting_text,
+)
+from course_lib.viz.kit.charts.axes import AnyScale
+from course_lib.viz.kit.charts.chart import horizontal_foot
+from course_lib.viz.kit.layout import WIDE, fitting, text_width, wrapped
+from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Line, Rect, Shape, Text
+
+MARGIN = 24
+_NAMES_WIDTH = 58  # of the seats, to the left of their rows
+_SIDE = 236  # where those who wait stand, on a wide page
+_ROW, _CHIP, _LINE = 26, 26, 21
+_HEADER = 60
+_FOOT = 54
+_NARROWEST_COLUMN = 5  # pixels; the borders of narrower iterations would drown the bars
+_MOST_REASON_LINES, _MOST_WRONG_LINES = 4, 3
+_NARROWEST_FRAMED = 4
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Neighbouring iterations in which a seat is used alike.
+
+    Attributes:
+        seat: Number of the seat, from 0.
+        request: Who sits there; empty for nobody.
+        state: Key of the palette.
+        first: Number of the first iteration, from 0.
+        last: Number of the last one.
+    """
+
+    seat: int
+    request: str
+    state: str
+    first: int
+    last: int
+
+
+def bars_of(schedule: Schedule) -> list[Bar]:
+    """Return the bars of all seats, row by row.
+
+    >>> from course_lib.scheduling import Request, Scheduler, SchedulerConfig
+    >>> from course_lib.simulation.cost_model import ConstantCostModel
+    >>> from course_lib.viz.batching.schedules import serve
+    >>> config, cost_model = SchedulerConfig(max_num_seqs=2), ConstantCostModel(1.0)
+    >>> served = serve([Request("a", [1], max_tokens=3)], config, 9, cost_model, Scheduler)
+    >>> [(bar.seat, bar.request, bar.state, bar.first, bar.last) for bar in bars_of(served)]
+    [(0, 'a', 'prefill', 0, 0), (0, 'a', 'decode', 1, 2), (1, '', 'idle', 0, 2)]
+    """
+    bars = []
+    for seat in range(schedule.num_rows):
+        uses = [_use(each, seat) for each in schedule.iterations]
+        for (name, state), run in groupby(range(len(uses)), key=lambda index: uses[index]):
+            numbers = list(run)
+            # There are no more seats than these; who sits further down has none.
+            if name or seat < schedule.config.max_num_seqs:
+                bars.append(Bar(seat, name, state, numbers[0], numbers[-1]))
+    return bars
+
+
+def _use(iteration: Iteration, seat: int) -> tuple[str, str]:
+    """Return who sits on a seat in an iteration, and what is computed for them."""
+    name = iteration.seats.get(seat, "")
+    if not name:
+        return "", "idle"
+    if name not in iteration.tokens:
+        return name, "waiting"
+    return name, "prefill" if name in iteration.prompts else "decode"
+
+
+@dataclass(frozen=True)
+class SeatChart:
+    """Draws a schedule up to an iteration, in the same place for all of a film.
+
+    Attributes:
+        schedule: The schedule.
+        title: What stands above it.
+        scale: Maps the clock to pixels, for both charts of a picture.
+        clock: What the clock counts.
+        top: Upper edge.
+        width: Width of the picture.
+        chosen: The request that is marked.
+    """
+
+    schedule: Schedule
+    title: str
+    scale: AnyScale
+    clock: Clock
+    top: float
+    width: float
+    chosen: str
+    _drawn: dict[tuple[int, int], Rect] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether those who wait stand at the side, and not below."""
+        return self.width >= WIDE
+
+    @property
+    def bottom(self) -> float:
+        """Lower edge, the same for all frames of a film."""
+        return self._side_bottom + _LINE * self._num_wrong_lines + 8
+
+    @property
+    def _rows_top(self) -> float:
+        return self.top + _HEADER
+
+    @property
+    def _rows_bottom(self) -> float:
+        return self._rows_top + _ROW * self.schedule.num_rows
+
+    @property
+    def _side_top(self) -> float:
+        return self._rows_top - 6 if self.is_wide else self._rows_bottom + _FOOT + 6
+
+    @property
+    def _side_bottom(self) -> float:
+        lines = _MOST_REASON_LINES if self.is_wide else 2
+        side = self._side_top + 26 + _CHIP * self._num_chip_rows + _LINE * lines
+        return max(side, self._rows_bottom + _FOOT)
+
+    @property
+    def _side_left(self) -> float:
+        return self.width - MARGIN - _SIDE + 16 if self.is_wide else MARGIN
+
+    @property
+    def _side_width(self) -> float:
+        return self.width - MARGIN - self._side_left
+
+    @cached_property
+    def _num_chip_rows(self) -> int:
+        most = max((len(each.waiting) for each in self.schedule.iterations), default=0)
+        most = max(most, sum(each == 0 for each in self.schedule.arrivals.values()))
+        return -(-most // self._chips_in_a_row)
+
+    @cached_property
+    def _chip_width(self) -> float:
+        return 10 + max(text_width(name, SMALL_SIZE) for name in self.schedule.arrivals)
+
+    @cached_property
+    def _chips_in_a_row(self) -> int:
+        return max(1, int(self._side_width // (self._chip_width + 4)))
+
+    @cached_property
+    def _edges(self) -> list[tuple[float, float]]:
+        return self.schedule.edges(self.clock)
+
+    @cached_property
+    def bars(self) -> list[Bar]:
+        """All bars of the schedule."""
+        return bars_of(self.schedule)
+
+    @cached_property
+    def _wrong_lines(self) -> Mapping[int, tuple[str, ...]]:
+        """What is wrong after each iteration after which something new is, in lines."""
+        found: dict[int, tuple[str, ...]] = {}
+        said: list[str] = []
+        for until in range(len(self.schedule.iterations) + 1):
+            now = complaints(self.schedule, until)
+            if now != said:
+                inner = 0.9 * (self.width - 2 * MARGIN)  # bold letters are wider
+                lines = [line for each in now for line in _cut(each, inner)]
+                found[until] = tuple(lines)
+                said = now
+        return found
+
+    @property
+    def _num_wrong_lines(self) -> int:
+        return max(map(len, self._wrong_lines.values()), default=0)
+
+    def draw(self, until: int) -> Iterator[Shape]:
+        """Yield the chart as it is after some iterations."""
+        yield from self._header(until)
+        for seat in range(self.schedule.num_rows):
+            is_over = seat >= self.schedule.config.max_num_seqs
+            yield Text(
+                MARGIN + _NAMES_WIDTH - 8,
+                self._rows_top + _ROW * seat + 18,
+                "no seat" if is_over else f"seat {seat + 1}",
+                SMALL_SIZE,
+                "end",
+                tone="alert" if is_over else "text",
+            )
+        for number, bar in enumerate(self.bars):
+            if bar.first < until:
+                yield self._bar(number, bar, min(bar.last, until - 1))
+        yield from self._borders[:until]
+        unit = "Iteration" if self.clock == "iterations" else "Time (ms)"
+        yield from horizontal_foot(self.scale, self._rows_bottom, unit, self.width)
+        yield from self._side(until)
+        yield from self._wrong(until)
+
+    def _header(self, until: int) -> Iterator[Shape]:
+        """Yield title, what is idle, and what was lacked."""
+        idle = idle_text(self.schedule, until, self.clock)
+        yield Text(MARGIN, self.top + 20, self.title, TEXT_SIZE, is_bold=True)
+        yield Text(
+            self.width - MARGIN, self.top + 20, idle, SMALL_SIZE, "end", key=self._key("idle")
+        )
+        lacked = lacked_text(self.schedule, until)
+        inner = self.width - 2 * MARGIN + SMALL_SIZE
+        lacked = fitting(inner, lacked, lacked.replace("The first in line lacked", "Lacked"))
+        yield Text(MARGIN, self.top + 44, lacked, SMALL_SIZE, tone="muted", key=self._key("lacked"))
+
+    def _key(self, name: str | int) -> str:
+        return f"{self.title}/{name}"
+
+    def _bar(self, number: int, bar: Bar, last: int) -> Rect:
+        """Return a bar up to an iteration; what is complete is the same object in every frame."""
+        if (number, last) in self._drawn:
+            return self._drawn[number, last]
+        left, right = self.scale(self._edges[bar.first][0]), self.scale(self._edges[last][1])
+        is_framed = right - left >= _NARROWEST_FRAMED
+        is_chosen = bar.request == self.chosen
+        box = Rect(
+            left,
+            self._rows_top + _ROW * bar.seat + 2,
+            right - left,
+            _ROW - 4,
+            bar.state,
+            fitting(right - left + 8, bar.request),
+            self._tooltip(bar),
+            self._key(number),
+            outline="bold" if is_chosen else "thin" if is_framed else "none",
+            of=("request", bar.request) if bar.request else None,
+        )
+        self._drawn[number, last] = box
+        return box
+
+    def _tooltip(self, bar: Bar) -> str:
+        """Say what a bar is, and what the user of its request feels."""
+        where = f"iteration {bar.first + 1:,}"
+        if bar.last > bar.first:
+            where = f"iterations {bar.first + 1:,} to {bar.last + 1:,}"
+        if not bar.request:
+            return f"seat {bar.seat + 1} is idle in {where}"
+        what = {
+            "prefill": "prompt",
+            "decode": counted(bar.last - bar.first + 1, "token"),
+            "waiting": "gets no token",
+        }[bar.state]
+        felt = self.schedule.latencies(bar.request, self.clock)
+        return (
+            f"{bar.request}: {what} in {where}\nTTFT {value_text(felt.ttft)}, longest gap "
+            f"{value_text(felt.longest_gap)}, TPOT {value_text(felt.tpot)}, "
+            f"e2e {value_text(felt.e2e)} {unit_of(self.clock)}"
+        )
+
+    @cached_property
+    def _borders(self) -> list[Line]:
+        """The ends of all iterations, where they are far enough apart to be seen."""
+        ends = [self.scale(end) for _, end in self._edges]
+        if not ends or (ends[-1] - self.scale.start) / len(ends) < _NARROWEST_COLUMN:
+            return []
+        return [
+            Line(
+                ((x, self._rows_top), (x, self._rows_bottom)), "faint", 1, key=self._key(f"end {n}")
+            )
+            for n, x in enumerate(ends)
+        ]
+
+    def _side(self, until: int) -> Iterator[Shape]:
+        """Yield who waits, and why the first of them does."""
+        waiting = self._waiting(until)
+        left, top = self._side_left, self._side_top
+        text = f"Waiting: {len(waiting)}" if waiting else "Nobody waits"
+        yield Text(left, top + 16, text, SMALL_SIZE, is_bold=True, key=self._key("waiting"))
+        newest = self.schedule.iterations[until - 1] if until else None
+        for place, name in enumerate(waiting):
+            row, column = divmod(place, self._chips_in_a_row)
+            was_out = any(name in each.preempted for each in self.schedule.iterations[:until])
+            yield Rect(
+                left + column * (self._chip_width + 4),
+                top + 26 + row * _CHIP,
+                self._chip_width,
+                _CHIP - 4,
+                "preempted" if was_out else "waiting",
+                name,
+                f"{name} waits: {newest.reason if newest and not place else 'behind others'}",
+                self._key(f"waiting {name}"),
+                outline="bold" if name == self.chosen else "thin",
+                of=("request", name),
+            )
+        rows = self._num_chip_rows if not self.is_wide else -(-len(waiting) // self._chips_in_a_row)
+        below = top + 26 + rows * _CHIP + 14
+        lines = wrapped(waiting_text(self.schedule, until), self._side_width, SMALL_SIZE)
+        for number, line in enumerate(lines):
+            key = self._key(f"reason {number}")
+            yield Text(left, below + _LINE * number, line, SMALL_SIZE, key=key)
+
+    def _waiting(self, until: int) -> tuple[str, ...]:
+        """Return who waits in the newest iteration; before the first one, who is there."""
+        if until:
+            done = until == len(self.schedule.iterations) and not self.schedule.problem
+            return () if done else self.schedule.iterations[until - 1].waiting
+        return tuple(name for name, seconds in self.schedule.arrivals.items() if seconds <= 0)
+
+    def wrong(self, until: int) -> tuple[str, ...]:
+        """Return what is wrong so far, in lines."""
+        changes = reversed(self._wrong_lines.items())
+        return next((lines for at, lines in changes if at <= until), ())
+
+    def _wrong(self, until: int) -> Iterator[Shape]:
+        """Yield what is wrong so far."""
+        for number, line in enumerate(self.wrong(until)):
+            y = self._side_bottom + _LINE * (number + 1) - 4
+            yield Text(MARGIN, y, line, SMALL_SIZE, tone="alert", is_bold=True)
+
+
+def plot_bounds(width: float) -> tuple[float, float]:
+    """Return the left and the right edge of the rows in a picture of this width."""
+    right = width - MARGIN - (_SIDE if width >= WIDE else 8)
+    return MARGIN + _NAMES_WIDTH, right
+
+
+def _cut(text: str, width: float) -> list[str]:
+    """Return a text in a few lines; what has no room is cut off, within a word too."""
+    lines = list(wrapped(text, width, SMALL_SIZE))
+    if len(lines) > _MOST_WRONG_LINES:
+        lines = [*lines[: _MOST_WRONG_LINES - 1], f"{lines[_MOST_WRONG_LINES - 1]}…"]
+    for number, line in enumerate(lines):
+        while text_width(line, SMALL_SIZE) > width:
+            line = f"{line[:-2]}…"
+        lines[number] = line
+    return lines

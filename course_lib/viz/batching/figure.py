@@ -1,0 +1,434 @@
+"""Lesson 5's figure: a film of two schedules, whose limits and clock the reader can change."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import traitlets
+
+from course_lib import parts
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import SchedulerConfig
+from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
+from course_lib.simulation.cost_model import CostModel, RooflineCostModel
+from course_lib.simulation.simulator import SchedulerFactory
+from course_lib.simulation.workload import TraceRequest, load_azure
+from course_lib.specs import GPUS, MODELS
+from course_lib.viz.batching.chart import MARGIN, SeatChart, plot_bounds
+from course_lib.viz.batching.schedules import BLOCK_SIZE, Clock, Schedule, serve
+from course_lib.viz.batching.words import (
+    event,
+    idle_text,
+    milliseconds,
+    sentence,
+    unit_of,
+    value_text,
+    waiting_text,
+)
+from course_lib.viz.kit import static
+from course_lib.viz.kit.charts.axes import Scale
+from course_lib.viz.kit.controls import AnyControl, Choice, PowerOfTwo, Slider, Value
+from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, legend
+from course_lib.viz.kit.palette import PALETTE
+from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import SMALL_SIZE, Shape, Text, Thing
+
+_TITLE = "One workload, batched in two ways"
+_STATIC, _CONTINUOUS = "Static batching", "Continuous batching"
+_NAMES = {
+    "prefill": "computes its prompt",
+    "decode": "a token of its answer",
+    "idle": "idle seat",
+    "waiting": "waits",
+}
+_MOST_REQUESTS, _LONGEST_NAME, _MOST_SEATS = 26, 6, 8
+_LEAST_BUDGET, _MOST_BUDGET = 16, 16384
+_SHORTENED = 16
+"""Of the answers of a trace the figure's own requests have one token in so many."""
+
+
+def example_requests() -> list[Request]:
+    """Return the figure's own requests: the first 12 of the conversation trace, shortened.
+
+    Prompts are as long as in the trace. Of the answers there is a sixteenth, so that each iteration
+    can be seen; long and short ones stay as far apart as they are. All are there at the start.
+    """
+    trace = load_azure("conversation")[:12]
+    return [
+        Request(name, [index] * each.prompt_tokens, -(-each.output_tokens // _SHORTENED))
+        for index, (name, each) in enumerate(zip(string.ascii_lowercase, trace, strict=False))
+    ]
+
+
+def batch_gantt(
+    requests: Sequence[TraceRequest] | Sequence[Request] | None = None,
+    scheduler: SchedulerFactory | None = None,
+    *,
+    static_scheduler: SchedulerFactory = StaticBatchingScheduler,
+    seats: int = 4,
+    budget: int = 8192,
+    num_blocks: int | None = None,
+    cost_model: CostModel | None = None,
+) -> BatchGantt:
+    """Return a film of the same requests, served twice: in static batches, and continuously.
+
+    A row is a seat, a column is an iteration. Both schedules are made by the simulator, which asks
+    a scheduler; those who wait stand at the side, with what the first of them lacks. The reader
+    moves seats, token budget and blocks, chooses whether time is counted in iterations or in
+    milliseconds of the roofline, and a request, by its bar or its name, whose latencies are told.
+    The figure opens at its end; its bar plays it from the start.
+
+    Args:
+        requests: Up to 26 requests; those of a trace are called a, b, c, ... By default 12 of the
+            conversation trace, with a sixteenth of their answers.
+        scheduler: Makes the scheduler of the lower chart: a class. What it does wrong stands in the
+            picture in words. By default the library's, with the learner's own parts where there are
+            any.
+        static_scheduler: Makes that of the upper chart: a class.
+        seats: Most requests in a batch, at first; 1 to 8.
+        budget: Most tokens in an iteration, at first; a power of two from 16 to 16,384.
+        num_blocks: Blocks of 16 tokens at first, the null block included; by default enough.
+        cost_model: Tells how long an iteration takes; Llama-3.1-8B on an A100 by default.
+
+    Raises:
+        ValueError: There are no requests, too many, or one has too long a name; or a limit is out
+            of range.
+
+    >>> outputs = (2, 7, 3, 5, 1, 4)
+    >>> six = [Request("abcdef"[n], [n], outputs[n]) for n in range(6)]
+    >>> for line in batch_gantt(six, seats=3).film[-1].scene.alt.split(". ")[:2]:
+    ...     print(line)
+    Static batching, all done after 12 iterations: 14 of 36 cells idle
+    Continuous batching, all done after 8 iterations: 2 of 24 cells idle
+    """
+    named = example_requests() if requests is None else _named(requests)
+    _require_room(named)
+    own = parts.get("Scheduler") if scheduler is None else scheduler
+    cost_model = cost_model or RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
+    names = {request.request_id: request.request_id for request in named}
+
+    def story(seats: int, budget: int, blocks: int, clock: Clock, request: str) -> Story:
+        config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget)
+        return Story(
+            serve(named, config, blocks, cost_model, static_scheduler, is_static=True),
+            serve(named, config, blocks, cost_model, own),
+            {each.request_id: each for each in named},
+            clock,
+            request,
+        )
+
+    least, most = _block_range(named)
+    chosen = named[min(seats, len(named) - 1)].request_id
+    return BatchGantt(
+        story,
+        {
+            "seats": Slider("Seats", 1, _MOST_SEATS, seats, unit="seats"),
+            "budget": PowerOfTwo(
+                "Token budget", _LEAST_BUDGET, _MOST_BUDGET, budget, unit="tokens per iteration"
+            ),
+            "blocks": Slider(
+                "Blocks", least, most, most if num_blocks is None else num_blocks, unit="blocks"
+            ),
+            "clock": Choice(
+                "Time in",
+                {"iterations": "iterations", "ms, by the roofline": "seconds"},
+                "iterations",
+            ),
+            "request": Choice("Latencies of", names, chosen),
+        },
+    )
+
+
+def _named(requests: Sequence[TraceRequest] | Sequence[Request]) -> list[Request]:
+    """Return requests with names; those of a trace are a, b, c, ..."""
+    names = iter(string.ascii_lowercase)
+    return [
+        each
+        if isinstance(each, Request)
+        else Request(
+            next(names, f"r{index}"),
+            [index] * each.prompt_tokens,
+            each.output_tokens,
+            each.priority,
+            each.arrival_time,
+            client_id=each.client_id,
+            deadline=each.deadline,
+        )
+        for index, each in enumerate(requests)
+    ]
+
+
+def _require_room(requests: Sequence[Request]) -> None:
+    """Raise ValueError for requests that the picture has no room for."""
+    if not 1 <= len(requests) <= _MOST_REQUESTS:
+        raise ValueError(
+            f"{len(requests)} requests; the figure has room for 1 to {_MOST_REQUESTS}, "
+            "so pass a slice of them"
+        )
+    for request in requests:
+        if not 1 <= len(request.request_id) <= _LONGEST_NAME:
+            raise ValueError(
+                f"a request is called {request.request_id!r}; take 1 to {_LONGEST_NAME} letters"
+            )
+
+
+def _block_range(requests: Sequence[Request]) -> tuple[int, int]:
+    """Return how many blocks the longest request needs, and how many fill all seats at once."""
+    needs = sorted(
+        -(-(request.num_prompt_tokens + request.max_tokens) // BLOCK_SIZE) for request in requests
+    )
+    return needs[-1] + 1, sum(needs[-_MOST_SEATS:]) + 1
+
+
+@dataclass(frozen=True)
+class Story:
+    """Two schedules of the same requests, and how they are looked at.
+
+    Attributes:
+        static: What came of static batching.
+        continuous: What came of the other scheduler.
+        requests: The requests, by name.
+        clock: What time is counted in.
+        chosen: The request whose latencies are told.
+    """
+
+    static: Schedule
+    continuous: Schedule
+    requests: Mapping[str, Request]
+    clock: Clock
+    chosen: str
+
+    @property
+    def schedules(self) -> tuple[Schedule, Schedule]:
+        """Both schedules, the upper one first."""
+        return self.static, self.continuous
+
+    @cached_property
+    def moments(self) -> list[tuple[float, int, int]]:
+        """When iterations end: the time, and how many of each schedule are over by then."""
+        ends = [[end for _, end in each.edges(self.clock)] for each in self.schedules]
+        upper, lower = ends
+        times = sorted({0.0, *upper, *lower})
+        return [(t, sum(end <= t for end in upper), sum(end <= t for end in lower)) for t in times]
+
+    @cached_property
+    def _charts(self) -> dict[float, tuple[SeatChart, SeatChart]]:
+        """Both charts for each width of the picture."""
+        return {width: self._charts_of(width) for width in (WIDE, NARROW)}
+
+    def _charts_of(self, width: float) -> tuple[SeatChart, SeatChart]:
+        left, right = plot_bounds(width)
+        scale = Scale(0, max(self.moments[-1][0], 1), left, right)
+        common = {"scale": scale, "clock": self.clock, "width": width, "chosen": self.chosen}
+        upper = SeatChart(self.static, _STATIC, top=12, **common)
+        lower = SeatChart(self.continuous, _CONTINUOUS, top=upper.bottom + 16, **common)
+        return upper, lower
+
+    @cached_property
+    def _states(self) -> list[str]:
+        """The states that the legend names, the same in all frames."""
+        used = {bar.state for chart in self._charts[WIDE] for bar in chart.bars} | {"waiting"}
+        if any(each.preempted for schedule in self.schedules for each in schedule.iterations):
+            used.add("preempted")
+        return [state for state in PALETTE if state in used]
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield a frame for each moment at which an iteration ends."""
+        before = (0, 0)
+        for number, (_, *done) in enumerate(self.moments):
+            counts = (done[0], done[1])
+            wide, narrow = (self.scene(number, width) for width in (WIDE, NARROW))
+            yield Frame(wide, self._caption(number, before), self._event(counts, before), narrow)
+            before = counts
+
+    def _caption(self, number: int, before: tuple[int, int]) -> str:
+        time, *done = self.moments[number]
+        if not number:
+            seats = self.static.config.max_num_seqs
+            return f"{len(self.requests)} requests, {seats} seats; nothing is computed yet."
+        said = [
+            f"{name}: {sentence(schedule, until, is_new=until > was)}"
+            for name, schedule, until, was in zip(
+                ("Static", "Continuous"), self.schedules, done, before, strict=True
+            )
+        ]
+        when = f"After {milliseconds(time)}. " if self.clock == "seconds" else ""
+        return f"{when}{'. '.join(said)}."
+
+    def _event(self, counts: tuple[int, int], before: tuple[int, int]) -> str:
+        pairs = zip(("static", "continuous"), self.schedules, counts, before, strict=True)
+        return "; ".join(
+            filter(None, (event(each, now, name) for name, each, now, was in pairs if now > was))
+        )
+
+    def scene(self, number: int, width: float = WIDE) -> Scene:
+        """Draw a moment.
+
+        Args:
+            number: Its number in ``moments``.
+            width: Width of the picture, in pixels: ``WIDE`` or ``NARROW``.
+        """
+        _, *done = self.moments[number]
+        charts = self._charts[width]
+        shapes: list[Shape] = []
+        for chart, until in zip(charts, done, strict=True):
+            shapes += chart.draw(until)
+        bottom = charts[1].bottom
+        shapes += self._latencies(bottom + 14, width)
+        bottom = bottom_of(shapes[-1:])
+        shapes += legend(self._states, MARGIN, bottom + 20, width - 2 * MARGIN, _NAMES)
+        alts = [
+            " ".join(
+                f"{text}."
+                for text in (
+                    f"{name}, {idle_text(schedule, until, self.clock)}",
+                    *((waiting_text(schedule, until),) if waiting_text(schedule, until) else ()),
+                )
+            )
+            for name, schedule, until in zip(
+                (_STATIC, _CONTINUOUS), self.schedules, done, strict=True
+            )
+        ]
+        wrong = [
+            line for chart, until in zip(charts, done, strict=True) for line in chart.wrong(until)
+        ]
+        alt = " ".join([*alts, *wrong, self._latencies_text()])
+        return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
+
+    def _latencies(self, top: float, width: float) -> list[Shape]:
+        """Draw the table of what the user of the chosen request feels."""
+        request = self.requests[self.chosen]
+        unit = unit_of(self.clock)
+        title = (
+            f"Request {self.chosen}: {request.num_prompt_tokens:,} prompt tokens, "
+            f"{request.max_tokens:,} to answer"
+        )
+        thing = ("request", self.chosen)
+        shapes: list[Shape] = [
+            Text(MARGIN, top + 18, title, is_bold=True, key="chosen", of=thing),
+            Text(width - MARGIN, top + 18, f"in {unit}", SMALL_SIZE, "end", tone="muted"),
+        ]
+        columns = ("TTFT", "longest gap", "TPOT", "e2e")
+        left = MARGIN + 160
+        step = (width - MARGIN - left) / len(columns)
+        for place, column in enumerate(columns):
+            x = left + (place + 1) * step
+            shapes.append(Text(x, top + 44, column, SMALL_SIZE, "end", tone="muted"))
+        for row, (name, schedule) in enumerate(
+            zip((_STATIC, _CONTINUOUS), self.schedules, strict=True)
+        ):
+            y = top + 68 + 24 * row
+            shapes.append(Text(MARGIN, y, name, SMALL_SIZE))
+            felt = schedule.latencies(self.chosen, self.clock)
+            values = (felt.ttft, felt.longest_gap, felt.tpot, felt.e2e)
+            for place, value in enumerate(values):
+                x = left + (place + 1) * step
+                key = f"felt {row} {place}"
+                shapes.append(Text(x, y, value_text(value), SMALL_SIZE, "end", key=key))
+        return shapes
+
+    def _latencies_text(self) -> str:
+        """Say what the table says."""
+        unit = unit_of(self.clock)
+        said = []
+        for name, schedule in zip((_STATIC, _CONTINUOUS), self.schedules, strict=True):
+            felt = schedule.latencies(self.chosen, self.clock)
+            said.append(
+                f"{name}: TTFT {value_text(felt.ttft)}, longest gap {value_text(felt.longest_gap)}, "
+                f"TPOT {value_text(felt.tpot)}, e2e {value_text(felt.e2e)}"
+            )
+        return f"Request {self.chosen}, in {unit}. {'. '.join(said)}."
+
+
+class BatchGantt(Player):
+    """A film with controls: moving one makes another film.
+
+    Args:
+        story: Makes what is told, from a value for each control.
+        controls: The controls, by the argument that each sets.
+
+    Attributes:
+        asked: Number of the newest request, set by the browser together with ``values``.
+        form: The form that the browser shows; a film has both.
+        answered: Number of the request that the film answers.
+    """
+
+    asked = traitlets.Int(0).tag(sync=True, echo_update=False)
+    answered = traitlets.Int(0).tag(sync=True)
+    form = traitlets.Unicode("").tag(sync=True, echo_update=False)
+
+    def __init__(self, story: Callable[..., Story], controls: Mapping[str, AnyControl]) -> None:
+        self._story = story
+        self._controls = dict(controls)
+        values = {name: control.value for name, control in self._controls.items()}
+        self._told = story(**values)
+        super().__init__(self._told.frames(), interval=600)
+        self.controls = [control.to_dict(name) for name, control in self._controls.items()]
+        self.values = values
+        self.index = len(self._told.moments) - 1
+        self.observe(self._answer, names="asked")
+        self.on_pick(self._choose)
+
+    def set(self, **values: Value) -> None:
+        """Move controls as a reader would.
+
+        Raises:
+            ValueError: There is no such control, or it cannot take the value.
+        """
+        for name in values:
+            if name not in self._controls:
+                raise ValueError(f"no control {name!r}; known: {', '.join(self._controls)}")
+        accepted = {name: self._controls[name].accept(value) for name, value in values.items()}
+        with self.hold_sync():
+            self.values = {**self.values, **accepted}
+            self._retell()
+
+    def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
+        """Return the end of the film, which holds all of it; or chosen frames side by side."""
+        if indices is not None:
+            return super().static(indices)
+        return static.figure(self._told.scene(len(self._told.moments) - 1))
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return a page with the film as it is, which needs no kernel; it has no controls.
+
+        Args:
+            path: Where to write the page too.
+        """
+        controls, self.controls = self.controls, []
+        try:
+            return super().to_html(path)
+        finally:
+            self.controls = controls
+
+    def _choose(self, thing: Thing) -> None:
+        """Tell the latencies of a request that a reader has picked."""
+        kind, name = thing
+        if kind == "request":
+            self.set(request=name)
+
+    def _answer(self, _change: Any) -> None:
+        """Make the film that the browser asks for."""
+        with self.hold_sync():
+            self._retell()
+            self.answered = self.asked
+
+    def _retell(self) -> None:
+        """Make the film for what the controls say, or say why there is none."""
+        try:
+            accepted = {
+                name: self._controls[name].accept(each) for name, each in self.values.items()
+            }
+            self._told = self._story(**accepted)
+        except ValueError as error:
+            self.message = str(error)
+            return
+        self.message = ""
+        self.roll(self._told.frames())
+        self.index = len(self._told.moments) - 1
