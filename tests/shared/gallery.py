@@ -23,6 +23,7 @@ from course_lib.kv_cache.manager import CacheableRequest
 from course_lib.kv_cache.reservation import RESERVATIONS, average_shares, replay_contiguous
 from course_lib.kv_cache.watch.recorder import Frame as State
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
+from course_lib.scheduling.scheduler import SchedulerOutput
 from course_lib.scheduling.watch.moments import run_moments
 from course_lib.simulation import ConstantCostModel, Simulator, TraceRequest
 from course_lib.simulation.experiments import Comparison
@@ -36,6 +37,7 @@ from course_lib.viz import (
     allocation_strips,
     attention_explorer,
     attention_film,
+    batch_gantt,
     compaction_film,
     decode_tile,
     eviction_film,
@@ -268,6 +270,22 @@ class _Hasty(KVCacheManager):
             block.ref_cnt -= 1
 
 
+class _Crowded(Scheduler):
+    """Lets more requests run than there are seats, as a learner's scheduler may."""
+
+    def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
+        """Admit as if there were 99 seats."""
+        seats, self.max_num_seqs = self.max_num_seqs, 99
+        left = super().admit_waiting(output, budget)
+        self.max_num_seqs = seats
+        return left
+
+
+def _six_requests() -> list[Request]:
+    outputs = enumerate((2, 7, 3, 5, 1, 4))
+    return [Request("abcdef"[n], [n], max_tokens) for n, max_tokens in outputs]
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
     "gpu memory": gpu_memory,
     "reservations": _reservations,
@@ -285,6 +303,8 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "attention explorer": attention_explorer,
     "merge tree": merge_tree,
     "decode tile": decode_tile,
+    "batches": batch_gantt,
+    "batches of a learner": lambda: batch_gantt(_six_requests(), _Crowded, seats=3),
     "token address": token_address,
     "token batch": token_batch,
     "token slot": token_slot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -25,8 +25,9 @@ from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Line, Rect, Shape, 
 MARGIN = 24
 _NAMES_WIDTH = 58  # of the seats, to the left of their rows
 _SIDE = 236  # where those who wait stand, on a wide page
+_COUNT_WIDTH = 106  # of how many wait, beside them on a narrow page
 _ROW, _CHIP, _LINE = 26, 26, 21
-_HEADER = 60
+_HEADER = 60  # on a wide page; on a narrow one there is a line more
 _FOOT = 54
 _NARROWEST_COLUMN = 5  # pixels; the borders of narrower iterations would drown the bars
 _MOST_REASON_LINES, _MOST_WRONG_LINES = 4, 3
@@ -105,7 +106,8 @@ class SeatChart:
     top: float
     width: float
     chosen: str
-    _drawn: dict[tuple[int, int], Rect] = field(default_factory=dict, compare=False, repr=False)
+    _drawn: dict[tuple[Bar, int], Rect] = field(default_factory=dict, compare=False, repr=False)
+    _labels: dict[tuple[Bar, int], Text] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_wide(self) -> bool:
@@ -119,7 +121,7 @@ class SeatChart:
 
     @property
     def _rows_top(self) -> float:
-        return self.top + _HEADER
+        return self.top + _HEADER + (0 if self.is_wide else _LINE)
 
     @property
     def _rows_bottom(self) -> float:
@@ -132,8 +134,16 @@ class SeatChart:
     @property
     def _side_bottom(self) -> float:
         lines = _MOST_REASON_LINES if self.is_wide else 2
-        side = self._side_top + 26 + _CHIP * self._num_chip_rows + _LINE * lines
+        side = self._chips_top + _CHIP * self._num_chip_rows + _LINE * lines
         return max(side, self._rows_bottom + _FOOT)
+
+    @property
+    def _chips_left(self) -> float:
+        return self._side_left + (0 if self.is_wide else _COUNT_WIDTH)
+
+    @property
+    def _chips_top(self) -> float:
+        return self._side_top + (26 if self.is_wide else 0)
 
     @property
     def _side_left(self) -> float:
@@ -155,7 +165,7 @@ class SeatChart:
 
     @cached_property
     def _chips_in_a_row(self) -> int:
-        return max(1, int(self._side_width // (self._chip_width + 4)))
+        return max(1, int((self.width - MARGIN - self._chips_left) // (self._chip_width + 4)))
 
     @cached_property
     def _edges(self) -> list[tuple[float, float]]:
@@ -197,51 +207,93 @@ class SeatChart:
                 "end",
                 tone="alert" if is_over else "text",
             )
-        for number, bar in enumerate(self.bars):
-            if bar.first < until:
-                yield self._bar(number, bar, min(bar.last, until - 1))
-        yield from self._borders[:until]
+        yield from self._rows(until)
         unit = "Iteration" if self.clock == "iterations" else "Time (ms)"
         yield from horizontal_foot(self.scale, self._rows_bottom, unit, self.width)
         yield from self._side(until)
         yield from self._wrong(until)
 
+    def _rows(self, until: int) -> Iterator[Shape]:
+        """Yield the bars, the ends of iterations over them, and the names over both."""
+        seen = [bar for bar in self.bars if bar.first < until]
+        numbered = [(bar, min(bar.last, until - 1)) for bar in seen]
+        for bar, last in numbered:
+            yield self._bar(bar, last)
+        yield from self._borders[:until]
+        for bar, last in numbered:
+            if bar.request == self.chosen:
+                box = self._bar(bar, last)
+                yield replace(box, state="", key=f"{box.key} frame", outline="bold")
+        for bar, last in numbered:
+            label = self._label(bar, last)
+            if label.text:
+                yield label
+
     def _header(self, until: int) -> Iterator[Shape]:
         """Yield title, what is idle, and what was lacked."""
         idle = idle_text(self.schedule, until, self.clock)
-        yield Text(MARGIN, self.top + 20, self.title, TEXT_SIZE, is_bold=True)
-        yield Text(
-            self.width - MARGIN, self.top + 20, idle, SMALL_SIZE, "end", key=self._key("idle")
-        )
         lacked = lacked_text(self.schedule, until)
         inner = self.width - 2 * MARGIN + SMALL_SIZE
-        lacked = fitting(inner, lacked, lacked.replace("The first in line lacked", "Lacked"))
-        yield Text(MARGIN, self.top + 44, lacked, SMALL_SIZE, tone="muted", key=self._key("lacked"))
+        yield Text(MARGIN, self.top + 20, self.title, TEXT_SIZE, is_bold=True)
+        second = self.top + 44
+        if self.is_wide:
+            right = self.width - MARGIN
+            yield Text(right, self.top + 20, idle, SMALL_SIZE, "end", key=self._key("idle"))
+        else:
+            yield Text(MARGIN, second, idle, SMALL_SIZE, key=self._key("idle"))
+            second += _LINE
+        lacked = fitting(inner, lacked, lacked.replace("While somebody waited, t", "T"))
+        yield Text(MARGIN, second, lacked, SMALL_SIZE, tone="muted", key=self._key("lacked"))
 
     def _key(self, name: str | int) -> str:
         return f"{self.title}/{name}"
 
-    def _bar(self, number: int, bar: Bar, last: int) -> Rect:
+    def _bar(self, bar: Bar, last: int) -> Rect:
         """Return a bar up to an iteration; what is complete is the same object in every frame."""
-        if (number, last) in self._drawn:
-            return self._drawn[number, last]
+        if (bar, last) in self._drawn:
+            return self._drawn[bar, last]
         left, right = self.scale(self._edges[bar.first][0]), self.scale(self._edges[last][1])
         is_framed = right - left >= _NARROWEST_FRAMED
-        is_chosen = bar.request == self.chosen
         box = Rect(
             left,
             self._rows_top + _ROW * bar.seat + 2,
             right - left,
             _ROW - 4,
             bar.state,
-            fitting(right - left + 8, bar.request),
-            self._tooltip(bar),
-            self._key(number),
-            outline="bold" if is_chosen else "thin" if is_framed else "none",
+            tooltip=self._tooltip(bar),
+            key=self._key(f"{bar.seat} {bar.first}"),
+            outline="thin" if is_framed else "none",
             of=("request", bar.request) if bar.request else None,
         )
-        self._drawn[number, last] = box
+        self._drawn[bar, last] = box
         return box
+
+    def _label(self, bar: Bar, last: int) -> Text:
+        """Return the name in a bar, in its widest iteration, where fewest borders cross it."""
+        if (bar, last) in self._labels:
+            return self._labels[bar, last]
+        edges = self._edges[bar.first : last + 1]
+        left, right = self.scale(edges[0][0]), self.scale(edges[-1][1])
+        middle = len(edges) // 2
+        widest = max(
+            range(len(edges)),
+            key=lambda n: (round(edges[n][1] - edges[n][0], 6), -abs(n - middle)),
+        )
+        centre = (self.scale(edges[widest][0]) + self.scale(edges[widest][1])) / 2
+        half = text_width(bar.request, SMALL_SIZE) / 2
+        label = Text(
+            min(max(centre, left + half + 1), right - half - 1),
+            self._rows_top + _ROW * bar.seat + 18,
+            bar.request if right - left >= 2 * half + 2 else "",
+            SMALL_SIZE,
+            "middle",
+            "ink",
+            is_bold=True,
+            key=self._key(f"name {bar.seat} {bar.first}"),
+            of=("request", bar.request) if bar.request else None,
+        )
+        self._labels[bar, last] = label
+        return label
 
     def _tooltip(self, bar: Bar) -> str:
         """Say what a bar is, and what the user of its request feels."""
@@ -286,8 +338,8 @@ class SeatChart:
             row, column = divmod(place, self._chips_in_a_row)
             was_out = any(name in each.preempted for each in self.schedule.iterations[:until])
             yield Rect(
-                left + column * (self._chip_width + 4),
-                top + 26 + row * _CHIP,
+                self._chips_left + column * (self._chip_width + 4),
+                self._chips_top + row * _CHIP,
                 self._chip_width,
                 _CHIP - 4,
                 "preempted" if was_out else "waiting",
@@ -298,7 +350,7 @@ class SeatChart:
                 of=("request", name),
             )
         rows = self._num_chip_rows if not self.is_wide else -(-len(waiting) // self._chips_in_a_row)
-        below = top + 26 + rows * _CHIP + 14
+        below = self._chips_top + rows * _CHIP + 14
         lines = wrapped(waiting_text(self.schedule, until), self._side_width, SMALL_SIZE)
         for number, line in enumerate(lines):
             key = self._key(f"reason {number}")
@@ -313,7 +365,7 @@ class SeatChart:
 
     def wrong(self, until: int) -> tuple[str, ...]:
         """Return what is wrong so far, in lines."""
-        changes = reversed(self._wrong_lines.items())
+        changes = reversed(list(self._wrong_lines.items()))
         return next((lines for at, lines in changes if at <= until), ())
 
     def _wrong(self, until: int) -> Iterator[Shape]:

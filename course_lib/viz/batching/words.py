@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from course_lib.viz.batching.schedules import CLOSED, Clock, Iteration, Schedule
+from course_lib.viz.batching.schedules import CLOSED, Clock, Schedule
 from course_lib.viz.iteration.words import limit_of
 from course_lib.viz.kit.charts.words import number
 
@@ -48,10 +48,10 @@ def idle_text(schedule: Schedule, until: int, clock: Clock) -> str:
 
     >>> from course_lib.scheduling.scheduler import SchedulerConfig
     >>> idle_text(Schedule(SchedulerConfig(), (), {}), 0, "iterations")
-    'nothing computed yet'
+    'nothing computed'
     """
     if not until:
-        return "nothing computed yet"
+        return "nothing computed"
     cells = until * schedule.config.max_num_seqs
     idle = schedule.num_idle(until)
     if clock == "iterations":
@@ -104,8 +104,9 @@ def lacked_text(schedule: Schedule, until: int) -> str:
     counts = lacked(schedule, until)
     if not counts:
         return "nobody had to wait so far" if until else ""
-    said = ", ".join(f"{what} {count:,}×" for what, count in counts.items())
-    return f"The first in line lacked: {said}"
+    (first, most), *rest = counts.items()
+    said = [f"{first} in {counted(most, 'iteration')}", *(f"{w} in {n:,}" for w, n in rest)]
+    return f"While somebody waited, the first lacked {', '.join(said)}"
 
 
 def waiting_text(schedule: Schedule, until: int) -> str:
@@ -116,43 +117,40 @@ def waiting_text(schedule: Schedule, until: int) -> str:
     return f"{newest.waiting[0]} waits: {newest.reason}" if newest.waiting else ""
 
 
-def has_no_reason(iteration: Iteration) -> bool:
-    """Whether somebody waits although nothing is in the way."""
-    return iteration.reason.startswith(_ROOM)
-
-
 def complaints(schedule: Schedule, until: int) -> list[str]:
-    """Say what a scheduler did in the first iterations that none may do, each the first time.
+    """Say what a scheduler did in the first iterations that needs a word, each the first time.
+
+    It lets more requests run than there are seats, or computes more tokens than the budget has; it
+    lets somebody wait for whom there is room; or it stopped.
 
     Args:
         schedule: What it did.
         until: How many iterations to look at.
     """
-    config, said = schedule.config, []
-    for index, each in enumerate(schedule.iterations[:until], 1):
-        if len(each.seats) > config.max_num_seqs:
-            said.append(
-                f"Wrong: in iteration {index} {counted(len(each.seats), 'request')} run, and there "
-                f"are {counted(config.max_num_seqs, 'seat')}."
-            )
-            break
-    for index, each in enumerate(schedule.iterations[:until], 1):
-        if each.num_tokens > config.max_num_batched_tokens:
-            said.append(
-                f"Wrong: iteration {index} computes {counted(each.num_tokens, 'token')}; its "
-                f"budget is {config.max_num_batched_tokens:,}."
-            )
-            break
-    for index, each in enumerate(schedule.iterations[:until], 1):
-        if has_no_reason(each):
-            said.append(
-                f"Wrong: in iteration {index} {each.waiting[0]} waits, though it has a seat, "
-                "tokens and blocks to start with."
-            )
-            break
+    done = list(enumerate(schedule.iterations[:until], 1))
+    seats, budget = schedule.config.max_num_seqs, schedule.config.max_num_batched_tokens
+    crowded = (
+        f"Wrong: in iteration {number}, {counted(len(each.seats), 'request')} run, and there are "
+        f"{counted(seats, 'seat')}."
+        for number, each in done
+        if len(each.seats) > seats
+    )
+    overspent = (
+        f"Wrong: iteration {number} computes {counted(each.num_tokens, 'token')}; its budget is "
+        f"{budget:,}."
+        for number, each in done
+        if each.num_tokens > budget
+    )
+    kept_out = (
+        f"From iteration {number} on: {each.waiting[0]} waits, though there are a seat, tokens and "
+        "blocks for it."
+        for number, each in done
+        if each.reason.startswith(_ROOM)
+    )
+    said = [next(each, "") for each in (crowded, overspent, kept_out)]
     if schedule.problem and until == len(schedule.iterations):
-        said.append(f"It stopped here. {schedule.problem}")
-    return said
+        said.append(f"The scheduler stopped here: {schedule.problem.rstrip('.')}.")
+    return [each for each in said if each]
 
 
 def sentence(schedule: Schedule, until: int, is_new: bool) -> str:
@@ -164,7 +162,7 @@ def sentence(schedule: Schedule, until: int, is_new: bool) -> str:
         is_new: Whether the newest was not there in the frame before.
     """
     if not until:
-        return "nothing computed yet"
+        return "stopped before its first iteration" if schedule.problem else "nothing computed yet"
     if until == len(schedule.iterations) and not is_new:
         return "stopped" if schedule.problem else "all done"
     newest = schedule.iterations[until - 1]
