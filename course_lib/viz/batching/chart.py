@@ -107,7 +107,7 @@ class SeatChart:
     width: float
     chosen: str
     _drawn: dict[tuple[Bar, int], Rect] = field(default_factory=dict, compare=False, repr=False)
-    _labels: dict[tuple[Bar, int], Text] = field(default_factory=dict, compare=False, repr=False)
+    _labels: dict[tuple[Bar, int], Rect] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_wide(self) -> bool:
@@ -223,10 +223,11 @@ class SeatChart:
         for bar, last in numbered:
             if bar.request == self.chosen:
                 box = self._bar(bar, last)
-                yield replace(box, state="", key=f"{box.key} frame", outline="bold")
+                key = f"{box.key} frame"
+                yield replace(box, state="", key=key, outline="bold", tooltip="", of=None)
         for bar, last in numbered:
             label = self._label(bar, last)
-            if label.text:
+            if label.label:
                 yield label
 
     def _header(self, until: int) -> Iterator[Shape]:
@@ -268,8 +269,8 @@ class SeatChart:
         self._drawn[bar, last] = box
         return box
 
-    def _label(self, bar: Bar, last: int) -> Text:
-        """Return the name in a bar, in its widest iteration, where fewest borders cross it."""
+    def _label(self, bar: Bar, last: int) -> Rect:
+        """Return the name in a bar, in its widest iteration, over the ends of iterations."""
         if (bar, last) in self._labels:
             return self._labels[bar, last]
         edges = self._edges[bar.first : last + 1]
@@ -280,17 +281,17 @@ class SeatChart:
             key=lambda n: (round(edges[n][1] - edges[n][0], 6), -abs(n - middle)),
         )
         centre = (self.scale(edges[widest][0]) + self.scale(edges[widest][1])) / 2
-        half = text_width(bar.request, SMALL_SIZE) / 2
-        label = Text(
-            min(max(centre, left + half + 1), right - half - 1),
-            self._rows_top + _ROW * bar.seat + 18,
-            bar.request if right - left >= 2 * half + 2 else "",
-            SMALL_SIZE,
-            "middle",
-            "ink",
-            is_bold=True,
+        width = min(text_width(bar.request, SMALL_SIZE) + 2, right - left - 2)
+        has_room = width >= text_width(bar.request, SMALL_SIZE) - 2
+        label = Rect(
+            min(max(centre - width / 2, left + 1), right - width - 1),
+            self._rows_top + _ROW * bar.seat + 4,
+            max(width, 0),
+            _ROW - 8,
+            bar.state,
+            bar.request if has_room else "",
             key=self._key(f"name {bar.seat} {bar.first}"),
-            of=("request", bar.request) if bar.request else None,
+            outline="none",
         )
         self._labels[bar, last] = label
         return label
