@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -12,7 +12,7 @@ from course_lib.viz.batching.words import (
     complaints,
     counted,
     idle_text,
-    lacked_text,
+    lacked_texts,
     unit_of,
     value_text,
     waiting_text,
@@ -27,7 +27,7 @@ _NAMES_WIDTH = 58  # of the seats, to the left of their rows
 _SIDE = 236  # where those who wait stand, on a wide page
 _COUNT_WIDTH = 106  # of how many wait, beside them on a narrow page
 _ROW, _CHIP, _LINE = 26, 26, 21
-_HEADER = 60  # on a wide page; on a narrow one there is a line more
+_HEADER = 39  # without the lines that say what was lacked
 _FOOT = 54
 _NARROWEST_COLUMN = 5  # pixels; the borders of narrower iterations would drown the bars
 _MOST_REASON_LINES, _MOST_WRONG_LINES = 4, 3
@@ -114,42 +114,49 @@ class SeatChart:
         """Whether those who wait stand at the side, and not below."""
         return self.width >= WIDE
 
-    @property
+    @cached_property
     def bottom(self) -> float:
         """Lower edge, the same for all frames of a film."""
-        return self._side_bottom + _LINE * self._num_wrong_lines + 8
+        return self._side_bottom + _LINE * len(self._wrong_lines) + 8
 
-    @property
+    @cached_property
     def _rows_top(self) -> float:
-        return self.top + _HEADER + (0 if self.is_wide else _LINE)
+        num_lines = max(1, *map(len, self._lacked)) + (0 if self.is_wide else 1)
+        return self.top + _HEADER + _LINE * num_lines
 
-    @property
+    @cached_property
+    def _lacked(self) -> list[tuple[str, ...]]:
+        """What was lacked after each iteration, in lines."""
+        inner = self.width - 2 * MARGIN
+        return [wrapped(text, inner, SMALL_SIZE) for text in lacked_texts(self.schedule)]
+
+    @cached_property
     def _rows_bottom(self) -> float:
         return self._rows_top + _ROW * self.schedule.num_rows
 
-    @property
+    @cached_property
     def _side_top(self) -> float:
         return self._rows_top - 6 if self.is_wide else self._rows_bottom + _FOOT + 6
 
-    @property
+    @cached_property
     def _side_bottom(self) -> float:
         lines = _MOST_REASON_LINES if self.is_wide else 2
         side = self._chips_top + _CHIP * self._num_chip_rows + _LINE * lines
         return max(side, self._rows_bottom + _FOOT)
 
-    @property
+    @cached_property
     def _chips_left(self) -> float:
         return self._side_left + (0 if self.is_wide else _COUNT_WIDTH)
 
-    @property
+    @cached_property
     def _chips_top(self) -> float:
         return self._side_top + (26 if self.is_wide else 0)
 
-    @property
+    @cached_property
     def _side_left(self) -> float:
         return self.width - MARGIN - _SIDE + 16 if self.is_wide else MARGIN
 
-    @property
+    @cached_property
     def _side_width(self) -> float:
         return self.width - MARGIN - self._side_left
 
@@ -177,41 +184,50 @@ class SeatChart:
         return bars_of(self.schedule)
 
     @cached_property
-    def _wrong_lines(self) -> Mapping[int, tuple[str, ...]]:
-        """What is wrong after each iteration after which something new is, in lines."""
-        found: dict[int, tuple[str, ...]] = {}
-        said: list[str] = []
-        for until in range(len(self.schedule.iterations) + 1):
-            now = complaints(self.schedule, until)
-            if now != said:
-                inner = 0.9 * (self.width - 2 * MARGIN)  # bold letters are wider
-                lines = [line for each in now for line in _cut(each, inner)]
-                found[until] = tuple(lines)
-                said = now
-        return found
+    def _wrong_lines(self) -> list[tuple[int, str]]:
+        """What is wrong, in lines, with the number of iterations from which on it is."""
+        inner = 0.9 * (self.width - 2 * MARGIN)  # bold letters are wider
+        return [
+            (number, line)
+            for number, text in complaints(self.schedule)
+            for line in _cut(text, inner)
+        ]
 
-    @property
-    def _num_wrong_lines(self) -> int:
-        return max(map(len, self._wrong_lines.values()), default=0)
+    @cached_property
+    def _first_preemptions(self) -> dict[str, int]:
+        """In which iteration each request that is ever preempted is so first, from 1."""
+        found: dict[str, int] = {}
+        for number, each in enumerate(self.schedule.iterations, 1):
+            for name in each.preempted:
+                found.setdefault(name, number)
+        return found
 
     def draw(self, until: int) -> Iterator[Shape]:
         """Yield the chart as it is after some iterations."""
         yield from self._header(until)
-        for seat in range(self.schedule.num_rows):
-            is_over = seat >= self.schedule.config.max_num_seqs
-            yield Text(
-                MARGIN + _NAMES_WIDTH - 8,
-                self._rows_top + _ROW * seat + 18,
-                "no seat" if is_over else f"seat {seat + 1}",
-                SMALL_SIZE,
-                "end",
-                tone="alert" if is_over else "text",
-            )
         yield from self._rows(until)
-        unit = "Iteration" if self.clock == "iterations" else "Time (ms)"
-        yield from horizontal_foot(self.scale, self._rows_bottom, unit, self.width)
+        yield from self._frame
         yield from self._side(until)
         yield from self._wrong(until)
+
+    @cached_property
+    def _frame(self) -> list[Shape]:
+        """The names of the seats, and the axis."""
+        shapes: list[Shape] = []
+        for seat in range(self.schedule.num_rows):
+            is_over = seat >= self.schedule.config.max_num_seqs
+            shapes.append(
+                Text(
+                    MARGIN + _NAMES_WIDTH - 8,
+                    self._rows_top + _ROW * seat + 18,
+                    "no seat" if is_over else f"seat {seat + 1}",
+                    SMALL_SIZE,
+                    "end",
+                    tone="alert" if is_over else "text",
+                )
+            )
+        unit = "Iteration" if self.clock == "iterations" else "Time (ms)"
+        return [*shapes, *horizontal_foot(self.scale, self._rows_bottom, unit, self.width)]
 
     def _rows(self, until: int) -> Iterator[Shape]:
         """Yield the bars, the ends of iterations over them, and the names over both."""
@@ -233,18 +249,19 @@ class SeatChart:
     def _header(self, until: int) -> Iterator[Shape]:
         """Yield title, what is idle, and what was lacked."""
         idle = idle_text(self.schedule, until, self.clock)
-        lacked = lacked_text(self.schedule, until)
-        inner = self.width - 2 * MARGIN + SMALL_SIZE
         yield Text(MARGIN, self.top + 20, self.title, TEXT_SIZE, is_bold=True)
-        second = self.top + 44
+        below = self.top + 44
         if self.is_wide:
             right = self.width - MARGIN
             yield Text(right, self.top + 20, idle, SMALL_SIZE, "end", key=self._key("idle"))
         else:
-            yield Text(MARGIN, second, idle, SMALL_SIZE, key=self._key("idle"))
-            second += _LINE
-        lacked = fitting(inner, lacked, lacked.replace("While somebody waited, t", "T"))
-        yield Text(MARGIN, second, lacked, SMALL_SIZE, tone="muted", key=self._key("lacked"))
+            shorter = idle.replace("all done after ", "").replace("after ", "")
+            idle = fitting(self.width - MARGIN, idle, shorter)
+            yield Text(MARGIN, below, idle, SMALL_SIZE, key=self._key("idle"))
+            below += _LINE
+        for number, line in enumerate(self._lacked[until]):
+            y, key = below + _LINE * number, self._key(f"lacked {number}")
+            yield Text(MARGIN, y, line, SMALL_SIZE, tone="muted", key=key)
 
     def _key(self, name: str | int) -> str:
         return f"{self.title}/{name}"
@@ -282,7 +299,7 @@ class SeatChart:
         )
         centre = (self.scale(edges[widest][0]) + self.scale(edges[widest][1])) / 2
         width = min(text_width(bar.request, SMALL_SIZE) + 2, right - left - 2)
-        has_room = width >= text_width(bar.request, SMALL_SIZE) - 2
+        has_room = width >= text_width(bar.request, SMALL_SIZE)
         label = Rect(
             min(max(centre - width / 2, left + 1), right - width - 1),
             self._rows_top + _ROW * bar.seat + 4,
@@ -337,7 +354,7 @@ class SeatChart:
         newest = self.schedule.iterations[until - 1] if until else None
         for place, name in enumerate(waiting):
             row, column = divmod(place, self._chips_in_a_row)
-            was_out = any(name in each.preempted for each in self.schedule.iterations[:until])
+            was_out = self._first_preemptions.get(name, until + 1) <= until
             yield Rect(
                 self._chips_left + column * (self._chip_width + 4),
                 self._chips_top + row * _CHIP,
@@ -364,10 +381,9 @@ class SeatChart:
             return () if done else self.schedule.iterations[until - 1].waiting
         return tuple(name for name, seconds in self.schedule.arrivals.items() if seconds <= 0)
 
-    def wrong(self, until: int) -> tuple[str, ...]:
+    def wrong(self, until: int) -> list[str]:
         """Return what is wrong so far, in lines."""
-        changes = reversed(list(self._wrong_lines.items()))
-        return next((lines for at, lines in changes if at <= until), ())
+        return [line for number, line in self._wrong_lines if number <= until]
 
     def _wrong(self, until: int) -> Iterator[Shape]:
         """Yield what is wrong so far."""

@@ -107,7 +107,7 @@ def batch_gantt(
         {
             "seats": Slider("Seats", 1, _MOST_SEATS, seats, unit="seats"),
             "budget": PowerOfTwo(
-                "Token budget", _LEAST_BUDGET, _MOST_BUDGET, budget, unit="tokens per iteration"
+                "Token budget", _LEAST_BUDGET, _MOST_BUDGET, budget, unit="tokens"
             ),
             "blocks": Slider(
                 "Blocks", least, most, most if num_blocks is None else num_blocks, unit="blocks"

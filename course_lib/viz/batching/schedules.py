@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from course_lib.engine.intercept import intercept
@@ -101,7 +102,7 @@ class Schedule:
     arrivals: Mapping[str, float]
     problem: str = ""
 
-    @property
+    @cached_property
     def num_rows(self) -> int:
         """Seats that there are; more, if a scheduler lets more requests run."""
         taken = (max(each.seats, default=-1) + 1 for each in self.iterations)
@@ -137,17 +138,24 @@ class Schedule:
 
     def num_idle(self, until: int) -> int:
         """Return how many cells of seat and iteration are idle in the first iterations."""
-        seats = range(self.config.max_num_seqs)
-        return sum(seat not in each.seats for each in self.iterations[:until] for seat in seats)
+        return self._idle[until][0]
 
     def idle_share(self, until: int) -> float:
         """Return the share of the time in which a seat is idle, on average over the seats."""
-        seats = range(self.config.max_num_seqs)
-        done = self.iterations[:until]
-        idle = sum(
-            each.end - each.start for each in done for seat in seats if seat not in each.seats
-        )
-        return idle / (len(seats) * sum(each.end - each.start for each in done)) if done else 0.0
+        _, idle, total = self._idle[until]
+        return idle / total if total else 0.0
+
+    @cached_property
+    def _idle(self) -> list[tuple[int, float, float]]:
+        """For each number of iterations: idle cells, idle seconds of seats, and all of those."""
+        found = [(0, 0.0, 0.0)]
+        num_seats = self.config.max_num_seqs
+        for each in self.iterations:
+            cells, idle, total = found[-1]
+            num_idle = sum(seat not in each.seats for seat in range(num_seats))
+            seconds = each.end - each.start
+            found.append((cells + num_idle, idle + num_idle * seconds, total + num_seats * seconds))
+        return found
 
 
 @dataclass

@@ -9,22 +9,20 @@ from functools import cached_property, partial
 from course_lib.scheduling.request import Request
 from course_lib.viz.batching.chart import MARGIN, SeatChart, plot_bounds
 from course_lib.viz.batching.schedules import Clock, Schedule
+from course_lib.viz.batching.table import LatencyTable
 from course_lib.viz.batching.words import (
-    counted,
     event,
     idle_text,
     milliseconds,
     sentence,
-    unit_of,
-    value_text,
     waiting_text,
 )
 from course_lib.viz.kit.charts.axes import Scale
-from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, legend
+from course_lib.viz.kit.layout import SLIM, WIDE, bottom_of, legend
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import SMALL_SIZE, Shape, Text
+from course_lib.viz.kit.shapes import Shape
 
 _TITLE = "One workload, batched in two ways"
 _STATIC, _CONTINUOUS = "Static batching", "Continuous batching"
@@ -34,8 +32,6 @@ _NAMES = {
     "idle": "idle seat",
     "waiting": "waits",
 }
-_COLUMNS = {"TTFT": 0.23, "longest gap": 0.55, "TPOT": 0.77, "e2e": 1.0}
-"""What stands in the table of latencies, and where each column ends."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Story:
     @cached_property
     def _charts(self) -> dict[float, tuple[SeatChart, SeatChart]]:
         """Both charts for each width of the picture."""
-        return {width: self._charts_of(width) for width in (WIDE, NARROW)}
+        return {width: self._charts_of(width) for width in (WIDE, SLIM)}
 
     def _charts_of(self, width: float) -> tuple[SeatChart, SeatChart]:
         left, right = plot_bounds(width)
@@ -95,7 +91,7 @@ class Story:
         before = (0, 0)
         for number, (_, *done) in enumerate(self.moments):
             counts = (done[0], done[1])
-            wide, narrow = (self.scene(number, width) for width in (WIDE, NARROW))
+            wide, narrow = (self.scene(number, width) for width in (WIDE, SLIM))
             yield Frame(wide, self._caption(number, before), self._event(counts, before), narrow)
             before = counts
 
@@ -124,73 +120,37 @@ class Story:
 
         Args:
             number: Its number in ``moments``.
-            width: Width of the picture, in pixels: ``WIDE`` or ``NARROW``.
+            width: Width of the picture, in pixels: ``WIDE`` or ``SLIM``.
         """
         _, *done = self.moments[number]
         charts = self._charts[width]
         shapes: list[Shape] = []
         for chart, until in zip(charts, done, strict=True):
             shapes += chart.draw(until)
-        bottom = charts[1].bottom
-        shapes += self._latencies(bottom + 14, width)
-        bottom = bottom_of(shapes[-1:])
-        shapes += legend(self._states, MARGIN, bottom + 20, width - 2 * MARGIN, _NAMES)
-        alts = [
-            " ".join(
-                f"{text}."
-                for text in (
-                    f"{name}, {idle_text(schedule, until, self.clock)}",
-                    *((waiting_text(schedule, until),) if waiting_text(schedule, until) else ()),
-                )
-            )
-            for name, schedule, until in zip(
-                (_STATIC, _CONTINUOUS), self.schedules, done, strict=True
-            )
-        ]
-        wrong = [
-            line for chart, until in zip(charts, done, strict=True) for line in chart.wrong(until)
-        ]
-        alt = " ".join([*alts, *wrong, self._latencies_text()])
-        return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
+        shapes += self._below[width]
+        height = bottom_of(self._below[width]) + 14
+        alts = [self._alt(chart, until) for chart, until in zip(charts, done, strict=True)]
+        alt = " ".join([*alts, self._table.alt])
+        return Scene(width, height, tuple(shapes), title=_TITLE, alt=alt)
 
-    def _latencies(self, top: float, width: float) -> list[Shape]:
-        """Draw the table of what the user of the chosen request feels."""
-        request = self.requests[self.chosen]
-        unit = unit_of(self.clock)
-        title = (
-            f"Request {self.chosen}: {counted(request.num_prompt_tokens, 'prompt token')}, "
-            f"{request.max_tokens:,} to answer"
-        )
-        thing = ("request", self.chosen)
-        shapes: list[Shape] = [
-            Text(MARGIN, top + 18, title, is_bold=True, key="chosen", of=thing),
-            Text(MARGIN, top + 44, f"in {unit}", SMALL_SIZE, tone="muted"),
-        ]
-        left = MARGIN + 160
-        rights = [left + share * (width - MARGIN - left) for share in _COLUMNS.values()]
-        for x, column in zip(rights, _COLUMNS, strict=True):
-            shapes.append(Text(x, top + 44, column, SMALL_SIZE, "end", tone="muted"))
-        for row, (name, schedule) in enumerate(
-            zip((_STATIC, _CONTINUOUS), self.schedules, strict=True)
-        ):
-            y = top + 68 + 24 * row
-            shapes.append(Text(MARGIN, y, name, SMALL_SIZE))
-            felt = schedule.latencies(self.chosen, self.clock)
-            values = (felt.ttft, felt.longest_gap, felt.tpot, felt.e2e)
-            for place, (x, value) in enumerate(zip(rights, values, strict=True)):
-                key = f"felt {row} {place}"
-                shapes.append(Text(x, y, value_text(value), SMALL_SIZE, "end", key=key))
-        return shapes
+    @cached_property
+    def _below(self) -> dict[float, list[Shape]]:
+        """What stands below the charts in all frames, for each width: latencies and legend."""
+        found = {}
+        for width, (_, lower) in self._charts.items():
+            table = self._table.draw(lower.bottom + 14, width)
+            top = bottom_of(table) + 20
+            found[width] = [*table, *legend(self._states, MARGIN, top, width - 2 * MARGIN, _NAMES)]
+        return found
 
-    def _latencies_text(self) -> str:
-        """Say what the table says."""
-        unit = unit_of(self.clock)
-        said = []
-        for name, schedule in zip((_STATIC, _CONTINUOUS), self.schedules, strict=True):
-            felt = schedule.latencies(self.chosen, self.clock)
-            said.append(
-                f"{name}: TTFT {value_text(felt.ttft)}, longest gap "
-                f"{value_text(felt.longest_gap)}, TPOT {value_text(felt.tpot)}, "
-                f"e2e {value_text(felt.e2e)}"
-            )
-        return f"Request {self.chosen}, in {unit}. {'. '.join(said)}."
+    @cached_property
+    def _table(self) -> LatencyTable:
+        schedules = {_STATIC: self.static, _CONTINUOUS: self.continuous}
+        return LatencyTable(schedules, self.requests[self.chosen], self.clock)
+
+    def _alt(self, chart: SeatChart, until: int) -> str:
+        """Say what a chart shows."""
+        said = [f"{chart.title}, {idle_text(chart.schedule, until, self.clock)}"]
+        waiting = waiting_text(chart.schedule, until)
+        said += [waiting] if waiting else []
+        return " ".join([*(f"{each}." for each in said), *chart.wrong(until)])

@@ -61,7 +61,7 @@ def idle_text(schedule: Schedule, until: int, clock: Clock) -> str:
     now = 1000 * schedule.iterations[until - 1].end
     is_over = until == len(schedule.iterations) and not schedule.problem
     done = "all done after" if is_over else "after"
-    return f"{done} {milliseconds(now)}: seats idle {schedule.idle_share(until):.0%} of the time"
+    return f"{done} {milliseconds(now)}: {schedule.idle_share(until):.0%} of seat time idle"
 
 
 def milliseconds(value: float) -> str:
@@ -82,13 +82,12 @@ def value_text(value: float) -> str:
     return "–" if math.isnan(value) else number(value)
 
 
-def lacked(schedule: Schedule, until: int) -> dict[str, int]:
-    """Return in how many iterations the first in line lacked what, the most frequent first.
+def lacked(schedule: Schedule) -> Counter[str]:
+    """Return in how many iterations the first in line lacked what.
 
     What is none of the limits, nor a batch that is closed, is counted as "a scheduler that admits".
     """
-    reasons = [each.reason for each in schedule.iterations[:until] if each.waiting]
-    return dict(Counter(map(_lack, reasons)).most_common())
+    return Counter(_lack(each.reason) for each in schedule.iterations if each.waiting)
 
 
 def _lack(reason: str) -> str:
@@ -99,12 +98,21 @@ def _lack(reason: str) -> str:
     return _LIMITS.get(limit_of(reason), "a scheduler that admits")
 
 
-def lacked_text(schedule: Schedule, until: int) -> str:
-    """Say what the first in line lacked so far, and in how many iterations."""
-    counts = lacked(schedule, until)
+def lacked_texts(schedule: Schedule) -> list[str]:
+    """Say for each number of iterations what the first in line lacked so far, and how often."""
+    counts: Counter[str] = Counter()
+    texts = [""]
+    for each in schedule.iterations:
+        if each.waiting:
+            counts[_lack(each.reason)] += 1
+        texts.append(_lacked_text(counts))
+    return texts
+
+
+def _lacked_text(counts: Counter[str]) -> str:
     if not counts:
-        return "nobody had to wait so far" if until else ""
-    (first, most), *rest = counts.items()
+        return "nobody had to wait so far"
+    (first, most), *rest = counts.most_common()
     said = [f"{first} in {counted(most, 'iteration')}", *(f"{w} in {n:,}" for w, n in rest)]
     return f"While somebody waited, the first lacked {', '.join(said)}"
 
@@ -117,40 +125,46 @@ def waiting_text(schedule: Schedule, until: int) -> str:
     return f"{newest.waiting[0]} waits: {newest.reason}" if newest.waiting else ""
 
 
-def complaints(schedule: Schedule, until: int) -> list[str]:
-    """Say what a scheduler did in the first iterations that needs a word, each the first time.
+def complaints(schedule: Schedule) -> list[tuple[int, str]]:
+    """Say what a scheduler did that needs a word, with the number of iterations at the first time.
 
     It lets more requests run than there are seats, or computes more tokens than the budget has; it
     lets somebody wait for whom there is room; or it stopped.
-
-    Args:
-        schedule: What it did.
-        until: How many iterations to look at.
     """
-    done = list(enumerate(schedule.iterations[:until], 1))
+    done = list(enumerate(schedule.iterations, 1))
     seats, budget = schedule.config.max_num_seqs, schedule.config.max_num_batched_tokens
     crowded = (
-        f"Wrong: in iteration {number}, {counted(len(each.seats), 'request')} run, and there are "
-        f"{counted(seats, 'seat')}."
+        (
+            number,
+            f"Wrong: in iteration {number}, {counted(len(each.seats), 'request')} run, and there "
+            f"are {counted(seats, 'seat')}.",
+        )
         for number, each in done
         if len(each.seats) > seats
     )
     overspent = (
-        f"Wrong: iteration {number} computes {counted(each.num_tokens, 'token')}; its budget is "
-        f"{budget:,}."
+        (
+            number,
+            f"Wrong: iteration {number} computes {counted(each.num_tokens, 'token')}; its budget "
+            f"is {budget:,}.",
+        )
         for number, each in done
         if each.num_tokens > budget
     )
     kept_out = (
-        f"From iteration {number} on: {each.waiting[0]} waits, though there are a seat, tokens and "
-        "blocks for it."
+        (
+            number,
+            f"From iteration {number} on: {each.waiting[0]} waits, though there are a seat, tokens "
+            "and blocks for it.",
+        )
         for number, each in done
         if each.reason.startswith(_ROOM)
     )
-    said = [next(each, "") for each in (crowded, overspent, kept_out)]
-    if schedule.problem and until == len(schedule.iterations):
-        said.append(f"The scheduler stopped here: {schedule.problem.rstrip('.')}.")
-    return [each for each in said if each]
+    said = [first for found in (crowded, overspent, kept_out) if (first := next(found, None))]
+    if schedule.problem:
+        problem = f"The scheduler stopped here: {schedule.problem.rstrip('.')}."
+        said.append((len(done), problem))
+    return said
 
 
 def sentence(schedule: Schedule, until: int, is_new: bool) -> str:

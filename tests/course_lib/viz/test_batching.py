@@ -26,8 +26,8 @@ from course_lib.specs import GPUS, MODELS
 from course_lib.viz.batching.chart import bars_of
 from course_lib.viz.batching.figure import BatchGantt, example_requests
 from course_lib.viz.batching.schedules import CLOSED, Schedule, serve
-from course_lib.viz.batching.words import complaints, lacked
-from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.batching.words import complaints, lacked, lacked_texts
+from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect
 
@@ -105,7 +105,7 @@ def test_seats_tokens_and_reasons_are_those_of_the_scheduler(seed: int) -> None:
             requests, config, num_blocks, A100, kind, is_static=kind is StaticBatchingScheduler
         )
         assert served.problem == ""
-        assert complaints(served, len(served.iterations)) == []
+        assert complaints(served) == []
         simulator = Simulator(requests, config, A100, num_blocks, scheduler_class=kind)
         log = simulator.scheduler.log = DecisionLog()
         for number, iteration in enumerate(served.iterations):
@@ -190,12 +190,16 @@ def test_bars_tell_of_every_cell_once(seed: int) -> None:
 )
 def test_what_binds_is_counted(limits: dict[str, int], expected: str) -> None:
     static, continuous = both(some((9, 8, 7, 6, 5, 4, 3), prompt=30), **limits)
-    first, *_ = lacked(continuous, len(continuous.iterations))
-    assert first == expected
+    [(most, _), *_] = lacked(continuous).most_common()
+    assert most == expected
     waited = sum(bool(each.waiting) for each in continuous.iterations)
-    assert sum(lacked(continuous, len(continuous.iterations)).values()) == waited > 0
-    assert "an open batch" in lacked(static, len(static.iterations))
-    assert "an open batch" not in lacked(continuous, len(continuous.iterations))
+    assert lacked(continuous).total() == waited > 0
+    assert "an open batch" in lacked(static)
+    assert "an open batch" not in lacked(continuous)
+    for each in (static, continuous):
+        texts = lacked_texts(each)
+        assert len(texts) == len(each.iterations) + 1
+        assert all(f"{what} in {count}" in texts[-1] for what, count in lacked(each).items())
 
 
 # ---- schedulers that fail ----
@@ -317,11 +321,11 @@ def test_the_film_can_be_read_in_every_setting(
     story = figure._story(seats=seats, budget=budget, blocks=chosen, clock=clock, request="b")
     last = len(story.moments) - 1
     for number in sorted({0, 1, last // 3, last // 2, last}):
-        for width in (WIDE, NARROW):
+        for width in (WIDE, SLIM):
             assert crowding(story.scene(number, width)) == [], (number, width)
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, SLIM])
 def test_matplotlib_finds_room_for_everything(
     collisions: Callable[[Scene], list[str]], figure: BatchGantt, width: float
 ) -> None:
