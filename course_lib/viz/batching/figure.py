@@ -25,7 +25,10 @@ from course_lib.viz.kit.player import Player
 from course_lib.viz.kit.shapes import Thing
 
 _MOST_REQUESTS, _LONGEST_NAME, _MOST_SEATS = 26, 6, 8
-_LEAST_BUDGET, _MOST_BUDGET = 16, 16384
+_MOST_BUDGET = 16384
+_MOST_PREFILLS = 128
+"""Iterations that all prompts together take at most, under the smallest budget."""
+
 _SHORTENED = 16
 """Of the answers of a trace the figure's own requests have one token in so many."""
 
@@ -69,7 +72,7 @@ def batch_gantt(
             any.
         static_scheduler: Makes that of the upper chart: a class.
         seats: Most requests in a batch, at first; 1 to 8.
-        budget: Most tokens in an iteration, at first; a power of two from 16 to 16,384.
+        budget: Most tokens in an iteration, at first; a power of two up to 16,384.
         num_blocks: Blocks of 16 tokens at first, the null block included; by default enough.
         cost_model: Tells how long an iteration takes; Llama-3.1-8B on an A100 by default.
 
@@ -107,7 +110,7 @@ def batch_gantt(
         {
             "seats": Slider("Seats", 1, _MOST_SEATS, seats, unit="seats"),
             "budget": PowerOfTwo(
-                "Token budget", _LEAST_BUDGET, _MOST_BUDGET, budget, unit="tokens"
+                "Token budget", _least_budget(named), _MOST_BUDGET, budget, unit="tokens"
             ),
             "blocks": Slider(
                 "Blocks", least, most, most if num_blocks is None else num_blocks, unit="blocks"
@@ -156,6 +159,16 @@ def _require_room(requests: Sequence[Request]) -> None:
             raise ValueError(
                 f"a request is called {request.request_id!r}; take 1 to {_LONGEST_NAME} letters"
             )
+
+
+def _least_budget(requests: Sequence[Request]) -> int:
+    """Return the smallest budget that the reader can choose: a power of two.
+
+    >>> _least_budget(example_requests()), _least_budget([Request("a", [1], max_tokens=1)])
+    (128, 1)
+    """
+    num_tokens = sum(request.num_prompt_tokens for request in requests)
+    return 1 << max(-(-num_tokens // _MOST_PREFILLS) - 1, 0).bit_length()
 
 
 def _block_range(requests: Sequence[Request]) -> tuple[int, int]:

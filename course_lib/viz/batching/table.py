@@ -59,7 +59,8 @@ class LatencyTable:
         title = f"Request {name}: {counted(prompt, 'prompt token')}"
         longer = f"{title}, {self.request.max_tokens:,} to answer"
         thing = ("request", name)
-        title = fitting(width - MARGIN, longer, title, size=1.1 * TEXT_SIZE)
+        shorter = f"Request {name}: {prompt:,} tokens in, {self.request.max_tokens:,} out"
+        title = fitting(width - MARGIN, longer, shorter, title, size=1.1 * TEXT_SIZE)
         shapes: list[Shape] = [
             Text(MARGIN, top + 18, title, is_bold=True, key="chosen", of=thing),
             Text(MARGIN, top + 44, f"in {unit_of(self.clock)}", SMALL_SIZE, tone="muted"),

@@ -304,7 +304,7 @@ def figure() -> BatchGantt:
     return viz.batch_gantt()
 
 
-SWEEP = list(product((1, 4, 8), (64, 1024, 16384), (0.0, 0.2, 1.0), ("iterations", "seconds")))
+SWEEP = list(product((1, 4, 8), (128, 1024, 16384), (0.0, 0.2, 1.0), ("iterations", "seconds")))
 
 
 @pytest.mark.parametrize(("seats", "budget", "share", "clock"), SWEEP)
