@@ -20,7 +20,7 @@ from course_lib.specs import GPUS, MODELS
 from course_lib.viz.batching.schedules import BLOCK_SIZE, Clock, serve
 from course_lib.viz.batching.story import Story
 from course_lib.viz.kit import static
-from course_lib.viz.kit.controls import AnyControl, Choice, PowerOfTwo, Slider, Value
+from course_lib.viz.kit.controls import AnyControl, Choice, PowerOfTwo, Slider, Value, accepted
 from course_lib.viz.kit.player import Player
 from course_lib.viz.kit.shapes import Thing
 
@@ -214,12 +214,9 @@ class BatchGantt(Player):
         Raises:
             ValueError: There is no such control, or it cannot take the value.
         """
-        for name in values:
-            if name not in self._controls:
-                raise ValueError(f"no control {name!r}; known: {', '.join(self._controls)}")
-        accepted = {name: self._controls[name].accept(value) for name, value in values.items()}
+        moved = accepted(self._controls, values)
         with self.hold_sync():
-            self.values = {**self.values, **accepted}
+            self.values = {**self.values, **moved}
             self._retell()
 
     def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
@@ -255,10 +252,7 @@ class BatchGantt(Player):
     def _retell(self) -> None:
         """Make the film for what the controls say, or say why there is none."""
         try:
-            accepted = {
-                name: self._controls[name].accept(each) for name, each in self.values.items()
-            }
-            self._told = self._story(**accepted)
+            self._told = self._story(**accepted(self._controls, self.values))
         except ValueError as error:
             self.message = str(error)
             return

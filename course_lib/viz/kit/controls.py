@@ -264,6 +264,25 @@ class Toggle(Control):
 AnyControl: TypeAlias = Slider | PowerOfTwo | LogSlider | Choice | Toggle
 
 
+def accepted(controls: Mapping[str, AnyControl], values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return values as the controls of these names have them.
+
+    Args:
+        controls: Controls by name.
+        values: A value for each of some controls.
+
+    Raises:
+        ValueError: There is no such control, or it cannot take the value.
+
+    >>> accepted({"side": Slider("Side", 1, 100, 50)}, {"side": 70.0})
+    {'side': 70}
+    """
+    for name in values:
+        if name not in controls:
+            raise ValueError(f"no control {name!r}; known: {', '.join(controls)}")
+    return {name: controls[name].accept(value) for name, value in values.items()}
+
+
 def _steps(numbers: Sequence[float]) -> dict[str, Any]:
     """Return numbers and how they are written, with a comma between thousands."""
     return {

@@ -12,7 +12,7 @@ from typing import Any
 import traitlets
 
 from course_lib.viz.kit import static
-from course_lib.viz.kit.controls import AnyControl, Value
+from course_lib.viz.kit.controls import AnyControl, Value, accepted
 from course_lib.viz.kit.grid import (
     PAGE_LIMIT,
     Axes,
@@ -106,12 +106,9 @@ class Explorer(Figure):
         Raises:
             ValueError: There is no such control, or it cannot take the value.
         """
-        for name in values:
-            if name not in self._controls:
-                raise ValueError(f"no control {name!r}; known: {', '.join(self._controls)}")
-        accepted = {name: self._controls[name].accept(value) for name, value in values.items()}
+        moved = accepted(self._controls, values)
         with self.hold_sync():
-            self.values = {**self.values, **accepted}
+            self.values = {**self.values, **moved}
             self._redraw(self._forms)
 
     def static(self, **values: Any) -> static.StaticFigure:
@@ -159,10 +156,7 @@ class Explorer(Figure):
     def _redraw(self, forms: Iterable[str]) -> None:
         """Draw the picture for the controls' values, or say why there is none."""
         try:
-            accepted = {
-                name: self._controls[name].accept(each) for name, each in self.values.items()
-            }
-            self._take(accepted, forms)
+            self._take(accepted(self._controls, self.values), forms)
         except ValueError as error:
             self.message = str(error)
         else:

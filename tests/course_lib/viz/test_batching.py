@@ -228,15 +228,23 @@ class Idle(Scheduler):
         return budget
 
 
-class Crowded(Scheduler):
-    """Admits more than there are seats."""
+class OtherSeats(Scheduler):
+    """Admits as if it had another number of seats."""
+
+    seats = 99
 
     def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
-        seats, self.max_num_seqs = self.max_num_seqs, 99
+        seats, self.max_num_seqs = self.max_num_seqs, self.seats
         try:
             return super().admit_waiting(output, budget)
         finally:
             self.max_num_seqs = seats
+
+
+class OneByOne(OtherSeats):
+    """Admits one request only when nobody runs."""
+
+    seats = 1
 
 
 class Spendthrift(Scheduler):
@@ -244,17 +252,6 @@ class Spendthrift(Scheduler):
 
     def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
         return budget - 10**6 + super().admit_waiting(output, 10**6)
-
-
-class OneByOne(Scheduler):
-    """Admits one request only when nobody runs."""
-
-    def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
-        seats, self.max_num_seqs = self.max_num_seqs, 1
-        try:
-            return super().admit_waiting(output, budget)
-        finally:
-            self.max_num_seqs = seats
 
 
 class Unmade(Scheduler):
@@ -268,7 +265,7 @@ FAULTS = [
     (Late, "The scheduler stopped here: KeyError: 'r7'."),
     (Missing, "The scheduler stopped here: NotImplementedError."),
     (Idle, "The scheduler stopped here: SimulationError: at 0.000 s the scheduler plans nothing"),
-    (Crowded, "Wrong: in iteration 1, 6 requests run, and there are 3 seats."),
+    (OtherSeats, "Wrong: in iteration 1, 6 requests run, and there are 3 seats."),
     (Spendthrift, "Wrong: iteration 1 computes 90 tokens; its budget is 64."),
     (OneByOne, "From iteration 1 on: b waits, though there are a seat, tokens and blocks for it."),
     (Unmade, "The scheduler stopped here: TypeError: words words"),
