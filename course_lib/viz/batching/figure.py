@@ -84,8 +84,8 @@ def batch_gantt(
     >>> six = [Request("abcdef"[n], [n], outputs[n]) for n in range(6)]
     >>> for line in batch_gantt(six, seats=3).film[-1].scene.alt.split(". ")[:2]:
     ...     print(line)
-    Static batching, all done after 12 iterations: 14 of 36 cells idle
-    Continuous batching, all done after 8 iterations: 2 of 24 cells idle
+    Static batching: all done after 12 iterations, 14 of 36 cells idle
+    Continuous batching: all done after 8 iterations, 2 of 24 cells idle
     """
     named = example_requests() if requests is None else _named(requests)
     _require_room(named)
@@ -207,6 +207,11 @@ class BatchGantt(Player):
         self.index = len(self._told.moments) - 1
         self.observe(self._answer, names="asked")
         self.on_pick(self._choose)
+
+    @property
+    def description(self) -> str:
+        """What the end of the film shows, as the static twin does."""
+        return f"{self.name}. {self._told.scene(len(self._told.moments) - 1).alt}"
 
     def set(self, **values: Value) -> None:
         """Move controls as a reader would.

@@ -100,12 +100,17 @@ class Story:
         if not number:
             seats = self.static.config.max_num_seqs
             return f"{len(self.requests)} requests, {seats} seats; nothing is computed yet."
-        said = [
-            f"{name}: {sentence(schedule, until, is_new=until > was)}"
-            for name, schedule, until, was in zip(
-                ("Static", "Continuous"), self.schedules, done, before, strict=True
-            )
-        ]
+        is_last = number == len(self.moments) - 1
+        said = []
+        for name, schedule, until, was in zip(
+            ("Static", "Continuous"), self.schedules, done, before, strict=True
+        ):
+            if is_last and not schedule.problem:
+                said.append(f"{name}: {idle_text(schedule, until, self.clock)}")
+            else:
+                said.append(f"{name}: {sentence(schedule, until, is_new=until > was)}")
+        if is_last:
+            return f"{'. '.join(said)}."
         when = f"After {milliseconds(time)}. " if self.clock == "seconds" else ""
         return f"{when}{'. '.join(said)}."
 
@@ -150,7 +155,7 @@ class Story:
 
     def _alt(self, chart: SeatChart, until: int) -> str:
         """Say what a chart shows."""
-        said = [f"{chart.title}, {idle_text(chart.schedule, until, self.clock)}"]
+        said = [f"{chart.title}: {idle_text(chart.schedule, until, self.clock)}"]
         waiting = waiting_text(chart.schedule, until)
         said += [waiting] if waiting else []
         return " ".join([*(f"{each}." for each in said), *chart.wrong(until)])

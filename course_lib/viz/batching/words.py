@@ -57,11 +57,11 @@ def idle_text(schedule: Schedule, until: int, clock: Clock) -> str:
     if clock == "iterations":
         is_over = until == len(schedule.iterations) and not schedule.problem
         done = "all done after" if is_over else "after"
-        return f"{done} {counted(until, 'iteration')}: {idle:,} of {counted(cells, 'cell')} idle"
+        return f"{done} {counted(until, 'iteration')}, {idle:,} of {counted(cells, 'cell')} idle"
     now = 1000 * schedule.iterations[until - 1].end
     is_over = until == len(schedule.iterations) and not schedule.problem
     done = "all done after" if is_over else "after"
-    return f"{done} {milliseconds(now)}: {schedule.idle_share(until):.0%} of seat time idle"
+    return f"{done} {milliseconds(now)}, {schedule.idle_share(until):.0%} of seat time idle"
 
 
 def milliseconds(value: float) -> str:
@@ -154,8 +154,8 @@ def complaints(schedule: Schedule) -> list[tuple[int, str]]:
     kept_out = (
         (
             number,
-            f"From iteration {number} on: {each.waiting[0]} waits, though there are a seat, tokens "
-            "and blocks for it.",
+            f"In iteration {number}, {each.waiting[0]} waits, though there are a seat, tokens and "
+            "blocks for it.",
         )
         for number, each in done
         if each.reason.startswith(_ROOM)

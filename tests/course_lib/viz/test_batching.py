@@ -267,7 +267,7 @@ FAULTS = [
     (Idle, "The scheduler stopped here: SimulationError: at 0.000 s the scheduler plans nothing"),
     (OtherSeats, "Wrong: in iteration 1, 6 requests run, and there are 3 seats."),
     (Spendthrift, "Wrong: iteration 1 computes 90 tokens; its budget is 64."),
-    (OneByOne, "From iteration 1 on: b waits, though there are a seat, tokens and blocks for it."),
+    (OneByOne, "In iteration 1, b waits, though there are a seat, tokens and blocks for it."),
     (Unmade, "The scheduler stopped here: TypeError: words words"),
 ]
 
@@ -289,7 +289,10 @@ def test_what_a_scheduler_does_wrong_stands_in_the_picture(
 def test_a_failing_scheduler_leaves_the_static_schedule_whole() -> None:
     figure = viz.batch_gantt(some(PAPER), Missing, seats=3)
     assert figure.count == 13
-    assert figure.film[-1].caption.endswith("Continuous: stopped before its first iteration.")
+    assert figure.film[-1].caption == (
+        "Static: all done after 12 iterations, 14 of 36 cells idle. "
+        "Continuous: stopped before its first iteration."
+    )
     assert "14 of 36 cells idle" in figure.film[-1].scene.alt
 
 
@@ -396,7 +399,7 @@ def test_on_the_roofline_an_iteration_with_prompts_is_wider_than_one_without() -
         widths[bool(iteration.prompts)].append(end - start)
     assert min(widths[True]) > 2 * max(widths[False])
     assert "in ms" in figure.film[-1].scene.texts()
-    assert figure.film[-1].caption.startswith("After ")
+    assert figure.film[-2].caption.startswith("After ")
 
 
 def test_the_example_keeps_prompts_and_a_sixteenth_of_the_answers() -> None:
@@ -415,7 +418,7 @@ def test_moving_a_control_makes_another_film_and_shows_its_end() -> None:
     figure.set(seats=6)
     assert (figure.count, figure.index) == (8, 7)
     assert figure.values["seats"] == 6
-    assert "Static batching, all done after 7 iterations" in figure.film[-1].scene.alt
+    assert "Static batching: all done after 7 iterations" in figure.film[-1].scene.alt
 
 
 def test_a_browser_that_asks_is_answered() -> None:
@@ -456,6 +459,7 @@ def test_the_twin_is_the_whole_of_both_schedules(drawn: list[Scene]) -> None:
     figure = viz.batch_gantt(some(PAPER), seats=3)
     figure.static()
     assert [scene.alt for scene in drawn] == [figure.film[-1].scene.alt]
+    assert drawn[0].alt in figure.description
     figure.static([0, 5])
     assert len(drawn) == 3
 
