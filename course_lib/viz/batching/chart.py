@@ -351,7 +351,7 @@ class SeatChart:
         left, top = self._side_left, self._side_top
         text = f"Waiting: {len(waiting)}" if waiting else "Nobody waits"
         yield Text(left, top + 16, text, SMALL_SIZE, is_bold=True, key=self._key("waiting"))
-        newest = self.schedule.iterations[until - 1] if until else None
+        why = f": {self.schedule.iterations[until - 1].reason}" if until else ""
         for place, name in enumerate(waiting):
             row, column = divmod(place, self._chips_in_a_row)
             was_out = self._first_preemptions.get(name, until + 1) <= until
@@ -362,7 +362,7 @@ class SeatChart:
                 _CHIP - 4,
                 "preempted" if was_out else "waiting",
                 name,
-                f"{name} waits: {newest.reason if newest and not place else 'behind others'}",
+                f"{name} waits {f'behind {waiting[0]}' if place else f'first in line{why}'}",
                 self._key(f"waiting {name}"),
                 outline="bold" if name == self.chosen else "thin",
                 of=("request", name),

@@ -113,7 +113,11 @@ def batch_gantt(
                 "Token budget", _least_budget(named), _MOST_BUDGET, budget, unit="tokens"
             ),
             "blocks": Slider(
-                "Blocks", least, most, most if num_blocks is None else num_blocks, unit="blocks"
+                "Blocks, one null",
+                least,
+                most,
+                most if num_blocks is None else num_blocks,
+                unit="blocks",
             ),
             "clock": Choice(
                 "Time in",

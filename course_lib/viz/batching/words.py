@@ -52,16 +52,13 @@ def idle_text(schedule: Schedule, until: int, clock: Clock) -> str:
     """
     if not until:
         return "nothing computed"
-    cells = until * schedule.config.max_num_seqs
-    idle = schedule.num_idle(until)
-    if clock == "iterations":
-        is_over = until == len(schedule.iterations) and not schedule.problem
-        done = "all done after" if is_over else "after"
-        return f"{done} {counted(until, 'iteration')}, {idle:,} of {counted(cells, 'cell')} idle"
-    now = 1000 * schedule.iterations[until - 1].end
     is_over = until == len(schedule.iterations) and not schedule.problem
     done = "all done after" if is_over else "after"
-    return f"{done} {milliseconds(now)}, {schedule.idle_share(until):.0%} of seat time idle"
+    if clock == "seconds":
+        now = milliseconds(1000 * schedule.iterations[until - 1].end)
+        return f"{done} {now}, {schedule.idle_share(until):.0%} of seat time idle"
+    cells = counted(until * schedule.config.max_num_seqs, "cell")
+    return f"{done} {counted(until, 'iteration')}, {schedule.num_idle(until):,} of {cells} idle"
 
 
 def milliseconds(value: float) -> str:

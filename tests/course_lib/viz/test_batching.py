@@ -381,11 +381,16 @@ def test_those_who_wait_stand_at_the_side_in_their_order(figure: BatchGantt) -> 
         scene = story.scene(number)
         chips = [each for each in scene.rects() if "/waiting " in each.key]
         _, *done = story.moments[number]
-        expected = []
+        names, tooltips = list[str](), list[str]()
         for schedule, until in zip(story.schedules, done, strict=True):
-            expected += schedule.iterations[until - 1].waiting if until else list("abcdefghijkl")
-        assert [chip.label for chip in chips] == expected
-        assert all(chip.of == ("request", chip.label) for chip in chips)
+            newest = schedule.iterations[until - 1]
+            queue = newest.waiting if until else tuple("abcdefghijkl")
+            names += queue
+            tooltips.append(f"{queue[0]} waits first in line{f': {newest.reason}' * bool(until)}")
+            tooltips += [f"{name} waits behind {queue[0]}" for name in queue[1:]]
+        assert [chip.label for chip in chips] == names
+        assert [chip.tooltip for chip in chips] == tooltips
+        assert [chip.of for chip in chips] == [("request", name) for name in names]
 
 
 def test_on_the_roofline_an_iteration_with_prompts_is_wider_than_one_without() -> None:
