@@ -112,6 +112,10 @@ class KernelCheck:
         return getattr(importlib.import_module(module), name)
 
     @property
+    def _name(self) -> str:
+        return self.kernel.partition(":")[2]
+
+    @property
     def misconceptions(self) -> tuple[Misconception, ...]:
         """The known wrong kernels, each one whole; none where Triton does not exist."""
         if find_spec("triton") is None:
@@ -158,7 +162,7 @@ class KernelCheck:
         self, subject: Subject, case: KernelCase, outcome: Outcome
     ) -> Counterexample | None:
         """Return what is wrong with what a start of the kernel did, if anything is."""
-        shown = f"{self.operation}: {case.title}\n{_shapes(case.arguments)}"
+        shown = f"{self._name}: {case.title}\n{_shapes(case.arguments)}"
         if case.far:
             return _astray_elsewhere(shown, case.far, outcome)
         if isinstance(outcome, Raised):
@@ -246,7 +250,7 @@ class KernelCheck:
         for case, outcome in started:
             wasted = _wasted(case, outcome)
             if wasted and self.traffic_weight:
-                shown = f"{self.operation}: {case.title}\n{_shapes(case.arguments)}"
+                shown = f"{self._name}: {case.title}\n{_shapes(case.arguments)}"
                 expected = ", ".join(f"{n:,} bytes of {name}" for name, (n, _) in wasted.items())
                 got = ", ".join(f"{n:,} bytes of {name}" for name, (_, n) in wasted.items())
                 why = "the numbers are right, and it reads what it does not need"

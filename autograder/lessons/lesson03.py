@@ -97,7 +97,14 @@ SLOT = Exercise(
             lives.beyond_32_bits,
         ),
         misconceptions=mistakes.SLOT,
-        large=(LargeLife(lives.long_table, "a table of 100,000 blocks, for 40 positions"),),
+        large=(
+            LargeLife(
+                lives.long_table,
+                "a table of 50,000 blocks, for 160 positions (does each call copy the table, or go "
+                "through it?)",
+                seconds=0.03,
+            ),
+        ),
     ),
     hints=(
         "In which of its blocks is token 5, if blocks have 4 slots, and where in it?",
@@ -199,7 +206,7 @@ RESHAPE = Exercise(
         large=(Large(given.large_write, "400 tokens of 8 heads of 128"),),
     ),
     hints=(
-        "What is -1 // 4 in Python, and where would a token with that slot go?",
+        "Of the slots 6, -1 and 2, which tokens are written, and into which block and offset?",
         "Keep the slots that are not negative, and the tokens at their places. Then split the "
         "slots into blocks and offsets, and index the cache with both.",
         "`cache[block of each slot, offset of each slot] = tokens[is real]`",
@@ -247,17 +254,20 @@ STRIDES = Exercise(
     difficulty=1,
     check=FunctionCheck(
         reference=row_major_strides,
-        cases=st.builds(Call, st.lists(st.integers(1, 5), max_size=4)),
+        cases=st.builds(Call, st.lists(st.integers(1, 5), min_size=1, max_size=4)),
         probes=(
             Call([2, 3, 4]),
             Call([7]),
             Call([2, 10, 16, 8, 128]),
-            Call([0]),
-            Call([-1]),
-            Call([0, 3]),
-            Call([3, 0]),
+            # With more axes than a wrong product needs: of that one is told first.
+            Call([0, 1, 1, 1]),
+            Call([1, 1, 1, -1]),
+            Call([1, 0, 1, 2]),
         ),
-        refusals=(Call([2, 0]), Call([0, 0, 3]), Call([-1, -1]), Call([1, 1, 0])),
+        # The last one is right, but a case that leads to a rule of its own.
+        refusals=(
+            *map(Call, ([0], [-1], [0, 3], [3, 0], [2, 0], [0, 0, 3], [-1, -1], [1, 1, 0], [])),
+        ),
         misconceptions=memory_mistakes.STRIDES,
         large=(Large(lambda: Call([2, 200_000, 16, 8, 128]), "a layer of 200,000 blocks"),),
     ),
@@ -289,7 +299,7 @@ ADDRESS = Exercise(
         ),
     ),
     hints=(
-        "How far is it to the next token in NHD, and how far in HND?",
+        "In which place on each axis of `self.axes` is the element, and is that inside the axis?",
         "Work out the place on every axis that there may be: the slot gives block and token, dim "
         "gives vector and item. Refuse a place outside its axis. Then weigh each by its stride.",
         "`sum(place[axis] * stride for each axis of this layout) * self.dtype_bytes`",
@@ -316,7 +326,7 @@ KERNEL = Exercise(
     hints=(
         "Program 1 writes token 1. With 2 heads of 4 numbers, what is lane 6: which head, which "
         "number of it?",
-        "Load the slot, and do nothing if it is padding. Split it into block and offset. Give each "
+        "Load the slot in 64 bits, and do nothing if it is padding. Split it into block and offset. Give each "
         "lane a head and a number, mask the lanes that are too many, and weigh everything by the "
         "strides: first for the key, then for the value.",
         "`head, dim = lane // HEAD_DIM, lane % HEAD_DIM`, and each is weighed by its own stride",

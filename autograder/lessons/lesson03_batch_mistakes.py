@@ -288,6 +288,12 @@ KERNEL = (
         evidence=r"int32",
     ),
     Misconception(
+        "as wide as it came",
+        "A slot that comes in 32 bits makes a block of 32, and times its stride that may not fit: "
+        "widen the slot, with `.to(tl.int64)`, before you multiply.",
+        Edited((("tl.load(slot_mapping + token).to(tl.int64)", "tl.load(slot_mapping + token)"),)),
+    ),
+    Misconception(
         "the slot is not split",
         "Slots are evenly spaced only where the tokens of a block are; with a head between block "
         "and token the next block begins elsewhere.",

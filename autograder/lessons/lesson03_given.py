@@ -390,7 +390,10 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
 
 
 def far_cases() -> Iterator[KernelCase]:
-    """Yield starts with a block that begins at element 2³¹ of one cache, which ends before it."""
+    """Yield starts with a block that begins at element 2³¹ of one cache, which ends before it.
+
+    The slot comes in 32 bits, into which it fits: who does not widen it multiplies in 32.
+    """
     import torch
 
     far, numbers = 2**11, 2**20
@@ -400,10 +403,11 @@ def far_cases() -> Iterator[KernelCase]:
             other: torch.zeros(far + 1, 1, 2, 4, dtype=torch.float16),
         }
         token = torch.ones(1, 2, 4, dtype=torch.float16)
-        slots = torch.tensor([far * caches["key_cache"].shape[1]])
+        slots = torch.tensor([far * caches["key_cache"].shape[1]], dtype=torch.int32)
         title = (
-            f"block {far:,} of the {name}, whose blocks have {numbers:,} numbers each. Here it has "
-            "one block: only the place counts to which your kernel would go"
+            f"block {far:,} of the {name}, whose blocks have {numbers:,} numbers each; the slot "
+            "comes in 32 bits. Here the cache has one block: only the place counts to which your "
+            "kernel would go"
         )
         places = {name: range(far * numbers, far * numbers + 8)}
         arguments = {"key": token, "value": -token, **caches, "slot_mapping": slots}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import timeit
+from collections.abc import Callable, Mapping
 from itertools import count
-from math import inf
+from time import perf_counter
 from typing import Any
 
 from hypothesis import strategies as st
 
 from autograder.checks.answer import AnswerCheck
+from autograder.checks.compare import exactly
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call, FunctionCheck, Large
+from autograder.proxy.recipes import Callback
 from course_lib.kv_cache.block_table import blocks_to_add
 
 # 3.7, the hunt
@@ -125,67 +128,53 @@ def _ever_breaks(engine: str) -> bool:
 
 # 3.8, the measurement
 
-DECODES, MORE_DECODES, CHUNK = "16 decodes", "256 decodes", "a chunk of 2,048"
+def busy(microseconds: float) -> Callback:
+    """Return a function that takes so long, and is the check's own: it knows how long."""
+
+    def work() -> None:
+        end = perf_counter() + microseconds / 1e6
+        while perf_counter() < end:
+            pass
+
+    return Callback(work)
 
 
-_ALIKE = 2
-"""Times of equal work differ by up to this much on a busy machine."""
-_LEAST, _MOST = 0.001, 5_000.0
-"""No two answers, slow ones included, are further apart than this; times and per cent are."""
+def ways(loop: float, array: float) -> Call:
+    """Return a call with two ways that take so many microseconds each."""
+    return Call({"loop": busy(loop), "array": busy(array)})
 
 
-def typical_ratios() -> dict[str, float]:
-    """Return what the measurement gives on one machine: loop over all at once."""
-    return {DECODES: 0.3, MORE_DECODES: 4.0, CHUNK: 20.0}
+WAYS = (ways(1_600.0, 200.0), ways(100.0, 500.0))
+"""The loop takes eight times as long as the array, and a fifth."""
 
 
-def ratios_in_order(_: Any, ratios: Any) -> str | None:
-    """Agree with ratios on whose order every machine agrees.
+def taken(way: Callable[[], object]) -> float:
+    """Return the shortest of a few times of a call, in microseconds."""
+    return 1e6 * min(timeit.repeat(way, number=1, repeat=8))
 
-    What was measured is the learner's own: a slow ``slot`` is behind from the first batch on, and a
-    ``slot_mapping`` that is a loop itself is nowhere ahead.
-    """
-    if not isinstance(ratios, dict) or not set(typical_ratios()) <= set(ratios):
-        return f"it is a dict with the keys {', '.join(map(repr, typical_ratios()))}"
-    few, many, chunk = (ratios[name] for name in typical_ratios())
-    for name in typical_ratios():
-        if (complaint := _no_ratio(ratios[name])) is not None:
-            return f"{name!r}: {complaint}"
-    if few == many == chunk:
-        return "three times the same, to the last digit: measure each, and keep all its digits"
-    if max(few, many, chunk) <= _ALIKE * min(few, many, chunk):
+
+def loop_over_array(ways: Mapping[str, Callable[[], object]]) -> float:
+    """Return how many times as long the loop takes as the array."""
+    return taken(ways["loop"]) / taken(ways["array"])
+
+
+_ALIKE = 2.4
+"""Measurements of the same on a busy machine differ by up to this factor."""
+
+
+def nearly(expected: Any, got: Any) -> str | None:
+    """Agree on ratios of times that may be two measurements of the same."""
+    if type(got) not in (int, float):
+        return exactly(1.5, got)
+    if 1 / _ALIKE < got / expected < _ALIKE:
         return None
-    if many * _ALIKE < few:
-        return (
-            f"{MORE_DECODES!r}: with more decodes the loop falls behind; is the time of your "
-            "slot_mapping the divisor?"
-        )
-    if chunk > max(few, many):
-        return None
-    return f"{CHUNK!r}: there the loop is furthest behind; measure both once more"
+    return f"measured twice, the same may differ, but by a factor of less than {_ALIKE}"
 
 
-def _no_ratio(value: Any) -> str | None:
-    """Say why a value is no ratio of two measured times, if it is none."""
-    if type(value) not in (int, float):
-        return f"a ratio of two times is a float above 0, not {value!r}"
-    if not 0 < value < inf:
-        return f"a ratio of two times is a number above 0, not {value!r}"
-    if not _LEAST < value < _MOST:
-        return (
-            f"{value:g} is far from any ratio of these two; divide one time by the other, both in "
-            "microseconds, and leave it at that"
-        )
-    return None
-
-
-def upside_down(_: Any, ratios: Any) -> str | None:
-    """Agree with ratios of the vectorised function over the loop."""
-    if not isinstance(ratios, dict) or not set(typical_ratios()) <= set(ratios):
-        return ""
-    if any(_no_ratio(ratios[name]) for name in typical_ratios()):
-        return ""
-    return ratios_in_order(_, {name: 1 / ratios[name] for name in typical_ratios()})
+def shown_ways(call: Call) -> str:
+    """Write a call with what the two ways take."""
+    loop, array = (f"{taken(way):.0f} µs" for way in call.args[0].values())
+    return f"loop_over_array(ways), where the loop takes about {loop} and the array {array}"
 
 
 # Wrong answers
@@ -277,9 +266,27 @@ JUDGED_MISTAKES = (
 MEASURED_MISTAKES = (
     Misconception(
         "upside down",
-        "That is your function's time over the loop's; a ratio above 1 is to say that the loop "
-        "takes longer.",
-        {name: 1 / ratio for name, ratio in typical_ratios().items()},
+        "That is the array's time over the loop's; a ratio above 1 is to say that the loop takes "
+        "longer.",
+        lambda ways: taken(ways["array"]) / taken(ways["loop"]),
+    ),
+    Misconception(
+        "a time, not a ratio",
+        "That is what the loop takes, in microseconds. How many times the array's time is it?",
+        lambda ways: taken(ways["loop"]),
+    ),
+    Misconception(
+        "neither is called",
+        "Twice the same time, whatever the two take. `microseconds` calls what it is given: give "
+        "it the way itself, not a function that returns it.",
+        lambda ways: taken(lambda: ways["loop"]) / taken(lambda: ways["array"]),
+        evidence=r"lambda: \w+\[[^\]]*\](?!\()",
+    ),
+    Misconception(
+        "the difference",
+        "That is by how many microseconds the loop is slower; asked is how many times as long it "
+        "takes.",
+        lambda ways: taken(ways["loop"]) - taken(ways["array"]),
     ),
 )
 
@@ -360,20 +367,22 @@ JUDGED = Exercise(
 MEASURED = Exercise(
     id="3.8",
     title="Measure: the loop and the array",
-    asks="Fill `ratios`: the loop's time over that of your `slot_mapping`, for three batches.",
+    asks="Return how many times as long the loop takes as the array.",
     points=3,
     minutes=8,
     difficulty=1,
-    check=AnswerCheck(
-        reference=typical_ratios,
-        question="ratios",
-        compare=ratios_in_order,
-        alike=upside_down,
+    check=FunctionCheck(
+        reference=loop_over_array,
+        cases=st.sampled_from(WAYS),
+        probes=WAYS,
         misconceptions=MEASURED_MISTAKES,
+        compare=nearly,
+        typed=shown_ways,
+        is_telling=True,
     ),
     hints=(
         "Which of two times is the divisor, if a ratio of 20 means that the loop takes longer?",
-        "Call `microseconds` for the loop and for your function on the same batch, and divide.",
-        "`ratios[name] = microseconds(loop) / microseconds(vectorised)`",
+        "Let `microseconds` call the loop, and then the array, and divide.",
+        "`microseconds(ways['loop']) / ...`",
     ),
 )

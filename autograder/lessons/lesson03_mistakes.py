@@ -88,14 +88,33 @@ def _too_early(seed: int) -> dict[str, Any]:
     return {**states, full: states[beyond]}
 
 
-def _from_the_back(seed: int) -> dict[str, Any]:
-    """Take the block that is lacking from the end of the free queue."""
-    states = given.states_of(table_trace(seed))
-    full, beyond = given.GROWN
-    line = StateLine.parse(states[full])
-    *free, taken = line.free or ()
-    tables = {name: (*ids, taken) if name == "r0" else ids for name, ids in line.tables.items()}
-    return {**states, beyond: str(StateLine(tuple(free), tables))}
+def _beyond(change: Callable[[list[int], list[int]], None]) -> Callable[[int], dict[str, Any]]:
+    """Work a trace out in which free queue and table of r0 become something else at 13 tokens."""
+
+    def answer(seed: int) -> dict[str, Any]:
+        states = given.states_of(table_trace(seed))
+        full, beyond = given.GROWN
+        line = StateLine.parse(states[full])
+        free = [mark.block_id for mark in line.free or ()]
+        tables = {name: [mark.block_id for mark in ids] for name, ids in line.tables.items()}
+        change(free, tables["r0"])
+        return {**states, beyond: given.state_line(free, tables)}
+
+    return answer
+
+
+def _the_other_table(seed: int) -> dict[str, Any]:
+    """Look each token up in the table of the other sequence, where that has an entry for it."""
+    trace = table_trace(seed)
+    tables = StateLine.parse(trace.start).tables
+    states = given.states_of(trace)
+    for name, step in zip(given.LOOKED_UP, trace.steps, strict=False):
+        words = step.operation.split()
+        other = [mark.block_id for mark in tables["r1" if words[-1] == "r0" else "r0"]]
+        block, offset = divmod(int(words[3]), BLOCK_SIZE)
+        if words[-1] == "r1" and block < len(other):
+            states[name] = other[block] * BLOCK_SIZE + offset
+    return states
 
 
 BY_HAND = (
@@ -120,6 +139,18 @@ BY_HAND = (
         _by_hand(lambda ids, p: ids[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE + 1),
     ),
     Misconception(
+        "the block and the offset added",
+        "A block has 4 slots, so block 9 begins at slot 36: multiply by 4 before you add.",
+        _by_hand(lambda ids, p: ids[p // BLOCK_SIZE] + p % BLOCK_SIZE),
+        hint="At which slot does block 1 begin, and at which block 2?",
+    ),
+    Misconception(
+        "the table of r0 for r1",
+        "Each sequence has a table of its own: look the tokens of r1 up in that of r1.",
+        _the_other_table,
+        hint="Whose token is asked for, and which part of the line is its table?",
+    ),
+    Misconception(
         "a block too early",
         "Three blocks hold 12 tokens. The fourth is needed for the token after them.",
         _too_early,
@@ -128,8 +159,27 @@ BY_HAND = (
     Misconception(
         "from the back",
         "A queue is taken from at its front: the free block that stands first is the next.",
-        _from_the_back,
+        _beyond(lambda free, table: table.append(free.pop())),
         hint="Which block stands at the front of the free queue?",
+    ),
+    Misconception(
+        "still in the queue",
+        "A block that was taken is free no more: were it left in the queue, the next request would "
+        "get it as well.",
+        _beyond(lambda free, table: table.append(free[0])),
+        hint="May a block stand in the queue and in a table at once?",
+    ),
+    Misconception(
+        "in front of the table",
+        "The table is in the order of the tokens, so the block of the newest stands last.",
+        _beyond(lambda free, table: table.insert(0, free.pop(0))),
+        hint="Entry 0 is the block of the first tokens. Of which tokens is the new block?",
+    ),
+    Misconception(
+        "no new block",
+        "Three blocks hold 12 tokens, and the 13th has no slot in them.",
+        _beyond(lambda free, table: None),
+        hint="How many blocks of 4 do 13 tokens need?",
     ),
 )
 

@@ -123,7 +123,8 @@ def reshape_and_cache_kernel(
 
     Slot s is slot ``s % BLOCK_SIZE`` of block ``s // BLOCK_SIZE``, and -1 is padding: nothing is
     read or written for it. Keys and values, and the two caches, each have strides of their own. The
-    numbers of one head are neighbours everywhere.
+    numbers of one head are neighbours everywhere. Slots come in 32 bits or in 64, and a block times
+    its stride may need 64.
 
     Grid: (num_tokens,).
     """

@@ -127,7 +127,7 @@ class BlockTable:
         self.ids.extend(new_ids)
 
     def slot(self, position: int) -> int:
-        """Return the slot of the token at ``position``.
+        """Return the slot of the token at ``position``, as fast however long the table is.
 
         Args:
             position: Place in the sequence, from 0.

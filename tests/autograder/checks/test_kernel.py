@@ -160,7 +160,7 @@ def test_the_learners_kernel_is_the_one_that_runs(where, request):
     assert finding.misconception.name == "ends swapped"
     case = finding.counterexample
     assert case.case.startswith(
-        "copy_blocks_launch: three heads of 4\nkey_cache=float32[6, 2, 3, 4]"
+        "copy_blocks_kernel: three heads of 4\nkey_cache=float32[6, 2, 3, 4]"
     )
     assert "key_cache as PyTorch computes it, to 0.0001 of its largest element" in case.expected
     assert "elements differ" in case.got
@@ -180,7 +180,7 @@ def test_each_known_mistake_is_named(check, mistake):
 def test_an_address_outside_is_shown_with_argument_program_and_lanes():
     far = edited(DECODE.kernel, Edited((("position // BLOCK_SIZE", "position * 1000"),)))
     case = DECODE.examine(LocalSubject(far, DECODE.patience), SEED, 1).counterexample
-    assert case.case.startswith("paged_decode_launch: a context of 3 tokens")
+    assert case.case.startswith("paged_decode_kernel: a context of 3 tokens")
     assert case.got.startswith("paged_decode_kernel, program (0, 0, 0): 2 of 3 active lanes are")
     assert "outside block_tables" in case.got
     assert "lane (1,) at element 1000" in case.got
@@ -295,6 +295,6 @@ def test_a_small_case_is_shown_with_its_numbers():
     )
     finding = check.examine(LocalSubject(check.reference, check.patience), SEED, 1)
     assert finding.counterexample.case == (
-        "softmax_step_launch: one row, one key\n"
+        "softmax_step: one row, one key\n"
         "max_score=[2], denominator=[1.5], numerator=[[4]], scores=[[5]], values=[[3]]"
     )
