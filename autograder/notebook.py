@@ -51,6 +51,9 @@ _BORROWED_THROUGH = (
     "body without that."
 )
 
+_FEW_EXAMPLES = 10
+"""Generated examples for a saved part, whose code has passed with all of them a moment before."""
+
 TRIES = 3
 """Failures after which a solution may be looked at."""
 
@@ -110,7 +113,8 @@ def check(exercise_id: str, obj: Any) -> float:
 def explain(exercise_id: str) -> Explanation | None:
     """Return the explained solution of an exercise, for a notebook to show.
 
-    It opens once the check has passed in this session, or has failed ``TRIES`` times. Until then,
+    It opens once the check has passed, in this session or with an answer that is kept as a part, or
+    has failed ``TRIES`` times. Until then,
     and where this copy of the course has no solutions, a line says so and None is returned.
 
     Args:
@@ -131,7 +135,7 @@ def explain(exercise_id: str) -> Explanation | None:
             f"This copy of the course has no solutions, so {exercise.id} cannot be explained here; "
             "ask whoever gave it to you."
         )
-    elif exercise_id not in _passed and tries < TRIES:
+    elif exercise_id not in _passed and tries < TRIES and not _is_kept(exercise):
         print(
             f"The solution of {exercise.id} opens once you have passed its check or tried it "
             f"{TRIES} times; so far: {tries}. The hints below the exercise help until then."
@@ -142,6 +146,11 @@ def explain(exercise_id: str) -> Explanation | None:
             return found
         print(f"There is nothing more to say about {exercise.id}.")
     return None
+
+
+def _is_kept(exercise: Exercise) -> bool:
+    """Say whether an answer that passed in an earlier session is in the workspace as a part."""
+    return exercise.part is not None and parts.won_by(exercise.part) == exercise.id
 
 
 def compare(prediction: float | None, actual: float, unit: str) -> None:
@@ -245,7 +254,8 @@ def _same_check(exercise: Exercise, obj: Any, made: Any) -> Callable[[Any], bool
     again = replace(exercise, check=check.inner) if isinstance(check, TimeBudget) else exercise
 
     def passes(loaded: Any) -> bool:
-        return again.examine(LocalSubject(loaded, exercise.patience)).fraction == 1
+        subject = LocalSubject(loaded, exercise.patience)
+        return again.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1
 
     return passes if made is obj else lambda loaded: True
 

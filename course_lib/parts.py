@@ -374,6 +374,19 @@ def _behind_the_class(part: Part, whole: type | None) -> set[str]:
     }
 
 
+def won_by(name: str) -> str:
+    """Return the exercise whose answer is kept as a part; "" if none is.
+
+    Raises:
+        KeyError: There is no such part.
+    """
+    part = _part(name)
+    path = _path(part)
+    if path is None or not path.is_file():
+        return ""
+    return str(passed(path).get(part.name, {}).get("exercise", ""))
+
+
 def _lesson_won(record: Mapping[str, Mapping[str, str]], name: str, otherwise: float) -> float:
     lesson = str(record.get(name, {}).get("exercise", "")).partition(".")[0]
     return int(lesson) if lesson.isdecimal() else otherwise

@@ -134,7 +134,7 @@ predicted_enough = None  # your prediction: iterations, of 100
 
 # %% [markdown]
 # Now look at a smaller memory, of 4,400 slots, and at 60 requests of at most 1,024 tokens: few enough to see each of them.
-# Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys. The marks on
+# Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys, the slider in focus. The marks on
 # the bar lead to the start, to the first moment of each strip in which enough is free for the first in line and no piece
 # is large enough for it, and to the end. The last strip, *paging*, hands out blocks of 16.
 
@@ -143,7 +143,7 @@ viz.allocation_strips()
 
 # %% [markdown]
 # The last frame has the score: paging waits least, and is further ahead of all the others than the three ways to choose a
-# hole are apart. How those three rank says little: 60 requests, a few at a time, are one sample. Section 8 compares
+# hole are apart. How those three rank says little: 60 requests are one sample. Section 8 compares
 # them in the pool of 15,728 slots. Until then the lesson finds out what each of them loses, and where.
 
 # %% claims="paging waits least, and is further ahead of all the others than the three ways to choose a hole are apart."
@@ -219,7 +219,7 @@ check("4.1", answer)
 
 # %% [markdown]
 # `sorted_holes` is a list of `Span`s, each with `offset`, `size` and `end` (the first slot behind it), in order of
-# offset.
+# offset. A `Span` is a tuple of offset and size, so spans sort by offset, and `bisect` finds a place among them.
 
 # %% exercise="4.2"
 
@@ -1165,7 +1165,7 @@ parts.table(lesson=4)
 # - External fragmentation is free memory in the wrong pieces. With every length known, a contiguous pool has on average a
 #   sixth of its slots free, in nearly nine of ten iterations enough for the request that waits: a long one.
 # - Which hole is chosen hardly matters in a pool of 15,728 slots: contiguity costs more than twenty points of use, the
-#   choice under four. Under first fit and best fit, holes settle near half the
+#   choice under four, for conversations. Under first fit and best fit, holes settle near half the
 #   number of blocks, because of who comes and goes.
 # - Buddies are found by one XOR, and joined level by level. The price is rounding: more than a quarter of what is handed out.
 # - Blocks of one size leave internal waste only, $(B - 1)/2$ slots for each request where remainders are equally likely:
@@ -1206,10 +1206,11 @@ parts.table(lesson=4)
 #
 # <details><summary>What older material says differently</summary>
 #
-# - "First fit causes the fragmentation." In the pool of 15,728 slots the rule moves under four points; contiguity and
-#   reserving ahead cost more than twenty.
-# - "Best fit wastes least." In that pool, over all stretches of 500 requests of both traces, it is mostly ahead of first
-#   fit, by about three points at most, and in some stretches behind. There are sequences for which it fails and first fit
+# - "First fit causes the fragmentation." For conversations, in the pool of 15,728 slots, the rule moves under four points;
+#   contiguity and reserving ahead cost more than twenty. (Prompts of code are longer, so fewer requests run, and the rule moves
+#   up to six.)
+# - "Best fit wastes least." In that pool, over all stretches of 500 conversations, real and made up, it is mostly ahead of
+#   first fit, by about three points at most, and in some stretches behind. There are sequences for which it fails and first fit
 #   does not: section 3 has one.
 # - "Half as many holes as blocks, whatever the rule." Worst fit has fewer, and not by its exact fits: under it, blocks that
 #   lie side by side tend to go at similar times, so not each is equally likely to be the next (the second step of the

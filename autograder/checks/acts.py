@@ -95,7 +95,7 @@ class Noted(Life):
 
 def shorter(
     acts: Sequence[Act], fails: Callable[[Acts], int | None], least: Mapping[str, int]
-) -> Acts:
+) -> tuple[Acts, bool]:
     """Leave out what a failing life can do without, and make its numbers smaller.
 
     Args:
@@ -105,8 +105,8 @@ def shorter(
             that is not 0.
 
     Returns:
-        A life that fails in its last act, from which no act, nor any two, can be left out, and in
-        which no number can be made smaller, unless the time is up before.
+        A life that fails in its last act, and whether it is as short as can be: no act, nor any
+        two, can be left out, and no number made smaller. It is not if the time is up before.
     """
     stop_at = time.thread_time() + SECONDS
     found = Acts(acts)
@@ -123,8 +123,8 @@ def shorter(
                     found, goes_on = Acts(candidate[: last + 1]), True
                     break
                 if time.thread_time() > stop_at:
-                    return found
-    return found
+                    return found, False
+    return found, not goes_on
 
 
 def _with_one_less(acts: Acts) -> Iterator[Acts]:

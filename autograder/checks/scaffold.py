@@ -34,11 +34,15 @@ def told_from_given_lines(case: Counterexample, exercise_id: str) -> Counterexam
     where, _, line = case.raised.line.partition(": ")
     if not line or line not in _given_lines(exercise_id):
         return case
-    values = ", ".join(f"{name} = {value}" for name, value in case.raised.values.items())
+    raised = case.raised
+    kind = raised.kinds[0]
+    # Of a missing name the message says which it is; others speak of the library's business.
+    said = f"{kind}: {raised.message}" if kind == "NameError" else kind
+    values = ", ".join(f"{name} = {value}" for name, value in raised.values.items())
     led = f", with {values}" if values else ""
     return replace(
         case,
-        got=f"no value: a line that the exercise gives stopped it ({case.raised.kinds[0]})",
+        got=f"no value: a line that the exercise gives stopped it ({said})",
         complaint=f"the line is {line!r} {where}{led}; what your lines worked out led there",
     )
 

@@ -355,8 +355,11 @@ class StatefulCheck:
             lived = None if subject.is_silent else self._failing(acts, subject)
             return lived.number if lived and lived.symptom == failure.symptom else None
 
-        found = shorter(acts, fails, self.machine.least)
-        return (None if subject.is_silent else self._failing(found, subject)) or failure
+        found, is_shortest = shorter(acts, fails, self.machine.least)
+        shortened = None if subject.is_silent else self._failing(found, subject)
+        if shortened is None:
+            return failure.one_of_many()
+        return shortened if is_shortest else shortened.one_of_many()
 
     def _explained(self, failure: _Failure, subject: Subject) -> _Failure:
         """Add to a failing case what living it once more on both sides shows."""

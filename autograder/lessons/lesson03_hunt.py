@@ -128,6 +128,7 @@ def _ever_breaks(engine: str) -> bool:
 
 # 3.8, the measurement
 
+
 def busy(microseconds: float) -> Callback:
     """Return a function that takes so long, and is the check's own: it knows how long."""
 

@@ -205,11 +205,12 @@ WASTE = Exercise(
         probes=given.DISTRIBUTIONS,
         refusals=(Call([16], 0), Call([], 16), Call([0], 16), Call({16: -1.0}, 16)),
         compare=within(rel=1e-9),
-        large=(given.MANY_LENGTHS,),
+        large=given.MANY_LENGTHS,
         misconceptions=waste.WASTE,
     ),
     hints=(
-        "How many slots do 16 tokens take in blocks of 16, and how many do 17?",
+        "How many slots do 17 tokens take in blocks of 16, and what do three such requests add to "
+        "each of the two sums?",
         "For each length: its blocks, rounded up, times the slots of a block, times its weight. "
         "`weights` holds the weight of each length.",
         "`weight * (-(-length // block_size) * block_size)`",
@@ -318,9 +319,10 @@ MEASURED = Exercise(
         misconceptions=waste.MEASURED,
     ),
     hints=(
-        "Of 5 requests, admitted in order, 2 wait. Which one is the first of those?",
+        "How many slots are free in a snapshot, and how many does the first that waits ask for?",
         "In each snapshot, take all reservations off the slots, and hold the rest against prompt "
-        "and output of the first that waits. Count the snapshots in which it is at least as much.",
+        "and output of the first that waits: of 5 requests, admitted in order, of which 2 wait, "
+        "that is number 3. Count the snapshots in which the rest is at least as much.",
         "`head = requests[len(requests) - snapshot.num_waiting]`",
     ),
 )

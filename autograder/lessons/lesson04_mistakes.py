@@ -117,7 +117,19 @@ def one_hole_less(self: FitAllocator, size: int) -> Span | None:
     return hole
 
 
+def its_offset(self: FitAllocator, size: int) -> int | None:
+    """Choose well, and return where the hole begins."""
+    hole = BestFitAllocator.choose_hole(self, size)  # type: ignore[arg-type]
+    return None if hole is None else hole.offset
+
+
 BEST_FIT = (
+    Misconception(
+        "the offset, not the hole",
+        "The method returns the hole itself, a Span: `allocate` asks it for its offset and its "
+        "size, and a number has neither.",
+        its_offset,
+    ),
     Misconception(
         "worst fit",
         "Best fit takes the smallest hole that is large enough; the largest is worst fit's.",

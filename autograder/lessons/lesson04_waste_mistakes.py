@@ -200,7 +200,28 @@ def _prompt_alone() -> dict[str, float]:
     return found
 
 
+def _more_than_enough() -> dict[str, float]:
+    """Want something to be left over; nobody is told of it where that never makes a difference."""
+    wrong = {
+        fit: given.share_of_moments(fit, lambda free, needed: free > needed) for fit in given.FITS
+    }
+    return wrong if wrong != given.shares_with_enough() else dict.fromkeys(given.FITS, math.nan)
+
+
 MEASURED = (
+    Misconception(
+        "just enough is too few",
+        "As many slots as are asked for are enough: at least as many, `>=`.",
+        _more_than_enough,
+        hint="A request asks for 7 slots, and 7 are free. Are they enough?",
+    ),
+    Misconception(
+        "never enough",
+        "So it must be if the largest hole stands for all that is free: whoever fits there is "
+        "admitted at once. Add up all that is free, in whatever pieces.",
+        given.NEVER,
+        hint="How many slots are free in all, if 9 of 12 are reserved?",
+    ),
     Misconception("per cent", "Keep the shares between 0 and 1.", _in_percent),
     Misconception("iterations, not a share", "Divide by the number of snapshots.", _moments),
     Misconception(

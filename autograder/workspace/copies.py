@@ -88,6 +88,28 @@ def open_lesson(name: str) -> Path:
     return Workspace.current().open(find_lesson(name))
 
 
+def notebook_called(name: str) -> Path:
+    """Return a notebook: the file of that name, or the learner's copy of the lesson called so.
+
+    Args:
+        name: A path, or what ``find_lesson`` takes.
+
+    Raises:
+        CourseError: It is neither a file nor a lesson, or the lesson was never opened.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb" or path.is_file():
+        return path
+    lesson = find_lesson(name)
+    notebook = Workspace.current().notebook(lesson)
+    if not notebook.exists():
+        raise CourseError(
+            f"{lesson.name} is not in {Workspace.current().root}; open it with "
+            f"`course lab {lesson.name}`, or give the path of a notebook"
+        )
+    return notebook
+
+
 @dataclass(frozen=True)
 class LessonUpdate:
     """What a new release would do to a learner's notebook. Nothing is written yet.

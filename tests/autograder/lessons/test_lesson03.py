@@ -128,7 +128,9 @@ def slot_from_an_array(self, position):
 def slot_from_a_list(self, position):
     if position not in range(self.num_slots):
         raise PositionError(position)
-    return self.block_ids[position // self.block_size] * self.block_size + position % self.block_size
+    return (
+        self.block_ids[position // self.block_size] * self.block_size + position % self.block_size
+    )
 
 
 def slot_with(find, low=0, error=PositionError):
@@ -1079,7 +1081,10 @@ def ratio_by_timeit(ways):
 RATIO_RIGHT = (ratio_by_medians, ratio_by_timeit)
 RATIO_WRONG = (
     (lambda ways: ratio_by_timeit({"loop": ways["array"], "array": ways["loop"]}), "upside down"),
-    (lambda ways: 1e6 * min(timeit.repeat(ways["loop"], number=1, repeat=5)), "a time, not a ratio"),
+    (
+        lambda ways: 1e6 * min(timeit.repeat(ways["loop"], number=1, repeat=5)),
+        "a time, not a ratio",
+    ),
     (lambda ways: min(timeit.repeat(ways["loop"], number=1, repeat=5)), SAME),
     (
         lambda ways: ratio_by_timeit({name: lambda: ways[name] for name in ways}),
@@ -1320,6 +1325,8 @@ JUDGED = (
     (4, 0, SAME),
     (object(), 0, SAME),
 )
+
+
 @pytest.mark.parametrize(
     ("exercise", "place"),
     [
