@@ -159,7 +159,7 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
     Args:
         prediction: What was predicted, or None if nothing was.
         actual: What came out.
-        unit: The unit of both.
+        unit: The unit of both; "" if they have none.
 
     >>> compare(4, 10, "GiB")
     You predicted 4 GiB. It is 10 GiB: 2.5 times as much.
@@ -170,15 +170,31 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
         print("Write your prediction first: the surprise is what you learn from.")
         return
     if isinstance(prediction, bool) or not isinstance(prediction, Real):
-        print(f"A prediction is a number; yours is {prediction!r}. It is {_figure(actual)} {unit}.")
+        print(f"A prediction is a number; yours is {prediction!r}. It is {_with_unit(actual, unit)}.")
         return
-    said = f"You predicted {_figure(prediction)} {unit}. It is {_figure(actual)} {unit}"
+    said = f"You predicted {_with_unit(prediction, unit)}. It is {_with_unit(actual, unit)}"
     if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:
         print(f"{said}.")
     elif actual > prediction:
         print(f"{said}: {_figure(actual / prediction, 2)} times as much.")
     else:
         print(f"{said}: your prediction is {_figure(prediction / actual, 2)} times as large.")
+
+
+def _with_unit(value: float, unit: str) -> str:
+    """Write a number and its unit; of one thing, in the singular.
+
+    >>> _with_unit(27.04, "%"), _with_unit(1, "slots"), _with_unit(1, "lanes per entry")
+    ('27%', '1 slot', '1 lane per entry')
+    >>> _with_unit(24.7, ""), _with_unit(1, "times as long")
+    ('24.7', '1 times as long')
+    """
+    if unit in ("", "%"):
+        return f"{_figure(value)}{unit}"
+    first, _, rest = unit.partition(" ")
+    if _figure(value) == "1" and first.endswith("s") and first != "times":
+        first = first[:-1]
+    return f"{_figure(value)} {first} {rest}".rstrip()
 
 
 def _figure(value: float, digits: int = 3) -> str:
@@ -238,10 +254,37 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         borrows = again.fraction > 0 and asks_when_called(obj, exercise.check)
     if borrows:
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
-    if again.fraction <= finding.fraction:
+    is_worse = again.fraction < finding.fraction
+    if is_worse or (again.fraction, again.counterexample) == (
+        finding.fraction,
+        finding.counterexample,
+    ):
         return finding, {}
-    remark = f"Checked with the course's own {', '.join(others)} in the place of yours."
+    # What still fails is this answer's own doing; what failed before may be that of another.
+    remark = _stood_in(obj, others, siblings)
     return replace(again, remarks=(*again.remarks, remark)), others
+
+
+def _stood_in(obj: Any, others: dict[str, Any], siblings: list[Exercise]) -> str:
+    """Say which answers stood in for the learner's, and which of those to check again."""
+    scope = scope_of(obj)
+    broken = {
+        name: exercise.id
+        for name in others
+        for exercise in siblings
+        if getattr(exercise.check.reference, "__name__", None) == name
+        and exercise.examine(
+            LocalSubject(scope[name], exercise.patience), max_examples=_FEW_EXAMPLES
+        ).fraction
+        < 1
+    }
+    remark = f"Checked with the course's own {', '.join(broken or others)} in the place of yours."
+    for name, exercise_id in broken.items():
+        remark += (
+            f" Your {name}, as this notebook has it now, does not pass: run the cell and the check "
+            f"of {exercise_id} again."
+        )
+    return remark
 
 
 def _same_check(exercise: Exercise, obj: Any, made: Any) -> Callable[[Any], bool]:

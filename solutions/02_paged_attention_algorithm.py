@@ -137,7 +137,7 @@ compare(predicted_crossings, 3, "crossings")
 predicted_weight = None  # your prediction: between 0 and 1
 
 # %%
-compare(predicted_weight, 1 / (1 + math.exp(-1)), "of 1")
+compare(predicted_weight, 1 / (1 + math.exp(-1)), "")
 as_written = torch.tensor([1000.0, 999.0]).exp()
 print("as it is written:", as_written / as_written.sum())
 
@@ -183,7 +183,7 @@ predicted_output = None  # your prediction
 # %%
 four_scores, four_values = torch.tensor([2.0, 1.0, 3.0, 0.0]), torch.tensor([10.0, 20, 30, 40])
 four_weights = parts.get("softmax")(four_scores)
-compare(predicted_output, float(four_weights @ four_values), "as the output")
+compare(predicted_output, float(four_weights @ four_values), "")
 print(f"the first two keys have {four_weights[:2].sum():.0%} of the weight")
 
 # %% [markdown]
@@ -307,7 +307,7 @@ apart = (torch.stack(outputs).amax(dim=0) - torch.stack(outputs).amin(dim=0)).ma
 furthest = max((output - in_one_go).abs().max().item() for output in outputs)
 print(f"20 random ways to merge 68 states; outputs of about {in_one_go.abs().mean():.2f}")
 print(f"largest difference of two orders: {apart:.1e}; to attention in one go: {furthest:.1e}")
-compare(predicted_difference, apart, "between two orders")
+compare(predicted_difference, apart, "")
 
 # %% [markdown]
 # That is rounding, some units in the last place of a float32. The algorithm is **exact**: it is not an approximation of
@@ -341,7 +341,8 @@ assert 0 < furthest < 1e-6
 # | Merging with the empty state changes nothing. | NaN as soon as one worker has nothing to do. |
 # | The division comes once, at the end. | Right answers while a request has one block, wrong ones from the second on. |
 #
-# Now the exercise with the least scaffold: a specification, and an empty body. You have all the pieces.
+# Now the exercise with the least scaffold: a specification, and an empty body. You have all the pieces:
+# `SoftmaxState.empty(query)` is the state that has seen nothing, and `state.output()` divides, numerator by denominator.
 
 # %% exercise="2.4a"
 
@@ -370,7 +371,7 @@ print(f"largest difference to attention over a copy: {(in_blocks - copied_first)
 
 # %% [markdown]
 # An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for each
-# sequence, padded to the same length, and its number in `context_lens`. The query of sequence $i$ is `query[i]`, as
+# sequence, padded to the same length, and its number in `context_lens` (a tensor; `.tolist()` makes numbers of Python of it). The query of sequence $i$ is `query[i]`, as
 # each of them has one new token. `check_decode` raises the ValueError that is asked for.
 
 # %% exercise="2.4b"
@@ -563,9 +564,9 @@ else:
 
 # %% [markdown]
 # Lanes that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
-# the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
-# The query and the output, 0.4%, would cross it without a table, too. With a copy first everything crosses three times,
-# and the copy moves whole blocks. These are the figures that the interpreter gives; on a GPU nobody counts.
+# an entry is asked for by 16 lanes (the last one by 8, as its block is half full), and the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
+# The query and the output, 0.4%, would cross it without a table, too. With a copy first the keys and values cross three
+# times, and the copy moves whole blocks. These are the figures that the interpreter gives; on a GPU nobody counts.
 
 # %% claims="the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus"
 if traffic:

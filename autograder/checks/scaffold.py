@@ -37,7 +37,7 @@ def told_from_given_lines(case: Counterexample, exercise_id: str) -> Counterexam
     raised = case.raised
     kind = raised.kinds[0]
     # Of a missing name the message says which it is; others speak of the library's business.
-    said = f"{kind}: {raised.message}" if kind == "NameError" else kind
+    said = f"{kind}: {raised.message}" if "NameError" in raised.kinds else kind
     values = ", ".join(f"{name} = {value}" for name, value in raised.values.items())
     led = f", with {values}" if values else ""
     return replace(

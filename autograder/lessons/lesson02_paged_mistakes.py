@@ -72,6 +72,11 @@ def _mean(query: Tensor, states: list[SoftmaxState]) -> Tensor:
     return torch.stack([state.output() for state in states]).mean(0)
 
 
+def _left_wide(*arguments: Any, **options: Any) -> Tensor:
+    """Return the output in the 32 bits of the sums."""
+    return widened(attend_blocks(*arguments, **options))
+
+
 def _swept(*arguments: Any, **options: Any) -> Tensor:
     """Attend to caches in which what is not finite is replaced by numbers."""
     query, key_cache, value_cache, *rest = arguments
@@ -208,6 +213,12 @@ ATTEND = (
         "What the sequence does not own must not be read at all. Swept out of the whole cache, a "
         "NaN of the sequence's own, the symptom of a bug elsewhere, is hidden as well.",
         _swept,
+    ),
+    Misconception(
+        "in the dtype of the sums",
+        "The sums are in 32 bits, or more. The output goes back to the dtype of the query: "
+        "`.to(query.dtype)`.",
+        _left_wide,
     ),
     Misconception(
         "mean of the blocks",

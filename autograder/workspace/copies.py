@@ -98,7 +98,7 @@ def notebook_called(name: str) -> Path:
         CourseError: It is neither a file nor a lesson, or the lesson was never opened.
     """
     path = Path(name)
-    if path.suffix == ".ipynb" or path.is_file():
+    if path.suffix == ".ipynb" or len(path.parts) > 1 or path.is_file():
         return path
     lesson = find_lesson(name)
     notebook = Workspace.current().notebook(lesson)

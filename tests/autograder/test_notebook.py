@@ -184,6 +184,14 @@ def test_a_solution_is_explained_after_a_pass_or_three_failures(answer, capsys):
     assert explain("1.W1").code.endswith("vector_bytes = 4096 * 2")
 
 
+def test_a_part_that_is_kept_opens_its_explanation_in_another_session(answer, workspace):
+    check("1.1", answer(RIGHT))
+    notebook._passed.clear()
+    assert "numbers_per_layer" in explain("1.1").code
+    (workspace / "my_engine" / "kv_bytes_per_token.py").unlink()
+    assert explain("1.1") is None
+
+
 def test_where_there_are_no_solutions_it_says_so(answer, tmp_path, monkeypatch, capsys):
     (tmp_path / "lessons").mkdir()
     monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
@@ -268,6 +276,12 @@ def test_a_line_that_the_exercise_gives_does_not_stand_in_for_the_mistake(load, 
     assert "the line is 'raise ValueError(' in line 13, with num_slots = " in out
     assert "external = -" in out
     assert "what your lines worked out led there" in out
+
+
+def test_a_name_that_a_given_line_misses_is_named(load, capsys):
+    check("1.3", load(FADED.replace("external = num", "rest = num")).classify_slots)
+    out = capsys.readouterr().out
+    assert "stopped it (NameError: name 'external' is not defined)" in out
 
 
 def test_what_a_learner_raises_is_the_learners(load, capsys):

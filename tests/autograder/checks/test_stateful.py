@@ -11,8 +11,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, rule
 
-from autograder.checks import search
-from autograder.checks.finding import PASSED, CheckError, Misconception
+from autograder import lessons
+from autograder.checks import acts, search
+from autograder.checks.finding import FAILING, PASSED, SMALLEST, CheckError, Misconception
 from autograder.checks.reference import Method
 from autograder.checks.stateful import Life, StatefulCheck, Twin
 from autograder.proxy.recipes import Make
@@ -519,3 +520,13 @@ def test_a_process_that_dies_in_the_middle_of_a_life_is_gone_not_flaky(remote, w
     source = RIGHT.replace(where, f"        import os; os._exit(0)\n{where}")
     with pytest.raises(SubjectGoneError):
         POOL.examine(remote(source, "SlotPool"), SEED, EXAMPLES)
+
+
+def test_a_life_that_was_not_made_as_short_as_can_be_is_not_called_the_smallest(monkeypatch):
+    check = lessons.find("3.2a").check
+    wrong = LocalSubject(check.misconceptions[0].wrong)
+    assert check.examine(wrong, SEED, 20).counterexample.label == SMALLEST
+    monkeypatch.setattr(search, "SECONDS", -1.0)
+    assert check.examine(wrong, SEED, 20).counterexample.label == SMALLEST, "shortened afterwards"
+    monkeypatch.setattr(acts, "_SECONDS", -1.0)
+    assert check.examine(wrong, SEED, 20).counterexample.label == FAILING

@@ -613,7 +613,15 @@ WASTE_RIGHT = (
     with_sums(tokens, slots(lambda length, b: length + -length % b)),
     with_sums(lambda w, b: np.dot(list(w), list(w.values())), numpy_slots),
 )
+def block_by_block(length, block_size):
+    slots = 0
+    while slots < length:
+        slots += block_size
+    return slots
+
+
 WASTE_WRONG = (
+    (with_sums(tokens, slots(block_by_block)), SAME),
     (with_sums(tokens, slots(lambda length, b: length // b * b)), "rounded down"),
     (
         with_sums(tokens, slots(lambda length, b: (length // b + 1) * b)),

@@ -13,6 +13,7 @@ from autograder.errors import CourseError
 from autograder.workspace.copies import (
     Workspace,
     find_lesson,
+    notebook_called,
     open_lesson,
     released_lessons,
 )
@@ -88,6 +89,16 @@ def test_a_beginning_that_fits_two_lessons_is_refused_with_both(root):
     release(root, "03_first_aid", lesson())
     with pytest.raises(CourseError, match=f"more than one lesson; .*{NAME}, 03_first_aid"):
         find_lesson("first_")
+
+
+def test_a_notebook_is_called_by_its_path_or_by_its_lesson(root, opened):
+    assert notebook_called("1") == notebook_called("first_steps") == opened
+    assert notebook_called(str(opened)) == opened
+    assert notebook_called("gone.ipynb").name == "gone.ipynb", "whoever reads it will say so"
+    with pytest.raises(CourseError, match="02_second_steps is not in .*; open it with `course lab"):
+        notebook_called("2")
+    with pytest.raises(CourseError, match="is no lesson"):
+        notebook_called("3")
 
 
 def test_lessons_come_in_the_order_of_the_course(root):
