@@ -491,8 +491,9 @@ viz.decode_tile()
 # %% [markdown]
 # `member` is the row of each query head in its group, and `GROUP_LANES` the number of rows: at least 16, because `tl.dot`,
 # which multiplies matrices, wants as many. For each valid column `load_rows` reads a key, or a value, of `head_dim`
-# numbers. The step that adds a tile to the state is a function of its own, `softmax_step`; you write it in the next
-# exercise.
+# numbers. `DOT_DTYPE` is the type in which the matrices are multiplied, that of the cache. The weights are powers of 2, for
+# which a GPU has an instruction: $e^s = 2^{s \log_2 e}$, so `scale_log2` is the scale times $\log_2 e$. The step that adds
+# a tile to the state is a function of its own, `softmax_step`; you write it in the next exercise.
 
 # %%
 if state.mode != "unavailable":
@@ -563,8 +564,9 @@ else:
     print(f"Nobody counts bytes here: {state.reason}")
 
 # %% [markdown]
-# Lanes that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
-# an entry is asked for by 16 lanes (the last one by 8, as its block is half full), and the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
+# An entry is asked for by 16 lanes, one for each slot of its block (the last one by 8, as that block is half full). Lanes
+# that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
+# the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
 # The query and the output, 0.4%, would cross it without a table, too. With a copy first the keys and values cross three
 # times, and the copy moves whole blocks. These are the figures that the interpreter gives; on a GPU nobody counts.
 

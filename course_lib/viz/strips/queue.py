@@ -42,10 +42,11 @@ ALLOCATORS: dict[str, MakeAllocator] = {
 """The course's own allocators, by the names of their rows."""
 
 _MARGIN = 24
-_ROW = 92
-_STRIP, _STRIP_HEIGHT = 24, 30
-_NEED, _NEED_HEIGHT = 60, 12
-_FOOTER = 60
+# Five rows, their film's slider and its sentence fit into a notebook in a window of 1,280 x 800.
+_ROW = 74
+_STRIP, _STRIP_HEIGHT = 22, 24
+_NEED, _NEED_HEIGHT = 50, 10
+_FOOTER = 52
 _MOST_SUMMANDS = 6
 _NARROWEST_FRAMED = 6  # pixels; a thinner piece would be all outline
 
@@ -154,7 +155,7 @@ def strips_scene(instant: Instant, num_slots: int, width: float = WIDE, source: 
     shapes, top = _header(
         "One queue, one strip of memory for each allocator",
         f"iteration {instant.step:,}",
-        f"Each strip is {num_slots:,} slots of one token. Colour and number tell the request. "
+        f"Each strip is {num_slots:,} slots of one token. Numbers tell the requests; colours take turns. "
         "Below, to the same scale: what the first in line needs.",
         width,
     )
@@ -196,7 +197,7 @@ def _footer(names: Mapping[str, str], source: str, top: float, width: float) -> 
     """Return a legend, and below it what the requests are."""
     return [
         *legend(names, _MARGIN, top, width - 2 * _MARGIN, names),
-        Text(_MARGIN, top + 46, source, SMALL_SIZE, tone="muted"),
+        Text(_MARGIN, top + 40, source, SMALL_SIZE, tone="muted"),
     ]
 
 
@@ -347,7 +348,7 @@ class _DrawnRow:
             tooltip=f"request {name} is the first in line and needs {memory.needed:,} slots",
             of=thing,
         )
-        baseline = self.top + _NEED + 12
+        baseline = self.top + _NEED + 11
         largest = "any block will do" if memory.is_paged else f"largest hole {memory.largest:,}"
         largest_room, free_room = 160, 90
         yield Text(self.scale.end, baseline, largest, SMALL_SIZE, "end")
@@ -376,17 +377,17 @@ class _DrawnRow:
         yield from self.bar("waiting", score.num_iterations / longest, said, self.top + _STRIP)
         if score.used is not None:
             said = f"{score.used:.0%} of slots hold a token"
-            yield from self.bar("used", score.used, said, self.top + _STRIP + 26)
+            yield from self.bar("used", score.used, said, self.top + _STRIP + 24)
 
     def bar(self, state: str, share: float, said: str, y: float) -> Iterator[Shape]:
         """Draw a share as a bar with its value on it, or behind it."""
         length = share * self.room
         key = f"{self.name}/{state}"
         label = fitting(length, said)
-        yield Rect(self.scale.start, y, self.room, 22, key=f"{key}/full")
-        yield Rect(self.scale.start, y, length, 22, state, label, said, key, outline="none")
+        yield Rect(self.scale.start, y, self.room, 20, key=f"{key}/full")
+        yield Rect(self.scale.start, y, length, 20, state, label, said, key, outline="none")
         if not label:
-            yield Text(self.scale.start + length + 8, y + 16, said, SMALL_SIZE)
+            yield Text(self.scale.start + length + 8, y + 15, said, SMALL_SIZE)
 
 
 def _sum_of(holes: Sequence[Span]) -> str:
