@@ -170,7 +170,9 @@ def compare(prediction: float | None, actual: float, unit: str) -> None:
         print("Write your prediction first: the surprise is what you learn from.")
         return
     if isinstance(prediction, bool) or not isinstance(prediction, Real):
-        print(f"A prediction is a number; yours is {prediction!r}. It is {_with_unit(actual, unit)}.")
+        print(
+            f"A prediction is a number; yours is {prediction!r}. It is {_with_unit(actual, unit)}."
+        )
         return
     said = f"You predicted {_with_unit(prediction, unit)}. It is {_with_unit(actual, unit)}"
     if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:

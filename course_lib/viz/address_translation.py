@@ -239,7 +239,6 @@ def token_address() -> Explorer:
     return Explorer(
         example_address,
         {
-            "layout": Choice("Layout", {name: name for name in LAYOUTS}, "NHD"),
             "position": Slider("Position", 0, 11, 9),
             "head": Slider("Head", 0, 1, 0),
             "dim": Slider("Element", 0, 15, 0),
@@ -250,6 +249,8 @@ def token_address() -> Explorer:
                 16,
             ),
             "block_size": PowerOfTwo("Block size", 2, 16, 4, unit="slots"),
+            # The last, next to what it changes.
+            "layout": Choice("Layout", {name: name for name in LAYOUTS}, "NHD"),
         },
         narrow=SLIM,
     )
@@ -390,7 +391,7 @@ def _as_split(found: Translation) -> str:
 def _levels(found: Translation, layout: str, span: Span, top: float) -> list[Row]:
     """Draw a row for each axis of the layout: the place on it, and the bytes up to that place."""
     axes = " · ".join(found.coordinates)
-    lines = wrapped(f"Layout {layout}: {axes}, the slowest axis first", span.width, SMALL_SIZE)
+    lines = wrapped(f"Layout {layout}: {axes}, the slowest first", span.width, SMALL_SIZE)
     shapes: list[Shape] = [
         Text(span.left, top + _LINE * number, line, SMALL_SIZE, is_bold=True)
         for number, line in enumerate(lines)

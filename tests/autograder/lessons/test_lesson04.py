@@ -613,6 +613,8 @@ WASTE_RIGHT = (
     with_sums(tokens, slots(lambda length, b: length + -length % b)),
     with_sums(lambda w, b: np.dot(list(w), list(w.values())), numpy_slots),
 )
+
+
 def block_by_block(length, block_size):
     slots = 0
     while slots < length:
