@@ -370,9 +370,10 @@ print(f"1,000 tokens in {len(table)} blocks; the first five are {table[:5].tolis
 print(f"largest difference to attention over a copy: {(in_blocks - copied_first).abs().max():.1e}")
 
 # %% [markdown]
-# An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for each
-# sequence, padded to the same length, and its number in `context_lens` (a tensor; `.tolist()` makes numbers of Python of it). The query of sequence $i$ is `query[i]`, as
-# each of them has one new token. `check_decode` raises the ValueError that is asked for.
+# An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for
+# each sequence, padded to the same length, and its number in `context_lens` (a tensor; `.tolist()` makes numbers of
+# Python of it). The query of sequence $i$ is `query[i]`, as each of them has one new token. `check_decode` raises the
+# ValueError that is asked for.
 
 # %% exercise="2.4b"
 

@@ -611,9 +611,10 @@ with np.errstate(over="ignore"):
 # ```
 #
 # In yours a lane is one number of the token's key, of all its heads together. `if` works on a single number, such as a
-# slot, and a mask on lanes alone: the two do not mix in one condition. The slots may come in 32 bits, as block ids do, and
-# `.to(tl.int64)` makes 64 of them, before anything is multiplied. You are given strides for everything, in elements: tokens and heads of the input may lie apart, and the
-# cache may be in any of the orders above, as long as the numbers of one head are neighbours.
+# slot, and a mask on lanes alone: the two do not mix in one condition. The slots may come in 32 bits, as block ids do,
+# and `.to(tl.int64)` makes 64 of them, before anything is multiplied. You are given strides for everything, in
+# elements: tokens and heads of the input may lie apart, and the cache may be in any of the orders above, as long as the
+# numbers of one head are neighbours.
 #
 # The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
 # compiles it for three GPUs. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it
@@ -777,10 +778,11 @@ for name, times in calls.items():
 print(f"{llm.model_config.num_layers} layers; the text of the library's parts: {texts == expected}")
 
 # %% [markdown]
-# `reshape_and_cache` is called once for each layer and step: 16 steps make 16 tokens of each text. The slots are found once
-# for each step, because a slot is the same in all layers: by `slot_mapping` where a step has more than 16 tokens, as the
-# first has, which computes the prompts, and by `slot` in a loop for 16 and fewer, 5 in each of the other 15 steps. `append` is called
-# twice for each request, for its first block and for its second. Why would the engine not always take the fast function?
+# `reshape_and_cache` is called once for each layer and step: 16 steps make 16 tokens of each text. The slots are found
+# once for each step, because a slot is the same in all layers: by `slot_mapping` where a step has more than 16 tokens,
+# as the first has, which computes the prompts, and by `slot` in a loop for 16 and fewer, 5 in each of the other 15
+# steps. `append` is called twice for each request, for its first block and for its second. Why would the engine not
+# always take the fast function?
 
 # %% claims="16 steps make 16 tokens of each text"
 steps_taken = calls["reshape_and_cache"] / llm.model_config.num_layers
@@ -899,14 +901,14 @@ print(f"Llama-3.1-8B on an H100, at best: a decode step reads the weights in {we
 print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms")
 
 # %% [markdown]
-# What follows holds of the library's two functions, and of yours if they earned full marks. The array's time hardly grows from
-# 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the
-# course sets itself is 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function
-# loses where there is little to do, and an engine that serves one user takes the loop. Where would *you* switch, by your
-# figures? The engine does so at 16: its own loop has more to do, as it takes the positions out of an
-# array, row by row, and puts the slots into one, so that there the two meet between 24 and 32. For 256 decodes the array takes
-# less than the rectangle, which the engine builds anew in each step because that is simple: vLLM keeps its table on the GPU, and
-# sends only the entries that are new.
+# What follows holds of the library's two functions, and of yours if they earned full marks. The array's time hardly
+# grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the course sets itself is
+# 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function loses where there is
+# little to do, and an engine that serves one user takes the loop. Where would *you* switch, by your figures? The engine
+# does so at 16: its own loop has more to do, as it takes the positions out of an array, row by row, and puts the slots
+# into one, so that there the two meet between 24 and 32. For 256 decodes the array takes less than the rectangle, which
+# the engine builds anew in each step because that is simple: vLLM keeps its table on the GPU, and sends only the
+# entries that are new.
 #
 # ### Explain what you measured
 #

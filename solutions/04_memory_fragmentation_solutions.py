@@ -133,10 +133,11 @@ print(f"free: {mean_free / num_slots:.0%} of {num_slots:,} slots, in {mean_holes
 predicted_enough = None  # your prediction: iterations, of 100
 
 # %% [markdown]
-# Now look at a smaller memory, of 4,400 slots, and at 60 requests of at most 1,024 tokens: few enough to see each of them.
-# Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys, the slider in focus. The marks on
-# the bar lead to the start, to the first moment of each strip in which enough is free for the first in line and no piece
-# is large enough for it, and to the end. The last strip, *paging*, hands out blocks of 16.
+# Now look at a smaller memory, of 4,400 slots, and at 60 requests of at most 1,024 tokens: few enough to see each of
+# them. Each strip is the whole memory under one allocator, and all serve the same queue. Step with the arrow keys, the
+# slider in focus. The marks on the bar lead to the start, to the first moment of each strip in which enough is free for
+# the first in line and no piece is large enough for it, and to the end. The last strip, *paging*, hands out blocks of
+# 16.
 
 # %%
 viz.allocation_strips()

@@ -326,9 +326,9 @@ KERNEL = Exercise(
     hints=(
         "Program 1 writes token 1. With 2 heads of 4 numbers, what is lane 6: which head, which "
         "number of it?",
-        "Load the slot in 64 bits, and do nothing if it is padding. Split it into block and offset. Give each "
-        "lane a head and a number, mask the lanes that are too many, and weigh everything by the "
-        "strides: first for the key, then for the value.",
+        "Load the slot in 64 bits, and do nothing if it is padding. Split it into block and "
+        "offset. Give each lane a head and a number, mask the lanes that are too many, and weigh "
+        "everything by the strides: first for the key, then for the value.",
         "`head, dim = lane // HEAD_DIM, lane % HEAD_DIM`, and each is weighed by its own stride",
     ),
 )

@@ -155,8 +155,8 @@ def strips_scene(instant: Instant, num_slots: int, width: float = WIDE, source: 
     shapes, top = _header(
         "One queue, one strip of memory for each allocator",
         f"iteration {instant.step:,}",
-        f"Each strip is {num_slots:,} slots of one token. Numbers tell the requests; colours take turns. "
-        "Below, to the same scale: what the first in line needs.",
+        f"Each strip is {num_slots:,} slots of one token. Numbers tell the requests; colours take "
+        "turns. Below, to the same scale: what the first in line needs.",
         width,
     )
     scale = Scale(0, num_slots, _MARGIN, width - _MARGIN)
