@@ -279,7 +279,9 @@ def test_a_line_that_the_exercise_gives_does_not_stand_in_for_the_mistake(load, 
 
 
 def test_a_name_that_a_given_line_misses_is_named(load, capsys):
-    check("1.3", load(FADED.replace("external = num", "rest = num")).classify_slots)
+    before, _, behind = FADED.partition("    external = ")
+    behind = behind[behind.index("    return") :]
+    check("1.3", load(before + behind).classify_slots)
     out = capsys.readouterr().out
     assert "stopped it (NameError: name 'external' is not defined)" in out
 
