@@ -279,11 +279,11 @@ def test_a_line_that_the_exercise_gives_does_not_stand_in_for_the_mistake(load, 
 
 
 def test_a_name_that_a_given_line_misses_is_named(load, capsys):
-    before, _, behind = FADED.partition("    external = ")
-    behind = behind[behind.index("    return") :]
-    check("1.3", load(before + behind).classify_slots)
+    own = FADED.partition("    external = ")[0]
+    given = "    return SlotUse(used, later, internal, external=num_slots - reserved)"
+    check("1.3", load(own + given).classify_slots)
     out = capsys.readouterr().out
-    assert "stopped it (NameError: name 'external' is not defined)" in out
+    assert "stopped it (NameError: name 'reserved' is not defined)" in out
 
 
 def test_what_a_learner_raises_is_the_learners(load, capsys):
