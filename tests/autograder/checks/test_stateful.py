@@ -528,5 +528,5 @@ def test_a_life_that_was_not_made_as_short_as_can_be_is_not_called_the_smallest(
     assert check.examine(wrong, SEED, 20).counterexample.label == SMALLEST
     monkeypatch.setattr(search, "SECONDS", -1.0)
     assert check.examine(wrong, SEED, 20).counterexample.label == SMALLEST, "shortened afterwards"
-    monkeypatch.setattr(acts, "_SECONDS", -1.0)
+    monkeypatch.setattr(acts, "SECONDS", -1.0)
     assert check.examine(wrong, SEED, 20).counterexample.label == FAILING
