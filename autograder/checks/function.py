@@ -397,8 +397,10 @@ class _Trial:
     def size_fails(self, large: Large) -> _Failure | None:
         """Return a failure if the answer on a large input is late, wrong, or none."""
         check, call = self._check, large.make()
-        expected = self._trusted.call(call.args, call.kwargs)
-        got = self.subject.call(call.args, call.kwargs)
+        expected, got = (
+            look(side, side.call(call.args, call.kwargs), check.reads)
+            for side in (self._trusted, self.subject)
+        )
         allowed = max(large.seconds, SLOWER * expected.fate.seconds)
         if isinstance(got, Raised):
             said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]

@@ -33,5 +33,16 @@ class StaticBatchingScheduler(Scheduler):
     """
 
     def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
-        """Admit a whole batch once nobody runs; return what is left of the budget."""
+        """Admit a whole batch once nobody runs.
+
+        As long as anybody runs, nobody joins, even where there is a seat. Once nobody does, the
+        next batch is what ``admit_waiting`` of ``Scheduler`` admits in this one iteration.
+
+        Args:
+            output: The plan so far; it is added to.
+            budget: Tokens that may be computed.
+
+        Returns:
+            The budget that is left.
+        """
         return budget if self.running else super().admit_waiting(output, budget)

@@ -1,0 +1,414 @@
+"""Lesson 5: known wrong ways to admit, each with one step of the right way done otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from course_lib.scheduling.request import Request, RequestStatus
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+
+Admit = Callable[[Scheduler, SchedulerOutput, int], Any]
+
+
+class Admission:
+    """Admission in its steps, to be done otherwise in a subclass.
+
+    Args:
+        scheduler: The scheduler.
+        output: Its plan so far.
+    """
+
+    def __init__(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
+        self.scheduler = scheduler
+        self.output = output
+
+    def run(self, budget: int) -> Any:
+        """Admit, and return what is left of the budget."""
+        scheduler = self.scheduler
+        while scheduler.waiting and self.goes_on(budget):
+            request = scheduler.waiting.peek()
+            if not self.may_start(request):
+                break
+            hits, num_hits = scheduler.find_hits(request)
+            num_new = self.num_new(request, num_hits, budget)
+            if num_new == 0 or not self.take_room(request, num_new, hits, num_hits):
+                break
+            self.enter(request, num_new, num_hits)
+            budget -= self.cost(num_new, num_hits)
+        return budget
+
+    def goes_on(self, budget: int) -> bool:
+        """Say whether there is budget and a seat."""
+        return budget > 0 and len(self.scheduler.running) < self.scheduler.max_num_seqs
+
+    def may_start(self, request: Request) -> bool:
+        """Say whether it is the request's turn."""
+        return self.scheduler.may_start(request)
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        """Say how many tokens the request gets."""
+        return self.scheduler.first_chunk(request, request.num_tokens - num_hits, budget)
+
+    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+        """Allocate, if there is room."""
+        return self.scheduler.take_room(request, num_new, hits, num_hits)
+
+    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        """Move the request from the queue into the batch."""
+        self.scheduler.waiting.pop()
+        request.num_computed_tokens = num_hits
+        self.listed(request).append(request)
+        self.scheduler.start(request, num_new, self.output)
+
+    def listed(self, request: Request) -> list[Request]:
+        """Return the list in which the request is entered."""
+        if request.status is RequestStatus.PREEMPTED:
+            return self.output.scheduled_resumed_reqs
+        return self.output.scheduled_new_reqs
+
+    def cost(self, num_new: int, num_hits: int) -> int:
+        """Say what the request costs of the budget."""
+        return num_new
+
+
+class AllTokensOfRunning(Admission):
+    """Takes all tokens of the running requests from the budget."""
+
+    def goes_on(self, budget: int) -> bool:
+        known = sum(request.num_tokens for request in self.scheduler.running)
+        return super().goes_on(budget) and known < self.scheduler.max_num_batched_tokens
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        known = sum(each.num_tokens for each in self.scheduler.running)
+        left = min(budget, self.scheduler.max_num_batched_tokens - known)
+        return super().num_new(request, num_hits, left)
+
+
+class WholeOrNot(Admission):
+    """Never cuts a prompt."""
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        num_new = super().num_new(request, num_hits, budget)
+        return num_new if num_new == request.num_tokens - num_hits else 0
+
+
+class CutToTheBudget(Admission):
+    """Cuts to the budget and asks nobody else."""
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return min(request.num_tokens - num_hits, budget)
+
+
+class PromptAlone(Admission):
+    """Takes the prompt for all known tokens."""
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return self.scheduler.first_chunk(request, request.num_prompt_tokens - num_hits, budget)
+
+
+class HitsAreComputed(Admission):
+    """Computes what is cached once more."""
+
+    def run(self, budget: int) -> Any:
+        scheduler = self.scheduler
+        while scheduler.waiting and self.goes_on(budget):
+            request = scheduler.waiting.peek()
+            num_new = self.num_new(request, 0, budget)
+            if (
+                not self.may_start(request)
+                or num_new == 0
+                or not scheduler.take_room(request, num_new)
+            ):
+                break
+            self.enter(request, num_new, 0)
+            budget -= num_new
+        return budget
+
+
+class HitsCost(Admission):
+    """Takes the hits from the budget as well."""
+
+    def cost(self, num_new: int, num_hits: int) -> int:
+        return num_new + num_hits
+
+
+class HitsNotHeld(Admission):
+    """Counts the hits as computed and does not hold their blocks."""
+
+    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+        return self.scheduler.take_room(request, num_new)
+
+
+class HitsNotComputed(Admission):
+    """Holds the blocks of the hits, and counts none of their tokens as computed."""
+
+    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        super().enter(request, num_new, 0)
+
+
+class NoSeats(Admission):
+    """Looks at the budget alone."""
+
+    def goes_on(self, budget: int) -> bool:
+        return budget > 0
+
+
+class OneSeatTooMany(Admission):
+    """Admits one more than there are seats."""
+
+    def goes_on(self, budget: int) -> bool:
+        return budget > 0 and len(self.scheduler.running) <= self.scheduler.max_num_seqs
+
+
+class WithoutBudget(Admission):
+    """Looks at the seats alone."""
+
+    def goes_on(self, budget: int) -> bool:
+        return len(self.scheduler.running) < self.scheduler.max_num_seqs
+
+    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return super().num_new(request, num_hits, self.scheduler.max_num_batched_tokens)
+
+
+class OneByOne(Admission):
+    """Admits one in an iteration."""
+
+    def goes_on(self, budget: int) -> bool:
+        is_first = not (self.output.scheduled_new_reqs or self.output.scheduled_resumed_reqs)
+        return super().goes_on(budget) and is_first
+
+
+class AnybodysTurn(Admission):
+    """Does not ask whether somebody is to come first."""
+
+    def may_start(self, request: Request) -> bool:
+        return True
+
+
+class AllAreNew(Admission):
+    """Lists everybody as new."""
+
+    def listed(self, request: Request) -> list[Request]:
+        return self.output.scheduled_new_reqs
+
+
+class TakenOutFirst(Admission):
+    """Takes a request out of the queue before it knows whether there is room."""
+
+    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+        self.scheduler.waiting.pop()
+        return super().take_room(request, num_new, hits, num_hits)
+
+    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        request.num_computed_tokens = num_hits
+        self.listed(request).append(request)
+        self.scheduler.start(request, num_new, self.output)
+
+
+class SpentNotLeft(Admission):
+    """Returns what was spent."""
+
+    def run(self, budget: int) -> Any:
+        return budget - super().run(budget)
+
+
+class BudgetUnspent(Admission):
+    """Returns the budget that it was given."""
+
+    def run(self, budget: int) -> Any:
+        super().run(budget)
+        return budget
+
+
+class PassesOver(Admission):
+    """Looks behind a request that does not fit."""
+
+    def run(self, budget: int) -> Any:
+        passed_over: list[Request] = []
+        budget = super().run(budget)
+        while self.scheduler.waiting and self.goes_on(budget):
+            passed_over.append(self.scheduler.waiting.pop())
+            budget = super().run(budget)
+        for request in reversed(passed_over):
+            self.scheduler.waiting.put_back(request)
+        return budget
+
+
+def by(kind: type[Admission]) -> Admit:
+    """Return the method that admits in this way."""
+
+    def admit_waiting(self: Scheduler, output: SchedulerOutput, budget: int) -> Any:
+        return kind(self, output).run(budget)
+
+    return admit_waiting
+
+
+ADMIT = (
+    Misconception(
+        "all tokens of running requests",
+        "The budget limits what this step computes; a running request costs the token that it "
+        "computes now, not all those that it has.",
+        by(AllTokensOfRunning),
+    ),
+    Misconception(
+        "passed over",
+        "If whoever fits goes first, the one at the head waits as long as small ones keep coming.",
+        by(PassesOver),
+    ),
+    Misconception(
+        "whole or not at all",
+        "A prompt may be cut: it gets what the budget leaves, and goes on in the next iteration.",
+        by(WholeOrNot),
+    ),
+    Misconception(
+        "cut to the budget alone",
+        "How much of a prompt may be computed at once has further rules; `first_chunk` knows them.",
+        by(CutToTheBudget),
+    ),
+    Misconception(
+        "the prompt alone",
+        "A request that comes back has output tokens as well, and lacks the KV of all of them.",
+        by(PromptAlone),
+    ),
+    Misconception(
+        "cached tokens are computed again",
+        "What `find_hits` finds is computed already: only the rest is new.",
+        by(HitsAreComputed),
+    ),
+    Misconception(
+        "cached tokens cost budget",
+        "The budget is of tokens that are computed, and those of the cache are not.",
+        by(HitsCost),
+    ),
+    Misconception(
+        "hits without their blocks",
+        "Whoever counts tokens as computed needs the blocks that hold them: `take_room` is to be "
+        "told of the hits.",
+        by(HitsNotHeld),
+    ),
+    Misconception(
+        "hits not counted as computed",
+        "The tokens of the hits are computed once the request runs; without them it computes too "
+        "much later.",
+        by(HitsNotComputed),
+    ),
+    Misconception(
+        "seats are forgotten",
+        "A batch has `max_num_seqs` seats; buffers and the sampler are made for so many.",
+        by(NoSeats),
+    ),
+    Misconception(
+        "one seat too many",
+        "With `max_num_seqs` running, the batch is full.",
+        by(OneSeatTooMany),
+    ),
+    Misconception(
+        "the budget is forgotten",
+        "An iteration computes what is left of the budget and not more; everybody in it waits "
+        "until it is over.",
+        by(WithoutBudget),
+    ),
+    Misconception(
+        "one in each iteration",
+        "Whoever fits is admitted in the same iteration, one after the other.",
+        by(OneByOne),
+    ),
+    Misconception(
+        "out of turn",
+        "Somebody may have to come first who is not in this queue: `may_start` knows.",
+        by(AnybodysTurn),
+    ),
+    Misconception(
+        "all are new",
+        "Who was preempted comes back, and belongs into `scheduled_resumed_reqs`; its status says "
+        "so until `start` makes it RUNNING.",
+        by(AllAreNew),
+    ),
+    Misconception(
+        "taken out first",
+        "If there is no room for it, the request is in no queue any more: look, ask, then take it.",
+        by(TakenOutFirst),
+    ),
+    Misconception(
+        "spent, not left",
+        "What is returned is the budget that is left.",
+        by(SpentNotLeft),
+    ),
+    Misconception(
+        "the budget comes back whole",
+        "What the new ones compute is to be taken from the budget before it is returned.",
+        by(BudgetUnspent),
+    ),
+)
+
+# Static batching
+
+
+def joins_a_free_seat(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Admit whenever there is a seat."""
+    return Scheduler.admit_waiting(self, output, budget)
+
+
+def one_at_a_time(self: Scheduler, output: SchedulerOutput, budget: int) -> Any:
+    """Admit one when nobody runs."""
+    return budget if self.running else OneByOne(self, output).run(budget)
+
+
+def when_half_is_done(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Admit when fewer than half of the seats are taken."""
+    if 2 * len(self.running) >= self.max_num_seqs:
+        return budget
+    return Scheduler.admit_waiting(self, output, budget)
+
+
+def nothing_is_left(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Return no budget while somebody runs."""
+    return 0 if self.running else Scheduler.admit_waiting(self, output, budget)
+
+
+def when_somebody_runs(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Admit when the batch is under way, and the first one never."""
+    return Scheduler.admit_waiting(self, output, budget) if self.running else budget
+
+
+def waits_for_a_full_batch(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Admit when there are enough to fill all seats."""
+    if self.running or len(self.waiting) < self.max_num_seqs:
+        return budget
+    return Scheduler.admit_waiting(self, output, budget)
+
+
+STATIC = (
+    Misconception(
+        "joins a free seat",
+        "That is continuous batching: a static batch is closed until its last request ends.",
+        joins_a_free_seat,
+    ),
+    Misconception(
+        "one at a time",
+        "When nobody runs, a whole batch starts: as many as `Scheduler` would admit.",
+        one_at_a_time,
+    ),
+    Misconception(
+        "when half of the batch is done",
+        "A batch is over when nobody runs any more, and not before.",
+        when_half_is_done,
+    ),
+    Misconception(
+        "no budget left",
+        "Whoever admits nobody spends nothing: all of the budget is left.",
+        nothing_is_left,
+    ),
+    Misconception(
+        "the other way round",
+        "Somebody has to be the first: nobody joins while somebody runs.",
+        when_somebody_runs,
+    ),
+    Misconception(
+        "waits for a full batch",
+        "The last few requests would never start: a batch takes those that are there.",
+        waits_for_a_full_batch,
+    ),
+)

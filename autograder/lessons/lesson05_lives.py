@@ -1,0 +1,254 @@
+"""Lesson 5: lives of schedulers, in which requests come, are computed, and go away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from autograder.checks.stateful import Life, Twin
+from autograder.proxy.recipes import Make
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import SchedulerConfig
+from course_lib.scheduling.watch.iterations import abort, admit, queues_of, run_iteration
+
+BLOCK_SIZE = 2
+
+
+def scheduler(life: Life, num_blocks: int = 100, *, caching: bool = False, **limits: Any) -> None:
+    """Make a scheduler with blocks of two slots."""
+    life.create(SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
+
+
+def add(
+    life: Life, name: str, prompt: int | list[int], max_tokens: int = 9, priority: int = 0
+) -> None:
+    """Let a request come: with these tokens, or with so many."""
+    tokens = list(range(prompt)) if isinstance(prompt, int) else prompt
+    more = [priority] if priority else []
+    life.do("add_request", Make(Request, name, tokens, max_tokens, *more))
+
+
+def run(life: Life, num_iterations: int) -> None:
+    """Plan and answer some iterations."""
+    for _ in range(num_iterations):
+        life.apply(run_iteration)
+
+
+# Lives that are drawn
+
+
+class SchedulerLife(Twin):
+    """What may be done to a scheduler: requests come, are computed, and go away."""
+
+    num_made = 0
+
+    @initialize(
+        seats=st.integers(1, 4),
+        budget=st.integers(2, 12),
+        num_blocks=st.integers(3, 14),
+        caching=st.booleans(),
+        options=st.fixed_dictionaries(
+            {},
+            optional={
+                "policy": st.just("priority"),
+                "enable_chunked_prefill": st.just(False),
+                "long_prefill_token_threshold": st.integers(1, 3),
+                "reserve_full_prompt": st.just(False),
+                "preemption_mode": st.just("swap"),
+                "watermark": st.just(0.2),
+            },
+        ),
+    )
+    def make_one(
+        self, seats: int, budget: int, num_blocks: int, caching: bool, options: dict[str, Any]
+    ) -> None:
+        """Start with nobody in it."""
+        limits = {"max_num_seqs": seats, "max_num_batched_tokens": budget, **options}
+        if "preemption_mode" in options:
+            limits["num_cpu_blocks"] = 8
+        self.create(
+            SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching)
+        )
+
+    @rule(
+        tokens=st.lists(st.integers(0, 1), min_size=1, max_size=9),
+        max_tokens=st.integers(1, 4),
+        priority=st.integers(0, 2),
+    )
+    def add(self, tokens: list[int], max_tokens: int, priority: int) -> None:
+        """Let a request come."""
+        self.num_made += 1
+        name = f"r{self.num_made}"
+        self.do("add_request", Make(Request, name, tokens, max_tokens, priority))
+
+    @precondition(lambda self: self.num_made)
+    @rule(num_iterations=st.integers(1, 4))
+    def run(self, num_iterations: int) -> None:
+        """Plan and answer some iterations."""
+        for _ in range(num_iterations):
+            self.apply(run_iteration)
+
+    @precondition(lambda self: self.num_made)
+    @rule(number=st.integers(1, 4))
+    def abort(self, number: int) -> None:
+        """Let a client go away."""
+        self.apply(abort, f"r{number}")
+
+
+# Admission
+
+
+def four_prompts(life: Life) -> None:
+    """Four prompts share a budget of ten; decodes cost one each."""
+    scheduler(life, max_num_batched_tokens=10)
+    for name, prompt in (("a", 9), ("b", 7), ("c", 5), ("d", 3)):
+        add(life, name, prompt)
+    run(life, 4)
+
+
+def two_seats(life: Life) -> None:
+    """Two seats for five, until one ends."""
+    scheduler(life, max_num_seqs=2, max_num_batched_tokens=50)
+    for name, max_tokens in (("a", 4), ("b", 2), ("c", 4), ("d", 4), ("e", 4)):
+        add(life, name, 3, max_tokens)
+    run(life, 4)
+
+
+def no_block_for_the_head(life: Life) -> None:
+    """The second has no room; the third would have."""
+    scheduler(life, 6)
+    for name, prompt in (("a", 7), ("b", 5), ("c", 2)):
+        add(life, name, prompt, 2)
+    run(life, 4)
+
+
+def cached_beginnings(life: Life) -> None:
+    """Two that begin as one that has run: what is cached need not be computed."""
+    scheduler(life, 20, caching=True, max_num_batched_tokens=8)
+    tokens = [5, 6, 7, 8, 9, 5, 6]
+    add(life, "a", tokens, 1)
+    run(life, 1)
+    add(life, "b", [*tokens, 1, 2, 3], 3)
+    add(life, "c", [*tokens, 4, 4], 3)
+    run(life, 3)
+
+
+def out_and_back(life: Life) -> None:
+    """Two grow until one gives way; it comes back with the tokens that it had got."""
+    scheduler(life, 6, max_num_batched_tokens=8)
+    add(life, "a", 4, 4)
+    add(life, "b", 3, 5)
+    run(life, 8)
+
+
+def swapped_first(life: Life) -> None:
+    """One is swapped out; a newcomer would fit, and waits for its return."""
+    scheduler(life, 7, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 4, 9)
+    add(life, "b", 6, 6)
+    run(life, 2)
+    add(life, "c", 1, 2)
+    run(life, 4)
+
+
+def uncut(life: Life) -> None:
+    """Prompts are computed whole or not yet; nobody overtakes the one that waits."""
+    scheduler(life, max_num_batched_tokens=10, enable_chunked_prefill=False)
+    for name, prompt in (("a", 6), ("b", 5), ("c", 2)):
+        add(life, name, prompt)
+    run(life, 3)
+
+
+def long_ones_are_cut(life: Life) -> None:
+    """No prompt gets more than three tokens of an iteration."""
+    scheduler(life, max_num_batched_tokens=10, long_prefill_token_threshold=3)
+    for name, prompt in (("a", 5), ("b", 2), ("c", 9), ("d", 4)):
+        add(life, name, prompt)
+    run(life, 3)
+
+
+def nothing_left(life: Life) -> None:
+    """Admit without budget, with some, and when nobody waits."""
+    scheduler(life)
+    for budget in (5, 0):
+        life.apply(admit, budget)
+    for name, prompt in (("a", 4), ("b", 3)):
+        add(life, name, prompt)
+    for budget in (0, 5, 9, 3):
+        life.apply(admit, budget)
+    life.apply(queues_of)
+
+
+ADMISSIONS = (
+    four_prompts,
+    two_seats,
+    no_block_for_the_head,
+    cached_beginnings,
+    out_and_back,
+    swapped_first,
+    uncut,
+    long_ones_are_cut,
+    nothing_left,
+)
+
+
+# Static batching
+
+
+def static_two_seats(life: Life) -> None:
+    """The third of three starts when both others have ended."""
+    scheduler(life, max_num_seqs=2)
+    for name, max_tokens in (("a", 1), ("b", 3), ("c", 1)):
+        add(life, name, 1, max_tokens)
+    run(life, 4)
+
+
+def static_three_batches(life: Life) -> None:
+    """Batches of two, one after the other; who comes later joins the next one."""
+    scheduler(life, max_num_seqs=2)
+    for name, max_tokens in (("a", 2), ("b", 2), ("c", 1), ("d", 2)):
+        add(life, name, 2, max_tokens)
+    run(life, 2)
+    add(life, "e", 1, 1)
+    run(life, 4)
+
+
+def static_small_budget(life: Life) -> None:
+    """A batch is what one iteration admits."""
+    scheduler(life, max_num_batched_tokens=6)
+    for name, prompt in (("a", 4), ("b", 4), ("c", 2)):
+        add(life, name, prompt, 2)
+    run(life, 6)
+
+
+def static_left(life: Life) -> None:
+    """What is left of the budget: all of it while somebody runs."""
+    scheduler(life)
+    for name, prompt in (("a", 4), ("b", 3)):
+        add(life, name, prompt)
+    for budget in (5, 9):
+        life.apply(admit, budget)
+
+
+def static_after_an_abort(life: Life) -> None:
+    """When the last of a batch goes away, the next one forms."""
+    scheduler(life, max_num_seqs=2)
+    for name in "abc":
+        add(life, name, 2, 5)
+    run(life, 1)
+    life.apply(abort, "a")
+    run(life, 1)
+    life.apply(abort, "b")
+    run(life, 2)
+
+
+BATCHES = (
+    static_two_seats,
+    static_three_batches,
+    static_small_budget,
+    static_left,
+    static_after_an_abort,
+)
