@@ -42,7 +42,8 @@ def needed_imports(
     imported = imports_of(inspect.getsource(module))
     theirs = {id(plain(answer)) for answer in (reference, *answers)}
     solved = {name for name, value in vars(module).items() if id(plain(value)) in theirs}
-    given = {*known, *dir(builtins), *solved, written.__name__}
+    # Python notes __class__ wherever a function says super, even with arguments.
+    given = {*known, *dir(builtins), *solved, written.__name__, "__class__"}
     direct: list[str] = []
     by_module: dict[str, list[str]] = {}
     for name in sorted(set(names_used(_whole(marked))) - given):

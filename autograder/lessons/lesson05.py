@@ -116,8 +116,8 @@ ADMIT = Exercise(
     hints=(
         "Which things can run out, and which of them are known before you look at a request?",
         "Loop while somebody waits and there are budget and a seat. Look at the first without "
-        "taking it out; ask for its turn, its hits, its tokens, its room, and stop at the first no. "
-        "Only then take it out, enter it and pay.",
+        "taking it out; ask for its turn, its hits, its tokens, its room, and stop at the first "
+        "no. Only then take it out, enter it and pay.",
         "`while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:`",
     ),
 )

@@ -26,49 +26,52 @@ class Admission:
 
     def run(self, budget: int) -> Any:
         """Admit, and return what is left of the budget."""
+        return self._run(budget)
+
+    def _run(self, budget: int) -> Any:
         scheduler = self.scheduler
-        while scheduler.waiting and self.goes_on(budget):
+        while scheduler.waiting and self._goes_on(budget):
             request = scheduler.waiting.peek()
-            if not self.may_start(request):
+            if not self._may_start(request):
                 break
             hits, num_hits = scheduler.find_hits(request)
-            num_new = self.num_new(request, num_hits, budget)
-            if num_new == 0 or not self.take_room(request, num_new, hits, num_hits):
+            num_new = self._num_new(request, num_hits, budget)
+            if num_new == 0 or not self._take_room(request, num_new, hits, num_hits):
                 break
-            self.enter(request, num_new, num_hits)
-            budget -= self.cost(num_new, num_hits)
+            self._enter(request, num_new, num_hits)
+            budget -= self._cost(num_new, num_hits)
         return budget
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         """Say whether there is budget and a seat."""
         return budget > 0 and len(self.scheduler.running) < self.scheduler.max_num_seqs
 
-    def may_start(self, request: Request) -> bool:
+    def _may_start(self, request: Request) -> bool:
         """Say whether it is the request's turn."""
         return self.scheduler.may_start(request)
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
         """Say how many tokens the request gets."""
         return self.scheduler.first_chunk(request, request.num_tokens - num_hits, budget)
 
-    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+    def _take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
         """Allocate, if there is room."""
         return self.scheduler.take_room(request, num_new, hits, num_hits)
 
-    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
+    def _enter(self, request: Request, num_new: int, num_hits: int) -> None:
         """Move the request from the queue into the batch."""
         self.scheduler.waiting.pop()
         request.num_computed_tokens = num_hits
-        self.listed(request).append(request)
+        self._listed(request).append(request)
         self.scheduler.start(request, num_new, self.output)
 
-    def listed(self, request: Request) -> list[Request]:
+    def _listed(self, request: Request) -> list[Request]:
         """Return the list in which the request is entered."""
         if request.status is RequestStatus.PREEMPTED:
             return self.output.scheduled_resumed_reqs
         return self.output.scheduled_new_reqs
 
-    def cost(self, num_new: int, num_hits: int) -> int:
+    def _cost(self, num_new: int, num_hits: int) -> int:
         """Say what the request costs of the budget."""
         return num_new
 
@@ -76,53 +79,53 @@ class Admission:
 class AllTokensOfRunning(Admission):
     """Takes all tokens of the running requests from the budget."""
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         known = sum(request.num_tokens for request in self.scheduler.running)
-        return super().goes_on(budget) and known < self.scheduler.max_num_batched_tokens
+        return super()._goes_on(budget) and known < self.scheduler.max_num_batched_tokens
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
         known = sum(each.num_tokens for each in self.scheduler.running)
         left = min(budget, self.scheduler.max_num_batched_tokens - known)
-        return super().num_new(request, num_hits, left)
+        return super()._num_new(request, num_hits, left)
 
 
 class WholeOrNot(Admission):
     """Never cuts a prompt."""
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
-        num_new = super().num_new(request, num_hits, budget)
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        num_new = super()._num_new(request, num_hits, budget)
         return num_new if num_new == request.num_tokens - num_hits else 0
 
 
 class CutToTheBudget(Admission):
     """Cuts to the budget and asks nobody else."""
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
         return min(request.num_tokens - num_hits, budget)
 
 
 class PromptAlone(Admission):
     """Takes the prompt for all known tokens."""
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
         return self.scheduler.first_chunk(request, request.num_prompt_tokens - num_hits, budget)
 
 
 class HitsAreComputed(Admission):
     """Computes what is cached once more."""
 
-    def run(self, budget: int) -> Any:
+    def _run(self, budget: int) -> Any:
         scheduler = self.scheduler
-        while scheduler.waiting and self.goes_on(budget):
+        while scheduler.waiting and self._goes_on(budget):
             request = scheduler.waiting.peek()
-            num_new = self.num_new(request, 0, budget)
+            num_new = self._num_new(request, 0, budget)
             if (
-                not self.may_start(request)
+                not self._may_start(request)
                 or num_new == 0
                 or not scheduler.take_room(request, num_new)
             ):
                 break
-            self.enter(request, num_new, 0)
+            self._enter(request, num_new, 0)
             budget -= num_new
         return budget
 
@@ -130,107 +133,107 @@ class HitsAreComputed(Admission):
 class HitsCost(Admission):
     """Takes the hits from the budget as well."""
 
-    def cost(self, num_new: int, num_hits: int) -> int:
+    def _cost(self, num_new: int, num_hits: int) -> int:
         return num_new + num_hits
 
 
 class HitsNotHeld(Admission):
     """Counts the hits as computed and does not hold their blocks."""
 
-    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+    def _take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
         return self.scheduler.take_room(request, num_new)
 
 
 class HitsNotComputed(Admission):
     """Holds the blocks of the hits, and counts none of their tokens as computed."""
 
-    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
-        super().enter(request, num_new, 0)
+    def _enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        super()._enter(request, num_new, 0)
 
 
 class NoSeats(Admission):
     """Looks at the budget alone."""
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         return budget > 0
 
 
 class OneSeatTooMany(Admission):
     """Admits one more than there are seats."""
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         return budget > 0 and len(self.scheduler.running) <= self.scheduler.max_num_seqs
 
 
 class WithoutBudget(Admission):
     """Looks at the seats alone."""
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         return len(self.scheduler.running) < self.scheduler.max_num_seqs
 
-    def num_new(self, request: Request, num_hits: int, budget: int) -> int:
-        return super().num_new(request, num_hits, self.scheduler.max_num_batched_tokens)
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return super()._num_new(request, num_hits, self.scheduler.max_num_batched_tokens)
 
 
 class OneByOne(Admission):
     """Admits one in an iteration."""
 
-    def goes_on(self, budget: int) -> bool:
+    def _goes_on(self, budget: int) -> bool:
         is_first = not (self.output.scheduled_new_reqs or self.output.scheduled_resumed_reqs)
-        return super().goes_on(budget) and is_first
+        return super()._goes_on(budget) and is_first
 
 
 class AnybodysTurn(Admission):
     """Does not ask whether somebody is to come first."""
 
-    def may_start(self, request: Request) -> bool:
+    def _may_start(self, request: Request) -> bool:
         return True
 
 
 class AllAreNew(Admission):
     """Lists everybody as new."""
 
-    def listed(self, request: Request) -> list[Request]:
+    def _listed(self, request: Request) -> list[Request]:
         return self.output.scheduled_new_reqs
 
 
 class TakenOutFirst(Admission):
     """Takes a request out of the queue before it knows whether there is room."""
 
-    def take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
+    def _take_room(self, request: Request, num_new: int, hits: Any, num_hits: int) -> bool:
         self.scheduler.waiting.pop()
-        return super().take_room(request, num_new, hits, num_hits)
+        return super()._take_room(request, num_new, hits, num_hits)
 
-    def enter(self, request: Request, num_new: int, num_hits: int) -> None:
+    def _enter(self, request: Request, num_new: int, num_hits: int) -> None:
         request.num_computed_tokens = num_hits
-        self.listed(request).append(request)
+        self._listed(request).append(request)
         self.scheduler.start(request, num_new, self.output)
 
 
 class SpentNotLeft(Admission):
     """Returns what was spent."""
 
-    def run(self, budget: int) -> Any:
-        return budget - super().run(budget)
+    def _run(self, budget: int) -> Any:
+        return budget - super()._run(budget)
 
 
 class BudgetUnspent(Admission):
     """Returns the budget that it was given."""
 
-    def run(self, budget: int) -> Any:
-        super().run(budget)
+    def _run(self, budget: int) -> Any:
+        super()._run(budget)
         return budget
 
 
 class PassesOver(Admission):
     """Looks behind a request that does not fit."""
 
-    def run(self, budget: int) -> Any:
+    def _run(self, budget: int) -> Any:
         passed_over: list[Request] = []
-        budget = super().run(budget)
-        while self.scheduler.waiting and self.goes_on(budget):
+        budget = super()._run(budget)
+        while self.scheduler.waiting and self._goes_on(budget):
             passed_over.append(self.scheduler.waiting.pop())
-            budget = super().run(budget)
+            budget = super()._run(budget)
         for request in reversed(passed_over):
             self.scheduler.waiting.put_back(request)
         return budget

@@ -110,8 +110,8 @@ SOME_LOGS = (
 )
 
 LONG_LOG = Large(
-    lambda: Call([_increasing([0.5] * 150_000), *([[1.0, 2.5]] * 50_000)]),
-    "150,000 tokens of one request, and 50,000 requests of two",
+    lambda: Call([_increasing([0.5] * 60_000), *([[1.0, 2.5]] * 20_000)]),
+    "60,000 tokens of one request, and 20,000 requests of two",
 )
 
 # 5.6, a flat step

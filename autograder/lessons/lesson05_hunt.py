@@ -25,12 +25,13 @@ def first_steps_suspect(
     requests: Sequence[Request], seats: int, budget: int, aborts: Sequence[Abort] = ()
 ) -> dict[str, int]:
     """Return the step, from 0, in which each request starts."""
-    waiting, running, chunked = deque(requests), {}, None
+    waiting, chunked = deque(requests), None
+    running: dict[str, int] = {}  # name: tokens to generate
     started: dict[str, int] = {}
     batch_is_full = False
     for step in range(400):
         tokens = budget - len(running)
-        joining = {}
+        joining: dict[str, tuple[int, int, int]] = {}  # name: tokens now, tokens lacking, output
         if chunked is not None:  # the prompt that was cut goes on first
             name, left, output = chunked
             joining[name] = min(left, tokens), left, output
@@ -296,8 +297,8 @@ MENDED = (
     ),
     Misconception(
         "cleared in every step",
-        "The flag is looked at anew, but the prompt that was cut still counts twice: in the step in "
-        "which it ends, a seat stays empty.",
+        "The flag is looked at anew, but the prompt that was cut still counts twice: in the step "
+        "in which it ends, a seat stays empty.",
         cleared_in_every_step,
     ),
     Misconception(

@@ -318,7 +318,10 @@ Lens = Sequence[int]
 def _flat(queries: Lens, contexts: Lens, known: Lens, **otherwise: Any) -> FlatStep:
     right = flatten_step(queries, contexts, known)
     return right._replace(
-        **{name: np.asarray(value, dtype=getattr(right, name).dtype) for name, value in otherwise.items()}
+        **{
+            name: np.asarray(value, dtype=getattr(right, name).dtype)
+            for name, value in otherwise.items()
+        }
     )
 
 
@@ -343,7 +346,9 @@ def one_place_late(query_lens: Lens, context_lens: Lens, known_lens: Lens) -> Fl
 def behind_the_context(query_lens: Lens, context_lens: Lens, known_lens: Lens) -> FlatStep:
     """Take the context for what was there before the step."""
     right = flatten_step(query_lens, context_lens, known_lens)
-    return right._replace(positions=right.positions + np.repeat(np.array(query_lens, int), query_lens))
+    return right._replace(
+        positions=right.positions + np.repeat(np.array(query_lens, int), query_lens)
+    )
 
 
 def samples_all(query_lens: Lens, context_lens: Lens, known_lens: Lens) -> FlatStep:
@@ -391,7 +396,9 @@ def padded(query_lens: Lens, context_lens: Lens, known_lens: Lens) -> FlatStep:
         for i, (q, c, k) in enumerate(zip(query_lens, context_lens, known_lens, strict=True))
         if c == k
     ]
-    return FlatStep(np.array(positions, np.int64), np.array(starts, np.int32), np.array(rows, np.int64))
+    return FlatStep(
+        np.array(positions, np.int64), np.array(starts, np.int32), np.array(rows, np.int64)
+    )
 
 
 FLATTEN = (

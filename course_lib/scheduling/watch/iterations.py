@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 from course_lib.scheduling.watch.notation import StepLine
@@ -21,7 +23,7 @@ def queues_of(scheduler: Scheduler) -> str:
     >>> queues_of(scheduler)
     'running a:8/12 | waiting b:0/12'
     """
-    queues = {
+    queues: dict[str, Iterable[Request]] = {
         "running": scheduler.running,
         "waiting": scheduler.waiting,
         "swapped": scheduler.swapped,

@@ -1,0 +1,1021 @@
+# %% [markdown]
+# # Lesson 5: A seat for whoever is next
+#
+# **Time** 3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+#
+# Four lessons were about where keys and values lie. This one is about time: who computes what, and when. A GPU runs a
+# model in *iterations*, each of which computes some tokens of some requests. Who is in the next one? The answer that came
+# first, a batch that stays together until its last member is done, leaves most of the machine idle and lets users wait for
+# minutes. The answer that replaced it is a loop of a dozen lines, and a rule for who may come in.
+#
+# **By the end you will have built** admission, the part of the scheduler that lets waiting requests into a running batch;
+# static batching, to have something to compare it with; the measures of what users feel; and the layout that puts tokens
+# of many requests into one forward pass. In the map below, the boxes with a thick outline are this lesson's.
+#
+# **You need** lesson 1 (prefill and decode, seats of a batch), lesson 3 (borders of a batch, blocks) and lesson 4 (what has
+# no room must wait). You need no GPU.
+
+# %%
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from autograder.lessons.lesson05_hunt import Abort
+from autograder.notebook import check, compare, explain, quiz
+from course_lib import parts, viz
+from course_lib.engine import LLM, EngineParts, SamplingParams
+from course_lib.engine.flatten import FlatStep
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.kv_cache.sizing import num_kv_blocks
+from course_lib.scheduling.decisions import why_waiting
+from course_lib.scheduling.request import IllegalTransitionError, Request, RequestStatus
+from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
+from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
+from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
+from course_lib.scheduling.watch.iterations import run_iteration
+from course_lib.simulation.cost_model import RooflineCostModel
+from course_lib.simulation.experiments import FewestOutputTokens, Validation
+from course_lib.simulation.loop import serve
+from course_lib.simulation.measured import MeasuredRun, load_vllm_requests
+from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulation_parts import SimulationParts
+from course_lib.simulation.simulator import Simulator, simulate
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS
+
+# %%
+viz.EngineMap(lesson=5)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on the lessons before. The check is immediate and earns no points.
+
+# %% exercise="5.W1"
+busy_share = None  # from 0 to 1
+### BEGIN SOLUTION
+busy_share = (2 + 7 + 3) / (3 * 7)
+### END SOLUTION
+
+# %% check="5.W1"
+check("5.W1", busy_share)
+# %% exercise="5.W2"
+last_border = None
+### BEGIN SOLUTION
+last_border = 4 + 1 + 2
+### END SOLUTION
+
+# %% check="5.W2"
+check("5.W2", last_border)
+# %% exercise="5.W3"
+num_served = None  # requests
+### BEGIN SOLUTION
+num_served = 10 // 4
+### END SOLUTION
+
+# %% check="5.W3"
+check("5.W3", num_served)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# 1,000 conversations arrive at a server that runs Llama-3.1-8B on an A100 with 80 GB, in batches of 32. The server batches
+# *statically*: when all seats are empty, it takes the next 32 who wait, and runs until the last of them has ended. We
+# simulate it: the scheduler is the one of the engine, the clock is virtual, and how long an iteration takes comes from the
+# roofline of lesson 1.
+
+# %%
+conversation = load_azure("conversation")
+requests = conversation[:1000]
+model, gpu = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
+all_prompts = sum(r.prompt_tokens + r.output_tokens for r in requests)  # tokens: no limit that anybody meets
+
+
+def run(scheduler_class: type[Scheduler], budget: int = 2048, **options: object) -> SimulationResult:
+    """Serve the requests in batches of 32, on your own parts where there are any."""
+    own = ("Scheduler", "StaticBatchingScheduler", "time_per_output_token", "inter_token_latencies")
+    config = SchedulerConfig(max_num_seqs=32, max_num_batched_tokens=budget, **options)
+    return simulate(
+        requests,
+        config,
+        RooflineCostModel(model, gpu),
+        num_kv_blocks(model, gpu),
+        scheduler_class=scheduler_class,
+        parts=SimulationParts.of({name: parts.get(name) for name in own}),
+    )
+
+
+static = run(StaticBatchingScheduler, budget=all_prompts)
+num_arriving = len(requests) / requests[-1].arrival_time
+num_served_statically = len(requests) / static.makespan
+print(f"requests from: {conversation.source}")
+print(f"they arrive at {num_arriving:.2f} a second, and are served at {num_served_statically:.2f} a second")
+print(f"of the 32 seats, {static.summary()['slot_use']:.0%} are busy on average")
+
+# %% [markdown]
+# The 32 seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch. (There the share
+# was computed from all outputs of the trace, here it is simulated with the first 1,000.)
+#
+# A server with *continuous* batching fills a seat as soon as it falls empty, and keeps up with these arrivals. **Predict:**
+# by what factor does the mean time from arrival to first token fall? Reason with the two rates above before you write.
+
+# %%
+predicted_factor = None  # your prediction: how many times shorter
+
+# %% [markdown]
+# Look at the two ways first. Above, static batches; below, the same requests, with a batch that changes in each iteration. A
+# dark cell computes a prompt, a light one a token of an answer, a hatched one is an idle seat. Move the controls. The lower
+# chart is drawn by the scheduler of *your* engine, as far as you have built it.
+
+# %%
+viz.batch_gantt(scheduler=parts.get("Scheduler"))
+
+# %% [markdown]
+# ## 3. A batch for each iteration
+#
+# Six requests generate 2, 7, 3, 5, 1 and 4 tokens, on three seats. Prompts are short, so each iteration gives everybody in
+# it one token. Static batching runs {2, 7, 3} for seven iterations and {5, 1, 4} for five:
+#
+# $$T_{static} = \max(2, 7, 3) + \max(5, 1, 4) = 12 \text{ iterations}$$
+#
+# That is 12 · 3 = 36 cells of seat and iteration, for 22 tokens: 14 are idle. No schedule can be shorter than
+# $\lceil 22 / 3 \rceil = 8$ iterations. Let the library's two schedulers play it. `serve` is the loop around them; you will
+# put it together in section 5.
+
+
+# %%
+def some(prompts: Sequence[int], outputs: Sequence[int]) -> list[Request]:
+    """Return requests a, b, c, ... with so many tokens each; no two share a token."""
+    pairs = enumerate(zip(prompts, outputs, strict=True))
+    return [Request("abcdef"[i], range(1000 * i, 1000 * i + prompt), output) for i, (prompt, output) in pairs]
+
+
+outputs = [2, 7, 3, 5, 1, 4]
+for kind in (StaticBatchingScheduler, Scheduler):
+    scheduler = kind(SchedulerConfig(max_num_seqs=3), KVCacheManager(num_blocks=100))
+    times = serve(scheduler, some([1] * 6, outputs))
+    first, last = [each[0] for each in times.values()], max(each[-1] for each in times.values())
+    print(f"{kind.__name__:<24} ends after {last:.0f}; first tokens in {first}, {np.mean(first)} on average")
+
+# %% [markdown]
+# The second one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations.
+# Neither knows beforehand how long an answer will be. The batch is **continuous**: its members change, it never ends.
+# The idea is called *iteration-level scheduling*, and comes from Orca (Yu et al., OSDI 2022).
+#
+# Why, then, was your factor to be found from the two rates? If $\lambda$ requests arrive each second and only $\mu < \lambda$
+# are served, the queue grows as long as they come. Request number $n$ arrives at $n / \lambda$ and is served at about
+# $n / \mu$, so on average over $N$ requests
+#
+# $$W \approx \frac{N}{2} \left( \frac{1}{\mu} - \frac{1}{\lambda} \right)$$
+#
+# in seconds. That is no property of the server alone: with twice as many requests it would be twice as long. A server that
+# keeps up has no such term; there a first token takes about one iteration.
+
+# %%
+continuous = run(Scheduler)
+waited = len(requests) / 2 * (1 / num_served_statically - 1 / num_arriving)
+print(f"static: the formula says {waited:.1f} s; mean time to first token {static.ttft.mean():.1f} s")
+print(f"continuous: {continuous.ttft.mean():.3f} s")
+compare(predicted_factor, static.ttft.mean() / continuous.ttft.mean(), "times")
+
+# %% [markdown]
+# The formula is rough, since it spreads the service evenly, and it has the right size. The factor is no 2, as the idle
+# seats might suggest: more than fifty, because one server falls behind and the other does not.
+
+# %% claims="The formula is rough, since it spreads the service evenly, and it has the right size."
+assert 0.5 < waited / static.ttft.mean() < 2
+
+# %% claims="more than fifty, because one server falls behind and the other does not"
+assert static.ttft.mean() / continuous.ttft.mean() > 50
+assert num_served_statically < num_arriving
+assert continuous.ttft.mean() < 0.5
+
+# %% [markdown]
+# ## 4. A life in states
+#
+# If anybody may come and go in each iteration, the scheduler must know of each request where it is in its life. A request
+#
+# - is `waiting` from its arrival on, until it is admitted;
+# - is `running` while it has a seat in the batch and blocks in memory;
+# - becomes `preempted` if it has to give its seat and its blocks to others (lesson 6). It stands in the waiting queue again,
+#   and keeps this status until it is back in the batch, so that everybody can see that it is no newcomer;
+# - ends as `finished_stopped`, by a token that ends answers; `finished_length_capped`, when it has as many tokens as it may
+#   have; `finished_aborted`, when its client goes away; or `finished_ignored`, when its prompt is so long that it can never
+#   be served here, which is found out as soon as it comes.
+#
+# Write down what may follow what, in these seven names. (An eighth, `swapped`, is for lesson 6; leave it out.) A table like
+# this refuses everything else, which is its use: a request that is answered twice, or never, has made a move that makes no
+# sense, and somebody should say so at once.
+
+# %% exercise="5.1"
+moves = {}
+# moves["waiting"] = {"running", ...}: for each status the set of those that may follow it.
+### BEGIN SOLUTION
+moves["waiting"] = {"running", "finished_aborted", "finished_ignored"}
+moves["running"] = {"preempted", "finished_stopped", "finished_length_capped", "finished_aborted"}
+moves["preempted"] = {"running", "finished_aborted"}
+for end in ("stopped", "length_capped", "aborted", "ignored"):
+    moves[f"finished_{end}"] = set()
+### END SOLUTION
+
+# %% check="5.1"
+check("5.1", moves)
+
+# %% [markdown] solution="5.1"
+# **Explained.** Nothing follows an end. To abort is possible from everywhere else, since clients know nothing of seats. To
+# stop, or to reach a limit, takes a token, and only who runs gets one. Ignored is only who has never begun. The one way back
+# is from preempted to running. (In a scheduler that plans ahead, of which lesson 12 has one, the last token of a request
+# may still be on its way when it is preempted; there preempted may be followed by stopped and by length_capped. Such a table
+# is accepted, too.)
+
+# %% [markdown]
+# Now let requests live by your table. Memory is so short here that some have to give way. Each move is looked up before it
+# is made; one that is not in the table stops the run.
+
+
+# %%
+seen: Counter[str] = Counter()
+
+
+class Guarded(Request):
+    """A request that makes only moves that are in your table."""
+
+    @property
+    def status(self) -> RequestStatus:
+        return Request.status.fget(self)
+
+    @status.setter
+    def status(self, new: RequestStatus) -> None:
+        if new.value not in moves.get(self.status.value, ()):
+            raise IllegalTransitionError(f"your table has no move from {self.status.value} to {new.value}")
+        seen[f"{self.status.value} to {new.value}"] += 1
+        Request.status.fset(self, new)
+
+
+crowd = [Guarded(f"r{i}", range(100 * i, 100 * i + 5 + i % 7), max_tokens=3 + i % 17) for i in range(200)]
+crowd.append(Guarded("endless", range(500), max_tokens=1))
+try:
+    serve(Scheduler(SchedulerConfig(max_num_seqs=8), KVCacheManager(num_blocks=9, block_size=8)), crowd)
+except IllegalTransitionError as error:
+    print(error)
+for move, times in seen.items():
+    print(f"{times:4}  {move}")
+
+# %% claims="Memory is so short here that some have to give way."
+assert seen["running to preempted"] > 10
+assert seen["running to preempted"] == seen["preempted to running"]
+assert seen["waiting to finished_ignored"] == 1
+assert seen["running to finished_length_capped"] == 200
+
+# %% [markdown]
+# ## 5. The loop
+#
+# Here is a serving engine, on one screen.
+#
+# ```text
+# while anybody is there, or still to come:
+#     hand over who has arrived                                   add_request
+#     plan: who computes how many tokens?                         schedule
+#         those who run, in order: each its next token,
+#             or the next part of its prompt                      (lesson 12)
+#         if a block is missing, somebody gives way               (lesson 6)
+#         then those who wait, as long as they fit                admit_waiting, section 7
+#     run the model: this takes its time
+#     who is computed up to the last known token gets a new one
+#     take the tokens in, let go of who has ended                 update_from_output
+# ```
+#
+# There is no phase of prefill and none of decode. A request has tokens that are *known*, prompt and output so far, and
+# tokens that are *computed*, whose keys and values are in the cache. It lacks the difference. A decode lacks one; a prompt
+# that has just come lacks all. A long prompt may be computed in parts, over several iterations: those are **chunks**, and to
+# cut a prompt so is called *chunked prefill*. As long as a request lacks something after an iteration, there is nothing to
+# sample: the next token is its prompt's own.
+#
+# Put the lines of the loop in order. `scheduler.generating(output)` yields the requests that a plan computes up to their last
+# known token; the token 7 stands for what a model would say.
+
+# %% exercise="5.2"
+
+# %% check="5.2"
+
+# %% [markdown] solution="5.2"
+# **Explained.** The clock moves between the plan and the tokens, because a token comes when its iteration has run; noted
+# before, every latency would be an iteration too short. All who have come while an iteration ran are handed over before the
+# next one. And whoever is scheduled is not yet somebody who gets a token: with prompts of 9, 7, 5 and 3 tokens and 10 tokens
+# for each iteration, first tokens come in iterations 1, 2, 3 and 3; if everybody scheduled were answered, the second request
+# would have its first token in iteration 1, from the middle of its prompt.
+
+# %% [markdown]
+# ## 6. Static batching is a rule of admission
+#
+# Nothing in the loop says when requests may join. That is the scheduler's `admit_waiting`, which gets the plan so far and
+# what is left of the budget of tokens, and returns what is left after it. So static batching needs no loop of its own: it is
+# the same scheduler, with another rule of admission. Write it as a method of `StaticBatchingScheduler`, which is a
+# `Scheduler` in everything else. `self.running` are the requests in the batch.
+
+# %% exercise="5.3"
+
+# %% check="5.3"
+
+# %% [markdown] solution="5.3"
+# **Explained.** A batch is over when nobody runs. While somebody does, nobody joins, and as nothing is spent, the whole
+# budget comes back. When nobody does, the next batch is what the other scheduler would let in at once. In the library it
+# stands inside the class, where `super()` is short for `super(StaticBatchingScheduler, self)`.
+
+# %% [markdown]
+# One thing to note. With a budget of 2,048 tokens for an iteration, a static batch is what *one* iteration lets in, since
+# the first prompts that are computed close the door. **Predict:** how many of 32 seats are taken on average then?
+
+# %%
+predicted_batch = None  # your prediction: requests in a batch
+
+# %%
+narrow = run(StaticBatchingScheduler, budget=2048)
+num_batches = sum(step.num_admitted > 0 for step in narrow.steps)
+print(f"{len(requests) / num_batches:.1f} requests in a batch, and {narrow.makespan / static.makespan:.1f} times as long")
+compare(predicted_batch, len(requests) / num_batches, "requests")
+
+# %% [markdown]
+# Two or three prompts fill the budget, and then they decode for themselves. In section 2 the budget had no limit, which
+# flatters static batching: all prompts of a batch are computed in its first iteration.
+
+# %% claims="Two or three prompts fill the budget, and then they decode for themselves."
+assert 2 < len(requests) / num_batches < 3.5
+
+# %% [markdown]
+# ## 7. Admission
+#
+# Who waits may come in as long as three things last.
+#
+# | limit | what it counts | what breaks without it |
+# |---|---|---|
+# | **seats**, `max_num_seqs` | requests in the batch | buffers and sampler are made for so many |
+# | **budget**, `max_num_batched_tokens` | tokens that *this iteration* computes, over all requests | one long prompt makes everybody wait for the whole of it |
+# | **blocks** | room for keys and values | there is nowhere to write |
+#
+# The budget is the one that is got wrong. A decode with a context of 1,000 tokens computes *one*. Take four prompts of 900,
+# 700, 500 and 300 tokens, a budget of 1,000 and seats enough. Before you run the cell: who computes how many tokens in the
+# first three iterations? In the notation of a plan, `b:100(100/700)` says that b computes 100 tokens and has 100 of 700
+# then; a star marks the end of a prompt, and behind the bar stands who waits.
+
+# %%
+scheduler = parts.get("Scheduler")(SchedulerConfig(max_num_batched_tokens=1000), KVCacheManager(num_blocks=1000))
+for request in some([900, 700, 500, 300], [9] * 4):
+    scheduler.add_request(request)
+for _ in range(3):
+    print(run_iteration(scheduler)["plan"])
+
+# %% [markdown]
+# In the second iteration a costs 1, so 999 are left, and not 1,000 − 901 = 99: its 900 tokens are in the cache.
+#
+# And if the next one does not fit? Memory has ten blocks of 16 here (an eleventh, block 0, stands for "no block" and is never
+# handed out). Prompts of 100, 100 and 30 tokens need 7, 7 and 2 of them.
+
+# %%
+for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
+    scheduler = kind(SchedulerConfig(), KVCacheManager(num_blocks=11))
+    for request in some([100, 100, 30], [9] * 3):
+        scheduler.add_request(request)
+    print(f"{kind.__name__:<24} {run_iteration(scheduler)['plan']}")
+
+# %% [markdown]
+# The second scheduler passes over whoever does not fit. It fills three blocks more, and b may wait for ever: what falls free
+# goes to small ones as long as such come. So admission **stops at the first who does not fit**, and the order of the queue
+# is kept. (Lesson 9 measures what either costs.)
+#
+# Write admission. This exercise has the least scaffold and earns the most. What is given:
+#
+# | call | what it does |
+# |---|---|
+# | `self.waiting.peek()`, `.pop()` | the first who waits, looked at or taken out; an empty queue is false |
+# | `self.may_start(request)` | False if somebody else is to come first (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
+# | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
+# | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
+# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room |
+# | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
+#
+# Who comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks `num_tokens`, not
+# `num_prompt_tokens`, less what is found.
+
+# %% exercise="5.4"
+
+# %% check="5.4"
+
+# %% [markdown] solution="5.4"
+# **Explained.** Seats and budget can be asked without looking at anybody, so they are conditions of the loop. Then four
+# questions to the first in line, each of which may be the end: its turn, its hits, its tokens, its room. It is taken out of
+# the queue only after the last yes, since whoever was taken out and then finds no room is in no queue at all. Whether it is
+# new or comes back is asked before `start`, which changes its status. Each plan is made anew from what is there: nothing is
+# remembered from the iteration before, neither that the batch was full nor who was refused.
+
+# %% [markdown]
+# Which of the three limits is it that lets people wait? Ask, after each plan, why the first in line was not admitted. Two
+# servers: the one of section 2, and a smaller GPU with many seats.
+
+
+# %%
+class Reasons:
+    """A log that counts why somebody had to wait, and how many rows padding would have computed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.num_rows = self.num_padded = 0
+
+    def record_preemption(self, *_: object) -> None:
+        """Take no note of preemptions; lesson 6 does."""
+
+    def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
+        lens = output.num_scheduled_tokens.values()
+        self.num_rows += sum(lens)
+        self.num_padded += len(lens) * max(lens, default=0)
+        if scheduler.waiting:
+            said = why_waiting(scheduler, output)
+            words = {"seats": "batch is full", "budget": "budget of", "blocks": "block"}
+            self.counts[next((name for name, word in words.items() if word in said), "a preemption")] += 1
+
+
+servers = {
+    "A100 80 GB, 32 seats": (requests, 32, "a100-80gb", num_kv_blocks(model, gpu)),
+    "RTX 4090, 256 seats": (requests[:500], 256, "rtx-4090", 2588),
+}
+reasons = {}
+for name, (workload, num_seats, gpu_name, num_blocks) in servers.items():
+    simulator = Simulator(
+        workload,
+        SchedulerConfig(max_num_seqs=num_seats),
+        RooflineCostModel(model, GPUS[gpu_name]),
+        num_blocks,
+        parts=SimulationParts.of({"Scheduler": parts.get("Scheduler")}),
+    )
+    simulator.scheduler.log = reasons[name] = Reasons()
+    while simulator.step() is not None:
+        pass
+    total = reasons[name].counts.total()
+    shares = ", ".join(f"{reason} {count / total:.0%}" for reason, count in reasons[name].counts.most_common())
+    print(f"{name}: somebody waits in {total:,} iterations, for {shares}")
+
+# %% [markdown]
+# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Who wants
+# fewer to wait must know which: more seats on the small GPU would change nothing.
+
+# %% claims="On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either."
+for counts, most in zip((each.counts for each in reasons.values()), ("seats", "blocks"), strict=True):
+    assert counts[most] > 0.85 * counts.total()
+    assert counts["budget"] < 0.1 * counts.total()
+
+# %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | The tokens of an iteration are at most the budget. | One long prompt, and everybody's words stop for a second. |
+# | At most `max_num_seqs` requests run. | A crash, when a buffer is written behind its end. |
+# | Only who is computed up to the last known token gets a new one. | An answer to half of the question. |
+# | A request is in exactly one queue. | Answered twice, or never. |
+# | Nobody overtakes who does not fit. | Long prompts wait for ever while short ones pass. |
+# | Whether the batch is full is looked up, not remembered. | A seat stays empty, and throughput is a little low; section 10. |
+#
+# ## 8. What users feel
+#
+# All that a user notices is in an *event log*: when the request came, and when each of its tokens came. Four measures, in
+# seconds:
+#
+# - **TTFT**, time to first token: from arrival to the first token.
+# - **ITL**, inter-token latency: *each* gap between two tokens that follow each other.
+# - **TPOT**, time per output token: the mean gap of *one request*.
+# - **e2e**, end-to-end latency: from arrival to the last token.
+#
+# A request that arrives at 0.5 s and gets tokens at 1.0, 1.5 and 4.0 s has TTFT 0.5, gaps of 0.5 and 2.5, TPOT 1.5 and e2e
+# 3.5 s. With $n$ tokens at $t_1, \dots, t_n$ and arrival $a$:
+#
+# $$\text{TTFT} = t_1 - a \qquad \text{TPOT} = \frac{t_n - t_1}{n - 1} \qquad
+# \text{e2e} = \text{TTFT} + (n - 1) \cdot \text{TPOT}$$
+#
+# TPOT and ITL are often taken for the same. The *means* may be close; but whoever has 200 gaps of 10 ms and one of a
+# second has a TPOT of 15 ms, and sees the answer stop. Stalls are in the tail of ITL, which TPOT has averaged away.
+#
+# The last measure is the provider's. **Throughput** is what all users get together, in requests or tokens per second of
+# makespan, the time from the first arrival to the last token. As long as a server keeps up, it is the rate of arrivals,
+# however good the server is: compare throughput where the server is the limit.
+#
+# Write TPOT and ITL from plain lists: the times of each request's tokens.
+
+# %% exercise="5.5a"
+
+# %% check="5.5a"
+
+# %% [markdown] solution="5.5a"
+# **Explained.** The gaps of a request add up to the time from its first to its last token, so none of them need be known.
+# n tokens have n − 1 gaps; with one token there is none, and 0/0 is not a number. A 0 in its place would be a lie that lowers
+# every mean: vLLM's benchmark leaves such requests out of its mean TPOT.
+
+# %% exercise="5.5b"
+
+# %% check="5.5b"
+
+# %% [markdown] solution="5.5b"
+# **Explained.** Each request by itself, each token with the one before it. The time before the first token is no gap, and
+# neither is the time between two users.
+
+# %% [markdown]
+# > **An upstream bug.** vLLM, issue #7242 and pull request #7372 (August 2024): in the benchmark client an `else` was
+# > missing, so the time to first token of each request was filed as a gap as well.
+#
+# One value too many for each request, among hundreds that are right. What does it do to the mean of all gaps? Take the
+# small GPU of section 7, where people wait for their first token:
+
+# %%
+own_itl = parts.get("inter_token_latencies")
+result = simulator.result()
+gaps, filed = own_itl(result.token_log), [*own_itl(result.token_log), *result.ttft]
+print(f"{len(gaps):,} gaps, mean {1e3 * np.mean(gaps):.1f} ms; with {len(result.ttft)} first tokens among them ", end="")
+print(f"{1e3 * np.mean(filed):.1f} ms, {np.mean(filed) / np.mean(gaps):.1f} times as much")
+
+# %% [markdown]
+# A mean can be wrong by a large factor because of one value in some two hundred, if that value is of another kind. Look at the
+# whole distribution before you believe a mean.
+
+# %% claims="A mean can be wrong by a large factor because of one value in some two hundred"
+assert np.mean(filed) > 1.5 * np.mean(gaps)
+assert len(result.ttft) / len(gaps) < 1 / 100
+
+# %% [markdown]
+# ## 9. Many lengths, one forward pass
+#
+# In the second iteration above, a computes one token behind 900, b computes 600 behind 100, and c computes 399 from its
+# beginning. How can they be in one matrix product? The first answer was padding: as many rows for each as the longest has.
+#
+# **Predict:** for the A100 of section 7, how many times as many rows would padding compute as there are tokens?
+
+# %%
+predicted_padding = None  # your prediction: times
+
+# %%
+large = reasons["A100 80 GB, 32 seats"]
+print(f"{large.num_rows:,} tokens, {large.num_padded:,} rows with padding")
+compare(predicted_padding, large.num_padded / large.num_rows, "times")
+
+# %% [markdown]
+# More than ten times. One prompt of a thousand tokens among thirty decodes is enough: each of the decodes would get a
+# thousand rows. Orca's second idea does without: **selective batching**. Ask of each operation of a layer whether it looks at
+# more than one row:
+#
+# | operation | looks at | so it needs |
+# |---|---|---|
+# | embedding, norms, projections, MLP | one row | rows, whosever they are |
+# | rotary embedding | one row and its position | `positions` |
+# | attention | a token, and all before it *of its own request* | whose row it is, the block table (lesson 2) |
+# | sampling | the last row of who is caught up | `sample_rows` |
+#
+# So all tokens of an iteration are rows of one matrix, request after request, and three small arrays say the rest. Example:
+# a decodes behind 999 tokens; b computes the first 5 of a prompt of 12; c computes its prompt of 3.
+#
+# ```text
+# row            0    1 2 3 4 5    6 7 8
+# whose          a    b b b b b    c c c
+# positions    999    0 1 2 3 4    0 1 2        its place in its own sequence
+# query_starts   0    1            6        9   where each one begins, and the end
+# sample_rows    0                     8        b is in the middle of its prompt
+# ```
+#
+# Write it. `context_lens` are the tokens of each sequence that are computed *when the step is over*, `known_lens` those that
+# are known. What comes back is a `FlatStep` of three arrays.
+
+# %% claims="More than ten times."
+assert large.num_padded > 10 * large.num_rows
+
+# %% exercise="5.6"
+
+# %% check="5.6"
+
+# %% [markdown] solution="5.6"
+# **Explained.** The borders are a running sum. The tokens of a step are the last ones of the context, so the last of them
+# stands at `context - 1`, and row r of a sequence whose rows end at e has position r + context − e: one `repeat` of a
+# difference for each sequence, and one addition. A loop over sequences with `range(context - query, context)` is right as well,
+# and slower for large batches. Sampled are the last rows, `ends - 1`, of those whose context is all that is known.
+
+# %% [markdown]
+# ## 10. Bug hunt
+#
+# > **An upstream bug.** SGLang, issue #35537 (August 2026, open when this was written). The code below is our own, and makes
+# > the same mistake.
+#
+# A user starts a server with four seats and sends four requests. Three run. The fourth waits, with memory, budget and a seat
+# to spare, until one of the three is done. Here is a small scheduler that behaves so. It admits requests in order, cuts at
+# most one prompt to the budget, and returns in which step each request starts.
+
+# %% shows="autograder.lessons.lesson05_hunt:first_steps_suspect"
+
+# %% [markdown]
+# With short prompts all is well: the fifth starts when the first two have ended.
+
+# %%
+print(first_steps_suspect([("a", 30, 3), ("b", 30, 3), ("c", 30, 9), ("d", 30, 9), ("e", 30, 9)], seats=4, budget=2048))
+
+# %% [markdown]
+# Give a workload, without aborts, in which somebody waits although there is a seat and budget.
+
+# %% exercise="5.7a"
+exposing = None  # {"requests": [("a", 30, 3), ...], "seats": 4, "budget": 2048}
+### BEGIN SOLUTION
+exposing = {
+    "requests": [("a", 3000, 20), ("b", 500, 20), ("c", 400, 12), ("d", 300, 20)],
+    "seats": 4,
+    "budget": 2048,
+}
+### END SOLUTION
+
+# %% check="5.7a"
+check("5.7a", exposing)
+
+# %% [markdown] solution="5.7a"
+# **Explained.** It takes a prompt that is cut. In the step in which it goes on, it is in `joining`, and `chunked` is not None
+# either: it counts twice, so three requests look like four. That alone would cost one step. But the flag remembers it, and is
+# taken back only when somebody ends: d starts in step 13, when c has had its 12 tokens, and not in step 1.
+
+# %% [markdown]
+# Mend it. The code around the hole is the suspect's; how requests come in is yours. Somebody may go away at the end of a
+# step: `aborts` has pairs of a name and that step. The check asks about those, too.
+
+# %% exercise="5.7b"
+def first_steps(
+    requests: Sequence[tuple[str, int, int]], seats: int, budget: int, aborts: Sequence[Abort] = ()
+) -> dict[str, int]:
+    """Return the step, from 0, in which each request starts.
+
+    In each step those who run get a token each, which costs one token of the budget. The prompt that
+    was cut goes on. Then requests come in, in order, as long as there are a seat and budget; the last
+    of them may be cut. A seat is taken by whoever runs or computes a prompt in this step.
+
+    Args:
+        requests: Name, tokens of the prompt, tokens to generate. All are there from the beginning.
+        seats: Most requests at the same time.
+        budget: Most tokens of a step; more than there are seats.
+        aborts: Pairs of a name and the step at whose end it goes away.
+
+    >>> first_steps([("a", 5, 2), ("b", 4, 1), ("c", 1, 1)], seats=2, budget=8)
+    {'a': 0, 'b': 0, 'c': 2}
+    """
+    waiting, chunked = list(requests), None
+    running: dict[str, int] = {}  # name: tokens to generate
+    started: dict[str, int] = {}
+    for step in range(400):
+        tokens = budget - len(running)
+        joining: dict[str, tuple[int, int, int]] = {}  # name: tokens now, tokens lacking, output
+        if chunked is not None:
+            name, left, output = chunked
+            joining[name] = min(left, tokens), left, output
+            tokens -= joining[name][0]
+        ### BEGIN SOLUTION
+        while waiting and tokens > 0 and len(running) + len(joining) < seats:
+            name, prompt, output = waiting.pop(0)
+            started[name] = step
+            joining[name] = min(prompt, tokens), prompt, output
+            tokens -= joining[name][0]
+        ### END SOLUTION
+        chunked = None
+        for name, (computed, left, output) in joining.items():
+            if computed < left:
+                chunked = name, left - computed, output
+            else:
+                running[name] = output
+        running = {name: left - 1 for name, left in running.items() if left > 1}
+        for name, last_step in aborts:
+            if last_step == step:
+                running.pop(name, None)
+    return started
+
+
+# %% check="5.7b"
+
+# %% [markdown] solution="5.7b"
+# **Explained.** Who has a seat is in `running` or in `joining`, and nobody is in both. So the number of seats that are taken
+# is the sum of two lengths, asked anew for each request. There is no flag that somebody must remember to take back: not when
+# a request ends, not when one is aborted, not when a limit is changed.
+
+# %% [markdown]
+# ### Judge two fixes
+#
+# Two repairs were proposed for the real one, and both were open when this was written. Translated to our code:
+#
+# - **A** (after pull request #35609) sets `batch_is_full = False` at the beginning of each step, and changes nothing else.
+# - **B** (after pull request #30295) counts the prompt that was cut once, `len(running) + len(joining) >= seats`, and leaves the flag.
+#
+# In four to seven sentences: say for each in which step d of the workload above starts. Then take five requests of 300
+# tokens of prompt and 20 of output, four seats, and let b be aborted at the end of step 3: when does e start by A, by B, by
+# your own? Which of the two would you merge if you had to choose, and what would you tell its author is still missing?
+#
+# 6 points, about 10 minutes, marked by hand: 2 for d, 2 for e, 2 for the choice with its reason.
+
+# %% [markdown] answer="5.7" points=6
+# d starts in step 2 by A, in step 1 by B; without a flag, in step 1. A looks anew in each step, but counts a's prompt twice
+# in step 1, so a seat stays empty for that step. B counts rightly. With the abort, the flag is set in step 0, when e finds
+# four seats taken. By A it is gone in the next step, so e starts in step 4; so it does without a flag. By B nobody takes it
+# back, since an abort is no finish: e starts in step 20, when the others have had their 20 tokens. I would merge A. What is
+# left of the mistake costs one step after each prompt that was cut; what B leaves costs a seat for as long as the longest of
+# the others runs, and comes back with each new way to lose a seat. A's author should count the cut prompt once, and then the
+# flag has no use any more: it is the comparison itself.
+#
+# **Mark scheme.** d: 1 for step 2 by A, 1 for step 1 by B. e: 1 for step 4 by A and by a count, 1 for step 20 by B. 2 for A
+# with a reason that compares what each leaves (one step against a latch), or for B with a demand that the flag go as well.
+
+# %% [markdown] criteria="5.7"
+# - The step in which d starts, for each, and why one of them is a step late.
+# - The step in which e starts, for each, and who should have taken the flag back.
+# - A choice that says what the mistake costs that is left.
+
+# %% [markdown]
+# ## 11. It runs in your engine
+#
+# The scheduler of `parts.get("Scheduler")` has your admission in it. Let it serve text, with your flat steps under it: six
+# prompts on three seats, with answers of 2, 7, 3, 5, 1 and 4 tokens, as in section 3. Count who is asked for what, and then
+# do the same with your rule of static batching.
+
+# %%
+own_flatten = parts.get("flatten_step")
+calls: dict[str, Counter[str]] = {}
+texts: dict[str, list[str]] = {}
+
+
+def counting(kind: str) -> EngineParts:
+    """Return engine parts that count: a scheduler of yours, and your flat steps."""
+    counts = calls[kind] = Counter()
+
+    class Counted(parts.get(kind)):
+        """Your scheduler, counting whom it admits."""
+
+        def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
+            before = len(self.running)
+            left = super().admit_waiting(output, budget)
+            counts["admit_waiting"] += 1
+            counts["requests admitted"] += len(self.running) - before
+            return left
+
+    def flatten(query_lens: Sequence[int], context_lens: Sequence[int], known_lens: Sequence[int]) -> FlatStep:
+        step = own_flatten(query_lens, context_lens, known_lens)
+        counts["flatten_step"] += 1
+        counts["rows sampled"] += len(step.sample_rows)
+        return step
+
+    return EngineParts.of({"Scheduler": Counted, "flatten_step": flatten})
+
+
+prompts = [f"{word} is who" for word in ("A request", "A seat", "A block", "A token", "A batch", "A queue")]
+greedy = [SamplingParams(temperature=0, max_tokens=length, ignore_eos=True) for length in outputs]
+for kind in ("Scheduler", "StaticBatchingScheduler"):
+    llm = LLM(parts=counting(kind), max_num_seqs=3)
+    texts[kind] = [output.outputs[0].text for output in llm.generate(prompts, greedy)]
+    print(f"{kind}: {dict(calls[kind])}")
+print(f"the same text from both: {texts['Scheduler'] == texts['StaticBatchingScheduler']}")
+
+# %% [markdown]
+# Each flat step is a forward pass of the model. Eight and twelve of them: the figures of section 3, in an engine that writes
+# text. Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text.
+
+# %% claims="Eight and twelve of them: the figures of section 3, in an engine that writes"
+assert calls["Scheduler"]["flatten_step"] == 8
+assert calls["StaticBatchingScheduler"]["flatten_step"] == 12
+
+# %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text."
+assert all(counts["rows sampled"] == sum(outputs) == 22 for counts in calls.values())
+assert all(counts["requests admitted"] == 6 for counts in calls.values())
+assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
+
+# %% [markdown]
+# Does it behave as a real server does? The course has the log of a run of vLLM with Llama-3.1-8B on an RTX 4090: 300 requests
+# at about ten a second, each with its measured times. Your scheduler gets the same requests and the same limits, on the
+# virtual clock. (Without the folder of traces the requests are synthetic ones of the same kind; there is nothing measured to
+# compare with then.)
+
+# %%
+measured_run = load_vllm_requests()
+own = ("Scheduler", "time_per_output_token", "inter_token_latencies")
+simulated = simulate(
+    measured_run,
+    measured_run.scheduler_config,
+    RooflineCostModel(measured_run.model, measured_run.gpu),
+    measured_run.num_blocks,
+    measured_run.block_size,
+    measured_run.enable_caching,
+    parts=SimulationParts.of({name: parts.get(name) for name in own}),
+)
+print(measured_run.source)
+if isinstance(measured_run, MeasuredRun):
+    for name, (seconds, yours, error) in Validation(measured_run, simulated).rows().items():
+        if name.endswith(("mean", "makespan")):
+            print(f"{name:<10} measured {seconds:8.3f} s, yours {yours:8.3f} s, {error:+.1%}")
+else:
+    summary = simulated.summary()
+    print({name: round(summary[name], 3) for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan")})
+
+# %% claims="Your scheduler gets the same requests and the same limits, on the"
+if isinstance(measured_run, MeasuredRun):
+    errors = Validation(measured_run, simulated).rows()
+    assert all(abs(errors[name][2]) < 0.05 for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan"))
+
+# %% [markdown]
+# ### Batches of similar length
+#
+# If seats idle beside the longest, why not put answers of similar length into one batch? Nobody knows the lengths beforehand;
+# suppose that somebody did, and served the shortest answers first.
+
+# %%
+similar = run(StaticBatchingScheduler, budget=all_prompts, policy=FewestOutputTokens)
+lengths = np.array([r.output_tokens for r in requests])
+is_long = lengths >= np.quantile(lengths, 0.9)
+print(f"{'':<18}{'busy seats':>11}{'mean e2e':>10}{'p99 e2e':>10}   longest tenth, times the others")
+for name, outcome in {"in order": static, "similar lengths": similar, "continuous": continuous}.items():
+    row = outcome.summary()
+    ratio = outcome.e2e[is_long].mean() / outcome.e2e[~is_long].mean()
+    print(f"{name:<18}{row['slot_use']:>11.0%}{row['e2e_mean']:>9.1f}s{row['e2e_p99']:>9.1f}s{ratio:>12.1f}")
+
+# %% [markdown]
+# More seats are busy and the mean falls, at the expense of whoever asks for a long answer: the longest tenth now waits more
+# than four times as long as the others, where before it was about the same for all. Even so the mean stays above twice that
+# of continuous batching, which needs to know nothing.
+
+# %% claims="the longest tenth now waits more"
+assert similar.e2e[is_long].mean() > 4 * similar.e2e[~is_long].mean()
+assert static.e2e[is_long].mean() < 1.3 * static.e2e[~is_long].mean()
+
+# %% claims="Even so the mean stays above twice that"
+assert static.summary()["slot_use"] < similar.summary()["slot_use"]
+assert static.e2e.mean() > similar.e2e.mean() > 2 * continuous.e2e.mean()
+
+# %% [markdown]
+# ### Measure: what it gains, and whom it costs
+#
+# Back to section 2. `static` and `continuous` are two results; each has `ttft`, `tpot`, `e2e` and `longest_gap`, an array with
+# one value for each request (NaN where there is none), and `makespan`. **Predict** first: does the mean TPOT get better or
+# worse, and by what factor?
+
+# %%
+predicted_tpot = None  # your prediction: TPOT of continuous over TPOT of static batching
+
+# %% exercise="5.8"
+measured = {}
+# "TTFT": the mean, static over continuous; "TPOT": the mean, continuous over static; "longest gap, p99":
+# the 99th percentile over the requests, continuous over static; "throughput": continuous over static.
+### BEGIN SOLUTION
+measured["TTFT"] = np.nanmean(static.ttft) / np.nanmean(continuous.ttft)
+measured["TPOT"] = np.nanmean(continuous.tpot) / np.nanmean(static.tpot)
+worst = [np.nanpercentile(outcome.longest_gap, 99) for outcome in (continuous, static)]
+measured["longest gap, p99"] = worst[0] / worst[1]
+measured["throughput"] = static.makespan / continuous.makespan
+### END SOLUTION
+
+# %% check="5.8"
+check("5.8", measured)
+
+# %%
+for name, factor in measured.items():
+    print(f"{name:<18} {factor:6.2f} times")
+compare(predicted_tpot, np.nanmean(continuous.tpot) / np.nanmean(static.tpot), "times")
+
+# %% [markdown]
+# And if all 1,000 were there at the beginning, so that no arrival sets the pace?
+
+# %%
+at_once = [Request(f"r{i}", range(r.prompt_tokens), r.output_tokens) for i, r in enumerate(requests)]
+offline = {}
+for kind, budget in ((StaticBatchingScheduler, all_prompts), (Scheduler, 2048)):
+    offline[kind] = simulate(
+        at_once,
+        SchedulerConfig(max_num_seqs=32, max_num_batched_tokens=budget),
+        RooflineCostModel(model, gpu),
+        num_kv_blocks(model, gpu),
+        scheduler_class=parts.get(kind.__name__),
+    )
+    print(f"{kind.__name__:<24} {len(offline[kind].steps):,} iterations, {offline[kind].makespan:.0f} s")
+few, many = (offline[kind] for kind in (Scheduler, StaticBatchingScheduler))
+print(f"{len(many.steps) / len(few.steps):.2f} times fewer iterations, {many.makespan / few.makespan:.2f} times less time")
+
+# %% claims="And if all 1,000 were there at the beginning, so that no arrival sets the pace?"
+assert len(many.steps) / len(few.steps) > 2 * 0.95
+assert 1.3 < many.makespan / few.makespan < 0.9 * len(many.steps) / len(few.steps)
+
+# %% [markdown]
+# ### Explain what you measured
+#
+# In six to nine sentences: (a) Why does TTFT fall by a factor that has little to do with the share of idle seats? (b) TPOT and
+# the longest gap get worse. Give two reasons, and say which of them makes the tail. (c) Offline, the iterations fall by more
+# than the time. Why? (d) Throughput under the arrivals of section 2 improves by less than offline. Why, and which of the two
+# would you quote?
+#
+# 10 points, about 15 minutes, marked by hand: 3 for (a), 3 for (b), 2 for (c), 2 for (d).
+
+# %% [markdown] answer="5.8" points=10
+# (a) The static server serves 3.9 requests a second and 4.6 arrive (synthetic trace: 4.0 and 6.0), so its queue grows as long
+# as they come: the mean wait is half the number of requests times the difference of the two times per request, and would
+# double with twice the requests. The continuous one keeps up, so a first token takes about an iteration or two: 16.3 s
+# against 0.20 s, 81 times (38.1 against 0.27 s, 139 times). Half of the seats being idle decides only that the server is on
+# the wrong side of the arrivals. (b) TPOT is 1.49 times (1.74 times) as long. First, more seats are busy, so an iteration
+# reads more keys and values. Second, prompts are computed in the iterations in which others decode, and everybody in them
+# waits for up to 2,048 tokens. The second makes the tail: a few gaps of about 145 ms where static batching, which computes
+# prompts when nobody decodes, has 12 ms at most. (c) The idle seats cost little time while they are idle: a decode iteration
+# reads all weights whether 10 or 30 requests are in it, and with more of them it takes a little longer; and the prompts cost
+# the same in both. (d) While the server keeps up, its throughput is the arrivals': it cannot serve who has not come. Offline
+# the server is the limit, so that is the figure that compares servers; quoted with the lengths that were used.
+#
+# **Mark scheme.** (a) 1 for a queue that grows, 1 for the comparison of two rates, 1 for figures or for the dependence on how
+# long it lasts. (b) 1 for fuller iterations, 1 for prompts in the same iterations, 1 for: the prompts make the tail. (c) 1 for
+# iterations that take longer when fuller, 1 for prompts that cost the same. (d) 1 for arrivals as the limit, 1 for offline with
+# a reason.
+
+# %% [markdown] criteria="5.8"
+# - (a) Two rates with your figures, and what happens to a queue between them.
+# - (b) Two things that make an iteration longer, and which of them comes seldom.
+# - (c) What an iteration costs with half of its seats empty, and what does not change.
+# - (d) What limits throughput in each case.
+
+# %%
+parts.table(lesson=5)
+
+# %% [markdown]
+# ## 12. In vLLM
+#
+# | here | in vLLM 0.33.0 (`vllm/`) |
+# |---|---|
+# | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are |
+# | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
+# | `admit_waiting` | the second loop of the same method, over the waiting requests |
+# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError |
+# | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
+# | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py` |
+#
+# **What production code does beyond this, and why.**
+#
+# - *Some are passed over after all.* A request that waits for a grammar to be compiled, for keys and values from another
+#   machine, or for a LoRA adapter's turn is skipped and put back in order: it waits for something that admitting others does
+#   not take away. Who lacks a seat, budget or blocks still ends admission.
+# - *A single token has two TPOTs.* The server's own statistics count 0 for it, the benchmark client leaves it out of the mean.
+# - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
+#   does it.
+
+# %% [markdown]
+# ## 13. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below it,
+# which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="5"
+
+# %% [markdown]
+# ## 14. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="5"
+
+# %% [markdown]
+# ## 15. Takeaways
+#
+# - A batch is planned anew for each iteration. Who has ended is gone, who fits comes in, and nobody needs to know how long an
+#   answer will be.
+# - A request lacks tokens that are known and not computed. Prefill and decode are two sizes of that number.
+# - Three limits let people wait: seats, tokens of this iteration, blocks. Which one binds can be asked, and differs.
+# - Admission stops at the first who does not fit, and remembers nothing.
+# - Static batching is a rule of admission. It loses most where arrivals come faster than it serves, since there a queue grows.
+# - TPOT is a mean, ITL is all gaps. Continuous batching buys TTFT with TPOT, and its stalls are in the tail.
+# - Tokens of all requests are rows of one matrix; only attention and sampling need to know whose they are.
+#
+# **Lesson 6 needs** this scheduler, at the moment at which memory runs out: a running request needs a block, and there is none.
+# Somebody has to give way. Who, and what becomes of what they have computed?
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: admission in production (20 minutes)</summary>
+#
+# Open `vllm/v1/core/sched/scheduler.py` at tag `v0.33.0` in [the repository](https://github.com/vllm-project/vllm), and find
+# the second loop of `schedule`, the one over the waiting requests.
+#
+# 1. Which refusals end admission, and which pass a request over?
+# 2. Why does a comment beside `num_new_tokens` insist on `request.num_tokens`, and not `request.num_prompt_tokens`?
+# 3. In `vllm/v1/engine/core.py`, read `step`. Why are aborts taken in between the model's output and `update_from_output`?
+#
+# *What to find there.*
+#
+# 1. No seat, no budget, a prompt that must not be cut and is too long for the budget, and no blocks: `break`. A grammar that
+#    is not ready, keys and values that are on their way, too many adapters: skipped, and put back in front.
+# 2. A request that comes back after a preemption has output tokens, and lacks the keys and values of those as well.
+# 3. A client may go away while the model runs. Its token is then of no use to anybody, and would be appended to a request that
+#    has ended.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "Continuous batching is 23 times faster" (a blog post of 2023): that figure compares with static batching *and* includes paged
+#   memory; the same post gives 8 times for continuous batching without it. Orca's own 36.9 times is against a static system, at the
+#   same latency per token, for a model of 175 billion parameters.
+# - "Prefill and decode alternate." In vLLM's first scheduler an iteration computed prompts or decoded. Today both are in one
+#   iteration, under one budget, as they were in Orca.
+# - "In-flight batching", "dynamic batching". The first is another name for continuous batching. The second mostly means that a
+#   server waits a few milliseconds to collect a static batch.
+# - "TPOT is the same as ITL." Some tools print one under the other's name: look at how many values there are, one for each
+#   request or one for each gap.
+#
+# </details>
