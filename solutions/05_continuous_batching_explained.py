@@ -293,7 +293,8 @@ assert seen["running to finished_length_capped"] == 200
 # cut a prompt so is called *chunked prefill*. As long as a request lacks something after an iteration, there is nothing to
 # sample: the next token is its prompt's own.
 #
-# Put the lines of the loop in order. `scheduler.generating(output)` yields the requests that a plan computes up to their last
+# Put the lines of `serve(scheduler, requests, seconds)` in order: an iteration takes so many `seconds`, and what comes back is
+# when the tokens of each request came, by its id. `scheduler.generating(output)` yields the requests that a plan computes up to their last
 # known token; the token 7 stands for what a model would say.
 
 # %% exercise="5.2"

@@ -152,6 +152,6 @@ REFUSED_FLAT = (
 )
 
 MANY_FLAT = Large(
-    lambda: flat([(1, 900, 900)] * 20_000 + [(2000, 9000, 9000)] * 50),
-    "20,000 decodes and 50 chunks of 2,000 tokens",
+    lambda: flat([(1, 900, 900)] * 50_000 + [(2000, 9000, 9000)] * 20),
+    "50,000 decodes and 20 chunks of 2,000 tokens",
 )

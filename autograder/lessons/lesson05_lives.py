@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -43,6 +43,8 @@ def run(life: Life, num_iterations: int) -> None:
 class SchedulerLife(Twin):
     """What may be done to a scheduler: requests come, are computed, and go away."""
 
+    is_free = True
+    least: ClassVar = {"setattr": 1}
     num_made = 0
 
     @initialize(
@@ -154,6 +156,35 @@ def swapped_first(life: Life) -> None:
     run(life, 4)
 
 
+def more_important_than_swapped(life: Life) -> None:
+    """One is swapped out; a newcomer that is more important need not wait for its return."""
+    scheduler(life, 7, preemption_mode="swap", num_cpu_blocks=8, policy="priority")
+    add(life, "a", 4, 9)
+    add(life, "b", 6, 6, priority=2)
+    run(life, 2)
+    add(life, "c", 1, 2, priority=1)
+    run(life, 4)
+
+
+def out_before_a_token(life: Life) -> None:
+    """One gives way in the middle of its prompt, and comes back without a token."""
+    scheduler(life, 6, max_num_batched_tokens=4, reserve_full_prompt=False)
+    add(life, "a", 5, 4)
+    add(life, "b", 8, 2)
+    run(life, 8)
+
+
+def fewer_seats(life: Life) -> None:
+    """The limit of seats is changed between two iterations."""
+    scheduler(life, max_num_seqs=3)
+    for name in "abcd":
+        add(life, name, 2, 2)
+    life.apply(setattr, "max_num_seqs", 1)
+    run(life, 3)
+    life.apply(setattr, "max_num_seqs", 2)
+    run(life, 2)
+
+
 def uncut(life: Life) -> None:
     """Prompts are computed whole or not yet; nobody overtakes the one that waits."""
     scheduler(life, max_num_batched_tokens=10, enable_chunked_prefill=False)
@@ -188,7 +219,10 @@ ADMISSIONS = (
     no_block_for_the_head,
     cached_beginnings,
     out_and_back,
+    out_before_a_token,
     swapped_first,
+    more_important_than_swapped,
+    fewer_seats,
     uncut,
     long_ones_are_cut,
     nothing_left,
@@ -227,7 +261,7 @@ def static_small_budget(life: Life) -> None:
 def static_left(life: Life) -> None:
     """What is left of the budget: all of it while somebody runs."""
     scheduler(life)
-    for name, prompt in (("a", 4), ("b", 3)):
+    for name, prompt in (("a", 4), ("b", 3), ("c", 2)):
         add(life, name, prompt)
     for budget in (5, 9):
         life.apply(admit, budget)

@@ -46,7 +46,7 @@ def flatten_step(
             prompt is not read to its end, and nothing is sampled.
 
     Returns:
-        Positions, query starts and the rows to sample from.
+        A ``FlatStep``: positions, query starts and the rows to sample from.
 
     Raises:
         ValueError: The three do not have the same length, or 1 ≤ query ≤ context ≤ known does not

@@ -602,10 +602,11 @@ class Scheduler:
     def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
         """Admit waiting requests in service order, until one may not start or does not fit.
 
-        There must be budget and a place in the batch (``max_num_seqs``), and ``may_start`` must
-        agree. What of a request is in the prefix cache (``find_hits``) need not be computed and
-        costs no budget. Of the rest of its known tokens it gets what ``first_chunk`` says; it waits
-        if that is 0, or if the manager has no room for it (``take_room``).
+        There must be budget and a place in the batch (``self.max_num_seqs``, which may change
+        between iterations), and ``may_start`` must agree. What of a request is in the prefix cache
+        (``find_hits``) need not be computed and costs no budget. Of the rest of its known tokens it
+        gets what ``first_chunk`` says; it waits if that is 0, or if the manager has no room for it
+        (``take_room``).
 
         Who is admitted leaves ``waiting`` with the tokens of its hits computed, is listed in
         ``output.scheduled_new_reqs``, or in ``output.scheduled_resumed_reqs`` if it is PREEMPTED,

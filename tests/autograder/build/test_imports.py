@@ -10,7 +10,7 @@ from autograder.build.imports import needed_imports
 from autograder.checks.reference import Method
 from autograder.errors import CourseError
 from course_lib.kv_cache import BlockPool, kv_bytes_per_block, kv_bytes_per_token
-from course_lib.scheduling import FCFSRequestQueue, Scheduler
+from course_lib.scheduling import FCFSRequestQueue, Scheduler, StaticBatchingScheduler
 
 MODULE = '''
 from __future__ import annotations
@@ -97,6 +97,13 @@ def test_names_of_its_own_and_builtins_are_not_imported(module):
 def test_what_a_class_inherits_from_is_imported(module):
     marked = cut(module.Derived, ["*"])
     assert needed_imports(module.Derived, marked) == ["from library import Base, LIMIT"]
+
+
+def test_what_super_needs_is_no_name(module):
+    method = Method(StaticBatchingScheduler, "admit_waiting")
+    marked = cut(method)
+    assert "super(StaticBatchingScheduler, self)" in marked
+    assert needed_imports(method, marked, {"StaticBatchingScheduler", "SchedulerOutput"}) == []
 
 
 def test_a_private_name_of_the_module_is_refused(module):
