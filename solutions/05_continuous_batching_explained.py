@@ -45,6 +45,7 @@ from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import Simulator, simulate
 from course_lib.simulation.workload import load_azure
 from course_lib.specs import GPUS, MODELS
+from course_lib.steps import IterationWork
 
 # %%
 viz.EngineMap(lesson=5)
@@ -111,23 +112,29 @@ static = run(StaticBatchingScheduler, budget=all_prompts)
 num_arriving = len(requests) / requests[-1].arrival_time
 num_served_statically = len(requests) / static.makespan
 print(f"requests from: {conversation.source}")
+mean_prompt = round(np.mean([r.prompt_tokens for r in requests]))
+alone = RooflineCostModel(model, gpu).seconds(IterationWork.of_batch([(mean_prompt, 0)]))
 print(f"they arrive at {num_arriving:.2f} a second, and are served at {num_served_statically:.2f} a second")
 print(f"of the 32 seats, {static.summary()['slot_use']:.0%} are busy on average")
+print(f"a prompt of mean length, {mean_prompt:,} tokens, takes {alone:.2f} s if it is computed alone")
 
 # %% [markdown]
 # The 32 seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch. (There the share
 # was computed from all outputs of the trace, here it is simulated with the first 1,000.)
 #
 # A server with *continuous* batching fills a seat as soon as it falls empty, and keeps up with these arrivals. **Predict:**
-# by what factor does the mean time from arrival to first token fall? Reason with the two rates above before you write.
+# by what factor does the mean time from arrival to first token fall? Reason with the figures above before you write: how
+# long does the last of the 1,000 wait?
 
 # %%
 predicted_factor = None  # your prediction: how many times shorter
 
 # %% [markdown]
-# Look at the two ways first. Above, static batches; below, the same requests, with a batch that changes in each iteration. A
-# dark cell computes a prompt, a light one a token of an answer, a hatched one is an idle seat. Move the controls. The lower
-# chart is drawn by the scheduler of *your* engine, as far as you have built it.
+# Look at the two ways, on twelve requests and four seats. Above, static batches; below, the same requests with a batch that
+# changes in each iteration. A dark cell computes a prompt, a light one a token of an answer, a hatched one is an idle seat.
+# Play it from the start, and stop where the first request ends above: who may sit here? Then move seats, budget and blocks,
+# and see at the side what the first of those who wait lacks. A click on a request tells what its user felt. The lower chart is
+# made by the scheduler of *your* engine, as far as you have built it.
 
 # %%
 viz.batch_gantt(scheduler=parts.get("Scheduler"))
@@ -382,7 +389,7 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
     print(f"{kind.__name__:<24} {run_iteration(scheduler)['plan']}")
 
 # %% [markdown]
-# The second scheduler passes over whoever does not fit. It fills three blocks more, and b may wait for ever: what falls free
+# The second scheduler passes over whoever does not fit. It fills two blocks more, and b may wait for ever: what falls free
 # goes to small ones as long as such come. So admission **stops at the first who does not fit**, and the order of the queue
 # is kept. (Lesson 9 measures what either costs.)
 #
@@ -667,8 +674,9 @@ def first_steps(
         joining: dict[str, tuple[int, int, int]] = {}  # name: tokens now, tokens lacking, output
         if chunked is not None:
             name, left, output = chunked
-            joining[name] = min(left, tokens), left, output
-            tokens -= joining[name][0]
+            computed = min(left, tokens)
+            joining[name] = computed, left, output
+            tokens -= computed
         ### BEGIN SOLUTION
         while waiting and tokens > 0 and len(running) + len(joining) < seats:
             name, prompt, output = waiting.pop(0)
@@ -785,6 +793,12 @@ assert all(counts["requests admitted"] == 6 for counts in calls.values())
 assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
 
 # %% [markdown]
+# In the figure of section 2, with both of yours:
+
+# %%
+viz.batch_gantt(scheduler=parts.get("Scheduler"), static_scheduler=parts.get("StaticBatchingScheduler"))
+
+# %% [markdown]
 # Does it behave as a real server does? The course has the log of a run of vLLM with Llama-3.1-8B on an RTX 4090: 300 requests
 # at about ten a second, each with its measured times. Your scheduler gets the same requests and the same limits, on the
 # virtual clock. (Without the folder of traces the requests are synthetic ones of the same kind; there is nothing measured to
@@ -846,7 +860,7 @@ assert static.summary()["slot_use"] < similar.summary()["slot_use"]
 assert static.e2e.mean() > similar.e2e.mean() > 2 * continuous.e2e.mean()
 
 # %% [markdown]
-# ### Measure: what it gains, and whom it costs
+# ### Measure: what it gains and costs
 #
 # Back to section 2. `static` and `continuous` are two results; each has `ttft`, `tpot`, `e2e` and `longest_gap`, an array with
 # one value for each request (NaN where there is none), and `makespan`. **Predict** first: does the mean TPOT get better or
@@ -914,16 +928,16 @@ assert 1.3 < many.makespan / few.makespan < 0.9 * len(many.steps) / len(few.step
 # against 0.20 s, 81 times (38.1 against 0.27 s, 139 times). Half of the seats being idle decides only that the server is on
 # the wrong side of the arrivals. (b) TPOT is 1.49 times (1.74 times) as long. First, more seats are busy, so an iteration
 # reads more keys and values. Second, prompts are computed in the iterations in which others decode, and everybody in them
-# waits for up to 2,048 tokens. The second makes the tail: a few gaps of about 145 ms where static batching, which computes
-# prompts when nobody decodes, has 12 ms at most. (c) The idle seats cost little time while they are idle: a decode iteration
+# waits for up to 2,048 tokens. The second makes the tail: a few gaps of about 145 ms, where the longest ones of static batching,
+# which computes prompts when nobody decodes, are about 12 ms. (c) The idle seats cost little time while they are idle: a decode iteration
 # reads all weights whether 10 or 30 requests are in it, and with more of them it takes a little longer; and the prompts cost
 # the same in both. (d) While the server keeps up, its throughput is the arrivals': it cannot serve who has not come. Offline
 # the server is the limit, so that is the figure that compares servers; quoted with the lengths that were used.
 #
 # **Mark scheme.** (a) 1 for a queue that grows, 1 for the comparison of two rates, 1 for figures or for the dependence on how
 # long it lasts. (b) 1 for fuller iterations, 1 for prompts in the same iterations, 1 for: the prompts make the tail. (c) 1 for
-# iterations that take longer when fuller, 1 for prompts that cost the same. (d) 1 for arrivals as the limit, 1 for offline with
-# a reason.
+# iterations that take longer when fuller, 1 for prompts that cost the same. (d) 1 for arrivals as the limit, 1 for offline,
+# with the reason that there the server sets the pace.
 
 # %% [markdown] criteria="5.8"
 # - (a) Two rates with your figures, and what happens to a queue between them.
@@ -1010,12 +1024,11 @@ parts.table(lesson=5)
 # <details><summary>What older material says differently</summary>
 #
 # - "Continuous batching is 23 times faster" (a blog post of 2023): that figure compares with static batching *and* includes paged
-#   memory; the same post gives 8 times for continuous batching without it. Orca's own 36.9 times is against a static system, at the
-#   same latency per token, for a model of 175 billion parameters.
+#   memory. Orca's own 36.9 times is against a static system, at the same latency per token, for a model of 175 billion parameters.
 # - "Prefill and decode alternate." In vLLM's first scheduler an iteration computed prompts or decoded. Today both are in one
 #   iteration, under one budget, as they were in Orca.
-# - "In-flight batching", "dynamic batching". The first is another name for continuous batching. The second mostly means that a
-#   server waits a few milliseconds to collect a static batch.
+# - "In-flight batching", "dynamic batching". The first is another name for continuous batching. So is the second in some texts; in
+#   others it means that a server waits a few milliseconds to collect a static batch.
 # - "TPOT is the same as ITL." Some tools print one under the other's name: look at how many values there are, one for each
 #   request or one for each gap.
 #

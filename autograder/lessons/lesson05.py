@@ -246,7 +246,7 @@ MENDED = Exercise(
 
 MEASURED = Exercise(
     id="5.8",
-    title="Measure: what it gains, and whom it costs",
+    title="Measure: what it gains and costs",
     asks='Fill `measured` with four ratios: "TTFT", "TPOT", "longest gap, p99" and "throughput".',
     points=4,
     minutes=8,

@@ -225,6 +225,13 @@ class BudgetUnspent(Admission):
         return budget
 
 
+class NothingReturned(Admission):
+    """Returns nothing."""
+
+    def _run(self, budget: int) -> Any:
+        super()._run(budget)
+
+
 class PassesOver(Admission):
     """Looks behind a request that does not fit."""
 
@@ -340,6 +347,11 @@ ADMIT = (
         by(SpentNotLeft),
     ),
     Misconception(
+        "nothing is returned",
+        "The scheduler goes on with what is left of the budget: it has to be returned.",
+        by(NothingReturned),
+    ),
+    Misconception(
         "the budget comes back whole",
         "What the new ones compute is to be taken from the budget before it is returned.",
         by(BudgetUnspent),
@@ -369,6 +381,14 @@ def when_half_is_done(self: Scheduler, output: SchedulerOutput, budget: int) -> 
 def nothing_is_left(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
     """Return no budget while somebody runs."""
     return 0 if self.running else Scheduler.admit_waiting(self, output, budget)
+
+
+def nothing_returned(self: Scheduler, output: SchedulerOutput, budget: int) -> Any:
+    """Admit, and return nothing of what is left."""
+    if self.running:
+        return budget
+    Scheduler.admit_waiting(self, output, budget)
+    return None
 
 
 def when_somebody_runs(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
@@ -403,6 +423,11 @@ STATIC = (
         "no budget left",
         "Whoever admits nobody spends nothing: all of the budget is left.",
         nothing_is_left,
+    ),
+    Misconception(
+        "nothing is returned",
+        "What the other scheduler returns is the budget that is left: it has to be handed on.",
+        nothing_returned,
     ),
     Misconception(
         "the other way round",
