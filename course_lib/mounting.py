@@ -118,6 +118,7 @@ def _refusing(name: str, owner: type) -> Callable[..., Any]:
     return refuse
 
 
+@functools.lru_cache(maxsize=1024)  # a check mounts one function for each life that it lives
 def _has_bare_super(code: CodeType) -> bool:
     if "__class__" in code.co_freevars:
         return False

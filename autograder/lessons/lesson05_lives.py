@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -47,33 +49,11 @@ class SchedulerLife(Twin):
     least: ClassVar = {"setattr": 1}
     num_made = 0
 
-    @initialize(
-        seats=st.integers(1, 4),
-        budget=st.integers(2, 12),
-        num_blocks=st.integers(3, 14),
-        caching=st.booleans(),
-        options=st.fixed_dictionaries(
-            {},
-            optional={
-                "policy": st.just("priority"),
-                "enable_chunked_prefill": st.just(False),
-                "long_prefill_token_threshold": st.integers(1, 3),
-                "reserve_full_prompt": st.just(False),
-                "preemption_mode": st.just("swap"),
-                "watermark": st.just(0.2),
-            },
-        ),
-    )
-    def make_one(
-        self, seats: int, budget: int, num_blocks: int, caching: bool, options: dict[str, Any]
-    ) -> None:
+    @initialize(seats=st.integers(1, 4), budget=st.integers(2, 12), num_blocks=st.integers(3, 14))
+    def make_one(self, seats: int, budget: int, num_blocks: int) -> None:
         """Start with nobody in it."""
-        limits = {"max_num_seqs": seats, "max_num_batched_tokens": budget, **options}
-        if "preemption_mode" in options:
-            limits["num_cpu_blocks"] = 8
-        self.create(
-            SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching)
-        )
+        config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget)
+        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, False))
 
     @rule(
         tokens=st.lists(st.integers(0, 1), min_size=1, max_size=9),
@@ -87,7 +67,7 @@ class SchedulerLife(Twin):
         self.do("add_request", Make(Request, name, tokens, max_tokens, priority))
 
     @precondition(lambda self: self.num_made)
-    @rule(num_iterations=st.integers(1, 4))
+    @rule(num_iterations=st.integers(1, 3))
     def run(self, num_iterations: int) -> None:
         """Plan and answer some iterations."""
         for _ in range(num_iterations):
@@ -98,6 +78,41 @@ class SchedulerLife(Twin):
     def abort(self, number: int) -> None:
         """Let a client go away."""
         self.apply(abort, f"r{number}")
+
+
+class AdmissionLife(SchedulerLife):
+    """The same, with a prefix cache or without, and with whatever a scheduler may be told."""
+
+    @initialize(
+        seats=st.integers(1, 4),
+        budget=st.integers(2, 12),
+        num_blocks=st.integers(3, 14),
+        caching=st.booleans(),
+        options=st.fixed_dictionaries(
+            {},
+            optional={
+                "policy": st.just("priority"),
+                "enable_chunked_prefill": st.just(False),
+                "long_prefill_token_threshold": st.integers(1, 3),
+                "preemption_mode": st.just("swap"),
+            },
+        ),
+    )
+    def make_one(
+        self,
+        seats: int,
+        budget: int,
+        num_blocks: int,
+        caching: bool = False,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Start with nobody in it."""
+        limits = {"max_num_seqs": seats, "max_num_batched_tokens": budget, **options}
+        if "preemption_mode" in options:
+            limits["num_cpu_blocks"] = 8
+        self.create(
+            SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching)
+        )
 
 
 # Admission

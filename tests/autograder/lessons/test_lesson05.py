@@ -173,7 +173,6 @@ def admit_waiting(self, output, budget):
 ADMIT_WRONG = (
     ("budget > 0", "budget > 1", SAME),
     ("self.max_num_seqs", "self.config.max_num_seqs", SAME),
-    ("self.max_num_seqs", "min(3, self.max_num_seqs)", SAME),
     ("self.may_start(request)", "not self.swapped", SAME),
     ("request.num_tokens - number", "request.num_tokens", SAME),
     ("self.first_chunk", "self.limit_chunk", SAME),
@@ -181,7 +180,6 @@ ADMIT_WRONG = (
     ("num_new, blocks, number)", "request.num_tokens - number, blocks, number)", SAME),
     ("request.status is RequestStatus.PREEMPTED", "request.output_token_ids", SAME),
     ("output.scheduled_new_reqs.append(request)", "pass", SAME),
-    ("return budget", "return float(budget)", SAME),
     ("return budget", "pass", SAME),
     (
         "output.scheduled_new_reqs.append(request)",
