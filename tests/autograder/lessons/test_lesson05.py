@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 from itertools import pairwise
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 
 from autograder import lessons
+from autograder.build.plain import as_function
+from autograder.checks.reference import Method
 from autograder.lessons import lesson05_given as given
 from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_measure as measure
@@ -16,6 +20,7 @@ from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.flatten import FlatStep, flatten_step
+from course_lib.scheduling import scheduler
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
 from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
@@ -119,74 +124,52 @@ def over_a_copy(self, output, budget):
     return budget
 
 
-def starts_by_hand(self, output, budget):
-    while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
-        request = self.waiting.peek()
-        if not self.may_start(request):
-            break
-        blocks, number = self.find_hits(request)
-        num_new = self.first_chunk(request, request.num_tokens - number, budget)
-        if num_new == 0 or not self.take_room(request, num_new, blocks, number):
-            break
-        self.waiting.pop()
-        if request.status is RequestStatus.PREEMPTED:
-            output.scheduled_resumed_reqs.append(request)
-        else:
-            output.scheduled_new_reqs.append(request)
-        request.status = RequestStatus.RUNNING
-        self.running.append(request)
-        output.num_scheduled_tokens[request.request_id] = num_new
-        request.num_computed_tokens = number + num_new
-        budget -= num_new
-    return budget
+def library_source():
+    """Return the library's way to admit as a function, without its docstring."""
+    tree = ast.parse(as_function(Method(Scheduler, "admit_waiting")))
+    del tree.body[0].body[0]
+    return ast.unparse(tree)
 
 
-def changed(source, old, new):
-    """Return the plain way to admit with one expression of it replaced."""
-    assert source.count(old) == 1
-    scope = {"RequestStatus": RequestStatus}
-    exec(source.replace(old, new), scope)
+LIBRARY = library_source()
+
+
+def changed(old, new):
+    """Return the library's way to admit with one expression of it replaced."""
+    assert LIBRARY.count(old) == 1
+    scope = dict(vars(scheduler))
+    exec(LIBRARY.replace(old, new), scope)
     return scope["admit_waiting"]
 
 
-PLAIN = """
-def admit_waiting(self, output, budget):
-    while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
-        request = self.waiting.peek()
-        if not self.may_start(request):
-            break
-        blocks, number = self.find_hits(request)
-        num_new = self.first_chunk(request, request.num_tokens - number, budget)
-        if num_new == 0 or not self.take_room(request, num_new, blocks, number):
-            break
-        self.waiting.pop()
-        request.num_computed_tokens = number
-        if request.status is RequestStatus.PREEMPTED:
-            output.scheduled_resumed_reqs.append(request)
-        else:
-            output.scheduled_new_reqs.append(request)
-        self.start(request, num_new, output)
-        budget -= num_new
-    return budget
+STARTS_BY_HAND = """
+        request.status = RequestStatus.RUNNING
+        self.running.append(request)
+        output.num_scheduled_tokens[request.request_id] = num_new
+        request.num_computed_tokens = num_hit_tokens + num_new
 """
 
 ADMIT_WRONG = (
     ("budget > 0", "budget > 1", SAME),
     ("self.max_num_seqs", "self.config.max_num_seqs", SAME),
     ("self.may_start(request)", "not self.swapped", SAME),
-    ("request.num_tokens - number", "request.num_tokens", SAME),
+    ("request.num_tokens - num_hit_tokens", "request.num_tokens", SAME),
     ("self.first_chunk", "self.limit_chunk", SAME),
-    ("num_new, blocks, number)", "num_new, blocks)", SAME),
-    ("num_new, blocks, number)", "request.num_tokens - number, blocks, number)", SAME),
+    ("num_new, hits, num_hit_tokens)", "num_new, hits)", SAME),
+    (
+        "num_new, hits, num_hit_tokens)",
+        "request.num_tokens - num_hit_tokens, hits, num_hit_tokens)",
+        SAME,
+    ),
     ("request.status is RequestStatus.PREEMPTED", "request.output_token_ids", SAME),
     ("output.scheduled_new_reqs.append(request)", "pass", SAME),
-    ("return budget", "pass", SAME),
+    ("return budget", "pass", "nothing is returned"),
     (
         "output.scheduled_new_reqs.append(request)",
         "output.scheduled_new_reqs.insert(0, request)",
         SAME,
     ),
-    ("request.num_computed_tokens = number", "pass", "hits not counted as computed"),
+    ("request.num_computed_tokens = num_hit_tokens", "pass", "hits not counted as computed"),
 )
 
 
@@ -195,7 +178,7 @@ ADMIT_WRONG = (
     [
         ("5.4", recursive),
         ("5.4", over_a_copy),
-        ("5.4", starts_by_hand),
+        ("5.4", changed("        self.start(request, num_new, output)\n", STARTS_BY_HAND[1:])),
         (
             "5.3",
             lambda self, output, budget: (
@@ -219,7 +202,7 @@ def test_an_unusual_right_way_to_admit_earns_everything(exercise, answer):
 
 @pytest.mark.parametrize(("old", "new", "name"), ADMIT_WRONG)
 def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old, new, name):
-    finding = examine("5.4", changed(PLAIN, old, new))
+    finding = examine("5.4", changed(old, new))
     assert finding.fraction == 0
     assert named(finding) == name
 
@@ -460,7 +443,9 @@ def test_a_ratio_may_be_a_number_of_numpy_and_must_be_near():
 
 
 SOURCES = {
-    "Scheduler.admit_waiting": "from course_lib.scheduling.request import RequestStatus\n" + PLAIN,
+    "Scheduler.admit_waiting": inspect.getsource(over_a_copy).replace(
+        "over_a_copy", "admit_waiting"
+    ),
     "StaticBatchingScheduler.admit_waiting": """
 from course_lib.scheduling.scheduler import Scheduler
 
@@ -479,21 +464,8 @@ def time_per_output_token(token_times):
         found.append((times[-1] - times[0]) / gaps if gaps > 0 else math.nan)
     return found
 """,
-    "flatten_step": """
-import numpy as np
-from course_lib.engine.flatten import FlatStep
-
-def flatten_step(query_lens, context_lens, known_lens):
-    positions, starts, rows = [], [0], []
-    for query, context, known in zip(query_lens, context_lens, known_lens):
-        positions += range(context - query, context)
-        starts.append(len(positions))
-        if context == known:
-            rows.append(len(positions) - 1)
-    return FlatStep(
-        np.array(positions, np.int64), np.array(starts, np.int32), np.array(rows, np.int64)
-    )
-""",
+    "flatten_step": "import numpy as np\nfrom course_lib.engine.flatten import FlatStep\n\n"
+    + inspect.getsource(row_by_row).replace("row_by_row", "flatten_step"),
 }
 
 
