@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -49,21 +47,27 @@ class SchedulerLife(Twin):
     least: ClassVar = {"setattr": 1}
     num_made = 0
 
-    @initialize(seats=st.integers(1, 4), budget=st.integers(2, 12), num_blocks=st.integers(3, 14))
+    @initialize(
+        seats=st.sampled_from((1, 2, 3)),
+        budget=st.sampled_from((2, 5, 8, 12)),
+        num_blocks=st.sampled_from((4, 8, 13)),
+    )
     def make_one(self, seats: int, budget: int, num_blocks: int) -> None:
         """Start with nobody in it."""
         config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget)
         self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, False))
 
     @rule(
-        tokens=st.lists(st.integers(0, 1), min_size=1, max_size=9),
+        prompt=st.integers(1, 9),
+        shared=st.integers(0, 9),
         max_tokens=st.integers(1, 4),
         priority=st.integers(0, 2),
     )
-    def add(self, tokens: list[int], max_tokens: int, priority: int) -> None:
-        """Let a request come."""
+    def add(self, prompt: int, shared: int, max_tokens: int, priority: int) -> None:
+        """Let a request come, whose prompt may begin as others do."""
         self.num_made += 1
-        name = f"r{self.num_made}"
+        name, common = f"r{self.num_made}", min(shared, prompt)
+        tokens = [*range(common), *[10 * self.num_made] * (prompt - common)]
         self.do("add_request", Make(Request, name, tokens, max_tokens, priority))
 
     @precondition(lambda self: self.num_made)
@@ -80,39 +84,32 @@ class SchedulerLife(Twin):
         self.apply(abort, f"r{number}")
 
 
+MODES: tuple[tuple[bool, dict[str, Any]], ...] = (
+    (False, {}),
+    (True, {}),
+    (True, {"policy": "priority"}),
+    (False, {"enable_chunked_prefill": False}),
+    (False, {"long_prefill_token_threshold": 2}),
+    (False, {"preemption_mode": "swap", "num_cpu_blocks": 8}),
+    (True, {"policy": "priority", "preemption_mode": "swap", "num_cpu_blocks": 8}),
+)
+"""Whether there is a prefix cache, and what else a scheduler is told."""
+
+
 class AdmissionLife(SchedulerLife):
     """The same, with a prefix cache or without, and with whatever a scheduler may be told."""
 
     @initialize(
-        seats=st.integers(1, 4),
-        budget=st.integers(2, 12),
-        num_blocks=st.integers(3, 14),
-        caching=st.booleans(),
-        options=st.fixed_dictionaries(
-            {},
-            optional={
-                "policy": st.just("priority"),
-                "enable_chunked_prefill": st.just(False),
-                "long_prefill_token_threshold": st.integers(1, 3),
-                "preemption_mode": st.just("swap"),
-            },
-        ),
+        seats=st.sampled_from((1, 2, 3)),
+        budget=st.sampled_from((2, 5, 8, 12)),
+        num_blocks=st.sampled_from((4, 8, 13)),
+        mode=st.sampled_from(range(len(MODES))),
     )
-    def make_one(
-        self,
-        seats: int,
-        budget: int,
-        num_blocks: int,
-        caching: bool = False,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
+    def make_one(self, seats: int, budget: int, num_blocks: int, mode: int = 0) -> None:
         """Start with nobody in it."""
-        limits = {"max_num_seqs": seats, "max_num_batched_tokens": budget, **options}
-        if "preemption_mode" in options:
-            limits["num_cpu_blocks"] = 8
-        self.create(
-            SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching)
-        )
+        caching, limits = MODES[mode]
+        config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget, **limits)
+        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
 
 
 # Admission

@@ -153,7 +153,6 @@ ADMIT_WRONG = (
     ("budget > 0", "budget > 1", SAME),
     ("self.max_num_seqs", "self.config.max_num_seqs", SAME),
     ("self.may_start(request)", "not self.swapped", SAME),
-    ("request.num_tokens - num_hit_tokens", "request.num_tokens", SAME),
     ("self.first_chunk", "self.limit_chunk", SAME),
     ("num_new, hits, num_hit_tokens)", "num_new, hits)", SAME),
     (
@@ -162,7 +161,6 @@ ADMIT_WRONG = (
         SAME,
     ),
     ("request.status is RequestStatus.PREEMPTED", "request.output_token_ids", SAME),
-    ("output.scheduled_new_reqs.append(request)", "pass", SAME),
     ("return budget", "pass", "nothing is returned"),
     (
         "output.scheduled_new_reqs.append(request)",
