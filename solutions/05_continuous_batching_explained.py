@@ -133,7 +133,7 @@ predicted_factor = None  # your prediction: how many times shorter
 
 # %% [markdown]
 # Look at the two ways, on twelve requests and four seats. Above, static batches; below, the same requests with a batch that
-# changes in each iteration. A dark cell computes a prompt, a light one a token of an answer, a hatched one is an idle seat.
+# changes in each iteration. An orange cell computes a prompt, a green one a token of an answer, a hatched one is an idle seat.
 # Play it from the start, and stop where the first request ends above: who may sit here? Then move seats, budget and blocks,
 # and see at the side what the first of those who wait lacks. A click on a request tells what its user felt. The lower chart is
 # made by the scheduler of *your* engine, as far as you have built it.
