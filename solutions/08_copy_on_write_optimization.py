@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 8: Share what is equal, copy what is written
 #
-# **Time** 3 hours, and three quarters of an hour for two stretches (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
-# **Points** 100, of which 12 are a stretch
+# **Time** 3 hours and a quarter: 2 hours and a quarter for exercises, quiz and what you write, the rest for the text
+# (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 18 are two stretches of an hour more
 #
 # Lesson 7 made blocks that several may hold, and that keep what is in them after the last holder has gone. This
 # lesson puts that to use. Two requests that begin alike share blocks; one request that becomes four shares all of
@@ -428,7 +428,37 @@ print(RequestBlocks.__doc__)
 # faster; you need not.
 
 # %% [markdown]
-# ## 6. Copies on the GPU
+# ## 6. What a copy costs, and why vLLM does without
+#
+# Take the three copies of section 4 at the size of Llama-3.1-8B, on an RTX 4090. Without copy-on-write, the three
+# children would compute the tokens of their last block again; say eight tokens each. A decode step of a small batch
+# takes as long as reading all weights does (lesson 1), about 16 ms here. **Predict:** by how many microseconds do
+# these 24 tokens lengthen it?
+
+# %%
+predicted_longer = None  # your prediction, in µs
+
+# %%
+llama, rtx = MODELS["llama-3.1-8b"], GPUS["rtx-4090"]
+block_bytes_8b = 16 * parts.get("kv_bytes_per_token")(llama)
+copy_us = 1e6 * 3 * 2 * block_bytes_8b / rtx.memory_bandwidth  # each block is read and written
+step_us = 1e6 * llama.weight_bytes / rtx.memory_bandwidth
+compute_us = 1e6 * 2 * llama.num_params * 24 / rtx.peak_flops
+print(f"three copies: {copy_us:.0f} µs of memory traffic")
+print(f"a step reads the weights for {step_us:,.0f} µs; meanwhile the arithmetic units, which have little")
+print(f"to do, are busy with the 24 tokens for {compute_us:,.0f} µs")
+compare(predicted_longer, 0, "µs")
+
+# %% [markdown]
+# The tokens take no time at all as long as the step waits for its weights (lesson 1: a small batch is bound by memory). One can do without copies, then, and for ordinary models vLLM 0.33.0 does. Several samples become *child requests* that look the
+# prompt up in the prefix cache, share its full blocks, and compute the rest of the last one again. Section 8 compares
+# the two in your engine. Copying pays where recomputing is dear or impossible: in beam search, which forks in every
+# step; and for layers with a running state in the place of a cache, whose blocks vLLM 0.33.0 does copy.
+
+# %% [markdown]
+# ### Copies on the GPU (stretch)
+#
+# Nothing later needs these three exercises, half an hour in all.
 #
 # `take_block_copies` returns the pairs of a step in the order in which they arose. They are meant one after the
 # other. That order is not idle: within one step a block may be copied, given back, and be the destination of another
@@ -464,7 +494,7 @@ print(RequestBlocks.__doc__)
 # writes then, in no order among themselves. That is just what a group allows, and why the groups come one by one.
 
 # %% [markdown]
-# And the kernel (a stretch: 15 minutes). Its grid has two axes: the first is the copy, the second says which part of
+# And the kernel. Its grid has two axes: the first is the copy, the second says which part of
 # the block a program copies. Keys and values are two tensors, each with its own strides (lesson 3); the numbers of one head are
 # neighbours. It may take 8 s to check.
 
@@ -479,33 +509,6 @@ print(RequestBlocks.__doc__)
 # a million does not fit into 32.
 
 # %% [markdown]
-# ### What a copy costs, and why vLLM does without
-#
-# Take the three copies of section 4 at the size of Llama-3.1-8B, on an RTX 4090. Without copy-on-write, the three
-# children would compute the tokens of their last block again; say eight tokens each. A decode step of a small batch
-# takes as long as reading all weights does (lesson 1), about 16 ms here. **Predict:** by how many microseconds do
-# these 24 tokens lengthen it?
-
-# %%
-predicted_longer = None  # your prediction, in µs
-
-# %%
-llama, rtx = MODELS["llama-3.1-8b"], GPUS["rtx-4090"]
-block_bytes_8b = 16 * parts.get("kv_bytes_per_token")(llama)
-copy_us = 1e6 * 3 * 2 * block_bytes_8b / rtx.memory_bandwidth  # each block is read and written
-step_us = 1e6 * llama.weight_bytes / rtx.memory_bandwidth
-compute_us = 1e6 * 2 * llama.num_params * 24 / rtx.peak_flops
-print(f"three copies: {copy_us:.0f} µs of memory traffic")
-print(f"a step reads the weights for {step_us:,.0f} µs; meanwhile the arithmetic units, which have little")
-print(f"to do, are busy with the 24 tokens for {compute_us:,.0f} µs")
-compare(predicted_longer, 0, "µs")
-
-# %% [markdown]
-# The tokens take no time at all as long as the step waits for its weights (lesson 1: a small batch is bound by memory). One can do without copies, then, and for ordinary models vLLM 0.33.0 does. Several samples become *child requests* that look the
-# prompt up in the prefix cache, share its full blocks, and compute the rest of the last one again. Section 8 compares
-# the two in your engine. Copying pays where recomputing is dear or impossible: in beam search, which forks in every
-# step; and for layers with a running state in the place of a cache, whose blocks vLLM 0.33.0 does copy.
-#
 # ## 7. Bug hunt
 #
 # > **An upstream bug.** `vllm-project/vllm`, issue #11562 and pull request #11565 (2024). The code below is our own,
@@ -544,48 +547,12 @@ exposing_case = {
 # %% check="8.7a"
 check("8.7a", exposing_case)
 
-# %% [markdown]
-# Now mend it. Write the whole function again; you may call both helpers.
-
-
-# %% exercise="8.7b"
-def admit(
-    free: list[int], holders: dict[int, int], hits: list[int], num_new: int
-) -> list[int] | None:
-    """Return the blocks of a request that comes in, its hits first; None if there is no room.
-
-    Args:
-        free: The free queue, front first: the blocks without a holder. It is changed.
-        holders: How many hold each block. It is changed.
-        hits: Cached blocks that the request found; some may have holders.
-        num_new: Blocks that it needs besides.
-
-    Returns:
-        The hits, each with a holder more, and behind them new blocks from the front of the queue.
-        None if there are not enough blocks; then nothing has changed.
-
-    >>> free, holders = [6, 3, 2], {2: 0, 3: 0, 6: 0}
-    >>> admit(free, holders, hits=[2, 3], num_new=2), free
-    (None, [6, 3, 2])
-    >>> admit(free, holders, hits=[2, 3], num_new=1), free
-    ([2, 3, 6], [])
-    """
-    ### BEGIN SOLUTION
-    num_free_hits = sum(holders[block] == 0 for block in hits)
-    if num_new > len(free) - num_free_hits:
-        return None
-    touch(free, holders, hits)
-    return hits + take(free, holders, num_new)
-    ### END SOLUTION
-
-
-# %% check="8.7b"
-
-# %% [markdown] solution="8.7b"
+# %% [markdown] solution="8.7a"
 # **Explained.** The suspect touched first, for a good reason: nobody may take the hits away. But a refusal left the
 # holders on them. A request that waits is tried again in every step; each time the hits have a holder more, whom
-# nobody takes off. They are lost to everybody, also to the request itself, and in the end nothing fits. The check
-# belongs in front of the first change, and must know how many of the free blocks are the hits.
+# nobody takes off. Others may still find them, but their room is lost for good, however many requests end: a block
+# comes back to the queue when its last holder has gone. In the end nothing fits. The mend is a line that you have
+# written already, in 8.5.
 
 # %% [markdown]
 # ### Judge two fixes
@@ -849,10 +816,9 @@ assert without_any_hit(mooncake) < 0.03 and without_any_hit(coarse) > 0.55
 # In five to eight sentences, with figures of yours and their units: (a) Why does one A100 find so little of what
 # there is? Name what is left, and which of three remedies you would look at first: more memory, other requests on the
 # same server, or an order of service. (b) Which weighting tells how much prefill is saved, and which tells what users
-# notice? Say for your trace which is larger, and what that says about who is hit. (c) Why does the larger unit cost
-# the requests so much more than the tokens?
+# notice? Say for your trace which is larger, and what that says about who is hit?
 #
-# 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
+# 5 points, about 9 minutes, marked by hand: 3 for (a), 2 for (b).
 
 # %% [markdown] answer="8.8" points=5
 # **(a)** 938 blocks are about 39 prompts, or 11 s of arrivals, and half of those who go on with a conversation come
@@ -863,18 +829,14 @@ assert without_any_hit(mooncake) < 0.03 and without_any_hit(coarse) > 0.55
 # those first whose prefix is there helps only among those who wait at the same time. **(b)** Token-weighted: prefill
 # goes by tokens, 37.4 (39.8)%. What users notice is the mean over requests, 40.9 (40.1)%, where everybody counts
 # alike. If it is the larger one, short prompts are hit more: here by three points on the real trace, where the common
-# block is a larger share of them, and hardly on the synthetic one. **(c)** The common block is half of the larger
-# unit, and the other half differs, so whoever shares nothing else finds nothing: over half of the requests. They lose
-# one block of 512 each, a small share of a prompt of 12,000 tokens: about three points.
+# block is a larger share of them, and hardly on the synthetic one.
 #
-# **Mark scheme.** (a) 1 for the time that a prompt survives against the pause, with figures; 1 for the common block
-# as what is left, or for a remedy with its reason. (b) 1 for both weightings, 1 for who is hit. (c) The common block
-# is shorter than the unit.
+# **Mark scheme.** (a) 1 for the time that a prompt survives against the pause, with figures; 1 for the common block as
+# what is left; 1 for a remedy with its reason. (b) 1 for both weightings, 1 for who is hit.
 
 # %% [markdown] criteria="8.8"
 # - (a) How long a prompt stays in the cache, and how long those who come back stay away, both in seconds.
 # - (b) What each weighting divides by what, and what it means if one of them is the larger.
-# - (c) What all requests share, and how long that is in units of 512 and of 1,024.
 
 # %% [markdown]
 # ### Who falls first

@@ -172,8 +172,8 @@ SLOTS = Exercise(
     id="8.5",
     title="Make room",
     asks="Make room for the next tokens of a request: with hits, with copies, or not at all.",
-    points=17,
-    minutes=35,
+    points=20,
+    minutes=30,
     difficulty=3,
     check=StatefulCheck(
         reference=Method(KVCacheManager, "allocate_slots"),
@@ -195,12 +195,15 @@ SLOTS = Exercise(
     ),
 )
 
-# 8.6
+# 8.6, a stretch
 
 GROUPS = Exercise(
     id="8.6a",
-    title="Copies side by side",
-    asks="Split copies, meant one after the other, into as few groups as can be made at once.",
+    title="Copies side by side (stretch)",
+    asks=(
+        "Cut a list of copies, without changing its order, into as few groups as can be made at "
+        "once."
+    ),
     points=4,
     minutes=10,
     difficulty=2,
@@ -220,7 +223,7 @@ GROUPS = Exercise(
 
 BY_GROUPS = Exercise(
     id="8.6b",
-    title="Copy group by group",
+    title="Copy group by group (stretch)",
     asks="Copy whole blocks within both caches, as if one copy were made after the other.",
     points=2,
     minutes=5,
@@ -290,27 +293,6 @@ EXPOSED = Exercise(
     ),
 )
 
-MENDED = Exercise(
-    id="8.7b",
-    title="Bug hunt: mend it",
-    asks="Admit a request with its hits, or return None and leave everything as it was.",
-    points=3,
-    minutes=6,
-    difficulty=2,
-    check=FunctionCheck(
-        reference=hunt.admit,
-        cases=hunt.admissions(),
-        probes=hunt.ADMISSIONS,
-        writes=("free", "holders"),
-        misconceptions=hunt.MENDED,
-    ),
-    hints=(
-        "How many blocks of the free queue can the request have as new ones?",
-        "Count the hits that nobody holds: they leave the free queue. Compare before you touch.",
-        "`num_new > len(free) - number of hits without a holder`: None",
-    ),
-)
-
 # 8.8, the measurement
 
 MEASURED = Exercise(
@@ -337,7 +319,7 @@ MEASURED = Exercise(
     ),
 )
 
-# 8.9, the stretch
+# 8.9, the other stretch
 
 TREE = Exercise(
     id="8.9",
@@ -386,7 +368,6 @@ EXERCISES = (
     BY_GROUPS,
     KERNEL,
     EXPOSED,
-    MENDED,
     MEASURED,
     TREE,
     QUIZ,
