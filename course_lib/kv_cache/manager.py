@@ -112,10 +112,10 @@ class RequestBlocks:
     num_cached_blocks: int = 0
 
     def shared_from(self, index: int) -> list[KVCacheBlock]:
-        """Return the blocks from an index on that the request must not write into.
+        """Return the blocks from a place of the table on that the request must not write into.
 
-        They are those that others hold as well, and those that have a hash which the request has
-        not given them: a fork left them, and whoever looks for that hash expects other tokens.
+        They are those that others hold as well, and those that were cached by another request, of
+        which this one is a fork: whoever looks for that hash expects the other one's tokens.
         """
         own = self.num_cached_blocks
         return [
@@ -250,9 +250,9 @@ class KVCacheManager:
         tokens fill can be found by later requests from now on (drafts of a speculative decoder,
         beyond ``num_tokens``, are left out). The request's own fields are not changed.
 
-        A block into which the request is about to write and that it shares with a fork is replaced
-        by a new one (copy-on-write); so is one that a fork has left it and that is found by tokens
-        of the other's. If there are computed tokens in it, the pair (old id, new id) is added to
+        Of the blocks into which the request is about to write, those that it must not write into
+        (``RequestBlocks.shared_from``) are replaced by new ones: copy-on-write. If there are
+        computed tokens in such a block, the pair (old id, new id) is added to
         ``take_block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
@@ -393,10 +393,10 @@ class KVCacheManager:
         copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's, but at
         most as many as the child has tokens.
 
-        In ``request_blocks`` the child then has an entry of its own: the parent's blocks, each of
-        which has one holder more; the parent's hashes of the blocks that the child's computed
-        tokens fill; and as many of those counted as cached as are for the parent. ``num_forks``
-        goes up by one.
+        In ``request_blocks`` the child then has an entry of its own. It has the parent's blocks,
+        each with one holder more; of the parent's hashes, those of the blocks that the child's
+        computed tokens fill; and ``num_cached_blocks`` says how many of these blocks the parent has
+        offered to the cache. ``num_forks`` goes up by one.
 
         Args:
             parent: A request that holds blocks.
@@ -416,6 +416,9 @@ class KVCacheManager:
         >>> _ = manager.allocate_slots(child, num_new_tokens=1)
         >>> manager.get_block_ids("p"), manager.get_block_ids("c"), manager.take_block_copies()
         ([1, 2], [1, 3], [(2, 3)])
+        >>> entry = manager.request_blocks["c"]
+        >>> len(entry.block_hashes), entry.num_cached_blocks  # 5 6 are cached, and 7 fills no block
+        (1, 1)
         """
         held = self.holding(parent.request_id)
         known = self.request_blocks.get(child.request_id)
