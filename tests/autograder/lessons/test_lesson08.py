@@ -16,7 +16,14 @@ from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_trees as trees
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
-from course_lib.kv_cache import KVCacheManager, RadixTree, hash_block, root_hash, under_check
+from course_lib.kv_cache import (
+    KVCacheManager,
+    PlainRequest,
+    RadixTree,
+    hash_block,
+    root_hash,
+    under_check,
+)
 from course_lib.kv_cache.prefix import longest_cached_prefix
 from course_lib.kv_cache.watch.manager_steps import RandomTraffic
 from course_lib.viz.replays.film import differences, replay
@@ -472,10 +479,33 @@ def test_lookups_that_the_test_must_tell_apart_all_differ_from_the_right_one():
         assert [lookup(*case) for case in cases] == right, name
 
 
+def blocks_and_copies(prompt, generated, size, samples):
+    """Return what the lesson's formulas say of samples of a prompt, two tokens each at least."""
+    full, whole = prompt // size, -(-(prompt + generated - 1) // size)
+    return full + samples * (whole - full), (samples - 1) * (prompt % size > 0)
+
+
+def forked_and_generated(prompt, generated, size, samples):
+    """Return the blocks in use and the copies, with a manager that forks and writes."""
+    manager = KVCacheManager(samples * (prompt + generated) // size + samples + 1, size)
+    requests = [PlainRequest(str(n), list(range(prompt))) for n in range(samples)]
+    parent, *children = requests
+    manager.allocate_slots(parent, prompt)
+    parent.num_computed_tokens = prompt
+    for child in children:
+        manager.fork(parent, child)
+    for _ in range(generated - 1):  # from the last token that is sampled nothing is computed
+        for number, request in enumerate(requests):
+            request.all_token_ids.append(1000 + number)
+            manager.allocate_slots(request, 1)
+            request.num_computed_tokens += 1
+    return manager.stats().high_water, manager.num_copies
+
+
 def test_the_numbers_of_the_fork_are_those_of_the_formula():
-    prompt, generated, size, samples = 1000, 200, 16, 8
-    full, whole = prompt // size, -(-(prompt + generated) // size)
-    assert (full + samples * (whole - full), samples * whole) == (166, 600)
+    assert blocks_and_copies(1000, 200, 16, 8) == (166, 7)
+    for case in itertools.product((8, 9, 10, 33), (2, 5, 6, 9), (1, 4, 16), (1, 3, 4)):
+        assert forked_and_generated(*case) == blocks_and_copies(*case), case
 
 
 def test_hit_rates_on_the_synthetic_trace(monkeypatch, tmp_path):
