@@ -13,6 +13,7 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson08_forks as forks
 from autograder.lessons import lesson08_given as given
 from autograder.lessons import lesson08_hunt as hunt
 from autograder.lessons import lesson08_lives as lives
@@ -20,6 +21,7 @@ from autograder.lessons import lesson08_lookups as lookups
 from autograder.lessons import lesson08_manager_mistakes as manager_mistakes
 from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_mistakes as mistakes
+from autograder.lessons import lesson08_slots as slots
 from autograder.lessons import lesson08_trees as trees
 from course_lib.attention.paged import copy_blocks, side_by_side
 from course_lib.kv_cache.manager import KVCacheManager
@@ -129,7 +131,7 @@ FORK = Exercise(
         reference=Method(KVCacheManager, "fork"),
         machine=lives.ForkingLife,
         max_steps=6,
-        probes=lives.FORKS,
+        probes=forks.FORKS,
         misconceptions=manager_mistakes.FORK,
         state_line=state_of,
     ),
@@ -153,7 +155,7 @@ REPLACE = Exercise(
         reference=Method(KVCacheManager, "replace_shared"),
         machine=lives.ReplacingLife,
         max_steps=4,
-        probes=lives.REPLACED,
+        probes=forks.REPLACED,
         misconceptions=manager_mistakes.REPLACE,
         state_line=state_of,
     ),
@@ -179,9 +181,9 @@ SLOTS = Exercise(
         reference=Method(KVCacheManager, "allocate_slots"),
         machine=lives.ManagerLife,
         max_steps=6,
-        probes=lives.SLOTS,
+        probes=slots.SLOTS,
         misconceptions=manager_mistakes.ALLOCATE,
-        large=(lives.LONG_PROMPT,),
+        large=(slots.LONG_PROMPT,),
         state_line=state_of,
     ),
     hints=(

@@ -21,6 +21,26 @@ def state_of(manager: KVCacheManager) -> str:
     return str(StateLine.of(manager))
 
 
+def kept_by(manager: KVCacheManager) -> dict[str, dict[str, object]]:
+    """Return what a manager keeps of each request, by its id, as plain data.
+
+    A hash is told by its first four hexadecimal digits.
+
+    >>> manager = KVCacheManager(num_blocks=6, block_size=2)
+    >>> _ = manager.allocate_slots(PlainRequest("a", [5, 6, 7]), num_new_tokens=3)
+    >>> kept_by(manager)
+    {'a': {'blocks': [1, 2], 'block_hashes': ['0eec'], 'num_cached_blocks': 1}}
+    """
+    return {
+        name: {
+            "blocks": [block.block_id for block in held.blocks],
+            "block_hashes": [block_hash.hex()[:4] for block_hash in held.block_hashes],
+            "num_cached_blocks": held.num_cached_blocks,
+        }
+        for name, held in manager.request_blocks.items()
+    }
+
+
 def run_step(
     manager: KVCacheManager,
     request: PlainRequest,
