@@ -234,7 +234,7 @@ BY_GROUPS = Exercise(
         reference=copy_blocks,
         cases=given.CACHES,
         probes=given.SOME_CACHES,
-        refusals=(given.caches([(0, 5)]), given.caches([(1, 2), (-1, 0)])),
+        refusals=given.REFUSED_COPIES,
         writes=("key_cache", "value_cache"),
         misconceptions=mistakes.COPIES,
     ),

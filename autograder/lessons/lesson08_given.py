@@ -187,23 +187,46 @@ SOME_COPIES = (
 # 8.6b
 
 
-def caches(copies: list[tuple[int, int]]) -> Call:
-    """Return a call on caches of five blocks, in which each number is another one."""
+def caches(copies: list[tuple[int, int]], num_blocks: int = 5) -> Call:
+    """Return a call on caches in which each number is another one, that 16 bits do not hold."""
     import torch
 
-    key = torch.arange(20.0).reshape(5, 2, 2, 1)
-    return Call(key, 100 + key.transpose(1, 2).contiguous(), copies)
+    numbers = torch.arange(4.0 * num_blocks).reshape(num_blocks, 2, 2, 1) + 0.1
+    return Call(numbers, 100 + numbers, copies)
 
 
-CACHES = st.lists(st.tuples(_block, _block), max_size=5).map(caches)
+def turned(copies: list[tuple[int, int]], num_blocks: int = 5) -> Call:
+    """Return a call on caches that are not contiguous: in memory, all of a head stands together."""
+    import torch
+
+    numbers = torch.arange(4.0 * num_blocks).reshape(2, num_blocks, 2, 1) + 0.1
+    keys = numbers.permute(1, 2, 0, 3)
+    return Call(keys, 100 + keys, copies)
+
+
+_copies = st.lists(st.tuples(_block, _block), max_size=5)
+CACHES = st.one_of(_copies.map(caches), _copies.map(turned))
 
 SOME_CACHES = (
-    caches([(0, 1), (1, 2)]),
+    caches([(0, 1)], 2),
+    caches([(0, 1), (1, 2)], 3),
+    turned([(0, 1)], 2),
     caches([(1, 2), (1, 3), (4, 1)]),
-    caches([(3, 0)]),
+    turned([(3, 0)]),
     caches([]),
 )
 """Copies that tell the ways to make them apart."""
+
+REFUSED_COPIES = (
+    caches([(0, -1)], 2),
+    caches([(-1, 0)], 2),
+    caches([(0, 2)], 2),
+    caches([(2, 0)], 2),
+    caches([(0, 1), (0, 2)], 2),
+    caches([(0, 1), (1, 2)], 2),
+    caches([(0, 1), (2, 1)], 2),
+)
+"""Copies with a block outside the cache: alone, in the first group of several, in the second."""
 
 # 8.6c
 
@@ -250,17 +273,22 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             expected,
             {"key_cache": moved, "value_cache": moved},
         )
-    yield _far_copy()
+    yield _far_copy("from", [(_FAR, 0)])
+    yield _far_copy("to", [(0, _FAR)])
 
 
-def _far_copy() -> KernelCase:
-    """Return a copy from a block that begins at element 2³¹ of a cache, which ends before it."""
+_FAR = 2**11
+"""A block that begins at element 2³¹, where blocks have 2²⁰ numbers."""
+
+
+def _far_copy(way: str, copies: list[tuple[int, int]]) -> KernelCase:
+    """Return a copy from or to a block that begins at element 2³¹ of a cache, behind its end."""
     import torch
 
-    far, numbers = 2**11, 2**20
+    numbers = 2**20
     one_block = torch.zeros(1, numbers // 8, 2, 4, dtype=torch.float16)
     title = (
-        f"block {far:,} of a cache whose blocks have {numbers:,} numbers each. Here it has one "
+        f"a copy {way} block {_FAR:,} of a cache whose blocks have {numbers:,} numbers each. Here it has one "
         "block: only the place counts to which your kernel would go"
     )
     return KernelCase(
@@ -268,10 +296,11 @@ def _far_copy() -> KernelCase:
         {
             "key_cache": one_block,
             "value_cache": one_block.clone(),
-            "block_copies": torch.tensor([(far, 0)], dtype=torch.int32),
+            "block_copies": torch.tensor(copies, dtype=torch.int32),
         },
         {},
         far={
-            name: range(far * numbers, (far + 1) * numbers) for name in ("key_cache", "value_cache")
+            name: range(_FAR * numbers, (_FAR + 1) * numbers)
+            for name in ("key_cache", "value_cache")
         },
     )
