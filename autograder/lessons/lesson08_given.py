@@ -288,8 +288,8 @@ def _far_copy(way: str, copies: list[tuple[int, int]]) -> KernelCase:
     numbers = 2**20
     one_block = torch.zeros(1, numbers // 8, 2, 4, dtype=torch.float16)
     title = (
-        f"a copy {way} block {_FAR:,} of a cache whose blocks have {numbers:,} numbers each. Here it has one "
-        "block: only the place counts to which your kernel would go"
+        f"a copy {way} block {_FAR:,} of a cache whose blocks have {numbers:,} numbers each. Here "
+        "it has one block: only the place counts to which your kernel would go"
     )
     return KernelCase(
         title,
