@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from autograder.checks.function import Call, Large
 from autograder.checks.kernel import KernelCase
 from autograder.checks.trace import Instance
-from course_lib.kv_cache.watch.hand_traces import fork_trace
+from course_lib.kv_cache.watch.hand_traces import HandTrace, TraceStep, fork_trace
 from course_lib.kv_cache.watch.notation import StateLine
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ HASHINGS = (
     Call([7, 8, 3, 4], 2),
     Call([1, 2, 3, 4, 5], 2, "x"),
     Call([5, 6, 7, 8], 2, "x", PARENT),
+    Call([5, 6, 7, 8], 2, "x"),
+    Call([4, 3, 3, 4], 2),
+    Call([3, 3, 4], 3),
     Call([65, 321], 1),
+    Call([2**32 - 1], 1),
     Call([65, 66, 67], 3, ""),
     Call([], 4),
     Call(list(range(100, 117)), 4, "tenant a"),
@@ -91,10 +96,23 @@ LOOKUPS = (
 # 8.3
 
 
+@cache
+def _trace(seed: int) -> tuple[HandTrace, list[TraceStep]]:
+    """Return the fork of a seed in which something is copied, and the steps that write.
+
+    Where the last block of the prompt is full, any idea of who copies comes to the same.
+    """
+    for further in count(seed, 2**31):
+        trace = fork_trace(further)
+        writes = [step for step in trace.steps if step.operation.endswith("writes a token")]
+        if any(step.result for step in writes):
+            break
+    return trace, writes
+
+
 def copies_to_write(seed: int) -> Instance:
     """Return a task: a prompt is forked and everybody writes; who copies what?"""
-    trace = fork_trace(seed)
-    writes = [step for step in trace.steps if step.operation.endswith("writes a token")]
+    trace, writes = _trace(seed)
     before = trace.steps[len(trace.steps) - len(writes) - 1].state
     listed = "\n".join(f"{number}. {step.operation}" for number, step in enumerate(writes, 1))
     answer: dict[str, Any] = {}
@@ -131,8 +149,8 @@ def form_of_a_copy(state: Any) -> str:
 @cache
 def start_of(seed: int) -> tuple[StateLine, tuple[str, ...]]:
     """Return the state before the first write of a seed's task, and who writes, in order."""
-    steps = fork_trace(seed).steps
-    writes = [step for step in steps if step.operation.endswith("writes a token")]
+    trace, writes = _trace(seed)
+    steps = trace.steps
     names = tuple(step.operation.partition(" ")[0] for step in writes)
     return StateLine.parse(steps[len(steps) - len(writes) - 1].state), names
 

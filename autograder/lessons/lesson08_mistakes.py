@@ -111,6 +111,12 @@ HASH = (
         hashing(in_front=lambda salt, parent: _in_front(salt or None, parent)),
     ),
     Misconception(
+        "no salt is an empty salt",
+        'A request without a salt, None, and one with the salt "" are of different tenants: their '
+        "first hashes differ.",
+        hashing(in_front=lambda salt, parent: _in_front(salt or "", parent)),
+    ),
+    Misconception(
         "the low byte of a token",
         "Vocabularies have more than 256 tokens: 65 and 321 have the same low byte, and would "
         "share a block.",

@@ -250,10 +250,10 @@ class KVCacheManager:
         tokens fill can be found by later requests from now on (drafts of a speculative decoder,
         beyond ``num_tokens``, are left out). The request's own fields are not changed.
 
-        Of the blocks into which the request is about to write, those that it must not write into
-        (``RequestBlocks.shared_from``) are replaced by new ones: copy-on-write. If there are
-        computed tokens in such a block, the pair (old id, new id) is added to
-        ``take_block_copies``.
+        Of the blocks of its table, from the first into which the request is about to write to the
+        last, those that it must not write into (``RequestBlocks.shared_from``) are replaced by new
+        ones: copy-on-write. If there are computed tokens in such a block, the pair (old id, new id)
+        is added to ``take_block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
         free, unless no other request holds any.
@@ -273,7 +273,8 @@ class KVCacheManager:
 
         Raises:
             ValueError: ``num_new_tokens`` is less than 1; or the computed blocks are not what
-                ``get_computed_blocks`` returns for this request, which must hold no blocks yet.
+                ``get_computed_blocks`` returns for this request, which must hold no blocks yet; or
+                a block would be filled with a token that cannot be hashed. Nothing has changed.
 
         >>> manager = KVCacheManager(num_blocks=7, block_size=4)
         >>> request = PlainRequest("a", list(range(10)))
@@ -602,13 +603,14 @@ class KVCacheManager:
     ) -> None:
         """Put new blocks in place of shared ones, and note what has to be copied.
 
-        A shared block loses a holder, and stays as it is for the others. If computed tokens are in
-        it, the pair (its id, the new block's id) is added to ``block_copies``, and ``num_copies``
-        goes up by one; a block that is still empty is replaced without a copy.
+        A shared block loses a holder, and stays as it is for the others; if there are none, it is
+        free now. If computed tokens are in it, the pair (its id, the new block's id) is added to
+        ``block_copies``, and ``num_copies`` goes up by one; a block that is still empty is replaced
+        without a copy.
 
         Args:
             held: What is kept of the request; ``held.blocks`` is its table.
-            shared: Blocks of its table that it writes into and others hold as well, in order.
+            shared: Blocks of its table that it must not write into, in order.
             new_blocks: As many new ones, which the request holds already.
             num_computed_tokens: Tokens that it has computed, from the first. Blocks behind them are
                 still empty.
