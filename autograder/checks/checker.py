@@ -145,7 +145,7 @@ class CheckerCheck:
                 return Seen(outcome, "accepts")
             return Seen(outcome, "breaks", "it returns something; it should raise, or return None")
         value = outcome.value
-        if type(value) is not list or not all(type(item) is str for item in value):
+        if type(value) is not list or not all(type(item) is str and item for item in value):
             problem = "it should return a list with one text for each violation"
             return Seen(outcome, "breaks", problem)
         return Seen(outcome, "rejects" if value else "accepts")

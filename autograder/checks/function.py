@@ -277,12 +277,27 @@ class FunctionCheck:
     def _fitting(
         self, subject: Subject, answers: list[Outcome], failing: Call | None
     ) -> list[Misconception]:
-        """Return the known wrong answers that agree on every probe and on the failing call."""
+        """Return the known wrong answers that agree on every probe and on the failing call.
+
+        They are wrong on that call as well. Where it is one to be refused, they treat all of those
+        alike.
+        """
         calls = list(self.probes)
         if failing is not None:
-            calls.append(failing)
-            answers = [*answers, self._ask(subject, failing)]
-        return [each for each in self.misconceptions if self._agrees(each, calls, answers)]
+            more = [failing, *(self.refusals if failing in self.refusals else ())]
+            calls += more
+            answers = [*answers, *(self._ask(subject, call) for call in more)]
+        return [
+            each
+            for each in self.misconceptions
+            if self._agrees(each, calls, answers)
+            and (failing is None or self._fails(each, failing))
+        ]
+
+    def _fails(self, misconception: Misconception, call: Call) -> bool:
+        """Say whether a known wrong answer is wrong on a call, or misuses its arguments."""
+        trial = _Trial(self, self._trusted(), LocalSubject(misconception.wrong))
+        return trial.form_fails(call) is not None
 
     def _agrees(
         self, misconception: Misconception, calls: Iterable[Call], answers: Iterable[Outcome]

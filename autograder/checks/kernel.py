@@ -185,13 +185,16 @@ class KernelCheck:
             return ""
         stored = _moved(outcome, "stored")
         is_counted = bool(stored or _moved(outcome, "loaded"))
+        is_given = name in case.arguments and not _has_nan(case.arguments[name])
         if is_counted and stored.get(name, 0) < came.numel() * came.element_size():
+            if is_given:
+                return "a lane that is loaded under a mask without `other` is NaN, and is stored"
             return f"NaN is what {name} holds before it is written, and not all of it is"
         clean = {key: _without_nan(value) for key, value in case.arguments.items()}
         again = self._start(subject, replace(case, arguments=clean))
         if _outputs(again) and not _has_nan(_outputs(again)[name]):
             return "NaN is in slots that no sequence owns: some of them are read"
-        if name in case.arguments and not _has_nan(case.arguments[name]):
+        if is_given:
             return "inf - inf, inf times 0 and 0 / 0 are NaN"
         return (
             "inf - inf, inf times 0 and 0 / 0 are NaN; so is an output before it is written, and a "

@@ -146,7 +146,7 @@ class ParsonsCheck:
         outcome = subject.value()
         if isinstance(outcome, Raised):
             return _refused("a list of letters", show_outcome(outcome))
-        labels = list(outcome.value) if isinstance(outcome.value, tuple) else outcome.value
+        labels = _letters(outcome.value)
         problem = self._problem_with(labels)
         if problem:
             got = show(labels)
@@ -157,6 +157,10 @@ class ParsonsCheck:
         except SyntaxError as error:
             return self._blamed(self._no_function(labels, error), labels)
         finding = self.inner.examine(LocalSubject(function, self.patience), seed, max_examples)
+        strange = [label for label in labels if self._distractor_at(label) is not None]
+        if finding.fraction == 1 and strange:
+            problem = f"the function works, and line {strange[0]} does not belong in it"
+            return _refused("only lines that belong", show(labels), problem)
         if finding.fraction == 1:
             return finding
         finding = replace(finding, unwritten=False)
@@ -304,6 +308,19 @@ class ParsonsCheck:
         # A seed of text gives the same order in every Python and every process.
         random.Random(self.exercise_id).shuffle(shown)
         return shown
+
+
+def _letters(value: Any) -> Any:
+    """Return an order as a list of capital letters, however it is written.
+
+    >>> _letters(("b", " A")), _letters("B, A"), _letters(7)
+    (['B', 'A'], ['B', 'A'], 7)
+    """
+    if isinstance(value, str):
+        value = [letter for letter in value if letter.isalnum()]
+    if isinstance(value, (list, tuple)):
+        return [each.strip().upper() if isinstance(each, str) else each for each in value]
+    return value
 
 
 def _cut(function: Callable[..., Any], joined: Sequence[str]) -> tuple[str, tuple[str, ...]]:

@@ -38,7 +38,7 @@ from autograder.checks.lives import Life, Pair, Step
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
-from autograder.checks.show import show_outcome
+from autograder.checks.show import show, show_outcome
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
@@ -406,11 +406,10 @@ class StatefulCheck:
                 lines[number] += f"  # {step.state}"
             before = step.state
         shown = [case.expected, case.got]
-        if expected[last].state != got[last].state:
-            shown = [
-                f"{text}  # {side[last].state}"
-                for text, side in zip(shown, (expected, got), strict=True)
-            ]
+        # What says the state itself needs it no second time.
+        states = [side[last].state for side in (expected, got)]
+        if states[0] != states[1] and shown != [show(state) for state in states]:
+            shown = [f"{text}  # {state}" for text, state in zip(shown, states, strict=True)]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _retelling(self, failure: _Failure, subject: Subject) -> Callable[[], FailingCase] | None:

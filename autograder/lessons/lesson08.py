@@ -13,6 +13,7 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson08_forks as forks
 from autograder.lessons import lesson08_given as given
 from autograder.lessons import lesson08_hunt as hunt
 from autograder.lessons import lesson08_lives as lives
@@ -20,6 +21,7 @@ from autograder.lessons import lesson08_lookups as lookups
 from autograder.lessons import lesson08_manager_mistakes as manager_mistakes
 from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_mistakes as mistakes
+from autograder.lessons import lesson08_slots as slots
 from autograder.lessons import lesson08_trees as trees
 from course_lib.attention.paged import copy_blocks, side_by_side
 from course_lib.kv_cache.manager import KVCacheManager
@@ -129,7 +131,7 @@ FORK = Exercise(
         reference=Method(KVCacheManager, "fork"),
         machine=lives.ForkingLife,
         max_steps=6,
-        probes=lives.FORKS,
+        probes=forks.FORKS,
         misconceptions=manager_mistakes.FORK,
         state_line=state_of,
     ),
@@ -153,7 +155,7 @@ REPLACE = Exercise(
         reference=Method(KVCacheManager, "replace_shared"),
         machine=lives.ReplacingLife,
         max_steps=4,
-        probes=lives.REPLACED,
+        probes=forks.REPLACED,
         misconceptions=manager_mistakes.REPLACE,
         state_line=state_of,
     ),
@@ -172,16 +174,16 @@ SLOTS = Exercise(
     id="8.5",
     title="Make room",
     asks="Make room for the next tokens of a request: with hits, with copies, or not at all.",
-    points=17,
-    minutes=35,
+    points=20,
+    minutes=30,
     difficulty=3,
     check=StatefulCheck(
         reference=Method(KVCacheManager, "allocate_slots"),
         machine=lives.ManagerLife,
         max_steps=6,
-        probes=lives.SLOTS,
+        probes=slots.SLOTS,
         misconceptions=manager_mistakes.ALLOCATE,
-        large=(lives.LONG_PROMPT,),
+        large=(slots.LONG_PROMPT,),
         state_line=state_of,
     ),
     hints=(
@@ -195,12 +197,15 @@ SLOTS = Exercise(
     ),
 )
 
-# 8.6
+# 8.6, a stretch
 
 GROUPS = Exercise(
     id="8.6a",
-    title="Copies side by side",
-    asks="Split copies, meant one after the other, into as few groups as can be made at once.",
+    title="Copies side by side (stretch)",
+    asks=(
+        "Cut a list of copies, without changing its order, into as few groups as can be made at "
+        "once."
+    ),
     points=4,
     minutes=10,
     difficulty=2,
@@ -220,7 +225,7 @@ GROUPS = Exercise(
 
 BY_GROUPS = Exercise(
     id="8.6b",
-    title="Copy group by group",
+    title="Copy group by group (stretch)",
     asks="Copy whole blocks within both caches, as if one copy were made after the other.",
     points=2,
     minutes=5,
@@ -229,7 +234,7 @@ BY_GROUPS = Exercise(
         reference=copy_blocks,
         cases=given.CACHES,
         probes=given.SOME_CACHES,
-        refusals=(given.caches([(0, 5)]), given.caches([(1, 2), (-1, 0)])),
+        refusals=given.REFUSED_COPIES,
         writes=("key_cache", "value_cache"),
         misconceptions=mistakes.COPIES,
     ),
@@ -290,27 +295,6 @@ EXPOSED = Exercise(
     ),
 )
 
-MENDED = Exercise(
-    id="8.7b",
-    title="Bug hunt: mend it",
-    asks="Admit a request with its hits, or return None and leave everything as it was.",
-    points=3,
-    minutes=6,
-    difficulty=2,
-    check=FunctionCheck(
-        reference=hunt.admit,
-        cases=hunt.admissions(),
-        probes=hunt.ADMISSIONS,
-        writes=("free", "holders"),
-        misconceptions=hunt.MENDED,
-    ),
-    hints=(
-        "How many blocks of the free queue can the request have as new ones?",
-        "Count the hits that nobody holds: they leave the free queue. Compare before you touch.",
-        "`num_new > len(free) - number of hits without a holder`: None",
-    ),
-)
-
 # 8.8, the measurement
 
 MEASURED = Exercise(
@@ -337,7 +321,7 @@ MEASURED = Exercise(
     ),
 )
 
-# 8.9, the stretch
+# 8.9, the other stretch
 
 TREE = Exercise(
     id="8.9",
@@ -386,7 +370,6 @@ EXERCISES = (
     BY_GROUPS,
     KERNEL,
     EXPOSED,
-    MENDED,
     MEASURED,
     TREE,
     QUIZ,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from autograder.checks.function import Call, Large
 from autograder.checks.kernel import KernelCase
 from autograder.checks.trace import Instance
-from course_lib.kv_cache.watch.hand_traces import fork_trace
+from course_lib.kv_cache.watch.hand_traces import HandTrace, TraceStep, fork_trace
 from course_lib.kv_cache.watch.notation import StateLine
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ HASHINGS = (
     Call([7, 8, 3, 4], 2),
     Call([1, 2, 3, 4, 5], 2, "x"),
     Call([5, 6, 7, 8], 2, "x", PARENT),
+    Call([5, 6, 7, 8], 2, "x"),
+    Call([4, 3, 3, 4], 2),
+    Call([3, 3, 4], 3),
     Call([65, 321], 1),
+    Call([2**32 - 1], 1),
     Call([65, 66, 67], 3, ""),
     Call([], 4),
     Call(list(range(100, 117)), 4, "tenant a"),
@@ -91,10 +96,23 @@ LOOKUPS = (
 # 8.3
 
 
+@cache
+def _trace(seed: int) -> tuple[HandTrace, list[TraceStep]]:
+    """Return the fork of a seed in which something is copied, and the steps that write.
+
+    Where the last block of the prompt is full, any idea of who copies comes to the same.
+    """
+    for further in count(seed, 2**31):
+        trace = fork_trace(further)
+        writes = [step for step in trace.steps if step.operation.endswith("writes a token")]
+        if any(step.result for step in writes):
+            break
+    return trace, writes
+
+
 def copies_to_write(seed: int) -> Instance:
     """Return a task: a prompt is forked and everybody writes; who copies what?"""
-    trace = fork_trace(seed)
-    writes = [step for step in trace.steps if step.operation.endswith("writes a token")]
+    trace, writes = _trace(seed)
     before = trace.steps[len(trace.steps) - len(writes) - 1].state
     listed = "\n".join(f"{number}. {step.operation}" for number, step in enumerate(writes, 1))
     answer: dict[str, Any] = {}
@@ -131,8 +149,8 @@ def form_of_a_copy(state: Any) -> str:
 @cache
 def start_of(seed: int) -> tuple[StateLine, tuple[str, ...]]:
     """Return the state before the first write of a seed's task, and who writes, in order."""
-    steps = fork_trace(seed).steps
-    writes = [step for step in steps if step.operation.endswith("writes a token")]
+    trace, writes = _trace(seed)
+    steps = trace.steps
     names = tuple(step.operation.partition(" ")[0] for step in writes)
     return StateLine.parse(steps[len(steps) - len(writes) - 1].state), names
 
@@ -187,23 +205,46 @@ SOME_COPIES = (
 # 8.6b
 
 
-def caches(copies: list[tuple[int, int]]) -> Call:
-    """Return a call on caches of five blocks, in which each number is another one."""
+def caches(copies: list[tuple[int, int]], num_blocks: int = 5) -> Call:
+    """Return a call on caches in which each number is another one, that 16 bits do not hold."""
     import torch
 
-    key = torch.arange(20.0).reshape(5, 2, 2, 1)
-    return Call(key, 100 + key.transpose(1, 2).contiguous(), copies)
+    numbers = torch.arange(4.0 * num_blocks).reshape(num_blocks, 2, 2, 1) + 0.1
+    return Call(numbers, 100 + numbers, copies)
 
 
-CACHES = st.lists(st.tuples(_block, _block), max_size=5).map(caches)
+def turned(copies: list[tuple[int, int]], num_blocks: int = 5) -> Call:
+    """Return a call on caches that are not contiguous: in memory, all of a head stands together."""
+    import torch
+
+    numbers = torch.arange(4.0 * num_blocks).reshape(2, num_blocks, 2, 1) + 0.1
+    keys = numbers.permute(1, 2, 0, 3)
+    return Call(keys, 100 + keys, copies)
+
+
+_copies = st.lists(st.tuples(_block, _block), max_size=5)
+CACHES = st.one_of(_copies.map(caches), _copies.map(turned))
 
 SOME_CACHES = (
-    caches([(0, 1), (1, 2)]),
+    caches([(0, 1)], 2),
+    caches([(0, 1), (1, 2)], 3),
+    turned([(0, 1)], 2),
     caches([(1, 2), (1, 3), (4, 1)]),
-    caches([(3, 0)]),
+    turned([(3, 0)]),
     caches([]),
 )
 """Copies that tell the ways to make them apart."""
+
+REFUSED_COPIES = (
+    caches([(0, -1)], 2),
+    caches([(-1, 0)], 2),
+    caches([(0, 2)], 2),
+    caches([(2, 0)], 2),
+    caches([(0, 1), (0, 2)], 2),
+    caches([(0, 1), (1, 2)], 2),
+    caches([(0, 1), (2, 1)], 2),
+)
+"""Copies with a block outside the cache: alone, in the first group of several, in the second."""
 
 # 8.6c
 
@@ -250,28 +291,34 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             expected,
             {"key_cache": moved, "value_cache": moved},
         )
-    yield _far_copy()
+    yield _far_copy("from", [(_FAR, 0)])
+    yield _far_copy("to", [(0, _FAR)])
 
 
-def _far_copy() -> KernelCase:
-    """Return a copy from a block that begins at element 2³¹ of a cache, which ends before it."""
+_FAR = 2**11
+"""A block that begins at element 2³¹, where blocks have 2²⁰ numbers."""
+
+
+def _far_copy(way: str, copies: list[tuple[int, int]]) -> KernelCase:
+    """Return a copy from or to a block that begins at element 2³¹ of a cache, behind its end."""
     import torch
 
-    far, numbers = 2**11, 2**20
+    numbers = 2**20
     one_block = torch.zeros(1, numbers // 8, 2, 4, dtype=torch.float16)
     title = (
-        f"block {far:,} of a cache whose blocks have {numbers:,} numbers each. Here it has one "
-        "block: only the place counts to which your kernel would go"
+        f"a copy {way} block {_FAR:,} of a cache whose blocks have {numbers:,} numbers each. Here "
+        "it has one block: only the place counts to which your kernel would go"
     )
     return KernelCase(
         title,
         {
             "key_cache": one_block,
             "value_cache": one_block.clone(),
-            "block_copies": torch.tensor([(far, 0)], dtype=torch.int32),
+            "block_copies": torch.tensor(copies, dtype=torch.int32),
         },
         {},
         far={
-            name: range(far * numbers, (far + 1) * numbers) for name in ("key_cache", "value_cache")
+            name: range(_FAR * numbers, (_FAR + 1) * numbers)
+            for name in ("key_cache", "value_cache")
         },
     )

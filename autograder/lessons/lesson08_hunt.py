@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
-from hypothesis import strategies as st
-
 from autograder.checks.finding import Misconception
-from autograder.checks.function import Call
 
 # What the lesson shows
 
@@ -60,59 +55,6 @@ def admit_b(
         return None
     touch(free, holders, hits)
     return hits + take(free, holders, num_new)
-
-
-# What is right, and further wrong ones
-
-
-def admit(
-    free: list[int], holders: dict[int, int], hits: list[int], num_new: int
-) -> list[int] | None:
-    """Return the blocks of a request that comes in, its hits first; None if there is no room."""
-    num_free_hits = sum(holders[block] == 0 for block in hits)
-    if num_new > len(free) - num_free_hits:
-        return None
-    touch(free, holders, hits)
-    return [*hits, *take(free, holders, num_new)]
-
-
-def undone(
-    free: list[int], holders: dict[int, int], hits: list[int], num_new: int
-) -> list[int] | None:
-    """Touch first, and take the holders off again on a refusal."""
-    was_free = [block for block in hits if holders[block] == 0]
-    touch(free, holders, hits)
-    if num_new > len(free):
-        for block in hits:
-            holders[block] -= 1
-        free.extend(reversed(was_free))
-        return None
-    return [*hits, *take(free, holders, num_new)]
-
-
-def never_touched(
-    free: list[int], holders: dict[int, int], hits: list[int], num_new: int
-) -> list[int] | None:
-    """Leave the hits in the free queue."""
-    num_free_hits = sum(holders[block] == 0 for block in hits)
-    if num_new > len(free) - num_free_hits:
-        return None
-    return [*hits, *take(free, holders, num_new)]
-
-
-def taken_before_the_touch(
-    free: list[int], holders: dict[int, int], hits: list[int], num_new: int
-) -> list[int] | None:
-    """Take the new blocks while the hits are still in the free queue."""
-    num_free_hits = sum(holders[block] == 0 for block in hits)
-    if num_new > len(free) - num_free_hits:
-        return None
-    new = take(free, holders, num_new)
-    for block in hits:
-        if block in free:
-            free.remove(block)
-        holders[block] += 1
-    return [*hits, *new]
 
 
 # 8.7a
@@ -182,86 +124,5 @@ EXPOSED = (
         "a request without hits",
         "Without hits there is nothing to touch, so a refusal leaves nothing behind.",
         lambda: {**EXPOSING, "hits": [], "num_new": 6},
-    ),
-)
-
-# 8.7b
-
-
-def case(free: list[int], held: dict[int, int], hits: list[int], num_new: int) -> Call:
-    """Return a call for blocks that are free in this order, and others that are held."""
-    return Call(list(free), {**dict.fromkeys(sorted(free), 0), **held}, list(hits), num_new)
-
-
-@st.composite
-def admissions(draw: st.DrawFn) -> Call:
-    """Draw a pool, hits some of which are held, and a number of new blocks."""
-    blocks = draw(st.permutations(range(1, draw(st.integers(1, 6)) + 1)))
-    num_free = draw(st.integers(0, len(blocks)))
-    held = {block: draw(st.integers(1, 3)) for block in blocks[num_free:]}
-    hits = draw(st.permutations(blocks))[: draw(st.integers(0, 3))]
-    return case(blocks[:num_free], held, hits, draw(st.integers(0, 4)))
-
-
-ADMISSIONS = (
-    case([6, 7, 3, 2, 1], {4: 1, 5: 1}, [1, 2, 3], 3),
-    case([6, 7, 3, 2, 1], {4: 1, 5: 1}, [1, 2, 3], 2),
-    case([6, 7, 3, 2, 1], {4: 1, 5: 1}, [1, 2, 3], 6),
-    case([6, 7], {1: 1, 2: 1, 3: 1}, [1, 2, 3], 2),
-    case([6, 7, 3, 8], {1: 1, 2: 1}, [1, 2, 3], 3),
-    case([6, 3, 8, 2], {1: 1}, [1, 2, 3], 4),
-    case([5, 4], {}, [5], 1),
-    case([5, 4], {}, [], 3),
-)
-"""Pools that tell the ways to admit apart."""
-
-Admit = Callable[[list[int], dict[int, int], list[int], int], "list[int] | None"]
-
-
-def tried(admit: Admit, call: Call) -> tuple[Any, list[int], dict[int, int]]:
-    """Return what an admission makes of a call: its answer, the free queue and the holders.
-
-    >>> tried(suspect_admit, ADMISSIONS[0])[1]
-    [6, 7]
-    """
-    free, holders, hits, num_new = deepcopy(call.args)
-    return admit(free, holders, hits, num_new), free, holders
-
-
-MENDED = (
-    Misconception(
-        "touched before the check",
-        "A refusal must leave everything as it was: this one leaves a holder on each hit that "
-        "nobody takes off.",
-        suspect_admit,
-    ),
-    Misconception(
-        "hits counted as free",
-        "The hits are in the free queue and leave it when they are touched: there may be too few "
-        "left by then.",
-        admit_a,
-    ),
-    Misconception(
-        "every hit taken off",
-        "A hit that somebody holds is not in the free queue, so it takes no room there.",
-        admit_b,
-    ),
-    Misconception(
-        "touched, and undone",
-        "Put back at the end, the hits count as used just now, and in another order than they "
-        "were: look first, and there is nothing to undo.",
-        undone,
-    ),
-    Misconception(
-        "never touched",
-        "A hit needs the request as a holder: otherwise it stays in the free queue, and the next "
-        "one overwrites it.",
-        never_touched,
-    ),
-    Misconception(
-        "taken before the touch",
-        "Until they are touched, the hits are in the free queue, and may be handed out as new "
-        "blocks to the very request that found them.",
-        taken_before_the_touch,
     ),
 )

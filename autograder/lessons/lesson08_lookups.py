@@ -140,12 +140,30 @@ VALID = {
 }
 
 
+_SHOWN: tuple[tuple[list[bytes], int, int], ...] = (
+    ([b"a"], 17, 16),
+    ([b"a"], 16, 16),
+    ([b"a", b"b"], 33, 16),
+    ([b"a", b"c"], 33, 16),
+    ([b"a", b"c", b"b"], 49, 16),
+    ([b"c", b"a"], 33, 16),
+    ([b"a", b"b"], 5, 2),
+)
+"""Prompts of which one shows what a lookup is: hashes, tokens, block size."""
+
+
 def shown(lookup: Lookup) -> str:
-    """Show a lookup by what it finds of prompts that tell little."""
+    """Show a lookup by what it finds of a prompt on which it is wrong; if of none, of three."""
     cached = {b"a": 3, b"b": 7}
-    found = {n: lookup([b"a", b"b", b"c"][: n // 16], cached, n, 16) for n in (15, 17, 63)}
-    listed = ", ".join(f"{ids} of {n} tokens" for n, ids in found.items())
-    return f"a lookup that finds, with a: 3 and b: 7 cached in blocks of 16, {listed}"
+    found = [(case, lookup(case[0], cached, *case[1:])) for case in _SHOWN]
+    right = [longest_cached_prefix(case[0], cached, *case[1:]) for case in _SHOWN]
+    telling = [each for each, ids in zip(found, right, strict=True) if list(each[1]) != ids][:1]
+    listed = ", and ".join(
+        f"{list(ids)} of {num_tokens} tokens in blocks of {block_size} with the hashes "
+        + " ".join(each.decode() for each in hashes)
+        for (hashes, num_tokens, block_size), ids in telling or found[1:4]
+    )
+    return f"a lookup that finds, where a: 3 and b: 7 are cached, {listed}"
 
 
 # Tests, good and poor

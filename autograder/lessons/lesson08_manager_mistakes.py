@@ -35,6 +35,8 @@ def changed(method: Callable[..., Any], *edits: tuple[str, str]) -> Callable[...
 # 8.4a
 
 _fork = KVCacheManager.fork
+_HASHES = "held.block_hashes[:num_full]"
+_CACHED = "min(held.num_cached_blocks, num_full)"
 
 FORK = (
     Misconception(
@@ -116,11 +118,47 @@ FORK = (
         "all hashes handed down",
         "Hashes of blocks that are not computed yet are the parent's business: the child may go "
         "on with other tokens there.",
+        changed(_fork, (_HASHES, "list(held.block_hashes)")),
+    ),
+    Misconception(
+        "one list of hashes for both",
+        "The child goes on with tokens of its own, and so do its hashes: it needs a list of its "
+        "own, with those of the blocks that its computed tokens fill.",
+        changed(_fork, (_HASHES, "held.block_hashes")),
+    ),
+    Misconception(
+        "all counted as cached",
+        "The parent may have offered blocks to the cache that the child has not computed: those "
+        "the child will fill, and offer, itself.",
+        changed(_fork, (_CACHED, "held.num_cached_blocks")),
+    ),
+    Misconception(
+        "the parent's hashes and count as they are",
+        "Both go on behind what is computed, where the child may have other tokens: cut the "
+        "hashes, and the count, at the last block that its computed tokens fill.",
         changed(
             _fork,
-            ("held.block_hashes[:num_full]", "list(held.block_hashes)"),
-            ("min(held.num_cached_blocks, num_full)", "held.num_cached_blocks"),
+            (_HASHES, "list(held.block_hashes)"),
+            (_CACHED, "held.num_cached_blocks"),
         ),
+    ),
+    Misconception(
+        "an empty salt is no salt",
+        'A salt of "" is a salt, and None is none: whoever has the one must not share with the '
+        "other.",
+        changed(
+            _fork,
+            (
+                "child.cache_salt != parent.cache_salt",
+                "(child.cache_salt or None) != (parent.cache_salt or None)",
+            ),
+        ),
+    ),
+    Misconception(
+        "nothing computed, nothing held",
+        "A request holds blocks from allocate_slots on, before anything in them is computed. They "
+        "would be lost with its old entry.",
+        changed(_fork, ("known.blocks:", "child.num_computed_tokens:")),
     ),
     Misconception(
         "the fork is not counted",
@@ -132,13 +170,14 @@ FORK = (
 # 8.4b
 
 _replace = KVCacheManager.replace_shared
+_IS_BEGUN = "index * self.block_size < num_computed_tokens"
 
 REPLACE = (
     Misconception(
         "empty blocks are copied",
         "A block behind the computed tokens holds nothing that anybody needs: it is replaced, and "
         "nothing is copied.",
-        changed(_replace, ("if index * self.block_size < num_computed_tokens:", "if True:")),
+        changed(_replace, (_IS_BEGUN, "True")),
     ),
     Misconception(
         "the pair the wrong way round",
@@ -158,10 +197,37 @@ REPLACE = (
         "nothing is copied",
         "The new block needs what the writer has computed in the old one, so the copy must be "
         "noted: the model carries it out before the step.",
+        changed(_replace, (_IS_BEGUN, "False")),
+    ),
+    Misconception(
+        "counted, and not noted",
+        "The model copies what stands in block_copies, before the step; a count alone moves "
+        "nothing.",
         changed(
             _replace,
             ("self.block_copies.append((source.block_id, copy.block_id))", "pass"),
         ),
+    ),
+    Misconception(
+        "only the last pair is kept",
+        "Other copies may be due already, of this request or of another: add the pair to them.",
+        changed(
+            _replace,
+            (
+                "self.block_copies.append((source.block_id, copy.block_id))",
+                "self.block_copies = [(source.block_id, copy.block_id)]",
+            ),
+        ),
+    ),
+    Misconception(
+        "blocks compared with tokens",
+        "num_computed_tokens counts tokens: a block begins at its index times block_size.",
+        changed(_replace, (_IS_BEGUN, "index < num_computed_tokens")),
+    ),
+    Misconception(
+        "the block behind the last token, too",
+        "A block that begins where the computed tokens end is empty: there is nothing to copy.",
+        changed(_replace, (_IS_BEGUN, _IS_BEGUN.replace("<", "<="))),
     ),
     Misconception(
         "half a block needs no copy",
@@ -169,10 +235,7 @@ REPLACE = (
         "them is empty.",
         changed(
             _replace,
-            (
-                "index * self.block_size < num_computed_tokens",
-                "(index + 1) * self.block_size <= num_computed_tokens",
-            ),
+            (_IS_BEGUN, "(index + 1) * self.block_size <= num_computed_tokens"),
         ),
     ),
     Misconception(
@@ -197,6 +260,7 @@ _KEPT = (
 _SHARED = "held.shared_from(first)"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
 _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
+_TAKEN = "    new_blocks = self.block_pool.get_new_blocks(num_new) if num_new else []"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
 
 
@@ -229,6 +293,52 @@ ALLOCATE = (
                 "kept = 0 if held.blocks else self.num_blocks_kept_free()\n"
                 "    if not held.blocks:\n        self.admit(held, hits)",
             ),
+        ),
+    ),
+    Misconception(
+        "taken before the hits are touched",
+        "Until they are touched, the hits that nobody holds are in the free queue: the request may "
+        "be given one of them as a new block, and has it in its table twice.",
+        changed(
+            _allocate,
+            (_ADMIT, ""),
+            (_TAKEN, f"{_TAKEN}\n{_ADMIT.rstrip()}"),
+        ),
+        hint="What may get_new_blocks return while the hits are still in the free queue?",
+    ),
+    Misconception(
+        "touched, and undone",
+        "Put back at the end, the hits count as used just now, and in another order than they "
+        "were: look first, and there is nothing to undo.",
+        changed(
+            _allocate,
+            (
+                "        return None\n",
+                "        self.block_pool.touch(hits)\n"
+                "        self.block_pool.free_blocks(list(hits)[::-1])\n"
+                "        return None\n",
+            ),
+        ),
+    ),
+    Misconception(
+        "only what others hold is replaced",
+        "A block may be this request's alone by now and still be found by the tokens of the "
+        "parent, which has cached it and ended. Who writes other tokens into it hands them to "
+        "whoever looks for those.",
+        changed(
+            _allocate,
+            (_SHARED, "[block for block in held.blocks[first:] if block.ref_cnt > 1]"),
+        ),
+        hint="Whose tokens does the block's hash promise?",
+    ),
+    Misconception(
+        "the added blocks in front of the copies",
+        "Of the blocks taken, the first are the copies, in the order of the table; those behind "
+        "lengthen it.",
+        changed(
+            _allocate,
+            ("new_blocks[: len(shared)]", "new_blocks[len(new_blocks) - len(shared) :]"),
+            ("new_blocks[len(shared) :]", "new_blocks[: len(new_blocks) - len(shared)]"),
         ),
     ),
     Misconception(
@@ -293,6 +403,12 @@ ALLOCATE = (
         "no share kept free",
         "Who is admitted leaves watermark_blocks blocks to those who run already.",
         changed(_allocate, ("self.num_blocks_kept_free() + ", "")),
+    ),
+    Misconception(
+        "a share kept free for nobody",
+        "The share is for those who run. Where nobody does, a request that needs all blocks would "
+        "wait for ever: num_blocks_kept_free knows that.",
+        changed(_allocate, ("self.num_blocks_kept_free()", "self.watermark_blocks")),
     ),
     Misconception(
         "only the next tokens must fit",

@@ -11,6 +11,7 @@ from autograder.checks.kernel import Edited
 from autograder.checks.parsons import Distractor
 from autograder.lessons import lesson08_given as given
 from course_lib.attention.backends.arguments import check_copies
+from course_lib.attention.paged import side_by_side
 from course_lib.kv_cache.prefix import hash_block, root_hash
 from course_lib.kv_cache.sizing import require_block_size
 
@@ -108,6 +109,12 @@ HASH = (
         "an empty salt is no salt",
         'A salt of "" is a salt, and None is none: `or` takes both for nothing.',
         hashing(in_front=lambda salt, parent: _in_front(salt or None, parent)),
+    ),
+    Misconception(
+        "no salt is an empty salt",
+        'A request without a salt, None, and one with the salt "" are of different tenants: their '
+        "first hashes differ.",
+        hashing(in_front=lambda salt, parent: _in_front(salt or "", parent)),
     ),
     Misconception(
         "the low byte of a token",
@@ -350,9 +357,27 @@ def the_wrong_way(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None
 
 def nothing_refused(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
     """Let a negative id count from the end, as Python does."""
+    for group in side_by_side(block_copies):
+        sources, destinations = map(list, zip(*group, strict=True))
+        key_cache[destinations] = key_cache[sources]
+        value_cache[destinations] = value_cache[sources]
+
+
+def into_a_contiguous_one(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Write into what ``contiguous`` returns."""
+    check_copies(key_cache, value_cache, block_copies)
+    keys, values = key_cache.contiguous(), value_cache.contiguous()
     for source, destination in block_copies:
-        key_cache[destination] = key_cache[source].clone()
-        value_cache[destination] = value_cache[source].clone()
+        keys[destination], values[destination] = keys[source], values[source]
+
+
+def checked_group_by_group(key_cache: Any, value_cache: Any, block_copies: Pairs) -> None:
+    """Look at the ids of a group when its turn has come."""
+    for group in side_by_side(block_copies):
+        check_copies(key_cache, value_cache, group)
+        for source, destination in group:
+            key_cache[destination] = key_cache[source]
+            value_cache[destination] = value_cache[source]
 
 
 COPIES = (
@@ -377,6 +402,18 @@ COPIES = (
         "An id outside the cache is an error, and is found before anything is copied; -1 is the "
         "last block only for Python.",
         nothing_refused,
+    ),
+    Misconception(
+        "into a contiguous copy",
+        "Where a cache is not contiguous in memory, `contiguous` returns a copy: what is written "
+        "into that, the cache never sees.",
+        into_a_contiguous_one,
+    ),
+    Misconception(
+        "checked group by group",
+        "A bad id may stand in the last group. Look at all of them first, or the groups in front "
+        "have been copied when the error comes.",
+        checked_group_by_group,
     ),
 )
 

@@ -51,8 +51,10 @@ def two_branches(life: Life) -> None:
     life.do("insert", [1, 2, 3, 4, 7, 8], [20, 21, 22])
     for tokens in ([1, 2, 3, 4, 7, 9], [1, 2, 3, 4, 5, 6, 9], [9, 2], [1, 2, 9, 9]):
         life.do("longest_prefix", tokens)
+    life.see("num_blocks")
     for _ in range(5):
         life.do("evict", 1)
+        life.see("num_blocks")
 
 
 def looked_up_between(life: Life) -> None:
@@ -80,15 +82,89 @@ def not_full(life: Life) -> None:
     life.do("evict", 3)
 
 
-def refused(life: Life) -> None:
-    """Store a request with too few ids; nothing changes."""
+def stored_again(life: Life) -> None:
+    """Store the older of two requests again: that is a use of it."""
+    life.create(1)
+    life.do("insert", [1], [10])
+    life.do("insert", [2], [20])
+    life.do("insert", [1], [30])
+    life.do("evict", 1)
+
+
+def a_stem_that_is_left(life: Life) -> None:
+    """Use the beginning of a request again: it outlives what is older, its own end too."""
+    life.create(1)
+    life.do("insert", [1, 2], [10, 11])
+    life.do("insert", [3], [20])
+    life.do("insert", [1], [30])
+    life.do("evict", 3)
+
+
+def the_same_block_again(life: Life) -> None:
+    """Look for a block behind itself, where it is not stored."""
+    life.create(1)
+    life.do("insert", [2], [10])
+    life.do("longest_prefix", [2, 2])
+    life.do("longest_prefix", [1, 2])
+
+
+def the_same_low_byte(life: Life) -> None:
+    """Look for a token whose low byte is that of a stored one."""
+    life.create(1)
+    life.do("insert", [1], [10])
+    life.do("longest_prefix", [257])
+    life.do("longest_prefix", [65537])
+
+
+def the_same_digits(life: Life) -> None:
+    """Look for tokens that look like the stored ones when they are written one after the other."""
     life.create(2)
+    life.do("insert", [1, 12], [10])
+    life.do("longest_prefix", [11, 2])
+    life.do("longest_prefix", [12, 1])
+
+
+def too_few_ids(life: Life) -> None:
+    """Store a request with too few ids; nothing is stored, and nothing is used."""
+    life.create(1)
     life.do("insert", [1, 2], [10])
-    life.do("insert", [1, 2, 3, 4], [10])
-    life.do("longest_prefix", [1, 2, 3, 4])
+    life.see("num_blocks")
+    life.do("longest_prefix", [1])
 
 
-PROBES = (two_branches, looked_up_between, not_full, refused)
+def too_few_ids_behind_a_stored_block(life: Life) -> None:
+    """Store the older of two requests again, with one more block and too few ids; no use of it."""
+    life.create(1)
+    life.do("insert", [1], [10])
+    life.do("insert", [2], [20])
+    life.do("insert", [1, 3], [30])
+    life.do("evict", 1)
+
+
+def no_block(life: Life) -> None:
+    """Make a tree whose blocks have no token."""
+    life.create(0)
+
+
+def less_than_no_block(life: Life) -> None:
+    """Make a tree whose blocks have fewer tokens than none."""
+    life.create(-1)
+
+
+PROBES = (
+    two_branches,
+    looked_up_between,
+    not_full,
+    stored_again,
+    a_stem_that_is_left,
+    the_same_block_again,
+    the_same_low_byte,
+    the_same_digits,
+    too_few_ids,
+    too_few_ids_behind_a_stored_block,
+    no_block,
+    less_than_no_block,
+)
 
 
 @dataclass(eq=False)

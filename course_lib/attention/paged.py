@@ -220,12 +220,12 @@ def chunked_prefill(
 
 
 def side_by_side(block_copies: BlockCopies) -> list[list[tuple[int, int]]]:
-    """Split copies, meant to be made one after the other, into groups that can be made at once.
+    """Cut a list of copies, meant to be made one after the other, into groups to be made at once.
 
     A cache manager may name a block twice in one step: it is copied, freed, and handed out again as
     the destination of another copy. Within a group no block that is written is read or written
-    again, so the order inside it does not matter. A group ends only where the next copy would break
-    that, so there are as few groups as can be.
+    again, so the order inside it does not matter. The list keeps its order. A group ends only where
+    the next copy would break that rule, so the list is cut as seldom as can be.
 
     Args:
         block_copies: (source, destination) pairs of block ids, in order.

@@ -108,10 +108,12 @@ class HasHashIds(Protocol):
 
 
 def infinite_cache_hit_rates(requests: Iterable[HasHashIds], block_size: int = 512) -> HitRates:
-    """Return the hit rates of a cache that never forgets: no cache can do better.
+    """Return the hit rates of a cache that never forgets: none that keeps prompts does better.
 
-    Each request is looked up when it arrives and cached at once. A hit is a run of blocks from the
-    first one on. The last block counts as found if its id was seen, with the tokens that are in it.
+    Each prompt is looked up when it arrives and cached at once; what is answered is not, though an
+    engine keeps that as well, and the next prompt of a conversation repeats it. A hit is a run of
+    blocks from the first one on. The last block counts as found if its id was seen, with the tokens
+    that are in it.
 
     Args:
         requests: The requests, in order of arrival.

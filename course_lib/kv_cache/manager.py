@@ -112,10 +112,10 @@ class RequestBlocks:
     num_cached_blocks: int = 0
 
     def shared_from(self, index: int) -> list[KVCacheBlock]:
-        """Return the blocks from an index on that the request must not write into.
+        """Return the blocks from a place of the table on that the request must not write into.
 
-        They are those that others hold as well, and those that have a hash which the request has
-        not given them: a fork left them, and whoever looks for that hash expects other tokens.
+        They are those that others hold as well, and those that were cached by another request, of
+        which this one is a fork: whoever looks for that hash expects the other one's tokens.
         """
         own = self.num_cached_blocks
         return [
@@ -250,10 +250,10 @@ class KVCacheManager:
         tokens fill can be found by later requests from now on (drafts of a speculative decoder,
         beyond ``num_tokens``, are left out). The request's own fields are not changed.
 
-        A block into which the request is about to write and that it shares with a fork is replaced
-        by a new one (copy-on-write); so is one that a fork has left it and that is found by tokens
-        of the other's. If there are computed tokens in it, the pair (old id, new id) is added to
-        ``take_block_copies``.
+        Of the blocks of its table, from the first into which the request is about to write to the
+        last, those that it must not write into (``RequestBlocks.shared_from``) are replaced by new
+        ones: copy-on-write. If there are computed tokens in such a block, the pair (old id, new id)
+        is added to ``take_block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
         free, unless no other request holds any.
@@ -273,7 +273,8 @@ class KVCacheManager:
 
         Raises:
             ValueError: ``num_new_tokens`` is less than 1; or the computed blocks are not what
-                ``get_computed_blocks`` returns for this request, which must hold no blocks yet.
+                ``get_computed_blocks`` returns for this request, which must hold no blocks yet; or
+                a block would be filled with a token that cannot be hashed. Nothing has changed.
 
         >>> manager = KVCacheManager(num_blocks=7, block_size=4)
         >>> request = PlainRequest("a", list(range(10)))
@@ -393,10 +394,10 @@ class KVCacheManager:
         copy of it (``allocate_slots``). ``child.num_computed_tokens`` becomes the parent's, but at
         most as many as the child has tokens.
 
-        In ``request_blocks`` the child then has an entry of its own: the parent's blocks, each of
-        which has one holder more; the parent's hashes of the blocks that the child's computed
-        tokens fill; and as many of those counted as cached as are for the parent. ``num_forks``
-        goes up by one.
+        In ``request_blocks`` the child then has an entry of its own. It has the parent's blocks,
+        each with one holder more; of the parent's hashes, those of the blocks that the child's
+        computed tokens fill; and ``num_cached_blocks`` says how many of these blocks the parent has
+        offered to the cache. ``num_forks`` goes up by one.
 
         Args:
             parent: A request that holds blocks.
@@ -416,6 +417,9 @@ class KVCacheManager:
         >>> _ = manager.allocate_slots(child, num_new_tokens=1)
         >>> manager.get_block_ids("p"), manager.get_block_ids("c"), manager.take_block_copies()
         ([1, 2], [1, 3], [(2, 3)])
+        >>> entry = manager.request_blocks["c"]
+        >>> len(entry.block_hashes), entry.num_cached_blocks  # 5 6 are cached, and 7 fills no block
+        (1, 1)
         """
         held = self.holding(parent.request_id)
         known = self.request_blocks.get(child.request_id)
@@ -599,13 +603,14 @@ class KVCacheManager:
     ) -> None:
         """Put new blocks in place of shared ones, and note what has to be copied.
 
-        A shared block loses a holder, and stays as it is for the others. If computed tokens are in
-        it, the pair (its id, the new block's id) is added to ``block_copies``, and ``num_copies``
-        goes up by one; a block that is still empty is replaced without a copy.
+        A shared block loses a holder, and stays as it is for the others; if there are none, it is
+        free now. If computed tokens are in it, the pair (its id, the new block's id) is added to
+        ``block_copies``, and ``num_copies`` goes up by one; a block that is still empty is replaced
+        without a copy.
 
         Args:
             held: What is kept of the request; ``held.blocks`` is its table.
-            shared: Blocks of its table that it writes into and others hold as well, in order.
+            shared: Blocks of its table that it must not write into, in order.
             new_blocks: As many new ones, which the request holds already.
             num_computed_tokens: Tokens that it has computed, from the first. Blocks behind them are
                 still empty.

@@ -89,8 +89,8 @@ def hash_blocks(
         ``len(token_ids) // block_size`` hashes.
 
     Raises:
-        ValueError: ``block_size`` is less than 1, or a token id is not a whole number from 0 to
-            2³² − 1.
+        ValueError: ``block_size`` is less than 1, or a token id in a full block is not a whole
+            number from 0 to 2³² − 1.
 
     >>> hashes = hash_blocks([1, 2, 3, 4, 5], block_size=2)
     >>> len(hashes), hashes[1] == hash_block(hashes[0], [3, 4])

@@ -94,7 +94,8 @@ def allocate_slots(
     until = computed + num_new_tokens
     shared = []
     for place, block in enumerate(held.blocks):
-        if place >= computed // self.block_size and block.ref_cnt > 1:
+        is_anothers = block.block_hash is not None and place >= held.num_cached_blocks
+        if place >= computed // self.block_size and (block.ref_cnt > 1 or is_anothers):
             shared.append(block)
     there = len(held.blocks) + len(hits)
     added = self.blocks_to_add(until, there, self.block_size)

@@ -21,6 +21,26 @@ def state_of(manager: KVCacheManager) -> str:
     return str(StateLine.of(manager))
 
 
+def kept_by(manager: KVCacheManager) -> dict[str, dict[str, object]]:
+    """Return what a manager keeps of each request, by its id, as plain data.
+
+    A hash is told by its first four hexadecimal digits.
+
+    >>> manager = KVCacheManager(num_blocks=6, block_size=2)
+    >>> _ = manager.allocate_slots(PlainRequest("a", [5, 6, 7]), num_new_tokens=3)
+    >>> kept_by(manager)
+    {'a': {'blocks': [1, 2], 'block_hashes': ['0eec'], 'num_cached_blocks': 1}}
+    """
+    return {
+        name: {
+            "blocks": [block.block_id for block in held.blocks],
+            "block_hashes": [block_hash.hex()[:4] for block_hash in held.block_hashes],
+            "num_cached_blocks": held.num_cached_blocks,
+        }
+        for name, held in manager.request_blocks.items()
+    }
+
+
 def run_step(
     manager: KVCacheManager,
     request: PlainRequest,
@@ -62,7 +82,7 @@ class RandomTraffic:
     KV depends on. Before a request computes, everything in front is read through its block table.
     If it is not the request's own past, somebody wrote where others read, a copy was forgotten, or
     a block was found that holds something else. Two tokens and short prompts make sure that much
-    is shared.
+    is shared; a child may know fewer tokens than its parent, or other ones behind what is computed.
 
     Args:
         manager: The manager.
@@ -146,7 +166,11 @@ class RandomTraffic:
             self._compute(request, num_new)
 
     def _fork(self, parent: PlainRequest) -> None:
-        child = PlainRequest(self._name(), list(parent.all_token_ids), 0, parent.cache_salt)
+        num_kept = self._rng.randint(1, parent.num_tokens)
+        tokens = parent.all_token_ids[:num_kept]
+        if num_kept >= parent.num_computed_tokens:  # from there on it may know other tokens
+            tokens += [self._rng.randint(0, 1) for _ in range(self._rng.randint(0, 3))]
+        child = PlainRequest(self._name(), tokens, 0, parent.cache_salt)
         self.manager.fork(parent, child)
         self.running.append(child)
 

@@ -41,7 +41,7 @@ NODES = {
     "queueing": Node("Queueing", 4, 0, (10,)),
     "paged_attention": Node("Paged attention", 0, 1, (2,)),
     "request_queue": Node("Request queue", 1, 1, (5, 9)),
-    "scheduler": Node("Scheduler", 2, 1, (5, 6, 8, 11, 12)),
+    "scheduler": Node("Scheduler", 2, 1, (5, 6, 9, 11, 12)),
     "preemption": Node("Preemption", 3, 1, (6,)),
     "triton_kernels": Node("Triton kernels", 0, 2, (2, 3, 8, 11)),
     "block_table": Node("Block table", 1, 2, (3,)),

@@ -195,11 +195,12 @@ def _verdict(case: FailingCase) -> str:
 
 
 def _caption(step: CaseStep, verdict: str, marked: frozenset[Thing]) -> str:
-    """Say what was called, and how the two sides differ."""
-    said = [verdict] if verdict else []
+    """Say how the two sides differ, which is what a reader looks for, and what was called."""
     if marked:
-        said.append(f"different: {', '.join(_named(marked))}")
-    elif step.state is None or step.expected_state is None:
+        after = ": ".join(filter(None, (step.call, verdict)))
+        return f"Different: {', '.join(_named(marked))}; after {after}."
+    said = [verdict] if verdict else []
+    if step.state is None or step.expected_state is None:
         said.append("no state to compare")
     else:
         said.append("the states agree")

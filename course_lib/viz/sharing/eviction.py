@@ -26,7 +26,7 @@ from course_lib.viz.sharing.falling import (
     whose,
 )
 from course_lib.viz.sharing.prompts import BLOCK_SIZE, num_blocks_of
-from course_lib.viz.sharing.tree import ROW, Columns, Tile, Tree, edge
+from course_lib.viz.sharing.tree import Columns, Tile, Tree, edge
 from course_lib.viz.sharing.trouble import trouble_of
 from course_lib.viz.sharing.words import listed
 
@@ -34,7 +34,8 @@ _TITLE = "Leaves fall before stems"
 _ORDERS = ("last block first", "first block first")
 _REMARKS = (("as the rule has it", "the rule"), ("against the rule",))
 _HIDDEN = "external"
-_NAMES = {_HIDDEN: "cached, but nobody can find it"}
+_NAMES = {_HIDDEN: "cached, but not to be found for now"}
+_NARROW_MARGIN = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Side:
             _with_hidden(at, moment.unreachable)
             for at, moment in zip(follow(m.record for m in moments), moments, strict=True)
         ]
-        extent = replace(Extent.of(placed), num_blocks=0, lanes=())
+        extent = replace(Extent.of(placed), num_blocks=0, lanes=(), lines=frozenset())
         return cls(
             name, remarks, moments, placed, extent, Tree.of(list(moments[0].chains.values()))
         )
@@ -95,8 +96,8 @@ def eviction_film(pool: MakePool | None = None) -> Player:
     """Return a film of two pools from which newcomers take block after block.
 
     The same three prompts have ended in both. In one each gave its last block back first, as is the
-    rule; in the other its first. What is cached and cannot be found any more, because a block in
-    front of it is gone, is grey.
+    rule; in the other its first. What is cached and cannot be found, because a block in front of it
+    is gone, is grey: until somebody computes that one again, it serves nobody.
 
     Args:
         pool: Makes a pool from a number of blocks: a class, or a function. Errors that it raises
@@ -160,19 +161,16 @@ def _event(sides: Sequence[_Side], number: int) -> str:
 
 
 def _scene(sides: Sequence[_Side], number: int, caption: str, width: float) -> Scene:
-    """Draw both pools: side by side, or below each other where it is narrow."""
-    is_wide = width >= WIDE
-    room = width / 2 if is_wide else width
+    """Draw both pools, side by side."""
     shapes: list[Shape] = []
     said = []
-    top = end = 14.0
+    end = 0.0
     for place, side in enumerate(sides):
-        left = place * room if is_wide else 0
-        panel, bottom = _panel(side, number, room, left, top)
+        panel, bottom = _panel(side, number, width / 2, place * width / 2)
         shapes += panel
         said.append(f"{side.name.capitalize()}, found again: {_found_again(side.moments[number])}")
-        top, end = (top, max(end, bottom)) if is_wide else (bottom + 26, bottom)
-    below = end + 18
+        end = max(end, bottom)
+    below = end + 12
     states = {state for side in sides for m in side.moments for state in _states(m)}
     shapes += legend(
         [state for state in PALETTE if state in states], MARGIN, below, width - 2 * MARGIN, _NAMES
@@ -196,28 +194,30 @@ def _found_again(moment: Moment) -> str:
     return f"{', '.join(found)} blocks"
 
 
-def _panel(
-    side: _Side, number: int, width: float, left: float, top: float
-) -> tuple[list[Shape], float]:
+def _found_in_short(moment: Moment) -> str:
+    """Say the same with fewer letters."""
+    found = (
+        f"{name} {moment.num_found[name]}/{num_blocks_of(len(tokens))}"
+        for name, tokens in CHAINS.items()
+    )
+    return f"Found: {', '.join(found)}"
+
+
+def _panel(side: _Side, number: int, width: float, left: float) -> tuple[list[Shape], float]:
     """Draw one pool: the tree, what would be found again, and the free queue.
 
     Returns:
         The shapes, and where they end.
     """
     moment = side.moments[number]
-    inner, start = width - 2 * MARGIN, left + MARGIN
-    key = side.name
-    shapes: list[Shape] = [
-        Text(start, top + 18, side.name.capitalize(), is_bold=True),
-        Text(
-            start + inner,
-            top + 18,
-            fitting(inner - 170, *side.remarks),
-            SMALL_SIZE,
-            "end",
-            tone="muted",
-        ),
-    ]
+    margin = MARGIN if width >= WIDE / 2 else _NARROW_MARGIN
+    inner, start = width - 2 * margin, left + margin
+    key, top = side.name, 14
+    shapes: list[Shape] = [Text(start, top + 18, side.name.capitalize(), is_bold=True)]
+    remark = fitting(inner - 170, *side.remarks)
+    if remark:
+        right = start + inner
+        shapes.append(Text(right, top + 18, remark, SMALL_SIZE, "end", tone="muted"))
     columns = Columns.of(max(len(chain) for chain in moment.chains.values()), start, inner)
     tree, tree_top = side.tree, top + 32
     there = {block_id: _is_there(block_id, moment) for block_id in tree.places}
@@ -226,11 +226,13 @@ def _panel(
         name, is_cut = f"{key}-edge-{first}-{second}", not (there[first] and there[second])
         shapes.append(edge(columns, *ends, tree_top, name, is_dashed=is_cut))
     for block_id, (column, row) in tree.places.items():
-        place = (columns.x(column), tree_top + row * ROW, columns.width)
-        shapes.append(_block(moment, block_id, place, key, there[block_id]))
-    below = tree_top + tree.num_rows * ROW
-    shapes.append(Text(start, below + 14, f"Found again: {_found_again(moment)}", SMALL_SIZE))
-    layout = PoolLayout(side.extent, width, below + 32, left)
+        corner = columns.place(column, row, tree_top)
+        shapes.append(_block(moment, block_id, columns, corner, key, there[block_id]))
+    below = tree_top + tree.num_rows * columns.row
+    again = fitting(inner, f"Found again: {_found_again(moment)}", _found_in_short(moment))
+    shapes.append(Text(start, below + 14, again, SMALL_SIZE))
+    # The board has a margin of its own.
+    layout = PoolLayout(side.extent, inner + 2 * MARGIN, below + 32, start - MARGIN)
     shapes += Board(layout, prefix=f"{key}-").draw(side.placed[number])
     return shapes, layout.bottom
 
@@ -245,7 +247,12 @@ def _is_there(block_id: int, moment: Moment) -> bool:
 
 
 def _block(
-    moment: Moment, block_id: int, place: tuple[float, float, float], key: str, is_there: bool
+    moment: Moment,
+    block_id: int,
+    columns: Columns,
+    corner: tuple[float, float],
+    key: str,
+    is_there: bool,
 ) -> Group:
     """Draw one block of the tree; in place of one that was handed out, its frame."""
     name, of = f"{key}-block-{block_id}", ("block", block_id)
@@ -254,8 +261,8 @@ def _block(
     if not is_there:
         said = f"block {block_id} was handed out; {whose(block_id, moment.chains)} is gone"
         heading = (f"block {block_id}",)
-        tile = Tile(heading, (), "", of_whom, (), said, "dashed", "handed out")
-        return tile.draw(place, name, of)
+        tile = Tile(heading, (), "", of_whom, (), said, "dashed", ("handed out", "gone"))
+        return tile.draw(columns, corner, name, of)
     block = moment.record["blocks"][block_id]
     is_hidden = block_id in moment.unreachable
     state = _HIDDEN if is_hidden else block["state"]
@@ -269,4 +276,5 @@ def _block(
         tooltip=f"block {block_id}: {_NAMES.get(state, PALETTE[state].label)}\n"
         f"{whose(block_id, moment.chains)}: {' '.join(map(str, tokens))}",
     )
-    return tile.draw(place, name, of, tuple(("request", owner) for owner in owners))
+    lights = tuple(("request", owner) for owner in owners)
+    return tile.draw(columns, corner, name, of, lights)

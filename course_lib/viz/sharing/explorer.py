@@ -11,7 +11,7 @@ from course_lib.kv_cache.manager import PlainRequest
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz.kit.controls import Choice, Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width, wrapped
+from course_lib.viz.kit.layout import WIDE, bottom_of, legend, text_width, wrapped
 from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import (
@@ -24,7 +24,7 @@ from course_lib.viz.kit.shapes import (
     Thing,
     states_in,
 )
-from course_lib.viz.pool.layout import LINE_HEIGHT, MARGIN, Extent, PoolLayout
+from course_lib.viz.pool.layout import MARGIN
 from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
     PROMPTS,
@@ -35,7 +35,7 @@ from course_lib.viz.sharing.prompts import (
     look_up,
     num_blocks_of,
 )
-from course_lib.viz.sharing.tree import ROW, TILE_HEIGHT, Columns, Tile, Tree, edge
+from course_lib.viz.sharing.tree import Columns, Tile, Tree, edge
 from course_lib.viz.sharing.trouble import error_in_words, trouble_of
 from course_lib.viz.sharing.words import complaints, counted, headline, listed, reasons
 
@@ -196,20 +196,14 @@ def lookup_scene(found: Lookup, width: float = WIDE) -> Scene:
         Text(MARGIN, 32 + 26 * number, line, size, is_bold=True)
         for number, line in enumerate(wrapped(says, inner * 0.94, size))
     ]
-    shapes += _further_row(found, columns, bottom_of(shapes) + 16)
-    shapes += _tree(found, columns, bottom_of(shapes) + 20, inner)
-    shapes += legend(states_in(shapes), MARGIN, bottom_of(shapes) + 18, inner, _NAMES)
+    shapes += _further_row(found, columns, bottom_of(shapes) + 8)
+    shapes += _tree(found, columns, bottom_of(shapes) + 12, inner)
+    shapes += legend(states_in(shapes), MARGIN, bottom_of(shapes) + 12, inner, _NAMES)
     lines = [(line, True) for line in complaints(found)]
     lines += [(line, False) for line in reasons(found)]
     for line, is_wrong in lines:
-        shapes += _paragraph(line, bottom_of(shapes) + 8, inner, is_wrong)
-    state = str(StateLine.of_frame(found.record))
-    shapes.append(Text(MARGIN, bottom_of(shapes) + 30, "The same in one line", is_bold=True))
-    top = bottom_of(shapes) + 18
-    shapes += [
-        Text(MARGIN, top + LINE_HEIGHT * number, line)
-        for number, line in enumerate(PoolLayout(Extent(), width).wrapped(state))
-    ]
+        shapes += _paragraph(line, bottom_of(shapes) + 5, inner, is_wrong)
+    state = StateLine.of_frame(found.record)
     alt = f"{says}. {' '.join(line for line, _ in lines)} State: {state}."
     return Scene(width, bottom_of(shapes) + 16, tuple(shapes), title=_TITLE, alt=alt)
 
@@ -229,13 +223,12 @@ def _paragraph(line: str, top: float, inner: float, is_wrong: bool) -> list[Shap
     ]
 
 
-def _heading(y: float, title: str, inner: float, *remarks: str) -> list[Shape]:
-    """Write a title, and the longest remark that fits beside it."""
+def _heading(y: float, title: str, inner: float, remark: str) -> list[Shape]:
+    """Write a title, and a remark beside it, or below it where there is no room."""
     shapes: list[Shape] = [Text(MARGIN, y + 16, title, is_bold=True)]
-    remark = fitting(inner - 1.1 * text_width(title), *remarks)
-    if remark:
-        shapes.append(Text(MARGIN + inner, y + 16, remark, SMALL_SIZE, "end", tone="muted"))
-    return shapes
+    if text_width(title) + text_width(remark, SMALL_SIZE) < 0.95 * inner:
+        return [*shapes, Text(MARGIN + inner, y + 16, remark, SMALL_SIZE, "end", tone="muted")]
+    return [*shapes, Text(MARGIN, y + 38, remark, SMALL_SIZE, tone="muted")]
 
 
 def _further_row(found: Lookup, columns: Columns, top: float) -> list[Shape]:
@@ -253,13 +246,13 @@ def _further_row(found: Lookup, columns: Columns, top: float) -> list[Shape]:
             (f"found: block {block_id}", f"found: {block_id}") if is_hit else ("computed",),
             tokens,
             "shared" if is_hit else "prefill",
-            left=f"#{said}" if said else "no hash",
-            right=() if said else ("not full",),
+            left=f"#{said}" if said else "",
+            right=() if said else ("not full: no hash", "no hash"),
             tooltip=f"{name}'s tokens {_numbers(number, tokens)}: {' '.join(map(str, tokens))}\n"
             + (f"found in block {block_id}" if is_hit else f"computed, into block {block_id}"),
         )
-        place = (columns.x(number), top + 30, columns.width)
-        shapes.append(tile.draw(place, f"further-{number}", ("block", block_id)))
+        corner = columns.place(number, 0, top + 26)
+        shapes.append(tile.draw(columns, corner, f"further-{number}", ("block", block_id)))
     return shapes
 
 
@@ -274,31 +267,25 @@ def _tree(found: Lookup, columns: Columns, top: float, inner: float) -> list[Sha
     """Draw the blocks as a tree; the further prompt's way through it is bold."""
     tree = Tree.of([chain for chain in found.chains.values() if chain])
     ended = f"; {found.ended} has ended" if found.ended else ""
-    shapes = _heading(
-        top,
-        "Blocks, by what they hold",
-        inner,
-        f"in brackets how many hold it, below right who{ended}",
-        f"below right who holds it{ended}",
-        ended[2:],
-    )
+    remark = f"in brackets how many hold it, below right who{ended}"
+    shapes = _heading(top, "Blocks, by what they hold", inner, remark)
+    top = bottom_of(shapes) + 8
     own = list(found.blocks)
     way = set(pairwise(own))
     for start, end in tree.edges:
         if tree.places[start][0] < tree.places[end][0]:
             key = f"edge-{start}-{end}"
             ends = tree.places[start], tree.places[end]
-            shapes.append(edge(columns, *ends, top + 30, key, is_bold=(start, end) in way))
+            shapes.append(edge(columns, *ends, top, key, is_bold=(start, end) in way))
     for block_id, (column, row) in tree.places.items():
-        place = (columns.x(column), top + 30 + row * ROW, columns.width)
-        shapes.append(_block(found, block_id, place))
+        shapes.append(_block(found, block_id, columns, columns.place(column, row, top)))
     # The tree keeps its height, so that nothing below it jumps.
     rows = len(found.chains)
-    shapes.append(Text(MARGIN, top + 30 + (rows - 1) * ROW + TILE_HEIGHT, ""))
+    shapes.append(Text(MARGIN, top + (rows - 1) * columns.row + columns.tile_height, ""))
     return shapes
 
 
-def _block(found: Lookup, block_id: int, place: tuple[float, float, float]) -> Group:
+def _block(found: Lookup, block_id: int, columns: Columns, corner: tuple[float, float]) -> Group:
     """Draw one block of the tree."""
     block = found.record["blocks"][block_id]
     holders, said = block["owners"], found.hash_of(block_id)
@@ -317,4 +304,4 @@ def _block(found: Lookup, block_id: int, place: tuple[float, float, float]) -> G
         outline="bold" if block_id in found.blocks else "thin",
     )
     lights: tuple[Thing, ...] = tuple(("request", owner) for owner in holders)
-    return tile.draw(place, f"block-{block_id}", ("block", block_id), lights)
+    return tile.draw(columns, corner, f"block-{block_id}", ("block", block_id), lights)

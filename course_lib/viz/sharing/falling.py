@@ -35,7 +35,7 @@ class Moment:
         chains: The blocks that each prompt had.
         num_found: How many of them a prompt like it would find again.
         reachable: Cached blocks that nobody holds and somebody would find.
-        unreachable: Cached blocks that nobody holds and nobody can find.
+        unreachable: Cached blocks that nobody holds and nobody can find as things stand.
         fell: The block that was handed out just now, and lost what was in it; None if none did.
         problem: The error that came instead, in words; then the rest is as it was before.
         doing: What was to be done then.
@@ -199,11 +199,9 @@ def hidden_text(moment: Moment) -> str:
     """Say which cached blocks nobody can find; nothing if there are none.
 
     >>> hidden_text(falling(is_last_first=False)[6])
-    'nobody can find 4 any more, which is still cached'
+    '4 is still cached, and cannot be found for now'
     """
     if not moment.unreachable:
         return ""
     are = "is" if len(moment.unreachable) == 1 else "are"
-    return (
-        f"nobody can find {listed(sorted(moment.unreachable))} any more, which {are} still cached"
-    )
+    return f"{listed(sorted(moment.unreachable))} {are} still cached, and cannot be found for now"

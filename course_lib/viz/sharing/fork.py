@@ -47,6 +47,7 @@ _FORKED, _FIRST_WRITE, _LAST = len(NAMES), len(NAMES) + 1, 2 * len(NAMES)
 
 _FEWEST_BLOCKS = 6
 _HEADER, _SLOT, _GAP = 24, 30, 12
+_TABLES_WIDTH = 410
 _GAP_BELOW = 46
 """Room below a row of blocks, for the arrow of a copy and its pair."""
 
@@ -108,7 +109,7 @@ def fork_film(manager: MakeManager | None = None) -> Explorer:
     return _TwoMoments(
         scene_of,
         {
-            "step": Slider("Moment", 1, _LAST, _FIRST_WRITE, unit=f"of {_LAST}"),
+            "step": Slider("Moment", 1, _LAST, _FORKED, unit=f"of {_LAST}"),
             "order": Choice("Order of writes", orders, _ORDERS[0]),
             "length": Choice(
                 "Prompt",
@@ -169,12 +170,28 @@ def _scene(story: _Story, number: int, width: float) -> Scene:
     shapes += _pool(step, story.num_blocks, width, top)
     rows = -(-story.num_blocks // _in_a_row(width))
     top += 30 + rows * (_HEADER + _SLOT + _GAP_BELOW)
-    layout = PoolLayout(story.extent, width, top)
-    shapes += Board(layout).draw(at)
+    layouts = _boards(story.extent, width, top)
+    for layout in layouts:
+        shapes += Board(layout).draw(at)
     states = [each for each in PALETTE if each in story.extent.states - {"null"} | {_WRITTEN}]
-    shapes += legend(states, MARGIN, layout.bottom + 14, inner, _NAMES)
+    below = max(layout.bottom for layout in layouts)
+    shapes += legend(states, MARGIN, below + 14, inner, _NAMES)
     alt = f"{step.said} State: {at.line}. {_saving(step)}"
     return Scene(width, bottom_of(shapes) + 14, tuple(shapes), title=_TITLE, alt=alt)
+
+
+def _boards(extent: Extent, width: float, top: float) -> list[PoolLayout]:
+    """Return where tables and queue stand: beside each other, or below where it is narrow.
+
+    The state in one line has no room on a narrow page: it says what the tables say.
+    """
+    if width < WIDE:
+        return [PoolLayout(replace(extent, lines=frozenset()), width, top)]
+    tables = replace(extent, longest_queue=None, lines=frozenset())
+    return [
+        PoolLayout(tables, _TABLES_WIDTH, top),
+        PoolLayout(replace(extent, lanes=()), width - _TABLES_WIDTH, top, _TABLES_WIDTH),
+    ]
 
 
 def _saving(step: Step) -> str:

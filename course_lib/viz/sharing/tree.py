@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from course_lib.viz.kit.layout import fitting
+from course_lib.viz.kit.layout import fitting, text_width
 from course_lib.viz.kit.shapes import (
     SMALL_SIZE,
     Group,
@@ -18,11 +18,9 @@ from course_lib.viz.kit.shapes import (
     Thing,
 )
 
-TILE_HEIGHT = 74
-ROW = TILE_HEIGHT + 14
-"""From one branch to the next."""
-
-_HEADER = 24
+_HEADER, _LINE = 24, 26
+_FLAT_FROM = 180
+"""Tiles as wide as that say in two lines what others say in three."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +40,37 @@ class Tree:
         """Lay out the blocks of some prompts.
 
         A prompt goes along the blocks that it shares with those before it; what is its own begins a
-        new row. A block stands where the first prompt has it.
+        new row. A row that branches off late stands above one that branches off early, so that no
+        way crosses another one. A block stands where the first prompt has it.
 
         Args:
             chains: The ids of the blocks of each prompt, from its first tokens on.
 
-        >>> tree = Tree.of([[1, 2, 3], [1, 2, 4], [1, 5]])
+        >>> tree = Tree.of([[1, 2, 3], [1, 5], [1, 2, 4]])
         >>> tree.places
         {1: (0, 0), 2: (1, 0), 3: (2, 0), 4: (2, 1), 5: (1, 2)}
         >>> tree.edges
-        ((1, 2), (2, 3), (2, 4), (1, 5))
+        ((1, 2), (2, 3), (1, 5), (2, 4))
         """
-        places: dict[int, tuple[int, int]] = {}
-        edges: dict[tuple[int, int], None] = {}
-        row = 0
+        columns: dict[int, int] = {}
+        following: dict[int | None, dict[int, None]] = {}
         for chain in chains:
-            own = [each for each in chain if each not in places]
+            before: int | None = None
             for column, block_id in enumerate(chain):
-                places.setdefault(block_id, (column, row))
-            edges |= dict.fromkeys(pairwise(chain))
-            row += bool(own)
+                if block_id not in columns:
+                    columns[block_id] = column
+                    following.setdefault(before, {})[block_id] = None
+                before = block_id
+        places: dict[int, tuple[int, int]] = {}
+        row = 0
+        pending = list(reversed(following.get(None, {})))
+        while pending:
+            block_id = pending.pop()
+            places[block_id] = columns[block_id], row
+            behind = following.get(block_id, {})
+            row += not behind
+            pending += reversed(behind)
+        edges = dict.fromkeys(pair for chain in chains for pair in pairwise(chain))
         return cls(places, tuple(edges))
 
     @property
@@ -83,6 +92,31 @@ class Columns:
     left: float
     width: float
     gap: float
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether tiles have two lines, and not three."""
+        return self.width >= _FLAT_FROM
+
+    @property
+    def tile_height(self) -> float:
+        """Height of a tile."""
+        return _HEADER + _LINE * (1 if self.is_flat else 2)
+
+    @property
+    def row(self) -> float:
+        """From one branch to the next."""
+        return self.tile_height + 8
+
+    def place(self, column: int, row: int, top: float) -> tuple[float, float]:
+        """Return the upper left corner of a tile.
+
+        Args:
+            column: Its column.
+            row: Its row.
+            top: Upper edge of the first row.
+        """
+        return self.x(column), top + row * self.row
 
     @classmethod
     def of(cls, count: int, left: float, room: float, widest: float = 201) -> Columns:
@@ -106,10 +140,11 @@ class Tile:
     Attributes:
         headings: What its header says; of these, the first one that there is room for.
         tokens: The tokens in it.
-        note: What stands in their place, where there are none.
+        notes: What stands in their place, where there are none; the first one that there is room
+            for.
         state: Key of the palette for its header.
-        left: What stands below the tokens.
-        right: What stands beside that; the first one that there is room for.
+        left: What stands below the tokens; in a flat tile, behind the heading.
+        right: What stands at the right of the last line; the first one that there is room for.
         tooltip: The same in full.
         outline: Of the whole tile.
     """
@@ -121,11 +156,12 @@ class Tile:
     right: Sequence[str] = ()
     tooltip: str = ""
     outline: Outline = "thin"
-    note: str = ""
+    notes: Sequence[str] = ()
 
     def draw(
         self,
-        place: tuple[float, float, float],
+        columns: Columns,
+        corner: tuple[float, float],
         key: str,
         of: Thing,
         lights: tuple[Thing, ...] = (),
@@ -133,24 +169,33 @@ class Tile:
         """Draw the tile.
 
         Args:
-            place: Left edge, upper edge, width.
+            columns: The columns of the picture.
+            corner: Left edge and upper edge.
             key: Its name from picture to picture.
             of: What it stands for.
             lights: What lights up with it.
         """
-        x, y, width = place
+        (x, y), width, height = corner, columns.width, columns.tile_height
         edge: Outline = "dashed" if self.outline == "dashed" else "thin"
-        said = _shown(self.tokens, width) or self.note
+        headings = list(self.headings)
+        if columns.is_flat and self.left:
+            headings.insert(0, f"{headings[0]}  {self.left}")
+        said = _shown(self.tokens, width) or fitting(width, *self.notes)
         shapes: list[Shape] = [
-            Rect(x, y, width, _HEADER, self.state, fitting(width, *self.headings), outline=edge),
-            Rect(x, y, width, TILE_HEIGHT, outline=self.outline),
-            Text(x + width / 2, y + 44, said, SMALL_SIZE, "middle"),
+            Rect(x, y, width, _HEADER, self.state, fitting(width, *headings), outline=edge),
+            Rect(x, y, width, height, outline=self.outline),
         ]
-        if self.left:
-            shapes.append(Text(x + 6, y + 66, self.left, SMALL_SIZE, tone="muted"))
-        right = fitting(width - 6 - 10 * len(self.left), *self.right)
+        last = y + height - 8
+        if columns.is_flat:
+            shapes.append(Text(x + 8, last, said, SMALL_SIZE))
+            room = width - 24 - text_width(said, SMALL_SIZE)
+        else:
+            shapes.append(Text(x + width / 2, y + 44, said, SMALL_SIZE, "middle"))
+            shapes.append(Text(x + 6, last, self.left, SMALL_SIZE, tone="muted"))
+            room = width - 12 - text_width(self.left, SMALL_SIZE)
+        right = next((each for each in self.right if text_width(each, SMALL_SIZE) <= room), "")
         if right:
-            shapes.append(Text(x + width - 6, y + 66, right, SMALL_SIZE, "end"))
+            shapes.append(Text(x + width - 8, last, right, SMALL_SIZE, "end"))
         return Group(tuple(shapes), tooltip=self.tooltip, key=key, of=of, lights=lights)
 
 
@@ -183,7 +228,7 @@ def edge(
         is_bold: Whether it is part of what the reader looks at.
         is_dashed: Whether nobody can go this way any more.
     """
-    middle = [top + row * ROW + TILE_HEIGHT / 2 for _, row in (start, end)]
+    middle = [top + row * columns.row + columns.tile_height / 2 for _, row in (start, end)]
     left, right = columns.x(start[0]) + columns.width, columns.x(end[0])
     bend = right - columns.gap / 2
     down = () if middle[0] == middle[1] else ((bend, middle[0]), (bend, middle[1]))

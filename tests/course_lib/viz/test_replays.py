@@ -93,10 +93,10 @@ def test_both_sides_are_shown_up_to_the_call_that_fails() -> None:
         ("recipe: no state to compare.", ""),
         ("obj = BlockPool(6): the states agree.", ""),
         ("obj.get_new_blocks(2): the states agree.", ""),
-        ("obj.free_blocks([2, 1]): different: the free queue.", "the states part"),
+        ("Different: the free queue; after obj.free_blocks([2, 1]).", "the states part"),
         (
-            "obj.get_new_blocks(1): it should give [2], and gives [3]; "
-            "the front is handed out first; different: the free queue.",
+            "Different: the free queue; after obj.get_new_blocks(1): it should give [2], and gives "
+            "[3]; the front is handed out first.",
             "fails here",
         ),
     ]
@@ -139,7 +139,8 @@ def test_a_block_that_differs_is_marked_on_both_sides() -> None:
 def test_a_schedule_shows_who_runs_and_who_waits() -> None:
     frames = list(replay_frames(scheduler_case()))
     assert frames[-1].event == "the states part"
-    assert frames[-1].caption.startswith("obj.schedule(): different: blocks 1 4 5, ")
+    assert frames[-1].caption.startswith("Different: blocks 1 4 5, ")
+    assert frames[-1].caption.endswith("; after obj.schedule().")
     assert "the list running" in frames[-1].caption
     assert "the table of B" in frames[-1].caption
     chips = {r.key: r for r in frames[-1].scene.rects() if "request-" in r.key}

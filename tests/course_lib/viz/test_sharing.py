@@ -21,6 +21,7 @@ from course_lib.viz.sharing.copies import NAMES, fork_steps
 from course_lib.viz.sharing.explorer import further_prompt, lookup_scene
 from course_lib.viz.sharing.falling import CHAINS, falling, hidden_text
 from course_lib.viz.sharing.prompts import BLOCK_SIZE, PROMPTS, look_up, right_hits
+from course_lib.viz.sharing.tree import Tree
 from course_lib.viz.sharing.words import complaints, reasons
 
 CHANGES = ("none", "first", "sixth", "last", "256", "block")
@@ -244,6 +245,34 @@ def test_prompts_without_room_are_refused(prompts: dict[str, list[int]], message
         viz.prefix_tree(prompts)
 
 
+@pytest.mark.parametrize("setting", SETTINGS[::7])
+def test_no_way_through_the_tree_crosses_another(setting: tuple[str, int, str, str]) -> None:
+    found = look_up(PROMPTS, further_prompt(PROMPTS, *setting))
+    tree = Tree.of([chain for chain in found.chains.values() if chain])
+    downward = [(tree.places[a], tree.places[b]) for a, b in tree.edges]
+    for (column, top), (_, bottom) in downward:
+        between = range(top + 1, bottom)
+        straight = [row for (other, row), (_, end) in downward if other == column and row == end]
+        assert not set(between) & set(straight)
+
+
+# A laptop's window has some 650 pixels for a figure; its controls and frame take 150 of them.
+TALLEST = 510
+
+
+def test_figures_and_their_controls_fit_a_laptops_window() -> None:
+    tree, fork, film = viz.prefix_tree(), viz.fork_film(), viz.eviction_film()
+    for length in (4, 8, 14):
+        tree.set(length=length)
+        assert tree.scene.height <= TALLEST, length
+    for step in range(1, 9):
+        fork.set(step=step)
+        assert fork.scene.height <= TALLEST, step
+    for frame in film.film:
+        assert frame.scene.height <= TALLEST
+        assert any("Found" in text for text in frame.narrow.texts())
+
+
 # ---- the fork ----
 
 
@@ -361,7 +390,10 @@ def test_the_fork_on_paper_shows_both_sides_of_the_first_write(drawn: list[Scene
 
 
 def test_an_arrow_leads_from_the_block_to_its_copy() -> None:
-    scene = viz.fork_film().scene
+    figure = viz.fork_film()
+    assert figure.values["step"] == len(NAMES), "the moment before the first write"
+    figure.set(step=len(NAMES) + 1)
+    scene = figure.scene
     [line] = [shape for shape in scene.shapes if shape.key == "copy-3-4"]
     boxes = {
         name: shape.shapes[0]

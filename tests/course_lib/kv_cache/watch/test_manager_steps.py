@@ -2,7 +2,16 @@
 
 import pytest
 
-from course_lib.kv_cache import InvariantError, KVCacheManager, find_violations, hash_blocks
+from course_lib.kv_cache import (
+    InvariantError,
+    KVCacheBlock,
+    KVCacheManager,
+    PlainRequest,
+    RequestBlocks,
+    find_violations,
+    hash_blocks,
+    under_check,
+)
 from course_lib.kv_cache.watch.manager_steps import RandomTraffic
 
 STEPS = 600
@@ -49,6 +58,35 @@ class ForgetsToCopy(KVCacheManager):
     def take_block_copies(self) -> list[tuple[int, int]]:
         self.block_copies.clear()
         return []
+
+
+class HandsDownAllHashes(KVCacheManager):
+    """Gives a child the hashes of blocks that its computed tokens do not fill."""
+
+    def fork(self, parent: PlainRequest, child: PlainRequest) -> None:
+        super().fork(parent, child)
+        hashes = self.request_blocks[parent.request_id].block_hashes
+        self.request_blocks[child.request_id].block_hashes = list(hashes)
+
+
+def test_hashes_of_what_a_child_has_not_computed_are_found_out() -> None:
+    with (
+        pytest.raises(InvariantError, match="has a hash of other tokens"),
+        under_check(manager := HandsDownAllHashes(24, 4)),
+    ):
+        run(manager)
+
+
+def test_who_writes_under_the_hash_of_another_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def held_by_others(self: RequestBlocks, index: int) -> list[KVCacheBlock]:
+        return [block for block in self.blocks[index:] if block.ref_cnt > 1]
+
+    monkeypatch.setattr(RequestBlocks, "shared_from", held_by_others)
+    with (
+        pytest.raises(InvariantError, match="has a hash of other tokens"),
+        under_check(manager := KVCacheManager(24, 4)),
+    ):
+        run(manager)
 
 
 @pytest.mark.parametrize("make", [WritesIntoShared, ForgetsToCopy])
