@@ -69,6 +69,8 @@ def _text_from_cells(obj: Any) -> str | None:
     something of that name.
     """
     in_a_file = isinstance(obj, type) and hasattr(sys.modules.get(obj.__module__), "__file__")
+    # Triton's interpreter puts its own globals into those of a kernel: its __file__ too.
+    in_a_file = in_a_file and not (obj.__module__ == "__main__" and _shell() is not None)
     files = {function.__code__.co_filename for function in functions_of(obj)}
     if in_a_file or (not isinstance(obj, type) and files.isdisjoint(TIMED)):
         return None
@@ -77,10 +79,15 @@ def _text_from_cells(obj: Any) -> str | None:
     return next((found for text in texts if (found := _definition(obj.__name__, text))), None)
 
 
+def _shell() -> Any:
+    """Return what runs the cells of this notebook; None outside of one."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
 def _cells_run() -> Iterator[str]:
     """Yield the cells that were run in this notebook, the last one first, without ``%%time``."""
-    ipython = sys.modules.get("IPython")
-    shell: Any = None if ipython is None else ipython.get_ipython()
+    shell = _shell()
     if shell is None:
         return
     for text in reversed(shell.history_manager.input_hist_raw):
