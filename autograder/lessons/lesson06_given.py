@@ -40,7 +40,7 @@ def running(*ranks: tuple[int, float]) -> Call:
     )
 
 
-_rank = st.tuples(st.integers(-1, 2), st.sampled_from((0.0, 0.5, 1.0, 3.0)))
+_rank = st.tuples(st.integers(-1, 2), st.sampled_from((0.0, 0.5, 3.0, 1.7e9)))
 BATCHES = st.lists(_rank, min_size=1, max_size=4).map(lambda ranks: running(*ranks))
 SOME_BATCHES = (
     running((0, 3), (2, 1), (2, 5), (1, 9)),
@@ -50,6 +50,7 @@ SOME_BATCHES = (
     running((0, 1), (0, 3), (0, 2)),
     running((3, 1), (2, 8), (3, 1), (1, 4)),
     running((5, 0)),
+    running((0, 1.8e9), (1, 1.7e9), (1, 5)),
 )
 
 # 6.3, break-even

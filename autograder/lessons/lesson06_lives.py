@@ -289,4 +289,20 @@ def goes_itself(life: Life) -> None:
     run(life, 4)
 
 
-LOOPS = (memory_runs_out, an_important_one_needs_room, two_must_go, goes_itself)
+def two_had_been_served(life: Life) -> None:
+    """Under priority two have to go, and each of them had a token in the plan."""
+    scheduler(life, 13, policy="priority", max_num_batched_tokens=12)
+    for name in "pqrs":
+        add(life, name, 1, 20, 5)
+    run(life, 1)
+    add(life, "h", 16)
+    run(life, 3)
+
+
+LOOPS = (
+    memory_runs_out,
+    an_important_one_needs_room,
+    two_must_go,
+    goes_itself,
+    two_had_been_served,
+)

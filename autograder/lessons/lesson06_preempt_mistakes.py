@@ -322,10 +322,10 @@ LOOP_LINES = (
         "Each victim gives back what it had got in this step: the sum goes back to the budget.",
     ),
     Distractor(
-        "if self.kv_cache_manager.allocate_slots(request, num_new_tokens) is None:",
-        "while self.kv_cache_manager",
-        "once is enough",
-        "One victim may free too little: it goes on until there is room.",
+        "index = len(self.running) - 1",
+        "index = self.choose_victim()",
+        "always the last one in",
+        "Who gives way is the policy's business: under priority it may stand anywhere in `running`.",
     ),
     Distractor(
         "if victim is not request:",
