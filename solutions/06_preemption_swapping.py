@@ -370,7 +370,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # the GPU, because nobody shares here. Two rules. A request is swapped out *as a whole or not at all*: half of a past is of
 # no use. And who comes back gets its copies in the order in which they left.
 
-# %% exercise="6.5"
+# %% exercise="6.5" holes="__init__,reserve,release"
 
 # %% check="6.5"
 
@@ -460,8 +460,8 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 
 # %%
 scheduler = parts.get("Scheduler")(SchedulerConfig(), KVCacheManager(num_blocks=12, block_size=2))
-for name, num_tokens in (("a", 3), ("b", 5)):
-    scheduler.add_request(Request(name, range(100 * num_tokens, 101 * num_tokens + 0), max_tokens=9))
+for name, prompt in (("a", range(3)), ("b", range(10, 15))):
+    scheduler.add_request(Request(name, prompt, max_tokens=9))
 run_with_preemptions(scheduler)
 for what, said in give_way(scheduler, "b").items():
     print(f"{what}: {said}")
@@ -773,7 +773,7 @@ compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttf
 
 # %% [markdown]
 # A fast bus helps, a slow one harms, as the formula of section 4 says for a bandwidth above and below 4.09 GB/s. The
-# biggest victim is the worst one: more than twice as many tokens are computed again. And 2% of empty memory is worth as
+# biggest victim is the worst one: more than twice as many tokens are computed again. And 2% of empty memory is worth nearly as
 # much as the fast bus, without copying anything: most preemptions do not take place. With 40% none takes place, and
 # everybody waits in front of empty memory.
 
@@ -786,7 +786,7 @@ assert 4.08e9 < kv_bytes * flops / multiplied < 4.10e9
 assert results["biggest victim"].num_recomputed_tokens > 2 * recompute.num_recomputed_tokens
 assert ttft["biggest victim"] > 1.5 * ttft["recompute"]
 
-# %% claims="And 2% of empty memory is worth as"
+# %% claims="And 2% of empty memory is worth nearly as"
 assert abs(ttft["watermark 2%"] / ttft["swap at 25 GB/s"] - 1) < 0.12
 assert results["watermark 2%"].num_preemptions < 0.2 * recompute.num_preemptions
 assert results["watermark 40%"].num_preemptions == 0
