@@ -437,7 +437,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # | call | what it does |
 # |---|---|
 # | `output.num_scheduled_tokens` | a dict: how many tokens each request computes in this step. Those who were served before are in it |
-# | `output.preempted_req_ids` | a set of the ids of those that were preempted in this step |
+# | `output.preempted_req_ids` | a set of the ids of those that were preempted in this step; add to this very set, which others look at |
 # | `self.swap_out(victim, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted; False, with nothing changed, if it is not to be swapped or there is no room |
 # | `self.waiting.put_back(victim)` | puts it into the waiting queue where a victim belongs |
 # | `self.kv_cache_manager.free(victim, num_valid_tokens=n)` | takes its blocks back; only blocks that the first n tokens fill stay to be found in the prefix cache |

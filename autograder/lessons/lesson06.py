@@ -69,7 +69,7 @@ VICTIM = Exercise(
     ),
     hints=(
         "Which of priority 0 and priority 2 is more important, and who of two equals came later?",
-        "Compare pairs of priority and time of arrival; the largest pair goes, of equals the first.",
+        "Compare pairs of priority and time of arrival; the largest goes, of equals the first.",
         "`max(range(len(running)), key=...)`",
     ),
 )

@@ -127,4 +127,3 @@ MISTAKES = (
         least_computed,
     ),
 )
-

@@ -207,8 +207,9 @@ def six_steps(seed: int) -> Instance:
         "- `when`: the number of the first step in which somebody gives way; `who`: the name\n"
         "- `recompute 4`, `recompute 5`, `recompute 6`: the state after the plan of the step: "
         '`[free blocks, who runs, who waits]`, such as `[3, "ABCD", "U"]`\n'
-        "- `swap 4`, `swap 5`, `swap 6`: the same, if the blocks of who gives way are copied to the CPU, which has "
-        'room for all, with who is swapped out behind it: `[3, "ABC", "U", "D"]`\n\n'
+        "- `swap 4`, `swap 5`, `swap 6`: the same, if the blocks of who gives way are copied to "
+        "the CPU, which has room for all, with who is swapped out behind it: "
+        '`[3, "ABC", "U", "D"]`\n\n'
         "Running ones in order of admission, the others in the order in which they are served."
     )
     when = next(number for number, step in enumerate(trace.steps) if step.preempted)

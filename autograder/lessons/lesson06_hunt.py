@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,7 +12,6 @@ from autograder.checks.function import Call
 
 Running = tuple[str, int, bool]
 """A name, how many blocks it holds alone, and whether a copy of them is under way."""
-
 
 
 class Pool:
@@ -70,9 +69,7 @@ def make_room_b(pool: Pool, running: list[Running], need: int) -> list[str]:
 # What is asked for
 
 
-def make_room(
-    free: int, running: list[tuple[str, int, bool]], need: int
-) -> tuple[list[str], int]:
+def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tuple[list[str], int]:
     """Return who is preempted, in order, and how many blocks are free then."""
     preempted = []
     while free < need and running:
@@ -96,9 +93,7 @@ def after_the_fact(free: int, running: list[Running], need: int) -> tuple[list[s
     return make_room_a(pool, running, need), pool.free
 
 
-def counts_what_will_come(
-    free: int, running: list[Running], need: int
-) -> tuple[list[str], int]:
+def counts_what_will_come(free: int, running: list[Running], need: int) -> tuple[list[str], int]:
     """Take blocks that come back later for free ones."""
     preempted = []
     while free < need and running:
@@ -132,9 +127,7 @@ def copies_alone(free: int, running: list[Running], need: int) -> tuple[list[str
     return preempted, free
 
 
-def nobody_if_any_is_copied(
-    free: int, running: list[Running], need: int
-) -> tuple[list[str], int]:
+def nobody_if_any_is_copied(free: int, running: list[Running], need: int) -> tuple[list[str], int]:
     """Preempt nobody while anybody's blocks are being copied."""
     if any(each[2] for each in running):
         return [], free
@@ -193,7 +186,7 @@ def preempts_for_nothing(_: Any, case: Any) -> str | None:
         return complaint
     pool, running = Pool(case["free"]), [tuple(each) for each in case["running"]]
     by_name = list(reversed(running))
-    preempted = make_room_suspect(pool, running, case["need"])  # type: ignore[arg-type]
+    preempted = make_room_suspect(pool, running, case["need"])
     gained = [num_blocks for _, num_blocks, is_copied in by_name[: len(preempted)] if not is_copied]
     if len(gained) < len(preempted) or 0 in gained:
         return None

@@ -110,7 +110,9 @@ def add(life: Life, name: str, prompt: int, max_tokens: int = 20, priority: int 
     """Let a request come, with tokens that no other one has."""
     start = 100 * (ord(name[0]) - ord("a"))
     more = [priority] if priority else []
-    life.do("add_request", Make(Request, name, list(range(start, start + prompt)), max_tokens, *more))
+    life.do(
+        "add_request", Make(Request, name, list(range(start, start + prompt)), max_tokens, *more)
+    )
 
 
 def run(life: Life, num_iterations: int) -> None:

@@ -435,7 +435,7 @@ def swapped_come_first(seed: int) -> dict[str, Any]:
     """Let who is swapped out come back before the more urgent one."""
     states = given.six_steps(seed).answer
     changed = {}
-    for name, (free, running, waiting, *swapped) in states_of(states, "swap"):
+    for name, (free, running, _, *swapped) in states_of(states, "swap"):
         if "U" in running and swapped[0]:
             changed[name] = [free, running.replace("U", swapped[0]), "U", ""]
     return _stepped(seed, **changed)

@@ -25,47 +25,47 @@ class Preemption:
 
     def run(self) -> Any:
         """Preempt, and say what goes back to the budget."""
-        self.unspent = self.take_out()
-        num_valid = self.num_valid()
-        self.note()
-        if not self.swapped(num_valid):
-            self.forget()
-            self.put_back()
-        self.free(num_valid)
-        return self.regained()
+        self.unspent = self._take_out()
+        num_valid = self._num_valid()
+        self._note()
+        if not self._swapped(num_valid):
+            self._forget()
+            self._put_back()
+        self._free(num_valid)
+        return self._regained()
 
-    def take_out(self) -> int:
+    def _take_out(self) -> int:
         """Take the victim out of the plan."""
         return self.output.num_scheduled_tokens.pop(self.victim.request_id, 0)
 
-    def num_valid(self) -> int:
+    def _num_valid(self) -> int:
         """Say how many of its tokens are computed."""
         return self.victim.num_computed_tokens - self.unspent
 
-    def note(self) -> None:
+    def _note(self) -> None:
         """Write down that it was preempted."""
         self.victim.num_preemptions += 1
         self.victim.num_tokens_ahead = 0
         self.output.preempted_req_ids.add(self.victim.request_id)
 
-    def swapped(self, num_valid: int) -> bool:
+    def _swapped(self, num_valid: int) -> bool:
         """Say whether it is on the CPU now."""
         return self.scheduler.swap_out(self.victim, num_valid, self.output)
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Forget what was computed."""
         self.victim.num_computed_tokens = 0
         self.victim.status = RequestStatus.PREEMPTED
 
-    def put_back(self) -> None:
+    def _put_back(self) -> None:
         """Put it where it waits."""
         self.scheduler.waiting.put_back(self.victim)
 
-    def free(self, num_valid: int) -> None:
+    def _free(self, num_valid: int) -> None:
         """Give its blocks back."""
         self.scheduler.kv_cache_manager.free(self.victim, num_valid_tokens=num_valid)
 
-    def regained(self) -> int:
+    def _regained(self) -> int:
         """Say what goes back to the budget."""
         return self.unspent
 
@@ -73,8 +73,8 @@ class Preemption:
 class AnswerRestarts(Preemption):
     """Drops the answer."""
 
-    def forget(self) -> None:
-        super().forget()
+    def _forget(self) -> None:
+        super()._forget()
         del self.victim.all_token_ids[self.victim.num_prompt_tokens :]
         self.victim.output_token_ids.clear()
 
@@ -82,14 +82,14 @@ class AnswerRestarts(Preemption):
 class KeepsItsCount(Preemption):
     """Leaves the tokens computed."""
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         self.victim.status = RequestStatus.PREEMPTED
 
 
 class ValidStayComputed(Preemption):
     """Forgets this step's tokens alone."""
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         self.victim.num_computed_tokens -= self.unspent
         self.victim.status = RequestStatus.PREEMPTED
 
@@ -97,14 +97,14 @@ class ValidStayComputed(Preemption):
 class StaysInThePlan(Preemption):
     """Leaves the victim in the plan."""
 
-    def take_out(self) -> int:
+    def _take_out(self) -> int:
         return self.output.num_scheduled_tokens.get(self.victim.request_id, 0)
 
 
 class NothingGoesBack(Preemption):
     """Keeps the budget."""
 
-    def regained(self) -> int:
+    def _regained(self) -> int:
         return 0
 
 
@@ -112,6 +112,7 @@ class AllGoesBack(Preemption):
     """Gives all computed tokens back to the budget."""
 
     def run(self) -> Any:
+        """Preempt, and say what was ever computed."""
         before = self.victim.num_computed_tokens
         super().run()
         return before
@@ -120,42 +121,42 @@ class AllGoesBack(Preemption):
 class PlannedIsComputed(Preemption):
     """Takes this step's tokens for computed."""
 
-    def num_valid(self) -> int:
+    def _num_valid(self) -> int:
         return self.victim.num_computed_tokens
 
 
 class NothingIsValid(Preemption):
     """Lets nothing stay in the cache."""
 
-    def free(self, num_valid: int) -> None:
-        super().free(0)
+    def _free(self, num_valid: int) -> None:
+        super()._free(0)
 
 
 class AllIsValid(Preemption):
     """Tells the manager nothing."""
 
-    def free(self, num_valid: int) -> None:
+    def _free(self, num_valid: int) -> None:
         self.scheduler.kv_cache_manager.free(self.victim)
 
 
 class CountsFirst(Preemption):
     """Looks at the computed tokens when they are forgotten already."""
 
-    def free(self, num_valid: int) -> None:
-        super().free(max(0, self.victim.num_computed_tokens))
+    def _free(self, num_valid: int) -> None:
+        super()._free(max(0, self.victim.num_computed_tokens))
 
 
 class ToTheBack(Preemption):
     """Queues like a newcomer."""
 
-    def put_back(self) -> None:
+    def _put_back(self) -> None:
         self.scheduler.waiting.add(self.victim)
 
 
 class NotWrittenDown(Preemption):
     """Does not tell the plan."""
 
-    def note(self) -> None:
+    def _note(self) -> None:
         self.victim.num_preemptions += 1
         self.victim.num_tokens_ahead = 0
 
@@ -163,15 +164,15 @@ class NotWrittenDown(Preemption):
 class NotCounted(Preemption):
     """Does not count."""
 
-    def note(self) -> None:
-        super().note()
+    def _note(self) -> None:
+        super()._note()
         self.victim.num_preemptions -= 1
 
 
 class StillAhead(Preemption):
     """Leaves the tokens that were planned ahead."""
 
-    def note(self) -> None:
+    def _note(self) -> None:
         self.victim.num_preemptions += 1
         self.output.preempted_req_ids.add(self.victim.request_id)
 
@@ -179,35 +180,35 @@ class StillAhead(Preemption):
 class NeverSwaps(Preemption):
     """Throws everything away."""
 
-    def swapped(self, num_valid: int) -> bool:
+    def _swapped(self, num_valid: int) -> bool:
         return False
 
 
 class FreesFirst(Preemption):
     """Frees before it copies."""
 
-    def swapped(self, num_valid: int) -> bool:
+    def _swapped(self, num_valid: int) -> bool:
         self.scheduler.kv_cache_manager.free(self.victim, num_valid_tokens=num_valid)
-        return super().swapped(num_valid)
+        return super()._swapped(num_valid)
 
-    def free(self, num_valid: int) -> None:
+    def _free(self, num_valid: int) -> None:
         """It is freed already."""
 
 
 class SwappedKeepsBlocks(Preemption):
     """Frees only what is recomputed."""
 
-    def free(self, num_valid: int) -> None:
+    def _free(self, num_valid: int) -> None:
         if self.victim.status is RequestStatus.PREEMPTED:
-            super().free(num_valid)
+            super()._free(num_valid)
 
 
 class QueuedTwice(Preemption):
     """Puts a swapped request into waiting as well."""
 
-    def swapped(self, num_valid: int) -> bool:
-        if super().swapped(num_valid):
-            self.put_back()
+    def _swapped(self, num_valid: int) -> bool:
+        if super()._swapped(num_valid):
+            self._put_back()
             return True
         return False
 
@@ -325,7 +326,7 @@ LOOP_LINES = (
         "index = len(self.running) - 1",
         "index = self.choose_victim()",
         "always the last one in",
-        "Who gives way is the policy's business: under priority it may stand anywhere in `running`.",
+        "Who gives way is the policy's to say: under priority it may stand anywhere in `running`.",
     ),
     Distractor(
         "if victim is not request:",

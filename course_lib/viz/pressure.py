@@ -176,7 +176,9 @@ def pressure_scene(victim: str, mode: str, watermark: float, width: float = WIDE
     top = _TOP + 22 * len(lines)
     x = Scale(0, max(len(moments), 1), _MARGIN + 36, width - _MARGIN)
     y = Scale(0, NUM_BLOCKS, top + _HEIGHT, top)
-    shapes: list[Shape] = [Text(_MARGIN, 34, "Blocks in use, newest on top", TEXT_SIZE, is_bold=True)]
+    shapes: list[Shape] = [
+        Text(_MARGIN, 34, "Blocks in use, newest on top", TEXT_SIZE, is_bold=True)
+    ]
     shapes += [Text(_MARGIN, 60 + 22 * i, line, key=f"words-{i}") for i, line in enumerate(lines)]
     shapes += vertical_axis(y, x.start, "Blocks", x.end)
     shapes += _bands(moments, x, y)
@@ -229,17 +231,20 @@ def _bands(moments: Sequence[Moment], x: Scale, y: Scale) -> Iterator[Shape]:
             base += num_blocks
     for (name, base, num_blocks, again), in_steps in rows.items():
         for first, last in _stretches(in_steps):
-            yield _band(name, base, num_blocks, first, last, "prefill" if again else "running", x, y)
+            yield _band(
+                name, base, num_blocks, first, last, "prefill" if again else "running", x, y
+            )
 
 
 def _band(
-    name: str, base: int, num_blocks: int, first: int, last: int, state: str, x: Scale, y: Scale
+    name: str, blocks: tuple[int, int], steps: tuple[int, int], state: str, x: Scale, y: Scale
 ) -> Rect:
     """Draw the blocks of a request over a stretch of steps in which nothing changes."""
+    (base, num_blocks), (first, last) = blocks, steps
     left, right = x(first), x(last + 1)
     upper, lower = y(base + num_blocks), y(base)
     has_room = right - left > text_width(name, SMALL_SIZE) + 6 and lower - upper > SMALL_SIZE + 3
-    steps = f"step {first}" if first == last else f"steps {first} to {last}"
+    when = f"step {first}" if first == last else f"steps {first} to {last}"
     return Rect(
         left,
         upper,
@@ -247,7 +252,7 @@ def _band(
         lower - upper,
         state,
         name if has_room else "",
-        tooltip=f"{name}, {steps}: {num_blocks} blocks, {_NAMES[state]}",
+        tooltip=f"{name}, {when}: {num_blocks} blocks, {_NAMES[state]}",
         of=("request", name),
         lights=(("request", name),),
     )
@@ -264,7 +269,7 @@ def _lane(moments: Sequence[Moment], x: Scale, y: Scale) -> Iterator[Shape]:
             base += num_blocks
     for (name, base, num_blocks), in_steps in rows.items():
         for first, last in _stretches(in_steps):
-            yield _band(name, base, num_blocks, first, last, "swapped", x, y)
+            yield _band(name, (base, num_blocks), (first, last), "swapped", x, y)
 
 
 def _departures(moments: Sequence[Moment], x: Scale, y: Scale) -> Iterator[Shape]:
