@@ -231,9 +231,8 @@ def _bands(moments: Sequence[Moment], x: Scale, y: Scale) -> Iterator[Shape]:
             base += num_blocks
     for (name, base, num_blocks, again), in_steps in rows.items():
         for first, last in _stretches(in_steps):
-            yield _band(
-                name, base, num_blocks, first, last, "prefill" if again else "running", x, y
-            )
+            state = "prefill" if again else "running"
+            yield _band(name, (base, num_blocks), (first, last), state, x, y)
 
 
 def _band(
@@ -280,7 +279,7 @@ def _departures(moments: Sequence[Moment], x: Scale, y: Scale) -> Iterator[Shape
             at = x(step)
             tip = f"step {step}: {name} gives way with {num_tokens} computed tokens"
             yield Rect(at - 2, y.end - 5, 4, 10, "preempted", tooltip=tip, of=("request", name))
-            if at - taken > text_width(name, SMALL_SIZE) + 4:
+            if at - taken > text_width(name, SMALL_SIZE) + 6:
                 yield Text(at, y.end - 9, name, SMALL_SIZE, "middle", is_bold=True, tooltip=tip)
                 taken = at
 
