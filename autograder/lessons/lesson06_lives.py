@@ -261,10 +261,21 @@ def an_important_one_needs_room(life: Life) -> None:
     run(life, 7)
 
 
+def to_the_cpu_with_a_cache(life: Life) -> None:
+    """The victim goes to the CPU; this step would have filled a block."""
+    scheduler(life, 12, caching=True, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 3)
+    add(life, "b", 4)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
 PREEMPTIONS = (
     served_and_taken_out,
     in_the_middle_of_a_prompt,
     to_the_cpu,
+    to_the_cpu_with_a_cache,
     no_room_on_the_cpu,
     others_wait,
     important_ones_wait,

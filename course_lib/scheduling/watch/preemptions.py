@@ -33,7 +33,7 @@ def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -
     >>> _ = run_iteration(scheduler)
     >>> told = give_way(scheduler, "b")
     >>> told["back to the budget"], told["plan"], told["victim"], told["free"]
-    (1, 'a:1', 'preempted 0/4, 1 times, 0 ahead', '4 5 3*')
+    (1, 'a:1', 'preempted 0/4', '4 5 3*')
     """
     output = SchedulerOutput()
     scheduler.serve_running(output, scheduler.max_num_batched_tokens)
@@ -43,12 +43,12 @@ def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -
         scheduler.running.remove(victim)
         victim.num_tokens_ahead = num_tokens_ahead
         told = {"back to the budget": scheduler.preempt(victim, output), **_of(scheduler, output)}
-        state = f"{victim.status.value} {victim.num_computed_tokens}/{victim.num_tokens}"
-        times = f"{victim.num_preemptions} times, {victim.num_tokens_ahead} ahead"
-        told["victim"] = f"{state}, {times}"
+        told["victim"] = f"{victim.status.value} {victim.num_computed_tokens}/{victim.num_tokens}"
+        told["generated"] = len(victim.output_token_ids)
+        told["num_preemptions"] = victim.num_preemptions
+        told["num_tokens_ahead"] = victim.num_tokens_ahead
     _answer(scheduler, output)
-    order = ("back to the budget", "plan", "preempted", "victim", "swap out")
-    return {name: told[name] for name in (*order, *_QUEUES) if name in told}
+    return told
 
 
 def run_with_preemptions(scheduler: Scheduler) -> Told:

@@ -257,9 +257,54 @@ def prompt_counts(self, victim, output):
     return unspent
 
 
+def forgets_what_was_said(self, victim, output):
+    unspent = Scheduler.preempt(self, victim, output)
+    victim.output_token_ids.clear()
+    return unspent
+
+
+def all_valid_on_the_cpu(self, victim, output):
+    unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+    valid = victim.num_computed_tokens - unspent
+    victim.num_preemptions += 1
+    victim.num_tokens_ahead = 0
+    output.preempted_req_ids.add(victim.request_id)
+    if self.swap_out(victim, valid, output):
+        self.kv_cache_manager.free(victim)
+        return unspent
+    victim.num_computed_tokens = 0
+    victim.status = RequestStatus.PREEMPTED
+    self.waiting.put_back(victim)
+    self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+    return unspent
+
+
+def counted_when_recomputed(self, victim, output):
+    unspent = Scheduler.preempt(self, victim, output)
+    if victim.status is RequestStatus.SWAPPED:
+        victim.num_preemptions -= 1
+    return unspent
+
+
+def must_be_in_the_plan(self, victim, output):
+    if victim.request_id not in output.num_scheduled_tokens:
+        raise KeyError(victim.request_id)
+    return Scheduler.preempt(self, victim, output)
+
+
+def one_less_valid(self, victim, output):
+    victim.num_computed_tokens -= 1
+    return Scheduler.preempt(self, victim, output)
+
+
 PREEMPT_RIGHT = (by_two_branches,)
 PREEMPT_WRONG = (
     (nothing_returned, SAME),
+    (forgets_what_was_said, SAME),
+    (all_valid_on_the_cpu, SAME),
+    (counted_when_recomputed, SAME),
+    (must_be_in_the_plan, SAME),
+    (one_less_valid, SAME),
     (plan_emptied, SAME),
     (prompt_counts, SAME),
     (lambda self, victim, output: 0, SAME),
@@ -508,7 +553,7 @@ def test_a_scheduler_with_ones_own_preemption_keeps_every_request_and_every_toke
             if not scheduler.has_unfinished_requests():
                 break
             output = scheduler.schedule()
-            scheduler.update_from_output(output, sampled_tokens(scheduler, output))
+            scheduler.update_from_output(output, sampled_tokens(scheduler, output, lambda *_: 7))
         assert [len(request.output_token_ids) for request in requests] == [9] * 4
         assert sum(request.num_preemptions for request in requests) > 1
         assert scheduler.kv_cache_manager.block_pool.get_num_free_blocks() == 11
