@@ -438,9 +438,9 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # |---|---|
 # | `output.num_scheduled_tokens` | a dict: how many tokens each request computes in this step. Those who were served before are in it |
 # | `output.preempted_req_ids` | a set of the ids of those that were preempted in this step; add to this very set, which others look at |
-# | `self.swap_out(victim, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted; False, with nothing changed, if it is not to be swapped or there is no room |
-# | `self.waiting.put_back(victim)` | puts it into the waiting queue where a victim belongs |
-# | `self.kv_cache_manager.free(victim, num_valid_tokens=n)` | takes its blocks back; only blocks that the first n tokens fill stay to be found in the prefix cache |
+# | `self.swap_out(request, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted; False, with nothing changed, if it is not to be swapped or there is no room |
+# | `self.waiting.put_back(request)` | puts it into the waiting queue where a victim belongs |
+# | `self.kv_cache_manager.free(request, num_valid_tokens=n)` | takes its blocks back; only blocks that the first n tokens fill stay to be found in the prefix cache |
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
 #
 # The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
@@ -723,7 +723,7 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # %% [markdown]
 # ## 9. Cure and prevention
 #
-# ### Measure: what it costs, and who pays
+# ### Measure: what it costs
 #
 # Back to the 500 requests. `run(**options)` of section 2 serves them in another set-up and returns a result with `ttft` (an
 # array of one time to the first token for each request, in seconds), `num_preemptions`, `num_recomputed_tokens`, and
@@ -753,11 +753,11 @@ results = {
 # %% exercise="6.10"
 measured = {}  # measured["swap at 25 GB/s"] = ...
 ### BEGIN SOLUTION
-for name, result in results.items():
-    if name != "recompute":
-        measured[name] = result.ttft.mean() / recompute.ttft.mean()
-for name, result in (("recomputed", recompute), ("recomputed, biggest", results["biggest victim"])):
-    measured[name] = result.num_recomputed_tokens / result.steps.column("num_tokens").sum()
+for setup, outcome in results.items():
+    if setup != "recompute":
+        measured[setup] = outcome.ttft.mean() / recompute.ttft.mean()
+for share, outcome in (("recomputed", recompute), ("recomputed, biggest", results["biggest victim"])):
+    measured[share] = outcome.num_recomputed_tokens / outcome.steps.column("num_tokens").sum()
 ### END SOLUTION
 
 # %% check="6.10"

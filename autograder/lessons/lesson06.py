@@ -265,7 +265,7 @@ MENDED = Exercise(
 
 MEASURED = Exercise(
     id="6.10",
-    title="Measure: what it costs, and who pays",
+    title="Measure: what it costs",
     asks="Fill `measured` with five ratios of the mean TTFT and two shares of recomputed tokens.",
     points=5,
     minutes=9,
@@ -319,7 +319,7 @@ POLICY = Exercise(
         "What does a victim have to compute again, and who has paid already?",
         "Look at both numbers. Which of them should decide first, so that nobody pays again and "
         "again?",
-        "`min(range(len(running)), key=...)` with a pair as key",
+        "`min` over the indices, with a pair as key",
     ),
 )
 

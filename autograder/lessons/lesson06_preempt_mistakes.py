@@ -161,14 +161,6 @@ class NotWrittenDown(Preemption):
         self.victim.num_tokens_ahead = 0
 
 
-class NotCounted(Preemption):
-    """Does not count."""
-
-    def _note(self) -> None:
-        super()._note()
-        self.victim.num_preemptions -= 1
-
-
 class StillAhead(Preemption):
     """Leaves the tokens that were planned ahead."""
 
@@ -201,16 +193,6 @@ class SwappedKeepsBlocks(Preemption):
     def _free(self, num_valid: int) -> None:
         if self.victim.status is RequestStatus.PREEMPTED:
             super()._free(num_valid)
-
-
-class QueuedTwice(Preemption):
-    """Puts a swapped request into waiting as well."""
-
-    def _swapped(self, num_valid: int) -> bool:
-        if super()._swapped(num_valid):
-            self._put_back()
-            return True
-        return False
 
 
 def _method(kind: type[Preemption]) -> Any:
@@ -284,7 +266,6 @@ PREEMPT = (
         "The scheduler admits nobody in a step that preempts, and finds out by "
         "`preempted_req_ids`.",
     ),
-    _mistake(NotCounted, "not counted", "`num_preemptions` counts one more."),
     _mistake(
         StillAhead,
         "still ahead",
@@ -305,11 +286,6 @@ PREEMPT = (
         SwappedKeepsBlocks,
         "swapped, and not freed",
         "The copy is on the CPU, and the blocks on the GPU are what somebody is waiting for.",
-    ),
-    _mistake(
-        QueuedTwice,
-        "in two queues",
-        "Who is swapped out is in `swapped`, and would start twice if it were in `waiting`, too.",
     ),
 )
 
