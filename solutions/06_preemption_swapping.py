@@ -121,20 +121,20 @@ print(f"{recompute.num_preemptions} times somebody has to go; {recompute.num_rec
 print(f"twice, {recompute.num_recomputed_tokens / steps.column('num_tokens').sum():.0%} of all that is computed")
 
 # %% [markdown]
-# The figure shows a part of such a run, drawn by the scheduler of *your* engine as far as you have built it. Memory in use
-# climbs to the line at 100%. There somebody needs *one* block, and somebody else loses all of theirs. Choose who gives
-# way, and what becomes of the blocks: copied to the CPU, or gone.
-
-# %%
-viz.memory_pressure()
-
-# %% [markdown]
 # A request of 2,000 tokens has to leave and come back later. Keys and values of a token have 128 KiB. The bus between GPU
 # and CPU carries 25 GB/s, and the GPU computes a prompt at 64 µs for each token. **Predict:** is it faster to copy the
 # request out and in again, or to throw it away and compute it once more? How many times faster?
 
 # %%
 predicted_times = None  # your prediction: recomputing takes how many times as long as copying
+
+# %% [markdown]
+# The figure shows a small case: ten requests on 36 blocks, served by the scheduler of *your* engine as far as you have
+# built it. The blocks in use climb to the line. There somebody needs *one* block, and somebody else loses all of theirs.
+# Choose who gives way, and what becomes of the blocks: copied to the CPU, or gone.
+
+# %%
+viz.memory_pressure()
 
 # %% [markdown]
 # ## 3. Who has to go, and what comes back
@@ -283,7 +283,7 @@ compare(predicted_times, recompute_token / swap_token, "times as long")
 # 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece. A swap is many small ones: keys and values of
 # every block in every layer lie apart. For Llama-3.1-8B that is 64 pieces of 32 KiB for a block of 16 tokens. In
 # vLLM's pull request #11531 (2024, A100 with 40 GB), 1,250 blocks came in at 3.1 GB/s when they were copied piece by
-# piece, at 12.6 GB/s with one kernel that copies all; a single block at 1.2 GB/s. Even the pull request that brought
+# piece, and at 12.6 GB/s with one kernel for all of them; a single block came in at 1.2 GB/s. Even the pull request that brought
 # recomputation in 2023 (#12) says so: swapping "incurs significant overheads due to numerous small data transfers".
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
@@ -806,8 +806,8 @@ print(f"mean TTFT {eager.ttft.mean():.1f} s instead of {recompute.ttft.mean():.1
 
 # %% [markdown]
 # More than three times as many preemptions. Each newcomer throws out the one before it, which comes back and throws out
-# the next. The name for this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538 describes it;
-# since then vLLM asks for the whole prompt.)
+# the next. The name for this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025,
+# describes it; vLLM 0.33.0 asks for room for the whole prompt.)
 
 # %% claims="More than three times as many preemptions."
 assert eager.num_preemptions > 3 * recompute.num_preemptions
