@@ -64,7 +64,6 @@ VICTIM = Exercise(
         reference=least_important,
         cases=given.BATCHES,
         probes=given.SOME_BATCHES,
-        large=(given.MANY_RUNNING,),
         misconceptions=mistakes.VICTIM,
     ),
     hints=(

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from autograder.checks.function import Call, Large
+from autograder.checks.function import Call
 from autograder.checks.trace import Instance
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.block_pool import KVCacheBlock
@@ -228,9 +228,3 @@ def form_of_a_state(state: Any) -> str:
     if is_state and type(state[0]) is int and all(isinstance(each, str) for each in state[1:]):
         return ""
     return f'{state!r} is no state such as [3, "ABCD", "U"]'
-
-
-MANY_RUNNING = Large(
-    lambda: running(*((i * 37 % 101, float(i * 61 % 97)) for i in range(4_000))),
-    "4,000 running requests",
-)

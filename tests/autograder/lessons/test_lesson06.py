@@ -90,13 +90,8 @@ def recursive(running):
     return len(running) - 1 if pairs[-1] > pairs[best] else best
 
 
-def weighted(running):
-    return max(range(len(running)), key=lambda i: 1e6 * running[i].priority + i)
-
-
-VICTIM_RIGHT = (by_index, in_a_loop)
+VICTIM_RIGHT = (by_index, in_a_loop, recursive)
 VICTIM_WRONG = (
-    (recursive, SAME),
     (lambda running: by_index(running) + 1, SAME),
     (lambda running: running[by_index(running)].request_id, SAME),
     (lambda running: 10 * running[0].priority, SAME),
