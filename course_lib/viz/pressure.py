@@ -26,6 +26,8 @@ NUM_BLOCKS = 36
 _BLOCK_SIZE = 16
 _SEATS = 16
 _BANDWIDTH = 25e9
+_FEW_BLOCKS = 12
+"""Blocks on the CPU for which its lane has room at least."""
 _MODEL, _GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
 
 _REQUESTS = (
@@ -187,7 +189,8 @@ def pressure_scene(victim: str, mode: str, watermark: float, width: float = WIDE
     lane = top + _HEIGHT + 62
     shapes += horizontal_axis(x, top + _HEIGHT, "Step")
     if mode == "swap":
-        cpu = Scale(0, NUM_BLOCKS, lane + 24 + _LANE, lane + 24)
+        most = max(sum(num_blocks for _, num_blocks in moment.swapped) for moment in moments)
+        cpu = Scale(0, max(most, _FEW_BLOCKS), lane + 24 + _LANE, lane + 24)
         shapes.append(Text(_MARGIN, lane + 14, "Blocks on the CPU", TEXT_SIZE, is_bold=True))
         shapes += _lane(moments, x, cpu)
         lane += 24 + _LANE
