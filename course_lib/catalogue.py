@@ -87,6 +87,7 @@ _WHOLE = (
 _SCHEDULER = {
     "admit_waiting": 5,
     "preempt": 6,
+    "preempt_for": 6,
     "find_hits": 9,
     "limit_chunk": 11,
     "serve_running": 12,

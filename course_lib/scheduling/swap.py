@@ -25,6 +25,7 @@ class SwapSpace:
     """
 
     def __init__(self, num_blocks: int) -> None:
+        """Start with all blocks free."""
         self.free_blocks = list(range(num_blocks))
         self.held_blocks: dict[str, list[int]] = {}
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.tree import merge_tree
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.pool.order_rules import order_rules, order_rules_scene
+    from course_lib.viz.pressure import memory_pressure, pressure_scene
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -81,6 +82,7 @@ __all__ = [
     "gpu_memory_scene",
     "iteration_film",
     "iteration_scenes",
+    "memory_pressure",
     "merge_tree",
     "moments_film",
     "notation_scene",
@@ -90,6 +92,7 @@ __all__ = [
     "pool_film",
     "pool_scene",
     "prefix_tree",
+    "pressure_scene",
     "queue_compaction_film",
     "replay",
     "reservation_film",
@@ -133,6 +136,7 @@ _MODULES = {
     "gpu_memory_scene": "memory",
     "iteration_film": "iteration.episodes",
     "iteration_scenes": "iteration.scenes",
+    "memory_pressure": "pressure",
     "merge_tree": "paged_attention.tree",
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
@@ -143,6 +147,7 @@ _MODULES = {
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
     "prefix_tree": "sharing.explorer",
+    "pressure_scene": "pressure",
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",

@@ -1,0 +1,321 @@
+"""Lesson 6: lives of CPU blocks, and of schedulers in which somebody has to give way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from autograder.checks.stateful import Life, Twin
+from autograder.proxy.recipes import Make
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import SchedulerConfig
+from course_lib.scheduling.watch.preemptions import give_way, run_with_preemptions
+
+BLOCK_SIZE = 2
+
+# 6.4, CPU blocks
+
+
+class SwapLife(Twin):
+    """What may be done to the blocks of a CPU."""
+
+    is_free = True
+
+    @initialize(num_blocks=st.integers(0, 5))
+    def make_one(self, num_blocks: int) -> None:
+        """Start with all blocks free."""
+        self.create(num_blocks)
+
+    def look(self) -> None:
+        """Compare what is free and what is held."""
+        self.see("free_blocks")
+        self.see("held_blocks")
+
+    @rule(name=st.sampled_from("abc"), num_blocks=st.integers(0, 4))
+    def reserve(self, name: str, num_blocks: int) -> None:
+        """Take blocks for somebody."""
+        self.do("reserve", name, num_blocks)
+        self.look()
+
+    @rule(name=st.sampled_from("abc"))
+    def release(self, name: str) -> None:
+        """Give somebody's blocks back."""
+        self.do("release", name)
+        self.look()
+
+
+def _do(life: Life, *steps: tuple[Any, ...]) -> None:
+    for step in steps:
+        life.do(*step)
+        life.see("free_blocks")
+        life.see("held_blocks")
+
+
+def three_blocks(life: Life) -> None:
+    """Two take turns on three blocks."""
+    life.create(3)
+    _do(
+        life,
+        ("reserve", "a", 2),
+        ("reserve", "b", 2),
+        ("release", "a"),
+        ("reserve", "b", 3),
+        ("reserve", "b", 1),
+        ("release", "a"),
+    )
+
+
+def all_but_none_left(life: Life) -> None:
+    """Somebody takes just what there is, and somebody asks for nothing."""
+    life.create(2)
+    _do(life, ("reserve", "a", 2), ("reserve", "b", 0), ("reserve", "c", 1), ("release", "b"))
+
+
+def out_of_order(life: Life) -> None:
+    """Blocks come back between others."""
+    life.create(5)
+    _do(
+        life,
+        ("reserve", "a", 1),
+        ("reserve", "b", 2),
+        ("release", "a"),
+        ("release", "b"),
+        ("reserve", "c", 1),
+        ("reserve", "a", 2),
+        ("release", "c"),
+        ("reserve", "b", 3),
+    )
+
+
+def once_more(life: Life) -> None:
+    """Somebody who holds blocks asks for more, when there are enough and when there are not."""
+    life.create(3)
+    _do(life, ("reserve", "a", 1), ("reserve", "a", 1), ("reserve", "a", 9), ("release", "a"))
+
+
+SPACES = (three_blocks, all_but_none_left, out_of_order, once_more)
+
+# 6.7, and the loop of 6.6: schedulers
+
+
+def scheduler(life: Life, num_blocks: int, *, caching: bool = False, **limits: Any) -> None:
+    """Make a scheduler with blocks of two slots."""
+    life.create(SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
+
+
+def add(life: Life, name: str, prompt: int, max_tokens: int = 20, priority: int = 0) -> None:
+    """Let a request come, with tokens that no other one has."""
+    start = 100 * (ord(name[0]) - ord("a"))
+    more = [priority] if priority else []
+    life.do(
+        "add_request", Make(Request, name, list(range(start, start + prompt)), max_tokens, *more)
+    )
+
+
+def run(life: Life, num_iterations: int) -> None:
+    """Plan and answer some iterations."""
+    for _ in range(num_iterations):
+        life.apply(run_with_preemptions)
+
+
+class PreemptionLife(Twin):
+    """What may happen to a scheduler: requests come, are computed, and give way."""
+
+    num_made = 0
+
+    @initialize(
+        num_blocks=st.integers(5, 14),
+        caching=st.booleans(),
+        budget=st.integers(3, 12),
+        num_cpu_blocks=st.sampled_from((None, 0, 2, 12)),
+        policy=st.sampled_from(("fcfs", "priority")),
+    )
+    def make_one(
+        self, num_blocks: int, caching: bool, budget: int, num_cpu_blocks: int | None, policy: str
+    ) -> None:
+        """Start with nobody in it."""
+        options: dict[str, Any] = {} if policy == "fcfs" else {"policy": policy}
+        if num_cpu_blocks is not None:
+            options |= {"preemption_mode": "swap", "num_cpu_blocks": num_cpu_blocks}
+        self.create(
+            SchedulerConfig(max_num_batched_tokens=budget, **options),
+            Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching),
+        )
+
+    @rule(num_tokens=st.integers(1, 7), priority=st.integers(0, 2))
+    def add(self, num_tokens: int, priority: int) -> None:
+        """Let a request come."""
+        self.num_made += 1
+        start = 100 * self.num_made
+        tokens = list(range(start, start + num_tokens))
+        self.do("add_request", Make(Request, f"r{self.num_made}", tokens, 6, priority))
+
+    @precondition(lambda self: self.num_made)
+    @rule(num_iterations=st.integers(1, 5))
+    def run(self, num_iterations: int) -> None:
+        """Plan and answer some iterations."""
+        for _ in range(num_iterations):
+            self.apply(run_with_preemptions)
+
+    @precondition(lambda self: self.num_made)
+    @rule(number=st.integers(1, 4), num_ahead=st.sampled_from((0, 0, 1)))
+    def give_way(self, number: int, num_ahead: int) -> None:
+        """Preempt somebody in the middle of a plan."""
+        self.apply(give_way, f"r{number}", num_ahead)
+        self.apply(run_with_preemptions)
+
+
+def served_and_taken_out(life: Life) -> None:
+    """The victim has a token in the plan, which fills a block; its answer has begun."""
+    scheduler(life, 12, caching=True)
+    add(life, "a", 3)
+    add(life, "b", 4)
+    run(life, 2)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
+def in_the_middle_of_a_prompt(life: Life) -> None:
+    """The victim computes a long prompt in parts, and has five tokens in the plan."""
+    scheduler(life, 16, caching=True, max_num_batched_tokens=5)
+    add(life, "a", 13)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 3)
+
+
+def to_the_cpu(life: Life) -> None:
+    """The victim goes to the CPU with what is computed, and comes back."""
+    scheduler(life, 12, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 3)
+    add(life, "b", 5)
+    run(life, 2)
+    life.apply(give_way, "b", 1)
+    run(life, 3)
+
+
+def no_room_on_the_cpu(life: Life) -> None:
+    """The CPU has too few blocks, so what is computed is lost."""
+    scheduler(life, 12, preemption_mode="swap", num_cpu_blocks=1)
+    add(life, "a", 3)
+    add(life, "b", 5)
+    run(life, 2)
+    life.apply(give_way, "b")
+    run(life, 3)
+
+
+def others_wait(life: Life) -> None:
+    """The victim goes in front of those who wait."""
+    scheduler(life, 8, max_num_seqs=2)
+    for name, prompt in (("a", 3), ("b", 4), ("c", 2), ("d", 2)):
+        add(life, name, prompt)
+    run(life, 1)
+    life.apply(give_way, "a", 1)
+    run(life, 2)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
+def important_ones_wait(life: Life) -> None:
+    """Under priority the victim goes where its importance puts it."""
+    scheduler(life, 9, policy="priority")
+    add(life, "a", 4, 20, 1)
+    add(life, "b", 5, 20, 3)
+    run(life, 1)
+    add(life, "c", 9, 20, 0)
+    add(life, "d", 3, 20, 5)
+    run(life, 1)
+    life.apply(give_way, "b")
+    run(life, 3)
+
+
+def twice(life: Life) -> None:
+    """Somebody gives way a second time, before it has got any further."""
+    scheduler(life, 12, caching=True, max_num_batched_tokens=4)
+    add(life, "a", 7)
+    run(life, 3)
+    life.apply(give_way, "a")
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
+def memory_runs_out(life: Life) -> None:
+    """Three grow until one finds no block, again and again."""
+    scheduler(life, 8)
+    for name, prompt in (("a", 4), ("b", 3), ("c", 3)):
+        add(life, name, prompt, 7)
+    run(life, 9)
+
+
+def an_important_one_needs_room(life: Life) -> None:
+    """Under priority the victim stands in front and was served: its token goes back."""
+    scheduler(life, 9, policy="priority", max_num_batched_tokens=16)
+    add(life, "l", 6, 20, 5)
+    run(life, 1)
+    add(life, "h", 7, 20, 0)
+    add(life, "g", 2, 20, 1)
+    run(life, 7)
+
+
+def to_the_cpu_with_a_cache(life: Life) -> None:
+    """The victim goes to the CPU; this step would have filled a block."""
+    scheduler(life, 12, caching=True, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 3)
+    add(life, "b", 4)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
+PREEMPTIONS = (
+    served_and_taken_out,
+    in_the_middle_of_a_prompt,
+    to_the_cpu,
+    to_the_cpu_with_a_cache,
+    no_room_on_the_cpu,
+    others_wait,
+    important_ones_wait,
+    twice,
+    memory_runs_out,
+    an_important_one_needs_room,
+)
+
+
+def two_must_go(life: Life) -> None:
+    """Somebody needs three blocks at once: more than one has to give way."""
+    scheduler(life, 10, max_num_batched_tokens=8)
+    add(life, "a", 16)
+    for name in ("b", "c", "d"):
+        add(life, name, 1)
+    run(life, 5)
+
+
+def goes_itself(life: Life) -> None:
+    """The last in finds no block, and is the victim itself."""
+    scheduler(life, 5)
+    add(life, "a", 5)
+    add(life, "b", 1)
+    run(life, 4)
+
+
+def two_had_been_served(life: Life) -> None:
+    """Under priority two have to go, and each of them had a token in the plan."""
+    scheduler(life, 13, policy="priority", max_num_batched_tokens=12)
+    for name in "pqrs":
+        add(life, name, 1, 20, 5)
+    run(life, 1)
+    add(life, "h", 16)
+    run(life, 3)
+
+
+LOOPS = (
+    memory_runs_out,
+    an_important_one_needs_room,
+    two_must_go,
+    goes_itself,
+    two_had_been_served,
+)

@@ -1,0 +1,106 @@
+"""A preemption, done and told in words: for lives without a model, and for tests."""
+
+from __future__ import annotations
+
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+from course_lib.scheduling.watch.iterations import run_iteration
+
+Told = dict[str, str | int]
+"""What happened, in words and numbers, by what they are of."""
+
+
+def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -> Told:
+    """Serve the running requests as an iteration does, then preempt one of them and say what came.
+
+    The request leaves ``running`` when everybody has been served, so it may have tokens in the plan
+    already. Afterwards the plan is answered as a model would.
+
+    Args:
+        scheduler: The scheduler.
+        request_id: Who is to give way. If it is not running by then, nothing more happens.
+        num_tokens_ahead: Tokens that were planned for it ahead, as by a scheduler that plans ahead.
+
+    Returns:
+        What went back to the budget, what the plan holds, what became of the victim, the pairs to
+        be copied, the queues, and the free blocks, front first, with a star on those whose prefix
+        can be found.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=6, block_size=2))
+    >>> for name in "ab":
+    ...     scheduler.add_request(Request(name, [ord(name)] * 3, max_tokens=5))
+    >>> _ = run_iteration(scheduler)
+    >>> told = give_way(scheduler, "b")
+    >>> told["back to the budget"], told["plan"], told["victim"], told["free"]
+    (1, 'a:1', 'preempted 0/4', '4 5 3*')
+    """
+    output = SchedulerOutput()
+    scheduler.serve_running(output, scheduler.max_num_batched_tokens)
+    victims = [request for request in scheduler.running if request.request_id == request_id]
+    told: Told = {}
+    for victim in victims:
+        scheduler.running.remove(victim)
+        victim.num_tokens_ahead = num_tokens_ahead
+        told = {"back to the budget": scheduler.preempt(victim, output), **_of(scheduler, output)}
+        told["victim"] = f"{victim.status.value} {victim.num_computed_tokens}/{victim.num_tokens}"
+        told["generated"] = len(victim.output_token_ids)
+        told["num_preemptions"] = victim.num_preemptions
+        told["num_tokens_ahead"] = victim.num_tokens_ahead
+    _answer(scheduler, output)
+    return told
+
+
+def run_with_preemptions(scheduler: Scheduler) -> Told:
+    """Plan an iteration, answer it, and say what was planned, who gave way, and what is free.
+
+    Returns:
+        As ``run_iteration``; and the pool afterwards as ``give_way`` tells it.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=4, block_size=2))
+    >>> for name in "ab":
+    ...     scheduler.add_request(Request(name, [ord(name)] * 2, max_tokens=5))
+    >>> _ = run_with_preemptions(scheduler)
+    >>> run_with_preemptions(scheduler)["plan"]
+    'a:1  | b!'
+    """
+    said = run_iteration(scheduler)
+    queues = _of(scheduler, SchedulerOutput())
+    return {**said, **{name: queues[name] for name in _QUEUES}}
+
+
+def free_blocks(scheduler: Scheduler) -> str:
+    """Return the free blocks, the one to be handed out next first; a star marks a cached prefix."""
+    queue = scheduler.kv_cache_manager.block_pool.free_block_queue
+    return " ".join(f"{b.block_id}{'*' if b.block_hash is not None else ''}" for b in queue)
+
+
+_QUEUES = ("waiting", "swapped", "free")
+
+
+def _of(scheduler: Scheduler, output: SchedulerOutput) -> Told:
+    """Return what is told of a plan and of the state it leaves."""
+    plan = (f"{name}:{number}" for name, number in output.num_scheduled_tokens.items())
+    pairs = (f"{source}>{destination}" for source, destination in output.blocks_to_swap_out)
+    return {
+        "plan": " ".join(plan),
+        "preempted": " ".join(sorted(output.preempted_req_ids)),
+        "swap out": " ".join(pairs),
+        "waiting": " ".join(request.request_id for request in scheduler.waiting),
+        "swapped": " ".join(request.request_id for request in scheduler.swapped),
+        "free": free_blocks(scheduler),
+    }
+
+
+def _answer(scheduler: Scheduler, output: SchedulerOutput) -> None:
+    """Give a token to everybody whom the plan computes up to the last known one."""
+    planned = {name for name in output.num_scheduled_tokens if name in scheduler.requests}
+    caught_up = (request for request in scheduler.running if request.request_id in planned)
+    sampled: dict[str, int | list[int]] = {
+        request.request_id: 7
+        for request in caught_up
+        if request.num_computed_tokens >= request.num_tokens
+    }
+    scheduler.update_from_output(output, sampled)

@@ -1,0 +1,973 @@
+# %% [markdown]
+# # Lesson 6: Who gives way
+#
+# **Time** 3 hours, and half an hour for a stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
+# **Points** 100, of which 5 are a stretch
+#
+# Lesson 5 let requests into the batch as long as they fit. But nobody knows how long an answer will be, and each token of
+# it needs room for its keys and values. Sooner or later everybody who runs needs one more block, and there is none. Then
+# somebody has to leave in the middle of a sentence, and come back. This lesson is about who, about what it costs, and
+# about how to make it rare.
+#
+# **By the end you will have built** the step of the scheduler that takes a request's blocks away, the loop that decides
+# how many have to go, the choice of the victim, and the account of blocks on the CPU. You will be able to say for a given
+# model and machine whether it is better to copy what is lost or to compute it again. In the map below, the boxes with a
+# thick outline are this lesson's.
+#
+# **You need** lesson 1 (bytes of a token, and the time that reading the weights takes), lesson 3 (block tables) and
+# lesson 5 (the loop of the scheduler, its budget, its queues). You need no GPU.
+
+# %%
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from autograder.lessons.lesson06_hunt import Pool, Running
+from autograder.notebook import check, compare, explain, quiz, task
+from course_lib import parts, viz
+from course_lib.engine import LLM, EngineParts, SamplingParams
+from course_lib.kv_cache import BlockPool, KVCacheManager
+from course_lib.scheduling import (
+    Request,
+    Scheduler,
+    SchedulerConfig,
+    SchedulerOutput,
+    recompute_seconds,
+    recompute_window,
+    swap_seconds,
+)
+from course_lib.scheduling.watch.preemptions import give_way, run_with_preemptions
+from course_lib.simulation.cost_model import RooflineCostModel
+from course_lib.simulation.experiments import Validation
+from course_lib.simulation.measured import MeasuredRun, load_vllm_requests
+from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulation_parts import SimulationParts
+from course_lib.simulation.simulator import simulate
+from course_lib.simulation.workload import load_azure
+from course_lib.specs import GPUS, MODELS
+from course_lib.viz.kit.charts.axes import LogAxis
+from course_lib.viz.kit.charts.curves import Curve, curve_chart
+
+torch.set_num_threads(1)  # the model is small: several threads would wait for each other
+
+# %%
+viz.EngineMap(lesson=6)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on the lessons before. The check is immediate and earns no points.
+
+# %% exercise="6.W1"
+request_mib = None  # MiB
+### BEGIN SOLUTION
+request_mib = 2000 * 128 / 1024
+### END SOLUTION
+
+# %% check="6.W1"
+check("6.W1", request_mib)
+# %% exercise="6.W2"
+num_blocks_then = None  # blocks
+### BEGIN SOLUTION
+num_blocks_then = 30 + 1
+### END SOLUTION
+
+# %% check="6.W2"
+check("6.W2", num_blocks_then)
+# %% exercise="6.W3"
+prompt_tokens_now = None  # tokens
+### BEGIN SOLUTION
+prompt_tokens_now = 1000 - 3
+### END SOLUTION
+
+# %% check="6.W3"
+check("6.W3", prompt_tokens_now)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# 500 conversations come to a server with Llama-3.1-8B on an A100. The rest of its memory is taken, so there are only 1,500
+# blocks for keys and values, room for 24,000 tokens. We simulate it with the scheduler of the engine, on a virtual clock,
+# as in lesson 5.
+
+# %%
+conversation = load_azure("conversation")
+requests = conversation[:500]
+model, gpu = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
+NUM_BLOCKS = 1500
+OWN = ("Scheduler", "SwapSpace", "num_blocks_freed", "least_important")
+
+
+def run(bandwidth: float = 25e9, **options: Any) -> SimulationResult:
+    """Serve the requests, on your own parts where there are any."""
+    return simulate(
+        requests,
+        SchedulerConfig(max_num_seqs=256, **options),
+        RooflineCostModel(model, gpu, pcie_bandwidth=bandwidth),
+        NUM_BLOCKS,
+        parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
+    )
+
+
+recompute = run()
+steps = recompute.steps
+first = int((steps.column("num_preempted") > 0).argmax())
+print(f"requests from: {conversation.source}")
+print(f"{len(requests)} requests in {recompute.makespan:.0f} s; the first one has to give way at", end=" ")
+print(f"{steps.column('start')[first]:.1f} s, when {steps.column('num_running')[first]} are left running")
+print(f"{recompute.num_preemptions} times somebody has to go; {recompute.num_recomputed_tokens:,} tokens are computed", end=" ")
+print(f"twice, {recompute.num_recomputed_tokens / steps.column('num_tokens').sum():.0%} of all that is computed")
+
+# %% [markdown]
+# A request of 2,000 tokens has to leave and come back later. Keys and values of a token have 128 KiB. The bus between GPU
+# and CPU carries 25 GB/s, and the GPU computes a prompt at 64 µs for each token. **Predict:** is it faster to copy the
+# request out and in again, or to throw it away and compute it once more? How many times faster?
+
+# %%
+predicted_times = None  # your prediction: recomputing takes how many times as long as copying
+
+# %% [markdown]
+# The figure shows a small case: ten requests on 36 blocks, served by the scheduler of *your* engine as far as you have
+# built it. The blocks in use climb to the line. There somebody needs *one* block, and somebody else loses all of theirs.
+# Choose who gives way, and what becomes of the blocks: copied to the CPU, or gone.
+
+# %%
+viz.memory_pressure()
+
+# %% [markdown]
+# ## 3. Who has to go, and what comes back
+#
+# Two things are needed here that later lessons build, and two sentences are enough. **A block has holders:** several
+# requests may share one, and it is free when the last of them lets go (lesson 7). **A full block has a name:** made of all
+# tokens up to its end, so that whoever has the same beginning can find it in the *prefix cache*, even when nobody holds it
+# any more (lesson 8).
+#
+# ### Only who runs preempts
+#
+# To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, only
+# one thing leads to it: *a running request needs a block and there is none.* Nobody is preempted for somebody who waits,
+# however important. A waiting request that does not fit waits.
+#
+# That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,
+# and pays for it with work that is thrown away, whenever one comes.
+#
+# ### What comes back
+#
+# The victim lets go of all of its blocks. How many are free then? Here is one prompt of 330 tokens with four answers,
+# which share its blocks; each answer has written one token, into a copy of the last block.
+
+# %%
+manager = KVCacheManager(num_blocks=101)
+parent = Request("a", range(330), max_tokens=9)
+manager.allocate_slots(parent, 330)
+parent.num_computed_tokens = 330
+answers = [parent, *(Request(name, range(330), max_tokens=9) for name in "bcd")]
+for child in answers[1:]:
+    manager.fork(parent, child)
+for each in answers:
+    each.append_output(7)
+    manager.allocate_slots(each, 1)
+tables = manager.block_tables()
+print(f"the four tables list {sum(map(len, tables.values()))} blocks;", end=" ")
+print(f"{100 - manager.block_pool.get_num_free_blocks()} are in use")
+print(f"holders of the blocks of d: {[block.ref_cnt for block in tables['d']]}")
+
+# %% [markdown]
+# Preempt d, and 20 of its 21 blocks stay where they are. Write the function that says what a preemption frees.
+
+# %% exercise="6.1"
+
+# %% check="6.1"
+
+# %% [markdown] solution="6.1"
+# **Explained.** A block comes back if the victim is its only holder. The victim itself is one of the holders, so the count
+# to look for is 1, not 0. To iterate once is enough, and lets the function take a generator as well as a list.
+
+# %%
+freed = parts.get("num_blocks_freed")
+print({name: freed(table) for name, table in tables.items()}, "of 21 each")
+
+# %% claims="Preempt d, and 20 of its 21 blocks stay where they are."
+assert [len(table) for table in tables.values()] == [21] * 4
+assert sum(block.ref_cnt > 1 for block in tables["d"]) == 20
+assert 100 - manager.block_pool.get_num_free_blocks() == 24
+
+# %% [markdown]
+# "Preempting always frees memory" is the first thing that people believe about it, and it is not so.
+#
+# ### Who gives way
+#
+# A **victim policy** looks at the running requests and names one. Four of them:
+#
+# | policy | who goes | what speaks for it |
+# |---|---|---|
+# | last in | who was admitted last | those in front get done; what vLLM does under first come, first served |
+# | least important | the largest (priority, time of arrival) | what vLLM does under priority |
+# | most blocks | who holds most | fewest have to go |
+# | least progress | who has computed least | least is lost |
+#
+# In vLLM **a lower priority value is more important.** Write the second.
+
+# %% exercise="6.2"
+
+# %% check="6.2"
+
+# %% [markdown] solution="6.2"
+# **Explained.** Tuples are compared from the left, so the pair says both rules at once: priority first, and among equals
+# who came later. `max` keeps the first of several largest, which is what the specification asks for; an index as the third
+# part of the key would take the last. A sum such as `10 * priority + arrival_time` works until the times grow beyond 10.
+
+# %% [markdown]
+# ### A decision by hand
+#
+# The following state was found in lecture notes. Something in it cannot be. Mend it, then decide: four requests, 100
+# blocks, two of them free, and one urgent arrival. For the three policies imagine a scheduler that *does* preempt for
+# arrivals; for the last line, ours.
+
+# %% exercise="6.3"
+answer = {"seed": 1}
+# Write answer["D holds"] = ..., answer["last in"] = ["..."] and so on.
+### BEGIN SOLUTION
+answer |= task("6.3", seed=1).answer
+### END SOLUTION
+
+# %% check="6.3"
+check("6.3", answer)
+
+# %% [markdown] solution="6.3"
+# **Explained.** What is held and what is free add up to what there is; so D holds what the others and the two leave. (The
+# state in the notes added up to more blocks than the pool has.) Last in first out lets the small and young ones go, and
+# needs two of them. The biggest alone is enough, and throws most away. In V1 nobody goes: the urgent request stands first
+# in the queue and waits until somebody ends. The next preemption comes when a running request fills its last block and
+# finds none, and then it is the least important of those *who run* that goes.
+
+# %% [markdown]
+# ## 4. Two ways to pay
+#
+# What a victim loses are keys and values. Prompt and answer so far are known, and a user has seen them; they stay. There
+# are two ways to have keys and values again.
+#
+# **Swap.** Copy them to the CPU's memory and back. $n$ tokens of $k$ bytes cross a bus of $B$ bytes per second twice:
+#
+# $$T_{swap} = \frac{2 \, n \, k}{B}$$
+#
+# **Recompute.** Treat prompt and answer as one prompt and compute it. A model with $P$ parameters takes $2 P$ FLOP for a
+# token, on a GPU that reaches $F$ FLOP per second. And however few tokens there are, all weights are read once: that is
+# the floor.
+#
+# $$T_{recompute} = \max\left(T_{weights}, \; \frac{2 P n}{F}\right)$$
+#
+# (Parameters of the input embedding are looked up, not multiplied with; the code leaves them out.)
+
+# %%
+cost_model = RooflineCostModel(model, gpu)
+flops = gpu.peak_flops * cost_model.compute_efficiency
+kv_bytes = parts.get("kv_bytes_per_token")(model)
+multiplied = cost_model.linear_flops_per_token / 2  # parameters that a token is multiplied with
+weight_seconds = model.weight_bytes / (gpu.memory_bandwidth * cost_model.memory_efficiency)
+swap_token, recompute_token = swap_seconds(1, kv_bytes, 25e9), recompute_seconds(1, multiplied, flops)
+print(f"a token: {1e6 * swap_token:.2f} µs out and in, {1e6 * recompute_token:.2f} µs to compute")
+print(f"1,000 tokens: {1e3 * swap_seconds(1000, kv_bytes, 25e9):.1f} ms and", end=" ")
+print(f"{1e3 * recompute_seconds(1000, multiplied, flops, weight_seconds=weight_seconds):.1f} ms;", end=" ")
+print(f"the floor: {1e3 * weight_seconds:.1f} ms")
+compare(predicted_times, recompute_token / swap_token, "times as long")
+
+# %% [markdown]
+# Copying is six times as fast (with one way only it would be twelve; what leaves has to come back). And vLLM, since its
+# second engine (V1), throws keys and values away. Is it wrong?
+#
+# ### Who copies
+#
+# 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece. A swap is many small ones: keys and values of
+# every block in every layer lie apart. For Llama-3.1-8B that is 64 pieces of 32 KiB for a block of 16 tokens. In
+# vLLM's pull request #11531 (2024, A100 with 40 GB), 1,250 blocks came in at 3.1 GB/s when they were copied piece by
+# piece, and at 12.6 GB/s with one kernel for all of them; a single block came in at 1.2 GB/s. Even the pull request that brought
+# recomputation in 2023 (#12) says so: swapping "incurs significant overheads due to numerous small data transfers".
+#
+# At which bandwidth are both equal? $2k/B = 2P/F$ gives
+#
+# $$B^{*} = \frac{k F}{P}$$
+
+# %%
+for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
+    for each in ("a100-80gb", "h100", "rtx-4090"):
+        per_token = RooflineCostModel(spec, GPUS[each]).linear_flops_per_token / 2
+        crossover = parts.get("kv_bytes_per_token")(spec) * 0.75 * GPUS[each].peak_flops / per_token
+        print(f"{name:<13} on {each:<9}  swapping wins above {crossover / 1e9:5.2f} GB/s")
+
+# %% [markdown]
+# At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping. For OPT-13B, whose tokens have more than six
+# times the bytes, it takes three and a half times the bandwidth. So neither is better as such: it depends on the model, on
+# the GPU, and most of all on *who copies*.
+
+# %% claims="At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping."
+assert 3.1e9 < kv_bytes * flops / multiplied < 12.6e9
+opt = RooflineCostModel(MODELS["opt-13b"], gpu).linear_flops_per_token / 2
+opt_bytes = parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
+assert 6 < opt_bytes / kv_bytes < 6.5
+assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
+
+# %% [markdown]
+# ### Short ones
+#
+# With the slow copies, recomputing wins for 1,000 tokens. For 10 tokens it does not, because of the floor. Write down up
+# to which length swapping is better. Draw both lines over the number of tokens before you start.
+
+# %% exercise="6.4"
+
+# %% check="6.4"
+
+# %% [markdown] solution="6.4"
+# **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
+# floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
+# swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
+# at which swapping has long been slower.)
+
+# %% [markdown]
+# ### And very long ones
+#
+# One thing is still left out. Attention among the tokens themselves grows with the square of their number: $n$ tokens are
+# $n^2/2$ pairs, and on this GPU a pair takes 2.2 ns. A copy knows nothing of pairs. So at great lengths, swapping wins
+# again.
+
+# %%
+slow = swap_seconds(1, kv_bytes, 3.1e9)
+pair_seconds = cost_model.attention_flops_per_pair / flops / 2
+low, high = recompute_window(
+    slow, recompute_token, attention_seconds=pair_seconds, weight_seconds=weight_seconds
+)
+print(f"piece by piece: recomputing wins from {low:.0f} to {high:,.0f} tokens")
+print(f"yours says: swapping up to {parts.get('break_even_tokens')(slow, recompute_token, weight_seconds=weight_seconds)}")
+
+
+def cost_by_length(width: float) -> viz.Scene:
+    """Draw what both ways take over the number of tokens."""
+    lengths = [10 ** (power / 8) for power in range(8, 41)]
+    curves = [
+        Curve("recompute", [(n, 1e3 * max(weight_seconds, n * recompute_token + n * n * pair_seconds)) for n in lengths]),
+        Curve("swap at 3.1 GB/s", [(n, 1e3 * n * slow) for n in lengths]),
+        Curve("swap at 25 GB/s", [(n, 1e3 * n * swap_token) for n in lengths]),
+    ]
+    axes = LogAxis("Tokens", ""), LogAxis("Time", "ms")
+    return curve_chart("To leave and come back", *axes, curves, width - 24, height=320).scene()
+
+
+viz.Picture(cost_by_length(viz.WIDE), narrow=cost_by_length(viz.NARROW))
+
+# %% claims="A copy knows nothing of pairs. So at great lengths, swapping wins"
+assert 90 < low < 110 and 17_000 < high < 19_500
+assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
+
+# %% [markdown]
+# That is why copying to the CPU lives on, though not for victims: as *offloading*, for long beginnings that many requests
+# share (section 11).
+#
+# ## 5. Blocks on the CPU
+#
+# For a swap, the CPU needs an account of its blocks: which are free, and who holds which. It is simpler than the pool of
+# the GPU, because nobody shares here. Two rules. A request is swapped out *as a whole or not at all*: half of a past is of
+# no use. And who comes back gets its copies in the order in which they left.
+
+# %% exercise="6.5" holes="__init__,reserve,release"
+
+# %% check="6.5"
+
+# %% [markdown] solution="6.5"
+# **Explained.** The order once more: refuse, say None, and only then change anything. The list of free blocks is ascending,
+# so the lowest are a slice at its front. What comes back may lie between others; sorting puts it there. A request that needs
+# 0 blocks holds an empty list, and holds it: ask `in`, not whether the list is empty.
+
+# %% [markdown]
+# ### Three queues
+#
+# Who is swapped out is neither waiting nor running. So a scheduler that swaps has three queues, and has to say in which
+# order they are served:
+#
+# 1. `running`: who has blocks gets its next token;
+# 2. `swapped`: who left comes back, in the order of leaving, if there is room for all of its blocks and one token more;
+# 3. `waiting`: who is new comes in, and who was preempted and is to be recomputed.
+#
+# Swapped ones come before waiting ones: they were chosen before, and their blocks on the CPU become free for others. There is one
+# exception. Under priority, somebody who waits may be more important than somebody who was swapped out. If that one
+# came back first, an important request would wait for an unimportant one. So the first of `swapped` is compared with the
+# first of `waiting`; the less urgent one waits (`next_in_line` of the scheduler).
+#
+# And in a step in which anybody was preempted, *nobody* comes in, from neither queue. A newcomer would take the very blocks
+# that somebody has just been thrown out for.
+#
+# ## 6. The step that makes room
+#
+# In the loop of lesson 5 there was a line "if a block is missing, somebody gives way". Here it is. `serve_running` asks the
+# manager for slots for each request; where it says no, `preempt_for` makes room: it asks the policy for a victim, takes it
+# out of `running`, preempts it, and asks the manager again. It may come to pass that the victim is the very request that
+# needed room. Put its lines in order. One rule: the decision is logged while the victim is still in the batch.
+
+# %% exercise="6.6"
+
+# %% check="6.6"
+
+# %% [markdown] solution="6.6"
+# **Explained.** The manager is asked at the top of the loop, each time anew, because nobody knows beforehand how much a
+# victim frees. There are two ways out: there is room, or the request has gone itself. What each victim had got in this step
+# is added up; it goes back to the budget. That the loop ends follows from the second way out: in each round `running`
+# becomes shorter by one, and the request is in it.
+
+# %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what a user sees when it does not |
+# |---|---|
+# | A preemption frees blocks. | Everybody is thrown out, one after the other, and nobody gains anything (section 8). |
+# | The victim keeps its tokens, prompt and answer. | Words appear twice, or the answer starts again. |
+# | Only what was computed *before* this step counts as computed. | Copies of empty blocks, or others find blocks in the cache that were never filled: garbage in the middle of an answer. |
+# | What the victim had got in this step goes back to the budget. | Steps are too short, for no visible reason. |
+# | In a step that preempts, nobody comes in. | A newcomer takes the blocks, and the next step preempts again. |
+# | The victim goes back in front of those who wait. | Who has waited longest waits once more. |
+#
+# (One thing is *not* promised: that the answer is bit by bit the one that would have come without a preemption. A prompt
+# computed in one go adds its numbers in another order than a hundred steps of decoding.)
+#
+# ### Preempt
+#
+# Now the method itself. It gets a request that has just been taken out of `running`, and the plan so far. This exercise
+# has the least scaffold and earns the most. What is given:
+#
+# | call | what it does |
+# |---|---|
+# | `output.num_scheduled_tokens` | a dict: how many tokens each request computes in this step. Those who were served before are in it |
+# | `output.preempted_req_ids` | a set of the ids of those that were preempted in this step; add to this very set, which others look at |
+# | `self.swap_out(request, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted; False, with nothing changed, if it is not to be swapped or there is no room |
+# | `self.waiting.put_back(request)` | puts it into the waiting queue where a victim belongs |
+# | `self.kv_cache_manager.free(request, num_valid_tokens=n)` | takes its blocks back; only blocks that the first n tokens fill stay to be found in the prefix cache |
+# | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
+#
+# The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
+# *as if* the step had run. It has not. In the failing cases, `give_way(obj, "a")` serves all who run, then takes a out and calls
+# your method; the line says what came of it, with a star on free blocks that can still be found.
+
+# %% exercise="6.7"
+
+# %% check="6.7"
+
+# %% [markdown] solution="6.7"
+# **Explained.** Take the victim out of the plan first: `pop` with a 0 says at once what goes back to the budget, and 0 for
+# somebody who had not been served yet. Valid is what was computed before. Then the swap is asked, which needs the block
+# table, so freeing comes last; it says itself whether it took place. If not, nothing stays computed: the count is 0, and
+# when the request is admitted again, it lacks all of its known tokens, prompt and answer alike. `num_tokens_ahead` is for
+# schedulers that plan ahead (lesson 12). The status is set before `put_back`, since a queue may order by what it sees.
+
+# %%
+scheduler = parts.get("Scheduler")(SchedulerConfig(), KVCacheManager(num_blocks=12, block_size=2))
+for name, prompt in (("a", range(3)), ("b", range(10, 15))):
+    scheduler.add_request(Request(name, prompt, max_tokens=9))
+run_with_preemptions(scheduler)
+for what, said in give_way(scheduler, "b").items():
+    print(f"{what}: {said}")
+
+# %% [markdown]
+# ### Six steps by hand
+#
+# Now let the whole play by itself, on paper. U is more important than the other four, and has to wait all the same.
+
+# %% exercise="6.8"
+answer = {"seed": 1}
+# Write answer["when"] = ..., answer["who"] = "...", answer["recompute 4"] = [...] and so on.
+### BEGIN SOLUTION
+answer |= task("6.8", seed=1).answer
+### END SOLUTION
+
+# %% check="6.8"
+check("6.8", answer)
+
+# %% [markdown] solution="6.8"
+# **Explained.** A block is needed when a request's tokens are a multiple of 16 and one more comes. As long as blocks are
+# free, they go one by one. When there is none, the largest (priority, time of arrival) goes, D, with all of its blocks. More
+# are free then than were needed, but not enough for U, who is first in line; so D does not come back either, though it
+# would fit. When C has ended, U comes in. Recomputed, D stands behind U in the same queue and comes in the same step if
+# it fits. Swapped, D comes a step later: `swapped` is looked at before `waiting`, and at that moment U, who is more urgent,
+# has not come in yet.
+
+# %% [markdown]
+# And here is a preemption by *your* scheduler, decision by decision: three requests on nine blocks of 4 tokens, with
+# room on the CPU for eight.
+
+# %%
+viz.iteration_film("swap")
+
+# %% [markdown]
+# ## 7. It runs in your engine
+#
+# Your parts at work, three times. First in text: eight prompts for an engine that has plenty of blocks, then for one with
+# 14, by recomputing and by swapping. Answers are greedy. **Predict:** is the text of those who had to give way another one?
+
+# %%
+predicted_same = None  # your prediction: True if all texts are the same
+
+# %%
+calls: Counter[str] = Counter()
+
+
+def counting() -> EngineParts:
+    """Return engine parts of yours that count."""
+    mine = {name: parts.get(name) for name in OWN}
+
+    class Counted(mine["Scheduler"]):
+        """Your scheduler, counting."""
+
+        def preempt(self, victim: Request, output: SchedulerOutput) -> int:
+            calls["preempt"] += 1
+            calls["tokens lost"] += victim.num_computed_tokens
+            return super().preempt(victim, output)
+
+        def preempt_for(self, request: Request, num_new_tokens: int, output: SchedulerOutput) -> int:
+            calls["preempt_for"] += 1
+            return super().preempt_for(request, num_new_tokens, output)
+
+    class CountedSpace(mine["SwapSpace"]):
+        """Your account of the CPU's blocks, counting."""
+
+        def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+            calls["blocks reserved"] += num_blocks
+            return super().reserve(request_id, num_blocks)
+
+        def release(self, request_id: str) -> list[int]:
+            blocks = super().release(request_id)
+            calls["blocks released"] += len(blocks)
+            return blocks
+
+    return EngineParts.of({**mine, "Scheduler": Counted, "SwapSpace": CountedSpace})
+
+
+prompts = [f"{word} is who" for word in ("A request", "A seat", "A block", "A token", "A batch", "A queue", "A page", "A step")]
+greedy = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
+engines: dict[str, dict[str, Any]] = {
+    "plenty": {"num_blocks": 100},
+    "recompute": {"num_blocks": 14},
+    "swap": {"num_blocks": 14, "preemption_mode": "swap", "num_cpu_blocks": 40},
+}
+texts, counted = {}, {}
+for kind, options in engines.items():
+    calls.clear()
+    llm = LLM(parts=counting(), enable_prefix_caching=False, **options)
+    texts[kind] = [output.outputs[0].text for output in llm.generate(prompts, greedy)]
+    counted[kind] = dict(calls)
+    print(f"{kind:<10} {counted[kind]}")
+compare(predicted_same, texts["plenty"] == texts["recompute"] == texts["swap"], "")
+print(texts["swap"][7])
+
+# %% [markdown]
+# Eight requests that need five blocks each, on thirteen: your loop is called again and again, and nobody who reads the
+# answers can tell. Whatever went to the CPU has come back.
+
+# %% claims="Eight requests that need five blocks each, on thirteen"
+assert texts["plenty"] == texts["recompute"] == texts["swap"]
+assert not counted["plenty"]
+assert counted["recompute"]["preempt"] >= 4 and counted["swap"]["preempt"] >= 4
+assert counted["swap"]["blocks reserved"] == counted["swap"]["blocks released"] > 8
+
+# %% [markdown]
+# Second, on the clock of a real server. The course has the log of a run of vLLM with Llama-3.1-8B on an RTX 4090, 300
+# requests at about ten a second, under such pressure that requests are preempted over and over. Your scheduler gets the
+# same requests and limits. (Without the folder of traces the requests are synthetic ones, and there is nothing measured
+# to compare with.)
+
+# %%
+measured_run = load_vllm_requests()
+simulated = simulate(
+    measured_run,
+    measured_run.scheduler_config,
+    RooflineCostModel(measured_run.model, measured_run.gpu),
+    measured_run.num_blocks,
+    measured_run.block_size,
+    measured_run.enable_caching,
+    parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
+)
+print(measured_run.source)
+print(f"your scheduler preempts {simulated.num_preemptions} times")
+if isinstance(measured_run, MeasuredRun):
+    for name, (seconds, yours, error) in Validation(measured_run, simulated).rows().items():
+        if name.endswith(("mean", "makespan")):
+            print(f"{name:<10} measured {seconds:8.3f} s, yours {yours:8.3f} s, {error:+.1%}")
+
+# %% claims="Your scheduler gets the"
+if isinstance(measured_run, MeasuredRun):
+    errors = Validation(measured_run, simulated).rows()
+    assert all(abs(errors[name][2]) < 0.05 for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan"))
+    assert simulated.num_preemptions > 100
+
+# %% [markdown]
+# The third is section 2: its figure and its numbers came from the same scheduler. Run those cells again if you like.
+#
+# ## 8. Bug hunt
+#
+# > **An upstream bug.** `vllm-project/vllm`, issue #49674, mended by pull request #49675 (July 2026, in 0.33.0). The code
+# > below is our own, and makes the same mistake.
+#
+# A server with CPU offloading stops answering under load: 0 tokens per second, with every request preempted again and
+# again (so it was seen in vllm-ascend, issue #16315). Nothing is lost, and no error is raised. Here is the loop that makes
+# room, reduced to its core, with the pool that it works on. A request is its name, how many blocks it holds alone, and
+# whether they are just being copied to the CPU. The code is given; what is asked for is where it goes wrong.
+
+# %% shows="autograder.lessons.lesson06_hunt:Pool"
+
+# %% shows="autograder.lessons.lesson06_hunt:make_room_suspect"
+running: list[Running] = [("a", 2, False), ("b", 2, False), ("c", 1, False), ("d", 1, False)]
+print(make_room_suspect(Pool(free=0), running, need=2), running)
+
+# %% [markdown]
+# d and c go, two blocks are free, and nobody else has to. Give a case in which somebody is preempted for nothing.
+
+# %% exercise="6.9a"
+exposing_case = None  # {"free": 0, "running": [("a", 2, False), ...], "need": 2}
+### BEGIN SOLUTION
+exposing_case = {
+    "free": 0,
+    "running": [("a", 2, True), ("b", 2, True), ("c", 2, True), ("d", 2, True)],
+    "need": 1,
+}
+### END SOLUTION
+
+# %% check="6.9a"
+check("6.9a", exposing_case)
+
+# %% [markdown] solution="6.9a"
+# **Explained.** Blocks that are being copied must not be handed out before the copy has ended, so they become `pending`.
+# The loop asks whether enough are free; they are not, so the next one goes, and the next. Four requests have lost their
+# place for a block that none of them could give. In the next step the copies are over and all is free, until it begins
+# anew. In vLLM it is a step that is still under way that holds blocks back. Shared blocks do the same: four answers to one
+# prompt free one block each.
+
+# %% [markdown]
+# Mend it. Preempt from the end, one by one, *as long as each one that goes frees blocks at once*. Where the next one
+# would free nothing now, stop: the request that needs room waits for a step, and nobody has paid for nothing. Then every
+# round makes progress, and one could say so in an assertion.
+
+
+# %% exercise="6.9b"
+def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tuple[list[str], int]:
+    """Preempt the last in until enough blocks are free, or the next one would free none.
+
+    Args:
+        free: Blocks that are free.
+        running: Name, number of blocks that only this request holds, and whether these are being
+            copied, in order of admission. Who is preempted is taken out.
+        need: Blocks that are to be free.
+
+    Returns:
+        The names of those who were preempted, in order, and how many blocks are free then. Blocks
+        that are being copied are not free.
+
+    >>> make_room(0, [("a", 2, False), ("b", 1, False)], need=1)
+    (['b'], 1)
+    >>> make_room(0, [("a", 2, False), ("b", 3, True)], need=1)
+    ([], 0)
+    """
+    ### BEGIN SOLUTION
+    preempted = []
+    while free < need and running:
+        name, num_blocks, is_copied = running[-1]
+        if is_copied or num_blocks == 0:
+            break
+        running.pop()
+        preempted.append(name)
+        before, free = free, free + num_blocks
+        assert free > before, "a preemption frees blocks"
+    return preempted, free
+    ### END SOLUTION
+
+
+# %% check="6.9b"
+
+# %% [markdown] solution="6.9b"
+# **Explained.** The last one is looked at before it is taken. That is the whole of vLLM's mend, too: "A deferred free will
+# not help with immediate allocation", says the comment in 0.33.0, and the loop breaks before the victim leaves `running`.
+# An older request is *not* taken in its place: the order of victims is a promise to those who came first, and in the next
+# step the copy is over.
+
+# %% [markdown]
+# ### Judge two fixes
+#
+# Two people have sent a repair for the suspect.
+
+# %% shows="autograder.lessons.lesson06_hunt:make_room_a"
+
+# %% shows="autograder.lessons.lesson06_hunt:make_room_b"
+
+# %% [markdown]
+# In four to seven sentences: what does each of them do with `[("a", 2, True), ("b", 2, True)]`, nothing free and one block
+# needed? What does a user see? When in the loop does a copy end, so that B's question could get another answer? Which of
+# the two would you rather have in production until yours is merged, and why? (Before you run B: how would you stop it?)
+#
+# 5 points, about 10 minutes, marked by hand: 2 for each fix (what it does; what a user sees), 1 for the choice with a
+# reason.
+
+# %% [markdown] answer="6.9" points=5
+# **A** preempts b, sees that nothing has become free, and stops. b has lost its place and its keys and values, and nobody
+# has gained a block: it pays for nothing, and in the next step perhaps once more. A user of b waits longer for no reason;
+# all others go on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
+# that, after this step has been planned; inside the loop nothing ever changes. So it asks for ever: the engine hangs, with
+# no error and a busy CPU, and all users wait. I would rather have A. It is incomplete, and what it does wrong costs one
+# request per step; B stops everybody. (nano-vllm had the same discussion in September 2026: issue #274 proposes to try
+# again where the last request preempts itself, and pull request #277 shows that this hangs, and raises an error instead.)
+#
+# **Mark scheme.** A: 1 for [b] preempted with nothing free, 1 for a victim that pays for nothing. B: 1 for the loop that
+# never ends, 1 for the reason (nothing changes in the loop) or for what users see. 1 for A, with a reason that compares.
+
+# %% [markdown] criteria="6.9"
+# - For A: who goes, how many blocks are free then, and what that one loses.
+# - For B: what changes between two rounds of the loop.
+# - What users see in each case, and which of the two errors is smaller.
+
+# %% [markdown]
+# ## 9. Cure and prevention
+#
+# ### Measure: what it costs
+#
+# Back to the 500 requests. `run(**options)` of section 2 serves them in another set-up and returns a result with `ttft` (an
+# array of one time to the first token for each request, in seconds), `num_preemptions`, `num_recomputed_tokens`, and
+# `steps.column("num_tokens")`, the tokens computed in each step. A **watermark** is a share of the blocks that stays free
+# at admission: a request is admitted only if that many are left afterwards. Those who run may use them.
+#
+# **Predict** first: does a watermark of 2% make the mean time to the first token longer or shorter, and one of 40%?
+
+# %%
+predicted_watermark = None  # your prediction: TTFT with 2% over TTFT without
+
+# %%
+results = {
+    "recompute": recompute,
+    "swap at 25 GB/s": run(preemption_mode="swap", num_cpu_blocks=500),
+    "swap at 3.1 GB/s": run(bandwidth=3.1e9, preemption_mode="swap", num_cpu_blocks=500),
+    "biggest victim": run(victim_policy="most_tokens"),
+    "watermark 2%": run(watermark=0.02),
+    "watermark 40%": run(watermark=0.4),
+}
+
+# %% [markdown]
+# Fill `measured`. For each of the last five names: the mean TTFT over the mean TTFT of `recompute`. For `"recomputed"` and
+# `"recomputed, biggest"`: the tokens computed again as a share of all tokens computed, with `recompute` and with `biggest
+# victim`.
+
+# %% exercise="6.10"
+measured = {}  # measured["swap at 25 GB/s"] = ...
+### BEGIN SOLUTION
+for setup, outcome in results.items():
+    if setup != "recompute":
+        measured[setup] = outcome.ttft.mean() / recompute.ttft.mean()
+for share, outcome in (("recomputed", recompute), ("recomputed, biggest", results["biggest victim"])):
+    measured[share] = outcome.num_recomputed_tokens / outcome.steps.column("num_tokens").sum()
+### END SOLUTION
+
+# %% check="6.10"
+check("6.10", measured)
+
+# %%
+print(f"{'':<18}{'mean TTFT':>10}{'p99 TTFT':>10}{'preemptions':>13}{'computed again':>16}{'memory, at most':>17}")
+for name, result in results.items():
+    row = result.summary()
+    print(f"{name:<18}{row['ttft_mean']:>8.2f} s{row['ttft_p99']:>8.1f} s{result.num_preemptions:>13}", end="")
+    print(f"{result.num_recomputed_tokens:>16,}{result.steps.column('kv_usage').max():>17.0%}")
+compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttft.mean(), "times")
+
+# %% [markdown]
+# A fast bus helps, a slow one harms, as the formula of section 4 says for a bandwidth above and below 4.09 GB/s. The
+# biggest victim is the worst one: more than twice as many tokens are computed again. And 2% of empty memory is worth nearly as
+# much as the fast bus, without copying anything: most preemptions do not take place. With 40% none takes place, and
+# everybody waits in front of empty memory.
+
+# %% claims="A fast bus helps, a slow one harms, as the formula of section 4 says"
+ttft = {name: result.ttft.mean() for name, result in results.items()}
+assert ttft["swap at 25 GB/s"] < 0.9 * ttft["recompute"] < ttft["recompute"] < ttft["swap at 3.1 GB/s"]
+assert 4.08e9 < kv_bytes * flops / multiplied < 4.10e9
+
+# %% claims="biggest victim is the worst one: more than twice as many tokens are computed again."
+assert results["biggest victim"].num_recomputed_tokens > 2 * recompute.num_recomputed_tokens
+assert ttft["biggest victim"] > 1.5 * ttft["recompute"]
+
+# %% claims="And 2% of empty memory is worth nearly as"
+assert abs(ttft["watermark 2%"] / ttft["swap at 25 GB/s"] - 1) < 0.12
+assert results["watermark 2%"].num_preemptions < 0.2 * recompute.num_preemptions
+assert results["watermark 40%"].num_preemptions == 0
+assert ttft["watermark 40%"] > 3 * ttft["recompute"]
+
+# %% [markdown]
+# ### Thrash
+#
+# Why does admission ask for room for the *whole* prompt, even where only the first part of it is computed in this step?
+# Let it ask for that part alone, and requests come in that cannot stay:
+
+# %%
+eager = run(reserve_full_prompt=False)
+print(f"{eager.num_preemptions} preemptions instead of {recompute.num_preemptions};", end=" ")
+print(f"{eager.num_recomputed_tokens / eager.steps.column('num_tokens').sum():.0%} of all tokens are computed again;", end=" ")
+print(f"mean TTFT {eager.ttft.mean():.1f} s instead of {recompute.ttft.mean():.1f} s")
+
+# %% [markdown]
+# More than three times as many preemptions. Each newcomer throws out the one before it, which comes back and throws out
+# the next. The name for this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025,
+# describes it; vLLM 0.33.0 asks for room for the whole prompt.)
+
+# %% claims="More than three times as many preemptions."
+assert eager.num_preemptions > 3 * recompute.num_preemptions
+assert eager.ttft.mean() > 2 * recompute.ttft.mean()
+
+# %% [markdown]
+# ### Explain what you measured
+#
+# In five to eight sentences, with figures of yours and their units: (a) Why does the biggest victim cost so much more than
+# the last one in, though each time it frees more? (b) Why do 2% of the blocks avoid most preemptions, and what is it that
+# 40% cost? Say what the 2% are in blocks, and who needs them. (c) vLLM recomputes, without a comparison of costs. Name two
+# things in its favour, one of them from your figures.
+#
+# 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
+
+# %% [markdown] answer="6.10" points=5
+# **(a)** The biggest has most to compute again: with it 216,000 (190,000) tokens are computed twice instead of 96,000 (68,000), with
+# about as many preemptions, 95 (71) instead of 101 (59). It has also often nearly been done, and would have
+# given its blocks back by itself soon. So the mean TTFT is 2.4 (1.8) times as long. The last one in has just begun. **(b)** 2% are 30 blocks.
+# Of some dozens of running requests each needs a block every 16 tokens, so 30 free blocks last for several
+# steps, and in the meantime somebody ends. Preemptions fall from 101 to 11 (59 to 5), the mean TTFT from 1.8 to 1.0 s (3.5 to 2.5). 40% are 600 blocks that nobody uses while
+# others wait: fewer run at the same time, and the mean TTFT is 13 (15) s. **(c)** With a small watermark there is
+# hardly anything left to swap: 11,000 (4,500) tokens. And recomputing needs no second account, no third queue and no order between queues;
+# it rides along in steps that run anyway. Copying piece by piece would even have been slower: 1.5 (1.15) times the TTFT.
+#
+# (Figures of the real trace, in brackets of the synthetic one.)
+#
+# **Mark scheme.** (a) 1 for tokens computed again with figures, 1 for what a large victim has lost or how near it was to
+# its end. (b) 1 for 30 blocks as what running requests grow into, 1 for idle memory with a figure. (c) 1 for two reasons,
+# one of them with a figure.
+
+# %% [markdown] criteria="6.10"
+# - (a) Tokens computed again in both runs, and how many victims there were.
+# - (b) The watermark in blocks, how fast the running requests grow, and what stands empty with 40%.
+# - (c) A figure that says how little is left to be saved by swapping, and something that recomputing does not need.
+
+# %% [markdown]
+# ### A victim policy of your own (stretch)
+#
+# Last in, first out is simple, and not the best. Write a policy. For each running request, in order of admission, it sees
+# two numbers: how many tokens are computed, and how often the request was preempted. It returns the index of the one that
+# gives way. Played are 250 requests with lengths of the trace, which come faster than the memory has room; each check draws new ones.
+# It earns by tokens that need *not* be computed again, against last in, first out, and loses a share if anybody is
+# preempted more than twice.
+
+
+# %% exercise="6.11"
+def choose_victim(running: list[tuple[int, int]]) -> int:
+    """Return the index of the request that gives way.
+
+    Args:
+        running: For each running request, in order of admission, the tokens that are computed and
+            how often it was preempted before. At least one.
+
+    >>> choose_victim([(500, 0)])
+    0
+    """
+    ### BEGIN SOLUTION
+    return min(range(len(running)), key=lambda index: (running[index][1], running[index][0]))
+    ### END SOLUTION
+
+
+# %% check="6.11"
+check("6.11", choose_victim)
+
+# %% [markdown] solution="6.11"
+# **Explained.** Who has computed least loses least. By itself that rule goes wrong: who comes back has computed nothing, so it
+# is the victim again, four to nine times in our draws. To look first at how often somebody has paid, and then at what it
+# would lose, costs some tokens and nobody pays more than once or twice. vLLM has neither: it keeps to the order of admission, which
+# users can understand, and makes preemptions rare instead.
+
+# %%
+parts.table(lesson=6)
+
+# %% [markdown]
+# ## 10. In vLLM
+#
+# | here | in vLLM 0.33.0, `vllm/v1/` |
+# |---|---|
+# | `preempt_for` | the loop `while True` around `allocate_slots` in `schedule`, `core/sched/scheduler.py` |
+# | `least_important` | `max(self.running, key=lambda r: (r.priority, r.arrival_time))` in that loop; otherwise `self.running[-1]` |
+# | asking before taking | `_request_blocks_can_be_freed`, and the `break` in front of the victim's removal |
+# | `preempt` | `_preempt_request`: frees, sets PREEMPTED and 0 computed tokens, `waiting.prepend_request` |
+# | nobody comes in after a preemption | `if not preempted_reqs and ...` in front of the loop over those who wait |
+# | watermark, whole prompt | `watermark_blocks` and `full_sequence_must_fit` in `core/kv_cache_manager.py`; `watermark` in `config/scheduler.py` |
+# | swapping | gone; CPU offloading is in `kv_offload/`, switched on by `--kv-offloading-size` |
+#
+# **What production code does beyond this, and why.**
+#
+# - Several steps may be under way at once, so blocks of a victim may still be written by one of them. They are parked
+#   (`deferred_frees`) until that step has come back. Our hunt is about what follows from it.
+# - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by whoever
+#   has that prefix, be it the victim or somebody else. `kv_offload/cpu/gpu_worker.py` chooses between the copy engine and
+#   a kernel by the size of the pieces.
+# - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands behind it; under priority those behind are
+#   still served.
+# - Images are computed by an encoder under a budget of its own; a victim gives that back as well.
+#
+# ## 11. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below
+# it, which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="6"
+
+# %% [markdown]
+# ## 12. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="6"
+
+# %% [markdown]
+# ## 13. Takeaways
+#
+# - Only who runs and finds no block preempts. Who arrives waits, however important.
+# - A victim frees the blocks that it holds alone, which may be none. Ask before you take.
+# - It loses keys and values, never its tokens. What it had got in this step was not computed, and goes back to the budget.
+# - Copying costs $2nk/B$, computing $2Pn/F$ with a floor. They are equal at $B^{*} = kF/P$, and what $B$ is depends on who
+#   copies. Very short and very long requests are better copied.
+# - The last one in has least to lose. The biggest victim is the dearest.
+# - A few per cent of the blocks kept free at admission are worth more than any cure.
+#
+# **Lesson 7 needs** the two sentences of section 3: a block has holders, and a full block has a name. It builds the pool
+# that counts the ones and keeps the others.
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: the loop that makes room (20 minutes)</summary>
+#
+# Open `vllm/v1/core/sched/scheduler.py` at tag `v0.33.0` in [the repository](https://github.com/vllm-project/vllm) and find
+# the comment "Schedule newly needed KV blocks for the request".
+#
+# 1. Two `break`s stand before a victim is removed from `running`. What does each of them wait for?
+# 2. Why does the loop not go on to an older victim where the first one cannot be freed?
+# 3. Under priority a victim may stand *in front of* the request that is being served. Which variable is corrected for it,
+#    and what would happen otherwise?
+# 4. After the loop there is a `continue` under priority and a `break` otherwise. Why?
+#
+# *What to find there.*
+#
+# 1. For blocks that a connector is about to free, and for a step that is under way and may still write the victim's blocks.
+# 2. The order of victims is the policy's. The fence passes with the next step's output, and then the same victim can go.
+# 3. `req_index`. The list has become shorter in front of it, so a request would be skipped.
+# 4. Under first come, first served a request that preempts itself is the last in `running`: nobody is behind it. Under
+#    priority others are, and they may still find room.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "vLLM swaps requests with several sequences, and recomputes the others." So did the first engine (V0). V1 has one mode,
+#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issue
+#   #18115).
+# - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
+#   own.
+# - "An important request preempts others when it arrives." In V1 it goes to the front of the queue, and waits.
+# - "Preemption frees the victim's memory." What it shares stays.
+# - "Recomputing costs as much as the first time." At most. Prompt and answer are one prompt now, computed in few steps, and
+#   what is left in the prefix cache is found.
+#
+# </details>

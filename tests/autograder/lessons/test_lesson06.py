@@ -1,0 +1,562 @@
+"""Lesson 6: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import math
+
+import numpy as np
+import pytest
+
+from autograder import lessons
+from autograder.lessons import lesson06_contest as contest
+from autograder.lessons import lesson06_given as given
+from autograder.lessons import lesson06_hunt as hunt
+from autograder.lessons import lesson06_measure as measure
+from autograder.proxy.subject import LocalSubject
+from course_lib import parts
+from course_lib.kv_cache import KVCacheManager
+from course_lib.scheduling import Request, RequestStatus, Scheduler, SchedulerConfig
+from course_lib.scheduling.watch.driver import sampled_tokens
+from course_lib.scheduling.watch.preemptions import give_way, run_with_preemptions
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=3.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 6.1
+
+
+def decided_by_hand(blocks):
+    freed = 0
+    for block in blocks:
+        if block.ref_cnt > 1:
+            continue
+        freed += 1
+    return freed
+
+
+def lets_go(blocks):
+    for block in blocks:
+        block.ref_cnt -= 1
+    return sum(block.ref_cnt == 0 for block in blocks)
+
+
+FREED_RIGHT = (decided_by_hand, lambda blocks: np.int64(sum(b.ref_cnt < 2 for b in blocks)))
+FREED_WRONG = (
+    (lets_go, SAME),
+    (lambda blocks: float(sum(b.ref_cnt == 1 for b in blocks)), SAME),
+    (lambda blocks: [b for b in blocks if b.ref_cnt == 1], SAME),
+    (lambda blocks: sum(b.ref_cnt <= 2 for b in blocks), SAME),
+    (lambda blocks: 1, SAME),
+    (object(), SAME),
+)
+
+# 6.2
+
+
+def by_index(running):
+    return running.index(max(running, key=lambda r: (r.priority, r.arrival_time)))
+
+
+def in_a_loop(running):
+    best = 0
+    for index, each in enumerate(running):
+        pair = running[best].priority, running[best].arrival_time
+        if (each.priority, each.arrival_time) > pair:
+            best = index
+    return best
+
+
+def sorts(running):
+    running.sort(key=lambda r: (r.priority, r.arrival_time))
+    return len(running) - 1
+
+
+def recursive(running):
+    if len(running) == 1:
+        return 0
+    best = recursive(running[:-1])
+    pairs = [(r.priority, r.arrival_time) for r in running]
+    return len(running) - 1 if pairs[-1] > pairs[best] else best
+
+
+VICTIM_RIGHT = (by_index, in_a_loop, recursive)
+VICTIM_WRONG = (
+    (lambda running: by_index(running) + 1, SAME),
+    (lambda running: running[by_index(running)].request_id, SAME),
+    (lambda running: 10 * running[0].priority, SAME),
+    (lambda running: 0, SAME),
+    (object(), SAME),
+)
+
+# 6.4
+
+
+def by_bisection(swap, recompute, *, weight_seconds=0.0):
+    if swap <= recompute:
+        return math.inf
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle * swap <= max(middle * recompute, weight_seconds):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def by_numpy(swap, recompute, *, weight_seconds=0.0):
+    return np.inf if not swap > recompute else np.float64(weight_seconds) / swap
+
+
+def never(swap, recompute, *, weight_seconds=0.0):
+    return None if swap <= recompute else weight_seconds / swap
+
+
+BREAK_EVEN_RIGHT = (by_bisection, by_numpy)
+BREAK_EVEN_WRONG = (
+    (never, SAME),
+    (lambda s, r, *, weight_seconds=0.0: 1e18 if s <= r else weight_seconds / s, SAME),
+    (lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else 1e3 * weight_seconds / s, SAME),
+    (
+        lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else math.ceil(weight_seconds / s),
+        SAME,
+    ),
+    (lambda s, r, weight_seconds: math.inf if s <= r else weight_seconds / s, SAME),
+    (object(), SAME),
+)
+
+# 6.5
+
+
+class OnAHeap:
+    """Keeps the free blocks on a heap."""
+
+    def __init__(self, num_blocks):
+        self.heap, self.held_blocks = list(range(num_blocks)), {}
+
+    @property
+    def free_blocks(self):
+        return sorted(self.heap)
+
+    def reserve(self, request_id, num_blocks):
+        if request_id in self.held_blocks:
+            raise ValueError(request_id)
+        if num_blocks > len(self.heap):
+            return None
+        self.held_blocks[request_id] = [heapq.heappop(self.heap) for _ in range(num_blocks)]
+        return list(self.held_blocks[request_id])
+
+    def release(self, request_id):
+        blocks = self.held_blocks.pop(request_id)
+        for block in blocks:
+            heapq.heappush(self.heap, block)
+        return blocks
+
+
+class ByInsertion:
+    """Puts what comes back where it belongs."""
+
+    def __init__(self, num_blocks):
+        self.free_blocks, self.held_blocks = [*range(num_blocks)], {}
+
+    def reserve(self, request_id, num_blocks):
+        if request_id in self.held_blocks:
+            raise ValueError(request_id)
+        if len(self.free_blocks) < num_blocks:
+            return None
+        self.held_blocks[request_id] = [self.free_blocks.pop(0) for _ in range(num_blocks)]
+        return self.held_blocks[request_id]
+
+    def release(self, request_id):
+        blocks = self.held_blocks.pop(request_id)
+        for block in blocks:
+            bisect.insort(self.free_blocks, block)
+        return blocks
+
+
+class HoldsNothing(ByInsertion):
+    """Takes who holds no blocks for somebody who is not there."""
+
+    def reserve(self, request_id, num_blocks):
+        if not self.held_blocks.get(request_id):
+            self.held_blocks.pop(request_id, None)
+        return super().reserve(request_id, num_blocks)
+
+
+class RefusesLate(ByInsertion):
+    """Says None before it says that somebody holds blocks already."""
+
+    def reserve(self, request_id, num_blocks):
+        if len(self.free_blocks) < num_blocks:
+            return None
+        return super().reserve(request_id, num_blocks)
+
+
+class FromOne(ByInsertion):
+    """Counts blocks from 1."""
+
+    def __init__(self, num_blocks):
+        super().__init__(num_blocks)
+        self.free_blocks = [block + 1 for block in self.free_blocks]
+
+
+SPACE_RIGHT = (OnAHeap, ByInsertion)
+SPACE_WRONG = ((HoldsNothing, SAME), (RefusesLate, SAME), (FromOne, SAME), (object(), SAME))
+
+# 6.7
+
+
+def by_two_branches(self, victim, output):
+    scheduled = output.num_scheduled_tokens
+    unspent = scheduled.get(victim.request_id, 0)
+    scheduled.pop(victim.request_id, None)
+    valid = victim.num_computed_tokens - unspent
+    if self.swap_out(victim, valid, output):
+        self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+    else:
+        self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+        victim.status = RequestStatus.PREEMPTED
+        victim.num_computed_tokens = 0
+        self.waiting.put_back(victim)
+    victim.num_tokens_ahead = 0
+    victim.num_preemptions = victim.num_preemptions + 1
+    output.preempted_req_ids |= {victim.request_id}
+    return unspent
+
+
+def nothing_returned(self, victim, output):
+    Scheduler.preempt(self, victim, output)
+
+
+def forgets_what_was_said(self, victim, output):
+    unspent = Scheduler.preempt(self, victim, output)
+    victim.output_token_ids.clear()
+    return unspent
+
+
+def all_valid_on_the_cpu(self, victim, output):
+    unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+    valid = victim.num_computed_tokens - unspent
+    victim.num_preemptions += 1
+    victim.num_tokens_ahead = 0
+    output.preempted_req_ids.add(victim.request_id)
+    if self.swap_out(victim, valid, output):
+        self.kv_cache_manager.free(victim)
+        return unspent
+    victim.num_computed_tokens = 0
+    victim.status = RequestStatus.PREEMPTED
+    self.waiting.put_back(victim)
+    self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+    return unspent
+
+
+def counted_when_recomputed(self, victim, output):
+    unspent = Scheduler.preempt(self, victim, output)
+    if victim.status is RequestStatus.SWAPPED:
+        victim.num_preemptions -= 1
+    return unspent
+
+
+def must_be_in_the_plan(self, victim, output):
+    if victim.request_id not in output.num_scheduled_tokens:
+        raise KeyError(victim.request_id)
+    return Scheduler.preempt(self, victim, output)
+
+
+def one_less_valid(self, victim, output):
+    victim.num_computed_tokens -= 1
+    return Scheduler.preempt(self, victim, output)
+
+
+PREEMPT_RIGHT = (by_two_branches,)
+PREEMPT_WRONG = (
+    (nothing_returned, SAME),
+    (forgets_what_was_said, SAME),
+    (all_valid_on_the_cpu, SAME),
+    (counted_when_recomputed, SAME),
+    (must_be_in_the_plan, SAME),
+    (one_less_valid, SAME),
+    (object(), SAME),
+)
+
+# 6.9
+
+
+def with_an_index(free, running, need):
+    preempted = []
+    while running and free < need:
+        name, num_blocks, is_copied = running[len(running) - 1]
+        if is_copied or not num_blocks:
+            return preempted, free
+        del running[len(running) - 1]
+        preempted += [name]
+        free += num_blocks
+    return preempted, free
+
+
+def leaves_the_list(free, running, need):
+    return with_an_index(free, list(running), need)
+
+
+def all_or_nobody(free, running, need):
+    rest = list(running)
+    preempted, freed = with_an_index(free, rest, need)
+    if freed < need:
+        return [], free
+    running[:] = rest
+    return preempted, freed
+
+
+def from_the_front(free, running, need):
+    running.reverse()
+    preempted, free = with_an_index(free, running, need)
+    running.reverse()
+    return preempted, free
+
+
+ROOM_RIGHT = (with_an_index,)
+ROOM_WRONG = (
+    (leaves_the_list, SAME),
+    (all_or_nobody, SAME),
+    (from_the_front, SAME),
+    (lambda free, running, need: with_an_index(free, running, need)[0], SAME),
+    (lambda free, running, need: ([], free), SAME),
+    (object(), SAME),
+)
+
+RIGHT = [
+    *(("6.1", answer) for answer in FREED_RIGHT),
+    *(("6.2", answer) for answer in VICTIM_RIGHT),
+    *(("6.4", answer) for answer in BREAK_EVEN_RIGHT),
+    *(("6.5", answer) for answer in SPACE_RIGHT),
+    *(("6.7", answer) for answer in PREEMPT_RIGHT),
+    *(("6.9b", answer) for answer in ROOM_RIGHT),
+]
+WRONG = [
+    *(("6.1", *wrong) for wrong in FREED_WRONG),
+    *(("6.2", *wrong) for wrong in VICTIM_WRONG),
+    *(("6.4", *wrong) for wrong in BREAK_EVEN_WRONG),
+    *(("6.5", *wrong) for wrong in SPACE_WRONG),
+    *(("6.7", *wrong) for wrong in PREEMPT_WRONG),
+    *(("6.9b", *wrong) for wrong in ROOM_WRONG),
+]
+
+
+def label(case):
+    return "-".join(str(getattr(each, "__name__", type(each).__name__)) for each in case[:2])
+
+
+@pytest.mark.parametrize("case", RIGHT, ids=label)
+def test_an_unusual_right_answer_earns_everything(case):
+    exercise_id, answer = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction == 1.0, finding.counterexample
+
+
+@pytest.mark.parametrize("case", WRONG, ids=label)
+def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
+    exercise_id, answer, name = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction < 1.0
+    assert named(finding) == name
+
+
+def test_who_sorts_the_running_requests_is_told_that_they_were_changed():
+    finding = examine("6.2", sorts)
+    assert finding.fraction == 0.0
+
+
+def test_a_sum_of_priority_and_time_fails_where_times_are_those_of_a_clock():
+    def summed(running):
+        return max(
+            range(len(running)), key=lambda i: 10 * running[i].priority + running[i].arrival_time
+        )
+
+    assert examine("6.2", summed).fraction == 0.0
+
+
+# Tasks by hand
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_decision_adds_up_and_its_policies_differ(seed):
+    answer = given.decision(seed).answer
+    drawn = given._drawn(seed)
+    assert sum(drawn["held"].values()) + 2 == 100
+    assert answer["D holds"] == drawn["held"]["D"] >= 5
+    assert len({tuple(answer[name]) for name in ("last in", "least important", "most blocks")}) == 3
+    for name in ("last in", "least important", "most blocks"):
+        gone = answer[name]
+        assert 2 + sum(drawn["held"][each] for each in gone) >= answer["U needs"]
+        assert 2 + sum(drawn["held"][each] for each in gone[:-1]) < answer["U needs"]
+    assert examine("6.3", {"seed": seed, **answer}).fraction == 1.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_six_steps_are_those_of_the_scheduler_and_u_never_waits_for_d(seed):
+    answer = given.six_steps(seed).answer
+    assert answer["who"] == "D"
+    for mode in given.MODES:
+        for state in (answer[f"{mode} {number}"] for number in (4, 5, 6)):
+            assert sorted("".join(state[1:])) in (list("ABCDU"), list("ABDU"))
+    assert "U" in answer["recompute 6"][1]
+    assert examine("6.8", {"seed": seed, **answer}).fraction == 1.0
+
+
+def test_a_state_by_hand_may_be_a_tuple_and_a_strange_one_is_told_its_form():
+    right = given.six_steps(1).answer
+    tuples = {name: tuple(s) if isinstance(s, list) else s for name, s in right.items()}
+    assert examine("6.8", {"seed": 1, **tuples}).fraction == 1.0
+    strange = examine("6.8", {"seed": 1, **right, "recompute 4": ["7", "ABC", "UD"]})
+    assert "is no state such as" in strange.counterexample.complaint
+    named_one = examine("6.3", {"seed": 1, **given.decision(1).answer, "last in": "DC"})
+    assert "neither a number nor a list of names" in named_one.counterexample.complaint
+
+
+# The hunt
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ({"free": 0, "running": [("a", 2, False)], "need": 1}, "it preempts a"),
+        ({"free": 1, "running": [("a", 2, True)], "need": 1}, "it preempts nobody"),
+        ({"free": -1, "running": [], "need": 1}, '"free" is a whole number'),
+        ({"free": 0, "running": [("a", 2)], "need": 1}, "a request is"),
+        ({"free": 0, "running": "ab", "need": 1}, '"running" is a list'),
+        (5, "it is a dict"),
+    ],
+)
+def test_a_case_that_exposes_nothing_is_told_why(case, said):
+    finding = examine("6.9a", case)
+    assert finding.fraction == 0.0
+    assert said in finding.counterexample.complaint
+
+
+def test_any_victim_that_frees_nothing_exposes_the_bug():
+    for running in ([("a", 2, False), ("b", 1, True)], [("a", 2, False), ("b", 0, False)]):
+        assert examine("6.9a", {"free": 0, "running": running, "need": 1}).fraction == 1.0
+
+
+def test_fix_a_lets_somebody_pay_for_nothing_and_fix_b_changes_nothing_in_a_round():
+    pool, running = hunt.Pool(0), [("a", 2, True), ("b", 2, True)]
+    assert hunt.make_room_a(pool, running, 1) == ["b"]
+    assert (pool.free, running) == (0, [("a", 2, True)])
+
+    class AskedTooOftenError(Exception):
+        """The loop has come round too often."""
+
+    class Counted(list):
+        rounds = 0
+
+        def pop(self, *place):
+            Counted.rounds += 1
+            if Counted.rounds > 100:
+                raise AskedTooOftenError
+            return super().pop(*place)
+
+    pool, running = hunt.Pool(0), Counted([("a", 2, True), ("b", 2, True)])
+    with pytest.raises(AskedTooOftenError):
+        hunt.make_room_b(pool, running, 1)
+    assert pool.free == 0
+
+
+# The measurement and the contest
+
+
+def test_the_measurement_is_taken_in_ratios_and_may_be_rounded():
+    right = measure.measured()
+    assert set(right) == {*measure.SETUPS, "recomputed", "recomputed, biggest"} - {"recompute"}
+    rounded = {name: round(value, 5) for name, value in right.items()}
+    assert examine("6.10", rounded).fraction == 1.0
+    assert examine("6.10", {**right, "watermark 2%": 1.0}).fraction == 0.0
+
+
+def test_what_the_text_says_of_the_measurement_holds_on_the_synthetic_trace(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_TRACES", str(tmp_path))
+    for cached in (measure.measured, measure.result_of):
+        cached.cache_clear()
+    ratio = measure.measured()
+    assert ratio["swap at 25 GB/s"] == pytest.approx(0.71, abs=0.02)
+    assert ratio["swap at 3.1 GB/s"] == pytest.approx(1.15, abs=0.02)
+    assert ratio["watermark 2%"] == pytest.approx(0.72, abs=0.02)
+    assert ratio["biggest victim"] == pytest.approx(1.83, abs=0.03)
+    for cached in (measure.measured, measure.result_of):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
+    floor, bound = (
+        contest.contest(LocalSubject(policy, 3.0), seed)
+        for policy in (contest.last_in, contest.cheapest_once)
+    )
+    assert bound["recomputed"] < 0.9 * floor["recomputed"]
+    assert bound["most often"] <= contest.MOST_OFTEN
+
+
+@pytest.mark.parametrize("answer", [-1, 99, None, 0.0, "0"])
+def test_a_policy_that_names_nobody_is_told_so(answer):
+    finding = examine("6.11", lambda running: answer)
+    assert finding.fraction == 0.0
+    assert "it is no index of the" in finding.counterexample.complaint
+
+
+# What must show
+
+
+def test_a_scheduler_with_ones_own_preemption_keeps_every_request_and_every_token(workspace):
+    parts.save("Scheduler.preempt", SOURCE)
+    make = parts.get("Scheduler")
+    assert make.preempt.__module__.startswith("my_engine")
+    for mode, num_cpu_blocks in (("recompute", 0), ("swap", 3), ("swap", 30)):
+        config = SchedulerConfig(preemption_mode=mode, num_cpu_blocks=num_cpu_blocks)
+        scheduler = make(config, KVCacheManager(num_blocks=12, block_size=2))
+        requests = [
+            Request(name, range(100 * i, 100 * i + 3 + i), 9) for i, name in enumerate("abcd")
+        ]
+        for request in requests:
+            scheduler.add_request(request)
+        for _ in range(200):
+            if not scheduler.has_unfinished_requests():
+                break
+            output = scheduler.schedule()
+            scheduler.update_from_output(output, sampled_tokens(scheduler, output, lambda *_: 7))
+        assert [len(request.output_token_ids) for request in requests] == [9] * 4
+        assert sum(request.num_preemptions for request in requests) > 1
+        assert scheduler.kv_cache_manager.block_pool.get_num_free_blocks() == 11
+        assert not scheduler.swap_space.held_blocks
+
+
+SOURCE = """
+def preempt(self, victim, output):
+    unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+    valid = victim.num_computed_tokens - unspent
+    victim.num_preemptions += 1
+    victim.num_tokens_ahead = 0
+    output.preempted_req_ids.add(victim.request_id)
+    if not self.swap_out(victim, valid, output):
+        victim.num_computed_tokens = 0
+        victim.status = victim.status.PREEMPTED
+        self.waiting.put_back(victim)
+    self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+    return unspent
+"""
+
+
+def test_who_is_not_running_gives_way_to_nobody():
+    scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=9, block_size=2))
+    scheduler.add_request(Request("a", range(3), 5))
+    assert give_way(scheduler, "a") == {}
+    assert run_with_preemptions(scheduler)["new"] == "a"
