@@ -435,7 +435,7 @@ print(f"{state_of(manager)}  c makes room for the 1 behind its 7; copied: {manag
 # | `self.block_pool.get_num_free_blocks()` | how many blocks are in the free queue |
 # | `self.num_blocks_kept_free()` | how many of them a request that is admitted must leave free |
 # | `self.hash_full_blocks(held, num_blocks)` | makes sure that the hashes of the first blocks are there; raises the ValueError for a token that cannot be hashed |
-# | `self.admit(held, hits)` | touches the hits, makes them the table of a request that holds no blocks, and enters it |
+# | `self.admit(held, computed_blocks)` | touches these blocks, which are the hits, makes them the table of a request that holds no blocks, and enters it |
 # | `self.block_pool.get_new_blocks(num_blocks)` | lesson 7: takes blocks from the front of the free queue |
 # | `self.replace_shared(held, shared, new_blocks, num_computed_tokens)` | yours |
 # | `self.cache_full_blocks(held, num_blocks)` | lets others find the first blocks, whose hashes are there |
