@@ -33,7 +33,7 @@ from course_lib.kv_cache.reservation import (
     replay_contiguous,
     replay_paged,
 )
-from course_lib.roofline import forward_flops, kv_bytes_moved
+from course_lib.roofline import arithmetic_intensity, forward_flops, kv_bytes_moved
 from course_lib.simulation.workload import load_azure, synthetic_azure
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 from lesson_answers import (
@@ -73,6 +73,12 @@ def off_by_a_layer(model):
 def as_a_float(model):
     return kv_bytes_per_token(model) / 1
 
+
+CASE_NAMES = {
+    each.__name__: each
+    for each in (ModelSpec, GPUSpec, kv_bytes_per_token, num_kv_blocks, arithmetic_intensity)
+} | {"MODELS": MODELS, "GPUS": GPUS}
+"""What a cell of the notebook has for a failing case to use."""
 
 BYTES_RIGHT = (numpy_bytes, layer_by_layer, from_a_dict)
 BYTES_WRONG = (
@@ -127,6 +133,7 @@ BYTES_WRONG = (
     (off_by_a_layer, SAME),
     (as_a_float, SAME),
     (lambda m: 819_200, SAME),
+    (lambda m: np.uint64(kv_bytes_per_token(m)), SAME),
     (object(), SAME),
 )
 
@@ -1142,6 +1149,52 @@ def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
     assert case[0].expected == case[1].expected
     assert case[0].got != case[1].got
     assert "dtype_bytes=4" in case[0].case
+
+
+@pytest.mark.parametrize("exercise", ["1.1", "1.2", "1.5a"])
+def test_a_failing_case_is_a_cell_that_runs_with_a_line_of_its_own_for_a_model(exercise):
+    for mistake in lessons.find(exercise).check.misconceptions[:4]:
+        case = examine(exercise, mistake.wrong).counterexample.case
+        *above, _ = case.split("\n")
+        assert [line.split(" = ")[0] for line in above] == ["model", "gpu"][: len(above)]
+        assert max(map(len, case.split("\n"))) < 160
+        exec(case, CASE_NAMES)
+
+
+def test_a_number_without_a_sign_is_refused_by_its_name():
+    """What counts on with it would be huge, or an error, where it should be less than zero."""
+    complaint = examine("1.1", lambda m: np.uint64(kv_bytes_per_token(m))).counterexample.complaint
+    assert (
+        complaint
+        == "an object of class uint64 came where an int was asked; int(...) makes one of it"
+    )
+
+
+def test_who_puts_equal_blocks_together_at_any_time_hears_of_it():
+    def merging(requests, free_blocks, max_model_len):
+        free, admitted = list(free_blocks), []
+        for prompt_tokens, output_tokens in requests:
+            while twice := [block for block in free if free.count(block) > 1]:
+                free = [*free, 2 * twice[0]]
+                free.remove(twice[0])
+                free.remove(twice[0])
+            asked = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+            fitting = [block for block in free if block >= asked]
+            if not fitting:
+                break
+            block = min(fitting)
+            free.remove(block)
+            while block // 2 >= asked:
+                block //= 2
+                free.append(block)
+            admitted.append((asked, block))
+        return admitted
+
+    finding = examine("1.7a", merging)
+    assert named(finding) == "free blocks put together"
+    assert "two blocks of the same size are not one of twice the size" in str(
+        finding.misconception.explanation
+    )
 
 
 # 1.6a
