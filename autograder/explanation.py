@@ -114,9 +114,9 @@ def _code_of(reference: Any) -> str:
 
 
 def _without_docstring(code: str) -> str:
-    """Return code that defines one function or class without the docstring that stands above.
+    r"""Return code that defines one function or class without the docstring that stands above.
 
-    >>> print(_without_docstring("def two():\\n    'Say two.'\\n    return 2"))
+    >>> print(_without_docstring("def two():\n    'Say two.'\n    return 2"))
     def two():
         return 2
     """
