@@ -69,7 +69,7 @@ def explanation(exercise_id: str) -> Explanation | None:
     if source is None:
         return None
     cells = _cells(source.read_text(encoding="utf-8"))
-    code = _without_markers(cells.get(f'exercise="{exercise_id}"', ""))
+    code = _without_docstring(_without_markers(cells.get(f'exercise="{exercise_id}"', "")))
     code = code or _code_of(plain(exercise.check.reference))
     text = textwrap.dedent(
         re.sub(r"^# ?", "", cells.get(f'solution="{exercise_id}"', ""), flags=re.M)
@@ -108,11 +108,23 @@ def _code_of(reference: Any) -> str:
     """Return the source of a function or class without its docstring; empty for anything else."""
     if not inspect.isfunction(reference) and not inspect.isclass(reference):
         return ""
-    lines = textwrap.dedent(inspect.getsource(reference)).rstrip().split("\n")
-    definition = ast.parse("\n".join(lines)).body[0]
-    if not isinstance(definition, (ast.FunctionDef, ast.ClassDef)):
-        return ""
-    if ast.get_docstring(definition) is not None:
-        docstring = definition.body[0]
+    code = textwrap.dedent(inspect.getsource(reference)).rstrip()
+    is_definition = isinstance(ast.parse(code).body[0], (ast.FunctionDef, ast.ClassDef))
+    return _without_docstring(code) if is_definition else ""
+
+
+def _without_docstring(code: str) -> str:
+    r"""Return code that defines one function or class without the docstring that stands above.
+
+    >>> print(_without_docstring("def two():\n    'Say two.'\n    return 2"))
+    def two():
+        return 2
+    """
+    body = ast.parse(code).body
+    if len(body) != 1 or not isinstance(body[0], (ast.FunctionDef, ast.ClassDef)):
+        return code
+    lines = code.split("\n")
+    if ast.get_docstring(body[0]) is not None:
+        docstring = body[0].body[0]
         del lines[docstring.lineno - 1 : docstring.end_lineno]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
 from autograder.checks.report import Report
 from autograder.errors import CourseError
-from autograder.explanation import Explanation, at_hand, explanation
+from autograder.explanation import at_hand, explanation
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
@@ -110,12 +110,12 @@ def check(exercise_id: str, obj: Any) -> float:
     return Points(report.points)
 
 
-def explain(exercise_id: str) -> Explanation | None:
-    """Return the explained solution of an exercise, for a notebook to show.
+def explain(exercise_id: str) -> None:
+    """Show the explained solution of an exercise, wherever in a cell it is called.
 
     It opens once the check has passed, in this session or with an answer that is kept as a part, or
-    has failed ``TRIES`` times. Until then,
-    and where this copy of the course has no solutions, a line says so and None is returned.
+    has failed ``TRIES`` times. Until then, and where this copy of the course has no solutions, a
+    line says so.
 
     Args:
         exercise_id: Which exercise, such as ``"1.2"``.
@@ -140,12 +140,10 @@ def explain(exercise_id: str) -> Explanation | None:
             f"The solution of {exercise.id} opens once you have passed its check or tried it "
             f"{TRIES} times; so far: {tries}. The hints below the exercise help until then."
         )
+    elif (found := explanation(exercise_id)) is not None:
+        _display(found)
     else:
-        found = explanation(exercise_id)
-        if found is not None:
-            return found
         print(f"There is nothing more to say about {exercise.id}.")
-    return None
 
 
 def _is_kept(exercise: Exercise) -> bool:

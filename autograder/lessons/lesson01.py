@@ -21,22 +21,7 @@ from autograder.lessons import lesson01_rounding_mistakes as rounding
 from course_lib.kv_cache import kv_bytes_per_token, num_kv_blocks
 from course_lib.kv_cache.reservation import Reservation, classify_slots, static_batch_utilization
 from course_lib.roofline import arithmetic_intensity
-from course_lib.specs import GPUS, MODELS, GiB, ModelSpec
-
-_MATTERS = {
-    ModelSpec: (
-        "name",
-        "num_layers",
-        "hidden_size",
-        "num_attention_heads",
-        "num_kv_heads",
-        "head_dim",
-        "num_params",
-        "dtype_bytes",
-    )
-}
-"""What a failing case shows of a model: not only what the answer needs, which would be telling, and
-all that it takes to run the case in a cell."""
+from course_lib.specs import GPUS, MODELS, GiB
 
 # 1.1
 
@@ -50,7 +35,8 @@ BYTES_PER_TOKEN = Exercise(
     check=FunctionCheck(
         reference=kv_bytes_per_token,
         cases=st.builds(Call, given.models),
-        matters=_MATTERS,
+        matters=given.MATTERS,
+        typed=given.typed(kv_bytes_per_token),
         is_telling=True,
         probes=(
             *(Call(MODELS[key]) for key in ("llama-2-7b", "llama-3.1-70b", "qwen3-32b")),
@@ -85,7 +71,8 @@ KV_BLOCKS = Exercise(
     check=FunctionCheck(
         reference=num_kv_blocks,
         cases=given.fitting(),
-        matters=_MATTERS,
+        matters=given.MATTERS,
+        typed=given.typed(num_kv_blocks),
         is_telling=True,
         probes=(
             Call(MODELS["llama-3.1-8b"], GPUS["rtx-4090"]),
@@ -106,7 +93,7 @@ KV_BLOCKS = Exercise(
         misconceptions=mistakes.KV_BLOCKS,
     ),
     hints=(
-        "The GPU has 24 GiB, and the engine may use the share gpu_memory_utilization of it. What "
+        "Take a GPU of 24 GiB, of which the engine may use the share gpu_memory_utilization. What "
         "is in there before the first token?",
         "From the usable bytes take weights and activations; divide what is left by the size of a "
         "block, downwards. Refuse a share outside (0, 1], and a GPU on which not even one block "
@@ -217,7 +204,7 @@ INTENSITY = Exercise(
     ),
     points=10,
     minutes=15,
-    difficulty=3,
+    difficulty=2,
     check=FunctionCheck(
         reference=arithmetic_intensity,
         cases=st.builds(
@@ -227,7 +214,8 @@ INTENSITY = Exercise(
             cached_tokens=st.integers(0, 100),
             batch_size=st.integers(1, 16),
         ),
-        matters=_MATTERS,
+        matters=given.MATTERS,
+        typed=given.typed(arithmetic_intensity),
         is_telling=True,
         refusals=(
             *(Call(MODELS["llama-2-7b"], number) for number in (0, -1)),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from autograder.checks.compare import FormComplaint, counted, exactly, remedy, with_article
 from autograder.checks.function import Call
+from autograder.checks.show import show
 from autograder.checks.strategies import different_primes
 from autograder.proxy.wire import kind_of
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token
@@ -91,6 +92,48 @@ def fitting(draw: st.DrawFn) -> Call:
         gpu_memory_utilization=utilization,
         peak_activation_bytes=activations,
     )
+
+
+MATTERS = {
+    ModelSpec: (
+        "name",
+        "num_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "num_kv_heads",
+        "head_dim",
+        "num_params",
+        "dtype_bytes",
+    )
+}
+"""What a failing case shows of a model: not only what the answer needs, which would be telling, and
+all that it takes to run the case in a cell."""
+
+_VARIABLES = {ModelSpec: "model", GPUSpec: "gpu"}
+
+
+def typed(function: Callable[..., Any]) -> Callable[[Call], str]:
+    """Return what writes a call, with a line of its own for a model or a GPU of no catalogue.
+
+    >>> tiny = GPUSpec("tiny", memory_bytes=9, memory_bandwidth=2, peak_flops=8)
+    >>> print(typed(kv_bytes_per_block)(Call(MODELS["llama-2-7b"], tiny, block_size=2)))
+    gpu = GPUSpec(name='tiny', memory_bytes=9, memory_bandwidth=2, peak_flops=8)
+    kv_bytes_per_block(MODELS["llama-2-7b"], gpu, block_size=2)
+    """
+
+    def lines(call: Call) -> str:
+        above, args = [], []
+        for each in call.args:
+            said = show(each, MATTERS)
+            name = _VARIABLES.get(type(each), "")
+            if name and said.startswith(type(each).__name__):
+                above.append(f"{name} = {said}")
+                said = name
+            args.append(said)
+        args += [f"{key}={show(value)}" for key, value in call.kwargs.items()]
+        return "\n".join([*above, f"{function.__name__}({', '.join(args)})"])
+
+    return lines
 
 
 ROOM_FOR_HALF_A_BLOCK = GPUSpec(

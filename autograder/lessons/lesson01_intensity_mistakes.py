@@ -35,6 +35,24 @@ def no_kv_traffic(
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / model.weight_bytes
 
 
+def no_weights(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Leave the weights out."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=0)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def parameters_for_bytes(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take a byte for each parameter."""
+    _refuse(new_tokens, batch_size)
+    moved = model.num_params + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
 def kv_once(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -59,6 +77,23 @@ def one_long_sequence(
     """Take a batch for one long sequence."""
     _refuse(new_tokens, batch_size)
     return arithmetic_intensity(model, batch_size * new_tokens, cached_tokens)
+
+
+def all_in_one_sequence(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take a batch for one long sequence, with the cached tokens of all."""
+    _refuse(new_tokens, batch_size)
+    return arithmetic_intensity(model, batch_size * new_tokens, batch_size * cached_tokens)
+
+
+def one_long_sequence_in_flops(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take a batch for one long sequence in the FLOP alone."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return forward_flops(model, batch_size * new_tokens, cached_tokens) / moved
 
 
 def no_attention(
@@ -135,6 +170,16 @@ INTENSITY = (
         no_kv_traffic,
     ),
     Misconception(
+        "no weights",
+        "A pass reads the weights, too, once for the whole batch: model.weight_bytes.",
+        no_weights,
+    ),
+    Misconception(
+        "parameters for bytes",
+        "A parameter takes dtype_bytes bytes; model.weight_bytes has them all.",
+        parameters_for_bytes,
+    ),
+    Misconception(
         "one sequence's KV",
         "Each sequence of the batch has a KV cache of its own, and reads it.",
         kv_once,
@@ -150,6 +195,18 @@ INTENSITY = (
         "A batch is many short sequences, not one long one: a token attends to its own "
         "sequence only.",
         one_long_sequence,
+    ),
+    Misconception(
+        "one long sequence, the cached tokens too",
+        "A batch is many short sequences, not one long one: a token attends to its own "
+        "sequence only.",
+        all_in_one_sequence,
+    ),
+    Misconception(
+        "one long sequence in the FLOP",
+        "The bytes are right. But a batch is many short sequences, not one long one: a token "
+        "attends to its own sequence only, so multiply the FLOP of one sequence by the batch.",
+        one_long_sequence_in_flops,
     ),
     Misconception(
         "no attention",

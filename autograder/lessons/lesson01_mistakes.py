@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,7 @@ class _Memory:
 
     total: int
     utilization: float
+    params: int
     weights: int
     activations: int
     bytes_per_block: int
@@ -139,6 +141,7 @@ def _wrong_blocks(count: Callable[[_Memory], int]) -> Callable[..., int]:
         memory = _Memory(
             gpu.memory_bytes,
             gpu_memory_utilization,
+            model.num_params,
             model.weight_bytes,
             peak_activation_bytes,
             kv_bytes_per_block(model, block_size),
@@ -175,6 +178,12 @@ all_of_the_memory = _wrong_blocks(
 )
 always_sixteen = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights - m.activations) // (16 * m.bytes_per_token)
+)
+parameters_for_bytes = _wrong_blocks(
+    lambda m: (int(m.total * m.utilization) - m.params - m.activations) // m.bytes_per_block
+)
+always_the_default_share = _wrong_blocks(
+    lambda m: (int(m.total * 0.92) - m.weights - m.activations) // m.bytes_per_block
 )
 rounds_to_the_nearest = _wrong_blocks(
     lambda m: round((m.total * m.utilization - m.weights - m.activations) / m.bytes_per_block)
@@ -231,6 +240,16 @@ KV_BLOCKS = (
         "a default of 0.9",
         "Where no share is given it is 0.92: the function's parameters say so.",
         another_default,
+    ),
+    Misconception(
+        "always a share of 0.92",
+        "0.92 is only the default: the share is what gpu_memory_utilization says.",
+        always_the_default_share,
+    ),
+    Misconception(
+        "parameters for bytes",
+        "A parameter takes dtype_bytes bytes; model.weight_bytes has them all.",
+        parameters_for_bytes,
     ),
     Misconception(
         "tokens, not blocks",
@@ -300,6 +319,13 @@ def negative_internal(reservations: Sequence[Reservation], num_slots: int) -> Sl
     return _counted(reservations, num_slots, right.used, right.later, internal)
 
 
+def missing_slots_lost(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Count what a reservation is too short by as lost."""
+    right = classify_slots(reservations, num_slots)
+    internal = sum(abs(r.reserved - r.final) for r in reservations)
+    return _counted(reservations, num_slots, right.used, right.later, internal)
+
+
 def never_too_short(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Take every reservation to be long enough."""
     right = classify_slots(reservations, num_slots)
@@ -341,6 +367,13 @@ def only_the_last_request(reservations: Sequence[Reservation], num_slots: int) -
     return _counted(reservations, num_slots, last.used, last.later, last.internal)
 
 
+def only_used_is_added_to(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Add to one count and set the others."""
+    right = classify_slots(reservations, num_slots)
+    last = classify_slots(reservations[-1:], num_slots)
+    return _counted(reservations, num_slots, right.used, last.later, last.internal)
+
+
 CLASSIFY_SLOTS = (
     Misconception(
         "every empty slot is wasted",
@@ -370,6 +403,12 @@ CLASSIFY_SLOTS = (
         "A request that has reserved less than it will need loses no slot; it does not "
         "give any back either.",
         negative_internal,
+    ),
+    Misconception(
+        "what is missing is lost",
+        "A request that has reserved less than it will need loses no slot: abs() makes a loss of "
+        "what it has yet to get.",
+        missing_slots_lost,
     ),
     Misconception(
         "later counted as internal too",
@@ -403,6 +442,11 @@ CLASSIFY_SLOTS = (
         "only the last request counts",
         "The loop goes over all requests: add to the counts, do not set them.",
         only_the_last_request,
+    ),
+    Misconception(
+        "later and internal of the last request only",
+        "The loop goes over all requests: add to all three counts, do not set any.",
+        only_used_is_added_to,
     ),
 )
 
@@ -455,6 +499,21 @@ def longest_first(output_lengths: Sequence[int], batch_size: int) -> float:
     return static_batch_utilization(sorted(output_lengths, reverse=True), batch_size)
 
 
+def as_long_as_the_first(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Let a batch last as long as its first request."""
+    iterations = sum(batch[0] for batch in _batches(output_lengths, batch_size))
+    return sum(output_lengths) / (batch_size * iterations)
+
+
+def seats_filled_at_once(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Give a seat to the next request as soon as it is idle."""
+    _batches(output_lengths, batch_size)
+    seats = [0] * batch_size
+    for length in output_lengths:
+        heapq.heapreplace(seats, seats[0] + length)
+    return sum(output_lengths) / (batch_size * max(seats))
+
+
 STATIC_BATCHING = (
     Misconception(
         "mean of the batches",
@@ -471,6 +530,17 @@ STATIC_BATCHING = (
         "the last batch shrinks",
         "The empty seats of the last batch stand idle too: every batch has batch_size seats.",
         last_batch_shrinks,
+    ),
+    Misconception(
+        "as long as its first request",
+        "A batch lasts as long as its longest request, which need not be its first.",
+        as_long_as_the_first,
+    ),
+    Misconception(
+        "continuous batching",
+        "A static batch takes nobody in while it runs: a seat that falls idle stays idle until "
+        "the longest request is done.",
+        seats_filled_at_once,
     ),
     Misconception(
         "sorted first",

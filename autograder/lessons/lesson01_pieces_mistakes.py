@@ -110,6 +110,64 @@ halved_once_more = _wrong_halving(lambda half, size: 2 * half >= size)
 never_halved = _wrong_halving(lambda half, size: False)
 
 
+def halved_once(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Halve a block once, however much larger it is."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block >= size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        if block // 2 >= size:
+            block //= 2
+            free.append(block)
+        pieces.append((size, block))
+    return pieces
+
+
+def handed_out_again(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Leave what is handed out among the free blocks."""
+    pieces = []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        if not any(block >= size for block in free_blocks):
+            break
+        pieces.append((size, given.next_power_of_two(size)))
+    return pieces
+
+
+def exactly_as_large_is_too_small(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Take blocks only that are larger than what was asked for."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block > size), default=None)
+        if block is None:
+            break
+        free.remove(block)
+        while block // 2 >= size:
+            block //= 2
+            free.append(block)
+        pieces.append((size, block))
+    return pieces
+
+
+def refused_near_the_limit(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Stop at a request whose rounded length exceeds the limit."""
+    fits = [p + _rounded_output(o) <= max_model_len for p, o in requests]
+    admitted = requests[: [*fits, False].index(False)]
+    return given.admit_under_pow2(admitted, free_blocks, max_model_len)
+
+
 def _merged(free: list[int]) -> list[int]:
     """Make one block of two that are equally large, as long as there are two."""
     blocks: list[int] = []
@@ -223,6 +281,17 @@ ADMIT = (
         _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length()), most)),
     ),
     Misconception(
+        "the output rounded down",
+        "The output is rounded up: five tokens need room for eight, and do not fit into four.",
+        _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length() - 1), most)),
+    ),
+    Misconception(
+        "refused where the limit is near",
+        "Where prompt and rounded output exceed max_model_len, Pow2 asks for max_model_len: the "
+        "request itself is no longer than that, so it is admitted.",
+        refused_near_the_limit,
+    ),
+    Misconception(
         "the piece is what was asked for",
         "A buddy allocator hands out powers of two only: the piece is rounded up once more.",
         _wrong_pieces(piece_of=lambda size: size),
@@ -237,6 +306,21 @@ ADMIT = (
         "halved too little",
         "A block of twice the piece is halved once more: it goes on as long as half is enough.",
         halved_too_little,
+    ),
+    Misconception(
+        "halved once",
+        "A block is halved as long as half is enough, not only once.",
+        halved_once,
+    ),
+    Misconception(
+        "handed out again",
+        "A block that is handed out is free no longer: take it out of the free blocks.",
+        handed_out_again,
+    ),
+    Misconception(
+        "a block must be larger than what is asked for",
+        "A block that is exactly as large as what was asked for is large enough.",
+        exactly_as_large_is_too_small,
     ),
     Misconception(
         "half must be more than enough",
@@ -348,8 +432,9 @@ ADMIT = (
         _wrong_pieces(piece_of=lambda size: 1 << size.bit_length()),
     ),
     Misconception(
-        "one sum of free slots",
-        "A piece lies in one block: enough free slots in several blocks are not enough.",
+        "free blocks put together",
+        "A piece lies in one block: enough free slots in several blocks are not enough, and two "
+        "blocks of the same size are not one of twice the size, as they need not be neighbours.",
         taken_from_the_sum,
     ),
     Misconception(

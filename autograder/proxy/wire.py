@@ -25,7 +25,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 import numpy as np
 
@@ -120,9 +120,8 @@ def to_wire(
         return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[arg-type]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
-    is_numpys = isinstance(value, np.generic) and kind.__module__ == "numpy"
-    # Python has no number as wide as some of NumPy's: those stay what they are.
-    if is_numpys and not isinstance(item := value.item(), np.generic):  # type: ignore[attr-defined]
+    if _is_numpys_own(value) and not isinstance(item := value.item(), np.generic):
+        # Python has no number as wide as some of NumPy's: those stay what they are.
         return inner(item)
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
@@ -136,6 +135,15 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _is_numpys_own(value: object) -> TypeGuard[np.generic]:
+    """Say whether a value is a number of NumPy's that does what Python's own would do.
+
+    One without a sign does not: what is less than zero is an OverflowError, or a huge number.
+    """
+    is_numpys = isinstance(value, np.generic) and type(value).__module__ == "numpy"
+    return is_numpys and not isinstance(value, np.unsignedinteger)
 
 
 def _is_named_tuple(kind: type[Any]) -> bool:

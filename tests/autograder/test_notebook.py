@@ -171,17 +171,32 @@ def test_each_failure_brings_the_next_hint_and_a_stub_does_not_count(answer, cap
     assert f"Hint: {lessons.find('1.2').hints[0]}" in capsys.readouterr().out
 
 
+def explained(exercise_id, capsys):
+    """Return what is shown of an exercise's solution, or said instead."""
+    capsys.readouterr()
+    explain(exercise_id)
+    return capsys.readouterr().out
+
+
 def test_a_solution_is_explained_after_a_pass_or_three_failures(answer, capsys):
-    assert explain("1.1") is None
-    said = "The solution of 1.1 opens once you have passed its check or tried it 3 times; so far: 0"
-    assert said in capsys.readouterr().out
-    for _ in range(3):
-        assert explain("1.1") is None
+    said = "The solution of 1.1 opens once you have passed its check or tried it 3 times; so far: "
+    for tries in range(3):
+        assert explained("1.1", capsys).startswith(f"{said}{tries}.")
         check("1.1", answer(WRONG))
-    assert "numbers_per_layer" in explain("1.1").code
-    assert explain("1.3") is None
+    assert "numbers_per_layer" in explained("1.1", capsys)
+    assert "so far: 0." in explained("1.3", capsys)
     check("1.W1", 8192)
-    assert explain("1.W1").code.endswith("vector_bytes = 4096 * 2")
+    assert "vector_bytes = 4096 * 2\n" in explained("1.W1", capsys)
+
+
+def test_a_solution_is_shown_wherever_in_a_cell_it_is_asked_for(answer, monkeypatch):
+    """A cell shows the value of its last line alone."""
+    check("1.1", answer(RIGHT))
+    shown = []
+    monkeypatch.setattr(notebook, "_display", shown.append)
+    assert explain("1.1") is None
+    (solution,) = shown
+    assert "```python\ndef kv_bytes_per_token" in solution._repr_markdown_()
 
 
 def test_a_part_that_is_kept_opens_its_explanation_in_another_session(answer, workspace):
@@ -196,14 +211,13 @@ def test_where_there_are_no_solutions_it_says_so(answer, tmp_path, monkeypatch, 
     (tmp_path / "lessons").mkdir()
     monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
     check("1.1", answer(RIGHT))
-    assert explain("1.1") is None
-    assert "has no solutions" in capsys.readouterr().out
+    assert "has no solutions" in explained("1.1", capsys)
 
 
 def test_a_submission_that_is_graded_explains_nothing(answer, monkeypatch, capsys):
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     check("1.1", answer(RIGHT))
-    assert explain("1.1") is None
+    assert "has no solutions" in explained("1.1", capsys)
 
 
 def test_an_unknown_exercise_is_not_explained():
@@ -238,16 +252,14 @@ def test_a_stub_that_returns_a_value_is_not_started_and_no_try(edit, load, capsy
         said = "Next: Nothing is written yet: write below YOUR CODE HERE, wherever it stands."
         assert said in out
         assert f"Hint: {lessons.find('1.3').hints[0]}" in out
-        assert explain("1.3") is None
-        assert "3 times; so far: 0." in capsys.readouterr().out
+        assert "3 times; so far: 0." in explained("1.3", capsys)
 
 
 def test_a_stub_with_one_step_written_is_a_try(load, capsys):
     begun = released_stub("1-3").replace("# YOUR CODE HERE", "used += request.written", 1)
     check("1.3", load(begun).classify_slots)
     assert "1.3 Where did the memory go: not yet, 0 of 10 points" in capsys.readouterr().out
-    explain("1.3")
-    assert "3 times; so far: 1." in capsys.readouterr().out
+    assert "3 times; so far: 1." in explained("1.3", capsys)
 
 
 FADED = """

@@ -127,6 +127,7 @@ BYTES_WRONG = (
     (off_by_a_layer, SAME),
     (as_a_float, SAME),
     (lambda m: 819_200, SAME),
+    (lambda m: np.uint64(kv_bytes_per_token(m)), SAME),
     (object(), SAME),
 )
 
@@ -1049,12 +1050,16 @@ def test_a_right_answer_may_keep_requests_by_their_id():
 
 
 @pytest.mark.parametrize("exercise", ["1.1", "1.2", "1.5a"])
-def test_a_failing_case_can_be_run(exercise):
+def test_a_failing_case_can_be_run_and_a_model_has_a_line_of_its_own(exercise):
     case = examine(exercise, lambda *args, **kwargs: 0).counterexample
+    *above, call = case.case.split("\n")
+    assert [line.split(" = ")[0] for line in above] == ["model", "gpu"][: len(above)]
+    assert len(call) < 120
     reference = lessons.find(exercise).check.reference
     names = {reference.__name__: reference, "MODELS": MODELS, "GPUS": GPUS}
-    got = eval(case.case, {**names, "ModelSpec": ModelSpec, "GPUSpec": GPUSpec})
-    assert repr(got) == case.expected
+    names |= {"ModelSpec": ModelSpec, "GPUSpec": GPUSpec}
+    exec("\n".join(above), names)
+    assert repr(eval(call, names)) == case.expected
 
 
 def test_counts_that_do_not_add_up_are_told_so():
@@ -1142,6 +1147,42 @@ def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
     assert case[0].expected == case[1].expected
     assert case[0].got != case[1].got
     assert "dtype_bytes=4" in case[0].case
+
+
+def test_a_number_without_a_sign_is_refused_by_its_name():
+    """What counts on with it would be huge, or an error, where it should be less than zero."""
+    complaint = examine("1.1", lambda m: np.uint64(kv_bytes_per_token(m))).counterexample.complaint
+    assert (
+        complaint
+        == "an object of class uint64 came where an int was asked; int(...) makes one of it"
+    )
+
+
+def test_who_puts_equal_blocks_together_at_any_time_hears_of_it():
+    def merging(requests, free_blocks, max_model_len):
+        free, admitted = list(free_blocks), []
+        for prompt_tokens, output_tokens in requests:
+            while twice := [block for block in free if free.count(block) > 1]:
+                free = [*free, 2 * twice[0]]
+                free.remove(twice[0])
+                free.remove(twice[0])
+            asked = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+            fitting = [block for block in free if block >= asked]
+            if not fitting:
+                break
+            block = min(fitting)
+            free.remove(block)
+            while block // 2 >= asked:
+                block //= 2
+                free.append(block)
+            admitted.append((asked, block))
+        return admitted
+
+    finding = examine("1.7a", merging)
+    assert named(finding) == "free blocks put together"
+    assert "two blocks of the same size are not one of twice the size" in str(
+        finding.misconception.explanation
+    )
 
 
 # 1.6a
