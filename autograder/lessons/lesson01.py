@@ -12,6 +12,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson01_batch_mistakes as batch
 from autograder.lessons import lesson01_calculator_mistakes as calculator
 from autograder.lessons import lesson01_given as given
 from autograder.lessons import lesson01_intensity_mistakes as intensity
@@ -181,7 +182,7 @@ STATIC_BATCHING = Exercise(
         ),
         compare=within(rel=1e-9),
         large=(Large(given.many_lengths, "400,000 requests"),),
-        misconceptions=mistakes.STATIC_BATCHING,
+        misconceptions=batch.STATIC_BATCHING,
     ),
     hints=(
         "Draw three requests of 4, 1 and 2 tokens in batches of two. How many cells has the "
