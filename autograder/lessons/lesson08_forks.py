@@ -201,7 +201,7 @@ def replacing(block_size: int, num_tokens: int, num_computed: int, *places: int)
         blocks = room(life, parent, num_tokens)
         life.apply(run_step, parent, num_computed)
         life.do("fork", parent, come(life, "c", tokens))
-        one_time(life, "c", [blocks[place] for place in places] if blocks else [], num_computed)
+        one_time(life, "c", blocks and [blocks[place] for place in places], num_computed)
         life.apply(state_of)
         life.do("take_block_copies")
         life.see("num_copies")
@@ -210,8 +210,9 @@ def replacing(block_size: int, num_tokens: int, num_computed: int, *places: int)
     return replace
 
 
-def one_time(life: Life, name: str, shared: list[object], num_computed: int) -> None:
-    """Replace blocks in the table of a child."""
+def one_time(life: Life, name: str, shared: list[object] | None, num_computed: int) -> None:
+    """Replace blocks in the table of a child; none of them if nothing comes back any more."""
+    shared = shared or []
     held = life.do("holding", name, reads=("num_cached_blocks",))
     new_blocks = life.do("block_pool.get_new_blocks", len(shared), reads=BLOCK)
     life.do("replace_shared", held, shared, new_blocks, num_computed)
