@@ -169,10 +169,10 @@ for child in answers[1:]:
 for each in answers:
     each.append_output(7)
     manager.allocate_slots(each, 1)
-tables = manager.block_tables()
-print(f"the four tables list {sum(map(len, tables.values()))} blocks;", end=" ")
+table_of = manager.block_tables()
+print(f"the four tables list {sum(map(len, table_of.values()))} blocks;", end=" ")
 print(f"{100 - manager.block_pool.get_num_free_blocks()} are in use")
-print(f"holders of the blocks of d: {[block.ref_cnt for block in tables['d']]}")
+print(f"holders of the blocks of d: {[block.ref_cnt for block in table_of['d']]}")
 
 # %% [markdown]
 # Preempt d, and 20 of its 21 blocks stay where they are. Write the function that says what a preemption frees.
@@ -187,11 +187,11 @@ print(f"holders of the blocks of d: {[block.ref_cnt for block in tables['d']]}")
 
 # %%
 freed = parts.get("num_blocks_freed")
-print({name: freed(table) for name, table in tables.items()}, "of 21 each")
+print({name: freed(table) for name, table in table_of.items()}, "of 21 each")
 
 # %% claims="Preempt d, and 20 of its 21 blocks stay where they are."
-assert [len(table) for table in tables.values()] == [21] * 4
-assert sum(block.ref_cnt > 1 for block in tables["d"]) == 20
+assert [len(table) for table in table_of.values()] == [21] * 4
+assert sum(block.ref_cnt > 1 for block in table_of["d"]) == 20
 assert 100 - manager.block_pool.get_num_free_blocks() == 24
 
 # %% [markdown]
