@@ -42,7 +42,7 @@ from course_lib.engine.model import LlamaModel, parameter_shapes
 from course_lib.scheduling.scheduler import SchedulerConfig
 
 NUM_REQUESTS = 256
-ROUNDS = 3
+ROUNDS = 2
 BLOCK_SIZE_OF_TRANSFORMERS = 256
 """Tokens per block of its cache: its default in 5.17."""
 
