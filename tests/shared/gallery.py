@@ -365,5 +365,10 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
     "token slot": {"block_size": [4]},
     "order rules": {"taken": [4, 5]},
     "token batch": {"num_of_r1": [3], "block_size": [4]},
+    "memory pressure": {
+        "victim": ["last_in", "most_tokens"],
+        "mode": ["recompute", "swap"],
+        "watermark": [0.0],
+    },
 }
 """For each explorer, the values of controls that a page of its own offers; few, to be quick."""

@@ -168,8 +168,8 @@ def _require_room(requests: Sequence[Request]) -> None:
 def _least_budget(requests: Sequence[Request]) -> int:
     """Return the smallest budget that the reader can choose: a power of two.
 
-    >>> _least_budget(example_requests()), _least_budget([Request("a", [1], max_tokens=1)])
-    (128, 1)
+    >>> [_least_budget([Request("a", [1] * n, max_tokens=1)]) for n in (1, 128, 129, 10_000)]
+    [1, 1, 2, 128]
     """
     num_tokens = sum(request.num_prompt_tokens for request in requests)
     return 1 << max(-(-num_tokens // _MOST_PREFILLS) - 1, 0).bit_length()

@@ -203,7 +203,10 @@ BEST_WRONG = (
     (of_fitting_without_a_default, "where nothing fits"),
     (of_fitting(min), "first fit"),
     (of_fitting(lambda fitting: max(fitting, key=lambda hole: hole.size)), "worst fit"),
-    (of_fitting(lambda fitting: min(fitting, key=lambda hole: hole.size).offset), SAME),
+    (
+        of_fitting(lambda fitting: min(fitting, key=lambda hole: hole.size).offset),
+        "the offset, not the hole",
+    ),
     (of_fitting(lambda fitting: tuple(min(fitting, key=lambda hole: hole.size))), SAME),
     (
         lambda self, size: min(self.sorted_holes, key=lambda hole: hole.size - size),

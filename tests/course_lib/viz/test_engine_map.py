@@ -67,7 +67,7 @@ def test_a_node_shows_the_state_of_its_parts(
 def test_the_tooltip_names_each_part_and_its_state() -> None:
     scene = engine_map_scene(1, [part("num_kv_blocks", "yours")])
     assert groups(scene)["sizing"].tooltip == "lesson 1\nnum_kv_blocks: yours"
-    assert groups(scene)["scheduler"].tooltip.startswith("lessons 5, 6, 8, 11, 12\n")
+    assert groups(scene)["scheduler"].tooltip.startswith("lessons 5, 6, 9, 11, 12\n")
 
 
 def test_the_browser_finds_nodes_by_data_attributes() -> None:
