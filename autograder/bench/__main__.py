@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from autograder.bench.suites import SUITES, measure, write_json
+from autograder.errors import CourseError
 
 
 def main() -> None:
@@ -24,7 +25,10 @@ def main() -> None:
         seconds = time.monotonic() - start
         print(f"{done} of {total} after {seconds:.0f} s", file=sys.stderr)
 
-    report = measure(arguments.suite, tell)
+    try:
+        report = measure(arguments.suite, tell)
+    except CourseError as error:
+        parser.exit(1, f"{error}\n")
     # As wide as the widest table: the output of a machine elsewhere is read in a log.
     Console(width=160).print(report.table())
     if arguments.json is not None:

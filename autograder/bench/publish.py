@@ -14,8 +14,9 @@ from autograder.paths import course_root
 
 HEADING = """# Benchmarks on a GPU
 
-Written by `python -m autograder.bench.publish FOLDER` from the figures that `bash .ci/gpu FOLDER`
-left there; do not edit it. The figures of this page are in `docs/benchmarks/h100`.
+Written by `python -m autograder.bench.publish docs/benchmarks/h100` from what the commands below
+wrote on the device, as `bash .ci/gpu FOLDER` starts them; do not edit it. Where a figure comes from
+another call, a note says so.
 """
 
 
