@@ -122,7 +122,7 @@ print(f"a prompt of mean length, {mean_prompt:,} tokens, takes {alone:.2f} s if 
 
 # %% [markdown]
 # The 32 seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch. (There the share
-# was computed from all outputs of the trace; here it is simulated with the first 1,000, whose lengths vary by another amount.)
+# was computed from all outputs of the trace; here it is simulated with the first 1,000.)
 #
 # A server with *continuous* batching fills a seat as soon as it falls empty, and keeps up with these arrivals. **Predict:**
 # by what factor does the mean time from arrival to first token fall? Reason with the figures above before you write: how
