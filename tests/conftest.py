@@ -38,19 +38,30 @@ def nobodys_workspace(monkeypatch):
 
 
 @pytest.fixture
-def first_failing_case(monkeypatch):
+def unhurried(monkeypatch):
+    """Let each search run to its end, on however busy a machine."""
+    monkeypatch.setattr(search, "seconds_spent", lambda: 0.0)
+
+
+@pytest.fixture
+def counted_time(monkeypatch):
+    """Limit a search by its steps: each look at the clock is a millisecond.
+
+    What is found, and how small it becomes, is then the same on however busy a machine.
+    """
+    looks = count()
+    monkeypatch.setattr(search, "seconds_spent", lambda: next(looks) / 1000)
+
+
+@pytest.fixture
+def first_failing_case(monkeypatch, counted_time):
     """Take a failing case nearly as it is found, where it does not matter how small it can be.
 
     To make it smaller takes most of the time of a search, often all that there is.
     """
+    monkeypatch.setattr(search, "SECONDS", 60.0)
     for module, name in ((search, "SHRINKING_SECONDS"), (acts, "SECONDS")):
-        monkeypatch.setattr(module, name, 0.1)
-
-
-@pytest.fixture
-def short_search(monkeypatch, first_failing_case):
-    """Search for a quarter of the time, for answers that are wrong on a probe already."""
-    monkeypatch.setattr(search, "SECONDS", 0.5)
+        monkeypatch.setattr(module, name, 0.02)
 
 
 @pytest.fixture

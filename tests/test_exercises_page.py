@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from autograder.build import directives, holes
-from autograder.checks import search
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.answers import wrong_answer
 from autograder.checks.budget import OperationBudget, TimeBudget
@@ -159,7 +158,7 @@ def report_on(exercise: Exercise, mistake: Misconception) -> Report:
     return Report(exercise, exercise.examine(wrong))
 
 
-@pytest.mark.usefixtures("short_search")
+@pytest.mark.usefixtures("first_failing_case")
 @each
 def test_every_known_mistake_is_named(exercise_id: str, in_its_checkout: LessonCheckout) -> None:
     exercise = in_its_checkout.exercises[exercise_id]
@@ -176,10 +175,8 @@ def test_every_report_of_the_page_is_what_a_learner_sees(
     exercise_id: str,
     shown: str,
     in_its_checkout: LessonCheckout,
-    monkeypatch: pytest.MonkeyPatch,
+    unhurried: None,
 ) -> None:
-    # A search that is cut short, on a busy machine, ends with another case.
-    monkeypatch.setattr(search, "SECONDS", 60.0)
     exercise = in_its_checkout.exercises[exercise_id]
     seen = [repr(report_on(exercise, mistake)) for mistake in exercise.check.misconceptions]
     assert shown.rstrip("\n") in seen

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Any
 
+from autograder.checks import search
 from autograder.checks.lives import Life
 
 SECONDS = 1.0
@@ -108,21 +108,21 @@ def shorter(
         A life that fails in its last act, and whether it is as short as can be: no act, nor any
         two, can be left out, and no number made smaller. It is not if the time is up before.
     """
-    stop_at = time.thread_time() + SECONDS
+    stop_at = search.seconds_spent() + SECONDS
     found = Acts(acts)
     lower = partial(_with_smaller_numbers, least=least)
     ways: Sequence[Callable[[Acts], Iterator[Acts]]]
     ways = _with_one_less, lower, _with_two_less, lower
     for smaller in ways:
         goes_on = True
-        while goes_on and time.thread_time() < stop_at:
+        while goes_on and search.seconds_spent() < stop_at:
             goes_on = False
             for candidate in smaller(found):
                 last = fails(candidate)
                 if last is not None:
                     found, goes_on = Acts(candidate[: last + 1]), True
                     break
-                if time.thread_time() > stop_at:
+                if search.seconds_spent() > stop_at:
                     return found, False
     return found, not goes_on
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -311,17 +310,15 @@ class FunctionCheck:
 
     def _more(self, subject: Subject, seed: int) -> dict[Call, Outcome]:
         """Return what comes of a few dozen generated calls: on probes alone, much looks alike."""
-        search = Search(subject, _MORE_CALLS)
-        stop_at = time.thread_time() + _MORE_SECONDS
+        search = Search(subject, _MORE_CALLS, _MORE_SECONDS)
         outcomes: dict[Call, Outcome] = {}
 
         @hypothesis.seed(seed)
         @search.settings
         @hypothesis.given(self.cases)
         def asks(case: Call) -> None:
-            if time.thread_time() < stop_at:
-                with search.step():
-                    outcomes[case] = self._ask(subject, case)
+            with search.step():
+                outcomes[case] = self._ask(subject, case)
 
         search.run(asks)
         return outcomes

@@ -31,6 +31,12 @@ SHRINKING_SECONDS = SECONDS
 PATIENCE = 10
 """How many times as long a search may take by the clock, for who waits or is not given a CPU."""
 
+
+def seconds_spent() -> float:
+    """Return the CPU time that this thread has taken, by which a search is limited."""
+    return time.thread_time()
+
+
 # Hypothesis keeps a cache beside the working directory, which here is the learner's workspace.
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "course-hypothesis")
 
@@ -41,6 +47,7 @@ class Search:
     Args:
         subject: What the property is about.
         max_examples: How many examples to try.
+        seconds: CPU time that it may take; ``SECONDS`` unless told.
 
     Attributes:
         settings: What to run Hypothesis with.
@@ -50,7 +57,8 @@ class Search:
         is_cut_short: Whether the time limit ended the search.
     """
 
-    def __init__(self, subject: Subject, max_examples: int) -> None:
+    def __init__(self, subject: Subject, max_examples: int, seconds: float | None = None) -> None:
+        seconds = SECONDS if seconds is None else seconds
         self.settings = hypothesis.settings(
             max_examples=max_examples,
             database=None,
@@ -66,14 +74,14 @@ class Search:
         self.is_cut_short = False
         self._subject = subject
         self._shortest: tuple[Counterexample, Any] | None = None
-        self._stop_at = time.thread_time() + SECONDS
-        self._give_up_at = time.monotonic() + PATIENCE * SECONDS
+        self._stop_at = seconds_spent() + seconds
+        self._give_up_at = time.monotonic() + PATIENCE * seconds
 
     def fail(self, counterexample: Counterexample, witness: Any = None) -> None:
         """Record a failure and end this example; the search too if the subject is silent."""
         self.smallest, self.witness = counterexample, witness
         if self._shortest is None:
-            self._stop_at = min(self._stop_at, time.thread_time() + SHRINKING_SECONDS)
+            self._stop_at = min(self._stop_at, seconds_spent() + SHRINKING_SECONDS)
         if self._shortest is None or _length(counterexample) <= _length(self._shortest[0]):
             self._shortest = counterexample, witness
         raise _SearchEndsError if self._subject.is_silent else _ExampleFailedError
@@ -84,7 +92,7 @@ class Search:
 
         What was found by then stands. A subject that is gone ends it too.
         """
-        if time.thread_time() > self._stop_at or time.monotonic() > self._give_up_at:
+        if seconds_spent() > self._stop_at or time.monotonic() > self._give_up_at:
             raise _SearchEndsError
         try:
             yield

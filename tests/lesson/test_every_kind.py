@@ -82,7 +82,7 @@ def test_by_course_check(notebook, thrown_away, workspace):
     assert all(result.passed == (notebook == "solution") for result in results)
 
 
-@pytest.mark.usefixtures("short_search")
+@pytest.mark.usefixtures("first_failing_case")
 @each
 def test_every_known_mistake_is_named(exercise_id, thrown_away):
     exercise = thrown_away.exercises[exercise_id]

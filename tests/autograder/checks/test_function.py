@@ -99,13 +99,7 @@ SOFTMAX = FunctionCheck(
 
 
 @pytest.fixture
-def patience(monkeypatch):
-    """Let the search run to its end on however busy a machine."""
-    monkeypatch.setattr(search, "SECONDS", 60.0)
-
-
-@pytest.fixture
-def examine(local, remote, patience):
+def examine(local, remote, unhurried):
     """Examine source in this process and in another; return the finding, which must be the same."""
 
     def examine(check, source):
@@ -842,7 +836,7 @@ def test_an_object_that_is_only_to_be_looked_at_is_left_alone(examine):
     )
 
 
-def test_an_answer_of_a_million_items_is_answered_in_time(local, patience):
+def test_an_answer_of_a_million_items_is_answered_in_time(local, unhurried):
     source = "ANSWER = [0] * 200_000\ndef blocks_needed(n, block_size=16):\n    return ANSWER"
     started = time.monotonic()
     case = BLOCKS.examine(local(source, "blocks_needed"), SEED, EXAMPLES).counterexample
@@ -852,7 +846,7 @@ def test_an_answer_of_a_million_items_is_answered_in_time(local, patience):
 
 
 @pytest.mark.parametrize("source", ["while True: pass", "return 10**9999"])
-def test_what_no_code_has_raised_is_said_without_a_class(local, patience, source):
+def test_what_no_code_has_raised_is_said_without_a_class(local, unhurried, source):
     wrong = local(f"def blocks_needed(n, block_size=16):\n    {source}", "blocks_needed")
     assert "Error" not in BLOCKS.examine(wrong, SEED, EXAMPLES).counterexample.got
 

@@ -115,13 +115,7 @@ POOL = StatefulCheck(
 
 
 @pytest.fixture
-def patience(monkeypatch):
-    """Let the search run to its end on however busy a machine."""
-    monkeypatch.setattr(search, "SECONDS", 60.0)
-
-
-@pytest.fixture
-def examine(local, remote, patience):
+def examine(local, remote, unhurried):
     """Examine source in this process and in another; return the finding, which must be the same."""
 
     def examine(source):
@@ -134,7 +128,7 @@ def examine(local, remote, patience):
 
 
 @pytest.fixture
-def examine_here(local, patience):
+def examine_here(local, unhurried):
     """Examine source in this process only."""
     return lambda source: POOL.examine(local(source, "SlotPool"), SEED, EXAMPLES)
 
@@ -437,12 +431,12 @@ def put_back(self, request):
 """
 
 
-def test_a_method_is_mounted_and_objects_take_part(local, remote, patience):
+def test_a_method_is_mounted_and_objects_take_part(local, remote, unhurried):
     for subject in (local(PUT_BACK, "put_back"), remote(PUT_BACK, "put_back")):
         assert QUEUE.examine(subject, SEED, EXAMPLES) == PASSED
 
 
-def test_a_wrong_method_fails_with_the_state_beside_each_step(local, remote, patience):
+def test_a_wrong_method_fails_with_the_state_beside_each_step(local, remote, unhurried):
     back = "def put_back(self, request):\n    self.add(request)"
     near, far = (make(back, "put_back") for make in (local, remote))
     finding = QUEUE.examine(near, SEED, EXAMPLES)
@@ -459,7 +453,7 @@ def test_a_wrong_method_fails_with_the_state_beside_each_step(local, remote, pat
     assert finding.counterexample.expected == "{'request_id': 'r2'}"
 
 
-def test_after_the_last_step_the_state_stands_on_both_sides(local, patience):
+def test_after_the_last_step_the_state_stands_on_both_sides(local, unhurried):
     twice = "def put_back(self, request):\n    FCFSRequestQueue.put_back(self, request)\n"
     twice += "    self.pop()\n    return 5"
     source = f"from course_lib.scheduling import FCFSRequestQueue\n{twice}"
