@@ -15,7 +15,7 @@ from course_lib.viz.kit.controls import Choice, Slider
 from course_lib.viz.kit.explorer import Explorer
 from course_lib.viz.kit.layout import SLIM, WIDE, bottom_of, wrapped
 from course_lib.viz.kit.scene import Scene
-from course_lib.viz.kit.shapes import SMALL_SIZE, Shape, Text
+from course_lib.viz.kit.shapes import SMALL_SIZE, Shape, Text, Tone
 from course_lib.viz.policies.line import MARGIN, draw_line, line_words
 from course_lib.viz.policies.race import BASE, Race
 from course_lib.viz.policies.reasons import label
@@ -121,7 +121,7 @@ def race_scene(
     y = bottom_of(shapes) + 30
     source = f"{race.workload.name}, {len(race.workload)} requests: {race.workload.source}."
     for text in (words, source):
-        tone = "text" if text is words else "muted"
+        tone: Tone = "text" if text is words else "muted"
         for row in wrapped(text, inner, SMALL_SIZE):
             shapes.append(Text(MARGIN, y, row, SMALL_SIZE, tone=tone))
             y += 21

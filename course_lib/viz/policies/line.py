@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from course_lib.scheduling.request import Request
 from course_lib.viz.kit.charts.axes import Axis, Scale, vertical_axis, width_of_numbers
 from course_lib.viz.kit.layout import bottom_of, legend, wrapped
-from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Rect, Shape, Text
+from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Line, Rect, Shape, Text, Tone
 from course_lib.viz.policies.race import MOST_BARS, Race, ServedLine
 from course_lib.viz.policies.reasons import kind_of, label
 
@@ -102,7 +102,7 @@ def draw_line(
         y += 26
     words = line_words(race, name, num_blocks, served)
     for row in wrapped(words, width - 2 * MARGIN, SMALL_SIZE):
-        tone = "alert" if line.problem else "text"
+        tone: Tone = "alert" if line.problem else "text"
         shapes.append(Text(MARGIN, y, row, SMALL_SIZE, tone=tone))
         y += _ROW
     if not line.requests:
@@ -116,9 +116,12 @@ def draw_line(
     tint = _TINTS.get(kind_of(name, line.queue), _plain)
     bars = list(_bars(race, line, served, tint, Scale(0, 1, left, width - MARGIN), scale))
     shapes += bars
-    shapes.append(Text(left, top + _HEIGHT + 20, "next", SMALL_SIZE, tone="muted"))
+    if served < len(bars):
+        x, tip = bars[served].x + bars[served].width / 2, bars[served].y - 3
+        shapes.append(Line(((x, tip - 18), (x, tip)), has_arrow=True, key="next"))
+    shapes.append(Text(left, top + _HEIGHT + 20, "served first", SMALL_SIZE, tone="muted"))
     right = width - MARGIN
-    shapes.append(Text(right, top + _HEIGHT + 20, "last", SMALL_SIZE, "end", tone="muted"))
+    shapes.append(Text(right, top + _HEIGHT + 20, "served last", SMALL_SIZE, "end", tone="muted"))
     names = dict(sorted(tint(each, race.seconds) for each in line.requests[served:]))
     if served:
         names["finished"] = "taken"
@@ -130,7 +133,7 @@ def draw_line(
 def _bars(
     race: Race, line: ServedLine, served: int, tint: Tint, across: Scale, scale: Scale
 ) -> Iterator[Rect]:
-    """Draw the requests of a line; those that are taken are dark, the next one has a bold edge."""
+    """Draw the requests of a line; those that are taken are dark."""
     step = min((across.end - across.start) / len(line.requests), 40)
     for place, request in enumerate(line.requests):
         upper = scale(_tokens(request))
@@ -143,7 +146,7 @@ def _bars(
             state,
             tooltip=_tooltip(request),
             key=f"request {request.request_id}",
-            outline="bold" if place == served else "none",
+            outline="none",
             of=("request", request.request_id),
         )
 

@@ -85,7 +85,7 @@ def _by_service(request: Request, context: Context) -> tuple[Any, str]:
     charged = context.counters.get(request.client_id, 0.0)
     return (
         charged,
-        f"is of client {request.client_id!r}, charged {charged:,.0f} tokens in this line",
+        f"is of client {request.client_id}, charged {charged:,.0f} tokens in this line",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -24,17 +24,18 @@ _LAST = 10
 _STATES = ("series-1", "series-2", "series-3")
 
 
-def compared(order: str, beside: str) -> list[str]:
+def compared(order: str, beside: str) -> tuple[str, ...]:
     """Return the orders whose curves are drawn, each once.
 
     >>> compared("vtc", "sjf"), compared("fcfs", "sjf")
-    (['fcfs', 'sjf', 'vtc'], ['fcfs', 'sjf'])
+    (('fcfs', 'sjf', 'vtc'), ('fcfs', 'sjf'))
     """
-    return list(dict.fromkeys((BASE, beside, order)))
+    return tuple(dict.fromkeys((BASE, beside, order)))
 
 
+@lru_cache(maxsize=32)  # taking from the line changes no chart
 def waits_chart(
-    race: Race, names: Sequence[str], order: str, num_blocks: int, width: float
+    race: Race, names: tuple[str, ...], order: str, num_blocks: int, width: float
 ) -> tuple[Chart, str]:
     """Draw the times to first token of each order, sorted, and say what is to be seen.
 
@@ -57,7 +58,10 @@ def waits_chart(
     return chart.drawn_over(_longest(race, order, num_blocks, chart)), words.strip()
 
 
-def gap_chart(race: Race, names: Sequence[str], num_blocks: int, width: float) -> tuple[Chart, str]:
+@lru_cache(maxsize=32)  # taking from the line changes no chart
+def gap_chart(
+    race: Race, names: tuple[str, ...], num_blocks: int, width: float
+) -> tuple[Chart, str]:
     """Draw how far two clients' services are apart over time, and say by how much at most.
 
     Args:
