@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.film import attention_film
     from course_lib.viz.paged_attention.tile import decode_tile
     from course_lib.viz.paged_attention.tree import merge_tree
+    from course_lib.viz.policies.figure import policy_race
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.pool.order_rules import order_rules, order_rules_scene
     from course_lib.viz.pressure import memory_pressure, pressure_scene
@@ -89,6 +90,7 @@ __all__ = [
     "order_rules",
     "order_rules_scene",
     "paging_analogy",
+    "policy_race",
     "pool_film",
     "pool_scene",
     "prefix_tree",
@@ -144,6 +146,7 @@ _MODULES = {
     "order_rules": "pool.order_rules",
     "order_rules_scene": "pool.order_rules",
     "queue_compaction_film": "strips.compaction",
+    "policy_race": "policies.figure",
     "pool_film": "pool.film",
     "pool_scene": "pool.film",
     "prefix_tree": "sharing.explorer",

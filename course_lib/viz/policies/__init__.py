@@ -1,0 +1,1 @@
+"""Lesson 9's figure: one workload, served in several orders."""
