@@ -92,7 +92,7 @@ def order_rules(rules: Mapping[str, type[BlockPool]] = ORDER_RULES) -> Explorer:
         ValueError: There are no rules.
 
     >>> order_rules().scene.alt.split(". ")[0]
-    'The stranger takes 4 blocks'
+    'The stranger takes 0 blocks'
     """
     if not rules:
         raise ValueError("there is no rule to show; pass at least one pool class by its name")
@@ -101,7 +101,7 @@ def order_rules(rules: Mapping[str, type[BlockPool]] = ORDER_RULES) -> Explorer:
     def build(taken: int, width: float = WIDE) -> Scene:
         return order_rules_scene(taken, chosen, width)
 
-    control = Slider("A stranger takes", minimum=0, maximum=8, value=4, unit="blocks")
+    control = Slider("A stranger takes", minimum=0, maximum=8, value=0, unit="blocks")
     return Explorer(build, {"taken": control}, precompute=True, narrow=SLIM)
 
 
