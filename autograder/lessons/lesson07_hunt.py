@@ -8,7 +8,7 @@ from typing import Any
 
 from autograder.checks.compare import within
 from autograder.checks.finding import Misconception
-from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.metrics import CacheStats
 from course_lib.kv_cache.watch.invariants import find_violations
 from course_lib.scheduling.scheduler import SchedulerConfig
@@ -216,6 +216,7 @@ EXPOSED = (
 )
 
 # 7.9, the measurement
+
 
 @cache
 def run_of_500() -> CacheStats:

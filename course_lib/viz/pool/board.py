@@ -274,7 +274,9 @@ class Board:
             key = f"{self.prefix}fact-{name}"
             yield Text(layout.start, y, name, SMALL_SIZE, is_bold=True, key=key)
             said = facts.get(name, "")
-            while text_width(said, SMALL_SIZE) > layout.start + layout.inner - layout.start_of_chips:
+            while (
+                text_width(said, SMALL_SIZE) > layout.start + layout.inner - layout.start_of_chips
+            ):
                 said = f"{said[:-2]}…"
             yield Text(layout.start_of_chips, y, said, SMALL_SIZE, key=f"{key}-value")
 

@@ -16,7 +16,7 @@ from course_lib.kv_cache.order_rules import ORDER_RULES
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz.kit.controls import Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import SLIM, WIDE, legend
+from course_lib.viz.kit.layout import WIDE, legend
 from course_lib.viz.kit.notation import strip
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Rect, Shape, Text, states_in
@@ -102,7 +102,7 @@ def order_rules(rules: Mapping[str, type[BlockPool]] = ORDER_RULES) -> Explorer:
         return order_rules_scene(taken, chosen, width)
 
     control = Slider("A stranger takes", minimum=0, maximum=8, value=0, unit="blocks")
-    return Explorer(build, {"taken": control}, precompute=True, narrow=SLIM)
+    return Explorer(build, {"taken": control}, precompute=True)
 
 
 def order_rules_scene(

@@ -115,12 +115,14 @@ def snapshot_free_queue(queue: FreeBlockQueue) -> Frame:
         listed.append(block.block_id)
         if block.block_id in listed[:-1]:
             break
-    facts = {"length": str(len(queue))}
     sentinel: KVCacheBlock | None = getattr(queue, "sentinel", None)
-    if sentinel is not None:
-        ahead = _ring(sentinel, "next_free_block")
-        back = _ring(sentinel, "prev_free_block")[::-1]
-        facts = {"next": " → ".join(ahead), "prev": " ← ".join(back), **facts}
+    if sentinel is None:
+        return {"free_queue": listed}
+    facts = {
+        "next": " → ".join(_ring(sentinel, "next_free_block")),
+        "prev": " ← ".join(_ring(sentinel, "prev_free_block")[::-1]),
+        "length": str(len(queue)),
+    }
     return {"free_queue": listed, "facts": facts}
 
 
