@@ -42,8 +42,8 @@ BY_HAND = Exercise(
     hints=(
         "Which of the blocks that come back hold a prefix that somebody might claim?",
         "Blocks are taken from the front. Of those that come back, the last block of the request "
-        "first, the ones without a star go to the front and those with one to the back. A star goes "
-        "when the block is handed out to somebody else.",
+        "first, the ones without a star go to the front and those with one to the back. A star "
+        "goes when the block is handed out to somebody else.",
         "`free [5 6 | 3*]  A: 1* 4`, and A ends: `free [4 5 6 | 3* 1*]`",
     ),
 )
@@ -118,9 +118,9 @@ TOUCH = Exercise(
     ),
     hints=(
         "What would the next `get_new_blocks` hand out if the block stayed in the queue?",
-        "Go through the blocks twice: first refuse those whose `pool` is not this one, with the error "
-        "of `self.foreign_block(block)`; then take out of the queue what nobody held so far, and "
-        "count.",
+        "Go through the blocks twice: first refuse those whose `pool` is not this one, with the "
+        "error of `self.foreign_block(block)`; then take out of the queue what nobody held so far, "
+        "and count.",
         "`if block.ref_cnt == 0: self.free_block_queue.remove(block)`",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from autograder.checks.finding import Misconception
 from course_lib.kv_cache.manager import KVCacheManager
@@ -90,8 +91,9 @@ def by_name(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Le
 
 def owner_none(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
     """Give what is nobody's no owner."""
+    no_owner: dict[str, Any] = {"owner": None}
     return [
-        replace(leak, owner=None) if leak.owner == "nobody" else leak
+        replace(leak, **no_owner) if leak.owner == "nobody" else leak
         for leak in find_leaks(manager, live_request_ids)
     ]
 
