@@ -312,13 +312,13 @@ compare(predicted_middle, times_to_move["list"], "µs")
 # queue has two neighbours, and no method has a special case. In an empty queue the sentinel is its own neighbour. And
 # a block outside of the queue has none: None in its links is how one sees that it is not queued.
 #
-# Write four methods; the others are there, and rest on yours. `insert_before` is the opposite of `remove`.
+# Write five methods; the others are there, and rest on yours. `insert_before` is the opposite of `remove`.
 # `out_of_blocks` and `not_in_queue` are imported above the class: they return the errors to raise, and the sentinel's
 # links are set already. In a failing case, `queue_line(obj)` is the queue as text. Below it there is a button: *Replay
 # this case in the figure* shows step by step what should happen beside what your object does, the links of the ring
 # among it, and marks the first state that differs.
 
-# %% exercise="7.2" holes="remove,popleft_n,prepend_n,insert_before"
+# %% exercise="7.2" holes="remove,popleft_n,append_n,prepend_n,insert_before"
 
 # %% check="7.2"
 

@@ -35,7 +35,7 @@ FACTS = {
     "prev": "the links back",
     "length": "the length",
     "found": "what is found by its hash",
-    "evictions": "the evictions",
+    "evicted": "the evictions",
 }
 """What a state may tell besides blocks, queue and tables, in words."""
 

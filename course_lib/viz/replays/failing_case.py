@@ -89,12 +89,12 @@ def snapshot_pool(subject: BlockPool | KVCacheManager) -> Frame:
     >>> pool = BlockPool(num_blocks=3)
     >>> pool.cache_full_blocks(pool.get_new_blocks(1), [b"abc"])
     >>> snapshot_pool(pool)["facts"]
-    {'found': '#6162 → 1', 'evictions': '0'}
+    {'found': '#6162 → 1', 'evicted': '0'}
     """
     pool = pool_of(subject)
     index = pool.cached_block_hash_to_block.items()
     found = sorted(f"#{key.hex()[:4]} → {block.block_id}" for key, block in index)
-    facts = {"found": _listed(found), "evictions": str(pool.num_evictions)}
+    facts = {"found": _listed(found), "evicted": str(pool.num_evictions)}
     return {**snapshot_blocks(subject), "facts": facts}
 
 
