@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 7: Who holds it, what is in it, when does it go
 #
-# **Time** 3 hours, and a quarter of an hour for the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
-# **Points** 100, of which 6 are a stretch
+# **Time** 3 hours: two for the exercises, one to read, run and look; and half an hour for two stretches (45 minutes if
+# you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 12 are the stretches
 #
 # Since lesson 2 your requests have taken blocks "from the free queue", and nobody has asked who keeps it. This lesson
 # builds the keeper. It hands blocks out, lets requests share them, takes them back, and decides what is forgotten first,
@@ -10,8 +10,8 @@
 # leaked a block and who freed one twice.
 #
 # **By the end you will have built** the block pool of the engine: the free queue, `get_new_blocks`, `touch`,
-# `free_blocks`; a checker that catches faulty pools; and a finder of leaks. In the map below, the boxes with a thick
-# outline are this lesson's.
+# `free_blocks`; and a checker that catches faulty pools. Stretches are a finder of leaks and the counters. In the map
+# below, the box with a thick outline is this lesson's.
 #
 # **You need** lesson 2 (blocks), lesson 3 (block tables, and the notation of states) and lesson 4 (what blocks of one
 # size leave to decide). Of lesson 5 you need that requests come and go while others run; of lesson 6, that a request
@@ -20,13 +20,13 @@
 # %%
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from autograder.lessons.lesson07_hunt import play
 from autograder.lessons.lesson07_pools import caught_by_the_sum
+from autograder.lessons.lesson07_runs import counting, live
 from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
 from course_lib.engine import LLM, EngineParts, SamplingParams
@@ -103,7 +103,8 @@ predicted_cached = None  # your prediction: blocks
 # Look at a pool of nine blocks first, and blocks of four slots. The film below runs on the pool of *your* engine: the
 # library's until you have built your own, then yours. The block tables are kept by the *manager*, which lesson 8 builds.
 # It finds a full block by its **hash**, a number worked out from all tokens up to the block's end; here it is enough that
-# equal beginnings have equal hashes.
+# equal beginnings have equal hashes. (Below, `get_computed_blocks` finds what is cached of a prompt, and `allocate_slots`
+# takes the blocks that are missing, or returns None if there are too few.)
 #
 # In the notation, a star marks a block with a hash: it is **cached**, which says that its contents can be found. The
 # bar in the free queue stands before the cached blocks at its end. Step through it with the arrow keys, and watch *usage*.
@@ -236,10 +237,8 @@ print(f"a prefix lives for some {life:.1f} s")
 compare(predicted_life, life, "s")
 
 # %% [markdown]
-# A chat user who reads the answer for half a minute before writing again finds nothing. (This is *Little's law*: what is
-# in a queue on average is what comes in per second, times how long it stays. Lesson 10 is about such laws. It speaks of
-# means, so it holds for a server that is evenly busy; and blocks that are taken twice, after a preemption, make it a
-# little less.)
+# A chat user who reads the answer for half a minute before writing again finds nothing. (An estimate from means: it holds
+# for a server that is evenly busy, and blocks that are taken twice, after a preemption, make it a little less.)
 
 # %% claims="A chat user who reads the answer for half a"
 assert 0.3 < life < 6
@@ -313,20 +312,20 @@ compare(predicted_middle, times_to_move["list"], "µs")
 # queue has two neighbours, and no method has a special case. In an empty queue the sentinel is its own neighbour. And
 # a block outside of the queue has none: None in its links is how one sees that it is not queued.
 #
-# Write the methods that move blocks. `insert_before` is the opposite of `remove`, and those that put blocks in can all be
-# written with it. `out_of_blocks` and `not_in_queue` are imported above the class: they return the errors to raise, and
-# the sentinel's links are set already. In a failing case, `queue_line(obj)` is the queue as
-# text. Below it there is a button: *Replay this case in the figure* shows step by step what should happen beside what
-# your object does, and marks the first state that differs.
+# Write five methods; the others are there, and rest on yours. `insert_before` is the opposite of `remove`.
+# `out_of_blocks` and `not_in_queue` are imported above the class: they return the errors to raise, and the sentinel's
+# links are set already. In a failing case, `queue_line(obj)` is the queue as text. Below it there is a button: *Replay
+# this case in the figure* shows step by step what should happen beside what your object does, the links of the ring
+# among it, and marks the first state that differs.
 
-# %% exercise="7.2" holes="popleft,append,prepend,remove,popleft_n,append_n,prepend_n,insert_before"
+# %% exercise="7.2" holes="remove,popleft_n,append_n,prepend_n,insert_before"
 
 # %% check="7.2"
 
 # %% [markdown] solution="7.2"
 # **Explained.** `remove` and `insert_before` do all the work, the one undoing the other: two links of the block, one of
 # each neighbour, and the number. To append is to insert before the sentinel, to prepend is to insert before the one behind
-# it; `popleft` removes that one, unless it is the sentinel itself. `popleft_n` looks at the number first, so that a refusal
+# it. `popleft_n` looks at the number first, so that a refusal
 # changes nothing. `prepend_n` goes through its blocks from the last to the first: whoever is put in front last is first. To
 # go from the first to the last and insert each before the *old* front is right as well.
 
@@ -366,8 +365,9 @@ assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["
 # ## 5. Hand out, share
 #
 # Now the pool itself. It has `blocks` (all of them, by id), `free_block_queue` (any queue with `popleft_n`,
-# `append_n`, `prepend_n` and `remove`), `num_evictions`, and `forget(block)`, which takes the hash off a block and out of
-# the index. Your functions are methods of it, written one by one: `self` is the pool. In a failing case,
+# `append_n`, `prepend_n` and `remove`), and `num_evictions`. `forget(block)` takes the hash off a block that has one, and
+# out of the index. `foreign_block(block)` returns the error to raise for a block that the pool does not lend out: each
+# block knows its pool, as `block.pool`, which is None for the null block. Your functions are methods of it, written one by one: `self` is the pool. In a failing case,
 # `state_line(obj)` is the state as text; *held* are blocks in use.
 #
 # Every error comes before the first change. Whoever refuses half-way has taken blocks for nobody.
@@ -398,7 +398,8 @@ assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["
 
 # %% [markdown]
 # The two belong together, in this order: **touch first, then take.** A request hits blocks 1 and 2 and needs seven new
-# ones. Eight blocks are free, so there seems to be room:
+# ones. Eight blocks are free, so there seems to be room. (`cache_full_blocks` gives blocks their hashes, as the engine
+# does when they are full; `get_cached_block` returns the block that is found by one.)
 
 # %%
 for order in ("touch, take", "take, touch"):
@@ -420,14 +421,13 @@ for order in ("touch, take", "take, touch"):
 
 # %% [markdown]
 # The hits were among the eight, and cannot be had twice: the first line says so. In the second line the request is served,
-# and block 2 is in its table twice, without its star: it reads, as the end of its prefix, what it writes itself. (Whoever
-# is refused after touching must give the hits back, or each refusal leaks them. Lesson 8 counts before it touches.)
+# and block 2 is in its table twice, without its star: it reads, as the end of its prefix, what it writes itself.
 #
 # ## 6. Give back
 #
 # This exercise has the least scaffold and earns the most: a specification, and an empty function. Take your time for the
-# list of what can be wrong with it before you write; the check has a life for each. (`double_free(block)` and
-# `self.foreign_block(block)` return the errors to raise.)
+# list of what can be wrong with it before you write; the check has a life for each. (`double_free(block)` returns the
+# error to raise for it, as `self.foreign_block(block)` does.)
 
 # %% exercise="7.4"
 
@@ -439,8 +439,25 @@ for order in ("touch, take", "take, touch"):
 # with the square of their number. *Lower*: a block that still has a holder is done. *Queue*: those that arrived at 0, in
 # two lists that keep the given order, each put at its end at once.
 #
-# The library's version has a shortcut in front: if nobody else holds any of the blocks and none is cached, all go to the
-# front as they are. It gives the same result, saves a quarter of the time where caching is off, and you need not have it.
+# The code above is the library's, made fast: if nobody else holds any of the blocks and none is cached, it puts all in
+# front as they are, which saves a quarter of the time where caching is off. Without that, the same is
+#
+# ```python
+# def free_blocks(self, ordered_blocks):
+#     blocks = list(ordered_blocks)
+#     for block, times in Counter(blocks).items():
+#         if block.pool is not self:
+#             raise self.foreign_block(block)
+#         if block.ref_cnt < times:
+#             raise double_free(block)
+#     front, back = [], []
+#     for block in blocks:
+#         block.ref_cnt -= 1
+#         if block.ref_cnt == 0:
+#             (front if block.block_hash is None else back).append(block)
+#     self.free_block_queue.prepend_n(front)
+#     self.free_block_queue.append_n(back)
+# ```
 
 # %% [markdown]
 # ### What must hold, and what breaks
@@ -467,7 +484,8 @@ for order in ("touch, take", "take, touch"):
 predicted_caught = None  # your prediction, of 14
 
 # %% [markdown]
-# Write a checker that catches them all. `pool_violations(pool)` looks at a pool and returns a list of sentences, one for
+# Write a checker that catches them all, and others: the check adds some that need more care, and some that it draws.
+# `pool_violations(pool)` looks at a pool and returns a list of sentences, one for
 # each thing that is wrong; in a pool that is in order, an empty list. What you write in the sentences is up to you.
 # Go law by law, and run the check after each: every faulty pool that is caught earns its share. But it must spare what is
 # only unusual; a checker that rejects a valid pool earns nothing.
@@ -522,7 +540,8 @@ check("7.5", pool_violations)
 # asked is as much a decision: the order, whether a cached block is held, whether two blocks hold the same.
 
 # %% [markdown]
-# The sum catches those in which something is missing or too many. It is silent where two mistakes cancel:
+# The sum catches those in which something is missing or too many. It is silent where two mistakes cancel, and about
+# hashes, and about a count below 0:
 
 # %%
 caught, of_all = caught_by_the_sum()
@@ -555,8 +574,12 @@ print(f"all have ended; usage {leaky.usage:.1%}, violations: {parts.get('pool_vi
 
 # %% [markdown]
 # Nobody runs, and a large part of the memory is in use. For the pool these blocks are held, which is a good state. Only
-# who knows *the living* can tell. Write what holds the tables against them: `manager.block_tables()` returns the blocks of
-# each request, by its id, in the order in which they were admitted.
+# who knows *the living* can tell, by holding the tables against them.
+#
+# ### Who leaks (stretch)
+#
+# Write what does that: `manager.block_tables()` returns the blocks of each request, by its id, in the order in which they
+# were admitted. The exercise earns 6 points; without it, the next cell runs with the library's.
 
 # %% claims="Nobody runs, and a large part of the memory is in use."
 assert 0.3 < leaky.usage < 0.8
@@ -579,7 +602,7 @@ print(f"{len(leaks)} owners leak {sum(len(leak.block_ids) for leak in leaks):,} 
 print(", ".join(leak.owner for leak in leaks[:5]), "...")
 
 # %% [markdown]
-# Nineteen, twenty-nine, thirty-nine: the names tell where to look. (`LLM(..., debug=True)` runs both after every step, and
+# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` runs both after every step, and
 # so does your `find_leaks` then.)
 #
 # ### A double free has two victims
@@ -637,8 +660,8 @@ assert [leak.owner for leak in books.misfreed] == ["A"]
 # %% [markdown]
 # ### Counters (stretch)
 #
-# What a dashboard shows is four numbers. Where do they come from? Write what counts them. The exercise earns 6
-# points, and no later section needs it.
+# A dashboard shows usage and a hit rate. Write what they are worked out from: counters of lookups and of blocks, and
+# the two shares. The exercise earns 6 points, and no later section needs it.
 
 # %% exercise="7.7" holes="usage,hit_rate,record_lookup,record_usage"
 
@@ -697,7 +720,12 @@ check("7.8a", exposing_trace)
 # Why should anybody care which of two empty blocks comes next? A comment in vLLM's code says "for better GPU locality",
 # and so does the pull request; neither gives a measurement of it, and this course has none. What is reported is a crash:
 # on one kind of accelerator (TPU v7x), servers stopped within minutes, and it took some twenty runs to find out which
-# change it was. What you can count is how much of the memory is touched, with caching off:
+# change it was. What you can count is how much of the memory is touched, with caching off. **Predict:** 300 requests go
+# through 5,999 blocks, and never need all of them at once. How many different blocks are handed out over time, if what
+# comes back goes to the front?
+
+# %%
+predicted_used = None  # your prediction: blocks, of 5,999
 
 # %%
 def blocks_used(pool: type[BlockPool]) -> tuple[int, int]:
@@ -729,58 +757,23 @@ def blocks_used(pool: type[BlockPool]) -> tuple[int, int]:
 for place, pool_class in (("front", parts.get("BlockPool")), ("back", AllToTheBack)):
     num_used, most = blocks_used(pool_class)
     print(f"to the {place}: {most:,} of 5,999 blocks are in use at most, {num_used:,} different ones over time")
+    if place == "front":
+        compare(predicted_used, num_used, "blocks")
 
 # %% [markdown]
 # To the front, it is a stack, and a stack reaches no deeper than it was ever needed: as many different blocks as were in
 # use at the worst moment, and not one more. To the back, it is all of them.
-#
-# Now mend it. Write the function again, for caching on and off.
 
 # %% claims="as many different blocks as were in"
 assert num_used == 5999 > most
 of_the_stack, most_of_the_stack = blocks_used(parts.get("BlockPool"))
 assert of_the_stack == most_of_the_stack
 
-# %% exercise="7.8b"
-def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
-    """Give blocks back that are held; return the ids in the free queue, front first.
-
-    Each block has one holder less. Those that nobody holds any more go to the free queue, in the
-    order in which they are given: to its back if they have a hash, else to its front.
-
-    Args:
-        pool: The pool, with caching or without; it is changed.
-        block_ids: The blocks by id, each at most as often as it is held.
-
-    >>> pool = BlockPool(5, enable_caching=False)
-    >>> blocks = pool.get_new_blocks(2)
-    >>> give_back(pool, [2, 1])
-    [2, 1, 3, 4]
-    """
-    ### BEGIN SOLUTION
-    front, back = [], []
-    for block_id in block_ids:
-        block = pool.blocks[block_id]
-        block.ref_cnt -= 1
-        if not block.ref_cnt:
-            (front if block.block_hash is None else back).append(block)
-    pool.free_block_queue.prepend_n(front)
-    pool.free_block_queue.append_n(back)
-    return [block.block_id for block in pool.free_block_queue]
-    ### END SOLUTION
-
-
-# %% check="7.8b"
-
-# %% [markdown] solution="7.8b"
-# **Explained.** Whether a block can be claimed is said by its hash, with caching on and off: that is the condition as it
-# was before. vLLM 0.33.0 asks `block.block_hash is None or not self.enable_caching`, which sends the same blocks to the
-# same ends: with caching off no block has a hash.
-
 # %% [markdown]
 # ### Judge two fixes
 #
-# Two people have sent a repair. Both pass the suite, and your trace.
+# The mend is the function as it was before. But two people have sent a repair of their own. Both pass the suite, and
+# your trace.
 
 # %% shows="autograder.lessons.lesson07_hunt:free_blocks_a"
 
@@ -792,10 +785,10 @@ def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
 # which law your checker reports, and what a user sees in the end. Then say what was missing in the suite, so that it let
 # the clean-up pass. You can try calls in a cell of your own.
 #
-# 5 points, about 10 minutes, marked by hand: 1 for the choice, 2 for a case with its state, 1 for what a user sees, 1 for
-# the suite.
+# 8 points, about 12 minutes, marked by hand: 1 for the choice, 3 for a case with its state and the law, 2 for what a user
+# sees and when, 2 for the suite.
 
-# %% [markdown] answer="7.8" points=5
+# %% [markdown] answer="7.8" points=8
 # B is right. A lowers all counts and then, with caching off, queues all blocks, whether somebody still holds them or not.
 # On a pool of nine blocks without caching, take 2, touch block 1, and free [2, 1]: by A the state is
 # `free [2 1 3 4 5 6 7 8]  held: 1`, by B `free [2 3 4 5 6 7 8]  held: 1`. The checker says of A's pool that block 1 is held
@@ -804,9 +797,10 @@ def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
 # order of the queue, and shared blocks, with caching on only. Whoever changes the branch for caching off has to pin down
 # what happens there first: which ids are handed out next is behaviour, too.
 #
-# **Mark scheme.** 1 for B. 2 for a case: calls with a shared block and caching off (1), and the state or the law broken
-# (1). 1 for two owners of a block, or the like. 1 for: the order was tested with caching on only, or, no test takes blocks
-# after a release.
+# **Mark scheme.** 1 for B. 3 for a case: calls with a shared block and caching off (1), the state afterwards (1), the law
+# that it breaks (1). 2 for two owners of a block, or the like (1), and that it shows only when somebody takes the block
+# (1). 2 for: the order was tested with caching on only, or no test takes blocks after a release (1); shared blocks were,
+# too (1).
 
 # %% [markdown] criteria="7.8"
 # - Which fix, and what the other one forgets to ask before it queues a block.
@@ -821,66 +815,19 @@ def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
 # linked queue in it and your checker behind each call:
 
 # %%
-def live(pool: BlockPool, num_operations: int, seed: int = 0) -> Counter[str]:
-    """Do anything that a pool allows, at random; stop where a law is broken."""
-    draw, laws, done = random.Random(seed), parts.get("pool_violations"), Counter()
-    held: list[KVCacheBlock] = []
-    for _ in range(num_operations):
-        name = draw.choice(("get_new_blocks", "free_blocks", "touch", "cache_full_blocks"))
-        if name == "get_new_blocks":
-            held += pool.get_new_blocks(draw.randint(0, min(3, pool.get_num_free_blocks())))
-        elif name == "free_blocks":
-            draw.shuffle(held)
-            freed = [held.pop() for _ in range(draw.randint(0, len(held)))]
-            pool.free_blocks(freed)
-        elif name == "touch":
-            claimed = [block for key in (b"a", b"b", b"c") if (block := pool.get_cached_block(key))]
-            pool.touch(claimed)
-            held += claimed
-        elif held:
-            pool.cache_full_blocks([draw.choice(held)], [draw.choice((b"a", b"b", b"c"))])
-        done[name] += 1
-        if violations := laws(pool):
-            print(f"after {done.total()} operations, {name}: {violations}")
-            break
-    return done
-
-
 mine = parts.get("BlockPool")(9, free_queue=parts.get("FreeKVCacheBlockQueue"))
-print(dict(live(mine, 4000)))
+print(dict(live(mine, parts.get("pool_violations"), 4000)))
 print(state_line(mine), f" evictions: {mine.num_evictions}")
-viz.order_rules({"yours": parts.get("BlockPool")})
 
 # %% [markdown]
 # And text. Four prompts begin alike; the first has ended when the others come. Watch who asks your pool for what:
 
 # %%
 calls: Counter[str] = Counter()
-
-
-class Counted(parts.get("BlockPool")):
-    """Your pool, counting what it is asked for."""
-
-    def get_new_blocks(self, num_blocks: int) -> list[KVCacheBlock]:
-        calls["get_new_blocks"] += 1
-        calls["blocks handed out"] += num_blocks
-        return super().get_new_blocks(num_blocks)
-
-    def touch(self, blocks: Iterable[KVCacheBlock]) -> None:
-        claimed = list(blocks)
-        calls["touch"] += 1
-        calls["blocks claimed"] += len(claimed)
-        super().touch(claimed)
-
-    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
-        calls["free_blocks"] += 1
-        super().free_blocks(ordered_blocks)
-
-
 beginning = "A block pool hands out blocks, takes them back, and keeps what is in them for as long as it can. "
 prompts = [beginning + rest for rest in ("The free queue", "A prefix", "The last block", "Usage")]
 greedy = SamplingParams(temperature=0, max_tokens=16)
-llm = LLM(parts=EngineParts.of({"BlockPool": Counted}))
+llm = LLM(parts=EngineParts.of({"BlockPool": counting(parts.get("BlockPool"), calls)}))
 texts = [output.outputs[0].text for part in (prompts[:1], prompts[1:]) for output in llm.generate(part, greedy)]
 expected = [o.outputs[0].text for o in LLM(parts=EngineParts.reference()).generate(prompts, greedy)]
 for name, times in calls.items():
@@ -902,23 +849,24 @@ assert llm.kv_cache_manager.usage == 0
 #
 # Back to the server of section 2. `stats` is what its dashboard knows after the last request: `usage`,
 # `num_cached_blocks`, `hit_rate`, `queried_tokens` and `hit_tokens` (lookups of requests that came for the first time),
-# `preempted_queried_tokens` and `preempted_hit_tokens` (lookups of requests that came back after a preemption).
+# `preempted_queried_tokens` and `preempted_hit_tokens` (lookups of requests that came back after a preemption). A hit rate
+# is to say how much work the prompts of users have in common; `hit_rate` is worked out from the first pair alone.
 
 # %%
 stats = simulator.scheduler.kv_cache_manager.stats()
 print(f"evictions: {stats.evictions:,}; preemptions: {summary['num_preemptions']}", end="; ")
-print(f"most blocks ever in use: {stats.high_water:,}")
+print(f"most blocks ever in use: {stats.high_water:,}; hit rate: {stats.hit_rate:.1%}")
 
 # %% exercise="7.9"
 measured = {}
 # Four shares, 0 to 1: "usage"; "cached", of the blocks that can hold something; "found, of all",
-# of the tokens of all lookups; "found, first time", of those of requests that came for the first time.
+# of the tokens of all lookups; "found, after a preemption", of the tokens of the lookups after one.
 ### BEGIN SOLUTION
 measured["usage"] = stats.usage
 measured["cached"] = stats.num_cached_blocks / 2587
 all_found = stats.hit_tokens + stats.preempted_hit_tokens
 measured["found, of all"] = all_found / (stats.queried_tokens + stats.preempted_queried_tokens)
-measured["found, first time"] = stats.hit_rate
+measured["found, after a preemption"] = stats.preempted_hit_tokens / stats.preempted_queried_tokens
 ### END SOLUTION
 
 # %% check="7.9"
@@ -926,14 +874,14 @@ check("7.9", measured)
 
 # %%
 for name, share in measured.items():
-    print(f"{name:<18} {share:7.2%}")
+    print(f"{name:<25} {share:7.2%}")
 compare(predicted_cached, stats.num_cached_blocks, "blocks")
 print(f"who was preempted was without blocks for {sorted(pauses)[len(pauses) // 2]:.2f} s (median);", end=" ")
 print(f"a prefix lives for some {life:.1f} s")
 
 # %% [markdown]
 # Usage is zero, and nearly every block holds something. And though no two prompts share a token, a tenth or more of what
-# was looked up was found.
+# was looked up was found: of what the preempted looked up, most.
 
 # %% claims="Usage is zero, and nearly every block holds something."
 assert stats.usage == 0
@@ -949,12 +897,10 @@ assert 0.6 < stats.preempted_hit_tokens / stats.preempted_queried_tokens < 0.9
 # %% [markdown]
 # ### Explain what you measured
 #
-# In five to eight sentences: (a) Why is nearly every block cached while usage is 0, and which few are not? (b) Whose
-# are these hits, why do they find anything after a preemption, and why does vLLM keep them out of its hit rate? (c)
-# Which of the four shares would show the leak of section 7, and which would not? What would you put on a dashboard to see
-# it?
+# In four to six sentences: (a) Why is nearly every block cached while usage is 0, and what is different with the others?
+# (b) Whose are these hits, why do they find anything after a preemption, and why does vLLM keep them out of its hit rate?
 #
-# 6 points, about 15 minutes, marked by hand: 2 for each.
+# 6 points, about 10 minutes, marked by hand: 2 for (a), 4 for (b).
 
 # %% [markdown] answer="7.9" points=6
 # (a) Usage counts blocks with holders, and nobody runs. Freeing does not empty: a full block keeps its hash until it is
@@ -964,21 +910,15 @@ assert 0.6 < stats.preempted_hit_tokens / stats.preempted_queried_tokens < 0.9
 # frees its blocks, with their hashes, to the back of the queue. It comes back after 0.16 s (0.11 s) in the median, and
 # always before $T$, 3.0 s (0.8 s), is over, so most are still there: 13% (10%) of all tokens looked up. It saves
 # recomputation, but nothing that was not thrown away before; mixed into the hit rate it would look as if users shared
-# prompts, and would rise the more the server is overloaded. At first admission the rate is 0. (c) Two of them. Usage: its
-# floor rises, to 41% (69%) when all have ended. And the cached share, which counts free blocks only, falls by as much, to
-# 59% (31%). The two rates say nothing. Usage is the better alarm, since a young server has a low cached share, too. On a
-# dashboard: usage at a time when nobody runs, with the number of running requests beside it; better, the blocks held by
-# requests that are not alive.
+# prompts, and would rise the more the server is overloaded. At first admission the rate is 0.
 #
 # **Mark scheme.** (a) 1 for lazy eviction, 1 for the blocks that are not full. (b) 1 for preempted requests and their own
-# blocks, 1 for why they are kept apart. (c) 1 for usage that rises or a cached share that falls, and the rates that are
-# blind; 1 for something that would show it.
+# blocks, 1 for blocks that were freed with their hashes and not yet handed out, 1 for the time that is shorter than $T$ or
+# for the figure, 1 for why they are kept apart.
 
 # %% [markdown] criteria="7.9"
 # - (a) What freeing changes in a block and what it leaves, with your figure; which blocks never have a hash.
 # - (b) Who looks up for the second time, where their blocks were meanwhile, with your figures; what a hit rate is for.
-# - (c) Which shares move, and in which direction; why the others are blind; a figure that tells a leak from a busy
-#   server.
 
 # %%
 parts.table(lesson=7)
@@ -995,15 +935,10 @@ parts.table(lesson=7)
 # | the refusal of the null block | `touch` and `free_blocks` pass over it: tables of sliding-window layers hold many of it |
 # | returns counted apart | `PrefixCacheStats.record` in `vllm/v1/metrics/stats.py`, `preempted_queries` and `preempted_hits`; who calls it decides (`num_preemptions > 0`, in `kv_cache_manager.py`) |
 #
-# **What production code does beyond this, and why.**
-#
-# - *It may not free at once.* With steps that overlap, one that is under way may still write into the blocks of a request
-#   that has ended; if another machine fills blocks over the network at the same time, the two writes have no order.
-#   `deferred_frees` in `sched/scheduler.py` holds such blocks back until the step is over.
-# - *A block may be free and still be read.* `unpin_blocks` puts such blocks at the very back, caching or not, and calls back
-#   when one of them is handed out after all.
-# - *It measures how long contents live.* `kv_cache_metrics.py` samples blocks: lifetime, idle time before eviction, gaps
-#   between uses. The $T$ of section 3 is the first thing to look at when a hit rate is low.
+# Production code does more than this. It may not free at once: a step that is under way may still write into the blocks of
+# a request that has ended, so `deferred_frees` in `sched/scheduler.py` holds them back until the step is over. And it
+# measures how long contents live (`kv_cache_metrics.py`): the $T$ of section 3 is the first thing to look at when a hit
+# rate is low.
 
 # %% [markdown]
 # ## 11. Quiz

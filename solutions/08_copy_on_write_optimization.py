@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 8: Share what is equal, copy what is written
 #
-# **Time** 3 hours and a quarter: 2 hours and a quarter for exercises, quiz and what you write, the rest for the text
+# **Time** 3 hours and a half: 2 hours and a quarter for exercises, quiz and what you write, the rest to read, run and look
 # (45 minutes if you only read) ·
 # **Difficulty** ●○○ to ●●● · **Points** 100, of which 18 are two stretches of an hour more
 #
@@ -755,7 +755,7 @@ assert (computed, computed_alone) == (172, 8108)
 assert replay_prefix_cache(mooncake, 938, in_flight=1) == replay_prefix_cache(mooncake, 938, 16)
 
 # %% exercise="8.8"
-rates = {}  # rates["blocks"] = ..., a share from 0 to 1
+rates = {}  # rates["blocks"] = ..., a share from 0 to 1, as it comes: not rounded
 ### BEGIN SOLUTION
 without_limit = infinite_cache_hit_rates(mooncake)
 rates["blocks"] = without_limit.block_weighted

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autograder.checks.finding import Counterexample, Finding, Misconception
+from autograder.checks.finding import FAILING, Counterexample, Finding, Misconception
 from autograder.checks.function import Call
 from autograder.checks.show import show, show_outcome
 from autograder.proxy.subject import (
@@ -163,6 +163,7 @@ class CheckerCheck:
             show_outcome(said.outcome),
             said.problem or earns,
             said.outcome.output,
+            label=FAILING,
         )
 
     def _missed(
@@ -179,6 +180,7 @@ class CheckerCheck:
             show_outcome(said.outcome),
             f"{counted}; {said.problem}" if said.problem else counted,
             said.outcome.output,
+            label=FAILING,
         )
 
     def _line(self, specimen: Any) -> str:

@@ -285,7 +285,8 @@ class StatefulCheck:
         found: list[_Failure] = []
         if search.smallest is not None:
             found.append(_Failure(search.smallest, Acts(search.witness)))
-        is_smallest = bool(found) and not search.is_cut_short
+        # Of lives whose steps depend on each other, nobody has tried all that are shorter.
+        is_smallest = bool(found) and not search.is_cut_short and self.machine.is_free
         if not found or not subject.is_silent:
             # Shrinking ends with the time, or where no one step makes a life smaller.
             found += filter(None, (self._failing(probe, subject) for probe in self.probes))

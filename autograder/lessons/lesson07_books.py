@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,6 +90,28 @@ LEAKS = (
     Call(_REUSED, ["a"]),
     Call(manager_of({"a": 2}).set("block_pool.blocks.1.ref_cnt", 0), ["a"]),
 )
+
+
+def typed(call: Call) -> str:
+    """Return the lines that make a manager, and the call, as one would type them.
+
+    >>> print(typed(LEAKS[2]))
+    manager = KVCacheManager(14, 2)
+    manager.allocate_slots(PlainRequest('b', [0, 1, 2]), 3)
+    manager.block_pool.touch([manager.block_pool.blocks[3]])
+    manager.block_pool.touch([manager.block_pool.blocks[3]])
+    find_leaks(manager, ['b'])
+    """
+    made, live = call.args
+    lines = [f"manager = {made.target.short}({', '.join(map(repr, made.args))})"]
+    for step in made.steps:
+        place = repr(At(step.path))
+        if step.args is None:
+            lines.append(f"{place} = {step.value!r}")
+        else:
+            lines.append(f"{place}({', '.join(map(repr, step.args))})")
+    lines.append(f"find_leaks(manager, {live!r})")
+    return "\n".join(re.sub(r"\bobj\.", "manager.", line) for line in lines)
 
 
 # 7.7, the counters

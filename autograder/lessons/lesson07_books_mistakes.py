@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from autograder.checks.finding import Misconception
 from course_lib.kv_cache.manager import KVCacheManager
@@ -87,7 +89,21 @@ def by_name(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Le
     return sorted(find_leaks(manager, live_request_ids), key=lambda leak: leak.owner)
 
 
+def owner_none(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
+    """Give what is nobody's no owner."""
+    no_owner: dict[str, Any] = {"owner": None}
+    return [
+        replace(leak, **no_owner) if leak.owner == "nobody" else leak
+        for leak in find_leaks(manager, live_request_ids)
+    ]
+
+
 LEAKS = (
+    Misconception(
+        "None for nobody",
+        "Where no table names the owner, it is the text 'nobody', not None.",
+        owner_none,
+    ),
     Misconception(
         "the living are reported",
         "Who is alive may hold blocks; a leak is what those hold who have ended.",

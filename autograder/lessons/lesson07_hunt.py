@@ -6,13 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from hypothesis import strategies as st
-
 from autograder.checks.compare import within
 from autograder.checks.finding import Misconception
-from autograder.checks.function import Call
-from autograder.proxy.recipes import At, Make
-from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
+from course_lib.kv_cache.block_pool import BlockPool
 from course_lib.kv_cache.metrics import CacheStats
 from course_lib.kv_cache.watch.invariants import find_violations
 from course_lib.scheduling.scheduler import SchedulerConfig
@@ -90,14 +86,6 @@ def free_blocks_b(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
                 back.append(block)
     pool.free_block_queue.prepend_n(front)
     pool.free_block_queue.append_n(back)
-    return [block.block_id for block in pool.free_block_queue]
-
-
-def give_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
-    """Give blocks back; return the ids in the free queue, front first."""
-    idle = _lowered(pool, block_ids)
-    pool.free_block_queue.prepend_n([block for block in idle if block.block_hash is None])
-    pool.free_block_queue.append_n([block for block in idle if block.block_hash is not None])
     return [block.block_id for block in pool.free_block_queue]
 
 
@@ -193,17 +181,26 @@ def tells_as_little(one: Any, other: Any) -> str | None:
     return None if _kind(one) == _kind(other) else ""
 
 
-def _kind(trace: Any) -> tuple[bool, bool]:
-    """Say of a trace whether caching is on, and whether anything is taken after a release."""
+def _kind(trace: Any) -> str:
+    """Say why a trace shows no difference, as far as its steps tell."""
     steps = list(trace["steps"])
     freed = [n for n, step in enumerate(steps) if type(step) is not int and step]
-    takes_after = bool(freed) and any(type(step) is int and step for step in steps[freed[0] :])
-    return trace["caching"], takes_after
+    if not freed:
+        return "no release"
+    if trace["caching"]:
+        return "caching"
+    takes_after = any(type(step) is int and step for step in steps[freed[0] :])
+    return "another reason" if takes_after else "no take after a release"
 
 
 EXPOSING = {"caching": False, "steps": [3, [3, 2, 1], 3]}
 
 EXPOSED = (
+    Misconception(
+        "nothing is given back",
+        "A number takes blocks; a list of ids, in brackets of its own, gives those back.",
+        {"caching": False, "steps": [3, 3]},
+    ),
     Misconception(
         "with caching",
         "With caching on, both send what has no hash to the front. Which setting does the new "
@@ -218,105 +215,7 @@ EXPOSED = (
     ),
 )
 
-# 7.8b
-
-
-def _given_back(
-    num_taken: int, shared: Sequence[int], hashed: Sequence[int], caching: bool, ids: Sequence[int]
-) -> Call:
-    """Return a call that gives blocks back, to a pool in which some are shared, some cached."""
-    pool = Make(BlockPool, NUM_BLOCKS) if caching else Make(BlockPool, NUM_BLOCKS, False)
-    pool = pool.do("get_new_blocks", num_taken)
-    if shared:
-        pool = pool.do("touch", [At(f"blocks.{block_id}") for block_id in shared])
-    if hashed and caching:
-        hashes = [f"{block_id}".encode() for block_id in hashed]
-        pool = pool.do("cache_full_blocks", [At(f"blocks.{i}") for i in hashed], hashes)
-    return Call(pool, list(ids))
-
-
-@st.composite
-def releases(draw: Any) -> Call:
-    """Return a pool, and blocks of it that are held, to be given back."""
-    num_taken = draw(st.integers(1, 5))
-    ids = range(1, num_taken + 1)
-    shared = [i for i in ids if draw(st.sampled_from((False, False, True)))]
-    hashed = [i for i in ids if draw(st.booleans())]
-    given = [i for i in ids if draw(st.booleans())]
-    given += [i for i in given if i in shared and draw(st.booleans())]
-    return _given_back(num_taken, shared, hashed, draw(st.booleans()), draw(st.permutations(given)))
-
-
-_TWICE_CACHED = Call(
-    Make(BlockPool, NUM_BLOCKS)
-    .do("get_new_blocks", 2)
-    .do("cache_full_blocks", [At("blocks.1"), At("blocks.2")], [b"a", b"a"]),
-    [2],
-)
-"""The younger of two blocks that hold the same comes back."""
-
-RELEASES = (
-    _given_back(3, (), (), False, [3, 2, 1]),
-    _given_back(3, (), (1, 2), True, [3, 2, 1]),
-    _given_back(2, (1,), (), False, [2, 1]),
-    _given_back(2, (1,), (1,), True, [1, 1]),
-    _given_back(2, (1,), (), False, [1, 2, 1]),
-    _given_back(4, (), (2, 3), True, [2, 4, 3]),
-    _given_back(2, (), (), True, [2]),
-    _TWICE_CACHED,
-)
-
-
-def all_to_the_back(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
-    """Put everything at the back."""
-    idle = _lowered(pool, block_ids)
-    pool.free_block_queue.append_n(idle)
-    return [block.block_id for block in pool.free_block_queue]
-
-
-def all_to_the_front(pool: BlockPool, block_ids: Sequence[int]) -> list[int]:
-    """Put everything at the front."""
-    idle = _lowered(pool, block_ids)
-    pool.free_block_queue.prepend_n(idle)
-    return [block.block_id for block in pool.free_block_queue]
-
-
-def _lowered(pool: BlockPool, block_ids: Sequence[int]) -> list[KVCacheBlock]:
-    idle = []
-    for block_id in block_ids:
-        pool.blocks[block_id].ref_cnt -= 1
-        if pool.blocks[block_id].ref_cnt == 0:
-            idle.append(pool.blocks[block_id])
-    return idle
-
-
-MENDED = (
-    Misconception(
-        "still to the back",
-        "That is the suspect once more: with caching off, every block goes to the back.",
-        free_cleaned_up,
-    ),
-    Misconception(
-        "what others hold is queued",
-        "With caching off blocks may be shared as well, by copies of one request: only a count of "
-        "0 is free.",
-        free_blocks_a,
-    ),
-    Misconception(
-        "all to the back",
-        "A block without a hash goes to the front, whether caching is on or off.",
-        all_to_the_back,
-    ),
-    Misconception(
-        "all to the front",
-        "With caching on, a block that holds a prefix goes to the back.",
-        all_to_the_front,
-    ),
-)
-
 # 7.9, the measurement
-
-MEASURED_KEYS = ("usage", "cached", "found, of all", "found, first time")
 
 
 @cache
@@ -342,7 +241,7 @@ def shares_measured() -> dict[str, float]:
         "usage": stats.usage,
         "cached": stats.num_cached_blocks / 2587,
         "found, of all": found / (stats.queried_tokens + stats.preempted_queried_tokens),
-        "found, first time": stats.hit_rate,
+        "found, after a preemption": stats.preempted_hit_tokens / stats.preempted_queried_tokens,
     }
 
 
@@ -360,7 +259,32 @@ def _with(key: str, value: Callable[[CacheStats], float]) -> Callable[[], dict[s
     return lambda: {**shares_measured(), key: value(run_of_500())}
 
 
+def _mean_of_both() -> dict[str, float]:
+    right = shares_measured()
+    mean = (run_of_500().hit_rate + right["found, after a preemption"]) / 2
+    return {**right, "found, of all": mean}
+
+
 MEASURED = (
+    Misconception(
+        "in per cent",
+        "A share is a number from 0 to 1: of all of them, it is 1 and not 100.",
+        lambda: {name: 100 * share for name, share in shares_measured().items()},
+    ),
+    Misconception(
+        "the mean of both rates",
+        "Few lookups come after a preemption and many for the first time: add up the tokens found, "
+        "and divide by those that were looked up.",
+        _mean_of_both,
+    ),
+    Misconception(
+        "of all lookups",
+        "After a preemption: of the tokens that those lookups asked for, and no others.",
+        _with(
+            "found, after a preemption",
+            lambda s: s.preempted_hit_tokens / (s.queried_tokens + s.preempted_queried_tokens),
+        ),
+    ),
     Misconception(
         "the null block counts",
         "Nobody can hold block 0, so it is not among those that could be cached.",

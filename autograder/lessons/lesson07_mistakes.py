@@ -13,7 +13,7 @@ from course_lib.kv_cache.block_pool import (
     KVCacheBlock,
     out_of_blocks,
 )
-from course_lib.kv_cache.order_rules import AllToTheBack, AllToTheFront, FirstBlockFirst
+from course_lib.kv_cache.order_rules import AllToTheBack, AllToTheFront, FirstBlockFirst, released
 
 # 7.1
 
@@ -37,6 +37,33 @@ class EmptiedAtOnce(BlockPool):
             if block.ref_cnt == 1 and block.block_hash is not None:
                 self.forget(block)
         super().free_blocks(blocks)
+
+
+class KeepsTheStar(BlockPool):
+    """A pool whose blocks keep what they held when they are handed out."""
+
+    def get_new_blocks(self, num_blocks: int) -> list[KVCacheBlock]:
+        """Hand out blocks with what they held."""
+        return hash_stays(self, num_blocks)
+
+
+class HitsStayQueued(BlockPool):
+    """A pool in which a block that is claimed stays in the queue, until it is claimed from it."""
+
+    def touch(self, blocks: Iterable[KVCacheBlock]) -> None:
+        """Count the holder alone."""
+        for block in blocks:
+            block.ref_cnt += 1
+
+
+class EndsExchanged(BlockPool):
+    """A pool that puts prefixes in front and what nobody can claim behind."""
+
+    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+        """Give blocks back, each at the wrong end."""
+        idle = released(ordered_blocks)
+        self.free_block_queue.prepend_n([b for b in idle if b.block_hash is not None])
+        self.free_block_queue.append_n([b for b in idle if b.block_hash is None])
 
 
 def _states(pool: type[BlockPool]) -> Callable[[int], dict[str, Any]]:
@@ -64,6 +91,22 @@ TRACE = (
         "emptied at once",
         "A block that is freed keeps its prefix, and its star, until it is handed out again.",
         _states(EmptiedAtOnce),
+    ),
+    Misconception(
+        "the star stays",
+        "A block that is handed out to somebody else is evicted: its prefix is gone, and its star.",
+        _states(KeepsTheStar),
+    ),
+    Misconception(
+        "a hit stays in the queue",
+        "A block that is found and claimed is held from then on, and leaves the free queue.",
+        _states(HitsStayQueued),
+    ),
+    Misconception(
+        "front and back exchanged",
+        "The front is handed out first: there belongs what nobody can claim, and a prefix to the "
+        "back.",
+        _states(EndsExchanged),
     ),
 )
 

@@ -74,7 +74,9 @@ MORE_FAULTY = {
     "held and queued twice": ONE.set("blocks.1.ref_cnt", 1).do(f"{_QUEUE}.append_n", _at(1)),
     "queued three times": ONE.do(f"{_QUEUE}.prepend_n", _at(1)).do(f"{_QUEUE}.append_n", _at(1)),
     "a hash that finds nothing, in the queue": ONE.set("blocks.1.block_hash", b"a"),
-    "the last of many is held and queued": Make(BlockPool, 20).set("blocks.19.ref_cnt", 1),
+    "the last of many is held and queued, the one before it lost": Make(BlockPool, 20)
+    .set("blocks.19.ref_cnt", 1)
+    .do(f"{_QUEUE}.remove", _at(18)[0]),
     "the last of many has a hash that finds nothing": Make(BlockPool, 20)
     .do("touch", _at(19))
     .set("blocks.19.block_hash", b"a"),
@@ -123,14 +125,24 @@ VALID = {
 def drawn(seed: int) -> dict[str, Make]:
     """Return faulty pools that a seed decides."""
     draw = random.Random(seed)
-    lost, queued, negative = (draw.randint(1, 6) for _ in range(3))
+    negative = draw.randint(1, 6)
+    (lost, twice), (left_out, queued), (first, second) = (
+        draw.sample(range(1, 7), 2) for _ in range(3)
+    )
     strange = draw.randint(7, 19)
     return {
-        f"block {lost} is lost": NEW.do(f"{_QUEUE}.remove", At(f"blocks.{lost}")),
-        f"block {queued} is held and queued": NEW.set(f"blocks.{queued}.ref_cnt", 2),
-        f"block {negative} has a negative count": NEW.do("get_new_blocks", 6).set(
+        f"block {lost} is lost, block {twice} is queued twice": NEW.do(
+            f"{_QUEUE}.remove", *_at(lost)
+        ).do(f"{_QUEUE}.append_n", _at(twice)),
+        f"block {left_out} is lost, block {queued} is held and queued": NEW.do(
+            f"{_QUEUE}.remove", *_at(left_out)
+        ).set(f"blocks.{queued}.ref_cnt", 2),
+        f"block {negative} has a negative count": NEW.set(
             f"blocks.{negative}.ref_cnt", -draw.randint(1, 3)
         ),
+        f"block {first} is found by the hash of block {second}": NEW.do("get_new_blocks", 6)
+        .do("cache_full_blocks", _at(first, second), [b"a", b"b"])
+        .set(f"blocks.{first}.block_hash", b"b"),
         f"block {strange} has a hash that finds nothing": Make(BlockPool, 20).set(
             f"blocks.{strange}.block_hash", b"z"
         ),
@@ -270,7 +282,8 @@ def held_by_one(pool: BlockPool) -> list[str]:
 CHECKER = (
     Misconception(
         "the sum only",
-        "Two mistakes cancel in a sum: one block twice and one lost, and it is right again.",
+        "A sum sees neither two mistakes that cancel, one block twice and one lost, nor a wrong "
+        "hash, nor a count below 0 of a block that is queued.",
         sum_only,
     ),
     Misconception(

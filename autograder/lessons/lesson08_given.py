@@ -143,6 +143,8 @@ def form_of_a_copy(state: Any) -> str:
     """Say what is wrong with how a copy or a table is written; "" if nothing is."""
     if isinstance(state, (list, tuple)) and all(type(each) is int for each in state):
         return ""
+    if isinstance(state, (list, tuple)) and all(type(each) is float for each in state):
+        return f"ids of blocks are whole numbers of type int, and {state[0]!r} is a float"
     return "a copy is a list such as [2, 3], or []; a table is a list of block ids"
 
 

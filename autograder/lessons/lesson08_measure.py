@@ -63,7 +63,8 @@ def in_percent() -> dict[str, float]:
     return {name: 100 * rate for name, rate in measured().items()}
 
 
-close_enough = within(rel=0.0, absolute=5e-5)
+# One block more or less in the cache moves a rate by 1e-5 to 3e-5.
+close_enough = within(rel=0.0, absolute=5e-6)
 
 MEASURED = (
     Misconception(

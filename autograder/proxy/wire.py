@@ -24,6 +24,7 @@ import sys
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from fractions import Fraction
 from types import MappingProxyType
 from typing import IO, Any, TypeGuard
 
@@ -123,6 +124,9 @@ def to_wire(
     if _is_numpys_own(value) and not isinstance(item := value.item(), np.generic):
         # Python has no number as wide as some of NumPy's: those stay what they are.
         return inner(item)
+    if isinstance(value, Fraction) and kind is Fraction:
+        # A number worked out exactly travels as the number that it is.
+        return inner(_as_number(value))
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
@@ -135,6 +139,18 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _as_number(value: Fraction) -> int | float:
+    """Return a fraction as the whole number that it is, or else as the nearest float.
+
+    >>> _as_number(Fraction(8)), _as_number(Fraction(1, 4))
+    (8, 0.25)
+    """
+    try:
+        return value.numerator if value.denominator == 1 else float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def _is_numpys_own(value: object) -> TypeGuard[np.generic]:

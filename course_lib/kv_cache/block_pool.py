@@ -644,7 +644,7 @@ class BlockPool:
         (None, True)
         """
         block_hash = block.block_hash
-        assert block_hash is not None
+        assert block_hash is not None, f"block {block.block_id} has no hash to forget; ask it first"
         block.block_hash = None
         if block_hash not in self._duplicates:
             del self.cached_block_hash_to_block[block_hash]

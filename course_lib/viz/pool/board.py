@@ -18,6 +18,7 @@ from course_lib.viz.pool.chips import QUEUE, Chip, Placed
 from course_lib.viz.pool.layout import (
     BAR_ROOM,
     CHIP_HEIGHT,
+    FACT_HEIGHT,
     HEADING,
     LINE_HEIGHT,
     ROW,
@@ -28,6 +29,15 @@ from course_lib.viz.pool.layout import (
 
 FREE_QUEUE: Thing = ("queue", "free")
 """The free queue, as a thing that can be marked."""
+
+FACTS = {
+    "next": "the links to the next",
+    "prev": "the links back",
+    "length": "the length",
+    "found": "what is found by its hash",
+    "evicted": "the evictions",
+}
+"""What a state may tell besides blocks, queue and tables, in words."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Board:
             shapes += self._tables(at)
         if extent.lists:
             shapes += self._lists(at)
+        if extent.facts:
+            shapes += self._facts(at)
         if extent.lines:
             shapes += self._state_line(at)
         return *shapes, *self._frames(at, marked)
@@ -102,6 +114,9 @@ class Board:
             row = layout.extent.lists.index(str(name))
             y = layout.lists_top + HEADING + row * layout.list_height
             return x, y - 4, width, layout.list_height - 2
+        if kind == "fact" and name in layout.extent.facts:
+            y = layout.place_of_fact(layout.extent.facts.index(str(name)))
+            return x, y - 2, width, FACT_HEIGHT - 1
         return None
 
     def _grid(self, at: Placed) -> Iterator[Shape]:
@@ -113,7 +128,7 @@ class Board:
         yield from self._heading(
             layout.top,
             "Blocks by id",
-            f"{said}; free: {num_cached:,} cached, {num_free:,} empty",
+            f"{said}; free: {num_cached:,} cached, {num_free:,} without a hash",
             said,
         )
         if not layout.has_tiles:
@@ -140,13 +155,14 @@ class Board:
         num_front = len(chips)
         while num_front and chips[num_front - 1].mark.is_cached:
             num_front -= 1
-        yield from self._heading(
-            layout.queue_top,
-            "Free queue",
+        remarks = (
             "the front is handed out next; behind the bar: cached, lost from left to right",
             "behind the bar: cached, lost from left to right",
             "behind the bar: cached",
         )
+        if not layout.extent.num_blocks:  # a queue alone knows of no hashes
+            remarks = ("the front is handed out next", "front first", "")
+        yield from self._heading(layout.queue_top, "Free queue", *remarks)
         top = layout.queue_top + HEADING
         key = f"{self.prefix}front"
         yield Text(layout.start, top + 20, "front →", SMALL_SIZE, tone="muted", key=key)
@@ -249,6 +265,20 @@ class Board:
                     radius=CHIP_HEIGHT / 2,
                     of=("request", request_id),
                 )
+
+    def _facts(self, at: Placed) -> Iterator[Shape]:
+        """Yield what the state tells besides, a line for each."""
+        layout, facts = self.layout, at.record.get("facts", {})
+        for number, name in enumerate(layout.extent.facts):
+            y = layout.place_of_fact(number) + 16
+            key = f"{self.prefix}fact-{name}"
+            yield Text(layout.start, y, name, SMALL_SIZE, is_bold=True, key=key)
+            said = facts.get(name, "")
+            while (
+                text_width(said, SMALL_SIZE) > layout.start + layout.inner - layout.start_of_chips
+            ):
+                said = f"{said[:-2]}…"
+            yield Text(layout.start_of_chips, y, said, SMALL_SIZE, key=f"{key}-value")
 
     def _state_line(self, at: Placed) -> Iterator[Shape]:
         """Yield the state in the notation of the course."""

@@ -160,6 +160,9 @@ def event_of(record: Record, before: Record | None) -> str:
     ):
         if blocks:
             return f"{verb} {_ids(blocks)}"
+    num_cached = sum(block["state"] == "cached" for block in record["blocks"])
+    if num_cached and record["usage"] == 0 < before["usage"]:
+        return f"usage is 0, {num_cached} cached"
     return ""
 
 

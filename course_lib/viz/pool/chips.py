@@ -20,7 +20,7 @@ Record: TypeAlias = Mapping[str, Any]
 
 Parts that an object does not have are missing: ``blocks``, ``free_queue`` or ``tables``. A
 scheduler has ``requests`` besides: the requests of each of its lists, such as ``"waiting"``, as
-pairs of a name and how far it is.
+pairs of a name and how far it is. A failing case adds ``facts``: texts, by what each is about.
 """
 
 QUEUE = ""

@@ -17,6 +17,7 @@ ROW = 38
 """Height of a row of chips."""
 
 HEADING = 30
+FACT_HEIGHT = 24
 BAR_ROOM = 16
 
 LINE_HEIGHT = 22
@@ -49,6 +50,7 @@ class Extent:
         longest_name: Width of the longest name of a table, in pixels.
         lists: Names of a scheduler's lists of requests.
         longest_list: Requests in one of them.
+        facts: Names of what the states tell besides.
         lines: Every state in one line.
         states: Every state that a block is ever in.
     """
@@ -60,6 +62,7 @@ class Extent:
     longest_name: float = 0
     lists: tuple[str, ...] = ()
     longest_list: int = 0
+    facts: tuple[str, ...] = ()
     lines: frozenset[str] = frozenset()
     states: frozenset[str] = frozenset()
 
@@ -89,6 +92,7 @@ class Extent:
             ),
             lists=tuple(dict.fromkeys(name for name, _ in lists)),
             longest_list=max((len(members) for _, members in lists), default=0),
+            facts=tuple(dict.fromkeys(name for at in film for name in at.record.get("facts", {}))),
             lines=frozenset(at.line for at in film if at.line),
             states=frozenset(
                 block["state"] for at in film for block in at.record.get("blocks", ())
@@ -160,12 +164,23 @@ class PoolLayout:
         return bottom + _SECTION_GAP
 
     @cached_property
-    def line_top(self) -> float:
-        """Where the heading of the state in one line begins."""
+    def facts_top(self) -> float:
+        """Where the first of the facts stands."""
         if not self.extent.lists:
             return self.lists_top
         height = HEADING + len(self.extent.lists) * self.list_height
         return self.lists_top + height + _SECTION_GAP
+
+    @cached_property
+    def line_top(self) -> float:
+        """Where the heading of the state in one line begins."""
+        if not self.extent.facts:
+            return self.facts_top
+        return self.place_of_fact(len(self.extent.facts)) + _SECTION_GAP
+
+    def place_of_fact(self, number: int) -> float:
+        """Return the upper edge of a fact; for the one behind the last, where they end."""
+        return self.facts_top + number * FACT_HEIGHT
 
     @cached_property
     def bottom(self) -> float:

@@ -16,7 +16,7 @@ from course_lib.kv_cache.order_rules import ORDER_RULES
 from course_lib.kv_cache.watch.notation import StateLine
 from course_lib.viz.kit.controls import Slider
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import SLIM, WIDE, legend
+from course_lib.viz.kit.layout import WIDE, legend
 from course_lib.viz.kit.notation import strip
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Rect, Shape, Text, states_in
@@ -92,7 +92,7 @@ def order_rules(rules: Mapping[str, type[BlockPool]] = ORDER_RULES) -> Explorer:
         ValueError: There are no rules.
 
     >>> order_rules().scene.alt.split(". ")[0]
-    'The stranger takes 4 blocks'
+    'The stranger takes 0 blocks'
     """
     if not rules:
         raise ValueError("there is no rule to show; pass at least one pool class by its name")
@@ -101,8 +101,8 @@ def order_rules(rules: Mapping[str, type[BlockPool]] = ORDER_RULES) -> Explorer:
     def build(taken: int, width: float = WIDE) -> Scene:
         return order_rules_scene(taken, chosen, width)
 
-    control = Slider("A stranger takes", minimum=0, maximum=8, value=4, unit="blocks")
-    return Explorer(build, {"taken": control}, precompute=True, narrow=SLIM)
+    control = Slider("A stranger takes", minimum=0, maximum=8, value=0, unit="blocks")
+    return Explorer(build, {"taken": control}, precompute=True)
 
 
 def order_rules_scene(

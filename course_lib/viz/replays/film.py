@@ -17,7 +17,7 @@ from course_lib.viz.kit.palette import PALETTE
 from course_lib.viz.kit.player import Frame, Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing, states_in
-from course_lib.viz.pool.board import FREE_QUEUE, Board
+from course_lib.viz.pool.board import FACTS, FREE_QUEUE, Board
 from course_lib.viz.pool.chips import Placed, follow
 from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase
@@ -45,7 +45,7 @@ def replay(case: FailingCase) -> Player:
     >>> state = snapshot_blocks(BlockPool(num_blocks=3))
     >>> step = CaseStep("obj = BlockPool(3)", "a pool", "a pool", state, state)
     >>> replay(FailingCase((step,))).film[0].caption
-    'obj = BlockPool(3): the states agree.'
+    'obj = BlockPool(3): what is drawn here agrees.'
     """
     film = Player(replay_frames(case))
     parted = _parting(case)
@@ -86,7 +86,7 @@ def differences(step: CaseStep) -> frozenset[Thing]:
     found |= {("block", each) for each in _unequal(_blocks(expected), _blocks(got))}
     if expected.get("free_queue") != got.get("free_queue"):
         found.add(FREE_QUEUE)
-    for part, kind in (("tables", "request"), ("requests", "list")):
+    for part, kind in (("tables", "request"), ("requests", "list"), ("facts", "fact")):
         found |= {(kind, name) for name in _unequal(expected.get(part, {}), got.get(part, {}))}
     return frozenset(found)
 
@@ -203,13 +203,22 @@ def _caption(step: CaseStep, verdict: str, marked: frozenset[Thing]) -> str:
     if step.state is None or step.expected_state is None:
         said.append("no state to compare")
     else:
-        said.append("the states agree")
+        said.append("what is drawn here agrees")
     return f"{step.call}: {'; '.join(said)}."
 
 
 def _named(marked: frozenset[Thing]) -> list[str]:
     """Name what differs, blocks first."""
     blocks = sorted(name for kind, name in marked if kind == "block")
-    words = {"request": "the table of {}", "list": "the list {}", "queue": "the free queue"}
+    words = {
+        "request": "the table of {}",
+        "list": "the list {}",
+        "queue": "the free queue",
+        "fact": "{}",
+    }
     said = [f"block{'s' * (len(blocks) > 1)} {' '.join(map(str, blocks))}"] if blocks else []
-    return said + [words[kind].format(name) for kind, name in sorted(marked) if kind != "block"]
+    return said + [
+        words[kind].format(FACTS.get(str(name), name))
+        for kind, name in sorted(marked)
+        if kind != "block"
+    ]

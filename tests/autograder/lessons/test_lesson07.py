@@ -21,7 +21,6 @@ from course_lib.kv_cache.block_pool import (
     BlockPool,
 )
 from course_lib.kv_cache.metrics import CacheMetrics
-from course_lib.kv_cache.order_rules import released
 from course_lib.kv_cache.watch.invariants import (
     Leak,
     find_leaks,
@@ -30,7 +29,14 @@ from course_lib.kv_cache.watch.invariants import (
     under_check,
 )
 from greedy_oracle import greedy_answer
-from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong, examine, named, places
+from learners_queue import AllAtOnce
+from lesson_answers import (
+    SAME,
+    examine,
+    named,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 pytestmark = pytest.mark.lesson(7)
 
@@ -41,7 +47,7 @@ pytestmark = pytest.mark.lesson(7)
 def test_a_task_by_hand_tells_every_order_of_the_queue_apart(seed):
     right = given.states_to_write(seed).answer
     wrong = [mistake.wrong(seed) for mistake in mistakes.TRACE]
-    assert len({tuple(states.values()) for states in (right, *wrong)}) == 5
+    assert len({tuple(states.values()) for states in (right, *wrong)}) == 1 + len(wrong)
     assert all(list(states) == list(right) for states in wrong)
 
 
@@ -111,6 +117,13 @@ def _leaks(manager, live, is_live=None, lost=None):
 
 LEAKS_RIGHT = (leaks_by_subtraction, _leaks)
 LEAKS_WRONG = (
+    (
+        lambda manager, live: [
+            Leak(None if leak.owner == "nobody" else leak.owner, leak.block_ids)
+            for leak in find_leaks(manager, live)
+        ],
+        "None for nobody",
+    ),
     (lambda manager, live: _leaks(manager, live, lambda name, live: name in " ".join(live)), SAME),
     (
         lambda manager, live: _leaks(
@@ -210,60 +223,20 @@ METRICS_WRONG = (
     (ByNameOnly, SAME),
 )
 
-# 7.8b
-
-
-def listed_but_not_done(pool, block_ids):
-    """Says what the queue would be, and leaves it."""
-    idle = list(map(pool.blocks.__getitem__, dict.fromkeys(block_ids)))
-    for block in map(pool.blocks.__getitem__, block_ids):
-        block.ref_cnt -= 1
-    idle = [block for block in idle if block.ref_cnt == 0]
-    front = [block for block in idle if block.block_hash is None]
-    back = [block for block in idle if block.block_hash is not None]
-    return [block.block_id for block in (*front, *pool.free_block_queue, *back)]
-
-
-def sorted_by_the_index(pool, block_ids):
-    """Takes a block for unfindable because another one is found for what it holds."""
-    idle = released(map(pool.blocks.__getitem__, block_ids))
-    back = [block for block in idle if pool.get_cached_block(block.block_hash) is block]
-    pool.free_block_queue.prepend_n([block for block in idle if block not in back])
-    pool.free_block_queue.append_n(back)
-    return [block.block_id for block in pool.free_block_queue]
-
-
-MENDED_RIGHT = (hunt.free_blocks_b, hunt.free_as_before)
-MENDED_WRONG = (
-    (listed_but_not_done, SAME),
-    (sorted_by_the_index, SAME),
-    (hunt.free_blocks_a, "what others hold is queued"),
-    (hunt.free_cleaned_up, "still to the back"),
-    (lambda pool, ids: hunt.give_back(pool, ids[::-1]), SAME),
-    (lambda pool, ids: [pool.blocks[i] for i in hunt.give_back(pool, ids)], SAME),
-    (lambda pool, ids: [3, 2, 1, 4, 5, 6, 7, 8], SAME),
-)
-
 RIGHT = {
     "7.6": LEAKS_RIGHT,
     "7.7": METRICS_RIGHT,
-    "7.8b": MENDED_RIGHT,
 }
 WRONG = {
     "7.6": LEAKS_WRONG,
     "7.7": METRICS_WRONG,
-    "7.8b": MENDED_WRONG,
 }
 
 
-@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
-def test_an_unusual_right_answer_earns_everything(exercise, place):
-    assert_right(exercise, RIGHT[exercise][place])
-
-
-@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
-def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    assert_wrong(exercise, *WRONG[exercise][place])
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
+)
 
 
 # 7.5
@@ -392,6 +365,7 @@ def test_any_trace_that_tells_the_ways_apart_is_right(trace):
     [
         ({"caching": True, "steps": [2, [2], 3]}, "both ways", "with caching"),
         ({"caching": False, "steps": [2, [2]]}, "both ways", "nothing is taken afterwards"),
+        ({"caching": False, "steps": [2, 1, 3]}, "both ways", "nothing is given back"),
         ({"caching": False, "steps": [8, [4], 1]}, "both ways", SAME),
         ({"caching": False, "steps": [1, [2], 1]}, "step 2 gives back block 2", SAME),
         ({"caching": False, "steps": [1, [1, 1], 1]}, "step 2 gives back block 1", SAME),
@@ -413,13 +387,42 @@ def test_any_other_trace_is_told_why(trace, says, name):
 def test_every_way_that_is_shown_passes_the_suite_and_only_one_repair_is_right():
     ways = (hunt.free_as_before, hunt.free_cleaned_up, hunt.free_blocks_a, hunt.free_blocks_b)
     assert [hunt.run_suite(free) for free in ways] == [[], [], [], []]
-    assert hunt.run_suite(hunt.all_to_the_back)
     right = hunt.play(hunt.free_as_before, hunt.EXPOSING)
     assert [hunt.play(free, hunt.EXPOSING) == right for free in ways] == [True, False, True, True]
     pool = BlockPool(9, enable_caching=False)
     pool.touch(pool.get_new_blocks(2)[:1])
     assert hunt.free_blocks_a(pool, [2, 1]) == [2, 1, 3, 4, 5, 6, 7, 8]
     assert find_violations(pool) == ["block 1 is held by 1 and is in the free queue"]
+
+
+# 7.9
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (
+            lambda right: {**right, "found, of all": right["found, after a preemption"] / 2},
+            "the mean of both rates",
+        ),
+        (lambda right: {key: 100 * value for key, value in right.items()}, "in per cent"),
+        (
+            lambda right: {**right, "found, after a preemption": right["found, of all"]},
+            "of all lookups",
+        ),
+        (lambda right: {**right, "found, after a preemption": 0.0}, SAME),
+        (lambda right: {**right, "cached": right["cached"] * 2587 / 2588}, "the null block counts"),
+    ],
+)
+def test_a_wrong_share_loses_and_is_named(change, name):
+    finding = examine("7.9", change(hunt.shares_measured()))
+    assert (finding.fraction, named(finding)) == (0, name)
+
+
+def test_the_sum_alone_earns_little_and_is_told_what_it_cannot_see():
+    finding = examine("7.5", pools.sum_only)
+    assert finding.fraction < 0.4
+    assert named(finding) == "the sum only"
 
 
 # The engine

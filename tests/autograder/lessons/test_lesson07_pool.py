@@ -15,7 +15,12 @@ from autograder.lessons import lesson07_pool_lives as lives
 from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
 from course_lib.kv_cache.order_rules import released
 from course_lib.viz.replays.film import differences
-from lesson07_findings import SAME, assert_right, assert_wrong, examine, places
+from lesson_answers import (
+    SAME,
+    examine,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 pytestmark = pytest.mark.lesson(7)
 
@@ -311,14 +316,53 @@ RIGHT = {"7.3a": GET_RIGHT, "7.3b": TOUCH_RIGHT, "7.4": FREE_RIGHT}
 WRONG = {"7.3a": GET_WRONG, "7.3b": TOUCH_WRONG, "7.4": FREE_WRONG}
 
 
-@pytest.mark.parametrize(("exercise", "place"), places(RIGHT))
-def test_an_unusual_right_answer_earns_everything(exercise, place):
-    assert_right(exercise, RIGHT[exercise][place])
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
+)
 
 
-@pytest.mark.parametrize(("exercise", "place"), places(WRONG))
-def test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that(exercise, place):
-    assert_wrong(exercise, *WRONG[exercise][place])
+def touches_without_a_look(self, blocks):
+    for block in blocks:
+        block.ref_cnt += 1
+
+
+def touches_always_out(self, blocks):
+    for block in blocks:
+        self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def takes_without_a_look(self, num_blocks):
+    blocks = self.free_block_queue.popleft_n(max(num_blocks, 0))
+    for block in blocks:
+        block.ref_cnt = 1
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong"),
+    [
+        ("7.3a", takes_without_a_look),
+        ("7.3b", touches_without_a_look),
+        ("7.3b", touches_always_out),
+    ],
+)
+def test_who_gets_the_idea_wrong_hears_of_it_before_a_refusal_that_is_missing(exercise, wrong):
+    case = examine(exercise, wrong).counterexample.case
+    assert "blocks[0]" not in case
+    assert "-1" not in case
+
+
+def test_to_forget_what_has_no_hash_is_told_so():
+    def forgets_all(self, num_blocks):
+        blocks = self.free_block_queue.popleft_n(num_blocks)
+        for block in blocks:
+            block.ref_cnt = 1
+            self.forget(block)
+        return blocks
+
+    assert "has no hash to forget" in examine("7.3a", forgets_all).counterexample.got
 
 
 def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from course_lib.kv_cache.block_pool import FreeKVCacheBlockQueue, not_in_queue, out_of_blocks
-from lesson07_findings import SAME, AllAtOnce, assert_right, assert_wrong
+from learners_queue import AllAtOnce
+from lesson_answers import SAME, right_answers_earn_everything, wrong_answers_earn_nothing
 
 pytestmark = pytest.mark.lesson(7)
 
@@ -190,11 +191,9 @@ QUEUE_WRONG = (
 )
 
 
-@pytest.mark.parametrize("place", range(len(QUEUE_RIGHT)))
-def test_an_unusual_queue_that_is_right_earns_everything(place):
-    assert_right("7.2", QUEUE_RIGHT[place])
-
-
-@pytest.mark.parametrize("place", range(len(QUEUE_WRONG)))
-def test_a_wrong_queue_earns_nothing_and_is_named_only_if_it_is_that(place):
-    assert_wrong("7.2", *QUEUE_WRONG[place])
+test_an_unusual_queue_that_is_right_earns_everything = right_answers_earn_everything(
+    {"7.2": QUEUE_RIGHT}
+)
+test_a_wrong_queue_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    {"7.2": QUEUE_WRONG}
+)

@@ -60,7 +60,7 @@ def test_captions_and_events_tell_the_story_of_the_lesson() -> None:
         (
             "free_blocks([5, 4]): 5 goes to the front of the queue; "
             "4 goes to the back of the queue.",
-            "",
+            "usage is 0, 4 cached",
         ),
         ("touch([1, 2]): 1 2 leave the queue with their prefixes.", "claims 1 2"),
         ("touch([1]): 1 gains a holder.", "shares 1"),

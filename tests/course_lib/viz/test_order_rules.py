@@ -47,6 +47,8 @@ def test_a_pool_of_ones_own_has_a_row():
         pass
 
     figure = order_rules({"yours": Mine})
+    assert figure.scene.alt.endswith("yours: 4 of 4 blocks of A are found.")
+    figure.set(taken=4)
     assert figure.scene.alt.endswith("yours: 3 of 4 blocks of A are found.")
     figure.set(taken=8)
     assert figure.scene.alt.endswith("yours: 0 of 4 blocks of A are found.")

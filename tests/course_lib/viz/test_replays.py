@@ -91,8 +91,8 @@ def test_both_sides_are_shown_up_to_the_call_that_fails() -> None:
     frames = list(replay_frames(pool_case()))
     assert [(frame.caption, frame.event) for frame in frames] == [
         ("recipe: no state to compare.", ""),
-        ("obj = BlockPool(6): the states agree.", ""),
-        ("obj.get_new_blocks(2): the states agree.", ""),
+        ("obj = BlockPool(6): what is drawn here agrees.", ""),
+        ("obj.get_new_blocks(2): what is drawn here agrees.", ""),
         ("Different: the free queue; after obj.free_blocks([2, 1]).", "the states part"),
         (
             "Different: the free queue; after obj.get_new_blocks(1): it should give [2], and gives "
@@ -204,6 +204,35 @@ def test_a_snapshot_asks_an_object_only_for_what_is_public() -> None:
             return iter(self.mine)
 
     assert snapshot_free_queue(Own()) == {"free_queue": [5, 2]}  # type: ignore[arg-type]
+
+
+def test_a_link_that_is_not_mended_differs_though_the_queue_does_not() -> None:
+    blocks = [KVCacheBlock(n) for n in (1, 2, 3)]
+    right = snapshot_free_queue(FreeKVCacheBlockQueue([blocks[0], blocks[2]]))
+    queue = FreeKVCacheBlockQueue([KVCacheBlock(n) for n in (1, 2, 3)])
+    one, _, three = queue
+    one.next_free_block, queue.num_free_blocks = three, 2
+    state = snapshot_free_queue(queue)
+    assert state["free_queue"] == right["free_queue"] == [1, 3]
+    assert state["facts"]["next"] == "sentinel → 1 → 3 → sentinel"
+    assert state["facts"]["prev"] == "sentinel ← 1 ← 2 ← 3 ← sentinel"
+    step = CaseStep("obj.remove(block2)", "None", "None", right, state)
+    assert differences(step) == {("fact", "prev")}
+    [frame] = replay_frames(FailingCase((step,)))
+    assert frame.caption == "Different: the links back; after obj.remove(block2)."
+    assert marks(frame.scene) == {f"{side}-marked-fact-prev" for side in ("expected", "yours")}
+
+
+def test_an_index_that_still_finds_a_block_differs() -> None:
+    states = []
+    for stays in (False, True):
+        pool = BlockPool(3)
+        pool.cache_full_blocks(pool.get_new_blocks(1), [b"a"])
+        pool.forget(pool.blocks[1])
+        if stays:
+            pool.cached_block_hash_to_block[b"a"] = pool.blocks[1]
+        states.append(snapshot_for(BlockPool)(pool))  # type: ignore[misc]
+    assert differences(CaseStep("f()", "None", "None", *states)) == {("fact", "found")}
 
 
 def test_a_case_without_steps_is_refused() -> None:
