@@ -36,6 +36,7 @@ from course_lib.scheduling.request import IllegalTransitionError, Request, Reque
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
 from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
 from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
+from course_lib.scheduling.watch.guarded import guarded_by
 from course_lib.scheduling.watch.iterations import run_iteration
 from course_lib.simulation.cost_model import RooflineCostModel
 from course_lib.simulation.experiments import Validation
@@ -151,8 +152,7 @@ viz.batch_gantt(scheduler=parts.get("Scheduler"))
 # $$T_{static} = \max(2, 7, 3) + \max(5, 1, 4) = 12 \text{ iterations}$$
 #
 # That is 12 · 3 = 36 cells of seat and iteration, for 22 tokens: 14 are idle. No schedule can be shorter than
-# $\lceil 22 / 3 \rceil = 8$ iterations. Let the library's two schedulers play it. `serve` is the loop around them; you will
-# put it together in section 5.
+# $\lceil 22 / 3 \rceil = 8$ iterations. Let the library's two schedulers play it.
 
 
 # %%
@@ -163,14 +163,10 @@ def some(prompts: Sequence[int], outputs: Sequence[int]) -> list[Request]:
 
 
 outputs = [2, 7, 3, 5, 1, 4]
-for kind in (StaticBatchingScheduler, Scheduler):
-    scheduler = kind(SchedulerConfig(max_num_seqs=3), KVCacheManager(num_blocks=100))
-    times = serve(scheduler, some([1] * 6, outputs))
-    first, last = [each[0] for each in times.values()], max(each[-1] for each in times.values())
-    print(f"{kind.__name__:<24} ends after {last:.0f}; first tokens in {first}, {np.mean(first)} on average")
+viz.batch_gantt(some([1] * 6, outputs), Scheduler, seats=3)
 
 # %% [markdown]
-# The second one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations.
+# The lower one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations.
 # Neither knows beforehand how long an answer will be. The batch is **continuous**: its members change, it never ends.
 # The idea is called *iteration-level scheduling*, and comes from Orca (Yu et al., OSDI 2022).
 #
@@ -220,6 +216,13 @@ compare(predicted_rest, rest, "times")
 # makes a factor of more than thirty here. The queue makes the rest, which is a factor of two or three, and has no limit: it
 # grows with each request that comes too fast.
 
+# %% claims="The lower one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations."
+for kind, end, wait in ((StaticBatchingScheduler, 12, 4.5), (Scheduler, 8, 2.5)):
+    scheduler = kind(SchedulerConfig(max_num_seqs=3), KVCacheManager(num_blocks=100))
+    times = serve(scheduler, some([1] * 6, outputs))
+    assert max(each[-1] for each in times.values()) == end
+    assert np.mean([each[0] for each in times.values()]) == wait
+
 # %% claims="It is more than fifty, and it has two reasons."
 assert static.ttft.mean() / continuous.ttft.mean() > 50
 assert num_served_statically < num_arriving
@@ -247,8 +250,7 @@ assert 2 < static.ttft.mean() / continuous.ttft.mean() / rest < 3.5
 #   have; `finished_aborted`, when its client goes away; or `finished_ignored`, when its prompt is so long that it can never
 #   be served here, which is found out as soon as it comes.
 #
-# (In vLLM 0.33.0 the last one has a name and is set nowhere: there a prompt that is too long is refused before it becomes a
-# request.) Write down what may follow what, in these seven names. An eighth, `swapped`, is for lesson 6; leave it out. A table like
+# Write down what may follow what, in these seven names. An eighth, `swapped`, is for lesson 6; leave it out. A table like
 # this refuses everything else, which is its use: a request that is answered twice, or never, has made a move that makes no
 # sense, and somebody should say so at once.
 
@@ -277,26 +279,9 @@ check("5.1", moves)
 # Now let requests live by your table. Memory is so short here that some have to give way. Each move is looked up before it
 # is made; one that is not in the table stops the run.
 
-
 # %%
 seen: Counter[str] = Counter()
-
-
-class Guarded(Request):
-    """A request that makes only moves that are in your table."""
-
-    @property
-    def status(self) -> RequestStatus:
-        return Request.status.fget(self)
-
-    @status.setter
-    def status(self, new: RequestStatus) -> None:
-        if new.value not in moves.get(self.status.value, ()):
-            raise IllegalTransitionError(f"your table has no move from {self.status.value} to {new.value}")
-        seen[f"{self.status.value} to {new.value}"] += 1
-        Request.status.fset(self, new)
-
-
+Guarded = guarded_by(moves, seen)
 crowd = [Guarded(f"r{i}", range(100 * i, 100 * i + 5 + i % 7), max_tokens=3 + i % 17) for i in range(200)]
 crowd.append(Guarded("endless", range(500), max_tokens=1))
 try:
@@ -358,8 +343,8 @@ assert seen["running to finished_length_capped"] == 200
 # Nothing in the loop says when requests may join. That is the scheduler's `admit_waiting`, which gets the plan so far and
 # what is left of the budget of tokens, and returns what is left after it. So static batching needs no loop of its own: it is
 # the same scheduler, with another rule of admission. Write it as a method of `StaticBatchingScheduler`, which is a
-# `Scheduler` in everything else. `self.running` are the requests in the batch. In the cell the method is a function that stands
-# outside its class, where `super()` does not work: what a `Scheduler` does is `Scheduler.admit_waiting(self, output, budget)`.
+# `Scheduler` in everything else. `self.running` are the requests in the batch. In the cell the method is a
+# function outside its class, so there is no `super()`: what a `Scheduler` does is `Scheduler.admit_waiting(self, output, budget)`.
 
 # %% exercise="5.3"
 
@@ -496,8 +481,7 @@ for name, (workload, num_seats, gpu_name, num_blocks) in servers.items():
     print(f"{name}: somebody waits in {total:,} iterations, for {shares}")
 
 # %% [markdown]
-# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. (In an iteration
-# that preempts somebody nobody is admitted; that is the rest.) Who wants fewer to wait must know which: more seats on the small
+# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Who wants fewer to wait must know which: more seats on the small
 # GPU would change nothing. On the large one they do:
 
 # %%
@@ -999,7 +983,7 @@ parts.table(lesson=5)
 # | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are. By default `step_with_batch_queue` runs instead, which plans ahead |
 # | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
 # | `admit_waiting` | the second loop of the same method, over the waiting requests |
-# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError |
+# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError. FINISHED_IGNORED is set nowhere: a prompt that is too long is refused before it is a request |
 # | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
 # | `take_room` | `full_sequence_must_fit` of the same loop; the option is `scheduler_reserve_full_isl`, on by default |
 # | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests: shapes stay fixed, and what comes of a prompt's middle is dropped |
@@ -1080,8 +1064,6 @@ assert 1 < at_half < 0.85 * np.nanmean(continuous.tpot) / np.nanmean(static.tpot
 #   memory. Orca's own 36.9 times is against a static system, at the same latency per token, for a model of 175 billion parameters.
 # - "Prefill and decode alternate." In vLLM's first scheduler an iteration computed prompts or decoded. Today both are in one
 #   iteration, as they were in Orca, and under one budget of tokens, which Orca had not.
-# - "In-flight batching" is another name for continuous batching. So is "dynamic batching" in some texts; in others it means that
-#   a server waits a few milliseconds to collect a static batch.
 # - "TPOT is the same as ITL." vLLM's server once had its gaps under the name `vllm:time_per_output_token_seconds`; since 0.11
 #   (#24110) they are `vllm:inter_token_latency_seconds`. Look at how many values there are: one for each request or for each gap.
 #
