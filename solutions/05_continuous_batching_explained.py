@@ -963,8 +963,8 @@ assert np.mean(continuous.itl > 0.05) < 0.1
 # depends on how long they come, or for figures of both. (b) 1 for prompts in the iterations of those who decode, 1 for figures of
 # iterations with and without prompts, 1 for: seldom by gap, usual by user, since an answer has many gaps. That fuller iterations
 # read more is true and adds 1 to 5% here; alone it earns nothing. (c) 1 for prompts that cost the same in both, 1 for decodes
-# that fall as the iterations do. (d) 1 for arrivals as the limit, 1 for offline, with the reason that there the server sets the
-# pace.
+# that fall as the iterations do. (d) 1 for arrivals as the limit, 1 for offline, since there
+# the server sets the pace and no arrival does.
 
 # %% [markdown] criteria="5.8"
 # - (a) Who waits for what, even with no queue; two rates with your figures, and what happens to a queue between them.
