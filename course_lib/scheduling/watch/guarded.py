@@ -39,6 +39,7 @@ def guarded_by(moves: Mapping[str, Collection[str]], seen: Counter[str]) -> type
 
         @status.setter
         def status(self, new: RequestStatus) -> None:
+            """Make a move, if the table has it."""
             move = f"{self.status.value} to {new.value}"
             if new.value not in moves.get(self.status.value, ()):
                 raise IllegalTransitionError(f"your table has no move from {move}")
