@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Lesson 5: A seat for whoever is next
 #
-# **Time** 3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 3 hours and a quarter: 2 hours and a half for exercises, quiz and what you write, the rest for the text (45 minutes if
+# you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
 #
 # Four lessons were about where keys and values lie. This one is about time: who computes what, and when. A GPU runs a
 # model in *iterations*, each of which computes some tokens of some requests. Who is in the next one? The answer that came
-# first, a batch that stays together until its last member is done, leaves most of the machine idle and lets users wait for
-# minutes. The answer that replaced it is a loop of a dozen lines, and a rule for who may come in.
+# first, a batch that stays together until its last member is done, leaves most of its seats idle and lets users wait for
+# many seconds. The answer that replaced it is a loop of a dozen lines, and a rule for who may come in.
 #
 # **By the end you will have built** admission, the part of the scheduler that lets waiting requests into a running batch;
 # static batching, to have something to compare it with; the measures of what users feel; and the layout that puts tokens
@@ -35,9 +36,10 @@ from course_lib.scheduling.request import IllegalTransitionError, Request, Reque
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
 from course_lib.scheduling.variants.head_skipping import HeadSkippingScheduler
 from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
+from course_lib.scheduling.watch.guarded import guarded_by
 from course_lib.scheduling.watch.iterations import run_iteration
 from course_lib.simulation.cost_model import RooflineCostModel
-from course_lib.simulation.experiments import FewestOutputTokens, Validation
+from course_lib.simulation.experiments import Validation
 from course_lib.simulation.loop import serve
 from course_lib.simulation.measured import MeasuredRun, load_vllm_requests
 from course_lib.simulation.result import SimulationResult
@@ -117,16 +119,16 @@ print(f"requests from: {conversation.source}")
 mean_prompt = round(np.mean([r.prompt_tokens for r in requests]))
 alone = RooflineCostModel(model, gpu).seconds(IterationWork.of_batch([(mean_prompt, 0)]))
 print(f"they arrive at {num_arriving:.2f} a second, and are served at {num_served_statically:.2f} a second")
-print(f"of the 32 seats, {static.summary()['slot_use']:.0%} are busy on average")
+busy = sum(step.num_requests for step in static.steps) / (32 * len(static.steps))
+print(f"of the 32 seats, {busy:.0%} are busy in an average iteration")
 print(f"a prompt of mean length, {mean_prompt:,} tokens, takes {alone:.2f} s if it is computed alone")
 
 # %% [markdown]
-# The 32 seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch. (There the share
-# was computed from all outputs of the trace; here it is simulated with the first 1,000.)
+# The seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch.
 #
 # A server with *continuous* batching fills a seat as soon as it falls empty, and keeps up with these arrivals. **Predict:**
 # by what factor does the mean time from arrival to first token fall? Reason with the figures above before you write: how
-# long does the last of the 1,000 wait?
+# long does the last of the 1,000 wait? And who comes just after a batch has begun, for what must that one wait?
 
 # %%
 predicted_factor = None  # your prediction: how many times shorter
@@ -150,8 +152,7 @@ viz.batch_gantt(scheduler=parts.get("Scheduler"))
 # $$T_{static} = \max(2, 7, 3) + \max(5, 1, 4) = 12 \text{ iterations}$$
 #
 # That is 12 · 3 = 36 cells of seat and iteration, for 22 tokens: 14 are idle. No schedule can be shorter than
-# $\lceil 22 / 3 \rceil = 8$ iterations. Let the library's two schedulers play it. `serve` is the loop around them; you will
-# put it together in section 5.
+# $\lceil 22 / 3 \rceil = 8$ iterations. Let the library's two schedulers play it.
 
 
 # %%
@@ -162,44 +163,79 @@ def some(prompts: Sequence[int], outputs: Sequence[int]) -> list[Request]:
 
 
 outputs = [2, 7, 3, 5, 1, 4]
-for kind in (StaticBatchingScheduler, Scheduler):
-    scheduler = kind(SchedulerConfig(max_num_seqs=3), KVCacheManager(num_blocks=100))
-    times = serve(scheduler, some([1] * 6, outputs))
-    first, last = [each[0] for each in times.values()], max(each[-1] for each in times.values())
-    print(f"{kind.__name__:<24} ends after {last:.0f}; first tokens in {first}, {np.mean(first)} on average")
+viz.batch_gantt(some([1] * 6, outputs), Scheduler, seats=3)
 
 # %% [markdown]
-# The second one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations.
+# The lower one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations.
 # Neither knows beforehand how long an answer will be. The batch is **continuous**: its members change, it never ends.
 # The idea is called *iteration-level scheduling*, and comes from Orca (Yu et al., OSDI 2022).
 #
-# Why, then, was your factor to be found from the two rates? If $\lambda$ requests arrive each second and only $\mu < \lambda$
-# are served, the queue grows as long as they come. Request number $n$ arrives at $n / \lambda$ and is served at about
-# $n / \mu$, so on average over $N$ requests
-#
-# $$W \approx \frac{N}{2} \left( \frac{1}{\mu} - \frac{1}{\lambda} \right)$$
-#
-# in seconds. That is no property of the server alone: with twice as many requests it would be twice as long. A server that
-# keeps up has no such term; there a first token takes about one iteration.
+# So much for the iterations. Now the seconds of section 2:
 
 # %%
 continuous = run(Scheduler)
-waited = len(requests) / 2 * (1 / num_served_statically - 1 / num_arriving)
-print(f"static: the formula says {waited:.1f} s; mean time to first token {static.ttft.mean():.1f} s")
-print(f"continuous: {continuous.ttft.mean():.3f} s")
+print(f"mean time to first token: static {static.ttft.mean():.1f} s, continuous {continuous.ttft.mean():.3f} s")
 compare(predicted_factor, static.ttft.mean() / continuous.ttft.mean(), "times")
 
 # %% [markdown]
-# The formula is rough, since it spreads the service evenly, and it has the right size. The factor is no 2, as the idle
-# seats might suggest: more than fifty, because one server falls behind and the other does not.
+# The factor is no 2 or 3, as the idle seats might suggest. It is more than fifty, and it has two reasons.
+#
+# **A closed door.** Who arrives while a static batch runs waits until its last member is done, which takes seconds, even if
+# nobody else waits. At the other server the door is opened after each iteration.
+#
+# **A queue.** If $\lambda$ requests arrive each second and only $\mu < \lambda$ are served, the queue grows as long as they
+# come. Request number $n$ arrives at $n / \lambda$, and by about $n / \mu$ so many have been served. But its first token comes
+# when its batch begins, and with $B$ members in a batch that is half a batch earlier on average, $B / 2\mu$. So over $N$ requests
+#
+# $$W \approx \frac{N}{2} \left( \frac{1}{\mu} - \frac{1}{\lambda} \right) - \frac{B}{2 \mu}$$
+#
+# in seconds. That is no property of the server alone: with twice as many requests the first term would be twice as long.
+#
+# Which of the two makes more of the factor? Let the same requests arrive at half the rate: then the static server keeps up,
+# no queue grows, and what is left is the door. **Predict:** what is left of the factor?
 
-# %% claims="The formula is rough, since it spreads the service evenly, and it has the right size."
-assert 0.5 < waited / static.ttft.mean() < 2
+# %%
+predicted_rest = None  # your prediction: how many times shorter, at half the rate of arrivals
 
-# %% claims="more than fifty, because one server falls behind and the other does not"
+# %%
+queue = len(requests) / 2 * (1 / num_served_statically - 1 / num_arriving) - 32 / 2 / num_served_statically
+print(f"the formula says {queue:.1f} s for the static server of section 2")
+slowly = requests.at_rate(num_arriving / 2)
+relaxed = {kind: run(kind, budget, slowly) for kind, budget in ((StaticBatchingScheduler, all_prompts), (Scheduler, 2048))}
+print(f"half the rate: {num_arriving / 2:.2f} arrive a second")
+for kind, outcome in relaxed.items():
+    first, second = (half.mean() for half in np.array_split(outcome.ttft, 2))
+    served = len(requests) / outcome.makespan
+    print(f"{kind.__name__:<24} serves {served:.2f} a second; first token after {outcome.ttft.mean():.3f} s", end="")
+    print(f" ({first:.3f} in the first half of the run, {second:.3f} in the second)")
+rest = relaxed[StaticBatchingScheduler].ttft.mean() / relaxed[Scheduler].ttft.mean()
+compare(predicted_rest, rest, "times")
+
+# %% [markdown]
+# The static server keeps up now, and still its users wait for seconds where the others wait for a tenth of one: the door alone
+# makes a factor of more than thirty here. The queue makes the rest, which is a factor of two or three, and has no limit: it
+# grows with each request that comes too fast.
+
+# %% claims="The lower one needs eight, the least that is possible, and the mean wait for a first token falls from 4.5 to 2.5 iterations."
+for kind, end, wait in ((StaticBatchingScheduler, 12, 4.5), (Scheduler, 8, 2.5)):
+    scheduler = kind(SchedulerConfig(max_num_seqs=3), KVCacheManager(num_blocks=100))
+    times = serve(scheduler, some([1] * 6, outputs))
+    assert max(each[-1] for each in times.values()) == end
+    assert np.mean([each[0] for each in times.values()]) == wait
+
+# %% claims="It is more than fifty, and it has two reasons."
 assert static.ttft.mean() / continuous.ttft.mean() > 50
 assert num_served_statically < num_arriving
-assert continuous.ttft.mean() < 0.5
+assert abs(queue / static.ttft.mean() - 1) < 0.1
+
+# %% claims="The static server keeps up now, and still its users wait for seconds where the others wait for a tenth of one"
+kept_up = relaxed[StaticBatchingScheduler]
+assert len(requests) / kept_up.makespan > 0.95 * num_arriving / 2
+assert kept_up.ttft[500:].mean() < 1.5 * kept_up.ttft[:500].mean()
+assert kept_up.ttft.mean() > 3
+assert relaxed[Scheduler].ttft.mean() < 0.12
+assert rest > 30
+assert 2 < static.ttft.mean() / continuous.ttft.mean() / rest < 3.5
 
 # %% [markdown]
 # ## 4. A life in states
@@ -214,13 +250,13 @@ assert continuous.ttft.mean() < 0.5
 #   have; `finished_aborted`, when its client goes away; or `finished_ignored`, when its prompt is so long that it can never
 #   be served here, which is found out as soon as it comes.
 #
-# Write down what may follow what, in these seven names. (An eighth, `swapped`, is for lesson 6; leave it out.) A table like
+# Write down what may follow what, in these seven names. An eighth, `swapped`, is for lesson 6; leave it out. A table like
 # this refuses everything else, which is its use: a request that is answered twice, or never, has made a move that makes no
 # sense, and somebody should say so at once.
 
 # %% exercise="5.1"
 moves = {}
-# moves["waiting"] = {"running", ...}: for each status the set of those that may follow it.
+# moves["waiting"] = {"running", ...}: for each status the set of those that may follow it; an empty one is set().
 ### BEGIN SOLUTION
 moves["waiting"] = {"running", "finished_aborted", "finished_ignored"}
 moves["running"] = {"preempted", "finished_stopped", "finished_length_capped", "finished_aborted"}
@@ -243,26 +279,9 @@ check("5.1", moves)
 # Now let requests live by your table. Memory is so short here that some have to give way. Each move is looked up before it
 # is made; one that is not in the table stops the run.
 
-
 # %%
 seen: Counter[str] = Counter()
-
-
-class Guarded(Request):
-    """A request that makes only moves that are in your table."""
-
-    @property
-    def status(self) -> RequestStatus:
-        return Request.status.fget(self)
-
-    @status.setter
-    def status(self, new: RequestStatus) -> None:
-        if new.value not in moves.get(self.status.value, ()):
-            raise IllegalTransitionError(f"your table has no move from {self.status.value} to {new.value}")
-        seen[f"{self.status.value} to {new.value}"] += 1
-        Request.status.fset(self, new)
-
-
+Guarded = guarded_by(moves, seen)
 crowd = [Guarded(f"r{i}", range(100 * i, 100 * i + 5 + i % 7), max_tokens=3 + i % 17) for i in range(200)]
 crowd.append(Guarded("endless", range(500), max_tokens=1))
 try:
@@ -289,7 +308,8 @@ assert seen["running to finished_length_capped"] == 200
 #     plan: who computes how many tokens?                         schedule
 #         those who run, in order: each its next token,
 #             or the next part of its prompt                      (lesson 12)
-#         if a block is missing, somebody gives way               (lesson 6)
+#         if a block is missing, somebody gives way,
+#             and nobody is admitted in this iteration            (lesson 6)
 #         then those who wait, as long as they fit                admit_waiting, section 7
 #     run the model: this takes its time
 #     who is computed up to the last known token gets a new one
@@ -300,7 +320,7 @@ assert seen["running to finished_length_capped"] == 200
 # tokens that are *computed*, whose keys and values are in the cache. It lacks the difference. A decode lacks one; a prompt
 # that has just come lacks all. A long prompt may be computed in parts, over several iterations: those are **chunks**, and to
 # cut a prompt so is called *chunked prefill*. As long as a request lacks something after an iteration, there is nothing to
-# sample: the next token is its prompt's own.
+# sample: the next token is known.
 #
 # Put the lines of `serve(scheduler, requests, seconds)` in order: an iteration takes so many `seconds`, and what comes back is
 # when the tokens of each request came, by its id. `scheduler.generating(output)` yields the requests that a plan computes up to their last
@@ -323,7 +343,8 @@ assert seen["running to finished_length_capped"] == 200
 # Nothing in the loop says when requests may join. That is the scheduler's `admit_waiting`, which gets the plan so far and
 # what is left of the budget of tokens, and returns what is left after it. So static batching needs no loop of its own: it is
 # the same scheduler, with another rule of admission. Write it as a method of `StaticBatchingScheduler`, which is a
-# `Scheduler` in everything else. `self.running` are the requests in the batch.
+# `Scheduler` in everything else. `self.running` are the requests in the batch. In the cell the method is a
+# function outside its class, so there is no `super()`: what a `Scheduler` does is `Scheduler.admit_waiting(self, output, budget)`.
 
 # %% exercise="5.3"
 
@@ -331,28 +352,23 @@ assert seen["running to finished_length_capped"] == 200
 
 # %% [markdown] solution="5.3"
 # **Explained.** A batch is over when nobody runs. While somebody does, nobody joins, and as nothing is spent, the whole
-# budget comes back. When nobody does, the next batch is what the other scheduler would let in at once. In the library it
-# stands inside the class, where `super()` is short for `super(StaticBatchingScheduler, self)`.
+# budget comes back. When nobody does, the next batch is what the other scheduler would let in at once.
 
 # %% [markdown]
-# One thing to note. With a budget of 2,048 tokens for an iteration, a static batch is what *one* iteration lets in, since
-# the first prompts that are computed close the door. **Predict:** how many of 32 seats are taken on average then?
+# Section 2 flattered static batching: its budget had no limit, so all prompts of a batch were computed in its first iteration.
+# With 2,048 tokens for an iteration, a batch is what *one* iteration lets in, since who computes a prompt closes the door:
 
 # %%
-predicted_batch = None  # your prediction: requests in a batch
-
-# %%
-narrow = run(StaticBatchingScheduler, budget=2048, workload=requests[:300])
-num_batches = sum(step.num_admitted > 0 for step in narrow.steps)
-print(f"300 requests in {num_batches} batches: {300 / num_batches:.1f} on average")
-compare(predicted_batch, 300 / num_batches, "requests")
+narrow = run(StaticBatchingScheduler, budget=2048)
+members = len(requests) / sum(step.num_admitted > 0 for step in narrow.steps)
+print(f"{members:.1f} requests in a batch on average; mean time to first token {narrow.ttft.mean():.0f} s", end="")
+print(f", {narrow.ttft.mean() / static.ttft.mean():.0f} times as long as without a limit")
 
 # %% [markdown]
-# Two or three prompts fill the budget, and then they decode for themselves. In section 2 the budget had no limit, which
-# flatters static batching: all prompts of a batch are computed in its first iteration.
+# Two or three prompts fill the budget, and then they decode for themselves, beside some thirty empty seats.
 
-# %% claims="Two or three prompts fill the budget, and then they decode for themselves."
-assert 2 < 300 / num_batches < 3.5
+# %% claims="Two or three prompts fill the budget, and then they decode for themselves"
+assert 2 < members < 3.5
 
 # %% [markdown]
 # ## 7. Admission
@@ -403,10 +419,11 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # | `self.may_start(request)` | False if somebody else is to come first (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
 # | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
-# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room |
+# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. By default there is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
 #
-# Who comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks `num_tokens`, not
+# The cell defines another `admit_waiting`, that of `Scheduler`: if you go back to section 6, run its cell again before you check
+# it. Who comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks `num_tokens`, not
 # `num_prompt_tokens`, less what is found.
 
 # %% exercise="5.4"
@@ -414,8 +431,8 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # %% check="5.4"
 
 # %% [markdown] solution="5.4"
-# **Explained.** Seats and budget can be asked without looking at anybody, so they are conditions of the loop. Then four
-# questions to the first in line, each of which may be the end: its turn, its hits, its tokens, its room. It is taken out of
+# **Explained.** Seats and budget can be asked without looking at anybody, so they are conditions of the loop. Then three
+# questions to the first in line, each of which may be the end: its turn, its tokens (less its hits), its room. It is taken out of
 # the queue only after the last yes, since whoever was taken out and then finds no room is in no queue at all. Whether it is
 # new or comes back is asked before `start`, which changes its status. Each plan is made anew from what is there: nothing is
 # remembered from the iteration before, neither that the batch was full nor who was refused.
@@ -427,28 +444,25 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 
 # %%
 class Reasons:
-    """A log that counts why somebody had to wait, and how many rows padding would have computed."""
+    """A log that counts why somebody had to wait."""
+
+    words = {"seats": "batch is full", "budget": "budget of", "blocks": "block", "a preemption": "preempts"}
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.num_rows = self.num_padded = 0
 
     def record_preemption(self, *_: object) -> None:
         """Take no note of preemptions; lesson 6 does."""
 
     def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
-        lens = output.num_scheduled_tokens.values()
-        self.num_rows += sum(lens)
-        self.num_padded += len(lens) * max(lens, default=0)
         if scheduler.waiting:
             said = why_waiting(scheduler, output)
-            words = {"seats": "batch is full", "budget": "budget of", "blocks": "block"}
-            self.counts[next((name for name, word in words.items() if word in said), "a preemption")] += 1
+            self.counts[next((name for name, word in self.words.items() if word in said), said)] += 1
 
 
 servers = {
     "A100 80 GB, 32 seats": (requests, 32, "a100-80gb", num_kv_blocks(model, gpu)),
-    "RTX 4090, 256 seats": (requests[:400], 256, "rtx-4090", 2588),
+    "RTX 4090, 256 seats": (requests[:400], 256, "rtx-4090", 2588),  # blocks as in lesson 1
 }
 reasons = {}
 for name, (workload, num_seats, gpu_name, num_blocks) in servers.items():
@@ -467,8 +481,17 @@ for name, (workload, num_seats, gpu_name, num_blocks) in servers.items():
     print(f"{name}: somebody waits in {total:,} iterations, for {shares}")
 
 # %% [markdown]
-# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Who wants
-# fewer to wait must know which: more seats on the small GPU would change nothing.
+# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Who wants fewer to wait must know which: more seats on the small
+# GPU would change nothing. On the large one they do:
+
+# %%
+with_64 = simulate(requests, SchedulerConfig(max_num_seqs=64), RooflineCostModel(model, gpu), num_kv_blocks(model, gpu))
+for num_seats, outcome in ((32, continuous), (64, with_64)):
+    quarter = np.quantile(outcome.ttft, 0.75)
+    print(f"{num_seats} seats: first token after {outcome.ttft.mean():.2f} s on average, three in four within {quarter:.2f} s")
+
+# %% claims="On the large one they do:"
+assert with_64.ttft.mean() < 0.75 * continuous.ttft.mean()
 
 # %% claims="On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either."
 for counts, most in zip((each.counts for each in reasons.values()), ("seats", "blocks"), strict=True):
@@ -504,7 +527,9 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 # \text{e2e} = \text{TTFT} + (n - 1) \cdot \text{TPOT}$$
 #
 # TPOT and ITL are often taken for the same. The *means* may be close; but whoever has 200 gaps of 10 ms and one of a
-# second has a TPOT of 15 ms, and sees the answer stop. Stalls are in the tail of ITL, which TPOT has averaged away.
+# second has a TPOT of 15 ms, and sees the answer stop. Stalls are in the tail of ITL, which TPOT has averaged away. Look at one:
+# in the figure of section 2, set the clock to milliseconds and choose request g. What are its TPOT and its longest gap in either
+# chart, and whose prompt (orange) is computed while g waits?
 #
 # The last measure is the provider's. **Throughput** is what all users get together, in requests or tokens per second of
 # makespan, the time from the first arrival to the last token. As long as a server keeps up, it is the rate of arrivals,
@@ -531,7 +556,7 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 
 # %% [markdown]
 # > **An upstream bug.** vLLM, issue #7242 and pull request #7372 (August 2024): in the benchmark client an `else` was
-# > missing, so the time to first token of each request was filed as a gap as well.
+# > missing, so the time to first token of each request was filed as a gap as well. SGLang's client had the same line (#1005).
 #
 # One value too many for each request, among hundreds that are right. What does it do to the mean of all gaps? Take the
 # small GPU of section 7, where people wait for their first token:
@@ -544,33 +569,23 @@ print(f"{len(gaps):,} gaps, mean {1e3 * np.mean(gaps):.1f} ms; with {len(result.
 print(f"{1e3 * np.mean(filed):.1f} ms, {np.mean(filed) / np.mean(gaps):.1f} times as much")
 
 # %% [markdown]
-# A mean can be wrong by a large factor because of one value in some two hundred, if that value is of another kind. Look at the
-# whole distribution before you believe a mean.
+# A mean can be wrong by a large factor because of one value in some two hundred, if that value is of another kind: here a wait
+# of many seconds for blocks. Where nobody queues, the same mistake would hardly show. Look at the whole distribution before you
+# believe a mean.
 
 # %% claims="A mean can be wrong by a large factor because of one value in some two hundred"
 assert np.mean(filed) > 1.5 * np.mean(gaps)
+assert np.mean(result.ttft) > 10
+assert np.mean([*continuous.itl, *continuous.ttft]) < 1.1 * np.mean(continuous.itl)
 assert len(result.ttft) / len(gaps) < 1 / 100
 
 # %% [markdown]
 # ## 9. Many lengths, one forward pass
 #
 # In the second iteration above, a computes one token behind 900, b computes 600 behind 100, and c computes 399 from its
-# beginning. How can they be in one matrix product? The first answer was padding: as many rows for each as the longest has.
-#
-# **Predict:** for the A100 of section 7, how many times as many rows would padding compute as there are tokens?
-
-# %%
-predicted_padding = None  # your prediction: times
-
-# %%
-large = reasons["A100 80 GB, 32 seats"]
-print(f"{large.num_rows:,} tokens, {large.num_padded:,} rows with padding")
-compare(predicted_padding, large.num_padded / large.num_rows, "times")
-
-# %% [markdown]
-# More than ten times. One prompt of a thousand tokens among thirty decodes is enough: each of the decodes would get a
-# thousand rows. Orca's second idea does without: **selective batching**. Ask of each operation of a layer whether it looks at
-# more than one row:
+# beginning. How can they be in one matrix product? Servers before Orca put only requests in one batch that were at the same
+# point, and padded prompts to the longest of them; a decode beside a prompt of 600 tokens would have had to become 600 rows.
+# Orca's second idea does without: **selective batching**. Ask of each operation of a layer whether it looks at more than one row:
 #
 # | operation | looks at | so it needs |
 # |---|---|---|
@@ -592,9 +607,6 @@ compare(predicted_padding, large.num_padded / large.num_rows, "times")
 #
 # Write it. `context_lens` are the tokens of each sequence that are computed *when the step is over*, `known_lens` those that
 # are known. What comes back is a `FlatStep` of three arrays.
-
-# %% claims="More than ten times."
-assert large.num_padded > 10 * large.num_rows
 
 # %% exercise="5.6"
 
@@ -709,7 +721,8 @@ def first_steps(
 # %% [markdown]
 # ### Judge two fixes
 #
-# Two repairs were proposed for the real one, and both were open when this was written. Translated to our code:
+# Two repairs were open when this was written: one for this report, one for an earlier report of the same count. Translated to
+# our code:
 #
 # - **A** (after pull request #35609) sets `batch_is_full = False` at the beginning of each step, and changes nothing else.
 # - **B** (after pull request #30295) counts the prompt that was cut once, `len(running) + len(joining) >= seats`, and leaves the flag.
@@ -725,7 +738,7 @@ def first_steps(
 # in step 1, so a seat stays empty for that step. B counts rightly. With the abort, the flag is set in step 0, when e finds
 # four seats taken. By A it is gone in the next step, so e starts in step 4; so it does without a flag. By B nobody takes it
 # back, since an abort is no finish: e starts in step 20, when the others have had their 20 tokens. I would merge A. What is
-# left of the mistake costs one step after each prompt that was cut; what B leaves costs a seat for as long as the longest of
+# left of the mistake costs a seat in each step in which the last chunk of a prompt is computed; what B leaves costs a seat for as long as the longest of
 # the others runs, and comes back with each new way to lose a seat. A's author should count the cut prompt once, and then the
 # flag has no use any more: it is the comparison itself.
 #
@@ -741,8 +754,8 @@ def first_steps(
 # ## 11. It runs in your engine
 #
 # The scheduler of `parts.get("Scheduler")` has your admission in it. Let it serve text, with your flat steps under it: six
-# prompts on three seats, with answers of 2, 7, 3, 5, 1 and 4 tokens, as in section 3. Count who is asked for what, and then
-# do the same with your rule of static batching.
+# prompts on three seats, with answers of 2, 7, 3, 5, 1 and 4 tokens, as in section 3. Count flat steps and sampled rows, then do
+# the same with your rule of static batching.
 
 # %%
 own_flatten = parts.get("flatten_step")
@@ -751,18 +764,8 @@ texts: dict[str, list[str]] = {}
 
 
 def counting(kind: str) -> EngineParts:
-    """Return engine parts that count: a scheduler of yours, and your flat steps."""
+    """Return engine parts: a scheduler of yours, and your flat steps, counted."""
     counts = calls[kind] = Counter()
-
-    class Counted(parts.get(kind)):
-        """Your scheduler, counting whom it admits."""
-
-        def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
-            before = len(self.running)
-            left = super().admit_waiting(output, budget)
-            counts["admit_waiting"] += 1
-            counts["requests admitted"] += len(self.running) - before
-            return left
 
     def flatten(query_lens: Sequence[int], context_lens: Sequence[int], known_lens: Sequence[int]) -> FlatStep:
         step = own_flatten(query_lens, context_lens, known_lens)
@@ -770,7 +773,7 @@ def counting(kind: str) -> EngineParts:
         counts["rows sampled"] += len(step.sample_rows)
         return step
 
-    return EngineParts.of({"Scheduler": Counted, "flatten_step": flatten})
+    return EngineParts.of({"Scheduler": parts.get(kind), "flatten_step": flatten})
 
 
 prompts = [f"{word} is who" for word in ("A request", "A seat", "A block", "A token", "A batch", "A queue")]
@@ -791,75 +794,69 @@ assert calls["StaticBatchingScheduler"]["flatten_step"] == 12
 
 # %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text."
 assert all(counts["rows sampled"] == sum(outputs) == 22 for counts in calls.values())
-assert all(counts["requests admitted"] == 6 for counts in calls.values())
 assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
 
 # %% [markdown]
-# In the figure of section 2, with both of yours:
-
-# %%
-viz.batch_gantt(scheduler=parts.get("Scheduler"), static_scheduler=parts.get("StaticBatchingScheduler"))
-
-# %% [markdown]
-# Does it behave as a real server does? The course has the log of a run of vLLM with Llama-3.1-8B on an RTX 4090: 300 requests
-# at about ten a second, each with its measured times. Your scheduler gets the same requests and the same limits, on the
-# virtual clock. (Without the folder of traces the requests are synthetic ones of the same kind; there is nothing measured to
-# compare with then.)
+# How near does it come to a real server? The course has the log of a run of vLLM 0.19.0 with Llama-3.1-8B on an RTX 4090: 300
+# requests that come about six times as fast as they are served, each with its measured times. Your scheduler gets the same
+# requests and the same limits, on the virtual clock, whose roofline rests on two guessed efficiencies. Beside it stands the
+# scheduler of section 7 that passes over whoever does not fit. (Without the folder of traces the requests are synthetic ones of
+# the same kind; there is nothing measured to compare with then.)
 
 # %%
 measured_run = load_vllm_requests()
-own = ("Scheduler", "time_per_output_token", "inter_token_latencies")
-simulated = simulate(
-    measured_run,
-    measured_run.scheduler_config,
-    RooflineCostModel(measured_run.model, measured_run.gpu),
-    measured_run.num_blocks,
-    measured_run.block_size,
-    measured_run.enable_caching,
-    parts=SimulationParts.of({name: parts.get(name) for name in own}),
-)
+own = {name: parts.get(name) for name in ("Scheduler", "time_per_output_token", "inter_token_latencies")}
 print(measured_run.source)
-if isinstance(measured_run, MeasuredRun):
-    for name, (seconds, yours, error) in Validation(measured_run, simulated).rows().items():
-        if name.endswith(("mean", "makespan")):
-            print(f"{name:<10} measured {seconds:8.3f} s, yours {yours:8.3f} s, {error:+.1%}")
-else:
+errors = {}
+for kind in ("yours", "head skipping"):
+    simulated = simulate(
+        measured_run,
+        measured_run.scheduler_config,
+        RooflineCostModel(measured_run.model, measured_run.gpu),
+        measured_run.num_blocks,
+        measured_run.block_size,
+        measured_run.enable_caching,
+        scheduler_class=HeadSkippingScheduler if kind == "head skipping" else None,
+        parts=SimulationParts.of(own) if kind == "yours" else None,
+    )
     summary = simulated.summary()
-    print({name: round(summary[name], 3) for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan")})
+    means = {name: summary[name] for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan")}
+    print(f"{kind:<14}", ", ".join(f"{name} {seconds:.3f} s" for name, seconds in means.items()))
+    if isinstance(measured_run, MeasuredRun):
+        rows = Validation(measured_run, simulated).rows()
+        errors[kind] = {name: rows[name][2] for name in means}
+        print(" " * 14, "against vLLM:", ", ".join(f"{name} {error:+.1%}" for name, error in errors[kind].items()))
 
-# %% claims="Your scheduler gets the same requests and the same limits, on the"
+# %% [markdown]
+# With the measured run at hand, yours is within five per cent, and the other one is not: the order of admission shows in the
+# means. That is all that they can say. Requests queue for most of the run, so TTFT is throughput here, and throughput
+# is the two efficiencies; a scheduler that admits only one request in each iteration would pass as well. Ask of each
+# comparison what it can refuse.
+
+# %% claims="With the measured run at hand, yours is within five per cent, and the other one is not"
 if isinstance(measured_run, MeasuredRun):
-    errors = Validation(measured_run, simulated).rows()
-    assert all(abs(errors[name][2]) < 0.05 for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan"))
+    assert max(map(abs, errors["yours"].values())) < 0.05
+    assert max(map(abs, errors["head skipping"].values())) > 0.1
+    assert 5 < simulated.makespan / measured_run[-1].arrival_time < 8
 
-# %% [markdown]
-# ### Batches of similar length
-#
-# If seats idle beside the longest, why not put answers of similar length into one batch? Nobody knows the lengths beforehand;
-# suppose that somebody did, and served the shortest answers first.
+    class OneEach(Scheduler):
+        def admit_waiting(self, output: SchedulerOutput, budget: int) -> int:
+            num_seats, self.max_num_seqs = self.max_num_seqs, min(self.max_num_seqs, len(self.running) + 1)
+            left = super().admit_waiting(output, budget)
+            self.max_num_seqs = num_seats
+            return left
 
-# %%
-similar = run(StaticBatchingScheduler, budget=all_prompts, policy=FewestOutputTokens)
-lengths = np.array([r.output_tokens for r in requests])
-is_long = lengths >= np.quantile(lengths, 0.9)
-print(f"{'':<18}{'busy seats':>11}{'mean e2e':>10}{'p99 e2e':>10}   longest tenth, times the others")
-for name, outcome in {"in order": static, "similar lengths": similar, "continuous": continuous}.items():
-    row = outcome.summary()
-    ratio = outcome.e2e[is_long].mean() / outcome.e2e[~is_long].mean()
-    print(f"{name:<18}{row['slot_use']:>11.0%}{row['e2e_mean']:>9.1f}s{row['e2e_p99']:>9.1f}s{ratio:>12.1f}")
-
-# %% [markdown]
-# More seats are busy and the mean falls, at the expense of whoever asks for a long answer: the longest tenth now waits more
-# than four times as long as the others, where before it was about the same for all. Even so the mean stays above twice that
-# of continuous batching, which needs to know nothing.
-
-# %% claims="the longest tenth now waits more"
-assert similar.e2e[is_long].mean() > 4 * similar.e2e[~is_long].mean()
-assert static.e2e[is_long].mean() < 1.3 * static.e2e[~is_long].mean()
-
-# %% claims="Even so the mean stays above twice that"
-assert static.summary()["slot_use"] < similar.summary()["slot_use"]
-assert static.e2e.mean() > similar.e2e.mean() > 2 * continuous.e2e.mean()
+    one_each = simulate(
+        measured_run,
+        measured_run.scheduler_config,
+        RooflineCostModel(measured_run.model, measured_run.gpu),
+        measured_run.num_blocks,
+        measured_run.block_size,
+        measured_run.enable_caching,
+        scheduler_class=OneEach,
+    )
+    rows = Validation(measured_run, one_each).rows()
+    assert max(abs(rows[name][2]) for name in means) < 0.06
 
 # %% [markdown]
 # ### Measure: what it gains and costs
@@ -874,7 +871,7 @@ predicted_tpot = None  # your prediction: TPOT of continuous over TPOT of static
 # %% exercise="5.8"
 measured = {}
 # "TTFT": the mean, static over continuous; "TPOT": the mean, continuous over static; "longest gap, p99":
-# the 99th percentile over the requests, continuous over static; "throughput": continuous over static.
+# the 99th percentile over the requests, continuous over static; "throughput": continuous over static. Do not round.
 ### BEGIN SOLUTION
 measured["TTFT"] = np.nanmean(static.ttft) / np.nanmean(continuous.ttft)
 measured["TPOT"] = np.nanmean(continuous.tpot) / np.nanmean(static.tpot)
@@ -892,53 +889,87 @@ for name, factor in measured.items():
 compare(predicted_tpot, np.nanmean(continuous.tpot) / np.nanmean(static.tpot), "times")
 
 # %% [markdown]
-# And if the first 500 were all there at the beginning, so that no arrival sets the pace?
+# Where do the seconds go? Take the iterations apart: those that compute tokens of prompts, and those that only decode. And
+# compare once more with the first 500 all there at the beginning, so that no arrival sets the pace.
+
 
 # %%
-at_once = [Request(f"r{i}", range(r.prompt_tokens), r.output_tokens) for i, r in enumerate(requests[:500])]
-offline = {}
-for kind, budget in ((StaticBatchingScheduler, all_prompts), (Scheduler, 2048)):
-    offline[kind] = run(kind, budget, at_once)
-    print(f"{kind.__name__:<24} {len(offline[kind].steps):,} iterations, {offline[kind].makespan:.0f} s")
-few, many = (offline[kind] for kind in (Scheduler, StaticBatchingScheduler))
-print(f"{len(many.steps) / len(few.steps):.2f} times fewer iterations, {many.makespan / few.makespan:.2f} times less time")
+def take_apart(name: str, outcome: SimulationResult) -> tuple[float, float]:
+    """Print iterations with and without prompts, and return the seconds of either."""
+    spent = {
+        with_prompts: np.array([step.seconds for step in outcome.steps if bool(step.num_prefill_tokens) == with_prompts])
+        for with_prompts in (True, False)
+    }
+    print(f"{name:<22}{len(outcome.steps):>7,} iterations, {outcome.makespan:4.0f} s")
+    for with_prompts, seconds in spent.items():
+        kind = "with prompts" if with_prompts else "decode only"
+        print(f"{kind:>22}{len(seconds):>7,} of {1e3 * seconds.mean():7.1f} ms, {seconds.sum():4.0f} s in all")
+    return spent[True].sum(), spent[False].sum()
 
-# %% claims="And if the first 500 were all there at the beginning, so that no arrival sets the pace?"
+
+def at_once() -> list[Request]:
+    """Return the first 500 requests, all there at the beginning."""
+    return [Request(f"r{i}", range(r.prompt_tokens), r.output_tokens) for i, r in enumerate(requests[:500])]
+
+
+runs = {"static": static, "continuous": continuous}
+runs["static, offline"] = many = run(StaticBatchingScheduler, all_prompts, at_once())
+runs["continuous, offline"] = few = run(Scheduler, workload=at_once())
+spent = {name: take_apart(name, outcome) for name, outcome in runs.items()}
+print(f"offline: {len(many.steps) / len(few.steps):.2f} times fewer iterations, ", end="")
+print(f"{many.makespan / few.makespan:.2f} times less time")
+for name in ("static", "continuous"):
+    half, last = np.nanpercentile(runs[name].longest_gap, [50, 99])
+    share = np.mean(runs[name].itl > 0.05)
+    print(f"{name}: longest gap, median {1e3 * half:.0f} ms, p99 {1e3 * last:.0f} ms; {share:.0%} of all gaps exceed 50 ms")
+
+# %% claims="so that no arrival sets the pace."
 assert len(many.steps) / len(few.steps) > 1.5
 assert 1.2 < many.makespan / few.makespan < 0.9 * len(many.steps) / len(few.steps)
+prompts, decodes = (spent["static, offline"][i] / spent["continuous, offline"][i] for i in (0, 1))
+assert 0.9 < prompts < 1.1
+assert decodes > 0.95 * len(many.steps) / len(few.steps)
+alike = [[step for step in each.steps if not step.num_prefill_tokens] for each in (continuous, static)]
+weighted = [sum(s.seconds * s.num_requests for s in steps) / sum(s.num_requests for s in steps) for steps in alike]
+assert 1 < weighted[0] / weighted[1] < 1.06
+assert np.mean(continuous.longest_gap > 0.1) > 0.7
+assert np.mean(continuous.itl > 0.05) < 0.1
 
 # %% [markdown]
 # ### Explain what you measured
 #
-# In six to nine sentences: (a) Why does TTFT fall by a factor that has little to do with the share of idle seats? (b) TPOT and
-# the longest gap get worse. Give two reasons, and say which of them makes the tail. (c) Offline, the iterations fall by more
-# than the time. Why? (d) Throughput under the arrivals of section 2 improves by less than offline. Why, and which of the two
-# would you quote?
+# In six to nine sentences: (a) Why does TTFT fall by a factor that has little to do with the share of idle seats? Give two reasons
+# and say which of them depends on how long the requests come. (b) TPOT and the longest gap get worse. Which iterations are to
+# blame, and why do most users meet one, although few gaps are long? (c) Offline, the iterations fall by more than the time. Why?
+# (d) Throughput under the arrivals of section 2 improves by less than offline. Why, and which of the two would you quote?
 #
 # 10 points, about 15 minutes, marked by hand: 3 for (a), 3 for (b), 2 for (c), 2 for (d).
 
 # %% [markdown] answer="5.8" points=10
-# (a) The static server serves 3.9 requests a second and 4.6 arrive (synthetic trace: 4.0 and 6.0), so its queue grows as long
-# as they come: the mean wait is half the number of requests times the difference of the two times per request, and would
-# double with twice the requests. The continuous one keeps up, so a first token takes about an iteration or two: 16.3 s
-# against 0.20 s, 81 times (38.1 against 0.27 s, 139 times). Half of the seats being idle decides only that the server is on
-# the wrong side of the arrivals. (b) TPOT is 1.49 times (1.74 times) as long. First, more seats are busy, so an iteration
-# reads more keys and values. Second, prompts are computed in the iterations in which others decode, and everybody in them
-# waits for up to 2,048 tokens. The second makes the tail: a few gaps of about 145 ms, where the longest ones of static batching,
-# which computes prompts when nobody decodes, are about 12 ms. (c) The idle seats cost little time while they are idle: a decode iteration
-# reads all weights whether 10 or 30 requests are in it, and with more of them it takes a little longer; and the prompts cost
-# the same in both. (d) While the server keeps up, its throughput is the arrivals': it cannot serve who has not come. Offline
-# the server is the limit, so that is the figure that compares servers; quoted with the lengths that were used.
+# (a) TTFT falls from 16.3 to 0.20 s, 81 times (synthetic trace: 38.1 to 0.27 s, 139 times). First, a static server's door is
+# closed while a batch runs, so who arrives waits for seconds, where the other server admits in the next iteration: at half the
+# arrivals, where nobody queues for long, that alone is a factor of 39 (45). Second, the static server serves 3.9 requests a
+# second and 4.6 arrive (4.0 and 6.0), so its queue grows as long as they come, and the mean wait would about double with twice as
+# many; that makes the rest, a factor of 2 (3). Idle seats decide only that the server is on the wrong side of the arrivals.
+# (b) TPOT is 1.49 times (1.74 times) as long. Nearly all of it is prompts that are computed in the iterations in which others
+# decode: an iteration that only decodes takes 9.7 ms (10.3), hardly more than the 9.5 of the static server, although more seats
+# are busy; one with prompts takes 68 (81), and up to 145 ms with 2,048 tokens. Only 5% (8%) of the gaps exceed 50 ms, but an
+# answer has some two hundred gaps, so that most users meet a long one: the median of the longest gap is 145 ms (136), against
+# 11. (c) The prompts cost about the same in both, 31 and 33 of 110 and 75 seconds (38 and 40 of 123 and 72). Only the rest, the
+# decodes, falls as the iterations do. (d) While the server keeps up, its throughput is the arrivals': it cannot serve who has not
+# come. Offline the server is the limit, so that is the figure that compares servers; quoted with the lengths that were used.
 #
-# **Mark scheme.** (a) 1 for a queue that grows, 1 for the comparison of two rates, 1 for figures or for the dependence on how
-# long it lasts. (b) 1 for fuller iterations, 1 for prompts in the same iterations, 1 for: the prompts make the tail. (c) 1 for
-# iterations that take longer when fuller, 1 for prompts that cost the same. (d) 1 for arrivals as the limit, 1 for offline,
-# with the reason that there the server sets the pace.
+# **Mark scheme.** (a) 1 for the closed door (a batch against an iteration), 1 for the queue with its two rates, 1 for: the queue
+# depends on how long they come, or for figures of both. (b) 1 for prompts in the iterations of those who decode, 1 for figures of
+# iterations with and without prompts, 1 for: seldom by gap, usual by user, since an answer has many gaps. That fuller iterations
+# read more is true and adds 1 to 5% here; alone it earns nothing. (c) 1 for prompts that cost the same in both, 1 for decodes
+# that fall as the iterations do. (d) 1 for arrivals as the limit, 1 for offline, since there
+# the server sets the pace and no arrival does.
 
 # %% [markdown] criteria="5.8"
-# - (a) Two rates with your figures, and what happens to a queue between them.
-# - (b) Two things that make an iteration longer, and which of them comes seldom.
-# - (c) What an iteration costs with half of its seats empty, and what does not change.
+# - (a) Who waits for what, even with no queue; two rates with your figures, and what happens to a queue between them.
+# - (b) What an iteration takes with and without prompts, and how often a user meets either.
+# - (c) Which seconds fall with the iterations, and which do not.
 # - (d) What limits throughput in each case.
 
 # %%
@@ -949,19 +980,22 @@ parts.table(lesson=5)
 #
 # | here | in vLLM 0.33.0 (`vllm/`) |
 # |---|---|
-# | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are |
+# | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are. By default `step_with_batch_queue` runs instead, which plans ahead |
 # | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
 # | `admit_waiting` | the second loop of the same method, over the waiting requests |
-# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError |
+# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError. FINISHED_IGNORED is set nowhere: a prompt that is too long is refused before it is a request |
 # | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
-# | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py` |
+# | `take_room` | `full_sequence_must_fit` of the same loop; the option is `scheduler_reserve_full_isl`, on by default |
+# | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests: shapes stay fixed, and what comes of a prompt's middle is dropped |
 #
 # **What production code does beyond this, and why.**
 #
 # - *Some are passed over after all.* A request that waits for a grammar to be compiled, for keys and values from another
-#   machine, or for a LoRA adapter's turn is skipped and put back in order: it waits for something that admitting others does
-#   not take away. Who lacks a seat, budget or blocks still ends admission.
-# - *A single token has two TPOTs.* The server's own statistics count 0 for it, the benchmark client leaves it out of the mean.
+#   machine, for room in the encoder's cache (of images, say), or for a LoRA adapter's turn is skipped and put back in order.
+#   Mostly it waits for something that admitting others does not take away. Not so with adapters: while requests for those in
+#   the batch keep coming, another one may wait without end. Who lacks a seat, budget or blocks ends admission.
+# - *A single token has two TPOTs.* The server's own statistics count 0 for it, the benchmark client leaves it out of the mean
+#   (and counts 0 where it asks how many requests were fast enough).
 # - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
 #   does it.
 
@@ -988,12 +1022,18 @@ parts.table(lesson=5)
 # - A request lacks tokens that are known and not computed. Prefill and decode are two sizes of that number.
 # - Three limits let people wait: seats, tokens of this iteration, blocks. Which one binds can be asked, and differs.
 # - Admission stops at the first who does not fit, and remembers nothing.
-# - Static batching is a rule of admission. It loses most where arrivals come faster than it serves, since there a queue grows.
-# - TPOT is a mean, ITL is all gaps. Continuous batching buys TTFT with TPOT, and its stalls are in the tail.
+# - Static batching is a rule of admission. Its door is closed for a whole batch, which costs seconds at any load; where arrivals
+#   come faster than it serves, a queue grows besides.
+# - TPOT is a mean, ITL is all gaps. To mix prompts into the batch buys TTFT with TPOT, less of it at a lower load; few gaps are
+#   long, but most users meet one.
 # - Tokens of all requests are rows of one matrix; only attention and sampling need to know whose they are.
 #
 # **Lesson 6 needs** this scheduler, at the moment at which memory runs out: a running request needs a block, and there is none.
 # Somebody has to give way. Who, and what becomes of what they have computed?
+
+# %% claims="less of it at a lower load"
+at_half = np.nanmean(relaxed[Scheduler].tpot) / np.nanmean(relaxed[StaticBatchingScheduler].tpot)
+assert 1 < at_half < 0.85 * np.nanmean(continuous.tpot) / np.nanmean(static.tpot)
 
 # %% [markdown]
 # ## Appendix
@@ -1010,10 +1050,11 @@ parts.table(lesson=5)
 # *What to find there.*
 #
 # 1. No seat, no budget, a prompt that must not be cut and is too long for the budget, and no blocks: `break`. A grammar that
-#    is not ready, keys and values that are on their way, too many adapters: skipped, and put back in front.
+#    is not ready, keys and values that are on their way, too many adapters, no room for the encoder: skipped, and put back in
+#    front.
 # 2. A request that comes back after a preemption has output tokens, and lacks the keys and values of those as well.
-# 3. A client may go away while the model runs. Its token is then of no use to anybody, and would be appended to a request that
-#    has ended.
+# 3. A client may go away while the model runs. Its request would still be RUNNING: it would get its token, send it to nobody, and
+#    keep its seat and blocks for one plan more.
 #
 # </details>
 #
@@ -1022,10 +1063,8 @@ parts.table(lesson=5)
 # - "Continuous batching is 23 times faster" (a blog post of 2023): that figure compares with static batching *and* includes paged
 #   memory. Orca's own 36.9 times is against a static system, at the same latency per token, for a model of 175 billion parameters.
 # - "Prefill and decode alternate." In vLLM's first scheduler an iteration computed prompts or decoded. Today both are in one
-#   iteration, under one budget, as they were in Orca.
-# - "In-flight batching", "dynamic batching". The first is another name for continuous batching. So is the second in some texts; in
-#   others it means that a server waits a few milliseconds to collect a static batch.
-# - "TPOT is the same as ITL." Some tools print one under the other's name: look at how many values there are, one for each
-#   request or one for each gap.
+#   iteration, as they were in Orca, and under one budget of tokens, which Orca had not.
+# - "TPOT is the same as ITL." vLLM's server once had its gaps under the name `vllm:time_per_output_token_seconds`; since 0.11
+#   (#24110) they are `vllm:inter_token_latency_seconds`. Look at how many values there are: one for each request or for each gap.
 #
 # </details>
