@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
+from autograder.checks.asking import asked_when_called
 from autograder.checks.borrowed import (
-    asks_when_called,
     borrowed_through,
     is_borrowed,
     scope_of,
@@ -49,6 +49,11 @@ _BORROWED = (
 _BORROWED_THROUGH = (
     "It asks the function that is to be written, through {name}, so it earns nothing: write the "
     "body without that."
+)
+
+_ASKS_ITSELF = (
+    "It asks {module} for what is to be written, which is your own answer of before: kept in its "
+    "place it would call itself for ever. Write the body out, or check what parts.get returns."
 )
 
 _FEW_EXAMPLES = 10
@@ -240,8 +245,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         advice = _BORROWED_THROUGH.format(name=detour)
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding = exercise.examine(LocalSubject(obj, exercise.patience))
-    if finding.fraction > 0 and asks_when_called(obj, exercise.check):
-        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
+    if finding.fraction > 0 and (advice := _asks_for_itself(exercise, obj)):
+        return Finding(0.0, unwritten=True, advice=advice), {}
     if finding.fraction == 1 or finding.unwritten:
         return finding, {}
     lesson = int(exercise.id.partition(".")[0])
@@ -251,9 +256,9 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         return finding, {}
     with standing_in(scope_of(obj), others):
         again = exercise.examine(LocalSubject(obj, exercise.patience))
-        borrows = again.fraction > 0 and asks_when_called(obj, exercise.check)
-    if borrows:
-        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
+        advice = _asks_for_itself(exercise, obj) if again.fraction > 0 else ""
+    if advice:
+        return Finding(0.0, unwritten=True, advice=advice), {}
     is_worse = again.fraction < finding.fraction
     if is_worse or (again.fraction, again.counterexample) == (
         finding.fraction,
@@ -263,6 +268,14 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     # What still fails is this answer's own doing; what failed before may be that of another.
     remark = _stood_in(obj, others, siblings)
     return replace(again, remarks=(*again.remarks, remark)), others
+
+
+def _asks_for_itself(exercise: Exercise, obj: Any) -> str:
+    """Say why an answer earns nothing that has the work done by what it was to be; "" if not."""
+    asked = asked_when_called(obj, exercise.check, exercise.part)
+    if asked.startswith("my_engine."):
+        return _ASKS_ITSELF.format(module=asked)
+    return _BORROWED if asked else ""
 
 
 def _stood_in(obj: Any, others: dict[str, Any], siblings: list[Exercise]) -> str:
