@@ -23,6 +23,7 @@ from autograder.checks.borrowed import (
 from autograder.checks.budget import TimeBudget
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
+from autograder.checks.reference import Method
 from autograder.checks.report import Report
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
@@ -54,6 +55,11 @@ _BORROWED_THROUGH = (
 _ASKS_ITSELF = (
     "It asks {module} for what is to be written, which is your own answer of before: kept in its "
     "place it would call itself for ever. Write the body out, or check what parts.get returns."
+)
+
+_OF_ANOTHER = (
+    "This is the function of {other}, which has the same name: run the cell of {this} once more, "
+    "then this check."
 )
 
 _FEW_EXAMPLES = 10
@@ -238,6 +244,28 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if exercise.missing:
         advice = f"It cannot be checked here: {exercise.missing}."
         return Finding(0.0, unwritten=True, advice=advice), {}
+    finding, others = _examine_as_own(exercise, obj)
+    if finding.fraction < 1 and (other := _exercise_that_it_solves(exercise, obj)):
+        advice = _OF_ANOTHER.format(other=other.id, this=exercise.id)
+        return Finding(0.0, unwritten=True, advice=advice), {}
+    return finding, others
+
+
+def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:
+    """Return another exercise of the lesson whose function has the same name, if this is it."""
+    name = getattr(exercise.check.reference, "__name__", None)
+    for other in lessons.exercises(int(exercise.id.partition(".")[0])):
+        right = None if other == exercise or other.missing else other.check.reference
+        is_candidate = isinstance(right, Method) and right.__name__ == name
+        if is_candidate and not is_borrowed(obj, right):
+            subject = LocalSubject(obj, other.patience)
+            if other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1:
+                return other
+    return None
+
+
+def _examine_as_own(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
+    """Check an answer, and refuse one that is not the learner's; return as ``_examine`` does."""
     rights = exercise.check.reference, *getattr(exercise.check, "others", ())
     if any(is_borrowed(obj, right) for right in rights):
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
