@@ -423,7 +423,7 @@ def times_preempted(life: Life) -> None:
     """How often one has given way is counted on."""
     scheduler(life, 3)
     add(life, "a", [9, 8], 2)
-    add(life, "b", [9], 2)
+    add(life, "b", [9], 3)
     run(life, 3)
     life.see("running.0.num_preemptions")
 
