@@ -281,7 +281,9 @@ class BackWithoutHits(Admission):
     def _run(self, budget: int) -> Any:
         waiting = self.scheduler.waiting
         while waiting and self._goes_on(budget) and self._may_start(waiting.peek()):
-            request, hits, num_hits = waiting.peek(), [], 0
+            request = waiting.peek()
+            hits: list[Any] = []
+            num_hits = 0
             if request.status is RequestStatus.WAITING:
                 hits, num_hits = self.scheduler.find_hits(request)
             num_new = self._num_new(request, num_hits, budget)

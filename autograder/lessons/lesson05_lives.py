@@ -320,8 +320,8 @@ def one_goes_before_swapped(life: Life) -> None:
 
 def swapped_have_no_seat(life: Life) -> None:
     """One is swapped out, and its seat is free."""
-    more = {"policy": "priority", "preemption_mode": "swap", "num_cpu_blocks": 8}
-    scheduler(life, 5, max_num_seqs=2, **more)
+    more: dict[str, Any] = {"preemption_mode": "swap", "num_cpu_blocks": 8}
+    scheduler(life, 5, max_num_seqs=2, policy="priority", **more)
     add(life, "a", 3, 4, priority=1)
     add(life, "b", 2, 6)
     run(life, 2)

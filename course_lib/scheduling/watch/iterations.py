@@ -104,7 +104,7 @@ def hold_back(scheduler: Scheduler, request_id: str) -> None:
     >>> scheduler.add_request(Request("a", [1], max_tokens=2))
     >>> hold_back(scheduler, "a")
     >>> run_iteration(scheduler)["plan"]
-    '- | a'
+    '-  | a'
     """
 
     def why_not_now(request: Request) -> str:
