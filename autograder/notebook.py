@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
+from autograder.checks.asking import asked_when_called
 from autograder.checks.borrowed import (
-    asks_when_called,
     borrowed_through,
     is_borrowed,
     scope_of,
@@ -23,6 +23,7 @@ from autograder.checks.borrowed import (
 from autograder.checks.budget import TimeBudget
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
+from autograder.checks.reference import Method
 from autograder.checks.report import Report
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
@@ -49,6 +50,16 @@ _BORROWED = (
 _BORROWED_THROUGH = (
     "It asks the function that is to be written, through {name}, so it earns nothing: write the "
     "body without that."
+)
+
+_ASKS_ITSELF = (
+    "It asks {module} for what is to be written, which is your own answer of before: kept in its "
+    "place it would call itself for ever. Write the body out, or check what parts.get returns."
+)
+
+_OF_ANOTHER = (
+    "This is the function of {other}, which has the same name: run the cell of {this} once more, "
+    "then this check."
 )
 
 _FEW_EXAMPLES = 10
@@ -233,6 +244,28 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if exercise.missing:
         advice = f"It cannot be checked here: {exercise.missing}."
         return Finding(0.0, unwritten=True, advice=advice), {}
+    finding, others = _examine_as_own(exercise, obj)
+    if finding.fraction < 1 and (other := _exercise_that_it_solves(exercise, obj)):
+        advice = _OF_ANOTHER.format(other=other.id, this=exercise.id)
+        return Finding(0.0, unwritten=True, advice=advice), {}
+    return finding, others
+
+
+def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:
+    """Return another exercise of the lesson whose function has the same name, if this is it."""
+    name = getattr(exercise.check.reference, "__name__", None)
+    for other in lessons.exercises(int(exercise.id.partition(".")[0])):
+        right = None if other == exercise or other.missing else other.check.reference
+        is_candidate = isinstance(right, Method) and right.__name__ == name
+        if is_candidate and not is_borrowed(obj, right):
+            subject = LocalSubject(obj, other.patience)
+            if other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1:
+                return other
+    return None
+
+
+def _examine_as_own(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
+    """Check an answer, and refuse one that is not the learner's; return as ``_examine`` does."""
     rights = exercise.check.reference, *getattr(exercise.check, "others", ())
     if any(is_borrowed(obj, right) for right in rights):
         return Finding(0.0, unwritten=True, advice=_BORROWED), {}
@@ -240,8 +273,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         advice = _BORROWED_THROUGH.format(name=detour)
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding = exercise.examine(LocalSubject(obj, exercise.patience))
-    if finding.fraction > 0 and asks_when_called(obj, exercise.check):
-        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
+    if finding.fraction > 0 and (advice := _asks_for_itself(exercise, obj)):
+        return Finding(0.0, unwritten=True, advice=advice), {}
     if finding.fraction == 1 or finding.unwritten:
         return finding, {}
     lesson = int(exercise.id.partition(".")[0])
@@ -251,9 +284,9 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         return finding, {}
     with standing_in(scope_of(obj), others):
         again = exercise.examine(LocalSubject(obj, exercise.patience))
-        borrows = again.fraction > 0 and asks_when_called(obj, exercise.check)
-    if borrows:
-        return Finding(0.0, unwritten=True, advice=_BORROWED), {}
+        advice = _asks_for_itself(exercise, obj) if again.fraction > 0 else ""
+    if advice:
+        return Finding(0.0, unwritten=True, advice=advice), {}
     is_worse = again.fraction < finding.fraction
     if is_worse or (again.fraction, again.counterexample) == (
         finding.fraction,
@@ -263,6 +296,14 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     # What still fails is this answer's own doing; what failed before may be that of another.
     remark = _stood_in(obj, others, siblings)
     return replace(again, remarks=(*again.remarks, remark)), others
+
+
+def _asks_for_itself(exercise: Exercise, obj: Any) -> str:
+    """Say why an answer earns nothing that has the work done by what it was to be; "" if not."""
+    asked = asked_when_called(obj, exercise.check, exercise.part)
+    if asked.startswith("my_engine."):
+        return _ASKS_ITSELF.format(module=asked)
+    return _BORROWED if asked else ""
 
 
 def _stood_in(obj: Any, others: dict[str, Any], siblings: list[Exercise]) -> str:

@@ -12,14 +12,11 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from autograder.checks.exercise import Check, Exercise
-from autograder.checks.function import FunctionCheck
+from autograder.checks.exercise import Exercise
 from autograder.checks.reference import Method, plain
-from autograder.proxy.recipes import Kitchen
-from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.parts import part_names
 
@@ -29,7 +26,7 @@ def is_borrowed(obj: Any, reference: Any) -> bool:
 
     It hands the work on if it, or a helper in the same notebook, names the right answer, inherits
     from it, imports it, or asks ``parts.get`` for it. Its code alone is read; what else leads there
-    shows when it is called, in ``asks_when_called``.
+    shows when it is called, in ``asked_when_called``.
 
     >>> from course_lib.kv_cache import kv_bytes_per_token
     >>> is_borrowed(lambda model: kv_bytes_per_token(model), kv_bytes_per_token)
@@ -81,45 +78,6 @@ def borrowed_through(obj: Any, reference: Any) -> str:
             if not _is(asked, right) and _leads_to(asked, right):
                 return asked.__name__
     return ""
-
-
-def asks_when_called(obj: Any, check: Check) -> bool:
-    """Say whether the right answer runs while an answer is called, however it was got hold of.
-
-    It costs a call on each probe, so it is worth asking only of an answer that earns something.
-
-    >>> from autograder import lessons
-    >>> def hidden(model): return vars(sys.modules["course_lib.kv_cache"])["kv_" + suffix](model)
-    >>> suffix = "bytes_per_token"
-    >>> asks_when_called(hidden, lessons.find("1.1").check)
-    True
-    """
-    right = plain(check.reference)
-    if not isinstance(check, FunctionCheck) or not isinstance(right, FunctionType):
-        return False
-    asked: list[str] = []
-
-    def watch(frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and frame.f_code is right.__code__ and not _is_made(frame):
-            asked.append(frame.f_code.co_name)
-
-    subject = LocalSubject(obj)
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        for probe in check.probes:
-            subject.call(probe.args, probe.kwargs)
-    finally:
-        sys.setprofile(before)
-    return bool(asked)
-
-
-def _is_made(frame: FrameType) -> bool:
-    """Say whether a frame runs for an object that a check has made, before the answer is called."""
-    around: FrameType | None = frame
-    while around is not None and around.f_code is not Kitchen.make.__code__:
-        around = around.f_back
-    return around is not None
 
 
 def stand_ins(obj: Any, others: Sequence[Exercise]) -> dict[str, Any]:

@@ -232,6 +232,68 @@ class NothingReturned(Admission):
         super()._run(budget)
 
 
+class SeatsOfTheConfig(Admission):
+    """Counts the seats that the scheduler was made with."""
+
+    def _goes_on(self, budget: int) -> bool:
+        return budget > 0 and len(self.scheduler.running) < self.scheduler.config.max_num_seqs
+
+
+class BudgetNotPaid(Admission):
+    """Never takes anything from the budget."""
+
+    def _cost(self, num_new: int, num_hits: int) -> int:
+        return 0
+
+
+class AllOfIt(Admission):
+    """Computes all of a prompt, whatever is left of the budget."""
+
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return request.num_tokens - num_hits
+
+
+class NobodyBesideAPrompt(Admission):
+    """Admits nobody while a prompt of the batch is half computed."""
+
+    def _run(self, budget: int) -> Any:
+        if any(each.num_computed_tokens < each.num_tokens for each in self.scheduler.running):
+            return budget
+        return super()._run(budget)
+
+
+class TurnAskedOnce(Admission):
+    """Asks for the turn of the first, and of nobody behind it."""
+
+    def _run(self, budget: int) -> Any:
+        waiting = self.scheduler.waiting
+        if waiting and not self.scheduler.may_start(waiting.peek()):
+            return budget
+        return super()._run(budget)
+
+    def _may_start(self, request: Request) -> bool:
+        return True
+
+
+class BackWithoutHits(Admission):
+    """Looks nothing up for who comes back."""
+
+    def _run(self, budget: int) -> Any:
+        waiting = self.scheduler.waiting
+        while waiting and self._goes_on(budget) and self._may_start(waiting.peek()):
+            request = waiting.peek()
+            hits: list[Any] = []
+            num_hits = 0
+            if request.status is RequestStatus.WAITING:
+                hits, num_hits = self.scheduler.find_hits(request)
+            num_new = self._num_new(request, num_hits, budget)
+            if num_new == 0 or not self._take_room(request, num_new, hits, num_hits):
+                break
+            self._enter(request, num_new, num_hits)
+            budget -= num_new
+        return budget
+
+
 class PassesOver(Admission):
     """Looks behind a request that does not fit."""
 
@@ -321,6 +383,26 @@ ADMIT = (
         by(WithoutBudget),
     ),
     Misconception(
+        "the seats of the configuration",
+        "The limit may change between iterations: `self.max_num_seqs` is the one that holds now.",
+        by(SeatsOfTheConfig),
+    ),
+    Misconception(
+        "the budget is never paid",
+        "What one request computes is not left for the next: it goes off the budget, in the loop.",
+        by(BudgetNotPaid),
+    ),
+    Misconception(
+        "all of the prompt",
+        "A chunk is at most what is left of the budget: `first_chunk` says how much it is.",
+        by(AllOfIt),
+    ),
+    Misconception(
+        "nobody beside a prompt",
+        "Prefill and decode share an iteration: while one prompt is half computed, others start.",
+        by(NobodyBesideAPrompt),
+    ),
+    Misconception(
         "one in each iteration",
         "Whoever fits is admitted in the same iteration, one after the other.",
         by(OneByOne),
@@ -329,6 +411,16 @@ ADMIT = (
         "out of turn",
         "Somebody may have to come first who is not in this queue: `may_start` knows.",
         by(AnybodysTurn),
+    ),
+    Misconception(
+        "the turn of the first alone",
+        "`may_start` is asked of each: behind one that may go first, somebody else may be next.",
+        by(TurnAskedOnce),
+    ),
+    Misconception(
+        "back without hits",
+        "Who comes back may find in the cache what it had computed: `find_hits` is for everybody.",
+        by(BackWithoutHits),
     ),
     Misconception(
         "all are new",
@@ -391,6 +483,11 @@ def nothing_returned(self: Scheduler, output: SchedulerOutput, budget: int) -> A
     return None
 
 
+def nothing_returned_meanwhile(self: Scheduler, output: SchedulerOutput, budget: int) -> Any:
+    """Return nothing while somebody runs."""
+    return None if self.running else Scheduler.admit_waiting(self, output, budget)
+
+
 def when_somebody_runs(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
     """Admit when the batch is under way, and the first one never."""
     return Scheduler.admit_waiting(self, output, budget) if self.running else budget
@@ -428,6 +525,11 @@ STATIC = (
         "nothing is returned",
         "What the other scheduler returns is the budget that is left: it has to be handed on.",
         nothing_returned,
+    ),
+    Misconception(
+        "nothing is returned meanwhile",
+        "While somebody runs, nobody is admitted and all of the budget is left: return it.",
+        nothing_returned_meanwhile,
     ),
     Misconception(
         "the other way round",

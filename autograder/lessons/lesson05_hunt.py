@@ -198,6 +198,8 @@ def _form(workload: Any) -> str | None:
     """Say why a value is no workload, if it is none."""
     if not isinstance(workload, dict) or not {"requests", "seats", "budget"} <= set(workload):
         return 'it is a dict with the keys "requests", "seats" and "budget"'
+    if workload.get("aborts"):
+        return "nobody goes away in it: leave the aborts out"
     for key in ("seats", "budget"):
         if type(workload[key]) is not int or workload[key] < 1:
             return f'"{key}" is a whole number, at least 1, not {workload[key]!r}'
@@ -286,6 +288,9 @@ WORKLOADS = (
     _small([1, 1, 1, 1], [2, 2, 2, 2], 2, 9),
     _small([12, 2, 2, 1], [3, 9, 9, 2], 3, 8),
     Call([("a", 1, 9), ("b", 1, 9), ("c", 1, 1)], 2, 9, [("a", 1)]),
+    Call([(name, 1, 2) for name in "abcdefghij"], 16, 16, []),
+    Call([("a", 5000, 2), ("b", 1, 2)], 2, 8192, []),
+    Call([(name, 1, 9) for name in "abcd"], 2, 9, [("a", 1), ("b", 1)]),
 )
 
 MENDED = (

@@ -12,7 +12,13 @@ from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.iterations import abort, admit, queues_of, run_iteration
+from course_lib.scheduling.watch.iterations import (
+    abort,
+    admit,
+    hold_back,
+    queues_of,
+    run_iteration,
+)
 
 BLOCK_SIZE = 2
 
@@ -23,12 +29,17 @@ def scheduler(life: Life, num_blocks: int = 100, *, caching: bool = False, **lim
 
 
 def add(
-    life: Life, name: str, prompt: int | list[int], max_tokens: int = 9, priority: int = 0
+    life: Life,
+    name: str,
+    prompt: int | list[int],
+    max_tokens: int = 9,
+    priority: int = 0,
+    **more: float,
 ) -> None:
     """Let a request come: with these tokens, or with so many."""
     tokens = list(range(prompt)) if isinstance(prompt, int) else prompt
-    more = [priority] if priority else []
-    life.do("add_request", Make(Request, name, tokens, max_tokens, *more))
+    placed = [priority] if priority else []
+    life.do("add_request", Make(Request, name, tokens, max_tokens, *placed, **more))
 
 
 def run(life: Life, num_iterations: int) -> None:
@@ -92,6 +103,7 @@ MODES: tuple[tuple[bool, dict[str, Any]], ...] = (
     (False, {"long_prefill_token_threshold": 2}),
     (False, {"preemption_mode": "swap", "num_cpu_blocks": 8}),
     (True, {"policy": "priority", "preemption_mode": "swap", "num_cpu_blocks": 8}),
+    (True, {"reserve_full_prompt": False}),
 )
 """Whether there is a prefix cache, and what else a scheduler is told."""
 
@@ -100,7 +112,7 @@ class AdmissionLife(SchedulerLife):
     """The same, with a prefix cache or without, and with whatever a scheduler may be told."""
 
     @initialize(
-        seats=st.sampled_from((1, 2, 3)),
+        seats=st.sampled_from((1, 2, 3, 9)),
         budget=st.sampled_from((2, 5, 8, 12)),
         num_blocks=st.sampled_from((4, 8, 13)),
         mode=st.sampled_from(range(len(MODES))),
@@ -225,6 +237,197 @@ def nothing_left(life: Life) -> None:
     life.apply(queues_of)
 
 
+def ten_at_once(life: Life) -> None:
+    """Ten short prompts, in one iteration."""
+    scheduler(life, max_num_seqs=16)
+    for number, name in enumerate("abcdefghij"):
+        add(life, name, [number])
+    run(life, 1)
+
+
+def a_seat_less_and_one_waits(life: Life) -> None:
+    """The limit falls below the number of those who run; who comes then waits."""
+    scheduler(life)
+    add(life, "a", [1])
+    add(life, "b", [1])
+    run(life, 1)
+    life.apply(setattr, "max_num_seqs", 1)
+    add(life, "c", [1])
+    run(life, 2)
+
+
+def back_without_a_seat(life: Life) -> None:
+    """One gave way, another went away, and the one seat that is left is taken."""
+    scheduler(life, 6)
+    add(life, "a", [1, 2, 3])
+    add(life, "b", [1])
+    add(life, "c", [1], 5)
+    run(life, 3)
+    life.apply(abort, "b")
+    life.apply(setattr, "max_num_seqs", 1)
+    run(life, 1)
+
+
+def back_with_hits(life: Life) -> None:
+    """One comes back, and what it had computed is in the cache."""
+    scheduler(life, 6, caching=True, policy="priority")
+    add(life, "a", 6, 2)
+    add(life, "b", 2, 2, priority=1)
+    run(life, 3)
+
+
+def behind_one_who_is_back(life: Life) -> None:
+    """One comes back with hits, and a newcomer starts behind it."""
+    scheduler(life, 5, caching=True, long_prefill_token_threshold=3)
+    add(life, "a", 4, 2)
+    add(life, "b", [1], 3)
+    run(life, 3)
+    add(life, "c", [1], 1)
+    run(life, 1)
+
+
+def before_one_who_is_back(life: Life) -> None:
+    """A newcomer that is more important goes before one that comes back."""
+    scheduler(life, 6, policy="priority")
+    add(life, "a", 6, 2)
+    add(life, "b", 2, 2, priority=1)
+    run(life, 1)
+    add(life, "c", [1], 1)
+    run(life, 3)
+
+
+def swapped_then_two(life: Life) -> None:
+    """One is swapped out, and two wait behind it in the order in which they came."""
+    scheduler(life, 5, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 3, 4)
+    add(life, "b", 2, 6)
+    run(life, 2)
+    add(life, "c", [1])
+    add(life, "d", [1])
+    run(life, 3)
+
+
+def one_goes_before_swapped(life: Life) -> None:
+    """Of two newcomers one goes before the one that is swapped out, the other after it."""
+    scheduler(life, 4, policy="priority", preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", [1], 2, priority=1)
+    add(life, "b", 4, 2)
+    run(life, 1)
+    add(life, "c", [1], 1)
+    add(life, "d", [1], 1, priority=2)
+    run(life, 3)
+
+
+def swapped_have_no_seat(life: Life) -> None:
+    """One is swapped out, and its seat is free."""
+    more: dict[str, Any] = {"preemption_mode": "swap", "num_cpu_blocks": 8}
+    scheduler(life, 5, max_num_seqs=2, policy="priority", **more)
+    add(life, "a", 3, 4, priority=1)
+    add(life, "b", 2, 6)
+    run(life, 2)
+    add(life, "c", [1])
+    run(life, 2)
+
+
+def joins_after_a_swap(life: Life) -> None:
+    """One is back from the CPU, and a newcomer starts in the same iteration."""
+    scheduler(life, 6, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 4, 4)
+    add(life, "b", 3, 5)
+    run(life, 3)
+    add(life, "c", [1], 1)
+    run(life, 4)
+
+
+def beside_a_cut_prompt(life: Life) -> None:
+    """A newcomer starts while another prompt is half computed."""
+    scheduler(life, long_prefill_token_threshold=2)
+    add(life, "a", [1], 1)
+    add(life, "b", 5)
+    run(life, 1)
+    add(life, "c", [1])
+    run(life, 1)
+
+
+def room_for_all_of_it(life: Life) -> None:
+    """There is room for the first chunk of a prompt, and not for all of it."""
+    scheduler(life, 4, max_num_batched_tokens=2)
+    add(life, "a", [1], 1)
+    add(life, "b", 5)
+    run(life, 1)
+
+
+def cached_in_the_same_iteration(life: Life) -> None:
+    """Two begin alike, and come together."""
+    scheduler(life, 3, caching=True)
+    add(life, "a", [1, 2])
+    add(life, "b", [1, 2, 3])
+    run(life, 1)
+
+
+def cached_in_a_running_batch(life: Life) -> None:
+    """One begins as another that runs."""
+    scheduler(life, 6, caching=True)
+    add(life, "a", [1, 2])
+    run(life, 1)
+    add(life, "b", [1, 2, 3])
+    run(life, 1)
+
+
+def cached_and_no_room(life: Life) -> None:
+    """One begins as another did, and but for the cached block nothing is free."""
+    scheduler(life, 3, caching=True, reserve_full_prompt=False, max_num_batched_tokens=3)
+    add(life, "a", [1, 2], 1)
+    run(life, 1)
+    add(life, "b", [9], 2)
+    run(life, 1)
+    add(life, "c", [1, 2, 3], 1)
+    run(life, 1)
+
+
+def held_back(life: Life) -> None:
+    """A variant of the scheduler has a reason why the second may not start."""
+    scheduler(life)
+    for name in "abc":
+        add(life, name, [1])
+    life.apply(hold_back, "b")
+    run(life, 1)
+
+
+def in_order_of_importance(life: Life) -> None:
+    """The one that came later is more important."""
+    scheduler(life, policy="priority")
+    add(life, "a", [1], priority=1)
+    add(life, "b", [1], arrival_time=1.0)
+    run(life, 1)
+
+
+def plans_ahead(life: Life) -> None:
+    """Admit twice, and nobody has got a token in between."""
+    scheduler(life, max_num_seqs=1)
+    add(life, "a", [1])
+    add(life, "b", [1])
+    for _ in range(2):
+        life.apply(admit, 9)
+
+
+def one_token_left(life: Life) -> None:
+    """Two prompts of one token, and a budget for one."""
+    scheduler(life, max_num_batched_tokens=1)
+    add(life, "a", [1])
+    add(life, "b", [1])
+    run(life, 1)
+
+
+def times_preempted(life: Life) -> None:
+    """How often one has given way is counted on."""
+    scheduler(life, 3)
+    add(life, "a", [9, 8], 2)
+    add(life, "b", [9], 3)
+    run(life, 3)
+    life.see("running.0.num_preemptions")
+
+
 ADMISSIONS = (
     four_prompts,
     two_seats,
@@ -238,6 +441,26 @@ ADMISSIONS = (
     uncut,
     long_ones_are_cut,
     nothing_left,
+    ten_at_once,
+    a_seat_less_and_one_waits,
+    back_without_a_seat,
+    back_with_hits,
+    behind_one_who_is_back,
+    before_one_who_is_back,
+    swapped_then_two,
+    one_goes_before_swapped,
+    swapped_have_no_seat,
+    joins_after_a_swap,
+    beside_a_cut_prompt,
+    room_for_all_of_it,
+    cached_in_the_same_iteration,
+    cached_in_a_running_batch,
+    cached_and_no_room,
+    held_back,
+    in_order_of_importance,
+    plans_ahead,
+    one_token_left,
+    times_preempted,
 )
 
 
@@ -291,10 +514,65 @@ def static_after_an_abort(life: Life) -> None:
     run(life, 2)
 
 
+def static_one_gave_way(life: Life) -> None:
+    """One of a batch gives way, and comes back with the next one."""
+    scheduler(life, 3)
+    add(life, "a", [9, 8], 2)
+    add(life, "b", [9], 2)
+    run(life, 3)
+
+
+def static_nobody_comes_back_into_it(life: Life) -> None:
+    """One gives way, and the next batch, in which it has no room, is closed to it too."""
+    scheduler(life, 6, policy="priority")
+    add(life, "a", 6, 2)
+    add(life, "b", 2, 2, priority=1)
+    run(life, 1)
+    add(life, "c", 3, 2)
+    run(life, 1)
+    add(life, "d", 5, 1)
+    run(life, 2)
+
+
+def static_a_cut_prompt(life: Life) -> None:
+    """The batch is in the middle of a prompt."""
+    scheduler(life, long_prefill_token_threshold=2)
+    add(life, "a", [1], 1)
+    add(life, "b", 5, 1)
+    run(life, 1)
+    add(life, "c", [1], 1)
+    run(life, 3)
+
+
+def static_one_who_waits_goes_away(life: Life) -> None:
+    """One goes away that waits: the batch is as it was."""
+    scheduler(life)
+    add(life, "a", [1], 3)
+    run(life, 1)
+    for name in "bc":
+        add(life, name, [1])
+    life.apply(abort, "c")
+    run(life, 1)
+
+
+def static_fewer_seats(life: Life) -> None:
+    """The limit of seats is changed before the batch forms."""
+    scheduler(life)
+    for name in "abc":
+        add(life, name, [1], 1)
+    life.apply(setattr, "max_num_seqs", 1)
+    run(life, 2)
+
+
 BATCHES = (
     static_two_seats,
     static_three_batches,
     static_small_budget,
     static_left,
     static_after_an_abort,
+    static_one_gave_way,
+    static_nobody_comes_back_into_it,
+    static_a_cut_prompt,
+    static_one_who_waits_goes_away,
+    static_fewer_seats,
 )

@@ -95,5 +95,23 @@ def abort(scheduler: Scheduler, request_id: str) -> None:
     scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)
 
 
+def hold_back(scheduler: Scheduler, request_id: str) -> None:
+    """Give a scheduler a reason of its own why one request may not start, as its variants have.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", [1], max_tokens=2))
+    >>> hold_back(scheduler, "a")
+    >>> run_iteration(scheduler)["plan"]
+    '-  | a'
+    """
+
+    def why_not_now(request: Request) -> str:
+        return "held back" if request.request_id == request_id else ""
+
+    scheduler.why_not_now = why_not_now  # type: ignore[method-assign]
+
+
 def _names(requests: list[Request]) -> str:
     return " ".join(request.request_id for request in requests)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 
 from autograder import lessons
-from autograder.checks.borrowed import asks_when_called, borrowed_through, is_borrowed
+from autograder.checks.asking import asked_when_called
+from autograder.checks.borrowed import borrowed_through, is_borrowed
 from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
 from autograder.notebook import check
@@ -169,8 +170,8 @@ def test_what_runs_while_a_check_makes_an_argument_is_not_asked_for_by_the_answe
     model = MODELS["llama-2-7b"]
     call = Call(Make(kv_bytes_per_token, model))
     check = FunctionCheck(kv_bytes_per_token, st.just(call), (call,), writes=("model",))
-    assert not asks_when_called(lambda made: made, check)
-    assert asks_when_called(lambda made: made + kv_bytes_per_token(model), check)
+    assert not asked_when_called(lambda made: made, check)
+    assert asked_when_called(lambda made: made + kv_bytes_per_token(model), check)
 
 
 def test_an_answer_that_calls_itself_is_no_borrower(load):

@@ -16,6 +16,7 @@ from autograder.checks.reference import Method
 from autograder.lessons import lesson05_given as given
 from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_measure as measure
+from autograder.notebook import check
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.engine import LLM, EngineParts, SamplingParams
@@ -53,6 +54,11 @@ def named(finding):
 @pytest.mark.parametrize("container", [set, list, tuple, frozenset, sorted])
 def test_what_follows_may_be_in_any_container_and_ends_need_no_row(container):
     table = {now: container(after) for now, after in given.moves().items() if after}
+    assert examine("5.1", table).fraction == 1
+
+
+def test_an_empty_set_may_be_written_as_an_empty_dict():
+    table = {now: after or {} for now, after in given.moves().items()}
     assert examine("5.1", table).fraction == 1
 
 
@@ -151,7 +157,60 @@ STARTS_BY_HAND = """
 
 ADMIT_WRONG = (
     ("budget > 0", "budget > 1", SAME),
-    ("self.max_num_seqs", "self.config.max_num_seqs", SAME),
+    ("self.max_num_seqs", "self.config.max_num_seqs", "the seats of the configuration"),
+    ("budget -= num_new", "pass", "the budget is never paid"),
+    (
+        "num_new, hits, num_hit_tokens)",
+        "num_new, *(hits, num_hit_tokens) * (request.status is RequestStatus.WAITING))",
+        SAME,
+    ),
+    ("len(self.running) < self.max_num_seqs", "len(self.running) != self.max_num_seqs", SAME),
+    ("len(self.running) < ", "len(self.running) < 8 and len(self.running) < ", SAME),
+    ("len(self.running) < ", "len(self.running) + len(self.swapped) < ", SAME),
+    ("len(self.running) < ", "len(output.num_scheduled_tokens) < ", SAME),
+    (
+        "len(self.running) < self.max_num_seqs",
+        "(len(self.running) < self.max_num_seqs or "
+        "self.waiting.peek().status is RequestStatus.PREEMPTED)",
+        SAME,
+    ),
+    ("budget > 0", "budget > 0 and (not output.scheduled_resumed_reqs)", SAME),
+    ("budget > 0", "budget > 0 and (not output.blocks_to_swap_in)", SAME),
+    ("budget > 0", "budget > 0 and len(output.num_scheduled_tokens) < 8", SAME),
+    ("self.waiting.peek()", "min(self.waiting, key=lambda each: each.arrival_time)", SAME),
+    ("self.may_start(request)", "request is self.next_in_line()", SAME),
+    (
+        "self.may_start(request):\n",
+        "self.may_start(request):\n"
+        "            self.waiting.pop()\n            self.waiting.add(request)\n",
+        SAME,
+    ),
+    (
+        "self.find_hits(request)",
+        "self.find_hits(request) if request.status is RequestStatus.WAITING else ([], 0)",
+        "back without hits",
+    ),
+    (
+        "self.find_hits(request)",
+        "self.find_hits(request) if request.num_tokens > budget else ([], 0)",
+        SAME,
+    ),
+    ("self.find_hits(request)", "self.find_hits(request) if not self.running else ([], 0)", SAME),
+    (
+        "request.num_computed_tokens = num_hit_tokens",
+        "request.num_computed_tokens = num_hit_tokens * (request.status is RequestStatus.WAITING)",
+        SAME,
+    ),
+    (
+        "self.take_room(request, num_new, hits, num_hit_tokens)",
+        "self.kv_cache_manager.allocate_slots(request, num_new, num_hit_tokens, hits) is not None",
+        SAME,
+    ),
+    (
+        "self.start(request, num_new, output)",
+        "request.num_preemptions = 0\n        self.start(request, num_new, output)",
+        SAME,
+    ),
     ("self.may_start(request)", "not self.swapped", SAME),
     ("self.first_chunk", "self.limit_chunk", SAME),
     ("num_new, hits, num_hit_tokens)", "num_new, hits)", SAME),
@@ -169,6 +228,18 @@ ADMIT_WRONG = (
     ),
     ("request.num_computed_tokens = num_hit_tokens", "pass", "hits not counted as computed"),
 )
+
+
+def unless(condition):
+    """Return a way to admit as usual unless a condition holds."""
+    scope = dict(vars(scheduler))
+    exec(
+        "def admit_waiting(self, output, budget):\n"
+        f"    if {condition}:\n        return budget\n"
+        "    return Scheduler.admit_waiting(self, output, budget)",
+        scope,
+    )
+    return scope["admit_waiting"]
 
 
 @pytest.mark.parametrize(
@@ -217,10 +288,69 @@ def test_a_wrong_way_to_admit_earns_nothing_and_is_named_only_if_it_is_that(old,
         ),
         lambda self, output, budget: budget,
         object(),
+        *(
+            unless(condition)
+            for condition in (
+                "self.running or any(r.num_preemptions for r in self.waiting)",
+                "self.running and self.waiting.peek().status is not RequestStatus.PREEMPTED",
+                "any(r.num_computed_tokens >= r.num_prompt_tokens for r in self.running)",
+                "self.running and not output.finished_req_ids",
+            )
+        ),
+        changed(
+            "while self.waiting",
+            "if self.running:\n        return budget\n    "
+            "self.max_num_seqs = self.config.max_num_seqs\n    while self.waiting",
+        ),
     ],
 )
 def test_a_wrong_rule_of_static_batching_earns_nothing(answer):
     assert examine("5.3", answer).fraction == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "num_lines"),
+    [
+        ("cached tokens are computed again", 4),
+        ("cached tokens cost budget", 4),
+        ("hits without their blocks", 4),
+        ("hits not counted as computed", 4),
+        ("one in each iteration", 4),
+        ("the budget is never paid", 4),
+        ("taken out first", 4),
+    ],
+)
+def test_of_failing_cases_a_small_one_is_shown(name, num_lines):
+    mistake = next(m for m in lessons.find("5.4").check.misconceptions if m.name == name)
+    finding = examine("5.4", mistake.wrong)
+    assert len(finding.counterexample.case.splitlines()) <= num_lines, finding.counterexample.case
+
+
+OWN_NAMES = """
+from course_lib.scheduling.request import RequestStatus
+from course_lib.scheduling.scheduler import Scheduler
+"""
+BATCH = (
+    OWN_NAMES
+    + """
+def admit_waiting(self, output, budget):
+    return budget if self.running else Scheduler.admit_waiting(self, output, budget)
+"""
+)
+ONE_BY_ONE = OWN_NAMES + inspect.getsource(recursive).replace("recursive", "admit_waiting")
+
+
+@pytest.mark.parametrize(
+    ("exercise", "source", "other"), [("5.3", ONE_BY_ONE, "5.4"), ("5.4", BATCH, "5.3")]
+)
+def test_the_function_of_the_other_exercise_is_told_from_a_wrong_one(
+    load, capsys, exercise, source, other
+):
+    assert check(exercise, load(source).admit_waiting) == 0
+    said = capsys.readouterr().out
+    assert f"This is the function of {other}, which has the same name" in said
+    assert f"run the cell of {exercise} once more" in said
+    assert check(other, load(source).admit_waiting) > 0
 
 
 def test_a_failing_case_of_admission_is_short():
@@ -260,6 +390,10 @@ def searched(token_times):
     ]
 
 
+def paced(token_times):
+    return zip(token_times, time_per_output_token(token_times), strict=True)
+
+
 METRICS_RIGHT = (
     ("5.5a", by_numpy),
     ("5.5a", by_the_sum_of_gaps),
@@ -282,6 +416,13 @@ METRICS_WRONG = (
     ("5.5b", lambda token_times: list(set(inter_token_latencies(token_times)))),
     ("5.5b", lambda token_times: np.array(inter_token_latencies(token_times))),
     ("5.5b", object()),
+    ("5.5a", lambda times: [v if t and t[0] else math.nan for t, v in paced(times)]),
+    ("5.5a", lambda times: [v or math.nan for _, v in paced(times)]),
+    ("5.5a", lambda times: [v if len(set(t)) > 1 else math.nan for t, v in paced(times)]),
+    ("5.5b", lambda times: [round(gap, 3) for gap in inter_token_latencies(times)]),
+    ("5.5b", lambda times: [round(gap, 6) for gap in inter_token_latencies(times)]),
+    ("5.5b", lambda times: [float(np.float32(gap)) for gap in inter_token_latencies(times)]),
+    ("5.5b", lambda times: [b - a for each in times for a, b in pairwise(each) if a]),
 )
 
 # 5.6
@@ -317,7 +458,49 @@ def refuses_nothing(query_lens, context_lens, known_lens):
     return flatten_step(lens, contexts, [max(p) for p in zip(contexts, known_lens, strict=False)])
 
 
+def looks_at_sums(query_lens, context_lens, known_lens):
+    if not sum(query_lens) <= sum(context_lens) <= sum(known_lens):
+        raise ValueError
+    return unchecked(query_lens, context_lens, known_lens)
+
+
+def looks_at_the_last(query_lens, context_lens, known_lens):
+    if not len(query_lens) == len(context_lens) == len(known_lens):
+        raise ValueError
+    for lens in list(zip(query_lens, context_lens, known_lens, strict=True))[-1:]:
+        if not 1 <= lens[0] <= lens[1] <= lens[2]:
+            raise ValueError
+    return unchecked(query_lens, context_lens, known_lens)
+
+
+def passes_over_nothing(query_lens, context_lens, known_lens):
+    return flatten_step(query_lens, *((context_lens, known_lens) if query_lens else ([], [])))
+
+
+def unchecked(query_lens, context_lens, known_lens):
+    lens = list(zip(query_lens, context_lens, known_lens, strict=True))
+    positions = [place for query, context, _ in lens for place in range(context - query, context)]
+    starts = np.cumsum([0, *query_lens])
+    rows = [
+        end - 1
+        for end, (_, context, known) in zip(starts[1:], lens, strict=True)
+        if context == known
+    ]
+    return FlatStep(
+        np.array(positions, np.int64), starts.astype(np.int32), np.array(rows, np.int64)
+    )
+
+
+def in_two_bytes(query_lens, context_lens, known_lens):
+    right = flatten_step(query_lens, context_lens, known_lens)
+    return right._replace(positions=right.positions.astype(np.int16).astype(np.int64))
+
+
 FLAT_WRONG = (
+    looks_at_sums,
+    looks_at_the_last,
+    passes_over_nothing,
+    in_two_bytes,
     copied_again_and_again,
     refuses_nothing,
     lambda query_lens, context_lens, known_lens: tuple(
@@ -392,6 +575,8 @@ def test_the_suspect_that_is_shown_is_the_mistake_that_is_known():
         ({"requests": [("a", 9, 5)], "seats": True, "budget": 64}, '"seats" is a whole', SAME),
         ({"requests": [("a", 9, 5)], "seats": 3, "budget": 2}, "for each seat", SAME),
         ([("a", 9, 5)], 'the keys "requests"', SAME),
+        ({**hunt.FOUR_PROMPTS, "aborts": [("b", 3)]}, "leave the aborts out", SAME),
+        ({**hunt.FOUR_PROMPTS, "aborts": []}, None, SAME),
     ],
 )
 def test_a_workload_is_right_or_told_why_not(workload, says, name):
@@ -418,6 +603,15 @@ def uses_up_the_requests(requests, seats, budget, aborts=()):
             hunt.first_steps(requests, seats, budget, aborts).items()
         ),
         lambda requests, seats, budget, aborts=(): {"a": 0, "b": 0, "c": 2},
+        lambda requests, seats, budget, aborts=(): hunt.first_steps(
+            requests, min(seats, 8), budget, aborts
+        ),
+        lambda requests, seats, budget, aborts=(): hunt.first_steps(
+            requests, seats, min(budget, 2048), aborts
+        ),
+        lambda requests, seats, budget, aborts=(): hunt.first_steps(
+            requests, seats, budget, aborts[:1]
+        ),
     ],
 )
 def test_a_wrong_repair_earns_nothing(answer):
