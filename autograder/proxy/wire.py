@@ -124,9 +124,6 @@ def to_wire(
     if _is_numpys_own(value) and not isinstance(item := value.item(), np.generic):
         # Python has no number as wide as some of NumPy's: those stay what they are.
         return inner(item)
-    if isinstance(value, Fraction) and kind is Fraction:
-        # A number worked out exactly travels as the number that it is.
-        return inner(_as_number(value))
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
@@ -141,16 +138,18 @@ def to_wire(
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
 
 
-def _as_number(value: Fraction) -> int | float:
-    """Return a fraction as the whole number that it is, or else as the nearest float.
+def _fraction_to_wire(value: Fraction) -> Any:
+    """Write a number worked out exactly as the whole number that it is, or the nearest float.
 
-    >>> _as_number(Fraction(8)), _as_number(Fraction(1, 4))
+    >>> _fraction_to_wire(Fraction(8)), _fraction_to_wire(Fraction(1, 4))
     (8, 0.25)
     """
+    if value.denominator == 1:
+        return _int_to_wire(value.numerator)
     try:
-        return value.numerator if value.denominator == 1 else float(value)
+        return _float_to_wire(float(value))
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return _float_to_wire(math.copysign(math.inf, value))
 
 
 def _is_numpys_own(value: object) -> TypeGuard[np.generic]:
@@ -209,6 +208,7 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
     int: _int_to_wire,
     str: lambda value: value,
     float: _float_to_wire,
+    Fraction: _fraction_to_wire,
     bytes: lambda value: {"bytes": base64.b64encode(value).decode()},
     Ref: lambda value: {"ref": value.number},
     np.ndarray: lambda value: {"array": _array_to_wire(value)},
