@@ -53,6 +53,23 @@ def _wrong_pieces(
     return admit_under_pow2
 
 
+def rest_kept_whole(
+    requests: given.Lengths, free_blocks: list[int], max_model_len: int
+) -> list[tuple[int, int]]:
+    """Keep the rest of a block in one, which need not be a power of two, and fit by the size."""
+    free, pieces = list(free_blocks), []
+    for prompt_tokens, output_tokens in requests:
+        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
+        block = min((block for block in free if block >= size), default=None)
+        if block is None:
+            break
+        piece = given.next_power_of_two(size)
+        free.remove(block)
+        free += [block - piece] * (block > piece)
+        pieces.append((size, piece))
+    return pieces
+
+
 def _rounded_output(output_tokens: int) -> int:
     return given.next_power_of_two(output_tokens)
 
@@ -355,6 +372,12 @@ ADMIT = (
         "What was rounded up belongs to the piece, and the rest of the block stays free as halves: "
         "a buddy allocator knows powers of two only.",
         _wrong_pieces(rest_of=lambda block, piece, size: [block - size] * (block > size)),
+    ),
+    Misconception(
+        "the rest in one block, fit by what is asked for",
+        "A piece that was rounded up must fit into its block, too; the rest of a block stays free "
+        "as halves, each a power of two.",
+        rest_kept_whole,
     ),
     Misconception(
         "equal blocks merged",
