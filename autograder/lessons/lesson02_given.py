@@ -129,6 +129,7 @@ UNFIT_KEYS = (
     Call(_FOUR_QUERIES, _TWO_KEYS[:0], _TWO_VALUES[:0]),
 )
 
+
 def _long_context() -> Call:
     generator = torch.Generator().manual_seed(4)
     query = torch.randn(8, 32, generator=generator)
