@@ -29,6 +29,7 @@ def _wrong_pieces(
     ),
     tidy: Callable[[list[int]], list[int]] = lambda free: free,
     goes_on: bool = False,
+    needs: Callable[[int, int], int] = lambda size, piece: piece,
 ) -> Callable[..., list[tuple[int, int]]]:
     """Make an admission that is wrong in one step, or in several."""
 
@@ -39,7 +40,7 @@ def _wrong_pieces(
         for prompt_tokens, output_tokens in requests:
             size = size_of(prompt_tokens, output_tokens, max_model_len)
             piece = piece_of(size)
-            fitting = [block for block in free if block >= piece]
+            fitting = [block for block in free if block >= needs(size, piece)]
             if not fitting:
                 if goes_on:
                     continue
@@ -51,23 +52,6 @@ def _wrong_pieces(
         return pieces
 
     return admit_under_pow2
-
-
-def rest_kept_whole(
-    requests: given.Lengths, free_blocks: list[int], max_model_len: int
-) -> list[tuple[int, int]]:
-    """Keep the rest of a block in one, which need not be a power of two, and fit by the size."""
-    free, pieces = list(free_blocks), []
-    for prompt_tokens, output_tokens in requests:
-        size = RESERVATIONS["Pow2"](prompt_tokens, output_tokens, max_model_len)
-        block = min((block for block in free if block >= size), default=None)
-        if block is None:
-            break
-        piece = given.next_power_of_two(size)
-        free.remove(block)
-        free += [block - piece] * (block > piece)
-        pieces.append((size, piece))
-    return pieces
 
 
 def _rounded_output(output_tokens: int) -> int:
@@ -377,7 +361,10 @@ ADMIT = (
         "the rest in one block, fit by what is asked for",
         "A piece that was rounded up must fit into its block, too; the rest of a block stays free "
         "as halves, each a power of two.",
-        rest_kept_whole,
+        _wrong_pieces(
+            needs=lambda size, piece: size,
+            rest_of=lambda block, piece, size: [block - piece] * (block > piece),
+        ),
     ),
     Misconception(
         "equal blocks merged",
