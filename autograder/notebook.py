@@ -216,13 +216,15 @@ def _figure(value: float, digits: int = 3) -> str:
 def task(exercise_id: str, seed: int) -> Any:
     """Return a task to be solved by hand, for a notebook to show; each seed gives another one.
 
+    The answer is not in it. A check shows that once it is right, or to whoever gives up on a seed.
+
     Raises:
         CourseError: There is no such exercise, or it has no tasks by hand.
     """
     check: Any = lessons.find(exercise_id).check
     if not is_by_hand(check):
         raise CourseError(f"exercise {exercise_id} has no tasks by hand; read what it asks")
-    return check.instance(seed)
+    return check.instance(seed).posed()
 
 
 def quiz(lesson: int) -> Any:

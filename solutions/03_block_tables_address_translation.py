@@ -201,7 +201,11 @@ task("3.1b", seed=1)
 answer = {"seed": 1}
 # Write answer["slot a"] = ..., answer["state at 12 tokens"] = "free [...]  r0: ...", and so on.
 ### BEGIN SOLUTION
-answer |= task("3.1b", seed=1).answer
+answer["slot a"] = 37
+answer["slot b"] = 11
+answer["slot c"] = 19
+answer["state at 12 tokens"] = "free [5 6 7 8]  r0: 3 2 9  r1: 1 4"
+answer["state at 13 tokens"] = "free [6 7 8]  r0: 3 2 9 5  r1: 1 4"
 ### END SOLUTION
 
 # %% check="3.1b"

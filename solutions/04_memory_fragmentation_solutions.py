@@ -201,7 +201,12 @@ viz.strip_film("A5 B3 C4 -B D2 -A E6 -D E6")
 answer = {"seed": 1}
 # Write answer["step 1"] = "..." and so on, a strip of 16 signs each.
 ### BEGIN SOLUTION
-answer |= task("4.1", seed=1).answer
+answer["step 1"] = "...AA..B...CCCC."
+answer["step 2"] = "...AA..B...CCCC."
+answer["step 3"] = ".......B...CCCC."
+answer["step 4"] = "FFF....B...CCCC."
+answer["step 5"] = "FFF....B........"
+answer["step 6"] = "FFFGGGGB........"
 ### END SOLUTION
 
 # %% check="4.1"
@@ -617,10 +622,11 @@ predicted_price = None  # your prediction, in %
 # %% [markdown]
 # First fit that does what the film shows, and counts the slots that it moves. (In the film each slot holds a token. Here
 # every slot of a block is moved, whether a token is in it or not.) To move a block is to free it and to allocate it again: `free` joins it with the hole in front
-# of it, and all that lies further in front is full already.
+# of it, and all that lies further in front is full already. Nothing in the next cell is to be written, so it is folded: run
+# it, and click on the three dots if you want to read it.
 
 
-# %%
+# %% folds="Compacting"
 class Compacting:
     """First fit that pushes blocks together when a request fits in no hole, but in all of them.
 

@@ -230,7 +230,13 @@ assert 100 - manager.block_pool.get_num_free_blocks() == 24
 answer = {"seed": 1}
 # Write answer["D holds"] = ..., answer["last in"] = ["..."] and so on.
 ### BEGIN SOLUTION
-answer |= task("6.3", seed=1).answer
+answer["D holds"] = 14
+answer["U needs"] = 24
+answer["last in"] = ["D", "C"]
+answer["least important"] = ["D", "A"]
+answer["most blocks"] = ["A"]
+answer["lost"] = 488
+answer["in V1"] = []
 ### END SOLUTION
 
 # %% check="6.3"
@@ -475,7 +481,14 @@ for what, said in give_way(scheduler, "b").items():
 answer = {"seed": 1}
 # Write answer["when"] = ..., answer["who"] = "...", answer["recompute 4"] = [...] and so on.
 ### BEGIN SOLUTION
-answer |= task("6.8", seed=1).answer
+answer["when"] = 2
+answer["who"] = "D"
+answer["recompute 4"] = [7, "ABC", "UD"]
+answer["recompute 5"] = [7, "ABC", "UD"]
+answer["recompute 6"] = [6, "ABUD", ""]
+answer["swap 4"] = [7, "ABC", "U", "D"]
+answer["swap 5"] = [7, "ABC", "U", "D"]
+answer["swap 6"] = [14, "ABU", "", "D"]
 ### END SOLUTION
 
 # %% check="6.8"

@@ -250,7 +250,12 @@ assert 0.3 < life < 6
 answer = {"seed": 1}
 # Write answer["step 1"] = "free [...]  A: ..." and so on, for six steps.
 ### BEGIN SOLUTION
-answer |= task("7.1", seed=1).answer
+answer["step 1"] = "free [4 5 6 7 8]  A: 1* 2* 3"
+answer["step 2"] = "free [6 7 8]  A: 1* 2* 3  B: 4* 5"
+answer["step 3"] = "free [3 6 7 8 | 2* 1*]  B: 4* 5"
+answer["step 4"] = "free [5 3 6 7 8 | 2* 1* 4*]"
+answer["step 5"] = "free [5 3 6 7 8 | 4*]  C: 1* 2*"
+answer["step 6"] = "free []  C: 1* 2*  D: 5 3 6 7 8 4"
 ### END SOLUTION
 
 # %% check="7.1"

@@ -315,7 +315,12 @@ compare(predicted_copies, 3, "blocks")
 answer = {"seed": 2}
 # Write answer["copy 1"] = [source, destination], answer["table 1"] = [...] and so on.
 ### BEGIN SOLUTION
-answer |= task("8.3", seed=2).answer
+answer["copy 1"] = [2, 3]
+answer["table 1"] = [1, 3]
+answer["copy 2"] = [2, 4]
+answer["table 2"] = [1, 4]
+answer["copy 3"] = []
+answer["table 3"] = [1, 2]
 ### END SOLUTION
 
 # %% check="8.3"

@@ -18,6 +18,8 @@ and code:
                                            depends on the data; in the solution notebook only,
                                            which is run on real and on synthetic traces
     # %% shows="module:function"           the source of a function, to be read and run
+    # %% folds="Compacting"                code that is run and need not be read: JupyterLab shows
+                                           three dots until they are clicked; the name is in it
     # %% quiz="1"                          practice widget, answer cell and check of the quiz
     # %% [markdown] interview="1"          interview questions with their rubrics
 
@@ -136,6 +138,14 @@ def _shows(
     yield new_code_cell("\n\n\n".join(part for part in (source, body) if part))
 
 
+def _folds(lesson: Lesson, name: str, body: str, options: dict[str, Any]) -> Iterator[NotebookNode]:
+    if not name.strip() or name not in body:
+        raise CourseError(f"folds={name!r}: name what the cell below it defines")
+    cell = new_code_cell(body)
+    cell.metadata["jupyter"] = {"source_hidden": True}
+    yield cell
+
+
 def _number_of_text(directive: str, answer_id: str) -> str:
     if not re.fullmatch(r"\d+\.\w+", answer_id):
         raise CourseError(f'{directive} {answer_id!r} needs an id such as "1.7"')
@@ -150,6 +160,7 @@ _DIRECTIVES = {
     "criteria": _Directive("markdown", _criteria),
     "claims": _Directive("code", _claims),
     "shows": _Directive("code", _shows),
+    "folds": _Directive("code", _folds),
     "quiz": _Directive("code", quiz_cells),
     "interview": _Directive("markdown", interview_cells),
 }

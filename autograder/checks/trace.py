@@ -9,7 +9,7 @@ instance. The learner writes the seed beside the states::
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,14 @@ _YOUR_ANSWER = "your answer"
 
 
 @dataclass(frozen=True)
-class Instance:
-    """The task of one seed. Shown in a notebook it is the task alone.
+class Task:
+    """What to work out by hand, as a notebook shows it.
 
     Attributes:
-        task: What to work out, in Markdown, with the seed in it.
-        answer: The states, in the order in which they are gone through.
-
-    >>> example = Instance("Add 2 and 3.", {"sum": 5})
-    >>> example, "answer" in dir(example)
-    (Add 2 and 3., False)
+        task: The task, in Markdown, with the seed in it.
     """
 
     task: str
-    answer: dict[str, Any] = field(repr=False)
 
     def __repr__(self) -> str:
         return self.task
@@ -49,9 +43,27 @@ class Instance:
     def _repr_markdown_(self) -> str:
         return self.task
 
-    def __dir__(self) -> list[str]:
-        # Tab after a dot would show the answer to someone who has not looked for it.
-        return [name for name in super().__dir__() if name != "answer"]
+
+@dataclass(frozen=True, repr=False)
+class Instance(Task):
+    """The task of one seed, with its answer, which a notebook is not handed.
+
+    Attributes:
+        answer: The states, in the order in which they are gone through.
+
+    >>> Instance("Add 2 and 3.", {"sum": 5})
+    Add 2 and 3.
+    """
+
+    answer: dict[str, Any]
+
+    def posed(self) -> Task:
+        """Return the task alone: whoever works it out has no answer at hand.
+
+        >>> hasattr(Instance("Add 2 and 3.", {"sum": 5}).posed(), "answer")
+        False
+        """
+        return Task(self.task)
 
 
 @dataclass(frozen=True)

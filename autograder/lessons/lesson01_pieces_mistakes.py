@@ -29,6 +29,7 @@ def _wrong_pieces(
     ),
     tidy: Callable[[list[int]], list[int]] = lambda free: free,
     goes_on: bool = False,
+    needs: Callable[[int, int], int] = lambda size, piece: piece,
 ) -> Callable[..., list[tuple[int, int]]]:
     """Make an admission that is wrong in one step, or in several."""
 
@@ -39,7 +40,7 @@ def _wrong_pieces(
         for prompt_tokens, output_tokens in requests:
             size = size_of(prompt_tokens, output_tokens, max_model_len)
             piece = piece_of(size)
-            fitting = [block for block in free if block >= piece]
+            fitting = [block for block in free if block >= needs(size, piece)]
             if not fitting:
                 if goes_on:
                     continue
@@ -355,6 +356,15 @@ ADMIT = (
         "What was rounded up belongs to the piece, and the rest of the block stays free as halves: "
         "a buddy allocator knows powers of two only.",
         _wrong_pieces(rest_of=lambda block, piece, size: [block - size] * (block > size)),
+    ),
+    Misconception(
+        "the rest in one block, fit by what is asked for",
+        "A piece that was rounded up must fit into its block, too; the rest of a block stays free "
+        "as halves, each a power of two.",
+        _wrong_pieces(
+            needs=lambda size, piece: size,
+            rest_of=lambda block, piece, size: [block - piece] * (block > piece),
+        ),
     ),
     Misconception(
         "equal blocks merged",

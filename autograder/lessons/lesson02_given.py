@@ -58,6 +58,15 @@ SCORES = (
 )
 """Scores that tell the ways to normalise apart."""
 
+
+def _many_rows() -> Call:
+    generator = torch.Generator().manual_seed(3)
+    return Call(torch.randn(8_000, 64, generator=generator))
+
+
+MANY_ROWS = (Large(_many_rows, "8,000 rows of 64 scores", seconds=1.5),)
+"""Rows that are normalised all at once, or one by one, but not number by number."""
+
 # 2.2
 
 _number = st.sampled_from((0.0, 1.0, 2.0, -1.0, 3.0))
@@ -119,6 +128,17 @@ UNFIT_KEYS = (
     Call(_FOUR_QUERIES[:, :1], _TWO_KEYS, _TWO_VALUES),
     Call(_FOUR_QUERIES, _TWO_KEYS[:0], _TWO_VALUES[:0]),
 )
+
+
+def _long_context() -> Call:
+    generator = torch.Generator().manual_seed(4)
+    query = torch.randn(8, 32, generator=generator)
+    return Call(query, *(torch.randn(4_000, 2, 32, generator=generator) for _ in "kv"))
+
+
+MANY_KEYS = (Large(_long_context, "a context of 4,000 tokens", seconds=1.5),)
+"""Keys that are scored once, and not number by number in Python."""
+
 
 # 2.3
 

@@ -218,6 +218,12 @@ SLOT_MAPPING = (
         "A position without a slot gets one: a stranger's, or one below the cache.",
         _translated(refuses=_none, read=_as_one_row),
     ),
+    Misconception(
+        "32 bits, and nothing is refused",
+        "Two things are missing: a block id times the block size may not fit into 32 bits, and "
+        "positions and entries without a slot are to be refused.",
+        _translated(refuses=_none, multiply=_narrow),
+    ),
 )
 
 SLOW = (

@@ -5,7 +5,6 @@ The exercises are thrown away; their references are the library's own.
 
 import os
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import jupytext
@@ -22,6 +21,7 @@ from autograder.checks.answers import right_answer, wrong_answer
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Misconception
 from autograder.checks.reference import Method
+from autograder.checks.trace import Instance
 from autograder.workspace.harvest import standalone_source
 from course_lib import parts
 from course_lib.kv_cache import BlockPool, kv_bytes_per_token
@@ -52,7 +52,7 @@ class ByHand(Bare):
     """A task for each seed."""
 
     def instance(self, seed):
-        return SimpleNamespace(task=f"Add {seed} to 1.", answer={"sum": seed + 1})
+        return Instance(f"Add {seed} to 1.", {"sum": seed + 1})
 
 
 EXERCISES = {
@@ -165,7 +165,9 @@ def test_a_task_by_hand_is_shown_for_a_seed_and_to_be_had_for_others(cells):
     shown = cells["ex-1-97-task"].source
     assert shown.startswith("Add 1 to 1.\n\n")
     assert '`task("1.97", seed=2)`' in shown
-    assert learner.task("1.97", seed=2).task == "Add 2 to 1."
+    posed = learner.task("1.97", seed=2)
+    assert posed.task == "Add 2 to 1."
+    assert not hasattr(posed, "answer"), "a task is no answer"
     scope = {}
     exec(solved(cells["ex-1-97"].source), scope)
     assert scope["answer"] == right_answer(EXERCISES["1.97"])

@@ -217,6 +217,12 @@ def test_criteria_are_folded_and_a_claim_stays_with_the_solution(root):
     assert [cell.id for cell in released.cells] == ["tiny-1", "criteria-1-7"]
 
 
+def test_code_that_need_not_be_read_is_folded(root):
+    (cell,) = expand(root, '# %% folds="Two"\nclass Two:\n    pass')
+    assert cell.source == "class Two:\n    pass"
+    assert cell.metadata["jupyter"] == {"source_hidden": True}
+
+
 def test_a_stub_imports_what_the_setup_cell_does_not(root):
     source_of(root).write_text('# %%\nimport math\n\n# %% exercise="1.1"\n')
     stub = building.solution_notebook(source_of(root)).cells[2]
@@ -275,6 +281,7 @@ MALFORMED = {
     "criteria that say nothing": ('# %% [markdown] criteria="1.7"\n#', "needs a body"),
     "criteria in code": ('# %% criteria="1.7"\nx', "criteria belongs in a markdown cell"),
     "a claim in text": ('# %% [markdown] claims="So."\n# x', "claims belongs in a code cell"),
+    "a fold of another name": ('# %% folds="Two"\none = 1', "name what the cell below it defines"),
     "a claim of nothing": ('# %% claims=""\nassert 1', "needs the sentence"),
     "a claim that cannot fail": ('# %% claims="So."\nprint(1)', "and an assert in its body"),
     "a step of a body": (

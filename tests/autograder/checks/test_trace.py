@@ -123,3 +123,10 @@ def test_another_seed_is_another_task():
 def test_an_array_is_as_good_as_a_list():
     answer = {"seed": 3} | {name: np.array(state) for name, state in states(3, 2).items()}
     assert TRACE.examine(LocalSubject(answer), 1, 1).fraction == 1
+
+
+def test_a_task_as_it_is_posed_has_the_text_and_no_answer():
+    posed = instance(1).posed()
+    assert (posed.task, repr(posed), posed._repr_markdown_()) == (instance(1).task,) * 3
+    assert not hasattr(posed, "answer")
+    assert "(1, 2)" not in repr(vars(posed))
