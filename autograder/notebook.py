@@ -261,7 +261,8 @@ def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:
         is_candidate = isinstance(right, Method) and right.__name__ == name
         if is_candidate and not is_borrowed(obj, right):
             subject = LocalSubject(obj, other.patience)
-            if other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1:
+            solves = other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1
+            if solves and not asked_when_called(obj, other.check, other.part):
                 return other
     return None
 

@@ -12,6 +12,7 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson05_admission as admission
+from autograder.lessons import lesson05_batches as batches
 from autograder.lessons import lesson05_given as given
 from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_lives as lives
@@ -85,7 +86,7 @@ STATIC = Exercise(
         reference=Method(StaticBatchingScheduler, "admit_waiting"),
         machine=lives.SchedulerLife,
         max_steps=5,
-        probes=lives.BATCHES,
+        probes=batches.BATCHES,
         misconceptions=admission.STATIC,
         state_line=queues_of,
     ),
