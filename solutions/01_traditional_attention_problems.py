@@ -119,13 +119,13 @@ predicted_times_as_many = None  # your prediction: requests in blocks / requests
 viz.gpu_memory()
 
 # %%
-compare(predicted_times_as_many, 4096 / 500, "times")
+compare(predicted_times_as_many, 4096 / 512, "times")
 
 # %% [markdown]
-# Of the room for 4,096 tokens, 500 are there: about one in eight. (In the figure 111 fit below and 13 above.) The rest
-# is reserved and empty, and while it is, no other request can have it: three of the sixteen users have to wait, beside
-# gibibytes of memory that hold nothing. That is the problem that paged attention solves in lesson 2. To solve it you
-# first have to be able to say exactly how large the problem is.
+# Of the room for 4,096 tokens, 500 are there, in 32 blocks of 16: about one in eight. (In the figure 111 fit below and 13
+# above.) The rest is reserved and empty, and while it is, no other request can have it: three of the sixteen users have to
+# wait, beside gibibytes of memory that hold nothing. That is the problem that paged attention solves in lesson 2. To solve
+# it you first have to be able to say exactly how large the problem is.
 
 # %% claims="(In the figure 111 fit below and 13 above.)"
 page = viz.gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).texts()
@@ -280,7 +280,7 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # | **used** | yes | has done so: it holds a token | |
 # | **later** | yes | yes, in the end | early reservation |
 # | **internal** fragmentation | yes | never | the length is unknown |
-# | **external** fragmentation | no, and the next request in the queue cannot have it | | the allocator: its free pieces are too small, or its free blocks too few |
+# | **external** fragmentation | no, and the next request in the queue cannot have it | | the allocator: what it rounds up, free pieces that are too small, or free blocks that are too few |
 #
 # The paper compares three ways to choose the length of a reservation, in its authors' own version of Orca (OSDI '22),
 # which was not public:
@@ -359,8 +359,8 @@ print(", ".join(f"{slots:.0f} are {kind}" for kind, slots in became.items()))
 compare(predicted_gain, became["used"], "slots of 100")
 
 # %% [markdown]
-# Far from all: nearly a third in the real conversations, next to none in the synthetic ones. A freed slot becomes a
-# token only if it lets one more request in. Otherwise it turns up as external: outside the reservations, and still not
+# Far from all: nearly a third in the real conversations, next to none in the synthetic ones. A freed slot holds a
+# token, now or later, only if it lets one more request in. Otherwise it turns up as external: outside the reservations, and still not
 # in a piece that the next request could have. Here pieces come in a few sizes only, and most of the synthetic requests
 # still need the largest under *Pow2*, where most of the real ones do with a smaller one. So to shorten a reservation
 # is not enough. It depends on who hands out the pieces, and how; section 8 takes that apart. (`RESERVATIONS["Pow2"]`
@@ -583,7 +583,7 @@ viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
 # contexts only the one of 256 tokens crosses the line, and not before some hundreds of sequences. At 1,024 tokens and
 # more, decoding never reaches the ridge point on this GPU, whatever the batch.
 #
-# So the way to more tokens per second is a larger batch, up to where the curve flattens.
+# So the way to more tokens per second is a larger batch, up to where the curve flattens or meets the ridge point.
 #
 # **Predict:** this GPU has 80 GiB. From how many tokens of context on does its memory end before the ridge point is
 # reached?
@@ -738,9 +738,9 @@ print(f"{suspect_tokens_that_fit(LLAMA_2_7B, GiB):,} tokens per GiB")
 # the type `torch_dtype`. (Files that transformers has written since 4.56 call it `dtype`; that is not the bug.)
 #
 # The first thing to do with a suspected bug is to show it: find an input for which the answer is wrong. It
-# convinces your colleague, and it is a test once the bug is mended. In a Hugging Face `config.json` the KV heads
-# are `num_key_value_heads` and the head size is `head_dim`; older files have neither. A whole `config.json` will
-# do, with whatever else stands in it.
+# convinces your colleague, and it is a test once the bug is mended. In the `config.json` of most models the
+# KV heads are `num_key_value_heads` and the head size is `head_dim`; older files have neither. (A few, such as Falcon's,
+# have words of their own, which we leave out.) A whole `config.json` will do, with whatever else stands in it.
 
 # %% exercise="1.6a"
 exposing_config = None
@@ -787,8 +787,9 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # second alone shows in a model with wide heads and a KV head for each: of Gemma-7B's shape the calculator promises
 # 3,120 tokens per GiB where 2,340 fit.
 # A test on one model proves little about a formula with five factors. LMCache's calculator was mended for Qwen3 (PR #694),
-# which it then knew by its name; half a year later GLM-4.5 showed the same mistake (#2248), and now the calculator looks
-# for `head_dim` itself (PR #2359, 2026).
+# which it then knew by its name; half a year later GLM-4.5 showed the same mistake (#2248). Since January 2026 the copy in
+# its documentation looks for `head_dim` itself (PR #2359); in April a review found the other copy still going by names
+# (#3080).
 
 # %% [markdown]
 # ### Explain the bugs
@@ -1109,7 +1110,8 @@ assert round(3 * full_cache / (weights + full_cache), 2) == 1
 # Max costs almost twice as much as paging. It leaves out that more requests in the batch bring more KV to read: with
 # OPT-13B's 26 GB of weights a full cache makes a step half as long again, so 1.6 to 1.7 times is left. Both take it that
 # requests always wait. At low load waste costs nothing, so both overstate its price. (Also accepted: prefill is
-# compute-bound and does not profit; also overstated.)
+# compute-bound and does not profit; also overstated. Or: that recomputed tokens and the slower kernel cost nothing;
+# overstates, too.)
 #
 # **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, each with a matching figure. (b) 1 for
 # external, 1 for internal and later. (c) 1 for two of these three: the column, its reason, an assumption with its
@@ -1248,7 +1250,8 @@ for name, (percentages, running) in in_the_paper.items():
 # The three policies of Orca come within four points of the paper's shares (its last kind is "External frag. & Others"), and
 # within a twentieth of the requests that run. So it is probably this run. Paging does not fit as well: 35.7 requests run,
 # where figure 13 has 30.4. Its run got two requests a second; if vLLM kept up with them, its queue was empty now and then,
-# and ours never is.
+# and ours never is. (Then its 96.3% are a share of the blocks in use: 30.4 requests of this length fill some 83% of the
+# pool.)
 
 # %% claims="The three policies of Orca come within four points of the paper's shares"
 for name in RESERVATIONS:
@@ -1283,7 +1286,8 @@ assert round(their_running["Paged"], 1) == 35.7
 # 3. The CUDA context, the communication buffers (NCCL), and the handles of cuBLAS and cuBLASLt: a long comment says why
 #    these are made early. None of the three is counted, so they need room in what `gpu_memory_utilization` leaves.
 #    Memory that another process holds throughout cancels in the difference. If it *gives back* memory meanwhile, vLLM
-#    seems to have taken that much less: the cache becomes too large, silently. Only if it gives back more than vLLM has
+#    seems to have taken that much less: the cache becomes larger than its share, silently, and that memory is missed
+#    when the other process wants it back. Only if it gives back more than vLLM has
 #    taken since `init_snapshot`, so that more is free than at the start, an assertion fails.
 # 4. At the largest step first (`max_num_batched_tokens`), then at CUDA graphs, then at the memory that the driver
 #    really reports.

@@ -270,8 +270,8 @@ BUG_MENDED = Exercise(
     id="1.6b",
     title="Bug hunt: mend it",
     asks=(
-        "Return how many tokens of KV cache fit into free_bytes, for any Hugging Face "
-        "configuration of a model with MHA, GQA or MQA."
+        "Return how many tokens of KV cache fit into free_bytes, from a Hugging Face "
+        "configuration that names KV heads and head size as the docstring says, or leaves them out."
     ),
     points=5,
     minutes=10,

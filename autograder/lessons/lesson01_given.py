@@ -237,11 +237,14 @@ def suspect_tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 _ELSEWHERE = {
     "num_key_value_heads": (
         "the KV heads are",
-        {"num_kv_heads", "n_kv_heads", "kv_heads", "num_key_value_head"},
+        {"n_kv_heads", "kv_heads", "num_key_value_head"},
     ),
     "head_dim": ("the width of a head is", {"head_size", "head_width", "d_head", "dim_head"}),
 }
-"""What KV heads and their width are called in other places, but not in a config.json."""
+"""What KV heads and their width are called in other places, and in few a config.json."""
+
+_OWN_WORDS = {"multi_query", "n_head_kv", "num_kv_heads", "multi_query_group_num"}
+"""By what Falcon and a few others say in their config.json how many KV heads they have."""
 
 _THE_MODEL = "the model"
 """What a configuration that is looked at is called, whatever name it has."""
@@ -255,6 +258,12 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
     if not isinstance(config, dict):
         came = f"{with_article(kind_of(config))}{remedy(dict, config)}"
         return f"a config.json holds an object: give a dict, not {came}"
+    if "num_key_value_heads" not in config and (own := _OWN_WORDS & set(config)):
+        return (
+            f"by {min(own)!r} this file says in a way of its own how many KV heads there are, as "
+            "Falcon's and few others do; the exercise reads 'num_key_value_heads': take a model "
+            "whose file has that"
+        )
     # The suspect is right about the bytes of these types; the bugs to find concern the shape.
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = str(named).removeprefix("torch.")
@@ -287,10 +296,7 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
         return f"it says {right:,} tokens per GiB: right, because its two mistakes cancel there"
     for field, (what, elsewhere) in _ELSEWHERE.items():
         if field not in config and (others := elsewhere & set(config)):
-            return (
-                f"a config.json has no {min(others)!r}, so it is passed over: there {what} "
-                f"{field!r}"
-            )
+            return f"{min(others)!r} is passed over: in most config.json files {what} {field!r}"
     return f"it says {right:,} tokens per GiB, and that is right"
 
 

@@ -75,8 +75,8 @@ BYTES_PER_TOKEN = (
     Misconception(
         "2 x layers x hidden_size",
         "That is how the PagedAttention paper counts for OPT-13B, and what comes of heads x "
-        "(hidden_size / heads). It holds only where every query head has a KV head, and heads x "
-        "head_dim is its hidden size.",
+        "(hidden_size / heads). In practice it holds where every query head has a KV head, and "
+        "heads x head_dim is the hidden size.",
         as_wide_as_the_model,
         evidence=r"(?s)\A(?!.*num_attention_heads).*hidden_size",
     ),

@@ -1252,13 +1252,20 @@ def test_a_whole_configuration_exposes_the_bug_whatever_else_stands_in_it(config
             "the calculator is meant for float32, float16, bfloat16",
         ),
         (
-            {**given.LLAMA_2_7B, "num_kv_heads": 8},
-            "a config.json has no 'num_kv_heads', so it is passed over: there the KV heads are "
+            {**given.LLAMA_2_7B, "kv_heads": 8},
+            "'kv_heads' is passed over: in most config.json files the KV heads are "
             "'num_key_value_heads'",
+        ),
+        *(
+            (
+                {**given.LLAMA_2_7B, word: 1},
+                f"by {word!r} this file says in a way of its own how many KV heads there are",
+            )
+            for word in ("multi_query", "num_kv_heads", "n_head_kv")
         ),
         (
             {**given.LLAMA_2_7B, "head_size": 64},
-            "a config.json has no 'head_size', so it is passed over: there the width of a head is "
+            "'head_size' is passed over: in most config.json files the width of a head is "
             "'head_dim'",
         ),
         (
