@@ -302,8 +302,13 @@ def nearly_equal(swap: float, recompute: float, *, weight_seconds: float = 0.0) 
     return weight_seconds / swap
 
 
-def whole_tokens(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+def rounded_down(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
     """Round down."""
+    return math.inf if swap <= recompute else math.floor(weight_seconds / swap)
+
+
+def whole_tokens(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+    """Divide without a remainder."""
     return math.inf if swap <= recompute else weight_seconds // swap
 
 
@@ -344,6 +349,11 @@ BREAK_EVEN = (
         "whole tokens",
         "The length need not be whole: it is where two lines meet.",
         whole_tokens,
+    ),
+    Misconception(
+        "rounded down",
+        "The length need not be whole: it is where two lines meet.",
+        rounded_down,
     ),
     Misconception(
         "rounded up",

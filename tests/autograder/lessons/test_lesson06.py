@@ -62,11 +62,6 @@ def one_call_deeper_for_each(blocks):
     return 0 if first is None else (first.ref_cnt == 1) + one_call_deeper_for_each(rest)
 
 
-def never_the_same_one_twice(blocks):
-    table = list(blocks)
-    return sum(b.ref_cnt == 1 and b not in table[:i] for i, b in enumerate(table))
-
-
 FREED_RIGHT = (decided_by_hand, lambda blocks: np.int64(sum(b.ref_cnt < 2 for b in blocks)))
 FREED_WRONG = (
     (lets_go, SAME),
@@ -77,7 +72,6 @@ FREED_WRONG = (
     (lambda blocks: min(20, sum(b.ref_cnt == 1 for b in blocks)), SAME),
     (by_index_of_a_list, SAME),
     (one_call_deeper_for_each, SAME),
-    (never_the_same_one_twice, SAME),
     (lambda blocks: 1, SAME),
     (object(), SAME),
 )
@@ -200,7 +194,7 @@ BREAK_EVEN_WRONG = (
     ),
     (
         lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else int(weight_seconds / s),
-        "whole tokens",
+        "rounded down",
     ),
     (nearly(rel_tol=1e-9), SAME),
     (nearly(rel_tol=1e-3), "nearly equal is equal"),
