@@ -48,7 +48,7 @@ SOME_TABLES = (
     table((2,) * 4 + (1,) * 21),
     one_by_one((2, 1, 1)),
 )
-MANY_BLOCKS = Large(lambda: table((1,) * 6_000), "6,000 blocks")
+MANY_BLOCKS = Large(lambda: table((1,) * 12_000), "12,000 blocks", seconds=0.3)
 
 # 6.2, who gives way
 
