@@ -40,6 +40,8 @@ from autograder.checks.observe import (
 from autograder.checks.reference import plain
 from autograder.checks.search import Search
 from autograder.checks.show import Matters, show, show_call, show_outcome
+from autograder.proxy.names import name_of
+from autograder.proxy.recipes import Make
 from autograder.proxy.subject import (
     TRUSTED_PATIENCE,
     LocalSubject,
@@ -167,7 +169,7 @@ class FunctionCheck:
             isinstance(answer, Returned) and answer.value is None and not answer.fate.changed
             for answer in answers
         )
-        advice = _NOTHING_WRITTEN.format(names=", ".join(self.writes)) if self.writes else ""
+        advice = "" if self._returns() else _NOTHING_WRITTEN.format(names=", ".join(self.writes))
         case = failure.counterexample
         if AS_FLOAT in case.complaint:
             case = replace(case, complaint=with_reason(case.complaint, subject.source()))
@@ -186,6 +188,11 @@ class FunctionCheck:
     @property
     def _name(self) -> str:
         return self.reference.__name__
+
+    def _returns(self) -> bool:
+        """Say whether the reference returns anything, and does not only write."""
+        outcome = self._ask(self._trusted(), self.probes[0])
+        return not self.writes or (isinstance(outcome, Returned) and outcome.value is not None)
 
     def _trusted(self) -> LocalSubject:
         """Return the reference."""
@@ -341,8 +348,8 @@ def extent(call: Call) -> tuple[int, float]:
     A call without any is as small as Hypothesis could make it. An item that is infinite or no
     number at all is large: finite ones are easier to follow.
 
-    >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3))
-    ((5, 13), (0, 0))
+    >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3)), extent(Call(Make(iter, [4, 2])))
+    ((5, 13), (0, 0), (2, 6))
     """
     arguments = [*call.args, *call.kwargs.values()]
     items = [item for each in arguments if _has_items(each) for item in _items(each)]
@@ -351,12 +358,15 @@ def extent(call: Call) -> tuple[int, float]:
 
 
 def _has_items(value: Any) -> bool:
-    """Say whether a value is a list, a tuple, or an array of NumPy or PyTorch."""
-    return isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
+    """Say whether a value is a list, a tuple, what goes through one, or an array."""
+    is_iterator = isinstance(value, Make) and value.target == name_of(iter)
+    return is_iterator or isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
 
 
 def _items(value: Any) -> Iterator[Any]:
     """Yield what is in lists, tuples and arrays, at any depth."""
+    if isinstance(value, Make) and value.target == name_of(iter):
+        value = value.args[0]
     if getattr(value, "ndim", 0):
         value = value.tolist()
     if isinstance(value, (list, tuple)):

@@ -125,9 +125,13 @@ class ParsonsCheck:
     def made(self, labels: Sequence[str]) -> Callable[..., Any]:
         """Return the function that lines in this order make; it knows its source.
 
+        Args:
+            labels: The order, however it may be written in an answer.
+
         Raises:
             SyntaxError: They do not make one.
         """
+        labels = _letters(labels)
         source = self.assembled(labels) + "\n"
         filename = f"<{self.exercise_id}: {''.join(labels)}>"
         code = compile(

@@ -43,6 +43,7 @@ FREED = Exercise(
         cases=given.TABLES,
         probes=given.SOME_TABLES,
         misconceptions=mistakes.FREED,
+        large=(given.MANY_BLOCKS,),
     ),
     hints=(
         "Who else holds a block with two holders when this request has let go of it?",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from autograder.checks.trace import Instance
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.block_pool import KVCacheBlock
@@ -18,30 +18,70 @@ from course_lib.scheduling.watch.by_hand import HandRequest, HandStep, preemptio
 # 6.1, what comes back
 
 
-def table(holders: Sequence[int]) -> Call:
-    """Return a call with a block table whose blocks have so many holders."""
+def blocks(holders: Sequence[int], *, full: Collection[int] = ()) -> list[Make]:
+    """Return blocks with so many holders; those at the places ``full`` are in the prefix cache."""
     ids = (7, 3, 11, 5, 2, 9, 4, 8)
-    return Call([Make(KVCacheBlock, ids[i % 8] + i // 8 * 20, n) for i, n in enumerate(holders)])
+    return [
+        Make(KVCacheBlock, ids[i % 8] + i // 8 * 20, n, *([b"tokens"] if i in full else []))
+        for i, n in enumerate(holders)
+    ]
 
 
-TABLES = st.lists(st.integers(1, 4), max_size=5).map(table)
-SOME_TABLES = tuple(table(each) for each in ((4, 4, 1), (2, 2), (1, 1, 1), (3, 1, 2, 1), (5,), ()))
+def table(holders: Sequence[int], *, full: Collection[int] = ()) -> Call:
+    """Return a call with a block table whose blocks have so many holders."""
+    return Call(blocks(holders, full=full))
+
+
+def one_by_one(holders: Sequence[int]) -> Call:
+    """Return a call with blocks that can be gone through once, as those of a generator."""
+    return Call(Make(iter, blocks(holders)))
+
+
+TABLES = st.builds(
+    table,
+    st.lists(st.integers(1, 4), max_size=12),
+    full=st.sampled_from(((), (0,), (0, 1, 2))),
+)
+SOME_TABLES = (
+    *(table(each) for each in ((4, 4, 1), (2, 2), (1, 1, 1), (3, 1, 2, 1), (5,), ())),
+    table((2, 1, 1), full=(0, 1)),
+    table((2,) * 4 + (1,) * 21),
+    one_by_one((2, 1, 1)),
+)
+MANY_BLOCKS = Large(lambda: table((1,) * 12_000), "12,000 blocks", seconds=0.3)
 
 # 6.2, who gives way
 
 
-def running(*ranks: tuple[int, float]) -> Call:
+_REQUESTS = "mazkbyjcxhdw"
+"""Names of requests in the order of admission, which is not that of the alphabet."""
+
+Progress = tuple[int, int]
+"""Computed tokens, and how often it was preempted: what is not to be looked at."""
+
+
+def running(*ranks: tuple[int, float], progress: Sequence[Progress] = ()) -> Call:
     """Return a call with running requests of these priorities and times of arrival."""
-    return Call(
-        [
-            Make(Request, f"r{i}", [1], 1, priority=priority, arrival_time=float(arrival))
-            for i, (priority, arrival) in enumerate(ranks)
-        ]
-    )
+    requests = [
+        Make(Request, name, [1], 1, priority=priority, arrival_time=float(arrival))
+        for name, (priority, arrival) in zip(_REQUESTS, ranks, strict=False)
+    ]
+    for place, (num_computed, num_preemptions) in enumerate(progress[: len(requests)]):
+        made = requests[place].set("num_computed_tokens", num_computed)
+        requests[place] = made.set("num_preemptions", num_preemptions)
+    return Call(requests)
 
 
-_rank = st.tuples(st.integers(-1, 2), st.sampled_from((0.0, 0.5, 3.0, 1.7e9)))
-BATCHES = st.lists(_rank, min_size=1, max_size=4).map(lambda ranks: running(*ranks))
+_rank = st.tuples(
+    st.integers(0, 2) | st.integers(-5, 9),
+    st.sampled_from((0.0, 0.5, 3.0, 0.001, 1.7e9, 1.7e9 + 1.0, 1.7e9 + 1.001)),
+)
+_progress = st.sampled_from(((), (), ((9, 1), (2, 0)), ((2, 0), (9, 1))))
+BATCHES = st.builds(
+    lambda ranks, progress: running(*ranks, progress=progress),
+    st.lists(_rank, min_size=1, max_size=4) | st.lists(_rank, min_size=1, max_size=12),
+    _progress,
+)
 SOME_BATCHES = (
     running((0, 3), (2, 1), (2, 5), (1, 9)),
     running((1, 2), (1, 2)),
@@ -51,11 +91,20 @@ SOME_BATCHES = (
     running((3, 1), (2, 8), (3, 1), (1, 4)),
     running((5, 0)),
     running((0, 1.8e9), (1, 1.7e9), (1, 5)),
+    running((0, 0), (0, 0.04)),
+    running((0, 1.7e9), (0, 1.7e9 + 0.0004)),
+    running((1, 0), (1, 1e-5)),
+    running((-2, 1), (-2, 3)),
+    running((-2_000_000, 1), (-2_000_000, 3)),
+    running(*[(0, 0.0)] * 9, (1, 0.0)),
+    running((0, 1), (0, 1), progress=((9, 1), (2, 0))),
+    running((0, 1), (0, 1), progress=((2, 0), (9, 1))),
 )
 
 # 6.3, break-even
 
-_PER_TOKEN = (0.0, 1e-5, 4e-5, 8e-5, 0.5, 1.0, 2.0)
+# What is drawn first is what a case is made smaller to. That either is free is the oddest of all.
+_PER_TOKEN = (1.0, 2.0, 0.5, 1e-5, 4e-5, 8e-5, 6.4e-5, 6.4001e-5, 1e-7, 0.0)
 
 
 def costs(swap: float, recompute: float, weights: float | None = None) -> Call:
@@ -77,6 +126,12 @@ SOME_COSTS = (
     costs(2.0, 1.0),
     costs(0.0, 0.0, 0.008),
     costs(3.0, 2.0, 7.0),
+    costs(3.0, 2.0, 8.0),
+    costs(4e-5, 1e-5, 0.008),
+    costs(6.4001e-5, 6.4e-5, 0.008),
+    costs(6.5e-5, 6.45e-5, 0.008),
+    costs(1.0 + 1e-10, 1.0, 2.0),
+    costs(1e-7, 0.0, 3.0),
 )
 
 # 6.5, a decision by hand

@@ -232,10 +232,11 @@ def case(free: int, running: Sequence[Running], need: int) -> Call:
 @st.composite
 def cases(draw: Any) -> Call:
     """Return a few requests, of which some are being copied."""
-    names = "abcde"[: draw(st.integers(0, 5))]
+    names = "abcdefgh"[: draw(st.integers(0, 5) | st.integers(0, 8))]
     held = st.sampled_from((1, 2, 3, 0))
     running = [(name, draw(held), draw(st.sampled_from((False, False, True)))) for name in names]
-    return case(draw(st.integers(0, 2)), running, draw(st.integers(0, 5)))
+    need = draw(st.integers(0, 5) | st.integers(0, 16))
+    return case(draw(st.integers(0, 2)), running, need)
 
 
 CASES = (
@@ -248,6 +249,8 @@ CASES = (
     case(1, [("a", 2, False), ("b", 1, False)], 9),
     case(0, [], 1),
     case(0, [("a", 3, True), ("b", 2, False), ("c", 2, False)], 3),
+    case(0, [(name, 1, False) for name in "abcde"], 5),
+    case(1, [(name, 1, False) for name in "abcdefghijkl"], 11),
 )
 
 MENDED = (

@@ -12,7 +12,13 @@ from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.preemptions import give_way, run_with_preemptions
+from course_lib.scheduling.watch.preemptions import (
+    PreemptionNotes,
+    give_way,
+    give_way_in_a_full_plan,
+    run_with_preemptions,
+    terms_of,
+)
 
 BLOCK_SIZE = 2
 
@@ -96,7 +102,19 @@ def once_more(life: Life) -> None:
     _do(life, ("reserve", "a", 1), ("reserve", "a", 1), ("reserve", "a", 9), ("release", "a"))
 
 
-SPACES = (three_blocks, all_but_none_left, out_of_order, once_more)
+def two_digits(life: Life) -> None:
+    """Blocks come back whose numbers have two digits."""
+    life.create(12)
+    _do(life, ("reserve", "a", 11), ("release", "a"), ("reserve", "b", 3))
+
+
+def many_holders(life: Life) -> None:
+    """Nine requests hold a block each, two of which differ in how their name is written."""
+    life.create(9)
+    _do(life, *(("reserve", name, 1) for name in "aAbcdefgh"), ("release", "A"), ("release", "a"))
+
+
+SPACES = (three_blocks, all_but_none_left, out_of_order, once_more, two_digits, many_holders)
 
 # 6.7, and the loop of 6.6: schedulers
 
@@ -271,6 +289,95 @@ def to_the_cpu_with_a_cache(life: Life) -> None:
     run(life, 2)
 
 
+def half_a_prompt_to_the_cpu(life: Life) -> None:
+    """The victim has computed a part of its prompt, and goes to the CPU with just that."""
+    scheduler(life, 4, max_num_batched_tokens=3, preemption_mode="swap", num_cpu_blocks=2)
+    add(life, "a", 5)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 2)
+
+
+def twice_to_the_cpu(life: Life) -> None:
+    """Somebody goes to the CPU, comes back, and goes there once more."""
+    scheduler(life, 4, preemption_mode="swap", num_cpu_blocks=2)
+    add(life, "a", 1)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 1)
+
+
+def one_after_the_other_to_the_cpu(life: Life) -> None:
+    """In one plan the last one in makes room for the first, which is then to go as well."""
+    scheduler(life, 3, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 2)
+    add(life, "b", 1)
+    run(life, 1)
+    life.apply(give_way, "a")
+    run(life, 1)
+
+
+def _four(life: Life) -> None:
+    """Let four come, of whom the first two need a second block for their first answer."""
+    for name, prompt in (("a", 2), ("b", 2), ("c", 1), ("d", 1)):
+        add(life, name, prompt)
+
+
+def two_to_the_cpu(life: Life) -> None:
+    """Two go to the CPU in one step, before it is their turn to be served."""
+    scheduler(life, 5, preemption_mode="swap", num_cpu_blocks=8)
+    _four(life)
+    run(life, 4)
+
+
+def a_shared_prompt_to_the_cpu(life: Life) -> None:
+    """The victim shares blocks with another request that began with the same tokens."""
+    scheduler(life, 9, caching=True, preemption_mode="swap", num_cpu_blocks=8)
+    add(life, "a", 5)
+    run(life, 1)
+    life.do("add_request", Make(Request, "b", list(range(5)), 20))
+    run(life, 1)
+    life.apply(give_way, "b")
+    run(life, 2)
+
+
+def two_go_while_one_waits(life: Life) -> None:
+    """Two have to go in one step, and somebody waits who has never run."""
+    scheduler(life, 5, max_num_seqs=4)
+    _four(life)
+    add(life, "e", 1)
+    run(life, 3)
+
+
+def keeps_its_terms(life: Life) -> None:
+    """What a victim was made with is what it was."""
+    scheduler(life, 4)
+    add(life, "a", 1)
+    run(life, 1)
+    life.apply(give_way, "a")
+    life.apply(terms_of, "a")
+
+
+def keeps_all_its_terms(life: Life) -> None:
+    """What a victim was made with is what it was, where nothing is left to its default."""
+    scheduler(life, 4)
+    told = {"client_id": "me", "deadline": 60.0, "lora_id": "french"}
+    life.do("add_request", Make(Request, "a", [0], 20, 1, 2.5, 99, "salt", **told))
+    run(life, 1)
+    life.apply(give_way, "a")
+    life.apply(terms_of, "a")
+
+
+def in_a_full_plan(life: Life) -> None:
+    """The plan holds more than what is computed."""
+    scheduler(life, 4)
+    add(life, "a", 1)
+    run(life, 1)
+    life.apply(give_way_in_a_full_plan, "a")
+
+
 PREEMPTIONS = (
     served_and_taken_out,
     in_the_middle_of_a_prompt,
@@ -282,6 +389,15 @@ PREEMPTIONS = (
     twice,
     memory_runs_out,
     an_important_one_needs_room,
+    half_a_prompt_to_the_cpu,
+    twice_to_the_cpu,
+    one_after_the_other_to_the_cpu,
+    two_to_the_cpu,
+    a_shared_prompt_to_the_cpu,
+    two_go_while_one_waits,
+    keeps_its_terms,
+    keeps_all_its_terms,
+    in_a_full_plan,
 )
 
 
@@ -312,10 +428,35 @@ def two_had_been_served(life: Life) -> None:
     run(life, 3)
 
 
+def _with_notes(life: Life, num_blocks: int, **limits: Any) -> None:
+    """Make a scheduler that tells a log of its preemptions."""
+    manager = Make(KVCacheManager, num_blocks, BLOCK_SIZE, False)
+    life.create(SchedulerConfig(**limits), manager, log=Make(PreemptionNotes))
+
+
+def is_noted(life: Life) -> None:
+    """A log is told of one who gives way to another."""
+    _with_notes(life, 3)
+    add(life, "a", 2)
+    add(life, "b", 1)
+    run(life, 2)
+    life.see("log.lines")
+
+
+def each_is_noted(life: Life) -> None:
+    """A log is told of two who give way in one step."""
+    _with_notes(life, 5)
+    _four(life)
+    run(life, 2)
+    life.see("log.lines")
+
+
 LOOPS = (
     memory_runs_out,
     an_important_one_needs_room,
     two_must_go,
     goes_itself,
     two_had_been_served,
+    is_noted,
+    each_is_noted,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -41,6 +42,31 @@ def shares(blocks: Iterable[KVCacheBlock]) -> float:
     return sum(1 / block.ref_cnt for block in blocks)
 
 
+def up_to_two_holders(blocks: Iterable[KVCacheBlock]) -> int:
+    """Count those with two holders, too."""
+    return sum(block.ref_cnt <= 2 for block in blocks)
+
+
+def until_the_first_shared(blocks: Iterable[KVCacheBlock]) -> int:
+    """Count from the front, and stop at a shared block."""
+    return sum(1 for _ in takewhile(lambda block: block.ref_cnt == 1, blocks))
+
+
+def from_the_end_until_shared(blocks: Iterable[KVCacheBlock]) -> int:
+    """Count from the end, and stop at a shared block."""
+    return until_the_first_shared(reversed(list(blocks)))
+
+
+def goes_through_twice(blocks: Iterable[KVCacheBlock]) -> int:
+    """Count all, then those that stay."""
+    return sum(1 for _ in blocks) - sum(block.ref_cnt > 1 for block in blocks)
+
+
+def not_cached(blocks: Iterable[KVCacheBlock]) -> int:
+    """Count those whose content cannot be found."""
+    return sum(block.ref_cnt == 1 and block.block_hash is None for block in blocks)
+
+
 FREED = (
     Misconception(
         "the whole table",
@@ -68,6 +94,32 @@ FREED = (
         "a share of each block",
         "A block is free or not. Half a block comes back to nobody.",
         shares,
+    ),
+    Misconception(
+        "a block with two holders",
+        "When this request lets go of a block with two holders, the other one still holds it.",
+        up_to_two_holders,
+    ),
+    Misconception(
+        "until the first shared one",
+        "A shared block stays, and those behind it may come back all the same: look at each.",
+        until_the_first_shared,
+    ),
+    Misconception(
+        "from the end until a shared one",
+        "What is shared need not be the beginning of the table: look at each block by itself.",
+        from_the_end_until_shared,
+    ),
+    Misconception(
+        "goes through them twice",
+        "What can be gone through once, as a generator, has nothing left the second time: count "
+        "in one go.",
+        goes_through_twice,
+    ),
+    Misconception(
+        "cached blocks stay",
+        "A cached block that nobody holds is free: its content may be found until it is taken.",
+        not_cached,
     ),
 )
 
@@ -104,6 +156,41 @@ def latest_arrival(running: Sequence[Request]) -> int:
     return max(range(len(running)), key=lambda i: (running[i].arrival_time, running[i].priority))
 
 
+def most_important(running: Sequence[Request]) -> int:
+    """Take the smallest pair."""
+    return min(range(len(running)), key=lambda i: (running[i].priority, running[i].arrival_time))
+
+
+def summed(running: Sequence[Request]) -> int:
+    """Make one number of both."""
+    return max(
+        range(len(running)), key=lambda i: 10 * running[i].priority + running[i].arrival_time
+    )
+
+
+def from_the_end(running: Sequence[Request]) -> int:
+    """Count the place from the end of the list."""
+    return _right_victim(running) - len(running)
+
+
+def without_its_sign(running: Sequence[Request]) -> int:
+    """Take priorities for how much is asked for, whatever their sign."""
+    return max(
+        range(len(running)), key=lambda i: (abs(running[i].priority), running[i].arrival_time)
+    )
+
+
+def sorts_them(running: Any) -> int:
+    """Sort the running requests, and take the last one."""
+    running.sort(key=lambda request: (request.priority, request.arrival_time))
+    return len(running) - 1
+
+
+def _right_victim(running: Sequence[Request]) -> int:
+    ranks = [(request.priority, request.arrival_time) for request in running]
+    return ranks.index(max(ranks))
+
+
 VICTIM = (
     Misconception(
         "the smallest number goes",
@@ -134,6 +221,34 @@ VICTIM = (
         "arrival before priority",
         "Priority is compared first; the time of arrival decides among equals.",
         latest_arrival,
+    ),
+    Misconception(
+        "the most important one goes",
+        "A lower value is more important, and who came earlier stays: the largest pair gives way.",
+        most_important,
+    ),
+    Misconception(
+        "one number for both",
+        "Times of a clock are in the billions, and differ by milliseconds: no factor keeps them "
+        "apart from the priority. Compare pairs.",
+        summed,
+    ),
+    Misconception(
+        "counted from the end",
+        "The index is the place from the front, from 0 on.",
+        from_the_end,
+    ),
+    Misconception(
+        "without its sign",
+        "A priority below 0 is more important than 0: compare it as it is.",
+        without_its_sign,
+    ),
+    Misconception(
+        "sorts the running requests",
+        "The batch is in order of admission and is to stay so. Sort a copy, or look for the "
+        "largest; and the index is that of the list as it was.",
+        sorts_them,
+        evidence=r"\.sort\(",
     ),
 )
 
@@ -170,8 +285,30 @@ def always_the_floor(swap: float, recompute: float, *, weight_seconds: float = 0
     return weight_seconds / swap if swap else math.inf
 
 
-def whole_tokens(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+def rounded_up(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+    """Round up."""
+    return math.inf if swap <= recompute else math.ceil(weight_seconds / swap)
+
+
+def rounded(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+    """Round to the nearest."""
+    return math.inf if swap <= recompute else round(weight_seconds / swap)
+
+
+def nearly_equal(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+    """Take what is nearly equal for equal."""
+    if swap <= recompute or math.isclose(swap, recompute, rel_tol=1e-3):
+        return math.inf
+    return weight_seconds / swap
+
+
+def rounded_down(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
     """Round down."""
+    return math.inf if swap <= recompute else math.floor(weight_seconds / swap)
+
+
+def whole_tokens(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
+    """Divide without a remainder."""
     return math.inf if swap <= recompute else weight_seconds // swap
 
 
@@ -212,6 +349,26 @@ BREAK_EVEN = (
         "whole tokens",
         "The length need not be whole: it is where two lines meet.",
         whole_tokens,
+    ),
+    Misconception(
+        "rounded down",
+        "The length need not be whole: it is where two lines meet.",
+        rounded_down,
+    ),
+    Misconception(
+        "rounded up",
+        "The length need not be whole: it is where two lines meet.",
+        rounded_up,
+    ),
+    Misconception(
+        "rounded to the nearest",
+        "The length need not be whole: it is where two lines meet.",
+        rounded,
+    ),
+    Misconception(
+        "nearly equal is equal",
+        "However little longer swapping takes for each token, behind the floor it is the slower.",
+        nearly_equal,
     ),
 )
 
@@ -306,6 +463,16 @@ class ReleasesNobody(SwapSpace):
         return super().release(request_id) if request_id in self.held_blocks else []
 
 
+class SortsAsText(SwapSpace):
+    """Puts what comes back among the others as words are sorted."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Sort the free blocks by their digits."""
+        blocks = super().release(request_id)
+        self.free_blocks.sort(key=str)
+        return blocks
+
+
 class HighestFirst(SwapSpace):
     """Hands out from the end."""
 
@@ -369,6 +536,11 @@ SWAP_SPACE = (
         "highest first",
         "The lowest free blocks are handed out first, in ascending order.",
         HighestFirst,
+    ),
+    Misconception(
+        "sorted as words",
+        "As words, 10 comes before 2. Blocks are numbers.",
+        SortsAsText,
     ),
 )
 

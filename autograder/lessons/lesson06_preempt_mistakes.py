@@ -195,6 +195,103 @@ class SwappedKeepsBlocks(Preemption):
             super()._free(num_valid)
 
 
+class NewSet(Preemption):
+    """Gives the plan another set of names."""
+
+    def _note(self) -> None:
+        self.victim.num_preemptions += 1
+        self.victim.num_tokens_ahead = 0
+        names = self.output.preempted_req_ids
+        self.output.preempted_req_ids = names | {self.victim.request_id}
+
+
+class NotCounted(Preemption):
+    """Does not count the preemption."""
+
+    def _note(self) -> None:
+        super()._note()
+        self.victim.num_preemptions -= 1
+
+
+class CountedOnce(Preemption):
+    """Says that it was preempted, and not how often."""
+
+    def _note(self) -> None:
+        super()._note()
+        self.victim.num_preemptions = 1
+
+
+class NotedWhenRecomputed(Preemption):
+    """Counts and names those alone that are computed again."""
+
+    def _note(self) -> None:
+        self.victim.num_tokens_ahead = 0
+
+    def _forget(self) -> None:
+        super()._note()
+        super()._forget()
+
+
+class NotPutBack(Preemption):
+    """Puts it nowhere."""
+
+    def _put_back(self) -> None:
+        """It is in no queue."""
+
+
+class KeepsItsBlocks(Preemption):
+    """Gives no blocks back."""
+
+    def _free(self, num_valid: int) -> None:
+        """They stay in its table."""
+
+
+class ValidComesBack(Preemption):
+    """Gives what is valid back to the budget."""
+
+    def run(self) -> Any:
+        """Preempt, and say what was valid."""
+        before = self.victim.num_computed_tokens
+        super().run()
+        return before - self.unspent
+
+
+class OneIsUnspent(Preemption):
+    """Takes each victim for one that decodes."""
+
+    def _num_valid(self) -> int:
+        return self.victim.num_computed_tokens - 1
+
+
+class SwapsAllKnown(Preemption):
+    """Takes all known tokens to the CPU."""
+
+    def _swapped(self, num_valid: int) -> bool:
+        return super()._swapped(self.victim.num_tokens)
+
+
+class SwapsAllButTheLast(Preemption):
+    """Takes all known tokens to the CPU but the last, as if each victim decoded."""
+
+    def _swapped(self, num_valid: int) -> bool:
+        return super()._swapped(self.victim.num_tokens - 1)
+
+
+class SwapsOnce(Preemption):
+    """Takes nobody to the CPU for a second time."""
+
+    def _swapped(self, num_valid: int) -> bool:
+        return self.victim.num_preemptions < 2 and super()._swapped(num_valid)
+
+
+class OnePromptNow(Preemption):
+    """Makes the answer a part of the prompt."""
+
+    def _regained(self) -> int:
+        self.victim.num_prompt_tokens = self.victim.num_tokens
+        return self.unspent
+
+
 def _method(kind: type[Preemption]) -> Any:
     def preempt(self: Scheduler, victim: Request, output: SchedulerOutput) -> Any:
         return kind(self, victim, output).run()
@@ -287,6 +384,73 @@ PREEMPT = (
         "swapped, and not freed",
         "The copy is on the CPU, and the blocks on the GPU are what somebody is waiting for.",
     ),
+    _mistake(
+        NewSet,
+        "a new set",
+        "Whoever plans this step has had `preempted_req_ids` in hand from the beginning, and sees "
+        "only what is added to this very set.",
+    ),
+    _mistake(
+        NotCounted,
+        "not counted",
+        "`num_preemptions` says how often a request has lost its place, so it grows each time.",
+    ),
+    _mistake(
+        CountedOnce,
+        "counted once",
+        "`num_preemptions` says how often a request has lost its place: who goes for the second "
+        "time has 2.",
+    ),
+    _mistake(
+        NotedWhenRecomputed,
+        "noted when recomputed",
+        "Who is swapped out is preempted as well: it is counted, and the plan is told.",
+    ),
+    _mistake(
+        NotPutBack,
+        "in no queue",
+        "It has left `running`. If it joins no queue either, nobody will ever find it again.",
+    ),
+    _mistake(
+        KeepsItsBlocks,
+        "keeps its blocks",
+        "Somebody needs room, and this is where it comes from: `free`.",
+    ),
+    _mistake(
+        ValidComesBack,
+        "what is valid comes back",
+        "What is valid was computed in earlier steps, from their budgets. This step has spent what "
+        "stood in its plan.",
+    ),
+    _mistake(
+        OneIsUnspent,
+        "one token is unspent",
+        "A victim in the middle of its prompt may have got many tokens in this step, or none: the "
+        "plan says how many.",
+    ),
+    _mistake(
+        SwapsAllKnown,
+        "swaps all that is known",
+        "Only what is computed lies in blocks. The last token is never computed yet, and of a "
+        "prompt often more is lacking.",
+    ),
+    _mistake(
+        SwapsAllButTheLast,
+        "swaps all but the last",
+        "Of a victim in the middle of its prompt far less is computed, and blocks that nobody has "
+        "filled are no use on the CPU.",
+    ),
+    _mistake(
+        SwapsOnce,
+        "swaps once",
+        "Who was swapped out before may be so again, as long as there is room on the CPU.",
+    ),
+    _mistake(
+        OnePromptNow,
+        "a longer prompt",
+        "Both are computed as one, and what is prompt and what is answer stays: a user gets the "
+        "answer.",
+    ),
 )
 
 # 6.6, the lines of the loop
@@ -313,6 +477,13 @@ LOOP_LINES = (
 )
 
 LOOP_LATE = (
+    Displaced(
+        "if self.log is not None",
+        "del self.running[index]",
+        "logged too late, or not at all",
+        "The log is told while the victim is still in the batch and holds its blocks, so that it "
+        "can say who there was and what was free.",
+    ),
     Displaced(
         "del self.running[index]",
         "num_regained += self.preempt(",

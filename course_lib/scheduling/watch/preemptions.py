@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 from course_lib.scheduling.watch.iterations import run_iteration
 
 Told = dict[str, str | int]
 """What happened, in words and numbers, by what they are of."""
+
+
+class PreemptionNotes:
+    """A log that notes who is preempted for whom, and what there was at that moment.
+
+    Attributes:
+        lines: A line for each preemption, in order.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> manager, notes = KVCacheManager(num_blocks=3, block_size=2), PreemptionNotes()
+    >>> scheduler = Scheduler(SchedulerConfig(), manager, log=notes)
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=3))
+    >>> scheduler.add_request(Request("b", [7], max_tokens=3))
+    >>> for _ in range(2):
+    ...     _ = run_iteration(scheduler)
+    >>> notes.lines
+    ['b for a, which is to compute 1; running: a b; free: 0']
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def record_preemption(
+        self, scheduler: Scheduler, victim: Request, winner: Request, num_new_tokens: int
+    ) -> None:
+        """Note who gives way to whom, who is in the batch, and how many blocks are free."""
+        running = " ".join(request.request_id for request in scheduler.running)
+        num_free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+        self.lines.append(
+            f"{victim.request_id} for {winner.request_id}, which is to compute {num_new_tokens}; "
+            f"running: {running}; free: {num_free}"
+        )
+
+    def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
+        """Note nothing of a plan that is complete."""
 
 
 def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -> Told:
@@ -35,7 +72,64 @@ def give_way(scheduler: Scheduler, request_id: str, num_tokens_ahead: int = 0) -
     >>> told["back to the budget"], told["plan"], told["victim"], told["free"]
     (1, 'a:1', 'preempted 0/4', '4 5 3*')
     """
-    output = SchedulerOutput()
+    return _given_way(scheduler, request_id, num_tokens_ahead, SchedulerOutput())
+
+
+def give_way_in_a_full_plan(scheduler: Scheduler, request_id: str) -> Told:
+    """Preempt as ``give_way`` does, in a plan that holds more than what is computed.
+
+    The plan names a request that has ended since the last one, ``"gone"``, and a copy that is to be
+    made of a block into itself, which changes nothing.
+
+    Args:
+        scheduler: The scheduler.
+        request_id: Who is to give way.
+
+    Returns:
+        As ``give_way``; and what the plan holds besides in the end, and how many preemptions the
+        scheduler has counted since a token was last generated.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=6, block_size=2))
+    >>> scheduler.add_request(Request("a", [5], max_tokens=5))
+    >>> _ = run_iteration(scheduler)
+    >>> told = give_way_in_a_full_plan(scheduler, "a")
+    >>> told["ended"], told["copies"], told["fruitless"]
+    ('gone', '0>0', 0)
+    """
+    output = SchedulerOutput(finished_req_ids={"gone"}, blocks_to_copy=[(0, 0)])
+    return {
+        **_given_way(scheduler, request_id, 0, output),
+        "ended": " ".join(sorted(output.finished_req_ids)),
+        "copies": _pairs(output.blocks_to_copy),
+        "fruitless": scheduler.num_fruitless_preemptions,
+    }
+
+
+def terms_of(scheduler: Scheduler, request_id: str) -> Told:
+    """Say what a request was made with, which nothing that happens to it may change.
+
+    Args:
+        scheduler: The scheduler.
+        request_id: A request that is not finished.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=6, block_size=2))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=5, priority=1))
+    >>> told = terms_of(scheduler, "a")
+    >>> told["num_prompt_tokens"], told["max_tokens"], told["priority"]
+    (2, 5, 1)
+    """
+    request = scheduler.requests[request_id]
+    return {name: getattr(request, name) for name in _TERMS}
+
+
+def _given_way(
+    scheduler: Scheduler, request_id: str, num_tokens_ahead: int, output: SchedulerOutput
+) -> Told:
+    """Serve the running requests, preempt one of them, answer the plan, and say what came."""
     scheduler.serve_running(output, scheduler.max_num_batched_tokens)
     victims = [request for request in scheduler.running if request.request_id == request_id]
     told: Told = {}
@@ -79,19 +173,36 @@ def free_blocks(scheduler: Scheduler) -> str:
 
 _QUEUES = ("waiting", "swapped", "free")
 
+_TERMS = (
+    "num_prompt_tokens",
+    "max_tokens",
+    "priority",
+    "arrival_time",
+    "eos_token_id",
+    "cache_salt",
+    "client_id",
+    "deadline",
+    "lora_id",
+    "length_limit",
+)
+
 
 def _of(scheduler: Scheduler, output: SchedulerOutput) -> Told:
     """Return what is told of a plan and of the state it leaves."""
     plan = (f"{name}:{number}" for name, number in output.num_scheduled_tokens.items())
-    pairs = (f"{source}>{destination}" for source, destination in output.blocks_to_swap_out)
     return {
         "plan": " ".join(plan),
         "preempted": " ".join(sorted(output.preempted_req_ids)),
-        "swap out": " ".join(pairs),
+        "swap out": _pairs(output.blocks_to_swap_out),
         "waiting": " ".join(request.request_id for request in scheduler.waiting),
         "swapped": " ".join(request.request_id for request in scheduler.swapped),
         "free": free_blocks(scheduler),
     }
+
+
+def _pairs(blocks: list[tuple[int, int]]) -> str:
+    """Write copies, from where to where."""
+    return " ".join(f"{source}>{destination}" for source, destination in blocks)
 
 
 def _answer(scheduler: Scheduler, output: SchedulerOutput) -> None:

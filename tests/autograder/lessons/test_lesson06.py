@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from autograder import lessons
+from autograder.checks.answers import made_of
 from autograder.lessons import lesson06_contest as contest
 from autograder.lessons import lesson06_given as given
 from autograder.lessons import lesson06_hunt as hunt
@@ -51,12 +52,26 @@ def lets_go(blocks):
     return sum(block.ref_cnt == 0 for block in blocks)
 
 
+def by_index_of_a_list(blocks):
+    return sum(blocks[i].ref_cnt == 1 for i in range(len(blocks)))
+
+
+def one_call_deeper_for_each(blocks):
+    rest = iter(blocks)
+    first = next(rest, None)
+    return 0 if first is None else (first.ref_cnt == 1) + one_call_deeper_for_each(rest)
+
+
 FREED_RIGHT = (decided_by_hand, lambda blocks: np.int64(sum(b.ref_cnt < 2 for b in blocks)))
 FREED_WRONG = (
     (lets_go, SAME),
     (lambda blocks: float(sum(b.ref_cnt == 1 for b in blocks)), SAME),
     (lambda blocks: [b for b in blocks if b.ref_cnt == 1], SAME),
-    (lambda blocks: sum(b.ref_cnt <= 2 for b in blocks), SAME),
+    (lambda blocks: sum(b.ref_cnt <= 2 for b in blocks), "a block with two holders"),
+    (lambda blocks: min(8, sum(b.ref_cnt == 1 for b in blocks)), SAME),
+    (lambda blocks: min(20, sum(b.ref_cnt == 1 for b in blocks)), SAME),
+    (by_index_of_a_list, SAME),
+    (one_call_deeper_for_each, SAME),
     (lambda blocks: 1, SAME),
     (object(), SAME),
 )
@@ -90,9 +105,38 @@ def recursive(running):
     return len(running) - 1 if pairs[-1] > pairs[best] else best
 
 
+def by_key(key):
+    return lambda running: max(range(len(running)), key=lambda i: key(running[i]))
+
+
+def largest_above(lowest):
+    def victim(running):
+        best, largest = 0, (lowest, 0.0)
+        for index, each in enumerate(running):
+            if (each.priority, each.arrival_time) > largest:
+                best, largest = index, (each.priority, each.arrival_time)
+        return best
+
+    return victim
+
+
 VICTIM_RIGHT = (by_index, in_a_loop, recursive)
 VICTIM_WRONG = (
     (lambda running: by_index(running) + 1, SAME),
+    (lambda running: by_index(running[:5]), SAME),
+    (lambda running: by_index(running[:8]), SAME),
+    (by_key(lambda r: (r.priority, r.arrival_time, r.request_id)), SAME),
+    (by_key(lambda r: (r.priority, r.arrival_time, -ord(r.request_id))), SAME),
+    (by_key(lambda r: (r.priority, r.arrival_time, r.num_preemptions)), SAME),
+    (by_key(lambda r: (r.priority, r.arrival_time, -r.num_preemptions)), SAME),
+    (by_key(lambda r: (r.priority, r.arrival_time, -r.num_computed_tokens)), SAME),
+    (by_key(lambda r: (r.priority, round(r.arrival_time, 1))), SAME),
+    (by_key(lambda r: (r.priority, round(r.arrival_time, 3))), SAME),
+    (by_key(lambda r: (r.priority, float(np.float32(r.arrival_time)))), SAME),
+    (by_key(lambda r: 10 * r.priority + r.arrival_time), "one number for both"),
+    (by_key(lambda r: 1e12 * r.priority + r.arrival_time), SAME),
+    (largest_above(-1), SAME),
+    (largest_above(-1000), SAME),
     (lambda running: running[by_index(running)].request_id, SAME),
     (lambda running: 10 * running[0].priority, SAME),
     (lambda running: 0, SAME),
@@ -123,6 +167,22 @@ def never(swap, recompute, *, weight_seconds=0.0):
     return None if swap <= recompute else weight_seconds / swap
 
 
+def nearly(**tolerance):
+    def break_even(swap, recompute, *, weight_seconds=0.0):
+        if swap <= recompute or math.isclose(swap, recompute, **tolerance):
+            return math.inf
+        return weight_seconds / swap
+
+    return break_even
+
+
+def capped(most):
+    def break_even(swap, recompute, *, weight_seconds=0.0):
+        return math.inf if swap <= recompute else min(weight_seconds / swap, most)
+
+    return break_even
+
+
 BREAK_EVEN_RIGHT = (by_bisection, by_numpy)
 BREAK_EVEN_WRONG = (
     (never, SAME),
@@ -130,8 +190,18 @@ BREAK_EVEN_WRONG = (
     (lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else 1e3 * weight_seconds / s, SAME),
     (
         lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else math.ceil(weight_seconds / s),
-        SAME,
+        "rounded up",
     ),
+    (
+        lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else int(weight_seconds / s),
+        "rounded down",
+    ),
+    (nearly(rel_tol=1e-9), SAME),
+    (nearly(rel_tol=1e-3), "nearly equal is equal"),
+    (nearly(rel_tol=0.0, abs_tol=1e-6), SAME),
+    (nearly(rel_tol=0.0, abs_tol=1e-9), SAME),
+    (capped(1e5), SAME),
+    (capped(1e7), SAME),
     (lambda s, r, weight_seconds: math.inf if s <= r else weight_seconds / s, SAME),
     (object(), SAME),
 )
@@ -211,8 +281,34 @@ class FromOne(ByInsertion):
         self.free_blocks = [block + 1 for block in self.free_blocks]
 
 
+class HoldersAreFew(ByInsertion):
+    """Takes five requests at most."""
+
+    def reserve(self, request_id, num_blocks):
+        if len(self.held_blocks) > 4 and request_id not in self.held_blocks:
+            return None
+        return super().reserve(request_id, num_blocks)
+
+
+class NamesInLowerCase(ByInsertion):
+    """Takes two names for one that differ in their case alone."""
+
+    def reserve(self, request_id, num_blocks):
+        return super().reserve(request_id.lower(), num_blocks)
+
+    def release(self, request_id):
+        return super().release(request_id.lower())
+
+
 SPACE_RIGHT = (OnAHeap, ByInsertion)
-SPACE_WRONG = ((HoldsNothing, SAME), (RefusesLate, SAME), (FromOne, SAME), (object(), SAME))
+SPACE_WRONG = (
+    (HoldsNothing, SAME),
+    (RefusesLate, SAME),
+    (FromOne, SAME),
+    (HoldersAreFew, SAME),
+    (NamesInLowerCase, SAME),
+    (object(), SAME),
+)
 
 # 6.7
 
@@ -279,12 +375,103 @@ def one_less_valid(self, victim, output):
     return Scheduler.preempt(self, victim, output)
 
 
+def tampering(tamper, *, before=False):
+    def preempt(self, victim, output):
+        if before:
+            tamper(self, victim, output)
+        unspent = Scheduler.preempt(self, victim, output)
+        if not before:
+            tamper(self, victim, output)
+        return unspent
+
+    return preempt
+
+
+def setting(name, change):
+    return tampering(
+        lambda self, victim, output: setattr(victim, name, change(getattr(victim, name)))
+    )
+
+
+def a_shorter_answer(self, victim, output):
+    victim.max_tokens -= victim.num_output_tokens
+
+
+def counted_as_fruitless(self, victim, output):
+    self.num_fruitless_preemptions += 1
+
+
+TAMPERS = (
+    tampering(a_shorter_answer),
+    tampering(counted_as_fruitless),
+    setting("arrival_time", lambda time: 0.0),
+    setting("priority", lambda priority: priority - 1),
+    setting("eos_token_id", lambda token: None),
+    setting("cache_salt", lambda salt: None),
+    setting("lora_id", lambda adapter: None),
+    setting("deadline", lambda time: math.inf),
+    tampering(lambda self, victim, output: output.finished_req_ids.clear()),
+    tampering(lambda self, victim, output: output.blocks_to_copy.clear()),
+    tampering(lambda self, victim, output: output.blocks_to_swap_out.clear(), before=True),
+)
+
+
+def preempting(swaps=lambda self, victim, output: True, num_valid=None, put_back=None):
+    """Preempt with a condition on swapping, another number of valid tokens, another queueing."""
+
+    def preempt(self, victim, output):
+        unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+        valid = victim.num_computed_tokens - unspent
+        victim.num_preemptions += 1
+        victim.num_tokens_ahead = 0
+        output.preempted_req_ids.add(victim.request_id)
+        to_the_cpu = valid if num_valid is None else num_valid(victim, valid)
+        asks = swaps(self, victim, unspent)
+        if not (asks and self.swap_out(victim, to_the_cpu, output)):
+            victim.num_computed_tokens = 0
+            victim.status = RequestStatus.PREEMPTED
+            (put_back or self.waiting.put_back)(victim)
+        self.kv_cache_manager.free(victim, num_valid_tokens=valid)
+        return unspent
+
+    return preempt
+
+
+def swaps_one_a_step(self, victim, output):
+    first = not output.preempted_req_ids
+    return preempting(lambda *_: first)(self, victim, output)
+
+
+def adds_the_second(self, victim, output):
+    first = not output.preempted_req_ids
+    queue = self.waiting.put_back if first else self.waiting.add
+    return preempting(put_back=queue)(self, victim, output)
+
+
+def shares_a_block(self, victim):
+    return any(b.ref_cnt > 1 for b in self.kv_cache_manager.block_tables()[victim.request_id])
+
+
+swaps_at_least_the_prompt = preempting(
+    num_valid=lambda victim, valid: max(valid, victim.num_prompt_tokens)
+)
+swaps_if_not_served = preempting(lambda self, victim, unspent: not unspent)
+swaps_what_is_not_shared = preempting(
+    lambda self, victim, unspent: not shares_a_block(self, victim)
+)
+
 PREEMPT_RIGHT = (by_two_branches,)
 PREEMPT_WRONG = (
     (nothing_returned, SAME),
     (forgets_what_was_said, SAME),
     (all_valid_on_the_cpu, SAME),
     (counted_when_recomputed, SAME),
+    *((answer, SAME) for answer in TAMPERS),
+    (swaps_at_least_the_prompt, SAME),
+    (swaps_if_not_served, SAME),
+    (swaps_one_a_step, SAME),
+    (swaps_what_is_not_shared, SAME),
+    (adds_the_second, SAME),
     (must_be_in_the_plan, SAME),
     (one_less_valid, SAME),
     (object(), SAME),
@@ -325,6 +512,17 @@ def from_the_front(free, running, need):
     return preempted, free
 
 
+def no_more_than(most):
+    def make_room(free, running, need):
+        rest = running[:-most]
+        del running[: len(rest)]
+        preempted, free = with_an_index(free, running, need)
+        running[:0] = rest
+        return preempted, free
+
+    return make_room
+
+
 ROOM_RIGHT = (with_an_index,)
 ROOM_WRONG = (
     (leaves_the_list, SAME),
@@ -332,6 +530,9 @@ ROOM_WRONG = (
     (from_the_front, SAME),
     (lambda free, running, need: with_an_index(free, running, need)[0], SAME),
     (lambda free, running, need: ([], free), SAME),
+    (no_more_than(3), SAME),
+    (no_more_than(4), SAME),
+    (no_more_than(8), SAME),
     (object(), SAME),
 )
 
@@ -375,15 +576,18 @@ def test_a_wrong_answer_loses_points_and_is_not_called_what_it_is_not(case):
 def test_who_sorts_the_running_requests_is_told_that_they_were_changed():
     finding = examine("6.2", sorts)
     assert finding.fraction == 0.0
+    assert named(finding) == "sorts the running requests"
 
 
-def test_a_sum_of_priority_and_time_fails_where_times_are_those_of_a_clock():
-    def summed(running):
-        return max(
-            range(len(running)), key=lambda i: 10 * running[i].priority + running[i].arrival_time
-        )
+def test_a_block_table_that_fails_is_a_list_before_it_is_an_iterator():
+    finding = examine("6.1", lambda blocks: len(list(blocks)))
+    assert finding.counterexample.case == "num_blocks_freed([KVCacheBlock(7, 2)])"
 
-    assert examine("6.2", summed).fraction == 0.0
+
+def test_a_division_before_the_test_is_not_shown_where_the_idea_fails_too():
+    finding = examine("6.4", lambda s, r, *, weight_seconds=0.0: weight_seconds / s)
+    assert finding.counterexample.case == "break_even_tokens(1.0, 1.0)"
+    assert named(finding) == SAME
 
 
 # Tasks by hand
@@ -511,6 +715,59 @@ def test_a_policy_that_names_nobody_is_told_so(answer):
     finding = examine("6.11", lambda running: answer)
     assert finding.fraction == 0.0
     assert "it is no index of the" in finding.counterexample.complaint
+
+
+# The loop in order
+
+LOOP = lessons.find("6.6").check
+
+
+def order(text):
+    """Return the labels of the loop's lines, from words that say which."""
+    starts = {
+        "zero": "num_regained = 0",
+        "while": "while self.kv_cache",
+        "choose": "index = self.choose_victim()",
+        "log": "if self.log",
+        "leave": "del self.running",
+        "preempt": "num_regained += self",
+        "if": "if victim is request:",
+        "break": "break",
+        "return": "return",
+    }
+    found = {
+        word: label
+        for word, start in starts.items()
+        for label, line in LOOP.lines.items()
+        if line.lstrip().startswith(start)
+    }
+    return [found[word] for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "zero while choose leave log preempt if break return",
+        "zero while choose leave preempt log if break return",
+        "zero while choose leave preempt if break return",
+    ],
+)
+def test_a_victim_that_is_logged_when_it_has_left_or_not_at_all_is_said_so(lines):
+    finding = examine("6.6", order(lines))
+    assert finding.fraction == 0.0
+    assert named(finding) == "logged too late, or not at all"
+
+
+def test_a_victim_cannot_be_logged_before_it_is_chosen():
+    lines = "zero while log choose leave preempt if break return"
+    assert examine("6.6", order(lines)).fraction == 0.0
+
+
+def test_an_order_in_small_letters_is_the_same_order_and_is_kept_as_a_part():
+    small = [label.lower() for label in LOOP.solution]
+    for written in (small, "".join(small), ", ".join(small)):
+        assert examine("6.6", written).fraction == 1.0
+        assert made_of(LOOP, written).__name__ == "preempt_for"
 
 
 # What must show
