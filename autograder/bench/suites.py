@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -23,19 +23,30 @@ class Presentable(Protocol):
         """Return what to show."""
 
 
-def measure(name: str, on_step: OnStep) -> Presentable:
+def measure(name: str, on_step: OnStep, **options: float | None) -> Presentable:
     """Run the suite of this name.
 
     Args:
         name: A key of ``SUITES``.
         on_step: Called with the steps done and the steps in all.
+        **options: ``minutes`` and ``seed`` of the suite ``soak``; None for its own.
 
     Raises:
-        CourseError: There is no such suite, or it cannot run here.
+        CourseError: There is no such suite, it has no such option, or it cannot run here.
     """
     if name not in SUITES:
         raise CourseError(f"there is no suite {name!r}; choose one of: {', '.join(SUITES)}")
-    return SUITES[name](on_step)
+    given = {option: value for option, value in options.items() if value is not None}
+    if given and name != SOAK:
+        raise CourseError(
+            f"the suite {name!r} has no option {', '.join(given)}; only {SOAK!r} has: leave it out"
+        )
+    return SUITES[name](on_step, **given)
+
+
+def problems_of(report: Presentable) -> Sequence[str]:
+    """Return what a suite has found wrong: most only measure, and find nothing."""
+    return getattr(report, "problems", ())
 
 
 def write_json(report: Presentable, path: Path) -> None:
@@ -84,11 +95,21 @@ def run_figures_suite(on_step: OnStep) -> Presentable:
     return bench_figures.run_figures_suite(on_step)
 
 
-SUITES: dict[str, Callable[[OnStep], Presentable]] = {
+def run_soak_suite(on_step: OnStep, **options: Any) -> Presentable:
+    """Run random clients against engine and server; torch is imported only now."""
+    from autograder.bench import soak as bench_soak
+
+    return bench_soak.run_soak_suite(on_step, **options)
+
+
+SOAK = "soak"
+
+SUITES: dict[str, Callable[..., Presentable]] = {
     "core": run_core_suite,
     "kernels": run_kernels_suite,
     "simulator": run_simulator_suite,
     "engine": run_engine_suite,
     "figures": run_figures_suite,
+    SOAK: run_soak_suite,
 }
 """What can be measured, by name."""

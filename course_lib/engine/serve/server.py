@@ -88,12 +88,16 @@ def make_app(
         app.add_middleware(KeyGuard, api_key=api_key)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     add_error_handlers(app)
-    Api(engine, model_name).add_routes(app)
+    app.state.api = Api(engine, model_name)
+    for address, endpoint in _GET.items():
+        app.get(address, response_model=None)(endpoint)
+    for address, endpoint in _POST.items():
+        app.post(address, response_model=None)(endpoint)
     return app
 
 
 class Api:
-    """The endpoints.
+    """What the endpoints do.
 
     Args:
         engine: Serves the requests.
@@ -105,16 +109,6 @@ class Api:
         self._model_name = model_name
         self._created = int(time.time())
         self._registry = engine_registry(engine.llm, model_name)
-
-    def add_routes(self, app: FastAPI) -> None:
-        """Register the endpoints."""
-        # Each makes its response itself: None stands for what FastAPI need not look at.
-        app.get("/v1/models", response_model=None)(self.list_models)
-        app.get("/v1/models/{model:path}", response_model=None)(self.get_model)
-        app.post("/v1/completions", response_model=None)(self.create_completion)
-        app.post("/v1/chat/completions", response_model=None)(self.create_chat_completion)
-        app.get("/health", response_model=None)(self.health)
-        app.get("/metrics", response_model=None)(self.metrics)
 
     async def list_models(self) -> Response:
         """List the one model that is served."""
@@ -280,6 +274,59 @@ class Api:
             return self._tokenizer.apply_chat_template(messages)
         except ValueError as error:
             raise ApiError(400, str(error), "messages") from error
+
+
+# The endpoints are functions, and not methods of an Api: FastAPI keeps what it has once looked at
+# for the life of the process, and with a method its engine, weights and cache included.
+
+
+def _api(request: Request) -> Api:
+    """Return what serves the application that got a request."""
+    api: Api = request.app.state.api
+    return api
+
+
+async def list_models(request: Request) -> Response:
+    """List the one model that is served."""
+    return await _api(request).list_models()
+
+
+async def get_model(model: str, request: Request) -> Response:
+    """Describe a model."""
+    return await _api(request).get_model(model)
+
+
+async def create_completion(body: CompletionRequest, request: Request) -> Response:
+    """Continue one or several prompts."""
+    return await _api(request).create_completion(body, request)
+
+
+async def create_chat_completion(body: ChatCompletionRequest, request: Request) -> Response:
+    """Continue a conversation."""
+    return await _api(request).create_chat_completion(body, request)
+
+
+async def health(request: Request) -> Response:
+    """Say whether requests are served."""
+    return await _api(request).health()
+
+
+async def metrics(request: Request) -> Response:
+    """Give the figures in Prometheus' format."""
+    return await _api(request).metrics()
+
+
+# Each makes its response itself: FastAPI need not look at what comes back.
+_GET: dict[str, Callable[..., Coroutine[Any, Any, Response]]] = {
+    "/v1/models": list_models,
+    "/v1/models/{model:path}": get_model,
+    "/health": health,
+    "/metrics": metrics,
+}
+_POST: dict[str, Callable[..., Coroutine[Any, Any, Response]]] = {
+    "/v1/completions": create_completion,
+    "/v1/chat/completions": create_chat_completion,
+}
 
 
 class _EventStream(StreamingResponse):

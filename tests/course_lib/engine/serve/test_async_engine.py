@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 
 import pytest
 
+from course_lib.engine.engine import LLM
+from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.outputs import CompletionOutput, RequestOutput
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.serve.async_engine import AsyncEngine, EngineDeadError
+from course_lib.engine.serve.server import make_app
 
 TIMEOUT = 20.0
 LONG = SamplingParams(max_tokens=1_000_000)
@@ -301,3 +306,13 @@ def test_many_come_and_go_at_once():
         assert engine._streams == {}
 
     run(scenario)
+
+
+def test_an_engine_is_gone_when_its_application_is() -> None:
+    """FastAPI keeps the endpoints that it has seen: weights and cache must not hang on them."""
+    llm = LLM(num_blocks=8, parts=EngineParts.reference())
+    app = make_app(llm, "course-tiny")
+    gone = weakref.ref(llm)
+    del llm, app
+    gc.collect()
+    assert gone() is None
