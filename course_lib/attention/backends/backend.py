@@ -109,7 +109,7 @@ def _pytorch_backend(reason: str) -> AttentionBackend:
     return AttentionBackend(
         "pytorch",
         reason,
-        paged.reshape_and_cache,
+        attention.reshape_and_cache,
         attention.paged_decode,
         attention.chunked_prefill,
         paged.copy_blocks,

@@ -1,4 +1,4 @@
-"""Paged attention in PyTorch for many sequences at a time: what the engine runs without Triton.
+"""The paged cache in PyTorch for many sequences at a time: what the engine runs without Triton.
 
 ``paged`` visits one sequence after the other. For 64 sequences of a small model that is 64 times a
 dozen operations on a few thousand numbers, and Python takes longer than the arithmetic. Here,
@@ -23,7 +23,12 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from numpy.typing import NDArray
 from torch import Tensor
 
-from course_lib.attention.backends.arguments import check_decode, check_query
+from course_lib.attention.backends.arguments import (
+    SlotsOfAStep,
+    check_decode,
+    check_query,
+    check_write,
+)
 from course_lib.attention.batch import PagedBatch
 
 GROUP_COST = 1500
@@ -35,7 +40,7 @@ QUERIES_PER_KEY = 4
 
 
 class PaddedAttention:
-    """``paged_decode`` and ``chunked_prefill``, and what they keep from one layer to the next.
+    """Writing to the cache and attending to it, and what is kept from one layer to the next.
 
     The layers of a step ask about the same batch, so its groups are made once. And they gather into
     the same memory: fresh memory for each layer's megabytes comes from the operating system page by
@@ -55,6 +60,32 @@ class PaddedAttention:
         self._groups: list[_Group] = []
         self._keys = _Workspace()
         self._values = _Workspace()
+        self._check_slots = SlotsOfAStep()
+
+    def reshape_and_cache(
+        self,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        slot_mapping: Tensor,
+    ) -> None:
+        """Write the keys and values of new tokens into their slots, as ``paged`` does.
+
+        Raises:
+            ValueError: As there. Nothing is written then.
+        """
+        check_write(key, value, key_cache, value_cache, slot_mapping, self._check_slots)
+        block_size = key_cache.shape[1]
+        # Without padding nothing is to be picked out: half the time for 64 tokens.
+        if bool((slot_mapping < 0).any()):
+            real = slot_mapping >= 0
+            key, value, slot_mapping = key[real], value[real], slot_mapping[real]
+        for tokens, cache in ((key, key_cache), (value, value_cache)):
+            if cache.is_contiguous():
+                cache.view(-1, *cache.shape[2:]).index_copy_(0, slot_mapping, tokens)
+            else:
+                cache[slot_mapping // block_size, slot_mapping % block_size] = tokens
 
     def paged_decode(
         self,
@@ -100,10 +131,13 @@ class PaddedAttention:
             self._batch, self._groups = batch, _groups_of(batch)
         out = torch.empty_like(query)
         for group in self._groups:
-            rows = group.queries.flatten()
-            padded = query.index_select(0, rows).unflatten(0, group.queries.shape)
             keys = self._keys.gather(key_cache, group.slots)
             values = self._values.gather(value_cache, group.slots)
+            if group.is_all:
+                padded = query.unflatten(0, group.queries.shape)
+                return _attend_padded(padded, keys, values, group.mask, scale).flatten(0, 1)
+            rows = group.queries.flatten()
+            padded = query.index_select(0, rows).unflatten(0, group.queries.shape)
             attended = _attend_padded(padded, keys, values, group.mask, scale)
             out.index_copy_(0, rows, attended.flatten(0, 1))
         return out
@@ -139,12 +173,15 @@ class _Group:
     Attributes:
         queries: int64 [num_seqs, num_queries], the row of each query among the step's tokens.
         slots: int64 [num_seqs, num_keys], where each key and value is in the cache.
-        mask: float32 [num_seqs, 1, num_queries, num_keys], −inf where a query does not see a key.
+        mask: float32 [num_seqs, 1, num_queries, num_keys], −inf where a query does not see a key;
+            None if every query sees every key.
+        is_all: Whether these are all tokens of the step, in its order, and each once.
     """
 
     queries: Tensor
     slots: Tensor
-    mask: Tensor
+    mask: Tensor | None
+    is_all: bool
 
 
 def _groups_of(batch: PagedBatch) -> list[_Group]:
@@ -171,8 +208,14 @@ def _groups_of(batch: PagedBatch) -> list[_Group]:
                 context_lens[chosen],
                 batch.block_size,
             )
-            on_device = (torch.from_numpy(a).to(batch.block_tables.device) for a in arrays)
-            groups.append(_Group(*on_device))
+            queries, slots, mask = (
+                None if a is None else torch.from_numpy(a).to(batch.block_tables.device)
+                for a in arrays
+            )
+            assert queries is not None
+            assert slots is not None
+            in_order = np.array_equal(arrays[0].ravel(), np.arange(batch.num_tokens))
+            groups.append(_Group(queries, slots, mask, in_order))
     return groups
 
 
@@ -209,7 +252,7 @@ def _side_by_side(
     query_lens: NDArray[np.int32],
     context_lens: NDArray[np.int32],
     block_size: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32] | None]:
     """Lay the sequences of a group out side by side: what a ``_Group`` is made of."""
     num_queries, num_keys = query_lens[:, None], context_lens[:, None]
 
@@ -225,12 +268,12 @@ def _side_by_side(
     return (
         (query_starts[:, None] + query).astype(np.int64),
         blocks * block_size + position % block_size,
-        np.where(hidden, np.float32(-np.inf), np.float32(0)),
+        np.where(hidden, np.float32(-np.inf), np.float32(0)) if hidden.any() else None,
     )
 
 
 def _attend_padded(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
 ) -> Tensor:
     """Return the attention of padded queries over padded keys.
 
@@ -238,7 +281,7 @@ def _attend_padded(
         query: [num_seqs, num_queries, num_heads, head_dim].
         key: [num_seqs, num_keys, num_kv_heads, head_dim].
         value: The shape of ``key``.
-        mask: [num_seqs, 1, num_queries, num_keys], added to the scores.
+        mask: [num_seqs, 1, num_queries, num_keys], added to the scores; None for nothing.
         scale: What the scores are multiplied by; 1/√head_dim if None.
 
     Returns:
@@ -253,7 +296,7 @@ def _attend_padded(
         heads,
         key.transpose(1, 2),
         value.transpose(1, 2),
-        attn_mask=mask.to(query.dtype),
+        attn_mask=None if mask is None else mask.to(query.dtype),
         scale=scale,
         enable_gqa=not decodes,
     )
