@@ -281,10 +281,11 @@ def _sliding_window(family: str, config: Mapping[str, Any]) -> int | None:
         # Qwen writes a window down, and whether it counts, and from which layer on.
         num_layers = positive_int(config, "num_hidden_layers")
         layer_types = config.get("layer_types")
+        first_layer = config.get("max_window_layers")
         slides = (
             "sliding_attention" in layer_types
             if layer_types
-            else config.get("max_window_layers", 28) < num_layers
+            else (28 if first_layer is None else first_layer) < num_layers
         )
         if not config.get("use_sliding_window") or not slides:
             return None
@@ -304,15 +305,14 @@ def _rope_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
     """Return how the rotary frequencies are shrunk, if they are."""
     fields = _rope_fields(config)
-    if fields.get("partial_rotary_factor", 1.0) != 1.0:
+    if fields.get("partial_rotary_factor") not in (None, 1):
         raise _unsupported("partial_rotary_factor", fields["partial_rotary_factor"], "1.0")
-    rope_type = fields.get("rope_type", fields.get("type", "default"))
+    rope_type = fields.get("rope_type") or fields.get("type") or "default"
     if rope_type == "default":
         return None
-    original = {
-        "original_max_position_embeddings": config.get("original_max_position_embeddings")
-        or config.get("max_position_embeddings")
-    } | fields
+    # As in transformers: what stands beside the other lengths goes first.
+    longest, name = config.get("max_position_embeddings"), "original_max_position_embeddings"
+    original = fields | {name: config.get(name) or fields.get(name) or longest}
     if rope_type == "linear":
         return LinearScaling(_positive_number(fields, "factor"))
     if rope_type == "dynamic":
@@ -325,6 +325,9 @@ def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
             positive_int(original, "original_max_position_embeddings"),
         )
     if rope_type == "yarn":
+        if original.get("factor") is None:
+            before = positive_int(original, "original_max_position_embeddings")
+            original["factor"] = positive_int(config, "max_position_embeddings") / before
         return _yarn_scaling(original)
     raise _unsupported(
         "rope_type", rope_type, "'default', 'linear', 'dynamic', 'llama3' and 'yarn'"

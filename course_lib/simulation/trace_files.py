@@ -7,6 +7,7 @@ that changes what was measured, so none of it may change what is read.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator
 from datetime import datetime
@@ -33,6 +34,15 @@ def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(lines, start=1):
             if text := line.strip():
                 yield number, text
+
+
+def csv_cells(line: str) -> list[str]:
+    """Return the cells of a line; a spreadsheet puts them in quotes, and some put spaces between.
+
+    >>> csv_cells('"2023-11-16 18:17:03", 12,"7"')
+    ['2023-11-16 18:17:03', '12', '7']
+    """
+    return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
 
 
 def seconds_since(first: float | datetime, now: float | datetime) -> float:

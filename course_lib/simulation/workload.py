@@ -20,7 +20,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from course_lib.simulation.trace_files import filled_lines, moment, seconds_since
+from course_lib.simulation.trace_files import csv_cells, filled_lines, moment, seconds_since
 
 AzureTrace = Literal["conversation", "code"]
 
@@ -585,7 +585,7 @@ def _read_azure_csv(path: Path) -> tuple[TraceRequest, ...]:
     """Read a trace file; its columns are ``TIMESTAMP,ContextTokens,GeneratedTokens``."""
     lines = filled_lines(path)
     number, header = next(lines, (1, ""))
-    if header != _AZURE_HEADER:
+    if ",".join(csv_cells(header)) != _AZURE_HEADER:
         raise ValueError(
             f"{path}, line {number}: the header is {header[:80]!r}, not {_AZURE_HEADER!r}; "
             "download the trace again"
@@ -598,7 +598,7 @@ def _parse_azure_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterable[
     start: float | datetime | None = None
     for number, line in lines:
         try:
-            timestamp, prompt_tokens, output_tokens = line.split(",")
+            timestamp, prompt_tokens, output_tokens = csv_cells(line)
             # The seventh digit of the fraction, a tenth of a microsecond, is dropped here.
             arrival = moment(timestamp)
             start = arrival if start is None else start

@@ -14,6 +14,7 @@ from torch import Tensor
 from course_lib.engine.checkpoint import load_checkpoint
 from course_lib.engine.config import CheckpointError, LlamaConfig, UnsupportedCheckpointError
 from course_lib.engine.model import LlamaModel, dense_causal, parameter_shapes, random_weights
+from course_lib.engine.rotary import rope_frequencies
 
 Save = Callable[..., Path]
 Logits = Callable[[Path, list[int]], Tensor]
@@ -81,6 +82,33 @@ class TestAgainstTransformers:
         require_close(
             dense_logits(load_checkpoint(folder), text(200)), hf_logits(folder, text(200))
         )
+
+    @pytest.mark.parametrize("beside", [{}, {"original_max_position_embeddings": 512}])
+    @pytest.mark.parametrize(
+        "rope",
+        [
+            LLAMA3 | ORIGINAL,
+            YARN,
+            YARN | {"factor": None},
+            YARN | dict.fromkeys(("attention_factor", "beta_fast", "beta_slow", "mscale")),
+            {"rope_type": "default", "partial_rotary_factor": None},
+        ],
+    )
+    def test_lengths_and_nulls_of_rope_are_read_as_there(
+        self, rope: dict[str, Any], beside: dict[str, int]
+    ) -> None:
+        llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+        configuration = pytest.importorskip("transformers").LlamaConfig
+        fields = TestConfig.FIELDS | {"max_position_embeddings": 2048} | beside
+        fields |= {"rope_theta": 20_000.0}
+        config = LlamaConfig.from_hf(fields | {"rope_scaling": dict(rope)})
+        frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+        del fields["model_type"]
+        theirs = llama.LlamaRotaryEmbedding(configuration(**fields, rope_scaling=dict(rope)))
+        torch.testing.assert_close(frequencies, theirs.inv_freq)
+        scaling = config.rope_scaling
+        factor = 1.0 if scaling is None else scaling.attention_factor
+        assert factor == pytest.approx(theirs.attention_scaling)
 
     @pytest.mark.parametrize("scaling", [LLAMA3 | ORIGINAL, {"type": "linear", "factor": 4.0}])
     def test_rope_as_older_files_have_it(
@@ -280,6 +308,7 @@ class TestConfig:
             ({"use_sliding_window": True}, None),  # from layer 28 on, of 2
             ({"use_sliding_window": True, "max_window_layers": 1}, 4096),
             ({"use_sliding_window": False, "max_window_layers": 1}, None),
+            ({"use_sliding_window": True, "max_window_layers": None}, None),
             ({"use_sliding_window": True, "layer_types": ["full_attention"] * 2}, None),
             ({"use_sliding_window": True, "layer_types": ["sliding_attention"] * 2}, 4096),
         ],

@@ -103,6 +103,13 @@ def read_azure(traces: Path, content: bytes) -> Sequence[TraceRequest]:
     return load_azure("conversation")
 
 
+def test_a_spreadsheet_may_quote_and_space_its_cells(traces: Path) -> None:
+    rows = azure_rows(CLOCKS["dates without a zone"])
+    expected = read_azure(traces, "\n".join(rows).encode())
+    quoted = ['"' + row.replace(",", '", "') + '"' for row in rows]
+    assert list(read_azure(traces, "\n".join(quoted).encode())) == list(expected)
+
+
 def read_mooncake(traces: Path, content: bytes) -> Sequence[TraceRequest]:
     (traces / "mooncake" / "conversation_trace.jsonl").write_bytes(content)
     return load_mooncake()
