@@ -158,26 +158,24 @@ def run_engine_suite(
     folder = checkpoint_folder(MODEL)
     jobs = make_jobs(num_requests)
     engine = Engine(folder, jobs)
-    padded, notes = _padded(folder)
-    if padded is not None:
-        padded.generate(jobs[:2])
+    other, notes = padded(folder)
+    if other is not None:
+        other.generate(jobs[:2])
     num_measured = rounds * 2
-    if padded is not None:
+    if other is not None:
         num_measured += len(batch_sizes) + rounds - 1
     measured = Measured(jobs, on_step, num_measured)
-    with _one_thread():
+    with one_thread():
         engine.serve([jobs[:2]])
         sizes = batch_sizes
         for _ in range(rounds):
             for name, groups in ((CONTINUOUS, [jobs]), (ONE_BY_ONE, [[job] for job in jobs])):
                 measured.add(name, partial(engine.serve, groups))
                 measured.records[name] = engine.records
-            if padded is None:
+            if other is None:
                 continue
             seconds = {
-                size: measured.add(
-                    f"transformers, {size} padded", partial(padded.serve, jobs, size)
-                )
+                size: measured.add(f"transformers, {size} padded", partial(other.serve, jobs, size))
                 for size in sizes
             }
             sizes = [min(seconds, key=seconds.__getitem__)]
@@ -270,7 +268,7 @@ class Engine:
         return answers
 
 
-class _Padded:
+class Padded:
     """Batched generation with transformers."""
 
     def __init__(self, transformers: Any, folder: Path) -> None:
@@ -409,10 +407,10 @@ def _gaps(times: Sequence[float]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(times)]
 
 
-def _padded(folder: Path) -> tuple[_Padded | None, tuple[str, ...]]:
+def padded(folder: Path) -> tuple[Padded | None, tuple[str, ...]]:
     """Return what generates with transformers, or None and a note that says why not."""
     try:
-        return _Padded(importlib.import_module("transformers"), folder), (
+        return Padded(importlib.import_module("transformers"), folder), (
             "transformers: batches of prompts sorted by length; the best size in every round",
         )
     except ImportError as error:
@@ -420,7 +418,7 @@ def _padded(folder: Path) -> tuple[_Padded | None, tuple[str, ...]]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let PyTorch use one thread: others that wait and spin would count as CPU time."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

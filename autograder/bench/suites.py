@@ -88,6 +88,13 @@ def run_engine_suite(on_step: OnStep) -> Presentable:
     return bench_engine.run_engine_suite(on_step)
 
 
+def run_uniform_suite(on_step: OnStep) -> Presentable:
+    """Measure the engine on requests of equal lengths; torch is imported only now."""
+    from autograder.bench import uniform as bench_uniform
+
+    return bench_uniform.run_uniform_suite(on_step)
+
+
 def run_figures_suite(on_step: OnStep) -> Presentable:
     """Measure how smoothly figures move, in a browser."""
     from autograder.bench import figures as bench_figures
@@ -109,6 +116,7 @@ SUITES: dict[str, Callable[..., Presentable]] = {
     "kernels": run_kernels_suite,
     "simulator": run_simulator_suite,
     "engine": run_engine_suite,
+    "uniform": run_uniform_suite,
     "figures": run_figures_suite,
     SOAK: run_soak_suite,
 }

@@ -109,7 +109,7 @@ def test_transformers_runs_on_with_the_batch_size_that_suits_it(
 ) -> None:
     pytest.importorskip("transformers")
     sizes: list[int] = []
-    serve = bench_engine._Padded.serve
+    serve = bench_engine.Padded.serve
 
     def slow_in_pairs(self: Any, jobs: Any, batch_size: int) -> Any:
         sizes.append(batch_size)
@@ -119,14 +119,14 @@ def test_transformers_runs_on_with_the_batch_size_that_suits_it(
                 pass
         return serve(self, jobs, batch_size)
 
-    monkeypatch.setattr(bench_engine._Padded, "serve", slow_in_pairs)
+    monkeypatch.setattr(bench_engine.Padded, "serve", slow_in_pairs)
     run_engine_suite(rounds=2, num_requests=2, batch_sizes=(2, 1))
     assert sizes == [2, 1, 1]
 
 
 def test_prompts_of_similar_lengths_are_padded_together() -> None:
     jobs = make_jobs(8)
-    padded = bench_engine._Padded.__new__(bench_engine._Padded)
+    padded = bench_engine.Padded.__new__(bench_engine._Padded)
     batches: list[list[int]] = []
 
     def generate(batch: list[Job]) -> list[list[int]]:

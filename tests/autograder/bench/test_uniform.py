@@ -1,0 +1,37 @@
+"""``course bench uniform``: what it measures, and that its figures fit together."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from autograder.bench import uniform
+from autograder.bench.suites import write_json
+from autograder.bench.uniform import run_uniform_suite
+
+
+def test_its_figures_fit_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(uniform, "ANSWER_LEN", 6)
+    steps: list[tuple[int, int]] = []
+    report = run_uniform_suite(
+        lambda done, total: steps.append((done, total)), rounds=1, batch_sizes=(2, 4)
+    )
+    assert steps == [(1, 2), (2, 2)]
+    assert [row.batch_size for row in report.rows] == [2, 4]
+    for row in report.rows:
+        assert row.transformers is not None
+        assert row.ratio == pytest.approx(row.transformers / row.engine)
+        assert row.limit == pytest.approx(row.transformers / row.products)
+        assert row.products > 0
+        assert row.attention > 0
+        assert len(row.largest_others) == uniform.TOP
+        assert not {"mm", "addmm"} & set(row.largest_others)
+    console = Console(file=StringIO(), width=160)
+    console.print(report.table())
+    assert isinstance(console.file, StringIO)
+    assert "index_select" in console.file.getvalue()
+    write_json(report, tmp_path / "uniform.json")
+    assert len(json.loads((tmp_path / "uniform.json").read_text())["rows"]) == 2
