@@ -126,7 +126,7 @@ def test_transformers_runs_on_with_the_batch_size_that_suits_it(
 
 def test_prompts_of_similar_lengths_are_padded_together() -> None:
     jobs = make_jobs(8)
-    padded = bench_engine.Padded.__new__(bench_engine._Padded)
+    padded = bench_engine.Padded.__new__(bench_engine.Padded)
     batches: list[list[int]] = []
 
     def generate(batch: list[Job]) -> list[list[int]]:
