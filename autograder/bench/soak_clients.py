@@ -254,6 +254,7 @@ async def post(
         gone.set()
 
     async def receive() -> dict[str, Any]:
+        """Give the request, and then say when the client has gone."""
         nonlocal asked
         if not asked:
             asked = True
@@ -262,6 +263,7 @@ async def post(
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        """Take a piece of the answer."""
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
