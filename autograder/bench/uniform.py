@@ -181,7 +181,8 @@ def _measure(
 def profiled(serve: Callable[[], Answers]) -> dict[str, float]:
     """Return the milliseconds per token that each operation takes, its own parts not included.
 
-    The least of several rounds: what else runs on the machine makes an operation only slower.
+    The profiler's clock runs on while others compute, so on a busy machine these are too large,
+    and ``limit`` too small. The least of several rounds counts.
     """
     least: dict[str, float] = {}
     for _ in range(PROFILED_ROUNDS):

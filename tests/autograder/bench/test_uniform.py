@@ -32,6 +32,6 @@ def test_its_figures_fit_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     console = Console(file=StringIO(), width=160)
     console.print(report.table())
     assert isinstance(console.file, StringIO)
-    assert "index_select" in console.file.getvalue()
+    assert "prompts of 64 and answers of 6" in console.file.getvalue()
     write_json(report, tmp_path / "uniform.json")
     assert len(json.loads((tmp_path / "uniform.json").read_text())["rows"]) == 2
