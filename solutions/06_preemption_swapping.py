@@ -90,7 +90,8 @@ check("6.W3", prompt_tokens_now)
 #
 # 500 conversations come to a server with Llama-3.1-8B on an A100. The rest of its memory is taken, so there are only 1,500
 # blocks for keys and values, room for 24,000 tokens. We simulate it with the scheduler of the engine, on a virtual clock,
-# as in lesson 5.
+# as in lesson 5, and *without a prefix cache*: nothing is kept of who has left. (vLLM has one, and has it on. Section 9
+# turns it on, and you will see what that changes.)
 
 # %%
 conversation = load_azure("conversation")
@@ -100,13 +101,14 @@ NUM_BLOCKS = 1500
 OWN = ("Scheduler", "SwapSpace", "num_blocks_freed", "least_important")
 
 
-def run(bandwidth: float = 25e9, **options: Any) -> SimulationResult:
+def run(bandwidth: float = 25e9, *, prefix_cache: bool = False, **options: Any) -> SimulationResult:
     """Serve the requests, on your own parts where there are any."""
     return simulate(
         requests,
         SchedulerConfig(max_num_seqs=256, **options),
         RooflineCostModel(model, gpu, pcie_bandwidth=bandwidth),
         NUM_BLOCKS,
+        enable_caching=prefix_cache,
         parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
     )
 
@@ -146,9 +148,10 @@ viz.memory_pressure()
 #
 # ### Only who runs preempts
 #
-# To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, only
-# one thing leads to it: *a running request needs a block and there is none.* Nobody is preempted for somebody who waits,
-# however important. A waiting request that does not fit waits.
+# To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, memory
+# leads to it in one case only: *a running request needs a block and there is none.* Nobody is preempted for somebody who
+# waits, however important. A waiting request that does not fit waits. (vLLM can also be told to empty its prefix cache,
+# and then those who run lose their blocks too.)
 #
 # That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,
 # and pays for it with work that is thrown away, whenever one comes.
@@ -175,7 +178,8 @@ print(f"{100 - manager.block_pool.get_num_free_blocks()} are in use")
 print(f"holders of the blocks of d: {[block.ref_cnt for block in table_of['d']]}")
 
 # %% [markdown]
-# Preempt d, and 20 of its 21 blocks stay where they are. Write the function that says what a preemption frees.
+# The 20 full blocks are the same for all four; only the last is each one's own: 20 + 4. Preempt d, and 20 of its 21 blocks
+# stay where they are. Write the function that says what a preemption frees.
 
 # %% exercise="6.1"
 
@@ -260,8 +264,9 @@ check("6.3", answer)
 # $$T_{swap} = \frac{2 \, n \, k}{B}$$
 #
 # **Recompute.** Treat prompt and answer as one prompt and compute it. A model with $P$ parameters takes $2 P$ FLOP for a
-# token, on a GPU that reaches $F$ FLOP per second. And however few tokens there are, all weights are read once: that is
-# the floor.
+# token, on a GPU that reaches $F$ FLOP per second. (Here $F$ is 75% of the data sheet's, the share that the course's
+# simulator assumes. It is a guess, and we shall turn it.) And however few tokens there are, all weights are read once:
+# that is the floor, for a prefill that has the GPU to itself.
 #
 # $$T_{recompute} = \max\left(T_{weights}, \; \frac{2 P n}{F}\right)$$
 #
@@ -281,35 +286,40 @@ print(f"the floor: {1e3 * weight_seconds:.1f} ms")
 compare(predicted_times, recompute_token / swap_token, "times as long")
 
 # %% [markdown]
-# Copying is six times as fast (with one way only it would be twelve; what leaves has to come back). And vLLM, since its
-# second engine (V1), throws keys and values away. Is it wrong?
+# On this bus copying is six times as fast (with one way only it would be twelve; what leaves has to come back). And vLLM,
+# since its second engine (V1), throws keys and values away. Is it wrong?
 #
 # ### Who copies
 #
-# 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece. A swap is many small ones: keys and values of
-# every block in every layer lie apart. For Llama-3.1-8B that is 64 pieces of 32 KiB for a block of 16 tokens. In
-# vLLM's pull request #11531 (2024, A100 with 40 GB), 1,250 blocks came in at 3.1 GB/s when they were copied piece by
-# piece, and at 12.6 GB/s with one kernel for all of them; a single block came in at 1.2 GB/s. Even the pull request that brought
-# recomputation in 2023 (#12) says so: swapping "incurs significant overheads due to numerous small data transfers".
+# Some 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece (24.8 measured on an A100, with `nvbandwidth`).
+# A swap is many small ones: keys and values of every block in every layer lie apart, for Llama-3.1-8B 64 pieces of 32 KiB
+# for a block of 16 tokens. vLLM's pull request #12 of 2023, which brought recomputation, gives just this reason: swapping
+# "incurs significant overheads due to numerous small data transfers". Figures stand in #11531 (2024, never merged; A100
+# with 40 GB, it does not say how large a block is): 1,250 blocks came in at 3.1 GB/s piece by piece, and at 12.6 GB/s with
+# one kernel for all of them. Since #38460 (2026) vLLM hands all pieces of a transfer to the driver in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
 # $$B^{*} = \frac{k F}{P}$$
 
 # %%
+shares = (0.5, cost_model.compute_efficiency, 1.0)  # of the FLOP per second in the data sheet
+print(f"{'swapping wins above, GB/s, at a share of peak of':<50}" + "".join(f"{share:>8.0%}" for share in shares))
 for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
     for each in ("a100-80gb", "h100", "rtx-4090"):
         per_token = RooflineCostModel(spec, GPUS[each]).linear_flops_per_token / 2
-        crossover = parts.get("kv_bytes_per_token")(spec) * 0.75 * GPUS[each].peak_flops / per_token
-        print(f"{name:<13} on {each:<9}  swapping wins above {crossover / 1e9:5.2f} GB/s")
+        at_peak = parts.get("kv_bytes_per_token")(spec) * GPUS[each].peak_flops / per_token
+        print(f"{name + ' on ' + each:<50}" + "".join(f"{share * at_peak / 1e9:>8.2f}" for share in shares))
 
 # %% [markdown]
-# At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping. For OPT-13B, whose tokens have more than six
-# times the bytes, it takes three and a half times the bandwidth. So neither is better as such: it depends on the model, on
-# the GPU, and most of all on *who copies*.
+# At 12.6 GB/s swapping wins on the A100, whatever the share. At 3.1, piece by piece, recomputing wins if a prefill reaches
+# 75% of peak, and loses if it reaches half. For OPT-13B, whose tokens have more than six times the bytes, it takes three and
+# a half times the bandwidth. So neither is better as such: it depends on the model, on what the GPU really reaches, and
+# most of all on *who copies*.
 
-# %% claims="At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping."
+# %% claims="At 3.1, piece by piece, recomputing wins if a prefill reaches"
 assert 3.1e9 < kv_bytes * flops / multiplied < 12.6e9
+assert kv_bytes * 0.5 * gpu.peak_flops / multiplied < 3.1e9 < 12.6e9 > kv_bytes * gpu.peak_flops / multiplied
 opt = RooflineCostModel(MODELS["opt-13b"], gpu).linear_flops_per_token / 2
 opt_bytes = parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
 assert 6 < opt_bytes / kv_bytes < 6.5
@@ -318,8 +328,9 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # %% [markdown]
 # ### Short ones
 #
-# With the slow copies, recomputing wins for 1,000 tokens. For 10 tokens it does not, because of the floor. Write down up
-# to which length swapping is better. Draw both lines over the number of tokens before you start.
+# With the slow copies (and 75% of peak, from here on), recomputing wins for 1,000 tokens. For 10 tokens it does not, because
+# of the floor, if the GPU has nothing else to do. Write down up to which length swapping is better then. Draw both lines
+# over the number of tokens before you start.
 
 # %% exercise="6.4"
 
@@ -329,7 +340,8 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
 # floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
-# at which swapping has long been slower.)
+# at which swapping has long been slower.) In a server that is busy the weights are read in each step anyway, for those who
+# decode; a victim's tokens ride along, `weight_seconds` is 0, and so is the break-even.
 
 # %% [markdown]
 # ### And very long ones
@@ -368,7 +380,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 
 # %% [markdown]
 # That is why copying to the CPU lives on, though not for victims: as *offloading*, for long beginnings that many requests
-# share (section 11).
+# share (section 10).
 #
 # ## 5. Blocks on the CPU
 #
@@ -425,12 +437,12 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 #
 # | what must hold | what a user sees when it does not |
 # |---|---|
-# | A preemption frees blocks. | Everybody is thrown out, one after the other, and nobody gains anything (section 8). |
+# | A preemption should free blocks. | Everybody is thrown out, one after the other, and nobody gains anything (section 8, where it does not hold). |
 # | The victim keeps its tokens, prompt and answer. | Words appear twice, or the answer starts again. |
 # | Only what was computed *before* this step counts as computed. | Copies of empty blocks, or others find blocks in the cache that were never filled: garbage in the middle of an answer. |
 # | What the victim had got in this step goes back to the budget. | Steps are too short, for no visible reason. |
 # | In a step that preempts, nobody comes in. | A newcomer takes the blocks, and the next step preempts again. |
-# | The victim goes back in front of those who wait. | Who has waited longest waits once more. |
+# | The victim goes back where the queue's order has it: under first come, first served in front. | Who came first waits behind those who came later. |
 #
 # (One thing is *not* promised: that the answer is bit by bit the one that would have come without a preemption. A prompt
 # computed in one go adds its numbers in another order than a hundred steps of decoding.)
@@ -450,8 +462,10 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
 #
 # The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
-# *as if* the step had run. It has not. In the failing cases, `give_way(obj, "a")` serves all who run, then takes a out and calls
-# your method; the line says what came of it, with a star on free blocks that can still be found.
+# *as if* the step had run. It has not. Under first come, first served that cannot occur, since the last one in is served
+# last; under priority the victim may stand in front of the one in need. So in the failing cases `give_way(obj, "a")` serves
+# all who run, then takes a out and calls your method; the line says what came of it, with a star on free blocks that can
+# still be found.
 
 # %% exercise="6.7"
 
@@ -618,10 +632,11 @@ if isinstance(measured_run, MeasuredRun):
 # > **An upstream bug.** `vllm-project/vllm`, issue #49674, mended by pull request #49675 (July 2026, in 0.33.0). The code
 # > below is our own, and makes the same mistake.
 #
-# A server with CPU offloading stops answering under load: 0 tokens per second, with every request preempted again and
-# again (so it was seen in vllm-ascend, issue #16315). Nothing is lost, and no error is raised. Here is the loop that makes
-# room, reduced to its core, with the pool that it works on. A request is its name, how many blocks it holds alone, and
-# whether they are just being copied to the CPU. The code is given; what is asked for is where it goes wrong.
+# Under load, a server that keeps blocks outside the GPU too preempts one request after the other, and no block comes of
+# it. Nothing is lost, and no error is raised. (In vLLM it cost work; in vllm-ascend, issue #16315, with a pool of memory
+# across machines, the server stood at 0 tokens per second.) Here is the loop that makes room, reduced to its core, with
+# the pool that it works on. A request is its name, how many blocks it holds alone, and whether they are just being copied
+# to the CPU. The code is given; what is asked for is where it goes wrong.
 
 # %% shows="autograder.lessons.lesson06_hunt:Pool"
 
@@ -648,14 +663,14 @@ check("6.9a", exposing_case)
 # %% [markdown] solution="6.9a"
 # **Explained.** Blocks that are being copied must not be handed out before the copy has ended, so they become `pending`.
 # The loop asks whether enough are free; they are not, so the next one goes, and the next. Four requests have lost their
-# place for a block that none of them could give. In the next step the copies are over and all is free, until it begins
-# anew. In vLLM it is a step that is still under way that holds blocks back. Shared blocks do the same: four answers to one
-# prompt free one block each.
+# place for a block that none of them could give. In vLLM blocks are held back by a step under way, which may still write
+# them, while a connector could load something else into them. Shared blocks do the same: four answers to one prompt free
+# one block each.
 
 # %% [markdown]
 # Mend it. Preempt from the end, one by one, *as long as each one that goes frees blocks at once*. Where the next one
-# would free nothing now, stop: the request that needs room waits for a step, and nobody has paid for nothing. Then every
-# round makes progress, and one could say so in an assertion.
+# would free nothing now, stop: the request that needs room waits for a step (and so do those behind it), and nobody has
+# paid for nothing. Then every round makes progress, and one could say so in an assertion.
 
 
 # %% exercise="6.9b"
@@ -694,10 +709,11 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # %% check="6.9b"
 
 # %% [markdown] solution="6.9b"
-# **Explained.** The last one is looked at before it is taken. That is the whole of vLLM's mend, too: "A deferred free will
+# **Explained.** The last one is looked at before it is taken. vLLM's mend does the first half of this: "A deferred free will
 # not help with immediate allocation", says the comment in 0.33.0, and the loop breaks before the victim leaves `running`.
-# An older request is *not* taken in its place: the order of victims is a promise to those who came first, and in the next
-# step the copy is over.
+# It does not ask whether blocks are shared, and `preempt_for` of section 6 asks for neither: there, four answers to one
+# prompt still give way one after the other. An older request is *not* taken in the place of the last one: the order of
+# victims is a promise to those who came first, and in the next step the copy is over.
 
 # %% [markdown]
 # ### Judge two fixes
@@ -722,8 +738,8 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # all others go on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
 # that, after this step has been planned; inside the loop nothing ever changes. So it asks for ever: the engine hangs, with
 # no error and a busy CPU, and all users wait. I would rather have A. It is incomplete, and what it does wrong costs one
-# request per step; B stops everybody. (nano-vllm had the same discussion in September 2026: issue #274 proposes to try
-# again where the last request preempts itself, and pull request #277 shows that this hangs, and raises an error instead.)
+# request per step; B stops everybody. (nano-vllm has the question for a request that is larger than the pool and alone:
+# issue #274 of September 2026 proposes to try again where it preempts itself, pull request #277 to raise an error.)
 #
 # **Mark scheme.** A: 1 for [b] preempted with nothing free, 1 for a victim that pays for nothing. B: 1 for the loop that
 # never ends, 1 for the reason (nothing changes in the loop) or for what users see. 1 for A, with a reason that compares.
@@ -902,21 +918,23 @@ parts.table(lesson=6)
 # |---|---|
 # | `preempt_for` | the loop `while True` around `allocate_slots` in `schedule`, `core/sched/scheduler.py` |
 # | `least_important` | `max(self.running, key=lambda r: (r.priority, r.arrival_time))` in that loop; otherwise `self.running[-1]` |
-# | asking before taking | `_request_blocks_can_be_freed`, and the `break` in front of the victim's removal |
-# | `preempt` | `_preempt_request`: frees, sets PREEMPTED and 0 computed tokens, `waiting.prepend_request` |
+# | asking before taking | `_request_blocks_can_be_freed`, and the `break` in front of the victim's removal; whether blocks are shared is not asked |
+# | `preempt` | `_preempt_request`: frees, sets PREEMPTED and 0 computed tokens, `waiting.prepend_request`, which under priority is plain `add_request` |
 # | nobody comes in after a preemption | `if not preempted_reqs and ...` in front of the loop over those who wait |
 # | watermark, whole prompt | `watermark_blocks` and `full_sequence_must_fit` in `core/kv_cache_manager.py`; `watermark` in `config/scheduler.py` |
 # | swapping | gone; CPU offloading is in `kv_offload/`, switched on by `--kv-offloading-size` |
 #
 # **What production code does beyond this, and why.**
 #
-# - Several steps may be under way at once, so blocks of a victim may still be written by one of them. They are parked
-#   (`deferred_frees`) until that step has come back. Our hunt is about what follows from it.
+# - Several steps may be under way at once, so blocks of a victim may still be written by one of them. The order of work on
+#   the GPU takes care of that, unless a connector loads into freed blocks out of that order: only then are they parked
+#   (`deferred_frees`) until the step has come back. Our hunt is about what follows from it.
 # - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by whoever
-#   has that prefix, be it the victim or somebody else. `kv_offload/cpu/gpu_worker.py` chooses between the copy engine and
-#   a kernel by the size of the pieces.
-# - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands behind it; under priority those behind are
-#   still served.
+#   has that prefix, be it the victim or somebody else. What goes out is copied by the copy engine; what comes in by a
+#   kernel, if the pieces are small, below 28 KiB (`kv_offload/cpu/gpu_worker.py`). Section 4's pieces of 32 KiB are not.
+# - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
+#   behind it; under priority those behind are still served. Where the loop stopped because no victim could be freed at once,
+#   nobody behind is served in this step, under either.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.
 #
 # ## 11. Quiz
@@ -959,7 +977,7 @@ parts.table(lesson=6)
 # 2. Why does the loop not go on to an older victim where the first one cannot be freed?
 # 3. Under priority a victim may stand *in front of* the request that is being served. Which variable is corrected for it,
 #    and what would happen otherwise?
-# 4. After the loop there is a `continue` under priority and a `break` otherwise. Why?
+# 4. After the loop there is a `continue` under priority if the request has preempted itself, and a `break` otherwise. Why?
 #
 # *What to find there.*
 #
@@ -967,15 +985,16 @@ parts.table(lesson=6)
 # 2. The order of victims is the policy's. The fence passes with the next step's output, and then the same victim can go.
 # 3. `req_index`. The list has become shorter in front of it, so a request would be skipped.
 # 4. Under first come, first served a request that preempts itself is the last in `running`: nobody is behind it. Under
-#    priority others are, and they may still find room.
+#    priority others are, and they may still find room. After one of the two early `break`s nobody behind is served, under
+#    priority too: that is the price of the mend.
 #
 # </details>
 #
 # <details><summary>What older material says differently</summary>
 #
 # - "vLLM swaps requests with several sequences, and recomputes the others." So did the first engine (V0). V1 has one mode,
-#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issue
-#   #18115).
+#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issues
+#   #27984 and #18115).
 # - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
 #   own.
 # - "An important request preempts others when it arrives." In V1 it goes to the front of the queue, and waits.
