@@ -91,8 +91,7 @@ check("6.W3", prompt_tokens_now)
 #
 # 500 conversations come to a server with Llama-3.1-8B on an A100. The rest of its memory is taken, so there are only 1,500
 # blocks for keys and values, room for 24,000 tokens. We simulate it with the scheduler of the engine, on a virtual clock,
-# as in lesson 5, and *without a prefix cache*: nothing is kept of who has left. (vLLM has one, and has it on. Section 9
-# turns it on, and you will see what that changes.)
+# as in lesson 5, and *without a prefix cache*, which vLLM has on. Section 9 turns it on.
 
 # %%
 conversation = load_azure("conversation")
@@ -158,8 +157,7 @@ viz.memory_pressure()
 #
 # To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, memory
 # leads to it in one case only: *a running request needs a block and there is none.* Nobody is preempted for somebody who
-# waits, however important. A waiting request that does not fit waits. (vLLM can also be told to empty its prefix cache,
-# and then those who run lose their blocks too.)
+# waits, however important. A waiting request that does not fit waits.
 #
 # That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,
 # and pays for it with work that is thrown away, whenever one comes.
@@ -272,9 +270,9 @@ check("6.3", answer)
 # $$T_{swap} = \frac{2 \, n \, k}{B}$$
 #
 # **Recompute.** Treat prompt and answer as one prompt and compute it. A model with $P$ parameters takes $2 P$ FLOP for a
-# token, on a GPU that reaches $F$ FLOP per second. (Here $F$ is 75% of the data sheet's, the share that the course's
-# simulator assumes. It is a guess, and we shall turn it.) And however few tokens there are, all weights are read once:
-# that is the floor, for a prefill that has the GPU to itself.
+# token, on a GPU that reaches $F$ FLOP per second (here 75% of the data sheet's, which is the course's guess; it will be
+# turned). And however few tokens there are, all weights are read once: that is the floor, for a prefill that has the GPU to
+# itself.
 #
 # $$T_{recompute} = \max\left(T_{weights}, \; \frac{2 P n}{F}\right)$$
 #
@@ -299,12 +297,12 @@ compare(predicted_times, recompute_token / swap_token, "times as long")
 #
 # ### Who copies
 #
-# Some 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece (24.8 measured on an A100, with `nvbandwidth`).
-# A swap is many small ones: keys and values of every block in every layer lie apart, for Llama-3.1-8B 64 pieces of 32 KiB
-# for a block of 16 tokens. vLLM's pull request #12 of 2023, which brought recomputation, gives just this reason: swapping
-# "incurs significant overheads due to numerous small data transfers". Figures stand in #11531 (2024, never merged; A100
-# with 40 GB, it does not say how large a block is): 1,250 blocks came in at 3.1 GB/s piece by piece, and at 12.6 GB/s with
-# one kernel for all of them. Since #38460 (2026) vLLM hands all pieces of a transfer to the driver in one call.
+# Some 25 GB/s is what a PCIe 4.0 bus carries in one large piece (24.8 by `nvbandwidth` on an A100; 52.8 for an H100 on PCIe
+# 5.0). A swap is many small ones: keys and values of every block in every layer lie apart, for Llama-3.1-8B 64 pieces of 32
+# KiB a block. So vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to
+# numerous small data transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block):
+# 1,250 blocks came in at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all
+# pieces to the driver in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
@@ -323,7 +321,7 @@ for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
 # For Llama-3.1-8B on the A100, swapping wins at 12.6 GB/s, whatever the share. At 3.1, piece by piece, recomputing wins if a
 # prefill reaches 75% of peak, and loses if it reaches half. For OPT-13B, whose tokens have more than six times the bytes, it takes three and
 # a half times the bandwidth. So neither is better as such: it depends on the model, on what the GPU really reaches, and
-# most of all on *who copies*. (An H100 has a faster bus, too: 52.8 GB/s in one large piece.)
+# most of all on *who copies*.
 
 # %% claims="prefill reaches 75% of peak, and loses if it reaches half."
 half, assumed, full = (kv_bytes * share * gpu.peak_flops / multiplied for share in shares)
@@ -336,9 +334,9 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # %% [markdown]
 # ### Short ones
 #
-# With the slow copies (and 75% of peak, from here on), recomputing wins for 1,000 tokens. For 10 tokens it does not, because
-# of the floor, if the GPU has nothing else to do. Write down up to which length swapping is better then. Draw both lines
-# over the number of tokens before you start.
+# With the slow copies (and 75% of peak, from here on), recomputing wins for 1,000 tokens. For 10 tokens on an idle GPU it
+# does not, because of the floor. Write down up to which length swapping is better. Draw both lines over the number of
+# tokens before you start.
 
 # %% exercise="6.4"
 
@@ -348,8 +346,8 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
 # floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
-# at which swapping has long been slower.) In a server that is busy the weights are read in each step anyway, for those who
-# decode; a victim's tokens ride along, `weight_seconds` is 0, and so is the break-even.
+# at which swapping has long been slower.) In a busy server those who decode have the weights read in each step anyway, and a
+# victim's tokens ride along: `weight_seconds` is 0, and so is the break-even.
 
 # %% [markdown]
 # ### And very long ones
@@ -470,10 +468,9 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
 #
 # The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
-# *as if* the step had run. It has not. Under first come, first served that cannot occur, since the last one in is served
-# last; under priority the victim may stand in front of the one in need. So in the failing cases `give_way(obj, "a")` serves
-# all who run, then takes a out and calls your method; the line says what came of it, with a star on free blocks that can
-# still be found.
+# *as if* the step had run. It has not. (Under first come, first served the last one in is served last, so this cannot occur;
+# under priority the victim may stand in front.) In the failing cases, `give_way(obj, "a")` serves all who run, then takes a
+# out and calls your method; the line says what came of it, with a star on free blocks that can still be found.
 
 # %% exercise="6.7"
 
@@ -659,8 +656,7 @@ for name, replayed in replays.items():
 
 # %% [markdown]
 # Beside the measured run, swapping is too fast in all four, by more than 7%: that server did not copy. Who gave way it cannot
-# tell: with the wrong victims three of the four errors are even smaller than yours. (The log does not say how often somebody
-# was preempted.)
+# tell: with the wrong victims three of the four errors are even smaller than yours.
 
 # %% claims="Beside the measured run, swapping is too fast in all four, by more than 7%"
 if errors:
@@ -676,10 +672,10 @@ if errors:
 # > below is our own, and makes the same mistake.
 #
 # Under load, a server that keeps blocks outside the GPU too preempts one request after the other, and no block comes of
-# it. Nothing is lost, and no error is raised. (In vLLM it cost work; in vllm-ascend, issue #16315, with a pool of memory
-# across machines, the server stood at 0 tokens per second.) Here is the loop that makes room, reduced to its core, with
-# the pool that it works on. A request is its name, how many blocks it holds alone, and whether they are just being copied
-# to the CPU. The code is given; what is asked for is where it goes wrong.
+# it. No error is raised. (In vLLM it costs work; with vllm-ascend and a pool of memory across machines, issue #16315, the
+# server stood still.) Here is the loop that makes room, reduced to its core, with the pool that it works on. A request is its
+# name, how many blocks it holds alone, and whether they are just being copied to the CPU. The code is given; what is asked
+# for is where it goes wrong.
 
 # %% shows="autograder.lessons.lesson06_hunt:Pool"
 
@@ -855,20 +851,18 @@ compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttf
 
 # %% [markdown]
 # **Without a prefix cache** a fast bus helps, a slow one harms, as the formula of section 4 says for a bandwidth above and
-# below 4.09 GB/s. (Here all who run wait for a copy. vLLM's offloading copies beside the work, so a real bus would look
-# better.) The biggest victim is the dearest: on these requests more than twice as many tokens are computed again. Who has
-# computed least is cheaper than the last one in. And 2% of empty memory is worth about as much as the fast bus, without
-# copying anything: most preemptions do not take place. With 40% none takes place, and everybody waits in front of empty
-# memory.
+# below 4.09 GB/s. (Here all who run wait for a copy; one beside the work, as in vLLM's offloading, would look better.) The
+# biggest victim is the dearest: on these requests more than twice as many tokens are computed again. Least progress is
+# cheaper than last in. And 2% of empty memory is worth about as much as the fast bus: most preemptions do not take place.
+# With 40% none does, and everybody waits in front of empty memory.
 #
 # How can some ten per cent more work lengthen a wait so much? This server is just at its limit, where a queue makes much
-# of little. At half the rate of arrivals nobody gives way at all. And a victim's own user sees something else: not a late
-# first token, which nearly all victims have had (the cell under *Thrash* counts), but a gap in the answer. There the
-# watermark does more than any bus.
+# of little; at half the rate of arrivals nobody gives way at all. And the victim's own user sees a gap in the answer rather
+# than a late first token. There the watermark does more than any bus.
 #
-# **With the prefix cache**, less than a quarter of the tokens are computed again. No two of these requests have a block in
-# common; what is found is each victim's own, since it comes back before anybody has taken all of its blocks. The mean TTFT is
-# about that of the fast bus, and it matters little who goes. *The cache does what the swap was for.*
+# **With the prefix cache**, less than a quarter of that is computed again. No two of these requests have a block in common:
+# what is found is the victim's own. The mean TTFT is about that of the fast bus, and it matters little who goes. *The cache
+# does what the swap was for.*
 
 # %% claims="**Without a prefix cache** a fast bus helps, a slow one harms"
 ttft = {name: result.ttft.mean() for name, result in results.items()}
@@ -890,7 +884,7 @@ assert 0.08 < again["recompute"] / recompute.steps.column("num_tokens").sum() < 
 gap = {name: result.summary()["longest_gap_p99"] for name, result in results.items()}
 assert all(gap["watermark 2%"] < 0.6 * gap[name] for name in ("swap at 25 GB/s", "prefix cache"))
 
-# %% claims="**With the prefix cache**, less than a quarter of the tokens are computed again."
+# %% claims="**With the prefix cache**, less than a quarter of that is computed again."
 assert again["prefix cache"] < again["recompute"] / 4
 assert not any(request.hash_ids for request in requests)
 assert abs(ttft["prefix cache"] / ttft["swap at 25 GB/s"] - 1) < 0.12
@@ -923,9 +917,8 @@ def ttft_by_watermark(width: float) -> viz.Scene:
 viz.Picture(ttft_by_watermark(viz.WIDE), narrow=ttft_by_watermark(viz.NARROW))
 
 # %% [markdown]
-# Without the cache the best value lies at 1 to 5%, and 20% are worse than none. With the cache the mean hardly moves up to 2%,
-# since there is little left to win; what the watermark still buys is shorter gaps. From 5% on hardly anybody gives way, the
-# two curves are one, and memory that stands empty costs the same in both.
+# Without the cache the best value lies at 1 to 5%, and 20% are worse than none. With the cache the mean hardly moves up to 2%;
+# what the watermark still buys is shorter gaps. From 5% on hardly anybody gives way, and the two curves are one.
 
 # %% claims="Without the cache the best value lies at 1 to 5%, and 20% are worse than none."
 off, on = ([float(result.ttft.mean()) for result in swept[cached]] for cached in (False, True))
@@ -976,8 +969,7 @@ for name, options in admissions.items():
 # More than three times as many preemptions, and most of them of one kind: a newcomer begins a prompt that it cannot finish, finds
 # no block for the next part, and throws *itself* out. What it computed is lost; it comes back, and begins anew. The name for
 # this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025, describes it; vLLM 0.33.0
-# asks for room for the whole prompt.) With the prefix cache there are fewer, each finds again what it had computed, and
-# the mean TTFT hardly suffers.
+# asks for room for the whole prompt.) With the prefix cache the mean TTFT hardly suffers.
 
 # %% claims="More than three times as many preemptions, and most of them of one kind"
 first_part, cached = results["first part"], results["first part, cache"]
@@ -1073,15 +1065,14 @@ parts.table(lesson=6)
 #
 # **What production code does beyond this, and why.**
 #
-# - Several steps may be under way at once, so blocks of a victim may still be written by one of them. The order of work on
-#   the GPU takes care of that, unless a connector loads into freed blocks out of that order: only then are they parked
-#   (`deferred_frees`) until the step has come back. Our hunt is about what follows from it.
+# - With several steps under way, blocks of a victim may still be written by one. Work on the GPU goes in order, so that is
+#   harmless, unless a connector loads into freed blocks out of order: only then are they parked (`deferred_frees`) until the
+#   step has come back. Our hunt is about what follows from it.
 # - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by whoever
-#   has that prefix, be it the victim or somebody else. What goes out is copied by the copy engine; what comes in by a
-#   kernel, if the pieces are small, below 28 KiB (`kv_offload/cpu/gpu_worker.py`). Section 4's pieces of 32 KiB are not.
+#   has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are below 28 KiB,
+#   all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): section 4's 32 KiB never see the kernel.
 # - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
-#   behind it; under priority those behind are still served. Where the loop stopped because no victim could be freed at once,
-#   nobody behind is served in this step, under either.
+#   behind it; under priority those behind are still served, unless the loop stopped because a victim could not be freed.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.
 #
 # ## 11. Quiz
@@ -1108,8 +1099,7 @@ parts.table(lesson=6)
 #   depends on who copies. Very long requests are better copied; so are very short ones where nothing else runs.
 # - Without a prefix cache, the last one in loses less than the biggest, and more than who has computed least.
 # - The prefix cache does what the swap was for: a victim that comes back soon finds its own blocks.
-# - One or two per cent of the blocks kept free at admission make preemptions rare: without a cache worth about as much as a
-#   fast bus, with it for shorter gaps. More stands empty.
+# - A per cent or two of the blocks kept free at admission makes preemptions rare; 20% cost more than they save.
 #
 # **Lesson 7 needs** the two sentences of section 3: a block has holders, and a full block has a name. It builds the pool
 # that counts the ones and keeps the others.
@@ -1146,8 +1136,6 @@ parts.table(lesson=6)
 #   #27984 and #18115).
 # - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
 #   own.
-# - "An important request preempts others when it arrives." In V1 it goes to the front of the queue, and waits.
-# - "Preemption frees the victim's memory." What it shares stays.
 # - "Recomputing costs as much as the first time." At most. Prompt and answer are one prompt now, computed in few steps, and
 #   what is left in the prefix cache is found.
 #
