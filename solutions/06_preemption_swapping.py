@@ -310,12 +310,12 @@ compare(predicted_times, recompute_token / swap_token, "times as long")
 
 # %%
 shares = (0.5, cost_model.compute_efficiency, 1.0)  # of the FLOP per second in the data sheet
-print(f"{'swapping wins above, GB/s, at a share of peak of':<50}" + "".join(f"{share:>8.0%}" for share in shares))
+print(f"{'swapping wins above, GB/s, if a prefill reaches':<47}" + "".join(f"{share:>8.0%}" for share in shares))
 for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
     for each in ("a100-80gb", "h100", "rtx-4090"):
         per_token = RooflineCostModel(spec, GPUS[each]).linear_flops_per_token / 2
         at_peak = parts.get("kv_bytes_per_token")(spec) * GPUS[each].peak_flops / per_token
-        print(f"{name + ' on ' + each:<50}" + "".join(f"{share * at_peak / 1e9:>8.2f}" for share in shares))
+        print(f"{name + ' on ' + each:<47}" + "".join(f"{share * at_peak / 1e9:>8.2f}" for share in shares))
 
 # %% [markdown]
 # For Llama-3.1-8B on the A100, swapping wins at 12.6 GB/s, whatever the share. At 3.1, piece by piece, recomputing wins if a
@@ -651,8 +651,8 @@ for name, replayed in replays.items():
     if isinstance(measured_run, MeasuredRun):
         rows = Validation(measured_run, replayed).rows()
         errors[name] = {key: rows[key][2] for key in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan")}
-    beside = "".join(f"  {key} {error:+.1%}" for key, error in errors.get(name, {}).items())
-    print(f"{name:<12}{replayed.num_preemptions:>4} preemptions{beside}")
+    beside = "".join(f"  {key.removesuffix('_mean')} {error:+.1%}" for key, error in errors.get(name, {}).items())
+    print(f"{name:<11}{replayed.num_preemptions:>4} times{beside}")
 
 # %% [markdown]
 # Beside the measured run, swapping is too fast in all four, by more than 7%: that server did not copy. Who gave way it cannot
@@ -842,11 +842,12 @@ results |= {
     "prefix cache": run(prefix_cache=True),
     "biggest, cache": run(prefix_cache=True, victim_policy="frees_most_blocks"),
 }
-print(f"{'':<18}{'mean TTFT':>10}{'longest gap, p99':>19}{'all done':>11}{'preemptions':>13}{'computed again':>16}")
+print(f"{'seconds:':<18}{'mean':>6}{'longest':>9}{'all':>8}{'preemp-':>9}{'tokens':>9}")
+print(f"{'':<18}{'TTFT':>6}{'gap, p99':>9}{'done':>8}{'tions':>9}{'again':>9}")
 for name, result in results.items():
     row = result.summary()
-    print(f"{name:<18}{row['ttft_mean']:>8.2f} s{row['longest_gap_p99']:>17.2f} s{result.makespan:>9.1f} s", end="")
-    print(f"{result.num_preemptions:>13}{result.num_recomputed_tokens:>16,}")
+    print(f"{name:<18}{row['ttft_mean']:>6.2f}{row['longest_gap_p99']:>9.2f}{result.makespan:>8.1f}", end="")
+    print(f"{result.num_preemptions:>9}{result.num_recomputed_tokens:>9,}")
 compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttft.mean(), "times")
 
 # %% [markdown]
@@ -947,9 +948,8 @@ class Watched(parts.get("Scheduler")):
         unspent = super().preempt_for(request, num_new_tokens, output)
         for victim in before:
             if victim not in self.running:
-                whom["preempted"] += 1
-                whom["by itself"] += victim is request
-                whom["no token of the answer yet"] += not victim.num_output_tokens
+                whom["by themselves"] += victim is request
+                whom["before their first token"] += not victim.num_output_tokens
         return unspent
 
 
@@ -963,7 +963,8 @@ for name, options in admissions.items():
     whom.clear()
     results[name] = run(scheduler=Watched, **options)
     taken[name] = dict(whom)
-    print(f"{name:<18}mean TTFT {results[name].ttft.mean():5.2f} s, {taken[name]}")
+    print(f"{name}: mean TTFT {results[name].ttft.mean():.2f} s, {results[name].num_preemptions} preemptions;", end=" ")
+    print(", ".join(f"{number} {how}" for how, number in whom.items()))
 
 # %% [markdown]
 # More than three times as many preemptions, and most of them of one kind: a newcomer begins a prompt that it cannot finish, finds
@@ -975,8 +976,8 @@ for name, options in admissions.items():
 first_part, cached = results["first part"], results["first part, cache"]
 assert first_part.num_preemptions > 3 * recompute.num_preemptions
 assert first_part.ttft.mean() > 2 * recompute.ttft.mean()
-assert taken["first part"]["by itself"] > 0.5 * first_part.num_preemptions
-assert taken["whole prompt"]["no token of the answer yet"] < 0.1 * recompute.num_preemptions
+assert taken["first part"]["by themselves"] > 0.5 * first_part.num_preemptions
+assert taken["whole prompt"]["before their first token"] < 0.1 * recompute.num_preemptions
 assert cached.num_preemptions < 0.5 * first_part.num_preemptions
 assert cached.ttft.mean() < 1.1 * results["prefix cache"].ttft.mean()
 
