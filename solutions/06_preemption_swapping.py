@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import load_azure
 from course_lib.specs import GPUS, MODELS
-from course_lib.viz.kit.charts.axes import LogAxis
+from course_lib.viz.kit.charts.axes import Axis, LogAxis
 from course_lib.viz.kit.charts.curves import Curve, curve_chart
 
 torch.set_num_threads(1)  # the model is small: several threads would wait for each other
@@ -90,7 +91,7 @@ check("6.W3", prompt_tokens_now)
 #
 # 500 conversations come to a server with Llama-3.1-8B on an A100. The rest of its memory is taken, so there are only 1,500
 # blocks for keys and values, room for 24,000 tokens. We simulate it with the scheduler of the engine, on a virtual clock,
-# as in lesson 5.
+# as in lesson 5, and *without a prefix cache*, which vLLM has on. Section 9 turns it on.
 
 # %%
 conversation = load_azure("conversation")
@@ -100,14 +101,22 @@ NUM_BLOCKS = 1500
 OWN = ("Scheduler", "SwapSpace", "num_blocks_freed", "least_important")
 
 
-def run(bandwidth: float = 25e9, **options: Any) -> SimulationResult:
+def run(
+    bandwidth: float = 25e9,
+    *,
+    prefix_cache: bool = False,
+    scheduler: type[Scheduler] | None = None,
+    **options: Any,
+) -> SimulationResult:
     """Serve the requests, on your own parts where there are any."""
+    mine = {name: parts.get(name) for name in OWN}
     return simulate(
         requests,
         SchedulerConfig(max_num_seqs=256, **options),
         RooflineCostModel(model, gpu, pcie_bandwidth=bandwidth),
         NUM_BLOCKS,
-        parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
+        enable_caching=prefix_cache,
+        parts=SimulationParts.of({**mine, "Scheduler": scheduler or mine["Scheduler"]}),
     )
 
 
@@ -146,9 +155,9 @@ viz.memory_pressure()
 #
 # ### Only who runs preempts
 #
-# To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, only
-# one thing leads to it: *a running request needs a block and there is none.* Nobody is preempted for somebody who waits,
-# however important. A waiting request that does not fit waits.
+# To take the blocks of a running request away is to **preempt** it. In the scheduler of this course, as in vLLM's, memory
+# leads to it in one case only: *a running request needs a block and there is none.* Nobody is preempted for somebody who
+# waits, however important. A waiting request that does not fit waits.
 #
 # That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,
 # and pays for it with work that is thrown away, whenever one comes.
@@ -175,7 +184,8 @@ print(f"{100 - manager.block_pool.get_num_free_blocks()} are in use")
 print(f"holders of the blocks of d: {[block.ref_cnt for block in table_of['d']]}")
 
 # %% [markdown]
-# Preempt d, and 20 of its 21 blocks stay where they are. Write the function that says what a preemption frees.
+# The 20 full blocks are the same for all four; only the last is each one's own: 20 + 4. Preempt d, and 20 of its 21 blocks
+# stay where they are. Write the function that says what a preemption frees.
 
 # %% exercise="6.1"
 
@@ -205,7 +215,7 @@ assert 100 - manager.block_pool.get_num_free_blocks() == 24
 # |---|---|---|
 # | last in | who was admitted last | those in front get done; what vLLM does under first come, first served |
 # | least important | the largest (priority, time of arrival) | what vLLM does under priority |
-# | most blocks | who holds most | fewest have to go |
+# | most blocks | who holds most | one is usually enough |
 # | least progress | who has computed least | least is lost |
 #
 # In vLLM **a lower priority value is more important.** Write the second.
@@ -260,8 +270,9 @@ check("6.3", answer)
 # $$T_{swap} = \frac{2 \, n \, k}{B}$$
 #
 # **Recompute.** Treat prompt and answer as one prompt and compute it. A model with $P$ parameters takes $2 P$ FLOP for a
-# token, on a GPU that reaches $F$ FLOP per second. And however few tokens there are, all weights are read once: that is
-# the floor.
+# token, on a GPU that reaches $F$ FLOP per second (here 75% of the data sheet's, which is the course's guess; it will be
+# turned). And however few tokens there are, all weights are read once: that is the floor, for a prefill that has the GPU to
+# itself.
 #
 # $$T_{recompute} = \max\left(T_{weights}, \; \frac{2 P n}{F}\right)$$
 #
@@ -281,35 +292,40 @@ print(f"the floor: {1e3 * weight_seconds:.1f} ms")
 compare(predicted_times, recompute_token / swap_token, "times as long")
 
 # %% [markdown]
-# Copying is six times as fast (with one way only it would be twelve; what leaves has to come back). And vLLM, since its
-# second engine (V1), throws keys and values away. Is it wrong?
+# On this bus copying is six times as fast (with one way only it would be twelve; what leaves has to come back). And vLLM,
+# since its second engine (V1), throws keys and values away. Is it wrong?
 #
 # ### Who copies
 #
-# 25 GB/s is what a PCIe 4.0 bus carries when it is given one large piece. A swap is many small ones: keys and values of
-# every block in every layer lie apart. For Llama-3.1-8B that is 64 pieces of 32 KiB for a block of 16 tokens. In
-# vLLM's pull request #11531 (2024, A100 with 40 GB), 1,250 blocks came in at 3.1 GB/s when they were copied piece by
-# piece, and at 12.6 GB/s with one kernel for all of them; a single block came in at 1.2 GB/s. Even the pull request that brought
-# recomputation in 2023 (#12) says so: swapping "incurs significant overheads due to numerous small data transfers".
+# Some 25 GB/s is what a PCIe 4.0 bus carries in one large piece (24.8 by `nvbandwidth` on an A100; 52.8 for an H100 on PCIe
+# 5.0). A swap is many small ones: keys and values of every block in every layer lie apart, for Llama-3.1-8B 64 pieces of 32
+# KiB a block. So vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to
+# numerous small data transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block):
+# 1,250 blocks came in at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all
+# pieces to the driver in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
 # $$B^{*} = \frac{k F}{P}$$
 
 # %%
+shares = (0.5, cost_model.compute_efficiency, 1.0)  # of the FLOP per second in the data sheet
+print(f"{'swapping wins above, GB/s, if a prefill reaches':<47}" + "".join(f"{share:>8.0%}" for share in shares))
 for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
     for each in ("a100-80gb", "h100", "rtx-4090"):
         per_token = RooflineCostModel(spec, GPUS[each]).linear_flops_per_token / 2
-        crossover = parts.get("kv_bytes_per_token")(spec) * 0.75 * GPUS[each].peak_flops / per_token
-        print(f"{name:<13} on {each:<9}  swapping wins above {crossover / 1e9:5.2f} GB/s")
+        at_peak = parts.get("kv_bytes_per_token")(spec) * GPUS[each].peak_flops / per_token
+        print(f"{name + ' on ' + each:<47}" + "".join(f"{share * at_peak / 1e9:>8.2f}" for share in shares))
 
 # %% [markdown]
-# At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping. For OPT-13B, whose tokens have more than six
-# times the bytes, it takes three and a half times the bandwidth. So neither is better as such: it depends on the model, on
-# the GPU, and most of all on *who copies*.
+# For Llama-3.1-8B on the A100, swapping wins at 12.6 GB/s, whatever the share. At 3.1, piece by piece, recomputing wins if a
+# prefill reaches 75% of peak, and loses if it reaches half. For OPT-13B, whose tokens have more than six times the bytes, it takes three and
+# a half times the bandwidth. So neither is better as such: it depends on the model, on what the GPU really reaches, and
+# most of all on *who copies*.
 
-# %% claims="At 3.1 GB/s, piece by piece, recomputing wins on the A100; at 12.6, swapping."
-assert 3.1e9 < kv_bytes * flops / multiplied < 12.6e9
+# %% claims="prefill reaches 75% of peak, and loses if it reaches half."
+half, assumed, full = (kv_bytes * share * gpu.peak_flops / multiplied for share in shares)
+assert half < 3.1e9 < assumed < full < 12.6e9
 opt = RooflineCostModel(MODELS["opt-13b"], gpu).linear_flops_per_token / 2
 opt_bytes = parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
 assert 6 < opt_bytes / kv_bytes < 6.5
@@ -318,8 +334,9 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # %% [markdown]
 # ### Short ones
 #
-# With the slow copies, recomputing wins for 1,000 tokens. For 10 tokens it does not, because of the floor. Write down up
-# to which length swapping is better. Draw both lines over the number of tokens before you start.
+# With the slow copies (and 75% of peak, from here on), recomputing wins for 1,000 tokens. For 10 tokens on an idle GPU it
+# does not, because of the floor. Write down up to which length swapping is better. Draw both lines over the number of
+# tokens before you start.
 
 # %% exercise="6.4"
 
@@ -329,7 +346,8 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
 # floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
-# at which swapping has long been slower.)
+# at which swapping has long been slower.) In a busy server those who decode have the weights read in each step anyway, and a
+# victim's tokens ride along: `weight_seconds` is 0, and so is the break-even.
 
 # %% [markdown]
 # ### And very long ones
@@ -368,7 +386,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 
 # %% [markdown]
 # That is why copying to the CPU lives on, though not for victims: as *offloading*, for long beginnings that many requests
-# share (section 11).
+# share (section 10).
 #
 # ## 5. Blocks on the CPU
 #
@@ -425,12 +443,12 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 #
 # | what must hold | what a user sees when it does not |
 # |---|---|
-# | A preemption frees blocks. | Everybody is thrown out, one after the other, and nobody gains anything (section 8). |
+# | A preemption should free blocks. | Everybody is thrown out, one after the other, and nobody gains anything (section 8, where it does not hold). |
 # | The victim keeps its tokens, prompt and answer. | Words appear twice, or the answer starts again. |
 # | Only what was computed *before* this step counts as computed. | Copies of empty blocks, or others find blocks in the cache that were never filled: garbage in the middle of an answer. |
 # | What the victim had got in this step goes back to the budget. | Steps are too short, for no visible reason. |
 # | In a step that preempts, nobody comes in. | A newcomer takes the blocks, and the next step preempts again. |
-# | The victim goes back in front of those who wait. | Who has waited longest waits once more. |
+# | The victim goes back where the queue's order has it: under first come, first served in front. | Who came first waits behind those who came later. |
 #
 # (One thing is *not* promised: that the answer is bit by bit the one that would have come without a preemption. A prompt
 # computed in one go adds its numbers in another order than a hundred steps of decoding.)
@@ -450,8 +468,9 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
 #
 # The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
-# *as if* the step had run. It has not. In the failing cases, `give_way(obj, "a")` serves all who run, then takes a out and calls
-# your method; the line says what came of it, with a star on free blocks that can still be found.
+# *as if* the step had run. It has not. (Under first come, first served the last one in is served last, so this cannot occur;
+# under priority the victim may stand in front.) In the failing cases, `give_way(obj, "a")` serves all who run, then takes a
+# out and calls your method; the line says what came of it, with a star on free blocks that can still be found.
 
 # %% exercise="6.7"
 
@@ -512,8 +531,9 @@ viz.iteration_film("swap")
 # %% [markdown]
 # ## 7. It runs in your engine
 #
-# Your parts at work, three times. First in text: eight prompts for an engine that has plenty of blocks, then for one with
-# 14, by recomputing and by swapping. Answers are greedy. **Predict:** is the text of those who had to give way another one?
+# First in text: eight prompts, each a step after the one before and more important than it, for an engine that has plenty
+# of blocks, then for one with 14, by recomputing and by swapping. Answers are greedy. So a victim often stands *in front of*
+# the one in need, and has been served already. **Predict:** are the texts of all three engines the same?
 
 # %%
 predicted_same = None  # your prediction: True if all texts are the same
@@ -526,11 +546,16 @@ def counting() -> EngineParts:
     """Return engine parts of yours that count."""
     mine = {name: parts.get(name) for name in OWN}
 
+    def counted_choice(running: Sequence[Request]) -> int:
+        calls["least_important"] += 1
+        return mine["least_important"](running)
+
     class Counted(mine["Scheduler"]):
         """Your scheduler, counting."""
 
         def preempt(self, victim: Request, output: SchedulerOutput) -> int:
             calls["preempt"] += 1
+            calls["served already"] += victim.request_id in output.num_scheduled_tokens
             calls["tokens lost"] += victim.num_computed_tokens
             return super().preempt(victim, output)
 
@@ -550,7 +575,8 @@ def counting() -> EngineParts:
             calls["blocks released"] += len(blocks)
             return blocks
 
-    return EngineParts.of({**mine, "Scheduler": Counted, "SwapSpace": CountedSpace})
+    own = {"Scheduler": Counted, "SwapSpace": CountedSpace, "least_important": counted_choice}
+    return EngineParts.of({**mine, **own})
 
 
 prompts = [f"{word} is who" for word in ("A request", "A seat", "A block", "A token", "A batch", "A queue", "A page", "A step")]
@@ -560,68 +586,96 @@ engines: dict[str, dict[str, Any]] = {
     "recompute": {"num_blocks": 14},
     "swap": {"num_blocks": 14, "preemption_mode": "swap", "num_cpu_blocks": 40},
 }
-texts, counted = {}, {}
+texts: dict[str, dict[str, str]] = {}
+counted = {}
 for kind, options in engines.items():
     calls.clear()
-    llm = LLM(parts=counting(), enable_prefix_caching=False, **options)
-    texts[kind] = [output.outputs[0].text for output in llm.generate(prompts, greedy)]
+    llm = LLM(parts=counting(), policy="priority", enable_prefix_caching=False, **options)
+    texts[kind] = {}
+    for number, prompt in enumerate(prompts):
+        llm.add_request(prompt, prompt, greedy, priority=-number)
+        llm.step()
+    while llm.has_unfinished_requests():
+        texts[kind] |= {output.request_id: output.outputs[0].text for output in llm.step()}
     counted[kind] = dict(calls)
     print(f"{kind:<10} {counted[kind]}")
 compare(predicted_same, texts["plenty"] == texts["recompute"] == texts["swap"], "")
-print(texts["swap"][7])
+print(texts["swap"][prompts[0]])
 
 # %% [markdown]
-# Eight requests that need five blocks each, on thirteen: your loop is called again and again, and nobody who reads the
-# answers can tell. Whatever went to the CPU has come back.
+# Eight requests that need five blocks each, on thirteen: your loop, your choice and your method are called again and again,
+# most victims had been served in the same step, and nobody who reads the answers can tell. Whatever went to the CPU has
+# come back. (`num_blocks_freed` gets its turn in section 9.)
 
 # %% claims="Eight requests that need five blocks each, on thirteen"
+assert len(texts["plenty"]) == 8
 assert texts["plenty"] == texts["recompute"] == texts["swap"]
 assert not counted["plenty"]
-assert counted["recompute"]["preempt"] >= 4 and counted["swap"]["preempt"] >= 4
+for counts in (counted["recompute"], counted["swap"]):
+    assert counts["preempt"] == counts["least_important"] >= counts["preempt_for"] >= 4
+    assert 2 * counts["served already"] > counts["preempt"]
 assert counted["swap"]["blocks reserved"] == counted["swap"]["blocks released"] > 8
 
 # %% [markdown]
 # Second, on the clock of a real server. The course has the log of a run of vLLM with Llama-3.1-8B on an RTX 4090, 300
-# requests at about ten a second, under such pressure that requests are preempted over and over. Your scheduler gets the
-# same requests and limits. (Without the folder of traces the requests are synthetic ones, and there is nothing measured
+# requests at about ten a second, under such pressure that requests have to give way over and over. Your scheduler gets the
+# same requests and limits. So do two others: in one the request with the most blocks gives way, the other swaps. Which of
+# the three can the log refuse? (Without the folder of traces the requests are synthetic ones, and there is nothing measured
 # to compare with.)
 
 # %%
 measured_run = load_vllm_requests()
-simulated = simulate(
-    measured_run,
-    measured_run.scheduler_config,
-    RooflineCostModel(measured_run.model, measured_run.gpu),
-    measured_run.num_blocks,
-    measured_run.block_size,
-    measured_run.enable_caching,
-    parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
-)
-print(measured_run.source)
-print(f"your scheduler preempts {simulated.num_preemptions} times")
-if isinstance(measured_run, MeasuredRun):
-    for name, (seconds, yours, error) in Validation(measured_run, simulated).rows().items():
-        if name.endswith(("mean", "makespan")):
-            print(f"{name:<10} measured {seconds:8.3f} s, yours {yours:8.3f} s, {error:+.1%}")
 
-# %% claims="Your scheduler gets the"
-if isinstance(measured_run, MeasuredRun):
-    errors = Validation(measured_run, simulated).rows()
-    assert all(abs(errors[name][2]) < 0.05 for name in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan"))
-    assert simulated.num_preemptions > 100
+
+def replay(**options: Any) -> SimulationResult:
+    """Serve the requests of the log in another set-up, on your own parts where there are any."""
+    return simulate(
+        measured_run,
+        replace(measured_run.scheduler_config, **options),
+        RooflineCostModel(measured_run.model, measured_run.gpu),
+        measured_run.num_blocks,
+        measured_run.block_size,
+        measured_run.enable_caching,
+        parts=SimulationParts.of({name: parts.get(name) for name in OWN}),
+    )
+
+
+replays = {
+    "yours": replay(),
+    "most blocks": replay(victim_policy="frees_most_blocks"),
+    "swap": replay(preemption_mode="swap", num_cpu_blocks=5000),
+}
+errors: dict[str, dict[str, float]] = {}
+print(measured_run.source)
+for name, replayed in replays.items():
+    if isinstance(measured_run, MeasuredRun):
+        rows = Validation(measured_run, replayed).rows()
+        errors[name] = {key: rows[key][2] for key in ("ttft_mean", "tpot_mean", "e2e_mean", "makespan")}
+    beside = "".join(f"  {key.removesuffix('_mean')} {error:+.1%}" for key, error in errors.get(name, {}).items())
+    print(f"{name:<11}{replayed.num_preemptions:>4} times{beside}")
 
 # %% [markdown]
-# The third is section 2: its figure and its numbers came from the same scheduler. Run those cells again if you like.
-#
+# Beside the measured run, swapping is too fast in all four, by more than 7%: that server did not copy. Who gave way it cannot
+# tell: with the wrong victims three of the four errors are even smaller than yours.
+
+# %% claims="Beside the measured run, swapping is too fast in all four, by more than 7%"
+if errors:
+    assert all(error < -0.07 for error in errors["swap"].values())
+    assert all(abs(error) < 0.05 for error in errors["yours"].values())
+    assert sum(abs(errors["most blocks"][key]) < abs(errors["yours"][key]) for key in errors["yours"]) == 3
+    assert replays["yours"].num_preemptions > 100
+
+# %% [markdown]
 # ## 8. Bug hunt
 #
 # > **An upstream bug.** `vllm-project/vllm`, issue #49674, mended by pull request #49675 (July 2026, in 0.33.0). The code
 # > below is our own, and makes the same mistake.
 #
-# A server with CPU offloading stops answering under load: 0 tokens per second, with every request preempted again and
-# again (so it was seen in vllm-ascend, issue #16315). Nothing is lost, and no error is raised. Here is the loop that makes
-# room, reduced to its core, with the pool that it works on. A request is its name, how many blocks it holds alone, and
-# whether they are just being copied to the CPU. The code is given; what is asked for is where it goes wrong.
+# Under load, a server that keeps blocks outside the GPU too preempts one request after the other, and no block comes of
+# it. No error is raised. (In vLLM it costs work; with vllm-ascend and a pool of memory across machines, issue #16315, the
+# server stood still.) Here is the loop that makes room, reduced to its core, with the pool that it works on. A request is its
+# name, how many blocks it holds alone, and whether they are just being copied to the CPU. The code is given; what is asked
+# for is where it goes wrong.
 
 # %% shows="autograder.lessons.lesson06_hunt:Pool"
 
@@ -648,14 +702,14 @@ check("6.9a", exposing_case)
 # %% [markdown] solution="6.9a"
 # **Explained.** Blocks that are being copied must not be handed out before the copy has ended, so they become `pending`.
 # The loop asks whether enough are free; they are not, so the next one goes, and the next. Four requests have lost their
-# place for a block that none of them could give. In the next step the copies are over and all is free, until it begins
-# anew. In vLLM it is a step that is still under way that holds blocks back. Shared blocks do the same: four answers to one
-# prompt free one block each.
+# place for a block that none of them could give. In vLLM blocks are held back by a step under way, which may still write
+# them, while a connector could load something else into them. Shared blocks do the same: four answers to one prompt free
+# one block each.
 
 # %% [markdown]
 # Mend it. Preempt from the end, one by one, *as long as each one that goes frees blocks at once*. Where the next one
-# would free nothing now, stop: the request that needs room waits for a step, and nobody has paid for nothing. Then every
-# round makes progress, and one could say so in an assertion.
+# would free nothing now, stop: the request that needs room waits for a step (and so do those behind it), and nobody has
+# paid for nothing. Then every round makes progress, and one could say so in an assertion.
 
 
 # %% exercise="6.9b"
@@ -694,10 +748,11 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # %% check="6.9b"
 
 # %% [markdown] solution="6.9b"
-# **Explained.** The last one is looked at before it is taken. That is the whole of vLLM's mend, too: "A deferred free will
+# **Explained.** The last one is looked at before it is taken. vLLM's mend does the first half of this: "A deferred free will
 # not help with immediate allocation", says the comment in 0.33.0, and the loop breaks before the victim leaves `running`.
-# An older request is *not* taken in its place: the order of victims is a promise to those who came first, and in the next
-# step the copy is over.
+# It does not ask whether blocks are shared, and `preempt_for` of section 6 asks for neither: there, four answers to one
+# prompt still give way one after the other. An older request is *not* taken in the place of the last one: the order of
+# victims is a promise to those who came first, and in the next step the copy is over.
 
 # %% [markdown]
 # ### Judge two fixes
@@ -722,8 +777,8 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # all others go on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
 # that, after this step has been planned; inside the loop nothing ever changes. So it asks for ever: the engine hangs, with
 # no error and a busy CPU, and all users wait. I would rather have A. It is incomplete, and what it does wrong costs one
-# request per step; B stops everybody. (nano-vllm had the same discussion in September 2026: issue #274 proposes to try
-# again where the last request preempts itself, and pull request #277 shows that this hangs, and raises an error instead.)
+# request per step; B stops everybody. (nano-vllm has the question for a request that is larger than the pool and alone:
+# issue #274 of September 2026 proposes to try again where it preempts itself, pull request #277 to raise an error.)
 #
 # **Mark scheme.** A: 1 for [b] preempted with nothing free, 1 for a victim that pays for nothing. B: 1 for the loop that
 # never ends, 1 for the reason (nothing changes in the loop) or for what users see. 1 for A, with a reason that compares.
@@ -738,12 +793,14 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 #
 # ### Measure: what it costs
 #
-# Back to the 500 requests. `run(**options)` of section 2 serves them in another set-up and returns a result with `ttft` (an
-# array of one time to the first token for each request, in seconds), `num_preemptions`, `num_recomputed_tokens`, and
-# `steps.column("num_tokens")`, the tokens computed in each step. A **watermark** is a share of the blocks that stays free
-# at admission: a request is admitted only if that many are left afterwards. Those who run may use them.
+# Back to the 500 requests, still without a prefix cache. `run(**options)` of section 2 serves them in another set-up and
+# returns a result with `ttft` (an array of one time to the first token for each request, in seconds), `num_preemptions`,
+# `num_recomputed_tokens`, and `steps.column("num_tokens")`, the tokens computed in each step. A **watermark** is a share of
+# the blocks that stays free at admission: a request is admitted only if that many are left afterwards. Those who run may
+# use them.
 #
-# **Predict** first: does a watermark of 2% make the mean time to the first token longer or shorter, and one of 40%?
+# 2% are 30 blocks, and about twenty requests run when somebody has to go. How many steps of decoding do the 30 last?
+# **Predict** with that: does a watermark of 2% make the mean time to the first token longer or shorter, and one of 40%?
 
 # %%
 predicted_watermark = None  # your prediction: TTFT with 2% over TTFT without
@@ -753,7 +810,7 @@ results = {
     "recompute": recompute,
     "swap at 25 GB/s": run(preemption_mode="swap", num_cpu_blocks=500),
     "swap at 3.1 GB/s": run(bandwidth=3.1e9, preemption_mode="swap", num_cpu_blocks=500),
-    "biggest victim": run(victim_policy="most_tokens"),
+    "biggest victim": run(victim_policy="frees_most_blocks"),  # "most blocks"; asks your num_blocks_freed
     "watermark 2%": run(watermark=0.02),
     "watermark 40%": run(watermark=0.4),
 }
@@ -776,34 +833,102 @@ for share, outcome in (("recomputed", recompute), ("recomputed, biggest", result
 # %% check="6.10"
 check("6.10", measured)
 
+# %% [markdown]
+# Three more, two of them with the prefix cache of vLLM:
+
 # %%
-print(f"{'':<18}{'mean TTFT':>10}{'p99 TTFT':>10}{'preemptions':>13}{'computed again':>16}{'memory, at most':>17}")
+results |= {
+    "least progress": run(victim_policy="least_computed"),
+    "prefix cache": run(prefix_cache=True),
+    "biggest, cache": run(prefix_cache=True, victim_policy="frees_most_blocks"),
+}
+print(f"{'seconds:':<18}{'mean':>6}{'longest':>9}{'all':>8}{'preemp-':>9}{'tokens':>9}")
+print(f"{'':<18}{'TTFT':>6}{'gap, p99':>9}{'done':>8}{'tions':>9}{'again':>9}")
 for name, result in results.items():
     row = result.summary()
-    print(f"{name:<18}{row['ttft_mean']:>8.2f} s{row['ttft_p99']:>8.1f} s{result.num_preemptions:>13}", end="")
-    print(f"{result.num_recomputed_tokens:>16,}{result.steps.column('kv_usage').max():>17.0%}")
+    print(f"{name:<18}{row['ttft_mean']:>6.2f}{row['longest_gap_p99']:>9.2f}{result.makespan:>8.1f}", end="")
+    print(f"{result.num_preemptions:>9}{result.num_recomputed_tokens:>9,}")
 compare(predicted_watermark, results["watermark 2%"].ttft.mean() / recompute.ttft.mean(), "times")
 
 # %% [markdown]
-# A fast bus helps, a slow one harms, as the formula of section 4 says for a bandwidth above and below 4.09 GB/s. The
-# biggest victim is the worst one: more than twice as many tokens are computed again. And 2% of empty memory is worth nearly as
-# much as the fast bus, without copying anything: most preemptions do not take place. With 40% none takes place, and
-# everybody waits in front of empty memory.
+# **Without a prefix cache** a fast bus helps, a slow one harms, as the formula of section 4 says for a bandwidth above and
+# below 4.09 GB/s. (Here all who run wait for a copy; one beside the work, as in vLLM's offloading, would look better.) The
+# biggest victim is the dearest: on these requests more than twice as many tokens are computed again. Least progress is
+# cheaper than last in. And 2% of empty memory is worth about as much as the fast bus: most preemptions do not take place.
+# With 40% none does, and everybody waits in front of empty memory.
+#
+# How can some ten per cent more work lengthen a wait so much? This server is just at its limit, where a queue makes much
+# of little; at half the rate of arrivals nobody gives way at all. And the victim's own user sees a gap in the answer rather
+# than a late first token. There the watermark does more than any bus.
+#
+# **With the prefix cache**, less than a quarter of that is computed again. No two of these requests have a block in common:
+# what is found is the victim's own. The mean TTFT is about that of the fast bus, and it matters little who goes. *The cache
+# does what the swap was for.*
 
-# %% claims="A fast bus helps, a slow one harms, as the formula of section 4 says"
+# %% claims="**Without a prefix cache** a fast bus helps, a slow one harms"
 ttft = {name: result.ttft.mean() for name, result in results.items()}
+again = {name: result.num_recomputed_tokens for name, result in results.items()}
 assert ttft["swap at 25 GB/s"] < 0.9 * ttft["recompute"] < ttft["recompute"] < ttft["swap at 3.1 GB/s"]
 assert 4.08e9 < kv_bytes * flops / multiplied < 4.10e9
-
-# %% claims="biggest victim is the worst one: more than twice as many tokens are computed again."
-assert results["biggest victim"].num_recomputed_tokens > 2 * recompute.num_recomputed_tokens
-assert ttft["biggest victim"] > 1.5 * ttft["recompute"]
-
-# %% claims="And 2% of empty memory is worth nearly as"
+assert again["biggest victim"] > 2 * again["recompute"] > 2 * again["least progress"]
+assert ttft["biggest victim"] > 1.5 * ttft["recompute"] > 1.5 * ttft["least progress"]
 assert abs(ttft["watermark 2%"] / ttft["swap at 25 GB/s"] - 1) < 0.12
 assert results["watermark 2%"].num_preemptions < 0.2 * recompute.num_preemptions
 assert results["watermark 40%"].num_preemptions == 0
 assert ttft["watermark 40%"] > 3 * ttft["recompute"]
+
+# %% claims="How can some ten per cent more work lengthen a wait so much?"
+half_rate = requests.at_rate((len(requests) - 1) / (2 * requests[-1].arrival_time))
+rare = simulate(half_rate, SchedulerConfig(max_num_seqs=256), cost_model, NUM_BLOCKS)
+assert rare.num_preemptions == 0
+assert 0.08 < again["recompute"] / recompute.steps.column("num_tokens").sum() < 0.15
+gap = {name: result.summary()["longest_gap_p99"] for name, result in results.items()}
+assert all(gap["watermark 2%"] < 0.6 * gap[name] for name in ("swap at 25 GB/s", "prefix cache"))
+
+# %% claims="**With the prefix cache**, less than a quarter of that is computed again."
+assert again["prefix cache"] < again["recompute"] / 4
+assert not any(request.hash_ids for request in requests)
+assert abs(ttft["prefix cache"] / ttft["swap at 25 GB/s"] - 1) < 0.12
+assert 1 < ttft["biggest, cache"] / ttft["prefix cache"] < 1.2
+
+# %% [markdown]
+# How large should a watermark be?
+
+# %%
+watermarks = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+swept = {cached: [run(watermark=share, prefix_cache=cached) for share in watermarks] for cached in (False, True)}
+for cached, (nothing, _, two, *_) in swept.items():
+    gaps = [result.summary()["longest_gap_p99"] for result in (nothing, two)]
+    print(f"prefix cache {'on:' if cached else 'off:':<5}the longest gap (p99) is {gaps[0]:.2f} s, with 2% {gaps[1]:.2f} s")
+
+
+def ttft_by_watermark(width: float) -> viz.Scene:
+    """Draw the mean TTFT over the watermark."""
+    curves = [
+        Curve(
+            f"prefix cache {'on' if cached else 'off'}",
+            [(100 * share, float(result.ttft.mean())) for share, result in zip(watermarks, row, strict=True)],
+        )
+        for cached, row in swept.items()
+    ]
+    axes = Axis("Blocks kept free at admission", "%"), Axis("Mean TTFT", "s")
+    return curve_chart("A watermark", *axes, curves, width - 24).scene()
+
+
+viz.Picture(ttft_by_watermark(viz.WIDE), narrow=ttft_by_watermark(viz.NARROW))
+
+# %% [markdown]
+# Without the cache the best value lies at 1 to 5%, and 20% are worse than none. With the cache the mean hardly moves up to 2%;
+# what the watermark still buys is shorter gaps. From 5% on hardly anybody gives way, and the two curves are one.
+
+# %% claims="Without the cache the best value lies at 1 to 5%, and 20% are worse than none."
+off, on = ([float(result.ttft.mean()) for result in swept[cached]] for cached in (False, True))
+assert min(off) in off[1:4] and off[5] > 1.5 * off[0]
+assert all(abs(each / on[0] - 1) < 0.08 for each in on[:3])
+assert all(abs(one / other - 1) < 0.02 for one, other in zip(off[3:], on[3:], strict=True))
+assert all(result.num_preemptions <= 5 for row in swept.values() for result in row[3:])
+nothing, _, two = (result.summary()["longest_gap_p99"] for result in swept[True][:3])
+assert two < 0.6 * nothing
 
 # %% [markdown]
 # ### Thrash
@@ -812,45 +937,76 @@ assert ttft["watermark 40%"] > 3 * ttft["recompute"]
 # Let it ask for that part alone, and requests come in that cannot stay:
 
 # %%
-eager = run(reserve_full_prompt=False)
-print(f"{eager.num_preemptions} preemptions instead of {recompute.num_preemptions};", end=" ")
-print(f"{eager.num_recomputed_tokens / eager.steps.column('num_tokens').sum():.0%} of all tokens are computed again;", end=" ")
-print(f"mean TTFT {eager.ttft.mean():.1f} s instead of {recompute.ttft.mean():.1f} s")
+whom: Counter[str] = Counter()
+
+
+class Watched(parts.get("Scheduler")):
+    """Your scheduler, counting whom your loop takes."""
+
+    def preempt_for(self, request: Request, num_new_tokens: int, output: SchedulerOutput) -> int:
+        before = list(self.running)
+        unspent = super().preempt_for(request, num_new_tokens, output)
+        for victim in before:
+            if victim not in self.running:
+                whom["by themselves"] += victim is request
+                whom["before their first token"] += not victim.num_output_tokens
+        return unspent
+
+
+admissions: dict[str, dict[str, Any]] = {
+    "whole prompt": {},
+    "first part": {"reserve_full_prompt": False},
+    "first part, cache": {"reserve_full_prompt": False, "prefix_cache": True},
+}
+taken = {}
+for name, options in admissions.items():
+    whom.clear()
+    results[name] = run(scheduler=Watched, **options)
+    taken[name] = dict(whom)
+    print(f"{name}: mean TTFT {results[name].ttft.mean():.2f} s, {results[name].num_preemptions} preemptions;", end=" ")
+    print(", ".join(f"{number} {how}" for how, number in whom.items()))
 
 # %% [markdown]
-# More than three times as many preemptions. Each newcomer throws out the one before it, which comes back and throws out
-# the next. The name for this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025,
-# describes it; vLLM 0.33.0 asks for room for the whole prompt.)
+# More than three times as many preemptions, and most of them of one kind: a newcomer begins a prompt that it cannot finish, finds
+# no block for the next part, and throws *itself* out. What it computed is lost; it comes back, and begins anew. The name for
+# this is **thrash**: the machine is busy, and little comes of it. (vLLM issue #25538, of 2025, describes it; vLLM 0.33.0
+# asks for room for the whole prompt.) With the prefix cache the mean TTFT hardly suffers.
 
-# %% claims="More than three times as many preemptions."
-assert eager.num_preemptions > 3 * recompute.num_preemptions
-assert eager.ttft.mean() > 2 * recompute.ttft.mean()
+# %% claims="More than three times as many preemptions, and most of them of one kind"
+first_part, cached = results["first part"], results["first part, cache"]
+assert first_part.num_preemptions > 3 * recompute.num_preemptions
+assert first_part.ttft.mean() > 2 * recompute.ttft.mean()
+assert taken["first part"]["by themselves"] > 0.5 * first_part.num_preemptions
+assert taken["whole prompt"]["before their first token"] < 0.1 * recompute.num_preemptions
+assert cached.num_preemptions < 0.5 * first_part.num_preemptions
+assert cached.ttft.mean() < 1.1 * results["prefix cache"].ttft.mean()
 
 # %% [markdown]
 # ### Explain what you measured
 #
-# In five to eight sentences, with figures of yours and their units: (a) Why does the biggest victim cost so much more than
-# the last one in, though each time it frees more? (b) Why do 2% of the blocks avoid most preemptions, and what is it that
-# 40% cost? Say what the 2% are in blocks, and who needs them. (c) vLLM recomputes, without a comparison of costs. Name two
-# things in its favour, one of them from your figures.
+# In five to eight sentences, with figures of yours and their units: (a) Without a prefix cache, why does the biggest victim
+# cost so much more than the last one in, though each time it frees more? (b) Why do 2% of the blocks avoid most preemptions,
+# and what is it that 40% cost? Say what the 2% are in blocks, and how long the running requests take to need them. (c) vLLM
+# recomputes, without a comparison of costs. What in your figures speaks for it, and what do you not need then?
 #
 # 5 points, about 12 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="6.10" points=5
-# **(a)** The biggest has most to compute again: with it 216,000 (190,000) tokens are computed twice instead of 96,000 (68,000), with
-# about as many preemptions, 95 (71) instead of 101 (59). It has also often nearly been done, and would have
-# given its blocks back by itself soon. So the mean TTFT is 2.4 (1.8) times as long. The last one in has just begun. **(b)** 2% are 30 blocks.
-# Of some dozens of running requests each needs a block every 16 tokens, so 30 free blocks last for several
-# steps, and in the meantime somebody ends. Preemptions fall from 101 to 11 (59 to 5), the mean TTFT from 1.8 to 1.0 s (3.5 to 2.5). 40% are 600 blocks that nobody uses while
-# others wait: fewer run at the same time, and the mean TTFT is 13 (15) s. **(c)** With a small watermark there is
-# hardly anything left to swap: 11,000 (4,500) tokens. And recomputing needs no second account, no third queue and no order between queues;
-# it rides along in steps that run anyway. Copying piece by piece would even have been slower: 1.5 (1.15) times the TTFT.
+# **(a)** The biggest has most to compute again: with it 201,000 (190,000) tokens are computed twice instead of 96,000
+# (68,000), with 92 (71) preemptions instead of 101 (59). It is also often more than half done, and would have given its
+# blocks back by itself soon. So the mean TTFT is 2.3 (1.8) times as long. The last one in has just begun. **(b)** 2% are 30
+# blocks. About twenty requests run, and each needs a block every 16 tokens: 20/16 = 1.25 blocks a step, so 30 last for some
+# 24 steps, and in the meantime somebody ends. Preemptions fall from 101 to 11 (59 to 5), the mean TTFT from 1.8 to 1.0 s (3.5
+# to 2.5). 40% are 600 blocks that nobody uses while others wait: fewer run at the same time, and the mean TTFT is 13 (15) s.
+# **(c)** With the prefix cache a victim finds most of its blocks again: 22,000 (10,000) tokens are computed twice instead of
+# 96,000 (68,000), and the mean TTFT is 1.00 (2.43) s, about that of a swap at 25 GB/s, 0.90 (2.49) s. And there is no second
+# account, no third queue, and no order between queues.
 #
 # (Figures of the real trace, in brackets of the synthetic one.)
 #
 # **Mark scheme.** (a) 1 for tokens computed again with figures, 1 for what a large victim has lost or how near it was to
-# its end. (b) 1 for 30 blocks as what running requests grow into, 1 for idle memory with a figure. (c) 1 for two reasons,
-# one of them with a figure.
+# its end. (b) 1 for 30 blocks as what running requests grow into, with the number of steps, 1 for idle memory with a figure.
+# (c) 1 for a figure (the prefix cache, or how little is left with a small watermark) and something that is not needed.
 
 # %% [markdown] criteria="6.10"
 # - (a) Tokens computed again in both runs, and how many victims there were.
@@ -860,7 +1016,7 @@ assert eager.ttft.mean() > 2 * recompute.ttft.mean()
 # %% [markdown]
 # ### A victim policy of your own (stretch)
 #
-# Last in, first out is simple, and not the best. Write a policy. For each running request, in order of admission, it sees
+# Last in, first out is simple, and not the best, as the row "least progress" shows. Write a policy. For each running request, in order of admission, it sees
 # two numbers: how many tokens are computed, and how often the request was preempted. It returns the index of the one that
 # gives way. Played are 250 requests with lengths of the trace, which come faster than the memory has room; each check draws new ones.
 # It earns by tokens that need *not* be computed again, against last in, first out, and loses a share if anybody is
@@ -889,8 +1045,8 @@ check("6.11", choose_victim)
 # %% [markdown] solution="6.11"
 # **Explained.** Who has computed least loses least. By itself that rule goes wrong: who comes back has computed nothing, so it
 # is the victim again, four to nine times in our draws. To look first at how often somebody has paid, and then at what it
-# would lose, costs some tokens and nobody pays more than once or twice. vLLM has neither: it keeps to the order of admission, which
-# users can understand, and makes preemptions rare instead.
+# would lose, costs some tokens and nobody pays more than once or twice. vLLM 0.33.0 has neither: it keeps to the order of
+# admission. The proposal #54644 (2026, open) is to add "least computed first", with 20 to 59% fewer tokens computed in vain in most of its runs.
 
 # %%
 parts.table(lesson=6)
@@ -902,21 +1058,22 @@ parts.table(lesson=6)
 # |---|---|
 # | `preempt_for` | the loop `while True` around `allocate_slots` in `schedule`, `core/sched/scheduler.py` |
 # | `least_important` | `max(self.running, key=lambda r: (r.priority, r.arrival_time))` in that loop; otherwise `self.running[-1]` |
-# | asking before taking | `_request_blocks_can_be_freed`, and the `break` in front of the victim's removal |
-# | `preempt` | `_preempt_request`: frees, sets PREEMPTED and 0 computed tokens, `waiting.prepend_request` |
+# | asking before taking | `_request_blocks_can_be_freed`, and the `break` in front of the victim's removal; whether blocks are shared is not asked |
+# | `preempt` | `_preempt_request`: frees, sets PREEMPTED and 0 computed tokens, `waiting.prepend_request`, which under priority is plain `add_request` |
 # | nobody comes in after a preemption | `if not preempted_reqs and ...` in front of the loop over those who wait |
 # | watermark, whole prompt | `watermark_blocks` and `full_sequence_must_fit` in `core/kv_cache_manager.py`; `watermark` in `config/scheduler.py` |
 # | swapping | gone; CPU offloading is in `kv_offload/`, switched on by `--kv-offloading-size` |
 #
 # **What production code does beyond this, and why.**
 #
-# - Several steps may be under way at once, so blocks of a victim may still be written by one of them. They are parked
-#   (`deferred_frees`) until that step has come back. Our hunt is about what follows from it.
+# - With several steps under way, blocks of a victim may still be written by one. Work on the GPU goes in order, so that is
+#   harmless, unless a connector loads into freed blocks out of order: only then are they parked (`deferred_frees`) until the
+#   step has come back. Our hunt is about what follows from it.
 # - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by whoever
-#   has that prefix, be it the victim or somebody else. `kv_offload/cpu/gpu_worker.py` chooses between the copy engine and
-#   a kernel by the size of the pieces.
-# - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands behind it; under priority those behind are
-#   still served.
+#   has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are below 28 KiB,
+#   all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): section 4's 32 KiB never see the kernel.
+# - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
+#   behind it; under priority those behind are still served, unless the loop stopped because a victim could not be freed.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.
 #
 # ## 11. Quiz
@@ -937,12 +1094,13 @@ parts.table(lesson=6)
 # ## 13. Takeaways
 #
 # - Only who runs and finds no block preempts. Who arrives waits, however important.
-# - A victim frees the blocks that it holds alone, which may be none. Ask before you take.
+# - A victim frees the blocks that it holds alone, which may be none. Neither vLLM's loop nor this one asks how many.
 # - It loses keys and values, never its tokens. What it had got in this step was not computed, and goes back to the budget.
-# - Copying costs $2nk/B$, computing $2Pn/F$ with a floor. They are equal at $B^{*} = kF/P$, and what $B$ is depends on who
-#   copies. Very short and very long requests are better copied.
-# - The last one in has least to lose. The biggest victim is the dearest.
-# - A few per cent of the blocks kept free at admission are worth more than any cure.
+# - Copying costs $2nk/B$, computing $2Pn/F$, with a floor on an idle GPU. They are equal at $B^{*} = kF/P$, and what $B$ is
+#   depends on who copies. Very long requests are better copied; so are very short ones where nothing else runs.
+# - Without a prefix cache, the last one in loses less than the biggest, and more than who has computed least.
+# - The prefix cache does what the swap was for: a victim that comes back soon finds its own blocks.
+# - A per cent or two of the blocks kept free at admission makes preemptions rare; 20% cost more than they save.
 #
 # **Lesson 7 needs** the two sentences of section 3: a block has holders, and a full block has a name. It builds the pool
 # that counts the ones and keeps the others.
@@ -959,7 +1117,7 @@ parts.table(lesson=6)
 # 2. Why does the loop not go on to an older victim where the first one cannot be freed?
 # 3. Under priority a victim may stand *in front of* the request that is being served. Which variable is corrected for it,
 #    and what would happen otherwise?
-# 4. After the loop there is a `continue` under priority and a `break` otherwise. Why?
+# 4. After the loop there is a `continue` under priority if the request has preempted itself, and a `break` otherwise. Why?
 #
 # *What to find there.*
 #
@@ -967,19 +1125,18 @@ parts.table(lesson=6)
 # 2. The order of victims is the policy's. The fence passes with the next step's output, and then the same victim can go.
 # 3. `req_index`. The list has become shorter in front of it, so a request would be skipped.
 # 4. Under first come, first served a request that preempts itself is the last in `running`: nobody is behind it. Under
-#    priority others are, and they may still find room.
+#    priority others are, and they may still find room. After one of the two early `break`s nobody behind is served, under
+#    priority too: that is the price of the mend.
 #
 # </details>
 #
 # <details><summary>What older material says differently</summary>
 #
 # - "vLLM swaps requests with several sequences, and recomputes the others." So did the first engine (V0). V1 has one mode,
-#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issue
-#   #18115).
+#   recomputation, and no `swapped` queue; `--swap-space` and `--preemption-mode` are gone (users looked for them in issues
+#   #27984 and #18115).
 # - "All sequences of a group are preempted together." So in the paper (section 4.5). In V1 each answer is a request of its
 #   own.
-# - "An important request preempts others when it arrives." In V1 it goes to the front of the queue, and waits.
-# - "Preemption frees the victim's memory." What it shares stays.
 # - "Recomputing costs as much as the first time." At most. Prompt and answer are one prompt now, computed in few steps, and
 #   what is left in the prefix cache is found.
 #

@@ -21,7 +21,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "recompute": {},
     "swap at 25 GB/s": {"preemption_mode": "swap", "num_cpu_blocks": 500},
     "swap at 3.1 GB/s": {"preemption_mode": "swap", "num_cpu_blocks": 500},
-    "biggest victim": {"victim_policy": "most_tokens"},
+    "biggest victim": {"victim_policy": "frees_most_blocks"},
     "watermark 2%": {"watermark": 0.02},
     "watermark 40%": {"watermark": 0.4},
 }
