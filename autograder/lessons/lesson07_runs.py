@@ -68,18 +68,21 @@ def counting(pool: type[BlockPool], calls: Counter[str]) -> type[BlockPool]:
         """A pool that counts what it is asked for."""
 
         def get_new_blocks(self, num_blocks: int) -> list[KVCacheBlock]:
+            """Count the call and its blocks, and hand them out."""
             calls["get_new_blocks"] += 1
             calls["blocks handed out"] += num_blocks
             new: list[KVCacheBlock] = super().get_new_blocks(num_blocks)
             return new
 
         def touch(self, blocks: Iterable[KVCacheBlock]) -> None:
+            """Count the call and its blocks, and share them."""
             claimed = list(blocks)
             calls["touch"] += 1
             calls["blocks claimed"] += len(claimed)
             super().touch(claimed)
 
         def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+            """Count the call, and take the blocks back."""
             calls["free_blocks"] += 1
             super().free_blocks(ordered_blocks)
 
