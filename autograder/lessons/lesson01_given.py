@@ -258,12 +258,8 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
     if not isinstance(config, dict):
         came = f"{with_article(kind_of(config))}{remedy(dict, config)}"
         return f"a config.json holds an object: give a dict, not {came}"
-    if "num_key_value_heads" not in config and (own := _OWN_WORDS & set(config)):
-        return (
-            f"by {min(own)!r} this file says in a way of its own how many KV heads there are, as "
-            "Falcon's and few others do; the exercise reads 'num_key_value_heads': take a model "
-            "whose file has that"
-        )
+    if (refusal := _in_own_words(config)) is not None:
+        return refusal
     # The suspect is right about the bytes of these types; the bugs to find concern the shape.
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = str(named).removeprefix("torch.")
@@ -298,6 +294,18 @@ def exposes_a_bug(_: Any, config: Any) -> str | None:
         if field not in config and (others := elsewhere & set(config)):
             return f"{min(others)!r} is passed over: in most config.json files {what} {field!r}"
     return f"it says {right:,} tokens per GiB, and that is right"
+
+
+def _in_own_words(config: dict[str, Any]) -> str | None:
+    """Refuse a file that says how many KV heads there are, and not as most do."""
+    own = _OWN_WORDS & set(config)
+    if not own or "num_key_value_heads" in config:
+        return None
+    return (
+        f"by {min(own)!r} this file says in a way of its own how many KV heads there are, as "
+        "Falcon's and few others do; the exercise reads 'num_key_value_heads': take a model "
+        "whose file has that"
+    )
 
 
 def _mistakes_cancel(config: dict[str, Any]) -> bool:

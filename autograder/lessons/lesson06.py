@@ -20,6 +20,7 @@ from autograder.lessons import lesson06_lives as lives
 from autograder.lessons import lesson06_measure as measure
 from autograder.lessons import lesson06_mistakes as mistakes
 from autograder.lessons import lesson06_preempt_mistakes as preempt_mistakes
+from autograder.lessons import lesson06_swap_mistakes as swap_mistakes
 from course_lib.scheduling.preemption import (
     break_even_tokens,
     least_important,
@@ -84,7 +85,7 @@ DECISION = Exercise(
     minutes=10,
     difficulty=2,
     check=TraceCheck(
-        given.decision, misconceptions=mistakes.DECISION, form=given.form_of_a_decision
+        given.decision, misconceptions=swap_mistakes.DECISION, form=given.form_of_a_decision
     ),
     hints=(
         "What must the blocks of the four and the free ones add up to?",
@@ -132,7 +133,7 @@ SPACE = Exercise(
         machine=lives.SwapLife,
         max_steps=8,
         probes=lives.SPACES,
-        misconceptions=mistakes.SWAP_SPACE,
+        misconceptions=swap_mistakes.SWAP_SPACE,
     ),
     hints=(
         "What is in the two attributes after a request that did not fit?",
@@ -207,7 +208,9 @@ STEPS = Exercise(
     points=6,
     minutes=12,
     difficulty=2,
-    check=TraceCheck(given.six_steps, misconceptions=mistakes.STEPS, form=given.form_of_a_state),
+    check=TraceCheck(
+        given.six_steps, misconceptions=swap_mistakes.STEPS, form=given.form_of_a_state
+    ),
     hints=(
         "After which number of tokens does each of the four need another block?",
         "Find the first step in which more blocks are needed than are free. The last in gives way "

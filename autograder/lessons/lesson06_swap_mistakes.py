@@ -1,0 +1,297 @@
+"""Lesson 6: what is got wrong about the space on the CPU, and in what is traced by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from autograder.lessons import lesson06_given as given
+from course_lib.scheduling.swap import SwapSpace
+
+# 6.4
+
+
+class TakesWhatThereIs(SwapSpace):
+    """Hands out fewer blocks than were asked for."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take as many as there are."""
+        return super().reserve(request_id, min(num_blocks, len(self.free_blocks)))
+
+
+class ForgetsOnRelease(SwapSpace):
+    """Does not take blocks back."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Return the blocks, which stay taken."""
+        return self.held_blocks.pop(request_id)
+
+
+class ReservesTwice(SwapSpace):
+    """Takes blocks for a request that has some."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take more, and forget the first ones."""
+        before = self.held_blocks.pop(request_id, None)
+        blocks = super().reserve(request_id, num_blocks)
+        if blocks is None and before is not None:
+            self.held_blocks[request_id] = before
+        return blocks
+
+
+class AddsToTheFirst(SwapSpace):
+    """Takes blocks for a request that has some, and adds them."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take more, behind the first ones."""
+        before = self.held_blocks.pop(request_id, [])
+        blocks = super().reserve(request_id, num_blocks)
+        if before:
+            self.held_blocks[request_id] = before + (blocks or [])
+        return blocks
+
+
+class BackAtTheEnd(SwapSpace):
+    """Puts what comes back behind the others."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Append the blocks."""
+        blocks = self.held_blocks.pop(request_id)
+        self.free_blocks += blocks
+        return blocks
+
+
+class BackAtTheFront(SwapSpace):
+    """Puts what comes back in front of the others."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Prepend the blocks."""
+        blocks = self.held_blocks.pop(request_id)
+        self.free_blocks = blocks + self.free_blocks
+        return blocks
+
+
+class LeavesOneFree(SwapSpace):
+    """Refuses to hand out the last block."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take blocks if one is left then."""
+        if request_id not in self.held_blocks and num_blocks >= len(self.free_blocks) > 0:
+            return None
+        return super().reserve(request_id, num_blocks)
+
+
+class EntersTheRefused(SwapSpace):
+    """Notes a request that got nothing."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take blocks, and enter the request in any case."""
+        blocks = super().reserve(request_id, num_blocks)
+        self.held_blocks.setdefault(request_id, [])
+        return blocks
+
+
+class ReleasesNobody(SwapSpace):
+    """Releases who holds nothing."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Return nothing for who holds nothing."""
+        return super().release(request_id) if request_id in self.held_blocks else []
+
+
+class SortsAsText(SwapSpace):
+    """Puts what comes back among the others as words are sorted."""
+
+    def release(self, request_id: str) -> list[int]:
+        """Sort the free blocks by their digits."""
+        blocks = super().release(request_id)
+        self.free_blocks.sort(key=str)
+        return blocks
+
+
+class HighestFirst(SwapSpace):
+    """Hands out from the end."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take the highest free blocks."""
+        self.free_blocks.reverse()
+        try:
+            return super().reserve(request_id, num_blocks)
+        finally:
+            self.free_blocks.sort()
+
+
+SWAP_SPACE = (
+    Misconception(
+        "takes what there is",
+        "Half a request cannot come back: if not all of its blocks fit, it gets none.",
+        TakesWhatThereIs,
+    ),
+    Misconception(
+        "forgets to take back",
+        "Blocks that are released and not free again are lost to everybody: the pool only shrinks.",
+        ForgetsOnRelease,
+    ),
+    Misconception(
+        "reserves twice",
+        "A request that holds blocks already must be refused, or the first ones are lost.",
+        ReservesTwice,
+    ),
+    Misconception(
+        "adds to the first ones",
+        "A request that holds blocks already must be refused: it was swapped out once, as a whole.",
+        AddsToTheFirst,
+    ),
+    Misconception(
+        "back at the end",
+        "The lowest free blocks are handed out first, so what comes back takes its place among the "
+        "others.",
+        BackAtTheEnd,
+    ),
+    Misconception(
+        "back at the front",
+        "What comes back is not lower than what is free already: the lowest are handed out first.",
+        BackAtTheFront,
+    ),
+    Misconception(
+        "leaves one free",
+        "A request that needs just as many blocks as there are fits.",
+        LeavesOneFree,
+    ),
+    Misconception(
+        "enters who was refused",
+        "Who got no blocks must not be there as one who holds some.",
+        EntersTheRefused,
+    ),
+    Misconception(
+        "releases nobody",
+        "To release a request that holds nothing is a mistake of the caller: a KeyError says so.",
+        ReleasesNobody,
+    ),
+    Misconception(
+        "highest first",
+        "The lowest free blocks are handed out first, in ascending order.",
+        HighestFirst,
+    ),
+    Misconception(
+        "sorted as words",
+        "As words, 10 comes before 2. Blocks are numbers.",
+        SortsAsText,
+    ),
+)
+
+# 6.5
+
+
+def _decided(seed: int, **changed: Any) -> dict[str, Any]:
+    return {**given.decision(seed).answer, **changed}
+
+
+def arrivals_preempt(seed: int) -> dict[str, Any]:
+    """Let the urgent request preempt in V1, too."""
+    return _decided(seed, **{"in V1": given.decision(seed).answer["least important"]})
+
+
+def whole_blocks_only(seed: int) -> dict[str, Any]:
+    """Round what the urgent request needs down."""
+    return _decided(seed, **{"U needs": given.decision(seed).answer["U needs"] - 1})
+
+
+def blocks_for_tokens(seed: int) -> dict[str, Any]:
+    """Take all slots of the lost blocks for tokens."""
+    return _decided(seed, lost=given.slots_lost(seed))
+
+
+def first_only(seed: int) -> dict[str, Any]:
+    """Preempt one, whatever it frees."""
+    answer = given.decision(seed).answer
+    return _decided(seed, **{n: answer[n][:1] for n in ("last in", "least important")})
+
+
+DECISION = (
+    Misconception(
+        "arrivals preempt",
+        "In V1 only a running request that finds no block preempts. Who waits, waits, however "
+        "important.",
+        arrivals_preempt,
+    ),
+    Misconception(
+        "rounded down",
+        "The last tokens need a block as well, which they fill in part.",
+        whole_blocks_only,
+    ),
+    Misconception(
+        "slots for tokens",
+        "What has to be computed again are tokens; the last block of each is not full.",
+        blocks_for_tokens,
+    ),
+    Misconception(
+        "one is enough",
+        "Who gives way may free too little. Then the next one goes, until there is room.",
+        first_only,
+    ),
+)
+
+# 6.8
+
+
+def _stepped(seed: int, **changed: Any) -> dict[str, Any]:
+    return {**given.six_steps(seed).answer, **changed}
+
+
+def swapped_come_first(seed: int) -> dict[str, Any]:
+    """Let who is swapped out come back before the more urgent one."""
+    states = given.six_steps(seed).answer
+    changed = {}
+    for name, (free, running, _, *swapped) in states_of(states, "swap"):
+        if "U" in running and swapped[0]:
+            changed[name] = [free, running.replace("U", swapped[0]), "U", ""]
+    return _stepped(seed, **changed)
+
+
+def behind_the_victim(seed: int) -> dict[str, Any]:
+    """Put a victim in front of everybody who waits."""
+    states = given.six_steps(seed).answer
+    changed = {
+        name: [free, running, "DU"]
+        for name, (free, running, waiting) in states_of(states, "recompute")
+        if waiting == "UD"
+    }
+    return _stepped(seed, **changed)
+
+
+def one_block_comes_back(seed: int) -> dict[str, Any]:
+    """Free only the block that was needed."""
+    states = given.six_steps(seed).answer
+    changed = {
+        name: [0, *rest]
+        for mode in given.MODES
+        for name, (_, *rest) in states_of(states, mode)
+        if "D" not in rest[0]
+    }
+    return _stepped(seed, **changed)
+
+
+def states_of(states: dict[str, Any], mode: str) -> list[tuple[str, Any]]:
+    """Return the states of a mode, by their names."""
+    return [(name, state) for name, state in states.items() if name.startswith(mode)]
+
+
+STEPS = (
+    Misconception(
+        "swapped ones before everybody",
+        "Under priority, who waits and is more urgent comes before who was swapped out.",
+        swapped_come_first,
+    ),
+    Misconception(
+        "the victim in front",
+        "The queue is ordered by priority. A victim goes to the very front only under first come, "
+        "first served.",
+        behind_the_victim,
+    ),
+    Misconception(
+        "one block comes back",
+        "All blocks of the victim are freed, though one was needed.",
+        one_block_comes_back,
+    ),
+)
