@@ -55,6 +55,11 @@ class Release:
     digest: str
 
     @property
+    def number(self) -> int:
+        """The number of the lesson, with which its name begins."""
+        return int(self.lesson.partition("_")[0])
+
+    @property
     def maximum(self) -> float:
         """The points that there are, those by hand included."""
         return sum(each.points for each in self.asked) + sum(points for _, points in self.texts)

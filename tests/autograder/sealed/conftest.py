@@ -36,7 +36,7 @@ def small_cells() -> list[dict[str, Any]]:
     for name, points in (("double", 10), ("half", 5)):
         cells += [
             cell(f"ask-{name}", f"Write {name}.", "markdown"),
-            cell(f"ex-{name}", f"def {name}(x):\n    {STUB}", solution=True),
+            cell(f"ex-{name}", f'def {name}(x):\n    """Return it."""\n    {STUB}', solution=True),
             cell(
                 f"check-{name}",
                 f'check("1.{name}", {name})',

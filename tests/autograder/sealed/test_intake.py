@@ -266,10 +266,10 @@ def test_the_last_copy_of_an_answer_counts(
     "at", [1, 3, 4, 8], ids=["above", "below", "behind the check", "at the end"]
 )
 def test_an_answer_beside_its_cell_is_taken(
-    taken: Callable[..., Submission], answered: Cells, at: int
+    taken: Callable[..., Submission], release: Release, answered: Cells, at: int
 ) -> None:
     code = answered[2]["source"]
-    answered[2]["source"] = "def double(x):\n    # YOUR CODE HERE"
+    answered[2]["source"] = str(release.cells[2].source)
     answered.insert(
         at, {"cell_type": "code", "id": "mine", "metadata": {}, "source": f"%%time\n{code}"}
     )
