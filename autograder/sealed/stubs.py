@@ -32,9 +32,16 @@ HOST_MODULES = (
     "proxy.names",
     "proxy.recipes",
     "proxy.state",
+    "proxy.time_limit",
     "proxy.wire",
+    "sealed.__init__",
+    "sealed.box.__init__",
+    "sealed.box.kernel",
+    "sealed.box.limits",
+    "sealed.box.runner",
+    "sealed.box.zygote",
 )
-"""What answers calls in the box, as modules of ``autograder``."""
+"""What runs cells and answers calls in the box, as modules of ``autograder``."""
 
 _LIBRARY = Path(course_lib.__file__).parent
 
@@ -102,6 +109,9 @@ def make_tree(release: Release, folder: Path) -> None:
         CourseError: The lesson imports what cannot be there.
     """
     holes = holes_of(release.number)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Whoever owns it, a box is nobody's.
+    folder.chmod(0o755)
     shutil.copytree(
         _LIBRARY, folder / "course_lib", ignore=shutil.ignore_patterns("__pycache__", "*.py[co]")
     )

@@ -10,7 +10,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 NAMESPACES: Mapping[str, int] = {
     "user": 0x10000000,
@@ -22,10 +22,14 @@ NAMESPACES: Mapping[str, int] = {
 }
 """The namespaces of a box, in the order in which they are entered: the first gives the right to."""
 
+NOBODY = 65534
+"""The user and the group that own nothing."""
+
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _CAPABILITY_VERSION = 0x20080522
+_CAPABILITY_BYTES = 24
 _CAPABILITIES = 64
 """More than there are; the kernel says where they end."""
 
@@ -67,20 +71,53 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter_namespaces(pid: int) -> None:
-    """Move this process into the namespaces of another; its children are in the pid namespace too.
+def become_nobody() -> None:
+    """Become a user that owns nothing, where this process is root's; keep what root may do.
 
-    Args:
-        pid: A process in the box.
+    Under whatever name a box shows it, to the kernel its user would be root otherwise: not bound to
+    a number of processes, and the owner of the settings in /proc.
 
     Raises:
-        OSError: There is no such process, or the kernel does not allow it.
+        OSError: The kernel does not allow it.
     """
-    # All are opened before the first is entered: from inside, the others cannot be seen.
-    opened = [
+    if os.getuid() != 0:
+        return
+    _call("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(_CAPABILITY_BYTES)
+    _call("capget", header, held)
+    # What is permitted is put to effect again: both halves are effective, permitted, inheritable.
+    words = list(struct.unpack("=6I", held.raw))
+    words[0], words[3] = words[1], words[4]
+    _call("capset", header, struct.pack("=6I", *words))
+
+
+def open_namespaces(pid: int) -> list[tuple[int, int]]:
+    """Return descriptors of the namespaces of a process, each with its kind.
+
+    They are opened before the first is entered: from inside, the others cannot be seen.
+
+    Raises:
+        OSError: There is no such process, or it is somebody else's.
+    """
+    return [
         (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind)
         for name, kind in NAMESPACES.items()
     ]
+
+
+def enter_namespaces(opened: Sequence[tuple[int, int]]) -> None:
+    """Move this process into namespaces; its children will be in the pid namespace too.
+
+    Args:
+        opened: What ``open_namespaces`` returned; it is closed.
+
+    Raises:
+        OSError: The kernel does not allow it.
+    """
     for descriptor, kind in opened:
         _call("setns", descriptor, kind)
         os.close(descriptor)
@@ -97,7 +134,7 @@ def drop_privileges() -> None:
             # Without the right to drop them (and so without any) they cannot be gained either.
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    _call("capset", header, bytes(24))
+    _call("capset", header, bytes(_CAPABILITY_BYTES))
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
@@ -152,7 +189,7 @@ def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
     return struct.pack("=HBBI", code, then, otherwise, value)
 
 
-def _call(name: str, *arguments: int | bytes) -> None:
+def _call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> None:
     """Call a function of the C library; OSError if it fails."""
     if getattr(_libc, name)(*arguments):
         number = ctypes.get_errno()

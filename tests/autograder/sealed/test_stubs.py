@@ -20,7 +20,8 @@ LESSONS = sorted((Path(__file__).parents[3] / "lessons").glob("*/*.ipynb"))
 NEVER_IN_THE_BOX = (
     "autograder.checks",
     "autograder.grading",
-    "autograder.sealed",
+    "autograder.sealed.intake",
+    "autograder.sealed.stubs",
     "autograder.build",
     "autograder.explanation",
     "autograder.lessons.lesson",
