@@ -83,6 +83,8 @@ def namespaces(readable: Sequence[Path], limits: Limits) -> Iterator[int]:
         try:
             process = subprocess.Popen(
                 command(readable, limits, writer, users),
+                # What it does not live to read is in no buffer, to be written once more at the end.
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -121,7 +123,7 @@ def _users() -> Iterator[int | None]:
         return
     try:
         with subprocess.Popen(
-            ["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["unshare", "--user", "cat"], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             try:
                 _wait_for_echo(process)
@@ -147,7 +149,6 @@ def _wait_for_echo(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(_ECHO)
-    process.stdin.flush()
     if process.stdout.read(len(_ECHO)) != _ECHO:
         raise ValueError("it has ended")
 
