@@ -153,5 +153,6 @@ def _defines(cell: NotebookNode) -> set[str]:
     """Return the names that the text defines, if it is Python, whatever the type of its cell."""
     try:
         return names_bound(cell.source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # MemoryError is how the parser says that a text nests too deep.
         return set()

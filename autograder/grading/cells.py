@@ -239,7 +239,8 @@ def _is_prose(cell: NotebookNode) -> bool:
         return True
     try:
         statements = ast.parse(cell.source).body
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # MemoryError is how the parser says that a text nests too deep.
         return True
     values = (each.value for each in statements if isinstance(each, ast.Expr))
     texts = [value for value in values if isinstance(value, ast.Constant)]

@@ -86,6 +86,11 @@ class Raised:
 Outcome = Returned | Raised
 
 
+UNREADABLE = Raised(
+    (UNUSABLE,), "it holds a value that is not plain data, such as a set inside a set"
+)
+"""What stands for an answer that cannot be read."""
+
 PATIENCE = 2.0
 """Seconds that one call of a learner's object may take, where the check asks for no more."""
 
@@ -280,7 +285,7 @@ def _place(place: Any) -> Place:
     return place
 
 
-def _answer(question: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
+def answer_question(question: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
     """Let a callback of the check answer what the learner's code asks.
 
     Raises:
@@ -316,7 +321,7 @@ class LocalSubject(Subject):
 
     def __init__(self, obj: object, timeout: float = PATIENCE) -> None:
         super().__init__(timeout)
-        self._host = Host(obj, lambda question: _answer(question, self._lent))
+        self._host = Host(obj, lambda question: answer_question(question, self._lent))
         self._lent: Sequence[Callback] = ()
         self._hung: dict[str, Any] | None = None
 
@@ -329,8 +334,7 @@ class LocalSubject(Subject):
         try:
             return super()._outcome(request, lent)
         except WireError:
-            said = "it holds a value that is not plain data, such as a set inside a set"
-            return Raised((UNUSABLE,), said)
+            return UNREADABLE
 
     def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
         if self._hung is not None:
@@ -402,4 +406,4 @@ class RemoteSubject(Subject):
             answer = read_frame(self._process.stdout)
             if not (isinstance(answer, dict) and "ask" in answer):
                 return answer
-            write_frame(self._process.stdin, _answer(answer, lent))
+            write_frame(self._process.stdin, answer_question(answer, lent))

@@ -1,0 +1,340 @@
+"""The trusted side of a box: sends cells and calls into it, and knows how each of them ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from autograder.proxy.recipes import Callback
+from autograder.proxy.subject import (
+    PATIENCE,
+    UNREADABLE,
+    Outcome,
+    Subject,
+    SubjectGoneError,
+    answer_question,
+)
+from autograder.proxy.wire import WireError, read_frame, write_frame
+
+GRACE = 3.0
+"""Seconds that the box has beyond a limit of its own, before it is ended from outside."""
+
+FORK, FORCED = b"f", b"k"
+"""What is sent beside the channel of a new fork, and to end a fork that does not answer."""
+
+_LONGEST_STATUS = 1_000
+
+
+class BoxError(Exception):
+    """The machine failed, not the submission: it is tried again and never scores."""
+
+
+class End(StrEnum):
+    """How something in a box ended that did not come to its end."""
+
+    TIMEOUT = "TIMEOUT"
+    CRASH = "CRASH"
+    PROTOCOL = "PROTOCOL"
+
+
+class GoneError(SubjectGoneError):
+    """What runs in the box gave no answer.
+
+    Args:
+        end: How it ended.
+        message: What is known of it.
+    """
+
+    def __init__(self, end: End, message: str) -> None:
+        super().__init__(message)
+        self.end = end
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a cell raised.
+
+    Attributes:
+        kinds: Names of the exception's class and of its bases, nearest first.
+        message: Its text.
+    """
+
+    kinds: tuple[str, ...]
+    message: str
+
+
+class Box:
+    """One submission in its box.
+
+    Args:
+        channel: Carries requests to what runs the cells, and answers.
+        control: Hands it the channels of its forks, and tells it to end one.
+        status: Where it is said how it ended.
+    """
+
+    def __init__(self, channel: socket.socket, control: socket.socket, status: int) -> None:
+        self._line = Line(channel)
+        self._control = control
+        self._status = status
+        self._is_alive = True
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked for anything still."""
+        return self._is_alive
+
+    def run(self, source: str, seconds: float) -> Fault | None:
+        """Run a cell; return what it raised, if anything.
+
+        Args:
+            source: The cell.
+            seconds: How long it may take.
+
+        Raises:
+            GoneError: It ended the process, or could not be ended otherwise.
+            BoxError: The process did not begin.
+        """
+        answer = self._asked({"run": source, "seconds": seconds}, seconds + GRACE)
+        match answer:
+            case {"raised": None}:
+                return None
+            case {"raised": [str(), *_] as kinds, "message": str(message)}:
+                return Fault(tuple(map(str, kinds)), message)
+        raise self._given_up(End.PROTOCOL, "an answer that does not say how the cell ended")
+
+    @contextlib.contextmanager
+    def taken(self, name: str, timeout: float = PATIENCE) -> Iterator[BoxSubject | None]:
+        """Let a fork lend out what has this name; None if there is no such name.
+
+        What calls do to the fork, nobody sees but later calls of it. When the block ends, it is
+        gone, with all processes that it has started.
+
+        Args:
+            name: A global name of the cells.
+            timeout: Seconds that one call may take.
+
+        Raises:
+            GoneError: The process that runs the cells gave no answer.
+            BoxError: It did not begin.
+        """
+        mine, theirs = socket.socketpair()
+        with mine:
+            with theirs, contextlib.suppress(OSError):
+                socket.send_fds(self._control, [FORK], [theirs.fileno()])
+            answer = self._asked({"take": name}, GRACE)
+            if answer == {"taken": False}:
+                yield None
+                return
+            if answer != {"taken": True}:
+                raise self._given_up(End.PROTOCOL, "an answer that does not say what was taken")
+            subject = BoxSubject(Line(mine), self._end_of_fork, timeout)
+            try:
+                yield subject
+            finally:
+                mine.close()
+                if not subject.has_ended:
+                    with contextlib.suppress(GoneError):
+                        self._end_of_fork()
+
+    def _end_of_fork(self) -> int:
+        """Wait for the end of a fork, or bring it about; return its exit status."""
+        try:
+            return self._status_of_fork(GRACE)
+        except TimeoutError:
+            with contextlib.suppress(OSError):
+                self._control.send(FORCED)
+        try:
+            return self._status_of_fork(GRACE)
+        except TimeoutError as error:
+            raise self._given_up(End.TIMEOUT, "a process cannot be ended") from error
+
+    def _status_of_fork(self, seconds: float) -> int:
+        try:
+            self._line.deadline = time.monotonic() + seconds
+            answer = self._line.receive()
+        except TimeoutError:
+            raise
+        except (WireError, OSError, EOFError) as error:
+            raise self._ended() from error
+        match answer:
+            case {"ended": int(status)}:
+                return status
+        raise self._given_up(End.PROTOCOL, "an answer that does not say how a process ended")
+
+    def _asked(self, request: Any, seconds: float) -> Any:
+        """Send a request and return what comes back."""
+        self._line.deadline = time.monotonic() + seconds
+        try:
+            self._line.send(request)
+            return self._line.receive()
+        except TimeoutError as error:
+            raise self._given_up(End.TIMEOUT, f"no answer within {seconds:g} s") from error
+        except WireError as error:
+            raise self._given_up(End.PROTOCOL, str(error)) from error
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+
+    def _given_up(self, end: End, message: str) -> GoneError:
+        """Give the box up; return what is to be raised."""
+        self._is_alive = False
+        return GoneError(end, message)
+
+    def _ended(self) -> GoneError | BoxError:
+        """Give the box up because its process is gone; return what is to be raised."""
+        self._is_alive = False
+        ready, _, _ = select.select([self._status], [], [], GRACE)
+        said = os.read(self._status, _LONGEST_STATUS).decode() if ready else "0"
+        try:
+            return gone_by(int(said))
+        except ValueError:
+            return BoxError(f"no process could begin in the box ({said or 'nobody says why'})")
+
+
+def gone_by(status: int) -> GoneError:
+    """Return what is to be raised for an exit status, negative for a signal.
+
+    >>> gone_by(-24).end, gone_by(3).args
+    (<End.TIMEOUT: 'TIMEOUT'>, ('the process ended itself with exit status 3',))
+    """
+    if status == -signal.SIGXCPU:
+        return GoneError(End.TIMEOUT, "the process has used up its CPU time")
+    if status < 0:
+        name = signal.Signals(-status).name
+        return GoneError(End.CRASH, f"the process was ended by {name}")
+    return GoneError(End.CRASH, f"the process ended itself with exit status {status}")
+
+
+class BoxSubject(Subject):
+    """A learner's object in a fork of what runs the cells.
+
+    Args:
+        line: Leads to the fork.
+        end: Waits for the end of the fork, and returns its exit status.
+        timeout: Seconds that one call may take.
+
+    Attributes:
+        has_ended: Whether the fork is gone.
+    """
+
+    def __init__(self, line: Line, end: Callable[[], int], timeout: float) -> None:
+        super().__init__(timeout)
+        self._line = line
+        self._end = end
+        self._hung: dict[str, Any] | None = None
+        self.has_ended = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether an earlier call took too long, so that no further one is made."""
+        return self._hung is not None
+
+    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
+        try:
+            return super()._outcome(request, lent)
+        except WireError:
+            return UNREADABLE
+
+    def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> Any:
+        if self._hung is not None:
+            return self._hung
+        if self.has_ended:
+            raise GoneError(End.CRASH, "the process is gone")
+        self._line.deadline = time.monotonic() + self._timeout + GRACE
+        try:
+            self._line.send({"request": request, "seconds": self._timeout})
+            answer = self._line.receive()
+            while isinstance(answer, dict) and "ask" in answer:
+                self._line.send(answer_question(answer, lent))
+                answer = self._line.receive()
+        except TimeoutError as error:
+            raise self._gone(End.TIMEOUT, f"no answer within {self._timeout:g} s") from error
+        except WireError as error:
+            raise self._gone(End.PROTOCOL, str(error)) from error
+        except (EOFError, OSError) as error:
+            self.has_ended = True
+            raise gone_by(self._end()) from error
+        match answer:
+            case {"raised": ["NoAnswerError", *_]}:
+                self._hung = answer
+        return answer
+
+    def _gone(self, end: End, message: str) -> GoneError:
+        """End the fork; return what is to be raised."""
+        self.has_ended = True
+        self._line.close()
+        self._end()
+        return GoneError(end, message)
+
+
+class Line:
+    """Messages over a socket, up to a moment.
+
+    Args:
+        channel: The socket.
+
+    Attributes:
+        deadline: The moment, by ``time.monotonic``.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self.deadline = 0.0
+
+    def send(self, message: Any) -> None:
+        """Send a message.
+
+        Raises:
+            TimeoutError: The other side does not read it.
+            OSError: The other side is gone.
+            WireError: It is too long.
+        """
+        write_frame(self, message)  # type: ignore[arg-type]
+
+    def receive(self) -> Any:
+        """Return the next message.
+
+        Raises:
+            TimeoutError: None comes in time.
+            EOFError: The other side is gone.
+            OSError: Likewise.
+            WireError: What comes is no message.
+        """
+        return read_frame(self)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Let the other side see the end."""
+        self._channel.close()
+
+    def write(self, data: bytes) -> int:
+        """Send bytes."""
+        self._channel.settimeout(self._left())
+        self._channel.sendall(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: what is written is sent."""
+
+    def read(self, length: int) -> bytes:
+        """Return so many bytes; fewer where the other side has closed."""
+        received = bytearray()
+        while len(received) < length:
+            self._channel.settimeout(self._left())
+            chunk = self._channel.recv(min(length - len(received), 2**20))
+            if not chunk:
+                break
+            received += chunk
+        return bytes(received)
+
+    def _left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left

@@ -1,0 +1,104 @@
+"""The warm process that every box is forked from: it has imported what lessons import.
+
+It runs outside of the boxes, before any submission, and holds no check, no secret and nothing of
+any submission. ``main`` is told of namespaces to enter; a child of its own goes there, gives up all
+that it may do, and runs one submission.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from autograder.sealed.box.kernel import (
+    become_nobody,
+    drop_privileges,
+    enter_namespaces,
+    filter_calls,
+    open_namespaces,
+)
+from autograder.sealed.box.limits import Limits
+from autograder.sealed.box.runner import Runner, make_shell
+
+HOME = "/tmp"
+"""The folder of a box that can be written."""
+
+_MOST = 65_536
+
+
+def main() -> None:
+    """Fork a process into each box that is named on standard input, a socket.
+
+    The first argument lists the modules to import. A message is the JSON of ``{"pid": a process in
+    the box, "limits": fields of Limits}``, with three descriptors: the runner's channel, its
+    control, and where to say how it ended.
+    """
+    orders = socket.socket(fileno=os.dup(0))
+    for name in json.loads(sys.argv[1]):
+        importlib.import_module(name)
+    shell = make_shell()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    orders.send(b"ready")
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(orders, _MOST, 3)
+        if not message:
+            return
+        if os.fork() == 0:
+            _begin(json.loads(message), descriptors, shell)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoReturn:
+    """Go into the box, fork what runs there, and wait outside of it for the end."""
+    channel, control, status = descriptors
+    said = "infra"
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        entered = open_namespaces(order["pid"])
+        become_nobody()
+        enter_namespaces(entered)
+        child = os.fork()
+        if child == 0:
+            _live(Limits(**order["limits"]), channel, control, shell)
+        for descriptor in (channel, control):
+            os.close(descriptor)
+        _, ended = os.waitpid(child, 0)
+        said = str(os.waitstatus_to_exitcode(ended))
+    except OSError as error:
+        said = f"infra: {error}"
+    finally:
+        os.write(status, said.encode())
+        os._exit(0)
+
+
+def _live(limits: Limits, channel: int, control: int, shell: Any) -> NoReturn:
+    """Confine this process for good, then run the submission."""
+    try:
+        os.setsid()
+        _keep_only(channel, control)
+        os.chdir(HOME)
+        limits.impose()
+        drop_privileges()
+        filter_calls()
+        Runner(shell, socket.socket(fileno=channel), socket.socket(fileno=control)).serve()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _keep_only(*kept: int) -> None:
+    """Close all other descriptors; what is printed goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    last = 2
+    for descriptor in sorted(kept):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
