@@ -133,7 +133,8 @@ viz.pool_film(recorder.frames)
 
 # %% [markdown]
 # C's prompt begins with A's first eight tokens. When A and B have ended, usage is 0, and four blocks hold something
-# that can still be found. So two different things are called "free" in a cache, and a dashboard shows one of them.
+# that can still be found. D is handed blocks 3 and 4 with the others, and what A and B had left in them is lost; that 3
+# has a star again afterwards says that D has filled it with tokens of its own. So two different things are called "free" in a cache, and a dashboard shows one of them.
 #
 # ## 3. Three questions about a block
 #
@@ -625,17 +626,18 @@ try:
 except ValueError as error:
     print(f"refused: {error}")
 of_b = pool.get_new_blocks(1)
-print(f"B has taken:        {state_line(pool)}  {laws(pool)}")
+print(f"after a take:       {state_line(pool)}  {laws(pool)}")
 pool.free_blocks(of_a)
-print(f"A has freed again:  {state_line(pool)}  {laws(pool)}")
+print(f"after a release:    {state_line(pool)}  {laws(pool)}")
 of_c = pool.get_new_blocks(1)
-print(f"C has taken:        {state_line(pool)}  {laws(pool)}")
+print(f"after a take:       {state_line(pool)}  {laws(pool)}")
 print(f"B holds {of_b[0].block_id}, C holds {of_c[0].block_id}")
 
 # %% [markdown]
-# B and C write into one block, and no law is broken in any line. **Who is to blame?** Try to say it from the four lines
-# before you read on. You cannot: B's count covers A's release, and a pool never knew whose the block was. That takes
-# books on who took what and who gave it back. `LeakFinder` keeps them: it is told for whom the calls are made
+# B and C write into one block, and no law is broken in any line. You see in the code who is to blame; a pool sees the
+# three states alone, in which nobody has a name. **Could it tell?** Look at the three lines before you read on. It cannot:
+# B's count covers A's release, and a pool never knew whose the block was. That takes books on who took what and who gave
+# it back. `LeakFinder` keeps them: it is told for whom the calls are made
 # (`acting_for`), and lists under `misfreed` what somebody gave back who did not hold it. The same calls once more:
 
 # %%
@@ -705,10 +707,10 @@ for free in (free_as_before, free_cleaned_up):
 # gives those back. `play(free, trace)` returns what each take got.
 
 # %%
-play(free_as_before, {"caching": True, "steps": [2, [2], 3]})
+play(free_as_before, {"caching": True, "steps": [2, 1, [3, 1]]})
 
 # %% exercise="7.8a"
-exposing_trace = None  # {"caching": True or False, "steps": [2, [2], 3]}
+exposing_trace = None  # {"caching": ..., "steps": [...]}
 ### BEGIN SOLUTION
 exposing_trace = {"caching": False, "steps": [3, [3, 2, 1], 3]}
 ### END SOLUTION

@@ -266,9 +266,11 @@ MEASURED = Exercise(
         misconceptions=hunt.MEASURED,
     ),
     hints=(
-        "How many blocks could hold a prefix, if one of 2,588 never can?",
-        "Take usage and hit rate as they are. For the other two divide a count of `stats` by what "
-        "there could be of it: blocks that can be lent, tokens of all lookups.",
+        "What is counted in each of the four, and what is it a share of? Block 0 and the requests "
+        "that come back are easily forgotten.",
+        "Take usage as it is. For the other three divide counts of `stats` by what there could be "
+        "of them: blocks that can be lent, tokens of all lookups, tokens of the lookups after a "
+        "preemption.",
         "`(hit + preempted hit) / (queried + preempted queried)`",
     ),
 )
