@@ -145,7 +145,8 @@ viz.pool_film(recorder.frames)
 # 3. **When does it go?** A block that nobody holds stands in the **free queue**, once. The front is handed out next.
 #
 # A free block is not emptied. It keeps its hash until it is handed out to somebody else; then the hash comes off the
-# block and out of the index, which is called **eviction**. Nothing is given up before its room is needed.
+# block and out of the index, which is called **eviction**. Nothing is given up before its room is needed. And a block that
+# is found by its hash and claimed leaves the queue, wherever it stands, and keeps its star.
 #
 # So the order of the free queue decides what is forgotten. Two things go into it:
 #
@@ -245,7 +246,7 @@ compare(predicted_life, life, "s")
 assert 0.3 < life < 6
 
 # %% [markdown]
-# Work one out on paper. If you want another task, call `task("7.1", seed=2)` and write that seed into your answer.
+# Work one out on paper. A request that *begins with* blocks of another claims those, and takes none of its own. If you want another task, call `task("7.1", seed=2)` and write that seed into your answer.
 
 # %% exercise="7.1"
 answer = {"seed": 1}
@@ -827,7 +828,7 @@ print(dict(live(mine, parts.get("pool_violations"), 4000)))
 print(state_line(mine), f" evictions: {mine.num_evictions}")
 
 # %% [markdown]
-# And text. Four prompts begin alike; the first has ended when the others come. Watch who asks your pool for what:
+# And text. Four prompts begin alike; the first has ended when the others come. Watch what your pool is asked for:
 
 # %%
 calls: Counter[str] = Counter()
@@ -839,11 +840,13 @@ texts = [output.outputs[0].text for part in (prompts[:1], prompts[1:]) for outpu
 expected = [o.outputs[0].text for o in LLM(parts=EngineParts.reference()).generate(prompts, greedy)]
 for name, times in calls.items():
     print(f"{name:<18} {times:3}")
-print(f"the text of the library's parts: {texts == expected}; now {state_line(llm.kv_cache_manager.block_pool)[:40]} ...")
+print(f"the text of the library's parts: {texts == expected}; usage now: {llm.kv_cache_manager.usage:.1%}")
+print(f"the end of the free queue: ... {state_line(llm.kv_cache_manager.block_pool)[-50:]}")
 
 # %% [markdown]
 # The three that came later claimed the block of the common beginning instead of computing it, and the text is the same.
-# (The beginning is longer than one block and shorter than two.) When all have ended, every block is back.
+# (The beginning is longer than one block and shorter than two.) When all have ended, every block is back: usage is 0. The
+# blocks with a star stand at the end of the queue, and the common one among them.
 
 # %% claims="The three that came later claimed the block of the common beginning instead of computing it, and the text is the same."
 assert texts == expected
