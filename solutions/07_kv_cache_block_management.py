@@ -133,7 +133,8 @@ viz.pool_film(recorder.frames)
 
 # %% [markdown]
 # C's prompt begins with A's first eight tokens. When A and B have ended, usage is 0, and four blocks hold something
-# that can still be found. So two different things are called "free" in a cache, and a dashboard shows one of them.
+# that can still be found. D is handed blocks 3 and 4 with the others, and what A and B had left in them is lost; that 3
+# has a star again afterwards says that D has filled it with tokens of its own. So two different things are called "free" in a cache, and a dashboard shows one of them.
 #
 # ## 3. Three questions about a block
 #
@@ -144,7 +145,8 @@ viz.pool_film(recorder.frames)
 # 3. **When does it go?** A block that nobody holds stands in the **free queue**, once. The front is handed out next.
 #
 # A free block is not emptied. It keeps its hash until it is handed out to somebody else; then the hash comes off the
-# block and out of the index, which is called **eviction**. Nothing is given up before its room is needed.
+# block and out of the index, which is called **eviction**. Nothing is given up before its room is needed. And a block that
+# is found by its hash and claimed leaves the queue, wherever it stands, and keeps its star.
 #
 # So the order of the free queue decides what is forgotten. Two things go into it:
 #
@@ -244,7 +246,7 @@ compare(predicted_life, life, "s")
 assert 0.3 < life < 6
 
 # %% [markdown]
-# Work one out on paper. If you want another task, call `task("7.1", seed=2)` and write that seed into your answer.
+# Work one out on paper. A request that *begins with* blocks of another claims those, and takes none of its own. If you want another task, call `task("7.1", seed=2)` and write that seed into your answer.
 
 # %% exercise="7.1"
 answer = {"seed": 1}
@@ -625,17 +627,18 @@ try:
 except ValueError as error:
     print(f"refused: {error}")
 of_b = pool.get_new_blocks(1)
-print(f"B has taken:        {state_line(pool)}  {laws(pool)}")
+print(f"after a take:       {state_line(pool)}  {laws(pool)}")
 pool.free_blocks(of_a)
-print(f"A has freed again:  {state_line(pool)}  {laws(pool)}")
+print(f"after a release:    {state_line(pool)}  {laws(pool)}")
 of_c = pool.get_new_blocks(1)
-print(f"C has taken:        {state_line(pool)}  {laws(pool)}")
+print(f"after a take:       {state_line(pool)}  {laws(pool)}")
 print(f"B holds {of_b[0].block_id}, C holds {of_c[0].block_id}")
 
 # %% [markdown]
-# B and C write into one block, and no law is broken in any line. **Who is to blame?** Try to say it from the four lines
-# before you read on. You cannot: B's count covers A's release, and a pool never knew whose the block was. That takes
-# books on who took what and who gave it back. `LeakFinder` keeps them: it is told for whom the calls are made
+# B and C write into one block, and no law is broken in any line. You see in the code who is to blame; a pool sees the
+# three states alone, in which nobody has a name. **Could it tell?** Look at the three lines before you read on. It cannot:
+# B's count covers A's release, and a pool never knew whose the block was. That takes books on who took what and who gave
+# it back. `LeakFinder` keeps them: it is told for whom the calls are made
 # (`acting_for`), and lists under `misfreed` what somebody gave back who did not hold it. The same calls once more:
 
 # %%
@@ -705,10 +708,10 @@ for free in (free_as_before, free_cleaned_up):
 # gives those back. `play(free, trace)` returns what each take got.
 
 # %%
-play(free_as_before, {"caching": True, "steps": [2, [2], 3]})
+play(free_as_before, {"caching": True, "steps": [2, 1, [3, 1]]})
 
 # %% exercise="7.8a"
-exposing_trace = None  # {"caching": True or False, "steps": [2, [2], 3]}
+exposing_trace = None  # {"caching": ..., "steps": [...]}
 ### BEGIN SOLUTION
 exposing_trace = {"caching": False, "steps": [3, [3, 2, 1], 3]}
 ### END SOLUTION
@@ -825,7 +828,7 @@ print(dict(live(mine, parts.get("pool_violations"), 4000)))
 print(state_line(mine), f" evictions: {mine.num_evictions}")
 
 # %% [markdown]
-# And text. Four prompts begin alike; the first has ended when the others come. Watch who asks your pool for what:
+# And text. Four prompts begin alike; the first has ended when the others come. Watch what your pool is asked for:
 
 # %%
 calls: Counter[str] = Counter()
@@ -837,11 +840,13 @@ texts = [output.outputs[0].text for part in (prompts[:1], prompts[1:]) for outpu
 expected = [o.outputs[0].text for o in LLM(parts=EngineParts.reference()).generate(prompts, greedy)]
 for name, times in calls.items():
     print(f"{name:<18} {times:3}")
-print(f"the text of the library's parts: {texts == expected}; now {state_line(llm.kv_cache_manager.block_pool)[:40]} ...")
+print(f"the text of the library's parts: {texts == expected}; usage now: {llm.kv_cache_manager.usage:.1%}")
+print(f"the end of the free queue: ... {state_line(llm.kv_cache_manager.block_pool)[-50:]}")
 
 # %% [markdown]
 # The three that came later claimed the block of the common beginning instead of computing it, and the text is the same.
-# (The beginning is longer than one block and shorter than two.) When all have ended, every block is back.
+# (The beginning is longer than one block and shorter than two.) When all have ended, every block is back: usage is 0. The
+# blocks with a star stand at the end of the queue, and the common one among them.
 
 # %% claims="The three that came later claimed the block of the common beginning instead of computing it, and the text is the same."
 assert texts == expected

@@ -40,7 +40,8 @@ BY_HAND = Exercise(
         form=given.form_of_a_state,
     ),
     hints=(
-        "Which of the blocks that come back hold a prefix that somebody might claim?",
+        "Who holds each block after this step, has it a star, and where does it stand if nobody "
+        "holds it? A block that is claimed leaves the queue and keeps its star.",
         "Blocks are taken from the front. Of those that come back, the last block of the request "
         "first, the ones without a star go to the front and those with one to the back. A star "
         "goes when the block is handed out to somebody else.",
@@ -53,7 +54,8 @@ BY_HAND = Exercise(
 QUEUE = Exercise(
     id="7.2",
     title="The free queue",
-    asks="Write the five methods of a doubly linked list that all others rest on, or need care.",
+    asks="Write five methods of a doubly linked list: those that the others rest on, and those "
+    "that need care.",
     points=11,
     minutes=18,
     difficulty=2,
@@ -66,7 +68,8 @@ QUEUE = Exercise(
         large=given.MANY_FREE_BLOCKS,
     ),
     hints=(
-        "Which two links of other blocks lead to the block that leaves?",
+        "Which two links of other blocks lead to the block that leaves, and which two have to lead "
+        "to one that comes in?",
         "Let its two neighbours point at each other, set its own links to None, and count. To put "
         "a block in, four links change: two of its own, and one of each new neighbour.",
         "`previous.next_free_block = following; following.prev_free_block = previous`",
@@ -117,7 +120,8 @@ TOUCH = Exercise(
         large=lives.MANY_BLOCKS,
     ),
     hints=(
-        "What would the next `get_new_blocks` hand out if the block stayed in the queue?",
+        "Where does each block stand afterwards, and what if one of them is refused? How often may "
+        "one go through what was given?",
         "Go through the blocks twice: first refuse those whose `pool` is not this one, with the "
         "error of `self.foreign_block(block)`; then take out of the queue what nobody held so far, "
         "and count.",
@@ -144,7 +148,8 @@ FREE_BLOCKS = Exercise(
         large=lives.MANY_BLOCKS,
     ),
     hints=(
-        "Block 1 has two holders, and the list names it twice, or three times. What then?",
+        "What is to be refused before anything changes? Of what is left: who still holds each "
+        "block, and to which end does it go? How often may one go through what was given?",
         "First count how often each block is named, and refuse. Then lower the counts, and collect "
         "those that arrive at 0 in two lists, in the order in which they come. Each list goes to "
         "its end of the queue at once.",
@@ -266,9 +271,11 @@ MEASURED = Exercise(
         misconceptions=hunt.MEASURED,
     ),
     hints=(
-        "How many blocks could hold a prefix, if one of 2,588 never can?",
-        "Take usage and hit rate as they are. For the other two divide a count of `stats` by what "
-        "there could be of it: blocks that can be lent, tokens of all lookups.",
+        "What is counted in each of the four, and what is it a share of? Block 0 and the requests "
+        "that come back are easily forgotten.",
+        "Take usage as it is. For the other three divide counts of `stats` by what there could be "
+        "of them: blocks that can be lent, tokens of all lookups, tokens of the lookups after a "
+        "preemption.",
         "`(hit + preempted hit) / (queried + preempted queried)`",
     ),
 )

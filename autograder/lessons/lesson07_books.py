@@ -74,6 +74,8 @@ _REUSED = (
 """A manager whose request has the table ``2 3 1``: its blocks were somebody else's before."""
 
 LEAKS = (
+    Call(manager_of({"a": 1}), ["a"]),
+    Call(manager_of({"a": 1}), Make(iter, ["a"])),
     Call(manager_of({"a": 3, "b": 2}), ["b"]),
     Call(manager_of({"a": 4, "b": 4}, forked=[("a", "b")]), ["b"]),
     Call(manager_of({"b": 3}, extra=[3, 3]), ["b"]),

@@ -52,6 +52,19 @@ def without_tables(manager: KVCacheManager, live_request_ids: Iterable[str]) -> 
     return [*named, Leak("nobody", lost)] if lost else named
 
 
+def dead_tables_alone(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
+    """Hold the counts against the tables of the dead, and leave out those of the living."""
+    live = set(live_request_ids)
+    named = [leak for leak in find_leaks(manager, live) if leak.owner != "nobody"]
+    known = Counter(block_id for leak in named for block_id in leak.block_ids)
+    lost = tuple(
+        block.block_id
+        for block in manager.block_pool.blocks
+        for _ in range(block.ref_cnt - known[block.block_id])
+    )
+    return [*named, Leak("nobody", lost)] if lost else named
+
+
 def always_nobody(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
     """Name nobody, whether there is anything to name or not."""
     leaks = find_leaks(manager, live_request_ids)
@@ -124,6 +137,12 @@ LEAKS = (
         "the dead are nobody as well",
         "What a table accounts for has an owner; nobody's are the holders beyond all tables.",
         without_tables,
+    ),
+    Misconception(
+        "the living are nobody as well",
+        "A table of a living request accounts for a holder, too: count in which tables a block "
+        "is, whoever's they are.",
+        dead_tables_alone,
     ),
     Misconception(
         "an empty leak",

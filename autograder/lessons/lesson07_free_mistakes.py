@@ -121,6 +121,12 @@ def named_twice(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None
     self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
 
 
+def freed_in_two_passes(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Go twice through what may be an iterator."""
+    checked(self, ordered_blocks)
+    BlockPool.free_blocks(self, ordered_blocks)
+
+
 def once_each(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Give back once what is named twice."""
     BlockPool.free_blocks(self, list(dict.fromkeys(ordered_blocks)))
@@ -219,6 +225,12 @@ FREE = (
         "named twice",
         "A block that is given twice needs two holders; one holder alone leaves a count below 0.",
         named_twice,
+    ),
+    Misconception(
+        "an iterator is gone through twice",
+        "After the first pass an iterator is empty, and the second finds no block: make a list of "
+        "the blocks first.",
+        freed_in_two_passes,
     ),
     Misconception(
         "twice is once",

@@ -59,9 +59,19 @@ def form_of_a_state(state: Any) -> str:
     complaint = same_state("free []", state)
     if complaint:
         return complaint
-    if isinstance(state, str) and not state.lstrip().startswith("free"):
+    if not isinstance(state, str) or not state.lstrip().startswith("free"):
         return "a state begins with the free queue, as in free [4 5 | 3*]"
-    return ""
+    return _in_two_places(StateLine.parse(state))
+
+
+def _in_two_places(state: StateLine) -> str:
+    """Say which blocks a state has both in a table and in the free queue, which none can be."""
+    held = {mark.block_id for table in state.tables.values() for mark in table}
+    both = [str(mark.block_id) for mark in state.free or () if mark.block_id in held]
+    if not both:
+        return ""
+    subject = f"block {both[0]} is" if len(both) == 1 else f"blocks {' '.join(both)} are"
+    return f"{subject} both held and in the free queue, and a block is in one of the two"
 
 
 # 7.2, the queue
@@ -168,6 +178,16 @@ class QueueProbe:
 # Each is short: what comes after a mistake is of no use to tell which one it was.
 
 
+def just_made(life: Life) -> None:
+    """Make a queue of one, and look."""
+    QueueProbe(life, 1).look()
+
+
+def just_made_of_two(life: Life) -> None:
+    """Make a queue of two, and look."""
+    QueueProbe(life, 2).look()
+
+
 def as_it_is(life: Life) -> None:
     """Make a queue, take none of it, and look."""
     QueueProbe(life, 2).takes(0)
@@ -254,6 +274,8 @@ def one_of_none(life: Life) -> None:
 
 
 QUEUE_PROBES = (
+    just_made,
+    just_made_of_two,
     as_it_is,
     the_only_one,
     out_of_the_middle,

@@ -189,8 +189,14 @@ def _kind(trace: Any) -> str:
         return "no release"
     if trace["caching"]:
         return "caching"
-    takes_after = any(type(step) is int and step for step in steps[freed[0] :])
-    return "another reason" if takes_after else "no take after a release"
+    if not any(type(step) is int and step for step in steps[freed[0] :]):
+        return "no take after a release"
+    num_free, is_alone = NUM_BLOCKS - 1, True
+    for step in steps:
+        is_take = type(step) is int
+        is_alone = is_alone and (is_take or num_free == 0 or not step)
+        num_free += -step if is_take else len(step)
+    return "nothing else is free" if is_alone else "another reason"
 
 
 EXPOSING = {"caching": False, "steps": [3, [3, 2, 1], 3]}
@@ -212,6 +218,12 @@ EXPOSED = (
         "The queues differ, but nobody sees a queue. A user notices which blocks are handed out "
         "next.",
         {"caching": False, "steps": [3, [3, 2, 1]]},
+    ),
+    Misconception(
+        "nothing else was free",
+        "Where the free queue is empty, its front and its back are one place. Leave some blocks "
+        "free while others come back.",
+        {"caching": False, "steps": [8, [8, 7, 6, 5, 4, 3, 2, 1], 8]},
     ),
 )
 
@@ -276,6 +288,12 @@ MEASURED = (
         "Few lookups come after a preemption and many for the first time: add up the tokens found, "
         "and divide by those that were looked up.",
         _mean_of_both,
+    ),
+    Misconception(
+        "the hit rate",
+        "`hit_rate` leaves out the requests that came back after a preemption; of all lookups, "
+        "theirs count as well, above and below.",
+        _with("found, of all", lambda stats: stats.hit_rate),
     ),
     Misconception(
         "of all lookups",

@@ -177,6 +177,41 @@ class InsertsBehind(FreeKVCacheBlockQueue):
         super().insert_before(block, behind)
 
 
+class NoWayForwardIn(FreeKVCacheBlockQueue):
+    """Links a block in, and leaves the way forward past it."""
+
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Set all links but that of the block before."""
+        previous = following.prev_free_block
+        block.prev_free_block, block.next_free_block = previous, following
+        following.prev_free_block = block
+        self.num_free_blocks += 1
+
+
+class NoWayBackIn(FreeKVCacheBlockQueue):
+    """Links a block in, and leaves the way back past it."""
+
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Set all links but that of the block behind."""
+        previous = following.prev_free_block
+        assert previous is not None
+        block.prev_free_block, block.next_free_block = previous, following
+        previous.next_free_block = block
+        self.num_free_blocks += 1
+
+
+class ReadsWhatItHasWritten(FreeKVCacheBlockQueue):
+    """Asks for the block before when the link to it is overwritten."""
+
+    def insert_before(self, block: KVCacheBlock, following: KVCacheBlock) -> None:
+        """Turn the way back first, and follow it."""
+        following.prev_free_block = block
+        block.next_free_block = following
+        block.prev_free_block = following.prev_free_block
+        following.prev_free_block.next_free_block = block
+        self.num_free_blocks += 1
+
+
 class PrependsInReverse(FreeKVCacheBlockQueue):
     """Puts one block after the other in front, so that the last is the first."""
 
@@ -262,6 +297,24 @@ QUEUE = (
         "what comes in is not counted",
         "Whoever links a block in raises num_free_blocks: without it the queue looks empty.",
         NeverCountsUpAndGoesByIt,
+    ),
+    Misconception(
+        "the way forward to what comes in is missing",
+        "In `insert_before` four links change. The block in front of the new one, which was "
+        "`following.prev_free_block`, has to lead to it.",
+        NoWayForwardIn,
+    ),
+    Misconception(
+        "the way back to what comes in is missing",
+        "In `insert_before` four links change. The block behind the new one, `following`, has to "
+        "lead back to it.",
+        NoWayBackIn,
+    ),
+    Misconception(
+        "read after it was overwritten",
+        "In `insert_before`, keep `following.prev_free_block` in a variable before that link "
+        "changes: afterwards it leads to the new block.",
+        ReadsWhatItHasWritten,
     ),
     Misconception(
         "inserted behind",
@@ -475,6 +528,14 @@ def one_by_one(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
         BlockPool.touch(self, [block])
 
 
+def touched_in_two_passes(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Go twice through what may be an iterator."""
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    BlockPool.touch(self, blocks)
+
+
 def null_too(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
     """Refuse nothing."""
     for block in blocks:
@@ -515,6 +576,12 @@ TOUCH = (
         "The blocks before the one that is refused have a holder by then who never will give them "
         "back: look at all of them first.",
         one_by_one,
+    ),
+    Misconception(
+        "an iterator is gone through twice",
+        "After the first pass an iterator is empty, and the second finds no block: make a list of "
+        "the blocks first.",
+        touched_in_two_passes,
     ),
     Misconception(
         "the null block is touched",

@@ -282,6 +282,13 @@ GET_PROBES = (
 )
 
 
+def touched_through_an_iterator(life: Life) -> None:
+    """Claim the only block, given by an iterator."""
+    life.create(2)
+    life.do("touch", Make(iter, at(1)))
+    _look(life)
+
+
 def touched_while_free(life: Life) -> None:
     """Claim a free block, twice, and give it back."""
     life.create(4)
@@ -333,6 +340,7 @@ def touched_abroad(life: Life) -> None:
 
 
 TOUCH_PROBES = (
+    touched_through_an_iterator,
     touched_while_free,
     touched_with_a_prefix,
     touched_twice_at_once,
@@ -462,6 +470,22 @@ def one_back_without_caching(life: Life) -> None:
     _look(life)
 
 
+def one_back_through_an_iterator(life: Life) -> None:
+    """Give the only block back, given by an iterator."""
+    life.create(2)
+    _take(life, 1)
+    life.do("free_blocks", Make(iter, at(1)))
+    _look(life)
+
+
+def twice_of_two(life: Life) -> None:
+    """Give a block back twice that two hold."""
+    life.create(2)
+    life.do("touch", at(1, 1))
+    life.do("free_blocks", at(1, 1))
+    _look(life)
+
+
 def a_full_one_back(life: Life) -> None:
     """Give one block back that holds a prefix, with a free one behind it."""
     life.create(3)
@@ -484,6 +508,8 @@ FREE_PROBES = (
     one_back,
     two_back,
     one_back_without_caching,
+    one_back_through_an_iterator,
+    twice_of_two,
     a_full_one_back,
     a_second_of_the_same_back,
     two_requests_end,
@@ -499,8 +525,8 @@ FREE_PROBES = (
 
 
 def half_in_use(life: Life) -> None:
-    """Take, share and give back 10,000 blocks."""
-    life.create(20_001)
+    """Take, share and give back 25,000 blocks."""
+    life.create(50_001)
     life.apply(link_queue)
     life.apply(use_half)
     life.do("get_num_free_blocks")
@@ -508,15 +534,18 @@ def half_in_use(life: Life) -> None:
 
 
 def one_in_use(life: Life) -> None:
-    """Take, share and give back one block, 1,000 times."""
-    life.create(20_001)
+    """Take, share and give back one block, 2,000 times.
+
+    A look at all blocks in each call takes five times the limit and more, the right answer a fifth.
+    """
+    life.create(100_001)
     life.apply(link_queue)
-    life.apply(use_one, 1_000)
+    life.apply(use_one, 2_000)
     life.do("get_num_free_blocks")
     _take(life, 2)
 
 
 MANY_BLOCKS = (
-    LargeLife(half_in_use, "20,000 blocks, half of them in use at once", seconds=0.3),
-    LargeLife(one_in_use, "20,000 blocks, one of which is taken and given back", seconds=0.3),
+    LargeLife(half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5),
+    LargeLife(one_in_use, "100,000 blocks, one of which is taken and given back", seconds=0.5),
 )

@@ -29,7 +29,8 @@ class Changes:
         queued: Those that stand elsewhere in it.
         lost: Those that are not in it.
         evicted: Blocks that lost a prefix because they were handed out.
-        filled: Blocks whose prefix can be found now.
+        filled: Blocks that hold a prefix now which can be found; some of them may be evicted
+            as well, if the same call filled them anew.
         emptied: Blocks whose prefix cannot be found any more, though nobody took them.
     """
 
@@ -75,9 +76,10 @@ class Changes:
                     found["released"].append(block_id)
                 else:
                     freed.add(block_id)
-            if not keeps:
-                was_lost = "evicted" if is_lent else "emptied"
-                found[was_lost if was["hash"] else "filled"].append(block_id)
+            if not keeps and was["hash"] and (is_lent or not block["hash"]):
+                found["evicted" if is_lent else "emptied"].append(block_id)
+            if not keeps and block["hash"]:
+                found["filled"].append(block_id)
         rank = {i: place for table in after["tables"].values() for place, i in enumerate(table)}
         found["claimed"].sort(key=lambda block_id: rank.get(block_id, block_id))
         _sort_freed(freed, before, after, found)

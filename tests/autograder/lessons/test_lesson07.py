@@ -366,7 +366,7 @@ def test_any_trace_that_tells_the_ways_apart_is_right(trace):
         ({"caching": True, "steps": [2, [2], 3]}, "both ways", "with caching"),
         ({"caching": False, "steps": [2, [2]]}, "both ways", "nothing is taken afterwards"),
         ({"caching": False, "steps": [2, 1, 3]}, "both ways", "nothing is given back"),
-        ({"caching": False, "steps": [8, [4], 1]}, "both ways", SAME),
+        ({"caching": False, "steps": [8, [4], 1]}, "both ways", "nothing else was free"),
         ({"caching": False, "steps": [1, [2], 1]}, "step 2 gives back block 2", SAME),
         ({"caching": False, "steps": [1, [1, 1], 1]}, "step 2 gives back block 1", SAME),
         ({"caching": False, "steps": [9]}, "requested 9 blocks but only 8 are free", SAME),

@@ -185,7 +185,7 @@ def touched_of_any_pool(self, blocks):
 TOUCH_RIGHT = (touched_in_one_pass,)
 TOUCH_WRONG = (
     (touched_of_any_pool, SAME),
-    (touched_by_iterator_twice, SAME),
+    (touched_by_iterator_twice, "an iterator is gone through twice"),
     (touched_once, SAME),
     (touched_if_queued, SAME),
     (lambda self, blocks: BlockPool.touch(self, blocks) or list(blocks), SAME),

@@ -96,6 +96,20 @@ def test_a_manager_says_what_it_found_and_for_whom_there_is_no_room() -> None:
     ]
 
 
+def test_a_block_that_is_evicted_and_filled_in_one_call_is_told_as_both() -> None:
+    manager = KVCacheManager(num_blocks=3, block_size=4)
+    first, second = PlainRequest("A", range(8)), PlainRequest("B", range(100, 108))
+    manager.allocate_slots(first, 8)
+    first.num_computed_tokens = 8
+    manager.free(first)
+    with Recorder(manager) as recorder:
+        manager.allocate_slots(second, 8)
+    assert [frame.caption for frame in pool_frames(recorder.frames)][-1] == (
+        "allocate_slots(B, 8): 2 1 are handed out; 2 1 lose their prefixes; "
+        "2 1 can be found by their hashes."
+    )
+
+
 def test_a_faulty_pool_is_described_as_it_behaves() -> None:
     class Forgetful(BlockPool):
         def free_blocks(self, ordered_blocks: Any) -> None:
