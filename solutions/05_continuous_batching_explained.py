@@ -1,8 +1,7 @@
 # %% [markdown]
 # # Lesson 5: A seat for whoever is next
 #
-# **Time** 3 hours and a quarter: 2 hours and a half for exercises, quiz and what you write, the rest for the text (45 minutes if
-# you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 4 hours: a little over 3 for exercises, quiz and what you write, the rest for the text (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
 #
 # Four lessons were about where keys and values lie. This one is about time: who computes what, and when. A GPU runs a
 # model in *iterations*, each of which computes some tokens of some requests. Who is in the next one? The answer that came
@@ -135,9 +134,10 @@ predicted_factor = None  # your prediction: how many times shorter
 
 # %% [markdown]
 # Look at the two ways, on twelve requests and four seats. Above, static batches; below, the same requests with a batch that
-# changes in each iteration. An orange cell computes a prompt, a green one a token of an answer, a hatched one is an idle seat.
-# Play it from the start, and stop where the first request ends above: who may sit here? Then move seats, budget and blocks,
-# and see at the side what the first of those who wait lacks. A click on a request tells what its user felt. The lower chart is
+# changes in each iteration. An orange cell computes a prompt, from whose last part comes the first token of the
+# answer; a green one computes one more token, and a hatched one is an idle seat. Play it from the start, and stop where the
+# first request ends above: who may sit here, and what does the first of those that wait lack? Then move seats, budget and
+# blocks (which takes the film to its end), and play it again. A click on a request tells what its user felt. The lower chart is
 # made by the scheduler of *your* engine, as far as you have built it.
 
 # %%
@@ -419,12 +419,12 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # | `self.may_start(request)` | False if somebody else is to come first (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
 # | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
-# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. By default there is room only if *all* of its known tokens would fit, not just this chunk |
+# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
+# | `output.scheduled_new_reqs`, `output.scheduled_resumed_reqs` | lists of the requests themselves, not of their ids: those that run for the first time, and those that come back |
 #
-# The cell defines another `admit_waiting`, that of `Scheduler`: if you go back to section 6, run its cell again before you check
-# it. Who comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks `num_tokens`, not
-# `num_prompt_tokens`, less what is found.
+# A request that comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks
+# `num_tokens`, less what is found, and not `num_prompt_tokens`. Leave it in the queue until all has been asked.
 
 # %% exercise="5.4"
 
@@ -481,7 +481,7 @@ for name, (workload, num_seats, gpu_name, num_blocks) in servers.items():
     print(f"{name}: somebody waits in {total:,} iterations, for {shares}")
 
 # %% [markdown]
-# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Who wants fewer to wait must know which: more seats on the small
+# On the large GPU the seats run out, on the small one the blocks; the budget binds in few iterations on either. Whoever wants fewer to wait must know which: more seats on the small
 # GPU would change nothing. On the large one they do:
 
 # %%
@@ -507,7 +507,7 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 # | At most `max_num_seqs` requests run. | A crash, when a buffer is written behind its end. |
 # | Only who is computed up to the last known token gets a new one. | An answer to half of the question. |
 # | A request is in exactly one queue. | Answered twice, or never. |
-# | Nobody overtakes who does not fit. | Long prompts wait for ever while short ones pass. |
+# | Nobody overtakes a request that does not fit. | Long prompts wait for ever while short ones pass. |
 # | Whether the batch is full is looked up, not remembered. | A seat stays empty, and throughput is a little low; section 10. |
 #
 # ## 8. What users feel
@@ -529,7 +529,8 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 # TPOT and ITL are often taken for the same. The *means* may be close; but whoever has 200 gaps of 10 ms and one of a
 # second has a TPOT of 15 ms, and sees the answer stop. Stalls are in the tail of ITL, which TPOT has averaged away. Look at one:
 # in the figure of section 2, set the clock to milliseconds and choose request g. What are its TPOT and its longest gap in either
-# chart, and whose prompt (orange) is computed while g waits?
+# chart? Whose prompt is the long orange one that is computed during the longest gap below? Its e2e is longer below, too: its
+# user sees the first token sooner and the last one later. So do half of the twelve, while the mean e2e falls.
 #
 # The last measure is the provider's. **Throughput** is what all users get together, in requests or tokens per second of
 # makespan, the time from the first arrival to the last token. As long as a server keeps up, it is the rate of arrivals,
@@ -606,7 +607,8 @@ assert len(result.ttft) / len(gaps) < 1 / 100
 # ```
 #
 # Write it. `context_lens` are the tokens of each sequence that are computed *when the step is over*, `known_lens` those that
-# are known. What comes back is a `FlatStep` of three arrays.
+# are known. What comes back is a `FlatStep` of three arrays: `positions` and
+# `sample_rows` of int64, `query_starts` of int32.
 
 # %% exercise="5.6"
 
@@ -655,7 +657,8 @@ check("5.7a", exposing)
 # %% [markdown] solution="5.7a"
 # **Explained.** It takes a prompt that is cut. In the step in which it goes on, it is in `joining`, and `chunked` is not None
 # either: it counts twice, so three requests look like four. That alone would cost one step. But the flag remembers it, and is
-# taken back only when somebody ends: d starts in step 13, when c has had its 12 tokens, and not in step 1.
+# taken back only when somebody ends. With prompts of 3,000, 500, 400 and 300 tokens, c's answer of 12 tokens and the others' of 20,
+# four seats and a budget of 2,048, d starts in step 13, when c has had its 12 tokens, and not in step 1.
 
 # %% [markdown]
 # Mend it. The code around the hole is the suspect's; how requests come in is yours. Somebody may go away at the end of a
@@ -727,9 +730,10 @@ def first_steps(
 # - **A** (after pull request #35609) sets `batch_is_full = False` at the beginning of each step, and changes nothing else.
 # - **B** (after pull request #30295) counts the prompt that was cut once, `len(running) + len(joining) >= seats`, and leaves the flag.
 #
-# In four to seven sentences: say for each in which step d of the workload above starts. Then take five requests of 300
-# tokens of prompt and 20 of output, four seats, and let b be aborted at the end of step 3: when does e start by A, by B, by
-# your own? Which of the two would you merge if you had to choose, and what would you tell its author is still missing?
+# Two workloads, each with four seats and a budget of 2,048. First a, b, c and d, with prompts of 3,000, 500, 400 and 300
+# tokens, of which c generates 12 and the others 20 each. Then five requests, a to e, of 300 tokens of prompt and 20 of output,
+# where b is aborted at the end of step 3. In four to seven sentences: say in which step d starts in the first, by A, by B and
+# by your own, and in which step e starts in the second. Which of the two would you merge if you had to choose, and what would you tell its author is still missing?
 #
 # 6 points, about 10 minutes, marked by hand: 2 for d, 2 for e, 2 for the choice with its reason.
 
@@ -801,7 +805,7 @@ assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
 # requests that come about six times as fast as they are served, each with its measured times. Your scheduler gets the same
 # requests and the same limits, on the virtual clock, whose roofline rests on two guessed efficiencies. Beside it stands the
 # scheduler of section 7 that passes over whoever does not fit. (Without the folder of traces the requests are synthetic ones of
-# the same kind; there is nothing measured to compare with then.)
+# the same kind, and only the two simulations are printed: what is said of vLLM below holds of the measured run.)
 
 # %%
 measured_run = load_vllm_requests()
@@ -828,15 +832,16 @@ for kind in ("yours", "head skipping"):
         print(" " * 14, "against vLLM:", ", ".join(f"{name} {error:+.1%}" for name, error in errors[kind].items()))
 
 # %% [markdown]
-# With the measured run at hand, yours is within five per cent, and the other one is not: the order of admission shows in the
-# means. That is all that they can say. Requests queue for most of the run, so TTFT is throughput here, and throughput
-# is the two efficiencies; a scheduler that admits only one request in each iteration would pass as well. Ask of each
-# comparison what it can refuse.
+# With the measured run at hand, yours is within five per cent in all four. The other one is far off in three, and its e2e
+# hides it: a shorter wait and a slower stream cancel. So look at more than one measure. Nor do these say everything:
+# requests queue for most of the run, so TTFT is throughput here, and throughput is the two efficiencies; a scheduler that
+# admits only one request in each iteration comes out within six per cent. Ask of each comparison what it can refuse.
 
-# %% claims="With the measured run at hand, yours is within five per cent, and the other one is not"
+# %% claims="With the measured run at hand, yours is within five per cent in all four."
 if isinstance(measured_run, MeasuredRun):
     assert max(map(abs, errors["yours"].values())) < 0.05
-    assert max(map(abs, errors["head skipping"].values())) > 0.1
+    assert all(abs(error) > 0.09 for name, error in errors["head skipping"].items() if name != "e2e_mean")
+    assert abs(errors["head skipping"]["e2e_mean"]) < 0.05
     assert 5 < simulated.makespan / measured_run[-1].arrival_time < 8
 
     class OneEach(Scheduler):
