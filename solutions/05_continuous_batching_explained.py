@@ -416,7 +416,7 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # | call | what it does |
 # |---|---|
 # | `self.waiting.peek()`, `.pop()` | the first who waits, looked at or taken out; an empty queue is false |
-# | `self.may_start(request)` | False if somebody else is to come first (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
+# | `self.may_start(request)` | False if it is not the first of the queue, or somebody else is to come before it (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
 # | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
 # | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
@@ -503,12 +503,9 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 #
 # | what must hold | what a user sees when it does not |
 # |---|---|
-# | The tokens of an iteration are at most the budget. | One long prompt, and everybody's words stop for a second. |
-# | At most `max_num_seqs` requests run. | A crash, when a buffer is written behind its end. |
-# | Only who is computed up to the last known token gets a new one. | An answer to half of the question. |
+# | Only a request that is computed up to its last known token gets a new one. | An answer to half of the question. |
 # | A request is in exactly one queue. | Answered twice, or never. |
 # | Nobody overtakes a request that does not fit. | Long prompts wait for ever while short ones pass. |
-# | Whether the batch is full is looked up, not remembered. | A seat stays empty, and throughput is a little low; section 10. |
 #
 # ## 8. What users feel
 #
@@ -923,6 +920,8 @@ runs["continuous, offline"] = few = run(Scheduler, workload=at_once())
 spent = {name: take_apart(name, outcome) for name, outcome in runs.items()}
 print(f"offline: {len(many.steps) / len(few.steps):.2f} times fewer iterations, ", end="")
 print(f"{many.makespan / few.makespan:.2f} times less time")
+slow_tpot = [np.nanmean(relaxed[kind].tpot) for kind in (Scheduler, StaticBatchingScheduler)]
+print(f"at half the rate of arrivals, mean TPOT is {slow_tpot[0] / slow_tpot[1]:.2f} times that of static batching")
 for name in ("static", "continuous"):
     half, last = np.nanpercentile(runs[name].longest_gap, [50, 99])
     share = np.mean(runs[name].itl > 0.05)
@@ -988,9 +987,7 @@ parts.table(lesson=5)
 # | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are. By default `step_with_batch_queue` runs instead, which plans ahead |
 # | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
 # | `admit_waiting` | the second loop of the same method, over the waiting requests |
-# | `NEXT_STATUSES` | `RequestStatus` in `v1/request.py`, without a table: finished is whatever is greater than PREEMPTED, and a wrong status at admission is a RuntimeError. FINISHED_IGNORED is set nowhere: a prompt that is too long is refused before it is a request |
 # | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
-# | `take_room` | `full_sequence_must_fit` of the same loop; the option is `scheduler_reserve_full_isl`, on by default |
 # | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests: shapes stay fixed, and what comes of a prompt's middle is dropped |
 #
 # **What production code does beyond this, and why.**
@@ -999,8 +996,6 @@ parts.table(lesson=5)
 #   machine, for room in the encoder's cache (of images, say), or for a LoRA adapter's turn is skipped and put back in order.
 #   Mostly it waits for something that admitting others does not take away. Not so with adapters: while requests for those in
 #   the batch keep coming, another one may wait without end. Who lacks a seat, budget or blocks ends admission.
-# - *A single token has two TPOTs.* The server's own statistics count 0 for it, the benchmark client leaves it out of the mean
-#   (and counts 0 where it asks how many requests were fast enough).
 # - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
 #   does it.
 
@@ -1024,42 +1019,33 @@ parts.table(lesson=5)
 #
 # - A batch is planned anew for each iteration. Who has ended is gone, who fits comes in, and nobody needs to know how long an
 #   answer will be.
-# - A request lacks tokens that are known and not computed. Prefill and decode are two sizes of that number.
 # - Three limits let people wait: seats, tokens of this iteration, blocks. Which one binds can be asked, and differs.
 # - Admission stops at the first who does not fit, and remembers nothing.
 # - Static batching is a rule of admission. Its door is closed for a whole batch, which costs seconds at any load; where arrivals
 #   come faster than it serves, a queue grows besides.
 # - TPOT is a mean, ITL is all gaps. To mix prompts into the batch buys TTFT with TPOT, less of it at a lower load; few gaps are
 #   long, but most users meet one.
-# - Tokens of all requests are rows of one matrix; only attention and sampling need to know whose they are.
 #
 # **Lesson 6 needs** this scheduler, at the moment at which memory runs out: a running request needs a block, and there is none.
 # Somebody has to give way. Who, and what becomes of what they have computed?
 
 # %% claims="less of it at a lower load"
-at_half = np.nanmean(relaxed[Scheduler].tpot) / np.nanmean(relaxed[StaticBatchingScheduler].tpot)
+at_half = slow_tpot[0] / slow_tpot[1]
 assert 1 < at_half < 0.85 * np.nanmean(continuous.tpot) / np.nanmean(static.tpot)
 
 # %% [markdown]
 # ## Appendix
 #
-# <details><summary>Guided reading: admission in production (20 minutes)</summary>
+# <details><summary>Guided reading: admission in production (10 minutes)</summary>
 #
-# Open `vllm/v1/core/sched/scheduler.py` at tag `v0.33.0` in [the repository](https://github.com/vllm-project/vllm), and find
-# the second loop of `schedule`, the one over the waiting requests.
+# In [vLLM](https://github.com/vllm-project/vllm) at tag `v0.33.0`, find the second loop of `schedule` in
+# `vllm/v1/core/sched/scheduler.py`, and `step` in `vllm/v1/engine/core.py`.
 #
-# 1. Which refusals end admission, and which pass a request over?
-# 2. Why does a comment beside `num_new_tokens` insist on `request.num_tokens`, and not `request.num_prompt_tokens`?
-# 3. In `vllm/v1/engine/core.py`, read `step`. Why are aborts taken in between the model's output and `update_from_output`?
+# 1. Which refusals end admission (`break`), and which pass a request over? Section 12 names both kinds.
+# 2. Why are aborts taken in between the model's output and `update_from_output`?
 #
-# *What to find there.*
-#
-# 1. No seat, no budget, a prompt that must not be cut and is too long for the budget, and no blocks: `break`. A grammar that
-#    is not ready, keys and values that are on their way, too many adapters, no room for the encoder: skipped, and put back in
-#    front.
-# 2. A request that comes back after a preemption has output tokens, and lacks the keys and values of those as well.
-# 3. A client may go away while the model runs. Its request would still be RUNNING: it would get its token, send it to nobody, and
-#    keep its seat and blocks for one plan more.
+# *What to find there.* A client may go away while the model runs. Its request would still be RUNNING: it would get its token,
+# send it to nobody, and keep its seat and blocks for one plan more.
 #
 # </details>
 #

@@ -227,6 +227,11 @@ ADMIT_WRONG = (
         SAME,
     ),
     ("request.num_computed_tokens = num_hit_tokens", "pass", "hits not counted as computed"),
+    (
+        "output.scheduled_new_reqs.append(request)",
+        "output.scheduled_new_reqs.append(request.request_id)",
+        "ids in the place of requests",
+    ),
 )
 
 
