@@ -526,14 +526,33 @@ for counts, most in zip((each.counts for each in reasons.values()), ("seats", "b
 # TPOT and ITL are often taken for the same. The *means* may be close; but whoever has 200 gaps of 10 ms and one of a
 # second has a TPOT of 15 ms, and sees the answer stop. Stalls are in the tail of ITL, which TPOT has averaged away. Look at one:
 # in the figure of section 2, set the clock to milliseconds and choose request g. What are its TPOT and its longest gap in either
-# chart? Whose prompt is the long orange one that is computed during the longest gap below? Its e2e is longer below, too: its
-# user sees the first token sooner and the last one later. So do half of the twelve, while the mean e2e falls.
+# chart? Below, TPOT is about twice as long and the longest gap more than four times: g runs, and in its iterations the prompts
+# of others (orange) are computed. Not everybody gains by that: a, b and c have their last token later below, though the mean
+# e2e falls.
 #
 # The last measure is the provider's. **Throughput** is what all users get together, in requests or tokens per second of
 # makespan, the time from the first arrival to the last token. As long as a server keeps up, it is the rate of arrivals,
 # however good the server is: compare throughput where the server is the limit.
 #
 # Write TPOT and ITL from plain lists: the times of each request's tokens.
+
+# %% claims="Below, TPOT is about twice as long and the longest gap more than four times"
+from course_lib.viz.batching.figure import example_requests
+
+twice = [
+    simulate(
+        example_requests(),
+        SchedulerConfig(max_num_seqs=4, max_num_batched_tokens=8192),
+        RooflineCostModel(model, gpu),
+        num_kv_blocks(model, gpu),
+        scheduler_class=kind,
+    )
+    for kind in (StaticBatchingScheduler, Scheduler)
+]
+assert 1.8 < twice[1].tpot[6] / twice[0].tpot[6] < 2.3
+assert twice[1].longest_gap[6] > 4 * twice[0].longest_gap[6]
+assert all(twice[1].e2e[:3] > twice[0].e2e[:3])
+assert twice[1].e2e.mean() < twice[0].e2e.mean()
 
 # %% exercise="5.5a"
 
