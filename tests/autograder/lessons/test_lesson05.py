@@ -228,8 +228,9 @@ ADMIT_WRONG = (
     ),
     ("request.num_computed_tokens = num_hit_tokens", "pass", "hits not counted as computed"),
     (
-        "output.scheduled_new_reqs.append(request)",
-        "output.scheduled_new_reqs.append(request.request_id)",
+        "(request)\n        else:\n            output.scheduled_new_reqs.append(request)",
+        "(request.request_id)\n        else:\n"
+        "            output.scheduled_new_reqs.append(request.request_id)",
         "ids in the place of requests",
     ),
 )
