@@ -92,7 +92,8 @@ STATIC = Exercise(
     ),
     hints=(
         "When is a batch over?",
-        "Look at `running` first. While somebody is in it, the budget goes back as it came.",
+        "Look at `running` first. While somebody is in it, the budget goes back as it came; "
+        "otherwise what `Scheduler` leaves of it does.",
         "`Scheduler.admit_waiting(self, output, budget)` admits as usual",
     ),
 )

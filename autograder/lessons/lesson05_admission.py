@@ -210,6 +210,37 @@ class TakenOutFirst(Admission):
         self.scheduler.start(request, num_new, self.output)
 
 
+class TakenOutBeforeAsked(Admission):
+    """Takes a request out of the queue before it asks anything."""
+
+    def _run(self, budget: int) -> Any:
+        scheduler = self.scheduler
+        while scheduler.waiting and self._goes_on(budget):
+            request = scheduler.waiting.pop()
+            if not self._may_start(request):
+                break
+            hits, num_hits = scheduler.find_hits(request)
+            num_new = self._num_new(request, num_hits, budget)
+            if num_new == 0 or not self._take_room(request, num_new, hits, num_hits):
+                break
+            request.num_computed_tokens = num_hits
+            self._listed(request).append(request)
+            scheduler.start(request, num_new, self.output)
+            budget -= num_new
+        return budget
+
+
+class IdsListed(Admission):
+    """Lists ids in the place of requests."""
+
+    def _enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        self.scheduler.waiting.pop()
+        request.num_computed_tokens = num_hits
+        listed: list[Any] = self._listed(request)
+        listed.append(request.request_id)
+        self.scheduler.start(request, num_new, self.output)
+
+
 class SpentNotLeft(Admission):
     """Returns what was spent."""
 
@@ -434,6 +465,17 @@ ADMIT = (
         by(TakenOutFirst),
     ),
     Misconception(
+        "taken out before it is asked",
+        "Look at the first with `peek`: `may_start` finds it at the head of the queue or says no, "
+        "and a request that is taken out and then has no room is in no queue any more.",
+        by(TakenOutBeforeAsked),
+    ),
+    Misconception(
+        "ids in the place of requests",
+        "`scheduled_new_reqs` and `scheduled_resumed_reqs` are lists of the requests themselves.",
+        by(IdsListed),
+    ),
+    Misconception(
         "spent, not left",
         "What is returned is the budget that is left.",
         by(SpentNotLeft),
@@ -483,6 +525,13 @@ def nothing_returned(self: Scheduler, output: SchedulerOutput, budget: int) -> A
     return None
 
 
+def budget_unspent(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Admit, and return the budget as it came."""
+    if not self.running:
+        Scheduler.admit_waiting(self, output, budget)
+    return budget
+
+
 def nothing_returned_meanwhile(self: Scheduler, output: SchedulerOutput, budget: int) -> Any:
     """Return nothing while somebody runs."""
     return None if self.running else Scheduler.admit_waiting(self, output, budget)
@@ -525,6 +574,12 @@ STATIC = (
         "nothing is returned",
         "What the other scheduler returns is the budget that is left: it has to be handed on.",
         nothing_returned,
+    ),
+    Misconception(
+        "the budget comes back whole",
+        "A batch that is admitted has spent some of the budget: return what the other scheduler "
+        "returns, which is what is left.",
+        budget_unspent,
     ),
     Misconception(
         "nothing is returned meanwhile",

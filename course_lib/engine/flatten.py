@@ -46,7 +46,8 @@ def flatten_step(
             prompt is not read to its end, and nothing is sampled.
 
     Returns:
-        A ``FlatStep``: positions, query starts and the rows to sample from.
+        A ``FlatStep`` of NumPy arrays: positions (int64), query starts (int32) and the rows to
+        sample from (int64).
 
     Raises:
         ValueError: The three do not have the same length, or 1 ≤ query ≤ context ≤ known does not

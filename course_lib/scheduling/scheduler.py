@@ -608,9 +608,9 @@ class Scheduler:
         gets what ``first_chunk`` says; it waits if that is 0, or if the manager has no room for it
         (``take_room``).
 
-        Who is admitted leaves ``waiting`` with the tokens of its hits computed, is listed in
-        ``output.scheduled_new_reqs``, or in ``output.scheduled_resumed_reqs`` if it is PREEMPTED,
-        and enters the batch (``start``).
+        A request that is admitted leaves ``waiting`` with the tokens of its hits computed, is
+        appended, itself and not its id, to ``output.scheduled_new_reqs``, or to
+        ``output.scheduled_resumed_reqs`` if it is PREEMPTED, and enters the batch (``start``).
 
         Args:
             output: The plan so far; it is added to.

@@ -227,6 +227,12 @@ ADMIT_WRONG = (
         SAME,
     ),
     ("request.num_computed_tokens = num_hit_tokens", "pass", "hits not counted as computed"),
+    (
+        "(request)\n        else:\n            output.scheduled_new_reqs.append(request)",
+        "(request.request_id)\n        else:\n"
+        "            output.scheduled_new_reqs.append(request.request_id)",
+        "ids in the place of requests",
+    ),
 )
 
 
