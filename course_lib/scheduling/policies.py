@@ -14,8 +14,9 @@ from __future__ import annotations
 import heapq
 import math
 from abc import abstractmethod
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 from course_lib.scheduling.preemption import last_in, least_important
@@ -173,13 +174,26 @@ class SortedRequestQueue(RequestQueue):
         self.push(self.key(request), request)
 
     def push(self, key: Any, request: Request) -> None:
-        """Enter a request under a key."""
+        """Enter a request under a key, with a number that no other entry has or had.
+
+        The key is kept as it is now; it is not asked for again while the request waits.
+
+        Args:
+            key: What the queue sorts by: the smallest is served first.
+            request: It is not in the queue, though a ghost of it may be in the heap.
+        """
         self.num_entries += 1
         self.alive[request.request_id] = self.num_entries
         heapq.heappush(self.heap, (key, self.num_entries, request))
 
     def peek(self) -> Request:
-        """Return the request with the smallest key; IndexError if there is none."""
+        """Return the request that is served next, and leave it in the queue.
+
+        Ghosts that stand before it are taken off the heap for good, so nobody meets them again.
+
+        Raises:
+            IndexError: Nobody waits (``nobody_waits()`` is what a queue raises then).
+        """
         while self.heap and not self.is_alive(self.heap[0]):
             heapq.heappop(self.heap)
         if not self.heap:
@@ -194,7 +208,14 @@ class SortedRequestQueue(RequestQueue):
         return request
 
     def remove(self, request: Request) -> None:
-        """Take a request out; ValueError if it is not there."""
+        """Take a request out, wherever it is. What is left of it in the heap is a ghost.
+
+        When the heap has more than 16 entries beyond twice the living, all ghosts are thrown out.
+        So a queue from which many are removed does not grow, and yet most calls cost O(1).
+
+        Raises:
+            ValueError: It is not in the queue (``not_in_queue(request)``).
+        """
         if request.request_id not in self.alive:
             raise not_in_queue(request)
         del self.alive[request.request_id]
@@ -244,7 +265,11 @@ class PriorityRequestQueue(RankedRequestQueue):
     """
 
     def key(self, request: Request) -> tuple[float, float, str]:
-        """Return (priority, arrival time, request id)."""
+        """Return what decides who is served first, the most important part in front.
+
+        A lower priority value is more important. Of equals the one that arrived earlier goes
+        first, and of those the one with the smaller id.
+        """
         return (request.priority, request.arrival_time, request.request_id)
 
     def choose_victim(self, running: Sequence[Request]) -> int:
@@ -282,7 +307,11 @@ class AgeingRequestQueue(RankedRequestQueue):
         self.ageing_seconds = ageing_seconds
 
     def key(self, request: Request) -> tuple[float, float, str]:
-        """Return (when a request of priority 0 would have come to rank like it, arrival, id)."""
+        """Return what sorts requests by their aged priority, at any time and without a clock.
+
+        At time t it is ``priority - (t - arrival_time) / ageing_seconds``, and lower is more
+        important. Where it is equal, the earlier arrival goes first, and of those the smaller id.
+        """
         rank = request.priority * self.ageing_seconds + request.arrival_time
         return (rank, request.arrival_time, request.request_id)
 
@@ -301,7 +330,7 @@ class SJFRequestQueue(SortedRequestQueue):
     """
 
     def key(self, request: Request) -> float:
-        """Return the tokens that the request declares."""
+        """Return the tokens that the request declares: its prompt and ``max_tokens``."""
         return request.num_prompt_tokens + request.max_tokens
 
 
@@ -322,7 +351,7 @@ class SRPTRequestQueue(SortedRequestQueue):
     """
 
     def key(self, request: Request) -> float:
-        """Return the tokens that the request declares and has not generated."""
+        """Return the tokens that the request declares, less those that it has generated."""
         return request.num_prompt_tokens + request.max_tokens - request.num_output_tokens
 
 
@@ -340,7 +369,7 @@ class EDFRequestQueue(RankedRequestQueue):
     """
 
     def key(self, request: Request) -> tuple[float, float]:
-        """Return (deadline, arrival time)."""
+        """Return what sorts by deadline, and equal deadlines by arrival time."""
         return (request.deadline, request.arrival_time)
 
 
@@ -385,7 +414,10 @@ class WFQRequestQueue(SortedRequestQueue):
         self.last_finish: dict[str, float] = {}
 
     def key(self, request: Request) -> float:
-        """Return the virtual finish time that the request would have if it were added now."""
+        """Return the virtual finish time that the request would have if it were added now.
+
+        It is asked once for each request, before ``last_finish`` is set to what is returned.
+        """
         start = max(self.virtual_time, self.last_finish.get(request.client_id, 0.0))
         cost = request.num_prompt_tokens + request.max_tokens
         return start + cost / self.weights.get(request.client_id, 1.0)
@@ -464,7 +496,11 @@ class VTCRequestQueue(RequestQueue):
         self.queues[request.client_id].add(request)
 
     def lift(self, client_id: str) -> None:
-        """Raise the counter of a client that has nothing waiting to the level of those that do."""
+        """Raise the counter of a client that has nothing waiting; it is never lowered.
+
+        It is raised to the smallest counter of the clients that wait. If nobody waits, to that of
+        the client that was taken last; if nobody was taken yet, it stays.
+        """
         level = 0.0
         if self.queues:
             level = self.counters[self.least_served()]
@@ -512,7 +548,7 @@ class VTCRequestQueue(RequestQueue):
             del self.queues[request.client_id]
 
     def charge(self, generating: Iterable[Request]) -> None:
-        """Charge each client for the tokens that are generated for it."""
+        """Charge each client ``output_weight`` for each of these requests, which get a token."""
         for request in generating:
             self.counters[request.client_id] += self.output_weight
 
@@ -521,16 +557,15 @@ class VTCRequestQueue(RequestQueue):
 
     def __iter__(self) -> Iterator[Request]:
         """Yield the requests in the order in which they would be taken if nothing else happened."""
-        counters = dict(self.counters)
-        queues = {client_id: deque(queue) for client_id, queue in self.queues.items()}
-        while queues:
-            client_id = min(queues, key=lambda each: (counters[each], each))
-            request = queues[client_id].popleft()
-            if not queues[client_id]:
-                del queues[client_id]
-            if not request.num_preemptions:
-                counters[client_id] += self.input_weight * request.num_prompt_tokens
-            yield request
+        ahead = copy(self)
+        ahead.counters = self.counters.copy()
+        ahead.queues = {}
+        for client_id, queue in self.queues.items():
+            ahead.queues[client_id] = FCFSRequestQueue()
+            for request in queue:
+                ahead.queues[client_id].add(request)
+        while ahead.queues:
+            yield ahead.pop()
 
 
 POLICIES: dict[str, Callable[[], RequestQueue]] = {

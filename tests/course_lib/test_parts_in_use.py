@@ -30,7 +30,7 @@ from course_lib.kv_cache.fragmentation import overhead_bytes
 from course_lib.mounting import function_of, mount
 from course_lib.queueing import MG1, MMc, servers_for_wait
 from course_lib.rewiring import rewire
-from course_lib.scheduling import POLICIES, Request, SchedulerConfig
+from course_lib.scheduling import POLICIES, Request, SchedulerConfig, SJFRequestQueue
 from course_lib.simulation import (
     RooflineCostModel,
     SimulationParts,
@@ -208,6 +208,17 @@ def first_fit(own: dict[str, Any]) -> Any:
     return list(replay_contiguous(LENGTHS, 30, reserve_oracle, 20, fitting))
 
 
+def served_in_order(own: dict[str, Any]) -> Any:
+    # As above: every queue with a key stands on this heap.
+    methods = vars(own["SortedRequestQueue"]) if own else {}
+    heap = {name: methods[name] for name in ("push", "peek", "remove") if name in methods}
+    queue = mount(SJFRequestQueue, heap)()
+    for request in REQUESTS:
+        queue.add(request)
+    queue.remove(REQUESTS[2])
+    return [queue.pop().request_id for _ in range(len(queue))]
+
+
 def drawn_memory(own: dict[str, Any]) -> Any:
     return rewire(inspect.unwrap(gpu_memory_scene), own)(
         "llama-3.1-8b", "rtx-4090", 4096, 16, 500, 0.92
@@ -233,6 +244,9 @@ LIBRARY: dict[str, Run] = {
     "BuddyAllocator": partial(replayed, "BuddyAllocator"),
     "BestFitAllocator.choose_hole": partial(replayed, "BestFitAllocator"),
     "FitAllocator.free": first_fit,
+    "SortedRequestQueue.push": served_in_order,
+    "SortedRequestQueue.peek": served_in_order,
+    "SortedRequestQueue.remove": served_in_order,
     "expected_internal_waste": lambda own: rewire(overhead_bytes, own)([5, 17], 16, 8, 1000),
     "pool_violations": violations,
     "erlang_b": lambda own: rewire(MMc, own)(2.0, 1.0, 3).mean_wait,
