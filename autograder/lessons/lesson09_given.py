@@ -1,0 +1,76 @@
+"""Lesson 9: its task by hand, the counters of a token-fair queue."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from autograder.checks.trace import Instance
+from autograder.lessons.lesson09_fair_mistakes import FreePrompts, NoLift, OneForAll
+from course_lib.scheduling.policies import VTCRequestQueue
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.watch.by_hand import counters_by_hand
+
+_ADD = re.compile(r"add (?P<name>\w+)\((?P<tokens>\d+)\)")
+_TOKENS = re.compile(r"(?P<tokens>\d+) tokens? for (?P<client>\w)")
+
+
+def counters_under(make_queue: type[VTCRequestQueue], seed: int) -> dict[str, Any]:
+    """Return who is taken in each step, and the counters at the end, with such a queue."""
+    queue = make_queue(input_weight=1.0, output_weight=2.0)
+    states: dict[str, Any] = {}
+    for number, step in enumerate(counters_by_hand(seed), 1):
+        if added := _ADD.fullmatch(step.action):
+            name = added["name"]
+            queue.add(Request(name, [1] * int(added["tokens"]), 1, client_id=name[0]))
+        elif generated := _TOKENS.fullmatch(step.action):
+            client = Request("x", [1], 1, client_id=generated["client"])
+            queue.charge([client] * int(generated["tokens"]))
+        else:
+            states[f"step {number}"] = queue.pop().request_id
+    return states | {client: queue.counters[client] for client in sorted(queue.counters)}
+
+
+def counters_to_write(seed: int) -> Instance:
+    """Return what is done to a token-fair queue; asked for is who is taken, and the counters."""
+    steps = counters_by_hand(seed)
+    listed = "\n".join(f"{number}. {step.action}" for number, step in enumerate(steps, 1))
+    answer = counters_under(VTCRequestQueue, seed)
+    takes = [name for name in answer if name.startswith("step")]
+    clients = [name for name in answer if name not in takes]
+    task = (
+        f"Seed {seed}. A token of a prompt counts 1, a generated one 2. `add b1(4)` is a request "
+        "of client b with a prompt of 4 tokens, `3 tokens for a` were generated for a, `pop` takes "
+        "the next request and charges for its prompt.\n\n"
+        f"{listed}\n\n"
+        f'- `{takes[0]}` and so on, for each `pop`: who is taken, such as `"a1"`\n'
+        f"- {', '.join(f'`{client}`' for client in clients)}: the counter of the client at the end"
+    )
+    return Instance(task, answer)
+
+
+def form_of_a_state(state: Any) -> str:
+    """Say what is wrong with how a state is written; "" if nothing is."""
+    if isinstance(state, str) or type(state) in (int, float):
+        return ""
+    return f'{state!r} is neither the name of a request, such as "a1", nor a number'
+
+
+COUNTERS = (
+    Misconception(
+        "no lift",
+        "A client that had nothing waiting is raised to the smallest counter of those that wait.",
+        lambda seed: counters_under(NoLift, seed),
+    ),
+    Misconception(
+        "prompts are free",
+        "Whoever is taken is charged for the tokens of the prompt at once.",
+        lambda seed: counters_under(FreePrompts, seed),
+    ),
+    Misconception(
+        "one weight for all",
+        "A generated token counts 2.",
+        lambda seed: counters_under(OneForAll, seed),
+    ),
+)

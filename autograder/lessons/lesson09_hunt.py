@@ -1,0 +1,398 @@
+"""Lesson 9: the hunt, sessions on a heap whose keys change; and two policies to be read."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from autograder.checks.finding import Misconception
+from autograder.checks.function import Call
+from autograder.checks.trace import Instance
+
+Step = tuple[str, str, float] | tuple[str]
+"""``("add", name, time)``, ``("message", name, time)`` or ``("pop",)``."""
+
+
+class Session:
+    """A conversation that waits: it is due in the order of its latest message."""
+
+    def __init__(self, name: str, arrival: float) -> None:
+        self.name = name
+        self.arrival = arrival
+
+    def __lt__(self, other: Session) -> bool:
+        return (self.arrival, self.name) < (other.arrival, other.name)
+
+
+class SessionQueue:
+    """Serves first whose latest message came first."""
+
+    def __init__(self) -> None:
+        self.heap: list[Session] = []
+        self.sessions: dict[str, Session] = {}
+
+    def add(self, name: str, time: float) -> None:
+        """Let a session wait that has sent its first message."""
+        self.sessions[name] = Session(name, time)
+        heapq.heappush(self.heap, self.sessions[name])
+
+    def message(self, name: str, time: float) -> None:
+        """Take a further message of a session that waits: it is due as of now."""
+        self.sessions[name].arrival = time
+
+    def pop(self) -> str:
+        """Take the session that is next."""
+        session = heapq.heappop(self.heap)
+        del self.sessions[session.name]
+        return session.name
+
+
+def suspect(steps: Sequence[Step]) -> list[str]:
+    """Return who is served, in order, by the queue as it is given."""
+    queue, served = SessionQueue(), []
+    for step in steps:
+        if step[0] == "pop":
+            served.append(queue.pop())
+        else:
+            getattr(queue, step[0])(*step[1:])
+    return served
+
+
+# What is asked for
+
+
+def serve(steps: list[tuple[Any, ...]]) -> list[str]:
+    """Return who is served, in order."""
+    due: dict[str, float] = {}
+    served = []
+    for kind, *told in steps:
+        if kind == "pop":
+            served.append(min(due, key=lambda name: (due[name], name)))
+            del due[served[-1]]
+        else:
+            due[told[0]] = told[1]
+    return served
+
+
+def pushed_again(steps: Sequence[Step]) -> list[str]:
+    """Push a session once more at each message, and serve it as often."""
+    heap: list[tuple[float, str]] = []
+    served = []
+    for step in steps:
+        if len(step) == 1:
+            served.append(heapq.heappop(heap)[1])
+        else:
+            heapq.heappush(heap, (step[2], step[1]))
+    return served
+
+
+def stays_where_it_is(steps: Sequence[Step]) -> list[str]:
+    """Serve by first messages."""
+    return serve([step for step in steps if step[0] != "message"])
+
+
+def by_name(steps: Sequence[Step]) -> list[str]:
+    """Break no tie, and serve in the order of adding between equals."""
+    due: dict[str, float] = {}
+    served = []
+    for step in steps:
+        if len(step) == 1:
+            served.append(min(due, key=lambda name: due[name]))
+            del due[served[-1]]
+        else:
+            due[step[1]] = step[2]
+    return served
+
+
+def latest_first(steps: Sequence[Step]) -> list[str]:
+    """Serve first whose latest message came last."""
+    due: dict[str, float] = {}
+    served = []
+    for step in steps:
+        if len(step) == 1:
+            served.append(max(due, key=lambda name: (due[name], name)))
+            del due[served[-1]]
+        else:
+            due[step[1]] = step[2]
+    return served
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> Call:
+    """Draw a life in which sessions come, write again, and are served, until nobody waits."""
+    names = iter("BADCFEHG")
+    waiting: list[str] = []
+    steps: list[tuple[Any, ...]] = []
+    clock = 0.0
+    for kind in draw(st.lists(st.sampled_from(("add", "message", "pop", "message")), max_size=9)):
+        clock += draw(st.sampled_from((0.0, 1.0, 2.0)))
+        if kind == "add" and (name := next(names, None)):
+            waiting.append(name)
+            steps.append(("add", name, clock))
+        elif kind == "message" and waiting:
+            steps.append(("message", draw(st.sampled_from(sorted(waiting))), clock))
+        elif kind == "pop" and waiting:
+            steps.append(("pop",))
+            waiting.remove(serve(steps)[-1])
+    return Call([*steps, *[("pop",)] * len(waiting)])
+
+
+EXPOSING: list[Step] = [
+    ("add", "A", 0.0),
+    ("add", "B", 1.0),
+    ("message", "A", 10.0),
+    ("pop",),
+    ("pop",),
+]
+LIVES = (
+    Call(list(EXPOSING)),
+    Call([("add", "A", 0.0), ("add", "B", 1.0), ("message", "B", 2.0), ("pop",), ("pop",)]),
+    Call(
+        [
+            *[("add", name, float(i)) for i, name in enumerate("ABCDE")],
+            ("message", "A", 5.0),
+            ("pop",),
+            ("message", "C", 7.0),
+            ("pop",),
+            ("add", "F", 7.0),
+            *[("pop",)] * 4,
+        ]
+    ),
+    Call([("add", "B", 3.0), ("add", "A", 3.0), ("add", "C", 3.0), *[("pop",)] * 3]),
+    Call([("add", "D", 1.0), ("message", "D", 2.0), ("message", "D", 2.5), ("pop",)]),
+    Call([]),
+)
+
+MENDED = (
+    Misconception(
+        "changed in place",
+        "The heap does not notice that a key in it has changed; who is on top is a matter of luck.",
+        suspect,
+    ),
+    Misconception(
+        "pushed once more",
+        "The session is in the heap twice then, and is served twice.",
+        pushed_again,
+    ),
+    Misconception(
+        "the old place",
+        "A session is due in the order of its latest message, not of its first.",
+        stays_where_it_is,
+    ),
+    Misconception(
+        "ties as they come",
+        "Of sessions whose latest messages came together, the first by name is next.",
+        by_name,
+    ),
+    Misconception(
+        "the latest first",
+        "Whose latest message came first has waited longest since.",
+        latest_first,
+    ),
+)
+
+
+def _form(life: Any) -> str | None:
+    """Say why a value is no life, if it is none."""
+    if not isinstance(life, (list, tuple)) or len(life) > 50:
+        return "it is a list of at most 50 steps"
+    waiting: set[str] = set()
+    for number, step in enumerate(life, 1):
+        if not isinstance(step, (list, tuple)) or not step:
+            return f'step {number} is none of ("add", name, time), ("message", name, time), ("pop",)'
+        if step[0] == "pop" and len(step) == 1:
+            if not waiting:
+                return f"step {number} takes somebody, and nobody waits"
+            waiting.discard(serve(list(life[:number]))[-1])
+            continue
+        is_told = len(step) == 3 and isinstance(step[1], str)
+        if not is_told or type(step[2]) not in (int, float) or step[0] not in ("add", "message"):
+            return f"step {number} is no step: {step!r}"
+        if (step[0] == "message") is not (step[1] in waiting):
+            state = "does not wait" if step[0] == "message" else "waits already"
+            return f"in step {number}, {step[1]} {state}"
+        waiting.add(step[1])
+    return None
+
+
+def tells(_: Any, life: Any) -> str | None:
+    """Agree with a life in which the suspect serves somebody out of turn."""
+    complaint = _form(life)
+    if complaint is not None:
+        return complaint
+    try:
+        got = suspect(life)
+    except (KeyError, IndexError):
+        return None  # it has taken somebody out of turn, and missed them afterwards
+    if got != serve(list(life)):
+        return None
+    return f"it serves {' '.join(got) or 'nobody'}, and that is right"
+
+
+def tells_as_little(one: Any, other: Any) -> str | None:
+    """Agree on two lives that expose nothing for the same reason."""
+    complaints = [tells(None, life) for life in (one, other)]
+    if not all((each or "").startswith("it serves") for each in complaints):
+        return ""
+    return None if _what_happens(one) == _what_happens(other) else ""
+
+
+def _what_happens(life: Sequence[Step]) -> tuple[bool, bool, bool]:
+    """Say whether somebody writes again, whether others wait then, and whether anybody is taken."""
+    kinds = [step[0] for step in life]
+    return "message" in kinds, kinds.count("add") > 1, "pop" in kinds
+
+
+EXPOSED = (
+    Misconception(
+        "nobody writes again",
+        "As long as no key changes, a heap keeps its order. Which step changes one?",
+        [("add", "A", 0.0), ("add", "B", 1.0), ("pop",), ("pop",)],
+    ),
+    Misconception(
+        "nobody else waits",
+        "With one session there is no order to be broken.",
+        [("add", "A", 0.0), ("message", "A", 10.0), ("pop",)],
+    ),
+    Misconception(
+        "nobody is taken",
+        "That the heap is out of order shows when somebody is taken from it.",
+        [("add", "A", 0.0), ("add", "B", 1.0), ("message", "A", 10.0)],
+    ),
+    Misconception(
+        "the order does not change",
+        "The message must move a session behind one that it stood before.",
+        [("add", "A", 0.0), ("add", "B", 1.0), ("message", "B", 2.0), ("pop",), ("pop",)],
+    ),
+)
+
+# 9.8, two policies to be read
+
+
+def insert_shortest_first(line: list[tuple[str, int]], job: tuple[str, int]) -> None:
+    """Put a job, a name and its tokens, into the line, in which the shortest stands first."""
+    place = 0
+    for index, other in enumerate(line):
+        if job[1] < other[1]:
+            place = index
+            break
+    line.insert(place, job)
+
+
+def weighted_fair(waiting: dict[str, list[str]], weights: dict[str, float]) -> list[str]:
+    """Return the order in which the requests of all clients are served, by weight."""
+    total = sum(weights.values())
+    shares = {client: weight / total for client, weight in weights.items()}
+    order = []
+    while any(waiting.values()):
+        for client in shares:
+            if waiting[client]:
+                order.append(waiting[client].pop(0))
+    return order
+
+
+def _jobs(seed: int) -> list[tuple[str, int]]:
+    rng = Random(seed)
+    while True:
+        sizes = rng.sample(range(10, 100, 10), 5)
+        jobs = list(zip("ABCDE", sizes, strict=True))
+        if _line(jobs) != _sorted(jobs) and _line(jobs)[0] != max(jobs, key=lambda j: j[1])[0]:
+            continue
+        if sizes.index(max(sizes)) in (2, 3) and _line(jobs)[0] != _sorted(jobs)[0]:
+            return jobs
+
+
+def _line(jobs: Sequence[tuple[str, int]]) -> list[str]:
+    line: list[tuple[str, int]] = []
+    for job in jobs:
+        insert_shortest_first(line, job)
+    return [name for name, _ in line]
+
+
+def _sorted(jobs: Sequence[tuple[str, int]]) -> list[str]:
+    return [name for name, _ in sorted(jobs, key=lambda job: job[1])]
+
+
+def _clients(seed: int) -> tuple[dict[str, list[str]], dict[str, float]]:
+    heavy = Random(seed + 1000).choice((2, 3, 5))
+    waiting = {client: [f"{client}{number}" for number in range(1, 9)] for client in "ab"}
+    return waiting, {"a": float(heavy), "b": 1.0}
+
+
+def readings(seed: int) -> Instance:
+    """Return five jobs and two clients; asked for is what the code does, and what it says."""
+    jobs = _jobs(seed)
+    waiting, weights = _clients(seed)
+    heavy = int(weights["a"])
+    first = heavy + 1
+    order = weighted_fair({client: list(each) for client, each in waiting.items()}, weights)
+    task = (
+        f"Seed {seed}.\n\n"
+        f"Into an empty line, one after the other: `{jobs}`.\n\n"
+        "- `line`: the names in `line` afterwards, the first one in front, such as "
+        '`["A", "B", "C", "D", "E"]`\n'
+        "- `shortest first`: the names as the docstring promises them\n\n"
+        f"Clients a and b have eight requests each, a1 to a8 and b1 to b8, all of one size, and "
+        f"the weights {heavy} and 1.\n\n"
+        f"- `a is promised`: how many of the first {2 * first} that are served should be a's, by "
+        "the weights\n"
+        f"- `a gets`: how many of the first {2 * first} are a's, as the code has it"
+    )
+    answer = {
+        "line": _line(jobs),
+        "shortest first": _sorted(jobs),
+        "a is promised": 2 * heavy,
+        "a gets": sum(name.startswith("a") for name in order[: 2 * first]),
+    }
+    return Instance(task, answer)
+
+
+def as_promised(seed: int) -> dict[str, Any]:
+    """Return what one would write who has read the docstrings only."""
+    right = readings(seed).answer
+    return {**right, "line": right["shortest first"], "a gets": right["a is promised"]}
+
+
+def at_the_end(seed: int) -> dict[str, Any]:
+    """Return what one would write who takes the default for the end of the line."""
+    right = readings(seed).answer
+    return {**right, "line": right["shortest first"]}
+
+
+def longest_first(seed: int) -> dict[str, Any]:
+    """Return what one would write who takes the line for sorted the other way round."""
+    right = readings(seed).answer
+    return {**right, "line": right["shortest first"][::-1]}
+
+
+def form_of_a_reading(state: Any) -> str:
+    """Say what is wrong with how a state is written; "" if nothing is."""
+    if type(state) is int:
+        return ""
+    if isinstance(state, (list, tuple)) and all(isinstance(each, str) for each in state):
+        return ""
+    return f'{state!r} is neither a number nor a list of names, such as ["A", "B"]'
+
+
+READINGS = (
+    Misconception(
+        "the docstring believed",
+        "A docstring says what was meant. Follow the names: where is `place` set when nobody in "
+        "the line is longer, and who reads the values of `shares`?",
+        as_promised,
+    ),
+    Misconception(
+        "the end of the line",
+        "Where no longer one is found, `place` keeps the value that it began with.",
+        at_the_end,
+    ),
+    Misconception(
+        "sorted the other way round",
+        "Only those go wrong that are the longest when they come. Insert them one by one.",
+        longest_first,
+    ),
+)
