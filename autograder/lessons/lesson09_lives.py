@@ -229,6 +229,12 @@ class CacheLife(QueueLife):
 class SplitLife(SchedulerLife):
     """What may be done to a scheduler that splits its budget."""
 
+    @precondition(lambda self: self.num_made)
+    @rule(num_new_tokens=st.integers(1, 9), budget=st.integers(1, 9))
+    def ask(self, num_new_tokens: int, budget: int) -> None:
+        """Ask for the share of somebody who lacks so many, with so much left of the budget."""
+        self.do("limit_chunk", request("asks"), num_new_tokens, budget)
+
 
 # First come
 
@@ -420,6 +426,7 @@ SIZES = (
         ("b", {"prompt": 5, "max_tokens": 8}),
         ("c", {"prompt": 2, "max_tokens": 17, "output": 6}),
         ("d", {"prompt": 1, "max_tokens": 11}),
+        ("e", {"prompt": 4, "max_tokens": 6, "output": 5}),
     ),
 )
 AGES = (
@@ -521,6 +528,20 @@ def who_comes_back(life: Life) -> None:
     life.see("counters")
 
 
+def debts_stay(life: Life) -> None:
+    """A client that was served much comes back while another one waits that was served little."""
+    life.create()
+    busy = _client(life, "a1", 9)
+    _client(life, "b1", 2)
+    _client(life, "b2", 2)
+    take(life)
+    tokens(life, busy, 4)
+    take(life)
+    _client(life, "a2", 1)
+    life.see("counters")
+    take(life, 2)
+
+
 def after_an_empty_line(life: Life) -> None:
     """Nobody waits any more; who comes then is lifted to who was taken last, and never lowered."""
     life.create()
@@ -546,6 +567,7 @@ FAIR: tuple[Script, ...] = (
     as_in_the_lesson,
     three_of_two,
     who_comes_back,
+    debts_stay,
     after_an_empty_line,
     nobody,
 )
@@ -583,14 +605,17 @@ def passed_over(life: Life) -> None:
 def two_are_due(life: Life) -> None:
     """Two have been passed over often enough: the first in line of them goes."""
     _cached(1, 0, 16, 32, 64)(life)
+    take(life)
+    life.apply(cache_tokens, "late", 96)
+    come(life, "late")
     take(life, 4)
 
 
 def more_than_enough(life: Life) -> None:
-    """Somebody who comes back to the front is passed over, too; the cache changes meanwhile."""
+    """Two are due, and somebody comes back in front of them; the cache changes meanwhile."""
     _cached(1, 16, 0, 32)(life)
-    life.do("put_back", life.make(returned("back")))
     take(life)
+    life.do("put_back", life.make(returned("back")))
     life.apply(cache_tokens, "r1", 48)
     take(life, 3)
 
@@ -641,7 +666,18 @@ def more_than_tokens(life: Life) -> None:
     run(life, 3)
 
 
-SPLITS: tuple[Script, ...] = (three_share, more_than_seats, more_than_tokens)
+def little_is_left(life: Life) -> None:
+    """Two of the iteration's tokens are left, and the share is ten."""
+    _split(life, 30)
+    for name in "abc":
+        add(life, name, 3)
+    asks = life.make(request("asks"))
+    life.do("limit_chunk", asks, 25, 30)
+    life.do("limit_chunk", asks, 25, 2)
+    life.do("limit_chunk", asks, 1, 30)
+
+
+SPLITS: tuple[Script, ...] = (three_share, more_than_seats, more_than_tokens, little_is_left)
 
 # Weighted fair queueing
 
