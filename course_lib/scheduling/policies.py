@@ -90,8 +90,8 @@ def not_in_queue(request: Request) -> ValueError:
 class FCFSRequestQueue(RequestQueue):
     """First come, first served; a preempted request goes to the front.
 
-    An ordered dictionary is a deque that can also let go of something in the middle at once, which
-    it has to when a client goes away.
+    Each call takes the same time however many wait, ``remove`` as well: a client that goes away may
+    stand anywhere in the line.
 
     >>> queue = FCFSRequestQueue()
     >>> for name in "ab":
@@ -102,6 +102,8 @@ class FCFSRequestQueue(RequestQueue):
     """
 
     def __init__(self) -> None:
+        """Make a queue in which nobody waits."""
+        # A deque that can also let go of something in the middle at once.
         self.requests: OrderedDict[str, Request] = OrderedDict()
 
     def add(self, request: Request) -> None:
@@ -131,9 +133,11 @@ class FCFSRequestQueue(RequestQueue):
             raise not_in_queue(request)
 
     def __len__(self) -> int:
+        """Return the number of requests in it."""
         return len(self.requests)
 
     def __iter__(self) -> Iterator[Request]:
+        """Yield the requests in service order."""
         return iter(self.requests.values())
 
 
