@@ -587,7 +587,7 @@ for (attack, policy), points in gaps.items():
     if policy == "vtc":
         assert largest <= vtc_bound, attack
 assert max(gap for _, gap in gaps["a flood in front", "fcfs"]) > 2 * vtc_bound
-assert max(abs(gap) for _, gap in gaps["a flood in front", "vtc"]) < 0.1 * vtc_bound
+assert max(abs(gap) for _, gap in gaps["a flood in front", "vtc"]) < 0.3 * vtc_bound
 
 # %% [markdown]
 # Fairness costs nobody throughput, but it is not free: who sends most waits longer than before. In the 1,500

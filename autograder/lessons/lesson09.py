@@ -340,9 +340,7 @@ READINGS = Exercise(
     points=4,
     minutes=7,
     difficulty=2,
-    check=TraceCheck(
-        hunt.readings, misconceptions=hunt.READINGS, form=hunt.form_of_a_reading
-    ),
+    check=TraceCheck(hunt.readings, misconceptions=hunt.READINGS, form=hunt.form_of_a_reading),
     hints=(
         "What is `place` when nobody in the line is longer than the new one?",
         "Insert the five one by one. Then look for every line that reads a value of `shares`.",

@@ -274,7 +274,9 @@ CHOOSE = (
 # 9.7, the budget, split
 
 
-def by_who_runs(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
+def by_who_runs(
+    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
+) -> int:
     """Share among all that were sent, as many as they are."""
     share = max(self.max_num_batched_tokens // len(self.requests), 1)
     return min(num_new_tokens, share, budget)
