@@ -280,15 +280,23 @@ def nobody(life: Life) -> None:
 
 
 FIRST_COME: tuple[Script, ...] = (front_and_middle, two_come_back, nobody)
+
+
+def many_leave(life: Life) -> None:
+    """Many come, and leave from the middle on."""
+    life.create()
+    life.apply(leave_one_by_one, 6_000)
+
+
+def many_are_served(life: Life) -> None:
+    """Many come, and half of them are served."""
+    life.create()
+    life.apply(serve_one_by_one, 4_000)
+
+
 MANY = (
-    LargeLife(
-        lambda life: (life.create(), life.apply(leave_one_by_one, 6_000)),
-        "6,000 come, and leave from the middle on",
-    ),
-    LargeLife(
-        lambda life: (life.create(), life.apply(serve_one_by_one, 4_000)),
-        "4,000 come, and half of them are served",
-    ),
+    LargeLife(many_leave, "6,000 come, and leave from the middle on"),
+    LargeLife(many_are_served, "4,000 come, and half of them are served"),
 )
 
 # The heap, on keys that are numbers of tokens

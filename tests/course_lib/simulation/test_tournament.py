@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from course_lib.simulation import (
     play_tournament,
     synthetic_azure,
 )
+from course_lib.simulation.tournament import Policy
 
 
 class LIFORequestQueue(SortedRequestQueue):
@@ -108,3 +110,33 @@ def test_deadlines_reach_the_scheduler() -> None:
         )
 
     assert met("edf") > met("fcfs")
+
+
+def weighing(of_prompt: float, of_answer: float, of_arrival: float) -> type[SortedRequestQueue]:
+    """Return a queue that weighs what a request tells."""
+
+    class Weighing(SortedRequestQueue):
+        def key(self, request: Request) -> float:
+            return (
+                of_prompt * request.num_prompt_tokens
+                + of_answer * request.max_tokens
+                + of_arrival * request.arrival_time
+            )
+
+    return Weighing
+
+
+def test_a_hundred_policies_are_ranked_the_same_way_twice() -> None:
+    draw = random.Random(9)
+    drawn = {
+        f"drawn {n}": weighing(draw.gauss(0, 1), draw.gauss(0, 1), draw.gauss(50, 100))
+        for n in range(90)
+    }
+    named = ("sjf", "srpt", "priority", "ageing", "edf", "vtc", "wfq")
+    policies: dict[str, Policy] = {**drawn, **{name: name for name in named}}
+    policies |= {"lifo": LIFORequestQueue, "waiting counts": WaitingCountsRequestQueue}
+    workload = labelled(synthetic_azure()[:150])
+    first, second = (play_tournament(policies, workload, num_blocks=300).rows() for _ in range(2))
+    assert len(first) == 100
+    assert first == second
+    assert len({row["in_time"] for row in first.values()}) > 10

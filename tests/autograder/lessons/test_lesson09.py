@@ -1,0 +1,386 @@
+"""Lesson 9: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections import deque
+
+import pytest
+
+from autograder import lessons
+from autograder.lessons import lesson09_contest as contest
+from autograder.lessons import lesson09_given as given
+from autograder.lessons import lesson09_hunt as hunt
+from autograder.proxy.subject import LocalSubject
+from course_lib import parts
+from course_lib.scheduling import (
+    FCFSRequestQueue,
+    PriorityRequestQueue,
+    Request,
+    RequestQueue,
+    SortedRequestQueue,
+    VTCRequestQueue,
+)
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=3.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 9.1
+
+
+class PlainDictionary(RequestQueue):
+    """Keeps the order of a dictionary, with those who come back in another one."""
+
+    def __init__(self):
+        self.back, self.front = {}, {}
+
+    def add(self, request):
+        self.back[request.request_id] = request
+
+    def put_back(self, request):
+        self.front[request.request_id] = request
+
+    def peek(self):
+        for request in self:
+            return request
+        raise IndexError("empty")
+
+    def pop(self):
+        request = self.peek()
+        self.remove(request)
+        return request
+
+    def remove(self, request):
+        for line in (self.front, self.back):
+            if request.request_id in line:
+                del line[request.request_id]
+                return
+        raise ValueError(request.request_id)
+
+    def __len__(self):
+        return len(self.front) + len(self.back)
+
+    def __iter__(self):
+        yield from reversed(self.front.values())
+        yield from self.back.values()
+
+
+class Deque(RequestQueue):
+    """Right, and slow: it looks through the line for who leaves."""
+
+    def __init__(self):
+        self.line = deque()
+
+    def add(self, request):
+        self.line.append(request)
+
+    def put_back(self, request):
+        self.line.appendleft(request)
+
+    def peek(self):
+        return self.line[0]
+
+    def pop(self):
+        return self.line.popleft()
+
+    def remove(self, request):
+        ids = [each.request_id for each in self.line]
+        del self.line[ids.index(request.request_id)]
+
+    def __len__(self):
+        return len(self.line)
+
+    def __iter__(self):
+        return iter(self.line)
+
+
+class KeyErrors(FCFSRequestQueue):
+    """Raises another error."""
+
+    def remove(self, request):
+        del self.requests[request.request_id]
+
+
+class CountsOne(FCFSRequestQueue):
+    """Is one too long."""
+
+    def __len__(self):
+        return len(self.requests) + 1
+
+
+# 9.2
+
+
+def push_by_insertion(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    bisect.insort(self.heap, (key, self.num_entries, request))
+
+
+def push_by_tens(self, key, request):
+    self.num_entries += 10
+    self.alive[request.request_id] = self.num_entries
+    heapq.heappush(self.heap, (key, self.num_entries, request))
+
+
+def key_of_the_moment(self, key, request):
+    SortedRequestQueue.push(self, self.key(request) + 1, request)
+
+
+def peek_recursive(self):
+    if not self.heap:
+        raise IndexError("empty")
+    if self.is_alive(self.heap[0]):
+        return self.heap[0][2]
+    heapq.heappop(self.heap)
+    return peek_recursive(self)
+
+
+def remove_eagerly(self, request):
+    if request.request_id not in self.alive:
+        raise ValueError(request.request_id)
+    del self.alive[request.request_id]
+    self.heap = [entry for entry in self.heap if self.is_alive(entry)]
+    heapq.heapify(self.heap)
+
+
+def remove_with_a_sort(self, request):
+    if self.alive.pop(request.request_id, None) is None:
+        raise ValueError(request.request_id)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap[:] = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def remove_raises_key_error(self, request):
+    del self.alive[request.request_id]
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+# 9.3
+
+
+def aged_by_division(self, request):
+    rank = request.priority + request.arrival_time / self.ageing_seconds
+    return (round(rank, 9), request.arrival_time, request.request_id)
+
+
+# 9.4
+
+
+class InOneTable(VTCRequestQueue):
+    """Finds the level in another way."""
+
+    def add(self, request):
+        if request.client_id not in self.queues:
+            self.lift(request.client_id)
+        self.queues.setdefault(request.client_id, FCFSRequestQueue()).add(request)
+
+    def lift(self, client_id):
+        others = [self.counters[each] for each in self.queues] or [
+            self.counters[each] for each in [self.last_client] if each is not None
+        ]
+        if others and min(others) > self.counters[client_id]:
+            self.counters[client_id] = min(others)
+        else:
+            self.counters[client_id] += 0
+
+    def charge(self, generating):
+        for client, count in _counted(generating).items():
+            self.counters[client] += count * self.output_weight
+
+
+def _counted(generating):
+    counts = {}
+    for request in generating:
+        counts[request.client_id] = counts.get(request.client_id, 0) + 1
+    return counts
+
+
+class LiftsAfterwards(VTCRequestQueue):
+    """Lifts the client when it is among those that wait."""
+
+    def add(self, request):
+        is_new = request.client_id not in self.queues
+        self.queues.setdefault(request.client_id, FCFSRequestQueue()).add(request)
+        if is_new:
+            self.lift(request.client_id)
+
+
+# 9.9
+
+
+def on_a_heap_with_ghosts(steps):
+    latest, heap, served = {}, [], []
+    for step in steps:
+        if step[0] == "pop":
+            while latest.get(heap[0][1]) != heap[0][0]:
+                heapq.heappop(heap)
+            served.append(heapq.heappop(heap)[1])
+            del latest[served[-1]]
+        else:
+            latest[step[1]] = step[2]
+            heapq.heappush(heap, (step[2], step[1]))
+    return served
+
+
+RIGHT = [
+    ("9.1", PlainDictionary),
+    ("9.2a", push_by_tens),
+    ("9.2c", remove_with_a_sort),
+    ("9.3a", lambda self, r: [r.priority, r.arrival_time, r.request_id]),
+    ("9.3d", aged_by_division),
+    ("9.3e", lambda self, r: (r.deadline, r.arrival_time, r.request_id)),
+    ("9.4", InOneTable),
+    ("9.9b", on_a_heap_with_ghosts),
+]
+WRONG = [
+    ("9.1", Deque, SAME),
+    ("9.1", KeyErrors, SAME),
+    ("9.1", CountsOne, SAME),
+    ("9.1", object(), SAME),
+    ("9.2a", key_of_the_moment, SAME),
+    ("9.2c", remove_eagerly, SAME),
+    ("9.2c", remove_raises_key_error, SAME),
+    ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
+    ("9.3b", lambda self, r: 7, SAME),
+    ("9.4", LiftsAfterwards, SAME),
+    ("9.6", lambda self, in_line, num_passes: in_line[0], SAME),
+    ("9.6", lambda self, in_line, num_passes: 0, SAME),
+    ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
+    ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
+]
+
+
+def label(case):
+    return "-".join(str(getattr(each, "__name__", type(each).__name__)) for each in case[:2])
+
+
+@pytest.mark.parametrize("case", RIGHT, ids=label)
+def test_an_unusual_right_answer_earns_everything(case):
+    exercise_id, answer = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction == 1.0, finding.counterexample
+
+
+@pytest.mark.parametrize("case", WRONG, ids=label)
+def test_a_wrong_answer_loses_points(case):
+    exercise_id, answer, name = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction < 1.0
+    assert named(finding) == name
+
+
+# Tasks by hand
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
+    answer = given.counters_to_write(seed).answer
+    assert answer != given.counters_under(given.NoLift, seed)
+    assert sum(name.startswith("step") for name in answer) >= 3
+    assert examine("9.5", {"seed": seed, **answer}).fraction == 1.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_two_policies_do_not_do_what_they_say(seed):
+    answer = hunt.readings(seed).answer
+    assert answer["line"] != answer["shortest first"]
+    assert sorted(answer["line"]) == list("ABCDE")
+    assert answer["a gets"] < answer["a is promised"] <= 12
+    assert examine("9.8", {"seed": seed, **answer}).fraction == 1.0
+
+
+# The hunt
+
+
+@pytest.mark.parametrize(
+    ("life", "said"),
+    [
+        ([("add", "A", 0), ("add", "B", 1), ("message", "B", 2), ("pop",)], "it serves A"),
+        ([("pop",)], "step 1 takes somebody, and nobody waits"),
+        ([("message", "A", 1)], "A does not wait"),
+        ([("add", "A", 1), ("add", "A", 2)], "A waits already"),
+        ([("join", "A", 1)], "is no step"),
+        (5, "it is a list"),
+    ],
+)
+def test_a_life_that_exposes_nothing_is_told_why(life, said):
+    finding = examine("9.9a", life)
+    assert finding.fraction == 0.0
+    assert said in finding.counterexample.complaint
+
+
+def test_the_example_of_the_pull_request_exposes_the_bug():
+    life = [
+        ("add", "A", 0),
+        ("add", "B", 1),
+        ("message", "B", 2),
+        ("message", "A", 10),
+        ("pop",),
+        ("pop",),
+    ]
+    assert hunt.suspect(life) == ["A", "B"]
+    assert examine("9.9a", life).fraction == 1.0
+
+
+# The contest
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
+    bound, counting, shortest = (
+        contest.contest(LocalSubject(key, 3.0), seed)
+        for key in (contest.large_ones_wait, contest.waiting_counts, contest.shortest)
+    )
+    assert bound["worth"] > 0.4 and bound["tail"] < contest.TAIL_FROM
+    assert 0.4 < counting["worth"] / (0.6 * bound["worth"])
+    assert shortest["worth"] < 0.6 * bound["worth"]
+
+
+@pytest.mark.parametrize("key", [None, "0", float("nan"), (), [None]])
+def test_a_key_that_cannot_be_compared_is_told_so(key):
+    finding = examine("9.10", lambda prompt_tokens, max_tokens, arrival_time: key)
+    assert finding.fraction == 0.0
+    if key is not None:
+        assert "a key is a number" in finding.counterexample.complaint
+
+
+# What must show
+
+
+def test_a_queue_stands_on_ones_own_heap(workspace):
+    parts.save("SortedRequestQueue.push", PUSH)
+    parts.save("PriorityRequestQueue.key", KEY)
+    make = parts.get("PriorityRequestQueue")
+    assert issubclass(make, PriorityRequestQueue)
+    assert make.push.__module__.startswith("my_engine")
+    queue = make()
+    for name, priority in (("late", 1), ("early", 0), ("same", 0)):
+        queue.add(Request(name, [1], 1, priority))
+    assert [queue.pop().request_id for _ in range(3)] == ["early", "same", "late"]
+    assert parts.get("SJFRequestQueue").push is make.push
+
+
+PUSH = """
+import heapq
+
+def push(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    heapq.heappush(self.heap, (key, self.num_entries, request))
+"""
+KEY = """
+def key(self, request):
+    return (request.priority, request.arrival_time, request.request_id)
+"""
