@@ -62,7 +62,7 @@ def _method(
 
 FIRST_COME = Exercise(
     id="9.1",
-    title="First come, first served",
+    title="First come",
     asks="Write a queue that serves in the order of arrival, whoever comes back in front.",
     points=6,
     minutes=12,

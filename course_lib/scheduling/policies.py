@@ -544,9 +544,8 @@ class VTCRequestQueue(RequestQueue):
 
     def remove(self, request: Request) -> None:
         """Take a request out, at no charge; ValueError if it is not there."""
-        queue = self.queues.get(request.client_id)
-        if queue is None:
-            raise not_in_queue(request)
+        # A client with nothing waiting has an empty queue, which refuses.
+        queue = self.queues.get(request.client_id, FCFSRequestQueue())
         queue.remove(request)
         if not queue:
             del self.queues[request.client_id]
