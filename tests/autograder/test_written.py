@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autograder.written import text_of
+from autograder.written import functions_of, text_of
+from course_lib.scheduling import RequestQueue
 
 CELL = "class Tree:\n    def insert(self, block_ids):\n        return len(block_ids)\n"
 
@@ -35,3 +36,11 @@ def test_a_class_is_found_in_its_cell_after_a_kernel_was_interpreted(tree, monke
 
     monkeypatch.setattr(sys.modules["__main__"], "__file__", interpreter.__file__, raising=False)
     assert text_of(tree) == CELL.rstrip()
+
+
+def test_what_a_protocol_gives_to_a_class_on_it_was_not_written_there():
+    class Waiting(RequestQueue):
+        def __len__(self):
+            return 0
+
+    assert [function.__name__ for function in functions_of(Waiting)] == ["__len__"]
