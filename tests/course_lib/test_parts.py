@@ -533,7 +533,7 @@ def test_a_variant_of_the_scheduler_runs_on_the_learners_scheduler(engine):
     assert static.preempt(None) == "mine"
     assert "admit_waiting" in vars(parts.reference("StaticBatchingScheduler"))
     assert static.admit_waiting is parts.reference("StaticBatchingScheduler").admit_waiting
-    assert status("Scheduler").note == "2 of 9 methods yours"
+    assert status("Scheduler").note == "2 of 8 methods yours"
 
 
 def test_a_file_in_which_the_part_is_a_number_is_broken(engine):
