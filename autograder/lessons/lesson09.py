@@ -271,7 +271,10 @@ COUNTERS = Exercise(
     minutes=9,
     difficulty=2,
     check=TraceCheck(
-        given.counters_to_write, misconceptions=given.COUNTERS, form=given.form_of_a_state
+        given.counters_to_write,
+        misconceptions=given.COUNTERS,
+        compare=given.same_state,
+        form=given.form_of_a_state,
     ),
     hints=(
         "Has the client anything waiting when its request is added?",

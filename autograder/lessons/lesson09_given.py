@@ -29,7 +29,7 @@ def counters_under(make_queue: type[VTCRequestQueue], seed: int) -> dict[str, An
             queue.charge([client] * int(generated["tokens"]))
         else:
             states[f"step {number}"] = queue.pop().request_id
-    return states | {client: queue.counters[client] for client in sorted(queue.counters)}
+    return states | {client: int(queue.counters[client]) for client in sorted(queue.counters)}
 
 
 def counters_to_write(seed: int) -> Instance:
@@ -48,6 +48,13 @@ def counters_to_write(seed: int) -> Instance:
         f"- {', '.join(f'`{client}`' for client in clients)}: the counter of the client at the end"
     )
     return Instance(task, answer)
+
+
+def same_state(expected: Any, got: Any) -> str | None:
+    """Agree on equal names, and on equal numbers, whole or not."""
+    is_number = type(got) in (int, float) and type(expected) in (int, float)
+    same = expected == got and (is_number or type(got) is type(expected))
+    return None if same else ""
 
 
 def form_of_a_state(state: Any) -> str:

@@ -274,6 +274,8 @@ def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
     assert answer != given.counters_under(given.NoLift, seed)
     assert sum(name.startswith("step") for name in answer) >= 3
     assert examine("9.5", {"seed": seed, **answer}).fraction == 1.0
+    as_floats = {name: float(s) if isinstance(s, int) else s for name, s in answer.items()}
+    assert examine("9.5", {**as_floats, "seed": seed}).fraction == 1.0
 
 
 @pytest.mark.parametrize("seed", range(8))
