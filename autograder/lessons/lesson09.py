@@ -4,59 +4,31 @@ from __future__ import annotations
 
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.exercise import Exercise
-from autograder.checks.finding import Misconception
 from autograder.checks.function import FunctionCheck
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
 from autograder.checks.scale import ScaleCheck, at_most, between
-from autograder.checks.stateful import LargeLife, StatefulCheck, Twin
+from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson09_contest as contest
+from autograder.lessons import lesson09_fair_lives as fair_lives
 from autograder.lessons import lesson09_fair_mistakes as unfair
 from autograder.lessons import lesson09_given as given
 from autograder.lessons import lesson09_hunt as hunt
+from autograder.lessons import lesson09_keys as keys
 from autograder.lessons import lesson09_lives as lives
 from autograder.lessons import lesson09_mistakes as mistakes
 from course_lib.scheduling.policies import (
-    AgeingRequestQueue,
-    EDFRequestQueue,
     FCFSRequestQueue,
-    PriorityRequestQueue,
     SJFRequestQueue,
     SortedRequestQueue,
-    SRPTRequestQueue,
     VTCRequestQueue,
-    WFQRequestQueue,
 )
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
 from course_lib.scheduling.variants.even_split import EvenSplitScheduler
 from course_lib.scheduling.watch.iterations import queues_of
 from course_lib.scheduling.watch.queue_lines import passes_line, service_line
-
-
-def _method(
-    owner: type,
-    name: str,
-    machine: type[Twin],
-    probes: tuple[lives.Script, ...],
-    misconceptions: tuple[Misconception, ...],
-    *,
-    on: type | None = None,
-    large: tuple[LargeLife, ...] = (),
-    max_steps: int = 10,
-) -> StatefulCheck:
-    """Return the check of one method of a queue, whose line is shown beside each step."""
-    return StatefulCheck(
-        reference=Method(owner, name, on=on),
-        machine=machine,
-        probes=probes,
-        misconceptions=misconceptions,
-        max_steps=max_steps,
-        state_line=service_line,
-        large=large,
-    )
-
 
 # 9.1
 
@@ -93,7 +65,7 @@ PUSH = Exercise(
     points=4,
     minutes=7,
     difficulty=2,
-    check=_method(
+    check=keys.method_check(
         SortedRequestQueue,
         "push",
         lives.HeapLife,
@@ -116,7 +88,7 @@ PEEK = Exercise(
     points=4,
     minutes=6,
     difficulty=2,
-    check=_method(
+    check=keys.method_check(
         SortedRequestQueue,
         "peek",
         lives.HeapLife,
@@ -139,7 +111,7 @@ REMOVE = Exercise(
     points=6,
     minutes=11,
     difficulty=2,
-    check=_method(
+    check=keys.method_check(
         SortedRequestQueue,
         "remove",
         lives.HeapLife,
@@ -156,86 +128,6 @@ REMOVE = Exercise(
     ),
 )
 
-# 9.3
-
-PRIORITY = Exercise(
-    id="9.3a",
-    title="A key: priority",
-    asks="Return the key that serves the most important first, of equals the earliest.",
-    points=2,
-    minutes=3,
-    difficulty=1,
-    check=_method(
-        PriorityRequestQueue, "key", lives.QueueLife, lives.PRIORITIES, mistakes.PRIORITY
-    ),
-    hints=(
-        "Which of priority −1 and priority 0 is more important?",
-        "A tuple is compared from the left: the most important part stands in front.",
-        "`(priority, arrival time, request id)`",
-    ),
-)
-
-SHORTEST = Exercise(
-    id="9.3b",
-    title="A key: shortest first",
-    asks="Return the key that serves who declares the fewest tokens first.",
-    points=2,
-    minutes=3,
-    difficulty=1,
-    check=_method(SJFRequestQueue, "key", lives.QueueLife, lives.SIZES, mistakes.SHORTEST),
-    hints=(
-        "What does a request say of its length before it runs?",
-        "Add the tokens of the prompt and those that it may generate at most.",
-        "`num_prompt_tokens + max_tokens`",
-    ),
-)
-
-REMAINING = Exercise(
-    id="9.3c",
-    title="A key: shortest rest first",
-    asks="Return the key that serves first who has the fewest tokens left to be worked on.",
-    points=3,
-    minutes=4,
-    difficulty=1,
-    check=_method(SRPTRequestQueue, "key", lives.QueueLife, lives.SIZES, mistakes.REMAINING),
-    hints=(
-        "18 of 20 tokens are there when a request is preempted. What is left of it?",
-        "Take what it declares, less what it has generated.",
-        "`num_prompt_tokens + max_tokens - num_output_tokens`",
-    ),
-)
-
-AGEING = Exercise(
-    id="9.3d",
-    title="A key: ageing",
-    asks="Return a key that orders requests by their aged priority, and needs no clock.",
-    points=5,
-    minutes=10,
-    difficulty=2,
-    check=_method(AgeingRequestQueue, "key", lives.AgeingLife, lives.AGES, mistakes.AGEING),
-    hints=(
-        "Write down the aged priorities of two requests at time t. What stands in both of them?",
-        "What all share at any time does not decide between them; leave it out. Mind the ties: "
-        "the whole times 10 s is a time, and is not rounded.",
-        "`priority * ageing_seconds + arrival_time`, then arrival time and id",
-    ),
-)
-
-DEADLINE = Exercise(
-    id="9.3e",
-    title="A key: deadlines",
-    asks="Return the key that serves first who is due first.",
-    points=2,
-    minutes=3,
-    difficulty=1,
-    check=_method(EDFRequestQueue, "key", lives.DeadlineLife, lives.DUE, mistakes.DEADLINE),
-    hints=(
-        "What is the deadline of a request that has none?",
-        "Compare deadlines, then arrival times. Infinity is larger than any time.",
-        "`(deadline, arrival time)`",
-    ),
-)
-
 # 9.4
 
 FAIR = Exercise(
@@ -247,8 +139,8 @@ FAIR = Exercise(
     difficulty=3,
     check=StatefulCheck(
         reference=VTCRequestQueue,
-        machine=lives.ClientLife,
-        probes=lives.FAIR,
+        machine=fair_lives.ClientLife,
+        probes=fair_lives.FAIR,
         misconceptions=unfair.FAIR,
         max_steps=10,
         state_line=service_line,
@@ -295,8 +187,8 @@ CACHED = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(CacheAwareRequestQueue, "choose"),
-        machine=lives.CacheLife,
-        probes=lives.CACHED,
+        machine=fair_lives.CacheLife,
+        probes=fair_lives.CACHED,
         misconceptions=unfair.CHOOSE,
         max_steps=8,
         state_line=passes_line,
@@ -320,8 +212,8 @@ SPLIT = Exercise(
     difficulty=1,
     check=StatefulCheck(
         reference=Method(EvenSplitScheduler, "limit_chunk"),
-        machine=lives.SplitLife,
-        probes=lives.SPLITS,
+        machine=fair_lives.SplitLife,
+        probes=fair_lives.SPLITS,
         misconceptions=unfair.SPLIT,
         max_steps=6,
         state_line=queues_of,
@@ -434,24 +326,6 @@ POLICY = Exercise(
     ),
 )
 
-# 9.11, the stretch
-
-WEIGHTED = Exercise(
-    id="9.11",
-    title="A key: weighted fair queueing (stretch)",
-    asks="Return when a request would be done on a server that serves all clients at once.",
-    points=3,
-    minutes=14,
-    difficulty=3,
-    check=_method(WFQRequestQueue, "key", lives.WeightsLife, lives.WEIGHTS, unfair.WEIGHTED),
-    hints=(
-        "When can a client's second request begin, on a server that serves its first one?",
-        "It begins when the one before it ends, or now, whichever is later. It takes its tokens "
-        "over the weight of its client.",
-        "`max(virtual time, last finish) + cost / weight`",
-    ),
-)
-
 QUIZ = Exercise(
     id="9.Q",
     title="Quiz",
@@ -468,11 +342,11 @@ EXERCISES = (
     PUSH,
     PEEK,
     REMOVE,
-    PRIORITY,
-    SHORTEST,
-    REMAINING,
-    AGEING,
-    DEADLINE,
+    keys.PRIORITY,
+    keys.SHORTEST,
+    keys.REMAINING,
+    keys.AGEING,
+    keys.DEADLINE,
     FAIR,
     COUNTERS,
     CACHED,
@@ -481,6 +355,6 @@ EXERCISES = (
     EXPOSED,
     MENDED,
     POLICY,
-    WEIGHTED,
+    keys.WEIGHTED,
     QUIZ,
 )
