@@ -18,6 +18,7 @@ from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_lives as lives
 from autograder.lessons import lesson05_measure as measure
 from autograder.lessons import lesson05_mistakes as mistakes
+from autograder.lessons import lesson05_static_mistakes as static_mistakes
 from course_lib.engine.flatten import flatten_step
 from course_lib.scheduling.scheduler import Scheduler
 from course_lib.scheduling.variants.static_batching import StaticBatchingScheduler
@@ -87,7 +88,7 @@ STATIC = Exercise(
         machine=lives.SchedulerLife,
         max_steps=5,
         probes=batches.BATCHES,
-        misconceptions=admission.STATIC,
+        misconceptions=static_mistakes.STATIC,
         state_line=queues_of,
     ),
     hints=(

@@ -18,6 +18,7 @@ from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
 from autograder.lessons import lesson07_pool_lives as lives
+from autograder.lessons import lesson07_pool_mistakes as pool_mistakes
 from autograder.lessons import lesson07_pools as pools
 from course_lib.kv_cache.block_pool import BlockPool, FreeKVCacheBlockQueue
 from course_lib.kv_cache.metrics import CacheMetrics
@@ -90,7 +91,7 @@ GET_NEW_BLOCKS = Exercise(
         machine=lives.PoolLife,
         max_steps=14,
         probes=lives.GET_PROBES,
-        misconceptions=mistakes.GET,
+        misconceptions=pool_mistakes.GET,
         state_line=state_line,
         large=lives.MANY_BLOCKS,
     ),
@@ -115,7 +116,7 @@ TOUCH = Exercise(
         machine=lives.PoolLife,
         max_steps=14,
         probes=lives.TOUCH_PROBES,
-        misconceptions=mistakes.TOUCH,
+        misconceptions=pool_mistakes.TOUCH,
         state_line=state_line,
         large=lives.MANY_BLOCKS,
     ),
