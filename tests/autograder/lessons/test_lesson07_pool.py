@@ -10,8 +10,8 @@ import pytest
 from autograder import lessons
 from autograder.checks.acts import Act
 from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
-from autograder.lessons import lesson07_pool_mistakes as mistakes
 from autograder.lessons import lesson07_pool_lives as lives
+from autograder.lessons import lesson07_pool_mistakes as mistakes
 from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
 from course_lib.kv_cache.order_rules import released
 from course_lib.viz.replays.film import differences
