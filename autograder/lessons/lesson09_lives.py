@@ -202,10 +202,8 @@ def many_are_served(life: Life) -> None:
     life.apply(serve_one_by_one, 4_000)
 
 
-MANY = (
-    LargeLife(many_leave, "30,000 come, and leave from the middle on"),
-    LargeLife(many_are_served, "4,000 come, and half of them are served"),
-)
+LEAVING = LargeLife(many_leave, "30,000 come, and leave from the middle on")
+SERVED = LargeLife(many_are_served, "4,000 come, and half of them are served")
 
 # The heap, on keys that are numbers of tokens
 
