@@ -25,6 +25,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
 from autograder.checks.reference import Method
 from autograder.checks.report import Report
+from autograder.checks.stateful import StatefulCheck
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
 from autograder.lessons.questions import bank
@@ -268,6 +269,8 @@ def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:
         is_candidate = isinstance(right, Method) and right.__name__ == name
         if is_candidate and not is_borrowed(obj, right):
             subject = LocalSubject(obj, other.patience)
+            if isinstance(other.check, StatefulCheck) and other.check.fails_a_probe(subject):
+                continue
             solves = other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1
             if solves and not asked_when_called(obj, other.check, other.part):
                 return other

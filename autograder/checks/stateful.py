@@ -227,6 +227,10 @@ class StatefulCheck:
         ]
         return finding.named(fitting, subject)
 
+    def fails_a_probe(self, subject: Subject) -> bool:
+        """Whether ``subject`` differs from the reference in a scripted life: quickly said."""
+        return any(self._failing(probe, subject) is not None for probe in self.probes)
+
     def trusted(self) -> Subject:
         """Return the reference."""
         answer = self.reference.function if self._is_method else self.reference

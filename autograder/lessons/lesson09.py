@@ -46,7 +46,7 @@ FIRST_COME = Exercise(
         misconceptions=mistakes.FIRST_COME,
         max_steps=10,
         state_line=service_line,
-        large=lives.MANY,
+        large=(lives.LEAVING, lives.SERVED),
     ),
     hints=(
         "How many steps does a list or a deque take to let go of somebody in the middle?",
@@ -72,7 +72,7 @@ PUSH = Exercise(
         lives.HEAPS,
         mistakes.PUSH,
         on=SJFRequestQueue,
-        large=lives.MANY,
+        large=(lives.SERVED,),
     ),
     hints=(
         "What does Python compare when two tuples have the same first item?",
@@ -95,7 +95,7 @@ PEEK = Exercise(
         lives.HEAPS,
         mistakes.PEEK,
         on=SJFRequestQueue,
-        large=lives.MANY,
+        large=(lives.SERVED,),
     ),
     hints=(
         "What may stand on top of the heap, other than a request that waits?",
@@ -118,7 +118,7 @@ REMOVE = Exercise(
         lives.HEAPS,
         mistakes.REMOVE,
         on=SJFRequestQueue,
-        large=lives.MANY,
+        large=(lives.LEAVING,),
     ),
     hints=(
         "Where in the heap is the entry, and how long does it take to find it?",

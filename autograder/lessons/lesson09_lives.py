@@ -193,7 +193,7 @@ FIRST_COME: tuple[Script, ...] = (front_and_middle, two_come_back, nobody)
 def many_leave(life: Life) -> None:
     """Many come, and leave from the middle on."""
     life.create()
-    life.apply(leave_one_by_one, 12_000)
+    life.apply(leave_one_by_one, 30_000)
 
 
 def many_are_served(life: Life) -> None:
@@ -202,10 +202,8 @@ def many_are_served(life: Life) -> None:
     life.apply(serve_one_by_one, 4_000)
 
 
-MANY = (
-    LargeLife(many_leave, "12,000 come, and leave from the middle on"),
-    LargeLife(many_are_served, "4,000 come, and half of them are served"),
-)
+LEAVING = LargeLife(many_leave, "30,000 come, and leave from the middle on")
+SERVED = LargeLife(many_are_served, "4,000 come, and half of them are served")
 
 # The heap, on keys that are numbers of tokens
 

@@ -323,7 +323,7 @@ def test_the_example_of_the_pull_request_exposes_the_bug():
 # The contest
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
     bound, counting, shortest = (
         contest.contest(LocalSubject(key, 3.0), seed)
@@ -335,7 +335,7 @@ def test_floor_and_bound_of_the_contest_keep_their_distance(seed):
     assert shortest["worth"] < 0.6 * bound["worth"]
 
 
-@pytest.mark.parametrize("key", [None, "0", float("nan"), (), [None]])
+@pytest.mark.parametrize("key", [None, "0", float("nan")])
 def test_a_key_that_cannot_be_compared_is_told_so(key):
     finding = examine("9.10", lambda prompt_tokens, max_tokens, arrival_time: key)
     assert finding.fraction == 0.0
