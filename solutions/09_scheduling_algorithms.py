@@ -25,7 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from autograder.lessons import lesson09_contest as contest
+from autograder.lessons.lesson09_contest import (
+    LEVEL,
+    longest,
+    newest,
+    shortest_prompt,
+    waiting_counts,
+)
+from autograder.lessons.lesson09_contest import NUM_BLOCKS as CONTEST_BLOCKS
+from autograder.lessons.lesson09_contest import workload as contest_workload
 from autograder.lessons.lesson09_hunt import Session, SessionQueue
 from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
@@ -117,7 +125,7 @@ def run(policy: str | Callable[[], Any] = "fcfs", requests: Any = workload, **op
 
 def share_in_time(result: SimulationResult) -> float:
     """Return the share of the requests that are in time."""
-    return float(np.mean(contest.LEVEL.is_met(result.ttft, result.tpot, result.e2e)))
+    return float(np.mean(LEVEL.is_met(result.ttft, result.tpot, result.e2e)))
 
 
 results = {"fcfs": run("fcfs")}
@@ -157,7 +165,7 @@ def by_key(key: Callable[[int, int, float], Any]) -> Callable[[], SortedRequestQ
     return Queue
 
 
-results |= {"sjf": run("sjf"), "last come, first served": run(by_key(contest.newest))}
+results |= {"sjf": run("sjf"), "last come, first served": run(by_key(newest))}
 compare(predicted_share, share_served_meanwhile(fcfs), "of all")
 for name, result in results.items():
     print(f"{name:<24} {share_in_time(result):.0%} in time")
@@ -447,7 +455,7 @@ guessed_tokens = {
     for r, factor in zip(workload, guess, strict=True)
 }
 results["sjf, outputs guessed"] = run(by_key(lambda p, m, a: guessed_tokens[a, p, m]))
-results["sjf, prompt alone"] = run(by_key(contest.shortest_prompt))
+results["sjf, prompt alone"] = run(by_key(shortest_prompt))
 row_of |= {name: results[name].summary() for name in ("sjf, outputs guessed", "sjf, prompt alone")}
 print_waits("fcfs", "sjf", "sjf, outputs guessed", "sjf, prompt alone")
 
@@ -870,12 +878,12 @@ check("9.10", my_key)
 # %%
 entrants = {
     "sjf": parts.get("SJFRequestQueue"),
-    "last come": by_key(contest.newest),
-    "longest first": by_key(contest.longest),
-    "100 tokens a second": by_key(contest.waiting_counts),
+    "last come": by_key(newest),
+    "longest first": by_key(longest),
+    "100 tokens a second": by_key(waiting_counts),
     "yours": by_key(my_key),
 }
-print(play_tournament(entrants, contest.workload(1), contest.LEVEL, contest.NUM_BLOCKS))
+print(play_tournament(entrants, contest_workload(1), LEVEL, CONTEST_BLOCKS))
 
 # %% [markdown]
 # ### Explain what you measured

@@ -1,5 +1,6 @@
 """What several tests share: a workspace, learner's objects, a browser, what needs a GPU."""
 
+import gc
 import importlib.util
 import linecache
 import sys
@@ -20,6 +21,16 @@ _NUMBERS = count()
 # No example has a deadline: a test that fails because its machine is busy says nothing.
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")
+
+
+def pytest_collection_finish(session):
+    """Keep what was collected out of the garbage collector's rounds.
+
+    With fifteen thousand tests at hand a round takes seconds, and whoever is timed meanwhile is
+    late through no fault of their own.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):

@@ -134,11 +134,13 @@ def test_the_answer_passes_in_a_cell_and_the_stub_earns_nothing(
     right, stub = (getattr(module, name) for _, module in answers.values())
     assert check(exercise_id, stub) == 0
     assert f"{exercise_id} {exercise.title}: not started" in capsys.readouterr().out
-    assert check(exercise_id, right) == exercise.points
-    assert f"{exercise_id} {exercise.title}: passed" in capsys.readouterr().out
+    points = check(exercise_id, right)
+    said = capsys.readouterr().out
+    assert points == exercise.points, said
+    assert f"{exercise_id} {exercise.title}: passed" in said
     if exercise.part:
         part = exercise.part.replace(".", "/")
-        assert (workspace / "my_engine" / f"{part}.py").is_file()
+        assert (workspace / "my_engine" / f"{part}.py").is_file(), said
 
 
 @each

@@ -99,9 +99,8 @@ def typed(call: Call) -> str:
 
     >>> print(typed(LEAKS[2]))
     manager = KVCacheManager(14, 2)
-    manager.allocate_slots(PlainRequest('b', [0, 1, 2]), 3)
-    manager.block_pool.touch([manager.block_pool.blocks[3]])
-    manager.block_pool.touch([manager.block_pool.blocks[3]])
+    manager.allocate_slots(PlainRequest('a', [0, 1, 2]), 3)
+    manager.allocate_slots(PlainRequest('b', [0, 1]), 2)
     find_leaks(manager, ['b'])
     """
     made, live = call.args

@@ -58,7 +58,7 @@ def policy_race(
 
     >>> figure = policy_race(load_azure()[:40], {"sjf": "sjf"}, num_blocks=400)
     >>> figure.set(order="sjf", served=1)
-    >>> "nobody declares fewer" in figure.scene.alt
+    >>> figure.scene.alt.startswith("The line in the order of SJF.")
     True
     """
     workload = _workload(requests)

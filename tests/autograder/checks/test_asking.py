@@ -127,7 +127,7 @@ def test_ones_own_answer_of_before_is_not_replaced_by_a_call_of_itself(
 
 
 def test_what_is_kept_may_be_checked_again(load, workspace):
-    assert check("7.3b", load(USING_OTHERS).touch) == 5
+    assert check("7.3b", load(TOUCH).touch) == 5
     again = "from course_lib import parts\ntouch = vars(parts.get('BlockPool'))['touch']"
     assert check("7.3b", load(again).touch) == 5
 

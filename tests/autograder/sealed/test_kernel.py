@@ -112,7 +112,7 @@ def test_what_a_lesson_needs_still_works(confined: Callable[[str], list[str]]) -
     said = confined(
         """
 import subprocess, sys, tempfile
-thread = threading.Thread(target=lambda: print("thread"))
+thread = threading.Thread(target=lambda: print("thread", flush=True))
 thread.start(); thread.join()
 if (child := os.fork()) == 0:
     print("child", flush=True); os._exit(0)

@@ -124,7 +124,14 @@ def test_a_queue_that_runs_in_circles_is_cut_and_a_wrong_length_is_said() -> Non
     assert queue_line(queue) == "free [1 2]"
     blocks[1].next_free_block = blocks[0]
     assert queue_line(queue) == "free [1 2 1], and its length says 2"
-    assert snapshot_free_queue(queue) == {"free_queue": [1, 2, 1]}
+    assert snapshot_free_queue(queue) == {
+        "free_queue": [1, 2, 1],
+        "facts": {
+            "length": "2",
+            "next": "sentinel → 1 → 2 → 1",
+            "prev": "sentinel ← 1 ← 2 ← sentinel",
+        },
+    }
 
 
 def test_a_pool_and_a_manager_are_written_in_one_line() -> None:
