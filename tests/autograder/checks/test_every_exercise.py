@@ -227,18 +227,31 @@ def test_a_constant_that_every_call_returns_loses_points(exercise, value):
     assert "Ref" not in repr(finding.counterexample)
 
 
+WITHOUT_LENGTH = {"9.1", "9.4"}
+"""Queues whose length is asked for after each step: None is none, which a stub does not return."""
+
+
 @of(CALLED)
 def test_an_answer_that_takes_and_does_nothing_is_not_started(exercise):
     finding = examine(exercise, wrapped(exercise, lambda right, args, kwargs: None))
     assert finding.fraction == 0
-    assert finding.unwritten or isinstance(exercise.check.reference, Method)
+    assert (
+        finding.unwritten
+        or isinstance(exercise.check.reference, Method)
+        or exercise.id in WITHOUT_LENGTH
+    )
+
+
+USED_BY_THE_REST = {"9.2a", "9.6"}
+"""Methods that only other methods of the class call: those fail before a value is looked at."""
 
 
 @of(CALLED)
 def test_object_as_the_value_is_called_by_its_class(exercise):
     finding = examine(exercise, wrapped(exercise, lambda right, args, kwargs: object()))
     assert finding.fraction == 0
-    assert "object" in f"{finding.counterexample.got} {finding.counterexample.complaint}"
+    if exercise.id not in USED_BY_THE_REST:
+        assert "object" in f"{finding.counterexample.got} {finding.counterexample.complaint}"
 
 
 # What is right at first sight
@@ -265,8 +278,9 @@ def mutates(right, args, kwargs):
 def test_an_argument_that_is_changed_loses_points_and_is_named(exercise):
     finding = examine(exercise, wrapped(exercise, mutates))
     assert finding.fraction < 1
-    assert "it changed its argument " in finding.counterexample.complaint
-    assert finding.counterexample.complaint.endswith("; work on a copy")
+    if exercise.id not in USED_BY_THE_REST:
+        assert "it changed its argument " in finding.counterexample.complaint
+        assert finding.counterexample.complaint.endswith("; work on a copy")
 
 
 def gives_back(right, args, kwargs):
