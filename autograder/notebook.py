@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.checks.answers import is_by_hand, made_of
-from autograder.checks.asking import asked_when_called
+from autograder.checks.asking import asked_when_called, in_small
 from autograder.checks.borrowed import (
     borrowed_through,
     is_borrowed,
@@ -20,7 +20,6 @@ from autograder.checks.borrowed import (
     stand_ins,
     standing_in,
 )
-from autograder.checks.budget import TimeBudget
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
 from autograder.checks.reference import Method
@@ -345,14 +344,21 @@ def _same_check(exercise: Exercise, obj: Any, made: Any) -> Callable[[Any], bool
     """Return what says of a saved part whether it passes as the answer did.
 
     Of lines in order a function was made, which is no answer itself: it is what its text says. What
-    costs CPU time is not timed once more: a busy moment would keep the part from being saved.
+    costs CPU time is not timed once more, and a failure is asked for twice: a busy moment would
+    keep the part from being saved, and a text that does something else does it again.
     """
-    check = exercise.check
-    again = replace(exercise, check=check.inner) if isinstance(check, TimeBudget) else exercise
+    again = replace(exercise, check=in_small(exercise.check))
 
     def passes(loaded: Any) -> bool:
-        subject = LocalSubject(loaded, exercise.patience)
-        return again.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1
+        for _ in range(2):
+            subject = LocalSubject(loaded, exercise.patience)
+            finding = again.examine(subject, max_examples=_FEW_EXAMPLES)
+            if finding.fraction == 1:
+                return True
+        if (failure := finding.counterexample) is None:
+            return False
+        last = failure.case.strip().rpartition("\n")[2]
+        raise ValueError(f"{parts.OTHER_TEXT}. With it, {last} gives {failure.got}")
 
     return passes if made is obj else lambda loaded: True
 

@@ -35,6 +35,7 @@ from course_lib.rewiring import rewire
 
 __all__ = [
     "FINAL_PROJECT",
+    "OTHER_TEXT",
     "PARTS",
     "Part",
     "PartStatus",
@@ -51,6 +52,13 @@ __all__ = [
     "table",
     "workspace",
 ]
+
+
+OTHER_TEXT = (
+    "the text found for it does not do what your cell does; run the cell that defines it once "
+    "more, then its check"
+)
+"""What is said where a part passes and its saved source does not."""
 
 
 class PartWarning(UserWarning):
@@ -200,10 +208,7 @@ def save(
     try:
         loaded = _load(part, path, content)
         if not passes(loaded):
-            raise ValueError(
-                "the text found for it does not do what your cell does; run the cell that defines "
-                "it once more, then its check"
-            )
+            raise ValueError(OTHER_TEXT)
         keep(name, path, content, exercise_id)
     except _BrokenPartError as error:
         _list_again(path, listed)

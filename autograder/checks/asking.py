@@ -58,7 +58,7 @@ def asked_when_called(obj: Any, check: Check, part: str | None = None) -> str:
     if not codes:
         return ""
     subject = _Watched(obj, codes, part, getattr(check, "patience", PATIENCE))
-    _in_small(check).examine(subject, PUBLIC_SEED, _EXAMPLES)
+    in_small(check).examine(subject, PUBLIC_SEED, _EXAMPLES)
     return subject.asked
 
 
@@ -132,7 +132,12 @@ def _functions_in(value: Any) -> list[FunctionType]:
     return [each for each in map(plain_function, members) if each is not None]
 
 
-def _in_small(check: Any) -> Any:
-    """Return a check that asks the same, and neither for speed nor with large inputs."""
+def in_small(check: Any) -> Any:
+    """Return a check that asks the same, and neither for speed nor with large inputs.
+
+    >>> from autograder import lessons
+    >>> len(lessons.find("7.3b").check.large), len(in_small(lessons.find("7.3b").check).large)
+    (2, 0)
+    """
     inner: Any = check.inner if isinstance(check, Budget) else check
     return replace(inner, large=()) if getattr(inner, "large", ()) else inner

@@ -362,6 +362,25 @@ def test_a_right_answer_that_cannot_be_kept_earns_its_points_and_is_told_why(
     assert not list(workspace.glob("my_engine/*"))
 
 
+def test_of_a_text_that_does_something_else_is_told_what(answer, workspace, monkeypatch, capsys):
+    other = RIGHT.replace("return 2 *", "return 3 *")
+    monkeypatch.setattr(notebook, "standalone_source", lambda obj, exercise_id: other)
+    assert check("1.1", answer(RIGHT)) == 10.0
+    said = capsys.readouterr().out
+    assert "the text found for it does not do what your cell does" in said
+    assert "With it, kv_bytes_per_token(model) gives" in said
+    assert not list(workspace.glob("my_engine/*"))
+
+
+def test_a_busy_moment_does_not_keep_a_part_from_being_saved(answer, workspace, monkeypatch):
+    late_once = f"calls = []\n{RIGHT}".replace(
+        "    return", "    calls.append(0)\n    if len(calls) == 1: raise MemoryError\n    return"
+    )
+    monkeypatch.setattr(notebook, "standalone_source", lambda obj, exercise_id: late_once)
+    assert check("1.1", answer(RIGHT)) == 10.0
+    assert list(workspace.glob("my_engine/kv_bytes_per_token.py"))
+
+
 def test_a_workspace_that_cannot_be_written_costs_no_points(answer, workspace, capsys):
     (workspace / "my_engine").write_text("a file where the folder should be")
     assert check("1.1", answer(RIGHT)) == 10.0
