@@ -200,7 +200,14 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
 @pytest.mark.skipif(traces_dir() is None, reason="needs real traces; set COURSE_TRACES to them")
 @each_lesson
 def test_the_solution_earns_everything_on_real_traces(slug, workspace):
-    require_full_marks(run(solution(slug).cells, workspace), slug)
+    require_full_marks(run([new_code_cell(FEWER), *solution(slug).cells], workspace), slug)
+
+
+FEWER = f"""
+from autograder.checks.exercise import Exercise as _Exercise
+_Exercise.examine.__defaults__ = (*_Exercise.examine.__defaults__[:-1], {FEW})
+"""
+"""What is drawn has nothing to do with a trace: with synthetic ones, all of it is drawn."""
 
 
 def before_all(cells):
