@@ -97,6 +97,7 @@ class SeatChart:
         top: Upper edge.
         width: Width of the picture.
         chosen: The request that is marked.
+        has_axis: Whether its clock stands below it: of two charts, below the lower one.
     """
 
     schedule: Schedule
@@ -106,6 +107,7 @@ class SeatChart:
     top: float
     width: float
     chosen: str
+    has_axis: bool = True
     _drawn: dict[tuple[Bar, int], Rect] = field(default_factory=dict, compare=False, repr=False)
     _labels: dict[tuple[Bar, int], Rect] = field(default_factory=dict, compare=False, repr=False)
 
@@ -127,8 +129,13 @@ class SeatChart:
     @cached_property
     def _lacked(self) -> list[tuple[str, ...]]:
         """What was lacked after each iteration, in lines."""
-        inner = self.width - 2 * MARGIN
+        inner = self._header_right - MARGIN
         return [wrapped(text, inner, SMALL_SIZE) for text in lacked_texts(self.schedule)]
+
+    @cached_property
+    def _header_right(self) -> float:
+        """Where the lines above the rows end; on a wide page those who wait stand beside them."""
+        return plot_bounds(self.width)[1] if self.is_wide else self.width - MARGIN
 
     @cached_property
     def _rows_bottom(self) -> float:
@@ -136,13 +143,17 @@ class SeatChart:
 
     @cached_property
     def _side_top(self) -> float:
-        return self._rows_top - 6 if self.is_wide else self._rows_bottom + _FOOT + 6
+        return self.top + 4 if self.is_wide else self._rows_bottom + self._foot + 6
+
+    @cached_property
+    def _foot(self) -> float:
+        return _FOOT if self.has_axis else 4
 
     @cached_property
     def _side_bottom(self) -> float:
         lines = _MOST_REASON_LINES if self.is_wide else 2
         side = self._chips_top + _CHIP * self._num_chip_rows + _LINE * lines
-        return max(side, self._rows_bottom + _FOOT)
+        return max(side, self._rows_bottom + self._foot)
 
     @cached_property
     def _chips_left(self) -> float:
@@ -212,7 +223,7 @@ class SeatChart:
 
     @cached_property
     def _frame(self) -> list[Shape]:
-        """The names of the seats, and the axis."""
+        """The names of the seats, and the axis if it has one."""
         shapes: list[Shape] = []
         for seat in range(self.schedule.num_rows):
             is_over = seat >= self.schedule.config.max_num_seqs
@@ -226,6 +237,8 @@ class SeatChart:
                     tone="alert" if is_over else "text",
                 )
             )
+        if not self.has_axis:
+            return shapes
         unit = "Iteration" if self.clock == "iterations" else "Time (ms)"
         return [*shapes, *horizontal_foot(self.scale, self._rows_bottom, unit, self.width)]
 
@@ -252,7 +265,7 @@ class SeatChart:
         yield Text(MARGIN, self.top + 20, self.title, TEXT_SIZE, is_bold=True)
         below = self.top + 44
         if self.is_wide:
-            right = self.width - MARGIN
+            right = self._header_right
             yield Text(right, self.top + 20, idle, SMALL_SIZE, "end", key=self._key("idle"))
         else:
             shorter = idle.replace("all done after ", "").replace("after ", "")

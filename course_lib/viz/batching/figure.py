@@ -62,7 +62,8 @@ def batch_gantt(
     a scheduler; those who wait stand at the side, with what the first of them lacks. The reader
     moves seats, token budget and blocks, chooses whether time is counted in iterations or in
     milliseconds of the roofline, and a request, by its bar or its name, whose latencies are told.
-    The figure opens at its end; its bar plays it from the start.
+    The figure opens at its end; its bar plays it from the start. A control that is moved leaves the
+    film where it stands: by the iterations of the lower chart, and at its end if it was there.
 
     Args:
         requests: Up to 26 requests; those of a trace are called a, b, c, ... By default 12 of the
@@ -260,6 +261,7 @@ class BatchGantt(Player):
 
     def _retell(self) -> None:
         """Make the film for what the controls say, or say why there is none."""
+        before = self._told
         try:
             self._told = self._story(**accepted(self._controls, self.values))
         except ValueError as error:
@@ -267,4 +269,4 @@ class BatchGantt(Player):
             return
         self.message = ""
         self.roll(self._told.frames())
-        self.index = len(self._told.moments) - 1
+        self.index = self._told.moment_like(self.index, before)

@@ -27,8 +27,8 @@ from course_lib.viz.kit.shapes import Shape
 _TITLE = "One workload, batched in two ways"
 _STATIC, _CONTINUOUS = "Static batching", "Continuous batching"
 _NAMES = {
-    "prefill": "computes its prompt",
-    "decode": "a token of its answer",
+    "prefill": "prompt, then first token",
+    "decode": "a further token",
     "idle": "idle seat",
     "waiting": "waits",
 }
@@ -65,6 +65,30 @@ class Story:
         times = sorted({0.0, *upper, *lower})
         return [(t, sum(end <= t for end in upper), sum(end <= t for end in lower)) for t in times]
 
+    def moment_like(self, number: int, other: Story) -> int:
+        """Return the moment here that is as far on as one of another film of these requests.
+
+        That is by the iterations of the lower chart, and of the upper one once the lower is done.
+        The end stays the end, and what is further on than this film is its end.
+
+        Args:
+            number: The number of the moment in the other film.
+            other: The other film.
+        """
+        last = len(self.moments) - 1
+        if number == len(other.moments) - 1:
+            return last
+        _, upper, lower = other.moments[number]
+        is_done = lower == len(other.continuous.iterations)
+        return next(
+            (
+                position
+                for position, (_, above, below) in enumerate(self.moments)
+                if (above >= upper if is_done else below >= lower)
+            ),
+            last,
+        )
+
     @cached_property
     def _charts(self) -> dict[float, tuple[SeatChart, SeatChart]]:
         """Both charts for each width of the picture."""
@@ -74,7 +98,7 @@ class Story:
         left, right = plot_bounds(width)
         scale = Scale(0, max(self.moments[-1][0], 1), left, right)
         make = partial(SeatChart, scale=scale, clock=self.clock, width=width, chosen=self.chosen)
-        upper = make(self.static, _STATIC, top=12)
+        upper = make(self.static, _STATIC, top=12, has_axis=False)
         lower = make(self.continuous, _CONTINUOUS, top=upper.bottom + 16)
         return upper, lower
 

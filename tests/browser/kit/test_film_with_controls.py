@@ -22,7 +22,7 @@ def batches() -> BatchGantt:
 
 def answer(kit: Any, figure: BatchGantt) -> None:
     """Do as Python does with the newest request."""
-    figure.set_state({"values": kit.model("values"), "asked": kit.model("asked")})
+    figure.set_state({name: kit.model(name) for name in ("values", "index", "asked")})
     state = front_end_state(figure.get_state())
     names = (
         "frames",
@@ -65,6 +65,18 @@ def test_the_film_steps_beside_its_controls_without_python(kit: Any) -> None:
     counter(kit, "2 / 13")
     kit.page.get_by_text(figure.film[1].caption).wait_for()
     assert kit.model("asked") == 0
+
+
+def test_a_control_leaves_the_film_where_it_stands(kit: Any) -> None:
+    figure = batches()
+    kit.mount(front_end_state(figure.get_state()))
+    kit.page.get_by_role("slider", name="Step").press("Home")
+    kit.page.get_by_role("button", name="One step forward").click()
+    counter(kit, "2 / 13")
+    kit.page.get_by_role("slider", name="Seats").press("ArrowRight")
+    answer(kit, figure)
+    counter(kit, f"2 / {figure.count}")
+    kit.page.get_by_text(figure.film[1].caption).wait_for()
 
 
 def test_a_name_in_a_bar_does_not_hide_the_bar_from_the_pointer(kit: Any) -> None:

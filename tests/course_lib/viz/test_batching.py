@@ -421,13 +421,36 @@ def test_the_example_keeps_prompts_and_a_sixteenth_of_the_answers() -> None:
 # ---- controls ----
 
 
-def test_moving_a_control_makes_another_film_and_shows_its_end() -> None:
+def test_moving_a_control_makes_another_film_and_leaves_it_at_its_end() -> None:
     figure = viz.batch_gantt(some(PAPER), seats=3)
     assert (figure.count, figure.index) == (13, 12)
     figure.set(seats=6)
     assert (figure.count, figure.index) == (8, 7)
     assert figure.values["seats"] == 6
     assert "Static batching: all done after 7 iterations" in figure.film[-1].scene.alt
+
+
+def test_a_film_that_stands_in_the_middle_stays_there() -> None:
+    figure = viz.batch_gantt(some(PAPER), seats=3)
+    figure.index = 4
+    figure.set(seats=2)
+    assert figure.index == 4
+    figure.set(request="b")
+    assert figure.index == 4
+    figure.set(clock="seconds")
+    assert figure._told.moments[figure.index][2] == 4
+    figure.set(clock="iterations")
+    assert figure.index == 4
+
+
+def test_a_film_that_stands_behind_the_end_of_the_lower_chart_goes_by_the_upper_one() -> None:
+    figure = viz.batch_gantt(some(PAPER), seats=3)
+    lower_ends = len(figure._told.continuous.iterations)
+    figure.index = lower_ends + 2
+    figure.set(budget=16384)
+    assert figure.index == lower_ends + 2
+    figure.set(seats=6)
+    assert figure.index == figure.count - 1
 
 
 def test_a_browser_that_asks_is_answered() -> None:

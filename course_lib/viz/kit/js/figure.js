@@ -172,7 +172,11 @@ class FigureView {
   /** Let things be chosen as soon as Python listens; on a page of its own nobody does. */
   #offerPicks() {
     const isHeard = this.#model.get("picks") && !this.#model.get("standalone");
-    if (isHeard) this.stage.onPick((thing) => this.#model.send({ pick: thing }));
+    if (!isHeard) return;
+    this.stage.onPick((thing) => {
+      this.#model.save_changes(); // the reader may have stepped on: Python answers for this moment
+      this.#model.send({ pick: thing });
+    });
   }
 
   #index() {
