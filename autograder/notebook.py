@@ -247,17 +247,10 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
         advice = f"It cannot be checked here: {exercise.missing}."
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding, others = _examine_as_own(exercise, obj)
-    is_open = finding.fraction < 1 and not _calls_itself_for_ever(finding)
-    if is_open and (other := _exercise_that_it_solves(exercise, obj)):
+    if finding.fraction < 1 and (other := _exercise_that_it_solves(exercise, obj)):
         advice = _OF_ANOTHER.format(other=other.id, this=exercise.id)
         return Finding(0.0, unwritten=True, advice=advice), {}
     return finding, others
-
-
-def _calls_itself_for_ever(finding: Finding) -> bool:
-    """Say whether an answer failed by recursion, which solves nothing else and is slow to run."""
-    failure = finding.counterexample
-    return failure is not None and failure.got.startswith(RecursionError.__name__)
 
 
 def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 
 import pytest
 
@@ -74,35 +73,6 @@ class PlainDictionary(RequestQueue):
         yield from self.back.values()
 
 
-class Deque(RequestQueue):
-    """Right, and slow: it looks through the line for who leaves."""
-
-    def __init__(self):
-        self.line = deque()
-
-    def add(self, request):
-        self.line.append(request)
-
-    def put_back(self, request):
-        self.line.appendleft(request)
-
-    def peek(self):
-        return self.line[0]
-
-    def pop(self):
-        return self.line.popleft()
-
-    def remove(self, request):
-        ids = [each.request_id for each in self.line]
-        del self.line[ids.index(request.request_id)]
-
-    def __len__(self):
-        return len(self.line)
-
-    def __iter__(self):
-        return iter(self.line)
-
-
 class KeyErrors(FCFSRequestQueue):
     """Raises another error."""
 
@@ -128,14 +98,6 @@ def push_by_tens(self, key, request):
 
 def key_the_other_way_round(self, key, request):
     SortedRequestQueue.push(self, -key, request)
-
-
-def remove_eagerly(self, request):
-    if request.request_id not in self.alive:
-        raise ValueError(request.request_id)
-    del self.alive[request.request_id]
-    self.heap = [entry for entry in self.heap if self.is_alive(entry)]
-    heapq.heapify(self.heap)
 
 
 def remove_with_a_sort(self, request):
