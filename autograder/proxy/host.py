@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from autograder.proxy.memory_limit import MEMORY, MemoryLimit
 from autograder.proxy.names import symbol
 from autograder.proxy.recipes import Kitchen, place, reach
 from autograder.proxy.state import State, state_of
@@ -104,7 +105,7 @@ class Host:
         answer: dict[str, Any]
         value: object = None
         try:
-            with _captured(printed):
+            with MemoryLimit(), _captured(printed):
                 value = self._perform(request, inputs)
             answer = self._handed_out(value)
         except WireError as error:
@@ -377,6 +378,8 @@ def _described_with_line(error: BaseException) -> dict[str, Any]:
         message = str(error)[:_MAX_OUTPUT]
     except (Exception, SystemExit, GeneratorExit):
         message = "(its message could not be read)"
+    if isinstance(error, MemoryError) and not message:
+        message = f"no memory is left; a call may take {MEMORY / 2**30:g} GiB"
     return {"raised": names, "message": message, "line": where, "values": values}
 
 

@@ -29,6 +29,7 @@ HOST_MODULES = (
     "written",
     "proxy.__init__",
     "proxy.host",
+    "proxy.memory_limit",
     "proxy.names",
     "proxy.recipes",
     "proxy.state",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
+from autograder.proxy.memory_limit import MEMORY, bytes_of_data
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Limits:
         stack_bytes: Depth of the C stack.
     """
 
-    memory: int = 2 * 2**30
+    memory: int = MEMORY
     processes: int = 64
     cpu_seconds: int = 300
     file_bytes: int = 16 * 2**20
@@ -40,7 +39,7 @@ class Limits:
         limits = {
             # What a process may write to in memory: its address space says little, since torch
             # reserves gigabytes that it never touches.
-            resource.RLIMIT_DATA: _bytes_of_data() + self.memory,
+            resource.RLIMIT_DATA: bytes_of_data() + self.memory,
             resource.RLIMIT_NPROC: self.processes,
             resource.RLIMIT_FSIZE: self.file_bytes,
             resource.RLIMIT_NOFILE: self.open_files,
@@ -55,10 +54,3 @@ class Limits:
             resource.setrlimit(kind, (most, most))
         # One second later the kernel does not ask any more.
         resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, self.cpu_seconds + 1))
-
-
-def _bytes_of_data() -> int:
-    """Return how much this process can write to in memory by now."""
-    lines = _STATUS.read_text("ascii", "replace").splitlines()
-    line = next(line for line in lines if line.startswith("VmData:"))
-    return int(line.split()[1]) * 1024

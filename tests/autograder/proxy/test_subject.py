@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -112,6 +113,18 @@ def test_leaving_python_inside_a_call_is_an_exception_of_the_call(subject, state
     leaving = subject(source, "f")
     assert leaving.call((1,)).kinds[0] == "SystemExit"
     assert leaving.call((0,)) == Returned(0), "and the next call is answered"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody counts")
+def test_a_call_that_takes_too_much_memory_ends_in_an_error_and_the_next_is_answered(subject):
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    greedy = subject("def f(n):\n    return len(bytearray(n))", "f")
+    outcome = greedy.call((4 * 2**30,))
+    assert outcome.kinds[0] == "MemoryError"
+    assert outcome.message == "no memory is left; a call may take 2 GiB"
+    assert outcome.line == "in line 2: return len(bytearray(n))"
+    assert greedy.call((2**20,)) == Returned(2**20)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limit
 
 
 def test_prints_and_warnings_are_kept_with_the_call_that_made_them(subject):

@@ -1,0 +1,62 @@
+"""The end of code that takes too much memory, in the process that waits for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+MEMORY = 2 * 2**30
+"""Bytes that a learner's code may take beyond what is in use already."""
+
+_STATM = "/proc/self/statm"
+_DATA = 5
+"""The field of it with the pages that the process can write to and nobody else."""
+
+
+class MemoryLimit:
+    """Lets the code below take so much more memory and no more, where the system counts (Linux).
+
+    Past it Python raises MemoryError, so that a set of all slots of a large memory ends in a
+    message, and not in the end of the kernel with all that a learner has run. What is counted is
+    what the process may write to: address space alone says little, since torch reserves gigabytes
+    that it never touches.
+
+    Args:
+        num_bytes: How much more.
+
+    >>> with MemoryLimit(64 * 2**20):
+    ...     total = sum(range(10))
+    """
+
+    def __init__(self, num_bytes: int = MEMORY) -> None:
+        self._num_bytes = num_bytes
+        self._before: tuple[int, int] | None = None
+
+    def __enter__(self) -> MemoryLimit:
+        if sys.platform == "linux":
+            import resource
+
+            soft, hard = before = resource.getrlimit(resource.RLIMIT_DATA)
+            wanted = bytes_of_data() + self._num_bytes
+            if soft == resource.RLIM_INFINITY or soft > wanted:
+                resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+                self._before = before
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._before is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+def bytes_of_data() -> int:
+    """Return how much this process can write to in memory by now; Linux only.
+
+    Raises:
+        OSError: The system does not say.
+    """
+    import resource
+
+    with Path(_STATM).open("rb", buffering=0) as file:
+        return int(file.read(200).split()[_DATA]) * resource.getpagesize()
