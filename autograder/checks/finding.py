@@ -40,7 +40,7 @@ class Misconception:
     hint: str = ""
 
 
-SMALLEST = "Smallest failing case"
+SMALLEST = "Smallest failing case found"
 FAILING = "A failing case"
 CHECKED = "Checked"
 

@@ -1,6 +1,7 @@
 """An answer that is the course's own is refused, and an earlier mistake is charged once."""
 
 import inspect
+import warnings
 
 import pytest
 from hypothesis import strategies as st
@@ -265,3 +266,11 @@ def test_what_is_kept_does_not_have_the_earlier_mistake(blocks, workspace, capsy
     kept = (workspace / "my_engine" / "num_kv_blocks.py").read_text()
     assert "def kv_bytes_per_token" not in kept
     assert "import kv_bytes_per_token" in kept
+
+
+def test_what_a_module_makes_up_when_it_is_asked_is_not_asked_for(load):
+    source = "import numpy as np\ndef kv_bytes_per_token(model):\n    return np.sum([str(model)])"
+    right = lessons.find("1.1").check.reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert borrowed_through(load(source).kv_bytes_per_token, right) == ""

@@ -28,7 +28,7 @@ def test_a_failure_says_everything_in_order():
     assert repr(Report(EXERCISE, FAILED)).splitlines() == [
         "7.2 Count <blocks>: not yet, 0 of 10 points",
         "  Asked: Return how many blocks are free.",
-        "  Smallest failing case:",
+        "  Smallest failing case found:",
         "    count(",
         "      pool)",
         "  Expected:",

@@ -1032,7 +1032,7 @@ def test_a_case_that_was_chosen_for_what_it_tells_is_not_called_the_smallest():
     labels = {e: examine(e, lambda *args, **kwargs: 0).counterexample.label for e in WRONG}
     telling = {exercise for exercise, label in labels.items() if label == "A failing case"}
     assert telling == {"1.1", "1.2", "1.3", "1.5a"}
-    assert {labels[e] for e in WRONG if e not in telling} == {"Smallest failing case"}
+    assert {labels[e] for e in WRONG if e not in telling} == {"Smallest failing case found"}
 
 
 def test_another_way_to_form_batches_fails_on_three_requests():
