@@ -17,7 +17,8 @@ from typing import Any
 
 from autograder import lessons
 from autograder.build.holes import BEGIN, END
-from autograder.checks.reference import plain
+from autograder.build.plain import as_function
+from autograder.checks.reference import Method, plain
 from autograder.errors import CourseError
 from autograder.paths import course_root
 
@@ -70,7 +71,7 @@ def explanation(exercise_id: str) -> Explanation | None:
         return None
     cells = _cells(source.read_text(encoding="utf-8"))
     code = _without_docstring(_without_markers(cells.get(f'exercise="{exercise_id}"', "")))
-    code = code or _code_of(plain(exercise.check.reference))
+    code = code or _code_of(exercise.check.reference)
     text = textwrap.dedent(
         re.sub(r"^# ?", "", cells.get(f'solution="{exercise_id}"', ""), flags=re.M)
     )
@@ -105,7 +106,13 @@ def _without_markers(body: str) -> str:
 
 
 def _code_of(reference: Any) -> str:
-    """Return the source of a function or class without its docstring; empty for anything else."""
+    """Return the source of a function or class without its docstring; empty for anything else.
+
+    A method is written as the function that its cell asks for.
+    """
+    if isinstance(reference, Method):
+        return _without_docstring(as_function(reference).rstrip())
+    reference = plain(reference)
     if not inspect.isfunction(reference) and not inspect.isclass(reference):
         return ""
     code = textwrap.dedent(inspect.getsource(reference)).rstrip()
