@@ -10,7 +10,6 @@ from autograder.checks.parsons import ParsonsCheck
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
 
-
 EXERCISES = [each for lesson in lessons.numbers() for each in lessons.exercises(lesson)]
 
 
