@@ -137,6 +137,13 @@ class HitsCost(Admission):
         return num_new + num_hits
 
 
+class AllIsCharged(Admission):
+    """Takes all known tokens of a request from the budget, though it may get a part of them."""
+
+    def _cost(self, num_new: int, num_hits: int) -> int:
+        return self.scheduler.running[-1].num_tokens
+
+
 class HitsNotHeld(Admission):
     """Counts the hits as computed and does not hold their blocks."""
 
@@ -384,6 +391,12 @@ ADMIT = (
         "cached tokens cost budget",
         "The budget is of tokens that are computed, and those of the cache are not.",
         by(HitsCost),
+    ),
+    Misconception(
+        "all of a request is charged",
+        "A request costs the budget what it computes in this iteration: of a prompt that is cut, "
+        "less than all of it.",
+        by(AllIsCharged),
     ),
     Misconception(
         "hits without their blocks",

@@ -25,7 +25,10 @@ BLOCK_SIZE = 2
 
 def scheduler(life: Life, num_blocks: int = 100, *, caching: bool = False, **limits: Any) -> None:
     """Make a scheduler with blocks of two slots."""
-    life.create(SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
+    life.create(
+        SchedulerConfig(**limits),
+        Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching),
+    )
 
 
 def add(
@@ -66,7 +69,7 @@ class SchedulerLife(Twin):
     def make_one(self, seats: int, budget: int, num_blocks: int) -> None:
         """Start with nobody in it."""
         config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget)
-        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, False))
+        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=False))
 
     @rule(
         prompt=st.integers(1, 9),
@@ -121,7 +124,7 @@ class AdmissionLife(SchedulerLife):
         """Start with nobody in it."""
         caching, limits = MODES[mode]
         config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget, **limits)
-        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
+        self.create(config, Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching))
 
 
 # Admission

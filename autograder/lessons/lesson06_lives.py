@@ -121,7 +121,10 @@ SPACES = (three_blocks, all_but_none_left, out_of_order, once_more, two_digits, 
 
 def scheduler(life: Life, num_blocks: int, *, caching: bool = False, **limits: Any) -> None:
     """Make a scheduler with blocks of two slots."""
-    life.create(SchedulerConfig(**limits), Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching))
+    life.create(
+        SchedulerConfig(**limits),
+        Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching),
+    )
 
 
 def add(life: Life, name: str, prompt: int, max_tokens: int = 20, priority: int = 0) -> None:
@@ -160,7 +163,7 @@ class PreemptionLife(Twin):
             options |= {"preemption_mode": "swap", "num_cpu_blocks": num_cpu_blocks}
         self.create(
             SchedulerConfig(max_num_batched_tokens=budget, **options),
-            Make(KVCacheManager, num_blocks, BLOCK_SIZE, caching),
+            Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching),
         )
 
     @rule(num_tokens=st.integers(1, 7), priority=st.integers(0, 2))
@@ -430,7 +433,7 @@ def two_had_been_served(life: Life) -> None:
 
 def _with_notes(life: Life, num_blocks: int, **limits: Any) -> None:
     """Make a scheduler that tells a log of its preemptions."""
-    manager = Make(KVCacheManager, num_blocks, BLOCK_SIZE, False)
+    manager = Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=False)
     life.create(SchedulerConfig(**limits), manager, log=Make(PreemptionNotes))
 
 

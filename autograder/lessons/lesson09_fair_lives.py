@@ -284,7 +284,7 @@ CACHED: tuple[Script, ...] = (
 
 def _split(life: Life, budget: int, seats: int = 8, **limits: Any) -> None:
     config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget, **limits)
-    life.create(config, Make(KVCacheManager, 200, 2, False))
+    life.create(config, Make(KVCacheManager, 200, 2, enable_caching=False))
 
 
 def three_share(life: Life) -> None:
