@@ -116,6 +116,7 @@ _BY_METHOD = (
     (9, "request_queue", _SCHEDULING, "WFQRequestQueue", {"key": 9}),
     (9, "request_queue", _SCHEDULING, "CacheAwareRequestQueue", {"choose": 9}),
     (9, "request_queue", _SCHEDULING, "EvenSplitScheduler", {"limit_chunk": 9}),
+    (10, "queueing", _QUEUEING, "MM1", {"response_quantile": 10}),
     (10, "queueing", _QUEUEING, "MG1", {"mean_residual_service": 10, "mean_wait": 10}),
     (11, "cost_model", _SIMULATION, "IterationWork", {"of_batch": 11}),
     (11, "cost_model", _SIMULATION, "IterationTime", {"total": 11}),

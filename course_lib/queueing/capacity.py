@@ -38,15 +38,19 @@ def fewest_servers(
 ) -> CapacityPlan:
     """Return the fewest servers with ``measure(servers) <= target``.
 
-    More servers must not make the measure worse. Steps of 1, 2, 4, ... up from ``at_least`` find a
-    number that is enough; bisection finds the fewest. So few numbers are tried, and none far above
-    the answer, where a simulation takes longest.
+    More servers never make the measure worse. To measure takes long, and with many servers longest.
+    So if the answer is A, at most 2·log₂(A) + 3 numbers are tried, each of them once, and none that
+    is more than 2·A or ``at_most``.
 
     Args:
         measure: What the target is about, for a number of servers: a p99 in seconds, say.
         target: The most that it may be.
         at_least: The smallest number to consider, from 1.
         at_most: The largest number to consider.
+
+    Returns:
+        The fewest servers, what was measured with them, and what was measured with each number that
+        was tried.
 
     Raises:
         ValueError: ``at_least`` is below 1 or above ``at_most``, or even ``at_most`` servers miss
@@ -66,6 +70,7 @@ def fewest_servers(
         tried[servers] = float(measure(servers))
         return tried[servers] <= target
 
+    # Steps of 1, 2, 4, ... find a number that is enough.
     too_few, enough, step = at_least - 1, at_least, 1
     while not meets_target(enough):
         if enough == at_most:
@@ -74,6 +79,7 @@ def fewest_servers(
                 f"{target:.6g}; relax the target, raise at_most or lower the load ρ (rho)"
             )
         too_few, enough, step = enough, min(enough + step, at_most), 2 * step
+    # Bisection finds the fewest.
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         if meets_target(middle):

@@ -386,14 +386,26 @@ class MG1(SizeQueue):
     def mean_residual_service(self) -> float:
         """Mean seconds left of the service that an arrival finds in progress: E[S²] / (2·E[S]).
 
-        More than half the mean service: an arrival is more likely to fall into a long service than
+        E[S²] = variance + E[S]², and ``scv`` is variance / E[S]². It is more than half the mean
+        service unless all are equal: an arrival is more likely to fall into a long service than
         into a short one (the inspection paradox).
+
+        >>> MG1(lam=0.2, mean=3.0, scv=2.0).mean_residual_service
+        4.5
         """
         return self.mean * (1 + self.scv) / 2
 
     @property
     def mean_wait(self) -> float:
-        """Mean seconds in the queue, by Pollaczek and Khinchine: ρ/(1 − ρ) · residual service."""
+        """Mean seconds in the queue, by Pollaczek and Khinchine.
+
+        An arrival waits for the rest of the service in progress, if there is one, which has the
+        probability ρ, and for a whole service of each request in the queue; how many these are on
+        average, Little's law tells from the wait.
+
+        >>> round(MG1(lam=0.2, mean=3.0, scv=2.0).mean_wait, 6)
+        6.75
+        """
         return self.rho / (1 - self.rho) * self.mean_residual_service
 
 

@@ -174,6 +174,28 @@ class Workload(Sequence[TraceRequest]):
         return self.requests[index]
 
 
+def at_times(workload: Workload, times: Iterable[float]) -> Workload:
+    """Return the same requests at other times.
+
+    Args:
+        workload: Requests; those of its deadlines that are set stay where they are.
+        times: When each arrives, in seconds, in order: as many as there are requests.
+
+    Raises:
+        ValueError: There are more or fewer times than requests, one is negative, or they are not in
+            order.
+
+    >>> workload = Workload.from_columns("x", [0.0, 1.0], [9, 9], [9, 9])
+    >>> [request.arrival_time for request in at_times(workload, [3.0, 3.5])]
+    [3.0, 3.5]
+    """
+    requests = tuple(
+        replace(request, arrival_time=float(time))
+        for request, time in zip(workload, times, strict=True)
+    )
+    return replace(workload, source=f"{workload.source}; at other times", requests=requests)
+
+
 def labelled(workload: Workload) -> Workload:
     """Return the same requests with clients, priorities and deadlines, which no trace has.
 
@@ -258,7 +280,8 @@ def gamma_arrivals(
 
     A gamma distribution of shape k and scale s has mean k·s and coefficient of variation 1/√k; here
     the mean gap is 1 / ``rate``. With ``cv=1`` the gaps are exponential: a Poisson process. Above 1
-    the requests come in bursts, below 1 more regularly.
+    the requests come in bursts, below 1 more regularly. All gaps are drawn by one call of the
+    generator's ``gamma(shape, scale, n)``, and the first one lies before the first request.
 
     Args:
         rate: Requests per second, on average.
