@@ -1,101 +1,58 @@
-"""Lesson 10: the exercises on single formulas, and the lives in which they are asked."""
+"""Lesson 10: the exercises on single formulas."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
 
 from autograder.checks.compare import within
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Misconception
+from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
-from autograder.checks.stateful import StatefulCheck, Twin
 from autograder.lessons import lesson10_mistakes as mistakes
 from course_lib.queueing.models import MG1, MM1
 
 CLOSE = within(rel=1e-9)
 
 
-class QuantileLife(Twin):
-    """What may be asked of an M/M/1 queue."""
-
-    @initialize(lam=st.sampled_from([1.0, 2.0, 3.0]), more=st.sampled_from([0.5, 1.0, 4.0]))
-    def make_one(self, lam: float, more: float) -> None:
-        """Make a queue that is not overloaded."""
-        self.create(lam, lam + more)
-
-    @rule(q=st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99, 1.0]))
-    def ask(self, q: float) -> None:
-        """Ask for a quantile."""
-        self.do("response_quantile", q)
+def _quantile(lam: float, mu: float, q: float) -> Call:
+    return Call(MM1(lam, mu), q)
 
 
-def _quantiles(life: Any) -> None:
-    life.create(3.0, 5.0)
-    for q in (0.9, 0.5, 0.99, 0.0):
-        life.do("response_quantile", q)
+def _queue(lam: float, mean: float, scv: float) -> Call:
+    return Call(MG1(lam, mean, scv))
 
 
-def _refused_quantiles(life: Any) -> None:
-    life.create(0.5, 1.0)
-    for q in (0.75, 1.0, -0.25, 1.5):
-        life.do("response_quantile", q)
+_QUANTILES = st.builds(
+    lambda lam, more, q: _quantile(lam, lam + more, q),
+    st.sampled_from([1.0, 2.0, 3.0]),
+    st.sampled_from([0.5, 1.0, 4.0]),
+    st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99]),
+)
+_SOME_QUANTILES = tuple(_quantile(3.0, 5.0, q) for q in (0.9, 0.5, 0.99, 0.0, 0.25))
+_REFUSED_QUANTILES = tuple(_quantile(0.5, 1.0, q) for q in (1.0, -0.25, 1.5))
+
+_QUEUES = st.builds(
+    lambda rho, mean, scv: _queue(rho / mean, mean, scv),
+    st.sampled_from([0.25, 0.5, 0.75]),
+    st.sampled_from([1.0, 2.0, 4.0]),
+    st.sampled_from([0.0, 1.0, 2.0, 7.0]),
+)
+_SOME_QUEUES = (
+    _queue(0.2, 3.0, 2.0),
+    _queue(0.8, 1.0, 0.0),
+    _queue(0.3, 2.0, 1.0),
+    _queue(0.1, 3.0, 7.0),
+)
 
 
-class SizesLife(Twin):
-    """What may be read of an M/G/1 queue."""
-
-    @initialize(
-        rho=st.sampled_from([0.2, 0.6, 0.8]),
-        mean=st.sampled_from([1.0, 3.0, 5.0]),
-        scv=st.sampled_from([0.0, 1.0, 2.0, 7.0]),
-    )
-    def make_one(self, rho: float, mean: float, scv: float) -> None:
-        """Make a queue that is not overloaded."""
-        self.create(rho / mean, mean, scv)
-
-
-class ResidualLife(SizesLife):
-    """Asks for what is left of a service."""
-
-    @rule()
-    def read(self) -> None:
-        """Read it."""
-        self.see("mean_residual_service")
-
-
-class WaitLife(SizesLife):
-    """Asks for the wait."""
-
-    @rule()
-    def read(self) -> None:
-        """Read it."""
-        self.see("mean_wait")
-
-
-def _reading(name: str, *queue: float) -> Any:
-    def script(life: Any) -> None:
-        life.create(*queue)
-        life.see(name)
-
-    return script
-
-
-_QUEUES = ((0.2, 3.0, 2.0), (0.8, 1.0, 0.0), (0.3, 2.0, 1.0), (0.1, 3.0, 7.0))
-
-
-def _property_check(
-    name: str, machine: type[Twin], misconceptions: tuple[Misconception, ...]
-) -> StatefulCheck:
-    return StatefulCheck(
+def _property_check(name: str, misconceptions: tuple[Misconception, ...]) -> FunctionCheck:
+    return FunctionCheck(
         reference=Method(MG1, name),
-        machine=machine,
-        probes=tuple(_reading(name, *queue) for queue in _QUEUES),
+        cases=_QUEUES,
+        probes=_SOME_QUEUES,
         misconceptions=misconceptions,
         compare=CLOSE,
-        max_steps=2,
     )
 
 
@@ -106,13 +63,13 @@ P99 = Exercise(
     points=4,
     minutes=7,
     difficulty=1,
-    check=StatefulCheck(
+    check=FunctionCheck(
         reference=Method(MM1, "response_quantile"),
-        machine=QuantileLife,
-        probes=(_quantiles, _refused_quantiles),
+        cases=_QUANTILES,
+        probes=_SOME_QUANTILES,
+        refusals=_REFUSED_QUANTILES,
         misconceptions=mistakes.P99,
         compare=CLOSE,
-        max_steps=4,
     ),
     hints=(
         "Which share of the requests takes longer than t?",
@@ -129,7 +86,7 @@ RESIDUAL = Exercise(
     points=3,
     minutes=5,
     difficulty=1,
-    check=_property_check("mean_residual_service", ResidualLife, mistakes.RESIDUAL),
+    check=_property_check("mean_residual_service", mistakes.RESIDUAL),
     hints=(
         "Into which service is an arrival more likely to fall: a long or a short one?",
         "Write E[S²] with the mean and the scv, and divide by twice the mean.",
@@ -144,7 +101,7 @@ WAIT = Exercise(
     points=4,
     minutes=6,
     difficulty=2,
-    check=_property_check("mean_wait", WaitLife, mistakes.WAIT),
+    check=_property_check("mean_wait", mistakes.WAIT),
     hints=(
         "For what does an arrival wait, beside the service in progress?",
         "Solve W = ρ·R + ρ·W for W.",

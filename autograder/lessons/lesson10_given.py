@@ -53,7 +53,15 @@ MANY_STAYS = Large(_many_stays, "100,000 requests")
 # 10.3, Erlang
 
 LOSSES = st.builds(Call, st.integers(0, 9), st.sampled_from([0.5, 1.0, 2.0, 3.5, 5.0, 8.0]))
-SOME_LOSSES = (Call(2, 1.0), Call(0, 1.0), Call(3, 4.5), Call(1, 0.25), Call(5, 0.0), Call(40, 32.0))
+SOME_LOSSES = (
+    Call(2, 1.0),
+    Call(0, 1.0),
+    Call(3, 4.5),
+    Call(1, 0.25),
+    Call(5, 0.0),
+    Call(40, 32.0),
+    Call(300, 290.0),
+)
 REFUSED_LOSSES = (Call(-1, 1.0), Call(2, -1.0))
 MANY_SERVERS = Large(lambda: Call(5000, 4950.0), "5,000 servers")
 
@@ -171,7 +179,9 @@ def waits_to_write(seed: int) -> Instance:
     return Instance(task, {"sums": never_idle(found), "waits": waits_by_hand(found)})
 
 
-def _believing(idea: Callable[[list[tuple[int, int]]], list[int]]) -> Callable[[int], dict[str, Any]]:
+def _believing(
+    idea: Callable[[list[tuple[int, int]]], list[int]],
+) -> Callable[[int], dict[str, Any]]:
     """Return what somebody writes who has an idea of the waits, with the right sums."""
 
     def states(seed: int) -> dict[str, Any]:
@@ -223,7 +233,9 @@ def same_numbers(expected: Any, got: Any) -> str | None:
 def form_of_a_state(state: Any) -> str:
     """Say what is wrong with how a state is written; "" if nothing is."""
     if isinstance(state, (list, tuple)) and all(type(each) in (int, float) for each in state):
-        return "" if len(state) == 6 else f"{state!r} has {len(state)} numbers; there are 6 customers"
+        return (
+            "" if len(state) == 6 else f"{state!r} has {len(state)} numbers; there are 6 customers"
+        )
     return f"{state!r} is no list of six numbers, such as [0, 1, 4, 5, 0, 2]"
 
 
@@ -236,6 +248,11 @@ ARRIVALS = st.builds(
     st.integers(0, 4),
     st.integers(0, 9),
 )
-SOME_ARRIVALS = (Call(5.0, 2.0, 3, 7), Call(2.0, 0.5, 4, 1), Call(3.0, 1.0, 2, 0), Call(4.0, 3.0, 0, 0))
+SOME_ARRIVALS = (
+    Call(5.0, 2.0, 3, 7),
+    Call(2.0, 0.5, 4, 1),
+    Call(3.0, 1.0, 2, 0),
+    Call(4.0, 3.0, 0, 0),
+)
 REFUSED_ARRIVALS = (Call(0.0, 1.0, 3), Call(5.0, 0.0, 3), Call(5.0, 1.0, -1), Call(-1.0, 2.0, 3))
 MANY_ARRIVALS = Large(lambda: Call(5.0, 2.0, 1_000_000, 3), "1,000,000 requests")

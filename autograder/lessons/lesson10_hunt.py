@@ -151,7 +151,11 @@ def without_work(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
 
 def begins_at_zero(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
     """Leave out the first gap."""
-    return send_times([0.0, *gaps[1:]], seconds_per_send) if gaps else send_times(gaps, seconds_per_send)
+    return (
+        send_times([0.0, *gaps[1:]], seconds_per_send)
+        if gaps
+        else send_times(gaps, seconds_per_send)
+    )
 
 
 def ends_of_sends(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
@@ -187,9 +191,7 @@ MENDED = (
         "While one request is being sent the next one has to wait.",
         without_work,
     ),
-    Misconception(
-        "the first at 0", "The first gap lies before the first request.", begins_at_zero
-    ),
+    Misconception("the first at 0", "The first gap lies before the first request.", begins_at_zero),
     Misconception("ends of sends", "Asked for is when a send begins.", ends_of_sends),
     Misconception(
         "nothing refused",

@@ -14,7 +14,7 @@ from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import Workload, at_times, gamma_arrivals, load_azure
 from course_lib.specs import GPUS, MODELS
 
-COUNT = 1000
+COUNT = 800
 NUM_BLOCKS = 30_024
 QUIET, BUSY = 0.25, 4.0
 
@@ -110,4 +110,3 @@ MEASURED = (
     ),
     Misconception("milliseconds", "Write seconds.", in_milliseconds),
 )
-

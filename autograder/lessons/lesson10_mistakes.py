@@ -636,7 +636,9 @@ BURSTS = (
         "The clock starts one gap before the first request.",
         first_at_zero,
     ),
-    Misconception("always Poisson", "Exponential gaps have the CV 1, and no other.", always_poisson),
+    Misconception(
+        "always Poisson", "Exponential gaps have the CV 1, and no other.", always_poisson
+    ),
     Misconception(
         "nothing refused",
         "A rate or a CV that is not above 0, or a number of requests below 0, is refused with a "

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.pool.order_rules import order_rules, order_rules_scene
     from course_lib.viz.pressure import memory_pressure, pressure_scene
+    from course_lib.viz.queues.figure import queueing_dial
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
     from course_lib.viz.reservations import reservation_film, share_bars
@@ -96,6 +97,7 @@ __all__ = [
     "prefix_tree",
     "pressure_scene",
     "queue_compaction_film",
+    "queueing_dial",
     "replay",
     "reservation_film",
     "share_bars",
@@ -151,6 +153,7 @@ _MODULES = {
     "pool_scene": "pool.film",
     "prefix_tree": "sharing.explorer",
     "pressure_scene": "pressure",
+    "queueing_dial": "queues.figure",
     "replay": "replays.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",
