@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Any
 
@@ -80,7 +80,7 @@ REFUSED_WAITS = (Call(2, 2.0), Call(3, 4.0), Call(0, 0.5), Call(2, -1.0))
 
 
 def queue(gaps: list[float], services: list[float]) -> Call:
-    """Return a call with customers: seconds since the one before, the first since 0, and service."""
+    """Return a call with customers: seconds since the one before, and seconds of service."""
     return Call(np.cumsum(gaps, dtype=float), np.array(services, dtype=float))
 
 
@@ -107,9 +107,6 @@ def busy_server(number: int, count: int = 500_000, rho: float = 0.9) -> Call:
     """Return the customers of an M/M/1 queue."""
     rng = np.random.default_rng(1000 + number)
     return Call(np.cumsum(rng.exponential(1 / rho, count)), rng.exponential(1.0, count))
-
-
-_ACTIONS = ("arrives at", "needs")
 
 
 def customers(seed: int) -> list[tuple[int, int]]:
@@ -140,9 +137,7 @@ def waits_by_hand(found: list[tuple[int, int]]) -> list[int]:
 
 
 def _steps(found: list[tuple[int, int]]) -> list[int]:
-    return [
-        before[1] - (after[0] - before[0]) for before, after in zip(found, found[1:], strict=False)
-    ]
+    return [before[1] - (after[0] - before[0]) for before, after in pairwise(found)]
 
 
 def never_idle(found: list[tuple[int, int]]) -> list[int]:
@@ -153,7 +148,7 @@ def never_idle(found: list[tuple[int, int]]) -> list[int]:
 def own_service(found: list[tuple[int, int]]) -> list[int]:
     """Return what comes of a recursion with the customer's own service."""
     waits = [0]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         waits.append(max(0, waits[-1] + after[1] - (after[0] - before[0])))
     return waits
 

@@ -13,7 +13,6 @@ from course_lib.queueing.logs import (
     littles_law,
     number_in_system,
     seen_on_arrival,
-    time_average,
 )
 from course_lib.queueing.models import MG1, MM1, erlang_b, erlang_c
 from course_lib.queueing.simulation import simulate_queue
@@ -290,7 +289,7 @@ WAIT = (
     ),
     Misconception(
         "exponential sizes",
-        "ρ/(1 − ρ) · mean is M/M/1. For other sizes what is left of a service is not a mean service.",
+        "ρ/(1 − ρ) · mean is M/M/1. For other sizes, what is left of a service is no mean service.",
         as_mm1,
     ),
     Misconception("response", "The wait ends when the service starts.", response),

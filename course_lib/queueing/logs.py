@@ -28,10 +28,10 @@ class LittlesLaw:
 def littles_law(arrivals: ArrayLike, departures: ArrayLike) -> LittlesLaw:
     """Return λ, W and L of an event log, from its first arrival to its last departure.
 
-    The rate is the number of requests over that window, which begins with the earliest arrival, not
-    at 0, and ends with the latest departure. Nobody is present before and after, so L = λ·W exactly, whatever the order of service, the
-    arrivals and the sizes. In a window that cuts requests at its edges, the law holds in the limit
-    of a long window only. Source: Little (1961); Stidham, A last word on L = λW (1974).
+    The window begins with the earliest arrival, not at 0, and the rate is the number of requests
+    over it. Nobody is present before and after, so L = λ·W exactly, whatever the order of service,
+    the arrivals and the sizes. In a window that cuts requests at its edges, the law holds in the
+    limit of a long window only. Source: Little (1961); Stidham, A last word on L = λW (1974).
 
     Args:
         arrivals: Times of arrival in seconds, shape (n,), in any order.

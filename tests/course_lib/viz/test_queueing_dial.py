@@ -1,9 +1,9 @@
-"""Lesson 10's figure: what is drawn and said is what the formulas, the simulator and the engine say."""
+"""Lesson 10's figure: what is drawn and said is what formulas, simulator and engine say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,8 @@ def test_a_p99_is_said_where_a_formula_has_it(dial: Dial) -> None:
 
 def test_bursts_make_people_wait_longer(dial: Dial) -> None:
     means = [dial.simulated("exponential", cv).loads[7].mean for cv in (1, 2, 4)]
-    assert means == sorted(means) and means[2] > 4 * means[0]
+    assert means == sorted(means)
+    assert means[2] > 4 * means[0]
 
 
 def test_the_engine_waits_as_a_shared_server_does(dial: Dial) -> None:
@@ -105,11 +106,7 @@ def test_the_words_have_the_numbers(dial: Dial) -> None:
 def test_the_backlog_is_the_waits_of_those_who_come(dial: Dial) -> None:
     corners = dial.backlog("exponential", 1, 0.8)
     arrivals = gamma_arrivals(0.8, 1.0, 60, 10)
-    before = [
-        work
-        for (time, work), (later, _) in zip(corners, corners[1:], strict=False)
-        if time == later
-    ]
+    before = [work for (time, work), (later, _) in pairwise(corners) if time == later]
     services = np.random.default_rng(11).exponential(1.0, 60)
     assert before == pytest.approx(simulate_queue(arrivals, services).tolist())
 

@@ -1,0 +1,1030 @@
+# %% [markdown]
+# # Lesson 10: How long the line is
+#
+# **Time** 3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+#
+# Lesson 9 chose who is next in the line. This lesson asks how long the line is: at which load people begin to wait, for how
+# long, how many servers keep the wait short, and what bursts do. A hundred years of queueing theory answer that in formulas
+# of one line. They are right, each under its conditions, and the most important thing to know of them is what happens
+# where a condition does not hold: your engine breaks one of them by design.
+#
+# **By the end you will have built** Little's law on an event log; the waits of M/M/1, M/G/1 and of thousands of servers; a
+# simulator that takes ten million customers in a second or two and confirms each formula; arrivals in bursts; a load
+# generator that keeps to its rate; and a planner that finds the fewest GPUs for a target. You will be able to say when each
+# of them may be believed.
+#
+# **You need** lesson 1 (what an iteration reads), lesson 5 (what a batch shares, TTFT), lesson 9 (orders of service). Of
+# statistics: mean, variance, the exponential distribution. You need no GPU.
+
+# %%
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from autograder.lessons.lesson10_hunt import SECONDS_PER_SEND, mend_a, mend_b, rate_of, suspect_send_times
+from autograder.lessons.lesson10_measure import COUNT
+from autograder.notebook import check, compare, explain, quiz, task
+from course_lib import parts, viz
+from course_lib.engine import LLM, SamplingParams
+from course_lib.queueing import GG1, MD1, MG1, MM1, FloatArray, MMc, erlang_c, inspected_gap, servers_for_wait
+from course_lib.queueing.logs import LittlesLaw, number_in_system, time_average
+from course_lib.scheduling import SchedulerConfig
+from course_lib.simulation.cost_model import RooflineCostModel
+from course_lib.simulation.demand import service_demand
+from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulation_parts import SimulationParts
+from course_lib.simulation.simulator import simulate
+from course_lib.simulation.workload import ClosedLoop, Workload, at_times, load_azure, poisson_arrivals
+from course_lib.specs import GPUS, MODELS
+from course_lib.viz.kit.charts.axes import Axis
+from course_lib.viz.kit.charts.chart import grid, scene_of
+from course_lib.viz.kit.charts.curves import Curve, curve_chart, stepped
+from course_lib.viz.kit.charts.gantt import Span, gantt
+from course_lib.viz.kit.layout import WIDE
+
+torch.set_num_threads(1)  # the model is small: several threads would wait for each other
+
+# %%
+viz.EngineMap(lesson=10)
+
+# %% [markdown]
+# ## 1. Warm-up
+#
+# Three questions on the lessons before. The check is immediate and earns no points.
+
+# %% exercise="10.W1"
+weights_ms = None  # ms
+### BEGIN SOLUTION
+weights_ms = 1000 * 16.1 / 2039
+### END SOLUTION
+
+# %% check="10.W1"
+check("10.W1", weights_ms)
+# %% exercise="10.W2"
+iteration_ms = None  # ms
+### BEGIN SOLUTION
+iteration_ms = 7.9 + 20 * 0.05
+### END SOLUTION
+
+# %% check="10.W2"
+check("10.W2", iteration_ms)
+# %% exercise="10.W3"
+mean_wait = None  # s
+### BEGIN SOLUTION
+mean_wait = (0 + 6 + 7) / 3
+### END SOLUTION
+
+# %% check="10.W3"
+check("10.W3", mean_wait)
+# %% [markdown]
+# ## 2. The problem, seen first
+#
+# One GPU, an A100 with Llama-3.1-8B, serves conversations. The cell says what one of them asks of it: how long it takes when
+# it has the GPU for itself, and which part of that is its **own** work, which the GPU does for nobody else: computing its
+# prompt, and reading its own keys and values. The rest is reading the weights, once for each of its tokens.
+
+# %%
+conversations = load_azure("conversation")[:COUNT]
+cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
+NUM_BLOCKS = 30_024
+SECONDS_ALONE, SECONDS_OWN = service_demand(conversations, cost_model)
+
+print(f"requests from: {conversations.source}")
+print(f"alone on the GPU, one takes {SECONDS_ALONE.mean():.2f} s on average;", end=" ")
+print(f"{SECONDS_OWN.mean():.3f} s of that are its own")
+
+# %% [markdown]
+# Two of them arrive per second, at random moments. Together they bring about four seconds of "alone" into each second.
+# **Predict:** how many times as long as alone does one take, on average? (Infinity is an answer too: `float("inf")`.)
+
+# %%
+predicted_ratio = None  # your prediction, from 1
+
+# %% [markdown]
+# The second prediction is for a plain queue: one server, one customer after the other, arrivals and service times at
+# random. It is busy for 80% of the time, and one waits four service times on average. Traffic grows by an eighth, so that
+# it is busy for 90%. **Predict:** how many service times does one wait now?
+
+# %%
+predicted_wait = None  # your prediction, in service times
+
+# %% [markdown]
+# Now turn the dial. Above is the work that is left while 60 customers come; the same ones, only closer together, as you
+# turn it up. Below are the mean wait and the wait that 99% do not exceed (the **p99**), on an axis on which each step is ten
+# times the last. Lines are formulas, dots are a simulator, yours as soon as you have built it. Then choose other sizes, and
+# arrivals in bursts. Leave the engine for later.
+
+# %%
+dial = viz.queueing_dial()
+dial
+
+# %%
+def serve(rate: float, requests: Workload = conversations, **options: Any) -> SimulationResult:
+    """Serve the requests with an engine, at random moments, so many per second."""
+    times = poisson_arrivals(rate, len(requests))
+    options = {"cost_model": cost_model, "num_blocks": NUM_BLOCKS, **options}
+    own = SimulationParts.of({name: parts.get(name) for name in ("Scheduler", "FCFSRequestQueue")})
+    return simulate(at_times(requests, times), SchedulerConfig(), parts=own, **options)
+
+
+two_per_second = serve(2.0)
+stretched = two_per_second.e2e.mean() / SECONDS_ALONE.mean()
+compare(predicted_ratio, stretched, "times as long as alone")
+compare(predicted_wait, MM1(0.9, 1.0).mean_wait, "service times")
+
+# %% [markdown]
+# If you said infinity, or four times, you took the GPU for a server of one customer at a time. It is a bus: the trip is
+# shared, and a passenger costs the others the time at the door. Two per second bring only two times the *own* work, a fifth
+# of each second or a little less. That slows everybody down by about a fifth, and no more.
+#
+# And the plain queue: there is an eighth more work, and half of the slack that there was. So nine, not 4.5.
+#
+# The lesson goes from the plain queue to the bus. First one needs to count.
+
+# %% claims="fifth, and no more."
+assert 1.1 < stretched < 1.3
+assert 0.1 < 2 * SECONDS_OWN.mean() < 0.22
+assert MM1(0.8, 1.0).mean_wait == 4 and round(MM1(0.9, 1.0).mean_wait, 9) == 9
+
+# %% [markdown]
+# ## 3. Little's law
+#
+# Six requests, in seconds. Each bar is one of them; below is how many are present.
+#
+# | request | arrives | leaves | is there for |
+# |---|---|---|---|
+# | 1 | 0 | 4 | 4 |
+# | 2 | 3 | 9 | 6 |
+# | 3 | 5 | 11 | 6 |
+# | 4 | 6 | 15 | 9 |
+# | 5 | 16 | 19 | 3 |
+# | 6 | 17 | 20 | 3 |
+
+# %%
+six_arrivals, six_departures = [0, 3, 5, 6, 16, 17], [4, 9, 11, 15, 19, 20]
+moments, present = number_in_system(six_arrivals, six_departures)
+stays = {
+    f"request {number}": [Span(*stay, "running", of=("request", str(number)))]
+    for number, stay in enumerate(zip(six_arrivals, six_departures), 1)
+}
+present_curve = Curve("present", stepped(list(zip(moments.tolist(), present.tolist())), until=20))
+charts = [
+    gantt("Who is there", Axis("Time", "s", low=0, high=20), stays, WIDE - 24),
+    curve_chart("How many", Axis("Time", "s", low=0, high=20), Axis("Requests"), [present_curve], WIDE - 24, 110),
+]
+viz.Picture(scene_of(grid(charts, 1), "Six requests", "31 request-seconds, counted twice"))
+
+# %% [markdown]
+# Count the area of the bars: 4 + 6 + 6 + 9 + 3 + 3 = 31 request-seconds. Count the area under the curve: it must be the same
+# 31, since each request adds one to the curve for as long as it is there. Now divide by the 20 s that the log lasts.
+#
+# - By the curve: 31 / 20 = 1.55 requests are present, averaged **over time**. Call it $L$.
+# - By the bars: 31 / 20 = (6 / 20) · (31 / 6): requests per second, $\lambda$ = 0.3/s, times the mean time that a request is
+#   there, **over requests**, $W$ = 5.167 s.
+#
+# $$L = \lambda W$$
+#
+# is **Little's law** (1961). It is one area, counted twice. So it does not matter who is served first, how arrivals come,
+# how long requests are, or what the box is: a server, its waiting line alone, the seats of a batch. All that it needs is
+# that the window holds requests as a whole. And one of the three numbers can be had from the other two: 1.6 requests per
+# second that stay for 87 s each are 140 in the system, whatever a dashboard says.
+#
+# Mind the averages. $L$ averages over time, $W$ over requests. The plain mean of the counts above is another number, since
+# it takes each piece of time for equally long. (`time_average` weights each by how long it lasts.)
+
+# %% exercise="10.1"
+
+# %% check="10.1"
+
+# %% [markdown] solution="10.1"
+# **Explained.** `number_in_system` checks the log, and gives the curve: the moments at which it changes, and the number from
+# each of them on. The last number is 0 and lasts for nothing, so it is left out. The window is from the first moment to the
+# last, which are the earliest arrival and the latest departure, in whatever order the log is. To work out $L$ as
+# $\lambda W$ gives the same number, that is the law; but then a mistake in either would never be noticed.
+
+# %%
+own_littles_law = parts.get("littles_law")
+measured_law = own_littles_law(
+    two_per_second.arrival_times, two_per_second.arrival_times + two_per_second.e2e
+)
+print(measured_law)
+print(f"λ · W = {measured_law.arrival_rate * measured_law.mean_response:.6f}")
+
+# %% claims="is **Little's law** (1961)."
+assert own_littles_law(six_arrivals, six_departures) == LittlesLaw(0.3, 31 / 6, 1.55)
+assert np.isclose(measured_law.mean_in_system, measured_law.arrival_rate * measured_law.mean_response, rtol=1e-9)
+
+# %% [markdown]
+# ### Averages of what?
+#
+# Two more that look harmless. You measure the speed of an answer in tokens per second. One answer has 90 tokens in 9 s, one
+# has 100 tokens in 1 s. Is the mean speed $(10 + 100)/2 = 55$? A look at the clock shows 10 for nine seconds and 100 for one:
+# 19 tokens per second, and that is what was generated: 190 tokens in 10 s. A mean over requests gives each *request* a vote.
+#
+# And: buses come every 10 minutes on average. You come at a random moment; how long is the gap you look into? Longer: a gap
+# is met as often as it is long. Its mean is $E[X^2]/E[X]$, the mean of the gaps weighted by their length. For gaps of 1 and 9
+# that is $(1 + 81)/(1 + 9) = 8.2$, where the plain mean is 5. This is the **inspection paradox**. Azure's requests for code:
+
+# %%
+code = load_azure("code")
+code_gaps = np.diff([request.arrival_time for request in code])
+long_ones = code_gaps[code_gaps > 10]
+print(f"{code.source}\n{len(code_gaps):,} gaps, {code_gaps.mean():.3f} s on average")
+print(f"the gap that one looks into at a random moment: {inspected_gap(code_gaps):.1f} s")
+print(f"{len(long_ones)} gaps are longer than 10 s, and hold {long_ones.sum() / code_gaps.sum():.0%} of all time")
+
+# %% [markdown]
+# A dashboard that looks once a minute sees an idle service most of the time. The requests come in the rest of the time, and
+# meet each other there. Both are right, each about its own average.
+
+# %% claims="A dashboard that looks once a minute sees an idle service most of the time."
+assert inspected_gap(code_gaps) > 50 * code_gaps.mean()
+assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(code_gaps)
+
+# %% [markdown]
+# ## 4. One server
+#
+# ### M/M/1: slack sets the wait
+#
+# Names first. $\lambda$ requests arrive per second. A server that is busy finishes $\mu$ per second, so a service takes
+# $1/\mu$ on average. The **utilisation** or load is $\rho = \lambda/\mu$, the share of time that the server is busy; it has
+# to be below 1. In "M/M/1" the first M says that arrivals are memoryless: a **Poisson process**, in which each moment is as
+# likely as any other, and gaps are exponential. The second says that service times are exponential. And there is 1 server.
+#
+# | $\rho$ | 0.5 | 0.8 | 0.9 | 0.95 |
+# |---|---|---|---|---|
+# | mean wait, in services: $\rho/(1-\rho)$ | 1 | 4 | 9 | 19 |
+# | mean response, wait and service: $1/(1-\rho)$ | 2 | 5 | 10 | 20 |
+# | p99 of the response | 9.2 | 23.0 | 46.1 | 92.1 |
+#
+# It is no cliff; it is one over the slack. Each time that you halve the slack, the wait doubles. And there is no load at
+# which nobody waits.
+#
+# Why $1/(1-\rho)$? A request that arrives finds $L$ others, on average; that a Poisson arrival sees what an average over time
+# sees is a theorem (PASTA: Poisson arrivals see time averages). Each of them takes a service, and so does it itself: in
+# services, $W = L + 1$. Little says $L = \lambda W = \rho W$. So $W = \rho W + 1$, and $W = 1/(1-\rho)$.
+#
+# The mean is not what users complain about. In M/M/1 the response is itself exponential, with the rate $\mu - \lambda$:
+#
+# $$P(\text{response} > t) = e^{-(\mu - \lambda)t}$$
+
+# %% exercise="10.2a"
+
+# %% check="10.2a"
+
+# %% [markdown] solution="10.2a"
+# **Explained.** A share $q$ is done by $t$ if $e^{-(\mu-\lambda)t} = 1 - q$, so $t = -\ln(1-q)/(\mu-\lambda)$. For the p99 that
+# is 4.6 means, at any load: $\ln 100$ = 4.6. (`log1p(-q)` is the same as `log(1 - q)`, and exact where $q$ is tiny.)
+
+# %% [markdown]
+# ### M/G/1: what is left of a service
+#
+# No service time is exponential. Let sizes have any distribution (G, for general), and ask again what an arrival waits for.
+# With the probability $\rho$ somebody is being served, and what is *left* of that service has to be waited for; call its
+# mean $R$. And then for those in the line, $\lambda W$ of them by Little (only the wait counts here, and only the line), a
+# whole service each, together $\lambda W \cdot E[S] = \rho W$:
+#
+# $$W = \rho R + \rho W$$
+#
+# What is $R$? Half a service, one would say. But an arrival falls into a long service more often than into a short one, as
+# with the buses. The service that it falls into has the mean $E[S^2]/E[S]$, and half of that is left. The spread of a
+# distribution is told by its **squared coefficient of variation**, SCV: variance over mean squared. It is 0 if all are equal
+# and 1 for the exponential. Since $E[S^2]$ is variance plus mean squared, that is all one needs to know.
+#
+# Ten services: nine of 1 s, one of 11 s. The mean is 2 s, and half of it 1 s. But $E[S^2]$ = (9 + 121)/10 = 13, so $R$ =
+# 13/4 = 3.25 s.
+
+# %% exercise="10.2b"
+
+# %% check="10.2b"
+
+# %% exercise="10.2c"
+
+# %% check="10.2c"
+
+# %% [markdown] solution="10.2c"
+# **Explained.** $W(1 - \rho) = \rho R$. So the wait has two factors: $\rho/(1-\rho)$, the load, and $R = E[S](1 + \text{SCV})/2$,
+# the sizes. With exponential sizes $R = E[S]$, as it must be for something memoryless: however long it has lasted, as much is
+# still to come. With equal sizes it is half of that. Pollaczek found the formula in 1930, Khinchine in 1932.
+
+# %% [markdown]
+# Your formula for requests like these on a server that takes one at a time, with the time that each takes alone:
+
+# %%
+mean_alone = float(SECONDS_ALONE.mean())
+scv_alone = float(SECONDS_ALONE.var()) / mean_alone**2
+own_mg1 = parts.get("MG1")
+print(f"E[S] = {mean_alone:.2f} s, SCV = {scv_alone:.2f}")
+for rate in (0.1, 0.2, 0.3, 0.4):
+    one_by_one = own_mg1(rate, mean_alone, scv_alone)
+    print(f"{rate:.1f} per second: load {one_by_one.rho:.0%}, mean wait {one_by_one.mean_wait:5.2f} s")
+
+# %% [markdown]
+# A server that takes one request at a time is in trouble at one request in two seconds. That is why nobody serves like that.
+#
+# ## 5. Many servers
+#
+# Four servers at 80% load. Each with a line of its own: four times M/M/1, and one waits 4 services. With **one line** for
+# all four, nobody waits beside an idle server. How much does that help?
+#
+# In such a queue (M/M/c, $c$ servers) one waits if all servers are busy, with a probability $C$. Erlang worked it out in
+# 1917, for telephone lines, in two steps. First let nobody wait: who finds all lines busy is lost. Of $a = \lambda E[S]$
+# erlang of traffic a share $B(c)$ is lost; textbooks write it as
+#
+# $$B(c) = \frac{a^c/c!}{\sum_{n=0}^{c} a^n/n!}$$
+#
+# With $c$ = 300 and $a$ = 290, $a^c$ has 739 digits and $c!$ has 615, though the ratio is 0.03; no float holds them. Do not
+# compute what cancels. Add the servers one by one:
+#
+# $$B(0) = 1, \qquad B(n) = \frac{a\,B(n-1)}{n + a\,B(n-1)}$$
+#
+# By hand, $a$ = 1: $B(1)$ = 1/(1 + 1) = 0.5, and $B(2)$ = 0.5/(2 + 0.5) = 0.2.
+
+# %% exercise="10.3a"
+
+# %% check="10.3a"
+
+# %% [markdown] solution="10.3a"
+# **Explained.** Every intermediate value is a probability, so nothing overflows, and nothing cancels, since all terms are
+# positive: 5,000 servers are as exact as two. A logarithm of each factor (`math.lgamma`) works too, at the price of a sum of
+# exponentials. A recursion in Python ends at a thousand servers.
+
+# %% [markdown]
+# The second step: let people wait. Who is not lost keeps servers busy for others, so more find all of them busy than were
+# lost before:
+#
+# $$C = \frac{B}{1 - \rho\,(1 - B)}, \qquad \rho = a/c$$
+#
+# With two servers and $a$ = 1: 0.2/(1 − 0.5 · 0.8) = 1/3.
+
+# %% exercise="10.3b"
+
+# %% check="10.3b"
+
+# %% [markdown] solution="10.3b"
+# **Explained.** The formula means nothing at $\rho \ge 1$, where the line only grows, and would return something all the same:
+# a number above 1, or a negative one. So refuse first. The mean wait follows: who waits, waits for a share of $c\mu - \lambda$,
+# the pace at which the line shrinks when all are busy: $W = C/(c\mu - \lambda)$.
+
+# %%
+print("mean wait at 80% load, in services      one line    a line each")
+for servers in (1, 2, 4, 16, 64, 256):
+    share_that_waits = parts.get("erlang_c")(servers, 0.8 * servers)
+    one_line = share_that_waits / (servers - 0.8 * servers)
+    print(f"{servers:>4} servers, {share_that_waits:8.3%} wait {one_line:>22.4f} {MM1(0.8, 1.0).mean_wait:>14.1f}")
+
+# %% [markdown]
+# Pooling is the cheapest capacity there is: four servers wait a fifth as long, and with hundreds hardly anybody waits at a
+# load at which a single one is miserable. That is an argument for one line in front of all replicas, and for large
+# machines. It also says that a "safe utilisation" of 80% depends on how many servers you have.
+
+# %% claims="Pooling is the cheapest capacity there is: four servers wait a fifth as long"
+assert 0.18 < MMc(3.2, 1.0, 4).mean_wait / MM1(0.8, 1.0).mean_wait < 0.2
+assert erlang_c(256, 204.8) < 0.001
+
+# %% [markdown]
+# ## 6. Simulate it
+#
+# Formulas have conditions; a simulation has none. One recursion does it (Lindley, 1952). A customer waits as long as the one
+# in front did, plus that one's service, minus the time that went by between the two arrivals; or not at all:
+#
+# $$W_n = \max(0,\; W_{n-1} + \underbrace{S_{n-1} - (A_n - A_{n-1})}_{\text{step}_n})$$
+#
+# Do it by hand once. Write down the running sums of the steps too (the first customer's is 0), and compare.
+
+# %% exercise="10.4a"
+answer = {"seed": 1}
+# Write answer["sums"] = [0, ...] and answer["waits"] = [0, ...].
+### BEGIN SOLUTION
+answer["sums"] = [0, 3, -1, 3, 5, 7]
+answer["waits"] = [0, 3, 0, 4, 6, 8]
+### END SOLUTION
+
+# %% check="10.4a"
+check("10.4a", answer)
+
+# %% [markdown] solution="10.4a"
+# **Explained.** Where the sum reaches a new low, the server was idle; from there on the wait is how far the sum stands above
+# that low. So no recursion is needed: the wait is the sum, minus the least that it, or 0, has been so far.
+
+# %% [markdown]
+# A loop in Python takes about half a microsecond for each customer, arrays a hundredth of that. What is given checks the
+# arguments and sees to several servers. The part for one server is yours. You have seen in the sums by hand how to do
+# without a loop; `np.cumsum` and `np.minimum.accumulate` are running sums and running minima.
+
+# %% exercise="10.4b" steps="One server"
+
+# %% check="10.4b"
+
+# %% [markdown] solution="10.4b"
+# **Explained.** The whole queue in two running operations. Without blocks of `CHUNK` customers it is shorter, and as right for
+# a million customers:
+#
+# ```python
+# steps = service_times[:-1] - np.diff(arrival_times)
+# sums = np.concatenate([[0.0], np.cumsum(steps)])
+# waits = sums - np.minimum.accumulate(sums)
+# ```
+#
+# (With a 0 in front, the least sum so far is at most 0 by itself.) The library starts afresh every 8,192 customers, from the
+# last wait, for two reasons: the arrays stay in the CPU's cache; and a sum that has fallen to minus a million has few
+# digits left for the wait of a second that is its difference from another such number.
+
+# %% [markdown]
+# ### It confirms the formulas
+#
+# Ten million customers. How exact is a mean wait? Waits are no independent draws: if you wait long, so does the one behind
+# you. So the run is cut into 20 blocks, whose means are nearly independent, and the **standard error** of the whole is the
+# standard deviation of the 20 means over $\sqrt{20}$.
+
+# %%
+own_simulate_queue = parts.get("simulate_queue")
+rng = np.random.default_rng(10)
+
+
+def confirmed(name: str, theory: float, services: Any, servers: int = 1, rate: float = 0.8, count: int = 2_500_000) -> float:
+    """Print theory and simulation of a mean wait; return how many standard errors lie between them."""
+    arrivals = np.cumsum(rng.exponential(1 / rate, count))
+    waits = own_simulate_queue(arrivals, services(count), servers)
+    blocks = np.array_split(waits, 20)
+    error = np.std([block.mean() for block in blocks], ddof=1) / np.sqrt(20)
+    away = (waits.mean() - theory) / error
+    print(f"{name:<34} theory {theory:.4f}, simulated {waits.mean():.4f} ± {error:.4f} ({away:+.1f})")
+    return float(away)
+
+
+def hyperexponential(count: int) -> FloatArray:
+    """Return times with mean 1 and SCV 4: a mixture of short and long exponentials."""
+    share = (1 + np.sqrt(0.6)) / 2
+    means = np.where(rng.random(count) < share, 1 / (2 * share), 1 / (2 * (1 - share)))
+    return rng.exponential(means)
+
+
+distances = [
+    confirmed("M/M/1, exponential sizes", MM1(0.8, 1.0).mean_wait, lambda n: rng.exponential(1.0, n)),
+    confirmed("M/D/1, equal sizes", MD1(0.8, 1.0).mean_wait, np.ones),
+    confirmed("M/G/1, SCV 4", own_mg1(0.8, 1.0, 4.0).mean_wait, hyperexponential),
+    confirmed("M/M/1 at half the load", MM1(0.4, 1.0).mean_wait, lambda n: rng.exponential(1.0, n), rate=0.4),
+    confirmed("M/M/4, one line", MMc(3.2, 1.0, 4).mean_wait, lambda n: rng.exponential(1.0, n), 4, 3.2, 400_000),
+]
+
+# %% [markdown]
+# In brackets is the distance in standard errors. All are within three.
+
+# %% claims="All are within three."
+assert all(abs(away) < 3 for away in distances)
+
+# %% [markdown]
+# **How long to simulate?** Longer than one thinks, near full load. The same queue for 100,000 customers, twenty times:
+
+# %%
+for rho in (0.5, 0.8, 0.9, 0.95):
+    means = []
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        arrivals, services = np.cumsum(draw.exponential(1 / rho, 100_000)), draw.exponential(1.0, 100_000)
+        means.append(own_simulate_queue(arrivals, services).mean())
+    print(f"load {rho:.0%}: mean wait {MM1(rho, 1.0).mean_wait:5.1f} services, one run is off by {np.std(means) / np.mean(means):.1%}")
+
+# %% [markdown]
+# At 95% a run of a hundred thousand requests says little more than the order of magnitude. Whoever benchmarks a server near
+# its limit with a thousand requests measures luck.
+
+# %% [markdown]
+# ## 7. Bursts
+#
+# Real arrivals are not Poisson. The simplest measure of it is the **coefficient of variation** (CV) of the gaps, standard
+# deviation over mean: 1 for Poisson, 0 for a metronome, above 1 for bursts. A **gamma distribution** can have any CV. With
+# shape $k$ and scale $s$ its mean is $ks$ and its CV is $1/\sqrt{k}$.
+
+# %% exercise="10.5"
+
+# %% check="10.5"
+
+# %% [markdown] solution="10.5"
+# **Explained.** From the CV the shape, $k = 1/\text{CV}^2$; then from the mean the scale, $s = \text{CV}^2/\text{rate}$. A CV of 2
+# has the shape 1/4: most gaps are tiny and a few are long, and that is a burst. vLLM's benchmark client does the same and calls
+# the shape *burstiness*; a **lower** burstiness is burstier.
+
+# %% [markdown]
+# There is no exact formula for bursty arrivals that needs the CV alone. There is an approximation (often called Kingman's, or
+# VUT for variation, utilisation, time):
+#
+# $$W \approx \frac{c_a^2 + c_s^2}{2} \cdot \frac{\rho}{1-\rho} \cdot E[S]$$
+#
+# with the SCV of the gaps and that of the sizes. What Kingman proved is an upper bound, which is another formula. At 80% load,
+# exponential sizes, two million customers:
+
+# %%
+own_gamma_arrivals = parts.get("gamma_arrivals")
+for cv in (0.5, 1.0, 2.0, 4.0):
+    arrivals = own_gamma_arrivals(0.8, cv, 2_000_000, 1)
+    wait = own_simulate_queue(arrivals, rng.exponential(1.0, len(arrivals))).mean()
+    model = GG1(0.8, 1.0, cv**2, 1.0)
+    print(f"CV {cv:.1f}: simulated {wait:6.2f} services, VUT {model.mean_wait:6.2f}, never above {model.kingman_bound:6.2f}")
+
+# %% [markdown]
+# Bursts cost as much as load does: at a CV of 4 one waits eight times as long or more, at the same utilisation. And it gets
+# worse. The formula knows how gaps are *spread*, not in which *order* they come. In real traffic, short gaps follow short
+# gaps. Below, Azure's code requests go through one engine, the same gaps and the same requests, three times: as they came,
+# with the gaps shuffled, and as a Poisson process of the same rate.
+
+# %%
+burst_mix = code[:2000]
+burst_gaps = np.diff([request.arrival_time for request in burst_mix], prepend=0.0)
+arrivals_of = {
+    "as they came": [request.arrival_time for request in burst_mix],
+    "gaps shuffled": np.cumsum(np.random.default_rng(0).permutation(burst_gaps)),
+    "Poisson": poisson_arrivals(len(burst_mix) / burst_gaps.sum(), len(burst_mix)),
+}
+burst_ttft = {}
+for name, times in arrivals_of.items():
+    ttft = simulate(at_times(burst_mix, times), SchedulerConfig(), cost_model, NUM_BLOCKS).ttft
+    burst_ttft[name] = ttft.mean()
+    print(f"{name:<14} mean TTFT {ttft.mean():6.2f} s, p99 {np.quantile(ttft, 0.99):6.2f} s")
+
+# %% [markdown]
+# The same requests at the same rate, and a factor of tens between the first line and the last. (Without the folder of
+# traces the arrivals are drawn from a gamma distribution and have no order that a shuffle could destroy; it takes real
+# ones to see what order does.) Test with arrivals as they are. If you have only a rate, you do not know the load.
+
+# %% claims="The same requests at the same rate, and a factor of tens between the first line and the last."
+assert burst_ttft["as they came"] > 20 * burst_ttft["Poisson"]
+assert burst_ttft["gaps shuffled"] > 20 * burst_ttft["Poisson"]
+assert code.is_synthetic or burst_ttft["as they came"] > 1.5 * burst_ttft["gaps shuffled"]
+
+# %% [markdown]
+# ### What must hold, and what breaks
+#
+# | what must hold | what one sees when it does not |
+# |---|---|
+# | The load is below 1, on the work that is nobody else's. | Waits depend on how long one has watched. |
+# | The window holds whole requests. | $L$ is not $\lambda W$. |
+# | $L$ is averaged over time, $W$ over requests. | Two dashboards disagree, and both are right. |
+# | Arrivals do not wait for the server. | The overload is hidden by the test (section 11). |
+# | Gaps are independent of each other. | Minutes of waiting at "60% load". |
+# | Nothing else runs out: memory, seats. | A queue where the formula has none. |
+#
+# ## 8. A load generator
+#
+# > **An upstream bug.** `vllm-project/vllm`, issue #21104 (July 2025), mended by pull request #21108. The code below is our
+# > own, and makes the same mistake.
+#
+# A benchmark client was told to send 200 requests per second, 10,000 in all, and the server was found to do 183.52 per
+# second. It looked a little slow. Here is a generator like that, on a clock of its own: to sleep and to work moves `now` on.
+
+# %% shows="autograder.lessons.lesson10_hunt:suspect_send_times"
+
+# %% [markdown]
+# Building and sending a request took 0.449 ms there. **Predict:** the plan asks for 1,000 per second. How many does it send?
+
+# %%
+predicted_rate = None  # your prediction, requests per second
+
+# %%
+asked = [200, 400, 600, 1000, 2000]
+got = {rate: rate_of(suspect_send_times([1 / rate] * 2000, SECONDS_PER_SEND)) for rate in asked}
+compare(predicted_rate, got[1000], "per second")
+print({rate: round(sent, 1) for rate, sent in got.items()})
+
+# %% [markdown]
+# Show that it is wrong beyond excuse. Give a rate that *could* be reached, by somebody who needs 0.449 ms for a request, and
+# of which this one sends less than three quarters.
+
+# %% exercise="10.6a"
+exposing_rate = None  # requests per second
+### BEGIN SOLUTION
+exposing_rate = 1000
+### END SOLUTION
+
+# %% check="10.6a"
+check("10.6a", exposing_rate)
+
+# %% [markdown] solution="10.6a"
+# **Explained.** From one send to the next it takes the gap *and* the work, $1/\lambda + w$. It sends $1/(1/\lambda + w)$, which
+# is three quarters of $\lambda$ when $w$ is a third of the gap, at 742/s. Above $1/w$ = 2,227/s it would be late whatever it
+# does. At 200/s: $1/(0.005 + 0.000449)$ = 183.5.
+
+# %% [markdown]
+# Now mend it. The gaps are the plan: request $n$ is due at their running sum. (The word for the harm is **coordinated
+# omission**: generator and server agree to leave out the requests that would have waited.)
+
+# %% exercise="10.6b"
+
+# %% check="10.6b"
+
+# %% [markdown] solution="10.6b"
+# **Explained.** When a request is *due* depends on the plan alone; only when it is *sent* depends on what the generator can
+# do. A delay is caught up with in the next long gap, and does not move the whole rest of the plan. vLLM 0.33.0 does it like
+# that: it adds the gaps up beforehand, and sleeps until the start plus that sum.
+
+# %% [markdown]
+# ### Judge two fixes
+#
+# Two colleagues have mended it before you.
+
+# %% shows="autograder.lessons.lesson10_hunt:mend_a"
+
+# %% shows="autograder.lessons.lesson10_hunt:mend_b"
+
+# %%
+fixes = {"suspect": suspect_send_times, "fix A": mend_a, "fix B": mend_b, "yours": parts.get("send_times")}
+judged = {}
+for cv in (1.0, 3.0):
+    plan = np.diff(own_gamma_arrivals(200.0, cv, 20_000, 1), prepend=0.0)
+    plan *= 100 / plan.sum()  # 20,000 requests in 100 s
+    due = np.cumsum(plan)
+    for name, generate in fixes.items():
+        sent = np.array(generate(plan.tolist(), SECONDS_PER_SEND))
+        sent_gaps = np.diff(sent)
+        judged[cv, name] = rate_of(sent), sent_gaps.std() / sent_gaps.mean(), (sent - due).max(), (due - sent).max()
+        row = judged[cv, name]
+        print(
+            f"plan with CV {cv:.0f}, {name:<8} {row[0]:6.1f}/s, gaps sent with CV {row[1]:.2f};", end=" "
+        )
+        print(f"latest send {1e3 * row[2]:7.1f} ms after, earliest {1e3 * max(row[3], 0):6.1f} ms before it is due")
+
+# %% [markdown]
+# In four to six sentences: what is wrong with fix A, and what with fix B? Give for each the kind of plan that shows it, and a
+# figure from the table with its unit. Say what somebody would wrongly conclude about a server that was tested with it.
+#
+# 5 points, about 7 minutes, marked by hand: 2 for each fix, 1 for the wrong conclusion.
+
+# %% [markdown] answer="10.6" points=5
+# **A** pays for the work of a send out of the next gap only. A gap that is shorter than 0.449 ms cannot pay, and the rest of
+# the debt is forgotten. Bursty plans show it: with a CV of 3 it sends 190.2/s in place of 200, and the last requests come five
+# seconds late; with Poisson it is 199.2/s, which looks right. **B** has the right rate, 200.0/s, on any plan. But it shortens
+# long gaps to pay for short ones, so requests leave before they are due, up to 181 ms with a CV of 3, and the gaps that it
+# sends have a CV of 2.68. It shows in the times or in the spread, not in the rate. Whoever tests with either sends milder
+# bursts than were asked for, and concludes that the server copes with bursts that it has not seen.
+#
+# **Mark scheme.** A: 1 for gaps shorter than the work, or debt that is forgotten; 1 for a figure of the bursty plan. B: 1 for
+# times that are not those of the plan although the rate is right; 1 for a figure (CV, or early sends). 1 for a conclusion about
+# the server: waits too short, a capacity that is too high, or too low with the suspect.
+
+# %% [markdown] criteria="10.6"
+# - Fix A: which gaps cannot pay, and a figure for the plan with CV 3.
+# - Fix B: what is right although the fix is wrong, and what is not, with a figure.
+# - What one would believe of the server, and in which direction it is wrong.
+
+# %% claims="Two colleagues have mended it before you."
+assert [round(judged[1.0, name][0], 1) for name in fixes] == [183.5, 199.2, 200.0, 200.0]
+assert round(judged[3.0, "fix A"][0], 1) == 190.2 and judged[3.0, "fix A"][2] > 5
+assert round(judged[3.0, "fix B"][1], 2) == 2.68 and 0.18 < judged[3.0, "fix B"][3] < 0.182
+assert judged[3.0, "yours"][2] < 0.02 and abs(judged[3.0, "yours"][3]) < 1e-9
+
+# %% [markdown]
+# ## 9. How many servers?
+#
+# The question behind all of this. The answer is a search: for a number of servers one can *measure* what users get, with a
+# formula in microseconds or with a simulation in seconds, and more servers never make it worse. Which is the smallest number
+# that meets the target? Each measurement is expensive, and one with thousands of servers is out of the question if the answer
+# is nine. This exercise has the least scaffold and earns the most.
+
+# %% exercise="10.7"
+
+# %% check="10.7"
+
+# %% [markdown] solution="10.7"
+# **Explained.** Two phases. *Find an upper end:* from `at_least`, in steps of 1, 2, 4, and so on, until a number is enough, and
+# never past `at_most`. About $\log_2 A$ measures, the largest of them below $2A$. *Halve:* `too_few` is known to miss, `enough`
+# is known to meet the target; both stay true, and when they are neighbours, `enough` is the answer. Another $\log_2 A$. To
+# begin with, `too_few` is `at_least - 1`, which was never measured and never will be. Bisecting from 1 to `at_most` needs no
+# first phase, and measures a number of servers first that nobody has.
+
+# %% [markdown]
+# Put it to work. 40 conversations per second, a p99 of TTFT of at most 0.5 s. Each GPU gets its share of a Poisson process,
+# which is again one. Three ways to the answer; the first two are formulas for $c$ servers with one line.
+
+# %%
+TARGET, PEAK = 0.5, 40.0
+own_fewest_servers = parts.get("fewest_servers")
+
+
+def p99_ttft(servers: int) -> float:
+    """Return the p99 of TTFT of one of so many GPUs, in seconds, by simulation."""
+    return float(np.quantile(serve(PEAK / servers).ttft, 0.99, method="inverted_cdf"))
+
+
+mean_own = float(SECONDS_OWN.mean())
+by_time = servers_for_wait(PEAK, 1 / mean_alone, 0.99, TARGET).servers
+by_work = servers_for_wait(PEAK, 1 / mean_own, 0.99, TARGET).servers
+simulated_plan = own_fewest_servers(p99_ttft, TARGET)
+print(f"M/M/c, service time S = {mean_alone:.2f} s: {by_time} GPUs")
+print(f"M/M/c, service time D = {mean_own:.3f} s: {by_work} GPUs")
+print(f"simulated: {simulated_plan.servers} GPUs, p99 {simulated_plan.achieved:.3f} s")
+print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_plan.tried.items()})
+
+# %% [markdown]
+# The textbook with $S$ as the service time buys several times too many GPUs. With $D$ it buys too few: it knows how much work
+# there is, and not that a first token also has to wait for iterations that carry everybody else. Neither is the formula for
+# this machine. (And the simulation is short. Its p99 rests on the eight slowest of 800 requests; run it longer, and it may ask
+# for more.) Section 10 looks for a better one.
+
+# %% claims="The textbook with $S$ as the service time buys several times too many GPUs."
+assert by_time > 5 * simulated_plan.servers > 5 * by_work
+
+# %% [markdown]
+# ## 10. Where theory stops
+#
+# ### What a passenger costs
+#
+# Now the engine. All that are present share an iteration, so nobody waits in line and everybody is slowed down a little.
+# Let a token of yours take $\tau$ on average. In that time, the GPU reads the weights, $a$; reads the keys and values of you and
+# of the others; and computes the prompts of those who arrive meanwhile. The last two are the own work of requests. Requests
+# arrive at $\lambda$, each brings $D$ seconds of it, so in a time $\tau$ the GPU has $\lambda D \tau$ of it to do, and
+#
+# $$\tau = a + \lambda D\,\tau \quad\Rightarrow\quad \tau = \frac{a}{1 - \lambda D}$$
+#
+# Everything is stretched by the same factor, and with it the whole request:
+#
+# $$W = \frac{S}{1 - \lambda D}$$
+#
+# That is the mean response of a server that divides itself equally among those who are present (**processor sharing**,
+# M/G/1-PS) at the load $\lambda D$. There the variation of the sizes plays no part: a long request blocks nobody. The load of
+# an engine is not $\lambda S$. It is $\lambda D$, and $S/D$ is how many times more it can take than a server that takes one at a
+# time. Go back to the dial and let the engine be shown: first by $\lambda S$, where it walks through the wall, then by
+# $\lambda D$.
+
+# %%
+dial.set(rho=80, engine="time")
+viz.Picture(dial.scene)
+
+# %%
+dial.set(engine="work")
+viz.Picture(dial.scene)
+
+# %% [markdown]
+# ### Measure
+#
+# Hold three formulas against the engine. `service_demand` gave $S$ and $D$ for each request (`SECONDS_ALONE`,
+# `SECONDS_OWN`), and `serve(rate)` runs the engine; its result has `e2e`, the response of each request in seconds. The
+# variance over the mean squared is the SCV. All values are means, in seconds.
+
+# %% exercise="10.8"
+measured: dict[str, float] = {}
+### BEGIN SOLUTION
+measured["S"] = float(SECONDS_ALONE.mean())
+measured["D"] = float(SECONDS_OWN.mean())
+measured["M/G/1 at 0.25"] = MG1(0.25, measured["S"], SECONDS_ALONE.var() / measured["S"] ** 2).mean_response
+measured["engine at 0.25"] = float(serve(0.25).e2e.mean())
+measured["shared at 4"] = measured["S"] / (1 - 4 * measured["D"])
+measured["engine at 4"] = float(serve(4.0).e2e.mean())
+### END SOLUTION
+
+# %% check="10.8"
+check("10.8", measured)
+
+# %%
+print(f"{'per second':>10} {'λS':>6} {'λD':>6} {'engine':>9} {'S/(1−λD)':>9} {'M/G/1':>9}")
+stretches = {}
+for rate in (0.25, 1.0, 2.0, 4.0, 6.0):
+    engine = serve(rate).e2e.mean()
+    shared = mean_alone / (1 - rate * mean_own)
+    stretches[rate] = shared / engine
+    says = f"{MG1(rate, mean_alone, scv_alone).mean_response:.2f} s" if rate * mean_alone < 1 else "for ever"
+    print(f"{rate:>10} {rate * mean_alone:>6.2f} {rate * mean_own:>6.3f} {engine:>7.2f} s {shared:>7.2f} s {says:>9}")
+
+# %% [markdown]
+# Up to 4/s the shared formula is within a tenth, and too high. Pollaczek and Khinchine are off by more than half where they
+# have an answer at all, and from 1/s on they have none. One line of algebra that knows what is shared beats a theorem that
+# does not. It is not exact: 800 requests end before the queue has settled, so a short run looks better than it is.
+
+# %% claims="Up to 4/s the shared formula is within a tenth"
+assert all(1 <= ratio < 1.1 for rate, ratio in stretches.items() if rate <= 4)
+assert MG1(0.25, mean_alone, scv_alone).mean_response > 1.5 * serve(0.25).e2e.mean()
+assert mean_alone > 1
+
+# %% [markdown]
+# ### And where this one stops
+#
+# The same requests on an RTX 4090, whose memory holds a fraction of the keys and values; and a model of the GPU that is off.
+
+# %%
+small_gpu = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["rtx-4090"])
+small_alone, small_own = (each.mean() for each in service_demand(conversations, small_gpu))
+full = serve(3.0, cost_model=small_gpu, num_blocks=1500)
+print(f"memory full, 3/s: λD = {3 * small_own:.2f}, S/(1−λD) = {small_alone / (1 - 3 * small_own):.1f} s;", end=" ")
+print(f"engine {full.e2e.mean():.1f} s, {full.num_preemptions} preemptions")
+for rho in (0.5, 0.8, 0.95):
+    believed = rho / 1.2
+    print(f"true load {rho:.0%}, a model 20% too fast sees {believed:.0%}: waits {rho / (1 - rho) / (believed / (1 - believed)):.1f} times too low")
+
+# %% [markdown]
+# Two ways out of the formula. *Something else runs out.* When the memory is full, requests wait in front of the engine, are
+# preempted, and compute again (lesson 6): a queue where the formula has none. *Errors explode near 1.* A model of capacity
+# that is off by a fifth is off by a fifth at low load, and by a factor near full load. In 2026 the simulator inference-sim was
+# mended for that reason (pull request #480): it took a server for 22% faster than it was, and so a real load of 124% for one of
+# 102%, and a TTFT of 120 s for 64 ms.
+
+# %% claims="Two ways out of the formula."
+assert full.num_preemptions > 50
+assert full.e2e.mean() > 1.2 * small_alone / (1 - 3 * small_own)
+
+# %% [markdown]
+# ### Explain what you measured
+#
+# In six to nine sentences, with figures and their units: (a) In which direction does M/G/1 on $S$ err, by how much at 0.25
+# per second, and which of its assumptions does the engine break? (b) Why does the variation of the sizes matter for M/G/1 and
+# not for the shared formula? (c) You have to say how many GPUs a service needs. Which of the formulas of this lesson do you
+# use for a first number, what do you do before you sign the order, and what could still go wrong?
+#
+# 8 points, about 12 minutes, marked by hand: 3 for (a), 2 for (b), 3 for (c).
+
+# %% [markdown] answer="10.8" points=8
+# **(a)** M/G/1 says far too much: at 0.25 per second it expects about 3 to 4 s, more than half above what the engine takes,
+# which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for ever, where the
+# engine needs a few per cent more than alone. It assumes that a server takes one request at a time. The engine reads the
+# weights once for all that are present, so the others cost it only $D$, a twentieth of $S$ or so. **(b)** In M/G/1 one waits
+# for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server is shared nobody
+# waits for anybody's end; a long request slows the others down while it is there, by the same share as a short one, and only
+# the total of the work counts. **(c)** $\lambda D$ below 1 gives the number below which it cannot work, and $S/(1-\lambda D)$ a
+# mean. Then I simulate with the real scheduler, with arrivals as they were recorded, bursts and all, and look for the fewest
+# GPUs by `fewest_servers`, in runs long enough for the p99 to settle. Before I sign I hold the cost model against a measured run
+# near the load that I plan for, because an error of 20% there may be a factor. What could still go wrong: memory that fills up,
+# correlated bursts, a GPU that fails.
+#
+# **Mark scheme.** (a) 1 for too high, 1 for a figure with its unit at 0.25/s, 1 for one at a time against sharing the weights.
+# (b) 1 for waiting for the service in progress, 1 for nobody waiting in a shared server. (c) 1 for $\lambda D$ or the shared
+# formula as a start, 1 for a simulation or a load test with real arrivals, 1 for memory, bursts, or errors near full load.
+
+# %% [markdown] criteria="10.8"
+# - (a) The direction, a figure at 0.25 per second with its unit, and the assumption that fails.
+# - (b) What one waits for in M/G/1, and what in a shared server.
+# - (c) A first number from $\lambda D$; what confirms it; and one thing that is in no formula here.
+
+# %% [markdown]
+# ## 11. Open and closed
+#
+# One last trap, in the test itself. Many load tests have $n$ clients, each of which waits for its answer and asks again: a
+# **closed loop**. Users are an **open** one: they do not know how the others fare. The GPU becomes half as fast, by mistake, in
+# a new release. **Predict:** by what factor does the p99 of TTFT rise in a test with 32 clients?
+
+# %%
+predicted_factor = None  # your prediction
+
+# %%
+half_as_fast = RooflineCostModel(
+    cost_model.model, cost_model.gpu, memory_efficiency=0.465, compute_efficiency=0.375
+)
+loops = {}
+for name, model in (("as it was", cost_model), ("half as fast", half_as_fast)):
+    closed = simulate(ClosedLoop(conversations, 32), SchedulerConfig(), model, NUM_BLOCKS)
+    opened = serve(12.0, cost_model=model)
+    loops[name] = np.quantile(closed.ttft, 0.99), len(conversations) / closed.makespan, np.quantile(opened.ttft, 0.99)
+    print(f"{name:<13} closed, 32 clients: p99 TTFT {loops[name][0]:6.2f} s, {loops[name][1]:5.2f} per second;", end=" ")
+    print(f"open, 12 per second: p99 TTFT {loops[name][2]:6.2f} s")
+compare(predicted_factor, loops["half as fast"][0] / loops["as it was"][0], "times")
+
+# %% [markdown]
+# In the closed loop everything takes twice as long, and half as many come: $n = \lambda W$ again, and the clients slow down with
+# the server. It cannot be overloaded. In the open loop the same mistake is a catastrophe, and that is what users would see.
+# vLLM's own client has both: `--request-rate` is open, `--max-concurrency` closes the loop.
+
+# %% claims="In the closed loop everything takes twice as long, and half as many come"
+assert 1.7 < loops["half as fast"][0] / loops["as it was"][0] < 2.3
+assert 0.45 < loops["half as fast"][1] / loops["as it was"][1] < 0.55
+assert loops["half as fast"][2] > 5 * loops["as it was"][2]
+
+# %% [markdown]
+# ## 12. It runs in your engine
+#
+# First, Little's law on the engine that writes text. Twelve prompts are added at moments that your `gamma_arrivals` drew;
+# the clock is the number of iterations. On the way, count after each iteration how many are unfinished.
+
+# %%
+llm = LLM(max_num_seqs=4, num_blocks=64)
+short_answers = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+comes_at = np.floor(own_gamma_arrivals(0.5, 2.0, 12, 3)).astype(int)
+leaves_at = np.zeros(12)
+counts: list[int] = []
+step, sent_so_far, calls = 0, 0, Counter()
+while sent_so_far < 12 or llm.has_unfinished_requests():
+    for number in np.flatnonzero(comes_at == step):
+        llm.add_request(str(number), f"Request {number}", short_answers)
+        calls["added"] += 1
+        sent_so_far += 1
+    counts.append(sent_so_far - calls["finished"])
+    for output in llm.step() if llm.has_unfinished_requests() else ():
+        if output.finished:
+            leaves_at[int(output.request_id)] = step + 1
+            calls["finished"] += 1
+    step += 1
+law = own_littles_law(comes_at, leaves_at)
+counted = sum(counts) / (leaves_at.max() - comes_at.min())
+print(dict(calls), f"in {step} iterations")
+print(f"{law.arrival_rate:.4f} requests per iteration stay {law.mean_response:.4f} iterations each: {law.mean_in_system:.4f}")
+print(f"counted while it ran: {counted:.4f} in the system")
+
+# %% [markdown]
+# You counted something else, in another place of the program, and it is the same number.
+
+# %% claims="You counted something else, in another place of the program, and it is the same number."
+assert np.isclose(counted, law.mean_in_system) and np.isclose(law.arrival_rate * law.mean_response, counted)
+assert calls["added"] == calls["finished"] == 12
+
+# %% [markdown]
+# Second, the generator. Your `send_times` sends your `gamma_arrivals` to the simulated engine, and the suspect sends the same
+# plan: a rush of 1,000 requests per second, in bursts.
+
+# %%
+rush = own_gamma_arrivals(1000.0, 3.0, len(conversations), 5)
+rush_gaps = np.diff(rush, prepend=0.0).tolist()
+asked_of: Counter[str] = Counter()
+for name in ("suspect", "yours"):
+    sent = fixes[name](rush_gaps, SECONDS_PER_SEND)
+    asked_of[name] += len(sent)
+    served = simulate(at_times(conversations, sent), SchedulerConfig(), cost_model, NUM_BLOCKS)
+    print(f"{name:<8} {rate_of(sent):6.1f} requests/s of 1,000 planned; mean TTFT {served.ttft.mean():.2f} s")
+
+# %% [markdown]
+# Third, your simulator and your engine in one figure: the dial at the top of the lesson was built before you had written
+# anything. Build it again, and the dots are yours.
+
+# %%
+viz.queueing_dial()
+
+# %%
+parts.table(lesson=10)
+
+# %% [markdown]
+# ## 13. In vLLM
+#
+# | here | in vLLM 0.33.0, `vllm/` |
+# |---|---|
+# | `gamma_arrivals` | `get_request` in `benchmarks/serve.py`: gaps by `np.random.gamma`, the shape is `--burstiness` |
+# | `send_times` | the end of `get_request`: it sleeps until `start_ts + delay_ts[i]`, and not at all if it is late |
+# | rates that are exact | there too: times are stretched so that the last one is due at n / rate |
+# | closed loop | `--max-concurrency`; the wait for a place is kept as `client_queue_time`, and is not part of TTFT |
+# | wait and service | `queued_time` in `v1/metrics/stats.py`: from arrival to the *first* scheduling; preemptions do not count |
+# | Little, as a limit | `max_num_queued_tokens` in `config/scheduler.py`: who would wait too long is refused (`v1/engine/async_llm.py`) |
+#
+# **What production code does beyond this, and why.**
+#
+# - A request that would wait longer than anybody wants is refused at once with a 503, so that a client can try elsewhere.
+#   The limit on queued tokens is the TTFT that is wanted, times the prompt tokens per second: $L = \lambda W$, in tokens.
+# - An autoscaler looks at the queue and the KV usage, not at the GPU's utilisation, which is near 100% with one request.
+# - Capacity is planned by load tests on the real machine. Formulas say where to begin, and when a result cannot be right.
+#
+# ## 14. Quiz
+#
+# Practise in the widget first: it says at once what each choice means. Then write your letters into the cell below
+# it, which is what counts. There are ten questions, a point each; eight right, 80%, is a pass.
+
+# %% quiz="10"
+
+# %% [markdown]
+# ## 15. Interview corner
+#
+# Answer aloud, in two minutes each, before you unfold what a strong answer holds.
+
+# %% [markdown] interview="10"
+
+# %% [markdown]
+# ## 16. Takeaways
+#
+# - $L = \lambda W$: one area counted twice. It needs whole requests, and nothing else.
+# - The wait is one over the slack. Halve the slack, double the wait; the p99 is 4.6 means in M/M/1.
+# - One falls into long services, and looks into long gaps: $E[X^2]/E[X]$.
+# - Pooling is the cheapest capacity. Bursts cost as much as load, and their order is in no formula here.
+# - An engine's load is $\lambda D$, the work that nobody shares, and its mean response near $S/(1-\lambda D)$, while memory lasts.
+# - Send by the clock, open loop, and check your generator before you blame the server.
+#
+# **Lesson 11 needs** the own work $D$: most of it is prompts, and a long prompt holds up the iteration of everybody else.
+
+# %% [markdown]
+# ## Appendix
+#
+# <details><summary>Guided reading: how a benchmark sends (20 minutes)</summary>
+#
+# Open `vllm/benchmarks/serve.py` at tag `v0.33.0` in [the repository](https://github.com/vllm-project/vllm), and read
+# `get_request`; then `add_request` in `vllm/v1/engine/async_llm.py`.
+#
+# 1. Which CV have the gaps with `--burstiness 0.25`?
+# 2. Why are the times stretched by `normalize_factor`, and what does that do to the CV?
+# 3. What happens to the plan when the client is late by a second?
+# 4. The count of queued tokens in `async_llm.py` is an upper bound. What does the API process not know?
+#
+# *What to find there.*
+#
+# 1. The shape is 1/CV², so the CV is 2.
+# 2. The sum of random gaps is off by a per cent or two, and the throughput with it. All gaps get the same factor: the CV stays.
+# 3. It sends without sleeping until it has caught up: the plan stays where it is.
+# 4. Which parts of a prompt have been computed already, and what will be found in the prefix cache. So it refuses early.
+#
+# </details>
+#
+# <details><summary>What older material says differently</summary>
+#
+# - "Keep utilisation below 80%." Of what, with how many servers, and with which arrivals? With 256 servers 80% is idle; with
+#   bursts 50% may be too much.
+# - "Model the LLM server as M/G/1 (or M/M/c) with the request's latency as service time." Requests share iterations; section 10.
+# - "GPU utilisation is the load." It says that some kernel is running, which one request sees to.
+# - "Kingman's formula." The approximation is not what Kingman proved, and it may be exceeded.
+# - "Throughput is the mean of the requests' speeds." It is tokens over time; section 3.
+#
+# </details>
