@@ -14,7 +14,7 @@ from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import Workload, at_times, gamma_arrivals, load_azure
 from course_lib.specs import GPUS, MODELS
 
-COUNT = 800
+COUNT = 600
 NUM_BLOCKS = 30_024
 QUIET, BUSY = 0.25, 4.0
 

@@ -23,7 +23,7 @@ from course_lib.viz.queues.dial import Dial, Waits
 
 MARGIN = 12
 _MODEL, _GPU = MODELS["llama-3.1-8b"], GPUS["a100-80gb"]
-_NUM_REQUESTS = 600
+_NUM_REQUESTS = 300
 _OWN = ("Scheduler", "FCFSRequestQueue")
 _SHOWN_SERVICES = 60
 _SIZE_NAMES = {"exponential": "exponential", "all equal": "equal", "of the trace": "trace"}
@@ -48,7 +48,7 @@ def queueing_dial(
 
     Args:
         requests: What the engine serves, and whose times alone are the sizes "of the trace"; by
-            default 600 of the Azure conversation trace.
+            default 300 of the Azure conversation trace.
         simulate_waits: The simulator; by default the learner's own ``simulate_queue`` where there
             is one.
 
