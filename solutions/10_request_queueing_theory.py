@@ -424,18 +424,11 @@ check("10.4a", answer)
 # %% check="10.4b"
 
 # %% [markdown] solution="10.4b"
-# **Explained.** The whole queue in two running operations. Without blocks of `CHUNK` customers it is shorter, and as right for
-# a million customers:
-#
-# ```python
-# steps = service_times[:-1] - np.diff(arrival_times)
-# sums = np.concatenate([[0.0], np.cumsum(steps)])
-# waits = sums - np.minimum.accumulate(sums)
-# ```
-#
-# (With a 0 in front, the least sum so far is at most 0 by itself.) The library starts afresh every 8,192 customers, from the
-# last wait, for two reasons: the arrays stay in the CPU's cache; and a sum that has fallen to minus a million has few
-# digits left for the wait of a second that is its difference from another such number.
+# **Explained.** The whole queue in two running operations: `sums` are the running sums of the steps with a 0 in front, and
+# the waits are `sums` minus their running minimum; with the 0 in front, the least so far is at most 0 by itself. That much is
+# as right for a million customers. The library starts afresh every 8,192 of them, from the last wait, for two reasons: the
+# arrays stay in the CPU's cache; and a sum that has fallen to minus a million has few digits left for a wait of a second, which
+# is its difference from another such number.
 
 # %% [markdown]
 # ### It confirms the formulas

@@ -288,11 +288,11 @@ class FunctionCheck:
         They are wrong on that call as well. Where it is one to be refused, they treat all of those
         alike.
         """
-        calls = list(self.probes)
-        if failing is not None:
-            more = [failing, *(self.refusals if failing in self.refusals else ())]
-            calls += more
-            answers = [*answers, *(self._ask(subject, call) for call in more)]
+        # Whoever fails on a large input alone refuses what is to be refused.
+        is_refusal = failing is None or failing in self.refusals
+        more = [*([] if failing is None else [failing]), *(self.refusals if is_refusal else ())]
+        calls = [*self.probes, *more]
+        answers = [*answers, *(self._ask(subject, call) for call in more)]
         return [
             each
             for each in self.misconceptions

@@ -56,12 +56,11 @@ def rate_of(sent: Sequence[float]) -> float:
 # 10.6a
 
 MISSED = 0.25
-_COUNT = 1000
 
 
 def reached(rate: float) -> float:
-    """Return the rate that the suspect reaches where equal gaps ask for one."""
-    return rate_of(suspect_send_times([1 / rate] * _COUNT, SECONDS_PER_SEND))
+    """Return the rate that the suspect reaches in the long run where equal gaps ask for one."""
+    return 1 / (1 / rate + SECONDS_PER_SEND)
 
 
 def exposes(_: Any, rate: Any) -> str | None:

@@ -410,6 +410,30 @@ def test_a_linear_answer_survives_a_large_input(local):
     assert MAXIMA.examine(local(source, "running_maximum"), SEED, EXAMPLES) == PASSED
 
 
+def test_who_fails_on_a_large_input_alone_is_not_taken_for_somebody_who_refuses_nothing(local):
+    def of_anything(lengths):
+        return list(itertools.accumulate(lengths, max))
+
+    def of_some(lengths):
+        """Return the largest so far, for each; nothing is refused but an empty list."""
+        if not lengths:
+            raise ValueError("no lengths")
+        return of_anything(lengths)
+
+    check = replace(
+        MAXIMA,
+        reference=of_some,
+        refusals=(Call([]),),
+        misconceptions=(Misconception("nothing refused", "An empty one is refused.", of_anything),),
+    )
+    source = "def of_some(x):\n    if not x:\n        raise ValueError('no lengths')\n"
+    source += "    if len(x) == 1:\n        return [x[0]]\n"
+    source += "    before = of_some(x[:-1])\n    return [*before, max(before[-1], x[-1])]"
+    finding = check.examine(local(source, "of_some"), SEED, EXAMPLES)
+    assert finding.counterexample.got == "RecursionError"
+    assert finding.misconception is None
+
+
 # What a check is told when it is defined
 
 
