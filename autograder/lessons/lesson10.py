@@ -15,6 +15,7 @@ from autograder.lessons import lesson10_given as given
 from autograder.lessons import lesson10_hunt as hunt
 from autograder.lessons import lesson10_measure as measure
 from autograder.lessons import lesson10_mistakes as mistakes
+from autograder.lessons import lesson10_queue_mistakes as queue_mistakes
 from autograder.lessons import lesson10_servers as servers
 from course_lib.queueing.capacity import fewest_servers
 from course_lib.queueing.logs import littles_law
@@ -131,13 +132,13 @@ SIMULATED = Exercise(
             cases=given.queues(),
             probes=given.SOME_QUEUES,
             compare=within(rel=1e-9, absolute=1e-6),
-            misconceptions=mistakes.SIMULATED,
+            misconceptions=queue_mistakes.SIMULATED,
         ),
         play=calls(given.busy_server),
         compare=within(rel=1e-9, absolute=1e-6),
         bands=Bands(((6.0, 1.0),)),
         weight=0.5,
-        known=mistakes.SLOW,
+        known=queue_mistakes.SLOW,
     ),
     hints=(
         "What would the sums be if the server could work ahead while nobody is there?",
@@ -163,7 +164,7 @@ BURSTS = Exercise(
         refusals=given.REFUSED_ARRIVALS,
         large=(given.MANY_ARRIVALS,),
         compare=formulas.CLOSE,
-        misconceptions=mistakes.BURSTS,
+        misconceptions=queue_mistakes.BURSTS,
     ),
     hints=(
         "Which shape has the CV that is asked for, and which scale then has the mean?",
