@@ -95,10 +95,8 @@ def waits_at_many_servers(arrivals: FloatArray, services: FloatArray, servers: i
 def send_times(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
     """Return when a load generator sends each request, if it keeps to the plan as well as it can.
 
-    A request is due at the running sum of the gaps. Sending one keeps the generator busy, so the
-    next one leaves when it is due or when the generator is free, whichever is later: a delay is
-    made up for in the gaps that follow. Who sleeps a whole gap *after* each send adds the work of
-    all sends to the plan, and the rate that was asked for is never reached (vllm issue #21104).
+    A request is due at the running sum of the gaps, whatever became of those before it. It is sent
+    then, or, since the generator sends one at a time, as soon as it is free.
 
     Args:
         gaps: Seconds from one request to the next, the first one from 0; shape (n,).
@@ -116,6 +114,8 @@ def send_times(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
     require_not_negative(seconds_per_send=seconds_per_send)
     for index, gap in enumerate(gaps):
         require_not_negative(**{f"gaps[{index}]": gap})
+    # To sleep a whole gap after each send would add the work of all sends to the plan, and the rate
+    # that was asked for would never be reached (vllm issue #21104).
     sent: list[float] = []
     due = free = 0.0
     for gap in gaps:

@@ -28,7 +28,7 @@ from course_lib.kv_cache import (
 from course_lib.kv_cache.block_table import CacheLayout
 from course_lib.kv_cache.fragmentation import overhead_bytes
 from course_lib.mounting import function_of, mount
-from course_lib.queueing import MG1, MMc, servers_for_wait
+from course_lib.queueing import MG1, MM1, MMc, servers_for_wait
 from course_lib.rewiring import rewire
 from course_lib.scheduling import POLICIES, Request, SchedulerConfig, SJFRequestQueue
 from course_lib.simulation import (
@@ -251,6 +251,7 @@ LIBRARY: dict[str, Run] = {
     "pool_violations": violations,
     "erlang_b": lambda own: rewire(MMc, own)(2.0, 1.0, 3).mean_wait,
     "erlang_c": lambda own: rewire(MMc, own)(2.0, 1.0, 3).mean_wait,
+    "MM1.response_quantile": lambda own: own.get("MM1", MM1)(1.0, 2.0).response_quantile(0.9),
     "MG1.mean_residual_service": lambda own: own.get("MG1", MG1)(0.2, 3.0, 2.0).mean_wait,
     "MG1.mean_wait": lambda own: own.get("MG1", MG1)(0.2, 3.0, 2.0).mean_response,
     "fewest_servers": lambda own: rewire(servers_for_wait, own)(2.0, 1.0, 0.9, 0.5),

@@ -376,6 +376,12 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
         "below": ["waits", "gap"],
         "blocks": [500, 30_024],
     },
+    "queueing dial": {
+        "rho": [50, 80],
+        "sizes": ["exponential", "trace"],
+        "cv": [1],
+        "engine": ["none", "work"],
+    },
     "memory pressure": {
         "victim": ["last_in", "most_tokens"],
         "mode": ["recompute", "swap"],

@@ -106,7 +106,7 @@ def dial_scene(
     chart = with_cursor(chart, rho / 100, [], f"{rho}%").moved(MARGIN, bottom_of(shapes) + 14)
     shapes += chart.shapes
     words = " ".join([*_words(dial, rho, sizes, cv), *_engine_words(dial, engine)])
-    source = f"The trace: {dial.workload.name}, {len(dial.workload)} requests."
+    source = f"{dial.workload.name}, {len(dial.workload)} requests."
     y = bottom_of(shapes) + 28
     for text in (words, source):
         tone: Tone = "text" if text is words else "muted"
@@ -135,7 +135,7 @@ def _backlog_chart(dial: Dial, rho: int, sizes: str, cv: int, width: float) -> C
         Axis("Work", "services", low=0, high=None if corners else 1),
         [Curve("work that is left", corners, "series-1")],
         width,
-        76,
+        76 if width > SLIM else 50,
     )
 
 
@@ -152,8 +152,8 @@ def _waits_chart(
         curves.append(Curve("p99, theory", p99, "series-2"))
     if loads:
         curves += [
-            Dots("mean, simulated", [(each.rho, each.mean) for each in loads], "series-1"),
-            Dots("p99, simulated", [(each.rho, each.p99) for each in loads], "series-2"),
+            Dots("mean, simulated", [(each.rho, each.mean) for each in loads], "series-3"),
+            Dots("p99, simulated", [(each.rho, each.p99) for each in loads], "series-4"),
         ]
     high = 1.0
     if engine != "none":
@@ -161,7 +161,7 @@ def _waits_chart(
             (each.by_time if engine == "time" else each.by_work, each.wait) for each in dial.engine
         ]
         high = max(high, *(load for load, _ in points))
-        curves.append(Dots("engine, mean", points, "series-3"))
+        curves.append(Dots("engine, mean", points, "series-5"))
     label = "Utilisation ρ" if engine == "none" else "Utilisation ρ; of the engine λS"
     if engine == "work":
         label = "Utilisation ρ; of the engine λD"
@@ -171,7 +171,7 @@ def _waits_chart(
         LogAxis("Wait", "services", low=0.01, high=2000 if cv > 1 else 200),
         [_inside(curve) for curve in curves],
         width,
-        215,
+        215 if width > SLIM else 140,
     )
     return chart, tuple(curves)
 
@@ -185,11 +185,12 @@ def _inside(curve: Curve) -> Curve:
 def _words(dial: Dial, rho: int, sizes: str, cv: int) -> list[str]:
     """Say what theory and simulation say at the load."""
     mean, p99 = dial.theory(sizes, cv, rho / 100), dial.theory_p99(sizes, cv, rho / 100)
-    arrivals = "Poisson arrivals" if cv == 1 else f"gaps with a CV of {cv}"
+    arrivals = "Poisson arrivals" if cv == 1 else f"gaps with CV {cv}"
+    about = "" if cv == 1 else "about "
     said = [
-        f"At {rho}% with {arrivals} and {_SIZE_WORDS[sizes]}, one waits "
-        f"{quantity(mean, 'services')} on average{'' if cv == 1 else ', by the approximation'}"
-        + (f", and 99% wait at most {number(p99)}." if p99 is not None else ".")
+        f"At {rho}%, {arrivals}, {_SIZE_WORDS[sizes]}: one waits {about}"
+        f"{quantity(mean, 'services')} on average"
+        + (f", 99% at most {number(p99)}." if p99 is not None else ".")
     ]
     found = dial.simulated(sizes, cv)
     if found.problem:
@@ -197,7 +198,7 @@ def _words(dial: Dial, rho: int, sizes: str, cv: int) -> list[str]:
         return said
     nearest = min(found.loads, key=lambda load: abs(load.rho - rho / 100))
     said.append(
-        f"Simulated at {nearest.rho:.0%}: {number(nearest.mean)} on average, and 99% wait at most "
+        f"Simulated at {nearest.rho:.0%}: {number(nearest.mean)}, 99% at most "
         f"{number(nearest.p99)}."
     )
     return said
@@ -208,15 +209,12 @@ def _engine_words(dial: Dial, engine: str) -> list[str]:
     if engine == "none":
         return []
     last = dial.engine[-1]
+    begin = f"The engine at {last.rate:g} requests/s waits {number(last.wait)} of its time alone; "
     if engine == "time":
         beyond = sum(point.by_time > 1 for point in dial.engine)
         return [
-            f"The engine at {last.rate:g} requests/s: λS is {number(last.by_time)}, and a request "
-            f"waits {number(last.wait)} of its time alone. {beyond} of {len(dial.engine)} dots lie "
-            "beyond the wall at 1, where a queue would grow for ever."
+            f"{begin}λS is {number(last.by_time)}. {beyond} of {len(dial.engine)} dots lie beyond "
+            "the wall at 1, where a queue would grow for ever."
         ]
     theory = last.by_work / (1 - last.by_work)
-    return [
-        f"The engine at {last.rate:g} requests/s: λD is {number(last.by_work)}, and a request "
-        f"waits {number(last.wait)} of its time alone; ρ/(1 − ρ) is {number(theory)}."
-    ]
+    return [f"{begin}λD is {number(last.by_work)}, and ρ/(1 − ρ) {number(theory)}."]

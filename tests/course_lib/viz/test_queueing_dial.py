@@ -52,8 +52,9 @@ def test_every_setting_can_be_read(
 
 
 @pytest.mark.parametrize("engine", ["none", "time", "work"])
-def test_the_wide_form_fits_a_window(dial: Dial, engine: str) -> None:
-    assert dial_scene(dial, 80, "exponential", 1, engine).height < 700
+@pytest.mark.parametrize("width", [WIDE, SLIM])
+def test_the_figure_fits_a_window(dial: Dial, engine: str, width: float) -> None:
+    assert dial_scene(dial, 80, "exponential", 1, engine, width).height < 700
 
 
 def test_the_static_twin_can_be_read(dial: Dial, collisions: Callable[[Scene], list[str]]) -> None:
@@ -96,9 +97,9 @@ def test_the_engine_waits_as_a_shared_server_does(dial: Dial) -> None:
 
 def test_the_words_have_the_numbers(dial: Dial) -> None:
     scene = dial_scene(dial, 80, "exponential", 1, "work")
-    assert "one waits 4 services on average, and 99% wait at most 21.9" in scene.alt
+    assert "one waits 4 services on average, 99% at most 21.9" in scene.alt
     last = dial.engine[-1]
-    assert f"λD is {number(last.by_work)}, and a request waits {number(last.wait)}" in scene.alt
+    assert f"waits {number(last.wait)} of its time alone; λD is {number(last.by_work)}" in scene.alt
     beyond = sum(point.by_time > 1 for point in dial.engine)
     assert f"{beyond} of 6 dots" in dial_scene(dial, 80, "exponential", 1, "time").alt
 
