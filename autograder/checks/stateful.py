@@ -55,6 +55,9 @@ __all__ = ["LargeLife", "Life", "Pair", "StatefulCheck", "Twin"]
 _SHORTENED = 2
 """How many failing lives are made as short as they can be, from the shortest on."""
 
+_NO_OBJECT = "NotPlainDataError"
+"""What is raised where an object of a record's subclass should travel."""
+
 _UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
 
 Script = Callable[[Life], Any]
@@ -188,6 +191,11 @@ class StatefulCheck:
         for probe in self.probes[:1]:
             steps = self._record(probe, self.trusted())
             for step in steps:
+                if isinstance(step.outcome, Raised) and step.outcome.kinds[0] == _NO_OBJECT:
+                    raise CheckError(
+                        f"{step.text}: what it makes travels as a record, so nothing would be "
+                        "compared; check a method of it with FunctionCheck(reference=Method(...))"
+                    )
                 if isinstance(step.outcome, Returned):
                     try:
                         require_plain(step.outcome.value)

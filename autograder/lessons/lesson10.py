@@ -53,7 +53,7 @@ LITTLE = Exercise(
 
 LOSS = Exercise(
     id="10.3a",
-    title="Erlang B, for thousands of servers",
+    title="Erlang B for thousands of servers",
     asks="Return the share of the requests that find all servers busy and are lost.",
     points=5,
     minutes=10,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,13 @@ def in_a_loop(arrivals: Any, services: Any, servers: int = 1) -> Any:
     return waits
 
 
+def in_a_list(arrivals: Any, services: Any, servers: int = 1) -> Any:
+    """Right, and slow: a running maximum in Python's own numbers."""
+    steps = _steps(np.asarray(arrivals), services).tolist()
+    waits = itertools.accumulate(steps, lambda wait, step: max(0.0, wait + step), initial=0.0)
+    return np.array(list(waits)[: len(arrivals)])
+
+
 SIMULATED = (
     Misconception(
         "never idle",
@@ -118,6 +126,12 @@ SLOW = (
         "A loop in Python takes some 20 times as long for each customer as the arrays do.",
         in_a_loop,
         evidence=r"(?m)^\s+(for|while) .*:$",
+    ),
+    Misconception(
+        "in a list",
+        "A list of Python's numbers is gone through one by one, too; stay with arrays.",
+        in_a_list,
+        evidence=r"(?<!minimum\.)\baccumulate\(",
     ),
 )
 

@@ -18,6 +18,7 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import Life, StatefulCheck, Twin
 from autograder.proxy.recipes import Make
 from autograder.proxy.subject import LocalSubject, SubjectGoneError
+from course_lib.queueing import MM1
 from course_lib.scheduling import FCFSRequestQueue, Request
 
 SEED, EXAMPLES = 1, 60
@@ -334,6 +335,15 @@ def test_a_rule_that_would_compare_objects_is_an_error_of_the_check(local):
     check = replace(POOL, machine=Careless, probes=())
     with pytest.raises(CheckError, match="class Slot would be compared"):
         check.examine(local(RIGHT, "SlotPool"), SEED, EXAMPLES)
+
+
+def test_a_check_whose_objects_travel_as_records_is_refused_where_it_is_defined():
+    def waits(life: Life):
+        life.create(0.5, 1.0)
+        life.do("response_quantile", 0.9)
+
+    with pytest.raises(CheckError, match=r"obj = MM1\(0\.5, 1\.0\): .* travels as a record"):
+        StatefulCheck(Method(MM1, "response_quantile"), PoolMachine, probes=(waits,))
 
 
 def test_a_reference_that_keeps_its_list_is_refused():

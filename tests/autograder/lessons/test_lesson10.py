@@ -298,7 +298,7 @@ WRONG = [
     ("10.3a", erlang_b_recursive, SAME),
     ("10.3a", lambda servers, offered_load: 0.2, SAME),
     ("10.3b", lambda servers, offered_load: 1 - erlang_c(servers, offered_load), SAME),
-    ("10.4b", queue_in_lists, SAME),
+    ("10.4b", queue_in_lists, "in a list"),
     ("10.4b", queue_that_writes_into_arrivals, SAME),
     ("10.4b", lambda arrivals, services, servers=1: np.zeros(len(arrivals)), SAME),
     ("10.5", times_of_another_generator, SAME),
