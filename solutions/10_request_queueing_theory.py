@@ -766,7 +766,8 @@ dial
 #
 # Hold three formulas against the engine. `service_demand` gave $S$ and $D$ for each request (`SECONDS_ALONE`,
 # `SECONDS_OWN`), and `serve(rate)` runs the engine; its result has `e2e`, the response of each request in seconds. The
-# variance over the mean squared is the SCV, and `MG1(lam, mean, scv)` has a `mean_response`. All values are means, in seconds.
+# variance over the mean squared is the SCV, and `MG1(lam, mean, scv)` has a `mean_response`. All
+# values are means, in seconds, and not rounded.
 
 # %% exercise="10.8"
 measured: dict[str, float] = {}

@@ -183,6 +183,12 @@ def always_poisson(rate: float, cv: float, n: int, seed: Any = 0) -> Any:
     return _drawn(1.0, 1 / rate, n, seed)
 
 
+def older_generator(rate: float, cv: float, n: int, seed: Any = 0) -> Any:
+    """Draw from NumPy's older generator."""
+    gamma_arrivals(rate, cv, n)
+    return np.cumsum(np.random.RandomState(seed).gamma(1 / cv**2, cv**2 / rate, n))
+
+
 def any_arguments(rate: float, cv: float, n: int, seed: Any = 0) -> Any:
     """Refuse nothing but what NumPy refuses."""
     return gamma_arrivals(abs(rate) or 1.0, cv or 1.0, abs(n), seed)
@@ -210,6 +216,11 @@ BURSTS = (
         "the first at 0",
         "The clock starts one gap before the first request.",
         first_at_zero,
+    ),
+    Misconception(
+        "NumPy's older generator",
+        "np.random.seed and np.random.gamma draw other numbers; take default_rng(seed).",
+        older_generator,
     ),
     Misconception(
         "always Poisson", "Exponential gaps have the CV 1, and no other.", always_poisson

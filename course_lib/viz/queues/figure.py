@@ -209,7 +209,7 @@ def _engine_words(dial: Dial, engine: str) -> list[str]:
     if engine == "none":
         return []
     last = dial.engine[-1]
-    begin = f"The engine at {last.rate:g} requests/s waits {number(last.wait)} of its time alone; "
+    begin = f"The engine, {last.rate:g} requests/s: one waits {number(last.wait)} times its time alone; "
     if engine == "time":
         beyond = sum(point.by_time > 1 for point in dial.engine)
         return [

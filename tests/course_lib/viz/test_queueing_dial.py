@@ -99,7 +99,9 @@ def test_the_words_have_the_numbers(dial: Dial) -> None:
     scene = dial_scene(dial, 80, "exponential", 1, "work")
     assert "one waits 4 services on average, 99% at most 21.9" in scene.alt
     last = dial.engine[-1]
-    assert f"waits {number(last.wait)} of its time alone; λD is {number(last.by_work)}" in scene.alt
+    assert (
+        f"waits {number(last.wait)} times its time alone; λD is {number(last.by_work)}" in scene.alt
+    )
     beyond = sum(point.by_time > 1 for point in dial.engine)
     assert f"{beyond} of 6 dots" in dial_scene(dial, 80, "exponential", 1, "time").alt
 
