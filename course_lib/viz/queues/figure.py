@@ -209,7 +209,8 @@ def _engine_words(dial: Dial, engine: str) -> list[str]:
     if engine == "none":
         return []
     last = dial.engine[-1]
-    begin = f"The engine, {last.rate:g} requests/s: one waits {number(last.wait)} times its time alone; "
+    stretch = f"one waits {number(last.wait)} times its time alone"
+    begin = f"The engine, {last.rate:g} requests/s: {stretch}; "
     if engine == "time":
         beyond = sum(point.by_time > 1 for point in dial.engine)
         return [
