@@ -23,6 +23,7 @@ from autograder.proxy.subject import (
     answer_question,
 )
 from autograder.proxy.wire import WireError, read_frame, write_frame
+from autograder.sealed.box.spent import cpu_seconds
 
 GRACE = 3.0
 """Seconds that the box has beyond a limit of its own, before it is ended from outside."""
@@ -78,9 +79,13 @@ class Box:
         channel: Carries requests to what runs the cells, and answers.
         control: Hands it the channels of its forks, and tells it to end one.
         status: Where it is said how it ended.
+        pid: A process in the box, as it is known outside.
     """
 
-    def __init__(self, channel: socket.socket, control: socket.socket, status: int) -> None:
+    def __init__(
+        self, channel: socket.socket, control: socket.socket, status: int, pid: int
+    ) -> None:
+        self._pid = pid
         self._line = Line(channel)
         self._control = control
         self._status = status
@@ -90,6 +95,11 @@ class Box:
     def is_alive(self) -> bool:
         """Whether it can be asked for anything still."""
         return self._is_alive
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The CPU time that its processes have taken; None where nobody can tell."""
+        return cpu_seconds(self._pid)
 
     def run(self, source: str, seconds: float) -> Fault | None:
         """Run a cell; return what it raised, if anything.
@@ -102,13 +112,30 @@ class Box:
             GoneError: It ended the process, or could not be ended otherwise.
             BoxError: The process did not begin.
         """
-        answer = self._asked({"run": source, "seconds": seconds}, seconds + GRACE)
-        match answer:
+        return self._fault({"run": source, "seconds": seconds}, seconds + GRACE)
+
+    def make_whole(self, module: str, names: Sequence[str], text: str) -> Fault | None:
+        """Put bodies back into the course; return what that raised, if anything.
+
+        Args:
+            module: A module of the course.
+            names: What of it changes.
+            text: The module, or the part of it that they need; it is all that the box learns.
+
+        Raises:
+            GoneError: The process gave no answer.
+            BoxError: It did not begin.
+        """
+        return self._fault({"whole": module, "names": list(names), "text": text}, 2 * GRACE)
+
+    def _fault(self, request: Any, seconds: float) -> Fault | None:
+        """Send a request that is answered by what was raised."""
+        match self._asked(request, seconds):
             case {"raised": None}:
                 return None
             case {"raised": [str(), *_] as kinds, "message": str(message)}:
                 return Fault(tuple(map(str, kinds)), message)
-        raise self._given_up(End.PROTOCOL, "an answer that does not say how the cell ended")
+        raise self._given_up(End.PROTOCOL, "an answer that does not say what was raised")
 
     @contextlib.contextmanager
     def taken(self, name: str, timeout: float = PATIENCE) -> Iterator[BoxSubject | None]:
@@ -235,6 +262,20 @@ class BoxSubject(Subject):
     def is_silent(self) -> bool:
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
+
+    def met(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return whose stubs have run: in the cells or since, and since; as the fork tells it."""
+        try:
+            self._line.deadline = time.monotonic() + GRACE
+            self._line.send({"met": True})
+            answer = self._line.receive()
+        except (WireError, OSError, EOFError):
+            answer = None
+        match answer:
+            case {"cells": list(before), "calls": list(since)}:
+                called = frozenset(map(str, since))
+                return called.union(map(str, before)), called
+        return frozenset(), frozenset()
 
     def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
         try:

@@ -22,6 +22,8 @@ from traitlets.config import Config
 from autograder.proxy.host import Host, described
 from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import WireError, read_frame, write_frame
+from autograder.sealed.box.stub import met
+from autograder.sealed.box.whole import make_whole
 
 MAX_PRINTED = 1_000_000
 """Characters that one cell may print; nobody reads them, and a runaway loop ends."""
@@ -76,10 +78,11 @@ class Runner:
         """Answer until nobody asks any more.
 
         A request is ``{"run": source, "seconds": ...}`` for a cell, answered by ``{"raised":
-        None}`` or what was raised; or ``{"take": name}``, answered by ``{"taken": ...}``, which
-        says whether there is such a name. What is taken answers calls in a fork of its own, over
-        the channel that came with the request, until that is closed; how the fork ended is said by
-        ``{"ended": its exit status, negative for a signal}``.
+        None}`` or what was raised; ``{"whole": module, "names": ..., "text": ...}`` for bodies
+        that are put back into the course, answered likewise; or ``{"take": name}``, answered by
+        ``{"taken": ...}``, which says whether there is such a name. What is taken answers calls in
+        a fork of its own, over the channel that came with the request, until that is closed; how
+        the fork ended is said by ``{"ended": its exit status, negative for a signal}``.
         """
         while True:
             try:
@@ -89,6 +92,8 @@ class Runner:
             match request:
                 case {"run": str(source), "seconds": seconds}:
                     write_frame(self._answers, self._run(source, float(seconds)))
+                case {"whole": str(module), "names": names, "text": str(text)}:
+                    write_frame(self._answers, _made_whole(module, names, text))
                 case {"take": str(name)}:
                     self._lend(name)
 
@@ -142,6 +147,15 @@ class Runner:
         write_frame(self._answers, {"ended": os.waitstatus_to_exitcode(status)})
 
 
+def _made_whole(module: str, names: list[str], text: str) -> dict[str, Any]:
+    """Put bodies back; say what that raised, in a course with which a submission has meddled."""
+    try:
+        make_whole(module, names, text)
+    except Exception as error:
+        return described(error)
+    return {"raised": None}
+
+
 def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
     """Answer calls of an object until nobody asks any more."""
     requests, answers = _ends(channel)
@@ -151,12 +165,17 @@ def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
         answer: dict[str, Any] = read_frame(requests)
         return answer
 
+    in_cells = sorted(met)
+    met.clear()
     host = Host(obj, ask)
     while True:
         try:
             asked = read_frame(requests)
         except EOFError:
             os._exit(0)
+        if "met" in asked:
+            write_frame(answers, {"cells": in_cells, "calls": sorted(met)})
+            continue
         answer: dict[str, Any] = {}
         with contextlib.suppress(NoAnswerError), TimeLimit(asked["seconds"]) as limit:
             answer = host.handle(asked["request"])

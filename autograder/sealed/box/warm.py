@@ -125,4 +125,4 @@ class Zygote:
                 os.close(writer)
                 theirs.close()
                 their_control.close()
-            yield Box(channel, control, status.fileno())
+            yield Box(channel, control, status.fileno(), pid)
