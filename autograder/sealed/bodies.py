@@ -65,15 +65,15 @@ class Course:
         """Return what a box has from the start: what only stands beside an answer."""
         return list(self._bodies(self._others, self.exercises))
 
-    def after(self, exercise: str, still_open: Collection[str]) -> list[Bodies]:
+    def after(self, exercise: str, judged: Collection[str]) -> list[Bodies]:
         """Return what a box gets when an exercise has its verdict.
 
         Args:
             exercise: The exercise.
-            still_open: The exercises that have none.
+            judged: The exercises that have one, this one among them.
         """
         changed = [hole for hole in self._holes if hole.exercise == exercise]
-        return list(self._bodies(changed, still_open))
+        return list(self._bodies(changed, self.exercises.difference(judged)))
 
     def but_for(self, exercise: str) -> list[Bodies]:
         """Return what a box of its own has from the start: all but what an exercise asks for."""

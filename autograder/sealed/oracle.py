@@ -18,7 +18,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from autograder import lessons
@@ -31,7 +31,7 @@ from autograder.sealed.bodies import Course
 from autograder.sealed.box.box import Box, BoxError, BoxSubject, Fault, GoneError
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
-from autograder.sealed.intake import Role, Submission
+from autograder.sealed.intake import Cell, Role, Submission, names_defined
 from autograder.sealed.release import Asked, Release
 from autograder.sealed.verdict import Evidence, Remark, Status, Verdict
 
@@ -163,8 +163,8 @@ class _Judging:
                 asked = self._oracle.release.of_check(str(cell.grade_id))
                 if asked.check_id not in self._verdicts:
                     self._verdicts[asked.check_id] = self._judged(box, asked)
-                still_open = {each.exercise for each in self._open()}
-                for each in self._oracle.course.after(asked.exercise, still_open):
+                judged = {each.exercise for each in self._verdicts.values()}
+                for each in self._oracle.course.after(asked.exercise, judged):
                     box.make_whole(each.module, each.names, each.text)
             else:
                 self._run(box, at)
@@ -234,7 +234,7 @@ class _Judging:
         verdict, met = self._examined(box, exercise, asked)
         is_stub = answers[0].source.strip() == self._stub(asked)
         is_open = verdict.fraction < 1 and asked.points > _PRACTICE and not is_stub
-        if is_open and box.is_alive and (met - {exercise.id} or self._stand_ins(self._at)):
+        if is_open and box.is_alive and (met - {exercise.id} or self._is_damaged(self._at)):
             again = self._judged_alone(exercise, asked)
             best = again if again.fraction > verdict.fraction else verdict
             verdict = replace(best, evidence=replace(best.evidence, boxes=2))
@@ -260,8 +260,21 @@ class _Judging:
                 verdict = Verdict(asked.exercise, asked.check_id, Status(gone.end), 0.0, str(gone))
         return verdict
 
+    def _is_damaged(self, check: int) -> bool:
+        """Say whether an answer uses a wrong one of before, or what a cell that failed defines."""
+        needed = used_by(self._cells, self._cells_of(check))
+        wrong = {
+            self._oracle.release.of_check(str(self._cells[at].grade_id)).name
+            for at in self._stand_ins(check)
+        }
+        return not needed.isdisjoint(wrong) or any(
+            not needed.isdisjoint(names_defined(self._cells[at].source))
+            for at in self._faults
+            if at < check and at not in self._cells_of(check)
+        )
+
     def _stand_ins(self, check: int) -> dict[int, str]:
-        """Return what takes the place of wrong answers before a check, where they are used."""
+        """Return what takes the place of the wrong answers before a check, by its place."""
         found = {}
         for place in range(check):
             cell = self._cells[place]
@@ -270,8 +283,7 @@ class _Judging:
                 continue
             asked = self._oracle.release.of_check(str(cell.grade_id))
             source = self._oracle.course.in_place_of(asked.exercise, asked.name)
-            later = "\n".join(each.source for each in self._cells[place + 1 : check])
-            if source is not None and re.search(rf"\b{re.escape(asked.name)}\b", later):
+            if source is not None:
                 found[place] = source
         return found
 
@@ -282,20 +294,20 @@ class _Judging:
     def _examined(
         self, box: Box, exercise: Exercise, asked: Asked
     ) -> tuple[Verdict, frozenset[str]]:
-        """Return the verdict on an answer in a box, and whose stubs have run there so far."""
+        """Return the verdict on an answer in a box, and whose stubs it has met."""
         began, spent = time.monotonic(), box.cpu_seconds
-        met = called = frozenset[str]()
+        met = frozenset[str]()
         with box.taken(asked.name, exercise.patience) as subject:
             if subject is None:
                 verdict = self._nothing_taken(asked)
             else:
                 verdict = self._asked(subject, exercise, asked)
-                met, called = subject.met()
+                met = subject.met()
         now = box.cpu_seconds
         cpu = None if spent is None or now is None else round(now - spent, 3)
         evidence = Evidence(round(time.monotonic() - began, 3), cpu, 1)
         is_begun = Remark.NOT_STARTED not in verdict.remarks
-        if exercise.id in called and verdict.fraction < 1 and is_begun:
+        if exercise.id in met and verdict.fraction < 1 and is_begun:
             message = "it asks the course for what is to be written, which nobody has there"
             verdict = replace(verdict, message=message, remarks=(Remark.IMPORTS_REFERENCE,))
         return replace(verdict, evidence=evidence), met
@@ -336,6 +348,23 @@ class _Judging:
             misconception=finding.misconception.name if finding.misconception else "",
             remarks=(Remark.NOT_STARTED,) if finding.unwritten else (),
         )
+
+
+def used_by(cells: Sequence[Cell], places: Sequence[int]) -> set[str]:
+    """Return the names that some cells use, and those that the cells before need to define them.
+
+    >>> cells = [Cell(Role.OWN, text) for text in ("a = b", "c = 1", "print(a)")]
+    >>> sorted(used_by(cells, [2]))
+    ['a', 'b', 'print']
+    """
+    names: set[str] = set()
+    for at in range(max(places, default=-1), -1, -1):
+        source = cells[at].source
+        if cells[at].role in (Role.TEXT, Role.CHECK):
+            continue
+        if at in places or not names.isdisjoint(names_defined(source)):
+            names |= set(re.findall(r"[^\W\d]\w*", source))
+    return names
 
 
 def typed(kinds: tuple[str, ...], message: str) -> Status | None:

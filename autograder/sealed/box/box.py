@@ -263,19 +263,16 @@ class BoxSubject(Subject):
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
 
-    def met(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return whose stubs have run: in the cells or since, and since; as the fork tells it."""
+    def met(self) -> frozenset[str]:
+        """Return the exercises whose stubs the calls have met, as the fork tells it."""
         try:
             self._line.deadline = time.monotonic() + GRACE
             self._line.send({"met": True})
             answer = self._line.receive()
         except (WireError, OSError, EOFError):
-            answer = None
-        match answer:
-            case {"cells": list(before), "calls": list(since)}:
-                called = frozenset(map(str, since))
-                return called.union(map(str, before)), called
-        return frozenset(), frozenset()
+            return frozenset()
+        told = answer.get("met") if isinstance(answer, dict) else None
+        return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
 
     def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
         try:

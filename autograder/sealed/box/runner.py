@@ -165,7 +165,6 @@ def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
         answer: dict[str, Any] = read_frame(requests)
         return answer
 
-    in_cells = sorted(met)
     met.clear()
     host = Host(obj, ask)
     while True:
@@ -174,7 +173,7 @@ def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
         except EOFError:
             os._exit(0)
         if "met" in asked:
-            write_frame(answers, {"cells": in_cells, "calls": sorted(met)})
+            write_frame(answers, {"met": sorted(met)})
             continue
         answer: dict[str, Any] = {}
         with contextlib.suppress(NoAnswerError), TimeLimit(asked["seconds"]) as limit:

@@ -1,0 +1,169 @@
+"""Grading a class: what was handed in, judged where that was not done before, and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograder.build.notebooks import release_path
+from autograder.errors import CourseError
+from autograder.sealed.canaries import canaries, deviations
+from autograder.sealed.depends import check_digest
+from autograder.sealed.intake import Submission, take_in
+from autograder.sealed.judges import Order
+from autograder.sealed.quarantine import Quarantined
+from autograder.sealed.release import Release, load_release
+from autograder.sealed.score import Score, score, ungraded
+from autograder.sealed.store import Store, key_of
+from autograder.sealed.verdict import Status, Verdict
+
+Judging = Callable[[Mapping[str, Order]], Iterator[tuple[str, tuple[Verdict, ...] | None]]]
+"""Yields verdicts on submissions by key, in any order; None where the machine failed."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A class's results for one lesson.
+
+    Attributes:
+        release: The lesson.
+        scores: What everybody has earned, by student.
+        verdicts: What was said of each submission that could be graded, by student.
+        judged: How many submissions had to be judged, the others were known.
+        deviations: What was wrong with the canaries; with any there are no scores.
+    """
+
+    release: Release
+    scores: Mapping[str, Score]
+    verdicts: Mapping[str, tuple[Verdict, ...]]
+    judged: int = 0
+    deviations: tuple[str, ...] = ()
+
+
+class Batch:
+    """The grading of one lesson.
+
+    Args:
+        lesson: The name of the lesson.
+        submitted: The folder with one folder for each student.
+        store: Where results are.
+
+    Raises:
+        CourseError: The lesson or the folder cannot be read, or nothing was handed in.
+    """
+
+    def __init__(self, lesson: str, submitted: Path, store: Store) -> None:
+        self.release = load_release(release_path(lesson))
+        self._store = store
+        self._secret = store.secret()
+        self._taken = {
+            student: take_in(submitted, student, self.release)
+            for student in students(submitted, lesson)
+        }
+        self._canaries = canaries(self.release)
+
+    def to_judge(self) -> dict[str, Order]:
+        """Return what has no result yet, by key: canaries first, each content once."""
+        submissions = [*self._canaries.values(), *self._submissions().values()]
+        return {
+            key: Order(self.release.lesson, self._secret, each)
+            for each in submissions
+            if self._store.get(key := self.key(each)) is None
+        }
+
+    def key(self, submission: Submission) -> str:
+        """Return what a result is found by."""
+        return key_of(
+            submission.digest,
+            self.release.digest,
+            check_digest(self.release.lesson),
+            seed_id(self._secret),
+        )
+
+    def grade(self, judging: Judging) -> Iterator[tuple[str, bool]]:
+        """Judge what has no result and store it; yield the key of each and whether it is known.
+
+        What is stored when this is interrupted is not judged again.
+
+        Args:
+            judging: Who judges.
+        """
+        orders = self.to_judge()
+        for key, verdicts in judging(orders):
+            is_known = verdicts is not None and all(
+                each.status is not Status.INFRA for each in verdicts
+            )
+            if verdicts is not None and is_known:
+                student = orders[key].submission.student
+                about = {
+                    "student": student,
+                    "lesson": self.release.lesson,
+                    "submission": orders[key].submission.digest,
+                    "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    "wall_seconds": round(sum(v.evidence.wall_seconds for v in verdicts), 2),
+                }
+                self._store.put(key, verdicts, about)
+            yield key, is_known
+
+    def graded(self, judged: int = 0) -> Graded:
+        """Return the results; of a class whose canaries are not as they should be, none.
+
+        Args:
+            judged: How many submissions were judged for it.
+        """
+        known = {name: self._store.get(self.key(each)) for name, each in self._canaries.items()}
+        problems = [
+            f"the canary {name!r} was not graded" for name, each in known.items() if each is None
+        ]
+        problems += deviations(
+            self.release, {name: each for name, each in known.items() if each is not None}
+        )
+        if problems:
+            return Graded(self.release, {}, {}, judged, tuple(problems))
+        scores, found = {}, {}
+        for student, taken in self._taken.items():
+            if isinstance(taken, Quarantined):
+                scores[student] = ungraded(self.release, taken)
+                continue
+            verdicts = self._store.get(self.key(taken))
+            if verdicts is None:
+                reason = "the machine failed; grade again"
+                scores[student] = ungraded(
+                    self.release, Quarantined(student, self.release.lesson, reason)
+                )
+                continue
+            found[student] = verdicts
+            scores[student] = score(self.release, verdicts, taken.notes)
+        return Graded(self.release, scores, found, judged)
+
+    def _submissions(self) -> dict[str, Submission]:
+        return {s: each for s, each in self._taken.items() if isinstance(each, Submission)}
+
+
+def seed_id(secret: bytes) -> str:
+    """Return what names a secret without telling it."""
+    return key_of("seed", secret.hex())[:16]
+
+
+def students(submitted: Path, lesson: str) -> list[str]:
+    """Return the names of the folders in which a lesson was handed in.
+
+    Raises:
+        CourseError: The folder cannot be read, or there are none.
+    """
+    try:
+        folders = sorted(each for each in submitted.iterdir() if not each.name.startswith("."))
+    except OSError as error:
+        raise CourseError(
+            f"cannot read {submitted}: {error.strerror}; put notebooks at NAME/LESSON/LESSON.ipynb "
+            "in it"
+        ) from error
+    found = [each.name for each in folders if (each / lesson).is_dir()]
+    if not found:
+        raise CourseError(
+            f"nobody has handed in {lesson} in {submitted}; put notebooks at "
+            f"NAME/{lesson}/{lesson}.ipynb in it"
+        )
+    return found
