@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from autograder.proxy.recipes import Callback
 from autograder.proxy.subject import (
@@ -23,7 +24,7 @@ from autograder.proxy.subject import (
     answer_question,
 )
 from autograder.proxy.wire import WireError, read_frame, write_frame
-from autograder.sealed.box.spent import cpu_seconds
+from autograder.sealed.box.spent import Spent, spent_by
 
 GRACE = 3.0
 """Seconds that the box has beyond a limit of its own, before it is ended from outside."""
@@ -32,6 +33,13 @@ FORK, FORCED = b"f", b"k"
 """What is sent beside the channel of a new fork, and to end a fork that does not answer."""
 
 _LONGEST_STATUS = 1_000
+_LONGEST_WAIT = 20
+"""How many times as long as it was given a box is waited for that gets no processor."""
+_MOMENT = 0.001
+_MOST_LATE = 1_000
+"""Pieces of a message that are taken after the time is up, if they are there: some 64 MB."""
+
+T = TypeVar("T")
 
 
 class BoxError(Exception):
@@ -86,7 +94,7 @@ class Box:
         self, channel: socket.socket, control: socket.socket, status: int, pid: int
     ) -> None:
         self._pid = pid
-        self._line = Line(channel)
+        self._line = Line(channel, self._spent)
         self._control = control
         self._status = status
         self._is_alive = True
@@ -99,7 +107,11 @@ class Box:
     @property
     def cpu_seconds(self) -> float | None:
         """The CPU time that its processes have taken; None where nobody can tell."""
-        return cpu_seconds(self._pid)
+        spent = self._spent()
+        return None if spent is None else spent.seconds
+
+    def _spent(self) -> Spent | None:
+        return spent_by(self._pid)
 
     def run(self, source: str, seconds: float) -> Fault | None:
         """Run a cell; return what it raised, if anything.
@@ -162,7 +174,7 @@ class Box:
                 return
             if answer != {"taken": True}:
                 raise self._given_up(End.PROTOCOL, "an answer that does not say what was taken")
-            subject = BoxSubject(Line(mine), self._end_of_fork, timeout)
+            subject = BoxSubject(Line(mine, self._spent), self._end_of_fork, timeout)
             try:
                 yield subject
             finally:
@@ -185,7 +197,7 @@ class Box:
 
     def _status_of_fork(self, seconds: float) -> int:
         try:
-            self._line.deadline = time.monotonic() + seconds
+            self._line.wait(seconds)
             answer = self._line.receive()
         except TimeoutError:
             raise
@@ -198,7 +210,7 @@ class Box:
 
     def _asked(self, request: Any, seconds: float) -> Any:
         """Send a request and return what comes back."""
-        self._line.deadline = time.monotonic() + seconds
+        self._line.wait(seconds)
         try:
             self._line.send(request)
             return self._line.receive()
@@ -266,7 +278,7 @@ class BoxSubject(Subject):
     def met(self) -> frozenset[str]:
         """Return the exercises whose stubs the calls have met, as the fork tells it."""
         try:
-            self._line.deadline = time.monotonic() + GRACE
+            self._line.wait(GRACE)
             self._line.send({"met": True})
             answer = self._line.receive()
         except (WireError, OSError, EOFError):
@@ -285,7 +297,7 @@ class BoxSubject(Subject):
             return self._hung
         if self.has_ended:
             raise GoneError(End.CRASH, "the process is gone")
-        self._line.deadline = time.monotonic() + self._timeout + GRACE
+        self._line.wait(self._timeout + GRACE)
         try:
             self._line.send({"request": request, "seconds": self._timeout})
             answer = self._line.receive()
@@ -315,16 +327,26 @@ class BoxSubject(Subject):
 class Line:
     """Messages over a socket, up to a moment.
 
+    Where the machine is so busy that the box does not get the processors it asks for, it is waited
+    for beyond that moment: nobody's answer is late because of others.
+
     Args:
         channel: The socket.
-
-    Attributes:
-        deadline: The moment, by ``time.monotonic``.
+        spent: Says what the box has taken of the processors, where that is known.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, spent: Callable[[], Spent | None]) -> None:
         self._channel = channel
-        self.deadline = 0.0
+        self._spent = spent
+        self._deadline = self._latest = 0.0
+        self._most: float | None = None
+        self._num_late = 0
+
+    def wait(self, seconds: float) -> None:
+        """Give what is sent or received from now on so much time."""
+        now = time.monotonic()
+        self._deadline, self._latest = now + seconds, now + _LONGEST_WAIT * seconds
+        self._most, self._num_late = None, 0
 
     def send(self, message: Any) -> None:
         """Send a message.
@@ -353,8 +375,9 @@ class Line:
 
     def write(self, data: bytes) -> int:
         """Send bytes."""
-        self._channel.settimeout(self._left())
-        self._channel.sendall(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._tried(partial(self._channel.send, rest)) :]
         return len(data)
 
     def flush(self) -> None:
@@ -364,15 +387,39 @@ class Line:
         """Return so many bytes; fewer where the other side has closed."""
         received = bytearray()
         while len(received) < length:
-            self._channel.settimeout(self._left())
-            chunk = self._channel.recv(min(length - len(received), 2**20))
+            missing = min(length - len(received), 2**20)
+            chunk = self._tried(partial(self._channel.recv, missing))
             if not chunk:
                 break
             received += chunk
         return bytes(received)
 
-    def _left(self) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
+    def _tried(self, operation: Callable[[], T]) -> T:
+        """Return what comes of an operation on the socket, in the time that there is.
+
+        Raises:
+            TimeoutError: Nothing does.
+        """
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                self._num_late += 1
+                if self._num_late > _MOST_LATE:
+                    raise TimeoutError
+            # What has come while this process did not run is there, however late it is.
+            self._channel.settimeout(max(left, _MOMENT))
+            try:
+                return operation()
+            except TimeoutError:
+                if not self._is_kept_waiting():
+                    raise
+                self._deadline = time.monotonic() + 1.0
+
+    def _is_kept_waiting(self) -> bool:
+        """Say whether the box wants processors that it does not get, and not for too long."""
+        spent = self._spent()
+        if spent is None or not spent.is_at_work or time.monotonic() > self._latest:
+            return False
+        if self._most is None:
+            self._most = spent.seconds + GRACE
+        return spent.seconds < self._most

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from autograder.sealed import oracle as oracles
-from autograder.sealed.box import box as boxing
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.intake import Cell, Role, Submission
@@ -48,8 +47,7 @@ def judge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Judge:
     """Judge answers to both exercises, with cells of the student's own before them."""
-    monkeypatch.setattr(boxing, "GRACE", 1.0)
-    monkeypatch.setattr(oracles, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(oracles, "ANSWER_SECONDS", 3.0)
     oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=10)
 
     def judge(first: str, second: str = WITH_LIBRARY, before: str = "") -> dict[str, Verdict]:
@@ -158,13 +156,6 @@ def test_what_is_not_judged_yet_is_nowhere_in_the_box(judge: Judge) -> None:
             id="equal to everything",
         ),
         pytest.param(
-            "from autograder.proxy.host import Host\n"
-            "Host.handle = lambda self, request: {'value': True, 'output': '', 'seconds': 0.0}\n"
-            + WRONG,
-            Status.FAIL,
-            id="the host replaced",
-        ),
-        pytest.param(
             f"{WRONG}\nimport autograder.notebook as n\nn.check = lambda *_: 10.0",
             Status.FAIL,
             id="the check replaced",
@@ -176,7 +167,7 @@ def test_what_is_not_judged_yet_is_nowhere_in_the_box(judge: Judge) -> None:
         pytest.param(in_call("import os; os.kill(os.getpid(), 19)"), Status.TIMEOUT, id="in call"),
         pytest.param("import os\nos._exit(0)", Status.CRASH, id="ends the process"),
         pytest.param(in_call("import os; os._exit(0)"), Status.CRASH, id="when called"),
-        pytest.param("import os\nos.kill(-1, 9)", Status.CRASH, id="kills all it sees"),
+        pytest.param("import os\nos.kill(-1, 9)", Status.FAIL, id="kills all it sees"),
         pytest.param(in_call("return bytearray(10**9)"), Status.OOM, id="memory"),
         pytest.param("print('x' * 10**7)", Status.OUTPUT, id="output"),
         pytest.param(
@@ -206,6 +197,12 @@ def test_each_end_is_named_and_costs_one_exercise(
     verdicts = judge(answer)
     assert (verdicts["1.1"].status, verdicts["1.1"].fraction) == (status, 0)
     assert verdicts["1.2"].status is Status.PASS
+
+
+def test_who_replaces_what_answers_gains_nothing(judge: Judge) -> None:
+    lies = "lambda self, request: {'value': True, 'output': '', 'seconds': 0.0}"
+    verdicts = judge(f"from autograder.proxy.host import Host\nHost.handle = {lies}\n{WRONG}")
+    assert verdicts["1.1"].fraction == verdicts["1.2"].fraction == 0
 
 
 def test_a_cell_of_ones_own_that_ends_the_box_costs_nothing_else(judge: Judge) -> None:
