@@ -66,12 +66,12 @@ class Batch:
 
     def to_judge(self) -> dict[str, Order]:
         """Return what has no result yet, by key: canaries first, each content once."""
-        submissions = [*self._canaries.values(), *self._submissions().values()]
-        return {
-            key: Order(self.release.lesson, self._secret, each)
-            for each in submissions
-            if self._store.get(key := self.key(each)) is None
-        }
+        orders: dict[str, Order] = {}
+        for each in (*self._canaries.values(), *self._submissions().values()):
+            key = self.key(each)
+            if key not in orders and self._store.get(key) is None:
+                orders[key] = Order(self.release.lesson, self._secret, each)
+        return orders
 
     def key(self, submission: Submission) -> str:
         """Return what a result is found by."""

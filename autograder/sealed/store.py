@@ -51,6 +51,11 @@ def key_of(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def _hash_of(line: Mapping[str, Any]) -> str:
+    """Return the hash of a line of the log."""
+    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
+
+
 class Store:
     """Results in a folder.
 
@@ -113,8 +118,11 @@ class Store:
                 return
             content = json.dumps([each.as_data() for each in verdicts], indent=1).encode()
             write_atomically(self._path(key), content)
-            entry = Entry(key, hashlib.sha256(content).hexdigest(), about)
-            self._append(entry)
+            try:
+                self._append(Entry(key, hashlib.sha256(content).hexdigest(), about))
+            except CourseError:
+                self._path(key).unlink()
+                raise
 
     def entries(self) -> list[Entry]:
         """Return the lines of the log that count, in order; of a key, the last."""
@@ -123,23 +131,28 @@ class Store:
     def audit(self) -> list[str]:
         """Return what is wrong with the log and the results, a line each."""
         found, last = [], _BEGINNING
-        lines = self._log.read_bytes().splitlines(keepends=True) if self._log.exists() else []
+        lines = self._log.read_bytes().splitlines() if self._log.exists() else []
         results: dict[str, str] = {}
         for number, line in enumerate(lines, 1):
             try:
                 data = json.loads(line)
-                if data["before"] != last:
+                told = data.pop("hash")
+                if told != _hash_of(data):
+                    found.append(f"line {number} of the log was edited")
+                elif data["before"] != last:
                     found.append(f"line {number} of the log does not follow the one before it")
                 results[data["key"]] = data["result"]
-            except (ValueError, KeyError, TypeError):
+                last = told
+            except (ValueError, KeyError, TypeError, AttributeError):
                 found.append(f"line {number} of the log is damaged")
-            last = hashlib.sha256(line).hexdigest()
         for key, result in results.items():
             path = self._path(key)
             if not path.exists():
                 found.append(f"the result {key[:12]} is missing")
             elif hashlib.sha256(path.read_bytes()).hexdigest() != result:
                 found.append(f"the result {key[:12]} was changed after it was graded")
+        stray = {path.stem for path in (self.folder / "results").rglob("*.json")} - results.keys()
+        found += [f"the result {key[:12]} is not in the log, so it does not count" for key in stray]
         return found
 
     def _path(self, key: str) -> Path:
@@ -166,9 +179,9 @@ class Store:
         if not line.endswith(b"\n"):
             return
         self._read_to += len(line)
-        self._last = hashlib.sha256(line).hexdigest()
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             data = json.loads(line)
+            self._last = data.pop("hash")
             entry = Entry(data.pop("key"), data.pop("result"), data)
             self._entries[entry.key] = entry
 
@@ -179,8 +192,9 @@ class Store:
             with self._log.open("ab") as log:
                 log.truncate(self._read_to)
                 line = {**entry.about, "key": entry.key, "result": entry.result}
-                raw = json.dumps({**line, "before": self._last}, sort_keys=True).encode() + b"\n"
-                self._write(log, raw)
+                line["before"] = self._last
+                whole = {**line, "hash": _hash_of(line)}
+                self._write(log, json.dumps(whole, sort_keys=True).encode() + b"\n")
         except OSError as error:
             raise CourseError(
                 f"cannot write {self._log}: {error.strerror}; free some space, then grade again"
