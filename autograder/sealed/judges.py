@@ -146,7 +146,8 @@ class JudgeProcess:
     def close(self) -> None:
         """End it, with its warm process and its box."""
         self._process.kill()
-        with self._process:
+        # What it did not live to read is still in the buffer, and nobody will.
+        with contextlib.suppress(BrokenPipeError), self._process:
             pass
 
     def judge(self, order: Order) -> tuple[Verdict, ...]:
@@ -160,7 +161,7 @@ class JudgeProcess:
         try:
             write_frame(self._process.stdin, order.as_data())
             answer = read_frame(self._process.stdout)
-        except (EOFError, OSError, WireError) as error:
+        except (EOFError, OSError, ValueError, WireError) as error:
             raise BoxError(f"a judge was lost ({error or 'it has ended'})") from error
         if "verdicts" not in answer:
             raise BoxError(answer["failed"])

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from autograder import cli
 from autograder.errors import CourseError
 from autograder.sealed import batch as batches
+from autograder.sealed import judges as judging
 from autograder.sealed.batch import Batch, Graded
+from autograder.sealed.box import protections
 from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
 from autograder.sealed.intake import Submission, graded_cells
 from autograder.sealed.judges import Order
@@ -193,3 +197,78 @@ def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) 
     for said in ("15 / 20", "1.half forgets to return", "not graded", "it is not JSON"):
         assert said in shown
     assert mistakes_table(graded).row_count == 1
+
+
+@pytest.fixture
+def course(
+    make_batch: Callable[[], Batch],
+    judges: Judges,
+    submitted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, str]]:
+    """Run ``course grade`` on the class; return the exit code and what it prints."""
+    monkeypatch.setattr(judging, "one_by_one", judges)
+    monkeypatch.setattr(protections, "protections", list)
+
+    def run(*options: str) -> tuple[int, str]:
+        folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]
+        done = CliRunner().invoke(cli.app, ["grade", "01_small", *folders, *options])
+        error = done.exception if isinstance(done.exception, CourseError) else ""
+        return done.exit_code, f"{done.output}{error}"
+
+    return run
+
+
+def test_the_command_grades_writes_and_is_a_no_op_the_second_time(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 4)
+    for said in ("15 / 20", "not graded", "forgets to return", "4 judged now"):
+        assert said in shown
+    points = (tmp_path / "sealed" / "01_small.csv").read_text("utf-8")
+    assert points.count("\n") == 5
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 4)
+    assert "0 judged now" in shown
+    assert (tmp_path / "sealed" / "01_small.csv").read_text("utf-8") == points
+
+
+def test_the_command_audits(course: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    course()
+    assert course("--audit")[0] == 0
+    log = tmp_path / "sealed" / "log.jsonl"
+    log.write_text(log.read_text().replace("bob", "eve"))
+    code, shown = course("--audit")
+    assert code == 1
+    assert "line 4 of the log was edited" in shown
+
+
+def test_the_command_says_for_whom_the_machine_failed(
+    course: Callable[..., tuple[int, str]], judges: Judges
+) -> None:
+    judges.fails_for = "bob"
+    code, shown = course()
+    assert code == 1
+    assert "the machine failed for 1 submissions" in shown
+
+
+def test_the_command_gives_no_grades_where_a_canary_is_wrong(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    judges.fails_for = RIGHT
+    code, shown = course()
+    assert code == 1
+    assert "no grades: this run gets known submissions wrong" in shown
+    assert not (tmp_path / "sealed" / "01_small.csv").exists()
+
+
+def test_the_command_refuses_without_boxes(
+    course: Callable[..., tuple[int, str]], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = protections.Protection("namespaces", False, True, "bubblewrap is not installed")
+    monkeypatch.setattr(protections, "protections", lambda: [none])
+    code, shown = course()
+    assert (code, judges.judged) == (1, [])
+    assert "namespaces: bubblewrap is not installed" in shown
