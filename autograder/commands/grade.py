@@ -109,12 +109,12 @@ def _followed(batch: Batch, judging: Judging, number: int) -> int:
 def _show(graded: Graded, path: Path) -> None:
     """Print the results of a class, and write them for a spreadsheet."""
     from autograder.files import write_atomically
-    from autograder.sealed.report import class_table, mistakes_table, points_csv
+    from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
 
     console.print(class_table(graded))
-    mistakes = mistakes_table(graded)
-    if mistakes.row_count:
-        console.print(mistakes)
+    for table in (mistakes_table(graded), moves_table(graded)):
+        if table.row_count:
+            console.print(table)
     write_atomically(path, points_csv(graded).encode())
     console.print(f"{graded.judged} judged now, the rest was known.", highlight=False)
     console.print(f"The points of each exercise: {path}", markup=False, soft_wrap=True)

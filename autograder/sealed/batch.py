@@ -14,6 +14,7 @@ from autograder.sealed.depends import check_digest
 from autograder.sealed.intake import Submission, take_in
 from autograder.sealed.judges import Order
 from autograder.sealed.quarantine import Quarantined
+from autograder.sealed.regrade import Move, moves
 from autograder.sealed.release import Release, load_release
 from autograder.sealed.score import Score, score, ungraded
 from autograder.sealed.store import Store, key_of
@@ -33,6 +34,7 @@ class Graded:
         verdicts: What was said of each submission that could be graded, by student.
         judged: How many submissions had to be judged, the others were known.
         deviations: What was wrong with the canaries; with any there are no scores.
+        moves: What earns another share than when it was graded with other checks.
     """
 
     release: Release
@@ -40,6 +42,7 @@ class Graded:
     verdicts: Mapping[str, tuple[Verdict, ...]]
     judged: int = 0
     deviations: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
 
 
 class Batch:
@@ -75,12 +78,15 @@ class Batch:
 
     def key(self, submission: Submission) -> str:
         """Return what a result is found by."""
-        return key_of(
-            submission.digest,
-            self.release.digest,
-            check_digest(self.release.lesson),
-            seed_id(self._secret),
-        )
+        return key_of(submission.digest, *self._about().values())
+
+    def _about(self) -> dict[str, str]:
+        """Return what a result depends on beside the submission."""
+        return {
+            "release": self.release.digest,
+            "checks": check_digest(self.release.lesson),
+            "seed": seed_id(self._secret),
+        }
 
     def grade(self, judging: Judging) -> Iterator[tuple[str, bool]]:
         """Judge what has no result and store it; yield the key of each and whether it is known.
@@ -101,6 +107,7 @@ class Batch:
                     "student": student,
                     "lesson": self.release.lesson,
                     "submission": orders[key].submission.digest,
+                    **self._about(),
                     "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     "wall_seconds": round(sum(v.evidence.wall_seconds for v in verdicts), 2),
                 }
@@ -122,7 +129,7 @@ class Batch:
         )
         if problems:
             return Graded(self.release, {}, {}, judged, tuple(problems))
-        scores, found = {}, {}
+        scores, found, moved = {}, {}, list[Move]()
         for student, taken in self._taken.items():
             if isinstance(taken, Quarantined):
                 scores[student] = ungraded(self.release, taken)
@@ -135,8 +142,9 @@ class Batch:
                 )
                 continue
             found[student] = verdicts
+            moved += moves(self._store, student, self.key(taken), verdicts)
             scores[student] = score(self.release, verdicts, taken.notes)
-        return Graded(self.release, scores, found, judged)
+        return Graded(self.release, scores, found, judged, moves=tuple(moved))
 
     def _submissions(self) -> dict[str, Submission]:
         return {s: each for s, each in self._taken.items() if isinstance(each, Submission)}

@@ -81,6 +81,17 @@ class Course:
         kept = [hole for hole in self._others if hole.exercise == exercise]
         return list(self._bodies(changed, {exercise}, kept))
 
+    def place_of(self, exercise: str) -> str:
+        """Return where the library has the method that an exercise asks for; "" if it asks for none.
+
+        >>> Course(3).place_of("3.2b"), Course(1).place_of("1.1")
+        ('course_lib.kv_cache.block_table:BlockTable.append', '')
+        """
+        for hole in self._holes:
+            if hole.exercise == exercise and "." in hole.qualname:
+                return f"{hole.module}:{hole.qualname}"
+        return ""
+
     def in_place_of(self, exercise: str, name: str) -> str | None:
         """Return a cell that gives a name of the notebook the course's answer to an exercise.
 

@@ -32,9 +32,8 @@ _WARM = (
     "course_lib.engine",
     "course_lib.viz",
     "matplotlib.pyplot",
-    "triton",
 )
-"""What takes seconds to import and lessons need."""
+"""What takes seconds to import and lessons need; Triton comes with the library, which sets it up."""
 
 _TRACES = "COURSE_TRACES"
 

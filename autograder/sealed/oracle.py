@@ -297,7 +297,8 @@ class _Judging:
         """Return the verdict on an answer in a box, and whose stubs it has met."""
         began, spent = time.monotonic(), box.cpu_seconds
         met = frozenset[str]()
-        with box.taken(asked.name, exercise.patience) as subject:
+        place = self._oracle.course.place_of(exercise.id)
+        with box.taken(asked.name, exercise.patience, place) as subject:
             if subject is None:
                 verdict = self._nothing_taken(asked)
             else:

@@ -11,9 +11,13 @@ from rich.table import Column, Table
 
 from autograder.sealed.batch import Graded
 from autograder.sealed.score import Item
+from autograder.sealed.verdict import Remark, Status
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute."""
+
+
+_TOLD = {*Remark, *Status} - {Remark.NOT_STARTED}
 
 
 def class_table(graded: Graded) -> Table:
@@ -49,6 +53,18 @@ def mistakes_table(graded: Graded) -> Table:
         counted.items(), key=lambda each: (places[each[0][0]], -each[1], each[0][1])
     ):
         table.add_row(exercise, escape(name), str(number))
+    return table
+
+
+def moves_table(graded: Graded) -> Table:
+    """Return who earns another share than when it was graded with other checks, and why."""
+    table = Table(Column("student", overflow="fold"), "exercise", title="Moved since then")
+    table.add_column("before", justify="right")
+    table.add_column("now", justify="right")
+    table.add_column("because", overflow="fold")
+    for move in graded.moves:
+        shares = (f"{each.status} {each.fraction:.0%}" for each in (move.before, move.now))
+        table.add_row(escape(move.student), move.exercise, *shares, move.why)
     return table
 
 
@@ -90,4 +106,5 @@ def _number(value: float | None) -> str:
 
 def _is_told(item: Item) -> bool:
     """Say whether what stands beside the points belongs into one line for a student."""
-    return bool(item.says) and item.points is not None and item.says != "not started"
+    named = item.says.partition(":")[0].split(", ")[0]
+    return item.points is not None and named in _TOLD

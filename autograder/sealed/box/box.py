@@ -150,7 +150,9 @@ class Box:
         raise self._given_up(End.PROTOCOL, "an answer that does not say what was raised")
 
     @contextlib.contextmanager
-    def taken(self, name: str, timeout: float = PATIENCE) -> Iterator[BoxSubject | None]:
+    def taken(
+        self, name: str, timeout: float = PATIENCE, place: str = ""
+    ) -> Iterator[BoxSubject | None]:
         """Let a fork lend out what has this name; None if there is no such name.
 
         What calls do to the fork, nobody sees but later calls of it. When the block ends, it is
@@ -159,6 +161,7 @@ class Box:
         Args:
             name: A global name of the cells.
             timeout: Seconds that one call may take.
+            place: Where it belongs in the library, if it is a method: ``"module:class.method"``.
 
         Raises:
             GoneError: The process that runs the cells gave no answer.
@@ -168,7 +171,7 @@ class Box:
         with mine:
             with theirs, contextlib.suppress(OSError):
                 socket.send_fds(self._control, [FORK], [theirs.fileno()])
-            answer = self._asked({"take": name}, GRACE)
+            answer = self._asked({"take": name, "place": place}, GRACE)
             if answer == {"taken": False}:
                 yield None
                 return

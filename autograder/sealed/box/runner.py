@@ -23,7 +23,7 @@ from autograder.proxy.host import Host, described
 from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import WireError, read_frame, write_frame
 from autograder.sealed.box.stub import met
-from autograder.sealed.box.whole import make_whole
+from autograder.sealed.box.whole import make_whole, put_in_place
 
 MAX_PRINTED = 1_000_000
 """Characters that one cell may print; nobody reads them, and a runaway loop ends."""
@@ -79,10 +79,11 @@ class Runner:
 
         A request is ``{"run": source, "seconds": ...}`` for a cell, answered by ``{"raised":
         None}`` or what was raised; ``{"whole": module, "names": ..., "text": ...}`` for bodies
-        that are put back into the course, answered likewise; or ``{"take": name}``, answered by
-        ``{"taken": ...}``, which says whether there is such a name. What is taken answers calls in
-        a fork of its own, over the channel that came with the request, until that is closed; how
-        the fork ended is said by ``{"ended": its exit status, negative for a signal}``.
+        that are put back into the course, answered likewise; or ``{"take": name, "place": ...}``,
+        answered by ``{"taken": ...}``, which says whether there is such a name. What is taken is
+        put in its place in the library, and answers calls in a fork of its own, over the channel
+        that came with the request, until that is closed; how the fork ended is said by ``{"ended":
+        its exit status, negative for a signal}``.
         """
         while True:
             try:
@@ -94,8 +95,8 @@ class Runner:
                     write_frame(self._answers, self._run(source, float(seconds)))
                 case {"whole": str(module), "names": names, "text": str(text)}:
                     write_frame(self._answers, _made_whole(module, names, text))
-                case {"take": str(name)}:
-                    self._lend(name)
+                case {"take": str(name), "place": str(place)}:
+                    self._lend(name, place)
 
     def _run(self, source: str, seconds: float) -> dict[str, Any]:
         """Run a cell; say what it raised."""
@@ -116,7 +117,7 @@ class Runner:
         error = result.error_before_exec or result.error_in_exec
         return {"raised": None} if error is None else described(error)
 
-    def _lend(self, name: str) -> None:
+    def _lend(self, name: str, place: str) -> None:
         """Let a fork answer calls of what has this name, and say how it ended."""
         _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
         channel = socket.socket(fileno=descriptors[0])
@@ -132,7 +133,7 @@ class Runner:
                 # All three: a socket is open as long as somebody reads or writes through it.
                 for mine in (self._requests, self._answers, self._channel, self._control):
                     mine.close()
-                _answer_calls(self._shell.user_ns[name], channel)
+                _answer_calls(self._shell.user_ns[name], place, channel)
             finally:
                 os._exit(1)
         channel.close()
@@ -156,7 +157,7 @@ def _made_whole(module: str, names: list[str], text: str) -> dict[str, Any]:
     return {"raised": None}
 
 
-def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
+def _answer_calls(obj: object, place: str, channel: socket.socket) -> NoReturn:
     """Answer calls of an object until nobody asks any more."""
     requests, answers = _ends(channel)
 
@@ -166,6 +167,9 @@ def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
         return answer
 
     met.clear()
+    with contextlib.suppress(Exception):
+        # With what a submission has made of the library, it may be that there is no such place.
+        put_in_place(place, obj)
     host = Host(obj, ask)
     while True:
         try:

@@ -22,7 +22,7 @@ from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
 from autograder.sealed.intake import Submission, graded_cells
 from autograder.sealed.judges import Order
 from autograder.sealed.release import Release
-from autograder.sealed.report import class_table, mistakes_table, points_csv
+from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
 from autograder.sealed.store import Store
 from autograder.sealed.verdict import Status, Verdict
 
@@ -36,6 +36,7 @@ class Judges:
         self.judged: list[str] = []
         self.fails_for = ""
         self.ends_after = 100
+        self.accepts = "return"
 
     def __call__(
         self, orders: Mapping[str, Order]
@@ -45,13 +46,18 @@ class Judges:
                 raise KeyboardInterrupt
             student = order.submission.student
             self.judged.append(student)
-            yield key, None if student == self.fails_for else tuple(verdicts(order.submission))
+            yield (
+                key,
+                None
+                if student == self.fails_for
+                else tuple(verdicts(order.submission, self.accepts)),
+            )
 
 
-def verdicts(submission: Submission) -> Iterator[Verdict]:
+def verdicts(submission: Submission, accepts: str) -> Iterator[Verdict]:
     sources = {cell.grade_id: cell.source for cell in submission.cells}
     for name in ("double", "half"):
-        is_right = "return" in sources[f"ex-{name}"]
+        is_right = "return" in sources[f"ex-{name}"] or accepts in sources[f"ex-{name}"]
         status = Status.PASS if is_right else Status.FAIL
         mistake = "" if is_right else "forgets to return"
         yield Verdict(
@@ -157,6 +163,23 @@ def test_another_check_is_another_result(
     assert len(make_batch().to_judge()) == 4
 
 
+def test_who_moves_with_another_check_is_named(
+    make_batch: Callable[[], Batch], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert grade(make_batch(), judges).moves == ()
+    monkeypatch.setattr(batches, "check_digest", lambda lesson: "of other checks")
+    judges.accepts = "print"
+    graded = grade(make_batch(), judges)
+    assert [(move.student, move.exercise, move.now.fraction) for move in graded.moves] == [
+        ("bob", "1.half", 1)
+    ]
+    assert graded.moves[0].why == "the checks, the library or a package changed"
+    assert earned(graded)["bob"] == 15
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(moves_table(graded))
+    assert "FAIL 0%" in console.export_text()
+
+
 def test_who_gets_a_canary_wrong_gives_no_grades(
     make_batch: Callable[[], Batch], judges: Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +217,7 @@ def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) 
     console.print(class_table(graded))
     console.print(mistakes_table(graded))
     shown = console.export_text()
-    for said in ("15 / 20", "1.half forgets to return", "not graded", "it is not JSON"):
+    for said in ("15 / 20", "forgets to return", "not graded", "it is not JSON"):
         assert said in shown
     assert mistakes_table(graded).row_count == 1
 
