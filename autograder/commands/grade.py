@@ -38,6 +38,9 @@ def grade(
     scheduler: Annotated[
         str | None, typer.Option(help="A dask scheduler, such as tcp://10.0.0.5:8786.")
     ] = None,
+    gradebook: Annotated[
+        bool, typer.Option(help="Enter the points into nbgrader's gradebook as well.")
+    ] = True,
     audit: Annotated[
         bool, typer.Option("--audit", help="Look for edited or missing results, and grade nothing.")
     ] = False,
@@ -67,6 +70,8 @@ def grade(
             f"({'; '.join(graded.deviations[:3])}); mend the checks or the machine, grade again"
         )
     _show(graded, store.folder / f"{lesson}.csv")
+    if gradebook:
+        _enter(graded, batch, submitted or course_root() / "grading" / "submitted")
     if failed:
         raise CourseError(f"the machine failed for {failed} submissions; run the command again")
 
@@ -118,6 +123,26 @@ def _show(graded: Graded, path: Path) -> None:
     write_atomically(path, points_csv(graded).encode())
     console.print(f"{graded.judged} judged now, the rest was known.", highlight=False)
     console.print(f"The points of each exercise: {path}", markup=False, soft_wrap=True)
+
+
+def _enter(graded: Graded, batch: Batch, submitted: Path) -> None:
+    """Write the points into the gradebook, and the notebooks that its pages show."""
+    from autograder.paths import course_root
+    from autograder.sealed.gradebook import enter, write_notebooks
+
+    lesson = graded.release.lesson
+    with console.status("Entering the points into the gradebook"):
+        is_entered = enter(graded, course_root() / "gradebook.db", submitted)
+        if is_entered:
+            write_notebooks(graded, batch.submissions(), course_root() / "grading" / "autograded")
+    if is_entered:
+        said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."
+    else:
+        said = (
+            f"gradebook.db does not know {lesson}, so it has no points of it; enter the lesson "
+            f"with `nbgrader generate_assignment {lesson} --force`, then grade again."
+        )
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _audit(problems: list[str], number: int) -> None:

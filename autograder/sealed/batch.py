@@ -70,7 +70,7 @@ class Batch:
     def to_judge(self) -> dict[str, Order]:
         """Return what has no result yet, by key: canaries first, each content once."""
         orders: dict[str, Order] = {}
-        for each in (*self._canaries.values(), *self._submissions().values()):
+        for each in (*self._canaries.values(), *self.submissions().values()):
             key = self.key(each)
             if key not in orders and self._store.get(key) is None:
                 orders[key] = Order(self.release.lesson, self._secret, each)
@@ -146,7 +146,8 @@ class Batch:
             scores[student] = score(self.release, verdicts, taken.notes)
         return Graded(self.release, scores, found, judged, moves=tuple(moved))
 
-    def _submissions(self) -> dict[str, Submission]:
+    def submissions(self) -> dict[str, Submission]:
+        """Return what can be graded of what was handed in, by student."""
         return {s: each for s, each in self._taken.items() if isinstance(each, Submission)}
 
 

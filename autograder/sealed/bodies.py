@@ -82,7 +82,7 @@ class Course:
         return list(self._bodies(changed, {exercise}, kept))
 
     def place_of(self, exercise: str) -> str:
-        """Return where the library has the method that an exercise asks for; "" if it asks for none.
+        """Return where the library has the method that an exercise asks for; "" if for none.
 
         >>> Course(3).place_of("3.2b"), Course(1).place_of("1.1")
         ('course_lib.kv_cache.block_table:BlockTable.append', '')

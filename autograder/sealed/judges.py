@@ -33,7 +33,7 @@ _WARM = (
     "course_lib.viz",
     "matplotlib.pyplot",
 )
-"""What takes seconds to import and lessons need; Triton comes with the library, which sets it up."""
+"""What takes seconds to import and lessons need; Triton is set up by the library."""
 
 _TRACES = "COURSE_TRACES"
 
