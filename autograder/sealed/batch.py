@@ -35,6 +35,7 @@ class Graded:
         judged: How many submissions had to be judged, the others were known.
         deviations: What was wrong with the canaries; with any there are no scores.
         moves: What earns another share than when it was graded with other checks.
+        is_boxed: Whether the submissions ran in boxes; every report says so if not.
     """
 
     release: Release
@@ -43,6 +44,7 @@ class Graded:
     judged: int = 0
     deviations: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
+    is_boxed: bool = True
 
 
 class Batch:
@@ -52,12 +54,14 @@ class Batch:
         lesson: The name of the lesson.
         submitted: The folder with one folder for each student.
         store: Where results are.
+        is_boxed: Whether submissions run in boxes; results of the other kind are others.
 
     Raises:
         CourseError: The lesson or the folder cannot be read, or nothing was handed in.
     """
 
-    def __init__(self, lesson: str, submitted: Path, store: Store) -> None:
+    def __init__(self, lesson: str, submitted: Path, store: Store, is_boxed: bool = True) -> None:
+        self._is_boxed = is_boxed
         self.release = load_release(release_path(lesson))
         self._store = store
         self._secret = store.secret()
@@ -73,7 +77,7 @@ class Batch:
         for each in (*self._canaries.values(), *self.submissions().values()):
             key = self.key(each)
             if key not in orders and self._store.get(key) is None:
-                orders[key] = Order(self.release.lesson, self._secret, each)
+                orders[key] = Order(self.release.lesson, self._secret, each, self._is_boxed)
         return orders
 
     def key(self, submission: Submission) -> str:
@@ -86,6 +90,7 @@ class Batch:
             "release": self.release.digest,
             "checks": check_digest(self.release.lesson),
             "seed": seed_id(self._secret),
+            "walls": "a box" if self._is_boxed else "none",
         }
 
     def grade(self, judging: Judging) -> Iterator[tuple[str, bool]]:
@@ -144,7 +149,9 @@ class Batch:
             found[student] = verdicts
             moved += moves(self._store, student, self.key(taken), verdicts)
             scores[student] = score(self.release, verdicts, taken.notes)
-        return Graded(self.release, scores, found, judged, moves=tuple(moved))
+        return Graded(
+            self.release, scores, found, judged, moves=tuple(moved), is_boxed=self._is_boxed
+        )
 
     def submissions(self) -> dict[str, Submission]:
         """Return what can be graded of what was handed in, by student."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,7 +65,10 @@ def cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
         try:
             if scheduler is None:
                 local = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    silence_logs=logging.ERROR,
                 )
                 address = stack.enter_context(local)
             else:

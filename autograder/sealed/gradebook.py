@@ -25,6 +25,7 @@ from autograder.matching import grade_id
 from autograder.sealed.batch import Graded
 from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.release import Release
+from autograder.sealed.report import UNSAFE
 from autograder.sealed.score import Item, Score
 
 COURSE = "serving-from-scratch"
@@ -90,6 +91,8 @@ def write_notebooks(
     lesson = graded.release.lesson
     for student in graded.verdicts:
         notebook = autograded_notebook(graded.release, submissions[student], graded.scores[student])
+        if not graded.is_boxed:
+            notebook.cells.insert(0, new_markdown_cell(f"**{UNSAFE}**", id="walls"))
         path = autograded / student / lesson / f"{lesson}.ipynb"
         content = notebook_bytes(notebook)
         if not path.exists() or path.read_bytes() != content:

@@ -19,6 +19,8 @@ from typing import Any
 from autograder.build.notebooks import release_path
 from autograder.proxy.wire import WireError, read_frame, write_frame
 from autograder.sealed.box.box import BoxError
+from autograder.sealed.box.bubblewrap import namespaces, no_namespaces
+from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.oracle import Oracle
@@ -35,6 +37,7 @@ _WARM = (
 )
 """What takes seconds to import and lessons need; Triton is set up by the library."""
 
+_UNCOUNTED = 2**31 - 1
 _TRACES = "COURSE_TRACES"
 
 
@@ -46,11 +49,13 @@ class Order:
         lesson: The name of the lesson.
         secret: What decides the seeds.
         submission: What was handed in.
+        is_boxed: Whether it runs in a box.
     """
 
     lesson: str
     secret: bytes
     submission: Submission
+    is_boxed: bool = True
 
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -63,6 +68,7 @@ class Order:
             "secret": self.secret.hex(),
             "student": self.submission.student,
             "cells": cells,
+            "is_boxed": self.is_boxed,
         }
 
     @classmethod
@@ -70,7 +76,8 @@ class Order:
         """Return what ``as_data`` was made of, but for the notes, which decide nothing."""
         cells = tuple(Cell(Role(role), *others) for role, *others in data["cells"])
         submission = Submission(data["student"], data["lesson"], cells)
-        return cls(data["lesson"], bytes.fromhex(data["secret"]), submission)
+        secret = bytes.fromhex(data["secret"])
+        return cls(data["lesson"], secret, submission, bool(data["is_boxed"]))
 
 
 class Judge:
@@ -79,7 +86,7 @@ class Judge:
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
         self._oracle: Oracle | None = None
-        self._about: tuple[str, bytes] | None = None
+        self._about: tuple[str, bytes, bool] | None = None
 
     def __enter__(self) -> Judge:
         return self
@@ -103,7 +110,8 @@ class Judge:
 
     def _ready(self, order: Order) -> Oracle:
         """Return the oracle of a lesson, with its warm process."""
-        if self._oracle is None or self._about != (order.lesson, order.secret):
+        about = order.lesson, order.secret, order.is_boxed
+        if self._oracle is None or self._about != about:
             self.close()
             release = load_release(release_path(order.lesson))
             folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="course-box-"))
@@ -112,9 +120,12 @@ class Judge:
             # Checks and answers look at the same recorded workloads.
             traces = os.environ.get(_TRACES)
             readable, told = ([Path(traces)], {_TRACES: traces}) if traces else ([], {})
-            zygote = self._open.enter_context(Zygote(Path(folder), _WARM, readable, told))
-            self._oracle = Oracle(release, zygote, order.secret)
-            self._about = order.lesson, order.secret
+            walls = namespaces if order.is_boxed else no_namespaces
+            zygote = self._open.enter_context(Zygote(Path(folder), _WARM, readable, told, walls))
+            # Without a box all processes of the user are counted, whoever started them.
+            limits = Limits() if order.is_boxed else Limits(processes=_UNCOUNTED)
+            self._oracle = Oracle(release, zygote, order.secret, limits)
+            self._about = about
         return self._oracle
 
 

@@ -12,6 +12,7 @@ REASONS: Mapping[str, str] = {
     "checks": "the checks, the library or a package changed",
     "release": "the released lesson changed",
     "seed": "the seed changed",
+    "walls": "one of the two was graded without a box",
 }
 """What a result depends on beside the submission, by its name in the log."""
 

@@ -13,6 +13,9 @@ from autograder.sealed.batch import Graded
 from autograder.sealed.score import Item
 from autograder.sealed.verdict import Remark, Status
 
+UNSAFE = "graded without boxes"
+"""What every report says of a class that was graded with ``--unsafe``."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute."""
 
@@ -22,7 +25,8 @@ _TOLD = {*Remark, *Status} - {Remark.NOT_STARTED}
 
 def class_table(graded: Graded) -> Table:
     """Return the points of a class, a line for each student."""
-    table = Table(Column("student", overflow="fold"), title=graded.release.lesson)
+    title = graded.release.lesson if graded.is_boxed else f"{graded.release.lesson} ({UNSAFE})"
+    table = Table(Column("student", overflow="fold"), title=title)
     table.add_column("points", justify="right")
     table.add_column("by hand", justify="right")
     table.add_column("what a 0 would not say", overflow="fold")
@@ -72,7 +76,8 @@ def points_csv(graded: Graded) -> str:
     """Return the points as CSV: a line for each student, a column for each exercise."""
     asked = [item.exercise for score in graded.scores.values() for item in score.items]
     exercises = list(dict.fromkeys(asked))
-    rows = [["student", "earned", "maximum", "by hand", *exercises, "remarks"]]
+    head = ["student", "earned", "maximum", "by hand", *exercises, "remarks"]
+    rows = [head if graded.is_boxed else [*head, UNSAFE]]
     for student, score in graded.scores.items():
         points = {item.exercise: item.points for item in score.items}
         said = [f"{item.exercise}: {item.says}" for item in score.items if item.says]
@@ -84,7 +89,7 @@ def points_csv(graded: Graded) -> str:
             *(_number(points.get(each)) for each in exercises),
             "; ".join([*score.notes, *said]),
         ]
-        rows.append(row)
+        rows.append(row if graded.is_boxed else [*row, "yes"])
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerows([[plain_cell(each) for each in row] for row in rows])

@@ -87,7 +87,7 @@ class Box:
         channel: Carries requests to what runs the cells, and answers.
         control: Hands it the channels of its forks, and tells it to end one.
         status: Where it is said how it ended.
-        pid: A process in the box, as it is known outside.
+        pid: A process in the box, as it is known outside; 0 if there is none.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Box:
         return None if spent is None else spent.seconds
 
     def _spent(self) -> Spent | None:
-        return spent_by(self._pid)
+        return spent_by(self._pid) if self._pid else None
 
     def run(self, source: str, seconds: float) -> Fault | None:
         """Run a cell; return what it raised, if anything.

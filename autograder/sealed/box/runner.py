@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -66,9 +66,17 @@ class Runner:
         shell: What runs the cells.
         channel: Where requests come from and answers go to.
         control: Where the channels of forks come from, and where it is told to end one.
+        neighbours: Tells which processes are in the box.
     """
 
-    def __init__(self, shell: Shell, channel: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        channel: socket.socket,
+        control: socket.socket,
+        neighbours: Callable[[], Set[int]],
+    ) -> None:
+        self._neighbours = neighbours
         self._shell = shell
         self._channel = channel
         self._requests, self._answers = _ends(channel)
@@ -117,6 +125,15 @@ class Runner:
         error = result.error_before_exec or result.error_in_exec
         return {"raised": None} if error is None else described(error)
 
+    def _end_all_but(self, kept: Set[int]) -> None:
+        """End the other processes in the box, those included that they start meanwhile."""
+        ends = time.monotonic() + _SECONDS_TO_END
+        while (others := self._neighbours() - kept) and time.monotonic() < ends:
+            for other in others:
+                with contextlib.suppress(OSError):
+                    os.kill(other, signal.SIGKILL)
+            time.sleep(_PAUSE)
+
     def _lend(self, name: str, place: str) -> None:
         """Let a fork answer calls of what has this name, and say how it ended."""
         _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
@@ -126,7 +143,7 @@ class Runner:
         if not is_there:
             channel.close()
             return
-        before = _processes()
+        before = self._neighbours()
         child = os.fork()
         if child == 0:
             try:
@@ -144,7 +161,7 @@ class Runner:
             os.kill(child, signal.SIGKILL)
         os.close(ended)
         _, status = os.waitpid(child, 0)
-        _end_all_but(before)
+        self._end_all_but(before)
         write_frame(self._answers, {"ended": os.waitstatus_to_exitcode(status)})
 
 
@@ -219,16 +236,16 @@ class _Printed(io.TextIOBase):
         return True
 
 
-def _end_all_but(kept: Set[int]) -> None:
-    """End the other processes in the box, those included that they start meanwhile."""
-    ends = time.monotonic() + _SECONDS_TO_END
-    while (others := _processes() - kept) and time.monotonic() < ends:
-        for other in others:
-            with contextlib.suppress(OSError):
-                os.kill(other, signal.SIGKILL)
-        time.sleep(_PAUSE)
-
-
-def _processes() -> Set[int]:
-    """Return the processes in the box."""
+def all_processes() -> Set[int]:
+    """Return the processes in a box, where there are no others to be seen."""
     return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
+
+
+def of_this_session() -> Set[int]:
+    """Return the processes of this one's session: without a box there are others beside them."""
+    found = set()
+    for process in all_processes():
+        with contextlib.suppress(OSError):
+            if os.getsid(process) == os.getsid(0):
+                found.add(process)
+    return found

@@ -37,6 +37,7 @@ class Judges:
         self.fails_for = ""
         self.ends_after = 100
         self.accepts = "return"
+        self.boxed: set[bool] = set()
 
     def __call__(
         self, orders: Mapping[str, Order]
@@ -46,6 +47,7 @@ class Judges:
                 raise KeyboardInterrupt
             student = order.submission.student
             self.judged.append(student)
+            self.boxed.add(order.is_boxed)
             yield (
                 key,
                 None
@@ -295,3 +297,17 @@ def test_the_command_refuses_without_boxes(
     code, shown = course()
     assert (code, judges.judged) == (1, [])
     assert "namespaces: bubblewrap is not installed" in shown
+    assert "--unsafe grades without boxes" in shown
+
+
+def test_what_was_graded_without_boxes_says_so_and_is_another_result(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    code, shown = course("--unsafe")
+    assert (code, len(judges.judged)) == (0, 4)
+    assert judges.boxed == {False}
+    assert "graded without boxes" in shown
+    assert '"graded without boxes"' in (tmp_path / "sealed" / "01_small.csv").read_text("utf-8")
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 8)
+    assert "graded without boxes" not in shown

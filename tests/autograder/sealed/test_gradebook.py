@@ -164,3 +164,12 @@ def test_the_notebooks_of_formgrader_and_feedback(
     before = path.stat().st_mtime_ns
     write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded")
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_notebook_says_that_it_was_graded_without_a_box(
+    release: Release, submission: Submission, tmp_path: Path
+) -> None:
+    unboxed = replace(graded(release), is_boxed=False)
+    write_notebooks(unboxed, {"ada": submission}, tmp_path)
+    path = tmp_path / "ada" / release.lesson / f"{release.lesson}.ipynb"
+    assert nbformat.read(path, as_version=4).cells[0].source == "**graded without boxes**"
