@@ -44,6 +44,8 @@ MOST_LOST = 4
 _TRIES = 3
 _SEEDS = 2**31
 _PRACTICE = 0
+_LONGEST_LINE = 200
+_IT_FAILS = "it does not do all that is asked; the check in the notebook shows a case"
 
 
 def seed_of(secret: bytes, exercise: str) -> int:
@@ -179,7 +181,7 @@ class _Judging:
         if fault := box.run(cell.source, seconds):
             self._faults[at] = fault
             if typed(fault.kinds, fault.message) is Status.TIMEOUT:
-                self._lost[at] = Verdict("", "", Status.TIMEOUT, message=fault.message)
+                self._lost[at] = Verdict("", "", Status.TIMEOUT, message=one_line(fault.message))
 
     def _lose(self, gone: GoneError) -> None:
         """Note which cell has ended its box: the one that ran, or those of the answer taken."""
@@ -227,7 +229,9 @@ class _Judging:
                 return replace(lost, exercise=asked.exercise, grade_id=asked.check_id)
             fault = self._faults.get(at)
             if fault and typed(fault.kinds, fault.message) is Status.OUTPUT:
-                return Verdict(asked.exercise, asked.check_id, Status.OUTPUT, message=fault.message)
+                return Verdict(
+                    asked.exercise, asked.check_id, Status.OUTPUT, message=one_line(fault.message)
+                )
         exercise = lessons.find(asked.exercise)
         if self._oracle.course.is_judged_alone(exercise.id):
             return self._judged_alone(exercise, asked)
@@ -256,6 +260,8 @@ class _Judging:
                     elif self._cells[place].role is not Role.CHECK:
                         self._run(box, place)
                 verdict, _ = self._examined(box, exercise, asked)
+                # It knows answers to what is still open, and chooses the words of what it raises.
+                verdict = replace(verdict, message=verdict.misconception or _IT_FAILS)
             except GoneError as gone:
                 verdict = Verdict(asked.exercise, asked.check_id, Status(gone.end), 0.0, str(gone))
         return verdict
@@ -319,7 +325,7 @@ class _Judging:
         status, message = Status.FAIL, f"nothing is called {asked.name}"
         if faults:
             status = typed(faults[-1].kinds, faults[-1].message) or Status.FAIL
-            message += f": its cell ends in {faults[-1].kinds[0]}"
+            message += f": its cell ends in {one_line(faults[-1].kinds[0])}"
         remarks = (Remark.CELL_FAILED,) if faults else ()
         return Verdict(asked.exercise, asked.check_id, status, 0.0, message, remarks)
 
@@ -387,6 +393,16 @@ def typed(kinds: tuple[str, ...], message: str) -> Status | None:
     return Status.PROTOCOL if "WireError" in kinds else None
 
 
+def one_line(text: str) -> str:
+    r"""Return words that a submission has chosen as one short line that can be shown anywhere.
+
+    >>> one_line("Odd\nError\x1b[31m in line 3")
+    'Odd Error?[31m in line 3'
+    """
+    line = " ".join(text.split())[:_LONGEST_LINE]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
 def _told(finding: Finding) -> str:
     """Say in one line what is the matter, and nothing of what the seed has drawn."""
     if finding.misconception is not None:
@@ -395,8 +411,8 @@ def _told(finding: Finding) -> str:
         return "nothing is written yet"
     case = finding.counterexample
     if case is not None and case.raised is not None:
-        return f"{case.raised.kinds[0]} {case.raised.line or ''}".rstrip()
-    return "it does not do all that is asked; the check in the notebook shows a case"
+        return one_line(f"{case.raised.kinds[0]} {case.raised.line or ''}")
+    return _IT_FAILS
 
 
 def _on_texts(submission: Submission, release: Release) -> Iterator[Verdict]:

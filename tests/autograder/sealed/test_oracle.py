@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autograder.sealed import oracle as oracles
+from autograder.sealed.bodies import Course
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.intake import Cell, Role, Submission
@@ -107,6 +108,23 @@ def test_a_known_mistake_is_named_and_nothing_drawn_is_told(judge: Judge) -> Non
     assert verdict.misconception
     assert verdict.message == verdict.misconception
     assert str(seed_of(SECRET, "1.1")) not in repr(verdict)
+
+
+def test_a_box_that_knows_other_answers_tells_none(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Course, "is_judged_alone", lambda self, exercise: exercise == "1.1")
+    spy = (
+        "import course_lib.kv_cache.sizing as s\n"
+        "names = s.num_kv_blocks.__code__.co_names\n"
+        "assert 'weight_bytes' in names\n"
+        "def kv_bytes_per_token(model):\n"
+        "    raise type('/'.join(names), (Exception,), {})\n"
+    )
+    verdict = judge(spy)["1.1"]
+    assert (verdict.status, verdict.fraction) == (Status.FAIL, 0)
+    assert verdict.remarks == ()
+    assert "weight_bytes" not in repr(verdict)
 
 
 @pytest.mark.parametrize(
