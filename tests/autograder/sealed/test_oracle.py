@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from autograder.build.notebooks import release_path, sources
 from autograder.sealed import oracle as oracles
 from autograder.sealed.bodies import Course
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
+from autograder.sealed.canaries import canaries, deviations
 from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.oracle import Oracle, seed_of
-from autograder.sealed.release import Release
+from autograder.sealed.release import Release, load_release
 from autograder.sealed.verdict import Remark, Status, Verdict
 
 SECRET = b"a secret of the tests"
@@ -215,6 +217,22 @@ def test_each_end_is_named_and_costs_one_exercise(
     verdicts = judge(answer)
     assert (verdicts["1.1"].status, verdicts["1.1"].fraction) == (status, 0)
     assert verdicts["1.2"].status is Status.PASS
+
+
+def test_the_canaries_of_the_lesson_get_what_they_should(
+    two_exercises: Release, zygote_of_two: Zygote, first_failing_case: None
+) -> None:
+    oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=10)
+    # Two exercises of the lesson are its whole here, with the lesson's own answers.
+    lesson = next(each for each in sources() if each.stem.startswith("01_"))
+    whole = canaries(load_release(release_path(lesson.stem)))
+    kept = {cell.grade_id for cell in submission(two_exercises, {}).cells}
+    judged = {}
+    for name, canary in whole.items():
+        own = {str(cell.grade_id): cell.source for cell in canary.cells if cell.grade_id in kept}
+        judged[name] = oracle.judge(submission(two_exercises, own))
+    assert set(judged) == {"all_right", "untouched", "borrowed", "agreeable"}
+    assert deviations(two_exercises, judged) == []
 
 
 def test_who_replaces_what_answers_gains_nothing(judge: Judge) -> None:
