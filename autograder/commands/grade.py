@@ -61,7 +61,7 @@ def grade(
     if audit:
         _audit(store.audit(), len(store.entries()))
         return
-    from autograder.sealed.batch import Batch
+    from autograder.sealed.batch import Batch, strays
 
     submitted = submitted or course_root() / "grading" / "submitted"
     if not unsafe:
@@ -78,8 +78,13 @@ def grade(
     _show(graded, store.folder / f"{lesson}.csv")
     if gradebook:
         _enter(graded, batch, submitted)
+    odd = strays(submitted, lesson)
+    for line in odd:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise CourseError(f"the machine failed for {failed} submissions; run the command again")
+    if odd:
+        raise CourseError(f"{len(odd)} of what was handed in belongs to nobody; see above")
 
 
 def _require_boxes() -> None:

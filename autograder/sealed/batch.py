@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.build.notebooks import release_path
+from autograder.build.notebooks import release_path, sources
 from autograder.errors import CourseError
+from autograder.grading.hand_ins import oddities
 from autograder.sealed.canaries import canaries, deviations
 from autograder.sealed.depends import check_digest
 from autograder.sealed.intake import Submission, take_in
@@ -161,6 +162,23 @@ class Batch:
 def seed_id(secret: bytes) -> str:
     """Return what names a secret without telling it."""
     return key_of("seed", secret.hex())[:16]
+
+
+def strays(submitted: Path, lesson: str) -> list[str]:
+    """Return what lies among the submissions and belongs to nobody who is graded, a line each.
+
+    Args:
+        submitted: The folder of all submissions.
+        lesson: The lesson that is graded.
+    """
+    graded = set(students(submitted, lesson))
+    names = [source.stem for source in sources()]
+    others = {name for name in names if name != lesson}
+    return [
+        str(each)
+        for each in oddities(submitted, names)
+        if (parts := Path(each.path).parts)[0] not in graded and others.isdisjoint(parts)
+    ]
 
 
 def students(submitted: Path, lesson: str) -> list[str]:

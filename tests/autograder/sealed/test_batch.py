@@ -270,6 +270,18 @@ def test_the_command_audits(course: Callable[..., tuple[int, str]], tmp_path: Pa
     assert "line 4 of the log was edited" in shown
 
 
+def test_the_command_names_what_would_not_be_graded(
+    course: Callable[..., tuple[int, str]], submitted: Path, tmp_path: Path
+) -> None:
+    (submitted / "max.ipynb").write_text("{}")
+    (submitted / "ada" / "another.txt").write_text("")
+    code, shown = course()
+    assert code == 1
+    assert "max.ipynb: it lies two levels too high; move it to" in shown
+    assert "another.txt" not in shown
+    assert (tmp_path / "sealed" / "01_small.csv").exists()
+
+
 def test_the_command_says_for_whom_the_machine_failed(
     course: Callable[..., tuple[int, str]], judges: Judges
 ) -> None:
