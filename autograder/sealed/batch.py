@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autograder.build.notebooks import release_path, sources
 from autograder.errors import CourseError
@@ -71,6 +72,7 @@ class Batch:
             for student in students(submitted, lesson)
         }
         self._canaries = canaries(self.release)
+        self._wrong: list[str] = []
 
     def to_judge(self) -> dict[str, Order]:
         """Return what has no result yet, by key: canaries first, each content once."""
@@ -104,21 +106,15 @@ class Batch:
         """
         orders = self.to_judge()
         for key, verdicts in judging(orders):
-            is_known = verdicts is not None and all(
-                each.status is not Status.INFRA for each in verdicts
-            )
-            if verdicts is not None and is_known:
-                student = orders[key].submission.student
-                about = {
-                    "student": student,
-                    "lesson": self.release.lesson,
-                    "submission": orders[key].submission.digest,
-                    **self._about(),
-                    "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "wall_seconds": round(sum(v.evidence.wall_seconds for v in verdicts), 2),
-                }
-                self._store.put(key, verdicts, about)
-            yield key, is_known
+            if verdicts is None or any(each.status is Status.INFRA for each in verdicts):
+                yield key, False
+                continue
+            if wrong := self._wrongly_judged(key, verdicts):
+                # Kept, it would be found again once whatever was the matter is mended.
+                self._wrong += wrong
+            else:
+                self._store.put(key, verdicts, self._told(orders[key].submission, verdicts))
+            yield key, True
 
     def graded(self, judged: int = 0) -> Graded:
         """Return the results; of a class whose canaries are not as they should be, none.
@@ -127,12 +123,8 @@ class Batch:
             judged: How many submissions were judged for it.
         """
         known = {name: self._store.get(self.key(each)) for name, each in self._canaries.items()}
-        problems = [
-            f"the canary {name!r} was not graded" for name, each in known.items() if each is None
-        ]
-        problems += deviations(
-            self.release, {name: each for name, each in known.items() if each is not None}
-        )
+        missing = [name for name, verdicts in known.items() if verdicts is None]
+        problems = self._wrong or [f"the canary {name!r} was not graded" for name in missing]
         if problems:
             return Graded(self.release, {}, {}, judged, tuple(problems))
         scores, found, moved = {}, {}, list[Move]()
@@ -153,6 +145,22 @@ class Batch:
         return Graded(
             self.release, scores, found, judged, moves=tuple(moved), is_boxed=self._is_boxed
         )
+
+    def _told(self, submission: Submission, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+        """Return what the log is told of a result."""
+        return {
+            "student": submission.student,
+            "lesson": self.release.lesson,
+            "submission": submission.digest,
+            **self._about(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "wall_seconds": round(sum(each.evidence.wall_seconds for each in verdicts), 2),
+        }
+
+    def _wrongly_judged(self, key: str, verdicts: tuple[Verdict, ...]) -> list[str]:
+        """Return what is wrong with verdicts, where it is known what they should be."""
+        names = [name for name, each in self._canaries.items() if self.key(each) == key]
+        return deviations(self.release, dict.fromkeys(names, verdicts))
 
     def submissions(self) -> dict[str, Submission]:
         """Return what can be graded of what was handed in, by student."""

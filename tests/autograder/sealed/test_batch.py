@@ -191,6 +191,19 @@ def test_who_gets_a_canary_wrong_gives_no_grades(
     assert graded.deviations[0] == f"the canary {RIGHT!r} was not graded"
 
 
+def test_a_canary_that_was_judged_wrongly_is_judged_again(
+    make_batch: Callable[[], Batch], judges: Judges
+) -> None:
+    judges.accepts = "def"
+    graded = grade(make_batch(), judges)
+    assert graded.scores == {}
+    assert graded.deviations[0].startswith(f"the submission {UNTOUCHED!r}, which is worth nothing")
+    judges.accepts = "return"
+    judges.judged.clear()
+    assert earned(grade(make_batch(), judges))["ada"] == 15
+    assert judges.judged == [UNTOUCHED]
+
+
 def test_what_canaries_should_not_get(release: Release) -> None:
     passed = Verdict("1.half", "check-half", Status.PASS, 1.0)
     failed = Verdict("1.double", "check-double", Status.TIMEOUT, message="too long")
