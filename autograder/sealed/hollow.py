@@ -17,7 +17,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 def hollowed(source: str, asked: Mapping[str, str]) -> str:
     r"""Return a module in which the bodies of some functions raise NotImplementedError.
 
-    Signatures, decorators, docstrings and the fields of classes stay.
+    Signatures, decorators, docstrings and the fields of classes stay. That one of them was called
+    is remembered in ``autograder.sealed.box.stub``.
 
     Args:
         source: The module.
@@ -30,22 +31,27 @@ def hollowed(source: str, asked: Mapping[str, str]) -> str:
     >>> print(hollowed("def f(x):\n    'Double.'\n    # Twice.\n    return 2 * x", {"f": "1.1"}))
     def f(x):
         'Double.'
-        raise NotImplementedError("exercise 1.1 asks for f")
+        from autograder.sealed.box.stub import asked_for
+        raise asked_for("1.1", "f")
     """
     lines = source.split("\n")
-    functions = [
-        (node, name, exercise)
+    # A method may be asked for by itself and with its class.
+    functions = {
+        node.lineno: (node, name, exercise)
         for name, exercise in asked.items()
         for node in _functions(definition(source, name))
-    ]
-    for node, name, exercise in sorted(functions, key=lambda each: -each[0].lineno):
+    }
+    for _, (node, name, exercise) in sorted(functions.items(), reverse=True):
         has_docstring = ast.get_docstring(node) is not None
         if has_docstring and len(node.body) == 1:
             continue
         before = node.body[0].end_lineno if has_docstring else _header_end(node, lines)
         assert before is not None
         indent = " " * node.body[0].col_offset
-        body = [f'{indent}raise NotImplementedError("exercise {exercise} asks for {name}")']
+        body = [
+            f"{indent}from autograder.sealed.box.stub import asked_for",
+            f'{indent}raise asked_for("{exercise}", "{name}")',
+        ]
         if _names_its_class(node):
             # A function keeps as many variables from around it as the one that takes its place.
             body.append(f"{indent}return __class__")

@@ -163,7 +163,7 @@ def _with_answers_beside(
     if place is None or cells[place].source.strip() not in ("", stub.strip()):
         return cells
     own = [at for at, cell in enumerate(cells) if cell.role is Role.OWN]
-    beside = [at for at in own if asked.name in _defined(cells[at].source)]
+    beside = [at for at in own if asked.name in names_defined(cells[at].source)]
     if not beside:
         return cells
     notes.append(f"cell {asked.answer_id} is empty: {asked.name} was written in another cell")
@@ -190,8 +190,12 @@ def _place(cells: Sequence[Cell], name: str) -> int | None:
     return next((at for at, cell in enumerate(cells) if cell.grade_id == name), None)
 
 
-def _defined(source: str) -> set[str]:
-    """Return the names that a cell defines; none if it is no Python, magics aside."""
+def names_defined(source: str) -> set[str]:
+    r"""Return the names that a cell defines; none if it is no Python, magics aside.
+
+    >>> names_defined("%matplotlib inline\na = 1"), names_defined("a = (")
+    ({'a'}, set())
+    """
     lines = ["" if line.startswith(("%", "!")) else line for line in source.split("\n")]
     try:
         return names_bound("\n".join(lines))

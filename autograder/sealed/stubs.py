@@ -40,6 +40,8 @@ HOST_MODULES = (
     "sealed.box.kernel",
     "sealed.box.limits",
     "sealed.box.runner",
+    "sealed.box.stub",
+    "sealed.box.whole",
     "sealed.box.zygote",
 )
 """What runs cells and answers calls in the box, as modules of ``autograder``."""
@@ -96,7 +98,25 @@ def holes_of(lesson: int) -> tuple[Hole, ...]:
     >>> [hole.qualname for hole in holes_of(1)][:2]
     ['kv_bytes_per_token', 'num_kv_blocks']
     """
-    return tuple(hole for each in lessons.exercises(lesson) for hole in _holes(each))
+    return tuple(
+        hole
+        for each in lessons.exercises(lesson)
+        for hole in _holes(each, each.check.reference if not each.missing else None)
+    )
+
+
+def others_of(lesson: int) -> tuple[Hole, ...]:
+    """Return what else counts as the course's answer to an exercise, where a check says so.
+
+    >>> {hole.exercise: hole.qualname for hole in others_of(4)}
+    {'4.10': 'BuddyAllocator'}
+    """
+    return tuple(
+        hole
+        for each in lessons.exercises(lesson)
+        for other in getattr(each.check, "others", ())
+        for hole in _holes(each, other)
+    )
 
 
 def make_tree(release: Release, folder: Path) -> None:
@@ -116,28 +136,39 @@ def make_tree(release: Release, folder: Path) -> None:
     shutil.copytree(
         _LIBRARY, folder / "course_lib", ignore=shutil.ignore_patterns("__pycache__", "*.py[co]")
     )
-    asked = _by_module(holes)
+    asked = _by_module((*others_of(release.number), *holes))
     for module, names in asked.items():
         if module.startswith("course_lib."):
             path = folder / _below(module)
             path.write_text(hollowed(path.read_text("utf-8"), names), "utf-8")
     for name in HOST_MODULES:
         module = f"autograder.{name.removesuffix('.__init__')}".removesuffix(".__init__")
-        _write(folder, module, _source(module))
+        _write(folder, module, source_of(module))
     _write_imported(release, folder, asked)
 
 
-def _holes(exercise: Exercise) -> Iterator[Hole]:
-    """Yield what an exercise asks for, if it is a definition that stands in a module."""
+def source_of(module: str) -> str:
+    """Return the text of a module.
+
+    Raises:
+        CourseError: It is not installed.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise CourseError(f"the lesson needs {module}, which is not installed; run `make lab`")
+    return Path(spec.origin).read_text("utf-8")
+
+
+def _holes(exercise: Exercise, reference: Any) -> Iterator[Hole]:
+    """Yield an answer of the course, if it is a definition that stands in a module."""
     if exercise.missing:
         raise CourseError(f"exercise {exercise.id} cannot be graded here: {exercise.missing}")
-    reference: Any = exercise.check.reference
     written = plain(reference)
     if not isinstance(written, FunctionType | type) or "<" in written.__qualname__:
         return
     module = str(written.__module__)
     name = reference.__qualname__ if isinstance(reference, Method) else written.__qualname__
-    text = text_of_definition(_source(module), name)
+    text = text_of_definition(source_of(module), name)
     yield Hole(exercise.id, module, name, text)
 
 
@@ -164,11 +195,11 @@ def _write_imported(release: Release, folder: Path, asked: dict[str, dict[str, s
         wanted[module].add(name)
         if module == "autograder.notebook" and name in _TOOLS:
             continue
-        waiting += _imported(sliced(_source(module), [name]))
+        waiting += _imported(sliced(source_of(module), [name]))
     for module, names in wanted.items():
         tools = _NOTEBOOK if module == "autograder.notebook" else ""
         kept = names.difference(_TOOLS) if tools else names
-        text = sliced(_source(module), kept) if kept else ""
+        text = sliced(source_of(module), kept) if kept else ""
         cut = {name: ex for name, ex in asked.get(module, {}).items() if _defines(text, name)}
         _write(folder, module, _joined(tools, hollowed(text, cut)))
 
@@ -201,13 +232,6 @@ def _python(source: str) -> str:
 
 def _is_host(module: str) -> bool:
     return module.removeprefix("autograder.") in HOST_MODULES
-
-
-def _source(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise CourseError(f"the lesson needs {module}, which is not installed; run `make lab`")
-    return Path(spec.origin).read_text("utf-8")
 
 
 def _below(module: str) -> Path:

@@ -65,7 +65,10 @@ def examine() -> Iterator[Finding]:
     """Look at everything, the cheap things first. Importing torch takes a few seconds."""
     yield python()
     yield from packages()
-    yield sandbox()
+    boxes = sandbox()
+    yield boxes
+    if boxes.status is Status.OK:
+        yield from confinement()
     yield browser()
     yield traces()
     yield workspace()
@@ -158,6 +161,19 @@ def sandbox() -> Finding:
         "to grade other people's submissions, allow user namespaces: "
         "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or grade on another machine",
     )
+
+
+def confinement() -> Iterator[Finding]:
+    """Say what keeps a submission that is graded in its box here."""
+    from autograder.sealed.box.protections import protections
+
+    for each in protections():
+        subject = f"sandbox: {each.name}"
+        if each.is_active:
+            yield Finding(subject, Status.OK, each.says)
+        else:
+            remedy = "others' submissions are not graded without it" if each.is_needed else ""
+            yield Finding(subject, Status.WARNING, each.says, remedy)
 
 
 def browser() -> Finding:

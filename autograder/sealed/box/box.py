@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from autograder.proxy.recipes import Callback
 from autograder.proxy.subject import (
@@ -23,6 +24,7 @@ from autograder.proxy.subject import (
     answer_question,
 )
 from autograder.proxy.wire import WireError, read_frame, write_frame
+from autograder.sealed.box.spent import Spent, spent_by
 
 GRACE = 3.0
 """Seconds that the box has beyond a limit of its own, before it is ended from outside."""
@@ -31,6 +33,13 @@ FORK, FORCED = b"f", b"k"
 """What is sent beside the channel of a new fork, and to end a fork that does not answer."""
 
 _LONGEST_STATUS = 1_000
+_LONGEST_WAIT = 20
+"""How many times as long as it was given a box is waited for that gets no processor."""
+_MOMENT = 0.001
+_MOST_LATE = 1_000
+"""Pieces of a message that are taken after the time is up, if they are there: some 64 MB."""
+
+T = TypeVar("T")
 
 
 class BoxError(Exception):
@@ -78,10 +87,14 @@ class Box:
         channel: Carries requests to what runs the cells, and answers.
         control: Hands it the channels of its forks, and tells it to end one.
         status: Where it is said how it ended.
+        pid: A process in the box, as it is known outside; 0 if there is none.
     """
 
-    def __init__(self, channel: socket.socket, control: socket.socket, status: int) -> None:
-        self._line = Line(channel)
+    def __init__(
+        self, channel: socket.socket, control: socket.socket, status: int, pid: int
+    ) -> None:
+        self._pid = pid
+        self._line = Line(channel, self._spent)
         self._control = control
         self._status = status
         self._is_alive = True
@@ -90,6 +103,15 @@ class Box:
     def is_alive(self) -> bool:
         """Whether it can be asked for anything still."""
         return self._is_alive
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The CPU time that its processes have taken; None where nobody can tell."""
+        spent = self._spent()
+        return None if spent is None else spent.seconds
+
+    def _spent(self) -> Spent | None:
+        return spent_by(self._pid) if self._pid else None
 
     def run(self, source: str, seconds: float) -> Fault | None:
         """Run a cell; return what it raised, if anything.
@@ -102,16 +124,35 @@ class Box:
             GoneError: It ended the process, or could not be ended otherwise.
             BoxError: The process did not begin.
         """
-        answer = self._asked({"run": source, "seconds": seconds}, seconds + GRACE)
-        match answer:
+        return self._fault({"run": source, "seconds": seconds}, seconds + GRACE)
+
+    def make_whole(self, module: str, names: Sequence[str], text: str) -> Fault | None:
+        """Put bodies back into the course; return what that raised, if anything.
+
+        Args:
+            module: A module of the course.
+            names: What of it changes.
+            text: The module, or the part of it that they need; it is all that the box learns.
+
+        Raises:
+            GoneError: The process gave no answer.
+            BoxError: It did not begin.
+        """
+        return self._fault({"whole": module, "names": list(names), "text": text}, 2 * GRACE)
+
+    def _fault(self, request: Any, seconds: float) -> Fault | None:
+        """Send a request that is answered by what was raised."""
+        match self._asked(request, seconds):
             case {"raised": None}:
                 return None
             case {"raised": [str(), *_] as kinds, "message": str(message)}:
                 return Fault(tuple(map(str, kinds)), message)
-        raise self._given_up(End.PROTOCOL, "an answer that does not say how the cell ended")
+        raise self._given_up(End.PROTOCOL, "an answer that does not say what was raised")
 
     @contextlib.contextmanager
-    def taken(self, name: str, timeout: float = PATIENCE) -> Iterator[BoxSubject | None]:
+    def taken(
+        self, name: str, timeout: float = PATIENCE, place: str = ""
+    ) -> Iterator[BoxSubject | None]:
         """Let a fork lend out what has this name; None if there is no such name.
 
         What calls do to the fork, nobody sees but later calls of it. When the block ends, it is
@@ -120,6 +161,7 @@ class Box:
         Args:
             name: A global name of the cells.
             timeout: Seconds that one call may take.
+            place: Where it belongs in the library, if it is a method: ``"module:class.method"``.
 
         Raises:
             GoneError: The process that runs the cells gave no answer.
@@ -129,13 +171,13 @@ class Box:
         with mine:
             with theirs, contextlib.suppress(OSError):
                 socket.send_fds(self._control, [FORK], [theirs.fileno()])
-            answer = self._asked({"take": name}, GRACE)
+            answer = self._asked({"take": name, "place": place}, GRACE)
             if answer == {"taken": False}:
                 yield None
                 return
             if answer != {"taken": True}:
                 raise self._given_up(End.PROTOCOL, "an answer that does not say what was taken")
-            subject = BoxSubject(Line(mine), self._end_of_fork, timeout)
+            subject = BoxSubject(Line(mine, self._spent), self._end_of_fork, timeout)
             try:
                 yield subject
             finally:
@@ -158,7 +200,7 @@ class Box:
 
     def _status_of_fork(self, seconds: float) -> int:
         try:
-            self._line.deadline = time.monotonic() + seconds
+            self._line.wait(seconds)
             answer = self._line.receive()
         except TimeoutError:
             raise
@@ -171,7 +213,7 @@ class Box:
 
     def _asked(self, request: Any, seconds: float) -> Any:
         """Send a request and return what comes back."""
-        self._line.deadline = time.monotonic() + seconds
+        self._line.wait(seconds)
         try:
             self._line.send(request)
             return self._line.receive()
@@ -236,6 +278,17 @@ class BoxSubject(Subject):
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
 
+    def met(self) -> frozenset[str]:
+        """Return the exercises whose stubs the calls have met, as the fork tells it."""
+        try:
+            self._line.wait(GRACE)
+            self._line.send({"met": True})
+            answer = self._line.receive()
+        except (WireError, OSError, EOFError):
+            return frozenset()
+        told = answer.get("met") if isinstance(answer, dict) else None
+        return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
+
     def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
         try:
             return super()._outcome(request, lent)
@@ -247,7 +300,7 @@ class BoxSubject(Subject):
             return self._hung
         if self.has_ended:
             raise GoneError(End.CRASH, "the process is gone")
-        self._line.deadline = time.monotonic() + self._timeout + GRACE
+        self._line.wait(self._timeout + GRACE)
         try:
             self._line.send({"request": request, "seconds": self._timeout})
             answer = self._line.receive()
@@ -277,16 +330,26 @@ class BoxSubject(Subject):
 class Line:
     """Messages over a socket, up to a moment.
 
+    Where the machine is so busy that the box does not get the processors it asks for, it is waited
+    for beyond that moment: nobody's answer is late because of others.
+
     Args:
         channel: The socket.
-
-    Attributes:
-        deadline: The moment, by ``time.monotonic``.
+        spent: Says what the box has taken of the processors, where that is known.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, spent: Callable[[], Spent | None]) -> None:
         self._channel = channel
-        self.deadline = 0.0
+        self._spent = spent
+        self._deadline = self._latest = 0.0
+        self._most: float | None = None
+        self._num_late = 0
+
+    def wait(self, seconds: float) -> None:
+        """Give what is sent or received from now on so much time."""
+        now = time.monotonic()
+        self._deadline, self._latest = now + seconds, now + _LONGEST_WAIT * seconds
+        self._most, self._num_late = None, 0
 
     def send(self, message: Any) -> None:
         """Send a message.
@@ -315,8 +378,9 @@ class Line:
 
     def write(self, data: bytes) -> int:
         """Send bytes."""
-        self._channel.settimeout(self._left())
-        self._channel.sendall(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._tried(partial(self._channel.send, rest)) :]
         return len(data)
 
     def flush(self) -> None:
@@ -326,15 +390,39 @@ class Line:
         """Return so many bytes; fewer where the other side has closed."""
         received = bytearray()
         while len(received) < length:
-            self._channel.settimeout(self._left())
-            chunk = self._channel.recv(min(length - len(received), 2**20))
+            missing = min(length - len(received), 2**20)
+            chunk = self._tried(partial(self._channel.recv, missing))
             if not chunk:
                 break
             received += chunk
         return bytes(received)
 
-    def _left(self) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
+    def _tried(self, operation: Callable[[], T]) -> T:
+        """Return what comes of an operation on the socket, in the time that there is.
+
+        Raises:
+            TimeoutError: Nothing does.
+        """
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                self._num_late += 1
+                if self._num_late > _MOST_LATE:
+                    raise TimeoutError
+            # What has come while this process did not run is there, however late it is.
+            self._channel.settimeout(max(left, _MOMENT))
+            try:
+                return operation()
+            except TimeoutError:
+                if not self._is_kept_waiting():
+                    raise
+                self._deadline = time.monotonic() + 1.0
+
+    def _is_kept_waiting(self) -> bool:
+        """Say whether the box wants processors that it does not get, and not for too long."""
+        spent = self._spent()
+        if spent is None or not spent.is_at_work or time.monotonic() > self._latest:
+            return False
+        if self._most is None:
+            self._most = spent.seconds + GRACE
+        return spent.seconds < self._most

@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -22,6 +22,8 @@ from traitlets.config import Config
 from autograder.proxy.host import Host, described
 from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import WireError, read_frame, write_frame
+from autograder.sealed.box.stub import met
+from autograder.sealed.box.whole import make_whole, put_in_place
 
 MAX_PRINTED = 1_000_000
 """Characters that one cell may print; nobody reads them, and a runaway loop ends."""
@@ -64,9 +66,17 @@ class Runner:
         shell: What runs the cells.
         channel: Where requests come from and answers go to.
         control: Where the channels of forks come from, and where it is told to end one.
+        neighbours: Tells which processes are in the box.
     """
 
-    def __init__(self, shell: Shell, channel: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        channel: socket.socket,
+        control: socket.socket,
+        neighbours: Callable[[], Set[int]],
+    ) -> None:
+        self._neighbours = neighbours
         self._shell = shell
         self._channel = channel
         self._requests, self._answers = _ends(channel)
@@ -76,10 +86,12 @@ class Runner:
         """Answer until nobody asks any more.
 
         A request is ``{"run": source, "seconds": ...}`` for a cell, answered by ``{"raised":
-        None}`` or what was raised; or ``{"take": name}``, answered by ``{"taken": ...}``, which
-        says whether there is such a name. What is taken answers calls in a fork of its own, over
-        the channel that came with the request, until that is closed; how the fork ended is said by
-        ``{"ended": its exit status, negative for a signal}``.
+        None}`` or what was raised; ``{"whole": module, "names": ..., "text": ...}`` for bodies
+        that are put back into the course, answered likewise; or ``{"take": name, "place": ...}``,
+        answered by ``{"taken": ...}``, which says whether there is such a name. What is taken is
+        put in its place in the library, and answers calls in a fork of its own, over the channel
+        that came with the request, until that is closed; how the fork ended is said by ``{"ended":
+        its exit status, negative for a signal}``.
         """
         while True:
             try:
@@ -89,8 +101,10 @@ class Runner:
             match request:
                 case {"run": str(source), "seconds": seconds}:
                     write_frame(self._answers, self._run(source, float(seconds)))
-                case {"take": str(name)}:
-                    self._lend(name)
+                case {"whole": str(module), "names": names, "text": str(text)}:
+                    write_frame(self._answers, _made_whole(module, names, text))
+                case {"take": str(name), "place": str(place)}:
+                    self._lend(name, place)
 
     def _run(self, source: str, seconds: float) -> dict[str, Any]:
         """Run a cell; say what it raised."""
@@ -111,7 +125,16 @@ class Runner:
         error = result.error_before_exec or result.error_in_exec
         return {"raised": None} if error is None else described(error)
 
-    def _lend(self, name: str) -> None:
+    def _end_all_but(self, kept: Set[int]) -> None:
+        """End the other processes in the box, those included that they start meanwhile."""
+        ends = time.monotonic() + _SECONDS_TO_END
+        while (others := self._neighbours() - kept) and time.monotonic() < ends:
+            for other in others:
+                with contextlib.suppress(OSError):
+                    os.kill(other, signal.SIGKILL)
+            time.sleep(_PAUSE)
+
+    def _lend(self, name: str, place: str) -> None:
         """Let a fork answer calls of what has this name, and say how it ended."""
         _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
         channel = socket.socket(fileno=descriptors[0])
@@ -120,14 +143,14 @@ class Runner:
         if not is_there:
             channel.close()
             return
-        before = _processes()
+        before = self._neighbours()
         child = os.fork()
         if child == 0:
             try:
                 # All three: a socket is open as long as somebody reads or writes through it.
                 for mine in (self._requests, self._answers, self._channel, self._control):
                     mine.close()
-                _answer_calls(self._shell.user_ns[name], channel)
+                _answer_calls(self._shell.user_ns[name], place, channel)
             finally:
                 os._exit(1)
         channel.close()
@@ -138,11 +161,20 @@ class Runner:
             os.kill(child, signal.SIGKILL)
         os.close(ended)
         _, status = os.waitpid(child, 0)
-        _end_all_but(before)
+        self._end_all_but(before)
         write_frame(self._answers, {"ended": os.waitstatus_to_exitcode(status)})
 
 
-def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
+def _made_whole(module: str, names: list[str], text: str) -> dict[str, Any]:
+    """Put bodies back; say what that raised, in a course with which a submission has meddled."""
+    try:
+        make_whole(module, names, text)
+    except Exception as error:
+        return described(error)
+    return {"raised": None}
+
+
+def _answer_calls(obj: object, place: str, channel: socket.socket) -> NoReturn:
     """Answer calls of an object until nobody asks any more."""
     requests, answers = _ends(channel)
 
@@ -151,12 +183,19 @@ def _answer_calls(obj: object, channel: socket.socket) -> NoReturn:
         answer: dict[str, Any] = read_frame(requests)
         return answer
 
+    met.clear()
+    with contextlib.suppress(Exception):
+        # With what a submission has made of the library, it may be that there is no such place.
+        put_in_place(place, obj)
     host = Host(obj, ask)
     while True:
         try:
             asked = read_frame(requests)
         except EOFError:
             os._exit(0)
+        if "met" in asked:
+            write_frame(answers, {"met": sorted(met)})
+            continue
         answer: dict[str, Any] = {}
         with contextlib.suppress(NoAnswerError), TimeLimit(asked["seconds"]) as limit:
             answer = host.handle(asked["request"])
@@ -197,16 +236,16 @@ class _Printed(io.TextIOBase):
         return True
 
 
-def _end_all_but(kept: Set[int]) -> None:
-    """End the other processes in the box, those included that they start meanwhile."""
-    ends = time.monotonic() + _SECONDS_TO_END
-    while (others := _processes() - kept) and time.monotonic() < ends:
-        for other in others:
-            with contextlib.suppress(OSError):
-                os.kill(other, signal.SIGKILL)
-        time.sleep(_PAUSE)
-
-
-def _processes() -> Set[int]:
-    """Return the processes in the box."""
+def all_processes() -> Set[int]:
+    """Return the processes in a box, where there are no others to be seen."""
     return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
+
+
+def of_this_session() -> Set[int]:
+    """Return the processes of this one's session: without a box there are others beside them."""
+    found = set()
+    for process in all_processes():
+        with contextlib.suppress(OSError):
+            if os.getsid(process) == os.getsid(0):
+                found.add(process)
+    return found

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -39,6 +40,9 @@ _ENVIRONMENT = {
 }
 _SECONDS_TO_START = 120.0
 
+Walls = Callable[[Sequence[Path], Limits], AbstractContextManager[int]]
+"""Gives a process in a box, or 0 where there is no box."""
+
 
 class Zygote:
     """The warm process that boxes are forked from.
@@ -48,6 +52,7 @@ class Zygote:
         modules: What is imported once, for all boxes.
         readable: What can be read in a box beside the tree, the system and Python.
         environment: Variables that a box has beside those that every box has.
+        walls: Makes what is around a box: ``namespaces``, or ``no_namespaces``.
 
     Raises:
         BoxError: It does not start.
@@ -59,7 +64,9 @@ class Zygote:
         modules: Sequence[str] = (),
         readable: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
+        walls: Walls = namespaces,
     ) -> None:
+        self._walls = walls
         self._readable = [tree, *readable]
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this is
@@ -114,7 +121,7 @@ class Zygote:
             reader, writer = os.pipe()
             status = stack.enter_context(os.fdopen(reader))
             try:
-                pid = stack.enter_context(namespaces(self._readable, limits))
+                pid = stack.enter_context(self._walls(self._readable, limits))
                 order = json.dumps({"pid": pid, "limits": asdict(limits)}).encode()
                 descriptors = [theirs.fileno(), their_control.fileno(), writer]
                 socket.send_fds(self._orders, [order], descriptors)
@@ -125,4 +132,4 @@ class Zygote:
                 os.close(writer)
                 theirs.close()
                 their_control.close()
-            yield Box(channel, control, status.fileno())
+            yield Box(channel, control, status.fileno(), pid)

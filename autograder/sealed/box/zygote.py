@@ -7,12 +7,15 @@ that it may do, and runs one submission.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Set
 from typing import Any, NoReturn
 
 from autograder.sealed.box.kernel import (
@@ -23,7 +26,7 @@ from autograder.sealed.box.kernel import (
     open_namespaces,
 )
 from autograder.sealed.box.limits import Limits
-from autograder.sealed.box.runner import Runner, make_shell
+from autograder.sealed.box.runner import Runner, all_processes, make_shell, of_this_session
 
 HOME = "/tmp"
 """The folder of a box that can be written."""
@@ -35,8 +38,8 @@ def main() -> None:
     """Fork a process into each box that is named on standard input, a socket.
 
     The first argument lists the modules to import. A message is the JSON of ``{"pid": a process in
-    the box, "limits": fields of Limits}``, with three descriptors: the runner's channel, its
-    control, and where to say how it ended.
+    the box, or 0 where there is none, "limits": fields of Limits}``, with three descriptors: the
+    runner's channel, its control, and where to say how it ended.
     """
     orders = socket.socket(fileno=os.dup(0))
     for name in json.loads(sys.argv[1]):
@@ -60,16 +63,18 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
     said = "infra"
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        entered = open_namespaces(order["pid"])
-        become_nobody()
-        enter_namespaces(entered)
+        neighbours = of_this_session
+        if order["pid"]:
+            entered = open_namespaces(order["pid"])
+            become_nobody()
+            enter_namespaces(entered)
+            neighbours = all_processes
         child = os.fork()
         if child == 0:
-            _live(Limits(**order["limits"]), channel, control, shell)
+            _live(Limits(**order["limits"]), channel, control, shell, neighbours)
         for descriptor in (channel, control):
             os.close(descriptor)
-        _, ended = os.waitpid(child, 0)
-        said = str(os.waitstatus_to_exitcode(ended))
+        said = str(_exit_status(child, status))
     except OSError as error:
         said = f"infra: {error}"
     finally:
@@ -77,7 +82,23 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
         os._exit(0)
 
 
-def _live(limits: Limits, channel: int, control: int, shell: Any) -> NoReturn:
+def _exit_status(child: int, status: int) -> int:
+    """Wait for a process; end it and its group once nobody reads any more how it ended."""
+    waiting = select.poll()
+    waiting.register(os.pidfd_open(child), select.POLLIN)
+    waiting.register(status, 0)
+    waiting.poll()
+    with contextlib.suppress(ProcessLookupError):
+        # Not the leader of a group yet, it is alone.
+        end = os.killpg if os.getpgid(child) == child else os.kill
+        end(child, signal.SIGKILL)
+    _, ended = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(ended)
+
+
+def _live(
+    limits: Limits, channel: int, control: int, shell: Any, neighbours: Callable[[], Set[int]]
+) -> NoReturn:
     """Confine this process for good, then run the submission."""
     try:
         os.setsid()
@@ -86,7 +107,8 @@ def _live(limits: Limits, channel: int, control: int, shell: Any) -> NoReturn:
         limits.impose()
         drop_privileges()
         filter_calls()
-        Runner(shell, socket.socket(fileno=channel), socket.socket(fileno=control)).serve()
+        asked, told = socket.socket(fileno=channel), socket.socket(fileno=control)
+        Runner(shell, asked, told, neighbours).serve()
         os._exit(0)
     finally:
         os._exit(1)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autograder.sealed.box.warm import Zygote
 from autograder.sealed.release import Release, load_release
+from autograder.sealed.stubs import make_tree
 
 LESSON = "01_small"
+FIRST_LESSON = next((Path(__file__).parents[3] / "lessons").glob("01_*/*.ipynb"))
 STUB = "# YOUR CODE HERE"
 
 
@@ -92,3 +97,47 @@ def hand_in(submitted: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def boxes() -> None:
+    """Skip the test where there are no boxes."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    command = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"bubblewrap makes no boxes here: {done.stderr}")
+
+
+@pytest.fixture(scope="session")
+def two_exercises(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The first two exercises of lesson 1, its quiz and a text, and no more."""
+    document = json.loads(FIRST_LESSON.read_text("utf-8"))
+    kept = {"ex-1-1", "check-ex-1-1", "ex-1-2", "check-ex-1-2", "ex-1-q", "check-ex-1-q"}
+    kept.add("answer-1-6")
+    setup = (
+        "from autograder.notebook import check\n"
+        "from course_lib.kv_cache import kv_bytes_per_block\n"
+        "from course_lib.specs import GPUS, MODELS, GPUSpec, ModelSpec"
+    )
+    graded = [
+        each
+        for each in document["cells"]
+        if each["metadata"].get("nbgrader", {}).get("grade_id") in kept
+    ]
+    path = tmp_path_factory.mktemp("two") / "01_two" / "01_two.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps(notebook([cell("setup", setup), *graded])))
+    return load_release(path)
+
+
+@pytest.fixture(scope="session")
+def zygote_of_two(
+    boxes: None, two_exercises: Release, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Zygote]:
+    """What its boxes are forked from."""
+    tree = tmp_path_factory.mktemp("tree")
+    make_tree(two_exercises, tree)
+    with Zygote(tree, ["autograder.notebook", "course_lib.kv_cache"]) as zygote:
+        yield zygote

@@ -8,7 +8,9 @@ import select
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from autograder.proxy.subject import Raised, Returned
 from autograder.sealed.box import box as boxes
 from autograder.sealed.box.box import Box, BoxError, End, Fault, GoneError
-from autograder.sealed.box.bubblewrap import namespaces
+from autograder.sealed.box.bubblewrap import namespaces, no_namespaces
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.release import load_release
@@ -367,3 +369,32 @@ def test_descriptors_do_not_pile_up(zygote: Zygote) -> None:
         with zygote.box(LIMITS) as box:
             assert value(box, "1") == 1
     assert opened() == before
+
+
+def test_without_a_box_it_runs_and_nothing_is_left(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    make_tree(load_release(LESSON), tree)
+    limits = replace(LIMITS, processes=2**31 - 1)
+    with Zygote(tree, walls=no_namespaces) as unboxed, unboxed.box(limits) as box:
+        assert value(box, "os.getpid()") != os.getpid()
+        pids = value(box, "[os.getpid(), os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '99'])]")
+        assert isinstance(pids, list)
+        spawn = "def f(): return os.spawnvp(os.P_NOWAIT, 'sleep', ['sleep', '99'])"
+        assert box.run(spawn, 5) is None
+        with box.taken("f") as subject:
+            assert subject is not None
+            stray = subject.call([])
+        assert isinstance(stray, Returned)
+        assert box.is_alive
+        assert box.cpu_seconds is None
+    ends = time.monotonic() + 60
+    while alive := [pid for pid in [*pids, stray.value] if _is_running(pid)]:
+        assert time.monotonic() < ends, alive
+        time.sleep(0.02)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text("ascii")
+    except OSError:
+        return False

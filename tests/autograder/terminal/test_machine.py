@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from autograder.sealed.box import protections
+from autograder.sealed.box.box import BoxError
 from autograder.terminal import machine
 from autograder.terminal.machine import Status
 
@@ -181,6 +183,36 @@ def test_a_sandbox_counts_only_if_it_runs(monkeypatch, tmp_path, exit_code, stat
     finding = machine.sandbox()
     assert finding.status is status
     assert ("no permission" in finding.found) is (exit_code != 0)
+
+
+def test_what_keeps_a_submission_in_its_box_is_said_one_by_one(monkeypatch):
+    found = [
+        protections.Protection("walls", True, True, "nobody gets out"),
+        protections.Protection("roof", False, True, "there is none"),
+        protections.Protection("door", False, False, "it is open"),
+    ]
+    monkeypatch.setattr(protections, "protections", lambda: found)
+    walls, roof, door = machine.confinement()
+    assert (walls.subject, walls.status) == ("sandbox: walls", Status.OK)
+    assert (roof.status, roof.found) == (Status.WARNING, "there is none")
+    assert "not graded without it" in roof.remedy
+    assert (door.status, door.remedy) == (Status.WARNING, "")
+
+
+def test_what_is_said_of_boxes_here_is_tried():
+    names = [each.name for each in protections.protections()]
+    assert names[0] == "namespaces (bubblewrap)"
+    assert len(names) == len(set(names)) == 4
+
+
+def test_a_machine_without_boxes_says_what_to_do(monkeypatch):
+    def none(*args):
+        raise BoxError("bubblewrap made no box: no permission")
+
+    monkeypatch.setattr(protections, "namespaces", none)
+    first = protections.protections()[0]
+    assert (first.is_active, first.is_needed) == (False, True)
+    assert "no permission; to grade others' work, allow user namespaces" in first.says
 
 
 def test_a_missing_browser_is_a_warning(monkeypatch):

@@ -1,0 +1,172 @@
+"""``course grade``: grading a class in boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from autograder.commands.console import console
+from autograder.errors import CourseError
+
+if TYPE_CHECKING:
+    from autograder.sealed.batch import Batch, Graded, Judging
+
+EXAMPLE = "course grade 01_traditional_attention_problems --workers 2"
+
+_HERE = 1
+"""Workers for which this process needs no others."""
+
+
+def grade(
+    lesson: Annotated[str, typer.Argument(help="The lesson, such as 01_traditional_....")],
+    submitted: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with NAME/LESSON/LESSON.ipynb.", show_default="grading/submitted"
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Where results are kept.", show_default="grading/sealed"),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that judge; 1 uses no others.")
+    ] = _HERE,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A dask scheduler, such as tcp://10.0.0.5:8786.")
+    ] = None,
+    gradebook: Annotated[
+        bool, typer.Option(help="Enter the points into nbgrader's gradebook as well.")
+    ] = True,
+    unsafe: Annotated[
+        bool,
+        typer.Option("--unsafe", help="Run submissions without boxes, as you; reports say so."),
+    ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Look for edited or missing results, and grade nothing.")
+    ] = False,
+) -> None:
+    """Grade what was handed in, each submission in a box of its own (for instructors).
+
+    What has been graded is not graded again; what an interruption has left out is. A CSV file with
+    the points of each exercise is written beside the results.
+    """
+    from autograder.paths import course_root
+    from autograder.sealed.store import Store
+
+    store = Store(results or course_root() / "grading" / "sealed")
+    if audit:
+        _audit(store.audit(), len(store.entries()))
+        return
+    from autograder.sealed.batch import Batch, strays
+
+    submitted = submitted or course_root() / "grading" / "submitted"
+    if not unsafe:
+        _require_boxes()
+    with console.status("Reading what was handed in"):
+        batch = Batch(lesson, submitted, store, is_boxed=not unsafe)
+    failed, judged = _judge(batch, workers, scheduler)
+    graded = batch.graded(judged)
+    if graded.deviations:
+        raise CourseError(
+            "no grades: this run gets known submissions wrong "
+            f"({'; '.join(graded.deviations[:3])}); mend the checks or the machine, grade again"
+        )
+    _show(graded, store.folder / f"{lesson}.csv")
+    if gradebook:
+        _enter(graded, batch, submitted)
+    odd = strays(submitted, lesson)
+    for line in odd:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise CourseError(f"the machine failed for {failed} submissions; run the command again")
+    if odd:
+        raise CourseError(f"{len(odd)} of what was handed in belongs to nobody; see above")
+
+
+def _require_boxes() -> None:
+    """Raise CourseError if nothing can be boxed in here."""
+    from autograder.sealed.box.protections import protections
+
+    missing = [each for each in protections() if each.is_needed and not each.is_active]
+    if missing:
+        raise CourseError(
+            f"{missing[0].name}: {missing[0].says}; `course doctor` says more, and --unsafe grades "
+            "without boxes"
+        )
+
+
+def _judge(batch: Batch, workers: int, scheduler: str | None) -> tuple[int, int]:
+    """Judge what has no result; return for how many the machine failed, and how many there were."""
+    from autograder.sealed.fan_out import cluster, judge_all
+    from autograder.sealed.judges import one_by_one
+
+    number = len(batch.to_judge())
+    if number == 0:
+        return 0, 0
+    if workers == _HERE and scheduler is None:
+        return _followed(batch, one_by_one, number), number
+    with cluster(workers, scheduler) as client:
+        return _followed(batch, lambda orders: judge_all(client, orders), number), number
+
+
+def _followed(batch: Batch, judging: Judging, number: int) -> int:
+    """Judge with a progress bar; return for how many submissions the machine failed."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    failed = 0
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("Grading", total=number)
+        for _, is_known in batch.grade(judging):
+            failed += not is_known
+            progress.advance(bar)
+    return failed
+
+
+def _show(graded: Graded, path: Path) -> None:
+    """Print the results of a class, and write them for a spreadsheet."""
+    from autograder.files import write_atomically
+    from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
+
+    console.print(class_table(graded))
+    for table in (mistakes_table(graded), moves_table(graded)):
+        if table.row_count:
+            console.print(table)
+    write_atomically(path, points_csv(graded).encode())
+    console.print(f"{graded.judged} judged now, the rest was known.", highlight=False)
+    console.print(f"The points of each exercise: {path}", markup=False, soft_wrap=True)
+
+
+def _enter(graded: Graded, batch: Batch, submitted: Path) -> None:
+    """Write the points into the gradebook, and the notebooks that its pages show."""
+    from autograder.paths import course_root
+    from autograder.sealed.gradebook import enter, write_notebooks
+
+    lesson = graded.release.lesson
+    with console.status("Entering the points into the gradebook"):
+        is_entered = enter(graded, course_root() / "gradebook.db", submitted)
+        if is_entered:
+            write_notebooks(graded, batch.submissions(), course_root() / "grading" / "autograded")
+    if is_entered:
+        said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."
+    else:
+        said = (
+            f"gradebook.db does not know {lesson}, so it has no points of it; enter the lesson "
+            f"with `nbgrader generate_assignment {lesson} --force`, then grade again."
+        )
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _audit(problems: list[str], number: int) -> None:
+    """Say what is wrong with the results.
+
+    Raises:
+        CourseError: Something is.
+    """
+    if problems:
+        for problem in problems:
+            console.print(problem, markup=False, highlight=False)
+        raise CourseError(f"{len(problems)} of the results or of the log is not as it was written")
+    console.print(f"{number} results, each as it was graded and in the log.", highlight=False)

@@ -1,0 +1,159 @@
+"""The points of a class in nbgrader's gradebook, and the notebooks that its pages show.
+
+Formgrader, marking by hand, feedback and export go on from there. Marks that a person has given are
+kept, whatever is graded again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from autograder.files import notebook_bytes, write_atomically
+from autograder.grading.intake import GRADED
+from autograder.grading.timestamps import read_timestamp
+from autograder.matching import grade_id
+from autograder.sealed.batch import Graded
+from autograder.sealed.intake import Cell, Role, Submission
+from autograder.sealed.release import Release
+from autograder.sealed.report import UNSAFE
+from autograder.sealed.score import Item, Score
+
+COURSE = "serving-from-scratch"
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_SCRIPT = re.compile(r"((?:java|vb|live)script|data(?=\s*:\s*text))\s*:", re.IGNORECASE)
+
+
+def enter(graded: Graded, database: Path, submitted: Path) -> bool:
+    """Write points into a gradebook, student by student.
+
+    Args:
+        graded: The results.
+        database: The gradebook.
+        submitted: The folder of all submissions, which may have the times of submission.
+
+    Returns:
+        Whether the gradebook knows the lesson; nothing is written if not.
+    """
+    if not database.exists():
+        return False
+    from nbgrader.api import Gradebook, MissingEntry
+    from sqlalchemy.exc import SAWarning
+
+    lesson = graded.release.lesson
+    with warnings.catch_warnings(), Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+        # Of nbgrader's own making, and about nothing that is lost.
+        warnings.simplefilter("ignore", SAWarning)
+        try:
+            gradebook.find_notebook(lesson, lesson)
+        except MissingEntry:
+            return False
+        for student, score in graded.scores.items():
+            if student in graded.verdicts:
+                when = None
+                with contextlib.suppress(ValueError):
+                    when = read_timestamp(submitted / student / lesson)
+                _enter_one(gradebook, lesson, student, score, when)
+    return True
+
+
+def _enter_one(gradebook: Any, lesson: str, student: str, score: Score, when: Any) -> None:
+    """Write the points of one student; all of them, or none."""
+    gradebook.update_or_create_student(student)
+    gradebook.update_or_create_submission(lesson, student, timestamp=when)
+    for item in score.items:
+        grade = gradebook.find_grade(item.grade_id, lesson, lesson, student)
+        grade.auto_score = item.points
+        grade.needs_manual_grade = item.points is None and grade.manual_score is None
+    gradebook.db.commit()
+
+
+def write_notebooks(
+    graded: Graded, submissions: Mapping[str, Submission], autograded: Path
+) -> None:
+    """Write the notebooks that formgrader and feedback show, where they have changed.
+
+    Args:
+        graded: The results.
+        submissions: What was graded, by student.
+        autograded: The folder with one folder for each student.
+    """
+    lesson = graded.release.lesson
+    for student in graded.verdicts:
+        notebook = autograded_notebook(graded.release, submissions[student], graded.scores[student])
+        if not graded.is_boxed:
+            notebook.cells.insert(0, new_markdown_cell(f"**{UNSAFE}**", id="walls"))
+        path = autograded / student / lesson / f"{lesson}.ipynb"
+        content = notebook_bytes(notebook)
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+
+
+def autograded_notebook(release: Release, submission: Submission, score: Score) -> NotebookNode:
+    """Return a submission as it was graded, with what was said below each check.
+
+    What cells have printed or drawn is not in it, and no HTML that a student wrote.
+
+    Args:
+        release: The lesson.
+        submission: What was graded.
+        score: What it has earned.
+    """
+    released = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
+    given = {str(cell.source) for cell in release.cells}
+    items = {item.grade_id: item for item in score.items}
+    cells = list(_cells(submission.cells, released, given, items))
+    for place, cell in enumerate(cells):
+        cell.id = f"cell-{place}"
+    notebook: NotebookNode = new_notebook(cells=cells, metadata={"course": GRADED})
+    return notebook
+
+
+def harmless(text: str) -> str:
+    """Return Markdown in which nothing is HTML or a link that runs a script.
+
+    >>> harmless("a < b, <script>x</script> and [this](JavaScript:x)")
+    'a < b, &lt;script>x&lt;/script> and [this](JavaScript :x)'
+    """
+    return _SCRIPT.sub(r"\1 :", _TAG.sub("&lt;", text))
+
+
+def _cells(
+    cells: Sequence[Cell],
+    released: Mapping[str | None, NotebookNode],
+    given: set[str],
+    items: Mapping[str, Item],
+) -> Iterator[NotebookNode]:
+    for cell in cells:
+        metadata = {}
+        if cell.grade_id in released:
+            metadata = {"nbgrader": copy.deepcopy(released[cell.grade_id].metadata.nbgrader)}
+        if cell.role is Role.TEXT:
+            source = cell.source if cell.source in given else harmless(cell.source)
+            shown = new_markdown_cell(source, metadata=metadata)
+            if cell.attachments:
+                shown.attachments = copy.deepcopy(dict(cell.attachments))
+            yield shown
+            continue
+        outputs = [_said(items[str(cell.grade_id)])] if str(cell.grade_id) in items else []
+        yield new_code_cell(cell.source, metadata=metadata, outputs=outputs)
+
+
+def _said(item: Item) -> NotebookNode:
+    """Return what stands below a check."""
+    points = "no points yet" if item.points is None else f"{item.points:g}"
+    text = f"{item.exercise}: {points} of {item.maximum:g}"
+    text += f" ({item.says})" if item.says else ""
+    data = {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
+    output: NotebookNode = new_output("display_data", data=data)
+    return output

@@ -1,0 +1,338 @@
+"""Grading a class: each content once, known results kept, canaries before grades."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from autograder import cli
+from autograder.errors import CourseError
+from autograder.sealed import batch as batches
+from autograder.sealed import judges as judging
+from autograder.sealed.batch import Batch, Graded
+from autograder.sealed.box import protections
+from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
+from autograder.sealed.intake import Submission, graded_cells
+from autograder.sealed.judges import Order
+from autograder.sealed.release import Release
+from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
+from autograder.sealed.store import Store
+from autograder.sealed.verdict import Status, Verdict
+
+CLASS = ("ada", "bob", "=eve", "zoe")
+
+
+class Judges:
+    """Stand for who judges: an answer that returns something is right."""
+
+    def __init__(self) -> None:
+        self.judged: list[str] = []
+        self.fails_for = ""
+        self.ends_after = 100
+        self.accepts = "return"
+        self.boxed: set[bool] = set()
+
+    def __call__(
+        self, orders: Mapping[str, Order]
+    ) -> Iterator[tuple[str, tuple[Verdict, ...] | None]]:
+        for number, (key, order) in enumerate(orders.items()):
+            if number == self.ends_after:
+                raise KeyboardInterrupt
+            student = order.submission.student
+            self.judged.append(student)
+            self.boxed.add(order.is_boxed)
+            yield (
+                key,
+                None
+                if student == self.fails_for
+                else tuple(verdicts(order.submission, self.accepts)),
+            )
+
+
+def verdicts(submission: Submission, accepts: str) -> Iterator[Verdict]:
+    sources = {cell.grade_id: cell.source for cell in submission.cells}
+    for name in ("double", "half"):
+        is_right = "return" in sources[f"ex-{name}"] or accepts in sources[f"ex-{name}"]
+        status = Status.PASS if is_right else Status.FAIL
+        mistake = "" if is_right else "forgets to return"
+        yield Verdict(
+            f"1.{name}", f"check-{name}", status, float(is_right), mistake, misconception=mistake
+        )
+    yield Verdict("text", "text", Status.MANUAL)
+
+
+@pytest.fixture
+def judges() -> Judges:
+    return Judges()
+
+
+@pytest.fixture
+def make_batch(
+    tmp_path: Path,
+    release: Release,
+    submitted: Path,
+    answered: list[dict[str, Any]],
+    hand_in: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], Batch]:
+    """A class: ada is right, bob did half of it, =eve copied from ada, zoe's file is none."""
+    monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
+    hand_in(answered, "ada")
+    hand_in(answered, "=eve")
+    answered[5]["source"] = "def half(x):\n    print(x / 2)"
+    hand_in(answered, "bob")
+    hand_in(b"not JSON", "zoe")
+
+    def canaries(release: Release) -> dict[str, Submission]:
+        right = [cell.copy() for cell in release.cells]
+        for cell in right:
+            if str(cell.id).startswith("ex-"):
+                cell.source = f"{cell.source}\n    return 2 * x"
+        return {
+            RIGHT: Submission(RIGHT, release.lesson, graded_cells(right, release)[0]),
+            UNTOUCHED: Submission(
+                UNTOUCHED, release.lesson, graded_cells(release.cells, release)[0]
+            ),
+        }
+
+    monkeypatch.setattr(batches, "canaries", canaries)
+    return lambda: Batch(release.lesson, submitted, Store(tmp_path / "sealed"))
+
+
+def grade(batch: Batch, judges: Judges) -> Graded:
+    for _ in batch.grade(judges):
+        pass
+    return batch.graded()
+
+
+def earned(graded: Graded) -> dict[str, float | None]:
+    return {student: score.earned for student, score in graded.scores.items()}
+
+
+def test_a_class_is_graded_canaries_first_and_each_content_once(
+    make_batch: Callable[[], Batch], judges: Judges
+) -> None:
+    graded = grade(make_batch(), judges)
+    assert earned(graded) == {"=eve": 15, "ada": 15, "bob": 10, "zoe": None}
+    assert judges.judged == [RIGHT, UNTOUCHED, "=eve", "bob"]
+    assert graded.scores["zoe"].notes[0].startswith("it is not JSON")
+
+
+def test_a_second_run_judges_nothing(make_batch: Callable[[], Batch], judges: Judges) -> None:
+    first = grade(make_batch(), judges)
+    judges.judged.clear()
+    assert make_batch().to_judge() == {}
+    again = grade(make_batch(), judges)
+    assert judges.judged == []
+    assert earned(again) == earned(first)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    make_batch: Callable[[], Batch], judges: Judges
+) -> None:
+    judges.ends_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        grade(make_batch(), judges)
+    assert judges.judged == [RIGHT, UNTOUCHED, "=eve"]
+    judges.judged.clear()
+    assert earned(grade(make_batch(), judges))["bob"] == 10
+    assert judges.judged == ["bob"]
+
+
+def test_where_the_machine_fails_nothing_is_stored_and_nobody_gets_a_0(
+    make_batch: Callable[[], Batch], judges: Judges
+) -> None:
+    judges.fails_for = "bob"
+    graded = grade(make_batch(), judges)
+    assert earned(graded) == {"=eve": 15, "ada": 15, "bob": None, "zoe": None}
+    assert graded.scores["bob"].notes == ("the machine failed; grade again",)
+    judges.fails_for = ""
+    assert earned(grade(make_batch(), judges))["bob"] == 10
+
+
+def test_another_check_is_another_result(
+    make_batch: Callable[[], Batch], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grade(make_batch(), judges)
+    monkeypatch.setattr(batches, "check_digest", lambda lesson: "of other checks")
+    assert len(make_batch().to_judge()) == 4
+
+
+def test_who_moves_with_another_check_is_named(
+    make_batch: Callable[[], Batch], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert grade(make_batch(), judges).moves == ()
+    monkeypatch.setattr(batches, "check_digest", lambda lesson: "of other checks")
+    judges.accepts = "print"
+    graded = grade(make_batch(), judges)
+    assert [(move.student, move.exercise, move.now.fraction) for move in graded.moves] == [
+        ("bob", "1.half", 1)
+    ]
+    assert graded.moves[0].why == "the checks, the library or a package changed"
+    assert earned(graded)["bob"] == 15
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(moves_table(graded))
+    assert "FAIL 0%" in console.export_text()
+
+
+def test_who_gets_a_canary_wrong_gives_no_grades(
+    make_batch: Callable[[], Batch], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judges.fails_for = RIGHT
+    graded = grade(make_batch(), judges)
+    assert graded.scores == {}
+    assert graded.deviations[0] == f"the canary {RIGHT!r} was not graded"
+
+
+def test_a_canary_that_was_judged_wrongly_is_judged_again(
+    make_batch: Callable[[], Batch], judges: Judges
+) -> None:
+    judges.accepts = "def"
+    graded = grade(make_batch(), judges)
+    assert graded.scores == {}
+    assert graded.deviations[0].startswith(f"the submission {UNTOUCHED!r}, which is worth nothing")
+    judges.accepts = "return"
+    judges.judged.clear()
+    assert earned(grade(make_batch(), judges))["ada"] == 15
+    assert judges.judged == [UNTOUCHED]
+
+
+def test_what_canaries_should_not_get(release: Release) -> None:
+    passed = Verdict("1.half", "check-half", Status.PASS, 1.0)
+    failed = Verdict("1.double", "check-double", Status.TIMEOUT, message="too long")
+    assert deviations(release, {RIGHT: [passed], UNTOUCHED: [failed]}) == []
+    assert deviations(release, {RIGHT: [failed], UNTOUCHED: [passed]}) == [
+        "the course's own answer to 1.double got TIMEOUT too long",
+        "the submission 'untouched', which is worth nothing, got 100% of 1.half",
+    ]
+
+
+def test_nobody_has_handed_in(make_batch: Callable[[], Batch], submitted: Path) -> None:
+    for student in CLASS:
+        (submitted / student).rename(submitted / f".{student}")
+    with pytest.raises(CourseError, match="nobody has handed in 01_small"):
+        make_batch()
+
+
+def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) -> None:
+    graded = grade(make_batch(), judges)
+    rows = list(csv.DictReader(io.StringIO(points_csv(graded))))
+    assert [row["student"] for row in rows] == ["'=eve", "ada", "bob", "zoe"]
+    assert [row["1.half"] for row in rows] == ["5", "5", "0", ""]
+    assert [row["by hand"] for row in rows] == ["5", "5", "5", "20"]
+    assert "not gradable" in rows[3]["remarks"]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(class_table(graded))
+    console.print(mistakes_table(graded))
+    shown = console.export_text()
+    for said in ("15 / 20", "forgets to return", "not graded", "it is not JSON"):
+        assert said in shown
+    assert mistakes_table(graded).row_count == 1
+
+
+@pytest.fixture
+def course(
+    make_batch: Callable[[], Batch],
+    judges: Judges,
+    submitted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, str]]:
+    """Run ``course grade`` on the class; return the exit code and what it prints."""
+    monkeypatch.setattr(judging, "one_by_one", judges)
+    monkeypatch.setattr(protections, "protections", list)
+
+    def run(*options: str) -> tuple[int, str]:
+        folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]
+        done = CliRunner().invoke(cli.app, ["grade", "01_small", *folders, *options])
+        error = done.exception if isinstance(done.exception, CourseError) else ""
+        return done.exit_code, f"{done.output}{error}"
+
+    return run
+
+
+def test_the_command_grades_writes_and_is_a_no_op_the_second_time(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 4)
+    for said in ("15 / 20", "not graded", "forgets to return", "4 judged now"):
+        assert said in shown
+    points = (tmp_path / "sealed" / "01_small.csv").read_text("utf-8")
+    assert points.count("\n") == 5
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 4)
+    assert "0 judged now" in shown
+    assert (tmp_path / "sealed" / "01_small.csv").read_text("utf-8") == points
+
+
+def test_the_command_audits(course: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    course()
+    assert course("--audit")[0] == 0
+    log = tmp_path / "sealed" / "log.jsonl"
+    log.write_text(log.read_text().replace("bob", "eve"))
+    code, shown = course("--audit")
+    assert code == 1
+    assert "line 4 of the log was edited" in shown
+
+
+def test_the_command_names_what_would_not_be_graded(
+    course: Callable[..., tuple[int, str]], submitted: Path, tmp_path: Path
+) -> None:
+    (submitted / "max.ipynb").write_text("{}")
+    (submitted / "ada" / "another.txt").write_text("")
+    code, shown = course()
+    assert code == 1
+    assert "max.ipynb: it lies two levels too high; move it to" in shown
+    assert "another.txt" not in shown
+    assert (tmp_path / "sealed" / "01_small.csv").exists()
+
+
+def test_the_command_says_for_whom_the_machine_failed(
+    course: Callable[..., tuple[int, str]], judges: Judges
+) -> None:
+    judges.fails_for = "bob"
+    code, shown = course()
+    assert code == 1
+    assert "the machine failed for 1 submissions" in shown
+
+
+def test_the_command_gives_no_grades_where_a_canary_is_wrong(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    judges.fails_for = RIGHT
+    code, shown = course()
+    assert code == 1
+    assert "no grades: this run gets known submissions wrong" in shown
+    assert not (tmp_path / "sealed" / "01_small.csv").exists()
+
+
+def test_the_command_refuses_without_boxes(
+    course: Callable[..., tuple[int, str]], judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = protections.Protection("namespaces", False, True, "bubblewrap is not installed")
+    monkeypatch.setattr(protections, "protections", lambda: [none])
+    code, shown = course()
+    assert (code, judges.judged) == (1, [])
+    assert "namespaces: bubblewrap is not installed" in shown
+    assert "--unsafe grades without boxes" in shown
+
+
+def test_what_was_graded_without_boxes_says_so_and_is_another_result(
+    course: Callable[..., tuple[int, str]], judges: Judges, tmp_path: Path
+) -> None:
+    code, shown = course("--unsafe")
+    assert (code, len(judges.judged)) == (0, 4)
+    assert judges.boxed == {False}
+    assert "graded without boxes" in shown
+    assert '"graded without boxes"' in (tmp_path / "sealed" / "01_small.csv").read_text("utf-8")
+    code, shown = course()
+    assert (code, len(judges.judged)) == (0, 8)
+    assert "graded without boxes" not in shown

@@ -1,0 +1,175 @@
+"""Points in nbgrader's gradebook: entered once, marks by hand kept, nothing of a student's runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from autograder.grading.intake import is_graded
+from autograder.sealed.batch import Graded
+from autograder.sealed.gradebook import COURSE, enter, write_notebooks
+from autograder.sealed.intake import Submission, take_in
+from autograder.sealed.quarantine import Quarantined
+from autograder.sealed.release import Release
+from autograder.sealed.score import score, ungraded
+from autograder.sealed.verdict import Remark, Status, Verdict
+
+ATTACK = "<script>alert(1)</script> [x](javascript:alert(1)) <img src=x onerror=alert(1)> 1 < 2"
+VERDICTS = (
+    Verdict("1.double", "check-double", Status.PASS, 1.0),
+    Verdict("1.half", "check-half", Status.FAIL, 0.5, "<b>half</b>", (Remark.CELL_FAILED,)),
+    Verdict("text", "text", Status.MANUAL),
+)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gradebook that knows the lesson; to make one takes seconds."""
+    from nbgrader.api import Gradebook
+
+    path = tmp_path_factory.mktemp("fresh") / "gradebook.db"
+    lesson = "01_small"
+    with Gradebook(f"sqlite:///{path}", COURSE) as gradebook:
+        gradebook.add_assignment(lesson)
+        gradebook.add_notebook(lesson, lesson)
+        cells = [("check-double", 10, "code"), ("check-half", 5, "code"), ("text", 5, "markdown")]
+        for name, points, kind in cells:
+            gradebook.add_grade_cell(name, lesson, lesson, max_score=points, cell_type=kind)
+    return path
+
+
+@pytest.fixture
+def database(fresh: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(fresh, tmp_path / "gradebook.db"))
+
+
+@pytest.fixture
+def submission(
+    release: Release,
+    submitted: Path,
+    answered: list[dict[str, Any]],
+    hand_in: Callable[..., Path],
+) -> Submission:
+    answered[7]["source"] = ATTACK
+    hand_in(answered)
+    taken = take_in(submitted, "ada", release)
+    assert isinstance(taken, Submission)
+    return taken
+
+
+def graded(release: Release, verdicts: tuple[Verdict, ...] = VERDICTS) -> Graded:
+    scores = {
+        "ada": score(release, verdicts),
+        "zoe": ungraded(release, Quarantined("zoe", release.lesson, "it is empty")),
+    }
+    return Graded(release, scores, {"ada": verdicts})
+
+
+def grades(database: Path, release: Release) -> dict[str, tuple[Any, Any, bool]]:
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+        (notebook,) = gradebook.find_submission(release.lesson, "ada").notebooks
+        return {
+            grade.name: (grade.auto_score, grade.manual_score, grade.needs_manual_grade)
+            for grade in notebook.grades
+        }
+
+
+def mark_by_hand(database: Path, release: Release, points: float) -> None:
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+        grade = gradebook.find_grade("text", release.lesson, release.lesson, "ada")
+        grade.manual_score = points
+        gradebook.db.commit()
+
+
+def test_points_are_entered_and_marks_by_hand_kept(
+    database: Path, release: Release, submitted: Path
+) -> None:
+    assert enter(graded(release), database, submitted)
+    found = grades(database, release)
+    assert found["check-double"] == (10, None, False)
+    assert found["check-half"] == (2.5, None, False)
+    assert found["text"] == (None, None, True)
+    mark_by_hand(database, release, 4)
+    better = replace(VERDICTS[1], status=Status.PASS, fraction=1.0)
+    assert enter(graded(release, (VERDICTS[0], better, VERDICTS[2])), database, submitted)
+    again = grades(database, release)
+    assert again["check-half"] == (5, None, False)
+    assert again["text"] == (None, 4, False)
+
+
+def test_what_could_not_be_graded_has_no_entry(
+    database: Path, release: Release, submitted: Path
+) -> None:
+    from nbgrader.api import Gradebook, MissingEntry
+
+    enter(graded(release), database, submitted)
+    with (
+        Gradebook(f"sqlite:///{database}", COURSE) as gradebook,
+        pytest.raises(MissingEntry),
+    ):
+        gradebook.find_submission(release.lesson, "zoe")
+
+
+def test_the_time_of_submission_is_entered(
+    database: Path, release: Release, submitted: Path, submission: Submission
+) -> None:
+    from nbgrader.api import Gradebook
+
+    for text, year in (("2026-11-20 18:00:00 UTC", 2026), ("yesterday", None)):
+        (submitted / "ada" / release.lesson / "timestamp.txt").write_text(text)
+        enter(graded(release), database, submitted)
+        with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+            when = gradebook.find_submission(release.lesson, "ada").timestamp
+            assert (when.year if when else None) == year
+
+
+def test_a_gradebook_that_does_not_know_the_lesson(
+    tmp_path: Path, database: Path, release: Release, submitted: Path
+) -> None:
+    other = replace(release, lesson="02_other")
+    assert not enter(graded(other), database, submitted)
+    assert not enter(graded(release), tmp_path / "none.db", submitted)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_the_notebooks_of_formgrader_and_feedback(
+    release: Release, submission: Submission, tmp_path: Path
+) -> None:
+    write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded")
+    path = tmp_path / "autograded" / "ada" / release.lesson / f"{release.lesson}.ipynb"
+    assert is_graded(path)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    by_id = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
+    (output,) = by_id["check-half"].outputs
+    assert output.data["text/plain"] == "1.half: 2.5 of 5 (its cell fails: <b>half</b>)"
+    assert "&lt;b&gt;" in output.data["text/html"]
+    assert by_id["check-half"].metadata.nbgrader.points == 5
+    text = by_id["text"].source
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "javascript:" not in text
+    assert "1 < 2" in text
+    before = path.stat().st_mtime_ns
+    write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_notebook_says_that_it_was_graded_without_a_box(
+    release: Release, submission: Submission, tmp_path: Path
+) -> None:
+    unboxed = replace(graded(release), is_boxed=False)
+    write_notebooks(unboxed, {"ada": submission}, tmp_path)
+    path = tmp_path / "ada" / release.lesson / f"{release.lesson}.ipynb"
+    assert nbformat.read(path, as_version=4).cells[0].source == "**graded without boxes**"
