@@ -21,8 +21,14 @@ LESSONS = ("01_traditional_attention_problems", "06_preemption_swapping")
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_sample_earns_what_it_says(
-    lesson: str, boxes: None, first_failing_case: None, tmp_path: Path
+    lesson: str,
+    boxes: None,
+    first_failing_case: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # These boxes have no recorded workloads, so the checks do not look at any either.
+    monkeypatch.delenv("COURSE_TRACES", raising=False)
     (source,) = (each for each in sources() if each.stem == lesson)
     (sample,) = (each for each in samples(source) if each.student == "partly_right")
     release = load_release(release_path(lesson))

@@ -79,6 +79,7 @@ def course() -> Iterator[Any]:
     asked = {"twice": "1.1", "decorated": "1.2", "Pool": "1.3"}
     exec(hollowed(MODULE, asked), module.__dict__)
     sys.modules[NAME] = module
+    stub.met.clear()
     yield module
     del sys.modules[NAME]
     stub.met.clear()
