@@ -109,22 +109,22 @@ def shorter(
         two, can be left out, and no number made smaller. It is not if the time is up before.
     """
     stop_at = search.seconds_spent() + SECONDS
-    found = Acts(acts)
+    found, place, has_changed = Acts(acts), 0, False
     lower = partial(_with_smaller_numbers, least=least)
-    ways: Sequence[Callable[[Acts], Iterator[Acts]]]
-    ways = _with_one_less, lower, _with_two_less, lower
-    for smaller in ways:
-        goes_on = True
-        while goes_on and search.seconds_spent() < stop_at:
-            goes_on = False
-            for candidate in smaller(found):
-                last = fails(candidate)
-                if last is not None:
-                    found, goes_on = Acts(candidate[: last + 1]), True
-                    break
-                if search.seconds_spent() > stop_at:
-                    return found, False
-    return found, not goes_on
+    ways: Sequence[Callable[[Acts], Iterator[Acts]]] = _with_one_less, lower, _with_two_less
+    while place < len(ways):
+        for candidate in ways[place](found):
+            last = fails(candidate)
+            if last is not None:
+                found, has_changed = Acts(candidate[: last + 1]), True
+                break
+            if search.seconds_spent() > stop_at:
+                return found, False
+        else:
+            # With smaller numbers, or two acts less, another act may have nothing left to do.
+            place = 0 if has_changed and place else place + 1
+            has_changed = False
+    return found, True
 
 
 def _with_one_less(acts: Acts) -> Iterator[Acts]:

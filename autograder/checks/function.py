@@ -38,7 +38,7 @@ from autograder.checks.observe import (
     without_defaults,
 )
 from autograder.checks.reference import plain
-from autograder.checks.search import Search
+from autograder.checks.search import Search, length
 from autograder.checks.show import Matters, show, show_call, show_outcome
 from autograder.proxy.names import name_of
 from autograder.proxy.recipes import Make
@@ -52,7 +52,9 @@ from autograder.proxy.subject import (
 )
 from autograder.proxy.wire import Ref
 
-_UNWRITTEN = "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
+NOTHING_COMES_BACK = (
+    "Nothing comes back: write below YOUR CODE HERE. If you have, is a return missing?"
+)
 _NOTHING_WRITTEN = (
     "Nothing is written to {names} yet: write below YOUR CODE HERE. If you have, did it go into a "
     "copy of what you were given?"
@@ -173,7 +175,7 @@ class FunctionCheck:
         case = failure.counterexample
         if AS_FLOAT in case.complaint:
             case = replace(case, complaint=with_reason(case.complaint, subject.source()))
-        finding = Finding(0.0, case, unwritten=unwritten, advice=advice or _UNWRITTEN)
+        finding = Finding(0.0, case, unwritten=unwritten, advice=advice or NOTHING_COMES_BACK)
         fitting = self._fitting(subject, answers, failure.call)
         if fitting:
             more = self._more(subject, seed)
@@ -242,8 +244,14 @@ class FunctionCheck:
         if self.is_telling or trial.subject.is_silent:
             return found.one_of_many()
         # Shrinking ends where no one step makes a case smaller; a probe may be smaller still.
-        smallest = min([found, *failing], key=lambda each: extent(each.call or Call()))
+        smallest = min([found, *failing], key=self._extent)
         return smallest.one_of_many() if search.is_cut_short else smallest
+
+    def _extent(self, failure: _Failure) -> tuple[int, float]:
+        """Return how large a failing call is to who reads it."""
+        if self.typed is not None:
+            return length(failure.counterexample)
+        return extent(failure.call or Call())
 
     def _tuple_probes(self) -> Iterable[Call]:
         for probe in self.probes:
@@ -343,13 +351,15 @@ class FunctionCheck:
 
 
 def extent(call: Call) -> tuple[int, float]:
-    """Return how many items the lists, tuples and arrays of a call have, and their total size.
+    """Return how many items the lists, tuples, dicts and arrays of a call have, and their size.
 
     A call without any is as small as Hypothesis could make it. An item that is infinite or no
     number at all is large: finite ones are easier to follow.
 
     >>> extent(Call([(1, 1), (1, 2)], [8], 6)), extent(Call(3)), extent(Call(Make(iter, [4, 2])))
     ((5, 13), (0, 0), (2, 6))
+    >>> extent(Call({16: 0.5, 17: 0.5}, 16))
+    (4, 34.0)
     """
     arguments = [*call.args, *call.kwargs.values()]
     items = [item for each in arguments if _has_items(each) for item in _items(each)]
@@ -358,17 +368,19 @@ def extent(call: Call) -> tuple[int, float]:
 
 
 def _has_items(value: Any) -> bool:
-    """Say whether a value is a list, a tuple, what goes through one, or an array."""
+    """Say whether a value is a list, a tuple, what goes through one, a dict, or an array."""
     is_iterator = isinstance(value, Make) and value.target == name_of(iter)
-    return is_iterator or isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
+    return is_iterator or isinstance(value, (list, tuple, dict)) or bool(getattr(value, "ndim", 0))
 
 
 def _items(value: Any) -> Iterator[Any]:
-    """Yield what is in lists, tuples and arrays, at any depth."""
+    """Yield what is in lists, tuples, dicts and arrays, at any depth."""
     if isinstance(value, Make) and value.target == name_of(iter):
         value = value.args[0]
     if getattr(value, "ndim", 0):
         value = value.tolist()
+    if isinstance(value, dict):
+        value = [*value.items()]
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _items(each)

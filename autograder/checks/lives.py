@@ -99,7 +99,7 @@ class Life:
         made = self._subject.call(args, kwargs, target=self._class)
         if isinstance(made, Returned) and isinstance(made.value, Ref):
             self._object = made.value
-            made = Returned(Made(made.value.kind), made.output)
+            made = Returned(Made(made.value.kind), made.output, made.fate)
         name = self._owner.__name__
         self._log(Step(self._text(f"obj = {name}", args, kwargs), made))
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
+from autograder.checks.finding import CHECKED, FAILING, Counterexample, Finding, Misconception
+from autograder.checks.function import NOTHING_COMES_BACK
 from autograder.checks.show import show_outcome
 from autograder.proxy.subject import PATIENCE, LocalSubject, Outcome, Raised, Returned, Subject
 
@@ -25,11 +26,17 @@ class UnusableAnswerError(Exception):
         asked: What it was asked, in words.
         outcome: What came.
         complaint: Why that is no use.
+        turn: How many decisions it had made before. Who makes none at all has written nothing yet.
     """
 
-    def __init__(self, asked: str, outcome: Outcome, complaint: str = "") -> None:
+    def __init__(self, asked: str, outcome: Outcome, complaint: str = "", turn: int = 0) -> None:
         super().__init__(f"{asked}: {show_outcome(outcome)}")
-        self.asked, self.outcome, self.complaint = asked, outcome, complaint
+        self.asked, self.outcome, self.complaint, self.turn = asked, outcome, complaint, turn
+
+    @property
+    def nothing_came(self) -> bool:
+        """Whether nothing came at the very first turn, as of a stub."""
+        return not self.turn and isinstance(self.outcome, Returned) and self.outcome.value is None
 
 
 @dataclass(frozen=True)
@@ -167,8 +174,10 @@ class ScaleCheck:
                     show_outcome(error.outcome),
                     error.complaint,
                     error.outcome.output,
+                    label=FAILING,
                 ),
-                unwritten=isinstance(error.outcome, Returned) and error.outcome.value is None,
+                unwritten=error.nothing_came,
+                advice=NOTHING_COMES_BACK,
             )
         scores = Measured(own, self._scores(self.floor, seed), self._scores(self.reference, seed))
         return self._judged(scores, seed, subject)

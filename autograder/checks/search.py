@@ -82,7 +82,7 @@ class Search:
         self.smallest, self.witness = counterexample, witness
         if self._shortest is None:
             self._stop_at = min(self._stop_at, seconds_spent() + SHRINKING_SECONDS)
-        if self._shortest is None or _length(counterexample) <= _length(self._shortest[0]):
+        if self._shortest is None or length(counterexample) <= length(self._shortest[0]):
             self._shortest = counterexample, witness
         raise _SearchEndsError if self._subject.is_silent else _ExampleFailedError
 
@@ -122,8 +122,8 @@ class Search:
                 raise
 
 
-def _length(counterexample: Counterexample) -> tuple[int, int]:
-    """Return calls, then characters."""
+def length(counterexample: Counterexample) -> tuple[int, int]:
+    """Return how long a case is: its calls, then its characters."""
     return counterexample.case.count("\n"), len(counterexample.case)
 
 

@@ -424,7 +424,9 @@ class StatefulCheck:
         # What says the state itself needs it no second time.
         states = [side[last].state for side in (expected, got)]
         if states[0] != states[1] and shown != [show(state) for state in states]:
-            shown = [f"{text}  # {state}" for text, state in zip(shown, states, strict=True)]
+            pairs = zip(shown, states, strict=True)
+            # An object that is not there, or holds no slot, has nothing to be shown.
+            shown = [text if state in (None, "") else f"{text}  # {state}" for text, state in pairs]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
 
     def _retelling(self, failure: _Failure, subject: Subject) -> Callable[[], FailingCase] | None:

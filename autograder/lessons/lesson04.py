@@ -69,6 +69,7 @@ BEST_FIT = Exercise(
         machine=lives.ChoosingLife,
         probes=(
             *lives.BESIDE_A_HOLE,
+            *lives.AMONG_THREE,
             lives.three_holes,
             lives.equal_holes,
             lives.best_at_the_front,
@@ -112,7 +113,7 @@ COALESCE = Exercise(
             lives.one_beside_another,
         ),
         misconceptions=mistakes.COALESCE,
-        large=(lives.MANY_HOLES,),
+        large=lives.MANY_HOLES,
         state_line=memory_line,
     ),
     hints=(
@@ -137,7 +138,9 @@ BUDDY = Exercise(
         reference=BuddyAllocator,
         machine=lives.BuddyLife,
         probes=(
+            lives.fewer_than_no_slots,
             lives.one_slot,
+            lives.one_slot_beside_two,
             lives.six_merges,
             lives.filled_and_emptied,
             lives.neighbours_that_are_no_buddies,
@@ -175,7 +178,7 @@ SCATTERED = Exercise(
         cases=given.fragmented(),
         probes=given.FRAGMENTED,
         compare=within(rel=1e-9, absolute=1e-12),
-        large=(given.MOSTLY_FREE,),
+        large=(given.MOSTLY_FREE, given.MANY_HOLES),
         typed=given.typed,
         misconceptions=mistakes.SCATTERED,
     ),
@@ -234,11 +237,14 @@ BEST_BLOCK = Exercise(
             Call(0, 8, 1000),
             Call(1366, 0, 1000),
             Call(1366, 8, -1),
+            Call(-1366, -8, 1000),
             Call(1366, float("inf"), 1000),
             Call(1366, 8, float("nan")),
         ),
-        compare=within(rel=1e-9),
+        # A search for the least cost gets no closer: near it, the costs of two sizes are equal.
+        compare=within(rel=1e-6),
         misconceptions=waste.BEST_BLOCK,
+        is_telling=True,
     ),
     hints=(
         "With blocks of B slots, how many bytes does the last block of a request waste on average, "

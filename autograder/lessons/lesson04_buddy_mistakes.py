@@ -110,6 +110,26 @@ class NotInTheBook(BuddyAllocator):
         return offset
 
 
+class WritesSizes(BuddyAllocator):
+    """Writes down how many slots a block has, and frees it as if that were its order."""
+
+    def allocate(self, size: int) -> int | None:
+        """Take a block, and write down its size."""
+        offset = super().allocate(size)
+        if offset is not None:
+            self.order_at[offset] = 1 << self.order_at[offset]
+        return offset
+
+
+class WritesAndReadsSizes(WritesSizes):
+    """Writes down how many slots a block has, and frees as many."""
+
+    def free(self, offset: int) -> None:
+        """Give back a block whose size was written down."""
+        self.order_at[offset] = self.order_of(offset).bit_length() - 1
+        super().free(offset)
+
+
 class RoundsDown(BuddyAllocator):
     """Hands out the power of two below."""
 
@@ -278,6 +298,17 @@ BUDDY = (
         "not in the book",
         "A block that is handed out must be noted in `order_at`, or nobody can free it.",
         NotInTheBook,
+    ),
+    Misconception(
+        "sizes for orders",
+        "`order_at` holds the order of each block: 3 for a block of 8 slots, and not 8.",
+        WritesSizes,
+    ),
+    Misconception(
+        "sizes for orders throughout",
+        "`order_at` holds the order of each block, 3 for a block of 8 slots: `block_size` and "
+        "`blocks` rely on it.",
+        WritesAndReadsSizes,
     ),
     Misconception(
         "rounded down",

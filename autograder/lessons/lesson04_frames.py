@@ -195,6 +195,7 @@ def additions(draw: st.DrawFn) -> Call:
 
 
 ADDITIONS = (
+    Call({(0, 1)}, 1, 2),
     Call({(2, 1)}, 3, 5),
     Call({(0, 2)}, 2, 4),
     Call({(2, 2)}, 0, 2),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from string import ascii_uppercase
 from typing import Any
 
@@ -20,7 +21,7 @@ from autograder.lessons.lesson01_given import (
     experiment_requests,
 )
 from autograder.proxy.names import symbol
-from autograder.proxy.recipes import Make
+from autograder.proxy.recipes import Make, Step
 from course_lib.kv_cache.allocators import (
     Allocator,
     BestFitAllocator,
@@ -274,6 +275,8 @@ def fragmented(draw: st.DrawFn) -> Call:
 
 FRAGMENTED = (
     _allocator(FirstFitAllocator, 3, (1, 1), (0,)),  # holes of 1 and 1
+    _allocator(FirstFitAllocator, 4, (2, 1), (0,)),  # of 2 and 1
+    _allocator(BuddyAllocator, 7, (), ()),  # of 4, 2 and 1
     _allocator(FirstFitAllocator, 5, (1, 2), (0,)),  # of 1 and 2
     _allocator(FirstFitAllocator, 10, (5, 1, 2, 2), (0, 2)),  # holes of 5 and 2
     _allocator(FirstFitAllocator, 13, (3, 1, 5, 1), (0, 2)),  # of 3, 5 and 3
@@ -287,7 +290,7 @@ FRAGMENTED = (
 def typed(call: Call) -> str:
     """Write how an allocator came to be, line by line, and what is free in the end.
 
-    >>> print(typed(FRAGMENTED[5]))
+    >>> print(typed(FRAGMENTED[7]))
     allocator = FirstFitAllocator(4)
     allocator.allocate(4)  # AAAA, no hole
     external_fragmentation(allocator)
@@ -308,12 +311,28 @@ def _mostly_free() -> Call:
     return Call(Make(FirstFitAllocator, 2**23).do("allocate", 5).do("allocate", 3).do("free", 0))
 
 
+_NUM_HOLES = 4000
+
+
+def _many_holes() -> Call:
+    """Return a call on a memory of many holes, each a slot larger than the one before it."""
+    sizes = range(1, _NUM_HOLES + 1)
+    ends = list(accumulate(size + 1 for size in sizes))
+    recipe = Make(FirstFitAllocator, ends[-1])
+    recipe.steps = (
+        *(Step("allocate", (slots,)) for size in sizes for slots in (size, 1)),
+        *(Step("free", (end - size - 1,)) for size, end in zip(sizes, ends, strict=True)),
+    )
+    return Call(recipe)
+
+
 MOSTLY_FREE = Large(_mostly_free, "8,388,608 slots", seconds=0.05)
+MANY_HOLES = Large(_many_holes, "4,000 holes", seconds=0.05)
 
 # 4.6
 
 _lengths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
-_weights = st.sampled_from((0.0, 0.25, 0.5, 1.0, 2.0, 3.0))
+_weights = st.sampled_from((0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 1 / 3))
 
 
 @st.composite
@@ -337,6 +356,8 @@ DISTRIBUTIONS = (
     Call([5, 5, 8, 33], 7),
     Call({16: 0.5, 17: 0.5}, 16),
     Call({3: 3, 20: 1}, 16),
+    Call({16: 1 / 3, 17: 2 / 3}, 16),
+    Call({1: 1e-6, 20: 1.0}, 16),  # neither to be rounded away nor to be left out
 )
 """Lengths that tell the ways to average apart."""
 
@@ -368,6 +389,7 @@ SOME_COSTS = (
     Call(mean_length=1363.09, entry_bytes=0.5, token_bytes=3.25),
     Call(mean_length=2.5, entry_bytes=6.5, token_bytes=0.25),
     Call(mean_length=0.75, entry_bytes=1.5, token_bytes=2.25),
+    Call(mean_length=1.5, entry_bytes=2.0, token_bytes=3e6),  # 0.0014142...: not to be rounded
 )
 """Costs that tell the formulas apart, those that are no whole numbers or below 1 among them."""
 

@@ -179,6 +179,33 @@ BESIDE_A_HOLE = (
     *beside_a_hole(num_slots=4, first=1, size=1),  # the first is the best
     *beside_a_hole(num_slots=4, first=2, size=1),  # the second is
     *beside_a_hole(num_slots=5, first=1, size=2),  # the first is nearer in size, and too small
+    *beside_a_hole(num_slots=6, first=3, size=1),  # the second is, and neither is just right
+)
+
+
+def among_three(first: int, second: int, size: int) -> Script:
+    """Return a life with two holes, a block of one slot behind each, and the rest of 8 slots.
+
+    Args:
+        first: Size of the first hole.
+        second: Size of the second hole.
+        size: Slots wanted.
+    """
+
+    def ask(life: Life) -> None:
+        life.create(8)
+        for slots in (first, 1, second, 1):
+            life.do("allocate", slots)
+        for offset in (0, first + 1):
+            life.do("free", offset)
+        life.do("choose_hole", size, reads=SPAN)
+
+    return ask
+
+
+AMONG_THREE = (
+    among_three(first=3, second=2, size=1),  # holes of 3, 2 and 1: the last is the best
+    among_three(first=3, second=1, size=2),  # holes of 3, 1 and 2: it lies behind one too small
 )
 
 
@@ -290,7 +317,41 @@ def a_thousand_holes(life: Life) -> None:
     life.do("holes", reads=SPAN)
 
 
-MANY_HOLES = LargeLife(a_thousand_holes, "4,194,304 slots and 1,000 holes", seconds=3.0)
+_MANY_SLOTS = 2**21
+_TIMES = 24
+"""How often large blocks come and go, so that even an empty loop over their slots takes long.
+
+A larger block would show it as well, but who makes a set of its slots fills the memory with it.
+"""
+
+
+def large_neighbours(times: int) -> Script:
+    """Return a life that frees a block of millions of slots between holes that are as large.
+
+    Args:
+        times: How often it does so.
+    """
+
+    def live(life: Life) -> None:
+        life.create(3 * _MANY_SLOTS)
+        for _ in range(times):
+            for _ in range(3):
+                life.do("allocate", _MANY_SLOTS)
+            for place in (0, 2, 1):
+                life.do("free", place * _MANY_SLOTS)
+        life.do("holes", reads=SPAN)
+
+    return live
+
+
+_LARGE_BLOCKS = "blocks and holes of 2,097,152 slots"
+
+MANY_HOLES = (
+    LargeLife(a_thousand_holes, "4,194,304 slots and 1,000 holes", seconds=3.0),
+    # Once, for whoever takes long for one block; then time and again, for who is fast at nothing.
+    LargeLife(large_neighbours(1), _LARGE_BLOCKS, seconds=0.1),
+    LargeLife(large_neighbours(_TIMES), _LARGE_BLOCKS, seconds=0.1),
+)
 
 
 class BuddyLife(Twin):
@@ -299,7 +360,7 @@ class BuddyLife(Twin):
     is_free = True
     least: ClassVar[Mapping[str, int]] = {"allocation_faults": 1}
 
-    @initialize(num_slots=st.integers(0, 24))
+    @initialize(num_slots=st.integers(-1, 24))
     def make_one(self, num_slots: int) -> None:
         """Start with a block for each bit."""
         self.create(num_slots)
@@ -326,6 +387,11 @@ class BuddyLife(Twin):
         self.do("allocate", size)
 
 
+def fewer_than_no_slots(life: Life) -> None:
+    """Start with −1 slots: not every number that is too small is zero."""
+    life.create(-1)
+
+
 def one_slot(life: Life) -> None:
     """Ask one slot for two, free what is no block of it, and take it."""
     life.create(1)
@@ -334,6 +400,14 @@ def one_slot(life: Life) -> None:
         life.apply(refusal_faults, place)
     life.do("holes", reads=SPAN)
     life.apply(allocation_faults, 1)
+
+
+def one_slot_beside_two(life: Life) -> None:
+    """Take two slots of three, and give back that which was never part of a larger block."""
+    life.create(3)
+    for _ in range(2):
+        life.apply(allocation_faults, 1)
+    life.apply(release_faults, 1)
 
 
 def six_merges(life: Life) -> None:
@@ -411,9 +485,17 @@ def many_small_blocks(life: Life) -> None:
 
 def large_blocks(life: Life) -> None:
     """Hand out half of a memory of millions of slots, then one slot, and take each back."""
-    life.create(2**22)
-    for size in (2**21, 2**21, 1):
+    life.create(2 * _MANY_SLOTS)
+    for size in (_MANY_SLOTS, _MANY_SLOTS, 1):
         life.apply(allocation_faults, size)
+        life.apply(release_faults, 0)
+
+
+def many_large_memories(life: Life) -> None:
+    """Start with millions of slots time and again, hand out half of them, and take them back."""
+    for _ in range(_TIMES):
+        life.create(2 * _MANY_SLOTS)
+        life.apply(allocation_faults, _MANY_SLOTS)
         life.apply(release_faults, 0)
 
 
@@ -426,5 +508,9 @@ def beyond_floats(life: Life) -> None:
 MANY_BLOCKS = (
     LargeLife(many_small_blocks, "65,536 slots and 32,768 free blocks"),
     LargeLife(large_blocks, "4,194,304 slots", seconds=0.1),
-    LargeLife(beyond_floats, "4,503,599,627,370,496 slots"),
+    LargeLife(many_large_memories, "4,194,304 slots, time and again", seconds=0.1),
+    LargeLife(
+        beyond_floats,
+        "4,503,599,627,370,496 slots, where a float has the same logarithm for 2⁵⁰ and 2⁵⁰ + 1",
+    ),
 )

@@ -109,6 +109,19 @@ def min_of_nothing(self: FitAllocator, size: int) -> Span | None:
     return min(fitting, key=lambda hole: (hole.size, hole.offset))
 
 
+def exact_else_first(self: FitAllocator, size: int) -> Span | None:
+    """Look for a hole of just the size, and take the lowest that is large enough otherwise."""
+    fitting = [hole for hole in self.sorted_holes if hole.size >= size]
+    exact = [hole for hole in fitting if hole.size == size]
+    return next(iter(exact + fitting), None)
+
+
+def sorted_in_place(self: FitAllocator, size: int) -> Span | None:
+    """Choose well, and leave the holes in order of size."""
+    self.sorted_holes.sort(key=lambda hole: hole.size)
+    return next((hole for hole in self.sorted_holes if hole.size >= size), None)
+
+
 def one_hole_less(self: FitAllocator, size: int) -> Span | None:
     """Choose well, and take the hole out already."""
     hole = BestFitAllocator.choose_hole(self, size)  # type: ignore[arg-type]
@@ -181,9 +194,22 @@ BEST_FIT = (
     ),
     Misconception(
         "where nothing fits",
-        "`min` of nothing raises ValueError. Return None where no hole is large enough: "
-        "`min(..., default=None)`.",
+        "Where no hole is large enough the answer is None, and no error; `min` of nothing raises "
+        "one, and `min(..., default=None)` does not.",
         min_of_nothing,
+    ),
+    Misconception(
+        "an exact fit, or else the first",
+        "A hole of just the size asked for is best; where there is none, the best is the smallest "
+        "of those that are larger.",
+        exact_else_first,
+    ),
+    Misconception(
+        "`sorted_holes` is put in another order",
+        "The method only looks: `sorted_holes` stays in order of offset, and `list.sort` changes "
+        "the list itself. Sort a copy, with `sorted`, or take `min`.",
+        sorted_in_place,
+        evidence=r"sorted_holes\.sort\(",
     ),
     Misconception(
         "the hole is taken out",
@@ -370,6 +396,12 @@ def touching_as_one(allocator: Allocator) -> float:
     return 1 - max(runs) / sum(runs) if runs else 0.0
 
 
+def last_for_largest(allocator: Allocator) -> float:
+    """Take the largest span, which is the one at the highest offset, for the largest hole."""
+    holes = allocator.holes()
+    return 1 - max(holes).size / sum(_sizes(allocator)) if holes else 0.0
+
+
 def full_is_fragmented(allocator: Allocator) -> float:
     """Take a full memory for one that is in pieces."""
     sizes = _sizes(allocator)
@@ -412,6 +444,11 @@ SCATTERED = (
         "a full memory is fragmented",
         "Where nothing is free, nothing is lost to pieces.",
         full_is_fragmented,
+    ),
+    Misconception(
+        "the last hole for the largest",
+        "Two spans as they are compare by offset: compare their sizes.",
+        last_for_largest,
     ),
     Misconception("slots, not a share", "Divide by the free slots.", in_slots),
 )

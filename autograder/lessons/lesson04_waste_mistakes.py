@@ -14,6 +14,7 @@ from course_lib.kv_cache.fragmentation import (
     expected_internal_waste,
     length_weights,
 )
+from course_lib.kv_cache.reservation import Snapshot
 from course_lib.kv_cache.sizing import require_block_size
 
 # 4.6
@@ -48,6 +49,34 @@ def of_the_mean(lengths: LengthDistribution, block_size: int) -> InternalWaste:
     """Round the mean length up, and not each length."""
     stored = expected_internal_waste(lengths, block_size).stored
     return InternalWaste(stored, math.ceil(stored / block_size) * block_size)
+
+
+def of_the_total(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Round the tokens of all requests up together."""
+    stored = expected_internal_waste(lengths, block_size).stored
+    total = math.fsum(length_weights(lengths).values())
+    return InternalWaste(stored, math.ceil(stored * total / block_size) * block_size / total)
+
+
+def _without_weights(in_both: bool) -> Callable[[LengthDistribution, int], InternalWaste]:
+    """Go through the lengths as they were given: a mapping has each of them once."""
+
+    def waste(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+        right = expected_internal_waste(lengths, block_size)
+        total = math.fsum(length_weights(lengths).values())
+        once = list(lengths)
+        slots = sum(-(-length // block_size) * block_size for length in once)
+        return InternalWaste(sum(once) / total, slots / total if in_both else right.allocated)
+
+    return waste
+
+
+def exchanged(lengths: LengthDistribution, block_size: int) -> InternalWaste:
+    """Round the weights up to whole blocks, and not the lengths."""
+    stored = expected_internal_waste(lengths, block_size).stored
+    weights = length_weights(lengths)
+    slots = math.fsum(n * (-(-w // block_size) * block_size) for n, w in weights.items())
+    return InternalWaste(stored, slots / math.fsum(weights.values()))
 
 
 def in_blocks(lengths: LengthDistribution, block_size: int) -> InternalWaste:
@@ -98,6 +127,29 @@ WASTE = (
         of_the_mean,
     ),
     Misconception(
+        "the total rounded up",
+        "Each request has its own last block. Round each length up, then add; the tokens of two "
+        "requests share no block.",
+        of_the_total,
+    ),
+    Misconception(
+        "a mapping's lengths, each once",
+        "Whoever goes through a mapping gets each length once, however much it counts: `weights` "
+        "holds the weight of each.",
+        _without_weights(in_both=True),
+    ),
+    Misconception(
+        "`stored` without the weights",
+        "Whoever goes through a mapping gets each length once, however much it counts: the tokens "
+        "of a length are the length times its weight.",
+        _without_weights(in_both=False),
+    ),
+    Misconception(
+        "length and weight exchanged",
+        "A length is rounded up to whole blocks; its weight says how much they count.",
+        exchanged,
+    ),
+    Misconception(
         "blocks, not slots",
         "`allocated` counts slots: a block has `block_size` of them.",
         in_blocks,
@@ -126,6 +178,11 @@ BEST_BLOCK = (
         "a whole block wasted",
         "A request wastes half of its last block on average, so the slots cost B·t/2 and not B·t.",
         _best(lambda length, entry, token: math.sqrt(entry * length / token)),
+    ),
+    Misconception(
+        "half of it",
+        "From t/2 = h·L/B² follows B² = 2·h·L/t: the 2 goes above the line.",
+        _best(lambda length, entry, token: math.sqrt(entry * length / (2 * token))),
     ),
     Misconception(
         "without the root",
@@ -172,32 +229,49 @@ def _moments() -> dict[str, float]:
     }
 
 
-def _other_head(behind: int) -> dict[str, float]:
-    """Look at another request of the queue than the first."""
+def _share(is_enough: Callable[[Snapshot], bool]) -> dict[str, float]:
+    """Return the share of the moments in which something holds."""
+    return {
+        fit: sum(map(is_enough, given.snapshots_under(fit))) / len(given.snapshots_under(fit))
+        for fit in given.FITS
+    }
+
+
+def _other_head(place_of: Callable[[int, int], int]) -> dict[str, float]:
+    """Look at another request than the first in the queue.
+
+    Args:
+        place_of: Its place among all, from how many these are and how many of them wait.
+    """
     requests = experiment_requests()
-    found = {}
-    for fit in given.FITS:
-        enough = 0
-        for moment in given.snapshots_under(fit):
-            place = min(len(requests) - moment.num_waiting + behind, len(requests) - 1)
-            asked = requests[place].prompt_tokens + requests[place].output_tokens
-            free = moment.num_slots - sum(each.reserved for each in moment.reservations)
-            enough += free >= asked
-        found[fit] = enough / len(given.snapshots_under(fit))
-    return found
+
+    def is_enough(moment: Snapshot) -> bool:
+        place = min(place_of(len(requests), moment.num_waiting), len(requests) - 1)
+        asked = requests[place].prompt_tokens + requests[place].output_tokens
+        return given.free_and_needed(moment)[0] >= asked
+
+    return _share(is_enough)
 
 
 def _prompt_alone() -> dict[str, float]:
     """Let the first in the queue ask for its prompt only."""
     requests = experiment_requests()
-    found = {}
-    for fit in given.FITS:
-        enough = 0
-        for moment in given.snapshots_under(fit):
-            head = requests[len(requests) - moment.num_waiting]
-            enough += given.free_and_needed(moment)[0] >= head.prompt_tokens
-        found[fit] = enough / len(given.snapshots_under(fit))
-    return found
+
+    def is_enough(moment: Snapshot) -> bool:
+        head = requests[len(requests) - moment.num_waiting]
+        return given.free_and_needed(moment)[0] >= head.prompt_tokens
+
+    return _share(is_enough)
+
+
+def _unwritten_is_free() -> dict[str, float]:
+    """Take what is reserved and not written yet for free."""
+
+    def is_enough(moment: Snapshot) -> bool:
+        written = sum(each.written for each in moment.reservations)
+        return moment.num_slots - written >= moment.needed
+
+    return _share(is_enough)
 
 
 def _more_than_enough() -> dict[str, float]:
@@ -218,7 +292,8 @@ MEASURED = (
     Misconception(
         "never enough",
         "So it must be if the largest hole stands for all that is free: whoever fits there is "
-        "admitted at once. Add up all that is free, in whatever pieces.",
+        "admitted at once. Add up all that is free, in whatever pieces. And so it must be if a "
+        "share is cut to a whole number: divide with `/`.",
         given.NEVER,
         hint="How many slots are free in all, if 9 of 12 are reserved?",
     ),
@@ -232,12 +307,23 @@ MEASURED = (
     Misconception(
         "the last that was admitted",
         "That request runs already. The first in the queue is the next one.",
-        lambda: _other_head(-1),
+        lambda: _other_head(lambda num_requests, num_waiting: num_requests - num_waiting - 1),
     ),
     Misconception(
         "the second in the queue",
         "Of 5 requests of which 2 wait, the first that waits has index 3, that is 5 − 2.",
-        lambda: _other_head(1),
+        lambda: _other_head(lambda num_requests, num_waiting: num_requests - num_waiting + 1),
+    ),
+    Misconception(
+        "the queue counted from the front",
+        "Of 5 requests of which 2 wait, 3 have been admitted: the first that waits has index 3, "
+        "that is 5 − 2, and not 2.",
+        lambda: _other_head(lambda _, num_waiting: num_waiting),
+    ),
+    Misconception(
+        "what is written, not what is reserved",
+        "Free is what nobody has reserved: a slot that will be written later is nobody else's.",
+        _unwritten_is_free,
     ),
     Misconception(
         "the prompt alone",

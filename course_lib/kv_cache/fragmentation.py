@@ -305,7 +305,7 @@ def external_fragmentation(allocator: Allocator) -> float:
     """Return the share of the free slots that are outside the largest hole.
 
     A request that is larger than the largest hole has to wait, even if the free slots together
-    would be enough for it.
+    would be enough for it. It takes a step, or a few, for each hole.
 
     Args:
         allocator: Whose holes they are.

@@ -259,7 +259,7 @@ def _faults_of_a_piece(
     right = sorted([*(span for span in free if span != source), *_halves(source, offset, piece)])
     now = _spans(allocator.holes())
     if not found and now != right:
-        found.append(f"then free are {_listed(now)}, not {_listed(right)}")
+        found.append(f"what it leaves free is {_listed(now)}; it should be {_listed(right)}")
     return found
 
 
@@ -309,4 +309,4 @@ def _slots(size: int) -> str:
 
 
 def _listed(spans: list[Span]) -> str:
-    return ", ".join(f"{span.size} at {span.offset}" for span in spans) or "none"
+    return ", ".join(f"{span.size} at {span.offset}" for span in spans) or "nothing"

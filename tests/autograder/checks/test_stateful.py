@@ -526,6 +526,28 @@ def test_a_process_that_dies_in_the_middle_of_a_life_is_gone_not_flaky(remote, w
         POOL.examine(remote(source, "SlotPool"), SEED, EXAMPLES)
 
 
+def test_what_a_smaller_number_makes_idle_is_left_out_too(unhurried):
+    life = [
+        acts.Act("create", (3,), {}),
+        *[acts.Act("do", ("take", 1), {})] * 3,
+        acts.Act("see", ("num_free",), {}),
+    ]
+
+    def fails(life):
+        taken = sum(act.args[1] for act in life if act.verb == "do")
+        return len(life) - 1 if taken >= life[0].args[0] else None
+
+    found, is_shortest = acts.shorter(life, fails, {"take": 1})
+    assert [(act.verb, act.args) for act in found] == [("create", (0,)), ("see", ("num_free",))]
+    assert is_shortest
+
+
+def test_the_making_of_an_object_takes_its_time_too():
+    life = Life(LocalSubject(pool_class(RIGHT)), pool_class(RIGHT))
+    life.create(3)
+    assert life.steps[0].outcome.fate.seconds > 0
+
+
 def test_a_life_that_was_not_made_as_short_as_can_be_is_not_called_the_smallest(monkeypatch):
     check = lessons.find("3.2a").check
     wrong = LocalSubject(check.misconceptions[0].wrong)

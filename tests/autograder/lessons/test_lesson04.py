@@ -13,6 +13,7 @@ import pytest
 
 from autograder import lessons
 from autograder.checks.borrowed import is_borrowed
+from autograder.checks.finding import FAILING
 from autograder.lessons import lesson04_contest as contest
 from autograder.lessons import lesson04_frames as frames
 from autograder.lessons import lesson04_given as given
@@ -129,16 +130,20 @@ def by_numpy(self, size):
     return self.sorted_holes[fitting[np.argmin(sizes[fitting])]] if len(fitting) else None
 
 
-def sorts_the_holes(self, size):
-    self.sorted_holes.sort(key=lambda hole: hole.size)
-    return next((hole for hole in self.sorted_holes if hole.size >= size), None)
+def says_that_nothing_fits(self, size):
+    fitting = sorted(hole for hole in self.sorted_holes if hole.size >= size)
+    if not fitting:
+        raise ValueError("no hole is large enough")
+    return min(fitting, key=lambda hole: hole.size)
 
 
-def last_smallest(self, size):
+def stops_at_the_first_that_is_smaller(self, size):
     best = None
     for hole in self.sorted_holes:
-        if hole.size >= size and (best is None or hole.size <= best.size):
-            best = hole
+        if hole.size >= size:
+            if best is not None and hole.size < best.size:
+                return hole
+            best = best or hole
     return best
 
 
@@ -198,11 +203,11 @@ def counted_slot_by_slot(self, size):
 
 BEST_RIGHT = (smallest_in_a_loop, sorted_by_size, by_numpy)
 BEST_WRONG = (
-    (last_smallest, "the last of equals"),
+    (stops_at_the_first_that_is_smaller, SAME),
+    (says_that_nothing_fits, "where nothing fits"),
     (smallest_without_a_filter, "the smallest, large enough or not"),
     (of_fitting_without_a_default, "where nothing fits"),
     (of_fitting(min), "first fit"),
-    (of_fitting(lambda fitting: max(fitting, key=lambda hole: hole.size)), "worst fit"),
     (
         of_fitting(lambda fitting: min(fitting, key=lambda hole: hole.size).offset),
         "the offset, not the hole",
@@ -212,13 +217,8 @@ BEST_WRONG = (
         lambda self, size: min(self.sorted_holes, key=lambda hole: hole.size - size),
         "the smallest, large enough or not",
     ),
-    (sorts_the_holes, SAME),
     (nearest_and_larger_of_equals, SAME),
-    (mistakes.nearest_in_size, "the nearest in size"),
-    (mistakes.as_texts, "sizes as texts"),
-    (mistakes.smallest_of_any, "the smallest of all, or of none"),
     (with_an_infinity_of(100), SAME),
-    (with_an_infinity_of(1000), SAME),
     (with_an_infinity_of(10**9), SAME),
     (of_the_first_four, SAME),
     (hole_against_hole, SAME),  # right, and each hole is compared with all others
@@ -341,6 +341,47 @@ def slot_by_slot(self, offset):
     self.sorted_holes = [Span(start, end - start) for start, end in pairs]
 
 
+def a_set_of_its_slots(self, offset):
+    slots = set(range(offset, offset + self.block_size(offset)))
+    del self.size_at[offset]
+    start, end = min(slots), max(slots) + 1
+    kept = []
+    for hole in self.sorted_holes:
+        if hole.end == start or hole.offset == end:
+            start, end = min(start, hole.offset), max(end, hole.end)
+        else:
+            kept.append(hole)
+    self.sorted_holes = sorted([*kept, Span(start, end - start)])
+
+
+def neighbours_slot_by_slot(self, offset):
+    start, end = offset, offset + self.block_size(offset)
+    del self.size_at[offset]
+    kept = []
+    for hole in self.sorted_holes:
+        if hole.end == start:
+            for _ in range(hole.size):
+                start -= 1
+        elif hole.offset == end:
+            for _ in range(hole.size):
+                end += 1
+        else:
+            kept.append(hole)
+    self.sorted_holes = sorted([*kept, Span(start, end - start)])
+
+
+def over_one_slot(self, offset):
+    start, end = offset, offset + self.block_size(offset)
+    del self.size_at[offset]
+    kept = []
+    for hole in self.sorted_holes:
+        if start - 1 <= hole.end <= start or hole.offset == end:
+            start, end = min(start, hole.offset), max(end, hole.end)
+        else:
+            kept.append(hole)
+    self.sorted_holes = sorted([*kept, Span(start, end - start)])
+
+
 def minus_for_plus(self, offset):
     freed_by_going_through_all(self, abs(offset))
 
@@ -363,7 +404,8 @@ COALESCE_WRONG = (
     (one_list_for_all, SAME),
     (unsorted_from_six_on, SAME),
     (slot_by_slot, SAME),  # right, and a step for each slot
-    (mistakes.freeing(merges_left=False, merges_right=True), "only the hole behind it"),
+    (a_set_of_its_slots, SAME),  # right, and a step for each slot of the block
+    (neighbours_slot_by_slot, SAME),  # right, and a step for each slot of the holes beside it
     (lambda self, offset: None, SAME),
     (object(), SAME),
 )
@@ -483,6 +525,32 @@ def by_logarithm(self, size):
     return BuddyAllocator.allocate(self, 1 << math.ceil(math.log2(size)))
 
 
+class RefusesZeroOnly(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(max(num_slots, 1) if num_slots else 0)
+
+
+class LooksAtEachSlotFirst(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots)
+        for _ in range(min(num_slots, 2**30)):
+            pass
+
+
+def frees_slot_by_slot(self, offset):
+    for _ in range(self.block_size(offset)):
+        pass
+    BuddyAllocator.free(self, offset)
+
+
+def merges_with_any(self, offset):
+    order = self.order_of(offset)
+    del self.order_at[offset]
+    while self.free_offsets[order] and order + 1 < len(self.free_offsets):
+        offset, order = min(offset, self.free_offsets[order].pop()), order + 1
+    self.free_offsets[order].add(offset)
+
+
 def merges_at_most(most):
     def free(self, offset):
         order = self.order_of(offset)
@@ -532,7 +600,9 @@ BUDDY_WRONG = (
     (a_buddy(allocate=looks_at_each_slot), SAME),
     (a_buddy(allocate=by_logarithm), SAME),
     (a_buddy(allocate=looks_for_the_lowest), SAME),  # right, and a step for each free block
-    (a_buddy(free=merges_at_most(4)), SAME),
+    (RefusesZeroOnly, SAME),
+    (LooksAtEachSlotFirst, SAME),  # right, and a step for each slot
+    (a_buddy(free=frees_slot_by_slot), SAME),  # right, and a step for each slot of the block
     (a_buddy(free=merges_at_most(10)), SAME),
     (a_buddy(free=returns_the_offset), SAME),
     (a_buddy(free=changes_what_it_refuses), SAME),
@@ -566,6 +636,19 @@ def that_allocates(allocator):
     return share
 
 
+def all_largest_left_out(allocator):
+    sizes = [hole.size for hole in allocator.holes()]
+    return sum(size for size in sizes if size != max(sizes)) / sum(sizes) if sizes else 0.0
+
+
+def hole_against_other_holes(allocator):
+    holes = allocator.holes()
+    for hole in holes:
+        if not any(other.size > hole.size for other in holes):
+            return 1 - hole.size / sum(each.size for each in holes)
+    return 0.0
+
+
 SCATTERED_RIGHT = (from_the_blocks, numpy_share, popping_the_largest)
 SCATTERED_WRONG = (
     (lambda allocator: 100 * external_fragmentation(allocator), SAME),
@@ -574,6 +657,8 @@ SCATTERED_WRONG = (
     (lambda a: 1 - a.holes()[0].size / sum(h.size for h in a.holes()) if a.holes() else 0.0, SAME),
     (lambda a: sum(h.size for h in a.holes()) / a.num_slots, "the free share of the memory"),
     (that_allocates, SAME),
+    (all_largest_left_out, SAME),
+    (hole_against_other_holes, SAME),  # right, and each hole is compared with all others
     (lambda allocator: 0.5, SAME),
     (lambda a: external_fragmentation(a) if sum(1 for _ in range(a.num_slots)) else 0.0, SAME),
     (object(), SAME),
@@ -611,8 +696,17 @@ def numpy_slots(weights, block_size):
     return np.sum(-(-lengths // block_size) * block_size * each)
 
 
+whole_blocks = slots(lambda length, b: math.ceil(length / b) * b)
+
+
+def without_small_weights(total):
+    return lambda weights, block_size: total(
+        {length: weight for length, weight in weights.items() if weight > 1e-3}, block_size
+    )
+
+
 WASTE_RIGHT = (
-    with_sums(tokens, slots(lambda length, b: math.ceil(length / b) * b)),
+    with_sums(tokens, whole_blocks),
     with_sums(tokens, slots(lambda length, b: length + -length % b)),
     with_sums(lambda w, b: np.dot(list(w), list(w.values())), numpy_slots),
 )
@@ -627,13 +721,9 @@ def block_by_block(length, block_size):
 
 WASTE_WRONG = (
     (with_sums(tokens, slots(block_by_block)), SAME),
-    (with_sums(tokens, slots(lambda length, b: length // b * b)), "rounded down"),
-    (
-        with_sums(tokens, slots(lambda length, b: (length // b + 1) * b)),
-        "a full block wastes a block",
-    ),
-    (with_sums(tokens, slots(lambda length, b: -(-length // b))), "blocks, not slots"),
-    (with_sums(tokens, slots(lambda length, b: length + b / 2)), "always half a block"),
+    (with_sums(lambda w, b: round(tokens(w, b), 2), whole_blocks), SAME),
+    (with_sums(tokens, lambda w, b: round(whole_blocks(w, b), 6)), SAME),
+    (with_sums(*(without_small_weights(each) for each in (tokens, whole_blocks))), SAME),
     (with_sums(tokens, slots(lambda length, b: -length % b)), SAME),
     (with_sums(tokens, slots(lambda length, b: length + length % b)), SAME),
     (with_sums(slots(lambda length, b: -(-length // b) * b), tokens), SAME),
@@ -683,10 +773,32 @@ def bisected(length, entry, token):
     return middle
 
 
+def least_cost_found(length, entry, token):
+    low, high = math.log(1e-9), math.log(1e12)
+
+    def cost(log_size):
+        return math.exp(log_size) * token / 2 + entry * length / math.exp(log_size)
+
+    for _ in range(200):
+        first, second = low + (high - low) / 3, high - (high - low) / 3
+        if cost(first) < cost(second):
+            high = second
+        else:
+            low = first
+    return math.exp(low)
+
+
+def refuses_by_the_product(mean_length, entry_bytes, token_bytes):
+    square = 2 * entry_bytes * mean_length / token_bytes
+    refuse_unless_finite(square)
+    return math.sqrt(square)
+
+
 BEST_BLOCK_RIGHT = (
     best_by(lambda length, entry, token: (2 * entry * length / token) ** 0.5),
     best_by(lambda length, entry, token: np.sqrt(2 * entry * length / token)),
     best_by(bisected),
+    best_by(least_cost_found),
 )
 BEST_BLOCK_WRONG = (
     (
@@ -695,11 +807,8 @@ BEST_BLOCK_WRONG = (
         ),
         SAME,
     ),
-    (
-        best_by(lambda length, entry, token: math.sqrt(entry * length / token)),
-        "a whole block wasted",
-    ),
-    (best_by(lambda length, entry, token: 2 * entry * length / token), "without the root"),
+    (refuses_by_the_product, SAME),
+    (best_by(lambda *costs: round(best_of_whole(*costs), 6)), SAME),
     (best_by(lambda length, entry, token: math.sqrt(token / (2 * entry * length))), SAME),
     (best_by(lambda length, entry, token: int(math.sqrt(2 * entry * length / token))), SAME),
     (best_by(lambda length, entry, token: 0.41), SAME),
@@ -751,10 +860,20 @@ def what_comes_back_is_lost(free, start, end):
     return free
 
 
+def takes_buddy_0_for_none(free, start, end):
+    free = set(free)
+    for first, size in frames.suspect_add_range(set(), start, end):
+        while (first ^ size) and (first ^ size, size) in free:
+            free.remove((first ^ size, size))
+            first, size = min(first, first ^ size), 2 * size
+        free.add((first, size))
+    return free
+
+
 MENDED_RIGHT = (merged_by_recursion, released_afterwards, frames.add_range_b)
 MENDED_WRONG = (
     (into_what_was_given, "the bug is still there"),
-    (frames.add_range_a, "neighbours for buddies"),
+    (takes_buddy_0_for_none, SAME),
     (frames.as_single_frames, SAME),  # right, and a step for each of 2³⁰ frames
     (what_comes_back_is_lost, SAME),
     (lambda free, start, end: frames.release(free, start, end - start), SAME),
@@ -793,14 +912,17 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
 
 @pytest.mark.parametrize(
     ("exercise", "wrong", "most"),
-    [("4.2", m.wrong, 5) for m in mistakes.BEST_FIT if m.name in ("worst fit", "first fit")]
-    + [
-        ("4.2", mistakes.last_of_equals, 5),
+    [
+        ("4.2", mistakes.exact_else_first, 5),
         ("4.2", mistakes.nearest_in_size, 5),
-        ("4.2", sorts_the_holes, 7),
+        ("4.2", mistakes.sorted_in_place, 6),
         ("4.3", mistakes.freeing(False, True), 6),
+        ("4.3", over_one_slot, 7),
         ("4.4", a_buddy(allocate=raises_when_too_large), 2),
         ("4.4", a_buddy(free=changes_what_it_refuses), 2),
+        ("4.4", a_buddy(free=merges_with_any), 4),
+        ("4.5", all_largest_left_out, 5),
+        ("4.8b", takes_buddy_0_for_none, 1),
     ],
 )
 def test_the_failing_case_of_an_allocator_is_small(exercise, wrong, most):
@@ -1017,8 +1139,8 @@ def test_the_contest_says_once_what_memory_and_speed_have_to_do_with_the_index()
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (HandsOutTwice, "are in use"),
-        (JoinsOverAGap, "are in use"),
+        (HandsOutTwice, "slots 2 to 4 would be the block, and slot 2 is in use"),
+        (JoinsOverAGap, "slot 1 is in use"),
         (Refuses, "nearly all of the memory is free"),
         (object(), "no object came"),
         (lambda num_slots: 7, "no object came"),
@@ -1028,6 +1150,34 @@ def test_an_allocator_with_which_the_contest_cannot_go_on_earns_nothing(kind, sa
     finding = examine("4.10", kind)
     assert finding.fraction == 0
     assert says in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize(("kind", "most"), [(HandsOutTwice, 3), (JoinsOverAGap, 5)])
+def test_the_calls_that_lead_to_a_useless_answer_are_few_and_can_be_made(kind, most):
+    case = examine("4.10", kind).counterexample
+    made, *calls = case.case.splitlines()
+    assert len(calls) + 1 <= most
+    names = {"MyAllocator": kind}
+    exec(made, names)
+    assert str([eval(call, names) for call in calls][-1]) == case.got
+    assert case.label == FAILING
+
+
+@pytest.mark.parametrize(("first", "is_unwritten"), [(None, True), (0, False)])
+def test_only_who_hands_out_nothing_at_all_has_not_started(first, is_unwritten):
+    class ForgetsReturn:
+        def __init__(self, num_slots):
+            self.offsets = [first]
+
+        def allocate(self, size):
+            return self.offsets.pop() if self.offsets else None
+
+        def free(self, offset):
+            pass
+
+    finding = examine("4.10", ForgetsReturn)
+    assert finding.unwritten is is_unwritten
+    assert "is a return missing?" in finding.advice
 
 
 def test_an_allocator_that_computes_for_too_long_earns_nothing(monkeypatch):

@@ -113,7 +113,7 @@ def changes_and_refuses(self: BuddyAllocator, size: int) -> int | None:
         (twice, 2, "the block at 4 has 4 slots, not 2"),
         (from_the_largest, 4, "it cuts the block from 8 slots at 8; a free block of 4 is large"),
         (without_splitting, 8, ""),
-        (loses_a_half, 1, "then free are 1 at 5, 8 at 8, not 1 at 5, 2 at 6, 8 at 8"),
+        (loses_a_half, 1, "free is 1 at 5, 8 at 8; it should be 1 at 5, 2 at 6, 8 at 8"),
         (changes_and_refuses, 16, "it refuses, and yet the free blocks change"),
     ],
 )
