@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 
 from course_lib.kv_cache.allocators import (
@@ -17,9 +17,10 @@ from course_lib.kv_cache.allocators import (
 from course_lib.kv_cache.reservation import HasLengths
 from course_lib.kv_cache.sizing import require_block_size
 from course_lib.simulation.workload import Workload, load_azure
+from course_lib.viz.kit import static
 from course_lib.viz.kit.charts.axes import Scale
 from course_lib.viz.kit.layout import NARROW, WIDE, fitting, legend, text_width, wrapped
-from course_lib.viz.kit.player import Frame, Player
+from course_lib.viz.kit.player import Frame, Player, sheet_positions, step_text
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Group, Rect, Shape, Text, Thing, Tone
 from course_lib.viz.strips.pieces import MakeAllocator, Piece, colour_of
@@ -82,7 +83,7 @@ def allocation_strips(
     requests = conversations() if requests is None else requests
     allocators = ALLOCATORS if allocators is None else allocators
     _require_a_figure(allocators, requests, num_slots, block_size)
-    return Player(_frames(allocators, requests, num_slots, block_size))
+    return QueueFilm(_moments(allocators, requests, num_slots, block_size))
 
 
 def conversations(count: int = 60, most_tokens: int = 1024) -> Workload:
@@ -123,24 +124,83 @@ def _require_a_figure(
         )
 
 
-def _frames(
+@dataclass(frozen=True)
+class _Moment:
+    """One frame of the film, which can be drawn whenever it is wanted.
+
+    Attributes:
+        draw: Draws it, for a width.
+        caption: What has just happened.
+        event: What a reader looks for; empty for most.
+    """
+
+    draw: Callable[[float], Scene]
+    caption: str
+    event: str
+
+    def frame(self) -> Frame:
+        """Draw it in both forms."""
+        return Frame(self.draw(WIDE), self.caption, self.event, self.draw(NARROW))
+
+
+class QueueFilm(Player):
+    """A film whose moments are all known before the first is drawn.
+
+    To replay the queue is quick, to draw it is not. So the static twin can tell the end while the
+    film is still being drawn.
+
+    Args:
+        moments: The moments, in order.
+    """
+
+    def __init__(self, moments: Sequence[_Moment]) -> None:
+        self._moments = moments
+        super().__init__(moment.frame() for moment in moments)
+
+    @property
+    def description(self) -> str:
+        """How the film begins and how it ends, for whoever cannot see it."""
+        first = self.frames[0]["scene"]["alt"]
+        total = f"{len(self._moments):,} pictures"
+        return f"{self.name}. {first} The first of {total}. {self._moments[-1].caption}"
+
+    def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
+        """Return chosen frames side by side, as a matplotlib figure.
+
+        Args:
+            indices: Positions of the frames; by default the first, the last and the events.
+        """
+        total = len(self._moments)
+        if indices is None:
+            indices = sheet_positions(total, [k for k, m in enumerate(self._moments) if m.event])
+        return static.contact_sheet(
+            [self._moments[index].draw(WIDE) for index in indices],
+            [step_text(index, total, self._moments[index].caption) for index in indices],
+        )
+
+
+def _moments(
     allocators: Mapping[str, MakeAllocator],
     requests: Sequence[HasLengths],
     num_slots: int,
     block_size: int | None,
-) -> Iterator[Frame]:
-    """Yield the moments of the film, and the scoreboard."""
+) -> list[_Moment]:
+    """Return the moments of the film, and the scoreboard."""
     rows = make_rows(allocators, requests, num_slots, block_size)
     named = f": {requests.name}" if isinstance(requests, Workload) else ""
     source = f"{len(requests):,} requests{named}"
-    before: Instant | None = None
-    for instant in instants(rows):
-        wide, narrow = (strips_scene(instant, num_slots, width, source) for width in (WIDE, NARROW))
-        yield Frame(wide, caption_of(before, instant), event_of(before, instant), narrow)
-        before = instant
+    seen = list(instants(rows))
+    moments = [
+        _Moment(
+            partial(strips_scene, now, num_slots, source=source),
+            caption_of(before, now),
+            event_of(before, now),
+        )
+        for before, now in zip([None, *seen], seen, strict=False)
+    ]
     scores = [row.score for row in rows]
-    wide, narrow = (scores_scene(scores, width, source) for width in (WIDE, NARROW))
-    yield Frame(wide, score_caption(scores), "the end", narrow)
+    the_end = partial(scores_scene, scores, source=source)
+    return [*moments, _Moment(the_end, score_caption(scores), "the end")]
 
 
 def strips_scene(instant: Instant, num_slots: int, width: float = WIDE, source: str = "") -> Scene:

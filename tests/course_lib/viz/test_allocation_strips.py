@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -27,6 +29,7 @@ from course_lib.kv_cache.reservation import (
 )
 from course_lib.simulation.workload import synthetic_azure
 from course_lib.viz import allocation_strips
+from course_lib.viz.kit import player as player_module
 from course_lib.viz.kit.player import Player
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Rect, Shape, Text, flatten
@@ -212,6 +215,26 @@ class TestTheLesson:
             frame = film.film[position]
             assert frame.narrow is not None
             assert collisions(frame.scene) == collisions(frame.narrow) == []
+
+
+def test_its_sheet_has_the_end_while_it_is_still_being_drawn(
+    synthetic: list[HasLengths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player_module, "_PATIENCE", 0)
+    monkeypatch.setattr(player_module, "_SLICE", 0)
+
+    async def show() -> tuple[int, list[str], str]:
+        film = allocation_strips(requests=synthetic)
+        texts = [" ".join(text.get_text().split()) for text in film.static().texts]
+        return len(film.film), texts, film.description
+
+    with ThreadPoolExecutor(1) as pool:  # no event loop runs there, that of a browser may here
+        drawn, texts, description = pool.submit(lambda: asyncio.run(show())).result()
+    assert drawn < 10
+    assert texts[0].startswith("Step 1 of 106: Iteration 0: ")
+    assert texts[1].startswith("Step 4 of 106: Iteration 89 ")
+    assert texts[-1].startswith("Step 106 of 106: The end. Iterations with a queue: paging 1,341, ")
+    assert "The first of 106 pictures. The end. Iterations with a queue: paging" in description
 
 
 MEMORY = Memory(
