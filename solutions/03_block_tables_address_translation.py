@@ -97,7 +97,7 @@ bytes_per_block = kv_bytes_per_block(llama_8b, 16)
 compare(predicted_times, bytes_per_block / 4 / 512, "times smaller")
 
 # %% [markdown]
-# A block of KV is five hundred times as large as a page, and its entry half as wide. For requests of a day's traffic:
+# A block of KV is five hundred times as large as a page, and its entry half as wide. For 256 requests:
 
 # %%
 conversation = load_azure("conversation")
@@ -155,8 +155,7 @@ viz.token_slot()
 # bracket for shared ones.) The null block, 0, is in neither part: it is never handed out, and you will meet it in
 # section 4.
 #
-# Whoever debugs an operating system prints the page table. (MIT's course on xv6 has its students write the printer.)
-# Write yours now; it is a good friend for the rest of the lesson.
+# Whoever debugs an operating system prints the page table. Write your printer now; you will need it soon.
 
 
 # %% exercise="3.1a"
@@ -191,15 +190,16 @@ check("3.1a", state_line)
 # %% [markdown]
 # ## 3. One number splits, and is glued again
 #
-# What the figure does, you can do with a pencil. Work one instance out. Another seed makes another one:
-# `task("3.1b", seed=2)`. Any seed counts.
+# What the figure does, you can do with a pencil. Positions, entries, blocks and slots all count from 0. Work one
+# instance out. Another seed makes another one: `task("3.1b", seed=2)`. Any seed counts.
 
 # %%
 task("3.1b", seed=1)
 
 # %% exercise="3.1b"
 answer = {"seed": 1}
-# Write answer["slot a"] = ..., answer["state at 12 tokens"] = "free [...]  r0: ...", and so on.
+# Write answer["slot a"] = ..., and so on, and the states in the form
+# answer["state at 12 tokens"] = "free [...]  r0: ...  r1: ...".
 ### BEGIN SOLUTION
 answer["slot a"] = 37
 answer["slot b"] = 11
@@ -213,13 +213,12 @@ check("3.1b", answer)
 
 # %% [markdown] solution="3.1b"
 # **Explained.** At 12 tokens r0's three blocks are full, and that is all: a block is taken for a token, not for the
-# feeling that there might be one. The 13th token, at position 12, is the first in logical block 3. With a printed table
-# such a trace is a matter of a minute; that is what the notation is for.
+# feeling that there might be one. The 13th token, at position 12, is the first in logical block 3.
 
 # %% [markdown]
 # Now write it for any token. Three names help. The number of a block *in its sequence* is its **logical block**: entry 7
 # of the table belongs to logical block 7. What the entry says, the number of a block *in the pool*, is the **physical
-# block**. And how far into the block a token is, is its **offset**. All of them count from 0, as positions and slots do.
+# block**. And how far into the block a token is, is its **offset**. All three count from 0, too.
 #
 # `BlockTable` keeps its physical blocks in `self.ids`, an array of whole numbers that works
 # like a list, and knows its `self.block_size`; `self.num_slots` is how many positions it covers. A position that it
@@ -275,13 +274,12 @@ for first in range(0, 2000, 16):
 compare(predicted_quiet, 1000 * np.mean(quiet), "steps of 1,000")
 
 # %% [markdown]
-# That is about $(15/16)^{16}$, a good third of the steps, although one table is due in every step on average. An engine
-# looks at all of them each time, and finds a few to change.
+# That is about $(15/16)^{16}$, a good third of the steps, although one table is due in every step on average.
 #
-# Whoever adds blocks to a table does it in two stages, like every careful program: first see that all is well, then
-# change something. For if `append` fails half-way, its caller believes that nothing was added, and gives the blocks to
-# another request, while they stand in this table. `array("q", ids)` makes such an array as `self.ids` is, and refuses by
-# itself what is not a whole number, with a TypeError, and what does not fit into 64 bits, with an OverflowError.
+# Whoever adds blocks to a table does it in two stages: first see that all is well, then change something. For if `append`
+# fails half-way, its caller believes that nothing was added, and gives the blocks to another request, while they stand in
+# this table. `array("q", ids)` makes such an array as `self.ids` is, and refuses by itself what is not a whole number,
+# with a TypeError, and what does not fit into 64 bits, with an OverflowError.
 
 # %% claims="That is about $(15/16)^{16}$, a good third of the steps, although one table is due in every step on average."
 assert abs(1000 * grown / steps - 62.5) < 1
@@ -311,10 +309,10 @@ print("position 9 of r0 is in slot", tables["r0"].slot(9))
 # | what must hold | what a user sees when it does not |
 # |---|---|
 # | Position p is in the block that entry p // B of *its own* table names. | Fluent nonsense: attention reads other tokens, and nothing crashes. |
-# | No two tokens of a step get the same slot. | One of the keys is lost. The text goes wrong some tokens later. |
+# | No two tokens of a step get the same slot. | One of the keys is lost. The text goes wrong, at once or some tokens later. |
 # | The block is in the table before its first token is written. | At best an IndexError. At worst the write lands in a stranger's block. |
 # | Padding is written nowhere. | Somebody's token is overwritten, in every layer (section 4). |
-# | block × stride is computed in 64 bits. | On a large GPU the kernel reads gibibytes in front of the cache (section 5). |
+# | block × stride is computed in 64 bits. | On a large GPU the kernel reads gibibytes in front of the cache, or another block (section 5). |
 
 # %% [markdown]
 # ## 4. A whole batch
@@ -371,7 +369,7 @@ viz.token_batch()
 # row, and a negative entry would become a slot in front of the cache. *Padding stays -1*, because the result begins as -1
 # everywhere. And one thing makes it fast: every line works on all tokens, so the number of NumPy calls does not depend
 # on the batch. (block − logical) · B + position is the same as block · B + offset and saves the remainder, as
-# division is the slowest of these operations.
+# division is the slowest of these operations. (The import is the library's. Your notebook has imported NumPy.)
 
 # %%
 slot_mapping = parts.get("slot_mapping")
@@ -401,8 +399,8 @@ key_cache[unfiltered // 4, unfiltered % 4] = 99.0
 show_place(predicted_slot, int(key_cache.flatten().argmax()))
 
 # %% [markdown]
-# In C, and in Triton (but for `tl.constexpr` values), division rounds towards zero, and the remainder has the sign of the
-# dividend. Side by side:
+# In C, and in Triton (unless both numbers are `tl.constexpr`), division rounds towards zero, and the remainder has the
+# sign of the dividend. Side by side:
 
 # %%
 print("PyTorch:", (unfiltered // 4).item(), "is the block,", (unfiltered % 4).item(), "the offset")
@@ -413,10 +411,9 @@ print("as Triton rounds:", block, "is the block,", offset, "the offset")
 # %% [markdown]
 # Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
 # zero. There -1 is one slot *in front of* a cache that lies token after token, as this one does. Our engine keeps all
-# layers in one piece of memory, so that is the last slot of the layer before (and for the first layer's values, of the last
-# layer's keys); only the first layer's keys have nothing in front of them.
-# Neither of the two raises anything. So -1 is not a value that does no harm: it is a promise that everyone who writes has
-# to keep.
+# layers in one piece of memory, first their keys, then their values, so that is the last slot of the layer in front;
+# only the first layer's keys have nothing in front of them.
+# Neither of the two raises anything. So -1 does harm, and everyone who writes has to leave it out.
 #
 # Most of the next function is given. Two steps under the comments are yours.
 
@@ -472,8 +469,7 @@ print("as Triton rounds:", block, "is the block,", offset, "the offset")
 # | HND | kv · block · head · token · dim | all tokens of a block are neighbours within a head, so a program that works on one head reads in one piece |
 # | split | kv · block · head · vector · token · item | dim is cut into vectors of 16 bytes, which one thread, or a small group of them, loads at once; the next ones read the next token |
 #
-# In the third one a number of a head has two coordinates, dim = vector · items + item, with 8 items of 2 bytes in 16. The
-# keys of the first vLLM (2023) lay like that.
+# In the third one a number of a head has two coordinates, dim = vector · items + item, with 8 items of 2 bytes in 16.
 #
 # **Predict:** blocks have 16 slots, and there are 8 heads of 128 numbers. In how many pieces of memory does the key of one
 # token lie in HND, all its heads together? In how many do the keys of one head of a block lie in NHD?
@@ -506,8 +502,8 @@ viz.token_address()
 # %% [markdown] solution="3.5b"
 # **Explained.** It works out every coordinate that a layout might ask for, and then lets the layout say which it wants and
 # what each weighs. That is all there is to layouts: the same sum with other weights. Where there is no axis "item",
-# `dim` is divided by 1. The bounds are checked axis by axis, because the sum cannot tell: head 8 of 8 is a valid byte, of
-# the next token.
+# `dim` is divided by 1. The bounds are checked axis by axis, because the sum cannot tell: head 8 of 8 is a valid byte, in
+# NHD one of the next token.
 
 # %%
 address = parts.get("CacheLayout").address
@@ -548,8 +544,9 @@ for name, layout in layouts.items() if None not in predicted_pieces.values() els
 #
 # Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But the 16 pieces of NHD are 256
 # bytes each, two whole cache lines of a GPU, so no byte of a line is wasted. What decides is the attention kernel at hand.
-# vLLM 0.33.0 takes NHD where no kernel objects; FlashInfer's kernels for GPUs of compute capability 10, and vLLM's own for
-# CPUs, read only HND.
+#
+# vLLM 0.33.0 as a rule lays key and value of a head side by side: what is one piece here is one there as well, of both
+# together. It takes NHD, unless a kernel, the user, or the code that moves KV to other memory asks for another order.
 
 # %% claims="none of the three does both in one piece, except with a single KV head, where NHD and HND are the same."
 assert written == {"NHD": (1, 2048), "HND": (8, 256), "split": (128, 16)}
@@ -562,7 +559,8 @@ assert len({tuple(address(layout, 0, *place) for place in places) for layout in 
 # ### Where 32 bits end
 #
 # A block id fits into 32 bits, and so does a stride. Their product need not: the largest number of a signed 32-bit integer
-# is $2^{31} - 1$. What is larger wraps to a negative number, and the kernel reads in front of the cache.
+# is $2^{31} - 1$. What is larger wraps: from $2^{31}$ on to a negative number, and the kernel reads in front of the cache;
+# at $2^{32}$ it begins again at 0, and the kernel reads another block.
 #
 # **Predict:** a kernel works out block × stride in 32 bits, in elements, for the keys of one layer of Llama-3.1-8B in NHD,
 # 16 · 8 · 128 = $2^{14}$ for each block. How many blocks come before the first that goes wrong?
@@ -580,9 +578,9 @@ for block in (first_wrong - 1, first_wrong) if predicted_blocks is not None else
     print(f"block {block:,} begins at element {element:,}: 2^31 {'+' if element >= 2**31 else '-'} {abs(element - 2**31):,}")
 
 # %% [markdown]
-# How large is such a pool? In bytes it is simple. $2^{31}$ elements of 2 bytes are 4 GiB, and that is how much the one
-# tensor may hold that the kernel strides through. Block size, heads and head size drop out; what is left is the number of layers, and what lies
-# in the tensor together:
+# How large is such a pool? $2^{31}$ elements of 2 bytes are 4 GiB, and that is how much the one tensor may hold that the
+# kernel strides through. Block size, heads and head size drop out; what is left is the number of layers, and what lies in
+# the tensor together:
 
 # %%
 for what, keys in (  # what a block has in one tensor, in keys of one layer
@@ -597,8 +595,9 @@ with np.errstate(over="ignore"):
 
 # %% [markdown]
 # A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. vLLM met
-# it in 2023 (issue #1486, mended by PR #1514), and again in 2026 (PR #47671, in its Triton kernel for decoding). The remedy
-# is to widen the block id *before* the product.
+# it in 2023 (issue #1486, mended by PR #1514), and again in 2026: in its Triton kernel for decoding, which crashed
+# (PR #47671), and in FlexAttention, where the text may go wrong without an error (issue #50427). The remedy is to widen the
+# block id *before* the product.
 
 # %% [markdown]
 # ## 6. On the GPU (stretch)
@@ -614,9 +613,10 @@ with np.errstate(over="ignore"):
 # tl.store(target + row * target_stride + column, numbers, mask=column < WIDTH)
 # ```
 #
-# In yours a lane is one number of the token's key, of all its heads together. `if` works on a single number, such as a
-# slot, and a mask on lanes alone: the two do not mix in one condition. The slots may come in 32 bits, as block ids do,
-# and `.to(tl.int64)` makes 64 of them, before anything is multiplied. You are given strides for everything, in
+# In yours a lane is one number of the token's key, of all its heads together. A condition on a single number, such as a
+# slot, goes into an `if`; one on lanes goes into a mask. (A GPU takes a mask of both, too. The interpreter does not: there
+# it is `tl.where(number > 5, lane < n, False)`.) The slots may come in 32 bits, as block ids do, and `.to(tl.int64)` makes
+# 64 of them, before anything is multiplied. You are given strides for everything, in
 # elements: tokens and heads of the input may lie apart, and the cache may be in any of the orders above, as long as the
 # numbers of one head are neighbours.
 #
@@ -631,16 +631,16 @@ with np.errstate(over="ignore"):
 # %% [markdown] solution="3.6"
 # **Explained.** The same three steps as ever: look at the sign, split the slot, weigh by strides. `lane // HEAD_DIM`
 # is the head because the numbers of a head are neighbours. (`lane % NUM_KV_HEADS` as the head, with `lane % HEAD_DIM`,
-# happens to meet every number once if the two sizes have no common factor, and the check uses sizes that have one.)
+# happens to meet every number once if the two sizes have no common factor, and the check also uses sizes that have one.)
 # `token` and `slot` are widened to 64 bits before anything is multiplied.
 
 # %% [markdown]
 # ## 7. Bug hunt
 #
 # **An upstream bug**, and one that was none. In nano-vllm, a small engine written to be read, a sequence takes a new
-# block where `len(seq) % block_size == 1`. Reader after reader has reported that as an off-by-one error, or sent a repair
-# (GeeeekExplorer/nano-vllm, issues #30, #91, #150, #240, pull requests #65, #66, #71, #152; 2025 and 2026); one of them
-# took it back the next day. In another such engine a condition of this kind really was wrong (Wenyueh/MinivLLM, issue #75,
+# block where `len(seq) % block_size == 1`. Reader after reader has reported that as an error, or sent a repair
+# (GeeeekExplorer/nano-vllm, from issue #30 in 2025 to issue #240 in 2026); one of them took it back the next day (pull
+# request #152). In another such engine a condition of this kind really was wrong (Wenyueh/MinivLLM, issue #75,
 # pull request #85; 2026). Here are two engines in a dozen lines each, with blocks of 4. Both have computed a prompt. In
 # both, a step writes the newest token of the sequence into its slot. They return the slots that they have written.
 
@@ -666,7 +666,7 @@ check("3.7a", exposed)
 
 # %% [markdown]
 # A remainder can be right, then, but it takes a pencil to see whether it is. Better to say what is meant. Write the
-# function that does: it does not ask about the moment, the step, or the engine.
+# function that does.
 
 # %% exercise="3.7b"
 
@@ -675,7 +675,7 @@ check("3.7a", exposed)
 # %% [markdown] solution="3.7b"
 # **Explained.** Needed minus there, and never less than none. `-(-n // b)` rounds up in whole numbers. It serves the
 # first block as well as the next one, a prompt, a chunk, or a decode, and after a preemption, when the table is
-# empty and the sequence long. It is what vLLM does, and the only line of this lesson that a manager needs (lesson 7).
+# empty and the sequence long. It is what vLLM does.
 
 # %% [markdown]
 # Now you are the reviewer. Two pull requests come in. Both say that a block is full at a remainder of 0, and change the
@@ -695,7 +695,8 @@ check("3.7c", judged)
 # %% [markdown] solution="3.7c"
 # **Explained.** In A only prompts that are a multiple of 4 tell, a quarter of them; with blocks of 16 it is one prompt in
 # sixteen. With the others each block is taken one step before it is needed, and is there when it is. That is why such
-# repairs look right when they are tried. All eight prompts; the number is the step in which an engine stops:
+# repairs look right when they are tried. (MinivLLM compared with 0 where 1 was right, as A does now.) All eight prompts;
+# the number is the step in which an engine stops:
 #
 # | prompt | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 |
 # |---|---|---|---|---|---|---|---|---|
@@ -849,7 +850,7 @@ predicted_ratio = None  # your prediction: loop / array, for 16 decodes
 
 # %% exercise="3.8"
 def loop_over_array(ways: dict[str, Callable[[], object]]) -> float:
-    """Measure how many times as long the loop takes as the array.
+    """Measure, with ``microseconds``, how many times as long the loop takes as the array.
 
     Args:
         ways: Two functions without arguments that do the same work: ``ways["loop"]`` and
@@ -906,13 +907,15 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 
 # %% [markdown]
 # What follows holds of the library's two functions, and of yours if they earned full marks. The array's time hardly
-# grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. (The bar that the course sets itself is
-# 50 µs for 256 decodes; `course bench core` measures it on your machine.) So the fast function loses where there is
-# little to do, and an engine that serves one user takes the loop. Where would *you* switch, by your figures? The engine
-# does so at 16: its own loop has more to do, as it takes the positions out of an array, row by row, and puts the slots
-# into one, so that there the two meet between 24 and 32. For 256 decodes the array takes less than the rectangle, which
-# the engine builds anew in each step because that is simple: vLLM keeps its table on the GPU, and sends only the
-# entries that are new.
+# grows from 16 decodes to 256: nearly all of it is the price of calling NumPy. So the fast function loses where there is
+# little to do, and an engine that serves one user takes the loop.
+#
+# Where would *you* switch, by your figures? The engine's own loop has more to do than this one, as it takes the
+# positions out of an array, row by row, and puts the slots into one. There the two meet between 24 and 32, so 16 is the
+# last of the sizes above at which its loop wins, and up to 16 it takes the loop.
+#
+# For 256 decodes the array takes less than the rectangle, which the engine builds anew in each step because that is
+# simple: vLLM keeps its table on the GPU, and sends only the entries that are new.
 #
 # ### Explain what you measured
 #
@@ -928,7 +931,7 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # nothing beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred
 # times what it took for 16 tokens, as it has more than a hundred times as many. (b) A decode step takes 4.5 ms at least, for
 # reading the weights, so 2 or 11 µs are less than 0.3% of it. The step with the chunk calculates for 29 ms at least, so the array's
-# 15 to 30 µs are 0.1% of it at most, and the loop's 200 to 500 µs 0.7 to 1.7%. That is on the CPU, and the GPU waits for it
+# 15 to 20 µs are less than 0.1% of it, and the loop's 200 to 500 µs 0.7 to 1.7%. That is on the CPU, and the GPU waits for it
 # unless steps overlap; the array takes it away, the choice at 16 decodes hardly matters.
 #
 # **Mark scheme.** (a) 1 for the crossing with figures, 1 for calls against arithmetic. (b) 1 for two shares, each of its own step: the
@@ -950,7 +953,7 @@ parts.table(lesson=3)
 # | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence and one for the padding, in each group of layers that has tables of its own |
 # | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
 # | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`, for its Triton attention; FlashAttention and FlashInfer call the CUDA operation `reshape_and_cache_flash` |
-# | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content, which is key and value of a head side by side; NHD and HND are names for two of them |
+# | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content, as a rule key and value of a head side by side; NHD and HND are names for two of them |
 # | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys, which `rocm_attn.py` uses; two backends for AITER have this order of their own, as an option |
 # | `blocks_to_add` | `allocate_new_blocks` in `core/single_type_kv_cache_manager.py`: `cdiv(num_tokens, block_size) - len(req_blocks)` |
 #
@@ -966,7 +969,7 @@ parts.table(lesson=3)
 #   alone: a kernel may load such an entry, and must mask what it leads to before it counts.
 # - Its tables also change elsewhere than at the end: below a sliding window, entries become the null block.
 # - A backend may say which orders it can read (`supported_kv_cache_layouts`). FlashAttention and Triton say nothing, which
-#   means any.
+#   means any; FlashInfer on GPUs of compute capability 10, and vLLM's own backend for CPUs, read only HND.
 
 # %% [markdown]
 # ## 10. Quiz
@@ -1020,9 +1023,7 @@ parts.table(lesson=3)
 # 2. It is a dummy, or padding up to a graph's size: its row of the table is never read, and its tokens get -1.
 # 3. That the row has room, which our tables need not ask, as they grow. The kernel trusts that the block is in the table
 #    before its first token is written: it does not look whether the position lies inside the row, and a position beyond it
-#    reads an id of the next row (issue #53982 and PR #54296, both open when this was written). Behind the end of a row,
-#    readers have asked for a contract (issue #42494), and a backend that read whole rows wrote into other requests
-#    (tenstorrent/vllm-tt-plugin, PR #103).
+#    reads an id of the next row (issue #53982 and PR #54296, both open when this was written).
 # 4. No: a *slot* stays below $2^{31}$ as long as the pool has fewer tokens. What must be widened is
 #    the product of a block and a stride, and the attention kernel does that (`physical_block_idx ... .to(tl.int64)` in
 #    `triton_unified_attention.py`).

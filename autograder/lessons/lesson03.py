@@ -272,7 +272,7 @@ STRIDES = Exercise(
         large=(Large(lambda: Call([2, 200_000, 16, 8, 128]), "a layer of 200,000 blocks"),),
     ),
     hints=(
-        "How many elements lie between [0, 0] and [1, 0] of an array of shape (2, 3)?",
+        "How many elements further on than [0, 0] is [1, 0] in an array of shape (2, 3)?",
         "Go from the last axis to the first, and keep the product of the sizes behind.",
         "`stride of an axis = product of the sizes behind it`",
     ),

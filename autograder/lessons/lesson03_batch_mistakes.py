@@ -229,8 +229,9 @@ SLOT_MAPPING = (
 SLOW = (
     Misconception(
         "a loop in Python",
-        "Each turn of a loop costs a tenth of a microsecond or more, and one call of NumPy a few; "
-        "the arithmetic is nothing beside either. So make few calls, on everything at once.",
+        "Each turn of a loop costs a tenth of a microsecond or more, and one call of NumPy half a "
+        "microsecond to one; the arithmetic is nothing beside either. So make few calls, on "
+        "everything at once.",
         unlimited,
         evidence=r"\b(for|while)\b",
     ),

@@ -344,9 +344,9 @@ OUTSIDE = tuple(
 def kernel_cases(seed: int) -> Iterator[KernelCase]:
     """Yield starts of the kernel: keys and values, and the two caches, differ in their strides.
 
-    Each of the four has its heads outside its tokens in some cases. Heads and numbers of a head
-    have a common factor: where they have none, a lane that takes the remainder for both numbers its
-    head's elements in another order, and meets every one of them.
+    Each of the four has its heads outside its tokens in some cases. In some, heads and numbers of a
+    head have a common factor: where they have none, a lane that takes the remainder for both
+    numbers its head's elements in another order, and meets every one of them.
     """
     import torch
 

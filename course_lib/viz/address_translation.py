@@ -244,7 +244,7 @@ def token_address() -> Explorer:
             "dim": Slider("Element", 0, 15, 0),
             "kv": Choice("Part", {part: kv for kv, part in enumerate(_PARTS)}, 0),
             "head_dim": Choice(
-                "Its size",
+                "Heads",
                 {f"{count} heads of {dim}": dim for dim, count in _NUM_HEADS.items()},
                 16,
             ),
