@@ -172,11 +172,11 @@ UNFIT_KEYS = (
 
 def _long_context() -> Call:
     generator = torch.Generator().manual_seed(4)
-    query = torch.randn(128, 32, generator=generator)
-    return Call(query, *(torch.randn(4_000, 16, 32, generator=generator) for _ in "kv"))
+    query = torch.randn(256, 32, generator=generator)
+    return Call(query, *(torch.randn(2_000, 32, 32, generator=generator) for _ in "kv"))
 
 
-MANY_KEYS = (Large(_long_context, "128 heads and a context of 4,000 tokens", seconds=1.2),)
+MANY_KEYS = (Large(_long_context, "256 heads and a context of 2,000 tokens", seconds=1.2),)
 """Keys that are scored head by head or one by one, but not both, nor once for each key anew."""
 
 
