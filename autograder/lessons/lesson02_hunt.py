@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 import torch
@@ -88,8 +87,10 @@ def _problem_with(pool: Any) -> str:
         return f"its values are of type {kind_of(pool['values'])}, not a list"
     if len(values) != _NUM_SLOTS:
         return f"it has {len(values)} values, not {_NUM_SLOTS}, one for each slot"
-    if any(type(value) not in (int, float) for value in values):
-        return "a value is no number; what is no number to a GPU is float('nan') in Python"
+    strange = [kind_of(value) for value in values if type(value) not in (int, float)]
+    if strange:
+        kind = f"a value is of type {strange[0]}, not float or int"
+        return f"{kind}; what is no number to a GPU is float('nan') in Python"
     try:
         [float(value) for value in values]
     except OverflowError:
@@ -110,14 +111,10 @@ def _listed(values: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of NumPy, of PyTorch, a fraction or a bool as Python's own number."""
+    """Return a number of NumPy or PyTorch, or a bool, as Python's own number."""
     if getattr(value, "ndim", None) == 0:
         value = value.item()
-    is_number = isinstance(value, Real) and type(value) is not int
-    try:
-        return float(value) if is_number else value
-    except OverflowError:
-        return value
+    return int(value) if isinstance(value, bool) else value
 
 
 def _kind(pool: dict[str, Any]) -> str:
