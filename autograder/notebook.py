@@ -298,8 +298,12 @@ def _examine_as_own(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, An
         finding.counterexample,
     ):
         return finding, {}
+    broken = _broken(scope_of(obj), others, siblings)
+    if not broken and again.fraction == finding.fraction:
+        # It fails in other words, as where an error is another's text: the learner's own stand.
+        return finding, {}
     # What still fails is this answer's own doing; what failed before may be that of another.
-    remark = _stood_in(obj, others, siblings)
+    remark = _stood_in(others, broken)
     return replace(again, remarks=(*again.remarks, remark)), others
 
 
@@ -311,10 +315,11 @@ def _asks_for_itself(exercise: Exercise, obj: Any) -> str:
     return _BORROWED if asked else ""
 
 
-def _stood_in(obj: Any, others: dict[str, Any], siblings: list[Exercise]) -> str:
-    """Say which answers stood in for the learner's, and which of those to check again."""
-    scope = scope_of(obj)
-    broken = {
+def _broken(
+    scope: dict[str, Any], others: dict[str, Any], siblings: list[Exercise]
+) -> dict[str, str]:
+    """Return those of the learner's answers that do not pass, each with its exercise's id."""
+    return {
         name: exercise.id
         for name in others
         for exercise in siblings
@@ -324,6 +329,10 @@ def _stood_in(obj: Any, others: dict[str, Any], siblings: list[Exercise]) -> str
         ).fraction
         < 1
     }
+
+
+def _stood_in(others: dict[str, Any], broken: dict[str, str]) -> str:
+    """Say which answers stood in for the learner's, and which of those to check again."""
     remark = f"Checked with the course's own {', '.join(broken or others)} in the place of yours."
     for name, exercise_id in broken.items():
         remark += (

@@ -7,6 +7,7 @@ would be charged again.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import inspect
 import sys
@@ -88,7 +89,7 @@ def stand_ins(obj: Any, others: Sequence[Exercise]) -> dict[str, Any]:
         others: The other exercises of the lesson.
     """
     written = _written(obj)
-    used = {name for each in _functions_reached(written) for name in _names(each.__code__)}
+    used = {name for each in _functions_reached(written) for name in _outer_names(each.__code__)}
     scope = scope_of(written)
     found = {}
     for exercise in others:
@@ -224,6 +225,16 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _outer_names(code: CodeType) -> Iterator[str]:
+    """Yield the names that a code looks up outside: ``softmax``, but not that of ``x.softmax``."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _outer_names(constant)
 
 
 def _texts(code: CodeType) -> Iterator[str]:

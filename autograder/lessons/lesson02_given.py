@@ -16,6 +16,8 @@ from course_lib.attention.batch import PagedBatch
 from course_lib.attention.dense import SoftmaxState, partial_attention
 
 _DTYPES = (torch.float32, torch.float16, torch.float64, torch.bfloat16)
+LOW = -1e20
+"""A score below any number that is taken for minus infinity, and finite."""
 _CLOSE, _CLOSE_IN_16_BITS = within(rel=1e-5), within(rel=1e-2)
 
 
@@ -24,6 +26,28 @@ def closely(expected: Any, got: Any) -> str | None:
     dtype = getattr(expected, "dtype", None)
     is_narrow = dtype in (torch.float16, torch.bfloat16)
     return (_CLOSE_IN_16_BITS if is_narrow else _CLOSE)(expected, got)
+
+
+def closely_merged(expected: Any, got: Any) -> str | None:
+    """Agree on states as ``closely`` does; of a head whose maximum is NaN, its output is NaN.
+
+    Whether the maximum or the sums show the NaN, there are right ways to merge that do either.
+    """
+    if type(got) is not SoftmaxState or not expected.max_score.isnan().any():
+        return closely(expected, got)
+    came, wanted = vars(got).values(), vars(expected).values()
+    if any(getattr(c, "shape", None) != w.shape for c, w in zip(came, wanted, strict=True)):
+        return closely(expected, got)
+    output = got.numerator / got.denominator[:, None]
+    is_shown = expected.max_score.isnan() & output.isnan().all(-1)
+    return closely(
+        expected,
+        SoftmaxState(
+            torch.where(is_shown, expected.max_score, got.max_score),
+            torch.where(is_shown, expected.denominator, got.denominator),
+            torch.where(is_shown[:, None], expected.numerator, got.numerator),
+        ),
+    )
 
 
 def _tensor(draw: st.DrawFn, shape: tuple[int, ...], numbers: st.SearchStrategy[float]) -> Tensor:
@@ -55,6 +79,7 @@ SCORES = (
     Call(torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, 1.0]])),
     Call(torch.tensor([[[0.0, 1.0], [2.0, 5.0]], [[1.0, 1.0], [0.0, 3.0]]])),
     Call(torch.tensor([1000.0])),
+    Call(torch.tensor([LOW, -math.inf])),
 )
 """Scores that tell the ways to normalise apart."""
 
@@ -99,6 +124,14 @@ _TWO_KEYS = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 5.0], [1.0, 1.0]]])
 _TWO_VALUES = torch.tensor([[[1.0, 0.0], [2.0, 1.0]], [[3.0, 1.0], [4.0, 2.0]]])
 
 
+_FOUR_HEADS_IN_TWO = (
+    torch.tensor([[0.0], [0.0], [1.0], [0.0]]),
+    torch.tensor([[[0.0], [1.0]]]),
+    torch.tensor([[[1.0], [2.0]]]),
+)
+"""Query, key and value in which only head 2 has a score, that with the second KV head."""
+
+
 def _many_keys(dtype: torch.dtype) -> Call:
     """Return a call whose sums a 16-bit number cannot hold to the last unit."""
     generator = torch.Generator().manual_seed(2)
@@ -114,17 +147,24 @@ SEEN_KEYS = (
     Call(_FOUR_QUERIES, _TWO_KEYS, _TWO_VALUES),
     Call(_FOUR_QUERIES[:2], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.5),
     Call(torch.tensor([[40.0, 0.0], [0.0, 1.0]]), _TWO_KEYS, _TWO_VALUES, 1.0),
-    Call(-_FOUR_QUERIES, _TWO_KEYS[:1], _TWO_VALUES[:1]),
+    Call(0 - _FOUR_QUERIES, _TWO_KEYS[:1], _TWO_VALUES[:1]),
     Call(torch.ones(1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1), scale=0.5),
     _many_keys(torch.float16),
     Call(_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1], scale=0.0),
     Call(*(each.double() for each in (_FOUR_QUERIES[:1], _TWO_KEYS[:, :1], _TWO_VALUES[:, :1]))),
+    Call(_FOUR_QUERIES[1:2], torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[1.0, 2.0]]])),
+    Call(*(torch.ones(1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1)), scale=0.0),
+    Call(*(torch.ones(1, 1), torch.ones(1, 1, 1), torch.ones(1, 1, 1)), scale=2.0),
+    Call(*_FOUR_HEADS_IN_TWO, scale=1.0),
+    Call(torch.full((1, 1), LOW), torch.ones(2, 1, 1), torch.tensor([[[1.0]], [[2.0]]])),
+    Call(torch.ones(1, 1), torch.zeros(2, 1, 1), torch.tensor([[[1.0]], [[math.nan]]])),
 )
 """Queries, keys and values that tell the ways to sum apart."""
 
 UNFIT_KEYS = (
     Call(_FOUR_QUERIES, _TWO_KEYS, _TWO_VALUES[:1]),
     Call(_FOUR_QUERIES[:3], _TWO_KEYS, _TWO_VALUES),
+    Call(_FOUR_QUERIES[:1], _TWO_KEYS, _TWO_VALUES),
     Call(_FOUR_QUERIES[:, :1], _TWO_KEYS, _TWO_VALUES),
     Call(_FOUR_QUERIES, _TWO_KEYS[:0], _TWO_VALUES[:0]),
 )
@@ -132,12 +172,12 @@ UNFIT_KEYS = (
 
 def _long_context() -> Call:
     generator = torch.Generator().manual_seed(4)
-    query = torch.randn(8, 32, generator=generator)
-    return Call(query, *(torch.randn(4_000, 2, 32, generator=generator) for _ in "kv"))
+    query = torch.randn(256, 32, generator=generator)
+    return Call(query, *(torch.randn(2_000, 32, 32, generator=generator) for _ in "kv"))
 
 
-MANY_KEYS = (Large(_long_context, "a context of 4,000 tokens", seconds=1.5),)
-"""Keys that are scored once, and not number by number in Python."""
+MANY_KEYS = (Large(_long_context, "256 heads and a context of 2,000 tokens", seconds=1.2),)
+"""Keys that are scored head by head or one by one, but not both, nor once for each key anew."""
 
 
 # 2.3
@@ -190,8 +230,27 @@ STATES = (
     Call(state((0.0, 1.0, math.nan)), state((0.0, 1.0, 2.0))),
     Call(state(_NOTHING), state((0.0, 1.0, math.nan))),
     Call(*(state(head, dtype=torch.float64) for head in ((2.0, 1.5, 4.0), (0.0, 1.0, 5.0)))),
+    Call(state((LOW, 1.0, 2.0)), state(_NOTHING)),
+    Call(state((LOW, 1.0, 2.0)), state((3 * LOW, 1.5, 5.0))),
+    Call(state((0.0, 1.0, 1.0)), state((-9.5, 1.0, 1000.0))),
+    Call(state((-200.0, 1.0, math.nan)), state((0.0, 1.0, 5.0))),
+    Call(state((-200.0, math.nan, 1.0)), state((0.0, 1.0, 5.0))),
+    Call(state((math.nan, 1.0, 3.0)), state((0.0, 1.0, 5.0))),
+    Call(state((0.0, 1.0, 5.0)), state((math.nan, 1.0, 3.0))),
 )
 """States that tell the ways to merge apart."""
+
+
+def _many_heads() -> Call:
+    """Return the call on states of 4,000 heads of 128, as a batch of 125 decodes has them."""
+    generator = torch.Generator().manual_seed(5)
+    largest, sums = torch.randn(2, 2, 4_000, generator=generator)
+    numerators = torch.randn(2, 4_000, 128, generator=generator)
+    return Call(*map(SoftmaxState, largest, 1 + sums.abs(), numerators))
+
+
+MANY_HEADS = (Large(_many_heads, "4,000 heads of 128 numbers", seconds=1.0),)
+"""States that are merged all at once, or head by head, but not number by number."""
 
 # 2.4
 
@@ -309,6 +368,34 @@ def _unsound(call: Call, place: int, number: float) -> Call:
     return Call(*arguments)
 
 
+def _one_block(scale: float) -> Call:
+    """Return the call on two tokens that fill the one block, with a scale that counts."""
+    key, value = torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([[[7.0]], [[14.0]]])
+    return _in_blocks(torch.ones(1, 1), key, value, [0], [], (2, 1), scale)
+
+
+def _two_blocks_of_one() -> Call:
+    key, value = torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([[[7.0]], [[14.0]]])
+    return _in_blocks(torch.ones(1, 1), key, value, [0, 1], [], (1, 2))
+
+
+def _low_scores() -> Call:
+    """Return the call on a sequence all of whose scores are far below 0, beside a stale slot."""
+    query, keys, *rest = _of_the_text(3).args
+    return Call(LOW * query, torch.where(keys.isnan(), keys, 1.0), *rest)
+
+
+def _stale_in_one(place: int) -> Call:
+    """Return the call of the text with NaN in stale slots of one cache, and 0 in the other's.
+
+    Args:
+        place: Which argument holds NaN: 1 for the keys, 2 for the values.
+    """
+    arguments = list(_of_the_text(3).args)
+    arguments[3 - place] = arguments[3 - place].nan_to_num()
+    return Call(*arguments)
+
+
 SEQUENCES = (
     _of_the_text(3),
     _of_the_text(2),
@@ -324,18 +411,25 @@ SEQUENCES = (
     _unsound(_of_the_text(3), 1, math.nan),
     _unsound(_of_the_text(3), 2, math.nan),
     _unsound(_of_the_text(3), 2, math.inf),
+    _one_block(scale=0.0),
+    _one_block(scale=2.0),
+    _two_blocks_of_one(),
+    _low_scores(),
+    _stale_in_one(1),
+    _stale_in_one(2),
 )
 """Sequences in blocks that tell the ways to attend apart."""
 
 UNFIT_SEQUENCES = (
     Call(*_of_the_text(1).args[:4], 0),
     Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
+    Call(torch.ones(1, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
 )
 
 
 def _long_sequence() -> Call:
-    """Return the call on 6,000 tokens in blocks of 16, in a cache with room for twice as many."""
-    block_size, context_len, num_blocks = 16, 6_000, 768
+    """Return the call on 4,800 tokens in blocks of 16, in a cache with room for ten times that."""
+    block_size, context_len, num_blocks = 16, 4_800, 3_000
     generator = torch.Generator().manual_seed(6)
     caches = torch.randn(2, num_blocks, block_size, 2, 64, generator=generator)
     query = torch.randn(8, 64, generator=generator)
@@ -343,7 +437,7 @@ def _long_sequence() -> Call:
     return Call(query, *caches, table.int(), context_len)
 
 
-LONG_SEQUENCES = (Large(_long_sequence, "a context of 6,000 tokens", seconds=2.5),)
+LONG_SEQUENCES = (Large(_long_sequence, "a context of 4,800 tokens", seconds=1.0),)
 """A sequence that one can read once, and not once for each token, nor copy for each block."""
 
 
@@ -386,6 +480,14 @@ def _batch(
     return Call(query.to(dtype), *caches, batch, scale)
 
 
+def _with_nan_of_its_own(call: Call) -> Call:
+    """Return the call with NaN in the value of the first sequence's first token."""
+    query, keys, values, batch, scale = call.args
+    values = values.clone()
+    values[batch.block_tables[0, 0], 0] = math.nan
+    return Call(query, keys, values, batch, scale)
+
+
 BATCHES = (
     _batch([3, 1], 2, (2, 1, 2)),
     _batch([1, 5, 4], 2, (4, 2, 2)),
@@ -395,6 +497,7 @@ BATCHES = (
     _batch([3, 1], 2, (1, 1, 2), scale=0.0),
     _batch([2, 5], 2, (2, 1, 4), dtype=torch.float16),
     _batch([2, 1], 2, (1, 1, 1), dtype=torch.float64),
+    _with_nan_of_its_own(_batch([2, 1], 2, (1, 1, 1))),
 )
 """Batches that tell the ways to go through them apart."""
 
@@ -410,3 +513,17 @@ UNFIT_BATCHES = (
     _two_queries(),
     Call(BATCHES[0].args[0][:1], *BATCHES[0].args[1:]),
 )
+
+
+def _many_sequences() -> Call:
+    """Return the call on 100 sequences of two blocks, in a cache that is seventy times as large."""
+    num_seqs, num_blocks = 100, 14_000
+    generator = torch.Generator().manual_seed(9)
+    ids = torch.randperm(num_blocks, generator=generator)[: 2 * num_seqs].view(-1, 2).tolist()
+    batch = PagedBatch.of(ids, [20] * num_seqs, num_blocks=num_blocks, block_size=16)
+    caches = torch.randn(2, num_blocks, 16, 1, 32, generator=generator)
+    return Call(torch.randn(num_seqs, 2, 32, generator=generator), *caches, batch)
+
+
+MANY_SEQUENCES = (Large(_many_sequences, "100 sequences", seconds=0.25),)
+"""Sequences each of which one attends to once, without a copy of the caches."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autograder.checks.finding import Misconception
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from autograder.lessons import lesson02_given as given
 from autograder.proxy.wire import kind_of
 
@@ -87,20 +87,34 @@ def _problem_with(pool: Any) -> str:
         return f"its values are of type {kind_of(pool['values'])}, not a list"
     if len(values) != _NUM_SLOTS:
         return f"it has {len(values)} values, not {_NUM_SLOTS}, one for each slot"
-    if any(type(value) not in (int, float) for value in values):
-        return "a value is no number; what is no number to a GPU is float('nan') in Python"
+    strange = [kind_of(value) for value in values if type(value) not in (int, float)]
+    if strange:
+        kind = f"a value is of type {strange[0]}, not float or int"
+        return f"{kind}; what is no number to a GPU is float('nan') in Python"
     try:
         [float(value) for value in values]
     except OverflowError:
         return "a value is a whole number too large for any float; infinity is float('inf')"
-    if type(context_len) is not int or not 1 <= context_len <= 2 * _BLOCK_SIZE:
-        return f"context_len is {context_len}; two blocks of {_BLOCK_SIZE} hold 1 to 4 tokens"
+    room = f"two blocks of {_BLOCK_SIZE} hold 1 to 4 tokens"
+    if type(context_len) is not int:
+        came = f"context_len is {context_len!r}, of type {kind_of(context_len)}"
+        return f"{came}; it is a whole number of type int, and {room}"
+    if not 1 <= context_len <= 2 * _BLOCK_SIZE:
+        return f"context_len is {context_len}; {room}"
     return ""
 
 
 def _listed(values: Any) -> Any:
+    """Return the values as a list of plain numbers, where they are numbers of any kind."""
     flat = values.tolist() if hasattr(values, "tolist") else values
-    return list(flat) if isinstance(flat, tuple) else flat
+    return [_plain(each) for each in flat] if isinstance(flat, list | tuple) else flat
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or PyTorch, or a bool, as Python's own number."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return int(value) if isinstance(value, bool) else value
 
 
 def _kind(pool: dict[str, Any]) -> str:
@@ -186,6 +200,12 @@ def _key_of_its_own_is_nan() -> Call:
     return Call(query, keys, *rest)
 
 
+def _of_low_scores() -> Call:
+    """Return the call on a sequence all of whose scores are far below 0, beside a stale slot."""
+    query, keys, *rest = _pool(_EXPOSING).args
+    return Call(given.LOW * query, keys + 1, *rest)
+
+
 POOLS = (
     _pool(_EXPOSING),
     _pool(_with(1, math.inf)),
@@ -197,8 +217,20 @@ POOLS = (
     _of_two_heads(),
     _pool({**_EXPOSING, "context_len": 1}),
     _pool({"values": [6.0, 9.0, 0.0, 0.0, 1.0, 2.0], "context_len": 4}),
+    _of_low_scores(),
 )
 """Pools that tell the ways to mend it apart."""
+
+
+def _long_sequence() -> Call:
+    generator = torch.Generator().manual_seed(10)
+    table = torch.randperm(300, generator=generator)[:250]
+    caches = torch.randn(2, 300, 16, 8, 32, generator=generator)
+    return Call(torch.randn(8, 32, generator=generator), *caches, table, 4_000)
+
+
+LONG_SEQUENCES = (Large(_long_sequence, "a context of 4,000 tokens", seconds=1.0),)
+"""A sequence that is read at once, or token by token, but not number by number."""
 
 
 def output_swept(
@@ -235,6 +267,17 @@ def mask_added(
     scores = scores + torch.where(hidden, -math.inf, 0.0)
     values = values.masked_fill(hidden[:, None, None], 0.0)
     return torch.einsum("hn,nhd->hd", torch.softmax(scores, dim=-1), values)
+
+
+def hidden_with_a_number(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, context_len: int
+) -> Tensor:
+    """Cut the values, and hide the scores with a finite number."""
+    keys, values, hidden = _gathered(key_cache, value_cache, block_table, context_len)
+    scores = torch.einsum("hd,nhd->hn", query, keys) / math.sqrt(query.shape[-1])
+    weights = torch.softmax(scores.masked_fill(hidden, -1e9), dim=-1)
+    values = values.masked_fill(hidden[:, None, None], 0.0)
+    return torch.einsum("hn,nhd->hd", weights, values)
 
 
 def _gathered(
@@ -281,5 +324,11 @@ MENDED = (
         "A stale key may be NaN, too, and NaN plus -inf is NaN: replace the score, or leave the "
         "key out.",
         mask_added,
+    ),
+    Misconception(
+        "hidden with a finite number",
+        "The sequence's own scores may be as low, and then what is hidden has weight as well: only "
+        "-inf is below them all.",
+        hidden_with_a_number,
     ),
 )

@@ -105,13 +105,15 @@ def tiles(seed: int) -> Iterator[KernelCase]:
         ("the tile has the larger scores", [(2.0, 1.5, 4.0), (1.0, 2.0, 3.0)], [[5.0, 4.0]] * 2),
         ("the sums so far have the larger score", [(5.0, 1.5, 4.0)] * 2, [[2.0, 3.0], [1.0, 4.0]]),
         ("scores that are far apart", [(-200.0, 1.5, 4.0)] * 2, [[200.0, 199.0], [-300.0, 0.0]]),
-        ("scores far below 0", [nothing, (-200.0, 1.5, 4.0)], [[-300.0, -299.0], [-201.0, -199.0]]),
+        ("scores far below 0", [nothing, (-2e4, 1.5, 4.0)], [[-1e20, -1e20], [-20001.0, -19999.0]]),
         ("a row sees no key of the tile", [(1.0, 1.5, 4.0)] * 2, [[2.0, hidden], [hidden] * 2]),
     )
     for title, state, scores in small:
-        values = torch.randint(1, 9, (len(scores[0]), 2), generator=generator).float()
+        # Rows, keys and dims are of different numbers: no factor fits along the wrong side.
+        values = torch.randint(1, 9, (len(scores[0]), 8), generator=generator).float()
+        values[torch.tensor(scores).isinf().all(0)] = 1e9  # where a weight must be 0, not small
         yield _tile(title, torch.tensor(state), torch.tensor(scores), values)
-    rows, keys, dims = 16, 32, 16
+    rows, keys, dims = 16, 32, 64
     drawn = torch.rand(rows, 3, generator=generator) + 0.5
     spread = 6 * torch.randn(rows, keys, generator=generator)
     yield _tile("16 rows, 32 keys", drawn, spread, torch.randn(keys, dims, generator=generator))

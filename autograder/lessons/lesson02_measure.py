@@ -96,6 +96,14 @@ def _wrong(oracle: float, paged: float) -> dict[str, float]:
     return {"Oracle": oracle, "Paged": paged, "break-even": _break_even()}
 
 
+def _equal_seconds() -> float:
+    """Return the slowdown at which all steps of Paged take as long as all of Oracle."""
+    moments = _snapshots("Paged")
+    seconds = sum(_step_seconds(each, 1.0) for each in _snapshots("Oracle"))
+    without, once = (sum(_step_seconds(each, s) for each in moments) for s in (0.0, 1.0))
+    return (seconds - without) / (once - without)
+
+
 def _wrong_break_even(slowdown: float) -> dict[str, float]:
     """Return the right rates, with the break-even of who takes rates for proportional to it."""
     right = measured()
@@ -144,6 +152,12 @@ MEASURED = (
         "relative to 1.26",
         "The break-even is itself a slowdown, of which 1 is none: not how many times 1.26.",
         lambda: {**measured(), "break-even": _break_even() / SLOWDOWN},
+    ),
+    Misconception(
+        "equal seconds for equal rates",
+        "At the break-even both deliver as many tokens per second; they need not take the same "
+        "seconds. Compare rates: the tokens of all steps divided by their seconds.",
+        lambda: {**measured(), "break-even": _equal_seconds()},
     ),
     Misconception(
         "the quotient of the rates",

@@ -130,6 +130,13 @@ def dealt_in_turn(
     )
 
 
+def left_in_turn(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+) -> SoftmaxState:
+    """Let head h read KV head h % (number of KV heads), and leave the heads in that order."""
+    return _state(query, key, value, scale, lambda q, kv: q.unflatten(0, (-1, kv)).transpose(0, 1))
+
+
 def divided_already(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
 ) -> SoftmaxState:
@@ -225,6 +232,12 @@ PARTIAL = (
         "Neighbouring query heads share a KV head: head h reads KV head h // group, not h modulo "
         "the number of KV heads.",
         dealt_in_turn,
+    ),
+    Misconception(
+        "heads dealt in turn, and left so",
+        "Neighbouring query heads share a KV head: head h reads KV head h // group. So the query "
+        "unflattens to (KV heads, group), and the heads come out in the order they came in.",
+        left_in_turn,
     ),
     Misconception(
         "divided already",
@@ -370,6 +383,21 @@ def upside_down(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     return _merged(first, second, max_score, (a, b))
 
 
+def upside_down_with_empties(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Multiply by exp(larger maximum - own maximum), also where that is infinite."""
+    max_score = torch.maximum(first.max_score, second.max_score)
+    factors = (max_score - first.max_score).exp(), (max_score - second.max_score).exp()
+    return _merged(first, second, max_score, factors)
+
+
+def floor_under_the_maximum(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
+    """Subtract no maximum that is below some number."""
+    max_score = torch.maximum(first.max_score, second.max_score)
+    least = max_score.clamp(min=-1e4)
+    factors = (first.max_score - least).exp(), (second.max_score - least).exp()
+    return _merged(first, second, max_score, factors)
+
+
 def second_left(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     """Bring the first to the larger maximum, and add the second as it is."""
     max_score = torch.maximum(first.max_score, second.max_score)
@@ -444,6 +472,19 @@ MERGE = (
         "The sums relative to the smaller maximum are the ones that shrink: the factor is "
         "exp(own maximum - larger maximum), at most 1.",
         upside_down,
+    ),
+    Misconception(
+        "the factor upside down, and infinite",
+        "The sums relative to the smaller maximum are the ones that shrink: the factor is exp(own "
+        "maximum - larger maximum), at most 1. For a state that has seen nothing it is 0, chosen "
+        "with torch.where, since -inf - (-inf) is no number.",
+        upside_down_with_empties,
+    ),
+    Misconception(
+        "a floor under the maximum",
+        "A maximum may be finite and below any floor: then both factors are 0, and what was seen "
+        "is lost. Only -inf stands for nothing seen; choose the factor, with torch.where.",
+        floor_under_the_maximum,
     ),
     Misconception(
         "only the first is rescaled",

@@ -37,6 +37,8 @@ _OR_FOR_NONE = r"scale or |if scale:|if not scale|if scale else"
 _Scaled = Callable[[float | None], float | None]
 _Joined = Callable[[Tensor, list[SoftmaxState]], Tensor]
 _Answer = Callable[..., Tensor]
+_Choice = Callable[[Tensor, Tensor], Tensor]
+"""Takes scores or values, and which positions are hidden."""
 
 
 def _spans(block_table: Tensor, context_len: int, block_size: int) -> _Spans:
@@ -92,6 +94,68 @@ def _masked_scores(
     scale: float | None = None,
 ) -> Tensor:
     """Gather whole blocks, hide the scores behind the context, and multiply all values."""
+    return _over_whole_blocks(query, key_cache, value_cache, block_table, context_len, scale)
+
+
+def _mask_added(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_table: Tensor,
+    context_len: int,
+    scale: float | None = None,
+) -> Tensor:
+    """Gather whole blocks, leave out the values behind the context, and add the mask."""
+    arguments = query, key_cache, value_cache, block_table, context_len, scale
+    return _over_whole_blocks(*arguments, hide=_added, keep=_filled)
+
+
+def _hidden_with_a_number(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_table: Tensor,
+    context_len: int,
+    scale: float | None = None,
+) -> Tensor:
+    """Gather whole blocks, leave out the values behind the context, and hide with a number."""
+    arguments = query, key_cache, value_cache, block_table, context_len, scale
+    return _over_whole_blocks(*arguments, hide=_set_to_a_number, keep=_filled)
+
+
+def _set_to_infinity(scores: Tensor, hidden: Tensor) -> Tensor:
+    """Return what is right."""
+    return scores.masked_fill(hidden, -math.inf)
+
+
+def _set_to_a_number(scores: Tensor, hidden: Tensor) -> Tensor:
+    return scores.masked_fill(hidden, -1e9)
+
+
+def _added(scores: Tensor, hidden: Tensor) -> Tensor:
+    return scores + torch.where(hidden, -math.inf, 0.0)
+
+
+def _all_of_them(values: Tensor, hidden: Tensor) -> Tensor:
+    return values
+
+
+def _filled(values: Tensor, hidden: Tensor) -> Tensor:
+    """Return what is right."""
+    return values.masked_fill(hidden[:, None, None], 0.0)
+
+
+def _over_whole_blocks(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_table: Tensor,
+    context_len: int,
+    scale: float | None,
+    hide: _Choice = _set_to_infinity,
+    keep: _Choice = _all_of_them,
+) -> Tensor:
+    """Attend to whole blocks, with the scores hidden and the values kept in some way."""
     if context_len < 1:
         raise ValueError("the context is empty")
     blocks = block_table[: -(-context_len // key_cache.shape[1])].long()
@@ -101,8 +165,9 @@ def _masked_scores(
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = torch.einsum("kgd,nkd->kgn", grouped, keys) * scale
     hidden = torch.arange(len(keys)) >= context_len
-    weights = softmax(scores.masked_fill(hidden, -math.inf))
-    return torch.einsum("kgn,nkd->kgd", weights, values).flatten(0, 1).to(query.dtype)
+    weights = softmax(hide(scores, hidden))
+    out = torch.einsum("kgn,nkd->kgd", weights, keep(values, hidden))
+    return out.flatten(0, 1).to(query.dtype)
 
 
 def _attending(rule: _Rule, scaled: _Scaled = _as_given, joined: _Joined = _merged) -> _Answer:
@@ -170,6 +235,18 @@ ATTEND = (
         _masked_scores,
     ),
     Misconception(
+        "the mask is added",
+        "A stale key may be NaN, too, and NaN plus -inf is NaN: leave such a slot out of the keys, "
+        "as you leave it out of the values.",
+        _mask_added,
+    ),
+    Misconception(
+        "hidden with a finite number",
+        "The sequence's own scores may be as low, and then what is hidden has weight as well: a "
+        "slot behind the context is left out, or its score is -inf.",
+        _hidden_with_a_number,
+    ),
+    Misconception(
         "logical for physical",
         "The first block of the sequence is not block 0 of the cache: which one it is stands in "
         "the block table.",
@@ -182,8 +259,8 @@ ATTEND = (
     ),
     Misconception(
         "every entry of the table",
-        "A table may be longer than the context needs, and what stands behind means nothing: stop "
-        "at the context.",
+        "A table may be longer than the context needs, and the last block that it does need may be "
+        "filled in part; what stands behind means nothing. Stop at the context, in both.",
         _attending(_every_entry),
     ),
     Misconception(

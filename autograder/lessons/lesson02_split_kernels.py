@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,10 +24,17 @@ def stretches(seed: int) -> Iterator[KernelCase]:
     small, more, usual = decodes(seed)
     yield _stretches(small, 1)
     yield _stretches(more, 2)
-    yield _stretches(usual, 3)
+    yield _stretches(_heads_first(usual), 3)
     # Longer than a stretch of two tiles and one more: who reads too far does not reach the end.
     long = decodes_of([400], _LONG, torch.Generator().manual_seed(seed))
     yield _stretches(long, 2)
+
+
+def _heads_first(case: KernelCase) -> KernelCase:
+    """Return the case with queries whose heads come before the sequences in memory."""
+    query = case.arguments["query"].transpose(0, 1).contiguous().transpose(0, 1)
+    title = f"{case.title}; in memory, the heads of the query come first"
+    return replace(case, title=title, arguments={**case.arguments, "query": query})
 
 
 def _stretches(case: KernelCase, num_splits: int) -> KernelCase:
@@ -83,9 +91,24 @@ _STORE_ROWS = (
     "store_rows(split_numerator, row * HEAD_DIM, numerator, member < GROUP, HEAD_DIM, DIM_LANES)"
 )
 
+_BY_QUERY_ROW = "query_row * num_splits + split * HEAD_DIM"
 _FIRST = "first = split * tokens_per_split"
 
 SPLIT_MISTAKES = (
+    Misconception(
+        "the strides of the query",
+        "The results are contiguous, and the query need not be: how far apart its rows are says "
+        "nothing of where a state lies. A row of split_numerator begins at row * HEAD_DIM.",
+        Edited(
+            ((_STORE_ROWS, _STORE_ROWS.replace("row * HEAD_DIM", _BY_QUERY_ROW)),),
+        ),
+    ),
+    Misconception(
+        "split by split",
+        "The results are [num_seqs, num_heads, num_splits]: the splits of one head are neighbours, "
+        "so a head begins num_splits behind the one before it, and a split one behind.",
+        Edited(((_ROW, "row = seq * num_heads + head + num_heads * split"),)),
+    ),
     Misconception(
         "a stretch of one tile",
         "A stretch is tokens_per_split tokens, which may be several tiles: the next one begins "
@@ -137,11 +160,12 @@ def splits(seed: int) -> Iterator[KernelCase]:
     """Yield the states that splits left behind, some of them empty."""
     generator = torch.Generator().manual_seed(seed)
     two = torch.tensor([[[2.0, 3.0]]]), torch.tensor([[[1.5, 1.25]]])
-    numerators = torch.tensor([[[[17.0, 3.0], [32.0, 8.0]]]])
+    # As many lanes of splits as of numbers would let a factor fit along the wrong side.
+    numerators = torch.tensor([[[[17.0, 3.0, 5.0, 9.0], [32.0, 8.0, 2.0, 7.0]]]])
     yield _combined("2 splits", *two, numerators)
     apart = torch.tensor([[[-200.0, 200.0]]])
     yield _combined("2 splits, maxima far apart", apart, two[1], numerators)
-    below, sums = torch.tensor([[[-160.0, -161.0, -162.0]]]), torch.tensor([[[1.5, 1.0, 1.25]]])
+    below, sums = torch.tensor([[[-2e4, -20001.0, -20002.0]]]), torch.tensor([[[1.5, 1.0, 1.25]]])
     three = torch.tensor([[[[17.0, 3.0], [32.0, 8.0], [5.0, 6.0]]]])
     yield _combined("3 splits, maxima far below 0", below, sums, three)
     for num_splits, empty, dim in ((3, [], 6), (1, [], 8), (5, [1, 4], 8)):
@@ -149,6 +173,8 @@ def splits(seed: int) -> Iterator[KernelCase]:
         largest = 4 * torch.randn(sizes, generator=generator)
         sums = 1 + torch.rand(sizes, generator=generator)
         values = torch.randn(*sizes, dim, generator=generator)
+        if num_splits == 1:
+            largest -= 1e20  # finite all the same, and without an empty lane beside it
         largest[..., empty] = -math.inf
         sums[..., empty], values[..., empty, :] = 0.0, 0.0
         plural = "s" if num_splits > 1 else ""
@@ -178,11 +204,25 @@ _FACTOR = "factor = tl.exp2(max_score - tl.max(max_score, axis=0))"
 _TOTAL = "total = tl.sum(numerator * factor[:, None], axis=0)"
 _ATTENTION = "attention = total / tl.sum(denominator * factor, axis=0)"
 
+_LARGEST = "tl.max(max_score, axis=0)"
+_NUMERATOR = "numerator = load_rows(split_numerator, row * HEAD_DIM, valid, HEAD_DIM, DIM_LANES)"
 _MAX = 'max_score = tl.load(split_max + row, mask=valid, other=float("-inf"))'
 _OUT = "out_offset = seq * out_seq_stride + head * out_head_stride + dim"
 _ROW_OF_SPLIT = "row = (seq * tl.num_programs(1) + head) * num_splits + split"
 
 COMBINE_MISTAKES = (
+    Misconception(
+        "no maximum below 0",
+        "The largest maximum may be far below 0: relative to 0 all factors would vanish. Only the "
+        "maxima decide.",
+        Edited(((_FACTOR, _FACTOR.replace(_LARGEST, f"tl.maximum({_LARGEST}, 0.0)")),)),
+    ),
+    Misconception(
+        "rows of one number",
+        "split_numerator has HEAD_DIM numbers for each state, so a row begins HEAD_DIM numbers "
+        "behind the one before it.",
+        Edited(((_NUMERATOR, _NUMERATOR.replace("row * HEAD_DIM", "row")),)),
+    ),
     Misconception(
         "0 in the empty lanes",
         "A lane that stands for nothing must not have the largest maximum: where all others are "

@@ -473,7 +473,7 @@ def test_in_a_kernel_reports_are_html_errors_one_line_and_parts_are_kept(kernel)
     assert result.data["text/html"] == "<span></span>"
     assert shown.data["text/html"].count("<details>") == 1
     assert "Explained.</strong> Two vectors" in shown.data["text/html"]
-    assert "Map of the engine: Sizing is yours" in shown.data["text/html"]
+    assert "Map of the engine: Sizing: 1 of 2 yours" in shown.data["text/html"]
 
     shown, result = kernel["wrong"]
     assert 'data-verdict="not yet"' in shown.data["text/html"]

@@ -15,7 +15,7 @@ _CAPTION = 18
 
 
 def engine_thumbnail(won: str, statuses: Iterable[PartStatus]) -> str:
-    """Return the map with one box lit and named; the learner's other boxes are filled.
+    """Return the map with one box lit and named, and how far it is; other begun boxes are filled.
 
     Args:
         won: The part that was just won.
@@ -27,9 +27,13 @@ def engine_thumbnail(won: str, statuses: Iterable[PartStatus]) -> str:
     >>> svg = engine_thumbnail("BlockPool", [PartStatus("BlockPool", 7, "block_pool", "yours", "")])
     >>> svg.count("<rect"), "Block pool" in svg
     (17, True)
+    >>> svg.rpartition("</text>")[0].rpartition(">")[2]
+    'Block pool: 1 of 1 yours'
     """
     rows = list(statuses)
     lit = {row.name: row.node for row in rows}[won]
+    in_box = [row for row in rows if row.node == lit]
+    count = sum(row.state == "yours" or row.name == won for row in in_box)
     own = {row.node for row in rows if row.state == "yours"}
     colour = state_of("yours").colour
     boxes = []
@@ -43,7 +47,7 @@ def engine_thumbnail(won: str, statuses: Iterable[PartStatus]) -> str:
             f'fill="{fill}"{faded} stroke="currentColor" {edge}>'
             f"<title>{html.escape(node.title)}</title></rect>"
         )
-    caption = html.escape(f"{NODES[lit].title} is yours")
+    caption = html.escape(f"{NODES[lit].title}: {count} of {len(in_box)} yours")
     width = 6 + _COLUMN * (1 + max(node.column for node in NODES.values()))
     height = 6 + _ROW * (1 + max(node.row for node in NODES.values()))
     height += _CAPTION

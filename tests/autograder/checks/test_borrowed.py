@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from autograder import lessons
 from autograder.checks.asking import asked_when_called
-from autograder.checks.borrowed import borrowed_through, is_borrowed
+from autograder.checks.borrowed import borrowed_through, is_borrowed, stand_ins
 from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
 from autograder.notebook import check
@@ -233,9 +233,8 @@ def blocks(load):
         "    usable_bytes =",
         "    if block_size < 1:\n        raise ValueError(block_size)\n    usable_bytes =",
     )
-    head = "from __future__ import annotations\nfrom course_lib.specs import GPUSpec, ModelSpec\n"
     wrong = RIGHT.replace("2 * ", "")
-    return lambda more="": load(f"{head}{wrong}\n\n\n{mine}{more}")
+    return lambda more="": load(f"{TYPES}{wrong}\n\n\n{mine}{more}")
 
 
 def test_a_mistake_in_1_1_is_not_charged_again_in_1_2(blocks, capsys):
@@ -259,6 +258,30 @@ def test_a_mistake_of_its_own_is_charged(blocks, capsys):
     said = capsys.readouterr().out
     assert "Expected" in said
     assert "in the place of yours. Your kv_bytes_per_token" in said
+
+
+TYPES = "from __future__ import annotations\nfrom course_lib.specs import GPUSpec, ModelSpec\n"
+
+
+def test_a_helper_that_passes_is_not_said_to_be_replaced_where_an_error_differs(load, capsys):
+    mine = RIGHT.replace(
+        "    return", "    if model is None:\n        raise ValueError('my own words')\n    return"
+    )
+    assert mine != RIGHT
+    wrong = "def num_kv_blocks(model, *rest, **more):\n    return kv_bytes_per_token(None)"
+    assert check("1.2", load(f"{TYPES}{mine}\n\n\n{wrong}").num_kv_blocks) == 0
+    said = capsys.readouterr().out
+    assert "my own words" in said
+    assert "in the place of yours" not in said
+
+
+def test_an_attribute_of_the_name_of_another_answer_is_no_use_of_it(load):
+    others = lessons.exercises(1)
+    source = "def kv_bytes_per_token(model): return 1\ndef {}(model): return {}"
+    asks = load(source.format("num_kv_blocks", "model.kv_bytes_per_token()")).num_kv_blocks
+    assert stand_ins(asks, others) == {}
+    uses = load(source.format("num_kv_blocks", "kv_bytes_per_token(model)")).num_kv_blocks
+    assert set(stand_ins(uses, others)) == {"kv_bytes_per_token"}
 
 
 def test_what_is_kept_does_not_have_the_earlier_mistake(blocks, workspace, capsys):

@@ -87,6 +87,7 @@ SOFTMAX_WRONG = (
     (lambda s: torch.softmax(s, -1).double(), SAME),
     (lambda s: torch.log_softmax(s, -1), SAME),
     (lambda s: torch.softmax(s.clamp(min=-5), -1), SAME),
+    (lambda s: torch.softmax(s.masked_fill(s == -math.inf, -1e9), -1), SAME),
     (not_normalised, SAME),
     (number_by_number, SAME),
     (that_writes_to_its_scores, SAME),
@@ -132,7 +133,7 @@ def key_by_key(query, key, value, scale=None):
     if len(key) == 0:
         raise ValueError("none")
     pairs = zip(key, value, strict=True)
-    states = [head_by_head(query, k[None], v[None], scale) for k, v in pairs]
+    states = [partial_attention(query, k[None], v[None], scale) for k, v in pairs]
     return reduce(merge_states, states)
 
 
@@ -161,6 +162,22 @@ def relative_to_0_at_least(state, *_):
     return SoftmaxState(largest, factor * state.denominator, factor[:, None] * state.numerator)
 
 
+def relative_to_a_floor(floor):
+    def change(state, *_):
+        largest = state.max_score.clamp(min=floor)
+        factor = torch.exp(state.max_score - largest)
+        return SoftmaxState(largest, factor * state.denominator, factor[:, None] * state.numerator)
+
+    return change
+
+
+def in_another_order(state, query, key, _):
+    """Leave heads that were dealt in turn where that has put them."""
+    group = len(query) // key.shape[1]
+    places = [head for first in range(group) for head in range(first, len(query), group)]
+    return SoftmaxState(*(each[places] for each in vars(state).values()))
+
+
 def as_groups(state, query, key, _):
     groups = key.shape[1], -1
     return SoftmaxState(*(each.unflatten(0, groups) for each in vars(state).values()))
@@ -176,15 +193,25 @@ PARTIAL_WRONG = (
     ),
     (changed(as_groups), SAME),
     (changed(relative_to_0_at_least), "no maximum below 0"),
+    (changed(relative_to_a_floor(-50)), SAME),
+    (changed(relative_to_a_floor(-1e9)), SAME),
+    (changed(in_another_order), SAME),
+    (
+        lambda q, k, v, scale=None: partial_attention(
+            q.unflatten(0, (-1, k.shape[1])).transpose(0, 1).flatten(0, 1), k, v, scale
+        ),
+        "heads dealt in turn, and left so",
+    ),
+    (lambda q, k, v, scale=None: partial_attention(q, k, v.nan_to_num(), scale), SAME),
     (changed(all_in_float32), SAME),
     (not_refusing, SAME),
     (
         lambda q, k, v, scale=None: partial_attention(q, k, v, scale or q.shape[-1] ** -0.5),
         "a scale of 0 taken for none",
     ),
-    (lambda q, k, v, s=None: partial_attention(q, k[:-1], v[:-1], s), SAME),
-    (lambda q, k, v, s=None: partial_attention(q, k, v, math.sqrt(q.shape[-1])), SAME),
-    (lambda q, k, v, s=None: partial_attention(q, v, k, s), SAME),
+    (lambda q, k, v, scale=None: partial_attention(q, k[:-1], v[:-1], scale), SAME),
+    (lambda q, k, v, scale=None: partial_attention(q, k, v, math.sqrt(q.shape[-1])), SAME),
+    (lambda q, k, v, scale=None: partial_attention(q, v, k, scale), SAME),
     (changed(lambda s, q, *_: [q.zero_(), s][1]), SAME),
     (lambda *_: given.state((0.0, 2.0, 6.0, 6.0)), SAME),
     (object(), SAME),
@@ -288,7 +315,55 @@ def with_a_large_number_for_infinity(first, second):
     return merge_states(*clamped)
 
 
-MERGE_RIGHT = (with_logarithms, head_after_head, that_returns_the_other)
+def by_factors(factors, largest=torch.maximum, times=torch.mul):
+    """Make an answer from its factors, its maximum, and how it multiplies.
+
+    Args:
+        factors: Makes a factor from a state's maximum and the larger one.
+        largest: Takes the larger of two maxima.
+        times: Multiplies a factor and a sum.
+    """
+
+    def merge_states_(first, second):
+        top = largest(first.max_score, second.max_score)
+        a, b = (factors(each.max_score, top) for each in (first, second))
+        return SoftmaxState(
+            top,
+            times(a, first.denominator) + times(b, second.denominator),
+            times(a[:, None], first.numerator) + times(b[:, None], second.numerator),
+        )
+
+    return merge_states_
+
+
+def guarded(own, top):
+    return torch.where(own == -math.inf, 0.0, (own - top).exp())
+
+
+def over_a_floor(floor):
+    return by_factors(lambda own, top: (own - top.clamp(min=floor)).exp())
+
+
+def nan_taken_for_empty(own, top):
+    return torch.where(own.isfinite(), (own - top).exp(), 0.0)
+
+
+def none_times_anything_is_none(factor, sums):
+    return torch.where(factor > 0, factor * sums, 0.0)
+
+
+def small_ones_dropped(own, top):
+    factor = guarded(own, top)
+    return torch.where(factor < 1e-4, 0.0, factor)
+
+
+MERGE_RIGHT = (
+    with_logarithms,
+    head_after_head,
+    that_returns_the_other,
+    by_factors(guarded, largest=torch.fmax),  # a NaN shows in the sums
+    by_factors(nan_taken_for_empty),  # likewise
+)
 
 
 def the_other_way_round(first, second):
@@ -310,6 +385,12 @@ def the_other_way_round(first, second):
 
 MERGE_WRONG = (
     (the_other_way_round, "the factor upside down"),
+    (by_factors(lambda own, top: (top - own).exp()), "the factor upside down, and infinite"),
+    (over_a_floor(-10), "a floor under the maximum"),
+    (over_a_floor(-1e9), "a floor under the maximum"),
+    (by_factors(nan_taken_for_empty, largest=torch.fmax), SAME),
+    (by_factors(guarded, times=none_times_anything_is_none), SAME),
+    (by_factors(small_ones_dropped), SAME),
     (that_writes_into_the_first, SAME),
     (empty_by_the_whole, "empty only as a whole"),
     (as_they_come_and_swept(torch.nan_to_num), "NaN swept out of the sums"),
@@ -465,12 +546,63 @@ def narrowed(query, key_cache, value_cache, block_table, context_len, scale=None
     return attend_blocks(query, key_cache, value_cache, block_table, context_len, scale)
 
 
-ATTEND_RIGHT = (over_a_copy, from_the_last_block, token_by_token, by_recursion)
+def with_choices(hide, keep=lambda values, hidden: values.masked_fill(hidden, 0.0)):
+    """Make an answer over whole blocks from how it hides scores, and what it keeps of the values.
+
+    Args:
+        hide: Takes the scores, [num_heads, num_keys], and which keys are hidden.
+        keep: Takes the values, [num_keys, num_heads, head_dim], and which of them are hidden.
+    """
+
+    def attend_blocks_(query, key_cache, value_cache, block_table, context_len, scale=None):
+        require_heads(query[None], key_cache[0], value_cache[0])
+        if context_len < 1:
+            raise ValueError
+        blocks = block_table[: -(-context_len // key_cache.shape[1])].long()
+        group = len(query) // key_cache.shape[2]
+        keys, values = (
+            widened(each[blocks].flatten(0, 1)).repeat_interleave(group, 1)
+            for each in (key_cache, value_cache)
+        )
+        scale = query.shape[1] ** -0.5 if scale is None else scale
+        hidden = torch.arange(len(keys)) >= context_len
+        scores = hide(torch.einsum("hd,nhd->hn", widened(query), keys) * scale, hidden)
+        kept = keep(values, hidden[:, None, None])
+        return torch.einsum("hn,nhd->hd", softmax(scores), kept).to(query.dtype)
+
+    return attend_blocks_
+
+
+def by_addition(scores, hidden):
+    return scores + torch.where(hidden, -math.inf, 0.0)
+
+
+def by_a_number(number):
+    return lambda scores, hidden: scores.masked_fill(hidden, number)
+
+
+def for_as_many_heads_as_there_are(query, key_cache, value_cache, *rest):
+    """Take as many KV heads as there are query heads."""
+    few = [each[:, :, : len(query)] for each in (key_cache, value_cache)]
+    return attend_blocks(query, *few, *rest)
+
+
+ATTEND_RIGHT = (
+    over_a_copy,
+    from_the_last_block,
+    token_by_token,
+    by_recursion,
+    with_choices(by_a_number(-math.inf)),
+)
 ATTEND_WRONG = (
     (with_context(lambda n, size: n - 1), SAME),
     (with_context(lambda n, size: n // size * size), "the last block is dropped"),
     (with_context(lambda n, size: -(-n // size) * size), "the whole last block"),
     (gathered_and_masked, "hidden in the scores only"),
+    (with_choices(by_addition), "the mask is added"),
+    (with_choices(by_a_number(-1e3)), "hidden with a finite number"),
+    (with_choices(by_a_number(-1e9)), "hidden with a finite number"),
+    (for_as_many_heads_as_there_are, SAME),
     (that_skips_stale_nan_alone, SAME),
     (hidden_where_it_is_nan, SAME),
     (with_output(lambda out: out.double()), SAME),
@@ -543,6 +675,7 @@ def into_the_query(query, key_cache, value_cache, batch, scale=None):
 BATCH_RIGHT = (stacked, last_first)
 BATCH_WRONG = (
     (without_check, SAME),
+    (lambda *args, **options: paged_decode(*args, **options).nan_to_num(), SAME),
     (into_the_query, SAME),
     (lambda q, k, v, batch, scale=None: paged_decode(q, k, v, batch, scale).float(), SAME),
     (
@@ -603,6 +736,9 @@ MENDED_RIGHT = (
 MENDED_WRONG = (
     (hunt.suspect_decode, "something times 0"),
     (inf_is_left, SAME),
+    (with_choices(by_a_number(-1e3)), "hidden with a finite number"),
+    (with_choices(by_addition), "the mask is added"),
+    (lambda q, k, v, table, n: hunt.decode(q, k, v, table, min(n + 1, 2 * k.shape[1])), SAME),
     (one_block_less, SAME),
     (not_scaled, SAME),
     (
@@ -651,6 +787,77 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
 )
 
 
+def by_prefixes(query, key, value, scale=None):
+    """Begin anew with each key."""
+    if len(key) == 0:
+        raise ValueError("no keys")
+    for num_keys in range(1, len(key) + 1):
+        state = partial_attention(query, key[:num_keys], value[:num_keys], scale)
+    return state
+
+
+def merged_number_by_number(first, second):
+    """Merge head by head, and in each number by number."""
+    top = torch.maximum(first.max_score, second.max_score)
+    a, b = (guarded(each.max_score, top).tolist() for each in (first, second))
+    numerator = torch.empty_like(first.numerator)
+    for head, dim in itertools.product(*map(range, numerator.shape)):
+        one, other = first.numerator[head, dim].item(), second.numerator[head, dim].item()
+        numerator[head, dim] = a[head] * one + b[head] * other
+    right = merge_states(first, second)
+    return SoftmaxState(top, right.denominator, numerator)
+
+
+def widened_for_each_block(query, key_cache, value_cache, block_table, context_len, scale=None):
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for start in range(0, context_len, size):
+        block, end = block_table[start // size], min(size, context_len - start)
+        wide = [each.double().to(widened(query).dtype) for each in (key_cache, value_cache)]
+        here = partial_attention(query, *(each[block, :end] for each in wide), scale)
+        state = merge_states(state, here)
+    return state.output().to(query.dtype)
+
+
+def all_former_ones_again(query, key_cache, value_cache, batch, scale=None):
+    check_decode(query, key_cache, value_cache, batch)
+    for num_seqs in range(1, len(query) + 1):
+        rows = list(zip(query, batch.block_tables, batch.context_lens.tolist(), strict=True))
+        out = [
+            attend_blocks(q, key_cache, value_cache, table, n, scale)
+            for q, table, n in rows[:num_seqs]
+        ]
+    return torch.stack(out)
+
+
+def dotted_number_by_number(query, key_cache, value_cache, block_table, context_len):
+    size, (num_heads, head_dim) = key_cache.shape[1], query.shape
+    scores = torch.zeros(num_heads, context_len, dtype=query.dtype)
+    for head, at, dim in itertools.product(range(num_heads), range(context_len), range(head_dim)):
+        key = key_cache[block_table[at // size], at % size, head, dim].item()
+        scores[head, at] += query[head, dim].item() * key / head_dim**0.5
+    values = gather(value_cache, block_table, context_len)
+    return torch.einsum("hn,nhd->hd", torch.softmax(scores, -1), values)
+
+
+@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        ("2.2", by_prefixes),
+        ("2.3", merged_number_by_number),
+        ("2.4a", widened_for_each_block),
+        ("2.4b", all_former_ones_again),
+        ("2.8b", dotted_number_by_number),
+    ],
+)
+def test_an_answer_that_is_right_and_far_too_slow_fails_on_the_large_case_alone(exercise, answer):
+    (large,) = lessons.find(exercise).check.large
+    finding = examine(exercise, answer, timeout=1.1 * large.seconds, max_examples=10)
+    assert finding.fraction == 0
+    assert f"(...) on {large.size}" in finding.counterexample.case
+    assert finding.counterexample.complaint == "on small inputs it is right"
+
+
 def test_states_merge_to_the_same_in_any_order_and_any_grouping():
     """The law that exercise 2.3 stands for, on what its check compares with."""
     draw = random.Random(5)
@@ -685,6 +892,8 @@ NAN = math.nan
         (np.array([6, NAN, 0, 0, 1, 2]), 3),
         (torch.tensor([6, NAN, 0, 0, 1, 2]), 3),
         ((6, NAN, 0, 0, 1, 2), 3),
+        ([np.float32(6), NAN, 0, 0, 1, True], 3),
+        ([*torch.tensor([6, NAN, 0, 0, 1, 2])], 3),
     ],
 )
 def test_a_stale_slot_of_the_last_block_that_is_not_finite_exposes_the_suspect(values, context_len):
@@ -724,6 +933,7 @@ def test_a_stale_slot_of_the_last_block_that_is_not_finite_exposes_the_suspect(v
         ({"values": [6, "nan", 0, 0, 1, 2], "context_len": 3}, "float('nan')", SAME),
         ({"values": [6, NAN, 0, 0, 1, 2], "context_len": 5}, "1 to 4 tokens", SAME),
         ({"values": [6, NAN, 0, 0, 1, 2], "context_len": True}, "1 to 4 tokens", SAME),
+        ({"values": [6, NAN, 0, 0, 1, 2], "context_len": "3"}, "is '3', of type str", SAME),
         ({"values": NAN, "context_len": 3}, "float, not a list", SAME),
         ({"values": [6, NAN, 0, 0, 1, 2]}, "the keys 'values' and 'context_len'", SAME),
         ([6, NAN, 0, 0, 1, 2], "the keys", SAME),
@@ -787,6 +997,16 @@ def test_a_break_even_that_counts_from_the_slowdown_that_is_given_is_named():
     right = measure.measured()
     wrong = {**right, "break-even": right["break-even"] / 1.26}
     assert named(examine("2.9", wrong)) == "relative to 1.26"
+
+
+def test_a_break_even_of_seconds_is_named():
+    right, given_ = measure.measured(), dict.fromkeys(("Oracle", "Paged"))
+    for name in given_:
+        moments = measure._snapshots(name)
+        given_[name] = [sum(measure._step_seconds(each, s) for each in moments) for s in (0.0, 1.0)]
+    without, once = given_["Paged"]
+    wrong = {**right, "break-even": (given_["Oracle"][1] - without) / (once - without)}
+    assert named(examine("2.9", wrong)) == "equal seconds for equal rates"
 
 
 def test_a_query_that_is_scaled_in_place_is_shown_on_the_smallest_call():

@@ -184,6 +184,48 @@ WRONG = {
         "split_decode_kernel",
         ("first = split * tokens_per_split", "first = TILE * split"),
     ),
+    "the maximum not below a floor": (
+        "2.7b",
+        SAME,
+        "combine_splits_kernel",
+        (FACTOR, "factor = tl.exp2(max_score - tl.maximum(tl.max(max_score, axis=0), -1e9))"),
+    ),
+    "the maximum not below 0": (
+        "2.7b",
+        "no maximum below 0",
+        "combine_splits_kernel",
+        (FACTOR, "factor = tl.exp2(max_score - tl.maximum(tl.max(max_score, axis=0), 0.0))"),
+    ),
+    "the factor along the wrong side": (
+        "2.7b",
+        SAME,
+        "combine_splits_kernel",
+        ("numerator * factor[:, None]", "numerator * factor"),
+    ),
+    "the rescaling along the wrong side": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (STEP["numerator"], "numerator = numerator * rescale"),
+    ),
+    "a weight for what is hidden": (
+        "2.6",
+        SAME,
+        "softmax_step",
+        (
+            "weights = tl.exp2(scores - new_max[:, None])",
+            "weights = tl.exp2(tl.maximum(scores - new_max[:, None], -20.0))",
+        ),
+    ),
+    "states as far apart as queries": (
+        "2.7a",
+        "the strides of the query",
+        "split_decode_kernel",
+        (
+            "store_rows(split_numerator, row * HEAD_DIM,",
+            "store_rows(split_numerator, split * HEAD_DIM + num_splits * query_row,",
+        ),
+    ),
     "not divided": ("2.7b", SAME, "combine_splits_kernel", (ATTENTION, "attention = total")),
     "the first split's maximum": (
         "2.7b",
