@@ -369,8 +369,8 @@ print(f"largest difference to attention over a copy, both rounded to float16: {d
 # %% [markdown]
 # An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for
 # each sequence, padded to the same length, and its number in `context_lens` (a tensor; `.tolist()` makes numbers of
-# Python of it). The query of sequence $i$ is `query[i]`, as each of them has one new token.
-# `check_decode(query, key_cache, value_cache, batch)` raises the ValueError that is asked for.
+# Python of it). The query of sequence $i$ is `query[i]`, as each of them has one new token. `check_decode` raises the
+# ValueError that is asked for; it takes all of your arguments but the scale.
 
 # %% exercise="2.4b"
 
@@ -636,7 +636,7 @@ if state.mode == "interpreted":
 
 # %% [markdown]
 # Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each. So the
-# library splits only where there are fewer than four programs a multiprocessor, and the context is long.
+# library splits only where there are at most two programs a multiprocessor, and the context is long.
 #
 # Both kernels are a stretch exercise. The first is your decode kernel again, with other bounds, and it stores a state
 # in the place of an output. `tl.minimum(a, b)` takes the smaller of two, `tl.store(addresses, numbers, mask=...)`
@@ -644,6 +644,11 @@ if state.mode == "interpreted":
 # `load_rows` reads them. `split_max` and `split_denominator` hold `num_splits` numbers for each sequence and head,
 # side by side; `split_numerator` has as many rows of `head_dim`. A stretch that begins behind the context leaves the
 # empty state. The checks take about 5 and 2 s.
+
+# %% claims="splits only where there are at most two programs a multiprocessor, and the context is long"
+if state.mode != "unavailable":
+    assert choose_num_splits(2 * 132, 100_000, 132) > 1 == choose_num_splits(2 * 132 + 1, 100_000, 132)
+    assert choose_num_splits(8, 256, 132) == 1
 
 # %% claims="Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each."
 if traffic:
@@ -764,11 +769,11 @@ check("2.8b", decode)
 # the scores, NaN − inf is NaN, and that does harm, too.
 
 # %% [markdown]
-# vLLM has had this bug more than once. In 2023 it was in its first CUDA kernel, which since then
-# puts 0 in the place of values behind the context (PR #936). In July 2026 it was in two Triton kernels, after a warm-up
-# run of a speech model on AMD GPUs had left NaN in blocks; **PR #47305** bounds what they read. In August 2026 it was in
-# AMD's own kernels, and the slots had never been written (PR #53856). Elsewhere, says #47305, such slots held zeros, and
-# nothing showed.
+# vLLM has had this bug more than once. In 2023 it was in its first CUDA kernel, which since then puts 0 in the place of
+# values behind the context (PR #936). In July 2026 it was in two Triton kernels, after a warm-up run of a speech model on
+# AMD GPUs had left NaN in blocks; **PR #47305** bounds what they read. In August 2026 it was in the kernels for AMD GPUs
+# that are not written in Triton, and the slots had never been written to (PR #53856). Elsewhere, says #47305, such slots
+# held zeros, and nothing showed.
 #
 # ### Judge three more fixes
 #
@@ -853,8 +858,8 @@ viz.attention_explorer(parts.get("partial_attention"), parts.get("merge_states")
 # %% [markdown]
 # ## 8. It runs in your engine
 #
-# The course's tiny model has 4 layers; it generates 24 tokens for each of two prompts. Each of
-# your functions is put in the place of the library's, wrapped so that its calls are counted.
+# The course's tiny model has 4 layers; it generates 24 tokens for each of two prompts. Each of your functions is put in
+# the place of the library's, wrapped so that its calls are counted.
 #
 # **Predict:** how often is `attend_blocks` called? A prompt is computed in one step that also gives the first token; all other
 # tokens come from decode steps, and only those go through `attend_blocks`.
