@@ -18,7 +18,7 @@
 # **You need** lesson 1: the KV cache, blocks, query heads and KV heads, memory-bound work. You need no GPU.
 #
 # **How this notebook works.** As lesson 1: write below `# YOUR CODE HERE`, run the cell with `check(...)`, and read what
-# it says. `explain("2.1")` shows the solution afterwards. Predictions earn no points; write them down all the same.
+# it says. `explain("2.1")` shows the solution afterwards. Write down your predictions, though they earn no points.
 
 # %%
 from __future__ import annotations
@@ -668,7 +668,7 @@ if traffic:
 # The second kernel reads the states of all splits of a head at once. There may be fewer splits than lanes; what a lane
 # gets that reads nothing may be `other=float("-inf")`, too. Nobody tells it the number of heads, but the grid has a
 # program for each: `tl.num_programs(1)` is the size of the grid's dimension 1. With `axis=0`, `tl.max` and `tl.sum`
-# reduce a row to a number, and a matrix to one row, which `tl.store` writes with a lane for each of its columns.
+# reduce a row to a number, and a matrix to a row, which `tl.store` writes.
 
 # %% exercise="2.7b"
 
@@ -1150,8 +1150,7 @@ parts.table()
 # lie before the window of the later rows. Your docstring leaves that to the caller: "A row sees a key in this tile, or
 # has seen one before." In a decode all rows see all keys, and each tile has one.
 #
-# (Rows that stand for no token, 12 of 16 in a decode with groups of 4, see no key in vLLM's kernel either, but a NaN
-# there would be stored nowhere. Yours have queries of zeros, so their scores are 0.)
+# (Rows of padding see no key there either, but a NaN in them would be stored nowhere.)
 #
 # </details>
 #
@@ -1225,6 +1224,5 @@ parts.table()
 # - "Paging makes attention 20 to 26% slower" was one kernel in 2023 against FasterTransformer's (section 7.1 of the
 #   paper). Of another kernel it has to be measured: the bytes of the table, 0.1% in yours, are not the whole price.
 # - "FlashAttention is an approximation": it is the state of this lesson, and exact. So is PagedAttention.
-# - "A masked token cannot hurt, its weight is 0": section 7.
 #
 # </details>
