@@ -151,7 +151,8 @@ def partial_attention(
         scale: What the scores are multiplied by; 1/√head_dim if None.
 
     Returns:
-        The state over exactly these keys, in float32; in float64 if the query is.
+        The state over exactly these keys: max_score and denominator [num_heads], numerator
+        [num_heads, head_dim], in float32; in float64 if the query is.
 
     Raises:
         ValueError: The shapes do not fit together, or there is no key.
@@ -186,7 +187,7 @@ def merge_states(first: SoftmaxState, second: SoftmaxState) -> SoftmaxState:
     changes nothing, also if both are such. A NaN that a state came with shows in the result.
 
     Merging is associative and commutative. So the blocks of a sequence can be visited in any order,
-    and by several workers at once, which is what split-KV decoding does.
+    and by several workers at once.
 
     Args:
         first: The state over some keys. It stays as it is.

@@ -1,9 +1,10 @@
 """Compiling a kernel for GPUs that are not there, which the interpreter cannot vouch for.
 
-The interpreter accepts what no GPU can run: ``break``, a ``tl.dot`` of eight rows, a tile too large
-for shared memory. The compiler needs no GPU, but it cannot run in a process in which Triton was
-imported to interpret: there, Triton's own functions are interpreted ones. So this file is also a
-program: a child process reads kernels as JSON, compiles them and writes JSON back.
+The interpreter accepts what no GPU can run: ``break``, a ``tl.dot`` in 16 bits that sums over eight
+products, a tile too large for shared memory. The compiler needs no GPU, but it cannot run in a
+process in which Triton was imported to interpret: there, Triton's own functions are interpreted
+ones. So this file is also a program: a child process reads kernels as JSON, compiles them and
+writes JSON back.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ import triton.language as tl  # noqa: E402 - after the check, whose message says
 from course_lib.attention import triton_kernels as kernels  # noqa: E402
 
 MIN_DOT_SIZE = 16
-"""The fewest rows and columns that ``tl.dot`` multiplies."""
+"""The fewest rows that tensor cores multiply, and the fewest products that ``tl.dot`` sums in
+16-bit types. The compiler would pad fewer rows or columns."""
 
 TILE_BYTES = 16 * 1024
 """Bytes of keys, and again of values, that a program reads per iteration. A multiprocessor's 164 to
