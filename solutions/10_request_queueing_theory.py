@@ -274,9 +274,9 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 # which nobody waits.
 #
 # Why $1/(1-\rho)$? A request that arrives finds $L$ others, on average; that a Poisson arrival sees what an average over time
-# sees is a theorem (PASTA: Poisson arrivals see time averages). Each of them takes a
-# service, also the one being served, for something memoryless has as much to go as if it were new; and so does it itself: in
-# services, $W = L + 1$. Little says $L = \lambda W = \rho W$. So $W = \rho W + 1$, and $W = 1/(1-\rho)$.
+# sees is a theorem (PASTA: Poisson arrivals see time averages). Each of them takes a service, also the one being served, for
+# something memoryless has as much to go as if it were new; and so does it itself. With $W$ for the response, in services,
+# $W = L + 1$. Little says $L = \lambda W = \rho W$. So $W = \rho W + 1$, and $W = 1/(1-\rho)$.
 #
 # The mean is not what users complain about. In M/M/1 the response is itself exponential, with the rate $\mu - \lambda$:
 #
@@ -298,7 +298,7 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 #
 # No service time is exponential. Let sizes have any distribution (G, for general), and ask again what an arrival waits for.
 # With the probability $\rho$ somebody is being served, and what is *left* of that service has to be waited for; call its
-# mean $R$. And then for those in the line, $\lambda W$ of them by Little (only the wait counts here, and only the line), a
+# mean $R$. And then for those in the line; with $W$ for the wait alone, these are $\lambda W$, by Little for the line alone. A
 # whole service each, together $\lambda W \cdot E[S] = \rho W$:
 #
 # $$W = \rho R + \rho W$$
@@ -308,8 +308,8 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 # distribution is told by its **squared coefficient of variation**, SCV: variance over mean squared. It is 0 if all are equal
 # and 1 for the exponential. Since $E[S^2]$ is variance plus mean squared, that is all one needs to know.
 #
-# An `MG1` has `self.lam`, `self.mean`, `self.scv` and `self.rho`. Ten services: nine of 1 s, one of 11 s. The mean is 2 s, and half of it 1 s. But $E[S^2]$ = (9 + 121)/10 = 13, so $R$ =
-# 13/4 = 3.25 s.
+# Ten services: nine of 1 s, one of 11 s. The mean is 2 s, and half of it 1 s. But $E[S^2]$ = (9 + 121)/10 = 13, so $R$ =
+# 13/4 = 3.25 s. Write $R$, then $W$: an `MG1` has `self.lam`, `self.mean`, `self.scv` and `self.rho`.
 
 # %% exercise="10.2b"
 
@@ -425,8 +425,8 @@ check("10.4a", answer)
 # that low. So no recursion is needed: the wait is the sum, minus the least that it, or 0, has been so far.
 
 # %% [markdown]
-# A loop in Python takes some tenths of a microsecond for each customer, arrays a few hundredths of that. What is given checks the
-# arguments and sees to several servers. The part for one server is yours. You have seen in the sums by hand how to do
+# A loop in Python takes some tenths of a microsecond for each customer, arrays a few hundredths of that. What is given checks
+# the arguments and sees to several servers. The part for one server is yours. You have seen in the sums by hand how to do
 # without a loop; `np.cumsum` and `np.minimum.accumulate` are running sums and running minima.
 
 # %% exercise="10.4b" steps="One server"
@@ -796,7 +796,7 @@ for rate in (0.25, 1.0, 2.0, 4.0, 6.0):
 # %% [markdown]
 # Up to 4/s the shared formula is within a tenth, and too high. Pollaczek and Khinchine are off by more than half where they
 # have an answer at all, and from 1/s on they have none. One line of algebra that knows what is shared beats a theorem that
-# does not. It is not exact: 800 requests end before the queue has settled, so a short run looks better than it is.
+# does not. It is not exact: 600 requests end before the queue has settled, so a short run looks better than it is.
 
 # %% claims="Up to 4/s the shared formula is within a tenth"
 assert all(1 <= ratio < 1.1 for rate, ratio in stretches.items() if rate <= 4)
@@ -840,8 +840,8 @@ assert full.e2e.mean() > 1.2 * small_alone / (1 - 3 * small_own)
 # 8 points, about 12 minutes, marked by hand: 3 for (a), 2 for (b), 3 for (c).
 
 # %% [markdown] answer="10.8" points=8
-# **(a)** M/G/1 says far too much: at 0.25 per second it expects 2.8 s (4.4 s on the real trace), more than half above what the engine takes,
-# which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for ever, where the
+# **(a)** M/G/1 says far too much: at 0.25 per second it expects 2.8 s (4.4 s on the real trace), more than half above what the
+# engine takes, which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for ever, where the
 # engine needs a few per cent more than alone. It assumes that a server takes one request at a time. The engine reads the
 # weights once for all that are present, so the others cost it only $D$, a twentieth of $S$ or so. **(b)** In M/G/1 one waits
 # for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server is shared nobody

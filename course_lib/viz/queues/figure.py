@@ -218,4 +218,4 @@ def _engine_words(dial: Dial, engine: str) -> list[str]:
             "the wall at 1, where a queue would grow for ever."
         ]
     theory = last.by_work / (1 - last.by_work)
-    return [f"{begin}λD is {number(last.by_work)}, and ρ/(1 − ρ) {number(theory)}."]
+    return [f"{begin}λD is {number(last.by_work)}, ρ/(1−ρ) is {number(theory)}."]
