@@ -249,6 +249,8 @@ class _Judging:
     def _judged_alone(self, exercise: Exercise, asked: Asked) -> Verdict:
         """Return the verdict of a box in which nothing but this exercise is open."""
         at = self._at
+        # What becomes of a cell there says nothing of the box that goes on.
+        lost, faults = dict(self._lost), dict(self._faults)
         with self._oracle.zygote.box(self._oracle.limits) as box:
             try:
                 for each in self._oracle.course.but_for(exercise.id):
@@ -264,19 +266,22 @@ class _Judging:
                 verdict = replace(verdict, message=verdict.misconception or _IT_FAILS)
             except GoneError as gone:
                 verdict = Verdict(asked.exercise, asked.check_id, Status(gone.end), 0.0, str(gone))
+            finally:
+                self._lost, self._faults = lost, faults
         return verdict
 
     def _is_damaged(self, check: int) -> bool:
-        """Say whether an answer uses a wrong one of before, or what a cell that failed defines."""
-        needed = used_by(self._cells, self._cells_of(check))
+        """Say whether its cells fail, or use a wrong answer or what a cell that failed defines."""
+        own = self._cells_of(check)
+        needed = used_by(self._cells, own)
         wrong = {
             self._oracle.release.of_check(str(self._cells[at].grade_id)).name
             for at in self._stand_ins(check)
         }
         return not needed.isdisjoint(wrong) or any(
-            not needed.isdisjoint(names_defined(self._cells[at].source))
+            at in own or not needed.isdisjoint(names_defined(self._cells[at].source))
             for at in self._faults
-            if at < check and at not in self._cells_of(check)
+            if at < check
         )
 
     def _stand_ins(self, check: int) -> dict[int, str]:
