@@ -105,6 +105,14 @@ def test_a_mistake_costs_its_own_exercise_alone(judge: Judge) -> None:
     assert verdicts["1.2"].evidence.boxes == 2
 
 
+def test_what_needs_a_body_before_its_verdict_is_judged_with_it(judge: Judge) -> None:
+    before = "BASE = kv_bytes_per_block(MODELS['opt-13b'], 1)"
+    uses = BLOCKS.replace("BYTES", "(BASE * 0 + kv_bytes_per_block(model, block_size))")
+    verdicts = judge(RIGHT, uses, before)
+    assert verdicts["1.2"].status is Status.PASS
+    assert verdicts["1.2"].evidence.boxes == 2
+
+
 def test_a_known_mistake_is_named_and_nothing_drawn_is_told(judge: Judge) -> None:
     verdict = judge(WRONG)["1.1"]
     assert verdict.misconception
