@@ -393,7 +393,9 @@ def _shape(value: Any) -> str:
         dtype = str(value.dtype).removeprefix("torch.")
         if value.numel() <= _FEW:
             return _written_out(value.tolist())
-        return f"{dtype}{list(value.shape)}"
+        # Of two tensors of one shape only the strides say that they lie in different ways.
+        apart = "" if value.is_contiguous() else f" with strides {list(value.stride())}"
+        return f"{dtype}{list(value.shape)}{apart}"
     if hasattr(value, "context_lens") and hasattr(value, "block_tables"):
         return f"contexts {value.context_lens.tolist()} in blocks {value.block_tables.tolist()}"
     return repr(value)

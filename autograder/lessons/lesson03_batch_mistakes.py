@@ -311,6 +311,55 @@ KERNEL = (
         ),
     ),
     Misconception(
+        "the input's heads side by side",
+        "The lane is the place among the numbers of a token only where its heads are neighbours: "
+        "from head to head the key has key_head_stride, and the value value_head_stride.",
+        Edited(
+            (
+                (
+                    "token * key_token_stride + head * key_head_stride + dim",
+                    "token * key_token_stride + lane",
+                ),
+                (
+                    "token * value_token_stride + head * value_head_stride + dim",
+                    "token * value_token_stride + lane",
+                ),
+            )
+        ),
+    ),
+    Misconception(
+        "all heads side by side",
+        "The lane is the place among the numbers of a token only where its heads are neighbours: "
+        "from head to head all four, key, value and both caches, have strides of their own.",
+        Edited(
+            (
+                (
+                    "token * key_token_stride + head * key_head_stride + dim",
+                    "token * key_token_stride + lane",
+                ),
+                (
+                    "token * value_token_stride + head * value_head_stride + dim",
+                    "token * value_token_stride + lane",
+                ),
+                ("target += head * key_cache_head_stride + dim", "target += lane"),
+                ("target += head * value_cache_head_stride + dim", "target += lane"),
+            )
+        ),
+    ),
+    Misconception(
+        "the key's strides to read the value",
+        "Key and value may lie in memory in different ways: the value has value_token_stride and "
+        "value_head_stride.",
+        Edited(
+            (
+                (
+                    "source = token * value_token_stride + head * value_head_stride + dim",
+                    "source = token * key_token_stride + head * key_head_stride + dim",
+                ),
+            )
+        ),
+    ),
+    Misconception(
         "32 bits",
         "A block times its stride may not fit into 32 bits, however few the block's own number "
         "needs: multiply in 64.",
@@ -341,7 +390,7 @@ KERNEL = (
         ),
     ),
     Misconception(
-        "the key's strides for the value",
+        "the strides of the key's cache for the value's",
         "The two caches may lie in memory in different ways; each has strides of its own.",
         Edited(
             (

@@ -354,9 +354,10 @@ OUTSIDE = tuple(
 def kernel_cases(seed: int) -> Iterator[KernelCase]:
     """Yield starts of the kernel: keys and values, and the two caches, differ in their strides.
 
-    Each of the four has its heads outside its tokens in some cases. In some, heads and numbers of a
-    head have a common factor: where they have none, a lane that takes the remainder for both
-    numbers its head's elements in another order, and meets every one of them.
+    Each of the four has its heads outside its tokens in some cases. Heads and numbers of a head
+    have a common factor: where they have none, a lane that takes the remainder for both numbers its
+    head's elements in another order, and meets every one of them. In one case a head has no power
+    of two numbers, as the heads of 80 and 96 of some models: Triton counts up to a power of two.
     """
     import torch
 
@@ -377,24 +378,24 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             return torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
         return torch.randn(3, 4, heads, dim, generator=generator)
 
-    for is_turned, heads, slots in (
-        (False, 2, [5]),
-        (True, 2, [7, -1, 0]),
-        (False, 3, [7, 2, -1, 4]),
+    for is_turned, heads, dim, slots in (
+        (False, 2, 4, [5]),
+        (True, 2, 4, [7, -1, 0]),
+        (False, 3, 6, [7, 2, -1, 4]),
     ):
-        shape = len(slots), heads, 4
+        shape = len(slots), heads, dim
         arguments = {
             "key": tokens(shape, not is_turned),
             "value": tokens(shape, is_turned),
-            "key_cache": cache(heads, 4, is_turned),
-            "value_cache": cache(heads, 4, not is_turned),
+            "key_cache": cache(heads, dim, is_turned),
+            "value_cache": cache(heads, dim, not is_turned),
             "slot_mapping": torch.tensor(slots),
         }
         expected = {name: arguments[name].clone() for name in ("key_cache", "value_cache")}
         reshape_and_cache(**{**arguments, **expected})
         padding = ", one of them padding" if -1 in slots else ""
-        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of 4"
-        needed = 4 * heads * 4 * sum(slot >= 0 for slot in slots)
+        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of {dim}"
+        needed = 4 * heads * dim * sum(slot >= 0 for slot in slots)
         yield KernelCase(title, arguments, expected, {"key": needed, "value": needed})
     yield from far_cases()
 

@@ -1343,6 +1343,7 @@ HEAD_BY_HEAD = """
                 value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM
             )
 """
+POWERS_OF_TWO = HEAD_BY_HEAD.replace("tl.arange(0, LANES)", "tl.arange(0, HEAD_DIM)")
 TO_THE_NULL_BLOCK = ALL_LANES.replace("if slot < 0:\n        return", "slot = tl.maximum(slot, 0)")
 ODD_KERNELS = (
     ("key_cache + at + head * key_cache_head_stride + dim", "key_cache + at + place"),
@@ -1387,6 +1388,7 @@ def kernel(body, tmp_path):
     [
         (ALL_LANES, 1),
         (HEAD_BY_HEAD, 1),
+        (POWERS_OF_TWO, 0),
         (READS_FOR_PADDING, 0.8),
         (TO_THE_NULL_BLOCK, 0),
         (ONLY_KEYS, 0),
