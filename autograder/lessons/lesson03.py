@@ -68,9 +68,11 @@ BY_HAND = Exercise(
         given.trace_by_hand, misconceptions=mistakes.BY_HAND, compare=given.same_state
     ),
     hints=(
-        "How many full blocks lie before the token, and how far into the next one is it?",
+        "How many full blocks lie before the token, and how far into the next one is it? And how "
+        "many blocks do all tokens of r0 fill?",
         "Divide the position by 4. The quotient says which entry of the table to read, the "
-        "remainder how far into that block to go.",
+        "remainder how far into that block to go. A state is the whole line: the free queue, r0 "
+        "and r1.",
         "`slot = entry * 4 + remainder`, and 12 tokens need `ceil(12 / 4)` blocks",
     ),
 )

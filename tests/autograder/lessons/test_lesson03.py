@@ -1285,6 +1285,64 @@ def test_spaces_in_a_state_do_not_matter_and_ids_do():
         assert examine("3.1b", {"seed": 1, **answer}).fraction < 1
 
 
+def by_hand(*mistakes, change=lambda states: states):
+    """Write down the answer of seed 1 with known mistakes, each in the states that it concerns."""
+    right = given.trace_by_hand(1).answer
+    known = {each.name: each.wrong(1) for each in lessons.find("3.1b").check.misconceptions}
+    wrong = {
+        name: state
+        for mistake in mistakes
+        for name, state in known[mistake].items()
+        if state != right[name]
+    }
+    return {"seed": 1, **change({**right, **wrong})}
+
+
+BY_HAND = (
+    (
+        by_hand(
+            change=lambda s: {n: np.uint32(v) if n in given.LOOKED_UP else v for n, v in s.items()}
+        ),
+        1,
+        SAME,
+    ),
+    (
+        by_hand(
+            change=lambda s: {n: np.uint8(v) if n in given.LOOKED_UP else v for n, v in s.items()}
+        ),
+        1,
+        SAME,
+    ),
+    (by_hand(change=lambda s: {**s, "slot a": np.uint64(36)}), 0.8, SAME),
+    (
+        by_hand(change=lambda s: {**s, **dict(zip(given.LOOKED_UP, (36, 10, 18), strict=True))}),
+        0.4,
+        "the position counted from 1",
+    ),
+    (by_hand("r1 is left out"), 0.6, "r1 is left out"),
+    (by_hand("the free queue is left out"), 0.6, "the free queue is left out"),
+    (by_hand("the position for the slot", "r1 is left out"), 0, "the position for the slot"),
+    (by_hand("one piece", change=lambda s: {**s, given.GROWN[1]: "free []"}), 0.2, "one piece"),
+    (by_hand("no new block", change=lambda s: {**s, "slot b": 12}), 0.6, SAME),
+)
+
+
+@pytest.mark.parametrize("place", range(len(BY_HAND)))
+def test_what_is_worked_out_by_hand_earns_its_states_and_names_the_first_mistake(place):
+    answer, earns, name = BY_HAND[place]
+    finding = examine("3.1b", answer)
+    assert finding.fraction == pytest.approx(earns)
+    assert named(finding) == name
+
+
+def test_no_table_that_is_taken_for_one_piece_is_right_by_chance():
+    (one_piece,) = (
+        each for each in lessons.find("3.1b").check.misconceptions if each.name == "one piece"
+    )
+    for seed in range(1_000):
+        assert one_piece.wrong(seed) != given.trace_by_hand(seed).answer
+
+
 # 3.6
 
 HEAD = """
