@@ -382,8 +382,9 @@ def _without_nan(value: Any) -> Any:
 def _shapes(arguments: Mapping[str, Any]) -> str:
     """Show arguments by what matters: a few numbers as they are, tensors by type and shape.
 
-    >>> _shapes({"num_splits": 3})
-    'num_splits=3'
+    >>> import torch
+    >>> _shapes({"num_splits": 3, "value": torch.zeros(2, 3, 8).transpose(0, 1)})
+    'num_splits=3, value=float32[3, 2, 8] with strides [8, 24, 1]'
     """
     return ", ".join(f"{name}={_shape(value)}" for name, value in arguments.items())
 

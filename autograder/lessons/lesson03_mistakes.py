@@ -160,7 +160,7 @@ BY_HAND = (
         "the position counted from 1",
         "Positions count from 0: position 9 is the tenth token, with nine before it.",
         _by_hand(_from_one),
-        hint="How many tokens stand before the one at position 9, and how many of them fill blocks?",
+        hint="How many tokens stand before the one at position 9? How many blocks do they fill?",
     ),
     Misconception(
         "the block and the offset added",

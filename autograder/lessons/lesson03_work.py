@@ -148,11 +148,11 @@ class BatchBudget(OperationBudget):
 
 
 def has_loop(source: str) -> bool:
-    """Say whether code has a loop, or a comprehension, which is one.
+    r"""Say whether code has a loop, or a comprehension, which is one.
 
-    >>> has_loop("def f(x):\\n    return [each for each in x]")
+    >>> has_loop("def f(x):\n    return [each for each in x]")
     True
-    >>> has_loop("def f(x):\\n    raise ValueError('no slot for a token')")
+    >>> has_loop("def f(x):\n    raise ValueError('no slot for a token')")
     False
     """
     try:

@@ -53,8 +53,8 @@ def table_trace(seed: int) -> HandTrace:
     """Return slots to look up in two block tables, and a table that grows; blocks of 4 slots.
 
     The first request has two free slots left. The last steps say how its table looks when it has
-    filled them, and with one token more. In no instance are the blocks of each table neighbours: who
-    takes a table for one piece finds another slot somewhere.
+    filled them, and with one token more. In no instance are the blocks of both tables neighbours:
+    who takes a table for one piece finds another slot somewhere.
 
     >>> trace = table_trace(seed=1)
     >>> trace.start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import time
 import timeit
 from array import array
 from numbers import Integral
@@ -1195,9 +1196,15 @@ def ratio_by_medians(ways):
     return times["loop"][7] / times["array"][7]
 
 
-def ratio_by_timeit(ways):
-    loop, array = (min(timeit.repeat(way, number=2, repeat=5)) for way in ways.values())
+def ratio_by_timeit(ways, repeat=5):
+    loop, array = (min(timeit.repeat(ways[n], number=2, repeat=repeat)) for n in ("loop", "array"))
     return np.float64(loop / array)
+
+
+def seconds_of_one(way):
+    began = time.perf_counter()
+    way()
+    return time.perf_counter() - began
 
 
 RATIO_RIGHT = (ratio_by_medians, ratio_by_timeit)
@@ -1210,10 +1217,19 @@ RATIO_WRONG = (
     (lambda ways: min(timeit.repeat(ways["loop"], number=1, repeat=5)), SAME),
     (
         lambda ways: ratio_by_timeit(
-            {"loop": lambda: ways["loop"], "array": lambda: ways["array"]}
+            {"loop": lambda: ways["loop"], "array": lambda: ways["array"]}, repeat=2_000
         ),
         "neither is called",
     ),
+    (lambda ways: seconds_of_one(ways["loop"]) / seconds_of_one(ways["array"]), "one call each"),
+    (
+        lambda ways: 1 / (seconds_of_one(ways["array"]) / seconds_of_one(ways["loop"])),
+        "one call each",
+    ),
+    (lambda ways: 0.5, SAME),
+    (lambda ways: 2, SAME),
+    (lambda ways: 1, "always 1"),
+    (lambda ways: ratio_by_timeit({**ways, "array": ways["loop"]}), "always 1"),
     (lambda ways: ratio_by_timeit(ways) / 16, SAME),
     (lambda ways: 100 * ratio_by_timeit(ways), SAME),
     (lambda ways: f"{ratio_by_timeit(ways)}", SAME),
