@@ -382,8 +382,9 @@ def _without_nan(value: Any) -> Any:
 def _shapes(arguments: Mapping[str, Any]) -> str:
     """Show arguments by what matters: a few numbers as they are, tensors by type and shape.
 
-    >>> _shapes({"num_splits": 3})
-    'num_splits=3'
+    >>> import torch
+    >>> _shapes({"num_splits": 3, "value": torch.zeros(2, 3, 8).transpose(0, 1)})
+    'num_splits=3, value=float32[3, 2, 8] with strides [8, 24, 1]'
     """
     return ", ".join(f"{name}={_shape(value)}" for name, value in arguments.items())
 
@@ -393,7 +394,9 @@ def _shape(value: Any) -> str:
         dtype = str(value.dtype).removeprefix("torch.")
         if value.numel() <= _FEW:
             return _written_out(value.tolist())
-        return f"{dtype}{list(value.shape)}"
+        # Of two tensors of one shape only the strides say that they lie in different ways.
+        apart = "" if value.is_contiguous() else f" with strides {list(value.stride())}"
+        return f"{dtype}{list(value.shape)}{apart}"
     if hasattr(value, "context_lens") and hasattr(value, "block_tables"):
         return f"contexts {value.context_lens.tolist()} in blocks {value.block_tables.tolist()}"
     return repr(value)

@@ -17,13 +17,14 @@ import numpy as np
 from autograder.checks.compare import Comparison, exactly, is_nothing, remedy
 from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
-from autograder.proxy.subject import Raised, Subject
-from autograder.proxy.wire import kind_of
+from autograder.proxy.subject import Raised, Returned, Subject
+from autograder.proxy.wire import Ref, kind_of
 
 SEED, GIVE_UP = _NO_STATES = "seed", "give up"
 """Keys of an answer that are no states."""
 
 _SEEDS = range(2**31)
+_WITHOUT_SIGN = ("uint8", "uint16", "uint32", "uint64")
 _YOUR_ANSWER = "your answer"
 
 
@@ -103,7 +104,8 @@ class TraceCheck:
         if type(own_seed) is not int or own_seed not in _SEEDS:
             wanted = f'"seed": a whole number, 0 to {_SEEDS[-1]}, of the task that you solved'
             return _no_answer(wanted, show(own_seed), nothing_written=given)
-        return self._compare(own_seed, given, subject)
+        written = {name: _with_a_sign(state, subject) for name, state in given.items()}
+        return self._compare(own_seed, written, subject)
 
     def _compare(self, seed: int, given: dict[str, Any], subject: Subject) -> Finding:
         states = self.instance(seed).answer
@@ -124,7 +126,25 @@ class TraceCheck:
             ),
         )
         fitting = [each for each in self.misconceptions if self._agree(each.wrong(seed), given)]
-        return finding.named(fitting, subject)
+        return finding.named(fitting or self._fitting_in_part(seed, wrong[0], given), subject)
+
+    def _fitting_in_part(self, seed: int, first: str, given: dict[str, Any]) -> list[Misconception]:
+        """Return the wrong ideas that explain all states of the kind of the first wrong one.
+
+        They say nothing of the others, in which there is another mistake: numbers and lines of text
+        are worked out in different ways.
+        """
+        right = self.instance(seed).answer
+        kind = type(right[first])
+        others = {name: state for name, state in right.items() if type(state) is not kind}
+        if not others:
+            return []
+        return [
+            each
+            for each in self.misconceptions
+            if self._agree({**each.wrong(seed), **others}, {**given, **others})
+            and self._agree(others, each.wrong(seed))
+        ]
 
     def _first_wrong(
         self, seed: int, states: dict[str, Any], wrong: list[str], given: dict[str, Any]
@@ -162,6 +182,14 @@ class TraceCheck:
 
     def _same(self, right: Any, came: Any) -> bool:
         return self.compare(_with_lists(right), _with_lists(came)) is None
+
+
+def _with_a_sign(state: Any, subject: Subject) -> Any:
+    """Return a number of NumPy's that has no sign as Python's: written down, it is the same."""
+    if not isinstance(state, Ref) or state.kind not in _WITHOUT_SIGN:
+        return state
+    outcome = subject.apply(int, [state])
+    return outcome.value if isinstance(outcome, Returned) else state
 
 
 def _strange_keys(states: dict[str, Any], given: dict[str, Any]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from autograder.checks.budget import Bands, TimeBudget, calls
+from autograder.checks.budget import Bands
 from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.kernel import KernelCheck
@@ -19,6 +19,7 @@ from autograder.lessons import lesson03_lives as lives
 from autograder.lessons import lesson03_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson03_mistakes as mistakes
 from autograder.lessons.lesson03_hunt import EXPOSED, JUDGED, MEASURED, MENDED
+from autograder.lessons.lesson03_work import BatchBudget, counted_costs
 from course_lib.attention.paged import gather, reshape_and_cache
 from course_lib.kv_cache.block_table import (
     BlockTable,
@@ -67,9 +68,11 @@ BY_HAND = Exercise(
         given.trace_by_hand, misconceptions=mistakes.BY_HAND, compare=given.same_state
     ),
     hints=(
-        "How many full blocks lie before the token, and how far into the next one is it?",
+        "How many full blocks lie before the token, and how far into the next one is it? And how "
+        "many blocks do all tokens of r0 fill?",
         "Divide the position by 4. The quotient says which entry of the table to read, the "
-        "remainder how far into that block to go.",
+        "remainder how far into that block to go. A state is the whole line: the free queue, r0 "
+        "and r1.",
         "`slot = entry * 4 + remainder`, and 12 tokens need `ceil(12 / 4)` blocks",
     ),
 )
@@ -158,7 +161,7 @@ SLOT_MAPPING = Exercise(
     points=18,
     minutes=30,
     difficulty=3,
-    check=TimeBudget(
+    check=BatchBudget(
         inner=FunctionCheck(
             reference=slot_mapping,
             cases=given.batches(),
@@ -166,10 +169,12 @@ SLOT_MAPPING = Exercise(
             refusals=given.REFUSED_BATCHES,
             misconceptions=batch_mistakes.SLOT_MAPPING,
         ),
-        play=calls(given.large_batch),
-        bands=Bands(((7.0, 1.0),)),
+        count=counted_costs,
+        bands=Bands(((1.0, 1.0),)),
         weight=0.5,
-        known=batch_mistakes.SLOW,
+        known=(batch_mistakes.LOOP,),
+        loop=batch_mistakes.LOOP,
+        pairs=given.PAIRS,
     ),
     hints=(
         "Which row of the tables does token 3 of the example read, and which entry of it?",

@@ -103,6 +103,18 @@ def _no_columns(tables: Integers, rows: Integers, tokens: Integers, block_size: 
     return (tokens < 0).any() or (tables[rows, tokens // block_size] < 0).any()
 
 
+def _one_too_many(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> Any:
+    if (tokens < 0).any() or (tokens // block_size > tables.shape[1]).any():
+        return True
+    return (tables[rows, tokens // block_size] < 0).any()
+
+
+def _minus_one(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> Any:
+    if _no_entries(tables, rows, tokens, block_size):
+        return True
+    return (tables[rows, tokens // block_size] == -1).any()
+
+
 def _none(tables: Integers, rows: Integers, tokens: Integers, block_size: int) -> bool:
     return False
 
@@ -179,6 +191,11 @@ SLOT_MAPPING = (
         _translated(refuses=_no_entries),
     ),
     Misconception(
+        "only -1 is no block",
+        "Any negative entry is no block, whatever its number: compare with < 0.",
+        _translated(refuses=_minus_one),
+    ),
+    Misconception(
         "block 0 is refused",
         "Ids count from 0. That nobody is given the null block is the pool's rule; a table does "
         "not know of it.",
@@ -200,6 +217,12 @@ SLOT_MAPPING = (
         "Behind the last column NumPy raises an IndexError, which says nothing of positions. A "
         "PositionError is asked for.",
         _translated(refuses=_no_columns),
+    ),
+    Misconception(
+        "one too many",
+        "Columns count from 0, so the first logical block without a column is the number of "
+        "columns itself: compare with >=.",
+        _translated(refuses=_one_too_many),
     ),
     Misconception(
         "the next row",
@@ -226,15 +249,15 @@ SLOT_MAPPING = (
     ),
 )
 
-SLOW = (
-    Misconception(
-        "a loop in Python",
-        "Each turn of a loop costs a tenth of a microsecond or more, and one call of NumPy half a "
-        "microsecond to one; the arithmetic is nothing beside either. So make few calls, on "
-        "everything at once.",
-        unlimited,
-        evidence=r"\b(for|while)\b",
-    ),
+LOOP = Misconception(
+    "a loop in Python",
+    "Each turn of a loop costs a tenth of a microsecond or more, and one call of NumPy half a "
+    "microsecond to one; the arithmetic is nothing beside either. So make few calls, on everything "
+    "at once.",
+    unlimited,
+    evidence=r"\b(for|while)\b",
+    hint="Which of your lines run once for each token, sequence, block or place of padding? One "
+    "call of NumPy can do the same to a whole array.",
 )
 
 # 3.6
@@ -288,6 +311,55 @@ KERNEL = (
         ),
     ),
     Misconception(
+        "the input's heads side by side",
+        "The lane is the place among the numbers of a token only where its heads are neighbours: "
+        "from head to head the key has key_head_stride, and the value value_head_stride.",
+        Edited(
+            (
+                (
+                    "token * key_token_stride + head * key_head_stride + dim",
+                    "token * key_token_stride + lane",
+                ),
+                (
+                    "token * value_token_stride + head * value_head_stride + dim",
+                    "token * value_token_stride + lane",
+                ),
+            )
+        ),
+    ),
+    Misconception(
+        "all heads side by side",
+        "The lane is the place among the numbers of a token only where its heads are neighbours: "
+        "from head to head all four, key, value and both caches, have strides of their own.",
+        Edited(
+            (
+                (
+                    "token * key_token_stride + head * key_head_stride + dim",
+                    "token * key_token_stride + lane",
+                ),
+                (
+                    "token * value_token_stride + head * value_head_stride + dim",
+                    "token * value_token_stride + lane",
+                ),
+                ("target += head * key_cache_head_stride + dim", "target += lane"),
+                ("target += head * value_cache_head_stride + dim", "target += lane"),
+            )
+        ),
+    ),
+    Misconception(
+        "the key's strides to read the value",
+        "Key and value may lie in memory in different ways: the value has value_token_stride and "
+        "value_head_stride.",
+        Edited(
+            (
+                (
+                    "source = token * value_token_stride + head * value_head_stride + dim",
+                    "source = token * key_token_stride + head * key_head_stride + dim",
+                ),
+            )
+        ),
+    ),
+    Misconception(
         "32 bits",
         "A block times its stride may not fit into 32 bits, however few the block's own number "
         "needs: multiply in 64.",
@@ -318,7 +390,7 @@ KERNEL = (
         ),
     ),
     Misconception(
-        "the key's strides for the value",
+        "the strides of the key's cache for the value's",
         "The two caches may lie in memory in different ways; each has strides of its own.",
         Edited(
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def batches(draw: st.DrawFn) -> Call:
     tables, starts, positions = [], [0], list[int]()
     for row in range(num_seqs):
         num_blocks = draw(st.integers(1, max_blocks))
-        behind = draw(st.sampled_from((0, -1)))
+        behind = draw(st.sampled_from((0, -1, -7)))
         tables.append([*ids[4 * row :][:num_blocks], *[behind] * (max_blocks - num_blocks)])
         first = draw(st.integers(0, num_blocks * block_size - 1))
         last = draw(st.integers(first, num_blocks * block_size))
@@ -133,14 +134,17 @@ BATCHES = (
     # No sequence at all; with more padding than one that has, which is easier to follow.
     Call(np.zeros((0, 2), np.int32), np.array([0], np.int32), np.array([0] * 4), 4),
     batch(_PAIR, [0, 3, 4], [3, 4, 5, 0, 0]),
-    batch([[7, 3, 5], [2, 9, 0]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
+    batch([[7, 3, 5], [2, 9, -7]], [0, 1, 4], [9, 3, 4, 5, 7, -1]),
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
-    batch([[2**30, 1]], [0, 2], [1, 17], 16),
+    # No power of two, which is exact in 32 bits as a float.
+    batch([[2**30 + 1, 1]], [0, 2], [1, 17], 16),
     batch([[3, 6]], [0, 1], [5, 10**6]),
     batch([[3, 6]], [0, 0], [4, -1]),
     # What has no slot: behind the columns, behind the end of the table, in front of it.
     batch([[1]], [0, 1], [1], 1),
+    batch([[1]], [0, 1], [2], 1),
     batch([[-1]], [0, 1], [0], 1),
+    batch([[-2]], [0, 1], [0], 1),
     batch([[1]], [0, 1], [-1], 1),
     batch(_PAIR, [0, 1, 2], [8, 0]),
     batch(_PAIR, [0, 1, 2], [0, 4]),
@@ -150,7 +154,21 @@ BATCHES = (
 )
 """Batches that tell the ways to translate them apart."""
 
+
+def faults() -> Iterator[Call]:
+    """Yield batches with one token without a slot: at each place of a chunk, padding behind or not.
+
+    The chunk is the second one, of a sequence with one block, and the tokens beside are right.
+    """
+    tables = [[9, 2, 4], [5, -1, -2]]
+    for position, place, padding in product((-1, 4, 8, 12), range(3), ([], [0])):
+        chunk = [1, 2, 3]
+        chunk[place] = position
+        yield batch(tables, [0, 1, 4], [4, *chunk, *padding])
+
+
 REFUSED_BATCHES = (
+    *faults(),
     batch([[9]], [0, 1], [-1]),
     batch([[9]], [0, 1], [4]),
     batch([[-1]], [0, 1], [0]),
@@ -166,19 +184,11 @@ REFUSED_BATCHES = (
 )
 
 
-def large_batch(number: int) -> Call:
-    """Return a batch of 6,000 decodes, each with a table of 5 blocks.
-
-    Of many short sequences a loop over sequences takes as long as one over tokens. A loop, or a
-    comprehension, for one of the arrays alone takes 14 times as long as the reference or more; one
-    call of NumPy for each step takes up to 4 times as long, with a search for the rows. Arrays of
-    20,000 would be new memory in each call, whose pages can take as long again as the work.
-    """
-    draw = np.random.default_rng(number)
-    num_seqs, num_blocks, block_size = 6_000, 5, 16
-    tables = draw.integers(0, 2**20, (num_seqs, num_blocks), dtype=np.int32)
-    positions = draw.integers(0, num_blocks * block_size, num_seqs)
-    return Call(tables, np.arange(num_seqs + 1), positions, block_size)
+PAIRS = (
+    (batch([[9, 2]], [0, 3], [3, 4, 5]), batch([[7, 5]], [0, 3], [0, 1, 2])),
+    (batch([[9]], [0, 1], [0, 0]), batch([[9]], [0, 0], [0])),
+)
+"""Two calls, behind each other: as many places in both, and fewer in the second."""
 
 
 # 3.4, keys and values
@@ -344,9 +354,10 @@ OUTSIDE = tuple(
 def kernel_cases(seed: int) -> Iterator[KernelCase]:
     """Yield starts of the kernel: keys and values, and the two caches, differ in their strides.
 
-    Each of the four has its heads outside its tokens in some cases. In some, heads and numbers of a
-    head have a common factor: where they have none, a lane that takes the remainder for both
-    numbers its head's elements in another order, and meets every one of them.
+    Each of the four has its heads outside its tokens in some cases. Heads and numbers of a head
+    have a common factor: where they have none, a lane that takes the remainder for both numbers its
+    head's elements in another order, and meets every one of them. In one case a head has no power
+    of two numbers, as the heads of 80 and 96 of some models: Triton counts up to a power of two.
     """
     import torch
 
@@ -367,24 +378,24 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
             return torch.randn(3, heads, 4, dim, generator=generator).transpose(1, 2)
         return torch.randn(3, 4, heads, dim, generator=generator)
 
-    for is_turned, heads, slots in (
-        (False, 2, [5]),
-        (True, 2, [7, -1, 0]),
-        (False, 3, [7, 2, -1, 4]),
+    for is_turned, heads, dim, slots in (
+        (False, 2, 4, [5]),
+        (True, 2, 4, [7, -1, 0]),
+        (False, 3, 6, [7, 2, -1, 4]),
     ):
-        shape = len(slots), heads, 4
+        shape = len(slots), heads, dim
         arguments = {
             "key": tokens(shape, not is_turned),
             "value": tokens(shape, is_turned),
-            "key_cache": cache(heads, 4, is_turned),
-            "value_cache": cache(heads, 4, not is_turned),
+            "key_cache": cache(heads, dim, is_turned),
+            "value_cache": cache(heads, dim, not is_turned),
             "slot_mapping": torch.tensor(slots),
         }
         expected = {name: arguments[name].clone() for name in ("key_cache", "value_cache")}
         reshape_and_cache(**{**arguments, **expected})
         padding = ", one of them padding" if -1 in slots else ""
-        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of 4"
-        needed = 4 * heads * 4 * sum(slot >= 0 for slot in slots)
+        title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of {dim}"
+        needed = 4 * heads * dim * sum(slot >= 0 for slot in slots)
         yield KernelCase(title, arguments, expected, {"key": needed, "value": needed})
     yield from far_cases()
 

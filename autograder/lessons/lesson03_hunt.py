@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import timeit
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.compare import exactly
 from autograder.checks.exercise import Exercise
-from autograder.checks.finding import Misconception
+from autograder.checks.finding import FAILING, Counterexample, Finding, Misconception
 from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.proxy.recipes import Callback
+from autograder.proxy.subject import Subject
 from course_lib.kv_cache.block_table import blocks_to_add
 
 # 3.7, the hunt
@@ -129,13 +131,21 @@ def _ever_breaks(engine: str) -> bool:
 # 3.8, the measurement
 
 
-def busy(microseconds: float) -> Callback:
-    """Return a function that takes so long, and is the check's own: it knows how long."""
+_ASKED = "how long?"
+_TRIES = 3
+"""How often an answer is counted: on a busy machine, the time to measure in can be over early."""
 
-    def work() -> None:
+
+def busy(microseconds: float) -> Callback:
+    """Return a function that takes so long, and is the check's own: asked, it says how long."""
+
+    def work(*question: str) -> float | None:
+        if question == (_ASKED,):
+            return microseconds
         end = perf_counter() + microseconds / 1e6
         while perf_counter() < end:
             pass
+        return None
 
     return Callback(work)
 
@@ -148,10 +158,16 @@ def ways(loop: float, array: float) -> Call:
 WAYS = (ways(1_600.0, 200.0), ways(100.0, 500.0))
 """The loop takes eight times as long as the array, and a fifth."""
 
+_RATIOS = (1_600.0 / 200.0, 100.0 / 500.0)
+_NOTHING = 0.1
 
-def taken(way: Callable[[], object]) -> float:
-    """Return the shortest of a few times of a call, in microseconds."""
-    return 1e6 * min(timeit.repeat(way, number=1, repeat=8))
+
+def taken(way: Callable[..., Any]) -> float:
+    """Return the microseconds that a way of the check's takes, as it says itself.
+
+    Any other function is none of its ways, and takes next to nothing.
+    """
+    return float(way(_ASKED)) if signature(way).parameters else _NOTHING
 
 
 def loop_over_array(ways: Mapping[str, Callable[[], object]]) -> float:
@@ -159,23 +175,63 @@ def loop_over_array(ways: Mapping[str, Callable[[], object]]) -> float:
     return taken(ways["loop"]) / taken(ways["array"])
 
 
-_ALIKE = 2.4
-"""Measurements of the same on a busy machine differ by up to this factor."""
+_ALIKE, _ONE = 2.4, 1.25
+"""Measurements of the same on a busy machine differ by up to the first factor; of two that take the
+same, and so are measured alike, by up to the second."""
 
 
 def nearly(expected: Any, got: Any) -> str | None:
     """Agree on ratios of times that may be two measurements of the same."""
     if type(got) not in (int, float):
         return exactly(1.5, got)
-    if 1 / _ALIKE < got / expected < _ALIKE:
+    if type(expected) not in (int, float):
+        return ""
+    factor = _ONE if expected == 1 else _ALIKE
+    if 1 / factor < got / expected < factor:
         return None
-    return f"measured twice, the same may differ, but by a factor of less than {_ALIKE}"
+    way_up = (
+        "it is the right way up; " if expected in _RATIOS and (got > 1) == (expected > 1) else ""
+    )
+    return f"{way_up}measured twice, the same may differ, but by a factor of less than {factor}"
 
 
 def shown_ways(call: Call) -> str:
     """Write a call with what the two ways take."""
-    loop, array = (f"{taken(way):.0f} µs" for way in call.args[0].values())
-    return f"loop_over_array(ways), where the loop takes about {loop} and the array {array}"
+    loop, array = (f"{taken(way):,.0f} µs" for way in call.args[0].values())
+    return f"loop_over_array(ways), where the loop takes {loop} and the array {array}"
+
+
+ONE_CALL = Misconception(
+    "one call each",
+    "One call is no measurement: whatever else the machine does at that moment counts as well. "
+    "Take the shortest of many calls, as `microseconds` does.",
+    lambda ways: [way() for way in ways.values()],
+    hint="How often does `microseconds` call a function, and which of the times does it return?",
+)
+
+
+@dataclass(frozen=True)
+class MeasuredCheck(FunctionCheck):
+    """The property that a ratio is right, and comes of more than one call of each way."""
+
+    def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
+        """Count the calls; where they are enough, compare the ratio."""
+        if all(_calls(subject) == (1, 1) for _ in range(_TRIES)):
+            counted = Counterexample(
+                shown_ways(WAYS[0]),
+                "each of the two is called often, and the shortest of its times counts",
+                "each was called once",
+                label=FAILING,
+            )
+            return Finding(0.0, counted, ONE_CALL, confirmed=True)
+        return super().examine(subject, seed, max_examples)
+
+
+def _calls(subject: Subject) -> tuple[int, ...]:
+    """Return how often each of two ways is called."""
+    call = ways(1_600.0, 200.0)
+    subject.call(call.args)
+    return tuple(way.calls.count(()) for way in call.args[0].values())
 
 
 # Wrong answers
@@ -276,6 +332,12 @@ MEASURED_MISTAKES = (
         "That is what the loop takes, in microseconds. How many times the array's time is it?",
         lambda ways: taken(ways["loop"]),
     ),
+    ONE_CALL,
+    Misconception(
+        "always 1",
+        "Two times that are the same, whatever the loop and the array take: is each of them timed?",
+        lambda ways: 1.0,
+    ),
     Misconception(
         "neither is called",
         "Twice the same time, whatever the two take. `microseconds` calls what it is given: give "
@@ -372,7 +434,7 @@ MEASURED = Exercise(
     points=3,
     minutes=5,
     difficulty=1,
-    check=FunctionCheck(
+    check=MeasuredCheck(
         reference=loop_over_array,
         cases=st.sampled_from(WAYS),
         probes=WAYS,

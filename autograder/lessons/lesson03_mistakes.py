@@ -103,6 +103,24 @@ def _beyond(change: Callable[[list[int], list[int]], None]) -> Callable[[int], d
     return answer
 
 
+def _from_one(ids: list[int], position: int) -> int:
+    """Find the slot of the token before: the position is counted from 1."""
+    return ids[(position - 1) // BLOCK_SIZE] * BLOCK_SIZE + (position - 1) % BLOCK_SIZE
+
+
+def _left_out(part: str) -> Callable[[int], dict[str, Any]]:
+    """Work a trace out, and leave a part of each line out: ``"free"``, or a table's name."""
+
+    def answer(seed: int) -> dict[str, Any]:
+        states = given.states_of(table_trace(seed))
+        for name in given.GROWN:
+            parts = states[name].split("  ")
+            states[name] = "  ".join(each for each in parts if not each.startswith(part))
+        return states
+
+    return answer
+
+
 def _the_other_table(seed: int) -> dict[str, Any]:
     """Look each token up in the table of the other sequence, where that has an entry for it."""
     trace = table_trace(seed)
@@ -139,6 +157,12 @@ BY_HAND = (
         _by_hand(lambda ids, p: ids[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE + 1),
     ),
     Misconception(
+        "the position counted from 1",
+        "Positions count from 0: position 9 is the tenth token, with nine before it.",
+        _by_hand(_from_one),
+        hint="How many tokens stand before the one at position 9? How many blocks do they fill?",
+    ),
+    Misconception(
         "the block and the offset added",
         "A block has 4 slots, so block 9 begins at slot 36: multiply by 4 before you add.",
         _by_hand(lambda ids, p: ids[p // BLOCK_SIZE] + p % BLOCK_SIZE),
@@ -155,6 +179,19 @@ BY_HAND = (
         "Three blocks hold 12 tokens. The fourth is needed for the token after them.",
         _too_early,
         hint="How many blocks of 4 do 12 tokens need, and how many does the 13th make?",
+    ),
+    Misconception(
+        "r1 is left out",
+        "A state is the whole line, with the free queue and every table: r1 is still there, and "
+        "as it was.",
+        _left_out("r1"),
+        hint="Which parts has the line above, at the top of the task?",
+    ),
+    Misconception(
+        "the free queue is left out",
+        "A state is the whole line, and begins with the free queue: what r0 takes leaves it.",
+        _left_out("free"),
+        hint="Which parts has the line above, at the top of the task?",
     ),
     Misconception(
         "from the back",

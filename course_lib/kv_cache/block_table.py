@@ -567,6 +567,9 @@ def token_without_slot(
         tokens: Position of each token in its sequence.
         block_size: Slots per block.
 
+    Raises:
+        ValueError: None of the tokens is without a slot.
+
     >>> import numpy as np
     >>> str(token_without_slot(np.array([[9, 2]]), np.array([2]), np.array([7, 8]), block_size=4))
     'token 1 of the batch, position 8 of sequence 0, has no slot: its blocks have room \
@@ -575,12 +578,20 @@ for 8; append a block before a token needs it'
     import numpy as np
 
     sequence_of = np.arange(len(query_lens)).repeat(query_lens)
-    num_blocks = (block_tables >= 0).sum(axis=1)
-    outside = (tokens < 0) | (tokens >= num_blocks[sequence_of] * block_size)
+    logical_blocks = tokens // block_size
+    outside = (tokens < 0) | (logical_blocks >= block_tables.shape[1])
+    inside = np.flatnonzero(~outside)
+    outside[inside] = block_tables[sequence_of[inside], logical_blocks[inside]] < 0
+    if not outside.any():
+        raise ValueError(
+            "none of these tokens is without a slot; look at the tokens alone, and not at what "
+            "stands in the padding behind them"
+        )
     token = int(outside.argmax())
     sequence = int(sequence_of[token])
+    room = int((block_tables[sequence] >= 0).sum()) * block_size
     return PositionError(
         f"token {token} of the batch, position {tokens[token]} of sequence {sequence}, has no "
-        f"slot: its blocks have room for {num_blocks[sequence] * block_size}; "
+        f"slot: its blocks have room for {room}; "
         "append a block before a token needs it"
     )

@@ -7,8 +7,9 @@ the library's own classes at work, written as in ``notation``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from string import ascii_uppercase
 
 from course_lib.kv_cache.allocators import Allocator, FirstFitAllocator
@@ -52,7 +53,8 @@ def table_trace(seed: int) -> HandTrace:
     """Return slots to look up in two block tables, and a table that grows; blocks of 4 slots.
 
     The first request has two free slots left. The last steps say how its table looks when it has
-    filled them, and with one token more.
+    filled them, and with one token more. In no instance are the blocks of both tables neighbours:
+    who takes a table for one piece finds another slot somewhere.
 
     >>> trace = table_trace(seed=1)
     >>> trace.start
@@ -64,6 +66,8 @@ def table_trace(seed: int) -> HandTrace:
     """
     rng = random.Random(seed)
     block_ids = rng.sample(range(1, 10), 5)
+    while _is_one_piece(block_ids[:3]) and _is_one_piece(block_ids[3:]):
+        block_ids = rng.sample(range(1, 10), 5)
     free = sorted(set(range(1, 10)) - set(block_ids))
     tables = {"r0": BlockTable(BLOCK_SIZE), "r1": BlockTable(BLOCK_SIZE)}
     tables["r0"].append(block_ids[:3])
@@ -91,6 +95,10 @@ def table_trace(seed: int) -> HandTrace:
         del free[:num_added]
         steps.append(TraceStep(f"r0 has {length} tokens", "", state()))
     return HandTrace(start, tuple(steps))
+
+
+def _is_one_piece(block_ids: Sequence[int]) -> bool:
+    return all(after == before + 1 for before, after in pairwise(block_ids))
 
 
 def allocator_trace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import time
 import timeit
 from array import array
 from numbers import Integral
@@ -26,6 +27,7 @@ from course_lib.kv_cache.block_table import (
     nhd_layout,
     row_major_strides,
     split_layout,
+    token_without_slot,
 )
 from course_lib.kv_cache.watch.hand_traces import table_trace
 from course_lib.viz.translation import PagedCache, pieces, translate
@@ -473,44 +475,147 @@ def token_by_token(block_tables, query_starts, positions, block_size):
     return np.array(out + [-1] * (len(positions) - len(out)), dtype=np.int64)
 
 
-def rows_by_a_loop(block_tables, query_starts, positions, block_size):
-    checked_batch(block_tables, query_starts, positions)
-    lens, rows = np.diff(query_starts), []
+def any_fault(tables, rows, tokens, logical, lens):
+    """Say whether some token has no slot."""
+    if (tokens < 0).any() or (logical >= tables.shape[1]).any():
+        return True
+    return (tables[rows, logical] < 0).any()
+
+
+def batch_by(
+    rows_from=None,
+    faulty=any_fault,
+    entries=lambda tables, rows, logical: tables[rows, logical].astype(np.int64),
+    offsets=lambda tokens, size: tokens % size,
+    blank=lambda positions, num: np.full(len(positions), -1, dtype=np.int64),
+):
+    """Return an answer in the usual five steps, of which some are done in another way."""
+
+    def slots_of(block_tables, query_starts, positions, block_size):
+        if block_size < 1:
+            raise ValueError(block_size)
+        tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+        num = int(lens.sum())
+        tokens = positions[:num]
+        find_rows = rows_from or (lambda lens: np.repeat(np.arange(len(lens)), lens))
+        rows, logical = find_rows(lens), tokens // block_size
+        if faulty(tables, rows, tokens, logical, lens):
+            raise PositionError("no slot")
+        slots = blank(positions, num)
+        slots[:num] = entries(tables, rows, logical) * block_size + offsets(tokens, block_size)
+        return slots
+
+    return slots_of
+
+
+def rows_by_a_loop(lens):
+    rows = []
     for row, length in enumerate(lens):
         rows.extend([row] * int(length))
-    return by_given_rows(rows, block_tables, query_starts, positions, block_size)
+    return np.array(rows, dtype=np.int64)
 
 
-def rows_by_slices(block_tables, query_starts, positions, block_size):
-    checked_batch(block_tables, query_starts, positions)
-    rows = np.zeros(query_starts[-1], dtype=np.int64)
-    for row in range(len(query_starts) - 1):
-        rows[query_starts[row] : query_starts[row + 1]] = row
-    return by_given_rows(rows, block_tables, query_starts, positions, block_size)
+def rows_by_slices(lens):
+    ends = np.cumsum(lens)
+    rows = np.zeros(lens.sum(), dtype=np.int64)
+    for row in range(len(lens)):
+        rows[ends[row] - lens[row] : ends[row]] = row
+    return rows
 
 
-def rows_by_a_comprehension(block_tables, query_starts, positions, block_size):
-    checked_batch(block_tables, query_starts, positions)
-    lens = np.diff(query_starts).tolist()
-    rows = [row for row, length in enumerate(lens) for _ in range(length)]
-    return by_given_rows(rows, block_tables, query_starts, positions, block_size)
+def rows_by_a_comprehension(lens):
+    rows = [row for row, length in enumerate(lens.tolist()) for _ in range(length)]
+    return np.array(rows, dtype=np.int64)
 
 
-def by_given_rows(rows, block_tables, query_starts, positions, block_size):
-    """Translate with the row of each token, whoever found it."""
+def rows_by_pairs(lens):
+    """Hold each token against each sequence: no loop, but of what is made there is far too much."""
+    tokens = np.arange(lens.sum())
+    return (tokens[:, None] >= np.cumsum(lens)[None, :]).sum(axis=1)
+
+
+def entries_from_whole_rows(tables, rows, logical):
+    return tables[rows][np.arange(len(rows)), logical].astype(np.int64)
+
+
+def fault_at(places):
+    """Look only at these tokens of each chunk: a chunk is consecutive, is it not?"""
+
+    def faulty(tables, rows, tokens, logical, lens):
+        some = lens > 0
+        at = places(np.cumsum(lens)[some], lens[some])
+        return any_fault(tables, rows[at], tokens[at], logical[at], lens)
+
+    return faulty
+
+
+def fault_but_for(entry_is_none=lambda entries: entries < 0, beyond=lambda tables: tables.shape[1]):
+    def faulty(tables, rows, tokens, logical, lens):
+        if (tokens < 0).any() or (logical >= beyond(tables)).any():
+            return True
+        return entry_is_none(tables[rows, logical]).any()
+
+    return faulty
+
+
+def place_by_place(block_tables, query_starts, positions, block_size):
+    """Go through the places of the longest chunk, of all sequences at once."""
     if block_size < 1:
         raise ValueError(block_size)
     tables, lens, positions = checked_batch(block_tables, query_starts, positions)
-    tokens = positions[: lens.sum()]
-    slots = np.full(len(positions), -1, dtype=np.int64)
-    logical = tokens // block_size
-    if (tokens < 0).any() or (logical >= tables.shape[1]).any():
-        raise PositionError("outside")
-    blocks = tables[np.array(rows, dtype=np.int64), logical].astype(np.int64)
-    if (blocks < 0).any():
-        raise PositionError("no block")
-    slots[: len(tokens)] = blocks * block_size + tokens % block_size
+    first = np.cumsum(lens) - lens
+    slots = np.full(positions.shape, -1, dtype=np.int64)
+    for place in range(int(lens.max(initial=0))):
+        rows = np.flatnonzero(lens > place)
+        at = first[rows] + place
+        logical = positions[at] // block_size
+        if any_fault(tables, rows, positions[at], logical, lens):
+            raise PositionError("no slot")
+        slots[at] = tables[rows, logical].astype(np.int64) * block_size + positions[at] % block_size
     return slots
+
+
+def padding_by_a_loop(positions, num):
+    slots = np.zeros(len(positions), dtype=np.int64)
+    for place in range(num, len(positions)):
+        slots[place] = -1
+    return slots
+
+
+def only_without_padding(block_tables, query_starts, positions, block_size):
+    if len(positions) == query_starts[-1] or not len(block_tables):
+        return by_fancy_index(block_tables, query_starts, positions, block_size)
+    checked_batch(block_tables, query_starts, positions)
+    return unchecked(block_tables, query_starts, positions, block_size)
+
+
+def in_one_buffer(block_tables, query_starts, positions, block_size, kept={}):  # noqa: B006
+    slots = by_fancy_index(block_tables, query_starts, positions, block_size)
+    buffer = kept.setdefault(len(slots), np.empty(len(slots), dtype=np.int64))
+    buffer[:] = slots
+    return buffer
+
+
+def in_a_part_of_one_buffer(block_tables, query_starts, positions, block_size):
+    slots = by_fancy_index(block_tables, query_starts, positions, block_size)
+    BUFFER[: len(slots)] = slots
+    return BUFFER[: len(slots)]
+
+
+BUFFER = np.zeros(10_000, dtype=np.int64)
+
+
+def tables_made_tidy(block_tables, query_starts, positions, block_size):
+    slots = by_fancy_index(block_tables, query_starts, positions, block_size)
+    block_tables[block_tables < 0] = -1
+    return slots
+
+
+def looks_at_the_padding(block_tables, query_starts, positions, block_size):
+    tables, lens, positions = checked_batch(block_tables, query_starts, positions)
+    if block_size > 0 and (positions < 0).any():
+        raise token_without_slot(tables, lens, positions[: lens.sum()], block_size)
+    return by_fancy_index(block_tables, query_starts, positions, block_size)
 
 
 def batch_with(change):
@@ -618,11 +723,18 @@ BATCH_RIGHT = (
 BATCH_SLOW = (
     (token_by_token, "a loop in Python"),
     (sequence_by_sequence, "a loop in Python"),
-    (rows_by_a_loop, "a loop in Python"),
-    (rows_by_slices, "a loop in Python"),
-    (rows_by_a_comprehension, "a loop in Python"),
+    (place_by_place, "a loop in Python"),
+    (batch_by(rows_by_a_loop), SAME),
+    (batch_by(rows_by_slices), SAME),
+    (batch_by(rows_by_a_comprehension), SAME),
+    (batch_by(rows_by_pairs), SAME),
+    (batch_by(offsets=lambda tokens, size: np.array([t % size for t in tokens], int)), SAME),
+    (batch_by(offsets=np.vectorize(lambda token, size: token % size, otypes=[int])), SAME),
+    (batch_by(blank=padding_by_a_loop), SAME),
+    (batch_by(entries=entries_from_whole_rows), SAME),
     (by_all_slots, SAME),
 )
+"""Right and slow. Of those put together by ``batch_by`` the code itself shows no loop."""
 BATCH_WRONG = (
     (
         batch_with(lambda right, t, s, p, b: right(np.repeat(t[:1], len(t), 0), s, p, b)),
@@ -652,6 +764,17 @@ BATCH_WRONG = (
     (batch_with(lambda right, t, s, p, b: right(t, s, p, 4)), SAME),
     (batch_with(in_place), SAME),
     (unchecked, "nothing is refused"),
+    (batch_by(faulty=fault_at(lambda ends, lens: ends - lens)), SAME),
+    (batch_by(faulty=fault_at(lambda ends, lens: ends - 1)), SAME),
+    (batch_by(faulty=fault_at(lambda ends, lens: [*(ends - lens), *(ends - 1)])), SAME),
+    (only_without_padding, SAME),
+    (batch_by(faulty=fault_but_for(lambda entries: entries == -1)), "only -1 is no block"),
+    (batch_by(faulty=fault_but_for(beyond=lambda tables: tables.shape[1] + 1)), "one too many"),
+    (batch_by(entries=lambda t, rows, column: t[rows, column].astype(np.float32)), SAME),
+    (in_one_buffer, SAME),
+    (in_a_part_of_one_buffer, SAME),
+    (tables_made_tidy, SAME),
+    (looks_at_the_padding, SAME),
     (lambda t, s, p, b: np.array([39, 8, 9, 20, -1]), SAME),
     (object(), SAME),
 )
@@ -1073,9 +1196,15 @@ def ratio_by_medians(ways):
     return times["loop"][7] / times["array"][7]
 
 
-def ratio_by_timeit(ways):
-    loop, array = (min(timeit.repeat(way, number=2, repeat=5)) for way in ways.values())
+def ratio_by_timeit(ways, repeat=5):
+    loop, array = (min(timeit.repeat(ways[n], number=2, repeat=repeat)) for n in ("loop", "array"))
     return np.float64(loop / array)
+
+
+def seconds_of_one(way):
+    began = time.perf_counter()
+    way()
+    return time.perf_counter() - began
 
 
 RATIO_RIGHT = (ratio_by_medians, ratio_by_timeit)
@@ -1088,10 +1217,19 @@ RATIO_WRONG = (
     (lambda ways: min(timeit.repeat(ways["loop"], number=1, repeat=5)), SAME),
     (
         lambda ways: ratio_by_timeit(
-            {"loop": lambda: ways["loop"], "array": lambda: ways["array"]}
+            {"loop": lambda: ways["loop"], "array": lambda: ways["array"]}, repeat=2_000
         ),
         "neither is called",
     ),
+    (lambda ways: seconds_of_one(ways["loop"]) / seconds_of_one(ways["array"]), "one call each"),
+    (
+        lambda ways: 1 / (seconds_of_one(ways["array"]) / seconds_of_one(ways["loop"])),
+        "one call each",
+    ),
+    (lambda ways: 0.5, SAME),
+    (lambda ways: 2, SAME),
+    (lambda ways: 1, "always 1"),
+    (lambda ways: ratio_by_timeit({**ways, "array": ways["loop"]}), "always 1"),
     (lambda ways: ratio_by_timeit(ways) / 16, SAME),
     (lambda ways: 100 * ratio_by_timeit(ways), SAME),
     (lambda ways: f"{ratio_by_timeit(ways)}", SAME),
@@ -1163,6 +1301,64 @@ def test_spaces_in_a_state_do_not_matter_and_ids_do():
         assert examine("3.1b", {"seed": 1, **answer}).fraction < 1
 
 
+def by_hand(*mistakes, change=lambda states: states):
+    """Write down the answer of seed 1 with known mistakes, each in the states that it concerns."""
+    right = given.trace_by_hand(1).answer
+    known = {each.name: each.wrong(1) for each in lessons.find("3.1b").check.misconceptions}
+    wrong = {
+        name: state
+        for mistake in mistakes
+        for name, state in known[mistake].items()
+        if state != right[name]
+    }
+    return {"seed": 1, **change({**right, **wrong})}
+
+
+BY_HAND = (
+    (
+        by_hand(
+            change=lambda s: {n: np.uint32(v) if n in given.LOOKED_UP else v for n, v in s.items()}
+        ),
+        1,
+        SAME,
+    ),
+    (
+        by_hand(
+            change=lambda s: {n: np.uint8(v) if n in given.LOOKED_UP else v for n, v in s.items()}
+        ),
+        1,
+        SAME,
+    ),
+    (by_hand(change=lambda s: {**s, "slot a": np.uint64(36)}), 0.8, SAME),
+    (
+        by_hand(change=lambda s: {**s, **dict(zip(given.LOOKED_UP, (36, 10, 18), strict=True))}),
+        0.4,
+        "the position counted from 1",
+    ),
+    (by_hand("r1 is left out"), 0.6, "r1 is left out"),
+    (by_hand("the free queue is left out"), 0.6, "the free queue is left out"),
+    (by_hand("the position for the slot", "r1 is left out"), 0, "the position for the slot"),
+    (by_hand("one piece", change=lambda s: {**s, given.GROWN[1]: "free []"}), 0.2, "one piece"),
+    (by_hand("no new block", change=lambda s: {**s, "slot b": 12}), 0.6, SAME),
+)
+
+
+@pytest.mark.parametrize("place", range(len(BY_HAND)))
+def test_what_is_worked_out_by_hand_earns_its_states_and_names_the_first_mistake(place):
+    answer, earns, name = BY_HAND[place]
+    finding = examine("3.1b", answer)
+    assert finding.fraction == pytest.approx(earns)
+    assert named(finding) == name
+
+
+def test_no_table_that_is_taken_for_one_piece_is_right_by_chance():
+    (one_piece,) = (
+        each for each in lessons.find("3.1b").check.misconceptions if each.name == "one piece"
+    )
+    for seed in range(1_000):
+        assert one_piece.wrong(seed) != given.trace_by_hand(seed).answer
+
+
 # 3.6
 
 HEAD = """
@@ -1221,6 +1417,7 @@ HEAD_BY_HEAD = """
                 value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM
             )
 """
+POWERS_OF_TWO = HEAD_BY_HEAD.replace("tl.arange(0, LANES)", "tl.arange(0, HEAD_DIM)")
 TO_THE_NULL_BLOCK = ALL_LANES.replace("if slot < 0:\n        return", "slot = tl.maximum(slot, 0)")
 ODD_KERNELS = (
     ("key_cache + at + head * key_cache_head_stride + dim", "key_cache + at + place"),
@@ -1265,6 +1462,7 @@ def kernel(body, tmp_path):
     [
         (ALL_LANES, 1),
         (HEAD_BY_HEAD, 1),
+        (POWERS_OF_TWO, 0),
         (READS_FOR_PADDING, 0.8),
         (TO_THE_NULL_BLOCK, 0),
         (ONLY_KEYS, 0),
