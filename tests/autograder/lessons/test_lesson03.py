@@ -719,6 +719,7 @@ BATCH_RIGHT = (
     with_a_helper,
     by_torch,
     checked_by_hand(lambda t, s, p: not is_whole(t, s, p) or does_not_fit(t, s, p)),
+    batch_by(entries=entries_from_whole_rows),
 )
 BATCH_SLOW = (
     (token_by_token, "a loop in Python"),
@@ -731,7 +732,6 @@ BATCH_SLOW = (
     (batch_by(offsets=lambda tokens, size: np.array([t % size for t in tokens], int)), SAME),
     (batch_by(offsets=np.vectorize(lambda token, size: token % size, otypes=[int])), SAME),
     (batch_by(blank=padding_by_a_loop), SAME),
-    (batch_by(entries=entries_from_whole_rows), SAME),
     (by_all_slots, SAME),
 )
 """Right and slow. Of those put together by ``batch_by`` the code itself shows no loop."""
