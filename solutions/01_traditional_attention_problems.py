@@ -273,7 +273,7 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # Before vLLM, the KV cache of a request was one contiguous tensor, as most operators of deep-learning frameworks
 # require. A contiguous tensor cannot grow in place when its neighbour is taken. So either it is copied at each growth,
 # or its full length is **reserved** on admission, for a length that nobody knows yet. Call the room for one token's KV
-# a **slot**. At any moment every slot of the cache is in one of four states (Kwon et al., section 3.1):
+# a **slot**. While a request waits for room, every slot of the cache is in one of four states (Kwon et al., section 3.1):
 #
 # | state | is there a reservation that asked for it? | will its request write it? | what is to blame |
 # |---|---|---|---|
@@ -337,7 +337,8 @@ for frame in frames:
 
 # %% [markdown]
 # Use it on the moment that you worked out above, and on one under paging: nine blocks of 16 slots, so 144 slots, for
-# the 130 tokens. Then on the small memory, until the queue is empty.
+# the 130 tokens. (Nobody waits there: what it counts as external is simply free.) Then on the small memory, until the
+# queue is empty.
 
 # %%
 for reserved in (612, 144):
@@ -383,7 +384,7 @@ assert np.mean(in_largest) > 0.9 if conversation.is_synthetic else np.mean(in_la
 # |---|---|
 # | A token's KV is counted with the model's own KV heads and its own `head_dim`. | The engine promises tokens that do not fit, or serves an eighth of the users that it could. |
 # | Weights, activations and cache together stay within the share of the memory. | It starts, and dies of "out of memory" in the first large step. |
-# | Every slot is in exactly one of the four states. | Shares that do not add up to 100%, and a dashboard that shows waste which is not there. |
+# | Every slot is counted as exactly one of the four. | Shares that do not add up to 100%, and a dashboard that shows waste which is not there. |
 # | No slot belongs to two requests. | One user's answer goes on with another user's context. |
 
 # %% [markdown]
@@ -1289,8 +1290,8 @@ assert round(their_running["Paged"], 1) == 35.7
 #    seems to have taken that much less: the cache becomes larger than its share, silently, and that memory is missed
 #    when the other process wants it back. Only if it gives back more than vLLM has
 #    taken since `init_snapshot`, so that more is free than at the start, an assertion fails.
-# 4. At the largest step first (`max_num_batched_tokens`), then at CUDA graphs, then at the memory that the driver
-#    really reports.
+# 4. At the largest step first (`max_num_batched_tokens`), then at the memory that the driver really reports. (Since
+#    0.21.0 also at CUDA graphs; in 0.19.0, which made this run, their estimate was not yet taken off by default.)
 #
 # </details>
 #

@@ -426,8 +426,9 @@ for name in ("fcfs", "edf", "sjf"):
 # decode faster. And it says who gives way when memory runs out.
 #
 # The earliest deadline first meets nearly all deadlines here, half of which are 90 s away: there is slack to be traded.
-# If *any* order meets all deadlines on one server, this one does. But when they cannot all be met, it is a poor choice. Four
-# jobs take 4 s each and are due at 4, 7, 10 and 13 s. Earliest first: they end at 4, 8, 12, 16 s, and one is in time. Drop
+# If *any* order of jobs that are all there meets all deadlines on one server, this one does. But when they cannot all be
+# met, it is a poor choice. Four jobs take 4 s each and are due at 4, 7, 10 and 13 s. Earliest first: they end at 4, 8, 12,
+# 16 s, and one is in time. Drop
 # the second, and the other three are. It keeps serving who is late already, and makes the next one late.
 
 # %% claims="Ageing by ten"
@@ -750,8 +751,8 @@ check("9.8", answer)
 
 # %% [markdown] solution="9.8"
 # **Explained.** `place` begins at 0, and stays there when nobody in the line is longer: who is the longest of all is put in
-# *front*. With few jobs in line it looks right most of the time. (`place = len(line)` is the mend.) The other one works the
-# shares out, with care, and never reads them: `for client in shares` takes the names alone, so it is one by one, whatever
+# *front*. With two jobs in line it is right half of the time, enough to pass for a moment. (`place = len(line)` is the
+# mend.) The other one works the shares out, with care, and never reads them: `for client in shares` takes the names alone, so it is one by one, whatever
 # the weights. Nothing fails and nothing is logged; one has to look at what comes out.
 
 # %% [markdown]
@@ -826,9 +827,9 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 
 # %% [markdown] solution="9.9b"
 # **Explained.** With a dictionary and `min` there is no heap that could be out of order, at $O(n)$ for each `pop`. With a
-# heap there are two right ways: take the session out, change it, put it in, as the pull request does; or leave the old
-# entry as a ghost and push a new one, as your heap of section 4 would. Two wrong ones come to mind first. To push it once
-# more serves it twice. To call `heapify` after each change is right, and costs $O(n)$ for each message. Your heap
+# heap two ways are right and quick: take the session out, change it, put it in, as the pull request does; or leave the old
+# entry as a ghost and push a new one, as your heap of section 4 would. Two others come to mind first. To push it once
+# more is wrong: it is served twice. To call `heapify` after each change is right, and costs $O(n)$ for each message. Your heap
 # keeps the *key* that a request had when it came: it can never be out of order, but it would be out of date.
 
 # %% [markdown]
@@ -1049,8 +1050,8 @@ parts.table(lesson=9)
 #
 # **What production code does beyond this, and why.**
 #
-# - A second queue (`skipped_waiting`) holds those that cannot start for another reason than blocks, such as a grammar that is
-#   still being compiled. They are passed over, since nobody takes anything from them by that.
+# - Who cannot start for another reason than blocks, such as a grammar that is still being compiled or an adapter (LoRA) that
+#   has no place in this step, is passed over (`skip_request`) and put back in front for the next step.
 # - An order of your own is a scheduler of your own: `--scheduler-cls`.
 # - Fairness between clients and deadlines are mostly made in front of the engine, in a gateway that sees all replicas: an
 #   engine sees only its own line.
@@ -1088,7 +1089,7 @@ parts.table(lesson=9)
 # %% [markdown]
 # ## Appendix
 #
-# <details><summary>Guided reading: a queue of 240 lines (20 minutes)</summary>
+# <details><summary>Guided reading: a queue of some 200 lines (20 minutes)</summary>
 #
 # Open `vllm/v1/core/sched/request_queue.py` and `vllm/v1/request.py` at tag `v0.33.0` in
 # [the repository](https://github.com/vllm-project/vllm).
@@ -1100,7 +1101,8 @@ parts.table(lesson=9)
 #
 # *What to find there.*
 #
-# 1. Several answers to one prompt may have equal priority, time and id; something has to decide, or comparing them fails.
+# 1. A heap needs an order between any two. Ids are nearly always different (also those of several answers to one prompt:
+#    `0_ID`, `1_ID`, in `parallel_sampling.py`); where they are not, something has to decide all the same.
 # 2. It adds it like any other: its place is where its key says, perhaps behind those who are equal and older.
 # 3. Both go through the whole line once, $O(n)$. Yours: $O(k)$ on average.
 # 4. To see the order of service one has to pop, and that would empty the queue.

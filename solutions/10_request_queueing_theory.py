@@ -270,8 +270,8 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 # | mean response, wait and service: $1/(1-\rho)$ | 2 | 5 | 10 | 20 |
 # | p99 of the response | 9.2 | 23.0 | 46.1 | 92.1 |
 #
-# It is no cliff; it is one over the slack. Each time that you halve the slack, the wait doubles. And there is no load at
-# which nobody waits.
+# It is no cliff; it is one over the slack. Each time that you halve the slack, the response doubles, and the wait more
+# than doubles. And there is no load at which nobody waits.
 #
 # Why $1/(1-\rho)$? A request that arrives finds $L$ others, on average; that a Poisson arrival sees what an average over time
 # sees is a theorem (PASTA: Poisson arrivals see time averages). Each of them takes a service, also the one being served, for
@@ -350,7 +350,7 @@ for rate in (0.1, 0.2, 0.3, 0.4):
 #
 # $$B(c) = \frac{a^c/c!}{\sum_{n=0}^{c} a^n/n!}$$
 #
-# With $c$ = 300 and $a$ = 290, $a^c$ has 739 digits and $c!$ has 615, though the ratio is 0.03; no float holds them. Do not
+# With $c$ = 300 and $a$ = 290, $a^c$ has 739 digits and $c!$ has 615, though $B$ is 0.03; no float holds them. Do not
 # compute what cancels. Add the servers one by one:
 #
 # $$B(0) = 1, \qquad B(n) = \frac{a\,B(n-1)}{n + a\,B(n-1)}$$
@@ -380,7 +380,7 @@ for rate in (0.1, 0.2, 0.3, 0.4):
 
 # %% [markdown] solution="10.3b"
 # **Explained.** The formula means nothing at $\rho \ge 1$, where the line only grows, and would return something all the same:
-# a number above 1, or a negative one. So refuse first. The mean wait follows: who waits, waits $1/(c\mu - \lambda)$ on
+# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits $1/(c\mu - \lambda)$ on
 # average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
 
 # %%
@@ -999,7 +999,7 @@ parts.table(lesson=10)
 # ## 16. Takeaways
 #
 # - $L = \lambda W$: one area counted twice. It needs whole requests, and nothing else.
-# - The wait is one over the slack. Halve the slack, double the wait; the p99 is 4.6 means in M/M/1.
+# - The response is one over the slack. Halve the slack, double the response; its p99 is 4.6 means in M/M/1.
 # - One falls into long services, and looks into long gaps: $E[X^2]/E[X]$.
 # - Pooling is the cheapest capacity. Bursts cost as much as load, and their order is in no formula here.
 # - An engine's load is $\lambda D$, the work that nobody shares, and its mean response near $S/(1-\lambda D)$, while memory lasts.

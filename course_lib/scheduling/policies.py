@@ -362,8 +362,8 @@ class SRPTRequestQueue(SortedRequestQueue):
 class EDFRequestQueue(RankedRequestQueue):
     """Earliest deadline first; without a deadline, behind all others in the order of arrival.
 
-    If any order meets all deadlines on one server, this one does. Under overload it is a poor
-    choice: it keeps serving those that are late already.
+    If any order of requests that are all there meets all deadlines on one server, this one does.
+    Under overload it is a poor choice: it keeps serving those that are late already.
 
     >>> queue = EDFRequestQueue()
     >>> queue.add(Request("batch", [1], 1))
