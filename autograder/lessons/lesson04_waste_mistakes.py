@@ -264,16 +264,6 @@ def _prompt_alone() -> dict[str, float]:
     return _share(is_enough)
 
 
-def _unwritten_is_free() -> dict[str, float]:
-    """Take what is reserved and not written yet for free."""
-
-    def is_enough(moment: Snapshot) -> bool:
-        written = sum(each.written for each in moment.reservations)
-        return moment.num_slots - written >= moment.needed
-
-    return _share(is_enough)
-
-
 def _more_than_enough() -> dict[str, float]:
     """Want something to be left over; nobody is told of it where that never makes a difference."""
     wrong = {
@@ -319,11 +309,6 @@ MEASURED = (
         "Of 5 requests of which 2 wait, 3 have been admitted: the first that waits has index 3, "
         "that is 5 − 2, and not 2.",
         lambda: _other_head(lambda _, num_waiting: num_waiting),
-    ),
-    Misconception(
-        "what is written, not what is reserved",
-        "Free is what nobody has reserved: a slot that will be written later is nobody else's.",
-        _unwritten_is_free,
     ),
     Misconception(
         "the prompt alone",

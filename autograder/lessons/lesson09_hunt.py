@@ -394,8 +394,8 @@ READINGS = (
     ),
     Misconception(
         "sorted the other way round",
-        "It begins with who is the longest when it comes: it is put in front, and later ones go by it. "
-        "Insert them one by one.",
+        "It begins with who is the longest when it comes: it is put in front, and later ones go by "
+        "it. Insert them one by one.",
         longest_first,
     ),
 )

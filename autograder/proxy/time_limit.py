@@ -19,6 +19,9 @@ _AGAIN = 0.5
 _LEAST_LOSS = 0.05
 """Seconds of waiting for a CPU that are worth to be made up for."""
 
+_PATIENCE = 3
+"""How many times its limit code may take by the clock that has not run for as long as its limit."""
+
 _MACHINE = str(Path(__file__).parent)
 
 _QUEUED = "/proc/thread-self/schedstat"
@@ -57,8 +60,10 @@ class TimeLimit:
     callbacks raise is printed and lost, and Python 3.11 dies where a tracer walks the frames in
     there. So nobody's callback runs under a limit; and once the time is up, no collector.
 
-    Time in which the code was ready to run and the machine was busy with others does not count,
-    where the system tells (Linux): a right answer is not late because a class works beside it.
+    What counts is the time for which the thread has run: a right answer is not late because a class
+    works beside it, or because the machine had to fetch its memory. Code that does not run, as it
+    sleeps or waits for somebody, is stopped by the clock, after three times as long; not counted is
+    what the thread had to wait for a CPU, where the system tells (Linux).
 
     Args:
         seconds: How long the code may take.
@@ -82,7 +87,7 @@ class TimeLimit:
 
     def __enter__(self) -> TimeLimit:
         if self._is_possible:
-            self._started = time.monotonic()
+            self._started, self._ran_before = time.monotonic(), time.thread_time()
             self._queued_before = _seconds_queued()
             self._trace = sys.gettrace()
             self._collects = gc.isenabled()
@@ -115,8 +120,8 @@ class TimeLimit:
         if file == __file__:
             # The limit is being lifted.
             return
-        if not self.is_up and (lost := self._seconds_lost()) > _LEAST_LOSS:
-            signal.setitimer(signal.ITIMER_REAL, lost, _AGAIN)
+        if not self.is_up and (left := self._seconds_left()) > _LEAST_LOSS:
+            signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)
             return
         if self.is_up:
             self._insist(frame)
@@ -124,10 +129,12 @@ class TimeLimit:
         gc.disable()
         raise self._error()
 
-    def _seconds_lost(self) -> float:
-        """Return how much of the limit is left because the thread had to wait for a CPU."""
+    def _seconds_left(self) -> float:
+        """Return how much of the limit is left because the thread did not run all the time."""
+        ran = time.thread_time() - self._ran_before
         queued = _seconds_queued() - self._queued_before
-        return self._seconds + queued - (time.monotonic() - self._started)
+        waited = time.monotonic() - self._started - queued
+        return min(self._seconds - ran, _PATIENCE * self._seconds - waited)
 
     def _error(self) -> NoAnswerError:
         """One more exception, which makes itself heard when it is dropped."""
