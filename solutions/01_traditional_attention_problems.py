@@ -16,6 +16,10 @@
 # **You need** Python, and the idea of attention: a query is compared with the keys of all earlier
 # tokens, and the result weighs their values. You need no GPU.
 #
+# Two names come up all the time. **vLLM** is the open engine whose design this course follows. **The paper** is the one
+# that presented it: Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention"
+# (SOSP '23).
+#
 # **How this notebook works.** Run the cells from top to bottom. Where a cell says `# YOUR CODE HERE`,
 # write below that line; nothing has to be deleted. The cell with `check(...)` tells you at once
 # whether it is right, and shows the smallest case in which it is not. When you have passed it, or tried
@@ -282,8 +286,8 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # | **internal** fragmentation | yes | never | the length is unknown |
 # | **external** fragmentation | no, and the next request in the queue cannot have it | | the allocator: what it rounds up, free pieces that are too small, or free blocks that are too few |
 #
-# The paper compares three ways to choose the length of a reservation, in its authors' own version of Orca (OSDI '22),
-# which was not public:
+# The paper compares three ways to choose the length of a reservation, in its authors' own version of Orca, a serving
+# system of 2022 (OSDI '22) that was not public:
 #
 # - **Max**: the longest that the model allows. No knowledge is needed.
 # - **Pow2**: the prompt, and the output length rounded up to a power of two, as if it were known to within a factor
@@ -466,8 +470,9 @@ assert sorted(batch_sizes, key=lambda size: utilization(lengths, size)) == batch
 # ## 6. Why the batch matters so much: the roofline
 #
 # An H100 reads 3.35 TB per second from its memory, and does 989 TFLOP per second of dense bf16 arithmetic. The
-# weights of Llama-3.1-8B take 16 GB. A decode step of one sequence reads them once and does about 2 FLOP per
-# parameter, for one token. A prefill of 1,000 tokens reads them once, too, and does a thousand times the arithmetic.
+# weights of Llama-3.1-8B take 16 GB. A step that computes the next token of one sequence, a **decode** step, reads them
+# once and does about 2 FLOP per parameter. One that computes a prompt of 1,000 tokens, a **prefill**, reads them once,
+# too, and does a thousand times the arithmetic.
 #
 # **Predict:** a GPU reads and computes at the same time, at best at these rates. How many times as long as the decode
 # step does the prefill take, if every parameter counts, for every token?

@@ -436,9 +436,9 @@ check("10.4a", answer)
 # %% [markdown] solution="10.4b"
 # **Explained.** The whole queue in two running operations: `sums` are the running sums of the steps with a 0 in front, and
 # the waits are `sums` minus their running minimum; with the 0 in front, the least so far is at most 0 by itself. That much is
-# as right for a million customers. The library starts afresh every 8,192 of them, from the last wait, for two reasons: the
-# arrays stay in the CPU's cache; and a sum that has fallen to minus a million has few digits left for a wait of a second, which
-# is its difference from another such number.
+# as right for a million customers. The library starts afresh every 8,192 of them, from the last wait, so that the arrays
+# stay in the CPU's cache. (Sums that fall without end also lose digits of the waits, which are their differences. At minus a
+# million some ten digits are left, which is enough.)
 
 # %% [markdown]
 # ### It confirms the formulas
@@ -497,8 +497,11 @@ for rho in (0.5, 0.8, 0.9, 0.95):
     print(f"load {rho:.0%}: mean wait {MM1(rho, 1.0).mean_wait:5.1f} services, one run is off by {np.std(means) / np.mean(means):.1%}")
 
 # %% [markdown]
-# At 95% a run of a hundred thousand requests says little more than the order of magnitude. Whoever benchmarks a server near
+# At 95% a run of a hundred thousand requests is off by more than a tenth. Whoever benchmarks a server near
 # its limit with a thousand requests measures luck.
+
+# %% claims="At 95% a run of a hundred thousand requests is off by more than a tenth."
+assert np.std(means) / np.mean(means) > 0.1
 
 # %% [markdown]
 # ## 7. Bursts
@@ -522,8 +525,8 @@ for rho in (0.5, 0.8, 0.9, 0.95):
 #
 # $$W \approx \frac{c_a^2 + c_s^2}{2} \cdot \frac{\rho}{1-\rho} \cdot E[S]$$
 #
-# with the SCV of the gaps and that of the sizes. What Kingman proved is an upper bound, which is another formula. At 80% load,
-# exponential sizes, two million customers:
+# with the SCV of the gaps and that of the sizes. Kingman proved that it is right as the load nears 1
+# (1961), and an upper bound, which is another formula (1962). At 80% load, exponential sizes, two million customers:
 
 # %%
 own_gamma_arrivals = parts.get("gamma_arrivals")
@@ -616,8 +619,9 @@ check("10.6a", exposing_rate)
 # does. At 200/s: $1/(0.005 + 0.000449)$ = 183.5.
 
 # %% [markdown]
-# Now mend it. The gaps are the plan: request $n$ is due at their running sum. (The word for the harm is **coordinated
-# omission**: generator and server agree to leave out the requests that would have waited.)
+# Now mend it. The gaps are the plan: request $n$ is due at their running sum. (Where it
+# is the server that holds the generator up, the harm has a name, **coordinated omission**: the two agree to leave out the
+# requests that would have waited.)
 
 # %% exercise="10.6b"
 
@@ -704,8 +708,8 @@ assert judged[3.0, "yours"][2] < 0.02 and abs(judged[3.0, "yours"][3]) < 1e-9
 # first phase, and measures a number of servers first that nobody has.
 
 # %% [markdown]
-# Put it to work. 40 conversations per second, a p99 of TTFT of at most 0.5 s. Each GPU gets its share of a Poisson process,
-# which is again one. Three ways to the answer; the first two are formulas for $c$ servers with one line.
+# Put it to work. 40 conversations per second, a p99 of TTFT of at most 0.5 s. They are dealt to the GPUs at random,
+# so that each gets a Poisson process again. Three ways to the answer; the first two are formulas for $c$ servers with one line.
 
 # %%
 TARGET, PEAK = 0.5, 40.0
@@ -751,8 +755,8 @@ assert by_time > 5 * simulated_plan.servers > 5 * by_work
 #
 # $$W = \frac{S}{1 - \lambda D}$$
 #
-# That is the mean response of a server that divides itself equally among those who are present (**processor sharing**,
-# M/G/1-PS) at the load $\lambda D$. There the variation of the sizes plays no part: a long request blocks nobody. The load of
+# That is what a request of size $S$ takes, on average, at a server that divides itself equally among those who are present
+# (**processor sharing**, M/G/1-PS) at the load $\lambda D$. There the variation of the sizes plays no part: a long request blocks nobody. The load of
 # an engine is not $\lambda S$. It is $\lambda D$, and $S/D$ is how many times more it can take than a server that takes one at a
 # time. Here is the dial again, with the engine's dots by $\lambda S$, where they walk through the wall. Choose "load as λD",
 # and they lie down on the curve.
@@ -971,7 +975,7 @@ parts.table(lesson=10)
 # | `send_times` | the end of `get_request`: it sleeps until `start_ts + delay_ts[i]`, and not at all if it is late |
 # | rates that are exact | there too: times are stretched so that the last one is due at n / rate |
 # | closed loop | `--max-concurrency`; the wait for a place is kept as `client_queue_time`, and is not part of TTFT |
-# | wait and service | `queued_time` in `v1/metrics/stats.py`: from arrival to the *first* scheduling; preemptions do not count |
+# | wait and service | `queued_time` in `v1/metrics/stats.py`: from the engine core's queue to the *first* scheduling; preemptions do not count |
 # | Little, as a limit | `max_num_queued_tokens` in `config/scheduler.py`: who would wait too long is refused (`v1/engine/async_llm.py`) |
 #
 # **What production code does beyond this, and why.**
@@ -1035,7 +1039,7 @@ parts.table(lesson=10)
 #   waits at 80%; with bursts 50% may be too much.
 # - "Model the LLM server as M/G/1 (or M/M/c) with the request's latency as service time." Requests share iterations; section 10.
 # - "GPU utilisation is the load." It says that some kernel is running, which one request sees to.
-# - "Kingman's formula." The approximation is not what Kingman proved, and it may be exceeded.
+# - "Kingman's formula." It is right near full load, and no bound: the wait may exceed it. His bound is another formula.
 # - "Throughput is the mean of the requests' speeds." It is tokens over time; section 3.
 #
 # </details>

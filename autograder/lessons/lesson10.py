@@ -272,8 +272,8 @@ MEASURED = Exercise(
     ),
     hints=(
         "Which field of a `ServiceDemand` is S, which is D, and over what is the mean taken?",
-        "M/G/1 wants the mean of S and its squared CV. Sharing stretches S by the idle share of "
-        "the GPU, and what keeps it busy is D. The engine is asked with `serve`.",
+        "M/G/1 wants the mean of S and its squared CV. Sharing stretches S by one over the share "
+        "that own work, D, leaves of each second. The engine is asked with `serve`.",
         "`S / (1 - 4 * D)`, and `serve(4).e2e.mean()`",
     ),
 )
