@@ -220,7 +220,7 @@ for key in ("opt-13b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7
 # A formula that is right for one model may be wrong for the next, and published calculators have been: section 7 hunts
 # such a bug.
 #
-# It is wrong for multi-head *latent* attention (DeepSeek), which caches one compressed vector and one short
+# The formula of 1.1 is wrong for multi-head *latent* attention (DeepSeek), which caches one compressed vector and one short
 # positional key per token and layer, for all heads together. `ModelSpec.from_hf_config` refuses such a model.
 
 # %% [markdown]
@@ -299,7 +299,8 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # *Pow2* it asks for 100 + 512 = 612 slots: 130 used, 270 later, 612 − 400 = 212 internal.
 #
 # Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
-# tokens. While the same requests run, a step of the film is at most 20 iterations; whenever one leaves and another comes,
+# tokens. (An *iteration* is one pass through the model: one more token for each running request.) While the same requests
+# run, a step of the film is at most 20 iterations; whenever one leaves and another comes,
 # you see both moments. A tick above the slider marks each such change. Press play, or step with the buttons (once you have
 # clicked one, the arrow keys step, too).
 
@@ -1152,8 +1153,8 @@ parts.table(lesson=1)
 # | `kv_bytes_per_token`, `kv_bytes_per_block` | `page_size_bytes` of a layer's spec, in `vllm/v1/kv_cache_interface.py`: one block of one layer |
 # | `num_kv_blocks` | `get_kv_cache_config_from_groups` in `vllm/v1/core/kv_cache_planning.py`: `num_blocks = available_memory // bytes_per_block` |
 # | `int(memory_bytes * gpu_memory_utilization)` | `request_memory` in `vllm/v1/worker/utils.py`: the same product, rounded up; the default share is 0.92 |
-# | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once on the largest step |
-# | blocks × block size | nearly what the log line "GPU KV cache size: ... tokens" says (`vllm/v1/core/kv_cache_utils.py`) |
+# | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once on the largest step, and adds an estimate for CUDA graphs |
+# | blocks × block size | nearly what the log line "GPU KV cache size: ... tokens" says (`update_kv_cache_capacity` in `vllm/v1/core/kv_cache_utils.py`) |
 #
 # **What production code does beyond this, and why.**
 #
