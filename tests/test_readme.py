@@ -41,6 +41,11 @@ def example() -> Exercise:
     return exercise
 
 
+def test_it_says_which_lessons_are_here() -> None:
+    (last,) = re.findall(r"\*\*Lessons 1 to (\d+) are here\*\*", README)
+    assert list(lessons.numbers()) == list(range(1, int(last) + 1))
+
+
 def test_example_accepts_the_reference(example: Exercise) -> None:
     assert example.examine(LocalSubject(example.check.reference)).fraction == 1
 
