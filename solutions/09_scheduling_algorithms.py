@@ -187,8 +187,8 @@ for label in ("sjf", "last come, first served"):
 # %% [markdown]
 # ## 3. What an order can do
 #
-# **It needs a line.** Where nobody waits, there is nothing to be ordered. With all of the GPU's blocks, all orders are
-# the same to a hundredth of a second. Before you tune a policy, look whether anybody waits.
+# **It needs a line.** Where nobody waits, there is nothing to be ordered. With all of the GPU's blocks, all orders have the
+# same mean TTFT to a hundredth of a second. Before you tune a policy, look whether anybody waits.
 #
 # **It does not change the work, but who waits for it.** One job of 90 s and nine of 1 s come together. The long one first:
 # it waits 0 s, the others 90, 91, ..., 98 s, on average over all ten 84.6 s. The long one last: 0, 1, ..., 9 s, on average
@@ -835,11 +835,11 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 # %% [markdown]
 # ## 10. An order of your own
 #
-# Now write an order yourself. Played are 400 requests with lengths of the trace, which come about twice as fast as they can
-# be served; each check draws new ones. Your function sees the tokens of the prompt, the tokens that are declared for the
-# answer, and the time of arrival, and returns the key: the smallest is served first.
+# Now write an order yourself. Played are 400 requests with lengths of the trace, which come one and a half times to
+# twice as fast as they can be served; each check draws new ones. Your function sees the tokens of the prompt, the tokens that
+# are declared for the answer, and the time of arrival, and returns the key: the smallest is served first.
 #
-# What counts is your **place** between first come, first served (0) and the bound of section 2 (1), by the share in time.
+# What counts is your **place** between first come, first served (0) and the ratio of section 2 (1), by the share in time.
 # But that alone rewards starving: last come, first served has a place near 1. So there is a penalty. The **tail** is your
 # p99 of TTFT over that of first come, first served. Up to 1.5 the place counts in full, from there on less, and from 1.75 on
 # nothing at all. Not much scaffold: you have the idea of ageing, and all of these tables.
