@@ -64,7 +64,11 @@ class Batch:
 
     def __init__(self, lesson: str, submitted: Path, store: Store, is_boxed: bool = True) -> None:
         self._is_boxed = is_boxed
-        self.release = load_release(release_path(lesson))
+        released = release_path(lesson)
+        if not released.parent.is_dir():
+            known = sorted(each.name for each in released.parents[1].glob("[0-9][0-9]_*"))
+            raise CourseError(f"there is no lesson {lesson!r}; lessons: {', '.join(known)}")
+        self.release = load_release(released)
         self._store = store
         self._secret = store.secret()
         self._taken = {

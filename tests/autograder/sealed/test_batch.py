@@ -221,6 +221,14 @@ def test_nobody_has_handed_in(make_batch: Callable[[], Batch], submitted: Path) 
         make_batch()
 
 
+def test_a_lesson_that_does_not_exist(
+    make_batch: Callable[[], Batch], submitted: Path, tmp_path: Path
+) -> None:
+    make_batch()
+    with pytest.raises(CourseError, match=r"there is no lesson '1'; lessons: 01_small$"):
+        Batch("1", submitted, Store(tmp_path / "sealed"))
+
+
 def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) -> None:
     graded = grade(make_batch(), judges)
     rows = list(csv.DictReader(io.StringIO(points_csv(graded))))
