@@ -19,11 +19,19 @@ if TYPE_CHECKING:
         token_slot,
     )
     from course_lib.viz.batching.figure import batch_gantt
+    from course_lib.viz.chunking.figure import mixed_batch
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film
     from course_lib.viz.iteration.scenes import iteration_scenes
-    from course_lib.viz.kit.controls import Choice, LogSlider, PowerOfTwo, Slider, Toggle
+    from course_lib.viz.kit.controls import (
+        Choice,
+        LogSlider,
+        PowerOfTwo,
+        Slider,
+        Stops,
+        Toggle,
+    )
     from course_lib.viz.kit.explorer import Explorer
     from course_lib.viz.kit.layout import NARROW, WIDE
     from course_lib.viz.kit.live import Live
@@ -68,6 +76,7 @@ __all__ = [
     "Quiz",
     "Scene",
     "Slider",
+    "Stops",
     "Toggle",
     "address_scene",
     "allocation_strips",
@@ -86,6 +95,7 @@ __all__ = [
     "iteration_scenes",
     "memory_pressure",
     "merge_tree",
+    "mixed_batch",
     "moments_film",
     "notation_scene",
     "order_rules",
@@ -124,6 +134,7 @@ _MODULES = {
     "Quiz": "quiz",
     "Scene": "kit.scene",
     "Slider": "kit.controls",
+    "Stops": "kit.controls",
     "Toggle": "kit.controls",
     "follow_engine": "engine.live",
     "fork_film": "sharing.fork",
@@ -142,6 +153,7 @@ _MODULES = {
     "iteration_scenes": "iteration.scenes",
     "memory_pressure": "pressure",
     "merge_tree": "paged_attention.tree",
+    "mixed_batch": "chunking.figure",
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",
     "paging_analogy": "paged_attention.analogy",

@@ -47,6 +47,7 @@ from course_lib.viz import (
     iteration_film,
     memory_pressure,
     merge_tree,
+    mixed_batch,
     moments_film,
     notation_scene,
     order_rules,
@@ -318,6 +319,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "memory pressure": memory_pressure,
     "policy race": lambda: policy_race(synthetic_azure()[:120], num_blocks=500),
     "queueing dial": lambda: queueing_dial(synthetic_azure()[:60]),
+    "mixed batch": lambda: mixed_batch(synthetic_azure()[:60]),
     "pool of 64": lambda: pool_film(manager_trace(64, num_calls=30)),
     "pool of 5,000": lambda: pool_film(manager_trace(5000, num_calls=8)),
     "prefix tree": prefix_tree,
@@ -382,6 +384,7 @@ SETTINGS: dict[str, dict[str, Iterable[Value]]] = {
         "cv": [1],
         "engine": ["none", "work"],
     },
+    "mixed batch": {"chunk": [64, 512, 8000], "shown": ["prompt", "gaps"]},
     "memory pressure": {
         "victim": ["last_in", "most_tokens"],
         "mode": ["recompute", "swap"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 
 Value: TypeAlias = str | int | float | bool | None
@@ -203,6 +204,46 @@ class LogSlider(Control):
 
 
 @dataclass(frozen=True)
+class Stops(Control):
+    """One of some numbers, on a slider that stops nowhere else.
+
+    Attributes:
+        label: What it sets.
+        numbers: The numbers, smallest first.
+        value: Where it stands at first.
+        unit: As of a ``Slider``.
+
+    Raises:
+        ValueError: The numbers do not rise, or the value is none of them.
+
+    >>> Stops("Chunk", (100, 512, 8000), 8000, unit="tokens").accept(100.0)
+    100
+    """
+
+    kind: ClassVar[str] = "steps"
+
+    numbers: tuple[float, ...]
+    value: float
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if any(before >= after for before, after in pairwise(self.numbers)):
+            raise ValueError(
+                f"{self.label}: {self._range_text()} do not rise; sort the numbers, each once"
+            )
+        self.accept(self.value)
+
+    @property
+    def choices(self) -> tuple[float, ...]:
+        """The numbers."""
+        return self.numbers
+
+    def to_dict(self, name: str) -> dict[str, Any]:
+        """Return values, texts and unit beside what every control has."""
+        return {**super().to_dict(name), **_steps(self.choices), "unit": self.unit}
+
+
+@dataclass(frozen=True)
 class Choice(Control):
     """One of several named values.
 
@@ -261,7 +302,7 @@ class Toggle(Control):
         return (False, True)
 
 
-AnyControl: TypeAlias = Slider | PowerOfTwo | LogSlider | Choice | Toggle
+AnyControl: TypeAlias = Slider | PowerOfTwo | LogSlider | Stops | Choice | Toggle
 
 
 def accepted(controls: Mapping[str, AnyControl], values: Mapping[str, Value]) -> dict[str, Value]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.viz import Choice, LogSlider, PowerOfTwo, Slider, Toggle
+from course_lib.viz import Choice, LogSlider, PowerOfTwo, Slider, Stops, Toggle
 from course_lib.viz.kit.controls import AnyControl
 
 CONTROLS: list[AnyControl] = [
@@ -18,6 +18,7 @@ CONTROLS: list[AnyControl] = [
     Slider("Really used", 10, 4000, 500, step=10, unit="tokens"),
     PowerOfTwo("Length", 256, 131_072, 4096, unit="tokens"),
     LogSlider("Rate", 0.1, 1000, 2.5, unit="requests/s"),
+    Stops("Chunk", (32, 100, 512, 8000), 512, unit="tokens"),
     Choice("Model", {"Llama": "llama", "Any": None, "Two": 2}, None),
     Toggle("Caching", value=True),
 ]
@@ -93,6 +94,8 @@ def test_a_logarithmic_slider_has_ten_values_to_a_decade_of_nearly_equal_ratio(
         (lambda: Slider("Side", 1, 9, 1, step=0), "a step of 0 leads nowhere"),
         (lambda: LogSlider("Rate", 0, 9, 1), "a logarithmic scale has no 0"),
         (lambda: LogSlider("Rate", 1, 9, 3), "3 is none of its values"),
+        (lambda: Stops("Chunk", (32, 100), 64), "64 is none of its values"),
+        (lambda: Stops("Chunk", (100, 32), 32), "100, 32 do not rise"),
         (lambda: Choice("Model", {"a": "A"}, "a"), "'a' is none of its values: 'A'"),
         (lambda: Choice("Model", {"a": object()}, "a"), "option 'a' is a object, which does not"),
     ],

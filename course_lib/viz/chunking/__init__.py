@@ -1,0 +1,1 @@
+"""Lesson 11's figure: a long prompt among requests that decode."""
