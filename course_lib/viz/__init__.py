@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from course_lib.viz.batching.figure import batch_gantt
     from course_lib.viz.chunking.figure import mixed_batch
+    from course_lib.viz.chunking.film import stall_film
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film
@@ -112,6 +113,7 @@ __all__ = [
     "reservation_film",
     "share_bars",
     "slot_scene",
+    "stall_film",
     "strip_film",
     "strip_scene",
     "token_address",
@@ -170,6 +172,7 @@ _MODULES = {
     "reservation_film": "reservations",
     "share_bars": "reservations",
     "slot_scene": "address_translation",
+    "stall_film": "chunking.film",
     "strip_film": "strips.by_hand",
     "strip_scene": "strips.by_hand",
     "token_address": "address_translation",

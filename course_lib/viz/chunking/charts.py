@@ -31,7 +31,7 @@ def chunks_between(least: int, most: int, stops: Sequence[int]) -> tuple[int, ..
     """Return chunks at equal ratios, and those where the slider stops.
 
     >>> chunks_between(32, 40, (33,))
-    (32, 33, 35, 39, 40)
+    (32, 33, 35, 38, 40)
     """
     spread = {least, most, *stops}
     ratio, chunk = 10 ** (1 / _PER_DECADE), float(least)

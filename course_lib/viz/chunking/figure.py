@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from course_lib import parts
 from course_lib.simulation.cost_model import CostModel
 from course_lib.simulation.workload import TraceRequest, Workload, load_azure
 from course_lib.viz.chunking.charts import cost_chart, gaps_chart, gaps_words, with_chunk
-from course_lib.viz.chunking.reading import A100, MixedBatch, Time, Work, own_parts
+from course_lib.viz.chunking.reading import MixedBatch, Time, UntimedStepError, Work, drop_prompt
 from course_lib.viz.chunking.strips import MOST_ROWS, draw_strips
 from course_lib.viz.kit.charts.words import quantity
 from course_lib.viz.kit.controls import Choice, Stops
@@ -65,17 +64,14 @@ def mixed_batch(
     >>> figure.scene.alt.partition(", 4.1")[0]
     'In 16 steps of up to 512 tokens, the 32 wait up to 43.5 ms for a token'
     """
-    mixed = MixedBatch(
+    mixed = drop_prompt(
         _workload(requests),
-        cost_model or A100,
+        iteration_work,
+        iteration_time,
+        cost_model,
         num_decodes,
         context,
         prompt,
-        own_parts(
-            iteration_work or parts.get("IterationWork"),
-            iteration_time or parts.get("IterationTime"),
-            {"Scheduler": parts.get("Scheduler")},
-        ),
     )
     stops = _stops(mixed, chunks)
 
@@ -104,18 +100,35 @@ def mixed_scene(
         shown: ``"prompt"`` or ``"gaps"``.
         width: ``WIDE`` or ``SLIM``.
     """
-    inner = width - 2 * MARGIN
     if shown == "gaps":
         return _gaps_scene(mixed, chunk, width)
-    title = f"A prompt of {mixed.prompt:,} tokens among {mixed.num_decodes} that decode"
+    try:
+        return _prompt_scene(mixed, stops, chunk, width)
+    except UntimedStepError as error:
+        return failed_scene(mixed, str(error), width)
+
+
+def failed_scene(mixed: MixedBatch, problem: str, width: float) -> Scene:
+    """Say in place of a picture why there is none."""
+    title, words = title_of(mixed), f"There is nothing to show, since no step is timed. {problem}"
     shapes: list[Shape] = []
-    y = _write(shapes, title, 30, inner, "text", HEADING_SIZE)
-    if mixed.problem:
-        words = f"There is nothing to show: the arithmetic of a step fails. {mixed.problem}"
-        y = _write(shapes, words, y, inner, "alert")
-        return Scene(width, y, tuple(shapes), title, words)
+    y = write(shapes, title, 30, width - 2 * MARGIN, "text", HEADING_SIZE)
+    y = write(shapes, words, y, width - 2 * MARGIN, "alert")
+    return Scene(width, y, tuple(shapes), title, words)
+
+
+def title_of(mixed: MixedBatch) -> str:
+    """Return what the strips are called."""
+    return f"A prompt of {mixed.prompt:,} tokens among {mixed.num_decodes} that decode"
+
+
+def _prompt_scene(mixed: MixedBatch, stops: tuple[int, ...], chunk: int, width: float) -> Scene:
+    """Draw the strips, and below them what a chunk costs."""
+    title, inner = title_of(mixed), width - 2 * MARGIN
+    shapes: list[Shape] = []
+    y = write(shapes, title, 30, inner, "text", HEADING_SIZE)
     words = " ".join([*reading_words(mixed, chunk), *seat_words(mixed, chunk)])
-    y = _write(shapes, words, y, inner, "text")
+    y = write(shapes, words, y, inner, "text")
     shapes += draw_strips(mixed, chunk, MARGIN, y - 6, inner)
     chart, curves = cost_chart(mixed, stops, inner)
     chart = with_chunk(chart.moved(MARGIN, bottom_of(shapes) + 4), mixed, chunk, curves)
@@ -131,12 +144,12 @@ def _gaps_scene(mixed: MixedBatch, chunk: int, width: float) -> Scene:
     budget = f"{mixed.num_decodes} + {chunk:,} = {mixed.num_decodes + chunk:,}"
     title = f"{quantity(count, 'requests')}, budget {budget} tokens"
     shapes: list[Shape] = []
-    y = _write(shapes, title, 30, inner, "text", HEADING_SIZE)
+    y = write(shapes, title, 30, inner, "text", HEADING_SIZE)
     budgets = dict.fromkeys((chunk, mixed.prompt))
     said = [gaps_words(mixed, each) for each in budgets]
     for each, words in zip(budgets, said, strict=True):
-        y = _write(shapes, words, y, inner, "alert" if mixed.served(each).problem else "text")
-    y = _write(shapes, f"{mixed.workload.name}.", y, inner, "muted") - 6
+        y = write(shapes, words, y, inner, "alert" if mixed.served(each).problem else "text")
+    y = write(shapes, f"{mixed.workload.name}.", y, inner, "muted") - 6
     for each in budgets:
         chart = gaps_chart(mixed, each, inner)
         if chart is not None:
@@ -220,14 +233,21 @@ def _stops(mixed: MixedBatch, chunks: Sequence[int]) -> tuple[int, ...]:
 
 
 def _workload(requests: Sequence[TraceRequest] | None) -> Workload:
+    """Return the requests as a workload.
+
+    Raises:
+        ValueError: There are none.
+    """
     if requests is None:
         return load_azure()[:_NUM_REQUESTS]
+    if not requests:
+        raise ValueError("there are no requests; give at least one, or leave them out")
     if isinstance(requests, Workload):
         return requests
     return Workload("Requests as given", "as given", is_synthetic=True, requests=tuple(requests))
 
 
-def _write(
+def write(
     shapes: list[Shape], text: str, y: float, width: float, tone: Tone, size: float = SMALL_SIZE
 ) -> float:
     """Add lines of text, and return where the next one may stand."""

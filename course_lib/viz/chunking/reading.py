@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -37,6 +37,10 @@ A100 = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
 MOST_SEQUENCES = 256
 
 _MOST_TOKENS = 1 << 20
+
+
+class UntimedStepError(RuntimeError):
+    """The arithmetic does not say how long a step takes; says why."""
 
 
 class ReadingStep(NamedTuple):
@@ -113,7 +117,7 @@ class MixedBatch:
     prompt is read are not counted.
 
     Args:
-        workload: Requests that are served under the same budgets.
+        workload: Requests that may be served under the same budgets.
         cost_model: Tells how long a step takes.
         num_decodes: Requests that decode.
         context: Tokens that are cached of each of them.
@@ -121,7 +125,7 @@ class MixedBatch:
         own: Parts of the learner's own, of the arithmetic and of the simulation.
 
     Raises:
-        ValueError: There are no requests, or a number is out of range.
+        ValueError: A number is out of range.
     """
 
     def __init__(
@@ -133,8 +137,6 @@ class MixedBatch:
         prompt: int,
         own: SimulationParts,
     ) -> None:
-        if not len(workload):
-            raise ValueError("there are no requests; give at least one, or leave them out")
         if num_decodes < 1 or context < 0 or prompt < 2:
             raise ValueError(
                 f"num_decodes is {num_decodes}, context {context} and prompt {prompt}; take at "
@@ -184,15 +186,6 @@ class MixedBatch:
         return self._theirs.breakdown(work).linear
 
     @cached_property
-    def problem(self) -> str:
-        """Why nothing can be told, in words; empty if it can."""
-        try:
-            self.reading(self.prompt)
-            return ""
-        except Exception as error:  # what a learner's arithmetic does wrong is told in words
-            return f"{type(error).__name__}: {error}"
-
-    @cached_property
     def decode_seconds(self) -> float:
         """How long a step takes in which nobody reads."""
         return self._seconds(self._decodes)
@@ -205,7 +198,7 @@ class MixedBatch:
     def reading(self, chunk: int) -> Reading:
         """Return the steps in which the prompt is read, with at most ``chunk`` of it in each."""
         if chunk not in self._readings:
-            self._readings[chunk] = Reading(chunk, tuple(self._steps(chunk, self._seconds)))
+            self._readings[chunk] = Reading(chunk, tuple(self._steps(chunk)))
         return self._readings[chunk]
 
     @cached_property
@@ -246,22 +239,47 @@ class MixedBatch:
 
     def _seconds(self, rows: Rows) -> float:
         """Return how long a step takes, by the learner's arithmetic if there is any."""
-        seconds = self._cost_model.seconds(self._own.iteration_work.of_batch(rows))
-        if not 0 < seconds < math.inf:
-            raise ValueError(
-                f"a step of {sum(new for new, _ in rows):,} tokens takes {seconds!r} s; a time is "
-                "finite and above 0"
+        try:
+            seconds = self._cost_model.seconds(self._own.iteration_work.of_batch(rows))
+            is_time = 0 < seconds < math.inf
+        except Exception as error:  # what a learner's arithmetic does wrong is told in words
+            raise UntimedStepError(f"{type(error).__name__}: {error}") from error
+        if not is_time:
+            raise UntimedStepError(
+                f"A step of {sum(new for new, _ in rows):,} tokens takes {seconds!r} s; a time is "
+                "finite and above 0."
             )
         return float(seconds)
 
-    def _steps(self, chunk: int, ask: Callable[[Rows], float]) -> Iterable[ReadingStep]:
+    def _steps(self, chunk: int) -> Iterator[ReadingStep]:
         """Yield the steps in which the prompt is read."""
         start, cached = 0.0, 0
         while cached < self.prompt:
             new = min(chunk, self.prompt - cached)
-            step = ReadingStep(start, ask([*self._decodes, (new, cached)]), new)
+            step = ReadingStep(start, self._seconds([*self._decodes, (new, cached)]), new)
             yield step
             start, cached = step.end, cached + new
+
+
+def drop_prompt(
+    workload: Workload,
+    iteration_work: Work | None,
+    iteration_time: Time | None,
+    cost_model: CostModel | None,
+    num_decodes: int,
+    context: int,
+    prompt: int,
+) -> MixedBatch:
+    """Return what a figure shows, with the learner's own parts where none are given.
+
+    The arguments are those of ``MixedBatch``; None for what is usual.
+    """
+    own = own_parts(
+        iteration_work or parts.get("IterationWork"),
+        iteration_time or parts.get("IterationTime"),
+        {"Scheduler": parts.get("Scheduler")},
+    )
+    return MixedBatch(workload, cost_model or A100, num_decodes, context, prompt, own)
 
 
 def own_parts(work: Work, time: Time, others: dict[str, object]) -> SimulationParts:

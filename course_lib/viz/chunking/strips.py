@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 from course_lib.viz.chunking.reading import MixedBatch, Reading, ReadingStep
 from course_lib.viz.kit.charts.axes import Scale, horizontal_axis
@@ -44,11 +45,9 @@ def time_scale(mixed: MixedBatch, left: float, width: float) -> Scale:
 
 def steps_in(mixed: MixedBatch, reading: Reading, until: float) -> Iterator[ReadingStep]:
     """Yield the steps before, during and after the reading, up to a time in seconds."""
-    start = -STEPS_BEFORE * mixed.decode_seconds
-    for _ in range(STEPS_BEFORE):
-        yield ReadingStep(start, mixed.decode_seconds, 0)
-        start += mixed.decode_seconds
-    for step in reading.steps:
+    decode = mixed.decode_seconds
+    before = (ReadingStep(-left * decode, decode, 0) for left in range(STEPS_BEFORE, 0, -1))
+    for step in chain(before, reading.steps):
         if step.start >= until:
             return
         yield step
@@ -59,7 +58,12 @@ def steps_in(mixed: MixedBatch, reading: Reading, until: float) -> Iterator[Read
 
 
 def draw_strips(
-    mixed: MixedBatch, chunk: int, left: float, top: float, width: float
+    mixed: MixedBatch,
+    chunk: int,
+    left: float,
+    top: float,
+    width: float,
+    now: float = math.inf,
 ) -> tuple[Shape, ...]:
     """Draw who has a token when, while the prompt is read in chunks.
 
@@ -69,10 +73,11 @@ def draw_strips(
         left: Left edge.
         top: Upper edge.
         width: Extent to the right.
+        now: Seconds since the prompt has come, up to which they are drawn; by default all of them,
+            with the longest gap.
     """
     reading = mixed.reading(chunk)
     x = time_scale(mixed, left, width)
-    end = x.high / 1000
     pitch = 3.0 if width > SLIM else 2.0
     rows = min(mixed.num_decodes, MOST_ROWS)
     band = top + 26
@@ -81,12 +86,17 @@ def draw_strips(
         for y in (band + pitch * (row + 0.5) for row in range(rows))
     ]
     bottom = band + pitch * rows
-    steps = list(islice(steps_in(mixed, reading, end), _MOST_STEPS))
-    shapes += _strokes(steps, reading, x, band, bottom)
-    shapes += _bracket(reading, x, band)
-    shapes += _chunks(steps, x, bottom + 4)
+    until = min(now, x.high / 1000)
+    steps = list(islice(steps_in(mixed, reading, until), _MOST_STEPS))
     row_end = bottom + 4 + _PROMPT_ROW
-    shapes += _first_token(reading, x, bottom + 4, row_end)
+    if now < math.inf:
+        at = x(1000 * now)
+        shapes.append(Line(((at, band - 4), (at, row_end + 28)), "muted", 2, key="now"))
+    shapes += _strokes([step for step in steps if step.end <= until], reading, x, band, bottom)
+    shapes += _bracket(_waited(steps, reading, now), x, band)
+    shapes += _chunks(steps, x, bottom + 4, until)
+    if now >= reading.ttft:
+        shapes += _first_token(reading, x, bottom + 4, row_end)
     shapes += horizontal_axis(x, row_end + 28, "Time since the prompt has come (ms)")
     names = {
         "decode": f"a token for each of the {mixed.num_decodes}",
@@ -104,7 +114,7 @@ def _strokes(
     last = x.start - _LEAST_APART
     for number, step in enumerate(steps):
         at = x(1000 * step.end)
-        if at > x.end + 0.01 or at - last < _LEAST_APART:
+        if at - last < _LEAST_APART:
             continue
         last = at
         # Once it has been read, the prompt's request has tokens too.
@@ -118,12 +128,12 @@ def _strokes(
         )
 
 
-def _chunks(steps: list[ReadingStep], x: Scale, top: float) -> Iterator[Shape]:
-    """Draw a box for what each step reads of the prompt."""
+def _chunks(steps: list[ReadingStep], x: Scale, top: float, until: float) -> Iterator[Shape]:
+    """Draw a box for what each step reads of the prompt, up to a time in seconds."""
     for number, step in enumerate(steps):
         if not step.num_tokens:
             continue
-        start, end = (x(1000 * time) for time in (step.start, min(step.end, x.high / 1000)))
+        start, end = (x(1000 * time) for time in (step.start, min(step.end, until)))
         yield Rect(
             start,
             top,
@@ -138,16 +148,28 @@ def _chunks(steps: list[ReadingStep], x: Scale, top: float) -> Iterator[Shape]:
         )
 
 
-def _bracket(reading: Reading, x: Scale, band: float) -> Iterator[Shape]:
-    """Draw how long the longest gap is above it, where it lies inside the axis."""
-    longest = max(reading.steps, key=lambda step: step.seconds)
-    if 1000 * longest.end > x.high:
+def _waited(
+    steps: Sequence[ReadingStep], reading: Reading, now: float
+) -> tuple[float, float] | None:
+    """Return from when to when everybody waits: now, or in the longest gap of all."""
+    if now == math.inf:
+        longest = max(reading.steps, key=lambda step: step.seconds)
+        return longest.start, longest.end
+    under_way = steps[-1] if steps else None
+    if under_way is None or under_way.end <= now:
+        return None
+    return under_way.start, now
+
+
+def _bracket(waited: tuple[float, float] | None, x: Scale, band: float) -> Iterator[Shape]:
+    """Draw how long everybody waits above that time, where it lies inside the axis."""
+    if waited is None or 1000 * waited[1] > x.high:
         return
-    start, end, y = x(1000 * longest.start), x(1000 * longest.end), band - 6
+    start, end, y = x(1000 * waited[0]), x(1000 * waited[1]), band - 6
     yield Line(((start, y), (end, y)), thickness=2, key="gap")
     for name, at in (("start", start), ("end", end)):
         yield Line(((at, y - 4), (at, y + 4)), thickness=2, key=f"gap {name}")
-    words = f"{quantity(1000 * reading.gap, 'ms')} without a token"
+    words = f"{quantity(1000 * (waited[1] - waited[0]), 'ms')} without a token"
     half = text_width(words, SMALL_SIZE) / 2
     middle = min(max((start + end) / 2, x.start + half), x.end - half)
     yield Text(middle, y - 9, words, SMALL_SIZE, "middle", is_bold=True, key="gap words")

@@ -17,6 +17,7 @@ from course_lib.simulation.workload import Workload, synthetic_azure
 from course_lib.specs import GPUS, MODELS
 from course_lib.steps import IterationWork
 from course_lib.viz.chunking.figure import mixed_batch, mixed_scene
+from course_lib.viz.chunking.film import stall_film
 from course_lib.viz.chunking.reading import A100, MixedBatch, own_parts
 from course_lib.viz.chunking.strips import MOST_ROWS, steps_in, time_scale
 from course_lib.viz.kit.charts.words import quantity
@@ -241,6 +242,45 @@ def test_requests_that_have_one_token_have_no_gap(crowding: Callable[[Scene], li
     assert "half of the 2 requests that have two tokens" in mixture.scene.alt
 
 
+# ---- the film ----
+
+
+@pytest.mark.parametrize("chunk", [64, 512, 8000])
+def test_every_moment_of_the_film_can_be_read_and_is_so(
+    chunk: int, mixed: MixedBatch, crowding: Callable[[Scene], list[str]]
+) -> None:
+    film = stall_film(chunk).film
+    x = time_scale(mixed, 12, WIDE - 24)
+    ends = [step.end for step in steps_in(mixed, mixed.reading(chunk), x.high / 1000)]
+    for frame in film:
+        assert frame.narrow is not None
+        assert crowding(frame.scene) == []
+        assert crowding(frame.narrow) == []
+        now = x.value(shape(frame.scene, "now").points[0][0]) / 1000
+        come = [end for end in ends if end <= now + 1e-9]
+        drawn = [x.value(each.points[0][0]) / 1000 for each in strokes(frame.scene)]
+        assert drawn == pytest.approx(come)
+        waited = re.search(r"nobody has had a token for ([\d.,]+ ms)", frame.caption)
+        if waited is not None:
+            assert waited[1] == quantity(1000 * (now - max(come)), "ms")
+            assert shape(frame.scene, "gap words").text == f"{waited[1]} without a token"
+        elif now > 1e-9:
+            assert max(come) == pytest.approx(now)
+            assert f"after {quantity(1000 * (come[-1] - come[-2]), 'ms')}" in frame.caption
+
+
+def test_the_events_of_the_film_are_where_they_happen(mixed: MixedBatch) -> None:
+    film = stall_film(512)
+    assert [event for _, event in film.marks] == ["the prompt comes", "longest gap", "first token"]
+    captions = [film.film[frame].caption for frame, _ in film.marks]
+    gap, ttft = (1000 * each for each in (mixed.reading(512).gap, mixed.reading(512).ttft))
+    assert f"after {quantity(gap, 'ms')}" in captions[1]
+    assert captions[2].startswith(f"{quantity(ttft, 'ms')}: the first token")
+    silent = [frame for frame in stall_film().film if "nobody has had" in frame.caption]
+    whole = mixed.reading(8000).gap
+    assert len(silent) == round(whole / mixed.decode_seconds) - 1 == 54
+
+
 # ---- the learner's parts ----
 
 
@@ -309,6 +349,18 @@ def test_what_the_learners_arithmetic_does_wrong_is_told_in_words(
     figure.set(shown="gaps")
     assert "There are no gaps" in figure.scene.alt or said.startswith("takes")
     assert crowding(figure.scene) == []
+    (told,) = stall_film(**given).film
+    assert said in told.caption
+
+
+def test_a_method_that_fails_in_later_chunks_alone_is_told_in_words() -> None:
+    def forgetful(cls: Any, rows: Iterable[tuple[int, int]], swapped_tokens: int = 0) -> Any:
+        batch = list(rows)
+        if batch[-1][0] > 1 and batch[-1][1] > 0:
+            raise KeyError("cached")
+        return IterationWork.of_batch(batch, swapped_tokens)
+
+    assert "KeyError: 'cached'" in mixed_batch(some(10), iteration_work=forgetful).scene.alt
 
 
 def test_the_learners_own_parts_are_used(workspace: object) -> None:
@@ -331,9 +383,12 @@ def test_what_cannot_be_shown_is_refused() -> None:
         mixed_batch(some(2), prompt=32)
     with pytest.raises(ValueError, match="a chunk of 9000"):
         mixed_batch(some(2), chunks=(9000,))
+    with pytest.raises(ValueError, match="a chunk of 16"):
+        stall_film(16)
     with pytest.raises(ValueError, match="no IterationTime and no function"):
         mixed_batch(some(2), iteration_time=0.3)  # type: ignore[arg-type]
     assert viz.mixed_batch is mixed_batch
+    assert viz.stall_film is stall_film
 
 
 def test_the_slider_stops_at_the_free_seats_and_at_ones_own_chunk() -> None:
