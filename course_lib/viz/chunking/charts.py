@@ -67,7 +67,7 @@ def cost_chart(
         LogAxis("Time", "ms", high=round_step(_ABOVE * highest)),
         [*seen, *([Curve("roofline", known, "series-3")] if known else [])],
         width,
-        150 if width > SLIM else 100,
+        150 if width > SLIM else 90,
     )
     return chart, seen
 

@@ -195,7 +195,8 @@ def seat_words(mixed: MixedBatch, chunk: int) -> list[str]:
         return [said, f"At least {free - chunk:,} of them stay empty in every step."]
     if chunk == free:
         return [said, f"A chunk of {chunk:,} fills them."]
-    return [said, f"Each of {chunk - free:,} more tokens adds {quantity(1e6 * late, 'µs')}."]
+    each = quantity(1e6 * late, "µs")
+    return [said, f"Each of {chunk - free:,} more tokens adds {each} to the linear layers."]
 
 
 def _times(ratio: float) -> str:

@@ -192,7 +192,7 @@ def test_to_the_free_seats_nothing_moves_and_below_them_the_prompt_waits(
     for chunk, said in (
         (64, "At least 36 of them stay empty"),
         (100, "A chunk of 100 fills them"),
-        (512, "Each of 412 more tokens adds 64.1 µs"),
+        (512, "Each of 412 more tokens adds 64.1 µs to the linear layers"),
     ):
         assert said in mixed_scene(mixed, STOPS, chunk, "prompt").alt
 
