@@ -56,7 +56,7 @@ def cost_chart(
     readings = [mixed.reading(chunk) for chunk in chunks]
     seen = (
         Curve("longest gap", [(each.chunk, 1000 * each.gap) for each in readings], "series-1"),
-        Curve("first token", [(each.chunk, 1000 * each.ttft) for each in readings], "series-2"),
+        Curve("TTFT", [(each.chunk, 1000 * each.ttft) for each in readings], "series-2"),
     )
     roof = [(chunk, mixed.linear_seconds(chunk)) for chunk in chunks]
     known = [(chunk, 1000 * seconds) for chunk, seconds in roof if seconds is not None]
@@ -67,7 +67,7 @@ def cost_chart(
         LogAxis("Time", "ms", high=round_step(_ABOVE * highest)),
         [*seen, *([Curve("roofline", known, "series-3")] if known else [])],
         width,
-        150 if width > SLIM else 90,
+        150 if width > SLIM else 86,
     )
     return chart, seen
 
@@ -101,7 +101,8 @@ def with_chunk(chart: Chart, mixed: MixedBatch, chunk: int, curves: Sequence[Cur
         x = chart.x(free)
         ends = ((x, chart.y.end), (x, chart.y.start))
         shapes.append(Line(ends, "muted", 1.5, is_dashed=True, key="free seats"))
-        notes.append(Note(x, chart.y.end + 10, f"{free} free seats", "free seats/words"))
+        words = f"{free} free seats" if chart.width > SLIM else f"{free} free"
+        notes.append(Note(x, chart.y.end + 10, words, "free seats/words"))
     room = Box(chart.x.start, chart.y.end - 8, chart.left + chart.width, chart.y.start)
     upright = [chart.x(chunk), *([chart.x(free)] if free is not None else [])]
     lines = [Box(x - 2, chart.y.end, x + 2, chart.y.start) for x in upright]

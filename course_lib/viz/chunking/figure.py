@@ -19,6 +19,9 @@ from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Shape, Text, Ton
 MARGIN = 12
 _NUM_REQUESTS = 300
 _LEAST_CHUNK = 32
+_BOLD = 0.92
+"""Bold text is wider than it is estimated: lines of it take this share of the width."""
+
 _CHUNKS = (48, 64, 80, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
 _SHOWN = {"one prompt": "prompt", "real requests": "gaps"}
 
@@ -252,7 +255,8 @@ def write(
     shapes: list[Shape], text: str, y: float, width: float, tone: Tone, size: float = SMALL_SIZE
 ) -> float:
     """Add lines of text, and return where the next one may stand."""
-    for row in wrapped(text, width, size):
-        shapes.append(Text(MARGIN, y, row, size, tone=tone, is_bold=size == HEADING_SIZE))
+    is_bold = size == HEADING_SIZE
+    for row in wrapped(text, _BOLD * width if is_bold else width, size):
+        shapes.append(Text(MARGIN, y, row, size, tone=tone, is_bold=is_bold))
         y += size + 6
     return y

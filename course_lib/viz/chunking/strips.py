@@ -25,6 +25,8 @@ _LEAST_APART = 1.5
 """Pixels between two strokes."""
 
 _PROMPT_ROW = 18
+_PITCH = 3
+"""Pixels from one strip to the next."""
 _INSET = 12
 """Pixels beside the strips, for the half of a number below them."""
 
@@ -78,14 +80,13 @@ def draw_strips(
     """
     reading = mixed.reading(chunk)
     x = time_scale(mixed, left, width)
-    pitch = 3.0 if width > SLIM else 2.0
     rows = min(mixed.num_decodes, MOST_ROWS)
     band = top + 26
     shapes: list[Shape] = [
         Line(((x.start, y), (x.end, y)), "faint", 1)
-        for y in (band + pitch * (row + 0.5) for row in range(rows))
+        for y in (band + _PITCH * (row + 0.5) for row in range(rows))
     ]
-    bottom = band + pitch * rows
+    bottom = band + _PITCH * rows
     until = min(now, x.high / 1000)
     steps = list(islice(steps_in(mixed, reading, until), _MOST_STEPS))
     row_end = bottom + 4 + _PROMPT_ROW
