@@ -29,6 +29,7 @@ from autograder.checks.finding import (
     Finding,
     Misconception,
 )
+from autograder.checks.lateness import SLOWER, unless_by_chance
 from autograder.checks.observe import (
     Arguments,
     as_tuples,
@@ -65,9 +66,6 @@ _MORE_CALLS = 40
 
 _MORE_SECONDS = 0.3
 """CPU time that they may take altogether."""
-
-SLOWER = 10
-"""How many times the reference's own time a large call may take, if that is more than its limit."""
 
 
 class Call:
@@ -429,28 +427,33 @@ class _Trial:
         return _Failure(replace(case, complaint=complaint), None)
 
     def size_fails(self, large: Large) -> _Failure | None:
-        """Return a failure if the answer on a large input is late, wrong, or none."""
+        """Return a failure if the answer on a large input is late each time, wrong, or none."""
+        return unless_by_chance(lambda: self._at_size(large))
+
+    def _at_size(self, large: Large) -> tuple[_Failure | None, bool]:
+        """Return the failure on a large input, and whether it is only that the answer came late."""
         check, call = self._check, large.make()
         expected, got = (
             look(side, side.call(call.args, call.kwargs), check.reads)
             for side in (self._trusted, self.subject)
         )
         allowed = max(large.seconds, SLOWER * expected.fate.seconds)
+        is_late = False
         if isinstance(got, Raised):
             said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]
-        elif got.fate.seconds > allowed:
-            said = f"an answer after {got.fate.seconds:.1f} s"
         elif compare_outcomes(check.compare, expected, got) is not None:
             said = "another value"
+        elif got.fate.seconds > allowed:
+            said, is_late = f"an answer after {got.fate.seconds:.1f} s", True
         else:
-            return None
+            return None, False
         case = Counterexample(
             case=f"{check.reference.__name__}(...) on {large.size}",
             expected=f"the right answer within {allowed:.2g} s of computing",
             got=said,
             complaint="on small inputs it is right",
         )
-        return _Failure(case, None)
+        return _Failure(case, None), is_late
 
     def _compare(self, call: Call) -> tuple[_Failure | None, bool]:
         """Return the failure on a call, and whether it is one of form only."""

@@ -33,7 +33,7 @@ from autograder.checks.finding import (
     Finding,
     Misconception,
 )
-from autograder.checks.function import SLOWER
+from autograder.checks.lateness import SLOWER, unless_by_chance
 from autograder.checks.lives import Life, Pair, Step
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
@@ -312,25 +312,30 @@ class StatefulCheck:
         return self._explained(failure, subject)
 
     def _failing_in_time(self, large: LargeLife, subject: Subject) -> Counterexample | None:
-        """Return what is wrong if a large life is late, or goes another way."""
+        """Return what is wrong if a large life is late each time, or goes another way."""
+        return unless_by_chance(lambda: self._at_size(large, subject))
+
+    def _at_size(self, large: LargeLife, subject: Subject) -> tuple[Counterexample | None, bool]:
+        """Return what is wrong with a large life, and whether it is only that it took too long."""
         expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
         allowed, taken = (sum(_seconds(step) for step in side) for side in (expected, got))
         allowed = max(large.seconds, SLOWER * allowed)
         number = self._first_difference(expected, got)
         if number is None and taken <= allowed:
-            return None
+            return None, False
         outcome = got[number].outcome if number is not None else None
         said = f"an answer after {taken:.1f} s" if outcome is None else "another value"
         if isinstance(outcome, Raised):
             silent = outcome.kinds[0] == "NoAnswerError"
             said = "no answer by then" if silent else outcome.kinds[0]
-        return Counterexample(
+        case = Counterexample(
             case=f"{self._name}(...) on {large.size}",
             expected=f"the right answer within {allowed:.2g} s of computing",
             got=said,
             complaint="on small inputs it is right",
             label=FAILING,
         )
+        return case, number is None
 
     def _failing(self, script: Script, subject: Subject) -> _Failure | None:
         """Live a life on both sides; return where they differ first, if they do."""
