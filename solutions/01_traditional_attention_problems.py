@@ -126,12 +126,15 @@ viz.gpu_memory()
 compare(predicted_times_as_many, 4096 / 512, "times")
 
 # %% [markdown]
-# Of the room for 4,096 tokens, 500 are there, in 32 blocks of 16: about one in eight. (In the figure 111 fit below and 13
-# above.) The rest is reserved and empty, and while it is, no other request can have it: three of the sixteen users have to
-# wait, beside gibibytes of memory that hold nothing. That is the problem that paged attention solves in lesson 2. To solve
-# it you first have to be able to say exactly how large the problem is.
+# Of the room for 4,096 tokens, 500 are there, in 32 blocks of 16: about one in eight. (In the figure 111 fit below and
+# 13 above, 8.5 times as many: beside the 13, most of a fourteenth place is left over, too small to be one.) The rest is
+# reserved and empty, and while it is, no other request can have it: three of the sixteen users have to wait, beside
+# gibibytes of memory that hold nothing. That is the problem that paged attention solves in lesson 2. To solve it you
+# first have to be able to say exactly how large the problem is.
 
-# %% claims="(In the figure 111 fit below and 13 above.)"
+# %% claims="(In the figure 111 fit below and 13 above, 8.5 times as many: beside the 13, most of a fourteenth place is left over"
+assert round(111 / 13, 1) == 8.5
+assert 13.5 < 111 * 32 * 16 / 4096 < 14
 page = viz.gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).texts()
 assert "13 of 16 sequences fit; the other 3 need 1.5 GiB" in page
 assert "All 16 sequences fit, and 95 more would" in page
@@ -592,8 +595,9 @@ viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
 #
 # So the way to more tokens per second is a larger batch, up to where the curve flattens or meets the ridge point.
 #
-# **Predict:** this GPU has 80 GiB. From how many tokens of context on does its memory end before the ridge point is
-# reached?
+# **Predict:** this GPU has 80 GiB. Beside the weights that leaves room for a cache of nearly four times their size, so in a
+# step whose batch fills the memory about four fifths of the bytes read are KV. From how many tokens of context on does the
+# memory end before the ridge point is reached?
 
 # %%
 predicted_context = None  # your prediction, in tokens
@@ -792,9 +796,11 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # hidden size of 5,120, where division gives 80. (Qwen3-14B, with 40 heads, does not show the mistake.) There both errors
 # meet: eight times as many heads, each 80/128 as wide, so five times too few tokens (819 per GiB for 4,096). The
 # second alone shows in a model with wide heads and a KV head for each: of Gemma-7B's shape the calculator promises
-# 3,120 tokens per GiB where 2,340 fit.
+# 3,120 tokens per GiB where 2,340 fit. Where heads are narrower than the quotient it errs the other way: Mistral-Nemo has
+# 128 where division gives 160.
+#
 # A test on one model proves little about a formula with five factors. LMCache's calculator was mended for Qwen3 (PR #694),
-# which it then knew by its name; half a year later GLM-4.5 showed the same mistake (#2248). Since January 2026 the copy in
+# which it then knew by its name; seven months later GLM-4.5 showed the same mistake (#2248). Since January 2026 the copy in
 # its documentation looks for `head_dim` itself (PR #2359); in April a review found the other copy still going by names
 # (#3080).
 
@@ -802,7 +808,7 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # ### Explain the bugs
 #
 # In two to five sentences: which two assumptions does the calculator make, for which models does each one hold, and
-# in which direction does each one, taken alone, make the answer wrong where it does not? 5 points, about 5 minutes,
+# in which direction, or directions, does each one, taken alone, make the answer wrong where it does not? 5 points, about 5 minutes,
 # marked by hand: 2 for each bug, 1 for the directions.
 
 # %% [markdown] answer="1.6" points=5
@@ -842,7 +848,8 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # ```
 #
 # The 412 slots behind the 612 are nobody's: no request has asked for them, and no other can have them. Textbooks call them
-# *internal*. This lesson counts them as **external**, as the paper does. There external fragmentation comes "from the
+# *internal*. This lesson counts them as **external**, as the paper does: in its figure 2 the policy Oracle, which rounds by a
+# buddy allocator, has no internal waste at all. There external fragmentation comes "from the
 # memory allocator like the buddy allocator" and "is known before serving a request"; internal "is only realized after a
 # request has finished" (section 3.1). So here, *what a policy asks for too much is internal, what the allocator adds is
 # external.*

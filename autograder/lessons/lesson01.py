@@ -146,7 +146,7 @@ CLASSIFY_SLOTS = Exercise(
     hints=(
         "Take one request with 8 slots reserved, 3 tokens written, 5 in the end. Colour its slots.",
         "Up to `written` a slot is used; from there to `final` it is for later, as far as it is "
-        "reserved; from `final` to `reserved` it is internal. The pool's other slots are external.",
+        "reserved; from `final` to `reserved` it is internal. What is left is external.",
         "`later += min(reserved, final) - written`",
     ),
 )
@@ -344,7 +344,7 @@ MEASURED = Exercise(
     hints=(
         "Which number of a `Reservation` says what was asked for, and which piece did it get?",
         "In each snapshot, add up piece minus reservation over the running requests, and divide by "
-        "the slots of the pool. Then average over the snapshots.",
+        "all slots of the memory. Then average over the snapshots.",
         "`sum(piece(r.reserved) - r.reserved for r in snapshot.reservations) / num_slots`",
     ),
 )
