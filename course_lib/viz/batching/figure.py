@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import traitlets
 
 from course_lib import parts
 from course_lib.scheduling.request import Request
@@ -19,9 +15,8 @@ from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import GPUS, MODELS
 from course_lib.viz.batching.schedules import BLOCK_SIZE, Clock, serve
 from course_lib.viz.batching.story import Story
-from course_lib.viz.kit import static
-from course_lib.viz.kit.controls import AnyControl, Choice, PowerOfTwo, Slider, Value, accepted
-from course_lib.viz.kit.player import Player
+from course_lib.viz.kit.controls import AnyControl, Choice, PowerOfTwo, Slider
+from course_lib.viz.kit.retold import RetoldPlayer
 from course_lib.viz.kit.shapes import Thing
 
 _MOST_REQUESTS, _LONGEST_NAME, _MOST_SEATS = 26, 6, 8
@@ -184,89 +179,20 @@ def _block_range(requests: Sequence[Request]) -> tuple[int, int]:
     return needs[-1] + 1, sum(needs[-_MOST_SEATS:]) + 1
 
 
-class BatchGantt(Player):
-    """A film with controls: moving one makes another film.
+class BatchGantt(RetoldPlayer[Story]):
+    """A film of two schedules. A request that a reader picks is the one whose latencies are told.
 
     Args:
         story: Makes what is told, from a value for each control.
         controls: The controls, by the argument that each sets.
-
-    Attributes:
-        asked: Number of the newest request, set by the browser together with ``values``.
-        form: The form that the browser shows; a film has both.
-        answered: Number of the request that the film answers.
     """
 
-    asked = traitlets.Int(0).tag(sync=True, echo_update=False)
-    answered = traitlets.Int(0).tag(sync=True)
-    form = traitlets.Unicode("").tag(sync=True, echo_update=False)
-
     def __init__(self, story: Callable[..., Story], controls: Mapping[str, AnyControl]) -> None:
-        self._story = story
-        self._controls = dict(controls)
-        values = {name: control.value for name, control in self._controls.items()}
-        self._told = story(**values)
-        super().__init__(self._told.frames(), interval=600)
-        self.controls = [control.to_dict(name) for name, control in self._controls.items()]
-        self.values = values
-        self.index = len(self._told.moments) - 1
-        self.observe(self._answer, names="asked")
+        super().__init__(story, controls, interval=600)
         self.on_pick(self._choose)
-
-    @property
-    def description(self) -> str:
-        """What the end of the film shows, as the static twin does."""
-        return f"{self.name}. {self._told.scene(len(self._told.moments) - 1).alt}"
-
-    def set(self, **values: Value) -> None:
-        """Move controls as a reader would.
-
-        Raises:
-            ValueError: There is no such control, or it cannot take the value.
-        """
-        moved = accepted(self._controls, values)
-        with self.hold_sync():
-            self.values = {**self.values, **moved}
-            self._retell()
-
-    def static(self, indices: Sequence[int] | None = None) -> static.StaticFigure:
-        """Return the end of the film, which holds all of it; or chosen frames side by side."""
-        if indices is not None:
-            return super().static(indices)
-        return static.figure(self._told.scene(len(self._told.moments) - 1))
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return a page with the film as it is, which needs no kernel; it has no controls.
-
-        Args:
-            path: Where to write the page too.
-        """
-        controls, self.controls = self.controls, []
-        try:
-            return super().to_html(path)
-        finally:
-            self.controls = controls
 
     def _choose(self, thing: Thing) -> None:
         """Tell the latencies of a request that a reader has picked."""
         kind, name = thing
         if kind == "request":
             self.set(request=name)
-
-    def _answer(self, _change: Any) -> None:
-        """Make the film that the browser asks for."""
-        with self.hold_sync():
-            self._retell()
-            self.answered = self.asked
-
-    def _retell(self) -> None:
-        """Make the film for what the controls say, or say why there is none."""
-        before = self._told
-        try:
-            self._told = self._story(**accepted(self._controls, self.values))
-        except ValueError as error:
-            self.message = str(error)
-            return
-        self.message = ""
-        self.roll(self._told.frames())
-        self.index = self._told.moment_like(self.index, before)

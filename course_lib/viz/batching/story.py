@@ -65,6 +65,15 @@ class Story:
         times = sorted({0.0, *upper, *lower})
         return [(t, sum(end <= t for end in upper), sum(end <= t for end in lower)) for t in times]
 
+    @property
+    def opening(self) -> int:
+        """The last moment: the film opens at its end."""
+        return len(self.moments) - 1
+
+    def twin(self) -> Scene:
+        """Draw the end of the film, which holds all of it."""
+        return self.scene(self.opening)
+
     def moment_like(self, number: int, other: Story) -> int:
         """Return the moment here that is as far on as one of another film of these requests.
 

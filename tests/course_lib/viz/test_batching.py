@@ -319,7 +319,7 @@ def test_the_film_can_be_read_in_every_setting(
 ) -> None:
     blocks = figure._controls["blocks"].choices
     chosen = blocks[int(share * (len(blocks) - 1))]
-    story = figure._story(seats=seats, budget=budget, blocks=chosen, clock=clock, request="b")
+    story = figure.tell(seats=seats, budget=budget, blocks=chosen, clock=clock, request="b")
     last = len(story.moments) - 1
     for number in sorted({0, 1, last // 3, last // 2, last}):
         for width in (WIDE, SLIM):
@@ -331,7 +331,7 @@ def test_matplotlib_finds_room_for_everything(
     collisions: Callable[[Scene], list[str]], figure: BatchGantt, width: float
 ) -> None:
     values = {name: control.value for name, control in figure._controls.items()}
-    story = figure._story(**values)
+    story = figure.tell(**values)
     for number in (14, len(story.moments) - 1):
         assert collisions(story.scene(number, width)) == []
 
@@ -358,7 +358,7 @@ def test_bars_that_are_complete_are_the_same_objects_from_frame_to_frame(
 
 
 def test_captions_say_how_many_seats_are_idle_and_who_waits(figure: BatchGantt) -> None:
-    story = figure._story(**figure.values)
+    story = figure.tell(**figure.values)
     for (_, *done), frame in list(zip(story.moments, figure.film, strict=True))[1:]:
         assert frame.caption.startswith("Static: ")
         for schedule, until, name in zip(
@@ -377,7 +377,7 @@ def test_captions_say_how_many_seats_are_idle_and_who_waits(figure: BatchGantt) 
 
 
 def test_those_who_wait_stand_at_the_side_in_their_order(figure: BatchGantt) -> None:
-    story = figure._story(**figure.values)
+    story = figure.tell(**figure.values)
     for number in (0, 5, len(story.moments) // 3):
         scene = story.scene(number)
         chips = [each for each in scene.rects() if "/waiting " in each.key]
@@ -400,7 +400,7 @@ def test_on_the_roofline_iterations_with_prompts_are_wider_than_those_without() 
     figure = viz.batch_gantt()
     figure.set(clock="seconds")
     widths: dict[bool, list[float]] = {True: [], False: []}
-    story = figure._story(**figure.values)
+    story = figure.tell(**figure.values)
     for iteration, (start, end) in zip(
         story.continuous.iterations, story.continuous.edges("seconds"), strict=True
     ):
@@ -438,14 +438,14 @@ def test_a_film_that_stands_in_the_middle_stays_there() -> None:
     figure.set(request="b")
     assert figure.index == 4
     figure.set(clock="seconds")
-    assert figure._told.moments[figure.index][2] == 4
+    assert figure.told.moments[figure.index][2] == 4
     figure.set(clock="iterations")
     assert figure.index == 4
 
 
 def test_a_film_that_stands_behind_the_end_of_the_lower_chart_goes_by_the_upper_one() -> None:
     figure = viz.batch_gantt(some(PAPER), seats=3)
-    lower_ends = len(figure._told.continuous.iterations)
+    lower_ends = len(figure.told.continuous.iterations)
     figure.index = lower_ends + 2
     figure.set(budget=16384)
     assert figure.index == lower_ends + 2
@@ -505,7 +505,7 @@ def test_a_page_has_the_film_and_no_controls() -> None:
 
 def test_requests_of_a_trace_get_letters_and_keep_their_arrivals() -> None:
     figure = viz.batch_gantt([TraceRequest(0.0, 50, 4), TraceRequest(0.5, 60, 2)], seats=1)
-    story = figure._story(**figure.values)
+    story = figure.tell(**figure.values)
     assert story.continuous.arrivals == {"a": 0.0, "b": 0.5}
     assert not any(each.waiting for each in story.continuous.iterations)
     assert story.continuous.iterations[-1].start >= 0.5
