@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from course_lib.viz.batching.figure import batch_gantt
     from course_lib.viz.chunking.figure import mixed_batch
     from course_lib.viz.chunking.film import stall_film
+    from course_lib.viz.close_up.figure import microscope
     from course_lib.viz.engine.live import follow_engine
     from course_lib.viz.engine.map import EngineMap
     from course_lib.viz.iteration.episodes import iteration_film, moments_film
@@ -96,6 +97,7 @@ __all__ = [
     "iteration_scenes",
     "memory_pressure",
     "merge_tree",
+    "microscope",
     "mixed_batch",
     "moments_film",
     "notation_scene",
@@ -155,6 +157,7 @@ _MODULES = {
     "iteration_scenes": "iteration.scenes",
     "memory_pressure": "pressure",
     "merge_tree": "paged_attention.tree",
+    "microscope": "close_up.figure",
     "mixed_batch": "chunking.figure",
     "moments_film": "iteration.episodes",
     "notation_scene": "kit.notation",

@@ -9,20 +9,19 @@ token, and what a prompt, a chunk, a hit or a return is can be seen in the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 from course_lib.kv_cache.watch.notation import StateLine
-from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.watch.moments import Happening, Moment
 from course_lib.scheduling.watch.state import RequestState
+from course_lib.viz.iteration.bars import BAR_NAMES, end_of, kind_of, outline_of, request_bar
 from course_lib.viz.iteration.words import (
     captions,
-    is_decode,
     limit_of,
     num_blocks,
     num_free,
+    share_text,
     summary,
     table_of,
 )
@@ -42,17 +41,8 @@ from course_lib.viz.kit.shapes import (
 _MARGIN = 24
 _BAR, _TILE, _LIMIT = 20, 20, 26  # heights
 _WIDEST_TILE, _NARROWEST_TILE = 38, 6
-_NARROWEST_OUTLINED = 5
-_NAMES = {
-    "in_use": "computed, in use",
-    "waiting": "not computed yet",
-    "speculative": "ahead of what is known",
-}
-"""What the legend calls states that mean tokens here, besides blocks or requests."""
-
 _LINE = 22  # from one line of text to the next
 _MOST_RUNNING, _MOST_WAITING = 6, 4  # rows that are drawn; of more only the number is said
-_NARROWEST_NOW = 3  # pixels; what is computed now has to be seen beside thousands of tokens
 
 
 @dataclass(frozen=True)
@@ -138,7 +128,7 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
     drawn = [_shapes(moment, page) for moment in moments]
     below = max(map(bottom_of, drawn)) + 20
     used = states_in(shape for shapes in drawn for shape in shapes)
-    names = legend(used, _MARGIN, below, width - 2 * _MARGIN, _NAMES)
+    names = legend(used, _MARGIN, below, width - 2 * _MARGIN, BAR_NAMES)
     return [
         Scene(
             width,
@@ -153,14 +143,9 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
 
 def _most_tokens(moment: Moment) -> int:
     """Return how many tokens the longest bar, or the longest row of blocks, has at a moment."""
-    known = [_end_of(request) for request in moment.state.requests.values()]
+    known = [end_of(request) for request in moment.state.requests.values()]
     slots = [len(table) * moment.block_size for table in moment.blocks["tables"].values()]
     return max([1, *known, *slots])
-
-
-def _end_of(request: RequestState) -> int:
-    """Return where the bar of a request ends: behind what is known and what is ahead."""
-    return max(request.num_tokens + request.num_tokens_ahead, request.num_computed_tokens)
 
 
 def _shapes(moment: Moment, page: _Page) -> list[Shape]:
@@ -239,11 +224,11 @@ def _budget(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list
                 top,
                 width,
                 _LIMIT,
-                _kind(moment, name),
+                kind_of(moment, name),
                 fitting(width + 2, f"{name}: {num_tokens}", f"{num_tokens}"),
                 f"{name} computes {num_tokens:,} tokens in this iteration",
                 key=f"grant-{name}",
-                outline=_outline(width),
+                outline=outline_of(width),
                 of=("request", name),
             )
         )
@@ -268,7 +253,7 @@ def _batch(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list[
                 fitting(width + 6, name),
                 f"{name} runs",
                 key=f"place-{name}",
-                outline=_outline(width),
+                outline=outline_of(width),
                 of=("request", name),
             )
         )
@@ -369,18 +354,17 @@ def _request(
 ) -> tuple[list[Shape], float]:
     """Draw a request: what is computed and known, and below it its blocks or why it waits."""
     name = request.request_id
-    granted = moment.plan.get(name, 0)
-    ahead = _end_of(request) - request.num_tokens
+    ahead = end_of(request) - request.num_tokens
     known_and_ahead = f"{request.num_tokens:,}" + (f" + {ahead:,}" if ahead else "")
     says = [f"{request.num_computed_tokens:,} of {known_and_ahead} computed"]
     if name in moment.state.running:
-        says.append(_share(moment, request, granted))
+        says.append(share_text(moment, request))
     shapes, bar_top = page.beside(top, name, says, f"request-{name}")
     if name == moment.request_id:
         y = bar_top + _BAR / 2
         hand = ((page.left - 24, y), (page.left - 4, y))
         shapes.append(Line(hand, thickness=3, has_arrow=True, key="hand"))
-    shapes += _bar(moment, page, bar_top, request, granted)
+    shapes += _bar(moment, page, bar_top, request)
     below = bar_top + _BAR + 4
     width = page.token(moment.block_size) - page.left
     shapes += _row_of_blocks(moment, table_of(moment, name), page.left, below, width, name)
@@ -388,59 +372,13 @@ def _request(
     return shapes, below + _TILE + 14
 
 
-def _bar(
-    moment: Moment, page: _Page, top: float, request: RequestState, granted: int
-) -> list[Shape]:
+def _bar(moment: Moment, page: _Page, top: float, request: RequestState) -> list[Shape]:
     """Draw what a request has computed and what it knows, with what it computes now between."""
-    name, computed, known = request.request_id, request.num_computed_tokens, request.num_tokens
-    gave_way = request.status is RequestStatus.PREEMPTED
-    parts = (
-        ("computed", 0, min(computed - granted, known), "in_use"),
-        ("known", computed, known, "preempted" if gave_way else "waiting"),
-        ("ahead", known, _end_of(request), "speculative"),
-        ("now", computed - granted, min(computed, known), _kind(moment, name)),
-    )
-    shapes: list[Shape] = []
-    for part, start, end, state in parts:
-        if start < end:
-            least = _NARROWEST_NOW if part == "now" else 0
-            width = max(page.token(end) - page.token(start), least)
-            shapes.append(
-                Rect(
-                    page.token(end) - width,
-                    top,
-                    width,
-                    _BAR,
-                    state,
-                    tooltip=f"{name}: {_TOOLTIPS[part].format(end - start)}",
-                    key=f"{name}-{part}",
-                    outline=_outline(width),
-                    of=("request", name),
-                    lights=tuple(("block", block_id) for block_id in table_of(moment, name)),
-                )
-            )
-    return shapes
-
-
-_TOOLTIPS = {
-    "computed": "{:,} tokens computed before this iteration",
-    "now": "{:,} tokens computed in this iteration",
-    "known": "{:,} tokens known and not computed",
-    "ahead": "{:,} positions ahead of what is known",
-}
-
-
-def _share(moment: Moment, request: RequestState, granted: int) -> str:
-    """Say what a running request lacks, or has got."""
-    name = request.request_id
-    reason = moment.reasons.get(name, "")
-    if reason:
-        why = "passed over" if request.num_lacking else "on its way"
-        return f"gets 0: {limit_of(reason) or why}"
-    if not granted:
-        return f"lacks {request.num_lacking:,}"
-    rest = f" of {granted + request.num_lacking:,}" if request.num_lacking else ""
-    return f"gets {granted:,}{rest}"
+    lights = tuple(("block", block_id) for block_id in table_of(moment, request.request_id))
+    return [
+        replace(stretch, lights=lights)
+        for stretch in request_bar(moment, request, page.token, top, _BAR)
+    ]
 
 
 def _why(moment: Moment, page: _Page, top: float, name: str) -> list[Shape]:
@@ -465,13 +403,3 @@ def _why(moment: Moment, page: _Page, top: float, name: str) -> list[Shape]:
             lights=(("limit", limit),) if limit else (),
         )
     ]
-
-
-def _outline(width: float) -> Literal["thin", "none"]:
-    """Return the outline of a box: none where the colour would drown in it."""
-    return "thin" if width >= _NARROWEST_OUTLINED else "none"
-
-
-def _kind(moment: Moment, name: str) -> str:
-    """Return the state of what a request computes: one next token, or a part of what it knows."""
-    return "decode" if is_decode(moment, name) else "prefill"

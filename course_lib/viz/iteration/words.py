@@ -108,6 +108,27 @@ def is_decode(moment: Moment, request_id: str) -> bool:
     return request.num_tokens - request.num_computed_tokens <= 1
 
 
+def share_text(moment: Moment, request: RequestState) -> str:
+    """Say what a running request lacks, or has got."""
+    name = request.request_id
+    granted, reason = moment.plan.get(name, 0), moment.reasons.get(name, "")
+    if reason:
+        why = "passed over" if request.num_lacking else "on its way"
+        return f"gets 0: {limit_of(reason) or why}"
+    if not granted:
+        return f"lacks {request.num_lacking:,}"
+    rest = f" of {granted + request.num_lacking:,}" if request.num_lacking else ""
+    return f"gets {granted:,}{rest}"
+
+
+def waiting_texts(moment: Moment) -> list[str]:
+    """Say who waits and why, in a sentence for each reason; empty before that is decided."""
+    alike: dict[str, list[str]] = {}
+    for name, reason in moment.reasons.items():
+        alike.setdefault(reason, []).append(name)
+    return [f"{_named(names)} {_wait(len(names))}: {why}" for why, names in alike.items()]
+
+
 def _begins(before: Moment, now: Moment) -> str:
     """Say with what an iteration begins."""
     state = now.state

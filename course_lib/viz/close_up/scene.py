@@ -1,0 +1,398 @@
+"""One moment of an iteration of a real run: the limits, who runs, who waits, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from course_lib.scheduling.watch.moments import Happening, Moment
+from course_lib.viz.close_up import time_line
+from course_lib.viz.close_up.run import Run
+from course_lib.viz.iteration.bars import BAR_NAMES, end_of, kind_of, outline_of, request_bar
+from course_lib.viz.iteration.words import (
+    limit_of,
+    num_blocks,
+    num_free,
+    share_text,
+    table_of,
+    waiting_texts,
+)
+from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width, wrapped
+from course_lib.viz.kit.scene import Scene
+from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Line, Rect, Shape, Text, Tone
+
+TITLE = "One iteration of a real run, decision by decision"
+MARGIN = 24
+_LINE, _LIMIT, _BAR = 20, 20, 14
+_NAME = 54
+"""Pixels for the name of a request, and the hand behind it."""
+_STATES = ("in_use", "prefill", "decode", "waiting", "preempted", "free")
+"""What every legend has, so that frames are equally high."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where rows of requests stand.
+
+    Attributes:
+        left: Where names begin.
+        bar: Where bars begin.
+        end: Where bars end at most.
+        right: Where the column ends.
+        rows: How many requests there is room for.
+    """
+
+    left: float
+    bar: float
+    end: float
+    right: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where things are, the same in all pictures of a film.
+
+    Attributes:
+        width: Width of the picture.
+        most_tokens: What the longest bar has room for.
+    """
+
+    width: float
+    most_tokens: int
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is room beside things, and not only below them."""
+        return self.width >= WIDE
+
+    @property
+    def left(self) -> float:
+        """Where the time line and the limits begin."""
+        return MARGIN + 84
+
+    @property
+    def limit_left(self) -> float:
+        """Where the boxes of the limits begin: below their names where the page is narrow."""
+        return self.left if self.is_wide else MARGIN
+
+    @property
+    def limit_right(self) -> float:
+        """Where they end."""
+        return self.width - (226 if self.is_wide else MARGIN)
+
+    @property
+    def running(self) -> Column:
+        """Where those who run stand."""
+        if self.is_wide:
+            return Column(MARGIN, 108, 386, 570, 14)
+        return Column(MARGIN, 108, 284, self.width - MARGIN, 8)
+
+    @property
+    def waiting(self) -> Column:
+        """Where those who wait stand: beside, or below where the page is narrow."""
+        if self.is_wide:
+            return Column(594, 658, 936, 936, 6)
+        return Column(MARGIN, 108, 284, self.width - MARGIN, 3)
+
+    @property
+    def note_lines(self) -> int:
+        """How many lines there are for reasons."""
+        return 6 if self.is_wide else 5
+
+    def places(self, column: Column) -> Scaled:
+        """Return where bars of so many tokens end in a column."""
+        return Scaled(column.bar, (column.end - column.bar) / self.most_tokens)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Returns where a bar of so many tokens ends.
+
+    >>> Scaled(100, 0.5)(60)
+    130.0
+    """
+
+    start: float
+    per_token: float
+
+    def __call__(self, count: int) -> float:
+        """Return the place in pixels."""
+        return self.start + self.per_token * count
+
+
+def most_tokens(moments: Sequence[Moment]) -> int:
+    """Return how long the longest bar is in some moments, in tokens."""
+    states = [each.state for each in moments]
+    return max((end_of(r) for state in states for r in state.requests.values()), default=1)
+
+
+def moment_scene(
+    run: Run, moment: Moment, gave_way: Mapping[str, str], caption: str, page: Page
+) -> Scene:
+    """Draw a moment below the whole run.
+
+    Args:
+        run: The run.
+        moment: The moment.
+        gave_way: Why requests have given way in this iteration, by their names.
+        caption: What has just happened.
+        page: Where things are.
+    """
+    shapes: list[Shape] = [
+        Text(MARGIN, 30, _heading(run, moment, page), HEADING_SIZE, is_bold=True)
+    ]
+    top = 44.0
+    if run.problem:
+        for line in wrapped(stopped_text(run), page.width - 2 * MARGIN, SMALL_SIZE)[:3]:
+            shapes.append(Text(MARGIN, top + 10, line, SMALL_SIZE, tone="alert", is_bold=True))
+            top += _LINE
+    right = page.width - MARGIN
+    shapes += time_line.draw_time_line(run, moment.step, MARGIN, page.left, right, top)
+    top += time_line.HEIGHT + 12
+    for row in (_budget(moment, page, top), _pool(moment, page, top + _room(page))):
+        shapes += row
+    top += 2 * _room(page) + 8
+    shapes += _running(moment, page, top)
+    below = top + 26 + page.running.rows * _LINE
+    shapes += _waiting(moment, gave_way, page, top if page.is_wide else below + 6)
+    if not page.is_wide:
+        below += 32 + (page.waiting.rows + page.note_lines) * _LINE
+    states = [*_STATES, *_rare_states(shapes)]
+    shapes += legend(states, MARGIN, below + 6, page.width - 2 * MARGIN, BAR_NAMES)
+    return Scene(
+        page.width,
+        bottom_of(shapes) + 12,
+        tuple(shapes),
+        title=TITLE,
+        alt=f"{_heading(run, moment, page)}. {caption} {summary(moment, gave_way)}",
+    )
+
+
+def stopped_text(run: Run) -> str:
+    """Say where and why a run has stopped."""
+    return f"The scheduler stopped at {run.seconds:.2f} s: {run.problem}"
+
+
+def summary(moment: Moment, gave_way: Mapping[str, str]) -> str:
+    """Say what the picture shows: the limits, who has got what, who gave way, and who waits."""
+    state = moment.state
+    decodes = [name for name, count in moment.plan.items() if count == 1]
+    others = [f"{name} {count:,}" for name, count in moment.plan.items() if count > 1]
+    got = [f"{len(decodes)} of them 1 token" if decodes else "", *others]
+    said = ", ".join(filter(None, got)) or "no tokens yet"
+    return " ".join(
+        [
+            f"{len(state.running)} run and have got {said}.",
+            f"{len(state.waiting) + len(state.swapped)} wait.",
+            f"Left: {budget_text(moment)}, {pool_text(moment)}.",
+            *(f"{_gave_way_text(name, why)}." for name, why in gave_way.items()),
+            *(f"{each}." for each in waiting_texts(moment)),
+        ]
+    )
+
+
+def budget_text(moment: Moment) -> str:
+    """Say how much of the budget is left."""
+    budget = moment.state.max_num_batched_tokens
+    return f"{moment.budget_left:,} of {budget:,} tokens"
+
+
+def pool_text(moment: Moment) -> str:
+    """Say how many blocks are free."""
+    return f"{num_free(moment):,} of {num_blocks(moment):,} blocks"
+
+
+def _heading(run: Run, moment: Moment, page: Page) -> str:
+    at = f"{run.glances[moment.step].start:.2f} s"
+    return fitting(
+        page.width - 2 * MARGIN,
+        f"Iteration {moment.step:,} of a run of {len(run.glances):,}, at {at}",
+        f"Iteration {moment.step:,}, at {at}",
+        size=HEADING_SIZE,
+    )
+
+
+def _room(page: Page) -> float:
+    """Return how high a limit is, with the words above it where the page is narrow."""
+    return _LIMIT + 8 if page.is_wide else _LIMIT + 8 + _LINE
+
+
+def _limit(
+    moment: Moment, page: Page, top: float, limit: str, name: str, says: str
+) -> tuple[list[Shape], float]:
+    """Draw the box of a limit, in bold if it is what holds somebody up, and its words.
+
+    Returns:
+        The shapes, and the upper edge of the box.
+    """
+    words = (page.limit_right + 10, "start") if page.is_wide else (page.limit_right, "end")
+    box = top if page.is_wide else top + _LINE
+    return [
+        Text(MARGIN, top + 15, name, SMALL_SIZE, is_bold=True),
+        Text(
+            words[0],
+            top + 15,
+            f"{says} left",
+            SMALL_SIZE,
+            "start" if page.is_wide else "end",
+            key=f"{limit}-says",
+        ),
+        Rect(
+            page.limit_left,
+            box,
+            page.limit_right - page.limit_left,
+            _LIMIT,
+            "free",
+            tooltip=f"{name}: {says} left",
+            key=f"limit-{limit}",
+            outline="bold" if limit == limit_of(moment.reason) else "thin",
+            of=("limit", limit),
+        ),
+    ], box
+
+
+def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
+    """Draw the token budget, which fills in the order of service."""
+    box, top = _limit(moment, page, top, "budget", "budget", budget_text(moment))
+    yield from box
+    room = page.limit_right - page.limit_left
+    per_token, x = room / moment.state.max_num_batched_tokens, page.limit_left
+    for name, count in moment.plan.items():
+        width = count * per_token
+        yield Rect(
+            x,
+            top,
+            width,
+            _LIMIT,
+            kind_of(moment, name),
+            fitting(width, f"{name}: {count:,}", f"{count:,}"),
+            f"{name} computes {count:,} in this iteration",
+            key=f"grant-{name}",
+            outline=outline_of(width),
+            of=("request", name),
+        )
+        x += width
+
+
+def _pool(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
+    """Draw the pool: the blocks of each request, in the order of admission."""
+    box, top = _limit(moment, page, top, "blocks", "pool", pool_text(moment))
+    yield from box
+    per_block = (page.limit_right - page.limit_left) / num_blocks(moment)
+    x, blocks = page.limit_left, moment.blocks["blocks"]
+    for name in moment.state.running:
+        # A block that several hold is drawn once, with the first of them.
+        own = [each for each in table_of(moment, name) if blocks[each]["owners"][:1] == [name]]
+        width = len(own) * per_block
+        if own:
+            yield Rect(
+                x,
+                top,
+                width,
+                _LIMIT,
+                "in_use",
+                fitting(width, name),
+                f"{name} holds {len(own):,} blocks",
+                key=f"pool-{name}",
+                outline=outline_of(width),
+                of=("request", name),
+            )
+        x += width
+
+
+def _running(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
+    """Draw those who run, in the order of service, with the hand at whom it is about."""
+    names, column = moment.state.running, page.running
+    first = _first_shown(moment, column.rows)
+    shown = names[first : first + column.rows]
+    yield _title("running, in the order of service", "running", names, first, shown, column, top)
+    for number, name in enumerate(shown):
+        y = top + 26 + number * _LINE
+        yield from _row(moment, page, column, y, name)
+        room = column.right - column.end - 10
+        says = share_text(moment, moment.state.requests[name])
+        words = fitting(room + 11, says, says.replace("gets ", ""))
+        yield Text(column.end + 10, y + 12, words, SMALL_SIZE, key=f"{name}-says")
+
+
+def _first_shown(moment: Moment, rows: int) -> int:
+    """Return who stands in the first row, so that whom it is about is in one of them."""
+    names = moment.state.running
+    if len(names) <= rows or moment.happening is Happening.BEGINS:
+        return 0
+    if moment.request_id in names:
+        return max(names.index(moment.request_id) - rows + 1, 0)
+    return len(names) - rows
+
+
+def _waiting(
+    moment: Moment, gave_way: Mapping[str, str], page: Page, top: float
+) -> Iterator[Shape]:
+    """Draw those who wait, the next in line first, and below them why."""
+    names, column = (*moment.state.swapped, *moment.state.waiting), page.waiting
+    shown = names[: column.rows]
+    yield _title("waiting, next in line first", "waiting", names, 0, shown, column, top)
+    for number, name in enumerate(shown):
+        yield from _row(moment, page, column, top + 26 + number * _LINE, name)
+    y = top + 38 + len(shown) * _LINE
+    lines = [(line, tone) for text, tone in _notes(moment, gave_way) for line in _fit(text, column)]
+    if len(lines) > page.note_lines:
+        lines = [*lines[: page.note_lines - 1], ("…", "muted")]
+    for number, (line, tone) in enumerate(lines):
+        yield Text(column.left, y + number * _LINE, line, SMALL_SIZE, tone=tone)
+
+
+def _fit(text: str, column: Column) -> Sequence[str]:
+    return wrapped(text, column.right - column.left, SMALL_SIZE)
+
+
+def _notes(moment: Moment, gave_way: Mapping[str, str]) -> Iterator[tuple[str, Tone]]:
+    """Yield why requests have given way, and why others wait."""
+    for name, why in gave_way.items():
+        yield _gave_way_text(name, why), "alert"
+    for text in waiting_texts(moment):
+        yield text, "alert" if limit_of(text) else "text"
+
+
+def _gave_way_text(name: str, why: str) -> str:
+    return f"{name} gave way: {why}"
+
+
+def _title(
+    long: str,
+    short: str,
+    names: Sequence[str],
+    first: int,
+    shown: Sequence[str],
+    column: Column,
+    top: float,
+) -> Text:
+    """Write the title of a column, and which of how many it shows."""
+    count = f"{len(names):,}" if names else "nobody"
+    if len(shown) < len(names):
+        count = f"{first + 1:,} to {first + len(shown):,} of {len(names):,}"
+    room = column.right - column.left + 11
+    words = fitting(room, f"{long}: {count}", f"{short}: {count}")
+    return Text(column.left, top + 14, words, SMALL_SIZE, tone="muted", key=f"title-{short}")
+
+
+def _row(moment: Moment, page: Page, column: Column, top: float, name: str) -> Iterator[Shape]:
+    """Draw a request: its name, the hand if it is about it, and its bar."""
+    shown = name
+    while text_width(shown, SMALL_SIZE) > _NAME:
+        shown = f"{shown[:-2]}…"
+    thing = ("request", name)
+    yield Text(column.left, top + 12, shown, SMALL_SIZE, is_bold=True, key=f"{name}-name", of=thing)
+    if name == moment.request_id:
+        y = top + _BAR / 2
+        points = ((column.bar - 24, y), (column.bar - 4, y))
+        yield Line(points, thickness=3, has_arrow=True, key="hand")
+    place = page.places(column)
+    yield from request_bar(moment, moment.state.requests[name], place, top, _BAR)
+
+
+def _rare_states(shapes: Sequence[Shape]) -> list[str]:
+    """Return what the legend must name besides: what is ahead of what is known."""
+    is_ahead = any(isinstance(each, Rect) and each.state == "speculative" for each in shapes)
+    return ["speculative"] if is_ahead else []
