@@ -23,7 +23,9 @@ from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Line, Rect, Shap
 
 TITLE = "One iteration of a real run, decision by decision"
 MARGIN = 24
-_LINE, _LIMIT, _BAR = 20, 20, 14
+_LINE, _LIMIT, _BAR = 19, 20, 14
+_LIMITS = {"budget": "budget", "blocks": "pool"}
+"""What the limits are called, by the names that reasons have for them."""
 _NAME = 54
 """Pixels for the name of a request, and the hand behind it."""
 _STATES = ("in_use", "prefill", "decode", "waiting", "preempted", "free")
@@ -68,37 +70,32 @@ class Page:
 
     @property
     def left(self) -> float:
-        """Where the time line and the limits begin."""
+        """Where bars begin: of the time line, of the limits, and of those who run."""
         return MARGIN + 84
-
-    @property
-    def limit_left(self) -> float:
-        """Where the boxes of the limits begin: below their names where the page is narrow."""
-        return self.left if self.is_wide else MARGIN
 
     @property
     def limit_right(self) -> float:
         """Where they end."""
-        return self.width - (226 if self.is_wide else MARGIN)
+        return self.width - (226 if self.is_wide else 186)
 
     @property
     def running(self) -> Column:
         """Where those who run stand."""
         if self.is_wide:
-            return Column(MARGIN, 108, 386, 570, 14)
-        return Column(MARGIN, 108, 284, self.width - MARGIN, 8)
+            return Column(MARGIN, self.left, 386, 560, 14)
+        return Column(MARGIN, self.left, 284, self.width - MARGIN, 7)
 
     @property
     def waiting(self) -> Column:
         """Where those who wait stand: beside, or below where the page is narrow."""
         if self.is_wide:
-            return Column(594, 658, 936, 936, 6)
-        return Column(MARGIN, 108, 284, self.width - MARGIN, 3)
+            return Column(576, 640, 918, 936, 8)
+        return Column(MARGIN, self.left, 284, self.width - MARGIN, 3)
 
     @property
     def note_lines(self) -> int:
         """How many lines there are for reasons."""
-        return 6 if self.is_wide else 5
+        return 5 if self.is_wide else 4
 
     def places(self, column: Column) -> Scaled:
         """Return where bars of so many tokens end in a column."""
@@ -150,9 +147,9 @@ def moment_scene(
     right = page.width - MARGIN
     shapes += time_line.draw_time_line(run, moment.step, MARGIN, page.left, right, top)
     top += time_line.HEIGHT + 12
-    for row in (_budget(moment, page, top), _pool(moment, page, top + _room(page))):
-        shapes += row
-    top += 2 * _room(page) + 8
+    shapes += _budget(moment, page, top)
+    shapes += _pool(moment, page, top + _LIMIT + 8)
+    top += 2 * (_LIMIT + 8) + 8
     shapes += _running(moment, page, top)
     below = top + 26 + page.running.rows * _LINE
     shapes += _waiting(moment, gave_way, page, top if page.is_wide else below + 6)
@@ -177,13 +174,12 @@ def stopped_text(run: Run) -> str:
 def summary(moment: Moment, gave_way: Mapping[str, str]) -> str:
     """Say what the picture shows: the limits, who has got what, who gave way, and who waits."""
     state = moment.state
-    decodes = [name for name, count in moment.plan.items() if count == 1]
-    others = [f"{name} {count:,}" for name, count in moment.plan.items() if count > 1]
-    got = [f"{len(decodes)} of them 1 token" if decodes else "", *others]
-    said = ", ".join(filter(None, got)) or "no tokens yet"
+    num_single = sum(count == 1 for count in moment.plan.values())
+    got = [f"{num_single} have got 1 token each"] if num_single else []
+    got += [f"{name} has got {count:,}" for name, count in moment.plan.items() if count > 1]
     return " ".join(
         [
-            f"{len(state.running)} run and have got {said}.",
+            f"{', '.join([f'{len(state.running)} run', *got])}.",
             f"{len(state.waiting) + len(state.swapped)} wait.",
             f"Left: {budget_text(moment)}, {pool_text(moment)}.",
             *(f"{_gave_way_text(name, why)}." for name, why in gave_way.items()),
@@ -213,51 +209,31 @@ def _heading(run: Run, moment: Moment, page: Page) -> str:
     )
 
 
-def _room(page: Page) -> float:
-    """Return how high a limit is, with the words above it where the page is narrow."""
-    return _LIMIT + 8 if page.is_wide else _LIMIT + 8 + _LINE
-
-
-def _limit(
-    moment: Moment, page: Page, top: float, limit: str, name: str, says: str
-) -> tuple[list[Shape], float]:
-    """Draw the box of a limit, in bold if it is what holds somebody up, and its words.
-
-    Returns:
-        The shapes, and the upper edge of the box.
-    """
-    words = (page.limit_right + 10, "start") if page.is_wide else (page.limit_right, "end")
-    box = top if page.is_wide else top + _LINE
-    return [
-        Text(MARGIN, top + 15, name, SMALL_SIZE, is_bold=True),
-        Text(
-            words[0],
-            top + 15,
-            f"{says} left",
-            SMALL_SIZE,
-            "start" if page.is_wide else "end",
-            key=f"{limit}-says",
-        ),
-        Rect(
-            page.limit_left,
-            box,
-            page.limit_right - page.limit_left,
-            _LIMIT,
-            "free",
-            tooltip=f"{name}: {says} left",
-            key=f"limit-{limit}",
-            outline="bold" if limit == limit_of(moment.reason) else "thin",
-            of=("limit", limit),
-        ),
-    ], box
+def _limit(moment: Moment, page: Page, top: float, limit: str, says: str) -> Iterator[Shape]:
+    """Draw the box of a limit, in bold if it is what holds somebody up, and its words."""
+    name = _LIMITS[limit]
+    x = page.limit_right + 10
+    words = fitting(page.width - MARGIN - x + 11, f"{says} left", says, says.rpartition(" ")[0])
+    yield Text(MARGIN, top + 15, name, SMALL_SIZE, is_bold=True)
+    yield Text(x, top + 15, words, SMALL_SIZE, key=f"{limit}-says")
+    yield Rect(
+        page.left,
+        top,
+        page.limit_right - page.left,
+        _LIMIT,
+        "free",
+        tooltip=f"{name}: {says} left",
+        key=f"limit-{limit}",
+        outline="bold" if limit == limit_of(moment.reason) else "thin",
+        of=("limit", limit),
+    )
 
 
 def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     """Draw the token budget, which fills in the order of service."""
-    box, top = _limit(moment, page, top, "budget", "budget", budget_text(moment))
-    yield from box
-    room = page.limit_right - page.limit_left
-    per_token, x = room / moment.state.max_num_batched_tokens, page.limit_left
+    yield from _limit(moment, page, top, "budget", budget_text(moment))
+    room = page.limit_right - page.left
+    per_token, x = room / moment.state.max_num_batched_tokens, page.left
     for name, count in moment.plan.items():
         width = count * per_token
         yield Rect(
@@ -277,10 +253,9 @@ def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
 
 def _pool(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     """Draw the pool: the blocks of each request, in the order of admission."""
-    box, top = _limit(moment, page, top, "blocks", "pool", pool_text(moment))
-    yield from box
-    per_block = (page.limit_right - page.limit_left) / num_blocks(moment)
-    x, blocks = page.limit_left, moment.blocks["blocks"]
+    yield from _limit(moment, page, top, "blocks", pool_text(moment))
+    per_block = (page.limit_right - page.left) / num_blocks(moment)
+    x, blocks = page.left, moment.blocks["blocks"]
     for name in moment.state.running:
         # A block that several hold is drawn once, with the first of them.
         own = [each for each in table_of(moment, name) if blocks[each]["owners"][:1] == [name]]
@@ -335,7 +310,7 @@ def _waiting(
     yield _title("waiting, next in line first", "waiting", names, 0, shown, column, top)
     for number, name in enumerate(shown):
         yield from _row(moment, page, column, top + 26 + number * _LINE, name)
-    y = top + 38 + len(shown) * _LINE
+    y = top + 44 + len(shown) * _LINE
     lines = [(line, tone) for text, tone in _notes(moment, gave_way) for line in _fit(text, column)]
     if len(lines) > page.note_lines:
         lines = [*lines[: page.note_lines - 1], ("…", "muted")]

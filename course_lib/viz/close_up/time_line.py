@@ -15,7 +15,7 @@ ROWS = (("preempted", "preempts"), ("cut", "cuts"), ("admitted", "admits"))
 """What is marked, and what an iteration does then."""
 
 _STATES = {"preempted": "preempted", "cut": "prefill", "admitted": "running"}
-_ROW, _MARK, _LEAST = 20, 15, 4
+_ROW, _MARK, _LEAST = 19, 14, 4
 _COLUMN = 6  # pixels
 HEIGHT = len(ROWS) * _ROW + 22
 

@@ -134,7 +134,7 @@ def iteration_scenes(moments: Sequence[Moment], width: float = WIDE) -> list[Sce
             width,
             bottom_of(names) + 14,
             (*shapes, *names),
-            title=f"Iteration {moment.step}, decision by decision",
+            title=f"Iteration {moment.step:,}, decision by decision",
             alt=f"{caption} {summary(moment)}",
         )
         for moment, shapes, caption in zip(moments, drawn, captions(moments), strict=True)
@@ -206,7 +206,7 @@ def _heading(moment: Moment) -> str:
         Happening.WAITS: f"{name} has to wait",
         Happening.ENDS: f"{moment.num_tokens} tokens are planned",
     }
-    return f"Iteration {moment.step}: {says[moment.happening]}"
+    return f"Iteration {moment.step:,}: {says[moment.happening]}"
 
 
 def _budget(moment: Moment, page: _Page, top: float, holding: str) -> tuple[list[Shape], float]:

@@ -142,7 +142,7 @@ def _begins(before: Moment, now: Moment) -> str:
     )
     free = _blocks(num_free(now)) if num_free(now) else "no block"
     return (
-        f"Iteration {now.step} begins. {ended}{_taken_back(before, now)}"
+        f"Iteration {now.step:,} begins. {ended}{_taken_back(before, now)}"
         f"{people}, {free} {'are' if num_free(now) > 1 else 'is'} free."
     )
 
@@ -250,7 +250,7 @@ def _ends(before: Moment, now: Moment) -> str:
     """Say what the plan is."""
     grants = _listed([f"{name} {num_tokens}" for name, num_tokens in now.plan.items()])
     return (
-        f"The plan of iteration {now.step}: {grants}; together {now.num_tokens} of "
+        f"The plan of iteration {now.step:,}: {grants}; together {now.num_tokens} of "
         f"{now.state.max_num_batched_tokens} tokens. Now the model runs."
     )
 
