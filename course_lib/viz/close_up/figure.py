@@ -36,9 +36,16 @@ _OPENED = {
     "the one that cuts most": "cut",
     "the one that admits most": "admitted",
     "the one that keeps most waiting": "waiting",
+    "the one that passes over most": "passed_over",
     "picked on the time line": _PICKED,
 }
-_DOES = {"preempted": "preempts", "cut": "cuts a request", "waiting": "keeps anybody waiting"}
+_DOES = {
+    "preempted": "preempts",
+    "cut": "cuts a request",
+    "waiting": "keeps anybody waiting",
+    "passed_over": "passes anybody over",
+}
+"""What an iteration does that has any of a kind."""
 
 
 def microscope(

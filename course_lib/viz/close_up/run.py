@@ -9,13 +9,12 @@ from course_lib.engine.intercept import intercept
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 from course_lib.scheduling.watch.moments import Happening, Moment, watch_plans
 from course_lib.simulation.simulator import SimulationError, Simulator
-from course_lib.steps import Step
 from course_lib.viz.sharing.trouble import error_in_words
 
 MOST_ITERATIONS = 100_000
 """Of a run; one that is longer is given up."""
 
-KINDS = ("preempted", "cut", "admitted", "waiting")
+KINDS = ("preempted", "cut", "admitted", "waiting", "passed_over")
 """What an iteration can have many of; each is an attribute of a ``Glance``."""
 
 
@@ -29,6 +28,7 @@ class Glance:
         cut: How many get fewer tokens than they lack.
         admitted: How many start or come back.
         waiting: How many wait at its end, those on the CPU included.
+        passed_over: How many run, lack tokens and get none, though there is budget left.
     """
 
     start: float
@@ -36,6 +36,7 @@ class Glance:
     cut: int
     admitted: int
     waiting: int
+    passed_over: int
 
 
 class Run:
@@ -114,17 +115,26 @@ class Run:
     def _run(self) -> None:
         """Run all iterations."""
         simulator = self._make()
-        plans: list[SchedulerOutput] = []
+        scheduler, num_cut, num_passed_over = simulator.scheduler, 0, 0
 
         def plan(schedule: Callable[[], SchedulerOutput]) -> SchedulerOutput:
-            plans[:] = [schedule()]
-            num_cut[:] = [_num_cut(simulator.scheduler, plans[0])]
-            return plans[0]
+            nonlocal num_cut, num_passed_over
+            output = schedule()
+            num_cut, num_passed_over = _shortfalls(scheduler, output)
+            return output
 
-        num_cut: list[int] = []
-        with intercept(simulator.scheduler, "schedule", plan):
+        with intercept(scheduler, "schedule", plan):
             while (step := simulator.step()) is not None:
-                self.glances.append(_glance(step, num_cut[0]))
+                self.glances.append(
+                    Glance(
+                        start=step.start,
+                        preempted=step.num_preempted,
+                        cut=num_cut,
+                        admitted=step.num_admitted,
+                        waiting=step.num_waiting + step.num_swapped,
+                        passed_over=num_passed_over,
+                    )
+                )
                 self.seconds = simulator.clock
                 if len(self.glances) >= MOST_ITERATIONS:
                     raise SimulationError(
@@ -133,23 +143,17 @@ class Run:
                     )
 
 
-def _glance(step: Step, num_cut: int) -> Glance:
-    return Glance(
-        start=step.start,
-        preempted=step.num_preempted,
-        cut=num_cut,
-        admitted=step.num_admitted,
-        waiting=step.num_waiting + step.num_swapped,
-    )
-
-
-def _num_cut(scheduler: Scheduler, output: SchedulerOutput) -> int:
-    """Return how many requests get fewer tokens than they lack."""
-    requests = scheduler.requests
-    return sum(
-        request.num_tokens + request.num_tokens_ahead > request.num_computed_tokens
-        for request in map(requests.__getitem__, output.num_scheduled_tokens)
-    )
+def _shortfalls(scheduler: Scheduler, output: SchedulerOutput) -> tuple[int, int]:
+    """Return how many get fewer tokens than they lack, and how many none though there are some."""
+    plan = output.num_scheduled_tokens
+    lacking = [
+        request.request_id in plan
+        for request in scheduler.running
+        if request.num_tokens + request.num_tokens_ahead > request.num_computed_tokens
+    ]
+    num_cut = sum(lacking)
+    is_spent = output.total_num_scheduled_tokens >= scheduler.max_num_batched_tokens
+    return num_cut, 0 if is_spent else len(lacking) - num_cut
 
 
 def _watched(simulator: Simulator, number: int) -> list[Moment]:

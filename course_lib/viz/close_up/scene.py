@@ -13,6 +13,7 @@ from course_lib.viz.iteration.words import (
     limit_of,
     num_blocks,
     num_free,
+    people,
     share_text,
     table_of,
     waiting_texts,
@@ -146,7 +147,7 @@ def moment_scene(
             top += _LINE
     right = page.width - MARGIN
     shapes += time_line.draw_time_line(run, moment.step, MARGIN, page.left, right, top)
-    top += time_line.HEIGHT + 12
+    top += time_line.height_of(run) + 12
     shapes += _budget(moment, page, top)
     shapes += _pool(moment, page, top + _LIMIT + 8)
     top += 2 * (_LIMIT + 8) + 8
@@ -175,15 +176,16 @@ def summary(moment: Moment, gave_way: Mapping[str, str]) -> str:
     """Say what the picture shows: the limits, who has got what, who gave way, and who waits."""
     state = moment.state
     num_single = sum(count == 1 for count in moment.plan.values())
-    got = [f"{num_single} have got 1 token each"] if num_single else []
-    got += [f"{name} has got {count:,}" for name, count in moment.plan.items() if count > 1]
+    got = [f"{num_single} got 1 token"] if num_single else []
+    got += [f"{name} got {count:,}" for name, count in moment.plan.items() if count > 1]
+    run, wait = len(state.running), len(state.waiting) + len(state.swapped)
     return " ".join(
         [
-            f"{', '.join([f'{len(state.running)} run', *got])}.",
-            f"{len(state.waiting) + len(state.swapped)} wait.",
+            f"{people(run, 'run').capitalize()}, {people(wait, 'wait')}.",
+            f"{', '.join(got) or 'nobody got any token'} so far.".capitalize(),
             f"Left: {budget_text(moment)}, {pool_text(moment)}.",
-            *(f"{_gave_way_text(name, why)}." for name, why in gave_way.items()),
-            *(f"{each}." for each in waiting_texts(moment)),
+            *(_gave_way_text(name, why) for name, why in gave_way.items()),
+            *waiting_texts(moment),
         ]
     )
 
@@ -296,9 +298,9 @@ def _first_shown(moment: Moment, rows: int) -> int:
     names = moment.state.running
     if len(names) <= rows or moment.happening is Happening.BEGINS:
         return 0
-    if moment.request_id in names:
-        return max(names.index(moment.request_id) - rows + 1, 0)
-    return len(names) - rows
+    is_there = moment.request_id in names
+    reached = names.index(moment.request_id) + 1 if is_there else len(moment.plan)
+    return min(max(reached - rows, 0), len(names) - rows)
 
 
 def _waiting(
@@ -327,11 +329,11 @@ def _notes(moment: Moment, gave_way: Mapping[str, str]) -> Iterator[tuple[str, T
     for name, why in gave_way.items():
         yield _gave_way_text(name, why), "alert"
     for text in waiting_texts(moment):
-        yield text, "alert" if limit_of(text) else "text"
+        yield text, "alert" if limit_of(text) or "passed over" in text else "text"
 
 
 def _gave_way_text(name: str, why: str) -> str:
-    return f"{name} gave way: {why}"
+    return f"{name} gave way: {why}."
 
 
 def _title(

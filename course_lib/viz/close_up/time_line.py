@@ -11,13 +11,28 @@ from course_lib.viz.close_up.run import Run
 from course_lib.viz.kit.layout import fitting
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
 
-ROWS = (("preempted", "preempts"), ("cut", "cuts"), ("admitted", "admits"))
+_DOES = {"preempted": "preempts", "cut": "cuts", "admitted": "admits", "passed_over": "passes over"}
 """What is marked, and what an iteration does then."""
 
-_STATES = {"preempted": "preempted", "cut": "prefill", "admitted": "running"}
+_STATES = {
+    "preempted": "preempted",
+    "cut": "prefill",
+    "admitted": "running",
+    "passed_over": "broken",
+}
+_ALWAYS = ("preempted", "cut", "admitted")
 _ROW, _MARK, _LEAST = 19, 14, 4
 _COLUMN = 6  # pixels
-HEIGHT = len(ROWS) * _ROW + 22
+
+
+def rows_of(run: Run) -> tuple[str, ...]:
+    """Return what is marked: what every scheduler does, and what a wrong one does if it does."""
+    return tuple(kind for kind in _DOES if kind in _ALWAYS or run.has(kind))
+
+
+def height_of(run: Run) -> float:
+    """Return how high the time line of a run is."""
+    return len(rows_of(run)) * _ROW + 22
 
 
 def draw_time_line(
@@ -38,7 +53,7 @@ def draw_time_line(
     """
     yield from _marks(run, margin, left, right, top)
     x = left + (right - left) * (iteration + 0.5) / len(run.glances)
-    end = top + len(ROWS) * _ROW
+    end = top + len(rows_of(run)) * _ROW
     yield Line(((x, top - 2), (x, end)), thickness=2, key="open")
 
 
@@ -49,7 +64,8 @@ def _marks(run: Run, margin: float, left: float, right: float, top: float) -> tu
     columns = min(num_iterations, int((right - left) // _COLUMN))
     edges = np.arange(columns + 1) * num_iterations // columns
     shapes: list[Shape] = []
-    for number, (kind, does) in enumerate(ROWS):
+    for number, kind in enumerate(rows_of(run)):
+        does = _DOES[kind]
         base = top + number * _ROW + _MARK + 2
         has = np.array([getattr(each, kind) > 0 for each in run.glances])
         shapes.append(Text(margin, base - 1, does, SMALL_SIZE))
@@ -73,11 +89,18 @@ def _marks(run: Run, margin: float, left: float, right: float, top: float) -> tu
                     of=("iteration", opens),
                 )
             )
-    return (*shapes, *_below(run, columns, left, right, top + len(ROWS) * _ROW + 15))
+    return (*shapes, *_below(run, columns, left, right, top + height_of(run) - 7))
 
 
 def _verb(does: str, count: int) -> str:
-    return does if count == 1 else does.removesuffix("s")
+    """Put what an iteration does into the plural, where there are several.
+
+    >>> _verb("passes over", 2), _verb("cuts", 1)
+    ('pass over', 'cuts')
+    """
+    first, _, rest = does.partition(" ")
+    stem = first.removesuffix("es" if first.endswith("sses") else "s")
+    return does if count == 1 else f"{stem} {rest}".strip()
 
 
 def _below(run: Run, columns: int, left: float, right: float, y: float) -> Iterator[Shape]:

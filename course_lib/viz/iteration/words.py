@@ -126,7 +126,10 @@ def waiting_texts(moment: Moment) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name, reason in moment.reasons.items():
         alike.setdefault(reason, []).append(name)
-    return [f"{_named(names)} {_wait(len(names))}: {why}" for why, names in alike.items()]
+    return [
+        f"{_named(names)} {_wait(len(names))}{'' if why.startswith('behind') else ':'} {why}."
+        for why, names in alike.items()
+    ]
 
 
 def _begins(before: Moment, now: Moment) -> str:
@@ -136,14 +139,14 @@ def _begins(before: Moment, now: Moment) -> str:
     if now.finished:
         verb = "has ended and given its" if len(now.finished) == 1 else "have ended and given their"
         ended = f"{_listed(now.finished)} {verb} blocks back. "
-    people = (
-        f"{_people(len(state.running), 'run').capitalize()}, "
-        f"{_people(len(state.waiting) + len(state.swapped), 'wait')}"
+    crowd = (
+        f"{people(len(state.running), 'run').capitalize()}, "
+        f"{people(len(state.waiting) + len(state.swapped), 'wait')}"
     )
     free = _blocks(num_free(now)) if num_free(now) else "no block"
     return (
         f"Iteration {now.step:,} begins. {ended}{_taken_back(before, now)}"
-        f"{people}, {free} {'are' if num_free(now) > 1 else 'is'} free."
+        f"{crowd}, {free} {'are' if num_free(now) > 1 else 'is'} free."
     )
 
 
@@ -240,10 +243,7 @@ def _preempts(before: Moment, now: Moment) -> str:
 
 def _waits(before: Moment, now: Moment) -> str:
     """Say why the next in line does not start, and who stands behind it."""
-    alike = [name for name, reason in now.reasons.items() if reason == now.reason]
-    others = [name for name in now.reasons if name not in alike]
-    behind = f" {_named(others)} {_wait(len(others))} behind it." if others else ""
-    return f"{_named(alike)} {_wait(len(alike))}: {now.reason}.{behind}"
+    return " ".join(waiting_texts(now)).replace(f" behind {now.request_id!r}.", " behind it.")
 
 
 def _ends(before: Moment, now: Moment) -> str:
@@ -281,6 +281,8 @@ def _event(moment: Moment) -> str:
         return f"{name} complete"
     if moment.happening is Happening.WAITS:
         limit = limit_of(moment.reason)
+        if "passed over" in moment.reason:
+            return f"{name} passed over"
         return f"{name} waits" + (f": {limit}" if limit else "")
     return ""
 
@@ -313,7 +315,12 @@ def _named_blocks(block_ids: Sequence[int]) -> str:
     return f"{'block' if len(block_ids) == 1 else 'blocks'} {_listed([str(i) for i in block_ids])}"
 
 
-def _people(count: int, verb: str) -> str:
+def people(count: int, verb: str) -> str:
+    """Say how many do something.
+
+    >>> people(0, "wait"), people(1, "run"), people(2, "run")
+    ('nobody waits', '1 runs', '2 run')
+    """
     return f"{count or 'nobody'} {verb if count > 1 else verb + 's'}"
 
 
