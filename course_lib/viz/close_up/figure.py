@@ -15,7 +15,14 @@ from course_lib.simulation.simulator import SchedulerFactory, Simulator
 from course_lib.simulation.workload import TraceRequest, load_azure
 from course_lib.specs import GPUS, MODELS
 from course_lib.viz.close_up.run import Run
-from course_lib.viz.close_up.scene import TITLE, Page, moment_scene, most_tokens, stopped_text
+from course_lib.viz.close_up.scene import (
+    TITLE,
+    Page,
+    moment_scene,
+    most_tokens,
+    states_of,
+    stopped_text,
+)
 from course_lib.viz.iteration.words import captions, events
 from course_lib.viz.kit.controls import AnyControl, Choice
 from course_lib.viz.kit.layout import SLIM, WIDE
@@ -30,20 +37,21 @@ NUM_SHOWN = 2
 """Iterations of a film: the one that is opened, and what becomes of it in the next."""
 
 _NUM_REQUESTS, _BUDGETS = 600, (16, 32, 64, 128, 256, 512, 1024, 2048)
-_PICKED = "picked"
+_PICKED, _LAST = "picked", "last"
 _OPENED = {
     "the one that preempts most": "preempted",
     "the one that cuts most": "cut",
     "the one that admits most": "admitted",
     "the one that keeps most waiting": "waiting",
-    "the one that passes over most": "passed_over",
+    "the one that skips most": "passed_over",
+    "the last one": _LAST,
     "picked on the time line": _PICKED,
 }
 _DOES = {
     "preempted": "preempts",
     "cut": "cuts a request",
     "waiting": "keeps anybody waiting",
-    "passed_over": "passes anybody over",
+    "passed_over": "skips anybody who runs",
 }
 """What an iteration does that has any of a kind."""
 
@@ -75,7 +83,7 @@ def microscope(
         num_blocks: Blocks of 16 tokens, the null block included.
         enable_caching: Whether there is a prefix cache.
         iteration: Number of the iteration that is open at first; by default the first of those
-            that preempt most.
+            that preempt most, or the last one of a run that has stopped.
         cost_model: Tells how long an iteration takes; Llama-3.1-8B on an A100 by default.
 
     Raises:
@@ -175,7 +183,7 @@ class Opened:
             number: Its number in ``moments``.
             width: Width of the picture: ``WIDE`` or ``SLIM``.
         """
-        page = Page(width, self._most_tokens)
+        page = Page(width, *self._extent)
         moment, why = self.moments[number], self.gave_way[number]
         return moment_scene(self.run, moment, why, self.captions[number], page)
 
@@ -191,8 +199,8 @@ class Opened:
         return self.scene(next(ends))
 
     @cached_property
-    def _most_tokens(self) -> int:
-        return most_tokens(self.moments)
+    def _extent(self) -> tuple[int, tuple[str, ...]]:
+        return most_tokens(self.moments), states_of(self.moments)
 
     def _trouble(self, width: float) -> Scene:
         return trouble_of(TITLE, "The first iteration", self.run.problem, width)
@@ -216,7 +224,7 @@ class Microscope(RetoldPlayer[Opened]):
         self._run = run
         self._runs: dict[int, Run] = {}
         self._picked = 0
-        opened = "preempted"
+        opened = _LAST if self._run_of(budget).problem else "preempted"
         if iteration is not None:
             self._picked, opened = self._checked(iteration, budget), _PICKED
         super().__init__(self._opened, _controls(budget, opened))
@@ -235,8 +243,9 @@ class Microscope(RetoldPlayer[Opened]):
         run = self._run_of(budget)
         if not run.glances:
             return Opened(run, 0)
-        if opened == _PICKED:
-            return Opened(run, min(self._picked, len(run.glances) - 1))
+        if opened in (_PICKED, _LAST):
+            last = len(run.glances) - 1
+            return Opened(run, last if opened == _LAST else min(self._picked, last))
         self._picked = run.most(opened)
         return Opened(run, self._picked, opened)
 

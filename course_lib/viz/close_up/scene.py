@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.watch.moments import Happening, Moment
 from course_lib.viz.close_up import time_line
 from course_lib.viz.close_up.run import Run
@@ -30,7 +31,7 @@ _LIMITS = {"budget": "budget", "blocks": "pool"}
 _NAME = 54
 """Pixels for the name of a request, and the hand behind it."""
 _STATES = ("in_use", "prefill", "decode", "waiting", "preempted", "free")
-"""What every legend has, so that frames are equally high."""
+"""What every legend has."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ class Page:
     Attributes:
         width: Width of the picture.
         most_tokens: What the longest bar has room for.
+        states: What the legend names.
     """
 
     width: float
     most_tokens: int
+    states: tuple[str, ...]
 
     @property
     def is_wide(self) -> bool:
@@ -125,6 +128,14 @@ def most_tokens(moments: Sequence[Moment]) -> int:
     return max((end_of(r) for state in states for r in state.requests.values()), default=1)
 
 
+def states_of(moments: Sequence[Moment]) -> tuple[str, ...]:
+    """Return what the legend names in all pictures of some moments."""
+    requests = [r for each in moments for r in each.state.requests.values()]
+    is_swapped = any(request.status is RequestStatus.SWAPPED for request in requests)
+    is_ahead = any(request.num_tokens_ahead for request in requests)
+    return (*_STATES, *["swapped"] * is_swapped, *["speculative"] * is_ahead)
+
+
 def moment_scene(
     run: Run, moment: Moment, gave_way: Mapping[str, str], caption: str, page: Page
 ) -> Scene:
@@ -156,8 +167,7 @@ def moment_scene(
     shapes += _waiting(moment, gave_way, page, top if page.is_wide else below + 6)
     if not page.is_wide:
         below += 32 + (page.waiting.rows + page.note_lines) * _LINE
-    states = [*_STATES, *_rare_states(shapes)]
-    shapes += legend(states, MARGIN, below + 6, page.width - 2 * MARGIN, BAR_NAMES)
+    shapes += legend(page.states, MARGIN, below + 6, page.width - 2 * MARGIN, BAR_NAMES)
     return Scene(
         page.width,
         bottom_of(shapes) + 12,
@@ -183,22 +193,23 @@ def summary(moment: Moment, gave_way: Mapping[str, str]) -> str:
         [
             f"{people(run, 'run').capitalize()}, {people(wait, 'wait')}.",
             f"{', '.join(got) or 'nobody got any token'} so far.".capitalize(),
-            f"Left: {budget_text(moment)}, {pool_text(moment)}.",
+            *(f"{_left_text(moment, limit)}." for limit in _LIMITS),
             *(_gave_way_text(name, why) for name, why in gave_way.items()),
             *waiting_texts(moment),
         ]
     )
 
 
-def budget_text(moment: Moment) -> str:
-    """Say how much of the budget is left."""
-    budget = moment.state.max_num_batched_tokens
-    return f"{moment.budget_left:,} of {budget:,} tokens"
+def _left(moment: Moment, limit: str) -> tuple[int, int, str]:
+    """Return how much there is left of a limit, how much there is in all, and of what."""
+    if limit == "budget":
+        return moment.budget_left, moment.state.max_num_batched_tokens, "tokens"
+    return num_free(moment), num_blocks(moment), "blocks"
 
 
-def pool_text(moment: Moment) -> str:
-    """Say how many blocks are free."""
-    return f"{num_free(moment):,} of {num_blocks(moment):,} blocks"
+def _left_text(moment: Moment, limit: str) -> str:
+    left, total, unit = _left(moment, limit)
+    return f"{left:,} of {total:,} {unit} left"
 
 
 def _heading(run: Run, moment: Moment, page: Page) -> str:
@@ -211,11 +222,13 @@ def _heading(run: Run, moment: Moment, page: Page) -> str:
     )
 
 
-def _limit(moment: Moment, page: Page, top: float, limit: str, says: str) -> Iterator[Shape]:
+def _limit(moment: Moment, page: Page, top: float, limit: str) -> Iterator[Shape]:
     """Draw the box of a limit, in bold if it is what holds somebody up, and its words."""
     name = _LIMITS[limit]
     x = page.limit_right + 10
-    words = fitting(page.width - MARGIN - x + 11, f"{says} left", says, says.rpartition(" ")[0])
+    left, _, unit = _left(moment, limit)
+    says = _left_text(moment, limit)
+    words = fitting(page.width - MARGIN - x + 11, says, f"{left:,} {unit} left")
     yield Text(MARGIN, top + 15, name, SMALL_SIZE, is_bold=True)
     yield Text(x, top + 15, words, SMALL_SIZE, key=f"{limit}-says")
     yield Rect(
@@ -224,7 +237,7 @@ def _limit(moment: Moment, page: Page, top: float, limit: str, says: str) -> Ite
         page.limit_right - page.left,
         _LIMIT,
         "free",
-        tooltip=f"{name}: {says} left",
+        tooltip=f"{name}: {says}",
         key=f"limit-{limit}",
         outline="bold" if limit == limit_of(moment.reason) else "thin",
         of=("limit", limit),
@@ -233,7 +246,7 @@ def _limit(moment: Moment, page: Page, top: float, limit: str, says: str) -> Ite
 
 def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     """Draw the token budget, which fills in the order of service."""
-    yield from _limit(moment, page, top, "budget", budget_text(moment))
+    yield from _limit(moment, page, top, "budget")
     room = page.limit_right - page.left
     per_token, x = room / moment.state.max_num_batched_tokens, page.left
     for name, count in moment.plan.items():
@@ -255,7 +268,7 @@ def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
 
 def _pool(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     """Draw the pool: the blocks of each request, in the order of admission."""
-    yield from _limit(moment, page, top, "blocks", pool_text(moment))
+    yield from _limit(moment, page, top, "blocks")
     per_block = (page.limit_right - page.left) / num_blocks(moment)
     x, blocks = page.left, moment.blocks["blocks"]
     for name in moment.state.running:
@@ -367,9 +380,3 @@ def _row(moment: Moment, page: Page, column: Column, top: float, name: str) -> I
         yield Line(points, thickness=3, has_arrow=True, key="hand")
     place = page.places(column)
     yield from request_bar(moment, moment.state.requests[name], place, top, _BAR)
-
-
-def _rare_states(shapes: Sequence[Shape]) -> list[str]:
-    """Return what the legend must name besides: what is ahead of what is known."""
-    is_ahead = any(isinstance(each, Rect) and each.state == "speculative" for each in shapes)
-    return ["speculative"] if is_ahead else []

@@ -11,7 +11,7 @@ from course_lib.viz.close_up.run import Run
 from course_lib.viz.kit.layout import fitting
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
 
-_DOES = {"preempted": "preempts", "cut": "cuts", "admitted": "admits", "passed_over": "passes over"}
+_DOES = {"preempted": "preempts", "cut": "cuts", "admitted": "admits", "passed_over": "skips"}
 """What is marked, and what an iteration does then."""
 
 _STATES = {
@@ -93,14 +93,7 @@ def _marks(run: Run, margin: float, left: float, right: float, top: float) -> tu
 
 
 def _verb(does: str, count: int) -> str:
-    """Put what an iteration does into the plural, where there are several.
-
-    >>> _verb("passes over", 2), _verb("cuts", 1)
-    ('pass over', 'cuts')
-    """
-    first, _, rest = does.partition(" ")
-    stem = first.removesuffix("es" if first.endswith("sses") else "s")
-    return does if count == 1 else f"{stem} {rest}".strip()
+    return does if count == 1 else does.removesuffix("s")
 
 
 def _below(run: Run, columns: int, left: float, right: float, y: float) -> Iterator[Shape]:

@@ -66,8 +66,9 @@ def request_bar(
     name, computed, known = request.request_id, request.num_computed_tokens, request.num_tokens
     granted = moment.plan.get(name, 0)
     gave_way = request.status is RequestStatus.PREEMPTED
+    held = "swapped" if request.status is RequestStatus.SWAPPED else "in_use"
     parts = (
-        ("computed", 0, min(computed - granted, known), "in_use"),
+        ("computed", 0, min(computed - granted, known), held),
         ("known", computed, known, "preempted" if gave_way else "waiting"),
         ("ahead", known, end_of(request), "speculative"),
         ("now", computed - granted, min(computed, known), kind_of(moment, name)),
