@@ -30,7 +30,8 @@ from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.retold import RetoldPlayer
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Thing
-from course_lib.viz.sharing.trouble import trouble_of
+from course_lib.viz.paged_attention.words import trouble_scene
+from course_lib.viz.sharing.trouble import error_in_words
 
 BLOCK_SIZE = 16
 NUM_SHOWN = 2
@@ -141,8 +142,18 @@ class Opened:
 
     @cached_property
     def moments(self) -> tuple[Moment, ...]:
-        """The moments of the iteration, and of the next one; none where no iteration was run."""
-        return self.run.moments(self.iteration, NUM_SHOWN) if self.run.glances else ()
+        """The moments of the iteration, and of the next one; none where they cannot be seen."""
+        return self._watched[0]
+
+    @cached_property
+    def _watched(self) -> tuple[tuple[Moment, ...], str]:
+        """The moments, and why there are none."""
+        if not self.run.glances:
+            return (), stopped_text(self.run)
+        try:
+            return self.run.moments(self.iteration, NUM_SHOWN), ""
+        except Exception as error:  # a learner's scheduler that does not do the same every time
+            return (), f"A second run of the same requests failed: {error_in_words(error)}"
 
     @cached_property
     def gave_way(self) -> list[dict[str, str]]:
@@ -168,7 +179,7 @@ class Opened:
         """Yield a frame for each moment, or one that says why there is none."""
         if not self.moments:
             wide, narrow = (self._trouble(width) for width in (WIDE, SLIM))
-            yield Frame(wide, stopped_text(self.run), narrow=narrow)
+            yield Frame(wide, self._watched[1], narrow=narrow)
             return
         for number, (caption, event) in enumerate(
             zip(self.captions, events(self.moments), strict=True)
@@ -203,7 +214,8 @@ class Opened:
         return most_tokens(self.moments), states_of(self.moments)
 
     def _trouble(self, width: float) -> Scene:
-        return trouble_of(TITLE, "The first iteration", self.run.problem, width)
+        then = "There is nothing to draw until that works."
+        return trouble_scene(TITLE, self._watched[1], width, "Your part stopped here", then)
 
 
 class Microscope(RetoldPlayer[Opened]):
