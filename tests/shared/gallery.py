@@ -47,6 +47,7 @@ from course_lib.viz import (
     iteration_film,
     memory_pressure,
     merge_tree,
+    microscope,
     mixed_batch,
     moments_film,
     notation_scene,
@@ -286,6 +287,16 @@ class _Crowded(Scheduler):
         return left
 
 
+class _Stopping(Scheduler):
+    """Fails as soon as four requests run, as a learner's scheduler may."""
+
+    def serve_running(self, output: SchedulerOutput, budget: int) -> int:
+        """Serve up to three."""
+        if len(self.running) > 3:
+            raise IndexError("list index out of range")
+        return super().serve_running(output, budget)
+
+
 def _six_requests() -> list[Request]:
     outputs = enumerate((2, 7, 3, 5, 1, 4))
     return [Request("abcdef"[n], [n], max_tokens) for n, max_tokens in outputs]
@@ -315,6 +326,8 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "token slot": token_slot,
     **{f"iteration: {name}": partial(iteration_film, name) for name in _SOME_EPISODES},
     "moments": _moments,
+    "microscope": lambda: microscope(synthetic_azure()[:40], num_blocks=300),
+    "microscope of a learner": lambda: microscope(synthetic_azure()[:40], _Stopping),
     "pool": _pool,
     "order rules": order_rules,
     "memory pressure": memory_pressure,

@@ -40,13 +40,13 @@ NUM_SHOWN = 2
 _NUM_REQUESTS, _BUDGETS = 600, (16, 32, 64, 128, 256, 512, 1024, 2048)
 _PICKED, _LAST = "picked", "last"
 _OPENED = {
-    "the one that preempts most": "preempted",
-    "the one that cuts most": "cut",
-    "the one that admits most": "admitted",
-    "the one that keeps most waiting": "waiting",
-    "the one that skips most": "passed_over",
-    "the last one": _LAST,
-    "picked on the time line": _PICKED,
+    "preempts most": "preempted",
+    "cuts most": "cut",
+    "admits most": "admitted",
+    "keeps most waiting": "waiting",
+    "skips most": "passed_over",
+    "comes last": _LAST,
+    "was picked": _PICKED,
 }
 _DOES = {
     "preempted": "preempts",
@@ -282,6 +282,6 @@ class Microscope(RetoldPlayer[Opened]):
 def _controls(budget: int, opened: str) -> Mapping[str, AnyControl]:
     budgets = {f"{each:,} tokens": each for each in sorted({*_BUDGETS, budget})}
     return {
-        "opened": Choice("Open", _OPENED, opened),
+        "opened": Choice("Iteration that", _OPENED, opened),
         "budget": Choice("Token budget", budgets, budget),
     }

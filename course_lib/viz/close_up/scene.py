@@ -25,7 +25,7 @@ from course_lib.viz.kit.shapes import HEADING_SIZE, SMALL_SIZE, Line, Rect, Shap
 
 TITLE = "One iteration of a real run, decision by decision"
 MARGIN = 24
-_LINE, _LIMIT, _BAR = 19, 20, 14
+_LINE, _LIMIT, _BAR = 18, 20, 13
 _LIMITS = {"budget": "budget", "blocks": "pool"}
 """What the limits are called, by the names that reasons have for them."""
 _NAME = 54
@@ -80,14 +80,14 @@ class Page:
     @property
     def limit_right(self) -> float:
         """Where they end."""
-        return self.width - (226 if self.is_wide else 186)
+        return self.width - (238 if self.is_wide else 186)
 
     @property
     def running(self) -> Column:
         """Where those who run stand."""
         if self.is_wide:
             return Column(MARGIN, self.left, 386, 560, 14)
-        return Column(MARGIN, self.left, 284, self.width - MARGIN, 7)
+        return Column(MARGIN, self.left, 284, self.width - MARGIN, 6)
 
     @property
     def waiting(self) -> Column:
@@ -312,7 +312,10 @@ def _first_shown(moment: Moment, rows: int) -> int:
     if len(names) <= rows or moment.happening is Happening.BEGINS:
         return 0
     is_there = moment.request_id in names
-    reached = names.index(moment.request_id) + 1 if is_there else len(moment.plan)
+    # Whom a victim makes room for is the next to be served.
+    reached = len(moment.plan) + (moment.happening is Happening.PREEMPTS)
+    if is_there:
+        reached = names.index(moment.request_id) + 1
     return min(max(reached - rows, 0), len(names) - rows)
 
 

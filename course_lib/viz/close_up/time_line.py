@@ -21,7 +21,7 @@ _STATES = {
     "passed_over": "broken",
 }
 _ALWAYS = ("preempted", "cut", "admitted")
-_ROW, _MARK, _LEAST = 19, 14, 4
+_ROW, _MARK, _LEAST = 18, 13, 4
 _COLUMN = 6  # pixels
 
 

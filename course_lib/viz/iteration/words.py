@@ -248,11 +248,25 @@ def _waits(before: Moment, now: Moment) -> str:
 
 def _ends(before: Moment, now: Moment) -> str:
     """Say what the plan is."""
-    grants = _listed([f"{name} {num_tokens}" for name, num_tokens in now.plan.items()])
     return (
-        f"The plan of iteration {now.step:,}: {grants}; together {now.num_tokens} of "
-        f"{now.state.max_num_batched_tokens} tokens. Now the model runs."
+        f"The plan of iteration {now.step:,}: {_grants(now.plan)}; together {now.num_tokens:,} of "
+        f"{now.state.max_num_batched_tokens:,} tokens. Now the model runs."
     )
+
+
+def _grants(plan: Mapping[str, int]) -> str:
+    """List who gets how much; of many, those that get one token are only counted.
+
+    >>> _grants({"a": 1, "b": 1, "p": 7})
+    'a 1, b 1 and p 7'
+    >>> _grants({**dict.fromkeys("abcdef", 1), "p": 7})
+    '6 requests 1 token each and p 7'
+    """
+    single = [name for name, num_tokens in plan.items() if num_tokens == 1]
+    if len(plan) <= _MOST_NAMED or len(single) < 2:
+        return _listed([f"{name} {num_tokens:,}" for name, num_tokens in plan.items()])
+    others = [f"{name} {num_tokens:,}" for name, num_tokens in plan.items() if num_tokens > 1]
+    return _listed([f"{len(single)} requests 1 token each", *others])
 
 
 _SAY: Mapping[Happening, Callable[[Moment, Moment], str]] = {
