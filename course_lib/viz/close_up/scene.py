@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.watch.moments import Happening, Moment
@@ -247,23 +247,13 @@ def _limit(moment: Moment, page: Page, top: float, limit: str) -> Iterator[Shape
 def _budget(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     """Draw the token budget, which fills in the order of service."""
     yield from _limit(moment, page, top, "budget")
-    room = page.limit_right - page.left
-    per_token, x = room / moment.state.max_num_batched_tokens, page.left
+    per_token = (page.limit_right - page.left) / moment.state.max_num_batched_tokens
+    x = page.left
     for name, count in moment.plan.items():
-        width = count * per_token
-        yield Rect(
-            x,
-            top,
-            width,
-            _LIMIT,
-            kind_of(moment, name),
-            fitting(width, f"{name}: {count:,}", f"{count:,}"),
-            f"{name} computes {count:,} in this iteration",
-            key=f"grant-{name}",
-            outline=outline_of(width),
-            of=("request", name),
-        )
-        x += width
+        tooltip = f"{name} computes {count:,} in this iteration"
+        box = _share(name, "grant", kind_of(moment, name), x, top, count * per_token, tooltip)
+        yield replace(box, label=fitting(box.width, f"{name}: {count:,}", f"{count:,}"))
+        x += box.width
 
 
 def _pool(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
@@ -273,22 +263,29 @@ def _pool(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
     x, blocks = page.left, moment.blocks["blocks"]
     for name in moment.state.running:
         # A block that several hold is drawn once, with the first of them.
-        own = [each for each in table_of(moment, name) if blocks[each]["owners"][:1] == [name]]
-        width = len(own) * per_block
-        if own:
-            yield Rect(
-                x,
-                top,
-                width,
-                _LIMIT,
-                "in_use",
-                fitting(width, name),
-                f"{name} holds {len(own):,} blocks",
-                key=f"pool-{name}",
-                outline=outline_of(width),
-                of=("request", name),
-            )
-        x += width
+        count = sum(blocks[each]["owners"][:1] == [name] for each in table_of(moment, name))
+        if count:
+            tooltip = f"{name} holds {count:,} blocks"
+            box = _share(name, "pool", "in_use", x, top, count * per_block, tooltip)
+            yield replace(box, label=fitting(box.width, name))
+            x += box.width
+
+
+def _share(
+    name: str, what: str, state: str, x: float, top: float, width: float, tooltip: str
+) -> Rect:
+    """Draw what a request has of a limit."""
+    return Rect(
+        x,
+        top,
+        width,
+        _LIMIT,
+        state,
+        tooltip=tooltip,
+        key=f"{what}-{name}",
+        outline=outline_of(width),
+        of=("request", name),
+    )
 
 
 def _running(moment: Moment, page: Page, top: float) -> Iterator[Shape]:
