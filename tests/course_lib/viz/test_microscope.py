@@ -64,6 +64,16 @@ class Stopping(Scheduler):
         return super().serve_running(output, budget)
 
 
+class Shrinking(Scheduler):
+    """Has a budget of one token after the first iteration."""
+
+    def schedule(self) -> SchedulerOutput:
+        """Plan, and lower the budget for later."""
+        output = super().schedule()
+        self.max_num_batched_tokens = 1
+        return output
+
+
 class Refusing(Scheduler):
     """Plans nothing at all."""
 
@@ -149,7 +159,12 @@ def test_marks_stand_where_iterations_do_it_and_name_the_first() -> None:
             assert opens == sorted(set(opens))
             has = [n for n, each in enumerate(opened.run.glances) if getattr(each, kind)]
             assert set(opens) <= set(has)
-            assert sum(int(box.tooltip.split()[4].replace(",", "")) for box in marks) == len(has)
+            counts = [int(box.tooltip.split()[4].replace(",", "")) for box in marks]
+            assert sum(counts) == len(has)
+            tallest = max(box.height for box in marks)
+            assert tallest == 13
+            for box, number in zip(marks, counts, strict=True):
+                assert box.height == max(tallest * number / max(counts), 4)
         [line] = [s for s in flatten(opened.scene(0, width).shapes) if s.key == "open"]
         assert isinstance(line, Line)
         left, right = found["limit-budget"].x, width - 24
@@ -240,6 +255,30 @@ def test_the_hand_points_at_whom_the_caption_is_about() -> None:
                 assert len(hands) == (1 if moment.request_id else 0)
             if moment.request_id:
                 assert opened.captions[number].startswith(moment.request_id)
+
+
+def test_of_many_rows_those_are_shown_that_it_is_about() -> None:
+    requests = [Request(f"r{n}", [n] * 20, max_tokens=40) for n in range(30)]
+    own = viz.microscope(requests, num_blocks=FEW, iteration=4)
+    opened = own.told
+    for number, moment in enumerate(opened.moments):
+        for width, rows in ((WIDE, 14), (SLIM, 6)):
+            scene = opened.scene(number, width)
+            hands = [s for s in flatten(scene.shapes) if s.key == "hand"]
+            assert len(hands) == (1 if moment.request_id else 0)
+            shown = [name for name in moment.state.running if f"{name}-says" in words(scene)]
+            assert len(shown) == rows
+            first = moment.state.running.index(shown[0])
+            title = words(scene)["title-running"]
+            assert title.endswith(f": {first + 1} to {first + rows} of 30")
+
+
+def test_who_gets_nothing_because_the_budget_is_spent_is_not_skipped() -> None:
+    requests = [Request(f"r{n}", [n] * 20, max_tokens=4) for n in range(2)]
+    own = viz.microscope(requests, Shrinking, num_blocks=FEW, iteration=1)
+    assert own.told.moments[-1].state.max_num_batched_tokens == 1
+    assert "gets 0: budget" in set(own.told.twin().texts())
+    assert not own.told.run.has("passed_over")
 
 
 def test_captions_and_alts_are_true_of_their_frames() -> None:
