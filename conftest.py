@@ -229,7 +229,7 @@ def pytest_runtest_logstart() -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Add up how much computing each lesson takes, and each scope."""
     said = dict(report.user_properties)
-    lesson, seconds = said.get("lesson"), said[_CPU]
+    lesson, seconds = said.get("lesson"), said.get(_CPU, 0.0)
     assert isinstance(seconds, float)
     _scopes[scope_of(report.nodeid)] += seconds
     if isinstance(lesson, int):

@@ -27,6 +27,7 @@ from autograder.proxy.memory_limit import MEMORY, MemoryLimit
 from autograder.proxy.names import symbol
 from autograder.proxy.recipes import Kitchen, place, reach
 from autograder.proxy.state import State, state_of
+from autograder.proxy.time_limit import seconds_collecting
 from autograder.proxy.wire import (
     Standing,
     WireError,
@@ -154,11 +155,11 @@ class Host:
         inputs.take(args, kwargs)
         # The call alone: unpacking a million numbers takes longer than many a function of them.
         before = _computing_in(1)
-        started = time.thread_time()
+        started = time.thread_time() - seconds_collecting()
         try:
             return called(*inputs.args, **inputs.kwargs)
         finally:
-            inputs.seconds = time.thread_time() - started
+            inputs.seconds = time.thread_time() - seconds_collecting() - started
             _computing_in(before)
 
     def _values(self, data: Any, around: Any = None) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from autograder.proxy.host import UNUSABLE, Host, described
 from autograder.proxy.names import name_of
 from autograder.proxy.recipes import Callback, Make
-from autograder.proxy.time_limit import CallLimit, NoAnswerError
+from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import (
     Ref,
     WireError,
@@ -342,7 +342,7 @@ class LocalSubject(Subject):
         self._lent = lent
         answer: dict[str, Any] = {}
         # The time may be up while the host puts together what came of the call.
-        with contextlib.suppress(NoAnswerError), CallLimit(self._timeout) as limit:
+        with contextlib.suppress(NoAnswerError), TimeLimit(self._timeout) as limit:
             answer = self._host.handle(request)
         if limit.is_up:
             is_told = answer.get("raised", [None])[0] == NoAnswerError.__name__

@@ -20,7 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from autograder.proxy.host import Host, described
-from autograder.proxy.time_limit import CallLimit, NoAnswerError, TimeLimit
+from autograder.proxy.time_limit import NoAnswerError, TimeLimit
 from autograder.proxy.wire import WireError, read_frame, write_frame
 from autograder.sealed.box.stub import met
 from autograder.sealed.box.whole import make_whole, put_in_place
@@ -197,7 +197,7 @@ def _answer_calls(obj: object, place: str, channel: socket.socket) -> NoReturn:
             write_frame(answers, {"met": sorted(met)})
             continue
         answer: dict[str, Any] = {}
-        with contextlib.suppress(NoAnswerError), CallLimit(asked["seconds"]) as limit:
+        with contextlib.suppress(NoAnswerError), TimeLimit(asked["seconds"]) as limit:
             answer = host.handle(asked["request"])
         is_told = answer.get("raised", [None])[0] == NoAnswerError.__name__
         if limit.is_up and not is_told:

@@ -617,10 +617,10 @@ def test_the_line_of_an_error_is_the_learners_where_code_was_made_on_the_way(loc
 
 
 def test_who_is_patient_waits_longer_and_only_for_that_long():
-    subject = LocalSubject(time.sleep, timeout=0.1)
+    subject = LocalSubject(time.sleep, timeout=0.05)
     with subject.patient(60.0), subject.patient(0.05):
-        assert isinstance(subject.call([0.3]), Returned)
-    assert subject.call([0.3]).kinds[0] == "NoAnswerError"
+        assert isinstance(subject.call([0.8]), Returned)
+    assert subject.call([0.8]).kinds[0] == "NoAnswerError"
 
 
 def test_torch_computes_in_one_thread_during_a_call_and_in_as_many_as_before_after_it():
