@@ -301,11 +301,11 @@ print(f"  {max_concurrent_sequences(2588, 16, 500)} sequences of 500 tokens")
 # so far. Under *Max* with 2,048 slots: 130 used, 400 − 130 = 270 later, 2,048 − 400 = 1,648 internal. Under
 # *Pow2* it asks for 100 + 512 = 612 slots: 130 used, 270 later, 612 − 400 = 212 internal.
 #
-# Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024
-# tokens. (An *iteration* is one pass through the model: one more token for each running request.) While the same requests
-# run, a step of the film is at most 20 iterations; whenever one leaves and another comes,
-# you see both moments. A tick above the slider marks each such change. Press play, or step with the buttons (once you have
-# clicked one, the arrow keys step, too).
+# Watch it happen under *Max* in a small memory of 4,400 slots, where no request may be longer than 1,024 tokens. The
+# allocator of this film hands out pieces of a power of two only; section 8 says why. (An *iteration* is one pass
+# through the model: one more token for each running request.) While the same requests run, a step of the film is at
+# most 20 iterations; whenever one leaves and another comes, you see both moments. A tick above the slider marks each
+# such change. Press play, or step with the buttons (once you have clicked one, the arrow keys step, too).
 
 # %%
 conversation = load_azure("conversation")
@@ -344,9 +344,9 @@ for frame in frames:
 # do not, a slot was counted twice, or not at all.
 
 # %% [markdown]
-# Use it on the moment that you worked out above, and on one under paging: nine blocks of 16 slots, so 144 slots, for
-# the 130 tokens. (Nobody waits there: what it counts as external is simply free.) Then on the small memory, until the
-# queue is empty.
+# Use it on the request of the worked example, in a memory of 1,024 slots, and on the same request under paging: nine
+# blocks of 16 slots, so 144 slots, for the 130 tokens. (Nobody waits there: what it counts as external is simply free.)
+# Then on the small memory, until the queue is empty.
 
 # %%
 for reserved in (612, 144):
@@ -369,11 +369,11 @@ compare(predicted_gain, became["used"], "slots of 100")
 
 # %% [markdown]
 # Far from all: nearly a third in the real conversations, next to none in the synthetic ones. A freed slot holds a
-# token, now or later, only if it lets one more request in. Otherwise it turns up as external: outside the reservations, and still not
-# in a piece that the next request could have. Here pieces come in a few sizes only, and most of the synthetic requests
-# still need the largest under *Pow2*, where most of the real ones do with a smaller one. So to shorten a reservation
-# is not enough. It depends on who hands out the pieces, and how; section 8 takes that apart. (`RESERVATIONS["Pow2"]`
-# in the cell of the film lets you watch.)
+# token, now or later, only if it lets one more request in. Otherwise it turns up as external: outside the reservations,
+# and still not in a piece that the next request could have. Pieces are powers of two here, and most of the synthetic
+# requests still need the largest under *Pow2*, where most of the real ones do with a smaller one. So to shorten a
+# reservation is not enough. It depends on who hands out the pieces, and how; section 8 takes that apart.
+# (`RESERVATIONS["Pow2"]` in the cell of the film lets you watch.)
 
 # %% claims="Far from all: nearly a third in the real conversations, next to none in the synthetic ones."
 assert saved > 0.1
@@ -938,6 +938,7 @@ num_slots = 12 * GiB // parts.get("kv_bytes_per_token")(MODELS["opt-13b"])
 print(f"{len(requests)} requests from: {conversation.source}")
 print(f"{num_slots:,} slots (the paper's table 1 says 15.7K)")
 
+# An empty memory is as many free blocks as its number of slots has ones in binary: 12 = 8 + 4.
 powers = [2**k for k in range(num_slots.bit_length()) if num_slots & 2**k]
 queue = [(r.prompt_tokens, r.output_tokens) for r in requests]
 first_in = admit_under_pow2(queue, powers, 2048) or []
@@ -1091,12 +1092,14 @@ print(f"Max costs {times[0]:.2f} times as much as Paged, {times[1]:.2f} times wh
 print(f"computing preempted tokens again would take Paged about {again / decoding:.0%} longer")
 
 # %% [markdown]
-# Both columns flatter paging a little. Neither charges the tokens that it computes again: they are many, but a prefill is
-# compute-bound, and does hundreds of tokens in the time of one decode step. Nor does either charge its attention kernel,
-# which took 20 to 26% longer than FasterTransformer's (section 7.1 of the paper). But only a third of a step reads KV,
-# where the cache is full.
+# Both columns flatter paging a little. Neither charges the tokens that it computes again: they are many, but a prefill
+# is compute-bound, and does hundreds of tokens in the time of one decode step. Nor does either charge its attention
+# kernel, which took 20 to 26% longer than FasterTransformer's (section 7.1 of the paper). But where the cache is full,
+# only a third of a step reads KV, so such a kernel makes the step 7 to 9% longer.
 
 # %% claims="Both columns flatter paging a little."
+kv_share = full_cache / (weights + full_cache)
+assert 0.065 < 0.20 * kv_share < 0.075 and 0.085 < 0.26 * kv_share < 0.095
 assert 0.02 < again / decoding < 0.06
 assert a100.ridge_point > 200  # a prefill of as many tokens takes as long as reading the weights
 assert round(3 * full_cache / (weights + full_cache), 2) == 1

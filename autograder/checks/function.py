@@ -67,6 +67,8 @@ _MORE_CALLS = 40
 _MORE_SECONDS = 0.3
 """CPU time that they may take altogether."""
 
+_NONE_BY_THEN = "no answer by then"
+
 
 class Call:
     """The arguments of one call.
@@ -91,11 +93,13 @@ class Large:
         make: Makes the call, when it is needed.
         size: What is large about it, such as ``"100,000 requests"``.
         seconds: CPU time that it may take.
+        slow: What it is that makes natural answers slow, told to who is late.
     """
 
     make: Callable[[], Call]
     size: str
     seconds: float = 1.0
+    slow: str = ""
 
 
 @dataclass(frozen=True)
@@ -438,20 +442,22 @@ class _Trial:
             for side in (self._trusted, self.subject)
         )
         allowed = max(large.seconds, SLOWER * expected.fate.seconds)
-        is_late = False
+        is_late, complaint = False, "on small inputs it is right"
         if isinstance(got, Raised):
-            said = "no answer by then" if got.kinds[0] == "NoAnswerError" else got.kinds[0]
+            said = _NONE_BY_THEN if got.kinds[0] == "NoAnswerError" else got.kinds[0]
         elif compare_outcomes(check.compare, expected, got) is not None:
             said = "another value"
         elif got.fate.seconds > allowed:
             said, is_late = f"an answer after {got.fate.seconds:.1f} s", True
         else:
             return None, False
+        if large.slow and (is_late or said == _NONE_BY_THEN):
+            complaint += f". {large.slow}"
         case = Counterexample(
             case=f"{check.reference.__name__}(...) on {large.size}",
             expected=f"the right answer within {allowed:.2g} s of computing",
             got=said,
-            complaint="on small inputs it is right",
+            complaint=complaint,
         )
         return _Failure(case, None), is_late
 

@@ -181,7 +181,14 @@ STATIC_BATCHING = Exercise(
             Call([5, 1, 5, 1], 2),
         ),
         compare=within(rel=1e-9),
-        large=(Large(given.many_lengths, "400,000 requests"),),
+        large=(
+            Large(
+                given.many_lengths,
+                "400,000 requests",
+                slow="A copy of the rest with each batch (a slice, or pop(0), which moves all that "
+                "follow) makes the work grow with the square of the requests",
+            ),
+        ),
         misconceptions=batch.STATIC_BATCHING,
     ),
     hints=(
@@ -313,7 +320,14 @@ ADMIT = Exercise(
         cases=given.queues(),
         probes=given.QUEUES,
         compare=given.same_pieces,
-        large=(Large(given.very_long_queue, "50,000 requests", seconds=1.1),),
+        large=(
+            Large(
+                given.very_long_queue,
+                "50,000 requests",
+                seconds=1.1,
+                slow="A look at all requests for each one makes the work grow with the square",
+            ),
+        ),
         misconceptions=pieces.ADMIT,
     ),
     hints=(

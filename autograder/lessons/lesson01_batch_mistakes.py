@@ -29,6 +29,12 @@ def one_global_maximum(output_lengths: Sequence[int], batch_size: int) -> float:
     return sum(output_lengths) / (batch_size * max(output_lengths) * len(batches))
 
 
+def one_batch(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Take all requests into a single batch."""
+    _batches(output_lengths, batch_size)
+    return sum(output_lengths) / (len(output_lengths) * max(output_lengths))
+
+
 def last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float:
     """Leave the empty seats of the last batch out."""
     slots = sum(len(batch) * max(batch) for batch in _batches(output_lengths, batch_size))
@@ -83,6 +89,12 @@ STATIC_BATCHING = (
         "one maximum for all",
         "Each batch ends with its own longest request, not with the longest of all.",
         one_global_maximum,
+    ),
+    Misconception(
+        "all in one batch",
+        "A batch has batch_size seats: the requests form several batches, and each ends with its "
+        "own longest request.",
+        one_batch,
     ),
     Misconception(
         "the last batch shrinks",

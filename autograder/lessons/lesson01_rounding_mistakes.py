@@ -142,15 +142,15 @@ MEASURED = (
         "Add up within a snapshot, over all its requests, and average over the snapshots.",
         _per_request,
     ),
-    Misconception("slots, not a share", "Divide by the slots of the pool, used or not.", _slots),
+    Misconception("slots, not a share", "Divide by the slots of the memory, used or not.", _slots),
     Misconception(
         "a share of the pieces",
-        "The share is one of all slots of the pool, not of those that were handed out.",
+        "The share is one of all slots of the memory, not of those that were handed out.",
         _share_of_the_pieces,
     ),
     Misconception(
         "a share of the reservations",
-        "The share is one of all slots of the pool, not of those that were asked for.",
+        "The share is one of all slots of the memory, not of those that were asked for.",
         _share_of_the_reservations,
     ),
     Misconception(
