@@ -95,7 +95,7 @@ SHORT_SHRINKING = """
 from autograder.checks import acts as _acts, search as _search
 _acts.SECONDS = _search.SHRINKING_SECONDS = 0.02
 """
-"""No gate reads a failing case, so none is made smaller: whether nothing is written shows at once."""
+"""No gate reads a failing case, so none is made smaller."""
 
 
 def after_setup(cells, *sources):
