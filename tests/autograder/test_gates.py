@@ -49,8 +49,8 @@ each_lesson = pytest.mark.parametrize("slug", SOURCES)
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
 
 
-FEW = 25
-"""Examples in which a known mistake shows, beside the probes."""
+FEW = 5
+"""Examples in which a known mistake shows, beside the probes: the fewer, the more is asked."""
 
 
 @cache
@@ -91,10 +91,30 @@ def answers_in(notebook):
     return [cell for cell in notebook.cells if is_answer(cell)]
 
 
-def run(cells, workspace):
-    """Run cells from top to bottom in a kernel of their own, errors included; return them by id."""
+SHORT_SHRINKING = """
+from autograder.checks import acts as _acts, search as _search
+_acts.SECONDS = _search.SHRINKING_SECONDS = 0.02
+"""
+"""No gate reads a failing case, so none is made smaller."""
+
+
+def after_setup(cells, *sources):
+    """Return the cells with others behind the first one that holds code."""
+    setup = next(place for place, cell in enumerate(cells) if cell.cell_type == "code")
+    return [*cells[: setup + 1], *map(new_code_cell, sources), *cells[setup + 1 :]]
+
+
+def run(cells, workspace, *sources):
+    """Run cells from top to bottom in a kernel of their own, errors included; return them by id.
+
+    Args:
+        cells: The cells.
+        workspace: Where they run.
+        sources: What is run besides, when the lesson has been set up.
+    """
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = new_notebook(cells=copy.deepcopy(list(cells)), metadata=kernel)
+    prepared = after_setup(list(cells), SHORT_SHRINKING, *sources)
+    notebook = new_notebook(cells=copy.deepcopy(prepared), metadata=kernel)
     NotebookClient(
         notebook,
         timeout=120,
@@ -200,14 +220,19 @@ def test_the_solution_earns_everything_and_without_its_answer_each_check_earns_n
 @pytest.mark.skipif(traces_dir() is None, reason="needs real traces; set COURSE_TRACES to them")
 @each_lesson
 def test_the_solution_earns_everything_on_real_traces(slug, workspace):
-    require_full_marks(run([new_code_cell(FEWER), *solution(slug).cells], workspace), slug)
+    require_full_marks(run(solution(slug).cells, workspace, NOTHING_THAT_IS_DRAWN_OR_LARGE), slug)
 
 
-FEWER = f"""
+NOTHING_THAT_IS_DRAWN_OR_LARGE = """
+from dataclasses import replace as _replace
+from autograder.checks.asking import in_small as _in_small
 from autograder.checks.exercise import Exercise as _Exercise
-_Exercise.examine.__defaults__ = (*_Exercise.examine.__defaults__[:-1], {FEW})
+_examine = _Exercise.examine
+_Exercise.examine = lambda exercise, subject, **others: _examine(
+    _replace(exercise, check=_in_small(exercise.check)), subject, **others | {"max_examples": 1}
+)
 """
-"""What is drawn has nothing to do with a trace: with synthetic ones, all of it is drawn."""
+"""What is drawn, and what is large, is made without a trace: with synthetic ones, all is tried."""
 
 
 def before_all(cells):
