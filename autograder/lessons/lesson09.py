@@ -304,7 +304,7 @@ POLICY = Exercise(
         conditions=(
             between(
                 "worth",
-                "more in time than first come, first served, on the way to the bound",
+                "more in time than first come, first served, on the way to the ratio of section 2",
                 0.8,
                 reach=0.6,
             ),

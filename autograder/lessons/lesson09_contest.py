@@ -1,4 +1,4 @@
-"""Lesson 9: an order of service of one's own, between first come, first served and a bound."""
+"""Lesson 9: an order of service of one's own, between first come, first served and a mark."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from course_lib.specs import GPUS, MODELS
 
 NUM_REQUESTS = 400
 RATE = 6.0
-"""Requests per second: about twice what the server can do."""
+"""Requests per second: one and a half times to twice what the server can do."""
 NUM_BLOCKS = 1000
 LEVEL = ServiceLevel(ttft=2.0, tpot=0.05)
 """What counts as in time."""
@@ -101,7 +101,7 @@ def _figures(result: SimulationResult) -> tuple[float, float]:
 
 @cache
 def _at_the_foot(seed: int) -> tuple[float, float, float]:
-    """Return both figures of first come, first served, and the bound."""
+    """Return both figures of first come, first served, and the share that is served meanwhile."""
     result = serve("fcfs", seed)
     return (*_figures(result), share_served_meanwhile(result))
 
@@ -132,8 +132,8 @@ def contest(subject: Subject, seed: int) -> Mapping[str, float]:
             return _comparable(decision(subject, asked, *told), asked)
 
     in_time, p99 = _figures(serve(Own, seed))
-    fcfs_in_time, fcfs_p99, bound = _at_the_foot(seed)
-    place = min(1.0, max(0.0, (in_time - fcfs_in_time) / (bound - fcfs_in_time)))
+    fcfs_in_time, fcfs_p99, mark = _at_the_foot(seed)
+    place = min(1.0, max(0.0, (in_time - fcfs_in_time) / (mark - fcfs_in_time)))
     tail = p99 / fcfs_p99
     return {"worth": score(place, tail), "tail": tail}
 
@@ -171,7 +171,7 @@ MISTAKES = (
     ),
     Misconception(
         "the shortest prompt first",
-        "The answer is most of the work, and who has a long prompt never gets a turn.",
+        "Many are in time, and who has a long prompt never gets a turn.",
         shortest_prompt,
     ),
 )

@@ -323,8 +323,8 @@ class AgeingRequestQueue(RankedRequestQueue):
 class SJFRequestQueue(SortedRequestQueue):
     """Shortest job first: the fewest declared tokens, prompt and ``max_tokens`` together.
 
-    It has the lowest mean waiting time of all orders that do not interrupt a request, and long
-    requests starve while short ones keep coming.
+    On a server of one request at a time it has the lowest mean waiting time of all orders that do
+    not interrupt. Long requests starve while short ones keep coming.
 
     >>> queue = SJFRequestQueue()
     >>> queue.add(Request("long", [1] * 50, max_tokens=10))

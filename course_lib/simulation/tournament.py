@@ -24,8 +24,9 @@ def share_served_meanwhile(result: SimulationResult) -> float:
     """Return the requests served per second over those that arrived per second, at most 1.
 
     No order of service makes capacity: while requests come faster than they can be served, about
-    this share of them can be served in time, and the others wait. An order that serves the small
-    ones first may exceed it by a little. It is 1 for a system that keeps up.
+    this share of them can be served in time, and the others wait. It is a mark and no bound: an
+    order that serves the small ones first may pass it, and where few requests come any order may,
+    since the server is empty at the start. It is 1 for a system that keeps up.
 
     >>> from course_lib.simulation import ConstantCostModel, TraceRequest
     >>> requests = [TraceRequest(float(second), 4, 2) for second in range(11)]
@@ -53,23 +54,23 @@ class Tournament:
     results: Mapping[str, SimulationResult]
 
     @property
-    def bound(self) -> float:
-        """The share of the requests that can be served in time, by ``share_served_meanwhile``."""
+    def mark(self) -> float:
+        """The share that is served while requests come, by ``share_served_meanwhile``; no bound."""
         return share_served_meanwhile(self.results["fcfs"])
 
     def rows(self) -> dict[str, dict[str, float]]:
         """Return the figures of each order.
 
         - ``in_time``: the share of the requests that met the service level;
-        - ``place``: where that lies between first come, first served (0) and ``bound`` (1). By
-          itself it is a poor grade: last come, first served has a place near 1, since it gives up
-          those that have waited;
+        - ``place``: where that lies between first come, first served (0) and ``mark`` (1; also 1
+          beyond it). By itself it is a poor grade: last come, first served has a place near 1,
+          since it gives up those that have waited;
         - ``ttft_mean``, ``ttft_p50``, ``ttft_p99`` and ``ttft_max``, in seconds;
         - ``tail``: the p99 over that of first come, first served.
         """
         summaries = {name: result.summary() for name, result in self.results.items()}
         shares = {name: self._share(result) for name, result in self.results.items()}
-        fcfs, to_win = shares["fcfs"], self.bound - shares["fcfs"]
+        fcfs, to_win = shares["fcfs"], self.mark - shares["fcfs"]
         return {
             name: {
                 "in_time": shares[name],
@@ -89,7 +90,7 @@ class Tournament:
     def __str__(self) -> str:
         rows = self.rows()
         width = max(map(len, rows))
-        lines = [f"{self.title}; at most about {self.bound:.1%} can be served in time"]
+        lines = [f"{self.title}; served for each that comes: {self.mark:.3f} (the mark)"]
         lines.append(" ".join([" " * width, *(f"{name:>10}" for name in rows["fcfs"])]))
         for name, row in rows.items():
             cells = (f"{value:>10.4g}" for value in row.values())

@@ -56,9 +56,9 @@ def test_first_come_first_served_is_the_foot_of_the_scale(played: Tournament) ->
 
 
 def test_no_order_makes_capacity(played: Tournament) -> None:
-    assert 0.8 < played.bound < 0.9
+    assert 0.8 < played.mark < 0.9
     for name, row in played.rows().items():
-        assert row["in_time"] < played.bound + 0.02, name
+        assert row["in_time"] < played.mark + 0.02, name
         assert 0.0 <= row["place"] <= 1.0, name
 
 
