@@ -97,7 +97,8 @@ check("10.W3", mean_wait)
 # first, which comes with the prompt.
 
 # %%
-conversations = load_azure("conversation")[:COUNT]
+azure = load_azure("conversation")
+conversations = azure[:COUNT]
 cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
 NUM_BLOCKS = 30_024
 SECONDS_ALONE, SECONDS_OWN = service_demand(conversations, cost_model)
@@ -375,8 +376,9 @@ predicted_pooled = None  # your prediction, in services
 
 # %% [markdown]
 # In such a queue (M/M/c, $c$ servers) one waits if all servers are busy, with a probability $C$. Erlang worked it out in
-# 1917, for telephone lines, in two steps. First let nobody wait: who finds all lines busy is lost. Of $a = \lambda E[S]$
-# erlang of traffic a share $B(c)$ is lost; textbooks write it as
+# 1917, for telephone lines, in two steps. First let nobody wait: who finds all lines busy is lost. Let $a = \lambda E[S]$ be
+# the traffic, the number of servers that would be busy on average if there were enough; its unit is named after him. A share
+# $B(c)$ of it is lost; textbooks write it as
 #
 # $$B(c) = \frac{a^c/c!}{\sum_{n=0}^{c} a^n/n!}$$
 #
@@ -813,7 +815,7 @@ print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_pl
 predicted_gpus = None  # your prediction
 
 # %%
-every_fifth = load_azure("conversation")[:3000:5]
+every_fifth = azure[:3000:5]
 own_of_fifth = float(service_demand(every_fifth, cost_model).own.mean())
 spread_plan = own_fewest_servers(lambda servers: p99_ttft(servers, every_fifth), TARGET, at_least=at_least)
 compare(predicted_gpus, spread_plan.servers, "GPUs")
