@@ -658,10 +658,10 @@ assert abs(results["vtc"].makespan / fcfs.makespan - 1) < 0.02
 # %% [markdown]
 # ## 7. What is in the cache
 #
-# Lesson 8 found the beginnings of prompts in the prefix cache. What is cached may be evicted while a request waits. So why
-# not serve first who would find most? By now you may guess the danger: who has nothing cached would wait for as long as
-# others come who have. So count: whoever has been **passed over** `max_passes` times is next. Write the choice; the counting is done for
-# you. `self.num_cached_tokens(request)` says what is in the cache now.
+# Lesson 8 found the beginnings of prompts in the prefix cache. What is cached may be evicted while a request waits. So why not
+# serve first who would find most? By now you may guess the danger: who has nothing cached would wait for as long as others
+# come who have. So count: whoever has been **passed over** `max_passes` times is next. Write the choice; the counting is done
+# for you. `self.num_cached_tokens(request)` says what is in the cache now.
 
 # %% exercise="9.6"
 
@@ -689,11 +689,10 @@ for name, make_scheduler in orders.items():
     print(f"p99 {row['ttft_p99']:6.1f} s, longest {row['ttft_max']:6.1f} s")
 
 # %% [markdown]
-# Where some may be passed over, more is found, and the mean wait is shorter: less has to be computed. Nobody is hurt
-# here, since each of these clients has something cached sooner or later. Now make up two that differ: a's requests all begin
-# with the same 4,096 tokens, and every eighth request is b's, who shares nothing with anybody. They send for 20 s.
-# **Predict:** who may be passed over without end waits how many times as long as under first come, first served, on
-# average?
+# Where some may be passed over, more is found, and the mean wait is shorter: less has to be computed. Nobody seems to pay here:
+# the longest wait is shorter, too. Now make up two clients that differ: a's requests all begin with the same 4,096 tokens, and
+# every eighth request is b's, who shares nothing with anybody. They send for some 20 s. **Predict:** if b may be passed over
+# without end, how many times as long as under first come, first served does it wait, on average?
 
 # %%
 predicted_patience = None  # your prediction: mean TTFT of b without a bound, over that under FCFS
@@ -744,7 +743,7 @@ means = [result.ttft.mean() for result in cached_of.values()]
 tails = [np.quantile(result.ttft, 0.99) for result in cached_of.values()]
 assert means == sorted(means, reverse=True) and means[3] < 0.5 * means[0] and means[1] > 0.9 * means[0]
 assert tails == sorted(tails) and patience["no bound"] > 2 * patience["fcfs"]
-assert cached_of["no bound"].ttft[~is_of_b].mean() < 0.6
+assert cached_of["no bound"].ttft[~is_of_b].mean() < 0.6 and 18 < comes[-1] < 22
 
 # %% [markdown]
 # ## 8. Two ideas that backfire

@@ -336,7 +336,8 @@ compare(predicted_rest, (9 * 1**2 + 11**2) / 10 / (2 * 2), "s")
 # and 1 for the exponential. Since $E[S^2]$ is variance plus mean squared, that is all one needs to know.
 #
 # For the ten services, half of the mean is 1 s. But $E[S^2]$ = (9 + 121)/10 = 13, so $R$ = 13/4 = 3.25 s: more than a mean
-# service, since most of the time it is the long one that runs. Write $R$, then $W$: an `MG1` has `self.lam`, `self.mean`, `self.scv` and `self.rho`.
+# service, since most of the time it is the long one that runs. Write $R$, then $W$: an `MG1` has `self.lam`, `self.mean`,
+# `self.scv` and `self.rho`.
 
 # %% exercise="10.2b"
 
@@ -412,8 +413,8 @@ predicted_pooled = None  # your prediction, in services
 
 # %% [markdown] solution="10.3b"
 # **Explained.** The formula means nothing at $\rho \ge 1$, where the line only grows, and would return something all the same:
-# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits $1/(c\mu - \lambda)$ on
-# average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
+# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits $1/(c\mu -
+# \lambda)$ on average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
 
 # %%
 print("mean wait at 80% load, in services      one line    a line each")
@@ -622,7 +623,7 @@ print(f"as they came: mean wait {in_order:.1f} s; half of the shuffles: up to {n
 print(f"{as_bad:.1%} of a thousand shuffles are as bad as the order in which they came")
 
 # %% [markdown]
-# With Azure's own trace hardly any shuffle is as bad: there short gaps follow short gaps, and that is in no formula above. (Without
+# With Azure's own trace hardly any shuffle is as bad: there the order counts as well, and it is in no formula above. (Without
 # the folder of traces each gap is drawn by itself, and the order is luck; so some shuffles are worse.) Test with arrivals as
 # they are.
 
@@ -658,7 +659,8 @@ assert as_bad > 0.01 if code.is_synthetic else as_bad < 0.01
 # %% shows="autograder.lessons.lesson10_hunt:suspect_send_times"
 
 # %% [markdown]
-# It sends 183.52 per second if building and sending a request takes 0.449 ms. **Predict:** the plan asks for 400 per second. How many does it send?
+# It sends 183.52 per second if building and sending a request takes 0.449 ms. **Predict:** the plan asks for 400 per second.
+# How many does it send?
 
 # %%
 predicted_rate = None  # your prediction, requests per second
@@ -837,8 +839,7 @@ print(f"a prompt of 4,000 tokens alone: {alone_4000:.2f} s to its first token")
 assert by_time > 5 * simulated_plan.servers > 5 * by_work
 
 # %% claims="With Azure's own trace nearly twice as many"
-ratio = spread_plan.servers / simulated_plan.servers
-assert ratio == 1 if conversations.is_synthetic else 1.6 < ratio < 2
+assert (simulated_plan.servers, spread_plan.servers) == ((6, 6) if conversations.is_synthetic else (6, 11))
 assert max(abs(each - spread_plan.achieved) for each in again) > 0.05
 assert 0.25 < alone_4000 < 0.3
 p99_of = sorted(spread_plan.tried.items())
@@ -862,9 +863,10 @@ assert slopes[0] < 4 * slopes[-1] < 0
 # $$W = \frac{S}{1 - \lambda D}$$
 #
 # That is what a request of size $S$ takes, on average, at a server that divides itself equally among those who are present
-# (**processor sharing**, M/G/1-PS) at the load $\lambda D$. There the variation of the sizes plays no part: a long request blocks nobody. The load of
-# an engine is not $\lambda S$. It is $\lambda D$, and with seats and memory enough $S/D$ is how many times more it can take than
-# a server that takes one at a time. (With 128 seats they run out a little earlier: by Little at $1/(D + S/128)$.)
+# (**processor sharing**, M/G/1-PS) at the load $\lambda D$. There the variation of the sizes plays no part: a long request
+# blocks nobody. The load of an engine is not $\lambda S$. It is $\lambda D$, and with seats and memory enough $S/D$ is how
+# many times more it can take than a server that takes one at a time. (With 128 seats they run out a little earlier: by Little
+# at $1/(D + S/128)$.)
 #
 # Here is the dial again, with the engine's dots by $\lambda S$, where they walk through the wall. Choose "load as λD", and
 # they lie down on the curve.
@@ -920,8 +922,8 @@ assert mean_alone > 1
 #
 # The same requests, 3 per second, on an RTX 4090: once with the 2,588 blocks of the measured run (lesson 1), once with 1,500.
 # The formula knows nothing of memory, but Little does. While a request is there it holds the blocks of its prompt and, on
-# average, of half its answer; so much of the memory is needed at a time, on average, *if* the formula is right. The cell prints that first.
-# **Predict:** with which of the two does the formula hold?
+# average, of half its answer; so much of the memory is needed at a time, on average, *if* the formula is right. The cell
+# prints that first. **Predict:** with which of the two does the formula hold?
 
 # %%
 small_gpu = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["rtx-4090"])
@@ -968,16 +970,17 @@ assert small_memory[1500].e2e.mean() > 1.2 * says and 0.8 < small_memory[2588].e
 
 # %% [markdown] answer="10.8" points=8
 # **(a)** M/G/1 says far too much: at 0.25 per second it expects 2.8 s (4.4 s on the real trace), more than half above what the
-# engine takes, which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for ever, where the
-# engine needs less than a tenth more than alone. It assumes that a server takes one request at a time. The engine reads the
-# weights once for all that are present, so the others cost it only $D$, a twentieth of $S$ or less. **(b)** In M/G/1 one waits
-# for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server is shared nobody
-# waits for anybody's end; a long request slows the others down while it is there, by the same share as a short one, and only
-# the total of the work counts. **(c)** $\lambda D$ below 1 gives the number below which it cannot work, and $S/(1-\lambda D)$ a
-# mean. Then I simulate with the real scheduler, with arrivals as they were recorded, bursts and all, and look for the fewest
-# GPUs by `fewest_servers`, in runs long enough for the p99 to settle. Before I sign I hold the cost model against a measured run
-# near the load that I plan for, because an error of 20% there may be a factor. What could still go wrong: memory that fills up,
-# correlated bursts, a GPU that fails.
+# engine takes, which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for
+# ever, where the engine needs less than a tenth more than alone. It assumes that a server takes one request at a time. The
+# engine reads the weights once for all that are present, so the others cost it only $D$, a twentieth of $S$ or less. **(b)**
+# In M/G/1 one waits for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server
+# is shared nobody waits for anybody's end; a long request slows the others down while it is there, by the same share as a
+# short one, and only the total of the work counts. **(c)** $\lambda D$ below 1 gives the number below which it cannot work,
+# and $S/(1-\lambda D)$ a mean. Then I simulate with the real scheduler, with arrivals as they were recorded, bursts and all,
+# and look for the fewest GPUs by `fewest_servers`, over several stretches of the trace and several arrivals: section 9 found 6
+# GPUs in one stretch and 11 in another (6 in both without the folder of traces). Before I sign I hold the cost model against a
+# measured run near the load that I plan for, because an error of 20% there may be a factor. What could still go wrong: memory
+# that fills up, correlated bursts, a GPU that fails.
 #
 # **Mark scheme.** (a) 1 for too high, 1 for a figure with its unit at 0.25/s, 1 for one at a time against sharing the weights.
 # (b) 1 for waiting for the service in progress, 1 for nobody waiting in a shared server. (c) 1 for $\lambda D$ or the shared
@@ -1140,6 +1143,7 @@ parts.table(lesson=10)
 # - The response is one over the slack. Halve the slack, double the response; its p99 is 4.6 means in M/M/1.
 # - One falls into long services, and looks into long gaps: $E[X^2]/E[X]$.
 # - Pooling is the cheapest capacity. Bursts cost as much as load, and their order is in no formula here.
+# - A p99 is a random number, and a stretch of a trace is one draw. Give a number of GPUs with its range.
 # - An engine's load is $\lambda D$, the work that nobody shares, and its mean response near $S/(1-\lambda D)$, while memory lasts.
 # - Send by the clock, open loop, and check your generator before you blame the server.
 #
