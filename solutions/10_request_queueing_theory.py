@@ -378,8 +378,8 @@ predicted_pooled = None  # your prediction, in services
 # %% [markdown]
 # In such a queue (M/M/c, $c$ servers) one waits if all servers are busy, with a probability $C$. Erlang worked it out in
 # 1917, for telephone lines, in two steps. First let nobody wait: who finds all lines busy is lost. Let $a = \lambda E[S]$ be
-# the traffic, the number of servers that would be busy on average if there were enough; its unit is named after him. A share
-# $B(c)$ of it is lost; textbooks write it as
+# the traffic: as many servers would be busy on average if there were enough. Its unit is the erlang. A share $B(c)$ is lost;
+# textbooks write it as
 #
 # $$B(c) = \frac{a^c/c!}{\sum_{n=0}^{c} a^n/n!}$$
 #
@@ -413,8 +413,8 @@ predicted_pooled = None  # your prediction, in services
 
 # %% [markdown] solution="10.3b"
 # **Explained.** The formula means nothing at $\rho \ge 1$, where the line only grows, and would return something all the same:
-# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits $1/(c\mu -
-# \lambda)$ on average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
+# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits
+# $1/(c\mu - \lambda)$ on average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
 
 # %%
 print("mean wait at 80% load, in services      one line    a line each")
@@ -582,9 +582,8 @@ compare(predicted_burst, wait_at[4.0] / wait_at[1.0], "times")
 # %% [markdown]
 # Bursts cost as much as load does: at a CV of 4 one waits eight times as long or more, at the same utilisation. And it gets
 # worse: the formula knows how gaps are *spread*, not in which *order* they come. Below, Azure's code requests go through one
-# engine: as they came, with the same gaps in another order, and as a Poisson process of the same rate. The cell says first
-# for which share of the time the engine is busy. **Predict:** how many times as long is the mean TTFT as they came, compared
-# with the Poisson process?
+# engine: as they came, with the same gaps in another order, and as a Poisson process of the same rate. **Predict:** how many
+# times as long is the mean TTFT as they came, compared with the Poisson process?
 
 # %%
 predicted_bursty = None  # your prediction
@@ -608,7 +607,7 @@ compare(predicted_bursty, burst_ttft["as they came"] / burst_ttft["Poisson"], "t
 # %% [markdown]
 # The same requests at the same rate, and a factor of tens between the first line and the last. If you have only a rate, you do
 # not know the wait. Nor do you if you know how busy the GPU is: in bursts requests share their iterations, and it is idle for
-# most of the time; one by one they keep it busy for longer, and nobody waits.
+# most of the time; one by one they keep it busy for longer, and hardly anybody waits.
 #
 # And the order of the gaps? One shuffle is one draw, and proves little. An engine is too slow for a thousand of them, but your
 # `simulate_queue` is not. As a stand-in take one server with each request's own work as its service:
@@ -688,8 +687,8 @@ check("10.6a", exposing_rate)
 # **Explained.** From one send to the next it takes the gap *and* the work, $1/\lambda + w$. It sends $1/(1/\lambda + w)$, which
 # is three quarters of $\lambda$ when $w$ is a third of the gap, at 742/s. Above $1/w$ = 2,227/s it would be late whatever it
 # does. At 200/s: $1/(0.005 + 0.000449)$ = 183.5, from which we have the 0.449 ms. At 1,000/s it says 690. In pull request
-# #21209, which brings the same repair to another branch, 688 per second were measured before and 772 after: a model has
-# one cause, and a client has others besides.
+# #21209, which takes the repair over, 688 per second were measured before and 772 after: a model has one cause, and a client
+# has others besides.
 
 # %% [markdown]
 # Now mend it. The gaps are the plan: request $n$ is due at their running sum.
@@ -934,7 +933,7 @@ needed_blocks = 3 * stretch * (small_alone * held_tokens).mean() / 16
 print(f"λD = {3 * small_own.mean():.2f}; by Little {needed_blocks:,.0f} blocks are in use, on average")
 
 # %%
-predicted_holds = None  # your prediction: 2588, 1500, ...
+predicted_holds = None  # your prediction: [2588], [1500], or [1500, 2588]
 
 # %%
 says = small_alone.mean() * stretch

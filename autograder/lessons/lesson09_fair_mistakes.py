@@ -161,7 +161,7 @@ FAIR = (
     ),
     Misconception(
         "requests counted",
-        "A request may be dozens of times as large as another. Fair in tokens counts tokens.",
+        "A request may be ten times as large as another. Fair in tokens counts tokens.",
         CountsRequests,
     ),
     Misconception(
