@@ -985,7 +985,7 @@ print(f"\nmean TTFT in s of those with more than 1,500 tokens ({is_large.mean():
 for name, result in played.results.items():
     print(f"{name:<20} {result.ttft[is_large].mean():6.1f} {result.ttft[~is_large].mean():6.1f}")
 
-# %% claims="large ones, a third or so that take about half of the memory over time"
+# %% claims="Two orders may pass the ratio by a good deal"
 held = played_tokens * np.array([request.output_tokens for request in contest_workload(1)])
 assert 0.25 < is_large.mean() < 0.42 and 0.45 < held[is_large].sum() / held.sum() < 0.6
 rows = played.rows()
@@ -1021,7 +1021,7 @@ assert own[is_large].mean() > 1.5 * first[is_large].mean() and own[~is_large].me
 # **Mark scheme.** (a) 1 for who, by size or class and not only "some", 1 for a figure with its unit. (b) 1 for those who
 # are given up, 1 for a figure of the tail. (c) 1 for something that is known beforehand, with what is lost.
 
-# %% claims="mean TTFT under the table says so"
+# %% claims="with figures from the table above or from sections 5 and 10"
 told = [times[mask].mean() for mask in (is_large, ~is_large) for times in (first, own)]
 told += [rows["yours"]["tail"], rows["last come"]["tail"]]
 real = not conversation.is_synthetic
