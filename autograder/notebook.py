@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
+from autograder.assessment import Assessment, assessed
 from autograder.checks.answers import is_by_hand, made_of
 from autograder.checks.asking import asked_when_called, in_small
 from autograder.checks.borrowed import (
@@ -20,6 +21,7 @@ from autograder.checks.borrowed import (
     stand_ins,
     standing_in,
 )
+from autograder.checks.drawn_quiz import DrawnQuizCheck
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
 from autograder.checks.reference import Method
@@ -27,6 +29,7 @@ from autograder.checks.report import Report
 from autograder.checks.stateful import StatefulCheck
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
+from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
@@ -232,6 +235,36 @@ def quiz(lesson: int) -> Any:
     from course_lib.viz.quiz import Quiz
 
     return Quiz([question.model_dump() for question in bank(lesson).quiz])
+
+
+def practise(exercise_id: str, seed: int) -> Any:
+    """Return the questions of a seed as a widget: choose, and read what each choice means.
+
+    Raises:
+        CourseError: There is no such exercise, or no seed draws its questions.
+    """
+    from course_lib.viz.quiz import Quiz
+
+    check: Any = lessons.find(exercise_id).check
+    if not isinstance(check, DrawnQuizCheck):
+        raise CourseError(f"exercise {exercise_id} has no questions that a seed draws; quiz(1) has")
+    return Quiz([question.model_dump() for question in check.questions(seed)])
+
+
+def assess(ratings: Mapping[str, Any], *answers: Mapping[str, Any]) -> Assessment:
+    """Return, for each concept, how sure you are beside how many questions you answered right.
+
+    Args:
+        ratings: For each concept, three numbers from 1 to 5: how well you understand it, could
+            explain it, and could implement it.
+        answers: Your letters of the parts of the quiz, each with its seed.
+
+    Raises:
+        CourseError: A rating is of no concept, or is not three numbers from 1 to 5.
+    """
+    checks = [exercise.check for exercise in lessons.exercises(COMPREHENSIVE)]
+    quizzes = [check for check in checks if isinstance(check, DrawnQuizCheck)]
+    return assessed(ratings, answers, quizzes)
 
 
 def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:

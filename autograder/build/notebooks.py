@@ -2,6 +2,9 @@
 
 A source is in jupytext's percent format with directives: see ``directives``. Cell ids come from
 exercise ids and section headings, so building twice gives the same bytes.
+
+Numbers from 13 on are the notebooks of the final project. Each is built, checked and graded like a
+lesson, and released as ``lessons/final_project/slug.ipynb``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from autograder.errors import CourseError
 from autograder.files import notebook_bytes, write_atomically
 from autograder.paths import course_root
 from autograder.scopes import names_bound
+from course_lib.catalogue import FINAL_PROJECT
+
+_PROJECT_FOLDER = "final_project"
 
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -62,8 +68,14 @@ def solution_path(source: Path) -> Path:
 
 
 def release_path(slug: str) -> Path:
-    """Return where the released notebook of a lesson is (committed)."""
-    return course_root() / "lessons" / slug / f"{slug}.ipynb"
+    """Return where the released notebook of a lesson is (committed).
+
+    The notebooks of the final project share a folder and have no numbers there.
+    """
+    folder, name = slug, slug
+    if slug[:2].isdecimal() and int(slug[:2]) >= FINAL_PROJECT:
+        folder, name = _PROJECT_FOLDER, slug.partition("_")[2]
+    return course_root() / "lessons" / folder / f"{name}.ipynb"
 
 
 def solution_notebook(source: Path) -> NotebookNode:
@@ -137,7 +149,9 @@ def staleness(source: Path) -> str:
 def without_source() -> list[str]:
     """Return one line for each released lesson that nothing builds."""
     known = {release_path(source.stem) for source in sources()}
-    released = sorted((course_root() / "lessons").glob("[0-9][0-9]_*/*.ipynb"))
+    folders = ("[0-9][0-9]_*", _PROJECT_FOLDER)
+    lessons = course_root() / "lessons"
+    released = [path for folder in folders for path in sorted(lessons.glob(f"{folder}/*.ipynb"))]
     return [
         f"{_relative(path)} has no source in solutions/; delete it"
         for path in released
