@@ -26,11 +26,8 @@ from autograder.build.cells import Lesson
 from autograder.build.directives import expand, is_directive
 from autograder.errors import CourseError
 from autograder.files import notebook_bytes, write_atomically
-from autograder.paths import course_root
+from autograder.paths import PROJECT_FOLDER, course_root, released_at
 from autograder.scopes import names_bound
-from course_lib.catalogue import FINAL_PROJECT
-
-_PROJECT_FOLDER = "final_project"
 
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -68,14 +65,8 @@ def solution_path(source: Path) -> Path:
 
 
 def release_path(slug: str) -> Path:
-    """Return where the released notebook of a lesson is (committed).
-
-    The notebooks of the final project share a folder and have no numbers there.
-    """
-    folder, name = slug, slug
-    if slug[:2].isdecimal() and int(slug[:2]) >= FINAL_PROJECT:
-        folder, name = _PROJECT_FOLDER, slug.partition("_")[2]
-    return course_root() / "lessons" / folder / f"{name}.ipynb"
+    """Return where the released notebook of a lesson is (committed)."""
+    return course_root() / "lessons" / released_at(slug)
 
 
 def solution_notebook(source: Path) -> NotebookNode:
@@ -149,7 +140,7 @@ def staleness(source: Path) -> str:
 def without_source() -> list[str]:
     """Return one line for each released lesson that nothing builds."""
     known = {release_path(source.stem) for source in sources()}
-    folders = ("[0-9][0-9]_*", _PROJECT_FOLDER)
+    folders = ("[0-9][0-9]_*", PROJECT_FOLDER)
     lessons = course_root() / "lessons"
     released = [path for folder in folders for path in sorted(lessons.glob(f"{folder}/*.ipynb"))]
     return [

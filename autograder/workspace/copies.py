@@ -28,7 +28,7 @@ from autograder.files import (
     read_notebook,
     write_atomically,
 )
-from autograder.paths import course_root, workspace_root
+from autograder.paths import course_root, released_at, workspace_root
 from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 
 _BROKEN_RELEASE = "restore it with `git restore lessons` or `course build`"
@@ -70,7 +70,11 @@ def find_lesson(name: str) -> Lesson:
         CourseError: No lesson, or more than one, is called that.
     """
     lessons = released_lessons()
-    exact = [lesson for lesson in lessons if name in (lesson.name, _slug(lesson))]
+    exact = [
+        lesson
+        for lesson in lessons
+        if name in (lesson.name, _slug(lesson)) or lesson.relative_path == released_at(name)
+    ]
     found = exact or [lesson for lesson in lessons if _is_called(lesson, name)]
     if len(found) == 1:
         return found[0]
