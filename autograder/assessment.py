@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.checks.drawn_quiz import DrawnQuizCheck
-from autograder.checks.quiz import PASS, letter_given
-from autograder.checks.trace import SEED, is_seed
+from autograder.checks.quiz import PASS
 from autograder.errors import CourseError
 from autograder.lessons.lesson15_drawn import Concept, drawn_bank
 from autograder.paths import course_root
@@ -102,13 +101,7 @@ def assessed(
     for check in checks:
         ids = {question.id for question in bank.of_part(check.part)}
         given = next((each for each in answers if not ids.isdisjoint(each)), {})
-        seed = given.get(SEED)
-        right = {
-            question.id
-            for question in (check.questions(seed) if is_seed(seed) else ())
-            if letter_given(question, given) == question.answer
-        }
-        open_questions |= ids - right
+        open_questions.update(check.not_right(given))
     return Assessment(
         tuple(_standing(concept, ratings, open_questions) for concept in bank.concept)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -32,7 +33,9 @@ from autograder.explanation import at_hand, explanation
 from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
+from autograder.workspace import progress as progress_records
 from autograder.workspace.harvest import HarvestError, standalone_source
+from autograder.workspace.records import note_result
 from course_lib import parts
 
 if TYPE_CHECKING:
@@ -119,6 +122,7 @@ def check(exercise_id: str, obj: Any) -> float:
         _failures[exercise_id] += 1
     report = Report(exercise, finding, note, max(1, _failures[exercise_id]), trimmings)
     _display(report)
+    _note(exercise, finding, report.points, obj)
     if finding.retell is not None and _in_notebook() and not _is_run_by_nbgrader():
         _offer_replay(finding.retell)
     return Points(report.points)
@@ -265,6 +269,14 @@ def assess(ratings: Mapping[str, Any], *answers: Mapping[str, Any]) -> Assessmen
     checks = [exercise.check for exercise in lessons.exercises(COMPREHENSIVE)]
     quizzes = [check for check in checks if isinstance(check, DrawnQuizCheck)]
     return assessed(ratings, answers, quizzes)
+
+
+def progress() -> progress_records.Progress:
+    """Return what you have done of the course, what is left, and which concepts to revisit."""
+    folder = parts.workspace()
+    if folder is None:
+        raise CourseError("there is no workspace here; open the lesson with `course lab`")
+    return progress_records.progress_of(folder)
 
 
 def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
@@ -429,6 +441,17 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
         picture = engine_thumbnail(kept.partition(".")[0], parts.table())
     found = explanation(exercise_id)
     return picture + (found.folded() if found is not None else "")
+
+
+def _note(exercise: Exercise, finding: Finding, points: float, obj: Any) -> None:
+    """Keep a result with the learner's progress; what was not begun is none."""
+    folder = parts.workspace()
+    if folder is None or finding.unwritten:
+        return
+    open_questions = progress_records.open_questions(exercise, obj)
+    # Where it cannot be written, the check has said all that matters.
+    with contextlib.suppress(CourseError):
+        note_result(folder, exercise.id, points, finding.fraction == 1, open_questions)
 
 
 def _refuse_to_leave(*called: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from autograder.checks.answers import FIRST_SEED
 from autograder.checks.compare import remedy
 from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
-from autograder.checks.quiz import counted
+from autograder.checks.quiz import counted, not_right
 from autograder.checks.show import show
 from autograder.checks.trace import SEED, Instance, is_seed
 from autograder.lessons.lesson15_drawn import drawn_bank
@@ -57,6 +57,13 @@ class DrawnQuizCheck:
     def questions(self, seed: int) -> tuple[Question, ...]:
         """Return the questions of a seed, in order."""
         return tuple(question.drawn(seed) for question in drawn_bank().of_part(self.part))
+
+    def not_right(self, value: Any) -> tuple[str, ...]:
+        """Return the ids of the questions that are not answered right, by the seed beside them."""
+        seed = value.get(SEED) if isinstance(value, dict) else None
+        if not is_seed(seed):
+            return not_right(self.questions(FIRST_SEED), {})
+        return not_right(self.questions(seed), value)
 
     def instance(self, seed: int) -> Instance:
         """Return the questions of a seed as a text, with the right letters."""

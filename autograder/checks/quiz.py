@@ -39,6 +39,10 @@ class QuizCheck:
             if not choice.correct
         )
 
+    def not_right(self, value: Any) -> tuple[str, ...]:
+        """Return the ids of the questions that are not answered right."""
+        return not_right(bank(self.lesson).quiz, value)
+
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Count the right answers. The seed and the bound play no part."""
         answers = subject.value()
@@ -86,7 +90,13 @@ def counted(questions: Sequence[Question], value: Any, name: str = "answers") ->
     )
 
 
-def letter_given(question: Question, given: Mapping[Any, Any]) -> str | None:
+def not_right(questions: Sequence[Question], value: Any) -> tuple[str, ...]:
+    """Return the ids of the questions that are not answered right in what was handed in."""
+    given: dict[Any, Any] = value if isinstance(value, dict) else {}
+    return tuple(question.id for question, _ in _wrong(questions, given))
+
+
+def _letter(question: Question, given: Mapping[Any, Any]) -> str | None:
     """Return the letter that was chosen for a question; None if there is none that it has."""
     letter = given.get(question.id)
     letter = letter.strip().upper() if isinstance(letter, str) else None
@@ -98,7 +108,7 @@ def _wrong(
 ) -> Iterator[tuple[Question, str | None]]:
     """Yield each question not answered right, with the letter chosen or None."""
     for question in questions:
-        letter = letter_given(question, given)
+        letter = _letter(question, given)
         if letter != question.answer:
             yield question, letter
 
