@@ -25,6 +25,7 @@ from autograder.checks.borrowed import (
 from autograder.checks.drawn_quiz import DrawnQuizCheck
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
+from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
 from autograder.checks.report import Report
 from autograder.checks.stateful import StatefulCheck
@@ -33,12 +34,12 @@ from autograder.explanation import at_hand, explanation
 from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
-from autograder.workspace import progress as progress_records
 from autograder.workspace.harvest import HarvestError, standalone_source
 from autograder.workspace.records import note_result
 from course_lib import parts
 
 if TYPE_CHECKING:
+    from autograder.workspace.progress import Progress
     from course_lib.viz.replays.failing_case import FailingCase
 
 _failures: Counter[str] = Counter()
@@ -271,12 +272,18 @@ def assess(ratings: Mapping[str, Any], *answers: Mapping[str, Any]) -> Assessmen
     return assessed(ratings, answers, quizzes)
 
 
-def progress() -> progress_records.Progress:
-    """Return what you have done of the course, what is left, and which concepts to revisit."""
+def progress() -> Progress:
+    """Return what you have done of the course, what is left, and which concepts to revisit.
+
+    Raises:
+        CourseError: There is no workspace.
+    """
+    from autograder.workspace.progress import progress_of
+
     folder = parts.workspace()
     if folder is None:
         raise CourseError("there is no workspace here; open the lesson with `course lab`")
-    return progress_records.progress_of(folder)
+    return progress_of(folder)
 
 
 def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
@@ -448,7 +455,10 @@ def _note(exercise: Exercise, finding: Finding, points: float, obj: Any) -> None
     folder = parts.workspace()
     if folder is None or finding.unwritten:
         return
-    open_questions = progress_records.open_questions(exercise, obj)
+    check = exercise.check
+    open_questions: tuple[str, ...] = ()
+    if isinstance(check, QuizCheck | DrawnQuizCheck):
+        open_questions = check.not_right(obj)
     # Where it cannot be written, the check has said all that matters.
     with contextlib.suppress(CourseError):
         note_result(folder, exercise.id, points, finding.fraction == 1, open_questions)

@@ -8,6 +8,9 @@ from pathlib import Path
 from autograder.errors import CourseError
 from course_lib.catalogue import FINAL_PROJECT
 
+PROJECT_NUMBERS = range(FINAL_PROJECT, 20)
+"""The numbers of the final project's notebooks, which are lessons in all but their place."""
+
 PROJECT_FOLDER = "final_project"
 """The folder of the final project's notebooks in ``lessons/`` and in a workspace."""
 
@@ -41,7 +44,7 @@ def released_at(slug: str) -> Path:
     'final_project/comprehensive_quiz.ipynb'
     """
     number, _, name = slug.partition("_")
-    if number.isdecimal() and int(number) >= FINAL_PROJECT:
+    if number.isdecimal() and int(number) in PROJECT_NUMBERS:
         return Path(PROJECT_FOLDER, f"{name}.ipynb")
     return Path(slug, f"{slug}.ipynb")
 

@@ -127,19 +127,6 @@ def progress_of(workspace: Path) -> Progress:
     )
 
 
-def open_questions(exercise: Exercise, answers: Any) -> tuple[str, ...]:
-    """Return the questions of a quiz that are not answered right; of another exercise, none.
-
-    Args:
-        exercise: The exercise.
-        answers: What was handed in.
-    """
-    check = exercise.check
-    if not isinstance(check, QuizCheck | DrawnQuizCheck):
-        return ()
-    return check.not_right(answers)
-
-
 def progress_table(progress: Progress) -> Table:
     """Return the progress as a table for a terminal."""
     table = Table(caption=progress.summary)

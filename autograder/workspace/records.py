@@ -1,7 +1,7 @@
 """What a learner has done, as plain JSON in the workspace; nothing of it leaves the machine.
 
-Each lesson has a file of its own, so that notebooks that are open at once do not write into the
-same one, and the journal has another::
+Each lesson has a file of its own, and the journal has another. Notebooks that are open at once wait
+for one another::
 
     .course/progress/07.json        by exercise: points, tries, when it passed, open questions
     .course/progress/journal.json   by lesson: confidence, hours, what was hard, goals
@@ -11,14 +11,15 @@ A file that is damaged counts as none; the next result replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from autograder.errors import CourseError
-from autograder.files import write_atomically
+from course_lib.part_files import draft, locked
 
 JOURNAL_FIELDS = ("confidence", "hours", "hard", "goal", "written")
 """What a lesson's entry in the journal may have, in the order in which it is read."""
@@ -48,16 +49,16 @@ def note_result(
         CourseError: It cannot be written.
     """
     lesson = int(exercise_id.partition(".")[0])
-    known = results(workspace, lesson)
-    before = known.get(exercise_id, {})
-    when = before.get("passed") or (_now() if passed else None)
-    known[exercise_id] = {
-        "points": max(points, _number(before.get("points"))),
-        "tries": int(_number(before.get("tries"))) + 1,
-        "passed": when,
-        "open": list(open_questions),
-    }
-    _write(workspace, f"{lesson:02d}", known)
+    with _alone(workspace):
+        known = results(workspace, lesson)
+        before = known.get(exercise_id, {})
+        known[exercise_id] = {
+            "points": max(points, _number(before.get("points"))),
+            "tries": int(_number(before.get("tries"))) + 1,
+            "passed": before.get("passed") or (_now() if passed else None),
+            "open": list(open_questions),
+        }
+        _write(workspace, f"{lesson:02d}", known)
 
 
 def results(workspace: Path, lesson: int) -> dict[str, dict[str, Any]]:
@@ -83,9 +84,10 @@ def note_journal(workspace: Path, lesson: int, entry: Mapping[str, Any]) -> None
         )
     if not isinstance(hours, int | float) or not 0 <= hours < float("inf"):
         raise CourseError(f"hours is {hours!r}; give the hours that you spent, such as 3.5")
-    known = journal(workspace)
-    known[str(lesson)] = {**known.get(str(lesson), {}), **entry, "written": _now()}
-    _write(workspace, _JOURNAL, known)
+    with _alone(workspace):
+        known = journal(workspace)
+        known[str(lesson)] = {**known.get(str(lesson), {}), **entry, "written": _now()}
+        _write(workspace, _JOURNAL, known)
 
 
 def journal(workspace: Path) -> dict[str, dict[str, Any]]:
@@ -104,7 +106,27 @@ def _read(workspace: Path, name: str) -> dict[str, dict[str, Any]]:
 
 def _write(workspace: Path, name: str, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_atomically(_file(workspace, name), text.encode())
+    path = _file(workspace, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with draft(path, text.encode()) as whole:
+        whole.replace(path)
+
+
+@contextlib.contextmanager
+def _alone(workspace: Path) -> Iterator[None]:
+    """Hold off other notebooks on the same workspace.
+
+    Raises:
+        CourseError: Something cannot be written meanwhile.
+    """
+    try:
+        with locked(workspace):
+            yield
+    except OSError as error:
+        raise CourseError(
+            f"cannot write {workspace / '.course'}: {error.strerror}; free some space or allow "
+            "writing there"
+        ) from error
 
 
 def _file(workspace: Path, name: str) -> Path:
