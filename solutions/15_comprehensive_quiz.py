@@ -19,7 +19,7 @@
 # %%
 from __future__ import annotations
 
-from autograder.notebook import assess, check, practise, task
+from autograder.notebook import assess, check, practise, progress, task
 from course_lib import viz
 
 # %%
@@ -103,6 +103,13 @@ practise("15.I", seed=2)
 
 # %%
 practise("15.D", seed=2)
+
+# %% [markdown]
+# What you have done of the whole course, and what is left of it, is kept in your workspace: `progress()` shows it here,
+# `course progress` in a terminal. `course journal 12 --confidence 4 --hours 3.5 --hard "planning ahead"` adds how it went.
+
+# %%
+progress()
 
 # %% [markdown]
 # ## 6. In your own words

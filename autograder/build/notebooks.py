@@ -3,8 +3,8 @@
 A source is in jupytext's percent format with directives: see ``directives``. Cell ids come from
 exercise ids and section headings, so building twice gives the same bytes.
 
-Numbers from 13 to 19 are the notebooks of the final project. Each is built, checked and graded like a
-lesson, and released as ``lessons/final_project/slug.ipynb``.
+Numbers from 13 to 19 are the notebooks of the final project. Each is built, checked and graded like
+a lesson, and released as ``lessons/final_project/slug.ipynb``.
 """
 
 from __future__ import annotations

@@ -117,9 +117,11 @@ class DrawnQuestion(Entry):
     def _choice(self, choice: DrawnChoice, values: Mapping[str, Any]) -> Choice:
         if choice.value:
             values = {**values, "value": worked_out(choice.value, values)}
+        # Who has found it is told where to read on.
+        source = f" From: {self.source}." if choice.correct else ""
         return Choice(
             text=self._filled(choice.text, values),
-            feedback=self._filled(choice.feedback, values),
+            feedback=self._filled(choice.feedback, values) + source,
             correct=choice.correct,
             misconception=choice.misconception,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import ceil
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from autograder import lessons
 from autograder.lessons.lesson15_drawn import DrawnQuestion, drawn_bank
 from autograder.lessons.questions import LETTERS, Choice, Question
+from autograder.paths import course_root
 from course_lib.kv_cache import BlockPool, BlockTable, KVCacheManager
 from course_lib.kv_cache.block_table import blocks_to_add, row_major_strides
+from course_lib.kv_cache.reservation import expected_static_utilization
 from course_lib.kv_cache.sizing import kv_bytes_per_token
 from course_lib.queueing import MG1
 from course_lib.scheduling import Request, Scheduler, SchedulerConfig
@@ -71,6 +74,38 @@ def test_every_choice_explains_itself_and_every_question_says_where_it_comes_fro
         for choice in question.asked(values).choices:
             assert choice.feedback.endswith(".")
             assert "{" not in f"{choice.text}{choice.feedback}"
+
+
+OF_VLLM = {
+    "EngineCore.step",
+    "_preempt_request",
+    "kv_holding_waiting",
+    "Scheduler.__init__",
+    "Request.__lt__",
+    "_free_request",
+    "max_loras",
+    "num_tokens - 1",
+}
+"""What a source quotes in backquotes and the library does not have."""
+
+
+@cache
+def library() -> str:
+    paths = (course_root() / "course_lib").rglob("*.py")
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+@each_question
+def test_what_a_source_names_is_there(question: DrawnQuestion) -> None:
+    root = course_root()
+    for name in re.findall(r"`([^`]+)`", question.source):
+        defined = rf"\b(def|class) {name.rpartition('.')[2]}\b|\b{name.rpartition('.')[2]}\b *[:=]"
+        assert name in OF_VLLM or re.search(defined, library()), name
+    for path in re.findall(r"course_lib/[\w/]+(?:\.py)?", question.source):
+        assert (root / path).exists(), path
+    for lesson, rest in re.findall(r"\b(\d+)\.(\d+[a-z]?)\b", question.source):
+        if int(lesson) in lessons.numbers() and "exercise" in question.source:
+            assert lessons.find(f"{lesson}.{rest}")
 
 
 def test_a_pass_is_four_in_five_and_is_called_so() -> None:
@@ -299,7 +334,7 @@ def planned_in_vain(v: dict[str, Any]) -> int:
 
 
 WORKED_OUT: dict[str, Callable[[dict[str, Any]], str]] = {
-    "F6": lambda v: f"{100 / sum(1 / n for n in range(1, v['batch'] + 1)):.0f}%",
+    "F6": lambda v: f"{100 * expected_static_utilization(v['batch']):.0f}%",
     "F7": lambda v: f"{sum(range(v['block'])) / v['block']:g}",
     "F8": lambda v: f"{bytes_of(v):,}",
     "F9": lambda v: f"1/{v['query'] / v['kv']:g} of what it was",
