@@ -20,6 +20,7 @@ RATED = ("understand", "explain", "implement")
 AIM = (4, 3, 2)
 """The ratings to aim for at the end of the course."""
 
+_STYLE = "style='text-align:left'"
 _HIGHEST = 5
 _SURE, _UNSURE = 4, 2
 _WEAK = 0.6
@@ -75,7 +76,9 @@ class Assessment:
         return "\n".join(map(_line, self.standings))
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("concept", *RATED, "right", "", "revisit"))
+        head = "".join(
+            f"<th {_STYLE}>{name}</th>" for name in ("concept", *RATED, "right", "", "revisit")
+        )
         rows = "".join(map(_row, self.standings))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -158,11 +161,11 @@ def _row(standing: Standing) -> str:
     cells = (
         html.escape(standing.title),
         *map(str, rated),
-        f"{standing.right} of {standing.asked}",
+        f"{standing.right} of {standing.asked}".replace(" ", "&nbsp;"),
         standing.remark,
         links,
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td {_STYLE}>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _link(lesson: int) -> str:
