@@ -20,10 +20,10 @@ from autograder.workspace import records
 from course_lib import parts
 from course_lib.catalogue import lesson_name
 
-_NAMES = {COMPREHENSIVE: "comprehensive quiz"}
+_NAMES = {COMPREHENSIVE: "sixty questions"}
 """What a notebook of the final project is called, where it is not the project itself."""
 
-_BARS = 20
+_BARS = 6
 _HEAD = ("lesson", "exercises", "points", "quiz", "parts", "left", "revisit")
 
 
@@ -193,10 +193,10 @@ def _concepts(exercise: Exercise) -> Iterator[tuple[str, str]]:
 def _hours(minutes: int) -> str:
     """Write a time for people.
 
-    >>> _hours(45), _hours(150), _hours(0)
-    ('45 minutes', '2.5 hours', '0 minutes')
+    >>> _hours(45), _hours(150), _hours(1640)
+    ('45 min', '2.5 h', '27 h')
     """
-    return f"{minutes} minutes" if minutes < 60 else f"{minutes / 60:.2g} hours"
+    return f"{minutes} min" if minutes < 60 else f"{minutes / 60:.2g} h"
 
 
 def _cells(row: LessonProgress) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def test_the_comprehensive_quiz_counts_its_three_parts_and_names_concepts(worksp
     answers = right_answer(lessons.find("15.D").check)
     notebook.check("15.D", {**answers, "D3": "X"})
     row = of(workspace, 15)
-    assert (row.name, row.quiz) == ("comprehensive quiz", (14, 60))
+    assert (row.name, row.quiz) == ("sixty questions", (14, 60))
     assert row.revisit == ("Block management",)
 
 
