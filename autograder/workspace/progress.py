@@ -131,7 +131,8 @@ def progress_table(progress: Progress) -> Table:
     """Return the progress as a table for a terminal."""
     table = Table(caption=progress.summary)
     for name in _HEAD:
-        table.add_column(name, justify="right" if name in ("points", "left") else "left")
+        is_number = name in ("points", "left")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
     for row in progress:
         table.add_row(*_cells(row), style="" if row.is_begun else "dim")
     return table
@@ -204,7 +205,7 @@ def _cells(row: LessonProgress) -> tuple[str, ...]:
     return (
         row.name,
         f"{row.passed} of {row.exercises}",
-        f"{'█' * done}{'·' * (_BARS - done)} {row.points:g} / {row.maximum:g}",
+        f"{'█' * done}{'·' * (_BARS - done)} {row.points:g}/{row.maximum:g}",
         f"{row.quiz[0]} of {row.quiz[1]}" if row.quiz[1] else "",
         f"{row.parts[0]} of {row.parts[1]}" if row.parts[1] else "",
         _hours(row.minutes_left),
