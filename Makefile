@@ -24,8 +24,8 @@ MOVED := $(shell [ ! -f $(STAMP) ] || [ -z "$(HOME_OF_VENV)" ] || [ "$(HOME_OF_V
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888)
-	@$(BIN)/course lab $(or $(LESSON),1) --port $(PORT)
+lab: $(STAMP) ## Open a lesson in JupyterLab (LESSON=1 PORT=8888), or the guide the first time
+	@$(BIN)/course lab $(LESSON) --port $(PORT)
 
 # Lessons are tested beside each other: two processes, each with one lesson, or one file, at a time.
 PYTEST := pytest -n 2 --dist loadscope --junitxml=artifacts/pytest.xml

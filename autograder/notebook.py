@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
+from autograder.assessment import Assessment, assessed
 from autograder.checks.answers import is_by_hand, made_of
 from autograder.checks.asking import asked_when_called, in_small
 from autograder.checks.borrowed import (
@@ -20,19 +22,24 @@ from autograder.checks.borrowed import (
     stand_ins,
     standing_in,
 )
+from autograder.checks.drawn_quiz import DrawnQuizCheck
 from autograder.checks.exercise import Exercise
 from autograder.checks.finding import Finding
+from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
 from autograder.checks.report import Report
 from autograder.checks.stateful import StatefulCheck
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
+from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.lessons.questions import bank
 from autograder.proxy.subject import LocalSubject
 from autograder.workspace.harvest import HarvestError, standalone_source
+from autograder.workspace.records import note_result
 from course_lib import parts
 
 if TYPE_CHECKING:
+    from autograder.workspace.progress import Progress
     from course_lib.viz.replays.failing_case import FailingCase
 
 _failures: Counter[str] = Counter()
@@ -116,6 +123,7 @@ def check(exercise_id: str, obj: Any) -> float:
         _failures[exercise_id] += 1
     report = Report(exercise, finding, note, max(1, _failures[exercise_id]), trimmings)
     _display(report)
+    _note(exercise, finding, report.points, obj)
     if finding.retell is not None and _in_notebook() and not _is_run_by_nbgrader():
         _offer_replay(finding.retell)
     return Points(report.points)
@@ -232,6 +240,50 @@ def quiz(lesson: int) -> Any:
     from course_lib.viz.quiz import Quiz
 
     return Quiz([question.model_dump() for question in bank(lesson).quiz])
+
+
+def practise(exercise_id: str, seed: int) -> Any:
+    """Return the questions of a seed as a widget: choose, and read what each choice means.
+
+    Raises:
+        CourseError: There is no such exercise, or no seed draws its questions.
+    """
+    from course_lib.viz.quiz import Quiz
+
+    check: Any = lessons.find(exercise_id).check
+    if not isinstance(check, DrawnQuizCheck):
+        raise CourseError(f"exercise {exercise_id} has no questions that a seed draws; quiz(1) has")
+    return Quiz([question.model_dump() for question in check.questions(seed)])
+
+
+def assess(ratings: Mapping[str, Any], *answers: Mapping[str, Any]) -> Assessment:
+    """Return, for each concept, how sure you are beside how many questions you answered right.
+
+    Args:
+        ratings: For each concept, three numbers from 1 to 5: how well you understand it, could
+            explain it, and could implement it.
+        answers: Your letters of the parts of the quiz, each with its seed.
+
+    Raises:
+        CourseError: A rating is of no concept, or is not three numbers from 1 to 5.
+    """
+    checks = [exercise.check for exercise in lessons.exercises(COMPREHENSIVE)]
+    quizzes = [check for check in checks if isinstance(check, DrawnQuizCheck)]
+    return assessed(ratings, answers, quizzes)
+
+
+def progress() -> Progress:
+    """Return what you have done of the course, what is left, and which concepts to revisit.
+
+    Raises:
+        CourseError: There is no workspace.
+    """
+    from autograder.workspace.progress import progress_of
+
+    folder = parts.workspace()
+    if folder is None:
+        raise CourseError("there is no workspace here; open the lesson with `course lab`")
+    return progress_of(folder)
 
 
 def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
@@ -396,6 +448,20 @@ def _trimmings(exercise_id: str, kept: str | None) -> str:
         picture = engine_thumbnail(kept.partition(".")[0], parts.table())
     found = explanation(exercise_id)
     return picture + (found.folded() if found is not None else "")
+
+
+def _note(exercise: Exercise, finding: Finding, points: float, obj: Any) -> None:
+    """Keep a result with the learner's progress; what was not begun is none."""
+    folder = parts.workspace()
+    if folder is None or finding.unwritten:
+        return
+    check = exercise.check
+    open_questions: tuple[str, ...] = ()
+    if isinstance(check, QuizCheck | DrawnQuizCheck):
+        open_questions = check.not_right(obj)
+    # Where it cannot be written, the check has said all that matters.
+    with contextlib.suppress(CourseError):
+        note_result(folder, exercise.id, points, finding.fraction == 1, open_questions)
 
 
 def _refuse_to_leave(*called: Any) -> None:

@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 from autograder.errors import CourseError
+from course_lib.catalogue import FINAL_PROJECT
+
+PROJECT_NUMBERS = range(FINAL_PROJECT, 20)
+"""The numbers of the final project's notebooks, which are lessons in all but their place."""
+
+PROJECT_FOLDER = "final_project"
+"""The folder of the final project's notebooks in ``lessons/`` and in a workspace."""
 
 
 def course_root() -> Path:
@@ -24,6 +31,22 @@ def course_root() -> Path:
             "or set COURSE_ROOT to it"
         )
     return root
+
+
+def released_at(slug: str) -> Path:
+    """Return where the released notebook of a lesson is, below ``lessons/`` and in a workspace.
+
+    The notebooks of the final project share a folder and have no numbers there.
+
+    >>> released_at("07_kv_cache_block_management").as_posix()
+    '07_kv_cache_block_management/07_kv_cache_block_management.ipynb'
+    >>> released_at("15_comprehensive_quiz").as_posix()
+    'final_project/comprehensive_quiz.ipynb'
+    """
+    number, _, name = slug.partition("_")
+    if number.isdecimal() and int(number) in PROJECT_NUMBERS:
+        return Path(PROJECT_FOLDER, f"{name}.ipynb")
+    return Path(slug, f"{slug}.ipynb")
 
 
 def require_this_checkout() -> None:

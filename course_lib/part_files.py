@@ -110,13 +110,13 @@ def keep(name: str, path: Path, content: bytes, exercise_id: str) -> None:
     """
     engine = engine_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(engine.parent):
+    with locked(engine.parent):
         when = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"sha256": digest(content), "passed": when, "exercise": exercise_id}
         record = json.dumps({**passed(path), name: entry}, indent=1, sort_keys=True) + "\n"
         with (
-            _draft(path, content) as new_part,
-            _draft(engine / RECORD, record.encode()) as new_record,
+            draft(path, content) as new_part,
+            draft(engine / RECORD, record.encode()) as new_record,
         ):
             if path.exists() and path.read_bytes() != content:
                 _archive(name, path)
@@ -125,8 +125,12 @@ def keep(name: str, path: Path, content: bytes, exercise_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(workspace: Path) -> Iterator[None]:
-    """Wait until no other process writes parts of this workspace, and hold others off."""
+def locked(workspace: Path) -> Iterator[None]:
+    """Wait until no other process writes parts or progress of this workspace, and hold others off.
+
+    Args:
+        workspace: The learner's workspace.
+    """
     folder = workspace / ".course"
     folder.mkdir(exist_ok=True)
     with (folder / "parts.lock").open("ab") as lock:
@@ -138,17 +142,22 @@ def _locked(workspace: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _draft(path: Path, content: bytes) -> Iterator[Path]:
-    """Write a file beside ``path`` that nobody else writes; it is gone afterwards unless moved."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def draft(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file beside ``path`` that nobody else writes; it is gone afterwards unless moved.
+
+    Args:
+        path: The file whose place it is to take.
+        content: What it holds.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with draft.open("xb") as file:
+        with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        yield draft
+        yield beside
     finally:
-        draft.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def _archive(name: str, path: Path) -> None:
@@ -157,5 +166,5 @@ def _archive(name: str, path: Path) -> None:
     history.mkdir(exist_ok=True)
     names = (history / f"{name}.{number}.py" for number in itertools.count(1))
     free = next(each for each in names if not each.exists())
-    with _draft(free, path.read_bytes()) as copy:
+    with draft(free, path.read_bytes()) as copy:
         copy.replace(free)

@@ -24,7 +24,8 @@ and code:
     # %% [markdown] interview="1"          interview questions with their rubrics
 
 Of an exercise whose check has lines to be put in order, the lines are shown, and the answer cell is
-made; of one that has tasks by hand, the task of a seed is shown, and the body is the answer cell.
+made; of one that has tasks by hand, the task of a seed is shown, and the body is the answer cell,
+which for a quiz with drawn questions is made as well.
 """
 
 from __future__ import annotations

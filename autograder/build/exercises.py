@@ -21,6 +21,7 @@ from autograder.build.cells import (
 )
 from autograder.build.imports import needed_imports
 from autograder.checks.answers import FIRST_SEED, is_by_hand, is_ordering
+from autograder.checks.drawn_quiz import DrawnQuizCheck
 from autograder.checks.exercise import Exercise
 from autograder.errors import CourseError
 
@@ -42,6 +43,8 @@ def exercise_cells(
         yield markdown(f"{slug}-lines", _labelled(check.lines))
         body = body or _order(check.solution)
     elif is_by_hand(check):
+        if isinstance(check, DrawnQuizCheck):
+            body = body or _letters(check)
         task = check.instance(FIRST_SEED).task
         another = f'`task("{exercise.id}", seed={FIRST_SEED + 1})` shows another one.'
         yield markdown(f"{slug}-task", f"{task}\n\n{another}")
@@ -79,6 +82,8 @@ def _checked(exercise: Exercise) -> str:
     """Return the name that holds the answer."""
     if is_ordering(exercise.check):
         return "order"
+    if isinstance(exercise.check, DrawnQuizCheck):
+        return exercise.check.name
     name = str(getattr(exercise.check.reference, "__name__", ""))
     if not name.isidentifier():
         raise CourseError(f"check {exercise.id} needs a body that says what is checked")
@@ -104,6 +109,22 @@ def _order(solution: tuple[str, ...]) -> str:
             "# Set order to the letters of the lines, from top to bottom, each in quotes.",
             holes.BEGIN,
             f"order = [{letters}]",
+            holes.END,
+        ]
+    )
+
+
+def _letters(check: DrawnQuizCheck) -> str:
+    """Return the answer cell of a drawn quiz, with the right letters of the first seed."""
+    right = check.instance(FIRST_SEED).answer
+    first = next(iter(right))
+    example = f'{check.name}["{first}"] = "X"'
+    return "\n".join(
+        [
+            f'{check.name} = {{"seed": {FIRST_SEED}}}',
+            f"# One line for each question, with its letter for X: {example}",
+            holes.BEGIN,
+            *(f'{check.name}["{question}"] = "{letter}"' for question, letter in right.items()),
             holes.END,
         ]
     )

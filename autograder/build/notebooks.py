@@ -2,6 +2,9 @@
 
 A source is in jupytext's percent format with directives: see ``directives``. Cell ids come from
 exercise ids and section headings, so building twice gives the same bytes.
+
+Numbers from 13 to 19 are the notebooks of the final project. Each is built, checked and graded like
+a lesson, and released as ``lessons/final_project/slug.ipynb``.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from autograder.build.cells import Lesson
 from autograder.build.directives import expand, is_directive
 from autograder.errors import CourseError
 from autograder.files import notebook_bytes, write_atomically
-from autograder.paths import course_root
+from autograder.paths import PROJECT_FOLDER, course_root, released_at
 from autograder.scopes import names_bound
 
 _KERNEL = {
@@ -63,7 +66,7 @@ def solution_path(source: Path) -> Path:
 
 def release_path(slug: str) -> Path:
     """Return where the released notebook of a lesson is (committed)."""
-    return course_root() / "lessons" / slug / f"{slug}.ipynb"
+    return course_root() / "lessons" / released_at(slug)
 
 
 def solution_notebook(source: Path) -> NotebookNode:
@@ -137,7 +140,9 @@ def staleness(source: Path) -> str:
 def without_source() -> list[str]:
     """Return one line for each released lesson that nothing builds."""
     known = {release_path(source.stem) for source in sources()}
-    released = sorted((course_root() / "lessons").glob("[0-9][0-9]_*/*.ipynb"))
+    folders = ("[0-9][0-9]_*", PROJECT_FOLDER)
+    lessons = course_root() / "lessons"
+    released = [path for folder in folders for path in sorted(lessons.glob(f"{folder}/*.ipynb"))]
     return [
         f"{_relative(path)} has no source in solutions/; delete it"
         for path in released

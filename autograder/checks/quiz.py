@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,54 +39,82 @@ class QuizCheck:
             if not choice.correct
         )
 
+    def not_right(self, value: Any) -> tuple[str, ...]:
+        """Return the ids of the questions that are not answered right."""
+        return not_right(bank(self.lesson).quiz, value)
+
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Count the right answers. The seed and the bound play no part."""
         answers = subject.value()
         value = answers.value if isinstance(answers, Returned) else None
-        given: dict[Any, Any] = value if isinstance(value, dict) else {}
-        wrong = list(self._wrong(given))
-        if not wrong:
-            return PASSED
-        questions = bank(self.lesson).quiz
-        question, letter = wrong[0]
-        misconception = None
-        if letter is not None:
-            choice = question.choices[LETTERS.index(letter)]
-            misconception = Misconception(choice.misconception, choice.feedback, letter)
-        return Finding(
-            fraction=1 - len(wrong) / len(questions),
-            remarks=_remarks(len(questions) - len(wrong), len(questions)),
-            counterexample=Counterexample(
-                case=f"{question.id}: {question.prompt}",
-                expected="another letter" if letter else f"one of {self._letters(question)}",
-                got=repr(given.get(question.id)),
-                complaint="; ".join(
-                    [
-                        *_complaints(given, question, letter),
-                        *_strange_keys(given, questions),
-                        "open or wrong: " + ", ".join(question.id for question, _ in wrong),
-                    ]
-                ),
-                label=CHECKED,
+        return counted(bank(self.lesson).quiz, value)
+
+
+def counted(questions: Sequence[Question], value: Any, name: str = "answers") -> Finding:
+    """Count the right letters, and say what is the matter with the first that is not right.
+
+    Args:
+        questions: What was asked.
+        value: What was handed in: a dict of letters by question, or anything else.
+        name: What it is called.
+    """
+    given: dict[Any, Any] = value if isinstance(value, dict) else {}
+    wrong = list(_wrong(questions, given))
+    if not wrong:
+        return PASSED
+    question, letter = wrong[0]
+    misconception = None
+    if letter is not None:
+        choice = question.choices[LETTERS.index(letter)]
+        misconception = Misconception(choice.misconception, choice.feedback, letter)
+    return Finding(
+        fraction=1 - len(wrong) / len(questions),
+        remarks=_remarks(len(questions) - len(wrong), len(questions)),
+        counterexample=Counterexample(
+            case=f"{question.id}: {question.prompt}",
+            expected="another letter" if letter else f"one of {_letters(question)}",
+            got=repr(given.get(question.id)),
+            complaint="; ".join(
+                [
+                    *_complaints(given, question, letter),
+                    *_strange_keys(given, questions),
+                    "open or wrong: " + ", ".join(question.id for question, _ in wrong),
+                ]
             ),
-            misconception=misconception,
-            unwritten=not given,
-            confirmed=True,
-            advice=_advice(value, question),
-        )
+            label=CHECKED,
+        ),
+        misconception=misconception,
+        unwritten=not given,
+        confirmed=True,
+        advice=_advice(value, question, name),
+    )
 
-    def _wrong(self, given: dict[Any, Any]) -> Iterator[tuple[Question, str | None]]:
-        """Yield each question not answered right, with the letter chosen or None."""
-        for question in bank(self.lesson).quiz:
-            letter = given.get(question.id)
-            letter = letter.strip().upper() if isinstance(letter, str) else None
-            if letter == question.answer:
-                continue
-            yield question, letter if letter in list(self._letters(question)) else None
 
-    @staticmethod
-    def _letters(question: Question) -> str:
-        return LETTERS[: len(question.choices)]
+def not_right(questions: Sequence[Question], value: Any) -> tuple[str, ...]:
+    """Return the ids of the questions that are not answered right in what was handed in."""
+    given: dict[Any, Any] = value if isinstance(value, dict) else {}
+    return tuple(question.id for question, _ in _wrong(questions, given))
+
+
+def _letter(question: Question, given: Mapping[Any, Any]) -> str | None:
+    """Return the letter that was chosen for a question; None if there is none that it has."""
+    letter = given.get(question.id)
+    letter = letter.strip().upper() if isinstance(letter, str) else None
+    return letter if letter in list(_letters(question)) else None
+
+
+def _wrong(
+    questions: Sequence[Question], given: dict[Any, Any]
+) -> Iterator[tuple[Question, str | None]]:
+    """Yield each question not answered right, with the letter chosen or None."""
+    for question in questions:
+        letter = _letter(question, given)
+        if letter != question.answer:
+            yield question, letter
+
+
+def _letters(question: Question) -> str:
+    return LETTERS[: len(question.choices)]
 
 
 def _remarks(num_right: int, num_questions: int) -> tuple[str, ...]:
@@ -115,9 +143,9 @@ def _strange_keys(given: dict[Any, Any], questions: Sequence[Question]) -> list[
     return [f"the keys are {ids[0]} ... {ids[-1]}; {strange[0]!r} is none of them"]
 
 
-def _advice(value: Any, question: Question) -> str:
+def _advice(value: Any, question: Question, name: str) -> str:
     """Say how to write the answers where there are none that can be read."""
-    line = f'write a line for each question, such as answers["{question.id}"] = "A".'
+    line = f'write a line for each question, such as {name}["{question.id}"] = "A".'
     if isinstance(value, dict) or value is None:
         return f"No question is answered yet: {line}"
-    return f"answers is of class {kind_of(value)}, not a dict{remedy(dict, value)}: {line}"
+    return f"{name} is of class {kind_of(value)}, not a dict{remedy(dict, value)}: {line}"

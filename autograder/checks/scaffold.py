@@ -16,7 +16,7 @@ from pathlib import Path
 
 from autograder.checks.finding import Counterexample, code_alone
 from autograder.errors import CourseError
-from autograder.paths import course_root
+from autograder.paths import PROJECT_FOLDER, PROJECT_NUMBERS, course_root
 
 _PLACE = "# YOUR CODE HERE"
 _NOTHING = ("pass", "...")
@@ -130,7 +130,9 @@ def _released(exercise_id: str) -> list[str]:
         folder = course_root() / "lessons"
     except CourseError:
         return []
-    paths = sorted(folder.glob(f"{number.zfill(2)}_*/*.ipynb"))
+    is_of_project = number.isdecimal() and int(number) in PROJECT_NUMBERS
+    name = PROJECT_FOLDER if is_of_project else f"{number.zfill(2)}_*"
+    paths = sorted(folder.glob(f"{name}/*.ipynb"))
     cell_id = f"ex-{exercise_id.replace('.', '-').lower()}"
     return [source for path in paths for source in _cells_of(path).get(cell_id, ())]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class TraceCheck:
             complaint = f"it is of type {kind_of(given)}, not a dict{remedy(dict, given)}"
             return _no_answer('a dict with "seed" and the states', show(given), complaint, given)
         own_seed = given.get(SEED)
-        if type(own_seed) is not int or own_seed not in _SEEDS:
+        if not is_seed(own_seed):
             wanted = f'"seed": a whole number, 0 to {_SEEDS[-1]}, of the task that you solved'
             return _no_answer(wanted, show(own_seed), nothing_written=given)
         written = {name: _with_a_sign(state, subject) for name, state in given.items()}
@@ -182,6 +182,15 @@ class TraceCheck:
 
     def _same(self, right: Any, came: Any) -> bool:
         return self.compare(_with_lists(right), _with_lists(came)) is None
+
+
+def is_seed(value: Any) -> TypeGuard[int]:
+    """Say whether a value is a seed of a task.
+
+    >>> is_seed(7), is_seed(-1), is_seed(True)
+    (True, False, False)
+    """
+    return type(value) is int and value in _SEEDS
 
 
 def _with_a_sign(state: Any, subject: Subject) -> Any:

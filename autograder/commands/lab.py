@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -13,15 +13,16 @@ EXAMPLE = "course lab 1 --port 8899"
 
 def lab(
     lesson: Annotated[
-        str, typer.Argument(help="Number or name of the lesson; its copy in your workspace opens.")
-    ] = "1",
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Argument(help="Number or name of the lesson, the first if none; your copy opens."),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on this machine.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     instructor: Annotated[
         bool, typer.Option("--instructor", help="Open the checkout, with formgrader.")
     ] = False,
 ) -> None:
-    """Open a lesson in JupyterLab. Ctrl-C stops it."""
+    """Open a lesson in JupyterLab; for a newcomer, the guide. Ctrl-C stops it."""
     from autograder.workspace.lab import instructor_server, learner_server, require_free_port
 
     server = (

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 from autograder.files import read_notebook
+from autograder.grading.rules import release_of
 
 GRADED = "graded"
 """What the metadata of a notebook say under ``course`` once its grades are in the gradebook."""
@@ -45,9 +46,12 @@ class SubmissionExporter(NotebookExporter):
         course: Any = getattr(self.parent, "coursedir", None)
         student, assignment = submission.parent.name, submission.name
         folder = Path(course.format_path(course.autograded_directory, student, assignment))
-        release = Path(course.format_path(course.release_directory, ".", assignment))
         # Of other notebooks nothing is graded, so nothing is missing.
-        graded = (is_graded(folder / name) for name in notebooks if (release / name).exists())
+        graded = (
+            is_graded(folder / name)
+            for name in notebooks
+            if release_of(course, assignment, Path(name).stem).exists()
+        )
         if folder.is_dir() and not all(graded):
             self.log.warning("%s was left half graded; it is graded again", submission)
             shutil.rmtree(folder)

@@ -22,6 +22,7 @@ from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from traitlets import Integer, default
 
 from autograder.grading.cells import GIVEN, restored
+from autograder.paths import released_at
 
 MOST_KERNELS = 3
 """Kernels that one submission may lose before it counts as one that cannot be graded."""
@@ -55,10 +56,23 @@ def released_notebook(parent: Any, assignment: str, notebook: str) -> NotebookNo
         assignment: The assignment.
         notebook: Its notebook, without the ending.
     """
-    course = CourseDirectory(parent=parent)
-    folder = course.format_path(course.release_directory, ".", assignment)
-    released: NotebookNode = nbformat.read(Path(folder, f"{notebook}.ipynb"), as_version=4)
+    path = release_of(CourseDirectory(parent=parent), assignment, notebook)
+    released: NotebookNode = nbformat.read(path, as_version=4)
     return released
+
+
+def release_of(course: Any, assignment: str, notebook: str) -> Path:
+    """Return where a notebook of an assignment was released.
+
+    Args:
+        course: nbgrader's course directory.
+        assignment: The assignment, such as ``15_comprehensive_quiz``.
+        notebook: Its notebook, without the ending.
+    """
+    folder = Path(course.format_path(course.release_directory, ".", assignment))
+    if notebook == assignment:
+        return folder.parent / released_at(assignment)
+    return folder / f"{notebook}.ipynb"
 
 
 _CALL = re.compile(r"^check\(", flags=re.MULTILINE)

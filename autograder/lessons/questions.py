@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import operator
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -41,6 +42,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 }
 
 
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"ceil": ceil, "max": max, "min": min}
+"""What an expression of drawn values may call."""
+
+
 def evaluate(written: Any) -> Any:
     """Return the value of an expression of literals; what is no text is a value already.
 
@@ -58,19 +63,43 @@ def evaluate(written: Any) -> Any:
         raise ValueError(f"{written!r} is no expression of literals: {error}") from error
 
 
-def _value(node: ast.expr) -> Any:
+def worked_out(rule: str, values: Mapping[str, Any]) -> Any:
+    """Return what a rule gives with these values; it may call ``ceil``, ``max`` and ``min``.
+
+    Raises:
+        ValueError: It is no such rule, or names what is not there.
+
+    >>> worked_out("ceil(tokens / block)", {"tokens": 100, "block": 16})
+    7
+    """
+    try:
+        return _value(ast.parse(rule.strip(), mode="eval").body, values)
+    except (SyntaxError, ArithmeticError, TypeError) as error:
+        raise ValueError(f"{rule!r} cannot be worked out: {error}") from error
+
+
+def _value(node: ast.expr, values: Mapping[str, Any] | None = None) -> Any:
+    """Return the value of a node; names and calls are known only where there are ``values``."""
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+        return _OPERATORS[type(node.op)](_value(node.left, values), _value(node.right, values))
     if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.operand))
+        return _OPERATORS[type(node.op)](_value(node.operand, values))
+    if values is not None and isinstance(node, ast.Name) and node.id in values:
+        return values[node.id]
+    if values is not None and isinstance(node, ast.Call) and not node.keywords:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in _FUNCTIONS:
+            return _FUNCTIONS[name](*(_value(each, values) for each in node.args))
     return ast.literal_eval(node)
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """A table of a bank: nothing but what it says may be in it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Choice(_Entry):
+class Choice(Entry):
     """One answer that a quiz question offers.
 
     Attributes:
@@ -95,7 +124,7 @@ class Choice(_Entry):
         return self
 
 
-class Question(_Entry):
+class Question(Entry):
     """A quiz question with one right answer.
 
     Attributes:
@@ -128,7 +157,7 @@ Value = Annotated[Any, BeforeValidator(evaluate)]
 """A plain value, or text that is an expression of literals; a text is written in quotes twice."""
 
 
-class WrongValue(_Entry):
+class WrongValue(Entry):
     """A value that people are known to give.
 
     Attributes:
@@ -144,7 +173,7 @@ class WrongValue(_Entry):
     hint: str = ""
 
 
-class ValueQuestion(_Entry):
+class ValueQuestion(Entry):
     """A question whose answer is a plain value, such as a number.
 
     Attributes:
@@ -183,14 +212,14 @@ class ValueQuestion(_Entry):
         return self
 
 
-class InterviewQuestion(_Entry):
+class InterviewQuestion(Entry):
     """A question as an interviewer would put it, with what a strong answer holds."""
 
     question: str
     strong_answer: Annotated[tuple[str, ...], Field(min_length=3)]
 
 
-class Bank(_Entry):
+class Bank(Entry):
     """The questions of one lesson."""
 
     lesson: int
@@ -231,16 +260,29 @@ def bank(lesson: int) -> Bank:
     >>> bank(1).quiz[0].answer in LETTERS
     True
     """
+    return read_bank(lesson, Bank)
+
+
+_Form = TypeVar("_Form", bound=BaseModel)
+
+
+def read_bank(lesson: int, form: type[_Form]) -> _Form:
+    """Read the bank of a lesson.
+
+    Args:
+        lesson: The number with which the name of its file begins.
+        form: What a bank of this kind holds.
+
+    Raises:
+        CourseError: There is none, or it is not well formed.
+    """
     folder = course_root() / "grading" / "question_banks"
     found = sorted(folder.glob(f"{lesson:02d}_*.toml"))
     if not found:
         raise CourseError(f"no question bank for lesson {lesson} in {folder}")
-    return _read(found[0])
-
-
-def _read(path: Path) -> Bank:
+    path: Path = found[0]
     try:
-        return Bank.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return form.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise CourseError(f"{path.name} is not TOML: {error}; mend that line") from error
     except ValidationError as error:

@@ -41,7 +41,7 @@ class Release:
     """A released lesson.
 
     Attributes:
-        lesson: Its name, which is that of its folder and file.
+        lesson: Its name, which is that of its source and of what is handed in.
         cells: Its cells.
         asked: Its checks, in order.
         texts: The grade ids of the texts that a person marks, with their points.
@@ -80,16 +80,19 @@ def load_release(path: Path) -> Release:
     """Read a released lesson.
 
     Args:
-        path: Its notebook, in a folder of the same name.
+        path: Its notebook.
 
     Raises:
         CourseError: It cannot be read, or a check in it does not say what it checks.
     """
     raw = read_bytes(path, _REMEDY)
-    cells = tuple(parse_notebook(raw, path, _REMEDY).cells)
+    notebook = parse_notebook(raw, path, _REMEDY)
+    cells = tuple(notebook.cells)
+    # Notebooks of the final project have the number in their name here only.
+    name = str(notebook.metadata.get("course", {}).get("slug", path.stem))
     texts = tuple((str(grade_id(cell)), _points(cell)) for cell in cells if is_marked(cell))
     digest = hashlib.sha256(raw).hexdigest()
-    return Release(path.stem, cells, tuple(_asked(cells, path)), texts, digest)
+    return Release(name, cells, tuple(_asked(cells, path)), texts, digest)
 
 
 def _asked(cells: tuple[NotebookNode, ...], path: Path) -> Iterator[Asked]:

@@ -71,8 +71,21 @@ def task(exercise_id: str, seed: int) -> str:
 def quiz(lesson: int) -> str:
     """Return what stands for the quiz to practise with."""
     return f"Quiz of lesson {lesson}"
+
+
+def practise(exercise_id: str, seed: int) -> str:
+    """Return what stands for questions to practise with."""
+    return f"Questions {seed} of exercise {exercise_id}"
+
+
+def progress() -> None:
+    """Show nothing: there is no workspace here."""
+
+
+def assess(*written: Any) -> None:
+    """Show nothing: how sure somebody is, is nobody else's business."""
 '''
-_TOOLS = ("check", "explain", "task", "quiz")
+_TOOLS = ("check", "explain", "task", "quiz", "practise", "progress", "assess")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A workspace is a folder with a folder ``.course/`` in it::
 
     01_traditional_attention_problems/01_traditional_attention_problems.ipynb   the learner's
+    README.md                                                  the guide to the course
     .course/releases/01_traditional_attention_problems.ipynb   the release that it was copied from
     .course/backups/                                           what an update replaced
 
@@ -28,8 +29,11 @@ from autograder.files import (
     read_notebook,
     write_atomically,
 )
-from autograder.paths import course_root, workspace_root
+from autograder.paths import course_root, released_at, workspace_root
 from autograder.workspace.merge import Change, MergeResult, merge_notebooks
+
+GUIDE = "README.md"
+"""The guide to the course, in ``lessons/`` and in a workspace."""
 
 _BROKEN_RELEASE = "restore it with `git restore lessons` or `course build`"
 
@@ -70,7 +74,11 @@ def find_lesson(name: str) -> Lesson:
         CourseError: No lesson, or more than one, is called that.
     """
     lessons = released_lessons()
-    exact = [lesson for lesson in lessons if name in (lesson.name, _slug(lesson))]
+    exact = [
+        lesson
+        for lesson in lessons
+        if name in (lesson.name, _slug(lesson)) or lesson.relative_path == released_at(name)
+    ]
     found = exact or [lesson for lesson in lessons if _is_called(lesson, name)]
     if len(found) == 1:
         return found[0]
@@ -173,6 +181,26 @@ class Workspace:
         write_atomically(notebook, release)
         return notebook
 
+    def open_guide(self) -> Path | None:
+        """Return the guide to the course in the workspace; None if this course has none.
+
+        It is copied the first time, and anew when there is a newer one and nobody wrote into it.
+
+        Raises:
+            CourseError: The workspace cannot be written.
+        """
+        released = course_root() / "lessons" / GUIDE
+        if not released.is_file():
+            return None
+        text = read_bytes(released, _BROKEN_RELEASE)
+        guide = self._inside(self.root / GUIDE)
+        copied = self._inside(self.root / ".course" / "releases" / GUIDE)
+        is_untouched = copied.exists() and guide.exists() and _same(copied, guide)
+        if is_untouched or not guide.exists():
+            write_atomically(copied, text)
+            write_atomically(guide, text)
+        return guide
+
     def opened_lessons(self) -> list[Lesson]:
         """Return the lessons that the learner has a copy of."""
         return [lesson for lesson in released_lessons() if self.notebook(lesson).exists()]
@@ -251,6 +279,10 @@ class Workspace:
                 "replace the link by the file itself"
             )
         return resolved
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def update_table(updates: list[LessonUpdate]) -> Table:

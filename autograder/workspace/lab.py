@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from autograder.errors import CourseError
@@ -111,8 +111,11 @@ class LabServer:
         os.execve(sys.executable, self.command, self.environment)
 
 
-def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
+def learner_server(lesson: str | None, port: int, browser: bool) -> LabServer:
     """Return the server that opens a lesson in the learner's workspace.
+
+    Who names no lesson gets the first one; but a newcomer, who has none yet, sees the guide to the
+    course, from which a link leads there.
 
     Its settings live in the workspace, so that the learner's own Jupyter is neither read nor
     changed.
@@ -123,10 +126,18 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     """
     require_this_checkout()
     workspace = Workspace.current()
-    found = find_lesson(lesson)
+    found = find_lesson(lesson or "1")
+    is_newcomer = lesson is None and not workspace.opened_lessons()
     workspace.open(found)
+    page = f"/lab/tree/{quote(found.relative_path.as_posix())}"
+    guide = workspace.open_guide()
+    if is_newcomer and guide is not None:
+        page = f"/lab/tree/{quote(guide.name)}"
     settings = workspace.root / ".course" / "jupyter"
-    _decline_news(settings)
+    _set_at_first(settings, "apputils-extension/notification", {"fetchNews": "false"})
+    # The guide is to be read, not edited.
+    viewers = {"defaultViewers": {"markdown": "Markdown Preview"}}
+    _set_at_first(settings, "docmanager-extension/plugin", viewers)
     _export_live_figures(settings)
     _hide_what_is_for_instructors(settings)
     # No kernel that is registered under the name python3, but this Python; and nbgrader validates
@@ -135,7 +146,7 @@ def learner_server(lesson: str, port: int, browser: bool) -> LabServer:
     write_atomically(settings / "nbgrader_config.py", _VALIDATION)
     return LabServer(
         root_dir=workspace.root,
-        landing_page=f"/lab/tree/{quote(found.relative_path.as_posix())}",
+        landing_page=page,
         variables={
             "COURSE_WORKSPACE": str(workspace.root),
             "JUPYTER_CONFIG_DIR": str(settings),
@@ -197,15 +208,15 @@ def require_free_port(port: int) -> None:
             ) from error
 
 
-def _decline_news(settings: Path) -> None:
-    """Answer no, unless there is an answer, to JupyterLab's question whether to fetch news.
+def _set_at_first(settings: Path, plugin: str, values: Mapping[str, Any]) -> None:
+    """Write the settings of a plugin of JupyterLab, unless it has some.
 
-    The learner can change the answer in JupyterLab, under Settings.
+    The learner can change them in JupyterLab, under Settings.
     """
-    folder = settings / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    answer = folder / "notification.jupyterlab-settings"
-    if not answer.exists():
-        write_atomically(answer, b'{"fetchNews": "false"}\n')
+    folder = settings / "lab" / "user-settings" / "@jupyterlab"
+    path = folder / f"{plugin}.jupyterlab-settings"
+    if not path.exists():
+        write_atomically(path, json.dumps(values).encode() + b"\n")
 
 
 def _make_folder(path: Path) -> None:

@@ -169,8 +169,14 @@ def _require_intact_checks(
         if mine is None or (mine.cell_type, mine.source) != (cell.cell_type, cell.source):
             raise CourseError(
                 f"{path}: the locked cell {name} {'was edited' if mine else 'is missing'}; "
-                f"`course update {int(lesson.name[:2])}` puts it back and keeps your answers"
+                f"`course update {_called(lesson)}` puts it back and keeps your answers"
             )
+
+
+def _called(lesson: Lesson) -> str:
+    """Return the shortest that names a lesson on the command line."""
+    number = lesson.name.partition("_")[0]
+    return str(int(number)) if number.isdecimal() else lesson.name
 
 
 def _is_check(cell: NotebookNode) -> bool:

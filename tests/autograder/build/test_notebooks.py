@@ -12,6 +12,7 @@ import pytest
 
 from autograder.build import notebooks as building
 from autograder.errors import CourseError
+from autograder.sealed.release import load_release
 
 ROOT = Path(__file__).parents[3]
 LESSON = building.sources()[0].stem
@@ -460,6 +461,19 @@ def second_lesson(root):
     source = root / "solutions" / "02_second.py"
     source.write_text("# %% [markdown]\n# # Second\n", encoding="utf-8")
     return source
+
+
+def test_notebooks_of_the_final_project_share_a_folder_and_have_no_numbers_there(root, course):
+    source = root / "solutions" / "14_request_trace.py"
+    source.write_text("# %% [markdown]\n# # A trace\n", encoding="utf-8")
+    path = root / "lessons" / "final_project" / "request_trace.ipynb"
+    assert building.build(source) == building.release_path("14_request_trace") == path
+    assert load_release(path).lesson == "14_request_trace"
+    assert course("build", "--check", "14") == (0, "")
+    source.unlink()
+    assert building.without_source() == [
+        "lessons/final_project/request_trace.ipynb has no source in solutions/; delete it"
+    ]
 
 
 def test_several_lessons_are_built_beside_each_other_to_the_same_bytes(root, course):

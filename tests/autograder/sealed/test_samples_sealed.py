@@ -16,7 +16,11 @@ from autograder.sealed.release import load_release
 from autograder.sealed.score import score
 from autograder.sealed.stubs import make_tree
 
-LESSONS = ("01_traditional_attention_problems", "06_preemption_swapping")
+LESSONS = (
+    "01_traditional_attention_problems",
+    "06_preemption_swapping",
+    "15_comprehensive_quiz",
+)
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

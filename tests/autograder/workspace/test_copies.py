@@ -79,6 +79,12 @@ def test_a_lesson_is_found_by_number_name_or_the_beginning_of_either(root, name)
     assert find_lesson(name).name == NAME
 
 
+@pytest.mark.parametrize("name", ["15_quiz", "quiz", "qu"])
+def test_a_notebook_of_the_final_project_is_found_by_its_source_too(root, name):
+    write(lesson(stub=""), root / "lessons" / "final_project" / "quiz.ipynb")
+    assert find_lesson(name).relative_path == Path("final_project", "quiz.ipynb")
+
+
 @pytest.mark.parametrize("name", ["3", "third", "", "../01_first_steps", "²"])
 def test_an_unknown_lesson_is_refused_with_the_list_of_lessons(root, name):
     with pytest.raises(CourseError, match=f"is no lesson; .*{NAME}, 02_second_steps"):

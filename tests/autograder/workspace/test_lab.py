@@ -297,6 +297,39 @@ def test_a_lesson_is_opened_before_the_server_starts(root):
     assert server.root_dir == root / "workspace"
 
 
+def test_a_newcomer_sees_the_guide_and_later_the_first_lesson(root):
+    (root / "lessons" / "README.md").write_text("# A guide\n", encoding="utf-8")
+    page = learner_server(None, port=8888, browser=False).landing_page
+    assert page == "/lab/tree/README.md"
+    assert (root / "workspace" / "README.md").read_text(encoding="utf-8") == "# A guide\n"
+    for lesson in (None, "1"):
+        again = learner_server(lesson, port=8888, browser=False)
+        assert again.landing_page == f"/lab/tree/{NAME}/{NAME}.ipynb"
+
+
+def test_who_names_a_lesson_sees_it_the_first_time_too(root):
+    (root / "lessons" / "README.md").write_text("# A guide\n", encoding="utf-8")
+    server = learner_server("1", port=8888, browser=False)
+    assert server.landing_page == f"/lab/tree/{NAME}/{NAME}.ipynb"
+
+
+def test_without_a_guide_the_first_lesson_opens(root):
+    server = learner_server(None, port=8888, browser=False)
+    assert server.landing_page == f"/lab/tree/{NAME}/{NAME}.ipynb"
+
+
+@pytest.mark.parametrize(("mine", "kept"), [(None, False), ("# A guide, and my notes\n", True)])
+def test_a_newer_guide_replaces_one_that_nobody_wrote_into(root, mine, kept):
+    released, own = root / "lessons" / "README.md", root / "workspace" / "README.md"
+    released.write_text("# A guide\n", encoding="utf-8")
+    learner_server(None, port=8888, browser=False)
+    if mine is not None:
+        own.write_text(mine, encoding="utf-8")
+    released.write_text("# A better guide\n", encoding="utf-8")
+    learner_server(None, port=8888, browser=False)
+    assert own.read_text(encoding="utf-8") == (mine if kept else "# A better guide\n")
+
+
 def test_an_unknown_lesson_opens_nothing(root):
     with pytest.raises(CourseError, match="is no lesson"):
         learner_server("99", port=8888, browser=False)
