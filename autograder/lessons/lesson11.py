@@ -192,10 +192,10 @@ MEASURED = Exercise(
         misconceptions=measure.MEASURED,
     ),
     hints=(
-        "Of which requests is there no longest gap, and what stands in the array for them?",
+        "Which of the gaps does a reader notice, and which one is that for each request?",
         "`serve(budget)` gives a result with `longest_gap` and `ttft`, a number for each request. "
         "The promised budget is `token_budget` of the batch in the text.",
-        "`np.nanquantile(serve(512).longest_gap, 0.99)`",
+        "`np.quantile(serve(512).longest_gap, 0.99)`",
     ),
 )
 

@@ -358,9 +358,4 @@ KERNEL_MISTAKES = (
         "The last token of the tile sees the most: QUERIES - 1 keys more than the first.",
         Edited(((_END, _END.replace("first_position + QUERIES", "first_position + 1")),)),
     ),
-    Misconception(
-        "all keys for every tile",
-        "An earlier tile sees fewer keys: those behind its last token are read for nothing.",
-        Edited(((_END, "end = tl.where(first < chunk_len, context_len, 0)"),)),
-    ),
 )

@@ -50,7 +50,7 @@ def promised_budget() -> int:
 
 def gap_p99(budget: int) -> float:
     """Return the 99th percentile of the requests' longest gaps."""
-    return float(np.nanquantile(served(budget).longest_gap, 0.99))
+    return float(np.quantile(served(budget).longest_gap, 0.99))
 
 
 @cache
@@ -88,20 +88,6 @@ def of_an_empty_cache() -> dict[str, float]:
 
 
 @cache
-def maxima() -> dict[str, float]:
-    """Return the values with the longest of the longest gaps."""
-    gaps = {
-        name: float(np.nanmax(served(budget).longest_gap))
-        for name, budget in (
-            ("gap whole", WHOLE),
-            ("gap 512", 512),
-            ("gap promised", promised_budget()),
-        )
-    }
-    return {**measured(), **gaps}
-
-
-@cache
 def medians() -> dict[str, float]:
     """Return the values with the median TTFT."""
     medians = {
@@ -131,7 +117,6 @@ MEASURED = (
         "The chunk is late: 8,000 tokens of its prompt are cached.",
         of_an_empty_cache,
     ),
-    Misconception("the longest of all", "Asked for is the p99 of the longest gaps.", maxima),
     Misconception("the median TTFT", "Asked for is the mean TTFT.", medians),
     Misconception("milliseconds", "Write seconds.", in_milliseconds),
 )
