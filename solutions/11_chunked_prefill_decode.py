@@ -234,7 +234,7 @@ def roofline(width: float) -> viz.Scene:
     chart = curve_chart(
         "32 decodes and one chunk", Axis("Chunk", "tokens"), Axis("Iteration", "ms"), [per_chunk, without], width - 24
     )
-    return scene_of(chart, "The roofline of a mixed batch", "Flat up to 100 tokens, then a straight line")
+    return scene_of([chart], "The roofline of a mixed batch", "Flat up to 100 tokens, then a straight line")
 
 
 viz.Picture(roofline(WIDE), narrow=roofline(SLIM))
@@ -385,12 +385,12 @@ own_parts = SimulationParts.of({name: parts.get(name) for name in ("Scheduler", 
 
 
 @cache
-def serve(budget: int, threshold: int = 0, num_blocks: int = NUM_BLOCKS) -> SimulationResult:
-    """Serve the conversations as they came, under a token budget and a threshold."""
+def serve(budget: int, threshold: int = 0, num_blocks: int = NUM_BLOCKS, count: int = COUNT) -> SimulationResult:
+    """Serve the conversations as they came, or the first of them, under a budget and a threshold."""
     config = SchedulerConfig(
         max_num_seqs=NUM_SEQS, max_num_batched_tokens=budget, long_prefill_token_threshold=threshold
     )
-    return simulate(conversations, config, cost_model, num_blocks, parts=own_parts)
+    return simulate(conversations[:count], config, cost_model, num_blocks, parts=own_parts)
 
 
 print(f"requests from: {conversations.source}")
@@ -405,12 +405,12 @@ for threshold in (0, 256):
 # Short prompts gain a fifth or more of their TTFT, and long ones pay a fifth or more of theirs.
 #
 # There is a trap in it. A threshold admits more requests at the same time, each of them with its memory still to come. With
-# 1,500 blocks, a twentieth of what this GPU has, and a budget of 512:
+# 1,500 blocks, a twentieth of what this GPU has, a budget of 512, and the first 600 requests:
 
 # %%
 thrash = {}
 for threshold in (0, 128):
-    run = serve(512, threshold, num_blocks=1500)
+    run = serve(512, threshold, num_blocks=1500, count=600)
     thrash[threshold] = run.num_preemptions, run.ttft.mean()
     print(f"threshold {threshold:>3}: {run.num_preemptions} preemptions, mean TTFT {run.ttft.mean():.2f} s")
 
@@ -532,7 +532,8 @@ assert top_left.flatten().tolist() == [0.0, 0.5] and last_two.flatten().tolist()
 # - Keys are read up to `end`: no row of the tile sees more. What the last token of the tile sees is enough, and the context ends all.
 # - In the last tiles, each row sees the keys up to its own position.
 #
-# Complete these three steps. `tl.where(condition, a, b)` chooses, `tl.minimum(a, b)` takes the smaller of two; a tile that
+# Complete these three steps, under the names that the other lines use: `token_in_chunk`, `head`, `query_position` and `row_valid`
+# (a number for each row), `end`, and `visible` (for each row and key). `tl.where(condition, a, b)` chooses, `tl.minimum(a, b)` takes the smaller of two; a tile that
 # begins behind its chunk must see nothing, so its `end` is 0. Where the course has no Triton, leave this out. The check takes about 5 s.
 
 # %% exercise="11.5" steps="Which token and head|No row sees beyond|A query sees the keys"
@@ -774,8 +775,8 @@ compare(predicted_rise, 100 * (by_budget[512][1] / by_budget[WHOLE][1] - 1), "%"
 
 # %% [markdown]
 # A gap of 0.6 s, in which a reader looks up, becomes one of 37 ms, and prompts wait 2% longer, or less. At 128 they wait a quarter
-# longer and more. And at 64 the mean TTFT is seconds: up to 64 requests decode, and take the whole budget. Nothing is left for
-# prompts, though the GPU reads weights for 132. (vLLM refuses a budget below `max_num_seqs`.)
+# longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are less than 7,000 per second, prompts
+# and answers together. When more than that arrive, a line forms (lesson 10), though the GPU reads weights for 132.
 #
 # These are the first thousand requests. The whole of the real trace (19,366 requests, an hour) has fuller moments: there it is 2.0 s
 # whole and 0.040 s at 512, 50 times less, for a mean TTFT of 0.261 s in the place of 0.227, 15% more.
@@ -784,22 +785,25 @@ compare(predicted_rise, 100 * (by_budget[512][1] / by_budget[WHOLE][1] - 1), "%"
 assert round(by_budget[WHOLE][0], 1) == 0.6 and round(by_budget[512][0], 3) == 0.037
 assert 1 < by_budget[512][1] / by_budget[WHOLE][1] < 1.025
 assert 1.25 < by_budget[128][1] / by_budget[WHOLE][1] < 1.4
-assert by_budget[64][1] > 3 and max(s.num_requests for s in serve(64).steps) == 64
+small_steps = serve(64).steps
+assert by_budget[64][1] > 3 and max(small_steps.column("num_waiting")) > 50
+assert 0.009 < small_steps.column("seconds").mean() < 0.0095 and 64 / 0.0093 < 7000
 
 # %% [markdown]
 # ### It is not for throughput
 #
-# All requests at the same moment, as in a batch job overnight. Whole, and in chunks:
+# 600 of the requests at the same moment, as in a batch job overnight. Whole, and in chunks:
 
 # %%
 overnight = {}
+at_once = at_times(conversations[:600], np.zeros(600))
 for budget in (WHOLE, 512):
     config = SchedulerConfig(max_num_seqs=NUM_SEQS, max_num_batched_tokens=budget)
-    overnight[budget] = simulate(at_times(conversations, np.zeros(COUNT)), config, cost_model, NUM_BLOCKS).makespan
+    overnight[budget] = simulate(at_once, config, cost_model, NUM_BLOCKS).makespan
     print(f"{'whole' if budget == WHOLE else 'budget 512':<11} {overnight[budget]:.1f} s")
 
 # %% [markdown]
-# Within one and a half per cent. The same tokens are computed by the same units, and a full batch has no empty seats to fill. "I
+# Within one per cent. The same tokens are computed by the same units, and a full batch has no empty seats to fill. "I
 # enabled chunked prefill and throughput did not rise" is a question that vLLM was asked in 2024 (issue #7604), and the answer there
 # was: it is not meant to. What rises is the load that can be served *while a promise on the gaps holds*.
 #
@@ -807,8 +811,8 @@ for budget in (WHOLE, 512):
 # small sizes. The paper that made chunks popular (Sarathi-Serve, 2024, section 5) measures up to a quarter more prefill time for
 # chunks of 512, and hardly any for 2,048.
 
-# %% claims="Within one and a half per cent."
-assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.015
+# %% claims="Within one per cent."
+assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.01
 
 # %% [markdown]
 # ### Explain what you measured
@@ -917,7 +921,7 @@ counted_parts = SimulationParts.of(
     {"Scheduler": parts.get("Scheduler"), "IterationWork": CountedWork, "IterationTime": own_time}
 )
 kept = {}
-for target in (0.025, 0.05, 0.1):
+for target in (0.025, 0.05):
     budget = own_token_budget(cost_model, target, 64, 1500, cached=8000)
     config = SchedulerConfig(max_num_seqs=NUM_SEQS, max_num_batched_tokens=budget)
     run = simulate(conversations, config, cost_model, NUM_BLOCKS, parts=counted_parts)
@@ -926,10 +930,10 @@ for target in (0.025, 0.05, 0.1):
 print(dict(added_up))
 
 # %% [markdown]
-# Each promise is kept for every gap of every request.
+# Both promises are kept, for every gap of every request.
 
-# %% claims="Each promise is kept for every gap of every request."
-assert all(gap <= target for target, gap in kept.items()) and added_up["batches"] > 30_000
+# %% claims="Both promises are kept, for every gap of every request."
+assert all(gap <= target for target, gap in kept.items()) and added_up["batches"] > 20_000
 
 # %%
 parts.table(lesson=11)
