@@ -107,7 +107,7 @@ predicted_added = None  # your prediction, in ms
 # Below is what a chunk costs, and whom. Watch where the flat part begins. Then choose the real requests.
 
 # %%
-pass  # figure
+viz.mixed_batch()
 
 # %%
 cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
@@ -945,7 +945,7 @@ parts.table(lesson=11)
 # chunk that your budget leaves beside 32 decodes:
 
 # %%
-pass  # figure
+viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000) - 32,))
 
 # %% [markdown]
 # ## 12. In vLLM
