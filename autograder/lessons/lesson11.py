@@ -33,7 +33,6 @@ BY_HAND = Exercise(
     check=TraceCheck(
         given.chunks_to_write,
         misconceptions=given.BY_HAND,
-        compare=given.same_numbers,
         form=given.form_of_a_state,
     ),
     hints=(

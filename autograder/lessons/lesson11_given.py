@@ -83,11 +83,6 @@ def _done(tokens: list[int], prompt: int) -> int:
     return next(step for step in range(len(tokens)) if sum(tokens[: step + 1]) >= prompt)
 
 
-def same_numbers(expected: Any, got: Any) -> str | None:
-    """Agree on equal sequences of numbers."""
-    return None if list(got) == list(expected) else ""
-
-
 def form_of_a_state(got: Any) -> str:
     """Say what is wrong with how a state is written; "" if nothing is."""
     if not isinstance(got, (list, tuple)) or not all(type(each) is int for each in got):
