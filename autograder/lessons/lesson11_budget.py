@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -22,6 +21,8 @@ from course_lib.specs import GPUS, MODELS
 from course_lib.steps import IterationWork
 
 AT_MOST = 16384
+
+Rows = list[tuple[int, int]]
 FORMULAS: dict[str, Callable[[int, int, int], float]] = {
     "max(16, tokens) / 1024": lambda tokens, attended, context: max(16, tokens) / 1024,
     "(16 + tokens + attended / 64) / 1024": lambda tokens, attended, context: (
@@ -113,14 +114,17 @@ def metered_questions(seed: int) -> Iterator[Metered]:
         yield Metered(call, call.args[0].function, allowed=allowed)
 
 
-def _too_long(
-    cost_model: CostModel, target: float, num_decodes: int, context: int
-) -> IterationWork:
-    """Return the work of the decodes; refuse it where they take too long."""
-    work = IterationWork.of_batch([(1, context)] * num_decodes)
-    if cost_model.seconds(work) > target:
-        raise ValueError("the decodes alone take too long")
-    return work
+def _decodes_of(cost_model: CostModel, target: float, batch: tuple[int, ...], at_most: int) -> Rows:
+    """Return the rows that decode; refuse what is to be refused."""
+    num_decodes, context, _ = batch
+    decodes = [(1, context)] * num_decodes
+    if min(batch) < 0 or at_most < 1 or _seconds(cost_model, decodes) > target:
+        raise ValueError("out of range")
+    return decodes
+
+
+def _seconds(cost_model: CostModel, rows: Rows) -> float:
+    return cost_model.seconds(IterationWork.of_batch(rows))
 
 
 def _bisected(is_enough: Callable[[int], bool], at_most: int) -> int:
@@ -133,7 +137,7 @@ def _bisected(is_enough: Callable[[int], bool], at_most: int) -> int:
 
 
 def _answer(
-    rows: Callable[[int, int, int, int], list[tuple[int, int]]] = (
+    rows: Callable[[int, int, int, int], Rows] = (
         lambda chunk, n, context, cached: [(1, context)] * n + [(chunk, cached)]
     ),
     result: Callable[[int, int, int], int] = lambda n, chunk, at_most: n + chunk,
@@ -141,68 +145,36 @@ def _answer(
 ) -> Callable[..., int]:
     """Make an answer from the batch that it asks for, what it returns, and what it calls enough."""
 
-    def budget(
-        cost_model: CostModel,
-        target_seconds: float,
-        num_decodes: int,
-        context: int,
-        cached: int,
-        at_most: int = AT_MOST,
-    ) -> int:
-        _checked(cost_model, target_seconds, num_decodes, context, cached, at_most)
-        chunk = _bisected(
-            lambda chunk: meets(
-                cost_model.seconds(
-                    IterationWork.of_batch(rows(chunk, num_decodes, context, cached))
-                ),
-                target_seconds,
-            ),
-            at_most,
-        )
-        return result(num_decodes, chunk, at_most)
+    def budget(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
+        _decodes_of(cost_model, target, batch, at_most)
+        num_decodes, context, cached = batch
+
+        def is_enough(chunk: int) -> bool:
+            asked = rows(chunk, num_decodes, context, cached)
+            return meets(_seconds(cost_model, asked), target)
+
+        return result(num_decodes, _bisected(is_enough, at_most), at_most)
 
     return budget
 
 
-def _checked(*arguments: Any) -> None:
-    """Refuse what is to be refused."""
-    cost_model, target, num_decodes, context, cached, at_most = arguments
-    if min(num_decodes, context, cached) < 0 or at_most < 1:
-        raise ValueError("out of range")
-    _too_long(cost_model, target, num_decodes, context)
-
-
 def by_a_straight_line(
-    cost_model: CostModel,
-    target_seconds: float,
-    num_decodes: int,
-    context: int,
-    cached: int,
-    at_most: int = AT_MOST,
+    cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST
 ) -> int:
     """Divide what is left of the target by what one token more takes."""
-    _checked(cost_model, target_seconds, num_decodes, context, cached, at_most)
-    decodes = [(1, context)] * num_decodes
-    alone = cost_model.seconds(IterationWork.of_batch(decodes))
-    more = cost_model.seconds(IterationWork.of_batch([*decodes, (1, cached)])) - alone
-    if more <= 0:
-        return num_decodes + at_most
-    return num_decodes + min(at_most, int((target_seconds - alone) / more))
+    decodes = _decodes_of(cost_model, target, batch, at_most)
+    alone = _seconds(cost_model, decodes)
+    more = _seconds(cost_model, [*decodes, (1, batch[2])]) - alone
+    chunk = min(at_most, int((target - alone) / more)) if more > 0 else at_most
+    return len(decodes) + chunk
 
 
-def never_refused(
-    cost_model: CostModel,
-    target_seconds: float,
-    num_decodes: int,
-    context: int,
-    cached: int,
-    at_most: int = AT_MOST,
-) -> int:
+def never_refused(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
     """Return the decodes where they alone take too long."""
     try:
-        return token_budget(cost_model, target_seconds, num_decodes, context, cached, at_most)
+        return token_budget(cost_model, target, *batch, at_most=at_most)
     except ValueError:
-        return max(0, num_decodes)
+        return max(0, batch[0])
 
 
 MISTAKES = (
@@ -257,41 +229,23 @@ MISTAKES = (
 )
 
 
-def one_by_one(
-    cost_model: CostModel,
-    target_seconds: float,
-    num_decodes: int,
-    context: int,
-    cached: int,
-    at_most: int = AT_MOST,
-) -> int:
+def one_by_one(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
     """Right, and slow: lengthen the chunk by one token at a time."""
-    _checked(cost_model, target_seconds, num_decodes, context, cached, at_most)
-    decodes, chunk = [(1, context)] * num_decodes, 0
+    decodes, chunk = _decodes_of(cost_model, target, batch, at_most), 0
     while chunk < at_most:
-        work = IterationWork.of_batch([*decodes, (chunk + 1, cached)])
-        if cost_model.seconds(work) > target_seconds:
+        if _seconds(cost_model, [*decodes, (chunk + 1, batch[2])]) > target:
             break
         chunk += 1
-    return num_decodes + chunk
+    return len(decodes) + chunk
 
 
-def from_the_top(
-    cost_model: CostModel,
-    target_seconds: float,
-    num_decodes: int,
-    context: int,
-    cached: int,
-    at_most: int = AT_MOST,
-) -> int:
+def from_the_top(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
     """Right, and slow: shorten the chunk by one token at a time."""
-    _checked(cost_model, target_seconds, num_decodes, context, cached, at_most)
-    decodes = [(1, context)] * num_decodes
+    decodes = _decodes_of(cost_model, target, batch, at_most)
     for chunk in range(at_most, 0, -1):
-        work = IterationWork.of_batch([*decodes, (chunk, cached)])
-        if cost_model.seconds(work) <= target_seconds:
-            return num_decodes + chunk
-    return num_decodes
+        if _seconds(cost_model, [*decodes, (chunk, batch[2])]) <= target:
+            return len(decodes) + chunk
+    return len(decodes)
 
 
 SLOW = (

@@ -29,7 +29,7 @@ TOTALS = ("num_tokens", "attended_tokens", "context_tokens", "swapped_tokens")
 Rows = list[tuple[int, int]]
 
 
-def total(life: Life, rows: Iterable[tuple[int, int]] | Make, *swapped: int) -> None:
+def total(life: Life | Twin, rows: Iterable[tuple[int, int]] | Make, *swapped: int) -> None:
     """Add up a batch on both sides."""
     life.do("of_batch", rows, *swapped, reads=TOTALS)
 
@@ -141,7 +141,7 @@ TOTAL = Exercise(
 # 11.3
 
 
-def ask(life: Life, num_new_tokens: int, budget: int, prompt: int = 9) -> None:
+def ask(life: Life | Twin, num_new_tokens: int, budget: int, prompt: int = 9) -> None:
     """Ask how much of what a request lacks it may compute."""
     life.do("limit_chunk", Make(Request, "asks", [1] * prompt, 2), num_new_tokens, budget)
 
@@ -154,7 +154,7 @@ class LimitLife(SchedulerLife):
         seats=st.sampled_from((1, 3)),
         is_chunked=st.booleans(),
     )
-    def make_one(self, threshold: int, seats: int, is_chunked: bool) -> None:  # type: ignore[override]
+    def make_one(self, threshold: int, seats: int, is_chunked: bool) -> None:
         """Start with nobody in it."""
         config = SchedulerConfig(
             max_num_seqs=seats,
