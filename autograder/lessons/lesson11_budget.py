@@ -171,10 +171,11 @@ def by_a_straight_line(
 
 def never_refused(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
     """Return the decodes where they alone take too long."""
+    num_decodes, context, cached = batch
     try:
-        return token_budget(cost_model, target, *batch, at_most=at_most)
+        return token_budget(cost_model, target, num_decodes, context, cached, at_most)
     except ValueError:
-        return max(0, batch[0])
+        return max(0, num_decodes)
 
 
 MISTAKES = (
