@@ -176,7 +176,7 @@ MENDED = Exercise(
 
 MEASURED = Exercise(
     id="11.8",
-    title="Measure: who gains, and who pays",
+    title="Measure: who gains and who pays",
     asks=(
         'Fill `measured`, in seconds: the p99 of the longest gap, "gap whole", "gap 512" and "gap '
         'promised"; and the mean TTFT, "ttft whole", "ttft 512" and "ttft 128".'

@@ -112,7 +112,7 @@ _seconds = st.integers(0, 15).map(lambda number: number / 4)
 
 TOTAL = Exercise(
     id="11.1b",
-    title="What runs at once, and what in turn",
+    title="What runs at once and what in turn",
     asks="Return how long an iteration takes, from what its five parts take.",
     points=5,
     minutes=6,
