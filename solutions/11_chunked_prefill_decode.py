@@ -125,8 +125,9 @@ compare(predicted_gap, whole, "ms")
 compare(predicted_added, beside_100 - alone, "ms")
 
 # %% [markdown]
-# 587 ms. If you said 11, you counted a request, and a request is not what a GPU computes. If you said 524 or so, you had the
-# arithmetic of the layers (513 ms), and left out that 8,000 tokens also attend to each other: 72 ms more.
+# 587 ms. If you said 11, you counted a request, and a request is not what a GPU computes. If you said 524 or so, you added the
+# arithmetic of the layers (513 ms) to the 10.7. That is a little too much, as the weights are read meanwhile, and it leaves
+# out that 8,000 tokens also attend to each other: 72 ms more.
 #
 # And 0.01 ms, not 6.4. An iteration that decodes reads 16 GB of weights for 32 tokens, and while it reads, the units that
 # multiply stand idle for most of the time. 100 tokens more find room there. The bus has **free seats**. So the question of this
@@ -309,8 +310,8 @@ check("11.2", answer)
 #
 # Still, who decodes is never left out. Why? When a request was admitted, there was budget left for it, after all who stand in
 # front had taken theirs. And none of those can take *more* later: who was not cut then lacks one token from now on, and
-# who was cut to the threshold gets at most that again. (Who is cut to the *budget* has nobody behind.) So there is always a
-# token left. Random engines, some thousand steps:
+# who was cut to the threshold gets at most that again. (Who is cut to the *budget* has nobody behind. Drafts, in lesson 12, are
+# another matter.) So there is always a token left. Random engines, some thousand steps:
 
 # %%
 draw = random.Random(11)
@@ -331,8 +332,8 @@ for _ in range(150):
 print(f"{steps:,} steps: {starved} times somebody who runs got nothing; in {behind_a_chunk} one token stood behind a chunk")
 
 # %% [markdown]
-# The argument uses that the budget stays. Lower it while requests run, and it breaks. Here are the two prompts of seed 1,
-# with the threshold. After step 3 somebody turns the budget from 8 down to 6.
+# The argument uses that the budget stays. Lower it while requests run, and it breaks. Here are two prompts like those of the
+# exercise, with the threshold. After step 3 somebody turns the budget from 8 down to 6.
 
 # %%
 scheduler = Scheduler(
@@ -343,7 +344,7 @@ for step in range(6):
     if step == 0:
         arriving = {"d1": 1, "d2": 1}
     else:
-        arriving = {"A": 19, "B": 5} if step == 1 else {}
+        arriving = {"A": 23, "B": 6} if step == 1 else {}
     for name, length in arriving.items():
         scheduler.add_request(Request(name, [1] * length, max_tokens=50))
     if step == 4:
@@ -451,7 +452,7 @@ for chunk in (8000, 2048, 512, 256, 128, 100, 64, 32):
 # the gaps shorter. It makes prompts wait for nothing.**
 
 # %% claims="Chunks of 512 make the longest gap 13 times shorter, and the prompt waits 6% longer for it."
-assert 12.5 < price[8000][1] / price[512][1] < 13.6 and 1.055 < price[512][2] / price[8000][2] < 1.065
+assert round(price[8000][1] / price[512][1]) == 13 and 1.055 < price[512][2] / price[8000][2] < 1.065
 assert price[512][3] == 69_440 and price[512][0] == 16
 others = 15 * 1000 * cost_model.breakdown(IterationWork.of_batch(READING)).move_kv
 keys_again = 1000 * (69_440 - 8_000) * cost_model.breakdown(IterationWork.of_batch([(1, 0)])).move_kv
@@ -607,7 +608,7 @@ assert round(1000 * cost_model.seconds(IterationWork.of_batch([(1, 1500)] * 64))
 #
 # **An upstream bug**: `GeeeekExplorer/nano-vllm`, 2026. Which pull request mended it stands below, when you have hunted.
 #
-# Twenty lines from an engine that has just learned to chunk. The caches are allocated for the whole prompt; each chunk writes its
+# A dozen lines from an engine that has just learned to chunk. The caches are allocated for the whole prompt; each chunk writes its
 # keys and values, and attends. "It passes all our tests", which have prompts of up to 200 tokens under a budget of 2,048.
 
 # %% shows="autograder.lessons.lesson11_hunt:suspect_prefill"
@@ -700,7 +701,6 @@ def last_row(function: Any, num_layers: int) -> Tensor:
 
 last_rows_off = {}
 for num_layers in (1, 2):
-    off = (last_row(suspect_prefill, num_layers) - last_row(mend_a, num_layers)).abs().max()
     right = last_row(lambda q, k, v, *rest: dense_attention(q, k, v), num_layers)
     last_rows_off[num_layers] = float((last_row(suspect_prefill, num_layers) - right).abs().max())
     print(f"{num_layers} layer(s): the suspect's last row is off by {last_rows_off[num_layers]:.2g}")
@@ -1021,7 +1021,7 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # <details><summary>What older material says differently</summary>
 #
 # - "Chunked prefill improves throughput." Of a service with a limit on the gaps; not of a batch job (section 9).
-# - "Prefill and decode are phases." They were, in vLLM before V1: an iteration had either prompts or decodes, and prompts first.
+# - "Prefill and decode are phases." They were, by default, in vLLM before V1: an iteration had prompts or decodes, not both.
 # - "Decodes are scheduled first." A result of the order of admission (section 4).
 # - "Chunk size" as a setting. In V1 there is none: a chunk is what the budget, or the threshold, leaves.
 # - "Smaller chunks, smoother text." Down to the free seats; below that only prompts get slower (section 5).
