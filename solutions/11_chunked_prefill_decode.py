@@ -504,23 +504,9 @@ assert top_left.flatten().tolist() == [0.0, 0.5] and last_two.flatten().tolist()
 # %% [markdown] solution="11.4"
 # **Explained.** Once the keys lie side by side, up to the context and no further, `dense_attention` does the rest, since its
 # rule *is* the rectangle: the last query is the last key. Nothing says which sequence decodes. That the keys of the new tokens
-# are in the cache *before* anybody attends is the caller's business (`reshape_and_cache`, lesson 3), and the next sections show
-# what happens otherwise.
+# are in the cache *before* anybody attends is the caller's business (`reshape_and_cache`, lesson 3).
 
 # %% [markdown]
-# **What must hold, and what breaks**
-#
-# | must hold | breaks as |
-# |---|---|
-# | an iteration has at most so many tokens | everybody's gap |
-# | the query of token $i$ of a chunk stands at computed + $i$ | the first chunk is right; fluent nonsense from the second on |
-# | keys are written before they are read, and none behind the end of the chunk is | NaN, or answers that depend on who was there before |
-# | a token is sampled at the end of the prompt, not of each chunk | a wrong token in the text, for good |
-# | a prompt either fits into an iteration, or is cut | a request that waits for ever, and all behind it |
-#
-# The last row was an upstream bug: vllm-metal turned chunks off and left the budget at 2,048, so that prompts above it were
-# never admitted and the server went silent (its pull request #200, 2026, mended it).
-#
 # ### In one kernel (stretch)
 #
 # A gather copies the whole context for every chunk. The kernel does not: it reads keys through the block table, a tile at a
@@ -534,8 +520,9 @@ assert top_left.flatten().tolist() == [0.0, 0.5] and last_two.flatten().tolist()
 # - In the last tiles, each row sees the keys up to its own position.
 #
 # Complete these three steps, under the names that the other lines use: `token_in_chunk`, `head`, `query_position` and `row_valid`
-# (a number for each row), `end`, and `visible` (for each row and key). `tl.where(condition, a, b)` chooses, `tl.minimum(a, b)` takes the smaller of two; a tile that
-# begins behind its chunk must see nothing, so its `end` is 0. Where the course has no Triton, leave this out. The check takes about 5 s.
+# (a number for each row), `end`, and `visible` (for each row and key). `tl.where(condition, a, b)` chooses, `tl.minimum(a, b)`
+# takes the smaller of two. A tile that begins behind its chunk must see nothing, so its `end` is 0. Where the course has no
+# Triton, leave this out. The check takes about 5 s.
 
 # %% exercise="11.5" steps="Which token and head|No row sees beyond|A query sees the keys"
 
@@ -734,6 +721,19 @@ assert np.isnan(said_by["suspect"][:4]).all() and said_by["suspect"][4] == 3.0
 assert last_rows_off[1] < 1e-6 and last_rows_off[2] > 0.01
 
 # %% [markdown]
+# **What must hold, and what breaks**
+#
+# | must hold | breaks as |
+# |---|---|
+# | an iteration has at most so many tokens | everybody's gap |
+# | the query of token $i$ of a chunk stands at computed + $i$ | the first chunk is right; fluent nonsense from the second on |
+# | keys are written before they are read, and none behind the end of the chunk is | NaN, or answers that depend on who was there before |
+# | a token is sampled at the end of the prompt, not of each chunk | a wrong token in the text, for good |
+# | a prompt either fits into an iteration, or is cut | a request that waits for ever, and all behind it |
+#
+# The last row was an upstream bug: vllm-metal turned chunks off and left the budget at 2,048, so that prompts above it were
+# never admitted and the server went silent (its pull request #200, 2026, mended it).
+#
 # ## 9. Measure
 #
 # Now everything together: the same conversations as above, under four budgets. **Predict** two ratios before you run it. From
