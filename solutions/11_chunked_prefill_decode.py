@@ -357,7 +357,7 @@ for step in range(6):
 
 # %% claims="In step 4, B, who is in the middle of its answer, gets nothing"
 assert starved == 0 and behind_a_chunk > 100 and steps > 1000
-assert "A:4" in turned_down[4] and "B" not in turned_down[4] and "B:1*" in turned_down[3]
+assert "A:4" in turned_down[4] and "B" not in turned_down[4] and "B:2*" in turned_down[3]
 
 # %% [markdown]
 # ### The limit
