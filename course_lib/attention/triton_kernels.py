@@ -449,6 +449,7 @@ def chunked_prefill_kernel(
             if masked:
                 # A query sees the keys up to its own position.
                 visible = position[None, :] <= query_position[:, None]
+
                 scores = tl.where(visible, scores, float("-inf"))
 
             state = softmax_step(max_score, denominator, numerator, scores, v)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from course_lib.simulation.cost_model import (
         ConstantCostModel,
         CostModel,
+        FunctionCostModel,
         IterationTime,
         RooflineCostModel,
         token_budget,
@@ -84,6 +85,7 @@ __all__ = [
     "ConfiguredRun",
     "ConstantCostModel",
     "CostModel",
+    "FunctionCostModel",
     "IterationTime",
     "IterationWork",
     "MeasuredRun",

@@ -6,6 +6,7 @@ batch. A cost model turns them into seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -41,6 +42,25 @@ class ConstantCostModel:
     def seconds(self, work: IterationWork) -> float:
         """Return the constant, whatever there is to do."""
         return self.seconds_per_iteration
+
+
+@dataclass(frozen=True)
+class FunctionCostModel:
+    """Every iteration takes what a function says: times that were measured, or a formula.
+
+    Attributes:
+        function: Takes the four totals of ``IterationWork``, in their order, and returns seconds.
+
+    >>> by_token = FunctionCostModel(lambda tokens, *others: max(128, tokens) / 8192)
+    >>> by_token.seconds(IterationWork.of_batch([(1, 500)] * 64 + [(192, 0)]))
+    0.03125
+    """
+
+    function: Callable[..., float]
+
+    def seconds(self, work: IterationWork) -> float:
+        """Return what the function says."""
+        return self.function(*work)
 
 
 def token_budget(
@@ -118,16 +138,6 @@ class IterationTime(NamedTuple):
     swap: float
 
     @property
-    def linear(self) -> float:
-        """The linear layers: memory and compute units work at the same time, the slower counts."""
-        return max(self.read_weights, self.compute_linear)
-
-    @property
-    def attention(self) -> float:
-        """The attention layers, likewise."""
-        return max(self.move_kv, self.compute_attention)
-
-    @property
     def total(self) -> float:
         """The whole iteration: linear and attention layers alternate, and swapping comes first.
 
@@ -138,7 +148,10 @@ class IterationTime(NamedTuple):
         >>> IterationTime(7.0, 3.0, 2.0, 5.0, 11.0).total
         23.0
         """
-        return self.linear + self.attention + self.swap
+        # In the layers of a kind, memory and compute units work at once: the slower one counts.
+        linear = max(self.read_weights, self.compute_linear)
+        attention = max(self.move_kv, self.compute_attention)
+        return linear + attention + self.swap
 
     @property
     def is_memory_bound(self) -> bool:

@@ -61,7 +61,8 @@ def service_demand(
     decodes = [cost_model.breakdown(IterationWork.of_batch([(1, n)])) for n in range(longest)]
     # Of the decodes behind fewer than n tokens, so that a difference is the sum over a request's.
     total = np.array(list(accumulate((time.total for time in decodes), initial=0.0)))
-    attention = np.array(list(accumulate((time.attention for time in decodes), initial=0.0)))
+    slower = (max(time.move_kv, time.compute_attention) for time in decodes)
+    attention = np.array(list(accumulate(slower, initial=0.0)))
     prompts = np.array([r.prompt_tokens for r in requests], dtype=np.int64)
     # The last output token is never computed.
     ends = prompts + np.array([r.output_tokens - 1 for r in requests], dtype=np.int64)

@@ -183,7 +183,8 @@ class MixedBatch:
         if not isinstance(self._theirs, RooflineCostModel):
             return None
         work = IterationWork(self.num_decodes + chunk, 0, 0)
-        return self._theirs.breakdown(work).linear
+        time = self._theirs.breakdown(work)
+        return max(time.read_weights, time.compute_linear)
 
     @cached_property
     def decode_seconds(self) -> float:
