@@ -30,6 +30,9 @@ from autograder.sealed.score import Item, Score
 
 COURSE = "serving-from-scratch"
 
+_Entered = tuple[Any, dict[str, tuple[float | None, float | None, bool]]]
+"""When a student handed in, and of each grade id the points, the mark by hand, and if it waits."""
+
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _SCRIPT = re.compile(r"((?:java|vb|live)script|data(?=\s*:\s*text))\s*:", re.IGNORECASE)
 
@@ -58,13 +61,52 @@ def enter(graded: Graded, database: Path, submitted: Path) -> bool:
             gradebook.find_notebook(lesson, lesson)
         except MissingEntry:
             return False
+        known = _entered(gradebook, lesson)
         for student, score in graded.scores.items():
             if student in graded.verdicts:
                 when = None
                 with contextlib.suppress(ValueError):
                     when = read_timestamp(submitted / student / lesson)
-                _enter_one(gradebook, lesson, student, score, when)
+                if known.get(student) != _to_enter(score, when, known.get(student)):
+                    _enter_one(gradebook, lesson, student, score, when)
     return True
+
+
+def _entered(gradebook: Any, lesson: str) -> dict[str, _Entered]:
+    """Return what the gradebook has of a lesson, by student, in one query for all of them."""
+    from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
+
+    rows = (
+        gradebook.db.query(
+            SubmittedAssignment.student_id,
+            SubmittedAssignment.timestamp,
+            BaseCell.name,
+            Grade.auto_score,
+            Grade.manual_score,
+            Grade.needs_manual_grade,
+        )
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, BaseCell.id == Grade.cell_id)
+        .filter(Assignment.name == lesson)
+    )
+    found: dict[str, _Entered] = {}
+    for student, when, name, auto, manual, waits in rows:
+        _, grades = found.setdefault(student, (when, {}))
+        grades[name] = auto, manual, waits
+    return found
+
+
+def _to_enter(score: Score, when: Any, known: _Entered | None) -> _Entered:
+    """Return what the gradebook is to have of a student; marks by hand stay what they are."""
+    marks = {} if known is None else known[1]
+    grades = {}
+    for item in score.items:
+        _, manual, _ = marks.get(item.grade_id, (None, None, False))
+        waits = item.points is None and manual is None
+        grades[item.grade_id] = item.points, manual, waits
+    return when, grades
 
 
 def _enter_one(gradebook: Any, lesson: str, student: str, score: Score, when: Any) -> None:
