@@ -102,6 +102,13 @@ def run_figures_suite(on_step: OnStep) -> Presentable:
     return bench_figures.run_figures_suite(on_step)
 
 
+def run_grading_suite(on_step: OnStep) -> Presentable:
+    """Measure how fast a class is graded, in boxes and by nbgrader."""
+    from autograder.bench import grading as bench_grading
+
+    return bench_grading.run_grading_suite(on_step)
+
+
 def run_soak_suite(on_step: OnStep, **options: Any) -> Presentable:
     """Run random clients against engine and server; torch is imported only now."""
     from autograder.bench import soak as bench_soak
@@ -118,6 +125,7 @@ SUITES: dict[str, Callable[..., Presentable]] = {
     "engine": run_engine_suite,
     "uniform": run_uniform_suite,
     "figures": run_figures_suite,
+    "grading": run_grading_suite,
     SOAK: run_soak_suite,
 }
 """What can be measured, by name."""

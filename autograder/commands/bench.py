@@ -15,7 +15,7 @@ EXAMPLE = "course bench core --json core.json"
 def bench(
     suite: Annotated[
         str,
-        typer.Argument(help="core, kernels, simulator, engine, uniform, figures or soak."),
+        typer.Argument(help="core, kernels, simulator, engine, uniform, figures, grading or soak."),
     ] = "core",
     json_file: Annotated[
         Optional[Path],  # noqa: UP045 - Typer reads this at run time

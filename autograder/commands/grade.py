@@ -77,7 +77,7 @@ def grade(
         )
     _show(graded, store.folder / f"{lesson}.csv")
     if gradebook:
-        _enter(graded, batch, submitted)
+        _enter(graded, batch, submitted, store.folder / f"{lesson}.shown.json")
     odd = strays(submitted, lesson)
     for line in odd:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -139,7 +139,7 @@ def _show(graded: Graded, path: Path) -> None:
     console.print(f"The points of each exercise: {path}", markup=False, soft_wrap=True)
 
 
-def _enter(graded: Graded, batch: Batch, submitted: Path) -> None:
+def _enter(graded: Graded, batch: Batch, submitted: Path, record: Path) -> None:
     """Write the points into the gradebook, and the notebooks that its pages show."""
     from autograder.paths import course_root
     from autograder.sealed.gradebook import enter, write_notebooks
@@ -148,7 +148,8 @@ def _enter(graded: Graded, batch: Batch, submitted: Path) -> None:
     with console.status("Entering the points into the gradebook"):
         is_entered = enter(graded, course_root() / "gradebook.db", submitted)
         if is_entered:
-            write_notebooks(graded, batch.submissions(), course_root() / "grading" / "autograded")
+            folder = course_root() / "grading" / "autograded"
+            write_notebooks(graded, batch.submissions(), folder, record)
     if is_entered:
         said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."
     else:

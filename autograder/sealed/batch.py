@@ -16,7 +16,7 @@ from autograder.sealed.depends import check_digest
 from autograder.sealed.intake import Submission, take_in
 from autograder.sealed.judges import Order
 from autograder.sealed.quarantine import Quarantined
-from autograder.sealed.regrade import Move, moves
+from autograder.sealed.regrade import History, Move
 from autograder.sealed.release import Release, load_release
 from autograder.sealed.score import Score, score, ungraded
 from autograder.sealed.store import Store, key_of
@@ -132,6 +132,7 @@ class Batch:
         if problems:
             return Graded(self.release, {}, {}, judged, tuple(problems))
         scores, found, moved = {}, {}, list[Move]()
+        history = History(self._store)
         for student, taken in self._taken.items():
             if isinstance(taken, Quarantined):
                 scores[student] = ungraded(self.release, taken)
@@ -144,7 +145,7 @@ class Batch:
                 )
                 continue
             found[student] = verdicts
-            moved += moves(self._store, student, self.key(taken), verdicts)
+            moved += history.moves(student, taken.digest, self.key(taken), verdicts)
             scores[student] = score(self.release, verdicts, taken.notes)
         return Graded(
             self.release, scores, found, judged, moves=tuple(moved), is_boxed=self._is_boxed

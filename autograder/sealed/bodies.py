@@ -1,12 +1,13 @@
 """Which bodies of the course are put back into a box, and when.
 
-A box begins without any of the bodies that its lesson asks for. A body is sent into it only
+In a box one exercise of one submission is judged. Before its first cell, bodies are sent into it
+that its lesson asks for:
 
-- after the verdict on the exercise that asks for it: what a submission can learn then is the answer
-  to a question that is closed, and no verdict is changed; or
-- before its first cell, into a box in which nothing is judged but one exercise, whose own body (and
-  what else counts as the course's answer to it) is never sent there. The box ends with the verdict,
-  has no network and leaves no file, so nothing of what it has learned gets out.
+- those of the exercises of this submission that have their verdict: what it can learn then is the
+  answer to a question that is closed, and no verdict is changed; or
+- all but the body of the exercise that is judged (and what else counts as the course's answer to
+  it). The box ends with the verdict, has no network and leaves no file, and of the words of what is
+  raised there none is shown, so nothing of what it has learned gets out.
 
 A text that is sent holds no body that the box may not have.
 """
@@ -61,19 +62,14 @@ class Course:
         """Say whether an exercise has further answers of the course, which others need whole."""
         return any(hole.exercise == exercise for hole in self._others)
 
-    def at_first(self) -> list[Bodies]:
-        """Return what a box has from the start: what only stands beside an answer."""
-        return list(self._bodies(self._others, self.exercises))
-
-    def after(self, exercise: str, judged: Collection[str]) -> list[Bodies]:
-        """Return what a box gets when an exercise has its verdict.
+    def by_now(self, judged: Collection[str]) -> list[Bodies]:
+        """Return what a box has from the start: what only stands beside an answer, and more.
 
         Args:
-            exercise: The exercise.
-            judged: The exercises that have one, this one among them.
+            judged: The exercises that have a verdict; their bodies are there.
         """
-        changed = [hole for hole in self._holes if hole.exercise == exercise]
-        return list(self._bodies(changed, self.exercises.difference(judged)))
+        changed = [hole for hole in self._holes if hole.exercise in judged]
+        return list(self._bodies([*self._others, *changed], self.exercises.difference(judged)))
 
     def but_for(self, exercise: str) -> list[Bodies]:
         """Return what a box of its own has from the start: all but what an exercise asks for."""

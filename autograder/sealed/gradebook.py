@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +25,17 @@ from autograder.grading.intake import GRADED
 from autograder.grading.timestamps import read_timestamp
 from autograder.matching import grade_id
 from autograder.sealed.batch import Graded
+from autograder.sealed.depends import check_digest
 from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.release import Release
 from autograder.sealed.report import UNSAFE
 from autograder.sealed.score import Item, Score
+from autograder.sealed.store import key_of
 
 COURSE = "serving-from-scratch"
+
+_Entered = tuple[Any, dict[str, tuple[float | None, float | None, bool]]]
+"""When a student handed in, and of each grade id the points, the mark by hand, and if it waits."""
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _SCRIPT = re.compile(r"((?:java|vb|live)script|data(?=\s*:\s*text))\s*:", re.IGNORECASE)
@@ -58,13 +65,52 @@ def enter(graded: Graded, database: Path, submitted: Path) -> bool:
             gradebook.find_notebook(lesson, lesson)
         except MissingEntry:
             return False
+        known = _entered(gradebook, lesson)
         for student, score in graded.scores.items():
             if student in graded.verdicts:
                 when = None
                 with contextlib.suppress(ValueError):
                     when = read_timestamp(submitted / student / lesson)
-                _enter_one(gradebook, lesson, student, score, when)
+                if known.get(student) != _to_enter(score, when, known.get(student)):
+                    _enter_one(gradebook, lesson, student, score, when)
     return True
+
+
+def _entered(gradebook: Any, lesson: str) -> dict[str, _Entered]:
+    """Return what the gradebook has of a lesson, by student, in one query for all of them."""
+    from nbgrader.api import Assignment, BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
+
+    rows = (
+        gradebook.db.query(
+            SubmittedAssignment.student_id,
+            SubmittedAssignment.timestamp,
+            BaseCell.name,
+            Grade.auto_score,
+            Grade.manual_score,
+            Grade.needs_manual_grade,
+        )
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, BaseCell.id == Grade.cell_id)
+        .filter(Assignment.name == lesson)
+    )
+    found: dict[str, _Entered] = {}
+    for student, when, name, auto, manual, waits in rows:
+        _, grades = found.setdefault(student, (when, {}))
+        grades[name] = auto, manual, waits
+    return found
+
+
+def _to_enter(score: Score, when: Any, known: _Entered | None) -> _Entered:
+    """Return what the gradebook is to have of a student; marks by hand stay what they are."""
+    marks = {} if known is None else known[1]
+    grades = {}
+    for item in score.items:
+        _, manual, _ = marks.get(item.grade_id, (None, None, False))
+        waits = item.points is None and manual is None
+        grades[item.grade_id] = item.points, manual, waits
+    return when, grades
 
 
 def _enter_one(gradebook: Any, lesson: str, student: str, score: Score, when: Any) -> None:
@@ -79,7 +125,7 @@ def _enter_one(gradebook: Any, lesson: str, student: str, score: Score, when: An
 
 
 def write_notebooks(
-    graded: Graded, submissions: Mapping[str, Submission], autograded: Path
+    graded: Graded, submissions: Mapping[str, Submission], autograded: Path, record: Path
 ) -> None:
     """Write the notebooks that formgrader and feedback show, where they have changed.
 
@@ -87,16 +133,54 @@ def write_notebooks(
         graded: The results.
         submissions: What was graded, by student.
         autograded: The folder with one folder for each student.
+        record: A file that says of what the notebooks were made, so that what is there as it was
+            written is not made again.
     """
     lesson = graded.release.lesson
+    known = _recorded(record)
+    written = {}
     for student in graded.verdicts:
-        notebook = autograded_notebook(graded.release, submissions[student], graded.scores[student])
-        if not graded.is_boxed:
-            notebook.cells.insert(0, new_markdown_cell(f"**{UNSAFE}**", id="walls"))
         path = autograded / student / lesson / f"{lesson}.ipynb"
-        content = notebook_bytes(notebook)
-        if not path.exists() or path.read_bytes() != content:
-            write_atomically(path, content)
+        made_of = _made_of(graded, student, submissions[student])
+        is_there = known.get(student, ["", ""]) == [made_of, _hash_of(path)]
+        if not is_there:
+            write_atomically(path, _shown(graded, submissions[student], graded.scores[student]))
+        written[student] = known[student] if is_there else [made_of, _hash_of(path)]
+    if written != known:
+        write_atomically(record, json.dumps(written, indent=1).encode())
+
+
+def _shown(graded: Graded, submission: Submission, score: Score) -> bytes:
+    """Return the file of a notebook that is shown."""
+    notebook = autograded_notebook(graded.release, submission, score)
+    if not graded.is_boxed:
+        notebook.cells.insert(0, new_markdown_cell(f"**{UNSAFE}**", id="walls"))
+    return notebook_bytes(notebook)
+
+
+def _made_of(graded: Graded, student: str, submission: Submission) -> str:
+    """Return the hash of all that a notebook that is shown depends on."""
+    lesson = graded.release.lesson
+    score = repr(graded.scores[student])
+    made_of = graded.release.digest, submission.digest, score, str(graded.is_boxed)
+    return key_of(check_digest(lesson), *made_of)
+
+
+def _hash_of(path: Path) -> str:
+    """Return the hash of a file; "" if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _recorded(record: Path) -> dict[str, list[str]]:
+    """Return what a record says; nothing where there is none that can be read."""
+    try:
+        known = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def autograded_notebook(release: Release, submission: Submission, score: Score) -> NotebookNode:

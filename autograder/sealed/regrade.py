@@ -36,36 +36,51 @@ class Move:
     why: str
 
 
-def moves(store: Store, student: str, key: str, verdicts: Sequence[Verdict]) -> list[Move]:
-    """Return what moved of a submission since it was graded with something else.
+class History:
+    """All results so far, by what was handed in.
 
     Args:
         store: Holds the results, old and new.
-        student: Whose submission it is.
-        key: Where its result is.
-        verdicts: Its result.
     """
-    entries = {entry.key: entry for entry in store.entries()}
-    entry = entries.get(key)
-    former = _former(list(entries.values()), entry) if entry is not None else None
-    before = store.get(former.key) if former is not None else None
-    if entry is None or former is None or before is None:
-        return []
-    old = {verdict.grade_id: verdict for verdict in before}
-    changed = [
-        says for name, says in REASONS.items() if former.about.get(name) != entry.about.get(name)
-    ]
-    return [
-        Move(student, now.exercise, old[now.grade_id], now, "; ".join(changed))
-        for now in verdicts
-        if now.grade_id in old and old[now.grade_id].fraction != now.fraction
-    ]
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._of: dict[str, list[Entry]] = {}
+        for entry in store.entries():
+            self._of.setdefault(str(entry.about.get("submission")), []).append(entry)
 
-def _former(entries: Sequence[Entry], entry: Entry) -> Entry | None:
-    """Return the last result of the same submission before an entry of the log."""
-    earlier = entries[: entries.index(entry)]
-    same = [
-        each for each in earlier if each.about.get("submission") == entry.about.get("submission")
-    ]
-    return same[-1] if same else None
+    def moves(
+        self, student: str, submission: str, key: str, verdicts: Sequence[Verdict]
+    ) -> list[Move]:
+        """Return what moved of a submission since it was graded with something else.
+
+        Args:
+            student: Whose submission it is.
+            submission: Its digest.
+            key: Where its result is.
+            verdicts: Its result.
+        """
+        former, entry = self._two(submission, key)
+        before = self._store.get(former.key) if former is not None else None
+        if entry is None or former is None or before is None:
+            return []
+        old = {verdict.grade_id: verdict for verdict in before}
+        changed = [
+            says
+            for name, says in REASONS.items()
+            if former.about.get(name) != entry.about.get(name)
+        ]
+        return [
+            Move(student, now.exercise, old[now.grade_id], now, "; ".join(changed))
+            for now in verdicts
+            if now.grade_id in old and old[now.grade_id].fraction != now.fraction
+        ]
+
+    def _two(self, submission: str, key: str) -> tuple[Entry | None, Entry | None]:
+        """Return a result's entry in the log, behind the one before it of the same submission."""
+        former = None
+        for entry in self._of.get(submission, []):
+            if entry.key == key:
+                return former, entry
+            former = entry
+        return None, None

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from autograder.grading.intake import is_graded
+from autograder.sealed import gradebook as gradebooks
 from autograder.sealed.batch import Graded
 from autograder.sealed.gradebook import COURSE, enter, write_notebooks
 from autograder.sealed.intake import Submission, take_in
@@ -108,6 +109,37 @@ def test_points_are_entered_and_marks_by_hand_kept(
     assert again["text"] == (None, 4, False)
 
 
+def test_points_that_somebody_changed_are_entered_again(
+    database: Path, release: Release, submitted: Path
+) -> None:
+    from nbgrader.api import Gradebook
+
+    enter(graded(release), database, submitted)
+    before = grades(database, release)
+    with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+        grade = gradebook.find_grade("check-half", release.lesson, release.lesson, "ada")
+        grade.auto_score = 5
+        gradebook.db.commit()
+    assert grades(database, release) != before
+    enter(graded(release), database, submitted)
+    assert grades(database, release) == before
+
+
+def test_what_the_gradebook_has_is_not_entered_again(
+    database: Path,
+    release: Release,
+    submitted: Path,
+    submission: Submission,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (submitted / "ada" / release.lesson / "timestamp.txt").write_text("2026-11-20 18:00:00 UTC")
+    enter(graded(release), database, submitted)
+    entered = []
+    monkeypatch.setattr(gradebooks, "_enter_one", lambda *each: entered.append(each))
+    enter(graded(release), database, submitted)
+    assert entered == []
+
+
 def test_what_could_not_be_graded_has_no_entry(
     database: Path, release: Release, submitted: Path
 ) -> None:
@@ -146,7 +178,8 @@ def test_a_gradebook_that_does_not_know_the_lesson(
 def test_the_notebooks_of_formgrader_and_feedback(
     release: Release, submission: Submission, tmp_path: Path
 ) -> None:
-    write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded")
+    record = tmp_path / "shown.json"
+    write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded", record)
     path = tmp_path / "autograded" / "ada" / release.lesson / f"{release.lesson}.ipynb"
     assert is_graded(path)
     notebook = nbformat.read(path, as_version=4)
@@ -161,15 +194,38 @@ def test_the_notebooks_of_formgrader_and_feedback(
     assert "<img" not in text
     assert "javascript:" not in text
     assert "1 < 2" in text
+
+
+@pytest.mark.parametrize("record_says", [None, b"", b"[]", b'{"ada": 7}'])
+def test_a_notebook_is_made_again_if_it_is_not_as_it_was_written(
+    release: Release, submission: Submission, tmp_path: Path, record_says: bytes | None
+) -> None:
+    record, folder = tmp_path / "shown.json", tmp_path / "autograded"
+    path = folder / "ada" / release.lesson / f"{release.lesson}.ipynb"
+
+    def write(verdicts: tuple[Verdict, ...] = VERDICTS) -> bytes:
+        write_notebooks(graded(release, verdicts), {"ada": submission}, folder, record)
+        return path.read_bytes()
+
+    first = write()
     before = path.stat().st_mtime_ns
-    write_notebooks(graded(release), {"ada": submission}, tmp_path / "autograded")
+    assert write() == first
     assert path.stat().st_mtime_ns == before
+    path.write_bytes(b"edited")
+    assert write() == first
+    path.unlink()
+    assert write() == first
+    better = replace(VERDICTS[1], status=Status.PASS, fraction=1.0)
+    assert write((VERDICTS[0], better, VERDICTS[2])) != first
+    if record_says is not None:
+        record.write_bytes(record_says)
+    assert write() == first
 
 
 def test_a_notebook_says_that_it_was_graded_without_a_box(
     release: Release, submission: Submission, tmp_path: Path
 ) -> None:
     unboxed = replace(graded(release), is_boxed=False)
-    write_notebooks(unboxed, {"ada": submission}, tmp_path)
+    write_notebooks(unboxed, {"ada": submission}, tmp_path, tmp_path / "shown.json")
     path = tmp_path / "ada" / release.lesson / f"{release.lesson}.ipynb"
     assert nbformat.read(path, as_version=4).cells[0].source == "**graded without boxes**"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autograder.build.notebooks import release_path, sources
-from autograder.sealed import oracle as oracles
+from autograder.sealed import judging
 from autograder.sealed.bodies import Course
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
@@ -50,7 +50,7 @@ def judge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Judge:
     """Judge answers to both exercises, with cells of the student's own before them."""
-    monkeypatch.setattr(oracles, "ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(judging, "ANSWER_SECONDS", 3.0)
     oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=10)
 
     def judge(first: str, second: str = WITH_LIBRARY, before: str = "") -> dict[str, Verdict]:
@@ -105,12 +105,12 @@ def test_a_mistake_costs_its_own_exercise_alone(judge: Judge) -> None:
     assert verdicts["1.2"].evidence.boxes == 2
 
 
-def test_what_needs_a_body_before_its_verdict_is_judged_with_it(judge: Judge) -> None:
+def test_what_needs_a_body_that_has_its_verdict_finds_it_in_an_earlier_cell(judge: Judge) -> None:
     before = "BASE = kv_bytes_per_block(MODELS['opt-13b'], 1)"
     uses = BLOCKS.replace("BYTES", "(BASE * 0 + kv_bytes_per_block(model, block_size))")
     verdicts = judge(RIGHT, uses, before)
     assert verdicts["1.2"].status is Status.PASS
-    assert verdicts["1.2"].evidence.boxes == 2
+    assert verdicts["1.2"].evidence.boxes == 1
 
 
 def test_a_known_mistake_is_named_and_nothing_drawn_is_told(judge: Judge) -> None:
@@ -258,12 +258,49 @@ def test_a_cell_of_ones_own_that_ends_the_box_costs_nothing_else(judge: Judge) -
 def test_who_ends_box_after_box_is_looked_at_by_a_person(
     judge: Judge, two_exercises: Release, zygote_of_two: Zygote
 ) -> None:
-    cells = list(submission(two_exercises, {}).cells)
+    answers = {"ex-1-1": RIGHT, "ex-1-2": WITH_LIBRARY, "ex-1-q": "answers = {}"}
+    cells = list(submission(two_exercises, answers).cells)
     cells[1:1] = [Cell(Role.OWN, "import os\nos._exit(1)")] * 6
     oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS)
     verdicts = oracle.judge(Submission("ada", two_exercises.lesson, tuple(cells)))
-    assert {each.status for each in verdicts[:3]} == {Status.QUARANTINED}
-    assert verdicts[0].remarks == (Remark.NOT_GRADABLE,)
+    assert [each.status for each in verdicts[:3]] == [Status.CRASH, *2 * [Status.QUARANTINED]]
+    assert verdicts[1].remarks == (Remark.NOT_GRADABLE,)
+
+
+def test_the_same_again_needs_no_box(judge: Judge) -> None:
+    first = judge(WRONG, WITH_OWN, "import math")
+    again = judge(WRONG, WITH_OWN, "import math")
+    assert again == first
+    assert [first[name].evidence.boxes for name in ("1.1", "1.2")] == [1, 2]
+    assert [again[name].evidence.boxes for name in ("1.1", "1.2")] == [0, 0]
+
+
+@pytest.mark.parametrize("before", ["BASE = 3", "import math\nmath.tau", "x = ("])
+def test_another_cell_that_an_answer_needs_makes_another_trial(judge: Judge, before: str) -> None:
+    answer = RIGHT.replace("return 2", "return BASE")
+    assert judge(answer, before="BASE = 2")["1.1"].status is Status.PASS
+    assert judge(answer, before=before)["1.1"].status is Status.FAIL
+
+
+def test_who_patches_the_library_shares_no_verdict(judge: Judge) -> None:
+    answer = in_call("return model.bytes_of_one_token")
+    patch = f"import course_lib.specs as s\n{RIGHT}\ns.ModelSpec.bytes_of_one_token = property("
+    patched = judge(answer, before=f"{patch}kv_bytes_per_token)")
+    assert patched["1.1"].status is Status.PASS
+    assert judge(answer)["1.1"].status is Status.FAIL
+
+
+def test_what_ran_into_a_limit_is_tried_again(judge: Judge) -> None:
+    for _ in range(2):
+        verdict = judge(in_call("import os; os._exit(0)"))["1.1"]
+        assert (verdict.status, verdict.evidence.boxes) == (Status.CRASH, 1)
+
+
+def test_what_is_as_released_needs_no_box(two_exercises: Release) -> None:
+    oracle = Oracle(two_exercises, None, SECRET, LIMITS)  # type: ignore[arg-type]
+    verdicts = oracle.judge(submission(two_exercises, {}))
+    assert {each.remarks for each in verdicts} == {(Remark.NOT_STARTED,)}
+    assert {each.fraction for each in verdicts} == {0.0}
 
 
 def test_an_answer_in_another_cell_is_told_of(judge: Judge) -> None:

@@ -137,7 +137,7 @@ def test_an_answer_is_the_method_of_the_librarys_own_objects(course: Any) -> Non
 
 def test_a_text_that_is_sent_has_no_body_that_is_not_judged() -> None:
     course = Course(1)
-    (sent,) = course.after("1.1", {"1.1"})
+    (sent,) = course.by_now({"1.1"})
     assert (sent.module, sent.names) == ("course_lib.kv_cache.sizing", ("kv_bytes_per_token",))
     assert "return model.num_layers * numbers_per_layer" in sent.text
     assert 'raise asked_for("1.2", "num_kv_blocks")' in sent.text
@@ -151,7 +151,7 @@ def test_what_stands_beside_an_answer_is_there_but_for_its_own_exercise() -> Non
     course = Course(4)
     assert course.is_judged_alone("4.10")
     assert not course.is_judged_alone("4.3")
-    (first,) = course.at_first()
+    (first,) = course.by_now(())
     assert "FitAllocator" in first.names
     assert 'raise asked_for("4.3", "FitAllocator.free")' in first.text
     assert 'asked_for("4.10"' not in first.text
