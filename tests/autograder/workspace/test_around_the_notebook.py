@@ -1,6 +1,5 @@
 """What learners do in a kernel: leave it, hang it, edit a class, take the edit back, time it."""
 
-
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
