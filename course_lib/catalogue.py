@@ -121,7 +121,7 @@ _BY_METHOD = (
     (11, "cost_model", _SIMULATION, "IterationWork", {"of_batch": 11}),
     (11, "cost_model", _SIMULATION, "IterationTime", {"total": 11}),
     (12, "scheduler", _SCHEDULING, "SpeculativeScheduler", {"take_back_rejected": 12}),
-    (12, "scheduler", _SCHEDULING, "AsyncScheduler", {"schedule": 12, "place_ahead": 12}),
+    (12, "scheduler", _SCHEDULING, "AsyncScheduler", {"place_ahead": 12}),
     (12, "scheduler", _SCHEDULING, "LoRAScheduler", {"why_not_now": 12}),
     (12, "scheduler", _SCHEDULING, "StepTimeController", {"observe": 12}),
     (FINAL_PROJECT, "engine", f"{_ENGINE}.executor", "Executor", {"execute": FINAL_PROJECT}),

@@ -1,0 +1,155 @@
+"""Running requests served, told in words and counted: for lives without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsIndex
+
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+from course_lib.scheduling.watch.iterations import told
+
+Told = dict[str, str | int]
+"""What happened, in words and numbers, by what they are of."""
+
+
+def plan_iteration(scheduler: Scheduler) -> Told:
+    """Plan an iteration that nobody answers, and say what was planned.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> config = SchedulerConfig(max_num_batched_tokens=16)
+    >>> scheduler = Scheduler(config, KVCacheManager(num_blocks=10))
+    >>> for name, num_tokens in (("a", 4), ("b", 40)):
+    ...     scheduler.add_request(Request(name, [ord(name)] * num_tokens, max_tokens=2))
+    >>> plan_iteration(scheduler)["plan"], plan_iteration(scheduler)["plan"]
+    ('a:4* b:12(12/40)  | -', 'b:16(28/40)  | -')
+    """
+    return told(scheduler, scheduler.schedule())
+
+
+def serve(scheduler: Scheduler, budget: int, num_ahead: Mapping[str, int]) -> Told:
+    """Serve the running requests under a budget, outside of any iteration, and say what came.
+
+    Args:
+        scheduler: The scheduler.
+        budget: Tokens that may be computed.
+        num_ahead: Positions that some requests are to compute beyond their known tokens, by id, as
+            for drafts. Requests that do not run are passed over.
+
+    Returns:
+        As ``run_iteration``; the budget that is left; and how far everybody has come.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=9))
+    >>> _ = plan_iteration(scheduler)
+    >>> said = serve(scheduler, budget=7, num_ahead={"a": 3})
+    >>> said["plan"], said["left"], said["computed"]
+    ('a:0+3*  | -', 4, 'a:5/2')
+    """
+    for request in scheduler.running:
+        request.num_tokens_ahead = num_ahead.get(request.request_id, 0)
+    output = SchedulerOutput()
+    left = scheduler.serve_running(output, budget)
+    output.total_num_scheduled_tokens = sum(output.num_scheduled_tokens.values())
+    computed = (
+        f"{r.request_id}:{r.num_computed_tokens}/{r.num_tokens}"
+        for r in scheduler.requests.values()
+    )
+    return {**told(scheduler, output), "left": left, "computed": " ".join(computed)}
+
+
+class CountedList(list[Request]):
+    """A list that counts how many of its items are looked at.
+
+    An item counts each time that it is reached by an index, a slice, a loop, a copy or a search.
+
+    Attributes:
+        num_read: The count.
+
+    >>> counted = CountedList([1, 2, 3])
+    >>> _ = list(counted), counted[0], counted[:2]
+    >>> counted.num_read
+    6
+    """
+
+    num_read = 0
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(index)
+        self.num_read += len(found) if isinstance(index, slice) else 1  # type: ignore[arg-type]
+        return found
+
+    def __iter__(self) -> Iterator[Request]:
+        for item in super().__iter__():
+            self.num_read += 1
+            yield item
+
+    def __contains__(self, item: object) -> bool:
+        return any(each is item for each in self)
+
+    def index(self, item: Request, *bounds: Any) -> int:
+        """Return the place of an item, and count those up to it."""
+        place = super().index(item, *bounds)
+        self.num_read += place + 1
+        return place
+
+    def copy(self) -> list[Request]:
+        """Return a plain copy, for which all items are looked at."""
+        return list(self)
+
+
+def begin_to_decode(scheduler: Scheduler, num_requests: int) -> None:
+    """Let requests come whose prompts all have the same length but for a few tokens, and begin.
+
+    Args:
+        scheduler: A scheduler with room for them.
+        num_requests: How many.
+    """
+    for number in range(num_requests):
+        prompt = [number] * (1 + number % scheduler.kv_cache_manager.block_size)
+        scheduler.add_request(Request(f"r{number}", prompt, max_tokens=100))
+    output = scheduler.schedule()
+    scheduler.update_from_output(output, {name: 7 for name in output.num_scheduled_tokens})
+
+
+def work_of_a_plan(scheduler: Scheduler) -> dict[str, Any]:
+    """Plan an iteration, and count what is done for it.
+
+    Args:
+        scheduler: The scheduler. Its list of running requests is a ``CountedList`` afterwards.
+
+    Returns:
+        The plan, by request; how many items of ``running`` were looked at; how often the manager
+        was asked for slots.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=100))
+    >>> begin_to_decode(scheduler, 32)
+    >>> work = work_of_a_plan(scheduler)
+    >>> len(work["plan"]), work["running requests looked at"], work["calls of allocate_slots"]
+    (32, 32, 4)
+    """
+    counted = CountedList(scheduler.running)
+    scheduler.running = counted
+    manager, num_calls = scheduler.kv_cache_manager, 0
+    allocate = manager.allocate_slots
+
+    def allocate_counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        return allocate(*args, **kwargs)
+
+    manager.allocate_slots = allocate_counted  # type: ignore[method-assign]
+    try:
+        output = scheduler.schedule()
+    finally:
+        del manager.allocate_slots  # type: ignore[method-assign]
+    return {
+        "plan": dict(output.num_scheduled_tokens),
+        "running requests looked at": counted.num_read,
+        "calls of allocate_slots": num_calls,
+    }
