@@ -35,7 +35,8 @@ def serve(scheduler: Scheduler, budget: int, num_ahead: Mapping[str, int]) -> To
         scheduler: The scheduler.
         budget: Tokens that may be computed.
         num_ahead: Positions that some requests are to compute beyond their known tokens, by id, as
-            for drafts. Requests that do not run are passed over.
+            for drafts. Requests that do not run are passed over. Afterwards all drafts are
+            rejected.
 
     Returns:
         As ``run_iteration``; the budget that is left; and how far everybody has come.
@@ -58,7 +59,71 @@ def serve(scheduler: Scheduler, budget: int, num_ahead: Mapping[str, int]) -> To
         f"{r.request_id}:{r.num_computed_tokens}/{r.num_tokens}"
         for r in scheduler.requests.values()
     )
-    return {**told(scheduler, output), "left": left, "computed": " ".join(computed)}
+    said: Told = {**told(scheduler, output), "left": left, "computed": " ".join(computed)}
+    for request in scheduler.running:
+        request.num_tokens_ahead = 0
+        request.num_computed_tokens = min(request.num_computed_tokens, request.num_tokens)
+    return said
+
+
+def run_in_full(scheduler: Scheduler) -> Told:
+    """Plan an iteration, answer it as a model would, and say all that the plan holds.
+
+    Returns:
+        As ``run_iteration``; who has ended since the last plan; and the copies to be made.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=1))
+    >>> [run_in_full(scheduler)["ended"] for _ in range(2)]
+    ['', 'a']
+    """
+    output = scheduler.schedule()
+    said = _in_full(scheduler, output)
+    answers: dict[str, int | list[int]] = {
+        request.request_id: 7 for request in scheduler.generating(output)
+    }
+    scheduler.update_from_output(output, answers)
+    return said
+
+
+def run_and_fork(scheduler: Scheduler, parent_id: str, child_id: str) -> Told:
+    """Do as ``run_in_full``, and let a request be continued twice once the plan is made.
+
+    Args:
+        scheduler: The scheduler.
+        parent_id: A running request, which the plan computes up to its last token.
+        child_id: A name for the one that continues it as well.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10, block_size=4))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=9))
+    >>> _ = run_and_fork(scheduler, "a", "b")
+    >>> said = run_in_full(scheduler)
+    >>> said["plan"], said["copies"]
+    ('a:1 b:1  | -', '1>2')
+    """
+    output = scheduler.schedule()
+    said = _in_full(scheduler, output)
+    parent = scheduler.requests[parent_id]
+    scheduler.fork_request(parent_id, Request(child_id, parent.all_token_ids, max_tokens=9))
+    answers: dict[str, int | list[int]] = {
+        request.request_id: 7 for request in scheduler.generating(output)
+    }
+    scheduler.update_from_output(output, {**answers, child_id: 8})
+    return said
+
+
+def _in_full(scheduler: Scheduler, output: SchedulerOutput) -> Told:
+    copies = (f"{source}>{destination}" for source, destination in output.blocks_to_copy)
+    return {
+        **told(scheduler, output),
+        "ended": " ".join(sorted(output.finished_req_ids)),
+        "copies": " ".join(copies),
+        "swapped": " ".join(request.request_id for request in scheduler.swapped),
+    }
 
 
 class CountedList(list[Request]):
@@ -112,7 +177,7 @@ def begin_to_decode(scheduler: Scheduler, num_requests: int) -> None:
         prompt = [number] * (1 + number % scheduler.kv_cache_manager.block_size)
         scheduler.add_request(Request(f"r{number}", prompt, max_tokens=100))
     output = scheduler.schedule()
-    scheduler.update_from_output(output, {name: 7 for name in output.num_scheduled_tokens})
+    scheduler.update_from_output(output, dict.fromkeys(output.num_scheduled_tokens, 7))
 
 
 def work_of_a_plan(scheduler: Scheduler) -> dict[str, Any]:
@@ -147,7 +212,7 @@ def work_of_a_plan(scheduler: Scheduler) -> dict[str, Any]:
     try:
         output = scheduler.schedule()
     finally:
-        del manager.allocate_slots  # type: ignore[method-assign]
+        del manager.allocate_slots
     return {
         "plan": dict(output.num_scheduled_tokens),
         "running requests looked at": counted.num_read,
