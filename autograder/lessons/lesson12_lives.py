@@ -138,12 +138,12 @@ def a_victim_that_lacked_nothing(life: Life) -> None:
 
 def it_goes_itself(life: Life) -> None:
     """Under priority one in the middle finds no block and goes itself; those behind are served."""
-    scheduler(life, 10, policy="priority")
-    add(life, "a", 5)
-    run(life, 1)
+    scheduler(life, 9, policy="priority")
+    add(life, "a", 4)
     add(life, "l", 5, 20, 5)
+    run(life, 1)
     add(life, "c", 3, 20, 1)
-    run(life, 4)
+    run(life, 3)
 
 
 def nothing_left(life: Life) -> None:

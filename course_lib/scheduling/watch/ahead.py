@@ -1,0 +1,120 @@
+"""Drafts verified and steps planned ahead, told in words: for lives without a model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
+from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
+from course_lib.scheduling.variants.speculative import SpeculativeScheduler
+from course_lib.scheduling.watch.driver import sampled_tokens
+from course_lib.scheduling.watch.iterations import abort, queues_of, told
+
+
+def verify(
+    scheduler: SpeculativeScheduler,
+    drafts: Mapping[str, Sequence[int]],
+    sampled: Mapping[str, int | list[int]],
+    leaves: str = "",
+    comes_again: bool = False,
+) -> dict[str, str | int]:
+    """Give drafts, plan an iteration, answer it, and say what was planned and what came of it.
+
+    Args:
+        scheduler: The scheduler.
+        drafts: The drafts of each request.
+        sampled: What some requests of the plan get; the others get one token.
+        leaves: Who goes away when the plan is made; nobody if it is empty.
+        comes_again: Whether another request comes under that name at once.
+
+    Returns:
+        The plan, and how far everybody is afterwards.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = SpeculativeScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", range(20), max_tokens=50))
+    >>> _ = verify(scheduler, {}, {})
+    >>> verify(scheduler, {"a": [8, 9, 10]}, {"a": [8, 5]})
+    {'plan': 'a:1+3  | -', 'then': 'running a:22/23'}
+    """
+    scheduler.add_drafts(drafts)
+    output = scheduler.schedule()
+    plan = told(scheduler, output)["plan"]
+    generating = [request.request_id for request in scheduler.generating(output)]
+    if leaves:
+        abort(scheduler, leaves)
+    if comes_again:
+        scheduler.add_request(Request(leaves, [1, 2, 3], max_tokens=9))
+    answers: dict[str, int | list[int]] = {name: sampled.get(name, 7) for name in generating}
+    scheduler.update_from_output(output, answers)
+    return {"plan": plan, "then": queues_of(scheduler)}
+
+
+def placed(
+    scheduler: AsyncScheduler,
+    num_tokens: int,
+    num_tokens_ahead: int,
+    num_computed_tokens: int,
+    length_limit: int,
+    max_tokens: int,
+) -> dict[str, int]:
+    """Call ``place_ahead`` for a request in such a state, and say in which it is afterwards.
+
+    Args:
+        scheduler: The scheduler.
+        num_tokens: Tokens of its prompt; it has no answer yet.
+        num_tokens_ahead: Placeholders that it has.
+        num_computed_tokens: Tokens computed, those of the step just planned included.
+        length_limit: Where it ends.
+        max_tokens: What it asks for.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> placed(scheduler, 3, 0, 3, length_limit=6, max_tokens=3)["num_tokens_ahead"]
+    1
+    """
+    request = Request("a", range(num_tokens), max_tokens)
+    request.num_tokens_ahead = num_tokens_ahead
+    request.num_computed_tokens = num_computed_tokens
+    request.length_limit = length_limit
+    scheduler.place_ahead(request)
+    names = ("num_tokens_ahead", "num_computed_tokens", "num_tokens", "length_limit")
+    return {name: getattr(request, name) for name in names}
+
+
+def plan_ahead(scheduler: Scheduler, moves: str) -> list[str]:
+    """Plan and answer steps in a given order, and say what was planned and what stands then.
+
+    Args:
+        scheduler: A scheduler that plans ahead, with nothing on its way.
+        moves: A letter for each move: ``p`` plans a step, ``u`` answers the oldest one on its way.
+            At the end all that are left are answered.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import AsyncScheduler, SchedulerConfig
+    >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", range(20), max_tokens=3))
+    >>> plan_ahead(scheduler, "ppup")
+    ['a:20*  | -', 'a:0+1*  | -', 'running a:21/21', 'a:0+1  | -', 'running a:22/22', 'nobody']
+    """
+    said: list[str] = []
+    in_flight: deque[tuple[SchedulerOutput, dict[str, int | list[int]]]] = deque()
+
+    def update() -> None:
+        scheduler.update_from_output(*in_flight.popleft())
+        said.append(queues_of(scheduler))
+
+    for move in moves:
+        if move == "p":
+            output = scheduler.schedule()
+            in_flight.append((output, sampled_tokens(scheduler, output, lambda *_: 7)))
+            said.append(str(told(scheduler, output)["plan"]))
+        elif in_flight:
+            update()
+    while in_flight:
+        update()
+    return said
