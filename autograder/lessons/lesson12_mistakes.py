@@ -245,13 +245,6 @@ def beyond_the_end(self: AsyncScheduler, request: Request) -> None:
         request.num_tokens_ahead += 1
 
 
-def end_too_late(self: AsyncScheduler, request: Request) -> None:
-    """Take the end for one token later."""
-    num_tokens = request.num_tokens + request.num_tokens_ahead
-    if request.num_computed_tokens >= num_tokens and num_tokens < request.length_limit:
-        request.num_tokens_ahead += 1
-
-
 def end_too_early(self: AsyncScheduler, request: Request) -> None:
     """Take the end for one token earlier."""
     num_tokens = request.num_tokens + request.num_tokens_ahead
@@ -300,12 +293,6 @@ AHEAD = (
         "That the token on its way is the last one is known now, by its number. Nobody computes "
         "behind it.",
         beyond_the_end,
-    ),
-    Misconception(
-        "the end one too late",
-        "With the token on its way the request has one more than `num_tokens` says: that one is "
-        "compared with `length_limit`.",
-        end_too_late,
     ),
     Misconception(
         "the end one too early",
