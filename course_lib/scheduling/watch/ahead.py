@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
@@ -11,6 +11,9 @@ from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
 from course_lib.scheduling.variants.speculative import SpeculativeScheduler
 from course_lib.scheduling.watch.driver import sampled_tokens
 from course_lib.scheduling.watch.iterations import abort, queues_of, told
+
+Model = Callable[[Sequence[int]], int]
+"""Takes the tokens so far, and gives the next one."""
 
 
 def verify(
@@ -118,3 +121,70 @@ def plan_ahead(scheduler: Scheduler, moves: str) -> list[str]:
     while in_flight:
         update()
     return said
+
+
+def speculate(
+    scheduler: SpeculativeScheduler, model: Model, guess: Model, num_drafts: int
+) -> tuple[dict[str, list[int]], int, int]:
+    """Serve all requests of a scheduler with drafts, which a model accepts or rejects.
+
+    Args:
+        scheduler: The scheduler, with requests.
+        model: Gives the next token behind some tokens.
+        guess: Gives what a drafter takes for the next token.
+        num_drafts: Drafts of each request in each step; 0 for plain decoding.
+
+    Returns:
+        What was generated for each request, the number of steps, and the tokens computed.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> def count(tokens): return tokens[-1] + 1
+    >>> def serve(num_drafts):
+    ...     scheduler = SpeculativeScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    ...     scheduler.add_request(Request("a", [1, 2, 3], max_tokens=9))
+    ...     return speculate(scheduler, count, count, num_drafts)
+    >>> serve(0)[1:], serve(3)[1:], serve(0)[0] == serve(3)[0]
+    ((9, 11), (3, 11), True)
+    """
+    texts: dict[str, list[int]] = {}
+    num_steps = num_tokens = 0
+    while scheduler.has_unfinished_requests():
+        scheduler.add_drafts(
+            {
+                request.request_id: continued(request.all_token_ids, guess, num_drafts)
+                for request in scheduler.running
+            }
+        )
+        output = scheduler.schedule()
+        num_steps += 1
+        num_tokens += output.total_num_scheduled_tokens
+        sampled: dict[str, int | list[int]] = {}
+        for request in scheduler.generating(output):
+            drafts = output.scheduled_spec_decode_tokens.get(request.request_id, [])
+            sampled[request.request_id] = accepted(request.all_token_ids, model, drafts)
+        for request in scheduler.update_from_output(output, sampled):
+            texts[request.request_id] = request.output_token_ids
+    return texts, num_steps, num_tokens
+
+
+def continued(tokens: Sequence[int], model: Model, num_tokens: int) -> list[int]:
+    """Return the next so many tokens behind some tokens, one after the other."""
+    longer = list(tokens)
+    for _ in range(num_tokens):
+        longer.append(model(longer))
+    return longer[len(tokens) :]
+
+
+def accepted(tokens: Sequence[int], model: Model, drafts: Sequence[int]) -> list[int]:
+    """Return the drafts that a model agrees with, up to the first other one, and its own token.
+
+    >>> accepted([1], lambda tokens: tokens[-1] + 1, [2, 3, 9])
+    [2, 3, 4]
+    """
+    longer = list(tokens)
+    for draft in [*drafts, None]:
+        longer.append(model(longer))
+        if longer[-1] != draft:
+            break
+    return longer[len(tokens) :]
