@@ -28,9 +28,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from autograder.lessons.lesson12_hunt import BLOCK_SIZE, Memory, admit_a, admit_b, admit_suspect
-from autograder.lessons.lesson12_plans import as_call
-from autograder.lessons.lesson12_serve_mistakes import PlaceMovesBackForTheServed, serve_with
+from autograder.lessons.lesson12_hunt import (
+    BLOCK_SIZE,
+    Memory,
+    admit_a,
+    admit_b,
+    admit_suspect,
+    serve_as_it_was,
+)
 from autograder.notebook import check, compare, explain, quiz, task
 from course_lib import parts, viz
 from course_lib.engine import LLM, EngineParts, SamplingParams
@@ -299,7 +304,7 @@ check("12.1", answer)
 # since its token is still to come. Let such a one be the victim. Below, the loop as it was, and yours.
 
 # %%
-AsItWas = mount(Own, {"serve_running": serve_with(PlaceMovesBackForTheServed)})
+AsItWas = mount(Own, {"serve_running": serve_as_it_was})
 skipped = {}
 for who, kind in (("as it was", AsItWas), ("yours", Own)):
     scheduler = kind(SchedulerConfig(policy="priority"), KVCacheManager(num_blocks=8, block_size=2))

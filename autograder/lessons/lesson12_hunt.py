@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call
+from autograder.lessons.lesson12_serve_mistakes import PlaceMovesBackForTheServed, serve_with
 
 BLOCK_SIZE = 256
 """Tokens per block, as in the engine in which this was found."""
@@ -79,6 +80,9 @@ def admit_b(memory: Memory, line: Sequence[Waiting], budget: int) -> tuple[Plan,
         budget -= num_new
     return plan, budget
 
+
+serve_as_it_was = serve_with(PlaceMovesBackForTheServed)
+"""The running loop with the index as vLLM moved it until July 2026."""
 
 # What is asked for
 

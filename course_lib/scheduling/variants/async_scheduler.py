@@ -94,11 +94,20 @@ class AsyncScheduler(Scheduler):
         """Put a placeholder for the token that the step just planned generates for a request.
 
         It generates one if the request is computed up to its last token, known or on its way. The
-        placeholder (``num_tokens_ahead``) lets the next plan compute that token. There is none for
-        a token that will be the last one by ``length_limit``: nobody computes behind it.
+        placeholder (``num_tokens_ahead`` counts them) lets the next plan compute that token. There
+        is none for a token that will be the last one by ``length_limit``: nobody computes behind
+        it.
 
         Args:
-            request: A request of the plan.
+            request: A request of the plan; its ``num_computed_tokens`` have been moved ahead.
+
+        >>> from course_lib.kv_cache import KVCacheManager
+        >>> scheduler = AsyncScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+        >>> request = Request("a", range(20), max_tokens=2)
+        >>> request.num_computed_tokens = 20
+        >>> scheduler.place_ahead(request)
+        >>> request.num_tokens_ahead            # the first token is on its way, a second will come
+        1
         """
         num_tokens = request.num_tokens + request.num_tokens_ahead
         catches_up = request.num_computed_tokens >= num_tokens

@@ -87,7 +87,24 @@ class StepTimeController:
         self.decrease = decrease
 
     def observe(self, step_seconds: float) -> None:
-        """Move the limit, after a step that took this long."""
+        """Move the limit, after a step that took this long.
+
+        The limit is the attribute of ``self.scheduler`` whose name is ``self.limit``. If the step
+        took longer than ``self.target_seconds``, it is multiplied by ``self.decrease`` and cut to a
+        whole number, but not below ``self.minimum``. Otherwise it grows by ``self.increase``, but
+        not above ``self.maximum``.
+
+        Args:
+            step_seconds: How long the step took.
+
+        >>> from course_lib.kv_cache import KVCacheManager
+        >>> from course_lib.scheduling import SchedulerConfig
+        >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+        >>> controller = StepTimeController(scheduler, target_seconds=0.050)
+        >>> controller.observe(0.051)
+        >>> scheduler.max_num_batched_tokens
+        1638
+        """
         value: int = getattr(self.scheduler, self.limit)
         if step_seconds > self.target_seconds:
             value = max(int(value * self.decrease), self.minimum)

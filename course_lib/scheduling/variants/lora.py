@@ -52,7 +52,26 @@ class LoRAScheduler(Scheduler):
         self.max_loras = max_loras
 
     def why_not_now(self, request: Request) -> str:
-        """Say so if all slots are taken by adapters other than the request's."""
+        """Say why a request may not start: all slots are taken by adapters other than its own.
+
+        A slot holds one adapter, for all running requests (``self.running``) that have its
+        ``lora_id``. One whose ``lora_id`` is None needs no slot. There are ``self.max_loras`` slots.
+
+        Args:
+            request: The first in line.
+
+        Returns:
+            A sentence; an empty text if no slot is in the way.
+
+        >>> from course_lib.scheduling import SchedulerConfig
+        >>> scheduler = LoRAScheduler(SchedulerConfig(), KVCacheManager(num_blocks=9), max_loras=1)
+        >>> scheduler.add_request(Request("a", range(5), max_tokens=2, lora_id="sql"))
+        >>> _ = scheduler.schedule()
+        >>> scheduler.why_not_now(Request("b", range(5), max_tokens=2, lora_id="poems"))
+        'all 1 LoRA slots are taken by sql'
+        >>> scheduler.why_not_now(Request("c", range(5), max_tokens=2, lora_id="sql"))
+        ''
+        """
         if request.lora_id is None:
             return ""
         loaded = {other.lora_id for other in self.running if other.lora_id is not None}

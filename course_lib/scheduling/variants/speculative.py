@@ -109,8 +109,9 @@ class SpeculativeScheduler(Scheduler):
         which has not computed beyond its known tokens.
 
         Args:
-            output: The plan that was carried out, with ``scheduled_spec_decode_tokens``.
-            sampled: The tokens of each request: a list, or one token alone.
+            output: The plan that was carried out. ``scheduled_spec_decode_tokens`` has the drafts
+                of each request that had some, a list by its id.
+            sampled: The tokens of each request by its id: a list, or one token alone.
 
         Raises:
             ValueError: A request that had k drafts has not 1 to k + 1 tokens. Nothing changes.
