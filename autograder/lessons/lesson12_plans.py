@@ -256,13 +256,9 @@ def _most_telling(plans: list[Step]) -> Step:
 
 def _of_schedulers() -> dict[str, Call]:
     made = {
-        "first come, first served": _steps(Scheduler, _small(), 1),
-        "by priority": _steps(Scheduler, _small(policy="priority"), 2),
-        "the shortest first": _steps(Scheduler, _small(policy="sjf"), 3),
         "heads skipped": _steps(HeadSkippingScheduler, _small(), 4),
         "with adapters": _steps(_with_loras, _small(), 5),
         "other victims": _steps(Scheduler, _small(victim_policy=most_tokens), 6),
-        "a threshold": _steps(Scheduler, _small(long_prefill_token_threshold=3), 7),
         "to the CPU and back": _steps(
             Scheduler, _small(preemption_mode="swap", num_cpu_blocks=20), 8
         ),

@@ -210,7 +210,8 @@ def two_steps(life: Life) -> None:
     make(life, limits=SchedulerConfig(max_num_batched_tokens=6))
     life.do("add_request", request("a", 3, 4))
     life.do("add_request", request("b", 8, 2))
-    life.apply(plan_ahead, "ppupupupup")
+    for _ in range(3):
+        life.apply(plan_ahead, "ppup")
 
 
 AHEAD = (

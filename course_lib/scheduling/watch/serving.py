@@ -167,7 +167,7 @@ class CountedList(list[Request]):
 
 
 def begin_to_decode(scheduler: Scheduler, num_requests: int) -> None:
-    """Let requests come whose prompts all have the same length but for a few tokens, and begin.
+    """Let requests come whose prompts are at most a block long, and run until each one decodes.
 
     Args:
         scheduler: A scheduler with room for them.
@@ -176,8 +176,10 @@ def begin_to_decode(scheduler: Scheduler, num_requests: int) -> None:
     for number in range(num_requests):
         prompt = [number] * (1 + number % scheduler.kv_cache_manager.block_size)
         scheduler.add_request(Request(f"r{number}", prompt, max_tokens=100))
-    output = scheduler.schedule()
-    scheduler.update_from_output(output, dict.fromkeys(output.num_scheduled_tokens, 7))
+    while scheduler.waiting:
+        output = scheduler.schedule()
+        generating = [request.request_id for request in scheduler.generating(output)]
+        scheduler.update_from_output(output, dict.fromkeys(generating, 7))
 
 
 def work_of_a_plan(scheduler: Scheduler) -> dict[str, Any]:

@@ -1,0 +1,384 @@
+"""Lesson 12: what its checks say of answers that people give, wrong ones and unusual right ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from autograder import lessons
+from autograder.lessons import lesson12_given as given
+from autograder.lessons import lesson12_hunt as hunt
+from autograder.lessons import lesson12_plans as plans
+from autograder.lessons import lesson12_work as work
+from autograder.proxy.subject import LocalSubject
+from course_lib.scheduling import RequestStatus, Scheduler
+from course_lib.scheduling.watch.violations import plan_violations
+
+SAME = ""
+"""Stands for a wrong answer that has no name."""
+
+
+def examine(exercise_id, answer, timeout=3.0):
+    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
+
+
+def named(finding):
+    return finding.misconception.name if finding.misconception else SAME
+
+
+# 12.3
+
+
+def by_index(self, output, budget):
+    """Move the index back by those who left in front, served or not."""
+    place = 0
+    while place < len(self.running) and budget > 0:
+        request = self.running[place]
+        place += 1
+        lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+        if lacking < 1:
+            continue
+        tokens = 1 if lacking == 1 else self.limit_chunk(request, lacking, budget)
+        needs_slots = tokens > 1 or not self.kv_cache_manager.has_free_slot(request)
+        if needs_slots and self.kv_cache_manager.allocate_slots(request, tokens) is None:
+            front = self.running[:place]
+            budget += self.preempt_for(request, tokens, output)
+            place -= sum(each.status is not RequestStatus.RUNNING for each in front)
+            if request.status is not RequestStatus.RUNNING:
+                continue
+        output.num_scheduled_tokens[request.request_id] = tokens
+        request.num_computed_tokens += tokens
+        budget -= tokens
+    return budget
+
+
+def by_names(self, output, budget):
+    """Go through the names, and look each of them up."""
+    for name in [request.request_id for request in self.running]:
+        request = self.requests[name]
+        if request.status != RequestStatus.RUNNING or budget <= 0:
+            continue
+        lacking = max(
+            request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens, 0
+        )
+        tokens = self.limit_chunk(request, lacking, budget) if lacking else 0
+        if not tokens:
+            continue
+        has_slot = tokens == 1 and self.kv_cache_manager.has_free_slot(request)
+        if not has_slot and self.kv_cache_manager.allocate_slots(request, tokens) is None:
+            budget += self.preempt_for(request, tokens, output)
+        if request.status == RequestStatus.RUNNING:
+            output.num_scheduled_tokens.update({name: tokens})
+            request.num_computed_tokens += tokens
+            budget = budget - tokens
+    return budget
+
+
+def on_a_deque_of_its_own(self, output, budget):
+    """Take one after the other out of a copy."""
+    line = self.running.copy()
+    line.reverse()
+    while line and budget:
+        request = line.pop()
+        if request.request_id in output.preempted_req_ids:
+            continue
+        lacking = len(request.all_token_ids) + request.num_tokens_ahead
+        lacking -= request.num_computed_tokens
+        if lacking <= 0:
+            continue
+        tokens = self.limit_chunk(request, lacking, budget)
+        if tokens != 1 or not self.kv_cache_manager.has_free_slot(request):
+            if self.kv_cache_manager.allocate_slots(request, tokens) is None:
+                budget += self.preempt_for(request, tokens, output)
+            if request.request_id in output.preempted_req_ids:
+                continue
+        output.num_scheduled_tokens[request.request_id] = tokens
+        request.num_computed_tokens += tokens
+        budget -= tokens
+    return budget
+
+
+def the_running_list_itself(self, output, budget):
+    for request in self.running:
+        if budget < 1:
+            break
+        lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+        tokens = self.limit_chunk(request, lacking, budget) if lacking > 0 else 0
+        if not tokens:
+            continue
+        if self.kv_cache_manager.allocate_slots(request, tokens) is None:
+            budget += self.preempt_for(request, tokens, output)
+            if request.status is not RequestStatus.RUNNING:
+                continue
+        output.num_scheduled_tokens[request.request_id] = tokens
+        request.num_computed_tokens += tokens
+        budget -= tokens
+    return budget
+
+
+def a_new_list(self, output, budget):
+    left = Scheduler.serve_running(self, output, budget)
+    self.running = list(reversed(self.running))
+    return left
+
+
+def float_budget(self, output, budget):
+    return float(Scheduler.serve_running(self, output, budget))
+
+
+def one_budget_less(self, output, budget):
+    return Scheduler.serve_running(self, output, budget - 1) + 1
+
+
+# 12.4
+
+
+def take_back_by_progress(self, output, sampled):
+    """Work out how far a request will be, and set it."""
+    moves = []
+    for name, drafts in output.scheduled_spec_decode_tokens.items():
+        if name not in sampled:
+            continue
+        tokens = sampled[name] if isinstance(sampled[name], list) else [sampled[name]]
+        if len(tokens) not in range(1, len(drafts) + 2):
+            raise ValueError(name)
+        request = self.requests.get(name)
+        if request and request.num_computed_tokens > request.num_tokens:
+            moves.append((request, request.num_tokens + len(tokens) - 1))
+    for request, num_computed in moves:
+        request.num_computed_tokens = num_computed
+
+
+def take_back_key_error(self, output, sampled):
+    for name, drafts in output.scheduled_spec_decode_tokens.items():
+        tokens = sampled[name]
+        num = len(tokens) if isinstance(tokens, list) else 1
+        if not 1 <= num <= len(drafts) + 1:
+            raise KeyError(name)
+        self.requests[name].num_computed_tokens -= len(drafts) + 1 - num
+
+
+# 12.5
+
+
+def place_by_lacking(self, request):
+    lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+    room = request.length_limit - request.num_tokens - request.num_tokens_ahead
+    request.num_tokens_ahead += lacking <= 0 and room >= 2
+
+
+def place_nothing(self, request):
+    return None
+
+
+# 12.6
+
+
+def reasons(self, request):
+    others = {each.lora_id for each in self.running if each.lora_id not in (None, request.lora_id)}
+    return "wait" if request.lora_id and len(others) >= self.max_loras else ""
+
+
+def observe_by_clamping(self, step_seconds):
+    now = getattr(self.scheduler, self.limit)
+    wanted = now * self.decrease // 1 if step_seconds > self.target_seconds else now + self.increase
+    setattr(self.scheduler, self.limit, int(min(max(wanted, self.minimum), self.maximum)))
+
+
+def observe_the_config(self, step_seconds):
+    value = getattr(self.scheduler.config, self.limit)
+    if step_seconds > self.target_seconds:
+        value = max(int(value * self.decrease), self.minimum)
+    setattr(self.scheduler, self.limit, value)
+
+
+# 12.9
+
+
+def admit_by_subtraction(line, budget, free):
+    plan, spent = {}, 0
+    for name, tokens, cached in line:
+        rest = tokens - cached
+        blocks = (rest + hunt.BLOCK_SIZE - 1) // hunt.BLOCK_SIZE
+        left = budget - spent
+        if left <= 0 or blocks > free or (spent and rest > left):
+            return plan, left, free
+        plan[name] = (cached, min(tokens, cached + left))
+        spent += plan[name][1] - cached
+        free -= blocks
+    return plan, budget - spent, free
+
+
+def laws_in_other_words(before, output, after):
+    """Find the same as the reference, and say it once."""
+    return ["broken"] if plan_violations(before, output, after) else []
+
+
+RIGHT = [
+    ("12.2", list("KGMOHIBAJNC")),
+    ("12.2", "KGMOHIAJBNC"),
+    ("12.3", by_index),
+    ("12.3", by_names),
+    ("12.3", on_a_deque_of_its_own),
+    ("12.4", take_back_by_progress),
+    ("12.5", place_by_lacking),
+    ("12.6a", reasons),
+    ("12.6b", observe_by_clamping),
+    ("12.8", laws_in_other_words),
+    ("12.9a", {"line": [["x", 300, 256]], "budget": 900, "free": 1}),
+    ("12.9a", {"line": [("a", 10, 0), ("b", 700, 512)], "budget": 2000, "free": 9}),
+    ("12.9b", admit_by_subtraction),
+]
+WRONG = [
+    ("12.2", list("KLMOHIABJNC"), "the set is emptied"),
+    ("12.2", list("KGMOIHABJNC"), SAME),
+    ("12.2", list("BKGMOHIAJNC"), SAME),
+    ("12.2", [], SAME),
+    ("12.3", the_running_list_itself, "the place stays"),
+    ("12.3", a_new_list, SAME),
+    ("12.3", float_budget, SAME),
+    ("12.3", one_budget_less, SAME),
+    ("12.3", lambda self, output, budget: budget, SAME),
+    ("12.3", object(), SAME),
+    ("12.4", take_back_key_error, SAME),
+    ("12.4", lambda self, output, sampled: None, SAME),
+    ("12.5", place_nothing, SAME),
+    ("12.6a", lambda self, request: None, SAME),
+    ("12.6a", lambda self, request: "", "one slot too many"),
+    ("12.6b", observe_the_config, SAME),
+    ("12.6b", lambda self, seconds: None, SAME),
+    ("12.8", lambda before, output, after: [], SAME),
+    ("12.8", lambda before, output, after: ["wrong"], SAME),
+    ("12.8", lambda before, output, after: None, SAME),
+    ("12.9a", {"line": [("b", 465, 250)], "budget": 1000, "free": 8}, SAME),
+    ("12.9a", {"line": [("b", 465, 0)], "budget": 1000, "free": 8}, "nothing is cached"),
+    ("12.9b", lambda line, budget, free: ({}, budget, free), SAME),
+]
+
+
+def label(case):
+    return "-".join(str(getattr(each, "__name__", type(each).__name__)) for each in case[:2])
+
+
+@pytest.mark.parametrize("case", RIGHT, ids=label)
+def test_an_unusual_right_answer_earns_everything(case):
+    exercise_id, answer = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction == 1.0, finding.counterexample
+
+
+@pytest.mark.usefixtures("first_failing_case")
+@pytest.mark.parametrize("case", WRONG, ids=label)
+def test_a_wrong_answer_loses_points(case):
+    exercise_id, answer, name = case
+    finding = examine(exercise_id, answer)
+    assert finding.fraction < 1.0
+    assert named(finding) == name
+
+
+# What a plan costs
+
+
+def test_half_of_the_cost_is_earned_by_who_asks_a_little_too_often():
+    def every_third(self, output, budget):
+        manager = self.kv_cache_manager
+        for place, request in enumerate(self.running):
+            if place % 3 == 0 and request.num_tokens - request.num_computed_tokens == 1:
+                manager.allocate_slots(request, 1)
+        return Scheduler.serve_running(self, output, budget)
+
+    tallies = list(work.work(LocalSubject(every_third), 0))
+    assert 1 < max(tally.count / tally.allowed for tally in tallies) <= 2
+
+
+def test_the_reference_is_well_within_what_is_allowed():
+    tallies = list(work.work(LocalSubject(Scheduler.serve_running), 0))
+    assert all(tally.count <= 0.7 * tally.allowed for tally in tallies)
+    assert len(tallies[0].outcome.value) == work.NUM_RUNNING
+
+
+def test_a_loop_that_raises_is_shown_as_it_is():
+    def broken(self, output, budget):
+        raise ZeroDivisionError("nothing is divided here")
+
+    (first, *_) = work.work(LocalSubject(broken), 0)
+    assert "ZeroDivisionError" in first.outcome.kinds
+
+
+# Tasks by hand
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_plans_by_hand_have_a_hit_and_a_victim(seed):
+    answer = given.plans_to_write(seed).answer
+    assert answer["step 1"]["r2"] > 0
+    assert answer["who"] not in answer["its plan"]
+    assert examine("12.1", {"seed": seed, **answer}).fraction == 1.0
+
+
+@pytest.mark.parametrize("mistake", given.BY_HAND, ids=lambda mistake: mistake.name)
+def test_a_mistake_by_hand_is_named(mistake):
+    finding = examine("12.1", {"seed": 3, **mistake.wrong(3)})
+    assert 0 < finding.fraction < 1
+    assert named(finding) == mistake.name
+
+
+def test_a_plan_by_hand_is_written_as_a_plan():
+    assert not any(given.form_of_a_plan(state) for state in ({"r0": 1}, 3, "r1"))
+    assert "neither" in given.form_of_a_plan(["r0", 1])
+    assert "neither" in given.form_of_a_plan({"r0": 1.0})
+
+
+# Plans for the checker
+
+
+def test_the_faulty_plans_break_each_law_and_the_valid_ones_none():
+    def said(call):
+        before, output, after = call.args
+        made = LocalSubject(plan_violations).call([before, output, after])
+        return made.value
+
+    assert all(said(call) for call in plans.FAULTY.values())
+    assert not any(said(call) for call in plans.VALID.values())
+    assert all(said(call) for call in plans.drawn(5).values())
+
+
+def test_other_seeds_draw_other_broken_plans():
+    shown = Counter(repr(list(plans.drawn(seed).values())) for seed in range(4))
+    assert len(shown) == 4
+
+
+def test_a_specimen_is_shown_with_both_states_and_the_plan():
+    finding = examine("12.8", lambda before, output, after: [])
+    case = finding.counterexample.case
+    assert all(word in case for word in ("before: running a:4/5", "plan: {", "after: "))
+
+
+# The hunt
+
+
+def test_the_fixes_mend_one_half_each():
+    line = [("b", 465, 256), ("c", 280, 0)]
+    assert hunt.admit_a(hunt.Memory(8), line, 500) == ({"b": (256, 465)}, 35)
+    assert hunt.admit_b(hunt.Memory(8), line, 500) == hunt.admit(line, 500, 8)[:2]
+    memory = hunt.Memory(8)
+    hunt.admit_b(memory, [("a", 209, 0), ("c", 556, 256)], 300)
+    assert memory.free == 5
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        None,
+        {"line": []},
+        {"line": [], "budget": 1, "free": 1},
+        {"line": [("a", 1)], "budget": 1, "free": 1},
+        {"line": [("a", 256, 256)], "budget": 1, "free": 1},
+        {"line": [("a", 300, 256)], "budget": 0, "free": 1},
+        {"line": [("a", 300, True)], "budget": 1, "free": 1},
+    ],
+)
+def test_what_is_no_case_is_told_so(case):
+    assert hunt.reaches_too_far(None, case)
+    assert "plans" not in hunt.reaches_too_far(None, case)
