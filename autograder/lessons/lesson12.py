@@ -18,6 +18,7 @@ from autograder.lessons import lesson12_hunt as hunt
 from autograder.lessons import lesson12_limit_mistakes as limit_mistakes
 from autograder.lessons import lesson12_lives as lives
 from autograder.lessons import lesson12_mistakes as mistakes
+from autograder.lessons import lesson12_plan_mistakes as plan_mistakes
 from autograder.lessons import lesson12_plans as plans
 from autograder.lessons import lesson12_serve_mistakes as loops
 from autograder.lessons import lesson12_variant_lives as variants
@@ -224,7 +225,7 @@ CHECKER = Exercise(
         valid=plans.VALID,
         drawn=plans.drawn,
         shows=plans.shown,
-        misconceptions=plans.CHECKER,
+        misconceptions=plan_mistakes.CHECKER,
     ),
     hints=(
         "What may no plan do, whoever made it, and what is a policy free to choose?",

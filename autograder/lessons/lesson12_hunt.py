@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call
-from autograder.lessons.lesson12_serve_mistakes import PlaceMovesBackForTheServed, serve_with
+from course_lib.scheduling.request import RequestStatus
+from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 
 BLOCK_SIZE = 256
 """Tokens per block, as in the engine in which this was found."""
@@ -81,8 +82,26 @@ def admit_b(memory: Memory, line: Sequence[Waiting], budget: int) -> tuple[Plan,
     return plan, budget
 
 
-serve_as_it_was = serve_with(PlaceMovesBackForTheServed)
-"""The running loop with the index as vLLM moved it until July 2026."""
+def serve_as_it_was(self: Scheduler, output: SchedulerOutput, budget: int) -> int:
+    """Serve who runs, with the index as vLLM moved it until July 2026: back for the served."""
+    place, planned = 0, output.num_scheduled_tokens
+    while place < len(self.running) and budget > 0:
+        request = self.running[place]
+        num_lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+        num_new = self.limit_chunk(request, num_lacking, budget) if num_lacking > 0 else 0
+        if num_new and self.kv_cache_manager.allocate_slots(request, num_new) is None:
+            num_served = len(planned)
+            budget += self.preempt_for(request, num_new, output)
+            place -= num_served - len(planned)
+            if request.status is not RequestStatus.RUNNING:
+                continue
+        if num_new:
+            planned[request.request_id] = num_new
+            request.num_computed_tokens += num_new
+            budget -= num_new
+        place += 1
+    return budget
+
 
 # What is asked for
 

@@ -7,23 +7,20 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
-from autograder.lessons.lesson06_lives import add, run, scheduler
+from autograder.checks.stateful import Life
+from autograder.lessons.lesson06_lives import PreemptionLife, add, run, scheduler
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.decisions import DecisionLog
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.preemptions import run_with_preemptions
 from course_lib.scheduling.watch.serving import plan_iteration, run_and_fork, run_in_full, serve
 
 BLOCK_SIZE = 2
 
 
-class ServingLife(Twin):
+class ServingLife(PreemptionLife):
     """What may happen to a scheduler: requests come, are served, and give way."""
-
-    num_made = 0
 
     @initialize(
         num_blocks=st.integers(4, 14),
@@ -52,21 +49,6 @@ class ServingLife(Twin):
             SchedulerConfig(max_num_batched_tokens=budget, **options),
             Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching),
         )
-
-    @rule(num_tokens=st.integers(1, 9), priority=st.integers(0, 2))
-    def add(self, num_tokens: int, priority: int) -> None:
-        """Let a request come."""
-        self.num_made += 1
-        start = 100 * self.num_made
-        tokens = list(range(start, start + num_tokens))
-        self.do("add_request", Make(Request, f"r{self.num_made}", tokens, 6, priority))
-
-    @precondition(lambda self: self.num_made)
-    @rule(num_iterations=st.integers(1, 5))
-    def run(self, num_iterations: int) -> None:
-        """Plan and answer some iterations."""
-        for _ in range(num_iterations):
-            self.apply(run_with_preemptions)
 
     @precondition(lambda self: self.num_made)
     @rule()

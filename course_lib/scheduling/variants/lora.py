@@ -54,8 +54,8 @@ class LoRAScheduler(Scheduler):
     def why_not_now(self, request: Request) -> str:
         """Say why a request may not start: all slots are taken by adapters other than its own.
 
-        A slot holds one adapter, for all running requests (``self.running``) that have its
-        ``lora_id``. One whose ``lora_id`` is None needs no slot. There are ``self.max_loras`` slots.
+        There are ``self.max_loras`` slots. Each holds one adapter, for all running requests
+        (``self.running``) that have its ``lora_id``. One whose ``lora_id`` is None needs no slot.
 
         Args:
             request: The first in line.
