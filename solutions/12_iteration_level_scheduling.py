@@ -56,7 +56,7 @@ from course_lib.simulation.metrics import ServiceLevel
 from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import Simulator, simulate
-from course_lib.simulation.workload import load_azure
+from course_lib.simulation.workload import labelled, load_azure
 from course_lib.specs import GPUS, MODELS
 
 torch.set_num_threads(1)  # the model is small: several threads would wait for each other
@@ -176,6 +176,18 @@ for what, number in watch.seen.items():
 # %% claims="Never two unfinished prompts, and never one that is not the last."
 assert watch.seen["steps with an unfinished prompt"] > 100
 assert watch.seen["steps with several"] == watch.seen["steps in which it is not the last"] == 0
+
+# %% [markdown]
+# ### One iteration under the microscope
+#
+# This is the same run. Above is its time line, with marks where somebody is preempted, a prompt is cut, or somebody
+# admitted. Below one iteration is open: each request is a bar with two marks, the tokens that are *computed* and those that
+# are *known*. An arrow key is one decision of the scheduler: a bar moves, the budget shrinks, the pool gives blocks.
+# Where somebody waits or gives way, the words of the decision say why. It opens at an iteration that preempts. Step through
+# it, then through the next one, and look who is served last. Then change the budget.
+
+# %%
+viz.microscope(conversation[:600], Own)
 
 # %% [markdown]
 # ## 3. Two numbers
@@ -323,6 +335,13 @@ for who, kind in (("as it was", AsItWas), ("yours", Own)):
 
 # %% claims="i lacks a token, there is budget and there is room, and it gets none."
 assert skipped == {"as it was": "h:1  | l!", "yours": "h:1 i:1  | l!"}
+
+# %% [markdown]
+# Your loop under the microscope, under priority (the labels are made by rule, as in lesson 9), in a small memory. Look at the
+# rows when somebody gives way: one above the place where the scheduler stands may vanish.
+
+# %%
+viz.microscope(labelled(conversation[:200]), Own, config=SchedulerConfig(max_num_batched_tokens=512, policy="priority"), num_blocks=600)
 
 # %% [markdown]
 # ## 6. Drafts
