@@ -215,7 +215,7 @@ def _steps(
     """Return the plans of a scheduler that serves drawn requests in a small memory."""
     draw = random.Random(seed)
     scheduler = make_scheduler(config, KVCacheManager(12, 4))
-    coming = _requests(draw, 9)
+    coming = _requests(draw, 7)
     for request in coming[:3]:
         scheduler.add_request(request)
     plans: list[Step] = []

@@ -276,8 +276,8 @@ def adapters(life: Life, max_loras: int, *loras: str | None) -> None:
 
 
 def one_slot(life: Life) -> None:
-    """One slot, three adapters, and one who needs none."""
-    adapters(life, 1, "sql", "sql", None, "poems", None)
+    """One slot, three adapters, and two who need none."""
+    adapters(life, 1, "sql", "sql", None, "poems", None, "law")
 
 
 def two_slots(life: Life) -> None:

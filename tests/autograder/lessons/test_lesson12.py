@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from autograder import lessons
 from autograder.lessons import lesson12_given as given
 from autograder.lessons import lesson12_hunt as hunt
 from autograder.lessons import lesson12_plans as plans
@@ -14,18 +13,13 @@ from autograder.lessons import lesson12_work as work
 from autograder.proxy.subject import LocalSubject
 from course_lib.scheduling import RequestStatus, Scheduler
 from course_lib.scheduling.watch.violations import plan_violations
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=3.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import (
+    SAME,
+    examine,
+    named,
+    right_answers_earn_everything,
+    wrong_answers_earn_nothing,
+)
 
 # 12.3
 
@@ -215,67 +209,87 @@ def laws_in_other_words(before, output, after):
     return ["broken"] if plan_violations(before, output, after) else []
 
 
-RIGHT = [
-    ("12.2", list("KGMOHIBAJNC")),
-    ("12.2", "KGMOHIAJBNC"),
-    ("12.3", by_index),
-    ("12.3", by_names),
-    ("12.3", on_a_deque_of_its_own),
-    ("12.4", take_back_by_progress),
-    ("12.5", place_by_lacking),
-    ("12.6a", reasons),
-    ("12.6b", observe_by_clamping),
-    ("12.8", laws_in_other_words),
-    ("12.9a", {"line": [["x", 300, 256]], "budget": 900, "free": 1}),
-    ("12.9a", {"line": [("a", 10, 0), ("b", 700, 512)], "budget": 2000, "free": 9}),
-    ("12.9b", admit_by_subtraction),
-]
-WRONG = [
-    ("12.2", list("KLMOHIABJNC"), "the set is emptied"),
-    ("12.2", list("KGMOIHABJNC"), SAME),
-    ("12.2", list("BKGMOHIAJNC"), SAME),
-    ("12.2", [], SAME),
-    ("12.3", the_running_list_itself, "the place stays"),
-    ("12.3", a_new_list, SAME),
-    ("12.3", float_budget, SAME),
-    ("12.3", one_budget_less, SAME),
-    ("12.3", lambda self, output, budget: budget, SAME),
-    ("12.3", object(), SAME),
-    ("12.4", take_back_key_error, SAME),
-    ("12.4", lambda self, output, sampled: None, SAME),
-    ("12.5", place_nothing, SAME),
-    ("12.6a", lambda self, request: None, SAME),
-    ("12.6a", lambda self, request: "", "one slot too many"),
-    ("12.6b", observe_the_config, SAME),
-    ("12.6b", lambda self, seconds: None, SAME),
-    ("12.8", lambda before, output, after: [], SAME),
-    ("12.8", lambda before, output, after: ["wrong"], SAME),
-    ("12.8", lambda before, output, after: None, SAME),
-    ("12.9a", {"line": [("b", 465, 250)], "budget": 1000, "free": 8}, SAME),
-    ("12.9a", {"line": [("b", 465, 0)], "budget": 1000, "free": 8}, "nothing is cached"),
-    ("12.9b", lambda line, budget, free: ({}, budget, free), SAME),
-]
+RIGHT = {
+    "12.2": [
+        list("KGMOHIBAJNC"),
+        "KGMOHIAJBNC",
+    ],
+    "12.3": [
+        by_index,
+        by_names,
+        on_a_deque_of_its_own,
+    ],
+    "12.4": [
+        take_back_by_progress,
+    ],
+    "12.5": [
+        place_by_lacking,
+    ],
+    "12.6a": [
+        reasons,
+    ],
+    "12.6b": [
+        observe_by_clamping,
+    ],
+    "12.8": [
+        laws_in_other_words,
+    ],
+    "12.9a": [
+        {"line": [["x", 300, 256]], "budget": 900, "free": 1},
+        {"line": [("a", 10, 0), ("b", 700, 512)], "budget": 2000, "free": 9},
+    ],
+    "12.9b": [
+        admit_by_subtraction,
+    ],
+}
+WRONG = {
+    "12.2": [
+        (list("KLMOHIABJNC"), "the set is emptied"),
+        (list("KGMOIHABJNC"), SAME),
+        (list("BKGMOHIAJNC"), SAME),
+        ([], SAME),
+    ],
+    "12.3": [
+        (the_running_list_itself, "the place stays"),
+        (a_new_list, SAME),
+        (float_budget, SAME),
+        (one_budget_less, SAME),
+        (lambda self, output, budget: budget, SAME),
+        (object(), SAME),
+    ],
+    "12.4": [
+        (take_back_key_error, SAME),
+        (lambda self, output, sampled: None, SAME),
+    ],
+    "12.5": [
+        (place_nothing, SAME),
+    ],
+    "12.6a": [
+        (lambda self, request: None, SAME),
+        (lambda self, request: "", SAME),
+    ],
+    "12.6b": [
+        (observe_the_config, SAME),
+        (lambda self, seconds: None, SAME),
+    ],
+    "12.8": [
+        (lambda before, output, after: [], SAME),
+        (lambda before, output, after: ["wrong"], SAME),
+        (lambda before, output, after: None, SAME),
+    ],
+    "12.9a": [
+        ({"line": [("b", 465, 250)], "budget": 1000, "free": 8}, SAME),
+        ({"line": [("b", 465, 0)], "budget": 1000, "free": 8}, "nothing is cached"),
+    ],
+    "12.9b": [
+        (lambda line, budget, free: ({}, budget, free), SAME),
+    ],
+}
 
-
-def label(case):
-    return "-".join(str(getattr(each, "__name__", type(each).__name__)) for each in case[:2])
-
-
-@pytest.mark.parametrize("case", RIGHT, ids=label)
-def test_an_unusual_right_answer_earns_everything(case):
-    exercise_id, answer = case
-    finding = examine(exercise_id, answer)
-    assert finding.fraction == 1.0, finding.counterexample
-
-
-@pytest.mark.usefixtures("first_failing_case")
-@pytest.mark.parametrize("case", WRONG, ids=label)
-def test_a_wrong_answer_loses_points(case):
-    exercise_id, answer, name = case
-    finding = examine(exercise_id, answer)
-    assert finding.fraction < 1.0
-    assert named(finding) == name
-
+test_an_unusual_right_answer_earns_everything = right_answers_earn_everything(RIGHT)
+test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
+    WRONG
+)
 
 # What a plan costs
 
