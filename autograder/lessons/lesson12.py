@@ -174,7 +174,7 @@ ADAPTERS = Exercise(
     check=StatefulCheck(
         reference=Method(LoRAScheduler, "why_not_now"),
         machine=variants.AdapterLife,
-        max_steps=8,
+        max_steps=6,
         probes=variants.ADAPTERS,
         misconceptions=limit_mistakes.LORA,
         compare=variants.same_meaning,
@@ -198,7 +198,7 @@ CONTROLLER = Exercise(
     check=StatefulCheck(
         reference=Method(StepTimeController, "observe"),
         machine=variants.ControllerLife,
-        max_steps=5,
+        max_steps=4,
         probes=variants.CONTROLLED,
         misconceptions=limit_mistakes.OBSERVE,
     ),

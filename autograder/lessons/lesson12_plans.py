@@ -282,7 +282,7 @@ def drawn(seed: int) -> dict[str, Call]:
     found: dict[str, Call] = {}
     for place, loop in enumerate(_BROKEN_LOOPS):
         broken = mount(Scheduler, {"serve_running": loops.serve_with(loop)})
-        for attempt in range(20):
+        for attempt in range(60):
             step = _first_broken(broken, 100 * seed + 7 * attempt + place)
             if step is not None:
                 found[f"a loop: {loop.__name__}"] = as_call(step)

@@ -12,7 +12,7 @@ from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
-from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
+from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
 from course_lib.scheduling.watch.ahead import placed, plan_ahead, verify
 from course_lib.scheduling.watch.iterations import queues_of, run_iteration
 
@@ -126,6 +126,15 @@ def one_comes_again(life: Life) -> None:
     life.apply(queues_of)
 
 
+def nothing_to_take_back(life: Life) -> None:
+    """It is called for a request that is not ahead of what it knows, and for nobody."""
+    _begun(life, "a")
+    for drafts, sampled in (({"a": [8, 9]}, {"a": [5]}), ({"a": [8]}, {}), ({}, {"a": 5})):
+        plan = Make(SchedulerOutput, scheduled_spec_decode_tokens=drafts)
+        life.do("take_back_rejected", plan, sampled)
+        life.apply(queues_of)
+
+
 DRAFTS = (
     some_accepted,
     all_accepted,
@@ -133,6 +142,7 @@ DRAFTS = (
     too_few_or_too_many,
     one_leaves,
     one_comes_again,
+    nothing_to_take_back,
 )
 
 # 12.5, placeholders
@@ -205,6 +215,13 @@ def the_scheduler_allows_less(life: Life) -> None:
     _placed(life, planned(3, 0, 3, room=1, asked=5))
 
 
+def returns_nothing(life: Life) -> None:
+    """It is called by itself for a request that has caught up."""
+    make(life)
+    state = Make(Request, "a", [1, 2, 3], 4).set("num_computed_tokens", 3)
+    life.do("place_ahead", life.make(state))
+
+
 def two_steps(life: Life) -> None:
     """Steps are planned ahead, with a prompt that is cut among them."""
     make(life, limits=SchedulerConfig(max_num_batched_tokens=6))
@@ -221,6 +238,7 @@ AHEAD = (
     one_is_there,
     the_scheduler_allows_less,
     two_steps,
+    returns_nothing,
 )
 
 # 12.6a, adapters
@@ -333,7 +351,7 @@ class ControllerLife(Twin):
         """Start with the limits of the configuration."""
         controlled(self, 0.05, budget, seats, **options)
 
-    @rule(seconds=st.sampled_from((0.01, 0.05, 0.06, 0.2)), times=st.integers(1, 9))
+    @rule(seconds=st.sampled_from((0.01, 0.05, 0.06, 0.2)), times=st.integers(1, 4))
     def observe(self, seconds: float, times: int) -> None:
         """Let steps take so long."""
         for _ in range(times):

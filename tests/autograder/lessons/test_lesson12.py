@@ -245,7 +245,6 @@ RIGHT = {
 WRONG = {
     "12.2": [
         (list("KLMOHIABJNC"), "the set is emptied"),
-        (list("KGMOIHABJNC"), SAME),
         (list("BKGMOHIAJNC"), SAME),
         ([], SAME),
     ],
@@ -323,7 +322,7 @@ def test_a_loop_that_raises_is_shown_as_it_is():
 # Tasks by hand
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_plans_by_hand_have_a_hit_and_a_victim(seed):
     answer = given.plans_to_write(seed).answer
     assert answer["step 1"]["r2"] > 0
