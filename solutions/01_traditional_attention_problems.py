@@ -123,7 +123,7 @@ predicted_times_as_many = None  # your prediction: requests in blocks / requests
 viz.gpu_memory()
 
 # %%
-compare(predicted_times_as_many, 4096 / 512, "times")
+compare(predicted_times_as_many, 111 / 13, "times")
 
 # %% [markdown]
 # Of the room for 4,096 tokens, 500 are there, in 32 blocks of 16: about one in eight. (In the figure 111 fit below and
@@ -505,7 +505,7 @@ compare(predicted_times, compute_seconds / read_seconds, "times")
 # %%
 for spec in GPUS.values():
     print(
-        f"{spec.name:<12} {spec.peak_flops / 1e12:5.0f} TFLOP/s, {spec.memory_bandwidth / 1e12:.2f} TB/s, "
+        f"{spec.name:<12} {spec.peak_flops / 1e12:5.0f} TFLOP/s, {spec.memory_bandwidth / 1e12:.3f} TB/s, "
         f"ridge point {spec.ridge_point:4.0f} FLOP per byte"
     )
 
@@ -595,8 +595,8 @@ viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
 #
 # So the way to more tokens per second is a larger batch, up to where the curve flattens or meets the ridge point.
 #
-# **Predict:** this GPU has 80 GiB. Beside the weights that leaves room for a cache of nearly four times their size, so in a
-# step whose batch fills the memory about four fifths of the bytes read are KV. From how many tokens of context on does the
+# **Predict:** this GPU has 80 GiB, of which 92% may be used. Beside the weights that leaves room for a cache of nearly four
+# times their size (activations, for once, not counted), so in a step whose batch fills the memory about four fifths of the bytes read are KV. From how many tokens of context on does the
 # memory end before the ridge point is reached?
 
 # %%
@@ -749,8 +749,9 @@ print(f"{suspect_tokens_that_fit(LLAMA_2_7B, GiB):,} tokens per GiB")
 # the type `torch_dtype`. (Files that transformers has written since 4.56 call it `dtype`; that is not the bug.)
 #
 # The first thing to do with a suspected bug is to show it: find an input for which the answer is wrong. It
-# convinces your colleague, and it is a test once the bug is mended. In the `config.json` of most models the
-# KV heads are `num_key_value_heads` and the head size is `head_dim`; older files have neither. (A few, such as Falcon's,
+# convinces your colleague, and it is a test once the bug is mended. In a `config.json` the
+# KV heads are `num_key_value_heads`, which older files lack. Many files do not give the head size; where they do, it is
+# `head_dim`. (A few, such as Falcon's,
 # have words of their own, which we leave out.) A whole `config.json` will do, with whatever else stands in it.
 
 # %% exercise="1.6a"
@@ -807,9 +808,9 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 # %% [markdown]
 # ### Explain the bugs
 #
-# In two to five sentences: which two assumptions does the calculator make, for which models does each one hold, and
-# in which direction, or directions, does each one, taken alone, make the answer wrong where it does not? 5 points, about 5 minutes,
-# marked by hand: 2 for each bug, 1 for the directions.
+# In two to five sentences: which two assumptions does the calculator make, for which models does each one hold, for
+# which (name one) does it not, and in which direction, or directions, does each one, taken alone, make the answer wrong
+# where it does not? 5 points, about 5 minutes, marked by hand: 2 for each bug, 1 for the directions.
 
 # %% [markdown] answer="1.6" points=5
 # It takes every query head for a KV head. That holds for multi-head attention (Llama-2-7B) and not for GQA
@@ -1089,15 +1090,20 @@ again = sum(preempted) * 2 * MODELS["opt-13b"].num_params / a100.peak_flops  # s
 decoding = len(snapshots["Paged"]) * (weights + full_cache) / a100.memory_bandwidth
 times = [dear / cheap for dear, cheap in zip(dollars["Max"], dollars["Paged"])]
 print(f"Max costs {times[0]:.2f} times as much as Paged, {times[1]:.2f} times where KV is read, too")
-print(f"computing preempted tokens again would take Paged about {again / decoding:.0%} longer")
+print(f"computing preempted tokens again would take Paged about {again / decoding:.0%} longer, at best")
+used_kv = shares["Paged"]["used"] * full_cache
+longer = (weights + 1.26 * used_kv) / (weights + used_kv) * (1 + again / decoding)
+print(f"with that, and 26% more for reading KV, Max costs {times[1] / longer:.2f} times as much")
 
 # %% [markdown]
-# Both columns flatter paging a little. Neither charges the tokens that it computes again: they are many, but a prefill
+# Both columns flatter paging. Neither charges the tokens that it computes again: they are many, but a prefill
 # is compute-bound, and does hundreds of tokens in the time of one decode step. Nor does either charge its attention
 # kernel, which took 20 to 26% longer than FasterTransformer's (section 7.1 of the paper). But where the cache is full,
-# only a third of a step reads KV, so such a kernel makes the step 7 to 9% longer.
+# only a third of a step reads KV, so such a kernel makes the step 7 to 9% longer. With both charged, a good part of the
+# advantage is gone, and most of it stays: the last line.
 
-# %% claims="Both columns flatter paging a little."
+# %% claims="Both columns flatter paging."
+assert 0.2 * (times[1] - 1) < times[1] - times[1] / longer < 0.4 * (times[1] - 1)
 kv_share = full_cache / (weights + full_cache)
 assert 0.065 < 0.20 * kv_share < 0.075 and 0.085 < 0.26 * kv_share < 0.095
 assert 0.02 < again / decoding < 0.06
@@ -1111,7 +1117,7 @@ assert round(3 * full_cache / (weights + full_cache), 2) == 1
 # part of the memory does nothing. Which mechanisms remain, and which figures of yours show them?
 # (b) What does paging do to each of the three losses, and what is it that remains of each? (c) Which of the two columns
 # makes waste look dearer, and why? Then name one more assumption that both make and a real service would not meet, and
-# say in which direction it errs.
+# say whether it makes the difference between Max and Paged look too large or too small.
 #
 # 5 points, about 15 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
@@ -1126,9 +1132,9 @@ assert round(3 * full_cache / (weights + full_cache), 2) == 1
 # next in the queue: for a prompt, or for the tokens of a request that was preempted. **(c)** The first column, in which
 # Max costs almost twice as much as paging. It leaves out that more requests in the batch bring more KV to read: with
 # OPT-13B's 26 GB of weights a full cache makes a step half as long again, so 1.6 to 1.7 times is left. Both take it that
-# requests always wait. At low load waste costs nothing, so both overstate its price. (Also accepted: prefill is
-# compute-bound and does not profit; also overstated. Or: that recomputed tokens and the slower kernel cost nothing;
-# overstates, too.)
+# requests always wait. At low load waste costs nothing, so the difference looks too large. (Also accepted: prefill is
+# compute-bound and does not profit; too large as well. Or: that recomputed tokens and the slower kernel cost nothing;
+# too large, too.)
 #
 # **Mark scheme.** (a) 1 for early reservation, 1 for contiguity or rounding, each with a matching figure. (b) 1 for
 # external, 1 for internal and later. (c) 1 for two of these three: the column, its reason, an assumption with its
@@ -1139,7 +1145,7 @@ assert round(3 * full_cache / (weights + full_cache), 2) == 1
 # - (b) What becomes of *external*, *internal* and *later*, one by one, and where each remainder comes from: the last
 #   block of a request, or blocks that are free.
 # - (c) What the first column leaves out, and what that does to the difference between the policies. One more assumption
-#   that both make, a situation in which it fails, and whether the true price is then higher or lower.
+#   that both make, a situation in which it fails, and whether the difference between Max and Paged is then smaller or larger.
 # - Every figure has its unit.
 
 # %% [markdown]
@@ -1178,7 +1184,7 @@ parts.table(lesson=1)
 # - Under tensor parallelism it splits KV heads over the GPUs, so that each holds its share; with more GPUs than KV heads
 #   it replicates them.
 # - Where layers cache differently (some keep only a window of recent tokens) one formula for all layers no longer holds.
-#   So such layers form groups. All groups take their blocks from one pool, and a request holds blocks of each group.
+#   So such layers form groups. Normally all groups take their blocks from one pool, and a request holds blocks of each group.
 
 # %% [markdown]
 # ## 10. Quiz

@@ -125,8 +125,9 @@ compare(predicted_missed, missed, "missed")
 # forgets that those who decode pay from the same budget.) None of the four misses a step.
 #
 # So somebody has written "decodes first"? Nobody has. Running requests are served in the order in which they were
-# admitted, and p came last. And a prompt that is cut has used up the budget: so nobody is admitted behind it, and it stands
-# last until it is done. Here is the rule held against traffic: 600 conversations, with 1,500 blocks and a budget of 512.
+# admitted, and p came last. And a prompt that is cut to what is left has used up the budget: so nobody is admitted behind it,
+# and it stands last until it is done. (With the threshold of lesson 11 it is cut earlier, and may stand in front of others.)
+# Here is the rule held against traffic: 600 conversations, with 1,500 blocks, a budget of 512 and no threshold.
 
 # %% claims="Nine steps: in eight of them 12 tokens of p and in the ninth the last 4."
 assert first_token == 9 and missed == 0
@@ -171,7 +172,8 @@ for what, number in watch.seen.items():
     print(f"{what:<34} {number:>6,}")
 
 # %% [markdown]
-# Never two unfinished prompts, and never one that is not the last. What looks like a rule is a consequence.
+# Never two unfinished prompts, and never one that is not the last. What looks like a rule is a consequence,
+# as long as it is the budget that cuts.
 
 # %% claims="Never two unfinished prompts, and never one that is not the last."
 assert watch.seen["steps with an unfinished prompt"] > 100
@@ -184,7 +186,7 @@ assert watch.seen["steps with several"] == watch.seen["steps in which it is not 
 # admitted. Below one iteration is open: each request is a bar with two marks, the tokens that are *computed* and those that
 # are *known*. An arrow key is one decision of the scheduler: a bar moves, the budget shrinks, the pool gives blocks.
 # Where somebody waits or gives way, the words of the decision say why. It opens at an iteration that preempts. Step through
-# it, then through the next one, and look who is served last. Then change the budget.
+# it, then through the next one. Choose one that cuts, and look who is served last. Then change the budget.
 
 # %%
 viz.microscope(conversation[:600], Own)
@@ -237,8 +239,8 @@ check("12.1", answer)
 # %% [markdown] solution="12.1"
 # **Explained.** r2 knows 7 tokens, finds 4 of them in the block that r0 has filled, and lacks 3. From step 2 on
 # everybody lacks 1. A request takes a block whenever its computed tokens go beyond a multiple of 4: r0 and r1 take theirs as
-# they grow, until one asks and none is free. The last in, r2, gives way, although it may have been served already or not; its
-# token is not in the plan. It holds three blocks at that point and shares one with r0, so two come back, and one of the two
+# they grow, until one asks and none is free. The last in, r2, gives way. It
+# stands last, so it has not been served yet, and is not in the plan. It holds three blocks at that point and shares one with r0, so two come back, and one of the two
 # is taken at once by the one that asked.
 
 # %% [markdown]
@@ -273,7 +275,7 @@ check("12.1", answer)
 #
 # ## 5. The running loop
 #
-# This exercise has the least scaffold and earns the most: the loop that serves who runs. You know all that it calls.
+# This exercise has the least scaffold and earns the most: the loop that serves who runs. You know all that it calls but `has_free_slot`.
 #
 # | call | what it does |
 # |---|---|
@@ -312,8 +314,8 @@ check("12.1", answer)
 # > repair). It appears under priority only.
 #
 # vLLM goes by index. The index moved back when a victim had been *served* in this step, since who stands in front has been
-# served, usually. But a request may be passed over: one that lacks nothing, because its token is still to come. Let such a
-# one be the victim. Below, the loop as it was, and yours.
+# served, usually. But a request may be passed over: in the issue a prompt that was held back, here one that lacks nothing,
+# because its token is still to come. Let such a one be the victim. Below, the loop as it was, and yours.
 
 # %%
 Own = parts.get("Scheduler")  # once more: now with your loop in it
@@ -339,7 +341,7 @@ assert skipped == {"as it was": "h:1  | l!", "yours": "h:1 i:1  | l!"}
 
 # %% [markdown]
 # Your loop under the microscope, under priority (the labels are made by rule, as in lesson 9), in a small memory. Look at the
-# rows when somebody gives way: one above the place where the scheduler stands may vanish.
+# rows when somebody gives way: it is no longer always the last one that vanishes.
 
 # %%
 viz.microscope(labelled(conversation[:200]), Own, config=SchedulerConfig(max_num_batched_tokens=512, policy="priority"), num_blocks=600)
@@ -350,7 +352,8 @@ viz.microscope(labelled(conversation[:200]), Own, config=SchedulerConfig(max_num
 # A decode reads all weights for one token. **Speculative decoding** lets a small drafter guess the next $k$ tokens; the
 # model computes all of them in one step, together with the last known one, and gives its own next token behind each. The
 # first guess that differs is replaced by the model's own token, and what stands behind it is worthless. So a step yields 1
-# to $k + 1$ tokens, and the text is the one that the model alone would have written.
+# to $k + 1$ tokens, and the text is the one that the model alone would have written. (With greedy sampling; otherwise, by a
+# rule of acceptance that is not the scheduler's business, its distribution stays.)
 #
 # To a scheduler a draft is a position ahead. Three tokens of budget more, slots for them; and afterwards the lie has to be
 # taken back: *computed* was moved over drafts that turned out wrong. A prompt of 20, an answer 7, drafts 8, 9, 10: known 21,
@@ -429,18 +432,41 @@ assert outcomes["always wrong"][2] > 3 * outcomes["no drafts"][2]
 # %%
 gain = (1 - 0.7**4) / (1 - 0.7)
 speedups = {}
-for batch in (1, 16, 64, 128, 256):
-    plain = cost_model.seconds(IterationWork.of_batch([(1, 500)] * batch))
-    verified = cost_model.seconds(IterationWork.of_batch([(4, 500)] * batch))
-    speedups[batch] = gain * plain / verified
-    print(f"batch {batch:>3}: a step {1e3 * plain:5.1f} ms, with drafts {1e3 * verified:5.1f} ms; tokens per second: {speedups[batch]:.2f} times")
+for context, batch in ((500, 1), (500, 16), (500, 64), (500, 128), (500, 256), (4000, 16), (4000, 116)):
+    plain = cost_model.seconds(IterationWork.of_batch([(1, context)] * batch))
+    verified = cost_model.seconds(IterationWork.of_batch([(4, context)] * batch))
+    speedups[context, batch] = gain * plain / verified
+    print(
+        f"context {context:>5,}, batch {batch:>3}: a step {1e3 * plain:5.1f} ms, with drafts {1e3 * verified:5.1f} ms; "
+        f"tokens per second: {speedups[context, batch]:.2f} times"
+    )
 
 # %% [markdown]
-# Two and a half times as fast alone, and slower than without drafts in a batch of 128. Speculation spends idle arithmetic; a
-# full server has none.
+# Two and a half times as fast alone, and slower than without drafts in a batch of 128. But 116 requests with contexts of
+# 4,000 fill the memory (30,024 blocks), and still drafts make their step worth more than half as much again: it waits for
+# keys and values. Speculation spends idle arithmetic. Many requests with short contexts leave none.
+#
+# And what of "none of the four misses a step"? Three requests decode, three drafts each, budget 8:
 
 # %% claims="Two and a half times as fast alone, and slower than without drafts in a batch of 128."
-assert round(speedups[1], 1) == 2.5 and speedups[64] > 1 > speedups[128] > speedups[256]
+assert round(speedups[500, 1], 1) == 2.5 and speedups[500, 64] > 1 > speedups[500, 128] > speedups[500, 256]
+assert speedups[4000, 116] > 1.5 and 0.95 < 116 * 4000 / 16 / 30_024 < 1
+
+# %%
+scheduler = parts.get("SpeculativeScheduler")(SchedulerConfig(max_num_batched_tokens=8), KVCacheManager(num_blocks=20))
+for name in "abc":
+    scheduler.add_request(Request(name, [ord(name)] * 2, max_tokens=20))
+run_iteration(scheduler)
+scheduler.add_drafts({name: [8, 9, 10] for name in "abc"})
+crowded = dict(scheduler.schedule().num_scheduled_tokens)
+print(crowded)
+
+# %% [markdown]
+# c decodes, and gets nothing. A draft is a wish for more after admission, and the argument for "nobody misses a step" was that
+# nobody has one.
+
+# %% claims="c decodes, and gets nothing."
+assert crowded == {"a": 4, "b": 4}
 
 # %% [markdown]
 # ## 7. One step ahead
@@ -454,8 +480,8 @@ assert round(speedups[1], 1) == 2.5 and speedups[64] > 1 > speedups[128] > speed
 # model, which has it on the GPU by then, and not to the plan. So a **placeholder** stands for it, a position ahead, and plan
 # 1 is made while run 0 runs. Two plans are in flight at most, the one that runs and the next.
 #
-#     CPU  plan 0 | plan 1 | update 0, plan 2 | update 1, plan 3
-#     GPU         | run 0             | run 1             | run 2
+#     CPU  plan 0 | plan 1 |          | update 0, plan 2 |    | update 1, plan 3 |
+#     GPU         | run 0             | run 1                 | run 2
 #
 # When is a placeholder put? When the step just planned generates a token for a request, which it does if the request has
 # caught up with everything, known and on its way. And only if somebody will compute behind that token: if it is the last
@@ -467,7 +493,7 @@ assert round(speedups[1], 1) == 2.5 and speedups[64] > 1 > speedups[128] > speed
 
 # %% [markdown] solution="12.5"
 # **Explained.** Known and on its way together say how far the request will be. If computed has come there, the step generates a
-# token, at place `num_tokens + 1`. If that reaches `length_limit` the request ends with it. In the middle of a prompt there
+# token, at the place behind all that is known or on its way. If that reaches `length_limit` the request ends with it. In the middle of a prompt there
 # is no token, so there is no placeholder.
 
 # %% [markdown]
@@ -547,9 +573,10 @@ print(f"a step runs {run_ms:.1f} ms; planned in 3 ms: {(run_ms + 3) / run_ms:.2f
 # %% check="12.6b"
 
 # %% [markdown] solution="12.6b"
-# **Explained.** Down by a factor: far above the target it gets back within a few steps, wherever it started. Up by steps: near the
-# target it creeps, and overshoots by little. The minimum keeps running requests served; the maximum is what the operator
-# allowed. `int` cuts, which also lets a small limit fall.
+# **Explained.** Down by a factor: far above the target it gets back within a few steps, wherever it started. Up by
+# steps: near the target it creeps. It also creeps up in a step that did not use the limit, which says nothing of a
+# larger one; more below. The minimum keeps running requests served; the maximum is what the operator allowed. `int`
+# cuts, which also lets a small limit fall.
 
 # %% [markdown]
 # Put it to work. **Goodput** is the number of requests per second that meet their objective, here a first token within 1 s
@@ -574,8 +601,15 @@ def run_with(budget: int, is_controlled: bool) -> SimulationResult:
     controller = parts.get("StepTimeController")(simulator.scheduler, 0.025, minimum=256)
     while (step := simulator.step()) is not None:
         if is_controlled:
+            limit = simulator.scheduler.max_num_batched_tokens
+            used_up.append(step.num_tokens >= limit)
+            limits.append(limit)
             controller.observe(step.seconds)
     return simulator.result()
+
+
+limits: list[int] = []  # of the controlled run, step by step
+used_up: list[bool] = []
 
 
 results = {"2048": run_with(2048, False), "512": run_with(512, False), "256": run_with(256, False)}
@@ -587,18 +621,22 @@ for name, result in results.items():
         f"{name:<11}{result.goodput(level):>7.2f}/s{in_time:>9.0%}{result.ttft.mean():>6.2f} s"
         f"{1e3 * np.nanmean(result.tpot):>6.1f} ms{1e3 * np.percentile(result.itl, 99):>7.1f} ms"
     )
+print(f"the controller's limit: median {np.median(limits):,.0f}, largest {max(limits):,}; used up in {np.mean(used_up):.0%} of the steps")
 goodputs = [result.goodput(level) for result in results.values()]
 compare(predicted_factor, max(goodputs) / min(goodputs), "times")
 
 # %% [markdown]
-# The smallest budget has the largest goodput of the fixed ones, and the controller is within a twentieth of it, without
-# having been told. It pays with longer gaps in the p99: it learns by overshooting.
+# Of the three fixed budgets the smallest has the largest goodput, and the controller does as well, or better by a few per
+# cent. It pays with longer gaps in the p99. Why? A step in which nobody reads a prompt is short, whatever the limit, and after
+# each short step the limit goes up: so in a quiet stretch it climbs to where no step has ever tried it, and the next long
+# prompts fall into that. (TCP does not raise a window that is not used. Nor need you, outside of the exercise.)
 
-# %% claims="The smallest budget has the largest goodput of the fixed ones, and the controller is within a twentieth of it"
+# %% claims="Of the three fixed budgets the smallest has the largest goodput, and the controller does as well, or better by a few per"
+assert np.mean(used_up) < 0.8 and max(limits[len(limits) // 10 :]) > 1000
 scores = {name: result.goodput(level) for name, result in results.items()}
 gaps = {name: np.percentile(result.itl, 99) for name, result in results.items()}
 assert scores["2048"] < scores["512"] < scores["256"]
-assert abs(scores["controller"] / scores["256"] - 1) < 0.05
+assert 1 <= scores["controller"] / scores["256"] < 1.05
 assert gaps["256"] < gaps["controller"] < gaps["2048"]
 assert min(results, key=lambda name: results[name].ttft.mean()) == "2048"
 rounded = {name: (round(1e3 * np.nanmean(results[name].tpot)), round(1e3 * gaps[name])) for name in results}
@@ -620,14 +658,14 @@ assert rounded["controller"][1] in (45, 28)
 # about 144 ms), and everybody who decodes waits for it: the mean TPOT is 38 ms on the real trace, 58 ms on the synthetic one,
 # above the 25 ms of the objective. Its requests get their first token early and then miss the other half of the objective.
 # With 256 the p99 gap is 21 to 22 ms and the mean TPOT below 20 ms. **(b)** It sees how long steps really take, so it moves
-# to a budget that fits model, GPU and contexts, and moves on when these change. It finds out by being too long now and then:
+# to a budget that fits model, GPU and contexts, and moves on when these change. It raises its limit also after steps that did not use it, and is then surprised by the next prompts:
 # its p99 gap is longer than that of 256 (45 against 22 ms real, 28 against 21 ms synthetic). **(c)** Long prompts and an
 # objective on TTFT alone, as for summaries by night: a prompt of 8,000 tokens needs 32 steps at 256, each of which reads all
 # weights. With a target of 25 ms the controller would come to about the same small budget; it has to be given another
 # target, such as 200 ms. It keeps what it is told to keep, and nothing else.
 #
 # **Mark scheme.** (a) 1 for long steps that hold up decodes, 1 for a figure of TPOT or gap with its unit, 1 for the objective
-# that is missed. (b) 1 for what it observes, 1 for the overshoot with a figure. (c) 1 for a load or objective, 1 for what the
+# that is missed. (b) 1 for what it observes, 1 for the longer gaps with a figure. (c) 1 for a load or objective, 1 for what the
 # controller does there.
 
 # %% [markdown] criteria="12.7"
@@ -819,8 +857,9 @@ for label, line, budget in JUDGED:
 # **(a)** The positions are right, 256 to 465. But the budget has been charged 465 for 209 tokens: 35 of 500 are left, so c
 # with its 280 waits a step for nothing. The step is half empty, and no figure says so. **(b)** Positions and budget are
 # right in the first case, and c comes in. In the second, c does not fit into the 91 tokens that are left, and goes back
-# to the line; but its 2 blocks are taken: 5 are free and not 7. It waits *and holds*. If each step does that to
-# somebody, waiting requests drain the pool, and in the end nobody can be admitted. **(c)** A test with a cache: the same prompt twice, and the positions compared with the prompt's
+# to the line; but its 2 blocks are taken: 5 are free and not 7. It waits *and holds*; and when its turn comes
+# it takes two more, so the first two are lost. If each step does that to somebody, the pool runs dry, and in the end
+# nobody can be admitted. **(c)** A test with a cache: the same prompt twice, and the positions compared with the prompt's
 # length. Or the law that only who runs holds blocks, on random schedules with hits.
 #
 # **Mark scheme.** (a) 1 for the positions, 1 for the charge with figures, 1 for who waits. (b) 1 for positions and budget, 1
@@ -987,8 +1026,11 @@ parts.table(lesson=12)
 #   (`continue`). Yours goes on always: behind the last one in there is nobody, so it is the same.
 # - A request whose token is still on its way when it is preempted is not resumed before that has arrived, or it would sample the
 #   same position a second time (`num_stale_output_tokens`).
-# - Besides tokens there are budgets for images, for grammars that are being compiled, and for KV that another node is to send.
-# - With several ranks, prompts can be held back so that all ranks do the same kind of step.
+# - Besides tokens there is a budget for images. A request whose grammar is still being compiled, or whose KV another node is
+#   to send, is skipped until that is there.
+# - Prompts can be held back for some steps (`prefill_schedule_interval`), so that decodes run among themselves; with several
+#   ranks also so that all ranks do the same kind of step. There the code does tell a prompt from a decode.
+# - Planning one step ahead is the default. The recorded plans are those of the scheduler that plans in turn.
 #
 # ## 13. Quiz
 #
@@ -1008,12 +1050,12 @@ parts.table(lesson=12)
 # ## 15. Takeaways
 #
 # - A request is two numbers, computed and known. A prompt, a chunk, a decode, a hit, a return and a draft are one difference.
-# - "Decodes first" is no rule. Who runs is served in order of admission, and a prompt that is cut stands last.
+# - "Decodes first" is no rule. Who runs is served in order of admission, and a prompt that the budget cuts stands last.
 # - A list that shrinks while you go through it needs care: go through a copy, or move the index for everybody who has left in
 #   front.
 # - What a victim had got was not computed: it leaves the plan, and goes back to the budget.
 # - Drafts and placeholders are positions ahead. Rejected ones are taken back; a token in vain is the price of an EOS seen late.
-# - A budget is a bound on everybody's gap. A controller finds it by overshooting.
+# - A budget is a bound on everybody's gap. A controller finds it, if it only learns from steps that used it.
 # - A scheduler is checked by laws, and by recorded plans. Sums do not see who was skipped.
 #
 # **The final project needs** all of it: your scheduler decides, and your engine carries it out.
@@ -1047,9 +1089,10 @@ parts.table(lesson=12)
 #
 # - "The scheduler chooses between a prefill batch and a decode batch in each step." V0 did, unless chunked prefill was on. V1
 #   plans both in one.
-# - "Decodes are scheduled first." In V0 with chunked prefill it was a rule. In V1 it is what mostly comes of the order.
+# - "Decodes are scheduled first." In V0 with chunked prefill it was a rule, and vLLM's guide to tuning says it to this day. In
+#   V1 it is what comes of the order, unless drafts or a threshold stand against it.
 # - "Iteration-level scheduling is continuous batching." Orca (OSDI 2022) has the name, and batches whole prompts with decodes;
 #   the token budget came with Sarathi.
-# - "Speculative decoding is free speed." At small batches.
+# - "Speculative decoding is free speed." Where arithmetic is idle: in small batches, and behind long contexts.
 #
 # </details>

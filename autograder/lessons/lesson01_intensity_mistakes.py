@@ -164,9 +164,8 @@ INTENSITY = (
     ),
     Misconception(
         "no KV traffic",
-        "Every decode step reads the whole KV cache of every sequence; at a long "
-        "context that "
-        "is more than the weights.",
+        "A pass reads the KV of each sequence and writes that of its new tokens; in a large batch "
+        "that can be more than the weights.",
         no_kv_traffic,
     ),
     Misconception(

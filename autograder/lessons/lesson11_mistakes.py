@@ -111,8 +111,8 @@ def _attention(time: IterationTime) -> float:
 TOTAL = (
     Misconception(
         "one roofline for all",
-        "Layers of one kind never run beside those of the other: the memory cannot read the "
-        "weights of the next layer during the arithmetic of this one's attention.",
+        "Layers of one kind do not run beside those of the other: kernels run one after the other, "
+        "so no weights are read during the arithmetic of attention.",
         lambda self: (
             max(self.read_weights + self.move_kv, self.compute_linear + self.compute_attention)
             + self.swap

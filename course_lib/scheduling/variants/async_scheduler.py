@@ -9,8 +9,8 @@ But what step n + 1 has to compute is nearly known before step n is done. A deco
 have one token more; *which* one matters to the model, which has it on the GPU by then, and not to
 the plan. So a placeholder stands for it, and the plan is made while step n runs::
 
-    CPU  schedule 0 | schedule 1 | update 0, schedule 2 | update 1, schedule 3
-    GPU             | run 0                 | run 1                 | run 2
+    CPU  schedule 0 | schedule 1 |          | update 0, schedule 2 |    | update 1, schedule 3
+    GPU             | run 0                 | run 1                     | run 2
 
 The price: that a request has ended with its EOS token is seen one step too late. The step in
 between computes a token for it that nobody wants.
