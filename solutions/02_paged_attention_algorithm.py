@@ -806,8 +806,8 @@ check("2.8c", verdict)
 # **Explained.** A multiplies NaN by 0 once more, with the same result. B works against what others left, at the price
 # of a write for each block that is handed out; what the request itself leaves behind its context comes later, and
 # stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM
-# 0.33.0 zeroes new blocks only for two special kinds of cache (`needs_kv_cache_zeroing` in
-# `vllm/v1/kv_cache_interface.py`), and on NVIDIA and AMD GPUs its Triton kernels bound their loads.
+# 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision (`needs_kv_cache_zeroing` in
+# `vllm/v1/kv_cache_interface.py`), and on NVIDIA and AMD GPUs its Triton kernels end their loads with the context.
 #
 # A bound has a price, too. One of the two kernels of PR #47305 got a loop that ends with the context; the other,
 # `kernel_paged_attention_2d`, a mask on every tile, with which it took 1.33 times as long for one model (PR #50017).

@@ -224,7 +224,7 @@ check("3.1b", answer)
 # like a list, and knows its `self.block_size`; `self.num_slots` is how many positions it covers. A position that it
 # does not cover is refused with a `PositionError`, which exists for this purpose, and is both a ValueError and an
 # IndexError. Why so strict? Because Python is not: an index of -1 is the *last* entry, so a wrong position would get the
-# slot of a token that is there.
+# slot of the sequence's own last block, which may hold a token.
 
 # %% exercise="3.2a"
 
@@ -841,7 +841,7 @@ one_operation = microseconds(lambda: sixteen // 16)
 print(f"one call of slot: {one_slot:.2f} µs; one operation of NumPy on 16 numbers: {one_operation:.2f} µs")
 
 # %% [markdown]
-# A vectorised function like the library's makes fifteen to twenty such operations.
+# A vectorised function like the library's makes about twenty such operations.
 #
 # **Predict:** for 16 decodes, how many times as long does the loop take as the array? (Below 1: the loop is faster.)
 
@@ -949,7 +949,7 @@ parts.table(lesson=3)
 #
 # | here | in vLLM 0.33.0, `vllm/v1/` |
 # |---|---|
-# | `BlockTable`, `pad_block_tables` | `BlockTables` in `worker/gpu/block_table.py`: one table on the GPU for all requests, kept from step to step; `append_block_ids` stages what is new |
+# | `BlockTable`, `pad_block_tables` | `BlockTables` in `worker/gpu/block_table.py`: a table on the GPU for all requests is kept from step to step, and `append_block_ids` stages what is new; the rows of those that a step serves are gathered from it into a second one |
 # | `slot_mapping` | `_compute_slot_mappings_kernel`, in the same file: one program for each sequence and one for the padding, in each group of layers that has tables of its own |
 # | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
 # | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`, for its Triton attention; FlashAttention and FlashInfer call the CUDA operation `reshape_and_cache_flash` |

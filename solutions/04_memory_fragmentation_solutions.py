@@ -342,7 +342,7 @@ holes = {name: outcome.holes_per_block for name, outcome in by_rule.items()}
 assert all(0.45 < holes[name] < 0.52 for name in ("first fit", "best fit"))
 assert holes["worst fit"] < 0.43
 
-# %% claims="(For code of at most 2,048 tokens it moves up to ten.)"
+# %% claims="(For code of at most 2,048 tokens it moves more: up to ten on the real trace, some six on the synthetic one.)"
 moves = []
 for start in (0, 8100):
     code = [r for r in load_azure("code")[start : start + 500] if r.prompt_tokens + r.output_tokens <= 2048]
@@ -1165,7 +1165,7 @@ parts.table(lesson=4)
 # | `allocate` of all four allocators | `BlockPool.get_new_blocks` in `vllm/v1/core/block_pool.py`: compares a number with the number of free blocks, and takes that many from the front of a queue. It never looks where they are. |
 # | `free`, coalescing, buddies | `BlockPool.free_blocks`: to the front or to the back of that queue. A block has no neighbours. |
 # | the block size | `CacheConfig.DEFAULT_BLOCK_SIZE = 16` in `vllm/config/cache.py`; what a backend's kernels support, such as `MultipleOf(16)` in `get_supported_kernel_block_sizes` of `vllm/v1/attention/backends/flash_attn.py`, narrows the choice, and `get_preferred_block_size` there sometimes raises it |
-# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers are always padded |
+# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones, unless the layout lets them be packed. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers are always padded |
 #
 # **What production code does beyond this, and why.**
 #
@@ -1173,7 +1173,7 @@ parts.table(lesson=4)
 #   of which one can be empty while the other is full: external fragmentation again. Padding wastes a little inside each page, and
 #   any free page serves any layer.
 # - It has a reason of its own why memory must not move: `vllm/config/vllm.py` refuses to start with a KV connector (which carries
-#   KV to other machines, or to CPU memory) and PyTorch's `expandable_segments` together, since that allocator may remap addresses
+#   KV to other machines, or to CPU memory) and PyTorch's `expandable_segments` (in `PYTORCH_CUDA_ALLOC_CONF`) together, since that allocator may remap addresses
 #   to other physical pages, and the network card's registrations would point at the old ones. (With vLLM's own
 #   `CuMemAllocator` for the cache, the two go together.)
 # - What lies outside the cache, activations and workspaces, still comes from a classical allocator: PyTorch's caching
@@ -1244,7 +1244,7 @@ parts.table(lesson=4)
 # <details><summary>What older material says differently</summary>
 #
 # - "First fit causes the fragmentation." For conversations, in the pool of 15,728 slots, the rule moves under five points;
-#   contiguity and reserving ahead cost more than twenty. (For code of at most 2,048 tokens it moves up to ten.)
+#   contiguity and reserving ahead cost more than twenty. (For code of at most 2,048 tokens it moves more: up to ten on the real trace, some six on the synthetic one.)
 # - "Best fit wastes least." In that pool, over stretches of 500 conversations, one from every 50th on, real and made up, it is mostly ahead of
 #   first fit, by about four points at most, and in about a quarter of them behind. There are sequences for which it fails and first fit
 #   does not: section 3 has one.

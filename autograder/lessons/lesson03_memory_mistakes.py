@@ -258,7 +258,7 @@ ADDRESS = (
     ),
     Misconception(
         "nothing is refused",
-        "Head 8 of 8 is a byte of the cache, too: of another token. A wrong place must not pass "
+        "Head 8 of 8 is a byte of the cache, too: as a rule of another token. It must not pass "
         "for one that is right.",
         _addressed(is_inside=lambda place, size: True),
     ),
@@ -269,7 +269,7 @@ ADDRESS = (
     ),
     Misconception(
         "what is too large is not refused",
-        "Head 8 of 8 is a byte of the cache, too: of another token. A wrong place must not pass "
+        "Head 8 of 8 is a byte of the cache, too: as a rule of another token. It must not pass "
         "for one that is right.",
         _addressed(is_inside=lambda place, size: place >= 0),
     ),

@@ -20,8 +20,8 @@ ALLOWED = {
     "running requests looked at": 3 * NUM_RUNNING,
     "calls of allocate_slots": NUM_RUNNING // 4,
 }
-"""A right answer looks at each request once or twice. Of 256 requests in blocks of 16, 30 to 40 need
-the manager in a step: those that begin a block, and those that fill one."""
+"""A right answer looks at each request once or twice. Of 256 requests in blocks of 16 some thirty
+need the manager in a step: those that begin a block, and those that fill one."""
 
 
 def work(subject: Subject, seed: int) -> Iterable[Tally]:
