@@ -16,6 +16,9 @@ from typing import Any
 _AGAIN = 0.5
 """Seconds after which a call that is still running is told once more that its time is up."""
 
+_AT_ONCE = 0.001
+"""Seconds after which a call is told that its time is up if that cannot be said just now."""
+
 _LEAST_LOSS = 0.05
 """Seconds of waiting for a CPU that are worth to be made up for."""
 
@@ -142,8 +145,8 @@ class TimeLimit:
             if self.is_up:
                 # First of all: what is called here is no code of the learner's either.
                 sys.settrace(self._trace)
-                if self._collects:
-                    gc.enable()
+            if self._collects:
+                gc.enable()
             remaining, interval = self._timer
             left = remaining and max(0.001, remaining - (time.monotonic() - self._started))
             signal.setitimer(signal.ITIMER_REAL, left, interval)
@@ -153,12 +156,19 @@ class TimeLimit:
             gc.callbacks[:] = [*self._callbacks, *added]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        file = "" if frame is None else frame.f_code.co_filename
-        if file == __file__:
+        code = None if frame is None else frame.f_code
+        is_collecting = code is _Collector.__call__.__code__
+        if code is not None and code.co_filename == __file__ and not is_collecting:
             # The limit is being lifted.
             return
         if not self.is_up and (left := self._seconds_left()) > _LEAST_LOSS:
             signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)
+            return
+        if is_collecting:
+            # What is raised here would be lost; and whatever comes in a round is told here, so
+            # that with one long round after the other nobody else would ever be told.
+            gc.disable()
+            signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
             return
         if self.is_up:
             self._insist(frame)

@@ -339,7 +339,7 @@ def test_a_quadratic_answer_loses_points_where_large_inputs_matter(exercise):
 
     finding = examine(exercise, wrapped(exercise, quadratic), timeout=1.0)
     assert finding.fraction == 0
-    assert finding.counterexample.complaint == "on small inputs it is right"
+    assert finding.counterexample.complaint.startswith("on small inputs it is right")
 
 
 @of([e for e in FUNCTIONS if is_long(e)])
