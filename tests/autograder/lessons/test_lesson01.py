@@ -1497,7 +1497,7 @@ def test_the_figures_of_the_quiz_are_what_the_library_works_out():
     assert "eighth" in right_choice("q2").text
     busy = [round(100 * expected_static_utilization(size)) for size in (8, 32)]
     assert right_choice("q8").text == f"It falls, from about {busy[0]}% to about {busy[1]}%."
-    ((_, piece),) = given.admit_under_pow2([(100, 300)], [4096], 2048)
+    ((_, piece),) = given.admit_under_pow2([(60, 150)], [4096], 2048)
     assert right_choice("q9").text == f"{piece:,}"
     assert right_choice("q10").text == f"{0.9 * 24 - 15 - 1:.1f} GiB"
 
