@@ -99,8 +99,9 @@ class TimeLimit:
     there. So nobody's callback but a stopwatch runs under a limit; and once the time is up, no
     collector.
 
-    What counts is the time for which the thread has run: a right answer is not late because a class
-    works beside it, or because the machine had to fetch its memory. Code that does not run, as it
+    What counts is the time for which the thread has run, without the rounds of the collector: a
+    right answer is not late because a class works beside it, because the machine had to fetch its
+    memory, or because the process holds much else. Code that does not run, as it
     sleeps or waits for somebody, is stopped by the clock, after three times as long; not counted is
     what the thread had to wait for a CPU, where the system tells (Linux).
 
@@ -126,7 +127,8 @@ class TimeLimit:
 
     def __enter__(self) -> TimeLimit:
         if self._is_possible:
-            self._started, self._ran_before = time.monotonic(), time.thread_time()
+            self._started = time.monotonic()
+            self._ran_before = time.thread_time() - seconds_collecting()
             self._queued_before = _seconds_queued()
             self._trace = sys.gettrace()
             self._collects = gc.isenabled()
@@ -178,7 +180,7 @@ class TimeLimit:
 
     def _seconds_left(self) -> float:
         """Return how much of the limit is left because the thread did not run all the time."""
-        ran = time.thread_time() - self._ran_before
+        ran = time.thread_time() - seconds_collecting() - self._ran_before
         queued = _seconds_queued() - self._queued_before
         waited = time.monotonic() - self._started - queued
         return min(self._seconds - ran, _PATIENCE * self._seconds - waited)
