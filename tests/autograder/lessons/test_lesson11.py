@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from autograder import lessons
 from autograder.lessons import lesson11_attention as attention
 from autograder.lessons import lesson11_budget as budget
 from autograder.lessons import lesson11_given as given
 from autograder.lessons import lesson11_hunt as hunt
 from autograder.lessons import lesson11_measure as measure
-from autograder.proxy.subject import LocalSubject
 from course_lib.attention.dense import dense_attention
 from course_lib.attention.paged import chunked_prefill, gather, paged_decode
 from course_lib.scheduling import Scheduler
@@ -28,18 +26,7 @@ from course_lib.simulation.cost_model import (
 )
 from course_lib.simulation.workload import load_azure
 from course_lib.steps import IterationWork
-
-SAME = ""
-"""Stands for a wrong answer that has no name."""
-
-
-def examine(exercise_id, answer, timeout=3.0):
-    return lessons.find(exercise_id).examine(LocalSubject(answer, timeout))
-
-
-def named(finding):
-    return finding.misconception.name if finding.misconception else SAME
-
+from lesson_answers import SAME, examine, named
 
 # 11.1
 
