@@ -19,8 +19,8 @@ def asked_for(exercise: str, name: str) -> NotImplementedError:
 
     >>> asked_for("1.1", "kv_bytes_per_token")
     NotImplementedError('exercise 1.1 asks for kv_bytes_per_token')
-    >>> met
-    {'1.1'}
+    >>> "1.1" in met
+    True
     """
     met.add(exercise)
     return NotImplementedError(f"exercise {exercise} asks for {name}")
