@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import linecache
+import math
 import sys
 import types
 from itertools import count
@@ -52,6 +53,7 @@ def nobodys_workspace(monkeypatch):
 def unhurried(monkeypatch):
     """Let each search run to its end, on however busy a machine."""
     monkeypatch.setattr(search, "seconds_spent", lambda: 0.0)
+    monkeypatch.setattr(search, "PATIENCE", math.inf)
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def counted_time(monkeypatch):
     """
     looks = count()
     monkeypatch.setattr(search, "seconds_spent", lambda: next(looks) / 1000)
+    monkeypatch.setattr(search, "PATIENCE", math.inf)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -30,6 +31,7 @@ from autograder.checks.finding import (
     Misconception,
 )
 from autograder.checks.lateness import SLOWER, unless_by_chance
+from autograder.checks.memory import Memory
 from autograder.checks.observe import (
     Arguments,
     as_tuples,
@@ -132,8 +134,8 @@ class FunctionCheck:
             to be as small as can be; a report calls them so.
 
     Raises:
-        CheckError: The reference returns an object that cannot be compared, or writes to an
-            argument that is not among ``writes``.
+        CheckError: The reference returns an object that cannot be compared, writes to an argument
+            that is not among ``writes``, or refuses its own first probe.
     """
 
     reference: Callable[..., Any]
@@ -153,15 +155,20 @@ class FunctionCheck:
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
-            outcome = self._ask(self._trusted(), probe)
+            outcome = self._right(probe)
+            if isinstance(outcome, Raised):
+                raise CheckError(
+                    f"{self._name} answers its first probe, {probe!r}, with {outcome.kinds[0]}: "
+                    f"{outcome.message}. Begin probes= with a call that it can answer; what is to "
+                    "be refused stands in refusals="
+                )
             given = self._arguments(probe)
             unnamed = sorted({given.name(place) for place in outcome.fate.changed})
             if not set(unnamed) <= set(self.writes):
                 raise CheckError(
                     f"{self._name} writes to {', '.join(unnamed)}; name in writes= all that it may"
                 )
-            if isinstance(outcome, Returned):
-                require_plain(outcome.value)
+            require_plain(outcome.value)
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Search for the smallest call on which ``subject`` and the reference disagree."""
@@ -180,8 +187,8 @@ class FunctionCheck:
         finding = Finding(0.0, case, unwritten=unwritten, advice=advice or NOTHING_COMES_BACK)
         fitting = self._fitting(subject, answers, failure.call)
         if fitting:
-            more = self._more(subject, seed)
-            fitting = [each for each in fitting if self._agrees(each, more, more.values())]
+            more, memory = self._more(subject, seed)
+            fitting = [each for each in fitting if self._agrees(each, more, memory)]
         return finding.named(fitting, subject)
 
     @property
@@ -195,16 +202,30 @@ class FunctionCheck:
 
     def _returns(self) -> bool:
         """Say whether the reference returns anything, and does not only write."""
-        outcome = self._ask(self._trusted(), self.probes[0])
+        outcome = self._right(self.probes[0])
         return not self.writes or (isinstance(outcome, Returned) and outcome.value is not None)
 
     def _trusted(self) -> LocalSubject:
         """Return the reference."""
         return LocalSubject(self._function, TRUSTED_PATIENCE)
 
+    @cached_property
+    def _memory(self) -> Memory[Call, Outcome]:
+        """What the reference and the known wrong answers do on what every submission is asked."""
+        return Memory((*self.probes, *self.refusals), self._ask)
+
+    @cached_property
+    def _drawn(self) -> dict[int, Memory[Call, Outcome]]:
+        """The same for generated calls, by the seed that was asked for last."""
+        return {}
+
+    def _right(self, call: Call) -> Outcome:
+        """Return what the reference does on a call."""
+        return self._memory.of(self.reference, call, self._trusted())
+
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
         """Return the first failure: of value, of form, on tuples, of refusal, on large inputs."""
-        trial = _Trial(self, self._trusted(), subject)
+        trial = _Trial(self, subject)
         failure = self._search(trial.value_fails, trial, seed, max_examples)
         if failure is None and trial.form_was_wrong:
             failure = self._search(trial.form_fails, trial, seed, max_examples)
@@ -303,42 +324,57 @@ class FunctionCheck:
         more = [*([] if failing is None else [failing]), *(self.refusals if is_refusal else ())]
         calls = [*self.probes, *more]
         answers = [*answers, *(self._ask(subject, call) for call in more)]
+        came = list(zip(calls, answers, strict=True))
         return [
             each
             for each in self.misconceptions
-            if self._agrees(each, calls, answers)
+            if self._agrees(each, came, self._memory)
             and (failing is None or self._fails(each, failing))
         ]
 
     def _fails(self, misconception: Misconception, call: Call) -> bool:
         """Say whether a known wrong answer is wrong on a call, or misuses its arguments."""
-        trial = _Trial(self, self._trusted(), LocalSubject(misconception.wrong))
+        trial = _Trial(self, LocalSubject(misconception.wrong))
         return trial.form_fails(call) is not None
 
     def _agrees(
-        self, misconception: Misconception, calls: Iterable[Call], answers: Iterable[Outcome]
+        self,
+        misconception: Misconception,
+        came: Iterable[tuple[Call, Outcome]],
+        memory: Memory[Call, Outcome],
     ) -> bool:
-        """Say whether a known wrong answer gives the same on all calls."""
-        wrong = LocalSubject(misconception.wrong)
+        """Say whether a known wrong answer gives what came of each call."""
+        answer = misconception.wrong
+        wrong = LocalSubject(answer)
         return all(
-            self._alike(call, self._ask(wrong, call), answer)
-            for call, answer in zip(calls, answers, strict=True)
+            self._alike(call, memory.of(answer, call, wrong), outcome) for call, outcome in came
         )
 
-    def _more(self, subject: Subject, seed: int) -> dict[Call, Outcome]:
-        """Return what comes of a few dozen generated calls: on probes alone, much looks alike."""
+    def _more(
+        self, subject: Subject, seed: int
+    ) -> tuple[list[tuple[Call, Outcome]], Memory[Call, Outcome]]:
+        """Return what comes of a few dozen generated calls: on probes alone, much looks alike.
+
+        With them comes the memory of what known wrong answers do on them. The calls of a seed are
+        the same for everybody, and are drawn once unless time is up before all are asked.
+        """
         search = Search(subject, _MORE_CALLS, _MORE_SECONDS)
-        outcomes: dict[Call, Outcome] = {}
+        came: list[tuple[Call, Outcome]] = []
 
-        @hypothesis.seed(seed)
-        @search.settings
-        @hypothesis.given(self.cases)
-        def asks(case: Call) -> None:
+        def ask(call: Call) -> None:
             with search.step():
-                outcomes[case] = self._ask(subject, case)
+                came.append((call, self._ask(subject, call)))
 
-        search.run(asks)
-        return outcomes
+        if seed in self._drawn:
+            memory = self._drawn[seed]
+            search.run(lambda: [ask(call) for call in memory.fixed])
+            return came, memory
+        search.run(hypothesis.seed(seed)(search.settings(hypothesis.given(self.cases)(ask))))
+        memory = Memory([call for call, _ in came], self._ask)
+        if not search.is_cut_short:
+            self._drawn.clear()
+            self._drawn[seed] = memory
+        return came, memory
 
     def _alike(self, call: Call, one: Outcome, other: Outcome) -> bool:
         if not same_values(self.compare, one, other):
@@ -408,9 +444,8 @@ class _Trial:
         form_was_wrong: Whether a right value came of the wrong type, or an argument was misused.
     """
 
-    def __init__(self, check: FunctionCheck, trusted: Subject, subject: Subject) -> None:
+    def __init__(self, check: FunctionCheck, subject: Subject) -> None:
         self._check = check
-        self._trusted = trusted
         self.subject = subject
         self.form_was_wrong = False
 
@@ -439,7 +474,7 @@ class _Trial:
         check, call = self._check, large.make()
         expected, got = (
             look(side, side.call(call.args, call.kwargs), check.reads)
-            for side in (self._trusted, self.subject)
+            for side in (check._trusted(), self.subject)
         )
         allowed = max(large.seconds, SLOWER * expected.fate.seconds)
         is_late, complaint = False, "on small inputs it is right"
@@ -465,7 +500,7 @@ class _Trial:
         """Return the failure on a call, and whether it is one of form only."""
         check = self._check
         given = check._arguments(call)
-        expected, got = check._ask(self._trusted, call), check._ask(self.subject, call)
+        expected, got = check._right(call), check._ask(self.subject, call)
         complaint = compare_outcomes(check.compare, expected, got)
         shown: list[str] = []
         if complaint is None:

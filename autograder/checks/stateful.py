@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import hypothesis
@@ -35,6 +36,7 @@ from autograder.checks.finding import (
 )
 from autograder.checks.lateness import SLOWER, unless_by_chance
 from autograder.checks.lives import Life, Pair, Step
+from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
 from autograder.checks.search import Search
@@ -189,7 +191,7 @@ class StatefulCheck:
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
-            steps = self._record(probe, self.trusted())
+            steps = self._right(probe)
             for step in steps:
                 if isinstance(step.outcome, Raised) and step.outcome.kinds[0] == _NO_OBJECT:
                     raise CheckError(
@@ -243,6 +245,20 @@ class StatefulCheck:
         """Return the reference."""
         answer = self.reference.function if self._is_method else self.reference
         return LocalSubject(answer, TRUSTED_PATIENCE)
+
+    @cached_property
+    def _memory(self) -> Memory[Script, list[Step]]:
+        """How the reference and the known wrong classes live the probes."""
+        return Memory(self.probes, lambda subject, script: self._record(script, subject))
+
+    def _right(self, script: Script) -> list[Step]:
+        """Return how the reference lives a life."""
+        return self._memory.of(self.reference, script, self.trusted())
+
+    @cached_property
+    def _noted_probes(self) -> tuple[Acts, ...]:
+        """What the probes do, as data."""
+        return tuple(map(self._acts, self.probes))
 
     @property
     def _mounted_as(self) -> str | None:
@@ -339,7 +355,7 @@ class StatefulCheck:
 
     def _failing(self, script: Script, subject: Subject) -> _Failure | None:
         """Live a life on both sides; return where they differ first, if they do."""
-        expected, got = (self._record(script, side) for side in (self.trusted(), subject))
+        expected, got = self._right(script), self._record(script, subject)
         number = self._first_difference(expected, got)
         if number is None:
             return None
@@ -352,7 +368,7 @@ class StatefulCheck:
     def _shortest(self, found: _Failure, acts: Sequence[Act], subject: Subject) -> _Failure:
         """Return the shortest life that can be made of one that fails, or of a probe that does."""
         failing = []
-        for life in (Acts(acts), *map(self._acts, self.probes)):
+        for life in (Acts(acts), *self._noted_probes):
             failure = self._failing(life, subject)
             if failure is not None:
                 failing.append((failure, life[: failure.number + 1]))
@@ -482,9 +498,10 @@ class StatefulCheck:
         self, misconception: Misconception, scripts: Sequence[Script], lives: Sequence[list[Step]]
     ) -> bool:
         """Say whether a known wrong class lives as the subject did, script by script."""
-        wrong = LocalSubject(misconception.wrong)
+        answer = misconception.wrong
+        wrong = LocalSubject(answer)
         return all(
-            self._alike(self._record(script, wrong), mine)
+            self._alike(self._memory.of(answer, script, wrong), mine)
             for script, mine in zip(scripts, lives, strict=True)
         )
 
