@@ -488,6 +488,29 @@ def test_an_object_that_answers_differently_each_time_fails(examine, period):
     assert examine(source).fraction == 0
 
 
+def test_the_reference_lives_a_probe_once_whoever_is_examined(local):
+    made = []
+
+    class Counted(REFERENCE):
+        def __init__(self, size):
+            made.append(size)
+            super().__init__(size)
+
+    def of_a_size_that_is_not_drawn(life):
+        life.create(77)
+        first = life.do("take", 1, reads=("number",))
+        life.do("give_back", first)
+        life.see("num_free")
+
+    check = replace(POOL, reference=Counted, probes=(of_a_size_that_is_not_drawn,))
+    once_more_unspoiled = 1
+    assert made.count(77) == 1 + once_more_unspoiled
+    findings = [check.examine(local(FORGETFUL, "SlotPool"), SEED, EXAMPLES) for _ in range(3)]
+    assert [finding.misconception.name for finding in findings] == ["forgets what came back"] * 3
+    assert made.count(77) == 1 + once_more_unspoiled
+    assert len(made) > 2
+
+
 @pytest.mark.parametrize("period", [1, 7, 100])
 def test_ctrl_c_passes_through(local, period):
     source = "calls = 0\n" + RIGHT.replace(
