@@ -281,13 +281,15 @@ def test_spoiling_finds_out_who_kept_a_list(subject):
 
 def test_the_cpu_time_of_a_call_is_without_the_unpacking_of_its_arguments(subject):
     size = subject("def size(items):\n    return len(items)", "size")
-    assert size.call((list(range(300_000)),)).fate.seconds < 0.001
+    # The best of several: a machine that stands still may say that the call was being computed.
+    assert min(size.call((list(range(300_000)),)).fate.seconds for _ in range(5)) < 0.001
 
 
 def test_a_call_says_what_cpu_time_it_took(subject):
     source = "def f(n):\n    return sum(range(n))"
     busy = subject(source, "f")
-    assert busy.call((3_000_000,)).fate.seconds > 5 * busy.call((3,)).fate.seconds
+    short = min(busy.call((3,)).fate.seconds for _ in range(5))
+    assert busy.call((3_000_000,)).fate.seconds > 5 * short
 
 
 @pytest.mark.parametrize("asked", ["measure(object())", "measure(n=1)"])

@@ -22,6 +22,7 @@ from course_lib.kv_cache.block_table import (
     slot_mapping,
     split_layout,
 )
+from yardstick import quiet_seconds
 
 
 def _table(block_size: int, block_ids: list[int]) -> BlockTable:
@@ -249,7 +250,7 @@ class TestSlotMappingOfABatch:
             (_median_seconds(batch.at_once, 50), _median_seconds(batch.one_by_one, 5))
             for _ in range(40)
         ]
-        assert min(at_once for at_once, _ in rounds) < 50e-6
+        assert quiet_seconds(lambda: _median_seconds(batch.at_once, 50), rounds=10) < 50e-6
         assert max(one_by_one / at_once for at_once, one_by_one in rounds) > 20
 
 
