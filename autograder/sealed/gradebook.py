@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from typing import Any
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from autograder.files import notebook_bytes, write_atomically
+from autograder.errors import CourseError
+from autograder.files import locked, notebook_bytes, write_atomically
 from autograder.grading.intake import GRADED
 from autograder.grading.timestamps import read_timestamp
 from autograder.matching import grade_id
@@ -42,38 +44,87 @@ _SCRIPT = re.compile(r"((?:java|vb|live)script|data(?=\s*:\s*text))\s*:", re.IGN
 
 
 def enter(graded: Graded, database: Path, submitted: Path) -> bool:
-    """Write points into a gradebook, student by student.
+    """Write points into a gradebook, student by student: what stands of one there is whole.
 
     Args:
         graded: The results.
-        database: The gradebook.
+        database: The gradebook. Another grader that writes into it is waited for.
         submitted: The folder of all submissions, which may have the times of submission.
 
     Returns:
         Whether the gradebook knows the lesson; nothing is written if not.
+
+    Raises:
+        CourseError: The disk is full, or another program keeps the gradebook to itself.
     """
     if not database.exists():
         return False
-    from nbgrader.api import Gradebook, MissingEntry
-    from sqlalchemy.exc import SAWarning
+    from nbgrader.api import InvalidEntry, MissingEntry
+    from sqlalchemy.exc import SQLAlchemyError
 
     lesson = graded.release.lesson
+    with locked(database.with_name(f"{database.name}.lock")):
+        try:
+            with _opened(database) as (gradebook, connection):
+                gradebook.find_notebook(lesson, lesson)
+                _enter_all(graded, gradebook, connection, submitted)
+        except MissingEntry:
+            return False
+        except (InvalidEntry, SQLAlchemyError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CourseError(
+                f"cannot write {database}: {reason}; free some space or close what else writes "
+                "there, then grade again: nothing that was graded is lost"
+            ) from error
+    return True
+
+
+@contextlib.contextmanager
+def _opened(database: Path) -> Iterator[tuple[Any, Any]]:
+    """Give nbgrader's gradebook, and the connection on which its sessions write.
+
+    Its functions commit what they have done, one by one. Here they do so inside a transaction of
+    the connection, and it is the one that counts.
+    """
+    from nbgrader.api import Gradebook
+    from sqlalchemy.exc import SAWarning
+
     with warnings.catch_warnings(), Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
         # Of nbgrader's own making, and about nothing that is lost.
         warnings.simplefilter("ignore", SAWarning)
-        try:
-            gradebook.find_notebook(lesson, lesson)
-        except MissingEntry:
-            return False
-        known = _entered(gradebook, lesson)
-        for student, score in graded.scores.items():
-            if student in graded.verdicts:
-                when = None
-                with contextlib.suppress(ValueError):
-                    when = read_timestamp(submitted / student / lesson)
-                if known.get(student) != _to_enter(score, when, known.get(student)):
-                    _enter_one(gradebook, lesson, student, score, when)
-    return True
+        # What it logs are tracebacks of errors that it raises as well.
+        with _silent("tornado.application"), gradebook.engine.connect() as connection:
+            gradebook.db.remove()
+            gradebook.db.configure(bind=connection, join_transaction_mode="rollback_only")
+            yield gradebook, connection
+            gradebook.db.remove()
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Let nothing be logged under a name."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _enter_all(graded: Graded, gradebook: Any, connection: Any, submitted: Path) -> None:
+    """Write the points of all students that the gradebook has otherwise, each as a whole."""
+    lesson = graded.release.lesson
+    known = _entered(gradebook, lesson)
+    gradebook.db.remove()
+    connection.rollback()
+    for student in graded.verdicts:
+        score, when = graded.scores[student], None
+        with contextlib.suppress(ValueError):
+            when = read_timestamp(submitted / student / lesson)
+        if known.get(student) != _to_enter(score, when, known.get(student)):
+            with connection.begin():
+                _enter_one(gradebook, lesson, student, score, when)
+                gradebook.db.remove()
 
 
 def _entered(gradebook: Any, lesson: str) -> dict[str, _Entered]:
@@ -114,7 +165,7 @@ def _to_enter(score: Score, when: Any, known: _Entered | None) -> _Entered:
 
 
 def _enter_one(gradebook: Any, lesson: str, student: str, score: Score, when: Any) -> None:
-    """Write the points of one student; all of them, or none."""
+    """Write the points of one student."""
     gradebook.update_or_create_student(student)
     gradebook.update_or_create_submission(lesson, student, timestamp=when)
     for item in score.items:

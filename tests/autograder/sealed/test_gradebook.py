@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,28 +26,6 @@ VERDICTS = (
     Verdict("1.half", "check-half", Status.FAIL, 0.5, "<b>half</b>", (Remark.CELL_FAILED,)),
     Verdict("text", "text", Status.MANUAL),
 )
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gradebook that knows the lesson; to make one takes seconds."""
-    from nbgrader.api import Gradebook
-
-    path = tmp_path_factory.mktemp("fresh") / "gradebook.db"
-    lesson = "01_small"
-    with Gradebook(f"sqlite:///{path}", COURSE) as gradebook:
-        gradebook.add_assignment(lesson)
-        gradebook.add_notebook(lesson, lesson)
-        cells = [("check-double", 10, "code"), ("check-half", 5, "code"), ("text", 5, "markdown")]
-        for name, points, kind in cells:
-            gradebook.add_grade_cell(name, lesson, lesson, max_score=points, cell_type=kind)
-    return path
-
-
-@pytest.fixture
-def database(fresh: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return Path(shutil.copy(fresh, tmp_path / "gradebook.db"))
 
 
 @pytest.fixture
