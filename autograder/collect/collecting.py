@@ -20,15 +20,13 @@ from typing import Any
 from autograder.collect.downloads import Download, downloads
 from autograder.collect.naming import Named, folder_name, named
 from autograder.collect.recognition import Lessons
+from autograder.collect.record import RECORD, read_record
 from autograder.collect.roster import Roster
 from autograder.errors import CourseError
 from autograder.files import write_atomically
 from autograder.grading.timestamps import NAME as TIMESTAMP
 from autograder.grading.timestamps import parse_timestamp
 from autograder.sealed.hand_in_files import shown
-
-RECORD = "collected.json"
-"""The file beside a notebook that says which download it came from."""
 
 EARLIER = ".earlier"
 """The folder beside a notebook with those that it replaced."""
@@ -287,15 +285,6 @@ class Collecting:
             # It was that of another notebook.
             (folder / TIMESTAMP).unlink(missing_ok=True)
         write_atomically(folder / RECORD, json.dumps(record, indent=1).encode())
-
-
-def read_record(folder: Path) -> Mapping[str, Any]:
-    """Return what a folder with a collected notebook says of it; nothing if it says nothing."""
-    try:
-        record = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _with_time(piece: Piece, times: Mapping[str, datetime]) -> Piece:

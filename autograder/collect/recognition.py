@@ -48,8 +48,8 @@ class Lessons:
             return found, (f"it is {found} and not {other}",) if odd else ()
         if lesson or named:
             return str(named or lesson), notes
-        said = "no cell of it is from a lesson; name the lesson with --lesson"
-        return "", notes or (said,)
+        said = "no cell of it is from a lesson"
+        return "", (*(notes or (said,)), "or name the lesson with --lesson")
 
     def _shown(self, cells: Sequence[NotebookNode]) -> str | None:
         """Return the lesson that has most of a notebook's cells; None if none has more."""

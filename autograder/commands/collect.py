@@ -72,7 +72,8 @@ def collect(
         console.print(f"{number} written to {folder}.", highlight=False, soft_wrap=True)
     odd = sum(each.outcome in PROBLEMS for each in found.pieces)
     if odd:
-        raise CourseError(f"{odd} of the files need a look, in red above; all others are in place")
+        rest = "all others would be written" if dry_run else "all others are in place"
+        raise CourseError(f"{odd} of the files need a look, in red above; {rest}")
     if not any(each.lesson for each in found.pieces):
         raise CourseError(f"there is no notebook of a lesson in {source}; name another folder")
 

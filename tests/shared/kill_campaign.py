@@ -1,15 +1,17 @@
 """Kill real graders and their workers at random moments, and compare what comes of it: by hand.
 
-``PYTHONPATH=. python tests/shared/kill_campaign.py FOLDER --kills 50 --whom grader`` grades the
-samples of a lesson in boxes in ``FOLDER``, kills ``course grade`` again and again until it has come
-to its end, compares the gradebook with that of an undisturbed run, and begins anew, until there
-were so many kills. ``--whom worker`` kills workers, judges and warm processes below it instead.
+``PYTHONPATH=. python tests/shared/kill_campaign.py FOLDER --kills 50 --whom grader`` grades a
+class of a small lesson in boxes in ``FOLDER``, kills ``course grade`` again and again until it
+has come to its end, compares the gradebook with that of an undisturbed run, and begins anew, until
+there were so many kills. ``--whom worker`` kills workers, judges and warm processes instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import itertools
 import json
 import os
 import random
@@ -21,29 +23,86 @@ import time
 from pathlib import Path
 
 import psutil
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
 
-from autograder.bench import grading as bench
+from autograder import cli
+from autograder.build.notebooks import sources
+from autograder.build.samples import samples
+from autograder.files import notebook_bytes, write_atomically
+from autograder.matching import grade_id, nbgrader_metadata
+from autograder.paths import course_root
+from autograder.sealed import batch
+from autograder.sealed.canaries import RIGHT, UNTOUCHED
+from autograder.sealed.gradebook import COURSE
+from autograder.sealed.intake import Submission, graded_cells
+from autograder.sealed.release import Release, load_release
 from autograder.sealed.store import Store
 
-LESSON = bench.LESSON
-STUDENTS, WORKERS = 3, 2
-_COURSE = "from autograder.cli import main; main()"
-PAUSE = {"grader": 70.0, "worker": 15.0}
+LESSON, SOURCE = "01_two", "01_traditional_attention_problems"
+STUDENTS, WORKERS = 12, 2
+PAUSE = {"grader": 40.0, "worker": 8.0}
 """Seconds from one kill to the next, at most."""
+
+KEPT = ("ex-1-1", "check-ex-1-1", "ex-1-2", "check-ex-1-2", "answer-1-6")
+SETUP = (
+    "from autograder.notebook import check\n"
+    "from course_lib.kv_cache import kv_bytes_per_block\n"
+    "from course_lib.specs import GPUS, MODELS, GPUSpec, ModelSpec"
+)
+
+
+def notebook(name: str, number: int | None = None) -> NotebookNode:
+    """Return a sample's answers to two exercises, and one text; written anew if numbered."""
+    (source,) = (each for each in sources() if each.stem == SOURCE)
+    (found,) = (each.notebook for each in samples(source) if each.student == name)
+    cells = [new_code_cell(SETUP, id="setup")]
+    cells += [copy.deepcopy(cell) for cell in found.cells if grade_id(cell) in KEPT]
+    for cell in cells:
+        if number is not None and grade_id(cell) in ("ex-1-1", "ex-1-2"):
+            cell.source += f"\n# Number {number} wrote this."
+    return new_notebook(cells=cells)
+
+
+def known_submissions(release: Release) -> dict[str, Submission]:
+    """Return the canaries: all right, and nothing written."""
+    return {
+        name: Submission(name, LESSON, graded_cells(notebook(name).cells, release)[0])
+        for name in (RIGHT, UNTOUCHED)
+    }
 
 
 def set_up(root: Path) -> None:
-    """Make the course, and hand in copies of its samples whose answers are written anew."""
-    root.mkdir(parents=True)
-    bench._set_up(root, LESSON)
-    released = bench.read_notebook(bench.release_path(LESSON), "build it")
-    samples = bench._samples(LESSON)
-    notebooks = (
-        bench._with_own_answers(samples[number % len(samples)], number, released)
-        for number in range(STUDENTS)
-    )
-    bench._hand_in(root / "submitted", LESSON, notebooks)
-    shutil.copy(root / "gradebook.db", root / "gradebook.empty")
+    """Make a course of one lesson with two exercises, and let a class hand it in."""
+    from nbgrader.api import Gradebook
+
+    path = root / "lessons" / LESSON / f"{LESSON}.ipynb"
+    write_atomically(path, notebook_bytes(notebook(UNTOUCHED)))
+    names = itertools.cycle([RIGHT, "partly_right", UNTOUCHED, RIGHT])
+    for number, name in zip(range(STUDENTS), names, strict=False):
+        student = root / "submitted" / f"student{number:02}" / LESSON / f"{LESSON}.ipynb"
+        write_atomically(student, notebook_bytes(notebook(name, number)))
+    shutil.copytree(course_root() / "grading" / "question_banks", root / "grading/question_banks")
+    with Gradebook(f"sqlite:///{root / 'gradebook.empty'}", COURSE) as gradebook:
+        gradebook.add_assignment(LESSON)
+        gradebook.add_notebook(LESSON, LESSON)
+        for cell in load_release(path).cells:
+            roles = nbgrader_metadata(cell)
+            if roles.get("grade"):
+                points, kind = roles["points"], cell.cell_type
+                gradebook.add_grade_cell(
+                    roles["grade_id"], LESSON, LESSON, max_score=points, cell_type=kind
+                )
+
+
+def grade() -> None:
+    """Run ``course grade`` with the canaries of this lesson: what is started, and killed."""
+    kept = Path(os.environ["COURSE_ROOT"])
+    del os.environ["COURSE_ROOT"]
+    found = known_submissions(load_release(kept / "lessons" / LESSON / f"{LESSON}.ipynb"))
+    os.environ["COURSE_ROOT"] = str(kept)
+    batch.canaries = lambda release: found
+    cli.main()
 
 
 def start_again(root: Path) -> None:
@@ -57,7 +116,7 @@ def start_again(root: Path) -> None:
 
 def started(root: Path, workers: int) -> subprocess.Popen[bytes]:
     """Start ``course grade`` in the course."""
-    command = [sys.executable, "-c", _COURSE, "grade", LESSON, "--workers", str(workers)]
+    command = [sys.executable, __file__, "grade", LESSON, "--workers", str(workers)]
     command += ["--submitted", str(root / "submitted"), "--results", str(root / "results")]
     environment = {**os.environ, "COURSE_ROOT": str(root)}
     with (root / "said.txt").open("ab") as said:
@@ -160,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    grade() if sys.argv[1] == "grade" else main()
