@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,14 @@ def notebook_bytes(notebook: NotebookNode) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` into the file, making its folders.
 
-    Whoever opens the path sees the whole old file or the whole new one, also after a crash.
+    Whoever opens the path sees the whole old file or the whole new one, also after a crash. When
+    this returns, a power cut does not bring the old one back.
 
     Raises:
         CourseError: The disk is full or the folder is read-only. The old file is untouched.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -129,11 +131,49 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
+        _sync_folder(path.parent)
     except OSError as error:
         raise CourseError(
             f"cannot write {path}: {error.strerror}; free some space or allow writing there, "
             "then run the command again"
         ) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let no other process into the block that asks for the same lock, and wait for one in it.
+
+    A process that ends, however it does, gives its lock back.
+
+    Args:
+        path: A file for the lock, which stays; its folder exists.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    import fcntl
+
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; a power cut does not take them away again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(made):
+        _sync_folder(each.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from autograder.commands.collect import class_roster
 from autograder.commands.console import console
 from autograder.errors import CourseError
 
 if TYPE_CHECKING:
     from autograder.sealed.batch import Batch, Graded, Judging
+    from autograder.sealed.store import Store
 
 EXAMPLE = "course grade 01_traditional_attention_problems --workers 2"
 
@@ -38,6 +40,13 @@ def grade(
     scheduler: Annotated[
         str | None, typer.Option(help="A dask scheduler, such as tcp://10.0.0.5:8786.")
     ] = None,
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with names, e-mail and due dates.",
+            show_default="grading/roster.csv if it is there",
+        ),
+    ] = None,
     gradebook: Annotated[
         bool, typer.Option(help="Enter the points into nbgrader's gradebook as well.")
     ] = True,
@@ -54,20 +63,18 @@ def grade(
     What has been graded is not graded again; what an interruption has left out is. A CSV file with
     the points of each exercise is written beside the results.
     """
-    from autograder.paths import course_root
-    from autograder.sealed.store import Store
-
-    store = Store(results or course_root() / "grading" / "sealed")
+    store = open_store(results)
     if audit:
-        _audit(store.audit(), len(store.entries()))
+        audit_store(store)
         return
+    from autograder.paths import course_root
     from autograder.sealed.batch import Batch, strays
 
     submitted = submitted or course_root() / "grading" / "submitted"
     if not unsafe:
         _require_boxes()
     with console.status("Reading what was handed in"):
-        batch = Batch(lesson, submitted, store, is_boxed=not unsafe)
+        batch = Batch(lesson, submitted, store, not unsafe, class_roster(roster))
     failed, judged = _judge(batch, workers, scheduler)
     graded = batch.graded(judged)
     if graded.deviations:
@@ -160,14 +167,24 @@ def _enter(graded: Graded, batch: Batch, submitted: Path, record: Path) -> None:
     console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-def _audit(problems: list[str], number: int) -> None:
+def open_store(results: Path | None) -> Store:
+    """Return the results in a folder, or else in ``grading/sealed``."""
+    from autograder.paths import course_root
+    from autograder.sealed.store import Store
+
+    return Store(results or course_root() / "grading" / "sealed")
+
+
+def audit_store(store: Store) -> None:
     """Say what is wrong with the results.
 
     Raises:
         CourseError: Something is.
     """
+    problems = store.audit()
     if problems:
         for problem in problems:
             console.print(problem, markup=False, highlight=False)
         raise CourseError(f"{len(problems)} of the results or of the log is not as it was written")
+    number = len(store.entries())
     console.print(f"{number} results, each as it was graded and in the log.", highlight=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import logging
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from nbgrader.apps.api import NbGraderAPI
@@ -19,6 +20,9 @@ NAME = "timestamp.txt"
 """The file beside a submission that says when it was handed in."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OFFSET = re.compile(
+    r"(?P<time>.*:\d\d(?:\.\d+)?)\s*(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)"
+)
 _EXAMPLE = "2026-11-20 18:00:00 UTC"
 
 
@@ -32,13 +36,49 @@ def read_timestamp(folder: Path) -> datetime | None:
         raw = (folder / NAME).read_bytes()
     except OSError:
         return None
+    return parse_timestamp(raw)
+
+
+def parse_timestamp(raw: bytes) -> datetime:
+    """Return the time, in UTC, that a file with a time of submission holds.
+
+    Args:
+        raw: What is in the file.
+
+    Raises:
+        ValueError: It holds no time; the message says what it holds.
+
+    >>> parse_timestamp(b"2026-11-20 18:00:00 +0100").hour
+    17
+    """
     text = raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig", "replace").strip()
     try:
-        moment: datetime = parse_utc(text)
+        return parse_time(text)
     except (ValueError, OverflowError, TypeError) as error:
         holds = repr(text[:40]) if text else "nothing"
         raise ValueError(f"it holds {holds}, which is no time such as {_EXAMPLE}") from error
-    return moment
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time in UTC; one without a zone is in UTC.
+
+    nbgrader takes ``+0100`` for 100 seconds and passes over ``+01:00``, so that is done here.
+
+    Args:
+        text: The time as people and programs write it.
+
+    Raises:
+        ValueError: It is no time. TypeError and OverflowError say the same.
+
+    >>> [parse_time(f"2026-11-20 18:00 {zone}").hour for zone in ("+0100", "-01:30", "CET", "")]
+    [17, 19, 17, 18]
+    """
+    found = _OFFSET.fullmatch(text)
+    moment: datetime = parse_utc(found["time"] if found else text)
+    if not found:
+        return moment
+    offset = timedelta(hours=int(found["hours"]), minutes=int(found["minutes"]))
+    return moment - offset if found["sign"] == "+" else moment + offset
 
 
 def read_odd_timestamps() -> None:

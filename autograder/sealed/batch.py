@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autograder.build.notebooks import release_path, sources
+from autograder.collect.record import lateness
+from autograder.collect.roster import Roster
 from autograder.errors import CourseError
 from autograder.grading.hand_ins import oddities
 from autograder.sealed.canaries import canaries, deviations
@@ -38,6 +40,8 @@ class Graded:
         deviations: What was wrong with the canaries; with any there are no scores.
         moves: What earns another share than when it was graded with other checks.
         is_boxed: Whether the submissions ran in boxes; every report says so if not.
+        roster: The class, as far as it is known.
+        late: What there is to say of who was late, by student.
     """
 
     release: Release
@@ -47,6 +51,8 @@ class Graded:
     deviations: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
     is_boxed: bool = True
+    roster: Roster = field(default_factory=Roster)
+    late: Mapping[str, str] = field(default_factory=dict)
 
 
 class Batch:
@@ -57,13 +63,22 @@ class Batch:
         submitted: The folder with one folder for each student.
         store: Where results are.
         is_boxed: Whether submissions run in boxes; results of the other kind are others.
+        roster: The class, for names and due dates; nothing that is judged depends on it.
 
     Raises:
         CourseError: The lesson or the folder cannot be read, or nothing was handed in.
     """
 
-    def __init__(self, lesson: str, submitted: Path, store: Store, is_boxed: bool = True) -> None:
+    def __init__(
+        self,
+        lesson: str,
+        submitted: Path,
+        store: Store,
+        is_boxed: bool = True,
+        roster: Roster | None = None,
+    ) -> None:
         self._is_boxed = is_boxed
+        self._submitted, self._roster = submitted, roster or Roster()
         released = release_path(lesson)
         if not released.parent.is_dir():
             known = sorted(each.name for each in released.parents[1].glob("[0-9][0-9]_*"))
@@ -77,6 +92,7 @@ class Batch:
         }
         self._canaries = canaries(self.release)
         self._wrong: list[str] = []
+        self._failed: set[str] = set()
 
     def to_judge(self) -> dict[str, Order]:
         """Return what has no result yet, by key: canaries first, each content once."""
@@ -111,6 +127,7 @@ class Batch:
         orders = self.to_judge()
         for key, verdicts in judging(orders):
             if verdicts is None or any(each.status is Status.INFRA for each in verdicts):
+                self._failed.add(key)
                 yield key, False
                 continue
             if wrong := self._wrongly_judged(key, verdicts):
@@ -139,17 +156,36 @@ class Batch:
                 continue
             verdicts = self._store.get(self.key(taken))
             if verdicts is None:
-                reason = "the machine failed; grade again"
-                scores[student] = ungraded(
-                    self.release, Quarantined(student, self.release.lesson, reason)
-                )
+                scores[student] = ungraded(self.release, self._open(taken))
                 continue
             found[student] = verdicts
             moved += history.moves(student, taken.digest, self.key(taken), verdicts)
             scores[student] = score(self.release, verdicts, taken.notes)
         return Graded(
-            self.release, scores, found, judged, moves=tuple(moved), is_boxed=self._is_boxed
+            self.release,
+            scores,
+            found,
+            judged,
+            moves=tuple(moved),
+            is_boxed=self._is_boxed,
+            roster=self._roster,
+            late=dict(self._late(scores)),
         )
+
+    def _open(self, submission: Submission) -> Quarantined:
+        """Return why a submission that can be graded has no result."""
+        lesson = self.release.lesson
+        reason = f"not graded yet; `course grade {lesson}` does it"
+        if self.key(submission) in self._failed:
+            reason = "the machine failed; grade again"
+        return Quarantined(submission.student, lesson, reason)
+
+    def _late(self, students: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield who was late, and by how much."""
+        for student in students:
+            said = lateness(self._submitted, student, self.release.lesson, self._roster)
+            if said:
+                yield student, said
 
     def _told(self, submission: Submission, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
         """Return what the log is told of a result."""

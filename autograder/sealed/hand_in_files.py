@@ -94,7 +94,7 @@ def read_zip(stream: IO[bytes], lesson: str) -> HandIn:
             if len(members) > MAX_ENTRIES:
                 raise RefusedError(f"the zip file holds more than {MAX_ENTRIES} files; {_ASK}")
             for member in members:
-                _require_inside(member)
+                require_inside(member)
             found = {each.filename: each for each in members if _is_visible_file(each)}
             name, notes = _chosen(list(found), lesson)
             member = found[name]
@@ -121,7 +121,7 @@ def shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _require_inside(member: zipfile.ZipInfo) -> None:
+def require_inside(member: zipfile.ZipInfo) -> None:
     """Raise RefusedError if a name leads out of the zip file, or stands for a symbolic link."""
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in member.filename:

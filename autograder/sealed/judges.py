@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,8 +180,18 @@ class JudgeProcess:
         return tuple(map(Verdict.from_data, answer["verdicts"]))
 
 
+def _end_with_who_asks() -> None:
+    """End this process, with its warm process and its box, once nobody can give it an order."""
+    asked = select.poll()
+    # Nothing but its end is waited for.
+    asked.register(sys.stdin.fileno(), 0)
+    asked.poll()
+    os._exit(0)
+
+
 def main() -> None:
-    """Answer orders until nobody gives any."""
+    """Answer orders until nobody gives any; who is killed meanwhile leaves no judge at work."""
+    threading.Thread(target=_end_with_who_asks, daemon=True).start()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a check may print is no answer.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Iterable
 
 from rich.markup import escape
 from rich.table import Column, Table
@@ -29,17 +30,27 @@ def class_table(graded: Graded) -> Table:
     table = Table(Column("student", overflow="fold"), title=title)
     table.add_column("points", justify="right")
     table.add_column("by hand", justify="right")
+    if graded.late:
+        table.add_column("late", overflow="fold")
     table.add_column("what a 0 would not say", overflow="fold")
     for student, score in graded.scores.items():
         said = "; ".join(f"{item.exercise} {item.says}" for item in score.items if _is_told(item))
+        late = [graded.late.get(student, "").removeprefix("late by ")] if graded.late else []
         if score.earned is None:
             said = "; ".join(score.notes)
-            table.add_row(escape(student), "not graded", "", escape(said), style="red")
+            cells = [_called(graded, student), "not graded", "", *late, said]
         else:
             waits = f"{score.waits:g}" if score.waits else ""
-            points = f"{score.earned:g} / {score.maximum:g}"
-            table.add_row(escape(student), points, waits, escape(said))
+            cells = [_called(graded, student), f"{score.earned:g} / {score.maximum:g}", waits]
+            cells += [*late, said]
+        table.add_row(*map(escape, cells), style="red" if score.earned is None else None)
     return table
+
+
+def _called(graded: Graded, student: str) -> str:
+    """Return what a student is called: the folder's name, with the person's if that is known."""
+    name = graded.roster.of(student).name
+    return f"{student} ({name})" if name else student
 
 
 def mistakes_table(graded: Graded) -> Table:
@@ -53,10 +64,10 @@ def mistakes_table(graded: Graded) -> Table:
     table = Table("exercise", Column("misconception", overflow="fold"), title="What a class holds")
     table.add_column("students", justify="right")
     places = {asked.exercise: place for place, asked in enumerate(graded.release.asked)}
-    for (exercise, name), number in sorted(
+    for (exercise, name), students in sorted(
         counted.items(), key=lambda each: (places[each[0][0]], -each[1], each[0][1])
     ):
-        table.add_row(exercise, escape(name), str(number))
+        table.add_row(exercise, escape(name), str(students))
     return table
 
 
@@ -76,20 +87,36 @@ def points_csv(graded: Graded) -> str:
     """Return the points as CSV: a line for each student, a column for each exercise."""
     asked = [item.exercise for score in graded.scores.values() for item in score.items]
     exercises = list(dict.fromkeys(asked))
-    head = ["student", "earned", "maximum", "by hand", *exercises, "remarks"]
+    head = ["student", "name", "email", "late", "earned", "maximum", "by hand", *exercises]
+    head.append("remarks")
     rows = [head if graded.is_boxed else [*head, UNSAFE]]
     for student, score in graded.scores.items():
         points = {item.exercise: item.points for item in score.items}
         said = [f"{item.exercise}: {item.says}" for item in score.items if item.says]
         row = [
-            student,
-            _number(score.earned),
-            _number(score.maximum),
-            _number(score.waits),
-            *(_number(points.get(each)) for each in exercises),
+            *person(graded, student),
+            number(score.earned),
+            number(score.maximum),
+            number(score.waits),
+            *(number(points.get(each)) for each in exercises),
             "; ".join([*score.notes, *said]),
         ]
         rows.append(row if graded.is_boxed else [*row, "yes"])
+    return as_csv(rows)
+
+
+def person(graded: Graded, student: str) -> list[str]:
+    """Return a student's folder, name, address and lateness, as files for a spreadsheet begin."""
+    known = graded.roster.of(student)
+    return [student, known.name, known.email, graded.late.get(student, "")]
+
+
+def as_csv(rows: Iterable[Iterable[str]]) -> str:
+    """Return rows as CSV, every cell quoted and none of them a formula.
+
+    >>> print(as_csv([["=1+1", "Ada, first"]]), end="")
+    "'=1+1","Ada, first"
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerows([[plain_cell(each) for each in row] for row in rows])
@@ -105,7 +132,8 @@ def plain_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return points as they stand in a file; "" for none."""
     return "" if value is None else f"{value:g}"
 
 

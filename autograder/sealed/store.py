@@ -9,18 +9,19 @@ noticed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from autograder.errors import CourseError
-from autograder.files import write_atomically
+from autograder.files import locked, write_atomically
 from autograder.sealed.verdict import Verdict
 
 _SECRET_BYTES = 32
@@ -121,7 +122,8 @@ class Store:
             try:
                 self._append(Entry(key, hashlib.sha256(content).hexdigest(), about))
             except CourseError:
-                self._path(key).unlink()
+                with contextlib.suppress(OSError):
+                    self._path(key).unlink()
                 raise
 
     def entries(self) -> list[Entry]:
@@ -158,12 +160,9 @@ class Store:
     def _path(self, key: str) -> Path:
         return self.folder / "results" / key[:2] / f"{key}.json"
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """Let no other grader write meanwhile."""
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return locked(self.folder / "lock")
 
     def _known(self) -> dict[str, Entry]:
         """Return what the log says by now, by key."""
@@ -188,20 +187,25 @@ class Store:
     def _append(self, entry: Entry) -> None:
         """Write a line; what a power cut has left of another one goes first."""
         self._known()
+        line = {**entry.about, "key": entry.key, "result": entry.result, "before": self._last}
+        whole = {**line, "hash": _hash_of(line)}
         try:
-            with self._log.open("ab") as log:
+            # Without a buffer: what could not be written is not written later either.
+            with self._log.open("ab", buffering=0) as log:
                 log.truncate(self._read_to)
-                line = {**entry.about, "key": entry.key, "result": entry.result}
-                line["before"] = self._last
-                whole = {**line, "hash": _hash_of(line)}
-                self._write(log, json.dumps(whole, sort_keys=True).encode() + b"\n")
+                try:
+                    self._write(log, json.dumps(whole, sort_keys=True).encode() + b"\n")
+                except OSError:
+                    log.truncate(self._read_to)
+                    raise
         except OSError as error:
             raise CourseError(
                 f"cannot write {self._log}: {error.strerror}; free some space, then grade again"
             ) from error
         self._known()
 
-    def _write(self, log: BinaryIO, line: bytes) -> None:
-        log.write(line)
-        log.flush()
+    def _write(self, log: RawIOBase, line: bytes) -> None:
+        """Write a line and have the disk keep it; a disk with room for a part takes that part."""
+        while line:
+            line = line[log.write(line) :]
         os.fsync(log.fileno())

@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from autograder import cli
+from autograder.errors import CourseError
+from autograder.sealed import batch as batches
+from autograder.sealed import judges as judging
+from autograder.sealed.batch import Batch
+from autograder.sealed.box import protections
 from autograder.sealed.box.warm import Zygote
+from autograder.sealed.gradebook import COURSE
 from autograder.sealed.release import Release, load_release
+from autograder.sealed.store import Store
 from autograder.sealed.stubs import make_tree
+from standing_judges import Judges, known_submissions
 
 LESSON = "01_small"
 FIRST_LESSON = next((Path(__file__).parents[3] / "lessons").glob("01_*/*.ipynb"))
@@ -141,3 +151,71 @@ def zygote_of_two(
     make_tree(two_exercises, tree)
     with Zygote(tree, ["autograder.notebook", "course_lib.kv_cache"]) as zygote:
         yield zygote
+
+
+@pytest.fixture
+def judges() -> Judges:
+    return Judges()
+
+
+@pytest.fixture
+def make_batch(
+    tmp_path: Path,
+    release: Release,
+    submitted: Path,
+    answered: list[dict[str, Any]],
+    hand_in: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], Batch]:
+    """A class: ada is right, bob did half of it, =eve copied from ada, zoe's file is none."""
+    monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
+    hand_in(answered, "ada")
+    hand_in(answered, "=eve")
+    answered[5]["source"] = "def half(x):\n    print(x / 2)"
+    hand_in(answered, "bob")
+    hand_in(b"not JSON", "zoe")
+
+    monkeypatch.setattr(batches, "canaries", known_submissions)
+    return lambda: Batch(release.lesson, submitted, Store(tmp_path / "sealed"))
+
+
+@pytest.fixture
+def course(
+    make_batch: Callable[[], Batch],
+    judges: Judges,
+    submitted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, str]]:
+    """Run ``course grade`` on the class; return the exit code and what it prints."""
+    monkeypatch.setattr(judging, "one_by_one", judges)
+    monkeypatch.setattr(protections, "protections", list)
+
+    def run(*options: str) -> tuple[int, str]:
+        folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]
+        done = CliRunner().invoke(cli.app, ["grade", "01_small", *folders, *options])
+        error = done.exception if isinstance(done.exception, CourseError) else ""
+        return done.exit_code, f"{done.output}{error}"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gradebook that knows the lesson; to make one takes seconds."""
+    from nbgrader.api import Gradebook
+
+    path = tmp_path_factory.mktemp("fresh") / "gradebook.db"
+    with Gradebook(f"sqlite:///{path}", COURSE) as gradebook:
+        gradebook.add_assignment(LESSON)
+        gradebook.add_notebook(LESSON, LESSON)
+        cells = [("check-double", 10, "code"), ("check-half", 5, "code"), ("text", 5, "markdown")]
+        for name, points, kind in cells:
+            gradebook.add_grade_cell(name, LESSON, LESSON, max_score=points, cell_type=kind)
+    return path
+
+
+@pytest.fixture
+def database(fresh: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(fresh, tmp_path / "gradebook.db"))

@@ -4,106 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from autograder import cli
 from autograder.errors import CourseError
 from autograder.sealed import batch as batches
-from autograder.sealed import judges as judging
 from autograder.sealed.batch import Batch, Graded
 from autograder.sealed.box import protections
 from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
-from autograder.sealed.intake import Submission, graded_cells
-from autograder.sealed.judges import Order
 from autograder.sealed.release import Release
 from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
 from autograder.sealed.store import Store
 from autograder.sealed.verdict import Status, Verdict
+from standing_judges import Judges
 
 CLASS = ("ada", "bob", "=eve", "zoe")
-
-
-class Judges:
-    """Stand for who judges: an answer that returns something is right."""
-
-    def __init__(self) -> None:
-        self.judged: list[str] = []
-        self.fails_for = ""
-        self.ends_after = 100
-        self.accepts = "return"
-        self.boxed: set[bool] = set()
-
-    def __call__(
-        self, orders: Mapping[str, Order]
-    ) -> Iterator[tuple[str, tuple[Verdict, ...] | None]]:
-        for number, (key, order) in enumerate(orders.items()):
-            if number == self.ends_after:
-                raise KeyboardInterrupt
-            student = order.submission.student
-            self.judged.append(student)
-            self.boxed.add(order.is_boxed)
-            yield (
-                key,
-                None
-                if student == self.fails_for
-                else tuple(verdicts(order.submission, self.accepts)),
-            )
-
-
-def verdicts(submission: Submission, accepts: str) -> Iterator[Verdict]:
-    sources = {cell.grade_id: cell.source for cell in submission.cells}
-    for name in ("double", "half"):
-        is_right = "return" in sources[f"ex-{name}"] or accepts in sources[f"ex-{name}"]
-        status = Status.PASS if is_right else Status.FAIL
-        mistake = "" if is_right else "forgets to return"
-        yield Verdict(
-            f"1.{name}", f"check-{name}", status, float(is_right), mistake, misconception=mistake
-        )
-    yield Verdict("text", "text", Status.MANUAL)
-
-
-@pytest.fixture
-def judges() -> Judges:
-    return Judges()
-
-
-@pytest.fixture
-def make_batch(
-    tmp_path: Path,
-    release: Release,
-    submitted: Path,
-    answered: list[dict[str, Any]],
-    hand_in: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[], Batch]:
-    """A class: ada is right, bob did half of it, =eve copied from ada, zoe's file is none."""
-    monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
-    hand_in(answered, "ada")
-    hand_in(answered, "=eve")
-    answered[5]["source"] = "def half(x):\n    print(x / 2)"
-    hand_in(answered, "bob")
-    hand_in(b"not JSON", "zoe")
-
-    def canaries(release: Release) -> dict[str, Submission]:
-        right = [cell.copy() for cell in release.cells]
-        for cell in right:
-            if str(cell.id).startswith("ex-"):
-                cell.source = f"{cell.source}\n    return 2 * x"
-        return {
-            RIGHT: Submission(RIGHT, release.lesson, graded_cells(right, release)[0]),
-            UNTOUCHED: Submission(
-                UNTOUCHED, release.lesson, graded_cells(release.cells, release)[0]
-            ),
-        }
-
-    monkeypatch.setattr(batches, "canaries", canaries)
-    return lambda: Batch(release.lesson, submitted, Store(tmp_path / "sealed"))
 
 
 def grade(batch: Batch, judges: Judges) -> Graded:
@@ -243,27 +161,6 @@ def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) 
     for said in ("15 / 20", "forgets to return", "not graded", "it is not JSON"):
         assert said in shown
     assert mistakes_table(graded).row_count == 1
-
-
-@pytest.fixture
-def course(
-    make_batch: Callable[[], Batch],
-    judges: Judges,
-    submitted: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., tuple[int, str]]:
-    """Run ``course grade`` on the class; return the exit code and what it prints."""
-    monkeypatch.setattr(judging, "one_by_one", judges)
-    monkeypatch.setattr(protections, "protections", list)
-
-    def run(*options: str) -> tuple[int, str]:
-        folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]
-        done = CliRunner().invoke(cli.app, ["grade", "01_small", *folders, *options])
-        error = done.exception if isinstance(done.exception, CourseError) else ""
-        return done.exit_code, f"{done.output}{error}"
-
-    return run
 
 
 def test_the_command_grades_writes_and_is_a_no_op_the_second_time(

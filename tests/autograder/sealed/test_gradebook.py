@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
+from autograder.collect.roster import Person, Roster
+from autograder.errors import CourseError
 from autograder.grading.intake import is_graded
 from autograder.sealed import gradebook as gradebooks
 from autograder.sealed.batch import Graded
@@ -27,28 +29,6 @@ VERDICTS = (
     Verdict("1.half", "check-half", Status.FAIL, 0.5, "<b>half</b>", (Remark.CELL_FAILED,)),
     Verdict("text", "text", Status.MANUAL),
 )
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gradebook that knows the lesson; to make one takes seconds."""
-    from nbgrader.api import Gradebook
-
-    path = tmp_path_factory.mktemp("fresh") / "gradebook.db"
-    lesson = "01_small"
-    with Gradebook(f"sqlite:///{path}", COURSE) as gradebook:
-        gradebook.add_assignment(lesson)
-        gradebook.add_notebook(lesson, lesson)
-        cells = [("check-double", 10, "code"), ("check-half", 5, "code"), ("text", 5, "markdown")]
-        for name, points, kind in cells:
-            gradebook.add_grade_cell(name, lesson, lesson, max_score=points, cell_type=kind)
-    return path
-
-
-@pytest.fixture
-def database(fresh: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return Path(shutil.copy(fresh, tmp_path / "gradebook.db"))
 
 
 @pytest.fixture
@@ -164,6 +144,36 @@ def test_the_time_of_submission_is_entered(
         with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
             when = gradebook.find_submission(release.lesson, "ada").timestamp
             assert (when.year if when else None) == year
+
+
+def test_names_due_dates_and_extensions_of_the_roster_are_entered(
+    database: Path, release: Release, submitted: Path, submission: Submission
+) -> None:
+    from nbgrader.api import Gradebook
+
+    (submitted / "ada" / release.lesson / "timestamp.txt").write_text("2026-11-21 18:00 +0100")
+    due, extended = datetime(2026, 11, 20, 18, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC)
+    known = Roster([Person("*", due={1: due}), Person("ada", "Lovelace, Ada", "ada@example.org")])
+    longer = Roster([Person("*", due={1: due}), Person("ada", due={1: extended})])
+    late = []
+    for roster in (known, longer, known, Roster()):
+        enter(replace(graded(release), roster=roster), database, submitted)
+        with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+            found = gradebook.find_submission(release.lesson, "ada")
+            late.append(found.total_seconds_late)
+            student = found.student
+            assert (student.first_name, student.last_name) == ("Ada", "Lovelace")
+            assert student.email == "ada@example.org"
+    assert late == [23 * 3600, 17 * 3600, 23 * 3600, 23 * 3600]
+
+
+def test_a_gradebook_that_is_no_database_is_one_line(
+    tmp_path: Path, release: Release, submitted: Path
+) -> None:
+    path = tmp_path / "gradebook.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(CourseError, match=r"cannot write .*gradebook\.db: .*; free some space"):
+        enter(graded(release), path, submitted)
 
 
 def test_a_gradebook_that_does_not_know_the_lesson(
