@@ -64,10 +64,16 @@ def run_sweep(
         A point for each set-up, in the same order.
 
     Raises:
-        SetupError: ``scheduler`` is no address, the cluster cannot be reached, or a worker broke
-            down.
+        SetupError: ``scheduler`` is no address, the cluster cannot be reached, a worker broke down,
+            or the workers of another cluster are to use one's own parts, which they do not have.
     """
     from distributed import as_completed
+
+    if scheduler is not None and any(setup.parts == "own" for setup in setups):
+        raise SetupError(
+            "parts is 'own', and the workers of another cluster do not have your parts; leave "
+            "--scheduler out, or set parts=reference"
+        )
 
     with _client(scheduler, min(workers or os.cpu_count() or 1, len(setups))) as client:
         try:
