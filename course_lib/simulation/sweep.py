@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -110,7 +111,9 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
             yield client
         return
     with contextlib.ExitStack() as stack:
-        with _interrupt_held_back():
+        with _interrupt_held_back(), warnings.catch_warnings():
+            # It looks at this port even without a dashboard, and takes another one by itself.
+            warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use")
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

@@ -113,7 +113,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("name", PARAMETERS)
     def test_every_parameter_can_be_set(self, name):
-        text = {"caching": "no", "preemption_mode": "swap"}.get(name, "5")
+        text = {"caching": "no", "preemption_mode": "swap", "parts": "own"}.get(name, "5")
         assert getattr(with_settings(Setup(), [f"{name}={text}"]), name) is not None
 
     @pytest.mark.parametrize(
