@@ -25,6 +25,7 @@ img {{ height: auto; max-width: 100%; }}
 pre {{ background: color-mix(in srgb, currentColor 8%, transparent); padding: 8px 12px; }}
 pre {{ white-space: pre-wrap; }}
 summary {{ cursor: pointer; }}
+.document {{ padding: 0 12px; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
 td, th {{ border-bottom: 1px solid color-mix(in srgb, currentColor 30%, transparent); }}
 td, th {{ padding: 3px 10px; text-align: left; }}
@@ -149,9 +150,8 @@ def document_html(title: str, body: Sequence[str | Drawn]) -> str:
         if piece.front_end not in front_ends:
             front_ends.append(piece.front_end)
         pieces.append(piece.to_widget(front_ends.index(piece.front_end)))
-    return _PAGE.format(
-        title=escape(title), figure="\n".join(pieces), scripts=scripts_html(front_ends)
-    )
+    document = "\n".join(['<div class="document">', *pieces, "</div>"])
+    return _PAGE.format(title=escape(title), figure=document, scripts=scripts_html(front_ends))
 
 
 def _with_marked_bytes(value: Any) -> Any:
