@@ -86,7 +86,7 @@ def _batching() -> Measurement:
             llm = LLM(max_num_seqs=NUM_PROMPTS, enable_prefix_caching=False)
             own = llm.parts.own_names
             params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True)
-            prompts = [f"{question} {n}" for n in range(2) for question in _QUESTIONS]
+            prompts = [f"{_QUESTIONS[n % len(_QUESTIONS)]} {n}" for n in range(NUM_PROMPTS)]
             ways: dict[str, Sequence[Sequence[str]]] = {
                 "one by one": [[prompt] for prompt in prompts],
                 "together": [prompts],

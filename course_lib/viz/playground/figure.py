@@ -25,7 +25,7 @@ from course_lib.viz.kit.controls import (
     accepted,
 )
 from course_lib.viz.kit.explorer import Explorer
-from course_lib.viz.kit.layout import WIDE
+from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.playground.dashboard import TITLE, dashboard_scene
 from course_lib.viz.playground.report import dashboard_section, write_page
@@ -74,7 +74,7 @@ class Playground(Explorer):
         controls = _controls(_csv_files(Path(folder)))
         moved: dict[str, Any] = accepted(controls, start or {})
         controls |= {name: replace(controls[name], value=to) for name, to in moved.items()}
-        super().__init__(self._draw, controls)
+        super().__init__(self._draw, controls, narrow=SLIM)
         self.label = TITLE
         self.keeps = True
 

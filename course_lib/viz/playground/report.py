@@ -13,7 +13,7 @@ from course_lib.simulation.headings import heading, parameter_heading
 from course_lib.simulation.setup import Setup, command_of
 from course_lib.simulation.sweep import SweepPoint
 from course_lib.viz.kit.charts.words import number
-from course_lib.viz.kit.layout import NARROW, WIDE
+from course_lib.viz.kit.layout import SLIM, WIDE
 from course_lib.viz.kit.page import document_html
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Picture
@@ -146,4 +146,4 @@ def _setting(value: object) -> str:
 
 
 def _both_forms(build: Callable[[float], Scene]) -> Picture:
-    return Picture(build(WIDE), build(NARROW))
+    return Picture(build(WIDE), build(SLIM))

@@ -8,7 +8,7 @@ from course_lib.simulation.headings import parameter_heading
 from course_lib.simulation.setup import Setup, SetupError, parse_sweep
 from course_lib.simulation.sweep import SweepPoint, run_sweep
 from course_lib.simulation.workload import Workload
-from course_lib.viz.kit.layout import NARROW, WIDE, bottom_of, wrapped
+from course_lib.viz.kit.layout import SLIM, WIDE, bottom_of, wrapped
 from course_lib.viz.kit.live import Live
 from course_lib.viz.kit.player import Frame
 from course_lib.viz.kit.scene import Scene
@@ -86,7 +86,7 @@ class SweepPicture(Live[tuple[int, tuple[SweepPoint, ...]]]):
         words = f"{done} of {total} simulated."
         if failed:
             words = f"{total - failed} of {total} simulated; {failed} could not be."
-        wide, narrow = (self._scene(done, points, width) for width in (WIDE, NARROW))
+        wide, narrow = (self._scene(done, points, width) for width in (WIDE, SLIM))
         return Frame(wide, words, narrow=narrow)
 
     def _scene(self, done: int, points: Sequence[SweepPoint], width: float) -> Scene:
@@ -107,7 +107,7 @@ def progress_scene(
         done: Set-ups that are done.
         total: All set-ups.
         points: Set-ups of which none could be simulated, with the reasons.
-        width: ``WIDE`` or ``NARROW``.
+        width: ``WIDE`` or ``SLIM``.
 
     >>> progress_scene("Sweep", 2, 5).alt
     '2 of 5 set-ups are simulated.'

@@ -14,6 +14,7 @@ from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.setup import Setup, SetupError, figures, run
 from course_lib.simulation.sweep import SweepPoint, run_point
 from course_lib.viz import NARROW, WIDE, Playground
+from course_lib.viz.kit.layout import SLIM
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import Line
 from course_lib.viz.playground import sweeping
@@ -48,7 +49,7 @@ HEAD = "arrival_time,prompt_tokens,output_tokens"
 # What is drawn
 
 
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, NARROW, SLIM])
 @pytest.mark.parametrize("window", [0.0, 0.5, 0.9])
 def test_it_can_be_read_in_both_forms(
     bench: Bench, width: float, window: float, crowding: Callable[[Scene], list[str]]
