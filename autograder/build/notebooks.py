@@ -4,7 +4,7 @@ A source is in jupytext's percent format with directives: see ``directives``. Ce
 exercise ids and section headings, so building twice gives the same bytes.
 
 Numbers from 13 to 19 are the notebooks of the final project. Each is built, checked and graded like
-a lesson, and released as ``lessons/final_project/slug.ipynb``.
+a lesson, and released as ``lessons/final_project/slug.ipynb``; but those in ``OPEN`` ask nothing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,18 @@ _KERNEL = {
 }
 
 
+OPEN = frozenset({"16_playground"})
+"""Sources of notebooks that ask nothing and earn nothing: nobody hands them in."""
+
+
 def sources() -> list[Path]:
-    """Return the lesson sources, in order."""
+    """Return the sources of all notebooks, in order."""
     return sorted((course_root() / "solutions").glob("[0-9][0-9]_*.py"))
+
+
+def graded_sources() -> list[Path]:
+    """Return the sources of the notebooks that are handed in, in order."""
+    return [source for source in sources() if source.stem not in OPEN]
 
 
 def chosen_sources(names: list[str] | None) -> list[Path]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 from rich.table import Table
 
 from autograder.build import holes
-from autograder.build.notebooks import release_path, solution_notebook, sources
+from autograder.build.notebooks import graded_sources, release_path, solution_notebook
 from autograder.errors import CourseError
 from autograder.files import notebook_bytes, read_notebook, write_atomically
 from autograder.paths import course_root
@@ -94,7 +94,7 @@ def write_samples() -> list[Sample]:
     Raises:
         CourseError: A submission that is no sample is in the way. Nothing was written.
     """
-    found = [sample for source in sources() for sample in samples(source)]
+    found = [sample for source in graded_sources() for sample in samples(source)]
     for sample in found:
         _require_sample_or_nothing(sample.path)
     for sample in found:

@@ -17,8 +17,8 @@ def simulate(
     workload: Annotated[
         str,
         typer.Argument(
-            help="poisson, gamma, on-off, closed, azure-conversation, azure-code, mooncake or "
-            "vllm-run."
+            help="poisson, gamma, on-off, closed, azure-conversation, azure-code, mooncake, "
+            "vllm-run, or the path of a CSV file: arrival_time,prompt_tokens,output_tokens."
         ),
     ] = "poisson",
     requests: Annotated[
@@ -55,6 +55,13 @@ def simulate(
             help="Any other parameter, such as max-num-seqs=64; a wrong name lists all.",
         ),
     ] = None,
+    against: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Compare with the same set-up but for this; more than one may change.",
+        ),
+    ] = None,
     sweep: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="NAME=V1,V2,...", help="Run once for each value of a parameter."),
@@ -75,7 +82,10 @@ def simulate(
     ] = None,
     report: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="Write tables, figures and a trace to a new folder."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Write tables, figures and a trace to a new folder; or to FILE.html, one page.",
+        ),
     ] = None,
 ) -> None:
     """Serve a workload on a virtual clock, and measure what its users would notice."""
@@ -83,8 +93,10 @@ def simulate(
 
     if sweep is None and (scheduler is not None or workers is not None):
         raise CourseError("--scheduler and --workers are for a --sweep; add one, or leave them out")
-    if experiment is not None and (sweep is not None or settings):
-        raise CourseError("an --experiment is fixed; leave --sweep and --set out")
+    if experiment is not None and (sweep is not None or settings or against):
+        raise CourseError("an --experiment is fixed; leave --sweep, --set and --against out")
+    if sweep is not None and against:
+        raise CourseError("a --sweep is a comparison already; leave --against or --sweep out")
     if experiment is not None:
         simulations.show_experiment(experiment, console, report)
         return
@@ -100,5 +112,7 @@ def simulate(
     )
     if sweep is not None:
         simulations.show_sweep(setup, sweep, console, report, scheduler, workers)
+    elif against:
+        simulations.show_two(setup, against, console, report)
     else:
         simulations.show_one(setup, console, report)

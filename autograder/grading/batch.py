@@ -110,7 +110,7 @@ def marks_table(found: list[Mark]) -> Table:
 
 
 def _all_lessons() -> list[str]:
-    return [source.stem for source in building.sources()]
+    return [source.stem for source in building.graded_sources()]
 
 
 def _nbgrader(*arguments: str) -> bool:

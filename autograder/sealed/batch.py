@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.build.notebooks import release_path, sources
+from autograder.build.notebooks import graded_sources, release_path
 from autograder.collect.record import lateness
 from autograder.collect.roster import Roster
 from autograder.errors import CourseError
@@ -221,7 +221,7 @@ def strays(submitted: Path, lesson: str) -> list[str]:
         lesson: The lesson that is graded.
     """
     graded = set(students(submitted, lesson))
-    names = [source.stem for source in sources()]
+    names = [source.stem for source in graded_sources()]
     others = {name for name in names if name != lesson}
     return [
         str(each)

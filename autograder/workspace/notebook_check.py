@@ -62,12 +62,17 @@ def check_notebook(
         on_cell: Called before each cell with its number and the number of cells.
 
     Raises:
-        CourseError: It is not a notebook of this course, a check cell was edited or removed, or it
-            could not be run to the end.
+        CourseError: It is not a notebook of this course, has no check, a check cell was edited or
+            removed, or it could not be run to the end.
     """
     notebook = read_notebook(path, "open it in JupyterLab and save it, or take your last good copy")
     lesson = lesson_of(notebook, path)
     released = read_notebook(lesson.released, "restore it with `course build`")
+    if not any(map(_is_check, released.cells)):
+        raise CourseError(
+            f"{lesson.name} asks nothing, so there is nothing to check; open it with "
+            f"`course lab {_called(lesson)}` and run its cells"
+        )
     _require_intact_checks(notebook, released, path, lesson)
     try:
         notebook.cells = restored(notebook.cells, released.cells).cells

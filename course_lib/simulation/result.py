@@ -56,6 +56,20 @@ class RequestOutcome(NamedTuple):
     finish_reason: str
 
 
+class Pause(NamedTuple):
+    """A stretch in which a request had lost its place in the batch.
+
+    Attributes:
+        start: When it lost its place, in seconds.
+        end: When it got one again.
+        computes_again: Whether it then computed tokens anew, rather than have them brought back.
+    """
+
+    start: float
+    end: float
+    computes_again: bool
+
+
 @dataclass(frozen=True, eq=False)
 class SimulationResult:
     """What a simulation measured. Arrays have one value per request, in the order given.
@@ -64,11 +78,13 @@ class SimulationResult:
         requests: What became of each request.
         token_log: When each of their tokens came.
         steps: One row per iteration.
+        pauses: When each request had lost its place in the batch; empty where nobody wrote it down.
     """
 
     requests: tuple[RequestOutcome, ...] = field(repr=False)
     token_log: TokenLog = field(repr=False)
     steps: StepTable
+    pauses: tuple[tuple[Pause, ...], ...] = field(default=(), repr=False)
 
     @cached_property
     def arrival_times(self) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -16,10 +17,13 @@ from numpy.typing import ArrayLike
 
 from course_lib.kv_cache.sizing import num_kv_blocks
 from course_lib.scheduling import SchedulerConfig
+from course_lib.scheduling.assembly import PartError
 from course_lib.simulation.cost_model import RooflineCostModel
+from course_lib.simulation.csv_workload import is_csv, load_csv
 from course_lib.simulation.measured import ConfiguredRun, load_vllm_requests
 from course_lib.simulation.metrics import ServiceLevel
 from course_lib.simulation.result import SimulationResult
+from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.simulator import SimulationError, simulate
 from course_lib.simulation.workload import (
     ClosedLoop,
@@ -65,13 +69,15 @@ class Setup:
     """Everything that a simulation depends on. None stands for what follows from the others.
 
     Attributes:
-        workload: One of ``WORKLOADS``.
+        workload: One of ``WORKLOADS``, or the path of a CSV file, see ``load_csv``.
         requests: Number of requests; None for 1,000, or the whole of a trace.
         rate: Requests per second; None for 4, or as in the trace.
         model: Key of ``MODELS``; None for llama-3.1-8b, or what the measured run served.
         gpu: Key of ``GPUS``; None for a100-80gb, or what the measured run used.
         blocks: Blocks of the KV cache; None for what the GPU can hold, or what the run had.
         policy: Order of service.
+        victim_policy: Who gives way when memory runs out: a name in ``VICTIM_POLICIES``; None for
+            what goes with ``policy``.
         caching: Whether prefixes are kept; None for no, or as in the run.
         block_size: Tokens per block.
         max_num_seqs: Most requests in a batch; None for 128, or that of the run.
@@ -87,6 +93,8 @@ class Setup:
         clients: Number of clients, for "closed".
         think_seconds: Mean time that a client thinks, for "closed".
         seed: Seed of everything that is made up.
+        parts: Whose parts it runs on: the "reference" ones of the library, or one's "own", the
+            library's standing in for those that are not there.
         slo_ttft: Longest time to first token that counts as good, in seconds.
         slo_tpot: Longest time per output token that counts as good, in seconds.
         max_seconds: Where the virtual clock stops: a guard against overload.
@@ -99,6 +107,7 @@ class Setup:
     gpu: str | None = None
     blocks: int | None = None
     policy: str = "fcfs"
+    victim_policy: str | None = None
     caching: bool | None = None
     block_size: int = 16
     max_num_seqs: int | None = None
@@ -114,14 +123,16 @@ class Setup:
     clients: int = 32
     think_seconds: float = 5.0
     seed: int = 0
+    parts: Literal["reference", "own"] = "reference"
     slo_ttft: float = 2.0
     slo_tpot: float = 0.1
     max_seconds: float = 86_400.0
 
     def __post_init__(self) -> None:
-        if self.workload not in WORKLOADS:
+        if self.workload not in WORKLOADS and not is_csv(self.workload):
             raise SetupError(
-                f"there is no workload {self.workload!r}; choose one of: {', '.join(WORKLOADS)}"
+                f"there is no workload {self.workload!r}; choose one of: {', '.join(WORKLOADS)}, "
+                "or give the path of a file that ends in .csv"
             )
         for name in ("requests", "rate", "cv", "burst_seconds", "prompt_tokens", "output_tokens"):
             value = getattr(self, name)
@@ -133,6 +144,8 @@ class Setup:
                 raise SetupError(f"{name} is {value}; it must be above 0, inf for no bound")
         if self.seed < 0:
             raise SetupError(f"seed is {self.seed}; it must be 0 or more")
+        if self.parts not in ("reference", "own"):
+            raise SetupError(f"parts is {self.parts!r}; it must be 'reference' or 'own'")
 
 
 PARAMETERS = {field.name: str(field.type) for field in fields(Setup) if field.name != "workload"}
@@ -145,10 +158,10 @@ def load_trace(setup: Setup) -> Workload | None:
     Raises:
         SetupError: The trace is missing or malformed.
     """
-    if setup.workload not in TRACES:
-        return None
     try:
-        return TRACES[setup.workload]()
+        if is_csv(setup.workload):
+            return load_csv(setup.workload)
+        return TRACES[setup.workload]() if setup.workload in TRACES else None
     except (FileNotFoundError, ValueError) as error:
         raise SetupError(str(error)) from error
 
@@ -164,10 +177,11 @@ def run(
         on_finished: Called with the number of finished requests and of all.
 
     Raises:
-        SetupError: A parameter is out of range, or the simulation was given up.
+        SetupError: A parameter is out of range, the simulation was given up, or a part of the
+            learner's own failed.
     """
     configured = trace if isinstance(trace, ConfiguredRun) else None
-    model, gpu = _hardware(setup, configured)
+    model, gpu = hardware(setup, trace)
     try:
         blocks = _first(setup.blocks, configured and configured.num_blocks)
         if blocks is None:
@@ -182,6 +196,7 @@ def run(
             preemption_mode=setup.preemption_mode,
             num_cpu_blocks=setup.num_cpu_blocks,
             watermark=setup.watermark,
+            victim_policy=setup.victim_policy,
         )
         return simulate(
             make_requests(setup, trace),
@@ -190,15 +205,28 @@ def run(
             blocks,
             setup.block_size,
             _first(setup.caching, configured and configured.enable_caching, False),
+            parts=SimulationParts.load() if setup.parts == "own" else None,
             max_seconds=setup.max_seconds,
             on_finished=on_finished,
         )
-    except (ValueError, SimulationError) as error:
+    except (ValueError, SimulationError, PartError) as error:
         raise SetupError(str(error)) from error
 
 
-def _hardware(setup: Setup, configured: ConfiguredRun | None) -> tuple[ModelSpec, GPUSpec]:
-    """Look up the model and the GPU of a set-up."""
+def hardware(setup: Setup, trace: Workload | None) -> tuple[ModelSpec, GPUSpec]:
+    """Return the model and the GPU of a set-up.
+
+    Args:
+        setup: The set-up.
+        trace: What ``load_trace`` returned for it; a measured run knows what it served on.
+
+    Raises:
+        SetupError: There is no model or no GPU of this name.
+
+    >>> [each.name for each in hardware(Setup(gpu="h100"), None)]
+    ['Llama-3.1-8B', 'H100 SXM']
+    """
+    configured = trace if isinstance(trace, ConfiguredRun) else None
     try:
         model = MODELS[setup.model] if setup.model else configured.model if configured else _MODEL
         gpu = GPUS[setup.gpu] if setup.gpu else configured.gpu if configured else _GPU
@@ -259,6 +287,32 @@ def figures(setup: Setup, result: SimulationResult) -> dict[str, float]:
     """Return the summary of a result, and its goodput under the set-up's service level."""
     level = ServiceLevel(ttft=setup.slo_ttft, tpot=setup.slo_tpot)
     return {**result.summary(), "goodput": result.goodput(level)}
+
+
+_OPTIONS = ("requests", "rate", "model", "gpu", "blocks", "policy")
+"""Parameters that ``course simulate`` has an option of their own for."""
+
+
+def command_of(setup: Setup) -> str:
+    """Return the command that simulates a set-up in a terminal.
+
+    >>> command_of(Setup("gamma", rate=6.0, policy="sjf", caching=True))
+    'course simulate gamma --rate 6.0 --policy sjf --set caching=yes'
+    """
+    options, settings = [], []
+    for name in PARAMETERS:
+        value = getattr(setup, name)
+        if value == getattr(_AS_IT_IS, name):
+            continue
+        said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        if name in _OPTIONS:
+            options += [f"--{name}", said]
+        else:
+            settings += ["--set", f"{name.replace('_', '-')}={said}"]
+    return shlex.join(["course", "simulate", setup.workload, *options, *settings])
+
+
+_AS_IT_IS = Setup()
 
 
 def with_settings(setup: Setup, settings: Sequence[str]) -> Setup:

@@ -16,7 +16,7 @@ from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
 from course_lib.simulation.cost_model import CostModel
 from course_lib.simulation.metrics import TokenLog
-from course_lib.simulation.result import RequestOutcome, SimulationResult
+from course_lib.simulation.result import Pause, RequestOutcome, SimulationResult
 from course_lib.simulation.simulation_parts import SimulationParts
 from course_lib.simulation.sources import FIRST_MADE_UP_TOKEN, ClosedSource, OpenSource
 from course_lib.simulation.workload import ClosedLoop, TraceRequest
@@ -153,6 +153,8 @@ class Simulator:
         self._times_of: dict[str, list[float]] = {}
         self._index_of: dict[str, int] = {}
         self._admissions: dict[str, tuple[float, int]] = {}
+        self._lost_place: dict[str, float] = {}
+        self._pauses: list[list[Pause]] = [[] for _ in range(self.num_requests)]
         self._outcomes: list[RequestOutcome | None] = [None] * self.num_requests
         self._futile_tokens = 0
         self._most_futile_tokens = _FUTILE_POOLS * (
@@ -228,7 +230,10 @@ class Simulator:
                 "call step() until it returns None"
             )
         result: SimulationResult = self.parts.stand_in(SimulationResult)(
-            tuple(outcomes), TokenLog(self._token_times), StepTable(self._steps)
+            tuple(outcomes),
+            TokenLog(self._token_times),
+            StepTable(self._steps),
+            tuple(map(tuple, self._pauses)),
         )
         return result
 
@@ -278,7 +283,15 @@ class Simulator:
         return rows, num_prefill_tokens, sampled
 
     def _note_times(self, output: SchedulerOutput, sampled: Iterable[str], start: float) -> None:
-        """Write down who was admitted when, and when each token came."""
+        """Write down who was admitted or lost a place when, and when each token came."""
+        for name in output.preempted_req_ids:
+            self._lost_place[name] = start
+        for request in output.scheduled_resumed_reqs:
+            name = request.request_id
+            pause = Pause(
+                self._lost_place.pop(name, start), start, output.num_scheduled_tokens[name] > 1
+            )
+            self._pauses[self._index_of[name]].append(pause)
         for request in output.scheduled_new_reqs:
             name = request.request_id
             num_cached = request.num_computed_tokens - output.num_scheduled_tokens[name]

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -64,10 +65,16 @@ def run_sweep(
         A point for each set-up, in the same order.
 
     Raises:
-        SetupError: ``scheduler`` is no address, the cluster cannot be reached, or a worker broke
-            down.
+        SetupError: ``scheduler`` is no address, the cluster cannot be reached, a worker broke down,
+            or the workers of another cluster are to use one's own parts, which they do not have.
     """
     from distributed import as_completed
+
+    if scheduler is not None and any(setup.parts == "own" for setup in setups):
+        raise SetupError(
+            "parts is 'own', and the workers of another cluster do not have your parts; leave "
+            "--scheduler out, or set parts=reference"
+        )
 
     with _client(scheduler, min(workers or os.cpu_count() or 1, len(setups))) as client:
         try:
@@ -104,7 +111,9 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
             yield client
         return
     with contextlib.ExitStack() as stack:
-        with _interrupt_held_back():
+        with _interrupt_held_back(), warnings.catch_warnings():
+            # It looks at this port even without a dashboard, and takes another one by itself.
+            warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use")
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from course_lib.viz.paged_attention.film import attention_film
     from course_lib.viz.paged_attention.tile import decode_tile
     from course_lib.viz.paged_attention.tree import merge_tree
+    from course_lib.viz.playground.figure import Playground
     from course_lib.viz.policies.figure import policy_race
     from course_lib.viz.pool.film import pool_film, pool_scene
     from course_lib.viz.pool.order_rules import order_rules, order_rules_scene
@@ -74,6 +75,7 @@ __all__ = [
     "LogSlider",
     "Picture",
     "Player",
+    "Playground",
     "PowerOfTwo",
     "Quiz",
     "Scene",
@@ -134,6 +136,7 @@ _MODULES = {
     "Live": "kit.live",
     "Picture": "kit.view",
     "Player": "kit.player",
+    "Playground": "playground.figure",
     "PowerOfTwo": "kit.controls",
     "Quiz": "quiz",
     "Scene": "kit.scene",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autograder import lessons
-from autograder.build.notebooks import build, release_path, sources
+from autograder.build.notebooks import build, graded_sources, release_path, sources
 from autograder.build.samples import Sample, samples, samples_table, write_samples
 from autograder.errors import CourseError
 from autograder.files import read_notebook
@@ -163,7 +163,7 @@ def test_a_students_notebook_is_never_overwritten(root: Path) -> None:
     assert list((root / "grading" / "submitted").iterdir()) == [root / "grading/submitted/kim"]
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+@pytest.mark.parametrize("source", graded_sources(), ids=lambda source: source.stem)
 def test_the_samples_of_every_lesson_fit_it(source: Path) -> None:
     found = {sample.student: sample for sample in samples(source)}
     full = found["all_right"].earns

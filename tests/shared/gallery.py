@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -76,6 +77,8 @@ from course_lib.viz.kit.controls import Value
 from course_lib.viz.kit.layout import NARROW, WIDE
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.view import Figure
+from course_lib.viz.playground.dashboard import dashboard_scene
+from course_lib.viz.playground.runs import Bench
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_scheduler
 from course_lib.viz.simulation import (
     comparison_scene,
@@ -188,6 +191,13 @@ def _moments() -> Figure:
 
 
 _SETUP = Setup(requests=30, output_tokens=20)
+_TIGHT = Setup(requests=60, rate=20.0, blocks=300)
+
+
+def _playground() -> Figure:
+    bench = Bench()
+    now, kept = bench.run(_TIGHT), bench.run(replace(_TIGHT, policy="sjf"))
+    return Picture(dashboard_scene(now, kept, 0.4), dashboard_scene(now, kept, 0.4, NARROW))
 
 
 def _sweep(setting: str) -> Figure:
@@ -346,6 +356,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "notation": lambda: _both(lambda width: notation_scene(_LINES, width=width)),
     "latencies": lambda: _both(lambda width: latency_scene(run(_SETUP, None), width)),
     "timeline": lambda: _both(lambda width: timeline_scene(run(_SETUP, None), width)),
+    "playground": _playground,
     "sweep over numbers": lambda: _sweep("rate=2,8"),
     "sweep over names": lambda: _sweep("policy=fcfs,priority"),
     "comparison": _comparison,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
 from course_lib.viz.kit import bundle
 
@@ -22,6 +22,15 @@ _PAGE = """\
 <style>
 body {{ font-family: system-ui, "DejaVu Sans", sans-serif; margin: 16px auto; max-width: 1100px; }}
 img {{ height: auto; max-width: 100%; }}
+pre {{ background: color-mix(in srgb, currentColor 8%, transparent); padding: 8px 12px; }}
+pre {{ white-space: pre-wrap; }}
+summary {{ cursor: pointer; }}
+.document {{ padding: 0 12px; }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
+td, th {{ border-bottom: 1px solid color-mix(in srgb, currentColor 30%, transparent); }}
+td, th {{ padding: 3px 10px; text-align: left; }}
+td {{ font-variant-numeric: tabular-nums; }}
+th[scope="row"] {{ font-weight: normal; }}
 </style>
 </head>
 <body>
@@ -112,6 +121,37 @@ def page_html(title: str, widget: str, front_end: FrontEnd) -> str:
         front_end: What draws the widget.
     """
     return _PAGE.format(title=escape(title), figure=widget, scripts=scripts_html([front_end]))
+
+
+class Drawn(Protocol):
+    """What a document can have between its texts: a figure, such as ``Picture``."""
+
+    def to_widget(self, front_end: int) -> str:
+        """Return its place in a page, as ``widget_html`` does."""
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What draws it."""
+
+
+def document_html(title: str, body: Sequence[str | Drawn]) -> str:
+    """Return a page of texts and figures, which needs neither a kernel nor a network.
+
+    Args:
+        title: Name of the page.
+        body: HTML, and figures between it.
+    """
+    front_ends: list[FrontEnd] = []
+    pieces: list[str] = []
+    for piece in body:
+        if isinstance(piece, str):
+            pieces.append(piece)
+            continue
+        if piece.front_end not in front_ends:
+            front_ends.append(piece.front_end)
+        pieces.append(piece.to_widget(front_ends.index(piece.front_end)))
+    document = "\n".join(['<div class="document">', *pieces, "</div>"])
+    return _PAGE.format(title=escape(title), figure=document, scripts=scripts_html(front_ends))
 
 
 def _with_marked_bytes(value: Any) -> Any:

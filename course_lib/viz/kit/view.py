@@ -68,6 +68,7 @@ class Figure(anywidget.AnyWidget):
         index: The picture to show at first; setting it moves every open view there. Stepping in the
             browser does not change it here.
         message: When not empty, shown in place of the picture.
+        keeps: Whether the last picture stays below the message, dimmed.
         interval: Milliseconds per picture while playing.
         controls: The controls, as ``explorer`` describes them.
         values: What they say.
@@ -88,6 +89,7 @@ class Figure(anywidget.AnyWidget):
     longest = traitlets.Unicode("").tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)
     message = traitlets.Unicode("").tag(sync=True)
+    keeps = traitlets.Bool(False).tag(sync=True)
     interval = traitlets.Int(900).tag(sync=True)
     controls = traitlets.List(traitlets.Dict()).tag(sync=True)
     values = traitlets.Dict().tag(sync=True, echo_update=False)
@@ -141,11 +143,24 @@ class Figure(anywidget.AnyWidget):
         """
         return self._page(path)
 
+    @property
+    def front_end(self) -> FrontEnd:
+        """What draws the figure in a page."""
+        return FrontEnd(str(self._esm), str(self._css))
+
+    def to_widget(self, front_end: int, **traits: Any) -> str:
+        """Return the figure's place in a page, see ``page.document_html``.
+
+        Args:
+            front_end: Which of the page's front ends draws it.
+            traits: Others than it has now.
+        """
+        picture = image_html(static.png(self.static()), self.description)
+        return widget_html({**self.get_state(), **traits}, front_end, picture)
+
     def _page(self, path: str | Path | None, **traits: Any) -> str:
         """Return the page, and write it if a path is given; ``traits`` are others in the page."""
-        picture = image_html(static.png(self.static()), self.description)
-        widget = widget_html({**self.get_state(), **traits}, 0, picture)
-        page = page_html(self.name, widget, FrontEnd(str(self._esm), str(self._css)))
+        page = page_html(self.name, self.to_widget(0, **traits), self.front_end)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page

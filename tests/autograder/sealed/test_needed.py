@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.build.notebooks import release_path, sources
+from autograder.build.notebooks import graded_sources, release_path
 from autograder.sealed.canaries import RIGHT, canaries
 from autograder.sealed.intake import Cell, Role
 from autograder.sealed.needed import about, needed
@@ -115,7 +115,7 @@ def test_text_that_is_no_python_may_want_anything() -> None:
     assert told.bound == frozenset()
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", graded_sources(), ids=lambda path: path.stem)
 def test_an_exercise_of_a_lesson_needs_few_of_its_cells(source: Path) -> None:
     release = load_release(release_path(source.stem))
     cells = canaries(release)[RIGHT].cells

@@ -113,7 +113,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("name", PARAMETERS)
     def test_every_parameter_can_be_set(self, name):
-        text = {"caching": "no", "preemption_mode": "swap"}.get(name, "5")
+        text = {"caching": "no", "preemption_mode": "swap", "parts": "own"}.get(name, "5")
         assert getattr(with_settings(Setup(), [f"{name}={text}"]), name) is not None
 
     @pytest.mark.parametrize(
@@ -394,3 +394,97 @@ def test_the_benchmark_measures_request_steps_per_second():
     names = [case.name for case in suite.cases]
     assert names[:3] == [f"decode: {n:5,} running" for n in (64, 256, 1024)]
     assert suite.cases[0].contenders["course"]() > 10_000
+
+
+class TestAgainst:
+    def test_two_set_ups_are_printed_side_by_side(self, course):
+        code, out, _ = course("--requests", 40, "--against", "policy=sjf", "--against", "rate=9")
+        assert code == 0
+        assert "Arrival rate: not set, against 9 requests/s; Policy: fcfs, against sjf" in out
+        rows = [line for line in out.splitlines() if line.startswith(("│ first", "│ against"))]
+        assert len(rows) == 2
+        assert "first: 40 requests in" in out
+        assert "against: 40 requests in" in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("--against", "policy=fcfs"), "--against policy=fcfs changes nothing"),
+            (("--against", "speed=9"), "there is no parameter 'speed'"),
+            (("--against", "rate=9", "--sweep", "rate=1,2"), "a --sweep is a comparison already"),
+            (("--against", "rate=9", "--experiment", "thrash"), "leave --sweep, --set and"),
+        ],
+    )
+    def test_what_cannot_be_compared_is_refused(self, course, arguments, says):
+        code, _, err = course("--requests", 5, *arguments)
+        assert code != 0
+        assert says in err
+
+    def test_a_report_of_two_is_a_folder_or_one_page(self, course, tmp_path):
+        asked = ("--requests", 20, "--against", "policy=sjf", "--report")
+        assert course(*asked, tmp_path / "folder")[0] == 0
+        assert (tmp_path / "folder" / "comparison.csv").is_file()
+        assert course(*asked, tmp_path / "page.html")[0] == 0
+        text = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert "course simulate poisson --requests 20 --policy sjf" in text
+
+
+class TestOnePage:
+    def test_a_simulation_is_written_to_one_page(self, course, tmp_path):
+        path = tmp_path / "new" / "page.html"
+        code, out, _ = course("--requests", 20, "--report", path)
+        assert code == 0
+        assert f"wrote {path}" in out
+        assert "Time to first token" in path.read_text(encoding="utf-8")
+        assert [each.name for each in path.parent.iterdir()] == ["page.html"]
+
+    def test_a_sweep_is_written_to_one_page(self, course, tmp_path, monkeypatch):
+        def here(setups, trace, scheduler, workers, on_done):
+            return [simulation_sweep.run_point(setup, trace) for setup in setups]
+
+        monkeypatch.setattr(simulations, "run_sweep", here)
+        path = tmp_path / "page.html"
+        sweep = ("--sweep", "watermark=0,0.5,2", "--report", path)
+        code, _, err = course("--requests", 20, *sweep)
+        assert code != 0
+        assert "watermark=2.0: watermark is 2.0; it is a share" in err
+        text = path.read_text(encoding="utf-8")
+        assert "watermark is 2.0; it is a share" in text
+        assert "--sweep watermark=0,0.5,2" in text
+
+    def test_what_is_there_is_not_replaced_and_what_cannot_be_written_is_said(
+        self, course, tmp_path
+    ):
+        path = tmp_path / "page.html"
+        path.write_text("mine", encoding="utf-8")
+        code, _, err = course("--requests", 5, "--report", path)
+        assert code != 0
+        assert "is there already" in err
+        assert path.read_text(encoding="utf-8") == "mine"
+        code, _, err = course("--requests", 5, "--report", path / "below.html")
+        assert code != 0
+        assert f"cannot write {path / 'below.html'}" in err
+
+    def test_an_experiment_is_a_folder(self, course, tmp_path):
+        code, _, err = course("--experiment", "thrash", "--report", tmp_path / "x.html")
+        assert code != 0
+        assert "an experiment is written to a folder" in err
+
+
+def test_a_cluster_elsewhere_does_not_have_ones_own_parts(course):
+    address = ("--scheduler", "tcp://127.0.0.1:1", "--set", "parts=own")
+    code, _, err = course("--sweep", "rate=1,2", *address)
+    assert code != 0
+    assert "the workers of another cluster do not have your parts; leave --scheduler out" in err
+
+
+def test_a_csv_file_is_a_workload(course, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_time,prompt_tokens,output_tokens\n0,9,9\n1,x,9\n", encoding="utf-8")
+    code, _, err = course(path)
+    assert code != 0
+    assert "line 3: prompt_tokens is 'x'; it must be a whole number" in err
+    path.write_text("arrival_time,prompt_tokens,output_tokens\n0,9,9\n1,9,9\n", encoding="utf-8")
+    code, out, _ = course(path)
+    assert code == 0
+    assert "2 requests in" in out

@@ -14,7 +14,10 @@ from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text
 
 _ROW = 78
 _MOST_POINTS = 150
-_KEY = "Box: middle half. Line: from 5% to 95%. Bold: median. Long stroke beyond: 99th percentile."
+STRIP_KEY = (
+    "Box: middle half. Line: from 5% to 95%. Bold: median. Long stroke beyond: 99th percentile."
+)
+"""What the strokes of a row are."""
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill a stretch evenly, whatever their number
 
 
@@ -24,6 +27,9 @@ def strips(
     samples: Mapping[str, Sequence[float]],
     width: float = WIDE,
     state: str = "series-1",
+    *,
+    states: Mapping[str, str] | None = None,
+    is_explained: bool = True,
 ) -> Chart:
     """Draw for each name where its values lie: half of them in the box, nine of ten on the line.
 
@@ -36,6 +42,9 @@ def strips(
         samples: The values of each name; those that are not finite are left out.
         width: Extent of the whole chart to the right.
         state: Key of the palette.
+        states: Keys for some of the names.
+        is_explained: Whether it says below what box, line and strokes are; once is enough for
+            several charts.
 
     Raises:
         ValueError: There are no names, or one has no finite value.
@@ -59,10 +68,10 @@ def strips(
         y = top + 8 + number * _ROW
         shapes.append(Text(0, y + 15, name, SMALL_SIZE, is_bold=True))
         shapes.append(Text(width - 14, y + 15, _numbers(values, axis), SMALL_SIZE, "end", "muted"))
-        shapes += _row(f"{title}/{name}", values, x, y + 22, state)
+        shapes += _row(f"{title}/{name}", values, x, y + 22, (states or {}).get(name, state))
     bottom = top + 8 + len(ordered) * _ROW
     shapes += horizontal_foot(x, bottom, axis.name, width)
-    for line, words in enumerate(wrapped(_KEY, width, SMALL_SIZE)):
+    for line, words in enumerate(wrapped(STRIP_KEY if is_explained else "", width, SMALL_SIZE)):
         shapes.append(Text(0, bottom + 74 + 21 * line, words, SMALL_SIZE, tone="muted"))
     alt = "; ".join(f"{name}: {_words(values, axis)}" for name, values in ordered.items()) + "."
     rows = Axis("Row", low=0, high=len(ordered))

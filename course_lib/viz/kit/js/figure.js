@@ -7,7 +7,7 @@
 //     .scene-tools      the corner (tools.js)
 //     .scene-panel      the controls of an explorer (panel.js)
 //     .scene-caption    what has just happened (caption.js)
-//     .scene-message    why there is no picture
+//     .scene-message    why there is no picture, or why it is the last one (.scene-kept)
 //     .scene-picture    the picture; it scrolls sideways where the page is too narrow (stage.js)
 //     .scene-bar        the bar of a film (player.js)
 
@@ -218,7 +218,9 @@ class FigureView {
     if (request !== this.#newest) return;
     setText(this.message, text);
     this.message.hidden = !text;
-    this.picture.hidden = !frame;
+    const isKept = Boolean(text) && this.#model.get("keeps");
+    this.picture.hidden = !frame && !isKept;
+    this.picture.classList.toggle("scene-kept", isKept);
     if (!frame) return;
     this.stage.show(frame.scene, { animate: this.#isFollowed(index, passed) });
     this.#shown = { index, form, at: performance.now() };
