@@ -105,6 +105,23 @@ def test_every_control_is_within_reach_on_every_screen(
     solved.page.set_viewport_size(LAPTOP)
 
 
+@pytest.mark.parametrize(("figure", "handle"), [(FILM, ".scene-bar"), (EXPLORER, ".scene-panel")])
+def test_what_moves_a_tall_picture_is_seen_beside_any_part_of_it(
+    solved: Any, figure: str, handle: str
+) -> None:
+    solved.page.set_viewport_size({"width": 800, "height": 600})
+    cell = solved.cell(figure)
+    picture = cell.locator("svg.scene")
+    window = solved.page.locator(".jp-WindowedPanel-outer").bounding_box()
+    assert picture.bounding_box()["height"] > window["height"], "this one fits: choose another"
+    for block in ("start", "end"):
+        picture.evaluate("(picture, block) => picture.scrollIntoView({ block })", block)
+        box = cell.locator(handle).bounding_box()
+        assert window["y"] <= box["y"] + 1
+        assert box["y"] + box["height"] <= window["y"] + window["height"] + 1
+    solved.page.set_viewport_size(LAPTOP)
+
+
 def test_the_quiz_answers_a_choice_with_its_feedback(solved: Any) -> None:
     question = bank(1).quiz[0]
     cell = solved.cell(QUIZ)

@@ -27,7 +27,7 @@ import pytest
 from autograder.paths import course_root
 from autograder.terminal.machine import BROWSERS
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds to wait for a kernel, which may share its machine. A right answer comes far sooner."""
 
 PATIENCE_WITH_THE_PAGE = 30.0
