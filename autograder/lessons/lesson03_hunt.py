@@ -133,7 +133,10 @@ def _ever_breaks(engine: str) -> bool:
 
 _ASKED = "how long?"
 _TRIES = 3
-"""How often an answer is counted: on a busy machine, the time to measure in can be over early."""
+"""How often an answer is counted, and measured where it may be right: on a busy machine the time to
+measure in can be over early, and each of a few measurements can be interrupted."""
+
+_WAY_UP = "it is the right way up; "
 
 
 def busy(microseconds: float) -> Callback:
@@ -155,11 +158,11 @@ def ways(**microseconds: float) -> Call:
     return Call({name: busy(takes) for name, takes in microseconds.items()})
 
 
-WAYS = (ways(loop=1_600.0, array=200.0), ways(array=2_500.0, loop=100.0))
+WAYS = (ways(loop=1_600.0, array=200.0), ways(array=10_000.0, loop=400.0))
 """The loop takes eight times as long as the array, and a twenty-fifth, which rounding would lose.
 Which of the two is which, their names say: the order is another one."""
 
-_RATIOS = (1_600.0 / 200.0, 100.0 / 2_500.0)
+_RATIOS = (1_600.0 / 200.0, 400.0 / 10_000.0)
 _NOTHING = 0.1
 
 
@@ -190,9 +193,7 @@ def nearly(expected: Any, got: Any) -> str | None:
     factor = _ONE if expected == 1 else _ALIKE
     if 1 / factor < got / expected < factor:
         return None
-    way_up = (
-        "it is the right way up; " if expected in _RATIOS and (got > 1) == (expected > 1) else ""
-    )
+    way_up = _WAY_UP if expected in _RATIOS and (got > 1) == (expected > 1) else ""
     return f"{way_up}measured twice, the same may differ, but by a factor of less than {factor}"
 
 
@@ -225,7 +226,12 @@ class MeasuredCheck(FunctionCheck):
                 label=FAILING,
             )
             return Finding(0.0, counted, ONE_CALL, confirmed=True)
-        return super().examine(subject, seed, max_examples)
+        for _ in range(_TRIES):
+            finding = super().examine(subject, seed, max_examples)
+            case = finding.counterexample
+            if case is None or not case.complaint.startswith(_WAY_UP):
+                break
+        return finding
 
 
 def _calls(subject: Subject) -> tuple[int, ...]:
