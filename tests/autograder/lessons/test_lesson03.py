@@ -784,7 +784,7 @@ BATCH_WRONG = (
         batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(p.dtype)),
         "as wide as the positions",
     ),
-    (by_an_array_like_the_positions, SAME),
+    (by_an_array_like_the_positions, "as wide as the positions"),
     (batch_with(with_positions_as_floats), SAME),
     (checked_by_hand(lambda t, s, p: not is_whole(s, p) or does_not_fit(t, s, p)), SAME),
     (checked_by_hand(lambda t, s, p: not is_whole(t, p) or does_not_fit(t, s, p)), SAME),
