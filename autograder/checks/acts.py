@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,8 @@ from itertools import combinations
 from typing import Any
 
 from autograder.checks import search
-from autograder.checks.lives import Life
+from autograder.checks.lives import Life, Pair
+from autograder.proxy.recipes import Make
 
 SECONDS = 1.0
 """CPU time that making a life shorter may take."""
@@ -74,6 +76,12 @@ class Noted(Life):
         self._note("create", args, kwargs)
         super().create(*args, **kwargs)
 
+    def make(self, recipe: Make) -> Pair:
+        """Make an object, and note that; return it as what this step makes, in whichever life."""
+        self._note("make", (recipe,), {})
+        made = super().make(recipe)
+        return Pair(made, made, step=len(self.acts) - 1)
+
     def do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object, and note that."""
         self._note("do", (method, *args), kwargs)
@@ -129,16 +137,38 @@ def shorter(
 
 def _with_one_less(acts: Acts) -> Iterator[Acts]:
     for place in reversed(range(1, len(acts) - 1)):
-        yield _without(acts, {place})
+        yield from _without(acts, {place})
 
 
 def _with_two_less(acts: Acts) -> Iterator[Acts]:
     for places in combinations(range(1, len(acts) - 1), 2):
-        yield _without(acts, set(places))
+        yield from _without(acts, set(places))
 
 
-def _without(acts: Acts, places: set[int]) -> Acts:
-    return Acts([act for place, act in enumerate(acts) if place not in places])
+def _without(acts: Acts, places: set[int]) -> Iterator[Acts]:
+    """Yield the life without some acts; nothing if one that stays needs what one of them made."""
+    kept = [place for place in range(len(acts)) if place not in places]
+    place_of = {old: new for new, old in enumerate(kept)}
+    with contextlib.suppress(KeyError):
+        yield Acts([_moved(acts[place], place_of) for place in kept])
+
+
+def _moved(value: Any, place_of: Mapping[int, int]) -> Any:
+    """Return an act, or an argument, that looks for what earlier acts made where those are now.
+
+    Raises:
+        KeyError: One of those acts is in the life no more.
+    """
+    if isinstance(value, Act):
+        moved = _moved(value.args, place_of), _moved(value.kwargs, place_of)
+        return Act(value.verb, *moved)
+    if isinstance(value, Pair):
+        return replace(value, step=place_of[value.step])
+    if type(value) is dict:
+        return {name: _moved(each, place_of) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_moved(each, place_of) for each in value)
+    return value
 
 
 def _with_smaller_numbers(acts: Acts, least: Mapping[str, int]) -> Iterator[Acts]:

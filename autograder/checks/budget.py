@@ -18,6 +18,7 @@ from autograder.checks.compare import Comparison, compare_outcomes, exactly
 from autograder.checks.exercise import Check
 from autograder.checks.finding import (
     CHECKED,
+    FAILING,
     Counterexample,
     Finding,
     Misconception,
@@ -356,7 +357,8 @@ class OperationBudget(Budget):
             complaint = compare_outcomes(self.compare, right.outcome, tally.outcome)
             if complaint is not None:
                 shown = show_outcome(right.outcome), show_outcome(tally.outcome)
-                return Finding(0.0, Counterexample(tally.case, *shown, complaint))
+                case = Counterexample(tally.case, *shown, complaint, label=FAILING)
+                return Finding(0.0, case)
             tallies.append(tally)
         return self._judged(tallies, subject, seed)
 
@@ -376,6 +378,7 @@ class OperationBudget(Budget):
             f"at most {worst.allowed:g} {worst.operation}",
             f"{worst.count}",
             "the value is right, and it takes more than need be",
+            label=FAILING,
         )
         finding = Finding(self.earned(share), many, remarks=(counted,))
         counts = [tally.count for tally in tallies]

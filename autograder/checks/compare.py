@@ -166,18 +166,24 @@ class Agreement:
         form = None
         if expected.dtype != got.dtype:
             form = f"its dtype is {got.dtype}, not {expected.dtype}"
-        complaint = self._elements(_as_float64(expected), _as_float64(got))
+        complaint = self._elements(expected, got)
         if complaint is None:
             return None if form is None else FormComplaint(form)
         return complaint if form is None else f"{complaint}; besides, {form}"
 
-    def _elements(self, want: np.ndarray[Any, Any], have: np.ndarray[Any, Any]) -> str | None:
+    def _elements(self, expected: Any, got: Any) -> str | None:
+        want, have = _as_float64(expected), _as_float64(got)
         if want.size == 0:
             return None
         both_nan = np.isnan(want) & np.isnan(have)
         with np.errstate(invalid="ignore"):
             error = np.where(both_nan | (want == have), 0.0, np.abs(want - have))
-        finite = np.abs(want[np.isfinite(want)])
+        whole = _whole_numbers(expected), _whole_numbers(got)
+        if whole[0] is not None and whole[1] is not None:
+            # Two that differ may be the same float.
+            error = np.where((error == 0) & (whole[0] != whole[1]), 1.0, error)
+            want, have = whole[0], whole[1]
+        finite = np.abs(_as_float64(want[np.isfinite(want)]))
         limit = self.absolute + (self.rel or 0.0) * (finite.max() if finite.size else 0.0)
         if np.all(error <= limit):
             return None
@@ -187,7 +193,7 @@ class Agreement:
         allowed = f"; up to {limit:.3g} is allowed" if self.allowed else ""
         return (
             f"{wrong} of {want.size} elements differ; the largest difference is at {where}: "
-            f"expected {want[worst]:.6g}, got {have[worst]:.6g}{allowed}"
+            f"expected {_figure(want[worst])}, got {_figure(have[worst])}{allowed}"
         )
 
 
@@ -493,6 +499,24 @@ def _came(got: Ref | Made | Seen) -> str:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or type(value).__name__ == "Tensor"
+
+
+def _whole_numbers(array: Any) -> np.ndarray[Any, Any] | None:
+    """Return the elements of an array or tensor of whole numbers; None of any other."""
+    if not isinstance(array, np.ndarray):
+        if array.is_floating_point() or array.is_complex():
+            return None
+        array = array.numpy()
+    return array if array.dtype.kind in "iu" else None
+
+
+def _figure(number: Any) -> str:
+    """Write a whole number out, and any other with six digits.
+
+    >>> _figure(np.int64(2_147_483_664)), _figure(2.0 / 3)
+    ('2147483664', '0.666667')
+    """
+    return f"{number}" if isinstance(number, np.integer) else f"{number:.6g}"
 
 
 def _as_float64(array: Any) -> np.ndarray[Any, Any]:

@@ -75,7 +75,7 @@ class Twin(stateful.RuleBasedStateMachine):
     Attributes:
         is_free: Whether any step may be left out of a life, or have smaller numbers: no step needs
             what an earlier one has returned, and each is specified whatever came before. A failing
-            life is then made as short as it can be.
+            life is then made as short as it can be. (What ``make`` makes stays where it is needed.)
         least: The smallest number that a method, or a function of ``apply``, is specified for, by
             its name, where that is not 0: a life is made shorter without going below.
     """

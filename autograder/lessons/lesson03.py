@@ -46,6 +46,9 @@ STATE_LINE = Exercise(
             Call([], {"r0": [3, 12]}),
             Call([8, 5], {"r1": [], "r0": [4]}),
             Call([2], {}),
+            # What is wrong in an engine is to be seen as well: blocks that are there twice.
+            Call([4, 4], {}),
+            Call([], {"r0": [7, 7]}),
         ),
         misconceptions=mistakes.STATE_LINE,
     ),
@@ -98,6 +101,7 @@ SLOT = Exercise(
             lives.two_small_blocks,
             lives.asked_again,
             lives.beyond_32_bits,
+            lives.beyond_53_bits,
         ),
         misconceptions=mistakes.SLOT,
         large=(
@@ -135,6 +139,7 @@ APPEND = Exercise(
             lives.half_in_64_bits,
             lives.the_same_twice,
             lives.far_block,
+            lives.farthest_block,
             lives.whole_numbers_of_numpy,
             lives.an_array,
             lives.as_float,

@@ -127,6 +127,14 @@ def padding_left_out(
     return slots[: int(query_starts[-1])]
 
 
+def as_positions_came(
+    block_tables: Integers, query_starts: Integers, positions: Integers, block_size: int
+) -> Integers:
+    """Return the slots in the type that the positions came in."""
+    slots: Integers = slot_mapping(block_tables, query_starts, positions, block_size)
+    return slots.astype(positions.dtype)
+
+
 def place_in_the_batch(
     block_tables: Integers, query_starts: Integers, positions: Integers, block_size: int
 ) -> Integers:
@@ -178,6 +186,12 @@ SLOT_MAPPING = (
         "32 bits",
         "Block ids come in 32 bits, and a block id times the block size may not fit into them.",
         _translated(multiply=_narrow),
+    ),
+    Misconception(
+        "as wide as the positions",
+        "Positions may come in 32 bits, and slots have 64 all the same: make the result with "
+        "`dtype=np.int64`.",
+        as_positions_came,
     ),
     Misconception(
         "the place in the batch",

@@ -37,7 +37,8 @@ def state_line(free: Sequence[int], tables: Mapping[str, Iterable[int]]) -> str:
 
 _ids = st.lists(st.integers(1, 99), max_size=3, unique=True)
 _tables = _ids | _ids.map(tuple) | _ids.map(lambda ids: Make(iter, ids))
-states = st.builds(Call, _ids, st.dictionaries(st.sampled_from(("r0", "r1", "r2")), _tables))
+_names = st.sampled_from(("r0", "r1", "r2", "r10"))
+states = st.builds(Call, _ids, st.dictionaries(_names, _tables, max_size=3))
 
 LOOKED_UP = ("slot a", "slot b", "slot c")
 GROWN = ("state at 12 tokens", "state at 13 tokens")
@@ -52,8 +53,8 @@ def trace_by_hand(seed: int) -> Instance:
     )
     task = (
         f"Seed {seed}. Blocks have 4 slots, r0 has 10 tokens, r1 has 8: `{trace.start}`\n\n{listed}"
-        "\n\nA slot is a number. A state is a line in the notation, as text; what r0 lacks it "
-        "takes from the front of the free queue."
+        "\n\nA slot is a whole number. A state is a line in the notation, as text; what r0 lacks "
+        "it takes from the front of the free queue."
     )
     return Instance(task, states_of(trace))
 
@@ -105,19 +106,23 @@ def batches(draw: st.DrawFn) -> Call:
     return Call(
         np.array(tables, dtype=integer),
         np.array(starts, dtype=np.int32),
-        np.array([*positions, *padding], dtype=np.int64),
+        np.array([*positions, *padding], dtype=draw(st.sampled_from((np.int64, np.int32)))),
         block_size,
     )
 
 
 def batch(
-    tables: list[list[int]], starts: list[int], positions: list[int], block_size: int = 4
+    tables: list[list[int]],
+    starts: list[int],
+    positions: list[int],
+    block_size: int = 4,
+    integer: type[np.signedinteger] = np.int64,
 ) -> Call:
     """Return a call of ``slot_mapping``, block tables in 32 bits as engines keep them."""
     return Call(
         np.array(tables, dtype=np.int32),
         np.array(starts, dtype=np.int32),
-        np.array(positions, dtype=np.int64),
+        np.array(positions, dtype=integer),
         block_size,
     )
 
@@ -138,6 +143,11 @@ BATCHES = (
     batch([[7, 3], [2, 9], [8, 4]], [0, 0, 2, 3], [6, 7, 1]),
     # No power of two, which is exact in 32 bits as a float.
     batch([[2**30 + 1, 1]], [0, 2], [1, 17], 16),
+    # Positions in 32 bits, in which their own numbers fit, and the slots do not.
+    batch([[1]], [0, 1], [0], 1, np.int32),
+    batch([[2**27 + 1]], [0, 1], [0], 16, np.int32),
+    # A position, too, that is not exact in 32 bits as a float.
+    batch([[1]], [0, 1], [2**24 + 1], 2**25),
     batch([[3, 6]], [0, 1], [5, 10**6]),
     batch([[3, 6]], [0, 0], [4, -1]),
     # What has no slot: behind the columns, behind the end of the table, in front of it.
@@ -211,15 +221,19 @@ def caches(num_blocks: int, block_size: int, is_head_major: bool = False) -> tup
 
 
 def write(
-    slots: Sequence[int], num_blocks: int = 3, block_size: int = 4, is_head_major: bool = False
+    slots: Sequence[int],
+    num_blocks: int = 3,
+    block_size: int = 4,
+    is_head_major: bool = False,
+    dtype: str = "float32",
 ) -> Call:
     """Return a call that writes a token for each slot."""
     import torch
 
     key = numbered(len(slots), 2, 3)
-    key_cache, value_cache = caches(num_blocks, block_size, is_head_major)
+    written = key, key + 100, *caches(num_blocks, block_size, is_head_major)
     mapping = torch.tensor(slots, dtype=torch.int64)
-    return Call(key, key + 100, key_cache, value_cache, mapping)
+    return Call(*(tensor.to(getattr(torch, dtype)) for tensor in written), mapping)
 
 
 @st.composite
@@ -229,7 +243,8 @@ def writes(draw: st.DrawFn) -> Call:
     slots = draw(st.lists(st.integers(0, num_blocks * block_size - 1), max_size=4, unique=True))
     for place in draw(st.lists(st.integers(0, 4), max_size=2)):
         slots.insert(place, -1)
-    return write(slots, num_blocks, block_size, draw(st.booleans()))
+    dtype = draw(st.sampled_from(("float32", "bfloat16")))
+    return write(slots, num_blocks, block_size, draw(st.booleans()), dtype)
 
 
 def large_write() -> Call:
@@ -277,7 +292,7 @@ def reads(draw: st.DrawFn) -> Call:
     first = (len(table) - 1) * block_size + 1
     context_len = draw(st.integers(first, len(table) * block_size))
     behind = draw(st.lists(st.sampled_from((0, -1, 6, 10**6)), max_size=2))
-    dtype = draw(st.sampled_from(("float32", "float16")))
+    dtype = draw(st.sampled_from(("float32", "float16", "bfloat16")))
     return read([*table, *behind], context_len, block_size, 6, dtype, draw(st.booleans()))
 
 

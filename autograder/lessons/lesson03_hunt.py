@@ -133,7 +133,10 @@ def _ever_breaks(engine: str) -> bool:
 
 _ASKED = "how long?"
 _TRIES = 3
-"""How often an answer is counted: on a busy machine, the time to measure in can be over early."""
+"""How often an answer is counted, and measured where it may be right: on a busy machine the time to
+measure in can be over early, and each of a few measurements can be interrupted."""
+
+_WAY_UP = "it is the right way up; "
 
 
 def busy(microseconds: float) -> Callback:
@@ -150,15 +153,16 @@ def busy(microseconds: float) -> Callback:
     return Callback(work)
 
 
-def ways(loop: float, array: float) -> Call:
-    """Return a call with two ways that take so many microseconds each."""
-    return Call({"loop": busy(loop), "array": busy(array)})
+def ways(**microseconds: float) -> Call:
+    """Return a call with two ways that take so many microseconds each, in this order."""
+    return Call({name: busy(takes) for name, takes in microseconds.items()})
 
 
-WAYS = (ways(1_600.0, 200.0), ways(100.0, 500.0))
-"""The loop takes eight times as long as the array, and a fifth."""
+WAYS = (ways(loop=1_600.0, array=200.0), ways(array=10_000.0, loop=400.0))
+"""The loop takes eight times as long as the array, and a twenty-fifth, which rounding would lose.
+Which of the two is which, their names say: the order is another one."""
 
-_RATIOS = (1_600.0 / 200.0, 100.0 / 500.0)
+_RATIOS = (1_600.0 / 200.0, 400.0 / 10_000.0)
 _NOTHING = 0.1
 
 
@@ -189,16 +193,14 @@ def nearly(expected: Any, got: Any) -> str | None:
     factor = _ONE if expected == 1 else _ALIKE
     if 1 / factor < got / expected < factor:
         return None
-    way_up = (
-        "it is the right way up; " if expected in _RATIOS and (got > 1) == (expected > 1) else ""
-    )
+    way_up = _WAY_UP if expected in _RATIOS and (got > 1) == (expected > 1) else ""
     return f"{way_up}measured twice, the same may differ, but by a factor of less than {factor}"
 
 
 def shown_ways(call: Call) -> str:
     """Write a call with what the two ways take."""
-    loop, array = (f"{taken(way):,.0f} µs" for way in call.args[0].values())
-    return f"loop_over_array(ways), where the loop takes {loop} and the array {array}"
+    first, second = (f"{name} takes {taken(way):,.0f} µs" for name, way in call.args[0].items())
+    return f"loop_over_array(ways), where the {first} and the {second}"
 
 
 ONE_CALL = Misconception(
@@ -224,12 +226,17 @@ class MeasuredCheck(FunctionCheck):
                 label=FAILING,
             )
             return Finding(0.0, counted, ONE_CALL, confirmed=True)
-        return super().examine(subject, seed, max_examples)
+        for _ in range(_TRIES):
+            finding = super().examine(subject, seed, max_examples)
+            case = finding.counterexample
+            if case is None or not case.complaint.startswith(_WAY_UP):
+                break
+        return finding
 
 
 def _calls(subject: Subject) -> tuple[int, ...]:
     """Return how often each of two ways is called."""
-    call = ways(1_600.0, 200.0)
+    call = ways(loop=1_600.0, array=200.0)
     subject.call(call.args)
     return tuple(way.calls.count(()) for way in call.args[0].values())
 

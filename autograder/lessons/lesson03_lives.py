@@ -99,6 +99,13 @@ def beyond_32_bits(life: Life) -> None:
     life.do("slot", 1)
 
 
+def beyond_53_bits(life: Life) -> None:
+    """Ask for a slot that no float holds."""
+    life.create(1)
+    life.do("append", [2**53 + 1])
+    life.do("slot", 0)
+
+
 def long_table(life: Life) -> None:
     """Ask for slots all over a table of 50,000 blocks: to copy it for each takes as long as that.
 
@@ -169,6 +176,13 @@ def far_block(life: Life) -> None:
     """Add the first block whose id takes more than 32 bits."""
     life.create(1)
     life.do("append", [2**31])
+    life.see("block_ids")
+
+
+def farthest_block(life: Life) -> None:
+    """Add the largest id that fits into 64 bits."""
+    life.create(1)
+    life.do("append", [2**63 - 1])
     life.see("block_ids")
 
 

@@ -36,7 +36,7 @@ def reshape_and_cache(
     padding and is written nowhere.
 
     Args:
-        key: [num_tokens, num_kv_heads, head_dim].
+        key: [num_tokens, num_kv_heads, head_dim]: float32, float16 or bfloat16.
         value: The shape of ``key``.
         key_cache: [num_blocks, block_size, num_kv_heads, head_dim], written in place. It may be a
             view whose dimensions are in another order in memory.
@@ -155,8 +155,8 @@ def gather(cache: Tensor, block_table: Tensor, context_len: int) -> Tensor:
     """Return a sequence's keys (or values) side by side, as a copy.
 
     Args:
-        cache: [num_blocks, block_size, num_kv_heads, head_dim]. It may be a view whose dimensions
-            are in another order in memory.
+        cache: [num_blocks, block_size, num_kv_heads, head_dim]: float32, float16 or bfloat16. It
+            may be a view whose dimensions are in another order in memory.
         block_table: [max_blocks], the block ids of the sequence in order.
         context_len: Tokens of the sequence, at least 1. The last block may hold fewer than
             ``block_size`` of them; entries after it mean nothing.

@@ -357,3 +357,14 @@ def test_a_value_is_something(value):
 
 def test_of_very_many_keys_only_the_first_are_shown():
     assert len(exactly({"a": 1}, dict.fromkeys(range(100_000)))) < 700
+
+
+@pytest.mark.parametrize("made_of", [np.array, torch.tensor])
+def test_whole_numbers_are_written_out_and_compared_as_such(made_of):
+    said = exactly(made_of([1, 2**53 + 1]), made_of([1, 2**53]))
+    assert said == (
+        "1 of 2 elements differ; the largest difference is at (1,): expected 9007199254740993, "
+        "got 9007199254740992"
+    )
+    assert exactly(made_of([2**53 + 1]), made_of([2**53 + 1])) is None
+    assert within(rel=1e-9)(made_of([2**53 + 1]), made_of([2**53])) is None

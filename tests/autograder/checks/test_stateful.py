@@ -565,6 +565,24 @@ def test_what_a_smaller_number_makes_idle_is_left_out_too(unhurried):
     assert is_shortest
 
 
+def test_what_a_later_step_needs_is_not_left_out_and_is_found_where_it_is_then():
+    noted = acts.Noted(LocalSubject(pool_class(RIGHT)), pool_class(RIGHT))
+    noted.create(3)
+    noted.see("num_free")
+    made = noted.make(Make(iter, [1]))
+    noted.do("give_back", made)
+    assert noted.acts[made.step].verb == "make"
+
+    def fails(life):
+        return len(life) - 1 if life[-1].args == ("give_back", life[-1].args[1]) else None
+
+    found, _ = acts.shorter(noted.acts, fails, {})
+    assert [act.verb for act in found] == ["create", "make", "do"]
+    lived = Life(LocalSubject(pool_class(RIGHT)), pool_class(RIGHT))
+    found(lived)
+    assert lived.steps[2].text.startswith("obj.give_back(list_iterator1")
+
+
 def test_the_making_of_an_object_takes_its_time_too():
     life = Life(LocalSubject(pool_class(RIGHT)), pool_class(RIGHT))
     life.create(3)

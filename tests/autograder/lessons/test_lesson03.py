@@ -77,6 +77,15 @@ def line_with(replace=lambda text: text, free=lambda ids: ids):
     return state_line
 
 
+def line_without_repeats(free, tables):
+    kept = {name: dict.fromkeys(table) for name, table in tables.items()}
+    return given.state_line(dict.fromkeys(free), kept)
+
+
+def line_with_short_names(free, tables):
+    return line_by_hand(free, {name[:2]: table for name, table in tables.items()})
+
+
 LINE_RIGHT = (line_by_hand, line_from_recursion, line_by_replacing)
 LINE_WRONG = (
     (
@@ -85,6 +94,9 @@ LINE_WRONG = (
     ),
     (line_with(lambda text: text.replace("  ", " ")), "one space"),
     (line_with(free=sorted), SAME),
+    (line_with(free=dict.fromkeys), SAME),
+    (line_without_repeats, SAME),
+    (line_with_short_names, SAME),
     (line_with(lambda text: text + "\n"), SAME),
     (line_with(lambda text: text.replace("[", "").replace("]", "")), SAME),
     (line_with(lambda text: text.encode()), SAME),
@@ -171,6 +183,7 @@ SLOT_WRONG = (
         ),
         SAME,
     ),
+    (slot_with(lambda ids, p, b: int((ids[p // b] + p / b % 1) * b)), SAME),
     (slot_from_all, SAME),
     (slot_with(lambda ids, p, b: ids[0] * b + p), "one piece"),
     (slot_with(lambda ids, p, b: ids[p // b] * b), "the offset is missing"),
@@ -265,6 +278,13 @@ def append_ints_of_python(self, block_ids):
 
 def append_in_32_bits(self, block_ids):
     append_by_adding(self, array("i", list(block_ids)))
+
+
+def append_but_the_farthest(self, block_ids):
+    ids = list(block_ids)
+    if any(isinstance(each, int) and each >= 2**63 - 1 for each in ids):
+        raise OverflowError(ids)
+    append_by_adding(self, ids)
 
 
 def append_wrapped(self, block_ids):
@@ -367,6 +387,7 @@ APPEND_WRONG = (
     (append_ints_of_python, SAME),
     (append_in_32_bits, SAME),
     (append_wrapped, SAME),
+    (append_but_the_farthest, SAME),
     (append_or_keep, SAME),
     (append_without_repeats, SAME),
     (append_too_large_as_value_error, SAME),
@@ -713,6 +734,19 @@ def is_whole(*arrays):
     return all(each.dtype.kind == "i" for each in arrays)
 
 
+def by_an_array_like_the_positions(tables, starts, positions, size):
+    slots = np.full_like(positions, -1)
+    right = by_fancy_index(tables, starts, positions, size)
+    slots[: starts[-1]] = right[: starts[-1]]
+    return slots
+
+
+def with_positions_as_floats(right, tables, starts, positions, size):
+    if is_whole(positions):
+        positions = positions.astype(np.float32).astype(int)
+    return right(tables, starts, positions, size)
+
+
 BATCH_RIGHT = (
     by_fancy_index,
     by_search,
@@ -746,6 +780,12 @@ BATCH_WRONG = (
     ),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b)[: s[-1]]), "padding is left out"),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.int32)), "32 bits"),
+    (
+        batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(p.dtype)),
+        "as wide as the positions",
+    ),
+    (by_an_array_like_the_positions, "as wide as the positions"),
+    (batch_with(with_positions_as_floats), SAME),
     (checked_by_hand(lambda t, s, p: not is_whole(s, p) or does_not_fit(t, s, p)), SAME),
     (checked_by_hand(lambda t, s, p: not is_whole(t, p) or does_not_fit(t, s, p)), SAME),
     (
@@ -864,7 +904,16 @@ def by_element(key, value, key_cache, value_cache, slots):
             value_cache[place] = value[token, head, dim]
 
 
+def by_numpy_in_place(key, value, key_cache, value_cache, slots):
+    write_in_a_loop(key, value, key_cache.clone(), value_cache.clone(), slots)
+    size, real = key_cache.shape[1], (slots >= 0).numpy()
+    where = slots.numpy()[real] // size, slots.numpy()[real] % size
+    key_cache.numpy()[where] = key.numpy()[real]
+    value_cache.numpy()[where] = value.numpy()[real]
+
+
 WRITE_WRONG = (
+    (write_with(by_numpy_in_place), SAME),  # NumPy has no bfloat16
     (write_with(by_element), SAME),
     (write_with(by_a_view), "a view as one row of slots"),
     (write_with(lambda k, v, kc, vc, s: write_in_a_loop(k, v, kc, vc, s.to(torch.int8))), SAME),
@@ -924,6 +973,11 @@ def gather_by_a_view(cache, block_table, context_len):
     return cache.view(-1, *cache.shape[2:])[slots]
 
 
+def gather_by_numpy(cache, block_table, context_len):
+    blocks = block_table[: -(-context_len // cache.shape[1])].numpy()
+    return torch.from_numpy(cache.numpy()[blocks].reshape(-1, *cache.shape[2:])[:context_len])
+
+
 GATHER_RIGHT = (gather_one_by_one, gather_by_slots, gather_by_cat)
 GATHER_WRONG = (
     (lambda c, t, n: c[t.clamp(min=0)].flatten(0, 1)[:n], SAME),  # an entry that means nothing
@@ -933,6 +987,7 @@ GATHER_WRONG = (
     (gather_by_element, SAME),
     (gather_by_growing, SAME),
     (gather_by_a_view, SAME),
+    (gather_by_numpy, SAME),  # NumPy has no bfloat16
     (lambda c, t, n: gather_by_cat(c, t, n).float(), SAME),
     (lambda c, t, n: gather_by_cat(c, t, n).flip(0), SAME),
     (lambda c, t, n: gather_by_cat(c, t, n).tolist(), SAME),
@@ -1188,6 +1243,20 @@ ADD_WRONG = (
     (object(), SAME),
 )
 
+
+def test_a_kept_array_is_shown_in_a_life_that_has_it():
+    case = examine("3.2b", append_or_keep).counterexample
+    _, made, *steps = case.case.split("\n")
+    assert made.startswith("array1 = ")
+    assert steps == [
+        "obj.append(array1)",
+        "obj.append([2])",
+        "obj.append(array1)",
+        "obj.block_ids",
+    ]
+    assert (case.expected, case.got) == ("[1, 2, 1]", "[1, 2, 1, 2]")
+
+
 # 3.8
 
 
@@ -1230,6 +1299,8 @@ RATIO_WRONG = (
     (lambda ways: 2, SAME),
     (lambda ways: 1, "always 1"),
     (lambda ways: ratio_by_timeit({**ways, "array": ways["loop"]}), "always 1"),
+    (lambda ways: ratio_by_timeit(dict(zip(("loop", "array"), ways.values(), strict=True))), SAME),
+    (lambda ways: round(ratio_by_timeit(ways), 1), SAME),
     (lambda ways: ratio_by_timeit(ways) / 16, SAME),
     (lambda ways: 100 * ratio_by_timeit(ways), SAME),
     (lambda ways: f"{ratio_by_timeit(ways)}", SAME),
