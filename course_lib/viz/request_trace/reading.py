@@ -161,7 +161,7 @@ class RequestReading:
         return at_end, in_use
 
     def known_at(self, step: int) -> int:
-        """Return how many tokens are known at the end of a step: the prompt, and what was chosen."""
+        """Return how many tokens are known at the end of a step: the prompt and what was chosen."""
         return self.num_prompt_tokens + sum(token.step <= step for token in self.tokens)
 
     def computed_at(self, step: int) -> int:

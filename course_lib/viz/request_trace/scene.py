@@ -119,8 +119,8 @@ def token_words(reading: RequestReading, token: TokenTrace) -> str:
 
     >>> from course_lib.engine.tracing.recorded import vllm_runs
     >>> reading = RequestReading(vllm_runs()["in turn"], "followed", block_size=8)
-    >>> token_words(reading, reading.tokens[0])
-    "Token 0 of the answer, ' chooses': chosen in step 4; position 32, computed in step 5, block 9, slot 72"
+    >>> token_words(reading, reading.tokens[0]).partition("; ")[2]
+    'position 32, computed in step 5, block 9, slot 72'
     """
     said = f"Token {token.number} of the answer, {token.text!r}: chosen in step {token.step}"
     if token.computed_in is None:
@@ -211,7 +211,7 @@ def _slots(reading: RequestReading, block: int) -> str:
 
 
 def _text(page: Page, step: int, top: float) -> Iterator[Shape]:
-    """Draw the tokens of the answer: those that are in the cache, those that are not, and the rest."""
+    """Draw the tokens of the answer: those in the cache, those that are not, and the rest."""
     reading = page.reading
     computed = reading.computed_at(step)
     chosen = sum(token.step <= step for token in reading.tokens)
