@@ -21,6 +21,7 @@ import importlib.util
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from autograder.notebook import check, compare, explain, task
 from course_lib import parts, viz
 from course_lib.engine import LLM, SamplingParams, Tracer
 from course_lib.engine.tracing.recorded import vllm_runs
-from course_lib.scheduling import AsyncScheduler
+from course_lib.scheduling import AsyncScheduler, Request, RequestStatus, Scheduler, SchedulerOutput
 
 torch.set_num_threads(1)  # the model is small: several threads would wait for each other
 
@@ -113,8 +114,8 @@ compare(predicted_again, resumed.num_tokens, "tokens")
 # %% [markdown]
 # One. It is called *recompute*, and next to nothing is computed again: a full block keeps its hash when it is freed, and
 # nobody had taken these meanwhile. The six blocks were found like those of a shared prefix. Only the last known token has to
-# be computed, always, since its output is what is wanted. (Had somebody else needed memory in between, it would have been
-# more; section 7 has such a case.)
+# be computed, always, since its output is what is wanted. (It can be more: when somebody else needs a block in between, as in
+# section 4, and for another reason in section 7.)
 #
 # ### Seen
 #
@@ -130,7 +131,7 @@ viz.request_film(tracer.trace, "followed", block_size=8)
 # Go through it once with a question for each stop. The cell below says what the trace says.
 #
 # 1. **It arrives.** Which component sees text, and which only numbers?
-# 2. **The hit.** It has 29 tokens in common with *other-0*. How many were found, and why not all?
+# 2. **The hit.** How many tokens has it in common with *other-0*, how many of them were found, and why not all?
 # 3. **The chunks.** Who took the rest of the budget in these two steps?
 # 4. **Preempted.** Who needed a block, who was chosen, and how many of its blocks came free?
 # 5. **Held back.** Why does the user get nothing in the last two steps?
@@ -142,12 +143,13 @@ for event in story:
     if event.action in ("finds", "starts", "is preempted", "frees", "resumes", "finishes"):
         blocks = f", blocks {' '.join(map(str, event.blocks))}" if event.blocks else ""
         print(f"step {event.step:>2}  {event.component:<14} {event.action:<13} {event.num_tokens or ''} {event.reason}{blocks}")
-for step in (resumed.step - 1, story[-1].step):
+chunks = [event for event in story if event.action == "computes" and event.num_tokens > 1]
+for step in [event.step for event in chunks]:
     batch = [e for e in tracer.trace if e.step == step and e.component == "scheduler" and e.num_tokens and e.request_id]
     print(f"step {step}: " + ", ".join(f"{e.request_id} {e.action} with {e.num_tokens}" for e in batch))
 
-# %% claims="It has 29 tokens in common with *other-0*."
-assert num_common == 29
+# %% claims="How many tokens has it in common with *other-0*, how many of them were found, and why not all?"
+assert num_common // 8 * 8 == 24 < num_common < 32 and [event.num_tokens for event in chunks] == [3, 5]
 assert resumed.num_tokens == 1 and resumed.position == 48
 preempted = next(event for event in story if event.action == "is preempted")
 freed = [event for event in story if event.action == "frees"][0]
@@ -215,7 +217,7 @@ print("\n".join(after.trace.request("r4").text().splitlines()[:24]))
 # `run.told` has the trace as plain tuples, `(step, action, request)`. The step of `chooses` and `shows` is the step whose plan
 # computed the token. With two plans in flight a token is shown when the next step has been planned already, so further down.
 
-# %% claims="All requests"
+# %% claims="The texts are right, token for token."
 assert before.answers == after.answers and len(before.answers) == 24
 assert sum(a == "is preempted" for _, a, _ in after.told) > 3 * sum(a == "is preempted" for _, a, _ in before.told)
 
@@ -528,7 +530,8 @@ for action in ("finds", "takes", "frees"):
 def lines_of(trace) -> list[str]:
     """Return what was done for the request, without times, blocks and text."""
     wanted = [event for event in trace.request("followed") if event.component in ("api", "scheduler", "detokenizer")]
-    return [f"step {e.step}: {e.component} {e.action} {e.reason}".rstrip() for e in wanted if e.action not in ("shows", "continues")]
+    told = [(e.component, e.action, e.reason, f"in step {e.step}" if e.step is not None else "") for e in wanted]
+    return [" ".join(filter(None, each)) for each in told if each[1] not in ("shows", "continues")]
 
 
 for first, second, label in ((tracer.trace, recorded["in turn"], "yours alone"), (recorded["in turn"], tracer.trace, "vLLM alone")):
@@ -570,7 +573,8 @@ print("vLLM is installed here: try it live." if has_vllm else "vLLM is not insta
 # vLLM's does not. From which lines of vLLM's trace can you still tell it? (b) At the end one engine says *finishes* and the other
 # *is aborted*. Who notices the stop string in vLLM, who is told by whom, and why does the engine core not see it itself? (c) The run
 # that plans ahead computes more tokens than the other two. Account for every one of them: in which step, for what, and what
-# has planning ahead to do with it? What does one get for that price?
+# has planning ahead to do with it? What does one get for that price? (A full block gets its name, the hash of its tokens, in a
+# call of `allocate_slots` in which all of its tokens are known. Nobody took one of the six blocks in between.)
 #
 # 10 points, about 15 minutes, marked by hand: 2 for (a), 3 for (b), 5 for (c).
 
@@ -580,21 +584,22 @@ print("vLLM is installed here: try it live." if has_vllm else "vLLM is not insta
 # text. It tells the scheduler by an abort, as if the user had gone away, after the tokens of step 45 have been taken in. The engine core
 # works on token ids, in a process of its own, and a stop string may be spread over tokens, or lie within one; so only where text
 # is made can it be seen. In our engine the answer is part of the same step, so it is an ordinary end. **(c)** 9 tokens: 139 against
-# 130. Eight of them in step 23: *followed* is preempted in step 21 with the token of step 20 on its way, has to wait in step 22,
-# and *other-1* takes one of its blocks meanwhile, the last of its table. So 40 tokens are found in place of 48, and 9 are computed
+# 130. Eight of them in step 23. When step 20 was planned, to compute position 47, the token at that position was still on its
+# way: step 19 chooses it further down in the trace. So the sixth block was full and had no name yet; it would have got one in
+# the plan of step 21, and there was no room. Therefore 40 tokens are found in place of 48, and 9 are computed
 # in place of 1. One in step 47, at position 72: when it was planned, the second line break of step 46 was not known, so nobody knew
 # that the request ends; its token is thrown away. In return the GPU does not wait for the scheduler between two steps.
 #
 # **Mark scheme.** (a) 1 for the lack of room with 0 free, 1 for who holds or was admitted last. (b) 1 for the detokenizer or output
-# processor, 1 for the abort, 1 for text against token ids. (c) 1 for 9, 2 for the eight (the wait in step 22, the block that is
-# taken), 1 for the one behind the stop, 1 for what it buys.
+# processor, 1 for the abort, 1 for text against token ids. (c) 1 for 9, 2 for the eight (40 found in place of 48; the block
+# without a name), 1 for the one behind the stop, 1 for what it buys.
 
 # %% [markdown] criteria="14.4"
 # - (a) A line of the block manager, and who stands last.
 # - (b) Who has text, who has only ids, and what the message between them is called in the trace.
 # - (c) A sum that comes out; the step of each part; the plan that was made before a token was known.
 
-# %% claims="The run"
+# %% claims="Account for every one of them: in which step, for what, and what"
 tokens_of = {label: sum(sum(plan.values()) for plan in plans.values()) for label, plans in (("ours", ours), ("turn", in_turn), ("ahead", ahead))}
 assert tokens_of == {"ours": 130, "turn": 130, "ahead": 139}
 assert ahead[23]["followed"] == 9 and in_turn[22]["followed"] == 1 and ahead[47]["followed"] == 1
