@@ -256,8 +256,8 @@ check("14.2a", lost_tokens)
 # each choice.
 
 # %%
-lost = lost_tokens(after.told)
-print(f"before: {len(lost_tokens(before.told))} lost; after: {len(lost)} lost, such as {lost[:4]}")
+lost = lost_tokens(after.told) or []  # nothing yet, before you have written it
+print(f"before: {len(lost_tokens(before.told) or [])} lost; after: {len(lost)} lost, such as {lost[:4]}")
 
 # %% [markdown]
 # Now you know *what* is lost. Put it together with who is preempted, and when. Fill `found` from the trace `after.told`:
@@ -295,7 +295,7 @@ check("14.2b", found)
 # %%
 print(found)
 for step, name in [(step, name) for step, action, name in after.told if action == "is preempted" and name == "r4"]:
-    print(f"step {step}: {name} is preempted; lost: {[each for each in lost if each == (step - 1, name)]}")
+    print(f"step {step}: {name} is preempted; lost: {[each for each in lost if tuple(each) == (step - 1, name)]}")
 
 # %% [markdown]
 # ### The code
@@ -361,7 +361,9 @@ check("14.2c", sort_tokens)
 # %% shows="autograder.lessons.lesson14_hunt:FixA"
 
 # %% shows="autograder.lessons.lesson14_hunt:FixB"
-repairs = {"before": AsyncScheduler, "after": SuspectScheduler, "repair A": FixA, "repair B": FixB, "yours": mended(sort_tokens)}
+repairs = {"before": AsyncScheduler, "after": SuspectScheduler, "repair A": FixA, "repair B": FixB}
+if sort_tokens({}, {}, {}) is not None:  # once it is written
+    repairs["yours"] = mended(sort_tokens)
 runs = {label: Served(kind) for label, kind in repairs.items()}
 print("\n".join(numbers_of(runs)))
 for label, kind in repairs.items():
@@ -475,7 +477,7 @@ data = json.loads(path.read_text(encoding="utf-8"))
 events = data["traceEvents"] if isinstance(data, dict) else data
 print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {len(events):,} events, marks {dict(Counter(event['ph'] for event in events))}")
 print("rules broken:", time_line_violations(events) or "none")
-print("with one end left out:", time_line_violations([e for e in events if not (e["ph"] == "e" and e["id"] == "followed")])[:2])
+print("with its ends left out:", time_line_violations([e for e in events if not (e["ph"] == "e" and e["id"] == "followed")]))
 
 # %% claims="So check a file before you believe the picture."
 assert time_line_violations(events) == [] and len(events) > 500

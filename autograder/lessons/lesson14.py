@@ -65,7 +65,7 @@ FOUND = Exercise(
         "Which actions does a trace have, and which of them are preemptions?",
         "Count actions, then tokens with your function; for those at once, look whether the same "
         "request resumed in the step before.",
-        '`(step - 1, name) in {(step, name) for step, action, name in told if action == "resumes"}`',
+        "`(step - 1, name) in back`, where `back` holds step and request of each return",
     ),
 )
 

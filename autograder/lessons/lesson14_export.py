@@ -66,17 +66,17 @@ def small() -> Events:
         _name(1, "scheduler"),
         _name(2, "executor"),
         _bar("plans", 1, 0.0, 3.0),
-        _bar("runs the model", 2, 3.0, 9.0),
-        _bar("plans", 1, 12.0, 0.0),
         _phase("b", "a", "waiting", 0.0),
         _phase("e", "a", "waiting", 1.0),
         _phase("b", "a", "running", 1.0),
-        _phase("b", "b", "running", 2.0),
-        _phase("e", "b", "running", 12.0),
-        _phase("e", "a", "running", 13.0),
         _arrow("s", 0, 1, 1.0),
+        _phase("b", "b", "running", 2.0),
+        _bar("runs the model", 2, 3.0, 9.0),
         _arrow("t", 0, 2, 4.0),
+        _bar("plans", 1, 12.0, 1.0),
         _arrow("f", 0, 1, 12.0),
+        _phase("e", "b", "running", 12.5),
+        _phase("e", "a", "running", 13.0),
     ]
 
 
@@ -98,14 +98,14 @@ FAULTY: dict[str, Events] = {
         {k: v for k, v in event.items() if k != "dur"} if event["ph"] == "X" else event
         for event in small()
     ],
-    "a negative duration": _with(3, dur=-9.0),
+    "a negative duration": _with(8, dur=-9.0),
     "a track without a name": _without(1),
-    "a phase that is not ended": _without(9),
-    "a phase that is not begun": _without(7),
-    "a phase that ends before it begins": _with(9, ts=0.5),
-    "the phase of somebody else is ended": _with(9, id="a"),
-    "an arrow without a start": _without(11),
-    "an arrow without an end": _without(13),
+    "a phase that is not ended": _without(12),
+    "a phase that is not begun": _without(5),
+    "a phase that ends before it begins": _with(12, ts=0.5),
+    "the phase of somebody else is ended": _with(12, id="a"),
+    "an arrow without a start": _without(6),
+    "an arrow without an end": _without(11),
     "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
 }
 """Files in which something is wrong."""
@@ -113,17 +113,18 @@ FAULTY: dict[str, Events] = {
 VALID: dict[str, Events] = {
     "empty": [],
     "small": small(),
-    "out of order": small()[::-1],
+    "out of order": [*small()[8:], *small()[:8]],
+    "a bar of no length": _with(10, dur=0.0),
     "with a counter": [
         *small(),
-        {"ph": "C", "name": "waiting", "pid": 0, "ts": 5.0, "args": {"requests": 2}},
+        {"ph": "C", "name": "waiting", "pid": 0, "ts": 15.0, "args": {"requests": 2}},
     ],
     "a phase again": [
         *small(),
         _phase("b", "a", "waiting", 20.0),
         _phase("e", "a", "waiting", 21.0),
     ],
-    "two arrows": [*small(), _arrow("s", 1, 1, 2.0), _arrow("f", 1, 2, 3.0)],
+    "two arrows": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 15.0)],
     "of a tracer": _of_vllm(),
 }
 """Files that a viewer takes."""
