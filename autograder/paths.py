@@ -11,6 +11,9 @@ from course_lib.catalogue import FINAL_PROJECT
 PROJECT_NUMBERS = range(FINAL_PROJECT, 20)
 """The numbers of the final project's notebooks, which are lessons in all but their place."""
 
+PROJECT_NOTEBOOKS = {13: "engine", 14: "request_trace", 15: "comprehensive_quiz"}
+"""What its notebooks with checks are called in a release, by number."""
+
 PROJECT_FOLDER = "final_project"
 """The folder of the final project's notebooks in ``lessons/`` and in a workspace."""
 

@@ -28,6 +28,8 @@ from autograder.errors import CourseError
 from autograder.paths import course_root
 
 LETTERS = "ABCDEFGH"
+LEAST_QUESTIONS = 8
+"""Of a quiz. A notebook of the final project may do without one."""
 
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -223,9 +225,15 @@ class Bank(Entry):
     """The questions of one lesson."""
 
     lesson: int
-    quiz: Annotated[tuple[Question, ...], Field(min_length=8, max_length=10)]
+    quiz: Annotated[tuple[Question, ...], Field(max_length=10)] = ()
     interview: Annotated[tuple[InterviewQuestion, ...], Field(min_length=5)]
     value: tuple[ValueQuestion, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_quiz_is_whole(self) -> Bank:
+        if 0 < len(self.quiz) < LEAST_QUESTIONS:
+            raise ValueError(f"a quiz has at least {LEAST_QUESTIONS} questions, or there is none")
+        return self
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Bank:

@@ -29,7 +29,7 @@ from autograder.files import (
     read_notebook,
     write_atomically,
 )
-from autograder.paths import course_root, released_at, workspace_root
+from autograder.paths import PROJECT_NOTEBOOKS, course_root, released_at, workspace_root
 from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 
 GUIDE = "README.md"
@@ -54,6 +54,21 @@ class Lesson:
         return self.released.stem
 
     @property
+    def number(self) -> int | None:
+        """Its number, also where a notebook of the final project is released without it.
+
+        >>> Lesson(Path("lessons/07_a_lesson/07_a_lesson.ipynb")).number
+        7
+        >>> Lesson(Path("lessons/final_project/request_trace.ipynb")).number
+        14
+        """
+        own = self.name.partition("_")[0]
+        if own.isdecimal():
+            return int(own)
+        of_project = (number for number, name in PROJECT_NOTEBOOKS.items() if name == self.name)
+        return next(of_project, None)
+
+    @property
     def relative_path(self) -> Path:
         """Where its notebook is, below ``lessons/`` and below a workspace alike."""
         return Path(self.released.parent.name) / self.released.name
@@ -68,7 +83,8 @@ def find_lesson(name: str) -> Lesson:
     """Return the lesson with this number, name, or beginning of a name.
 
     Args:
-        name: Such as ``1``, ``01``, ``01_traditional_attention_problems``, ``traditional``.
+        name: Such as ``1``, ``01``, ``01_traditional_attention_problems``, ``traditional``; ``14`` or
+            ``request_trace`` for a notebook of the final project.
 
     Raises:
         CourseError: No lesson, or more than one, is called that.
@@ -315,7 +331,6 @@ def _slug(lesson: Lesson) -> str:
 
 def _is_called(lesson: Lesson, name: str) -> bool:
     """Return whether ``name`` is the lesson's number, or a beginning of its name or slug."""
-    number = lesson.name.partition("_")[0]
     if name.isdecimal():
-        return number.isdecimal() and int(number) == int(name)
+        return lesson.number == int(name)
     return bool(name) and (lesson.name.startswith(name) or _slug(lesson).startswith(name))

@@ -20,7 +20,7 @@ from autograder.workspace import records
 from course_lib import parts
 from course_lib.catalogue import lesson_name
 
-_NAMES = {COMPREHENSIVE: "sixty questions"}
+_NAMES = {14: "request trace", COMPREHENSIVE: "sixty questions"}
 """What a notebook of the final project is called, where it is not the project itself."""
 
 _BARS = 6

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from course_lib.viz.queues.figure import queueing_dial
     from course_lib.viz.quiz import Quiz
     from course_lib.viz.replays.film import replay
+    from course_lib.viz.request_trace.film import request_film
     from course_lib.viz.reservations import reservation_film, share_bars
     from course_lib.viz.sharing.eviction import eviction_film
     from course_lib.viz.sharing.explorer import prefix_tree
@@ -114,6 +115,7 @@ __all__ = [
     "queue_compaction_film",
     "queueing_dial",
     "replay",
+    "request_film",
     "reservation_film",
     "share_bars",
     "slot_scene",
@@ -175,6 +177,7 @@ _MODULES = {
     "pressure_scene": "pressure",
     "queueing_dial": "queues.figure",
     "replay": "replays.film",
+    "request_film": "request_trace.film",
     "reservation_film": "reservations",
     "share_bars": "reservations",
     "slot_scene": "address_translation",

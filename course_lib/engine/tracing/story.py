@@ -32,7 +32,7 @@ def tell_request(request_id: str, events: Sequence[Event]) -> str:
         for number, of_step in together if key is None else together[:1]:
             where = _where(number, together[-1][0] if key else number)
             when = f"{_milliseconds(of_step[0].start - origin)}"
-            first, *rest = _paragraph(of_step)
+            first, *rest = tell_step(of_step)
             lines.append(f"{where:<14}{when:>12}  {first}")
             lines += [_INDENT + line for line in rest]
     return "\n".join(lines)
@@ -111,8 +111,12 @@ def _where(first: int | None, last: int | None) -> str:
     return f"step {first}" if first == last else f"steps {first}-{last}"
 
 
-def _paragraph(events: Sequence[Event]) -> list[str]:
-    """Tell a step of a request: in one line if it is all in one, else in one line for each part."""
+def tell_step(events: Sequence[Event]) -> list[str]:
+    """Tell a step of a request: in one line if it is all in one, else in one line for each part.
+
+    Args:
+        events: What was done for the request in the step, in order.
+    """
     if len(events) == 1 or _waiting_for((0, events)) is not None or _is_next_token(events):
         return [_line(events)]
     decided = [event for event in events if event.component == "scheduler"]

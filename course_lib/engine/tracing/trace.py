@@ -28,6 +28,7 @@ class Trace(EventTable):
     Attributes:
         steps: The steps of the engine, in the table that the simulator keeps as well. Times are
             seconds since the tracer was attached.
+        queues: As given.
 
     >>> trace = Trace([Event(0.0, 0.001, "api", "arrives", None, "a", num_tokens=5, text="Hello"),
     ...                Event(0.002, 0.004, "executor", "computes", 0, "a", 5, position=0)],
@@ -41,7 +42,7 @@ class Trace(EventTable):
     ) -> None:
         super().__init__(events)
         self.steps = steps
-        self._queues = queues or {}
+        self.queues = queues or {}
 
     @cached_property
     def request_ids(self) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ class Trace(EventTable):
             return
         for step in event.steps:
             plan = self._plans.get(step, event)
-            reason = self._queues.get(step, BEHIND) if event.reason == BEHIND else event.reason
+            reason = self.queues.get(step, BEHIND) if event.reason == BEHIND else event.reason
             yield event._replace(
                 start=plan.start, seconds=plan.seconds, step=step, reason=reason, last_step=None
             )

@@ -7,7 +7,8 @@ installed to import this. The engine must run in this process: set the environme
 vLLM gives no reasons for its decisions, samples where it runs the model, and moves on to the next
 step before the tokens of the last one are there (async scheduling). So requests wait without a
 reason here, a choice has the time at which the tokens arrived, and the model is seen to run from
-the call, or from the end of the step before it, to the arrival of the tokens.
+the call, or from the end of the step before it, to the arrival of the tokens. Its newer model
+runner is told of a request that comes back as of a new one: here, who has started before resumes.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class VLLMProbe:
         self._decode = _decoder(engine)
         self._prompts = Prompts(log, self._decode)
         self._num_planned = 0
+        self._started: set[str] = set()
         # By the identity of the plan. A plan is kept here, so nobody else gets its identity.
         self._under_way: dict[int, _Planned] = {}
         self._last_arrival = 0.0
@@ -218,6 +220,7 @@ class VLLMProbe:
         for name in [request_ids] if isinstance(request_ids, str) else request_ids or ():
             if name in self._scheduler.requests:
                 self._log.add("api", "is aborted", now, now, request_id=name)
+                self._started.discard(name)
         return method(request_ids, status, *rest)
 
     def _add_decisions(
@@ -225,11 +228,12 @@ class VLLMProbe:
     ) -> None:
         """Write down who computes how many tokens in a step, who lost its place, who waits."""
         new = {request.req_id for request in plan.scheduled_new_reqs}
-        resumed = plan.scheduled_cached_reqs.resumed_req_ids
+        resumed = plan.scheduled_cached_reqs.resumed_req_ids | (new & self._started)
+        self._started |= new
         for name in plan.preempted_req_ids or ():
             self._log.add("scheduler", "is preempted", start, end, request_id=name)
         for name, count in plan.num_scheduled_tokens.items():
-            action = "starts" if name in new else "resumes" if name in resumed else "continues"
+            action = "resumes" if name in resumed else "starts" if name in new else "continues"
             known = {"request_id": name, "num_tokens": count, "position": positions[name]}
             self._log.add("scheduler", action, start, end, **known)
         for request in self._scheduler.waiting:
@@ -258,6 +262,7 @@ class VLLMProbe:
             if output.finish_reason is not None:
                 now, reason = self._log.now(), str(output.finish_reason)
                 self._log.add("scheduler", "finishes", now, now, request_id=name, reason=reason)
+                self._started.discard(name)
 
     def _add_row(self, planned: _Planned, outputs: Sequence[Any]) -> None:
         """Enter a step that is over."""

@@ -8,8 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from autograder import files
+from autograder import files, lessons
 from autograder.errors import CourseError
+from autograder.paths import PROJECT_NOTEBOOKS, PROJECT_NUMBERS
 from autograder.workspace.copies import (
     Workspace,
     find_lesson,
@@ -83,6 +84,19 @@ def test_a_lesson_is_found_by_number_name_or_the_beginning_of_either(root, name)
 def test_a_notebook_of_the_final_project_is_found_by_its_source_too(root, name):
     write(lesson(stub=""), root / "lessons" / "final_project" / "quiz.ipynb")
     assert find_lesson(name).relative_path == Path("final_project", "quiz.ipynb")
+
+
+@pytest.mark.parametrize("number", PROJECT_NOTEBOOKS)
+def test_a_notebook_of_the_final_project_is_found_by_its_number(root, number):
+    for name in PROJECT_NOTEBOOKS.values():
+        write(lesson(stub=""), root / "lessons" / "final_project" / f"{name}.ipynb")
+    assert find_lesson(str(number)).name == PROJECT_NOTEBOOKS[number]
+
+
+def test_every_notebook_of_the_final_project_with_checks_has_its_number(monkeypatch):
+    monkeypatch.delenv("COURSE_ROOT", raising=False)
+    checked = [number for number in lessons.numbers() if number in PROJECT_NUMBERS]
+    assert set(checked) <= {each.number for each in released_lessons()}
 
 
 @pytest.mark.parametrize("name", ["3", "third", "", "../01_first_steps", "²"])

@@ -1,0 +1,233 @@
+"""The request trace: what a file for a trace viewer must be, and files that are not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from random import Random
+from typing import Any
+
+from autograder.checks.finding import Misconception
+from course_lib.engine.tracing.recorded import vllm_runs
+
+Events = list[dict[str, Any]]
+
+
+def time_line_violations(events: Events) -> list[str]:
+    """Return one sentence for each rule of the trace event format that is broken."""
+    said = []
+    tracks = {e["tid"] for e in events if e["ph"] == "M" and e["name"] == "thread_name"}
+    begun: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+    arrows: defaultdict[Any, list[str]] = defaultdict(list)
+    for event in sorted(events, key=lambda event: event.get("ts", 0)):
+        mark = event["ph"]
+        if mark == "X" and (event.get("dur", -1) < 0 or event["tid"] not in tracks):
+            said.append(f"{event['name']} has no duration, or no track")
+        elif mark == "b":
+            begun[event["cat"], event["id"], event["name"]].append(event["ts"])
+        elif mark == "e" and not begun[event["cat"], event["id"], event["name"]]:
+            said.append(f"{event['name']} of {event['id']} ends and was not begun")
+        elif mark == "e":
+            begun[event["cat"], event["id"], event["name"]].pop()
+        elif mark in "stf":
+            arrows[event["id"]].append(mark)
+    said += [f"{name} is still open" for name, starts in begun.items() if starts]
+    for number, marks in arrows.items():
+        if marks != ["s", *["t"] * (len(marks) - 2), "f"]:
+            said.append(f"arrow {number} goes {''.join(marks)}")
+    return said
+
+
+# Files
+
+
+def _name(number: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "name": "thread_name", "pid": 0, "tid": number, "args": {"name": name}}
+
+
+def _bar(name: str, tid: int, ts: float, dur: float) -> dict[str, Any]:
+    return {"ph": "X", "name": name, "pid": 0, "tid": tid, "ts": ts, "dur": dur}
+
+
+def _phase(mark: str, of: str, name: str, ts: float) -> dict[str, Any]:
+    phase = {"ph": mark, "cat": "request", "id": of, "name": name}
+    return phase | {"pid": 0, "tid": 0, "ts": ts}
+
+
+def _arrow(mark: str, number: int, tid: int, ts: float) -> dict[str, Any]:
+    arrow = {"ph": mark, "cat": "request", "id": number, "name": "request", "bp": "e"}
+    return arrow | {"pid": 0, "tid": tid, "ts": ts}
+
+
+def small() -> Events:
+    """Return a small file in which nothing is wrong."""
+    return [
+        _name(1, "scheduler"),
+        _name(2, "executor"),
+        _bar("plans", 1, 0.0, 3.0),
+        _phase("b", "a", "waiting", 0.0),
+        _phase("e", "a", "waiting", 1.0),
+        _phase("b", "a", "running", 1.0),
+        _arrow("s", 0, 1, 1.0),
+        _phase("b", "b", "running", 2.0),
+        _bar("runs the model", 2, 3.0, 9.0),
+        _arrow("t", 0, 2, 4.0),
+        _bar("plans", 1, 12.0, 1.0),
+        _arrow("f", 0, 1, 12.0),
+        _phase("e", "b", "running", 12.5),
+        _phase("e", "a", "running", 13.0),
+    ]
+
+
+def _without(place: int) -> Events:
+    return [event for number, event in enumerate(small()) if number != place]
+
+
+def _with(place: int, **changed: Any) -> Events:
+    return [event | changed if number == place else event for number, event in enumerate(small())]
+
+
+@cache
+def _of_vllm() -> Events:
+    return vllm_runs()["in turn"].request("followed").chrome_events()
+
+
+FAULTY: dict[str, Events] = {
+    "a bar without a duration": [
+        {k: v for k, v in event.items() if k != "dur"} if event["ph"] == "X" else event
+        for event in small()
+    ],
+    "a negative duration": _with(8, dur=-9.0),
+    "a track without a name": _without(1),
+    "a phase that is not ended": _without(12),
+    "a phase that is not begun": _without(5),
+    "a phase that ends before it begins": _with(12, ts=0.5),
+    "the phase of somebody else is ended": _with(12, id="a"),
+    "an arrow without a start": _without(6),
+    "an arrow without an end": _without(11),
+    "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
+}
+"""Files in which something is wrong."""
+
+VALID: dict[str, Events] = {
+    "empty": [],
+    "small": small(),
+    "out of order": [*small()[8:], *small()[:8]],
+    "a bar of no length": _with(10, dur=0.0),
+    "with a counter": [
+        *small(),
+        {"ph": "C", "name": "waiting", "pid": 0, "ts": 15.0, "args": {"requests": 2}},
+    ],
+    "a phase again": [
+        *small(),
+        _phase("b", "a", "waiting", 20.0),
+        _phase("e", "a", "waiting", 21.0),
+    ],
+    "two arrows": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 15.0)],
+    "of a tracer": _of_vllm(),
+}
+"""Files that a viewer takes."""
+
+
+def spoiled(seed: int) -> dict[str, Events]:
+    """Return the file of a tracer in which one event is spoiled, in three ways."""
+    draw = Random(seed)
+    events = _of_vllm()
+    bars = [number for number, event in enumerate(events) if event["ph"] == "X"]
+    ends = [number for number, event in enumerate(events) if event["ph"] == "e"]
+    lost, spoilt = draw.choice(ends), draw.choice(bars)
+    heads = [number for number, event in enumerate(events) if event["ph"] == "f"]
+    return {
+        "an end is lost": [e for number, e in enumerate(events) if number != lost],
+        "an arrow's head is lost": [e for number, e in enumerate(events) if number not in heads],
+        "a bar is turned round": [
+            event | {"dur": -1.0} if number == spoilt else event
+            for number, event in enumerate(events)
+        ],
+    }
+
+
+def shown(events: Events) -> str:
+    """Tell a file in one line: its marks, and how many there are of each."""
+    if len(events) > 20:
+        marks = sorted({event["ph"] for event in events})
+        return ", ".join(f"{sum(e['ph'] == mark for e in events)} of {mark}" for mark in marks)
+    return " ".join(_short(event) for event in events)
+
+
+def _short(event: dict[str, Any]) -> str:
+    """Return an event in a few signs."""
+    if event["ph"] == "M":
+        return f"track {event['tid']}"
+    where = event.get("id", event.get("tid", ""))
+    length = f"+{event.get('dur', '?')}" if event["ph"] == "X" else ""
+    return f"{event['ph']}({where} {event.get('name')} {event['ts']}{length})"
+
+
+# What a checker gets wrong
+
+
+def _only(*kinds: str) -> Callable[[Events], list[str]]:
+    """Return a checker that looks at some marks alone."""
+
+    def look(events: Events) -> list[str]:
+        return time_line_violations([event for event in events if event["ph"] in kinds])
+
+    return look
+
+
+def counts_alone(events: Events) -> list[str]:
+    """Count beginnings and ends, whosever they are."""
+    rest = [event for event in events if event["ph"] not in "be"]
+    begun = sum(event["ph"] == "b" for event in events)
+    ended = sum(event["ph"] == "e" for event in events)
+    return time_line_violations(rest) + (["begun and ended differ"] if begun != ended else [])
+
+
+def in_the_order_of_the_file(events: Events) -> list[str]:
+    """Believe that a file is in the order of time."""
+    said = time_line_violations(events)
+    times = [event["ts"] for event in events if "ts" in event]
+    return said + (["out of order"] if times != sorted(times) else [])
+
+
+def no_bar_of_no_length(events: Events) -> list[str]:
+    """Refuse bars that take no time."""
+    said = time_line_violations(events)
+    return said + [event["name"] for event in events if event["ph"] == "X" and not event.get("dur")]
+
+
+def arrows_not_looked_at(events: Events) -> list[str]:
+    """Pass over the arrows."""
+    return time_line_violations([event for event in events if event["ph"] not in "stf"])
+
+
+CHECKER = (
+    Misconception(
+        "bars alone",
+        "Phases and arrows are pairs: a viewer draws one that is left open to the end of the run, "
+        "or not at all.",
+        _only("M", "X"),
+    ),
+    Misconception(
+        "beginnings and ends are counted",
+        "As many ends as beginnings may still be of different requests, or come first.",
+        counts_alone,
+    ),
+    Misconception(
+        "the file is in the order of time",
+        "Viewers sort by `ts`; a tracer may write the bars of each kind one after the other.",
+        in_the_order_of_the_file,
+    ),
+    Misconception(
+        "a bar of no length",
+        "What takes less than the clock can tell has a duration of 0, and that is a duration.",
+        no_bar_of_no_length,
+    ),
+    Misconception(
+        "arrows are passed over",
+        "An arrow has one start, which comes first, and one end, which comes last.",
+        arrows_not_looked_at,
+    ),
+)

@@ -1,0 +1,384 @@
+"""The request trace: its task by hand, a trace of one request with gaps in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from random import Random
+from typing import Any, NamedTuple
+
+from autograder.checks.finding import Misconception
+from autograder.checks.trace import Instance
+from course_lib.engine.answer import StopStrings
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
+
+FOLLOWED = "followed"
+_MOST_STEPS = 60
+_STRIDE = 2**32
+"""From one instance of a seed to its next: no two seeds share any."""
+
+_STOPS = (
+    ("END", ("This is ", "the E", "N", "D of it")),
+    ("stop", ("Do not s", "tay, s", "to", "p now")),
+    ("</s>", ("a < b", " and <", "/", "s> more")),
+    ("\n\n", ("One line.\n", "Another.", "\n", "\nA third")),
+    ("Q:", ("It is FA", "Q", " or Q", ": next")),
+)
+"""Stop strings, and texts that come in pieces."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an instance is drawn from.
+
+    Attributes:
+        block_size: Tokens per block.
+        num_blocks: Usable blocks.
+        budget: Tokens per step.
+        num_common: Tokens with which two prompts begin.
+        prompts: Tokens of each prompt, by request.
+        answers: Tokens of the answers of the others.
+        arrival: The step before which the followed request comes.
+        stop: Its stop string.
+        pieces: The last texts of the answer, as they come.
+    """
+
+    block_size: int
+    num_blocks: int
+    budget: int
+    num_common: int
+    prompts: dict[str, int]
+    answers: dict[str, int]
+    arrival: int
+    stop: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happens to the followed request.
+
+    Attributes:
+        others: For each other request, the tokens computed and known when it comes.
+        chunks: Tokens of its prompt that are computed, step by step.
+        found: Tokens that it finds in the cache when it comes.
+        preempted: The step in which it gives way.
+        held: Blocks that it gives up.
+        come_free: Those of them that nobody else holds.
+        resumes: The step in which it is back.
+        taken: Blocks of its own that others have taken by then.
+        again: Tokens that it computes then.
+        found_again: Tokens that it finds then.
+    """
+
+    others: dict[str, tuple[int, int]]
+    chunks: tuple[int, ...]
+    found: int
+    preempted: int
+    held: int
+    come_free: int
+    resumes: int
+    taken: int
+    again: int
+    found_again: int
+
+
+def _drawn(number: int) -> Settings:
+    rng = Random(number)
+    size = rng.choice((4, 8))
+    common = 3 * size + rng.randrange(1, size)
+    stop, pieces = rng.choice(_STOPS)
+    return Settings(
+        block_size=size,
+        num_blocks=rng.randrange(11, 19),
+        budget=rng.randrange(9, 15),
+        num_common=common,
+        prompts={
+            "other-0": common + rng.randrange(1, 5),
+            "other-1": rng.randrange(7, 13),
+            FOLLOWED: common + rng.randrange(2, size + 2),
+        },
+        answers={name: rng.randrange(12, 40) for name in ("other-0", "other-1")},
+        arrival=rng.randrange(3, 6),
+        stop=stop,
+        pieces=pieces,
+    )
+
+
+def _tokens(settings: Settings, name: str) -> list[int]:
+    number = list(settings.prompts).index(name)
+    own = range(1000 * number, 1000 * number + settings.prompts[name])
+    if name == "other-1":
+        return list(own)
+    return [*range(9000, 9000 + settings.num_common), *own][: settings.prompts[name]]
+
+
+class _Step(NamedTuple):
+    """What a step did with the followed request.
+
+    Attributes:
+        num_tokens: Tokens that it computed.
+        computed: Tokens of it that were computed before.
+        gave_way: Whether it was preempted.
+        table: The blocks that it held before.
+        num_free: Blocks that were free when it was planned.
+        num_others: How many others were there.
+    """
+
+    num_tokens: int
+    computed: int
+    gave_way: bool
+    table: tuple[int, ...]
+    num_free: int
+    num_others: int
+
+
+def _served(settings: Settings) -> tuple[dict[str, tuple[int, int]], list[_Step], Request]:
+    """Serve the requests without a model, until the followed one has come back.
+
+    Returns:
+        The tokens computed and known of the others when it comes, its steps, and the request.
+    """
+    manager = KVCacheManager(settings.num_blocks + 1, settings.block_size)
+    config = SchedulerConfig(max_num_seqs=3, max_num_batched_tokens=settings.budget)
+    scheduler = Scheduler(config, manager)
+    for name, num in settings.answers.items():
+        scheduler.add_request(Request(name, _tokens(settings, name), max_tokens=num))
+    others: dict[str, tuple[int, int]] = {}
+    followed = Request(FOLLOWED, _tokens(settings, FOLLOWED), max_tokens=200)
+    steps: list[_Step] = []
+    for number in range(_MOST_STEPS):
+        if number == settings.arrival:
+            requests = scheduler.requests.items()
+            others = {name: (each.num_computed_tokens, each.num_tokens) for name, each in requests}
+            scheduler.add_request(followed)
+        computed = followed.num_computed_tokens
+        table = tuple(block.block_id for block in manager.block_tables().get(FOLLOWED, ()))
+        output = scheduler.schedule()
+        num_free = manager.block_pool.get_num_free_blocks()
+        num_others = len(set(scheduler.requests) - {FOLLOWED})
+        generating = enumerate(scheduler.generating(output))
+        sampled = {each.request_id: 20_000 + 10 * number + place for place, each in generating}
+        scheduler.update_from_output(output, dict(sampled))
+        num_tokens = output.num_scheduled_tokens.get(FOLLOWED, 0)
+        gave_way = FOLLOWED in output.preempted_req_ids
+        steps.append(_Step(num_tokens, computed, gave_way, table, num_free, num_others))
+        is_back = num_tokens > 0 and any(step.gave_way for step in steps)
+        if is_back or (output.preempted_req_ids and not gave_way):
+            break
+    return others, steps, followed
+
+
+def _lived(settings: Settings) -> Story | None:
+    """Return what happens, or None if it is not what a task is made of."""
+    others, steps, followed = _served(settings)
+    ways = [number for number, step in enumerate(steps) if step.gave_way]
+    first = settings.arrival
+    if len(ways) != 1 or not steps[-1].num_tokens or ways[0] < first + 6:
+        return None
+    (preempted,), back = ways, steps[-1]
+    gone = steps[preempted]
+    chunks = [
+        step.num_tokens
+        for step in steps[first:preempted]
+        if step.computed < settings.prompts[FOLLOWED]
+    ]
+    size, known = settings.block_size, followed.num_tokens - 1
+    found = chunks and settings.prompts[FOLLOWED] - sum(chunks)
+    found_again = known - back.num_tokens
+    taken = len(gone.table) - found_again // size
+    is_told = (
+        len(chunks) == 2
+        and all(step.num_tokens for step in steps[first:preempted])
+        and found == settings.num_common // size * size
+        and gone.computed == len(gone.table) * size == known - 1
+        and 0 < gone.num_free < len(gone.table)
+        and 0 <= taken <= gone.num_free
+        and chunks[0] < min(settings.budget, sum(chunks))
+        and found_again % size == 0
+        and gone.num_others == len(settings.answers)
+    )
+    if not is_told:
+        return None
+    return Story(
+        others=others,
+        chunks=tuple(chunks),
+        found=settings.prompts[FOLLOWED] - sum(chunks),
+        preempted=preempted,
+        held=len(gone.table),
+        come_free=gone.num_free,
+        resumes=len(steps) - 1,
+        taken=taken,
+        again=back.num_tokens,
+        found_again=found_again,
+    )
+
+
+@cache
+def instance(seed: int) -> tuple[Settings, Story]:
+    """Return the first instance of a seed in which the request is chunked, and gives way once."""
+    for number in count(seed, _STRIDE):
+        settings = _drawn(number)
+        story = _lived(settings)
+        if (
+            story is not None
+            and min(settings.budget, settings.prompts[FOLLOWED]) != story.chunks[0]
+        ):
+            return settings, story
+    raise AssertionError
+
+
+def _shown(settings: Settings, num_pieces: int) -> tuple[str, str]:
+    """Return what a user has after some pieces, and what is kept back."""
+    stops = StopStrings([settings.stop])
+    shown = "".join(stops.push(piece) for piece in settings.pieces[:num_pieces])
+    return shown, stops.kept_back
+
+
+def gaps(seed: int) -> Instance:
+    """Return a trace with ten gaps, and what is in them."""
+    settings, story = instance(seed)
+    return Instance(_task(seed, settings, story), _answer(settings, story))
+
+
+def _answer(settings: Settings, story: Story) -> dict[str, Any]:
+    return {
+        "found": story.found,
+        "chunk 1": story.chunks[0],
+        "chunk 2": story.chunks[1],
+        "first token": settings.arrival + 1,
+        "held": story.held,
+        "come free": story.come_free,
+        "found again": story.found_again,
+        "again": story.again,
+        "kept back": _shown(settings, 3)[1],
+        "shown": _shown(settings, 4)[0],
+    }
+
+
+def _task(seed: int, settings: Settings, story: Story) -> str:
+    rows = "\n".join(
+        f"| {name} | {num} | {settings.arrival if name == FOLLOWED else 0} |"
+        for name, num in settings.prompts.items()
+    )
+    state = "; ".join(
+        f"{name} has computed {done} of {known} known tokens"
+        for name, (done, known) in story.others.items()
+    )
+    taken = {0: "None of its blocks has", 1: "One of its blocks has"}.get(
+        story.taken, f"{story.taken} of its blocks have"
+    )
+    arrival = settings.arrival
+    return (
+        f"Seed {seed}. {settings.num_blocks} blocks of {settings.block_size} tokens with a prefix "
+        f"cache, a budget of {settings.budget} tokens, first come, first served.\n\n"
+        f"| request | tokens of the prompt | comes before step |\n|---|---|---|\n{rows}\n\n"
+        f"*followed* and *other-0* begin with the same {settings.num_common} tokens; nobody has "
+        f"anything else in common. Before step {arrival}: {state}. A request lacks what it knows "
+        f"and has not computed. Both others still run in step {story.preempted}.\n\n"
+        "```text\n"
+        f"step {arrival}   scheduler      starts with [chunk 1] tokens from position [found]\n"
+        "         block manager  finds [found] tokens in the cache\n"
+        f"step {arrival + 1}   scheduler      continues with [chunk 2] tokens\n"
+        "step [first token]  sampler  chooses its first token, and one in every step from then on\n"
+        f"step {story.preempted}  scheduler      is preempted: itself needs 1 block, 0 free\n"
+        "         block manager  frees [held] blocks, [come free] free then\n"
+        f"step {story.resumes}  scheduler      resumes with [again] tokens from [found again] on\n"
+        "         block manager  finds [found again] tokens in the cache\n"
+        "```\n\n"
+        f"{taken} been taken by others when it looks them up in step {story.resumes}: the one that "
+        "stands last in its table goes first. The last known token is always computed.\n\n"
+        f"Much later its stop string is {settings.stop!r}, and the last pieces of text come as "
+        f"{', '.join(map(repr, settings.pieces))}. `kept back` is what the detokenizer holds back "
+        "after the third of them; `shown` is what the user has of these pieces in the end.\n\n"
+        "Each gap in brackets is a key: a number of tokens, of a step, or of blocks."
+    )
+
+
+def form_of_a_gap(state: Any) -> str:
+    """Say what is wrong with how a gap is filled; "" if nothing is."""
+    if type(state) in (int, str):
+        return ""
+    return f"{state!r} is neither a whole number nor a text"
+
+
+# What is got wrong
+
+Wrong = Callable[[int], dict[str, Any]]
+
+
+def _instead(change: Callable[[Settings, Story], dict[str, Any]]) -> Wrong:
+    """Return what somebody writes who gets some gaps wrong, and all others right."""
+
+    def written(seed: int) -> dict[str, Any]:
+        settings, story = instance(seed)
+        return {**_answer(settings, story), **change(settings, story)}
+
+    return written
+
+
+def _known(story: Story) -> int:
+    return story.found_again + story.again
+
+
+GAPS = (
+    Misconception(
+        "all that is common is found",
+        "The cache knows full blocks alone: what two prompts have in common beyond the last full "
+        "block is computed by each.",
+        _instead(lambda settings, story: {"found": settings.num_common}),
+    ),
+    Misconception(
+        "the budget for itself",
+        "Those who run are served first and from the same budget; the newcomer gets what they "
+        "leave.",
+        _instead(
+            lambda settings, story: {
+                "chunk 1": min(settings.budget, settings.prompts[FOLLOWED] - story.found)
+            }
+        ),
+    ),
+    Misconception(
+        "a token with the first chunk",
+        "A step in the middle of a prompt gives no token: only the one that reaches its end does.",
+        _instead(lambda settings, story: {"first token": settings.arrival}),
+    ),
+    Misconception(
+        "all that was held comes free",
+        "A block that another request holds as well has one holder less, and is not free.",
+        _instead(lambda settings, story: {"come free": story.held}),
+    ),
+    Misconception(
+        "everything is lost",
+        "Full blocks keep their hashes when they are freed. Until somebody takes them, they are "
+        "found like those of a shared prefix.",
+        _instead(lambda settings, story: {"found again": 0, "again": _known(story)}),
+    ),
+    Misconception(
+        "the shared prefix alone",
+        "Its own full blocks are found as well, not only those that somebody else still holds.",
+        _instead(
+            lambda settings, story: {
+                "found again": story.found,
+                "again": _known(story) - story.found,
+            }
+        ),
+    ),
+    Misconception(
+        "shown at once",
+        "What may still become the stop string is held back, or it would have to be taken away "
+        "from the user again.",
+        _instead(lambda settings, story: {"kept back": ""}),
+    ),
+    Misconception(
+        "the stop string is shown",
+        "The answer ends in front of the stop string, and nothing behind it is shown either.",
+        _instead(
+            lambda settings, story: {"shown": _shown(settings, 4)[0] + settings.stop},
+        ),
+    ),
+)
