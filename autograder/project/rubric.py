@@ -7,12 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from autograder.checks.budget import Bands
+from autograder.checks.race import Bands
 from autograder.files import read_form
 from autograder.lessons.questions import Entry
 from autograder.paths import course_root
 
 Points = Annotated[float, Field(gt=0)]
+Limits = tuple[tuple[float, float], ...]
 
 
 class Right(Entry):
@@ -46,13 +47,13 @@ class Costs(Entry):
     id: str
     title: str
     points: Points
-    bands: tuple[tuple[float, float], ...]
+    bands: Limits
     what: str = ""
     advice: str
 
     @field_validator("bands")
     @classmethod
-    def _are_in_order(cls, bands: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    def _are_in_order(cls, bands: Limits) -> tuple[tuple[float, float], ...]:
         Bands(bands)
         return bands
 
@@ -171,8 +172,9 @@ class Documentation(Entry):
 
     Attributes:
         points: What the rules give together.
-        fewest_words: Words of a docstring that says something.
-        placeholders: What says nothing, in lower case.
+        fewest_words: Different words of a docstring that says something.
+        placeholders: What makes a docstring a placeholder, in lower case.
+        hollow: Words that do not count, in lower case.
         rule: The rules.
         units: Words of which a part's docstring holds one, by the part.
         by_hand: What a person gives points for.
@@ -181,6 +183,7 @@ class Documentation(Entry):
     points: Points
     fewest_words: Annotated[int, Field(ge=1)]
     placeholders: tuple[str, ...]
+    hollow: tuple[str, ...]
     rule: tuple[DocumentationRule, ...]
     units: dict[str, tuple[str, ...]]
     by_hand: tuple[ByHand, ...]
@@ -236,8 +239,8 @@ class Rubric(Entry):
         Args:
             own: The parts that are one's own; others than the project's do not count.
 
-        >>> rubric().share_of({"Executor.execute", "Scheduler.finish_requests", "BlockPool"})
-        0.4166666666666667
+        >>> rubric().share_of({"EngineCore.step", "Scheduler.finish_requests", "BlockPool"})
+        0.2916666666666667
         """
         parts = self.parts
         return sum(parts[name] for name in parts if name in own) / sum(parts.values())

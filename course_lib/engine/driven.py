@@ -1,4 +1,4 @@
-"""An engine whose model and memory are somebody else's: a driver's, who counts what is asked.
+"""Engines that somebody drives from outside: with a model and a memory of the driver's, or a clock.
 
 The parts of the engine decide what is computed, where its keys and values go and which blocks are
 moved; the driver computes and moves, and is handed every answer as it grows. So what an engine
@@ -23,6 +23,8 @@ from course_lib.engine.engine_parts import EngineParts
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.model import LlamaModel
 from course_lib.engine.sampling_params import SamplingParams
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import SchedulerConfig
 
 Move = Literal["swap_out", "swap_in", "copy"]
 """From the device to the CPU, back, or within the device."""
@@ -155,9 +157,7 @@ def run_driven(
     """
     llm.executor.model = cast(LlamaModel, DrivenModel(llm.model, compute))
     llm.executor.kv_store = cast(PagedKVStore, DrivenStore(llm.executor.kv_store, move))
-    for number, request in enumerate(requests):
-        prompt, max_tokens, n = DrivenRequest(*request)
-        params = SamplingParams(temperature=0, max_tokens=max_tokens, n=n, ignore_eos=True)
+    for number, (prompt, params) in enumerate(map(_asked, requests)):
         llm.add_request(str(number), prompt, params)
     steps = 0
     while llm.has_unfinished_requests():
@@ -171,6 +171,67 @@ def run_driven(
             ]
         )
     return steps
+
+
+def answers_of(
+    llm: LLM, requests: Sequence[DrivenRequest | Sequence[Any]]
+) -> list[list[list[int]]]:
+    """Return the tokens of every answer to each of some requests.
+
+    Args:
+        llm: The engine, with its own model and memory.
+        requests: The requests, served all at once.
+
+    >>> [[first, second]] = answers_of(LLM("course-tiny"), [DrivenRequest([5, 6], 3, n=2)])
+    >>> len(first), first == second
+    (3, True)
+    """
+    asked = [_asked(request) for request in requests]
+    prompts, params = [prompt for prompt, _ in asked], [each for _, each in asked]
+    outputs = llm.generate(prompts, params, use_tqdm=False)
+    return [[list(answer.token_ids) for answer in output.outputs] for output in outputs]
+
+
+def serve_queue(pieces: dict[str, Any], prompt_lens: Sequence[int], first: int) -> int:
+    """Have a scheduler serve many requests that all wait at first; no model is run.
+
+    Args:
+        pieces: As for ``EngineParts.of_pieces``.
+        prompt_lens: The length of each request's prompt. Each wants two tokens.
+        first: Its prompts begin here: no two requests share one.
+
+    Returns:
+        How many were served to their end.
+
+    >>> serve_queue({}, [3, 1, 2], first=7)
+    3
+    """
+    engine_parts = EngineParts.of_pieces(pieces)
+    blocks, size = 16 * (max(prompt_lens) + 2) + 1, 4
+    manager = engine_parts.make_manager(blocks, size, enable_caching=False)
+    config = SchedulerConfig(max_num_seqs=16, max_num_batched_tokens=64)
+    scheduler = engine_parts.make_scheduler(config, manager)
+    requests = {
+        str(number): Request(
+            str(number), list(range(first + number, first + number + length)), max_tokens=2
+        )
+        for number, length in enumerate(prompt_lens)
+    }
+    for request in requests.values():
+        scheduler.add_request(request)
+    while scheduler.has_unfinished_requests():
+        output = scheduler.schedule()
+        planned = (requests[name] for name in output.num_scheduled_tokens)
+        complete = [each for each in planned if each.num_computed_tokens >= each.num_tokens]
+        sampled = {each.request_id: first for each in complete}
+        scheduler.update_from_output(output, sampled)
+    return sum(len(each.output_token_ids) == each.max_tokens for each in requests.values())
+
+
+def _asked(request: DrivenRequest | Sequence[Any]) -> tuple[list[int], SamplingParams]:
+    """Return the prompt of a request, and what it asks of the sampler."""
+    prompt, max_tokens, n = DrivenRequest(*request)
+    return prompt, SamplingParams(temperature=0, max_tokens=max_tokens, n=n, ignore_eos=True)
 
 
 def engine_of(pieces: dict[str, Any], options: dict[str, Any]) -> LLM:
