@@ -51,8 +51,7 @@ def defined(name: str, source: str) -> Any:
         name: The part.
         source: The text of a function or class, as a cell would hold it.
     """
-    reference = parts.reference(name)
-    home = sys.modules[reference.__module__]
+    home = sys.modules[parts.reference(name.partition(".")[0]).__module__]
     module = ModuleType(HOME)
     module.__dict__.update({**vars(home), "__name__": HOME})
     module.__dict__.pop("__file__", None)

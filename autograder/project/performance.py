@@ -75,10 +75,16 @@ def _timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
             return ItemVerdict(costs.id, costs.title, costs.points, 0.0, (said(problem),), _FIRST)
     share = costs.shares.share(max(race.ratio for race in races.values()))
     evidence = [f"Where {name}: {race.says}" for name, race in races.items()]
-    evidence.append(f"The worse one decides. The bands: {costs.shares!r}.")
-    advice = "" if share == 1 else costs.advice
+    return _verdict(costs, share, evidence)
+
+
+def _verdict(costs: Costs, share: float, evidence: Sequence[str]) -> ItemVerdict:
+    """Return the verdict on a cost; where it earns less than all, it says what earns how much."""
     earned = share * costs.points
-    return ItemVerdict(costs.id, costs.title, costs.points, earned, tuple(evidence), advice)
+    if share == 1:
+        return ItemVerdict(costs.id, costs.title, costs.points, earned, tuple(evidence))
+    said = (*evidence, f"The bands: {costs.shares!r}.")
+    return ItemVerdict(costs.id, costs.title, costs.points, earned, said, costs.advice)
 
 
 def alike(expected: Any, got: Any) -> str | None:

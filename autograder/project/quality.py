@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -118,7 +119,11 @@ def faults_in(part: str, source: str) -> list[Fault]:
 def _complex_in(part: str, source: str) -> list[Fault]:
     """Return the functions that are too complex."""
     limit = rubric().quality.complexity.limit
-    blocks = cc_visit(source)
+    with warnings.catch_warnings():
+        # Python's parser warns of what ruff has a rule for.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        blocks = cc_visit(source)
     functions = [each for each in blocks if not isinstance(each, Class)]
     return [
         Fault(COMPLEX, part, each.lineno, f"{each.name} has {each.complexity}, {limit} are well")
