@@ -77,7 +77,7 @@ def unsaid(part: str, source: str) -> list[str]:
     ['Answer.append, line 1: the docstring of append says 0 words beyond its name, 8 are asked for']
     """
     problems = []
-    for node in _documented(source):
+    for place, node in enumerate(_documented(source)):
         text = ast.get_docstring(node)
         where = f"{part}, line {node.lineno}: "
         if text is None:
@@ -85,7 +85,7 @@ def unsaid(part: str, source: str) -> list[str]:
         elif (found := _placeholder_in(text)) or _is_released(part, text):
             what = f"holds {found!r}" if found else "is the one that the stub was released with"
             problems.append(f"{where}the docstring of {node.name} {what}")
-        elif node is _documented(source)[0]:
+        elif place == 0:
             number, fewest = len(_words(text, part)), rubric().documentation.fewest_words
             if number < fewest:
                 problems.append(

@@ -50,8 +50,8 @@ class _Recorder(doctest.DocTestRunner):
         """Say nothing."""
 
     def report_success(self, out: Any, test: Any, example: doctest.Example, got: str) -> None:
-        """Note what it printed."""
-        self._note(example, got)
+        """Note what it printed; an exception that was expected as it was expected."""
+        self._note(example, got if example.exc_msg is None else example.want)
 
     def report_failure(self, out: Any, test: Any, example: doctest.Example, got: str) -> None:
         """Note what it printed."""
@@ -64,8 +64,6 @@ class _Recorder(doctest.DocTestRunner):
         self._note(example, f"{exc_info[0].__name__}: {exc_info[1]}\n")
 
     def _note(self, example: doctest.Example, got: str) -> None:
-        # An exception that was expected is reported by what was expected of it.
-        got = example.want if example.exc_msg is not None and not got else got
         self._printed.append((example.source, example.want, got))
 
 
