@@ -173,6 +173,7 @@ class Trial:
             if subject is None:
                 verdict = self._nothing_taken()
             else:
+                subject.cells = tuple(step.source for step in self._steps)
                 verdict = self._compared(subject, examine)
                 met = subject.met()
         now = box.cpu_seconds

@@ -146,6 +146,9 @@ class EngineCore:
         """Plan, compute, and take in what came of it.
 
         What has something new is in ``changed`` afterwards.
+
+        Returns:
+            What happened in this step, with the times at which it did.
         """
         started = time.monotonic()
         output = self.scheduler.schedule()

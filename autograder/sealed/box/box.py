@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from autograder.proxy.recipes import Callback
 from autograder.proxy.subject import (
+    ITSELF,
     PATIENCE,
     UNREADABLE,
     Outcome,
@@ -23,7 +25,7 @@ from autograder.proxy.subject import (
     SubjectGoneError,
     answer_question,
 )
-from autograder.proxy.wire import WireError, read_frame, write_frame
+from autograder.proxy.wire import Ref, WireError, read_frame, write_frame
 from autograder.sealed.box.spent import Spent, spent_by
 
 GRACE = 3.0
@@ -264,10 +266,13 @@ class BoxSubject(Subject):
 
     Attributes:
         has_ended: Whether the fork is gone.
+        cells: The text of the cells that ran; of objects that a call has returned no other text is
+            believed.
     """
 
     def __init__(self, line: Line, end: Callable[[], int], timeout: float) -> None:
         super().__init__(timeout)
+        self.cells: tuple[str, ...] = ()
         self._line = line
         self._end = end
         self._hung: dict[str, Any] | None = None
@@ -277,6 +282,14 @@ class BoxSubject(Subject):
     def is_silent(self) -> bool:
         """Whether an earlier call took too long, so that no further one is made."""
         return self._hung is not None
+
+    def source(self, target: Ref = ITSELF) -> str | None:
+        """Return an object's source; None where it is not at hand, or in no cell that ran."""
+        found = super().source(target)
+        if found is None or target == ITSELF:
+            return found
+        text = textwrap.dedent(found).strip()
+        return found if any(text in cell for cell in self.cells) else None
 
     def met(self) -> frozenset[str]:
         """Return the exercises whose stubs the calls have met, as the fork tells it."""

@@ -1,0 +1,152 @@
+"""Documentation: what counts as a docstring, what it has to name, examples that run."""
+
+import textwrap
+
+import pytest
+
+from autograder.checks import scaffold
+from autograder.project import documentation
+from autograder.project.answers import defined, reference_pieces
+from autograder.project.documentation import unnamed, unsaid
+from autograder.project.pieces import pieces_of
+from autograder.project.rubric import rubric
+from autograder.proxy.subject import LocalSubject
+from autograder.written import text_of
+
+GOOD = "Take in a token that the scheduler has counted, and end the answer where its text ends."
+
+
+def append(text, signature="self, token"):
+    return f"def append({signature}):\n    {text!r}\n    self.tokens.append(token)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "says 0 words"),
+        ("Append append append, Answer.append, append the Answer.", "says 0 words"),
+        ("This function does something. See above, foo bar.", "says 0 words"),
+        ("Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eius.", "'lorem ipsum'"),
+        ("TODO: say what it does with each token of the answer, and when it ends.", "'todo'"),
+        ("YOUR CODE HERE: token, answer, text, stop, finish, request, length.", "'your code here'"),
+        ("token token token token token token token token token", "says 1 words"),
+    ],
+)
+def test_a_placeholder_says_nothing(text, says):
+    [problem] = unsaid("Answer.append", append(text))
+    assert says in problem
+    assert problem.startswith("Answer.append, line 1: ")
+
+
+def test_a_sentence_is_enough():
+    assert unsaid("Answer.append", append(GOOD)) == []
+
+
+def test_what_has_no_docstring_is_named_a_classs_methods_too():
+    source = f'class MemoryTracker:\n    """{GOOD}"""\n    def observe(self):\n        return 1\n'
+    assert unsaid("MemoryTracker", source) == ["MemoryTracker, line 3: observe has no docstring"]
+
+
+def test_the_text_of_a_stub_is_nobodys_own(monkeypatch):
+    text = "Take in a token; say yourself when an answer ends, in your own words."
+    stub = append(text)
+    monkeypatch.setattr(scaffold, "_released", lambda exercise: [stub])
+    [problem] = unsaid("Answer.append", append(text))
+    assert problem.endswith("is the one that the stub was released with")
+    assert unsaid("Answer.append", append(GOOD)) == []
+
+
+def test_the_specification_that_a_stub_was_released_with_may_stay(monkeypatch):
+    source = textwrap.dedent(text_of(reference_pieces()["Answer.append"]))
+    monkeypatch.setattr(scaffold, "_released", lambda exercise: [source])
+    assert unsaid("Answer.append", source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def append(self, token):\n    'Take it in.'", "append does not say what token is"),
+        ("def append(self, *, token):\n    'Take it in.'", "append does not say what token is"),
+        ("def append(self, token):\n    'A token.'\n    return 2", "does not say what it returns"),
+        ("def append(self):\n    'Take it in.'", "does not speak of tokens: which is counted?"),
+    ],
+)
+def test_what_a_docstring_does_not_name_is_said(source, says):
+    [problem] = unnamed("Answer.append", source)
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def append(self, token):\n    'Take in a token.'\n    return None",
+        "def append(self, token):\n    'Take a token.'\n    def f():\n        return 1\n    f()",
+        "class A:\n    'Tokens.'\n    @property\n    def a(self):\n        'B.'\n        return 1",
+    ],
+)
+def test_what_is_no_result_need_not_be_named(source):
+    assert unnamed("Answer.append", source) == []
+
+
+def judged(**sources):
+    pieces = {name.replace("__", "."): source for name, source in sources.items()}
+    subject = LocalSubject({name: defined(name, text) for name, text in pieces.items()}, 60.0)
+    verdicts = documentation.judged(subject, pieces_of(subject).own)
+    return {each.item: each for each in verdicts}
+
+
+RUNS = f"""
+def push(self, text):
+    '''{GOOD}
+
+    >>> len("letters")
+    7
+    '''
+    return text
+"""
+
+
+def test_examples_of_two_parts_are_asked_for():
+    one = judged(StopStrings__push=RUNS)["examples"]
+    assert one.earned == one.points / 2
+    two = judged(StopStrings__push=RUNS, Answer__append=RUNS.replace("push", "append"))["examples"]
+    assert two.is_whole
+    assert two.evidence == ("2 examples; those of 2 parts run, 2 parts are asked for.",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("    7\n", "    8\n", "`len(\"letters\")` prints '7', not '8'."),
+        ('len("letters")', "nowhere()", "prints \"NameError: name 'nowhere' is not defined\""),
+    ],
+)
+def test_an_example_that_is_wrong_is_shown_with_what_it_prints(old, new, says):
+    wrong = RUNS.replace(old, new)
+    verdict = judged(StopStrings__push=RUNS, Answer__append=wrong.replace("push", "append"))
+    assert says in verdict["examples"].evidence[1]
+    assert verdict["examples"].earned == pytest.approx(1.5 / 4)
+
+
+def test_an_example_may_use_its_own_part_and_expect_an_exception():
+    source = """
+def why_never(self, request):
+    '''Say why a request of so many tokens and blocks can never be computed; return it.
+
+    >>> why_never(None, 3)
+    'never'
+    >>> why_never(None)
+    Traceback (most recent call last):
+    TypeError: ...
+    '''
+    return "never"
+"""
+    verdict = judged(Scheduler__why_never=source, StopStrings__push=RUNS)["examples"]
+    assert verdict.is_whole, verdict.evidence
+
+
+def test_what_a_person_judges_has_its_marks_in_words():
+    items = documentation.by_hand()
+    assert sum(each.points for each in items) == 5
+    assert all(each.earned is None and each.evidence[0].endswith(".") for each in items)
+    assert [each.asks for each in rubric().documentation.by_hand] == [e.evidence[0] for e in items]

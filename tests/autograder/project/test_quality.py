@@ -1,0 +1,147 @@
+"""Code quality: each rule, what it costs, and that no comment silences it."""
+
+import pytest
+
+from autograder.project import quality
+from autograder.project.quality import COMPLEX, UNREADABLE, cost, faults_in, judged
+from autograder.project.rubric import rubric
+
+BROKEN = {
+    "B006": "def f(x=[]):\n    return x",
+    "B007": "def f(x):\n    for i in x:\n        f(x)",
+    "B008": "def f(x=len('ab')):\n    return x",
+    "B015": "def f(x):\n    x == 1\n    return x",
+    "B018": "def f(x):\n    [x]\n    return x",
+    "B020": "def f(x):\n    for x in x:\n        f(x)",
+    "B023": "def f(x):\n    g = []\n    for i in x:\n        g.append(lambda: i)\n    return g",
+    "B904": "def f(x):\n    try:\n        f(x)\n    except KeyError:\n        raise ValueError(x)",
+    "B905": "def f(x):\n    return list(zip(x, x))",
+    "E401": "def f(x):\n    import ast, json\n    return ast, json",
+    "E501": f"def f(x):\n    return {'x + ' * 30}x",
+    "E701": "def f(x):\n    if x: return 1\n    return 2",
+    "E702": "def f(x):\n    y = x; return y",
+    "E703": "def f(x):\n    return x;",
+    "E711": "def f(x):\n    return x == None",
+    "E712": "def f(x):\n    return 1 if x == True else 2",
+    "E713": "def f(x):\n    return not 1 in x",
+    "E714": "def f(x):\n    return not x is None",
+    "E721": "def f(x):\n    return type(x) == type(1)",
+    "E722": "def f(x):\n    try:\n        return f(x)\n    except:\n        return 1",
+    "E731": "def f(x):\n    g = lambda y: y\n    return g(x)",
+    "E741": "def f(x):\n    l = x\n    return l",
+    "F401": "def f(x):\n    import ast\n    return x",
+    "F541": "def f(x):\n    return x + f'a'",
+    "F632": "def f(x):\n    return x is 'a'",
+    "F811": "def f(x):\n    return x\n\n\ndef f(x):\n    return 1",
+    "F841": "def f(x):\n    y = x",
+    "SIM101": "def f(x):\n    return isinstance(x, int) or isinstance(x, str)",
+    "SIM102": "def f(x):\n    if x:\n        if x > 1:\n            f(x)",
+    "SIM103": "def f(x):\n    if x > 1:\n        return True\n    else:\n        return False",
+    "SIM108": "def f(x):\n    if x:\n        y = 1\n    else:\n        y = 2\n    return y",
+    "SIM110": "def f(x):\n  for y in x:\n    if y:\n      return True\n  return False",
+    "SIM114": "def f(x):\n    if x > 1:\n        f(x)\n    elif x > 2:\n        f(x)",
+    "SIM118": "def f(x):\n    return 1 in x.keys()",
+    "SIM201": "def f(x):\n    return not x == 1",
+    "SIM208": "def f(x):\n    return not (not x)",
+    "SIM210": "def f(x):\n    return True if x > 1 else False",
+    "SIM300": "def f(x):\n    return 1 == x",
+    "W291": "def f(x): \n    return x",
+    "W293": "def f(x):\n    y = x\n  \n    return y",
+    "W605": "def f(x):\n    return x + '\\d'",
+}
+"""For each rule of the rubric a text that breaks it, and no other."""
+
+FINE = "def f(x):\n    return x + 1\n"
+
+
+def deeply_nested(branches):
+    body = "".join(f"    if x == {number}:\n        f(x)\n" for number in range(branches))
+    return f"def f(x):\n{body}"
+
+
+def test_each_rule_of_the_rubric_is_tried():
+    assert set(BROKEN) == set(rubric().quality.most)
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_each_rule_is_found_and_costs_half_of_its_most(rule):
+    faults = faults_in("part", BROKEN[rule] + "\n")
+    assert {fault.rule for fault in faults} == {rule}, faults
+    [verdict] = judged({"part": BROKEN[rule] + "\n"})
+    of = rubric().quality
+    assert verdict.earned == pytest.approx(of.points - cost(of.most[rule], len(faults)))
+    assert verdict.evidence[0].startswith(f"{rule} costs ")
+    assert "part, line " in verdict.evidence[0]
+    assert rule in verdict.advice
+
+
+def test_code_that_breaks_no_rule_earns_all():
+    [verdict] = judged({"part": FINE})
+    assert verdict.is_whole
+    assert verdict.advice == ""
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        "# ruff: noqa\n{}  # noqa\n",
+        "# flake8: noqa\n{}  # noqa: E711\n",
+        "# ruff: file-ignore[E711]\n{}\n",
+        "# ruff: disable[E711]\n{}\n# ruff: enable[E711]\n",
+        "# pylint: disable=all\n{}  # type: ignore\n",
+    ],
+)
+def test_a_comment_that_silences_a_rule_is_ignored(silence):
+    faults = faults_in("part", silence.format(BROKEN["E711"]))
+    assert [fault.rule for fault in faults] == ["E711"]
+
+
+def test_the_penalty_of_a_rule_flattens_out():
+    of = rubric().quality
+    earned = [
+        judged({"part": "def f(x):\n" + "    f(x == None)\n" * times})[0].earned
+        for times in (1, 2, 3, 500)
+    ]
+    most = of.most["E711"]
+    assert earned == pytest.approx([of.points - most * share for share in (0.5, 0.75, 0.875, 1)])
+
+
+def test_no_project_earns_less_than_nothing():
+    texts = {f"part {rule}": f"{text}\n" for rule, text in BROKEN.items()}
+    [verdict] = judged(texts)
+    assert verdict.earned == 0
+    assert len(verdict.evidence) == len(BROKEN)
+
+
+def test_what_is_no_python_earns_nothing_and_says_where():
+    [verdict] = judged({"part": "def f(:\n"})
+    assert verdict.earned == 0
+    assert verdict.evidence[0].startswith(f"{UNREADABLE} costs 20 of 20 points: part, line 1")
+
+
+@pytest.mark.parametrize(("branches", "costs"), [(14, 0), (15, 2.5), (40, 2.5)])
+def test_a_function_is_too_complex_from_the_edge_on(branches, costs):
+    limit = rubric().quality.complexity.limit
+    assert limit == 15
+    [verdict] = judged({"part": deeply_nested(branches)})
+    assert verdict.earned == rubric().quality.points - costs
+    if costs:
+        assert f"{COMPLEX} costs 2.5 of 20 points: part, line 1: f has" in verdict.evidence[0]
+        assert verdict.advice == rubric().quality.complexity.advice
+
+
+def test_methods_count_for_themselves_and_not_their_class():
+    methods = "".join(f"    def f{n}(self, x):\n        return x or {n}\n\n" for n in range(20))
+    assert faults_in("part", f"class A:\n{methods}".rstrip() + "\n") == []
+
+
+def test_settings_in_the_folder_decide_nothing(tmp_path, monkeypatch):
+    (tmp_path / "ruff.toml").write_text('[lint]\nignore = ["E711"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert [fault.rule for fault in faults_in("part", BROKEN["E711"] + "\n")] == ["E711"]
+
+
+def test_where_ruff_cannot_be_run_nobody_is_judged(monkeypatch):
+    monkeypatch.setattr(quality.sys, "executable", "/bin/false")
+    with pytest.raises(quality.CheckError, match="ruff cannot be run"):
+        faults_in("part", FINE)
