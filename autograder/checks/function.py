@@ -367,7 +367,12 @@ class FunctionCheck:
 
         if seed in self._drawn:
             memory = self._drawn[seed]
-            search.run(lambda: [ask(call) for call in memory.fixed])
+
+            def ask_again() -> None:
+                for call in memory.fixed:
+                    ask(call)
+
+            search.run(ask_again)
             return came, memory
         search.run(hypothesis.seed(seed)(search.settings(hypothesis.given(self.cases)(ask))))
         memory = Memory([call for call, _ in came], self._ask)

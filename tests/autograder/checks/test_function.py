@@ -515,6 +515,32 @@ def test_the_reference_and_known_wrong_answers_are_asked_about_a_probe_once():
         assert [asked[name, 1, 16], asked[name, 32, 8]] == [1, 1]
 
 
+def test_the_calls_that_tell_known_mistakes_apart_are_drawn_once_for_a_seed():
+    drawn = []
+
+    def draw(num_tokens):
+        drawn.append(num_tokens)
+        return Call(num_tokens)
+
+    def a_block_more(num_tokens, block_size=16):
+        return blocks_needed(num_tokens, block_size) + 1
+
+    mistake = Misconception("more", "One less.", a_block_more)
+    cases = st.builds(draw, st.integers(0, 2000))
+    check = FunctionCheck(blocks_needed, cases, (Call(1),), misconceptions=(mistake,))
+
+    def num_drawn(seed):
+        before = len(drawn)
+        finding = check.examine(LocalSubject(a_block_more), seed, 1)
+        assert finding.misconception == mistake
+        return len(drawn) - before
+
+    first, again, other, once_more = map(num_drawn, (1, 1, 2, 1))
+    assert first - again == 40
+    assert other >= 40
+    assert once_more == first, "the calls of one seed are kept, the last one"
+
+
 def test_what_was_not_answered_in_time_is_asked_again():
     started = []
 

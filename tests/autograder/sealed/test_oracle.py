@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -325,14 +326,16 @@ def test_nothing_of_the_grader_can_be_read_and_nothing_is_left(
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text("17")
+    # A name that no other run has left behind.
+    left = Path(f"/tmp/course-left-behind-{uuid4()}")
     answer = f"""import os
 seen = []
 for path in ({str(secret)!r}, {str(Path(__file__).parents[3] / "solutions")!r}):
     if os.path.exists(path): seen.append(path)
 if len([p for p in os.listdir("/proc") if p.isdecimal()]) > 4: seen.append("processes")
 if {SECRET.decode()!r} in str(dict(os.environ)): seen.append("environment")
-open("/tmp/course-left-behind", "w").write("x")
+open({str(left)!r}, "w").write("x")
 assert not seen, seen
 {RIGHT}"""
     assert judge(answer)["1.1"].status is Status.PASS
-    assert not Path("/tmp/course-left-behind").exists()
+    assert not left.exists()
