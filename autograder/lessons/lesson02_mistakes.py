@@ -307,8 +307,8 @@ PARTIAL = (
     ),
     Misconception(
         "computed in 32 bits",
-        "A float64 has 53 significant bits, and a float32 holds 24 of them. A query in float64 asks "
-        "for sums in float64, and what was rounded before does not come back.",
+        "A float64 has 53 significant bits, a float32 only 24: a query in float64 asks for sums in "
+        "float64, and what was rounded before does not come back.",
         in_32_bits,
     ),
 )
