@@ -14,6 +14,7 @@ import torch
 from autograder import lessons
 from autograder.lessons import lesson02_given as given
 from autograder.lessons import lesson02_hunt as hunt
+from autograder.lessons import lesson02_mistakes as mistakes
 from autograder.lessons import lesson02_measure as measure
 from course_lib.attention.backends.arguments import check_decode
 from course_lib.attention.dense import (
@@ -219,7 +220,8 @@ PARTIAL_WRONG = (
     ),
     (lambda q, k, v, scale=None: partial_attention(q, k, v.nan_to_num(), scale), SAME),
     (changed(all_in_float32), SAME),
-    (changed(rounded_to_float32), "computed in 32 bits"),
+    (changed(rounded_to_float32), SAME),
+    (mistakes.in_32_bits, "computed in 32 bits"),
     (lambda q, k, v, scale=None: partial_attention(q, k.nan_to_num(), v, scale), SAME),
     (scaled_after_the_maximum, SAME),
     (not_refusing, SAME),
