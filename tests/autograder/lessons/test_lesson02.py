@@ -14,8 +14,8 @@ import torch
 from autograder import lessons
 from autograder.lessons import lesson02_given as given
 from autograder.lessons import lesson02_hunt as hunt
-from autograder.lessons import lesson02_mistakes as mistakes
 from autograder.lessons import lesson02_measure as measure
+from autograder.lessons import lesson02_mistakes as mistakes
 from course_lib.attention.backends.arguments import check_decode
 from course_lib.attention.dense import (
     SoftmaxState,
