@@ -563,7 +563,9 @@ for way, moved in traffic.items():
 if traffic:
     asked_for, distinct = traffic["in place"]["block_tables"], 2 * 4 * len(table)
     print(f"of the table: {asked_for:,} bytes asked for, {asked_for / kv_bytes:.1%} of the KV;")
-    print(f"   {distinct:,} in the entries, for 2 programs (one a KV head): {distinct / kv_bytes:.1%}")
+    print(
+        f"   {distinct:,} in the entries, for 2 programs (one a KV head): {distinct / kv_bytes:.1%}"
+    )
     compare(predicted_repeats, block_size, "lanes per entry")
 else:
     print(f"Nobody counts bytes here: {state.reason}")
@@ -647,7 +649,9 @@ if state.mode == "interpreted":
 
 # %% claims="splits only where there are at most two programs a multiprocessor, and the context is long"
 if state.mode != "unavailable":
-    assert choose_num_splits(2 * 132, 100_000, 132) > 1 == choose_num_splits(2 * 132 + 1, 100_000, 132)
+    assert (
+        choose_num_splits(2 * 132, 100_000, 132) > 1 == choose_num_splits(2 * 132 + 1, 100_000, 132)
+    )
     assert choose_num_splits(8, 256, 132) == 1
 
 # %% claims="Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each."
@@ -743,7 +747,8 @@ def decode(
         query: [num_heads, head_dim].
         key_cache: [num_blocks, block_size, num_heads, head_dim].
         value_cache: The shape of `key_cache`.
-        block_table: [max_blocks], the block ids of the sequence in order.
+        block_table: [max_blocks], the block ids of the sequence in order. Entries after the last
+            block of the context mean nothing.
         context_len: Tokens of the sequence, at least 1.
     """
     ### BEGIN SOLUTION
@@ -1054,7 +1059,9 @@ def worth(lengths: str, name: str) -> float:
 
 
 for lengths, layouts in layouts_of.items():
-    print(f"{lengths}: on average {running_in(layouts['Paged']):.1f} requests in a step under Paged")
+    print(
+        f"{lengths}: on average {running_in(layouts['Paged']):.1f} requests in a step under Paged"
+    )
     for name in ("Oracle", "Oracle, first fit"):
         print(f"  {name:<18}{running_in(layouts[name]):5.1f}", end="; ")
         print(f"Paged delivers {worth(lengths, name):.2f} times as much")

@@ -63,7 +63,7 @@ PARTIAL = Exercise(
         probes=given.SEEN_KEYS,
         refusals=given.UNFIT_KEYS,
         large=given.MANY_KEYS,
-        compare=given.closely,
+        compare=given.closely_merged,
         misconceptions=mistakes.PARTIAL,
     ),
     hints=(

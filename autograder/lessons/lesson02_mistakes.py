@@ -14,6 +14,7 @@ from course_lib.attention.dense import (
     merge_states,
     partial_attention,
     require_heads,
+    widened,
 )
 
 # 2.1
@@ -226,6 +227,14 @@ def not_widened(
     return SoftmaxState(max_score.flatten(), weights.sum(dim=-1).flatten(), numerator.flatten(0, 1))
 
 
+def in_32_bits(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+) -> SoftmaxState:
+    """Compute in float32 whatever the type of the query, and widen the result."""
+    state = partial_attention(query.float(), key.float(), value.float(), scale)
+    return SoftmaxState(*(each.to(widened(query).dtype) for each in vars(state).values()))
+
+
 PARTIAL = (
     Misconception(
         "heads dealt in turn",
@@ -295,6 +304,12 @@ PARTIAL = (
         "A float16 number has 11 significant bits, so a sum of many weights loses the small ones. "
         "Widen query, keys and values first.",
         not_widened,
+    ),
+    Misconception(
+        "computed in 32 bits",
+        "A float64 has 53 significant bits, a float32 only 24: a query in float64 asks for sums in "
+        "float64, and what was rounded before does not come back.",
+        in_32_bits,
     ),
 )
 

@@ -24,8 +24,8 @@ def softmax(scores: Tensor) -> Tensor:
     all scores does not change the quotient; subtracting the largest makes every exponent at most 0.
 
     Args:
-        scores: Any shape, floating point, the last dimension not empty. A score of −inf gets weight
-            0; a row needs at least one that is finite.
+        scores: Any shape, floating point, no dimension empty. A score of −inf gets weight 0; a row
+            needs at least one that is finite.
 
     Returns:
         The shape and type of ``scores``; the last dimension adds to 1. The scores stay as they are.
@@ -152,7 +152,8 @@ def partial_attention(
 
     Returns:
         The state over exactly these keys: max_score and denominator [num_heads], numerator
-        [num_heads, head_dim], in float32; in float64 if the query is.
+        [num_heads, head_dim], all computed in float32; in float64 if the query is. A NaN in a key
+        or value shows in the state.
 
     Raises:
         ValueError: The shapes do not fit together, or there is no key.

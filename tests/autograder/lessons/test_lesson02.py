@@ -15,6 +15,7 @@ from autograder import lessons
 from autograder.lessons import lesson02_given as given
 from autograder.lessons import lesson02_hunt as hunt
 from autograder.lessons import lesson02_measure as measure
+from autograder.lessons import lesson02_mistakes as mistakes
 from course_lib.attention.backends.arguments import check_decode
 from course_lib.attention.dense import (
     SoftmaxState,
@@ -156,6 +157,21 @@ def all_in_float32(state, *_):
     return SoftmaxState(*(each.float() for each in vars(state).values()))
 
 
+def rounded_to_float32(state, *_):
+    return SoftmaxState(*(each.float().to(each.dtype) for each in vars(state).values()))
+
+
+def scaled_after_the_maximum(query, key, value, scale=None):
+    """Scale the largest product of query and key: with a negative scale that is the least score."""
+    state = partial_attention(query, key, value, scale)
+    group = len(query) // key.shape[1]
+    keys = widened(key).repeat_interleave(group, dim=1)
+    products = torch.einsum("hd,nhd->hn", widened(query), keys)
+    largest = products.amax(dim=1) * (query.shape[1] ** -0.5 if scale is None else scale)
+    factor = torch.exp(state.max_score - largest)
+    return SoftmaxState(largest, factor * state.denominator, factor[:, None] * state.numerator)
+
+
 def relative_to_0_at_least(state, *_):
     largest = torch.maximum(state.max_score, torch.tensor(0.0))
     factor = torch.exp(state.max_score - largest)
@@ -204,6 +220,10 @@ PARTIAL_WRONG = (
     ),
     (lambda q, k, v, scale=None: partial_attention(q, k, v.nan_to_num(), scale), SAME),
     (changed(all_in_float32), SAME),
+    (changed(rounded_to_float32), SAME),
+    (mistakes.in_32_bits, "computed in 32 bits"),
+    (lambda q, k, v, scale=None: partial_attention(q, k.nan_to_num(), v, scale), SAME),
+    (scaled_after_the_maximum, SAME),
     (not_refusing, SAME),
     (
         lambda q, k, v, scale=None: partial_attention(q, k, v, scale or q.shape[-1] ** -0.5),
@@ -366,6 +386,10 @@ MERGE_RIGHT = (
 )
 
 
+def no_smaller_than_e_to_the_minus_20(own, top):
+    return torch.where(own == -math.inf, 0.0, torch.exp((own - top).clamp(min=-20)))
+
+
 def the_other_way_round(first, second):
     """Take exp(larger maximum - own maximum) for the factor."""
     top = torch.maximum(first.max_score, second.max_score)
@@ -387,6 +411,8 @@ MERGE_WRONG = (
     (the_other_way_round, "the factor upside down"),
     (by_factors(lambda own, top: (top - own).exp()), "the factor upside down, and infinite"),
     (over_a_floor(-10), "a floor under the maximum"),
+    (by_factors(no_smaller_than_e_to_the_minus_20), SAME),
+    (lambda a, b: rounded_to_float32(merge_states(a, b)), SAME),
     (over_a_floor(-1e9), "a floor under the maximum"),
     (by_factors(nan_taken_for_empty, largest=torch.fmax), SAME),
     (by_factors(guarded, times=none_times_anything_is_none), SAME),
@@ -546,6 +572,21 @@ def narrowed(query, key_cache, value_cache, block_table, context_len, scale=None
     return attend_blocks(query, key_cache, value_cache, block_table, context_len, scale)
 
 
+def with_sums_in_the_type_of_the_query(
+    query, key_cache, value_cache, block_table, context_len, scale=None
+):
+    """Keep the state in the query's type from block to block."""
+    if context_len < 1:
+        raise ValueError
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for start in range(0, context_len, size):
+        filled, block = min(size, context_len - start), int(block_table[start // size])
+        here = key_cache[block, :filled], value_cache[block, :filled]
+        state = merge_states(state, partial_attention(query, *here, scale))
+        state = SoftmaxState(*(v.to(query.dtype).to(v.dtype) for v in vars(state).values()))
+    return state.output().to(query.dtype)
+
+
 def with_choices(hide, keep=lambda values, hidden: values.masked_fill(hidden, 0.0)):
     """Make an answer over whole blocks from how it hides scores, and what it keeps of the values.
 
@@ -610,6 +651,7 @@ ATTEND_WRONG = (
     (zeros_for_nothing, SAME),
     (every_entry, "on behind the context"),
     (narrowed, SAME),
+    (with_sums_in_the_type_of_the_query, SAME),
     (prefix_by_prefix, SAME),
     (
         lambda q, k, v, *rest, **options: attend_blocks(
