@@ -268,7 +268,7 @@ print(f"before: {len(lost_tokens(before.told) or [])} lost; after: {len(lost)} l
 # - `who`: the request that is preempted most often, and `how often` that is
 
 # %% exercise="14.2b"
-found = {"preemptions": None, "lost": None, "at once": None, "who": None, "how often": None}
+found = {}  # "preemptions", "lost", "at once", "who", "how often"
 ### BEGIN SOLUTION
 told = after.told
 given_way = [(step, name) for step, action, name in told if action == "is preempted"]

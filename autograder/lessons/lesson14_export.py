@@ -10,8 +10,12 @@ from typing import Any
 
 from autograder.checks.finding import Misconception
 from course_lib.engine.tracing.recorded import vllm_runs
+from course_lib.engine.tracing.trace import Trace
+from course_lib.steps import StepTable
 
 Events = list[dict[str, Any]]
+_FEW = 80
+"""Events of a recorded run: the followed request has come, and its prompt is computed."""
 
 
 def time_line_violations(events: Events) -> list[str]:
@@ -90,7 +94,9 @@ def _with(place: int, **changed: Any) -> Events:
 
 @cache
 def _of_vllm() -> Events:
-    return vllm_runs()["in turn"].request("followed").chrome_events()
+    """Return the file of a tracer, of the beginning of a recorded run."""
+    beginning = Trace(vllm_runs()["in turn"][:_FEW], StepTable([]))
+    return beginning.request("followed").chrome_events()
 
 
 FAULTY: dict[str, Events] = {

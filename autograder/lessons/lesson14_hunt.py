@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -218,6 +219,12 @@ class Served:
         return [(e.step, e.action, e.request_id) for e in self.trace if e.request_id is not None]
 
 
+@cache
+def _told(kind: type[AsyncScheduler]) -> tuple[Told, ...]:
+    """Return what the trace of a run tells; a run takes a second, and is the same each time."""
+    return tuple(Served(kind).told)
+
+
 def stranger(kind: type[AsyncScheduler]) -> list[int]:
     """Return the answer of a request that comes under a name which was aborted a moment ago.
 
@@ -373,8 +380,7 @@ LOST = (
 
 def findings() -> dict[str, Any]:
     """Return what is to be found in the trace of the suspect."""
-    run = Served(SuspectScheduler)
-    told = run.told
+    told = list(_told(SuspectScheduler))
     lost = lost_tokens(told)
     counts = Counter(name for _, action, name in told if action == "is preempted")
     steps = {(step, name) for step, action, name in told if action == "resumes"}
@@ -398,9 +404,7 @@ FOUND = (
         "A request may be preempted several times; each time counts.",
         lambda: {
             **findings(),
-            "preemptions": len(
-                {n for _, a, n in Served(SuspectScheduler).told if a == "is preempted"}
-            ),
+            "preemptions": len({n for _, a, n in _told(SuspectScheduler) if a == "is preempted"}),
         },
     ),
     Misconception(
@@ -413,7 +417,7 @@ FOUND = (
         "These are the preemptions of the other trace.",
         lambda: {
             **findings(),
-            "preemptions": sum(a == "is preempted" for _, a, _ in Served(AsyncScheduler).told),
+            "preemptions": sum(a == "is preempted" for _, a, _ in _told(AsyncScheduler)),
         },
     ),
 )

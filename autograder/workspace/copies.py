@@ -83,8 +83,8 @@ def find_lesson(name: str) -> Lesson:
     """Return the lesson with this number, name, or beginning of a name.
 
     Args:
-        name: Such as ``1``, ``01``, ``01_traditional_attention_problems``, ``traditional``; ``14`` or
-            ``request_trace`` for a notebook of the final project.
+        name: Such as ``1``, ``01``, ``01_traditional_attention_problems``, ``traditional``;
+            ``14`` or ``request_trace`` for a notebook of the final project.
 
     Raises:
         CourseError: No lesson, or more than one, is called that.

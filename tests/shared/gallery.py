@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
+from course_lib.engine.tracing.recorded import vllm_runs
 from course_lib.kv_cache import (
     BlockPool,
     BuddyAllocator,
@@ -60,6 +61,7 @@ from course_lib.viz import (
     queue_compaction_film,
     queueing_dial,
     replay,
+    request_film,
     reservation_film,
     share_bars,
     stall_film,
@@ -338,6 +340,7 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "moments": _moments,
     "microscope": lambda: microscope(synthetic_azure()[:40], num_blocks=300),
     "microscope of a learner": lambda: microscope(synthetic_azure()[:40], _Stopping),
+    "request trace": lambda: request_film(vllm_runs()["ahead"], "followed", block_size=8),
     "pool": _pool,
     "order rules": order_rules,
     "memory pressure": memory_pressure,
