@@ -10,8 +10,8 @@ from typing import Any
 from course_lib.kv_cache.sizing import num_kv_blocks
 from course_lib.scheduling.policies import POLICIES
 from course_lib.scheduling.preemption import VICTIM_POLICIES
-from course_lib.simulation.csv_workload import CSV_SUFFIX
-from course_lib.simulation.setup import Setup, SetupError, command_of
+from course_lib.simulation.csv_workload import CSV_SUFFIX, is_csv
+from course_lib.simulation.setup import TRACES, Setup, SetupError, command_of
 from course_lib.specs import GPUS, MODELS
 from course_lib.viz.kit.controls import (
     AnyControl,
@@ -153,7 +153,7 @@ def setup_of(values: Mapping[str, Value]) -> Setup:
 
     Args:
         values: What they say, by name. ``pool`` is the percentage of the blocks that fit;
-            ``own_clock`` keeps the arrivals of a trace as they are.
+            ``own_clock`` keeps the arrivals of a trace as they are; what is made up has no others.
 
     Raises:
         SetupError: The model does not fit, or a value is out of range.
@@ -161,12 +161,13 @@ def setup_of(values: Mapping[str, Value]) -> Setup:
     chosen: dict[str, Any] = {n: v for n, v in values.items() if n not in _NOT_OF_A_SETUP}
     pool = values["pool"]
     assert isinstance(pool, int)
+    model, gpu = MODELS[chosen["model"]], GPUS[chosen["gpu"]]
     try:
-        fitting = num_kv_blocks(MODELS[chosen["model"]], GPUS[chosen["gpu"]])
+        fitting = num_kv_blocks(model, gpu)
     except ValueError as error:
-        raise SetupError(str(error)) from error
+        raise SetupError(f"{model.name} on one {gpu.name}: {error}") from error
     blocks = max(2, fitting * pool // 100)
-    if values["own_clock"]:
+    if values["own_clock"] and (chosen["workload"] in TRACES or is_csv(chosen["workload"])):
         chosen["rate"] = None
     # To swap, there must be room on the CPU: as much as on the GPU.
     swap = blocks if chosen["preemption_mode"] == "swap" else 0

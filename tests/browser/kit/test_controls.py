@@ -161,22 +161,25 @@ class TestMoving:
         assert status.inner_text() == ""
         assert kit.page.locator(".scene-stale").count() == 0
 
-    def test_a_refusal_stands_in_place_of_the_picture_or_above_the_last_one(self, kit: Any) -> None:
-        for keeps in (False, True):
-            figure = explorer()
-            figure.keeps = keeps
-            kit.mount(shown(figure))
-            kit.page.get_by_text("4096 x 16 at 2/s").wait_for()
-            kit.page.get_by_role("slider", name="Sequences").press("End")
-            answer(kit, figure)
-            kit.page.get_by_role("alert").get_by_text("256 do not fit; at most 200").wait_for()
-            assert kit.page.locator(".scene-picture").is_visible() == keeps
-            assert kit.page.locator(".scene-kept svg.scene").count() == keeps
-            kit.page.get_by_role("slider", name="Sequences").press("Home")
-            answer(kit, figure)
-            kit.page.get_by_text("4096 x 1 at 2/s").wait_for()
-            assert not kit.page.get_by_role("alert").is_visible()
-            assert kit.page.locator(".scene-kept").count() == 0
+    @pytest.mark.parametrize("keeps", [False, True])
+    def test_a_refusal_stands_in_place_of_the_picture_or_above_the_last_one(
+        self, kit: Any, keeps: bool
+    ) -> None:
+        figure = explorer()
+        figure.keeps = keeps
+        kit.mount(shown(figure))
+        kit.page.get_by_text("4096 x 16 at 2/s").wait_for()
+        slider = kit.page.get_by_role("slider", name="Sequences")
+        slider.press("End")
+        answer(kit, figure)
+        kit.page.get_by_role("alert").get_by_text("256 do not fit; at most 200").wait_for()
+        assert kit.page.locator(".scene-picture").is_visible() == keeps
+        assert kit.page.locator(".scene-kept svg.scene").count() == keeps
+        slider.press("Home")
+        answer(kit, figure)
+        kit.page.get_by_text("4096 x 1 at 2/s").wait_for()
+        assert not kit.page.get_by_role("alert").is_visible()
+        assert kit.page.locator(".scene-kept").count() == 0
 
 
 class TestGrid:

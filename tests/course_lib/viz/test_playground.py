@@ -152,6 +152,13 @@ def test_to_swap_there_is_room_on_the_cpu(playground: Playground) -> None:
     assert playground.setup.num_cpu_blocks == 0
 
 
+def test_only_what_was_recorded_has_a_rate_of_its_own(playground: Playground) -> None:
+    playground.set(own_clock=True)
+    assert playground.setup.rate == START["rate"]
+    playground.set(workload="azure-code")
+    assert playground.setup.rate is None
+
+
 def test_what_the_controls_say_is_what_is_simulated(playground: Playground) -> None:
     said = {
         "policy": "srpt",
@@ -219,6 +226,7 @@ def test_a_file_that_was_mended_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "says"),
     [
+        ({"model": "llama-3.1-70b", "gpu": "l4"}, "Llama-3.1-70B on one L4: -"),
         ({"model": "llama-3.1-70b", "gpu": "l4"}, "use a larger GPU, a smaller model"),
         ({"policy": "priority"}, "no two requests of poisson differ in it; choose one of fcfs"),
         ({"policy": "vtc"}, "or workload closed, which has clients"),
