@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from autograder.proxy.wire import write_frame
 from autograder.sealed import fan_out, judges
 from autograder.sealed.box.box import BoxError
 from autograder.sealed.intake import Cell, Role, Submission, graded_cells
@@ -110,3 +113,25 @@ def test_a_judge_that_is_lost_loses_nothing(client: Any, monkeypatch: pytest.Mon
     found = dict(fan_out.judge_all(client, {str(n): order(n) for n in range(5)}))
     assert found == {**dict.fromkeys("0124", (VERDICT,)), "3": None}
     assert Unreliable.asked["x = 1"] == 1
+
+
+_BUSY = """
+import signal
+from autograder.sealed import judges
+judges.Judge.judge = lambda self, order: (print("at work", flush=True), signal.pause())
+judges.main()
+"""
+
+
+def test_a_judge_at_work_ends_with_who_asks_it() -> None:
+    """It would be at work for good: nothing but the end of its orders ends it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _BUSY], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as judge:
+        assert judge.stdin is not None
+        assert judge.stderr is not None
+        write_frame(judge.stdin, order().as_data())
+        assert judge.stderr.readline() == b"at work\n"
+        assert judge.poll() is None
+        judge.stdin.close()
+        assert judge.wait() == 0
