@@ -40,7 +40,7 @@ def judged(subject: Subject, seed: int) -> list[ItemVerdict]:
     if own.problem is not None:
         return nothing(unjudged(), said(own.problem), _FIRST)
     counted = [_counted(costs, own, reference) for costs in rubric().performance.count]
-    return [*counted, _timed(subject, trusted, seed)]
+    return [*counted, timed(subject, trusted, seed)]
 
 
 def unjudged() -> list[ItemVerdict]:
@@ -65,8 +65,14 @@ def _counted(costs: Costs, own: Run, reference: Run) -> ItemVerdict:
     )
 
 
-def _timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
-    """Return the verdict on CPU time: the worse of two runs decides."""
+def timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
+    """Return the verdict on CPU time: the worse of two runs decides.
+
+    Args:
+        subject: The pieces of the engine.
+        trusted: Those of the reference.
+        seed: Draws the requests.
+    """
     costs = rubric().performance.time
     races: dict[str, Race] = {}
     for name, play in ((_SERVE, _serve), (_QUEUE, _wait)):

@@ -209,8 +209,8 @@ def six_busy_neighbours():
     ("make", "earned"), [(reference_pieces, 10), (is_five_times_slower, 0)], ids=["right", "slow"]
 )
 def test_six_busy_neighbours_change_no_grade(make, earned):
-    subject = LocalSubject(make(), performance.PATIENCE)
-    time = performance.judged(subject, seed=11)[-1]
+    subject, trusted = (LocalSubject(each, performance.PATIENCE) for each in (make(), {}))
+    time = performance.timed(subject, trusted, seed=11)
     assert (time.item, time.earned) == ("cpu_time", earned), time
 
 

@@ -87,6 +87,18 @@ def test_cells_run_one_after_the_other(box: Box) -> None:
         assert subject is None
 
 
+def test_of_what_a_call_returned_no_text_is_believed_that_is_in_no_cell(box: Box) -> None:
+    cell = "def f(y):\n    return y\ngiven = {'f': f}"
+    assert box.run(cell, 5) is None
+    with box.taken("given") as subject:
+        assert subject is not None
+        outcome = subject.value()
+        assert isinstance(outcome, Returned)
+        assert subject.source(outcome.value["f"]) is None
+        subject.cells = (cell,)
+        assert subject.source(outcome.value["f"]) == "def f(y):\n    return y\n"
+
+
 @pytest.mark.parametrize(
     ("cell", "kind"),
     [
