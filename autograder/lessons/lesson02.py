@@ -13,6 +13,7 @@ from autograder.lessons import lesson02_given as given
 from autograder.lessons import lesson02_hunt as hunt
 from autograder.lessons import lesson02_kernels as kernels
 from autograder.lessons import lesson02_measure as measure
+from autograder.lessons import lesson02_merge_mistakes as merge_mistakes
 from autograder.lessons import lesson02_mistakes as mistakes
 from autograder.lessons import lesson02_paged_mistakes as paged_mistakes
 from autograder.lessons import lesson02_split_kernels as split_kernels
@@ -93,7 +94,7 @@ MERGE = Exercise(
         large=given.MANY_HEADS,
         compare=given.closely_merged,
         may_return=("first", "second"),  # the other one may be empty
-        misconceptions=mistakes.MERGE,
+        misconceptions=merge_mistakes.MERGE,
     ),
     hints=(
         "Both states hold sums of exp(score - m). With which m?",
