@@ -28,6 +28,7 @@ HOST_MODULES = (
     "__init__",
     "written",
     "proxy.__init__",
+    "proxy.examples",
     "proxy.host",
     "proxy.memory_limit",
     "proxy.names",
