@@ -132,12 +132,11 @@ def test_an_answer_written_otherwise_passes() -> None:
         for step, action, name in told:
             if action == "shows":
                 open_ones.pop((step, name), None)
-        return [list(each) for each in open_ones]
+        return list(open_ones)
 
     exercise = lessons.find("14.2a")
     finding = exercise.examine(LocalSubject(lost_in_a_loop, exercise.patience))
-    assert finding.fraction in (0, 1)
-    assert finding.fraction == 1 or "tuple" in str(finding.counterexample)
+    assert finding.fraction == 1
 
 
 def test_the_sample_earns_what_it_says(tmp_path: Path) -> None:
