@@ -25,7 +25,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from autograder.lessons.lesson14_hunt import FixA, FixB, Served, SuspectScheduler, mended, numbers_of, stranger
+from autograder.lessons.lesson14_hunt import numbers_of
+from autograder.lessons.lesson14_runs import FixA, FixB, Served, SuspectScheduler, mended, stranger
 from autograder.notebook import check, compare, explain, task
 from course_lib import parts, viz
 from course_lib.engine import LLM, SamplingParams, Tracer
@@ -303,7 +304,7 @@ for step, name in [(step, name) for step, action, name in after.told if action =
 # This is what came with the update. When the tokens of a step arrive, the scheduler asks of each whether its request is still
 # there, still the same one (another may have come under its name), and still running.
 
-# %% shows="autograder.lessons.lesson14_hunt:SuspectScheduler"
+# %% shows="autograder.lessons.lesson14_runs:SuspectScheduler"
 
 # %% [markdown]
 # Which of the three questions is one too many? Write the decision anew, on plain data: `planned` has for each request of the
@@ -358,9 +359,9 @@ check("14.2c", sort_tokens)
 # then in another situation: a request *a* is aborted while its token, 666, is on its way, and a new one comes under the same
 # name at once. Its own two tokens are 1 and 2.
 
-# %% shows="autograder.lessons.lesson14_hunt:FixA"
+# %% shows="autograder.lessons.lesson14_runs:FixA"
 
-# %% shows="autograder.lessons.lesson14_hunt:FixB"
+# %% shows="autograder.lessons.lesson14_runs:FixB"
 repairs = {"before": AsyncScheduler, "after": SuspectScheduler, "repair A": FixA, "repair B": FixB}
 if sort_tokens({}, {}, {}) is not None:  # once it is written
     repairs["yours"] = mended(sort_tokens)

@@ -177,45 +177,41 @@ def _lived(settings: Settings) -> Story | None:
     """Return what happens, or None if it is not what a task is made of."""
     others, steps, followed = _served(settings)
     ways = [number for number, step in enumerate(steps) if step.gave_way]
-    first = settings.arrival
+    first, prompt = settings.arrival, settings.prompts[FOLLOWED]
     if len(ways) != 1 or not steps[-1].num_tokens or ways[0] < first + 6:
         return None
-    (preempted,), back = ways, steps[-1]
-    gone = steps[preempted]
-    chunks = [
-        step.num_tokens
-        for step in steps[first:preempted]
-        if step.computed < settings.prompts[FOLLOWED]
-    ]
-    size, known = settings.block_size, followed.num_tokens - 1
-    found = chunks and settings.prompts[FOLLOWED] - sum(chunks)
-    found_again = known - back.num_tokens
-    taken = len(gone.table) - found_again // size
-    is_told = (
-        len(chunks) == 2
-        and all(step.num_tokens for step in steps[first:preempted])
-        and found == settings.num_common // size * size
-        and gone.computed == len(gone.table) * size == known - 1
-        and 0 < gone.num_free < len(gone.table)
-        and 0 <= taken <= gone.num_free
-        and chunks[0] < min(settings.budget, sum(chunks))
-        and found_again % size == 0
-        and gone.num_others == len(settings.answers)
-    )
-    if not is_told:
-        return None
-    return Story(
+    gone, back = steps[ways[0]], steps[-1]
+    before = steps[first : ways[0]]
+    chunks = tuple(step.num_tokens for step in before if step.computed < prompt)
+    found_again = followed.num_tokens - 1 - back.num_tokens
+    story = Story(
         others=others,
-        chunks=tuple(chunks),
-        found=settings.prompts[FOLLOWED] - sum(chunks),
-        preempted=preempted,
+        chunks=chunks,
+        found=prompt - sum(chunks),
+        preempted=ways[0],
         held=len(gone.table),
         come_free=gone.num_free,
         resumes=len(steps) - 1,
-        taken=taken,
+        taken=len(gone.table) - found_again // settings.block_size,
         again=back.num_tokens,
         found_again=found_again,
     )
+    is_served = all(step.num_tokens for step in before)
+    is_crowded = gone.num_others == len(settings.answers)
+    computes_all = gone.computed == followed.num_tokens - 2
+    is_whole = is_served and is_crowded and computes_all
+    return story if is_whole and _can_be_told(settings, story) else None
+
+
+def _can_be_told(settings: Settings, story: Story) -> bool:
+    """Say whether a story has two chunks, a hit, shared blocks, and full ones that are found."""
+    size = settings.block_size
+    known = story.found_again + story.again
+    is_chunked = len(story.chunks) == 2 and story.chunks[0] < settings.budget
+    is_hit = story.found == settings.num_common // size * size
+    is_full = known - 1 == story.held * size and story.found_again % size == 0
+    is_shared = 0 < story.come_free < story.held and 0 <= story.taken <= story.come_free
+    return is_chunked and is_hit and is_full and is_shared
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from autograder import lessons
 from autograder.lessons import lesson14_gaps as given
 from autograder.lessons import lesson14_hunt as hunt
+from autograder.lessons import lesson14_runs as played
 from autograder.lessons.lesson14_export import time_line_violations
 from autograder.proxy.subject import LocalSubject
 from course_lib.engine.tracing.recorded import vllm_runs
@@ -20,16 +21,16 @@ SEEDS = range(1, 13)
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[str, hunt.Served]:
+def runs() -> dict[str, played.Served]:
     """The runs that the notebook compares."""
     kinds: dict[str, type[AsyncScheduler]] = {
         "before": AsyncScheduler,
-        "after": hunt.SuspectScheduler,
-        "A": hunt.FixA,
-        "B": hunt.FixB,
-        "mended": hunt.mended(hunt.sort_tokens),
+        "after": played.SuspectScheduler,
+        "A": played.FixA,
+        "B": played.FixB,
+        "mended": played.mended(hunt.sort_tokens),
     }
-    return {label: hunt.Served(kind) for label, kind in kinds.items()}
+    return {label: played.Served(kind) for label, kind in kinds.items()}
 
 
 # The gaps
@@ -77,7 +78,7 @@ def test_a_gap_is_a_number_or_a_text(state: Any, is_one: bool) -> None:
 
 
 def test_the_texts_are_the_same_and_the_preemptions_are_more_than_three_times(
-    runs: dict[str, hunt.Served],
+    runs: dict[str, played.Served],
 ) -> None:
     assert all(run.answers == runs["before"].answers for run in runs.values())
     counts = {label: len(hunt.preemptions(run.told)) for label, run in runs.items()}
@@ -88,7 +89,7 @@ def test_the_texts_are_the_same_and_the_preemptions_are_more_than_three_times(
 
 
 def test_all_that_is_delivered_was_chosen_in_the_step_that_is_told(
-    runs: dict[str, hunt.Served],
+    runs: dict[str, played.Served],
 ) -> None:
     for run in runs.values():
         chosen = [(s, n) for s, action, n in run.told if action == "chooses"]
@@ -98,7 +99,7 @@ def test_all_that_is_delivered_was_chosen_in_the_step_that_is_told(
 
 
 def test_what_is_found_in_the_trace_is_told_of_the_request_that_goes_in_a_circle(
-    runs: dict[str, hunt.Served],
+    runs: dict[str, played.Served],
 ) -> None:
     found = hunt.findings()
     assert found == {"preemptions": 27, "lost": 27, "at once": 18, "who": "r4", "how often": 6}
@@ -107,9 +108,9 @@ def test_what_is_found_in_the_trace_is_told_of_the_request_that_goes_in_a_circle
 
 
 def test_a_stranger_gets_the_token_of_an_aborted_request_under_its_name() -> None:
-    assert hunt.stranger(hunt.FixB) == [666, 2]
-    for kind in (AsyncScheduler, hunt.SuspectScheduler, hunt.mended(hunt.sort_tokens)):
-        assert hunt.stranger(kind) == [1, 2]
+    assert played.stranger(played.FixB) == [666, 2]
+    for kind in (AsyncScheduler, played.SuspectScheduler, played.mended(hunt.sort_tokens)):
+        assert played.stranger(kind) == [1, 2]
 
 
 # The recorded runs of vLLM
@@ -132,12 +133,11 @@ def test_an_answer_written_otherwise_passes() -> None:
         for step, action, name in told:
             if action == "shows":
                 open_ones.pop((step, name), None)
-        return [list(each) for each in open_ones]
+        return list(open_ones)
 
     exercise = lessons.find("14.2a")
     finding = exercise.examine(LocalSubject(lost_in_a_loop, exercise.patience))
-    assert finding.fraction in (0, 1)
-    assert finding.fraction == 1 or "tuple" in str(finding.counterexample)
+    assert finding.fraction == 1
 
 
 def test_the_sample_earns_what_it_says(tmp_path: Path) -> None:
