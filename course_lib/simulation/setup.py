@@ -224,7 +224,7 @@ def hardware(setup: Setup, trace: Workload | None) -> tuple[ModelSpec, GPUSpec]:
         SetupError: There is no model or no GPU of this name.
 
     >>> [each.name for each in hardware(Setup(gpu="h100"), None)]
-    ['Llama-3.1-8B', 'H100 SXM']
+    ['Llama-3.1-8B', 'H100 80 GB']
     """
     configured = trace if isinstance(trace, ConfiguredRun) else None
     try:

@@ -64,7 +64,7 @@ class Playground(Explorer):
     >>> playground = Playground(start={"requests": 50})
     >>> playground.set(policy="sjf")
     >>> playground.setup.policy, playground.now.figures["num_finished"]
-    ('sjf', 50.0)
+    ('sjf', 50)
     """
 
     def __init__(self, folder: str | Path = ".", start: Mapping[str, Value] | None = None) -> None:

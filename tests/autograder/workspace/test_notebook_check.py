@@ -370,3 +370,12 @@ def test_a_kernel_of_the_users_own_by_the_same_name_is_not_used(save, monkeypatc
     monkeypatch.setenv("HOME", str(spec / "a home that cannot be written"))
     results = check_notebook(save(lesson(ANSWERS)), timeout=60, on_cell=lambda index, total: None)
     assert all(result.passed for result in results)
+
+
+def test_a_notebook_that_asks_nothing_has_nothing_to_check(save, course_check):
+    notebook = lesson({})
+    path = save(notebook)
+    nbformat.write(notebook, path.parents[1] / "lessons" / SLUG / f"{SLUG}.ipynb")
+    code, _, err = course_check(path)
+    assert code != 0
+    assert f"{SLUG} asks nothing, so there is nothing to check; open it with `course lab 1`" in err
