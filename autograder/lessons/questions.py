@@ -26,8 +26,10 @@ from pydantic import (
 
 from autograder.errors import CourseError
 from autograder.paths import course_root
+from course_lib.catalogue import FINAL_PROJECT
 
 LETTERS = "ABCDEFGH"
+_FEWEST = 8
 
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -220,12 +222,18 @@ class InterviewQuestion(Entry):
 
 
 class Bank(Entry):
-    """The questions of one lesson."""
+    """The questions of one lesson; the final project's notebooks need no quiz of their own."""
 
     lesson: int
-    quiz: Annotated[tuple[Question, ...], Field(min_length=8, max_length=10)]
+    quiz: Annotated[tuple[Question, ...], Field(max_length=10)] = ()
     interview: Annotated[tuple[InterviewQuestion, ...], Field(min_length=5)]
     value: tuple[ValueQuestion, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_lesson_has_its_quiz(self) -> Bank:
+        if self.lesson < FINAL_PROJECT and len(self.quiz) < _FEWEST:
+            raise ValueError(f"{len(self.quiz)} quiz questions; a lesson has {_FEWEST} to 10")
+        return self
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Bank:

@@ -7,10 +7,14 @@ reference. When something goes wrong in a run, it says whose part it was.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from typing import Any, Self
 
+from course_lib import parts
 from course_lib.attention.backends.backend import AttentionBackend
 from course_lib.attention.backends.failure import KernelError
 from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS, with_own
+from course_lib.mounting import mount
 from course_lib.parts import PartStatus
 from course_lib.scheduling.assembly import ASSEMBLED_PARTS, Assembly
 
@@ -45,6 +49,42 @@ class EngineParts(Assembly):
     KIND = "engine"
     WATCHED = "LLM(..., debug=True)"
     WITHOUT = "LLM(..., parts=EngineParts.reference())"
+
+    @classmethod
+    def of_pieces(cls, pieces: Mapping[str, Any]) -> Self:
+        """Return the library's parts, some of them, or some of their methods, replaced.
+
+        Args:
+            pieces: Functions or classes by the name of what they replace: a part, or one method of
+                it as ``CLASS.METHOD``.
+
+        Raises:
+            KeyError: An engine has no part of this name.
+            ValueError: The class has no such method.
+
+        >>> def why_never(self, request): return "not today"
+        >>> EngineParts.of_pieces({"Scheduler.why_never": why_never}).own_names
+        ('Scheduler',)
+        >>> EngineParts.of_pieces({"Scheduler.why": why_never})
+        Traceback (most recent call last):
+        ValueError: Scheduler has no method 'why'; name one that the library's has
+        """
+        whole = {name: piece for name, piece in pieces.items() if "." not in name}
+        methods: dict[str, dict[str, Any]] = {}
+        for name, piece in pieces.items():
+            owner, _, method = name.partition(".")
+            if method:
+                methods.setdefault(owner, {})[method] = piece
+        cls.of(dict.fromkeys(methods, cls))  # Says which names there are, before any is looked up.
+        for owner, own in methods.items():
+            base = whole.get(owner, parts.reference(owner))
+            for method in own:
+                if not hasattr(base, method):
+                    raise ValueError(
+                        f"{owner} has no method {method!r}; name one that the library's has"
+                    )
+            whole[owner] = mount(base, own)
+        return cls.of(whole)
 
     @classmethod
     def may_be_own(cls, row: PartStatus) -> bool:
