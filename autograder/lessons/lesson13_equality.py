@@ -227,7 +227,7 @@ def last_token_swallowed(self: Answer, token: Any) -> None:
     """Drop the last token."""
     Answer.append(self, token)
     if self.finish_reason is not None:
-        self.request.all_token_ids.pop()
+        self.request.output_token_ids.pop()
 
 
 def not_told(self: EngineCore) -> Any:
