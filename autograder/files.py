@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 from nbformat import NotebookNode
+from pydantic import BaseModel, ValidationError
 
 from autograder.errors import CourseError
 
@@ -40,6 +42,30 @@ def read_bytes(path: Path, remedy: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CourseError(f"cannot read {path}: {error.strerror}; {remedy}") from error
+
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def read_form(path: Path, form: type[Form]) -> Form:
+    """Return what a TOML file says.
+
+    Args:
+        path: The file.
+        form: What such a file holds.
+
+    Raises:
+        CourseError: It is missing, or not TOML, or not of this form.
+    """
+    text = read_bytes(path, "restore it with `git restore`").decode("utf-8", "replace")
+    try:
+        return form.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise CourseError(f"{path.name} is not TOML: {error}; mend that line") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CourseError(f"{path.name}: {where}: {first['msg']}") from error
 
 
 def parse_notebook(raw: bytes, path: Path, remedy: str) -> NotebookNode:

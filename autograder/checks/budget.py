@@ -1,17 +1,15 @@
 """Checks of cost: CPU time as a ratio to the reference in the same run, or operations counted.
 
 Nothing is earned unless the object is right. Bands are wide, because a grade must not depend on
-what else the machine does: both sides are timed in turns, the best of each counts, and near the
-edge of a band it is measured again.
+what else the machine does; ``race`` times both sides.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from autograder.checks.compare import Comparison, compare_outcomes, exactly
@@ -24,6 +22,7 @@ from autograder.checks.finding import (
     code_alone,
 )
 from autograder.checks.function import Call
+from autograder.checks.race import Bands, Play, run_race, said_times, short
 from autograder.checks.reference import Method, plain
 from autograder.checks.show import show_call, show_outcome
 from autograder.proxy.recipes import Callback
@@ -38,72 +37,18 @@ from autograder.proxy.subject import (
 )
 from autograder.proxy.wire import Ref
 
-ROUNDS = 3
-"""How often each side is timed at the least; the best time of each counts."""
-
-_ENOUGH_SECONDS, _MAX_SHORT_ROUNDS = 0.02, 40
-"""Short work is timed until the reference has worked for so long: with six busy neighbours, three
-rounds of 50 µs of equal work were 1.5 times apart in one of eight cases."""
-_NEAR, _MAX_ROUNDS = 0.15, 12
-"""How close to the edge of a band, as a share of it, a ratio is measured again, and how often."""
-_LONG_SECONDS = 0.3
-"""What takes so long is not slow because it ran for the first time."""
-
-_MILLISECONDS = 1e3
-_LONG_CASE = 200
-_IN_WHOLE = 99.5
-"""From here on two digits would be written with an exponent."""
-
-Play = Callable[[Subject, int], Sequence[Outcome]]
-"""Uses an object in a way that the number decides; returns the outcomes of the calls that count."""
-
-
-@dataclass(frozen=True)
-class Bands:
-    """What share of the points a ratio earns.
-
-    Attributes:
-        limits: Pairs of the largest ratio and the share that it still earns, from the best on.
-
-    Raises:
-        ValueError: The limits do not rise, or the shares do not fall, or are outside 0 to 1.
-
-    >>> wide = Bands(((1.5, 1.0), (4.0, 0.5)))
-    >>> wide.share(1.2), wide.share(3), wide.share(4.1)
-    (1.0, 0.5, 0.0)
-    >>> wide
-    all points up to 1.5 times, 50% up to 4 times
-    """
-
-    limits: tuple[tuple[float, float], ...]
-
-    def __post_init__(self) -> None:
-        pairs = pairwise(self.limits)
-        in_order = all(one[0] < two[0] and one[1] > two[1] for one, two in pairs)
-        if not self.limits or not in_order or not all(0 < share <= 1 for _, share in self.limits):
-            raise ValueError(
-                f"bands {self.limits}: limits rise and shares fall, from 1 at the most to above 0"
-            )
-
-    def share(self, ratio: float) -> float:
-        """Return the share of the points that a ratio earns."""
-        return next((share for limit, share in self.limits if ratio <= limit), 0.0)
-
-    def is_near(self, ratio: float) -> bool:
-        """Say whether a ratio is so close to an edge that chance could decide."""
-        return any(abs(ratio - limit) <= _NEAR * limit for limit, _ in self.limits)
-
-    def is_hopeless(self, ratio: float) -> bool:
-        """Say whether no chance could bring a ratio into a band."""
-        return ratio > 2 * self.limits[-1][0]
-
-    def __repr__(self) -> str:
-        said = [
-            f"{'all points' if share == 1 else f'{share:.0%}'} up to {limit:g} times"
-            for limit, share in self.limits
-        ]
-        return ", ".join(said)
-
+__all__ = [
+    "ALLOWED",
+    "Bands",
+    "Budget",
+    "Metered",
+    "OperationBudget",
+    "Tally",
+    "TimeBudget",
+    "calls",
+    "metered",
+    "on_an_object",
+]
 
 ALLOWED = Bands(((1.0, 1.0), (2.0, 0.5)))
 """All points for what is allowed, half for up to twice that."""
@@ -179,101 +124,28 @@ class TimeBudget(Budget):
 
     def weighed(self, subject: Subject, trusted: Subject, seed: int) -> Finding:
         """Time the object and the reference in turns."""
-        times: list[tuple[float, float]] = []
-        while self._goes_on(times):
-            played = self._round(trusted, subject, seed + len(times), len(times) % 2)
-            problem = self._difference(*played)
-            if problem is not None:
-                return Finding(0.0, problem)
-            expected, got = (sum(each.fate.seconds for each in outcomes) for outcomes in played)
-            times.append((expected, got))
-        ratio = _ratio(times)
-        share = self.bands.share(ratio)
-        reference, own = (min(side) * _MILLISECONDS for side in zip(*times, strict=True))
-        measured = (
-            f"CPU time: {own:.3g} ms, {_times(ratio)} the reference's {reference:.3g} ms in the "
-            f"same run (best of {len(times)}). {self.said_of_bands}"
-        )
+        race = run_race(self.play, self.bands, self.compare, subject, trusted, seed)
+        if race.problem is not None:
+            return Finding(0.0, race.problem)
+        share = self.bands.share(race.ratio)
+        measured = f"{race.says} {self.said_of_bands}"
         if share == 1:
             return Finding(1.0, remarks=(measured,))
         fitting = self._known_in(subject)
         slow = Counterexample(
             "the same work, timed for both",
             f"at most {self.bands.limits[0][0]:g} times the reference's CPU time",
-            f"{_times(ratio)}",
+            f"{said_times(race.ratio)}",
             "it is right, and slower than need be",
             label=CHECKED,
         )
         finding = Finding(self.earned(share), slow, remarks=(measured,))
         return finding.named(fitting, subject)
 
-    def _goes_on(self, times: Sequence[tuple[float, float]]) -> bool:
-        """Say whether to time both sides once more, after these times of the reference and own."""
-        if not times:
-            return True
-        ratio, rounds = _ratio(times), len(times)
-        settled = rounds >= ROUNDS or times[-1][1] > _LONG_SECONDS
-        if settled and self.bands.is_hopeless(ratio):
-            return False
-        is_short = sum(reference for reference, _ in times) < _ENOUGH_SECONDS
-        return (
-            rounds < ROUNDS
-            or (is_short and rounds < _MAX_SHORT_ROUNDS)
-            or (self.bands.is_near(ratio) and rounds < _MAX_ROUNDS)
-        )
-
     def _known_in(self, subject: Subject) -> list[Misconception]:
         """Return the slow answers whose evidence is in the source: times alone tell none apart."""
         source = code_alone(subject.source() or "")
         return [each for each in self.known if each.evidence and re.search(each.evidence, source)]
-
-    def _round(
-        self, trusted: Subject, subject: Subject, number: int, first: int
-    ) -> tuple[Sequence[Outcome], Sequence[Outcome]]:
-        """Let both sides do the same work, the one and the other first in turns."""
-        if first == 0:
-            expected = self.play(trusted, number)
-            return expected, self.play(subject, number)
-        got = self.play(subject, number)
-        return self.play(trusted, number), got
-
-    def _difference(
-        self, expected: Sequence[Outcome], got: Sequence[Outcome]
-    ) -> Counterexample | None:
-        """Return where the outcomes of the work differ: being fast is easy if one is wrong."""
-        for place, (right, came) in enumerate(zip(expected, got, strict=False)):
-            complaint = compare_outcomes(self.compare, right, came)
-            if complaint is not None:
-                return Counterexample(
-                    f"the work that is timed, call {place + 1} of {len(expected)}",
-                    _short(show_outcome(right)),
-                    _short(show_outcome(came)),
-                    complaint or "small cases are right, this one is not",
-                    label=CHECKED,
-                )
-        if len(expected) != len(got):
-            wanted, came_back = f"{len(expected)} calls come back", f"{len(got)} did"
-            return Counterexample("the work that is timed", wanted, came_back, label=CHECKED)
-        return None
-
-
-def _ratio(times: Sequence[tuple[float, float]]) -> float:
-    """Return the ratio of the best times, own to reference.
-
-    >>> _ratio([(2.0, 9.0), (3.0, 3.0)])
-    1.5
-    """
-    reference = min(reference for reference, _ in times)
-    return min(own for _, own in times) / max(reference, 1e-9)
-
-
-def _times(ratio: float) -> str:
-    """Write a ratio as a person would say it.
-
-    >>> _times(4.23), _times(382.7)
-    ('4.2 times', '383 times')
-    """
-    return f"{ratio:.2g} times" if ratio < _IN_WHOLE else f"{ratio:,.0f} times"
 
 
 @dataclass(frozen=True)
@@ -329,7 +201,7 @@ def metered(function: str, meter: str, cases: Callable[[int], Iterable[Metered]]
             before = len(case.meter.calls)
             outcome = subject.call(case.call.args, case.call.kwargs)
             asked = len(case.meter.calls) - before
-            yield Tally(_short(shown), outcome, asked, case.allowed, f"calls of {meter}")
+            yield Tally(short(shown), outcome, asked, case.allowed, f"calls of {meter}")
 
     return count
 
@@ -420,12 +292,3 @@ def on_an_object(
         ]
 
     return play
-
-
-def _short(text: str) -> str:
-    """Cut what no one would read to its end.
-
-    >>> _short("x" * 300)[-5:], len(_short("x" * 300))
-    ('x ...', 200)
-    """
-    return text if len(text) <= _LONG_CASE else f"{text[: _LONG_CASE - 4]} ..."

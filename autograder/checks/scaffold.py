@@ -67,6 +67,22 @@ def is_untouched(source: str | None, exercise_id: str) -> bool:
     )
 
 
+def released_docstrings(exercise_id: str) -> list[str]:
+    """Return the docstrings with which an exercise's stub was released.
+
+    >>> released_docstrings("1.1")[0].partition(".")[0]
+    'Return the bytes of KV cache that one token takes'
+    """
+    nodes = (node for stub in _released(exercise_id) for node in _definitions(stub))
+    documented = (
+        each
+        for node in nodes
+        for each in ast.walk(node)
+        if isinstance(each, (ast.FunctionDef, ast.ClassDef))
+    )
+    return [text for each in documented if (text := ast.get_docstring(each))]
+
+
 @dataclass(frozen=True)
 class Places:
     """The places of an exercise to write at, where there are several.

@@ -21,6 +21,7 @@ def check(
     """Run all checks of a notebook. It is run in a copy and not changed."""
     from rich.progress import Progress
 
+    from autograder.project.checks import RubricCheck
     from autograder.workspace.copies import notebook_called
     from autograder.workspace.notebook_check import (
         check_notebook,
@@ -37,7 +38,7 @@ def check(
             on_cell=lambda index, total: progress.update(task, completed=index, total=total),
         )
     for result in results:
-        if not result.passed:
+        if not result.passed or isinstance(result.exercise.check, RubricCheck):
             console.print(result.report, highlight=False, markup=False, soft_wrap=True)
             console.print()
     console.print(results_table(path.name, results, points_by_hand(path)))

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import ast
 import operator
-import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import ceil
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
 from autograder.errors import CourseError
+from autograder.files import Form, read_form
 from autograder.paths import course_root
 from course_lib.catalogue import FINAL_PROJECT
 
@@ -271,10 +269,7 @@ def bank(lesson: int) -> Bank:
     return read_bank(lesson, Bank)
 
 
-_Form = TypeVar("_Form", bound=BaseModel)
-
-
-def read_bank(lesson: int, form: type[_Form]) -> _Form:
+def read_bank(lesson: int, form: type[Form]) -> Form:
     """Read the bank of a lesson.
 
     Args:
@@ -288,12 +283,4 @@ def read_bank(lesson: int, form: type[_Form]) -> _Form:
     found = sorted(folder.glob(f"{lesson:02d}_*.toml"))
     if not found:
         raise CourseError(f"no question bank for lesson {lesson} in {folder}")
-    path: Path = found[0]
-    try:
-        return form.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise CourseError(f"{path.name} is not TOML: {error}; mend that line") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CourseError(f"{path.name}: {where}: {first['msg']}") from error
+    return read_form(found[0], form)

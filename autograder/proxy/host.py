@@ -17,12 +17,13 @@ import sysconfig
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autograder.proxy.examples import printed_by_examples
 from autograder.proxy.memory_limit import MEMORY, MemoryLimit
 from autograder.proxy.names import symbol
 from autograder.proxy.recipes import Kitchen, place, reach
@@ -83,6 +84,7 @@ class Host:
             request: What to do, with values as ``to_wire`` makes them. ``op`` is one of
                 ``value``: hand out ``target``;
                 ``source``: its source, or None where that is not at hand;
+                ``examples``: run those of its docstrings, and say what each printed;
                 ``read``: its ``attribute``;
                 ``make``: build ``recipe``;
                 ``mount``: a subclass of the library's class ``owner`` whose ``method`` is
@@ -139,6 +141,8 @@ class Host:
             return target
         if operation == "source":
             return _source(target)
+        if operation == "examples":
+            return printed_by_examples(target)
         if operation == "read":
             return reach(target, request["attribute"])
         if operation == "mount":
@@ -154,13 +158,12 @@ class Host:
             called = symbol(request["function"])
         inputs.take(args, kwargs)
         # The call alone: unpacking a million numbers takes longer than many a function of them.
-        before = _computing_in(1)
-        started = time.thread_time() - seconds_collecting()
-        try:
-            return called(*inputs.args, **inputs.kwargs)
-        finally:
-            inputs.seconds = time.thread_time() - seconds_collecting() - started
-            _computing_in(before)
+        with one_thread():
+            started = time.thread_time() - seconds_collecting()
+            try:
+                return called(*inputs.args, **inputs.kwargs)
+            finally:
+                inputs.seconds = time.thread_time() - seconds_collecting() - started
 
     def _values(self, data: Any, around: Any = None) -> Any:
         """Turn data from the wire into values, building what it has recipes for.
@@ -198,18 +201,22 @@ class Host:
         return number
 
 
-def _computing_in(threads: int) -> int:
-    """Set how many threads PyTorch computes in; return how many it was, 0 if it is not loaded.
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch, if it is loaded, compute in one thread.
 
     A thread that waits for its helpers does so at work: on a busy machine that is CPU time many
     times what the work itself takes.
     """
     torch = sys.modules.get("torch")
-    if torch is None or threads == 0:
-        return 0
-    before = int(torch.get_num_threads())
-    torch.set_num_threads(threads)
-    return before
+    before = 0 if torch is None else int(torch.get_num_threads())
+    if torch is not None:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch is not None:
+            torch.set_num_threads(before)
 
 
 class _Inputs:

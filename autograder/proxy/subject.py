@@ -149,11 +149,19 @@ class Subject(ABC):
         """Return the object itself, as plain data."""
         return self._outcome({"op": "value", "target": 0})
 
-    def source(self) -> str | None:
-        """Return the object's source; None where it is not at hand."""
-        outcome = self._outcome({"op": "source", "target": 0})
+    def source(self, target: Ref = ITSELF) -> str | None:
+        """Return an object's source; None where it is not at hand.
+
+        Args:
+            target: The object, or another that an earlier call returned.
+        """
+        outcome = self._outcome({"op": "source", "target": target.number})
         found = isinstance(outcome, Returned) and isinstance(outcome.value, str)
         return str(outcome.value) if found else None  # type: ignore[union-attr]
+
+    def examples(self, target: Ref = ITSELF) -> Outcome:
+        """Run the examples of an object's docstrings; return what each prints, by its line."""
+        return self._outcome({"op": "examples", "target": target.number})
 
     def call(
         self,

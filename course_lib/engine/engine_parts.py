@@ -56,7 +56,8 @@ class EngineParts(Assembly):
 
         Args:
             pieces: Functions or classes by the name of what they replace: a part, or one method of
-                it as ``CLASS.METHOD``.
+                it as ``CLASS.METHOD``. A part of the course that no engine runs on, such as
+                ``MemoryTracker``, is passed over.
 
         Raises:
             KeyError: An engine has no part of this name.
@@ -69,6 +70,8 @@ class EngineParts(Assembly):
         Traceback (most recent call last):
         ValueError: Scheduler has no method 'why'; name one that the library's has
         """
+        unused = parts.PARTS.keys() - set(cls.NAMES)
+        pieces = {name: each for name, each in pieces.items() if name not in unused}
         whole = {name: piece for name, piece in pieces.items() if "." not in name}
         methods: dict[str, dict[str, Any]] = {}
         for name, piece in pieces.items():

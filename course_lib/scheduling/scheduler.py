@@ -773,7 +773,7 @@ class Scheduler:
                 yield request
 
     def why_never(self, request: Request) -> str:
-        """Say why a prompt can never be computed here.
+        """Say why the prompt of a request can never be computed here.
 
         It must fit into ``max_model_len``, and so into the pool. Without chunked prefill it must
         also fit into one iteration of ``config.max_num_batched_tokens`` tokens.

@@ -1,0 +1,265 @@
+"""Documentation: docstrings that say what goes in and out, with units, and examples that run."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.checks.scaffold import released_docstrings
+from autograder.project.pieces import Piece
+from autograder.project.rubric import DocumentationRule, rubric
+from autograder.project.verdicts import ItemVerdict
+from autograder.proxy.examples import OPTIONS
+from autograder.proxy.subject import Returned, Subject
+from autograder.written import text_of
+from course_lib import parts
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Documented = _Function | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What came of the examples of a part.
+
+    Attributes:
+        number: How many it has.
+        problem: The first that does not print what it says; "" if none.
+    """
+
+    number: int
+    problem: str = ""
+
+
+def judged(subject: Subject, pieces: Mapping[str, Piece]) -> list[ItemVerdict]:
+    """Return the verdicts on how parts are described, and what is left to a person.
+
+    Args:
+        subject: Where the parts are; their examples run there.
+        pieces: The parts that are the learner's own.
+    """
+    sources = {name: piece.source for name, piece in pieces.items()}
+    says = [problem for name, source in sources.items() for problem in unsaid(name, source)[:1]]
+    inputs = [problem for name, source in sources.items() for problem in unnamed(name, source)[:1]]
+    shown = {name: examples_of(subject, piece) for name, piece in pieces.items()}
+    return [
+        _by_part("says", says, len(sources)),
+        _by_part("inputs", inputs, len(sources)),
+        _by_examples(shown),
+    ]
+
+
+def unjudged() -> list[ItemVerdict]:
+    """Return the items that need no person, without points."""
+    return [
+        ItemVerdict(each.id, each.title, each.points, 0.0) for each in rubric().documentation.rule
+    ]
+
+
+def by_hand() -> list[ItemVerdict]:
+    """Return the items that a person is to judge."""
+    marks = rubric().documentation.by_hand
+    return [
+        ItemVerdict(f"by_hand_{number}", "By hand", each.points, None, (each.asks,))
+        for number, each in enumerate(marks, 1)
+    ]
+
+
+def unsaid(part: str, source: str) -> list[str]:
+    r"""Return what is wrong with what the docstrings of a part say.
+
+    >>> unsaid("Answer.append", "def append(self, token):\n    'Append append.'\n    return 1")
+    ['Answer.append, line 1: the docstring of append says 0 words beyond its name, 8 are asked for']
+    """
+    problems = []
+    for node in _documented(source):
+        text = ast.get_docstring(node)
+        where = f"{part}, line {node.lineno}: "
+        if text is None:
+            problems.append(f"{where}{node.name} has no docstring")
+        elif (found := _placeholder_in(text)) or _is_released(part, text):
+            what = f"holds {found!r}" if found else "is the one that the stub was released with"
+            problems.append(f"{where}the docstring of {node.name} {what}")
+        elif node is _documented(source)[0]:
+            number, fewest = len(_words(text, part)), rubric().documentation.fewest_words
+            if number < fewest:
+                problems.append(
+                    f"{where}the docstring of {node.name} says {number} words beyond its name, "
+                    f"{fewest} are asked for"
+                )
+    return problems
+
+
+def unnamed(part: str, source: str) -> list[str]:
+    r"""Return what the docstrings of a part do not name: arguments, results, units.
+
+    >>> unnamed("Answer.append", "def append(self, token):\n    'Take in what came.'")
+    ['Answer.append, line 1: append does not say what token is']
+    """
+    problems = []
+    texts = ""
+    for node in _documented(source):
+        text = ast.get_docstring(node) or ""
+        texts += f"{text}\n"
+        where = f"{part}, line {node.lineno}: {node.name} does not say"
+        problems += [f"{where} what {name} is" for name in _inputs(node) if not _names(text, name)]
+        if _returns(node) and not re.search(r"\b(return|yield)", text, re.IGNORECASE):
+            problems.append(f"{where} what it returns")
+    units = rubric().documentation.units[part]
+    if not problems and not any(unit in texts.lower() for unit in units):
+        problems.append(f"{part} does not speak of {' or '.join(units)}s: which is counted?")
+    return problems
+
+
+def examples_of(subject: Subject, piece: Piece) -> Shown:
+    """Run the examples of a part where it is, and compare what they print here."""
+    parser, checker = doctest.DocTestParser(), doctest.OutputChecker()
+    wanted = [
+        example
+        for node in _documented(piece.source)
+        for example in parser.get_examples(ast.get_docstring(node) or "")
+    ]
+    if not wanted:
+        return Shown(0)
+    ran = subject.examples(piece.ref)
+    printed = _printed(ran.value) if isinstance(ran, Returned) else []
+    for number, example in enumerate(wanted):
+        line = example.source.strip().split("\n")[0]
+        got = printed[number][1] if number < len(printed) else None
+        if got is None or printed[number][0] != example.source:
+            return Shown(len(wanted), f"`{line}` does not run")
+        if not checker.check_output(example.want, got, OPTIONS):
+            return Shown(
+                len(wanted), f"`{line}` prints {got.strip()!r}, not {example.want.strip()!r}"
+            )
+    return Shown(len(wanted))
+
+
+def _by_part(rule_id: str, problems: Sequence[str], number: int) -> ItemVerdict:
+    """Return the verdict of a rule that each part keeps or not."""
+    rule = rubric().documentation.rule_called(rule_id)
+    kept = number - len(problems)
+    evidence = [f"{kept} of {number} parts keep it.", *(f"{problem}." for problem in problems)]
+    return _verdict(rule, kept / number if number else 0.0, evidence)
+
+
+def _by_examples(shown: Mapping[str, Shown]) -> ItemVerdict:
+    """Return the verdict on the examples of all parts."""
+    rule = rubric().documentation.rule_called("examples")
+    fewest = rule.fewest or len(shown)
+    right = [name for name, each in shown.items() if each.number and not each.problem]
+    wrong = {name: each.problem for name, each in shown.items() if each.problem}
+    share = min(1.0, len(right) / fewest) * len(right) / max(1, len(right) + len(wrong))
+    number = sum(each.number for each in shown.values())
+    evidence = [
+        f"{number} examples; those of {len(right)} parts run, {fewest} parts are asked for.",
+        *(f"{name}: {problem}." for name, problem in wrong.items()),
+    ]
+    return _verdict(rule, share, evidence)
+
+
+def _verdict(rule: DocumentationRule, share: float, evidence: Sequence[str]) -> ItemVerdict:
+    advice = "" if share == 1 else rule.advice
+    return ItemVerdict(
+        rule.id, rule.title, rule.points, share * rule.points, tuple(evidence), advice
+    )
+
+
+def _documented(source: str) -> list[_Documented]:
+    """Return what a text defines that is for others: the part, and a class's public methods."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    found: list[_Documented] = []
+    for node in body:
+        if isinstance(node, _Documented):
+            found.append(node)
+        if isinstance(node, ast.ClassDef):
+            methods = (each for each in node.body if isinstance(each, _Function))
+            found += [each for each in methods if not each.name.startswith("_")]
+    return found
+
+
+def _inputs(node: _Documented) -> Iterator[str]:
+    """Yield the arguments that a docstring is to name: a class's are those that make an object."""
+    function: Any = node
+    if isinstance(node, ast.ClassDef):
+        made = (each for each in node.body if isinstance(each, _Function))
+        function = next((each for each in made if each.name == "__init__"), None)
+        if function is None:
+            return
+    given = function.args
+    for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs):
+        if argument.arg not in ("self", "cls"):
+            yield argument.arg
+
+
+def _returns(node: _Documented) -> bool:
+    """Say whether a function returns something that its docstring is to speak of."""
+    if isinstance(node, ast.ClassDef):
+        return False
+    is_property = any("property" in ast.unparse(each) for each in node.decorator_list)
+    returned = (each.value for each in _own_nodes(node) if isinstance(each, ast.Return))
+    values = [each for each in returned if each is not None]
+    return not is_property and any(
+        not (isinstance(each, ast.Constant) and each.value is None) for each in values
+    )
+
+
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is in a function, but not what is in a function within it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, _Function | ast.Lambda):
+            yield child
+            yield from _own_nodes(child)
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None
+
+
+def _words(text: str, part: str) -> set[str]:
+    """Return the words of a text that say something beyond a part's name."""
+    empty = {*rubric().documentation.hollow, *_pieces_of_a_name(part)}
+    prose = re.sub(r"^\s*(>>>|\.\.\.).*$", "", text, flags=re.MULTILINE)
+    return {word for word in re.findall(r"[a-z]{2,}", prose.lower()) if word not in empty}
+
+
+def _pieces_of_a_name(name: str) -> set[str]:
+    """Return the words that a name is made of.
+
+    >>> sorted(_pieces_of_a_name("StopStrings.push_on"))
+    ['on', 'push', 'stop', 'stopstrings', 'strings']
+    """
+    words = re.findall(r"[A-Z]?[a-z]+", name)
+    return {word.lower() for word in (*words, *re.split(r"[._]", name))}
+
+
+def _placeholder_in(text: str) -> str:
+    lower = " ".join(text.lower().split())
+    found = (each for each in rubric().documentation.placeholders if _names(lower, each))
+    return next(found, "")
+
+
+def _is_released(part: str, text: str) -> bool:
+    """Say whether a docstring is a stub's as released, and not the course's own specification."""
+    exercise = next(each.exercise for each in rubric().correctness if part in each.parts)
+    own = ast.get_docstring(_documented(_reference_text(part))[0])
+    return text in released_docstrings(exercise) and text != own
+
+
+def _reference_text(part: str) -> str:
+    return textwrap.dedent(str(text_of(parts.reference(part))))
+
+
+def _printed(value: Any) -> list[tuple[str, str]]:
+    """Return the code and the output of each example that ran, as far as they make sense."""
+    rows = value if isinstance(value, list) else []
+    is_row = all(isinstance(row, tuple) and len(row) == 3 for row in rows)
+    return [(str(row[0]), str(row[2])) for row in rows] if is_row else []

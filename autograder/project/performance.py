@@ -1,0 +1,123 @@
+"""Performance: what an engine asks of model and memory, and its CPU time, beside the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autograder.checks.race import Race, run_race
+from autograder.project.driver import Run, drive
+from autograder.project.equality import said
+from autograder.project.mixes import many, queue
+from autograder.project.rubric import Costs, rubric
+from autograder.project.verdicts import ItemVerdict, nothing
+from autograder.proxy.subject import ITSELF, LocalSubject, Outcome, Raised, Subject
+from course_lib.engine.driven import answers_of, engine_of, serve_queue
+
+PATIENCE = 60.0
+"""Seconds that one run of an engine may take."""
+
+_FIRST = "Make the engine's answers right first."
+_ALIKE = 0.95
+"""Answers of the timed run that must be the reference's. Not all: where two tokens are as likely to
+the last digit, the order of a sum decides, and that of the requests in a batch decides it."""
+
+_QUEUE = "many requests wait"
+_SERVE = "requests are served"
+
+
+def judged(subject: Subject, seed: int) -> list[ItemVerdict]:
+    """Return the verdicts on what an engine costs.
+
+    Args:
+        subject: The pieces of the engine, whose answers are right, as ``EngineParts.of_pieces``
+            takes them.
+        seed: Draws the requests.
+    """
+    trusted = LocalSubject({}, PATIENCE)
+    mix = many(seed)
+    own, reference = drive(subject, mix), drive(trusted, mix)
+    if own.problem is not None:
+        return nothing(unjudged(), said(own.problem), _FIRST)
+    counted = [_counted(costs, own, reference) for costs in rubric().performance.count]
+    return [*counted, _timed(subject, trusted, seed)]
+
+
+def unjudged() -> list[ItemVerdict]:
+    """Return the items, without points."""
+    of = rubric().performance
+    return [ItemVerdict(each.id, each.title, each.points, 0.0) for each in (*of.count, of.time)]
+
+
+def _counted(costs: Costs, own: Run, reference: Run) -> ItemVerdict:
+    """Return the verdict on what the driver counted."""
+    counts = own.counts.of(costs.id), reference.counts.of(costs.id)
+    ratio = counts[0] / counts[1]
+    share = costs.shares.share(ratio)
+    shown = [f"{count:,.0f}" if count >= 10 else f"{count:.3g}" for count in counts]
+    evidence = (
+        f"{shown[0]}, {ratio:.2f} times the reference's {shown[1]} for the same requests: "
+        f"{costs.what}. The bands: {costs.shares!r}."
+    )
+    advice = "" if share == 1 else costs.advice
+    return ItemVerdict(
+        costs.id, costs.title, costs.points, share * costs.points, (evidence,), advice
+    )
+
+
+def _timed(subject: Subject, trusted: Subject, seed: int) -> ItemVerdict:
+    """Return the verdict on CPU time: the worse of two runs decides."""
+    costs = rubric().performance.time
+    races: dict[str, Race] = {}
+    for name, play in ((_SERVE, _serve), (_QUEUE, _wait)):
+        races[name] = run_race(play, costs.shares, alike, subject, trusted, seed)
+        if (problem := races[name].problem) is not None:
+            return ItemVerdict(costs.id, costs.title, costs.points, 0.0, (said(problem),), _FIRST)
+    share = costs.shares.share(max(race.ratio for race in races.values()))
+    evidence = [f"Where {name}: {race.says}" for name, race in races.items()]
+    evidence.append(f"The worse one decides. The bands: {costs.shares!r}.")
+    advice = "" if share == 1 else costs.advice
+    earned = share * costs.points
+    return ItemVerdict(costs.id, costs.title, costs.points, earned, tuple(evidence), advice)
+
+
+def alike(expected: Any, got: Any) -> str | None:
+    """Compare what came of a timed run: a number, or the tokens of all answers to each request.
+
+    >>> answers = [[[number, 7]] for number in range(20)]
+    >>> alike(answers, [*answers[:19], [[19, 8]]]), alike(3, 3)
+    (None, None)
+    >>> alike(answers, [*answers[:18], [[0, 8]], [[0, 9]]])
+    '18 of 20 requests are answered as the reference answers them'
+    >>> alike(answers, answers[:-1])
+    'every request is to be answered'
+    """
+    if not isinstance(expected, list):
+        return None if type(got) is type(expected) and got == expected else "all are to be served"
+    if not isinstance(got, list) or _lengths(got) != _lengths(expected):
+        return "every request is to be answered"
+    same = sum(one == other for one, other in zip(expected, got, strict=True))
+    if same >= _ALIKE * len(expected):
+        return None
+    return f"{same} of {len(expected)} requests are answered as the reference answers them"
+
+
+def _lengths(answers: list[Any]) -> list[list[int]] | None:
+    try:
+        return [[len(answer) for answer in each] for each in answers]
+    except TypeError:
+        return None
+
+
+def _serve(subject: Subject, number: int) -> Sequence[Outcome]:
+    """Have an engine serve requests, with a model of its own; making the engine is not timed."""
+    mix = many(number)
+    made = subject.apply(engine_of, [ITSELF, dict(mix.options)])
+    if isinstance(made, Raised):
+        return [made]
+    return [subject.apply(answers_of, [made.value, mix.as_data()])]
+
+
+def _wait(subject: Subject, number: int) -> Sequence[Outcome]:
+    """Have a scheduler serve a long queue."""
+    return [subject.apply(serve_queue, [ITSELF, queue(number), 1 + number % 1_000])]
