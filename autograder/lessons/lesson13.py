@@ -14,6 +14,7 @@ from autograder.lessons import lesson13_given as given
 from autograder.lessons import lesson13_lives as lives
 from autograder.lessons import lesson13_mistakes as mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
+from autograder.project.checks import DOCUMENTATION, PERFORMANCE, QUALITY
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
 from course_lib.engine.executor import Executor
@@ -226,4 +227,7 @@ EXERCISES = (
     NEVER,
     FINISH,
     EQUALITY,
+    PERFORMANCE,
+    QUALITY,
+    DOCUMENTATION,
 )

@@ -43,7 +43,9 @@ _METHODS = tuple(
     for owner in _OWNERS
     if owner.__name__ == name.partition(".")[0]
 )
-_EMPTY = "Fill `my_engine`: the name of each piece that you have, and your function or class for it."
+_EMPTY = (
+    "Fill `my_engine`: the name of each piece that you have, and your function or class for it."
+)
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,7 @@ class EqualityCheck:
             label=FAILING,
         )
 
-    def _case(
-        self, setting: Setting, came: Outcome, subject: Subject, seed: int
-    ) -> Counterexample:
+    def _case(self, setting: Setting, came: Outcome, subject: Subject, seed: int) -> Counterexample:
         """Return the first setting that fails, as a case, with whoever may be to blame."""
         right = plain_tokens(setting, seed)
         tokens = _tokens_of(came)
@@ -141,7 +141,9 @@ class EqualityCheck:
         if len(tokens) != len(right):
             expected, got = f"{len(right)} answers", f"{len(tokens)} answers"
         else:
-            place = next(i for i, pair in enumerate(zip(right, tokens, strict=True)) if pair[0] != pair[1])
+            place = next(
+                i for i, pair in enumerate(zip(right, tokens, strict=True)) if pair[0] != pair[1]
+            )
             expected, got = show(right[place]), show(tokens[place])
             blame = f"that is answer {place} of {len(right)}; {blame}"
         return Counterexample(f"setting: {setting}", expected, got, blame, label=FAILING)
@@ -149,7 +151,9 @@ class EqualityCheck:
     def _failing(self, case: str, expected: str, came: Outcome, complaint: str) -> Counterexample:
         raised = came if isinstance(came, Raised) else None
         said = complaint or (raised.message if raised else "")
-        return Counterexample(case, expected, show_outcome(came), said, label=FAILING, raised=raised)
+        return Counterexample(
+            case, expected, show_outcome(came), said, label=FAILING, raised=raised
+        )
 
     def _fitting(self, setting: Setting, came: Outcome, seed: int) -> list[Misconception]:
         """Return the known wrong engines that do the same in a setting."""

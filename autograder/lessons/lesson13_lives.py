@@ -43,7 +43,10 @@ class EngineLife(Twin):
         )
 
     @rule(
-        num_tokens=st.integers(1, 6), first=st.integers(0, 9), n=st.integers(1, 2), ends=st.integers(1, 6)
+        num_tokens=st.integers(1, 6),
+        first=st.integers(0, 9),
+        n=st.integers(1, 2),
+        ends=st.integers(1, 6),
     )
     def come(self, num_tokens: int, first: int, n: int, ends: int) -> None:
         """Let a request come."""
@@ -477,7 +480,9 @@ class AnswerLife(Twin):
 
     @initialize(
         max_tokens=st.integers(1, 12),
-        stop=st.lists(st.sampled_from(("victim", "it is", "ctim, and", "request.!", ".")), max_size=2),
+        stop=st.lists(
+            st.sampled_from(("victim", "it is", "ctim, and", "request.!", ".")), max_size=2
+        ),
         stop_token_ids=st.sampled_from(([], [STOP_TOKEN], [1])),
         ignore_eos=st.booleans(),
     )

@@ -269,9 +269,7 @@ PUSH = (
         "The text ends in front of the stop string; the string itself is never shown.",
         shows_the_stop,
     ),
-    Misconception(
-        "goes on behind the end", "What comes behind the end is dropped.", goes_on
-    ),
+    Misconception("goes on behind the end", "What comes behind the end is dropped.", goes_on),
     Misconception(
         "keeps a fixed number back",
         "Only an end with which a stop string begins can become one. Whoever always keeps the "
@@ -622,18 +620,14 @@ def keeps_the_cpu_blocks(
     self.let_go(ended)
 
 
-def tells_nobody(
-    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
-) -> None:
+def tells_nobody(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
     """Let the executor keep its table."""
     told = set(self.finished_req_ids)
     Scheduler.finish_requests(self, request_ids, status)
     self.finished_req_ids = told
 
 
-def any_status(
-    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
-) -> None:
+def any_status(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
     """Believe each status that is given."""
     if status.is_finished:
         Scheduler.finish_requests(self, request_ids, status)
@@ -644,9 +638,7 @@ def any_status(
     self.let_go(ended)
 
 
-def runs_alone(
-    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
-) -> None:
+def runs_alone(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
     """End only those who run."""
     _require(status)
     running = [each.request_id for each in self.running]

@@ -142,9 +142,7 @@ STEP = (
         "an error says that it happened, come from it.",
         not_counted,
     ),
-    Misconception(
-        "numbered from 1", "The first step of an engine has the number 0.", number_after
-    ),
+    Misconception("numbered from 1", "The first step of an engine has the number 0.", number_after),
 )
 
 # 13.1b, the executor carries a plan out
@@ -205,9 +203,7 @@ def _carried_out(
     return StepResult(dict(zip(names, tokens, strict=True)), time.monotonic())
 
 
-def copies_first(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
+def copies_first(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Copy within the cache before anything is swapped."""
     return _carried_out(self, output, forks, (_forget, _copy, _swap_out, _swap_in, _enter))
 
@@ -233,9 +229,7 @@ def forgets_nobody(
     return _carried_out(self, output, forks, RIGHT[1:])
 
 
-def forgets_last(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
+def forgets_last(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take in newcomers, then forget who ended, by name."""
     return _carried_out(self, output, forks, (*RIGHT[1:], _forget))
 
@@ -259,9 +253,7 @@ def moves_at_the_end(
     return result
 
 
-def a_call_each(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
+def a_call_each(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model once for each token that is asked for."""
     result = _carried_out(self, output, forks)
     if output.num_scheduled_tokens:
@@ -290,16 +282,12 @@ def samples_everybody(
     return StepResult(sampled, result.computed_at)
 
 
-def no_children(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
+def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take no note of the other answers."""
     return _carried_out(self, output, None)
 
 
-def never_empty(
-    self: Executor, output: SchedulerOutput, forks: Forks | None = None
-) -> StepResult:
+def never_empty(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model also where nothing is planned."""
     for prepare in RIGHT:
         prepare(self, output)

@@ -57,7 +57,9 @@ class TalkingAnswer(Answer):
         )
         prompt = tiny_tokenizer().encode("The scheduler")
         end = tiny_tokenizer().eos_token_id
-        request = EngineRequest("a", prompt, params, seed=0, eos_token_id=None if ignore_eos else end)
+        request = EngineRequest(
+            "a", prompt, params, seed=0, eos_token_id=None if ignore_eos else end
+        )
         request.status = RequestStatus.RUNNING
         super().__init__(request, prompt, [] if end is None else [end], tiny_tokenizer())
 
