@@ -133,11 +133,11 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 #
 # | call | what it does |
 # |---|---|
-# | `self.scheduler.schedule()` | returns the plan; the blocks are handed out |
-# | `self.fork(output)` | of prompts that end in this step and have several answers: the requests of the others, by id |
-# | `self.executor.execute(output, forks)` | carries it out; a `StepResult`: `sampled` (tokens by id, each with `token_id`), `computed_at` |
-# | `self.scheduler.update_from_output(output, sampled)` | tells the scheduler the token *ids*; requests may end here |
-# | `self.take_in(output, result, scheduled)` | tells the answers; those that are over are forgotten |
+# | `schedule()` of `self.scheduler` | returns the plan; the blocks are handed out |
+# | `fork(...)` of the plan | of prompts that end in this step and have several answers: the requests of the others, by id |
+# | `execute(...)` of `self.executor`, with plan and forks | carries it out; a `StepResult`: `sampled` (tokens by id, each with `token_id`), `computed_at` |
+# | `update_from_output(...)` of `self.scheduler`, with plan and tokens | tells the scheduler the token *ids*; requests may end here |
+# | `take_in(...)`, with plan, result, and the time of the plan | tells the answers; those that are over are forgotten |
 # | `self.answers[name]` | a pair: the group of an answer, and the answer |
 #
 # Two of them hear of each token, and their order matters: an answer asks its request whether it is over.
@@ -169,8 +169,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `self.sequences` | what is kept of each request that has blocks, by id; each has `request`, `is_caught_up` |
 # | `self.kv_store.swap_out(pairs)`, `.swap_in(pairs)` | copies blocks to the CPU, and back |
 # | `self.kv_store.copy(pairs, self.backend)` | copies blocks within the cache |
-# | `self.enter(request)` | takes a request in, with an empty block table |
-# | `self.update_table(sequence)` | brings its block table up to date, before a batch is made |
+# | `enter(...)` | takes a request in, with an empty block table |
+# | `update_table(...)` | brings a sequence's block table up to date, before a batch is made |
 # | `self.make_batch(output)` | the plan as tensors; its `sample_rows` has the last row of each sequence that is caught up, in the order of the plan |
 # | `self.with_forks(sequence, forks)` | the sequence, and those that begin with its blocks in this step |
 # | `self.compute_logits(batch, rows)` | runs the model; logits of these rows, of which one may come several times |
@@ -282,7 +282,7 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 #
 # | call | what it does |
 # |---|---|
-# | `self.append_logprobs(token)` | keeps what was asked for of the position; first of all |
+# | `append_logprobs(...)` | keeps what was asked for of the position; first of all |
 # | `self.stop_token_ids` | tokens that end this answer; one of them may be `self.request.eos_token_id`, the model's own end, which is no `stop_reason` |
 # | `self.detokenizer.append(token_id)` | the letters that are complete now; `detokenizer` is None for an answer without text |
 # | `self.stop_strings.push(text)`, `.found` | yours |
@@ -341,8 +341,8 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # |---|---|
 # | `status.is_finished` | whether it is a way to end |
 # | `self.requests` | who is here, by id |
-# | `request.require_transition(status)` | raises if the request cannot end so; changes nothing |
-# | `self.leave_queue(request)` | takes it out of `waiting`, or out of `swapped` with its CPU blocks |
+# | `require_transition(...)` of a request | raises if the request cannot end so; changes nothing |
+# | `leave_queue(...)` | takes a request out of `waiting`, or out of `swapped` with its CPU blocks |
 # | `self.let_go(requests)` | frees, forgets, tells the executor, and clears `running` |
 
 # %% exercise="13.5"
@@ -567,7 +567,8 @@ print("".join(received))
 print(f"{len(received)} pieces")
 
 # %% claims="each line is a piece that your"
-assert len(received) > 5 and "".join(received).startswith(" chooses a victim")
+[direct] = LLM("course-tiny").generate("The scheduler", SamplingParams(temperature=0, max_tokens=24, stop="\n\n"))
+assert len(received) > 5 and "".join(received) == direct.outputs[0].text
 
 # %% [markdown]
 # In a terminal `course serve --parts own` serves the parts of your workspace until Ctrl-C (`--parts reference` the library's), and
