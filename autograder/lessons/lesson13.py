@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from autograder.checks.exercise import Exercise
-from autograder.checks.function import Call, FunctionCheck
+from autograder.checks.function import FunctionCheck
 from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.values import value_exercise
@@ -22,7 +22,7 @@ from course_lib.engine.memory_tracker import MemoryTracker
 from course_lib.engine.watch.by_hand import HandCore, HandExecutor
 from course_lib.engine.watch.talking import TalkingAnswer
 from course_lib.scheduling.scheduler import Scheduler
-from course_lib.scheduling.watch.endings import standing
+from course_lib.scheduling.watch.iterations import queues_of
 
 # 13.1, the step
 
@@ -75,7 +75,7 @@ EXECUTE = Exercise(
 TRACKER = Exercise(
     id="13.2",
     title="The memory tracker",
-    asks="Write the methods that say who holds memory, how much it is and was, and what has leaked.",
+    asks="Write what says who holds memory, how much it is and was, and what has leaked.",
     points=6,
     minutes=40,
     difficulty=2,
@@ -189,7 +189,7 @@ FINISH = Exercise(
         max_steps=6,
         probes=lives.ENDING,
         misconceptions=mistakes.FINISH,
-        state_line=standing,
+        state_line=queues_of,
     ),
     hints=(
         "Where can a request be when its client goes away, and what does it hold there?",
@@ -204,7 +204,7 @@ FINISH = Exercise(
 EQUALITY = Exercise(
     id="13.6",
     title="Your engine",
-    asks="Fill `my_engine` with your pieces; it must say, token for token, what a plain model says.",
+    asks="Fill `my_engine` with your pieces; its tokens must be those of a plain model.",
     points=16,
     minutes=30,
     difficulty=3,

@@ -237,8 +237,8 @@ def last_token_swallowed(self: Answer, token: Any) -> None:
 def not_told(self: EngineCore) -> Any:
     """Tell the scheduler another token than the answers."""
     update = self.scheduler.update_from_output
-    self.scheduler.update_from_output = lambda output, sampled: update(  # type: ignore[method-assign, assignment]
-        output, {name: 5 for name in sampled}
+    self.scheduler.update_from_output = lambda output, sampled: update(  # type: ignore[method-assign]
+        output, dict.fromkeys(sampled, 5)
     )
     try:
         return EngineCore.step(self)

@@ -73,7 +73,7 @@ class Setting:
     has_aborts: bool
 
     def __str__(self) -> str:
-        said = ("chunks" if self.is_chunked else "whole prompts", self.memory)
+        said: tuple[str, ...] = ("chunks" if self.is_chunked else "whole prompts", self.memory)
         said += ("prefix caching",) if self.has_caching else ()
         return ", ".join(said + (("aborts",) if self.has_aborts else ()))
 

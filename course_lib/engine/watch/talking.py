@@ -11,7 +11,6 @@ from course_lib.engine.request import EngineRequest
 from course_lib.engine.sampler import SampledToken
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
-
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import status_at_end
 
