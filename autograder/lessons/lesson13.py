@@ -9,10 +9,12 @@ from autograder.checks.function import FunctionCheck
 from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson13_ends as ends
 from autograder.lessons import lesson13_equality as equality
 from autograder.lessons import lesson13_given as given
 from autograder.lessons import lesson13_lives as lives
 from autograder.lessons import lesson13_mistakes as mistakes
+from autograder.lessons import lesson13_scheduler_mistakes as scheduler_mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
 from autograder.project.checks import DOCUMENTATION, PERFORMANCE, QUALITY
 from course_lib.engine.answer import Answer, StopStrings
@@ -105,9 +107,9 @@ PUSH = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(StopStrings, "push"),
-        machine=lives.StopLife,
+        machine=ends.StopLife,
         max_steps=6,
-        probes=lives.STOPPING,
+        probes=ends.STOPPING,
         misconceptions=mistakes.PUSH,
     ),
     hints=(
@@ -127,9 +129,9 @@ APPEND = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(Answer, "append", on=TalkingAnswer),
-        machine=lives.AnswerLife,
+        machine=ends.AnswerLife,
         max_steps=6,
-        probes=lives.ANSWERING,
+        probes=ends.ANSWERING,
         misconceptions=mistakes.APPEND,
     ),
     hints=(
@@ -163,7 +165,7 @@ NEVER = Exercise(
             st.integers(0, 2),
         ),
         probes=given.ADMISSIONS,
-        misconceptions=mistakes.NEVER,
+        misconceptions=scheduler_mistakes.NEVER,
         compare=given.same_answer,
     ),
     hints=(
@@ -185,10 +187,10 @@ FINISH = Exercise(
     difficulty=2,
     check=StatefulCheck(
         reference=Method(Scheduler, "finish_requests"),
-        machine=lives.EndingLife,
+        machine=ends.EndingLife,
         max_steps=6,
-        probes=lives.ENDING,
-        misconceptions=mistakes.FINISH,
+        probes=ends.ENDING,
+        misconceptions=scheduler_mistakes.FINISH,
         state_line=queues_of,
     ),
     hints=(

@@ -99,9 +99,7 @@ def test_the_librarys_own_pieces_are_nobodys():
 
 
 def test_each_piece_weighs_what_its_exercise_earns():
-    earned = {
-        exercise.part: exercise.points for exercise in lessons.exercises(13) if exercise.part
-    }
+    earned = {exercise.part: exercise.points for exercise in lessons.exercises(13) if exercise.part}
     assert {name: earned[name] for name in PIECES} == equality.WEIGHTS
 
 
