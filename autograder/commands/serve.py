@@ -61,6 +61,9 @@ def serve(
     prefix_caching: Annotated[
         bool, typer.Option(help="Keep blocks for prompts that begin alike.")
     ] = True,
+    parts: Annotated[
+        str, typer.Option(help="own: your parts where you have some; reference: the library's.")
+    ] = "own",
     debug: Annotated[
         bool, typer.Option("--debug", help="Check every invariant in every step; slow.")
     ] = False,
@@ -112,4 +115,5 @@ def serve(
             "debug": debug,
         },
         console,
+        parts,
     )

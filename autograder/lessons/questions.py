@@ -24,10 +24,11 @@ from pydantic import (
 from autograder.errors import CourseError
 from autograder.files import Form, read_form
 from autograder.paths import course_root
+from course_lib.catalogue import FINAL_PROJECT
 
 LETTERS = "ABCDEFGH"
 LEAST_QUESTIONS = 8
-"""Of a quiz. A notebook of the final project may do without one."""
+"""Of a lesson's quiz. A notebook of the final project may do with fewer, or without."""
 
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
@@ -220,7 +221,7 @@ class InterviewQuestion(Entry):
 
 
 class Bank(Entry):
-    """The questions of one lesson."""
+    """The questions of one lesson; the final project's notebooks need no quiz of their own."""
 
     lesson: int
     quiz: Annotated[tuple[Question, ...], Field(max_length=10)] = ()
@@ -228,9 +229,11 @@ class Bank(Entry):
     value: tuple[ValueQuestion, ...] = ()
 
     @model_validator(mode="after")
-    def _a_quiz_is_whole(self) -> Bank:
-        if 0 < len(self.quiz) < LEAST_QUESTIONS:
-            raise ValueError(f"a quiz has at least {LEAST_QUESTIONS} questions, or there is none")
+    def _a_lesson_has_its_quiz(self) -> Bank:
+        if self.lesson < FINAL_PROJECT and len(self.quiz) < LEAST_QUESTIONS:
+            raise ValueError(
+                f"{len(self.quiz)} quiz questions; a lesson has at least {LEAST_QUESTIONS}"
+            )
         return self
 
     @model_validator(mode="after")

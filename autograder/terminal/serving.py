@@ -84,7 +84,13 @@ class Address:
         )
 
 
-def serve(model: str, address: Address, options: dict[str, Any], console: Console) -> None:
+OWN, REFERENCE = "own", "reference"
+"""Whose parts an engine is to run on."""
+
+
+def serve(
+    model: str, address: Address, options: dict[str, Any], console: Console, parts: str = OWN
+) -> None:
     """Serve a model until Ctrl-C.
 
     Args:
@@ -92,12 +98,20 @@ def serve(model: str, address: Address, options: dict[str, Any], console: Consol
         address: Where to listen.
         options: Keyword arguments of ``LLM``. Those that are None are left to it.
         console: Where it says that it is ready.
+        parts: ``own`` for the learner's own parts where there are any, or ``reference``.
 
     Raises:
         CourseError: The address or the model cannot be had, or an option is out of range.
     """
+    if parts not in (OWN, REFERENCE):
+        raise CourseError(
+            f"--parts is {parts!r}; say own for your parts where you have some, or reference"
+        )
     with address.bind() as listener:
-        llm = load_llm(model, **options)
+        from course_lib.engine.engine_parts import EngineParts
+
+        chosen = EngineParts.reference() if parts == REFERENCE else EngineParts.load()
+        llm = load_llm(model, parts=chosen, **options)
         # FastAPI takes a while to load.
         from course_lib.engine.serve.server import LOOPBACK_NAMES, Server, make_app
 
@@ -114,6 +128,8 @@ def serve(model: str, address: Address, options: dict[str, Any], console: Consol
         def say_ready() -> None:
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
             console.print(f"{name} is served at {url}; Ctrl-C stops it.", soft_wrap=True)
+            if chosen.own_names:
+                console.print(f"Parts of your own: {', '.join(chosen.own_names)}.", soft_wrap=True)
             if not is_loopback:
                 console.print(_warning(address), style="yellow", soft_wrap=True)
 

@@ -145,10 +145,17 @@ class EngineCore:
     def step(self) -> StepRecord:
         """Plan, compute, and take in what came of it.
 
-        What has something new is in ``changed`` afterwards.
+        The scheduler plans; prompts that end in this step get their other answers (``fork``); the
+        executor carries the plan out. Then the scheduler is told the sampled tokens
+        (``update_from_output``), and after it the answers (``take_in``, with the time at which the
+        plan was made): an answer asks its request whether it is over. What has something new is in
+        ``changed`` afterwards, and ``metrics.num_steps`` is one more.
 
         Returns:
-            What happened in this step, with the times at which it did.
+            The step: its number, from 0; the plan; the sampled token ids, and the answers that
+            they are added to, by the id of the request; the ids of those that were forked; and
+            when it began, was planned, was computed (``StepResult.computed_at``), had its tokens,
+            and was over, in seconds of ``time.monotonic``.
         """
         started = time.monotonic()
         output = self.scheduler.schedule()

@@ -125,6 +125,16 @@ class Assembly:
         return True
 
     @property
+    def own(self) -> dict[str, Any]:
+        """The parts that replace the library's, by name, as ``of`` takes them.
+
+        >>> class Mine(BlockPool): pass
+        >>> list(Assembly.of({"BlockPool": Mine}).own)
+        ['BlockPool']
+        """
+        return dict(self._own)
+
+    @property
     def own_names(self) -> tuple[str, ...]:
         """The parts that are not the library's, in the order of the lessons."""
         return tuple(

@@ -1,0 +1,66 @@
+"""The final project: what its exercises are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autograder.checks.function import Call
+from autograder.proxy.recipes import Make
+from course_lib.kv_cache.manager import KVCacheManager
+from course_lib.scheduling.request import Request
+from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
+
+
+def admission(
+    num_tokens: int,
+    num_blocks: int,
+    size: int,
+    budget: int,
+    is_chunked: bool,
+    longest: int | None,
+    num_others: int = 0,
+) -> Call:
+    """Return the call that asks about a prompt.
+
+    Args:
+        num_tokens: Its tokens.
+        num_blocks: Blocks of the pool, the null block included.
+        size: Tokens per block.
+        budget: Tokens of a step.
+        is_chunked: Whether prompts may be cut.
+        longest: ``max_model_len``; None for what the pool holds.
+        num_others: Requests of one token that run already.
+    """
+    options: dict[str, Any] = {} if longest is None else {"max_model_len": longest}
+    config = SchedulerConfig(
+        max_num_batched_tokens=budget, enable_chunked_prefill=is_chunked, **options
+    )
+    scheduler = Make(Scheduler, config, Make(KVCacheManager, num_blocks, size))
+    for number in range(num_others):
+        scheduler = scheduler.do("add_request", Make(Request, f"r{number}", [number], 9))
+    if num_others:
+        scheduler = scheduler.do("schedule")
+    return Call(scheduler, Make(Request, "a", list(range(num_tokens)), 9))
+
+
+ADMISSIONS = (
+    admission(60, 5, 16, 2048, True, None),
+    admission(64, 5, 16, 2048, True, None),
+    admission(65, 5, 16, 2048, True, None),
+    admission(81, 5, 16, 2048, True, None),
+    admission(40, 5, 16, 16, True, None),
+    admission(20, 5, 16, 16, False, None),
+    admission(16, 5, 16, 16, False, None),
+    admission(13, 5, 16, 2048, True, 12),
+    admission(60, 5, 16, 2048, True, None, num_others=2),
+)
+"""At the edges: of the pool, of a step, of the model; and where others hold blocks now."""
+
+
+def same_answer(expected: object, got: object) -> str | None:
+    """Compare whether both give a reason; its words are free."""
+    if not isinstance(got, str):
+        return f"it is no text but a {type(got).__name__}"
+    if bool(expected) == bool(got.strip()):
+        return None
+    return "it can never be computed" if expected else "it can be computed"

@@ -1,0 +1,412 @@
+"""The final project: what is got wrong about memory and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autograder.checks.finding import Misconception
+from course_lib.engine.answer import Answer, StopStrings, overlap
+from course_lib.engine.memory_tracker import NOBODY, MemoryReport, MemoryTracker
+from course_lib.engine.sampler import SampledToken
+
+# 13.2, the memory tracker
+
+
+class SumsTables(MemoryTracker):
+    """Add up what each holds."""
+
+    @property
+    def in_use(self) -> int:
+        """Bytes of all tables together."""
+        return sum(self.by_owner().values())
+
+
+class SharesByOwner(MemoryTracker):
+    """Give a shared block to the one that had it first."""
+
+    def by_owner(self) -> dict[str, int]:
+        """Return the bytes of each, a block counted for its first holder."""
+        seen: set[int] = set()
+        held = {}
+        for owner, table in self.manager.block_tables().items():
+            new = {block.block_id for block in table} - seen
+            seen |= new
+            held[owner] = len(new) * self.bytes_per_block
+        return held
+
+
+class MarkFalls(MemoryTracker):
+    """Keep what was in use last."""
+
+    def observe(self) -> None:
+        """Take what is in use for the mark."""
+        self.high_water = self.in_use
+
+
+class NotFreeIsLeaked(MemoryTracker):
+    """Call a leak whatever is held."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report all that is held as leaked."""
+        said = super().report(live)
+        return said._replace(leaked=super().report([]).leaked)
+
+
+class OwnersAlone(MemoryTracker):
+    """Pass over blocks that are in no table."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report without what nobody holds."""
+        said = super().report(live)
+        return said._replace(leaked={k: v for k, v in said.leaked.items() if k != NOBODY})
+
+
+class NobodyAlone(MemoryTracker):
+    """Pass over requests that are gone and still hold blocks."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report only what nobody holds."""
+        said = super().report(live)
+        return said._replace(leaked={k: v for k, v in said.leaked.items() if k == NOBODY})
+
+
+class CachedIsInUse(MemoryTracker):
+    """Count what is cached and free."""
+
+    @property
+    def in_use(self) -> int:
+        """Bytes of blocks that are held or can be found."""
+        blocks = self.manager.block_pool.blocks
+        count = sum(block.ref_cnt > 0 or block.block_hash is not None for block in blocks)
+        return count * self.bytes_per_block
+
+
+class SharedForEach(MemoryTracker):
+    """Count a shared block for each further holder."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report what sharing saves."""
+        said = super().report(live)
+        return said._replace(shared=sum(self.by_owner().values()) - self.in_use)
+
+
+class ReportObserves(MemoryTracker):
+    """Move the mark whenever a report is made."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Observe, then report."""
+        self.observe()
+        return super().report(live)
+
+
+class InBlocks(MemoryTracker):
+    """Count blocks where bytes are asked for."""
+
+    def by_owner(self) -> dict[str, int]:
+        """Return the blocks of each."""
+        return {owner: len(table) for owner, table in self.manager.block_tables().items()}
+
+
+TRACKER = (
+    Misconception(
+        "adds up the tables",
+        "A block that two requests share is in both tables and in memory once: `in_use` counts "
+        "blocks, not entries.",
+        SumsTables,
+    ),
+    Misconception(
+        "a shared block has one owner",
+        "Whoever has a block in its table holds it. If the first one goes, the block stays, for "
+        "the second.",
+        SharesByOwner,
+    ),
+    Misconception(
+        "a mark that falls",
+        "The high-water mark is the most that ever was in use: it stays when the water goes.",
+        MarkFalls,
+    ),
+    Misconception(
+        "what is held has leaked",
+        "Requests that are live may hold blocks. A leak is what somebody holds who is not, or "
+        "nobody.",
+        NotFreeIsLeaked,
+    ),
+    Misconception(
+        "leaks have owners",
+        "A block can be held and be in no table: its request was forgotten before its blocks were "
+        "given back.",
+        OwnersAlone,
+    ),
+    Misconception(
+        "leaks have no owners",
+        "A request that is gone can still be in a table: then it is its blocks that have leaked.",
+        NobodyAlone,
+    ),
+    Misconception(
+        "cached is in use",
+        "A block that is free and can still be found is nobody's: whoever needs a block gets it.",
+        CachedIsInUse,
+    ),
+    Misconception(
+        "shared counted for each",
+        "`shared` are the bytes of the shared blocks themselves, each once, and not what sharing "
+        "saves.",
+        SharedForEach,
+    ),
+    Misconception(
+        "a report that observes",
+        "`observe` moves the mark and is called after each step. A report looks and changes "
+        "nothing.",
+        ReportObserves,
+    ),
+    Misconception(
+        "blocks for bytes",
+        "Each block has `bytes_per_block` bytes, and bytes are asked for.",
+        InBlocks,
+    ),
+)
+
+# 13.3a, stop strings
+
+
+def keeps_nothing_back(self: StopStrings, text: str) -> str:
+    """Look into the new text alone, and pass it on."""
+    if self.found is not None:
+        return ""
+    places = [(text.find(string), string) for string in self.strings if string in text]
+    if not places:
+        return text
+    end, self.found = min(places, key=lambda place: place[0] + len(place[1]))
+    return text[:end]
+
+
+def earliest_start(self: StopStrings, text: str) -> str:
+    """Take the string that begins first."""
+    if self.found is not None:
+        return ""
+    text = self.kept_back + text
+    places = [(text.find(string), string) for string in self.strings if string in text]
+    if places:
+        end, self.found = min(places, key=lambda place: place[0])
+        self.kept_back = ""
+        return text[:end]
+    return StopStrings.push(self, text[len(self.kept_back) :])
+
+
+def first_in_the_list(self: StopStrings, text: str) -> str:
+    """Take the first string of the list that is in the text."""
+    if self.found is not None:
+        return ""
+    whole = self.kept_back + text
+    for string in self.strings:
+        if string in whole:
+            self.found, self.kept_back = string, ""
+            return whole[: whole.find(string)]
+    return StopStrings.push(self, text)
+
+
+def shows_the_stop(self: StopStrings, text: str) -> str:
+    """Let the text end behind the stop string."""
+    is_over = self.found is not None
+    said = StopStrings.push(self, text)
+    return said + self.found if self.found is not None and not is_over else said
+
+
+def goes_on(self: StopStrings, text: str) -> str:
+    """Go on behind the end."""
+    if self.found is not None:
+        return text
+    return StopStrings.push(self, text)
+
+
+def keeps_all_back(self: StopStrings, text: str) -> str:
+    """Keep as much back as the longest string has, less one."""
+    if self.found is not None:
+        return ""
+    whole = self.kept_back + text
+    if any(string in whole for string in self.strings):
+        return StopStrings.push(self, text)
+    longest = max((len(string) for string in self.strings), default=1) - 1
+    end = max(len(whole) - longest, 0)
+    self.kept_back = whole[end:]
+    return whole[:end]
+
+
+def shortest_overlap(self: StopStrings, text: str) -> str:
+    """Keep back only what every string may become of."""
+    if self.found is not None or not self.strings:
+        return StopStrings.push(self, text)
+    whole = self.kept_back + text
+    if any(string in whole for string in self.strings):
+        return StopStrings.push(self, text)
+    end = len(whole) - min(overlap(whole, string) for string in self.strings)
+    self.kept_back = whole[end:]
+    return whole[:end]
+
+
+PUSH = (
+    Misconception(
+        "keeps nothing back",
+        "A stop string may come in two pieces. What could be its beginning must wait, or the user "
+        "sees half of it and the other half is never recognised.",
+        keeps_nothing_back,
+    ),
+    Misconception(
+        "the one that begins first",
+        "Letter by letter the shorter one would have ended the text before the longer was "
+        "complete. The result may not depend on the pieces, so the first to be complete counts.",
+        earliest_start,
+    ),
+    Misconception(
+        "the first of the list",
+        "The order of the list decides only between strings that are complete at the same letter.",
+        first_in_the_list,
+    ),
+    Misconception(
+        "shows the stop string",
+        "The text ends in front of the stop string; the string itself is never shown.",
+        shows_the_stop,
+    ),
+    Misconception("goes on behind the end", "What comes behind the end is dropped.", goes_on),
+    Misconception(
+        "keeps a fixed number back",
+        "Only an end with which a stop string begins can become one. Whoever always keeps the "
+        "longest string's length back, shows text later than need be.",
+        keeps_all_back,
+    ),
+    Misconception(
+        "the shortest overlap",
+        "Of several strings the one that has come furthest decides how much must wait.",
+        shortest_overlap,
+    ),
+)
+
+# 13.3b, an answer
+
+
+def _says(self: Answer, token_id: int) -> None:
+    if self.detokenizer is not None:
+        self.text += self.stop_strings.push(self.detokenizer.append(token_id))
+
+
+def length_first(self: Answer, token: SampledToken) -> None:
+    """Ask for the length before the stop strings."""
+    self.append_logprobs(token)
+    if token.token_id in self.stop_token_ids:
+        is_main = token.token_id == self.request.eos_token_id
+        self.finish("stop", None if is_main else token.token_id)
+        return
+    _says(self, token.token_id)
+    if self.request.is_finished:
+        self.finish("length", None)
+        self.finish_reason, self.stop_reason = "length", None
+    elif self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+
+
+def token_has_text(self: Answer, token: SampledToken) -> None:
+    """Show the text of a stop token."""
+    if token.token_id in self.stop_token_ids:
+        _says(self, token.token_id)
+    Answer.append(self, token)
+
+
+def length_before_tokens(self: Answer, token: SampledToken) -> None:
+    """Take a stop token for the end by length if it is the last one allowed."""
+    is_last = self.request.num_output_tokens >= self.request.max_tokens
+    Answer.append(self, token)
+    if is_last and self.finish_reason == "stop" and isinstance(self.stop_reason, int):
+        self.finish_reason, self.stop_reason = "length", None
+
+
+def never_flushes(self: Answer, token: SampledToken) -> None:
+    """Leave what was kept back where it is."""
+    self.append_logprobs(token)
+    if token.token_id in self.stop_token_ids:
+        is_main = token.token_id == self.request.eos_token_id
+        self.finish_reason, self.stop_reason = "stop", None if is_main else token.token_id
+        return
+    _says(self, token.token_id)
+    if self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+    elif self.request.is_finished:
+        self.finish_reason = "length"
+
+
+def eos_is_a_reason(self: Answer, token: SampledToken) -> None:
+    """Give the model's own end as a reason."""
+    Answer.append(self, token)
+    if token.token_id in self.stop_token_ids:
+        self.stop_reason = token.token_id
+
+
+def without_the_reason(self: Answer, token: SampledToken) -> None:
+    """Say that it stopped, and not at what."""
+    Answer.append(self, token)
+    self.stop_reason = None
+
+
+def never_by_length(self: Answer, token: SampledToken) -> None:
+    """Wait for a stop that does not come."""
+    before = self.text
+    Answer.append(self, token)
+    if self.finish_reason == "length":
+        self.finish_reason, self.text = None, before
+
+
+def text_shrinks(self: Answer, token: SampledToken) -> None:
+    """Show what is kept back, and take it back when it was a stop string."""
+    Answer.append(self, token)
+    if self.finish_reason is None:
+        self.text += self.stop_strings.flush()
+    else:
+        stops = [self.text.find(each) for each in self.stop_strings.strings]
+        self.text = self.text[: min((place for place in stops if place >= 0), default=None)]
+
+
+APPEND = (
+    Misconception(
+        "length before stop strings",
+        "If the last token that is allowed completes a stop string, the answer has stopped: the "
+        "length is asked for last.",
+        length_first,
+    ),
+    Misconception(
+        "a stop token has text",
+        "A token that ends the answer is not shown: its text belongs to nobody.",
+        token_has_text,
+    ),
+    Misconception(
+        "length before stop tokens",
+        "A stop token that comes as the last one allowed has stopped the answer.",
+        length_before_tokens,
+    ),
+    Misconception(
+        "what was kept back is lost",
+        "However an answer ends, what waited for a stop string that did not come is text, and is "
+        "shown at the end.",
+        never_flushes,
+    ),
+    Misconception(
+        "the model's own end as a reason",
+        "`stop_reason` tells which of several stops it was. The model's own end is none that "
+        "anybody asked for.",
+        eos_is_a_reason,
+    ),
+    Misconception(
+        "stops without a reason",
+        "`stop_reason` names the string or the token at which it stopped.",
+        without_the_reason,
+    ),
+    Misconception(
+        "never ends by length",
+        "When the scheduler has ended the request, no further token comes: the answer is over.",
+        never_by_length,
+    ),
+    Misconception(
+        "text that shrinks",
+        "What was shown has been read. What may become a stop string has to wait, and is not taken "
+        "back afterwards.",
+        text_shrinks,
+    ),
+)

@@ -1,0 +1,292 @@
+"""The final project: what is got wrong about admission and aborts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autograder.checks.finding import Misconception
+from course_lib.scheduling.request import Request, RequestStatus
+from course_lib.scheduling.scheduler import Scheduler
+
+# 13.4, never
+
+
+def _needed(request: Request, size: int) -> int:
+    return -(-request.num_prompt_tokens // size)
+
+
+def counts_the_null_block(self: Scheduler, request: Request) -> str:
+    """Count the null block among those that can be had."""
+    manager = self.kv_cache_manager
+    if _needed(request, manager.block_size) > manager.block_pool.num_blocks:
+        return "too long for the pool"
+    if request.num_prompt_tokens > (self.config.max_model_len or request.num_prompt_tokens):
+        return "too long for the model"
+    return _over_budget(self, request)
+
+
+def _over_budget(self: Scheduler, request: Request) -> str:
+    budget = self.config.max_num_batched_tokens
+    is_over = request.num_prompt_tokens > budget and not self.config.enable_chunked_prefill
+    return "too long for a step" if is_over else ""
+
+
+def floors_the_blocks(self: Scheduler, request: Request) -> str:
+    """Count full blocks alone."""
+    manager = self.kv_cache_manager
+    if request.num_prompt_tokens // manager.block_size > manager.block_pool.num_blocks - 1:
+        return "too long for the pool"
+    if request.num_prompt_tokens > (self.config.max_model_len or request.num_prompt_tokens):
+        return "too long for the model"
+    return _over_budget(self, request)
+
+
+def answer_too(self: Scheduler, request: Request) -> str:
+    """Ask for room for the whole answer as well."""
+    if request.num_prompt_tokens + request.max_tokens > self.max_model_len:
+        return "prompt and answer are too long"
+    return _over_budget(self, request)
+
+
+def budget_always(self: Scheduler, request: Request) -> str:
+    """Ask that each prompt fits into one step."""
+    if request.num_prompt_tokens > self.max_model_len:
+        return "too long"
+    return "too long" if request.num_prompt_tokens > self.config.max_num_batched_tokens else ""
+
+
+def budget_never(self: Scheduler, request: Request) -> str:
+    """Take no note of steps."""
+    return "too long" if request.num_prompt_tokens > self.max_model_len else ""
+
+
+def free_now(self: Scheduler, request: Request) -> str:
+    """Ask for what is free at this moment."""
+    manager = self.kv_cache_manager
+    if _needed(request, manager.block_size) > manager.block_pool.get_num_free_blocks():
+        return "there are not enough free blocks"
+    return Scheduler.why_never(self, request)
+
+
+def one_too_strict(self: Scheduler, request: Request) -> str:
+    """Refuse what just fits."""
+    if request.num_prompt_tokens >= self.max_model_len:
+        return "too long"
+    return Scheduler.why_never(self, request)
+
+
+def raises(self: Scheduler, request: Request) -> str:
+    """Raise where a reason is asked for."""
+    reason = Scheduler.why_never(self, request)
+    if reason:
+        raise ValueError(reason)
+    return ""
+
+
+NEVER = (
+    Misconception(
+        "the null block is counted",
+        "Block 0 is never handed out: a pool of 5 blocks has 4.",
+        counts_the_null_block,
+    ),
+    Misconception(
+        "full blocks alone",
+        "The last tokens of a prompt need a block as well: round up.",
+        floors_the_blocks,
+    ),
+    Misconception(
+        "room for the answer",
+        "An answer may end at the limit. Only a prompt that cannot be computed can never be "
+        "served.",
+        answer_too,
+    ),
+    Misconception(
+        "one step for each prompt",
+        "With chunked prefill a prompt is computed in as many steps as it takes.",
+        budget_always,
+    ),
+    Misconception(
+        "steps are forgotten",
+        "Without chunked prefill a prompt must be computed in one step, and a step has a budget.",
+        budget_never,
+    ),
+    Misconception(
+        "what is free now",
+        "What others hold now they give back one day. The question is about never.",
+        free_now,
+    ),
+    Misconception("one too strict", "A prompt that just fits can be computed.", one_too_strict),
+    Misconception(
+        "raises",
+        "A reason is returned: who asks decides what to do with it.",
+        raises,
+    ),
+)
+
+# 13.5, abort
+
+
+def _ids(request_ids: str | Iterable[str]) -> list[str]:
+    return [request_ids] if isinstance(request_ids, str) else list(dict.fromkeys(request_ids))
+
+
+def _known(self: Scheduler, request_ids: str | Iterable[str]) -> list[Request]:
+    return [self.requests[name] for name in _ids(request_ids) if name in self.requests]
+
+
+def _require(status: RequestStatus, requests: Iterable[Request] = ()) -> None:
+    if not status.is_finished:
+        raise ValueError(f"{status.value} is no end")
+    for request in requests:
+        request.require_transition(status)
+
+
+def stays_in_its_queue(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Free what it holds, and leave it in the queue."""
+    ended = _known(self, request_ids)
+    _require(status, ended)
+    for request in ended:
+        if request.status is RequestStatus.SWAPPED:
+            self.swap_space.release(request.request_id)
+        request.status = status
+    self.let_go(ended)
+
+
+def always_stopped(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Take no note of the status."""
+    ended = _known(self, request_ids)
+    _require(status, ended)
+    for request in ended:
+        self.leave_queue(request)
+        is_running = request.status is RequestStatus.RUNNING
+        request.status = (
+            RequestStatus.FINISHED_STOPPED if is_running else RequestStatus.FINISHED_ABORTED
+        )
+    self.let_go(ended)
+
+
+def unknown_is_an_error(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Look each id up."""
+    ended = [self.requests[name] for name in _ids(request_ids)]
+    Scheduler.finish_requests(self, [each.request_id for each in ended], status)
+
+
+def one_after_the_other(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """End one, then look whether the next can end."""
+    _require(status)
+    for name in _ids(request_ids):
+        Scheduler.finish_requests(self, name, status)
+
+
+def keeps_the_blocks(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Forget the request, and leave its blocks where they are."""
+    ended = _known(self, request_ids)
+    _require(status, ended)
+    for request in ended:
+        self.leave_queue(request)
+        request.status = status
+        del self.requests[request.request_id]
+        self.finished_req_ids.add(request.request_id)
+    self.running[:] = [each for each in self.running if each.request_id in self.requests]
+
+
+def keeps_the_cpu_blocks(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Leave what is on the CPU where it is."""
+    ended = _known(self, request_ids)
+    _require(status, ended)
+    for request in ended:
+        if request.status is RequestStatus.SWAPPED:
+            self.swapped.remove(request)
+        else:
+            self.leave_queue(request)
+        request.status = status
+    self.let_go(ended)
+
+
+def tells_nobody(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
+    """Let the executor keep its table."""
+    told = set(self.finished_req_ids)
+    Scheduler.finish_requests(self, request_ids, status)
+    self.finished_req_ids = told
+
+
+def any_status(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
+    """Believe each status that is given."""
+    if status.is_finished:
+        Scheduler.finish_requests(self, request_ids, status)
+        return
+    ended = _known(self, request_ids)
+    for request in ended:
+        self.leave_queue(request)
+    self.let_go(ended)
+
+
+def runs_alone(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
+    """End only those who run."""
+    _require(status)
+    running = [each.request_id for each in self.running]
+    names = [name for name in _ids(request_ids) if name in running]
+    Scheduler.finish_requests(self, names, status)
+
+
+FINISH = (
+    Misconception(
+        "still in its queue",
+        "Who has ended stands in no queue any more: the next plan would serve it, without blocks.",
+        stays_in_its_queue,
+    ),
+    Misconception(
+        "always stopped",
+        "Why a request ended is given, and is told to whoever asks: an abort is no stop.",
+        always_stopped,
+    ),
+    Misconception(
+        "an unknown id is an error",
+        "The client's message may cross with the end of its request: who is not there is passed "
+        "over.",
+        unknown_is_an_error,
+    ),
+    Misconception(
+        "one after the other",
+        "If one cannot end so, nothing changes: look at all of them before you touch the first.",
+        one_after_the_other,
+    ),
+    Misconception(
+        "the blocks stay",
+        "Whoever is forgotten with its blocks leaks them, and no token ever shows it.",
+        keeps_the_blocks,
+    ),
+    Misconception(
+        "the CPU blocks stay",
+        "Who is swapped out holds blocks on the CPU: they are given back as well.",
+        keeps_the_cpu_blocks,
+    ),
+    Misconception(
+        "the executor is not told",
+        "The executor keeps a block table until a plan says that its request has ended.",
+        tells_nobody,
+    ),
+    Misconception(
+        "any status is an end",
+        "To be preempted or to wait is no way to finish: a ValueError says so, and nothing "
+        "changes.",
+        any_status,
+    ),
+    Misconception(
+        "only who runs",
+        "A client may go away while its request waits, or is swapped out.",
+        runs_alone,
+    ),
+)

@@ -1,0 +1,92 @@
+"""An answer that is told what the model says, token by token: for lives without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from course_lib.engine.answer import Answer
+from course_lib.engine.request import EngineRequest
+from course_lib.engine.sampler import SampledToken
+from course_lib.engine.sampling_params import SamplingParams
+from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
+from course_lib.scheduling.request import RequestStatus
+from course_lib.scheduling.scheduler import status_at_end
+
+
+@cache
+def tiny_tokenizer() -> Tokenizer:
+    """Return the tokenizer of ``course-tiny``.
+
+    >>> tiny_tokenizer().decode(tiny_tokenizer().encode("a block"))
+    'a block'
+    """
+    return Tokenizer(checkpoint_folder("course-tiny"))
+
+
+class TalkingAnswer(Answer):
+    """An answer of ``course-tiny`` that a test speaks.
+
+    Args:
+        max_tokens: After so many tokens the scheduler ends the request.
+        stop: Stop strings.
+        stop_token_ids: Tokens that end it, beside the model's own.
+        ignore_eos: Whether the model's own end is a token like others.
+
+    >>> answer = TalkingAnswer(max_tokens=9, stop=["END"])
+    >>> answer.says("the E"), answer.says("ND of it")
+    ('the ', 'the ')
+    >>> answer.finish_reason, answer.stop_reason
+    ('stop', 'END')
+    """
+
+    def __init__(
+        self,
+        max_tokens: int = 99,
+        stop: Sequence[str] = (),
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+    ) -> None:
+        params: Any = SamplingParams(
+            max_tokens=max_tokens,
+            stop=list(stop),
+            stop_token_ids=list(stop_token_ids),
+            ignore_eos=ignore_eos,
+        )
+        prompt = tiny_tokenizer().encode("The scheduler")
+        end = tiny_tokenizer().eos_token_id
+        request = EngineRequest(
+            "a", prompt, params, seed=0, eos_token_id=None if ignore_eos else end
+        )
+        request.status = RequestStatus.RUNNING
+        super().__init__(request, prompt, [] if end is None else [end], tiny_tokenizer())
+
+    def takes(self, token_id: int) -> str:
+        """Let a token come, as from scheduler and sampler; return the text so far.
+
+        One that comes behind the end is passed over: no step computes it.
+        """
+        if self.finish_reason is None:
+            self.request.append_output(token_id)
+            is_last = self.request.num_output_tokens >= self.request.max_tokens
+            if is_last or token_id == self.request.eos_token_id:
+                self.request.status = status_at_end(self.request)
+            self.append(SampledToken(token_id, None))
+        return self.text
+
+    def says(self, text: str) -> str:
+        """Let the tokens of a text come; return the text so far.
+
+        >>> TalkingAnswer(max_tokens=2).says("the block table")
+        'the block'
+        """
+        for token_id in tiny_tokenizer().encode(text, add_special_tokens=False):
+            self.takes(token_id)
+        return self.text
+
+    def ends_itself(self) -> str:
+        """Let the model's own end come; return the text so far."""
+        end = tiny_tokenizer().eos_token_id
+        assert end is not None
+        return self.takes(end)

@@ -1,0 +1,161 @@
+"""The final project's engine: what its checks say of answers that people give."""
+
+from __future__ import annotations
+
+import pytest
+
+from autograder import lessons
+from autograder.checks.reference import Method
+from autograder.lessons import lesson13_equality as equality
+from autograder.lessons.lesson13_flawed import FLAWED
+from autograder.proxy.subject import LocalSubject
+from course_lib.engine.answer import StopStrings
+from course_lib.engine.executor import Executor
+from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
+from course_lib.scheduling.request import RequestStatus
+from course_lib.scheduling.scheduler import Scheduler
+
+FEW = tuple(setting for setting in SETTINGS if setting.is_chunked and setting.has_caching)
+"""Six settings: the three kinds of memory, with and without others that come and go."""
+
+EQUALITY = equality.EqualityCheck(equality.REFERENCE, settings=FEW)
+
+
+def fraction(exercise_id: str, answer: object) -> float:
+    exercise = lessons.find(exercise_id)
+    return exercise.examine(LocalSubject(answer, exercise.patience), max_examples=20).fraction
+
+
+def examined(pieces: object) -> equality.Finding:
+    return EQUALITY.examine(LocalSubject(pieces, EQUALITY.patience), seed=3, max_examples=1)
+
+
+# 13.3a, 13.5: right answers in other words
+
+
+def letter_by_letter(self, text):
+    """Take the text letter by letter, as its docstring says that it counts."""
+    said = ""
+    for letter in text:
+        if self.found is not None:
+            break
+        self.kept_back += letter
+        whole = [string for string in self.strings if self.kept_back.endswith(string)]
+        if whole:
+            said += self.kept_back[: -len(whole[0])]
+            self.found, self.kept_back = whole[0], ""
+            break
+        starts = (
+            place
+            for place in range(len(self.kept_back))
+            if any(string.startswith(self.kept_back[place:]) for string in self.strings)
+        )
+        first = next(starts, len(self.kept_back))
+        said, self.kept_back = said + self.kept_back[:first], self.kept_back[first:]
+    return said
+
+
+def test_stop_strings_may_be_looked_for_letter_by_letter():
+    assert fraction("13.3a", letter_by_letter) == 1
+
+
+def abort_in_two_lists(self, request_ids, status):
+    """Sort the ids first, and free in another order."""
+    if not status.is_finished:
+        raise ValueError(status)
+    names = {request_ids} if isinstance(request_ids, str) else set(request_ids)
+    ended = [request for name, request in self.requests.items() if name in names]
+    for request in ended:
+        request.require_transition(status)
+    for request in ended:
+        if request.status is RequestStatus.SWAPPED:
+            self.swapped.remove(request)
+            self.swap_space.release(request.request_id)
+        elif request in list(self.waiting):
+            self.waiting.remove(request)
+        request.status = status
+    self.let_go(ended)
+
+
+def test_whom_to_end_may_be_collected_from_the_scheduler_itself():
+    assert fraction("13.5", abort_in_two_lists) == 1
+
+
+# 13.6
+
+
+def test_a_piece_that_the_library_lends_costs_its_share_and_no_more():
+    pieces = {name: piece for name, piece in equality.REFERENCE.items() if "finish" not in name}
+    finding = examined(pieces)
+    assert finding.fraction == pytest.approx(13 / 18)
+    assert "the library stands in for Scheduler.finish_requests" in finding.counterexample.got
+
+
+def test_the_librarys_own_pieces_are_nobodys():
+    borrowed = {"Executor.execute": Executor.execute, "Scheduler": Scheduler}
+    assert examined(borrowed).fraction == 0
+    assert examined({}).unwritten
+    assert examined("an engine").fraction == 0
+
+
+def test_each_piece_weighs_what_its_exercise_earns():
+    earned = {exercise.part: exercise.points for exercise in lessons.exercises(13) if exercise.part}
+    assert {name: earned[name] for name in PIECES} == equality.WEIGHTS
+
+
+def test_no_box_has_the_pieces_of_the_library():
+    assert {method.__qualname__ for method in EQUALITY.others} == set(PIECES)
+    assert all(isinstance(method, Method) for method in EQUALITY.others)
+
+
+def test_a_piece_that_raises_is_named():
+    def push(self: StopStrings, text: str) -> str:
+        raise KeyError("not yet")
+
+    finding = examined({**equality.REFERENCE, "StopStrings.push": push})
+    assert finding.fraction == 0
+    assert "StopStrings" in finding.counterexample.complaint
+
+
+def test_wrong_tokens_are_traced_to_the_piece_that_makes_them():
+    wrong = {**equality.REFERENCE, "Executor.execute": equality.moves_nothing}
+    finding = examined(wrong)
+    assert 0 < finding.fraction < 1
+    assert "the library's Executor.execute in its place" in finding.counterexample.complaint
+
+
+# What equality sees
+
+
+@pytest.mark.parametrize(
+    ("flaw", "is_seen"),
+    [
+        ("no flaw", False),
+        ("last come, first served", False),
+        ("hits are not used", False),
+        ("tables are kept for ever", False),
+        ("no copy before a write", True),
+        ("last token swallowed", True),
+    ],
+)
+def test_what_token_equality_sees(flaw, is_seen):
+    setting = FEW[1]
+    run = run_setting(FLAWED[flaw], setting, seed=1)
+    assert (run.tokens != plain_tokens(setting, seed=1)) == is_seen
+
+
+def test_a_leak_shows_in_what_is_held_at_the_end():
+    setting = next(each for each in FEW if each.memory == "ample" and each.has_aborts)
+    run = run_setting(FLAWED["leak on abort"], setting, seed=1)
+    assert run.tokens == plain_tokens(setting, seed=1)
+    assert run.num_held > 0
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_each_setting_does_what_it_is_called(setting):
+    run = run_setting({}, setting, seed=1)
+    assert run.tokens == plain_tokens(setting, seed=1)
+    assert (run.num_preemptions > 0) == (setting.memory != "ample")
+    assert (run.num_hits > 0) == setting.has_caching
+    assert (run.num_aborted > 0) == setting.has_aborts
+    assert run.num_held == 0
