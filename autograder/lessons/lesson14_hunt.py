@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call, Large
-from autograder.lessons.lesson14_runs import Served, SuspectScheduler, Told, Tokens, told_by
+from autograder.lessons.lesson14_runs import Served, SuspectScheduler, Tokens, Told, told_by
 from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
 
 # 14.2a, what is lost
