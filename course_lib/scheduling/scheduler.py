@@ -357,7 +357,11 @@ class Scheduler:
         self.let_go(finished)
         return finished
 
-    def finish_requests(self, request_ids: str | Iterable[str], status: RequestStatus) -> None:
+    def finish_requests(
+        self,
+        request_ids: str | Iterable[str],
+        status: RequestStatus,
+    ) -> None:
         """End requests from outside, as when a client goes away.
 
         Ids of requests that are finished or were never added are passed over: the client's message
