@@ -785,6 +785,8 @@ class Scheduler:
         Returns:
             A sentence with what it would need; empty if the prompt can be computed.
 
+        >>> from course_lib.kv_cache import KVCacheManager
+        >>> from course_lib.scheduling import Request, Scheduler, SchedulerConfig
         >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=5, block_size=16))
         >>> scheduler.why_never(Request("a", range(64), max_tokens=9))
         ''

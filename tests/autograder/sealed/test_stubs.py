@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from autograder import lessons
+from autograder.build.notebooks import graded_sources, release_path
 from autograder.errors import CourseError
 from autograder.lessons.lesson15_drawn import COMPREHENSIVE
 from autograder.sealed.release import Release, load_release
 from autograder.sealed.stubs import holes_of, make_tree
 
-LESSONS = sorted((Path(__file__).parents[3] / "lessons").glob("*/*.ipynb"))
+LESSONS = [release_path(source.stem) for source in graded_sources()]
 NEVER_IN_THE_BOX = (
     "autograder.checks",
     "autograder.grading",
