@@ -203,7 +203,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 #
 # ## 5. The memory tracker
 #
-# A picture first: step 20 of the run above. The three requests hold 7, 4 and 6 blocks, three of them are in two tables, 14
+# The picture first: go to *Iteration 20* of the film above. The three requests hold 7, 4 and 6 blocks, three of them are in two tables, 14
 # blocks are in use. A block of 8 tokens has 16,384 bytes here. **By owner**, a block counts for each holder: that is the answer
 # to "who must go so that there is room?", and it is too large. **In use**, it counts once: that is what is gone from the
 # pool.
