@@ -555,9 +555,10 @@ viz.request_film(recorded["ahead"], "followed", block_size=8)
 # %% [markdown]
 # ### Live
 #
-# Where vLLM is installed, with a GPU, the same three lines trace it. Nothing of the course installs it. These lines have not been run for
-# this notebook; the cell says whether you could.
+# Where vLLM is installed, with a GPU, the same tracer follows it while it serves. The course does not install it, and these lines are
+# not run here; the cell below says whether you could.
 #
+#     import os
 #     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"      # before vllm is imported: the tracer has to be in its process
 #     from vllm import LLM
 #     vllm_llm = LLM("a model of yours")
@@ -620,7 +621,7 @@ assert ahead[23]["followed"] == 9 and in_turn[22]["followed"] == 1 and ahead[47]
 
 # %% [markdown] answer="14.5" points=10
 # **(a)** The request arrived before step 3 with 32 tokens, 24 of which were in the cache because another one begins with the same
-# sentence. It computed its remaining 8 in two steps, 3 and 5, since the others used the rest of the budget of 12, and had its first
+# sentence. It computed the other 8 in two steps, 3 of them and then 5, since the others used the rest of the budget of 12, and had its first
 # token in step 4. In step 21 it needed a seventh block and none of the 14 was free; the scheduler takes the one that was admitted
 # last, which was the request itself. Its six blocks were given back, of which three came free, as the first three are shared.
 # In step 22 another request had ended, and it came back. **(b)** It cost one step without a token, 21. No token was computed
