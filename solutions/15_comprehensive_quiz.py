@@ -34,8 +34,8 @@ viz.EngineMap(lesson=13)
 # - could **explain** it to a colleague, with a drawing and a number;
 # - could **implement** it in an empty file, without looking it up.
 #
-# Aim for 4, 3 and 2. An example: `"Fragmentation": (4, 3, 2)`. Nobody else sees these numbers, and they earn nothing; what
-# you learn from is the difference between them and your answers.
+# Aim for 4, 3 and 2. An example: `"Fragmentation": (4, 3, 2)`. These numbers earn nothing, and no report lists them; they are in
+# the notebook if you hand it in. What you learn from is the difference between them and your answers.
 
 # %%
 confidence = {
