@@ -1,7 +1,6 @@
 """Every figure of the course by its name, as a lesson, a report or a failed check shows it.
 
-What holds for every figure is tested on these: ``tests/course_lib/viz/test_gallery.py`` and
-``tests/browser/kit/test_gallery.py``.
+What holds for every figure is tested on these in ``tests/browser/kit/test_gallery.py``.
 """
 
 from __future__ import annotations
