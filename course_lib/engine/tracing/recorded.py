@@ -11,12 +11,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from course_lib.engine.tracing.events import Event
 from course_lib.engine.tracing.trace import Trace
 from course_lib.steps import Step, StepTable
 
 _PATH = Path(__file__).with_name("vllm_runs.json")
-_TUPLES = ("blocks", "pairs")
+
+
+class _Recorded(BaseModel):
+    """The form of a trace as plain data: who reads it gets each field in its type, or an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[Event]
+    steps: list[Step]
+    queues: dict[int, str]
 
 
 def as_data(trace: Trace) -> dict[str, Any]:
@@ -40,11 +51,14 @@ def from_data(data: dict[str, Any]) -> Trace:
 
     Args:
         data: The data, also as JSON gives it back: lists for tuples, texts for numbers of steps.
+
+    Raises:
+        ValueError: A field is missing, unknown, or of another type; says which.
     """
-    events = [Event(**_timed(each) | _with_tuples(each)) for each in data["events"]]
-    steps = [Step(**_timed(each)) for each in data["steps"]]
-    queues = {int(step): reason for step, reason in data["queues"].items()}
-    return Trace(events, StepTable(steps), queues)
+    read = _Recorded.model_validate(data)
+    events = [each._replace(**_in_seconds(each)) for each in read.events]
+    steps = [each._replace(**_in_seconds(each)) for each in read.steps]
+    return Trace(events, StepTable(steps), read.queues)
 
 
 @cache
@@ -66,13 +80,6 @@ def _said(row: Event | Step) -> dict[str, Any]:
     return known | times
 
 
-def _timed(each: dict[str, Any]) -> dict[str, Any]:
-    return each | {"start": each["start"] / 1e6, "seconds": each["seconds"] / 1e6}
-
-
-def _with_tuples(each: dict[str, Any]) -> dict[str, Any]:
-    found = {name: each[name] for name in _TUPLES if name in each}
-    return {
-        name: tuple(tuple(item) if isinstance(item, list) else item for item in value)
-        for name, value in found.items()
-    }
+def _in_seconds(row: Event | Step) -> dict[str, Any]:
+    """Return the times of a row that was read, which has them in microseconds."""
+    return {"start": row.start / 1e6, "seconds": row.seconds / 1e6}
