@@ -21,10 +21,13 @@ import pytest
 from autograder import cli
 from autograder.errors import CourseError
 from autograder.terminal import answers as answers_module
+from autograder.terminal import serving as serving_module
 from autograder.terminal.answers import Speed, generate, load_llm, read_prompt, sampling_params
 from autograder.terminal.serving import Address
+from course_lib.engine import EngineParts
 from course_lib.engine.outputs import CompletionOutput, RequestOutput
 from course_lib.engine.tokenizer import checkpoint_folder
+from course_lib.scheduling import Scheduler
 
 COURSE = [sys.executable, "-c", "from autograder.cli import main; main()"]
 TIMEOUT = 60.0
@@ -205,6 +208,7 @@ class TestGenerate:
             (["serve", "--port", "0", "--model", "nowhere"], "there is no model 'nowhere'"),
             (["serve", "--port", "0", "--policy", "lottery"], "lottery"),
             (["serve", "--port", "0", "--block-size", "0"], "block"),
+            (["serve", "--port", "0", "--parts", "mine"], "say own for your parts"),
         ],
     )
     def test_what_the_user_can_put_right_is_one_line(self, course, arguments, message):
@@ -312,6 +316,29 @@ class TestServe:
         client.completions.create(
             model="course-tiny", prompt="a", max_tokens=1, extra_body={"priority": -5}
         )
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [([], ["Scheduler"]), (["--parts", "own"], ["Scheduler"]), (["--parts", "reference"], [])],
+    )
+    def test_parts_are_ones_own_unless_the_reference_is_asked_for(
+        self, course, monkeypatch, arguments, named
+    ):
+        class Mine(Scheduler):
+            pass
+
+        given = []
+
+        def load_no_further(model, parts, **options):
+            given.extend(parts.own_names)
+            raise CourseError("far enough")
+
+        own = EngineParts.of({"Scheduler": Mine})
+        monkeypatch.setattr(EngineParts, "load", lambda: own)
+        monkeypatch.setattr(serving_module, "load_llm", load_no_further)
+        code, _, err = course("serve", "--port", 0, *arguments)
+        assert (code, err) == (1, "course: far enough\n")
+        assert given == named
 
     def test_a_port_in_use_is_refused_before_the_model_is_loaded(self, course, monkeypatch):
         monkeypatch.setattr(answers_module, "load_llm", lambda *a, **k: pytest.fail("loaded"))

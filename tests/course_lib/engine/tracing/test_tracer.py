@@ -576,12 +576,23 @@ class VLLMScheduler(Scheduler):
         return {0: SimpleNamespace(outputs=outputs)} if outputs else {}
 
 
+class NewerVLLMScheduler(VLLMScheduler):
+    """One that tells of who comes back as of who is new, as vLLM's newer model runner wants it."""
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        plan = super().schedule(throttle_prefills)
+        resumed = plan.scheduled_cached_reqs.resumed_req_ids
+        plan.scheduled_new_reqs += [SimpleNamespace(req_id=name) for name in sorted(resumed)]
+        plan.scheduled_cached_reqs = SimpleNamespace(resumed_req_ids=set())
+        return plan
+
+
 class VLLM:
     """An engine with the attributes of vLLM 0.33.0 that the tracer uses, in its place and order."""
 
-    def __init__(self, num_blocks: int = 100) -> None:
+    def __init__(self, num_blocks: int = 100, kind: type[VLLMScheduler] = VLLMScheduler) -> None:
         manager = VLLMManager(num_blocks, 4)
-        self.scheduler = VLLMScheduler(SchedulerConfig(max_num_seqs=2), manager)
+        self.scheduler = kind(SchedulerConfig(max_num_seqs=2), manager)
         executor = SimpleNamespace(execute_model=self._execute)
         core = SimpleNamespace(scheduler=self.scheduler, model_executor=executor)
         self.core = core
@@ -689,6 +700,39 @@ def test_vllm_may_plan_a_step_before_the_last_one_is_over(
     runs = [event for event in trace if event.action == "runs the model"]
     for earlier, later in (runs, trace.steps):
         assert earlier.end <= later.start + 1e-9
+
+
+@pytest.mark.parametrize("kind", [VLLMScheduler, NewerVLLMScheduler])
+def test_who_has_started_before_resumes_however_vllm_tells_of_it(
+    kind: type[VLLMScheduler],
+) -> None:
+    engine = VLLM(num_blocks=6, kind=kind)
+    with Tracer(engine) as tracer:
+        engine.add("0", "a queue", 8)
+        engine.add("1", "the block", 4)
+        engine.run()
+    victim = actions(tracer.request("1"), "scheduler")
+    told = [action for action in victim if action not in ("waits", "continues")]
+    assert told == ["starts", "is preempted", "resumes", "finishes"]
+    assert actions(tracer.request("0"), "scheduler").count("resumes") == 0
+    assert tracer.trace.steps.column("num_admitted").sum() == 3
+
+
+@pytest.mark.parametrize("is_aborted", [False, True])
+def test_an_id_that_comes_again_after_its_end_starts(is_aborted: bool) -> None:
+    engine = VLLM(kind=NewerVLLMScheduler)
+    with Tracer(engine) as tracer:
+        engine.add("0", "a queue", 1)
+        if is_aborted:
+            engine.scheduler.schedule()
+            engine.scheduler.finish_requests("0", RequestStatus.FINISHED_ABORTED)
+        else:
+            engine.run()
+        engine.add("0", "a block", 1)
+        engine.run()
+    told = actions(tracer.request("0"), "scheduler")
+    assert told.count("starts") == 2
+    assert "resumes" not in told
 
 
 def test_vllm_is_left_as_it_was() -> None:
