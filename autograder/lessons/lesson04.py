@@ -139,6 +139,7 @@ BUDDY = Exercise(
         machine=lives.BuddyLife,
         probes=(
             lives.fewer_than_no_slots,
+            lives.no_slots,
             lives.one_slot,
             lives.one_slot_beside_two,
             lives.six_merges,

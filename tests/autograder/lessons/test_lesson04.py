@@ -498,6 +498,13 @@ def never_too_small(self, size):
     return BuddyAllocator.allocate(self, max(size, 1))
 
 
+def takes_before_it_refuses(self, size):
+    offset = BuddyAllocator.allocate(self, max(size, 1))
+    if size < 1:
+        raise ValueError(size)
+    return offset
+
+
 def minus_one(self, size):
     offset = BuddyAllocator.allocate(self, size)
     return -1 if offset is None else offset
@@ -528,6 +535,14 @@ def by_logarithm(self, size):
 class RefusesZeroOnly(BuddyAllocator):
     def __init__(self, num_slots):
         super().__init__(max(num_slots, 1) if num_slots else 0)
+
+
+class RefusesBelowZeroOnly(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots or 1)
+        self.num_slots = num_slots
+        if not num_slots:
+            self.free_offsets[0].clear()
 
 
 class LooksAtEachSlotFirst(BuddyAllocator):
@@ -594,6 +609,7 @@ BUDDY_RIGHT = (UpperHalves, ByRecursion, NumpyOffsets)
 BUDDY_WRONG = (
     (a_buddy(allocate=raises_when_too_large), SAME),
     (a_buddy(allocate=never_too_small), SAME),
+    (a_buddy(allocate=takes_before_it_refuses), SAME),
     (a_buddy(allocate=minus_one), SAME),
     (a_buddy(allocate=as_a_float), SAME),
     (a_buddy(free=frees_with_a_key_error), SAME),
@@ -601,6 +617,7 @@ BUDDY_WRONG = (
     (a_buddy(allocate=by_logarithm), SAME),
     (a_buddy(allocate=looks_for_the_lowest), SAME),  # right, and a step for each free block
     (RefusesZeroOnly, SAME),
+    (RefusesBelowZeroOnly, SAME),
     (LooksAtEachSlotFirst, SAME),  # right, and a step for each slot
     (a_buddy(free=frees_slot_by_slot), SAME),  # right, and a step for each slot of the block
     (a_buddy(free=merges_at_most(10)), SAME),
