@@ -139,6 +139,7 @@ BUDDY = Exercise(
         machine=lives.BuddyLife,
         probes=(
             lives.fewer_than_no_slots,
+            lives.no_slots,
             lives.one_slot,
             lives.one_slot_beside_two,
             lives.six_merges,
@@ -236,10 +237,10 @@ BEST_BLOCK = Exercise(
         refusals=(
             Call(0, 8, 1000),
             Call(1366, 0, 1000),
+            Call(1366, 8, 0),  # who divides first has another error
             Call(1366, 8, -1),
-            Call(-1366, -8, 1000),
-            Call(1366, float("inf"), 1000),
-            Call(1366, 8, float("nan")),
+            *given.TWO_BELOW_0,
+            *given.NOT_FINITE,
         ),
         # A search for the least cost gets no closer: near it, the costs of two sizes are equal.
         compare=within(rel=1e-6),

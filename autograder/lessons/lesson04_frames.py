@@ -203,6 +203,7 @@ ADDITIONS = (
     Call({(2, 2)}, 4, 6),
     Call({(0, 2), (6, 2)}, 2, 6),
     Call(set(), 3, 11),
+    Call({(0, 1)}, 1, 5),  # what 1 becomes is the buddy of 2, which is neither first nor last
 )
 """Free blocks and ranges that tell the ways to add apart."""
 

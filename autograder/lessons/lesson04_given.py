@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -392,6 +393,16 @@ SOME_COSTS = (
     Call(mean_length=1.5, entry_bytes=2.0, token_bytes=3e6),  # 0.0014142...: not to be rounded
 )
 """Costs that tell the formulas apart, those that are no whole numbers or below 1 among them."""
+
+TWO_BELOW_0 = (Call(-1366, -8, 1000), Call(-1366, 8, -1000), Call(1366, -8, -1000))
+"""Costs of which two are below 0, so that the best block size is not."""
+
+NOT_FINITE = tuple(
+    Call(*(value if place == position else cost for place, cost in enumerate((1366, 8, 1000))))
+    for value in (math.inf, math.nan)
+    for position in range(3)
+)
+"""Each of the costs in turn is infinite, or no number."""
 
 # 4.9
 

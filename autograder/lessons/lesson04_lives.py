@@ -392,6 +392,11 @@ def fewer_than_no_slots(life: Life) -> None:
     life.create(-1)
 
 
+def no_slots(life: Life) -> None:
+    """Start with 0 slots: not every number that is too small is below zero."""
+    life.create(0)
+
+
 def one_slot(life: Life) -> None:
     """Ask one slot for two, free what is no block of it, and take it."""
     life.create(1)
@@ -455,10 +460,13 @@ def larger_than_the_largest(life: Life) -> None:
 
 
 def refused(life: Life) -> None:
-    """Ask for no slots, and free what is no block."""
+    """Ask for no slots, and free what is no block; nothing may change."""
     life.create(8)
     for size in (0, -1):
         life.do("allocate", size)
+        # Later steps are judged by what is free before them, and would not show a block too many.
+        life.do("holes", reads=SPAN)
+        life.do("blocks", reads=SPAN)
     life.apply(allocation_faults, 3)
     for place in range(9):
         life.apply(refusal_faults, place)

@@ -498,6 +498,13 @@ def never_too_small(self, size):
     return BuddyAllocator.allocate(self, max(size, 1))
 
 
+def takes_before_it_refuses(self, size):
+    offset = BuddyAllocator.allocate(self, max(size, 1))
+    if size < 1:
+        raise ValueError(size)
+    return offset
+
+
 def minus_one(self, size):
     offset = BuddyAllocator.allocate(self, size)
     return -1 if offset is None else offset
@@ -528,6 +535,14 @@ def by_logarithm(self, size):
 class RefusesZeroOnly(BuddyAllocator):
     def __init__(self, num_slots):
         super().__init__(max(num_slots, 1) if num_slots else 0)
+
+
+class RefusesBelowZeroOnly(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots or 1)
+        self.num_slots = num_slots
+        if not num_slots:
+            self.free_offsets[0].clear()
 
 
 class LooksAtEachSlotFirst(BuddyAllocator):
@@ -594,6 +609,7 @@ BUDDY_RIGHT = (UpperHalves, ByRecursion, NumpyOffsets)
 BUDDY_WRONG = (
     (a_buddy(allocate=raises_when_too_large), SAME),
     (a_buddy(allocate=never_too_small), SAME),
+    (a_buddy(allocate=takes_before_it_refuses), SAME),
     (a_buddy(allocate=minus_one), SAME),
     (a_buddy(allocate=as_a_float), SAME),
     (a_buddy(free=frees_with_a_key_error), SAME),
@@ -601,6 +617,7 @@ BUDDY_WRONG = (
     (a_buddy(allocate=by_logarithm), SAME),
     (a_buddy(allocate=looks_for_the_lowest), SAME),  # right, and a step for each free block
     (RefusesZeroOnly, SAME),
+    (RefusesBelowZeroOnly, SAME),
     (LooksAtEachSlotFirst, SAME),  # right, and a step for each slot
     (a_buddy(free=frees_slot_by_slot), SAME),  # right, and a step for each slot of the block
     (a_buddy(free=merges_at_most(10)), SAME),
@@ -794,6 +811,28 @@ def refuses_by_the_product(mean_length, entry_bytes, token_bytes):
     return math.sqrt(square)
 
 
+def refuses_but_a_free_token(mean_length, entry_bytes, token_bytes):
+    if mean_length <= 0 or entry_bytes <= 0 or token_bytes < 0:
+        raise ValueError("each must be above 0")
+    refuse_unless_finite(*(each or 1 for each in (mean_length, entry_bytes, token_bytes)))
+    return math.sqrt(2 * entry_bytes * mean_length / token_bytes)
+
+
+def refuses_length_and_product(mean_length, entry_bytes, token_bytes):
+    refuse_unless_finite(mean_length, 2 * entry_bytes * mean_length / token_bytes)
+    return math.sqrt(2 * entry_bytes * mean_length / token_bytes)
+
+
+def refuses_all_but(allowed, place):
+    """Return a function that lets one kind of number pass in one of the three places."""
+
+    def best_block_size(*costs):
+        refuse_unless_finite(*(1 if n == place and allowed(c) else c for n, c in enumerate(costs)))
+        return math.sqrt(2 * costs[0] * costs[1] / costs[2])
+
+    return best_block_size
+
+
 BEST_BLOCK_RIGHT = (
     best_by(lambda length, entry, token: (2 * entry * length / token) ** 0.5),
     best_by(lambda length, entry, token: np.sqrt(2 * entry * length / token)),
@@ -808,6 +847,9 @@ BEST_BLOCK_WRONG = (
         SAME,
     ),
     (refuses_by_the_product, SAME),
+    (refuses_but_a_free_token, SAME),
+    (refuses_length_and_product, SAME),
+    *((refuses_all_but(kind, n), SAME) for kind in (math.isinf, math.isnan) for n in range(3)),
     (best_by(lambda *costs: round(best_of_whole(*costs), 6)), SAME),
     (best_by(lambda length, entry, token: math.sqrt(token / (2 * entry * length))), SAME),
     (best_by(lambda length, entry, token: int(math.sqrt(2 * entry * length / token))), SAME),
@@ -870,10 +912,17 @@ def takes_buddy_0_for_none(free, start, end):
     return free
 
 
+def first_and_last(free, start, end):
+    """Release the first block of a range and the last one, and file those in between."""
+    first = frames.largest_block(start, end)
+    return frames.only_the_last(frames.release(free, start, first), start + first, end)
+
+
 MENDED_RIGHT = (merged_by_recursion, released_afterwards, frames.add_range_b)
 MENDED_WRONG = (
     (into_what_was_given, "the bug is still there"),
     (takes_buddy_0_for_none, SAME),
+    (first_and_last, SAME),
     (frames.as_single_frames, SAME),  # right, and a step for each of 2³⁰ frames
     (what_comes_back_is_lost, SAME),
     (lambda free, start, end: frames.release(free, start, end - start), SAME),
