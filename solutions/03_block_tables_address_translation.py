@@ -425,7 +425,7 @@ print("as Triton rounds:", block, "is the block,", offset, "the offset")
 # **Explained.** A mask keeps slots *and tokens*: padding may stand anywhere, so `key[: len(slots)]` would take the wrong
 # tokens. Indexing with two arrays writes into the tensor itself, whatever its strides. `key_cache.reshape(-1, ...)[slots]
 # = ...` looks equal and is not: where the axes lie in another order in memory, `reshape` makes a copy, and the cache
-# stays as it was.
+# is unchanged.
 
 # %% [markdown]
 # And back: the keys of one sequence, side by side, as `dense_attention` in lesson 2 wants them. It serves as the reference

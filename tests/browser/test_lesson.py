@@ -105,11 +105,13 @@ def test_every_control_is_within_reach_on_every_screen(
     solved.page.set_viewport_size(LAPTOP)
 
 
-@pytest.mark.parametrize(("figure", "handle"), [(FILM, ".scene-bar"), (EXPLORER, ".scene-panel")])
+@pytest.mark.parametrize(
+    ("figure", "handle", "height"), [(FILM, ".scene-bar", 500), (EXPLORER, ".scene-panel", 600)]
+)
 def test_what_moves_a_tall_picture_is_seen_beside_any_part_of_it(
-    solved: Any, figure: str, handle: str
+    solved: Any, figure: str, handle: str, height: int
 ) -> None:
-    solved.page.set_viewport_size({"width": 800, "height": 600})
+    solved.page.set_viewport_size({"width": 800, "height": height})
     cell = solved.cell(figure)
     picture = cell.locator("svg.scene")
     window = solved.page.locator(".jp-WindowedPanel-outer").bounding_box()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from autograder.build.notebooks import graded_sources, release_path
 from autograder.errors import CourseError
 from autograder.sealed import document, hand_in_files
 from autograder.sealed.intake import Role, Submission, take_in
@@ -83,9 +84,9 @@ def test_a_release_whose_check_says_nothing_is_refused(
         load_release(path)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "lessons").glob("*/*.ipynb")))
-def test_every_lesson_says_what_it_asks_for(path: Path) -> None:
-    release = load_release(path)
+@pytest.mark.parametrize("slug", [source.stem for source in graded_sources()])
+def test_every_lesson_says_what_it_asks_for(slug: str) -> None:
+    release = load_release(release_path(slug))
     assert release.maximum == 100
     assert len({each.check_id for each in release.asked}) == len(release.asked)
 
