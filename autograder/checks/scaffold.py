@@ -71,7 +71,7 @@ def released_docstrings(exercise_id: str) -> list[str]:
     """Return the docstrings with which an exercise's stub was released.
 
     >>> released_docstrings("1.1")[0].partition(".")[0]
-    'Return the bytes of KV cache that one token takes'
+    'Return the bytes of KV cache that one token occupies, over all layers'
     """
     nodes = (node for stub in _released(exercise_id) for node in _definitions(stub))
     documented = (

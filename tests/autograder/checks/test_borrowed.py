@@ -13,9 +13,13 @@ from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
 from autograder.notebook import check
 from autograder.proxy.recipes import Make
-from course_lib.kv_cache import BlockPool, kv_bytes_per_token, num_kv_blocks
+from course_lib.kv_cache import (
+    BlockPool,
+    kv_bytes_per_token,
+    max_concurrent_sequences,
+    num_kv_blocks,
+)
 from course_lib.kv_cache.block_table import BlockTable
-from course_lib.specs import MODELS
 
 FUNCTIONS = [
     exercise for exercise in lessons.exercises(1) if exercise.points and exercise.part is not None
@@ -168,11 +172,11 @@ def test_no_right_answer_takes_a_detour(exercise):
 
 
 def test_what_runs_while_a_check_makes_an_argument_is_not_asked_for_by_the_answer():
-    model = MODELS["llama-2-7b"]
-    call = Call(Make(kv_bytes_per_token, model))
-    check = FunctionCheck(kv_bytes_per_token, st.just(call), (call,), writes=("model",))
-    assert not asked_when_called(lambda made: made, check)
-    assert asked_when_called(lambda made: made + kv_bytes_per_token(model), check)
+    # What the answer makes is what it takes, too: a check's first probe is one that it can answer.
+    call = Call(Make(max_concurrent_sequences, 640, 4, 16), 4, 16)
+    check = FunctionCheck(max_concurrent_sequences, st.just(call), (call,), writes=("num_blocks",))
+    assert not asked_when_called(lambda made, size, tokens: made // (tokens // size), check)
+    assert asked_when_called(lambda *given: max_concurrent_sequences(*given), check)
 
 
 def test_an_answer_that_calls_itself_is_no_borrower(load):

@@ -802,7 +802,8 @@ BATCH_WRONG = (
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).tolist()), SAME),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b) + 1), SAME),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, 4)), SAME),
-    (batch_with(in_place), SAME),
+    # It writes where it may not; what it returns is the array of the positions, in their type.
+    (batch_with(in_place), "as wide as the positions"),
     (unchecked, "nothing is refused"),
     (batch_by(faulty=fault_at(lambda ends, lens: ends - lens)), SAME),
     (batch_by(faulty=fault_at(lambda ends, lens: ends - 1)), SAME),

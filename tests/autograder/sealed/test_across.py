@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from autograder import cli
+from autograder.commands import report as report_command
 from autograder.errors import CourseError
 from autograder.sealed import batch as batches
 from autograder.sealed.across import across, class_by_exercise, exercise_csv, groups
@@ -43,7 +44,8 @@ def report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., tuple[int, str]]:
     """Run ``course report`` on the class; return the exit code and what it prints."""
-    monkeypatch.setenv("COLUMNS", "160")
+    # A console takes its width from the terminal, and for good where COLUMNS is set as it is made.
+    monkeypatch.setattr(report_command, "console", Console(width=160))
 
     def run(*options: str) -> tuple[int, str]:
         folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]

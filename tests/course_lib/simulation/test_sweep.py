@@ -171,7 +171,10 @@ class TestErrors:
                 for address in ("cluster", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "http://a:80")
             ),
             (["--workers", "2"], "--scheduler and --workers are for a --sweep"),
-            (["--experiment", "sjf", "--sweep", "rate=1"], "leave --sweep and --set out"),
+            (
+                ["--experiment", "sjf", "--sweep", "rate=1"],
+                "leave --sweep, --set and --against out",
+            ),
         ],
     )
     def test_are_one_line(self, course, arguments, message, monkeypatch):
