@@ -45,7 +45,7 @@ viz.EngineMap(lesson=13)
 # %% exercise="13.W1"
 computed_again = None  # tokens
 ### BEGIN SOLUTION
-computed_again = 49 - 48
+computed_again = 53 - 6 * 8
 ### END SOLUTION
 
 # %% check="13.W1"
@@ -120,7 +120,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # The text tells of its own preemption: it was chosen in the step before the words "It goes to the front of the queue".
 # The figure was drawn while it ran, and is a film now: blocks on the left, the batch on the right with what each request has
 # written, the tokens of the step, and who waits. Go to the step that says *preempted*, and on to the next one: of 49
-# known tokens it computes one (your first warm-up). Keep this run in mind; you write what drives it.
+# known tokens it computes one, since 48 are in six full blocks, as in your first warm-up. Keep this run in mind; you write
+# what drives it.
 #
 # ## 4. The step
 #

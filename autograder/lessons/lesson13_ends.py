@@ -9,7 +9,7 @@ from autograder.checks.stateful import Life, Twin
 from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
-from course_lib.scheduling.request import Request
+from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.watch.endings import end
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
 
@@ -323,6 +323,16 @@ def in_the_middle_of_a_step(life: Life) -> None:
     life.apply(run_in_full)
 
 
+def called_by_itself(life: Life) -> None:
+    """What is named is only read, and nothing is returned."""
+    scheduler(life, 12)
+    add(life, "a", 3)
+    add(life, "b", 3)
+    life.apply(run_in_full)
+    life.do("finish_requests", ["b"], Make(RequestStatus, ABORTED))
+    life.apply(run_in_full)
+
+
 ENDING = (
     one_that_runs,
     one_that_waits,
@@ -333,4 +343,5 @@ ENDING = (
     one_cannot,
     it_has_stopped,
     in_the_middle_of_a_step,
+    called_by_itself,
 )

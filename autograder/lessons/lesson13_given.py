@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autograder.checks.compare import with_article
 from autograder.checks.function import Call
 from autograder.proxy.recipes import Make
+from autograder.proxy.wire import kind_of
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig
@@ -60,7 +62,7 @@ ADMISSIONS = (
 def same_answer(expected: object, got: object) -> str | None:
     """Compare whether both give a reason; its words are free."""
     if not isinstance(got, str):
-        return f"it is no text but a {type(got).__name__}"
+        return f"it is no text but {with_article(kind_of(got))}"
     if bool(expected) == bool(got.strip()):
         return None
     return "it can never be computed" if expected else "it can be computed"

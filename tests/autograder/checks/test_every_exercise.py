@@ -198,8 +198,10 @@ def wrapped(exercise, around):
     reference = check.reference
     if isinstance(reference, Method):
         return lambda self, *args, **kwargs: around(right, (self, *args), kwargs)
-    methods = [name for name, each in vars(right).items() if callable(each) and name[0] != "_"]
-    return mount(right, {name: _around(vars(right)[name], around) for name in methods})
+    public = {name: each for name, each in vars(right).items() if name[0] != "_"}
+    # What is read like an attribute is written like a method.
+    written = {n: e.fget if isinstance(e, property) else e for n, e in public.items()}
+    return mount(right, {n: _around(e, around) for n, e in written.items() if callable(e)})
 
 
 def _around(method, around):
@@ -244,15 +246,19 @@ def test_an_answer_that_takes_and_does_nothing_is_not_started(exercise):
     )
 
 
-USED_BY_THE_REST = {"9.2a", "9.6", "12.4", "12.5"}
+USED_BY_THE_REST = {"9.2a", "9.6", "12.4", "12.5", "13.1b", "13.3b"}
 """Methods that only other methods of the class call: those fail before a value is looked at."""
+
+LEFT_UNDONE = {"13.5"}
+"""A method that ends requests: that they go on, or that nothing is refused, is seen in fewer steps
+than what it returns. A life that asks for its value alone is among the probes."""
 
 
 @of(CALLED)
 def test_object_as_the_value_is_called_by_its_class(exercise):
     finding = examine(exercise, wrapped(exercise, lambda right, args, kwargs: object()))
     assert finding.fraction == 0
-    if exercise.id not in USED_BY_THE_REST:
+    if exercise.id not in USED_BY_THE_REST | LEFT_UNDONE:
         assert "object" in f"{finding.counterexample.got} {finding.counterexample.complaint}"
 
 
