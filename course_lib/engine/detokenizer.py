@@ -187,7 +187,7 @@ class _FallbackPieces(_TokenPieces):
     def _has_more_to_come(self, spelling: str) -> bool:
         byte = fallback_byte(spelling)
         if byte is None:
-            self._utf8.reset()
+            self._end_row()
             self._is_bad_row = False
             return False
         if not self._is_bad_row:
@@ -199,6 +199,20 @@ class _FallbackPieces(_TokenPieces):
                 # Of what is held back, the first byte is no character by itself.
                 self._before, self._text_before = self._held[:1], "\ufffd"
         return not self._is_bad_row and bool(self._utf8.getstate()[0])
+
+    def flush(self) -> str:
+        self._end_row()
+        return super().flush()
+
+    def _end_row(self) -> None:
+        """Let bytes that are held back be no character, and what is in front of them stay.
+
+        With what is in front of them ``decode`` would spoil the whole row. Whether it did is not
+        seen by the text of that: of a space it is empty where the first space is dropped.
+        """
+        if self._utf8.getstate()[0]:
+            self._before, self._text_before = [], ""
+        self._utf8.reset()
 
     def _release(self) -> str:
         if not self._is_bad_row:

@@ -47,6 +47,18 @@ def test_a_short_soak_finds_nothing_and_says_what_it_did(seed: int, tmp_path: Pa
     assert json.loads((tmp_path / "soak.json").read_text())["visits"] == report.visits
 
 
+def test_an_engine_that_stays_is_found_if_it_is_of_this_episode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    somebodys = LLM(parts=EngineParts.reference(), num_blocks=40)
+    kept: list[LLM] = []
+    monkeypatch.setattr(soak, "find_leaks", lambda llm: kept.append(llm) or [])
+    [problem] = soaked(1).problems
+    assert "objects are left of an engine that is gone: {" in problem
+    assert "'LLM': 1" in problem
+    assert soak.our_objects().count(somebodys) == 1
+
+
 def test_ctrl_c_keeps_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     run_episode = soak.run_episode
 

@@ -215,6 +215,14 @@ def test_a_part_of_a_character_that_a_word_ends_is_a_sign_for_each_byte(
     assert stream(fallback, [], ids) == ["\n", "", "", "\ufffd\ufffd"]
 
 
+def test_a_space_in_front_of_a_part_of_a_character_is_not_shown_again(fallback: Tokenizer) -> None:
+    the = next_word(fallback, "the")
+    ids = byte_tokens(fallback, b" \xc2")
+    after = fallback.encode("waits", add_special_tokens=False)
+    assert stream(fallback, the, ids) == [" ", "", "\ufffd"]
+    assert "".join(stream(fallback, the, ids + after)) == " \ufffd waits"
+
+
 def test_bytes_are_spelled_out_where_nothing_makes_characters_of_them(tmp_path: Path) -> None:
     library = KINDS["byte fallback"]()
     library.decoder = tokenizers.decoders.Metaspace()
