@@ -158,10 +158,13 @@ class TimeLimit:
             gc.callbacks[:] = [*self._callbacks, *added]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._is_lifted:
+            # No timer is set again: once the handler is gone, its signal would end the process.
+            return
         code = None if frame is None else frame.f_code
         is_collecting = code is _Collector.__call__.__code__
         if code is not None and code.co_filename == __file__ and not is_collecting:
-            # The limit is being lifted.
+            # The limit is about to be lifted.
             return
         if not self.is_up and (left := self._seconds_left()) > _LEAST_LOSS:
             signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -351,6 +352,19 @@ COLLECTED = {
         "def f():\n    while True: A()"
     ),
 }
+
+
+def test_a_signal_that_comes_as_the_limit_is_lifted_sets_no_timer():
+    """Once the handler is gone, the signal of such a timer would end the process."""
+    with time_limit.TimeLimit(1000) as limit:
+        pass
+    in_a_round = SimpleNamespace(f_code=time_limit._Collector.__call__.__code__)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        limit._stop(signal.SIGALRM, in_a_round)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 @pytest.mark.parametrize("source", COLLECTED.values(), ids=COLLECTED.keys())
