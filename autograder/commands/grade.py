@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autograder.commands.collect import class_roster
 from autograder.commands.console import console
+from autograder.commands.sealed_options import ResultsFolder, RosterFile, SubmittedFolder
 from autograder.errors import CourseError
 
 if TYPE_CHECKING:
@@ -24,29 +25,15 @@ _HERE = 1
 
 def grade(
     lesson: Annotated[str, typer.Argument(help="The lesson, such as 01_traditional_....")],
-    submitted: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with NAME/LESSON/LESSON.ipynb.", show_default="grading/submitted"
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Where results are kept.", show_default="grading/sealed"),
-    ] = None,
+    submitted: SubmittedFolder = None,
+    results: ResultsFolder = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that judge; 1 uses no others.")
     ] = _HERE,
     scheduler: Annotated[
         str | None, typer.Option(help="A dask scheduler, such as tcp://10.0.0.5:8786.")
     ] = None,
-    roster: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV with names, e-mail and due dates.",
-            show_default="grading/roster.csv if it is there",
-        ),
-    ] = None,
+    roster: RosterFile = None,
     gradebook: Annotated[
         bool, typer.Option(help="Enter the points into nbgrader's gradebook as well.")
     ] = True,

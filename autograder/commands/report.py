@@ -13,6 +13,7 @@ from rich.text import Text
 from autograder.commands.collect import class_roster
 from autograder.commands.console import console
 from autograder.commands.grade import audit_store, open_store
+from autograder.commands.sealed_options import ResultsFolder, RosterFile, SubmittedFolder
 from autograder.errors import CourseError
 
 if TYPE_CHECKING:
@@ -36,23 +37,9 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write a CSV file for each exercise into it."),
     ] = None,
-    submitted: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with NAME/LESSON/LESSON.ipynb.", show_default="grading/submitted"
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Where results are kept.", show_default="grading/sealed"),
-    ] = None,
-    roster: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV with names, e-mail and due dates.",
-            show_default="grading/roster.csv if it is there",
-        ),
-    ] = None,
+    submitted: SubmittedFolder = None,
+    results: ResultsFolder = None,
+    roster: RosterFile = None,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Report what was graded without boxes.")
     ] = False,
