@@ -116,9 +116,9 @@ class TimeBudget(Budget):
 
     Attributes:
         play: The work that is timed. It must differ with the number that it is given, so that
-            nobody is fast by remembering. It should take 10 ms or more and return little: the pages
-            of fresh memory that a large result needs are timed, too, and not every process has to
-            ask for them.
+            nobody is fast by remembering. It should hold no array of more than 100 kB: the pages of
+            fresh memory that it needs are timed, too, and not every process has to ask for them.
+            Work of less than 20 ms is repeated until it took so long.
     """
 
     play: Play

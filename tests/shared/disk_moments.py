@@ -27,16 +27,24 @@ _DRAWN = re.compile(r"\b[0-9a-f]{2}(?:[0-9a-f]{62}\.json)?$")
 
 Happens = Callable[["Disk"], None]
 
+Moment = tuple[str, int]
+"""What is done, and how often it was done before."""
+
+NEVER: Moment = ("", 0)
+
 
 class Disk:
     """Counts the moments, and lets something happen at one of them.
 
     Args:
-        at: The number of the moment, from 0.
+        at: The moment.
         happens: What is called then, before it.
+
+    Attributes:
+        moments: What was done so far.
     """
 
-    def __init__(self, at: int, happens: Happens) -> None:
+    def __init__(self, at: Moment, happens: Happens) -> None:
         self.moments: list[str] = []
         self._at, self._happens = at, happens
         self._synced: dict[Path, int] = {}
@@ -45,8 +53,10 @@ class Disk:
 
     def moment(self, name: str) -> None:
         # Names of drafts are drawn, and those of results and their folders are hashes.
-        self.moments.append(_DRAWN.sub("RESULT", _DRAFT.sub(r"draft of \1", name)))
-        if len(self.moments) - 1 == self._at:
+        name = _DRAWN.sub("RESULT", _DRAFT.sub(r"draft of \1", name))
+        is_now = self._at == (name, self.moments.count(name))
+        self.moments.append(name)
+        if is_now:
             self._happens(self)
 
     def sync(self, descriptor: int, fsync: Callable[[int], None]) -> None:
@@ -89,7 +99,7 @@ class Disk:
 
 
 @contextlib.contextmanager
-def watched(at: int, happens: Happens) -> Iterator[Disk]:
+def watched(at: Moment, happens: Happens) -> Iterator[Disk]:
     """Let something happen at a moment of what the block does to the disk."""
     disk = Disk(at, happens)
     real = {name: getattr(os, name) for name in ("fsync", "replace", "open", "mkdir", "unlink")}

@@ -13,7 +13,7 @@ from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
 from autograder.lessons import lesson07_mistakes as mistakes
 from autograder.lessons import lesson07_pools as pools
-from autograder.proxy.subject import LocalSubject
+from autograder.proxy.subject import TRUSTED_PATIENCE, LocalSubject
 from course_lib import parts
 from course_lib.engine import LLM, EngineParts, SamplingParams
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
@@ -314,8 +314,9 @@ def test_a_checker_that_passes_over_one_thing_does_not_earn_everything(place):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_checker_of_ones_own_form_earns_everything(seed):
     check_of_checkers = lessons.find("7.5").check
-    finding = check_of_checkers.examine(LocalSubject(laws_in_one_expression), seed, 1)
-    assert finding.fraction == 1, finding.counterexample
+    patient = LocalSubject(laws_in_one_expression, TRUSTED_PATIENCE)
+    finding = check_of_checkers.examine(patient, seed, 1)
+    assert finding.fraction == 1, finding.counterexample and finding.counterexample.got
 
 
 @pytest.mark.parametrize(
