@@ -621,8 +621,9 @@ with np.errstate(over="ignore"):
 # numbers of one head are neighbours.
 #
 # The check runs it in Triton's interpreter, under a guard that stops it at the first access outside a tensor, and then
-# compiles it for three GPUs. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it
-# says so; the rest of the lesson does not need it.)
+# compiles it for three GPUs. Two of the ten points are for reading no more than is written, and for moving a head or more
+# at a time. It takes up to 8 seconds, longer on a busy machine. (Without Triton, on macOS or Windows, it says so; the
+# rest of the lesson does not need it.)
 
 # %% exercise="3.6"
 

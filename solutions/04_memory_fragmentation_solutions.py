@@ -430,6 +430,7 @@ viz.strip_film("A3 B4 C4 D4 -B -C E8 -A -D", parts.reference("BuddyAllocator"))
 # allocation_faults(obj, 3)    obj.allocate(3)
 # release_faults(obj, 0)       obj.free of the first block (1: of the second; behind the last, of the first again)
 # refusal_faults(obj, 0)       obj.free where no block starts
+# sharing_faults(obj, 1)       the same calls of a second object, which obj knows nothing of
 # ```
 
 # %% exercise="4.4" holes="__init__,allocate,free"
@@ -808,7 +809,8 @@ print("3 to 11:", sorted(suspect_add_range(set(), 3, 11)))
 
 # %% [markdown]
 # Show that it is wrong: give ranges, as pairs (start, end) in the order in which they are added to an empty memory, and
-# a number of frames, a power of two, for which there should be a block in the end and is none. No frame is added twice.
+# a number of frames, a power of two, for which there should be a block in the end and is none. No frame is added twice,
+# and frames are numbered from 0 to 2⁶² − 1.
 
 # %% exercise="4.8a"
 exposing_case = None  # {"ranges": [(start, end), ...], "frames": ...}

@@ -162,8 +162,11 @@ def _advice(name: str, got: Any, expected: Any, wanted: str) -> str:
 def _differences(expected: Any, got: Any, compare: Comparison) -> Iterator[str]:
     """Say in what a value differs, without saying what it should be."""
     if isinstance(got, Ref):
-        asked = f"{_kind(expected)}{remedy(type(expected), got)}"
-        yield f"it is an object of class {got.kind}, not {asked}"
+        cure = remedy(type(expected), got)
+        # A Fraction is a number, too.
+        is_number = cure and type(expected) in (int, float)
+        asked = "an int or a float" if is_number else _kind(expected)
+        yield f"it is an object of class {got.kind}, not {asked}{cure}"
     elif type(expected) in (int, float):
         yield _number_difference(expected, got, compare)
     elif type(expected) is not type(got):

@@ -55,6 +55,8 @@ class KernelCase:
         expected: What must be in the tensors that the kernel writes, by name.
         needed_bytes: The bytes that it has to read, by the kernel's parameter, where they are worth
             counting.
+        most_accesses: The most loads and stores of a tensor that a kernel needs which moves many
+            numbers at a time, by the kernel's parameter, where that is asked for.
         far: The elements to one of which a right kernel goes first behind the end of a tensor, by
             the kernel's parameter. No notebook has room for a cache whose places need 64 bits, so a
             case may end it before them. Where nobody watches the kernel, on a GPU, it is left out.
@@ -64,6 +66,7 @@ class KernelCase:
     arguments: Mapping[str, Any]
     expected: Mapping[str, Tensor]
     needed_bytes: Mapping[str, int] = field(default_factory=dict)
+    most_accesses: Mapping[str, int] = field(default_factory=dict)
     far: Mapping[str, range] = field(default_factory=dict)
 
 
@@ -89,7 +92,8 @@ class KernelCheck:
         cases: Makes the cases of a seed, the smallest first.
         mistakes: Known wrong kernels; ``wrong`` is an ``Edited``.
         rel: The largest difference, as a share of a tensor's largest element; 0 for a copy.
-        traffic_weight: The share of the points that reading no more than the needed bytes decides.
+        traffic_weight: The share of the points for reading no more than the needed bytes, in no
+            more accesses than a case has.
         patience: Seconds that one start may take.
     """
 
@@ -251,14 +255,10 @@ class KernelCheck:
         remarks.append(f"Compiled for {GPUS}: {largest / _KIB:.3g} KiB of shared memory a program.")
         said = tuple(remark for remark in remarks if remark)
         for case, outcome in started:
-            wasted = _wasted(case, outcome)
-            if wasted and self.traffic_weight:
+            told = _told_of_bytes(case, outcome) or _told_of_accesses(case, outcome)
+            if told and self.traffic_weight:
                 shown = f"{self._name}: {case.title}\n{_shapes(case.arguments)}"
-                expected = ", ".join(f"{n:,} bytes of {name}" for name, (n, _) in wasted.items())
-                got = ", ".join(f"{n:,} bytes of {name}" for name, (_, n) in wasted.items())
-                why = "the numbers are right, and it reads what it does not need"
-                wanted = f"it reads {expected}"
-                counterexample = Counterexample(shown, wanted, got, why, label=FAILING)
+                counterexample = Counterexample(shown, *told, label=FAILING)
                 return Finding(1 - self.traffic_weight, counterexample, remarks=said)
         return Finding(1.0, remarks=said)
 
@@ -313,6 +313,8 @@ def _outputs(outcome: Outcome) -> dict[str, Tensor]:
 def _moved(outcome: Outcome, way: str) -> dict[str, int]:
     """Return the bytes that a start read (``loaded``) or wrote (``stored``), by argument.
 
+    Or, likewise, how many loads and stores that took (``accesses``).
+
     There are none where nobody counted: on a GPU.
     """
     moved = getattr(getattr(outcome, "value", None), way, None)
@@ -321,11 +323,34 @@ def _moved(outcome: Outcome, way: str) -> dict[str, int]:
     return {str(name): count for name, count in moved.items() if type(count) is int}
 
 
-def _wasted(case: KernelCase, outcome: Outcome) -> dict[str, tuple[int, int]]:
-    """Return the arguments of which more was read than needed: bytes needed, bytes read."""
-    loaded = _moved(outcome, "loaded")
-    read = {name: (need, loaded.get(name, 0)) for name, need in case.needed_bytes.items()}
-    return {name: pair for name, pair in read.items() if pair[1] > pair[0]}
+def _told_of_bytes(case: KernelCase, outcome: Outcome) -> tuple[str, str, str] | None:
+    """Return what is expected, what came and why it is too much, if more is read than needed."""
+    wasted = _beyond(case.needed_bytes, _moved(outcome, "loaded"))
+    if not wasted:
+        return None
+    expected, got = (
+        ", ".join(f"{pair[side]:,} bytes of {name}" for name, pair in wasted.items())
+        for side in (0, 1)
+    )
+    why = "the numbers are right, and it reads what it does not need"
+    return f"it reads {expected}", got, why
+
+
+def _told_of_accesses(case: KernelCase, outcome: Outcome) -> tuple[str, str, str] | None:
+    """Return what is expected, what came and why it is too much, if few lanes move at a time."""
+    slow = _beyond(case.most_accesses, _moved(outcome, "accesses"))
+    if not slow:
+        return None
+    most = ", ".join(f"{few} of {name}" for name, (few, _) in slow.items())
+    got = ", ".join(f"{many} of {name}" for name, (_, many) in slow.items())
+    why = "the numbers are right, and too few of them are moved at a time: give each lane its own"
+    return f"no more loads and stores than {most}", got, why
+
+
+def _beyond(allowed: Mapping[str, int], came: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return what is allowed and what came, of the arguments of which more came."""
+    pairs = {name: (most, came.get(name, 0)) for name, most in allowed.items()}
+    return {name: pair for name, pair in pairs.items() if pair[1] > pair[0]}
 
 
 def _traffic(case: KernelCase, outcome: Outcome) -> str:

@@ -102,6 +102,7 @@ SLOT = Exercise(
             lives.asked_again,
             lives.beyond_32_bits,
             lives.beyond_53_bits,
+            lives.copied,
         ),
         misconceptions=mistakes.SLOT,
         large=(

@@ -410,8 +410,11 @@ def kernel_cases(seed: int) -> Iterator[KernelCase]:
         reshape_and_cache(**{**arguments, **expected})
         padding = ", one of them padding" if -1 in slots else ""
         title = f"{len(slots)} token{'s' * (len(slots) > 1)}{padding}; {heads} heads of {dim}"
-        needed = 4 * heads * dim * sum(slot >= 0 for slot in slots)
-        yield KernelCase(title, arguments, expected, {"key": needed, "value": needed})
+        num_rows = heads * sum(slot >= 0 for slot in slots)
+        needed = dict.fromkeys(("key", "value"), 4 * num_rows * dim)
+        # Whoever goes from head to head has the numbers of one in the lanes.
+        most_accesses = dict.fromkeys(("key", "value", "key_cache", "value_cache"), num_rows)
+        yield KernelCase(title, arguments, expected, needed, most_accesses)
     yield from far_cases()
 
 

@@ -11,6 +11,7 @@ from hypothesis.stateful import initialize, rule
 from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.block_table import BlockTable
+from course_lib.kv_cache.watch.call_costs import slot_copies_blocks
 
 # 3.2, one table
 
@@ -106,8 +107,14 @@ def beyond_53_bits(life: Life) -> None:
     life.do("slot", 0)
 
 
+def copied(life: Life) -> None:
+    """Ask a table of 50,000 blocks for a slot; that a call copies them is seen by its memory."""
+    life.create(16)
+    life.apply(slot_copies_blocks, 50_000)
+
+
 def long_table(life: Life) -> None:
-    """Ask for slots all over a table of 50,000 blocks: to copy it for each takes as long as that.
+    """Ask for slots all over a table of 50,000 blocks: to walk through it takes as long as that.
 
     So often that this shows beside the one call that fills the table.
     """

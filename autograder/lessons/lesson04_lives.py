@@ -16,6 +16,7 @@ from course_lib.kv_cache.watch.allocator_faults import (
     leave_shrinking_holes,
     refusal_faults,
     release_faults,
+    sharing_faults,
 )
 
 # 4.2 to 4.4: lives
@@ -395,6 +396,15 @@ def fewer_than_no_slots(life: Life) -> None:
 def no_slots(life: Life) -> None:
     """Start with 0 slots: not every number that is too small is below zero."""
     life.create(0)
+
+
+def two_that_share_nothing(life: Life) -> None:
+    """Use a second object: what belongs to the class, and not to the object, changes with it."""
+    life.create(2)
+    # What is wrong with one object alone is said of that one.
+    life.apply(allocation_faults, 1)
+    life.apply(release_faults, 0)
+    life.apply(sharing_faults, 1)
 
 
 def one_slot(life: Life) -> None:

@@ -51,6 +51,8 @@ class Traffic:
     Attributes:
         loaded: Bytes read, by the name of the kernel's parameter.
         stored: Bytes written, likewise.
+        accesses: Loads and stores, likewise; one of many lanes counts once, one without an active
+            lane not at all, and an atomic operation twice.
 
     >>> Traffic(Counter(key=8, value=8), Counter(out=4)).bytes_moved
     20
@@ -58,6 +60,7 @@ class Traffic:
 
     loaded: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
+    accesses: Counter[str] = field(default_factory=Counter)
 
     @property
     def bytes_loaded(self) -> int:
@@ -77,7 +80,7 @@ class Traffic:
 
 @contextmanager
 def bounds_guard() -> Iterator[Traffic]:
-    """Check every address that kernels use inside the ``with`` block, and count the bytes moved.
+    """Check every address that kernels use inside the ``with`` block, and count what they move.
 
     What counts as inside a tensor is the stretch of memory from its first to its last element.
 
@@ -226,6 +229,7 @@ class _Watch:
             if outside.any():
                 raise self._error(builder, region, active, outside, offsets // itemsize, itemsize)
             count[region.argument] += int(marked.size) * itemsize
+            self.traffic.accesses[region.argument] += 1
         return type(pointers)(pointers.data & _ADDRESS_MASK, pointers.dtype)
 
     def _region(self, number: int) -> _Region:

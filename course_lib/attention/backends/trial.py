@@ -56,11 +56,13 @@ class Trial:
         loaded: The bytes that it read, by argument, as in ``Traffic``; None where Triton compiles,
             as nobody watches a GPU's memory.
         stored: The bytes that it wrote, likewise.
+        accesses: How many loads and stores that took, likewise.
     """
 
     outputs: dict[str, Tensor]
     loaded: dict[str, int] | None
     stored: dict[str, int] | None
+    accesses: dict[str, int] | None
 
 
 def try_launch(operation: str, kernel: Any, arguments: Mapping[str, Any]) -> Trial:
@@ -109,10 +111,10 @@ def try_launch(operation: str, kernel: Any, arguments: Mapping[str, Any]) -> Tri
             output.fill_(torch.nan)
     if compiled:
         launch.run()
-        return Trial({name: output.cpu() for name, output in outputs.items()}, None, None)
+        return Trial({name: output.cpu() for name, output in outputs.items()}, None, None, None)
     with bounds_guard() as traffic:
         launch.run()
-    return Trial(outputs, dict(traffic.loaded), dict(traffic.stored))
+    return Trial(outputs, dict(traffic.loaded), dict(traffic.stored), dict(traffic.accesses))
 
 
 def compile_for_all(operation: str, kernel: Any) -> dict[str, CompiledKernel]:

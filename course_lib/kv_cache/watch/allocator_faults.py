@@ -151,7 +151,7 @@ def refusal_faults(allocator: Allocator, place: int) -> list[str] | None:
     starts = {span.offset for span in _spans(allocator.blocks())}
     others = [slot for slot in range(-1, allocator.num_slots + 1) if slot not in starts]
     slot = others[place % len(others)]
-    before = _spans(allocator.holes()), _spans(allocator.blocks())
+    before = _state(allocator)
     wanted = f"no allocated block starts at {slot}, so free({slot}) raises ValueError"
     found = [f"{wanted}; it raises nothing"]
     try:
@@ -161,7 +161,7 @@ def refusal_faults(allocator: Allocator, place: int) -> list[str] | None:
     except LookupError as error:
         # What a list, a dict or a set says of what is not in it.
         found = [f"{wanted}; it raises {type(error).__name__}"]
-    if (_spans(allocator.holes()), _spans(allocator.blocks())) != before:
+    if _state(allocator) != before:
         found.append(f"free({slot}) changes the memory")
     return found
 
@@ -229,6 +229,39 @@ def holes_beside_another(allocator: Allocator) -> list[tuple[int, int]]:
     return [(offset, size) for offset, size in allocator.holes()]
 
 
+def sharing_faults(allocator: Allocator, size: int) -> list[str] | None:
+    """Use a second allocator of the same class; return a sentence if the two share what they know.
+
+    Args:
+        allocator: The first one; nothing that is done to another may change it.
+        size: Slots that the second one is asked for, at least 1; what it returns is freed again.
+
+    Returns:
+        The sentence, or None if the allocator says nothing of its free blocks yet.
+
+    >>> from course_lib.kv_cache.allocators import BuddyAllocator
+    >>> sharing_faults(BuddyAllocator(8), 3)
+    []
+    """
+    if _is_silent(allocator):
+        return None
+    before = _state(allocator)
+    make: Any = type(allocator)
+    other: Allocator = make(allocator.num_slots + 1)
+    if _state(allocator) != before:
+        return ["to make a second object changes the first"]
+    if taken := _spans(other.blocks()):
+        return [f"a second object has allocated blocks before it was asked: {_listed(taken)}"]
+    offset = other.allocate(size)
+    if _state(allocator) != before:
+        return [f"allocate({size}) of a second object changes the first"]
+    if offset is not None:
+        other.free(offset)
+    if _state(allocator) != before:
+        return [f"free({offset}) of a second object changes the first"]
+    return []
+
+
 def _is_silent(allocator: Any) -> bool:
     """Say whether an allocator's methods do nothing yet."""
     return allocator.holes() is None and allocator.blocks() is None
@@ -287,6 +320,11 @@ def _merged(free: list[Span], block: Span) -> list[Span]:
         left.remove(buddy)
         block = Span(min(block.offset, buddy.offset), 2 * block.size)
     return sorted([*left, block])
+
+
+def _state(allocator: Allocator) -> tuple[int, list[Span], list[Span]]:
+    """Return what an allocator says of itself: its slots, its free blocks and the others."""
+    return allocator.num_slots, _spans(allocator.holes()), _spans(allocator.blocks())
 
 
 def _spans(listed: list[Span]) -> list[Span]:

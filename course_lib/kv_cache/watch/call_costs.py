@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+from course_lib.kv_cache.block_table import BlockTable
+
 
 class _EnoughError(BaseException):
     """So many lines have run that nobody counts further; not an Exception, so that few catch it."""
@@ -74,6 +76,22 @@ def bytes_held(function: Callable[..., object], arguments: Sequence[Any]) -> int
     finally:
         if not was_tracing:
             tracemalloc.stop()
+
+
+def slot_copies_blocks(table: BlockTable, num_blocks: int) -> bool:
+    """Append blocks, ask twice for the first slot, and say whether the second time copied them.
+
+    Args:
+        table: The table.
+        num_blocks: How many blocks are appended; from some thousands on, a copy of their numbers,
+            of 4 bytes each or more, is larger than all else that a call holds.
+
+    >>> slot_copies_blocks(BlockTable(block_size=16), 50_000)
+    False
+    """
+    table.append(range(num_blocks))
+    table.slot(0)  # whoever imports a module does it here
+    return bytes_held(table.slot, [0]) >= 4 * num_blocks
 
 
 def first_after_second(

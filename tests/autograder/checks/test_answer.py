@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, OrderedDict, defaultdict
+from fractions import Fraction
 from types import MappingProxyType
 
 import numpy as np
@@ -109,6 +110,12 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
         (NUMBER, "8", "a number, in GiB", "it is a str, not a number"),
         (NUMBER, math.nan, "", "it is NaN, not a number"),
         (NUMBER, object(), "a number, in GiB", "it is an object of class object, not a number"),
+        (
+            NUMBER,
+            Fraction(8),
+            "a number, in GiB",
+            "it is an object of class Fraction, not an int or a float; float(...) makes one of it",
+        ),
         (SHARES, {"Max": 0.2}, "a dict with the keys 'Max', 'Pow2'", "missing: 'Pow2'; 'Max': it"),
         (SHARES, {"Max": {}, "pow2": 1}, "a dict with", "missing: 'Pow2'; not asked for: 'pow2'"),
         (AnswerCheck(lambda: "paged"), 3, "a text", "it is an int, not a text"),

@@ -171,6 +171,8 @@ def slot_by_recursion(self, position):
 
 
 SLOT_WRONG = (
+    (slot_with(lambda ids, p, b: ids[:][p // b] * b + p % b), SAME),
+    (slot_with(lambda ids, p, b: int(np.array(ids)[p // b]) * b + p % b), SAME),
     (slot_by_walking, SAME),
     (slot_as_numpy, SAME),
     (slot_from_a_list, SAME),
@@ -1488,6 +1490,21 @@ HEAD_BY_HEAD = """
                 value_cache + head * value_cache_head_stride + dim, values, mask=dim < HEAD_DIM
             )
 """
+ONE_BY_ONE = """
+    if slot >= 0:
+        key += token * key_token_stride
+        value += token * value_token_stride
+        key_cache += slot // BLOCK_SIZE * key_cache_block_stride
+        key_cache += slot % BLOCK_SIZE * key_cache_slot_stride
+        value_cache += slot // BLOCK_SIZE * value_cache_block_stride
+        value_cache += slot % BLOCK_SIZE * value_cache_slot_stride
+        for head in range(NUM_KV_HEADS):
+            for dim in range(HEAD_DIM):
+                number = tl.load(key + head * key_head_stride + dim)
+                tl.store(key_cache + head * key_cache_head_stride + dim, number)
+                number = tl.load(value + head * value_head_stride + dim)
+                tl.store(value_cache + head * value_cache_head_stride + dim, number)
+"""
 POWERS_OF_TWO = HEAD_BY_HEAD.replace("tl.arange(0, LANES)", "tl.arange(0, HEAD_DIM)")
 TO_THE_NULL_BLOCK = ALL_LANES.replace("if slot < 0:\n        return", "slot = tl.maximum(slot, 0)")
 ODD_KERNELS = (
@@ -1535,6 +1552,7 @@ def kernel(body, tmp_path):
         (HEAD_BY_HEAD, 1),
         (POWERS_OF_TWO, 0),
         (READS_FOR_PADDING, 0.8),
+        (ONE_BY_ONE, 0.8),
         (TO_THE_NULL_BLOCK, 0),
         (ONLY_KEYS, 0),
         ("", 0),

@@ -545,6 +545,27 @@ class RefusesBelowZeroOnly(BuddyAllocator):
             self.free_offsets[0].clear()
 
 
+BOOK = {}
+
+
+class OneBookForAll(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots)
+        self.order_at = BOOK
+
+
+class FreeBlocksOfTheClass(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots)
+        type(self).free_offsets = self.__dict__.pop("free_offsets")
+
+
+class SlotsOfTheClass(BuddyAllocator):
+    def __init__(self, num_slots):
+        super().__init__(num_slots)
+        type(self).num_slots = self.__dict__.pop("num_slots")
+
+
 class LooksAtEachSlotFirst(BuddyAllocator):
     def __init__(self, num_slots):
         super().__init__(num_slots)
@@ -618,6 +639,9 @@ BUDDY_WRONG = (
     (a_buddy(allocate=looks_for_the_lowest), SAME),  # right, and a step for each free block
     (RefusesZeroOnly, SAME),
     (RefusesBelowZeroOnly, SAME),
+    (OneBookForAll, SAME),
+    (FreeBlocksOfTheClass, SAME),
+    (SlotsOfTheClass, SAME),
     (LooksAtEachSlotFirst, SAME),  # right, and a step for each slot
     (a_buddy(free=frees_slot_by_slot), SAME),  # right, and a step for each slot of the block
     (a_buddy(free=merges_at_most(10)), SAME),
@@ -970,6 +994,7 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
         ("4.4", a_buddy(allocate=raises_when_too_large), 2),
         ("4.4", a_buddy(free=changes_what_it_refuses), 2),
         ("4.4", a_buddy(free=merges_with_any), 4),
+        ("4.4", OneBookForAll, 2),
         ("4.5", all_largest_left_out, 5),
         ("4.8b", takes_buddy_0_for_none, 1),
     ],

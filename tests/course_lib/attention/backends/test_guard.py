@@ -111,6 +111,7 @@ def test_bytes_are_counted_by_argument() -> None:
     assert dict(traffic.loaded) == {"source": 4 * 12}
     assert dict(traffic.stored) == {"target": 4 * 12}
     assert traffic.bytes_moved == 96
+    assert dict(traffic.accesses) == {"source": 3, "target": 3}, "one for each program"
 
 
 def test_after_the_guard_all_is_as_before() -> None:

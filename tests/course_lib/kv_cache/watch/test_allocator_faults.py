@@ -14,6 +14,7 @@ from course_lib.kv_cache.watch.allocator_faults import (
     buddy_violations,
     refusal_faults,
     release_faults,
+    sharing_faults,
 )
 
 
@@ -39,7 +40,7 @@ def test_a_right_allocator_has_no_faults_whichever_block_it_takes(
     allocator, rng = kind(num_slots), random.Random(num_slots)
     for _ in range(300):
         step: Callable[..., list[str] | None] = rng.choice(
-            (allocation_faults, allocation_faults, release_faults, refusal_faults)
+            (allocation_faults, allocation_faults, release_faults, refusal_faults, sharing_faults)
         )
         assert step(allocator, rng.randint(1, 12)) == []
 
@@ -147,11 +148,51 @@ def test_what_is_wrong_with_a_refusal_is_said() -> None:
     assert refusal_faults(wrong(free=frees_all), 1) == ["free(1) changes the memory"]
 
 
+BOOK: dict[int, int] = {}
+
+
+class OneBook(BuddyAllocator):
+    def __init__(self, num_slots: int) -> None:
+        super().__init__(num_slots)
+        self.order_at = BOOK
+
+
+class OneNumber(BuddyAllocator):
+    def __init__(self, num_slots: int) -> None:
+        super().__init__(num_slots)
+        type(self).num_slots = self.__dict__.pop("num_slots")
+
+
+class FreesElsewhere(BuddyAllocator):
+    first: FreesElsewhere | None = None
+
+    def __init__(self, num_slots: int) -> None:
+        super().__init__(num_slots)
+        FreesElsewhere.first = FreesElsewhere.first or self
+
+    def free(self, offset: int) -> None:
+        super().free(offset)
+        assert FreesElsewhere.first
+        FreesElsewhere.first.free_offsets[0].add(offset)
+
+
+def test_what_two_objects_share_is_said() -> None:
+    BOOK.clear()
+    assert sharing_faults(OneBook(8), 1) == ["allocate(1) of a second object changes the first"]
+    BOOK.clear()
+    assert allocation_faults(allocator := OneBook(8), 3) == []
+    assert sharing_faults(allocator, 1) == [
+        "a second object has allocated blocks before it was asked: 4 at 0"
+    ]
+    assert sharing_faults(OneNumber(8), 1) == ["to make a second object changes the first"]
+    assert sharing_faults(FreesElsewhere(7), 1) == ["free(0) of a second object changes the first"]
+
+
 def test_an_allocator_that_hands_out_what_is_asked_for_is_no_buddy_allocator() -> None:
     assert "has 3 slots, not 4" in " ".join(allocation_faults(FirstFitAllocator(16), 3) or [])
 
 
 def test_of_an_allocator_that_does_nothing_yet_nothing_is_said() -> None:
     nothing = {name: lambda *given: None for name in ("allocate", "free", "holes", "blocks")}
-    for step in (allocation_faults, release_faults, refusal_faults):
+    for step in (allocation_faults, release_faults, refusal_faults, sharing_faults):
         assert step(wrong(**nothing), 1) is None
