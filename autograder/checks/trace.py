@@ -17,14 +17,13 @@ import numpy as np
 from autograder.checks.compare import Comparison, exactly, is_nothing, remedy
 from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.checks.show import show, show_outcome
-from autograder.proxy.subject import Raised, Returned, Subject
-from autograder.proxy.wire import Ref, kind_of
+from autograder.proxy.subject import Raised, Subject
+from autograder.proxy.wire import kind_of
 
 SEED, GIVE_UP = _NO_STATES = "seed", "give up"
 """Keys of an answer that are no states."""
 
 _SEEDS = range(2**31)
-_WITHOUT_SIGN = ("uint8", "uint16", "uint32", "uint64")
 _YOUR_ANSWER = "your answer"
 
 
@@ -104,8 +103,7 @@ class TraceCheck:
         if not is_seed(own_seed):
             wanted = f'"seed": a whole number, 0 to {_SEEDS[-1]}, of the task that you solved'
             return _no_answer(wanted, show(own_seed), nothing_written=given)
-        written = {name: _with_a_sign(state, subject) for name, state in given.items()}
-        return self._compare(own_seed, written, subject)
+        return self._compare(own_seed, given, subject)
 
     def _compare(self, seed: int, given: dict[str, Any], subject: Subject) -> Finding:
         states = self.instance(seed).answer
@@ -191,14 +189,6 @@ def is_seed(value: Any) -> TypeGuard[int]:
     (True, False, False)
     """
     return type(value) is int and value in _SEEDS
-
-
-def _with_a_sign(state: Any, subject: Subject) -> Any:
-    """Return a number of NumPy's that has no sign as Python's: written down, it is the same."""
-    if not isinstance(state, Ref) or state.kind not in _WITHOUT_SIGN:
-        return state
-    outcome = subject.apply(int, [state])
-    return outcome.value if isinstance(outcome, Returned) else state
 
 
 def _strange_keys(states: dict[str, Any], given: dict[str, Any]) -> list[Any]:

@@ -139,6 +139,9 @@ CLASSIFY_SLOTS = Exercise(
             Call([Reservation("r", reserved=2, written=3, final=5)], 10),
             Call([Reservation("r", reserved=8, written=6, final=5)], 10),
             Call([Reservation(each, reserved=6, written=1, final=6) for each in "rs"], 10),
+            # Whichever of several it is: the first, and not the last.
+            Call([Reservation("r", 2, 3, 5), Reservation("s", 4, 1, 4)], 10),
+            Call([Reservation("r", 8, 6, 5), Reservation("s", 2, 1, 2)], 10),
         ),
         large=(Large(given.many_reservations, "20,000 requests"),),
         misconceptions=mistakes.CLASSIFY_SLOTS,

@@ -114,6 +114,8 @@ def to_wire(
     # A class with a metaclass of its own may claim to equal another one, and is none of these.
     if type(kind) is type and kind in _SCALARS:
         return _SCALARS[kind](value)
+    if kind is Fraction:  # an abstract base class made it, so it is none of the above
+        return _fraction_to_wire(value)  # type: ignore[arg-type]
     if type(kind) is type and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
     if _is_named_tuple(kind):
@@ -149,16 +151,12 @@ def _fraction_to_wire(value: Fraction) -> Any:
     try:
         return _float_to_wire(float(value))
     except OverflowError:
-        return _float_to_wire(math.copysign(math.inf, value))
+        return _float_to_wire(math.inf if value > 0 else -math.inf)
 
 
 def _is_numpys_own(value: object) -> TypeGuard[np.generic]:
-    """Say whether a value is a number of NumPy's that does what Python's own would do.
-
-    One without a sign does not: what is less than zero is an OverflowError, or a huge number.
-    """
-    is_numpys = isinstance(value, np.generic) and type(value).__module__ == "numpy"
-    return is_numpys and not isinstance(value, np.unsignedinteger)
+    """Say whether a value is of a class that NumPy itself defines for a single item."""
+    return isinstance(value, np.generic) and type(value).__module__ == "numpy"
 
 
 def _is_named_tuple(kind: type[Any]) -> bool:
@@ -208,7 +206,6 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
     int: _int_to_wire,
     str: lambda value: value,
     float: _float_to_wire,
-    Fraction: _fraction_to_wire,
     bytes: lambda value: {"bytes": base64.b64encode(value).decode()},
     Ref: lambda value: {"ref": value.number},
     np.ndarray: lambda value: {"array": _array_to_wire(value)},

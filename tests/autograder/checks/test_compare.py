@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from fractions import Fraction
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -236,8 +236,8 @@ def test_a_named_tuple_is_a_tuple_and_each_of_its_items_counts():
         ({"a": 1}, Shares(a=1), "an object of class Shares came where a dict was asked; dict(...)"),
         (
             0.5,
-            Fraction(1, 2),
-            "an object of class Fraction came where a float was asked; float(...)",
+            Decimal("0.5"),
+            "an object of class Decimal came where a float was asked; float(...)",
         ),
         (0.5, torch.tensor(0.5), "it is a Tensor, not a float; .item() makes one of it"),
         (3, np.array(3), "it is an ndarray, not an int; .item() makes one of it"),

@@ -8,6 +8,7 @@ import heapq
 import math
 from collections import namedtuple
 from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +77,15 @@ def as_a_float(model):
     return kv_bytes_per_token(model) / 1
 
 
-BYTES_RIGHT = (numpy_bytes, layer_by_layer, from_a_dict)
+def without_a_sign(model):
+    return np.uint64(kv_bytes_per_token(model))
+
+
+def as_a_fraction(model):
+    return Fraction(kv_bytes_per_token(model))
+
+
+BYTES_RIGHT = (numpy_bytes, layer_by_layer, from_a_dict, without_a_sign, as_a_fraction)
 BYTES_WRONG = (
     (lambda m: m.num_layers * m.num_kv_heads * m.head_dim * m.dtype_bytes, "K but not V"),
     (lambda m: 2 * m.num_layers * m.num_kv_heads * m.head_dim, "numbers, not bytes"),
@@ -129,7 +138,6 @@ BYTES_WRONG = (
     (off_by_a_layer, SAME),
     (as_a_float, SAME),
     (lambda m: 819_200, SAME),
-    (lambda m: np.uint64(kv_bytes_per_token(m)), SAME),
     (object(), SAME),
 )
 
@@ -1154,13 +1162,28 @@ def test_the_smallest_case_tells_a_forgotten_width_from_a_forgotten_vector():
     assert "dtype_bytes=4" in case[0].case
 
 
-def test_a_number_without_a_sign_is_refused_by_its_name():
-    """What counts on with it would be huge, or an error, where it should be less than zero."""
-    complaint = examine("1.1", lambda m: np.uint64(kv_bytes_per_token(m))).counterexample.complaint
-    assert (
-        complaint
-        == "an object of class uint64 came where an int was asked; int(...) makes one of it"
-    )
+def test_counts_that_are_no_numbers_are_a_wrong_answer_and_no_error_of_the_check():
+    def no_numbers(reservations, num_slots):
+        right = classify_slots(reservations, num_slots)
+        return replace(right, used=object())
+
+    finding = examine("1.3", no_numbers)
+    assert finding.fraction == 0
+    assert finding.counterexample.complaint.startswith("used: an object of class object came")
+
+
+def test_a_scaffold_that_looks_at_the_last_request_only_is_found_out():
+    def last_only(reservations, num_slots):
+        if any(each.written > min(each.reserved, each.final) for each in reservations[-1:]):
+            raise ValueError("written")
+        used = sum(each.written for each in reservations)
+        later = sum(min(each.reserved, each.final) - each.written for each in reservations)
+        internal = sum(max(each.reserved - each.final, 0) for each in reservations)
+        if used + later + internal > num_slots:
+            raise ValueError("reserved")
+        return SlotUse(used, later, internal, num_slots - used - later - internal)
+
+    assert examine("1.3", last_only).fraction == 0
 
 
 def test_who_puts_equal_blocks_together_at_any_time_hears_of_it():

@@ -13,6 +13,7 @@ from collections import (
     deque,
     namedtuple,
 )
+from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
 from typing import NamedTuple
@@ -141,6 +142,25 @@ def test_what_arrives_is_a_copy_that_can_be_written_to():
     copy = trip(array)
     copy[0] = 1
     assert array[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (Fraction(8), 8),
+        (Fraction(1, 4), 0.25),
+        (Fraction(-(10**400), 3), -math.inf),
+        (np.uint8(3), 3),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_fractions_and_numbers_without_a_sign_arrive_as_pythons_numbers(value, number):
+    """Also from an answer, whose other objects stay where they are."""
+    for refer in (None, lambda obj: 3):
+        arrived = from_wire(to_wire([value], refer=refer))
+        assert arrived == [number]
+        assert type(arrived[0]) is type(number)
 
 
 def test_numpy_scalars_arrive_as_python_numbers():
@@ -299,7 +319,7 @@ def test_a_tuple_of_the_library_or_without_names_stays_where_it_is(value):
         (OddDict(), "mapping"),
         (OddStr("a"), "text"),
         (OddInt(3), "number"),
-        (Fraction(1, 2), "number"),
+        (Decimal("0.5"), "number"),
         (np.longdouble(1), "number"),
         (OddList(), "iterable"),
         (deque([1]), "iterable"),
