@@ -8,7 +8,6 @@ from nbformat import NotebookNode
 
 from autograder.build.notebooks import release_path, sources
 from autograder.collect.naming import plain
-from autograder.errors import CourseError
 from autograder.matching import grade_id
 from autograder.sealed.document import read_cells
 from autograder.sealed.quarantine import RefusedError
@@ -60,18 +59,13 @@ class Lessons:
         return None if len(shared) > 1 and shared[-2][0] == shared[-1][0] else shared[-1][1]
 
 
-def lessons(only: str | None = None) -> Lessons:
+def lessons() -> Lessons:
     """Return what is known of the lessons that are released.
 
-    Args:
-        only: A lesson that has to be among them.
-
     Raises:
-        CourseError: It is not, or a lesson cannot be read.
+        CourseError: A lesson cannot be read.
     """
     names = [source.stem for source in sources() if release_path(source.stem).is_file()]
-    if only is not None and only not in names:
-        raise CourseError(f"there is no lesson {only!r}; lessons: {', '.join(names)}")
     return Lessons({name: load_release(release_path(name)).cells for name in names})
 
 

@@ -23,7 +23,9 @@ def collect(
     ],
     lesson: Annotated[
         str | None,
-        typer.Option(help="The lesson of notebooks that do not show it, such as a broken file."),
+        typer.Option(
+            help="Number or name of the lesson of notebooks that do not show it: broken files."
+        ),
     ] = None,
     roster: Annotated[
         Path | None,
@@ -55,10 +57,12 @@ def collect(
     from autograder.collect.recognition import lessons
     from autograder.collect.report import left_aside, pieces_table
     from autograder.paths import course_root
+    from autograder.workspace.copies import lesson_to_grade
 
+    lesson = lesson_to_grade(lesson) if lesson else None
     folder = submitted or course_root() / "grading" / "submitted"
     with console.status("Reading the download"):
-        known = lessons(lesson)
+        known = lessons()
         found = Collecting(source, folder, known, class_roster(roster), lesson, replace)
     console.print(pieces_table(found.pieces))
     if aside := left_aside(found.pieces):

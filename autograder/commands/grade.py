@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from autograder.sealed.batch import Batch, Graded, Judging
     from autograder.sealed.store import Store
 
-EXAMPLE = "course grade 01_traditional_attention_problems --workers 2"
+EXAMPLE = "course grade 1 --workers 2"
 
 _HERE = 1
 """Workers for which this process needs no others."""
 
 
 def grade(
-    lesson: Annotated[str, typer.Argument(help="The lesson, such as 01_traditional_....")],
+    lesson: Annotated[str, typer.Argument(help="Number or name of the lesson, such as engine.")],
     submitted: SubmittedFolder = None,
     results: ResultsFolder = None,
     workers: Annotated[
@@ -56,7 +56,9 @@ def grade(
         return
     from autograder.paths import course_root
     from autograder.sealed.batch import Batch, strays
+    from autograder.workspace.copies import lesson_to_grade
 
+    lesson = lesson_to_grade(lesson)
     submitted = submitted or course_root() / "grading" / "submitted"
     if not unsafe:
         _require_boxes()

@@ -24,7 +24,8 @@ EXAMPLE = "course report --exercise 3.4 --answers"
 
 def report(
     lesson: Annotated[
-        str | None, typer.Argument(help="The lesson; --exercise names one as well.")
+        str | None,
+        typer.Argument(help="Number or name of the lesson; --exercise names one as well."),
     ] = None,
     exercise: Annotated[
         str | None,
@@ -58,8 +59,9 @@ def report(
         return
     from autograder.paths import course_root
     from autograder.sealed.batch import Batch
+    from autograder.workspace.copies import lesson_to_grade
 
-    name = lesson or _lesson_of(exercise)
+    name = lesson_to_grade(lesson or _number_in(exercise))
     folder = submitted or course_root() / "grading" / "submitted"
     with console.status("Reading what was handed in and graded"):
         batch = Batch(name, folder, store, not unsafe, class_roster(roster))
@@ -74,24 +76,21 @@ def report(
         _write(graded, csv, [exercise] if exercise else None)
 
 
-def _lesson_of(exercise: str | None) -> str:
-    """Return the name of the lesson that an exercise is of.
+def _number_in(exercise: str | None) -> str:
+    """Return the number of the lesson that an exercise is of.
 
     Raises:
-        CourseError: None is named, or there is no such lesson.
+        CourseError: None is named, or it has none, as a text.
     """
-    from autograder.build.notebooks import sources
-
     if exercise is None:
         raise CourseError("name a lesson, or an exercise with --exercise 3.4")
-    number = exercise.partition(".")[0]
-    names = [source.stem for source in sources()]
-    for each in names:
-        if number.isdecimal() and int(each.partition("_")[0]) == int(number):
-            return each
-    raise CourseError(
-        f"no lesson has the exercise {exercise!r}; name its lesson: {', '.join(names)}"
-    )
+    number, point, _ = exercise.partition(".")
+    if not (point and number.isdecimal()):
+        raise CourseError(
+            f"{exercise!r} does not say of which lesson it is; name that too: "
+            f"`course report 3 --exercise {exercise}`"
+        )
+    return number
 
 
 def _show_class(graded: Graded) -> None:

@@ -59,7 +59,7 @@ class Batch:
     """The grading of one lesson.
 
     Args:
-        lesson: The name of the lesson.
+        lesson: The name of the lesson, which is that of its source and of what is handed in.
         submitted: The folder with one folder for each student.
         store: Where results are.
         is_boxed: Whether submissions run in boxes; results of the other kind are others.
@@ -79,11 +79,7 @@ class Batch:
     ) -> None:
         self._is_boxed = is_boxed
         self._submitted, self._roster = submitted, roster or Roster()
-        released = release_path(lesson)
-        if not released.parent.is_dir():
-            known = sorted(each.name for each in released.parents[1].glob("[0-9][0-9]_*"))
-            raise CourseError(f"there is no lesson {lesson!r}; lessons: {', '.join(known)}")
-        self.release = load_release(released)
+        self.release = load_release(release_path(lesson))
         self._store = store
         self._secret = store.secret()
         self._taken = {

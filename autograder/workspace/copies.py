@@ -69,6 +69,18 @@ class Lesson:
         return next(of_project, None)
 
     @property
+    def handed_in_as(self) -> str | None:
+        """What a hand-in of it is called, as its source is; None if it asks nothing.
+
+        >>> Lesson(Path("lessons/07_a_lesson/07_a_lesson.ipynb")).handed_in_as
+        '07_a_lesson'
+        >>> Lesson(Path("lessons/final_project/request_trace.ipynb")).handed_in_as
+        '14_request_trace'
+        >>> Lesson(Path("lessons/final_project/playground.ipynb")).handed_in_as
+        """
+        return None if self.number is None else f"{self.number:02}_{_slug(self)}"
+
+    @property
     def relative_path(self) -> Path:
         """Where its notebook is, below ``lessons/`` and below a workspace alike."""
         return Path(self.released.parent.name) / self.released.name
@@ -101,6 +113,22 @@ def find_lesson(name: str) -> Lesson:
     known = ", ".join(lesson.name for lesson in found or lessons) or "none is released yet"
     problem = "fits more than one lesson" if found else "is no lesson"
     raise CourseError(f"{name!r} {problem}; name one by its number or name: {known}")
+
+
+def lesson_to_grade(name: str) -> str:
+    """Return what hand-ins of a lesson are called.
+
+    Args:
+        name: What ``find_lesson`` takes.
+
+    Raises:
+        CourseError: No lesson, or more than one, is called that, or nobody hands it in.
+    """
+    found = find_lesson(name)
+    if found.handed_in_as is None:
+        graded = ", ".join(each.name for each in released_lessons() if each.handed_in_as)
+        raise CourseError(f"{found.name} asks nothing, so nobody hands it in; name one of {graded}")
+    return found.handed_in_as
 
 
 def open_lesson(name: str) -> Path:

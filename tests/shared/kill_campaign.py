@@ -41,8 +41,8 @@ from autograder.sealed.store import Store
 
 LESSON, SOURCE = "01_two", "01_traditional_attention_problems"
 STUDENTS, WORKERS = 12, 2
-PAUSE = {"grader": 40.0, "worker": 8.0}
-"""Seconds from one kill to the next, at most."""
+PAUSE = {"grader": 1.0, "worker": 0.2}
+"""The time from one kill to the next, at most: a share of what an undisturbed run takes."""
 
 KEPT = ("ex-1-1", "check-ex-1-1", "ex-1-2", "check-ex-1-2", "answer-1-6")
 SETUP = (
@@ -143,11 +143,23 @@ def results(root: Path) -> tuple[object, ...]:
 
 
 def victims(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Return the processes below a grader that run Python."""
+    """Return the processes below a grader that run Python, but for those in boxes.
+
+    What is killed in a box looks as if the submission had done it, and is judged so.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
         below = psutil.Process(process.pid).children(recursive=True)
-        return [each for each in below if "python" in each.name().lower()]
+        return [each for each in below if "python" in each.name().lower() and not is_boxed(each)]
     return []
+
+
+def is_boxed(process: psutil.Process) -> bool:
+    """Say whether a process is in a box, or gone."""
+    try:
+        ours, theirs = (os.readlink(f"/proc/{pid}/ns/pid") for pid in ("self", process.pid))
+    except OSError:
+        return True
+    return ours != theirs
 
 
 def survivors(root: Path) -> list[str]:
@@ -165,16 +177,21 @@ def survivors(root: Path) -> list[str]:
         time.sleep(0.2)
 
 
-def undisturbed(root: Path) -> object:
-    """Return what a run gives to which nothing happens; it is kept for the next campaign."""
+def undisturbed(root: Path) -> tuple[object, float]:
+    """Return what a run gives to which nothing happens, and the seconds that it takes.
+
+    It is kept for the next campaign.
+    """
     kept = root / "undisturbed.json"
     if not kept.exists():
         start_again(root)
         began = time.monotonic()
         assert started(root, WORKERS).wait() == 0, (root / "said.txt").read_text()[-2000:]
-        kept.write_text(json.dumps(results(root)))
-        print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
-    return json.loads(kept.read_text())
+        seconds = time.monotonic() - began
+        kept.write_text(json.dumps([results(root), seconds]))
+        print(f"undisturbed: {seconds:.0f} s", flush=True)
+    found, seconds = json.loads(kept.read_text())
+    return found, float(seconds)
 
 
 def main() -> None:
@@ -188,7 +205,8 @@ def main() -> None:
     root = given.folder.absolute()
     if not root.exists():
         set_up(root)
-    expected, pause = undisturbed(root), PAUSE[given.whom]
+    expected, seconds = undisturbed(root)
+    pause = PAUSE[given.whom] * seconds
     moments, kills, rounds = random.Random(given.seed), 0, 0
     while kills < given.kills:
         start_again(root)

@@ -421,7 +421,7 @@ def command(
     (tmp_path / "lessons").mkdir()
     monkeypatch.setenv("COURSE_ROOT", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(recognition, "lessons", lambda only: lessons)
+    monkeypatch.setattr(recognition, "lessons", lambda: lessons)
 
     def run(*options: str) -> tuple[int, str]:
         path = str(tmp_path / "download.zip")

@@ -191,9 +191,9 @@ def course(
     monkeypatch.setattr(judging, "one_by_one", judges)
     monkeypatch.setattr(protections, "protections", list)
 
-    def run(*options: str) -> tuple[int, str]:
+    def run(*options: str, lesson: str = LESSON) -> tuple[int, str]:
         folders = ["--submitted", str(submitted), "--results", str(tmp_path / "sealed")]
-        done = CliRunner().invoke(cli.app, ["grade", "01_small", *folders, *options])
+        done = CliRunner().invoke(cli.app, ["grade", lesson, *folders, *options])
         error = done.exception if isinstance(done.exception, CourseError) else ""
         return done.exit_code, f"{done.output}{error}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from autograder.errors import CourseError
+from autograder.files import write_atomically
 from autograder.sealed import batch as batches
 from autograder.sealed.batch import Batch, Graded
 from autograder.sealed.box import protections
@@ -22,6 +24,7 @@ from autograder.sealed.verdict import Status, Verdict
 from standing_judges import Judges
 
 CLASS = ("ada", "bob", "=eve", "zoe")
+LESSON = "01_small"
 
 
 def grade(batch: Batch, judges: Judges) -> Graded:
@@ -139,14 +142,6 @@ def test_nobody_has_handed_in(make_batch: Callable[[], Batch], submitted: Path) 
         make_batch()
 
 
-def test_a_lesson_that_does_not_exist(
-    make_batch: Callable[[], Batch], submitted: Path, tmp_path: Path
-) -> None:
-    make_batch()
-    with pytest.raises(CourseError, match=r"there is no lesson '1'; lessons: 01_small$"):
-        Batch("1", submitted, Store(tmp_path / "sealed"))
-
-
 def test_the_report_of_a_class(make_batch: Callable[[], Batch], judges: Judges) -> None:
     graded = grade(make_batch(), judges)
     rows = list(csv.DictReader(io.StringIO(points_csv(graded))))
@@ -176,6 +171,49 @@ def test_the_command_grades_writes_and_is_a_no_op_the_second_time(
     assert (code, len(judges.judged)) == (0, 4)
     assert "0 judged now" in shown
     assert (tmp_path / "sealed" / "01_small.csv").read_text("utf-8") == points
+
+
+@pytest.mark.parametrize("name", ["1", "01", "small", "01_sm"])
+def test_the_command_takes_all_names_of_a_lesson(
+    course: Callable[..., tuple[int, str]], name: str
+) -> None:
+    code, shown = course(lesson=name)
+    assert code == 0
+    assert "15 / 20" in shown
+
+
+@pytest.mark.parametrize("name", ["engine", "13", "13_engine", "eng"])
+def test_the_command_takes_all_names_of_a_notebook_of_the_final_project(
+    course: Callable[..., tuple[int, str]], tmp_path: Path, hand_in: Callable[..., Path], name: str
+) -> None:
+    released = tmp_path / "lessons" / LESSON / f"{LESSON}.ipynb"
+    document = json.loads(released.read_bytes())
+    document["metadata"] = {"course": {"slug": "13_engine"}}
+    write_atomically(
+        tmp_path / "lessons" / "final_project" / "engine.ipynb", json.dumps(document).encode()
+    )
+    for source in (LESSON, "13_engine"):
+        write_atomically(tmp_path / "solutions" / f"{source}.py", b"")
+    handed_in = hand_in(b"not JSON", "zoe").parents[1] / "13_engine" / "13_engine.ipynb"
+    write_atomically(handed_in, b"not JSON")
+    code, shown = course(lesson=name)
+    assert code == 0
+    assert "13_engine" in shown
+    assert "it is not JSON" in shown
+    assert (tmp_path / "sealed" / "13_engine.csv").exists()
+
+
+def test_another_name_is_refused_with_all_lessons(
+    course: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    for name in ("engine", "playground"):
+        write_atomically(tmp_path / "lessons" / "final_project" / f"{name}.ipynb", b"{}")
+    code, shown = course(lesson="2")
+    assert code == 1
+    assert "'2' is no lesson; name one by its number or name: 01_small, engine, playground" in shown
+    code, shown = course(lesson="playground")
+    assert code == 1
+    assert "playground asks nothing, so nobody hands it in; name one of 01_small, engine" in shown
 
 
 def test_the_command_audits(course: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
