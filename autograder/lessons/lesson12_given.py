@@ -62,7 +62,7 @@ def plans_to_write(seed: int) -> Instance:
         "- `when`: the number of the first step in which a request finds no block; `who`: who "
         "gives way\n"
         "- `its plan`: the plan of that step\n"
-        "- `free`: how many blocks are free when that plan is made"
+        "- `free`: how many blocks are free after it, once that plan stands"
     )
     answer: dict[str, Any] = {
         "step 1": dict(trace.steps[1].plan),
@@ -83,7 +83,7 @@ def form_of_a_plan(state: Any) -> str:
         isinstance(name, str) and type(number) is int for name, number in state.items()
     ):
         return ""
-    return f'{state!r} is neither a number, nor a name, nor a plan such as {{"r0": 1, "r1": 4}}'
+    return f'{state!r} is neither a whole number, nor a name, nor a plan such as {{"r0": 1, "r1": 4}}'
 
 
 def _written(seed: int, **changed: Any) -> dict[str, Any]:
@@ -115,6 +115,27 @@ def victim_keeps_its_token(seed: int) -> dict[str, Any]:
     return _written(seed, **{"its plan": {**answer["its plan"], answer["who"]: 1}})
 
 
+def who_asks_gives_way(seed: int) -> dict[str, Any]:
+    """Let the one that finds no block give way itself, whoever stands behind it."""
+    trace = _trace(seed)
+    when = _first_victim(trace)
+    before, after = trace.steps[when - 1].tables, trace.steps[when].tables
+    grown = [name for name, blocks in after.items() if len(blocks) > len(before[name])]
+    asks = grown[-1] if grown else trace.steps[when].preempted[0]
+    return _written(seed, who=asks)
+
+
+def first_gives_way(seed: int) -> dict[str, Any]:
+    """Let the one that was admitted first give way."""
+    return _written(seed, who=_trace(seed).requests[0].request_id)
+
+
+def free_before(seed: int) -> dict[str, Any]:
+    """Count the free blocks before anybody has given way."""
+    trace = _trace(seed)
+    return _written(seed, free=len(trace.steps[_first_victim(trace) - 1].free))
+
+
 BY_HAND = (
     Misconception(
         "no hit",
@@ -136,5 +157,21 @@ BY_HAND = (
         "the victim keeps its token",
         "Who is preempted computes nothing in this step, whatever it had got already.",
         victim_keeps_its_token,
+    ),
+    Misconception(
+        "who asks gives way",
+        "Whoever finds no block gives way itself only if nobody was admitted behind it.",
+        who_asks_gives_way,
+    ),
+    Misconception(
+        "the first gives way",
+        "First come, first served: whoever was admitted last gives way.",
+        first_gives_way,
+    ),
+    Misconception(
+        "free before anybody gave way",
+        "So many are free after the step before. In this one the victim gives blocks back, and "
+        "the others take what they need.",
+        free_before,
     ),
 )

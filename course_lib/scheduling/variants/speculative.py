@@ -105,16 +105,18 @@ class SpeculativeScheduler(Scheduler):
 
         ``schedule`` has moved it ahead by one token and k drafts. The model has accepted some of
         them, and has given one token more: of k drafts, k + 1 less the tokens given were rejected.
-        A request that was aborted meanwhile is passed over, and so is another one under its id,
-        which has not computed beyond its known tokens.
+        Passed over are: a request that ``sampled`` does not name, one that was aborted meanwhile,
+        and another one under its id, which has not computed beyond its known tokens.
 
         Args:
             output: The plan that was carried out. ``scheduled_spec_decode_tokens`` has the drafts
                 of each request that had some, a list by its id.
-            sampled: The tokens of each request by its id: a list, or one token alone.
+            sampled: The tokens of each request that got some, by its id: a list, or one token
+                alone.
 
         Raises:
-            ValueError: A request that had k drafts has not 1 to k + 1 tokens. Nothing changes.
+            ValueError: A request that had k drafts is named with fewer than 1 or more than k + 1
+                tokens, be it aborted or not. Nothing changes.
         """
         num_rejected: dict[str, int] = {}
         for request_id, drafts in output.scheduled_spec_decode_tokens.items():

@@ -341,6 +341,12 @@ def test_a_plan_by_hand_is_written_as_a_plan():
     assert not any(given.form_of_a_plan(state) for state in ({"r0": 1}, 3, "r1"))
     assert "neither" in given.form_of_a_plan(["r0", 1])
     assert "neither" in given.form_of_a_plan({"r0": 1.0})
+    assert "neither a whole number" in given.form_of_a_plan(7.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_asks_by_hand_is_one_of_the_three(seed):
+    assert given.who_asks_gives_way(seed)["who"] in ("r0", "r1", "r2")
 
 
 # Plans for the checker
