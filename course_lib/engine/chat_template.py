@@ -14,10 +14,12 @@ from typing import Any
 
 import jinja2
 from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from course_lib.engine.config import CheckpointError
 
@@ -88,13 +90,23 @@ def template_source(folder: Path, config: Mapping[str, Any]) -> object:
     Args:
         folder: The checkpoint.
         config: Its ``tokenizer_config.json``. A template in a file of its own goes first.
+            Templates for other purposes may have files too, named by what they are for.
 
     Raises:
-        CheckpointError: The template's file is no text.
+        CheckpointError: A template's file is no text.
     """
     path = folder / "chat_template.jinja"
-    if not path.is_file():
-        return config.get("chat_template")
+    if path.is_file():
+        return _template_in(path)
+    named = {
+        p.stem: _template_in(p) for p in sorted(folder.glob("additional_chat_templates/*.jinja"))
+    }
+    source = config.get("chat_template")
+    return named if named and source is None else source
+
+
+def _template_in(path: Path) -> str:
+    """Return the template in a file."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -131,8 +143,26 @@ def _sandbox() -> ImmutableSandboxedEnvironment:
     )
     sandbox.filters["tojson"] = _to_json
     sandbox.globals["raise_exception"] = _raise_exception
+    sandbox.globals["namespace"] = _Namespace
     sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return sandbox
+
+
+class _Namespace(Namespace):
+    """What ``{% set ns.name = value %}`` sets. As in transformers, no name begins with ``_``.
+
+    Such are Python's own, and nothing that a stranger writes may take their place.
+    """
+
+    def __init__(self, /, *given: Any, **names: Any) -> None:
+        Namespace.__init__(self)
+        for name, value in dict(*given, **names).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"a namespace has no {name!r}: names do not begin with _ there")
+        super().__setitem__(name, value)
 
 
 class _GenerationBlock(Extension):

@@ -172,11 +172,11 @@ class LlamaConfig:
                 rms_norm_eps=_positive_number(complete, "rms_norm_eps", default=1e-6),
                 rope_theta=_positive_number(_rope_fields(complete), "rope_theta", default=10_000.0),
                 rope_scaling=_rope_scaling(complete),
-                tie_word_embeddings=bool(complete.get("tie_word_embeddings")),
+                tie_word_embeddings=_flag(complete, "tie_word_embeddings"),
                 qk_norm=family == "qwen3",
                 attention_bias=_attention_bias(family, complete),
                 attention_output_bias=family != "qwen2" and _attention_bias(family, complete),
-                mlp_bias=family == "llama" and bool(complete.get("mlp_bias")),
+                mlp_bias=family == "llama" and _flag(complete, "mlp_bias"),
                 sliding_window=_sliding_window(family, complete),
                 max_position_embeddings=positive_int(complete, "max_position_embeddings"),
                 bos_token_id=next(iter(_token_ids(complete, "bos_token_id")), None),
@@ -255,7 +255,7 @@ def _require_supported(config: Mapping[str, Any]) -> str:
         raise _unsupported(
             "quantization_config", method, "weights in float32, float16 and bfloat16"
         )
-    if config.get("hidden_act", "silu") != "silu":
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):  # two names of one function
         raise _unsupported("hidden_act", config["hidden_act"], "'silu'")
     return str(family)
 
@@ -270,7 +270,7 @@ def _attention_bias(family: str, config: Mapping[str, Any]) -> bool:
     """Return whether queries, keys and values get a bias. Qwen2 has it without saying so."""
     if family == "mistral":
         return False
-    return family == "qwen2" or bool(config.get("attention_bias"))
+    return family == "qwen2" or _flag(config, "attention_bias")
 
 
 def _sliding_window(family: str, config: Mapping[str, Any]) -> int | None:
@@ -287,14 +287,23 @@ def _sliding_window(family: str, config: Mapping[str, Any]) -> int | None:
             if layer_types
             else (28 if first_layer is None else first_layer) < num_layers
         )
-        if not config.get("use_sliding_window") or not slides:
+        if not _flag(config, "use_sliding_window") or not slides:
             return None
     return positive_int(config, "sliding_window")
 
 
 def _rope_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that is said about rotary embeddings, from where old and new files say it."""
-    fields = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    """Return all that is said about rotary embeddings, from where old and new files say it.
+
+    Where both do, the old one counts, as in transformers: somebody has added it to a new file.
+    """
+    name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    said = config.get(name) or {}
+    if not isinstance(said, Mapping):
+        raise CheckpointError(f"{name} is {said!r}; it must be an object with a 'rope_type'")
+    if any(isinstance(value, Mapping) for value in said.values()):
+        raise _unsupported(name, said, "rotary embeddings that are the same in every layer")
+    fields = dict(said)
     if config.get("rope_theta") is not None:
         fields.setdefault("rope_theta", config["rope_theta"])
     if config.get("partial_rotary_factor") is not None:
@@ -362,6 +371,14 @@ def _positive_number(config: Mapping[str, Any], key: str, default: float | None 
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise CheckpointError(f"{key} is {value!r}; it must be a number greater than 0")
     return float(value)
+
+
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    """Return ``config[key]``, or False when it is absent or null."""
+    value = config.get(key)
+    if value not in (None, False, True):
+        raise CheckpointError(f"{key} is {value!r}; it must be true or false")
+    return bool(value)
 
 
 def _token_ids(config: Mapping[str, Any], key: str) -> tuple[int, ...]:

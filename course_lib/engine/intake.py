@@ -99,7 +99,11 @@ class Intake:
             params: What is asked of the sampler.
             arrival_time: When it arrived, in seconds of ``time.monotonic``; None for now.
             **known: Other arguments of ``EngineRequest``.
+
+        Raises:
+            ValueError: The priority is no whole number.
         """
+        _require_priority(known.get("priority", 0))
         arrived = time.monotonic() if arrival_time is None else arrival_time
         if params.max_tokens is None:
             room = self._scheduler.max_model_len - len(token_ids)
@@ -162,6 +166,14 @@ class Intake:
             f"of them at least for the answer; it would need {needed} blocks of {size}, of which "
             f"the pool has {num_blocks - 1}: {remedy}"
         )
+
+
+def _require_priority(priority: object) -> None:
+    """Raise ValueError unless queues can be put in order by it."""
+    try:
+        operator.index(priority)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise ValueError(f"priority is {priority!r}; it must be a whole number") from None
 
 
 def _eos_token_ids(model_config: LlamaConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:

@@ -22,11 +22,16 @@ def as_prompts(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
 
     Tokens may be NumPy's numbers and stand in its arrays: one row for each prompt, or one alone.
 
+    Raises:
+        PromptError: It is neither a prompt nor a list.
+
     >>> as_prompts("a text"), as_prompts([5, 6]), as_prompts(["one", [7]])
     (['a text'], [[5, 6]], ['one', [7]])
     """
     if isinstance(prompts, (str, Mapping)):
         return [prompts]
+    if not _is_list(prompts):
+        raise _no_prompt(prompts)
     is_list = _is_prompt(prompts[0]) if len(prompts) else getattr(prompts, "ndim", 0) != 1
     return list(prompts) if is_list else [prompts]  # type: ignore[arg-type, list-item]
 
@@ -35,13 +40,14 @@ def plain_prompt(prompt: Prompt) -> PlainPrompt:
     """Return the text or the tokens of a prompt.
 
     Raises:
-        PromptError: It is a dictionary with other fields than vLLM's two, or with neither.
+        PromptError: It is a dictionary with other fields than vLLM's two, or with neither, or
+            what should be a text or tokens is something else.
 
     >>> plain_prompt("a text"), plain_prompt({"prompt_token_ids": [5, 6]})
     ('a text', [5, 6])
     """
     if not isinstance(prompt, Mapping):
-        return prompt
+        return _require_plain(prompt)
     # With both, the tokens count: the text is what they were made of.
     given = (prompt.get(name) for name in ("prompt_token_ids", "prompt"))
     found = next((value for value in given if value is not None), None)
@@ -50,7 +56,25 @@ def plain_prompt(prompt: Prompt) -> PlainPrompt:
             f"a prompt with the fields {sorted(prompt)} is not understood; give a text, "
             'tokens, {"prompt": text} or {"prompt_token_ids": tokens}'
         )
-    return found
+    return _require_plain(found)
+
+
+def _require_plain(prompt: PlainPrompt) -> PlainPrompt:
+    if isinstance(prompt, str) or _is_list(prompt):
+        return prompt
+    raise _no_prompt(prompt)
+
+
+def _no_prompt(value: object) -> PromptError:
+    return PromptError(
+        f"{value!r} is no prompt; give a text, a list of tokens, or several of these"
+    )
+
+
+def _is_list(value: object) -> bool:
+    """Whether something has a length and an order, as lists and arrays have."""
+    has_items = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return has_items and getattr(value, "ndim", 1) > 0 and not isinstance(value, (str, bytes))
 
 
 def _is_prompt(item: object) -> bool:

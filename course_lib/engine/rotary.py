@@ -177,7 +177,7 @@ RopeScaling = DynamicScaling | LinearScaling | Llama3Scaling | YarnScaling
 Each has a ``rope_type``, its name in a Hugging Face ``config.json``; an ``attention_factor``, by
 which cosine and sine are multiplied; and ``scaled(frequencies, theta)``, which takes and returns
 float32 [head_dim / 2], in radians per token, largest first. ``theta`` is what they were made from.
-``longest(max_position_embeddings)`` says how many tokens a sequence may have, as vLLM counts them.
+``longest(max_position_embeddings)`` says how many tokens a sequence may have.
 """
 
 

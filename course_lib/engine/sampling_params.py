@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 GREEDY_BELOW = 1e-5
 """A temperature below this one means the most probable token. Dividing by less overflows."""
@@ -63,12 +64,13 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name in ("n", "top_k", "max_tokens", "seed", "logprobs"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name not in _MAY_BE_NONE:
                 object.__setattr__(self, name, _whole_number(name, value))
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            _require_number(name, getattr(self, name))
         # Tuples, so that a list that the caller changes later changes nothing here.
-        stop = [] if self.stop is None else self.stop
-        stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        token_ids = [] if self.stop_token_ids is None else self.stop_token_ids
+        stop = (self.stop,) if isinstance(self.stop, str) else _tuple("stop", self.stop)
+        token_ids = _tuple("stop_token_ids", self.stop_token_ids)
         numbers = tuple(_whole_number("stop_token_ids", token_id) for token_id in token_ids)
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", numbers)
@@ -85,7 +87,7 @@ class SamplingParams:
                 "at least 1, or None for as many as fit",
             ),
             ("logprobs", self.logprobs is None or self.logprobs >= 0, "0 or more, or None"),
-            ("stop", all(self.stop_strings), "strings that are not empty"),
+            ("stop", all(isinstance(s, str) and s for s in stop), "strings that are not empty"),
         ):
             if not is_right:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
@@ -105,6 +107,30 @@ class SamplingParams:
     def is_greedy(self) -> bool:
         """Whether the most probable token is taken, and nothing left to chance."""
         return self.temperature < GREEDY_BELOW
+
+
+_MAY_BE_NONE = ("max_tokens", "seed", "logprobs")
+"""Whole numbers that may be left unsaid."""
+
+
+def _tuple(name: str, values: Iterable[Any] | None) -> tuple[Any, ...]:
+    """Return what a parameter lists; None lists nothing."""
+    try:
+        return () if values is None else tuple(values)
+    except TypeError:
+        raise ValueError(f"{name} is {values!r}; it must be a list") from None
+
+
+def _require_number(name: str, value: object) -> None:
+    """Raise ValueError unless a value can be compared with numbers, as those of NumPy can."""
+    try:
+        float(value)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError, OverflowError):
+        is_number = False
+    else:
+        is_number = not isinstance(value, (str, bytes))
+    if not is_number:
+        raise ValueError(f"{name} is {value!r}; it must be a number")
 
 
 def _whole_number(name: str, value: object) -> int:

@@ -23,7 +23,9 @@ SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 
 _EXTRA = ("extra_special_tokens", "additional_special_tokens")
+_MORE_ROLES = ("extra_special_tokens", "model_specific_special_tokens")
 _OWN_FIELDS = ("lstrip", "rstrip", "single_word", "normalized")
+"""What is known about a token beside what it is: how much of the text around it is its own."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,16 @@ class SpecialTokens:
 
     Attributes:
         config: ``tokenizer_config.json``.
-        names: The tokens that have a role, such as ``eos_token``, by role.
+        roles: The tokens that have a role, such as ``eos_token``, by role.
         sources: The file that names each role.
         extra: Further special tokens.
         added: The tokens that were added to the vocabulary, by id.
     """
 
     config: Mapping[str, Any]
-    names: Mapping[str, str]
+    roles: Mapping[str, AddedToken]
     sources: Mapping[str, str]
-    extra: tuple[str, ...]
+    extra: tuple[AddedToken, ...]
     added: Mapping[int, AddedToken]
 
     @classmethod
@@ -59,14 +61,19 @@ class SpecialTokens:
             named = _read_optional(folder / SPECIAL_TOKENS_MAP)
             fields |= named
             sources |= dict.fromkeys(named, SPECIAL_TOKENS_MAP)
-        names = _roles(fields)
-        extra = tuple(name for field in _EXTRA for name in _listed(fields.get(field)))
+        roles = _roles(fields)
+        extra = tuple(token for field in _EXTRA for token in _listed(fields.get(field)))
         if is_older:
-            special = {*names.values(), *extra}
+            special = {token.content for token in (*roles.values(), *extra)}
             added = _added_later(folder / ADDED_TOKENS, special)
         else:
             added = _added_by_config(config["added_tokens_decoder"], folder)
-        return cls(config, names, sources, extra, added)
+        return cls(config, roles, sources, extra, added)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The tokens that have a role, such as ``eos_token``, as text by role."""
+        return {role: token.content for role, token in self.roles.items()}
 
     def add_to(self, tokenizer: Tokenizer) -> None:
         """Add what a vocabulary lacks, and mark as special what is named as such.
@@ -83,9 +90,20 @@ class SpecialTokens:
                     f"{self.sources[role]} names {name!r} as {role}, but tokenizer.json has no "
                     "such token; the files are not of one checkpoint: download it again"
                 )
-        tokenizer.add_special_tokens([*dict.fromkeys(self.names.values())])
-        unknown = [name for name in self.extra if tokenizer.token_to_id(name) is None]
+        tokenizer.add_special_tokens(self._as_known(tokenizer))
+        unknown = [each for each in self.extra if tokenizer.token_to_id(each.content) is None]
         tokenizer.add_special_tokens(unknown)
+
+    def _as_known(self, tokenizer: Tokenizer) -> list[AddedToken]:
+        """Return the tokens that have a role, marked as special.
+
+        As in transformers, what the list of added tokens says about one counts more than what
+        stands beside its role, and the list in ``tokenizer_config.json`` most.
+        """
+        known = {token.content: token for token in self.roles.values()}
+        for listed in (tokenizer.get_added_tokens_decoder(), self.added):
+            known |= {t.content: t for t in listed.values() if t.content in known}
+        return [_special(content, _fields_of(token)) for content, token in known.items()]
 
     def _add(self, tokenizer: Tokenizer, token: AddedToken, token_id: int) -> None:
         """Add one token, if it is not there."""
@@ -102,24 +120,39 @@ class SpecialTokens:
             )
 
 
-def _roles(fields: Mapping[str, Any]) -> dict[str, str]:
+def _roles(fields: dict[str, Any]) -> dict[str, AddedToken]:
     """Return the special tokens that have a role, such as ``eos_token``, by role."""
-    named = fields.get(_EXTRA[0])
-    found = {**fields, **named} if isinstance(named, Mapping) else fields
-    names = {}
-    for role, token in found.items():
+    named: dict[str, Any] = {}
+    for field in _MORE_ROLES:
+        named |= fields[field] if isinstance(fields.get(field), Mapping) else {}
+    roles = {}
+    for role, token in (fields | named).items():
         # Either the token, or all that is known about it. ``add_bos_token`` is neither.
-        content = token.get("content") if isinstance(token, Mapping) else token
-        if isinstance(content, str) and (role.endswith("_token") or role in (named or ())):
-            names[role] = content
-    return names
+        known = token if isinstance(token, Mapping) else {"content": token}
+        content = known.get("content")
+        if content and isinstance(content, str) and (role.endswith("_token") or role in named):
+            roles[role] = _special(content, known)
+    return roles
 
 
-def _listed(tokens: object) -> list[str]:
+def _special(content: str, known: Mapping[str, Any]) -> AddedToken:
+    """Return a special token with what is known about it."""
+    return AddedToken(content, special=True, **_own_fields(known))
+
+
+def _own_fields(token: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: bool(token[name]) for name in _OWN_FIELDS if name in token}
+
+
+def _fields_of(token: AddedToken) -> dict[str, bool]:
+    return {name: getattr(token, name) for name in _OWN_FIELDS}
+
+
+def _listed(tokens: object) -> list[AddedToken]:
     """Return the tokens of a list; each is the token, or all that is known about it."""
     listed = tokens if isinstance(tokens, list) else []
-    contents = (token.get("content") if isinstance(token, Mapping) else token for token in listed)
-    return [content for content in contents if isinstance(content, str)]
+    known = (token if isinstance(token, Mapping) else {"content": token} for token in listed)
+    return [_special(t["content"], t) for t in known if isinstance(t.get("content"), str)]
 
 
 def _added_later(path: Path, special: set[str]) -> dict[int, AddedToken]:
@@ -146,9 +179,8 @@ def _added_by_config(fields: object, folder: Path) -> dict[int, AddedToken]:
                 f"{path}: added_tokens_decoder says {token!r} of token {token_id}; it must be an "
                 "object with its 'content'; download it again"
             )
-        known = {name: bool(token[name]) for name in _OWN_FIELDS if name in token}
         special = bool(token.get("special"))
-        added[_id(token_id, path)] = AddedToken(content, special=special, **known)
+        added[_id(token_id, path)] = AddedToken(content, special=special, **_own_fields(token))
     return added
 
 

@@ -83,6 +83,8 @@ class Tokenizer:
         self._tokenizer = _load(folder / "tokenizer.json")
         special = SpecialTokens.of_folder(folder)
         special.add_to(self._tokenizer)
+        splits = special.config.get("split_special_tokens")
+        self._tokenizer.encode_special_tokens = bool(splits)
         self._names = special.names
         self._template_source = template_source(folder, special.config)
         self.bos_token_id = self._id_of("bos_token")

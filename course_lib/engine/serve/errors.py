@@ -65,6 +65,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 MESSAGES = {
+    400: "the body cannot be read; send one JSON object in UTF-8, not compressed, with numbers of "
+    "at most 4300 digits and no deep nesting",
     404: "there is nothing at this address; try /v1/models, /v1/completions, /v1/chat/completions, "
     "/health or /metrics",
     405: "this address takes another method: POST for completions, GET for the rest",

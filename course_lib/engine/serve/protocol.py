@@ -174,13 +174,16 @@ class _SamplingRequest(RequestModel):
                 prompt alone is too long, which is for the engine to say.
 
         Raises:
-            ApiError: More are asked for than there is room for.
+            ApiError: None are asked for, or more than there is room for.
         """
         room = max(num_tokens_left, 1)
         for name in names:
             asked: int | None = getattr(self, name)
             if asked is None:
                 continue
+            if asked < 1:
+                rule = "it must be at least 1; leave it out for the default"
+                raise ApiError(400, f"{name} is {asked}; {rule}", name)
             if num_tokens_left > 0 and asked > room:
                 raise ApiError(
                     400,

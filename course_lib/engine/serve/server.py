@@ -350,11 +350,13 @@ class _EventStream(StreamingResponse):
 async def _events(stream: OutputStream, reply: Reply, includes_usage: bool) -> AsyncIterator[str]:
     """Yield an answer piece by piece, as server-sent events."""
     try:
+        # As OpenAI's: who asked for the usage finds it in every chunk, as null in all but the last.
+        usage = {"usage": None} if includes_usage else {}
         for chunk in reply.opening():
-            yield _event(chunk)
+            yield _event(chunk | usage)
         async for output in stream:
             for piece in reply.take(output):
-                yield _event(reply.chunk(piece))
+                yield _event(reply.chunk(piece) | usage)
         if includes_usage:
             yield _event(reply.usage_chunk())
     except EngineDeadError as error:

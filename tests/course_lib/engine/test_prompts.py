@@ -1,5 +1,6 @@
 """What may be asked of an engine, in whichever form it comes."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,50 @@ def test_tokens_may_be_numbers_of_any_kind(llm: LLM, prompts: Any, num_prompts: 
         ([True, None], "has token None"),
         ([np.array(PROMPT), np.array([], dtype=np.int64)], "the prompt is empty"),
         ({"prompt_token_ids": None}, "give a text"),
+        ({"prompt_token_ids": 5}, "5 is no prompt; give a text"),
+        ({"prompt": np.array(5)}, r"array\(5\) is no prompt"),
+        (5, "5 is no prompt"),
+        (None, "None is no prompt"),
+        (np.array(5), r"array\(5\) is no prompt"),
+        (b"abc", "b'abc' is no prompt"),
+        ({5, 6}, "is no prompt"),
+        (iter(PROMPT), "is no prompt"),
+        ([2**64], "has token 18446744073709551616"),
+        (np.zeros((2, 2, 2), dtype=np.int64), "has token"),
     ],
 )
 def test_what_is_no_token_is_refused(llm: LLM, prompt: Any, words: str) -> None:
     with pytest.raises(PromptError, match=words):
         llm.generate(prompt, GREEDY)
+    assert not llm.has_unfinished_requests()
+
+
+@pytest.mark.parametrize("prompt", [5, None, np.array(5), {"prompt": 5}, np.array([5, 128])])
+def test_every_entry_refuses_what_is_no_prompt(llm: LLM, prompt: Any) -> None:
+    with pytest.raises(PromptError):
+        llm.add_request("a", prompt, GREEDY)
+    with pytest.raises(PromptError):
+        llm.generate_stream(prompt, GREEDY)
+    assert not llm.has_unfinished_requests()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [np.array(PROMPT), torch.tensor(PROMPT), {"prompt_token_ids": np.array(PROMPT, np.uint16)}],
+)
+def test_every_entry_takes_arrays(llm: LLM, prompt: Any) -> None:
+    [expected] = tokens(llm, PROMPT, GREEDY)
+    *_, last = llm.generate_stream(prompt, GREEDY)
+    llm.add_request("a", prompt, GREEDY)
+    while llm.has_unfinished_requests():
+        [output] = llm.step()
+    assert last.outputs[0].token_ids == output.outputs[0].token_ids == expected
+
+
+@pytest.mark.parametrize("priority", ["high", None, math.nan, 0.5])
+def test_a_priority_that_puts_nothing_in_order_is_refused(llm: LLM, priority: Any) -> None:
+    with pytest.raises(ValueError, match=r"^priority is .*; it must be a whole number"):
+        llm.add_request("a", PROMPT, GREEDY, priority=priority)
     assert not llm.has_unfinished_requests()
 
 

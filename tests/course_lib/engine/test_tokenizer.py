@@ -233,6 +233,75 @@ def test_tokens_and_their_roles_are_found_wherever_a_checkpoint_names_them(
     assert tokenizer.render_chat(chat) == oracle.apply_chat_template(chat, tokenize=False)
 
 
+def flagged(**flags: bool) -> Callable[[dict[str, Any]], None]:
+    """Return what says more about the end token in ``tokenizer.json``."""
+
+    def edit(fields: dict[str, Any]) -> None:
+        for token in fields["added_tokens"]:
+            if token["content"] == "</s>":
+                token.update(flags)
+
+    return edit
+
+
+EOS = {"content": "</s>", "normalized": False, "special": True, "lstrip": False, "rstrip": False}
+LEFT, RIGHT = EOS | {"lstrip": True}, EOS | {"rstrip": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "named", "edit"),
+    [
+        ({}, {}, flagged(lstrip=True)),
+        ({}, {}, flagged(rstrip=True)),
+        ({}, {}, flagged(lstrip=True, special=False)),
+        ({}, {}, flagged(single_word=True)),
+        ({"added_tokens_decoder": {"401": END}}, {}, flagged(lstrip=True)),
+        ({"added_tokens_decoder": {"2": LEFT}}, {}, None),
+        ({"added_tokens_decoder": {"2": LEFT}}, {}, flagged(rstrip=True)),
+        ({"added_tokens_decoder": {"2": LEFT | {"special": False}}}, {}, None),
+        ({"eos_token": LEFT | {"__type": "AddedToken"}}, {}, None),
+        (
+            {"eos_token": LEFT | {"__type": "AddedToken"}, "added_tokens_decoder": {"2": RIGHT}},
+            {},
+            None,
+        ),
+        ({"eos_token": None}, {"eos_token": LEFT}, None),
+        ({"eos_token": None}, {"eos_token": LEFT}, flagged(rstrip=True)),
+        ({}, {"pad_token": END | {"lstrip": True, "rstrip": True}}, None),
+        ({"additional_special_tokens": ["</s>"]}, {}, flagged(lstrip=True)),
+        ({"additional_special_tokens": [END | {"__type": "AddedToken", "lstrip": True}]}, {}, None),
+        ({"model_specific_special_tokens": {"image_token": "<|end|>"}}, {}, None),
+        ({"split_special_tokens": True}, {}, None),
+    ],
+)
+def test_what_is_known_about_a_token_is_what_transformers_knows(
+    tmp_path: Path,
+    config: dict[str, Any],
+    named: dict[str, Any],
+    edit: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    folder = save(byte_level(), tmp_path, chat_template="{{ image_token }}", **config)
+    if named:
+        (folder / "special_tokens_map.json").write_text(json.dumps(named))
+    if edit is not None:
+        fields = json.loads((folder / "tokenizer.json").read_text())
+        edit(fields)
+        (folder / "tokenizer.json").write_text(json.dumps(fields))
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer(folder)
+    for text in ("a <|end|> b </s> x <s> y</s>  z", "a</s>b <|end|>", " </s> "):
+        ids = tokenizer.encode(text)
+        assert ids == oracle.encode(text)
+        assert tokenizer.decode(ids) == oracle.decode(ids, skip_special_tokens=True)
+    chat = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.render_chat(chat) == oracle.apply_chat_template(chat, tokenize=False)
+
+
+def test_a_role_without_a_token_has_none(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(save(byte_level(), tmp_path, eos_token="", bos_token=None))
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -325,6 +394,14 @@ def test_several_templates_without_a_default_are_refused_by_name(
         "{{ messages | tojson(True, 4, (';', '='), True) }}",
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}"
         "{{ ns.n }}{{ dict(a=1) }}",
+        "{% set ns = namespace({'a': 1}, self=2) %}{{ ns.a }}{{ ns.self }}{{ ns.b is defined }}",
+        "{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m.content }}"
+        "{% endfor %}",
+        "{{ tools is none }}{{ documents is none }}{{ enable_thinking is defined }}",
+        "{{ messages[0].name }}{{ messages[::-1][0].content[:1] }}{{ messages | length }}",
+        "\n\n  {% if true %}\n  a\n  {% endif %}\n\n",
+        "",
     ],
 )
 def test_a_template_reads_as_in_transformers(tmp_path: Path, template: str) -> None:
@@ -333,6 +410,23 @@ def test_a_template_reads_as_in_transformers(tmp_path: Path, template: str) -> N
     chat = [{"role": "user", "content": "<é>"}, {"role": "assistant", "content": "'\u2028\""}]
     expected = oracle.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert Tokenizer(folder).render_chat(chat) == expected
+
+
+def test_templates_for_other_purposes_may_have_files(tmp_path: Path) -> None:
+    folder = save(byte_level(), tmp_path, chat_template=None)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("sources")
+    chat = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(
+        ChatTemplateError, match=r"templates \['rag'\], and none of them is the 'def"
+    ):
+        Tokenizer(folder).render_chat(chat)
+    (folder / "additional_chat_templates" / "default.jinja").write_text("plain")
+    oracle = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    assert Tokenizer(folder).render_chat(chat) == "plain"
+    assert oracle.apply_chat_template(chat, tokenize=False) == "plain"
+    (folder / "chat_template.jinja").write_text("first of all")
+    assert Tokenizer(folder).render_chat(chat) == "first of all"
 
 
 def test_a_template_may_refuse(tokenizer: Tokenizer) -> None:
@@ -352,6 +446,8 @@ def test_a_template_may_refuse(tokenizer: Tokenizer) -> None:
         "{{ 1 / 0 }}",
         "{{ nothing.at.all }}",
         "{% if %}",
+        "{{ namespace(__class__=1) }}",
+        "{% set ns = namespace() %}{% set ns._x = 1 %}",
     ],
 )
 def test_a_template_cannot_reach_out_and_cannot_crash(tmp_path: Path, template: str) -> None:
