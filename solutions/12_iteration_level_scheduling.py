@@ -281,7 +281,7 @@ check("12.1", answer)
 # |---|---|
 # | `self.limit_chunk(request, num, budget)` | how many of the tokens that it lacks a request may compute now |
 # | `self.kv_cache_manager.allocate_slots(request, num)` | takes slots for them; None if there is no room, and then nothing has changed |
-# | `self.kv_cache_manager.has_free_slot(request)` | whether there is a slot for one token more already |
+# | `self.kv_cache_manager.has_free_slot(request)` | whether one token more needs nothing from `allocate_slots`: it begins no block, and fills none, which would have to be hashed |
 # | `self.preempt_for(request, num, output)` | lesson 6: preempts until the request has its slots or is a victim itself; returns the tokens that go back to the budget |
 #
 # What makes it hard is that `preempt_for` takes requests out of `self.running` while you go through it. Under first come,

@@ -11,7 +11,12 @@ from autograder.lessons import lesson12_hunt as hunt
 from autograder.lessons import lesson12_plans as plans
 from autograder.lessons import lesson12_work as work
 from autograder.proxy.subject import LocalSubject
-from course_lib.scheduling import RequestStatus, Scheduler
+from course_lib.scheduling import (
+    RequestStatus,
+    Scheduler,
+    SchedulerOutput,
+    SpeculativeScheduler,
+)
 from course_lib.scheduling.watch.violations import plan_violations
 from lesson_answers import (
     SAME,
@@ -153,6 +158,47 @@ def take_back_key_error(self, output, sampled):
         self.requests[name].num_computed_tokens -= len(drafts) + 1 - num
 
 
+def _rejected(output, sampled):
+    """Return how many drafts of each named request were rejected."""
+    counts = {
+        name: len(sampled[name]) if isinstance(sampled[name], list) else 1
+        for name in output.scheduled_spec_decode_tokens
+        if name in sampled
+    }
+    drafts = output.scheduled_spec_decode_tokens
+    if not all(1 <= num <= len(drafts[name]) + 1 for name, num in counts.items()):
+        raise ValueError(counts)
+    return {name: len(drafts[name]) + 1 - num for name, num in counts.items()}
+
+
+def take_back_from_whoever_has_caught_up(self, output, sampled):
+    for name, num in _rejected(output, sampled).items():
+        request = self.requests.get(name)
+        if request and request.num_computed_tokens >= request.num_tokens:
+            request.num_computed_tokens -= num
+
+
+def take_back_and_empty_the_plan(self, output, sampled):
+    SpeculativeScheduler.take_back_rejected(self, output, sampled)
+    for name in output.scheduled_spec_decode_tokens:
+        output.scheduled_spec_decode_tokens[name] = []
+
+
+def take_back_from_the_living(self, output, sampled):
+    """Look at the counts of those alone who are still there."""
+    there = {
+        name: drafts
+        for name, drafts in output.scheduled_spec_decode_tokens.items()
+        if name in self.requests
+    }
+    for name, num in _rejected(
+        SchedulerOutput(scheduled_spec_decode_tokens=there), sampled
+    ).items():
+        request = self.requests[name]
+        if request.num_computed_tokens > request.num_tokens:
+            request.num_computed_tokens -= num
+
+
 # 12.5
 
 
@@ -164,6 +210,12 @@ def place_by_lacking(self, request):
 
 def place_nothing(self, request):
     return None
+
+
+def test_the_numbers_of_a_placeholder_are_shown_by_name():
+    case = examine("12.5", place_nothing).counterexample.case
+    assert "num_tokens_ahead=" in case
+    assert "num_computed_tokens=" in case
 
 
 # 12.6
@@ -221,6 +273,7 @@ RIGHT = {
     ],
     "12.4": [
         take_back_by_progress,
+        take_back_from_the_living,
     ],
     "12.5": [
         place_by_lacking,
@@ -258,6 +311,8 @@ WRONG = {
     ],
     "12.4": [
         (take_back_key_error, SAME),
+        (take_back_from_whoever_has_caught_up, SAME),
+        (take_back_and_empty_the_plan, SAME),
         (lambda self, output, sampled: None, SAME),
     ],
     "12.5": [
