@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -128,6 +129,26 @@ def float_budget(self, output, budget):
 
 def one_budget_less(self, output, budget):
     return Scheduler.serve_running(self, output, budget - 1) + 1
+
+
+def one_slot_for_several(self, output, budget):
+    """Ask `has_free_slot` whatever the number of tokens."""
+    for request in list(self.running):
+        if request.request_id in output.preempted_req_ids or budget < 1:
+            continue
+        lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+        tokens = self.limit_chunk(request, lacking, budget) if lacking > 0 else 0
+        if not tokens:
+            continue
+        manager = self.kv_cache_manager
+        if not manager.has_free_slot(request) and manager.allocate_slots(request, tokens) is None:
+            budget += self.preempt_for(request, tokens, output)
+            if request.request_id in output.preempted_req_ids:
+                continue
+        output.num_scheduled_tokens[request.request_id] = tokens
+        request.num_computed_tokens += tokens
+        budget -= tokens
+    return budget
 
 
 # 12.4
@@ -304,6 +325,7 @@ WRONG = {
     "12.3": [
         (the_running_list_itself, "the place stays"),
         (a_new_list, SAME),
+        (one_slot_for_several, "one slot for several"),
         (float_budget, SAME),
         (one_budget_less, SAME),
         (lambda self, output, budget: budget, SAME),
@@ -427,6 +449,28 @@ def test_a_specimen_is_shown_with_both_states_and_the_plan():
     finding = examine("12.8", lambda before, output, after: [])
     case = finding.counterexample.case
     assert all(word in case for word in ("before: running a:4/5", "plan: {", "after: "))
+
+
+def the_bound_is_for_the_plan_alone(before, output, after):
+    """Hold what is planned against what is lacking, and not what is computed afterwards."""
+    said = [each for each in plan_violations(before, output, after) if "but only" not in each]
+    return said + [
+        name
+        for name, tokens in output.num_scheduled_tokens.items()
+        if tokens > before.requests[name].num_lacking
+    ]
+
+
+def whoever_comes_may_have_hits(before, output, after):
+    """Let a request that comes back from the CPU move by more than is planned."""
+    return plan_violations(
+        replace(before, waiting=(*before.waiting, *before.swapped)), output, after
+    )
+
+
+@pytest.mark.parametrize("checker", [the_bound_is_for_the_plan_alone, whoever_comes_may_have_hits])
+def test_a_checker_that_lets_hits_pass_everywhere_loses_points(checker):
+    assert examine("12.8", checker).fraction < 1
 
 
 # The hunt
