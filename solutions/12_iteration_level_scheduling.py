@@ -247,9 +247,9 @@ check("12.1", answer)
 # ## 4. A plan
 #
 # A plan is made in three rounds from one budget: those who run, those who come back from the CPU, those who wait. Put the
-# lines in order. Two remarks: `finished_req_ids` tells the executor who has ended since the last plan, and each plan has a set
-# of its own. And a block that two requests share is copied before one of them writes into it (lesson 8); the manager knows
-# which copies are due once everybody has got slots.
+# lines in order. Three remarks: `finished_req_ids` tells the executor who has ended since the last plan, and each plan has a
+# set of its own. A block that two requests share is copied before one of them writes into it (lesson 8); the manager knows
+# which copies are due once everybody has got slots. And a log is told of a plan when its total and its copies are in it.
 
 # %% exercise="12.2"
 

@@ -14,7 +14,13 @@ from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.decisions import DecisionLog
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.serving import plan_iteration, run_and_fork, run_in_full, serve
+from course_lib.scheduling.watch.serving import (
+    plan_iteration,
+    run_and_fork,
+    run_in_full,
+    serve,
+    told_to_a_log,
+)
 
 BLOCK_SIZE = 2
 LARGER_BLOCK_SIZE = 4
@@ -307,6 +313,14 @@ def all_is_told_to_a_log(life: Life) -> None:
     life.see("log.num_steps")
 
 
+def a_log_is_told_of_whole_plans(life: Life) -> None:
+    """What a log is told of has its total, and the copies that are due."""
+    scheduler(life, 20)
+    add(life, "a", 3)
+    life.apply(run_and_fork, "a", "b")
+    life.apply(told_to_a_log)
+
+
 PLANNING = (
     one_ends,
     nobody_after_a_victim,
@@ -315,4 +329,5 @@ PLANNING = (
     one_is_forked,
     clients_are_charged,
     all_is_told_to_a_log,
+    a_log_is_told_of_whole_plans,
 )
