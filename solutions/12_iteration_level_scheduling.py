@@ -247,9 +247,9 @@ check("12.1", answer)
 # ## 4. A plan
 #
 # A plan is made in three rounds from one budget: those who run, those who come back from the CPU, those who wait. Put the
-# lines in order. Two remarks: `finished_req_ids` tells the executor who has ended since the last plan, and each plan has a set
-# of its own. And a block that two requests share is copied before one of them writes into it (lesson 8); the manager knows
-# which copies are due once everybody has got slots.
+# lines in order. Three remarks: `finished_req_ids` tells the executor who has ended since the last plan, and each plan has a
+# set of its own. A block that two requests share is copied before one of them writes into it (lesson 8); the manager knows
+# which copies are due once everybody has got slots. And a log is told of a plan when its total and its copies are in it.
 
 # %% exercise="12.2"
 
@@ -281,7 +281,7 @@ check("12.1", answer)
 # |---|---|
 # | `self.limit_chunk(request, num, budget)` | how many of the tokens that it lacks a request may compute now |
 # | `self.kv_cache_manager.allocate_slots(request, num)` | takes slots for them; None if there is no room, and then nothing has changed |
-# | `self.kv_cache_manager.has_free_slot(request)` | whether there is a slot for one token more already |
+# | `self.kv_cache_manager.has_free_slot(request)` | whether one token more needs nothing from `allocate_slots`: it begins no block, and fills none, which would have to be hashed |
 # | `self.preempt_for(request, num, output)` | lesson 6: preempts until the request has its slots or is a victim itself; returns the tokens that go back to the budget |
 #
 # What makes it hard is that `preempt_for` takes requests out of `self.running` while you go through it. Under first come,

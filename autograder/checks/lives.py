@@ -13,6 +13,9 @@ from autograder.proxy.recipes import Make
 from autograder.proxy.subject import ITSELF, Outcome, Returned, Subject
 from autograder.proxy.wire import Ref
 
+_TOO_MANY_NUMBERS = 3
+"""From so many plain numbers on, a call is shown with the names of its parameters."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -152,7 +155,8 @@ class Life:
     def apply(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function of the library on the object, and on what else it needs."""
         args = tuple(map(self._own, args))
-        text = self._text(function.__name__, (_Named("obj"), *args), {})
+        unnamed, named = _told_apart(function, args)
+        text = self._text(function.__name__, (_Named("obj"), *unnamed), named)
         if self._object is None:
             self._log(Step(text, Returned(None)))
             return
@@ -208,6 +212,21 @@ class Life:
         """Return the names of a method's parameters, without the object itself."""
         function = getattr(self._owner, method, None)
         return parameter_names(function)[1:] if callable(function) else ()
+
+
+def _told_apart(
+    function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments as they are shown: by name if nobody could tell the numbers apart.
+
+    >>> def place(obj, known, ahead, computed): ...
+    >>> _told_apart(place, (3, 0, 2)), _told_apart(place, ("a", 0, 2))
+    (((), {'known': 3, 'ahead': 0, 'computed': 2}), (('a', 0, 2), {}))
+    """
+    names = parameter_names(function)[1 : 1 + len(args)]
+    if sum(type(arg) is int for arg in args) < _TOO_MANY_NUMBERS or len(names) < len(args):
+        return args, {}
+    return (), dict(zip(names, args, strict=True))
 
 
 class _Named:

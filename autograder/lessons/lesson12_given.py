@@ -83,7 +83,9 @@ def form_of_a_plan(state: Any) -> str:
         isinstance(name, str) and type(number) is int for name, number in state.items()
     ):
         return ""
-    return f'{state!r} is neither a whole number, nor a name, nor a plan such as {{"r0": 1, "r1": 4}}'
+    return (
+        f'{state!r} is neither a whole number, nor a name, nor a plan such as {{"r0": 1, "r1": 4}}'
+    )
 
 
 def _written(seed: int, **changed: Any) -> dict[str, Any]:

@@ -213,6 +213,9 @@ def _complaint(case: Any) -> str | None:
                 f"{each!r}: cached are whole blocks of {BLOCK_SIZE}, and fewer tokens than the "
                 "prompt has"
             )
+    names = [each[0] for each in line]
+    if len(set(names)) < len(names):
+        return f"each request has a name of its own; {max(names, key=names.count)!r} comes twice"
     return None
 
 
@@ -296,6 +299,7 @@ CASES = (
     case([("b", 465, 256)], 1000, 1),
     case([], 10, 2),
     case([("a", 300, 256), ("b", 300, 256)], 44, 8),
+    case([("a", 3, 0), ("b", 2, 0)], 5, 8),
 )
 
 MENDED = (

@@ -14,16 +14,24 @@ from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.decisions import DecisionLog
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.serving import plan_iteration, run_and_fork, run_in_full, serve
+from course_lib.scheduling.watch.serving import (
+    plan_iteration,
+    run_and_fork,
+    run_in_full,
+    serve,
+    told_to_a_log,
+)
 
 BLOCK_SIZE = 2
+LARGER_BLOCK_SIZE = 4
+"""In blocks of two each token begins one or fills one; in larger ones there are free slots."""
 
 
 class ServingLife(PreemptionLife):
     """What may happen to a scheduler: requests come, are served, and give way."""
 
     @initialize(
-        num_blocks=st.integers(4, 14),
+        memory=st.tuples(st.integers(4, 14), st.sampled_from((BLOCK_SIZE, LARGER_BLOCK_SIZE))),
         caching=st.booleans(),
         budget=st.integers(2, 12),
         threshold=st.sampled_from((0, 0, 2, 3)),
@@ -32,7 +40,7 @@ class ServingLife(PreemptionLife):
     )
     def make_one(
         self,
-        num_blocks: int,
+        memory: tuple[int, int],
         caching: bool,
         budget: int,
         threshold: int,
@@ -47,7 +55,7 @@ class ServingLife(PreemptionLife):
             options |= {"preemption_mode": "swap", "num_cpu_blocks": num_cpu_blocks}
         self.create(
             SchedulerConfig(max_num_batched_tokens=budget, **options),
-            Make(KVCacheManager, num_blocks, BLOCK_SIZE, enable_caching=caching),
+            Make(KVCacheManager, *memory, enable_caching=caching),
         )
 
     @precondition(lambda self: self.num_made)
@@ -74,6 +82,17 @@ def a_prompt_is_cut(life: Life) -> None:
     scheduler(life, 40, max_num_batched_tokens=16)
     add(life, "a", 4)
     add(life, "b", 40)
+    life.apply(plan_iteration)
+    life.apply(plan_iteration)
+
+
+def a_prompt_goes_on_in_mid_block(life: Life) -> None:
+    """There is a slot for one token in the last block of a prompt, and it computes more of them."""
+    life.create(
+        SchedulerConfig(max_num_batched_tokens=5),
+        Make(KVCacheManager, 6, LARGER_BLOCK_SIZE, enable_caching=False),
+    )
+    add(life, "a", 12)
     life.apply(plan_iteration)
     life.apply(plan_iteration)
 
@@ -195,6 +214,7 @@ def to_the_cpu(life: Life) -> None:
 
 SERVING = (
     a_prompt_is_cut,
+    a_prompt_goes_on_in_mid_block,
     the_last_in_goes,
     a_victim_in_front,
     two_victims_in_front,
@@ -293,6 +313,14 @@ def all_is_told_to_a_log(life: Life) -> None:
     life.see("log.num_steps")
 
 
+def a_log_is_told_of_whole_plans(life: Life) -> None:
+    """What a log is told of has its total, and the copies that are due."""
+    scheduler(life, 20)
+    add(life, "a", 3)
+    life.apply(run_and_fork, "a", "b")
+    life.apply(told_to_a_log)
+
+
 PLANNING = (
     one_ends,
     nobody_after_a_victim,
@@ -301,4 +329,5 @@ PLANNING = (
     one_is_forked,
     clients_are_charged,
     all_is_told_to_a_log,
+    a_log_is_told_of_whole_plans,
 )

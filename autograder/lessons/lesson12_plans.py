@@ -161,6 +161,17 @@ FAULTY = {
     "computes while it waits": _plan(
         _ONE_WAITS, {"a": 1, "b": 6}, _state({"a": (5, 5)}, {"b": (6, 6)})
     ),
+    "a hit, and more than it lacks": _plan(
+        _ONE_WAITS, {"a": 1, "b": 3}, _state({"a": (5, 5), "b": (8, 6)})
+    ),
+    "admitted, and not moved ahead": _plan(
+        _ONE_WAITS, {"a": 1, "b": 6}, _state({"a": (5, 5), "b": (0, 6)})
+    ),
+    "back from the CPU, and moved too far": _plan(
+        _state({"a": (4, 5)}, swapped={"b": (2, 9)}),
+        {"a": 1, "b": 3},
+        _state({"a": (5, 5), "b": (9, 9)}),
+    ),
 }
 """Plans that break a law, by what is wrong, the simplest first."""
 

@@ -200,6 +200,14 @@ class AllOrNothing(Serving):
         return num_new if num_new <= budget else 0
 
 
+class OneSlotForSeveral(Serving):
+    """Takes the free slot of one token for all that a request computes."""
+
+    def _has_room(self, request: Request, num_new: int) -> bool:
+        manager = self.scheduler.kv_cache_manager
+        return manager.has_free_slot(request) or super()._has_room(request, num_new)
+
+
 class BudgetOfAnIteration(Serving):
     """Cuts to the budget of a whole iteration, not to what is left of it."""
 
@@ -323,6 +331,11 @@ SERVE = (
         OnlyKnown,
         "known tokens only",
         "`num_tokens_ahead` positions behind the known tokens are to be computed as well.",
+    ),
+    _mistake(
+        OneSlotForSeveral,
+        "one slot for several",
+        "`has_free_slot` speaks of one token. Whoever computes several asks for slots.",
     ),
     _mistake(
         PromptsOnly,

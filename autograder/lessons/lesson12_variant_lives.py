@@ -13,7 +13,7 @@ from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.scheduler import Scheduler, SchedulerConfig, SchedulerOutput
-from course_lib.scheduling.watch.ahead import placed, plan_ahead, verify
+from course_lib.scheduling.watch.ahead import placed, plan_ahead, taken_back, verify
 from course_lib.scheduling.watch.iterations import queues_of, run_iteration
 
 
@@ -135,6 +135,22 @@ def nothing_to_take_back(life: Life) -> None:
         life.apply(queues_of)
 
 
+def a_namesake_is_planned(life: Life) -> None:
+    """Another request under the name is planned whole when the tokens of an old plan come."""
+    make(life)
+    life.do("add_request", request("a", 3))
+    life.do("schedule", reads=("total_num_scheduled_tokens",))
+    plan = Make(SchedulerOutput, scheduled_spec_decode_tokens={"a": [8, 9]})
+    life.do("take_back_rejected", plan, {"a": [5]})
+    life.apply(queues_of)
+
+
+def what_it_is_given(life: Life) -> None:
+    """The plan and the tokens are still needed."""
+    _begun(life, "a")
+    life.apply(taken_back, {"a": [8, 9]}, {"a": [8, 5]})
+
+
 DRAFTS = (
     some_accepted,
     all_accepted,
@@ -143,6 +159,8 @@ DRAFTS = (
     one_leaves,
     one_comes_again,
     nothing_to_take_back,
+    a_namesake_is_planned,
+    what_it_is_given,
 )
 
 # 12.5, placeholders

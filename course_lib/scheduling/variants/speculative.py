@@ -115,8 +115,8 @@ class SpeculativeScheduler(Scheduler):
                 alone.
 
         Raises:
-            ValueError: A request that had k drafts is named with fewer than 1 or more than k + 1
-                tokens, be it aborted or not. Nothing changes.
+            ValueError: A request that had k drafts got fewer than 1 or more than k + 1 tokens.
+                Nothing changes.
         """
         num_rejected: dict[str, int] = {}
         for request_id, drafts in output.scheduled_spec_decode_tokens.items():

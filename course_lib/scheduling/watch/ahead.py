@@ -56,6 +56,37 @@ def verify(
     return {"plan": plan, "then": queues_of(scheduler)}
 
 
+def taken_back(
+    scheduler: SpeculativeScheduler,
+    drafts: Mapping[str, Sequence[int]],
+    sampled: Mapping[str, int | list[int]],
+) -> dict[str, object]:
+    """Give drafts, plan an iteration, call ``take_back_rejected``, and say what is there then.
+
+    Args:
+        scheduler: The scheduler.
+        drafts: The drafts of each request.
+        sampled: What the requests with drafts get.
+
+    Returns:
+        How far everybody is, and the plan's drafts and the tokens, which nobody should change.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = SpeculativeScheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", range(20), max_tokens=50))
+    >>> _ = verify(scheduler, {}, {})
+    >>> taken_back(scheduler, {"a": [8, 9]}, {"a": [8, 5]})
+    {'then': 'running a:22/21', 'drafts': {'a': [8, 9]}, 'sampled': {'a': [8, 5]}}
+    """
+    scheduler.add_drafts(drafts)
+    output = scheduler.schedule()
+    given = dict(sampled)
+    scheduler.take_back_rejected(output, given)
+    kept = {name: list(tokens) for name, tokens in output.scheduled_spec_decode_tokens.items()}
+    return {"then": queues_of(scheduler), "drafts": kept, "sampled": given}
+
+
 def placed(
     scheduler: AsyncScheduler,
     num_tokens: int,

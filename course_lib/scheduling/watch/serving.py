@@ -116,6 +116,43 @@ def run_and_fork(scheduler: Scheduler, parent_id: str, child_id: str) -> Told:
     return said
 
 
+class WholePlans:
+    """A log that notes what a plan holds at the moment when it is told of it.
+
+    Attributes:
+        lines: A line for each plan.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def record_preemption(
+        self, scheduler: Scheduler, victim: Request, winner: Request, num_new_tokens: int
+    ) -> None:
+        """Note nothing of a victim."""
+
+    def record_step(self, scheduler: Scheduler, output: SchedulerOutput) -> None:
+        """Note the total and the copies."""
+        total, copies = output.total_num_scheduled_tokens, output.blocks_to_copy
+        self.lines.append(f"{total} tokens, {len(copies)} copies")
+
+
+def told_to_a_log(scheduler: Scheduler) -> Told:
+    """Plan an iteration that nobody answers, and say what a log was told of it.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=9))
+    >>> told_to_a_log(scheduler)["a log was told"]
+    '2 tokens, 0 copies'
+    """
+    log = WholePlans()
+    scheduler.log = log
+    said = told(scheduler, scheduler.schedule())
+    return {**said, "a log was told": "; ".join(log.lines)}
+
+
 def _in_full(scheduler: Scheduler, output: SchedulerOutput) -> Told:
     copies = (f"{source}>{destination}" for source, destination in output.blocks_to_copy)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,12 @@ from autograder.lessons import lesson12_hunt as hunt
 from autograder.lessons import lesson12_plans as plans
 from autograder.lessons import lesson12_work as work
 from autograder.proxy.subject import LocalSubject
-from course_lib.scheduling import RequestStatus, Scheduler
+from course_lib.scheduling import (
+    RequestStatus,
+    Scheduler,
+    SchedulerOutput,
+    SpeculativeScheduler,
+)
 from course_lib.scheduling.watch.violations import plan_violations
 from lesson_answers import (
     SAME,
@@ -125,6 +131,26 @@ def one_budget_less(self, output, budget):
     return Scheduler.serve_running(self, output, budget - 1) + 1
 
 
+def one_slot_for_several(self, output, budget):
+    """Ask `has_free_slot` whatever the number of tokens."""
+    for request in list(self.running):
+        if request.request_id in output.preempted_req_ids or budget < 1:
+            continue
+        lacking = request.num_tokens + request.num_tokens_ahead - request.num_computed_tokens
+        tokens = self.limit_chunk(request, lacking, budget) if lacking > 0 else 0
+        if not tokens:
+            continue
+        manager = self.kv_cache_manager
+        if not manager.has_free_slot(request) and manager.allocate_slots(request, tokens) is None:
+            budget += self.preempt_for(request, tokens, output)
+            if request.request_id in output.preempted_req_ids:
+                continue
+        output.num_scheduled_tokens[request.request_id] = tokens
+        request.num_computed_tokens += tokens
+        budget -= tokens
+    return budget
+
+
 # 12.4
 
 
@@ -153,6 +179,47 @@ def take_back_key_error(self, output, sampled):
         self.requests[name].num_computed_tokens -= len(drafts) + 1 - num
 
 
+def _rejected(output, sampled):
+    """Return how many drafts of each named request were rejected."""
+    counts = {
+        name: len(sampled[name]) if isinstance(sampled[name], list) else 1
+        for name in output.scheduled_spec_decode_tokens
+        if name in sampled
+    }
+    drafts = output.scheduled_spec_decode_tokens
+    if not all(1 <= num <= len(drafts[name]) + 1 for name, num in counts.items()):
+        raise ValueError(counts)
+    return {name: len(drafts[name]) + 1 - num for name, num in counts.items()}
+
+
+def take_back_from_whoever_has_caught_up(self, output, sampled):
+    for name, num in _rejected(output, sampled).items():
+        request = self.requests.get(name)
+        if request and request.num_computed_tokens >= request.num_tokens:
+            request.num_computed_tokens -= num
+
+
+def take_back_and_empty_the_plan(self, output, sampled):
+    SpeculativeScheduler.take_back_rejected(self, output, sampled)
+    for name in output.scheduled_spec_decode_tokens:
+        output.scheduled_spec_decode_tokens[name] = []
+
+
+def take_back_from_the_living(self, output, sampled):
+    """Look at the counts of those alone who are still there."""
+    there = {
+        name: drafts
+        for name, drafts in output.scheduled_spec_decode_tokens.items()
+        if name in self.requests
+    }
+    for name, num in _rejected(
+        SchedulerOutput(scheduled_spec_decode_tokens=there), sampled
+    ).items():
+        request = self.requests[name]
+        if request.num_computed_tokens > request.num_tokens:
+            request.num_computed_tokens -= num
+
+
 # 12.5
 
 
@@ -164,6 +231,12 @@ def place_by_lacking(self, request):
 
 def place_nothing(self, request):
     return None
+
+
+def test_the_numbers_of_a_placeholder_are_shown_by_name():
+    case = examine("12.5", place_nothing).counterexample.case
+    assert "num_tokens_ahead=" in case
+    assert "num_computed_tokens=" in case
 
 
 # 12.6
@@ -204,6 +277,20 @@ def admit_by_subtraction(line, budget, free):
     return plan, budget - spent, free
 
 
+def admit_with_a_token_to_spare(line, budget, free):
+    """Let a later one wait that just fits into what is left of the budget."""
+    plan = {}
+    for name, tokens, cached in line:
+        rest = tokens - cached
+        blocks = -(-rest // hunt.BLOCK_SIZE)
+        if budget < 1 or blocks > free or (plan and rest >= budget):
+            break
+        plan[name] = (cached, cached + min(rest, budget))
+        budget -= min(rest, budget)
+        free -= blocks
+    return plan, budget, free
+
+
 def laws_in_other_words(before, output, after):
     """Find the same as the reference, and say it once."""
     return ["broken"] if plan_violations(before, output, after) else []
@@ -212,6 +299,8 @@ def laws_in_other_words(before, output, after):
 RIGHT = {
     "12.2": [
         list("KGMOHIBAJNC"),
+        list("KMGOHIABJNC"),
+        list("KGMOHIABNJC"),
         "KGMOHIAJBNC",
     ],
     "12.3": [
@@ -221,6 +310,7 @@ RIGHT = {
     ],
     "12.4": [
         take_back_by_progress,
+        take_back_from_the_living,
     ],
     "12.5": [
         place_by_lacking,
@@ -246,11 +336,13 @@ WRONG = {
     "12.2": [
         (list("KLMOHIABJNC"), "the set is emptied"),
         (list("BKGMOHIAJNC"), SAME),
+        (list("KGMOHINABJC"), SAME),
         ([], SAME),
     ],
     "12.3": [
         (the_running_list_itself, "the place stays"),
         (a_new_list, SAME),
+        (one_slot_for_several, "one slot for several"),
         (float_budget, SAME),
         (one_budget_less, SAME),
         (lambda self, output, budget: budget, SAME),
@@ -258,6 +350,8 @@ WRONG = {
     ],
     "12.4": [
         (take_back_key_error, SAME),
+        (take_back_from_whoever_has_caught_up, SAME),
+        (take_back_and_empty_the_plan, SAME),
         (lambda self, output, sampled: None, SAME),
     ],
     "12.5": [
@@ -281,6 +375,7 @@ WRONG = {
         ({"line": [("b", 465, 0)], "budget": 1000, "free": 8}, "nothing is cached"),
     ],
     "12.9b": [
+        (admit_with_a_token_to_spare, SAME),
         (lambda line, budget, free: ({}, budget, free), SAME),
     ],
 }
@@ -374,6 +469,28 @@ def test_a_specimen_is_shown_with_both_states_and_the_plan():
     assert all(word in case for word in ("before: running a:4/5", "plan: {", "after: "))
 
 
+def the_bound_is_for_the_plan_alone(before, output, after):
+    """Hold what is planned against what is lacking, and not what is computed afterwards."""
+    said = [each for each in plan_violations(before, output, after) if "but only" not in each]
+    return said + [
+        name
+        for name, tokens in output.num_scheduled_tokens.items()
+        if tokens > before.requests[name].num_lacking
+    ]
+
+
+def whoever_comes_may_have_hits(before, output, after):
+    """Let a request that comes back from the CPU move by more than is planned."""
+    return plan_violations(
+        replace(before, waiting=(*before.waiting, *before.swapped)), output, after
+    )
+
+
+@pytest.mark.parametrize("checker", [the_bound_is_for_the_plan_alone, whoever_comes_may_have_hits])
+def test_a_checker_that_lets_hits_pass_everywhere_loses_points(checker):
+    assert examine("12.8", checker).fraction < 1
+
+
 # The hunt
 
 
@@ -396,6 +513,7 @@ def test_the_fixes_mend_one_half_each():
         {"line": [("a", 256, 256)], "budget": 1, "free": 1},
         {"line": [("a", 300, 256)], "budget": 0, "free": 1},
         {"line": [("a", 300, True)], "budget": 1, "free": 1},
+        {"line": [("b", 465, 256), ("b", 300, 0)], "budget": 100, "free": 8},
     ],
 )
 def test_what_is_no_case_is_told_so(case):
