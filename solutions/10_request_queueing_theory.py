@@ -300,7 +300,8 @@ assert long_ones.sum() > 0.5 * code_gaps.sum() and len(long_ones) < 0.02 * len(c
 # $$P(\text{response} > t) = e^{-(\mu - \lambda)t}$$
 #
 # Write the method of `MM1` that turns this around; the object has `self.lam` and `self.mu`. (What is imported above a stub,
-# such as `require_quantile`, is what the library's own answer uses to refuse arguments. You may do it yourself.)
+# such as `require_quantile`, is what the library's own answer uses to refuse arguments; `help(require_quantile)` says how
+# it is called. You may do it yourself.)
 
 # %% exercise="10.2a"
 
@@ -337,7 +338,8 @@ compare(predicted_rest, (9 * 1**2 + 11**2) / 10 / (2 * 2), "s")
 #
 # For the ten services, half of the mean is 1 s. But $E[S^2]$ = (9 + 121)/10 = 13, so $R$ = 13/4 = 3.25 s: more than a mean
 # service, since most of the time it is the long one that runs. Write $R$, then $W$: an `MG1` has `self.lam`, `self.mean`,
-# `self.scv` and `self.rho`.
+# `self.scv` and `self.rho`. (Both are properties of it. Write them as the stubs are, without `@property`; you get a property
+# back, which is read without brackets: `self.mean_residual_service`.)
 
 # %% exercise="10.2b"
 
@@ -922,7 +924,7 @@ assert mean_alone > 1
 # The same requests, 3 per second, on an RTX 4090: once with the 2,588 blocks of the measured run (lesson 1), once with 1,500.
 # The formula knows nothing of memory, but Little does. While a request is there it holds the blocks of its prompt and, on
 # average, of half its answer; so much of the memory is needed at a time, on average, *if* the formula is right. The cell
-# prints that first. **Predict:** with which of the two does the formula hold?
+# prints that first. **Predict:** with which of the two does the formula hold, to a fifth?
 
 # %%
 small_gpu = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["rtx-4090"])
@@ -940,15 +942,18 @@ says = small_alone.mean() * stretch
 small_memory = {blocks: serve(3.0, small_gpu, blocks) for blocks in (2588, 1500)}
 for blocks, result in small_memory.items():
     print(f"{blocks:,} blocks: S/(1−λD) = {says:.1f} s; engine {result.e2e.mean():.1f} s, {result.num_preemptions} preemptions")
+holds = [blocks for blocks, result in small_memory.items() if abs(result.e2e.mean() / says - 1) < 0.2]
+print(f"You predicted {predicted_holds}. It holds to a fifth with {holds}.")
 for rho in (0.1, 0.5, 0.8, 0.95):
-    believed = rho / 1.2
-    print(f"true load {rho:.0%}, a model 20% too fast sees {believed:.0%}: waits {rho / (1 - rho) / (believed / (1 - believed)):.1f} times too low")
+    true, believed = MM1(rho, 1.0), MM1(rho, 1.2)
+    too_low = true.mean_wait / believed.mean_wait
+    print(f"true load {rho:.0%}, a model 20% too fast sees {believed.rho:.0%}: waits {too_low:.1f} times too low")
 
 # %% [markdown]
 # Two ways out of the formula. *Something else runs out.* When the memory is full, requests wait in front of the engine, are
 # preempted, and compute again (lesson 6): a queue where the formula has none. Where Little asks for more blocks than there are,
-# it must fail. *Errors explode near 1.* A model of the GPU that is 20% too fast gives waits that are 1.2 times too low at 10%
-# load, and 5 times at 95%. In 2026 the authors of the simulator
+# it must fail. *Errors explode near 1.* One server (M/M/1), and a model of it that is 20% too fast: its services are 1.2 times
+# too short, and its waits, in seconds, 1.5 times too low at 10% load and 6 times at 95%. In 2026 the authors of the simulator
 # inference-sim held it against runs of vLLM (its pull request #480). In one of them it took the server for 22% faster than it
 # was, and so a real load of 124% for one of 102%, and a TTFT of 120 s for 64 ms.
 
@@ -956,6 +961,8 @@ for rho in (0.1, 0.5, 0.8, 0.95):
 assert 1500 < needed_blocks < 2588
 assert small_memory[1500].num_preemptions > 50 and small_memory[2588].num_preemptions < 20
 assert small_memory[1500].e2e.mean() > 1.2 * says and 0.8 < small_memory[2588].e2e.mean() / says < 1
+assert holds == [2588]
+assert [round(MM1(rho, 1.0).mean_wait / MM1(rho, 1.2).mean_wait, 1) for rho in (0.1, 0.95)] == [1.5, 6.0]
 
 # %% [markdown]
 # ### Explain what you measured

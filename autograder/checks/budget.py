@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -167,6 +168,17 @@ class Tally:
     allowed: float
     operation: str
 
+    @property
+    def limit(self) -> str:
+        """What is allowed, in words.
+
+        >>> Tally("f(1)", Returned(1), 2, 1.0, "calls of f").limit
+        '1 call of f'
+        """
+        is_one = self.allowed == 1
+        noun = self.operation.replace("calls", "call", 1) if is_one else self.operation
+        return f"{self.allowed:g} {noun}"
+
 
 @dataclass(frozen=True)
 class Metered:
@@ -176,11 +188,13 @@ class Metered:
         call: The call.
         meter: The function that is counted; it is one of the arguments.
         allowed: How often it may be called.
+        once: Whether it may be called only once with the same arguments.
     """
 
     call: Call
     meter: Callback
     allowed: float
+    once: bool = False
 
 
 Count = Callable[[Subject, int], Iterable[Tally]]
@@ -201,8 +215,12 @@ def metered(function: str, meter: str, cases: Callable[[int], Iterable[Metered]]
             shown = show_call(function, case.call.args, case.call.kwargs)
             before = len(case.meter.calls)
             outcome = subject.call(case.call.args, case.call.kwargs)
-            asked = len(case.meter.calls) - before
-            yield Tally(short(shown), outcome, asked, case.allowed, f"calls of {meter}")
+            asked = case.meter.calls[before:]
+            count, allowed, operation = len(asked), case.allowed, f"calls of {meter}"
+            most = max(Counter(map(repr, asked)).values(), default=0) if case.once else 0
+            if most > max(1, count / allowed):
+                count, allowed, operation = most, 1.0, f"{operation} with the same arguments"
+            yield Tally(short(shown), outcome, count, allowed, operation)
 
     return count
 
@@ -239,7 +257,8 @@ class OperationBudget(Budget):
         worst = max(tallies, key=lambda tally: tally.count / tally.allowed)
         ratio = worst.count / worst.allowed
         counted = (
-            f"At most {worst.count} {worst.operation} where {worst.allowed:g} are allowed. "
+            f"At most {worst.count} {worst.operation} where {worst.allowed:g} "
+            f"{'is' if worst.allowed == 1 else 'are'} allowed. "
             f"{self.said_of_bands}"
         )
         share = self.bands.share(ratio)
@@ -247,7 +266,7 @@ class OperationBudget(Budget):
             return Finding(1.0, remarks=(counted,))
         many = Counterexample(
             worst.case,
-            f"at most {worst.allowed:g} {worst.operation}",
+            f"at most {worst.limit}",
             f"{worst.count}",
             "the value is right, and it takes more than need be",
             label=FAILING,

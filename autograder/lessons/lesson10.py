@@ -210,6 +210,7 @@ MENDED = Exercise(
         cases=hunt.PLANS,
         probes=hunt.SOME_PLANS,
         refusals=hunt.REFUSED_PLANS,
+        large=(hunt.MANY_SENDS,),
         compare=formulas.CLOSE,
         misconceptions=hunt.MENDED,
     ),

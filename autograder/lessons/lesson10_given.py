@@ -62,7 +62,7 @@ SOME_LOSSES = (
     Call(40, 32.0),
     Call(300, 290.0),
 )
-REFUSED_LOSSES = (Call(-1, 1.0), Call(2, -1.0))
+REFUSED_LOSSES = (Call(-1, 1.0), Call(2, -1.0), Call(2.5, 1.0))
 MANY_SERVERS = Large(lambda: Call(5000, 4950.0), "5,000 servers")
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)
@@ -74,7 +74,7 @@ def _pool(servers: int, share: float) -> Call:
 
 WAITS = st.builds(_pool, st.integers(1, 9), st.sampled_from(_SHARES))
 SOME_WAITS = (Call(2, 1.0), Call(1, 0.8), Call(4, 3.2), Call(3, 0.0), Call(256, 204.8))
-REFUSED_WAITS = (Call(2, 2.0), Call(3, 4.0), Call(0, 0.5), Call(2, -1.0))
+REFUSED_WAITS = (Call(2, 2.0), Call(3, 4.0), Call(0, 0.5), Call(2, -1.0), Call(2.5, 1.0))
 
 # 10.4, Lindley
 
@@ -153,6 +153,17 @@ def own_service(found: list[tuple[int, int]]) -> list[int]:
     return waits
 
 
+def own_steps(found: list[tuple[int, int]]) -> list[int]:
+    """Return the running sums of steps that take the customer's own service."""
+    steps = (after[1] - (after[0] - before[0]) for before, after in pairwise(found))
+    return list(accumulate(steps, initial=0))
+
+
+def cut_at_zero(found: list[tuple[int, int]]) -> list[int]:
+    """Return the running sums, with 0 wherever they are below."""
+    return [max(0, each) for each in never_idle(found)]
+
+
 def with_service(found: list[tuple[int, int]]) -> list[int]:
     """Return how long each customer is in the system."""
     return [wait + each[1] for wait, each in zip(waits_by_hand(found), found, strict=True)]
@@ -192,7 +203,24 @@ def sums_like_waits(seed: int) -> dict[str, Any]:
     return {"sums": waits, "waits": waits}
 
 
+def sums_of_own_steps(seed: int) -> dict[str, Any]:
+    """Return what somebody writes who adds up steps with the customer's own service."""
+    found = customers(seed)
+    return {"sums": own_steps(found), "waits": waits_by_hand(found)}
+
+
 BY_HAND = (
+    Misconception(
+        "cut at 0",
+        "Once the server has been idle, the wait goes on from 0, not from the sum: it is the sum "
+        "minus the least that the sum, or 0, has been so far.",
+        _believing(cut_at_zero),
+    ),
+    Misconception(
+        "steps of the own service",
+        "A step takes the service of the customer in front, not the customer's own.",
+        sums_of_own_steps,
+    ),
     Misconception(
         "never idle",
         "When the sum falls, the server may have been idle. It cannot save up that time: a wait is "

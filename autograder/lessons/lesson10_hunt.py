@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from autograder.checks.finding import Misconception
-from autograder.checks.function import Call
+from autograder.checks.function import Call, Large
 from course_lib.queueing.simulation import send_times
 
 SECONDS_PER_SEND = 0.000449
@@ -123,7 +123,14 @@ SOME_PLANS = (
     plan([], 0.5),
     plan([2.0, 0.25, 0.25, 0.25, 2.0], 0.5),
 )
-REFUSED_PLANS = (plan([-1.0], 0.5), plan([1.0], -0.5), plan([1.0, -0.25], 0.0))
+REFUSED_PLANS = (
+    plan([-1.0], 0.5),
+    plan([1.0], -0.5),
+    plan([1.0, -0.25], 0.0),
+    plan([float("inf")], 0.5),
+    plan([1.0], float("inf")),
+)
+MANY_SENDS = Large(lambda: plan([0.25, 0.0, 1.0, 0.5] * 12_500, 0.5), "50,000 requests")
 
 
 def _checked(gaps: Sequence[float], seconds: float) -> None:
@@ -194,7 +201,7 @@ MENDED = (
     Misconception("ends of sends", "Asked for is when a send begins.", ends_of_sends),
     Misconception(
         "nothing refused",
-        "A gap or a time below 0 is refused with a ValueError.",
+        "A gap or a time that is below 0 or not finite is refused with a ValueError.",
         any_plan,
     ),
 )

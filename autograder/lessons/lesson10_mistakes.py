@@ -366,7 +366,8 @@ LOSS = (
     ),
     Misconception(
         "nothing refused",
-        "A number of servers or a load below 0 is refused with a ValueError.",
+        "A number of servers that is not whole or below 0, or a load below 0, is refused with a "
+        "ValueError.",
         losses_of_any,
     ),
 )

@@ -107,8 +107,8 @@ def law_that_refuses_nothing(arrivals, departures):
 
 
 def erlang_b_by_logarithms(servers, offered_load):
-    if servers < 0 or offered_load < 0:
-        raise ValueError("below 0")
+    if servers != int(servers) or servers < 0 or offered_load < 0:
+        raise ValueError("out of range")
     if offered_load == 0:
         return float(servers == 0)
     logs = [n * math.log(offered_load) - math.lgamma(n + 1) for n in range(servers + 1)]
@@ -116,8 +116,8 @@ def erlang_b_by_logarithms(servers, offered_load):
 
 
 def erlang_b_upside_down(servers, offered_load):
-    if servers < 0 or offered_load < 0:
-        raise ValueError("below 0")
+    if servers % 1 or servers < 0 or offered_load < 0:
+        raise ValueError("out of range")
     if not offered_load:
         return 0.0 if servers else 1.0
     inverse = 1.0
@@ -126,9 +126,13 @@ def erlang_b_upside_down(servers, offered_load):
     return np.float64(1 / inverse)
 
 
+def erlang_b_cut_to_whole_servers(servers, offered_load):
+    return erlang_b(int(servers), offered_load)
+
+
 def erlang_b_recursive(servers, offered_load):
-    if servers < 0 or offered_load < 0:
-        raise ValueError("below 0")
+    if servers % 1 or servers < 0 or offered_load < 0:
+        raise ValueError("out of range")
     if servers == 0:
         return 1.0
     below = offered_load * erlang_b_recursive(servers - 1, offered_load)
@@ -136,7 +140,7 @@ def erlang_b_recursive(servers, offered_load):
 
 
 def erlang_c_from_the_sum(servers, offered_load):
-    if servers < 1 or not 0 <= offered_load < servers:
+    if servers % 1 or servers < 1 or not 0 <= offered_load < servers:
         raise ValueError("no such queue")
     terms = list(accumulate(range(1, servers + 1), lambda t, n: t * offered_load / n, initial=1.0))
     last = terms[-1] * servers / (servers - offered_load)
@@ -221,6 +225,22 @@ def sends_out_of_the_list(gaps, seconds_per_send):
     return times
 
 
+def sends_of_an_endless_plan(gaps, seconds_per_send):
+    if seconds_per_send < 0 or any(gap < 0 for gap in gaps):
+        raise ValueError("below 0")
+    sent = []
+    for due in accumulate(gaps):
+        sent.append(max(due, sent[-1] + seconds_per_send) if sent else due)
+    return sent
+
+
+def sends_in_quadratic_time(gaps, seconds_per_send):
+    times = send_times(gaps, seconds_per_send)
+    for number in range(len(gaps)):
+        sum(gaps[:number])
+    return times
+
+
 # 10.7
 
 
@@ -246,6 +266,11 @@ def in_steps_of_a_half(measure, target, at_least=1, at_most=2**62):
 
 def measured_twice(measure, target, at_least=1, at_most=2**62):
     return fewest_servers(lambda c: measure(c) and measure(c), target, at_least, at_most)
+
+
+def measures_the_answer_again(measure, target, at_least=1, at_most=2**62):
+    plan = fewest_servers(measure, target, at_least, at_most)
+    return CapacityPlan(plan.servers, measure(plan.servers), plan.tried)
 
 
 def without_evidence(measure, target, at_least=1, at_most=2**62):
@@ -296,6 +321,7 @@ WRONG = [
     ("10.2b", lambda self: 4.5, SAME),
     ("10.2c", lambda self: 1000 * MG1(self.lam, self.mean, self.scv).mean_wait, SAME),
     ("10.3a", erlang_b_recursive, SAME),
+    ("10.3a", erlang_b_cut_to_whole_servers, SAME),
     ("10.3a", lambda servers, offered_load: 0.2, SAME),
     ("10.3b", lambda servers, offered_load: 1 - erlang_c(servers, offered_load), SAME),
     ("10.4b", queue_in_lists, "in a list"),
@@ -308,8 +334,11 @@ WRONG = [
     ("10.6a", True, SAME),
     ("10.6a", float("nan"), SAME),
     ("10.6b", sends_out_of_the_list, SAME),
+    ("10.6b", sends_of_an_endless_plan, SAME),
+    ("10.6b", sends_in_quadratic_time, SAME),
     ("10.6b", lambda gaps, seconds_per_send: [1.0, 1.5, 2.0, 2.5], SAME),
     ("10.7", measured_twice, SAME),
+    ("10.7", measures_the_answer_again, SAME),
     ("10.7", without_evidence, SAME),
     ("10.7", measured_in_steps, SAME),
     ("10.7", lambda measure, target, at_least=1, at_most=9: 19, SAME),
@@ -357,6 +386,21 @@ def test_five_numbers_for_six_customers_are_told_so():
     assert "there are 6 customers" in str(finding.counterexample)
 
 
+@pytest.mark.parametrize(
+    ("states", "name"),
+    [
+        ({"waits": [0, 3, 0, 3, 5, 7]}, "cut at 0"),
+        ({"sums": [0, 3, -1, 3, 3, 4]}, "steps of the own service"),
+        ({"sums": [0, 3, 0, 4, 6, 8]}, "sums that stop at 0"),
+    ],
+)
+def test_a_mistake_by_hand_has_its_name(states, name):
+    right = given.waits_to_write(1).answer
+    finding = examine("10.4a", {"seed": 1, **right, **states})
+    assert finding.fraction == 0.5
+    assert named(finding) == name
+
+
 # The hunt
 
 
@@ -393,6 +437,12 @@ def test_the_reference_keeps_to_what_its_specification_allows(answer, at_least):
     assert plan.servers == found
     assert len(plan.tried) <= 2 * math.log2(found) + 3
     assert max(plan.tried) <= 2 * found
+
+
+def test_a_number_that_is_measured_again_is_told_so():
+    finding = examine("10.7", measures_the_answer_again)
+    assert finding.fraction == 0.75
+    assert finding.counterexample.expected == "at most 1 call of measure with the same arguments"
 
 
 # The measurement
