@@ -140,7 +140,6 @@ BUDDY = Exercise(
         probes=(
             lives.fewer_than_no_slots,
             lives.no_slots,
-            # Before all that allocate: what a class keeps would be left over, and no fault of them.
             lives.two_that_share_nothing,
             lives.one_slot,
             lives.one_slot_beside_two,

@@ -994,7 +994,6 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
         ("4.4", a_buddy(allocate=raises_when_too_large), 2),
         ("4.4", a_buddy(free=changes_what_it_refuses), 2),
         ("4.4", a_buddy(free=merges_with_any), 4),
-        ("4.4", OneBookForAll, 2),
         ("4.5", all_largest_left_out, 5),
         ("4.8b", takes_buddy_0_for_none, 1),
     ],
