@@ -58,7 +58,7 @@ from course_lib.roofline import forward_flops, is_memory_bound, kv_bytes_moved
 from course_lib.simulation.workload import load_azure, lognormal_requests
 from course_lib.specs import GPUS, MODELS, GiB, GPUSpec, ModelSpec
 from course_lib.viz.kit.charts.axes import Axis, LogAxis
-from course_lib.viz.kit.charts.curves import Curve, curve_chart
+from course_lib.viz.kit.charts.curves import Curve, Dots, curve_chart
 
 # %%
 viz.EngineMap(lesson=1)
@@ -206,7 +206,8 @@ predicted_ratio = None  # your prediction: OPT-13B / Qwen3-32B
 # %%
 sizes = {key: parts.get("kv_bytes_per_token")(MODELS[key]) for key in MODELS}
 compare(predicted_ratio, sizes["opt-13b"] / sizes["qwen3-32b"], "times")
-for key in ("opt-13b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-32b"):
+listed = ("opt-13b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-7b", "qwen3-32b")
+for key in listed if predicted_ratio is not None else ():
     print(
         f"{MODELS[key].name:<14} {sizes[key] / 1024:5.0f} KiB per token, "
         f"{4096 * sizes[key] / GiB:.2f} GiB for 4,096 tokens"
@@ -358,14 +359,16 @@ for name in ("Max", "Pow2"):
     moments = list(replay_contiguous(small, 4400, RESERVATIONS[name], 1024))
     in_small[name] = average_shares(moments, parts.get("classify_slots"))
     in_small_run[name] = np.mean([len(moment.reservations) for moment in moments])
-    kinds = ", ".join(f"{kind} {share:5.1%}" for kind, share in in_small[name].items())
-    print(f"{name:<5}{kinds}; {in_small_run[name]:.1f} requests run")
 saved = in_small["Max"]["internal"] - in_small["Pow2"]["internal"]
 gained = {kind: in_small["Pow2"][kind] - in_small["Max"][kind] for kind in in_small["Max"]}
 became = {kind: 100 * gained[kind] / saved for kind in ("used", "later", "external")}
-print("of 100 slots that are no longer internal", end=" ")
-print(", ".join(f"{slots:.0f} are {kind}" for kind, slots in became.items()))
 compare(predicted_gain, became["used"], "slots of 100")
+if predicted_gain is not None:
+    print("of 100 slots that are no longer internal", end=" ")
+    print(", ".join(f"{slots:.0f} are {kind}" for kind, slots in became.items()))
+    for name, shares_of in in_small.items():
+        kinds = ", ".join(f"{kind} {share:5.1%}" for kind, share in shares_of.items())
+        print(f"{name:<5}{kinds}; {in_small_run[name]:.1f} requests run")
 
 # %% [markdown]
 # Far from all: nearly a third in the real conversations, next to none in the synthetic ones. A freed slot holds a
@@ -488,9 +491,10 @@ predicted_times = None  # your prediction: time of the prefill / time of the dec
 llama_8b, h100 = MODELS["llama-3.1-8b"], GPUS["h100"]
 read_seconds = llama_8b.weight_bytes / h100.memory_bandwidth
 compute_seconds = forward_flops(llama_8b, 1000) / h100.peak_flops
-print(f"decode step: {1000 * read_seconds:.1f} ms to read the weights")
-print(f"prefill of 1,000 tokens: {1000 * compute_seconds:.1f} ms to compute")
 compare(predicted_times, compute_seconds / read_seconds, "times")
+if predicted_times is not None:
+    print(f"decode step: {1000 * read_seconds:.1f} ms to read the weights")
+    print(f"prefill of 1,000 tokens: {1000 * compute_seconds:.1f} ms to compute")
 
 # %% [markdown]
 # A forward pass takes about as long as the slower of two things, reading and computing. Which one it is depends on
@@ -568,13 +572,15 @@ decodes = [
 ]
 ends = [(batch, h100.ridge_point) for batch in (batches[0], batches[-1])]
 ridge = Curve("ridge point of an H100", ends, state="series-6")
+at_ridge = next(b for b in range(1, 1025) if intensity(llama_8b, 1, 255, b) >= h100.ridge_point)
+reached = Dots(f"reached, with {at_ridge:,} sequences", [(at_ridge, h100.ridge_point)], state="series-5")
 
 
 def intensities(width: float) -> viz.Scene:
     """Draw the intensity of decode steps over the size of the batch."""
     size, intensity_axis = LogAxis("Batch size", "sequences"), LogAxis("Intensity", "FLOP/byte")
     title = f"{llama_8b.name}: compute-bound above the ridge point"
-    chart = curve_chart(title, size, intensity_axis, [*decodes, ridge], width - 24, height=300)
+    chart = curve_chart(title, size, intensity_axis, [*decodes, ridge, reached], width - 24, height=300)
     return chart.scene()
 
 
@@ -624,27 +630,74 @@ def sequences_that_fit(context: int) -> int:
     return max_concurrent_sequences(h100_blocks, 16, context)
 
 
-full_steps, of_ceiling = {}, {}
-print("context   sequences   share of the   step with    step with     bound by")
-print("          that fit    ceiling        1 sequence   all of them")
-for context in (256, 1024, 4096, 16384):
+def ends_before_the_ridge_point(context: int) -> bool:
+    """Return whether as many sequences as fit are still memory-bound."""
+    reached = intensity(llama_8b, 1, context - 1, sequences_that_fit(context))
+    return is_memory_bound(reached, h100)
+
+
+def row(context: int) -> str:
+    """Return what a step does at a context, with one sequence and with all that fit."""
     fit = sequences_that_fit(context)
-    reached = intensity(llama_8b, 1, context - 1, fit)
-    full_steps[context], of_ceiling[context] = step_seconds(context, fit), reached / ceiling(context)
-    print(
+    limit = "memory" if ends_before_the_ridge_point(context) else "arithmetic"
+    return (
         f"{context:7,}   {fit:9,}   {of_ceiling[context]:12.0%}   "
-        f"{1000 * step_seconds(context, 1):7.1f} ms   {1000 * full_steps[context]:8.1f} ms   "
-        + ("memory" if is_memory_bound(reached, h100) else "arithmetic")
+        f"{1000 * step_seconds(context, 1):7.1f} ms   {1000 * full_steps[context]:8.1f} ms   {limit}"
     )
-memory_first = next(
-    context
-    for context in range(1, 4097)
-    if is_memory_bound(intensity(llama_8b, 1, context - 1, sequences_that_fit(context)), h100)
-)
+
+
+shown = (256, 1024, 4096, 16384)
+full_steps = {context: step_seconds(context, sequences_that_fit(context)) for context in shown}
+of_ceiling = {
+    context: intensity(llama_8b, 1, context - 1, sequences_that_fit(context)) / ceiling(context)
+    for context in shown
+}
+memory_first = next(context for context in range(1, 4097) if ends_before_the_ridge_point(context))
 never = next(context for context in range(1, 4097) if is_memory_bound(ceiling(context), h100))
-print(f"the memory ends first from {memory_first} tokens on;", end=" ")
-print(f"from {never} on no batch reaches the ridge point")
 compare(predicted_context, memory_first, "tokens")
+if predicted_context is not None:
+    print(f"from {never} tokens on no batch reaches the ridge point")
+    print("context   sequences   share of the   step with    step with     bound by")
+    print("          that fit    ceiling        1 sequence   all of them")
+    print("\n".join(map(row, shown)))
+
+# %% [markdown]
+# The two thresholds in a plot. One curve falls as sequences grow and fewer of them fit. The other one rises, as the caches
+# that a step has to read put the ridge point further and further away, up to a context from which on no batch reaches it.
+
+# %%
+contexts = [64 * 2 ** (k / 16) for k in range(129)]
+fitting = [(c, sequences_that_fit(round(c))) for c in contexts]
+
+
+def sequences_to_the_ridge_point(context: float) -> float:
+    """Return the batch at which FLOP / (weights + KV bytes) is the ridge point."""
+    flops = forward_flops(llama_8b, 1, round(context) - 1)
+    spare = flops - h100.ridge_point * kv_bytes_moved(llama_8b, 1, round(context) - 1)
+    return h100.ridge_point * llama_8b.weight_bytes / spare
+
+
+within_reach = [(c, sequences_to_the_ridge_point(c)) for c in contexts if c < 0.98 * never]
+lowest, highest = fitting[-1][1], within_reach[-1][1]
+thresholds = [
+    Dots(
+        f"from {memory_first} tokens on the memory ends first",
+        [(memory_first, sequences_that_fit(memory_first))],
+    ),
+    Curve("sequences that fit", fitting),
+    Curve("sequences that reach the ridge point", within_reach),
+    Curve(f"from {never} tokens on no batch reaches it", [(never, lowest), (never, highest)]),
+]
+
+
+def ends_of_the_batch(width: float) -> viz.Scene:
+    """Draw what ends the batch over the context."""
+    size, sequences = LogAxis("Context", "tokens"), LogAxis("Batch size", "sequences")
+    title = "What ends the batch first: memory or arithmetic"
+    return curve_chart(title, size, sequences, thresholds, width - 24, height=260).scene()
+
+
+viz.Picture(ends_of_the_batch(viz.WIDE), narrow=ends_of_the_batch(viz.NARROW))
 
 # %% [markdown]
 # Except at short contexts it is *room for KV caches* that ends the batch. And a larger batch is not free: a step that fills
@@ -662,10 +715,11 @@ rate = fit / step_seconds(4096, fit)  # tokens per second
 twice_the_room = 2 * fit / step_seconds(4096, 2 * fit) / rate
 half_in_use = fit // 2 / step_seconds(4096, fit // 2) / rate
 half_the_bytes = 2 * fit / step_seconds(4096, 2 * fit, kv_share=0.5) / rate
-print(f"twice the room: {twice_the_room:.2f} times the tokens per second")
-print(f"half of the room reserved and empty: {half_in_use:.2f} times")
-print(f"half the KV bytes per token, so twice the sequences: {half_the_bytes:.2f} times")
 compare(predicted_throughput, twice_the_room, "times")
+if predicted_throughput is not None:
+    print(f"twice the room: {twice_the_room:.2f} times the tokens per second")
+    print(f"half of the room reserved and empty: {half_in_use:.2f} times")
+    print(f"half the KV bytes per token, so twice the sequences: {half_the_bytes:.2f} times")
 
 # %% [markdown]
 # Of what a full step reads 80% are cache already, so with twice the room it lasts 1.8 times as long. Half the bytes per
@@ -675,7 +729,6 @@ compare(predicted_throughput, twice_the_room, "times")
 # %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
 for context in (1024, 4096, 16384):
     assert intensity(llama_8b, 1, context - 1, batch_size=10**6) < ceiling(context) < h100.ridge_point
-at_ridge = next(b for b in range(1, 1025) if intensity(llama_8b, 1, 255, b) >= h100.ridge_point)
 assert 700 < at_ridge < 800
 
 # %% claims="At the left, with one sequence, the longest context is highest"
@@ -1014,7 +1067,7 @@ for name in ("Pow2", "Oracle"):
 check("1.7b", rounded)
 
 # %%
-for name, share in rounded.items():
+for name, share in rounded.items() if predicted_rounding is not None else ():
     free = shares[name]["external"] - share
     print(
         f"{name:<7}external {shares[name]['external']:.1%}: {share:.1%} rounded up, {free:.1%} free"
@@ -1023,7 +1076,8 @@ if rounded.get("Oracle"):
     compare(predicted_rounding, 100 * rounded["Oracle"], "% of all slots")
     asked_for = 1 - shares["Oracle"]["external"]
     filled = asked_for / (asked_for + rounded["Oracle"])
-    print(f"Oracle: a piece is on average {filled:.0%} full, when its request has written all")
+    if predicted_rounding is not None:
+        print(f"Oracle: a piece is on average {filled:.0%} full, when its request has written all")
 
 # %% [markdown]
 # A length anywhere between half of a piece and all of it fills three quarters of it: a quarter of the pieces is rounding.
@@ -1048,9 +1102,10 @@ under_first_fit = average_shares(
     replay_contiguous(requests, num_slots, RESERVATIONS["Oracle"], 2048, FirstFitAllocator),
     parts.get("classify_slots"),
 )
-for name, share in (("buddy", shares["Oracle"]), ("first fit", under_first_fit)):
-    print(f"{name:<10}" + ", ".join(f"{kind} {value:6.2%}" for kind, value in share.items()))
 compare(predicted_external, 100 * under_first_fit["external"], "% of all slots")
+side_by_side = (("buddy", shares["Oracle"]), ("first fit", under_first_fit))
+for name, share in side_by_side if predicted_external is not None else ():
+    print(f"{name:<10}" + ", ".join(f"{kind} {value:6.2%}" for kind, value in share.items()))
 
 # %% [markdown]
 # Rounding is gone, and what lies in free pieces has about doubled: they now have any size, and only by chance that of the

@@ -111,12 +111,9 @@ def to_wire(
     def inner(item: object) -> Any:
         return to_wire(item, refer, depth + 1, lend=lend)
 
-    # A class with a metaclass of its own may claim to equal another one, and is none of these.
-    if type(kind) is type and kind in _SCALARS:
+    if _is_itself(kind) and kind in _SCALARS:
         return _SCALARS[kind](value)
-    if kind is Fraction:  # an abstract base class made it, so it is none of the above
-        return _fraction_to_wire(value)  # type: ignore[arg-type]
-    if type(kind) is type and kind in _CONTAINERS:
+    if _is_itself(kind) and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
     if _is_named_tuple(kind):
         # By tuple's own way through the items: the class may have written another one.
@@ -138,6 +135,14 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _is_itself(kind: type[Any]) -> bool:
+    """Say whether a class equals itself alone: with a metaclass of its own it may claim more.
+
+    That of a fraction is the standard library's.
+    """
+    return type(kind) is type or kind is Fraction
 
 
 def _fraction_to_wire(value: Fraction) -> Any:
@@ -206,6 +211,7 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
     int: _int_to_wire,
     str: lambda value: value,
     float: _float_to_wire,
+    Fraction: _fraction_to_wire,
     bytes: lambda value: {"bytes": base64.b64encode(value).decode()},
     Ref: lambda value: {"ref": value.number},
     np.ndarray: lambda value: {"array": _array_to_wire(value)},
