@@ -140,6 +140,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `update_from_output(...)` of `self.scheduler`, with plan and tokens | tells the scheduler the token *ids*; requests may end here |
 # | `take_in(...)`, with plan, result, and the time of the plan | tells the answers; those that are over are forgotten |
 # | `self.answers[name]` | a pair: the group of an answer, and the answer |
+# | `StepRecord(...)` | the step, in this order: `index`, `output`, `sampled` (a token id by id), `answers` (an `Answer` by id), `forked` (a list of ids by id), `started`, `scheduled`, `computed`, `sampled_at`, `finished` |
 #
 # Two of them hear of each token, and their order matters: an answer asks its request whether it is over.
 
@@ -176,6 +177,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `self.with_forks(sequence, forks)` | the sequence, and those that begin with its blocks in this step |
 # | `self.compute_logits(batch, rows)` | runs the model; logits of these rows, of which one may come several times |
 # | `sample(logits, rows)` | a token for each row; a row is what `self.sampling_row(sequence)` returns |
+# | `StepResult(sampled, computed_at)` | what `sample` returned, by request id; and the `time.monotonic()` at which the logits were there |
 #
 # Where nothing is scheduled there is nothing to compute. The check runs an engine whose model can be worked out by hand: a
 # token's key is the token, and the next one is each token times its place, summed. Whoever moves a block too late gets another
@@ -204,7 +206,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 #
 # ## 5. The memory tracker
 #
-# The picture first: go to *Iteration 20* of the film above. The three requests hold 7, 4 and 6 blocks, three of them are in two tables, 14
+# The picture first: go to *Step 20* of the film above. The three requests hold 7, 4 and 6 blocks, three of them are in two tables, 14
 # blocks are in use. A block of 8 tokens has 16,384 bytes here. **By owner**, a block counts for each holder: that is the answer
 # to "who must go so that there is room?", and it is too large. **In use**, it counts once: that is what is gone from the
 # pool.
@@ -214,6 +216,12 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # The **high-water mark** is the most that was in use whenever somebody looked, and never falls. A **leak** is what is held and
 # should not be: by a request that is not live, or by nobody at all (a block with `ref_cnt` above 0 that is in no table, reported
 # under the name `NOBODY`). A block that is free and can still be found in the prefix cache is neither.
+#
+# | call | what it does |
+# |---|---|
+# | `self.manager.block_tables()` | the blocks of each request that holds any, by its id; a block has `block_id` and `ref_cnt` |
+# | `self.manager.block_pool.blocks` | all blocks there are, free ones and the null block among them |
+# | `MemoryReport(in_use, high_water, shared, leaked)` | the report: bytes in use, the mark, bytes of the blocks that more than one request holds (each once), and who has leaked how many bytes, by name |
 
 # %% exercise="13.2" holes="by_owner,in_use,observe,report"
 
@@ -249,7 +257,7 @@ print(f"in use, at most: {max(in_steps):,} bytes; the mark: {tracker.high_water:
 
 # %% claims="14 blocks are in use. A block of 8 tokens has 16,384 bytes here."
 assert block_bytes == 16_384
-assert max(in_steps) == tracker.high_water == 14 * 16_384
+assert in_steps[20] == max(in_steps) == tracker.high_water == 14 * 16_384
 assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 
 # %% [markdown]
@@ -266,6 +274,13 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 #
 # Which of two stop strings counts? What is shown may not depend on how the text happens to be cut. So it is as if it
 # came letter by letter: the first that is *complete*.
+#
+# | call | what it does |
+# |---|---|
+# | `self.strings` | the stop strings, in order |
+# | `self.kept_back` | the end of the text that waits; yours to read, and to write |
+# | `self.found` | the stop string that came, None before; yours to write. Behind it nothing is passed on |
+# | `overlap(text, string)` | how many letters at the end of `text` a longer `string` begins with |
 
 # %% exercise="13.3a"
 
@@ -555,11 +570,12 @@ check("13.D", documented_engine)
 llm = LLM("course-tiny", parts=mine, num_blocks=100)
 body = {"model": "course-tiny", "prompt": "The scheduler", "max_tokens": 24, "temperature": 0, "stream": True, "stop": ["\n\n"]}
 received: list[str] = []
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # straight to this machine, past any proxy
 with served(llm) as address:
     request = urllib.request.Request(
         f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as stream:
+    with opener.open(request, timeout=60) as stream:
         for line in stream:
             data = line.decode().removeprefix("data: ").strip()
             if data and data != "[DONE]":
@@ -572,15 +588,24 @@ print(f"{len(received)} pieces")
 assert len(received) > 5 and "".join(received) == direct.outputs[0].text
 
 # %% [markdown]
-# In a terminal `course serve --parts own` serves the parts of your workspace until Ctrl-C (`--parts reference` the library's), and
-# any OpenAI client can ask it:
-#
-# ```python
-# from openai import OpenAI
-#
-# client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
-# print(client.completions.create(model="course-tiny", prompt="The scheduler", max_tokens=24).choices[0].text)
-# ```
+# OpenAI's own client knows nothing of this course; it is only told another address. It asks an engine on the parts of your
+# workspace here, which is what `course serve --parts own` serves from a terminal, at port 8000 and until Ctrl-C.
+
+# %%
+from openai import DefaultHttpxClient, OpenAI
+
+with (
+    served(LLM("course-tiny", num_blocks=100)) as address,
+    OpenAI(base_url=f"{address}/v1", api_key="none", http_client=DefaultHttpxClient(trust_env=False)) as client,
+):
+    completion = client.completions.create(
+        model="course-tiny", prompt="The scheduler", max_tokens=24, temperature=0, stop="\n\n"
+    )
+print(completion.choices[0].text)
+print(f"{completion.usage.completion_tokens} tokens, finish_reason {completion.choices[0].finish_reason!r}")
+
+# %% claims="it is only told another address"
+assert completion.choices[0].text == direct.outputs[0].text
 
 # %% [markdown]
 # ## 14. What you have built

@@ -8,7 +8,7 @@
 # the users would notice. Nothing is asked, and nothing can be broken.
 #
 # It is the simulator of `course simulate`: the course's scheduler and KV cache manager, the reference or *your own*, on a virtual
-# clock. How long an iteration takes is computed by the cost model of lesson 11, so what you see here holds as far as that model
+# clock. How long a step takes is computed by the cost model of lesson 11, so what you see here holds as far as that model
 # does. On the one run of vLLM that it was compared with, mean TTFT, TPOT, end-to-end latency and makespan came out within 4%.
 #
 # **You need** lessons 5 to 12 to know what the words mean. You need no GPU.
@@ -29,7 +29,7 @@ from course_lib import viz
 #
 # - **where latencies lie:** the time to first token, the gap between two tokens of a request, and end to end;
 # - **what happens over time:** the share of the blocks in use, who waits, who runs;
-# - **what an iteration computes:** prompts and outputs, a mean over short stretches of time;
+# - **what a step computes:** prompts and outputs, a mean over short stretches of time;
 # - **throughput and goodput:** all requests per second, and those that keep the service level;
 # - **a window of the run:** the requests to which most happens in it. *Window from* moves it.
 #

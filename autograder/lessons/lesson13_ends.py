@@ -10,7 +10,7 @@ from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
 from course_lib.scheduling.request import Request, RequestStatus
-from course_lib.scheduling.watch.endings import end
+from course_lib.scheduling.watch.endings import end, standing
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
 
 # 13.3a, stop strings
@@ -224,6 +224,8 @@ class EndingLife(ServingLife):
     def end(self, numbers: list[int], status: str) -> None:
         """End some, known or unknown."""
         self.apply(end, [f"r{number}" for number in numbers], status)
+        if status != ABORTED:
+            self.apply(standing)
 
     @precondition(lambda self: self.num_made)
     @rule()
@@ -240,6 +242,16 @@ def one_that_runs(life: Life) -> None:
     life.apply(run_in_full)
     life.apply(end, "a", ABORTED)
     life.apply(run_in_full)
+    life.apply(run_in_full)
+
+
+def one_by_its_name(life: Life) -> None:
+    """One is named, without a list; others are called like its letters."""
+    scheduler(life, 12)
+    for name in ("a", "b", "ab"):
+        add(life, name, 3)
+    life.apply(run_in_full)
+    life.apply(end, "ab", ABORTED)
     life.apply(run_in_full)
 
 
@@ -291,6 +303,7 @@ def no_end_at_all(life: Life) -> None:
     add(life, "a", 3)
     life.apply(run_in_full)
     life.apply(end, ["a"], "preempted")
+    life.apply(standing)
     life.apply(run_in_full)
 
 
@@ -301,6 +314,7 @@ def one_cannot(life: Life) -> None:
     add(life, "b", 3)
     life.apply(run_in_full)
     life.apply(end, ["a", "b"], STOPPED)
+    life.apply(standing)
     life.apply(run_in_full)
 
 
@@ -335,6 +349,7 @@ def called_by_itself(life: Life) -> None:
 
 ENDING = (
     one_that_runs,
+    one_by_its_name,
     one_that_waits,
     one_on_the_cpu,
     one_that_shares,

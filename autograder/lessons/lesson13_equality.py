@@ -79,7 +79,7 @@ class EqualityCheck:
             return Finding(0.0, self._failing("your pieces", "pieces by name", told, ""))
         own = 1 - sum(WEIGHTS[name] for name in missing) / sum(WEIGHTS.values())
         if own <= 0:
-            return Finding(0.0, self._failing("your pieces", "a piece of your own", told, _EMPTY))
+            return Finding(0.0, self._nothing_own(subject))
         lent = {name: text_of_piece(name) for name in missing}
         outcomes = {each: self._run(subject, each, seed, lent) for each in self.settings}
         wrong = [each for each, came in outcomes.items() if not _agrees(each, seed, came)]
@@ -107,6 +107,19 @@ class EqualityCheck:
             return None
         got = self._failing("my_engine", "a dict: the pieces of your engine by name", value, "")
         return Finding(0.0, got)
+
+    def _nothing_own(self, subject: Subject) -> Counterexample:
+        """Say why a dict that is not empty has no piece of one's own."""
+        value = subject.value()
+        names = list(value.value) if isinstance(value, Returned) else []
+        pieces = [name for name in PIECES if name in names]
+        return Counterexample(
+            "my_engine",
+            "a piece of your own",
+            f"the library's {', '.join(pieces)}" if pieces else f"the names {show(names)}",
+            _EMPTY if pieces else f"The pieces of this notebook are called {', '.join(PIECES)}.",
+            label=FAILING,
+        )
 
     def _run(
         self, subject: Subject, setting: Setting, seed: int, lent: Mapping[str, str]

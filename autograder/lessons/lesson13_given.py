@@ -34,15 +34,18 @@ def admission(
         num_others: Requests of one token that run already.
     """
     options: dict[str, Any] = {} if longest is None else {"max_model_len": longest}
-    config = SchedulerConfig(
-        max_num_batched_tokens=budget, enable_chunked_prefill=is_chunked, **options
+    config = Make(
+        SchedulerConfig,
+        max_num_batched_tokens=budget,
+        enable_chunked_prefill=is_chunked,
+        **options,
     )
     scheduler = Make(Scheduler, config, Make(KVCacheManager, num_blocks, size))
     for number in range(num_others):
         scheduler = scheduler.do("add_request", Make(Request, f"r{number}", [number], 9))
     if num_others:
         scheduler = scheduler.do("schedule")
-    return Call(scheduler, Make(Request, "a", list(range(num_tokens)), 9))
+    return Call(scheduler, Make(Request, "a", Make(range, num_tokens), 9))
 
 
 ADMISSIONS = (

@@ -107,6 +107,27 @@ class InBlocks(MemoryTracker):
         return {owner: len(table) for owner, table in self.manager.block_tables().items()}
 
 
+class FreeHasLeaked(MemoryTracker):
+    """Call a leak whatever is in no table."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report all blocks that are in no table as leaked."""
+        said = super().report(live)
+        tables = self.manager.block_tables().values()
+        held = {block.block_id for table in tables for block in table}
+        others = (len(self.manager.block_pool.blocks) - len(held)) * self.bytes_per_block
+        return said._replace(leaked={**said.leaked, NOBODY: others})
+
+
+class NobodyAlways(MemoryTracker):
+    """Name nobody even if nobody holds anything."""
+
+    def report(self, live: Iterable[str]) -> MemoryReport:
+        """Report how much nobody holds, also where it is nothing."""
+        said = super().report(live)
+        return said._replace(leaked={NOBODY: 0, **said.leaked})
+
+
 TRACKER = (
     Misconception(
         "adds up the tables",
@@ -141,6 +162,17 @@ TRACKER = (
         "leaks have no owners",
         "A request that is gone can still be in a table: then it is its blocks that have leaked.",
         NobodyAlone,
+    ),
+    Misconception(
+        "what is free has leaked",
+        "Most blocks that are in no table are free, and the null block is nobody's. Leaked is one "
+        "that is held (`ref_cnt` above 0) and in no table.",
+        FreeHasLeaked,
+    ),
+    Misconception(
+        "a leak of nothing",
+        "`leaked` names who holds what should not be held: where that is nothing, it names nobody.",
+        NobodyAlways,
     ),
     Misconception(
         "cached is in use",
@@ -244,6 +276,30 @@ def shortest_overlap(self: StopStrings, text: str) -> str:
     return whole[:end]
 
 
+def forgets_what_waited(self: StopStrings, text: str) -> str:
+    """Look into the new text alone."""
+    self.kept_back = ""
+    return StopStrings.push(self, text)
+
+
+def cuts_at_minus_zero(self: StopStrings, text: str) -> str:
+    """Cut by slices from the end, also where nothing is to be kept back."""
+    before = self.kept_back
+    said = StopStrings.push(self, text)
+    if self.found is None and not self.kept_back:
+        self.kept_back, said = before + text, ""
+    return said
+
+
+def keeps_it_behind_the_end(self: StopStrings, text: str) -> str:
+    """Leave what was kept back where it is when a stop string is complete."""
+    before = self.kept_back
+    said = StopStrings.push(self, text)
+    if self.found is not None:
+        self.kept_back = before
+    return said
+
+
 PUSH = (
     Misconception(
         "keeps nothing back",
@@ -266,6 +322,24 @@ PUSH = (
         "shows the stop string",
         "The text ends in front of the stop string; the string itself is never shown.",
         shows_the_stop,
+    ),
+    Misconception(
+        "what was kept back is forgotten",
+        "What was kept back comes in front of the new text: a stop string may begin in it, and if "
+        "it does not, it is shown now.",
+        forgets_what_waited,
+    ),
+    Misconception(
+        "cut at minus zero",
+        "Where nothing is to be kept back, the overlap is 0, and `text[:-0]` is an empty text: "
+        "count the end from the front, `text[: len(text) - 0]`.",
+        cuts_at_minus_zero,
+    ),
+    Misconception(
+        "a beginning that stays",
+        "When a stop string is complete, what was kept back was its beginning, or stands in front "
+        "of it and is shown: nothing is kept back any more.",
+        keeps_it_behind_the_end,
     ),
     Misconception("goes on behind the end", "What comes behind the end is dropped.", goes_on),
     Misconception(
@@ -302,6 +376,15 @@ def length_first(self: Answer, token: SampledToken) -> None:
         self.finish_reason, self.stop_reason = "length", None
     elif self.stop_strings.found is not None:
         self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+
+
+def last_token_swallowed(self: Answer, token: SampledToken) -> None:
+    """Ask for the length before the text."""
+    if token.token_id in self.stop_token_ids or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    self.finish("length", None)
 
 
 def token_has_text(self: Answer, token: SampledToken) -> None:
@@ -370,6 +453,12 @@ APPEND = (
         "If the last token that is allowed completes a stop string, the answer has stopped: the "
         "length is asked for last.",
         length_first,
+    ),
+    Misconception(
+        "the last token is swallowed",
+        "The last token that is allowed has text like any other, and may complete a stop string: "
+        "first its text, then the length.",
+        last_token_swallowed,
     ),
     Misconception(
         "a stop token has text",

@@ -186,6 +186,26 @@ def one_after_the_other(
         Scheduler.finish_requests(self, name, status)
 
 
+def asks_as_it_goes(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Ask each whether it may end so only when those before it have been changed."""
+    _require(status)
+    ended = _known(self, request_ids)
+    for request in ended:
+        request.require_transition(status)
+        self.leave_queue(request)
+        request.status = status
+    self.let_go(ended)
+
+
+def letter_by_letter(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Take the letters of one id for several ids."""
+    Scheduler.finish_requests(self, list(request_ids), status)
+
+
 def keeps_the_blocks(
     self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
 ) -> None:
@@ -262,6 +282,18 @@ FINISH = (
         "one after the other",
         "If one cannot end so, nothing changes: look at all of them before you touch the first.",
         one_after_the_other,
+    ),
+    Misconception(
+        "asked one by one",
+        "When the second one cannot end so, the first has been changed already: ask all of them "
+        "before you touch the first.",
+        asks_as_it_goes,
+    ),
+    Misconception(
+        "a name letter by letter",
+        "One id is a text, and a text is a row of letters: whoever goes through it ends those who "
+        "are called like its letters.",
+        letter_by_letter,
     ),
     Misconception(
         "the blocks stay",

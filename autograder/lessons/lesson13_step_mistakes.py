@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from autograder.checks.finding import Misconception
-from course_lib.engine.answer import Answer
 from course_lib.engine.core import EngineCore, StepRecord
-from course_lib.engine.executor import Executor, Forks, LiveSequence, StepResult
+from course_lib.engine.executor import Executor, Forks, StepResult
 from course_lib.engine.sampler import sample
 from course_lib.scheduling.scheduler import SchedulerOutput
 
 # 13.1a, the step of the core
-
-
-def _record(
-    self: EngineCore,
-    output: SchedulerOutput,
-    sampled: dict[str, int],
-    answers: dict[str, Answer],
-    forked: dict[str, list[str]],
-) -> StepRecord:
-    now = time.monotonic()
-    self.metrics.num_steps += 1
-    number = self.metrics.num_steps - 1
-    return StepRecord(number, output, sampled, answers, forked, now, now, now, now, now)
 
 
 def _tokens(result: StepResult) -> dict[str, int]:
@@ -45,28 +32,34 @@ def _stepped(
     tells_answers: bool = True,
     answers_first: bool = False,
     looks_late: bool = False,
+    gives_pairs: bool = False,
+    tells_the_plans_time: bool = True,
     counts: bool = True,
 ) -> StepRecord:
     """Run a step, with something left out or in another order."""
+    before = time.monotonic()
     output = self.scheduler.schedule()
+    planned = time.monotonic()
     forks: Any = {} if forks_late else self.fork(output)
     result = self.executor.execute(output, forks)
     sampled = _tokens(result)
     if forks_late:
         forks = self.fork(output)
-    answers = {} if looks_late else {name: self.answers[name][1] for name in sampled}
-    now = time.monotonic()
+    pairs = {} if looks_late else {name: self.answers[name] for name in sampled}
+    told = planned if tells_the_plans_time else before
     if answers_first:
-        self.take_in(output, result, now)
+        self.take_in(output, result, told)
     if tells_scheduler:
         self.scheduler.update_from_output(output, sampled)
     if tells_answers and not answers_first:
-        self.take_in(output, result, now)
+        self.take_in(output, result, told)
     if looks_late:
-        answers = {name: self.answers[name][1] for name in sampled}
-    if not counts:
-        self.metrics.num_steps -= 1
-    return _record(self, output, sampled, answers, _names(forks))
+        pairs = {name: self.answers[name] for name in sampled}
+    answers: Any = pairs if gives_pairs else {name: pair[1] for name, pair in pairs.items()}
+    number = self.metrics.num_steps
+    self.metrics.num_steps += counts
+    times = (before, planned, planned, planned, planned)
+    return StepRecord(number, output, sampled, answers, _names(forks), *times)
 
 
 def no_forks(self: EngineCore) -> StepRecord:
@@ -92,6 +85,16 @@ def answers_first(self: EngineCore) -> StepRecord:
 def looks_late(self: EngineCore) -> StepRecord:
     """Look answers up when those that ended are forgotten."""
     return _stepped(self, looks_late=True)
+
+
+def pairs_for_answers(self: EngineCore) -> StepRecord:
+    """Give the pair of group and answer where the answer is asked for."""
+    return _stepped(self, gives_pairs=True)
+
+
+def another_time(self: EngineCore) -> StepRecord:
+    """Tell the answers when the step began."""
+    return _stepped(self, tells_the_plans_time=False)
 
 
 def not_counted(self: EngineCore) -> StepRecord:
@@ -137,6 +140,18 @@ STEP = (
         looks_late,
     ),
     Misconception(
+        "a pair for an answer",
+        "`self.answers[name]` is a pair, the group and the answer; the record of a step has the "
+        "answer alone.",
+        pairs_for_answers,
+    ),
+    Misconception(
+        "another time than the plan's",
+        "`take_in` is told the time at which the plan was made, which is the record's `scheduled`: "
+        "that is when a request's waiting ends.",
+        another_time,
+    ),
+    Misconception(
         "the step is not counted",
         "`metrics.num_steps` is one more after each step; what is served to Prometheus, and where "
         "an error says that it happened, come from it.",
@@ -172,90 +187,83 @@ def _enter(self: Executor, output: SchedulerOutput) -> None:
 
 
 Preparation = Callable[[Executor, SchedulerOutput], None]
-RIGHT: tuple[Preparation, ...] = (_forget, _swap_out, _swap_in, _copy, _enter)
+_OF_THE_PLAN: dict[Preparation, tuple[str, ...]] = {
+    _forget: ("finished_req_ids", "preempted_req_ids"),
+    _swap_out: ("blocks_to_swap_out",),
+    _swap_in: ("blocks_to_swap_in",),
+    _copy: ("blocks_to_copy",),
+    _enter: ("scheduled_new_reqs", "scheduled_resumed_reqs"),
+}
+"""What is done before the model runs, in the right order, and what of a plan it carries out."""
 
 
-def _carried_out(
-    self: Executor,
-    output: SchedulerOutput,
-    forks: Forks | None,
-    preparations: tuple[Preparation, ...] = RIGHT,
+def _without(output: SchedulerOutput, *preparations: Preparation) -> SchedulerOutput:
+    """Return what is left of a plan when these preparations are left out of it."""
+    fields = [name for prepare in preparations for name in _OF_THE_PLAN[prepare]]
+    return replace(output, **{name: type(getattr(output, name))() for name in fields})
+
+
+def _after(
+    self: Executor, output: SchedulerOutput, forks: Forks | None, *preparations: Preparation
 ) -> StepResult:
-    """Carry a plan out after these preparations."""
+    """Do these preparations first, in this order, and then what is left of the plan."""
     for prepare in preparations:
         prepare(self, output)
-    if not output.num_scheduled_tokens:
-        return StepResult({}, time.monotonic())
-    scheduled = [self.sequences[name] for name in output.num_scheduled_tokens]
-    for sequence in scheduled:
-        self.update_table(sequence)
-    batch = self.make_batch(output)
-    rows: list[int] = []
-    generating: list[LiveSequence] = []
-    caught_up = [sequence for sequence in scheduled if sequence.is_caught_up]
-    for sequence, row in zip(caught_up, batch.sample_rows, strict=True):
-        family = self.with_forks(sequence, forks or {})
-        generating += family
-        rows += [row] * len(family)
-    logits = self.compute_logits(batch, rows)
-    tokens = sample(logits, [self.sampling_row(sequence) for sequence in generating])
-    names = [sequence.request.request_id for sequence in generating]
-    return StepResult(dict(zip(names, tokens, strict=True)), time.monotonic())
+    return Executor.execute(self, _without(output, *preparations), forks)
 
 
 def copies_first(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Copy within the cache before anything is swapped."""
-    return _carried_out(self, output, forks, (_forget, _copy, _swap_out, _swap_in, _enter))
+    return _after(self, output, forks, _forget, _copy)
 
 
 def swaps_in_first(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Bring blocks back before others have left."""
-    return _carried_out(self, output, forks, (_forget, _swap_in, _swap_out, _copy, _enter))
+    return _after(self, output, forks, _forget, _swap_in)
 
 
 def copies_before_swap_in(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Copy blocks that have not come back yet."""
-    return _carried_out(self, output, forks, (_forget, _swap_out, _copy, _swap_in, _enter))
+    return _after(self, output, forks, _forget, _swap_out, _copy)
 
 
 def forgets_nobody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Keep the tables of those who have ended."""
-    return _carried_out(self, output, forks, RIGHT[1:])
+    return Executor.execute(self, _without(output, _forget), forks)
 
 
 def forgets_last(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take in newcomers, then forget who ended, by name."""
-    return _carried_out(self, output, forks, (*RIGHT[1:], _forget))
+    return _after(self, output, forks, _swap_out, _swap_in, _copy, _enter)
 
 
 def enters_the_new_alone(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Do not take those in who resume."""
-    for request in output.scheduled_new_reqs:
-        self.enter(request)
-    return _carried_out(self, output, forks, RIGHT[:-1])
+    return Executor.execute(self, replace(output, scheduled_resumed_reqs=[]), forks)
 
 
 def moves_at_the_end(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Run the model, then move the blocks."""
-    result = _carried_out(self, output, forks, (_forget, _enter))
-    for prepare in (_swap_out, _swap_in, _copy):
-        prepare(self, output)
+    moves = (_swap_out, _swap_in, _copy)
+    result = Executor.execute(self, _without(output, *moves), forks)
+    for move in moves:
+        move(self, output)
     return result
 
 
 def a_call_each(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model once for each token that is asked for."""
-    result = _carried_out(self, output, forks)
+    result = Executor.execute(self, output, forks)
     if output.num_scheduled_tokens:
         batch = self.make_batch(output)
         for row in batch.sample_rows[1:]:
@@ -267,7 +275,7 @@ def samples_everybody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
     """Sample behind the last token of each request, caught up or not."""
-    result = _carried_out(self, output, forks)
+    result = Executor.execute(self, output, forks)
     missing = [name for name in output.num_scheduled_tokens if name not in result.sampled]
     if not missing:
         return result
@@ -284,16 +292,62 @@ def samples_everybody(
 
 def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take no note of the other answers."""
-    return _carried_out(self, output, None)
+    return Executor.execute(self, output, None)
 
 
 def never_empty(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model also where nothing is planned."""
-    for prepare in RIGHT:
+    for prepare in _OF_THE_PLAN:
         prepare(self, output)
     if not output.num_scheduled_tokens:
         self.make_batch(output)
-    return _carried_out(self, output, forks, ())
+    return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+
+
+def forgets_who_ended_alone(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Keep the tables of those who were preempted."""
+    return Executor.execute(self, replace(output, preempted_req_ids=set()), forks)
+
+
+def forgets_who_gave_way_alone(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Keep the tables of those who have ended."""
+    return Executor.execute(self, replace(output, finished_req_ids=set()), forks)
+
+
+def moves_with_tokens_alone(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Return before any block is moved where nothing is computed."""
+    if not output.num_scheduled_tokens:
+        output = _without(output, _swap_out, _swap_in, _copy)
+    return Executor.execute(self, output, forks)
+
+
+def computes_for_samples_alone(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Leave the model out where nobody gets a token."""
+    for prepare in _OF_THE_PLAN:
+        prepare(self, output)
+    scheduled = [self.sequences[name] for name in output.num_scheduled_tokens]
+    if any(sequence.is_caught_up for sequence in scheduled):
+        return Executor.execute(self, _without(output, *_OF_THE_PLAN), forks)
+    for sequence in scheduled:
+        self.update_table(sequence)
+    return StepResult({}, time.monotonic())
+
+
+def ids_for_tokens(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Return the numbers of the tokens alone."""
+    result = Executor.execute(self, output, forks)
+    numbers: Any = _tokens(result)
+    return StepResult(numbers, result.computed_at)
 
 
 EXECUTE = (
@@ -326,6 +380,18 @@ EXECUTE = (
         forgets_nobody,
     ),
     Misconception(
+        "forgets only who ended",
+        "Who was preempted has no blocks any more, and so no block table here: it is forgotten as "
+        "well, and taken in again when it resumes.",
+        forgets_who_ended_alone,
+    ),
+    Misconception(
+        "forgets only who was preempted",
+        "`finished_req_ids` names who has ended or gone since the last plan: nobody will ask for "
+        "these tables again.",
+        forgets_who_gave_way_alone,
+    ),
+    Misconception(
         "forgets too late",
         "A client may come back under its old name in the same plan: who has ended is forgotten "
         "before anybody is taken in.",
@@ -353,6 +419,24 @@ EXECUTE = (
         "`forks` names requests that begin with the blocks of another one; each of them gets a "
         "token of its own in this step.",
         no_children,
+    ),
+    Misconception(
+        "moves only where something is computed",
+        "A plan without tokens may still move blocks: they are moved before it is asked whether "
+        "there is anything to compute.",
+        moves_with_tokens_alone,
+    ),
+    Misconception(
+        "no sample, no model",
+        "A chunk in the middle of a prompt gives no token, and its keys and values are needed all "
+        "the same: the model runs whenever something is scheduled.",
+        computes_for_samples_alone,
+    ),
+    Misconception(
+        "numbers for tokens",
+        "`sampled` has what `sample` returned, a `SampledToken` for each: its log-probabilities "
+        "are asked for later.",
+        ids_for_tokens,
     ),
     Misconception(
         "computes an empty plan",

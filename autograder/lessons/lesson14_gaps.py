@@ -321,6 +321,12 @@ def _known(story: Story) -> int:
     return story.found_again + story.again
 
 
+def _in_chunks_of(size: int, settings: Settings, story: Story) -> dict[str, Any]:
+    """Return the two chunks of somebody who gives the first one so many tokens."""
+    lacking = settings.prompts[FOLLOWED] - story.found
+    return {"chunk 1": min(size, lacking), "chunk 2": lacking - min(size, lacking)}
+
+
 GAPS = (
     Misconception(
         "all that is common is found",
@@ -332,11 +338,7 @@ GAPS = (
         "the budget for itself",
         "Those who run are served first and from the same budget; the newcomer gets what they "
         "leave.",
-        _instead(
-            lambda settings, story: {
-                "chunk 1": min(settings.budget, settings.prompts[FOLLOWED] - story.found)
-            }
-        ),
+        _instead(lambda settings, story: _in_chunks_of(settings.budget, settings, story)),
     ),
     Misconception(
         "a token with the first chunk",

@@ -780,7 +780,7 @@ class Scheduler:
         """Say why the prompt of a request can never be computed here.
 
         It must fit into ``max_model_len``, and so into the pool. Without chunked prefill it must
-        also fit into one iteration of ``config.max_num_batched_tokens`` tokens.
+        also fit into one step of ``config.max_num_batched_tokens`` tokens.
 
         Returns:
             A sentence with what it would need; empty if the prompt can be computed.
@@ -802,7 +802,7 @@ class Scheduler:
         budget = self.config.max_num_batched_tokens
         if num_tokens > budget and not self.config.enable_chunked_prefill:
             return (
-                f"the prompt has {num_tokens} tokens and an iteration has {budget}; "
+                f"the prompt has {num_tokens} tokens and a step has {budget}; "
                 "raise max_num_batched_tokens, or enable chunked prefill"
             )
         return ""

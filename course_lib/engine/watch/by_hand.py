@@ -20,7 +20,7 @@ from course_lib.engine.answer import Answer, AnswerGroup
 from course_lib.engine.config import LlamaConfig
 from course_lib.engine.core import EngineCore, StepRecord
 from course_lib.engine.engine_parts import EngineParts
-from course_lib.engine.executor import Batch, Executor
+from course_lib.engine.executor import Batch, Executor, StepResult
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.outputs import RequestMetrics
 from course_lib.engine.request import EngineRequest
@@ -187,6 +187,7 @@ class HandCore(EngineCore):
         executor = HandExecutor(num_blocks, **others)
         super().__init__(executor.scheduler, executor, EngineParts.reference())
         self._all: dict[str, Answer] = {}
+        self._told_time: float | None = None
 
     def add_prompt(self, name: str, prompt: Sequence[int], max_tokens: int, n: int = 1) -> None:
         """Let a request come, with ``n`` answers to its prompt."""
@@ -197,8 +198,14 @@ class HandCore(EngineCore):
         """End a request from outside."""
         self.abort([name])
 
+    def take_in(self, output: SchedulerOutput, result: StepResult, scheduled: float) -> None:
+        """Take in a step's tokens, and remember the time that was told."""
+        self._told_time = scheduled
+        super().take_in(output, result, scheduled)
+
     def run_step(self) -> Told:
         """Run a step, and tell what came of it, up to what the users see."""
+        self._told_time = None
         record = self.step()
         told = _told(self, record)
         told["answers"] = {
@@ -209,7 +216,10 @@ class HandCore(EngineCore):
             for name, answer in self._all.items()
             if answer.finish_reason
         }
-        told["told of"] = sorted(record.answers)
+        told["told of"] = {
+            name: "its answer" if answer is self._all.get(name) else type(answer).__name__
+            for name, answer in sorted(record.answers.items())
+        }
         told["forked"] = dict(record.forked)
         told["news"] = [group.request_id for group in self.fetch_changed()]
         told["number"], told["steps"] = record.index, self.metrics.num_steps
@@ -221,6 +231,7 @@ class HandCore(EngineCore):
             record.finished,
         )
         told["times rise"] = list(times) == sorted(times)
+        told["take_in has the time of the plan"] = self._told_time == record.scheduled
         return told
 
 

@@ -8,7 +8,7 @@ from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
 from course_lib.scheduling.watch.iterations import queues_of
 
-Told = dict[str, str | int | list[str]]
+Told = dict[str, str | int | list[str] | dict[str, str]]
 """What has become of a scheduler, by what it is of."""
 
 
@@ -47,7 +47,7 @@ def standing(scheduler: Scheduler) -> Told:
         "queues": queues_of(scheduler),
         "free blocks": manager.block_pool.get_num_free_blocks(),
         "free CPU blocks": len(scheduler.swap_space.free_blocks),
-        "known": sorted(scheduler.requests),
+        "known": {name: r.status.value for name, r in sorted(scheduler.requests.items())},
         "held": sorted(name for name, table in manager.block_tables().items() if table),
         "told next": sorted(scheduler.finished_req_ids),
     }

@@ -25,6 +25,8 @@ Decode = Callable[[Sequence[int]], str]
 
 _MARGIN = 24.0
 _MOST_ROWS, _ROW = 8, 34
+_NAME = 100.0
+"""Width of the name of a request in the batch: one of eight letters fits."""
 _GRID_WIDTH, _GRID_HEIGHT = 336.0, 236.0
 _LARGEST_CELL, _SMALLEST_CELL = 32, 4
 _LEGEND = ("prefill", "decode", "waiting", "preempted", "swapped", *BLOCK_STATES)
@@ -54,7 +56,7 @@ def follow_engine(engine: HasScheduler, *, share: float = SHARE) -> Live[Moment]
     >>> [frame.event for frame in live.film]
     ['0 starts', '', '1 starts', '0 and 1 are done']
     >>> live.film[0].caption
-    'Iteration 0: 1 request computes 100 tokens, 7 of 49 blocks are taken, nobody waits.'
+    'Step 0: 1 request computes 100 tokens, 7 of 49 blocks are taken, nobody waits.'
     """
     draw = partial(engine_frame, decode=_decoder(engine))
     return Live(draw, SchedulerSource(engine.scheduler), share=share)
@@ -83,14 +85,14 @@ def step_caption(moment: Moment) -> str:
         moment.num_waiting, f"{moment.num_waiting:,} requests wait"
     )
     if not moment.served:
-        return f"After {moment.step:,} iterations: {blocks}, {waits}."
+        return f"After {moment.step:,} steps: {blocks}, {waits}."
     num_tokens = sum(each.num_scheduled for each in moment.served)
     who = (
         "1 request computes"
         if len(moment.served) == 1
         else f"{len(moment.served):,} requests compute"
     )
-    return f"Iteration {moment.step:,}: {who} {_count(num_tokens)}, {blocks}, {waits}."
+    return f"Step {moment.step:,}: {who} {_count(num_tokens)}, {blocks}, {waits}."
 
 
 def step_event(moment: Moment) -> str:
@@ -160,11 +162,11 @@ def _batch(
     shown = moment.served[:_MOST_ROWS]
     most = max((max(each.num_tokens, each.num_computed) for each in shown), default=1)
     scale = 2.0 ** math.ceil(math.log2(max(most, 64)))
-    bar_left = left + 64
-    bar_width = width - 64 if decode is None else (width - 64) * 0.5
+    bar_left = left + _NAME
+    bar_width = width - _NAME if decode is None else (width - _NAME) * 0.5
     for row, request in enumerate(shown):
         y = top + 18 + row * _ROW
-        name = fitting(64, request.request_id, f"{request.request_id[:4]}…", size=TEXT_SIZE)
+        name = fitting(_NAME - 8, request.request_id, f"{request.request_id[:4]}…", size=TEXT_SIZE)
         key = f"batch-{request.request_id}"
         members = [
             Text(left, y + 19, name, TEXT_SIZE),
@@ -215,7 +217,7 @@ def _told(request: Served) -> str:
 def _tokens(moment: Moment, left: float, top: float, width: float) -> Iterator[Shape]:
     """Draw the tokens of the step as one bar, in the order of service."""
     total = sum(each.num_scheduled for each in moment.served)
-    heading = f"Tokens of this iteration: {total:,} of at most {moment.budget:,}"
+    heading = f"Tokens of this step: {total:,} of at most {moment.budget:,}"
     yield _heading(left, top, heading)
     scale = min(moment.budget, 2 ** math.ceil(math.log2(max(total, 32))))
     yield Rect(left, top + 12, width, 32, key="budget")

@@ -148,12 +148,12 @@ def _batches(runs: Mapping[str, Run], width: float) -> Iterator[Chart]:
         default=1.0,
     )
     last = max(run.result.makespan for run in runs.values())
-    y_axis = Axis("Tokens", "mean of an iteration")
+    y_axis = Axis("Tokens", "mean of a step")
     y_axis = Axis(y_axis.label, y_axis.unit, high=y_axis.scale([most], 130, 0).high)
     x_axis = Axis("Time", "s")
     x_axis = Axis("Time", "s", high=x_axis.scale([last], 0, width).high)
     for name, (times, decode, prefill) in layers.items():
-        title = f"Tokens of an iteration{f', {name}' if len(runs) > 1 else ''}"
+        title = f"Tokens of a step{f', {name}' if len(runs) > 1 else ''}"
         curves = [
             Curve("decode", list(zip(times, decode, strict=True)), "decode"),
             Curve("prefill", list(zip(times, prefill, strict=True)), "prefill"),

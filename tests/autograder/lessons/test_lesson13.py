@@ -98,6 +98,17 @@ def test_the_librarys_own_pieces_are_nobodys():
     assert examined("an engine").fraction == 0
 
 
+def test_a_name_that_no_piece_has_is_shown_beside_the_names_that_there_are():
+    finding = examined({"step": equality.REFERENCE["EngineCore.step"]})
+    assert finding.fraction == 0
+    assert finding.counterexample.got == "the names ['step']"
+    assert "EngineCore.step, Executor.execute" in finding.counterexample.complaint
+    assert (
+        "the library's Executor.execute"
+        in examined({"Executor.execute": Executor.execute}).counterexample.got
+    )
+
+
 def test_each_piece_weighs_what_its_exercise_earns():
     earned = {exercise.part: exercise.points for exercise in lessons.exercises(13) if exercise.part}
     assert {name: earned[name] for name in PIECES} == equality.WEIGHTS

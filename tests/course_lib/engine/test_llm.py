@@ -458,7 +458,7 @@ def test_without_chunks_a_prompt_larger_than_a_step_is_refused(
     random_llm: Callable[..., LLM],
 ) -> None:
     llm = random_llm(enable_chunked_prefill=False, max_num_batched_tokens=8)
-    with pytest.raises(PromptError, match="11 tokens and an iteration has 8; raise max_num_bat"):
+    with pytest.raises(PromptError, match="11 tokens and a step has 8; raise max_num_bat"):
         llm.add_request("r", PROMPT)
     assert not llm.has_unfinished_requests()
 

@@ -219,7 +219,7 @@ def test_a_fork_that_can_never_be_computed_leaves_no_trace() -> None:
     scheduler.update_from_output(scheduler.schedule(), {"parent": 7})
     scheduler.schedule()
     child = Request("child", [*range(6), 7], 4)
-    with pytest.raises(ValueError, match="the prompt has 7 tokens and an iteration has 6"):
+    with pytest.raises(ValueError, match="the prompt has 7 tokens and a step has 6"):
         scheduler.fork_request("parent", child)
     assert child.status is RequestStatus.WAITING
     assert list(scheduler.requests) == ["parent"]

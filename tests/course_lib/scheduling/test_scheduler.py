@@ -167,7 +167,7 @@ class TestChunkedPrefill:
         scheduler = scheduler_with(max_num_batched_tokens=8, enable_chunked_prefill=False)
         a, _ = add(scheduler, request("a", 9), request("b", 8))
         assert a.status is RequestStatus.FINISHED_IGNORED
-        assert "the prompt has 9 tokens and an iteration has 8" in a.finish_reason
+        assert "the prompt has 9 tokens and a step has 8" in a.finish_reason
         assert step(scheduler) == {"b": 8}
 
     def test_without_it_a_preempted_request_waits_like_others(self) -> None:

@@ -193,5 +193,5 @@ def test_events_are_what_a_reader_looks_for(changes: dict[str, object], event: s
 def test_captions_count_in_good_english() -> None:
     one = moment(served=(served("a"),), num_waiting=1)
     assert step_caption(one) == (
-        "Iteration 3: 1 request computes 1 token, 3 of 5 blocks are taken, 1 request waits."
+        "Step 3: 1 request computes 1 token, 3 of 5 blocks are taken, 1 request waits."
     )
