@@ -57,6 +57,8 @@ _SAMPLING_DEFAULTS = {
 }
 """What ``generation_config.json`` may recommend, and what ``SamplingParams`` calls it."""
 
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -90,12 +92,15 @@ def load_checkpoint(
         raise ValueError(f"dtype is {dtype}; use one of {', '.join(map(str, DTYPES))}")
     config = LlamaConfig.from_hf(folder)
     with contextlib.ExitStack() as files:
-        stored = _open(folder, files)
+        stored = _open(folder, files, parameter_shapes(config).keys())
+        if config.tie_word_embeddings and _HEAD in stored:
+            # They are one tensor, and some programs write it down under the second name only.
+            stored.setdefault(_EMBEDDING, stored[_HEAD])
         _require_complete(config, stored, folder)
         if dtype is None and torch.device(device).type == "cpu":
             dtype = torch.float32
         elif dtype is None:
-            dtype = stored["model.embed_tokens.weight"].dtype
+            dtype = stored[_EMBEDDING].dtype
         num_bytes = sum(file.stat().st_size for file in {tensor.file for tensor in stored.values()})
         weights = {
             name: stored[name].read().to(device, dtype)
@@ -179,15 +184,18 @@ class _Stored:
     read: Callable[[], Tensor]
 
 
-def _open(folder: Path, files: contextlib.ExitStack) -> dict[str, _Stored]:
-    """Open the files of a checkpoint, and list the tensors that the model is made of, by name."""
+def _open(folder: Path, files: contextlib.ExitStack, needed: Set[str]) -> dict[str, _Stored]:
+    """Open the files of a checkpoint, and list the tensors that are in them, by name.
+
+    Those that are ``needed`` must be where an index says they are.
+    """
     stored: dict[str, _Stored] = {}
     shards = _weight_files(folder)
     indexed = {name for names in shards.values() for name in names or ()}
     for file, expected in shards.items():
         # A shard may hold an old copy of a tensor of another one: the index says which one counts.
         in_file = dict(_tensors_of(file, files, without=indexed - set(expected or ())))
-        missing = [name for name in expected or () if name not in in_file]
+        missing = [name for name in expected or () if name in needed and name not in in_file]
         if missing:
             raise CheckpointError(
                 f"{file} has no tensor {missing[0]!r}, which the index says it has; download the "
@@ -287,8 +295,8 @@ def _require_complete(config: LlamaConfig, stored: dict[str, _Stored], folder: P
             )
     for name in stored.keys() - shapes.keys():
         # Tied weights may be written twice, as long as it is the same.
-        if name == "lm_head.weight":
-            embedding = stored["model.embed_tokens.weight"]
+        if name == _HEAD:
+            embedding = stored[_EMBEDDING]
             if torch.equal(stored[name].read(), embedding.read()):
                 continue
             raise CheckpointError(

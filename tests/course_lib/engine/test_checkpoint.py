@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from course_lib.engine.checkpoint import (
     CheckpointError,
@@ -93,6 +94,31 @@ class TestLoading:
         change_weights(folder, lm_head__weight=weights["model.embed_tokens.weight"] + 1)
         with pytest.raises(CheckpointError, match=r"lm_head\.weight.* tie_word_embeddings"):
             load_checkpoint(folder)
+
+    def test_a_tied_embedding_may_have_the_name_of_the_output_layer(
+        self, hf_checkpoint: Save, hf_logits: Callable[..., Tensor], tmp_path: Path
+    ) -> None:
+        original = hf_checkpoint("qwen2")
+        folder = shutil.copytree(original, tmp_path / "renamed")
+        tensors = load_file(folder / "model.safetensors")
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        require_same(load_checkpoint(folder), load_checkpoint(original))
+        # transformers reads it so, too.
+        assert torch.equal(hf_logits(folder, [5, 6, 7]), hf_logits(original, [5, 6, 7]))
+
+    @pytest.mark.parametrize(
+        "name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "lm_head.weight"]
+    )
+    def test_an_index_may_name_what_is_computed_and_not_stored(
+        self, hf_checkpoint: Save, tmp_path: Path, name: str
+    ) -> None:
+        original = hf_checkpoint("qwen2", max_shard_size="60KB")
+        folder = shutil.copytree(original, tmp_path / "sharded")
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        index["weight_map"][name] = min(index["weight_map"].values())
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        require_same(load_checkpoint(folder), load_checkpoint(original))
 
     def test_rotary_frequencies_of_old_files_are_left_out(
         self, model: LlamaModel, folder: Path

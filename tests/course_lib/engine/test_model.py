@@ -1,6 +1,7 @@
 """The model computes what transformers computes, for every family and switch."""
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -266,6 +267,14 @@ class TestConfig:
             ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; .* 'silu'"),
             ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
             ({"rope_scaling": {"type": "longrope"}}, "rope_type is 'longrope'"),
+            ({"rope_scaling": {"type": "su"}}, "rope_type is 'su'"),
+            ({"rope_scaling": {"type": "mrope"}}, "rope_type is 'mrope'"),
+            ({"rope_scaling": {"type": "ntk", "factor": 2.0}}, "rope_type is 'ntk'"),
+            ({"rope_scaling": {"rope_type": "Linear", "factor": 2}}, "rope_type is 'Linear'"),
+            (
+                {"rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 4.0}}},
+                "rope_parameters is .* the same in every layer",
+            ),
         ],
     )
     def test_unsupported(self, changes: dict[str, Any], message: str) -> None:
@@ -282,6 +291,14 @@ class TestConfig:
             ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
             ({"rope_theta": 0}, "rope_theta is 0"),
             ({"rope_scaling": {"rope_type": "linear"}}, "no 'factor'"),
+            ({"rope_scaling": {"rope_type": "linear", "factor": "4"}}, "factor is '4'"),
+            ({"rope_scaling": {"rope_type": "linear", "factor": math.nan}}, "factor is nan"),
+            ({"rope_scaling": {"rope_type": "dynamic", "factor": -2.0}}, "factor is -2"),
+            ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "no 'low_freq_factor'"),
+            ({"rope_scaling": [1]}, r"rope_scaling is \[1\]; it must be an object"),
+            ({"rope_scaling": "linear"}, "rope_scaling is 'linear'; it must be an object"),
+            ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'; it must be true"),
+            ({"attention_bias": "no"}, "attention_bias is 'no'; it must be true or false"),
             ({"eos_token_id": "</s>"}, "eos_token_id is '</s>'"),
             ({"bos_token_id": -3}, "bos_token_id is -3"),
         ],
@@ -324,7 +341,15 @@ class TestConfig:
             ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 131_072),
             ({"rope_scaling": {"rope_type": "linear", "factor": 2.5}}, 81_920),
             ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, 131_072),
-            # As vLLM: the original length times the factor, whatever the configuration has.
+            # Somebody has stretched what a newer file has: transformers follows the older field.
+            (
+                {
+                    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+                    "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+                },
+                131_072,
+            ),
+            # The original length times the factor, whatever the configuration has.
             (
                 {
                     "rope_scaling": {

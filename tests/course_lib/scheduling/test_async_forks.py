@@ -234,3 +234,18 @@ def test_a_parent_that_is_not_in_the_newest_plan_has_no_fork(is_planned: bool) -
     with pytest.raises(ValueError, match="request 'nobody' is not running"):
         planner.fork_request("nobody", request("child"))
     assert "child" not in planner.requests
+
+
+def test_a_child_that_can_never_be_computed_leaves_no_trace() -> None:
+    config = SchedulerConfig(max_num_batched_tokens=6, enable_chunked_prefill=False)
+    planner = AsyncScheduler(config, KVCacheManager(10, 4))
+    parent = request("parent")
+    planner.add_request(parent)
+    planner.update_from_output(planner.schedule(), {"parent": 7})
+    newest = planner.schedule()
+    with pytest.raises(ValueError, match="the prompt has 7 tokens and an iteration has 6"):
+        planner.fork_request("parent", Request("child", [*range(6), 7], 4))
+    assert list(planner.requests) == ["parent"]
+    assert parent.num_tokens_ahead == 1
+    planner.update_from_output(newest, {"parent": 8})
+    assert parent.output_token_ids == [7, 8]

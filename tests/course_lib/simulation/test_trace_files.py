@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from course_lib.simulation import TraceRequest, load_azure, load_mooncake
+from course_lib.simulation.csv_workload import load_csv
 from course_lib.simulation.measured import load_vllm_run
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
@@ -122,7 +123,19 @@ def read_run(traces: Path, content: bytes) -> Sequence[TraceRequest]:
     return load_vllm_run()
 
 
+def own_rows(clock: Clock) -> list[str]:
+    head, *rows = azure_rows(clock)
+    return [head.replace("TIMESTAMP", "arrival_time"), *rows]
+
+
+def read_own(traces: Path, content: bytes) -> Sequence[TraceRequest]:
+    path = traces / "mine.csv"
+    path.write_bytes(content)
+    return load_csv(path)
+
+
 FORMATS = {
+    "a file of one's own": (own_rows, read_own),
     "azure": (azure_rows, read_azure),
     "mooncake": (mooncake_rows, read_mooncake),
     "vllm run": (run_rows, read_run),
@@ -179,7 +192,9 @@ def test_dates_and_numbers_do_not_go_together(traces: Path, kind: str) -> None:
     rows, read = FORMATS[kind]
     dates, numbers = (rows(CLOCKS[name]) for name in ("dates in UTC", "seconds since 1970"))
     mixed = [*dates[:-1], numbers[-1]]
-    with pytest.raises(ValueError, match="one time is a date and another a number"):
+    with pytest.raises(
+        ValueError, match=r"one time is a date and another a number|all numbers, or all"
+    ):
         read(traces, "\n".join(mixed).encode())
 
 

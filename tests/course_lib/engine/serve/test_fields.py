@@ -104,6 +104,14 @@ def test_null_says_the_same_as_to_leave_a_field_out(
     assert model.model_validate(body | {"stream_options": {"include_usage": None, "new": None}})
 
 
+def test_null_says_nothing_in_a_message_and_its_parts_either() -> None:
+    part = {"type": "text", "text": "a"}
+    nulls = dict.fromkeys((*ChatMessage.model_fields, "audio", "tool_call_id", "tomorrow"))
+    plain = ChatMessage.model_validate({"role": "user", "content": [part]})
+    sent = nulls | {"role": "user", "content": [part | {"image_url": None, "tomorrow": None}]}
+    assert ChatMessage.model_validate(sent) == plain
+
+
 @pytest.mark.parametrize(
     ("model", "body", "parameters"),
     [
@@ -238,11 +246,32 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("field", CHANGES, ids=lambda field: next(iter(field)))
-def test_a_field_that_would_change_something_is_refused_by_name(field: dict[str, object]) -> None:
+MORE_CHANGES = [
+    {"suffix": "end"},
+    {"best_of": 2},
+    {"prompt_logprobs": 1},
+    {"add_special_tokens": False},
+    {"bad_words": ["a"]},
+    {"length_penalty": 1.5},
+    {"return_token_ids": True},
+    {"allowed_token_ids": [5]},
+    {"truncate_prompt_tokens": 5},
+    {"prompt_embeds": "AA=="},
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "field"),
+    [(ChatCompletionRequest, CHAT, field) for field in CHANGES]
+    + [(CompletionRequest, COMPLETION, field) for field in MORE_CHANGES],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) and len(each) == 1 else None,
+)
+def test_a_field_that_would_change_something_is_refused_by_name(
+    model: type[BaseModel], body: dict[str, object], field: dict[str, object]
+) -> None:
     [name] = field
     with pytest.raises(ValidationError) as caught:
-        ChatCompletionRequest.model_validate(CHAT | field)
+        model.model_validate(body | field)
     error = validation_error(list(caught.value.errors()))
     assert error.body["error"]["param"] == name
     assert "leave it out" in str(error)

@@ -431,6 +431,23 @@ class TestErrors:
             (completion(top_p=0), 400, "top_p", None, "it must be above 0"),
             (completion(max_tokens=0), 400, "max_tokens", None, "it must be at least 1"),
             (completion(max_tokens="9"), 400, "max_tokens", None, "integer"),
+            (
+                conversation(max_completion_tokens=0),
+                400,
+                "max_completion_tokens",
+                None,
+                "max_completion_tokens is 0; it must be at least 1",
+            ),
+            (completion(max_tokens=10**30), 400, "max_tokens", "context_length_exceeded", "fewer"),
+            (completion(temperature="1"), 400, "temperature", None, "number"),
+            (completion(top_k=-2), 400, "top_k", None, "at least 1, or 0 or -1"),
+            (completion(logprobs=-1), 400, "logprobs", None, "0 or more"),
+            (completion(logprobs=True), 400, "logprobs", None, "integer"),
+            (completion(stop=[None]), 400, "stop", None, "stop.0"),
+            (completion(stop_token_ids=[None]), 400, "stop_token_ids", None, "stop_token_ids.0"),
+            (completion(prompt_logprobs=0), 400, "prompt_logprobs", None, "not support"),
+            (completion(suffix="end"), 400, "suffix", None, "not support"),
+            (completion(truncate_prompt_tokens=5), 400, "truncate_prompt_tokens", None, "leave it"),
             (completion(n=0), 400, "n", None, "it must be at least 1"),
             (completion(n=129), 400, "n", None, "128"),
             (completion(stop=""), 400, "stop", None, "strings that are not empty"),
@@ -494,12 +511,18 @@ class TestErrors:
         ("body", "words"),
         [
             (b"{", "is not JSON"),
-            (b"\xff", "body"),
+            (b"\xff", "in UTF-8, not compressed"),
+            (b"\x1f\x8b\x08\x00", "in UTF-8, not compressed"),
+            (b'{"prompt": "a", "seed": ' + b"1" * 5000 + b"}", "at most 4300 digits"),
+            (b'{"prompt": "a", "top_p": NaN}', "top_p is nan"),
+            (b'{"prompt": "a", "min_p": -Infinity}', "min_p is -inf"),
+            (b'{"prompt": "a", "temperature": 1e400}', "temperature is inf"),
+            (b'{"prompt": "a"}{}', "is not JSON"),
             (b"", "a JSON object"),
             (b"[1]", "a JSON object"),
             (b'{"prompt": "\\ud800"}', "in Unicode"),
             (b'{"prompt": "a", "temperature": NaN}', "temperature is nan"),
-            (b'{"prompt": ' + b"[" * 100_000, "body"),
+            (b'{"prompt": ' + b"[" * 100_000, "no deep nesting"),
             (b'{"prompt": "a", "stop": "\\ud800"}', "not Unicode"),
         ],
     )
@@ -511,6 +534,55 @@ class TestErrors:
         )
         assert answer.status_code == 400
         assert words in answer.json()["error"]["message"]
+
+    def test_numbers_of_any_size_are_numbers(self, served):
+        for fields in (
+            {"seed": 10**40},
+            {"seed": -(10**40)},
+            {"top_k": 10**30},
+            {"top_p": 1e-320},
+            {"min_p": 1e-320},
+            {"temperature": 1e308},
+            {"temperature": 1e-320},
+            {"repetition_penalty": 1e308, "logprobs": 2},
+            {"repetition_penalty": 1e-320, "logprobs": 2},
+            {"stop_token_ids": [-5, 10**30]},
+        ):
+            assert served.post(*completion(max_tokens=2, **fields)).status_code == 200, fields
+
+    def test_one_connection_serves_bodies_of_every_kind_one_after_the_other(self, served):
+        good = json.dumps({"prompt": "a", "max_tokens": 1}).encode()
+        as_json = {"Content-Type": "application/json"}
+        with httpx.Client(base_url=served.address, timeout=TIMEOUT) as connection:
+            for content, headers, status in (
+                (good, as_json, 200),
+                (good, {"Content-Type": "application/json; charset=utf-8"}, 200),
+                (good, {"Content-Type": "text/plain"}, 400),
+                (good, {"Content-Type": "application/x-www-form-urlencoded"}, 400),
+                (good, {}, 400),
+                (iter([good[:9], b"", good[9:]]), as_json, 200),
+                (b"\xef\xbb\xbf" + good, as_json, 200),
+                (b"{", as_json, 400),
+                (good + b" " * 2**20, as_json, 200),
+                (good, as_json | {"X-Long": "a" * 20_000}, 200),
+            ):
+                answer = connection.post("/v1/completions", content=content, headers=headers)
+                assert answer.status_code == status, (content, headers)
+                assert status == 200 or answer.json()["error"]["message"]
+
+    @pytest.mark.parametrize("includes", [True, False, None])
+    @pytest.mark.parametrize("ask", [completion, conversation])
+    def test_usage_is_null_in_every_chunk_but_the_last_for_who_asks(self, served, ask, includes):
+        path, body = ask(max_tokens=3, stream=True, stream_options={"include_usage": includes})
+        events = served.post(path, body).text.split("\n\n")
+        chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+        assert events[-2] == "data: [DONE]"
+        if not includes:
+            assert not any("usage" in chunk for chunk in chunks)
+            return
+        assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+        last = chunks[-1]["usage"]
+        assert last["prompt_tokens"] + last["completion_tokens"] == last["total_tokens"]
 
     def test_an_oversize_body_is_refused_before_it_is_read(self, served):
         with socket.create_connection(served.listener.getsockname(), TIMEOUT) as connection:
