@@ -29,8 +29,9 @@ from autograder.bench.suite import OnStep
 from autograder.build.notebooks import release_path, solution_notebook, sources
 from autograder.build.samples import samples
 from autograder.errors import CourseError
-from autograder.files import notebook_bytes, read_notebook, write_atomically
+from autograder.files import write_atomically
 from autograder.matching import is_answer, is_marked
+from autograder.notebook_files import notebook_bytes, read_notebook
 from autograder.paths import course_root
 
 LESSON = "01_traditional_attention_problems"

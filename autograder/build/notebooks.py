@@ -25,7 +25,8 @@ from traitlets.config.loader import Config, PyFileConfigLoader
 from autograder.build.cells import Lesson
 from autograder.build.directives import expand, is_directive
 from autograder.errors import CourseError
-from autograder.files import notebook_bytes, write_atomically
+from autograder.files import write_atomically
+from autograder.notebook_files import notebook_bytes
 from autograder.paths import PROJECT_FOLDER, course_root, released_at
 from autograder.scopes import names_bound
 

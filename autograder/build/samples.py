@@ -23,7 +23,8 @@ from rich.table import Table
 from autograder.build import holes
 from autograder.build.notebooks import graded_sources, release_path, solution_notebook
 from autograder.errors import CourseError
-from autograder.files import notebook_bytes, read_notebook, write_atomically
+from autograder.files import write_atomically
+from autograder.notebook_files import notebook_bytes, read_notebook
 from autograder.paths import course_root
 
 

@@ -11,8 +11,8 @@ from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor
 
-from autograder.files import read_notebook
 from autograder.grading.rules import release_of
+from autograder.notebook_files import read_notebook
 
 GRADED = "graded"
 """What the metadata of a notebook say under ``course`` once its grades are in the gradebook."""

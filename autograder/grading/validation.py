@@ -10,10 +10,10 @@ from nbgrader.preprocessors import ClearOutput, NbGraderPreprocessor
 from nbgrader.validator import Validator
 
 from autograder.errors import CourseError
-from autograder.files import read_notebook, unix_lines
 from autograder.grading.cells import restored
 from autograder.grading.rules import ExecuteOnNewKernels, StrictScores
 from autograder.kernels import OwnKernelManager
+from autograder.notebook_files import read_notebook, unix_lines
 from autograder.workspace.notebook_check import lesson_of
 
 

@@ -24,10 +24,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from autograder.errors import CourseError
-from autograder.files import locked, notebook_bytes, write_atomically
+from autograder.files import locked, write_atomically
 from autograder.grading.intake import GRADED
 from autograder.grading.timestamps import read_timestamp
 from autograder.matching import grade_id
+from autograder.notebook_files import notebook_bytes
 from autograder.sealed.batch import Graded
 from autograder.sealed.depends import check_digest
 from autograder.sealed.intake import Cell, Role, Submission

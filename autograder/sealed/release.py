@@ -11,8 +11,9 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from autograder.errors import CourseError
-from autograder.files import parse_notebook, read_bytes
+from autograder.files import read_bytes
 from autograder.matching import grade_id, is_answer, is_marked, nbgrader_metadata
+from autograder.notebook_files import parse_notebook
 
 _REMEDY = "restore it with `course build`"
 

@@ -22,13 +22,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from autograder.errors import CourseError
-from autograder.files import (
-    notebook_bytes,
-    parse_notebook,
-    read_bytes,
-    read_notebook,
-    write_atomically,
-)
+from autograder.files import read_bytes, write_atomically
+from autograder.notebook_files import notebook_bytes, parse_notebook, read_notebook
 from autograder.paths import PROJECT_NOTEBOOKS, course_root, released_at, workspace_root
 from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 

@@ -18,11 +18,11 @@ from autograder import lessons
 from autograder.checks.exercise import Exercise
 from autograder.checks.report import NOT_YET, PASS, VERDICTS
 from autograder.errors import CourseError
-from autograder.files import read_notebook
 from autograder.grading.cells import restored
 from autograder.grading.rules import independent, score
 from autograder.kernels import OwnKernelManager
 from autograder.matching import grade_id, match_cells
+from autograder.notebook_files import read_notebook
 from autograder.workspace.copies import Lesson, find_lesson, released_lessons
 
 _CHECKED = re.compile(r'check\("([^"]+)"')

@@ -35,6 +35,14 @@ def answer(load):
 # In a plain process
 
 
+def test_what_a_lesson_imports_first_takes_no_time_for_files_of_notebooks():
+    # nbformat's validator builds a grammar as it is imported: most of a kernel's start.
+    slow = ("nbformat", "jsonschema", "nbclient", "torch", "matplotlib")
+    code = f"import sys, autograder.notebook; print(*sys.modules.keys() & {set(slow)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_right_answer_prints_a_line_and_returns_the_points(answer, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert check("1.1", answer(RIGHT)) == 10.0

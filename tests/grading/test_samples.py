@@ -10,7 +10,7 @@ from autograder import lessons
 from autograder.build.notebooks import build, graded_sources, release_path, sources
 from autograder.build.samples import Sample, samples, samples_table, write_samples
 from autograder.errors import CourseError
-from autograder.files import read_notebook
+from autograder.notebook_files import read_notebook
 
 LESSON = "01_tiny"
 SOURCE = """

@@ -29,8 +29,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from autograder import cli
 from autograder.build.notebooks import sources
 from autograder.build.samples import samples
-from autograder.files import notebook_bytes, write_atomically
+from autograder.files import write_atomically
 from autograder.matching import grade_id, nbgrader_metadata
+from autograder.notebook_files import notebook_bytes
 from autograder.paths import course_root
 from autograder.sealed import batch
 from autograder.sealed.canaries import RIGHT, UNTOUCHED

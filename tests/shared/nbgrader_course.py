@@ -12,7 +12,8 @@ from nbformat import NotebookNode
 from nbgrader.apps import NbGraderAPI
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder.files import notebook_bytes, write_atomically
+from autograder.files import write_atomically
+from autograder.notebook_files import notebook_bytes
 
 
 class Course:

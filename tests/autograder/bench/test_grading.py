@@ -11,8 +11,8 @@ from rich.console import Console
 from autograder.bench import grading
 from autograder.bench.grading import GradingReport, GradingTime, run_grading_suite
 from autograder.errors import CourseError
-from autograder.files import read_notebook
 from autograder.matching import grade_id, is_answer
+from autograder.notebook_files import read_notebook
 
 LESSON = grading.LESSON
 
