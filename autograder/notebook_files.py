@@ -1,6 +1,6 @@
 """Notebooks as files: reading them, which may be damaged, and what is written of them.
 
-A kernel imports nothing of this: ``nbformat`` takes longer to import than most lessons do.
+No lesson imports this: importing ``nbformat`` takes a second or two, for it builds a grammar.
 """
 
 from __future__ import annotations
