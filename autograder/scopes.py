@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import symtable
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 def dedented(source: str) -> str:
@@ -71,3 +71,44 @@ def imports_of(source: str) -> dict[str, tuple[str, str | None]]:
             # Imports for type checkers only, or of what is not installed everywhere.
             waiting += [*node.body, *node.orelse]
     return found
+
+
+def name_in(text: str) -> str | None:
+    r"""Return the name of the function or class that a text is the definition of.
+
+    >>> name_in("@cached\ndef f(x):\n    return x"), name_in("f = 3")
+    ('f', None)
+    """
+    match _statements(dedented(text)):
+        case [ast.ClassDef(name=name) | ast.FunctionDef(name=name)]:
+            return name
+    return None
+
+
+def is_what_stands(text: str, cells: Sequence[str]) -> bool:
+    r"""Say whether a definition is what its name stands for once cells have run, by their text.
+
+    Args:
+        text: The definition.
+        cells: What has run, in order.
+
+    >>> decoy, real = "def f(x):\n    return x", "def f(x):\n    return(g(x))"
+    >>> is_what_stands(decoy, [real, decoy]), is_what_stands(decoy, [decoy, real])
+    (True, False)
+    >>> is_what_stands(decoy, [decoy, "f = g"]), is_what_stands(decoy, [f"{decoy}\nf = g"])
+    (False, False)
+    """
+    definition, name = _statements(dedented(text)), name_in(text)
+    for statement in (each for cell in reversed(cells) for each in reversed(_statements(cell))):
+        if name in names_bound(ast.unparse(statement)):
+            return [ast.dump(statement)] == [ast.dump(each) for each in definition]
+    return False
+
+
+def _statements(cell: str) -> list[ast.stmt]:
+    """Return the statements of a cell, magics aside; none of one that is no Python."""
+    lines = ("" if line.startswith(("%", "!")) else line for line in cell.split("\n"))
+    try:
+        return ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []

@@ -477,10 +477,11 @@ class _Trial:
     def _at_size(self, large: Large) -> tuple[_Failure | None, bool]:
         """Return the failure on a large input, and whether it is only that the answer came late."""
         check, call = self._check, large.make()
-        expected, got = (
-            look(side, side.call(call.args, call.kwargs), check.reads)
-            for side in (check._trusted(), self.subject)
-        )
+        trusted = check._trusted()
+        expected = look(trusted, trusted.call(call.args, call.kwargs), check.reads)
+        with self.subject.timed():
+            answer = self.subject.call(call.args, call.kwargs)
+        got = look(self.subject, answer, check.reads)
         allowed = max(large.seconds, SLOWER * expected.fate.seconds)
         is_late, complaint = False, "on small inputs it is right"
         if isinstance(got, Raised):

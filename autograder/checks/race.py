@@ -161,9 +161,14 @@ def _round(
     """Let both sides do the same work, the one and the other first in turns."""
     if first == 0:
         expected = play(trusted, number)
-        return expected, play(subject, number)
-    got = play(subject, number)
+        return expected, _timed(play, subject, number)
+    got = _timed(play, subject, number)
     return play(trusted, number), got
+
+
+def _timed(play: Play, subject: Subject, number: int) -> Sequence[Outcome]:
+    with subject.timed():
+        return play(subject, number)
 
 
 def _difference(

@@ -84,15 +84,19 @@ def grade(
 
 
 def _require_boxes() -> None:
-    """Raise CourseError if nothing can be boxed in here."""
+    """Say what does not protect this machine; raise CourseError if nothing can be boxed in here."""
     from autograder.sealed.box.protections import protections
 
-    missing = [each for each in protections() if each.is_needed and not each.is_active]
+    inactive = [each for each in protections() if not each.is_active]
+    missing = [each for each in inactive if each.is_needed]
     if missing:
         raise CourseError(
             f"{missing[0].name}: {missing[0].says}; `course doctor` says more, and --unsafe grades "
             "without boxes"
         )
+    for each in inactive:
+        said = f"Not active here: {each.name}: {each.says}."
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _judge(batch: Batch, workers: int, scheduler: str | None) -> tuple[int, int]:

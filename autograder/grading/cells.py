@@ -133,7 +133,8 @@ class _Restoration:
             known: Position in ``submitted`` -> position in ``released``.
         """
         for index, theirs in enumerate(submitted):
-            cell = copy.deepcopy(theirs)
+            # What is in it is nowhere changed, so a class of a thousand need not have it twice.
+            cell = NotebookNode(theirs)
             cell.metadata = NotebookNode()
             position = known.get(index)
             if position is not None:
@@ -221,7 +222,7 @@ def _name(cell: NotebookNode) -> str:
 def _metadata(original: NotebookNode) -> NotebookNode:
     """Return what the cell of a submission may say of itself."""
     ours = nbgrader_metadata(original)
-    return NotebookNode(nbgrader=copy.deepcopy(ours)) if ours else NotebookNode()
+    return NotebookNode(nbgrader=NotebookNode(ours)) if ours else NotebookNode()
 
 
 def _retyped(cell: NotebookNode, original: NotebookNode) -> NotebookNode:

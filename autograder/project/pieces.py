@@ -11,6 +11,7 @@ from autograder.checks.scaffold import is_untouched
 from autograder.project.rubric import rubric
 from autograder.proxy.subject import Returned, Subject
 from autograder.proxy.wire import Ref
+from autograder.scopes import name_in
 
 _LIBRARY = "course_lib"
 
@@ -63,6 +64,10 @@ def pieces_of(subject: Subject) -> Pieces:
         ref = named.get(name)
         source = subject.source(ref) if isinstance(ref, Ref) else None
         reason = _why_not_own(subject, ref, source, exercise)
+        wanted = name.rpartition(".")[2]
+        if not reason and (found := name_in(str(source))) not in (None, wanted):
+            # What its own check has judged has that name: another text would be a decoy.
+            reason = f"it is {found}, and not what you wrote as {wanted}"
         if reason:
             stand_ins[name] = reason
         else:

@@ -80,11 +80,15 @@ def _cell(cell: Any, position: int) -> NotebookNode:
     """Return what is kept of one cell."""
     if not isinstance(cell, dict) or cell.get("cell_type") not in _TYPES:
         raise RefusedError(f"cell {position} is neither code nor text; {_ASK}")
-    kept = NotebookNode(cell_type=cell["cell_type"], id=cell.get("id"), metadata=NotebookNode())
-    kept.source = _source(cell.get("source", ""), position)
     name = _grade_id(cell.get("metadata"))
-    if name is not None:
-        kept.metadata.nbgrader = NotebookNode(grade_id=name)
+    kept = NotebookNode(
+        cell_type=cell["cell_type"],
+        id=cell.get("id"),
+        metadata=NotebookNode(nbgrader=NotebookNode(grade_id=name))
+        if name is not None
+        else NotebookNode(),
+        source=_source(cell.get("source", ""), position),
+    )
     if cell["cell_type"] == "markdown" and _are_pictures(cell.get("attachments")):
         kept.attachments = cell["attachments"]
     return kept

@@ -28,7 +28,7 @@ from autograder.sealed.intake import Cell, Role, Submission
 from autograder.sealed.oracle import Oracle
 from autograder.sealed.release import load_release
 from autograder.sealed.stubs import make_tree
-from autograder.sealed.verdict import Verdict
+from autograder.sealed.verdict import Status, Verdict
 
 _WARM = (
     "autograder.notebook",
@@ -39,6 +39,7 @@ _WARM = (
 )
 """What takes seconds to import and lessons need; Triton is set up by the library."""
 
+_TRIES = 3
 _UNCOUNTED = 2**31 - 1
 _TRACES = "COURSE_TRACES"
 
@@ -102,18 +103,25 @@ class Judge:
         self._about = None
 
     def judge(self, order: Order) -> tuple[Verdict, ...]:
-        """Return the verdicts on a submission.
+        """Return the verdicts on a submission; one whose warm process is lost is judged again.
 
         Raises:
             BoxError: The machine failed.
             CourseError: Bubblewrap is not installed, or the lesson cannot be read.
         """
-        return self._ready(order).judge(order.submission)
+        verdicts: tuple[Verdict, ...] = ()
+        for _ in range(_TRIES):
+            oracle = self._ready(order)
+            verdicts = oracle.judge(order.submission)
+            is_judged = all(each.status is not Status.INFRA for each in verdicts)
+            if is_judged or oracle.zygote.is_alive:
+                break
+        return verdicts
 
     def _ready(self, order: Order) -> Oracle:
-        """Return the oracle of a lesson, with its warm process."""
+        """Return the oracle of a lesson, with its warm process, which is made anew if need be."""
         about = order.lesson, order.secret, order.is_boxed
-        if self._oracle is None or self._about != about:
+        if self._oracle is None or self._about != about or not self._oracle.zygote.is_alive:
             self.close()
             release = load_release(release_path(order.lesson))
             folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="course-box-"))

@@ -10,7 +10,7 @@ import socket
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -26,6 +26,9 @@ from autograder.proxy.subject import (
     answer_question,
 )
 from autograder.proxy.wire import Ref, WireError, read_frame, write_frame
+from autograder.scopes import is_what_stands
+from autograder.sealed.box import clock as clocks
+from autograder.sealed.box.clock import Reading
 from autograder.sealed.box.spent import Spent, spent_by
 
 GRACE = 3.0
@@ -179,7 +182,8 @@ class Box:
                 return
             if answer != {"taken": True}:
                 raise self._given_up(End.PROTOCOL, "an answer that does not say what was taken")
-            subject = BoxSubject(Line(mine, self._spent), self._end_of_fork, timeout)
+            clock = partial(clocks.read, self._pid) if self._pid else None
+            subject = BoxSubject(Line(mine, self._spent), self._end_of_fork, timeout, clock)
             try:
                 yield subject
             finally:
@@ -263,6 +267,7 @@ class BoxSubject(Subject):
         line: Leads to the fork.
         end: Waits for the end of the fork, and returns its exit status.
         timeout: Seconds that one call may take.
+        clock: Reads what it has taken, from outside; None where that cannot be, without a box.
 
     Attributes:
         has_ended: Whether the fork is gone.
@@ -270,8 +275,16 @@ class BoxSubject(Subject):
             believed.
     """
 
-    def __init__(self, line: Line, end: Callable[[], int], timeout: float) -> None:
+    def __init__(
+        self,
+        line: Line,
+        end: Callable[[], int],
+        timeout: float,
+        clock: Callable[[], Reading] | None = None,
+    ) -> None:
         super().__init__(timeout)
+        self._clock = clock
+        self._is_timed = False
         self.cells: tuple[str, ...] = ()
         self._line = line
         self._end = end
@@ -284,12 +297,16 @@ class BoxSubject(Subject):
         return self._hung is not None
 
     def source(self, target: Ref = ITSELF) -> str | None:
-        """Return an object's source; None where it is not at hand, or in no cell that ran."""
+        """Return an object's source; None where it is not at hand, or not what the cells say.
+
+        The box might tell any text: that of a decoy, say, which nobody runs.
+        """
         found = super().source(target)
         if found is None or target == ITSELF:
             return found
         text = textwrap.dedent(found).strip()
-        return found if any(text in cell for cell in self.cells) else None
+        is_in_a_cell = any(text in cell for cell in self.cells)
+        return found if is_in_a_cell and is_what_stands(text, self.cells) else None
 
     def met(self) -> frozenset[str]:
         """Return the exercises whose stubs the calls have met, as the fork tells it."""
@@ -302,11 +319,44 @@ class BoxSubject(Subject):
         told = answer.get("met") if isinstance(answer, dict) else None
         return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
 
-    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Let the CPU time of each call in this block count, as the kernel tells it.
+
+        What the call says of itself counts where it is more.
+        """
+        self._is_timed = self._clock is not None
         try:
-            return super()._outcome(request, lent)
+            yield
+        finally:
+            self._is_timed = False
+
+    def _outcome(self, request: dict[str, Any], lent: Sequence[Callback] = ()) -> Outcome:
+        began = self._reading()
+        moved = self._line.moved
+        try:
+            outcome = super()._outcome(request, lent)
         except WireError:
             return UNREADABLE
+        ended = self._reading()
+        if began is None or ended is None:
+            return outcome
+        try:
+            seconds = clocks.seconds_between(began, ended, self._line.moved - moved)
+        except clocks.UncountedError as error:
+            raise self._gone(End.CRASH, str(error)) from error
+        # In this order: what is not a number, as it may say of itself, counts for nothing.
+        fate = replace(outcome.fate, seconds=max(seconds, outcome.fate.seconds))
+        return replace(outcome, fate=fate)
+
+    def _reading(self) -> Reading | None:
+        """Return what the clock shows, where time counts now."""
+        if not self._is_timed or self._clock is None or self.has_ended:
+            return None
+        try:
+            return self._clock()
+        except OSError as error:
+            raise BoxError(f"nobody can take the time of a box: {error}") from error
 
     def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> Any:
         if self._hung is not None:
@@ -349,6 +399,9 @@ class Line:
     Args:
         channel: The socket.
         spent: Says what the box has taken of the processors, where that is known.
+
+    Attributes:
+        moved: Bytes that were sent and received so far.
     """
 
     def __init__(self, channel: socket.socket, spent: Callable[[], Spent | None]) -> None:
@@ -357,6 +410,7 @@ class Line:
         self._deadline = self._latest = 0.0
         self._most: float | None = None
         self._num_late = 0
+        self.moved = 0
 
     def wait(self, seconds: float) -> None:
         """Give what is sent or received from now on so much time."""
@@ -394,6 +448,7 @@ class Line:
         rest = memoryview(data)
         while rest:
             rest = rest[self._tried(partial(self._channel.send, rest)) :]
+        self.moved += len(data)
         return len(data)
 
     def flush(self) -> None:
@@ -408,6 +463,7 @@ class Line:
             if not chunk:
                 break
             received += chunk
+        self.moved += len(received)
         return bytes(received)
 
     def _tried(self, operation: Callable[[], T]) -> T:

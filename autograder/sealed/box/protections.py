@@ -35,7 +35,7 @@ class Protection:
 
 def protections() -> list[Protection]:
     """Return what keeps a submission in its box here; a box is made to find out."""
-    return [_namespaces(), _system_calls(), _processes(), _resources()]
+    return [_namespaces(), _system_calls(), _processes(), _resources(), _whole_box()]
 
 
 def _namespaces() -> Protection:
@@ -73,3 +73,14 @@ def _resources() -> Protection:
         f"{limits.open_files} open files; {limits.disk_bytes // 2**20} MiB of files in a box"
     )
     return Protection("memory, time and files (rlimits)", os.name == "posix", True, said)
+
+
+def _whole_box() -> Protection:
+    """Say that nothing holds a box as a whole: no control group is made for one, on any machine."""
+    limits = Limits()
+    most = limits.processes * limits.memory // 2**30
+    said = (
+        f"memory is limited for each process and not for the box, which could take {most} GiB with "
+        f"all its {limits.processes}; where others' work is on the machine, grade in a virtual one"
+    )
+    return Protection("memory of a whole box (cgroups)", False, False, said)

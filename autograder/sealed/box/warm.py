@@ -87,6 +87,11 @@ class Zygote:
             said = self.close()
             raise BoxError(f"the warm process did not start: {said or 'it said nothing'}")
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether boxes can be forked from it still: it may have been killed."""
+        return self._process.poll() is None
+
     def __enter__(self) -> Zygote:
         return self
 

@@ -3,8 +3,10 @@
 import pytest
 
 from autograder.project import quality
+from autograder.project.pieces import pieces_of
 from autograder.project.quality import COMPLEX, UNREADABLE, cost, faults_in, judged
 from autograder.project.rubric import rubric
+from autograder.proxy.subject import LocalSubject
 
 BROKEN = {
     "B006": "def f(x=[]):\n    return x",
@@ -145,3 +147,19 @@ def test_where_ruff_cannot_be_run_nobody_is_judged(monkeypatch):
     monkeypatch.setattr(quality.sys, "executable", "/bin/false")
     with pytest.raises(quality.CheckError, match="ruff cannot be run"):
         faults_in("part", FINE)
+
+
+def why_never(self, request):
+    return self.reason_of(request)
+
+
+def tidy(self, request):
+    return why_never(self, request)
+
+
+def test_a_text_of_another_name_than_what_was_judged_is_a_decoy():
+    part = "Scheduler.why_never"
+    assert set(pieces_of(LocalSubject({part: why_never})).own) == {part}
+    found = pieces_of(LocalSubject({part: tidy}))
+    assert found.own == {}
+    assert found.stand_ins[part] == "it is tidy, and not what you wrote as why_never"

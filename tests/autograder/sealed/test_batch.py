@@ -19,7 +19,6 @@ from autograder.sealed.box import protections
 from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
 from autograder.sealed.release import Release
 from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
-from autograder.sealed.store import Store
 from autograder.sealed.verdict import Status, Verdict
 from standing_judges import Judges
 
@@ -266,6 +265,18 @@ def test_the_command_refuses_without_boxes(
     assert (code, judges.judged) == (1, [])
     assert "namespaces: bubblewrap is not installed" in shown
     assert "--unsafe grades without boxes" in shown
+
+
+def test_the_command_says_what_does_not_protect_the_machine(
+    course: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = protections.Protection("namespaces", True, True, "no network")
+    none = protections.Protection("cgroups", False, False, "nothing holds a box as a whole")
+    monkeypatch.setattr(protections, "protections", lambda: [here, none])
+    code, shown = course()
+    assert code == 0
+    assert "Not active here: cgroups: nothing holds a box as a whole." in shown
+    assert "no network" not in shown
 
 
 def test_what_was_graded_without_boxes_says_so_and_is_another_result(

@@ -99,6 +99,24 @@ def test_of_what_a_call_returned_no_text_is_believed_that_is_in_no_cell(box: Box
         assert subject.source(outcome.value["f"]) == "def f(y):\n    return y\n"
 
 
+@pytest.mark.parametrize("ends_with", ["def f(y): return(y)\n", "f = [f][0]\n"])
+def test_the_text_of_a_decoy_is_not_believed(box: Box, ends_with: str) -> None:
+    """Whoever chooses what the box tells of a text can choose among the texts that count."""
+    decoy = "def f(y):\n    return y\n"
+    lie = f"import autograder.proxy.host as host\nhost._source = lambda target: {decoy!r}\n"
+    cells = decoy, ends_with, lie + "given = {'f': f}"
+    for cell in cells:
+        assert box.run(cell, 5) is None
+    with box.taken("given") as subject:
+        assert subject is not None
+        outcome = subject.value()
+        assert isinstance(outcome, Returned)
+        subject.cells = (decoy, cells[2])
+        assert subject.source(outcome.value["f"]) == decoy
+        subject.cells = cells
+        assert subject.source(outcome.value["f"]) is None
+
+
 @pytest.mark.parametrize(
     ("cell", "kind"),
     [

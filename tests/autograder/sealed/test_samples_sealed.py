@@ -19,6 +19,7 @@ from autograder.sealed.stubs import make_tree
 LESSONS = (
     "01_traditional_attention_problems",
     "06_preemption_swapping",
+    "13_engine",
     "15_comprehensive_quiz",
 )
 

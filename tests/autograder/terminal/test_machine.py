@@ -202,7 +202,7 @@ def test_what_keeps_a_submission_in_its_box_is_said_one_by_one(monkeypatch):
 def test_what_is_said_of_boxes_here_is_tried():
     names = [each.name for each in protections.protections()]
     assert names[0] == "namespaces (bubblewrap)"
-    assert len(names) == len(set(names)) == 4
+    assert len(names) == len(set(names)) == 5
 
 
 def test_a_machine_without_boxes_says_what_to_do(monkeypatch):

@@ -1,0 +1,108 @@
+"""Real graders, workers, judges and warm processes, killed while submissions are judged in boxes.
+
+``tests/shared/kill_campaign.py`` does the same at random moments, as often as one likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+import kill_campaign as campaign
+
+STUDENTS = 5
+LONGEST = 1_500
+"""Seconds: nothing here is slow, but on a busy machine each process takes its time to start."""
+
+pytestmark = pytest.mark.timeout(LONGEST)
+
+KINDS: dict[str, Callable[[list[str]], bool]] = {
+    "worker": lambda command: any("spawn_main" in each for each in command),
+    "judge": lambda command: "autograder.sealed.judges" in command,
+    "warm process": lambda command: any("sealed.box.zygote" in each for each in command),
+}
+"""How the command line tells each of them."""
+
+
+@pytest.fixture(scope="module")
+def course(boxes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course of one small lesson, with what an undisturbed run gives."""
+    root = tmp_path_factory.mktemp("killed") / "course"
+    campaign.set_up(root, STUDENTS)
+    campaign.undisturbed(root)
+    campaign.start_again(root)
+    return root
+
+
+def judged(root: Path) -> int:
+    """Return how many submissions have their result."""
+    log = root / "results" / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def wait_for(process: subprocess.Popen[bytes], root: Path, number: int) -> None:
+    """Wait until so many submissions have their result, while the grader goes on."""
+    while judged(root) < number:
+        assert process.poll() is None, said(root)
+        time.sleep(0.01)
+
+
+def is_as_undisturbed(root: Path) -> bool:
+    expected, _ = campaign.undisturbed(root)
+    return campaign.as_json(campaign.results(root)) == expected
+
+
+def test_a_grader_that_is_killed_while_it_judges_is_run_again(course: Path) -> None:
+    campaign.start_again(course)
+    process = campaign.started(course, workers=1)
+    wait_for(process, course, 2)
+    process.kill()
+    process.wait()
+    assert campaign.survivors(course) == []
+    assert judged(course) < STUDENTS + 2
+    assert campaign.started(course, workers=1).wait() == 0
+    assert is_as_undisturbed(course)
+
+
+def test_a_warm_process_that_is_killed_is_made_anew(course: Path) -> None:
+    campaign.start_again(course)
+    process = campaign.started(course, workers=1)
+    wait_for(process, course, 1)
+    kill_one(process, "warm process")
+    assert process.wait() == 0, said(course)
+    assert is_as_undisturbed(course)
+
+
+def test_whoever_works_for_a_grader_can_be_killed(course: Path) -> None:
+    """One run, in which one of each kind is lost, comes to its end all the same."""
+    campaign.start_again(course)
+    process = campaign.started(course, workers=2)
+    for number, kind in enumerate(KINDS, start=1):
+        wait_for(process, course, number)
+        kill_one(process, kind)
+    assert process.wait() == 0, said(course)
+    assert is_as_undisturbed(course)
+    assert campaign.survivors(course) == []
+
+
+def said(root: Path) -> str:
+    """Return the end of what graders have said."""
+    return (root / "said.txt").read_text()[-2000:]
+
+
+def kill_one(process: subprocess.Popen[bytes], kind: str) -> None:
+    """Kill one of a kind below a grader, as soon as there is one."""
+    while process.poll() is None:
+        for each in campaign.victims(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if KINDS[kind](each.cmdline()):
+                    each.kill()
+                    return
+        time.sleep(0.01)
+    raise AssertionError(f"the run ended before a {kind} could be killed")
