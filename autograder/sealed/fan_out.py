@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from autograder.errors import CourseError
@@ -19,6 +19,10 @@ from autograder.sealed.judges import JudgeProcess, Order
 from autograder.sealed.verdict import Verdict
 
 _TRIES = 3
+_LOOK = 20.0
+"""Seconds without a result after which is looked whether anybody is left who works."""
+_RUN_AGAIN = "what was judged is kept: run the command again"
+
 _judge: list[JudgeProcess] = []
 """The judge of this worker, if it has one by now."""
 
@@ -57,7 +61,7 @@ def cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
         scheduler: An address such as ``"tcp://10.0.0.5:8786"``; its workers have this checkout.
 
     Raises:
-        CourseError: Nobody answers at the address.
+        CourseError: Nobody answers at the address, or a worker ends while it starts.
     """
     from distributed import Client, LocalCluster
 
@@ -79,6 +83,8 @@ def cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
                 f"no dask scheduler answers at {scheduler} ({error}); start one with "
                 "`dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`"
             ) from error
+        except RuntimeError as error:
+            raise CourseError(f"a worker ended while it started ({error}); {_RUN_AGAIN}") from error
         yield client
 
 
@@ -90,16 +96,40 @@ def judge_all(
     Args:
         client: Of a cluster.
         orders: What is to be judged, by key.
-    """
-    from distributed import as_completed
 
+    Raises:
+        CourseError: No worker is left, and none comes back.
+    """
     futures = {
         client.submit(judge_in_worker, order.as_data(), key=key, retries=_TRIES): key
         for key, order in orders.items()
     }
-    for future in as_completed(list(futures)):
+    for future in _as_completed(client, futures):
         if future.status == "finished":
             yield futures[future], tuple(map(Verdict.from_data, future.result()))
         else:
             yield futures[future], None
         future.release()
+
+
+def _as_completed(client: Any, futures: Iterable[Any]) -> Iterator[Any]:
+    """Yield futures as they come to their end.
+
+    Raises:
+        CourseError: No worker is left. Dask starts one again that ends, but not one that ends
+            while it starts; whoever waits for those that are left waits for ever if there are none.
+    """
+    from distributed import as_completed
+
+    waiting, were_workers = set(futures), True
+    while waiting:
+        try:
+            for future in as_completed(list(waiting), timeout=_LOOK):
+                waiting.discard(future)
+                yield future
+        except TimeoutError as error:
+            are_workers = bool(client.scheduler_info()["workers"])
+            if not (are_workers or were_workers):
+                lost = f"no worker is left for the {len(waiting)} submissions that wait"
+                raise CourseError(f"{lost}; {_RUN_AGAIN}") from error
+            were_workers = are_workers

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from autograder.errors import CourseError
 from autograder.proxy.wire import write_frame
 from autograder.sealed import fan_out, judges
 from autograder.sealed.box.box import BoxError
@@ -97,13 +98,13 @@ class Unreliable:
         """Be no more."""
 
 
-@pytest.fixture
-def client() -> Iterator[Any]:
-    """A cluster in this process."""
+@pytest.fixture(params=[1])
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A cluster in this process, of so many workers."""
     from distributed import Client
 
     with Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=request.param, threads_per_worker=1, dashboard_address=None
     ) as client:
         yield client
 
@@ -113,6 +114,27 @@ def test_a_judge_that_is_lost_loses_nothing(client: Any, monkeypatch: pytest.Mon
     found = dict(fan_out.judge_all(client, {str(n): order(n) for n in range(5)}))
     assert found == {**dict.fromkeys("0124", (VERDICT,)), "3": None}
     assert Unreliable.asked["x = 1"] == 1
+
+
+@pytest.mark.parametrize("client", [0], indirect=True)
+def test_nobody_waits_for_workers_that_are_gone(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out, "_LOOK", 0.05)
+    with pytest.raises(CourseError, match=r"no worker is left for the 2 .* run the command again"):
+        list(fan_out.judge_all(client, {"0": order(0), "1": order(1)}))
+
+
+def test_a_worker_that_ends_while_it_starts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**options: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", fails)
+    with (
+        pytest.raises(CourseError, match=r"Nanny failed to start.*what was judged is kept"),
+        fan_out.cluster(2, None),
+    ):
+        pass
 
 
 _BUSY = """
