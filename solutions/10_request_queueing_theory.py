@@ -419,11 +419,12 @@ predicted_pooled = None  # your prediction, in services
 # $1/(c\mu - \lambda)$ on average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
 
 # %%
-print("mean wait at 80% load, in services      one line    a line each")
+print("at 80% load: who waits, and the mean wait in services")
+print("servers   share that waits   one line   a line each")
 for servers in (1, 2, 4, 16, 64, 256):
     share_that_waits = parts.get("erlang_c")(servers, 0.8 * servers)
     one_line = share_that_waits / (servers - 0.8 * servers)
-    print(f"{servers:>4} servers, {share_that_waits:8.3%} wait {one_line:>22.4f} {MM1(0.8, 1.0).mean_wait:>14.1f}")
+    print(f"{servers:>7}{share_that_waits:>19.3%}{one_line:>11.4f}{MM1(0.8, 1.0).mean_wait:>14.1f}")
 compare(predicted_pooled, MMc(3.2, 1.0, 4).mean_wait, "services")
 
 # %% [markdown]

@@ -24,6 +24,9 @@ function isForControl({ target, key }) {
   if (target.closest("button")) return [" ", "Enter"].includes(key);
   if (target.closest("select")) return key !== "Escape"; // letters choose too
   if (target.closest("[type=checkbox]")) return key === " ";
-  const isSlider = target.closest("[type=range]:not(.bar-scrubber)");
-  return Boolean(isSlider) && (key.startsWith("Arrow") || SLIDER_KEYS.includes(key));
+  const slider = target.closest("[type=range]");
+  if (!slider) return false;
+  // The other keys of a film's bar are those of its figure, which steps as the bar would.
+  if (slider.matches(".bar-scrubber")) return ["ArrowUp", "ArrowDown"].includes(key);
+  return key.startsWith("Arrow") || SLIDER_KEYS.includes(key);
 }
