@@ -88,6 +88,8 @@ def name_in(text: str) -> str | None:
 def is_what_stands(text: str, cells: Sequence[str]) -> bool:
     r"""Say whether a definition is what its name stands for once cells have run, by their text.
 
+    Another spelling of the same is another text: how it is written may be what is judged.
+
     Args:
         text: The definition.
         cells: What has run, in order.
@@ -97,12 +99,23 @@ def is_what_stands(text: str, cells: Sequence[str]) -> bool:
     (True, False)
     >>> is_what_stands(decoy, [decoy, "f = g"]), is_what_stands(decoy, [f"{decoy}\nf = g"])
     (False, False)
+    >>> is_what_stands(decoy, [decoy, "def f(x): return(x)"])
+    False
     """
-    definition, name = _statements(dedented(text)), name_in(text)
-    for statement in (each for cell in reversed(cells) for each in reversed(_statements(cell))):
-        if name in names_bound(ast.unparse(statement)):
-            return [ast.dump(statement)] == [ast.dump(each) for each in definition]
+    text, name = dedented(text), name_in(text)
+    spelled = [_spelling(each, text) for each in _statements(text)]
+    for cell in reversed(cells):
+        for statement in reversed(_statements(cell)):
+            if name in names_bound(ast.unparse(statement)):
+                return [_spelling(statement, cell)] == spelled
     return False
+
+
+def _spelling(statement: ast.stmt, cell: str) -> str:
+    """Return the lines of a statement, decorators included."""
+    above = [each.lineno for each in getattr(statement, "decorator_list", ())]
+    first = min([statement.lineno, *above])
+    return "\n".join(cell.split("\n")[first - 1 : statement.end_lineno]).rstrip()
 
 
 def _statements(cell: str) -> list[ast.stmt]:

@@ -293,7 +293,7 @@ check("14.2b", found)
 # needs its next block in the very next step, it is thrown out again, with the new token on its way. Two thirds of the
 # preemptions hit somebody who had come back in the step before.
 
-# %% claims="Two thirds of the"
+# %% claims="Two thirds of the preemptions hit somebody who had come back in the step before."
 assert 3 * found["at once"] == 2 * found["preemptions"] > 0
 
 # %%

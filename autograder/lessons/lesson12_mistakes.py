@@ -54,7 +54,7 @@ PLAN_LATE = (
     ),
     Displaced(
         "output.blocks_to_copy +=",
-        "return output",
+        "if self.log is not None:",
         "no copies",
         "Two that share a block and both write into it spoil each other's tokens unless the plan "
         "says what is to be copied first.",

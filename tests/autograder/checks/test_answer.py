@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, OrderedDict, defaultdict
-from fractions import Fraction
+from decimal import Decimal
 from types import MappingProxyType
 
 import numpy as np
@@ -112,9 +112,9 @@ SIDES = AnswerCheck(lambda: {"a": True, "b": False, "c": True})
         (NUMBER, object(), "a number, in GiB", "it is an object of class object, not a number"),
         (
             NUMBER,
-            Fraction(8),
+            Decimal(8),
             "a number, in GiB",
-            "it is an object of class Fraction, not an int or a float; float(...) makes one of it",
+            "it is an object of class Decimal, not an int or a float; float(...) makes one of it",
         ),
         (SHARES, {"Max": 0.2}, "a dict with the keys 'Max', 'Pow2'", "missing: 'Pow2'; 'Max': it"),
         (SHARES, {"Max": {}, "pow2": 1}, "a dict with", "missing: 'Pow2'; not asked for: 'pow2'"),

@@ -148,8 +148,6 @@ def test_a_box_that_knows_other_answers_tells_none(
         "import inspect, course_lib.kv_cache.sizing as s\nexec(inspect.getsource(s))",
         "import linecache, course_lib.kv_cache.sizing as s\n"
         "exec(''.join(linecache.getlines(s.__file__)))",
-        "import gc, types\nkv_bytes_per_token = [f for f in gc.get_objects()"
-        " if isinstance(f, types.FunctionType) and f.__name__ == 'kv_bytes_per_token'][0]",
     ],
 )
 def test_the_courses_own_answer_is_not_there(judge: Judge, answer: str) -> None:
@@ -158,6 +156,16 @@ def test_the_courses_own_answer_is_not_there(judge: Judge, answer: str) -> None:
     assert Remark.IMPORTS_REFERENCE in verdicts["1.1"].remarks
     # It is there for the next one, once the verdict on this one stands.
     assert verdicts["1.2"].status is Status.PASS
+
+
+def test_the_collector_does_not_know_what_was_there_before(judge: Judge) -> None:
+    answer = (
+        "import gc, types\nkv_bytes_per_token = [f for f in gc.get_objects()"
+        " if isinstance(f, types.FunctionType) and f.__name__ == 'kv_bytes_per_token'][0]"
+    )
+    verdict = judge(answer)["1.1"]
+    assert verdict.fraction == 0
+    assert Remark.CELL_FAILED in verdict.remarks
 
 
 def test_what_is_not_judged_yet_is_nowhere_in_the_box(judge: Judge) -> None:

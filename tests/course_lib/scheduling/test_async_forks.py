@@ -243,7 +243,7 @@ def test_a_child_that_can_never_be_computed_leaves_no_trace() -> None:
     planner.add_request(parent)
     planner.update_from_output(planner.schedule(), {"parent": 7})
     newest = planner.schedule()
-    with pytest.raises(ValueError, match="the prompt has 7 tokens and an iteration has 6"):
+    with pytest.raises(ValueError, match="the prompt has 7 tokens and a step has 6"):
         planner.fork_request("parent", Request("child", [*range(6), 7], 4))
     assert list(planner.requests) == ["parent"]
     assert parent.num_tokens_ahead == 1
