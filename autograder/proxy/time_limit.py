@@ -25,6 +25,10 @@ _LEAST_LOSS = 0.05
 _PATIENCE = 3
 """How many times its limit code may take by the clock that has not run for as long as its limit."""
 
+_TICKS = 20
+"""How often a limit looks at the clock. Whoever runs or sleeps lets it look; who does not was
+stopped with all of this machine, as a virtual one is while its host has no room for it."""
+
 _MACHINE = str(Path(__file__).parent)
 
 _QUEUED = "/proc/thread-self/schedstat"
@@ -101,9 +105,11 @@ class TimeLimit:
 
     What counts is the time for which the thread has run, without the rounds of the collector: a
     right answer is not late because a class works beside it, because the machine had to fetch its
-    memory, or because the process holds much else. Code that does not run, as it
-    sleeps or waits for somebody, is stopped by the clock, after three times as long; not counted is
-    what the thread had to wait for a CPU, where the system tells (Linux).
+    memory, or because the process holds much else. Code that does not run, as it sleeps or waits
+    for somebody, is stopped by the clock, after three times as long; not counted is what the thread
+    had to wait for a CPU, where the system tells (Linux). Where time passed in one piece, in which
+    nobody could look at the clock, the machine may have stood still, or one call into C took long:
+    then the limit begins anew, once.
 
     Args:
         seconds: How long the code may take.
@@ -122,14 +128,14 @@ class TimeLimit:
         self.is_up = False
         self._is_lifted = False
         self._seconds = seconds
+        self._tick = seconds / _TICKS
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._is_possible = in_main_thread and hasattr(signal, "setitimer")
 
     def __enter__(self) -> TimeLimit:
         if self._is_possible:
-            self._started = time.monotonic()
-            self._ran_before = time.thread_time() - seconds_collecting()
-            self._queued_before = _seconds_queued()
+            self._begin()
+            self._may_begin_anew = True
             self._trace = sys.gettrace()
             self._collects = gc.isenabled()
             self._callbacks, gc.callbacks[:] = gc.callbacks[:], [_collector]
@@ -137,9 +143,16 @@ class TimeLimit:
             sys.unraisablehook = self._lost
             self._handler = signal.signal(signal.SIGALRM, self._stop)
             # Whoever else had set the timer, such as a test runner, gets what is left of it.
-            # Again and again, because whatever runs at that moment may swallow the exception.
-            self._timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, _AGAIN)
+            self._entered = time.monotonic()
+            self._timer = signal.setitimer(signal.ITIMER_REAL, self._tick, self._tick)
         return self
+
+    def _begin(self) -> None:
+        """Count from here."""
+        self._ticks = 0
+        self._started = time.monotonic()
+        self._ran_before = time.thread_time() - seconds_collecting()
+        self._queued_before = _seconds_queued()
 
     def __exit__(self, *exc: object) -> None:
         self._is_lifted = True
@@ -150,7 +163,7 @@ class TimeLimit:
             if self._collects:
                 gc.enable()
             remaining, interval = self._timer
-            left = remaining and max(0.001, remaining - (time.monotonic() - self._started))
+            left = remaining and max(0.001, remaining - (time.monotonic() - self._entered))
             signal.setitimer(signal.ITIMER_REAL, left, interval)
             signal.signal(signal.SIGALRM, self._handler)
             sys.unraisablehook = self._unraisable
@@ -161,13 +174,18 @@ class TimeLimit:
         if self._is_lifted:
             # No timer is set again: once the handler is gone, its signal would end the process.
             return
+        self._ticks += 1
         code = None if frame is None else frame.f_code
         is_collecting = code is _Collector.__call__.__code__
         if code is not None and code.co_filename == __file__ and not is_collecting:
             # The limit is about to be lifted.
             return
         if not self.is_up and (left := self._seconds_left()) > _LEAST_LOSS:
-            signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, min(left, self._tick), self._tick)
+            return
+        if not self.is_up and self._may_begin_anew and self._ticks < _TICKS // 2:
+            self._may_begin_anew = False
+            self._begin()
             return
         if is_collecting:
             # What is raised here would be lost; and whatever comes in a round is told here, so
@@ -179,6 +197,8 @@ class TimeLimit:
             self._insist(frame)
         self.is_up = True
         gc.disable()
+        # Again and again, because whatever runs at that moment may swallow the exception.
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
         raise self._error()
 
     def _seconds_left(self) -> float:
