@@ -25,8 +25,9 @@ _LEAST_LOSS = 0.05
 _PATIENCE = 3
 """How many times its limit code may take by the clock that has not run for as long as its limit."""
 
-_TICKS = 20
-"""How often a limit looks at the clock. Whoever runs or sleeps lets it look; who does not was
+_TICKS, _SHORTEST_TICK = 20, 0.05
+"""How often a limit looks at the clock, and seconds from one look to the next at the least, since
+whoever is woken for it has to wait for a CPU. Whoever runs or sleeps lets it look; who does not was
 stopped with all of this machine, as a virtual one is while its host has no room for it."""
 
 _MACHINE = str(Path(__file__).parent)
@@ -128,7 +129,7 @@ class TimeLimit:
         self.is_up = False
         self._is_lifted = False
         self._seconds = seconds
-        self._tick = seconds / _TICKS
+        self._tick = max(seconds / _TICKS, _SHORTEST_TICK)
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._is_possible = in_main_thread and hasattr(signal, "setitimer")
 
@@ -183,7 +184,11 @@ class TimeLimit:
         if not self.is_up and (left := self._seconds_left()) > _LEAST_LOSS:
             signal.setitimer(signal.ITIMER_REAL, min(left, self._tick), self._tick)
             return
-        if not self.is_up and self._may_begin_anew and self._ticks < _TICKS // 2:
+        if (
+            not self.is_up
+            and self._may_begin_anew
+            and self._ticks < self._seconds / self._tick // 2
+        ):
             self._may_begin_anew = False
             self._begin()
             return
