@@ -69,6 +69,7 @@ def save(tmp_path, monkeypatch):
     nbformat.write(lesson(dict.fromkeys(ANSWERS, "# YOUR CODE HERE")), released)
     (root / "workspace" / ".course").mkdir(parents=True)
     shutil.copytree(ROOT / "grading" / "question_banks", root / "grading" / "question_banks")
+    shutil.copy(ROOT / "grading" / "rubric.toml", root / "grading")
     monkeypatch.setenv("COURSE_ROOT", str(root))
     monkeypatch.setenv("COURSE_WORKSPACE", str(root / "workspace"))
 
