@@ -208,6 +208,9 @@ class _Merge:
             answer = _answer(base, new, mine)
             if release_unchanged:
                 self._add(answer, Change.KEPT)
+            elif base is not None and content(answer) == content(base):
+                # Its type alone was another.
+                self._add(copy.deepcopy(new), Change.UPDATED)
             else:
                 self._add(answer, Change.ANSWER_KEPT)
                 self._add_stub_note(new)

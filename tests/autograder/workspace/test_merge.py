@@ -435,6 +435,17 @@ def test_merging_the_result_again_changes_nothing(sides):
     assert merge_notebooks(new, new, merged).notebook == merged
 
 
+def test_a_cell_of_which_only_the_type_was_changed_takes_the_new_text_at_once():
+    as_answer = {"nbgrader": {"grade_id": "grade-d", "solution": True, "locked": False}}
+    base = new_notebook(cells=[new_code_cell("old", id="d")])
+    new = new_notebook(cells=[new_code_cell("new", id="d", metadata=as_answer)])
+    mine = new_notebook(cells=[new_markdown_cell("old", id="d")])
+    merged = merge_notebooks(base, new, mine)
+    assert [(each.cell_type, each.source) for each in merged.notebook.cells] == [("code", "new")]
+    assert [each.change for each in merged.changes] == [Change.UPDATED]
+    assert merge_notebooks(base, new, merged.notebook).notebook == merged.notebook
+
+
 @thorough
 @given(three_sides())
 def test_an_update_that_was_interrupted_before_the_base_was_recorded_can_be_repeated(sides):
