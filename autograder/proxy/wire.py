@@ -120,8 +120,7 @@ def to_wire(
         return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[arg-type]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
-    if _is_numpys_own(value) and not isinstance(item := value.item(), np.generic):
-        # Python has no number as wide as some of NumPy's: those stay what they are.
+    if _is_numpys_own(value) and not isinstance(item := _item(value), np.generic):
         return inner(item)
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
@@ -162,6 +161,15 @@ def _fraction_to_wire(value: Fraction) -> Any:
 def _is_numpys_own(value: object) -> TypeGuard[np.generic]:
     """Say whether a value is of a class that NumPy itself defines for a single item."""
     return isinstance(value, np.generic) and type(value).__module__ == "numpy"
+
+
+def _item(value: np.generic) -> Any:
+    """Return what Python has for a single item of NumPy's: of a wider float, the nearest.
+
+    >>> _item(np.int64(3)), _item(np.longdouble(0.5))
+    (3, 0.5)
+    """
+    return float(value) if isinstance(value, np.longdouble) else value.item()
 
 
 def _is_named_tuple(kind: type[Any]) -> bool:
