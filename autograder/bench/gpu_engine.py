@@ -34,11 +34,10 @@ from autograder.bench.engine import (
     Measured,
     make_jobs,
 )
+from autograder.bench.random_model import ONE_BILLION, save_random_model
 from autograder.bench.suite import OnStep
 from autograder.errors import CourseError
 from course_lib.engine import LlamaConfig, checkpoint_folder
-from course_lib.engine.checkpoint import save_checkpoint
-from course_lib.engine.model import LlamaModel, parameter_shapes
 from course_lib.scheduling.scheduler import SchedulerConfig
 
 NUM_REQUESTS = 256
@@ -47,21 +46,6 @@ BLOCK_SIZE_OF_TRANSFORMERS = 256
 """Tokens per block of its cache: its default in 5.17."""
 
 TRANSFORMERS = "transformers, continuous batching"
-
-ONE_BILLION = LlamaConfig(
-    model_type="llama",
-    vocab_size=128_256,
-    hidden_size=2048,
-    intermediate_size=8192,
-    num_layers=16,
-    num_attention_heads=32,
-    num_kv_heads=8,
-    head_dim=64,
-    max_position_embeddings=4096,
-    rope_theta=500_000.0,
-    tie_word_embeddings=True,
-)
-"""The shape of Llama-3.2-1B."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +124,7 @@ def run_gpu_engine_suite(
     transformers, notes = _transformers()
     models: list[ModelTiming] = []
     with tempfile.TemporaryDirectory() as scratch:
-        save_checkpoint(_random_model(large, device), scratch)
+        save_random_model(large, scratch, dtype=torch.bfloat16, device=device)
         for name, folder, dtype, same in (
             (MODEL, checkpoint_folder(MODEL), torch.float32, SHARE_OF_SAME_ANSWERS),
             ("1B, random weights", Path(scratch), torch.bfloat16, 0.0),
@@ -253,20 +237,6 @@ def serve(manager: Any, jobs: Sequence[Job]) -> Answers:
         elif result.is_finished():
             found[result.request_id] = result.generated_tokens
     return [found[name] for name in names]
-
-
-def _random_model(config: LlamaConfig, device: str) -> LlamaModel:
-    """Return a model with random weights in bfloat16, drawn on the device: a GPU is quick there."""
-    numbers = torch.Generator(device).manual_seed(0)
-    weights = {
-        name: torch.ones(shape, dtype=torch.bfloat16, device=device)
-        if name.endswith("norm.weight")
-        else torch.empty(shape, dtype=torch.bfloat16, device=device).normal_(
-            std=0.02, generator=numbers
-        )
-        for name, shape in parameter_shapes(config).items()
-    }
-    return LlamaModel(config, weights)
 
 
 def _machine(device: str, transformers: Any) -> str:

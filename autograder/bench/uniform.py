@@ -14,22 +14,36 @@ from __future__ import annotations
 import platform
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from autograder.bench.engine import MODEL, Answers, Engine, Job, one_thread, padded, require_same
+from autograder.bench.engine import (
+    MODEL,
+    SHARE_OF_SAME_ANSWERS,
+    Answers,
+    Engine,
+    Job,
+    one_thread,
+    padded,
+    require_same,
+)
+from autograder.bench.random_model import HUNDRED_MILLION, num_parameters, save_random_model
 from autograder.bench.suite import OnStep
-from course_lib.engine import checkpoint_folder
+from course_lib.engine import LlamaConfig, checkpoint_folder
 
 BATCH_SIZES = (8, 16, 32, 64)
 PROMPT_LEN, ANSWER_LEN = 64, 64
 ROUNDS = 7
+ROUNDS_OF_LARGE = 3
+"""Each takes a hundred times as long as one of course-tiny, and varies less."""
 PROFILED_ROUNDS = 3
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm")
 TOP = 4
@@ -38,9 +52,10 @@ TOP = 4
 
 @dataclass(frozen=True)
 class UniformTiming:
-    """One batch size. Times are CPU time per token that each sequence gets, in milliseconds.
+    """One model and batch size. Times are CPU time per token of each sequence, in milliseconds.
 
     Attributes:
+        model: What is served.
         batch_size: Sequences.
         engine: Time of the engine, the median of the rounds.
         transformers: The same of transformers; None where it is not installed.
@@ -51,6 +66,7 @@ class UniformTiming:
         limit: What the ratio would be if all but the products cost the engine nothing.
     """
 
+    model: str
     batch_size: int
     engine: float
     transformers: float | None
@@ -70,12 +86,13 @@ class UniformReport:
     notes: tuple[str, ...]
 
     def table(self) -> Table:
-        """Return a table with one line per batch size."""
+        """Return a table with one line per model and batch size."""
         table = Table(
             title=f"course bench uniform: prompts of {PROMPT_LEN} and answers of {ANSWER_LEN} "
-            f"tokens, {MODEL}",
+            "tokens",
             caption="; ".join([self.machine, *self.notes]),
         )
+        table.add_column("model", no_wrap=True)
         heads = ("batch", "engine", "transformers", "ratio", "limit", "products", "attention")
         for column in (*heads, "largest others"):
             table.add_column(column, justify="right")
@@ -83,6 +100,7 @@ class UniformReport:
             numbers = (row.engine, row.transformers, row.ratio, row.limit)
             others = ", ".join(f"{name} {ms:.2f}" for name, ms in row.largest_others.items())
             table.add_row(
+                row.model,
                 str(row.batch_size),
                 *("" if number is None else f"{number:.2f}" for number in numbers),
                 f"{row.products:.2f}",
@@ -96,33 +114,39 @@ def run_uniform_suite(
     on_step: OnStep = lambda done, total: None,
     rounds: int = ROUNDS,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    folder: Path | None = None,
+    large: LlamaConfig = HUNDRED_MILLION,
+    rounds_of_large: int = ROUNDS_OF_LARGE,
 ) -> UniformReport:
     """Measure engine and transformers on requests of equal lengths.
 
     Args:
-        on_step: Called with the batch sizes done and the batch sizes in all.
-        rounds: How often each is measured; the median counts.
+        on_step: Called with the batch sizes done and the batch sizes in all, of both models.
+        rounds: How often each is measured on course-tiny; the median counts.
         batch_sizes: Sequences that are served at the same time.
-        folder: The checkpoint; None for ``course-tiny``.
+        large: The shape of the larger model.
+        rounds_of_large: How often each is measured on it.
 
     Raises:
         CourseError: The two do not give the same tokens.
     """
-    folder = checkpoint_folder(MODEL) if folder is None else folder
-    other, notes = padded(folder)
-    rows = []
-    with one_thread():
-        for done, batch_size in enumerate(batch_sizes, start=1):
-            jobs = uniform_jobs(batch_size)
-            engine = Engine(folder, jobs)
-            serving: dict[str, Callable[[], Answers]] = {
-                "engine": lambda engine=engine, jobs=jobs: engine.serve([jobs])  # type: ignore[misc]
-            }
-            if other is not None:
-                serving["transformers"] = lambda jobs=jobs: other.serve(jobs, len(jobs))  # type: ignore[misc]
-            rows.append(_measure(batch_size, serving, rounds))
-            on_step(done, len(batch_sizes))
+    rows: list[UniformTiming] = []
+    total = 2 * len(batch_sizes)
+    with tempfile.TemporaryDirectory() as scratch, one_thread():
+        save_random_model(large, scratch)
+        for model, folder, repeats, share in (
+            (MODEL, checkpoint_folder(MODEL), rounds, SHARE_OF_SAME_ANSWERS),
+            (f"{num_parameters(large) / 1e6:,.1f} M, random", Path(scratch), rounds_of_large, 0.0),
+        ):
+            other, notes = padded(folder)
+            for batch_size in batch_sizes:
+                jobs = uniform_jobs(batch_size)
+                serving: dict[str, Callable[[], Answers]] = {
+                    "engine": partial(Engine(folder, jobs).serve, [jobs])
+                }
+                if other is not None:
+                    serving["transformers"] = partial(other.serve, jobs, len(jobs))
+                rows.append(_measure(model, batch_size, serving, repeats, share))
+                on_step(len(rows), total)
     return UniformReport(
         machine=f"{platform.processor() or platform.machine()}, one thread, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}",
@@ -145,7 +169,11 @@ def uniform_jobs(batch_size: int) -> list[Job]:
 
 
 def _measure(
-    batch_size: int, serving: dict[str, Callable[[], Answers]], rounds: int
+    model: str,
+    batch_size: int,
+    serving: dict[str, Callable[[], Answers]],
+    rounds: int,
+    share_of_same_answers: float,
 ) -> UniformTiming:
     """Measure all ways of serving a batch, and profile the engine."""
     first = serving["engine"]()
@@ -155,18 +183,19 @@ def _measure(
             start = time.process_time()
             answers = serve()
             seconds[name].append(time.process_time() - start)
-            require_same(first, answers, name)
+            require_same(first, answers, name, share_of_same_answers)
     per_token = {name: 1e3 * statistics.median(each) / ANSWER_LEN for name, each in seconds.items()}
     ratios = [
         b / a for a, b in zip(seconds["engine"], seconds.get("transformers", ()), strict=False)
     ]
-    operations = profiled(serving["engine"])
+    operations = profiled(serving["engine"], min(rounds, PROFILED_ROUNDS))
     products = sum(operations.pop(name, 0.0) for name in PRODUCTS)
     is_attention = [name for name in operations if "scaled_dot_product" in name]
     attention = sum(operations.pop(name) for name in is_attention)
     largest = sorted(operations, key=operations.__getitem__, reverse=True)[:TOP]
     theirs = per_token.get("transformers")
     return UniformTiming(
+        model,
         batch_size,
         per_token["engine"],
         theirs,
@@ -178,14 +207,14 @@ def _measure(
     )
 
 
-def profiled(serve: Callable[[], Answers]) -> dict[str, float]:
+def profiled(serve: Callable[[], Answers], rounds: int) -> dict[str, float]:
     """Return the milliseconds per token that each operation takes, its own parts not included.
 
     The profiler's clock runs on while others compute, so on a busy machine these are too large,
     and ``limit`` too small. The least of several rounds counts.
     """
     least: dict[str, float] = {}
-    for _ in range(PROFILED_ROUNDS):
+    for _ in range(rounds):
         with profile(activities=[ProfilerActivity.CPU]) as found:
             serve()
         for each in found.key_averages():

@@ -166,8 +166,25 @@ class TraceCheck:
                 complaint += f". The keys are {listed}; {strange[0]!r} is none of them"
         elif said := self.form(came) or self._form(wanted, came):
             complaint = f"{said}. It is {complaint}"
+        elif right_so_far := self._right_so_far(wanted, came):
+            complaint += f"; of it, {right_so_far}"
         shown = "\n".join(lines), f"another {noun}", show(came)
         return Counterexample(*shown, complaint, label=CHECKED)
+
+    def _right_so_far(self, right: Any, came: Any) -> str:
+        """Say how many entries of a list are right before the first that is not; "" if none is."""
+        right, came = _with_lists(right), _with_lists(came)
+        if not (isinstance(right, list) and isinstance(came, list)):
+            return ""
+        # By the beginnings of both: how lists agree is the comparison's own business.
+        count = 0
+        while count < min(len(right), len(came)) and self._same(
+            right[: count + 1], came[: count + 1]
+        ):
+            count += 1
+        if not count:
+            return ""
+        return "the first entry is right" if count == 1 else f"the first {count} entries are right"
 
     def _form(self, right: Any, came: Any) -> str:
         """Say what is the matter with the form of what came, without a word of its value."""

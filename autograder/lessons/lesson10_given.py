@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call, Large
 from autograder.checks.trace import Instance
+from autograder.proxy.recipes import Make
 
 # 10.1, logs
 
@@ -276,6 +277,7 @@ SOME_ARRIVALS = (
     Call(2.0, 0.5, 4, 1),
     Call(3.0, 1.0, 2, 0),
     Call(4.0, 3.0, 0, 0),
+    Call(2.0, 2.0, 3, Make(np.random.default_rng, 5)),
 )
 REFUSED_ARRIVALS = (Call(0.0, 1.0, 3), Call(5.0, 0.0, 3), Call(5.0, 1.0, -1), Call(-1.0, 2.0, 3))
 MANY_ARRIVALS = Large(lambda: Call(5.0, 2.0, 1_000_000, 3), "1,000,000 requests")

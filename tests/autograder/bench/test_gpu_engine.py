@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 
 from autograder.bench import gpu_engine
-from autograder.bench.gpu_engine import ONE_BILLION, run_gpu_engine_suite, serve
+from autograder.bench.gpu_engine import run_gpu_engine_suite, serve
+from autograder.bench.random_model import ONE_BILLION, num_parameters
 from autograder.bench.suites import write_json
 from autograder.errors import CourseError
-from course_lib.engine.model import parameter_shapes
 
 SMALL = replace(
     ONE_BILLION,
@@ -29,7 +29,7 @@ SMALL = replace(
 
 def test_the_large_model_has_the_shape_of_llama_3_2_1b() -> None:
     # 1,235,814,400 parameters, says Meta's model card of the checkpoint's file.
-    assert sum(shape.numel() for shape in parameter_shapes(ONE_BILLION).values()) == 1_235_814_400
+    assert num_parameters(ONE_BILLION) == 1_235_814_400
 
 
 def test_engine_and_transformers_serve_the_same_jobs(

@@ -1,6 +1,7 @@
 """``course bench uniform``: what it measures, and that its figures fit together."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from autograder.bench import uniform
+from autograder.bench.random_model import HUNDRED_MILLION
 from autograder.bench.suites import write_json
 from autograder.bench.uniform import run_uniform_suite
 
@@ -17,10 +19,19 @@ def test_its_figures_fit_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(uniform, "ANSWER_LEN", 6)
     steps: list[tuple[int, int]] = []
     report = run_uniform_suite(
-        lambda done, total: steps.append((done, total)), rounds=1, batch_sizes=(2, 4)
+        lambda done, total: steps.append((done, total)),
+        rounds=1,
+        batch_sizes=(2, 4),
+        large=replace(HUNDRED_MILLION, num_layers=2, hidden_size=96, head_dim=8),
+        rounds_of_large=1,
     )
-    assert steps == [(1, 2), (2, 2)]
-    assert [row.batch_size for row in report.rows] == [2, 4]
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [(row.model, row.batch_size) for row in report.rows] == [
+        ("course-tiny", 2),
+        ("course-tiny", 4),
+        ("4.4 M, random", 2),
+        ("4.4 M, random", 4),
+    ]
     for row in report.rows:
         assert row.transformers is not None
         assert row.ratio == pytest.approx(row.transformers / row.engine)
@@ -34,4 +45,4 @@ def test_its_figures_fit_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert isinstance(console.file, StringIO)
     assert "prompts of 64 and answers of 6" in console.file.getvalue()
     write_json(report, tmp_path / "uniform.json")
-    assert len(json.loads((tmp_path / "uniform.json").read_text())["rows"]) == 2
+    assert len(json.loads((tmp_path / "uniform.json").read_text())["rows"]) == 4

@@ -56,9 +56,26 @@ def test_each_state_earns_its_share_and_the_first_wrong_one_is_shown(examine):
     case = finding.counterexample
     assert case.case == "seed 1\nafter step 1: (1, 2)  (right)\nafter step 2: (1, 5)"
     assert (case.expected, case.got) == ("another state", "(1, 5)")
-    assert case.complaint == "the first state that is wrong; 2 of 3 are right"
+    assert case.complaint == (
+        "the first state that is wrong; 2 of 3 are right; of it, the first entry is right"
+    )
     assert finding.misconception is None
     assert finding.remarks == (), "the answer stays folded"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ((2, 4), ""),
+        ((1, 5), "; of it, the first entry is right"),
+        ((1, 4, 9), "; of it, the first 2 entries are right"),
+        ((), ""),
+        (7, ""),
+    ],
+)
+def test_of_a_list_it_is_said_how_far_it_is_right(examine, state, said):
+    complaint = examine(right_answer(TRACE) | {"after step 2": state}).counterexample.complaint
+    assert complaint == f"the first state that is wrong; 2 of 3 are right{said}"
 
 
 def test_a_state_that_is_missing_is_said_to_be(examine):

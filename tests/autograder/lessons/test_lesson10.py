@@ -197,6 +197,10 @@ def times_of_another_generator(rate, cv, n, seed=0):
     return np.array(list(accumulate(gaps)))
 
 
+def times_of_numbers_alone(rate, cv, n, seed=0):
+    return gamma_arrivals(rate, cv, n, seed if isinstance(seed, int) else 0)
+
+
 # 10.6
 
 
@@ -328,6 +332,7 @@ WRONG = [
     ("10.4b", queue_that_writes_into_arrivals, SAME),
     ("10.4b", lambda arrivals, services, servers=1: np.zeros(len(arrivals)), SAME),
     ("10.5", times_of_another_generator, SAME),
+    ("10.5", times_of_numbers_alone, SAME),
     ("10.6a", 741, "nearly reached"),
     ("10.6a", 2228, "beyond anybody's reach"),
     ("10.6a", "1000", SAME),
