@@ -72,11 +72,11 @@ def grade(
             f"({'; '.join(graded.deviations[:3])}); mend the checks or the machine, grade again"
         )
     _show(graded, store.folder / f"{lesson}.csv")
-    if gradebook:
-        _enter(graded, batch, submitted, store.folder / f"{lesson}.shown.json")
     odd = strays(submitted, lesson)
     for line in odd:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if gradebook:
+        _enter(graded, batch, submitted, store.folder / f"{lesson}.shown.json")
     if failed:
         raise CourseError(f"the machine failed for {failed} submissions; run the command again")
     if odd:
@@ -141,22 +141,18 @@ def _show(graded: Graded, path: Path) -> None:
 
 def _enter(graded: Graded, batch: Batch, submitted: Path, record: Path) -> None:
     """Write the points into the gradebook, and the notebooks that its pages show."""
+    from autograder.grading.batch import enter_lesson
     from autograder.paths import course_root
     from autograder.sealed.gradebook import enter, write_notebooks
 
-    lesson = graded.release.lesson
+    database = course_root() / "gradebook.db"
     with console.status("Entering the points into the gradebook"):
-        is_entered = enter(graded, course_root() / "gradebook.db", submitted)
-        if is_entered:
-            folder = course_root() / "grading" / "autograded"
-            write_notebooks(graded, batch.submissions(), folder, record)
-    if is_entered:
-        said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."
-    else:
-        said = (
-            f"gradebook.db does not know {lesson}, so it has no points of it; enter the lesson "
-            f"with `nbgrader generate_assignment {lesson} --force`, then grade again."
-        )
+        if not enter(graded, database, submitted):
+            enter_lesson(graded.release.lesson)
+            enter(graded, database, submitted)
+        folder = course_root() / "grading" / "autograded"
+        write_notebooks(graded, batch.submissions(), folder, record)
+    said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."
     console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Column, Table
@@ -83,10 +84,27 @@ def autograde(lesson: str) -> bool:
     Raises:
         CourseError: The lesson's source is not well formed.
     """
-    (source,) = building.chosen_sources([lesson])
-    building.build(source)
-    steps = (["generate_assignment", lesson, "--force", _TO_ARTIFACTS], ["autograde", lesson])
-    return all(_nbgrader(*step) for step in steps)
+    _build(lesson)
+    steps = (_entering(lesson), ["autograde", lesson])
+    return all(_nbgrader(*step).returncode == 0 for step in steps)
+
+
+def enter_lesson(lesson: str) -> None:
+    """Enter a lesson into the gradebook: its cells, and what each of them is worth.
+
+    Nothing is shown of what nbgrader says, but for an error.
+
+    Raises:
+        CourseError: The lesson has no well-formed source here, or nbgrader refuses it.
+    """
+    _build(lesson)
+    done = _nbgrader(*_entering(lesson), capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        raise CourseError(
+            f"nbgrader does not enter {lesson} into the gradebook ({' '.join(said)}); what was "
+            "graded is kept, and --no-gradebook leaves the gradebook alone"
+        )
 
 
 def marks(lesson: str) -> list[Mark]:
@@ -113,14 +131,24 @@ def _all_lessons() -> list[str]:
     return [source.stem for source in building.graded_sources()]
 
 
-def _nbgrader(*arguments: str) -> bool:
-    """Run nbgrader on this checkout; return whether it succeeded."""
+def _build(lesson: str) -> None:
+    (source,) = building.chosen_sources([lesson])
+    building.build(source)
+
+
+def _entering(lesson: str) -> list[str]:
+    """Return what nbgrader is asked for to enter a lesson that is built."""
+    return ["generate_assignment", lesson, "--force", _TO_ARTIFACTS]
+
+
+def _nbgrader(*arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run nbgrader on this checkout, with options of ``subprocess.run``."""
     beside = str(Path(sys.executable).parent)
     # It calls alembic by its name.
     path = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=course_root(), env={**os.environ, "PATH": path}, check=False)
-    return done.returncode == 0
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(command, cwd=course_root(), env=environment, check=False, **options)
 
 
 def _marks(lesson: str) -> Iterator[Mark]:

@@ -24,7 +24,13 @@ from rich.table import Column, Table
 from autograder.errors import CourseError
 from autograder.files import read_bytes, write_atomically
 from autograder.notebook_files import notebook_bytes, parse_notebook, read_notebook
-from autograder.paths import PROJECT_NOTEBOOKS, course_root, released_at, workspace_root
+from autograder.paths import (
+    PROJECT_FOLDER,
+    PROJECT_NOTEBOOKS,
+    course_root,
+    released_at,
+    workspace_root,
+)
 from autograder.workspace.merge import Change, MergeResult, merge_notebooks
 
 GUIDE = "README.md"
@@ -82,8 +88,13 @@ class Lesson:
 
 
 def released_lessons() -> list[Lesson]:
-    """Return the released lessons, in the order of the course."""
-    return [Lesson(path) for path in sorted((course_root() / "lessons").glob("*/*.ipynb"))]
+    """Return the released lessons, in the order of the course.
+
+    What nbgrader's own ``generate_assignment`` leaves of a notebook of the final project, in a
+    folder of its own beside them, is none.
+    """
+    found = (Lesson(path) for path in sorted((course_root() / "lessons").glob("*/*.ipynb")))
+    return [each for each in found if released_at(each.name).parent.name != PROJECT_FOLDER]
 
 
 def find_lesson(name: str) -> Lesson:

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -64,6 +65,22 @@ def test_each_sample_gets_exactly_its_points(
 def test_the_log_lists_the_scores(graded: Any) -> None:
     rows = re.findall(r"│ (\w+) +│ +(\d+) / 100 │ +(\d*) │", graded.log)
     assert rows == [("all_right", "90", "10"), ("partly_right", "34", "10"), ("untouched", "0", "")]
+
+
+def test_a_lesson_is_entered_into_a_gradebook_that_does_not_know_it(graded: Any) -> None:
+    entering = f"from autograder.grading.batch import enter_lesson; enter_lesson({LESSON!r})"
+    kept = graded.root / "gradebook.kept"
+    (graded.root / "gradebook.db").rename(kept)
+    try:
+        assert graded.run(sys.executable, "-c", entering) == ""
+        with graded.course.api.gradebook as gradebook:
+            assert gradebook.find_assignment(LESSON).max_score == 100
+        unknown = entering.replace(LESSON, "02_none")
+        assert (
+            "no lesson '02_none' in solutions/" in graded.attempt(sys.executable, "-c", unknown)[1]
+        )
+    finally:
+        kept.replace(graded.root / "gradebook.db")
 
 
 def test_what_lies_elsewhere_is_named_and_the_rest_stays_graded(graded: Any) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from autograder import cli
 from autograder.errors import CourseError
+from autograder.grading import batch as entering
 from autograder.sealed import batch as batches
 from autograder.sealed import judges as judging
 from autograder.sealed.batch import Batch
@@ -184,10 +185,17 @@ def course(
     make_batch: Callable[[], Batch],
     judges: Judges,
     submitted: Path,
+    fresh: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., tuple[int, str]]:
-    """Run ``course grade`` on the class; return the exit code and what it prints."""
+    """Run ``course grade`` on the class; return the exit code and what it prints.
+
+    The lesson has no source: what enters it into the gradebook brings one that knows it.
+    """
+    monkeypatch.setattr(
+        entering, "enter_lesson", lambda lesson: shutil.copy(fresh, tmp_path / "gradebook.db")
+    )
     monkeypatch.setattr(judging, "one_by_one", judges)
     monkeypatch.setattr(protections, "protections", list)
 

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nbgrader.api import Gradebook
 from rich.console import Console
 
 from autograder.errors import CourseError
 from autograder.files import write_atomically
+from autograder.grading import batch as entering
 from autograder.sealed import batch as batches
 from autograder.sealed.batch import Batch, Graded
 from autograder.sealed.box import protections
 from autograder.sealed.canaries import RIGHT, UNTOUCHED, deviations
+from autograder.sealed.gradebook import COURSE
 from autograder.sealed.release import Release
 from autograder.sealed.report import class_table, mistakes_table, moves_table, points_csv
 from autograder.sealed.verdict import Status, Verdict
@@ -170,6 +173,36 @@ def test_the_command_grades_writes_and_is_a_no_op_the_second_time(
     assert (code, len(judges.judged)) == (0, 4)
     assert "0 judged now" in shown
     assert (tmp_path / "sealed" / "01_small.csv").read_text("utf-8") == points
+
+
+def test_the_command_enters_a_lesson_that_the_gradebook_does_not_know(
+    course: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    code, shown = course("--no-gradebook")
+    assert code == 0
+    assert "gradebook.db" not in shown
+    assert not (tmp_path / "gradebook.db").exists()
+    code, shown = course()
+    assert code == 0
+    assert "0 judged now" in shown
+    assert "The points are in gradebook.db" in shown
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}", COURSE) as gradebook:
+        assert gradebook.find_submission(LESSON, "ada").score == 15
+
+
+def test_a_lesson_that_cannot_be_entered_keeps_its_results(
+    course: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(lesson: str) -> None:
+        raise CourseError(f"no lesson {lesson!r} in solutions/")
+
+    monkeypatch.setattr(entering, "enter_lesson", refuse)
+    code, shown = course()
+    assert code == 1
+    assert "15 / 20" in shown
+    assert "no lesson '01_small' in solutions/" in shown
+    assert (tmp_path / "sealed" / "01_small.csv").exists()
+    assert course("--no-gradebook")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["1", "01", "small", "01_sm"])

@@ -93,6 +93,13 @@ def test_a_notebook_of_the_final_project_is_found_by_its_number(root, number):
     assert find_lesson(str(number)).name == PROJECT_NOTEBOOKS[number]
 
 
+def test_what_nbgrader_leaves_beside_the_final_project_is_no_second_lesson(root):
+    for path in ("final_project/engine.ipynb", "13_engine/13_engine.ipynb"):
+        write(lesson(stub=""), root / "lessons" / path)
+    assert find_lesson("engine").relative_path == Path("final_project", "engine.ipynb")
+    assert find_lesson("13").relative_path == Path("final_project", "engine.ipynb")
+
+
 def test_every_notebook_of_the_final_project_with_checks_has_its_number(monkeypatch):
     monkeypatch.delenv("COURSE_ROOT", raising=False)
     checked = [number for number in lessons.numbers() if number in PROJECT_NUMBERS]
