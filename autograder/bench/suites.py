@@ -92,7 +92,7 @@ def run_engine_suite(on_step: OnStep) -> Presentable:
 def run_uniform_suite(on_step: OnStep) -> Presentable:
     """Measure the engine on requests of equal lengths; torch is imported only now."""
     # Else its profiler tells of each start and stop amid the progress bar. It reads this at import.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     from autograder.bench import uniform as bench_uniform
 
     return bench_uniform.run_uniform_suite(on_step)

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from rich import box
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
@@ -86,26 +87,34 @@ class UniformReport:
     notes: tuple[str, ...]
 
     def table(self) -> Table:
-        """Return a table with one line per model and batch size."""
+        """Return a table with one line per model and batch size; below it other operations."""
+        others = (
+            f"{row.model}, {row.batch_size}: "
+            + ", ".join(f"{name} {ms:.2f}" for name, ms in row.largest_others.items())
+            for row in self.rows
+        )
         table = Table(
             title=f"course bench uniform: prompts of {PROMPT_LEN} and answers of {ANSWER_LEN} "
             "tokens",
-            caption="; ".join([self.machine, *self.notes]),
+            caption="\n".join(
+                ["The largest other operations:", *others, *self.notes, self.machine]
+            ),
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
         )
         table.add_column("model", no_wrap=True)
-        heads = ("batch", "engine", "transformers", "ratio", "limit", "products", "attention")
-        for column in (*heads, "largest others"):
-            table.add_column(column, justify="right")
+        heads = ("batch", "engine", "padded", "ratio", "limit", "products", "attention")
+        for column in heads:
+            table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
             numbers = (row.engine, row.transformers, row.ratio, row.limit)
-            others = ", ".join(f"{name} {ms:.2f}" for name, ms in row.largest_others.items())
             table.add_row(
                 row.model,
                 str(row.batch_size),
                 *("" if number is None else f"{number:.2f}" for number in numbers),
                 f"{row.products:.2f}",
                 f"{row.attention:.2f}",
-                others,
             )
         return table
 
@@ -135,7 +144,7 @@ def run_uniform_suite(
         save_random_model(large, scratch)
         for model, folder, repeats, share in (
             (MODEL, checkpoint_folder(MODEL), rounds, SHARE_OF_SAME_ANSWERS),
-            (f"{num_parameters(large) / 1e6:,.1f} M, random", Path(scratch), rounds_of_large, 0.0),
+            (_millions(large), Path(scratch), rounds_of_large, 0.0),
         ):
             other, notes = padded(folder)
             for batch_size in batch_sizes:
@@ -151,8 +160,21 @@ def run_uniform_suite(
         machine=f"{platform.processor() or platform.machine()}, one thread, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}",
         rows=tuple(rows),
-        notes=("CPU time per token of a sequence, in ms", *notes),
+        notes=(
+            "All times: CPU time per token of a sequence, in ms; padded: that of transformers",
+            f"{_millions(large)}: random weights, {large.num_layers} layers",
+            *notes,
+        ),
     )
+
+
+def _millions(config: LlamaConfig) -> str:
+    """Return what a model is called here: its parameters.
+
+    >>> _millions(HUNDRED_MILLION)
+    '100.1 M'
+    """
+    return f"{num_parameters(config) / 1e6:,.1f} M"
 
 
 def uniform_jobs(batch_size: int) -> list[Job]:
