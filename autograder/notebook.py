@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
 from autograder.assessment import Assessment, assessed
-from autograder.checks.answers import is_by_hand, made_of
+from autograder.checks.answers import is_by_hand, made_of, not_the_code_itself
 from autograder.checks.asking import asked_when_called, in_small
 from autograder.checks.borrowed import (
     borrowed_through,
@@ -297,6 +297,8 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     """
     if exercise.missing:
         advice = f"It cannot be checked here: {exercise.missing}."
+        return Finding(0.0, unwritten=True, advice=advice), {}
+    if advice := not_the_code_itself(exercise.check, obj):
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding, others = _examine_as_own(exercise, obj)
     if finding.fraction < 1 and (other := _exercise_that_it_solves(exercise, obj)):

@@ -554,6 +554,9 @@ print(f"bytes of the weights:    {llama_8b.weight_bytes:.3g}")
 # set by the context length that no batch size can lift.
 
 # %% [markdown]
+# Call the cached tokens of a sequence and the new one together its **context**: a context of 4,096 are 4,095 cached tokens
+# and one more.
+#
 # **Predict:** at a context of 4,096 tokens the batch grows from one sequence to 1,024. How many times as high does the
 # intensity become?
 
@@ -590,20 +593,21 @@ print(
 )
 rise = intensity(llama_8b, 1, 4095, 1024) / intensity(llama_8b, 1, 4095, 1)
 compare(predicted_rise, rise, "times")
-viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
+plot = viz.Picture(intensities(viz.WIDE), narrow=intensities(viz.NARROW))
+plot if predicted_rise is not None else None
 
 # %% [markdown]
-# (A *context* of 256 are 255 cached tokens and the new one.) At the left, with one sequence, the longest context is
-# highest, as attention's 4 FLOP per byte are more than the weights' 1. At the right it is lowest: the weights are shared,
-# the cache is not. Each curve flattens towards a **ceiling**, the FLOP of one sequence divided by its own KV bytes. Of these
-# contexts only the one of 256 tokens crosses the line, and not before some hundreds of sequences. At 1,024 tokens and
-# more, decoding never reaches the ridge point on this GPU, whatever the batch.
+# At the left, with one sequence, the longest context is highest, as attention's 4 FLOP per byte are more than the
+# weights' 1. At the right it is lowest: the weights are shared, the cache is not. Each curve flattens towards a
+# **ceiling**, the FLOP of one sequence divided by its own KV bytes. Of these contexts only the one of 256 tokens crosses the
+# line, and not before some hundreds of sequences. At 1,024 tokens and more, decoding never reaches the ridge point on this
+# GPU, whatever the batch.
 #
 # So the way to more tokens per second is a larger batch, up to where the curve flattens or meets the ridge point.
 #
 # **Predict:** this GPU has 80 GiB, of which 92% may be used. Beside the weights that leaves room for a cache of nearly four
-# times their size (activations, for once, not counted), so in a step whose batch fills the memory about four fifths of the bytes read are KV. From how many tokens of context on does the
-# memory end before the ridge point is reached?
+# times their size (activations, for once, not counted), so in a step whose batch fills the memory about four fifths of the
+# bytes read are KV. From how many tokens of context on does the memory end before the ridge point is reached?
 
 # %%
 predicted_context = None  # your prediction, in tokens
@@ -686,7 +690,7 @@ thresholds = [
     ),
     Curve("sequences that fit", fitting),
     Curve("sequences that reach the ridge point", within_reach),
-    Curve(f"from {never} tokens on no batch reaches it", [(never, lowest), (never, highest)]),
+    Curve(f"from {never} tokens on no batch reaches the ridge point", [(never, lowest), (never, highest)]),
 ]
 
 
@@ -697,7 +701,10 @@ def ends_of_the_batch(width: float) -> viz.Scene:
     return curve_chart(title, size, sequences, thresholds, width - 24, height=260).scene()
 
 
-viz.Picture(ends_of_the_batch(viz.WIDE), narrow=ends_of_the_batch(viz.NARROW))
+if predicted_context is None:
+    print("The plot shows the context that you are asked for above: it waits for your prediction.")
+plot = viz.Picture(ends_of_the_batch(viz.WIDE), narrow=ends_of_the_batch(viz.NARROW))
+plot if predicted_context is not None else None
 
 # %% [markdown]
 # Except at short contexts it is *room for KV caches* that ends the batch. And a larger batch is not free: a step that fills
@@ -729,7 +736,7 @@ if predicted_throughput is not None:
 # %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
 for context in (1024, 4096, 16384):
     assert intensity(llama_8b, 1, context - 1, batch_size=10**6) < ceiling(context) < h100.ridge_point
-assert 700 < at_ridge < 800
+assert at_ridge == 754
 
 # %% claims="At the left, with one sequence, the longest context is highest"
 alone = [intensity(llama_8b, 1, context - 1) for context in (256, 1024, 4096, 16384)]
@@ -890,9 +897,10 @@ def tokens_that_fit(config: dict[str, Any], free_bytes: int) -> int:
 #
 # ### The allocator that hands out the pieces
 #
-# The paper assumes that Orca takes its slots from a **buddy allocator** (Knowlton, 1965; Kwon et al., section 6.1). All
-# its blocks are powers of two. It takes the smallest free block that is large enough, halves it as
-# long as half is enough, and hands out the piece that is left. The other halves stay free.
+# The paper assumes that Orca takes its slots from a **buddy allocator** (Knowlton, 1965; Kwon et al., section 6.1). Its
+# blocks are runs of adjacent slots, not the KV blocks of section 3, and their sizes are powers of two. It takes the
+# smallest free block that is large enough, halves it as long as half is enough, and hands out the piece that is left. The
+# other halves stay free.
 #
 # ```text
 # free [4096]                 612 slots are asked for: half of 1024 would be too few, so the piece has 1024
@@ -1030,7 +1038,7 @@ for name, share in shares.items():
 preempted = [tokens for snapshot in snapshots["Paged"] for tokens in snapshot.preempted]
 all_tokens = sum(r.prompt_tokens + r.output_tokens for r in requests)
 print(f"Paged: {len(preempted)} preemptions, {sum(preempted):,} tokens computed again,", end=" ")
-print(f"{sum(preempted) / all_tokens:.0%} of the {all_tokens:,} that were asked for")
+print(f"{sum(preempted) / all_tokens:.0%} of the {all_tokens:,} that all requests have")
 viz.Picture(viz.share_bars(shares), narrow=viz.share_bars(shares, viz.NARROW))
 
 # %% [markdown]
@@ -1078,6 +1086,8 @@ if rounded.get("Oracle"):
     filled = asked_for / (asked_for + rounded["Oracle"])
     if predicted_rounding is not None:
         print(f"Oracle: a piece is on average {filled:.0%} full, when its request has written all")
+else:
+    print('`rounded` has nothing for "Oracle" yet: fill it in 1.7b, then run this cell again.')
 
 # %% [markdown]
 # A length anywhere between half of a piece and all of it fills three quarters of it: a quarter of the pieces is rounding.
@@ -1158,6 +1168,7 @@ print(f"with that, and 26% more for reading KV, Max costs {times[1] / longer:.2f
 # advantage is gone, and most of it stays: the last line.
 
 # %% claims="Both columns flatter paging."
+assert 1.9 < times[0] < 2 and 1.6 < times[1] < 1.7
 assert 0.2 * (times[1] - 1) < times[1] - times[1] / longer < 0.4 * (times[1] - 1)
 kv_share = full_cache / (weights + full_cache)
 assert 0.065 < 0.20 * kv_share < 0.075 and 0.085 < 0.26 * kv_share < 0.095
@@ -1225,7 +1236,7 @@ parts.table(lesson=1)
 # | `num_kv_blocks` | `get_kv_cache_config_from_groups` in `vllm/v1/core/kv_cache_planning.py`: `num_blocks = available_memory // bytes_per_block` |
 # | `int(memory_bytes * gpu_memory_utilization)` | `request_memory` in `vllm/v1/worker/utils.py`: the same product, rounded up; the default share is 0.92 |
 # | `peak_activation_bytes` | measured, not given: `determine_available_memory` in `vllm/v1/worker/gpu_worker.py` runs the model once on the largest step, and adds an estimate for CUDA graphs |
-# | blocks × block size | nearly what the log line "GPU KV cache size: ... tokens" says (`update_kv_cache_capacity` in `vllm/v1/core/kv_cache_utils.py`) |
+# | blocks × block size | nearly what the log line "GPU KV cache size: ... tokens" says: `int(max_concurrency * max_model_len)`, in `vllm/v1/core/kv_cache_utils.py`. It is the same where one group of layers shares the pool and `max_model_len` fills whole blocks |
 #
 # **What production code does beyond this, and why.**
 #

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from autograder.checks.answer import AnswerCheck
+from autograder.checks.compare import named
 from autograder.checks.exercise import Check
 from autograder.checks.finding import Misconception
 from autograder.checks.reference import Method
@@ -26,6 +27,37 @@ def is_ordering(check: Check) -> bool:
 def is_by_hand(check: Check) -> bool:
     """Say whether a check is of a task to be solved by hand, which a seed makes."""
     return hasattr(check, "instance")
+
+
+def is_of_code(check: Check) -> bool:
+    """Say whether a check is of a function or a class, which it calls itself.
+
+    >>> is_of_code(AnswerCheck(lambda: 8192))
+    False
+    """
+    is_of_a_value = isinstance(check, AnswerCheck) or is_ordering(check) or is_by_hand(check)
+    return not is_of_a_value and callable(check.reference)
+
+
+def not_the_code_itself(check: Check, answer: Any) -> str:
+    """Say what to pass where a check was given a value for a function or a class; "" if it was not.
+
+    >>> from autograder import lessons
+    >>> not_the_code_itself(lessons.find("1.1").check, 819200)
+    'The check was given an int, 819200, and calls a function: pass the function itself, ...'
+    >>> not_the_code_itself(lessons.find("1.1").check, len)
+    ''
+    """
+    if callable(answer) or not is_of_code(check):
+        return ""
+    kind = "class" if isinstance(check.reference, type) else "function"
+    given = named(type(answer)) if answer is not None else "None"
+    if isinstance(answer, int | float):
+        given += f", {answer},"
+    return (
+        f"The check was given {given} and calls a {kind}: pass the {kind} itself, its name without "
+        "parentheses behind it, and not what comes of calling it."
+    )
 
 
 def right_answer(check: Any) -> Any:

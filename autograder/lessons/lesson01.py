@@ -362,7 +362,8 @@ MEASURED = Exercise(
         "Which number of a `Reservation` says what was asked for, and which piece did it get?",
         "In each snapshot, add up piece minus reservation over the running requests, and divide by "
         "all slots of the memory. Then average over the snapshots.",
-        "`sum(piece(r.reserved) - r.reserved for r in snapshot.reservations) / num_slots`",
+        "`sum(piece - r.reserved for r in snapshot.reservations) / num_slots`, where `piece` is "
+        "the smallest power of two that is not below `r.reserved`.",
     ),
 )
 

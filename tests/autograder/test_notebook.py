@@ -14,6 +14,8 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from autograder import lessons, notebook
+from autograder.checks.answer import AnswerCheck
+from autograder.checks.answers import is_of_code, not_the_code_itself, right_answer
 from autograder.errors import CourseError
 from autograder.notebook import check, compare, explain, quiz
 from autograder.paths import course_root
@@ -109,6 +111,34 @@ def test_a_stub_is_told_where_to_begin(answer, capsys):
 def test_whatever_is_handed_in_is_answered(obj, capsys):
     assert check("1.1", obj) == 0.0
     assert "1.1 Bytes per token: not " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "obj", "says"),
+    [
+        ("1.1", 819_200, "given an int, 819200, and calls a function: pass the function itself"),
+        ("1.4", 0.5, "given a float, 0.5, and calls a function: pass the function itself"),
+        ("1.7a", [(11, 16)], "given a list and calls a function: pass the function itself"),
+        ("1.1", None, "given None and calls a function: pass the function itself"),
+        ("4.10", object(), "given an object and calls a class: pass the class itself"),
+    ],
+)
+def test_what_comes_of_calling_an_answer_is_not_the_answer(exercise_id, obj, says, capsys):
+    assert check(exercise_id, obj) == 0
+    out = capsys.readouterr().out
+    assert f"Next: The check was {says}" in out
+    assert "TypeError" not in out
+    assert notebook._failures[exercise_id] == 0, "it is no try"
+
+
+def test_which_checks_call_what_they_are_given_is_known_of_all_exercises():
+    everything = [each for number in lessons.numbers() for each in lessons.exercises(number)]
+    at_hand = [each.check for each in everything if not each.missing]
+    for each in at_hand:
+        if not isinstance(each, AnswerCheck):  # its right answer is a value, which takes long
+            assert is_of_code(each) == callable(right_answer(each))
+            assert not_the_code_itself(each, right_answer(each)) == ""
+    assert not any(is_of_code(each) for each in at_hand if isinstance(each, AnswerCheck))
 
 
 @pytest.mark.parametrize("exercise_id", ["1.99", "99.1", "", None, 1.1, "one"])

@@ -62,6 +62,8 @@ def describe(name: str, points: Sequence[tuple[float, float]], x: Axis, y: Axis)
 
     >>> describe("running", [(0, 1), (4, 9), (5, 3)], Axis("Time", "s"), Axis("Requests"))
     'running rises and then falls: 1 at 0 s, 3 at 5 s; highest 9 at 4 s, lowest 1 at 0 s.'
+    >>> describe("limit", [(7, 0), (7, 9)], Axis("Time", "s"), Axis("Requests"))
+    'limit is an upright line at 7 s.'
     """
     points = [(at, value) for at, value in points if math.isfinite(value)]
     if not points:
@@ -74,6 +76,8 @@ def describe(name: str, points: Sequence[tuple[float, float]], x: Axis, y: Axis)
 
     if len(points) == 1:
         return f"{name} is {at(points[0])}."
+    if len({where for where, _ in points}) == 1:
+        return f"{name} is an upright line at {quantity(points[0][0], x.unit)}."
     return (
         f"{name} {trend(values)}: {at(points[0])}, {at(points[-1])}; "
         f"highest {at(highest)}, lowest {at(lowest)}."
