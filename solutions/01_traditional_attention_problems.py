@@ -135,7 +135,7 @@ compare(predicted_times_as_many, 111 / 13, "times")
 # %% claims="(In the figure 111 fit below and 13 above, 8.5 times as many: beside the 13, most of a fourteenth place is left over"
 assert round(111 / 13, 1) == 8.5
 assert 13.5 < 111 * 32 * 16 / 4096 < 14
-page = viz.gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).texts()
+page = list(viz.gpu_memory_scene("llama-3.1-8b", "rtx-4090", 4096, 16, 500).texts())
 assert "13 of 16 sequences fit; the other 3 need 1.5 GiB" in page
 assert "All 16 sequences fit, and 95 more would" in page
 

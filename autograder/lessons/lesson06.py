@@ -167,8 +167,8 @@ LOOP = Exercise(
     ),
     hints=(
         "When does the loop end, other than by there being room?",
-        "As long as the manager refuses: choose somebody, take him out of `running`, preempt him "
-        "and add up what comes back. Leave if it was the request itself.",
+        "As long as the manager refuses: choose a victim, take it out of `running`, preempt it and "
+        "add up what comes back. Leave if it was the request itself.",
         "`while allocate_slots is None: choose, log, remove, preempt, self? break`",
     ),
 )
@@ -238,7 +238,7 @@ EXPOSED = Exercise(
     ),
     hints=(
         "What does the loop ask after each victim, and what does `release` promise?",
-        "Let somebody be needed to go whose blocks are still being copied.",
+        "Let somebody have to go whose blocks are still being copied.",
         '`{"free": 0, "running": [("a", 2, ...), ...], "need": 1}`',
     ),
 )

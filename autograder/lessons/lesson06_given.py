@@ -101,7 +101,7 @@ SOME_BATCHES = (
     running((0, 1), (0, 1), progress=((2, 0), (9, 1))),
 )
 
-# 6.3, break-even
+# 6.4, break-even
 
 # What is drawn first is what a case is made smaller to. That either is free is the oddest of all.
 _PER_TOKEN = (1.0, 2.0, 0.5, 1e-5, 4e-5, 8e-5, 6.4e-5, 6.4001e-5, 1e-7, 0.0)
@@ -134,7 +134,7 @@ SOME_COSTS = (
     costs(1e-7, 0.0, 3.0),
 )
 
-# 6.5, a decision by hand
+# 6.3, a decision by hand
 
 _NAMES = "ABCD"
 
@@ -216,6 +216,13 @@ def slots_lost(seed: int) -> int:
     return sum(16 * drawn["held"][name] for name in drawn["gone"]["last in"])
 
 
+def smallest_priority_first(seed: int) -> list[str]:
+    """Return who goes if the smallest number is taken for the least important."""
+    drawn = _drawn(seed)
+    order = sorted(_NAMES, key=lambda name: drawn["priority"][name])
+    return _victims(order, drawn["held"], 2, drawn["need"])
+
+
 def form_of_a_decision(state: Any) -> str:
     """Say what is wrong with how a state of a decision is written; "" if nothing is."""
     if type(state) is int:
@@ -252,7 +259,7 @@ def six_steps(seed: int) -> Instance:
     start = " ".join(str(each) for each in _shown(trace.steps[0], "recompute"))
     task = (
         f"Seed {seed}. 100 blocks of 16 tokens, a queue by priority, as many tokens in a step as "
-        "you like. A to D arrive together, in this order; U comes before step 1.\n\n"
+        "you like. A to D arrive one after the other, in this order; U comes before step 1.\n\n"
         "| request | tokens of the prompt | generates | priority |\n|---|---|---|---|\n"
         f"{rows}\n\n"
         "In step 0 all four prompts are computed. "

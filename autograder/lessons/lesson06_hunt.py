@@ -271,8 +271,8 @@ MENDED = (
     ),
     Misconception(
         "passes over to an older one",
-        "Then an older request pays because a younger one cannot right now. In the next step the "
-        "copy is over.",
+        "Then an older request pays because a younger one cannot right now. The copy will soon be "
+        "over.",
         passes_over,
     ),
     Misconception(

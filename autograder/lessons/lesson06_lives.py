@@ -22,7 +22,7 @@ from course_lib.scheduling.watch.preemptions import (
 
 BLOCK_SIZE = 2
 
-# 6.4, CPU blocks
+# 6.5, CPU blocks
 
 
 class SwapLife(Twin):

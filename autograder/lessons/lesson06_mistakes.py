@@ -250,7 +250,7 @@ VICTIM = (
     ),
 )
 
-# 6.3
+# 6.4
 
 
 def floor_over_recompute(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:

@@ -139,11 +139,11 @@ class AllIsValid(Preemption):
         self.scheduler.kv_cache_manager.free(self.victim)
 
 
-class CountsFirst(Preemption):
+class ValidWhenForgotten(Preemption):
     """Looks at the computed tokens when they are forgotten already."""
 
     def _free(self, num_valid: int) -> None:
-        super()._free(max(0, self.victim.num_computed_tokens))
+        super()._free(self.victim.num_computed_tokens)
 
 
 class ToTheBack(Preemption):
@@ -345,6 +345,12 @@ PREEMPT = (
         NothingIsValid,
         "nothing is valid",
         "Blocks that were filled in earlier steps hold what they say; others may find them.",
+    ),
+    _mistake(
+        ValidWhenForgotten,
+        "looks when it is forgotten",
+        "When the blocks are freed, the count of a victim that is to be recomputed is 0 already: "
+        "work out what is valid before you set it.",
     ),
     _mistake(
         AllIsValid,

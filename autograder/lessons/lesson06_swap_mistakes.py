@@ -8,7 +8,7 @@ from autograder.checks.finding import Misconception
 from autograder.lessons import lesson06_given as given
 from course_lib.scheduling.swap import SwapSpace
 
-# 6.4
+# 6.5
 
 
 class TakesWhatThereIs(SwapSpace):
@@ -180,7 +180,7 @@ SWAP_SPACE = (
     ),
 )
 
-# 6.5
+# 6.3
 
 
 def _decided(seed: int, **changed: Any) -> dict[str, Any]:
@@ -208,7 +208,27 @@ def first_only(seed: int) -> dict[str, Any]:
     return _decided(seed, **{n: answer[n][:1] for n in ("last in", "least important")})
 
 
+def free_ones_are_held(seed: int) -> dict[str, Any]:
+    """Give D the two blocks that are free."""
+    return _decided(seed, **{"D holds": given.decision(seed).answer["D holds"] + 2})
+
+
+def smallest_number_goes(seed: int) -> dict[str, Any]:
+    """Take the smallest number for the least important."""
+    return _decided(seed, **{"least important": given.smallest_priority_first(seed)})
+
+
 DECISION = (
+    Misconception(
+        "nothing left for the free ones",
+        "The four and what is free add up to 100 blocks; two of these are free, and not D's.",
+        free_ones_are_held,
+    ),
+    Misconception(
+        "the smallest number goes",
+        "A lower priority value is more important; the largest gives way.",
+        smallest_number_goes,
+    ),
     Misconception(
         "arrivals preempt",
         "In V1 only a running request that finds no block preempts. Who waits, waits, however "
@@ -272,12 +292,22 @@ def one_block_comes_back(seed: int) -> dict[str, Any]:
     return _stepped(seed, **changed)
 
 
+def a_step_too_early(seed: int) -> dict[str, Any]:
+    """Let a request need a block when its last one is just full."""
+    return _stepped(seed, when=given.six_steps(seed).answer["when"] - 1)
+
+
 def states_of(states: dict[str, Any], mode: str) -> list[tuple[str, Any]]:
     """Return the states of a mode, by their names."""
     return [(name, state) for name, state in states.items() if name.startswith(mode)]
 
 
 STEPS = (
+    Misconception(
+        "a step too early",
+        "A block that is just full is enough for the tokens in it. The next token needs another.",
+        a_step_too_early,
+    ),
     Misconception(
         "swapped ones before everybody",
         "Under priority, who waits and is more urgent comes before who was swapped out.",

@@ -230,7 +230,8 @@ def recompute_window(
     Args:
         swap_seconds_per_token: ``swap_seconds`` of one token.
         recompute_seconds_per_token: ``recompute_seconds`` of one token, without the floor.
-        attention_seconds: What attention takes per pair of tokens, above 0.
+        attention_seconds: What attention takes per n², above 0: half of what a pair of tokens
+            takes, since n tokens are n²/2 pairs.
         weight_seconds: The floor of ``recompute_seconds``.
 
     Returns:

@@ -341,6 +341,20 @@ def forgets_what_was_said(self, victim, output):
     return unspent
 
 
+def counts_at_the_end(self, victim, output):
+    unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
+    victim.num_computed_tokens -= unspent
+    victim.num_preemptions += 1
+    victim.num_tokens_ahead = 0
+    output.preempted_req_ids.add(victim.request_id)
+    if not self.swap_out(victim, victim.num_computed_tokens, output):
+        victim.num_computed_tokens = 0
+        victim.status = RequestStatus.PREEMPTED
+        self.waiting.put_back(victim)
+    self.kv_cache_manager.free(victim, num_valid_tokens=victim.num_computed_tokens)
+    return unspent
+
+
 def all_valid_on_the_cpu(self, victim, output):
     unspent = output.num_scheduled_tokens.pop(victim.request_id, 0)
     valid = victim.num_computed_tokens - unspent
@@ -465,6 +479,7 @@ PREEMPT_WRONG = (
     (nothing_returned, SAME),
     (forgets_what_was_said, SAME),
     (all_valid_on_the_cpu, SAME),
+    (counts_at_the_end, "looks when it is forgotten"),
     (counted_when_recomputed, SAME),
     *((answer, SAME) for answer in TAMPERS),
     (swaps_at_least_the_prompt, SAME),
@@ -616,6 +631,27 @@ def test_six_steps_are_those_of_the_scheduler_and_u_never_waits_for_d(seed):
             assert sorted("".join(state[1:])) in (list("ABCDU"), list("ABDU"))
     assert "U" in answer["recompute 6"][1]
     assert examine("6.8", {"seed": seed, **answer}).fraction == 1.0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("exercise_id", "changed", "name"),
+    [
+        ("6.3", lambda right: {"D holds": right["D holds"] + 2}, "nothing left for the free ones"),
+        ("6.8", lambda right: {"when": right["when"] - 1}, "a step too early"),
+    ],
+)
+def test_a_number_by_hand_that_is_off_is_named(exercise_id, changed, name, seed):
+    right = (given.decision if exercise_id == "6.3" else given.six_steps)(seed).answer
+    finding = examine(exercise_id, {"seed": seed, **right, **changed(right)})
+    assert 0 < finding.fraction < 1
+    assert named(finding) == name
+
+
+def test_who_takes_the_smallest_number_for_the_least_important_is_told_so():
+    right = given.decision(1).answer
+    finding = examine("6.3", {"seed": 1, **right, "least important": ["B"]})
+    assert named(finding) == "the smallest number goes"
 
 
 def test_a_state_by_hand_may_be_a_tuple_and_a_strange_one_is_told_its_form():
