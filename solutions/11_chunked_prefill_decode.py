@@ -97,7 +97,7 @@ predicted_gap = None  # your prediction, in ms
 
 # %% [markdown]
 # The other end. The scheduler cuts the prompt into chunks of 100 tokens, and computes one in each iteration. **Predict:** how
-# many milliseconds does such a chunk add to the 10.7?
+# many milliseconds does the first of them add to the 10.7?
 
 # %%
 predicted_added = None  # your prediction, in ms
@@ -130,8 +130,9 @@ compare(predicted_added, beside_100 - alone, "ms")
 # out that 8,000 tokens also attend to each other: 72 ms more.
 #
 # And 0.01 ms, not 6.4. An iteration that decodes reads 16 GB of weights for 32 tokens, and while it reads, the units that
-# multiply stand idle for most of the time. 100 tokens more find room there. The bus has **free seats**. So the question of this
-# lesson is not whether to compute the prompt now or later. It is how much of it fits into which iteration.
+# multiply stand idle for most of the time. 100 tokens more find room there. (The last of the 80 chunks adds 0.6 ms, as the keys
+# and values of the whole prompt are read for it.) The bus has **free seats**. So the question of this lesson is not whether to
+# compute the prompt now or later. It is how much of it fits into which iteration.
 
 # %% claims="587 ms. If you said 11, you counted a request"
 assert round(whole) == 587 and round(alone, 1) == 10.7 and round(beside_100 - alone, 2) == 0.01
@@ -139,6 +140,7 @@ whole_time = cost_model.breakdown(IterationWork.of_batch([*READING, (8000, 0)]))
 assert round(1000 * whole_time.compute_attention) == 72
 assert round(1e6 * cost_model.breakdown(IterationWork.of_batch([(8000, 0)])).compute_linear / 8) == 64145
 assert round(8000 * 0.06414) == 513 and round(8000 * 0.064 + alone) in (522, 523, 524)
+assert round(milliseconds((100, 7900)) - alone, 1) == 0.6
 
 # %% [markdown]
 # ## 3. What an iteration costs
@@ -161,7 +163,8 @@ assert round(8000 * 0.06414) == 513 and round(8000 * 0.064 + alone) in (522, 523
 # | together | 259 | 165,471 | 2,271 |
 #
 # Nobody asked which of them is a prompt. `IterationWork.of_batch` makes the totals from the pairs $(n, c)$. It is a class
-# method; `cls` is the class, and `cls(num_tokens, attended_tokens, context_tokens, swapped_tokens)` makes one.
+# method; `cls` is the class, and `cls(num_tokens, attended_tokens, context_tokens, swapped_tokens)` makes one. (The fourth total
+# is what lesson 6 copies to or from the CPU. It is given, and handed on.)
 
 # %% exercise="11.1a"
 
@@ -183,9 +186,19 @@ assert tuple(example) == (259, 165_471, 2_271, 0)
 # %% [markdown]
 # ### Two rooflines, one after the other
 #
-# The totals become five times. `read_weights` and `compute_linear` belong to the **linear** layers (the products with
-# weights), `move_kv` and `compute_attention` to **attention**, and `swap` is copying blocks to or from the CPU (lesson 6).
-# What of that runs at the same time?
+# The totals become five times. Here they are for Llama-3.1-8B on an A100:
+#
+# | time | is | here |
+# |---|---|---|
+# | `read_weights` | bytes of all weights / bandwidth | 16.06 GB: 8.47 ms, however many tokens |
+# | `compute_linear` | 2 FLOP · parameters without the input embedding / FLOP per second | 64.1 µs per token |
+# | `move_kv` | KV bytes of a token / bandwidth | 131,072 B: 69 ns per token of the context |
+# | `compute_attention` | 4 FLOP · layers · query heads · `head_dim` / FLOP per second | 524,288 FLOP: 2.2 ns per pair |
+# | `swap` | KV bytes of a token / bandwidth to the CPU | 5.2 µs per token at 25 GB/s |
+#
+# The bandwidth is 93% of 2.039 TB/s and the FLOP per second 75% of 312 TFLOP/s, which are NVIDIA's figures for dense bf16; the
+# two shares are guesses (lesson 5). `read_weights` and `compute_linear` belong to the **linear** layers (the products with
+# weights), `move_kv` and `compute_attention` to **attention**. What of all that runs at the same time?
 #
 # A layer streams: while one piece of its data is being read, the piece before is multiplied. So *within* a kind of layer, memory
 # and arithmetic overlap, and the slower one counts. That is a roofline. But layer follows upon layer: the attention of layer
@@ -211,14 +224,23 @@ for name, seconds in mixed._asdict().items():
     print(f"{name:<18}{1000 * seconds:7.2f} ms")
 print(f"{'total':<18}{1000 * mixed.total:7.2f} ms")
 
+# %% claims="The bandwidth is 93% of 2.039 TB/s and the FLOP per second 75% of 312 TFLOP/s"
+one_of_each = cost_model.breakdown(IterationWork(1, 1, 1, 1))
+nanoseconds = [1e9 * seconds for seconds in one_of_each[1:]]
+assert round(1000 * one_of_each.read_weights, 2) == 8.47 and round(cost_model.model.weight_bytes / 1e9, 2) == 16.06
+assert [round(each, 1) for each in nanoseconds] == [64_144.7, 69.1, 2.2, 5_242.9]
+assert cost_model.attention_flops_per_pair == 4 * 32 * 32 * 128 == 524_288
+assert (cost_model.memory_efficiency, cost_model.compute_efficiency) == (0.93, 0.75)
+
 # %% [markdown]
 # 32 decodes and a chunk of 256: the linear layers are bound by arithmetic, attention by memory.
 #
 # ### Free seats
 #
 # Reading the weights takes 8.47 ms, and the arithmetic of one token 0.0641 ms. Up to 8.47/0.0641 = 132 tokens the memory is
-# slower. Whoever comes along is free of charge; the 133rd makes everybody late. How many seats there are is a
-# property of model, number format and GPU, and not of load:
+# slower. Whoever comes along is free of charge, but for the keys and values that are moved; the 133rd makes everybody late.
+# (A seat of lesson 5 is for a request. These are for tokens of an iteration.) How many seats there are is a property of model,
+# number format and GPU, and not of load:
 
 # %%
 seats = {}
@@ -250,8 +272,8 @@ viz.Picture(roofline(WIDE), narrow=roofline(SLIM))
 # ### The edges
 #
 # The scheduler of lesson 5 knows no prompts. A request lacks some of its tokens, and in each iteration it is given as many of
-# them as the budget has left. A prompt that gets fewer than it lacks goes on in the next iteration: that is a **chunk**.
-# With a budget of 8 and nobody else:
+# them as the budget has left. A prompt that gets fewer than it lacks goes on in the next iteration. What it computes in one
+# iteration is a **chunk**. With a budget of 8 and nobody else:
 #
 # | prompt | chunks | first token of the answer |
 # |---|---|---|
@@ -306,9 +328,9 @@ check("11.2", answer)
 # %% [markdown]
 # ### "Decodes first" is a result
 #
-# One often reads that decodes are served first, then prompts with what is left. Look at the code, vLLM's or yours: nothing is
-# sorted by kind. Requests are served in the order of admission, and that is all. In the steps with a threshold above, the
-# chunks of A stand in front of B, who decodes.
+# One often reads, in vLLM's own guide to tuning as well, that decodes are served first, then prompts with what is left. Look
+# at the code, vLLM's or yours: nothing is sorted by kind. Requests are served in the order of admission, and that is all. In
+# the steps with a threshold above, the chunks of A stand in front of B, who decodes.
 #
 # Still, who decodes is never left out. Why? When a request was admitted, there was budget left for it, after all who stand in
 # front had taken theirs. And none of those can take *more* later: who was not cut then lacks one token from now on, and
@@ -366,7 +388,7 @@ assert "A:4" in turned_down[4] and "B" not in turned_down[4] and "B:2*" in turne
 # ### The limit
 #
 # Write it: `limit_chunk` of the scheduler, which says how many of the tokens that a request lacks it may compute now. `self` has
-# `config` and `requests`, the requests that are not finished, by name.
+# `config` and `requests`, the requests that are not finished, by id.
 
 # %% exercise="11.3"
 
@@ -454,12 +476,12 @@ for chunk in (8000, 2048, 512, 256, 128, 100, 64, 32):
 # that come from? Not from the weights: the arithmetic of 512 tokens takes longer than reading them. Not from the keys
 # that each later chunk reads again (69,440 tokens' worth in the place of 8,000): later chunks compute attention for longer
 # than they read. Most of it is the *others*. In each of the 15 further iterations the 32 get a token, so 480 more tokens go
-# through the linear layers, 31 of the 36 ms; the other 5 are attention, of the first chunks, in which the keys of the 32
-# take longer to read than there is to compute. They were served meanwhile; that is the point.
+# through the linear layers, 31 of the 36 ms. The other 5 are attention: 4 in the first chunks, during which the keys of the 32
+# take longer to read than there is to compute, and 1 for what the 480 attend to. They were served meanwhile; that is the point.
 #
-# Then the seats run empty. With chunks of 100 the iteration is as long as the weights take. Below that it cannot get shorter, and
-# only their number grows: a chunk of 64 takes 1.4 s and a chunk of 32 takes 2.7 s. **A budget that is too small does not make
-# the gaps shorter. It makes prompts wait for nothing.**
+# Then the seats run empty. With chunks of 100 the linear layers take as long as reading the weights. Below that an iteration
+# cannot get shorter, and only their number grows: in chunks of 64 the prompt takes 1.4 s, and in chunks of 32 it takes 2.7 s.
+# **A budget that is too small does not make the gaps shorter. It makes prompts wait for nothing.**
 
 # %% claims="Chunks of 512 make the longest gap 13 times shorter, and the prompt waits 6% longer for it."
 assert round(price[8000][1] / price[512][1]) == 13 and 1.055 < price[512][2] / price[8000][2] < 1.065
@@ -467,7 +489,8 @@ assert price[512][3] == 69_440 and price[512][0] == 16
 others = 15 * 1000 * cost_model.breakdown(IterationWork.of_batch(READING)).compute_linear
 assert round(price[512][2] - price[8000][2]) == 36
 assert round(of_layers[512][0] - of_layers[8000][0]) == round(others) == 31
-assert round(of_layers[512][1] - of_layers[8000][1]) == 5
+attended = 15 * 1000 * cost_model.breakdown(IterationWork.of_batch(READING)).compute_attention
+assert round(of_layers[512][1] - of_layers[8000][1]) == 5 and round(attended) == 1
 late = cost_model.breakdown(IterationWork.of_batch([*READING, (512, 4 * 512)]))
 early = cost_model.breakdown(IterationWork.of_batch([*READING, (512, 0)]))
 assert late.compute_attention > late.move_kv and early.compute_attention < early.move_kv
@@ -564,10 +587,11 @@ if state.mode != "unavailable":
 # %% [markdown]
 # ## 7. Keep a promise
 #
-# "Nobody waits longer than 50 ms for the next token." Which budget keeps that, and keeps the prompts waiting no longer than
-# need be? The largest one whose iteration is in time. So describe the worst iteration that you expect: so many requests
-# decode, behind so long a context, and one chunk takes the rest of the budget. A chunk that is *late* in its prompt is the worst:
-# it attends to all that is cached in front of it.
+# "Nobody waits longer than 50 ms for the next token." Such a promise is a service-level objective (**SLO**), here one on ITL
+# (lesson 5), which Sarathi-Serve calls TBT, time between tokens. Which budget keeps it, and keeps the prompts waiting no longer
+# than need be? The largest one whose iteration is in time. So describe the worst iteration that you expect: so many
+# requests decode, behind so long a context, and one chunk takes the rest of the budget. A chunk that is *late* in its prompt is
+# the worst: it attends to all that is cached in front of it.
 #
 # There is no formula to solve; the time has corners, and another cost model has others. But you can ask it, and one
 # thing is taken for granted of all of them: **a longer chunk is never faster.** (Measured times can break it by a little, where
@@ -600,18 +624,24 @@ except ValueError as error:
 # %% [markdown]
 # 64 requests that decode behind 1,500 tokens, and a chunk behind 8,000: 616 tokens for 50 ms. Whoever forgets that chunks come
 # late says 675, and is a tenth too generous. And some promises cannot be kept, whatever the chunk: the decodes alone take 15 ms.
+#
+# One chunk is an assumption, too. The 552 tokens beside the decodes could be eight chunks of 69, each behind 8,000 that it found
+# in the prefix cache. The keys and values of all eight are read, and the iteration takes 50.6 ms.
 
 # %% claims="64 requests that decode behind 1,500 tokens, and a chunk behind 8,000: 616 tokens for 50 ms."
 assert own_token_budget(cost_model, **PROMISED) == 616 and early == 675 and round(675 / 616, 1) == 1.1
 assert round(1000 * cost_model.seconds(IterationWork.of_batch([(1, 1500)] * 64))) == 15
+eight_late_chunks = IterationWork.of_batch([(1, 1500)] * 64 + [(69, 8000)] * 8)
+assert eight_late_chunks.num_tokens == 616 and round(1000 * cost_model.seconds(eight_late_chunks), 1) == 50.6
 
 # %% [markdown]
 # ## 8. Bug hunt
 #
-# **An upstream bug**: `GeeeekExplorer/nano-vllm`, 2026. Which pull request mended it stands below, when you have hunted.
+# > **An upstream bug.** `GeeeekExplorer/nano-vllm`, April 2026. Which issue and pull request stands below, when you have hunted.
+# > The code below is our own, and makes the same mistake.
 #
-# A dozen lines from an engine that has just learned to chunk. The caches are allocated for the whole prompt; each chunk writes its
-# keys and values, and attends. "It passes all our tests", which have prompts of up to 200 tokens under a budget of 2,048.
+# An engine has just learned to chunk. The caches are allocated for the whole prompt; each chunk writes its keys and values, and
+# attends. "It passes all our tests", which have prompts of up to 200 tokens under a budget of 2,048.
 
 # %% shows="autograder.lessons.lesson11_hunt:suspect_prefill"
 
@@ -667,8 +697,8 @@ check("11.7b", prefill_in_chunks)
 # **Explained.** The suspect hands over as many keys as the prompt has, in every chunk. That is one mistake with two effects. Keys behind
 # the chunk are not written yet, so whatever the memory holds is read. And the queries, which are taken for the *last* tokens of the
 # keys that they are given, stand in the wrong place. Up to the end of the chunk, both are right. nano-vllm's issue #212
-# says it in a line, `seqlen_k = seqlen`, and pull request #213 mended it, in April 2026; it suspects that chunks had hardly ever been
-# cut until then.
+# says it in a line, `seqlen_k = seqlen`, and pull request #213 mended it, in April 2026; both suspect that prompts had hardly ever
+# been cut until then.
 
 # %% [markdown]
 # ### Judge two fixes
@@ -708,7 +738,7 @@ for num_layers in (1, 2):
     print(f"{num_layers} layer(s): the suspect's last row is off by {last_rows_off[num_layers]:.2g}")
 
 # %% [markdown]
-# In four to six sentences: (a) For each of the fixes, what does it repair, and what is still wrong? Use a number from above for
+# In six to eight sentences: (a) For each of the fixes, what does it repair, and what is still wrong? Use a number from above for
 # each. (b) Why does the colleague's test pass with one layer, and what does a test have to look at that would not?
 #
 # 6 points, about 8 minutes, marked by hand: 2 for each fix, 2 for (b).
@@ -730,7 +760,7 @@ for num_layers in (1, 2):
 # - (a) For A: what is still read, with a number. For B: what is not seen any more, with a number.
 # - (b) Why the last row is right, and which rows a test must look at.
 
-# %% claims="In four to six sentences: (a) For each of the fixes, what does it repair, and what is still wrong?"
+# %% claims="In six to eight sentences: (a) For each of the fixes, what does it repair, and what is still wrong?"
 assert said_by["fix A"] == [0.75, 0.6, 2.5, 2.0, 3.0] and said_by["fix B"] == [1.0, 1.5, 3.0, 3.5, 5.0]
 assert np.isnan(said_by["suspect"][:4]).all() and said_by["suspect"][4] == 3.0
 assert last_rows_off[1] < 1e-6 and last_rows_off[2] > 0.01
@@ -795,9 +825,12 @@ compare(predicted_shorter, by_budget[WHOLE][0] / by_budget[512][0], "times short
 compare(predicted_rise, 100 * (by_budget[512][1] / by_budget[WHOLE][1] - 1), "%")
 
 # %% [markdown]
-# A gap of 0.6 s, in which a reader looks up, becomes one of 37 ms, and prompts wait 2% longer, or less. At 128 they wait a quarter
-# longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are less than 7,000 per second, prompts
-# and answers together. When more than that arrive, a line forms (lesson 10), though the GPU reads weights for 132.
+# A gap of 0.6 s, in which a reader looks up, becomes one of 37 ms, and prompts wait 2% longer, or less. (That gap is one
+# iteration. All who decode share it, so that of these thousand requests the p99 is also the longest, when nothing is cut.) At
+# 128 prompts wait a quarter longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are less than
+# 7,000 per second, prompts and answers together. When more than that arrive, a line forms (lesson 10), though 132 tokens could be
+# multiplied while the weights are read. (vLLM refuses a budget below `max_num_seqs`. To lower that to 64 as well would change
+# nothing here: nobody is admitted without a token of the budget, so no more than 64 ever run.)
 #
 # These are the first thousand requests. The whole of the real trace (19,366 requests, an hour) has fuller moments: there it is 2.0 s
 # whole and 0.040 s at 512, 50 times less, for a mean TTFT of 0.261 s in the place of 0.227, 15% more.
@@ -808,7 +841,9 @@ assert 1 < by_budget[512][1] / by_budget[WHOLE][1] < 1.025
 assert 1.25 < by_budget[128][1] / by_budget[WHOLE][1] < 1.4
 small_steps = serve(64).steps
 assert by_budget[64][1] > 3 and max(small_steps.column("num_waiting")) > 50
-assert 0.009 < small_steps.column("seconds").mean() < 0.0095 and 64 / 0.0093 < 7000
+assert 0.009 < small_steps.column("seconds").mean() < 0.0095 and 64 / small_steps.column("seconds").mean() < 7000
+assert NUM_SEQS > 64 >= max(small_steps.column("num_running"))
+assert np.isclose(by_budget[WHOLE][0], serve(WHOLE).longest_gap.max(), rtol=1e-9)
 
 # %% [markdown]
 # ### It is not for throughput
@@ -838,7 +873,7 @@ assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.01
 # %% [markdown]
 # ### Explain what you measured
 #
-# In six to nine sentences, with figures and their units: (a) Who gains from a budget of 512, who pays, and how much each? Why
+# In eight to ten sentences, with figures and their units: (a) Who gains from a budget of 512, who pays, and how much each? Why
 # does the mean TTFT hardly move at 512, and a lot at 128? (b) The mean TPOT falls from whole to 128, and an answer takes less
 # time from its first token to its last, though the same tokens are computed by the same GPU. How can that be, and who pays for
 # it? (The columns before the last help. *Mean answer* is that time, *in the batch* the mean over time of those who run.) (c) Your promise was 50 ms. Was it kept, and by
@@ -855,10 +890,10 @@ assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.01
 # prompt's time is a gap for them. In chunks the same time holds several iterations, and each gives them a token beside the
 # chunk. So fewer iterations are needed for answers alone (13,388 for 14,711 on the real trace, 7,950 for 9,241 on the synthetic
 # one), answers end sooner, fewer are in the batch at a time (12 for 18, 12 for 23), and its iterations are shorter. An answer takes
-# 1.4 s less (1.8 s). That is nobody's loss: the TTFT rises by 0.04 s (0.05 s). **(c)** It was kept: the p99 is 45 ms, 5 ms below, as a
-# batch as large as the one promised for never came. It could be broken by more than 64
-# requests that decode or by longer contexts, by a chunk behind more than 8,000 tokens, by preemption, or by a GPU that is slower
-# than the model says, as with small chunks.
+# 1.4 s less (1.8 s). Prompts pay for it, and little: the TTFT rises by 0.04 s (0.05 s). **(c)** It was kept: the p99 is 45 ms (44 ms),
+# more than 5 ms below, as a batch as large as the one promised for never came. It could be broken by more than 64
+# requests that decode or by longer contexts, by a chunk behind more than 8,000 tokens or by many late chunks at once, by
+# preemption, or by a GPU that is slower than the model says, as with small chunks.
 #
 # **Mark scheme.** (a) 1 for readers with a figure, 1 for prompts with a figure, 1 for arithmetic-bound at 512, 1 for empty or taken
 # seats at 128. (b) 1 for decodes riding in the prompt's iterations, 1 for fewer iterations of decodes alone or a smaller batch, 1 for
@@ -872,10 +907,12 @@ assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.01
 # - (c) The p99 against 50 ms; two assumptions of the promise.
 
 # %% claims="(c) Your promise was 50 ms. Was it kept, and by"
-assert 0.043 < np.quantile(serve(616).longest_gap, 0.99) < 0.046
+assert 0.0435 < np.quantile(serve(616).longest_gap, 0.99) < 0.045
 assert serve(616).steps.column("num_running").max() < 64
 assert decodes_only[128] < 0.95 * decodes_only[WHOLE] and in_batch[128] < 0.7 * in_batch[WHOLE]
 assert answer_takes[WHOLE] - answer_takes[128] > 20 * (by_budget[128][1] - by_budget[WHOLE][1]) > 0
+assert round(answer_takes[WHOLE] - answer_takes[128], 1) in (1.4, 1.8)
+assert round(by_budget[128][1] - by_budget[WHOLE][1], 2) in (0.04, 0.05)
 assert round(in_batch[128]) == 12 and round(in_batch[WHOLE]) in (18, 23)
 assert (decodes_only[WHOLE], decodes_only[128]) in ((14_711, 13_388), (9_241, 7_950))
 assert by_budget[128][2] < by_budget[512][2] < by_budget[WHOLE][2] and by_budget[128][3] > 1.3 * by_budget[WHOLE][3]
@@ -984,10 +1021,10 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 #
 # | here | in vLLM 0.33.0, `vllm/` |
 # |---|---|
-# | `max_num_batched_tokens`, chunks | `config/scheduler.py`: on by default where text is generated; off, a start is refused if a prompt could be longer than the budget that you set (`verify_max_model_len`) |
+# | `max_num_batched_tokens`, chunks | `config/scheduler.py`: on by default where text is generated, except by encoder-decoder models; off, a start is refused if a prompt could be longer than the budget that you set (`verify_max_model_len`) |
 # | `limit_chunk` | `schedule` in `v1/core/sched/scheduler.py`: the threshold counts only if more than one request is unfinished; both for running and for waiting requests |
 # | order of admission | the same loop over `self.running`: no sort by kind |
-# | the rectangle | `kernel_unified_attention` in `v1/attention/ops/triton_unified_attention.py`: `context_len = seq_len - cur_batch_query_len`, and `query_abs_pos` |
+# | the rectangle | `kernel_unified_attention` in `v1/attention/ops/triton_unified_attention.py`: `context_len = seq_len - cur_batch_query_len`, and `query_abs_pos`. Its `seq_len` is our `context_len`; what it calls so leaves the new tokens out |
 # | rows of a tile | there, too: query tokens and the heads that share a KV head |
 # | a promise on gaps | nobody's: the budget is a number that you set |
 #
@@ -995,12 +1032,12 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 #
 # - `long_prefill_token_threshold_adaptive` raises the threshold to an equal share of the budget, so that it never cuts a prompt
 #   below what it would get if all got the same.
-# - `prefill_schedule_interval` lets prompts, and further chunks of those admitted, into every $N$-th step only: longer runs of
-#   plain decode steps, which have fast paths.
+# - `prefill_schedule_interval` lets prompts, and further chunks of those admitted, into every $N$-th step only, as long as
+#   somebody decodes and the line does not grow: longer runs of plain decode steps, which have fast paths.
 # - Some attention backends want the batch sorted into regions (`reorder_batch_to_split_decodes_and_prefills` in
 #   `v1/attention/backends/utils.py`), as kernels for decodes and for prompts differ; a last chunk of one token counts as a
 #   decode there unless the backend says otherwise (`split_decodes_and_prefills`). In 2025 vllm-ascend took such a chunk for a
-#   decode where its code could not, and failed (its pull request #5444 mended that).
+#   decode in a path that cannot treat it as one, and failed (its pull request #5444 mended that).
 #
 # ## 13. Quiz
 #
@@ -1046,8 +1083,8 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 #
 # 1. Running and waiting ones together (`get_request_counts`).
 # 2. The loop over waiting requests ends there: nobody behind it is admitted in this step. So such a start is refused.
-# 3. Nobody is admitted without a token of the budget, so no more than so many requests would ever run: the seats beyond the
-#    budget would stay empty (drafts apart). vLLM refuses the setting.
+# 3. Nobody is admitted without a token of the budget, so no more than so many requests would ever run: places in the batch
+#    beyond the budget would stay empty (drafts apart). vLLM refuses the setting.
 # 4. A short last chunk is computed like a decode, but still belongs to a prompt; a later chunk has a context to read, a first
 #    one has none. Backends have kernels for some of these, and not for others.
 #

@@ -82,6 +82,7 @@ QUESTIONS = (
     question(QUADRATIC, 96 / 1024, (4, 60, 0), 100),
     question(MOVING, 64 / 1024, (4, 252, 128), 100),
     question(MOVING, 64 / 1024, (0, 0, 128), 100),
+    question(MOVING, 44 / 1024, (4, 252, 128), 100),
     question(IN_TILES, 8 / 128, (3, 7, 40), 100),
     question(CONSTANT, 16 / 1024, (3, 9, 9), 77),
     question(QUADRATIC, 0.5, (2, 10, 0)),
@@ -169,6 +170,17 @@ def by_a_straight_line(
     return len(decodes) + chunk
 
 
+def an_empty_chunk_is_read(
+    cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST
+) -> int:
+    """Ask for the decodes beside a chunk of no tokens, whose cached ones count."""
+    decodes = _decodes_of(cost_model, target, batch, at_most)
+    num_decodes, context, cached = batch
+    if _seconds(cost_model, [*decodes, (0, cached)]) > target:
+        raise ValueError("too long")
+    return token_budget(cost_model, target, num_decodes, context, cached, at_most)
+
+
 def never_refused(cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST) -> int:
     """Return the decodes where they alone take too long."""
     num_decodes, context, cached = batch
@@ -214,6 +226,18 @@ MISTAKES = (
         "at_most for all",
         "at_most is the longest chunk; the budget has the decodes on top.",
         _answer(result=lambda n, chunk, at_most: min(n + chunk, at_most)),
+    ),
+    Misconception(
+        "at_most is never tried",
+        "A chunk of at_most is allowed, and may be in time: the first that is too long for certain "
+        "is at_most + 1.",
+        _answer(result=lambda n, chunk, at_most: n + min(chunk, at_most - 1)),
+    ),
+    Misconception(
+        "an empty chunk is read",
+        "A chunk of no tokens reads nothing, but the row (0, cached) counts all that is cached of "
+        "its prompt: without a chunk, leave the row out.",
+        an_empty_chunk_is_read,
     ),
     Misconception(
         "by a straight line",

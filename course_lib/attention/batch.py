@@ -15,7 +15,8 @@ class PagedBatch:
 
     Sequences stand one after the other in the queries, without padding ("ragged"). The queries of
     sequence i are tokens ``query_starts[i]`` to ``query_starts[i + 1]`` − 1; they are the *last*
-    tokens of its context. A sequence with one query decodes, one with more prefills a chunk.
+    tokens of its context. A sequence with one query decodes, or prefills a chunk of one token; one
+    with more prefills a chunk.
 
     Make one with ``PagedBatch.of``, which checks the numbers while they are still on the host: a
     check on a GPU would wait for everything that was queued there before, in every layer.

@@ -185,6 +185,28 @@ def asked_four_times(cost_model, target_seconds, num_decodes, context, cached, a
     return token_budget(Asking(), target_seconds, num_decodes, context, cached, at_most)
 
 
+def bisected_below(too_long, empty):
+    """Bisect below a chunk; `empty` says whether a chunk of no tokens has a row."""
+
+    def budget(cost_model, target_seconds, num_decodes, context, cached, at_most=16384):
+        if min(num_decodes, context, cached) < 0 or at_most < 1:
+            raise ValueError("out of range")
+
+        def is_in_time(chunk):
+            rows = [(1, context)] * num_decodes + [(chunk, cached)] * (chunk > 0 or empty)
+            return cost_model.seconds(IterationWork.of_batch(rows)) <= target_seconds
+
+        if not is_in_time(0):
+            raise ValueError("too long")
+        low, high = 0, too_long(at_most)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if is_in_time(middle) else (low, middle)
+        return num_decodes + low
+
+    return budget
+
+
 def a_float(cost_model, target_seconds, num_decodes, context, cached, at_most=16384):
     return float(token_budget(cost_model, target_seconds, num_decodes, context, cached, at_most))
 
@@ -230,6 +252,7 @@ RIGHT = [
     ("11.4", through_decodes),
     ("11.6", in_growing_steps),
     ("11.6", with_numpy),
+    ("11.6", bisected_below(lambda most: most + 1, empty=False)),
     ("11.7a", {"num_tokens": 3, "chunk": 1, "token": 1}),
     ("11.7a", {"num_tokens": 2049, "chunk": 2048, "token": 2047}),
     ("11.7b", written_first),
@@ -251,6 +274,8 @@ WRONG = [
     ("11.4", lambda query, *rest, **more: torch.zeros_like(query), SAME),
     ("11.6", asked_four_times, SAME),
     ("11.6", a_float, SAME),
+    ("11.6", bisected_below(lambda most: most, empty=False), "at_most is never tried"),
+    ("11.6", bisected_below(lambda most: most + 1, empty=True), "an empty chunk is read"),
     ("11.6", lambda *batch, **more: 616, SAME),
     ("11.7a", {"num_tokens": 300, "chunk": 256, "token": 256}, "a token of the last chunk"),
     ("11.7a", {"num_tokens": 256, "chunk": 256, "token": 0}, "a prompt of one chunk"),
