@@ -342,7 +342,7 @@ CONTEST = Exercise(
     title="An allocator of your own (stretch)",
     asks=(
         "Write an allocator that needs little memory, and little time, for requests that come and "
-        "go. The whole game may take 10 s of computing."
+        "go. In the whole game it may compute for 10 s."
     ),
     points=8,
     minutes=30,
