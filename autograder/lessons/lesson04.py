@@ -155,6 +155,7 @@ BUDDY = Exercise(
         compare=given.no_faults,
         large=lives.MANY_BLOCKS,
         state_line=memory_line,
+        first=lives.two_that_share_nothing,
     ),
     hints=(
         "A block of 4 slots starts at 8. Where is the half that it was split from, and where would "
