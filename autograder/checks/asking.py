@@ -12,6 +12,7 @@ from autograder.checks.borrowed import scope_of
 from autograder.checks.budget import Budget
 from autograder.checks.exercise import Check
 from autograder.checks.reference import is_kernel, plain
+from autograder.checks.scale import ScaleCheck
 from autograder.checks.search import PUBLIC_SEED
 from autograder.proxy.host import Host
 from autograder.proxy.recipes import Callback, Kitchen
@@ -58,7 +59,11 @@ def asked_when_called(obj: Any, check: Check, part: str | None = None) -> str:
     if not codes:
         return ""
     subject = _Watched(obj, codes, part, getattr(check, "patience", PATIENCE))
-    in_small(check).examine(subject, PUBLIC_SEED, _EXAMPLES)
+    small = in_small(check)
+    if isinstance(small, ScaleCheck):
+        small.play_alone(subject, PUBLIC_SEED)
+    else:
+        small.examine(subject, PUBLIC_SEED, _EXAMPLES)
     return subject.asked
 
 

@@ -214,6 +214,25 @@ class Life:
         return parameter_names(function)[1:] if callable(function) else ()
 
 
+Script = Callable[[Life], Any]
+"""Lives a life: a probe, or all that was done in a failing one."""
+
+
+@dataclass(frozen=True)
+class LargeLife:
+    """A life whose size is the point: recursion, or work that grows too fast, does not survive it.
+
+    Attributes:
+        live: Lives it.
+        size: What is large about it, such as ``"a table of 100,000 blocks"``.
+        seconds: CPU time that it may take.
+    """
+
+    live: Script
+    size: str
+    seconds: float = 1.0
+
+
 def _told_apart(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

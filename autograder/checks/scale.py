@@ -6,6 +6,7 @@ right is not one answer: each condition says how far a measurement earns its poi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -181,6 +182,14 @@ class ScaleCheck:
             )
         scores = Measured(own, self._scores(self.floor, seed), self._scores(self.reference, seed))
         return self._judged(scores, seed, subject)
+
+    def play_alone(self, subject: Subject, seed: int) -> None:
+        """Let the object play as in ``examine``, where only what it does on the way is of interest.
+
+        The floor and the bound do not play, and nothing is judged.
+        """
+        with contextlib.suppress(UnusableAnswerError):
+            self.play(subject, seed)
 
     def _scores(self, player: Any, seed: int) -> Scores:
         return self.play(LocalSubject(player, timeout=self.patience), seed)

@@ -35,7 +35,7 @@ from autograder.checks.finding import (
     Misconception,
 )
 from autograder.checks.lateness import SLOWER, unless_by_chance
-from autograder.checks.lives import Life, Pair, Step
+from autograder.checks.lives import LargeLife, Life, Pair, Script, Step
 from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
@@ -61,9 +61,6 @@ _NO_OBJECT = "NotPlainDataError"
 """What is raised where an object of a record's subclass should travel."""
 
 _UNWRITTEN = "{} yet: write below YOUR CODE HERE. If you have, is a return missing?"
-
-Script = Callable[[Life], Any]
-"""Lives a life: a probe, or all that was done in a failing one."""
 
 
 class Twin(stateful.RuleBasedStateMachine):
@@ -145,21 +142,6 @@ class Twin(stateful.RuleBasedStateMachine):
 
 
 @dataclass(frozen=True)
-class LargeLife:
-    """A life whose size is the point: recursion, or work that grows too fast, does not survive it.
-
-    Attributes:
-        live: Lives it.
-        size: What is large about it, such as ``"a table of 100,000 blocks"``.
-        seconds: CPU time that it may take.
-    """
-
-    live: Script
-    size: str
-    seconds: float = 1.0
-
-
-@dataclass(frozen=True)
 class StatefulCheck:
     """The property that an object and the reference cannot be told apart by using them.
 
@@ -173,7 +155,9 @@ class StatefulCheck:
         max_steps: Length of the longest life.
         state_line: A function of the library that tells an object's state in one line; a failing
             case then shows it.
-        large: Lives on large inputs, tried last.
+        first: The probe, if any, whose last step uses a second object. It is lived before all
+            others: of what a class keeps for all of its objects, any later life shows only what is
+            left of earlier ones.
 
     Raises:
         CheckError: In the first probe an object would be compared that cannot be, or the reference
@@ -188,6 +172,7 @@ class StatefulCheck:
     max_steps: int = 20
     state_line: Callable[[Any], str] | None = None
     large: tuple[LargeLife, ...] = ()
+    first: Script | None = None
 
     def __post_init__(self) -> None:
         for probe in self.probes[:1]:
@@ -227,7 +212,9 @@ class StatefulCheck:
             advice=_UNWRITTEN.format(
                 "It does nothing" if self._is_method else "Its methods do nothing"
             ),
-            retell=None if unwritten else self._retelling(failure, subject),
+            retell=None
+            if unwritten or failure.script is self.first
+            else self._retelling(failure, subject),
         )
         lives.append(self._record(failure.script, subject))
         fitting = [
@@ -305,6 +292,9 @@ class StatefulCheck:
         return owner
 
     def _falsify(self, subject: Subject, seed: int, max_examples: int) -> _Failure | None:
+        shared = self._failing_for_sharing(subject)
+        if shared is not None:
+            return shared
         search = Search(subject, max_examples)
         bound: dict[str, Any] = {"check": self, "subject": subject, "search": search}
         machine = hypothesis.seed(seed)(type(self.machine.__name__, (self.machine,), bound))
@@ -326,6 +316,15 @@ class StatefulCheck:
         if self.machine.is_free and not subject.is_silent:
             failure = self._shortest(failure, search.witness or (), subject)
         return self._explained(failure, subject)
+
+    def _failing_for_sharing(self, subject: Subject) -> _Failure | None:
+        """Return what a second object changes; what one alone does wrong is shown by others."""
+        if self.first is None:
+            return None
+        failure, last = self._failing(self.first, subject), len(self._right(self.first)) - 1
+        if failure is None or (failure.number, *failure.symptom[1:]) != (last, "", ""):
+            return None
+        return failure.one_of_many()
 
     def _failing_in_time(self, large: LargeLife, subject: Subject) -> Counterexample | None:
         """Return what is wrong if a large life is late each time, or goes another way."""

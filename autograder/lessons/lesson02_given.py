@@ -439,6 +439,7 @@ UNFIT_SEQUENCES = (
     Call(*_of_the_text(1).args[:4], 0),
     Call(torch.ones(3, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
     Call(torch.ones(1, 2), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
+    Call(torch.ones(2, 1), *_random_sequence(5, 2, (2, 2, 2), []).args[1:]),
 )
 
 

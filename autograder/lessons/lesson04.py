@@ -155,6 +155,7 @@ BUDDY = Exercise(
         compare=given.no_faults,
         large=lives.MANY_BLOCKS,
         state_line=memory_line,
+        first=lives.two_that_share_nothing,
     ),
     hints=(
         "A block of 4 slots starts at 8. Where is the half that it was split from, and where would "
@@ -342,7 +343,7 @@ CONTEST = Exercise(
     title="An allocator of your own (stretch)",
     asks=(
         "Write an allocator that needs little memory, and little time, for requests that come and "
-        "go. The whole game may take 10 s of computing."
+        "go. In the whole game it may compute for 10 s."
     ),
     points=8,
     minutes=30,

@@ -95,7 +95,8 @@ def attend_blocks(
         The shape and type of ``query``.
 
     Raises:
-        ValueError: The context is empty, or the heads do not fit together.
+        ValueError: The context is empty, or the heads do not fit together, in number or in
+            ``head_dim``.
 
     >>> value_cache = torch.full((3, 2, 1, 4), 1000.0)  # whatever is there
     >>> value_cache[2, 0], value_cache[2, 1], value_cache[0, 0] = 1.0, 2.0, 6.0

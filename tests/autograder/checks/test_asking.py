@@ -1,5 +1,7 @@
 """An answer that has the work done by what it was to be earns nothing, however it asks for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from autograder import lessons
@@ -140,3 +142,42 @@ def test_ones_own_class_may_be_asked_for_another_method(load, workspace):
     )
     free = lessons.find("7.4")
     assert asked_when_called(load(taking).free_blocks, free.check, free.part) == ""
+
+
+GAME = """
+from course_lib.kv_cache import FirstFitAllocator
+
+class MyAllocator:
+    def __init__(self, num_slots):
+        self.courses = FirstFitAllocator(num_slots) if {asks} else None
+        self.end = 0
+
+    def allocate(self, size):
+        offset, self.end = self.end, self.end + size
+        {then}
+
+    def free(self, offset):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("asks", "then", "found"),
+    [
+        (False, "return offset", ""),
+        (True, "return self.courses.allocate(size)", "course_lib.kv_cache.allocators"),
+        (True, "self.courses.holes(); raise KeyError", "course_lib.kv_cache.allocators"),
+    ],
+    ids=["of its own", "the course's", "the course's, and the game ends"],
+)
+def test_of_those_who_play_a_game_the_answer_alone_is_watched(load, asks, then, found):
+    game = lessons.find("4.10").check
+    played = []
+
+    def play(subject, seed):
+        played.append(subject)
+        return game.play(subject, seed)
+
+    answer = load(GAME.format(asks=asks, then=then)).MyAllocator
+    assert asked_when_called(answer, replace(game, play=play)) == found
+    assert len(played) == 1

@@ -597,3 +597,33 @@ def test_a_life_that_was_not_made_as_short_as_can_be_is_not_called_the_smallest(
     assert check.examine(wrong, SEED, 20).counterexample.label == SMALLEST, "shortened afterwards"
     monkeypatch.setattr(acts, "SECONDS", -1.0)
     assert check.examine(wrong, SEED, 20).counterexample.label == FAILING
+
+
+def forgets_at_the_end(life: Life):
+    life.create(3)
+    first = life.do("take", 1, reads=("number",))
+    life.do("give_back", first)
+    life.see("num_free")
+
+
+def refuses_at_the_end(life: Life):
+    life.create(1)
+    life.do("take", 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "source", "is_taken"),
+    [
+        (forgets_at_the_end, FORGETFUL, True),
+        (takes_and_returns, FORGETFUL, False),  # it differs before the last step
+        (refuses_at_the_end, GREEDY, False),  # one side raises
+    ],
+)
+def test_the_life_that_is_lived_first_is_the_case_if_its_last_step_differs(
+    local, first, source, is_taken
+):
+    check = replace(POOL, probes=(*POOL.probes, first), first=first)
+    finding = check.examine(local(source, "SlotPool"), SEED, EXAMPLES)
+    lines = "obj = SlotPool(3)\nobj.take(1)\nobj.give_back([<Slot number=0>])\nobj.num_free"
+    assert (finding.counterexample.case == lines) == is_taken
+    assert check.examine(local(RIGHT, "SlotPool"), SEED, EXAMPLES) == PASSED

@@ -628,6 +628,11 @@ def for_as_many_heads_as_there_are(query, key_cache, value_cache, *rest):
     return attend_blocks(query, *few, *rest)
 
 
+def that_stretches_a_short_query(query, key_cache, *others):
+    """As broadcasting does, without a word."""
+    return attend_blocks(query.broadcast_to(len(query), key_cache.shape[3]), key_cache, *others)
+
+
 ATTEND_RIGHT = (
     over_a_copy,
     from_the_last_block,
@@ -644,6 +649,7 @@ ATTEND_WRONG = (
     (with_choices(by_a_number(-1e3)), "hidden with a finite number"),
     (with_choices(by_a_number(-1e9)), "hidden with a finite number"),
     (for_as_many_heads_as_there_are, SAME),
+    (that_stretches_a_short_query, SAME),
     (that_skips_stale_nan_alone, SAME),
     (hidden_where_it_is_nan, SAME),
     (with_output(lambda out: out.double()), SAME),

@@ -1004,6 +1004,21 @@ def test_the_failing_case_of_an_allocator_is_small(exercise, wrong, most):
     assert not re.search(r"(allocate|choose_hole)\(0\)|allocation_faults\(obj, 0\)", case)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (OneBookForAll, "allocate(1) of a second object changes the first"),
+        (FreeBlocksOfTheClass, "to make a second object changes the first"),
+        (SlotsOfTheClass, "to make a second object changes the first"),
+    ],
+)
+def test_what_a_class_keeps_for_all_its_objects_is_shown_with_two_of_them(wrong, says):
+    BOOK.clear()
+    shown = examine("4.4", wrong).counterexample
+    assert shown.case == "obj = BuddyAllocator(2)\nobj.holes()\nsharing_faults(obj, 1)"
+    assert (shown.expected, shown.got) == ("[]", f"['{says}']")
+
+
 def test_a_value_where_none_is_asked_is_said_in_a_sentence():
     got = examine("4.4", a_buddy(free=returns_the_offset)).counterexample.got
     assert "free(0) returns 0; by its signature it returns None" in got
