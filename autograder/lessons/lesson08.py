@@ -311,6 +311,7 @@ MEASURED = Exercise(
         reference=measure.measured,
         question="rates",
         compare=measure.close_enough,
+        alike=measure.alike,
         misconceptions=measure.MEASURED,
     ),
     hints=(

@@ -161,6 +161,12 @@ FORK = (
         changed(_fork, ("known.blocks:", "child.num_computed_tokens:")),
     ),
     Misconception(
+        "looked up, so it holds",
+        "A request that was looked up has an entry, too, and holds no block yet: ask whether its "
+        "entry has blocks.",
+        changed(_fork, (" and known.blocks:", ":")),
+    ),
+    Misconception(
         "the fork is not counted",
         "As long as num_forks is 0, nobody looks for shared blocks, and both write into the same.",
         changed(_fork, ("self.num_forks += 1", "pass")),
@@ -261,6 +267,8 @@ _SHARED = "held.shared_from(first)"
 _NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
 _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _TAKEN = "    new_blocks = self.block_pool.get_new_blocks(num_new) if num_new else []"
+_HASHED = "self.hash_full_blocks(held, num_full)"
+_CACHE_FULL = "self.cache_full_blocks(held, num_full)"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
 
 
@@ -381,6 +389,16 @@ ALLOCATE = (
                 "        self.cache_full_blocks(held, num_full)\n",
                 "",
             ),
+        ),
+    ),
+    Misconception(
+        "hashed after the change",
+        "A token that cannot be hashed raises an error, and nothing may have changed by then: hash "
+        "before you admit and take.",
+        changed(
+            _allocate,
+            (_HASHED, "pass"),
+            (_CACHE_FULL, f"{_HASHED}\n        {_CACHE_FULL}"),
         ),
     ),
     Misconception(
