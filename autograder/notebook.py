@@ -170,29 +170,33 @@ def _is_kept(exercise: Exercise) -> bool:
     return exercise.part is not None and parts.won_by(exercise.part) == exercise.id
 
 
-def compare(prediction: float | None, actual: float, unit: str) -> None:
+def compare(prediction: float | None, actual: float, unit: str, *, ratio: bool = True) -> None:
     """Hold a prediction against what came out, and say by how much it is off.
 
     Args:
         prediction: What was predicted, or None if nothing was.
         actual: What came out.
         unit: The unit of both; "" if they have none.
+        ratio: Whether one may be divided by the other; not so if they are names, such as ids.
 
     >>> compare(4, 10, "GiB")
     You predicted 4 GiB. It is 10 GiB: 2.5 times as much.
+    >>> compare(3, 4, "", ratio=False)
+    You predicted 3. It is 4.
+    >>> compare(False, True, "")
+    You predicted False. It is True.
     >>> compare(None, 10, "GiB")
     Write your prediction first: the surprise is what you learn from.
     """
     if prediction is None:
         print("Write your prediction first: the surprise is what you learn from.")
         return
-    if isinstance(prediction, bool) or not isinstance(prediction, Real):
-        print(
-            f"A prediction is a number; yours is {prediction!r}. It is {_with_unit(actual, unit)}."
-        )
+    if isinstance(prediction, bool) != isinstance(actual, bool) or not isinstance(prediction, Real):
+        kind = "True or False" if isinstance(actual, bool) else "a number"
+        print(f"A prediction is {kind}; yours is {prediction!r}. It is {_with_unit(actual, unit)}.")
         return
     said = f"You predicted {_with_unit(prediction, unit)}. It is {_with_unit(actual, unit)}"
-    if prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:
+    if not ratio or prediction <= 0 or actual <= 0 or 0.9 <= actual / prediction <= 1.1:
         print(f"{said}.")
     elif actual > prediction:
         print(f"{said}: {_figure(actual / prediction, 2)} times as much.")
@@ -205,10 +209,12 @@ def _with_unit(value: float, unit: str) -> str:
 
     >>> _with_unit(27.04, "%"), _with_unit(1, "slots"), _with_unit(1, "lanes per entry")
     ('27%', '1 slot', '1 lane per entry')
-    >>> _with_unit(24.7, ""), _with_unit(1, "times as long")
-    ('24.7', '1 times as long')
+    >>> _with_unit(27.04, "% of all slots"), _with_unit(24.7, ""), _with_unit(1, "times as long")
+    ('27% of all slots', '24.7', '1 times as long')
     """
-    if unit in ("", "%"):
+    if isinstance(value, bool):
+        return str(value)
+    if unit == "" or unit.startswith("%"):
         return f"{_figure(value)}{unit}"
     first, _, rest = unit.partition(" ")
     if _figure(value) == "1" and first.endswith("s") and first != "times":

@@ -335,16 +335,19 @@ check("8.3", answer)
 # ### What the manager keeps
 #
 # `KVCacheManager` keeps the account of who holds what. For each request that holds blocks, its `request_blocks` has
-# an entry by the request's id, of this class:
+# an entry by the request's id, of this class. (One that was looked up, and holds nothing, has an entry without blocks.)
 
 # %%
 print(RequestBlocks.__doc__)
 
 # %% [markdown]
-# In the failing cases of the next checks, `plainrequest1 = PlainRequest(...)` is a request with its tokens;
+# Of a request a manager reads `request_id`, `all_token_ids` and how many they are, `num_tokens`, furthermore
+# `num_computed_tokens` and `cache_salt`. `self.holding(request_id)` returns the entry of a request that holds blocks,
+# and raises the UnknownRequestError for another.
+#
+# In the failing cases of the next checks, `plainrequest1 = PlainRequest(...)` is a request with its id and its tokens;
 # `run_step(obj, request, 3, [8])` stands for the model: it carries out the copies that are due, counts 3 more tokens
-# as computed, and adds the sampled token 8. `state_of(obj)` is the line that you know. `self.holding(request_id)`
-# returns the entry of a request that holds blocks, and raises the UnknownRequestError for another. When a check
+# as computed, and adds the sampled token 8. `state_of(obj)` is the line that you know. When a check
 # fails, a button below it opens the case in the figure of lesson 7, and leads to the first state that is not as it
 # should be.
 
@@ -372,7 +375,8 @@ print(RequestBlocks.__doc__)
 # **Explained.** The new block takes the place of the shared one in *this* table; in the others the shared one stays.
 # The pair is noted, not copied: the manager knows ids, and the memory is on the GPU. A block that begins at or behind
 # `num_computed_tokens` has nothing in it yet (a fork in the middle of a prompt has such blocks), so a new block in
-# its place is enough. Freeing takes one holder off. The block has others, which is why we are here, so it stays in use.
+# its place is enough. Freeing takes one holder off. If the block has others, it stays in use. Section 5 shows one
+# that has none left: that is free now, and can still be found.
 
 # %% [markdown]
 # ### What must hold, and what breaks
@@ -428,7 +432,7 @@ print(f"{state_of(manager)}  c makes room for the 1 behind its 7; copied: {manag
 # ```
 #
 # This exercise has the least scaffold and earns the most: the specification, and an empty cell. The manager has
-# helpers for the parts that are not the point; `help(KVCacheManager.admit)` shows one in full. `held` is the entry of
+# helpers for the parts that are not the point; `help(KVCacheManager.admit)` says more about one. `held` is the entry of
 # the request, as `blocks_of` returns it.
 #
 # | helper | what it does |
@@ -787,14 +791,15 @@ common = sum(min(512, r.prompt_tokens) / r.prompt_tokens for r in mooncake) / le
 print(f"as a mean over requests, one A100 finds {by_requests:.1%}, and that block is {common:.1%}")
 
 # %% [markdown]
-# One A100 finds hardly more than the block with which all begin. Whoever comes back does so after minutes, and by then
-# what they wrote is gone. As a mean over requests the same cache finds more than three times as much, and again it is
+# One A100 finds hardly more than the block with which all begin. Who comes back mostly does so after more than a
+# minute, and by then what they wrote is gone. As a mean over requests the same cache finds more than three times as much, and again it is
 # that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (Counted are
 # prompts alone. An engine also caches what it has answered, and the next prompt of a conversation repeats it. To a
 # hundred prompt tokens there are three of output here, so the rates of a real server are a little higher.)
 
 # %% claims="One A100 finds hardly more than the block with which all begin."
 assert 0 < rates["one A100"] - 512 / mean_tokens < 0.01
+assert sum(pause > 60 for pause in pauses) > 0.7 * len(pauses)
 assert rates["one A100"] < unlimited.token_weighted / 7
 assert 3 * rates["one A100"] < by_requests < 4 * rates["one A100"]
 assert 0 < by_requests - common < 0.01
@@ -852,7 +857,7 @@ viz.Picture(rates_by_servers(viz.WIDE), narrow=rates_by_servers(viz.NARROW))
 # %% [markdown]
 # The two curves begin together, and sixteen servers find more than four times as much if each keeps its own
 # conversations. In turn, each server sees a sixteenth of the load and remembers sixteen times as long, but of sixteen
-# who come back fifteen come to a server that has never seen them. (The replay knows the order of the requests, and not
+# who come back fifteen come to another server than the time before. (The replay knows the order of the requests, and not
 # how long each is served.)
 #
 # Rates that papers quote differ by three things: the weighting, the size of the cache in relation to what arrives, and
@@ -948,7 +953,7 @@ predicted_lost = None  # your prediction: the id of a block
 viz.eviction_film()
 
 # %%
-compare(predicted_lost, 4, "(the id of the block)")
+compare(predicted_lost, 4, "", ratio=False)
 
 # %% [markdown]
 # First block first leaves blocks that are in memory and have a hash, but cannot be found until somebody computes again

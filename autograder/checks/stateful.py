@@ -437,8 +437,12 @@ class StatefulCheck:
         lines = case.case.split("\n")
         last, before = len(lines) - 1, None
         for number, step in enumerate(got[:last]):
+            # Both sides refuse here, and only a later line shows what was left behind.
+            notes = [show_outcome(step.outcome)] if isinstance(step.outcome, Raised) else []
             if step.state != before:
-                lines[number] += f"  # {step.state}"
+                notes.append(str(step.state))
+            if notes:
+                lines[number] += f"  # {'; '.join(notes)}"
             before = step.state
         shown = [case.expected, case.got]
         # What says the state itself needs it no second time.

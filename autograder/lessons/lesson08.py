@@ -21,6 +21,7 @@ from autograder.lessons import lesson08_lookups as lookups
 from autograder.lessons import lesson08_manager_mistakes as manager_mistakes
 from autograder.lessons import lesson08_measure as measure
 from autograder.lessons import lesson08_mistakes as mistakes
+from autograder.lessons import lesson08_slot_mistakes as slot_mistakes
 from autograder.lessons import lesson08_slots as slots
 from autograder.lessons import lesson08_trees as trees
 from course_lib.attention.paged import copy_blocks, side_by_side
@@ -182,7 +183,7 @@ SLOTS = Exercise(
         machine=lives.ManagerLife,
         max_steps=6,
         probes=slots.SLOTS,
-        misconceptions=manager_mistakes.ALLOCATE,
+        misconceptions=slot_mistakes.ALLOCATE,
         large=(slots.LONG_PROMPT,),
         state_line=state_of,
     ),
@@ -311,6 +312,7 @@ MEASURED = Exercise(
         reference=measure.measured,
         question="rates",
         compare=measure.close_enough,
+        alike=measure.alike,
         misconceptions=measure.MEASURED,
     ),
     hints=(

@@ -147,6 +147,17 @@ def into_a_holder(life: Life) -> None:
     life.apply(state_of)
 
 
+def into_one_looked_up(life: Life) -> None:
+    """Fork into a request that was looked up, and holds nothing: its entry has no blocks."""
+    life.create(3, 1)
+    parent, child = come(life, "p", [1]), come(life, "c", [1])
+    fill(life, parent, 1)
+    find(life, child)
+    life.do("fork", parent, child)
+    life.apply(state_of)
+    life.apply(kept_by)
+
+
 def from_a_stranger(life: Life) -> None:
     """Fork a request that holds nothing; one that was only looked up, too."""
     life.create(3, 1)
@@ -177,6 +188,7 @@ FORKS = (
     refused(1, [1], [1], "", None),
     refused(1, [1], [1], None, ""),
     into_a_holder,
+    into_one_looked_up,
     from_a_stranger,
 )
 
@@ -242,6 +254,7 @@ def two_children(life: Life) -> None:
         life.do("fork", parent, come(life, name, [0]))
     for name in ("c", "d"):
         one_time(life, name, blocks, 1)
+        life.apply(state_of)
     life.do("take_block_copies")
     one_time(life, "e", blocks, 1)
     life.do("take_block_copies")

@@ -185,6 +185,14 @@ def written_by(copies: Callable[[list[int], bool], int]) -> Callable[[int], dict
     return states
 
 
+def turned_round(seed: int) -> dict[str, Any]:
+    """Return the right states of a seed, with each copy as [destination, source]."""
+    answer = copies_to_write(seed).answer
+    return {
+        name: state[::-1] if name.startswith("copy") else state for name, state in answer.items()
+    }
+
+
 # 8.6a
 
 _block = st.integers(0, 4)

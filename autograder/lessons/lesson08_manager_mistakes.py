@@ -1,4 +1,4 @@
-"""Lesson 8: known wrong ways to fork, to copy on write and to make room.
+"""Lesson 8: known wrong ways to fork and to copy on write.
 
 Most differ from the library's method in a line or two, and are written as that difference.
 """
@@ -161,6 +161,12 @@ FORK = (
         changed(_fork, ("known.blocks:", "child.num_computed_tokens:")),
     ),
     Misconception(
+        "looked up, so it holds",
+        "A request that was looked up has an entry, too, and holds no block yet: ask whether its "
+        "entry has blocks.",
+        changed(_fork, (" and known.blocks:", ":")),
+    ),
+    Misconception(
         "the fork is not counted",
         "As long as num_forks is 0, nobody looks for shared blocks, and both write into the same.",
         changed(_fork, ("self.num_forks += 1", "pass")),
@@ -248,176 +254,5 @@ REPLACE = (
         "The new block takes the place of the shared one in the writer's table; there the step "
         "writes.",
         changed(_replace, ("held.blocks[index] = copy", "pass")),
-    ),
-)
-
-# 8.5
-
-_allocate = KVCacheManager.allocate_slots
-_KEPT = (
-    "kept = 0 if held.blocks else self.num_blocks_kept_free() + sum(not b.ref_cnt for b in hits)"
-)
-_SHARED = "held.shared_from(first)"
-_NUM_NEW = "num_new = len(shared) + self.blocks_to_add(num_slots, num_known, self.block_size)"
-_NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
-_TAKEN = "    new_blocks = self.block_pool.get_new_blocks(num_new) if num_new else []"
-_ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
-
-
-ALLOCATE = (
-    Misconception(
-        "hits counted as free",
-        "A hit that nobody holds is in the free queue, and leaves it when it is touched: the same "
-        "block cannot be had as a new one, too.",
-        changed(_allocate, (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free()")),
-        hint="Of the free blocks, which are yours already, whatever you take?",
-    ),
-    Misconception(
-        "every hit taken off",
-        "A hit that somebody holds is not in the free queue, so it takes no room there. Who "
-        "subtracts it turns away a request that fits.",
-        changed(
-            _allocate,
-            (_KEPT, "kept = 0 if held.blocks else self.num_blocks_kept_free() + len(hits)"),
-        ),
-    ),
-    Misconception(
-        "touched before the check",
-        "If there is no room, nothing may have changed. A request that waits is asked again in "
-        "every step, and would add a holder each time that nobody takes off.",
-        changed(
-            _allocate,
-            (_ADMIT, ""),
-            (
-                _KEPT,
-                "kept = 0 if held.blocks else self.num_blocks_kept_free()\n"
-                "    if not held.blocks:\n        self.admit(held, hits)",
-            ),
-        ),
-    ),
-    Misconception(
-        "taken before the hits are touched",
-        "Until they are touched, the hits that nobody holds are in the free queue: the request may "
-        "be given one of them as a new block, and has it in its table twice.",
-        changed(
-            _allocate,
-            (_ADMIT, ""),
-            (_TAKEN, f"{_TAKEN}\n{_ADMIT.rstrip()}"),
-        ),
-        hint="What may get_new_blocks return while the hits are still in the free queue?",
-    ),
-    Misconception(
-        "touched, and undone",
-        "Put back at the end, the hits count as used just now, and in another order than they "
-        "were: look first, and there is nothing to undo.",
-        changed(
-            _allocate,
-            (
-                "        return None\n",
-                "        self.block_pool.touch(hits)\n"
-                "        self.block_pool.free_blocks(list(hits)[::-1])\n"
-                "        return None\n",
-            ),
-        ),
-    ),
-    Misconception(
-        "only what others hold is replaced",
-        "A block may be this request's alone by now and still be found by the tokens of the "
-        "parent, which has cached it and ended. Who writes other tokens into it hands them to "
-        "whoever looks for those.",
-        changed(
-            _allocate,
-            (_SHARED, "[block for block in held.blocks[first:] if block.ref_cnt > 1]"),
-        ),
-        hint="Whose tokens does the block's hash promise?",
-    ),
-    Misconception(
-        "the added blocks in front of the copies",
-        "Of the blocks taken, the first are the copies, in the order of the table; those behind "
-        "lengthen it.",
-        changed(
-            _allocate,
-            ("new_blocks[: len(shared)]", "new_blocks[len(new_blocks) - len(shared) :]"),
-            ("new_blocks[len(shared) :]", "new_blocks[: len(new_blocks) - len(shared)]"),
-        ),
-    ),
-    Misconception(
-        "the whole shared prefix replaced",
-        "Only what is written must be one's own: the blocks from the first new token on. Those in "
-        "front are read, and stay shared.",
-        changed(_allocate, (_SHARED, "held.shared_from(0)")),
-    ),
-    Misconception(
-        "shared blocks overlooked",
-        "A block that others hold as well must not be written into: replace it first.",
-        changed(_allocate, (_SHARED, "[]")),
-    ),
-    Misconception(
-        "copies need no room",
-        "A copy takes a block of the free queue like any other: count it before you refuse.",
-        changed(
-            _allocate, ("    num_needed = num_new\n", "    num_needed = num_new - len(shared)\n")
-        ),
-    ),
-    Misconception(
-        "drafts are cached",
-        "Tokens beyond num_tokens are guesses that may be taken back: a block with a guess in it "
-        "must not be found by others.",
-        changed(_allocate, (_NUM_FULL, "num_full = num_slots // self.block_size")),
-    ),
-    Misconception(
-        "the whole prompt is cached",
-        "A block can be found from the moment on when its tokens are computed, with this step at "
-        "the latest; what later chunks fill is empty now.",
-        changed(_allocate, (_NUM_FULL, "num_full = request.num_tokens // self.block_size")),
-    ),
-    Misconception(
-        "nothing is cached",
-        "Blocks that these tokens fill can be found by later requests from now on.",
-        changed(
-            _allocate,
-            (
-                "    if num_full > held.num_cached_blocks:\n"
-                "        self.cache_full_blocks(held, num_full)\n",
-                "",
-            ),
-        ),
-    ),
-    Misconception(
-        "room for the new tokens alone",
-        "The computed tokens need slots as well: the table as a whole must be long enough.",
-        changed(
-            _allocate,
-            (
-                _NUM_NEW,
-                "num_new = len(shared) + self.blocks_to_add(num_new_tokens, 0, self.block_size)",
-            ),
-        ),
-    ),
-    Misconception(
-        "the share for everybody",
-        "What stays free when somebody is admitted stays free for those who run: they may take it.",
-        changed(_allocate, (_KEPT, _KEPT.replace("0 if held.blocks else ", ""))),
-    ),
-    Misconception(
-        "no share kept free",
-        "Who is admitted leaves watermark_blocks blocks to those who run already.",
-        changed(_allocate, ("self.num_blocks_kept_free() + ", "")),
-    ),
-    Misconception(
-        "a share kept free for nobody",
-        "The share is for those who run. Where nobody does, a request that needs all blocks would "
-        "wait for ever: num_blocks_kept_free knows that.",
-        changed(_allocate, ("self.num_blocks_kept_free()", "self.watermark_blocks")),
-    ),
-    Misconception(
-        "only the next tokens must fit",
-        "With full_sequence_must_fit, a request is let in only if all of it would fit now.",
-        changed(_allocate, ("if full_sequence_must_fit:", "if False:")),
-    ),
-    Misconception(
-        "the whole table is returned",
-        "Returned is what was taken from the free queue: copies first, then what was added.",
-        changed(_allocate, ("    return new_blocks\n", "    return list(held.blocks)\n")),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from functools import cache
+from typing import Any
 
 from autograder.checks.compare import within
 from autograder.checks.finding import Misconception
@@ -63,8 +64,38 @@ def in_percent() -> dict[str, float]:
     return {name: 100 * rate for name, rate in measured().items()}
 
 
+@cache
+def tokens_and_blocks_mixed_up() -> dict[str, float]:
+    """Return the rates with those of tokens and of blocks exchanged."""
+    right = measured()
+    return {**right, "blocks": right["tokens"], "tokens": right["blocks"]}
+
+
+@cache
+def as_printed() -> dict[str, float]:
+    """Return the rates with four digits, as per cent are printed."""
+    return {name: round(rate, 4) for name, rate in measured().items()}
+
+
+@cache
+def in_whole_percent() -> dict[str, float]:
+    """Return the rates with two digits."""
+    return {name: round(rate, 2) for name, rate in measured().items()}
+
+
 # One block more or less in the cache moves a rate by 1e-5 to 3e-5.
 close_enough = within(rel=0.0, absolute=5e-6)
+
+
+def alike(wrong: dict[str, float], got: Any) -> str | None:
+    """Agree if all rates of an answer that are not right are those of a known mistake."""
+    if not isinstance(got, dict):
+        return ""
+    right = measured()
+    off = [name for name in right if close_enough(right[name], got.get(name)) is not None]
+    known = all(close_enough(wrong[name], got.get(name)) is None for name in off)
+    return None if off and known else ""
+
 
 MEASURED = (
     Misconception(
@@ -72,6 +103,12 @@ MEASURED = (
         "Block-weighted is blocks found over blocks looked up; the mean over requests counts a "
         "short prompt as much as a long one.",
         weightings_mixed_up,
+    ),
+    Misconception(
+        "tokens and blocks exchanged",
+        "A share of the tokens is tokens found over all prompt tokens, and the last block of a "
+        "prompt counts for the tokens that are in it; in a share of the blocks it counts in full.",
+        tokens_and_blocks_mixed_up,
     ),
     Misconception(
         "limited caches in blocks",
@@ -85,4 +122,14 @@ MEASURED = (
         in_requests,
     ),
     Misconception("per cent", "Write shares, from 0 to 1.", in_percent),
+    Misconception(
+        "rounded to four digits",
+        "The digits left out are more than is allowed: assign the field as it comes.",
+        as_printed,
+    ),
+    Misconception(
+        "rounded to two digits",
+        "Two caches may differ by less than that: assign the field as it comes.",
+        in_whole_percent,
+    ),
 )

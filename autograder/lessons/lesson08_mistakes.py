@@ -190,6 +190,11 @@ BY_HAND = (
         "their past.",
         given.written_by(_nobody),
     ),
+    Misconception(
+        "the pair the wrong way round",
+        "A copy is [source, destination]: from the block that others hold to the new one.",
+        given.turned_round,
+    ),
 )
 
 # 8.6a
@@ -421,6 +426,7 @@ COPIES = (
 
 _KEY_STORE = "tl.store(key_cache + destination * key_block_stride + place, numbers, mask=mask)"
 _VALUE_STORE = _KEY_STORE.replace("key", "value")
+_VALUE_LOAD = "tl.load(value_cache + source * value_block_stride + place, mask=mask)"
 _VALUE_PLACE = "place = slot * value_slot_stride + head * value_head_stride + dim"
 _KEY_PLACE = "place = slot * key_slot_stride + head * key_head_stride + dim"
 _MASK = "mask = lane < BLOCK_SIZE * NUM_KV_HEADS * HEAD_DIM"
@@ -461,6 +467,18 @@ KERNEL = (
         "the strides of the keys for the values",
         "The two caches are tensors of their own, and each has its strides.",
         Edited(((_VALUE_PLACE, _KEY_PLACE),)),
+    ),
+    Misconception(
+        "no stride of the values",
+        "The values lie in a tensor of their own, whose strides are the arguments that begin with "
+        "value_: from block to block, from slot to slot, from head to head.",
+        Edited(
+            (
+                (_VALUE_PLACE, _KEY_PLACE),
+                (_VALUE_LOAD, _VALUE_LOAD.replace("* value", "* key")),
+                (_VALUE_STORE, _VALUE_STORE.replace("* value", "* key")),
+            )
+        ),
     ),
     Misconception(
         "a block in one piece",

@@ -435,8 +435,9 @@ class KVCacheManager:
             parent.all_token_ids[tokens]
         ):
             raise ValueError(
-                f"request {child.request_id!r} does not begin with the {num_shared_tokens} tokens "
-                f"and the salt of {parent.request_id!r}; a fork continues what its parent has"
+                f"request {child.request_id!r} has another salt than {parent.request_id!r}, or "
+                f"another token before position {num_shared_tokens}; a fork continues what its "
+                "parent has"
             )
         self.block_pool.touch(held.blocks)
         num_full = num_shared_tokens // self.block_size

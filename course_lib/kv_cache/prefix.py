@@ -90,7 +90,7 @@ def hash_blocks(
 
     Raises:
         ValueError: ``block_size`` is less than 1, or a token id in a full block is not a whole
-            number from 0 to 2³² − 1.
+            number from 0 to 2³² − 1. Behind the full blocks, such a token may be refused or not.
 
     >>> hashes = hash_blocks([1, 2, 3, 4, 5], block_size=2)
     >>> len(hashes), hashes[1] == hash_block(hashes[0], [3, 4])

@@ -456,6 +456,25 @@ def test_a_prediction_is_held_against_what_came_out(capsys, prediction, actual, 
     assert capsys.readouterr().out == says + "\n"
 
 
+@pytest.mark.parametrize(
+    ("prediction", "actual", "says"),
+    [
+        (True, True, "You predicted True. It is True."),
+        (False, True, "You predicted False. It is True."),
+        (1, True, "A prediction is True or False; yours is 1. It is True."),
+        (None, True, "Write your prediction first: the surprise is what you learn from."),
+    ],
+)
+def test_a_prediction_may_be_yes_or_no(capsys, prediction, actual, says):
+    compare(prediction, actual, "")
+    assert capsys.readouterr().out == says + "\n"
+
+
+def test_ids_are_not_divided_by_each_other(capsys):
+    compare(3, 4, "", ratio=False)
+    assert capsys.readouterr().out == "You predicted 3. It is 4.\n"
+
+
 def test_the_quiz_of_a_lesson_is_a_widget_and_an_unknown_one_an_error():
     assert hasattr(quiz(1), "_repr_mimebundle_")
     with pytest.raises(CourseError, match="no question bank for lesson 99"):

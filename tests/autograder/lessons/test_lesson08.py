@@ -188,6 +188,18 @@ def adds_a_token(self, parent, child):
     child.all_token_ids.append(0)
 
 
+def takes_an_entry_for_blocks(self, parent, child):
+    self.holding(parent.request_id)
+    if child.request_id in self.request_blocks:
+        raise ValueError(child.request_id)
+    KVCacheManager.fork(self, parent, child)
+
+
+def frees_twice_where_two_are_left(self, held, shared, new_blocks, num_computed_tokens):
+    KVCacheManager.replace_shared(self, held, shared, new_blocks, num_computed_tokens)
+    self.block_pool.free_blocks([block for block in shared if block.ref_cnt > 1])
+
+
 def frees_too_much(self, held, shared, new_blocks, num_computed_tokens):
     KVCacheManager.replace_shared(self, held, shared, new_blocks, num_computed_tokens)
     self.block_pool.free_blocks(shared)
@@ -217,7 +229,9 @@ def ids_only(self, *args, **options):
 MANAGER_WRONG = (
     ("8.4a", no_child, SAME),
     ("8.4a", adds_a_token, SAME),
+    ("8.4a", takes_an_entry_for_blocks, "looked up, so it holds"),
     ("8.4a", object(), SAME),
+    ("8.4b", frees_twice_where_two_are_left, SAME),
     ("8.4b", frees_too_much, SAME),
     ("8.4b", lambda self, *rest: None, SAME),
     ("8.5", always_room, SAME),
@@ -341,6 +355,8 @@ def test_each_state_by_hand_earns_its_share_and_pairs_may_be_tuples():
     assert examine("8.3", {"seed": 1, **tuples}).fraction == 1.0
     first = next(iter(right))
     assert 0 < examine("8.3", {"seed": 1, **right, first: [9, 9]}).fraction < 1
+    turned = {n: s[::-1] if n.startswith("copy") else s for n, s in right.items()}
+    assert named(examine("8.3", {"seed": 1, **turned})) == "the pair the wrong way round"
     as_text = examine("8.3", {"seed": 1, **right, first: "(2, 3)"})
     assert "a copy is a list such as [2, 3]" in as_text.counterexample.complaint
 
@@ -420,6 +436,36 @@ def test_the_measurement_is_taken_in_shares_of_the_right_weighting():
     assert examine("8.8", rounded).fraction == 1.0
     assert examine("8.8", {**right, "tokens": right["tokens"] + 0.001}).fraction == 0.0
     assert named(examine("8.8", {name: 100 * rate for name, rate in right.items()})) == "per cent"
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda rates: {"one A100": measure.in_blocks()["one A100"]}, "limited caches in blocks"),
+        (lambda rates: {"one A100": 100 * rates["one A100"]}, "per cent"),
+        (
+            lambda rates: {"tokens": rates["blocks"], "blocks": rates["tokens"]},
+            "tokens and blocks exchanged",
+        ),
+        (lambda rates: {n: round(r, 4) for n, r in rates.items()}, "rounded to four digits"),
+        (lambda rates: {"requests": round(rates["requests"], 2)}, "rounded to two digits"),
+        (lambda rates: {"tokens": rates["blocks"], "requests": 0.5}, SAME),
+        (lambda rates: {"requests": rates["tokens"]}, SAME),
+    ],
+)
+def test_a_known_mistake_in_one_of_the_rates_is_named_as_well_as_in_all(change, name):
+    right = measure.measured()
+    assert named(examine("8.8", {**right, **change(right)})) == name
+
+
+def test_an_error_that_both_sides_raise_is_told_beside_its_step():
+    (mistake,) = (
+        each
+        for each in lessons.find("8.5").check.misconceptions
+        if each.name == "hashed after the change"
+    )
+    case = examine("8.5", mistake.wrong).counterexample.case
+    assert "# ValueError: token id -1 cannot be hashed" in case
 
 
 # What must show
