@@ -155,7 +155,8 @@ def _comparable(key: Any, asked: str) -> tuple[float, ...]:
 MISTAKES = (
     Misconception(
         "the shortest first, whoever waits",
-        "Many are in time, and the longest pay for all of them: nobody ever gets to their turn.",
+        "Many are in time, and the longest pay for all of them: they wait as long as shorter ones "
+        "come.",
         shortest,
     ),
     Misconception(
@@ -166,12 +167,13 @@ MISTAKES = (
     ),
     Misconception(
         "the longest first",
-        "It beats the line on goodput, because fewer share the lateness, and harms everybody else.",
+        "It may beat first come, first served on goodput, since fewer share the lateness, but it "
+        "harms everybody else.",
         longest,
     ),
     Misconception(
         "the shortest prompt first",
-        "Many are in time, and who has a long prompt never gets a turn.",
+        "Many are in time, and who has a long prompt waits as long as shorter ones come.",
         shortest_prompt,
     ),
 )

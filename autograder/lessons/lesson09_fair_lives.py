@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -23,7 +23,12 @@ from autograder.lessons.lesson09_lives import (
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.scheduler import SchedulerConfig
-from course_lib.scheduling.watch.queue_lines import CachedTokens, cache_tokens, service_line
+from course_lib.scheduling.watch.queue_lines import (
+    CachedTokens,
+    accounts,
+    cache_tokens,
+    service_line,
+)
 
 
 class ClientLife(QueueLife):
@@ -44,13 +49,13 @@ class ClientLife(QueueLife):
     def arrive(self, put_back: bool, **told: Any) -> None:
         """Let a client send something, or something of it come back."""
         self.new(put_back, told)
-        self.see("counters")
+        self.apply(accounts)
 
     @rule()
     def pop(self) -> None:
         """Serve the next one."""
         self.do("pop", reads=NAME)
-        self.see("counters")
+        self.apply(accounts)
         self.apply(service_line)
 
     @precondition(lambda self: self.num_made)
@@ -59,7 +64,7 @@ class ClientLife(QueueLife):
         """Let some requests generate a token."""
         made = list(self.made.values())
         self.do("charge", [made[place % len(made)] for place in places])
-        self.see("counters")
+        self.apply(accounts)
 
 
 class WeightsLife(QueueLife):
@@ -106,13 +111,17 @@ class CacheLife(QueueLife):
 
 
 class SplitLife(SchedulerLife):
-    """What may be done to a scheduler that splits its budget."""
+    """What may be done to a scheduler that splits its budget; asked for is one of its requests."""
 
-    @precondition(lambda self: self.num_made)
+    least: ClassVar = {"setattr": 1, "limit_chunk": 1}
+
     @rule(num_new_tokens=st.integers(1, 9), budget=st.integers(1, 9))
     def ask(self, num_new_tokens: int, budget: int) -> None:
-        """Ask for the share of somebody who lacks so many, with so much left of the budget."""
-        self.do("limit_chunk", request("asks"), num_new_tokens, budget)
+        """Let somebody come, and ask for the share of who lacks so many, with so much left."""
+        self.num_made += 1
+        asks = self.make(request(f"r{self.num_made}"))
+        self.do("add_request", asks)
+        self.do("limit_chunk", asks, num_new_tokens, budget)
 
 
 # Token-fair
@@ -139,11 +148,11 @@ def as_in_the_lesson(life: Life) -> None:
     tokens(life, b1, 1)
     _client(life, "c1", 2)
     _client(life, "b2", 4)
-    life.see("counters")
+    life.apply(accounts)
     take(life, 3)
-    life.see("counters")
+    life.apply(accounts)
     _client(life, "d1", 1)
-    life.see("counters")
+    life.apply(accounts)
 
 
 def three_of_two(life: Life) -> None:
@@ -153,9 +162,9 @@ def three_of_two(life: Life) -> None:
     life.apply(service_line)
     take(life, 2)
     tokens(life, made[0], 5)
-    life.see("counters")
+    life.apply(accounts)
     _client(life, "c1", 4)
-    life.see("counters")
+    life.apply(accounts)
     take(life, 4)
 
 
@@ -167,10 +176,10 @@ def who_comes_back(life: Life) -> None:
     _client(life, "b1", 3)
     take(life, 2)
     life.do("put_back", life.make(returned("b0", 7, client_id="b")))
-    life.see("counters")
+    life.apply(accounts)
     life.apply(service_line)
     take(life, 2)
-    life.see("counters")
+    life.apply(accounts)
 
 
 def debts_stay(life: Life) -> None:
@@ -183,7 +192,7 @@ def debts_stay(life: Life) -> None:
     tokens(life, busy, 4)
     take(life)
     _client(life, "a2", 1)
-    life.see("counters")
+    life.apply(accounts)
     take(life, 2)
 
 
@@ -194,17 +203,17 @@ def after_an_empty_line(life: Life) -> None:
     take(life)
     tokens(life, busy, 6)
     _client(life, "b1", 5)
-    life.see("counters")
+    life.apply(accounts)
     take(life)
     _client(life, "a2", 1)
-    life.see("counters")
+    life.apply(accounts)
     leaves = _client(life, "c1", 1)
     life.do("remove", leaves)
     life.do("remove", leaves)
-    life.see("counters")
+    life.apply(accounts)
     _client(life, "c2", 1)
     take(life, 2)
-    life.see("counters")
+    life.apply(accounts)
     life.do("peek", reads=NAME)
 
 

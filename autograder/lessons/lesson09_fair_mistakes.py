@@ -88,6 +88,18 @@ class OneForAll(VTCRequestQueue):
             self.counters[request.client_id] += self.input_weight
 
 
+class EmptyStays(VTCRequestQueue):
+    """Keeps a client of which nothing waits any more among those that wait."""
+
+    def pop(self) -> Request:
+        """Take the next one out of the queue of its client."""
+        request = self.queues[self.least_served()].pop()
+        self.last_client = request.client_id
+        if not request.num_preemptions:
+            self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
+        return request
+
+
 class CountsRequests(VTCRequestQueue):
     """Counts requests and not tokens."""
 
@@ -158,6 +170,12 @@ FAIR = (
         "one weight for all",
         "A generated token costs more of a GPU's time than one of a prompt: `output_weight`.",
         OneForAll,
+    ),
+    Misconception(
+        "an empty queue stays",
+        "When the last request of a client is taken, its empty queue has to leave `queues`, or the "
+        "client counts as waiting; `remove` sees to that.",
+        EmptyStays,
     ),
     Misconception(
         "requests counted",
@@ -274,9 +292,7 @@ CHOOSE = (
 # 9.7, the budget, split
 
 
-def by_who_runs(
-    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
-) -> int:
+def by_all(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
     """Share among all that were sent, as many as they are."""
     share = max(self.max_num_batched_tokens // len(self.requests), 1)
     return min(num_new_tokens, share, budget)
@@ -286,6 +302,20 @@ def by_seats(self: EvenSplitScheduler, request: Request, num_new_tokens: int, bu
     """Share among all seats, taken or not."""
     share = max(self.max_num_batched_tokens // self.max_num_seqs, 1)
     return min(num_new_tokens, share, budget)
+
+
+def only_who_runs(
+    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
+) -> int:
+    """Share among those that run."""
+    num_sharing = min(max(len(self.running), 1), self.max_num_seqs)
+    return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
+
+
+def rounded_up(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
+    """Round the share up."""
+    num_sharing = min(len(self.requests), self.max_num_seqs)
+    return min(num_new_tokens, -(-self.max_num_batched_tokens // num_sharing), budget)
 
 
 def of_what_is_left(
@@ -316,12 +346,22 @@ SPLIT = (
     Misconception(
         "more than fit",
         "Only `max_num_seqs` requests can be in an iteration; the others need no share of it.",
-        by_who_runs,
+        by_all,
     ),
     Misconception(
         "empty seats share",
         "A seat that nobody has taken needs no share: where three are there, a third is for each.",
         by_seats,
+    ),
+    Misconception(
+        "who waits has no share",
+        "Those who wait could be in this iteration as well, so they have shares of it.",
+        only_who_runs,
+    ),
+    Misconception(
+        "rounded up",
+        "Shares that are rounded up are more than the budget together.",
+        rounded_up,
     ),
     Misconception(
         "shares of what is left",

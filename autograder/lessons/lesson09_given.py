@@ -7,7 +7,13 @@ from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.checks.trace import Instance
-from autograder.lessons.lesson09_fair_mistakes import FreePrompts, NoLift, OneForAll
+from autograder.lessons.lesson09_fair_mistakes import (
+    FreePrompts,
+    LowersToo,
+    NobodyWaitsNoLift,
+    NoLift,
+    OneForAll,
+)
 from course_lib.scheduling.policies import VTCRequestQueue
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.watch.by_hand import counters_by_hand
@@ -42,7 +48,8 @@ def counters_to_write(seed: int) -> Instance:
     task = (
         f"Seed {seed}. A token of a prompt counts 1, a generated one 2. `add b1(4)` is a request "
         "of client b with a prompt of 4 tokens, `3 tokens for a` were generated for a, `pop` takes "
-        "the next request and charges for its prompt.\n\n"
+        "the next request and charges for its prompt. Of clients with equal counters the first by "
+        "name is next.\n\n"
         f"{listed}\n\n"
         f'- `{takes[0]}` and so on, for each `pop`: who is taken, such as `"a1"`\n'
         f"- {', '.join(f'`{client}`' for client in clients)}: the counter of the client at the end"
@@ -69,6 +76,16 @@ COUNTERS = (
         "no lift",
         "A client that had nothing waiting is raised to the smallest counter of those that wait.",
         lambda seed: counters_under(NoLift, seed),
+    ),
+    Misconception(
+        "lowers, too",
+        "A counter is raised, never lowered: the larger of its own and the smallest of the others.",
+        lambda seed: counters_under(LowersToo, seed),
+    ),
+    Misconception(
+        "no lift where nobody waits",
+        "Where nobody waits, who comes is raised to the counter of the client that was taken last.",
+        lambda seed: counters_under(NobodyWaitsNoLift, seed),
     ),
     Misconception(
         "prompts are free",

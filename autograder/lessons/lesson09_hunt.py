@@ -90,6 +90,19 @@ def pushed_again(steps: Sequence[Step]) -> list[str]:
     return served
 
 
+def pushed_itself_again(steps: Sequence[Step]) -> list[str]:
+    """Change the session and push it once more, so that it lies in the heap twice."""
+    queue, served = SessionQueue(), []
+    for step in steps:
+        if len(step) == 1:
+            served.append(heapq.heappop(queue.heap).name)
+            continue
+        getattr(queue, step[0])(*step[1:])
+        if step[0] == "message":
+            heapq.heappush(queue.heap, queue.sessions[step[1]])
+    return served
+
+
 def stays_where_it_is(steps: Sequence[Step]) -> list[str]:
     """Serve by first messages."""
     return serve([step for step in steps if step[0] != "message"])
@@ -177,6 +190,11 @@ MENDED = (
         "pushed once more",
         "The session is in the heap twice then, and is served twice.",
         pushed_again,
+    ),
+    Misconception(
+        "pushed itself once more",
+        "The same session is in the heap twice then, and is served twice.",
+        pushed_itself_again,
     ),
     Misconception(
         "the old place",

@@ -104,7 +104,7 @@ AGEING = Exercise(
     hints=(
         "Write down the aged priorities of two requests at time t. What stands in both of them?",
         "What all share at any time does not decide between them; leave it out. Mind the ties: "
-        "the whole times 10 s is a time, and is not rounded.",
+        "times `ageing_seconds` the rest is a time, and is not rounded.",
         "`priority * ageing_seconds + arrival_time`, then arrival time and id",
     ),
 )

@@ -308,7 +308,7 @@ PRIORITY = (
 SHORTEST = (
     Misconception(
         "the prompt alone",
-        "The answer takes longer than the prompt: each of its tokens is an iteration.",
+        "An answer takes time as well: each of its tokens is an iteration.",
         _key(lambda _, r: r.num_prompt_tokens),
     ),
     Misconception(
@@ -375,6 +375,23 @@ AGEING = (
         "Where the aged priorities are equal, the earlier arrival goes first, then the smaller id.",
         _key(lambda q, r: r.priority * q.ageing_seconds + r.arrival_time),
     ),
+    Misconception(
+        "no id",
+        "Where aged priority and arrival are equal, the smaller id goes first.",
+        _key(lambda q, r: (r.priority * q.ageing_seconds + r.arrival_time, r.arrival_time)),
+    ),
+    Misconception(
+        "the quotient is rounded",
+        "Two that tie on paper may not tie once they are divided and rounded. All of it times "
+        "`ageing_seconds` gives the same order, and whole numbers stay exact.",
+        _key(
+            lambda q, r: (
+                r.priority + r.arrival_time / q.ageing_seconds,
+                r.arrival_time,
+                r.request_id,
+            )
+        ),
+    ),
 )
 DEADLINE = (
     Misconception(
@@ -383,8 +400,8 @@ DEADLINE = (
         _key(lambda _, r: (-r.deadline, r.arrival_time)),
     ),
     Misconception(
-        "the least slack",
-        "Who has little time from arrival to deadline is not who is due first.",
+        "the time allowed",
+        "Who has little time from arrival to deadline need not be who is due first.",
         _key(lambda _, r: (r.deadline - r.arrival_time, r.arrival_time)),
     ),
     Misconception(

@@ -58,16 +58,18 @@ class CacheAwareRequestQueue(FCFSRequestQueue):
     def choose(self, in_line: Sequence[Request], num_passes: Counter[str]) -> int:
         """Return the position of the request to be served next.
 
+        It is the first in line that has been passed over ``max_passes`` times or more. If there is
+        none, it is the one with the most cached tokens, of equals the first in line.
+
         Args:
             in_line: The waiting requests, first come first; at least one.
-            num_passes: How often each has been passed over.
+            num_passes: How often each has been passed over, by its id.
         """
         for position, request in enumerate(in_line):
             if num_passes[request.request_id] >= self.max_passes:
                 return position
-        return max(
-            range(len(in_line)),
-            key=lambda position: (self.num_cached_tokens(in_line[position]), -position),
+        return max(  # of equals, the first
+            range(len(in_line)), key=lambda position: self.num_cached_tokens(in_line[position])
         )
 
     def peek(self) -> Request:

@@ -29,7 +29,16 @@ class EvenSplitScheduler(Scheduler):
     """
 
     def limit_chunk(self, request: Request, num_new_tokens: int, budget: int) -> int:
-        """Cut what a request lacks to its share of the iteration, and to the budget."""
+        """Cut what a request lacks to its share of the budget, and to what is left of it.
+
+        The share is the budget of a whole iteration over the requests that could be in it, rounded
+        down, but at least 1.
+
+        Args:
+            request: One of ``requests``.
+            num_new_tokens: Tokens that it lacks.
+            budget: Tokens that may still be computed in this iteration, at least 1.
+        """
         num_sharing = min(len(self.requests), self.max_num_seqs)
         share = max(self.max_num_batched_tokens // num_sharing, 1)
         return min(num_new_tokens, share, budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue
+from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
 
@@ -62,6 +62,19 @@ def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
         queue.add(Request(f"guest {index}", [1], 1, arrival_time=float(index)))
         queue.peek()
     return [queue.pop().request_id for _ in range(num_requests // 2)][-1]
+
+
+def accounts(queue: VTCRequestQueue) -> dict[str, float]:
+    """Return the counters of a token-fair queue, without those that stand at 0.
+
+    >>> from course_lib.scheduling import VTCRequestQueue
+    >>> queue = VTCRequestQueue()
+    >>> queue.charge([Request("a1", [1], 1, client_id="a")])
+    >>> queue.add(Request("b1", [1], 1, client_id="b"))
+    >>> accounts(queue)
+    {'a': 2.0}
+    """
+    return {client_id: counter for client_id, counter in queue.counters.items() if counter}
 
 
 class CachedTokens:

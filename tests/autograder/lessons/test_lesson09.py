@@ -163,6 +163,40 @@ class LiftsAfterwards(VTCRequestQueue):
             self.lift(request.client_id)
 
 
+class OpensNoAccounts(VTCRequestQueue):
+    """Keeps a counter only of those that were charged or lifted."""
+
+    def lift(self, client_id):
+        level = self.counters.get(self.least_served() if self.queues else self.last_client, 0.0)
+        if level > self.counters.get(client_id, 0.0):
+            self.counters[client_id] = level
+
+    def least_served(self):
+        if not self.queues:
+            raise IndexError
+        return min(self.queues, key=lambda each: (self.counters.get(each, 0.0), each))
+
+
+class TakesFromItsClient(VTCRequestQueue):
+    """Takes a request out of its client's queue, and leaves that where it is."""
+
+    def pop(self):
+        client = self.least_served()
+        request = self.queues[client].pop()
+        if request.num_preemptions == 0:
+            self.counters[client] += self.input_weight * request.num_prompt_tokens
+        self.last_client = client
+        return request
+
+
+# 9.7
+
+
+def at_least_one_shares(self, request, num_new_tokens, budget):
+    num_sharing = max(1, min(len(self.requests), self.max_num_seqs))
+    return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
+
+
 # 9.9
 
 
@@ -188,6 +222,8 @@ RIGHT = [
     ("9.3d", aged_by_division),
     ("9.3e", lambda self, r: (r.deadline, r.arrival_time, r.request_id)),
     ("9.4", InOneTable),
+    ("9.4", OpensNoAccounts),
+    ("9.7", at_least_one_shares),
     ("9.9b", on_a_heap_with_ghosts),
 ]
 WRONG = [
@@ -199,6 +235,7 @@ WRONG = [
     ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
     ("9.3b", lambda self, r: 7, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
+    ("9.4", TakesFromItsClient, "an empty queue stays"),
     ("9.6", lambda self, in_line, num_passes: in_line[0], SAME),
     ("9.6", lambda self, in_line, num_passes: 0, SAME),
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
