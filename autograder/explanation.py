@@ -46,7 +46,7 @@ class Explanation:
 
     def folded(self) -> str:
         """Return it as HTML that unfolds."""
-        # Takes a second or two to import, so only where it is needed.
+        # Takes half a second to import, so only where it is needed.
         from nbconvert.filters import markdown2html
 
         code = f"<pre>{html.escape(self.code)}</pre>" if self.code else ""

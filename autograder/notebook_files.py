@@ -1,6 +1,6 @@
 """Notebooks as files: reading them, which may be damaged, and what is written of them.
 
-No lesson imports this: importing ``nbformat`` takes a second or two, for it builds a grammar.
+No lesson imports this: to import ``nbformat`` takes time, and a lesson reads no notebooks.
 """
 
 from __future__ import annotations

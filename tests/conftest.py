@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 from hypothesis import settings
 
-from autograder.checks import acts, search
+from autograder.checks import acts, garbage, search
 from autograder.proxy.subject import LocalSubject, RemoteSubject
 from browser_lab import browser, chromium, pytest_runtest_makereport
 
@@ -25,13 +25,14 @@ settings.load_profile("course")
 
 
 def pytest_collection_finish(session):
-    """Keep what was collected out of the garbage collector's rounds.
+    """Keep what was collected out of the garbage collector's rounds, and let it make fewer.
 
     With fifteen thousand tests at hand a round takes seconds, and whoever is timed meanwhile is
     late through no fault of their own.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(garbage.OBJECTS)
 
 
 def pytest_runtest_setup(item):

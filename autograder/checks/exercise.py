@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from autograder.checks.finding import Finding, Misconception
+from autograder.checks.garbage import collected_rarely
 from autograder.checks.reference import Method, plain
 from autograder.checks.scaffold import empty_places, is_untouched, told_from_given_lines
 from autograder.checks.search import PUBLIC_EXAMPLES, PUBLIC_SEED
@@ -97,7 +98,8 @@ class Exercise:
 
         A stub that is still as it was released has not been started, whatever it returns.
         """
-        finding = self.check.examine(subject, seed, max_examples)
+        with collected_rarely():
+            finding = self.check.examine(subject, seed, max_examples)
         if finding.fraction < 1 and is_untouched(subject.source(), self.id):
             advice = finding.advice if finding.unwritten else ""
             return Finding(0.0, unwritten=True, advice=advice or _UNTOUCHED)

@@ -74,6 +74,16 @@ def test_help_does_not_wait_for_heavy_imports():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_nobody_who_reads_notebooks_waits_for_a_grammar_that_notebooks_do_not_need():
+    script = (
+        "import sys; from autograder import explanation, notebook_files\n"
+        "explanation.Explanation('', '', '*a*').folded()\n"
+        "assert 'nbformat' in sys.modules\n"
+        "sys.exit('lark' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
 def test_an_update_shows_a_table_and_names_the_backup(root, run, monkeypatch):
     monkeypatch.setattr(update, "console", Console(width=200))
     release(root, "# First steps, corrected")
