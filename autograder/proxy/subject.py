@@ -370,8 +370,9 @@ class LocalSubject(Subject):
 class TrustedSubject(LocalSubject):
     """The course's own answer, in this process: nobody stops it, for it comes to its end.
 
-    A limit on time is a fifth of what a short call costs. Where the CPU time of a call counts, a
-    ``LocalSubject`` with ``TRUSTED_PATIENCE`` says it without the rounds of the garbage collector.
+    A limit on time is about a quarter of what a short call costs. Where the CPU time of a call
+    counts, a ``LocalSubject`` with ``TRUSTED_PATIENCE`` says it without the rounds of the garbage
+    collector.
 
     >>> TrustedSubject(len).call([[1, 2]]).value
     2
