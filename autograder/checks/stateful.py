@@ -49,6 +49,7 @@ from autograder.proxy.subject import (
     Raised,
     Returned,
     Subject,
+    TrustedSubject,
 )
 from course_lib.viz.replays.failing_case import CaseStep, FailingCase, snapshot_for
 
@@ -230,8 +231,12 @@ class StatefulCheck:
 
     def trusted(self) -> Subject:
         """Return the reference."""
-        answer = self.reference.function if self._is_method else self.reference
-        return LocalSubject(answer, TRUSTED_PATIENCE)
+        return TrustedSubject(self._answer)
+
+    @property
+    def _answer(self) -> Any:
+        """The class, or the function that is a method of one."""
+        return self.reference.function if self._is_method else self.reference
 
     @cached_property
     def _memory(self) -> Memory[Script, list[Step]]:
@@ -332,7 +337,8 @@ class StatefulCheck:
 
     def _at_size(self, large: LargeLife, subject: Subject) -> tuple[Counterexample | None, bool]:
         """Return what is wrong with a large life, and whether it is only that it took too long."""
-        expected, got = (self._record(large.live, side) for side in (self.trusted(), subject))
+        sides = LocalSubject(self._answer, TRUSTED_PATIENCE), subject
+        expected, got = (self._record(large.live, side) for side in sides)
         allowed, taken = (sum(_seconds(step) for step in side) for side in (expected, got))
         allowed = max(large.seconds, SLOWER * allowed)
         number = self._first_difference(expected, got)

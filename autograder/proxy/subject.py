@@ -367,6 +367,25 @@ class LocalSubject(Subject):
         return answer
 
 
+class TrustedSubject(LocalSubject):
+    """The course's own answer, in this process: nobody stops it, for it comes to its end.
+
+    A limit on time is about a quarter of what a short call costs. Where the CPU time of a call
+    counts, a ``LocalSubject`` with ``TRUSTED_PATIENCE`` says it without the rounds of the garbage
+    collector.
+
+    >>> TrustedSubject(len).call([[1, 2]]).value
+    2
+    """
+
+    def __init__(self, obj: object) -> None:
+        super().__init__(obj, TRUSTED_PATIENCE)
+
+    def _ask(self, request: dict[str, Any], lent: Sequence[Callback]) -> dict[str, Any]:
+        self._lent = lent
+        return self._host.handle(request)
+
+
 class RemoteSubject(Subject):
     """A learner's object in a process of its own.
 
