@@ -317,5 +317,5 @@ def moves_of_all(life: Life) -> None:
 
 MANY_FREE_BLOCKS = (
     LargeLife(moves_of_a_few, "100,000 blocks, a few of which are moved at a time", seconds=0.6),
-    LargeLife(moves_of_all, "20,000 blocks that leave and come back at once", seconds=0.3),
+    LargeLife(moves_of_all, "20,000 blocks that leave and come back at once", seconds=0.6),
 )
