@@ -51,6 +51,21 @@ ALLOCATE = (
         ),
     ),
     Misconception(
+        "hashed and entered before the check",
+        "Who is refused is still in request_blocks, and its hits have a holder more: count and "
+        "refuse first, hash then, and admit at last.",
+        changed(
+            _allocate,
+            (_ADMIT, ""),
+            (
+                _KEPT,
+                "kept = 0 if held.blocks else self.num_blocks_kept_free()\n"
+                f"    {_HASHED}\n"
+                "    if not held.blocks:\n        self.admit(held, hits)",
+            ),
+        ),
+    ),
+    Misconception(
         "taken before the hits are touched",
         "Until they are touched, the hits that nobody holds are in the free queue: the request may "
         "be given one of them as a new block, and has it in its table twice.",

@@ -221,6 +221,41 @@ def takes_one_too_many(self, request, num_new_tokens, *rest, **options):
     return KVCacheManager.allocate_slots(self, request, num_new_tokens + 1, *rest, **options)
 
 
+def entered_first(
+    self,
+    request,
+    num_new_tokens,
+    num_new_computed_tokens=0,
+    new_computed_blocks=None,
+    *,
+    full_sequence_must_fit=False,
+):
+    if num_new_tokens < 1:
+        raise ValueError(num_new_tokens)
+    hits, held = list(new_computed_blocks or ()), self.blocks_of(request)
+    self.require_hits(held, hits, num_new_computed_tokens)
+    num_computed = request.num_computed_tokens + num_new_computed_tokens
+    num_slots = num_computed + num_new_tokens
+    num_full = min(num_slots, request.num_tokens) // self.block_size
+    self.hash_full_blocks(held, num_full)
+    kept = 0 if held.blocks else self.num_blocks_kept_free()
+    if not held.blocks:
+        self.admit(held, hits)
+    shared = held.shared_from(num_computed // self.block_size)
+    must_fit = max(num_slots, request.num_tokens) if full_sequence_must_fit else num_slots
+    lacking = [
+        len(shared) + self.blocks_to_add(number, len(held.blocks), self.block_size)
+        for number in (num_slots, must_fit)
+    ]
+    if lacking[1] + kept > self.block_pool.get_num_free_blocks():
+        return None
+    new_blocks = self.block_pool.get_new_blocks(lacking[0])
+    self.replace_shared(held, shared, new_blocks[: len(shared)], num_computed)
+    held.blocks += new_blocks[len(shared) :]
+    self.cache_full_blocks(held, num_full)
+    return new_blocks
+
+
 def ids_only(self, *args, **options):
     taken = KVCacheManager.allocate_slots(self, *args, **options)
     return taken and [block.block_id for block in taken]
@@ -236,6 +271,7 @@ MANAGER_WRONG = (
     ("8.4b", lambda self, *rest: None, SAME),
     ("8.5", always_room, SAME),
     ("8.5", takes_one_too_many, SAME),
+    ("8.5", entered_first, "hashed and entered before the check"),
     ("8.5", ids_only, SAME),
     ("8.5", object(), SAME),
 )
