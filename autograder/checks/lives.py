@@ -233,6 +233,31 @@ class LargeLife:
     seconds: float = 1.0
 
 
+def does_nothing(steps: Sequence[Step]) -> bool:
+    """Say whether an object lives as a stub's does.
+
+    Its methods return nothing after the making, and what is seen of it between them stays the same,
+    or is not there at all.
+
+    >>> does_nothing([])
+    True
+    """
+    seen: dict[str, str] = {}
+    is_called = any(step.given is not None for step in steps)
+    for number, step in enumerate(steps):
+        is_look = step.given is None and is_called
+        if not isinstance(step.outcome, Returned):
+            if number and is_look and step.outcome.kinds[:1] == ("AttributeError",):
+                continue
+            return False
+        value = step.outcome.value
+        if value is None or isinstance(value, Made):
+            continue
+        if not is_look or seen.setdefault(step.text, repr(value)) != repr(value):
+            return False
+    return True
+
+
 def _told_apart(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -20,7 +20,6 @@ from hypothesis import stateful
 from autograder.checks.acts import Act, Acts, Noted, shorter
 from autograder.checks.compare import (
     Comparison,
-    Made,
     compare_outcomes,
     exactly,
     require_plain,
@@ -35,7 +34,7 @@ from autograder.checks.finding import (
     Misconception,
 )
 from autograder.checks.lateness import SLOWER, unless_by_chance
-from autograder.checks.lives import LargeLife, Life, Pair, Script, Step
+from autograder.checks.lives import LargeLife, Life, Pair, Script, Step, does_nothing
 from autograder.checks.memory import Memory
 from autograder.checks.observe import misuse
 from autograder.checks.reference import Method
@@ -205,7 +204,7 @@ class StatefulCheck:
         lives = [self._record(probe, subject) for probe in self.probes]
         # A life in which nobody calls a method says nothing of them.
         called = [steps for steps in lives if any(step.given is not None for step in steps)]
-        unwritten = all(map(_does_nothing, called or lives))
+        unwritten = all(map(does_nothing, called or lives))
         finding = Finding(
             0.0,
             failure.counterexample,
@@ -541,28 +540,6 @@ class _Failure:
     def one_of_many(self) -> _Failure:
         """Return the failure without the claim that its case is the smallest."""
         return replace(self, counterexample=replace(self.counterexample, label=FAILING))
-
-
-def _does_nothing(steps: Sequence[Step]) -> bool:
-    """Say whether an object lives as a stub's does.
-
-    Its methods return nothing after the making, and what is seen of it between them stays the same,
-    or is not there at all.
-    """
-    seen: dict[str, str] = {}
-    is_called = any(step.given is not None for step in steps)
-    for number, step in enumerate(steps):
-        is_look = step.given is None and is_called
-        if not isinstance(step.outcome, Returned):
-            if number and is_look and step.outcome.kinds[:1] == ("AttributeError",):
-                continue
-            return False
-        value = step.outcome.value
-        if value is None or isinstance(value, Made):
-            continue
-        if not is_look or seen.setdefault(step.text, repr(value)) != repr(value):
-            return False
-    return True
 
 
 def _changes_before_it_refuses(expected: Outcome, got: Outcome) -> bool:
