@@ -100,9 +100,9 @@ viz.paging_analogy()
 # never puts tokens there, so that a table can name it where it has nothing to name (section 9 has a use of it). Attention
 # itself neither knows nor needs that rule: to the functions of this lesson block 0 is a block like any other.
 #
-# So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and the ready-made
-# functions for that want its keys, and its values, as one contiguous tensor. The simplest way is to copy the blocks side by
-# side, and to attend over the copy.
+# So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and PyTorch's own
+# function for that, `scaled_dot_product_attention`, wants its keys, and its values, as one tensor, token after token.
+# The simplest way is to copy the blocks side by side, and to attend over the copy.
 #
 # **Predict:** many requests are decoded at once, so no cache of the GPU holds anything until it is used again. If
 # attention could read keys and values where they are, their bytes would cross the memory bus once. How often do they
@@ -368,9 +368,9 @@ print(f"largest difference to attention over a copy, both rounded to float16: {d
 
 # %% [markdown]
 # An engine decodes for many requests in one step, and hands them over as a `PagedBatch`: a row of `block_tables` for
-# each sequence, padded to the same length, and its number in `context_lens` (a tensor; `.tolist()` makes numbers of
-# Python of it). The query of sequence $i$ is `query[i]`, as each of them has one new token. `check_decode` raises the
-# ValueError that is asked for; it takes all of your arguments but the scale.
+# each sequence, padded to the same length, and how many tokens it has in `context_lens` (a tensor; `.tolist()` makes
+# numbers of Python of it). The query of sequence $i$ is `query[i]`, as each of them has one new token. `check_decode`
+# raises the ValueError that is asked for; it takes all of your arguments but the scale.
 
 # %% exercise="2.4b"
 
@@ -774,11 +774,11 @@ check("2.8b", decode)
 # the scores, NaN − inf is NaN, and that does harm, too.
 
 # %% [markdown]
-# vLLM has had this bug more than once. In 2023 it was in its first CUDA kernel, which since then puts 0 in the place of
-# values behind the context (PR #936). In July 2026 it was in two Triton kernels, after a warm-up run of a speech model on
-# AMD GPUs had left NaN in blocks; **PR #47305** bounds what they read. In August 2026 it was in the kernels for AMD GPUs
-# that are not written in Triton, and the slots had never been written to (PR #53856). Elsewhere, says #47305, such slots
-# held zeros, and nothing showed.
+# vLLM has had this bug more than once. In 2023 it was in its first CUDA kernel, which from then on put 0 in the place
+# of values behind the context (PR #936; the kernel itself is gone by now). In July 2026 it was in two Triton kernels,
+# after a warm-up run of a speech model on AMD GPUs had left NaN in blocks; **PR #47305** bounds what they read. In
+# August 2026 it was in the kernels for AMD GPUs that are not written in Triton, and the slots had never been written to
+# (PR #53856). Elsewhere, says #47305, such slots held zeros, and nothing showed.
 #
 # ### Judge three more fixes
 #
@@ -816,8 +816,8 @@ check("2.8c", verdict)
 #
 # A bound has a price, too. One of the two kernels of PR #47305 got a loop that ends with the context; the other,
 # `kernel_paged_attention_2d`, a mask on every tile, with which it took 1.33 times as long for one model (PR #50017).
-# Only the last tile can reach beyond the context, so only there is a mask needed. Yours masks all of them, as
-# `kernel_unified_attention` does in 0.33.0.
+# Only the last tile can reach beyond the context, so only there is a mask needed, and only there does 0.33.0 have it in
+# that kernel. Yours masks all of them, as `kernel_unified_attention` does in 0.33.0.
 
 # %% [markdown]
 # The figure below is your own code on the request of the film. Its stale slot holds NaN: let it be read, its score
@@ -838,14 +838,14 @@ viz.attention_explorer(parts.get("partial_attention"), parts.get("merge_states")
 
 # %% [markdown] answer="2.8" points=4
 # **(a)** The last block must be filled in part, and what lies behind the context in that very block must be NaN or
-# infinite, so somebody must have left it there: a former owner, a warm-up run, a rejected draft. Tests start from fresh
-# memory, mostly zeros, or from finite random numbers, and there a weight of 0 erases everything. **(b)** The mask acts
-# on the score, so the weight is 0. The value takes part in the second product all the same, and 0 · NaN = NaN, which no
-# sum ever loses again. **(c)** The bounded load. It holds whatever is in the slot and whoever left it, because nothing
-# is read, and it costs next to nothing if only the last tile is masked. Zeroing costs a write per block, and it
-# protects only against what was there when the block was handed out: a rejected draft token of the request itself comes
-# later. (In favour of B, also accepted if this is weighed: it protects all kernels at once, also those that somebody
-# will write next year.)
+# infinite: left there by a former owner, a warm-up run or a rejected draft, or in memory that was never written to at
+# all. Tests start from zeros, or from finite random numbers, and there a weight of 0 erases everything. **(b)** The
+# mask acts on the score, so the weight is 0. The value takes part in the second product all the same, and 0 · NaN =
+# NaN, which no sum ever loses again. **(c)** The bounded load. It is right whatever is in the slot and whoever left it,
+# because nothing is read, and it costs next to nothing if only the last tile is masked. Zeroing costs a write per
+# block, and it protects only against what was there when the block was handed out: a rejected draft token of the
+# request itself comes later. (In favour of B, also accepted if this is weighed: it protects all kernels at once, also
+# those that somebody will write next year.)
 #
 # **Mark scheme.** (a) 1 for a part-filled last block and a source of NaN or inf. (b) 1 for 0 · NaN = NaN. (c) 1 for a
 # choice with a reason about *when* or *whose*, 1 for a case in which the other one fails, or its cost.
@@ -1069,12 +1069,12 @@ compare(predicted_rest, worth("Azure", "Oracle, first fit"), "times the rate of 
 
 # %% [markdown]
 # With Azure's conversations more than half of the gain was the buddy allocator's rounding; over first fit 10 to 15%
-# remain. Those are paging's own: slots that are reserved for *later* stand empty even if all lengths are known, and free
-# pieces may be too small for the next request. Azure's prompts are at least two and a half times as long as their outputs,
-# so little is reserved for later. Where outputs are the longer part, as in ShareGPT, Paged delivers almost twice as much as
-# Oracle, and 1.5 times as much as first fit. (The paper's 1.7 to 2.7 are for those lengths, and at similar latency.)
-# Where hardly anything is generated, all of the gain is rounding, as a buddy allocator takes 2,048 slots for 1,025: over
-# first fit, paging loses.
+# remain. Those are paging's own: slots that are reserved for *later* stand empty even if all lengths are known, and
+# free pieces may be too small for the next request. All in all, Azure's prompts are at least two and a half times as
+# long as their outputs, so little is reserved for later. Where outputs are the longer part, as in ShareGPT, Paged
+# delivers almost twice as much as Oracle, and 1.5 times as much as first fit. (The paper's 1.7 to 2.7 are for those
+# lengths, and at similar latency.) Where hardly anything is generated, all of the gain is rounding, as a buddy
+# allocator takes 2,048 slots for 1,025: over first fit, paging loses.
 #
 # Nor does paging help without a queue: nobody waits for the memory then, and attention is only slower.
 
@@ -1108,15 +1108,16 @@ assert not any(each.offset % 2048 for moment in short["Oracle"] for each in mome
 # %% [markdown] answer="2.9" points=6
 # **(a)** A step reads 25.7 GB of weights however many requests run, so more requests in a step means more tokens for
 # the same reading. Paged runs 13.5 requests at a time where Oracle runs 8.4, because slots are taken when a token needs
-# them. Its step takes about a quarter longer (26.5 instead of 21.5 ms), since more keys and values are read, and each
-# takes 1.26 times as long; 1.6 times the tokens in 1.23 times the time is 1.3 times the rate. Attention is only
-# about a third of the step, so 26% on it is 8% on the step. (Figures of the synthetic trace.) **(b)**
-# When requests do not wait for memory: at low load the batch is what has arrived, with paging or without, and each step
-# is slower. Also beside an allocator that rounds nothing (first fit), where outputs are so short that hardly anything is
-# reserved for later: with 1,000 and 25 tokens Paged delivers 0.92 times as much. **(c)** Prefill is free here: the step
-# that admits a request reads its prompt in no time. It is compute-bound, takes as long with either layout, and so
-# dilutes the gain: the true ratio is smaller. (Also accepted: recomputation after preemption is free here, which
-# flatters Paged; 1.26 is a kernel of 2023, which does not; the queue is never empty, which flatters Paged.)
+# them, and no allocator rounds a reservation up to a power of two. Its step takes about a quarter longer (26.5 instead
+# of 21.5 ms), since more keys and values are read, and each takes 1.26 times as long; 1.6 times the tokens in 1.23
+# times the time is 1.3 times the rate. Attention is only about a third of the step, so 26% on it is 8% on the step.
+# (Figures of the synthetic trace.) **(b)** When requests do not wait for memory: at low load the batch is what has
+# arrived, with paging or without, and each step is slower. Also beside an allocator that rounds nothing (first fit),
+# where outputs are so short that hardly anything is reserved for later: with 1,000 and 25 tokens Paged delivers 0.92
+# times as much. **(c)** Prefill is free here: the step that admits a request reads its prompt in no time. It is
+# compute-bound, takes as long with either layout, and so dilutes the gain: the true ratio is smaller. (Also accepted:
+# recomputation after preemption is free here, which flatters Paged; 1.26 is a kernel of 2023, which does not; the queue
+# is never empty, which flatters Paged.)
 #
 # **Mark scheme.** (a) 1 for weights shared by more requests, 1 for two figures with units that belong together. (b) 1 for the
 # situation, 1 for what differs. (c) 1 for the assumption, 1 for its direction with a reason.
@@ -1138,6 +1139,7 @@ parts.table()
 # | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context (Intel GPUs have a way of their own) |
 # | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 for the smallest ones on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
 # | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two numbers: an average and its weight |
+# | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What vLLM calls `context_len` leaves the new ones out |
 # | `attend_blocks` | no counterpart in Python: on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
 #
 # **One line to look at.** vLLM's `softmax_step` has a line that yours has not:

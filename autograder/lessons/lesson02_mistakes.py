@@ -79,7 +79,7 @@ SOFTMAX = (
     ),
     Misconception(
         "the smallest for the largest",
-        "With the smallest subtracted all exponents are positive, and the largest overflows as "
+        "With the smallest subtracted no exponent is negative, and the largest overflows as "
         "before.",
         smallest_for_largest,
     ),

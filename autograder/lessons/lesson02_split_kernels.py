@@ -297,7 +297,8 @@ COMBINE_MISTAKES = (
     ),
     Misconception(
         "exp for exp2",
-        "The scores are powers of two here, as in all kernels; see scale_log2.",
+        "Scores come multiplied by log2(e) here, as in all kernels, so that a weight is a power of "
+        "two, and so is this factor.",
         Edited(((_FACTOR, "factor = tl.exp(max_score - tl.max(max_score, axis=0))"),)),
     ),
     Misconception(

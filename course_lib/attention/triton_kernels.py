@@ -335,7 +335,7 @@ def combine_splits_kernel(
 ):
     """Merge the states that the splits of one sequence and query head left behind, and divide.
 
-    As ``dense.merge_states``, but scores are powers of two. Any split but the first may be empty:
+    As ``dense.merge_states``, but weights are powers of two. Any split but the first may be empty:
     -inf, 0, 0. There may be any number of splits from 1; the states are contiguous.
 
     Grid: (num_seqs, num_heads).
