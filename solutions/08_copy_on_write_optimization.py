@@ -793,8 +793,8 @@ print(f"as a mean over requests, one A100 finds {by_requests:.1%}, and that bloc
 # %% [markdown]
 # One A100 finds hardly more than the block with which all begin. Who comes back mostly does so after more than a
 # minute, and by then what they wrote is gone. As a mean over requests the same cache finds more than three times as much, and again it is
-# that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (A real server's
-# differ a little. An engine also caches what it has answered, which the next prompt of a conversation repeats; to a
+# that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (The rates of an
+# engine differ a little. It also caches what it has answered, which the next prompt of a conversation repeats; to a
 # hundred prompt tokens there are three of output here. And of a prompt that was there before as a whole the replay
 # counts all, its last block included, full or not. An engine would compute that block again.)
 
@@ -812,7 +812,7 @@ assert 0.025 < sum(r.output_tokens for r in mooncake) / len(mooncake) / mean_tok
 # There is a catch: no A100 could compute all this. Arithmetic alone asks for more than three, so the requests are
 # shared out among servers. Say there are sixteen, with 938 blocks each, and each request goes to the next one in turn.
 # **Predict:** what share of the tokens do they find? And if all requests that have the same second block, which are
-# those of a conversation, go to the same server?
+# those of a conversation as far as ids can tell, go to the same server?
 
 # %%
 predicted_in_turn = None  # your prediction: % of the prompt tokens
