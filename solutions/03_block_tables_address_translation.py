@@ -82,8 +82,8 @@ check("3.W3", slots_left_out)
 #
 # A sequence's tokens stand in order: position 0, 1, 2, ... The blocks that hold their keys and values lie anywhere in
 # the pool. The **block table** of a sequence says where: entry 0 is the block of its first tokens, entry 1 that of the
-# next ones. An operating system does the same for the pages of a process. Its page tables take 8 bytes for each page of
-# 4 KiB: 1/512 of the memory that they describe.
+# next ones. An operating system does the same for the pages of a process. Its page tables (on x86-64, say) take 8 bytes
+# for each page of 4 KiB: 1/512 of the memory that they describe.
 #
 # **Predict:** an entry of a block table takes 4 bytes, and stands for a block of 16 tokens of Llama-3.1-8B, 128 KiB each.
 # Its tables are a share of the KV that they describe, too. How many times smaller than 1/512 is that share?
@@ -223,7 +223,7 @@ check("3.1b", answer)
 # `BlockTable` keeps its physical blocks in `self.ids`, an array of whole numbers that works
 # like a list, and knows its `self.block_size`; `self.num_slots` is how many positions it covers. A position that it
 # does not cover is refused with a `PositionError`, which exists for this purpose, and is both a ValueError and an
-# IndexError. Why so strict? Because Python is not: an index of -1 is the *last* entry, so a wrong position would get the
+# IndexError. Why so strict? Because Python is not: an index of -1 is the *last* entry, so a wrong position would get a
 # slot of the sequence's own last block, which may hold a token.
 
 # %% exercise="3.2a"
@@ -411,8 +411,9 @@ print("as Triton rounds:", block, "is the block,", offset, "the offset")
 # %% [markdown]
 # Python rounds down, so that -1 is the last slot of the last block: a live one, on a busy server. Triton rounds towards
 # zero. There -1 is one slot *in front of* a cache that lies token after token, as this one does. Our engine keeps all
-# layers in one piece of memory, first their keys, then their values, so that is the last slot of the layer in front;
-# only the first layer's keys have nothing in front of them.
+# layers in one piece of memory, first their keys, then their values, so that is the last slot of the layer in front, and
+# for the values of the first layer the last slot of the last layer's keys; only the first layer's keys have nothing in
+# front of them.
 # Neither of the two raises anything. So -1 does harm, and everyone who writes has to leave it out.
 #
 # Most of the next function is given. Two steps under the comments are yours.
@@ -542,8 +543,9 @@ for name, layout in layouts.items() if None not in predicted_pieces.values() els
 # layout reads in one piece as well, and pays with 128 when it writes. With blocks of more than one slot none of the three
 # does both in one piece, except with a single KV head, where NHD and HND are the same.
 #
-# Decoding reads thousands of tokens for each one that it writes, which speaks for HND. But the 16 pieces of NHD are 256
-# bytes each, two whole cache lines of a GPU, so no byte of a line is wasted. What decides is the attention kernel at hand.
+# Decoding reads the whole context, hundreds or thousands of tokens, for each token that it writes, which speaks for HND.
+# But the 16 pieces of NHD are 256 bytes each, two whole cache lines of an NVIDIA GPU, so no byte of a line is wasted. What
+# decides is the attention kernel at hand.
 #
 # vLLM 0.33.0 as a rule lays key and value of a head side by side: what is one piece here is one there as well, of both
 # together. It takes NHD, unless a kernel, the user, or the code that moves KV to other memory asks for another order.
@@ -596,8 +598,8 @@ with np.errstate(over="ignore"):
 # %% [markdown]
 # A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. vLLM met
 # it in 2023 (issue #1486, mended by PR #1514), and again in 2026: in its Triton kernel for decoding, which crashed
-# (PR #47671), and in FlexAttention, where the text may go wrong without an error (issue #50427). The remedy is to widen the
-# block id *before* the product.
+# (PR #47671), and where it uses PyTorch's FlexAttention, which crashes, or goes wrong without an error (issue #50427). The
+# remedy is to widen the block id *before* the product.
 
 # %% [markdown]
 # ## 6. On the GPU (stretch)
@@ -696,8 +698,8 @@ check("3.7c", judged)
 # %% [markdown] solution="3.7c"
 # **Explained.** In A only prompts that are a multiple of 4 tell, a quarter of them; with blocks of 16 it is one prompt in
 # sixteen. With the others each block is taken one step before it is needed, and is there when it is. That is why such
-# repairs look right when they are tried. (MinivLLM compared with 0 where 1 was right, as A does now.) All eight prompts;
-# the number is the step in which an engine stops:
+# repairs look right when they are tried. (MinivLLM compared with 0 where 1 was right, as A does now, though not where it
+# takes a block: where it asks whether one is free.) All eight prompts; the number is the step in which an engine stops:
 #
 # | prompt | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 |
 # |---|---|---|---|---|---|---|---|---|
@@ -912,8 +914,8 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 # little to do, and an engine that serves one user takes the loop.
 #
 # Where would *you* switch, by your figures? The engine's own loop has more to do than this one, as it takes the
-# positions out of an array, row by row, and puts the slots into one. There the two meet between 24 and 32, so 16 is the
-# last of the sizes above at which its loop wins, and up to 16 it takes the loop.
+# positions out of an array, row by row, and puts the slots into one. When the engine was written the two were measured to
+# meet there between 24 and 32, so 16 is the last of the sizes above at which its loop wins, and up to 16 it takes the loop.
 #
 # For 256 decodes the array takes less than the rectangle, which the engine builds anew in each step because that is
 # simple: vLLM keeps its table on the GPU, and sends only the entries that are new.
@@ -955,7 +957,7 @@ parts.table(lesson=3)
 # | -1, and the null block | `PAD_SLOT_ID` and `NULL_BLOCK_ID` in `attention/backends/utils.py` |
 # | `reshape_and_cache_kernel` | `reshape_and_cache_kernel_flash` in `attention/ops/triton_reshape_and_cache_flash.py`, for its Triton attention; FlashAttention and FlashInfer call the CUDA operation `reshape_and_cache_flash` |
 # | `nhd_layout`, `hnd_layout` | `KVCacheLayout` in `kv_cache_layout.py`: six orders of layer, block, head, token and content, as a rule key and value of a head side by side; NHD and HND are names for two of them |
-# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys, which `rocm_attn.py` uses; two backends for AITER have this order of their own, as an option |
+# | `split_layout` | `split_kv_cache` in `attention/ops/paged_attn.py`, for keys, which `rocm_attn.py` uses; two backends for AITER, AMD's library of kernels, have this order of their own, as an option |
 # | `blocks_to_add` | `allocate_new_blocks` in `core/single_type_kv_cache_manager.py`: `cdiv(num_tokens, block_size) - len(req_blocks)` |
 #
 # **What production code does beyond this, and why.**
@@ -970,7 +972,7 @@ parts.table(lesson=3)
 #   alone: a kernel may load such an entry, and must mask what it leads to before it counts.
 # - Its tables also change elsewhere than at the end: below a sliding window, entries become the null block.
 # - A backend may say which orders it can read (`supported_kv_cache_layouts`). FlashAttention and Triton say nothing, which
-#   means any; FlashInfer on GPUs of compute capability 10, and vLLM's own backend for CPUs, read only HND.
+#   means any; FlashInfer on GPUs of compute capability 10 (such as B200), and vLLM's own backend for CPUs, read only HND.
 
 # %% [markdown]
 # ## 10. Quiz

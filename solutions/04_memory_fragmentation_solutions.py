@@ -654,10 +654,11 @@ for size in (1, 4, 16, 64, 256):
 # | kernels | up | an entry must have come back before the keys of its block can be asked for: the fewer, the better. vLLM's FlashAttention backend takes multiples of 16 only |
 # | the host | up | with one slot in each block, every request needs a new block in every step |
 #
-# Of these four, only the first is measured above. The PagedAttention paper measured all of them together, end to end
-# (section 7.2): sizes from 16 to 128 did best on long conversations (ShareGPT), and 16 and 32 on short ones (Alpaca), whose
-# sequences are shorter than a larger block. With blocks too small, the GPU's parallelism is not put to use. The authors
-# chose 16, the smallest of those that did well on both.
+# Of these four, only the first is measured above. The PagedAttention paper measured all but shared prefixes together, end
+# to end (section 7.2; one sample for each prompt, so nothing was shared): sizes from 16 to 128 did best on long
+# conversations (ShareGPT), and 16 and 32 on short ones (Alpaca), whose sequences are shorter than a larger block. With
+# blocks too small, the GPU's parallelism may not be put to full use. The authors chose 16, the smallest of those that did
+# well on both.
 #
 # ## 6. Then why not just compact?
 #
@@ -912,7 +913,7 @@ def add_range(
 #
 # The classes of section 3 are put together once more, from what has passed by now; the buddy allocator is a part of its
 # own. Let them serve the queue of section 2, beside compaction and paging. As in lesson 1, *external* is every slot
-# that no request has asked for: what is *rounded up* behind a block, and what is *free*. The rest of a last block that its
+# that no request has asked for: what is *rounded up* behind a block (textbooks call that internal), and what is *free*. The rest of a last block that its
 # request will still fill counts as *later*. **Predict:** of all slots, how many points more are in use under the best of
 # first, best and worst fit than under the worst of them?
 
@@ -1168,7 +1169,7 @@ parts.table(lesson=4)
 # | `allocate` of all four allocators | `BlockPool.get_new_blocks` in `vllm/v1/core/block_pool.py`: compares a number with the number of free blocks, and takes that many from the front of a queue. It never looks where they are. |
 # | `free`, coalescing, buddies | `BlockPool.free_blocks`: to the front or to the back of that queue. A block has no neighbours. |
 # | the block size | `CacheConfig.DEFAULT_BLOCK_SIZE = 16` in `vllm/config/cache.py`; what a backend's kernels support, such as `MultipleOf(16)` in `get_supported_kernel_block_sizes` of `vllm/v1/attention/backends/flash_attn.py`, narrows the choice, and `get_preferred_block_size` there sometimes raises it |
-# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones, unless the layout lets them be packed. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers are always padded |
+# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones, unless the layout lets them be packed. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers (they keep a state of fixed size, and no keys and values) are always padded |
 #
 # **What production code does beyond this, and why.**
 #
@@ -1209,8 +1210,8 @@ parts.table(lesson=4)
 # - Buddies are found by one XOR, and joined level by level. The price is rounding: more than a quarter of what is handed out.
 # - Blocks of one size leave internal waste only, $(B - 1)/2$ slots for each request where remainders are equally likely:
 #   a share that is small for long requests and large for short ones.
-# - For memory's sake blocks would have one slot. Kernels and the host pull upwards, shared prefixes downwards; by
-#   the paper's measurement, 16 is where they meet.
+# - For memory's sake blocks would have one slot. Kernels and the host pull upwards, the last block and shared prefixes
+#   downwards. In the paper's measurement, in which nothing was shared, 16 did well on long and on short requests.
 # - Compaction would be cheap. It wins not quite half of what paging wins, since what is reserved ahead stays reserved, and the table
 #   that it takes makes it unnecessary.
 #
@@ -1235,8 +1236,8 @@ parts.table(lesson=4)
 #
 # 1. When fewer than n blocks are free, and for no other reason. It cannot fail beside enough free memory.
 # 2. 64 KiB for all. 64 is no multiple of 48, so larger blocks do not come out even: the page is padded to 64 KiB
-#    (attention layers may be. For multi-head latent attention an error is raised, which the caller catches: beside
-#    sliding-window layers it first tries `_try_get_full_allocation_fallback_groups`). A quarter of such a page is internal
+#    (attention layers may be. For multi-head latent attention an error is raised. The caller catches it and tries
+#    `_try_get_full_allocation_fallback_groups`, which helps only beside sliding-window layers). A quarter of such a page is internal
 #    fragmentation; it avoids that pages of one kind are of no use to the other, external fragmentation. (Layers of *one*
 #    kind share a block table, so there unequal pages do no harm, and `get_kv_cache_groups` leaves them as they are.)
 # 3. No. Blocks that hold a cached prefix go to the back, so that it survives for long (lesson 7). The others go to the
@@ -1257,7 +1258,7 @@ parts.table(lesson=4)
 # - "Paging has no fragmentation." No external one between blocks of one size. Internal, it has: the last block.
 # - "Compaction is too expensive on a GPU." See section 6. llama.cpp had it, and removed it in August 2025 (pull request
 #   #15473) as no longer needed, since the data of a batch may now lie anywhere in the cache. vLLM does copy blocks between two steps
-#   (`copy_kv_cache_blocks_inplace`: among others where a prefix hit of a hybrid model ends inside a block, and for Mamba's states), but
+#   (`copy_kv_cache_blocks_inplace`: among others, in models with Mamba layers, for their states and where a prefix hit ends inside a block), but
 #   into blocks that nobody reads yet. CUDA graphs are no obstacle: they read the places from tables that each step fills.
 #
 # </details>

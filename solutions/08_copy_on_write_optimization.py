@@ -502,7 +502,7 @@ compare(predicted_longer, 100 * 24 / 1000, "%")
 
 # %% [markdown]
 # A copy is some two hundred times as cheap, and it hardly matters: 2% of a prefill, once for a prompt. (In a decode
-# step of a few requests the 24 tokens would take no time at all, for such a step waits for its weights.) That is not
+# step of a few requests the 24 tokens would take hardly any time, for such a step waits for its weights.) That is not
 # worth a second mechanism where there is a prefix cache, and for ordinary models vLLM 0.33.0 has none: several samples
 # become *child requests* that find each other's blocks, as in the step above. It does the same for beam search, which
 # forks in every step: a beam is a request of one token that finds its past in the cache. Section 8 compares both ways
@@ -793,9 +793,10 @@ print(f"as a mean over requests, one A100 finds {by_requests:.1%}, and that bloc
 # %% [markdown]
 # One A100 finds hardly more than the block with which all begin. Who comes back mostly does so after more than a
 # minute, and by then what they wrote is gone. As a mean over requests the same cache finds more than three times as much, and again it is
-# that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (Counted are
-# prompts alone. An engine also caches what it has answered, and the next prompt of a conversation repeats it. To a
-# hundred prompt tokens there are three of output here, so the rates of a real server are a little higher.)
+# that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (The rates of an
+# engine differ a little. It also caches what it has answered, which the next prompt of a conversation repeats; to a
+# hundred prompt tokens there are three of output here. And of a prompt that was there before as a whole the replay
+# counts all, its last block included, full or not. An engine would compute that block again.)
 
 # %% claims="One A100 finds hardly more than the block with which all begin."
 assert 0 < rates["one A100"] - 512 / mean_tokens < 0.01
@@ -811,7 +812,7 @@ assert 0.025 < sum(r.output_tokens for r in mooncake) / len(mooncake) / mean_tok
 # There is a catch: no A100 could compute all this. Arithmetic alone asks for more than three, so the requests are
 # shared out among servers. Say there are sixteen, with 938 blocks each, and each request goes to the next one in turn.
 # **Predict:** what share of the tokens do they find? And if all requests that have the same second block, which are
-# those of a conversation, go to the same server?
+# those of a conversation as far as ids can tell, go to the same server?
 
 # %%
 predicted_in_turn = None  # your prediction: % of the prompt tokens
@@ -1124,10 +1125,11 @@ parts.table(lesson=8)
 #
 # **What production code does beyond this, and why.**
 #
-# - Some models mix attention with layers that keep a running state. Their blocks are made large (784 tokens in the
-#   report of section 3), so that hits of whole blocks are rare. With `--prefix-match-unit` vLLM hashes in finer units
-#   than a block, finds a *part* of a block, and copies it before the request writes on: copy-on-write is back, for
-#   these. The dashboard shows the unit and the block size as labels of `vllm:cache_config_info`.
+# - Some models mix attention with layers that keep a running state. Their blocks are large (784 tokens in the report
+#   of section 3), for a block of keys and values must not be smaller than such a state. Hits of whole blocks are rare
+#   then. With `--prefix-match-unit` vLLM hashes in finer units than a block, finds a *part* of a block, and copies it
+#   before the request writes on: copy-on-write is back, for these. The block size and the unit, if one was set, are the
+#   labels `block_size` and `prefix_match_unit` of the metric `vllm:cache_config_info`.
 # - An empty salt counts as none (`if ... and request.cache_salt`), and is refused at the door, by `validate_cache_salt`.
 #   Yours takes `""` for a salt like any other.
 # - Layers with a sliding window need only the last tokens, so for them a hit is a run in front of the point at which
