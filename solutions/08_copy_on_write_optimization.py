@@ -390,6 +390,10 @@ print(RequestBlocks.__doc__)
 # | A refusal changes nothing. | Memory is lost bit by bit, until nobody can be served. |
 # | If a block has a hash, all in front of it can be found. | Memory is full of prefixes that nobody can reach, for now at least. |
 #
+# The last row has an exception here. A fork that knows fewer tokens than its parent gives up several shared blocks at
+# once, the front one first, so the end of their chain may stay cached for a while where nobody finds it. Nothing wrong
+# is read.
+#
 # ## 5. Room for the next tokens
 #
 # Every token that your engine computes needs a slot, and one method provides all of them: `allocate_slots`. It is
