@@ -248,8 +248,8 @@ for key in listed if predicted_ratio is not None else ():
 # **Explained.** The share is taken of the whole memory, before anything else is subtracted: 0.9 means nine tenths
 # of the GPU, whatever the model. (It does not bound the process. The CUDA context and the communication buffers come
 # on top, see section 9.) Flooring twice (bytes, then blocks) keeps the result a whole number that is never too large.
-# (vLLM 0.33.0 rounds the bytes up; a byte more or less makes a block more only where the rest is an exact number of
-# blocks.)
+# (vLLM 0.33.0 rounds the bytes up; a byte more or less makes a block more only where the rest is
+# an exact number of blocks.)
 
 # %% [markdown]
 # A measured run lets you hold this against reality. vLLM 0.19.0 served Llama-3.1-8B on an RTX 4090 with
