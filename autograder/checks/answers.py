@@ -18,9 +18,6 @@ from autograder.checks.reference import Method
 FIRST_SEED = 1
 """The seed of the task by hand that a lesson shows; a learner may ask for others."""
 
-_SEEDS = 100
-"""Tasks that are looked through for one in which a mistake shows."""
-
 
 def is_ordering(check: Check) -> bool:
     """Say whether a check is of lines to be put in order."""
@@ -94,19 +91,5 @@ def wrong_answer(check: Any, mistake: Misconception) -> Any:
     if isinstance(check, AnswerCheck):
         return wrong() if callable(wrong) else wrong
     if is_by_hand(check):
-        seed = _telling_seed(check, mistake)
-        return {"seed": seed, **wrong(seed)}
+        return {"seed": FIRST_SEED, **wrong(FIRST_SEED)}
     return wrong
-
-
-def _telling_seed(check: Any, mistake: Misconception) -> int:
-    """Return the first seed whose task tells a mistake from the right answer and all others.
-
-    Where no seed does, as with two mistakes that are one, return the first of all.
-    """
-    others = [each.wrong for each in check.misconceptions if each != mistake]
-    for seed in range(FIRST_SEED, FIRST_SEED + _SEEDS):
-        made = mistake.wrong(seed)
-        if made not in [check.instance(seed).answer, *(other(seed) for other in others)]:
-            return seed
-    return FIRST_SEED

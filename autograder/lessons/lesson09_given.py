@@ -7,13 +7,7 @@ from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.checks.trace import Instance
-from autograder.lessons.lesson09_fair_mistakes import (
-    FreePrompts,
-    LowersToo,
-    NobodyWaitsNoLift,
-    NoLift,
-    OneForAll,
-)
+from autograder.lessons.lesson09_fair_mistakes import FreePrompts, NoLift, OneForAll
 from course_lib.scheduling.policies import VTCRequestQueue
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.watch.by_hand import counters_by_hand
@@ -76,16 +70,6 @@ COUNTERS = (
         "no lift",
         "A client that had nothing waiting is raised to the smallest counter of those that wait.",
         lambda seed: counters_under(NoLift, seed),
-    ),
-    Misconception(
-        "lowers, too",
-        "A counter is raised, never lowered: the larger of its own and the smallest of the others.",
-        lambda seed: counters_under(LowersToo, seed),
-    ),
-    Misconception(
-        "no lift where nobody waits",
-        "Where nobody waits, who comes is raised to the counter of the client that was taken last.",
-        lambda seed: counters_under(NobodyWaitsNoLift, seed),
     ),
     Misconception(
         "prompts are free",
