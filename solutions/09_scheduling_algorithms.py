@@ -674,8 +674,8 @@ assert abs(results["vtc"].makespan / fcfs.makespan - 1) < 0.02
 # %% [markdown] solution="9.6"
 # **Explained.** The bound is asked first, for everybody in line and not only for the one in front: somebody who has come
 # back may stand there, and those who are due behind it. Of several that are due, the first in line goes. Only then the
-# cache decides, and of equals `max` returns the first. With `max_passes` 0 everybody is due at once, and it is
-# first come, first served.
+# cache decides, and of equals `max` returns the first. With `max_passes` 0 everybody is due at once:
+# first come, first served again.
 
 # %%
 mooncake = load_mooncake()[:180]
