@@ -51,6 +51,8 @@ def not_the_code_itself(check: Check, answer: Any) -> str:
     if callable(answer) or not is_of_code(check):
         return ""
     kind = "class" if isinstance(check.reference, type) else "function"
+    if isinstance(answer, property):
+        return f"The check was given a property and calls a {kind}: take `@property` away above it."
     given = named(type(answer)) if answer is not None else "None"
     if isinstance(answer, int | float):
         given += f", {answer},"

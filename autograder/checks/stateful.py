@@ -155,6 +155,7 @@ class StatefulCheck:
         max_steps: Length of the longest life.
         state_line: A function of the library that tells an object's state in one line; a failing
             case then shows it.
+        large: Lives on large inputs, tried last.
         first: The probe, if any, whose last step uses a second object. It is lived before all
             others: of what a class keeps for all of its objects, any later life shows only what is
             left of earlier ones.

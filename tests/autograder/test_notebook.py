@@ -120,6 +120,7 @@ def test_whatever_is_handed_in_is_answered(obj, capsys):
         ("1.4", 0.5, "given a float, 0.5, and calls a function: pass the function itself"),
         ("1.7a", [(11, 16)], "given a list and calls a function: pass the function itself"),
         ("1.1", None, "given None and calls a function: pass the function itself"),
+        ("10.2b", property(len), "given a property and calls a function: take `@property` away"),
         ("4.10", object(), "given an object and calls a class: pass the class itself"),
     ],
 )
