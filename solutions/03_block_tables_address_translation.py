@@ -9,7 +9,7 @@
 # token's *position* in its text, 1,000 say, becomes the *byte* at which its key lies in the memory of a GPU.
 #
 # **By the end you will have built** the block table of a sequence, the function that finds the places of a whole batch
-# in a few dozen microseconds, the two functions that write and read through it, the address in any memory layout, and
+# in tens of microseconds, the two functions that write and read through it, the address in any memory layout, and
 # the GPU kernel that does the writing. In the map below the boxes that you work on have a thick outline.
 #
 # **You need** blocks and the attention over them (lesson 2), and the size of a token's KV (lesson 1). You need no GPU.
@@ -85,8 +85,9 @@ check("3.W3", slots_left_out)
 # next ones. An operating system does the same for the pages of a process. Its page tables (on x86-64, say) take 8 bytes
 # for each page of 4 KiB: 1/512 of the memory that they describe.
 #
-# **Predict:** an entry of a block table takes 4 bytes, and stands for a block of 16 tokens of Llama-3.1-8B, 128 KiB each.
-# Its tables are a share of the KV that they describe, too. How many times smaller than 1/512 is that share?
+# **Predict:** an entry of a block table, as a GPU reads it, takes 4 bytes, and stands for a block of 16 tokens of
+# Llama-3.1-8B, 128 KiB each. Its tables are a share of the KV that they describe, too. How many times smaller than 1/512
+# is that share?
 
 # %%
 predicted_times = None  # your prediction: times smaller than 1/512
@@ -243,7 +244,8 @@ check("3.1b", answer)
 # %% [markdown]
 # Note what is *not* asked for: the layer, and whether we want the key or the value. Each layer has a cache of its own, but
 # block 3 is block 3 in all of them. So an engine finds the slots once per step, and all 32 layers use them, for keys
-# and for values.
+# and for values. (A model in which some layers attend to the last tokens alone may have a table, and slots, for each
+# kind of layer.)
 
 # %% [markdown]
 # ### A table grows at its end
@@ -322,7 +324,7 @@ print("position 9 of r0 is in slot", tables["r0"].slot(9))
 # A step computes tokens of many requests together: one each for those that decode, hundreds for a chunk of a prompt.
 # Such a batch is **ragged**: its rows are of different lengths. It is stored without gaps, all tokens behind each other,
 # with `query_starts` saying where each sequence begins. Behind the last token there may be **padding**: GPUs run
-# fastest when the work was recorded beforehand (a *CUDA graph*), and work is recorded for a few sizes only, so a batch of
+# fastest when the work was recorded beforehand (a *CUDA graph*), and work is recorded for some sizes only, so a batch of
 # 11 tokens is filled up to 16. Padding has no slot. By agreement it gets **-1**.
 #
 # The tables of the sequences become one rectangle. Behind the end of a shorter one stands the **null block**, 0: a block
@@ -340,9 +342,10 @@ viz.token_batch()
 #
 # You could call `slot` in a loop. For a chunk of 2,048 tokens that takes some hundreds of microseconds, and the step, with
 # the GPU, waits for it. The next exercise has little scaffold: a specification, and a blank cell. It is
-# worth 18 points, half of them for a result without a loop in Python, neither over tokens nor over sequences. NumPy does
-# the same to a million numbers with one call: `np.repeat(numbers, times)` repeats each number as often as you say, and
-# `array[rows, columns]` with two arrays takes one element for each pair.
+# worth 18 points, half of them for a result without a loop in Python, neither over tokens nor over sequences, and without
+# an array far larger than the batch and its tables, such as one with a number for each pair of a token and a sequence.
+# NumPy does the same to a million numbers with one call: `np.repeat(numbers, times)` repeats each number as often as you
+# say, and `array[rows, columns]` with two arrays takes one element for each pair.
 #
 # Three helpers are imported above the stub, if you want them:
 #
@@ -598,8 +601,8 @@ with np.errstate(over="ignore"):
 # %% [markdown]
 # A test with ten blocks never sees it; a server with much memory does, and only when its high block ids are in use. vLLM met
 # it in 2023 (issue #1486, mended by PR #1514), and again in 2026: in its Triton kernel for decoding, which crashed
-# (PR #47671), and where it uses PyTorch's FlexAttention, which crashes, or goes wrong without an error (issue #50427). The
-# remedy is to widen the block id *before* the product.
+# (PR #47671), and where it uses PyTorch's FlexAttention, which crashed, or went wrong without an error (issue #50427;
+# there the product is PyTorch's). The remedy is to widen the block id *before* the product.
 
 # %% [markdown]
 # ## 6. On the GPU (stretch)
@@ -930,8 +933,8 @@ print(f"and a step with a chunk of 2,048 tokens calculates for {chunk_ms:.0f} ms
 
 # %% [markdown] answer="3.8" points=4
 # (a) They cross between 64 and 128 decodes, as measured here. At 16 decodes the array's eleven microseconds are calls: fifteen to
-# twenty NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.2 µs for a token and
-# nothing beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred
+# twenty NumPy operations of half a microsecond to one each, hardly any arithmetic; the loop pays 0.1 to 0.25 µs for a token
+# and nothing beforehand, 2 to 4 µs in all. For the chunk of 2,048 the array takes not even twice its flat price, and the loop a hundred
 # times what it took for 16 tokens, as it has more than a hundred times as many. (b) A decode step takes 4.5 ms at least, for
 # reading the weights, so 2 or 11 µs are less than 0.3% of it. The step with the chunk calculates for 29 ms at least, so the array's
 # 15 to 20 µs are less than 0.1% of it, and the loop's 200 to 500 µs 0.7 to 1.7%. That is on the CPU, and the GPU waits for it
@@ -996,7 +999,8 @@ parts.table(lesson=3)
 # - slot = table[p // B] · B + p % B, the same number in every layer, for keys and values. One mapping per step.
 # - Tables are padded with the null block, slot mappings with -1. Everybody who writes has to leave -1 out: it is the last slot
 #   in Python, and in Triton, with NHD, one in front of the cache.
-# - A layout is a set of strides. NHD writes a token in one piece, HND reads a head of a block in one piece; none does both.
+# - A layout is a set of strides. NHD writes a token in one piece, HND reads a head of a block in one piece; with several
+#   heads, none does both.
 # - block × stride in 64 bits.
 # - Ask how many blocks are needed and how many are there. A remainder is right or wrong by the order of two other lines.
 # - Vectorised code pays for each call, a loop for each token. Measure where they cross.

@@ -275,7 +275,7 @@ ADDRESS = (
     ),
     Misconception(
         "what is negative is not refused",
-        "A head of -1 is a byte of the cache, too: in NHD, of the token before.",
+        "A head of -1 is a byte of the cache, too, as a rule: in NHD, of the token before.",
         _addressed(is_inside=lambda place, size: place < size),
     ),
 )

@@ -29,7 +29,7 @@ PAD_SLOT_ID = -1
 """The slot of a token that is only padding: it is no slot, and nothing is written."""
 
 VECTOR_BYTES = 16
-"""Bytes that a thread of a GPU loads or stores with one instruction (the newest take 32)."""
+"""The most bytes that a GPU's thread loads or stores with one instruction (32 on the newest)."""
 
 
 class PositionError(ValueError, IndexError):
