@@ -5,8 +5,8 @@
 # **Points** 100, of which 8 are a stretch
 #
 # Lesson 1 measured what contiguous reservations lose. Lessons 2 and 3 took contiguity away: blocks, and a table that
-# says where they are. This lesson asks what exactly that was worth. It builds the allocators that contiguous
-# memory can have, as well as they can be built, and holds paging against them.
+# says where they are. This lesson asks what exactly that was worth. It builds the classical allocators of
+# contiguous memory, gives them every advantage, and holds paging against them.
 #
 # **By the end you will have built** first fit, best fit and a buddy allocator; the measure of how scattered free
 # memory is; and the calculation of what a block size wastes. You will be able to tell an allocator's losses apart, and
@@ -656,7 +656,7 @@ for size in (1, 4, 16, 64, 256):
 #
 # Of these four, only the first is measured above. The PagedAttention paper measured all but shared prefixes together, end
 # to end (section 7.2; one sample for each prompt, so nothing was shared): sizes from 16 to 128 did best on long
-# conversations (ShareGPT), and 16 and 32 on short ones (Alpaca), whose sequences are shorter than a larger block. With
+# conversations (ShareGPT), and 16 and 32 on short instructions (Alpaca), whose sequences are shorter than a larger block. With
 # blocks too small, the GPU's parallelism may not be put to full use. The authors chose 16, the smallest of those that did
 # well on both.
 #
@@ -1155,7 +1155,7 @@ check("4.10", MyAllocator)
 # **Explained.** Best fit with holes that are kept three times: by start and by end, so that both neighbours are found in
 # one step, and by size, so that the smallest that fits is found by bisection. The three must be kept in step, hence the
 # two helpers. With 20 holes this hardly matters; with 20,000 it is the difference between microseconds and milliseconds.
-# Real allocators go the same way: glibc's malloc keeps sizes at both ends of a piece (Knuth's *boundary tags*), and bins
+# Real allocators go the same way: glibc's malloc keeps the size at both ends of a free piece (Knuth's *boundary tags*), and bins
 # by size.
 
 # %%
@@ -1169,7 +1169,7 @@ parts.table(lesson=4)
 # | `allocate` of all four allocators | `BlockPool.get_new_blocks` in `vllm/v1/core/block_pool.py`: compares a number with the number of free blocks, and takes that many from the front of a queue. It never looks where they are. |
 # | `free`, coalescing, buddies | `BlockPool.free_blocks`: to the front or to the back of that queue. A block has no neighbours. |
 # | the block size | `CacheConfig.DEFAULT_BLOCK_SIZE = 16` in `vllm/config/cache.py`; what a backend's kernels support, such as `MultipleOf(16)` in `get_supported_kernel_block_sizes` of `vllm/v1/attention/backends/flash_attn.py`, narrows the choice, and `get_preferred_block_size` there sometimes raises it |
-# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones, unless the layout lets them be packed. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers (they keep a state of fixed size, and no keys and values) are always padded |
+# | internal waste, to avoid external | `unify_kv_cache_spec_page_size` in `vllm/v1/core/kv_cache_planning.py`: layers of different kinds (full attention, sliding window) whose pages differ in size get equal ones, unless the layout lets them be packed. Attention layers get larger blocks or, where that does not come out even, padding; Mamba layers (they keep a state of fixed size, and no keys and values) get padding alone |
 #
 # **What production code does beyond this, and why.**
 #

@@ -331,7 +331,7 @@ MEASURED = Exercise(
         "How many slots are free in a snapshot, and how many does the first that waits ask for?",
         "In each snapshot, take all reservations off the slots, and hold the rest against prompt "
         "and output of the first that waits: of 5 requests, admitted in order, of which 2 wait, "
-        "that is number 3. Count the snapshots in which the rest is at least as much.",
+        "that is the one at index 3. Count the snapshots in which the rest is at least as much.",
         "`head = requests[len(requests) - snapshot.num_waiting]`",
     ),
 )

@@ -273,8 +273,8 @@ BUDDY = (
     ),
     Misconception(
         "the buddy behind only",
-        "A block is the lower half as often as the upper one, and its buddy then lies before it: "
-        "`offset ^ size` finds either.",
+        "A block may be the upper half as well as the lower one, and the buddy of an upper half "
+        "lies before it: `offset ^ size` finds either.",
         BuddyBehindOnly,
     ),
     Misconception(
