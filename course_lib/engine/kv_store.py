@@ -6,6 +6,9 @@ decides nothing.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +70,7 @@ class PagedKVStore:
         # Keys and values of all layers in one tensor, so that a block moves in one go.
         def allocate(blocks: int, where: torch.device | str) -> Tensor:
             sizes = (2, config.num_layers, blocks, block_size, config.num_kv_heads, config.head_dim)
-            return torch.zeros(sizes, dtype=dtype, device=where)
+            return _zeros(sizes, dtype, torch.device(where))
 
         self._device_blocks = allocate(num_blocks, device)
         self._cpu_blocks = allocate(num_cpu_blocks, "cpu")
@@ -143,6 +146,22 @@ class PagedKVStore:
                 f"a sequence has {batch.max_context_len} tokens; this model takes at most "
                 f"{self.config.max_model_len}: end it before (max_model_len)"
             )
+
+
+def _zeros(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros, of which on the CPU only what is written to takes up memory.
+
+    ``torch.zeros`` writes each byte, and so takes all memory, and time for it, when an engine
+    starts. ``numpy.zeros`` asks the system for zeros (``calloc``), which hands pages out as they
+    are used.
+
+    >>> _zeros((2, 3), torch.bfloat16, torch.device("cpu")).sum()
+    tensor(0., dtype=torch.bfloat16)
+    """
+    if device.type != "cpu" or 0 in sizes:
+        return torch.zeros(sizes, dtype=dtype, device=device)
+    pages = np.zeros(math.prod(sizes) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(pages).view(dtype).view(sizes)
 
 
 def _move_blocks(source: Tensor, destination: Tensor, pairs: BlockCopies) -> None:

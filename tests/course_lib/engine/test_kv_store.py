@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -220,3 +221,15 @@ class TestMisuse:
     def test_impossible_sizes(self, sizes: tuple[int, int, int]) -> None:
         with pytest.raises(ValueError, match="at least 1 block of 1 token"):
             PagedKVStore(CONFIG, sizes[0], sizes[1], num_cpu_blocks=sizes[2])
+
+
+def test_blocks_that_nobody_wrote_to_take_no_memory():
+    # An engine reserves far more than a short text needs: a laptop should not pay for it.
+    before = psutil.Process().memory_info().rss
+    store = PagedKVStore(CONFIG, num_blocks=100_000, block_size=16, num_cpu_blocks=100_000)
+    reserved = sum(cache.nbytes for cache in (*store.key_caches, *store.value_caches))
+    store.key_caches[0][7].fill_(1.0)
+    taken = psutil.Process().memory_info().rss - before
+    assert reserved > 700e6
+    assert taken < 0.1 * reserved
+    assert not store.key_caches[0][8].any()
