@@ -326,8 +326,9 @@ assert 0 < furthest < 1e-6
 # slot $p \bmod B$. Which physical block that is stands in the block table.
 #
 # The request of the film has 11 tokens, so its three blocks hold 4, 4 and 3 of them. The last slot of block 5 belongs to
-# nobody. A new token will be written there in the next step; until then it holds whatever a former owner left.
-# Likewise the table may have more entries than the request needs. They mean nothing.
+# nobody. A new token will be written there in the next step; until then it holds whatever a former owner left, or what
+# was in the memory before anybody wrote. Likewise the table may have more entries than the request needs. They mean
+# nothing.
 #
 # ### What must hold, and what breaks
 #
@@ -336,8 +337,8 @@ assert 0 < furthest < 1e-6
 # | All sums are relative to one maximum before they are added. | Fluent text that is slightly wrong, and no error anywhere. |
 # | Where a request ends is said by its context length, not by its table or its blocks. | Answers that depend on who had the block before. |
 # | A block is found through the table of its own request. | One user's text in another one's answer. |
-# | Merging with the empty state changes nothing. | NaN as soon as one worker has nothing to do. |
-# | The division comes once, at the end. | Right answers while a request has one block, wrong ones from the second on. |
+# | Merging with the empty state changes nothing. | NaN as soon as two empty states meet, such as those of two idle workers. |
+# | The division comes once, at the end, and not in each block. | Right answers while a request has one block, wrong ones from the second on. |
 #
 # Now the exercise with the least scaffold: a specification, and an empty body. You have all the pieces:
 # `SoftmaxState.empty(query)` is the state that has seen nothing, and `state.output()` divides, numerator by denominator.
@@ -1076,7 +1077,8 @@ compare(predicted_rest, worth("Azure", "Oracle, first fit"), "times the rate of 
 # lengths, and at similar latency.) Where hardly anything is generated, all of the gain is rounding, as a buddy
 # allocator takes 2,048 slots for 1,025: over first fit, paging loses.
 #
-# Nor does paging help without a queue: nobody waits for the memory then, and attention is only slower.
+# Nor does room for more requests help without a queue: nobody waits for the memory then, and attention is only slower.
+# (Something else that blocks make possible does: requests that begin alike can share them. See lessons 7 and 8.)
 
 # %% claims="With Azure's conversations more than half of the gain was the buddy allocator's rounding; over first fit 10 to 15% remain."
 assert 1.1 < worth("Azure", "Oracle, first fit") < 1.15
@@ -1138,7 +1140,7 @@ parts.table()
 # | `softmax_step` | `softmax_step` in `ops/triton_attention_helpers.py`: with `tl.exp`, and a guard (below); it returns the factor, and the caller rescales the numerator |
 # | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context (Intel GPUs have a way of their own) |
 # | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 for the smallest ones on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
-# | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two numbers: an average and its weight |
+# | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two parts: an average and the logarithm of its weight |
 # | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What vLLM calls `context_len` leaves the new ones out |
 # | `attend_blocks` | no counterpart in Python: on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
 #
@@ -1155,9 +1157,10 @@ parts.table()
 #
 # A row that has seen no key, and sees none in this tile. Its maximum is −inf, and −inf − (−inf) is NaN: the two empty
 # states of exercise 2.3. With 0 in its place the weights and the factor are 0, and the state stays empty. A row of
-# vLLM's kernel is a token and a query head, and with several tokens of a prompt and a sliding window the first tile can
-# lie before the window of the later rows. Your docstring leaves that to the caller: "A row sees a key in this tile, or
-# has seen one before." In a decode all rows see all keys, and each tile has one.
+# vLLM's kernel is a token and a query head. With several tokens, the first tile of a sliding window can lie before the
+# window of the later rows, and a segment can lie behind the tokens of the earlier ones. Your docstring leaves that to
+# the caller: "A row sees a key in this tile, or has seen one before." In a decode all rows see all keys, and each tile
+# has one.
 #
 # (Rows of padding see no key there either, but a NaN in them would be stored nowhere.)
 #
@@ -1227,9 +1230,10 @@ parts.table()
 # <details><summary>What older material says differently</summary>
 #
 # - "PagedAttention is in `csrc/attention`, as v1 and v2": those CUDA kernels are gone (one for ROCm remains). They kept
-#   all scores of a sequence, or of a partition of it, in shared memory, and no running sums; v2 merged its partitions as
-#   exercise 2.7b does. 0.33.0 uses FlashAttention, FlashInfer and Triton, all of which read block tables, and carry the
-#   state of this lesson from tile to tile.
+#   all scores of a sequence, or of a partition of it, in shared memory, and no running sums; v2 left the average of
+#   each partition with its $m$ and $l$, and a second kernel merged them, as in exercise 2.7. 0.33.0 uses
+#   FlashAttention, FlashInfer and Triton, all of which read block tables, and carry the state of this lesson from tile
+#   to tile.
 # - "Paging makes attention 20 to 26% slower" was one kernel in 2023 against FasterTransformer's (section 7.1 of the
 #   paper). Of another kernel it has to be measured: the bytes of the table, 0.1% in yours, are not the whole price.
 # - "FlashAttention is an approximation": it is the state of this lesson, and exact. So is PagedAttention.

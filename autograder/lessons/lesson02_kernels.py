@@ -196,8 +196,8 @@ STEP_MISTAKES = (
     ),
     Misconception(
         "Python's max",
-        "Python's max asks once which of the two is larger; here each row has a maximum of its "
-        "own, which tl.maximum takes number by number.",
+        "Under the interpreter max is Python's, which asks once which of the two is larger; here "
+        "each row has a maximum of its own. tl.maximum takes it number by number everywhere.",
         Edited(((_NEW_MAX, "new_max = max(max_score, tl.max(scores, axis=1))"),)),
         evidence=r"(?<!\.)\bmax\(",
     ),

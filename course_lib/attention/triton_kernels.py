@@ -222,7 +222,7 @@ def paged_decode_kernel(
         value_row += kv_head * value_head_stride
         v = load_rows(value_cache, value_row, valid, HEAD_DIM, DIM_LANES).to(DOT_DTYPE)
 
-        # Scores in powers of two: [GROUP_LANES, TILE].
+        # Scores, the exponents of 2 in the weights: [GROUP_LANES, TILE].
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
         scores = tl.where(valid[None, :], scores, float("-inf"))
 

@@ -318,7 +318,7 @@ def _num_warps(key_cache: Tensor) -> int:
 
 
 def _scale_log2(scale: float | None, query: Tensor) -> float:
-    """Return the factor that turns a dot product into a score in powers of two."""
+    """Return the factor that makes a dot product the exponent of 2 in a weight."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     return scale * math.log2(math.e)
 

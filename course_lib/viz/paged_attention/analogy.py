@@ -33,7 +33,7 @@ _LEGEND = {"used": "of this process, of this request", "empty": "somebody else's
 
 _WHERE_IT_ENDS = (
     "No page fault: the scheduler hands out a block before the step that writes into it. A token "
-    "without a block is not computed; nothing is fetched while a kernel runs.",
+    "without a block is not computed, and no kernel stops to have one fetched.",
     "No TLB: the block table is plain data, and a kernel itself looks up the block of each token.",
     "One table for all layers of a kind: block 5 is block 5 in the cache of each of them.",
     "No clearing: an operating system zeroes a frame before another process gets it. A block keeps "
