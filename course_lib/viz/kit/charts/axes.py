@@ -297,13 +297,22 @@ def horizontal_axis(scale: AnyScale, y: float, label: str) -> tuple[Shape, ...]:
         label: The quantity and its unit.
     """
     shapes: list[Shape] = [Line(((scale.start, y), (scale.end, y)))]
-    for value in ticks_with_room(scale, _has_room_beside):
+    for value in horizontal_ticks(scale):
         x = scale(value)
         shapes.append(Line(((x, y), (x, y + 6))))
         shapes.append(Text(x, y + 23, tick_text(value), SMALL_SIZE, "middle"))
     middle = (scale.start + scale.end) / 2
     shapes.append(Text(middle, y + 46, label, TEXT_SIZE, "middle"))
     return tuple(shapes)
+
+
+def horizontal_ticks(scale: AnyScale) -> tuple[float, ...]:
+    """Return the values at the ticks of a horizontal axis, where rules across a chart belong too.
+
+    >>> horizontal_ticks(Scale(0, 20, 100, 500))
+    (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0)
+    """
+    return ticks_with_room(scale, _has_room_beside)
 
 
 def vertical_axis(scale: AnyScale, x: float, label: str, right: float) -> tuple[Shape, ...]:

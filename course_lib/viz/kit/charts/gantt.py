@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from course_lib.viz.kit.charts.axes import AnyScale, Axis
+from course_lib.viz.kit.charts.axes import AnyScale, Axis, horizontal_ticks
 from course_lib.viz.kit.charts.chart import Chart, heading, horizontal_foot
 from course_lib.viz.kit.charts.words import number, quantity
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
@@ -93,7 +93,7 @@ def gantt(
     x = axis.scale(ends, left, width - 24)
     bottom = top + len(rows) * row_height
     shapes: list[Shape] = [*texts]
-    for tick in x.ticks():
+    for tick in horizontal_ticks(x):
         shapes.append(Line(((x(tick), top), (x(tick), bottom)), "faint", 1))
     for place, (name, spans) in enumerate(rows.items()):
         y = top + place * row_height

@@ -348,6 +348,15 @@ def test_spans_lie_where_they_happen_and_are_not_blank_between() -> None:
         gantt("Batch", Axis("Step"), {"A": [Span(3, 1, "decode")]})
 
 
+@pytest.mark.parametrize("width", [300, WIDE, 2 * WIDE])
+def test_the_rules_of_a_gantt_chart_stand_at_the_ticks_of_its_axis(width: float) -> None:
+    chart = gantt("Batch", Axis("Time", "s", low=0, high=20), {"A": [Span(0, 4, "decode")]}, width)
+    lines = [shape for shape in chart.shapes if isinstance(shape, Line)]
+    upright = [line for line in lines if line.points[0][0] == line.points[1][0]]
+    rules = {line.points[0][0] for line in upright if line.tone == "faint"}
+    assert rules == {line.points[0][0] for line in upright if line.tone != "faint"}
+
+
 def test_many_rows_are_summed_up() -> None:
     rows = {str(k): [Span(0, 2, "decode"), Span(2, 3, "idle")] for k in range(40)}
     assert gantt("Batch", TIME, rows).alt == "40 rows. All together: decode 80 s, idle 40 s."
