@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from autograder.checks.finding import Misconception
@@ -55,16 +54,11 @@ def _wrong_pieces(
     return admit_under_pow2
 
 
-def _rounded_output(output_tokens: int) -> int:
-    return given.next_power_of_two(output_tokens)
+_rounded_output = given.next_power_of_two
 
 
-def _rounding_twice(round_up: Callable[[int], int]) -> Callable[..., list[tuple[int, int]]]:
-    """Make an admission in which output and piece are rounded by one and the same helper."""
-    return _wrong_pieces(
-        lambda p, o, most: min(p + round_up(o), most),
-        piece_of=round_up,
-    )
+def _next_power_for_the_output(prompt: int, output: int, most: int) -> int:
+    return min(prompt + (1 << output.bit_length()), most)
 
 
 def halved_too_little(
@@ -228,8 +222,7 @@ def small_ones_thrown_away(
         heap = [block for block in heap if block >= piece]
         if not heap:
             break
-        block = heap.pop(0)
-        heap = sorted([*heap, *_halves(block, piece)])
+        heap = sorted([*heap[1:], *_halves(heap[0], piece)])
         pieces.append((size, piece))
     return pieces
 
@@ -288,25 +281,12 @@ ADMIT = (
     Misconception(
         "the next power, even of a power",
         "16 is a power of two already: 16 tokens are rounded up to 16, not to 32.",
-        _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length()), most)),
+        _wrong_pieces(_next_power_for_the_output),
     ),
     Misconception(
         "the next power, even of a power, for output and piece",
-        "What is a power of two already is not rounded up: 16 tokens count as 16, and a sum of 16 "
-        "gets a piece of 16.",
-        _rounding_twice(lambda size: 1 << size.bit_length()),
-    ),
-    Misconception(
-        "output and piece rounded to the nearest power",
-        "Both are rounded up, however near the power below is: a piece holds all that was asked "
-        "for.",
-        _rounding_twice(lambda size: 2 ** round(math.log2(size))),
-    ),
-    Misconception(
-        "output and piece rounded down",
-        "Both are rounded up: five tokens need room for eight, and a piece holds all that was "
-        "asked for.",
-        _rounding_twice(lambda size: 1 << size.bit_length() - 1),
+        "16 is a power of two already: neither an output nor a piece of 16 is rounded up to 32.",
+        _wrong_pieces(_next_power_for_the_output, lambda size: 1 << size.bit_length()),
     ),
     Misconception(
         "the output rounded down",

@@ -988,11 +988,6 @@ ADMIT_WRONG = (
         with_one_helper(lambda size: 2 ** size.bit_length()),
         "the next power, even of a power, for output and piece",
     ),
-    (
-        with_one_helper(lambda size: 2 ** round(math.log2(size))),
-        "output and piece rounded to the nearest power",
-    ),
-    (with_one_helper(lambda size: 2 ** int(math.log2(size))), "output and piece rounded down"),
     (admission(takes=max), "the largest block first"),
     (admission(is_enough=lambda half, asked: half > asked), "half must be more than enough"),
     (admission(is_enough=lambda half, asked: 2 * half >= asked), "halved once too often"),
