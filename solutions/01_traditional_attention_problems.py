@@ -729,9 +729,10 @@ if predicted_throughput is not None:
     print(f"half the KV bytes per token, so twice the sequences: {half_the_bytes:.2f} times")
 
 # %% [markdown]
-# Of what a full step reads 80% are cache already, so with twice the room it lasts 1.8 times as long. Half the bytes per
-# token are half the reading, too, and double the tokens. Half of the room reserved and empty costs a sixth of the tokens
-# here, and more where the weights fill more of the GPU, as in the paper's set-up (section 8).
+# Of what a full step reads 80% are cache already, so with twice the room it lasts 1.8 times as long. With half
+# the bytes per token, twice the sequences take no longer to read, and make twice the tokens. Half of the room reserved and
+# empty costs a sixth of the tokens here, and more where the weights fill more of the GPU, as in the paper's set-up
+# (section 8).
 
 # %% claims="At 1,024 tokens and more, decoding never reaches the ridge point on this GPU, whatever the batch."
 for context in (1024, 4096, 16384):
@@ -754,7 +755,7 @@ assert round(kv_read / (kv_read + llama_8b.weight_bytes), 2) == 0.80
 assert round(step_seconds(4096, 2 * fit) / step_seconds(4096, fit), 1) == 1.8
 assert 0.79 < min(of_ceiling.values()) <= max(of_ceiling.values()) < 0.80
 
-# %% claims="Half the bytes per token are half the reading, too, and double the tokens. Half of the room reserved and empty costs a sixth of the tokens here"
+# %% claims="With half the bytes per token, twice the sequences take no longer to read, and make twice the tokens. Half of the room reserved and empty costs a sixth of the tokens here"
 assert round(twice_the_room, 2) == 1.11
 assert half_the_bytes == 2
 assert abs(1 - half_in_use - 1 / 6) < 0.01
@@ -1396,7 +1397,7 @@ assert round(their_running["Paged"], 1) == 35.7
 #
 # </details>
 #
-# <details><summary>What `forward_flops` counts too high</summary>
+# <details><summary>What <code>forward_flops</code> counts too high</summary>
 #
 # It counts every parameter for every token. But a token only looks up one row of the input embedding, 7% of
 # Llama-3.1-8B. In decoding that falls out of the FLOP and of the bytes alike, so that the quotient hardly changes. In a

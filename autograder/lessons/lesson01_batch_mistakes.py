@@ -41,6 +41,18 @@ def last_batch_shrinks(output_lengths: Sequence[int], batch_size: int) -> float:
     return sum(output_lengths) / slots
 
 
+def last_batch_left_out(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Count the seats of full batches only, and the tokens of all."""
+    full = [each for each in _batches(output_lengths, batch_size) if len(each) == batch_size]
+    return sum(output_lengths) / (batch_size * sum(map(max, full)))
+
+
+def full_batches_only(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Count neither seats nor tokens of a last batch that is not full."""
+    full = [each for each in _batches(output_lengths, batch_size) if len(each) == batch_size]
+    return sum(map(sum, full)) / (batch_size * sum(map(max, full)))
+
+
 def in_percent(output_lengths: Sequence[int], batch_size: int) -> float:
     """Give a share in per cent."""
     return 100 * static_batch_utilization(output_lengths, batch_size)
@@ -100,6 +112,16 @@ STATIC_BATCHING = (
         "the last batch shrinks",
         "The empty seats of the last batch stand idle too: every batch has batch_size seats.",
         last_batch_shrinks,
+    ),
+    Misconception(
+        "the seats of the last batch left out",
+        "The last batch runs, too, when it is not full: count its seats as those of any other.",
+        last_batch_left_out,
+    ),
+    Misconception(
+        "full batches only",
+        "The last batch runs, too, when it is not full: count its tokens and all of its seats.",
+        full_batches_only,
     ),
     Misconception(
         "as long as its first request",

@@ -54,8 +54,11 @@ def _wrong_pieces(
     return admit_under_pow2
 
 
-def _rounded_output(output_tokens: int) -> int:
-    return given.next_power_of_two(output_tokens)
+_rounded_output = given.next_power_of_two
+
+
+def _next_power_for_the_output(prompt: int, output: int, most: int) -> int:
+    return min(prompt + (1 << output.bit_length()), most)
 
 
 def halved_too_little(
@@ -219,8 +222,7 @@ def small_ones_thrown_away(
         heap = [block for block in heap if block >= piece]
         if not heap:
             break
-        block = heap.pop(0)
-        heap = sorted([*heap, *_halves(block, piece)])
+        heap = sorted([*heap[1:], *_halves(heap[0], piece)])
         pieces.append((size, piece))
     return pieces
 
@@ -279,7 +281,12 @@ ADMIT = (
     Misconception(
         "the next power, even of a power",
         "16 is a power of two already: 16 tokens are rounded up to 16, not to 32.",
-        _wrong_pieces(lambda p, o, most: min(p + (1 << o.bit_length()), most)),
+        _wrong_pieces(_next_power_for_the_output),
+    ),
+    Misconception(
+        "the next power, even of a power, for output and piece",
+        "16 is a power of two already: neither an output nor a piece of 16 is rounded up to 32.",
+        _wrong_pieces(_next_power_for_the_output, lambda size: 1 << size.bit_length()),
     ),
     Misconception(
         "the output rounded down",

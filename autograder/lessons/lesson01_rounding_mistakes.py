@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from autograder.checks.finding import Misconception
 from autograder.lessons import lesson01_given as given
 from course_lib.kv_cache.reservation import Snapshot
@@ -56,6 +58,29 @@ def _share_of_the_reservations() -> dict[str, float]:
     return {
         name: share / given.mean_over_snapshots(name, lambda each: each.reserved)
         for name, share in given.rounded_shares().items()
+    }
+
+
+def _share_of_the_reservations_each_time() -> dict[str, float]:
+    """Divide in each snapshot by what is asked for there, and average."""
+
+    def share(snapshot: Snapshot) -> float:
+        asked_for = sum(each.reserved for each in snapshot.reservations)
+        return _behind(snapshot) * given.OPT_13B_SLOTS / asked_for
+
+    return {
+        name: fmean(share(each) for each in given.snapshots_under(name) if each.reservations)
+        for name in given.rounded_shares()
+    }
+
+
+def _empty_in_the_pieces() -> dict[str, float]:
+    """Count all that a piece holds no token in, reserved or not."""
+    return {
+        name: given.mean_over_snapshots(
+            name, lambda each: given.next_power_of_two(each.reserved) - each.written
+        )
+        for name in given.rounded_shares()
     }
 
 
@@ -152,6 +177,17 @@ MEASURED = (
         "a share of the reservations",
         "The share is one of all slots of the memory, not of those that were asked for.",
         _share_of_the_reservations,
+    ),
+    Misconception(
+        "a share of the reservations, in each snapshot",
+        "The share is one of all slots of the memory, not of those that were asked for.",
+        _share_of_the_reservations_each_time,
+    ),
+    Misconception(
+        "all that is empty in the pieces",
+        "That counts slots that were asked for, too: rounding is what a piece has beyond "
+        "`reserved`, written or not.",
+        _empty_in_the_pieces,
     ),
     Misconception(
         "the next power, even of a power",

@@ -615,6 +615,13 @@ def test_no_text_has_slipped_into_a_code_cell(slug):
 
 
 @each_notebook
+def test_a_summary_holds_no_markdown_which_would_be_shown_as_it_stands(slug):
+    texts = "\n".join(cell.source for cell in released(slug).cells)
+    summaries = re.findall(r"<summary>(.*?)</summary>", texts)
+    assert [text for text in summaries if re.search(r"[`*]|\$.+\$", text)] == []
+
+
+@each_notebook
 def test_every_claim_that_is_asserted_is_made_in_the_text(slug):
     # Also in what is shown once an exercise has passed, which is not released.
     texts = [*released(slug).cells, *source_cells(slug)]

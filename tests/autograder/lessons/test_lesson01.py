@@ -498,7 +498,23 @@ def unchecked(is_refused):
 
 
 STATIC_RIGHT = (padded_table, with_an_iterator, running_maximum)
+
+
+def in_full_batches(output_lengths, batch_size, tokens_of_all=True):
+    """Count as many batches as the length divided by the size, rounded down."""
+    if batch_size < 1 or not output_lengths or min(output_lengths) < 1:
+        raise ValueError
+    seats = tokens = 0
+    for index in range(len(output_lengths) // batch_size):
+        batch = output_lengths[index * batch_size : (index + 1) * batch_size]
+        seats += batch_size * max(batch)
+        tokens += sum(batch)
+    return (sum(output_lengths) if tokens_of_all else tokens) / seats
+
+
 STATIC_WRONG = (
+    (in_full_batches, "the seats of the last batch left out"),
+    (functools.partial(in_full_batches, tokens_of_all=False), "full batches only"),
     (looks_at_the_last, SAME),
     (unchecked(lambda batch_size: False), SAME),  # range() refuses a step of 0 by itself
     (unchecked(lambda batch_size: batch_size == 0), SAME),
@@ -928,7 +944,29 @@ def from_a_table(powers):
     return size_of
 
 
+def with_one_helper(rounded):
+    """Round the output and the piece by the same helper."""
+
+    def admit_under_pow2(requests, free_blocks, max_model_len):
+        free, out = list(free_blocks), []
+        for prompt, output in requests:
+            asked = min(prompt + rounded(output), max_model_len)
+            piece = rounded(asked)
+            block = min((each for each in free if each >= piece), default=None)
+            if block is None:
+                return out
+            free.remove(block)
+            while block > piece:
+                block //= 2
+                free.append(block)
+            out.append((asked, piece))
+        return out
+
+    return admit_under_pow2
+
+
 ADMIT_RIGHT = (
+    with_one_helper(lambda size: 2 ** math.ceil(math.log2(size))),
     on_a_sorted_list,
     by_counts_of_powers,
     in_named_tuples,
@@ -945,6 +983,10 @@ ADMIT_WRONG = (
     (
         admission(lambda p, o, most: min(p + 2 ** o.bit_length(), most)),
         "the next power, even of a power",
+    ),
+    (
+        with_one_helper(lambda size: 2 ** size.bit_length()),
+        "the next power, even of a power, for output and piece",
     ),
     (admission(takes=max), "the largest block first"),
     (admission(is_enough=lambda half, asked: half > asked), "half must be more than enough"),
@@ -1391,6 +1433,15 @@ def mean_rounding(name):
     return np.mean([up(r.reserved) - r.reserved for r in running]) / given.OPT_13B_SLOTS
 
 
+def mean_share_of(name, whole):
+    """Return what is rounded up as a share of another whole in each snapshot, averaged."""
+    shares = []
+    for snapshot in given.snapshots_under(name):
+        rounding = sum(up(r.reserved) - r.reserved for r in snapshot.reservations)
+        shares.append(rounding / max(1, sum(map(whole, snapshot.reservations))))
+    return np.mean(shares)
+
+
 def external(name):
     return 1 - given.mean_over_snapshots(name, lambda each: each.reserved)
 
@@ -1428,6 +1479,21 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
         (
             lambda right: {name: right[name] / (1 - external(name)) for name in right},
             "a share of the reservations",
+        ),
+        (
+            lambda right: {name: mean_share_of(name, lambda r: r.reserved) for name in right},
+            "a share of the reservations, in each snapshot",
+        ),
+        (
+            lambda right: {name: mean_share_of(name, lambda r: up(r.reserved)) for name in right},
+            "a share of the pieces",
+        ),
+        (
+            lambda right: {
+                name: given.mean_over_snapshots(name, lambda each: up(each.reserved) - each.written)
+                for name in right
+            },
+            "all that is empty in the pieces",
         ),
         (
             lambda right: {name: mean_rounding(name) for name in right},
