@@ -172,7 +172,8 @@ def _short(event: dict[str, Any]) -> str:
         return f"track {event['tid']}"
     where = event.get("id", event.get("tid", ""))
     length = f"+{event.get('dur', '?')}" if event["ph"] == "X" else ""
-    return f"{event['ph']}({where} {event.get('name')} {event['ts']}{length})"
+    other = f" of {event['cat']}" if event.get("cat", "request") != "request" else ""
+    return f"{event['ph']}({where} {event.get('name')}{other} {event['ts']}{length})"
 
 
 # What a checker gets wrong
