@@ -69,7 +69,8 @@ check("13.W3", blocks_in_use)
 # %% [markdown]
 # ## 2. What you have, and what it runs on
 #
-# This is every part that an engine may use, by lesson. What is not yours is the library's: the engine runs all the same.
+# This is every part that an engine may use, by lesson. What is not yours is the library's: the engine runs all the same. Two
+# pieces of this notebook are methods of `Scheduler`, which stands under lesson 5; `MemoryTracker` looks on, and no engine runs on it.
 # **What that costs.** A part of lessons 1 to 12 earned its points there, and costs nothing here. A piece of *this* notebook
 # that the library stands in for costs the points of its exercise; its share of the 16 points for equality (by its exercise's
 # points, of 18); and its share of the 30, 20 and 10 points for cost, code and documentation. `grading/rubric.toml` has it all.
@@ -135,10 +136,10 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | call | what it does |
 # |---|---|
 # | `schedule()` of `self.scheduler` | returns the plan; the blocks are handed out |
-# | `fork(...)` of the plan | of prompts that end in this step and have several answers: the requests of the others, by id |
+# | `fork(...)` of `self`, with the plan | of prompts that end in this step and have several answers: the requests of the others, by id |
 # | `execute(...)` of `self.executor`, with plan and forks | carries it out; a `StepResult`: `sampled` (tokens by id, each with `token_id`), `computed_at` |
 # | `update_from_output(...)` of `self.scheduler`, with plan and tokens | tells the scheduler the token *ids*; requests may end here |
-# | `take_in(...)`, with plan, result, and the time of the plan | tells the answers; those that are over are forgotten |
+# | `take_in(...)` of `self`, with plan, result, and the time of the plan | tells the answers; those that are over are forgotten |
 # | `self.answers[name]` | a pair: the group of an answer, and the answer |
 # | `StepRecord(...)` | the step, in this order: `index`, `output`, `sampled` (a token id by id), `answers` (an `Answer` by id), `forked` (a list of ids by id), `started`, `scheduled`, `computed`, `sampled_at`, `finished` |
 #
@@ -171,8 +172,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `self.sequences` | what is kept of each request that has blocks, by id; each has `request`, `is_caught_up` |
 # | `self.kv_store.swap_out(pairs)`, `.swap_in(pairs)` | copies blocks to the CPU, and back |
 # | `self.kv_store.copy(pairs, self.backend)` | copies blocks within the cache |
-# | `enter(...)` | takes a request in, with an empty block table |
-# | `update_table(...)` | brings a sequence's block table up to date, before a batch is made |
+# | `enter(...)` of `self`, with a request | takes a request in, with an empty block table |
+# | `update_table(...)` of `self`, with a sequence | brings a sequence's block table up to date, before a batch is made |
 # | `self.make_batch(output)` | the plan as tensors; its `sample_rows` has the last row of each sequence that is caught up, in the order of the plan |
 # | `self.with_forks(sequence, forks)` | the sequence, and those that begin with its blocks in this step |
 # | `self.compute_logits(batch, rows)` | runs the model; logits of these rows, of which one may come several times |
@@ -298,7 +299,7 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 #
 # | call | what it does |
 # |---|---|
-# | `append_logprobs(...)` | keeps what was asked for of the position; first of all |
+# | `append_logprobs(...)` of `self`, with the token | keeps what was asked for of the position; first of all |
 # | `self.stop_token_ids` | tokens that end this answer; one of them may be `self.request.eos_token_id`, the model's own end, which is no `stop_reason` |
 # | `self.detokenizer.append(token_id)` | the letters that are complete now; `detokenizer` is None for an answer without text |
 # | `self.stop_strings.push(text)`, `.found` | yours |
@@ -311,13 +312,13 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 
 # %% [markdown] solution="13.3b"
 # **Explained.** Three questions in this order: is it a stop token, did a stop string come, is the request over? `finish` pushes
-# what the detokenizer still has, and flushes; behind a stop string nothing of that may happen, so the two attributes are set
-# directly.
+# what the detokenizer still has, and flushes; behind a stop string nothing of it is left to show, so the two attributes are set
+# directly. Log-probabilities come first: whoever asked for them gets those of the token that ends the answer, too.
 
 # %%
 llm = LLM("course-tiny", **SMALL)
 shown = [""]
-for output in llm.generate_stream("The scheduler", SamplingParams(temperature=0, max_tokens=12, stop="request")):
+for output in llm.generate_stream("The scheduler", SamplingParams(temperature=0, max_tokens=24, stop="first served")):
     text = output.outputs[0].text
     if text != shown[-1]:
         shown.append(text)
@@ -358,7 +359,7 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # | `status.is_finished` | whether it is a way to end |
 # | `self.requests` | who is here, by id |
 # | `require_transition(...)` of a request | raises if the request cannot end so; changes nothing |
-# | `leave_queue(...)` | takes a request out of `waiting`, or out of `swapped` with its CPU blocks |
+# | `leave_queue(...)` of `self` | takes a request out of `waiting`, or out of `swapped` with its CPU blocks |
 # | `self.let_go(requests)` | frees, forgets, tells the executor, and clears `running` |
 
 # %% exercise="13.5"
@@ -382,6 +383,9 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # computed from all before it. 24 times: whole prompts or chunks × with and without prefix caching × ample memory, a small
 # pool that recomputes, a small pool that swaps × with and without others that come and go. Each setting is a 24th of the
 # points. If tokens are wrong, it says with which piece replaced they are right.
+#
+# One promise it cannot see. In this scheduler nobody comes back in a step in which somebody has to go, so no plan swaps out *and*
+# in, and no token depends on which of the two is done first. 13.1b asks for that order with plans made by hand.
 
 # %% exercise="13.6"
 my_engine: dict[str, Any] = {}  # name of a piece -> your function or class
@@ -475,9 +479,10 @@ assert right == {
 # ## 11. What it costs
 #
 # A driver serves a mix of requests with your engine and with the library's, and counts: blocks handed out, bytes of KV written,
-# model calls, tokens computed per token delivered. Only then it takes CPU time, as a ratio, in turns. Bands are wide, and
-# published in `grading/rubric.toml`. Nothing is earned by an engine whose tokens are wrong. Usually this is `my_engine`; if you
-# have a faster version of a piece, hand in that one.
+# model calls, tokens computed per token delivered. Only then it takes CPU time, as a ratio, in turns. The model and its attention
+# are the library's in both: operations that you wrote in lessons 2, 3 and 8 are not timed. Bands are wide, and published in
+# `grading/rubric.toml`. Nothing is earned by an engine whose tokens are wrong. Usually this is `my_engine`; if you have a faster
+# version of a piece, hand in that one.
 
 # %% exercise="13.P"
 counted_engine: dict[str, Any] = {}  # the engine whose work is counted

@@ -133,7 +133,7 @@ viz.request_film(tracer.trace, "followed", block_size=8)
 #
 # 1. **It arrives.** Which component sees text, and which only numbers?
 # 2. **The hit.** How many tokens has it in common with *other-0*, how many of them were found, and why not all?
-# 3. **The chunks.** Who took the rest of the budget in these two steps?
+# 3. **The chunks.** Who took how much of the budget of 12 in these two steps? In which of them was some of it left?
 # 4. **Preempted.** Who needed a block, who was chosen, and how many of its blocks came free?
 # 5. **Held back.** Why does the user get nothing in the last two steps?
 
@@ -189,8 +189,9 @@ check("14.1", answer)
 # **Explained.** Of 29 common tokens three full blocks are found: 24. Both others decode, so 8 of the budget of 10 are left, and
 # 4 of the 36 tokens remain for the next step, which reaches the end of the prompt: step 6 gives the first token. In step 19 it
 # has got 13 tokens, from steps 6 to 18: it knows 49, of which 48 are computed, in 6 blocks. Three of these are *other-0*'s as
-# well, so three come free. One of its own is gone by step 22, the last of its table: 40 tokens are found, 9 are computed. At the
-# end a "Q" may be the beginning of "Q:". After the second piece that was so as well, and the blank behind it set it free: "FAQ".
+# well, so three come free. One of its own is gone by step 22, the last of its table: 40 tokens are found, 9 are to be computed, and
+# *other-0* leaves just as many of the budget. At the end a "Q" may be the beginning of "Q:". After the second piece that was so as
+# well, and the blank behind it set it free: "FAQ".
 
 # %% [markdown]
 # ## 5. The hunt: nearly four times the preemptions
@@ -546,7 +547,8 @@ for first, second, label in ((tracer.trace, recorded["in turn"], "yours alone"),
     print(f"{label}: {[line for line in lines_of(first) if line not in others]}")
 
 # %% [markdown]
-# And the run that plans ahead, in words, from the preemption to the return, and at its end:
+# And the run that plans ahead, in words, from the preemption to the return, and at its end. (vLLM makes text of all that a step
+# has sampled in one go, so its detokenizer names no request, and its lane in the film below is empty.)
 
 # %%
 for line in recorded["ahead"].request("followed").text().splitlines():

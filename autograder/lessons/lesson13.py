@@ -13,6 +13,7 @@ from autograder.lessons import lesson13_ends as ends
 from autograder.lessons import lesson13_equality as equality
 from autograder.lessons import lesson13_given as given
 from autograder.lessons import lesson13_lives as lives
+from autograder.lessons import lesson13_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson13_mistakes as mistakes
 from autograder.lessons import lesson13_scheduler_mistakes as scheduler_mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
@@ -86,7 +87,7 @@ TRACKER = Exercise(
         machine=lives.MemoryLife,
         max_steps=10,
         probes=lives.TRACKING,
-        misconceptions=mistakes.TRACKER,
+        misconceptions=memory_mistakes.TRACKER,
     ),
     hints=(
         "Who holds block 1 when two requests begin alike, and how often is it in memory?",

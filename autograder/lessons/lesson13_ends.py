@@ -188,6 +188,20 @@ def stop_token_at_the_limit(life: Life) -> None:
     _spoken(life, " a", " victim", max_tokens=2, stop_token_ids=[STOP_TOKEN])
 
 
+def with_log_probabilities(life: Life) -> None:
+    """Log-probabilities are kept first: of text that waits, of a stop string, of a stop token."""
+    for how in ({"stop": ["a victim"]}, {"stop_token_ids": [STOP_TOKEN]}):
+        life.create(logprobs=True, **how)
+        for act in (" chooses", " a", " victim"):
+            life.do("says", act)
+            life.see("kept_logprobs")
+
+
+def without_text(life: Life) -> None:
+    """Nobody asked for text: tokens come, and there is no detokenizer."""
+    _spoken(life, " chooses", " a", max_tokens=2, has_text=False)
+
+
 def a_part_of_a_letter(life: Life) -> None:
     """The length ends it in the middle of a letter of several bytes."""
     life.create(2)
@@ -206,6 +220,8 @@ ANSWERING = (
     both_at_once,
     stop_token_at_the_limit,
     a_part_of_a_letter,
+    with_log_probabilities,
+    without_text,
 )
 
 # 13.5, abort

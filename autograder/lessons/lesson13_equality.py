@@ -117,7 +117,7 @@ class EqualityCheck:
             "my_engine",
             "a piece of your own",
             f"the library's {', '.join(pieces)}" if pieces else f"the names {show(names)}",
-            _EMPTY if pieces else f"The pieces of this notebook are called {', '.join(PIECES)}.",
+            _EMPTY if pieces else f"An engine runs on the pieces called {', '.join(PIECES)}.",
             label=FAILING,
         )
 

@@ -8,7 +8,14 @@ from hypothesis.stateful import initialize, precondition, rule
 from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.engine.memory_tracker import MemoryReport
-from course_lib.engine.watch.holders import cached_and_free, give_back, lose, take
+from course_lib.engine.watch.holders import (
+    cached_and_free,
+    forget,
+    give_back,
+    leaked_beside,
+    lose,
+    take,
+)
 from course_lib.kv_cache.manager import KVCacheManager
 
 # 13.1a and 13.1b, a step of an engine
@@ -361,6 +368,23 @@ def who_is_gone_shares(life: Life) -> None:
     _told(life, ["b"])
 
 
+def one_of_two_is_forgotten(life: Life) -> None:
+    """Of two who share blocks one is forgotten: its table is gone, and its blocks are counted."""
+    _tracker(life)
+    life.apply(take, "a", [1, 2, 3])
+    life.apply(take, "b", [1, 2, 4])
+    life.apply(forget, "a")
+    _told(life, ["b"])
+
+
+def live_as_an_iterator(life: Life) -> None:
+    """Who is live may come as an iterator, in any order."""
+    _tracker(life)
+    for name in "abc":
+        life.apply(take, name, [ord(name)])
+    life.apply(leaked_beside, ["c", "a"])
+
+
 def live_without_blocks(life: Life) -> None:
     """Somebody is live and holds nothing: it waits."""
     _tracker(life)
@@ -376,5 +400,7 @@ TRACKING = (
     who_is_gone_holds,
     nobody_holds,
     who_is_gone_shares,
+    one_of_two_is_forgotten,
+    live_as_an_iterator,
     live_without_blocks,
 )

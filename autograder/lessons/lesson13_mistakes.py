@@ -1,202 +1,12 @@
-"""The final project: what is got wrong about memory and stops."""
+"""The final project: what is got wrong about stops and ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 from autograder.checks.finding import Misconception
 from course_lib.engine.answer import Answer, StopStrings, overlap
-from course_lib.engine.memory_tracker import NOBODY, MemoryReport, MemoryTracker
 from course_lib.engine.sampler import SampledToken
-
-# 13.2, the memory tracker
-
-
-class SumsTables(MemoryTracker):
-    """Add up what each holds."""
-
-    @property
-    def in_use(self) -> int:
-        """Bytes of all tables together."""
-        return sum(self.by_owner().values())
-
-
-class SharesByOwner(MemoryTracker):
-    """Give a shared block to the one that had it first."""
-
-    def by_owner(self) -> dict[str, int]:
-        """Return the bytes of each, a block counted for its first holder."""
-        seen: set[int] = set()
-        held = {}
-        for owner, table in self.manager.block_tables().items():
-            new = {block.block_id for block in table} - seen
-            seen |= new
-            held[owner] = len(new) * self.bytes_per_block
-        return held
-
-
-class MarkFalls(MemoryTracker):
-    """Keep what was in use last."""
-
-    def observe(self) -> None:
-        """Take what is in use for the mark."""
-        self.high_water = self.in_use
-
-
-class NotFreeIsLeaked(MemoryTracker):
-    """Call a leak whatever is held."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report all that is held as leaked."""
-        said = super().report(live)
-        return said._replace(leaked=super().report([]).leaked)
-
-
-class OwnersAlone(MemoryTracker):
-    """Pass over blocks that are in no table."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report without what nobody holds."""
-        said = super().report(live)
-        return said._replace(leaked={k: v for k, v in said.leaked.items() if k != NOBODY})
-
-
-class NobodyAlone(MemoryTracker):
-    """Pass over requests that are gone and still hold blocks."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report only what nobody holds."""
-        said = super().report(live)
-        return said._replace(leaked={k: v for k, v in said.leaked.items() if k == NOBODY})
-
-
-class CachedIsInUse(MemoryTracker):
-    """Count what is cached and free."""
-
-    @property
-    def in_use(self) -> int:
-        """Bytes of blocks that are held or can be found."""
-        blocks = self.manager.block_pool.blocks
-        count = sum(block.ref_cnt > 0 or block.block_hash is not None for block in blocks)
-        return count * self.bytes_per_block
-
-
-class SharedForEach(MemoryTracker):
-    """Count a shared block for each further holder."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report what sharing saves."""
-        said = super().report(live)
-        return said._replace(shared=sum(self.by_owner().values()) - self.in_use)
-
-
-class ReportObserves(MemoryTracker):
-    """Move the mark whenever a report is made."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Observe, then report."""
-        self.observe()
-        return super().report(live)
-
-
-class InBlocks(MemoryTracker):
-    """Count blocks where bytes are asked for."""
-
-    def by_owner(self) -> dict[str, int]:
-        """Return the blocks of each."""
-        return {owner: len(table) for owner, table in self.manager.block_tables().items()}
-
-
-class FreeHasLeaked(MemoryTracker):
-    """Call a leak whatever is in no table."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report all blocks that are in no table as leaked."""
-        said = super().report(live)
-        tables = self.manager.block_tables().values()
-        held = {block.block_id for table in tables for block in table}
-        others = (len(self.manager.block_pool.blocks) - len(held)) * self.bytes_per_block
-        return said._replace(leaked={**said.leaked, NOBODY: others})
-
-
-class NobodyAlways(MemoryTracker):
-    """Name nobody even if nobody holds anything."""
-
-    def report(self, live: Iterable[str]) -> MemoryReport:
-        """Report how much nobody holds, also where it is nothing."""
-        said = super().report(live)
-        return said._replace(leaked={NOBODY: 0, **said.leaked})
-
-
-TRACKER = (
-    Misconception(
-        "adds up the tables",
-        "A block that two requests share is in both tables and in memory once: `in_use` counts "
-        "blocks, not entries.",
-        SumsTables,
-    ),
-    Misconception(
-        "a shared block has one owner",
-        "Whoever has a block in its table holds it. If the first one goes, the block stays, for "
-        "the second.",
-        SharesByOwner,
-    ),
-    Misconception(
-        "a mark that falls",
-        "The high-water mark is the most that ever was in use: it stays when the water goes.",
-        MarkFalls,
-    ),
-    Misconception(
-        "what is held has leaked",
-        "Requests that are live may hold blocks. A leak is what somebody holds who is not, or "
-        "nobody.",
-        NotFreeIsLeaked,
-    ),
-    Misconception(
-        "leaks have owners",
-        "A block can be held and be in no table: its request was forgotten before its blocks were "
-        "given back.",
-        OwnersAlone,
-    ),
-    Misconception(
-        "leaks have no owners",
-        "A request that is gone can still be in a table: then it is its blocks that have leaked.",
-        NobodyAlone,
-    ),
-    Misconception(
-        "what is free has leaked",
-        "Most blocks that are in no table are free, and the null block is nobody's. Leaked is one "
-        "that is held (`ref_cnt` above 0) and in no table.",
-        FreeHasLeaked,
-    ),
-    Misconception(
-        "a leak of nothing",
-        "`leaked` names who holds what should not be held: where that is nothing, it names nobody.",
-        NobodyAlways,
-    ),
-    Misconception(
-        "cached is in use",
-        "A block that is free and can still be found is nobody's: whoever needs a block gets it.",
-        CachedIsInUse,
-    ),
-    Misconception(
-        "shared counted for each",
-        "`shared` are the bytes of the shared blocks themselves, each once, and not what sharing "
-        "saves.",
-        SharedForEach,
-    ),
-    Misconception(
-        "a report that observes",
-        "`observe` moves the mark and is called after each step. A report looks and changes "
-        "nothing.",
-        ReportObserves,
-    ),
-    Misconception(
-        "blocks for bytes",
-        "Each block has `bytes_per_block` bytes, and bytes are asked for.",
-        InBlocks,
-    ),
-)
 
 # 13.3a, stop strings
 
@@ -437,6 +247,31 @@ def never_by_length(self: Answer, token: SampledToken) -> None:
         self.finish_reason, self.text = None, before
 
 
+def no_logprobs(self: Answer, token: SampledToken) -> None:
+    """Keep no log-probabilities."""
+    Answer.append(self, SampledToken(token.token_id, None))
+
+
+def logprobs_behind_the_text(self: Answer, token: SampledToken) -> None:
+    """Keep the log-probabilities when all else is done."""
+    Answer.append(self, SampledToken(token.token_id, None))
+    self.append_logprobs(token)
+
+
+def logprobs_of_what_is_shown(self: Answer, token: SampledToken) -> None:
+    """Keep no log-probabilities of a stop token."""
+    shown = token.token_id not in self.stop_token_ids
+    Answer.append(self, token if shown else SampledToken(token.token_id, None))
+
+
+def always_has_text(self: Answer, token: SampledToken) -> None:
+    """Ask the detokenizer of an answer that has none."""
+    if self.detokenizer is None and token.token_id not in self.stop_token_ids:
+        detokenizer: Any = None
+        self.text += self.stop_strings.push(detokenizer.append(token.token_id))
+    Answer.append(self, token)
+
+
 def text_shrinks(self: Answer, token: SampledToken) -> None:
     """Show what is kept back, and take it back when it was a stop string."""
     Answer.append(self, token)
@@ -491,6 +326,29 @@ APPEND = (
         "never ends by length",
         "When the scheduler has ended the request, no further token comes: the answer is over.",
         never_by_length,
+    ),
+    Misconception(
+        "log-probabilities are not kept",
+        "Whoever asked for log-probabilities gets those of every token, the one that ends the "
+        "answer among them: `append_logprobs` comes first of all.",
+        no_logprobs,
+    ),
+    Misconception(
+        "log-probabilities behind the text",
+        "`append_logprobs` notes where the text of its token begins: behind all that came before, "
+        "and in front of its own. So it comes first of all.",
+        logprobs_behind_the_text,
+    ),
+    Misconception(
+        "log-probabilities of what is shown",
+        "A stop token was sampled as well, and has a log-probability: `append_logprobs` comes "
+        "before it is asked whether the token ends the answer.",
+        logprobs_of_what_is_shown,
+    ),
+    Misconception(
+        "an answer without text",
+        "`detokenizer` is None where the user wants tokens alone: ask for that before its letters.",
+        always_has_text,
     ),
     Misconception(
         "text that shrinks",

@@ -199,6 +199,18 @@ def asks_as_it_goes(
     self.let_go(ended)
 
 
+def status_before_the_queue(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Set the status, then look for the queue by it."""
+    ended = _known(self, request_ids)
+    _require(status, ended)
+    for request in ended:
+        request.status = status
+        self.leave_queue(request)
+    self.let_go(ended)
+
+
 def letter_by_letter(
     self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
 ) -> None:
@@ -288,6 +300,12 @@ FINISH = (
         "When the second one cannot end so, the first has been changed already: ask all of them "
         "before you touch the first.",
         asks_as_it_goes,
+    ),
+    Misconception(
+        "the status before the queue",
+        "`leave_queue` learns from the status in which queue a request is. Once the status says "
+        "that it has ended, it is looked for in the wrong one: leave the queue first.",
+        status_before_the_queue,
     ),
     Misconception(
         "a name letter by letter",

@@ -110,9 +110,13 @@ FAULTY: dict[str, Events] = {
     "a phase that is not begun": _without(5),
     "a phase that ends before it begins": _with(12, ts=0.5),
     "the phase of somebody else is ended": _with(12, id="a"),
+    "a phase of another name is ended": _with(4, name="running"),
+    "a phase of another category is ended": _with(4, cat="block"),
     "an arrow without a start": _without(6),
     "an arrow without an end": _without(11),
     "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
+    "an arrow that goes on before it starts": _with(9, ts=0.5),
+    "an arrow that goes on behind its end": _with(9, ts=13.5),
 }
 """Files in which something is wrong."""
 
@@ -168,7 +172,8 @@ def _short(event: dict[str, Any]) -> str:
         return f"track {event['tid']}"
     where = event.get("id", event.get("tid", ""))
     length = f"+{event.get('dur', '?')}" if event["ph"] == "X" else ""
-    return f"{event['ph']}({where} {event.get('name')} {event['ts']}{length})"
+    other = f" of {event['cat']}" if event.get("cat", "request") != "request" else ""
+    return f"{event['ph']}({where} {event.get('name')}{other} {event['ts']}{length})"
 
 
 # What a checker gets wrong
@@ -209,6 +214,26 @@ def arrows_not_looked_at(events: Events) -> list[str]:
     return time_line_violations([event for event in events if event["ph"] not in "stf"])
 
 
+def phases_by_request(events: Events) -> list[str]:
+    """Pair ends with whatever phase of the same request is open."""
+    return time_line_violations(
+        [e | {"name": "", "cat": ""} if e["ph"] in ("b", "e") else e for e in events]
+    )
+
+
+def phases_without_category(events: Events) -> list[str]:
+    """Pair ends with the phase of the same request and name, of any category."""
+    return time_line_violations([e | {"cat": ""} if e["ph"] in ("b", "e") else e for e in events])
+
+
+def arrows_are_counted(events: Events) -> list[str]:
+    """Ask of an arrow for one start and one end, in any order."""
+    order = {"s": 0.0, "t": 1.0, "f": 2.0}
+    return time_line_violations(
+        [e | {"ts": order[e["ph"]]} if e["ph"] in order else e for e in events]
+    )
+
+
 CHECKER = (
     Misconception(
         "bars alone",
@@ -230,6 +255,24 @@ CHECKER = (
         "a bar of no length",
         "What takes less than the clock can tell has a duration of 0, and that is a duration.",
         no_bar_of_no_length,
+    ),
+    Misconception(
+        "phases by their request alone",
+        "A request may be in several phases at once: an end belongs to the phase of the same "
+        "`cat`, `id` and `name`.",
+        phases_by_request,
+    ),
+    Misconception(
+        "phases without their category",
+        "Two phases may have the same `id` and `name` and be of different categories: `cat` is a "
+        "part of what an end must share with its beginning.",
+        phases_without_category,
+    ),
+    Misconception(
+        "the marks of an arrow are counted",
+        "One start and one end are not enough: in the order of time the start comes first and the "
+        "end last.",
+        arrows_are_counted,
     ),
     Misconception(
         "arrows are passed over",

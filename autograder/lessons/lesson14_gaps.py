@@ -70,6 +70,7 @@ class Story:
         held: Blocks that it gives up.
         come_free: Those of them that nobody else holds.
         resumes: The step in which it is back.
+        still_run: The others that run in that step.
         taken: Blocks of its own that others have taken by then.
         again: Tokens that it computes then.
         found_again: Tokens that it finds then.
@@ -82,6 +83,7 @@ class Story:
     held: int
     come_free: int
     resumes: int
+    still_run: tuple[str, ...]
     taken: int
     again: int
     found_again: int
@@ -126,7 +128,7 @@ class _Step(NamedTuple):
         gave_way: Whether it was preempted.
         table: The blocks that it held before.
         num_free: Blocks that were free when it was planned.
-        num_others: How many others were there.
+        others: The others that were there.
     """
 
     num_tokens: int
@@ -134,7 +136,7 @@ class _Step(NamedTuple):
     gave_way: bool
     table: tuple[int, ...]
     num_free: int
-    num_others: int
+    others: tuple[str, ...]
 
 
 def _served(settings: Settings) -> tuple[dict[str, tuple[int, int]], list[_Step], Request]:
@@ -160,13 +162,13 @@ def _served(settings: Settings) -> tuple[dict[str, tuple[int, int]], list[_Step]
         table = tuple(block.block_id for block in manager.block_tables().get(FOLLOWED, ()))
         output = scheduler.schedule()
         num_free = manager.block_pool.get_num_free_blocks()
-        num_others = len(set(scheduler.requests) - {FOLLOWED})
+        there = tuple(name for name in settings.answers if name in scheduler.requests)
         generating = enumerate(scheduler.generating(output))
         sampled = {each.request_id: 20_000 + 10 * number + place for place, each in generating}
         scheduler.update_from_output(output, dict(sampled))
         num_tokens = output.num_scheduled_tokens.get(FOLLOWED, 0)
         gave_way = FOLLOWED in output.preempted_req_ids
-        steps.append(_Step(num_tokens, computed, gave_way, table, num_free, num_others))
+        steps.append(_Step(num_tokens, computed, gave_way, table, num_free, there))
         is_back = num_tokens > 0 and any(step.gave_way for step in steps)
         if is_back or (output.preempted_req_ids and not gave_way):
             break
@@ -192,12 +194,13 @@ def _lived(settings: Settings) -> Story | None:
         held=len(gone.table),
         come_free=gone.num_free,
         resumes=len(steps) - 1,
+        still_run=back.others,
         taken=len(gone.table) - found_again // settings.block_size,
         again=back.num_tokens,
         found_again=found_again,
     )
     is_served = all(step.num_tokens for step in before)
-    is_crowded = gone.num_others == len(settings.answers)
+    is_crowded = len(gone.others) == len(settings.answers)
     computes_all = gone.computed == followed.num_tokens - 2
     is_whole = is_served and is_crowded and computes_all
     return story if is_whole and _can_be_told(settings, story) else None
@@ -275,7 +278,8 @@ def _task(seed: int, settings: Settings, story: Story) -> str:
         f"| request | tokens of the prompt | comes before step |\n|---|---|---|\n{rows}\n\n"
         f"*followed* and *other-0* begin with the same {settings.num_common} tokens; nobody has "
         f"anything else in common. Before step {arrival}: {state}. A request lacks what it knows "
-        f"and has not computed. Both others still run in step {story.preempted}.\n\n"
+        f"and has not computed. Both others still run in step {story.preempted}; "
+        f"{_who_is_left(story)} in step {story.resumes}.\n\n"
         "```text\n"
         f"step {arrival}   scheduler      starts with [chunk 1] tokens from position [found]\n"
         "         block manager  finds [found] tokens in the cache\n"
@@ -293,6 +297,13 @@ def _task(seed: int, settings: Settings, story: Story) -> str:
         "after the third of them; `shown` is what the user has of these pieces in the end.\n\n"
         "Each gap in brackets is a key: a number of tokens, of a step, or of blocks."
     )
+
+
+def _who_is_left(story: Story) -> str:
+    """Say who else takes of the budget in the step in which the request is back."""
+    if not story.still_run:
+        return "neither does"
+    return "both do" if len(story.still_run) > 1 else f"only {story.still_run[0]} does"
 
 
 def form_of_a_gap(state: Any) -> str:

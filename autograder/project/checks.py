@@ -21,7 +21,10 @@ from autograder.project.rubric import rubric
 from autograder.project.verdicts import ItemVerdict, nothing, scaled
 from autograder.proxy.subject import Subject
 
-_EMPTY = "No part of the engine is your own yet: put the parts that you wrote into it, by name."
+_EMPTY = (
+    "No part of the engine is your own yet: put the parts that you wrote into it, each under its "
+    'whole name, as in `{"EngineCore.step": step}`.'
+)
 _FIRST = "Make the engine's answers right first: until then this earns nothing."
 
 

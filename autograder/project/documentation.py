@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autograder.checks.compare import counted
 from autograder.checks.scaffold import released_docstrings
 from autograder.project.pieces import Piece
 from autograder.project.rubric import DocumentationRule, rubric
@@ -88,8 +89,9 @@ def unsaid(part: str, source: str) -> list[str]:
         elif place == 0:
             number, fewest = len(_words(text, part)), rubric().documentation.fewest_words
             if number < fewest:
+                said = counted(number, "word")
                 problems.append(
-                    f"{where}the docstring of {node.name} says {number} words beyond its name, "
+                    f"{where}the docstring of {node.name} says {said} beyond its name, "
                     f"{fewest} are asked for"
                 )
     return problems

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from course_lib.attention.backends.arguments import BlockCopies
 from course_lib.attention.backends.backend import AttentionBackend
+from course_lib.attention.backends.own_operations import PYTORCH_PARTS, TRITON_PARTS
 from course_lib.attention.batch import PagedBatch
 from course_lib.engine.engine import LLM
 from course_lib.engine.engine_parts import EngineParts
@@ -237,12 +238,20 @@ def _asked(request: DrivenRequest | Sequence[Any]) -> tuple[list[int], SamplingP
 def engine_of(pieces: dict[str, Any], options: dict[str, Any]) -> LLM:
     """Return an engine with course-tiny on the CPU, on some parts of one's own.
 
+    Its operations on the cache, such as attention, are the library's: who measures an engine
+    measures how it serves, and a learner's attention is written to be read.
+
     Args:
-        pieces: As for ``EngineParts.of_pieces``.
+        pieces: As for ``EngineParts.of_pieces``. Operations among them are passed over.
         options: Options of ``LLM``.
 
     >>> engine_of({}, {"num_blocks": 9}).kv_cache_manager.block_pool.num_blocks
     9
+    >>> def slow(first, second): raise NotImplementedError
+    >>> engine_of({"merge_states": slow}, {"num_blocks": 9}).parts.own_names
+    ()
     """
-    parts = EngineParts.of_pieces(pieces)
+    operations = {*PYTORCH_PARTS, *TRITON_PARTS}
+    served = {name: piece for name, piece in pieces.items() if name not in operations}
+    parts = EngineParts.of_pieces(served)
     return LLM("course-tiny", device="cpu", dtype=torch.float32, parts=parts, **options)

@@ -33,6 +33,16 @@ def lose(tracker: MemoryTracker, num_blocks: int) -> None:
     tracker.manager.block_pool.get_new_blocks(num_blocks)
 
 
+def forget(tracker: MemoryTracker, name: str) -> None:
+    """Drop a request's table and leave its blocks counted, as whoever frees by halves does."""
+    del tracker.manager.request_blocks[name]
+
+
+def leaked_beside(tracker: MemoryTracker, live: Sequence[str]) -> dict[str, int]:
+    """Return what has leaked, the live ones told as an iterator, which can be gone through once."""
+    return tracker.report(iter(live)).leaked
+
+
 def cached_and_free(tracker: MemoryTracker) -> int:
     """Return how many blocks are free and can still be found."""
     blocks = tracker.manager.block_pool.blocks

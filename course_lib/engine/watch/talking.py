@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from math import log
 from typing import Any
 
 from course_lib.engine.answer import Answer
 from course_lib.engine.request import EngineRequest
-from course_lib.engine.sampler import SampledToken
+from course_lib.engine.sampler import SampledToken, TokenLogprobs
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.engine.tokenizer import Tokenizer, checkpoint_folder
 from course_lib.scheduling.request import RequestStatus
@@ -33,6 +34,8 @@ class TalkingAnswer(Answer):
         stop: Stop strings.
         stop_token_ids: Tokens that end it, beside the model's own.
         ignore_eos: Whether the model's own end is a token like others.
+        logprobs: Whether log-probabilities are asked for: each token has that of a half.
+        has_text: Whether the user wants text; if not, there is no detokenizer.
 
     >>> answer = TalkingAnswer(max_tokens=9, stop=["END"])
     >>> answer.says("the E"), answer.says("ND of it")
@@ -47,12 +50,15 @@ class TalkingAnswer(Answer):
         stop: Sequence[str] = (),
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        logprobs: bool = False,
+        has_text: bool = True,
     ) -> None:
         params: Any = SamplingParams(
             max_tokens=max_tokens,
             stop=list(stop),
             stop_token_ids=list(stop_token_ids),
             ignore_eos=ignore_eos,
+            logprobs=0 if logprobs else None,
         )
         prompt = tiny_tokenizer().encode("The scheduler")
         end = tiny_tokenizer().eos_token_id
@@ -60,7 +66,20 @@ class TalkingAnswer(Answer):
             "a", prompt, params, seed=0, eos_token_id=None if ignore_eos else end
         )
         request.status = RequestStatus.RUNNING
-        super().__init__(request, prompt, [] if end is None else [end], tiny_tokenizer())
+        self.asks_for_logprobs = logprobs
+        tokenizer = tiny_tokenizer() if has_text else None
+        super().__init__(request, prompt, [] if end is None else [end], tokenizer)
+
+    @property
+    def kept_logprobs(self) -> list[tuple[int, list[int]]]:
+        """Of each token whose log-probability was kept: where its text begins, and its id.
+
+        >>> answer = TalkingAnswer(logprobs=True)
+        >>> answer.says("the block"), answer.kept_logprobs
+        ('the block', [(0, [1465]), (3, [312])])
+        """
+        output = self.output()
+        return list(zip(output.text_offsets, map(list, output.logprobs or ()), strict=True))
 
     def takes(self, token_id: int) -> str:
         """Let a token come, as from scheduler and sampler; return the text so far.
@@ -72,7 +91,8 @@ class TalkingAnswer(Answer):
             is_last = self.request.num_output_tokens >= self.request.max_tokens
             if is_last or token_id == self.request.eos_token_id:
                 self.request.status = status_at_end(self.request)
-            self.append(SampledToken(token_id, None))
+            found = TokenLogprobs([token_id], [log(0.5)], [1]) if self.asks_for_logprobs else None
+            self.append(SampledToken(token_id, found))
         return self.text
 
     def says(self, text: str) -> str:

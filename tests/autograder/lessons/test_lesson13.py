@@ -12,6 +12,7 @@ from autograder.proxy.subject import LocalSubject
 from course_lib.engine.answer import StopStrings
 from course_lib.engine.executor import Executor
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
+from course_lib.engine.watch.talking import TalkingAnswer
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
 
@@ -170,3 +171,32 @@ def test_each_setting_does_what_it_is_called(setting):
     assert (run.num_hits > 0) == setting.has_caching
     assert (run.num_aborted > 0) == setting.has_aborts
     assert run.num_held == 0
+
+
+def test_no_plan_of_these_runs_swaps_out_and_in_so_their_order_shows_in_plans_by_hand_alone():
+    plans = []
+
+    def execute(self, output, forks=None):
+        plans.append((len(output.blocks_to_swap_out), len(output.blocks_to_swap_in)))
+        moved, output.blocks_to_swap_out = output.blocks_to_swap_out, []
+        coming, output.blocks_to_swap_in = output.blocks_to_swap_in, []
+        self.kv_store.swap_in(coming)
+        self.kv_store.swap_out(moved)
+        return Executor.execute(self, output, forks)
+
+    for setting in SETTINGS:
+        if setting.memory == "swap":
+            run = run_setting({"Executor.execute": execute}, setting, seed=1)
+            assert run.tokens == plain_tokens(setting, seed=1)
+    assert any(out for out, _ in plans)
+    assert any(back for _, back in plans)
+    assert not any(out and back for out, back in plans)
+    assert fraction("13.1b", execute) == 0
+
+
+def test_an_answer_keeps_log_probabilities_and_may_have_no_text():
+    answer = TalkingAnswer(stop=["a victim"], logprobs=True)
+    assert answer.says(" chooses a victim") == " chooses "
+    assert [place for place, _ in answer.kept_logprobs] == [0, 8, 10]
+    tokens_alone = TalkingAnswer(max_tokens=2, has_text=False)
+    assert (tokens_alone.says(" a victim"), tokens_alone.finish_reason) == ("", "length")

@@ -11,7 +11,7 @@ from autograder import lessons
 from autograder.lessons import lesson14_gaps as given
 from autograder.lessons import lesson14_hunt as hunt
 from autograder.lessons import lesson14_runs as played
-from autograder.lessons.lesson14_export import time_line_violations
+from autograder.lessons.lesson14_export import FAULTY, VALID, shown, time_line_violations
 from autograder.proxy.subject import LocalSubject
 from course_lib.engine.tracing.recorded import vllm_runs
 from course_lib.scheduling.variants.async_scheduler import AsyncScheduler
@@ -114,6 +114,19 @@ def test_a_stranger_gets_the_token_of_an_aborted_request_under_its_name() -> Non
 
 
 # The recorded runs of vLLM
+
+
+@pytest.mark.parametrize("seed", range(1, 30))
+def test_what_it_computes_when_it_is_back_follows_from_who_is_said_to_run(seed: int) -> None:
+    settings, story = given.instance(seed)
+    assert story.again <= settings.budget - len(story.still_run)
+    said = given.gaps(seed).task
+    told = {0: "neither does", 1: f"only {''.join(story.still_run)} does", 2: "both do"}
+    assert f"{told[len(story.still_run)]} in step {story.resumes}" in said
+
+
+def test_a_faulty_file_looks_like_no_valid_one_where_it_is_shown() -> None:
+    assert not {*map(shown, FAULTY.values())} & {*map(shown, VALID.values())}
 
 
 def test_the_files_of_the_recorded_runs_break_no_rule() -> None:

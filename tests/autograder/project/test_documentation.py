@@ -29,7 +29,7 @@ def append(text, signature="self, token"):
         ("Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eius.", "'lorem ipsum'"),
         ("TODO: say what it does with each token of the answer, and when it ends.", "'todo'"),
         ("YOUR CODE HERE: token, answer, text, stop, finish, request, length.", "'your code here'"),
-        ("token token token token token token token token token", "says 1 words"),
+        ("token token token token token token token token token", "says 1 word "),
     ],
 )
 def test_a_placeholder_says_nothing(text, says):

@@ -6,7 +6,8 @@ from autograder.project.answers import defined, reference_pieces, written_anew
 from autograder.project.driver import drive
 from autograder.project.equality import difference, said
 from autograder.project.mixes import Mix, many, tight
-from autograder.proxy.subject import LocalSubject
+from autograder.project.performance import _serve
+from autograder.proxy.subject import LocalSubject, Returned
 from course_lib.engine.driven import DrivenRequest
 
 PLAIN = Mix(
@@ -144,3 +145,14 @@ def test_requests_differ_from_seed_to_seed_and_the_reference_is_right_for_all():
     assert many(1).requests != many(2).requests
     for seed in (1, 2):
         assert difference(engine(), seed) is None
+
+
+def test_attention_of_ones_own_is_not_measured():
+    def unfinished(*args: object) -> None:
+        raise AssertionError("nobody attends with this")
+
+    run = drive(engine(attend_blocks=unfinished, paged_decode=unfinished), PLAIN)
+    assert run.problem is None
+    own = LocalSubject({**reference_pieces(), "merge_states": unfinished}, 60.0)
+    [served] = _serve(own, 1)
+    assert isinstance(served, Returned), "the run that is timed is served without it as well"

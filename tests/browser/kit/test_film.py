@@ -101,15 +101,15 @@ def test_after_a_click_on_a_button_the_arrow_keys_step(kit: Any) -> None:
 def test_buttons_and_scrubber_say_where_they_lead_and_where_the_film_is(kit: Any) -> None:
     kit.mount(traits(film()))
     wait_for_caption(kit, "The box is at 0.")
-    kit.page.get_by_role("button", name="Next event: A waits (step 4)").click()
+    kit.page.get_by_role("button", name="Next event: A waits (picture 4)").click()
     wait_for_caption(kit, "The box is at 30.")
     scrubber = kit.page.get_by_role("slider", name="Step")
-    assert scrubber.get_attribute("aria-valuetext") == "step 4 of 12: The box is at 30."
+    assert scrubber.get_attribute("aria-valuetext") == "picture 4 of 12: The box is at 30."
     assert kit.page.locator(".scene-counter").inner_text() == "4 / 12"
     scrubber.focus()
     press(kit, "ArrowRight")
     wait_for_caption(kit, "The box is at 40.")
-    assert kit.page.get_by_role("button", name="Previous event: A waits (step 4)").count() == 1
+    assert kit.page.get_by_role("button", name="Previous event: A waits (picture 4)").count() == 1
     # JupyterLab takes keys that come so far, to go from cell to cell.
     kit.run("window.addEventListener('keydown', (event) => event.preventDefault())")
     press(kit, "ArrowUp")
@@ -122,8 +122,8 @@ def test_a_mark_on_the_scrubber_has_the_name_of_its_event_and_leads_there(kit: A
     kit.mount(traits(film()))
     marks = kit.page.locator(".bar-tick")
     assert [marks.nth(n).get_attribute("title") for n in range(2)] == [
-        "A waits (step 4)",
-        "A goes on (step 8)",
+        "A waits (picture 4)",
+        "A goes on (picture 8)",
     ]
     marks.nth(1).click()
     wait_for_caption(kit, "The box is at 70.")

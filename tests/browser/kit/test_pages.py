@@ -38,7 +38,7 @@ def test_a_film_steps_and_plays(open_page: OpenPage, tmp_path: Path) -> None:
     page.get_by_text("Now 0.", exact=True).wait_for()
     page.get_by_role("button", name="One step forward").click()
     page.get_by_text("Now 1.", exact=True).wait_for()
-    page.get_by_role("button", name="Next event: half way (step 131)").click()
+    page.get_by_role("button", name="Next event: half way (picture 131)").click()
     page.get_by_text("Now 130.", exact=True).wait_for()
     page.get_by_role("slider", name="Step").press("End")
     page.get_by_text("Now 259.", exact=True).wait_for()

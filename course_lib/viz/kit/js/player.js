@@ -100,7 +100,7 @@ export function createBar({ count, marks, runs, interval, onGo }) {
     index = newIndex;
     if (count < 2) return; // there is no film, and the bar is hidden
     scrubber.value = index;
-    const text = `step ${numbers.format(index + 1)} of ${numbers.format(count)}`;
+    const text = `picture ${numbers.format(index + 1)} of ${numbers.format(count)}`;
     scrubber.setAttribute("aria-valuetext", caption ? `${text}: ${caption}` : text);
     setText(counter, `${numbers.format(index + 1)} / ${numbers.format(count)}`);
     setEnabled(back, index > 0);
@@ -110,7 +110,7 @@ export function createBar({ count, marks, runs, interval, onGo }) {
   }
 
   function nameEvent(control, name, event) {
-    const label = event ? `${name}: ${event[1]} (step ${numbers.format(event[0] + 1)})` : name;
+    const label = event ? `${name}: ${event[1]} (picture ${numbers.format(event[0] + 1)})` : name;
     setIcon(control, control.dataset.icon, label);
     setEnabled(control, Boolean(event));
     control.hidden = marks.length === 0;
@@ -133,7 +133,7 @@ export function createBar({ count, marks, runs, interval, onGo }) {
   /** Return a tick at its place on the scrubber; a click goes there. */
   function tick([position, name]) {
     const node = html("span", { className: "bar-tick", onclick: () => goTo(position) });
-    node.title = `${name} (step ${numbers.format(position + 1)})`;
+    node.title = `${name} (picture ${numbers.format(position + 1)})`;
     const share = position / Math.max(1, count - 1);
     node.style.left = `calc(${THUMB_WIDTH / 2}px + (100% - ${THUMB_WIDTH}px) * ${share})`;
     return node;
