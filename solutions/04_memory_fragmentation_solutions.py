@@ -225,7 +225,8 @@ check("4.1", answer)
 
 # %% [markdown]
 # `sorted_holes` is a list of `Span`s, each with `offset`, `size` and `end` (the first slot behind it), in order of
-# offset. A `Span` is a tuple of offset and size, so spans sort by offset, and `bisect` finds a place among them.
+# offset. A `Span` is a tuple of offset and size, so spans sort by offset, and `bisect` finds a place among them. In a
+# failing case, the strip behind a call names each block by where it starts: A at slot 0, B at slot 1, C at slot 2.
 
 # %% exercise="4.2"
 

@@ -119,8 +119,8 @@ COALESCE = Exercise(
     hints=(
         "What can lie just before the block, and what just behind it?",
         "Take the block out of `size_at`. Take each hole out of `sorted_holes` that ends where the "
-        "block starts, or starts where it ends, and widen the block by it. Put one hole back, in "
-        "its place.",
+        "block starts, or starts where it ends, and widen the block by it (a loop that does so "
+        "goes through a copy). Put one hole back, in its place.",
         "`start, end = min(start, hole.offset), max(end, hole.end)`",
     ),
 )

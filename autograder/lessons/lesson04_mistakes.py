@@ -319,7 +319,8 @@ COALESCE = (
     ),
     Misconception(
         "one neighbour at most",
-        "Both neighbours may be holes; then all three pieces become one.",
+        "Both neighbours may be holes; then all three pieces become one. A loop that takes an item "
+        "out of the list it goes through skips the next one: go through a copy.",
         one_neighbour_at_most,
     ),
     Misconception(
