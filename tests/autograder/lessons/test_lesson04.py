@@ -1026,13 +1026,6 @@ def test_a_value_where_none_is_asked_is_said_in_a_sentence():
     assert "None" in complaint
 
 
-def test_who_takes_holes_out_of_the_list_it_goes_through_is_told_what_that_skips():
-    name = "one neighbour at most"
-    (said,) = (each.explanation for each in mistakes.COALESCE if each.name == name)
-    assert "skips the next one" in said
-    assert "go through a copy" in said
-
-
 def test_the_failing_case_of_a_wrong_buddy_says_in_words_what_is_wrong():
     def rounds_up(self, size):
         return BuddyAllocator.allocate(self, size + 1)
