@@ -435,8 +435,8 @@ for name in ("fcfs", "edf", "sjf"):
 
 # %% [markdown]
 # Three of ten requests are unimportant here. (No trace has such labels; they are made by rule, and the printed source says
-# so.) Priority serves the important ones almost at once, and lets the others wait for 40 s or more. Ageing by ten
-# seconds more than halves that, and the important ones pay for it.
+# so.) Priority serves the important ones almost at once, and lets the others wait for 40 s or more on average. Ageing by
+# ten seconds more than halves that, and the important ones pay for it.
 #
 # Look at TPOT as well. **Priority buys the place in the line, not the pace.** Who runs gets a token in each iteration,
 # whatever its priority. (In two issues of vLLM, #11361 of 2024 and #24365 of 2025, people wonder why an important request
@@ -493,10 +493,10 @@ print(f"prompts are {prompt_share:.0%} of all tokens")
 
 # %% [markdown]
 # Guessed answers keep most of the gain. Does that show that bad guesses will do? An experiment shows something only if it
-# could have come out otherwise, so look at the other rows. To tell the *prompts alone*, with no guess at all, keeps most of it,
-# too. They are four fifths of the tokens here; it was never up to the guesses. Guess the *whole* size as badly, and about
-# a third of the gain is lost, or more. So where answers are most of the work, guesses have to be better than these; and whoever
-# sells you a predictor should be asked what the prompt alone would do.
+# could have come out otherwise, so look at the other rows. To tell the *prompts alone*, with no guess at all, keeps most of
+# it, too. They are four fifths of the tokens here; most of it was never up to the guesses. Guess the *whole* size as badly,
+# and about a third of the gain is lost, or more. So where answers are most of the work, guesses have to be better than
+# these; and whoever sells you a predictor should be asked what the prompt alone would do.
 
 # %% claims="Guessed answers keep most of the gain."
 assert 0.25 < np.mean(np.abs(np.log(error)) > 1) < 0.4
@@ -518,7 +518,8 @@ assert 0.78 < prompt_share < 0.87 and tokens.max() > 10 * tokens.min()
 #
 # One rule is easily forgotten. A client that was away for an hour has a small counter. If it kept it, it would be served
 # alone until it had caught up with the others. So a client that has nothing waiting and sends something is **lifted**: its
-# counter is raised to the smallest of those that wait. Absence is no credit.
+# counter is raised to the smallest counter of the clients that wait, or, when nobody waits, to that of the client taken
+# last. Absence is no credit.
 #
 # ### Your token-fair queue
 #
@@ -554,8 +555,8 @@ check("9.5", answer)
 
 # %% [markdown] solution="9.5"
 # **Explained.** One number for each client, and one question at each `add`: does it have anything waiting? If it has,
-# nothing happens to its counter. If it has not, the counter is raised to the smallest of those that wait, which may leave
-# it where it is.
+# nothing happens to its counter. If it has not, the counter is raised to the smallest counter of the clients that wait, or
+# to that of the client taken last when nobody waits, which may leave it where it is.
 
 # %% [markdown]
 # ### The bound, and an adversary
@@ -975,9 +976,9 @@ check("9.10", my_key)
 # %% [markdown] solution="9.10"
 # **Explained.** Two ideas meet here. Size has to count, or nobody is in time; waiting has to count, or somebody starves.
 # `tokens + r * arrival_time` does both: with $r$ = 100, a second of waiting is worth 100 tokens, and it earns a part of the
-# points. The answer here does better by asking less of size: most requests are served in the order of arrival, and only the
-# large ones, a third or so that take about half of the memory over time, stand 30 s further back. Everybody is reached at
-# last, since nobody is moved back by more than 30 s. There are better ones.
+# points or all, as the requests fall. The answer here does better by asking less of size: most requests are served in the
+# order of arrival, and only the large ones, a third or so that take about half of the memory over time, stand 30 s further
+# back. Everybody is reached at last, since nobody is moved back by more than 30 s. There are better ones.
 
 # %%
 entrants = {

@@ -217,12 +217,28 @@ def after_an_empty_line(life: Life) -> None:
     life.do("peek", reads=NAME)
 
 
+def preempted_and_taken_last(life: Life) -> None:
+    """Who was taken last had been preempted; who comes when nobody waits is lifted to it."""
+    life.create()
+    busy = _client(life, "a1", 2)
+    take(life)
+    tokens(life, busy, 2)
+    came_back = life.make(returned("b1", 3, client_id="b"))
+    life.do("put_back", came_back)
+    take(life)
+    tokens(life, came_back, 9)
+    _client(life, "c1", 1)
+    life.apply(accounts)
+    take(life)
+
+
 FAIR: tuple[Script, ...] = (
     as_in_the_lesson,
     three_of_two,
     who_comes_back,
     debts_stay,
     after_an_empty_line,
+    preempted_and_taken_last,
     nobody,
 )
 

@@ -68,7 +68,8 @@ def form_of_a_state(state: Any) -> str:
 COUNTERS = (
     Misconception(
         "no lift",
-        "A client that had nothing waiting is raised to the smallest counter of those that wait.",
+        "A client that had nothing waiting is raised to the smallest counter of the clients "
+        "that wait, or, when nobody waits, to that of the client taken last.",
         lambda seed: counters_under(NoLift, seed),
     ),
     Misconception(

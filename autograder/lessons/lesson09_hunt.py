@@ -176,6 +176,7 @@ LIVES = (
         ]
     ),
     Call([("add", "B", 3.0), ("add", "A", 3.0), ("add", "C", 3.0), *[("pop",)] * 3]),
+    Call([("add", "A", 0.0), ("message", "A", 0.0), ("add", "B", 1.0), ("pop",), ("pop",)]),
     Call([("add", "D", 1.0), ("message", "D", 2.0), ("message", "D", 2.5), ("pop",)]),
     Call([]),
 )

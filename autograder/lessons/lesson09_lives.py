@@ -289,6 +289,21 @@ def a_heap_all_the_same(life: Life) -> None:
     take(life, 10)
 
 
+def one_small_below_a_large_one(life: Life) -> None:
+    """All leave but a large one and a small one further down: as they lie, they are no heap.
+
+    The large ones are those below the left child of the root, so each stays where it is put.
+    """
+    life.create()
+    made = []
+    for number in range(21):
+        is_left = bin(number + 1)[3:4] == "0"
+        made.append(come(life, f"r{number}", 3 if is_left else 2))
+    for number in (*range(14, 21), *range(2, 13), 0):
+        life.do("remove", made[number])
+    take(life, 2)
+
+
 HEAPS: tuple[Script, ...] = (
     equal_keys,
     ghosts,
@@ -297,6 +312,7 @@ HEAPS: tuple[Script, ...] = (
     nobody,
     many_ghosts,
     a_heap_all_the_same,
+    one_small_below_a_large_one,
 )
 
 # Keys

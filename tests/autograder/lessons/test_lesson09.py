@@ -107,6 +107,13 @@ def remove_with_a_sort(self, request):
         self.heap[:] = sorted(entry for entry in self.heap if self.is_alive(entry))
 
 
+def remove_without_heapify(self, request):
+    if self.alive.pop(request.request_id, None) is None:
+        raise ValueError(request.request_id)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = [entry for entry in self.heap if self.is_alive(entry)]
+
+
 def remove_raises_key_error(self, request):
     del self.alive[request.request_id]
     if len(self.heap) > 2 * len(self.alive) + 16:
@@ -189,6 +196,17 @@ class TakesFromItsClient(VTCRequestQueue):
         return request
 
 
+class ForgetsPreempted(VTCRequestQueue):
+    """Does not remember that it took a request that had been preempted."""
+
+    def pop(self):
+        before = self.last_client
+        request = super().pop()
+        if request.num_preemptions:
+            self.last_client = before
+        return request
+
+
 # 9.7
 
 
@@ -214,6 +232,19 @@ def on_a_heap_with_ghosts(steps):
     return served
 
 
+def with_ghosts_told_by_time(steps):
+    latest, heap, served = {}, [], []
+    for step in steps:
+        if step[0] == "pop":
+            while latest[heap[0][1]] != heap[0][0]:
+                heapq.heappop(heap)
+            served.append(heapq.heappop(heap)[1])
+        else:
+            latest[step[1]] = step[2]
+            heapq.heappush(heap, (step[2], step[1]))
+    return served
+
+
 RIGHT = [
     ("9.1", PlainDictionary),
     ("9.2a", push_by_tens),
@@ -232,13 +263,16 @@ WRONG = [
     ("9.1", object(), SAME),
     ("9.2a", key_the_other_way_round, SAME),
     ("9.2c", remove_raises_key_error, SAME),
+    ("9.2c", remove_without_heapify, SAME),
     ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
     ("9.3b", lambda self, r: 7, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
+    ("9.4", ForgetsPreempted, SAME),
     ("9.4", TakesFromItsClient, "an empty queue stays"),
     ("9.6", lambda self, in_line, num_passes: in_line[0], SAME),
     ("9.6", lambda self, in_line, num_passes: 0, SAME),
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
+    ("9.9b", with_ghosts_told_by_time, SAME),
     ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
 ]
 
