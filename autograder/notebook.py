@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from autograder import lessons
@@ -28,7 +30,7 @@ from autograder.checks.finding import Finding
 from autograder.checks.quiz import QuizCheck
 from autograder.checks.reference import Method
 from autograder.checks.report import Report
-from autograder.checks.stateful import StatefulCheck
+from autograder.checks.scaffold import released_docstrings
 from autograder.errors import CourseError
 from autograder.explanation import at_hand, explanation
 from autograder.lessons.lesson15_drawn import COMPREHENSIVE
@@ -307,24 +309,26 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if advice := not_the_code_itself(exercise.check, obj):
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding, others = _examine_as_own(exercise, obj)
-    if finding.fraction < 1 and (other := _exercise_that_it_solves(exercise, obj)):
+    if finding.fraction < 1 and (other := _exercise_that_it_is_of(exercise, obj)):
         advice = _OF_ANOTHER.format(other=other.id, this=exercise.id)
         return Finding(0.0, unwritten=True, advice=advice), {}
     return finding, others
 
 
-def _exercise_that_it_solves(exercise: Exercise, obj: Any) -> Exercise | None:
-    """Return another exercise of the lesson whose function has the same name, if this is it."""
-    name = getattr(exercise.check.reference, "__name__", None)
+def _exercise_that_it_is_of(exercise: Exercise, obj: Any) -> Exercise | None:
+    """Return another exercise of the lesson with a function of this name, if this is from its cell.
+
+    That is known by the docstring alone: what a function returns may be what another exercise asks
+    for, and still have been written for this one.
+    """
+    if not isinstance(obj, FunctionType) or not obj.__doc__:
+        return None
+    name, said = getattr(exercise.check.reference, "__name__", None), inspect.getdoc(obj)
     for other in lessons.exercises(int(exercise.id.partition(".")[0])):
-        right = None if other == exercise or other.missing else other.check.reference
-        is_candidate = isinstance(right, Method) and right.__name__ == name
-        if is_candidate and not is_borrowed(obj, right):
-            subject = LocalSubject(obj, other.patience)
-            if isinstance(other.check, StatefulCheck) and other.check.fails_a_probe(subject):
-                continue
-            solves = other.examine(subject, max_examples=_FEW_EXAMPLES).fraction == 1
-            if solves and not asked_when_called(obj, other.check, other.part):
+        right = None if other == exercise else other.check.reference
+        if isinstance(right, Method) and right.__name__ == name and not is_borrowed(obj, right):
+            theirs, ours = map(released_docstrings, (other.id, exercise.id))
+            if said in theirs and said not in ours:
                 return other
     return None
 

@@ -225,10 +225,6 @@ class StatefulCheck:
         ]
         return finding.named(fitting, subject)
 
-    def fails_a_probe(self, subject: Subject) -> bool:
-        """Whether ``subject`` differs from the reference in a scripted life: quickly said."""
-        return any(self._failing(probe, subject) is not None for probe in self.probes)
-
     def trusted(self) -> Subject:
         """Return the reference."""
         return TrustedSubject(self._answer)

@@ -13,6 +13,7 @@ import pytest
 from autograder import lessons
 from autograder.build.plain import as_function
 from autograder.checks.reference import Method
+from autograder.checks.scaffold import released_docstrings
 from autograder.lessons import lesson05_given as given
 from autograder.lessons import lesson05_hunt as hunt
 from autograder.lessons import lesson05_measure as measure
@@ -336,14 +337,18 @@ OWN_NAMES = """
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
 """
-BATCH = (
-    OWN_NAMES
-    + """
+BATCH = """
 def admit_waiting(self, output, budget):
     return budget if self.running else Scheduler.admit_waiting(self, output, budget)
 """
-)
-ONE_BY_ONE = OWN_NAMES + inspect.getsource(recursive).replace("recursive", "admit_waiting")
+ONE_BY_ONE = inspect.getsource(recursive).replace("recursive", "admit_waiting")
+
+
+def from_the_cell_of(exercise, source):
+    """Return a function's source below the docstring with which the exercise's stub is released."""
+    head, _, body = source.strip().partition("\n")
+    (docstring,) = released_docstrings(exercise)
+    return f"{OWN_NAMES}\n{head}\n    {docstring!r}\n{body}\n"
 
 
 @pytest.mark.parametrize(
@@ -352,11 +357,25 @@ ONE_BY_ONE = OWN_NAMES + inspect.getsource(recursive).replace("recursive", "admi
 def test_the_function_of_the_other_exercise_is_told_from_a_wrong_one(
     load, capsys, exercise, source, other
 ):
-    assert check(exercise, load(source).admit_waiting) == 0
+    theirs = load(from_the_cell_of(other, source)).admit_waiting
+    assert check(exercise, theirs) == 0
     said = capsys.readouterr().out
     assert f"This is the function of {other}, which has the same name" in said
     assert f"run the cell of {exercise} once more" in said
-    assert check(other, load(source).admit_waiting) > 0
+    assert check(other, theirs) > 0
+
+
+@pytest.mark.parametrize("exercise", ["5.3", "5.4"])
+@pytest.mark.parametrize("is_documented", [True, False])
+def test_a_function_of_this_cell_that_does_what_another_asks_is_wrong_and_no_more(
+    load, capsys, exercise, is_documented
+):
+    source = ONE_BY_ONE if exercise == "5.3" else BATCH
+    source = from_the_cell_of(exercise, source) if is_documented else OWN_NAMES + source
+    assert check(exercise, load(source).admit_waiting) < lessons.find(exercise).points
+    said = capsys.readouterr().out
+    assert "which has the same name" not in said
+    assert "Asked: " in said
 
 
 def test_a_failing_case_of_admission_is_short():
