@@ -203,7 +203,7 @@ assert tuple(example) == (259, 165_471, 2_271, 0)
 # A layer streams: while one piece of its data is being read, the piece before is multiplied. So *within* a kind of layer, memory
 # and arithmetic overlap, and the slower one counts. That is a roofline. But layer follows upon layer: the attention of layer
 # 7 waits for its linear part, which waits for layer 6. So the two kinds take **turns**. And blocks are copied before
-# anything is computed. Write it as the property `total` of an `IterationTime`.
+# anything is computed. That is `total`, a property of `IterationTime`. Write it as a plain function; it is made the property.
 
 # %% exercise="11.1b"
 
@@ -532,7 +532,7 @@ assert top_left.flatten().tolist() == [0.0, 0.5] and last_two.flatten().tolist()
 # `gather(cache, block_table, context_len)`, which puts a sequence's keys (or values) side by side, write attention for a batch of
 # chunks. A `PagedBatch` has, for each sequence, a row of `block_tables` and its length in `context_lens`, the new tokens
 # included. Its queries are rows `query_starts[i]` to `query_starts[i + 1] - 1` of `query`: chunks and decodes stand one behind
-# the other, without padding. `check_query` refuses what does not fit together.
+# the other, without padding. `check_query` takes the query, both caches and the batch, and refuses what does not fit together.
 
 # %% exercise="11.4"
 
@@ -637,7 +637,7 @@ assert eight_late_chunks.num_tokens == 616 and round(1000 * cost_model.seconds(e
 # %% [markdown]
 # ## 8. Bug hunt
 #
-# > **An upstream bug.** `GeeeekExplorer/nano-vllm`, April 2026. Which issue and pull request stands below, when you have hunted.
+# > **An upstream bug.** `GeeeekExplorer/nano-vllm`, April 2026. Its issue and pull request are named when your mend has passed.
 # > The code below is our own, and makes the same mistake.
 #
 # An engine has just learned to chunk. The caches are allocated for the whole prompt; each chunk writes its keys and values, and

@@ -51,8 +51,10 @@ def not_the_code_itself(check: Check, answer: Any) -> str:
     if callable(answer) or not is_of_code(check):
         return ""
     kind = "class" if isinstance(check.reference, type) else "function"
-    if isinstance(answer, property):
-        return f"The check was given a property and calls a {kind}: take `@property` away above it."
+    if isinstance(answer, property | classmethod | staticmethod):
+        given = named(type(answer))
+        away = f"take `@{type(answer).__name__}` away above it"
+        return f"The check was given {given} and calls a {kind}: {away}."
     given = named(type(answer)) if answer is not None else "None"
     if isinstance(answer, int | float):
         given += f", {answer},"

@@ -106,8 +106,8 @@ def token_budget(
     seconds = cost_model.seconds(IterationWork.of_batch(decodes))
     if not seconds <= target_seconds:
         raise ValueError(
-            f"{num_decodes} decodes behind {context} tokens take {seconds:.4g} s alone, longer "
-            f"than {target_seconds:.4g} s; allow more time, or fewer requests"
+            f"{num_decodes} decodes behind {context} tokens take {seconds:.6g} s alone, longer "
+            f"than {target_seconds:.6g} s; allow more time, or fewer requests"
         )
     enough, too_long = 0, at_most + 1
     while too_long - enough > 1:

@@ -121,6 +121,7 @@ def test_whatever_is_handed_in_is_answered(obj, capsys):
         ("1.7a", [(11, 16)], "given a list and calls a function: pass the function itself"),
         ("1.1", None, "given None and calls a function: pass the function itself"),
         ("10.2b", property(len), "given a property and calls a function: take `@property` away"),
+        ("11.1a", classmethod(len), "given a classmethod and calls a function: take `@classmeth"),
         ("4.10", object(), "given an object and calls a class: pass the class itself"),
     ],
 )

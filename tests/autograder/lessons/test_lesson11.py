@@ -15,6 +15,7 @@ from autograder.lessons import lesson11_budget as budget
 from autograder.lessons import lesson11_given as given
 from autograder.lessons import lesson11_hunt as hunt
 from autograder.lessons import lesson11_measure as measure
+from course_lib.attention.backends.arguments import check_query
 from course_lib.attention.dense import dense_attention
 from course_lib.attention.paged import chunked_prefill, gather, paged_decode
 from course_lib.scheduling import Scheduler
@@ -62,6 +63,22 @@ def work_one_token_at_a_time(cls, rows, swapped_tokens=0):
     return cls(tokens, pairs, context, swapped_tokens)
 
 
+def work_by_sums_of_ranges(cls, rows, swapped_tokens=0):
+    listed = list(rows)
+    pairs = sum(sum(range(cached + 1, cached + new + 1)) for new, cached in listed)
+    return cls(sum(new for new, _ in listed), pairs, sum(map(sum, listed)), swapped_tokens)
+
+
+def work_one_pair_at_a_time(cls, rows, swapped_tokens=0):
+    tokens = pairs = context = 0
+    for new, cached in rows:
+        for place in range(new):
+            for _ in range(cached + place + 1):
+                pairs += 1
+        tokens, context = tokens + new, context + new + cached
+    return cls(tokens, pairs, context, swapped_tokens)
+
+
 def work_in_floats(cls, rows, swapped_tokens=0):
     listed = list(rows)
     pairs = sum(new * cached + new * (new + 1) / 2 for new, cached in listed)
@@ -86,19 +103,25 @@ def total_by_cases(self):
 # 11.3
 
 
-def limit_by_minimum(self, request, num_new_tokens, budget):
-    threshold = self.config.long_prefill_token_threshold
-    others = [name for name in self.requests if name != request.request_id]
-    limits = [num_new_tokens, budget]
-    if threshold and (len(others) > 1 or len(self.requests) > 1):
-        limits.append(threshold)
-    return min(limits)
-
-
 def limit_by_queues(self, request, num_new_tokens, budget):
     unfinished = len(self.running) + len(self.waiting) + len(self.swapped)
     limit = self.config.long_prefill_token_threshold or num_new_tokens
     return min(num_new_tokens, budget, limit if unfinished > 1 else num_new_tokens)
+
+
+def limit_by_the_others(self, request, num_new_tokens, budget):
+    if self.requests[request.request_id] is not request or budget < 1:
+        raise ValueError("it is not unfinished, or nothing is left of the budget")
+    limit = self.config.long_prefill_token_threshold
+    if limit and any(other is not request for other in self.requests.values()):
+        num_new_tokens = min(num_new_tokens, limit)
+    return max(1, min(num_new_tokens, budget))
+
+
+def limit_unless_one_is_there(self, request, num_new_tokens, budget):
+    limit = self.config.long_prefill_token_threshold
+    cap = limit if limit and len(self.requests) != 1 else math.inf
+    return int(min(num_new_tokens, budget, cap))
 
 
 def limit_that_counts(self, request, num_new_tokens, budget):
@@ -145,6 +168,21 @@ def padded_with_nan(query, key_cache, value_cache, batch, scale=None):
     if batch.num_seqs > 1:
         out[int(batch.query_starts[1])] = torch.nan
     return out
+
+
+def with_the_chunk_on_top(query, key_cache, value_cache, batch, scale=None):
+    check_query(query, key_cache, value_cache, batch)
+    rows = []
+    for chunk, table, context_len in zip(
+        query.split(torch.diff(batch.query_starts).tolist()),
+        batch.block_tables,
+        batch.context_lens.tolist(),
+        strict=True,
+    ):
+        keys = gather(key_cache, table, context_len + len(chunk))
+        values = gather(value_cache, table, context_len + len(chunk))
+        rows.append(dense_attention(chunk, keys, values, scale))
+    return torch.cat(rows)
 
 
 def into_the_query(query, key_cache, value_cache, batch, scale=None):
@@ -244,10 +282,13 @@ RIGHT = [
     ("11.1a", work_in_arrays),
     ("11.1a", work_by_differences),
     ("11.1a", work_with_numpy_scalars),
+    ("11.1a", work_one_token_at_a_time),
+    ("11.1a", work_by_sums_of_ranges),
     ("11.1b", total_by_sorting),
     ("11.1b", total_by_cases),
-    ("11.3", limit_by_minimum),
     ("11.3", limit_by_queues),
+    ("11.3", limit_by_the_others),
+    ("11.3", limit_unless_one_is_there),
     ("11.4", row_by_row),
     ("11.4", through_decodes),
     ("11.6", in_growing_steps),
@@ -259,18 +300,20 @@ RIGHT = [
     ("11.7b", token_by_token),
 ]
 WRONG = [
-    ("11.1a", work_one_token_at_a_time, SAME),
+    ("11.1a", work_one_pair_at_a_time, SAME),
     ("11.1a", work_in_floats, "what is swapped is forgotten"),
     ("11.1a", work_that_sorts_its_rows, SAME),
     ("11.1a", lambda cls, rows, swapped_tokens=0: tuple(IterationWork.of_batch(rows)), SAME),
     ("11.1a", object(), SAME),
     ("11.1b", lambda self: 23.0, SAME),
     ("11.1b", lambda self: 1000 * IterationTime.total.fget(self), SAME),
+    ("11.1b", lambda self: round(IterationTime.total.fget(self), 3), SAME),
     ("11.3", limit_that_counts, SAME),
     ("11.3", limit_as_text, SAME),
     ("11.3", lambda self, request, num_new_tokens, budget: 4, SAME),
     ("11.4", padded_with_nan, SAME),
     ("11.4", into_the_query, SAME),
+    ("11.4", with_the_chunk_on_top, "the new tokens counted twice"),
     ("11.4", lambda query, *rest, **more: torch.zeros_like(query), SAME),
     ("11.6", asked_four_times, SAME),
     ("11.6", a_float, SAME),
@@ -381,6 +424,27 @@ def test_the_kernel_that_reads_all_keys_for_every_tile_loses_a_fifth():
     finding = examine("11.5", kernel, timeout=60.0)
     assert finding.fraction == pytest.approx(0.8)
     assert "5,248 bytes of key_cache" in finding.counterexample.got
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "name"),
+    [
+        (
+            attention._VALID,
+            "row_valid = token_in_chunk < chunk_len",
+            "the rows are not cut at the tile",
+        ),
+        (attention._HEAD, "head = row % GROUP", "heads of the first KV head"),
+    ],
+)
+def test_a_kernel_whose_rows_are_not_its_own_is_told_so(right, wrong, name):
+    from autograder.checks.kernel import Edited, edited
+
+    pytest.importorskip("triton")
+    kernel = edited(attention.KERNEL, Edited(((right, wrong),)))
+    finding = examine("11.5", kernel, timeout=60.0)
+    assert finding.fraction < 1.0
+    assert named(finding) == name
 
 
 # The hunt
