@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 2: Attention over memory in pieces
 #
-# **Time** 3 hours and a half: 2 hours and three quarters for exercises, quiz and what you write, the rest to read, run and
-# look; and half an hour for the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of
+# **Time** 3 hours and a half: a little over 2½ for exercises, quiz and what you write, the rest to read, run and look;
+# half an hour more for the stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of
 # which 8 are a stretch, and 23 need Triton, which the course installs on Linux (also without a GPU)
 #
 # Lesson 1 found out that a KV cache in one piece wastes most of the memory. The way out is to give a request its
@@ -639,7 +639,7 @@ if state.mode == "interpreted":
 
 # %% [markdown]
 # Splitting is not free: 4 splits write and read their states in 32 bits, and load the query each. So the
-# library splits only where there are at most two programs a multiprocessor, and the context is long.
+# library splits only where there would be at most two programs a multiprocessor without it, and the context is long.
 #
 # Both kernels are a stretch exercise. The first is your decode kernel again, with other bounds, and it stores a state
 # in the place of an output. `tl.minimum(a, b)` takes the smaller of two, `tl.store(addresses, numbers, mask=...)`
@@ -648,7 +648,7 @@ if state.mode == "interpreted":
 # side by side; `split_numerator` has as many rows of `head_dim`. A stretch that begins behind the context leaves the
 # empty state. The checks take about 5 and 2 s.
 
-# %% claims="splits only where there are at most two programs a multiprocessor, and the context is long"
+# %% claims="splits only where there would be at most two programs a multiprocessor without it, and the context is long"
 if state.mode != "unavailable":
     assert (
         choose_num_splits(2 * 132, 100_000, 132) > 1 == choose_num_splits(2 * 132 + 1, 100_000, 132)
@@ -1012,7 +1012,7 @@ if {"Oracle", "Paged", "break-even"} <= measured.keys():
 # %% [markdown]
 # Paging runs 1.6 to 1.7 times as many requests, in steps that are about a quarter longer, and so it delivers 30 to 35%
 # more tokens per second than the paper's Oracle. Its attention takes 1.26 times as long as attention over contiguous
-# keys, and could take twice as long before that gain was gone.
+# keys, and could take more than twice as long as that before the gain was gone.
 #
 # **Predict:** how much of that is paging's own? Take Oracle with first fit in the place of the buddy allocator; above
 # stands how many requests it runs. Paged over that one: by which factor do the tokens per second differ?
@@ -1025,7 +1025,7 @@ longer = running["Paged"] / running["Oracle"] * measured["Oracle"] / measured["P
 assert 1.2 < longer < 1.3
 assert 1.295 < measured["Paged"] / measured["Oracle"] < 1.355
 
-# %% claims="Its attention takes 1.26 times as long as attention over contiguous keys, and could take twice as long"
+# %% claims="Its attention takes 1.26 times as long as attention over contiguous keys, and could take more than twice as long as that"
 assert measured["break-even"] > 2
 
 # %%

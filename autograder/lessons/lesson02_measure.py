@@ -86,6 +86,12 @@ def _snapshots(name: str) -> list[Snapshot]:
     return list(replay_contiguous(requests, num_slots, RESERVATIONS[name], _MAX_MODEL_LEN))
 
 
+def _steps(name: str, slowdown: float = 1.0) -> float:
+    """Return steps per second."""
+    moments = _snapshots(name)
+    return len(moments) / sum(_step_seconds(moment, slowdown) for moment in moments)
+
+
 def _mean_of_steps(name: str, slowdown: float = 1.0) -> float:
     moments = _snapshots(name)
     rates = (len(each.reservations) / _step_seconds(each, slowdown) for each in moments)
@@ -143,10 +149,22 @@ MEASURED = (
         lambda: _wrong(_mean_of_steps("Oracle"), _mean_of_steps("Paged", SLOWDOWN)),
     ),
     Misconception(
+        "steps per second",
+        "A step gives each running request a token: count the running requests of all steps, not "
+        "the steps.",
+        lambda: _wrong(_steps("Oracle"), _steps("Paged", SLOWDOWN)),
+    ),
+    Misconception(
         "a rate in proportion to the slowdown",
         "Only the KV bytes take longer: the weights do not slow down, so a slowdown of attention "
         "costs less than its share. Solve a + b x slowdown for it.",
         lambda: _wrong_break_even(SLOWDOWN),
+    ),
+    Misconception(
+        "a surcharge for a slowdown",
+        "That is by how much longer attention may take. The break-even is the s of the formula, "
+        "how many times as long: 1 more.",
+        lambda: {**measured(), "break-even": _break_even() - 1},
     ),
     Misconception(
         "relative to 1.26",

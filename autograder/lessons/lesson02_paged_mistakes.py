@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -72,6 +73,20 @@ def _mean(query: Tensor, states: list[SoftmaxState]) -> Tensor:
     if not states:
         raise ValueError("the context is empty")
     return torch.stack([state.output() for state in states]).mean(0)
+
+
+def _added_up(query: Tensor, states: list[SoftmaxState]) -> Tensor:
+    """Add the outputs, each of which is an average already."""
+    return _mean(query, states) * len(states)
+
+
+def _divided_in_each(query: Tensor, states: list[SoftmaxState]) -> Tensor:
+    """Divide after each block, and go on with the quotient as if it were the numerator."""
+    seen = SoftmaxState.empty(query)
+    for state in states:
+        seen = merge_states(seen, state)
+        seen = replace(seen, numerator=seen.output())
+    return seen.output()
 
 
 def _left_wide(*arguments: Any, **options: Any) -> Tensor:
@@ -216,6 +231,14 @@ def _every_entry_in_part(block_table: Tensor, context_len: int, block_size: int)
     ]
 
 
+def _one_block_more(block_table: Tensor, context_len: int, block_size: int) -> _Spans:
+    """Round up by adding 1 to what is rounded down."""
+    return [
+        (int(block_table[logical]), min(block_size, context_len - logical * block_size))
+        for logical in range(context_len // block_size + 1)
+    ]
+
+
 def _remainder_of_0(block_table: Tensor, context_len: int, block_size: int) -> _Spans:
     spans = _spans(block_table, context_len, block_size)
     return [*spans[:-1], *((block, context_len % block_size) for block, _ in spans[-1:])]
@@ -275,6 +298,12 @@ ATTEND = (
         _attending(_remainder_of_0),
     ),
     Misconception(
+        "one block more",
+        "context_len // block_size + 1 is one too many when the last block is full: behind it "
+        "nothing is left to read, and the table may end.",
+        _attending(_one_block_more),
+    ),
+    Misconception(
         "the scale is left out",
         "The scale that is given has to reach the scores.",
         _attending(_spans, scaled=_left_out),
@@ -301,6 +330,18 @@ ATTEND = (
         "mean of the blocks",
         "A block whose keys have more weight counts more; merge the states and divide once.",
         _attending(_spans, joined=_mean),
+    ),
+    Misconception(
+        "outputs added up",
+        "Each output is divided already, by the weights of its own block only. Merge the states "
+        "and divide once, by the weights of all blocks.",
+        _attending(_spans, joined=_added_up),
+    ),
+    Misconception(
+        "divided in each block",
+        "A state that goes on holds sums. What is divided after each block is divided more than "
+        "once: divide at the end.",
+        _attending(_spans, joined=_divided_in_each),
     ),
 )
 

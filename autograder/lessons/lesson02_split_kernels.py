@@ -263,6 +263,20 @@ COMBINE_MISTAKES = (
         ),
     ),
     Misconception(
+        "outputs by their maxima",
+        "How much a split weighs is not its factor alone, but the factor times its denominator. "
+        "Bring numerators and denominators to the largest maximum, add both, and divide once.",
+        Edited(
+            (
+                (
+                    _TOTAL,
+                    "total = tl.sum(numerator / denominator[:, None] * factor[:, None], axis=0)",
+                ),
+                (_ATTENTION, "attention = total / tl.sum(factor, axis=0)"),
+            )
+        ),
+    ),
+    Misconception(
         "added as they are",
         "The sums of two splits are relative to different maxima: bring them to the largest of all "
         "before you add them.",

@@ -633,6 +633,38 @@ def that_stretches_a_short_query(query, key_cache, *others):
     return attend_blocks(query.broadcast_to(len(query), key_cache.shape[3]), key_cache, *others)
 
 
+def of_outputs_added_up(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Add what attention over each block by itself comes to."""
+    out = torch.zeros(query.shape)
+    for start in range(0, context_len, size := key_cache.shape[1]):
+        block, filled = block_table[start // size], min(size, context_len - start)
+        here = key_cache[block, :filled], value_cache[block, :filled]
+        out = out + partial_attention(query, *here, scale).output()
+    return out.to(query.dtype)
+
+
+def divided_in_each_block(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Take the output so far for the numerator so far."""
+    state = SoftmaxState.empty(query)
+    for start in range(0, context_len, size := key_cache.shape[1]):
+        block, filled = block_table[start // size], min(size, context_len - start)
+        here = key_cache[block, :filled], value_cache[block, :filled]
+        state = merge_states(state, partial_attention(query, *here, scale))
+        average = state.numerator / state.denominator[:, None]
+        state = SoftmaxState(state.max_score, state.denominator, average)
+    return state.output().to(query.dtype)
+
+
+def in_one_block_more(query, key_cache, value_cache, block_table, context_len, scale=None):
+    """Round up by adding 1 to the number of full blocks."""
+    size, state = key_cache.shape[1], SoftmaxState.empty(query)
+    for logical in range(context_len // size + 1):
+        block, filled = block_table[logical], min(size, context_len - logical * size)
+        here = key_cache[block, :filled], value_cache[block, :filled]
+        state = merge_states(state, partial_attention(query, *here, scale))
+    return state.output().to(query.dtype)
+
+
 ATTEND_RIGHT = (
     over_a_copy,
     from_the_last_block,
@@ -656,6 +688,9 @@ ATTEND_WRONG = (
     (with_output(lambda out: out[None]), SAME),
     (zeros_for_nothing, SAME),
     (every_entry, "on behind the context"),
+    (of_outputs_added_up, "outputs added up"),
+    (divided_in_each_block, "divided in each block"),
+    (in_one_block_more, "one block more"),
     (narrowed, SAME),
     (with_sums_in_the_type_of_the_query, SAME),
     (prefix_by_prefix, SAME),
@@ -1045,6 +1080,21 @@ def test_a_break_even_that_counts_from_the_slowdown_that_is_given_is_named():
     right = measure.measured()
     wrong = {**right, "break-even": right["break-even"] / 1.26}
     assert named(examine("2.9", wrong)) == "relative to 1.26"
+
+
+def test_steps_for_tokens_are_named():
+    right = measure.measured()
+    wrong = dict(right)
+    for name in ("Oracle", "Paged"):
+        moments = measure._snapshots(name)
+        wrong[name] *= len(moments) / sum(len(each.reservations) for each in moments)
+    assert named(examine("2.9", wrong)) == "steps per second"
+
+
+def test_a_break_even_as_a_surcharge_is_named():
+    right = measure.measured()
+    wrong = {**right, "break-even": right["break-even"] - 1}
+    assert named(examine("2.9", wrong)) == "a surcharge for a slowdown"
 
 
 def test_a_break_even_of_seconds_is_named():

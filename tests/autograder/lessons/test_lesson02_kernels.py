@@ -44,6 +44,7 @@ STEP = {
     "max": "new_max = tl.maximum(max_score, tl.max(scores, axis=1))",
 }
 FACTOR = "factor = tl.exp2(max_score - tl.max(max_score, axis=0))"
+TOTAL = "total = tl.sum(numerator * factor[:, None], axis=0)"
 ATTENTION = "attention = total / tl.sum(denominator * factor, axis=0)"
 END = "end = tl.minimum(first + tokens_per_split, tl.load(context_lens + seq))"
 STORE_MAX = "tl.store(split_max + row, max_score, mask=member < GROUP)"
@@ -168,6 +169,13 @@ WRONG = {
             "tl.load(split_denominator + row, mask=valid, other=0.0)",
             "tl.load(split_denominator + row, mask=valid)",
         ),
+    ),
+    "outputs weighted by their maxima alone": (
+        "2.7b",
+        "outputs by their maxima",
+        "combine_splits_kernel",
+        (TOTAL, "total = tl.sum(numerator / denominator[:, None] * factor[:, None], axis=0)"),
+        (ATTENTION, "attention = total / tl.sum(factor, axis=0)"),
     ),
     "outputs as if side by side": (
         "2.7b",
