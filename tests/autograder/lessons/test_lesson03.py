@@ -1369,11 +1369,16 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
 )
 
 
+ALL_OF_THEM = "What costs no more than is allowed earns them all."
+
+
 @pytest.mark.parametrize(("answer", "name"), BATCH_SLOW)
 def test_a_batch_that_is_translated_rightly_and_slowly_earns_half(answer, name):
     finding = examine("3.3", answer)
     assert finding.fraction == 0.5
     assert named(finding) == name
+    (remark,) = finding.remarks
+    assert remark.endswith("are allowed. 50% of the points are for what it costs. " + ALL_OF_THEM)
 
 
 # 3.1b
