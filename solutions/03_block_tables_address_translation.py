@@ -467,7 +467,7 @@ print("as Triton rounds:", block, "is the block,", offset, "the offset")
 # One layer's keys and values have the axes kv (key or value), block, token (the offset in the block), head and dim. Only
 # their order is open, and it decides what lies side by side:
 #
-# | layout | axes, the slowest first | whose idea |
+# | layout | axes, the slowest first | the idea |
 # |---|---|---|
 # | NHD | kv · block · token · head · dim | all heads of a token are neighbours, so a new token is written in one piece |
 # | HND | kv · block · head · token · dim | all tokens of a block are neighbours within a head, so a program that works on one head reads in one piece |
@@ -535,8 +535,10 @@ for what, (count_of_pieces, _) in found.items():
     compare(predicted_pieces[what], count_of_pieces, "pieces")
 
 # %%
-print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
-for name, layout in layouts.items() if None not in predicted_pieces.values() else ():
+predicted = None not in predicted_pieces.values()
+if predicted:
+    print("layout   slot 49, head 2, number 5   to slot 50   a token's key    a head of a block")
+for name, layout in layouts.items() if predicted else ():
     here, after = address(layout, 0, 49, 2, 5), address(layout, 0, 50, 2, 5)
     token, head = (f"{many:3} x {size:5,} B" for many, size in (written[name], read[name]))
     print(f"{name:<6} {here:27,} B {after - here:+10,} B   {token:>14} {head:>18}")
@@ -786,7 +788,7 @@ for prompt, text in zip(prompts, texts):
     print(f"{prompt} |{text!r}")
 for name, times in calls.items():
     print(f"{name:<20} {times:4} calls")
-print(f"{llm.model_config.num_layers} layers; the text of the library's parts: {texts == expected}")
+print(f"{llm.model_config.num_layers} layers; the same text as with the library's parts: {texts == expected}")
 
 # %% [markdown]
 # `reshape_and_cache` is called once for each layer and step: 16 steps make 16 tokens of each text. The slots are found

@@ -96,9 +96,12 @@ class Budget(ABC):
     @property
     def said_of_bands(self) -> str:
         """What the cost decides, and how, in a sentence."""
+        bands = f"The bands: {self.bands!r}."
+        if self.bands.limits == ((1, 1),):
+            bands = "What costs no more than is allowed earns them all."
         if self.weight == 1:
-            return f"The bands: {self.bands!r}."
-        return f"{self.weight:.0%} of the points are for what it costs. The bands: {self.bands!r}."
+            return bands
+        return f"{self.weight:.0%} of the points are for what it costs. {bands}"
 
     @abstractmethod
     def weighed(self, subject: Subject, trusted: Subject, seed: int) -> Finding:

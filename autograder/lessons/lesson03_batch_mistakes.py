@@ -261,6 +261,12 @@ SLOT_MAPPING = (
         "positions and entries without a slot are to be refused.",
         _translated(refuses=_none, multiply=_narrow),
     ),
+    Misconception(
+        "32 bits, and an entry of -1 is used",
+        "Two things are missing: a block id times the block size may not fit into 32 bits, and "
+        "negative entries, which are no blocks, are to be refused.",
+        _translated(refuses=_no_entries, multiply=_narrow),
+    ),
 )
 
 LOOP = Misconception(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import count
 from time import perf_counter
@@ -136,6 +136,7 @@ _TRIES = 3
 """How often an answer is counted, and measured where it may be right: on a busy machine the time to
 measure in can be over early, and each of a few measurements can be interrupted."""
 
+_NONE_CALLED = "'NoneType' object is not callable"
 _WAY_UP = "it is the right way up; "
 
 
@@ -179,9 +180,10 @@ def loop_over_array(ways: Mapping[str, Callable[[], object]]) -> float:
     return taken(ways["loop"]) / taken(ways["array"])
 
 
-_ALIKE, _ONE = 2.4, 1.25
+_ALIKE, _ONE, _FAR = 2.4, 1.25, 25
 """Measurements of the same on a busy machine differ by up to the first factor; of two that take the
-same, and so are measured alike, by up to the second."""
+same, and so are measured alike, by up to the second. What is off by the third is no ratio of the
+two, so it is not said to be the right way up."""
 
 
 def nearly(expected: Any, got: Any) -> str | None:
@@ -193,7 +195,8 @@ def nearly(expected: Any, got: Any) -> str | None:
     factor = _ONE if expected == 1 else _ALIKE
     if 1 / factor < got / expected < factor:
         return None
-    way_up = _WAY_UP if expected in _RATIOS and (got > 1) == (expected > 1) else ""
+    nearby = 1 / _FAR < got / expected < _FAR and (got > 1) == (expected > 1)
+    way_up = _WAY_UP if expected in _RATIOS and nearby else ""
     return f"{way_up}measured twice, the same may differ, but by a factor of less than {factor}"
 
 
@@ -209,6 +212,14 @@ ONE_CALL = Misconception(
     "Take the shortest of many calls, as `microseconds` does.",
     lambda ways: [way() for way in ways.values()],
     hint="How often does `microseconds` call a function, and which of the times does it return?",
+)
+CALLED_TOO_EARLY = Misconception(
+    "called too early",
+    "A way was called, and what it returned, None, was called again. Hand the way itself to "
+    "`microseconds`, without brackets behind it.",
+    lambda ways: ways["loop"]()(),
+    evidence=r"\]\(\)",
+    hint="What does `microseconds` want: a function, or what a function returns?",
 )
 
 
@@ -231,6 +242,8 @@ class MeasuredCheck(FunctionCheck):
             case = finding.counterexample
             if case is None or not case.complaint.startswith(_WAY_UP):
                 break
+        if finding.misconception is CALLED_TOO_EARLY and case and _NONE_CALLED not in case.got:
+            return replace(finding, misconception=None)
         return finding
 
 
@@ -352,6 +365,7 @@ MEASURED_MISTAKES = (
         lambda ways: taken(lambda: ways["loop"]) / taken(lambda: ways["array"]),
         evidence=r"lambda: \w+\[[^\]]*\](?!\()",
     ),
+    CALLED_TOO_EARLY,
     Misconception(
         "the difference",
         "That is by how many microseconds the loop is slower; asked is how many times as long it "

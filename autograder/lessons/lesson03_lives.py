@@ -110,7 +110,7 @@ def beyond_53_bits(life: Life) -> None:
 def copied(life: Life) -> None:
     """Ask a table of 50,000 blocks for a slot; that a call copies them is seen by its memory."""
     life.create(16)
-    life.apply(slot_copies_blocks, 50_000)
+    life.apply(slot_copies_blocks)
 
 
 def long_table(life: Life) -> None:

@@ -108,14 +108,14 @@ def _from_one(ids: list[int], position: int) -> int:
     return ids[(position - 1) // BLOCK_SIZE] * BLOCK_SIZE + (position - 1) % BLOCK_SIZE
 
 
-def _left_out(part: str) -> Callable[[int], dict[str, Any]]:
-    """Work a trace out, and leave a part of each line out: ``"free"``, or a table's name."""
+def _left_out(*left: str) -> Callable[[int], dict[str, Any]]:
+    """Work a trace out, and leave parts of each line out: ``"free"``, or a table's name."""
 
     def answer(seed: int) -> dict[str, Any]:
         states = given.states_of(table_trace(seed))
         for name in given.GROWN:
             parts = states[name].split("  ")
-            states[name] = "  ".join(each for each in parts if not each.startswith(part))
+            states[name] = "  ".join(each for each in parts if not each.startswith(left))
         return states
 
     return answer
@@ -194,6 +194,12 @@ BY_HAND = (
         hint="Which parts has the line above, at the top of the task?",
     ),
     Misconception(
+        "the table of r0 alone",
+        "A state is the whole line: the free queue stands in front, and r1 is still there.",
+        _left_out("free", "r1"),
+        hint="Which parts has the line above, at the top of the task?",
+    ),
+    Misconception(
         "from the back",
         "A queue is taken from at its front: the free block that stands first is the next.",
         _beyond(lambda free, table: table.append(free.pop())),
@@ -235,6 +241,11 @@ def _slot(
         return find(self.ids, position, self.block_size)
 
     return slot
+
+
+def _of_all(ids: Any, position: int, size: int) -> int:
+    slots = [block * size + offset for block in ids for offset in range(size)]
+    return int(slots[position])
 
 
 def _glued(ids: Any, position: int, size: int) -> int:
@@ -292,6 +303,13 @@ SLOT = (
         "Behind the last block the list raises an IndexError, which says nothing of positions. A "
         "PositionError is asked for.",
         _slot(_glued, lambda table, p: p >= 0),
+    ),
+    Misconception(
+        "the whole table is copied",
+        "The slot is right, but the call made something as long as the table, here of 50,000 "
+        "blocks. Read the one entry that is needed, and nothing else.",
+        _slot(_of_all),
+        hint="Which single entry of the table does the position need?",
     ),
 )
 

@@ -78,7 +78,7 @@ def bytes_held(function: Callable[..., object], arguments: Sequence[Any]) -> int
             tracemalloc.stop()
 
 
-def slot_copies_blocks(table: BlockTable, num_blocks: int) -> bool:
+def slot_copies_blocks(table: BlockTable, num_blocks: int = 50_000) -> bool:
     """Append blocks, ask twice for the first slot, and say whether the second time copied them.
 
     Args:
@@ -86,7 +86,7 @@ def slot_copies_blocks(table: BlockTable, num_blocks: int) -> bool:
         num_blocks: How many blocks are appended; from some thousands on, a copy of their numbers,
             of 4 bytes each or more, is larger than all else that a call holds.
 
-    >>> slot_copies_blocks(BlockTable(block_size=16), 50_000)
+    >>> slot_copies_blocks(BlockTable(block_size=16))
     False
     """
     table.append(range(num_blocks))

@@ -29,6 +29,7 @@ from course_lib.kv_cache.block_table import (
     split_layout,
     token_without_slot,
 )
+from course_lib.kv_cache.sizing import require_block_size
 from course_lib.kv_cache.watch.hand_traces import table_trace
 from course_lib.viz.translation import PagedCache, pieces, translate
 from lesson_answers import (
@@ -171,11 +172,14 @@ def slot_by_recursion(self, position):
 
 
 SLOT_WRONG = (
-    (slot_with(lambda ids, p, b: ids[:][p // b] * b + p % b), SAME),
-    (slot_with(lambda ids, p, b: int(np.array(ids)[p // b]) * b + p % b), SAME),
+    (slot_with(lambda ids, p, b: ids[:][p // b] * b + p % b), "the whole table is copied"),
+    (
+        slot_with(lambda ids, p, b: int(np.array(ids)[p // b]) * b + p % b),
+        "the whole table is copied",
+    ),
     (slot_by_walking, SAME),
-    (slot_as_numpy, SAME),
-    (slot_from_a_list, SAME),
+    (slot_as_numpy, "the whole table is copied"),
+    (slot_from_a_list, "the whole table is copied"),
     (slot_by_recursion, SAME),
     (
         slot_with(
@@ -186,7 +190,7 @@ SLOT_WRONG = (
         SAME,
     ),
     (slot_with(lambda ids, p, b: int((ids[p // b] + p / b % 1) * b)), SAME),
-    (slot_from_all, SAME),
+    (slot_from_all, "the whole table is copied"),
     (slot_with(lambda ids, p, b: ids[0] * b + p), "one piece"),
     (slot_with(lambda ids, p, b: ids[p // b] * b), "the offset is missing"),
     (slot_with(lambda ids, p, b: ids[p // b] * b + p % b, low=-1), SAME),
@@ -771,6 +775,21 @@ BATCH_SLOW = (
     (by_all_slots, SAME),
 )
 """Right and slow. Of those put together by ``batch_by`` the code itself shows no loop."""
+
+
+def batch_in_32_bits_with_entries_unread(tables, starts, positions, block_size):
+    require_block_size(block_size)
+    tables, lens, positions = checked_batch(tables, starts, positions)
+    slots = np.full(len(positions), -1)
+    tokens = positions[: lens.sum()]
+    logical, offsets = np.divmod(tokens, block_size)
+    if (tokens < 0).any() or (logical >= tables.shape[1]).any():
+        raise token_without_slot(tables, lens, tokens, block_size)
+    rows = np.repeat(np.arange(len(lens)), lens)
+    slots[: len(tokens)] = tables[rows, logical] * block_size + offsets
+    return slots
+
+
 BATCH_WRONG = (
     (
         batch_with(lambda right, t, s, p, b: right(np.repeat(t[:1], len(t), 0), s, p, b)),
@@ -782,6 +801,7 @@ BATCH_WRONG = (
     ),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b)[: s[-1]]), "padding is left out"),
     (batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(np.int32)), "32 bits"),
+    (batch_in_32_bits_with_entries_unread, "32 bits, and an entry of -1 is used"),
     (
         batch_with(lambda right, t, s, p, b: right(t, s, p, b).astype(p.dtype)),
         "as wide as the positions",
@@ -1279,6 +1299,10 @@ def seconds_of_one(way):
     return time.perf_counter() - began
 
 
+def ratio_called_too_early(ways):
+    return seconds_of_one(ways["loop"]()) / seconds_of_one(ways["array"]())
+
+
 RATIO_RIGHT = (ratio_by_medians, ratio_by_timeit)
 RATIO_WRONG = (
     (lambda ways: ratio_by_timeit({"loop": ways["array"], "array": ways["loop"]}), "upside down"),
@@ -1293,6 +1317,7 @@ RATIO_WRONG = (
         ),
         "neither is called",
     ),
+    (ratio_called_too_early, "called too early"),
     (lambda ways: seconds_of_one(ways["loop"]) / seconds_of_one(ways["array"]), "one call each"),
     (
         lambda ways: 1 / (seconds_of_one(ways["array"]) / seconds_of_one(ways["loop"])),
@@ -1344,11 +1369,16 @@ test_a_wrong_answer_earns_nothing_and_is_named_only_if_it_is_that = wrong_answer
 )
 
 
+ALL_OF_THEM = "What costs no more than is allowed earns them all."
+
+
 @pytest.mark.parametrize(("answer", "name"), BATCH_SLOW)
 def test_a_batch_that_is_translated_rightly_and_slowly_earns_half(answer, name):
     finding = examine("3.3", answer)
     assert finding.fraction == 0.5
     assert named(finding) == name
+    (remark,) = finding.remarks
+    assert remark.endswith("are allowed. 50% of the points are for what it costs. " + ALL_OF_THEM)
 
 
 # 3.1b
@@ -1410,6 +1440,7 @@ BY_HAND = (
     ),
     (by_hand("r1 is left out"), 0.6, "r1 is left out"),
     (by_hand("the free queue is left out"), 0.6, "the free queue is left out"),
+    (by_hand("the table of r0 alone"), 0.6, "the table of r0 alone"),
     (by_hand("the position for the slot", "r1 is left out"), 0, "the position for the slot"),
     (by_hand("one piece", change=lambda s: {**s, given.GROWN[1]: "free []"}), 0.2, "one piece"),
     (by_hand("no new block", change=lambda s: {**s, "slot b": 12}), 0.6, SAME),
