@@ -329,9 +329,9 @@ for name, spec in (("Llama-3.1-8B", model), ("OPT-13B", MODELS["opt-13b"])):
 
 # %% [markdown]
 # For Llama-3.1-8B on the A100, swapping wins at 12.6 GB/s, whatever the share. At 3.1, piece by piece, recomputing wins if a
-# prefill reaches 75% of peak, and loses if it reaches half. For OPT-13B, whose tokens have more than six times the bytes, it takes three and
-# a half times the bandwidth. So neither is better as such: it depends on the model, on what the GPU really reaches, and
-# most of all on *who copies*.
+# prefill reaches 75% of peak, and loses if it reaches half. For OPT-13B, whose tokens have more than six times the bytes,
+# it takes more than three and a half times the bandwidth. So neither is better as such: it depends on the model, on what
+# the GPU really reaches, and most of all on *who copies*.
 
 # %% claims="prefill reaches 75% of peak, and loses if it reaches half."
 half, assumed, full = (kv_bytes * share * gpu.peak_flops / multiplied for share in shares)
@@ -427,7 +427,8 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # Swapped ones come before waiting ones: they were chosen before, and their blocks on the CPU become free for others. There is one
 # exception. Under priority, somebody who waits may be more important than somebody who was swapped out. If that one
 # came back first, an important request would wait for an unimportant one. So the first of `swapped` is compared with the
-# first of `waiting`; the less urgent one waits (`next_in_line` of the scheduler).
+# first of `waiting` (`next_in_line` of the scheduler). If the one who waits is more urgent, then nobody of `swapped` comes
+# back in this step, even if that one comes in and there is still room: each queue is gone through once in a step.
 #
 # And in a step in which anybody was preempted, *nobody* comes in, from neither queue. A newcomer would take the very blocks
 # that somebody has just been thrown out for.
@@ -473,7 +474,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # |---|---|
 # | `output.num_scheduled_tokens` | a dict: how many tokens each request computes in this step. Those who were served before are in it |
 # | `output.preempted_req_ids` | a set of the ids of those that were preempted in this step; add to this very set, which others look at |
-# | `self.swap_out(request, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted; False, with nothing changed, if it is not to be swapped or there is no room |
+# | `self.swap_out(request, num_valid_tokens, output)` | True if the victim is on the CPU now, with status SWAPPED, in `self.swapped`, its pairs of blocks noted and `num_computed_tokens` set; False, with nothing changed, if it is not to be swapped or there is no room |
 # | `self.waiting.put_back(request)` | puts it into the waiting queue where a victim belongs |
 # | `self.kv_cache_manager.free(request, num_valid_tokens=n)` | takes its blocks back; only blocks that the first n tokens fill stay to be found in the prefix cache |
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
@@ -527,10 +528,10 @@ check("6.8", answer)
 # %% [markdown] solution="6.8"
 # **Explained.** A block is needed when a request's tokens are a multiple of 16 and one more comes. As long as blocks are
 # free, they go one by one. When there is none, the largest (priority, time of arrival) goes, D, with all of its blocks. More
-# are free then than were needed, but not enough for U, who is first in line; so D does not come back either, though it
-# would fit. When C has ended, U comes in. Recomputed, D stands behind U in the same queue and comes in the same step if
-# it fits. Swapped, D comes a step later: `swapped` is looked at before `waiting`, and at that moment U, who is more urgent,
-# has not come in yet.
+# are free then than were needed, but not enough for U, who is first in line. (Nor for D: all blocks were taken, and of what
+# D gave back somebody has at least one.) When C has ended, U comes in. Recomputed, D stands behind U in the same queue and
+# comes in the same step if it fits. Swapped, D comes a step later at the earliest: `swapped` is looked at before `waiting`,
+# and at that moment U, who is more urgent, has not come in yet.
 
 # %% [markdown]
 # And here is a preemption by *your* scheduler, decision by decision: three requests on nine blocks of 4 tokens, with
@@ -543,8 +544,9 @@ viz.iteration_film("swap")
 # ## 7. It runs in your engine
 #
 # First in text: eight prompts, each a step after the one before and more important than it, for an engine that has plenty
-# of blocks, then for one with 14, by recomputing and by swapping. Answers are greedy. So a victim often stands *in front of*
-# the one in need, and has been served already. **Predict:** are the texts of all three engines the same?
+# of blocks, then for one with 14, by recomputing and by swapping. Answers are greedy. Who came early is the least important,
+# so a victim often stands *in front of* the one in need, and has been served already. **Predict:** are the texts of all
+# three engines the same?
 
 # %%
 predicted_same = None  # your prediction: True if all texts are the same

@@ -255,7 +255,7 @@ VICTIM = (
 
 def floor_over_recompute(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
     """Say where the floor ends."""
-    return math.inf if swap <= recompute else weight_seconds / recompute if recompute else math.inf
+    return math.inf if swap <= recompute else weight_seconds / recompute
 
 
 def other_way_round(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
@@ -270,7 +270,7 @@ def without_floor(swap: float, recompute: float, *, weight_seconds: float = 0.0)
 
 def equal_is_slower(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:
     """Let recomputing win where a token takes the same."""
-    return math.inf if swap < recompute else weight_seconds / swap if swap else 0.0
+    return math.inf if swap < recompute else weight_seconds / swap
 
 
 def over_the_difference(swap: float, recompute: float, *, weight_seconds: float = 0.0) -> float:

@@ -109,6 +109,29 @@ class SortsAsText(SwapSpace):
         return blocks
 
 
+class ForgetsTheEmpty(SwapSpace):
+    """Does not note a request that needs no block."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Take blocks, and enter the request if it got any."""
+        blocks = super().reserve(request_id, num_blocks)
+        if not blocks:
+            self.held_blocks = {each: held for each, held in self.held_blocks.items() if held}
+        return blocks
+
+
+class AsksForTruth(SwapSpace):
+    """Takes a request with an empty list for one that is not there."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Refuse only who holds a block."""
+        if self.held_blocks.get(request_id) == [] and num_blocks <= len(self.free_blocks):
+            del self.held_blocks[request_id]
+        elif self.held_blocks.get(request_id) == []:
+            return None
+        return super().reserve(request_id, num_blocks)
+
+
 class HighestFirst(SwapSpace):
     """Hands out from the end."""
 
@@ -167,6 +190,16 @@ SWAP_SPACE = (
         "releases nobody",
         "To release a request that holds nothing is a mistake of the caller: a KeyError says so.",
         ReleasesNobody,
+    ),
+    Misconception(
+        "forgets who needs none",
+        "Who needs 0 blocks is here all the same, with an empty list, until it is released.",
+        ForgetsTheEmpty,
+    ),
+    Misconception(
+        "asks whether the list is empty",
+        "A request with an empty list is here already: ask whether its name is in the dict.",
+        AsksForTruth,
     ),
     Misconception(
         "highest first",
@@ -269,6 +302,17 @@ def swapped_come_first(seed: int) -> dict[str, Any]:
     return _stepped(seed, **changed)
 
 
+def back_in_the_same_step(seed: int) -> dict[str, Any]:
+    """Let who is swapped out come back in the step in which the more urgent one comes in."""
+    states = given.six_steps(seed).answer
+    changed = {}
+    for name, (*_, swapped) in states_of(states, "swap"):
+        recomputed = states[name.replace("swap", "recompute")]
+        if swapped and swapped in recomputed[1]:
+            changed[name] = [*recomputed, ""]
+    return _stepped(seed, **changed)
+
+
 def behind_the_victim(seed: int) -> dict[str, Any]:
     """Put a victim in front of everybody who waits."""
     states = given.six_steps(seed).answer
@@ -312,6 +356,12 @@ STEPS = (
         "swapped ones before everybody",
         "Under priority, who waits and is more urgent comes before who was swapped out.",
         swapped_come_first,
+    ),
+    Misconception(
+        "back in the same step",
+        "`swapped` is looked at once in a step, before `waiting`. If somebody more urgent waits "
+        "then, who was swapped out waits for the next step.",
+        back_in_the_same_step,
     ),
     Misconception(
         "the victim in front",

@@ -191,9 +191,10 @@ def break_even_tokens(
     """Return the length up to which a request is better swapped than recomputed.
 
     Swapping takes ``n * swap_seconds_per_token``, recomputing takes ``n *
-    recompute_seconds_per_token`` but at least ``weight_seconds``. If a token is swapped faster than
-    it is recomputed, swapping wins at every length. If not, it wins only as long as it stays below
-    the floor. For very long requests it may win again: see ``recompute_window``.
+    recompute_seconds_per_token`` but at least ``weight_seconds``. If a token takes as long either
+    way, or less by swapping, then swapping is the slower one at no length. If it takes longer by
+    swapping, that is better only as long as it stays below the floor. For very long requests it may
+    be better again: see ``recompute_window``.
 
     Args:
         swap_seconds_per_token: ``swap_seconds`` of one token.
@@ -201,7 +202,7 @@ def break_even_tokens(
         weight_seconds: The floor of ``recompute_seconds``.
 
     Returns:
-        A length in tokens, which need not be whole; ``math.inf`` if swapping always wins.
+        A length in tokens, which need not be whole; ``math.inf`` if swapping is never slower.
 
     >>> break_even_tokens(1e-5, 4e-5, weight_seconds=0.008)
     inf

@@ -510,7 +510,7 @@ class Scheduler:
         If it is to be swapped and there is room on the CPU, ``swap_out`` takes care of it.
         Otherwise nothing of it stays computed, and it goes back to ``waiting`` as PREEMPTED. In
         both cases it keeps the tokens that it has generated, ``num_preemptions`` counts one more,
-        ``num_tokens_ahead`` is 0, and its blocks are freed.
+        ``num_tokens_ahead`` (of lesson 12) is 0, and its blocks are freed.
 
         It may have been served in this step already. Those tokens are not computed now: they are
         taken out of the plan, and the manager is told up to where its tokens are valid, so that no

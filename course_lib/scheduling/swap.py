@@ -13,7 +13,8 @@ class SwapSpace:
 
     Attributes:
         free_blocks: The blocks that nobody holds, in ascending order.
-        held_blocks: The blocks of each request that holds any, in the order in which it got them.
+        held_blocks: The blocks of each request that is here, in the order in which it got them. It
+            is here from ``reserve`` to ``release``, with an empty list if it needed 0 blocks.
 
     >>> space = SwapSpace(num_blocks=3)
     >>> space.reserve("a", 2), space.reserve("b", 2)
@@ -33,14 +34,14 @@ class SwapSpace:
         """Take the lowest free blocks for a request: all that it needs, or none.
 
         Args:
-            request_id: A request that holds no blocks here.
-            num_blocks: Blocks that it needs.
+            request_id: A request that is not here.
+            num_blocks: Blocks that it needs, 0 or more.
 
         Returns:
             The blocks, in ascending order; None, with nothing changed, if there are not enough.
 
         Raises:
-            ValueError: The request holds blocks already. Nothing changes.
+            ValueError: The request is here already. Nothing changes.
         """
         if request_id in self.held_blocks:
             raise ValueError(f"request {request_id!r} is swapped out already; release it first")
@@ -55,7 +56,7 @@ class SwapSpace:
         """Take a request's blocks back and return them, in the order in which it got them.
 
         Raises:
-            KeyError: The request holds no blocks. Nothing changes.
+            KeyError: The request is not here. Nothing changes.
         """
         blocks = self.held_blocks.pop(request_id)
         self.free_blocks = sorted(self.free_blocks + blocks)

@@ -185,6 +185,14 @@ def capped(most):
 
 BREAK_EVEN_RIGHT = (by_bisection, by_numpy)
 BREAK_EVEN_WRONG = (
+    (
+        lambda s, r, *, weight_seconds=0.0: math.inf if s < r else weight_seconds / s,
+        "equal is slower",
+    ),
+    (
+        lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else weight_seconds / r,
+        "the floor over recompute",
+    ),
     (never, SAME),
     (lambda s, r, *, weight_seconds=0.0: 1e18 if s <= r else weight_seconds / s, SAME),
     (lambda s, r, *, weight_seconds=0.0: math.inf if s <= r else 1e3 * weight_seconds / s, SAME),
@@ -264,6 +272,28 @@ class HoldsNothing(ByInsertion):
         return super().reserve(request_id, num_blocks)
 
 
+class EntersWhoGotSome(ByInsertion):
+    """Notes a request only if it got blocks."""
+
+    def reserve(self, request_id, num_blocks):
+        blocks = super().reserve(request_id, num_blocks)
+        if blocks == []:
+            del self.held_blocks[request_id]
+        return blocks
+
+
+class RefusesWhoHasSome(ByInsertion):
+    """Asks whether the list of a request is empty, not whether it is there."""
+
+    def reserve(self, request_id, num_blocks):
+        if self.held_blocks.get(request_id):
+            raise ValueError(request_id)
+        if len(self.free_blocks) < num_blocks:
+            return None
+        self.held_blocks[request_id] = [self.free_blocks.pop(0) for _ in range(num_blocks)]
+        return self.held_blocks[request_id]
+
+
 class RefusesLate(ByInsertion):
     """Says None before it says that somebody holds blocks already."""
 
@@ -302,7 +332,9 @@ class NamesInLowerCase(ByInsertion):
 
 SPACE_RIGHT = (OnAHeap, ByInsertion)
 SPACE_WRONG = (
-    (HoldsNothing, SAME),
+    (EntersWhoGotSome, "forgets who needs none"),
+    (RefusesWhoHasSome, "asks whether the list is empty"),
+    (HoldsNothing, "asks whether the list is empty"),
     (RefusesLate, SAME),
     (FromOne, SAME),
     (HoldersAreFew, SAME),
@@ -646,6 +678,22 @@ def test_a_number_by_hand_that_is_off_is_named(exercise_id, changed, name, seed)
     finding = examine(exercise_id, {"seed": seed, **right, **changed(right)})
     assert 0 < finding.fraction < 1
     assert named(finding) == name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_is_swapped_out_finds_no_room_as_long_as_c_runs(seed):
+    trace = given.preemption_by_hand(seed, "swap")
+    tokens = next(len(r.prompt_token_ids) for r in trace.requests if r.request_id == "D")
+    need = math.ceil((tokens + given.six_steps(seed).answer["when"]) / 16)
+    out = [step for step in trace.steps if "D" in step.swapped and "C" in step.running]
+    assert out
+    assert all(len(step.free) < need for step in out)
+
+
+def test_who_lets_a_swapped_one_come_back_in_the_step_of_a_more_urgent_one_is_told_so():
+    right = given.six_steps(1).answer
+    finding = examine("6.8", {"seed": 1, **right, "swap 6": [6, "ABUD", "", ""]})
+    assert named(finding) == "back in the same step"
 
 
 def test_who_takes_the_smallest_number_for_the_least_important_is_told_so():
