@@ -67,8 +67,8 @@ _ASKS_ITSELF = (
 )
 
 _OF_ANOTHER = (
-    "This is the function of {other}, which has the same name: run the cell of {this} once more, "
-    "then this check."
+    "Its docstring is that of {other}, whose function has the same name. If it is from that cell, "
+    "run the cell of {this} once more, then this check."
 )
 
 _FEW_EXAMPLES = 10
@@ -309,17 +309,20 @@ def _examine(exercise: Exercise, obj: Any) -> tuple[Finding, dict[str, Any]]:
     if advice := not_the_code_itself(exercise.check, obj):
         return Finding(0.0, unwritten=True, advice=advice), {}
     finding, others = _examine_as_own(exercise, obj)
-    if finding.fraction < 1 and (other := _exercise_that_it_is_of(exercise, obj)):
-        advice = _OF_ANOTHER.format(other=other.id, this=exercise.id)
-        return Finding(0.0, unwritten=True, advice=advice), {}
+    if finding.fraction < 1 and (other := _exercise_that_it_may_be_of(exercise, obj)):
+        remark = _OF_ANOTHER.format(other=other.id, this=exercise.id)
+        if finding.unwritten:
+            # Of such a one only the advice is shown.
+            return replace(finding, advice=f"{remark} {finding.advice}".strip()), others
+        return replace(finding, remarks=(*finding.remarks, remark)), others
     return finding, others
 
 
-def _exercise_that_it_is_of(exercise: Exercise, obj: Any) -> Exercise | None:
-    """Return another exercise of the lesson with a function of this name, if this is from its cell.
+def _exercise_that_it_may_be_of(exercise: Exercise, obj: Any) -> Exercise | None:
+    """Return another exercise of the lesson from whose cell a function of this name may be.
 
-    That is known by the docstring alone: what a function returns may be what another exercise asks
-    for, and still have been written for this one.
+    Its docstring says so. What a function returns says nothing: it may be what another exercise
+    asks for, and still have been written for this one.
     """
     if not isinstance(obj, FunctionType) or not obj.__doc__:
         return None
