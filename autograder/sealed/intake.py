@@ -43,7 +43,11 @@ class Role(StrEnum):
     """Anything that is not code."""
 
 
-@dataclass(frozen=True)
+_NO_PICTURES: Mapping[str, Mapping[str, str]] = {}
+"""What nearly every cell has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a submission.
 
@@ -57,7 +61,9 @@ class Cell:
     role: Role
     source: str
     grade_id: str | None = None
-    attachments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    attachments: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: _NO_PICTURES, hash=False
+    )
 
 
 @dataclass(frozen=True)
@@ -143,8 +149,10 @@ def _is_check(cell: NotebookNode) -> bool:
 
 def _cell(cell: NotebookNode, released: Mapping[str | None, NotebookNode]) -> Cell:
     """Return a restored cell as what it is in grading."""
-    name, source = grade_id(cell), str(cell.source)
-    pictures: Any = cell.get("attachments") or {}
+    # A class of a thousand has one copy of what all were given.
+    source, known = sys.intern(str(cell.source)), grade_id(cell)
+    name = known and sys.intern(known)
+    pictures: Any = cell.get("attachments") or _NO_PICTURES
     if cell.cell_type != "code":
         return Cell(Role.TEXT, source, name, pictures)
     if _is_check(cell):
@@ -152,8 +160,7 @@ def _cell(cell: NotebookNode, released: Mapping[str | None, NotebookNode]) -> Ce
     if is_answer(cell):
         return Cell(Role.ANSWER, source, name)
     if cell.metadata.get("course") == GIVEN:
-        # A class of a thousand has one copy of what all were given.
-        return Cell(Role.GIVEN, sys.intern(source))
+        return Cell(Role.GIVEN, source)
     return Cell(Role.OWN, source)
 
 

@@ -73,6 +73,18 @@ def test_what_a_release_asks_for(release: Release) -> None:
         release.of_check("check-third")
 
 
+def test_a_class_has_one_copy_of_what_all_were_given(
+    taken: Callable[..., Submission], answered: Cells
+) -> None:
+    first = taken(answered)
+    answered[2]["source"] += "  # mine"
+    second = taken(answered)
+    pairs = list(zip(first.cells, second.cells, strict=True))
+    differ = [a for a, b in pairs if a.source is not b.source or a.grade_id is not b.grade_id]
+    assert [cell.grade_id for cell in differ] == ["ex-double"]
+    assert not hasattr(first.cells[0], "__dict__")
+
+
 @pytest.mark.parametrize("line", ['check("1.1", f(2))', "check(", 'check("1.1", f); x = 1'])
 def test_a_release_whose_check_says_nothing_is_refused(
     tmp_path: Path, answered: Cells, line: str
