@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Lesson 2: Attention over memory in pieces
 #
-# **Time** 3 hours and a half: a little over 2½ for exercises, quiz and what you write, the rest to read, run and look;
-# half an hour more for the stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of
-# which 8 are a stretch, and 23 need Triton, which the course installs on Linux (also without a GPU)
+# **Time** 3 hours and a half (a little over 2½ for exercises, quiz and what you write, the rest to read, run and look),
+# and 25 minutes more for the stretch; 45 minutes for the whole lesson if you read it and do no exercise ·
+# **Difficulty** ●○○ to ●●● · **Points** 100, of which 8 are a stretch, and 23 need Triton, which the course installs on
+# Linux (also without a GPU)
 #
 # Lesson 1 found out that a KV cache in one piece wastes most of the memory. The way out is to give a request its
 # memory in blocks that may lie anywhere. But attention is one softmax over *all* tokens of a request. In this lesson
@@ -491,8 +492,8 @@ viz.decode_tile()
 # The names in the kernel, from above:
 #
 # - `member` is the row of each query head in its group.
-# - `GROUP_LANES` is the number of rows: at least 16, because a GPU's tensor cores multiply no fewer at a time: what is
-#   smaller would be padded all the same.
+# - `GROUP_LANES` is the number of rows: at least 16, because a GPU's tensor cores take no fewer rows of the first factor
+#   at a time: what is smaller would be padded all the same.
 # - `load_rows` reads a key, or a value, of `head_dim` numbers for each valid column. `.to(tl.int64)` is there because
 #   a block's number times its stride may pass $2^{31}$.
 # - `tl.dot(a, b)` multiplies matrices, in the type `DOT_DTYPE`; `tl.trans(k)` is the transpose, and `"ieee"` forbids
@@ -620,9 +621,9 @@ predicted_busy = None  # your prediction, in %
 compare(predicted_busy, 100 * 8 / 132, "%")
 
 # %% [markdown]
-# One program per sequence and KV head is 8 programs, and each of them reads thousands of keys alone. **Split-KV** (Dao
-# et al., "Flash-Decoding", 2023) lets several programs share a sequence: each attends over a stretch of it, and leaves its
-# state $(m, l, acc)$ in memory. A second kernel merges the states.
+# One program per sequence and KV head is 8 programs, and each of them reads all keys of its KV head alone. **Split-KV**
+# (Dao et al., "Flash-Decoding", 2023) lets several programs share a sequence: each attends over a stretch of it, and
+# leaves its state $(m, l, acc)$ in memory. A second kernel merges the states.
 
 # %%
 if state.mode != "unavailable":
@@ -812,13 +813,14 @@ check("2.8c", verdict)
 # **Explained.** A multiplies NaN by 0 once more, with the same result. B works against what others left, at the price
 # of a write for each block that is handed out; what the request itself leaves behind its context comes later, and
 # stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM
-# 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision (`needs_kv_cache_zeroing` in
-# `vllm/v1/kv_cache_interface.py`), and on NVIDIA and AMD GPUs its Triton kernels end their loads with the context.
+# 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision
+# (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs its Triton kernels that attend do
+# not read the values of slots behind the context, unless `VLLM_TRITON_USE_TD=1` asks for the way of Intel's GPUs.
 #
-# A bound has a price, too. One of the two kernels of PR #47305 got a loop that ends with the context; the other,
-# `kernel_paged_attention_2d`, a mask on every tile, with which it took 1.33 times as long for one model (PR #50017).
-# Only the last tile can reach beyond the context, so only there is a mask needed, and only there does 0.33.0 have it in
-# that kernel. Yours masks all of them, as `kernel_unified_attention` does in 0.33.0.
+# A bound has a price, too. In one of the two kernels of PR #47305, loop and mask now end with the context at the latest;
+# the other, `kernel_paged_attention_2d`, got a mask on every tile, with which it took 1.33 times as long for one model
+# (PR #50017). Only the last tile can reach beyond the context, so only there is a mask needed, and only there does 0.33.0
+# have it in that kernel. Yours masks all of them, as `kernel_unified_attention` does in 0.33.0.
 
 # %% [markdown]
 # The figure below is your own code on the request of the film. Its stale slot holds NaN: let it be read, its score

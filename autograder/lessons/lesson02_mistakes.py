@@ -261,7 +261,7 @@ PARTIAL = (
     ),
     Misconception(
         "relative to 0",
-        "The sums are of exp(s - m), not of exp(s), which overflows for scores above 88.",
+        "The sums are of exp(s - m), not of exp(s), which overflows for scores of 89 and more.",
         relative_to_0,
     ),
     Misconception(
