@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 3: Block tables and address translation
 #
-# **Time** 3 hours, 3½ with the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10
-# are a stretch
+# **Time** 3 hours: 2¼ for exercises, quiz and what you write, the rest to read, run and look; half an hour more for the
+# stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of which 10 are a stretch
 #
 # Lesson 2 let the blocks of a sequence lie anywhere, and took it for granted that somebody knows where. This lesson is
 # about that somebody. In every step of an engine, for each token of each request, one number has to become another: the

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Lesson 4: Enough memory, but in pieces
 #
-# **Time** 3½ hours, and half an hour for the stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
-# **Points** 100, of which 8 are a stretch
+# **Time** 3 hours and a half: 2½ for exercises, quiz and what you write, the rest to read, run and look; half an
+# hour more for the stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of
+# which 8 are a stretch
 #
 # Lesson 1 measured what contiguous reservations lose. Lessons 2 and 3 took contiguity away: blocks, and a table that
 # says where they are. This lesson asks what exactly that was worth. It builds the classical allocators of

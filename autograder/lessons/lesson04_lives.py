@@ -524,7 +524,11 @@ def beyond_floats(life: Life) -> None:
 
 
 MANY_BLOCKS = (
-    LargeLife(many_small_blocks, "65,536 slots and 32,768 free blocks"),
+    LargeLife(
+        many_small_blocks,
+        "65,536 slots and 32,768 free blocks (does a call go through all of them? To look for one "
+        "in a list takes a step for each, and in a set a single step)",
+    ),
     LargeLife(large_blocks, "4,194,304 slots", seconds=0.1),
     LargeLife(many_large_memories, "4,194,304 slots, time and again", seconds=0.1),
     LargeLife(
