@@ -97,11 +97,12 @@ check("2.W3", num_requests)
 viz.paging_analogy()
 
 # %% [markdown]
-# The figure says where the comparison ends. Block 0, which is crossed out on the right, is the **null block**: an engine
-# never puts tokens there, so that a table can name it where it has nothing to name (section 9 has a use of it). Attention
-# itself neither knows nor needs that rule: to the functions of this lesson block 0 is a block like any other.
+# The figure says where the comparison ends. Block 0, which is crossed out on the right, is the **null block**: no
+# request's tokens are ever put there, so that a table can name it where it has nothing to name (section 9 has a use of
+# it). Attention itself neither knows nor needs that rule: to the functions of this lesson block 0 is a block like any
+# other.
 #
-# So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and PyTorch's own
+# So memory can be handed out in blocks. Now a decode step needs attention over the whole request, and PyTorch's usual
 # function for that, `scaled_dot_product_attention`, wants its keys, and its values, as one tensor, token after token.
 # The simplest way is to copy the blocks side by side, and to attend over the copy.
 #
@@ -779,7 +780,7 @@ check("2.8b", decode)
 # vLLM has had this bug more than once. In 2023 it was in its first CUDA kernel, which from then on put 0 in the place
 # of values behind the context (PR #936; the kernel itself is gone by now). In July 2026 it was in two Triton kernels,
 # after a warm-up run of a speech model on AMD GPUs had left NaN in blocks; **PR #47305** bounds what they read. In
-# August 2026 it was in the kernels for AMD GPUs that are not written in Triton, and the slots had never been written to
+# August 2026 it was in kernels for AMD GPUs that are not written in Triton, and the slots had never been written to
 # (PR #53856). Elsewhere, says #47305, such slots held zeros, and nothing showed.
 #
 # ### Judge three more fixes
@@ -814,8 +815,8 @@ check("2.8c", verdict)
 # of a write for each block that is handed out; what the request itself leaves behind its context comes later, and
 # stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM
 # 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision
-# (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs its Triton kernels that attend do
-# not read the values of slots behind the context, unless `VLLM_TRITON_USE_TD=1` asks for the way of Intel's GPUs.
+# (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs the two kernels of PR #47305 do
+# not read what is in slots behind the context, unless `VLLM_TRITON_USE_TD=1` asks for the way of Intel's GPUs.
 #
 # A bound has a price, too. In one of the two kernels of PR #47305, loop and mask now end with the context at the latest;
 # the other, `kernel_paged_attention_2d`, got a mask on every tile, with which it took 1.33 times as long for one model
@@ -1143,7 +1144,7 @@ parts.table()
 # | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context (Intel GPUs have a way of their own) |
 # | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 for the smallest ones on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
 # | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two parts: an average and the logarithm of its weight |
-# | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What vLLM calls `context_len` leaves the new ones out |
+# | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What `kernel_unified_attention` calls `context_len` leaves the new ones out |
 # | `attend_blocks` | no counterpart in Python: on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
 #
 # **One line to look at.** vLLM's `softmax_step` has a line that yours has not:
