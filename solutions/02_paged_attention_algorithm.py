@@ -592,7 +592,7 @@ if traffic:
 # ### The step that all kernels share
 #
 # Every kernel of this course that attends calls `softmax_step`, for decodes as for prompts (lesson 11). It is
-# `merge_states` with the state of the tile made on the way: per row, which is a query head, the sums so far are brought
+# `merge_states` with the state of the tile made on the way: per row, in a decode a query head, the sums so far are brought
 # to the new maximum, and the tile's share is added. `tl.max(x, axis=1)` and `tl.sum(x, axis=1)` reduce rows, and
 # `tl.maximum(a, b)` takes the larger of two in each lane; `x[:, None]` puts a number per row beside the columns. The
 # scores come multiplied by $\log_2 e$, so weights are `tl.exp2(...)`. The check takes about 3 s.
