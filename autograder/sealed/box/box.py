@@ -29,6 +29,7 @@ from autograder.proxy.wire import Ref, WireError, read_frame, write_frame
 from autograder.scopes import is_what_stands
 from autograder.sealed.box import clock as clocks
 from autograder.sealed.box.clock import Reading
+from autograder.sealed.box.groups import Group
 from autograder.sealed.box.spent import Spent, spent_by
 
 GRACE = 3.0
@@ -55,6 +56,7 @@ class End(StrEnum):
     """How something in a box ended that did not come to its end."""
 
     TIMEOUT = "TIMEOUT"
+    OOM = "OOM"
     CRASH = "CRASH"
     PROTOCOL = "PROTOCOL"
 
@@ -93,12 +95,19 @@ class Box:
         control: Hands it the channels of its forks, and tells it to end one.
         status: Where it is said how it ended.
         pid: A process in the box, as it is known outside; 0 if there is none.
+        group: The control group of all processes in it.
     """
 
     def __init__(
-        self, channel: socket.socket, control: socket.socket, status: int, pid: int
+        self,
+        channel: socket.socket,
+        control: socket.socket,
+        status: int,
+        pid: int,
+        group: Group | None = None,
     ) -> None:
         self._pid = pid
+        self._group = group or Group()
         self._line = Line(channel, self._spent)
         self._control = control
         self._status = status
@@ -192,15 +201,15 @@ class Box:
                     with contextlib.suppress(GoneError):
                         self._end_of_fork()
 
-    def _end_of_fork(self) -> int:
-        """Wait for the end of a fork, or bring it about; return its exit status."""
+    def _end_of_fork(self) -> GoneError:
+        """Wait for the end of a fork, or bring it about; return what is to be said of it."""
         try:
-            return self._status_of_fork(GRACE)
+            return self._gone_by(self._status_of_fork(GRACE))
         except TimeoutError:
             with contextlib.suppress(OSError):
                 self._control.send(FORCED)
         try:
-            return self._status_of_fork(GRACE)
+            return self._gone_by(self._status_of_fork(GRACE))
         except TimeoutError as error:
             raise self._given_up(End.TIMEOUT, "a process cannot be ended") from error
 
@@ -241,9 +250,15 @@ class Box:
         ready, _, _ = select.select([self._status], [], [], GRACE)
         said = os.read(self._status, _LONGEST_STATUS).decode() if ready else "0"
         try:
-            return gone_by(int(said))
+            return self._gone_by(int(said))
         except ValueError:
             return BoxError(f"no process could begin in the box ({said or 'nobody says why'})")
+
+    def _gone_by(self, status: int) -> GoneError:
+        """Return what is to be raised for an exit status, which memory may have brought about."""
+        if self._group.has_run_out() and status == -signal.SIGKILL:
+            return GoneError(End.OOM, "its processes took more memory together than a box has")
+        return gone_by(status)
 
 
 def gone_by(status: int) -> GoneError:
@@ -265,7 +280,7 @@ class BoxSubject(Subject):
 
     Args:
         line: Leads to the fork.
-        end: Waits for the end of the fork, and returns its exit status.
+        end: Waits for the end of the fork, and returns what is to be said of it.
         timeout: Seconds that one call may take.
         clock: Reads what it has taken, from outside; None where that cannot be, without a box.
 
@@ -278,7 +293,7 @@ class BoxSubject(Subject):
     def __init__(
         self,
         line: Line,
-        end: Callable[[], int],
+        end: Callable[[], GoneError],
         timeout: float,
         clock: Callable[[], Reading] | None = None,
     ) -> None:
@@ -376,7 +391,7 @@ class BoxSubject(Subject):
             raise self._gone(End.PROTOCOL, str(error)) from error
         except (EOFError, OSError) as error:
             self.has_ended = True
-            raise gone_by(self._end()) from error
+            raise self._end() from error
         match answer:
             case {"raised": ["NoAnswerError", *_]}:
                 self._hung = answer

@@ -14,6 +14,8 @@ class Limits:
 
     Attributes:
         memory: Bytes beyond what the course itself takes.
+        whole_memory: Bytes that all processes and files of the box take together, where a control
+            group can be made for it.
         processes: Processes and threads at a time, in the whole box where the kernel counts them
             by user namespace (Linux 5.14 and later).
         cpu_seconds: CPU time of one process.
@@ -24,6 +26,7 @@ class Limits:
     """
 
     memory: int = MEMORY
+    whole_memory: int = MEMORY + MEMORY // 2
     processes: int = 64
     cpu_seconds: int = 300
     file_bytes: int = 16 * 2**20

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autograder.errors import CourseError
 from autograder.sealed.box.box import BoxError
 from autograder.sealed.box.bubblewrap import namespaces
+from autograder.sealed.box.groups import parents
 from autograder.sealed.box.kernel import can_filter_calls
 from autograder.sealed.box.limits import Limits
 
@@ -60,7 +61,7 @@ def _system_calls() -> Protection:
 def _processes() -> Protection:
     name = "number of processes"
     version = tuple(map(int, platform.release().split("-")[0].split(".")[:2]))
-    if version >= _COUNTED_BY_NAMESPACE:
+    if version >= _COUNTED_BY_NAMESPACE or parents():
         return Protection(name, True, False, f"at most {Limits().processes} in a box")
     said = "counted for the user and not for the box; Linux 5.14 or later counts them by box"
     return Protection(name, False, False, said)
@@ -76,11 +77,14 @@ def _resources() -> Protection:
 
 
 def _whole_box() -> Protection:
-    """Say that nothing holds a box as a whole: no control group is made for one, on any machine."""
-    limits = Limits()
+    name, limits = "memory of a whole box (cgroups)", Limits()
+    if parents():
+        said = f"{limits.whole_memory // 2**20} MiB for all processes and files of a box together"
+        return Protection(name, True, False, said)
     most = limits.processes * limits.memory // 2**30
     said = (
         f"memory is limited for each process and not for the box, which could take {most} GiB with "
-        f"all its {limits.processes}; where others' work is on the machine, grade in a virtual one"
+        f"all its {limits.processes}; begin with `systemd-run --user --scope -p Delegate=yes`, "
+        "or grade on a virtual machine"
     )
-    return Protection("memory of a whole box (cgroups)", False, False, said)
+    return Protection(name, False, False, said)

@@ -17,6 +17,7 @@ from typing import IO
 
 from autograder.sealed.box.box import Box, BoxError
 from autograder.sealed.box.bubblewrap import namespaces
+from autograder.sealed.box.groups import group, parents
 from autograder.sealed.box.limits import Limits
 
 _READY = b"ready"
@@ -68,6 +69,7 @@ class Zygote:
     ) -> None:
         self._walls = walls
         self._readable = [tree, *readable]
+        self._groups = parents()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this is
         with theirs:
@@ -126,15 +128,20 @@ class Zygote:
             reader, writer = os.pipe()
             status = stack.enter_context(os.fdopen(reader))
             try:
+                together = stack.enter_context(group(limits, self._groups))
                 pid = stack.enter_context(self._walls(self._readable, limits))
-                order = json.dumps({"pid": pid, "limits": asdict(limits)}).encode()
+                order = json.dumps(
+                    {"pid": pid, "limits": asdict(limits), "doors": together.doors}
+                ).encode()
                 descriptors = [theirs.fileno(), their_control.fileno(), writer]
                 socket.send_fds(self._orders, [order], descriptors)
             except OSError as error:
-                raise BoxError(f"the warm process is gone: {error.strerror}") from error
+                raise BoxError(
+                    f"the warm process or the group is gone: {error.strerror}"
+                ) from error
             finally:
                 # Held here as well, they would hide that the other side has closed them.
                 os.close(writer)
                 theirs.close()
                 their_control.close()
-            yield Box(channel, control, status.fileno(), pid)
+            yield Box(channel, control, status.fileno(), pid, together)

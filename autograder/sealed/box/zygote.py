@@ -39,8 +39,9 @@ def main() -> None:
     """Fork a process into each box that is named on standard input, a socket.
 
     The first argument lists the modules to import. A message is the JSON of ``{"pid": a process in
-    the box, or 0 where there is none, "limits": fields of Limits}``, with three descriptors: the
-    runner's channel, its control, and where to say how it ended.
+    the box, or 0 where there is none, "limits": fields of Limits, "doors": the files by which a
+    process joins the box's control group}``, with three descriptors: the runner's channel, its
+    control, and where to say how it ended.
     """
     orders = socket.socket(fileno=os.dup(0))
     for name in json.loads(sys.argv[1]):
@@ -66,6 +67,8 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
     said = "infra"
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Behind the walls they cannot be seen.
+        doors = [os.open(door, os.O_WRONLY) for door in order["doors"]]
         neighbours = of_this_session
         if order["pid"]:
             entered = open_namespaces(order["pid"])
@@ -74,8 +77,9 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
             neighbours = all_processes
         child = os.fork()
         if child == 0:
+            _join(doors)
             _live(Limits(**order["limits"]), channel, control, shell, neighbours)
-        for descriptor in (channel, control):
+        for descriptor in (channel, control, *doors):
             os.close(descriptor)
         said = str(_exit_status(child, status))
     except OSError as error:
@@ -97,6 +101,15 @@ def _exit_status(child: int, status: int) -> int:
         end(child, signal.SIGKILL)
     _, ended = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(ended)
+
+
+def _join(doors: list[int]) -> None:
+    """Let this process, and all that it will start, count together."""
+    try:
+        for door in doors:
+            os.write(door, b"0")
+    except OSError:
+        os._exit(1)
 
 
 def _live(
