@@ -141,6 +141,7 @@ def _show(graded: Graded, path: Path) -> None:
 
 def _enter(graded: Graded, batch: Batch, submitted: Path, record: Path) -> None:
     """Write the points into the gradebook, and the notebooks that its pages show."""
+    from autograder.files import locked
     from autograder.grading.batch import enter_lesson
     from autograder.paths import course_root
     from autograder.sealed.gradebook import enter, write_notebooks
@@ -148,8 +149,11 @@ def _enter(graded: Graded, batch: Batch, submitted: Path, record: Path) -> None:
     database = course_root() / "gradebook.db"
     with console.status("Entering the points into the gradebook"):
         if not enter(graded, database, submitted):
-            enter_lesson(graded.release.lesson)
-            enter(graded, database, submitted)
+            # Of two who find that, one enters it: nbgrader takes no lock of ours.
+            with locked(database.with_name("gradebook.db.lesson.lock")):
+                if not enter(graded, database, submitted):
+                    enter_lesson(graded.release.lesson)
+                    enter(graded, database, submitted)
         folder = course_root() / "grading" / "autograded"
         write_notebooks(graded, batch.submissions(), folder, record)
     said = "The points are in gradebook.db; mark texts in formgrader, then give feedback."

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
 from rich.console import Console
 
+from autograder import files
 from autograder.errors import CourseError
-from autograder.files import write_atomically
+from autograder.files import locked, write_atomically
 from autograder.grading import batch as entering
 from autograder.sealed import batch as batches
 from autograder.sealed.batch import Batch, Graded
@@ -203,6 +206,30 @@ def test_a_lesson_that_cannot_be_entered_keeps_its_results(
     assert "no lesson '01_small' in solutions/" in shown
     assert (tmp_path / "sealed" / "01_small.csv").exists()
     assert course("--no-gradebook")[0] == 0
+
+
+def test_a_lesson_that_another_grader_enters_meanwhile_is_not_entered_twice(
+    course: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fresh: Path,
+) -> None:
+    database = tmp_path / "gradebook.db"
+
+    @contextlib.contextmanager
+    def waits_for_another(path: Path) -> Iterator[None]:
+        shutil.copy(fresh, database)
+        with locked(path):
+            yield
+
+    def twice(lesson: str) -> None:
+        raise AssertionError(f"{lesson} is in the gradebook")
+
+    monkeypatch.setattr(files, "locked", waits_for_another)
+    monkeypatch.setattr(entering, "enter_lesson", twice)
+    assert course()[0] == 0
+    with Gradebook(f"sqlite:///{database}", COURSE) as gradebook:
+        assert gradebook.find_submission(LESSON, "ada").score == 15
 
 
 @pytest.mark.parametrize("name", ["1", "01", "small", "01_sm"])
