@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 6: Who gives way
 #
-# **Time** 3 hours, and half an hour for a stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
+# **Time** 3 hours, and half an hour for a stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● ·
 # **Points** 100, of which 5 are a stretch
 #
 # Lesson 5 let requests into the batch as long as they fit. But nobody knows how long an answer will be, and each token of
