@@ -260,6 +260,10 @@ for policy in ("fcfs", "sjf"):
 # | `self.is_alive(entry)` | whether an entry is of a request that waits |
 #
 # Three methods make such a queue; `pop` is yours for nothing, since it is `peek` and then taking the top off.
+#
+# In the failing cases `service_line(obj)` says who waits, in the order of service; `leave_one_by_one(obj, 20)` lets 20
+# requests come, and all of them go again, from the middle on; and `ghost_line(obj)` says whether the heap has more entries
+# than the docstring of `remove` allows.
 
 # %% exercise="9.2a"
 
