@@ -73,12 +73,32 @@ SHORTEST = (
         "That is SRPT. SJF sorts by the whole, whatever is done of it.",
         _key(lambda _, r: _size(r) - r.num_output_tokens),
     ),
+    Misconception(
+        "what is there",
+        "`num_tokens` counts what is there: the prompt, and what was generated so far. What it may "
+        "generate in all is `max_tokens`.",
+        _key(lambda _, r: r.num_tokens),
+    ),
 )
+
+
+def less_what_is_computed(self: Any, request: Request) -> Any:
+    """Subtract what has been computed, which is nothing while a request waits."""
+    return _size(request) - request.num_computed_tokens
+
+
 REMAINING = (
     Misconception(
         "the whole",
         "That is SJF. Of 20 tokens, 18 may be there already.",
         _key(lambda _, r: _size(r)),
+    ),
+    Misconception(
+        "less what is computed",
+        "`num_computed_tokens` is 0 for who waits: a preemption throws away what was computed, but "
+        "not the tokens that were generated.",
+        less_what_is_computed,
+        evidence="num_computed_tokens",
     ),
     Misconception(
         "forgets the prompt",
@@ -111,6 +131,12 @@ AGEING = (
         "nobody ages",
         "By priority alone, who is unimportant waits for as long as important ones come.",
         _key(lambda _, r: (r.priority, r.arrival_time, r.request_id)),
+    ),
+    Misconception(
+        "the priority alone",
+        "By priority alone, who is unimportant waits for as long as important ones come. And where "
+        "the aged priorities are equal, the earlier arrival goes first, then the smaller id.",
+        _key(lambda _, r: r.priority),
     ),
     Misconception(
         "a priority a second",

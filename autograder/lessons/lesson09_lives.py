@@ -321,6 +321,7 @@ def one_small_below_a_large_one(life: Life) -> None:
 def one_more_than_few(life: Life) -> None:
     """As many leave as may stay in the heap, and one more."""
     life.create()
+    life.do("remove", come(life, "a"))
     for number in (16, 1):
         life.apply(leave_one_by_one, number)
         life.apply(ghost_line)
@@ -406,6 +407,11 @@ AGES = (
         ("a", {"priority": -2, "arrival_time": 33.0}),
         ("b", {"priority": 0, "arrival_time": 13.0}),
         made_with=(10.0,),
+    ),
+    ranks(
+        ("a", {"priority": 1, "arrival_time": 0.0}),
+        ("b", {"priority": 1, "arrival_time": 4.0}),
+        made_with=(8.0,),
     ),
 )
 DUE = (
