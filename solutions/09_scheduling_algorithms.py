@@ -260,6 +260,10 @@ for policy in ("fcfs", "sjf"):
 # | `self.is_alive(entry)` | whether an entry is of a request that waits |
 #
 # Three methods make such a queue; `pop` is yours for nothing, since it is `peek` and then taking the top off.
+#
+# In the failing cases `service_line(obj)` says who waits, in the order of service; `leave_one_by_one(obj, 20)` lets 20
+# requests come, and all of them go again, from the middle on; and `ghost_line(obj)` says whether the heap has more entries
+# than the docstring of `remove` allows.
 
 # %% exercise="9.2a"
 
@@ -370,7 +374,7 @@ print(f"who waits more than a minute under SJF: {late.sum()} requests, with", en
 print(f"{np.median(tokens[late]):,.0f} tokens (median); everybody: {np.median(tokens):,.0f}")
 
 # %% [markdown]
-# The shortest first cuts the mean by over 40% and the median by far more, and more than triples the p99. Those who wait are
+# The shortest first cuts the mean by over a third and the median by far more, and more than triples the p99. Those who wait are
 # the long ones: for each of them there is always somebody shorter. That is **starvation**: a request may wait as long as
 # others keep coming. A dashboard that shows means calls it a success.
 #
@@ -378,8 +382,8 @@ print(f"{np.median(tokens[late]):,.0f} tokens (median); everybody: {np.median(to
 # for those who come back after a preemption: it leaves out the tokens that they have generated, though all of these have to
 # be computed once more.
 
-# %% claims="The shortest first cuts the mean by over 40% and the median by far more, and more than triples the p99."
-assert row_of["sjf"]["ttft_mean"] < 0.6 * row_of["fcfs"]["ttft_mean"]
+# %% claims="The shortest first cuts the mean by over a third and the median by far more, and more than triples the p99."
+assert row_of["sjf"]["ttft_mean"] < 0.66 * row_of["fcfs"]["ttft_mean"]
 assert row_of["sjf"]["ttft_p50"] < 0.05 * row_of["fcfs"]["ttft_p50"]
 assert row_of["sjf"]["ttft_p99"] > 3 * row_of["fcfs"]["ttft_p99"]
 assert np.median(tokens[late]) > 1.5 * np.median(tokens)
@@ -435,8 +439,8 @@ for name in ("fcfs", "edf", "sjf"):
 
 # %% [markdown]
 # Three of ten requests are unimportant here. (No trace has such labels; they are made by rule, and the printed source says
-# so.) Priority serves the important ones almost at once, and lets the others wait for 40 s or more on average. Ageing by
-# ten seconds more than halves that, and the important ones pay for it.
+# so.) Priority serves the important ones almost at once, and lets the others wait for half a minute or more on average. Ageing
+# by ten seconds more than halves that, and the important ones pay for it.
 #
 # Look at TPOT as well. **Priority buys the place in the line, not the pace.** Who runs gets a token in each iteration,
 # whatever its priority. (In two issues of vLLM, #11361 of 2024 and #24365 of 2025, people wonder why an important request
@@ -452,7 +456,7 @@ for name in ("fcfs", "edf", "sjf"):
 # %% claims="Ageing by ten"
 unimportant = {name: results[name].ttft[labels["unimportant"]].mean() for name in results}
 important = {name: results[name].ttft[labels["important"]].mean() for name in results}
-assert important["priority"] < 1.0 and unimportant["priority"] > 40
+assert important["priority"] < 1.0 and unimportant["priority"] > 30
 assert unimportant["ageing"] < 0.5 * unimportant["priority"]
 assert important["ageing"] > 5 * important["priority"]
 assert all(abs(pace[name, "important"] / pace[name, "unimportant"] - 1) < 0.06 for name in ("fcfs", "priority", "ageing"))
@@ -694,8 +698,8 @@ for name, make_scheduler in orders.items():
     print(f"p99 {row['ttft_p99']:6.1f} s, longest {row['ttft_max']:6.1f} s")
 
 # %% [markdown]
-# Where some may be passed over, more is found, and the mean wait is shorter: less has to be computed. So this order does change
-# the work. Nobody seems to pay here: the longest wait is shorter, too. Now make up two clients that differ: a's requests all
+# Where some may be passed over, more is found, and less has to be computed. So this order does change the work. And nobody
+# seems to pay here: neither the mean wait nor the longest one suffers. Now make up two clients that differ: a's requests all
 # begin with the same 4,096 tokens, and every eighth request is b's, who shares nothing with anybody. They send for 22 s or so.
 # **Predict:** if b may be passed over without end, how many times as long as under first come, first served does it wait, on
 # average?
@@ -737,12 +741,12 @@ compare(predicted_patience, patience["no bound"] / patience["fcfs"], "times")
 # order, "longest prefix match", without a bound while no more than 128 wait. Its pull request #32911 measured it: TTFT is a
 # third shorter on average, and the p99 is 213.3 s instead of 60.5, on its own traffic and machines.)
 
-# %% claims="Where some may be passed over, more is found, and the mean wait is shorter"
+# %% claims="Where some may be passed over, more is found, and less has to be computed."
 rates = [result.prefix_hit_rate for result in cached.values()]
 waits = [result.ttft.mean() for result in cached.values()]
 assert rates[0] < 0.9 * rates[1]
-assert waits[0] > waits[1]
-assert cached["8 passes"].ttft.max() < cached["fcfs"].ttft.max()
+assert waits[1] < 1.05 * waits[0]
+assert cached["8 passes"].ttft.max() < 1.05 * cached["fcfs"].ttft.max()
 
 # %% claims="Without a bound the mean of all is best"
 means = [result.ttft.mean() for result in cached_of.values()]
@@ -812,8 +816,8 @@ for name in ("as before", "passing over"):
 # %% [markdown]
 # The memory in front of the head was not idle, it was about to become large enough. Now whatever is freed goes to small ones
 # at once, and the large one waits until there are none. It is the shortest first in disguise, with its median and its
-# tail, but without its mean: a fuller batch runs out of memory more often, and all are done later. vLLM 0.33.0 stops at a
-# head that finds no blocks.
+# tail, but with little of its gain in the mean, if any: a fuller batch runs out of memory more often, and what was computed
+# is thrown away. vLLM 0.33.0 stops at a head that finds no blocks.
 
 # %% claims="first, and many more are let in than can be finished."
 base, even = backfire["as before"], backfire["evenly split"]
@@ -824,7 +828,7 @@ assert even.summary()["itl_p99"] < 0.8 * base.summary()["itl_p99"]
 # %% claims="It is the shortest first in disguise, with its median and its"
 skipping = backfire["passing over"].summary()
 assert skipping["ttft_p99"] > 2 * base.summary()["ttft_p99"]
-assert skipping["ttft_mean"] > base.summary()["ttft_mean"] and skipping["makespan"] > base.summary()["makespan"]
+assert skipping["ttft_mean"] > 0.85 * base.summary()["ttft_mean"]
 assert skipping["ttft_p50"] < 0.5 * base.summary()["ttft_p50"]
 assert backfire["passing over"].num_preemptions > 1.5 * base.num_preemptions
 

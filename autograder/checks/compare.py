@@ -295,12 +295,24 @@ def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> st
     """
     if isinstance(expected, Raised):
         if isinstance(got, Raised):
-            return None if expected.kinds[0] in got.kinds else ""
+            return None if expected.kinds[0] in got.kinds else _stopped_before(expected, got)
         return f"it should refuse this: {expected.message}"
     require_plain(expected.value)
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def _stopped_before(expected: Raised, got: Raised) -> str:
+    """Say where an answer stopped that should have refused itself.
+
+    >>> late = Raised(("KeyError",), "'a'", "in line 3: del table[name]")
+    >>> _stopped_before(Raised(("ValueError",), "no 'a'"), late)
+    'in line 3: del table[name]; before that, it is to raise a ValueError'
+    """
+    if not got.line:
+        return ""
+    return f"{got.line}; before that, it is to raise {with_article(expected.kinds[0])}"
 
 
 def same_values(compare: Comparison, one: Outcome, other: Outcome) -> bool:

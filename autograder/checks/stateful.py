@@ -349,7 +349,7 @@ class StatefulCheck:
             case=f"{self._name}(...) on {large.size}",
             expected=f"the right answer within {allowed:.2g} s of computing",
             got=said,
-            complaint="on small inputs it is right",
+            complaint=f"on small inputs it is right{f'; {large.rule}' if large.rule else ''}",
             label=FAILING,
         )
         return case, number is None

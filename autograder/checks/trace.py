@@ -8,8 +8,8 @@ instance. The learner writes the seed beside the states::
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -50,12 +50,14 @@ class Instance(Task):
 
     Attributes:
         answer: The states, in the order in which they are gone through.
+        notes: What is told of a state by who wrote another one, a sentence without its full stop.
 
     >>> Instance("Add 2 and 3.", {"sum": 5})
     Add 2 and 3.
     """
 
     answer: dict[str, Any]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def posed(self) -> Task:
         """Return the task alone: whoever works it out has no answer at hand.
@@ -166,8 +168,11 @@ class TraceCheck:
                 complaint += f". The keys are {listed}; {strange[0]!r} is none of them"
         elif said := self.form(came) or self._form(wanted, came):
             complaint = f"{said}. It is {complaint}"
-        elif right_so_far := self._right_so_far(wanted, came):
-            complaint += f"; of it, {right_so_far}"
+        else:
+            if right_so_far := self._right_so_far(wanted, came):
+                complaint += f"; of it, {right_so_far}"
+            if note := self.instance(seed).notes.get(wrong[0]):
+                complaint += f". {note}"
         shown = "\n".join(lines), f"another {noun}", show(came)
         return Counterexample(*shown, complaint, label=CHECKED)
 

@@ -11,6 +11,7 @@ from autograder.checks.scale import ScaleCheck, at_most, between
 from autograder.checks.stateful import StatefulCheck
 from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
+from autograder.lessons import lesson09_choice_mistakes as choices
 from autograder.lessons import lesson09_contest as contest
 from autograder.lessons import lesson09_fair_lives as fair_lives
 from autograder.lessons import lesson09_fair_mistakes as unfair
@@ -118,7 +119,7 @@ REMOVE = Exercise(
         lives.HEAPS,
         mistakes.REMOVE,
         on=SJFRequestQueue,
-        large=(lives.LEAVING,),
+        large=(lives.GHOSTS_LEAVING,),
     ),
     hints=(
         "Where in the heap is the entry, and how long does it take to find it?",
@@ -172,7 +173,8 @@ COUNTERS = Exercise(
         "Has the client anything waiting when its request is added?",
         "Keep one number for each client. At `pop` add the prompt of the one that is taken; for "
         "each generated token add 2; at `add`, lift who has nothing waiting.",
-        "`counter = max(counter, least counter of those that wait)`",
+        "`counter = max(counter, level)`; the level is the least counter of those that wait, or, "
+        "when nobody waits, the counter of the client taken last.",
     ),
 )
 
@@ -189,7 +191,7 @@ CACHED = Exercise(
         reference=Method(CacheAwareRequestQueue, "choose"),
         machine=fair_lives.CacheLife,
         probes=fair_lives.CACHED,
-        misconceptions=unfair.CHOOSE,
+        misconceptions=choices.CHOOSE,
         max_steps=8,
         state_line=passes_line,
     ),
@@ -214,7 +216,7 @@ SPLIT = Exercise(
         reference=Method(EvenSplitScheduler, "limit_chunk"),
         machine=fair_lives.SplitLife,
         probes=fair_lives.SPLITS,
-        misconceptions=unfair.SPLIT,
+        misconceptions=choices.SPLIT,
         max_steps=6,
         state_line=queues_of,
     ),
@@ -284,7 +286,8 @@ MENDED = Exercise(
         "In which two ways can a key change without a heap that is out of order?",
         "Take the session out before its key changes and put it in again, or leave its old entry "
         "as a ghost and push a new one.",
-        "`latest[name] = time`, and an entry is alive if it has the latest time",
+        "An entry is alive if `latest.get(name) == time`. Who is served is forgotten: "
+        "`del latest[name]`.",
     ),
 )
 

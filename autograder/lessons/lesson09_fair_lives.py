@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
+from autograder.checks.acts import Act
 from autograder.checks.stateful import Life
 from autograder.lessons.lesson05_lives import SchedulerLife, add, run
 from autograder.lessons.lesson09_lives import (
@@ -27,6 +28,7 @@ from course_lib.scheduling.watch.queue_lines import (
     CachedTokens,
     accounts,
     cache_tokens,
+    choose_among,
     service_line,
 )
 
@@ -115,9 +117,21 @@ class SplitLife(SchedulerLife):
 
     least: ClassVar = {"setattr": 1, "limit_chunk": 1}
 
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether never more is left of the budget than a whole iteration has."""
+        whole = acts[0].args[0].max_num_batched_tokens
+        return all(act.args[3] <= whole for act in acts if act.name == "limit_chunk")
+
+    def create(self, config: SchedulerConfig, *others: Any) -> None:
+        """Make both schedulers, and note how many tokens a whole iteration has."""
+        self.whole_budget = config.max_num_batched_tokens
+        super().create(config, *others)
+
     @rule(num_new_tokens=st.integers(1, 9), budget=st.integers(1, 9))
     def ask(self, num_new_tokens: int, budget: int) -> None:
         """Let somebody come, and ask for the share of who lacks so many, with so much left."""
+        budget = min(budget, self.whole_budget)
         self.num_made += 1
         asks = self.make(request(f"r{self.num_made}"))
         self.do("add_request", asks)
@@ -296,12 +310,24 @@ def no_passing(life: Life) -> None:
     take(life, 3)
 
 
+def _asked(max_passes: int, **passes: int) -> Script:
+    """Return a life in which the choice itself is asked for, among those passed over so often."""
+
+    def life_of(life: Life) -> None:
+        life.create(Make(CachedTokens, {}), max_passes=max_passes)
+        life.apply(choose_among, passes)
+
+    return life_of
+
+
 CACHED: tuple[Script, ...] = (
     longest_first,
     passed_over,
     two_are_due,
     more_than_enough,
     no_passing,
+    _asked(0, r0=0),
+    _asked(2, r0=1, r1=2, r2=3),
 )
 
 # The budget, split

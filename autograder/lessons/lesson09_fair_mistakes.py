@@ -1,15 +1,12 @@
-"""Lesson 9: what people get wrong about fairness, cached prefixes and shares, and why."""
+"""Lesson 9: what people get wrong about fairness to clients, and why."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from autograder.checks.finding import Misconception
 from course_lib.scheduling.policies import VTCRequestQueue, WFQRequestQueue
 from course_lib.scheduling.request import Request
-from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
-from course_lib.scheduling.variants.even_split import EvenSplitScheduler
 
 # 9.4, token-fair
 
@@ -54,6 +51,15 @@ class NobodyWaitsNoLift(VTCRequestQueue):
             super().lift(client_id)
         else:
             self.counters[client_id] += 0.0
+
+
+class LiftsToAnybody(VTCRequestQueue):
+    """Lifts to the smallest of all counters, also of clients that have nothing waiting."""
+
+    def lift(self, client_id: str) -> None:
+        """Raise the counter to that of whoever was served least so far."""
+        others = [each for client, each in self.counters.items() if client != client_id]
+        self.counters[client_id] = max(self.counters[client_id], min(others, default=0.0))
 
 
 class FreePrompts(VTCRequestQueue):
@@ -157,6 +163,12 @@ FAIR = (
         NobodyWaitsNoLift,
     ),
     Misconception(
+        "lifts to anybody",
+        "A client that has nothing waiting may have stayed away, with a small counter. Compare "
+        "those that wait, and, when nobody waits, take that of the client taken last.",
+        LiftsToAnybody,
+    ),
+    Misconception(
         "prompts are free",
         "Prompts take time on the GPU; who sends long ones would get more than the others.",
         FreePrompts,
@@ -191,192 +203,6 @@ FAIR = (
         "ties as they come",
         "Of clients with equal counters the first by name is next, so that runs can be repeated.",
         TiesAsTheyCome,
-    ),
-)
-
-# 9.6, cached prefixes
-
-
-def without_a_bound(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Look at the cache alone."""
-    cached = [self.num_cached_tokens(request) for request in in_line]
-    return cached.index(max(cached))
-
-
-def one_pass_more(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Let everybody be passed over once more."""
-    fewer = Counter({name: number - 1 for name, number in num_passes.items()})
-    for position, request in enumerate(in_line):
-        if fewer[request.request_id] >= max(self.max_passes, 0) and num_passes[request.request_id]:
-            return position
-    return without_a_bound(self, in_line, num_passes)
-
-
-def last_of_equals(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Take the last of those with the longest prefix."""
-    for position, request in enumerate(in_line):
-        if num_passes[request.request_id] >= self.max_passes:
-            return position
-    cached = [self.num_cached_tokens(request) for request in in_line]
-    return len(cached) - 1 - cached[::-1].index(max(cached))
-
-
-def most_passed_over(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Look for the longest prefix among those who are due."""
-    due = [i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes]
-    among = due or list(range(len(in_line)))
-    return max(among, key=lambda i: (self.num_cached_tokens(in_line[i]), -i))
-
-
-def shortest_prefix(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Take the one with the fewest cached tokens."""
-    for position, request in enumerate(in_line):
-        if num_passes[request.request_id] >= self.max_passes:
-            return position
-    cached = [self.num_cached_tokens(request) for request in in_line]
-    return cached.index(min(cached))
-
-
-def only_the_first(
-    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
-) -> int:
-    """Ask only whether the first in line is due."""
-    if num_passes[in_line[0].request_id] >= self.max_passes:
-        return 0
-    return without_a_bound(self, in_line, num_passes)
-
-
-CHOOSE = (
-    Misconception(
-        "no bound",
-        "Who has nothing cached waits for as long as others come who have.",
-        without_a_bound,
-    ),
-    Misconception(
-        "once more",
-        "Who has been passed over `max_passes` times is served next, not passed over once more.",
-        one_pass_more,
-    ),
-    Misconception(
-        "the last of equals",
-        "Of equally long prefixes, the first in line has waited longest.",
-        last_of_equals,
-    ),
-    Misconception(
-        "the longest of those that are due",
-        "Of several that have been passed over too often, the first in line goes.",
-        most_passed_over,
-    ),
-    Misconception(
-        "the shortest prefix",
-        "The more of a prompt is cached, the less there is to compute.",
-        shortest_prefix,
-    ),
-    Misconception(
-        "only the first is asked",
-        "Somebody may stand behind one that has just come back, and be due all the same.",
-        only_the_first,
-    ),
-)
-
-# 9.7, the budget, split
-
-
-def by_all(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
-    """Share among all that were sent, as many as they are."""
-    share = max(self.max_num_batched_tokens // len(self.requests), 1)
-    return min(num_new_tokens, share, budget)
-
-
-def by_seats(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
-    """Share among all seats, taken or not."""
-    share = max(self.max_num_batched_tokens // self.max_num_seqs, 1)
-    return min(num_new_tokens, share, budget)
-
-
-def only_who_runs(
-    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
-) -> int:
-    """Share among those that run."""
-    num_sharing = min(max(len(self.running), 1), self.max_num_seqs)
-    return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
-
-
-def rounded_up(self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int) -> int:
-    """Round the share up."""
-    num_sharing = min(len(self.requests), self.max_num_seqs)
-    return min(num_new_tokens, -(-self.max_num_batched_tokens // num_sharing), budget)
-
-
-def of_what_is_left(
-    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
-) -> int:
-    """Share what is left of the budget."""
-    num_sharing = min(len(self.requests), self.max_num_seqs)
-    return min(num_new_tokens, max(budget // num_sharing, 1), budget)
-
-
-def share_of_nothing(
-    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
-) -> int:
-    """Round down to nothing."""
-    num_sharing = min(len(self.requests), self.max_num_seqs)
-    return min(num_new_tokens, self.max_num_batched_tokens // num_sharing, budget)
-
-
-def beyond_the_budget(
-    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
-) -> int:
-    """Forget what is left of the budget."""
-    num_sharing = min(len(self.requests), self.max_num_seqs)
-    return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1))
-
-
-SPLIT = (
-    Misconception(
-        "more than fit",
-        "Only `max_num_seqs` requests can be in an iteration; the others need no share of it.",
-        by_all,
-    ),
-    Misconception(
-        "empty seats share",
-        "A seat that nobody has taken needs no share: where three are there, a third is for each.",
-        by_seats,
-    ),
-    Misconception(
-        "who waits has no share",
-        "Those who wait could be in this iteration as well, so they have shares of it.",
-        only_who_runs,
-    ),
-    Misconception(
-        "rounded up",
-        "Shares that are rounded up are more than the budget together.",
-        rounded_up,
-    ),
-    Misconception(
-        "shares of what is left",
-        "The first gets a third, the second a third of the rest: that is not even.",
-        of_what_is_left,
-    ),
-    Misconception(
-        "a share of nothing",
-        "With more requests than tokens the share is 0, and nobody gets anything. At least one.",
-        share_of_nothing,
-    ),
-    Misconception(
-        "beyond the budget",
-        "The share is at least one; what is left of the budget may be less.",
-        beyond_the_budget,
     ),
 )
 

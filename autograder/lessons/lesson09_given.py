@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from autograder.checks.finding import Misconception
 from autograder.checks.trace import Instance
-from autograder.lessons.lesson09_fair_mistakes import FreePrompts, NoLift, OneForAll
+from autograder.lessons.lesson09_fair_mistakes import (
+    FreePrompts,
+    LiftsToAnybody,
+    NoLift,
+    OneForAll,
+)
 from course_lib.scheduling.policies import VTCRequestQueue
 from course_lib.scheduling.request import Request
-from course_lib.scheduling.watch.by_hand import counters_by_hand
+from course_lib.scheduling.watch.by_hand import CounterStep, counters_by_hand
 
 _ADD = re.compile(r"add (?P<name>\w+)\((?P<tokens>\d+)\)")
+_CLIENT = re.compile(r"[abc]")
 _TOKENS = re.compile(r"(?P<tokens>\d+) tokens? for (?P<client>\w)")
 
 
@@ -43,19 +51,56 @@ def counters_to_write(seed: int) -> Instance:
         f"Seed {seed}. A token of a prompt counts 1, a generated one 2. `add b1(4)` is a request "
         "of client b with a prompt of 4 tokens, `3 tokens for a` were generated for a, `pop` takes "
         "the next request and charges for its prompt. Of clients with equal counters the first by "
-        "name is next.\n\n"
+        "name is next. If a client has nothing waiting when its request is added, its counter is "
+        "first raised to the smallest counter of the clients that wait or, when nobody waits, to "
+        "that of the client taken last; a counter never falls.\n\n"
         f"{listed}\n\n"
         f'- `{takes[0]}` and so on, for each `pop`: who is taken, such as `"a1"`\n'
         f"- {', '.join(f'`{client}`' for client in clients)}: the counter of the client at the end"
     )
-    return Instance(task, answer)
+    return Instance(task, answer, _notes(steps))
+
+
+def _notes(steps: Sequence[CounterStep]) -> dict[str, str]:
+    """Return where to look again for each state: who waits at a `pop`, and what moves a counter."""
+    notes: dict[str, str] = {}
+    waiting: Counter[str] = Counter()
+    before: dict[str, float] = {}
+    moved: dict[str, list[str]] = {}
+    for number, step in enumerate(steps, 1):
+        if step.taken:
+            clients = sorted(client for client, number in waiting.items() if number)
+            notes[f"step {number}"] = f"Then requests of {' and '.join(clients)} wait"
+            waiting[step.taken[0]] -= 1
+        elif added := _ADD.fullmatch(step.action):
+            waiting[added["name"][0]] += 1
+        for client, counter in step.counters.items():
+            if counter != before.get(client, 0.0):
+                moved.setdefault(client, []).append(str(number))
+        before = dict(step.counters)
+    return notes | {
+        client: f"Steps that change the counter of {client}: {', '.join(numbers)}"
+        for client, numbers in moved.items()
+    }
 
 
 def same_state(expected: Any, got: Any) -> str | None:
-    """Agree on equal names, and on equal numbers, whole or not."""
-    is_number = type(got) in (int, float) and type(expected) in (int, float)
-    same = expected == got and (is_number or type(got) is type(expected))
-    return None if same else ""
+    """Agree on equal names, and on equal numbers, whole or not.
+
+    >>> same_state("a1", "a1"), same_state(23, 23.0), same_state(23, 24)
+    (None, None, '')
+    >>> same_state(23, "23")
+    "a counter is a number, and '23' is text: write it without quotes"
+    """
+    if isinstance(expected, str):
+        if isinstance(got, str):
+            if expected != got and _CLIENT.fullmatch(got):
+                return f'{got!r} is a client; asked for is which of its requests, such as "a1"'
+            return None if expected == got else ""
+        return 'who is taken is the name of a request, such as "a1"'
+    if isinstance(got, str):
+        return f"a counter is a number, and {got!r} is text: write it without quotes"
+    return None if expected == got and type(got) in (int, float) else ""
 
 
 def form_of_a_state(state: Any) -> str:
@@ -71,6 +116,12 @@ COUNTERS = (
         "A client that had nothing waiting is raised to the smallest counter of the clients "
         "that wait, or, when nobody waits, to that of the client taken last.",
         lambda seed: counters_under(NoLift, seed),
+    ),
+    Misconception(
+        "lifted to anybody",
+        "A counter of a client that has nothing waiting does not count: when nobody waits, the "
+        "level is the counter of the client taken last.",
+        lambda seed: counters_under(LiftsToAnybody, seed),
     ),
     Misconception(
         "prompts are free",

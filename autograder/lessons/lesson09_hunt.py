@@ -103,6 +103,22 @@ def pushed_itself_again(steps: Sequence[Step]) -> list[str]:
     return served
 
 
+def ghosts_of_the_served(steps: Sequence[Step]) -> list[str]:
+    """Leave old entries as ghosts, and tell them by their time, also when nobody waits for them."""
+    latest: dict[str, float] = {}
+    heap: list[tuple[float, str]] = []
+    served = []
+    for step in steps:
+        if len(step) == 1:
+            while latest[heap[0][1]] != heap[0][0]:
+                heapq.heappop(heap)
+            served.append(heapq.heappop(heap)[1])
+        else:
+            latest[step[1]] = step[2]
+            heapq.heappush(heap, (step[2], step[1]))
+    return served
+
+
 def stays_where_it_is(steps: Sequence[Step]) -> list[str]:
     """Serve by first messages."""
     return serve([step for step in steps if step[0] != "message"])
@@ -196,6 +212,12 @@ MENDED = (
         "pushed itself once more",
         "The same session is in the heap twice then, and is served twice.",
         pushed_itself_again,
+    ),
+    Misconception(
+        "a ghost of who was served",
+        "Two messages may come at the same moment: then the older entry, with the same time, looks "
+        "alive when the session has been served. Forget the name at `pop`.",
+        ghosts_of_the_served,
     ),
     Misconception(
         "the old place",

@@ -8,8 +8,8 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import LargeLife, StatefulCheck, Twin
 from autograder.lessons import lesson09_fair_lives as fair_lives
 from autograder.lessons import lesson09_fair_mistakes as unfair
+from autograder.lessons import lesson09_key_mistakes as mistakes
 from autograder.lessons import lesson09_lives as lives
-from autograder.lessons import lesson09_mistakes as mistakes
 from course_lib.scheduling.policies import (
     AgeingRequestQueue,
     EDFRequestQueue,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.watch.queue_lines import (
-    keeps_few_ghosts,
+    ghost_line,
     leave_one_by_one,
     serve_one_by_one,
     service_line,
@@ -116,7 +117,7 @@ class HeapLife(QueueLife):
     def many_leave(self, num_requests: int) -> None:
         """Let many come, and all of them go."""
         self.apply(leave_one_by_one, num_requests)
-        self.apply(keeps_few_ghosts)
+        self.apply(ghost_line)
         self.apply(service_line)
 
 
@@ -202,8 +203,21 @@ def many_are_served(life: Life) -> None:
     life.apply(serve_one_by_one, 4_000)
 
 
-LEAVING = LargeLife(many_leave, "30,000 come, and leave from the middle on")
-SERVED = LargeLife(many_are_served, "4,000 come, and half of them are served")
+LEAVING = LargeLife(
+    many_leave,
+    "30,000 come, and leave from the middle on",
+    rule="whoever leaves must not cost time in proportion to those who wait",
+)
+GHOSTS_LEAVING = replace(
+    LEAVING,
+    rule="a `remove` may go through the heap only when it has over 16 entries beyond twice the "
+    "living",
+)
+SERVED = LargeLife(
+    many_are_served,
+    "4,000 come, and half of them are served",
+    rule="no call may go through all who wait, nor sort them",
+)
 
 # The heap, on keys that are numbers of tokens
 
@@ -272,7 +286,7 @@ def many_ghosts(life: Life) -> None:
         come(life, "fcabed"[place], size)
     for _ in range(3):
         life.apply(leave_one_by_one, 60)
-        life.apply(keeps_few_ghosts)
+        life.apply(ghost_line)
     take(life, 4)
     life.apply(service_line)
 
@@ -284,7 +298,7 @@ def a_heap_all_the_same(life: Life) -> None:
     for number in range(1, 40):
         if number % 40 not in (5, 11, 17, 22, 28, 33, 39, 2):
             life.do("remove", made[number])
-    life.apply(keeps_few_ghosts)
+    life.apply(ghost_line)
     come(life, "last", 2)
     take(life, 10)
 
@@ -304,6 +318,15 @@ def one_small_below_a_large_one(life: Life) -> None:
     take(life, 2)
 
 
+def one_more_than_few(life: Life) -> None:
+    """As many leave as may stay in the heap, and one more."""
+    life.create()
+    life.do("remove", come(life, "a"))
+    for number in (16, 1):
+        life.apply(leave_one_by_one, number)
+        life.apply(ghost_line)
+
+
 HEAPS: tuple[Script, ...] = (
     equal_keys,
     ghosts,
@@ -313,6 +336,7 @@ HEAPS: tuple[Script, ...] = (
     many_ghosts,
     a_heap_all_the_same,
     one_small_below_a_large_one,
+    one_more_than_few,
 )
 
 # Keys
@@ -383,6 +407,11 @@ AGES = (
         ("a", {"priority": -2, "arrival_time": 33.0}),
         ("b", {"priority": 0, "arrival_time": 13.0}),
         made_with=(10.0,),
+    ),
+    ranks(
+        ("a", {"priority": 1, "arrival_time": 0.0}),
+        ("b", {"priority": 1, "arrival_time": 4.0}),
+        made_with=(8.0,),
     ),
 )
 DUE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -11,6 +11,7 @@ from course_lib.scheduling.policies import (
     FCFSRequestQueue,
     SortedRequestQueue,
     nobody_waits,
+    not_in_queue,
 )
 from course_lib.scheduling.request import Request
 
@@ -69,6 +70,52 @@ class AnswersNone(FCFSRequestQueue):
         return super().pop() if self.requests else None  # type: ignore[return-value]
 
 
+class ErrorsOfTheDictionary(FCFSRequestQueue):
+    """Raises nothing itself; the dictionary does."""
+
+    def peek(self) -> Request:
+        """Return the first one."""
+        return next(iter(self.requests.values()))
+
+    def pop(self) -> Request:
+        """Take the first one."""
+        return self.requests.popitem(last=False)[1]
+
+    def remove(self, request: Request) -> None:
+        """Take a request out."""
+        del self.requests[request.request_id]
+
+
+class MakesErrors(ErrorsOfTheDictionary):
+    """Makes the right errors, raises none of them, and goes on."""
+
+    def peek(self) -> Request:
+        """Return the first one."""
+        if not self.requests:
+            nobody_waits()
+        return super().peek()
+
+    def pop(self) -> Request:
+        """Take the first one."""
+        if not self.requests:
+            nobody_waits()
+        return super().pop()
+
+    def remove(self, request: Request) -> None:
+        """Take a request out."""
+        if request.request_id not in self.requests:
+            not_in_queue(request)
+        super().remove(request)
+
+
+class YieldsNames(FCFSRequestQueue):
+    """Goes over the keys of its dictionary."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the names of the requests."""
+        return iter(self.requests)
+
+
 FIRST_COME = (
     Misconception(
         "comes back last",
@@ -94,6 +141,25 @@ FIRST_COME = (
         "None where nobody waits",
         "None would be taken for a request. An empty queue raises an IndexError.",
         AnswersNone,
+    ),
+    Misconception(
+        "the dictionary's own errors",
+        "Where nobody waits, and where who is removed is not there, a dictionary raises errors of "
+        "other kinds. Look first, then `raise nobody_waits()` or `raise not_in_queue(request)`.",
+        ErrorsOfTheDictionary,
+    ),
+    Misconception(
+        "made, not raised",
+        "`nobody_waits()` only makes an error, and the next line is run all the same. Write "
+        "`raise` in front of it, and of `not_in_queue(request)`.",
+        MakesErrors,
+        evidence=r"(?m)^ *(nobody_waits|not_in_queue)\(",
+    ),
+    Misconception(
+        "names in the loop",
+        "A loop over a dictionary goes over its keys, which are ids here. Its `.values()` are the "
+        "requests.",
+        YieldsNames,
     ),
 )
 
@@ -133,6 +199,20 @@ def newest_of_equals(self: SortedRequestQueue, key: Any, request: Request) -> No
     heapq.heappush(self.heap, (key, self.num_entries, request))
 
 
+def another_number_is_alive(self: SortedRequestQueue, key: Any, request: Request) -> None:
+    """Count up between the two places at which the number is written."""
+    heapq.heappush(self.heap, (key, self.num_entries, request))
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+
+
+def number_in_front(self: SortedRequestQueue, key: Any, request: Request) -> None:
+    """Put the number before the key."""
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    heapq.heappush(self.heap, (self.num_entries, key, request))
+
+
 PUSH = (
     Misconception(
         "the request decides",
@@ -150,6 +230,18 @@ PUSH = (
         "not noted",
         "An entry whose number is not in `alive` is a ghost from the start.",
         not_alive,
+    ),
+    Misconception(
+        "two numbers",
+        "The entry has one number and `alive` another, so it is a ghost from the start. Count up "
+        "first, then write the same number at both places.",
+        another_number_is_alive,
+    ),
+    Misconception(
+        "the number in front",
+        "Tuples are compared from the left, so the key stands in front; and `is_alive` looks for "
+        "the number in the middle: `(key, number, request)`.",
+        number_in_front,
     ),
     Misconception(
         "a list, no heap",
@@ -187,12 +279,20 @@ def one_ghost_only(self: SortedRequestQueue) -> Request:
     return self.heap[0][2]
 
 
-def looks_through_all(self: SortedRequestQueue) -> Request:
-    """Look for the smallest entry among all."""
-    living = [entry for entry in self.heap if self.is_alive(entry)]
-    if not living:
+def first_in_the_list(self: SortedRequestQueue) -> Request:
+    """Return the first living one of the list, as if all of it were sorted."""
+    for entry in self.heap:
+        if self.is_alive(entry):
+            return entry[2]
+    raise nobody_waits()
+
+
+def shifts_the_list(self: SortedRequestQueue) -> Request:
+    """Take ghosts off the front of the list, where the others close up."""
+    while self.heap and not self.is_alive(self.heap[0]):
+        del self.heap[0]
+    if not self.heap:
         raise nobody_waits()
-    self.heap[:] = sorted(living)
     return self.heap[0][2]
 
 
@@ -211,6 +311,18 @@ PEEK = (
         "one ghost only",
         "Behind a ghost there may be another one. Go on until somebody is alive.",
         one_ghost_only,
+    ),
+    Misconception(
+        "the first in the list",
+        "Only the top of a heap is in its place; behind it the list is not sorted. Take ghosts off "
+        "the top with `heapq.heappop` until somebody alive is there.",
+        first_in_the_list,
+    ),
+    Misconception(
+        "the list is shifted",
+        "Without its first item the list need not be a heap. `heapq.heappop` takes the top off and "
+        "leaves a heap.",
+        shifts_the_list,
     ),
 )
 
@@ -233,6 +345,23 @@ def living_in_another_order(self: SortedRequestQueue, request: Request) -> None:
     ghosts_pile_up(self, request)
     if len(self.heap) > 2 * len(self.alive) + 16:
         self.heap[:] = reversed([entry for entry in self.heap if self.is_alive(entry)])
+
+
+def asks_too_early(self: SortedRequestQueue, request: Request) -> None:
+    """Throw the ghosts out before the request is one of them."""
+    if request.request_id not in self.alive:
+        raise ValueError(request.request_id)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = [entry for entry in self.heap if self.is_alive(entry)]
+        heapq.heapify(self.heap)
+    del self.alive[request.request_id]
+
+
+def filtered_only(self: SortedRequestQueue, request: Request) -> None:
+    """Leave the living entries where they lie."""
+    ghosts_pile_up(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap[:] = [entry for entry in self.heap if self.is_alive(entry)]
 
 
 def only_the_top(self: SortedRequestQueue, request: Request) -> None:
@@ -259,159 +388,20 @@ REMOVE = (
         living_in_another_order,
     ),
     Misconception(
+        "filtered, and no heap",
+        "When the ghosts between them are gone, the living close up, and a smaller one may come to "
+        "lie below a larger one. `heapq.heapify` makes a heap of them.",
+        filtered_only,
+    ),
+    Misconception(
+        "asked too early",
+        "Who leaves is counted among the living still, so the heap may stay too long. Take its "
+        "number out of `alive` first, then compare the lengths.",
+        asks_too_early,
+    ),
+    Misconception(
         "the top instead",
         "The one to be removed may be anywhere, and is seldom the one that is served next.",
         only_the_top,
-    ),
-)
-
-# 9.3, keys
-
-Key = Callable[[Any, Request], Any]
-
-
-def _size(request: Request) -> int:
-    return request.num_prompt_tokens + request.max_tokens
-
-
-def _key(function: Callable[[Any, Request], Any]) -> Key:
-    """Return the function under the name that a method has."""
-
-    def key(self: Any, request: Request) -> Any:
-        return function(self, request)
-
-    return key
-
-
-PRIORITY = (
-    Misconception(
-        "the largest number first",
-        "A lower priority value is more important, as in vLLM: −1 comes before 0.",
-        _key(lambda _, r: (-r.priority, r.arrival_time, r.request_id)),
-    ),
-    Misconception(
-        "arrival in front",
-        "Then priority decides only between requests that arrive at the very same moment.",
-        _key(lambda _, r: (r.arrival_time, r.priority, r.request_id)),
-    ),
-    Misconception(
-        "the id between equals",
-        "Of equally important ones, who came earlier goes first, whatever it is called.",
-        _key(lambda _, r: (r.priority, r.request_id)),
-    ),
-    Misconception(
-        "no id",
-        "Of the same priority and arrival, the smaller id goes first.",
-        _key(lambda _, r: (r.priority, r.arrival_time)),
-    ),
-)
-SHORTEST = (
-    Misconception(
-        "the prompt alone",
-        "An answer takes time as well: each of its tokens is an iteration.",
-        _key(lambda _, r: r.num_prompt_tokens),
-    ),
-    Misconception(
-        "the answer alone",
-        "A prompt of thousands of tokens is work as well.",
-        _key(lambda _, r: r.max_tokens),
-    ),
-    Misconception(
-        "the longest first",
-        "The smallest key is served first; with a minus sign that is the longest.",
-        _key(lambda _, r: -_size(r)),
-    ),
-    Misconception(
-        "what remains",
-        "That is SRPT. SJF sorts by the whole, whatever is done of it.",
-        _key(lambda _, r: _size(r) - r.num_output_tokens),
-    ),
-)
-REMAINING = (
-    Misconception(
-        "the whole",
-        "That is SJF. Of 20 tokens, 18 may be there already.",
-        _key(lambda _, r: _size(r)),
-    ),
-    Misconception(
-        "forgets the prompt",
-        "The prompt is work too, and for who comes back it has to be computed again.",
-        _key(lambda _, r: r.max_tokens - r.num_output_tokens),
-    ),
-    Misconception(
-        "adds what is done",
-        "What is generated is done; it makes the rest shorter.",
-        _key(lambda _, r: _size(r) + r.num_output_tokens),
-    ),
-    Misconception(
-        "the longest first",
-        "The smallest key is served first; with a minus sign that is the longest.",
-        _key(lambda _, r: r.num_output_tokens - _size(r)),
-    ),
-)
-AGEING = (
-    Misconception(
-        "later ones gain",
-        "With a minus before the arrival, who comes later becomes more important.",
-        _key(lambda q, r: (r.priority - r.arrival_time / q.ageing_seconds, r.arrival_time)),
-    ),
-    Misconception(
-        "times instead of over",
-        "Ageing by one takes `ageing_seconds`: the larger it is, the less a second counts.",
-        _key(lambda q, r: (r.priority + r.arrival_time * q.ageing_seconds, r.arrival_time)),
-    ),
-    Misconception(
-        "nobody ages",
-        "By priority alone, who is unimportant waits for as long as important ones come.",
-        _key(lambda _, r: (r.priority, r.arrival_time, r.request_id)),
-    ),
-    Misconception(
-        "a priority a second",
-        "Nothing here says how fast they age. A unit of priority is worth `ageing_seconds`.",
-        _key(lambda _, r: (r.priority + r.arrival_time, r.arrival_time, r.request_id)),
-    ),
-    Misconception(
-        "ties as they come",
-        "Where the aged priorities are equal, the earlier arrival goes first, then the smaller id.",
-        _key(lambda q, r: r.priority * q.ageing_seconds + r.arrival_time),
-    ),
-    Misconception(
-        "no id",
-        "Where aged priority and arrival are equal, the smaller id goes first.",
-        _key(lambda q, r: (r.priority * q.ageing_seconds + r.arrival_time, r.arrival_time)),
-    ),
-    Misconception(
-        "the quotient is rounded",
-        "Two that tie on paper may not tie once they are divided and rounded. All of it times "
-        "`ageing_seconds` gives the same order, and whole numbers stay exact.",
-        _key(
-            lambda q, r: (
-                r.priority + r.arrival_time / q.ageing_seconds,
-                r.arrival_time,
-                r.request_id,
-            )
-        ),
-    ),
-)
-DEADLINE = (
-    Misconception(
-        "the latest first",
-        "Earliest deadline first: the smallest key is served first.",
-        _key(lambda _, r: (-r.deadline, r.arrival_time)),
-    ),
-    Misconception(
-        "the time allowed",
-        "Who has little time from arrival to deadline need not be who is due first.",
-        _key(lambda _, r: (r.deadline - r.arrival_time, r.arrival_time)),
-    ),
-    Misconception(
-        "arrival in front",
-        "Then the deadline decides only between requests that arrive at the very same moment.",
-        _key(lambda _, r: (r.arrival_time, r.deadline)),
-    ),
-    Misconception(
-        "the deadline alone",
-        "Of equal deadlines, and of those without one, the earlier arrival goes first.",
-        _key(lambda _, r: r.deadline),
     ),
 )

@@ -421,6 +421,8 @@ class WFQRequestQueue(SortedRequestQueue):
         """Return the virtual finish time that the request would have if it were added now.
 
         It is asked once for each request, before ``last_finish`` is set to what is returned.
+        ``virtual_time`` is now. ``last_finish`` has no client of which nothing came yet, and
+        ``weights`` none that is not named: such a one has weight 1.0.
         """
         start = max(self.virtual_time, self.last_finish.get(request.client_id, 0.0))
         cost = request.num_prompt_tokens + request.max_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
@@ -22,14 +23,21 @@ def service_line(queue: RequestQueue) -> str:
     return f"waits [{' '.join(request.request_id for request in queue)}]"
 
 
-def keeps_few_ghosts(queue: SortedRequestQueue) -> bool:
-    """Whether the heap has at most 16 entries beyond twice those that wait.
+def ghost_line(queue: SortedRequestQueue) -> str:
+    """Say whether the heap has at most 16 entries beyond twice those that wait.
 
     >>> from course_lib.scheduling import SJFRequestQueue
-    >>> keeps_few_ghosts(SJFRequestQueue())
-    True
+    >>> queue = SJFRequestQueue()
+    >>> ghost_line(queue)
+    'few ghosts'
+    >>> queue.heap = [(key, key, Request(str(key), [1], 1)) for key in range(17)]
+    >>> ghost_line(queue)
+    'too many ghosts: 17 entries, 0 alive; at most 2 * 0 + 16'
     """
-    return len(queue.heap) <= 2 * len(queue.alive) + 16
+    entries, living = len(queue.heap), len(queue.alive)
+    if entries <= 2 * living + 16:
+        return "few ghosts"
+    return f"too many ghosts: {entries} entries, {living} alive; at most 2 * {living} + 16"
 
 
 def leave_one_by_one(queue: RequestQueue, num_requests: int) -> int:
@@ -99,6 +107,20 @@ def cache_tokens(queue: CacheAwareRequestQueue, request_id: str, num_tokens: int
     """Change what a queue that asks ``CachedTokens`` is told of a request."""
     if isinstance(queue.num_cached_tokens, CachedTokens):
         queue.num_cached_tokens.table[request_id] = num_tokens
+
+
+def choose_among(queue: CacheAwareRequestQueue, num_passes: Mapping[str, int]) -> int:
+    """Return the position that a queue chooses among new requests, passed over so often.
+
+    Args:
+        queue: Asked for its choice alone; nobody is added to it.
+        num_passes: How often each request was passed over, by its id, first come first.
+
+    >>> choose_among(CacheAwareRequestQueue(CachedTokens({}), max_passes=2), {"a": 1, "b": 2})
+    1
+    """
+    in_line = [Request(name, [1], 1) for name in num_passes]
+    return queue.choose(in_line, Counter(num_passes))
 
 
 def passes_line(queue: CacheAwareRequestQueue) -> str:

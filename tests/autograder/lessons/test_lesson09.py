@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 
 import pytest
 
@@ -20,6 +21,7 @@ from course_lib.scheduling import (
     SortedRequestQueue,
     VTCRequestQueue,
 )
+from course_lib.scheduling.policies import nobody_waits, not_in_queue
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -80,6 +82,45 @@ class KeyErrors(FCFSRequestQueue):
         del self.requests[request.request_id]
 
 
+class GoesOnWithoutRaising(FCFSRequestQueue):
+    """Makes the errors and does not raise them."""
+
+    def peek(self):
+        if not self.requests:
+            nobody_waits()
+        return next(iter(self.requests.values()))
+
+    def pop(self):
+        if not self.requests:
+            nobody_waits()
+        return self.requests.popitem(last=False)[1]
+
+    def remove(self, request):
+        if request.request_id not in self.requests:
+            not_in_queue(request)
+        del self.requests[request.request_id]
+
+
+class LeavesItToTheDictionary(FCFSRequestQueue):
+    """Looks at nothing before."""
+
+    def peek(self):
+        return next(iter(self.requests.values()))
+
+    def pop(self):
+        return self.requests.popitem(last=False)[1]
+
+    def remove(self, request):
+        del self.requests[request.request_id]
+
+
+class GoesOverKeys(FCFSRequestQueue):
+    """Yields ids."""
+
+    def __iter__(self):
+        yield from self.requests
+
+
 class CountsOne(FCFSRequestQueue):
     """Is one too long."""
 
@@ -94,6 +135,59 @@ def push_by_tens(self, key, request):
     self.num_entries += 10
     self.alive[request.request_id] = self.num_entries
     heapq.heappush(self.heap, (key, self.num_entries, request))
+
+
+def push_one_off(self, key, request):
+    heapq.heappush(self.heap, (key, self.num_entries, request))
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+
+
+def push_number_first(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    heapq.heappush(self.heap, (self.num_entries, key, request))
+
+
+def peek_along_the_list(self):
+    living = (entry for entry in self.heap if self.is_alive(entry))
+    try:
+        return next(living)[2]
+    except StopIteration:
+        raise nobody_waits() from None
+
+
+def peek_and_shift(self):
+    while self.heap and not self.is_alive(self.heap[0]):
+        self.heap.pop(0)
+    if not self.heap:
+        raise nobody_waits()
+    return self.heap[0][2]
+
+
+def remove_counts_it_still(self, request):
+    if request.request_id not in self.alive:
+        raise not_in_queue(request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+    del self.alive[request.request_id]
+
+
+def remove_with_a_longer_heap(self, request):
+    del_before(self, request)
+    if len(self.heap) > 3 * len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def remove_that_filters_often(self, request):
+    del_before(self, request)
+    if len(self.heap) - len(self.alive) > 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def del_before(self, request):
+    if self.alive.pop(request.request_id, None) is None:
+        raise not_in_queue(request)
 
 
 def key_the_other_way_round(self, key, request):
@@ -121,6 +215,11 @@ def remove_raises_key_error(self, request):
 
 
 # 9.3
+
+
+def rest_of_what_is_computed(self, request):
+    declared = request.num_prompt_tokens + request.max_tokens
+    return declared - request.num_computed_tokens
 
 
 def aged_by_division(self, request):
@@ -184,6 +283,14 @@ class OpensNoAccounts(VTCRequestQueue):
         return min(self.queues, key=lambda each: (self.counters.get(each, 0.0), each))
 
 
+class ComparesWithAll(VTCRequestQueue):
+    """Lifts to the smallest of all counters that there are."""
+
+    def lift(self, client_id):
+        level = min((n for name, n in self.counters.items() if name != client_id), default=0.0)
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
 class TakesFromItsClient(VTCRequestQueue):
     """Takes a request out of its client's queue, and leaves that where it is."""
 
@@ -207,7 +314,52 @@ class ForgetsPreempted(VTCRequestQueue):
         return request
 
 
+# 9.6
+
+
+def who_is_next(self, in_line, num_passes):
+    for request in in_line:
+        if num_passes[request.request_id] >= self.max_passes:
+            return request
+    return max(in_line, key=self.num_cached_tokens)
+
+
+def most_passes_of_those_due(self, in_line, num_passes):
+    due = [i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes]
+    if due:
+        return max(due, key=lambda i: num_passes[in_line[i].request_id])
+    return max(range(len(in_line)), key=lambda i: self.num_cached_tokens(in_line[i]))
+
+
+def numpy_chooses(self, in_line, num_passes):
+    import numpy as np
+
+    due = [num_passes.get(r.request_id, 0) >= self.max_passes for r in in_line]
+    return np.argmax(due if any(due) else [self.num_cached_tokens(r) for r in in_line])
+
+
 # 9.7
+
+
+def rest_over_all(self, request, num_new_tokens, budget):
+    return min(num_new_tokens, budget // len(self.requests), budget)
+
+
+def rest_over_seats(self, request, num_new_tokens, budget):
+    return min(num_new_tokens, budget // min(self.max_num_seqs, len(self.requests)))
+
+
+def none_for_many(self, request, num_new_tokens, budget):
+    return min(num_new_tokens, self.max_num_batched_tokens // len(self.requests), budget)
+
+
+def none_for_many_seats(self, request, num_new_tokens, budget):
+    return min(num_new_tokens, self.max_num_batched_tokens // self.max_num_seqs, budget)
+
+
+def needed_or_not(self, request, num_new_tokens, budget):
+    num_sharing = min(self.max_num_seqs, len(self.requests))
+    return min(max(1, self.max_num_batched_tokens // num_sharing), budget)
 
 
 def at_least_one_shares(self, request, num_new_tokens, budget):
@@ -254,6 +406,7 @@ RIGHT = [
     ("9.3e", lambda self, r: (r.deadline, r.arrival_time, r.request_id)),
     ("9.4", InOneTable),
     ("9.4", OpensNoAccounts),
+    ("9.6", numpy_chooses),
     ("9.7", at_least_one_shares),
     ("9.9b", on_a_heap_with_ghosts),
 ]
@@ -261,18 +414,39 @@ WRONG = [
     ("9.1", KeyErrors, SAME),
     ("9.1", CountsOne, SAME),
     ("9.1", object(), SAME),
+    ("9.1", GoesOnWithoutRaising, "made, not raised"),
+    ("9.1", LeavesItToTheDictionary, "the dictionary's own errors"),
+    ("9.1", GoesOverKeys, "names in the loop"),
+    ("9.2a", push_one_off, "two numbers"),
+    ("9.2a", push_number_first, "the number in front"),
+    ("9.2b", peek_along_the_list, "the first in the list"),
+    ("9.2b", peek_and_shift, "the list is shifted"),
     ("9.2a", key_the_other_way_round, SAME),
     ("9.2c", remove_raises_key_error, SAME),
-    ("9.2c", remove_without_heapify, SAME),
+    ("9.2c", remove_without_heapify, "filtered, and no heap"),
+    ("9.2c", remove_counts_it_still, "asked too early"),
+    ("9.2c", remove_with_a_longer_heap, SAME),
+    ("9.3a", lambda self, r: r.priority, "the priority alone"),
     ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
     ("9.3b", lambda self, r: 7, SAME),
+    ("9.3b", lambda self, r: r.num_tokens, "what is there"),
+    ("9.3c", rest_of_what_is_computed, "less what is computed"),
+    ("9.3d", lambda self, r: r.priority, "the priority alone"),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", ForgetsPreempted, SAME),
+    ("9.4", ComparesWithAll, "lifts to anybody"),
     ("9.4", TakesFromItsClient, "an empty queue stays"),
-    ("9.6", lambda self, in_line, num_passes: in_line[0], SAME),
-    ("9.6", lambda self, in_line, num_passes: 0, SAME),
+    ("9.6", who_is_next, "the request, not its position"),
+    ("9.6", most_passes_of_those_due, "the one passed over most"),
+    ("9.6", lambda self, in_line, num_passes: in_line[0].request_id, SAME),
+    ("9.6", lambda self, in_line, num_passes: 0, "always the first in line"),
+    ("9.7", rest_over_all, "what is left, among all"),
+    ("9.7", rest_over_seats, "shares of what is left, or none"),
+    ("9.7", none_for_many, "more than fit, or none"),
+    ("9.7", none_for_many_seats, "empty seats share, or none"),
+    ("9.7", needed_or_not, "the whole share"),
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
-    ("9.9b", with_ghosts_told_by_time, SAME),
+    ("9.9b", with_ghosts_told_by_time, "a ghost of who was served"),
     ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
 ]
 
@@ -294,6 +468,63 @@ def test_a_wrong_answer_loses_points(case):
     finding = examine(exercise_id, answer)
     assert finding.fraction < 1.0
     assert named(finding) == name
+
+
+# What the first message says
+
+
+def complaint_of(exercise_id, answer):
+    return examine(exercise_id, answer).counterexample.complaint
+
+
+def test_an_error_that_is_not_raised_is_told_from_one_that_nobody_makes(unhurried):
+    finding = examine("9.1", GoesOnWithoutRaising)
+    assert finding.confirmed
+    assert "it is to raise an IndexError" in finding.counterexample.complaint
+    assert not examine("9.1", LeavesItToTheDictionary).confirmed
+
+
+def test_too_long_a_heap_is_told_with_its_lengths(unhurried):
+    case = examine("9.2c", remove_counts_it_still).counterexample
+    assert case.expected.startswith("'few ghosts'")
+    assert "entries, 0 alive; at most 2 * 0 + 16" in case.got
+
+
+def test_a_heap_that_is_filtered_too_often_is_told_when_it_may_be(unhurried):
+    assert "over 16 entries beyond twice the living" in complaint_of(
+        "9.2c", remove_that_filters_often
+    )
+
+
+def test_a_request_for_a_position_is_told_by_its_type(unhurried):
+    assert "an object of class Request came where an int was asked" in complaint_of(
+        "9.6", who_is_next
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_left_of_a_budget_but_what_an_iteration_has(seed, unhurried):
+    """Whatever case is shown, its state can come to pass."""
+    exercise = lessons.find("9.7")
+    finding = exercise.examine(LocalSubject(rest_over_all, 3.0), seed=seed)
+    case = finding.counterexample.case
+    whole = int(re.search(r"max_num_batched_tokens=(\d+)", case)[1])
+    assert all(int(left) <= whole for left in re.findall(r"limit_chunk\(.*, (\d+)\)", case))
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "said"),
+    [
+        ("c", "23", "a counter is a number, and '23' is text: write it without quotes"),
+        ("c", 24, "Steps that change the counter of c: 10, 11"),
+        ("step 4", "a", "'a' is a client; asked for is which of its requests"),
+        ("step 4", "b1", "Then requests of a and b wait"),
+        ("step 4", 4, 'who is taken is the name of a request, such as "a1"'),
+    ],
+)
+def test_a_wrong_state_is_told_where_to_look(name, state, said):
+    answer = {"seed": 1, **given.counters_to_write(1).answer, name: state}
+    assert said in complaint_of("9.5", answer)
 
 
 # Tasks by hand
