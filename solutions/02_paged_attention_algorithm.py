@@ -813,9 +813,9 @@ check("2.8c", verdict)
 # %% [markdown] solution="2.8c"
 # **Explained.** A multiplies NaN by 0 once more, with the same result. B works against what others left, at the price
 # of a write for each block that is handed out; what the request itself leaves behind its context comes later, and
-# stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM
-# 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision
-# (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs the two kernels of PR #47305 do
+# stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. The
+# scheduler of vLLM 0.33.0 has new blocks zeroed only for two special kinds of cache, of models with Mamba layers and of
+# mixed precision (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs the two kernels of PR #47305 do
 # not read what is in slots behind the context, unless `VLLM_TRITON_USE_TD=1` asks for the way of Intel's GPUs.
 #
 # A bound has a price, too. In one of the two kernels of PR #47305, loop and mask now end with the context at the latest;
@@ -1196,10 +1196,10 @@ parts.table()
 # - Attention over any set of keys leaves a state of three things: $m$, $l$ and $acc$. States can be merged in any order
 #   and any grouping; the empty state is neutral. Divide once, at the end.
 # - So keys may lie in blocks anywhere, and several programs may share a sequence. The result is exact.
-# - Where a request ends is said by its context length. What lies behind must not be read: a weight of 0 does not erase
-#   NaN.
+# - Where a request ends is said by its context length. What lies behind must not be multiplied: a weight of 0 does not
+#   erase NaN.
 # - In place the KV cache crosses the memory bus once, with a copy three times.
-# - A slower kernel that lets more requests share the weights makes a faster server, as long as requests wait for memory.
+# - A slower kernel can make a faster server: where requests wait for memory, it may let more of them share the weights.
 #
 # **Lesson 3 needs** the block table: here it was given. There you build it, token by token, and turn positions into slots
 # and slots into addresses, for whole batches at once.
