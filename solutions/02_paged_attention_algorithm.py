@@ -493,8 +493,8 @@ viz.decode_tile()
 # The names in the kernel, from above:
 #
 # - `member` is the row of each query head in its group.
-# - `GROUP_LANES` is the number of rows: at least 16, because a GPU's tensor cores take no fewer rows of the first factor
-#   at a time: what is smaller would be padded all the same.
+# - `GROUP_LANES` is the number of rows: at least 16, because the tensor-core instructions that Triton makes of a product
+#   of 16-bit numbers on A100, H100 and B200 take at least 16 rows of the first factor: fewer would be padded all the same.
 # - `load_rows` reads a key, or a value, of `head_dim` numbers for each valid column. `.to(tl.int64)` is there because
 #   a block's number times its stride may pass $2^{31}$.
 # - `tl.dot(a, b)` multiplies matrices, in the type `DOT_DTYPE`; `tl.trans(k)` is the transpose, and `"ieee"` forbids
@@ -575,8 +575,8 @@ else:
 
 # %% [markdown]
 # An entry is asked for by 16 lanes, one for each slot of its block (the last one by 8, as that block is half full). Lanes
-# that ask for the same entry at the same time are neighbours here, and a GPU reads it once for all of them. So
-# the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
+# that ask for the same entry at the same time are neighbours here, and a GPU fetches it from memory once for all of
+# them. So the lanes ask for 1.6% more than the keys and values, but only about 0.1% more crosses the bus: the price of the table.
 # (The other 0.4% are the query and the output.) With a copy first the keys and values cross three times, and the copy
 # moves whole blocks.
 
@@ -813,15 +813,16 @@ check("2.8c", verdict)
 # %% [markdown] solution="2.8c"
 # **Explained.** A multiplies NaN by 0 once more, with the same result. B works against what others left, at the price
 # of a write for each block that is handed out; what the request itself leaves behind its context comes later, and
-# stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. vLLM
-# 0.33.0 zeroes new blocks only for two special kinds of cache, of models with Mamba layers and of mixed precision
-# (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs the two kernels of PR #47305 do
+# stays. C turns NaN into 0, where the right answer was 3: the error is still there, and now nobody can see it. The
+# scheduler of vLLM 0.33.0 has new blocks zeroed only for two special kinds of cache, of models with Mamba layers and of
+# mixed precision (`needs_kv_cache_zeroing` in `vllm/v1/kv_cache_interface.py`). On NVIDIA and AMD GPUs the two kernels of PR #47305 do
 # not read what is in slots behind the context, unless `VLLM_TRITON_USE_TD=1` asks for the way of Intel's GPUs.
 #
 # A bound has a price, too. In one of the two kernels of PR #47305, loop and mask now end with the context at the latest;
-# the other, `kernel_paged_attention_2d`, got a mask on every tile, with which it took 1.33 times as long for one model
-# (PR #50017). Only the last tile can reach beyond the context, so only there is a mask needed, and only there does 0.33.0
-# have it in that kernel. Yours masks all of them, as `kernel_unified_attention` does in 0.33.0.
+# the other, `kernel_paged_attention_2d`, got a mask on the loads of every tile, with which it took 1.33 times as long for
+# one model (PR #50017). Only the last tile can reach beyond the context, so only there do loads need a mask, and only
+# there does 0.33.0 bound them in that kernel. Yours masks the loads of every tile, as `kernel_unified_attention` does in
+# 0.33.0 where it does not go the way of Intel's GPUs.
 
 # %% [markdown]
 # The figure below is your own code on the request of the film. Its stale slot holds NaN: let it be read, its score
@@ -861,8 +862,8 @@ viz.attention_explorer(parts.get("partial_attention"), parts.get("merge_states")
 
 # %% [markdown]
 # The same trap has a second entrance, and you have passed it in exercise 2.3: two *empty* states. That merging them gives
-# NaN was reported for vLLM in 2025 (issue #27491, mended in PR #28181), and in 2026 for a library of kernels
-# (flashinfer #4051). A neutral element is easily forgotten, since one never meets it in small tests.
+# NaN was reported for vLLM in 2025 (issue #27491, mended in PR #28181), in 2026 again for its Triton kernel (PR #39148),
+# and for a library of kernels (flashinfer #4051). A neutral element is easily forgotten, since small tests rarely meet it.
 
 # %% [markdown]
 # ## 8. It runs in your engine
@@ -1142,10 +1143,10 @@ parts.table()
 # |---|---|
 # | `softmax_step` | `softmax_step` in `ops/triton_attention_helpers.py`: with `tl.exp`, and a guard (below); it returns the factor, and the caller rescales the numerator |
 # | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context (Intel GPUs have a way of their own) |
-# | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 for the smallest ones on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
+# | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: as a rule 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 where 16 would make fewer programs than there are multiprocessors, on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
 # | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two parts: an average and the logarithm of its weight |
 # | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What `kernel_unified_attention` calls `context_len` leaves the new ones out |
-# | `attend_blocks` | no counterpart in Python: on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
+# | `attend_blocks` | on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too. `reference_attention` in `ops/rocm_octave.py` does the like in plain PyTorch, for a quantized cache; nothing in the package calls it |
 #
 # **One line to look at.** vLLM's `softmax_step` has a line that yours has not:
 #
@@ -1170,8 +1171,9 @@ parts.table()
 # </details>
 #
 # **What production code does beyond this.** A *sink* (a learned score that takes weight and has no value) changes the
-# first state. Where a sliding window has left a block behind, its entry in the table is replaced by the null block
-# (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`), against the very NaN that you have hunted.
+# first state. Where a sliding window has left a block behind, the default model runner puts the null block in its place
+# in the table (`gather_block_tables` in `vllm/v1/worker/gpu/block_table.py`; not where several GPUs share the context),
+# against the very NaN that you have hunted.
 
 # %% [markdown]
 # ## 10. Quiz
@@ -1194,10 +1196,10 @@ parts.table()
 # - Attention over any set of keys leaves a state of three things: $m$, $l$ and $acc$. States can be merged in any order
 #   and any grouping; the empty state is neutral. Divide once, at the end.
 # - So keys may lie in blocks anywhere, and several programs may share a sequence. The result is exact.
-# - Where a request ends is said by its context length. What lies behind must not be read: a weight of 0 does not erase
-#   NaN.
+# - Where a request ends is said by its context length. What lies behind must not be multiplied: a weight of 0 does not
+#   erase NaN.
 # - In place the KV cache crosses the memory bus once, with a copy three times.
-# - A slower kernel that lets more requests share the weights makes a faster server, as long as requests wait for memory.
+# - A slower kernel can make a faster server: where requests wait for memory, it may let more of them share the weights.
 #
 # **Lesson 3 needs** the block table: here it was given. There you build it, token by token, and turn positions into slots
 # and slots into addresses, for whole batches at once.
@@ -1232,11 +1234,11 @@ parts.table()
 #
 # <details><summary>What older material says differently</summary>
 #
-# - "PagedAttention is in `csrc/attention`, as v1 and v2": those CUDA kernels are gone (one for ROCm remains). They kept
-#   all scores of a sequence, or of a partition of it, in shared memory, and no running sums; v2 left the average of
-#   each partition with its $m$ and $l$, and a second kernel merged them, as in exercise 2.7. 0.33.0 uses
-#   FlashAttention, FlashInfer and Triton, all of which read block tables, and carry the state of this lesson from tile
-#   to tile.
+# - "PagedAttention is in `csrc/attention`, as v1 and v2": those CUDA kernels are gone (for ROCm, `paged_attention_rocm` remains).
+#   They kept all scores of a sequence, or of a partition of it, in shared memory, and no running sums; v2 left the
+#   average of each partition with its $m$ and $l$, and a second kernel merged them, as in exercise 2.7. On NVIDIA GPUs
+#   0.33.0 mostly uses the kernels of FlashAttention, of FlashInfer and its own in Triton, which read block tables and
+#   carry the state of this lesson from tile to tile.
 # - "Paging makes attention 20 to 26% slower" was one kernel in 2023 against FasterTransformer's (section 7.1 of the
 #   paper). Of another kernel it has to be measured: the bytes of the table, 0.1% in yours, are not the whole price.
 # - "FlashAttention is an approximation": it is the state of this lesson, and exact. So is PagedAttention.

@@ -15,8 +15,8 @@ All of them keep these rules:
 - Sums are 32-bit. Products of matrices are made in ``DOT_DTYPE``: the type of the cache, so that
   tensor cores can do it, but 32-bit under the interpreter, whose ``tl.dot`` multiplies the bits of
   bfloat16 as if they were integers.
-- Tensor cores multiply no fewer than 16 rows: a group of fewer query heads is padded with rows of
-  zeros.
+- Triton's products on tensor cores have at least 16 rows: a group of fewer query heads is padded
+  with rows of zeros.
 - Exponentials are powers of two, which GPUs have an instruction for: ``scale_log2`` is the scale
   times log₂ e.
 - A tile of keys is ``TILE`` tokens, often several blocks, so that many loads are under way at once.
