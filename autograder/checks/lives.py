@@ -226,13 +226,13 @@ class LargeLife:
         live: Lives it.
         size: What is large about it, such as ``"a table of 100,000 blocks"``.
         seconds: CPU time that it may take.
-        rule: What a step must not cost, if a learner is told; it is said where an answer is late.
+        slow: What it is that makes natural answers slow, told to who is late.
     """
 
     live: Script
     size: str
     seconds: float = 1.0
-    rule: str = ""
+    slow: str = ""
 
 
 def does_nothing(steps: Sequence[Step]) -> bool:

@@ -342,14 +342,16 @@ class StatefulCheck:
             return None, False
         outcome = got[number].outcome if number is not None else None
         said = f"an answer after {taken:.1f} s" if outcome is None else "another value"
+        is_late = number is None
         if isinstance(outcome, Raised):
-            silent = outcome.kinds[0] == "NoAnswerError"
-            said = "no answer by then" if silent else outcome.kinds[0]
+            is_late = outcome.kinds[0] == "NoAnswerError"
+            said = "no answer by then" if is_late else outcome.kinds[0]
+        slow = f". {large.slow}" if large.slow and is_late else ""
         case = Counterexample(
             case=f"{self._name}(...) on {large.size}",
             expected=f"the right answer within {allowed:.2g} s of computing",
             got=said,
-            complaint=f"on small inputs it is right{f'; {large.rule}' if large.rule else ''}",
+            complaint=f"on small inputs it is right{slow}",
             label=FAILING,
         )
         return case, number is None

@@ -97,6 +97,13 @@ def shared_spared(manager: KVCacheManager, live_request_ids: Iterable[str]) -> l
     ]
 
 
+def asks_an_iterator(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
+    """Ask of each request whether it is among what may be an iterator."""
+    tables = manager.block_tables()
+    dead = [name for name in tables if name not in live_request_ids]
+    return find_leaks(manager, [name for name in tables if name not in dead])
+
+
 def by_name(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list[Leak]:
     """Sort the owners."""
     return sorted(find_leaks(manager, live_request_ids), key=lambda leak: leak.owner)
@@ -161,6 +168,12 @@ LEAKS = (
         shared_spared,
     ),
     Misconception(
+        "an iterator is asked twice",
+        "An iterator is used up by the first `in`, and knows nobody at the second: make a set of "
+        "the living first.",
+        asks_an_iterator,
+    ),
+    Misconception(
         "sorted by name",
         "The order in which they were admitted tells more than their names do, and is asked for.",
         by_name,
@@ -189,6 +202,27 @@ class ReturnsVanish(CacheMetrics):
         """Count a lookup of a new request."""
         if not is_preempted:
             super().record_lookup(num_tokens, num_hit_tokens)
+
+
+class CountedTwice(CacheMetrics):
+    """Counts every lookup for the hit rate, and those of returns apart as well."""
+
+    def record_lookup(
+        self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
+    ) -> None:
+        """Count a lookup, that of a return twice."""
+        super().record_lookup(num_tokens, num_hit_tokens)
+        if is_preempted:
+            super().record_lookup(num_tokens, num_hit_tokens, is_preempted)
+
+
+class DividesByNothing(CacheMetrics):
+    """Works the hit rate out before there is one."""
+
+    @property
+    def hit_rate(self) -> float:
+        """Tokens found over tokens looked up, even if there are none."""
+        return self.hit_tokens / self.queried_tokens
 
 
 class QueriesOfReturns(CacheMetrics):
@@ -287,6 +321,17 @@ METRICS = (
         "A request that comes back after a preemption finds its own blocks: that saves nothing "
         "that was not thrown away before.",
         CountsReturns,
+    ),
+    Misconception(
+        "returns are counted twice",
+        "The lookup of a request that comes back is counted apart, and nowhere else: the hit rate "
+        "speaks of first lookups alone.",
+        CountedTwice,
+    ),
+    Misconception(
+        "no lookup yet",
+        "Before the first lookup there is nothing to divide by; a dashboard shows 0.0 then.",
+        DividesByNothing,
     ),
     Misconception(
         "returns vanish",

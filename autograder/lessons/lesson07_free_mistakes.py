@@ -127,6 +127,24 @@ def freed_in_two_passes(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock])
     BlockPool.free_blocks(self, ordered_blocks)
 
 
+def emptied_and_in_front(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Forget what a block holds, and put it in front as one that holds nothing."""
+    idle = released(checked(self, ordered_blocks))
+    for block in idle:
+        if block.block_hash is not None:
+            self.forget(block)
+    self.free_block_queue.prepend_n(idle)
+
+
+def queued_as_often_as_named(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Lower all counts first; then queue what is named, each time that it is named."""
+    blocks = checked(self, ordered_blocks)
+    released(blocks)
+    idle = [block for block in blocks if block.ref_cnt == 0]
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
 def once_each(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Give back once what is named twice."""
     BlockPool.free_blocks(self, list(dict.fromkeys(ordered_blocks)))
@@ -214,6 +232,18 @@ FREE = (
         "A free block keeps its prefix until it is handed out again; until then somebody may claim "
         "it.",
         mistakes.emptied_at_once,
+    ),
+    Misconception(
+        "emptied, so in front",
+        "A free block keeps its prefix until it is handed out again, and waits at the back; until "
+        "then somebody may claim it.",
+        emptied_and_in_front,
+    ),
+    Misconception(
+        "queued as often as named",
+        "If all counts are lowered first, a block that is named twice is at 0 both times: it "
+        "belongs into the queue once, when its last holder gives it back.",
+        queued_as_often_as_named,
     ),
     Misconception(
         "refused on the way",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -67,6 +68,19 @@ class EndsExchanged(BlockPool):
         self.free_block_queue.append_n([b for b in idle if b.block_hash is None])
 
 
+class BehindTheBare(BlockPool):
+    """A pool whose part without prefixes is a queue, and not a stack."""
+
+    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+        """Give blocks back, those without a hash behind the others that have none."""
+        queue, idle = self.free_block_queue, released(ordered_blocks)
+        bare = list(takewhile(lambda block: block.block_hash is None, queue))
+        for block in bare:
+            queue.remove(block)
+        queue.prepend_n([*bare, *(b for b in idle if b.block_hash is None)])
+        queue.append_n([b for b in idle if b.block_hash is not None])
+
+
 def _states(pool: type[BlockPool]) -> Callable[[int], dict[str, Any]]:
     return lambda seed: given.states_under(pool, seed)
 
@@ -108,6 +122,12 @@ TRACE = (
         "The front is handed out first: there belongs what nobody can claim, and a prefix to the "
         "back.",
         _states(EndsExchanged),
+    ),
+    Misconception(
+        "behind the others without a star",
+        "A block without a hash goes to the very front of the queue, before those that have none "
+        "either.",
+        _states(BehindTheBare),
     ),
 )
 

@@ -545,7 +545,20 @@ def one_in_use(life: Life) -> None:
     _take(life, 2)
 
 
+_A_SEARCH = (
+    "A search for each block or in each call (`in`, `count`, `index`, a loop over the queue or the "
+    "pool) takes longer the more blocks there are. A block's own `ref_cnt` and `pool` say where it "
+    "belongs, and a Counter says in one pass how often each is named"
+)
+
 MANY_BLOCKS = (
-    LargeLife(half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5),
-    LargeLife(one_in_use, "100,000 blocks, one of which is taken and given back", seconds=0.5),
+    LargeLife(
+        half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5, slow=_A_SEARCH
+    ),
+    LargeLife(
+        one_in_use,
+        "100,000 blocks, one of which is taken and given back",
+        seconds=0.5,
+        slow=_A_SEARCH,
+    ),
 )

@@ -24,6 +24,14 @@ def hash_stays(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
     return blocks
 
 
+def never_evicts(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Hand out blocks as if none could be cached."""
+    before = self.num_evictions
+    blocks = hash_stays(self, num_blocks)
+    self.num_evictions = before
+    return blocks
+
+
 def hash_alone(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
     """Take the hash off the block, and leave the index."""
     blocks = hash_stays(self, num_blocks)
@@ -82,6 +90,12 @@ GET = (
         "What is in the block will be overwritten; whoever finds it by its old hash reads another "
         "request's words.",
         hash_stays,
+    ),
+    Misconception(
+        "nothing is evicted",
+        "A block from the free queue may hold a prefix, which will be overwritten: its hash has to "
+        "go, from the block and from the index, and an eviction is counted.",
+        never_evicts,
     ),
     Misconception(
         "the index still finds it",
@@ -189,6 +203,11 @@ def touched_in_two_passes(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> No
     BlockPool.touch(self, blocks)
 
 
+def touched_once_each(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
+    """Touch once what is named twice."""
+    BlockPool.touch(self, list(dict.fromkeys(blocks)))
+
+
 def null_too(self: BlockPool, blocks: Iterable[KVCacheBlock]) -> None:
     """Refuse nothing."""
     for block in blocks:
@@ -235,6 +254,11 @@ TOUCH = (
         "After the first pass an iterator is empty, and the second finds no block: make a list of "
         "the blocks first.",
         touched_in_two_passes,
+    ),
+    Misconception(
+        "twice is once",
+        "A block that is named twice gets two holders: each of them will give it back.",
+        touched_once_each,
     ),
     Misconception(
         "the null block is touched",

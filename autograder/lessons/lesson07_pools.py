@@ -240,6 +240,11 @@ def but_hashes(pool: BlockPool) -> list[str]:
     return [each for each in pool_violations(pool) if "has a hash" not in each]
 
 
+def but_not_in_the_index(pool: BlockPool) -> list[str]:
+    """Go through the blocks, and ask of their hashes only whether caching is on."""
+    return [each for each in pool_violations(pool) if "cannot be found" not in each]
+
+
 def but_caching(pool: BlockPool) -> list[str]:
     """Never ask whether caching is on."""
     return [each for each in pool_violations(pool) if "caching is off" not in each]
@@ -318,6 +323,12 @@ CHECKER = (
         "A block with a hash that is not in the index can never be found: go through the blocks as "
         "well.",
         but_hashes,
+    ),
+    Misconception(
+        "a hash is not looked up",
+        "A block with a hash that is not in the index can never be found: with caching on, ask the "
+        "index for the hash of each block.",
+        but_not_in_the_index,
     ),
     Misconception(
         "caching is not asked for",

@@ -87,3 +87,54 @@ def counting(pool: type[BlockPool], calls: Counter[str]) -> type[BlockPool]:
             super().free_blocks(ordered_blocks)
 
     return Counted
+
+
+def timing(
+    pool: type[BlockPool], clock: Callable[[], float], lives: list[float]
+) -> type[BlockPool]:
+    """Return a class of pools that time how long the beginning of a prefix stays in the cache.
+
+    The first block of a request is the last that it gives back. Timed is from then until it is
+    handed out to somebody else; one that is claimed before that is not.
+
+    Args:
+        pool: The class that does the work.
+        clock: Returns the time, in seconds.
+        lives: Gets the seconds of each.
+
+    >>> hours, lives = iter([1.0, 4.0]), []
+    >>> small = timing(BlockPool, lambda: next(hours), lives)(3)
+    >>> held = small.get_new_blocks(2)
+    >>> small.cache_full_blocks(held, [b"a", b"b"])
+    >>> small.free_blocks(held[::-1])
+    >>> _ = small.get_new_blocks(2)
+    >>> lives
+    [3.0]
+    """
+    given_back: dict[int, float] = {}
+
+    class Timed(pool):  # type: ignore[misc, valid-type]  # mypy knows no base that is a value
+        """A pool that times how long the beginning of a prefix stays."""
+
+        def get_new_blocks(self, num_blocks: int) -> list[KVCacheBlock]:
+            """Hand blocks out, and note how long prefixes lived whose beginning is among them."""
+            new: list[KVCacheBlock] = super().get_new_blocks(num_blocks)
+            ended = [given_back.pop(b.block_id) for b in new if b.block_id in given_back]
+            lives.extend(clock() - begun for begun in ended)
+            return new
+
+        def touch(self, blocks: Iterable[KVCacheBlock]) -> None:
+            """Share blocks; what is claimed is timed no longer."""
+            claimed = list(blocks)
+            super().touch(claimed)
+            for block in claimed:
+                given_back.pop(block.block_id, None)
+
+        def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+            """Take blocks back, and time the last if it is free now and cached."""
+            blocks = list(ordered_blocks)
+            super().free_blocks(blocks)
+            if blocks and blocks[-1].ref_cnt == 0 and blocks[-1].block_hash is not None:
+                given_back[blocks[-1].block_id] = clock()
+
+    return Timed

@@ -206,17 +206,17 @@ def many_are_served(life: Life) -> None:
 LEAVING = LargeLife(
     many_leave,
     "30,000 come, and leave from the middle on",
-    rule="whoever leaves must not cost time in proportion to those who wait",
+    slow="Whoever leaves must not cost time in proportion to those who wait",
 )
 GHOSTS_LEAVING = replace(
     LEAVING,
-    rule="a `remove` may go through the heap only when it has over 16 entries beyond twice the "
+    slow="A `remove` may go through the heap only when it has over 16 entries beyond twice the "
     "living",
 )
 SERVED = LargeLife(
     many_are_served,
     "4,000 come, and half of them are served",
-    rule="no call may go through all who wait, nor sort them",
+    slow="No call may go through all who wait, nor sort them",
 )
 
 # The heap, on keys that are numbers of tokens

@@ -56,7 +56,7 @@ class CacheMetrics:
 
     @property
     def usage(self) -> float:
-        """The share of the blocks in use, from 0.0 to 1.0; the null block does not count."""
+        """The share of the blocks in use, the null block left out; 0.0 if there is no other."""
         return self.num_used_blocks / max(self.num_blocks - 1, 1)
 
     @property
@@ -75,12 +75,13 @@ class CacheMetrics:
             is_preempted: Whether it comes back after a preemption.
 
         Raises:
-            ValueError: There are no tokens, or more hits than tokens; then nothing is counted.
+            ValueError: There are no tokens, or more hits than tokens, or fewer than 0 hits; then
+                nothing is counted.
         """
         if num_tokens < 1 or not 0 <= num_hit_tokens <= num_tokens:
             raise ValueError(
                 f"{num_hit_tokens} of {num_tokens} tokens were found; "
-                "a request has at least 1 token, and no more hits than tokens"
+                "a request has at least 1 token, of which from 0 to all are found"
             )
         if is_preempted:
             self.preempted_queried_tokens += num_tokens

@@ -106,6 +106,15 @@ def measures_the_queue(self, num_blocks):
     return BlockPool.get_new_blocks(self, num_blocks)
 
 
+def never_evicts(self, num_blocks):
+    if num_blocks < 0:
+        raise ValueError("a negative number of blocks")
+    taken = self.free_block_queue.popleft_n(num_blocks)
+    for block in taken:
+        block.ref_cnt += 1
+    return taken
+
+
 GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
 GET_WRONG = (
     (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
@@ -126,8 +135,8 @@ GET_WRONG = (
         ),
         SAME,
     ),
+    (never_evicts, "nothing is evicted"),
     (evicts_then_refuses, SAME),
-    (measures_the_queue, SAME),
     (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
     (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
     (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
@@ -186,8 +195,7 @@ TOUCH_RIGHT = (touched_in_one_pass,)
 TOUCH_WRONG = (
     (touched_of_any_pool, SAME),
     (touched_by_iterator_twice, "an iterator is gone through twice"),
-    (touched_once, SAME),
-    (touched_if_queued, SAME),
+    (touched_once, "twice is once"),
     (lambda self, blocks: BlockPool.touch(self, blocks) or list(blocks), SAME),
     (lambda self, blocks: None, SAME),
 )
@@ -289,6 +297,29 @@ def freed_by_the_setting(self, ordered_blocks):
     _freed(self, ordered_blocks, goes_back=lambda pool, block: pool.enable_caching)
 
 
+def freed_with_all_counts_first(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block, times in Counter(blocks).items():
+        if times > block.ref_cnt:
+            raise double_free(block)
+    for block in blocks:
+        block.ref_cnt -= 1
+    idle = [block for block in blocks if not block.ref_cnt]
+    self.free_block_queue.prepend_n([b for b in idle if not b.block_hash])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash])
+
+
+def freed_and_emptied(self, ordered_blocks):
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    for block in idle:
+        if block.block_hash is not None:
+            self.forget(block)
+    self.free_block_queue.prepend_n(idle)
+
+
 FREE_RIGHT = (freed_in_sorted_lists, _freed)
 FREE_WRONG = (
     (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
@@ -305,7 +336,8 @@ FREE_WRONG = (
     (freed_with_float_counts, SAME),
     (freed_and_turned, "the front is reversed"),
     (freed_by_the_setting, "sorted by the setting"),
-    (freed_by_counting_in_the_list, SAME),
+    (freed_with_all_counts_first, "queued as often as named"),
+    (freed_and_emptied, "emptied, so in front"),
     (freed_with_the_callers_list, SAME),
     (freed_at_the_first_mention, SAME),
     (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
@@ -396,6 +428,20 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     assert lives.PoolLife.is_sound([make, take, cache])
     assert not lives.PoolLife.is_sound([make, cache])
     assert not lives.PoolLife.is_sound([Act("create", (0,), {}), take])
+
+
+@pytest.mark.parametrize(
+    ("exercise", "slow"),
+    [
+        ("7.3a", measures_the_queue),
+        ("7.3b", touched_if_queued),
+        ("7.4", freed_by_counting_in_the_list),
+    ],
+)
+def test_who_searches_is_told_what_makes_it_slow(exercise, slow):
+    finding = examine(exercise, slow)
+    assert finding.fraction == 0
+    assert "on small inputs it is right. A search" in finding.counterexample.complaint
 
 
 def test_a_refusal_that_comes_too_late_is_told_so():
