@@ -114,8 +114,13 @@ def without_the_rate() -> dict[str, float]:
 @cache
 def first_tokens() -> dict[str, float]:
     """Return the values with the engine's TTFT."""
-    seconds = {rate: float(served(rate).ttft.mean()) for rate in (QUIET, BUSY)}
-    return {**measured(), "engine at 0.25": seconds[QUIET], "engine at 4": seconds[BUSY]}
+    return {**first_tokens_at_4(), "engine at 0.25": float(served(QUIET).ttft.mean())}
+
+
+@cache
+def first_tokens_at_4() -> dict[str, float]:
+    """Return the values with the engine's TTFT at the higher rate alone."""
+    return {**measured(), "engine at 4": float(served(BUSY).ttft.mean())}
 
 
 # Whether a variance is divided by n or by n − 1 moves a value by 1e-4.
@@ -150,6 +155,11 @@ MEASURED = (
         "TTFT for response",
         "A response lasts until the last token: `e2e`, not `ttft`.",
         first_tokens,
+    ),
+    Misconception(
+        "TTFT for response at 4",
+        "A response lasts until the last token: `e2e`, not `ttft`.",
+        first_tokens_at_4,
     ),
     Misconception("milliseconds", "Write seconds.", in_milliseconds),
 )

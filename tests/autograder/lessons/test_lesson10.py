@@ -581,6 +581,20 @@ def test_the_shared_formula_is_near_the_engine_and_mg1_is_not():
     assert len(load_azure()) > measure.COUNT
 
 
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (measure.variance_for_scv, "variance for SCV"),
+        (measure.without_the_rate, "without the rate"),
+        (measure.first_tokens, "TTFT for response"),
+        (measure.first_tokens_at_4, "TTFT for response at 4"),
+    ],
+)
+def test_a_mistake_of_measuring_has_its_name(wrong, name):
+    finding = examine("10.8", wrong())
+    assert (finding.fraction, named(finding)) == (0.0, name)
+
+
 # What must show
 
 
