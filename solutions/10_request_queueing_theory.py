@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 10: How long the line is
 #
-# **Time** 3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 3 hours; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100
 #
 # Lesson 9 chose who is next in the line. This lesson asks how long the line is: at which load people begin to wait, for how
 # long, how many servers keep the wait short, and what bursts do. A hundred years of queueing theory answer that in formulas
@@ -647,7 +647,7 @@ assert as_bad > 0.01 if code.is_synthetic else as_bad < 0.01
 # | The window holds whole requests. | $L$ is not $\lambda W$. |
 # | $L$ is averaged over time, $W$ over requests. | Two dashboards disagree, and both are right. |
 # | Arrivals do not wait for the server. | The overload is hidden by the test (section 11). |
-# | Gaps are those of a Poisson process. | Ten seconds of waiting at a GPU that is busy for a third of the time. |
+# | Gaps are those of a Poisson process. | Ten seconds of waiting and more, at a GPU that is busy for a third of the time. |
 # | Nothing else runs out: memory, seats. | A queue where the formula has none. |
 #
 # ## 8. A load generator
@@ -808,7 +808,7 @@ print(f"simulated: {simulated_plan.servers} GPUs, p99 {simulated_plan.achieved:.
 print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_plan.tried.items()})
 
 # %% [markdown]
-# The textbook with $S$ as the service time buys several times too many GPUs. With $D$ it buys too few: it knows how much work
+# The textbook with $S$ as the service time buys many times too many GPUs. With $D$ it buys too few: it knows how much work
 # there is, and not that a first token also has to wait for iterations that carry everybody else. Neither is the formula for
 # this machine.
 #
@@ -837,7 +837,7 @@ print(f"a prompt of 4,000 tokens alone: {alone_4000:.2f} s to its first token")
 # nearer a target is to such a floor, the less each further GPU brings, and the more GPUs a small error costs. Do not quote
 # such a number without its range. Section 10 looks for a better formula; lesson 11 is about long prompts.
 
-# %% claims="The textbook with $S$ as the service time buys several times too many GPUs."
+# %% claims="The textbook with $S$ as the service time buys many times too many GPUs."
 assert by_time > 5 * simulated_plan.servers > 5 * by_work
 
 # %% claims="With Azure's own trace nearly twice as many"

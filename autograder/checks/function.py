@@ -117,8 +117,8 @@ class FunctionCheck:
         cases: Generates calls.
         probes: Calls worth knowing by name. They are tried after the generated ones, and they tell
             which known wrong answer a function behaves like.
-        refusals: Calls that the specification says to refuse. They are tried late, so that who gets
-            the idea wrong is told of the idea first.
+        refusals: Calls that the specification says to refuse, and others at its edge, such as empty
+            input. They are tried late, so that who gets the idea wrong is told of the idea first.
         misconceptions: Known wrong answers. Each differs from the reference, and from the others,
             on some probe.
         compare: When two returned values agree.

@@ -131,6 +131,7 @@ SIMULATED = Exercise(
             reference=simulate_queue,
             cases=given.queues(),
             probes=given.SOME_QUEUES,
+            refusals=(given.NO_CUSTOMERS,),
             compare=within(rel=1e-9, absolute=1e-6),
             misconceptions=queue_mistakes.SIMULATED,
         ),

@@ -88,7 +88,7 @@ def queue(gaps: list[float], services: list[float]) -> Call:
 @st.composite
 def queues(draw: st.DrawFn) -> Call:
     """Draw the customers of one server."""
-    count = draw(st.integers(0, 6))
+    count = draw(st.integers(1, 6))
     gaps = draw(st.lists(st.integers(0, 7), min_size=count, max_size=count))
     services = draw(st.lists(st.sampled_from([1, 2, 3, 5]), min_size=count, max_size=count))
     return queue([float(gap) for gap in gaps], [float(each) for each in services])
@@ -99,9 +99,10 @@ SOME_QUEUES = (
     queue([0, 1], [1.5, 1]),
     queue([2, 1, 1], [3, 1, 1]),
     queue([1, 9, 9, 1], [2, 2, 5, 1]),
-    queue([], []),
     queue([4], [3]),
 )
+# Tried last: who has an idea wrong is told of the idea, and not of what comes of an empty array.
+NO_CUSTOMERS = queue([], [])
 
 
 def busy_server(number: int, count: int = 500_000, rho: float = 0.9) -> Call:
@@ -210,6 +211,18 @@ def sums_of_own_steps(seed: int) -> dict[str, Any]:
     return {"sums": own_steps(found), "waits": waits_by_hand(found)}
 
 
+def all_of_the_own_service(seed: int) -> dict[str, Any]:
+    """Return what somebody writes who takes the customer's own service throughout."""
+    found = customers(seed)
+    return {"sums": own_steps(found), "waits": own_service(found)}
+
+
+def steps_for_sums(seed: int) -> dict[str, Any]:
+    """Return what somebody writes who does not add the steps up."""
+    found = customers(seed)
+    return {"sums": [0, *_steps(found)], "waits": waits_by_hand(found)}
+
+
 BY_HAND = (
     Misconception(
         "cut at 0",
@@ -221,6 +234,16 @@ BY_HAND = (
         "steps of the own service",
         "A step takes the service of the customer in front, not the customer's own.",
         sums_of_own_steps,
+    ),
+    Misconception(
+        "the own service in both",
+        "A step takes the service of the customer in front, not the customer's own.",
+        all_of_the_own_service,
+    ),
+    Misconception(
+        "steps for sums",
+        "Those are the steps. Add them up: each sum is the one before it plus the step.",
+        steps_for_sums,
     ),
     Misconception(
         "never idle",
@@ -269,15 +292,23 @@ ARRIVALS = st.builds(
     Call,
     st.sampled_from([0.5, 2.0, 5.0]),
     st.sampled_from([0.5, 2.0, 3.0]),
-    st.integers(0, 4),
+    st.integers(1, 4),
     st.integers(0, 9),
 )
 SOME_ARRIVALS = (
     Call(5.0, 2.0, 3, 7),
     Call(2.0, 0.5, 4, 1),
     Call(3.0, 1.0, 2, 0),
-    Call(4.0, 3.0, 0, 0),
+    Call(4.0, 3.0, 1, 0),
     Call(2.0, 2.0, 3, Make(np.random.default_rng, 5)),
 )
-REFUSED_ARRIVALS = (Call(0.0, 1.0, 3), Call(5.0, 0.0, 3), Call(5.0, 1.0, -1), Call(-1.0, 2.0, 3))
+# None at all is no mistake; it is tried late, like those.
+NO_ARRIVALS = Call(4.0, 3.0, 0, 0)
+REFUSED_ARRIVALS = (
+    NO_ARRIVALS,
+    Call(0.0, 1.0, 3),
+    Call(5.0, 0.0, 3),
+    Call(5.0, 1.0, -1),
+    Call(-1.0, 2.0, 3),
+)
 MANY_ARRIVALS = Large(lambda: Call(5.0, 2.0, 1_000_000, 3), "1,000,000 requests")

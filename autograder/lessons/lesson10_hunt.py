@@ -73,8 +73,14 @@ def exposes(_: Any, rate: Any) -> str | None:
             "whoever sends them: no generator can reach it"
         )
     if reached(rate) >= (1 - MISSED) * rate:
-        return f"asked for {rate:g}/s, it sends {reached(rate):.4g}/s, {reached(rate) / rate:.1%}"
+        share = reached(rate) / rate
+        return f"asked for {rate:g}/s, it sends {reached(rate):.4g}/s, {share:.{digits(share)}%}"
     return None
+
+
+def digits(share: float) -> int:
+    """Return after how many decimals a per cent of the share differs from what is allowed."""
+    return next(n for n in range(1, 9) if round(share, n + 2) != 1 - MISSED or n == 8)
 
 
 def fails_alike(wrong: Any, answer: Any) -> str | None:
@@ -180,7 +186,19 @@ def any_plan(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
     return sent
 
 
+def by_the_longer(gaps: Sequence[float], seconds_per_send: float) -> list[float]:
+    """Go on from each send by the gap or by the work, whichever takes longer."""
+    _checked(gaps, seconds_per_send)
+    return list(accumulate(max(gap, seconds_per_send) for gap in gaps))
+
+
 MENDED = (
+    Misconception(
+        "the longer of gap and work",
+        "A delay is never made up for, since each send is counted from the one before it. A "
+        "request is due at the running sum of the gaps.",
+        by_the_longer,
+    ),
     Misconception(
         "sleeps after the work",
         "Each send still moves all later ones: the times when they are due must not depend on it.",

@@ -10,6 +10,7 @@ from course_lib.queueing.models import MG1
 from course_lib.scheduling import SchedulerConfig
 from course_lib.simulation.cost_model import RooflineCostModel
 from course_lib.simulation.demand import service_demand
+from course_lib.simulation.result import SimulationResult
 from course_lib.simulation.simulator import simulate
 from course_lib.simulation.workload import Workload, at_times, gamma_arrivals, load_azure
 from course_lib.specs import GPUS, MODELS
@@ -32,10 +33,15 @@ def conversations() -> Workload:
 
 
 @cache
+def served(rate: float) -> SimulationResult:
+    """Serve Poisson arrivals, so many per second, with the engine."""
+    workload = at_times(conversations(), gamma_arrivals(rate, 1.0, COUNT))
+    return simulate(workload, SchedulerConfig(), cost_model(), NUM_BLOCKS)
+
+
 def mean_response(rate: float) -> float:
     """Return the mean response of the engine to Poisson arrivals, in seconds."""
-    workload = at_times(conversations(), gamma_arrivals(rate, 1.0, COUNT))
-    return float(simulate(workload, SchedulerConfig(), cost_model(), NUM_BLOCKS).e2e.mean())
+    return float(served(rate).e2e.mean())
 
 
 @cache
@@ -90,6 +96,33 @@ def in_milliseconds() -> dict[str, float]:
     return {name: 1000 * value for name, value in measured().items()}
 
 
+@cache
+def variance_for_scv() -> dict[str, float]:
+    """Return the values with an M/G/1 that was given the variance."""
+    alone = service_demand(conversations(), cost_model()).alone
+    wrong = MG1(QUIET, float(alone.mean()), float(alone.var()))
+    return {**measured(), "M/G/1 at 0.25": wrong.mean_response}
+
+
+@cache
+def without_the_rate() -> dict[str, float]:
+    """Return the values with D in place of λD."""
+    right = measured()
+    return {**right, "shared at 4": right["S"] / (1 - right["D"])}
+
+
+@cache
+def first_tokens() -> dict[str, float]:
+    """Return the values with the engine's TTFT."""
+    return {**first_tokens_at_4(), "engine at 0.25": float(served(QUIET).ttft.mean())}
+
+
+@cache
+def first_tokens_at_4() -> dict[str, float]:
+    """Return the values with the engine's TTFT at the higher rate alone."""
+    return {**measured(), "engine at 4": float(served(BUSY).ttft.mean())}
+
+
 # Whether a variance is divided by n or by n − 1 moves a value by 1e-4.
 close_enough = within(rel=5e-4)
 
@@ -107,6 +140,26 @@ MEASURED = (
         "own work in the numerator",
         "Sharing stretches all of S, by 1/(1 − λD).",
         own_work_alone,
+    ),
+    Misconception(
+        "variance for SCV",
+        "`MG1` takes the squared CV: the variance is divided by the mean squared.",
+        variance_for_scv,
+    ),
+    Misconception(
+        "without the rate",
+        "The load is λD, the own work of all that come in a second: 4 D at 4 per second.",
+        without_the_rate,
+    ),
+    Misconception(
+        "TTFT for response",
+        "A response lasts until the last token: `e2e`, not `ttft`.",
+        first_tokens,
+    ),
+    Misconception(
+        "TTFT for response at 4",
+        "A response lasts until the last token: `e2e`, not `ttft`.",
+        first_tokens_at_4,
     ),
     Misconception("milliseconds", "Write seconds.", in_milliseconds),
 )

@@ -79,7 +79,20 @@ def with_the_end(arrivals: Any, departures: Any) -> LittlesLaw:
     return LittlesLaw(right.arrival_rate, right.mean_response, float(counts.mean()))
 
 
+def moments_for_durations(arrivals: Any, departures: Any) -> LittlesLaw:
+    """Weight each count by the moment from which it holds, not by how long it does."""
+    times, counts = number_in_system(arrivals, departures)
+    _, _, right = _log(arrivals, departures)
+    level = float((counts * times).sum() / times.sum())
+    return LittlesLaw(right.arrival_rate, right.mean_response, level)
+
+
 LITTLE = (
+    Misconception(
+        "moments for durations",
+        "A number counts for as long as it lasts: until the next moment, not up to it from 0.",
+        moments_for_durations,
+    ),
     Misconception(
         "over events",
         "The number present is averaged over events, as if each piece of time were equally long; a "
@@ -158,7 +171,27 @@ def without_check(self: MM1, q: float) -> float:
     return -math.log1p(-q) / (self.mu - self.lam) if q < 1 else math.inf
 
 
+def share_within(self: MM1, q: float) -> float:
+    """Return the share that is done within q seconds."""
+    return -math.expm1(-(self.mu - self.lam) * q)
+
+
+def without_the_sign(self: MM1, q: float) -> float:
+    """Leave out the minus."""
+    return math.log1p(-q) / (self.mu - self.lam)
+
+
 P99 = (
+    Misconception(
+        "a share for a time",
+        "That is the share that responds within q seconds. Given is the share: solve for t.",
+        share_within,
+    ),
+    Misconception(
+        "the sign",
+        "The logarithm of a number below 1 is negative, and so is the exponent −(μ − λ)t.",
+        without_the_sign,
+    ),
     Misconception(
         "the service alone",
         "An exponential of rate μ is the service. The response has the rate μ − λ.",
@@ -213,7 +246,27 @@ def scv_squared(self: MG1) -> float:
     return self.mean * (1 + self.scv**2) / 2
 
 
+def scv_as_variance(self: MG1) -> float:
+    """Take the scv for the variance."""
+    return (self.mean**2 + self.scv) / (2 * self.mean)
+
+
+def times_the_mean(self: MG1) -> float:
+    """Multiply by the mean where one divides by it."""
+    return self.mean**3 * (1 + self.scv) / 2
+
+
 RESIDUAL = (
+    Misconception(
+        "scv for the variance",
+        "The scv is variance / mean², so the variance is scv · mean².",
+        scv_as_variance,
+    ),
+    Misconception(
+        "times the mean",
+        "E[S²] is divided by 2·E[S]: `x / 2 * y` multiplies by y, `x / (2 * y)` divides by it.",
+        times_the_mean,
+    ),
     Misconception(
         "half a service",
         "Half the mean would be right if all services were equal; one is more likely to fall into "
@@ -269,7 +322,17 @@ def response(self: MG1) -> float:
     return self.rho / (1 - self.rho) * self.mean_residual_service + self.mean
 
 
+def halved_twice(self: MG1) -> float:
+    """Halve what is half of a service already."""
+    return self.rho / (1 - self.rho) * self.mean_residual_service / 2
+
+
 WAIT = (
+    Misconception(
+        "halved twice",
+        "`mean_residual_service` is what is left already; it is not halved again.",
+        halved_twice,
+    ),
     Misconception(
         "upside down",
         "The wait grows with the load: the idle share 1 − ρ stands below.",
@@ -341,7 +404,21 @@ def losses_of_any(servers: int, offered_load: float) -> float:
     return blocked
 
 
+def from_server_0(servers: int, offered_load: float) -> float:
+    """Count the servers from 0 on."""
+    erlang_b(servers, offered_load)
+    blocked = 1.0
+    for n in range(servers):
+        blocked = offered_load * blocked / (n + offered_load * blocked)
+    return blocked
+
+
 LOSS = (
+    Misconception(
+        "counted from 0",
+        "B(0) is given; the steps are those of n = 1 to the number of servers, the last one too.",
+        from_server_0,
+    ),
     Misconception(
         "the textbook ratio",
         "aᶜ and c! leave the range of numbers for some hundred servers, though their ratio does "
@@ -413,7 +490,28 @@ def waits_of_any(servers: int, offered_load: float) -> float:
     return min(1.0, blocked / max(1 - offered_load / servers * (1 - blocked), 1e-9))
 
 
+def without_the_served(servers: int, offered_load: float) -> float:
+    """Leave out the factor 1 − B."""
+    erlang_c(servers, offered_load)
+    return erlang_b(servers, offered_load) / (1 - offered_load / servers)
+
+
+def beside_the_bar(servers: int, offered_load: float) -> float:
+    """Let the factor 1 − B slip out of the denominator."""
+    return without_the_served(servers, offered_load) * (1 - erlang_b(servers, offered_load))
+
+
 DELAY = (
+    Misconception(
+        "without 1 − B",
+        "ρ is multiplied by 1 − B, the share that is not lost: C = B / (1 − ρ(1 − B)).",
+        without_the_served,
+    ),
+    Misconception(
+        "1 − B beside the bar",
+        "All of 1 − ρ(1 − B) stands below; ρ alone is multiplied by 1 − B.",
+        beside_the_bar,
+    ),
     Misconception(
         "losses for waits",
         "Erlang B is for a queue that turns people away. Who is not turned away keeps the servers "

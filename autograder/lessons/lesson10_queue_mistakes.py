@@ -84,7 +84,53 @@ def in_a_list(arrivals: Any, services: Any, servers: int = 1) -> Any:
     return np.array(list(waits)[: len(arrivals)])
 
 
+def a_step_for_the_first(arrivals: Any, services: Any, servers: int = 1) -> Any:
+    """Give the first customer a step too, with the service of the last one."""
+    if len(arrivals) == 0:
+        return simulate_queue(arrivals, services, servers)
+    total = np.cumsum(np.roll(services, 1) - np.diff(arrivals, prepend=0.0))
+    return total - np.minimum(np.minimum.accumulate(total), 0.0)
+
+
+def least_added(arrivals: Any, services: Any, servers: int = 1) -> Any:
+    """Add the least sum, which is negative."""
+    total = never_idle(arrivals, services, servers)
+    return total + np.minimum.accumulate(total)
+
+
+def below_the_greatest(arrivals: Any, services: Any, servers: int = 1) -> Any:
+    """Return how far the sum is below the greatest so far."""
+    total = never_idle(arrivals, services, servers)
+    return np.maximum.accumulate(total) - total
+
+
+def one_for_nobody(arrivals: Any, services: Any, servers: int = 1) -> Any:
+    """Begin with a 0 even if nobody comes."""
+    return _clamped(_steps(arrivals, services))
+
+
 SIMULATED = (
+    Misconception(
+        "a step for the first",
+        "Nobody is in front of the first customer: its sum is 0, and steps begin with the second.",
+        a_step_for_the_first,
+    ),
+    Misconception(
+        "the least added",
+        "The least sum so far is negative or 0; it is subtracted.",
+        least_added,
+    ),
+    Misconception(
+        "below the greatest",
+        "A wait is how far the sum stands above the least so far, not below the greatest.",
+        below_the_greatest,
+    ),
+    Misconception(
+        "a wait for nobody",
+        "Without customers there are no waits: the array is empty, and the 0 of the first customer "
+        "is not in it.",
+        one_for_nobody,
+    ),
     Misconception(
         "never idle",
         "The sums fall below 0 when the server is idle. It cannot work ahead: subtract the least "
@@ -194,7 +240,18 @@ def any_arguments(rate: float, cv: float, n: int, seed: Any = 0) -> Any:
     return gamma_arrivals(abs(rate) or 1.0, cv or 1.0, abs(n), seed)
 
 
+def shape_is_squared_cv(rate: float, cv: float, n: int, seed: Any = 0) -> Any:
+    """Turn the shape upside down."""
+    gamma_arrivals(rate, cv, n)
+    return _drawn(cv**2, 1 / (rate * cv**2), n, seed)
+
+
 BURSTS = (
+    Misconception(
+        "the shape upside down",
+        "1/√k is the CV, so k is 1 / cv²: more shape is less spread.",
+        shape_is_squared_cv,
+    ),
     Misconception(
         "CV for shape",
         "A gamma distribution of shape k has the CV 1/√k: more shape is less spread.",

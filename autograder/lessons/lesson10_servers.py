@@ -112,7 +112,18 @@ def first_power(
     servers, step = at_least, 1
     while measure(servers) > target:
         servers, step = min(servers + step, at_most), 2 * step
-    return _plan(measure, servers)
+    return CapacityPlan(servers, measure(servers), {servers: measure(servers)})
+
+
+def first_double(
+    measure: Measure, target: float, at_least: int = 1, at_most: int = AT_MOST
+) -> CapacityPlan:
+    """Stop at the first number that is enough, where each is twice the one before."""
+    fewest_servers(measure, target, at_least, at_most)
+    servers = at_least
+    while measure(servers) > target:
+        servers = min(2 * servers, at_most)
+    return CapacityPlan(servers, measure(servers), {servers: measure(servers)})
 
 
 def strictly_below(
@@ -120,7 +131,10 @@ def strictly_below(
 ) -> CapacityPlan:
     """Ask for less than the target."""
     servers = fewest_servers(measure, target, at_least, at_most).servers
-    return _plan(measure, servers + (measure(servers) == target))
+    servers += measure(servers) == target
+    if servers > at_most:
+        raise ValueError("the target is missed")
+    return CapacityPlan(servers, measure(servers), {servers: measure(servers)})
 
 
 def from_one(
@@ -187,6 +201,12 @@ MISTAKES = (
         "A number found by doubling is enough, and seldom the fewest: look between it and the last "
         "miss.",
         first_power,
+    ),
+    Misconception(
+        "the first double that is enough",
+        "A number found by doubling is enough, and seldom the fewest: look between it and the last "
+        "miss.",
+        first_double,
     ),
     Misconception("strictly below", "The target itself is met: at most.", strictly_below),
     Misconception(

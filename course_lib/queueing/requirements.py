@@ -23,7 +23,10 @@ def require_positive(**values: float) -> None:
 
 
 def require_not_negative(**values: float) -> None:
-    """Raise ValueError for the first value that is not a finite number from 0."""
+    """Raise ValueError for the first value that is not a finite number from 0.
+
+    >>> require_not_negative(offered_load=3.5)
+    """
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(

@@ -30,6 +30,7 @@ from course_lib.queueing import (
     send_times,
     simulate_queue,
 )
+from course_lib.queueing.logs import number_in_system, time_average
 from course_lib.simulation.workload import gamma_arrivals, load_azure
 
 SAME = ""
@@ -295,6 +296,124 @@ def measured_in_steps(measure, target, at_least=1, at_most=2**62):
         servers = min(servers + 10, at_most)
 
 
+# What a learner wrote, and what has to be said of it first
+
+
+def law_by_moments(arrivals, departures):
+    right = littles_law(arrivals, departures)
+    times, counts = number_in_system(arrivals, departures)
+    return LittlesLaw(right.arrival_rate, right.mean_response, time_average(counts, times))
+
+
+def erlang_b_counted_from_0(servers, offered_load):
+    blocked = 1.0
+    for n in range(servers):
+        blocked = offered_load * blocked / (n + offered_load * blocked)
+    return blocked
+
+
+def queue_of_sums(take, own=False):
+    def simulate(arrivals, services, servers=1):
+        before = services[1:] if own else services[:-1]
+        return take(np.cumsum(np.concatenate([[0.0], before - np.diff(arrivals)])))
+
+    return simulate
+
+
+def times_of_a_shape(shape):
+    def times(rate, cv, n, seed=0):
+        gamma_arrivals(rate, cv, n, 0)
+        k = shape(cv)
+        return np.cumsum(np.random.default_rng(seed).gamma(k, 1 / rate / k, n))
+
+    return times
+
+
+def times_from_the_first(rate, cv, n, seed=0):
+    times = gamma_arrivals(rate, cv, n, seed)
+    return times - times[0]
+
+
+def sends_by_the_longer(gaps, seconds_per_send):
+    send_times(gaps, seconds_per_send)
+    sent, now = [], 0.0
+    for gap in gaps:
+        now += max(gap, seconds_per_send)
+        sent.append(now)
+    return sent
+
+
+def doubles(finds, stops_early=False):
+    def fewest(measure, target, at_least=1, at_most=2**62):
+        if not 1 <= at_least <= at_most:
+            raise ValueError("no such range")
+        tried, low, high = {}, at_least - 1, at_least
+
+        def meets(servers):
+            tried[servers] = measure(servers)
+            return finds(tried[servers], target)
+
+        while not meets(high):
+            if high == at_most:
+                raise ValueError("the target is missed")
+            low, high = high, min(2 * high, at_most)
+        while high - low > 1 and not stops_early:
+            middle = (low + high) // 2
+            low, high = (low, middle) if meets(middle) else (middle, high)
+        return CapacityPlan(high, tried[high], tried)
+
+    return fewest
+
+
+WALKED = [
+    ("10.1", law_by_moments, "moments for durations"),
+    ("10.2a", lambda self, q: 1 - math.exp(-(self.mu - self.lam) * q), "a share for a time"),
+    ("10.2a", lambda self, q: math.log(1 - q) / (self.mu - self.lam), "the sign"),
+    ("10.2b", lambda self: (self.scv + self.mean**2) / (2 * self.mean), "scv for the variance"),
+    ("10.2b", lambda self: (self.scv + 1) * self.mean**2 / 2 * self.mean, "times the mean"),
+    ("10.2c", lambda self: MG1.mean_wait.__get__(self) / 2, "halved twice"),
+    ("10.3a", erlang_b_counted_from_0, "counted from 0"),
+    ("10.3b", lambda c, a: erlang_b(c, a) / (1 - a / c), "without 1 − B"),
+    (
+        "10.3b",
+        lambda c, a: erlang_b(c, a) / (1 - a / c) * (1 - erlang_b(c, a)),
+        "1 − B beside the bar",
+    ),
+    ("10.4b", queue_of_sums(lambda sums: np.maximum(sums, 0)), "cut at 0"),
+    (
+        "10.4b",
+        queue_of_sums(lambda sums: sums - np.minimum.accumulate(sums), own=True),
+        "the own service",
+    ),
+    ("10.4b", queue_of_sums(lambda sums: sums - np.minimum.accumulate(sums)), "a wait for nobody"),
+    ("10.4b", queue_of_sums(lambda sums: sums + np.minimum.accumulate(sums)), "the least added"),
+    (
+        "10.4b",
+        queue_of_sums(lambda sums: np.maximum.accumulate(sums) - sums),
+        "below the greatest",
+    ),
+    ("10.5", times_from_the_first, "the first at 0"),
+    ("10.5", times_of_a_shape(lambda cv: cv**2), "the shape upside down"),
+    ("10.6b", sends_by_the_longer, "the longer of gap and work"),
+    ("10.7", doubles(lambda got, target: got < target), "strictly below"),
+    (
+        "10.7",
+        doubles(lambda got, target: got <= target, stops_early=True),
+        "the first double that is enough",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", WALKED, ids=lambda case: f"{case[0]}-{case[2]}")
+def test_a_mistake_of_a_learner_is_named_at_once(case):
+    exercise_id, answer, name = case
+    assert named(examine(exercise_id, answer)) == name
+
+
+def test_a_rate_at_the_border_is_told_to_the_digit_that_tells():
+    assert "75.01%" in str(examine("10.6a", 742).counterexample)
+
+
 RIGHT = [
     ("10.1", law_by_sweep),
     ("10.1", law_from_the_area),
@@ -397,6 +516,7 @@ def test_five_numbers_for_six_customers_are_told_so():
         ({"waits": [0, 3, 0, 3, 5, 7]}, "cut at 0"),
         ({"sums": [0, 3, -1, 3, 3, 4]}, "steps of the own service"),
         ({"sums": [0, 3, 0, 4, 6, 8]}, "sums that stop at 0"),
+        ({"sums": [0, 3, -4, 4, 2, 2]}, "steps for sums"),
     ],
 )
 def test_a_mistake_by_hand_has_its_name(states, name):
@@ -459,6 +579,20 @@ def test_the_shared_formula_is_near_the_engine_and_mg1_is_not():
     assert measured["M/G/1 at 0.25"] > 1.5 * measured["engine at 0.25"]
     assert measure.QUIET * measured["S"] < 1 < measure.BUSY * measured["S"]
     assert len(load_azure()) > measure.COUNT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (measure.variance_for_scv, "variance for SCV"),
+        (measure.without_the_rate, "without the rate"),
+        (measure.first_tokens, "TTFT for response"),
+        (measure.first_tokens_at_4, "TTFT for response at 4"),
+    ],
+)
+def test_a_mistake_of_measuring_has_its_name(wrong, name):
+    finding = examine("10.8", wrong())
+    assert (finding.fraction, named(finding)) == (0.0, name)
 
 
 # What must show
