@@ -169,7 +169,7 @@ SIMULATED = (
 SLOW = (
     Misconception(
         "customer by customer",
-        "A loop in Python takes some 20 times as long for each customer as the arrays do.",
+        "A loop in Python takes many times as long for each customer as the arrays do.",
         in_a_loop,
         evidence=r"(?m)^\s+(for|while) .*:$",
     ),
