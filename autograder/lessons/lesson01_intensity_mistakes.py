@@ -139,6 +139,15 @@ def nothing_cached_in_flops(
     return batch_size * forward_flops(model, new_tokens, 0) / moved
 
 
+def cached_computed_again(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Give forward_flops all tokens as new ones."""
+    _refuse(new_tokens, batch_size)
+    moved = _total_bytes(model, new_tokens, cached_tokens, batch_size, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens + cached_tokens) / moved
+
+
 def nothing_cached_in_bytes(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -230,6 +239,12 @@ INTENSITY = (
         "The bytes are right. But each new token meets all tokens that are cached, so "
         "forward_flops takes cached_tokens, too.",
         nothing_cached_in_flops,
+    ),
+    Misconception(
+        "the cached tokens computed again",
+        "The bytes are right. But the cached tokens went through the model before: forward_flops "
+        "takes them as cached_tokens, and not with the new ones.",
+        cached_computed_again,
     ),
     Misconception(
         "the cached tokens left out of the bytes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from autograder.checks.finding import Misconception
 from course_lib.kv_cache import kv_bytes_per_block, kv_bytes_per_token, num_kv_blocks
@@ -39,6 +40,17 @@ def bits(model: ModelSpec) -> int:
     return 8 * kv_bytes_per_token(model)
 
 
+def queries_too(model: ModelSpec) -> int:
+    """Keep the queries beside the keys and values."""
+    heads = model.num_attention_heads + 2 * model.num_kv_heads
+    return model.num_layers * heads * model.head_dim * model.dtype_bytes
+
+
+def vectors_twice(model: ModelSpec) -> int:
+    """Count keys and values twice."""
+    return 2 * kv_bytes_per_token(model)
+
+
 def one_layer(model: ModelSpec) -> int:
     """Count one layer."""
     return kv_bytes_per_token(model) // model.num_layers
@@ -71,6 +83,18 @@ BYTES_PER_TOKEN = (
         "grouped-query attention there are fewer heads of those.",
         query_heads,
         evidence=r"num_attention_heads",
+    ),
+    Misconception(
+        "the queries kept, too",
+        "A token's queries are used once, in its own step: later tokens look at its keys and "
+        "values only.",
+        queries_too,
+    ),
+    Misconception(
+        "a factor of two too much",
+        "There is one key and one value for each KV head and layer; dtype_bytes is the size of a "
+        "number already.",
+        vectors_twice,
     ),
     Misconception(
         "2 x layers x hidden_size",
@@ -168,6 +192,9 @@ share_after_the_weights = _wrong_blocks(
 rounds_up = _wrong_blocks(
     lambda m: -((m.weights + m.activations - int(m.total * m.utilization)) // m.bytes_per_block)
 )
+rounds_up_from_fractions = _wrong_blocks(
+    lambda m: ceil((m.total * m.utilization - m.weights - m.activations) / m.bytes_per_block)
+)
 forgets_activations = _wrong_blocks(
     lambda m: (int(m.total * m.utilization) - m.weights) // m.bytes_per_block
 )
@@ -229,6 +256,11 @@ KV_BLOCKS = (
         share_after_the_activations,
     ),
     Misconception("rounds up", "A block that fits in part does not fit.", rounds_up),
+    Misconception(
+        "rounds a fraction up",
+        "A block that fits in part does not fit.",
+        rounds_up_from_fractions,
+    ),
     Misconception(
         "rounds to the nearest",
         "A block that fits in part does not fit, not even where most of it does.",

@@ -256,6 +256,12 @@ ADMIT = (
         ),
     ),
     Misconception(
+        "the prompt rounded in place of the output",
+        "It is the other way round: the prompt's length is known on admission, and the output "
+        "alone is rounded up.",
+        _wrong_pieces(lambda p, o, most: min(given.next_power_of_two(p) + o, most)),
+    ),
+    Misconception(
         "the output not rounded",
         "That is Oracle. Pow2 knows the output only as the power of two above it.",
         _wrong_pieces(lambda p, o, most: p + o),

@@ -27,6 +27,12 @@ def _all_external() -> dict[str, float]:
     return {name: 1 - share for name, share in reserved.items()}
 
 
+def _share_of_the_external() -> dict[str, float]:
+    """Give the rounding as a share of all that is external."""
+    external = _all_external()
+    return {name: share / external[name] for name, share in given.rounded_shares().items()}
+
+
 def _free_blocks() -> dict[str, float]:
     """Give the slots in no piece."""
     external, rounded = _all_external(), given.rounded_shares()
@@ -146,6 +152,11 @@ MEASURED = (
         "all that is external",
         "That is everything outside the reservations, free blocks included.",
         _all_external,
+    ),
+    Misconception(
+        "a share of what is external",
+        "The share is one of all slots of the memory, not of those that are external.",
+        _share_of_the_external,
     ),
     Misconception(
         "the free blocks",

@@ -135,6 +135,16 @@ BYTES_WRONG = (
         ),
         "2 x layers x hidden_size",
     ),
+    (
+        lambda m: (
+            m.num_layers * (m.num_attention_heads + 2 * m.num_kv_heads) * m.head_dim * m.dtype_bytes
+        ),
+        "the queries kept, too",
+    ),
+    (
+        lambda m: 2 * 2 * m.num_layers * m.num_kv_heads * m.head_dim * m.dtype_bytes,
+        "a factor of two too much",
+    ),
     (off_by_a_layer, SAME),
     (as_a_float, SAME),
     (lambda m: 819_200, SAME),
@@ -262,6 +272,14 @@ BLOCKS_WRONG = (
             )
         ),
         "rounds to the nearest",
+    ),
+    (
+        wrong_blocks(
+            lambda m, g, b, u, a: math.ceil(
+                (g.memory_bytes * u - m.weight_bytes - a) / kv_bytes_per_block(m, b)
+            )
+        ),
+        "rounds a fraction up",
     ),
     (without_refusals, SAME),
     (that_refuses(lambda share, size: share == 0 or share >= 1.5 or size == 0), SAME),
@@ -611,6 +629,15 @@ INTENSITY_WRONG = (
             / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens))
         ),
         "the cached tokens left out",
+    ),
+    (
+        lambda model, new_tokens, cached_tokens=0, batch_size=1: (
+            refuse_lengths([new_tokens], batch_size)
+            or batch_size
+            * forward_flops(model, cached_tokens + new_tokens)
+            / (model.weight_bytes + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens))
+        ),
+        "the cached tokens computed again",
     ),
     (
         lambda model, new_tokens, cached_tokens=0, batch_size=1: (
@@ -1012,6 +1039,10 @@ ADMIT_WRONG = (
     (admission(ends=False), "overtaking"),
     (admission(is_enough=lambda half, asked: False), "the whole block is the piece"),
     (admission(lambda p, o, most: min(up(p) + up(o), most)), "the prompt rounded, too"),
+    (
+        admission(lambda p, o, most: min(up(p) + o, most)),
+        "the prompt rounded in place of the output",
+    ),
     (
         admission(behind=lambda block, asked: [block - asked] * (block > asked)),
         "the slots behind are given back",
@@ -1466,6 +1497,10 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
             "per cent, rounded",
         ),
         (lambda right: {name: external(name) for name in right}, "all that is external"),
+        (
+            lambda right: {name: right[name] / external(name) for name in right},
+            "a share of what is external",
+        ),
         (lambda right: {name: external(name) - right[name] for name in right}, "the free blocks"),
         (
             lambda right: {
