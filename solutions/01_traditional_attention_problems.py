@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 1: What attention costs in memory
 #
-# **Time** 3 hours and a quarter: 2 hours for exercises and quiz, the rest for the text and what you write (45 minutes if
-# you only read) ·
+# **Time** 3 hours and a quarter: 2 hours for exercises and quiz, the rest for the text and what you write; 45 minutes
+# in all if you only read ·
 # **Difficulty** ●○○ to ●●● · **Points** 100, of which 5 are a stretch of 10 minutes more
 #
 # While it generates text for many users at once, a language model is rarely short of arithmetic. It is

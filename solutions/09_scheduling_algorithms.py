@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 9: Who is next
 #
-# **Time** 3 hours, and a quarter of an hour for a stretch (45 minutes if you only read) · **Difficulty** ●○○ to ●●● ·
+# **Time** 3 hours, and a quarter of an hour for a stretch; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● ·
 # **Points** 100, of which 3 are a stretch
 #
 # When more requests come than the server has room for, a line forms, and somebody decides who is next. Whoever came first?
