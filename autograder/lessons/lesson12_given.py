@@ -107,8 +107,18 @@ def from_the_beginning(seed: int) -> dict[str, Any]:
 
 
 def shared_block_is_freed(seed: int) -> dict[str, Any]:
-    """Count the block that the victim shares among those that come back."""
+    """Count the shared block among those that come back, or forget who takes one of them."""
     return _written(seed, free=plans_to_write(seed).answer["free"] + 1)
+
+
+def all_that_the_victim_held(seed: int) -> dict[str, Any]:
+    """Count the shared block, and forget who takes one of those that come back."""
+    return _written(seed, free=plans_to_write(seed).answer["free"] + 2)
+
+
+def a_step_early(seed: int) -> dict[str, Any]:
+    """Ask for a block when the last one has just been filled."""
+    return _written(seed, when=_first_victim(_trace(seed)) - 1)
 
 
 def victim_keeps_its_token(seed: int) -> dict[str, Any]:
@@ -138,6 +148,11 @@ def free_before(seed: int) -> dict[str, Any]:
     return _written(seed, free=len(trace.steps[_first_victim(trace) - 1].free))
 
 
+_NOT_FREE = (
+    "A block that somebody else holds as well, such as r2's first, has one holder less, and is not "
+    "free. And whoever found no block takes one of those that come back, if it still runs."
+)
+
 BY_HAND = (
     Misconception(
         "no hit",
@@ -151,9 +166,20 @@ BY_HAND = (
         from_the_beginning,
     ),
     Misconception(
-        "a shared block is free",
-        "r2's first block is r0's as well. It has one holder less, and is not free.",
+        "one free block too many",
+        _NOT_FREE,
         shared_block_is_freed,
+    ),
+    Misconception(
+        "two free blocks too many",
+        _NOT_FREE,
+        all_that_the_victim_held,
+    ),
+    Misconception(
+        "a step early",
+        "A request with 4, 8 or 12 computed tokens has filled its last block, and needs no other "
+        "yet. It asks in the step that computes a token behind them.",
+        a_step_early,
     ),
     Misconception(
         "the victim keeps its token",

@@ -184,6 +184,19 @@ def blocks_of_all(line: list[Waiting], budget: int, free: int) -> tuple[Plan, in
     return plan, budget, free
 
 
+def blocks_of_the_cut(line: list[Waiting], budget: int, free: int) -> tuple[Plan, int, int]:
+    """Take blocks for the tokens of this step alone."""
+    plan: Plan = {}
+    for name, num_tokens, num_cached in line:
+        num_new = num_tokens - num_cached
+        if budget < 1 or -(-num_new // BLOCK_SIZE) > free or (num_new > budget and plan):
+            break
+        num_new = min(num_new, budget)
+        plan[name] = (num_cached, num_cached + num_new)
+        budget, free = budget - num_new, free - -(-num_new // BLOCK_SIZE)
+    return plan, budget, free
+
+
 def from_the_start(line: list[Waiting], budget: int, free: int) -> tuple[Plan, int, int]:
     """Compute the cached tokens once more."""
     return admit([(name, num_tokens, 0) for name, num_tokens, _ in line], budget, free)
@@ -339,6 +352,12 @@ MENDED = (
         "new blocks for what is cached",
         "The cached tokens are in blocks that are there already; only the rest needs free ones.",
         blocks_of_all,
+    ),
+    Misconception(
+        "blocks for this step alone",
+        "A request takes blocks for its whole prompt, less what is cached, when it is admitted, "
+        "also if the budget cuts what is computed now.",
+        blocks_of_the_cut,
     ),
     Misconception(
         "from the start",

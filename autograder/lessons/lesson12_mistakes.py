@@ -55,9 +55,9 @@ PLAN_LATE = (
     Displaced(
         "output.blocks_to_copy +=",
         "if self.log is not None:",
-        "no copies",
-        "Two that share a block and both write into it spoil each other's tokens unless the plan "
-        "says what is to be copied first.",
+        "copies too late or left out",
+        "The plan says which blocks are to be copied, or two that share one spoil each other's "
+        "tokens. It has to say so before the log is told of it.",
     ),
     Displaced(
         "self.waiting.charge(",

@@ -277,6 +277,19 @@ def admit_by_subtraction(line, budget, free):
     return plan, budget - spent, free
 
 
+def admit_into_the_blocks_of_one_step(line, budget, free):
+    plan = {}
+    for name, total, cached in line:
+        lacking = total - cached
+        if budget < 1 or -(-lacking // hunt.BLOCK_SIZE) > free or (plan and lacking > budget):
+            break
+        now = min(lacking, budget)
+        plan[name] = (cached, cached + now)
+        budget -= now
+        free -= -(-now // hunt.BLOCK_SIZE)
+    return plan, budget, free
+
+
 def admit_with_a_token_to_spare(line, budget, free):
     """Let a later one wait that just fits into what is left of the budget."""
     plan = {}
@@ -337,6 +350,7 @@ WRONG = {
         (list("KLMOHIABJNC"), "the set is emptied"),
         (list("BKGMOHIAJNC"), SAME),
         (list("KGMOHINABJC"), SAME),
+        (list("KGMOHIANBJC"), "copies too late or left out"),
         ([], SAME),
     ],
     "12.3": [
@@ -376,6 +390,7 @@ WRONG = {
     ],
     "12.9b": [
         (admit_with_a_token_to_spare, SAME),
+        (admit_into_the_blocks_of_one_step, "blocks for this step alone"),
         (lambda line, budget, free: ({}, budget, free), SAME),
     ],
 }
