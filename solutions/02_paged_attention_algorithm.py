@@ -1143,10 +1143,10 @@ parts.table()
 # |---|---|
 # | `softmax_step` | `softmax_step` in `ops/triton_attention_helpers.py`: with `tl.exp`, and a guard (below); it returns the factor, and the caller rescales the numerator |
 # | `paged_decode_kernel` | `kernel_unified_attention` in `ops/triton_unified_attention.py`: one kernel for decodes and prompts; keys and values are loaded under a mask that ends at the context (Intel GPUs have a way of their own) |
-# | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: as a rule 16 segments a sequence if the batch is small and brings at most 8 new tokens each; 64 where 16 would make fewer programs than there are multiprocessors, on RTX 50 cards and their kin, compute capability 12.0 (`backends/triton_attn.py`) |
+# | `split_decode_kernel`, `combine_splits_kernel` | the same kernel with `IS_3D`, and `reduce_segments`: as a rule 16 segments a sequence, where the batch is small (`backends/triton_attn.py`) |
 # | `merge_states` | `ops/merge_attn_states.py` and a kernel of that name: it merges *outputs*, each with its $m + \ln l$, which is the same state in two parts: an average and the logarithm of its weight |
 # | `context_lens` | `seq_lens`: all tokens of a sequence, the new ones included. What `kernel_unified_attention` calls `context_len` leaves the new ones out |
-# | `attend_blocks` | on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too. `reference_attention` in `ops/rocm_octave.py` does the like in plain PyTorch, for a quantized cache; nothing in the package calls it |
+# | `attend_blocks` | on NVIDIA GPUs mostly the kernels of FlashAttention and FlashInfer, which read block tables, too |
 #
 # **One line to look at.** vLLM's `softmax_step` has a line that yours has not:
 #
