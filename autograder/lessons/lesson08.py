@@ -112,9 +112,9 @@ BY_HAND = Exercise(
     ),
     hints=(
         "How many hold the block into which the token goes?",
-        "A token goes into the last block if that has a free slot. If others hold the block as "
-        "well, the writer takes the first free block, copies, and lets the old one go: one holder "
-        "less.",
+        "A token goes into the last block if that has a free slot, and else into a new one, the "
+        "first of the free queue. If others hold the last block as well, the writer takes the "
+        "first free block, copies, and lets the old one go: one holder less.",
         "`more than one holder: copy [old, new]; one holder, or a new block: []`",
     ),
 )

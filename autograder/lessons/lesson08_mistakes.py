@@ -59,6 +59,16 @@ def _up_to_here(blocks: list[list[int]], parent: bytes) -> Hashes:
     return [hash_block(parent, so_far) for so_far in accumulate(blocks)]
 
 
+def _chained_up_to_here(blocks: list[list[int]], parent: bytes) -> Hashes:
+    """Return a hash of the hash in front and all tokens up to the end of each block."""
+    return _chained(list(accumulate(blocks)), parent)
+
+
+def _but_the_last(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
+    """Return the tokens of each full block that does not end with the last token."""
+    return _full_blocks(token_ids[:-1], block_size)
+
+
 def hashing(
     cut: Callable[[Sequence[int], int], list[list[int]]] = _full_blocks,
     in_front: Callable[[str | None, bytes | None], bytes] = _in_front,
@@ -92,6 +102,19 @@ HASH = (
         "each block: the work grows with the square of the prompt. The hash in front stands for "
         "it.",
         hashing(hash_all=_up_to_here),
+    ),
+    Misconception(
+        "all tokens, and the hash in front",
+        "The hash in front stands for all tokens in front: of the tokens, only those of the block "
+        "itself are new.",
+        hashing(hash_all=_chained_up_to_here),
+        hint="Which tokens does the hash in front cover already?",
+    ),
+    Misconception(
+        "the last full block left out",
+        "That the last known token is never found is the rule of the lookup. Here each full block "
+        "gets its hash, also where the tokens end with it.",
+        hashing(_but_the_last),
     ),
     Misconception(
         "a block that is not full",
@@ -159,15 +182,15 @@ LOOKUP_LINES = (
 # 8.3
 
 
-def _last_one_too(table: list[int], is_last: bool) -> int:
+def _last_one_too(length: int, is_last: bool) -> int:
     return 1
 
 
-def _whole_table(table: list[int], is_last: bool) -> int:
-    return 0 if is_last else len(table)
+def _whole_table(length: int, is_last: bool) -> int:
+    return 0 if is_last else length
 
 
-def _nobody(table: list[int], is_last: bool) -> int:
+def _nobody(length: int, is_last: bool) -> int:
     return 0
 
 
@@ -194,6 +217,31 @@ BY_HAND = (
         "the pair the wrong way round",
         "A copy is [source, destination]: from the block that others hold to the new one.",
         given.turned_round,
+    ),
+    Misconception(
+        "the old block stays in the table",
+        "The copy takes the place of the old block in the writer's table: the old one is what the "
+        "others go on with.",
+        given.old_ones_kept,
+        hint="In which block does the writer read the tokens that were copied, from now on?",
+    ),
+    Misconception(
+        "only the last block",
+        "A table lists all blocks of the request, those that it still shares first.",
+        given.last_blocks_alone,
+    ),
+    Misconception(
+        "no block begun",
+        "Count the tokens: where the writer's last block is full, the next token begins a block, "
+        "the first of the free queue.",
+        given.no_block_begun,
+        hint="How many slots are free in the writer's last block?",
+    ),
+    Misconception(
+        "a copy of a copy",
+        "Copied is the block into which the writer would write: the one in its own table, and not "
+        "the copy that somebody else has made of it and written into.",
+        given.handed_on,
     ),
 )
 
