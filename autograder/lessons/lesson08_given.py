@@ -190,7 +190,7 @@ def written_by(copies: Callable[[int, bool], int]) -> Callable[[int], dict[str, 
         written: set[str] = set()
         found: dict[str, Any] = {}
         for number, name in enumerate(names, 1):
-            table, copied = tables[name], []
+            table, copied = tables[name], list[int]()
             if filled[name] == BLOCK_SIZE:  # the token begins a block
                 filled[name] = 0
                 table.append(next(free))
@@ -251,8 +251,8 @@ def no_block_begun(seed: int) -> dict[str, Any]:
 
 def handed_on(seed: int) -> dict[str, Any]:
     """Return the right states of a seed, but each copy is made of the copy before it."""
-    answer, source = copies_to_write(seed).answer, None
-    states = dict(answer)
+    answer = copies_to_write(seed).answer
+    states, source = dict(answer), 0  # no block that is handed out
     for name, state in answer.items():
         if name.startswith("copy") and state:
             states[name] = [source or state[0], state[1]]
