@@ -15,6 +15,7 @@ from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson08_forks as forks
 from autograder.lessons import lesson08_given as given
+from autograder.lessons import lesson08_hash_mistakes as hash_mistakes
 from autograder.lessons import lesson08_hunt as hunt
 from autograder.lessons import lesson08_lives as lives
 from autograder.lessons import lesson08_lookups as lookups
@@ -44,7 +45,7 @@ HASH = Exercise(
         probes=given.HASHINGS,
         refusals=given.REFUSED_HASHINGS,
         large=(given.LONG_PROMPT,),
-        misconceptions=mistakes.HASH,
+        misconceptions=hash_mistakes.HASH,
     ),
     hints=(
         "On which tokens do the keys and values in block 2 depend?",
@@ -112,9 +113,9 @@ BY_HAND = Exercise(
     ),
     hints=(
         "How many hold the block into which the token goes?",
-        "A token goes into the last block if that has a free slot. If others hold the block as "
-        "well, the writer takes the first free block, copies, and lets the old one go: one holder "
-        "less.",
+        "A token goes into the last block if that has a free slot, and else into a new one, the "
+        "first of the free queue. If others hold the last block as well, the writer takes the "
+        "first free block, copies, and lets the old one go: one holder less.",
         "`more than one holder: copy [old, new]; one holder, or a new block: []`",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import count
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from autograder.checks.function import Call, Large
 from autograder.checks.kernel import KernelCase
 from autograder.checks.trace import Instance
-from course_lib.kv_cache.watch.hand_traces import HandTrace, TraceStep, fork_trace
+from course_lib.kv_cache.watch.hand_traces import (
+    BLOCK_SIZE,
+    NUM_BLOCKS,
+    HandTrace,
+    TraceStep,
+    fork_trace,
+)
 from course_lib.kv_cache.watch.notation import StateLine
 
 if TYPE_CHECKING:
@@ -123,9 +129,9 @@ def copies_to_write(seed: int) -> Instance:
         answer[f"table {number}"] = [mark.block_id for mark in line.tables[name]]
     tokens = trace.steps[0].operation
     return Instance(
-        f"Seed {seed}, blocks of 4 tokens. {tokens[0]}{tokens[1:]}, and is forked. Now the state is"
-        f" `{before}`. For each write, give the copy as `[source, destination]`, or `[]` if "
-        f"nothing is copied, and the writer's table afterwards.\n\n{listed}",
+        f"Seed {seed}, blocks of {BLOCK_SIZE} tokens. {tokens}, and is forked. Now the state is "
+        f"`{before}`. For each write, give the copy as `[source, destination]`, or `[]` if nothing "
+        f"is copied, and the writer's table afterwards.\n\n{listed}",
         answer,
     )
 
@@ -149,37 +155,52 @@ def form_of_a_copy(state: Any) -> str:
 
 
 @cache
-def start_of(seed: int) -> tuple[StateLine, tuple[str, ...]]:
-    """Return the state before the first write of a seed's task, and who writes, in order."""
+def start_of(seed: int) -> tuple[StateLine, int, tuple[str, ...]]:
+    """Return what a seed's task begins with.
+
+    Returns:
+        The state before the first write, how many tokens are in the last block then, and who
+        writes, in order.
+    """
     trace, writes = _trace(seed)
     steps = trace.steps
     names = tuple(step.operation.partition(" ")[0] for step in writes)
-    return StateLine.parse(steps[len(steps) - len(writes) - 1].state), names
+    num_tokens = int(steps[0].operation.split()[2])
+    before = StateLine.parse(steps[len(steps) - len(writes) - 1].state)
+    return before, num_tokens % BLOCK_SIZE, names
 
 
-def written_by(copies: Callable[[list[int], bool], int]) -> Callable[[int], dict[str, Any]]:
+def written_by(copies: Callable[[int, bool], int]) -> Callable[[int], dict[str, Any]]:
     """Return what makes the states of a seed under another idea of who copies.
 
     Args:
-        copies: From a writer's table and whether it is the last of them to write, how many blocks
-            at the end of the table it replaces by copies; only asked if the last one is not full.
+        copies: From the length of a writer's table and whether it is the last of them to write, how
+            many blocks at the end of its table it replaces by copies. Only asked when it writes for
+            the first time; later it has its last block to itself.
     """
 
     def states(seed: int) -> dict[str, Any]:
-        line, names = start_of(seed)
+        line, num_in_last, names = start_of(seed)
         assert line.free is not None
-        free = [mark.block_id for mark in line.free]
+        # An idea that copies too much may want more blocks than there are: then those beyond.
+        free = chain((mark.block_id for mark in line.free), count(NUM_BLOCKS))
+        tables = {name: [mark.block_id for mark in line.tables[name]] for name in names}
+        filled = dict.fromkeys(tables, num_in_last)
+        last = list(dict.fromkeys(names))[-1]
+        written: set[str] = set()
         found: dict[str, Any] = {}
         for number, name in enumerate(names, 1):
-            table = [mark.block_id for mark in line.tables[name]]
-            if line.tables[name][-1].is_cached:  # full: the token begins a block
-                table, copied = [*table, free.pop(0)], []
-            else:
-                num_copies = copies(table, number == len(names))
-                new = [free.pop(0) for _ in range(num_copies)]
-                copied = [table[-1], new[-1]] if new else []
-                table = table[: len(table) - num_copies] + new
-            found[f"copy {number}"], found[f"table {number}"] = copied, table
+            table, copied = tables[name], list[int]()
+            if filled[name] == BLOCK_SIZE:  # the token begins a block
+                filled[name] = 0
+                table.append(next(free))
+            elif name not in written and (num_copies := copies(len(table), name == last)):
+                new = list(islice(free, num_copies))
+                copied = [table[-1], new[-1]]
+                table[-num_copies:] = new
+            filled[name] += 1
+            written.add(name)
+            found[f"copy {number}"], found[f"table {number}"] = copied, list(table)
         return found
 
     return states
@@ -191,6 +212,52 @@ def turned_round(seed: int) -> dict[str, Any]:
     return {
         name: state[::-1] if name.startswith("copy") else state for name, state in answer.items()
     }
+
+
+def old_ones_kept(seed: int) -> dict[str, Any]:
+    """Return the right states of a seed, but whoever copies keeps the old block in front."""
+    answer = copies_to_write(seed).answer
+    pairs = [state for name, state in answer.items() if name.startswith("copy") and state]
+    sources = {destination: [source] for source, destination in pairs}
+    return {
+        name: [id_ for block in state for id_ in (*sources.get(block, ()), block)]
+        if name.startswith("table")
+        else state
+        for name, state in answer.items()
+    }
+
+
+def last_blocks_alone(seed: int) -> dict[str, Any]:
+    """Return the right states of a seed, with the last block of each table alone."""
+    answer = copies_to_write(seed).answer
+    return {
+        name: state[-1:] if name.startswith("table") else state for name, state in answer.items()
+    }
+
+
+def no_block_begun(seed: int) -> dict[str, Any]:
+    """Return the right states of a seed, but no token begins a block: all tables keep their length.
+
+    They are the right states if nobody's last block is full when it writes.
+    """
+    line, _, names = start_of(seed)
+    length = len(line.tables[names[0]])
+    answer = copies_to_write(seed).answer
+    return {
+        name: state[:length] if name.startswith("table") else state
+        for name, state in answer.items()
+    }
+
+
+def handed_on(seed: int) -> dict[str, Any]:
+    """Return the right states of a seed, but each copy is made of the copy before it."""
+    answer = copies_to_write(seed).answer
+    states, source = dict(answer), 0  # no block that is handed out
+    for name, state in answer.items():
+        if name.startswith("copy") and state:
+            states[name] = [source or state[0], state[1]]
+            source = state[1]
+    return states
 
 
 # 8.6a

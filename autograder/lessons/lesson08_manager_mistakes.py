@@ -115,6 +115,25 @@ FORK = (
         ),
     ),
     Misconception(
+        "the end of the child overlooked",
+        "The child may know fewer tokens than the parent has computed: it shares what both have, "
+        "and goes on from there.",
+        changed(
+            _fork,
+            (
+                "num_shared_tokens = min(parent.num_computed_tokens, child.num_tokens)",
+                "num_shared_tokens = parent.num_computed_tokens",
+            ),
+        ),
+        hint="How many tokens can be compared, if the child knows one and the parent has two?",
+    ),
+    Misconception(
+        "all tokens compared",
+        "Equal must be what is shared, the tokens that the parent has computed and the child "
+        "knows. Behind them each goes its own way.",
+        changed(_fork, ("tokens = slice(num_shared_tokens)", "tokens = slice(None)")),
+    ),
+    Misconception(
         "all hashes handed down",
         "Hashes of blocks that are not computed yet are the parent's business: the child may go "
         "on with other tokens there.",
@@ -198,6 +217,25 @@ REPLACE = (
         "The writer no longer uses the shared block, so it has a holder less. Otherwise it is "
         "never free again.",
         changed(_replace, ("self.block_pool.free_blocks([source])", "pass")),
+    ),
+    Misconception(
+        "counted down, and not free",
+        "A block that nobody holds any more belongs in the free queue. `free_blocks` of the pool "
+        "takes a holder off, and queues it if that was the last.",
+        changed(_replace, ("self.block_pool.free_blocks([source])", "source.ref_cnt -= 1")),
+        hint="Where must a block be that nobody holds?",
+    ),
+    Misconception(
+        "put at the end of the table",
+        "Block i of a table holds the tokens from i times block_size on: the new block takes the "
+        "very place of the shared one.",
+        changed(
+            _replace,
+            (
+                "held.blocks[index] = copy",
+                "held.blocks.remove(source)\n        held.blocks.append(copy)",
+            ),
+        ),
     ),
     Misconception(
         "nothing is copied",

@@ -72,6 +72,13 @@ def tokens_and_blocks_mixed_up() -> dict[str, float]:
 
 
 @cache
+def tokens_and_requests_mixed_up() -> dict[str, float]:
+    """Return the rates with those of tokens and of requests exchanged."""
+    right = measured()
+    return {**right, "requests": right["tokens"], "tokens": right["requests"]}
+
+
+@cache
 def as_printed() -> dict[str, float]:
     """Return the rates with four digits, as per cent are printed."""
     return {name: round(rate, 4) for name, rate in measured().items()}
@@ -109,6 +116,12 @@ MEASURED = (
         "A share of the tokens is tokens found over all prompt tokens, and the last block of a "
         "prompt counts for the tokens that are in it; in a share of the blocks it counts in full.",
         tokens_and_blocks_mixed_up,
+    ),
+    Misconception(
+        "tokens and requests mixed up",
+        "A share of the tokens divides once, by all prompt tokens; the mean over requests divides "
+        "for each one, so that a short prompt counts as much as a long one.",
+        tokens_and_requests_mixed_up,
     ),
     Misconception(
         "limited caches in blocks",

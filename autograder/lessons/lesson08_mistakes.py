@@ -1,9 +1,8 @@
-"""Lesson 8: known wrong ways to hash, to trace by hand, to group copies and to copy on the GPU."""
+"""Lesson 8: known wrong ways to trace by hand, to group copies and to copy on the GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -12,123 +11,9 @@ from autograder.checks.parsons import Distractor
 from autograder.lessons import lesson08_given as given
 from course_lib.attention.backends.arguments import check_copies
 from course_lib.attention.paged import side_by_side
-from course_lib.kv_cache.prefix import hash_block, root_hash
-from course_lib.kv_cache.sizing import require_block_size
 
-Hashes = list[bytes]
 Pairs = Sequence[tuple[int, int]]
 Groups = list[list[tuple[int, int]]]
-
-# 8.1
-
-
-def _full_blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
-    """Return the tokens of each full block."""
-    ends = range(block_size, len(token_ids) + 1, block_size)
-    return [list(token_ids[end - block_size : end]) for end in ends]
-
-
-def _all_blocks(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
-    """Return the tokens of each block, the last one full or not."""
-    starts = range(0, len(token_ids), block_size)
-    return [list(token_ids[start : start + block_size]) for start in starts]
-
-
-def _low_bytes(token_ids: Sequence[int], block_size: int) -> list[list[int]]:
-    """Return the low bytes of the tokens of each full block."""
-    return _full_blocks([token & 0xFF for token in token_ids], block_size)
-
-
-def _in_front(cache_salt: str | None, parent_hash: bytes | None) -> bytes:
-    """Return what stands in front of the first block."""
-    return root_hash(cache_salt) if parent_hash is None else parent_hash
-
-
-def _chained(blocks: list[list[int]], parent: bytes) -> Hashes:
-    """Return the hash of each block behind the one before it."""
-    return list(accumulate(blocks, hash_block, initial=parent))[1:]
-
-
-def _behind_the_root(blocks: list[list[int]], parent: bytes) -> Hashes:
-    """Return the hash of each block as if it were the first."""
-    return [hash_block(parent, tokens) for tokens in blocks]
-
-
-def _up_to_here(blocks: list[list[int]], parent: bytes) -> Hashes:
-    """Return a hash of all tokens up to the end of each block."""
-    return [hash_block(parent, so_far) for so_far in accumulate(blocks)]
-
-
-def hashing(
-    cut: Callable[[Sequence[int], int], list[list[int]]] = _full_blocks,
-    in_front: Callable[[str | None, bytes | None], bytes] = _in_front,
-    hash_all: Callable[[list[list[int]], bytes], Hashes] = _chained,
-) -> Callable[..., Hashes]:
-    """Return a way to hash a prompt: how it is cut, what stands in front, how blocks are hashed."""
-
-    def hash_blocks(
-        token_ids: Sequence[int],
-        block_size: int,
-        cache_salt: str | None = None,
-        parent_hash: bytes | None = None,
-    ) -> Hashes:
-        require_block_size(block_size)
-        return hash_all(cut(token_ids, block_size), in_front(cache_salt, parent_hash))
-
-    return hash_blocks
-
-
-HASH = (
-    Misconception(
-        "not chained",
-        "The keys and values in a block depend on all tokens in front of it, so the same tokens "
-        "behind another beginning are another block.",
-        hashing(hash_all=_behind_the_root),
-        hint="Which hashes of [1, 2, 3, 4] and [7, 8, 3, 4] may be the same, in blocks of 2?",
-    ),
-    Misconception(
-        "all tokens anew",
-        "The hash of all tokens from the first is as safe, but it hashes the beginning again for "
-        "each block: the work grows with the square of the prompt. The hash in front stands for "
-        "it.",
-        hashing(hash_all=_up_to_here),
-    ),
-    Misconception(
-        "a block that is not full",
-        "A block can be found by its hash only once all its tokens are known; the last one is "
-        "hashed when it is full.",
-        hashing(_all_blocks),
-    ),
-    Misconception(
-        "the salt overlooked",
-        "Without the salt in the first hash, two tenants with the same prompt share blocks, and "
-        "each can tell by the time of an answer what the other has asked.",
-        hashing(in_front=lambda salt, parent: _in_front(None, parent)),
-    ),
-    Misconception(
-        "an empty salt is no salt",
-        'A salt of "" is a salt, and None is none: `or` takes both for nothing.',
-        hashing(in_front=lambda salt, parent: _in_front(salt or None, parent)),
-    ),
-    Misconception(
-        "no salt is an empty salt",
-        'A request without a salt, None, and one with the salt "" are of different tenants: their '
-        "first hashes differ.",
-        hashing(in_front=lambda salt, parent: _in_front(salt or "", parent)),
-    ),
-    Misconception(
-        "the low byte of a token",
-        "Vocabularies have more than 256 tokens: 65 and 321 have the same low byte, and would "
-        "share a block.",
-        hashing(_low_bytes),
-    ),
-    Misconception(
-        "the parent overlooked",
-        "If a hash in front of the tokens is given, the first of these blocks is chained to it, "
-        "and not to the root.",
-        hashing(in_front=lambda salt, parent: root_hash(salt)),
-    ),
-)
 
 # 8.2a
 
@@ -159,15 +44,15 @@ LOOKUP_LINES = (
 # 8.3
 
 
-def _last_one_too(table: list[int], is_last: bool) -> int:
+def _last_one_too(length: int, is_last: bool) -> int:
     return 1
 
 
-def _whole_table(table: list[int], is_last: bool) -> int:
-    return 0 if is_last else len(table)
+def _whole_table(length: int, is_last: bool) -> int:
+    return 0 if is_last else length
 
 
-def _nobody(table: list[int], is_last: bool) -> int:
+def _nobody(length: int, is_last: bool) -> int:
     return 0
 
 
@@ -194,6 +79,31 @@ BY_HAND = (
         "the pair the wrong way round",
         "A copy is [source, destination]: from the block that others hold to the new one.",
         given.turned_round,
+    ),
+    Misconception(
+        "the old block stays in the table",
+        "The copy takes the place of the old block in the writer's table: the old one is what the "
+        "others go on with.",
+        given.old_ones_kept,
+        hint="In which block does the writer read the tokens that were copied, from now on?",
+    ),
+    Misconception(
+        "only the last block",
+        "A table lists all blocks of the request, those that it still shares first.",
+        given.last_blocks_alone,
+    ),
+    Misconception(
+        "no block begun",
+        "Count the tokens: where the writer's last block is full, the next token begins a block, "
+        "the first of the free queue.",
+        given.no_block_begun,
+        hint="How many slots are free in the writer's last block?",
+    ),
+    Misconception(
+        "a copy of a copy",
+        "Copied is the block into which the writer would write: the one in its own table, and not "
+        "the copy that somebody else has made of it and written into.",
+        given.handed_on,
     ),
 )
 

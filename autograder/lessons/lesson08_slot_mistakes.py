@@ -16,6 +16,7 @@ _NUM_FULL = "num_full = min(num_slots, request.num_tokens) // self.block_size"
 _TAKEN = "    new_blocks = self.block_pool.get_new_blocks(num_new) if num_new else []"
 _HASHED = "self.hash_full_blocks(held, num_full)"
 _CACHE_FULL = "self.cache_full_blocks(held, num_full)"
+_COMPUTED = "num_computed = request.num_computed_tokens + num_new_computed_tokens"
 _ADMIT = "    if not held.blocks:\n        self.admit(held, hits)\n"
 
 
@@ -173,6 +174,62 @@ ALLOCATE = (
                 "num_new = len(shared) + self.blocks_to_add(num_new_tokens, 0, self.block_size)",
             ),
         ),
+    ),
+    Misconception(
+        "the tokens found are not counted",
+        "The table needs a slot for each token that is computed, for each that was just found, and "
+        "for the new ones behind them.",
+        changed(_allocate, (_COMPUTED, "num_computed = request.num_computed_tokens")),
+        hint="At which position do the new tokens begin, if some in front were found?",
+    ),
+    Misconception(
+        "the blocks found are not counted",
+        "The hits are the first blocks of the table: it lacks only what is behind them.",
+        changed(
+            _allocate, ("num_known = len(held.blocks) + len(hits)", "num_known = len(held.blocks)")
+        ),
+    ),
+    Misconception(
+        "room for all of it taken",
+        "With full_sequence_must_fit, all of it must fit; taken are the blocks of the next tokens, "
+        "and no others.",
+        changed(
+            _allocate,
+            (
+                "get_new_blocks(num_new) if num_new else []",
+                "get_new_blocks(num_needed) if num_needed else []",
+            ),
+        ),
+        hint="Of the two numbers that you count, which one do you compare, and which one take?",
+    ),
+    Misconception(
+        "from the last block of the table on",
+        "The request writes from its first new token on, and that may lie behind all blocks that "
+        "it has: then none of them is replaced.",
+        changed(_allocate, (_SHARED, "held.shared_from(max(len(held.blocks) - 1, 0))")),
+        hint="In which block of the table is the first token that is not computed yet?",
+    ),
+    Misconception(
+        "empty blocks are copied",
+        "What is copied was computed before this step: replace_shared needs that number, and not "
+        "the number of slots.",
+        changed(
+            _allocate,
+            ("new_blocks[: len(shared)], num_computed)", "new_blocks[: len(shared)], num_slots)"),
+        ),
+    ),
+    Misconception(
+        "never entered",
+        "Who is admitted gets an entry in request_blocks, also without hits: the entry that "
+        "blocks_of returns for a new request is not in it.",
+        changed(
+            _allocate,
+            (
+                "        self.admit(held, hits)\n",
+                "        self.block_pool.touch(hits)\n        held.blocks += hits\n",
+            ),
+        ),
+        hint="Which helper enters a request that holds no blocks?",
     ),
     Misconception(
         "the share for everybody",

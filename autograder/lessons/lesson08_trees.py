@@ -262,6 +262,18 @@ class NoUseByLookup(Tree):
         return found
 
 
+class OnlyNewOnesMarked(Tree):
+    """Marks only the blocks that are new when a request is stored."""
+
+    def insert(self, token_ids: Sequence[int], block_ids: Sequence[int]) -> int:
+        """Store a request, and leave the times of what was there as they were."""
+        before = {node: node.last_used for node in self.nodes()}
+        num_new = super().insert(token_ids, block_ids)
+        for node, last_used in before.items():
+            node.last_used = last_used
+        return num_new
+
+
 class StemsFirst(Tree):
     """Evicts the block that was used least recently, wherever it is, with all behind it lost."""
 
@@ -333,6 +345,12 @@ MISTAKES = (
         "Who is looked up is about to be used. If that does not count, what was stored first is "
         "lost first: first in, first out.",
         NoUseByLookup,
+    ),
+    Misconception(
+        "only new blocks are marked",
+        "Who is stored again is in use again: mark all blocks on the way, those that were there "
+        "as well.",
+        OnlyNewOnesMarked,
     ),
     Misconception(
         "stems before leaves",

@@ -19,6 +19,8 @@ from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.notation import StateLine, strip_text
 
 BLOCK_SIZE = 4
+NUM_BLOCKS = 9
+"""Of a pool: 8, and the one that is never handed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> 
     D takes 3, 0 of them full      free [5*]  C: 1* 2* 3* 4*  D: 7 8 6
     """
     rng = random.Random(seed)
-    pool = make_pool(9)
+    pool = make_pool(NUM_BLOCKS)
     tables: dict[str, list[KVCacheBlock]] = {}
     steps: list[TraceStep] = []
 
@@ -186,19 +188,22 @@ def pool_trace(seed: int, make_pool: Callable[[int], BlockPool] = BlockPool) -> 
 
 
 def fork_trace(seed: int) -> HandTrace:
-    """Return a prompt, two or three forks of it, and a write of each; blocks of 4 tokens.
+    """Return a prompt, two or three forks of it, a write of each, and another write of one of them.
 
-    The result of a write is the pair (source, destination) of the block that is copied for it, and
-    empty if none is.
+    Blocks have 4 tokens, and the free queue begins in an order of its own. The result of a write is
+    the pair (source, destination) of the block that is copied for it, and empty if none is.
 
-    >>> for step in fork_trace(seed=1).steps[3:]:
+    >>> for step in fork_trace(seed=5).steps[3:]:
     ...     print(f"{step.operation:17} {step.result:6} {step.state}")
-    c1 writes a token (2, 3) free [4 5 6 7 8]  p: 1*(3) 2(2)  c1: 1*(3) 3*  c2: 1*(3) 2(2)
-    p writes a token  (2, 4) free [5 6 7 8]  p: 1*(3) 4*  c1: 1*(3) 3*  c2: 1*(3) 2
-    c2 writes a token        free [5 6 7 8]  p: 1*(3) 4*  c1: 1*(3) 3*  c2: 1*(3) 2*
+    c1 writes a token (6, 3) free [8 1 2 4 7]  p: 5*(3) 6(2)  c1: 5*(3) 3*  c2: 5*(3) 6(2)
+    c2 writes a token (6, 8) free [1 2 4 7]  p: 5*(3) 6  c1: 5*(3) 3*  c2: 5*(3) 8*
+    c2 writes a token        free [2 4 7]  p: 5*(3) 6  c1: 5*(3) 3*  c2: 5*(3) 8* 1
+    p writes a token         free [2 4 7]  p: 5*(3) 6*  c1: 5*(3) 3*  c2: 5*(3) 8* 1
     """
     rng = random.Random(seed)
-    manager = KVCacheManager(num_blocks=9, block_size=BLOCK_SIZE)
+    manager = KVCacheManager(num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE)
+    blocks = manager.block_pool.get_new_blocks(NUM_BLOCKS - 1)
+    manager.block_pool.free_blocks(rng.sample(blocks, len(blocks)))
     start = str(StateLine.of(manager))
     # Now and then the last block of the prompt is full; then nobody has to copy it.
     num_tokens = rng.randint(BLOCK_SIZE + 1, 3 * BLOCK_SIZE)
@@ -220,7 +225,10 @@ def fork_trace(seed: int) -> HandTrace:
     for child in children:
         manager.fork(parent, child)
         note(f"p is forked: {child.request_id}")
-    for token, name in enumerate(rng.sample(names, len(names)), num_tokens):
+    writers = rng.sample(names, len(names))
+    again = rng.randrange(len(writers))
+    writers.insert(rng.randint(again + 1, len(writers)), writers[again])
+    for token, name in enumerate(writers, num_tokens):
         requests[name].all_token_ids.append(token)
         compute(requests[name], f"{name} writes a token")
     return HandTrace(start, tuple(steps))

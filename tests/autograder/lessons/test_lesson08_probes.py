@@ -193,17 +193,6 @@ class MarksFirst(trees.Tree):
         return super().insert(token_ids, block_ids)
 
 
-class MarksNewOnes(trees.Tree):
-    """Marks only the blocks that are new when a request is stored."""
-
-    def insert(self, token_ids, block_ids):
-        before = {node: node.last_used for node in self.nodes()}
-        num_new = super().insert(token_ids, block_ids)
-        for node, last_used in before.items():
-            node.last_used = last_used
-        return num_new
-
-
 class ByOwnTokens(trees.Tree):
     """Finds a block by its own tokens, whatever stands in front of it."""
 
@@ -251,7 +240,7 @@ TREES = (
     AnotherError,
     StoresFirst,
     MarksFirst,
-    MarksNewOnes,
+    trees.OnlyNewOnesMarked,
     ByOwnTokens,
     ParentAtOnce,
     NeverFewer,

@@ -111,14 +111,22 @@ def test_a_pool_evicts_what_was_freed_first(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_last_writer_copies_nothing(seed: int) -> None:
+def test_the_last_to_write_copies_nothing_nor_who_writes_again(seed: int) -> None:
     steps = fork_trace(seed).steps
     writes = [step for step in steps if "writes" in step.operation]
     num_tokens = int(re.findall(r"\d+", steps[0].operation)[0])
-    copies = [step.result for step in writes]
+    firsts = {step.operation: step for step in reversed(writes)}
+    copies = [step.result for step in writes if firsts[step.operation] is step]
+    assert len(copies) == len(firsts) == len(writes) - 1
     assert copies[-1] == ""
     assert all(copies[:-1]) == (num_tokens % 4 > 0)
     assert any(copies) == (num_tokens % 4 > 0)
+    assert not [step for step in writes if firsts[step.operation] is not step and step.result]
     final = StateLine.parse(writes[-1].state).tables
     last_blocks = [table[-1].block_id for table in final.values()]
     assert len(set(last_blocks)) == len(final)
+
+
+def test_ten_seeds_of_forks_are_ten_tasks() -> None:
+    for seed in range(1, 91, 10):
+        assert len({fork_trace(seed + i).steps[-1].state for i in range(10)}) == 10
