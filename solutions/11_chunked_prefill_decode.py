@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 11: A long prompt, in pieces
 #
-# **Time** 3 hours (45 minutes if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 3 hours (45 minutes in all if you only read) · **Difficulty** ●○○ to ●●● · **Points** 100
 #
 # Lesson 10 called the GPU a bus: the trip is shared, and a passenger costs the others the time at the door. Most passengers
 # carry a bag. Now somebody comes with a piano: a prompt of 8,000 tokens. Everybody who reads an answer waits until it is on

@@ -105,6 +105,7 @@ BATCHES = (
     batch_of([(2, 3), (2, 1)], 3, (4, 2, 2), stale=1000.0),
     batch_of([(3, 4), (1, 2)], 2, (2, 2, 2), scale=2.0),
     batch_of([(2, 2)], 2, (1, 1, 2), scale=0.0),
+    batch_of([(2, 2)], 2, (1, 1, 2), scale=100.0),
     batch_of([(2, 5)], 2, (6, 3, 4), dtype=torch.float16),
     batch_of([(2, 2), (1, 1)], 2, (1, 1, 1), dtype=torch.bfloat16),
 )
@@ -113,6 +114,8 @@ _OF_TWO = batch_of([(2, 2)], 2, (2, 2, 2))
 UNFIT_BATCHES = (
     Call(_OF_TWO.args[0][:1], *_OF_TWO.args[1:]),
     Call(torch.zeros(2, 3, 2), *_OF_TWO.args[1:]),
+    Call(_OF_TWO.args[0].half(), *_OF_TWO.args[1:]),
+    Call(*_OF_TWO.args[:2], _OF_TWO.args[2][..., :1], *_OF_TWO.args[3:]),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from autograder.checks.budget import Metered
@@ -69,7 +70,10 @@ def questions(draw: st.DrawFn) -> Call:
     chunk = draw(st.integers(0, at_most + 1))
     rows = [(1, context)] * num_decodes + ([(chunk, cached)] if chunk else [])
     target = FORMULAS[formula](*IterationWork.of_batch(rows)[:3])
-    return question(formula, target - draw(st.sampled_from((0.0, 2**-20))), batch, at_most)
+    target -= draw(st.sampled_from((0.0, 2**-20)))
+    # Whether a target of 0 s is out of range is not said: an answer may refuse it.
+    assume(target > 0)
+    return question(formula, target, batch, at_most)
 
 
 A100 = Make(RooflineCostModel, MODELS["llama-3.1-8b"], GPUS["a100-80gb"])
@@ -97,6 +101,7 @@ REFUSED = (
     question(LINEAR, 1.0, (3, -1, 9), 100),
     question(LINEAR, 1.0, (3, 9, -1), 100),
     question(LINEAR, 1.0, (3, 9, 9), 0),
+    question(LINEAR, 1.0, (0, -1, 9), 100),
 )
 
 

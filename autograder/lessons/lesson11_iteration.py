@@ -247,6 +247,26 @@ def a_small_budget(life: Life) -> None:
     ask(life, 5, 2)
 
 
+def back_after_preemption(life: Life) -> None:
+    """A short prompt is read again, and its answer too: more than the threshold."""
+    scheduler(life, 4, long_prefill_token_threshold=2)
+    add(life, "a", 1)
+    request = life.make(Make(Request, "b", [1], 9))
+    life.do("add_request", request)
+    run(life, 3)
+    life.do("limit_chunk", request, 3, 100)
+
+
+def most_is_in_the_cache(life: Life) -> None:
+    """What is found in the prefix cache is not lacking, and the request does not know of it yet."""
+    scheduler(life, caching=True, long_prefill_token_threshold=4)
+    add(life, "a", 9)
+    run(life, 1)
+    request = life.make(Make(Request, "b", list(range(9)), 2))
+    life.do("add_request", request)
+    life.do("limit_chunk", request, 1, 100)
+
+
 LIMIT = Exercise(
     id="11.3",
     title="A threshold for long prompts",
@@ -265,6 +285,8 @@ LIMIT = Exercise(
             one_runs_and_one_waits,
             not_chunked,
             a_small_budget,
+            back_after_preemption,
+            most_is_in_the_cache,
         ),
         misconceptions=mistakes.LIMIT,
         max_steps=8,

@@ -193,6 +193,21 @@ def cut_ones_are_exempt(self: Scheduler, request: Request, num_new_tokens: int, 
     return min(num_new_tokens, budget)
 
 
+def only_long_prompts_are_cut(
+    self: Scheduler, request: Request, num_new_tokens: int, budget: int
+) -> int:
+    """Look at the length of the prompt in the place of what is lacking."""
+    if request.num_prompt_tokens <= self.config.long_prefill_token_threshold:
+        return min(num_new_tokens, budget)
+    return Scheduler.limit_chunk(self, request, num_new_tokens, budget)
+
+
+def counted_anew(self: Scheduler, request: Request, num_new_tokens: int, budget: int) -> int:
+    """Ask the request what it lacks."""
+    lacking = request.num_tokens - request.num_computed_tokens
+    return Scheduler.limit_chunk(self, request, lacking, budget)
+
+
 def a_whole_iteration(self: Scheduler, request: Request, num_new_tokens: int, budget: int) -> int:
     """Cut to what an iteration has."""
     return Scheduler.limit_chunk(self, request, num_new_tokens, self.max_num_batched_tokens)
@@ -247,5 +262,17 @@ LIMIT = (
         "the budget of a whole iteration",
         "Others have had their tokens from it: what is left stands in `budget`.",
         a_whole_iteration,
+    ),
+    Misconception(
+        "the prompt for what it lacks",
+        "Whoever was preempted reads the tokens of its answer again, too: what it lacks may be "
+        "longer than the threshold, however short its prompt is.",
+        only_long_prompts_are_cut,
+    ),
+    Misconception(
+        "counted anew",
+        "What it lacks is given, as num_new_tokens. A request that is just being admitted does not "
+        "know yet what the prefix cache holds of it.",
+        counted_anew,
     ),
 )

@@ -90,7 +90,8 @@ def token_budget(
         Tokens of the iteration: one for each decode and those of the chunk, which may be 0.
 
     Raises:
-        ValueError: A number is out of range, or the decodes alone take longer than the target.
+        ValueError: A number is out of range, or an iteration of the decodes alone, or of nothing
+            if there are none, takes longer than the target.
 
     >>> from course_lib.specs import GPUS, MODELS
     >>> cost_model = RooflineCostModel(MODELS["llama-3.1-8b"], GPUS["a100-80gb"])

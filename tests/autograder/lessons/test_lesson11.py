@@ -123,6 +123,12 @@ def limit_as_text(self, request, num_new_tokens, budget):
     return str(Scheduler.limit_chunk(self, request, num_new_tokens, budget))
 
 
+def limit_of_those_without_an_answer(self, request, num_new_tokens, budget):
+    if request.num_output_tokens:
+        return min(num_new_tokens, budget)
+    return Scheduler.limit_chunk(self, request, num_new_tokens, budget)
+
+
 # 11.4
 
 
@@ -178,6 +184,30 @@ def with_the_chunk_on_top(query, key_cache, value_cache, batch, scale=None):
 def into_the_query(query, key_cache, value_cache, batch, scale=None):
     query[:] = chunked_prefill(query, key_cache, value_cache, batch, scale)
     return query
+
+
+def by_large_exponentials(query, key_cache, value_cache, batch, scale=None):
+    check_query(query, key_cache, value_cache, batch)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    group = query.shape[1] // key_cache.shape[2]
+    rows, starts = [], batch.query_starts.tolist()
+    for seq, context in enumerate(batch.context_lens.tolist()):
+        keys, values = (
+            gather(cache, batch.block_tables[seq], context).float().repeat_interleave(group, 1)
+            for cache in (key_cache, value_cache)
+        )
+        queries = query[starts[seq] : starts[seq + 1]].float()
+        weights = torch.exp(torch.einsum("qhd,khd->hqk", queries, keys) * scale)
+        weights *= torch.ones(len(queries), context).tril(context - len(queries))
+        weights /= weights.sum(-1, keepdim=True)
+        rows.append(torch.einsum("hqk,khd->qhd", weights, values).to(query.dtype))
+    return torch.cat(rows)
+
+
+def of_any_type(query, key_cache, value_cache, batch, scale=None):
+    check_query(query.to(key_cache.dtype), key_cache, value_cache, batch)
+    out = chunked_prefill(query.to(key_cache.dtype), key_cache, value_cache, batch, scale)
+    return out.to(query.dtype)
 
 
 # 11.6
@@ -239,6 +269,19 @@ def a_float(cost_model, target_seconds, num_decodes, context, cached, at_most=16
     return float(token_budget(cost_model, target_seconds, num_decodes, context, cached, at_most))
 
 
+def that_looks_at_a_context_only_if_somebody_decodes(
+    cost_model, target_seconds, num_decodes, context, cached, at_most=16384
+):
+    context = context if num_decodes else 0
+    return token_budget(cost_model, target_seconds, num_decodes, context, cached, at_most)
+
+
+def that_refuses_a_target_of_nothing(cost_model, target_seconds, *batch, **more):
+    if target_seconds <= 0:
+        raise ValueError("an iteration takes longer than that")
+    return token_budget(cost_model, target_seconds, *batch, **more)
+
+
 # 11.7
 
 
@@ -284,6 +327,7 @@ RIGHT = [
     ("11.6", in_growing_steps),
     ("11.6", with_numpy),
     ("11.6", bisected_below(lambda most: most + 1, empty=False)),
+    ("11.6", that_refuses_a_target_of_nothing),
     ("11.7a", {"num_tokens": 3, "chunk": 1, "token": 1}),
     ("11.7a", {"num_tokens": 2049, "chunk": 2048, "token": 2047}),
     ("11.7b", written_first),
@@ -300,7 +344,10 @@ WRONG = [
     ("11.3", limit_that_counts, SAME),
     ("11.3", limit_as_text, SAME),
     ("11.3", lambda self, request, num_new_tokens, budget: 4, SAME),
+    ("11.3", limit_of_those_without_an_answer, "the prompt for what it lacks"),
     ("11.4", padded_with_nan, SAME),
+    ("11.4", by_large_exponentials, SAME),
+    ("11.4", of_any_type, SAME),
     ("11.4", into_the_query, SAME),
     ("11.4", with_the_chunk_on_top, "the new tokens counted twice"),
     ("11.4", lambda query, *rest, **more: torch.zeros_like(query), SAME),
@@ -309,6 +356,7 @@ WRONG = [
     ("11.6", bisected_below(lambda most: most, empty=False), "at_most is never tried"),
     ("11.6", bisected_below(lambda most: most + 1, empty=True), "an empty chunk is read"),
     ("11.6", lambda *batch, **more: 616, SAME),
+    ("11.6", that_looks_at_a_context_only_if_somebody_decodes, SAME),
     ("11.7a", {"num_tokens": 300, "chunk": 256, "token": 256}, "a token of the last chunk"),
     ("11.7a", {"num_tokens": 256, "chunk": 256, "token": 0}, "a prompt of one chunk"),
     ("11.7a", {"num_tokens": 5, "chunk": 2}, SAME),
