@@ -237,6 +237,7 @@ def not_chunked(life: Life) -> None:
     scheduler(life, long_prefill_token_threshold=4, enable_chunked_prefill=False)
     add(life, "a", 9)
     ask(life, 9, 100)
+    ask(life, 3, 2)
 
 
 def a_small_budget(life: Life) -> None:
