@@ -199,17 +199,16 @@ for salt in (None, "", "tenant a"):
 # A **hit** is what a request can begin with: the cached blocks from its first one on. Two rules limit it.
 #
 # - **A hole ends it.** A request computes from one position on to the end, so a cached block behind a missing one is
-#   computed all the same. (`llm-d-inference-sim` counted such blocks, and reported hits that no engine would have:
-#   issue #705, 2026.)
+#   computed all the same. (`llm-d-inference-sim`, which imitates vLLM, counted such blocks, and reported more hits
+#   than vLLM would have: issue #705, 2026.)
 # - **The last known token is never found.** Its output decides the next token, so at least that one must be computed:
 #   of $n$ tokens at most $n - 1$ can be found. As only whole blocks are, that makes
 #
 # $$\text{at most } \left\lfloor \frac{n-1}{B} \right\rfloor \text{ blocks}$$
 #
 # With 64 tokens cached in blocks of 16, prompts of 63, 64 and 65 tokens find 48, 48 and 64. And if all your users
-# share 240 tokens, and the model has blocks of 784, nothing is found. Somebody searched long for that "bug" (vLLM issue
-# #54607, 2026). No page said that there is a least length, nor that vLLM looks for shorter pieces if it is told to:
-# section 10 says how.
+# share 240 tokens, and the model has blocks of 784, nothing is found. It has been reported as a bug, with blocks of
+# 2,096 tokens and measured to the token (vLLM issue #53749, 2026). Section 10 says why a model has blocks so large.
 #
 # Here are the lines of the function, and three that do not belong. Put them in order.
 
@@ -273,8 +272,9 @@ def complaints(lookup: Callable[..., list[int]]) -> list[str]:
 #
 # The figure has shown it: a prompt of two full blocks that comes twice is found but for its last block, and then two
 # blocks hold the same, under one hash: `a: 1* 2*` and `b: 1* 3*`. One might merge them. vLLM, and your pool from lesson
-# 7, keep both until they are free and needed, so that a block table that is in use is only ever appended to. (SGLang
-# merges, and has to rewrite the table before it gives a block back.)
+# 7, keep both until they are free and needed. vLLM's reason is that the table of a request is meant to be appended to,
+# and no entry of it exchanged. (SGLang merges: one call, `cache_unfinished_req`, gives the second block back and writes
+# the first into the table.)
 #
 # ## 4. One request becomes four
 #
@@ -491,7 +491,7 @@ print("tokens computed for each:", dict(llm.last_step.output.num_scheduled_token
 
 # %% [markdown]
 # **Predict:** by how many per cent do the 24 tokens lengthen this step? A GPU that computes a thousand tokens at once
-# has its arithmetic units busy all the time (lesson 1).
+# is limited by its arithmetic (lesson 1).
 
 # %%
 predicted_longer = None  # your prediction, in %
@@ -511,11 +511,11 @@ compare(predicted_longer, 100 * 24 / 1000, "%")
 # %% [markdown]
 # A copy is some two hundred times as cheap, and it hardly matters: 2% of a prefill, once for a prompt. (In a decode
 # step of a few requests the 24 tokens would take hardly any time, for such a step waits for its weights.) That is not
-# worth a second mechanism where there is a prefix cache, and for ordinary models vLLM 0.33.0 has none: several samples
-# become *child requests* that find each other's blocks, as in the step above. It does the same for beam search, which
-# forks in every step: a beam is a request of one token that finds its past in the cache. Section 8 compares both ways
-# in your engine. Copying is left for what cannot be found in whole blocks or computed again cheaply: layers with a
-# running state in the place of a cache.
+# worth a second mechanism where there is a prefix cache, and for ordinary models, all of whose layers keep keys and
+# values, vLLM 0.33.0 has none: several samples become *child requests* that find each other's blocks, as in the step
+# above. It does the same for beam search, which forks in every step: a beam is a request of one token that finds its
+# past in the cache. Section 8 compares both ways in your engine. Copying is left for models some of whose layers keep a
+# running state in the place of a cache (section 10).
 
 # %% claims="A copy is some two hundred times as cheap, and it hardly matters: 2% of a prefill"
 assert 150 < times_copies < 250
@@ -736,7 +736,8 @@ for name, predicted in predicted_blocks.items():
 # that is all the difference, and it is why one mechanism is enough for an engine that has the second one anyway.
 #
 # Then eight questions behind the same 1,000 tokens, to the two engines with and without a cache, which have seen these
-# tokens before. The answers are greedy, so they must be the same with a cache and without.
+# tokens before. The answers are greedy, and here they are the same with a cache and without. (On a GPU, kernels compute
+# other shapes when a prefix is cached; sums may be rounded in another way, and now and then a token differs.)
 
 # %% claims="Forking and finding use the same number of blocks."
 assert blocks_in_use == {"by fork": 74, "four requests": 74, "without a cache": 260}
@@ -751,7 +752,7 @@ _, computed, answers = served("four requests", questions, greedy)
 _, computed_alone, expected = served("without a cache", questions, greedy)
 print(f"{computed:,} prompt tokens computed instead of {computed_alone:,}; same answers: {answers == expected}")
 
-# %% claims="The answers are greedy, so they must be the same with a cache and without."
+# %% claims="The answers are greedy, and here they are the same with a cache and without."
 assert answers == expected
 assert (computed, computed_alone) == (172, 8108)
 
@@ -966,8 +967,8 @@ compare(predicted_lost, 4, "", ratio=False)
 
 # %% [markdown]
 # First block first leaves blocks that are in memory and have a hash, but cannot be found until somebody computes again
-# what stood in front of them. In the right order that never happens, although nobody keeps account of which block
-# follows which. The order of the queue does it.
+# what stood in front of them. In the right order that does not happen (but for the fork of section 4 that knows fewer
+# tokens), although nobody keeps account of which block follows which. The order of the queue does it.
 #
 # ### A tree of prefixes (stretch)
 #
@@ -1129,17 +1130,19 @@ parts.table(lesson=8)
 # | `longest_cached_prefix` | `FullAttentionManager.find_longest_cache_hit` in `core/single_type_kv_cache_manager.py`: a walk that ends at the first miss |
 # | hits that nobody holds | `num_evictable_blocks` in `get_num_blocks_to_allocate`, in the same file |
 # | `fork` | `ParentRequest` in `engine/parallel_sampling.py`: each sample is a child request |
-# | copy-on-write | `_apply_cow` in `core/single_type_kv_cache_manager.py`, for a hit that ends inside a block or in a running state; `copy_kv_cache_blocks_inplace` in `worker/utils.py` copies: `blocks[dst] = blocks[src]` |
+# | copy-on-write | `_apply_cow` in `core/single_type_kv_cache_manager.py`, for a hit that ends inside a block; `copy_kv_cache_blocks_inplace` in `worker/utils.py` copies: `blocks[dst] = blocks[src]` |
 #
 # **What production code does beyond this, and why.**
 #
-# - Some models mix attention with layers that keep a running state. Their blocks are large (784 tokens in the report
-#   of section 3), for a block of keys and values must not be smaller than such a state. Hits of whole blocks are rare
-#   then. With `--prefix-match-unit` vLLM hashes in finer units than a block, finds a *part* of a block, and copies it
-#   before the request writes on: copy-on-write is back, for these. The block size and the unit, if one was set, are the
-#   labels `block_size` and `prefix_match_unit` of the metric `vllm:cache_config_info`.
-# - An empty salt counts as none (`if ... and request.cache_salt`), and is refused at the door, by `validate_cache_salt`.
-#   Yours takes `""` for a salt like any other.
+# - Some models mix attention with layers that keep a running state. Their blocks are large (2,096 tokens in the report
+#   of section 3), for a block of keys and values must not be smaller than such a state. Whole blocks are shared more
+#   rarely then. With `--prefix-match-unit` vLLM hashes their prompts in finer units than a block. It finds a *part* of a
+#   block where an earlier prompt ended, and copies the block before the request writes on: copy-on-write is back, for
+#   these. Of the units inside a block it enters the last one of a prompt and no other (`_cache_partial_tail_block`), so
+#   prompts that share 240 tokens and then go on in different ways still find nothing. The block size and the unit, if
+#   one was set, are the labels `block_size` and `prefix_match_unit` of the metric `vllm:cache_config_info`.
+# - An empty salt counts as none (`if ... and request.cache_salt`), and the server's chat and completion endpoints refuse
+#   it (`validate_cache_salt`). Yours takes `""` for a salt like any other.
 # - Layers with a sliding window need only the last tokens, so for them a hit is a run in front of the point at which
 #   the request goes on. With several kinds of layers a request goes on from a point at which each kind can.
 
@@ -1194,15 +1197,15 @@ parts.table(lesson=8)
 # *What to find there.*
 #
 # 1. `NONE_HASH` (`resolve_none_hash_seed`). It is made from `PYTHONHASHSEED` if that is set. Else it comes from a fixed
-#    word, so that processes on several machines agree on the names of blocks; but with xxhash, for which somebody can
-#    make two texts with one hash, from random bytes, so that no two processes agree.
+#    word, so that processes on several machines can agree on the names of blocks; but with xxhash, for which somebody
+#    can make two texts with one hash, from random bytes, other ones in each process.
 # 2. `num_new_blocks += 1`: the block into which the copy goes.
 # 3. The copy is carried out by the worker, later than the account. Until then, a request that ends in the same step
-#    must not make either end of it a free block. (Ours orders the copies instead.) The table of a running request is
-#    only ever appended to. So there the request stays on its block and writes into it, and the *cache entry* moves to
-#    the copy: the reverse of what you have built.
-# 4. The last unit: those decoders need what the model made of the tokens right before the point at which generation
-#    goes on, and must compute them again.
+#    must not make either end of it a free block. (Ours orders the copies instead.) Of a running request the worker has a
+#    table already, which is only appended to, as a comment says there. So the request stays on its block and writes into
+#    it, and the *cache entry* moves to the copy: the reverse of what you have built.
+# 4. The last one: a unit, if hits may end inside a block, and else a block. Those decoders need what the model made of
+#    the tokens right before the point at which generation goes on, and must compute them again.
 #
 # </details>
 #
@@ -1210,13 +1213,13 @@ parts.table(lesson=8)
 #
 # - "vLLM shares the blocks of parallel samples by copy-on-write." So it was in the paper (section 4.4), and in the
 #   first engine (V0). Since the second (V1) it is the prefix cache, for ordinary models; see section 6.
-# - "Copy-on-write is gone from vLLM." It is back for hits that end inside a block.
+# - "Copy-on-write is gone from vLLM." It is back for hits that end inside a block, in models with a running state.
 # - "Prefix caching gives a hit rate of 50 to 99%." That is the range over SGLang's own benchmarks, many of which
 #   share one long prompt. On the conversations of this lesson a cache without limit finds 40% of the tokens at most, and
-#   one GPU's under 5%.
+#   that of one A100 under 5%.
 # - "A prefix cache needs a tree." A table with chained hashes finds the same, and eviction from the end is a matter
 #   of order.
-# - "Sharing saves up to 55% of memory." For beam search on Alpaca; up to 66% on ShareGPT, and 6 to 31% for parallel
+# - "Sharing saves up to 55% of memory." For beam search on Alpaca; up to 66% on ShareGPT, and 6.1 to 30.5% for parallel
 #   sampling (section 6.3 of the paper).
 #
 # </details>

@@ -360,7 +360,7 @@ MISTAKES = (
     ),
     Misconception(
         "the most recent first",
-        "What was not used for longest is the least likely to be used next; evict that.",
+        "What was not used for longest is taken to be the least likely to come next: evict that.",
         MostRecent,
     ),
     Misconception(
