@@ -132,16 +132,17 @@ with Recorder(manager) as recorder:
 viz.pool_film(recorder.frames)
 
 # %% [markdown]
-# C's prompt begins with A's first eight tokens. When A and B have ended, usage is 0, and four blocks hold something
-# that can still be found. D is handed blocks 3 and 4 with the others, and what A and B had left in them is lost; that 3
-# has a star again afterwards says that D has filled it with tokens of its own. So two different things are called "free" in a cache, and a dashboard shows one of them.
+# C's prompt is A's first nine tokens, and eight of them fill two blocks. When A and B have ended, usage is 0, and four
+# blocks hold something that can still be found. D is handed blocks 3 and 4 with the others, and what A and B had left in
+# them is lost; that 3 has a star again afterwards says that D has filled it with tokens of its own. So two different
+# things are called "free" in a cache, and a dashboard shows one of them.
 #
 # ## 3. Three questions about a block
 #
-# The pool knows three things of each block, and nothing else.
+# A pool answers three questions about each block.
 #
 # 1. **Who holds it?** A count, `ref_cnt`: in how many block tables it is. Not who; that is in the tables.
-# 2. **What is in it?** `block_hash`, or None as long as it is not full. An index leads from a hash to the block.
+# 2. **What is in it?** `block_hash`, or None: it is not full yet, or caching is off. An index leads from a hash to the block.
 # 3. **When does it go?** A block that nobody holds stands in the **free queue**, once. The front is handed out next.
 #
 # A free block is not emptied. It keeps its hash until it is handed out to somebody else; then the hash comes off the
@@ -287,7 +288,7 @@ check("7.1", answer)
 # ## 4. A queue with a middle
 #
 # A hit takes a block out of the middle of the free queue. A Python list has to look for it, and then move everything
-# behind it. So has a `deque`, whose ends are cheap and whose middle is not. **Predict:** the pool has 100,000 free blocks.
+# behind it. A `deque`, whose ends are cheap, has to look for it too. **Predict:** the pool has 100,000 free blocks.
 # How many microseconds does it take to take one out of the middle of a list and put it at the end?
 
 # %%
@@ -331,7 +332,7 @@ compare(predicted_middle, times_to_move["list"], "µs")
 #
 # Four links are written, however long the queue is. What of the ends, where a neighbour is missing? A **sentinel**, a block
 # that is no part of the pool, stands between the back and the front, and makes a ring of the list. So every block in the
-# queue has two neighbours, and no method has a special case. In an empty queue the sentinel is its own neighbour. And
+# queue has two neighbours, and no method needs a special case for the ends. In an empty queue the sentinel is its own neighbour. And
 # a block outside of the queue has none: None in its links is how one sees that it is not queued.
 #
 # Write five methods; the others are there, and rest on yours. `insert_before` is the opposite of `remove`.
@@ -376,8 +377,8 @@ for name, make in (("linked", Linked), ("two containers", TwoPartFreeQueue)):
 # The last row is what the pool of this course runs on, and no caller can tell the difference. *Two containers*: a list
 # for the front part, which is a stack, and an `OrderedDict` for the back part, which is a doubly linked list with an
 # index, written in C. From the middle both are fast. But 64 blocks at once are one slice of a list, and 64 times four
-# links in the other, each a step of the interpreter. vLLM runs the linked list, in Python. Which of the two is better is
-# no question of the idea, only of who interprets it.
+# links in the other, each a step of the interpreter. vLLM 0.33.0 runs the linked list, in Python. Which of the two is
+# faster is less a question of the idea than of who interprets it.
 
 # %% claims="From the middle both are fast."
 assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["linked"]
@@ -462,7 +463,7 @@ for order in ("touch, take", "take, touch"):
 # two lists that keep the given order, each put at its end at once.
 #
 # The code above is the library's, made fast: if nobody else holds any of the blocks and none is cached, it puts all in
-# front as they are, which saves a quarter of the time where caching is off. The plain version is as right: look through
+# front as they are, which saves time where caching is off. The plain version is as right: look through
 # `Counter(blocks).items()` for what is to be refused; then one loop over the blocks, with `block.ref_cnt -= 1` and, at 0,
 # `(front if block.block_hash is None else back).append(block)`; last `prepend_n(front)` and `append_n(back)`.
 
@@ -548,7 +549,7 @@ check("7.5", pool_violations)
 
 # %% [markdown]
 # The sum catches those in which something is missing or too many. It is silent where two mistakes cancel, and about
-# hashes, and about a count below 0:
+# hashes, and about a count below 0 of a block that is queued:
 
 # %%
 caught, of_all = caught_by_the_sum()
@@ -609,8 +610,8 @@ print(f"{len(leaks)} owners leak {sum(len(leak.block_ids) for leak in leaks):,} 
 print(", ".join(leak.owner for leak in leaks[:5]), "...")
 
 # %% [markdown]
-# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` runs both after every step, and
-# so does your `find_leaks` then.)
+# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` checks the laws after
+# every call of the cache manager, and looks for leaks after every step, with your `find_leaks` if you have one.)
 #
 # ### A double free has two victims
 #
@@ -656,9 +657,9 @@ for wrong in books.misfreed:
 
 # %% [markdown]
 # The culprit is neither B nor C, who share a block and notice it by wrong words, but A, who has long gone. That is why an
-# engine frees a request in one place, by its name, and forgets it there. (In one of the allocators of LMCache, a store
-# for KV caches, a count that fell below zero is set back to zero, with a warning in the log, *and the memory is released
-# again*: issue #5005, 2026. A pool that refuses at least lets nobody do it twice in a row.)
+# engine frees a request in one place, by its name, and forgets it there. (Of LMCache, a store for KV caches, issue #5005,
+# 2026, reports that a count which falls below zero is set back to zero, with a warning in the log, *and the memory is
+# released again*; one of its allocators then hands one page out twice. A pool that refuses at least lets nobody do it twice in a row.)
 
 # %% claims="B and C write into one block, and no law is broken in any line"
 assert of_b[0] is of_c[0]
@@ -725,9 +726,9 @@ check("7.8a", exposing_trace)
 # all its memory before it uses a block again. With caching on nothing changes, and there the suite looked at the order.
 
 # %% [markdown]
-# Why should anybody care which of two empty blocks comes next? A comment in vLLM's code says "for better GPU locality",
-# and so does the pull request; neither gives a measurement of it, and this course has none. What is reported is a crash:
-# on one kind of accelerator (TPU v7x), servers stopped within minutes, and it took some twenty runs to find out which
+# Why should anybody care which of two blocks without a prefix comes next? A comment in vLLM's `free_blocks` says "for
+# better GPU locality" and gives no measurement of it; this course has none either. What #51482 reports is a crash: on one
+# kind of accelerator (TPU v7x), servers stopped within minutes, and it took more than twenty runs to find out which
 # change it was. What you can count is how much of the memory is touched, with caching off. **Predict:** 300 requests go
 # through 5,999 blocks, and never need all of them at once. How many different blocks are handed out over time, if what
 # comes back goes to the front?
@@ -789,7 +790,7 @@ assert of_the_stack == most_of_the_stack
 
 # %% [markdown]
 # In three to six sentences: which one would you merge, and why is the other one wrong? Give the calls and the state in
-# which it goes wrong (`touch` shares a block, with caching off as well, for instance between copies of one request), say
+# which it goes wrong (in this course's engine `touch` shares a block with caching off as well, between the answers to one prompt), say
 # which law your checker reports, and what a user sees in the end. Then say what was missing in the suite, so that it let
 # the clean-up pass. You can try calls in a cell of your own.
 #
@@ -801,7 +802,7 @@ assert of_the_stack == most_of_the_stack
 # On a pool of nine blocks without caching, take 2, touch block 1, and free [2, 1]: by A the state is
 # `free [2 1 3 4 5 6 7 8]  held: 1`, by B `free [2 3 4 5 6 7 8]  held: 1`. The checker says of A's pool that block 1 is held
 # and in the queue. The next two blocks that are handed out are 2 and 1, so a newcomer writes into the block that the
-# other copy still reads: wrong words, no error, and only where a request asks for several answers. The suite looked at the
+# other copy still reads: wrong words, no error, and in this engine only where a request asks for several answers. The suite looked at the
 # order of the queue, and shared blocks, with caching on only. Whoever changes the branch for caching off has to pin down
 # what happens there first: which ids are handed out next is behaviour, too.
 #
@@ -941,14 +942,15 @@ parts.table(lesson=7)
 # | `FreeKVCacheBlockQueue` | the same name in `kv_cache_utils.py`, with two fake blocks at the ends in the place of one sentinel |
 # | `get_new_blocks`, `touch`, `free_blocks` | the same names in `block_pool.py`; the order rule is two lists in `free_blocks` |
 # | `forget` | `_maybe_evict_cached_block` in the same file |
-# | the refusal of a double free | none: `free_blocks` lowers the count below 0, and an `assert block.ref_cnt == 0` in `get_new_blocks` fails when somebody takes the block, unless somebody has hit it before |
-# | the refusal of the null block | `touch` and `free_blocks` pass over it: tables of sliding-window layers hold many of it |
+# | the refusal of a double free | none: `free_blocks` lowers the count below 0, and an `assert block.ref_cnt == 0` in `get_new_blocks` fails when somebody takes the block, unless a hit in between has brought the count back to 0 |
+# | the refusal of the null block | `touch` and `free_blocks` pass over it: tables of sliding-window layers can hold many of it |
 # | returns counted apart | `PrefixCacheStats.record` in `vllm/v1/metrics/stats.py`, `preempted_queries` and `preempted_hits`; who calls it decides (`num_preemptions > 0`, in `kv_cache_manager.py`) |
 #
-# Production code does more than this. It may not free at once: a step that is under way may still write into the blocks of
-# a request that has ended, so `deferred_frees` in `sched/scheduler.py` holds them back until the step is over. And it
-# measures how long contents live (`kv_cache_metrics.py`): the $T$ of section 3 is the first thing to look at when a hit
-# rate is low.
+# Production code does more than this. Where a KV connector fills blocks from elsewhere while more than one step is under
+# way, vLLM does not always free at once: such a step may still write into the blocks of a request that has ended, so
+# `deferred_frees` in `sched/scheduler.py` holds them back until the step is over. And with `--kv-cache-metrics` it
+# measures on a sample of blocks how long contents live (`kv_cache_metrics.py`). A lifetime counts from the allocation
+# there, the $T$ of section 3 from the release; both are worth a look when a hit rate is low.
 
 # %% [markdown]
 # ## 11. Quiz
@@ -990,7 +992,7 @@ parts.table(lesson=7)
 # Open `vllm/v1/core/block_pool.py` and `vllm/v1/core/sched/scheduler.py` at tag `v0.33.0` in
 # [the repository](https://github.com/vllm-project/vllm).
 #
-# 1. In which line does a double free come to light, and when? When does it never?
+# 1. In which line does a double free come to light, and when? How can it get past that line?
 # 2. Read `free_blocks`. Under which condition does a block go to the front? Compare with the two fixes of section 8.
 # 3. Where is `defer_block_free` set, and what are the two things that have to come together?
 # 4. What does `reset_prefix_cache` do to the order of the free queue?
@@ -1000,10 +1002,11 @@ parts.table(lesson=7)
 # 1. In `get_new_blocks`, `assert block.ref_cnt == 0`: at the earliest when somebody is handed the block, which may be long
 #    after, and in another request's step. The count was −1 since the second release. If a request *hits* the block first,
 #    `touch` takes −1 for held: it leaves the block in the queue and makes the count 0, and the next one who is handed it
-#    passes the assertion. Then two requests have it, and nothing ever fails.
+#    passes the assertion. Then two requests have it, and the count says one. The assertion fails, if at all, only when all
+#    of them have given the block back and it is handed out once more; until then there are wrong words, and no error.
 # 2. `block.block_hash is None or not self.enable_caching`. It is fix B.
 # 3. In the scheduler's constructor: more than one batch may be in flight, and the KV connector is a consumer, which fills
-#    blocks that are allocated. Either alone is harmless.
+#    blocks that are allocated. With either alone it stays False.
 # 4. Nothing. After days of traffic the queue is in no order of ids, and new requests get blocks from all over memory.
 #    Issue #40244 (2026) asks for a way to restore it, for training runs that reset the cache between rounds. Whether the
 #    order costs anything is open there: its author found the slowdown hard to reproduce on a later version.
@@ -1012,8 +1015,8 @@ parts.table(lesson=7)
 #
 # <details><summary>What older material says differently</summary>
 #
-# - "Freed blocks go to the tail of the queue." Those with a hash do; the others go to the front. (The documentation in
-#   the class of vLLM's queue, `kv_cache_utils.py`, line 267, still describes the tail alone.)
+# - "Freed blocks go to the tail of the queue." In `free_blocks` those with a hash do, and the others go to the front.
+#   (The documentation in the class of vLLM's queue, `kv_cache_utils.py`, line 267, still describes the tail alone.)
 # - "Evict by a timestamp" (vLLM's first prefix cache kept one for each block). The queue's order does it.
 # - "The cache is full, so requests must wait." Cached blocks that nobody holds are free blocks.
 #

@@ -169,8 +169,8 @@ LEAKS = (
     ),
     Misconception(
         "an iterator is asked twice",
-        "An iterator is used up by the first `in`, and knows nobody at the second: make a set of "
-        "the living first.",
+        "An iterator gives each name once: what one `in` has passed over, the next does not find. "
+        "Make a set of the living first.",
         asks_an_iterator,
     ),
     Misconception(
@@ -318,8 +318,8 @@ class RefusesNothing(CacheMetrics):
 METRICS = (
     Misconception(
         "returns are hits",
-        "A request that comes back after a preemption finds its own blocks: that saves nothing "
-        "that was not thrown away before.",
+        "A request that comes back after a preemption mostly finds its own blocks: that saves "
+        "nothing that was not thrown away before.",
         CountsReturns,
     ),
     Misconception(

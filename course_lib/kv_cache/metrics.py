@@ -11,9 +11,9 @@ class CacheMetrics:
     Usage says what requests hold *now*. It says nothing of how much of the free memory still holds
     prefixes, and a usage that does not come down to 0 when nobody runs is a leak.
 
-    A request that was preempted finds its own blocks when it comes back. That is no saving, so such
-    lookups are counted apart and are not in ``hit_rate``, as in vLLM 0.33.0
-    (``vllm/v1/metrics/stats.py``, ``PrefixCacheStats``).
+    A request that was preempted may find its own blocks when it comes back. That says nothing of
+    what prompts share, so such lookups are counted apart and are not in ``hit_rate``, as in vLLM
+    0.33.0 (``vllm/v1/metrics/stats.py``, ``PrefixCacheStats``).
 
     Args:
         num_blocks: Blocks of the cache, the null block included.
