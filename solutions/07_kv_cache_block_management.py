@@ -171,7 +171,8 @@ viz.order_rules()
 # %% [markdown]
 # With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none, though three
 # of the four are still in the cache: the one that is missing is the first. *All to the back* keeps block 6, which nobody
-# can use, and gives up block 3 in its place. *All to the front* is a stack: what was given back last goes first.
+# can use, and gives up block 3 in its place. *All to the front* is a stack of requests: the blocks of B, which ended
+# last, go first, in the order in which it gave them back.
 
 # %% claims="With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none"
 from course_lib.viz.pool.order_rules import outcome
@@ -373,11 +374,13 @@ for name, make in (("linked", Linked), ("two containers", TwoPartFreeQueue)):
     print(f"64 taken and put back: {both_ways:5.1f} µs")
 
 # %% [markdown]
-# The last row is what the pool of this course runs on, and no caller can tell the difference. *Two containers*: a list
-# for the front part, which is a stack, and an `OrderedDict` for the back part, which is a doubly linked list with an
-# index, written in C. From the middle both are fast. But 64 blocks at once are one slice of a list, and 64 times four
-# links in the other, each a step of the interpreter. vLLM runs the linked list, in Python. Which of the two is better is
-# no question of the idea, only of who interprets it.
+# The last row is what the pool of this course runs on. A pool asks its queue for `popleft_n`, `append_n`, `prepend_n`
+# and `remove`, and is handed the same blocks by either. *Two containers*: a list for the front part, which is a stack,
+# and an `OrderedDict` for the back part, which is a doubly linked list with an index, written in C. From the middle both
+# are fast. (For the second that is the middle of its back part. In its front part it has to search; but what requests
+# claim out of turn are cached blocks, and those are at the back.) But 64 blocks at once are one slice of a list, and 64
+# times four links in the other, each a step of the interpreter. vLLM runs the linked list, in Python. Which of the two
+# is better is no question of the idea, only of who interprets it.
 
 # %% claims="From the middle both are fast."
 assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["linked"]
@@ -609,8 +612,8 @@ print(f"{len(leaks)} owners leak {sum(len(leak.block_ids) for leak in leaks):,} 
 print(", ".join(leak.owner for leak in leaks[:5]), "...")
 
 # %% [markdown]
-# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` runs both after every step, and
-# so does your `find_leaks` then.)
+# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` checks the laws after every call of
+# the manager, and looks for leaks after every step, with your `find_leaks` once you have written it.)
 #
 # ### A double free has two victims
 #
