@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Lesson 7: Who holds it, what is in it, when does it go
 #
-# **Time** 3 hours: two for the exercises, one to read, run and look; and half an hour for two stretches; 45 minutes
-# in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of which 12 are the stretches
+# **Time** 3 hours and a quarter: 2½ for exercises, quiz and what you write, the rest to read, run and look; half an
+# hour more for two stretches; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of which
+# 12 are the stretches
 #
 # Since lesson 2 your requests have taken blocks "from the free queue", and nobody has asked who keeps it. This lesson
 # builds the keeper. It hands blocks out, lets requests share them, takes them back, and decides what is forgotten first,

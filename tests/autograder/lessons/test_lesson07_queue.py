@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 
 from course_lib.kv_cache.block_pool import (
@@ -238,3 +242,15 @@ def test_a_stack_of_requests_keeps_the_order_in_which_each_gives_back():
     pool.free_blocks(of_a[::-1])
     pool.free_blocks(of_b[::-1])
     assert [block.block_id for block in pool.free_block_queue] == [6, 5, 4, 3, 2, 1, 7, 8]
+
+
+def test_the_hours_at_the_top_are_the_minutes_of_the_exercises():
+    folder = Path(__file__).parents[3] / "lessons/07_kv_cache_block_management"
+    cells = nbformat.read(folder / "07_kv_cache_block_management.ipynb", as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    minutes = {True: 0, False: 0}
+    for text in texts:
+        for found in re.finditer(r"(?:●[●○]+ · |points, about )(\d+) minutes?", text):
+            minutes["(stretch)" in text] += int(found[1])
+    assert "2½ for exercises, quiz and what you write" in texts[0]
+    assert (minutes[False], minutes[True]) == (pytest.approx(150, abs=8), pytest.approx(30, abs=8))
