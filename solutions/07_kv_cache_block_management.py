@@ -380,8 +380,8 @@ for name, make in (("linked", Linked), ("two containers", TwoPartFreeQueue)):
 # and an `OrderedDict` for the back part, which is a doubly linked list with an index, written in C. From the middle both
 # are fast. (For the second that is the middle of its back part. In its front part it has to search; but what requests
 # claim out of turn are cached blocks, and those are at the back.) But 64 blocks at once are one slice of a list, and 64
-# times four links in the other, each a step of the interpreter. vLLM runs the linked list, in Python. Which of the two
-# is better is no question of the idea, only of who interprets it.
+# times four links in the other, each a step of the interpreter. vLLM 0.33.0 runs the linked list, in Python. Which of
+# the two is faster is less a question of the idea than of who interprets it.
 
 # %% claims="From the middle both are fast."
 assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["linked"]
@@ -613,8 +613,8 @@ print(f"{len(leaks)} owners leak {sum(len(leak.block_ids) for leak in leaks):,} 
 print(", ".join(leak.owner for leak in leaks[:5]), "...")
 
 # %% [markdown]
-# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` checks the laws after every call of
-# the manager, and looks for leaks after every step, with your `find_leaks` once you have written it.)
+# Nine, nineteen, twenty-nine: the names tell where to look. (`LLM(..., debug=True)` checks the laws after
+# every call of the cache manager, and looks for leaks after every step, with your `find_leaks` if you have one.)
 #
 # ### A double free has two victims
 #
