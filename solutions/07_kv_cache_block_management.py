@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Lesson 7: Who holds it, what is in it, when does it go
 #
-# **Time** 3 hours: two for the exercises, one to read, run and look; and half an hour for two stretches; 45 minutes
-# in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of which 12 are the stretches
+# **Time** 3 hours and a quarter: 2½ for exercises, quiz and what you write, the rest to read, run and look; half an
+# hour more for two stretches; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100, of which
+# 12 are the stretches
 #
 # Since lesson 2 your requests have taken blocks "from the free queue", and nobody has asked who keeps it. This lesson
 # builds the keeper. It hands blocks out, lets requests share them, takes them back, and decides what is forgotten first,
@@ -172,7 +173,8 @@ viz.order_rules()
 # %% [markdown]
 # With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none, though three
 # of the four are still in the cache: the one that is missing is the first. *All to the back* keeps block 6, which nobody
-# can use, and gives up block 3 in its place. *All to the front* is a stack: what was given back last goes first.
+# can use, and gives up block 3 in its place. *All to the front* is a stack of requests: the blocks of B, which ended
+# last, go first, in the order in which it gave them back.
 
 # %% claims="With a stranger who takes four blocks, *the rule* finds three of A's blocks, and *first block first* none"
 from course_lib.viz.pool.order_rules import outcome
@@ -374,11 +376,13 @@ for name, make in (("linked", Linked), ("two containers", TwoPartFreeQueue)):
     print(f"64 taken and put back: {both_ways:5.1f} µs")
 
 # %% [markdown]
-# The last row is what the pool of this course runs on, and no caller can tell the difference. *Two containers*: a list
-# for the front part, which is a stack, and an `OrderedDict` for the back part, which is a doubly linked list with an
-# index, written in C. From the middle both are fast. But 64 blocks at once are one slice of a list, and 64 times four
-# links in the other, each a step of the interpreter. vLLM 0.33.0 runs the linked list, in Python. Which of the two is
-# faster is less a question of the idea than of who interprets it.
+# The last row is what the pool of this course runs on. A pool asks its queue for `popleft_n`, `append_n`, `prepend_n`
+# and `remove`, and is handed the same blocks by either. *Two containers*: a list for the front part, which is a stack,
+# and an `OrderedDict` for the back part, which is a doubly linked list with an index, written in C. From the middle both
+# are fast. (For the second that is the middle of its back part. In its front part it has to search; but what requests
+# claim out of turn are cached blocks, and those are at the back.) But 64 blocks at once are one slice of a list, and 64
+# times four links in the other, each a step of the interpreter. vLLM 0.33.0 runs the linked list, in Python. Which of
+# the two is faster is less a question of the idea than of who interprets it.
 
 # %% claims="From the middle both are fast."
 assert min(times_to_move["list"], times_to_move["deque"]) > 20 * times_to_move["linked"]

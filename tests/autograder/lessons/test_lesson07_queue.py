@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 
-from course_lib.kv_cache.block_pool import FreeKVCacheBlockQueue, not_in_queue, out_of_blocks
+from course_lib.kv_cache.block_pool import (
+    FreeKVCacheBlockQueue,
+    KVCacheBlock,
+    TwoPartFreeQueue,
+    not_in_queue,
+    out_of_blocks,
+)
+from course_lib.kv_cache.order_rules import AllToTheFront
 from learners_queue import AllAtOnce
 from lesson_answers import (
     SAME,
@@ -206,3 +217,40 @@ test_an_unusual_queue_that_is_right_earns_everything = right_answers_earn_everyt
 test_a_wrong_queue_earns_nothing_and_is_named_only_if_it_is_that = wrong_answers_earn_nothing(
     {"7.2": QUEUE_WRONG}
 )
+
+
+# What the text says of queues
+
+
+def test_a_pool_asks_its_queue_for_four_methods_and_gets_the_same_blocks_from_either():
+    blocks = [KVCacheBlock(number) for number in range(8)]
+    states = []
+    for kind in (FreeKVCacheBlockQueue, TwoPartFreeQueue):
+        queue = kind(blocks)
+        queue.append_n(queue.popleft_n(3))
+        queue.remove(blocks[1])
+        queue.prepend_n([blocks[1]])
+        states.append([block.block_id for block in queue])
+        queue.popleft_n(len(queue))
+    assert states == [[1, 3, 4, 5, 6, 7, 0, 2]] * 2
+    assert not hasattr(TwoPartFreeQueue, "popleft")  # so a caller can tell the two apart
+
+
+def test_a_stack_of_requests_keeps_the_order_in_which_each_gives_back():
+    pool = AllToTheFront(9)
+    of_a, of_b = pool.get_new_blocks(4), pool.get_new_blocks(2)
+    pool.free_blocks(of_a[::-1])
+    pool.free_blocks(of_b[::-1])
+    assert [block.block_id for block in pool.free_block_queue] == [6, 5, 4, 3, 2, 1, 7, 8]
+
+
+def test_the_hours_at_the_top_are_the_minutes_of_the_exercises():
+    folder = Path(__file__).parents[3] / "lessons/07_kv_cache_block_management"
+    cells = nbformat.read(folder / "07_kv_cache_block_management.ipynb", as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    minutes = {True: 0, False: 0}
+    for text in texts:
+        for found in re.finditer(r"(?:●[●○]+ · |points, about )(\d+) minutes?", text):
+            minutes["(stretch)" in text] += int(found[1])
+    assert "2½ for exercises, quiz and what you write" in texts[0]
+    assert (minutes[False], minutes[True]) == (pytest.approx(150, abs=8), pytest.approx(30, abs=8))
