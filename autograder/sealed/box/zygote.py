@@ -77,7 +77,7 @@ def _begin(order: dict[str, Any], descriptors: list[int], shell: Any) -> NoRetur
             neighbours = all_processes
         child = os.fork()
         if child == 0:
-            _join(doors)
+            _join(doors, status)
             _live(Limits(**order["limits"]), channel, control, shell, neighbours)
         for descriptor in (channel, control, *doors):
             os.close(descriptor)
@@ -103,12 +103,14 @@ def _exit_status(child: int, status: int) -> int:
     return os.waitstatus_to_exitcode(ended)
 
 
-def _join(doors: list[int]) -> None:
+def _join(doors: list[int], status: int) -> None:
     """Let this process, and all that it will start, count together."""
     try:
         for door in doors:
             os.write(door, b"0")
-    except OSError:
+    except OSError as error:
+        # In front of the exit status: the machine has failed, and nobody's answer.
+        os.write(status, f"infra: {error} ".encode())
         os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autograder.sealed.box import groups
-from autograder.sealed.box.box import Box, End, GoneError
+from autograder.sealed.box import groups, warm
+from autograder.sealed.box.box import Box, BoxError, End, GoneError
 from autograder.sealed.box.bubblewrap import no_namespaces
 from autograder.sealed.box.limits import Limits
 from autograder.sealed.box.warm import Zygote
@@ -105,6 +106,16 @@ def test_a_group_of_a_grader_that_was_killed_is_removed_by_the_next() -> None:
         folder.mkdir()
     groups.parents()
     assert not any(folder.exists() for folder in left)
+
+
+def test_who_cannot_join_is_no_answer_that_failed(
+    opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / groups.MEMBERS).symlink_to("/dev/full")
+    closed = groups.Group([tmp_path])
+    monkeypatch.setattr(warm, "group", lambda *args: contextlib.nullcontext(closed))
+    with opened() as box, pytest.raises(BoxError, match=r"infra: .*No space left"):
+        box.run("x = 1", 5)
 
 
 UNIFIED = "29 23 0:26 / {} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
