@@ -211,7 +211,9 @@ for policy in ("fcfs", "sjf"):
 # ### A queue is six calls
 #
 # A scheduler needs little of a queue, and takes any that does it. (What else it may ask, such as who gives way when memory
-# runs out, the base class `RequestQueue` answers.)
+# runs out, the base class `RequestQueue` answers.) Where there is nobody to be taken, or to be removed, a queue raises an
+# error. Two given functions make it and leave the raising to you: `nobody_waits()` returns an IndexError,
+# `not_in_queue(request)` a ValueError.
 #
 # | call | what it does |
 # |---|---|
@@ -304,7 +306,14 @@ for policy in ("fcfs", "sjf"):
 #
 # ## 5. Five keys
 #
-# With the heap built, an order of service is one line. Here are five of them.
+# With the heap built, an order of service is one line. Here are five of them. Keys are made of what a request says of itself:
+#
+# | attribute | what it is |
+# |---|---|
+# | `priority` | the lower, the more important |
+# | `arrival_time`, `deadline` | two moments on the same clock, in seconds; without a deadline it is infinity |
+# | `num_prompt_tokens`, `max_tokens` | tokens of the prompt, and those that it may generate at most |
+# | `num_output_tokens` | tokens that it has generated so far |
 
 # %% exercise="9.3a"
 
@@ -498,9 +507,9 @@ print(f"prompts are {prompt_share:.0%} of all tokens")
 # %% [markdown]
 # Guessed answers keep most of the gain. Does that show that bad guesses will do? An experiment shows something only if it
 # could have come out otherwise, so look at the other rows. To tell the *prompts alone*, with no guess at all, keeps most of
-# it, too. They are four fifths of the tokens here; most of it was never up to the guesses. Guess the *whole* size as badly,
-# and about a third of the gain is lost, or more. So where answers are most of the work, guesses have to be better than
-# these; and whoever sells you a predictor should be asked what the prompt alone would do.
+# it, too. They are most of the tokens, as the last line says, so most of the order was never up to the guesses. Guess the
+# *whole* size as badly, and about a third of the gain is lost, or more. So where answers are most of the work, guesses have
+# to be better than these; and whoever sells you a predictor should be asked what the prompt alone would do.
 
 # %% claims="Guessed answers keep most of the gain."
 assert 0.25 < np.mean(np.abs(np.log(error)) > 1) < 0.4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from autograder.checks.answer import AnswerCheck
 from autograder.checks.compare import Comparison, exactly, same_number, within
 from autograder.checks.exercise import Exercise
@@ -42,6 +44,18 @@ def value_exercise(lesson: int, exercise_id: str) -> Exercise:
 
 def _comparison(question: ValueQuestion) -> Comparison:
     """Return when two values agree: numbers by value, within a tolerance if there is one."""
+    if question.names:
+        return _same_one
     if question.tolerance:
         return within(rel=question.tolerance)
     return same_number if type(question.answer) in (int, float) else exactly
+
+
+def _same_one(expected: float, got: Any) -> str | None:
+    """Agree on equal numbers that name something: another one is neither too large nor too small.
+
+    >>> _same_one(2, 2.0), _same_one(2, 1), _same_one(2, "2")
+    (None, 'it is another one', 'it is a str, not a number')
+    """
+    complaint = same_number(expected, got)
+    return "it is another one" if complaint == "" else complaint

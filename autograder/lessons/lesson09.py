@@ -307,7 +307,8 @@ POLICY = Exercise(
         conditions=(
             between(
                 "worth",
-                "more in time than first come, first served, on the way to the ratio of section 2",
+                "place from first come, first served to the ratio of section 2, less what the tail "
+                "costs",
                 0.8,
                 reach=0.6,
             ),

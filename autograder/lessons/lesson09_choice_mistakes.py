@@ -89,6 +89,16 @@ def passed_over_most(
     return without_a_bound(self, in_line, num_passes)
 
 
+def by_what_is_computed(
+    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
+) -> int:
+    """Look for the most computed tokens, which is none for all of them."""
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= self.max_passes:
+            return place
+    return max(range(len(in_line)), key=lambda place: in_line[place].num_computed_tokens)
+
+
 def first_in_line(
     self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
 ) -> int:
@@ -106,6 +116,13 @@ CHOOSE = (
         "the one passed over most",
         "Of several that have been passed over `max_passes` times or more, the first in line goes.",
         passed_over_most,
+    ),
+    Misconception(
+        "computed, not cached",
+        "`num_computed_tokens` is 0 for who waits. What is in the cache is said by "
+        "`self.num_cached_tokens(request)`.",
+        by_what_is_computed,
+        evidence="num_computed_tokens",
     ),
     Misconception(
         "always the first in line",
@@ -211,6 +228,13 @@ def of_what_is_left_by_all(
     return min(num_new_tokens, budget // len(self.requests))
 
 
+def of_what_is_left_by_all_at_least_one(
+    self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
+) -> int:
+    """Share what is left of the budget among all that were sent, a token for each at least."""
+    return min(num_new_tokens, max(budget // len(self.requests), 1))
+
+
 def by_all_or_nothing(
     self: EvenSplitScheduler, request: Request, num_new_tokens: int, budget: int
 ) -> int:
@@ -270,6 +294,12 @@ SPLIT = (
         "Divide `max_num_batched_tokens`, the budget of a whole iteration, by those who could be "
         "in it, at most `max_num_seqs`; and a share is at least 1.",
         of_what_is_left_by_all,
+    ),
+    Misconception(
+        "what is left, among all, at least one",
+        "Divide `max_num_batched_tokens`, the budget of a whole iteration, by those who could be "
+        "in it, at most `max_num_seqs`.",
+        of_what_is_left_by_all_at_least_one,
     ),
     Misconception(
         "more than fit, or none",

@@ -196,6 +196,23 @@ def who_comes_back(life: Life) -> None:
     life.apply(accounts)
 
 
+def on_with_the_answer(life: Life) -> None:
+    """One comes back in the middle of its answer, another before its first token; both go on."""
+    life.create()
+    back = [
+        life.make(returned("a1", 4, 9, 3, client_id="a")),
+        life.make(returned("a2", 4, 9, client_id="a")),
+    ]
+    for who in reversed(back):
+        life.do("put_back", who)
+    take(life, 2)
+    life.apply(accounts)
+    life.do("charge", back)
+    life.apply(accounts)
+    life.do("charge", back[:1])
+    life.apply(accounts)
+
+
 def debts_stay(life: Life) -> None:
     """A client that was served much comes back while another one waits that was served little."""
     life.create()
@@ -250,6 +267,7 @@ FAIR: tuple[Script, ...] = (
     as_in_the_lesson,
     three_of_two,
     who_comes_back,
+    on_with_the_answer,
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,

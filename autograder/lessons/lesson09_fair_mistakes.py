@@ -94,6 +94,46 @@ class OneForAll(VTCRequestQueue):
             self.counters[request.client_id] += self.input_weight
 
 
+class AllSoFar(VTCRequestQueue):
+    """Charges, for each token, all that its request has generated so far."""
+
+    def charge(self, generating: Iterable[Request]) -> None:
+        """Charge by the length of the answer."""
+        for request in generating:
+            self.counters[request.client_id] += self.output_weight * request.num_output_tokens
+
+
+class AllSoFarAndThisOne(VTCRequestQueue):
+    """The same, with the token that comes now."""
+
+    def charge(self, generating: Iterable[Request]) -> None:
+        """Charge by what the length of the answer will be."""
+        for request in generating:
+            tokens = request.num_output_tokens + 1
+            self.counters[request.client_id] += self.output_weight * tokens
+
+
+class OnceForItsClient(VTCRequestQueue):
+    """Charges a client once, however many of its requests get a token."""
+
+    def charge(self, generating: Iterable[Request]) -> None:
+        """Charge each client that is among them."""
+        for client_id in {request.client_id for request in generating}:
+            self.counters[client_id] += self.output_weight
+
+
+class KnownByItsTokens(VTCRequestQueue):
+    """Takes for preempted who has generated something."""
+
+    def pop(self) -> Request:
+        """Take the next one, and charge who has generated nothing."""
+        request = super().pop()
+        was_charged, is_charged = not request.num_preemptions, not request.num_output_tokens
+        prompt = self.input_weight * request.num_prompt_tokens
+        self.counters[request.client_id] += (is_charged - was_charged) * prompt
+        return request
+
+
 class EmptyStays(VTCRequestQueue):
     """Keeps a client of which nothing waits any more among those that wait."""
 
@@ -103,6 +143,17 @@ class EmptyStays(VTCRequestQueue):
         self.last_client = request.client_id
         if not request.num_preemptions:
             self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
+        return request
+
+
+class EmptyStaysAndPays(VTCRequestQueue):
+    """The same, and charges who was preempted once more."""
+
+    def pop(self) -> Request:
+        """Take the next one out of the queue of its client, and charge it."""
+        request = self.queues[self.least_served()].pop()
+        self.last_client = request.client_id
+        self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
         return request
 
 
@@ -143,7 +194,8 @@ FAIR = (
     Misconception(
         "no lift",
         "Who stayed away for an hour would then be served alone until the others are caught up "
-        "with. Absence is no credit.",
+        "with. Absence is no credit. Where `add` does lift, it has to do so before the request is "
+        "in line: later, its client waits too, and is compared with itself.",
         NoLift,
     ),
     Misconception(
@@ -159,7 +211,8 @@ FAIR = (
     ),
     Misconception(
         "no lift where nobody waits",
-        "Those who run may have emptied the line. The level is then that of who was taken last.",
+        "Those who run may have emptied the line. The level is then that of who was taken last, "
+        "which `pop` has to note in `last_client`.",
         NobodyWaitsNoLift,
     ),
     Misconception(
@@ -184,10 +237,40 @@ FAIR = (
         OneForAll,
     ),
     Misconception(
+        "all tokens so far",
+        "Each of these requests gets one token, and that is charged. `num_output_tokens` counts "
+        "those that were charged before as well.",
+        AllSoFar,
+    ),
+    Misconception(
+        "all tokens so far, and this one",
+        "Each of these requests gets one token, and that is charged. Those before it were charged "
+        "when they came.",
+        AllSoFarAndThisOne,
+    ),
+    Misconception(
+        "once for a client",
+        "A client pays for each of its requests that gets a token, and it may have several.",
+        OnceForItsClient,
+    ),
+    Misconception(
+        "known by its tokens",
+        "A request may be preempted before its first token comes. Whether it was is told by "
+        "`num_preemptions`.",
+        KnownByItsTokens,
+    ),
+    Misconception(
         "an empty queue stays",
         "When the last request of a client is taken, its empty queue has to leave `queues`, or the "
         "client counts as waiting; `remove` sees to that.",
         EmptyStays,
+    ),
+    Misconception(
+        "an empty queue stays, and more",
+        "When the last request of a client is taken, its empty queue has to leave `queues`, or the "
+        "client counts as waiting; `remove` sees to that. And who was preempted has paid for its "
+        "prompt.",
+        EmptyStaysAndPays,
     ),
     Misconception(
         "requests counted",
@@ -223,6 +306,13 @@ def saves_up(self: WFQRequestQueue, request: Request) -> float:
     return start + cost / self.weights.get(request.client_id, 1.0)
 
 
+def saves_up_once_known(self: WFQRequestQueue, request: Request) -> float:
+    """Begin now the first time, and afterwards where the client's last one ended."""
+    cost = request.num_prompt_tokens + request.max_tokens
+    start = self.last_finish.get(request.client_id, self.virtual_time)
+    return start + cost / self.weights.get(request.client_id, 1.0)
+
+
 def all_at_once(self: WFQRequestQueue, request: Request) -> float:
     """Let every request of a client begin now."""
     cost = request.num_prompt_tokens + request.max_tokens
@@ -250,6 +340,12 @@ WEIGHTED = (
         "saves up",
         "Who was idle begins now, not in the past, or it is served alone until it has caught up.",
         saves_up,
+    ),
+    Misconception(
+        "saves up, once it is known",
+        "The end of the client's last one may be long past. Whoever was idle since begins now: of "
+        "the two times, take the later.",
+        saves_up_once_known,
     ),
     Misconception(
         "all at once",

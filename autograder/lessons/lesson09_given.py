@@ -70,7 +70,10 @@ def _notes(steps: Sequence[CounterStep]) -> dict[str, str]:
     for number, step in enumerate(steps, 1):
         if step.taken:
             clients = sorted(client for client, number in waiting.items() if number)
-            notes[f"step {number}"] = f"Then requests of {' and '.join(clients)} wait"
+            counters = [before.get(client, 0.0) for client in clients]
+            is_even = counters.count(min(counters)) > 1
+            tie = ", and the smallest counters are equal" if is_even else ""
+            notes[f"step {number}"] = f"Then requests of {' and '.join(clients)} wait{tie}"
             waiting[step.taken[0]] -= 1
         elif added := _ADD.fullmatch(step.action):
             waiting[added["name"][0]] += 1

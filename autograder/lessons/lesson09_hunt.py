@@ -391,7 +391,18 @@ def readings(seed: int) -> Instance:
         "a is promised": 2 * heavy,
         "a gets": sum(name.startswith("a") for name in order[: 2 * first]),
     }
-    return Instance(task, answer)
+    return Instance(task, answer, _notes(jobs, heavy))
+
+
+def _notes(jobs: Sequence[tuple[str, int]], heavy: int) -> dict[str, str]:
+    """Return where to look again for each state."""
+    first, second = (name for name, _ in jobs[:2])
+    return {
+        "line": f"Insert one at a time: {first}, then {second} before or behind it, and so on",
+        "shortest first": "Asked for is not what the code does, but the names by their tokens",
+        "a is promised": f"With the weights {heavy} and 1, b should get one request in {heavy + 1}",
+        "a gets": "Write down the names of the requests as the inner loop appends them, a1 first",
+    }
 
 
 def as_promised(seed: int) -> dict[str, Any]:
@@ -412,6 +423,12 @@ def longest_first(seed: int) -> dict[str, Any]:
     return {**right, "line": right["shortest first"][::-1]}
 
 
+def by_weight(seed: int) -> dict[str, Any]:
+    """Return what one would write who takes it that the shares decide."""
+    right = readings(seed).answer
+    return {**right, "a gets": right["a is promised"]}
+
+
 def form_of_a_reading(state: Any) -> str:
     """Say what is wrong with how a state is written; "" if nothing is."""
     if type(state) is int:
@@ -429,8 +446,13 @@ READINGS = (
         as_promised,
     ),
     Misconception(
+        "the shares decide",
+        "That is what the weights promise. Which line of the code reads a value of `shares`?",
+        by_weight,
+    ),
+    Misconception(
         "the end of the line",
-        "Where no longer one is found, `place` keeps the value that it began with.",
+        "Where nobody in the line is longer, `place` keeps the value that it began with.",
         at_the_end,
     ),
     Misconception(

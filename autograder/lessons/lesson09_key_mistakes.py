@@ -116,16 +116,24 @@ REMAINING = (
         _key(lambda _, r: r.num_output_tokens - _size(r)),
     ),
 )
+
+
+def _aged(rank: Callable[[Any, Request], float]) -> Key:
+    """Return the key that has a rank in front, and then what decides between equals."""
+    return _key(lambda q, r: (rank(q, r), r.arrival_time, r.request_id))
+
+
 AGEING = (
     Misconception(
         "later ones gain",
-        "With a minus before the arrival, who comes later becomes more important.",
-        _key(lambda q, r: (r.priority - r.arrival_time / q.ageing_seconds, r.arrival_time)),
+        "With a minus before the arrival, who comes later becomes more important. In "
+        "−(t − a) the arrival has a plus.",
+        _aged(lambda q, r: r.priority * q.ageing_seconds - r.arrival_time),
     ),
     Misconception(
         "times instead of over",
         "Ageing by one takes `ageing_seconds`: the larger it is, the less a second counts.",
-        _key(lambda q, r: (r.priority + r.arrival_time * q.ageing_seconds, r.arrival_time)),
+        _aged(lambda q, r: r.priority + r.arrival_time * q.ageing_seconds),
     ),
     Misconception(
         "nobody ages",
@@ -141,7 +149,7 @@ AGEING = (
     Misconception(
         "a priority a second",
         "Nothing here says how fast they age. A unit of priority is worth `ageing_seconds`.",
-        _key(lambda _, r: (r.priority + r.arrival_time, r.arrival_time, r.request_id)),
+        _aged(lambda _, r: r.priority + r.arrival_time),
     ),
     Misconception(
         "ties as they come",
@@ -157,13 +165,7 @@ AGEING = (
         "the quotient is rounded",
         "Two that tie on paper may not tie once they are divided and rounded. All of it times "
         "`ageing_seconds` gives the same order, and whole numbers stay exact.",
-        _key(
-            lambda q, r: (
-                r.priority + r.arrival_time / q.ageing_seconds,
-                r.arrival_time,
-                r.request_id,
-            )
-        ),
+        _aged(lambda q, r: r.priority + r.arrival_time / q.ageing_seconds),
     ),
 )
 DEADLINE = (
@@ -171,6 +173,11 @@ DEADLINE = (
         "the latest first",
         "Earliest deadline first: the smallest key is served first.",
         _key(lambda _, r: (-r.deadline, r.arrival_time)),
+    ),
+    Misconception(
+        "counted from the arrival",
+        "A deadline is a moment, on the same clock as the arrival. Nothing has to be added to it.",
+        _key(lambda _, r: (r.arrival_time + r.deadline, r.arrival_time)),
     ),
     Misconception(
         "the time allowed",

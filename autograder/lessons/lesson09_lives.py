@@ -413,6 +413,11 @@ AGES = (
         ("b", {"priority": 1, "arrival_time": 4.0}),
         made_with=(8.0,),
     ),
+    ranks(
+        ("a", {"priority": 2, "arrival_time": 0.0}),
+        ("b", {"priority": 0, "arrival_time": 1.0}),
+        made_with=(4.0,),
+    ),
 )
 DUE = (
     ranks(

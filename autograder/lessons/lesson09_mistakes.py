@@ -179,6 +179,12 @@ def number_of_the_living(self: SortedRequestQueue, key: Any, request: Request) -
     heapq.heappush(self.heap, (key, self.alive[request.request_id], request))
 
 
+def length_of_the_heap(self: SortedRequestQueue, key: Any, request: Request) -> None:
+    """Take the number of entries for a number of one's own."""
+    self.alive[request.request_id] = len(self.heap)
+    heapq.heappush(self.heap, (key, self.alive[request.request_id], request))
+
+
 def not_alive(self: SortedRequestQueue, key: Any, request: Request) -> None:
     """Enter a request and forget to note its number."""
     self.num_entries += 1
@@ -225,6 +231,12 @@ PUSH = (
         "When some have left, the number of those who wait is one that was given before: two "
         "entries, one of them perhaps a ghost, are taken for one.",
         number_of_the_living,
+    ),
+    Misconception(
+        "the length of the heap",
+        "When entries have left the heap, its length is a number that was given before. Count up "
+        "in `num_entries`, which never falls.",
+        length_of_the_heap,
     ),
     Misconception(
         "not noted",

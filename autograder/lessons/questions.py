@@ -185,6 +185,7 @@ class ValueQuestion(Entry):
         name: What the learner's value is called in a report.
         unit: The unit of a number.
         tolerance: How far a number may be off, as a share of it; 0 for not at all.
+        names: Whether a number names something, such as an index or a block, and has no size.
         points: What it earns; 0 for practice.
         minutes: How long it takes, roughly.
         difficulty: 1 to 3.
@@ -199,6 +200,7 @@ class ValueQuestion(Entry):
     name: str = "your answer"
     unit: str = ""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0
+    names: bool = False
     points: Annotated[int | float, Field(ge=0)] = 0
     minutes: Annotated[int, Field(ge=1)] = 1
     difficulty: Annotated[int, Field(ge=1, le=3)] = 1

@@ -143,6 +143,12 @@ def push_one_off(self, key, request):
     self.alive[request.request_id] = self.num_entries
 
 
+def push_by_length(self, key, request):
+    number = len(self.heap)
+    self.alive[request.request_id] = number
+    heapq.heappush(self.heap, (key, number, request))
+
+
 def push_number_first(self, key, request):
     self.num_entries += 1
     self.alive[request.request_id] = self.num_entries
@@ -225,6 +231,20 @@ def rest_of_what_is_computed(self, request):
 def aged_by_division(self, request):
     rank = request.priority + request.arrival_time / self.ageing_seconds
     return (round(rank, 9), request.arrival_time, request.request_id)
+
+
+def aged_towards_the_future(self, request):
+    rank = request.priority - request.arrival_time / self.ageing_seconds
+    return (rank, request.arrival_time, request.request_id)
+
+
+def aged_by_multiplication(self, request):
+    rank = request.priority + request.arrival_time * self.ageing_seconds
+    return (rank, request.arrival_time, request.request_id)
+
+
+def due_after_arrival(self, request):
+    return (request.arrival_time + request.deadline, request.arrival_time)
 
 
 # 9.4
@@ -314,6 +334,63 @@ class ForgetsPreempted(VTCRequestQueue):
         return request
 
 
+class NotesNobody(VTCRequestQueue):
+    """Does not note who was taken."""
+
+    def pop(self):
+        request = super().pop()
+        self.last_client = None
+        return request
+
+
+class ChargesTheWholeAnswer(VTCRequestQueue):
+    """Charges by the length of the answer, at each of its tokens."""
+
+    def charge(self, generating):
+        for request in generating:
+            self.counters[request.client_id] += self.output_weight * request.num_output_tokens
+
+
+class ChargesTheAnswerWithThisToken(VTCRequestQueue):
+    """The same, with the token that comes."""
+
+    def charge(self, generating):
+        for request in generating:
+            answer = request.num_output_tokens + 1
+            self.counters[request.client_id] += answer * self.output_weight
+
+
+class ChargesClients(VTCRequestQueue):
+    """Charges once, however many of a client's requests there are."""
+
+    def charge(self, generating):
+        for client in dict.fromkeys(request.client_id for request in generating):
+            self.counters[client] += self.output_weight
+
+
+class ChargesWhoHasSaidNothing(VTCRequestQueue):
+    """Takes who has no token yet for one that was never taken."""
+
+    def pop(self):
+        request = self.peek()
+        self.remove(request)
+        if request.num_output_tokens == 0:
+            self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
+        self.last_client = request.client_id
+        return request
+
+
+class TakesAndCharges(VTCRequestQueue):
+    """Leaves the empty queue, and charges whoever is taken."""
+
+    def pop(self):
+        client = self.least_served()
+        request = self.queues[client].pop()
+        self.counters[client] += self.input_weight * request.num_prompt_tokens
+        self.last_client = client
+        return request
+
+
 # 9.6
 
 
@@ -331,6 +408,11 @@ def most_passes_of_those_due(self, in_line, num_passes):
     return max(range(len(in_line)), key=lambda i: self.num_cached_tokens(in_line[i]))
 
 
+def chooses_by_what_is_computed(self, in_line, num_passes):
+    due = [i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes]
+    return due[0] if due else in_line.index(max(in_line, key=lambda r: r.num_computed_tokens))
+
+
 def numpy_chooses(self, in_line, num_passes):
     import numpy as np
 
@@ -343,6 +425,10 @@ def numpy_chooses(self, in_line, num_passes):
 
 def rest_over_all(self, request, num_new_tokens, budget):
     return min(num_new_tokens, budget // len(self.requests), budget)
+
+
+def rest_over_all_at_least_one(self, request, num_new_tokens, budget):
+    return min(num_new_tokens, max(1, budget // len(self.requests)))
 
 
 def rest_over_seats(self, request, num_new_tokens, budget):
@@ -365,6 +451,15 @@ def needed_or_not(self, request, num_new_tokens, budget):
 def at_least_one_shares(self, request, num_new_tokens, budget):
     num_sharing = max(1, min(len(self.requests), self.max_num_seqs))
     return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
+
+
+# 9.11
+
+
+def begins_where_the_last_one_ended(self, request):
+    begin = self.last_finish.get(request.client_id, self.virtual_time)
+    tokens = request.num_prompt_tokens + request.max_tokens
+    return begin + tokens / self.weights.get(request.client_id, 1.0)
 
 
 # 9.9
@@ -418,6 +513,7 @@ WRONG = [
     ("9.1", LeavesItToTheDictionary, "the dictionary's own errors"),
     ("9.1", GoesOverKeys, "names in the loop"),
     ("9.2a", push_one_off, "two numbers"),
+    ("9.2a", push_by_length, "the length of the heap"),
     ("9.2a", push_number_first, "the number in front"),
     ("9.2b", peek_along_the_list, "the first in the list"),
     ("9.2b", peek_and_shift, "the list is shifted"),
@@ -432,20 +528,32 @@ WRONG = [
     ("9.3b", lambda self, r: r.num_tokens, "what is there"),
     ("9.3c", rest_of_what_is_computed, "less what is computed"),
     ("9.3d", lambda self, r: r.priority, "the priority alone"),
+    ("9.3d", aged_towards_the_future, "later ones gain"),
+    ("9.3d", aged_by_multiplication, "times instead of over"),
+    ("9.3e", due_after_arrival, "counted from the arrival"),
     ("9.4", LiftsAfterwards, "no lift"),
+    ("9.4", NotesNobody, "no lift where nobody waits"),
     ("9.4", ForgetsPreempted, SAME),
     ("9.4", ComparesWithAll, "lifts to anybody"),
     ("9.4", TakesFromItsClient, "an empty queue stays"),
+    ("9.4", TakesAndCharges, "an empty queue stays, and more"),
+    ("9.4", ChargesTheWholeAnswer, "all tokens so far"),
+    ("9.4", ChargesTheAnswerWithThisToken, "all tokens so far, and this one"),
+    ("9.4", ChargesClients, "once for a client"),
+    ("9.4", ChargesWhoHasSaidNothing, "known by its tokens"),
     ("9.6", who_is_next, "the request, not its position"),
+    ("9.6", chooses_by_what_is_computed, "computed, not cached"),
     ("9.6", most_passes_of_those_due, "the one passed over most"),
     ("9.6", lambda self, in_line, num_passes: in_line[0].request_id, SAME),
     ("9.6", lambda self, in_line, num_passes: 0, "always the first in line"),
     ("9.7", rest_over_all, "what is left, among all"),
+    ("9.7", rest_over_all_at_least_one, "what is left, among all, at least one"),
     ("9.7", rest_over_seats, "shares of what is left, or none"),
     ("9.7", none_for_many, "more than fit, or none"),
     ("9.7", none_for_many_seats, "empty seats share, or none"),
     ("9.7", needed_or_not, "the whole share"),
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
+    ("9.11", begins_where_the_last_one_ended, "saves up, once it is known"),
     ("9.9b", with_ghosts_told_by_time, "a ghost of who was served"),
     ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
 ]
@@ -518,7 +626,8 @@ def test_nothing_is_left_of_a_budget_but_what_an_iteration_has(seed, unhurried):
         ("c", "23", "a counter is a number, and '23' is text: write it without quotes"),
         ("c", 24, "Steps that change the counter of c: 10, 11"),
         ("step 4", "a", "'a' is a client; asked for is which of its requests"),
-        ("step 4", "b1", "Then requests of a and b wait"),
+        ("step 4", "b1", "Then requests of a and b wait, and the smallest counters are equal"),
+        ("step 5", "a2", "Then requests of a and b wait"),
         ("step 4", 4, 'who is taken is the name of a request, such as "a1"'),
     ],
 )
@@ -538,6 +647,26 @@ def test_counters_by_hand_are_those_of_the_queue_and_somebody_is_lifted(seed):
     assert examine("9.5", {"seed": seed, **answer}).fraction == 1.0
     as_floats = {name: float(s) if isinstance(s, int) else s for name, s in answer.items()}
     assert examine("9.5", {**as_floats, "seed": seed}).fraction == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "said"),
+    [
+        ("line", ["E", "D", "C", "B", "A"], "Insert one at a time: A, then B before or behind it"),
+        ("shortest first", ["C", "E", "A", "B", "D"], "the names by their tokens"),
+        ("a is promised", 2, "b should get one request in 3"),
+        ("a gets", 6, "Write down the names of the requests"),
+    ],
+)
+def test_a_wrong_reading_is_told_where_to_look(name, state, said):
+    answer = {"seed": 1, **hunt.readings(1).answer, name: state}
+    assert said in complaint_of("9.8", answer)
+
+
+def test_who_believes_the_weights_alone_is_told_what_reads_them():
+    right = hunt.readings(1).answer
+    finding = examine("9.8", {"seed": 1, **right, "a gets": right["a is promised"]})
+    assert named(finding) == "the shares decide"
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -215,6 +215,13 @@ def test_a_value_with_a_tolerance_may_be_off_by_so_much(spoil):
     assert "0.01 of the value" in exercise.examine(LocalSubject(9000)).counterexample.complaint
 
 
+def test_a_number_that_names_something_is_neither_too_large_nor_too_small():
+    exercise = value_exercise(9, "9.W2")
+    assert exercise.examine(LocalSubject(1)).counterexample.complaint == "it is another one"
+    assert "not a number" in exercise.examine(LocalSubject("2")).counterexample.complaint
+    assert exercise.examine(LocalSubject(2.0)).fraction == 1
+
+
 def test_a_value_that_the_bank_does_not_have_is_one_line():
     with pytest.raises(CourseError, match=r"lesson 1 has no value '1\.W9'; it has 1\.W1, "):
         value_exercise(1, "1.W9")
