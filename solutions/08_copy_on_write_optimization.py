@@ -136,8 +136,7 @@ viz.prefix_tree()
 
 # %% [markdown]
 # Change the first token, and nothing is shared, though all other tokens are the same. Of a prompt of 8 tokens of
-# which all 8 are cached, the second block is computed again. Sections 3 and 4 say why, and you will write what
-# decides it.
+# which all 8 are cached, the second block is computed again. Section 3 says why, and you will write what decides it.
 #
 # ## 3. A name for what is in a block
 #
@@ -400,10 +399,11 @@ print(RequestBlocks.__doc__)
 #
 # ## 5. Room for the next tokens
 #
-# Every token that your engine computes needs a slot, and one method provides all of them: `allocate_slots`. It is
-# called for every request in every step. Here everything comes together: the table must be long enough; hits become
-# the request's own; shared blocks that are about to be written are replaced; full blocks get their hashes; and if
-# there is not enough room, the answer is None and *nothing has changed*.
+# Every token that your engine computes needs a slot, and one method provides all of them: `allocate_slots`. vLLM calls
+# it in every step for every request that is served; your engine leaves out calls that would change nothing (lesson
+# 12). Here everything comes together: the table must be long enough; hits become the request's own; shared blocks that
+# are about to be written are replaced; full blocks get their hashes; and if there is not enough room, the answer is
+# None and *nothing has changed*.
 #
 # What is enough? Take `free [6 7 | 3* 2* 1*]`, and a request that finds 1, 2 and 3. Five blocks are free. If it needs
 # two more, there is room: it takes 6 and 7. If it needs three more, there is not. The hits are in the free queue, and
@@ -648,8 +648,8 @@ for repaired in (admit_a, admit_b):
 # on each hit already. The engine stops, or goes on with three blocks that never come back. **B** takes every hit off,
 # also those that somebody holds. With `free [6 7]`, blocks 1, 2, 3 held by a running request, hits 1, 2, 3 and one new
 # block, it finds 1 > 2 − 3 and refuses, though two blocks are free and one is needed. A user waits for no reason, most
-# of all where much is shared, which is what the cache is for; the hit rate falls, and memory idles. I would rather
-# have B: it never breaks an invariant, and what it does wrong costs time. A breaks the pool. (The review of the pull
+# of all where much is shared, which is what the cache is for, and memory idles. I would rather have B: it never
+# breaks an invariant, and what it does wrong costs time. A breaks the pool. (The review of the pull
 # request objected to both: "required block is 4 and free block is 5 (but 2 of them will be touched)", and that not
 # every computed block is in the free queue, so that their number cannot just be subtracted. Right is the number of
 # hits without a holder.)
@@ -801,11 +801,12 @@ print(f"as a mean over requests, one A100 finds {by_requests:.1%}, and that bloc
 
 # %% [markdown]
 # One A100 finds hardly more than the block with which all begin. Who comes back mostly does so after more than a
-# minute, and by then what they wrote is gone. As a mean over requests the same cache finds more than three times as much, and again it is
-# that one block, which is a large part of a short prompt. A rate without its weighting says nothing. (The rates of an
-# engine differ a little. It also caches what it has answered, which the next prompt of a conversation repeats; to a
-# hundred prompt tokens there are three of output here. And of a prompt that was there before as a whole the replay
-# counts all, its last block included, full or not. An engine would compute that block again.)
+# minute, and by then what they wrote is gone. As a mean over requests the same cache finds more than three times as
+# much, and again it is that one block, which is a large part of a short prompt. A rate without its weighting says
+# nothing. (The rates of an engine differ a little. It also caches what it has answered, which the next prompt of a
+# conversation repeats; to a hundred prompt tokens there are three of output here. And of a prompt that was there
+# before as a whole the replay counts all, its last block included, full or not. An engine would compute that block
+# again.)
 
 # %% claims="One A100 finds hardly more than the block with which all begin."
 assert 0 < rates["one A100"] - 512 / mean_tokens < 0.01
@@ -870,8 +871,8 @@ viz.Picture(rates_by_servers(viz.WIDE), narrow=rates_by_servers(viz.NARROW))
 # who come back fifteen come to another server than the time before. (The replay knows the order of the requests, and not
 # how long each is served.)
 #
-# Rates that papers quote differ by three things: the weighting, the size of the cache in relation to what arrives, and
-# the *unit* in which prefixes are matched. Of two blocks of 512 make one of 1,024: then a prefix counts only up to the
+# Beside the workload, rates that papers quote differ by three things: the weighting, the size of the cache in relation
+# to what arrives, and the *unit* in which prefixes are matched. Of two blocks of 512 make one of 1,024: then a prefix counts only up to the
 # last even block. **Predict** from what was printed in section 2: what share of the *requests* then finds nothing?
 
 # %% claims="sixteen servers find more than four times as much"
