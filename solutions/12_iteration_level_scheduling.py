@@ -874,7 +874,7 @@ for label, line, budget in JUDGED:
 
 # %% [markdown] answer="12.9" points=7
 # **(a)** The positions are right, 256 to 465. But the budget has been charged 465 for 209 tokens: 35 of 500 are left, so c
-# with its 280 waits a step for nothing. The step is half empty, and no figure says so. **(b)** Positions and budget are
+# with its 280 waits a step for nothing. The step is more than half empty, and no figure says so. **(b)** Positions and budget are
 # right in the first case, and c comes in. In the second, c does not fit into the 91 tokens that are left, and goes back
 # to the line; but its 2 blocks are taken: 5 are free and not 7. It waits *and holds*; and when its turn comes
 # it takes two more, so the first two are lost. If each step does that to somebody, the pool runs dry, and in the end
