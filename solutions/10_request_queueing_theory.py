@@ -123,10 +123,10 @@ predicted_ratio = None  # your prediction, from 1
 predicted_wait = None  # your prediction, in service times
 
 # %% [markdown]
-# Now turn the dial. Above is the work that is left while 60 customers come; the same ones, only closer together, as you
-# turn it up. Below are the mean wait and the wait that 99% do not exceed (the **p99**), on an axis on which each step is ten
-# times the last. Lines are formulas, dots are a simulator, yours as soon as you have built it. Then choose other sizes, and
-# arrivals in bursts. Leave the engine for later.
+# Now turn the dial. Above is the work that is left, over a time of 60 services; as you turn it up the same customers come,
+# only closer together. Below are the mean wait and the wait that 99% do not exceed (the **p99**), on an axis on which each
+# step is ten times the last. Lines are formulas, dots are a simulator, yours as soon as you have built it. Then choose other
+# sizes. Leave the arrivals for section 7, and the engine for section 10.
 
 # %%
 dial = viz.queueing_dial()
@@ -415,7 +415,7 @@ predicted_pooled = None  # your prediction, in services
 
 # %% [markdown] solution="10.3b"
 # **Explained.** The formula means nothing at $\rho \ge 1$, where the line only grows, and would return something all the same:
-# a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits
+# beyond $\rho = 1$ a probability above 1, and with it a negative wait. So refuse first. The mean wait follows: who waits, waits
 # $1/(c\mu - \lambda)$ on average, where $c\mu$ is the pace of all servers together: $W = C/(c\mu - \lambda)$.
 
 # %%
@@ -583,10 +583,11 @@ for cv in (0.5, 1.0, 2.0, 4.0):
 compare(predicted_burst, wait_at[4.0] / wait_at[1.0], "times")
 
 # %% [markdown]
-# Bursts cost as much as load does: at a CV of 4 one waits eight times as long or more, at the same utilisation. And it gets
-# worse: the formula knows how gaps are *spread*, not in which *order* they come. Below, Azure's code requests go through one
-# engine: as they came, with the same gaps in another order, and as a Poisson process of the same rate. **Predict:** how many
-# times as long is the mean TTFT as they came, compared with the Poisson process?
+# Bursts cost as much as load does: at a CV of 4 one waits eight times as long or more, at the same utilisation. (The dial at
+# the top shows it at every load: choose a CV there.) And it gets worse: the formula knows how gaps are *spread*, not in which
+# *order* they come. Below, Azure's code requests go through one engine: as they came, with the same gaps in another order,
+# and as a Poisson process of the same rate. **Predict:** how many times as long is the mean TTFT as they came, compared with
+# the Poisson process?
 
 # %%
 predicted_bursty = None  # your prediction
@@ -854,11 +855,12 @@ assert slopes[0] < 4 * slopes[-1] < 0
 # ### What a passenger costs
 #
 # Now the engine. All that are present share an iteration, so nobody waits in line and everybody is slowed down a little.
-# Let a token of yours take $\tau$ on average. In that time, the GPU reads the weights, $a$; reads the keys and values of you and
-# of the others; and computes the prompts of those who arrive meanwhile. The last two are the own work of requests. Requests
-# arrive at $\lambda$, each brings $D$ seconds of it, so in a time $\tau$ the GPU has $\lambda D \tau$ of it to do, and
+# Let a token of yours take $\tau$ on average. In that time, the GPU reads the weights and your own keys and values, which takes
+# $\tau_1$, as when you are alone; reads the keys and values of the others; and computes the prompts of those who arrive
+# meanwhile. The last two are the own work of the others. Requests arrive at $\lambda$, each brings $D$ seconds of it, so in a
+# time $\tau$ the GPU has $\lambda D \tau$ of it to do, and
 #
-# $$\tau = a + \lambda D\,\tau \quad\Rightarrow\quad \tau = \frac{a}{1 - \lambda D}$$
+# $$\tau = \tau_1 + \lambda D\,\tau \quad\Rightarrow\quad \tau = \frac{\tau_1}{1 - \lambda D}$$
 #
 # Everything is stretched by the same factor, and with it the whole request:
 #
@@ -979,7 +981,7 @@ assert [round(MM1(rho, 1.0).mean_wait / MM1(rho, 1.2).mean_wait, 1) for rho in (
 # **(a)** M/G/1 says far too much: at 0.25 per second it expects 2.8 s (4.4 s on the real trace), more than half above what the
 # engine takes, which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for
 # ever, where the engine needs less than a tenth more than alone. It assumes that a server takes one request at a time. The
-# engine reads the weights once for all that are present, so the others cost it only $D$, a twentieth of $S$ or less. **(b)**
+# engine reads the weights once for all that are present, so each costs the others only $D$, less than a fifteenth of $S$. **(b)**
 # In M/G/1 one waits for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server
 # is shared nobody waits for anybody's end; a long request slows the others down while it is there, by the same share as a
 # short one, and only the total of the work counts. **(c)** $\lambda D$ below 1 gives the number below which it cannot work,
@@ -1119,13 +1121,13 @@ parts.table(lesson=10)
 # | rates that are exact | there too: times are stretched so that the last one is due at n / rate |
 # | closed loop | `--max-concurrency`; the wait for a place is kept as `client_queue_time`, and is not part of TTFT |
 # | wait and service | `queued_time` in `v1/metrics/stats.py`: from the engine core's queue to the *first* scheduling; preemptions do not count |
-# | Little, as a limit | `max_num_queued_tokens` in `config/scheduler.py`: when so many tokens of prompts wait, the next request is refused (`v1/engine/async_llm.py`) |
+# | Little, as a limit | `max_num_queued_tokens` in `config/scheduler.py`: when the prompts that are not computed yet, waiting or begun, hold so many tokens, the next request is refused (`v1/engine/async_llm.py`) |
 #
 # **What production code does beyond this, and why.**
 #
 # - With that limit set (it is off by default), a request that finds it reached is refused at once with a 503, so that a client
 #   can try elsewhere. The limit is the TTFT that is wanted, times the prompt tokens per second: $L = \lambda W$, in tokens.
-# - The GPU's utilisation is near 100% with one request, and says nothing of the load. Its metrics say more:
+# - The GPU's utilisation is near 100% with one request, and says nothing of the load. vLLM's metrics say more:
 #   `vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc` (`v1/metrics/loggers.py`).
 # - Capacity is planned by load tests on the real machine. Formulas say where to begin, and when a result cannot be right.
 #

@@ -827,7 +827,7 @@ compare(predicted_rise, 100 * (by_budget[512][1] / by_budget[WHOLE][1] - 1), "%"
 # %% [markdown]
 # A gap of 0.6 s, in which a reader looks up, becomes one of 37 ms, and prompts wait 2% longer, or less. (That gap is one
 # iteration. All who decode share it, so that of these thousand requests the p99 is also the longest, when nothing is cut.) At
-# 128 prompts wait a quarter longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are less than
+# 128 prompts wait a quarter longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are about
 # 7,000 per second, prompts and answers together. When more than that arrive, a line forms (lesson 10), though 132 tokens could be
 # multiplied while the weights are read. (vLLM refuses a budget below `max_num_seqs`. To lower that to 64 as well would change
 # nothing here: nobody is admitted without a token of the budget, so no more than 64 ever run.)

@@ -174,7 +174,7 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `self.kv_store.copy(pairs, self.backend)` | copies blocks within the cache |
 # | `enter(...)` of `self`, with a request | takes a request in, with an empty block table |
 # | `update_table(...)` of `self`, with a sequence | brings a sequence's block table up to date, before a batch is made |
-# | `self.make_batch(output)` | the plan as tensors; its `sample_rows` has the last row of each sequence that is caught up, in the order of the plan |
+# | `self.make_batch(output)` | the plan as tensors; its `sample_rows`, a list, has the last row of each sequence that is caught up, in the order of the plan |
 # | `self.with_forks(sequence, forks)` | the sequence, and those that begin with its blocks in this step |
 # | `self.compute_logits(batch, rows)` | runs the model; logits of these rows, of which one may come several times |
 # | `sample(logits, rows)` | a token for each row; a row is what `self.sampling_row(sequence)` returns |

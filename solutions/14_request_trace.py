@@ -258,8 +258,9 @@ check("14.2a", lost_tokens)
 # each choice.
 
 # %%
-lost = lost_tokens(after.told) or []  # nothing yet, before you have written it
-print(f"before: {len(lost_tokens(before.told) or [])} lost; after: {len(lost)} lost, such as {lost[:4]}")
+lost = lost_tokens(after.told)
+if lost is not None:  # once it is written
+    print(f"before: {len(lost_tokens(before.told))} lost; after: {len(lost)} lost, such as {lost[:4]}")
 
 # %% [markdown]
 # Now you know *what* is lost. Put it together with who is preempted, and when. Fill `found` from the trace `after.told`:
@@ -299,8 +300,9 @@ assert 3 * found["at once"] == 2 * found["preemptions"] > 0
 
 # %%
 print(found)
-for step, name in [(step, name) for step, action, name in after.told if action == "is preempted" and name == "r4"]:
-    print(f"step {step}: {name} is preempted; lost: {[each for each in lost if tuple(each) == (step - 1, name)]}")
+gave_way = [step for step, action, name in after.told if action == "is preempted" and name == "r4"]
+for step in gave_way if lost is not None else []:
+    print(f"step {step}: r4 is preempted; lost: {[each for each in lost if tuple(each) == (step - 1, 'r4')]}")
 
 # %% [markdown]
 # ### The code

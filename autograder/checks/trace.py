@@ -159,7 +159,7 @@ class TraceCheck:
         lines.append(f"{wrong[0]}: {show(given.get(wrong[0]))}")
         right = len(states) - len(wrong)
         wanted, came = states[wrong[0]], given.get(wrong[0])
-        noun = "number" if type(wanted) is int else "state"
+        noun = {int: "number", str: "text"}.get(type(wanted), "state")
         complaint = f"the first {noun} that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
             complaint = f"this {noun} is missing; {right} of {len(states)} are right"

@@ -29,6 +29,17 @@ def one_global_maximum(output_lengths: Sequence[int], batch_size: int) -> float:
     return sum(output_lengths) / (batch_size * max(output_lengths) * len(batches))
 
 
+def longest_of_all_once(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Let all batches together last as long as the longest request of all."""
+    _batches(output_lengths, batch_size)
+    return sum(output_lengths) / (batch_size * max(output_lengths))
+
+
+def iterations_not_seats(output_lengths: Sequence[int], batch_size: int) -> float:
+    """Divide by the iterations, as if each had one seat."""
+    return batch_size * static_batch_utilization(output_lengths, batch_size)
+
+
 def one_batch(output_lengths: Sequence[int], batch_size: int) -> float:
     """Take all requests into a single batch."""
     _batches(output_lengths, batch_size)
@@ -101,6 +112,17 @@ STATIC_BATCHING = (
         "one maximum for all",
         "Each batch ends with its own longest request, not with the longest of all.",
         one_global_maximum,
+    ),
+    Misconception(
+        "the longest of all, once",
+        "The batches run one after the other, and each as long as its own longest request: add up "
+        "how long they last.",
+        longest_of_all_once,
+    ),
+    Misconception(
+        "iterations, not seats",
+        "Each iteration has batch_size seats, busy or idle: divide by all of them.",
+        iterations_not_seats,
     ),
     Misconception(
         "all in one batch",

@@ -34,6 +34,16 @@ def one_kv_head(config: Mapping[str, Any], free_bytes: int) -> int:
     return given.tokens_that_fit({"num_key_value_heads": 1, **config}, free_bytes)
 
 
+def no_values(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Count the keys and not the values."""
+    return given.tokens_that_fit({**config}, 2 * free_bytes)
+
+
+def always_128(config: Mapping[str, Any], free_bytes: int) -> int:
+    """Take heads of 128 numbers where their size is not given."""
+    return given.tokens_that_fit({"head_dim": 128, **config}, free_bytes)
+
+
 def only_head_dim_mended(config: Mapping[str, Any], free_bytes: int) -> int:
     """Mend the width of a head and not their number."""
     without = {key: value for key, value in config.items() if key != "num_key_value_heads"}
@@ -73,6 +83,17 @@ BUG_MENDED = (
         "Where num_key_value_heads is missing there is one for each query head: most files without "
         "it are of models with multi-head attention.",
         one_kv_head,
+    ),
+    Misconception(
+        "heads of 128 where no size is given",
+        "Where head_dim is missing it is hidden_size / num_attention_heads: 128 in many models, "
+        "and not in all.",
+        always_128,
+    ),
+    Misconception(
+        "K but not V",
+        "The suspect is right about the factor of 2: a key and a value for each head.",
+        no_values,
     ),
     Misconception(
         "float32 got lost",

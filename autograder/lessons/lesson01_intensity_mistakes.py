@@ -53,6 +53,15 @@ def parameters_for_bytes(
     return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
 
 
+def two_bytes_a_parameter(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Take two bytes for each parameter, whatever its type."""
+    _refuse(new_tokens, batch_size)
+    moved = 2 * model.num_params + batch_size * kv_bytes_moved(model, new_tokens, cached_tokens)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
 def kv_once(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -148,6 +157,30 @@ def cached_computed_again(
     return batch_size * forward_flops(model, new_tokens + cached_tokens) / moved
 
 
+def new_among_cached(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Give both functions the whole context as cached tokens."""
+    return arithmetic_intensity(model, new_tokens, cached_tokens + new_tokens, batch_size)
+
+
+def new_among_cached_in_bytes(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Give kv_bytes_moved the whole context as cached tokens."""
+    _refuse(new_tokens, batch_size)
+    context = cached_tokens + new_tokens
+    moved = _total_bytes(model, new_tokens, context, batch_size, weight_reads=1)
+    return batch_size * forward_flops(model, new_tokens, cached_tokens) / moved
+
+
+def new_tokens_twice(
+    model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
+) -> float:
+    """Multiply the FLOP of all new tokens by their number."""
+    return new_tokens * arithmetic_intensity(model, new_tokens, cached_tokens, batch_size)
+
+
 def nothing_cached_in_bytes(
     model: ModelSpec, new_tokens: int, cached_tokens: int = 0, batch_size: int = 1
 ) -> float:
@@ -186,6 +219,12 @@ INTENSITY = (
         "parameters for bytes",
         "A parameter takes dtype_bytes bytes; model.weight_bytes has them all.",
         parameters_for_bytes,
+    ),
+    Misconception(
+        "two bytes a parameter",
+        "A parameter takes dtype_bytes bytes, 2 in a 16-bit type only; model.weight_bytes has "
+        "them all.",
+        two_bytes_a_parameter,
     ),
     Misconception(
         "one sequence's KV",
@@ -245,6 +284,24 @@ INTENSITY = (
         "The bytes are right. But the cached tokens went through the model before: forward_flops "
         "takes them as cached_tokens, and not with the new ones.",
         cached_computed_again,
+    ),
+    Misconception(
+        "the new tokens among the cached ones",
+        "Both functions count the new tokens themselves: cached_tokens are those that were cached "
+        "before the pass.",
+        new_among_cached,
+    ),
+    Misconception(
+        "the new tokens' KV counted twice",
+        "The FLOP are right. But kv_bytes_moved counts the new tokens itself: cached_tokens are "
+        "those that were cached before the pass.",
+        new_among_cached_in_bytes,
+    ),
+    Misconception(
+        "the new tokens multiplied with once more",
+        "The bytes are right. But forward_flops counts all new tokens of a sequence: only the "
+        "batch is left to multiply with.",
+        new_tokens_twice,
     ),
     Misconception(
         "the cached tokens left out of the bytes",

@@ -385,6 +385,20 @@ def later_too(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     return _counted(reservations, num_slots, right.used, both, right.internal)
 
 
+def later_too_and_negative(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep all that is unwritten for later, and take it for lost as well."""
+    later = later_too(reservations, num_slots).later
+    internal = negative_internal(reservations, num_slots).internal
+    return _counted(reservations, num_slots, sum(r.written for r in reservations), later, internal)
+
+
+def short_ones_left_out(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
+    """Keep nothing for later in a reservation that is too short."""
+    long_enough = classify_slots([r for r in reservations if r.reserved >= r.final], num_slots)
+    used = sum(r.written for r in reservations)
+    return _counted(reservations, num_slots, used, long_enough.later, long_enough.internal)
+
+
 def exchanged(reservations: Sequence[Reservation], num_slots: int) -> SlotUse:
     """Take what is kept for later for lost, and the other way round."""
     right = classify_slots(reservations, num_slots)
@@ -450,6 +464,17 @@ CLASSIFY_SLOTS = (
         "Each slot is counted once: into the slots beyond its final length a request writes "
         "nothing later.",
         later_too,
+    ),
+    Misconception(
+        "all unwritten is later",
+        "A request writes up to its final length at most, and only into what it has reserved: "
+        "later ends at the nearer of the two. What is beyond final is internal, if anything is.",
+        later_too_and_negative,
+    ),
+    Misconception(
+        "short reservations left out",
+        "A request that has reserved less than it will need keeps its unwritten slots for later.",
+        short_ones_left_out,
     ),
     Misconception(
         "later and internal exchanged",

@@ -88,6 +88,12 @@ ADMIT = (
         wrong.halved_too_little,
     ),
     Misconception(
+        "halved too little, the piece as it should be",
+        "A block of twice the piece is halved once more: half of it is the piece, and the other "
+        "half stays free.",
+        wrong.admission(rest_of=lambda block, piece, size: wrong.halves(block, piece)[:-1]),
+    ),
+    Misconception(
         "halved once",
         "A block is halved as long as half is enough, not only once.",
         wrong.halved_once,
@@ -101,6 +107,11 @@ ADMIT = (
         "a block must be larger than what is asked for",
         "A block that is exactly as large as what was asked for is large enough.",
         wrong.exactly_as_large_is_too_small,
+    ),
+    Misconception(
+        "a block must be larger than the piece",
+        "A block that is exactly as large as the piece is large enough.",
+        wrong.admission(needs=lambda size, piece: piece + 1),
     ),
     Misconception(
         "half must be more than enough",

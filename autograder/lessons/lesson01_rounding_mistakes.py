@@ -114,6 +114,64 @@ def _of_the_length_in_the_end() -> dict[str, float]:
     }
 
 
+def _of_what_is_written() -> dict[str, float]:
+    """Round up what the request has written so far."""
+    return {
+        name: given.mean_over_snapshots(
+            name, lambda each: given.next_power_of_two(each.written) - each.written
+        )
+        for name in given.rounded_shares()
+    }
+
+
+def _never_written_in_the_pieces() -> dict[str, float]:
+    """Count all that a request never writes into, reserved or not."""
+    return {
+        name: given.mean_over_snapshots(
+            name, lambda each: given.next_power_of_two(each.reserved) - each.final
+        )
+        for name in given.rounded_shares()
+    }
+
+
+def _all_that_is_handed_out() -> dict[str, float]:
+    """Give the pieces, with what was asked for."""
+    return {
+        name: given.mean_over_snapshots(name, lambda each: given.next_power_of_two(each.reserved))
+        for name in given.rounded_shares()
+    }
+
+
+def _shares_of_each_piece(snapshot: Snapshot) -> list[float]:
+    pieces = [given.next_power_of_two(each.reserved) for each in snapshot.reservations]
+    return [
+        (piece - each.reserved) / piece
+        for piece, each in zip(pieces, snapshot.reservations, strict=True)
+    ]
+
+
+def _mean_share_of_a_piece_each_time() -> dict[str, float]:
+    """Average each piece's own share in a snapshot, and then over the snapshots."""
+    return {
+        name: fmean(
+            fmean(_shares_of_each_piece(each))
+            for each in given.snapshots_under(name)
+            if each.reservations
+        )
+        for name in given.rounded_shares()
+    }
+
+
+def _mean_share_of_a_piece() -> dict[str, float]:
+    """Average each piece's own share over all snapshots at once."""
+    return {
+        name: fmean(
+            share for each in given.snapshots_under(name) for share in _shares_of_each_piece(each)
+        )
+        for name in given.rounded_shares()
+    }
+
+
 def _in_the_first_snapshot() -> dict[str, float]:
     """Look at one moment, the first."""
     return {name: _behind(given.snapshots_under(name)[0]) for name in given.rounded_shares()}
@@ -199,6 +257,34 @@ MEASURED = (
         "That counts slots that were asked for, too: rounding is what a piece has beyond "
         "`reserved`, written or not.",
         _empty_in_the_pieces,
+    ),
+    Misconception(
+        "what is written, rounded up",
+        "A piece is as large as what was asked for, rounded up: `reserved`, and not `written`.",
+        _of_what_is_written,
+    ),
+    Misconception(
+        "all that is never written in the pieces",
+        "That counts what a policy asks for too much, which is internal: rounding is what a piece "
+        "has beyond `reserved`.",
+        _never_written_in_the_pieces,
+    ),
+    Misconception(
+        "all that is handed out",
+        "That counts what was asked for, too: rounding is what a piece has beyond `reserved`.",
+        _all_that_is_handed_out,
+    ),
+    Misconception(
+        "a mean over the pieces, in each snapshot",
+        "Add up the slots within a snapshot and divide by all slots of the memory: a mean of the "
+        "pieces' own shares counts a small piece like a large one.",
+        _mean_share_of_a_piece_each_time,
+    ),
+    Misconception(
+        "a mean over the pieces",
+        "Add up the slots within a snapshot and divide by all slots of the memory: a mean of the "
+        "pieces' own shares counts a small piece like a large one.",
+        _mean_share_of_a_piece,
     ),
     Misconception(
         "the next power, even of a power",

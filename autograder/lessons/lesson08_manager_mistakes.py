@@ -85,8 +85,8 @@ FORK = (
     ),
     Misconception(
         "full blocks only",
-        "The last block is shared as well, though it is not full: the copy is made by whoever "
-        "writes into it first.",
+        "The last block is shared as well, though it is not full: whoever writes into it while "
+        "others hold it gets a copy then.",
         changed(
             _fork,
             (

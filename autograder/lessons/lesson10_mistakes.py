@@ -520,7 +520,8 @@ DELAY = (
     ),
     Misconception(
         "a power of the load",
-        "Sakasegawa's power is an approximation, good for few servers: 24 times too much at 256.",
+        "Sakasegawa's power is an approximation, good for few servers: at 256 of them and 80% load "
+        "it is 24 times too much.",
         sakasegawa,
     ),
     Misconception(

@@ -381,6 +381,17 @@ KERNEL_MISTAKES = (
         Edited(((_HEAD, "head = row % GROUP"),)),
     ),
     Misconception(
+        "the tokens of the first tile",
+        "A program works for the tokens of the chunk from `first` on: row // GROUP counts within "
+        "its tile.",
+        Edited(((_TOKEN, "token_in_chunk = row // GROUP"),)),
+    ),
+    Misconception(
+        "the tile counted twice",
+        "first_position is where the first token of the tile stands: `first` is in it already.",
+        Edited(((_POSITION, "query_position = first_position + first + row // GROUP"),)),
+    ),
+    Misconception(
         "on beyond the context",
         "The last tile may be longer than the rest of the chunk: the keys end with the context.",
         Edited(((_END, "end = tl.where(first < chunk_len, first_position + QUERIES, 0)"),)),

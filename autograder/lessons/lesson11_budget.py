@@ -175,6 +175,16 @@ def by_a_straight_line(
     return len(decodes) + chunk
 
 
+def the_target_is_too_long(
+    cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST
+) -> int:
+    """Refuse decodes that take just the target, and every chunk that does."""
+    if _seconds(cost_model, _decodes_of(cost_model, target, batch, at_most)) >= target:
+        raise ValueError("too long")
+    below = _answer(meets=lambda seconds, target: seconds < target)
+    return below(cost_model, target, *batch, at_most=at_most)
+
+
 def an_empty_chunk_is_read(
     cost_model: CostModel, target: float, *batch: int, at_most: int = AT_MOST
 ) -> int:
@@ -221,6 +231,11 @@ MISTAKES = (
         "strictly below the target",
         "The iteration may take the target, and no longer: at most.",
         _answer(meets=lambda seconds, target: seconds < target),
+    ),
+    Misconception(
+        "the target is too long",
+        "The iteration may take the target, and no longer: so may the decodes alone.",
+        the_target_is_too_long,
     ),
     Misconception(
         "one too many",

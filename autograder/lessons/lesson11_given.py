@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -147,6 +147,26 @@ def no_threshold(seed: int) -> dict[str, list[int]]:
     return _states(_computed(prompts, 0) for _ in CASES)
 
 
+def _told_until_read(seed: int, rest: Callable[[int], list[int]]) -> dict[str, list[int]]:
+    """Return the states with other entries behind the end of a prompt, made from their number."""
+    prompts, states = prompts_of(seed), chunks_to_write(seed).answer
+    told = {}
+    for name, tokens in states.items():
+        end = _done(tokens, prompts[name[0]]) + 1
+        told[name] = tokens[:end] + rest(len(tokens) - end)
+    return told
+
+
+def nothing_for_an_answer(seed: int) -> dict[str, list[int]]:
+    """Give who is done with its prompt nothing."""
+    return _told_until_read(seed, lambda num_left: [0] * num_left)
+
+
+def ends_with_its_own_prompt(seed: int) -> dict[str, list[int]]:
+    """Stop each list where its own prompt ends."""
+    return _told_until_read(seed, lambda num_left: [])
+
+
 BY_HAND = (
     Misconception(
         "the decodes are forgotten",
@@ -167,5 +187,16 @@ BY_HAND = (
         "no threshold",
         "A lacks more than the threshold and is not alone: it is cut.",
         no_threshold,
+    ),
+    Misconception(
+        "nothing for an answer",
+        "Who is done with its prompt decodes from then on: a token in each step, not 0.",
+        nothing_for_an_answer,
+    ),
+    Misconception(
+        "a list that ends with its own prompt",
+        "Both lists go on to the step in which the later of the two gets its first token: who is "
+        "done earlier decodes in the rest of them.",
+        ends_with_its_own_prompt,
     ),
 )

@@ -268,6 +268,15 @@ def most_is_in_the_cache(life: Life) -> None:
     life.do("limit_chunk", request, 1, 100)
 
 
+def one_is_swapped_out(life: Life) -> None:
+    """One runs, nobody waits, and the blocks of the other are on the CPU: it is unfinished."""
+    scheduler(life, 8, long_prefill_token_threshold=2, preemption_mode="swap", num_cpu_blocks=8)
+    request = comes(life, "a", 13)
+    add(life, "b", 5)
+    run(life, 5)
+    life.do("limit_chunk", request, 3, 100)
+
+
 LIMIT = Exercise(
     id="11.3",
     title="A threshold for long prompts",
@@ -288,6 +297,7 @@ LIMIT = Exercise(
             a_small_budget,
             back_after_preemption,
             most_is_in_the_cache,
+            one_is_swapped_out,
         ),
         misconceptions=mistakes.LIMIT,
         max_steps=8,

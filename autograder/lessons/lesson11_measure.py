@@ -80,6 +80,12 @@ def all_gaps() -> dict[str, float]:
 
 
 @cache
+def rounded() -> dict[str, float]:
+    """Return the values to the millisecond, as a table shows them."""
+    return {name: round(value, 3) for name, value in measured().items()}
+
+
+@cache
 def of_one_percent() -> dict[str, float]:
     """Return the values with 0.99 taken for per cents."""
     return _with_gaps(lambda result: np.percentile(result.longest_gap, 0.99))
@@ -127,6 +133,7 @@ MEASURED = (
         "The chunk is late: 8,000 tokens of its prompt are cached.",
         of_an_empty_cache,
     ),
+    Misconception("rounded", "Write the values as they come, with all their digits.", rounded),
     Misconception("the median TTFT", "Asked for is the mean TTFT.", medians),
     Misconception("milliseconds", "Write seconds.", in_milliseconds),
 )

@@ -248,6 +248,16 @@ LIMIT = (
         _limiting(lambda self, threshold, n: _holds(threshold, n) and len(self.waiting) > 1),
     ),
     Misconception(
+        "who is swapped out does not count",
+        "A request whose blocks are on the CPU neither runs nor waits, and is unfinished: "
+        "`requests` has it, too.",
+        _limiting(
+            lambda self, threshold, n: (
+                _holds(threshold, n) and len(self.running) + len(self.waiting) > 1
+            )
+        ),
+    ),
+    Misconception(
         "the threshold only if prompts are chunked",
         "As in vLLM the threshold holds with chunked prefill and without.",
         _limiting(

@@ -143,14 +143,11 @@ class EqualityCheck:
         """Return the first setting that fails, as a case, with whoever may be to blame."""
         right = plain_tokens(setting, seed)
         tokens = _tokens_of(came)
+        blame = self._blame(subject, setting, seed)
         if tokens is None:
-            return self._failing(f"setting: {setting}", "the tokens of the plain model", came, "")
-        named = _names_in(subject.apply(suspects, (ITSELF, setting, seed))) or []
-        blame = (
-            f"with the library's {' or '.join(named)} in its place the tokens are right"
-            if named
-            else "no single piece, replaced by the library's, makes it right"
-        )
+            return self._failing(
+                f"setting: {setting}", "the tokens of the plain model", came, blame
+            )
         if len(tokens) != len(right):
             expected, got = f"{len(right)} answers", f"{len(tokens)} answers"
         else:
@@ -158,8 +155,20 @@ class EqualityCheck:
                 i for i, pair in enumerate(zip(right, tokens, strict=True)) if pair[0] != pair[1]
             )
             expected, got = show(right[place]), show(tokens[place])
-            blame = f"that is answer {place} of {len(right)}; {blame}"
+            blame = "; ".join(filter(None, (f"that is answer {place} of {len(right)}", blame)))
         return Counterexample(f"setting: {setting}", expected, got, blame, label=FAILING)
+
+    def _blame(self, subject: Subject, setting: Setting, seed: int) -> str:
+        """Say which piece, replaced by the library's, makes a setting right; "" if time is up."""
+        missing = _names_in(subject.apply(missing_pieces, (ITSELF,))) or []
+        lent = {name: text_of_piece(name) for name in PIECES if name not in missing}
+        with subject.patient(self.patience):
+            named = _names_in(subject.apply(suspects, (ITSELF, setting, seed, lent)))
+        if named is None:
+            return ""
+        if not named:
+            return "no single piece, replaced by the library's, makes it right"
+        return f"with the library's {' or '.join(named)} in its place the tokens are right"
 
     def _failing(self, case: str, expected: str, came: Outcome, complaint: str) -> Counterexample:
         raised = came if isinstance(came, Raised) else None

@@ -129,6 +129,14 @@ def a_prompt_in_chunks(life: Life) -> None:
     _steps(life, 4)
 
 
+def a_chunk_in_front(life: Life) -> None:
+    """The first of a plan is in the middle of its prompt; the one behind it gets a token."""
+    life.create(12, long_prefill_token_threshold=2)
+    life.do("add", "a", [5, 6, 7], 3)
+    life.do("add", "b", [1], 3)
+    _steps(life, 2)
+
+
 def two_answers(life: Life) -> None:
     """A prompt has two answers, which share its blocks from the first token on."""
     life.create(12)
@@ -183,6 +191,7 @@ def nothing_to_compute(life: Life) -> None:
 
 EXECUTING = (
     a_prompt_in_chunks,
+    a_chunk_in_front,
     out_before_copied,
     in_before_copied,
     out_before_in,

@@ -290,6 +290,17 @@ def samples_everybody(
     return StepResult(sampled, result.computed_at)
 
 
+def samples_the_first(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Give the tokens to the first of the plan, as many as there are."""
+    result = Executor.execute(self, output, forks)
+    planned = output.num_scheduled_tokens
+    tokens = [token for name, token in result.sampled.items() if name in planned]
+    others = {name: token for name, token in result.sampled.items() if name not in planned}
+    return StepResult({**dict(zip(planned, tokens, strict=False)), **others}, result.computed_at)
+
+
 def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take no note of the other answers."""
     return Executor.execute(self, output, None)
@@ -413,6 +424,12 @@ EXECUTE = (
         "A request whose known tokens are not all computed has its next token in its prompt: only "
         "who is caught up gets one.",
         samples_everybody,
+    ),
+    Misconception(
+        "rows for the wrong ones",
+        "`sample_rows` has rows of those who are caught up, and of nobody else: where a chunk "
+        "stands in front, the first row is not the first one's.",
+        samples_the_first,
     ),
     Misconception(
         "the other answers are forgotten",

@@ -117,6 +117,11 @@ FAULTY: dict[str, Events] = {
     "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
     "an arrow that goes on before it starts": _with(9, ts=0.5),
     "an arrow that goes on behind its end": _with(9, ts=13.5),
+    "a phase whose end comes first in the same moment": [
+        *small(),
+        _phase("e", "a", "waiting", 20.0),
+        _phase("b", "a", "waiting", 20.0),
+    ],
 }
 """Files in which something is wrong."""
 
@@ -135,6 +140,7 @@ VALID: dict[str, Events] = {
         _phase("e", "a", "waiting", 21.0),
     ],
     "two arrows": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 15.0)],
+    "an arrow of one moment": [*small(), _arrow("s", 1, 1, 14.0), _arrow("f", 1, 2, 14.0)],
     "of a tracer": _of_vllm(),
 }
 """Files that a viewer takes."""
@@ -234,6 +240,11 @@ def arrows_are_counted(events: Events) -> list[str]:
     )
 
 
+def by_time_and_mark(events: Events) -> list[str]:
+    """Sort what happens in the same moment by its mark."""
+    return time_line_violations(sorted(events, key=lambda e: (e.get("ts", 0), e["ph"])))
+
+
 CHECKER = (
     Misconception(
         "bars alone",
@@ -250,6 +261,12 @@ CHECKER = (
         "the file is in the order of time",
         "Viewers sort by `ts`; a tracer may write the bars of each kind one after the other.",
         in_the_order_of_the_file,
+    ),
+    Misconception(
+        "of equal times another order",
+        "Of equal times, the first in the list comes first: sort by `ts` alone, and what is equal "
+        "keeps the order of the list.",
+        by_time_and_mark,
     ),
     Misconception(
         "a bar of no length",

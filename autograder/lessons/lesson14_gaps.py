@@ -271,6 +271,7 @@ def _task(seed: int, settings: Settings, story: Story) -> str:
     taken = {0: "None of its blocks has", 1: "One of its blocks has"}.get(
         story.taken, f"{story.taken} of its blocks have"
     )
+    first = ": the one that stands last in its table goes first" if story.taken else ""
     arrival = settings.arrival
     return (
         f"Seed {seed}. {settings.num_blocks} blocks of {settings.block_size} tokens with a prefix "
@@ -290,8 +291,8 @@ def _task(seed: int, settings: Settings, story: Story) -> str:
         f"step {story.resumes}  scheduler      resumes with [again] tokens from [found again] on\n"
         "         block manager  finds [found again] tokens in the cache\n"
         "```\n\n"
-        f"{taken} been taken by others when it looks them up in step {story.resumes}: the one that "
-        "stands last in its table goes first. The last known token is always computed.\n\n"
+        f"{taken} been taken by others when it looks them up in step {story.resumes}{first}. "
+        "The last known token is always computed.\n\n"
         f"Much later its stop string is {settings.stop!r}, and the last pieces of text come as "
         f"{', '.join(map(repr, settings.pieces))}. `kept back` is what the detokenizer holds back "
         "after the third of them; `shown` is what the user has of these pieces in the end.\n\n"

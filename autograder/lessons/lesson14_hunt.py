@@ -250,7 +250,7 @@ def waiting_alone(
     return timely, {name: token for name, token in late.items() if alive[name][1] != "SWAPPED"}
 
 
-_STATUS = st.sampled_from(("RUNNING", "PREEMPTED", "SWAPPED"))
+_STATUS = st.sampled_from(("RUNNING", "PREEMPTED", "SWAPPED", "WAITING"))
 
 
 @st.composite
@@ -276,6 +276,7 @@ SOME_ARRIVALS = (
     ),
     Call({"a": 1}, {"a": (1, "RUNNING")}, {"a": 71}),
     Call({"a": 1}, {"a": (1, "SWAPPED")}, {"a": 71}),
+    Call({"a": 1}, {"a": (1, "WAITING")}, {"a": 71}),
     Call({"a": 1, "b": 2}, {"a": (11, "PREEMPTED"), "b": (2, "RUNNING")}, {"a": 71, "b": 72}),
     Call({"a": 1, "b": 2}, {"a": (1, "RUNNING"), "b": (2, "RUNNING")}, {"b": 72}),
     Call({}, {}, {}),

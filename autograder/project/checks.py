@@ -70,7 +70,7 @@ class RubricCheck(ABC):
             where = f"The answers are wrong: expected {wrong.expected}, got {wrong.got}."
             return nothing(self.unjudged(), where, _FIRST)
         found = self.on_pieces(subject, pieces, seed)
-        return scaled(found, pieces.share, list(pieces.stand_ins))
+        return scaled(found, pieces.share, pieces.stand_ins)
 
     def examine(self, subject: Subject, seed: int, max_examples: int) -> Finding:
         """Say what share of its points an engine earns. The bound plays no part."""

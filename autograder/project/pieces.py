@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from autograder.checks.scaffold import is_untouched
 from autograder.project.rubric import rubric
+from autograder.project.verdicts import ABSENT
 from autograder.proxy.subject import Returned, Subject
 from autograder.proxy.wire import Ref
 from autograder.scopes import name_in
@@ -79,7 +80,7 @@ def pieces_of(subject: Subject) -> Pieces:
 def _why_not_own(subject: Subject, ref: object, source: str | None, exercise: str) -> str:
     """Return why a part does not count as the learner's own; "" if it does."""
     if not isinstance(ref, Ref):
-        return "it is not in the engine"
+        return ABSENT
     module = subject.read(ref, "__module__")
     if isinstance(module, Returned) and str(module.value).partition(".")[0] == _LIBRARY:
         return "it is the course's own"

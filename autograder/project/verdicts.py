@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+ABSENT = "it is not in the engine"
+"""Why a part is not the learner's own that nobody has put into the engine."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,35 @@ def nothing(verdicts: Sequence[ItemVerdict], reason: str, advice: str) -> list[I
 
 
 def scaled(
-    verdicts: Sequence[ItemVerdict], share: float, missing: Sequence[str]
+    verdicts: Sequence[ItemVerdict], share: float, missing: Mapping[str, str]
 ) -> list[ItemVerdict]:
     """Return verdicts that earn a share of their points, for parts that are not the learner's own.
 
     Args:
         verdicts: The items.
         share: The share of all parts' points that one's own have.
-        missing: The parts for which the reference stands in.
+        missing: The parts for which the reference stands in, each with the reason.
 
-    >>> scaled([ItemVerdict("a", "A", 5, 4)], 0.75, ["Answer.append"])[0]  # doctest: +ELLIPSIS
-    ItemVerdict(item='a', title='A', points=5, earned=3.0, evidence=('75% of 4 points: ...
+    >>> missing = {"Answer.append": "it is f"}
+    >>> print(scaled([ItemVerdict("a", "A", 5, 4)], 0.75, missing)[0])  # doctest: +ELLIPSIS
+    A, 3 of 5 points: 75% of 4 points: the reference stands in for Answer.append (it is f). For ...
     """
     if not missing:
         return list(verdicts)
-    stands_in = f"the reference stands in for {', '.join(missing)}."
+    said = [f"{name} ({why})" if why != ABSENT else name for name, why in missing.items()]
+    stands_in = f"the reference stands in for {', '.join(said)}."
+    first, reason = next(iter(missing.items()))
+    advice = (
+        f"Write {first} yourself, and put it into the engine."
+        if reason == ABSENT
+        else f"What the engine has as {first} does not count: {reason}."
+    )
     return [
         replace(
             each,
             earned=each.earned * share,
             evidence=(*each.evidence, f"{share:.0%} of {each.earned:.3g} points: {stands_in}"),
-            advice=each.advice or f"Write {missing[0]} yourself, and put it into the engine.",
+            advice=each.advice or advice,
         )
         if each.earned
         else each

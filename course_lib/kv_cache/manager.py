@@ -253,7 +253,7 @@ class KVCacheManager:
         Of the blocks of its table, from the first into which the request is about to write to the
         last, those that it must not write into (``RequestBlocks.shared_from``) are replaced by new
         ones: copy-on-write. If there are computed tokens in such a block, the pair (old id, new id)
-        is added to ``take_block_copies``.
+        is added to ``block_copies``.
 
         A request that holds no blocks yet is *admitted*: then ``watermark_blocks`` blocks must stay
         free, unless no other request holds any.

@@ -98,8 +98,8 @@ class CacheMetrics:
             num_evicted_blocks: Cached blocks that lost their contents since the last call.
 
         Raises:
-            ValueError: More blocks are in use than there are, or a count is negative; then nothing
-                is counted.
+            ValueError: More blocks are in use than there are besides the null block, or a count is
+                negative; then nothing is counted.
         """
         if not 0 <= num_used_blocks < self.num_blocks or num_evicted_blocks < 0:
             raise ValueError(

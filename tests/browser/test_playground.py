@@ -114,4 +114,8 @@ def test_it_can_be_read(notebook: NotebookPage, cell: Any, width: int, theme: st
         assert box["x"] + box["width"] <= output["x"] + output["width"]
     notebook.screenshot(f"playground-{theme.lower()}-{width}", cell)
     assert notebook.faint_texts() == []
+    cell.locator("svg.scene").last.evaluate("scene => scene.scrollIntoView({block: 'end'})")
+    page.wait_for_timeout(300)  # what sticks follows with the next frame
+    panel = cell.locator(".scene-panel").bounding_box()
+    assert panel["y"] + panel["height"] <= 0.6 * LAPTOP["height"], "it covers the picture"
     page.set_viewport_size(LAPTOP)

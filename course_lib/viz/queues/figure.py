@@ -40,8 +40,8 @@ def queueing_dial(
 ) -> Explorer:
     """Return a figure of one server, with a dial for its utilisation.
 
-    Above is the work that is left while 60 customers come, as the simulator has it. Below are the
-    mean and the p99 of the wait at all loads: by theory, where there is a formula, and by
+    Above is the work that is left, over a time of 60 services, as the simulator has it. Below are
+    the mean and the p99 of the wait at all loads: by theory, where there is a formula, and by
     simulation of 100,000 customers. The sizes and the arrivals can be chosen. And the same axes
     take an engine: its load is either counted as if requests were served one by one, or by the work
     that they do not share.

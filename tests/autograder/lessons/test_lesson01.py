@@ -6,6 +6,7 @@ import ast
 import functools
 import heapq
 import math
+import operator
 from collections import namedtuple
 from dataclasses import replace
 from fractions import Fraction
@@ -411,6 +412,20 @@ SLOTS_WRONG = (
         ),
         "later and internal exchanged",
     ),
+    (
+        faded(lambda r: (r.written, r.reserved - r.written, r.reserved - r.final)),
+        "all unwritten is later",
+    ),
+    (
+        faded(
+            lambda r: (
+                r.written,
+                r.final - r.written if r.reserved >= r.final else 0,
+                r.reserved - r.final if r.reserved > r.final else 0,
+            )
+        ),
+        "short reservations left out",
+    ),
     (faded(lambda r: (r.final, r.reserved - r.final, 0)), SAME),
     (that_empties_its_list, SAME),
     (lambda reservations, num_slots: SlotUse(3, 2, 3, 2), SAME),
@@ -548,7 +563,8 @@ STATIC_WRONG = (
     (of_sorted(reverse=True), "sorted first, the longest in front"),
     (every_nth, SAME),
     (static(lambda batches, size: size * sum(min(b) for b in batches)), SAME),
-    (static(lambda batches, size: sum(max(b) for b in batches)), SAME),
+    (static(lambda batches, size: sum(max(b) for b in batches)), "iterations, not seats"),
+    (static(lambda batches, size: size * max(map(max, batches))), "the longest of all, once"),
     (lambda output_lengths, batch_size: 7 / 12, SAME),
     (object(), SAME),
 )
@@ -578,6 +594,18 @@ def summed_by_a_loop(model, new_tokens, cached_tokens=0, batch_size=1):
     return np.float64(flops / moved)
 
 
+def computed(flops, moved):
+    """Divide what is computed for each sequence by what is moved for the batch."""
+
+    def arithmetic_intensity(model, new_tokens, cached_tokens=0, batch_size=1):
+        if new_tokens < 1 or batch_size < 1:
+            raise ValueError
+        sequence = new_tokens, cached_tokens
+        return batch_size * flops(model, *sequence) / moved(model, batch_size, *sequence)
+
+    return arithmetic_intensity
+
+
 def refused_by(is_refused):
     def arithmetic_intensity(model, new_tokens, cached_tokens=0, batch_size=1):
         if is_refused(new_tokens, batch_size):
@@ -600,6 +628,39 @@ INTENSITY_WRONG = (
     (intensity(lambda b, f: b * f, lambda b, w, k: w), "no KV traffic"),
     (intensity(lambda b, f: b * f, lambda b, w, k: w + k), "one sequence's KV"),
     (intensity(lambda b, f: f, lambda b, w, k: w + b * k), "one sequence's FLOP"),
+    *(
+        (computed(flops, moved), name)
+        for flops, moved, name in (
+            (
+                lambda m, new, cached: forward_flops(m, new, cached),
+                lambda m, batch, new, cached: (
+                    2 * m.num_params + batch * kv_bytes_moved(m, new, cached)
+                ),
+                "two bytes a parameter",
+            ),
+            (
+                lambda m, new, cached: forward_flops(m, new, new + cached),
+                lambda m, batch, new, cached: (
+                    m.weight_bytes + batch * kv_bytes_moved(m, new, new + cached)
+                ),
+                "the new tokens among the cached ones",
+            ),
+            (
+                lambda m, new, cached: forward_flops(m, new, cached),
+                lambda m, batch, new, cached: (
+                    m.weight_bytes + batch * kv_bytes_moved(m, new, new + cached)
+                ),
+                "the new tokens' KV counted twice",
+            ),
+            (
+                lambda m, new, cached: new * forward_flops(m, new, cached),
+                lambda m, batch, new, cached: (
+                    m.weight_bytes + batch * kv_bytes_moved(m, new, cached)
+                ),
+                "the new tokens multiplied with once more",
+            ),
+        )
+    ),
     (refused_by(lambda new, batch: new == 0 or batch == 0), SAME),
     (refused_by(lambda new, batch: new * batch < 1), SAME),
     (refused_by(lambda new, batch: new < 1), SAME),
@@ -724,6 +785,13 @@ MENDED_WRONG = (
         ),
         "one KV head where none is given",
     ),
+    (
+        mended(
+            lambda c, heads, hidden: (c.get("num_key_value_heads", heads), c.get("head_dim", 128))
+        ),
+        "heads of 128 where no size is given",
+    ),
+    (lambda config, free_bytes: given.tokens_that_fit(config, free_bytes * 2), "K but not V"),
     (lambda config, free_bytes: given.tokens_that_fit(config, free_bytes - 1), SAME),
     (
         # As many KV heads as the hidden size has room for.
@@ -971,7 +1039,7 @@ def from_a_table(powers):
     return size_of
 
 
-def with_one_helper(rounded):
+def with_one_helper(rounded, is_enough=operator.ge, is_halved=operator.gt):
     """Round the output and the piece by the same helper."""
 
     def admit_under_pow2(requests, free_blocks, max_model_len):
@@ -979,11 +1047,11 @@ def with_one_helper(rounded):
         for prompt, output in requests:
             asked = min(prompt + rounded(output), max_model_len)
             piece = rounded(asked)
-            block = min((each for each in free if each >= piece), default=None)
+            block = min((each for each in free if is_enough(each, piece)), default=None)
             if block is None:
                 return out
             free.remove(block)
-            while block > piece:
+            while is_halved(block, piece):
                 block //= 2
                 free.append(block)
             out.append((asked, piece))
@@ -1018,6 +1086,14 @@ ADMIT_WRONG = (
     (admission(takes=max), "the largest block first"),
     (admission(is_enough=lambda half, asked: half > asked), "half must be more than enough"),
     (admission(is_enough=lambda half, asked: 2 * half >= asked), "halved once too often"),
+    (
+        with_one_helper(up, is_halved=lambda block, piece: block > 2 * piece),
+        "halved too little, the piece as it should be",
+    ),
+    (
+        with_one_helper(up, is_enough=lambda block, piece: block > piece),
+        "a block must be larger than the piece",
+    ),
     (from_a_set, "equal blocks count once"),
     (from_a_heap, "what is too small is gone"),
     (from_the_end_of_a_list, "sorted only once, the largest in front"),
@@ -1473,6 +1549,15 @@ def mean_share_of(name, whole):
     return np.mean(shares)
 
 
+def own_shares(name):
+    """Return for each snapshot what every piece has beyond its reservation, as a share of it."""
+    return [
+        [1 - r.reserved / up(r.reserved) for r in each.reservations]
+        for each in given.snapshots_under(name)
+        if each.reservations
+    ]
+
+
 def external(name):
     return 1 - given.mean_over_snapshots(name, lambda each: each.reserved)
 
@@ -1543,6 +1628,37 @@ def test_a_measured_share_may_be_rounded_and_be_a_numpy_number():
                 for name in right
             },
             "the first snapshot only",
+        ),
+        (
+            lambda right: {
+                name: given.mean_over_snapshots(name, lambda each: up(each.written) - each.written)
+                for name in right
+            },
+            "what is written, rounded up",
+        ),
+        (
+            lambda right: {
+                name: given.mean_over_snapshots(name, lambda each: up(each.reserved) - each.final)
+                for name in right
+            },
+            "all that is never written in the pieces",
+        ),
+        (
+            lambda right: {
+                name: given.mean_over_snapshots(name, lambda each: up(each.reserved))
+                for name in right
+            },
+            "all that is handed out",
+        ),
+        (
+            lambda right: {
+                name: np.mean([np.mean(each) for each in own_shares(name)]) for name in right
+            },
+            "a mean over the pieces, in each snapshot",
+        ),
+        (
+            lambda right: {name: np.mean(np.concatenate(own_shares(name))) for name in right},
+            "a mean over the pieces",
         ),
         (lambda right: dict.fromkeys(right, right["Pow2"]), SAME),
         (lambda right: {"Pow2": right["Pow2"]}, SAME),

@@ -114,6 +114,13 @@ def limit_unless_one_is_there(self, request, num_new_tokens, budget):
     return int(min(num_new_tokens, budget, cap))
 
 
+def limit_by_two_queues(self, request, num_new_tokens, budget):
+    limit = self.config.long_prefill_token_threshold
+    if limit and len(self.running) + len(self.waiting) > 1:
+        num_new_tokens = min(num_new_tokens, limit)
+    return min(num_new_tokens, budget)
+
+
 def limit_that_counts(self, request, num_new_tokens, budget):
     self.max_num_seqs += 1
     return Scheduler.limit_chunk(self, request, num_new_tokens, budget)
@@ -343,6 +350,7 @@ WRONG = [
     ("11.1b", lambda self: round(IterationTime.total.fget(self), 3), SAME),
     ("11.3", limit_that_counts, SAME),
     ("11.3", limit_as_text, SAME),
+    ("11.3", limit_by_two_queues, "who is swapped out does not count"),
     ("11.3", lambda self, request, num_new_tokens, budget: 4, SAME),
     ("11.3", limit_of_those_without_an_answer, "the prompt for what it lacks"),
     ("11.4", padded_with_nan, SAME),
@@ -366,6 +374,7 @@ WRONG = [
     ("11.7b", without_writing, SAME),
     ("11.7b", swept_of_nan, SAME),
     ("11.8", dict.fromkeys(("gap whole", "gap 512"), 0.0), SAME),
+    ("11.W3", 0.1 / 0.6, "the seconds"),
 ]
 
 
@@ -406,6 +415,20 @@ def test_chunks_by_hand_add_up_and_the_threshold_moves_a_wait(seed):
     assert all(a + b <= 6 for a, b in zip(answer["A"], answer["B"], strict=True))
     assert examine("11.2", {"seed": seed, **answer}).fraction == 1.0
     assert examine("11.2", {"seed": seed, **{k: tuple(v) for k, v in answer.items()}}).fraction == 1
+
+
+@pytest.mark.parametrize(
+    ("of_b", "name"),
+    [
+        ([2, 2, 1, 0, 0], "nothing for an answer"),
+        ([2, 2, 1], "a list that ends with its own prompt"),
+    ],
+)
+def test_who_forgets_that_b_goes_on_is_told_so(of_b, name):
+    right = given.chunks_to_write(1).answer
+    finding = examine("11.2", {"seed": 1, **right, "B, threshold": of_b})
+    assert finding.fraction == 0.75
+    assert named(finding) == name
 
 
 def test_a_state_that_is_no_list_of_numbers_is_told_so():
@@ -472,6 +495,7 @@ def test_the_kernel_that_reads_all_keys_for_every_tile_loses_a_fifth():
             "the rows are not cut at the tile",
         ),
         (attention._HEAD, "head = row % GROUP", "heads of the first KV head"),
+        (attention._TOKEN, "token_in_chunk = row // GROUP", "the tokens of the first tile"),
     ],
 )
 def test_a_kernel_whose_rows_are_not_its_own_is_told_so(right, wrong, name):

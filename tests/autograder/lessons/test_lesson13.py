@@ -8,7 +8,9 @@ from autograder import lessons
 from autograder.checks.reference import Method
 from autograder.lessons import lesson13_equality as equality
 from autograder.lessons.lesson13_flawed import FLAWED
+from autograder.lessons.lesson13_step_mistakes import samples_the_first
 from autograder.proxy.subject import LocalSubject
+from course_lib.attention.paged import copy_blocks
 from course_lib.engine.answer import StopStrings
 from course_lib.engine.executor import Executor
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
@@ -134,6 +136,48 @@ def test_wrong_tokens_are_traced_to_the_piece_that_makes_them():
     finding = examined(wrong)
     assert 0 < finding.fraction < 1
     assert "the library's Executor.execute in its place" in finding.counterexample.complaint
+
+
+def test_a_piece_with_which_no_run_ends_is_named():
+    finding = examined({**equality.REFERENCE, "Executor.execute": samples_the_first})
+    assert "it does not end" in finding.counterexample.got
+    assert "the library's Executor.execute in its place" in finding.counterexample.complaint
+
+
+def test_a_part_of_an_earlier_lesson_is_named_and_so_is_the_piece_of_a_class():
+    def no_hash(*args: object) -> list[object]:
+        raise ZeroDivisionError
+
+    finding = examined({**equality.REFERENCE, "hash_blocks": no_hash, "copy_blocks": copy_blocks})
+    assert "with the library's hash_blocks in its place" in finding.counterexample.complaint
+
+    class Own(Executor):
+        execute = equality.moves_nothing
+
+    finding = examined({**equality.REFERENCE, "Executor": Own, "Executor.execute": Own.execute})
+    assert "the library's Executor.execute in its place" in finding.counterexample.complaint
+
+
+def test_of_two_wrong_pieces_none_is_named():
+    wrong = {
+        "EngineCore.step": equality.not_told,
+        "Answer.append": equality.last_token_swallowed,
+    }
+    finding = examined({**equality.REFERENCE, **wrong})
+    assert "no single piece" in finding.counterexample.complaint
+
+
+def test_where_no_answer_comes_in_time_nothing_is_said_of_who_is_to_blame():
+    check = equality.EqualityCheck(equality.REFERENCE, settings=FEW, patience=0.3)
+
+    def step(self: object) -> None:
+        while True:
+            pass
+
+    wrong = {**equality.REFERENCE, "EngineCore.step": step}
+    finding = check.examine(LocalSubject(wrong, 0.3), seed=3, max_examples=1)
+    assert "in its place" not in finding.counterexample.complaint
+    assert "no single piece" not in finding.counterexample.complaint
 
 
 # What equality sees
