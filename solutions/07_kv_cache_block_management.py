@@ -649,7 +649,7 @@ print(f"after a take:       {state_line(pool)}  {laws(pool)}")
 print(f"B holds {of_b[0].block_id}, C holds {of_c[0].block_id}")
 
 # %% [markdown]
-# B and C write into one block, and no law is broken in any line. You see in the code who is to blame; a pool sees the
+# B and C write into one block, and your checker finds nothing in any line. You see in the code who is to blame; a pool sees the
 # three states alone, in which nobody has a name. **Could it tell?** Look at the three lines before you read on. It cannot:
 # B's count covers A's release, and a pool never knew whose the block was. That takes books on who took what and who gave
 # it back. `LeakFinder` keeps them: it is told for whom the calls are made
@@ -674,7 +674,7 @@ for wrong in books.misfreed:
 # 2026, reports that a count which falls below zero is set back to zero, with a warning in the log, *and the memory is
 # released again*; one of its allocators then hands one page out twice. A pool that refuses at least lets nobody do it twice in a row.)
 
-# %% claims="B and C write into one block, and no law is broken in any line"
+# %% claims="B and C write into one block, and your checker finds nothing in any line."
 assert of_b[0] is of_c[0]
 assert laws(pool) == []
 assert [leak.owner for leak in books.misfreed] == ["A"]

@@ -10,7 +10,6 @@ from itertools import groupby
 from course_lib.viz.batching.schedules import Clock, Iteration, Schedule
 from course_lib.viz.batching.words import (
     complaints,
-    counted,
     idle_text,
     lacked_texts,
     unit_of,
@@ -21,6 +20,7 @@ from course_lib.viz.kit.charts.axes import AnyScale
 from course_lib.viz.kit.charts.chart import horizontal_foot
 from course_lib.viz.kit.layout import WIDE, fitting, text_width, wrapped
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Line, Rect, Shape, Text
+from course_lib.viz.kit.words import counted
 
 MARGIN = 24
 _NAMES_WIDTH = 58  # of the seats, to the left of their rows

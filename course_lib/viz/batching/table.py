@@ -9,9 +9,10 @@ from functools import cached_property
 from course_lib.scheduling.request import Request
 from course_lib.viz.batching.chart import MARGIN
 from course_lib.viz.batching.schedules import Clock, Schedule
-from course_lib.viz.batching.words import counted, unit_of, value_text
+from course_lib.viz.batching.words import unit_of, value_text
 from course_lib.viz.kit.layout import WIDE, fitting
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Shape, Text
+from course_lib.viz.kit.words import counted
 
 _COLUMNS = {"TTFT": 0.22, "longest gap": 0.58, "TPOT": 0.79, "e2e": 1.0}
 """What stands in the table, and where each column ends."""

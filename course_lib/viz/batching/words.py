@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from course_lib.viz.batching.schedules import CLOSED, Clock, Schedule
 from course_lib.viz.iteration.words import limit_of
 from course_lib.viz.kit.charts.words import number
+from course_lib.viz.kit.words import counted
 
 _UNITS: dict[Clock, str] = {"iterations": "iterations", "seconds": "ms"}
 _LIMITS = {"closed": "an open batch", "batch": "a seat", "budget": "tokens", "blocks": "blocks"}
@@ -32,15 +33,6 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > _MOST_NAMED:
         return f"{len(names)} requests"
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "seat"), counted(1200, "cell")
-    ('1 seat', '1,200 cells')
-    """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def idle_text(schedule: Schedule, until: int, clock: Clock) -> str:

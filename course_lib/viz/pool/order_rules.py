@@ -20,6 +20,7 @@ from course_lib.viz.kit.layout import WIDE, legend
 from course_lib.viz.kit.notation import strip
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, Rect, Shape, Text, states_in
+from course_lib.viz.kit.words import counted
 
 NUM_BLOCKS = 9
 PROMPT = 4
@@ -137,7 +138,7 @@ def order_rules_scene(
         top = lowest + 24
     named = legend(states_in(shapes), _MARGIN, top, width - 2 * _MARGIN)
     bottom = max((box.y + box.height for box in named if isinstance(box, Rect)), default=top)
-    alt = ". ".join([f"The stranger takes {taken} blocks", *said]) + "."
+    alt = ". ".join([f"The stranger takes {counted(taken, 'block')}", *said]) + "."
     title = "Where blocks go that come back"
     return Scene(width, bottom + _MARGIN, (*shapes, *named), title, alt)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
 from course_lib.kv_cache.watch.recorder import Frame, snapshot_blocks
+from course_lib.viz.kit.words import counted
 from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
     MakeManager,
@@ -14,7 +15,7 @@ from course_lib.viz.sharing.prompts import (
     take_in,
 )
 from course_lib.viz.sharing.trouble import error_in_words
-from course_lib.viz.sharing.words import counted, listed
+from course_lib.viz.sharing.words import listed
 
 NAMES = ("p", "c1", "c2", "c3")
 """The parent and its children."""

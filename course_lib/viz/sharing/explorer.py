@@ -24,6 +24,7 @@ from course_lib.viz.kit.shapes import (
     Thing,
     states_in,
 )
+from course_lib.viz.kit.words import counted
 from course_lib.viz.pool.layout import MARGIN
 from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
@@ -37,7 +38,7 @@ from course_lib.viz.sharing.prompts import (
 )
 from course_lib.viz.sharing.tree import Columns, Tile, Tree, edge
 from course_lib.viz.sharing.trouble import error_in_words, trouble_of
-from course_lib.viz.sharing.words import complaints, counted, headline, listed, reasons
+from course_lib.viz.sharing.words import complaints, headline, listed, reasons
 
 _TITLE = "A tree of prompts over shared blocks"
 _MOST_PROMPTS, _MOST_BLOCKS, _LONGEST_NAME, _MOST_TOKEN = 5, 4, 3, 999

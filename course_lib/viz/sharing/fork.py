@@ -24,13 +24,13 @@ from course_lib.viz.kit.shapes import (
     Shape,
     Text,
 )
+from course_lib.viz.kit.words import counted
 from course_lib.viz.pool.board import Board
 from course_lib.viz.pool.chips import Placed, follow
 from course_lib.viz.pool.layout import MARGIN, Extent, PoolLayout
 from course_lib.viz.sharing.copies import NAMES, Step, fork_steps
 from course_lib.viz.sharing.prompts import BLOCK_SIZE, MakeManager
 from course_lib.viz.sharing.trouble import trouble_of
-from course_lib.viz.sharing.words import counted
 
 _TITLE = "A fork, and who copies"
 _ORDERS = (

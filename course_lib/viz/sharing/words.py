@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from course_lib.viz.kit.words import counted
 from course_lib.viz.sharing.prompts import (
     BLOCK_SIZE,
     Lookup,
@@ -11,15 +12,6 @@ from course_lib.viz.sharing.prompts import (
     num_equal_blocks,
     right_hits,
 )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "block"), counted(0, "block")
-    ('1 block', '0 blocks')
-    """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def listed(items: Iterable[object]) -> str:

@@ -23,6 +23,7 @@ from course_lib.viz.kit.layout import NARROW, WIDE, fitting, legend, text_width,
 from course_lib.viz.kit.player import Frame, Player, sheet_positions, step_text
 from course_lib.viz.kit.scene import Scene
 from course_lib.viz.kit.shapes import SMALL_SIZE, TEXT_SIZE, Group, Rect, Shape, Text, Thing, Tone
+from course_lib.viz.kit.words import counted
 from course_lib.viz.strips.pieces import MakeAllocator, Piece, colour_of
 from course_lib.viz.strips.rows import (
     PAGING,
@@ -454,7 +455,7 @@ def _sum_of(holes: Sequence[Span]) -> str:
     """Add holes up, as long as there are few of them."""
     total = sum(hole.size for hole in holes)
     if not 1 < len(holes) <= _MOST_SUMMANDS:
-        return f"{total:,} slots in {len(holes):,} hole{'s' * (len(holes) != 1)}"
+        return f"{total:,} slots in {counted(len(holes), 'hole')}"
     return f"{' + '.join(f'{hole.size:,}' for hole in holes)} = {total:,} slots"
 
 

@@ -12,6 +12,7 @@ from course_lib.viz.kit.charts.words import number, quantity
 from course_lib.viz.kit.layout import WIDE, bottom_of, fitting, legend, text_width
 from course_lib.viz.kit.palette import state_of
 from course_lib.viz.kit.shapes import SMALL_SIZE, Line, Rect, Shape, Text, Thing, states_in
+from course_lib.viz.kit.words import counted
 
 _MOST_DESCRIBED = 40  # spans; a list of more than that tells nothing
 
@@ -153,7 +154,7 @@ def _described(
     rows: Mapping[str, Sequence[Span]], axis: Axis, names: Mapping[str, str] | None
 ) -> str:
     """Say what happens in each row; of many spans, how long all rows are in each state."""
-    count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}."
+    count = counted(len(rows), "row") + "."
     if sum(map(len, rows.values())) <= _MOST_DESCRIBED:
         said = [
             f"{name}: {', '.join(_of_span(s, axis, names) for s in spans) or 'nothing'}."
