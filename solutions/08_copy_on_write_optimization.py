@@ -1143,8 +1143,9 @@ parts.table(lesson=8)
 #   rarely then. With `--prefix-match-unit` vLLM hashes their prompts in finer units than a block. It finds a *part* of a
 #   block where an earlier prompt ended, and copies the block before the request writes on: copy-on-write is back, for
 #   these. Of the units inside a block it enters the last one of a prompt and no other (`_cache_partial_tail_block`), so
-#   prompts that share 240 tokens and then go on in different ways still find nothing. The block size and the unit, if
-#   one was set, are the labels `block_size` and `prefix_match_unit` of the metric `vllm:cache_config_info`.
+#   prompts that share 240 tokens and then go on in different ways, for more than a unit, still find nothing. The block
+#   size and the unit, if one was set, are the labels `block_size` and `prefix_match_unit` of the metric
+#   `vllm:cache_config_info`.
 # - An empty salt counts as none (`if ... and request.cache_salt`), and the server's chat and completion endpoints refuse
 #   it (`validate_cache_salt`). Yours takes `""` for a salt like any other.
 # - Layers with a sliding window need only the last tokens, so for them a hit is a run in front of the point at which
