@@ -10,8 +10,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from autograder.lessons.lesson13 import EQUALITY
 from autograder.project import performance
 from autograder.project.answers import defined, reference_pieces, written_anew
+from autograder.project.checks import EXERCISES
 from autograder.project.report import report_of, report_on
 from autograder.project.rubric import rubric
 from autograder.proxy.subject import LocalSubject
@@ -182,6 +184,18 @@ def test_an_engine_gets_what_the_rubric_says(name):
     assert earned == pytest.approx(expected), report.as_json()
     if make is dict:
         assert all("No part of the engine" in each.evidence[0] for each in report.verdicts[:9])
+
+
+def test_an_engine_that_is_wrong_in_half_of_the_settings_earns_nothing_whatever_the_seed():
+    engine = gives_the_tokens_to_the_first()
+    found = EQUALITY.check.examine(LocalSubject(engine, performance.PATIENCE), 3, 1)
+    assert found.fraction == 0.5, found
+    for seed in range(1, 7):
+        subject = LocalSubject(engine, performance.PATIENCE)
+        for exercise in EXERCISES:
+            finding = exercise.check.examine(subject, seed, 1)
+            assert finding.fraction == 0, (exercise.id, seed)
+            assert "long_prefill_token_threshold=5" in finding.counterexample.case
 
 
 def test_what_is_wrong_is_said_with_the_setting_in_every_item():
