@@ -15,7 +15,7 @@ from autograder.checks.exercise import Exercise
 from autograder.checks.finding import CHECKED, Counterexample, Finding, Misconception
 from autograder.project import documentation, performance, quality
 from autograder.project.answers import reference_pieces
-from autograder.project.equality import difference
+from autograder.project.equality import difference, said
 from autograder.project.pieces import Pieces, pieces_of
 from autograder.project.rubric import rubric
 from autograder.project.verdicts import ItemVerdict, nothing, scaled
@@ -67,8 +67,7 @@ class RubricCheck(ABC):
         if not pieces.own:
             return nothing(self.unjudged(), "No part of the engine is one's own.", _EMPTY)
         if wrong is not None:
-            where = f"The answers are wrong: expected {wrong.expected}, got {wrong.got}."
-            return nothing(self.unjudged(), where, _FIRST)
+            return nothing(self.unjudged(), said(wrong), _FIRST)
         found = self.on_pieces(subject, pieces, seed)
         return scaled(found, pieces.share, pieces.stand_ins)
 

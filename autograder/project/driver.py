@@ -159,6 +159,7 @@ class _Driver:
         self._offered: dict[tuple[Name, int], set[int]] = {}
         self._ahead: set[tuple[int, Name]] = set()
         self._counts = Counts()
+        self._steps = 0
         self.problem: Counterexample | None = None
 
     @property
@@ -228,6 +229,7 @@ class _Driver:
                 self._known[name].append(token)
                 more = self._counts.tokens_delivered + 1
                 self._counts = replace(self._counts, tokens_delivered=more)
+        self._count_step()
 
     def difference(self) -> Counterexample | None:
         """Return the first answer that is not the plain model's; None if there is none."""
@@ -245,6 +247,22 @@ class _Driver:
                 right = int(logits[at].argmax())
                 return self._seen(f"{who}: token {at} is {right}", f"{answer[at]}")
         return None
+
+    def _count_step(self) -> None:
+        """Count a step, and stop an engine that takes far more of them than its requests need."""
+        self._steps += 1
+        most = self._mix.most_steps
+        if self._steps <= most:
+            return
+        whole = sum(
+            len(known) - len(self._prompt(name)) >= self._request(name).max_tokens
+            for name, known in self._known.items()
+        )
+        raise self._wrong(
+            f"an end within {most} steps",
+            f"none: after {most} steps {whole} of {len(self._known)} answers have all their "
+            "tokens, and it goes on",
+        )
 
     def _owners(
         self, tokens: list[int], positions: list[int], contexts: list[int], starts: list[int]

@@ -33,6 +33,18 @@ class Mix:
     requests: tuple[DrivenRequest, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def most_steps(self) -> int:
+        """Steps after which nobody believes in an end any more.
+
+        Within them even an engine ends that computes one token in a step, the prompt anew for each
+        answer, and all of it twice.
+
+        >>> Mix("two answers of 3 tokens to one prompt", (DrivenRequest([5, 6], 3, 2),)).most_steps
+        20
+        """
+        return 2 * sum(each.n * (len(each.prompt) + each.max_tokens) for each in self.requests)
+
     def as_data(self) -> list[tuple[list[int], int, int]]:
         """Return the requests as plain data."""
         return [(each.prompt, each.max_tokens, each.n) for each in self.requests]
@@ -69,7 +81,7 @@ def tight(seed: int) -> tuple[Mix, ...]:
     """Return a few requests for engines with hardly any room, in chunks, in several ways.
 
     >>> [mix.says for mix in tight(1)]
-    ['chunks of 12 tokens, prefixes found, victims computed again', 'victims swapped out']
+    ['chunks of 5 tokens, prefixes found, victims computed again', 'victims swapped out']
     """
     draw = random.Random(f"tight {seed}")
     common = _tokens(draw, 10)
@@ -87,10 +99,17 @@ def tight(seed: int) -> tuple[Mix, ...]:
         "max_num_batched_tokens": 12,
         "max_num_seqs": 5,
     }
+    # The first prompt is cut at a threshold, and in the same step the one behind it gets a token.
+    cut = {**small, "long_prefill_token_threshold": 5}
+    in_front = (DrivenRequest(_tokens(draw, 20), 8, 1), DrivenRequest(_tokens(draw, 3), 8, 1))
     swapping = {**small, "enable_prefix_caching": False, "num_cpu_blocks": 40}
     swapping |= {"preemption_mode": "swap", "max_num_batched_tokens": 24}
     return (
-        Mix("chunks of 12 tokens, prefixes found, victims computed again", tuple(requests), small),
+        Mix(
+            "chunks of 5 tokens, prefixes found, victims computed again",
+            (*in_front, *requests[: -len(in_front)]),
+            cut,
+        ),
         Mix("victims swapped out", tuple(requests), swapping),
     )
 

@@ -129,6 +129,38 @@ def test_a_sampler_that_takes_another_token_is_found_out():
     assert run.problem is not None
 
 
+def test_an_engine_that_never_ends_is_stopped_after_its_steps():
+    steps = []
+    changes = {"self.scheduler.update_from_output(output, sampled)": "pass"}
+    step = written_anew("EngineCore.step", changes)
+
+    def counted(self):
+        steps.append(self)
+        return step(self)
+
+    problem = drive(engine(EngineCore__step=counted), PLAIN).problem
+    # Twice 5 + 4 and 2 + 3 tokens, and the step behind them.
+    assert len(steps) == PLAIN.most_steps + 1 == 2 * (9 + 5) + 1
+    assert "serves 2 requests: two requests" in said(problem)
+    assert problem.expected == "an end within 28 steps"
+    assert problem.got.startswith("none: after 28 steps 0 of 2 answers have all their tokens")
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_the_reference_ends_long_before_it_would_be_stopped(seed):
+    for mix in (*tight(seed), many(seed)):
+        run = drive(engine(), mix)
+        assert run.problem is None
+        assert 5 * run.counts.model_calls < mix.most_steps
+
+
+def test_an_engine_that_serves_one_token_in_a_step_is_not_stopped():
+    slow = Mix(PLAIN.says, PLAIN.requests, {**PLAIN.options, "max_num_batched_tokens": 1})
+    run = drive(engine(), slow)
+    assert run.problem is None
+    assert run.counts.model_calls == 8 + 4
+
+
 def test_an_engine_that_raises_is_told_what_and_where():
     piece = defined("Executor.execute", "def execute(self, output, forks=None):\n    1 / 0\n")
     problem = difference(engine(Executor__execute=piece), seed=1)

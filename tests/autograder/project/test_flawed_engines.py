@@ -1,4 +1,4 @@
-"""Ten flawed engines, the reference and the untouched one: each gets what the rubric says."""
+"""Twelve flawed engines, the reference and the untouched one: each gets what the rubric says."""
 
 import ast
 import json
@@ -10,8 +10,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from autograder.lessons.lesson13 import EQUALITY
 from autograder.project import performance
 from autograder.project.answers import defined, reference_pieces, written_anew
+from autograder.project.checks import EXERCISES
 from autograder.project.report import report_of, report_on
 from autograder.project.rubric import rubric
 from autograder.proxy.subject import LocalSubject
@@ -110,6 +112,22 @@ def swallows_the_last_token():
     return with_piece("Answer.output", defined("Answer.output", SWALLOWED))
 
 
+def gives_the_tokens_to_the_first():
+    """Return an engine that is right but where a prompt is cut in front of one that ends."""
+    changes = {
+        "[sequence for sequence in scheduled if sequence.is_caught_up]": "scheduled",
+        "zip(caught_up, batch.sample_rows, strict=True)": "zip(caught_up, batch.sample_rows)",
+    }
+    return changed("Executor.execute", changes)
+
+
+def never_ends():
+    """Return an engine whose scheduler never hears of a token."""
+    return changed(
+        "EngineCore.step", {"self.scheduler.update_from_output(output, sampled)": "pass"}
+    )
+
+
 def says_nothing():
     """Return the reference with a placeholder for each docstring."""
     found = {}
@@ -148,6 +166,8 @@ CASES = {
     "no copy on write": (never_copies, NOTHING),
     "wrong order of service": (serves_the_last_first, ALL),
     "swallowed last token": (swallows_the_last_token, NOTHING),
+    "the first of the plan get the tokens": (gives_the_tokens_to_the_first, NOTHING),
+    "never ends": (never_ends, NOTHING),
     "placeholder docs": (says_nothing, {**ALL, "says": 0, "inputs": 0, "examples": 0}),
     "reference parts only": (is_borrowed, NOTHING),
     "five times slower": (is_five_times_slower, cpu(0)),
@@ -164,6 +184,25 @@ def test_an_engine_gets_what_the_rubric_says(name):
     assert earned == pytest.approx(expected), report.as_json()
     if make is dict:
         assert all("No part of the engine" in each.evidence[0] for each in report.verdicts[:9])
+
+
+def test_an_engine_that_is_wrong_in_half_of_the_settings_earns_nothing_whatever_the_seed():
+    engine = gives_the_tokens_to_the_first()
+    found = EQUALITY.check.examine(LocalSubject(engine, performance.PATIENCE), 3, 1)
+    assert found.fraction == 0.5, found
+    for seed in range(1, 7):
+        subject = LocalSubject(engine, performance.PATIENCE)
+        for exercise in EXERCISES:
+            finding = exercise.check.examine(subject, seed, 1)
+            assert finding.fraction == 0, (exercise.id, seed)
+            assert "long_prefill_token_threshold=5" in finding.counterexample.case
+
+
+def test_what_is_wrong_is_said_with_the_setting_in_every_item():
+    report = report_on(gives_the_tokens_to_the_first())
+    for each in report.verdicts:
+        if each.earned is not None:
+            assert "serves 8 requests: chunks of 5 tokens" in each.evidence[0]
 
 
 def test_a_report_has_every_item_of_the_rubric_as_a_table_and_as_data():
