@@ -166,10 +166,16 @@ def fifty_mb_of_output(cells: Cells) -> None:
     cells[2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x" * 50_000_000}]
 
 
+def first_schema(cells: Cells) -> None:
+    for each in cells:
+        each["metadata"].get("nbgrader", {}).update(schema_version=1)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         roles_changed,
+        first_schema,
         ids_stripped,
         ids_doubled,
         metadata_stripped,
@@ -201,6 +207,72 @@ def test_a_minor_version_costs_nothing(
     taken: Callable[..., Submission], answered: Cells, minor: Any
 ) -> None:
     assert taken(answered, nbformat_minor=minor).digest == taken(answered).digest
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"kernelspec": {"name": "no-such-kernel", "language": "R", "display_name": 3}},
+        {"kernelspec": None, "language_info": "R"},
+        {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": "x" * 50_000_000}}},
+        {"course": {"slug": "02_other"}, "celltoolbar": "Create Assignment"},
+    ],
+    ids=["another kernel", "no kernel", "50 MB of widget state", "another lesson"],
+)
+def test_the_metadata_of_a_notebook_cost_nothing(
+    taken: Callable[..., Submission], answered: Cells, metadata: dict[str, Any]
+) -> None:
+    honest = taken(answered)
+    found = taken(answered, metadata=metadata)
+    assert (found.digest, found.notes) == (honest.digest, ())
+
+
+@pytest.mark.parametrize("kind", ["markdown", "raw"])
+def test_an_answer_that_is_no_code_any_more_is_taken_as_code(
+    taken: Callable[..., Submission], answered: Cells, kind: str
+) -> None:
+    honest = taken(answered)
+    # An editor did it, for a picture.
+    answered[2]["cell_type"] = kind
+    answered[2]["attachments"] = {"plot.png": {"image/png": "aGVsbG8="}}
+    found = taken(answered)
+    assert run(found) == run(honest)
+    assert source(found, "ex-double") == source(honest, "ex-double")
+    assert found.notes == (f"cell ex-double was turned into {kind}",)
+
+
+def test_graded_cells_of_ones_own_are_worth_nothing(
+    taken: Callable[..., Submission], release: Release, answered: Cells
+) -> None:
+    honest = taken(answered)
+    roles = {**answered[3]["metadata"]["nbgrader"], "grade_id": "check-mine", "points": 1000}
+    mine = {**answered[3], "id": "mine", "source": "1000", "metadata": {"nbgrader": roles}}
+    found = taken([*answered, mine])
+    assert [each for each in run(found) if each[0] == "check"] == [
+        each for each in run(honest) if each[0] == "check"
+    ]
+    assert run(found)[-1] == ("own", "1000")
+
+
+@pytest.mark.parametrize("student", ["bob [2]", "a b", "a.b", "Jürgen", "x" * 200, "=cmd", "-rf"])
+def test_a_folder_may_be_called_what_it_likes(
+    submitted: Path, release: Release, hand_in: HandIn, answered: Cells, student: str
+) -> None:
+    hand_in(answered, "ada")
+    hand_in(answered, student)
+    digests = {name: take_in(submitted, name, release) for name in ("ada", student)}
+    assert isinstance(digests[student], Submission)
+    assert digests[student].student == student
+    assert digests[student].digest == digests["ada"].digest  # type: ignore[union-attr]
+
+
+def test_a_data_file_that_is_a_link_is_not_followed(
+    submitted: Path, taken: Callable[..., Submission], hand_in: HandIn, answered: Cells
+) -> None:
+    honest = taken(answered)
+    (submitted / "ada" / LESSON / "data.csv").symlink_to("/etc/passwd")
+    found = taken(answered)
+    assert (found.digest, found.notes) == (honest.digest, ())
 
 
 @pytest.mark.parametrize(

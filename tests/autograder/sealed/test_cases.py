@@ -1,0 +1,418 @@
+"""The cases that ``course grade`` must meet, each with status, points and three invariants.
+
+After each, a neighbour's verdicts are what they were, no process of a box is left, and nothing that
+a case tried to write lies outside of its box.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from autograder.sealed import judging
+from autograder.sealed.box.warm import Zygote
+from autograder.sealed.oracle import Oracle
+from autograder.sealed.release import Release
+from autograder.sealed.score import score
+from autograder.sealed.verdict import Status, Verdict
+from two_answers import LIMITS, RIGHT, SECRET, WITH_LIBRARY, WRONG, in_call, submission
+
+ROOT = Path(__file__).parents[3]
+CASES = 5
+"""Few are enough to tell right from wrong here."""
+
+Judged = tuple[Verdict, float | None]
+Grade = Callable[..., Judged]
+
+
+def in_calls(lines: str) -> str:
+    return f"def kv_bytes_per_token(model):\n{textwrap.indent(textwrap.dedent(lines), '    ')}"
+
+
+def tries_to_write(name: str, tree: Path, shared: Path) -> str:
+    """Return lines that write a file of this name wherever they can."""
+    places = ["/", "/tmp", "/dev/shm", "/var/tmp", "/proc/1/cwd", "/proc/1/root"]
+    places += map(str, (tree, shared, ROOT, Path.home()))
+    return textwrap.dedent(
+        f"""\
+        for place in {places!r}:
+            try:
+                open(place + "/{name}", "w").write("x")
+            except OSError:
+                pass
+        """
+    )
+
+
+@pytest.fixture
+def of_neighbour(two_exercises: Release, zygote_of_two: Zygote) -> Callable[[], list[Verdict]]:
+    """Judge a neighbour, of whom nothing is remembered."""
+    theirs = submission(two_exercises, {"ex-1-1": RIGHT})
+
+    def judged() -> list[Verdict]:
+        oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)
+        return list(oracle.judge(theirs))
+
+    return judged
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, list[Verdict]]:
+    return {}
+
+
+@pytest.fixture
+def grade(
+    two_exercises: Release,
+    zygote_of_two: Zygote,
+    of_neighbour: Callable[[], list[Verdict]],
+    kept: dict[str, list[Verdict]],
+    first_failing_case: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Grade]:
+    """Return the verdict on an answer to 1.1, and its points; then look at the invariants."""
+    monkeypatch.setattr(judging, "ANSWER_SECONDS", 3.0)
+    tmp_path.chmod(0o777)
+    before = kept.setdefault("neighbour", of_neighbour())
+    tree = zygote_of_two._readable[0]
+    left, course = f"left-{uuid4()}", digest(tree)
+
+    def grade(answer: str, own: str = "", is_alone: bool = True) -> Judged:
+        oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)
+        cell = f"{tries_to_write(left, tree, tmp_path)}{answer}"
+        verdicts = oracle.judge(
+            submission(two_exercises, {"ex-1-1": cell, "ex-1-2": WITH_LIBRARY}, own)
+        )
+        points = {item.exercise: item.points for item in score(two_exercises, verdicts).items}
+        if is_alone:
+            assert points["1.2"] == 10, verdicts
+        return verdicts[0], points["1.1"]
+
+    yield grade
+    assert survivors() == []
+    assert of_neighbour() == before
+    assert digest(tree) == course
+    for place in ("/", "/tmp", "/dev/shm", "/var/tmp", tree, tmp_path, ROOT, Path.home()):
+        assert not Path(place, left).exists()
+
+
+def digest(tree: Path) -> str:
+    """Return the hash of all that boxes have of the course."""
+    parts = [
+        f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(tree.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def survivors() -> list[str]:
+    """Return what runs below this process beside warm processes, after it had time to end."""
+    deadline = time.monotonic() + 60
+    while True:
+        warm = psutil.Process().children()
+        below = [each for process in warm for each in process.children()]
+        boxes = [each for each in warm if each.name() == "bwrap"]
+        left = [str(each) for each in (*boxes, *below) if each.status() != psutil.STATUS_ZOMBIE]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+RESOURCES = {
+    "infinite loop": (in_call("while True: pass"), Status.TIMEOUT),
+    "a loop that ignores SIGINT and SIGTERM": (
+        "import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n"
+        + in_calls(
+            """
+            while True:
+                try:
+                    while True: pass
+                except BaseException: pass
+            """
+        ),
+        Status.TIMEOUT,
+    ),
+    "regex backtracking in C": (
+        in_call("import re; re.match('(a+)+$', 'a' * 60 + 'b')"),
+        Status.TIMEOUT,
+    ),
+    "fork bomb": (in_call("import os\n    while True: os.fork()"), Status.PIDS),
+    "fork bomb that goes on": (
+        in_calls(
+            """
+            import os
+            while True:
+                try: os.fork()
+                except OSError: pass
+            """
+        ),
+        Status.TIMEOUT,
+    ),
+    "C-stack overflow": (
+        "import ctypes, sys\nsys.setrecursionlimit(10**9)\n"
+        "@ctypes.CFUNCTYPE(ctypes.c_int)\ndef deeper(): return deeper()\n"
+        + in_call("return deeper()"),
+        Status.CRASH,
+    ),
+    "one line of 100 MB": ("print('x' * 100_000_000)", Status.OUTPUT),
+    "300,000 lines": ("for n in range(300_000): print(n)", Status.OUTPUT),
+    "SIGKILL to itself": (in_call("import os; os.kill(os.getpid(), 9)"), Status.CRASH),
+    "SIGKILL to its parent": (in_call("import os; os.kill(os.getppid(), 9)"), Status.CRASH),
+    "SIGKILL to each process that it sees": (
+        in_calls(
+            """
+            import os
+            for process in os.listdir("/proc"):
+                if process.isdecimal() and int(process) != os.getpid():
+                    try: os.kill(int(process), 9)
+                    except OSError: pass
+            return 0
+            """
+        ),
+        Status.CRASH,
+    ),
+    "a reply nested 100,000 deep": (
+        in_calls(
+            """
+            nested = []
+            for _ in range(100_000): nested = [nested]
+            return nested
+            """
+        ),
+        Status.FAIL,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RESOURCES)
+def test_what_takes_too_much_is_typed_and_earns_nothing(grade: Grade, case: str) -> None:
+    answer, status = RESOURCES[case]
+    verdict, points = grade(answer)
+    assert (verdict.status, points) == (status, 0), verdict
+
+
+def returns(expression: str) -> str:
+    return f"{in_call(f'return {expression}')}"
+
+
+ODD = """\
+class Odd({kind}):
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __hash__(self): return 0
+    def __float__(self): return 1.0
+    def __int__(self): return 1
+    def __index__(self): return 1
+    def __lt__(self, other): return False
+    __gt__ = __lt__
+    def __sub__(self, other): return 0
+    __rsub__ = __sub__
+"""
+LIES = {"value": 1, "output": "", "seconds": 0.0}
+FORGING = {
+    **{f"odd {kind}": ODD.format(kind=kind) + returns("Odd()") for kind in ("int", "float", "str")},
+    **{
+        f"returns {value}": returns(value)
+        for value in ("float('nan')", "float('inf')", "float('-inf')", "-5", "'10 points'", "1e9")
+    },
+    "asserts dropped by a transformer of trees": (
+        "import ast\n"
+        "class Drop(ast.NodeTransformer):\n    def visit_Assert(self, node): return ast.Pass()\n"
+        f"get_ipython().ast_transformers.append(Drop())\n{WRONG}"
+    ),
+    "a transformer of input": (
+        "get_ipython().input_transformers_cleanup.append(lambda lines: ['check = 10\\n'])\n" + WRONG
+    ),
+    "methods of the shell replaced": (
+        "shell = get_ipython()\n"
+        "for name in ('run_cell', 'run_cell_async', 'run_code', 'showtraceback'):\n"
+        "    setattr(type(shell), name, lambda self, *a, **k: 10.0)\n" + WRONG
+    ),
+    "Session.send replaced": (
+        "try:\n    from jupyter_client.session import Session\n"
+        "    Session.send = lambda *a, **k: 10.0\nexcept ImportError: pass\n" + WRONG
+    ),
+    "the display hook replaced": (
+        "import sys\nsys.displayhook = lambda value: print(10.0)\n"
+        "get_ipython().display_pub.publish = lambda *a, **k: 10.0\n" + WRONG
+    ),
+    "output cleared after the cell": (
+        "from IPython.display import clear_output\n"
+        "get_ipython().events.register('post_run_cell', lambda *a: (clear_output(), print(10.0)))\n"
+        + WRONG
+    ),
+    "round, len and isinstance shadowed": (
+        "import builtins\nround = len = isinstance = lambda *a: True\n"
+        "for name in ('round', 'isinstance', 'abs', 'all', 'max'):\n"
+        "    setattr(builtins, name, lambda *a, **k: True)\n" + WRONG
+    ),
+    "comparisons of others patched": (
+        "import contextlib\n"
+        "with contextlib.suppress(ImportError):\n"
+        "    import numpy.testing\n"
+        "    numpy.testing.assert_allclose = numpy.allclose = lambda *a, **k: True\n"
+        # Where lessons need torch, the warm process has imported it.
+        "import sys\n"
+        "if torch := sys.modules.get('torch'):\n"
+        "    torch.allclose = torch.equal = lambda *a, **k: True\n"
+        "with contextlib.suppress(ImportError):\n"
+        "    import hypothesis\n"
+        "    hypothesis.given = lambda *a, **k: lambda test: lambda: None\n"
+        "with contextlib.suppress(ImportError):\n"
+        "    import autograder.checks.compare as c\n"
+        "    c.differences = lambda *a, **k: []\n" + WRONG
+    ),
+    "a thread that answers later": (
+        "import threading, time\n"
+        + in_calls(
+            f"""
+            import io
+            from autograder.proxy.wire import write_frame
+            import os
+            def late():
+                while True:
+                    for number in range(3, 12):
+                        try:
+                            with open(os.dup(number), "wb") as stream: write_frame(stream, {LIES!r})
+                        except OSError: pass
+                    time.sleep(0.001)
+            threading.Thread(target=late, daemon=True).start()
+            return 1
+            """
+        )
+    ),
+    "an answer twice": in_calls(
+        f"""
+        import os
+        from autograder.proxy.wire import write_frame
+        for number in range(3, 12):
+            try:
+                with open(os.dup(number), "wb") as stream: write_frame(stream, {LIES!r})
+            except OSError: pass
+        return 1
+        """
+    ),
+    "an answer before it is asked": (
+        "import os\nfrom autograder.proxy.wire import write_frame\n"
+        "for number in range(3, 12):\n"
+        "    try:\n"
+        "        with open(os.dup(number), 'wb') as stream:\n"
+        "            write_frame(stream, {'raised': None})\n"
+        "            write_frame(stream, {'taken': True})\n"
+        "    except OSError: pass\n" + WRONG
+    ),
+}
+
+HARMS_ITSELF = (
+    "a transformer of input",
+    "methods of the shell replaced",
+    "an answer before it is asked",
+)
+"""What no later cell of the same submission survives."""
+BREAKS_PYTHON = "round, len and isinstance shadowed"
+
+
+@pytest.mark.parametrize("case", FORGING)
+def test_who_forges_an_answer_gains_nothing(grade: Grade, case: str) -> None:
+    verdict, points = grade(FORGING[case], is_alone=case not in HARMS_ITSELF)
+    ends = Status.CRASH if case == BREAKS_PYTHON else Status.FAIL
+    assert (verdict.status, points) == (ends, 0), verdict
+
+
+FAIR = {
+    "warnings on stderr": (
+        "import warnings, sys\nwarnings.warn('odd')\nprint('odd', file=sys.stderr)\n"
+        + RIGHT.replace("    return", "    warnings.warn('odd')\n    return")
+    ),
+    "prints": RIGHT.replace("    return", "    print('x' * 10_000)\n    return"),
+    "late output of a thread": (
+        "import threading, time\n"
+        "def late():\n    time.sleep(0.2)\n    print('late')\n"
+        f"threading.Thread(target=late).start()\n{RIGHT}"
+    ),
+    "a backend of matplotlib": (
+        "%matplotlib qt\n%matplotlib inline\nimport matplotlib\nimport matplotlib.pyplot as plt\n"
+        f"matplotlib.use('Agg')\nplt.plot([1, 2])\nplt.show()\n{RIGHT}"
+    ),
+    "a sleeping atexit": (f"import atexit, time\natexit.register(time.sleep, 9e9)\n{RIGHT}"),
+    "children in sessions of their own": (
+        "import subprocess\n"
+        "subprocess.Popen(['setsid', 'sleep', '1000'], start_new_session=True)\n" + RIGHT
+    ),
+    "results in another order each time": (
+        "import random\n"
+        + RIGHT.replace(
+            "return 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.dtype_bytes",
+            "factors = [2, model.num_layers, model.num_kv_heads, model.head_dim, model.dtype_bytes]"
+            "\n    random.shuffle(factors)\n    import math\n    return math.prod(factors)",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAIR)
+def test_what_is_right_earns_all(grade: Grade, case: str) -> None:
+    verdict, points = grade(FAIR[case])
+    assert (verdict.status, points) == (Status.PASS, 10), verdict
+
+
+OWN = {
+    "input() in a cell of one's own": "name = input('Who are you? ')\nprint(name)",
+    "a variable called check": "check = 3",
+    "a helper": "def twice(x):\n    return 2 * x",
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_cell_of_ones_own_costs_nothing(grade: Grade, case: str) -> None:
+    verdict, points = grade(RIGHT, own=OWN[case])
+    assert (verdict.status, points) == (Status.PASS, 10), verdict
+
+
+BORROWED = {
+    "importlib": (
+        "import importlib\n"
+        "kv_bytes_per_token = importlib.import_module('course_lib.kv_cache').kv_bytes_per_token"
+    ),
+    "a wrapper": (
+        "from course_lib.kv_cache import kv_bytes_per_token as theirs\n"
+        + returns("int(theirs(model))")
+    ),
+    "a wrapper that hides what it met": (
+        "import autograder.sealed.box.stub as stub\n"
+        "from course_lib.kv_cache import kv_bytes_per_token as theirs\n"
+        + in_calls(
+            """
+            try: return theirs(model)
+            finally: stub.met.clear()
+            """
+        )
+    ),
+    "a file": ("import course_lib.kv_cache.sizing as s\nexec(open(s.__file__).read())"),
+    "a compiled module": (
+        "import marshal, pathlib, course_lib.kv_cache.sizing as s\n"
+        "found = [*pathlib.Path(s.__file__).parents[2].rglob('sizing*.pyc')]\n"
+        "for path in found:\n"
+        "    exec(marshal.loads(path.read_bytes()[16:]))\n"
+        "if not found: from course_lib.kv_cache import kv_bytes_per_token"
+    ),
+    "the code of the stub's module": (
+        "import course_lib.kv_cache.sizing as s, types\n"
+        "kv_bytes_per_token = types.FunctionType(s.kv_bytes_per_token.__code__, vars(s))"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BORROWED)
+def test_what_is_borrowed_earns_nothing(grade: Grade, case: str) -> None:
+    verdict, points = grade(BORROWED[case])
+    assert (verdict.status, points) == (Status.FAIL, 0), verdict
