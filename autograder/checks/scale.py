@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autograder.checks.finding import CHECKED, FAILING, Counterexample, Finding, Misconception
@@ -156,6 +156,9 @@ class ScaleCheck:
     misconceptions: tuple[Misconception, ...] = ()
     patience: float = PATIENCE
     others: tuple[Any, ...] = ()
+    _known: dict[tuple[int, int], Scores] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         total = sum(condition.share for condition in self.conditions)
@@ -192,7 +195,11 @@ class ScaleCheck:
             self.play(subject, seed)
 
     def _scores(self, player: Any, seed: int) -> Scores:
-        return self.play(LocalSubject(player, timeout=self.patience), seed)
+        """Return what a player of the course scores: it plays once, and the same each time."""
+        game = id(player), seed
+        if game not in self._known:
+            self._known[game] = self.play(LocalSubject(player, timeout=self.patience), seed)
+        return self._known[game]
 
     def _judged(self, scores: Measured, seed: int, subject: Subject) -> Finding:
         met = [condition.met(scores) for condition in self.conditions]

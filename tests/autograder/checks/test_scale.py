@@ -1,6 +1,7 @@
 """Checks of something better than another, on a queue at a counter: whom to serve next."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,21 @@ def test_the_reference_earns_all_and_the_floor_nothing(seed):
     assert best.fraction == 1
     assert len(best.remarks) == 2
     assert GAME.examine(LocalSubject(first), seed, 1).fraction == 0
+
+
+def test_players_of_the_course_play_each_game_once():
+    seeds = []
+
+    def counting(subject, seed):
+        seeds.append(seed)
+        return play(subject, seed)
+
+    game = replace(GAME, play=counting)
+    own = LocalSubject(lambda minutes: minutes.index(sorted(minutes)[len(minutes) // 2]))
+    findings = [game.examine(own, seed, 1) for seed in (1, 1, 2)]
+    # The learner three times; in both games floor and reference, and the two known mistakes.
+    assert (seeds.count(1), seeds.count(2)) == (2 + 4, 1 + 4)
+    assert findings[0] == findings[1] != findings[2]
 
 
 def test_between_floor_and_bound_points_are_in_proportion(examine):
