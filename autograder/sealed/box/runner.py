@@ -43,6 +43,10 @@ class Shell(InteractiveShell):
     def enable_gui(self, gui: str | None = None) -> None:
         """Open no windows, so that there is no loop to run for them."""
 
+    def enable_matplotlib(self, gui: str | None = None) -> Any:
+        """Draw into memory, whatever a cell asks for: what needs a window is missing in a box."""
+        return super().enable_matplotlib("agg")  # type: ignore[no-untyped-call]
+
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         """Show nothing: what was raised is reported, and to draw it takes longer than a cell."""
 
