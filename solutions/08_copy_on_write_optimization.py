@@ -573,7 +573,7 @@ assert dict(llm.last_step.output.num_scheduled_tokens) == {"a": 1000, "b": 8, "c
 # %% [markdown] solution="8.6c"
 # **Explained.** A lane stands for one number of the block, counted through slots, heads and numbers of a head; `//`
 # and `%` take it apart. The same `place` serves source and destination, because both lie in the same tensor. The mask
-# is for the last program, and 64 bits are for a cache of $2^{31}$ numbers and more: in a layer of Llama-3.1-8B a
+# is for the last program, and 64 bits are for a cache of more than $2^{31}$ numbers: in a layer of Llama-3.1-8B a
 # block has $16 \cdot 8 \cdot 128 = 2^{14}$, and block 131,072 begins at $2^{31}$, which does not fit into 32.
 
 # %% [markdown]
