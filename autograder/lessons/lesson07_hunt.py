@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from autograder.checks.compare import within
 from autograder.checks.finding import Misconception
 from course_lib.kv_cache.block_pool import BlockPool
@@ -113,6 +115,25 @@ def run_suite(free: Callable[..., list[int]]) -> list[str]:
     return complaints
 
 
+def _without_numpy(trace: Any) -> Any:
+    """Return a trace with Python's numbers and lists in the place of NumPy's."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+    def each_plain(values: Any) -> Any:
+        values = plain(values)
+        return [plain(each) for each in values] if isinstance(values, (list, tuple)) else values
+
+    if not isinstance(trace, dict):
+        return trace
+    plainer = {key: plain(value) for key, value in trace.items()}
+    steps = plainer.get("steps")
+    if isinstance(steps, (list, tuple)):
+        plainer["steps"] = [each_plain(step) for step in steps]
+    return plainer
+
+
 def play(free: Free, trace: Any) -> list[list[int]]:
     """Run a trace; return the ids that each take got.
 
@@ -127,6 +148,7 @@ def play(free: Free, trace: Any) -> list[list[int]]:
     >>> play(free_as_before, {"caching": False, "steps": [2, [1], 1]})
     [[1, 2], [1]]
     """
+    trace = _without_numpy(trace)
     pool = BlockPool(NUM_BLOCKS, trace["caching"])
     taken = []
     for number, step in enumerate(trace["steps"], 1):
@@ -161,6 +183,7 @@ def _form_of_a_trace(trace: Any) -> str | None:
 
 def tells_them_apart(_: Any, trace: Any) -> str | None:
     """Agree with a trace in which the two ways hand out other blocks."""
+    trace = _without_numpy(trace)
     complaint = _form_of_a_trace(trace)
     if complaint is not None:
         return complaint
@@ -183,7 +206,7 @@ def tells_as_little(one: Any, other: Any) -> str | None:
 
 def _kind(trace: Any) -> str:
     """Say why a trace shows no difference, as far as its steps tell."""
-    steps = list(trace["steps"])
+    steps = _without_numpy(trace)["steps"]
     freed = [n for n, step in enumerate(steps) if type(step) is not int and step]
     if not freed:
         return "no release"

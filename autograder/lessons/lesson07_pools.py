@@ -80,6 +80,23 @@ MORE_FAULTY = {
     "the last of many has a hash that finds nothing": Make(BlockPool, 20)
     .do("touch", _at(19))
     .set("blocks.19.block_hash", b"a"),
+    "each of two is found by the hash of the other": TWO.do("get_new_blocks", 2)
+    .do("cache_full_blocks", _at(1, 2), [b"a", b"b"])
+    .set("blocks.1.block_hash", b"b")
+    .set("blocks.2.block_hash", b"a"),
+    "found without a hash, which another has": TWO.do("get_new_blocks", 2)
+    .do("cache_full_blocks", _at(1, 2), [b"a", b"a"])
+    .set("blocks.1.block_hash", None),
+    "a cached block is lost": CACHED.set("blocks.1.ref_cnt", 0),
+    "a cached block is held and queued": CACHED.do(f"{_QUEUE}.append_n", _at(1)),
+    "a hash with caching off, in the queue": CACHED.do("free_blocks", _at(1)).set(
+        "enable_caching", False
+    ),
+    "a hash that finds nothing, with caching off": HELD.set("enable_caching", False).set(
+        "blocks.1.block_hash", b"a"
+    ),
+    "the null block has a hash that finds nothing": ONE.set("blocks.0.block_hash", b"a"),
+    "a length that is too small": _linked(ONE, 1).set(f"{_QUEUE}.num_free_blocks", 0),
 }
 """Further pools that break a law; they need more care."""
 

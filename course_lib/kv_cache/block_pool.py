@@ -452,18 +452,19 @@ class BlockPool:
     def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
         """Give blocks back: each has one holder less.
 
-        Blocks that nobody holds any more go to the free queue, in the order in which they are
-        given: those with a hash to its back, the others to its front. So whoever frees a request
-        passes its last block first: the end of a prefix is worth less than its beginning. The time
-        grows with the number of blocks given back, and not with that of free ones.
+        Blocks that nobody holds any more go to the free queue, in the order in which their last
+        holders give them back: those with a hash to its back, the others to its front. So whoever
+        frees a request passes its last block first: the end of a prefix is worth less than its
+        beginning. The time grows with the number of blocks given back, and not with that of free
+        ones.
 
         Args:
             ordered_blocks: The blocks, the first to be reused first. A block that is in it twice is
                 given back twice.
 
         Raises:
-            DoubleFreeError: A block is given back more often than it is held. It is a ValueError.
-                Nothing changes.
+            DoubleFreeError: A block that this pool lends is given back more often than it is held.
+                It is a ValueError. Nothing changes.
             ForeignBlockError: One of them is not from this pool, or is the null block. It is a
                 ValueError. Nothing changes.
 
@@ -514,7 +515,7 @@ class BlockPool:
         Whether a block is in the queue is told by its count, without a look at the others.
 
         Args:
-            blocks: The blocks, in use or free.
+            blocks: The blocks, in use or free. A block that is in it twice gets two holders more.
 
         Raises:
             ForeignBlockError: One of them is not from this pool, or is the null block. It is a
