@@ -137,7 +137,7 @@ print(f"the server is done after {fcfs.makespan:.1f} s, {len(workload) / fcfs.ma
 print(f"first come, first served: {share_in_time(fcfs):.0%} are in time")
 
 # %% [markdown]
-# More come than can be served, so not everybody can be in time. No order of service makes the server faster. **Predict:** in
+# More come than can be served, so not everybody can be in time. No order of service makes this server faster. **Predict:** in
 # the best order that you can think of, what share of the requests could be in time? The two rates above are enough to
 # reason with.
 
@@ -232,10 +232,11 @@ for policy in ("fcfs", "sjf"):
 # %% check="9.1"
 
 # %% [markdown] solution="9.1"
-# **Explained.** The two ends are easy in any list or deque. The middle is not: a deque has to be searched. A dictionary
-# finds a key at once and keeps the order in which keys came, and an `OrderedDict` can also put one at the front. (In vLLM
-# 0.33.0 the queue is a `deque`, and when a client goes away the whole line is copied without that request.) An empty queue
-# raises an `IndexError` and says so: None would be taken for a request somewhere else.
+# **Explained.** The two ends are easy in a deque (in a list the front is not: all the others move up). The middle is easy
+# in neither: it has to be searched for. A dictionary finds a key at once and keeps the order in which keys came, and an
+# `OrderedDict` can also put one at the front. (In vLLM 0.33.0 the queue is a `deque`, and when a client goes away the whole
+# line is copied without that request.) An empty queue raises an `IndexError` and says so: None would be taken for a request
+# somewhere else.
 
 # %% [markdown]
 # ## 4. A heap that lets go
@@ -273,7 +274,7 @@ for policy in ("fcfs", "sjf"):
 
 # %% [markdown] solution="9.2a"
 # **Explained.** A counter that only goes up gives each entry a number of its own. It decides between equal keys, in
-# favour of who came first, so two requests are never compared. `len(self.alive)` would not do: it falls when somebody
+# favour of who was put in first, so two requests are never compared. `len(self.alive)` would not do: it falls when somebody
 # leaves, and then two entries have the same number.
 
 # %% exercise="9.2b"
@@ -656,7 +657,7 @@ assert all(share <= 0.3 for (_, policy), share in drift.items() if policy == "vt
 assert drift["a flood in front", "fcfs"] > 2
 
 # %% [markdown]
-# Fairness costs nobody throughput, but it is not free: who sends most waits longer than before. In the 1,500
+# Fairness costs no throughput, but it is not free: who sends most waits longer than before. In the 1,500
 # requests client b has every sixth one. Under first come, first served both clients wait alike; under VTC b hardly waits,
 # and a waits longer.
 
@@ -943,10 +944,11 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 
 # %% [markdown] solution="9.9b"
 # **Explained.** With a dictionary and `min` there is no heap that could be out of order, at $O(n)$ for each `pop`. With a
-# heap two ways are right and quick: take the session out, change it, put it in, as the pull request does; or leave the old
-# entry as a ghost and push a new one, as your heap of section 4 would. Two others come to mind first. To push it once
-# more is wrong: it is served twice. To call `heapify` after each change is right, and costs $O(n)$ for each message. Your heap
-# keeps the *key* that a request had when it came: it can never be out of order, but it would be out of date.
+# heap two ways are right: take the session out, change it, put it in, as the pull request does, at $O(n)$ for each message,
+# since the heap is searched for it; or leave the old entry as a ghost and push a new one, as your heap of section 4 would,
+# at $O(\log n)$. Two others come to mind first. To push it once more is wrong: it is served twice. To call `heapify` after
+# each change is right, and costs $O(n)$ for each message as well. Your heap keeps the *key* that a request had when it
+# came: it can never be out of order, but it would be out of date.
 
 # %% [markdown]
 # ## 10. An order of your own
@@ -957,9 +959,10 @@ def serve(steps: list[tuple[Any, ...]]) -> list[str]:
 #
 # What counts is your **place** between first come, first served (0) and the ratio of section 2 (1 there, and beyond it), by
 # the share in time. But that alone rewards starving: last come, first served has a place near 1. So there is a penalty. The
-# **tail** is your p99 of TTFT over that of first come, first served. Up to 1.5 the place counts in full, from there on less,
-# and from 1.75 on nothing at all. All points are earned with 0.6 of what our own answer is worth; the check says where that is.
-# Not much scaffold: you have the idea of ageing, and all of these tables.
+# **tail** is your p99 of TTFT over that of first come, first served. Up to 1.5 the place counts in full, from there on
+# less, and from 1.75 on nothing at all. Four of the five points are for what the place is worth then: all four from 0.6 of
+# what our own answer is worth on; the check says where that is. Who earns any of them has the fifth for a tail of at most
+# 1.5. Not much scaffold: you have the idea of ageing, and all of these tables.
 
 
 # %% exercise="9.10"
@@ -1032,15 +1035,15 @@ assert own[is_large].mean() > 1.5 * first[is_large].mean() and own[~is_large].me
 # 5 points, about 8 minutes, marked by hand: 2 each for (a) and (b), 1 for (c).
 
 # %% [markdown] answer="9.10" points=5
-# **(a)** Mine hurts those with more than 1,500 tokens: they stand behind everybody who comes within 30 s after them. Their
-# mean TTFT under the table says so: 42.8 s, where it was 26.6 s under first come, first served (without the folder of traces:
-# 26.2 and 13.6 s); the others wait 6.6 s and not 29.8 (1.2 and 14.2). The p99 of all is 1.1 times what it was (1.3 times), and
-# the mean over all falls, so neither would have told me. **(b)** It gives up whoever has waited for 2 s, and serves them when
-# nobody else is left: its p99 is 2.0 times that of first come, first served (3.0 times), 115 s (86 s). A user who waits sees
-# others being served, and the longer one has waited the less hope there is. Goodput does not see it, since late is late.
-# **(c)** I would take the prompt alone, which is known: in section 5 it keeps 89% of the gain (87%). A guess of the answer adds
-# little there. My threshold asks only whether a request is large, which is easier still, but where answers are most of the
-# tokens a bad guess costs more: with the whole size guessed, 67% of the gain was left (36%).
+# **(a)** Mine hurts those with more than 1,500 tokens: they stand behind all smaller ones that come within 30 s after them.
+# Their mean TTFT under the table says so: 42.8 s, where it was 26.6 s under first come, first served (without the folder of
+# traces: 26.2 and 13.6 s); the others wait 6.6 s and not 29.8 (1.2 and 14.2). The p99 of all is 1.1 times what it was (1.3
+# times), and the mean over all falls, so neither would have told me. **(b)** It gives up whoever has waited for 2 s, and
+# serves them when nobody else is left: its p99 is 2.0 times that of first come, first served (3.0 times), 115 s (86 s). A
+# user who waits sees others being served, and the longer one has waited the less hope there is. Goodput does not see it,
+# since late is late. **(c)** I would take the prompt alone, which is known: in section 5 it keeps 89% of the gain (87%). A
+# guess of the answer adds little there. My threshold asks only whether a request is large, which is easier still, but where
+# answers are most of the tokens a bad guess costs more: with the whole size guessed, 67% of the gain was left (36%).
 #
 # **Mark scheme.** (a) 1 for who, by size or class and not only "some", 1 for a figure with its unit. (b) 1 for those who
 # are given up, 1 for a figure of the tail. (c) 1 for something that is known beforehand, with what is lost.
@@ -1069,7 +1072,8 @@ assert [round(100 * left[name]) for name in ("prompts alone", "all guessed")] ==
 # **virtual time**: how far the imagined server has come. Here it is told by the end of the request that was taken last
 # (self-clocked fair queueing; Golestani, 1994).
 #
-# A has weight 2, b weight 1, and both send two requests of 20 tokens. a1 would be done at 10, a2 at 20; b1 at 20, b2 at 40.
+# A has weight 2, b weight 1, and both send two requests of 20 tokens. In virtual time a1 would be done at 10, a2 at 20; b1
+# at 20, b2 at 40.
 # Unlike VTC, it has to know the length beforehand.
 
 # %% exercise="9.11"
@@ -1199,7 +1203,7 @@ parts.table(lesson=9)
 #
 # **What production code does beyond this, and why.**
 #
-# - Who cannot start for another reason than blocks, such as a grammar that is still being compiled or an adapter (LoRA) that
+# - Who cannot start for a reason of its own, such as a grammar that is still being compiled or an adapter (LoRA) that
 #   has no place in this step, is passed over (`skip_request`) and put back in front for the next step.
 # - An order of your own is a scheduler of your own: `--scheduler-cls`.
 # - Fairness between clients and deadlines can be made in front of the engine, in a gateway that sees all replicas: an
@@ -1224,12 +1228,12 @@ parts.table(lesson=9)
 # %% [markdown]
 # ## 16. Takeaways
 #
-# - An order needs a line, and makes no capacity. It says who waits.
+# - An order needs a line, and says who waits. It makes no capacity, unless it saves work, as the cache-aware one does.
 # - A heap entry is key, number, request: the number decides ties and tells the living from ghosts. A key does not change
 #   while it lies in the heap.
 # - The shortest first is best for the mean, and the longest pay. Ageing costs one line: $pA + a$, without a clock.
 # - Priority buys the place in the line and safety from preemption, not the pace.
-# - Fair to clients is fair in tokens. Who comes back is lifted: absence is no credit. The gap is at most
+# - Fair to clients is fair in tokens. Who comes back is lifted: absence is no credit. While both wait, the gap is at most
 #   $2 \max(w_p L, w_q M)$.
 # - Under overload almost anything beats first come, first served on goodput. Look at the tail, and at who is in it.
 #

@@ -1033,10 +1033,13 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # - `long_prefill_token_threshold_adaptive` raises the threshold to an equal share of the budget, so that it never cuts a prompt
 #   below what it would get if all got the same.
 # - `prefill_schedule_interval` lets prompts, and further chunks of those admitted, into every $N$-th step only, as long as
-#   somebody decodes and the line does not grow: longer runs of plain decode steps, which have fast paths.
-# - Some attention backends want the batch sorted into regions (`reorder_batch_to_split_decodes_and_prefills` in
-#   `v1/attention/backends/utils.py`), as kernels for decodes and for prompts differ; a last chunk of one token counts as a
-#   decode there unless the backend says otherwise (`split_decodes_and_prefills`). In 2025 vllm-ascend took such a chunk for a
+#   somebody decodes, and the last step that was open to prompts left nobody waiting: longer runs of plain decode steps, which
+#   have fast paths.
+# - Kernels for decodes and for prompts differ, so some attention backends want decodes in front. The scheduler does not sort;
+#   the model runner sorts each batch behind it, single tokens first, the others by their number (`sort_batch_req_ids` in
+#   `v1/worker/gpu/model_runner.py`; drafts apart). The older runner makes regions, for backends that ask for them
+#   (`reorder_batch_to_split_decodes_and_prefills` in `v1/attention/backends/utils.py`). A last chunk of one token counts as a
+#   decode unless the backend says otherwise (`split_decodes_and_prefills`, same file). In 2025 vllm-ascend took such a chunk for a
 #   decode in a path that cannot treat it as one, and failed (its pull request #5444 mended that).
 #
 # ## 13. Quiz
@@ -1093,7 +1096,8 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # <details><summary>What older material says differently</summary>
 #
 # - "Chunked prefill improves throughput." Of a service with a limit on the gaps; not of a batch job (section 9).
-# - "Prefill and decode are phases." They were, by default, in vLLM before V1: an iteration had prompts or decodes, not both.
+# - "Prefill and decode are phases." They were in vLLM before V1, with chunks off: an iteration had prompts or decodes, not
+#   both. Chunks were off by default; from 2024 on they were on for models with a context above 32K tokens.
 # - "Decodes are scheduled first." A result of the order of admission (section 4).
 # - "Chunk size" as a setting. In V1 there is none: a chunk is what the budget, or the threshold, leaves.
 # - "Smaller chunks, smoother text." Down to the free seats; below that only prompts get slower (section 5).

@@ -532,8 +532,11 @@ UNFIT_BATCHES = (
 
 
 def _many_sequences() -> Call:
-    """Return the call on 100 sequences of two blocks, in a cache that is seventy times as large."""
-    num_seqs, num_blocks = 100, 14_000
+    """Return the call on 100 sequences of two blocks, in a cache that is fifty times as large.
+
+    Larger caches would not fit into one message to a box.
+    """
+    num_seqs, num_blocks = 100, 10_000
     generator = torch.Generator().manual_seed(9)
     ids = torch.randperm(num_blocks, generator=generator)[: 2 * num_seqs].view(-1, 2).tolist()
     batch = PagedBatch.of(ids, [20] * num_seqs, num_blocks=num_blocks, block_size=16)

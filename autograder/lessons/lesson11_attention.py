@@ -120,9 +120,12 @@ UNFIT_BATCHES = (
 
 
 def _many_chunks() -> Call:
-    """Return the call on 60 decodes and a chunk, in a cache that is a hundred times as large."""
+    """Return the call on 60 decodes and a chunk, in a cache that is sixty times as large.
+
+    Larger caches would not fit into one message to a box.
+    """
     generator = torch.Generator().manual_seed(9)
-    num_blocks = 16_000
+    num_blocks = 10_000
     ids = torch.randperm(num_blocks, generator=generator)[: 60 * 2 + 40].tolist()
     tables = [ids[2 * seq : 2 * seq + 2] for seq in range(60)] + [ids[120:]]
     batch = PagedBatch.of(

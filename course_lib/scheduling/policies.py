@@ -5,7 +5,7 @@ O(log n), or in the number of clients. A scheduler takes any object that does th
 ``POLICIES`` or one of your own. Iterating over a queue yields the requests in service order.
 
 Two trade-offs run through all of them. Serving short requests first lowers the mean latency and
-lets long ones starve. Being fair to clients costs nobody throughput, but a client with many
+lets long ones starve. Being fair to clients costs no throughput, but a client with many
 requests waits longer than it would under first come, first served.
 """
 

@@ -6,6 +6,7 @@ of each kind that no lesson has yet stands beside the lessons' own.
 """
 
 import inspect
+import io
 import itertools
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from autograder.checks.function import Call, FunctionCheck, Large
 from autograder.checks.reference import Method
 from autograder.checks.stateful import StatefulCheck, Twin
 from autograder.proxy.subject import LocalSubject
+from autograder.proxy.wire import write_frame
 from course_lib.kv_cache import BlockTable
 from course_lib.mounting import mount
 
@@ -380,6 +382,22 @@ def test_the_reference_behind_helpers_passes(exercise):
         return helper()
 
     finding = examine(exercise, wrapped(exercise, helped), max_examples=FEW)
+    assert finding.fraction == 1, finding.counterexample
+
+
+class InMessages(LocalSubject):
+    """What is asked here could be asked, and answered, in a box."""
+
+    def _ask(self, request, lent):
+        write_frame(io.BytesIO(), request)
+        answer = super()._ask(request, lent)
+        write_frame(io.BytesIO(), answer)
+        return answer
+
+
+@of([e for e in CALLED if e.check.large])
+def test_the_largest_calls_fit_into_messages(exercise):
+    finding = exercise.examine(InMessages(right_answer(exercise.check)), max_examples=1)
     assert finding.fraction == 1, finding.counterexample
 
 

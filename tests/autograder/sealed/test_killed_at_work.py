@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 import kill_campaign as campaign
+from autograder.sealed.oracle import seed_of
+from autograder.sealed.store import Store
 
 STUDENTS = 5
 LONGEST = 1_500
@@ -36,8 +39,14 @@ def course(boxes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("killed") / "course"
     campaign.set_up(root, STUDENTS)
     campaign.undisturbed(root)
+    shutil.copytree(root, graded(root))
     campaign.start_again(root)
     return root
+
+
+def graded(root: Path) -> Path:
+    """Return where all is that the undisturbed run has left."""
+    return root.with_name("graded")
 
 
 def judged(root: Path) -> int:
@@ -56,6 +65,17 @@ def wait_for(process: subprocess.Popen[bytes], root: Path, number: int) -> None:
 def is_as_undisturbed(root: Path) -> bool:
     expected, _ = campaign.undisturbed(root)
     return campaign.as_json(campaign.results(root)) == expected
+
+
+def test_nothing_that_grading_writes_tells_the_secret_or_a_seed(course: Path) -> None:
+    results = graded(course) / "results"
+    secret = Store(results).secret()
+    seeds = [seed_of(secret, exercise) for exercise in ("1.1", "1.2")]
+    telling = [secret, secret.hex().encode(), *(str(seed).encode() for seed in seeds)]
+    written = [path for path in graded(course).rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in written}
+    assert {".db", ".jsonl", ".csv", ".ipynb", ".txt"} <= kinds
+    assert [path.name for path in written if tells(path, telling)] == ["secret"]
 
 
 def test_a_grader_that_is_killed_while_it_judges_is_run_again(course: Path) -> None:
@@ -89,6 +109,12 @@ def test_whoever_works_for_a_grader_can_be_killed(course: Path) -> None:
     assert process.wait() == 0, said(course)
     assert is_as_undisturbed(course)
     assert campaign.survivors(course) == []
+
+
+def tells(path: Path, telling: list[bytes]) -> bool:
+    """Say whether a file holds one of these."""
+    held = path.read_bytes()
+    return any(each in held for each in telling)
 
 
 def said(root: Path) -> str:
