@@ -52,10 +52,7 @@ def _slots() -> dict[str, float]:
 
 def _share_of_the_pieces() -> dict[str, float]:
     """Give the rounding as a share of the pieces that were handed out."""
-    handed_out = {
-        name: given.mean_over_snapshots(name, lambda each: given.next_power_of_two(each.reserved))
-        for name in given.rounded_shares()
-    }
+    handed_out = _all_that_is_handed_out()
     return {name: share / handed_out[name] for name, share in given.rounded_shares().items()}
 
 
