@@ -146,8 +146,9 @@ BATCHES = (
     # Positions in 32 bits, in which their own numbers fit, and the slots do not.
     batch([[1]], [0, 1], [0], 1, np.int32),
     batch([[2**27 + 1]], [0, 1], [0], 16, np.int32),
-    # A position, too, that is not exact in 32 bits as a float.
-    batch([[1]], [0, 1], [2**24 + 1], 2**25),
+    # A position, too, that is not exact in 32 bits as a float. The block is no larger than that
+    # takes: who writes down all its slots is slow, and must not run out of time or memory.
+    batch([[1]], [0, 1], [2**24 + 1], 2**24 + 2),
     batch([[3, 6]], [0, 1], [5, 10**6]),
     batch([[3, 6]], [0, 0], [4, -1]),
     # What has no slot: behind the columns, behind the end of the table, in front of it.
