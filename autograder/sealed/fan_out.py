@@ -76,6 +76,8 @@ def cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
                 )
                 address = stack.enter_context(local)
             else:
+                # Who loses it is told so below, in a line.
+                logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
                 address = scheduler
             client = stack.enter_context(Client(address, timeout=30))
         except (OSError, ValueError) as error:
@@ -98,7 +100,7 @@ def judge_all(
         orders: What is to be judged, by key.
 
     Raises:
-        CourseError: No worker is left, and none comes back.
+        CourseError: No worker is left, and none comes back; or the scheduler is lost.
     """
     futures = {
         client.submit(judge_in_worker, order.as_data(), key=key, retries=_TRIES): key
@@ -107,6 +109,8 @@ def judge_all(
     for future in _as_completed(client, futures):
         if future.status == "finished":
             yield futures[future], tuple(map(Verdict.from_data, future.result()))
+        elif future.status == "cancelled":
+            raise CourseError(f"the dask scheduler was lost; {_RUN_AGAIN}")
         else:
             yield futures[future], None
         future.release()

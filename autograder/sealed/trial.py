@@ -6,6 +6,7 @@ outside, with cases that the secret seed has drawn.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,6 +83,7 @@ class Tried:
         faults = self.faults.values()
         return (
             self.verdict.status in (Status.PASS, Status.FAIL)
+            and Remark.INCONSTANT not in self.verdict.remarks
             and not self.lost
             and not any(typed(fault.kinds, fault.message) for fault in faults)
         )
@@ -168,22 +170,42 @@ class Trial:
     def _examined(self, box: Box, examine: Examine) -> tuple[Verdict, frozenset[str]]:
         """Return the verdict on an answer, and whose stubs it has met."""
         began, spent = time.monotonic(), box.cpu_seconds
-        met = frozenset[str]()
-        with box.taken(self._asked.name, self._exercise.patience, self._setting.place) as subject:
-            if subject is None:
-                verdict = self._nothing_taken()
-            else:
-                subject.cells = tuple(step.source for step in self._steps)
-                verdict = self._compared(subject, examine)
-                met = subject.met()
+        verdict, met = self._once(box, examine)
         now = box.cpu_seconds
         cpu = None if spent is None or now is None else round(now - spent, 3)
         evidence = Evidence(round(time.monotonic() - began, 3), cpu, 1)
+        if self._is_unexplained(verdict) and not met and self._differs(box, examine, verdict):
+            verdict = replace(verdict, remarks=(Remark.INCONSTANT,))
         is_begun = Remark.NOT_STARTED not in verdict.remarks
         if self._exercise.id in met and verdict.fraction < 1 and is_begun:
             message = "it asks the course for what is to be written, which nobody has there"
             verdict = replace(verdict, message=message, remarks=(Remark.IMPORTS_REFERENCE,))
         return replace(verdict, evidence=evidence), met
+
+    def _once(self, box: Box, examine: Examine) -> tuple[Verdict, frozenset[str]]:
+        """Take an answer and compare it; return the verdict, and whose stubs it has met."""
+        with box.taken(self._asked.name, self._exercise.patience, self._setting.place) as subject:
+            if subject is None:
+                return self._nothing_taken(), frozenset()
+            subject.cells = tuple(step.source for step in self._steps)
+            verdict = self._compared(subject, examine)
+            return verdict, subject.met()
+
+    def _is_unexplained(self, verdict: Verdict) -> bool:
+        """Say whether an answer fails, and nobody knows yet what its mistake is."""
+        is_known = bool(verdict.misconception or verdict.remarks)
+        return verdict.status is Status.FAIL and verdict.fraction < 1 and not is_known
+
+    def _differs(self, box: Box, examine: Examine, verdict: Verdict) -> bool:
+        """Say whether an answer that is asked the very same once more earns another share.
+
+        That is told, and moves no points: a person decides.
+        """
+        with contextlib.suppress(GoneError):
+            again, _ = self._once(box, examine)
+            is_judged = again.status in (Status.PASS, Status.FAIL)
+            return is_judged and again.fraction != verdict.fraction
+        return False
 
     def _said(self, verdict: Verdict) -> Verdict:
         """Return a verdict without words that the box has chosen, where it knows too much."""

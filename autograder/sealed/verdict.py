@@ -35,6 +35,7 @@ class Remark(StrEnum):
     OUTSIDE_ITS_CELL = "answer outside its cell"
     IMPORTS_REFERENCE = "imports the reference"
     CELL_FAILED = "its cell fails"
+    INCONSTANT = "not the same twice"
 
 
 @dataclass(frozen=True)

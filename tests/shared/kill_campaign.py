@@ -115,9 +115,10 @@ def start_again(root: Path) -> None:
     shutil.copy(root / "gradebook.empty", root / "gradebook.db")
 
 
-def started(root: Path, workers: int) -> subprocess.Popen[bytes]:
-    """Start ``course grade`` in the course."""
-    command = [sys.executable, __file__, "grade", LESSON, "--workers", str(workers)]
+def started(root: Path, workers: int | None, *options: str) -> subprocess.Popen[bytes]:
+    """Start ``course grade`` in the course, with so many workers of its own."""
+    command = [sys.executable, __file__, "grade", LESSON, *options]
+    command += [] if workers is None else ["--workers", str(workers)]
     command += ["--submitted", str(root / "submitted"), "--results", str(root / "results")]
     environment = {**os.environ, "COURSE_ROOT": str(root)}
     with (root / "said.txt").open("ab") as said:

@@ -18,10 +18,10 @@ import pytest
 
 from autograder.sealed import judging
 from autograder.sealed.box.warm import Zygote
-from autograder.sealed.oracle import Oracle
+from autograder.sealed.oracle import Oracle, seed_of
 from autograder.sealed.release import Release
 from autograder.sealed.score import score
-from autograder.sealed.verdict import Status, Verdict
+from autograder.sealed.verdict import Remark, Status, Verdict
 from two_answers import LIMITS, RIGHT, SECRET, WITH_LIBRARY, WRONG, in_call, submission
 
 ROOT = Path(__file__).parents[3]
@@ -416,3 +416,129 @@ BORROWED = {
 def test_what_is_borrowed_earns_nothing(grade: Grade, case: str) -> None:
     verdict, points = grade(BORROWED[case])
     assert (verdict.status, points) == (Status.FAIL, 0), verdict
+
+
+LOOKS = {
+    "frames and constants of the caller": (
+        """
+        frame = sys._getframe()
+        while frame is not None:
+            texts += map(repr, (frame.f_code.co_consts, frame.f_code.co_filename))
+            texts += [repr(each) for each in frame.f_locals.values() if isinstance(each, PLAIN)]
+            frame = frame.f_back
+        """,
+        "planted",
+    ),
+    "In, history and hooks": (
+        """
+        shell = get_ipython()
+        texts += [text for _, _, text in shell.history_manager.get_range(session=0)]
+        texts += [*In, repr(shell.events.callbacks), repr(shell.user_ns_hidden)]
+        """,
+        "planted",
+    ),
+    "what the garbage collector knows": (
+        """
+        for each in gc.get_objects():
+            if type(each) in (list, dict):
+                items = list(each.values() if type(each) is dict else each)
+                texts += [str(item) for item in items if type(item) in (str, bytes)]
+        """,
+        "planted",
+    ),
+    "other processes": (
+        """
+        for process in filter(str.isdecimal, os.listdir("/proc")):
+            for name in ("cmdline", "environ", "maps", "status"):
+                try: texts.append(open(f"/proc/{process}/{name}").read())
+                except OSError: pass
+            if int(process) != os.getpid():
+                try: texts.append(f"memory {open(f'/proc/{process}/mem', 'rb').read(1)}")
+                except OSError: pass
+        """,
+        "python",
+    ),
+    "files": (
+        """
+        for top, folders, files in os.walk("/"):
+            if top in ("/proc", "/sys", "/usr", "/lib") or "site-packages" in top:
+                folders.clear()
+            texts += [f"{top}/{name}" for name in files]
+        """,
+        "sizing.py",
+    ),
+    "environment": ("texts += [f'{name}={value}' for name, value in os.environ.items()]", "HOME="),
+}
+"""Ways to look at what is the grader's, and what each finds where it looks at all."""
+
+THEIRS = ("memory b", ".ipynb", "gradebook", "canaries", "lessons/lesson01", "/solutions/0")
+"""What none of the texts holds, beside what is secret."""
+
+
+@pytest.mark.parametrize("case", LOOKS)
+def test_there_is_nothing_to_find(grade: Grade, case: str) -> None:
+    lines, control = LOOKS[case]
+    secrets = [SECRET.decode(), SECRET.hex(), str(seed_of(SECRET, "1.1"))]
+    sought = [each[::-1] for each in (*secrets, *THEIRS)]
+    verdict, points = grade(
+        f"""
+import gc, os, sys
+PLAIN = (str, bytes, dict, list, tuple, int)
+SOUGHT = {sought!r}  # backwards, so that this cell is not what is found
+def look(planted="planted"):
+    texts = []
+{textwrap.indent(textwrap.dedent(lines), "    ")}
+    assert any({control!r} in text for text in texts)
+    return [each for each in SOUGHT if any(each[::-1] in text for text in texts)]
+found = look()
+assert not found, found
+{RIGHT.replace("kv_bytes_per_token", "by_the_formula")}
+def kv_bytes_per_token(model):
+    return look() or by_the_formula(model)
+"""
+    )
+    assert (verdict.status, points, verdict.remarks) == (Status.PASS, 10, ()), verdict
+
+
+def test_who_traces_what_runs_sees_no_check(grade: Grade) -> None:
+    answer = RIGHT.replace("kv_bytes_per_token", "by_the_formula")
+    verdict, points = grade(
+        f"""
+import sys
+{answer}
+seen = set()
+def trace(frame, event, arg):
+    seen.add(frame.f_code.co_filename)
+sys.settrace(trace)
+sys.setprofile(trace)
+def kv_bytes_per_token(model):
+    return sorted(seen) if any("checks" in each for each in seen) else by_the_formula(model)
+"""
+    )
+    assert (verdict.status, points, verdict.remarks) == (Status.PASS, 10, ()), verdict
+
+
+def test_what_a_check_draws_is_not_told(grade: Grade) -> None:
+    verdict, points = grade(in_call("raise ValueError(model)"))
+    assert (verdict.status, points) == (Status.FAIL, 0)
+    assert "ModelSpec" not in repr(verdict)
+
+
+def test_an_answer_that_is_not_the_same_twice_is_flagged_and_moves_no_points(grade: Grade) -> None:
+    whose_turn = in_calls(
+        """
+        import os
+        try:
+            first = open("/tmp/first").read()
+        except OSError:
+            first = str(os.getpid())
+            open("/tmp/first", "w").write(first)
+        return by_the_formula(model) + (first == str(os.getpid()))
+        """
+    )
+    right = RIGHT.replace("kv_bytes_per_token", "by_the_formula")
+    verdict, points = grade(f"{right}\n{whose_turn}")
+    assert (verdict.status, points) == (Status.FAIL, 0), verdict
+    assert verdict.remarks == (Remark.INCONSTANT,)
+    always = in_call("return by_the_formula(model) + 1")
+    assert grade(f"{right}\n{always}")[0].remarks == ()

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -109,6 +112,46 @@ def test_whoever_works_for_a_grader_can_be_killed(course: Path) -> None:
     assert process.wait() == 0, said(course)
     assert is_as_undisturbed(course)
     assert campaign.survivors(course) == []
+
+
+def test_a_scheduler_that_is_killed_is_told_of_and_loses_nothing(
+    course: Path, tmp_path: Path
+) -> None:
+    campaign.start_again(course)
+    with dask_cluster(course, tmp_path) as (scheduler, address):
+        process = campaign.started(course, None, "--scheduler", address)
+        wait_for(process, course, 2)
+        scheduler.kill()
+        assert process.wait() == 1
+    end = said(course).splitlines()[-1]
+    assert end == (
+        "course: the dask scheduler was lost; what was judged is kept: run the command again"
+    )
+    assert judged(course) < STUDENTS + 2
+    assert campaign.started(course, workers=1).wait() == 0
+    assert is_as_undisturbed(course)
+    assert campaign.survivors(course) == []
+
+
+@contextlib.contextmanager
+def dask_cluster(root: Path, scratch: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Give a scheduler on loopback, which has one worker, and its address."""
+    file = scratch / "scheduler.json"
+    told = ["--scheduler-file", str(file), "--no-dashboard"]
+    here = ["--host", "127.0.0.1"]
+    with contextlib.ExitStack() as stack:
+        started = []
+        for role, more in (("scheduler", [*here, "--port", "0"]), ("worker", ["--nthreads", "1"])):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *told, *more]
+            environment = {**os.environ, "COURSE_ROOT": str(root)}
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            started.append(subprocess.Popen(command, env=environment, **quiet))
+            stack.callback(started[-1].wait)
+            stack.callback(started[-1].terminate)
+            while not file.exists():
+                assert started[0].poll() is None
+                time.sleep(0.05)
+        yield started[0], json.loads(file.read_text())["address"]
 
 
 def tells(path: Path, telling: list[bytes]) -> bool:
