@@ -176,7 +176,7 @@ def _people(
     for number, row in enumerate(rows, 2):
         if not any(cell.strip() for cell in row):
             continue
-        cells = dict(zip(head, (cell.strip() for cell in row), strict=False))
+        cells = dict(zip(head, map(_in_one_line, row), strict=False))
         student = cells.get("student") or folder_name(cells.get("name", ""))
         if student != CLASS and (not student.strip(".") or _NO_NAME & set(student)):
             raise CourseError(
@@ -189,6 +189,11 @@ def _people(
                 due[lesson] = _date(row[place].strip(), f"{path}, line {number}")
         ids = tuple(cells.get("ids", "").replace(",", " ").split())
         yield Person(student, cells.get("name", ""), cells.get("email", ""), ids, due)
+
+
+def _in_one_line(cell: str) -> str:
+    """Return a cell without ends of lines, and without what would steer a terminal."""
+    return " ".join("".join(each if each.isprintable() else " " for each in cell).split())
 
 
 def _lesson_of(column: str, path: Path) -> int | None:

@@ -17,7 +17,7 @@ from autograder.sealed.verdict import Remark, Status
 UNSAFE = "graded without boxes"
 """What every report says of a class that was graded with ``--unsafe``."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """How a cell begins that a spreadsheet would compute."""
 
 

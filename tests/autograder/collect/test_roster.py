@@ -65,6 +65,11 @@ def test_what_is_no_roster(path: Path, text: str, said: str) -> None:
     assert said in str(refused.value)
 
 
+def test_a_name_is_one_line_whatever_is_in_it(path: Path) -> None:
+    path.write_text('student,name\nada,"Ada,\n\x1b[2J =HYPERLINK(""http://x"")\r\n King "\n')
+    assert read_roster(path).of("ada").name == 'Ada, [2J =HYPERLINK("http://x") King'
+
+
 def test_bytes_that_are_no_text(path: Path) -> None:
     path.write_bytes(b"student\n\xff\n")
     with pytest.raises(CourseError, match="is not text in UTF-8"):
