@@ -200,8 +200,8 @@ viz.microscope(conversation[:600], Own)
 #
 # *Known* are the tokens of prompt and answer (`num_tokens`). *Computed* are those whose keys and values are in the cache, or
 # will be once the steps that are planned have run (`num_computed_tokens`). *Ahead* (`num_tokens_ahead`) are positions behind
-# the known ones that are to be computed as well; it is 0 until section 6. In each step a request gets some of what it lacks.
-# When it has caught up, the step gives it one token more.
+# the known ones that are to be computed as well; it is 0 until section 6. A step gives requests some of what they lack.
+# When one has caught up, the step gives it one token more.
 #
 # | what happens | known | ahead | computed | lacking |
 # |---|---|---|---|---|
@@ -451,8 +451,9 @@ for context, batch in ((500, 1), (500, 16), (500, 64), (500, 128), (500, 256), (
 
 # %% [markdown]
 # Two and a half times as fast alone, and slower than without drafts in a batch of 128. But 119 requests with contexts of
-# 4,000 and three drafts fill the memory (251 of 30,024 blocks each), and still drafts make their step worth more than half as much again: it waits for
-# keys and values. Speculation spends idle arithmetic. Many requests with short contexts leave none.
+# 4,000 and three drafts fill the memory (251 of 30,024 blocks each), and still drafts make their step worth more than half as
+# much again: it waits for keys and values, which are read once for all four positions. Speculation spends idle arithmetic. Many
+# requests with short contexts leave none.
 #
 # And what of "none of the four misses a step"? Three requests decode, three drafts each, budget 8:
 
@@ -1112,7 +1113,7 @@ parts.table(lesson=12)
 # - "Decodes are scheduled first." In V0 with chunked prefill it was a rule, and vLLM's guide to tuning says it to this day. In
 #   V1 it is what comes of the order, unless drafts or a threshold stand against it.
 # - "Iteration-level scheduling is continuous batching." Orca (OSDI 2022) has the name, and batches whole prompts with decodes;
-#   the token budget came with Sarathi-Serve (OSDI 2024).
+#   the token budget came with DeepSpeed-FastGen (2023) and Sarathi-Serve (OSDI 2024).
 # - "Speculative decoding is free speed." Where arithmetic is idle: in small batches, and behind long contexts.
 #
 # </details>
