@@ -626,13 +626,16 @@ except ValueError as error:
 # late says 675, and is a tenth too generous. And some promises cannot be kept, whatever the chunk: the decodes alone take 15 ms.
 #
 # One chunk is an assumption, too. The 552 tokens beside the decodes could be eight chunks of 69, each behind 8,000 that it found
-# in the prefix cache. The keys and values of all eight are read, and the iteration takes 50.6 ms.
+# in the prefix cache. The keys and values of all eight are read, and the iteration takes 50.6 ms. Nor are fewer decodes always a
+# relief: 32 leave the chunk 584 of the 616 tokens, each of these attends to 8,000 and more, and the iteration takes 50.5 ms.
 
 # %% claims="64 requests that decode behind 1,500 tokens, and a chunk behind 8,000: 616 tokens for 50 ms."
 assert own_token_budget(cost_model, **PROMISED) == 616 and early == 675 and round(675 / 616, 1) == 1.1
 assert round(1000 * cost_model.seconds(IterationWork.of_batch([(1, 1500)] * 64))) == 15
 eight_late_chunks = IterationWork.of_batch([(1, 1500)] * 64 + [(69, 8000)] * 8)
 assert eight_late_chunks.num_tokens == 616 and round(1000 * cost_model.seconds(eight_late_chunks), 1) == 50.6
+fewer_decodes = IterationWork.of_batch([(1, 1500)] * 32 + [(584, 8000)])
+assert fewer_decodes.num_tokens == 616 and round(1000 * cost_model.seconds(fewer_decodes), 1) == 50.5
 
 # %% [markdown]
 # ## 8. Bug hunt
@@ -829,8 +832,8 @@ compare(predicted_rise, 100 * (by_budget[512][1] / by_budget[WHOLE][1] - 1), "%"
 # iteration. All who decode share it, so that of these thousand requests the p99 is also the longest, when nothing is cut.) At
 # 128 prompts wait a quarter longer and more. And at 64 the mean TTFT is seconds: 64 tokens in an iteration of 9 ms are about
 # 7,000 per second, prompts and answers together. When more than that arrive, a line forms (lesson 10), though 132 tokens could be
-# multiplied while the weights are read. (vLLM refuses a budget below `max_num_seqs`. To lower that to 64 as well would change
-# nothing here: nobody is admitted without a token of the budget, so no more than 64 ever run.)
+# multiplied while the weights are read. (vLLM refuses a budget below a `max_num_seqs` that you set. To lower that to 64 as well
+# would change nothing here: nobody is admitted without a token of the budget, so no more than 64 ever run.)
 #
 # These are the first thousand requests. The whole of the real trace (19,366 requests, an hour) has fuller moments: there it is 2.0 s
 # whole and 0.040 s at 512, 50 times less, for a mean TTFT of 0.261 s in the place of 0.227, 15% more.
@@ -892,8 +895,8 @@ assert abs(overnight[512] / overnight[WHOLE] - 1) < 0.01
 # one), answers end sooner, fewer are in the batch at a time (12 for 18, 12 for 23), and its iterations are shorter. An answer takes
 # 1.4 s less (1.8 s). Prompts pay for it, and little: the TTFT rises by 0.04 s (0.05 s). **(c)** It was kept: the p99 is 45 ms (44 ms),
 # more than 5 ms below, as a batch as large as the one promised for never came. It could be broken by more than 64
-# requests that decode or by longer contexts, by a chunk behind more than 8,000 tokens or by many late chunks at once, by
-# preemption, or by a GPU that is slower than the model says, as with small chunks.
+# requests that decode or by longer contexts, by a chunk behind more than 8,000 tokens, by many late chunks at once or by a longer
+# one beside fewer decodes, by preemption, or by a GPU that is slower than the model says, as with small chunks.
 #
 # **Mark scheme.** (a) 1 for readers with a figure, 1 for prompts with a figure, 1 for arithmetic-bound at 512, 1 for empty or taken
 # seats at 128. (b) 1 for decodes riding in the prompt's iterations, 1 for fewer iterations of decodes alone or a smaller batch, 1 for
@@ -1021,7 +1024,7 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 #
 # | here | in vLLM 0.33.0, `vllm/` |
 # |---|---|
-# | `max_num_batched_tokens`, chunks | `config/scheduler.py`: on by default where text is generated, except by encoder-decoder models; off, a start is refused if a prompt could be longer than the budget that you set (`verify_max_model_len`) |
+# | `max_num_batched_tokens`, chunks | `config/scheduler.py`: on by default where text is generated, with a few exceptions, such as encoder-decoder models; off, a start is refused if a prompt could be longer than the budget that you set (`verify_max_model_len`) |
 # | `limit_chunk` | `schedule` in `v1/core/sched/scheduler.py`: the threshold counts only if more than one request is unfinished; both for running and for waiting requests |
 # | order of admission | the same loop over `self.running`: no sort by kind |
 # | the rectangle | `kernel_unified_attention` in `v1/attention/ops/triton_unified_attention.py`: `context_len = seq_len - cur_batch_query_len`, and `query_abs_pos`. Its `seq_len` is our `context_len`; what it calls so leaves the new tokens out |
@@ -1087,7 +1090,7 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # 1. Running and waiting ones together (`get_request_counts`).
 # 2. The loop over waiting requests ends there: nobody behind it is admitted in this step. So such a start is refused.
 # 3. Nobody is admitted without a token of the budget, so no more than so many requests would ever run: places in the batch
-#    beyond the budget would stay empty (drafts apart). vLLM refuses the setting.
+#    beyond the budget would stay empty (drafts apart). vLLM refuses the setting; a `max_num_seqs` that you leave to it, it lowers.
 # 4. A short last chunk is computed like a decode, but still belongs to a prompt; a later chunk has a context to read, a first
 #    one has none. Backends have kernels for some of these, and not for others.
 #

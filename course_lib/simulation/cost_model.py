@@ -75,7 +75,8 @@ def token_budget(
 
     Such an iteration computes a token for each of the requests that decode, and one chunk of a
     prompt with the tokens that are left. A longer chunk is never faster. The promise holds for the
-    batch that is described, and for smaller ones: describe the worst that you expect.
+    batch that is described, and for one with no more of anything. Where fewer decode, the budget
+    leaves a longer chunk, which may take longer: describe the worst that you expect.
 
     Args:
         cost_model: Tells how long an iteration takes. It is asked at most 2·log₂(``at_most``)
