@@ -324,8 +324,8 @@ predicted_rest = None  # your prediction, in seconds
 compare(predicted_rest, (9 * 1**2 + 11**2) / 10 / (2 * 2), "s")
 
 # %% [markdown]
-# No service time is exponential. Let sizes have any distribution (G, for general), and ask again what an arrival waits for.
-# With the probability $\rho$ somebody is being served, and what is *left* of that service has to be waited for; call its
+# Hardly any service time is exponential. Let sizes have any distribution (G, for general), and ask again what an arrival
+# waits for. With the probability $\rho$ somebody is being served, and what is *left* of that service has to be waited for; call its
 # mean $R$. And then for those in the line; with $W$ for the wait alone, these are $\lambda W$, by Little for the line alone. A
 # whole service each, together $\lambda W \cdot E[S] = \rho W$:
 #
@@ -543,7 +543,7 @@ assert 0.08 < np.std(means) / np.mean(means) < 0.12
 # %% [markdown]
 # ## 7. Bursts
 #
-# Real arrivals are not Poisson. The simplest measure of it is the **coefficient of variation** (CV) of the gaps, standard
+# Real arrivals need not be Poisson. The simplest measure of it is the **coefficient of variation** (CV) of the gaps, standard
 # deviation over mean: 1 for Poisson, 0 for a metronome, above 1 for bursts. A **gamma distribution** can have any CV. With
 # shape $k$ and scale $s$ its mean is $ks$ and its CV is $1/\sqrt{k}$.
 
@@ -691,8 +691,8 @@ check("10.6a", exposing_rate)
 # **Explained.** From one send to the next it takes the gap *and* the work, $1/\lambda + w$. It sends $1/(1/\lambda + w)$, which
 # is three quarters of $\lambda$ when $w$ is a third of the gap, at 742/s. Above $1/w$ = 2,227/s it would be late whatever it
 # does. At 200/s: $1/(0.005 + 0.000449)$ = 183.5, from which we have the 0.449 ms. At 1,000/s it says 690. In pull request
-# #21209, which takes the repair over, 688 per second were measured before and 772 after: a model has one cause, and a client
-# has others besides.
+# #21209, which brings the repair to an older script of vLLM's, 688 per second were measured before and 772 after: a model has
+# one cause, and a client has others besides.
 
 # %% [markdown]
 # Now mend it. The gaps are the plan: request $n$ is due at their running sum.
@@ -814,7 +814,7 @@ print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_pl
 # this machine.
 #
 # Would you sign for the simulated number? Its p99 rests on the six slowest of 600 requests, and these are the first 600 of
-# thousands. Take as many from five times as long a stretch, every fifth of the first 3,000. **Predict:** how many GPUs now?
+# thousands. Take as many from a longer stretch: every fifth of the first 3,000. **Predict:** how many GPUs now?
 
 # %%
 predicted_gpus = None  # your prediction
@@ -873,7 +873,7 @@ assert slopes[0] < 4 * slopes[-1] < 0
 # at $1/(D + S/128)$.)
 #
 # Here is the dial again, with the engine's dots by $\lambda S$, where they walk through the wall. Choose "load as λD", and
-# they lie down on the curve.
+# they lie down on the curve of exponential sizes and Poisson arrivals, $\rho/(1-\rho)$.
 
 # %%
 dial.set(rho=80, engine="time")
@@ -1027,8 +1027,8 @@ compare(predicted_factor, loops["half as fast"][0] / loops["as it was"][0], "tim
 
 # %% [markdown]
 # In the closed loop everything takes twice as long, and half as many come: $n = \lambda W$ again, and the clients slow down with
-# the server. It cannot be overloaded. In the open loop the own work doubles, $\lambda D$ is near 1 or above it, and the wait
-# grows by tens; that is what users would see. A test that leaves out the requests which a slow server kept from being
+# the server. It cannot be overloaded. In the open loop the own work doubles, $\lambda D$ is near 1 or above it, and the p99
+# grows more than twentyfold; that is what users would see. A test that leaves out the requests which a slow server kept from being
 # sent has a name, **coordinated omission**: server and generator agree to leave out those that would have waited. vLLM's own
 # client has both: `--request-rate` is open, `--max-concurrency` closes the loop.
 
@@ -1174,7 +1174,8 @@ parts.table(lesson=10)
 # *What to find there.*
 #
 # 1. The shape is 1/CV², so the CV is 2.
-# 2. The sum of random gaps is off by a per cent or two, and the throughput with it. All gaps get the same factor: the CV stays.
+# 2. The sum of n random gaps is off by CV/√n (standard deviation over mean): by 3% for the default of 1,000 Poisson gaps, and
+#    the throughput with it. All gaps get the same factor: the CV stays.
 # 3. It sends without sleeping until it has caught up: the plan stays where it is.
 # 4. Which parts of a prompt have been computed already, and what will be found in the prefix cache. So it refuses early.
 #
@@ -1183,7 +1184,7 @@ parts.table(lesson=10)
 # <details><summary>What older material says differently</summary>
 #
 # - "Keep utilisation below 80%." Of what, with how many servers, and with which arrivals? With 256 servers hardly anybody
-#   waits at 80%; one with gaps of a CV of 4 has a wait of 8.5 services at 50%, by the formula of section 7.
+#   waits at 80%; one with exponential sizes and gaps of a CV of 4 has a wait of 8.5 services at 50%, by section 7's formula.
 # - "Model the LLM server as M/G/1 (or M/M/c) with the request's latency as service time." Requests share iterations; section 10.
 # - "GPU utilisation is the load." It says that some kernel is running, which one request sees to.
 # - "Kingman's formula." It is right near full load, and no bound: the wait may exceed it. His bound is another formula.

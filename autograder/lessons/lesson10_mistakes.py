@@ -122,8 +122,8 @@ LITTLE = (
     ),
     Misconception(
         "as arrivals see it",
-        "What arrivals find is an average over arrivals; it is the average over time for Poisson "
-        "arrivals only.",
+        "What arrivals find is an average over arrivals. Poisson arrivals find the average over "
+        "time, in the long run; others need not.",
         as_arrivals_see_it,
     ),
     Misconception(
