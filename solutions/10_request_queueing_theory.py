@@ -876,7 +876,7 @@ assert slopes[0] < 4 * slopes[-1] < 0
 # they lie down on the curve of exponential sizes and Poisson arrivals, $\rho/(1-\rho)$.
 
 # %%
-dial.set(rho=80, engine="time")
+dial.set(rho=80, sizes="exponential", cv=1, engine="time")
 dial
 
 # %% [markdown]

@@ -169,6 +169,6 @@ def gaps_words(mixed: MixedBatch, chunk: int) -> str:
     if len(gaps) < len(mixed.workload):
         who = f"the {len(gaps):,} requests that have two tokens"
     return (
-        f"Budget {budget:,}: half of {who} never wait more than {half} ms for a token, 99% never "
-        f"more than {most} ms; {mean}."
+        f"Budget {budget:,}: half of {who} never wait more than {half} ms for the next "
+        f"token, 99% never more than {most} ms; {mean}."
     )
