@@ -417,13 +417,13 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # |---|---|
 # | `self.waiting.peek()`, `.pop()` | the first who waits, looked at or taken out; an empty queue is false |
 # | `self.may_start(request)` | False if it is not the first of the queue, or somebody else is to come before it (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
-# | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
+# | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one, or itself before a preemption, has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
 # | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
 # | `output.scheduled_new_reqs`, `output.scheduled_resumed_reqs` | lists of the requests themselves, not of their ids: those that run for the first time, and those that come back |
 #
-# A request that comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks
+# A request that comes back after a preemption may have output tokens, whose keys and values are lost as well. So it lacks
 # `num_tokens`, less what is found, and not `num_prompt_tokens`. Leave it in the queue until all has been asked.
 
 # %% exercise="5.4"
@@ -806,13 +806,15 @@ print(f"the same text from both: {texts['Scheduler'] == texts['StaticBatchingSch
 
 # %% [markdown]
 # Each flat step is a forward pass of the model. Eight and twelve of them: the figures of section 3, in an engine that writes
-# text. Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text.
+# text. Each of the 22 tokens came from one sampled row, and with whom a request shared a batch changed nothing in its text.
+# (On a GPU it may change a token: with other requests beside it, sums may be added in another order and rounded otherwise.
+# vLLM has a switch against that, `VLLM_BATCH_INVARIANT`, which is off by default.)
 
 # %% claims="Eight and twelve of them: the figures of section 3, in an engine that writes"
 assert calls["Scheduler"]["flatten_step"] == 8
 assert calls["StaticBatchingScheduler"]["flatten_step"] == 12
 
-# %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text."
+# %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shared a batch changed nothing in its text."
 assert all(counts["rows sampled"] == sum(outputs) == 22 for counts in calls.values())
 assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
 
