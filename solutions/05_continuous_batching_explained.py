@@ -137,7 +137,7 @@ predicted_factor = None  # your prediction: how many times shorter
 # changes in each iteration. An orange cell computes a prompt, from whose last part comes the first token of the
 # answer; a green one computes one more token, and a hatched one is an idle seat. Play it from the start, and stop where the
 # first request ends above: who may sit here, and what does the first of those that wait lack? Then move seats, budget and
-# blocks (which takes the film to its end), and play it again. A click on a request tells what its user felt. The lower chart is
+# blocks (the film stays as far on as it was), and play it again. A click on a request tells what its user felt. The lower chart is
 # made by the scheduler of *your* engine, as far as you have built it.
 
 # %%
@@ -417,13 +417,13 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # |---|---|
 # | `self.waiting.peek()`, `.pop()` | the first who waits, looked at or taken out; an empty queue is false |
 # | `self.may_start(request)` | False if it is not the first of the queue, or somebody else is to come before it (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
-# | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
+# | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one, or itself before a preemption, has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
 # | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
 # | `output.scheduled_new_reqs`, `output.scheduled_resumed_reqs` | lists of the requests themselves, not of their ids: those that run for the first time, and those that come back |
 #
-# A request that comes back after a preemption has output tokens, whose keys and values are lost as well. So it lacks
+# A request that comes back after a preemption may have output tokens, whose keys and values are lost as well. So it lacks
 # `num_tokens`, less what is found, and not `num_prompt_tokens`. Leave it in the queue until all has been asked.
 
 # %% exercise="5.4"
@@ -740,7 +740,7 @@ def first_steps(
 # %% [markdown]
 # ### Judge two fixes
 #
-# Two repairs were open when this was written: one for this report, one for an earlier report of the same count. Translated to
+# Two of the repairs that were open when this was written: one for this report, one for an earlier report of the same count. Translated to
 # our code:
 #
 # - **A** (after pull request #35609) sets `batch_is_full = False` at the beginning of each step, and changes nothing else.
@@ -758,9 +758,9 @@ def first_steps(
 # in step 1, so a seat stays empty for that step. B counts rightly. With the abort, the flag is set in step 0, when e finds
 # four seats taken. By A it is gone in the next step, so e starts in step 4; so it does without a flag. By B nobody takes it
 # back, since an abort is no finish: e starts in step 20, when the others have had their 20 tokens. I would merge A. What is
-# left of the mistake costs a seat in each step in which the last chunk of a prompt is computed; what B leaves costs a seat for as long as the longest of
-# the others runs, and comes back with each new way to lose a seat. A's author should count the cut prompt once, and then the
-# flag has no use any more: it is the comparison itself.
+# left of the mistake costs a seat in each step in which the last chunk of a prompt is computed; what B leaves costs a seat
+# until the next of the others ends, which may be long, and comes back with each new way to lose a seat. A's author should
+# count the cut prompt once, and then the flag has no use any more: it is the comparison itself.
 #
 # **Mark scheme.** d: 1 for step 2 by A, 1 for step 1 by B. e: 1 for step 4 by A and by a count, 1 for step 20 by B. 2 for A
 # with a reason that compares what each leaves (one step against a latch), or for B with a demand that the flag go as well.
@@ -806,13 +806,15 @@ print(f"the same text from both: {texts['Scheduler'] == texts['StaticBatchingSch
 
 # %% [markdown]
 # Each flat step is a forward pass of the model. Eight and twelve of them: the figures of section 3, in an engine that writes
-# text. Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text.
+# text. Each of the 22 tokens came from one sampled row, and with whom a request shared a batch changed nothing in its text.
+# (On a GPU it may change a token: with other requests beside it, sums may be added in another order and rounded otherwise.
+# vLLM has a switch against that, `VLLM_BATCH_INVARIANT`, which is off by default.)
 
 # %% claims="Eight and twelve of them: the figures of section 3, in an engine that writes"
 assert calls["Scheduler"]["flatten_step"] == 8
 assert calls["StaticBatchingScheduler"]["flatten_step"] == 12
 
-# %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shares a batch changes nothing in its text."
+# %% claims="Each of the 22 tokens came from one sampled row, and with whom a request shared a batch changed nothing in its text."
 assert all(counts["rows sampled"] == sum(outputs) == 22 for counts in calls.values())
 assert texts["Scheduler"] == texts["StaticBatchingScheduler"]
 
@@ -1007,14 +1009,15 @@ parts.table(lesson=5)
 # | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
 # | `admit_waiting` | the second loop of the same method, over the waiting requests |
 # | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
-# | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests: shapes stay fixed, and what comes of a prompt's middle is dropped |
+# | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests, caught up or not (several of one that has drafts); what comes of a prompt's middle is dropped |
 #
 # **What production code does beyond this, and why.**
 #
 # - *Some are passed over after all.* A request that waits for a grammar to be compiled, for keys and values from another
 #   machine, for room in the encoder's cache (of images, say), or for a LoRA adapter's turn is skipped and put back in order.
-#   Mostly it waits for something that admitting others does not take away. Not so with adapters: while requests for those in
-#   the batch keep coming, another one may wait without end. Who lacks a seat, budget or blocks ends admission.
+#   The first two wait for something that admitting others does not take away. Not so the other two: whoever is admitted
+#   meanwhile may take the room in the encoder's cache, and while requests for the adapters in the batch keep coming, another
+#   adapter may wait without end. Who lacks a seat, budget or blocks ends admission.
 # - *The next step is planned before this one's tokens are known*, so that the GPU need not wait for the scheduler. Lesson 12
 #   does it.
 
@@ -1040,8 +1043,8 @@ parts.table(lesson=5)
 #   answer will be.
 # - Three limits let people wait: seats, tokens of this iteration, blocks. Which one binds can be asked, and differs.
 # - Admission stops at the first who does not fit, and remembers nothing.
-# - Static batching is a rule of admission. Its door is closed for a whole batch, which costs seconds at any load; where arrivals
-#   come faster than it serves, a queue grows besides.
+# - Static batching is a rule of admission. Its door is closed for a whole batch, which costs whoever comes meanwhile seconds,
+#   even where the server keeps up; where arrivals come faster than it serves, a queue grows besides.
 # - TPOT is a mean, ITL is all gaps. To mix prompts into the batch buys TTFT with TPOT, less of it at a lower load; few gaps are
 #   long, but most users meet one.
 #
@@ -1063,8 +1066,10 @@ assert 1 < at_half < 0.85 * np.nanmean(continuous.tpot) / np.nanmean(static.tpot
 # 1. Which refusals end admission (`break`), and which pass a request over? Section 12 names both kinds.
 # 2. Why are aborts taken in between the model's output and `update_from_output`?
 #
-# *What to find there.* A client may go away while the model runs. Its request would still be RUNNING: it would get its token,
-# send it to nobody, and keep its seat and blocks for one plan more.
+# *What to find there.* A client may go away while the model runs. If the token that comes is the last of its request, that
+# would end as finished and not as aborted; and where another machine is to fetch its keys and values, its blocks would be
+# kept for somebody who never comes (#29987). The next plan would not need it: each abort is put into the input queue too,
+# which is emptied before a plan is made.
 #
 # </details>
 #
