@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 5: A seat for whoever is next
 #
-# **Time** 4 hours: a little over 3 for exercises, quiz and what you write, the rest for the text; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100
+# **Time** 3 hours and a half: a little over 2½ for exercises, quiz and what you write, the rest for the text; 45 minutes in all if you only read · **Difficulty** ●○○ to ●●● · **Points** 100
 #
 # Four lessons were about where keys and values lie. This one is about time: who computes what, and when. A GPU runs a
 # model in *iterations*, each of which computes some tokens of some requests. Who is in the next one? The answer that came
