@@ -238,7 +238,7 @@ assert 100 - manager.block_pool.get_num_free_blocks() == 24
 #
 # The following state was found in lecture notes. Something in it cannot be. Mend it, then decide: four requests, 100
 # blocks, two of them free, and one urgent arrival. For the three policies imagine a scheduler that *does* preempt for
-# arrivals; for the last line, ours.
+# arrivals; for the last line, ours, which does as vLLM's present engine, V1.
 
 # %% exercise="6.3"
 answer = {"seed": 1}
@@ -259,10 +259,10 @@ check("6.3", answer)
 # %% [markdown] solution="6.3"
 # **Explained.** What is held and what is free add up to what there is; so D holds what the others and the two leave. (The
 # state in the notes added up to more blocks than the pool has.) Last in, first out lets the small and young ones go, and
-# needs two of them. The biggest alone is enough, and throws more away than those two: 580 tokens, and not 488. (Importance
-# looks at neither size nor age, and throws away 217 + 580.) In V1 nobody goes: the urgent request stands first in the queue
-# and waits until somebody ends. The next preemption comes when a running request fills its last block and finds none, and
-# then it is the least important of those *who run* that goes.
+# needs two of them. The biggest alone is enough, and throws more away than those two: 580 tokens, and not 488. (Least
+# important looks at arrival among equals only, at size never, and throws away 217 + 580.) In V1 nobody goes: the urgent
+# request stands first in the queue and waits until enough blocks are free. The next preemption comes when a running
+# request fills its last block and finds none, and then it is the least important of those *who run* that goes.
 
 # %% [markdown]
 # ## 4. Two ways to pay
@@ -275,9 +275,9 @@ check("6.3", answer)
 # $$T_{swap} = \frac{2 \, n \, k}{B}$$
 #
 # **Recompute.** Treat prompt and answer as one prompt and compute it. A model with $P$ parameters takes $2 P$ FLOP for a
-# token, on a GPU that reaches $F$ FLOP per second (here 75% of the data sheet's, which is the course's guess; it will be
-# turned). And however few tokens there are, all weights are read once: that is the floor, for a prefill that has the GPU to
-# itself.
+# token, on a GPU that reaches $F$ FLOP per second (here 75% of the data sheet's, which is the course's guess; others are
+# tried below). And however few tokens there are, all weights are read once: that is the floor, for a prefill that has the
+# GPU to itself.
 #
 # $$T_{recompute} = \max\left(T_{weights}, \; \frac{2 P n}{F}\right)$$
 #
@@ -307,12 +307,13 @@ assert 0.074 < model.embedding_params / (multiplied - model.embedding_params) < 
 #
 # ### Who copies
 #
-# Some 25 GB/s is what a PCIe 4.0 bus carries in one large piece (24.8 by `nvbandwidth` on an A100; 52.8 for an H100 on PCIe
-# 5.0). A swap is many small ones: in V0 keys and values of every block in every layer lay apart, for Llama-3.1-8B 64 pieces
-# of 32 KiB a block. (In 0.33.0 those of a layer lie together: 32 pieces of 64 KiB.) So says vLLM's pull request #12 of
-# 2023, which brought recomputation: swapping "incurs significant overheads due to numerous small data transfers". Figures
-# stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250 blocks came in at 3.1 GB/s piece by
-# piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all pieces to the driver in one call.
+# Some 25 GB/s is what a PCIe 4.0 bus of 16 lanes carries in one large piece (by `nvbandwidth` 24.8 into an A100; 52.8 out
+# of an H100 on PCIe 5.0). A swap is many small ones: in V0 keys and values of every block in every layer lay apart, for
+# Llama-3.1-8B 64 pieces of 32 KiB a block. (In 0.33.0 those of a layer lie together: 32 pieces of 64 KiB.) So says vLLM's
+# pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to numerous small data
+# transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250 blocks came in
+# at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all pieces to the driver
+# in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
@@ -430,7 +431,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # first of `waiting` (`next_in_line` of the scheduler). If the one who waits is more urgent, then nobody of `swapped` comes
 # back in this step, even if that one comes in and there is still room: each queue is gone through once in a step.
 #
-# And in a step in which anybody was preempted, *nobody* comes in, from neither queue. A newcomer would take the very blocks
+# And in a step in which anybody was preempted, *nobody* comes in, from either queue. A newcomer would take the very blocks
 # that somebody has just been thrown out for.
 #
 # ## 6. The step that makes room
@@ -789,7 +790,7 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 
 # %% [markdown] answer="6.9" points=5
 # **A** preempts b, sees that nothing has become free, and stops. b has lost its place and its keys and values, and nobody
-# has gained a block: it pays for nothing, and in the next step perhaps once more. A user of b waits longer for no reason;
+# has gained a block: b pays for nothing, and perhaps a in the next step. A user of b waits longer for no reason;
 # all others go on. **B** puts b back and asks again. But a copy ends when the GPU has done it and the engine takes note of
 # that, after this step has been planned; inside the loop nothing ever changes. So it asks for ever: the engine hangs, with
 # no error and a busy CPU, and all users wait. I would rather have A. It is incomplete, and what it does wrong costs one
@@ -1067,11 +1068,11 @@ def choose_victim(running: list[tuple[int, int]]) -> int:
 check("6.11", choose_victim)
 
 # %% [markdown] solution="6.11"
-# **Explained.** Who has computed least loses least. By itself that rule goes wrong: who comes back has computed nothing, so
-# it is the victim again, four to nine times in our draws. To look first at how often somebody has paid, and then at what it
-# would lose, costs some tokens and nobody pays more than once or twice. vLLM 0.33.0 has neither: it keeps to the order of
-# admission, or to the priorities. The proposal #54644 (2026, open) is to add "least computed first", with 20 to 59% fewer
-# tokens computed in vain in most of its runs.
+# **Explained.** Who has computed least loses least. By itself that rule goes wrong: who comes back has computed nothing,
+# so it is the victim again, three to nine times in our draws. To look first at how often somebody has paid, and then at
+# what it would lose, often costs some tokens, and nobody pays more than once or twice. vLLM 0.33.0 has neither: it keeps
+# to the order of admission, or to the priorities. The proposal #54644 (2026, open) is to add "least computed first", with
+# 20 to 59% fewer tokens computed in vain in most of its runs.
 
 # %%
 parts.table(lesson=6)
@@ -1091,12 +1092,13 @@ parts.table(lesson=6)
 #
 # **What production code does beyond this, and why.**
 #
-# - With several steps under way, blocks of a victim may still be written by one. Work on the GPU goes in order, so that is
-#   harmless, unless a connector loads into freed blocks out of order: only then are they parked (`deferred_frees`) until the
-#   step has come back. Our hunt is about what follows from it.
-# - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by whoever
-#   has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are below 28 KiB,
-#   all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): the 64 KiB of section 4 never see the kernel.
+# - With several steps under way, blocks of a victim may still be written by one. Work on the GPU goes in order, so that
+#   is harmless, unless a connector may load into freed blocks out of order: only then are they parked (`deferred_frees`)
+#   until the step has come back. Our hunt is about what follows from it.
+# - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by
+#   whoever has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are
+#   below 28 KiB and there are at least 16 of them, all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): the 64
+#   KiB of section 4 never see the kernel.
 # - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
 #   behind it; under priority those behind are still served, unless the loop stopped because a victim could not be freed.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.

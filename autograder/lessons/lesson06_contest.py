@@ -105,12 +105,12 @@ def contest(subject: Subject, seed: int) -> Mapping[str, float]:
 MISTAKES = (
     Misconception(
         "the biggest goes",
-        "Fewer have to go, and each of them has the most to compute again.",
+        "Each one frees the most, and has the most to compute again.",
         most_computed,
     ),
     Misconception(
         "the first one in",
-        "Who was there first has computed most, and would have been done soonest.",
+        "Who was there first has much to compute again, and might soon have been done.",
         first_in,
     ),
     Misconception(

@@ -270,12 +270,12 @@ DECISION = (
     ),
     Misconception(
         "rounded down",
-        "The last tokens need a block as well, which they fill in part.",
+        "The last tokens need a block as well, even if they do not fill it.",
         whole_blocks_only,
     ),
     Misconception(
         "slots for tokens",
-        "What has to be computed again are tokens; the last block of each is not full.",
+        "What has to be computed again are tokens; the last block of a request need not be full.",
         blocks_for_tokens,
     ),
     Misconception(

@@ -150,7 +150,7 @@ def swap_seconds(num_tokens: int, kv_bytes_per_token: int, pcie_bandwidth: float
         num_tokens: Tokens whose KV is moved.
         kv_bytes_per_token: Bytes of each, over all layers.
         pcie_bandwidth: Bytes per second in one direction. Small copies reach much less than the
-            bus has, and a block is many small copies: one for K and one for V in every layer.
+            bus has, and a block is many small copies: one or two in every layer.
 
     >>> swap_seconds(num_tokens=1000, kv_bytes_per_token=131_072, pcie_bandwidth=25e9)
     0.01048576
