@@ -309,11 +309,11 @@ assert 0.074 < model.embedding_params / (multiplied - model.embedding_params) < 
 #
 # Some 25 GB/s is what a PCIe 4.0 bus of 16 lanes carries in one large piece (by `nvbandwidth` 24.8 into an A100; 52.8 out
 # of an H100 on PCIe 5.0). A swap is many small ones: in V0 keys and values of every block in every layer lay apart, for
-# Llama-3.1-8B 64 pieces of 32 KiB a block. (In 0.33.0 those of a layer lie together: 32 pieces of 64 KiB.) What that
-# costs says vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to numerous small data
-# transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250 blocks came in
-# at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all pieces to the driver
-# in one call.
+# Llama-3.1-8B 64 pieces of 32 KiB a block. (In 0.33.0 those of a layer lie together: 32 pieces of 64 KiB.) Of V0 says
+# vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to numerous
+# small data transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250
+# blocks came in at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all
+# pieces to the driver in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
