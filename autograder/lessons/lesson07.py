@@ -118,7 +118,7 @@ TOUCH = Exercise(
         probes=lives.TOUCH_PROBES,
         misconceptions=pool_mistakes.TOUCH,
         state_line=state_line,
-        large=lives.MANY_BLOCKS,
+        large=lives.MANY_TO_SHARE,
     ),
     hints=(
         "Where does each block stand afterwards, and what if one of them is refused? How often may "

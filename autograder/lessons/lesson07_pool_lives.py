@@ -13,7 +13,7 @@ from autograder.checks.acts import Act
 from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import At, Make, reach
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.watch.churn import link_queue, use_half, use_one
+from course_lib.kv_cache.watch.churn import link_queue, use_half, use_one, use_two
 from course_lib.kv_cache.watch.notation import state_line
 
 # 7.3 and 7.4, the pool
@@ -267,6 +267,13 @@ def fewer_than_none(life: Life) -> None:
     _look(life)
 
 
+def taken_and_used(life: Life) -> None:
+    """Take a block, then another, and give back the very blocks that came."""
+    life.create(3)
+    life.apply(use_two)
+    _look(life)
+
+
 GET_PROBES = (
     taken,
     taken_twice,
@@ -279,6 +286,7 @@ GET_PROBES = (
     too_many,
     too_many_cached,
     fewer_than_none,
+    taken_and_used,
 )
 
 
@@ -339,6 +347,18 @@ def touched_abroad(life: Life) -> None:
     _look(life)
 
 
+def the_null_block_touched(life: Life) -> None:
+    """Claim the null block, and nothing else."""
+    life.create(1)
+    life.do("touch", at(0))
+
+
+def a_stranger_touched(life: Life) -> None:
+    """Claim a block of no pool, with the number of one that is free here."""
+    life.create(2)
+    life.do("touch", [Make(KVCacheBlock, 1)])
+
+
 TOUCH_PROBES = (
     touched_through_an_iterator,
     touched_while_free,
@@ -346,6 +366,8 @@ TOUCH_PROBES = (
     touched_twice_at_once,
     touched_in_vain,
     touched_abroad,
+    the_null_block_touched,
+    a_stranger_touched,
 )
 
 
@@ -495,6 +517,15 @@ def a_full_one_back(life: Life) -> None:
     _look(life)
 
 
+def two_full_ones_back(life: Life) -> None:
+    """Give two blocks back at once that hold a prefix."""
+    life.create(3)
+    _take(life, 2)
+    _cached(life, (1, 2), "ab")
+    life.do("free_blocks", at(2, 1))
+    _look(life)
+
+
 def a_second_of_the_same_back(life: Life) -> None:
     """Give a block back that holds what another block is found for."""
     life.create(4)
@@ -504,6 +535,25 @@ def a_second_of_the_same_back(life: Life) -> None:
     _look(life)
 
 
+def once_too_often(life: Life) -> None:
+    """Give the only block back twice in one call that one holds."""
+    life.create(2)
+    _take(life, 1)
+    life.do("free_blocks", at(1, 1))
+
+
+def the_null_block_back(life: Life) -> None:
+    """Give the null block back, and nothing else."""
+    life.create(1)
+    life.do("free_blocks", at(0))
+
+
+def a_stranger_back(life: Life) -> None:
+    """Give a block of no pool back, with the number of one that is free here."""
+    life.create(2)
+    life.do("free_blocks", [Make(KVCacheBlock, 1, 1)])
+
+
 FREE_PROBES = (
     one_back,
     two_back,
@@ -511,6 +561,7 @@ FREE_PROBES = (
     one_back_through_an_iterator,
     twice_of_two,
     a_full_one_back,
+    two_full_ones_back,
     a_second_of_the_same_back,
     two_requests_end,
     shared_and_freed,
@@ -521,6 +572,9 @@ FREE_PROBES = (
     not_from_here,
     from_another_pool,
     in_this_order,
+    once_too_often,
+    the_null_block_back,
+    a_stranger_back,
 )
 
 
@@ -529,6 +583,18 @@ def half_in_use(life: Life) -> None:
     life.create(50_001)
     life.apply(link_queue)
     life.apply(use_half)
+    life.do("get_num_free_blocks")
+    _take(life, 2)
+
+
+def one_shared(life: Life) -> None:
+    """Take, share and give back one block, 2,000 times, with the queue that a pool has by itself.
+
+    Its ``remove`` looks through all blocks before it refuses one that is not there: whoever asks it
+    and overlooks the error takes four times the limit, the right answer a fifth.
+    """
+    life.create(100_001)
+    life.apply(use_one, 2_000)
     life.do("get_num_free_blocks")
     _take(life, 2)
 
@@ -551,14 +617,19 @@ _A_SEARCH = (
     "belongs, and a Counter says in one pass how often each is named"
 )
 
-MANY_BLOCKS = (
+_HALF_IN_USE = LargeLife(
+    half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5, slow=_A_SEARCH
+)
+_ONE_OF_MANY = "100,000 blocks, one of which is taken and given back"
+
+MANY_BLOCKS = (_HALF_IN_USE, LargeLife(one_in_use, _ONE_OF_MANY, seconds=0.5, slow=_A_SEARCH))
+
+MANY_TO_SHARE = (
+    _HALF_IN_USE,
     LargeLife(
-        half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5, slow=_A_SEARCH
-    ),
-    LargeLife(
-        one_in_use,
-        "100,000 blocks, one of which is taken and given back",
+        one_shared,
+        _ONE_OF_MANY,
         seconds=0.5,
-        slow=_A_SEARCH,
+        slow=f"{_A_SEARCH}. The queue's `remove` is a search too, where it refuses",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 
 import pytest
@@ -12,7 +13,7 @@ from autograder.checks.acts import Act
 from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
 from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pool_mistakes as mistakes
-from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock, double_free, out_of_blocks
 from course_lib.kv_cache.order_rules import released
 from course_lib.viz.replays.film import differences
 from lesson_answers import (
@@ -115,6 +116,16 @@ def never_evicts(self, num_blocks):
     return taken
 
 
+def made_anew(self, num_blocks):
+    taken = BlockPool.get_new_blocks(self, num_blocks)
+    return [KVCacheBlock(block.block_id, block.ref_cnt, pool=self) for block in taken]
+
+
+def in_one_list(self, num_blocks, _list=[]):  # noqa: B006 - the mistake itself
+    _list[:] = BlockPool.get_new_blocks(self, num_blocks)
+    return _list
+
+
 GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
 GET_WRONG = (
     (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
@@ -137,6 +148,8 @@ GET_WRONG = (
     ),
     (never_evicts, "nothing is evicted"),
     (evicts_then_refuses, SAME),
+    (made_anew, "copies are handed out"),
+    (in_one_list, SAME),
     (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
     (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
     (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
@@ -172,6 +185,17 @@ def touched_if_queued(self, blocks):
             raise self.foreign_block(block)
     for block in blocks:
         if block in list(self.free_block_queue):  # slow: the whole queue for each block
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def touched_as_the_queue_says(self, blocks):
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        with suppress(ValueError):  # slow: a queue may search all of its blocks before it refuses
             self.free_block_queue.remove(block)
         block.ref_cnt += 1
 
@@ -408,6 +432,39 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
 
 
 @pytest.mark.parametrize(
+    ("exercise", "wrong", "smallest"),
+    [
+        (
+            "7.3b",
+            lambda self, blocks: BlockPool.touch(self, [b for b in blocks if b.block_id]),
+            "obj = BlockPool(1)  # free []\nobj.touch([obj.blocks[0]])",
+        ),
+        (
+            "7.3b",
+            lambda self, blocks: BlockPool.touch(
+                self, [self.blocks[b.block_id] if b.pool is None else b for b in blocks]
+            ),
+            "obj = BlockPool(2)  # free [1]\nobj.touch([KVCacheBlock(1)])",
+        ),
+        (
+            "7.4",
+            lambda self, bs: BlockPool.free_blocks(self, [b for b in bs if b.block_id]),
+            "obj = BlockPool(1)  # free []\nobj.free_blocks([obj.blocks[0]])",
+        ),
+        (
+            "7.4",
+            mistakes_of_freeing.named_twice,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.free_blocks([obj.blocks[1], obj.blocks[1]])",
+        ),
+    ],
+    ids=["null shared", "a stranger shared", "null back", "named twice"],
+)
+def test_what_is_to_be_refused_is_shown_alone(exercise, wrong, smallest):
+    assert examine(exercise, wrong, max_examples=100).counterexample.case == smallest
+
+
+@pytest.mark.parametrize(
     ("exercise", "wrong", "most"),
     [
         ("7.3a", mistakes.nobody_holds, 2),
@@ -435,6 +492,7 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     [
         ("7.3a", measures_the_queue),
         ("7.3b", touched_if_queued),
+        ("7.3b", touched_as_the_queue_says),
         ("7.4", freed_by_counting_in_the_list),
     ],
 )
