@@ -116,16 +116,10 @@ def to_wire(
         return _SCALARS[kind](value)
     if _is_itself(kind) and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
-    if _is_named_tuple(kind):
-        # By tuple's own way through the items: the class may have written another one.
-        return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[arg-type]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
-    if issubclass(kind, str):
-        # By str's own way to its letters: the class may have written another one.
-        return str.__str__(value)
-    if _is_numpys_own(value) and not isinstance(item := _item(value), np.generic):
-        return inner(item)
+    if (plain := _without_its_class(value)) is not value:
+        return to_wire(plain, refer, depth, lend=lend)
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
@@ -138,6 +132,23 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _without_its_class(value: object) -> object:
+    """Return what is in a value of whose class nothing else is of interest; of others, the value.
+
+    It is got by the ways that tuple and str have: the class may have written others.
+
+    >>> _without_its_class(np.str_("a")), _without_its_class(np.int64(3))
+    ('a', 3)
+    """
+    if _is_named_tuple(type(value)):
+        return tuple(tuple.__iter__(value))  # type: ignore[arg-type]
+    if issubclass(type(value), str):
+        return str.__str__(value)
+    if _is_numpys_own(value) and not isinstance(item := _item(value), np.generic):
+        return item
+    return value
 
 
 def _is_itself(kind: type[Any]) -> bool:
