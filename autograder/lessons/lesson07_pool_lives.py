@@ -348,6 +348,30 @@ def touched_abroad(life: Life) -> None:
     _look(life)
 
 
+def the_only_one_touched(life: Life) -> None:
+    """Claim the only block, which is free."""
+    life.create(2)
+    life.do("touch", at(1))
+    _look(life)
+
+
+def touched_in_use(life: Life) -> None:
+    """Claim the only block, which somebody holds."""
+    life.create(2)
+    take(life, 1)
+    life.do("touch", at(1))
+    _look(life)
+
+
+def touched_in_use_and_full(life: Life) -> None:
+    """Claim the only block, which somebody holds, and which holds a prefix."""
+    life.create(2)
+    take(life, 1)
+    _cached(life, (1,), "a")
+    life.do("touch", at(1))
+    _look(life)
+
+
 def the_null_block_touched(life: Life) -> None:
     """Claim the null block, and nothing else."""
     life.create(1)
@@ -367,6 +391,9 @@ TOUCH_PROBES = (
     touched_twice_at_once,
     touched_in_vain,
     touched_abroad,
+    the_only_one_touched,
+    touched_in_use,
+    touched_in_use_and_full,
     the_null_block_touched,
     a_stranger_touched,
 )
@@ -527,6 +554,15 @@ def two_full_ones_back(life: Life) -> None:
     _look(life)
 
 
+def the_full_one_first(life: Life) -> None:
+    """Give two blocks back at once, that which holds a prefix before the other."""
+    life.create(3)
+    take(life, 2)
+    _cached(life, (1,), "a")
+    life.do("free_blocks", at(1, 2))
+    _look(life)
+
+
 def a_second_of_the_same_back(life: Life) -> None:
     """Give a block back that holds what another block is found for."""
     life.create(4)
@@ -549,6 +585,14 @@ def the_null_block_back(life: Life) -> None:
     life.do("free_blocks", at(0))
 
 
+def one_and_the_null_block_back(life: Life) -> None:
+    """Give back the only block, and the null block behind it."""
+    life.create(2)
+    take(life, 1)
+    life.do("free_blocks", at(1, 0))
+    _look(life)
+
+
 def a_stranger_back(life: Life) -> None:
     """Give a block of no pool back, with the number of one that is free here."""
     life.create(2)
@@ -563,6 +607,7 @@ FREE_PROBES = (
     twice_of_two,
     a_full_one_back,
     two_full_ones_back,
+    the_full_one_first,
     a_second_of_the_same_back,
     two_requests_end,
     shared_and_freed,
@@ -575,5 +620,6 @@ FREE_PROBES = (
     in_this_order,
     once_too_often,
     the_null_block_back,
+    one_and_the_null_block_back,
     a_stranger_back,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, takewhile
 
 import pytest
 
@@ -263,6 +263,20 @@ def freed_with_the_callers_list(self, ordered_blocks):
         ordered_blocks.clear()
 
 
+def freed_with_the_callers_list_in_order(self, ordered_blocks):
+    blocks = ordered_blocks if isinstance(ordered_blocks, list) else list(ordered_blocks)
+    mistakes_of_freeing.checked(self, blocks)
+    blocks.sort(key=lambda block: block.block_hash is not None)
+    BlockPool.free_blocks(self, blocks)
+
+
+def freed_as_if_the_full_ones_came_last(self, ordered_blocks):
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    front = list(takewhile(lambda block: block.block_hash is None, idle))
+    self.free_block_queue.prepend_n(front)
+    self.free_block_queue.append_n(idle[len(front) :])
+
+
 def freed_at_the_first_mention(self, ordered_blocks):
     blocks = list(ordered_blocks)
     BlockPool.free_blocks(self, blocks[:0])
@@ -363,6 +377,8 @@ FREE_WRONG = (
     (freed_with_all_counts_first, "queued as often as named"),
     (freed_and_emptied, "emptied, so in front"),
     (freed_with_the_callers_list, SAME),
+    (freed_with_the_callers_list_in_order, SAME),
+    (freed_as_if_the_full_ones_came_last, SAME),
     (freed_at_the_first_mention, SAME),
     (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
     (lambda self, ordered_blocks: None, SAME),
@@ -431,6 +447,18 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
     assert case == "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)"
 
 
+def touches_and_counts_an_eviction(self, blocks):
+    BlockPool.touch(self, blocks)
+    self.num_evictions += 1
+
+
+def refuses_the_null_block_on_the_way(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    ahead = list(takewhile(lambda block: block is not self.null_block, blocks))
+    BlockPool.free_blocks(self, ahead)
+    BlockPool.free_blocks(self, blocks[len(ahead) :])
+
+
 @pytest.mark.parametrize(
     ("exercise", "wrong", "smallest"),
     [
@@ -447,9 +475,21 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
             "obj = BlockPool(2)  # free [1]\nobj.touch([KVCacheBlock(1)])",
         ),
         (
+            "7.3b",
+            touches_and_counts_an_eviction,
+            "obj = BlockPool(2)  # free [1]\nobj.touch([obj.blocks[1]])  # free []  held: 1\n"
+            "obj.num_evictions",
+        ),
+        (
             "7.4",
             lambda self, bs: BlockPool.free_blocks(self, [b for b in bs if b.block_id]),
             "obj = BlockPool(1)  # free []\nobj.free_blocks([obj.blocks[0]])",
+        ),
+        (
+            "7.4",
+            refuses_the_null_block_on_the_way,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.free_blocks([obj.blocks[1], obj.blocks[0]])",
         ),
         (
             "7.4",
@@ -458,9 +498,16 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
             "obj.free_blocks([obj.blocks[1], obj.blocks[1]])",
         ),
     ],
-    ids=["null shared", "a stranger shared", "null back", "named twice"],
+    ids=[
+        "null shared",
+        "a stranger shared",
+        "counted",
+        "null back",
+        "null on the way",
+        "named twice",
+    ],
 )
-def test_what_is_to_be_refused_is_shown_alone(exercise, wrong, smallest):
+def test_a_case_has_nothing_in_it_that_is_not_needed(exercise, wrong, smallest):
     assert examine(exercise, wrong, max_examples=100).counterexample.case == smallest
 
 
