@@ -508,7 +508,8 @@ def refuses_the_null_block_on_the_way(self, ordered_blocks):
     ],
 )
 def test_a_case_has_nothing_in_it_that_is_not_needed(exercise, wrong, smallest):
-    assert examine(exercise, wrong, max_examples=100).counterexample.case == smallest
+    # The probes alone: what a search finds beside them is no smaller.
+    assert examine(exercise, wrong, max_examples=1).counterexample.case == smallest
 
 
 @pytest.mark.parametrize(
@@ -544,7 +545,7 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     ],
 )
 def test_who_searches_is_told_what_makes_it_slow(exercise, slow):
-    finding = examine(exercise, slow)
+    finding = examine(exercise, slow, max_examples=1)
     assert finding.fraction == 0
     assert "on small inputs it is right. A search" in finding.counterexample.complaint
 
