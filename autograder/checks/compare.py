@@ -391,7 +391,6 @@ _MADE_OF: dict[type, str] = {
     set: "iterable",
     int: "number",
     float: "number",
-    str: "text",
 }
 """Of what ``Ref.like`` says each type of plain data could be made."""
 

@@ -26,7 +26,8 @@ def look(subject: Subject, outcome: Outcome, reads: Sequence[str]) -> Outcome:
     Args:
         subject: Where the objects are.
         outcome: What came of a call.
-        reads: The attributes, or paths to them. Without any, objects stay as they are.
+        reads: The attributes, or paths to them. Without any, objects stay as they are, and so does
+            one that has none of them: of that, its class says more.
     """
     if isinstance(outcome, Raised) or not reads:
         return outcome
@@ -38,6 +39,8 @@ def look(subject: Subject, outcome: Outcome, reads: Sequence[str]) -> Outcome:
             return {key: seen(item) for key, item in value.items()}
         if isinstance(value, Ref):
             attributes = {name: subject.read(value, name) for name in reads}
+            if all(_is_missing(got) for got in attributes.values()):
+                return value
             return Seen(
                 {
                     name: got.value if isinstance(got, Returned) else show_outcome(got)
@@ -47,6 +50,11 @@ def look(subject: Subject, outcome: Outcome, reads: Sequence[str]) -> Outcome:
         return value
 
     return Returned(seen(outcome.value), outcome.output, outcome.fate)
+
+
+def _is_missing(got: Outcome) -> bool:
+    """Say whether an attribute that was read is not there."""
+    return isinstance(got, Raised) and got.kinds[:1] == ("AttributeError",)
 
 
 @dataclass(frozen=True)

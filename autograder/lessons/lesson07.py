@@ -16,6 +16,7 @@ from autograder.lessons import lesson07_books_mistakes as miscounts
 from autograder.lessons import lesson07_free_mistakes as freeing
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
+from autograder.lessons import lesson07_many_blocks as many_blocks
 from autograder.lessons import lesson07_mistakes as mistakes
 from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pool_mistakes as pool_mistakes
@@ -93,7 +94,7 @@ GET_NEW_BLOCKS = Exercise(
         probes=lives.GET_PROBES,
         misconceptions=pool_mistakes.GET,
         state_line=state_line,
-        large=lives.MANY_BLOCKS,
+        large=many_blocks.MANY_BLOCKS,
     ),
     hints=(
         "A block holds a prefix and is handed out. What does the next request find that looks for "
@@ -118,7 +119,7 @@ TOUCH = Exercise(
         probes=lives.TOUCH_PROBES,
         misconceptions=pool_mistakes.TOUCH,
         state_line=state_line,
-        large=lives.MANY_BLOCKS,
+        large=many_blocks.MANY_TO_SHARE,
     ),
     hints=(
         "Where does each block stand afterwards, and what if one of them is refused? How often may "
@@ -146,7 +147,7 @@ FREE_BLOCKS = Exercise(
         probes=lives.FREE_PROBES,
         misconceptions=freeing.FREE,
         state_line=state_line,
-        large=lives.MANY_BLOCKS,
+        large=many_blocks.MANY_BLOCKS,
     ),
     hints=(
         "What is to be refused before anything changes? Of what is left: who still holds each "

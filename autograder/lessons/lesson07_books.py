@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, rule
 from autograder.checks.function import Call
 from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import At, Make
-from course_lib.kv_cache.manager import KVCacheManager, PlainRequest
+from course_lib.kv_cache.manager import KVCacheManager, PlainRequest, RequestBlocks
 
 # 7.6, who leaks
 
@@ -73,6 +73,13 @@ _REUSED = (
 )
 """A manager whose request has the table ``2 3 1``: its blocks were somebody else's before."""
 
+_NAMED_TWICE = Make(KVCacheManager, 14, 2).do(
+    "admit",
+    Make(RequestBlocks, request("a", 5)),
+    [At("block_pool.blocks.1"), At("block_pool.blocks.1")],
+)
+"""A manager whose request has the table ``1 1``, and a count of 2 that says so."""
+
 LEAKS = (
     Call(manager_of({"a": 1}), ["a"]),
     Call(manager_of({"a": 1}), Make(iter, ["a"])),
@@ -90,6 +97,8 @@ LEAKS = (
     Call(manager_of({"b": 1}, extra=[13]), ["b"]),
     Call(_REUSED, []),
     Call(_REUSED, ["a"]),
+    Call(_NAMED_TWICE, []),
+    Call(_NAMED_TWICE, ["a"]),
     Call(manager_of({"a": 2}).set("block_pool.blocks.1.ref_cnt", 0), ["a"]),
 )
 

@@ -263,6 +263,14 @@ def more_than_there_are(life: Life) -> None:
     QueueProbe(life, 2).takes(3).takes(0)
 
 
+def taken_and_put_back(life: Life) -> None:
+    """Take both, put back what came, and take the first out: it is the very block."""
+    probe = QueueProbe(life, 2)
+    taken = life.do("popleft_n", 2, reads=("block_id",))
+    life.do("append_n", taken)
+    probe.does("remove", 1)
+
+
 def the_first_of_none(life: Life) -> None:
     """Ask for the first of none."""
     QueueProbe(life, 0).does("popleft")
@@ -291,6 +299,7 @@ QUEUE_PROBES = (
     taken_and_removed,
     taken_with_others_and_removed,
     more_than_there_are,
+    taken_and_put_back,
     the_first_of_none,
     one_of_none,
 )

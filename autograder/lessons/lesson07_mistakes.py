@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
@@ -258,6 +259,14 @@ class TakesThenRefuses(FreeKVCacheBlockQueue):
         return [self.popleft() for _ in range(n)]
 
 
+class HandsOutCopies(FreeKVCacheBlockQueue):
+    """Returns blocks that are none of the queue's."""
+
+    def popleft_n(self, n: int) -> list[KVCacheBlock]:
+        """Take the first few, and return others like them."""
+        return [copy.copy(block) for block in super().popleft_n(n)]
+
+
 class RemovesAnything(FreeKVCacheBlockQueue):
     """Says nothing where a block is not in the queue."""
 
@@ -359,6 +368,12 @@ QUEUE = (
         "The blocks that were taken before the queue ran out are held by nobody and in no queue: "
         "look at the number first.",
         TakesThenRefuses,
+    ),
+    Misconception(
+        "copies are handed out",
+        "Who holds a block and who looks for it mean the same object: return the very blocks that "
+        "were in the queue.",
+        HandsOutCopies,
     ),
     Misconception(
         "a block that is not there is removed in silence",

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from autograder.checks.acts import Act
-from autograder.checks.stateful import LargeLife, Life, Twin
+from autograder.checks.stateful import Life, Twin
 from autograder.proxy.recipes import At, Make, reach
 from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock
-from course_lib.kv_cache.watch.churn import link_queue, use_half, use_one
+from course_lib.kv_cache.watch.churn import use_two
 from course_lib.kv_cache.watch.notation import state_line
 
 # 7.3 and 7.4, the pool
@@ -144,7 +144,8 @@ def _look(life: Life) -> None:
     life.see("num_evictions")
 
 
-def _take(life: Life, num_blocks: int) -> None:
+def take(life: Life, num_blocks: int) -> None:
+    """Take blocks, and look at what came."""
     life.do("get_new_blocks", num_blocks, reads=("block_id", "ref_cnt", "block_hash"))
 
 
@@ -160,7 +161,7 @@ def _cached_and_freed(life: Life, letters: str) -> None:
     """Fill a pool with blocks that hold prefixes, and give all of them back, the last one first."""
     number = len(letters)
     life.create(number + 1)
-    _take(life, number)
+    take(life, number)
     _cached(life, range(1, number + 1), letters)
     life.do("free_blocks", at(*range(number, 0, -1)))
 
@@ -168,39 +169,39 @@ def _cached_and_freed(life: Life, letters: str) -> None:
 def taken(life: Life) -> None:
     """Take the only block."""
     life.create(2)
-    _take(life, 1)
+    take(life, 1)
     _look(life)
 
 
 def taken_twice(life: Life) -> None:
     """Take some, then some more."""
     life.create(5)
-    _take(life, 2)
+    take(life, 2)
     _look(life)
-    _take(life, 1)
+    take(life, 1)
     _look(life)
 
 
 def taken_when_cached(life: Life) -> None:
     """Take a block that holds a prefix; then none."""
     _cached_and_freed(life, "a")
-    _take(life, 1)
+    take(life, 1)
     _look(life)
     _find(life, "a")
-    _take(life, 0)
+    take(life, 0)
     _look(life)
 
 
 def into_the_cached(life: Life) -> None:
     """Take what is free, and one block that holds a prefix; then the other."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (1, 2), "ab")
     life.do("free_blocks", at(2, 1))
     _look(life)
-    _take(life, 2)
+    take(life, 2)
     _look(life)
-    _take(life, 1)
+    take(life, 1)
     _look(life)
     for letter in "ab":
         _find(life, letter)
@@ -209,24 +210,24 @@ def into_the_cached(life: Life) -> None:
 def several_cached(life: Life) -> None:
     """Take five blocks at once, each with a prefix."""
     _cached_and_freed(life, "abcde")
-    _take(life, 5)
+    take(life, 5)
     _look(life)
 
 
 def the_same_at_once(life: Life) -> None:
     """Take two blocks that hold the same."""
     _cached_and_freed(life, "aa")
-    _take(life, 2)
+    take(life, 2)
     _look(life)
 
 
 def the_older_of_two(life: Life) -> None:
     """Two blocks hold the same; the one that is found is handed out."""
     life.create(3)
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (1, 2), "aa")
     life.do("free_blocks", at(1))
-    _take(life, 1)
+    take(life, 1)
     _look(life)
     _find(life, "a")
 
@@ -234,10 +235,10 @@ def the_older_of_two(life: Life) -> None:
 def the_younger_of_two(life: Life) -> None:
     """Two blocks hold the same; the one that is not found is handed out."""
     life.create(3)
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (1, 2), "aa")
     life.do("free_blocks", at(2))
-    _take(life, 1)
+    take(life, 1)
     _look(life)
     _find(life, "a")
 
@@ -245,25 +246,32 @@ def the_younger_of_two(life: Life) -> None:
 def too_many(life: Life) -> None:
     """Ask for more than there are."""
     life.create(4)
-    _take(life, 4)
+    take(life, 4)
     _look(life)
-    _take(life, 3)
-    _take(life, 1)
+    take(life, 3)
+    take(life, 1)
     _look(life)
 
 
 def too_many_cached(life: Life) -> None:
     """Ask for more than there are, where what is free holds a prefix."""
     _cached_and_freed(life, "a")
-    _take(life, 2)
+    take(life, 2)
     _look(life)
 
 
 def fewer_than_none(life: Life) -> None:
     """Ask for a negative number of blocks, and for none."""
     life.create(3)
-    _take(life, 0)
-    _take(life, -1)
+    take(life, 0)
+    take(life, -1)
+    _look(life)
+
+
+def taken_and_used(life: Life) -> None:
+    """Take a block, then another, and give back the very blocks that came."""
+    life.create(3)
+    life.apply(use_two)
     _look(life)
 
 
@@ -279,6 +287,7 @@ GET_PROBES = (
     too_many,
     too_many_cached,
     fewer_than_none,
+    taken_and_used,
 )
 
 
@@ -303,13 +312,13 @@ def touched_while_free(life: Life) -> None:
 def touched_with_a_prefix(life: Life) -> None:
     """Claim a block that holds a prefix; it still does."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (1, 2), "ab")
     life.do("free_blocks", at(2, 1))
     life.do("touch", at(1))
     _look(life)
     _find(life, "a")
-    _take(life, 2)
+    take(life, 2)
     _look(life)
 
 
@@ -339,6 +348,42 @@ def touched_abroad(life: Life) -> None:
     _look(life)
 
 
+def the_only_one_touched(life: Life) -> None:
+    """Claim the only block, which is free."""
+    life.create(2)
+    life.do("touch", at(1))
+    _look(life)
+
+
+def touched_in_use(life: Life) -> None:
+    """Claim the only block, which somebody holds."""
+    life.create(2)
+    take(life, 1)
+    life.do("touch", at(1))
+    _look(life)
+
+
+def touched_in_use_and_full(life: Life) -> None:
+    """Claim the only block, which somebody holds, and which holds a prefix."""
+    life.create(2)
+    take(life, 1)
+    _cached(life, (1,), "a")
+    life.do("touch", at(1))
+    _look(life)
+
+
+def the_null_block_touched(life: Life) -> None:
+    """Claim the null block, and nothing else."""
+    life.create(1)
+    life.do("touch", at(0))
+
+
+def a_stranger_touched(life: Life) -> None:
+    """Claim a block of no pool, with the number of one that is free here."""
+    life.create(2)
+    life.do("touch", [Make(KVCacheBlock, 1)])
+
+
 TOUCH_PROBES = (
     touched_through_an_iterator,
     touched_while_free,
@@ -346,15 +391,20 @@ TOUCH_PROBES = (
     touched_twice_at_once,
     touched_in_vain,
     touched_abroad,
+    the_only_one_touched,
+    touched_in_use,
+    touched_in_use_and_full,
+    the_null_block_touched,
+    a_stranger_touched,
 )
 
 
 def two_requests_end(life: Life) -> None:
     """End a request with full blocks, then one with a block that is not full."""
     life.create(9)
-    _take(life, 3)
+    take(life, 3)
     _cached(life, (1, 2, 3), "abc")
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (4,), "d")
     life.do("free_blocks", at(3, 2, 1))
     _look(life)
@@ -366,7 +416,7 @@ def two_requests_end(life: Life) -> None:
 def shared_and_freed(life: Life) -> None:
     """Two hold a block; one gives it back, then the other."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     life.do("touch", at(1))
     life.do("free_blocks", at(2, 1))
     _look(life)
@@ -377,7 +427,7 @@ def shared_and_freed(life: Life) -> None:
 def both_at_once(life: Life) -> None:
     """Give one block back twice in one call; it is held twice."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     life.do("touch", at(1))
     life.do("free_blocks", at(1, 2, 1))
     _look(life)
@@ -386,7 +436,7 @@ def both_at_once(life: Life) -> None:
 def one_time_too_often(life: Life) -> None:
     """Give a block back more often than it is held, behind one that is held."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     life.do("free_blocks", at(2, 1, 1))
     _look(life)
     life.do("free_blocks", at(1, 3))
@@ -398,7 +448,7 @@ def one_time_too_often(life: Life) -> None:
 def three_times_of_two(life: Life) -> None:
     """Give a block back three times that two hold."""
     life.create(2)
-    _take(life, 1)
+    take(life, 1)
     life.do("touch", at(1))
     life.do("free_blocks", at(1, 1, 1))
     _look(life)
@@ -420,7 +470,7 @@ def held_by_twelve(life: Life) -> None:
 def not_from_here(life: Life) -> None:
     """Give back what this pool has not lent."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     life.do("free_blocks", at(2, 0))
     _look(life)
     life.do("free_blocks", [*at(1), Make(KVCacheBlock, 2, 1)])
@@ -437,7 +487,7 @@ def from_another_pool(life: Life) -> None:
 def in_this_order(life: Life) -> None:
     """Give three back, none of which is full, in an order of one's own, as an iterator, or none."""
     life.create(6)
-    _take(life, 4)
+    take(life, 4)
     life.do("free_blocks", at(2, 3, 1))
     _look(life)
     life.do("free_blocks", Make(iter, at(4)))
@@ -449,7 +499,7 @@ def in_this_order(life: Life) -> None:
 def one_back(life: Life) -> None:
     """Give one block back, with a free one behind it."""
     life.create(3)
-    _take(life, 1)
+    take(life, 1)
     life.do("free_blocks", at(1))
     _look(life)
 
@@ -457,7 +507,7 @@ def one_back(life: Life) -> None:
 def two_back(life: Life) -> None:
     """Give two blocks back at once, without a hash."""
     life.create(3)
-    _take(life, 2)
+    take(life, 2)
     life.do("free_blocks", at(2, 1))
     _look(life)
 
@@ -465,7 +515,7 @@ def two_back(life: Life) -> None:
 def one_back_without_caching(life: Life) -> None:
     """Give one block back to a pool without caching."""
     life.create(3, False)
-    _take(life, 1)
+    take(life, 1)
     life.do("free_blocks", at(1))
     _look(life)
 
@@ -473,7 +523,7 @@ def one_back_without_caching(life: Life) -> None:
 def one_back_through_an_iterator(life: Life) -> None:
     """Give the only block back, given by an iterator."""
     life.create(2)
-    _take(life, 1)
+    take(life, 1)
     life.do("free_blocks", Make(iter, at(1)))
     _look(life)
 
@@ -489,19 +539,64 @@ def twice_of_two(life: Life) -> None:
 def a_full_one_back(life: Life) -> None:
     """Give one block back that holds a prefix, with a free one behind it."""
     life.create(3)
-    _take(life, 1)
+    take(life, 1)
     _cached(life, (1,), "a")
     life.do("free_blocks", at(1))
+    _look(life)
+
+
+def two_full_ones_back(life: Life) -> None:
+    """Give two blocks back at once that hold a prefix."""
+    life.create(3)
+    take(life, 2)
+    _cached(life, (1, 2), "ab")
+    life.do("free_blocks", at(2, 1))
+    _look(life)
+
+
+def the_full_one_first(life: Life) -> None:
+    """Give two blocks back at once, that which holds a prefix before the other."""
+    life.create(3)
+    take(life, 2)
+    _cached(life, (1,), "a")
+    life.do("free_blocks", at(1, 2))
     _look(life)
 
 
 def a_second_of_the_same_back(life: Life) -> None:
     """Give a block back that holds what another block is found for."""
     life.create(4)
-    _take(life, 2)
+    take(life, 2)
     _cached(life, (1, 2), "aa")
     life.do("free_blocks", at(2))
     _look(life)
+
+
+def once_too_often(life: Life) -> None:
+    """Give the only block back twice in one call that one holds."""
+    life.create(2)
+    take(life, 1)
+    life.do("free_blocks", at(1, 1))
+
+
+def the_null_block_back(life: Life) -> None:
+    """Give the null block back, and nothing else."""
+    life.create(1)
+    life.do("free_blocks", at(0))
+
+
+def one_and_the_null_block_back(life: Life) -> None:
+    """Give back the only block, and the null block behind it."""
+    life.create(2)
+    take(life, 1)
+    life.do("free_blocks", at(1, 0))
+    _look(life)
+
+
+def a_stranger_back(life: Life) -> None:
+    """Give a block of no pool back, with the number of one that is free here."""
+    life.create(2)
+    life.do("free_blocks", [Make(KVCacheBlock, 1, 1)])
 
 
 FREE_PROBES = (
@@ -511,6 +606,8 @@ FREE_PROBES = (
     one_back_through_an_iterator,
     twice_of_two,
     a_full_one_back,
+    two_full_ones_back,
+    the_full_one_first,
     a_second_of_the_same_back,
     two_requests_end,
     shared_and_freed,
@@ -521,44 +618,8 @@ FREE_PROBES = (
     not_from_here,
     from_another_pool,
     in_this_order,
-)
-
-
-def half_in_use(life: Life) -> None:
-    """Take, share and give back 25,000 blocks."""
-    life.create(50_001)
-    life.apply(link_queue)
-    life.apply(use_half)
-    life.do("get_num_free_blocks")
-    _take(life, 2)
-
-
-def one_in_use(life: Life) -> None:
-    """Take, share and give back one block, 2,000 times.
-
-    A look at all blocks in each call takes five times the limit and more, the right answer a fifth.
-    """
-    life.create(100_001)
-    life.apply(link_queue)
-    life.apply(use_one, 2_000)
-    life.do("get_num_free_blocks")
-    _take(life, 2)
-
-
-_A_SEARCH = (
-    "A search for each block or in each call (`in`, `count`, `index`, a loop over the queue or the "
-    "pool) takes longer the more blocks there are. A block's own `ref_cnt` and `pool` say where it "
-    "belongs, and a Counter says in one pass how often each is named"
-)
-
-MANY_BLOCKS = (
-    LargeLife(
-        half_in_use, "50,000 blocks, half of them in use at once", seconds=0.5, slow=_A_SEARCH
-    ),
-    LargeLife(
-        one_in_use,
-        "100,000 blocks, one of which is taken and given back",
-        seconds=0.5,
-        slow=_A_SEARCH,
-    ),
+    once_too_often,
+    the_null_block_back,
+    one_and_the_null_block_back,
+    a_stranger_back,
 )

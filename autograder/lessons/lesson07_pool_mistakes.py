@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 from autograder.checks.finding import Misconception
@@ -84,6 +85,11 @@ def none_for_negative(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
     return BlockPool.get_new_blocks(self, max(num_blocks, 0))
 
 
+def copies(self: BlockPool, num_blocks: int) -> list[KVCacheBlock]:
+    """Hand out copies of the blocks."""
+    return [copy.copy(block) for block in BlockPool.get_new_blocks(self, num_blocks)]
+
+
 GET = (
     Misconception(
         "the old hash stays",
@@ -135,6 +141,12 @@ GET = (
         "Nobody means to ask for a negative number of blocks; in silence the caller's mistake "
         "lives on.",
         none_for_negative,
+    ),
+    Misconception(
+        "copies are handed out",
+        "The pool looks at its own blocks: what becomes of a copy, when it is shared or given "
+        "back, does not count. Return the very blocks that the queue gave.",
+        copies,
     ),
 )
 

@@ -123,6 +123,9 @@ VALID = {
     "two blocks hold the same": NEW.do("get_new_blocks", 2).do(
         "cache_full_blocks", [At("blocks.1"), At("blocks.2")], [b"a", b"a"]
     ),
+    "a hash that equals the one in the index, and is another object": TWO.do("get_new_blocks", 2)
+    .do("cache_full_blocks", _at(1, 2), [b"same", Make(bytes, [*b"same"])])
+    .do("forget", *_at(1)),
     "a prefix was evicted": CACHED.do("free_blocks", _at(1)).do("get_new_blocks", 1),
     "held by five": ONE.do("touch", _at(1, 1, 1, 1, 1)),
     "all cached and held": TWO.do("get_new_blocks", 2).do(
@@ -294,6 +297,15 @@ def no_duplicates(pool: BlockPool) -> list[str]:
     ]
 
 
+def by_identity(pool: BlockPool) -> list[str]:
+    """Ask whether the hash in the index is the very object that the block has."""
+    return pool_violations(pool) + [
+        f"block {block.block_id} is found by another hash"
+        for key, block in pool.cached_block_hash_to_block.items()
+        if block.block_hash is not key
+    ]
+
+
 def held_by_one(pool: BlockPool) -> list[str]:
     """Ask for a count of 0 or 1."""
     return pool_violations(pool) + [
@@ -376,5 +388,11 @@ CHECKER = (
         "sharing is forbidden",
         "Several requests may hold one block: that is what the count is for.",
         held_by_one,
+    ),
+    Misconception(
+        "hashes are compared as objects",
+        "Two hashes may be equal and still be two objects, as of two blocks that hold the same: "
+        "compare them with `==` or `!=`, not with `is`.",
+        by_identity,
     ),
 )

@@ -1,7 +1,8 @@
 """Plain data and its form on the wire: length-prefixed JSON with a few tagged types, never pickle.
 
 Only exact types pass: those of JSON, sets, arrays, the library's records, the mappings of the
-standard library, which arrive as a dict, and named tuples, which arrive as tuples. A subclass of
+standard library, which arrive as a dict, and two kinds of subclasses, of which nothing arrives but
+what is in them: named tuples, as tuples, and subclasses of ``str``, as text. A subclass of
 ``int`` with an ``__eq__`` of its own, or an object that claims to equal everything, is not plain
 data: it becomes a reference that the other side cannot look into, and which says only what could be
 made of it.
@@ -54,7 +55,7 @@ class Ref:
     Attributes:
         number: Which one.
         kind: The name of its class, for a person to read.
-        like: What plain data could be made of it: "mapping", "iterable", "number", "text" or "".
+        like: What plain data could be made of it: "mapping", "iterable", "number" or "".
     """
 
     number: int
@@ -115,13 +116,10 @@ def to_wire(
         return _SCALARS[kind](value)
     if _is_itself(kind) and kind in _CONTAINERS:
         return _CONTAINERS[kind](value, inner)
-    if _is_named_tuple(kind):
-        # By tuple's own way through the items: the class may have written another one.
-        return _CONTAINERS[tuple](tuple.__iter__(value), inner)  # type: ignore[arg-type]
     if kind is ChainMap or kind is UserDict:
         return _dict_to_wire(value, inner)  # type: ignore[arg-type]
-    if _is_numpys_own(value) and not isinstance(item := _item(value), np.generic):
-        return inner(item)
+    if (plain := _without_its_class(value)) is not value:
+        return to_wire(plain, refer, depth, lend=lend)
     if is_record(kind):
         body = {field.name: inner(getattr(value, field.name)) for field in fields(kind)}  # type: ignore[arg-type]
         return {"record": str(name_of(kind)), "fields": body}
@@ -134,6 +132,23 @@ def to_wire(
     if refer is None:
         raise WireError(f"a {kind.__name__} is not plain data")
     return {"ref": refer(value), "kind": kind.__name__, "like": _like(kind)}
+
+
+def _without_its_class(value: object) -> object:
+    """Return what is in a value of whose class nothing else is of interest; of others, the value.
+
+    It is got by the ways that tuple and str have: the class may have written others.
+
+    >>> _without_its_class(np.str_("a")), _without_its_class(np.int64(3))
+    ('a', 3)
+    """
+    if _is_named_tuple(type(value)):
+        return tuple(tuple.__iter__(value))  # type: ignore[arg-type]
+    if issubclass(type(value), str):
+        return str.__str__(value)
+    if _is_numpys_own(value) and not isinstance(item := _item(value), np.generic):
+        return item
+    return value
 
 
 def _is_itself(kind: type[Any]) -> bool:
@@ -187,8 +202,6 @@ def _like(kind: type[Any]) -> str:
     """Say what plain data could be made of an object of a class, by what the class has."""
     if any(base is dict or base is Mapping for base in kind.__mro__):
         return "mapping"
-    if any(base is str for base in kind.__mro__):
-        return "text"
     if hasattr(kind, "__float__"):
         return "number"
     return "iterable" if hasattr(kind, "__iter__") else ""

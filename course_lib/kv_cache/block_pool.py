@@ -512,7 +512,8 @@ class BlockPool:
         """Give each block one holder more, because a request shares it.
 
         A block that was free leaves the free queue: it must not be handed out to somebody else.
-        Whether a block is in the queue is told by its count, without a look at the others.
+        Whether a block is in the queue is told by its count, without a look at the others. A
+        ``remove`` that is refused is such a look: the queue may search all of them first.
 
         Args:
             blocks: The blocks, in use or free. A block that is in it twice gets two holders more.

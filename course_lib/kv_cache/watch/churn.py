@@ -84,6 +84,19 @@ def use_half(pool: BlockPool) -> None:
         pool.free_blocks(reversed(blocks))
 
 
+def use_two(pool: BlockPool) -> None:
+    """Take one block and then another, and give both back.
+
+    >>> pool = BlockPool(num_blocks=4)
+    >>> use_two(pool)
+    >>> [block.block_id for block in pool.free_block_queue]
+    [2, 1, 3]
+    """
+    first, second = pool.get_new_blocks(1), pool.get_new_blocks(1)
+    pool.free_blocks(first)
+    pool.free_blocks(second)
+
+
 def use_one(pool: BlockPool, num_rounds: int) -> None:
     """Take one block, share it, and give it back twice, again and again.
 

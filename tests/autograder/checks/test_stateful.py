@@ -242,6 +242,14 @@ def test_a_missing_method_and_a_missing_attribute_are_shown(examine_here):
     assert "AttributeError: 'SlotPool' object has no attribute" in case.got
 
 
+def test_who_returns_what_has_to_be_gone_through_is_told_what_makes_a_list_of_it(examine_here):
+    case = examine_here(RIGHT.replace("return taken", "return iter(taken)")).counterexample
+    assert case.got == "<list_iterator object>"
+    assert case.complaint == (
+        "an object of class list_iterator came where a list was asked; list(...) makes one of it"
+    )
+
+
 CHEATS = {
     "numbers that equal everything": (
         "class Odd(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"

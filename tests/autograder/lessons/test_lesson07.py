@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from enum import StrEnum
 from itertools import chain
 from operator import gt, ne
 
@@ -64,6 +65,9 @@ def test_a_trace_earns_a_share_for_each_state_and_any_seed_counts():
     assert examine("7.1", {"seed": 7, **right}).fraction == 1
     spread = {step: line.replace(" ", "  ") for step, line in right.items()}
     assert examine("7.1", {"seed": 7, **spread}).fraction == 1
+    lines = StrEnum("Lines", {step.replace(" ", ""): line for step, line in right.items()})
+    named_lines = dict(zip(right, lines, strict=True))
+    assert examine("7.1", {"seed": 7, **named_lines}).fraction == 1
     assert examine("7.1", {"seed": 7, **right, "step 6": "free []"}).fraction == 5 / 6
     assert examine("7.1", {"seed": 1}).unwritten
 
@@ -123,6 +127,23 @@ def _leaks(manager, live, is_live=None, lost=None):
     return [*found, Leak("nobody", tuple(nobodys))] if nobodys else found
 
 
+def leaks_of_sets(manager, live_request_ids):
+    """Count a table that has a block twice as one of its holders."""
+    held = Counter({block.block_id: block.ref_cnt for block in manager.block_pool.blocks})
+    for table in manager.block_tables().values():
+        held.subtract({block.block_id for block in table})
+    found = [leak for leak in find_leaks(manager, live_request_ids) if leak.owner != "nobody"]
+    nobodys = tuple(sorted(held.elements()))
+    return [*found, Leak("nobody", nobodys)] if nobodys else found
+
+
+def leaks_without_a_second_mention(manager, live_request_ids):
+    found = find_leaks(manager, live_request_ids)
+    tables = [leak for leak in found if leak.owner != "nobody"]
+    once = [Leak(leak.owner, tuple(dict.fromkeys(leak.block_ids))) for leak in tables]
+    return once + found[len(tables) :]
+
+
 LEAKS_RIGHT = (leaks_by_subtraction, _leaks)
 LEAKS_WRONG = (
     (
@@ -169,6 +190,8 @@ LEAKS_WRONG = (
         SAME,
     ),
     (lambda manager, live: find_leaks(manager, live)[:1], SAME),
+    (leaks_of_sets, SAME),
+    (leaks_without_a_second_mention, SAME),
     (lambda manager, live: [], SAME),
     (object(), SAME),
 )
@@ -347,6 +370,11 @@ CARELESS = (
     careless(last=9),
     careless(rejects=lambda pool: pool.num_evictions),
     careless(rejects=lambda pool: any(block.ref_cnt > 3 for block in pool.blocks)),
+    careless(
+        rejects=lambda pool: any(
+            block.block_hash is not key for key, block in pool.cached_block_hash_to_block.items()
+        )
+    ),
     careless(
         rejects=lambda pool: len(pool.cached_block_hash_to_block) > len(pool.free_block_queue)
     ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
+from contextlib import suppress
+from itertools import islice, takewhile
 
 import pytest
 
@@ -12,7 +13,7 @@ from autograder.checks.acts import Act
 from autograder.lessons import lesson07_free_mistakes as mistakes_of_freeing
 from autograder.lessons import lesson07_pool_lives as lives
 from autograder.lessons import lesson07_pool_mistakes as mistakes
-from course_lib.kv_cache.block_pool import BlockPool, double_free, out_of_blocks
+from course_lib.kv_cache.block_pool import BlockPool, KVCacheBlock, double_free, out_of_blocks
 from course_lib.kv_cache.order_rules import released
 from course_lib.viz.replays.film import differences
 from lesson_answers import (
@@ -115,6 +116,16 @@ def never_evicts(self, num_blocks):
     return taken
 
 
+def made_anew(self, num_blocks):
+    taken = BlockPool.get_new_blocks(self, num_blocks)
+    return [KVCacheBlock(block.block_id, block.ref_cnt, pool=self) for block in taken]
+
+
+def in_one_list(self, num_blocks, _list=[]):  # noqa: B006 - the mistake itself
+    _list[:] = BlockPool.get_new_blocks(self, num_blocks)
+    return _list
+
+
 GET_RIGHT = (one_by_one, by_evict_blocks, by_remove)
 GET_WRONG = (
     (lambda self, n: _taken(self, n, always, lambda b, cached: b + bool(cached)), SAME),
@@ -137,6 +148,8 @@ GET_WRONG = (
     ),
     (never_evicts, "nothing is evicted"),
     (evicts_then_refuses, SAME),
+    (made_anew, "copies are handed out"),
+    (in_one_list, SAME),
     (lambda self, num_blocks: tuple(BlockPool.get_new_blocks(self, num_blocks)), SAME),
     (lambda self, num_blocks: BlockPool.get_new_blocks(self, num_blocks)[::-1], SAME),
     (lambda self, num_blocks: self.blocks[1 : num_blocks + 1], SAME),
@@ -172,6 +185,17 @@ def touched_if_queued(self, blocks):
             raise self.foreign_block(block)
     for block in blocks:
         if block in list(self.free_block_queue):  # slow: the whole queue for each block
+            self.free_block_queue.remove(block)
+        block.ref_cnt += 1
+
+
+def touched_as_the_queue_says(self, blocks):
+    blocks = list(blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+    for block in blocks:
+        with suppress(ValueError):  # slow: a queue may search all of its blocks before it refuses
             self.free_block_queue.remove(block)
         block.ref_cnt += 1
 
@@ -237,6 +261,20 @@ def freed_with_the_callers_list(self, ordered_blocks):
     BlockPool.free_blocks(self, list(ordered_blocks))
     if isinstance(ordered_blocks, list):
         ordered_blocks.clear()
+
+
+def freed_with_the_callers_list_in_order(self, ordered_blocks):
+    blocks = ordered_blocks if isinstance(ordered_blocks, list) else list(ordered_blocks)
+    mistakes_of_freeing.checked(self, blocks)
+    blocks.sort(key=lambda block: block.block_hash is not None)
+    BlockPool.free_blocks(self, blocks)
+
+
+def freed_as_if_the_full_ones_came_last(self, ordered_blocks):
+    idle = released(mistakes_of_freeing.checked(self, ordered_blocks))
+    front = list(takewhile(lambda block: block.block_hash is None, idle))
+    self.free_block_queue.prepend_n(front)
+    self.free_block_queue.append_n(idle[len(front) :])
 
 
 def freed_at_the_first_mention(self, ordered_blocks):
@@ -339,6 +377,8 @@ FREE_WRONG = (
     (freed_with_all_counts_first, "queued as often as named"),
     (freed_and_emptied, "emptied, so in front"),
     (freed_with_the_callers_list, SAME),
+    (freed_with_the_callers_list_in_order, SAME),
+    (freed_as_if_the_full_ones_came_last, SAME),
     (freed_at_the_first_mention, SAME),
     (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
     (lambda self, ordered_blocks: None, SAME),
@@ -407,6 +447,71 @@ def test_a_pool_in_a_failing_case_is_no_larger_than_need_be():
     assert case == "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)"
 
 
+def touches_and_counts_an_eviction(self, blocks):
+    BlockPool.touch(self, blocks)
+    self.num_evictions += 1
+
+
+def refuses_the_null_block_on_the_way(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    ahead = list(takewhile(lambda block: block is not self.null_block, blocks))
+    BlockPool.free_blocks(self, ahead)
+    BlockPool.free_blocks(self, blocks[len(ahead) :])
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong", "smallest"),
+    [
+        (
+            "7.3b",
+            lambda self, blocks: BlockPool.touch(self, [b for b in blocks if b.block_id]),
+            "obj = BlockPool(1)  # free []\nobj.touch([obj.blocks[0]])",
+        ),
+        (
+            "7.3b",
+            lambda self, blocks: BlockPool.touch(
+                self, [self.blocks[b.block_id] if b.pool is None else b for b in blocks]
+            ),
+            "obj = BlockPool(2)  # free [1]\nobj.touch([KVCacheBlock(1)])",
+        ),
+        (
+            "7.3b",
+            touches_and_counts_an_eviction,
+            "obj = BlockPool(2)  # free [1]\nobj.touch([obj.blocks[1]])  # free []  held: 1\n"
+            "obj.num_evictions",
+        ),
+        (
+            "7.4",
+            lambda self, bs: BlockPool.free_blocks(self, [b for b in bs if b.block_id]),
+            "obj = BlockPool(1)  # free []\nobj.free_blocks([obj.blocks[0]])",
+        ),
+        (
+            "7.4",
+            refuses_the_null_block_on_the_way,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.free_blocks([obj.blocks[1], obj.blocks[0]])",
+        ),
+        (
+            "7.4",
+            mistakes_of_freeing.named_twice,
+            "obj = BlockPool(2)  # free [1]\nobj.get_new_blocks(1)  # free []  held: 1\n"
+            "obj.free_blocks([obj.blocks[1], obj.blocks[1]])",
+        ),
+    ],
+    ids=[
+        "null shared",
+        "a stranger shared",
+        "counted",
+        "null back",
+        "null on the way",
+        "named twice",
+    ],
+)
+def test_a_case_has_nothing_in_it_that_is_not_needed(exercise, wrong, smallest):
+    # The probes alone: what a search finds beside them is no smaller.
+    assert examine(exercise, wrong, max_examples=1).counterexample.case == smallest
+
+
 @pytest.mark.parametrize(
     ("exercise", "wrong", "most"),
     [
@@ -435,11 +540,12 @@ def test_a_life_that_is_made_shorter_caches_only_blocks_in_use():
     [
         ("7.3a", measures_the_queue),
         ("7.3b", touched_if_queued),
+        ("7.3b", touched_as_the_queue_says),
         ("7.4", freed_by_counting_in_the_list),
     ],
 )
 def test_who_searches_is_told_what_makes_it_slow(exercise, slow):
-    finding = examine(exercise, slow)
+    finding = examine(exercise, slow, max_examples=1)
     assert finding.fraction == 0
     assert "on small inputs it is right. A search" in finding.counterexample.complaint
 
