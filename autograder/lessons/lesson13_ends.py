@@ -180,6 +180,12 @@ def the_only_token_is_the_stop(life: Life) -> None:
     _spoken(life, " victim", max_tokens=1, stop_token_ids=[STOP_TOKEN])
 
 
+def something_waits_at_the_limit(life: Life) -> None:
+    """When the last token that is allowed comes, text waits: it is shown, or was a stop string."""
+    _spoken(life, " a", " victim", max_tokens=2, stop=["a victim!"])
+    _spoken(life, " a", " victim", max_tokens=2, stop=["a victim"])
+
+
 def by_a_token(life: Life) -> None:
     """A stop token has no text."""
     _spoken(life, " chooses", " a", " victim", stop_token_ids=[STOP_TOKEN])
@@ -234,6 +240,7 @@ ANSWERING = (
     may_have_become_one,
     the_only_token,
     the_only_token_is_the_stop,
+    something_waits_at_the_limit,
     by_a_token,
     by_itself,
     end_is_a_token,
