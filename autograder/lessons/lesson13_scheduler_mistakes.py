@@ -130,7 +130,7 @@ NEVER = (
     ),
     Misconception("one too strict", "A prompt that just fits can be computed.", one_too_strict),
     Misconception(
-        "a reason without numbers",
+        "a reason without its two numbers",
         "Who is refused asks by how much: the sentence names the prompt's tokens and the limit "
         "that they exceed.",
         without_numbers,

@@ -259,7 +259,7 @@ class HandCore(EngineCore):
 def _times_told(taken_in: _TakenIn | None, record: StepRecord) -> Told:
     """Compare the times in a record with those that the core was told."""
     if taken_in is None:
-        return {"take_in": "was not called"}
+        return {"take_in has the time of the plan": "take_in was not called"}
     return {
         "take_in has the time of the plan": taken_in.scheduled == record.scheduled,
         "computed is the result's computed_at": taken_in.computed_at == record.computed,
