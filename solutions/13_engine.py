@@ -209,8 +209,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 #
 # The picture first: go to *Step 20* of the film above. The three requests hold 7, 4 and 6 blocks, three of them are in two tables, 14
 # blocks are in use. A block of 8 tokens has 16,384 bytes here. **By owner**, a block counts for each holder: that is the answer
-# to "who must go so that there is room?", and it is too large. **In use**, it counts once: that is what is gone from the
-# pool.
+# to "who must go so that there is room?", and it is too large. **In use**, it counts once: that is what the tables
+# take from the pool.
 #
 # $$\text{in use} = \Bigl|\bigcup_r \text{table}(r)\Bigr| \cdot \text{bytes per block} \;\le\; \sum_r |\text{table}(r)| \cdot \text{bytes per block}$$
 #
@@ -333,6 +333,9 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # everybody behind it. So it is refused when it comes. What is never? Not "there are no free blocks": others give theirs
 # back. Think of the emptiest engine that there can be, with this pool, this model, this budget: could the prompt be computed
 # there? The answer need not fit; it may end at the limit.
+#
+# Whoever is refused will ask by how much. So your sentence has the prompt's tokens and the limit in it, as numbers, and the check
+# looks for both. The words are yours; no check reads them.
 #
 # `self.max_model_len` is the longest sequence here: no longer than the model allows, and no longer than all blocks but the null
 # block hold. `self.config` has the rest.

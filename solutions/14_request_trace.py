@@ -424,6 +424,9 @@ assert stranger(FixB)[0] == 666 and stranger(repairs["yours"]) == [1, 2]
 #
 # A viewer does not complain. What it cannot pair it leaves out, or draws to the end of the run; and then somebody looks for a
 # request that "hung". So check a file before you believe the picture.
+#
+# Your function says a sentence for each rule that is broken, to whoever looks for the fault. The check asks for which files it says
+# anything at all; it does not read the sentences, nor count them.
 
 
 # %% exercise="14.3"

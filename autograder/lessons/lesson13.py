@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-
 from autograder.checks.exercise import Exercise
 from autograder.checks.function import FunctionCheck
 from autograder.checks.reference import Method
@@ -149,22 +147,14 @@ APPEND = Exercise(
 NEVER = Exercise(
     id="13.4",
     title="A prompt that can never fit",
-    asks="Say why a prompt can never be computed here, or return an empty text.",
+    asks="Say why a prompt can never be computed here, with its tokens and the limit in numbers, "
+    "or return an empty text.",
     points=2,
     minutes=10,
     difficulty=1,
     check=FunctionCheck(
         reference=Method(Scheduler, "why_never"),
-        cases=st.builds(
-            given.admission,
-            st.integers(1, 40),
-            st.integers(2, 6),
-            st.sampled_from((4, 16)),
-            st.sampled_from((8, 16, 64)),
-            st.booleans(),
-            st.sampled_from((None, 12, 100)),
-            st.integers(0, 2),
-        ),
+        cases=given.admissions(),
         probes=given.ADMISSIONS,
         misconceptions=scheduler_mistakes.NEVER,
         compare=given.same_answer,

@@ -62,8 +62,13 @@ def the_first_complete(life: Life) -> None:
 
 
 def the_first_named(life: Life) -> None:
-    """Two are complete at the same letter."""
+    """Two are complete at the same letter, the shorter one is named first."""
     _pushed(life, ["bc", "abc"], "xabc")
+
+
+def the_longer_named_first(life: Life) -> None:
+    """Two are complete at the same letter, the longer one is named first."""
+    _pushed(life, ["abc", "bc"], "xabc")
 
 
 def an_end_inside_an_end(life: Life) -> None:
@@ -91,6 +96,7 @@ STOPPING = (
     it_was_none,
     the_first_complete,
     the_first_named,
+    the_longer_named_first,
     an_end_inside_an_end,
     several_wait,
     without_any,
@@ -163,6 +169,23 @@ def may_have_become_one(life: Life) -> None:
     _spoken(life, " chooses", " a", " victim", max_tokens=3, stop=["victimxyz"])
 
 
+def the_only_token(life: Life) -> None:
+    """One token is allowed, and it is text like any other."""
+    _spoken(life, " a", max_tokens=1)
+
+
+def the_only_token_is_the_stop(life: Life) -> None:
+    """One token is allowed, and it completes a stop string, or is a stop token."""
+    _spoken(life, " victim", max_tokens=1, stop=["victim"])
+    _spoken(life, " victim", max_tokens=1, stop_token_ids=[STOP_TOKEN])
+
+
+def something_waits_at_the_limit(life: Life) -> None:
+    """When the last token that is allowed comes, text waits: it is shown, or was a stop string."""
+    _spoken(life, " a", " victim", max_tokens=2, stop=["a victim!"])
+    _spoken(life, " a", " victim", max_tokens=2, stop=["a victim"])
+
+
 def by_a_token(life: Life) -> None:
     """A stop token has no text."""
     _spoken(life, " chooses", " a", " victim", stop_token_ids=[STOP_TOKEN])
@@ -189,8 +212,9 @@ def stop_token_at_the_limit(life: Life) -> None:
 
 
 def with_log_probabilities(life: Life) -> None:
-    """Log-probabilities are kept first: of text that waits, of a stop string, of a stop token."""
-    for how in ({"stop": ["a victim"]}, {"stop_token_ids": [STOP_TOKEN]}):
+    """Log-probabilities are kept of text that waits, and of what ends it, whatever that is."""
+    ends = ({"stop": ["a victim"]}, {"stop_token_ids": [STOP_TOKEN]}, {"max_tokens": 3})
+    for how in ends:
         life.create(logprobs=True, **how)
         for act in (" chooses", " a", " victim"):
             life.do("says", act)
@@ -214,6 +238,9 @@ def a_part_of_a_letter(life: Life) -> None:
 ANSWERING = (
     token_by_token,
     may_have_become_one,
+    the_only_token,
+    the_only_token_is_the_stop,
+    something_waits_at_the_limit,
     by_a_token,
     by_itself,
     end_is_a_token,
@@ -323,6 +350,13 @@ def no_end_at_all(life: Life) -> None:
     life.apply(run_in_full)
 
 
+def no_end_of_nobody(life: Life) -> None:
+    """A status that is no end is refused, whoever is named."""
+    scheduler(life, 12)
+    life.apply(end, ["x"], "preempted")
+    life.apply(end, [], "waiting")
+
+
 def one_cannot(life: Life) -> None:
     """One of two cannot have stopped, since it has not begun: nothing changes."""
     scheduler(life, 12, max_num_seqs=1)
@@ -371,6 +405,7 @@ ENDING = (
     one_that_shares,
     unknown_and_twice,
     no_end_at_all,
+    no_end_of_nobody,
     one_cannot,
     it_has_stopped,
     in_the_middle_of_a_step,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from hypothesis import strategies as st
 
 from autograder.checks.compare import with_article
 from autograder.checks.function import Call
@@ -62,10 +65,40 @@ ADMISSIONS = (
 """At the edges: of the pool, of a step, of the model; and where others hold blocks now."""
 
 
+@st.composite
+def admissions(draw: st.DrawFn) -> Call:
+    """Draw a prompt that exceeds at most one limit: of two a reason might name either."""
+    num_tokens, num_blocks = draw(st.integers(1, 40)), draw(st.integers(2, 6))
+    size, budget = draw(st.sampled_from((4, 16))), draw(st.sampled_from((8, 16, 64)))
+    longest = draw(st.sampled_from((None, 12, 100)))
+    room = min(size * (num_blocks - 1), longest or num_tokens)
+    is_chunked = num_tokens > max(room, budget) or draw(st.booleans())
+    return admission(num_tokens, num_blocks, size, budget, is_chunked, longest, draw(_OTHERS))
+
+
+_OTHERS = st.integers(0, 2)
+_NUMBER = re.compile(r"\d+(?:[,_]\d{3})*")
+
+
+def _numbers(reason: str) -> list[str]:
+    """Return the whole numbers of a text, without separators.
+
+    >>> _numbers("65 tokens, and the limit is 1,024")
+    ['65', '1024']
+    """
+    return [re.sub("[,_]", "", number) for number in _NUMBER.findall(reason)]
+
+
 def same_answer(expected: object, got: object) -> str | None:
-    """Compare whether both give a reason; its words are free."""
+    """Compare whether both give a reason, with the numbers that say why; its words are free.
+
+    The first two numbers of the expected one are the prompt's tokens and the limit.
+    """
     if not isinstance(got, str):
         return f"it is no text but {with_article(kind_of(got))}"
-    if bool(expected) == bool(got.strip()):
+    if bool(expected) != bool(got.strip()):
+        return "it can never be computed" if expected else "it can be computed"
+    missing = [each for each in _numbers(str(expected))[:2] if each not in _numbers(got)]
+    if not missing:
         return None
-    return "it can never be computed" if expected else "it can be computed"
+    return f"the reason does not name {' and '.join(missing)}: the prompt's tokens, and the limit"

@@ -66,6 +66,16 @@ class NobodyAlone(MemoryTracker):
         return said._replace(leaked={k: v for k, v in said.leaked.items() if k == NOBODY})
 
 
+class ClaimsAreInUse(MemoryTracker):
+    """Count what has a holder, in a table or not."""
+
+    @property
+    def in_use(self) -> int:
+        """Bytes of all blocks that are not free."""
+        held = [block for block in self.manager.block_pool.blocks if block.ref_cnt > 0]
+        return len(held) * self.bytes_per_block
+
+
 class CachedIsInUse(MemoryTracker):
     """Count what is cached and free."""
 
@@ -190,6 +200,12 @@ TRACKER = (
         "a leak of nothing",
         "`leaked` names who holds what should not be held: where that is nothing, it names nobody.",
         NobodyAlways,
+    ),
+    Misconception(
+        "what nobody holds is in use",
+        "`in_use` counts what stands in the tables. A block that is held and stands in none has "
+        "leaked: `leaked` names it.",
+        ClaimsAreInUse,
     ),
     Misconception(
         "cached is in use",

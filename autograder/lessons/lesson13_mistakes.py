@@ -47,6 +47,22 @@ def first_in_the_list(self: StopStrings, text: str) -> str:
     return StopStrings.push(self, text)
 
 
+def shortest_that_is_complete(self: StopStrings, text: str) -> str:
+    """Of strings that are complete at the same letter, take the shortest."""
+    named, self.strings = self.strings, tuple(sorted(self.strings, key=len))
+    said = StopStrings.push(self, text)
+    self.strings = named
+    return said
+
+
+def longest_that_is_complete(self: StopStrings, text: str) -> str:
+    """Of strings that are complete at the same letter, take the longest."""
+    named, self.strings = self.strings, tuple(sorted(self.strings, key=len, reverse=True))
+    said = StopStrings.push(self, text)
+    self.strings = named
+    return said
+
+
 def shows_the_stop(self: StopStrings, text: str) -> str:
     """Let the text end behind the stop string."""
     is_over = self.found is not None
@@ -119,14 +135,26 @@ PUSH = (
     ),
     Misconception(
         "the one that begins first",
-        "Letter by letter the shorter one would have ended the text before the longer was "
-        "complete. The result may not depend on the pieces, so the first to be complete counts.",
+        "What counts is where a string is complete, not where it begins: the text may come letter "
+        "by letter. Of those that are complete at the same letter the first in `strings` counts.",
         earliest_start,
     ),
     Misconception(
         "the first of the list",
         "The order of the list decides only between strings that are complete at the same letter.",
         first_in_the_list,
+    ),
+    Misconception(
+        "the shortest at one letter",
+        "Of strings that are complete at the same letter the first in `strings` counts, not the "
+        "shortest.",
+        shortest_that_is_complete,
+    ),
+    Misconception(
+        "the longest at one letter",
+        "Of strings that are complete at the same letter the first in `strings` counts, not the "
+        "longest.",
+        longest_that_is_complete,
     ),
     Misconception(
         "shows the stop string",
@@ -197,6 +225,50 @@ def last_token_swallowed(self: Answer, token: SampledToken) -> None:
     self.finish("length", None)
 
 
+def length_before_everything(self: Answer, token: SampledToken) -> None:
+    """Ask for the length before stop tokens and text."""
+    if not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    self.finish("length", None)
+
+
+def length_before_the_cut(self: Answer, token: SampledToken) -> None:
+    """Show the text of the last token that is allowed as it is, and end by length."""
+    is_stop = token.token_id in self.stop_token_ids
+    if is_stop or self.detokenizer is None or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    self.text += self.stop_strings.flush() + self.detokenizer.append(token.token_id)
+    self.finish("length", None)
+
+
+def behind_its_own_text(self: Answer, token: SampledToken) -> None:
+    """Do the same, and show what was kept back behind the text of the last token."""
+    is_stop = token.token_id in self.stop_token_ids
+    if is_stop or self.detokenizer is None or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    self.text += self.detokenizer.append(token.token_id)
+    self.finish("length", None)
+
+
+def ends_before_its_text(self: Answer, token: SampledToken) -> None:
+    """End by length, then take in the text of the last token that is allowed."""
+    is_stop = token.token_id in self.stop_token_ids
+    if is_stop or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    self.finish("length", None)
+    _says(self, token.token_id)
+    if self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+
+
 def token_has_text(self: Answer, token: SampledToken) -> None:
     """Show the text of a stop token."""
     if token.token_id in self.stop_token_ids:
@@ -224,6 +296,28 @@ def never_flushes(self: Answer, token: SampledToken) -> None:
         self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
     elif self.request.is_finished:
         self.finish_reason = "length"
+
+
+def lost_at_the_limit(self: Answer, token: SampledToken) -> None:
+    """Leave what was kept back where it is when the length ends it."""
+    if token.token_id in self.stop_token_ids or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    _says(self, token.token_id)
+    self.finish_reason, self.stop_reason = "length", None
+    if self.stop_strings.found is not None:
+        self.finish_reason, self.stop_reason = "stop", self.stop_strings.found
+
+
+def lost_at_a_stop_token(self: Answer, token: SampledToken) -> None:
+    """Leave what was kept back where it is when a token ends it."""
+    if token.token_id not in self.stop_token_ids:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    is_main = token.token_id == self.request.eos_token_id
+    self.finish_reason, self.stop_reason = "stop", None if is_main else token.token_id
 
 
 def eos_is_a_reason(self: Answer, token: SampledToken) -> None:
@@ -264,6 +358,12 @@ def logprobs_of_what_is_shown(self: Answer, token: SampledToken) -> None:
     Answer.append(self, token if shown else SampledToken(token.token_id, None))
 
 
+def logprobs_until_the_last(self: Answer, token: SampledToken) -> None:
+    """Keep no log-probabilities of the last token that is allowed."""
+    is_last = self.request.is_finished
+    Answer.append(self, SampledToken(token.token_id, None) if is_last else token)
+
+
 def always_has_text(self: Answer, token: SampledToken) -> None:
     """Ask the detokenizer of an answer that has none."""
     if self.detokenizer is None and token.token_id not in self.stop_token_ids:
@@ -282,6 +382,15 @@ def text_shrinks(self: Answer, token: SampledToken) -> None:
         self.text = self.text[: min((place for place in stops if place >= 0), default=None)]
 
 
+_CUT_FIRST = (
+    "The text of the last token that is allowed goes through `stop_strings.push` like any other, "
+    "and ends in front of a stop string that it completes. Only then the length is asked for."
+)
+_SHOWN_AT_THE_END = (
+    "However an answer ends, what waited for a stop string or for the rest of a letter is shown at "
+    "the end, except behind a stop string: `finish` does that."
+)
+
 APPEND = (
     Misconception(
         "length before stop strings",
@@ -296,6 +405,28 @@ APPEND = (
         last_token_swallowed,
     ),
     Misconception(
+        "length before everything",
+        "A request is finished also when a stop token, or a stop string, comes as the last one "
+        "allowed: stop tokens first, then the text with its stop strings, and the length last.",
+        length_before_everything,
+    ),
+    Misconception(
+        "length before the text is cut",
+        _CUT_FIRST,
+        length_before_the_cut,
+    ),
+    Misconception(
+        "length before the text is cut, and what was kept back behind it",
+        _CUT_FIRST,
+        behind_its_own_text,
+    ),
+    Misconception(
+        "ends before its last text",
+        "`finish` shows what is still kept back, so it comes when the text of the last token has "
+        "gone through `stop_strings.push`, not before.",
+        ends_before_its_text,
+    ),
+    Misconception(
         "a stop token has text",
         "A token that ends the answer is not shown: its text belongs to nobody.",
         token_has_text,
@@ -307,9 +438,18 @@ APPEND = (
     ),
     Misconception(
         "what was kept back is lost",
-        "However an answer ends, what waited for a stop string that did not come is text, and is "
-        "shown at the end.",
+        _SHOWN_AT_THE_END,
         never_flushes,
+    ),
+    Misconception(
+        "what was kept back is lost at the limit",
+        _SHOWN_AT_THE_END,
+        lost_at_the_limit,
+    ),
+    Misconception(
+        "what was kept back is lost at a stop token",
+        _SHOWN_AT_THE_END,
+        lost_at_a_stop_token,
     ),
     Misconception(
         "the model's own end as a reason",
@@ -344,6 +484,12 @@ APPEND = (
         "A stop token was sampled as well, and has a log-probability: `append_logprobs` comes "
         "before it is asked whether the token ends the answer.",
         logprobs_of_what_is_shown,
+    ),
+    Misconception(
+        "no log-probabilities of the last token",
+        "The last token that is allowed has a log-probability like any other: `append_logprobs` "
+        "comes before it is asked whether the request is over.",
+        logprobs_until_the_last,
     ),
     Misconception(
         "an answer without text",

@@ -15,63 +15,71 @@ def _needed(request: Request, size: int) -> int:
     return -(-request.num_prompt_tokens // size)
 
 
+def _reason(self: Scheduler, request: Request) -> str:
+    """Name every number that a reason may have to name."""
+    limits = f"{self.max_model_len} and {self.config.max_num_batched_tokens}"
+    return f"{request.num_prompt_tokens} tokens are too many, with {limits} as limits"
+
+
 def counts_the_null_block(self: Scheduler, request: Request) -> str:
     """Count the null block among those that can be had."""
     manager = self.kv_cache_manager
     if _needed(request, manager.block_size) > manager.block_pool.num_blocks:
-        return "too long for the pool"
+        return _reason(self, request)
     if request.num_prompt_tokens > (self.config.max_model_len or request.num_prompt_tokens):
-        return "too long for the model"
+        return _reason(self, request)
     return _over_budget(self, request)
 
 
 def _over_budget(self: Scheduler, request: Request) -> str:
     budget = self.config.max_num_batched_tokens
     is_over = request.num_prompt_tokens > budget and not self.config.enable_chunked_prefill
-    return "too long for a step" if is_over else ""
+    return _reason(self, request) if is_over else ""
 
 
 def floors_the_blocks(self: Scheduler, request: Request) -> str:
     """Count full blocks alone."""
     manager = self.kv_cache_manager
     if request.num_prompt_tokens // manager.block_size > manager.block_pool.num_blocks - 1:
-        return "too long for the pool"
+        return _reason(self, request)
     if request.num_prompt_tokens > (self.config.max_model_len or request.num_prompt_tokens):
-        return "too long for the model"
+        return _reason(self, request)
     return _over_budget(self, request)
 
 
 def answer_too(self: Scheduler, request: Request) -> str:
     """Ask for room for the whole answer as well."""
     if request.num_prompt_tokens + request.max_tokens > self.max_model_len:
-        return "prompt and answer are too long"
+        return _reason(self, request)
     return _over_budget(self, request)
 
 
 def budget_always(self: Scheduler, request: Request) -> str:
     """Ask that each prompt fits into one step."""
     if request.num_prompt_tokens > self.max_model_len:
-        return "too long"
-    return "too long" if request.num_prompt_tokens > self.config.max_num_batched_tokens else ""
+        return _reason(self, request)
+    is_over = request.num_prompt_tokens > self.config.max_num_batched_tokens
+    return _reason(self, request) if is_over else ""
 
 
 def budget_never(self: Scheduler, request: Request) -> str:
     """Take no note of steps."""
-    return "too long" if request.num_prompt_tokens > self.max_model_len else ""
+    is_over = request.num_prompt_tokens > self.max_model_len
+    return _reason(self, request) if is_over else ""
 
 
 def free_now(self: Scheduler, request: Request) -> str:
     """Ask for what is free at this moment."""
     manager = self.kv_cache_manager
     if _needed(request, manager.block_size) > manager.block_pool.get_num_free_blocks():
-        return "there are not enough free blocks"
+        return _reason(self, request)
     return Scheduler.why_never(self, request)
 
 
 def one_too_strict(self: Scheduler, request: Request) -> str:
     """Refuse what just fits."""
     if request.num_prompt_tokens >= self.max_model_len:
-        return "too long"
+        return _reason(self, request)
     return Scheduler.why_never(self, request)
 
 
@@ -81,6 +89,11 @@ def raises(self: Scheduler, request: Request) -> str:
     if reason:
         raise ValueError(reason)
     return ""
+
+
+def without_numbers(self: Scheduler, request: Request) -> str:
+    """Say that it is too long, and not by how much."""
+    return "the prompt is too long" if Scheduler.why_never(self, request) else ""
 
 
 NEVER = (
@@ -116,6 +129,12 @@ NEVER = (
         free_now,
     ),
     Misconception("one too strict", "A prompt that just fits can be computed.", one_too_strict),
+    Misconception(
+        "a reason without its two numbers",
+        "Who is refused asks by how much: the sentence names the prompt's tokens and the limit "
+        "that they exceed.",
+        without_numbers,
+    ),
     Misconception(
         "raises",
         "A reason is returned: who asks decides what to do with it.",
@@ -254,6 +273,15 @@ def tells_nobody(self: Scheduler, request_ids: str | Iterable[str], status: Requ
     self.finished_req_ids = told
 
 
+def refuses_for_somebody(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Ask for the status when somebody is there."""
+    names = [name for name in _ids(request_ids) if name in self.requests]
+    if names:
+        Scheduler.finish_requests(self, names, status)
+
+
 def any_status(self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus) -> None:
     """Believe each status that is given."""
     if status.is_finished:
@@ -327,6 +355,12 @@ FINISH = (
         "the executor is not told",
         "The executor keeps a block table until a plan says that its request has ended.",
         tells_nobody,
+    ),
+    Misconception(
+        "a status of nobody",
+        "A status that is no end is refused, whoever is named: who calls has made a mistake, also "
+        "where nobody is there.",
+        refuses_for_somebody,
     ),
     Misconception(
         "any status is an end",

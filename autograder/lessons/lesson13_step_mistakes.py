@@ -32,9 +32,12 @@ def _stepped(
     tells_answers: bool = True,
     answers_first: bool = False,
     looks_late: bool = False,
+    raises: bool = True,
     gives_pairs: bool = False,
     tells_the_plans_time: bool = True,
     counts: bool = True,
+    times_the_model: bool = True,
+    times_the_end: bool = True,
 ) -> StepRecord:
     """Run a step, with something left out or in another order."""
     before = time.monotonic()
@@ -42,6 +45,8 @@ def _stepped(
     planned = time.monotonic()
     forks: Any = {} if forks_late else self.fork(output)
     result = self.executor.execute(output, forks)
+    sampled_at = time.monotonic()
+    computed = result.computed_at if times_the_model else sampled_at
     sampled = _tokens(result)
     if forks_late:
         forks = self.fork(output)
@@ -54,11 +59,12 @@ def _stepped(
     if tells_answers and not answers_first:
         self.take_in(output, result, told)
     if looks_late:
-        pairs = {name: self.answers[name] for name in sampled}
+        pairs = {name: self.answers[name] for name in sampled if name in self.answers or raises}
     answers: Any = pairs if gives_pairs else {name: pair[1] for name, pair in pairs.items()}
     number = self.metrics.num_steps
     self.metrics.num_steps += counts
-    times = (before, planned, planned, planned, planned)
+    over = time.monotonic() if times_the_end else sampled_at
+    times = (before, planned, computed, sampled_at, over)
     return StepRecord(number, output, sampled, answers, _names(forks), *times)
 
 
@@ -87,6 +93,11 @@ def looks_late(self: EngineCore) -> StepRecord:
     return _stepped(self, looks_late=True)
 
 
+def looks_late_for_who_is_left(self: EngineCore) -> StepRecord:
+    """Look those answers up that are left when those that ended are forgotten."""
+    return _stepped(self, looks_late=True, raises=False)
+
+
 def pairs_for_answers(self: EngineCore) -> StepRecord:
     """Give the pair of group and answer where the answer is asked for."""
     return _stepped(self, gives_pairs=True)
@@ -100,6 +111,23 @@ def another_time(self: EngineCore) -> StepRecord:
 def not_counted(self: EngineCore) -> StepRecord:
     """Count no step."""
     return _stepped(self, counts=False)
+
+
+def computed_when_sampled(self: EngineCore) -> StepRecord:
+    """Take the time of the tokens for that of the logits."""
+    return _stepped(self, times_the_model=False)
+
+
+def over_when_sampled(self: EngineCore) -> StepRecord:
+    """Call the step over before anybody was told."""
+    return _stepped(self, times_the_end=False)
+
+
+def falling_times(self: EngineCore) -> StepRecord:
+    """Name times that do not rise, as those of two clocks."""
+    record = _stepped(self)
+    fields = {name: getattr(record, name) for name in StepRecord.__slots__}
+    return StepRecord(**fields | {"sampled_at": fields["finished"] + 1})
 
 
 def number_after(self: EngineCore) -> StepRecord:
@@ -140,6 +168,12 @@ STEP = (
         looks_late,
     ),
     Misconception(
+        "those that ended are left out",
+        "`take_in` forgets who has ended. Its last token is of this step all the same: the answers "
+        "of a step are looked up before it.",
+        looks_late_for_who_is_left,
+    ),
+    Misconception(
         "a pair for an answer",
         "`self.answers[name]` is a pair, the group and the answer; the record of a step has the "
         "answer alone.",
@@ -156,6 +190,23 @@ STEP = (
         "`metrics.num_steps` is one more after each step; what is served to Prometheus, and where "
         "an error says that it happened, come from it.",
         not_counted,
+    ),
+    Misconception(
+        "computed when sampled",
+        "`computed` is the result's `computed_at`, when the logits were there: sampling comes "
+        "behind it and takes time of its own.",
+        computed_when_sampled,
+    ),
+    Misconception(
+        "over before the answers were told",
+        "A step is over when the answers have been told: `finished` is taken behind `take_in`.",
+        over_when_sampled,
+    ),
+    Misconception(
+        "times that do not rise",
+        "From `started` to `finished` no time is before the one in front of it, and all are of "
+        "`time.monotonic`, as `computed_at` is.",
+        falling_times,
     ),
     Misconception("numbered from 1", "The first step of an engine has the number 0.", number_after),
 )
@@ -262,13 +313,30 @@ def moves_at_the_end(
 
 
 def a_call_each(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
-    """Run the model once for each token that is asked for."""
+    """Run the model once for each request that is caught up."""
     result = Executor.execute(self, output, forks)
     if output.num_scheduled_tokens:
         batch = self.make_batch(output)
         for row in batch.sample_rows[1:]:
             self.compute_logits(batch, [row])
+    return StepResult(result.sampled, time.monotonic())
+
+
+def a_call_for_each_answer(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Run the model once for each token that is asked for, those of other answers too."""
+    result = Executor.execute(self, output, forks)
+    self.num_model_calls += max(len(result.sampled) - 1, 0)  # type: ignore[attr-defined]
     return result
+
+
+def timed_before_the_model(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take the time before the model runs."""
+    before = time.monotonic()
+    return StepResult(Executor.execute(self, output, forks).sampled, before)
 
 
 def samples_everybody(
@@ -287,7 +355,7 @@ def samples_everybody(
     self.num_model_calls -= 1  # type: ignore[attr-defined]  # it might have been one call
     tokens = sample(logits, [self.sampling_row(self.sequences[name]) for name in missing])
     sampled = {**result.sampled, **dict(zip(missing, tokens, strict=True))}
-    return StepResult(sampled, result.computed_at)
+    return StepResult(sampled, time.monotonic())
 
 
 def samples_the_first(
@@ -418,6 +486,18 @@ EXECUTE = (
         "One call computes the tokens of all requests: the weights are read once, whoever is in "
         "the batch.",
         a_call_each,
+    ),
+    Misconception(
+        "a model call for each answer",
+        "One call computes the tokens of all requests, and gives the logits of a row as often as "
+        "they are asked for: for each of several answers.",
+        a_call_for_each_answer,
+    ),
+    Misconception(
+        "timed before the model",
+        "`computed_at` is when the logits were there: the time is taken when `compute_logits` has "
+        "returned, not before.",
+        timed_before_the_model,
     ),
     Misconception(
         "samples in mid-prompt",

@@ -358,6 +358,17 @@ GAPS = (
         _instead(lambda settings, story: {"first token": settings.arrival}),
     ),
     Misconception(
+        "a token one step later",
+        "The step that computes the last token of the prompt chooses the first one of the answer.",
+        _instead(lambda settings, story: {"first token": settings.arrival + 2}),
+    ),
+    Misconception(
+        "the block that it needs is held",
+        "It holds what its computed tokens fill. The block that the last known token needs is the "
+        "one that it does not get.",
+        _instead(lambda settings, story: {"held": story.held + 1}),
+    ),
+    Misconception(
         "all that was held comes free",
         "A block that another request holds as well has one holder less, and is not free.",
         _instead(lambda settings, story: {"come free": story.held}),

@@ -167,6 +167,14 @@ def findings() -> dict[str, Any]:
     }
 
 
+def _begun_before() -> int:
+    """Return how many preemptions hit a request that resumed or started in the step before."""
+    told = list(told_by(SuspectScheduler))
+    begun = {(step, name) for step, action, name in told if action in ("resumes", "starts")}
+    gone = [(step, name) for step, action, name in told if action == "is preempted"]
+    return sum((step - 1, name) in begun for step, name in gone if step is not None)
+
+
 FOUND = (
     Misconception(
         "requests, not preemptions",
@@ -175,6 +183,11 @@ FOUND = (
             **findings(),
             "preemptions": len({n for _, a, n in told_by(SuspectScheduler) if a == "is preempted"}),
         },
+    ),
+    Misconception(
+        "whoever started counts as well",
+        "Who starts has not come back. Look for those that resumed in the step before.",
+        lambda: {**findings(), "at once": _begun_before()},
     ),
     Misconception(
         "every preemption is one at once",
@@ -242,6 +255,20 @@ def the_gone_as_well(
     return timely, {**late, **gone}
 
 
+def number_0_is_none(
+    planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
+) -> tuple[Tokens, Tokens]:
+    """Take the number 0 for none."""
+    return sort_tokens(planned, {n: each for n, each in alive.items() if each[0]}, sampled)
+
+
+def token_0_is_none(
+    planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
+) -> tuple[Tokens, Tokens]:
+    """Take the token 0 for none."""
+    return sort_tokens(planned, alive, {name: token for name, token in sampled.items() if token})
+
+
 def waiting_alone(
     planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
 ) -> tuple[Tokens, Tokens]:
@@ -279,6 +306,8 @@ SOME_ARRIVALS = (
     Call({"a": 1}, {"a": (1, "WAITING")}, {"a": 71}),
     Call({"a": 1, "b": 2}, {"a": (11, "PREEMPTED"), "b": (2, "RUNNING")}, {"a": 71, "b": 72}),
     Call({"a": 1, "b": 2}, {"a": (1, "RUNNING"), "b": (2, "RUNNING")}, {"b": 72}),
+    Call({"a": 0}, {"a": (0, "RUNNING")}, {"a": 71}),
+    Call({"a": 1}, {"a": (1, "PREEMPTED")}, {"a": 0}),
     Call({}, {}, {}),
 )
 
@@ -305,6 +334,17 @@ SORTED = (
         "tokens for those who are gone",
         "Who was aborted or has ended is not there any more, and nobody wants its token.",
         the_gone_as_well,
+    ),
+    Misconception(
+        "the number 0 is none",
+        "A request may have the number 0: ask whether it is in `alive`, not whether its number is "
+        "true.",
+        number_0_is_none,
+    ),
+    Misconception(
+        "the token 0 is none",
+        "0 is the id of a token like any other: what is in `sampled` was sampled.",
+        token_0_is_none,
     ),
     Misconception(
         "those on the CPU are forgotten",

@@ -38,6 +38,8 @@ def note_result(
 ) -> None:
     """Add a result of a check. What was earned once stays earned.
 
+    Points and open questions are those of one run, the best so far; of equal ones the latest.
+
     Args:
         workspace: The learner's workspace.
         exercise_id: Which exercise, such as ``"7.2"``.
@@ -52,11 +54,13 @@ def note_result(
     with _alone(workspace):
         known = results(workspace, lesson)
         before = known.get(exercise_id, {})
+        best = {"points": points, "open": list(open_questions)}
+        if points < _number(before.get("points")):
+            best = {key: before.get(key, best[key]) for key in best}
         known[exercise_id] = {
-            "points": max(points, _number(before.get("points"))),
+            **best,
             "tries": int(_number(before.get("tries"))) + 1,
             "passed": before.get("passed") or (_now() if passed else None),
-            "open": list(open_questions),
         }
         _write(workspace, f"{lesson:02d}", known)
 

@@ -783,7 +783,8 @@ class Scheduler:
         also fit into one step of ``config.max_num_batched_tokens`` tokens.
 
         Returns:
-            A sentence with what it would need; empty if the prompt can be computed.
+            A sentence with two numbers in it: the prompt's tokens, and the limit that they exceed.
+            Empty if the prompt can be computed.
 
         >>> from course_lib.kv_cache import KVCacheManager
         >>> from course_lib.scheduling import Request, Scheduler, SchedulerConfig

@@ -8,9 +8,10 @@ block too late, or reads a slot that belongs to somebody else, gets another numb
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +68,20 @@ class _LastPlan:
         self.line = line.removeprefix("step 0").strip()
 
 
+class _TakenIn(NamedTuple):
+    """What a core was told when it took a step's tokens in.
+
+    Attributes:
+        scheduled: The time of the plan.
+        computed_at: The time at which its logits were there.
+        over: When all was taken in.
+    """
+
+    scheduled: float
+    computed_at: float
+    over: float
+
+
 class HandExecutor(Executor):
     """An executor with the model that can be worked out by hand, and a scheduler before it.
 
@@ -106,6 +121,7 @@ class HandExecutor(Executor):
         super().__init__(model, store, choose_backend("cpu", "pytorch"), manager.get_block_ids)
         self.core = EngineCore(self.scheduler, self, EngineParts.reference())
         self.num_model_calls = 0
+        self._logits_at = 0.0
 
     def compute_logits(self, batch: Batch, rows: Sequence[int]) -> Tensor:
         """Write each token into its slot, read the sequences back, and say what follows."""
@@ -119,6 +135,7 @@ class HandExecutor(Executor):
             blocks = keys[batch.paged.block_tables[sequence].long()]
             known = blocks[:, :, 0, 0].flatten()[: int(batch.positions[row]) + 1]
             logits[number, next_token(known.tolist())] = 1.0
+        self._logits_at = time.monotonic()
         return logits
 
     def add(self, name: str, prompt: Sequence[int], max_tokens: int, n: int = 1) -> None:
@@ -131,8 +148,12 @@ class HandExecutor(Executor):
 
     def run_step(self) -> Told:
         """Run a step of the engine, and tell what came of it."""
-        before = self.num_model_calls
-        return {**_told(self.core, self.core.step()), "model calls": self.num_model_calls - before}
+        before, self._logits_at = self.num_model_calls, 0.0
+        record = self.core.step()
+        told = _told(self.core, record)
+        told["model calls"] = self.num_model_calls - before
+        told["computed_at is behind the model"] = record.computed >= self._logits_at
+        return told
 
     def move_blocks(
         self,
@@ -187,7 +208,7 @@ class HandCore(EngineCore):
         executor = HandExecutor(num_blocks, **others)
         super().__init__(executor.scheduler, executor, EngineParts.reference())
         self._all: dict[str, Answer] = {}
-        self._told_time: float | None = None
+        self._taken_in: _TakenIn | None = None
 
     def add_prompt(self, name: str, prompt: Sequence[int], max_tokens: int, n: int = 1) -> None:
         """Let a request come, with ``n`` answers to its prompt."""
@@ -199,13 +220,13 @@ class HandCore(EngineCore):
         self.abort([name])
 
     def take_in(self, output: SchedulerOutput, result: StepResult, scheduled: float) -> None:
-        """Take in a step's tokens, and remember the time that was told."""
-        self._told_time = scheduled
+        """Take in a step's tokens, and remember the times of it."""
         super().take_in(output, result, scheduled)
+        self._taken_in = _TakenIn(scheduled, result.computed_at, time.monotonic())
 
     def run_step(self) -> Told:
         """Run a step, and tell what came of it, up to what the users see."""
-        self._told_time = None
+        self._taken_in = None
         record = self.step()
         told = _told(self, record)
         told["answers"] = {
@@ -231,8 +252,19 @@ class HandCore(EngineCore):
             record.finished,
         )
         told["times rise"] = list(times) == sorted(times)
-        told["take_in has the time of the plan"] = self._told_time == record.scheduled
+        told |= _times_told(self._taken_in, record)
         return told
+
+
+def _times_told(taken_in: _TakenIn | None, record: StepRecord) -> Told:
+    """Compare the times in a record with those that the core was told."""
+    if taken_in is None:
+        return {"take_in has the time of the plan": "take_in was not called"}
+    return {
+        "take_in has the time of the plan": taken_in.scheduled == record.scheduled,
+        "computed is the result's computed_at": taken_in.computed_at == record.computed,
+        "finished is behind take_in": taken_in.over <= record.finished,
+    }
 
 
 def _add(core: EngineCore, name: str, prompt: Sequence[int], max_tokens: int, n: int) -> None:

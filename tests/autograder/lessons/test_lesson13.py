@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from autograder import lessons
 from autograder.checks.reference import Method
 from autograder.lessons import lesson13_equality as equality
 from autograder.lessons.lesson13_flawed import FLAWED
+from autograder.lessons.lesson13_given import same_answer
 from autograder.lessons.lesson13_step_mistakes import samples_the_first
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
 from course_lib.engine.answer import StopStrings
-from course_lib.engine.executor import Executor
+from course_lib.engine.executor import Executor, StepResult
 from course_lib.engine.watch.agreement import PIECES, SETTINGS, plain_tokens, run_setting
 from course_lib.engine.watch.talking import TalkingAnswer
 from course_lib.scheduling.request import RequestStatus
@@ -31,6 +34,61 @@ def fraction(exercise_id: str, answer: object) -> float:
 
 def examined(pieces: object) -> equality.Finding:
     return EQUALITY.examine(LocalSubject(pieces, EQUALITY.patience), seed=3, max_examples=1)
+
+
+# 13.1b: the time of the logits
+
+
+def test_the_time_of_the_logits_is_asked_for():
+    def execute(self, output, forks=None):
+        before = time.monotonic()
+        return StepResult(Executor.execute(self, output, forks).sampled, before)
+
+    assert fraction("13.1b", execute) == 0
+
+
+# 13.4: a reason has two numbers, and is in words of one's own
+
+
+def reason_by_budget_first(self, request):
+    """Ask for the step before the pool, and write thousands as people do."""
+    num_tokens, budget = request.num_prompt_tokens, self.config.max_num_batched_tokens
+    if not self.config.enable_chunked_prefill and num_tokens > budget:
+        return f"a step has {budget:,} tokens, of {num_tokens:,}"
+    return f"{num_tokens} > {self.max_model_len}" if num_tokens > self.max_model_len else ""
+
+
+def any_words(self, request):
+    """Give a reason that helps nobody."""
+    return "no" if Scheduler.why_never(self, request) else ""
+
+
+def the_limit_alone(self, request):
+    """Name one of the two numbers."""
+    return f"at most {self.max_model_len}" if Scheduler.why_never(self, request) else ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "earned"), [(reason_by_budget_first, 1), (any_words, 0), (the_limit_alone, 0)]
+)
+def test_a_reason_names_the_prompts_tokens_and_the_limit(answer, earned):
+    assert fraction("13.4", answer) == earned
+
+
+@pytest.mark.parametrize(
+    ("got", "complaint"),
+    [
+        ("1,024 tokens, 64 at most", None),
+        ("64 < 1024", None),
+        ("102464", "does not name 1024 and 64"),
+        ("1024 tokens", "does not name 64"),
+        ("", "can never be computed"),
+        (None, "no text"),
+    ],
+)
+def test_what_is_looked_for_in_a_reason(got, complaint):
+    said = same_answer("the prompt has 1024 tokens and max_model_len is 64; 9 blocks", got)
+    assert (said is None) if complaint is None else complaint in said
 
 
 # 13.3a, 13.5: right answers in other words

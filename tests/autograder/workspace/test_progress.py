@@ -124,12 +124,45 @@ def test_a_lesson_adds_up(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(("wrong", "is_a_pass"), [(0, True), (2, True), (3, False), (10, False)])
-def test_a_quiz_that_is_a_pass_leaves_nothing_to_revisit(
+def test_a_quiz_that_is_a_pass_leaves_nothing_to_revisit_and_nothing_to_do(
     workspace: Path, wrong: int, is_a_pass: bool
 ) -> None:
     notebook.check("1.Q", quiz_answers(wrong))
-    assert (of(workspace).revisit == ()) == is_a_pass
-    assert of(workspace).quiz == (10 - wrong, 10)
+    row = of(workspace)
+    assert (row.revisit == ()) == is_a_pass
+    assert row.quiz == (10 - wrong, 10)
+    assert row.passed == is_a_pass
+    minutes = sum(each.minutes for each in lessons.exercises(LESSON))
+    assert row.minutes_left == minutes - is_a_pass * lessons.find("1.Q").minutes
+
+
+@pytest.mark.parametrize("runs", [(1, 5), (5, 1), (1, 5, 1), (4, 2, 3)])
+def test_points_and_answers_of_a_quiz_are_of_one_run_the_best(
+    workspace: Path, runs: tuple[int, ...]
+) -> None:
+    for wrong in runs:
+        notebook.check("1.Q", quiz_answers(wrong))
+    row, best = of(workspace), min(runs)
+    assert row.quiz == (10 - best, 10)
+    assert row.points == pytest.approx((10 - best) / 10 * lessons.find("1.Q").points)
+    known = records.results(workspace, LESSON)["1.Q"]
+    assert known["open"] == [question.id for question in bank(LESSON).quiz[:best]]
+    assert known["tries"] == len(runs)
+
+
+def test_of_equal_runs_of_a_quiz_the_latest_is_kept(workspace: Path) -> None:
+    right, first, last = quiz_answers(0), bank(LESSON).quiz[0], bank(LESSON).quiz[-1]
+    for question in (first, last):
+        wrong = next(each for each in LETTERS if each != question.answer)
+        notebook.check("1.Q", {**right, question.id: wrong})
+    assert records.results(workspace, LESSON)["1.Q"]["open"] == [last.id]
+
+
+def test_each_part_of_the_comprehensive_quiz_is_a_pass_by_itself(workspace: Path) -> None:
+    answers = right_answer(lessons.find("15.D").check)
+    notebook.check("15.D", {**answers, "D1": "X", "D2": "X", "D3": "X"})
+    row = of(workspace, 15)
+    assert (row.passed, row.quiz) == (1, (12, 60))
 
 
 def test_the_comprehensive_quiz_counts_its_three_parts_and_names_concepts(workspace: Path) -> None:
