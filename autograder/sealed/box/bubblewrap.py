@@ -49,8 +49,9 @@ def command(
         asked += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     else:
         asked += ["--userns", str(users)]
-    # Not --dev: it makes one more user namespace, which cannot be entered from outside.
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
+    # Not --dev: it makes one more user namespace, which cannot be entered from outside. And not
+    # /dev/zero: what is shared of it is memory that no limit counts.
+    for device in ("/dev/null", "/dev/urandom", "/dev/random"):
         asked += ["--dev-bind", device, device]
     asked += ["--proc", "/proc"]
     for name in _SETTINGS:
