@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -239,10 +240,21 @@ def students(submitted: Path, lesson: str) -> list[str]:
             f"cannot read {submitted}: {error.strerror}; put notebooks at NAME/LESSON/LESSON.ipynb "
             "in it"
         ) from error
-    found = [each.name for each in folders if (each / lesson).is_dir()]
+    found = [each.name for each in folders if _is_there(each / lesson)]
     if not found:
         raise CourseError(
             f"nobody has handed in {lesson} in {submitted}; put notebooks at "
             f"NAME/{lesson}/{lesson}.ipynb in it"
         )
     return found
+
+
+def _is_there(folder: Path) -> bool:
+    """Say whether there is a folder, or something of which a person has to hear at least."""
+    try:
+        return stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # Its owner may have allowed nobody to look; intake says so.
+        return True
