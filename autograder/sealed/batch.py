@@ -83,10 +83,9 @@ class Batch:
         self.release = load_release(release_path(lesson))
         self._store = store
         self._secret = store.secret()
-        self._taken = {
-            student: take_in(submitted, student, self.release)
-            for student in students(submitted, lesson)
-        }
+        taken = (take_in(submitted, name, self.release) for name in students(submitted, lesson))
+        # What is no name that can be shown has another one by now.
+        self._taken = {each.student: each for each in taken}
         self._canaries = canaries(self.release)
         self._wrong: list[str] = []
         self._failed: set[str] = set()

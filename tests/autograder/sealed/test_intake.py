@@ -292,6 +292,17 @@ def test_an_edited_check_is_the_released_one(
     assert found.notes == (f"cell {name} was edited; the released one counts",)
 
 
+def test_an_answer_in_its_check_counts(
+    taken: Callable[..., Submission], release: Release, answered: Cells
+) -> None:
+    answered[3]["source"] = written = f"{answered[2]['source']}\ncheck('1.double', double)"
+    answered[2]["source"] = str(release.cells[2].source)
+    found = taken(answered)
+    assert run(found)[1:4] == [("answer", "ex-double"), ("own", written), ("check", "check-double")]
+    assert source(found, "ex-double") == ""
+    assert "an answer was written into cell check-double" in found.notes
+
+
 def test_a_check_as_text_is_the_released_one(
     taken: Callable[..., Submission], answered: Cells
 ) -> None:
