@@ -134,7 +134,7 @@ class Judge:
             # Checks and answers look at the same recorded workloads.
             traces = os.environ.get(_TRACES)
             readable, told = ([Path(traces)], {_TRACES: traces}) if traces else ([], {})
-            walls = partial(namespaces, hidden=_hidden()) if order.is_boxed else no_namespaces
+            walls = partial(namespaces, hidden=hidden()) if order.is_boxed else no_namespaces
             zygote = self._open.enter_context(Zygote(Path(folder), _WARM, readable, told, walls))
             # Without a box all processes of the user are counted, whoever started them.
             limits = Limits() if order.is_boxed else Limits(processes=_UNCOUNTED)
@@ -143,7 +143,7 @@ class Judge:
         return self._oracle
 
 
-def _hidden() -> list[Path]:
+def hidden() -> list[Path]:
     """Return the folders that no box shows, should they lie among what belongs to the system.
 
     There are checks, answers, results and what others have handed in.

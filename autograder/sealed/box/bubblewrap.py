@@ -67,10 +67,8 @@ def command(
         asked += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     asked += ["--size", str(limits.disk_bytes), "--perms", "1777", "--tmpfs", "/tmp"]
     masks: list[str] = []
-    prefixes = Path(sys.prefix), Path(sys.base_prefix)
-    pythons = [prefix / name for prefix in prefixes for name in _PYTHON]
     # What lies deeper comes later: a mask does not hide what is readable below it.
-    found = filter(Path.exists, [*map(Path, _SYSTEM), *pythons, *readable])
+    found = filter(Path.exists, [*_systems_own(), *readable])
     for path in sorted(found, key=lambda each: len(each.parts)):
         # Folders that it makes on the way could be entered by their owner alone otherwise.
         for parent in reversed(path.parents):
@@ -80,6 +78,29 @@ def command(
             asked += ["--size", str(_ROOM_FOR_FOLDERS), "--perms", "0755", "--tmpfs", mask]
             masks += ["--remount-ro", mask]
     return [*asked, *masks, "--remount-ro", "/", "--info-fd", str(info), "--", "/bin/cat"]
+
+
+def is_shown(path: Path, hidden: Sequence[Path] = ()) -> bool:
+    """Say whether a box shows what lies at a path.
+
+    Args:
+        path: The path.
+        hidden: Folders that are empty in it.
+
+    >>> is_shown(Path("/usr/lib/python3")), is_shown(Path("/usr/course/a"), [Path("/usr/course")])
+    (True, False)
+    """
+
+    def is_below(tops: Sequence[Path]) -> bool:
+        return any(path.resolve().is_relative_to(top.resolve()) for top in tops)
+
+    return is_below(_systems_own()) and not is_below(hidden)
+
+
+def _systems_own() -> list[Path]:
+    """Return what every box shows, if it exists."""
+    prefixes = Path(sys.prefix), Path(sys.base_prefix)
+    return [*map(Path, _SYSTEM), *(prefix / name for prefix in prefixes for name in _PYTHON)]
 
 
 def _masks(path: Path, hidden: Sequence[Path]) -> list[str]:

@@ -68,6 +68,25 @@ def test_a_name_that_is_no_text_can_be_printed(submitted: Path) -> None:
     assert line.encode()
 
 
+def test_a_name_that_is_no_text_stops_no_class(
+    course: Callable[..., tuple[int, str]],
+    submitted: Path,
+    hand_in: HandIn,
+    answered: Cells,
+    tmp_path: Path,
+) -> None:
+    for student in ("l\udce4n", "a\nb", "dora"):
+        hand_in(answered, student)
+    (submitted / "stray\udce4.ipynb").touch()
+    code, said = course()
+    assert code == 1
+    assert "1 of what was handed in belongs to nobody" in said
+    lines = (tmp_path / "sealed" / f"{LESSON}.csv").read_text("utf-8").splitlines()
+    refused = [line for line in lines if "holds characters that cannot be shown" in line]
+    assert sorted(line.split(",")[0] for line in refused) == ["\"'a\\nb'\"", "\"'l\\udce4n'\""]
+    assert (tmp_path / "grading" / "autograded" / "dora" / LESSON).is_dir()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "endless", "secret"])
 def test_what_lies_in_place_of_a_time_is_not_waited_for(
     submitted: Path, tmp_path: Path, hand_in: HandIn, answered: Cells, kind: str
