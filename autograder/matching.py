@@ -141,15 +141,15 @@ def _goes_on(stub: NotebookNode, cell: NotebookNode) -> bool:
     kept = set(_lines(cell))
     if asked and 2 * sum(line in kept for line in asked) > len(asked):
         return True
-    defined = _defines(stub)
-    return bool(defined) and defined <= _defines(cell)
+    defined = defines(stub)
+    return bool(defined) and defined <= defines(cell)
 
 
 def _lines(cell: NotebookNode) -> list[str]:
     return [line.strip() for line in cell.source.splitlines() if line.strip()]
 
 
-def _defines(cell: NotebookNode) -> set[str]:
+def defines(cell: NotebookNode) -> set[str]:
     """Return the names that the text defines, if it is Python, whatever the type of its cell."""
     try:
         return names_bound(cell.source)

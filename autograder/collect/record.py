@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from autograder.collect.roster import Roster
+from autograder.files import read_stranger
 from autograder.grading.timestamps import read_timestamp
 
 RECORD = "collected.json"
 """The file beside a notebook that says which download it came from."""
+
+_LONGEST = 2**16
+"""Bytes of it that are read; it has a few hundred."""
 
 LATE = "late"
 """What is said of what a platform calls late, where no due date is known."""
@@ -21,8 +25,8 @@ LATE = "late"
 def read_record(folder: Path) -> Mapping[str, Any]:
     """Return what a folder with a collected notebook says of it; nothing if it says nothing."""
     try:
-        record = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
+        record = json.loads(read_stranger(folder / RECORD, _LONGEST))
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -62,6 +62,7 @@ def grade(
     submitted = submitted or course_root() / "grading" / "submitted"
     if not unsafe:
         _require_boxes()
+        _require_hidden(submitted, store.folder)
     with console.status("Reading what was handed in"):
         batch = Batch(lesson, submitted, store, not unsafe, class_roster(roster))
     failed, judged = _judge(batch, workers, scheduler)
@@ -97,6 +98,19 @@ def _require_boxes() -> None:
     for each in inactive:
         said = f"Not active here: {each.name}: {each.says}."
         console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _require_hidden(*folders: Path) -> None:
+    """Raise CourseError if a submission could read in its box what lies in one of these folders."""
+    from autograder.sealed.box.bubblewrap import is_shown
+    from autograder.sealed.judges import hidden
+
+    for folder in folders:
+        if is_shown(folder, hidden()):
+            raise CourseError(
+                f"{folder} lies among the files of the system or of Python, which every box shows; "
+                "put it elsewhere, such as below grading/"
+            )
 
 
 def _judge(batch: Batch, workers: int, scheduler: str | None) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 from autograder.errors import CourseError
 from autograder.matching import (
+    defines,
     find_answers,
     grade_id,
     is_answer,
@@ -46,9 +47,9 @@ def restored(submitted: Sequence[NotebookNode], released: Sequence[NotebookNode]
     A released cell is known by its id, its grade id or its text; an answer also by its neighbours
     and by what it goes on from. All metadata that was not released goes: points, roles, tags. Cells
     get their released type back. Checks and given code that are missing are put back in their
-    place. The first code cell, which imports what all others need, is put in front of an edited
-    one. A text that is to be marked and was left as it was takes what was written in cells of its
-    own beside it.
+    place. An answer that was written into a check is kept in a cell above it. The first code cell,
+    which imports what all others need, is put in front of an edited one. A text that is to be
+    marked and was left as it was takes what was written in cells of its own beside it.
 
     Args:
         submitted: The student's cells, in the student's order. They are not changed.
@@ -139,6 +140,12 @@ class _Restoration:
             position = known.get(index)
             if position is not None:
                 original = self.released[position]
+                if (
+                    _is_check(original)
+                    and cell.source != original.source
+                    and not self._unwritten(submitted, known).isdisjoint(defines(cell))
+                ):
+                    self._keep_beside(cell, original)
                 if cell.cell_type != original.cell_type:
                     self.notes.append(f"{_name(original)} was turned into {cell.cell_type}")
                     cell = _retyped(cell, original)
@@ -146,6 +153,23 @@ class _Restoration:
                 if cell.source == original.source:
                     cell.metadata.course = GIVEN
             self.places.append(_Place(cell, position))
+
+    def _unwritten(self, submitted: Sequence[NotebookNode], known: Mapping[int, int]) -> set[str]:
+        """Return what the answers define that were left as they were."""
+        answers = [(self.released[ours], submitted[theirs]) for theirs, ours in known.items()]
+        return set[str]().union(
+            *(
+                defines(ours)
+                for ours, theirs in answers
+                if is_answer(ours) and ours.source.strip() == theirs.source.strip()
+            )
+        )
+
+    def _keep_beside(self, cell: NotebookNode, original: NotebookNode) -> None:
+        """Keep what was written into a check that is an answer, as a cell above it."""
+        kept = NotebookNode(cell, id=f"kept-{cell.id}"[:64], cell_type=original.cell_type)
+        self.places.append(_Place(kept, None))
+        self.notes.append(f"an answer was written into {_name(original)}")
 
     def put_back(self) -> None:
         """Put back what is missing and somebody needs: graded cells and given code."""
@@ -213,6 +237,10 @@ class _Restoration:
             if self.places[index].cell.source.strip() and _is_prose(self.places[index].cell):
                 yield self.places[index].cell
             index += step
+
+
+def _is_check(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(nbgrader_metadata(cell).get("locked"))
 
 
 def _name(cell: NotebookNode) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.grading.timestamps import NAME as TIMESTAMP
 from autograder.grading.timestamps import read_timestamp
+from autograder.sealed.hand_in_files import shown
 
 _PATTERN = set("[]*?")
 """Characters that nbgrader takes for a pattern in the names of folders."""
 
 _ASIDE = "__MACOSX"
 """The folder that macOS puts into zip files."""
+
+_UNREADABLE = "it cannot be read", "allow it, as `chmod -R u+rX` does"
 
 _PACKED = (".zip", ".gz", ".7z", ".rar")
 
@@ -33,7 +37,7 @@ class Oddity:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}; {self.remedy}"
+        return f"{shown(self.path)}: {self.what}; {self.remedy}"
 
 
 def handed_in(submitted: Path, lessons: Collection[str]) -> list[str]:
@@ -72,6 +76,8 @@ def _walk(submitted: Path, lessons: Collection[str]) -> _Odd:
             yield student, "it lies two levels too high", f"move it to {where}"
         elif student.name == _ASIDE:
             yield student, "macOS put it into a zip file, it holds no submission", "delete it"
+        elif not _can_be_read(student):
+            yield student, *_UNREADABLE
         elif _PATTERN & set(student.name):
             what = "nbgrader takes the characters [ ] * ? in a name for a pattern"
             yield student, what, "rename the folder"
@@ -87,6 +93,8 @@ def _of_student(student: Path, lessons: Collection[str]) -> _Odd:
             yield folder, "it lies one level too high", f"move it to {where}"
         elif name == _ASIDE:
             yield folder, "macOS put it into a zip file, it holds no submission", "delete it"
+        elif not _can_be_read(folder):
+            yield folder, *_UNREADABLE
         elif name not in lessons:
             yield folder, "no lesson is called that", f"rename it to one of {', '.join(lessons)}"
         else:
@@ -113,8 +121,13 @@ def _of_lesson(folder: Path) -> _Odd:
         yield folder / TIMESTAMP, f"{error}; graded as if it were not there", "write the time"
 
 
+def _can_be_read(folder: Path) -> bool:
+    is_known = os.access in os.supports_effective_ids
+    return os.access(folder, os.R_OK | os.X_OK, effective_ids=is_known)
+
+
 def _visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not folder.is_dir() or not _can_be_read(folder):
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 

@@ -16,8 +16,13 @@ from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import parse_utc
 
+from autograder.files import read_stranger
+
 NAME = "timestamp.txt"
 """The file beside a submission that says when it was handed in."""
+
+_ENOUGH = 1_000
+"""Bytes: a time takes a few dozen."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OFFSET = re.compile(
@@ -33,7 +38,7 @@ def read_timestamp(folder: Path) -> datetime | None:
         ValueError: The file is there and holds no time; the message says what it holds.
     """
     try:
-        raw = (folder / NAME).read_bytes()
+        raw = read_stranger(folder / NAME, _ENOUGH)
     except OSError:
         return None
     return parse_timestamp(raw)

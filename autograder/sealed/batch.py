@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,10 +83,9 @@ class Batch:
         self.release = load_release(release_path(lesson))
         self._store = store
         self._secret = store.secret()
-        self._taken = {
-            student: take_in(submitted, student, self.release)
-            for student in students(submitted, lesson)
-        }
+        taken = (take_in(submitted, name, self.release) for name in students(submitted, lesson))
+        # What is no name that can be shown has another one by now.
+        self._taken = {each.student: each for each in taken}
         self._canaries = canaries(self.release)
         self._wrong: list[str] = []
         self._failed: set[str] = set()
@@ -239,10 +239,21 @@ def students(submitted: Path, lesson: str) -> list[str]:
             f"cannot read {submitted}: {error.strerror}; put notebooks at NAME/LESSON/LESSON.ipynb "
             "in it"
         ) from error
-    found = [each.name for each in folders if (each / lesson).is_dir()]
+    found = [each.name for each in folders if _is_there(each / lesson)]
     if not found:
         raise CourseError(
             f"nobody has handed in {lesson} in {submitted}; put notebooks at "
             f"NAME/{lesson}/{lesson}.ipynb in it"
         )
     return found
+
+
+def _is_there(folder: Path) -> bool:
+    """Say whether there is a folder, or something of which a person has to hear at least."""
+    try:
+        return stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # Its owner may have allowed nobody to look; intake says so.
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from nbformat import NotebookNode
@@ -19,6 +20,9 @@ MAX_SOURCE = 2**20
 MAX_ATTACHMENTS = 20 * 2**20
 """Characters of the pictures in the texts of one notebook."""
 
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half a character, as an editor may leave of one that it has cut in two. No file can hold it."""
+
 _ASK = "ask for it as JupyterLab saves it"
 _TYPES = ("code", "markdown", "raw")
 
@@ -27,7 +31,7 @@ def read_cells(raw: bytes) -> list[NotebookNode]:
     r"""Return the cells of a notebook: type, text, pictures, id and grade id, and nothing else.
 
     Metadata, tags, outputs and widgets are not kept. A byte-order mark, UTF-16 and lines that end
-    in ``\r\n`` are as good as any.
+    in ``\r\n`` are as good as any; in the place of half a character stands U+FFFD.
 
     Args:
         raw: What is in the file.
@@ -104,7 +108,7 @@ def _source(source: Any, position: int) -> str:
             f"cell {position} has {len(source)} characters, and {MAX_SOURCE} are the limit; "
             "ask for it without the data that was pasted there"
         )
-    return source.replace("\r\n", "\n").replace("\r", "\n")
+    return _HALF.sub("\ufffd", source.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _grade_id(metadata: Any) -> str | None:
@@ -116,8 +120,10 @@ def _grade_id(metadata: Any) -> str | None:
 def _are_pictures(attachments: Any) -> bool:
     """Say whether attachments are what a notebook may hold: data by type, by name."""
     return isinstance(attachments, dict) and all(
-        isinstance(by_type, dict) and all(isinstance(data, str) for data in by_type.values())
-        for by_type in attachments.values()
+        isinstance(by_type, dict)
+        and all(isinstance(data, str) for data in by_type.values())
+        and not any(map(_HALF.search, (name, *by_type, *by_type.values())))
+        for name, by_type in attachments.items()
     )
 
 

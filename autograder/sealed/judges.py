@@ -15,10 +15,12 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from autograder.build.notebooks import release_path
+from autograder.paths import course_root
 from autograder.proxy.wire import WireError, read_frame, write_frame
 from autograder.sealed.box.box import BoxError
 from autograder.sealed.box.bubblewrap import namespaces, no_namespaces
@@ -42,6 +44,8 @@ _WARM = (
 _TRIES = 3
 _UNCOUNTED = 2**31 - 1
 _TRACES = "COURSE_TRACES"
+_EXCHANGE = Path("/usr/local/share/nbgrader")
+"""Where nbgrader's exchange is on a machine that has it for all its users."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +134,21 @@ class Judge:
             # Checks and answers look at the same recorded workloads.
             traces = os.environ.get(_TRACES)
             readable, told = ([Path(traces)], {_TRACES: traces}) if traces else ([], {})
-            walls = namespaces if order.is_boxed else no_namespaces
+            walls = partial(namespaces, hidden=hidden()) if order.is_boxed else no_namespaces
             zygote = self._open.enter_context(Zygote(Path(folder), _WARM, readable, told, walls))
             # Without a box all processes of the user are counted, whoever started them.
             limits = Limits() if order.is_boxed else Limits(processes=_UNCOUNTED)
             self._oracle = Oracle(release, zygote, order.secret, limits)
             self._about = about
         return self._oracle
+
+
+def hidden() -> list[Path]:
+    """Return the folders that no box shows, should they lie among what belongs to the system.
+
+    There are checks, answers, results and what others have handed in.
+    """
+    return [course_root(), Path(__file__).parents[2], _EXCHANGE]
 
 
 def one_by_one(

@@ -25,6 +25,7 @@ from nbgrader_course import Course
 ROOT = Path(__file__).parents[2]
 RIGHT = """def kv_bytes_per_token(model):
     return 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.dtype_bytes"""
+AS_RELEASED = "kv_bytes_per_token = None\n# YOUR CODE HERE"
 ENDLESS = "while True:\n    pass"
 FULL = {"check-a": 10, "check-b": 5, "text": 0}
 ANSWER_SECONDS = 4
@@ -120,6 +121,12 @@ def answer(source: str) -> Change:
     return change
 
 
+def written_into_its_check(notebook: NotebookNode) -> None:
+    answer, check = by_id(notebook, "a"), by_id(notebook, "check-a")
+    check.source = f"{answer.source}\n{check.source}"
+    answer.source = AS_RELEASED
+
+
 def nothing_written(source: str) -> Change:
     def change(notebook: NotebookNode) -> None:
         by_id(notebook, "a").source = source
@@ -141,6 +148,7 @@ DAMAGED: dict[str, tuple[Change, dict[str, float | None]]] = {
     "picture in code": (picture_in_code, FULL),
     "text below its cell": (text_below, {**FULL, "text": None}),
     "imports deleted": (no_imports, FULL),
+    "an answer in its check": (written_into_its_check, FULL),
     "a variable called check": (variable_called_check, FULL),
     "an import and nothing else": (nothing_written(IMPORT), {**FULL, "check-a": 0}),
     "an endless loop behind": (answer(f"{RIGHT}\n{ENDLESS}"), {**FULL, "check-a": 0}),

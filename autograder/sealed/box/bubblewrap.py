@@ -19,15 +19,23 @@ from autograder.sealed.box.kernel import NOBODY
 from autograder.sealed.box.limits import Limits
 
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
+_PYTHON = ("bin", "lib", "lib64", "include", "share", "pyvenv.cfg")
+"""What belongs to Python where it is installed: that may be a folder that holds much else."""
+
 _ECHO = b"\n"
 _SECONDS_TO_DIE = 60.0
+_ROOM_FOR_FOLDERS = 2**20
 _SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "scsi", "acpi")
 """What in /proc sets something of the machine: the kernel asks there for the user alone, and not
 for a capability."""
 
 
 def command(
-    readable: Sequence[Path], limits: Limits, info: int, users: int | None = None
+    readable: Sequence[Path],
+    limits: Limits,
+    info: int,
+    users: int | None = None,
+    hidden: Sequence[Path] = (),
 ) -> list[str]:
     """Return the command that makes a box and keeps it as long as its standard input is open.
 
@@ -36,6 +44,7 @@ def command(
         limits: What it may use.
         info: The descriptor to which the id of a process in it is written.
         users: The descriptor of the user namespace that it is to have; None for a new one.
+        hidden: Folders that are empty in it, wherever they lie; what is readable in one is there.
 
     Raises:
         CourseError: Bubblewrap is not installed.
@@ -49,30 +58,68 @@ def command(
         asked += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     else:
         asked += ["--userns", str(users)]
-    # Not --dev: it makes one more user namespace, which cannot be entered from outside.
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
+    # Not --dev: it makes one more user namespace, which cannot be entered from outside. And not
+    # /dev/zero: what is shared of it is memory that no limit counts.
+    for device in ("/dev/null", "/dev/urandom", "/dev/random"):
         asked += ["--dev-bind", device, device]
     asked += ["--proc", "/proc"]
     for name in _SETTINGS:
         asked += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     asked += ["--size", str(limits.disk_bytes), "--perms", "1777", "--tmpfs", "/tmp"]
-    pythons = [Path(sys.prefix), Path(sys.base_prefix)]
-    for path in [*map(Path, _SYSTEM), *pythons, *readable]:
-        if path.exists():
-            # Folders that it makes on the way could be entered by their owner alone otherwise.
-            for parent in reversed(path.parents):
-                asked += ["--perms", "0755", "--dir", str(parent)]
-            asked += ["--ro-bind", str(path), str(path)]
-    return [*asked, "--remount-ro", "/", "--info-fd", str(info), "--", "/bin/cat"]
+    masks: list[str] = []
+    # What lies deeper comes later: a mask does not hide what is readable below it.
+    found = filter(Path.exists, [*_systems_own(), *readable])
+    for path in sorted(found, key=lambda each: len(each.parts)):
+        # Folders that it makes on the way could be entered by their owner alone otherwise.
+        for parent in reversed(path.parents):
+            asked += ["--perms", "0755", "--dir", str(parent)]
+        asked += ["--ro-bind", str(path), str(path)]
+        for mask in _masks(path, hidden):
+            asked += ["--size", str(_ROOM_FOR_FOLDERS), "--perms", "0755", "--tmpfs", mask]
+            masks += ["--remount-ro", mask]
+    return [*asked, *masks, "--remount-ro", "/", "--info-fd", str(info), "--", "/bin/cat"]
+
+
+def is_shown(path: Path, hidden: Sequence[Path] = ()) -> bool:
+    """Say whether a box shows what lies at a path.
+
+    Args:
+        path: The path.
+        hidden: Folders that are empty in it.
+
+    >>> is_shown(Path("/usr/lib/python3")), is_shown(Path("/usr/course/a"), [Path("/usr/course")])
+    (True, False)
+    """
+
+    def is_below(tops: Sequence[Path]) -> bool:
+        return any(path.resolve().is_relative_to(top.resolve()) for top in tops)
+
+    return is_below(_systems_own()) and not is_below(hidden)
+
+
+def _systems_own() -> list[Path]:
+    """Return what every box shows, if it exists."""
+    prefixes = Path(sys.prefix), Path(sys.base_prefix)
+    return [*map(Path, _SYSTEM), *(prefix / name for prefix in prefixes for name in _PYTHON)]
+
+
+def _masks(path: Path, hidden: Sequence[Path]) -> list[str]:
+    """Return where folders that are to be hidden lie in what is readable at a path."""
+    below = (each.resolve() for each in hidden if each.is_dir())
+    top = path.resolve()
+    return sorted({str(path / each.relative_to(top)) for each in below if top in each.parents})
 
 
 @contextlib.contextmanager
-def namespaces(readable: Sequence[Path], limits: Limits) -> Iterator[int]:
+def namespaces(
+    readable: Sequence[Path], limits: Limits, hidden: Sequence[Path] = ()
+) -> Iterator[int]:
     """Make a box; give the id of a process in it. When the block ends, all in it is killed.
 
     Args:
         readable: What can be read in it beside the system and Python.
         limits: What it may use.
+        hidden: Folders that are empty in it, also where they lie among the system's own.
 
     Raises:
         CourseError: Bubblewrap is not installed.
@@ -82,7 +129,7 @@ def namespaces(readable: Sequence[Path], limits: Limits) -> Iterator[int]:
     with os.fdopen(reader) as told, _users() as users:
         try:
             process = subprocess.Popen(
-                command(readable, limits, writer, users),
+                command(readable, limits, writer, users, hidden),
                 # What it does not live to read is in no buffer, to be written once more at the end.
                 bufsize=0,
                 stdin=subprocess.PIPE,

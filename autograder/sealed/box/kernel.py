@@ -44,28 +44,56 @@ _AF_UNIX = 1
 
 _FORBIDDEN = {
     "x86_64": (
-        *(101, 103, 155, 161, 163, 165, 166, 167, 168, 169, 170, 171, 172, 173, 175, 176, 179),
-        *(246, 248, 249, 250, 272, 279, 298, 303, 304, 308, 310, 311, 312, 313, 320, 321, 323),
+        *(
+            29,
+            64,
+            68,
+            101,
+            103,
+            155,
+            161,
+            163,
+            165,
+            166,
+            167,
+            168,
+            169,
+            170,
+            171,
+            172,
+            173,
+            175,
+            176,
+            179,
+        ),
+        *(246, 248, 249, 250, 272, 279, 298, 303, 304, 308, 310, 311, 312, 313, 319, 320, 321, 323),
     ),
     "aarch64": (
         *(117, 116, 41, 51, 89, 40, 39, 224, 225, 142, 161, 162, 105, 106, 60, 104, 217, 218, 219),
-        *(97, 239, 241, 264, 265, 268, 270, 271, 272, 273, 294, 280, 282),
+        *(97, 239, 241, 264, 265, 268, 270, 271, 272, 273, 294, 279, 280, 282, 186, 190, 194),
     ),
 }
 """Numbers of the calls for: other processes' memory, mounts and roots, swap, modules, reboot, host
-names, ports, keys, namespaces, performance counters, file handles, BPF, page faults."""
+names, ports, keys, namespaces, performance counters, file handles, BPF, page faults, and memory
+that no process is charged for: files without a name, and what System V has processes share."""
 
-_FORBIDDEN_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442)
-"""Newer calls, whose numbers are the same on all machines: io_uring, mounts, others' files."""
+_FORBIDDEN_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 447)
+"""Newer calls, whose numbers are the same on all machines: io_uring, mounts, others' files, files
+in memory."""
+
+_MMAP = {"x86_64": 9, "aarch64": 222}
+_SHARED_NAMELESS, _GROWS_DOWN = 0x21, 0x100
+"""What a mapping may not be: shared and of no file, or like a stack. The limit on the memory of a
+process (``RLIMIT_DATA``) counts neither."""
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _CLONE3 = 435
 """Its flags are in memory, where a filter cannot look; the C library does with ``clone`` then."""
 
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _AND, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_SET, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
 """Where things are in what the kernel shows to a filter."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -173,6 +201,13 @@ def _program(machine: str) -> Iterator[bytes]:
         yield _step(_RETURN, fail)
     yield _step(_JUMP_EQUAL, _CLONE3, otherwise=1)
     yield _step(_RETURN, _FAIL | errno.ENOSYS)
+    yield _step(_JUMP_EQUAL, _MMAP[machine], otherwise=6)
+    yield _step(_LOAD, _FOURTH_ARGUMENT)
+    yield _step(_JUMP_SET, _GROWS_DOWN, then=2)
+    yield _step(_AND, _SHARED_NAMELESS)
+    yield _step(_JUMP_EQUAL, _SHARED_NAMELESS, otherwise=1)
+    yield _step(_RETURN, fail)
+    yield _step(_RETURN, _ALLOW)
     yield _step(_JUMP_EQUAL, _CLONE[machine], otherwise=3)
     yield _step(_LOAD, _FIRST_ARGUMENT)
     yield _step(_JUMP_SET, _NEW_NAMESPACES, otherwise=5)

@@ -40,6 +40,9 @@ class OutputError(BaseException):
 class Shell(InteractiveShell):
     """Runs cells as a notebook does, without a kernel, a window or a person who looks on."""
 
+    # The other way asks for a terminal, and in a box there is none.
+    system = InteractiveShell.system_raw
+
     def enable_gui(self, gui: str | None = None) -> None:
         """Open no windows, so that there is no loop to run for them."""
 

@@ -251,6 +251,25 @@ def test_an_edited_import_cell_runs_after_the_released_one(submission: Submissio
     assert graded(result) == FULL
 
 
+def test_an_answer_that_was_written_into_a_check_is_kept_above_it(submission: Submission) -> None:
+    submission.cell("s").source = STUB
+    submission.cell("check-s").source = written = f'{SOLVED}\ncheck("s", f)'
+    result = submission.restored()
+    assert order(result)[2:5] == ["s", "kept-check-s", "check-s"]
+    kept = result.cells[3]
+    assert (kept.cell_type, kept.source, kept.metadata) == ("code", written, {})
+    assert result.notes == ["an answer was written into cell check-s"]
+
+
+@pytest.mark.parametrize("source", [SOLVED, STUB])
+def test_of_an_edited_check_nothing_else_is_kept(submission: Submission, source: str) -> None:
+    submission.cell("s").source = source
+    submission.cell("check-s").source = "check = 10" if source == STUB else "f = 10"
+    result = submission.restored()
+    assert "kept-check-s" not in order(result)
+    assert result.notes == []
+
+
 def test_what_was_handed_in_is_not_changed(submission: Submission) -> None:
     submission.strip()
     submission.become("s", new_markdown_cell(SOLVED))

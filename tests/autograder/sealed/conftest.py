@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from typer.testing import CliRunner
@@ -21,10 +22,14 @@ from autograder.sealed.batch import Batch
 from autograder.sealed.box import protections
 from autograder.sealed.box.warm import Zygote
 from autograder.sealed.gradebook import COURSE
+from autograder.sealed.oracle import Oracle
 from autograder.sealed.release import Release, load_release
 from autograder.sealed.store import Store
 from autograder.sealed.stubs import make_tree
+from autograder.sealed.verdict import Verdict
 from standing_judges import Judges, known_submissions
+from two_answers import CASES, LIMITS, RIGHT, SECRET, submission
+from unharmed import EVERYWHERE, digest, lines_that_write, survivors
 
 LESSON = "01_small"
 FIRST_LESSON = next((Path(__file__).parents[3] / "lessons").glob("01_*/*.ipynb"))
@@ -152,6 +157,44 @@ def zygote_of_two(
     make_tree(two_exercises, tree)
     with Zygote(tree, ["autograder.notebook", "course_lib.kv_cache"]) as zygote:
         yield zygote
+
+
+@pytest.fixture
+def of_neighbour(two_exercises: Release, zygote_of_two: Zygote) -> Callable[[], list[Verdict]]:
+    """Judge a neighbour, of whom nothing is remembered."""
+    theirs = submission(two_exercises, {"ex-1-1": RIGHT})
+
+    def judged() -> list[Verdict]:
+        oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)
+        return list(oracle.judge(theirs))
+
+    return judged
+
+
+@pytest.fixture(scope="session")
+def kept() -> dict[str, list[Verdict]]:
+    """What the verdicts on a neighbour were at first."""
+    return {}
+
+
+@pytest.fixture
+def tries_to_write(
+    zygote_of_two: Zygote,
+    of_neighbour: Callable[[], list[Verdict]],
+    kept: dict[str, list[Verdict]],
+    tmp_path: Path,
+) -> Iterator[str]:
+    """Give lines with which a cell writes wherever it can; then look at the three invariants."""
+    tmp_path.chmod(0o777)
+    before = kept.setdefault("neighbour", of_neighbour())
+    tree = zygote_of_two._readable[0]
+    left, course = f"left-{uuid4()}", digest(tree)
+    places = [*EVERYWHERE, *map(str, (tree, tmp_path, FIRST_LESSON.parents[2], Path.home()))]
+    yield lines_that_write(left, places)
+    assert survivors() == []
+    assert of_neighbour() == before
+    assert digest(tree) == course
+    assert not any(Path(place, left).exists() for place in places)
 
 
 @pytest.fixture

@@ -327,6 +327,15 @@ def test_the_command_refuses_without_boxes(
     assert "--unsafe grades without boxes" in shown
 
 
+def test_the_command_refuses_folders_that_boxes_show(
+    course: Callable[..., tuple[int, str]], judges: Judges
+) -> None:
+    code, said = course("--submitted", "/usr/lib/not-there")
+    assert code == 1
+    assert "/usr/lib/not-there lies among the files of the system or of Python" in said
+    assert judges.judged == []
+
+
 def test_the_command_says_what_does_not_protect_the_machine(
     course: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

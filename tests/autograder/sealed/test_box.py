@@ -10,7 +10,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -331,6 +333,30 @@ def test_there_is_nothing_to_read(
         "",
         "PermissionError",
     )
+
+
+def test_what_is_hidden_is_empty_wherever_it_lies(tmp_path: Path, zygote: Zygote) -> None:
+    """As with a course, or nbgrader's exchange, among the system's own files."""
+    others, link = tmp_path / "course" / "submitted", tmp_path / "link"
+    (tmp_path / "course" / "python").mkdir(parents=True)
+    others.mkdir()
+    link.symlink_to(tmp_path / "course")
+    for each in (others, others.parent, others.parent / "python", tmp_path):
+        (each / "text").write_text(SECRET)
+        each.chmod(0o777)
+    readable = [others.parent / "python", *zygote._readable, tmp_path]
+    pairs = ((namespaces, ["text"]), (partial(namespaces, hidden=[link, tmp_path / "none"]), []))
+    for walls, expected in pairs:
+        zygote_of_it = copy(zygote)
+        zygote_of_it._walls, zygote_of_it._readable = walls, readable
+        with zygote_of_it.box(LIMITS) as box:
+            assert value(box, f"open({str(tmp_path / 'text')!r}).read()") == SECRET
+            assert value(box, f"open({str(readable[0] / 'text')!r}).read()") == SECRET
+            assert value(box, f"[*filter('text'.__eq__, os.listdir({str(link)!r}))]") == expected
+            seen = value(box, f"os.path.exists({str(others)!r})")
+            assert seen is bool(expected)
+            into = str(tmp_path / "course" / "mine")
+            assert raised(box, f"open({into!r}, 'w')") in ("OSError", "PermissionError")
 
 
 def test_there_is_no_check_in_memory(box: Box) -> None:

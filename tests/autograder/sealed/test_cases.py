@@ -6,14 +6,9 @@ a case tried to write lies outside of its box.
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from uuid import uuid4
+from collections.abc import Callable
 
-import psutil
 import pytest
 
 from autograder.sealed import judging
@@ -22,11 +17,7 @@ from autograder.sealed.oracle import Oracle, seed_of
 from autograder.sealed.release import Release
 from autograder.sealed.score import score
 from autograder.sealed.verdict import Remark, Status, Verdict
-from two_answers import LIMITS, RIGHT, SECRET, WITH_LIBRARY, WRONG, in_call, submission
-
-ROOT = Path(__file__).parents[3]
-CASES = 5
-"""Few are enough to tell right from wrong here."""
+from two_answers import CASES, LIMITS, RIGHT, SECRET, WITH_LIBRARY, WRONG, in_call, submission
 
 Judged = tuple[Verdict, float | None]
 Grade = Callable[..., Judged]
@@ -36,58 +27,20 @@ def in_calls(lines: str) -> str:
     return f"def kv_bytes_per_token(model):\n{textwrap.indent(textwrap.dedent(lines), '    ')}"
 
 
-def tries_to_write(name: str, tree: Path, shared: Path) -> str:
-    """Return lines that write a file of this name wherever they can."""
-    places = ["/", "/tmp", "/dev/shm", "/var/tmp", "/proc/1/cwd", "/proc/1/root"]
-    places += map(str, (tree, shared, ROOT, Path.home()))
-    return textwrap.dedent(
-        f"""\
-        for place in {places!r}:
-            try:
-                open(place + "/{name}", "w").write("x")
-            except OSError:
-                pass
-        """
-    )
-
-
-@pytest.fixture
-def of_neighbour(two_exercises: Release, zygote_of_two: Zygote) -> Callable[[], list[Verdict]]:
-    """Judge a neighbour, of whom nothing is remembered."""
-    theirs = submission(two_exercises, {"ex-1-1": RIGHT})
-
-    def judged() -> list[Verdict]:
-        oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)
-        return list(oracle.judge(theirs))
-
-    return judged
-
-
-@pytest.fixture(scope="module")
-def kept() -> dict[str, list[Verdict]]:
-    return {}
-
-
 @pytest.fixture
 def grade(
     two_exercises: Release,
     zygote_of_two: Zygote,
-    of_neighbour: Callable[[], list[Verdict]],
-    kept: dict[str, list[Verdict]],
+    tries_to_write: str,
     first_failing_case: None,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Grade]:
-    """Return the verdict on an answer to 1.1, and its points; then look at the invariants."""
+) -> Grade:
+    """Return the verdict on an answer to 1.1, and its points; the invariants are looked at then."""
     monkeypatch.setattr(judging, "ANSWER_SECONDS", 3.0)
-    tmp_path.chmod(0o777)
-    before = kept.setdefault("neighbour", of_neighbour())
-    tree = zygote_of_two._readable[0]
-    left, course = f"left-{uuid4()}", digest(tree)
 
     def grade(answer: str, own: str = "", is_alone: bool = True) -> Judged:
         oracle = Oracle(two_exercises, zygote_of_two, SECRET, LIMITS, max_examples=CASES)
-        cell = f"{tries_to_write(left, tree, tmp_path)}{answer}"
+        cell = f"{tries_to_write}{answer}"
         verdicts = oracle.judge(
             submission(two_exercises, {"ex-1-1": cell, "ex-1-2": WITH_LIBRARY}, own)
         )
@@ -96,35 +49,7 @@ def grade(
             assert points["1.2"] == 10, verdicts
         return verdicts[0], points["1.1"]
 
-    yield grade
-    assert survivors() == []
-    assert of_neighbour() == before
-    assert digest(tree) == course
-    for place in ("/", "/tmp", "/dev/shm", "/var/tmp", tree, tmp_path, ROOT, Path.home()):
-        assert not Path(place, left).exists()
-
-
-def digest(tree: Path) -> str:
-    """Return the hash of all that boxes have of the course."""
-    parts = [
-        f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for path in sorted(tree.rglob("*"))
-        if path.is_file()
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def survivors() -> list[str]:
-    """Return what runs below this process beside warm processes, after it had time to end."""
-    deadline = time.monotonic() + 60
-    while True:
-        warm = psutil.Process().children()
-        below = [each for process in warm for each in process.children()]
-        boxes = [each for each in warm if each.name() == "bwrap"]
-        left = [str(each) for each in (*boxes, *below) if each.status() != psutil.STATUS_ZOMBIE]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.05)
+    return grade
 
 
 RESOURCES = {
@@ -224,6 +149,34 @@ FORGING = {
         f"returns {value}": returns(value)
         for value in ("float('nan')", "float('inf')", "float('-inf')", "-5", "'10 points'", "1e9")
     },
+    "a generator": in_call("yield 1"),
+    "a proxy that says that it is an int": (
+        "class Lazy:\n    __class__ = property(lambda self: int)\n"
+        "    __eq__ = lambda self, other: True\n    __int__ = __index__ = lambda self: 1\n"
+        + returns("Lazy()")
+    ),
+    "a number of 10,000 digits": returns("10**10_000"),
+    "a list in itself": in_call("a = []; a.append(a); return a"),
+    "half a character": returns("'\\ud800'"),
+    "a timer in place of the limit's": (
+        "import signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\n"
+        f"signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)\n{WRONG}"
+    ),
+    "a finalizer that ends the process": (
+        "class Last:\n    def __del__(self): raise SystemExit\nLast()\n"
+        + in_call("Last()\n    return 1")
+    ),
+    "answers written by another dumps": (
+        'import json\nold = json.dumps\nVALUE = \'{"value": %s, "output": "", "seconds": NaN}\'\n'
+        "json.dumps = lambda m, **k: VALUE % ('9' * 5_000) if 'value' in m else old(m, **k)\n"
+        + WRONG
+    ),
+    "a record that is a call of the system": (
+        "import json\nold = json.dumps\n"
+        "BODY = {'record': 'os:system', 'fields': {'command': 'exit 1'}}\n"
+        "LIE = {'value': BODY, 'output': '', 'seconds': 0.0}\n"
+        "json.dumps = lambda m, **k: old(LIE if 'value' in m else m, **k)\n" + WRONG
+    ),
     "asserts dropped by a transformer of trees": (
         "import ast\n"
         "class Drop(ast.NodeTransformer):\n    def visit_Assert(self, node): return ast.Pass()\n"
@@ -316,16 +269,20 @@ HARMS_ITSELF = (
     "a transformer of input",
     "methods of the shell replaced",
     "an answer before it is asked",
+    "answers written by another dumps",
+    "a record that is a call of the system",
 )
 """What no later cell of the same submission survives."""
-BREAKS_PYTHON = "round, len and isinstance shadowed"
+OTHER_ENDS = {
+    "round, len and isinstance shadowed": Status.CRASH,
+    "answers written by another dumps": Status.PROTOCOL,
+}
 
 
 @pytest.mark.parametrize("case", FORGING)
 def test_who_forges_an_answer_gains_nothing(grade: Grade, case: str) -> None:
     verdict, points = grade(FORGING[case], is_alone=case not in HARMS_ITSELF)
-    ends = Status.CRASH if case == BREAKS_PYTHON else Status.FAIL
-    assert (verdict.status, points) == (ends, 0), verdict
+    assert (verdict.status, points) == (OTHER_ENDS.get(case, Status.FAIL), 0), verdict
 
 
 FAIR = {
@@ -342,6 +299,22 @@ FAIR = {
     "a backend of matplotlib": (
         "%matplotlib qt\n%matplotlib inline\nimport matplotlib\nimport matplotlib.pyplot as plt\n"
         f"matplotlib.use('Agg')\nplt.plot([1, 2])\nplt.show()\n{RIGHT}"
+    ),
+    "commands of the shell": (f"!ls /\nfiles = !ls\n!exit 3\n%system ls\n{RIGHT}"),
+    "a fraction that is whole": (
+        "from fractions import Fraction\n" + RIGHT.replace("return 2", "return Fraction(2)")
+    ),
+    "a class whose class answers": (
+        RIGHT.replace("def kv_bytes_per_token", "def by_formula")
+        + "\nclass Kind(type):\n    __call__ = lambda cls, model: by_formula(model)\n"
+        "class kv_bytes_per_token(metaclass=Kind): pass"
+    ),
+    "a cell that waits for something": f"import asyncio\nawait asyncio.sleep(0)\n{RIGHT}",
+    "no stream to print to": f"import sys\nsys.stdout = sys.stderr = None\n{RIGHT}",
+    "two hundred decorators": (
+        "import functools\ndef same(f): return functools.wraps(f)(lambda *a: f(*a))\n"
+        + 200 * "@same\n"
+        + RIGHT
     ),
     "a sleeping atexit": (f"import atexit, time\natexit.register(time.sleep, 9e9)\n{RIGHT}"),
     "children in sessions of their own": (

@@ -14,10 +14,13 @@ import pytest
 
 from autograder.build.notebooks import graded_sources, release_path
 from autograder.errors import CourseError
+from autograder.notebook_files import notebook_bytes
 from autograder.sealed import document, hand_in_files
+from autograder.sealed.gradebook import autograded_notebook
 from autograder.sealed.intake import Role, Submission, take_in
 from autograder.sealed.quarantine import Quarantined
 from autograder.sealed.release import Release, load_release
+from autograder.sealed.score import Score
 
 LESSON = "01_small"
 Cells = list[dict[str, Any]]
@@ -289,6 +292,17 @@ def test_an_edited_check_is_the_released_one(
     assert found.notes == (f"cell {name} was edited; the released one counts",)
 
 
+def test_an_answer_in_its_check_counts(
+    taken: Callable[..., Submission], release: Release, answered: Cells
+) -> None:
+    answered[3]["source"] = written = f"{answered[2]['source']}\ncheck('1.double', double)"
+    answered[2]["source"] = str(release.cells[2].source)
+    found = taken(answered)
+    assert run(found)[1:4] == [("answer", "ex-double"), ("own", written), ("check", "check-double")]
+    assert source(found, "ex-double") == ""
+    assert "an answer was written into cell check-double" in found.notes
+
+
 def test_a_check_as_text_is_the_released_one(
     taken: Callable[..., Submission], answered: Cells
 ) -> None:
@@ -467,13 +481,27 @@ def test_a_notebook_of_200_mb_is_not_read(
 def test_code_that_cannot_be_parsed_is_still_taken(
     taken: Callable[..., Submission], answered: Cells
 ) -> None:
-    for text in ("(" * 100_000, "-" * 200_000 + "1", "\0", "def double(", "x = '\ud800'"):
+    for text in ("(" * 100_000, "-" * 200_000 + "1", "\0", "def double("):
         answered[2]["source"] = text
         answered[7]["source"] = "*Here.*"
         beside = {"cell_type": "code", "id": "mine", "metadata": {}, "source": text}
         found = taken([*answered, beside])
         assert source(found, "ex-double") == text
         assert len(found.digest) == 64
+
+
+def test_half_a_character_costs_nothing_and_no_notebook_of_others(
+    taken: Callable[..., Submission], release: Release, answered: Cells
+) -> None:
+    """JSON can say it, and no file can hold it: none of Python, and none that a person reads."""
+    answered[2]["source"] = "# \ud83d\ndef double(x):\n    return 2 * x"
+    answered[7]["source"] = "Because \udfff."
+    answered[7]["attachments"] = {"\ud83d.png": {"image/png": "aGVsbG8="}}
+    found = taken(answered)
+    assert source(found, "ex-double").startswith("# \ufffd\ndef")
+    assert source(found, "text") == "Because \ufffd."
+    assert not any(cell.attachments for cell in found.cells)
+    assert notebook_bytes(autograded_notebook(release, found, Score(())))
 
 
 def test_a_missing_folder_or_notebook(

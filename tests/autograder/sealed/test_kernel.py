@@ -149,6 +149,24 @@ print(tried(lambda: [os.open("/dev/null", 0) for _ in range(300)]))
     ]
 
 
+def test_there_is_no_memory_that_no_limit_counts(confined: Callable[[str], list[str]]) -> None:
+    """What is shared and of no file, or like a stack, is not among a process's own data."""
+    said = confined(
+        """
+import mmap, platform
+print(tried(lambda: mmap.mmap(-1, 2**30)))
+print(tried(lambda: mmap.mmap(-1, 2**30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100)))
+print(tried(lambda: mmap.mmap(-1, 2**30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)))
+print(tried(lambda: os.memfd_create("a")))
+numbers = {"x86_64": (29, 64, 68, 447), "aarch64": (194, 190, 186, 447)}[platform.machine()]
+print([call("syscall", number, 0, 1, 0o1600) for number in numbers])
+print(tried(lambda: mmap.mmap(-1, 2**20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)))
+"""
+    )
+    refused = "PermissionError"
+    assert said == [refused, refused, "OSError", refused, str(["EPERM"] * 4), "done"]
+
+
 def test_a_limit_cannot_be_raised(confined: Callable[[str], list[str]]) -> None:
     said = confined(
         """

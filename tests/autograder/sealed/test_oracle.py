@@ -118,8 +118,10 @@ def test_a_box_that_knows_other_answers_tells_none(
         "exec(''.join(linecache.getlines(s.__file__)))",
     ],
 )
-def test_the_courses_own_answer_is_not_there(judge: Judge, answer: str) -> None:
-    verdicts = judge(answer)
+def test_the_courses_own_answer_is_not_there(
+    judge: Judge, tries_to_write: str, answer: str
+) -> None:
+    verdicts = judge(f"{tries_to_write}{answer}")
     assert verdicts["1.1"].fraction == 0
     assert Remark.IMPORTS_REFERENCE in verdicts["1.1"].remarks
     # It is there for the next one, once the verdict on this one stands.
@@ -197,9 +199,9 @@ def test_what_is_not_judged_yet_is_nowhere_in_the_box(judge: Judge) -> None:
     ],
 )
 def test_each_end_is_named_and_costs_one_exercise(
-    judge: Judge, answer: str, status: Status
+    judge: Judge, tries_to_write: str, answer: str, status: Status
 ) -> None:
-    verdicts = judge(answer)
+    verdicts = judge(f"{tries_to_write}{answer}")
     assert (verdicts["1.1"].status, verdicts["1.1"].fraction) == (status, 0)
     assert verdicts["1.2"].status is Status.PASS
 
@@ -220,9 +222,11 @@ def test_the_canaries_of_the_lesson_get_what_they_should(
     assert deviations(two_exercises, judged) == []
 
 
-def test_who_replaces_what_answers_gains_nothing(judge: Judge) -> None:
+def test_who_replaces_what_answers_gains_nothing(judge: Judge, tries_to_write: str) -> None:
     lies = "lambda self, request: {'value': True, 'output': '', 'seconds': 0.0}"
-    verdicts = judge(f"from autograder.proxy.host import Host\nHost.handle = {lies}\n{WRONG}")
+    verdicts = judge(
+        f"{tries_to_write}from autograder.proxy.host import Host\nHost.handle = {lies}\n{WRONG}"
+    )
     assert verdicts["1.1"].fraction == verdicts["1.2"].fraction == 0
 
 
