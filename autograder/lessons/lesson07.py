@@ -13,6 +13,7 @@ from autograder.checks.trace import TraceCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson07_books as books
 from autograder.lessons import lesson07_books_mistakes as miscounts
+from autograder.lessons import lesson07_free_lives as free_lives
 from autograder.lessons import lesson07_free_mistakes as freeing
 from autograder.lessons import lesson07_given as given
 from autograder.lessons import lesson07_hunt as hunt
@@ -144,7 +145,7 @@ FREE_BLOCKS = Exercise(
         reference=Method(BlockPool, "free_blocks"),
         machine=lives.PoolLife,
         max_steps=14,
-        probes=lives.FREE_PROBES,
+        probes=free_lives.FREE_PROBES,
         misconceptions=freeing.FREE,
         state_line=state_line,
         large=many_blocks.MANY_BLOCKS,

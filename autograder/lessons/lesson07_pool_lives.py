@@ -139,7 +139,8 @@ def _of(pool: BlockPool, argument: Any) -> Any:
     return [_of(pool, each) for each in argument] if isinstance(argument, list) else argument
 
 
-def _look(life: Life) -> None:
+def look(life: Life) -> None:
+    """Look at the state, and how many were evicted."""
     life.apply(state_line)
     life.see("num_evictions")
 
@@ -149,11 +150,13 @@ def take(life: Life, num_blocks: int) -> None:
     life.do("get_new_blocks", num_blocks, reads=("block_id", "ref_cnt", "block_hash"))
 
 
-def _cached(life: Life, block_ids: Sequence[int], letters: str) -> None:
+def cached(life: Life, block_ids: Sequence[int], letters: str) -> None:
+    """Let others find what is in blocks that are held."""
     life.do("cache_full_blocks", at(*block_ids), [letter.encode() for letter in letters])
 
 
-def _find(life: Life, letter: str) -> None:
+def find(life: Life, letter: str) -> None:
+    """Look a prefix up."""
     life.do("get_cached_block", letter.encode(), reads=("block_id",))
 
 
@@ -162,7 +165,7 @@ def _cached_and_freed(life: Life, letters: str) -> None:
     number = len(letters)
     life.create(number + 1)
     take(life, number)
-    _cached(life, range(1, number + 1), letters)
+    cached(life, range(1, number + 1), letters)
     life.do("free_blocks", at(*range(number, 0, -1)))
 
 
@@ -170,94 +173,94 @@ def taken(life: Life) -> None:
     """Take the only block."""
     life.create(2)
     take(life, 1)
-    _look(life)
+    look(life)
 
 
 def taken_twice(life: Life) -> None:
     """Take some, then some more."""
     life.create(5)
     take(life, 2)
-    _look(life)
+    look(life)
     take(life, 1)
-    _look(life)
+    look(life)
 
 
 def taken_when_cached(life: Life) -> None:
     """Take a block that holds a prefix; then none."""
     _cached_and_freed(life, "a")
     take(life, 1)
-    _look(life)
-    _find(life, "a")
+    look(life)
+    find(life, "a")
     take(life, 0)
-    _look(life)
+    look(life)
 
 
 def into_the_cached(life: Life) -> None:
     """Take what is free, and one block that holds a prefix; then the other."""
     life.create(4)
     take(life, 2)
-    _cached(life, (1, 2), "ab")
+    cached(life, (1, 2), "ab")
     life.do("free_blocks", at(2, 1))
-    _look(life)
+    look(life)
     take(life, 2)
-    _look(life)
+    look(life)
     take(life, 1)
-    _look(life)
+    look(life)
     for letter in "ab":
-        _find(life, letter)
+        find(life, letter)
 
 
 def several_cached(life: Life) -> None:
     """Take five blocks at once, each with a prefix."""
     _cached_and_freed(life, "abcde")
     take(life, 5)
-    _look(life)
+    look(life)
 
 
 def the_same_at_once(life: Life) -> None:
     """Take two blocks that hold the same."""
     _cached_and_freed(life, "aa")
     take(life, 2)
-    _look(life)
+    look(life)
 
 
 def the_older_of_two(life: Life) -> None:
     """Two blocks hold the same; the one that is found is handed out."""
     life.create(3)
     take(life, 2)
-    _cached(life, (1, 2), "aa")
+    cached(life, (1, 2), "aa")
     life.do("free_blocks", at(1))
     take(life, 1)
-    _look(life)
-    _find(life, "a")
+    look(life)
+    find(life, "a")
 
 
 def the_younger_of_two(life: Life) -> None:
     """Two blocks hold the same; the one that is not found is handed out."""
     life.create(3)
     take(life, 2)
-    _cached(life, (1, 2), "aa")
+    cached(life, (1, 2), "aa")
     life.do("free_blocks", at(2))
     take(life, 1)
-    _look(life)
-    _find(life, "a")
+    look(life)
+    find(life, "a")
 
 
 def too_many(life: Life) -> None:
     """Ask for more than there are."""
     life.create(4)
     take(life, 4)
-    _look(life)
+    look(life)
     take(life, 3)
     take(life, 1)
-    _look(life)
+    look(life)
 
 
 def too_many_cached(life: Life) -> None:
     """Ask for more than there are, where what is free holds a prefix."""
     _cached_and_freed(life, "a")
     take(life, 2)
-    _look(life)
+    look(life)
 
 
 def fewer_than_none(life: Life) -> None:
@@ -265,14 +268,14 @@ def fewer_than_none(life: Life) -> None:
     life.create(3)
     take(life, 0)
     take(life, -1)
-    _look(life)
+    look(life)
 
 
 def taken_and_used(life: Life) -> None:
     """Take a block, then another, and give back the very blocks that came."""
     life.create(3)
     life.apply(use_two)
-    _look(life)
+    look(life)
 
 
 GET_PROBES = (
@@ -295,40 +298,40 @@ def touched_through_an_iterator(life: Life) -> None:
     """Claim the only block, given by an iterator."""
     life.create(2)
     life.do("touch", Make(iter, at(1)))
-    _look(life)
+    look(life)
 
 
 def touched_while_free(life: Life) -> None:
     """Claim a free block, twice, and give it back."""
     life.create(4)
     life.do("touch", at(2))
-    _look(life)
+    look(life)
     life.do("touch", at(2))
-    _look(life)
+    look(life)
     life.do("free_blocks", at(2, 2))
-    _look(life)
+    look(life)
 
 
 def touched_with_a_prefix(life: Life) -> None:
     """Claim a block that holds a prefix; it still does."""
     life.create(4)
     take(life, 2)
-    _cached(life, (1, 2), "ab")
+    cached(life, (1, 2), "ab")
     life.do("free_blocks", at(2, 1))
     life.do("touch", at(1))
-    _look(life)
-    _find(life, "a")
+    look(life)
+    find(life, "a")
     take(life, 2)
-    _look(life)
+    look(life)
 
 
 def touched_twice_at_once(life: Life) -> None:
     """Claim one block twice in one call, and through an iterator."""
     life.create(4)
     life.do("touch", at(3, 3))
-    _look(life)
+    look(life)
     life.do("touch", Make(iter, at(1, 3)))
-    _look(life)
+    look(life)
 
 
 def touched_in_vain(life: Life) -> None:
@@ -336,23 +339,23 @@ def touched_in_vain(life: Life) -> None:
     life.create(4)
     for block_ids in ((1, 0), (0, 1), (0,)):
         life.do("touch", at(*block_ids))
-        _look(life)
+        look(life)
     life.do("touch", [*at(2), Make(KVCacheBlock, 3)])
-    _look(life)
+    look(life)
 
 
 def touched_abroad(life: Life) -> None:
     """Claim what another pool of the same size has lent."""
     life.create(2)
     life.do("touch", lent_by_another(2))
-    _look(life)
+    look(life)
 
 
 def the_only_one_touched(life: Life) -> None:
     """Claim the only block, which is free."""
     life.create(2)
     life.do("touch", at(1))
-    _look(life)
+    look(life)
 
 
 def touched_in_use(life: Life) -> None:
@@ -360,16 +363,16 @@ def touched_in_use(life: Life) -> None:
     life.create(2)
     take(life, 1)
     life.do("touch", at(1))
-    _look(life)
+    look(life)
 
 
 def touched_in_use_and_full(life: Life) -> None:
     """Claim the only block, which somebody holds, and which holds a prefix."""
     life.create(2)
     take(life, 1)
-    _cached(life, (1,), "a")
+    cached(life, (1,), "a")
     life.do("touch", at(1))
-    _look(life)
+    look(life)
 
 
 def the_null_block_touched(life: Life) -> None:
@@ -396,230 +399,4 @@ TOUCH_PROBES = (
     touched_in_use_and_full,
     the_null_block_touched,
     a_stranger_touched,
-)
-
-
-def two_requests_end(life: Life) -> None:
-    """End a request with full blocks, then one with a block that is not full."""
-    life.create(9)
-    take(life, 3)
-    _cached(life, (1, 2, 3), "abc")
-    take(life, 2)
-    _cached(life, (4,), "d")
-    life.do("free_blocks", at(3, 2, 1))
-    _look(life)
-    life.do("free_blocks", at(5, 4))
-    _look(life)
-    _find(life, "b")
-
-
-def shared_and_freed(life: Life) -> None:
-    """Two hold a block; one gives it back, then the other."""
-    life.create(4)
-    take(life, 2)
-    life.do("touch", at(1))
-    life.do("free_blocks", at(2, 1))
-    _look(life)
-    life.do("free_blocks", at(1))
-    _look(life)
-
-
-def both_at_once(life: Life) -> None:
-    """Give one block back twice in one call; it is held twice."""
-    life.create(4)
-    take(life, 2)
-    life.do("touch", at(1))
-    life.do("free_blocks", at(1, 2, 1))
-    _look(life)
-
-
-def one_time_too_often(life: Life) -> None:
-    """Give a block back more often than it is held, behind one that is held."""
-    life.create(4)
-    take(life, 2)
-    life.do("free_blocks", at(2, 1, 1))
-    _look(life)
-    life.do("free_blocks", at(1, 3))
-    _look(life)
-    life.do("free_blocks", at(3))
-    _look(life)
-
-
-def three_times_of_two(life: Life) -> None:
-    """Give a block back three times that two hold."""
-    life.create(2)
-    take(life, 1)
-    life.do("touch", at(1))
-    life.do("free_blocks", at(1, 1, 1))
-    _look(life)
-
-
-def held_by_twelve(life: Life) -> None:
-    """Give a block back once too often that twelve hold, then once, then as often as it is held."""
-    life.create(2)
-    life.do("touch", at(*12 * [1]))
-    life.do("free_blocks", at(*13 * [1]))
-    _look(life)
-    life.do("free_blocks", at(1))
-    life.see("blocks.1.ref_cnt")
-    life.do("free_blocks", at(*11 * [1]))
-    life.see("blocks.1.ref_cnt")
-    _look(life)
-
-
-def not_from_here(life: Life) -> None:
-    """Give back what this pool has not lent."""
-    life.create(4)
-    take(life, 2)
-    life.do("free_blocks", at(2, 0))
-    _look(life)
-    life.do("free_blocks", [*at(1), Make(KVCacheBlock, 2, 1)])
-    _look(life)
-
-
-def from_another_pool(life: Life) -> None:
-    """Give back what another pool of the same size has lent."""
-    life.create(2)
-    life.do("free_blocks", lent_by_another(2))
-    _look(life)
-
-
-def in_this_order(life: Life) -> None:
-    """Give three back, none of which is full, in an order of one's own, as an iterator, or none."""
-    life.create(6)
-    take(life, 4)
-    life.do("free_blocks", at(2, 3, 1))
-    _look(life)
-    life.do("free_blocks", Make(iter, at(4)))
-    _look(life)
-    life.do("free_blocks", [])
-    _look(life)
-
-
-def one_back(life: Life) -> None:
-    """Give one block back, with a free one behind it."""
-    life.create(3)
-    take(life, 1)
-    life.do("free_blocks", at(1))
-    _look(life)
-
-
-def two_back(life: Life) -> None:
-    """Give two blocks back at once, without a hash."""
-    life.create(3)
-    take(life, 2)
-    life.do("free_blocks", at(2, 1))
-    _look(life)
-
-
-def one_back_without_caching(life: Life) -> None:
-    """Give one block back to a pool without caching."""
-    life.create(3, False)
-    take(life, 1)
-    life.do("free_blocks", at(1))
-    _look(life)
-
-
-def one_back_through_an_iterator(life: Life) -> None:
-    """Give the only block back, given by an iterator."""
-    life.create(2)
-    take(life, 1)
-    life.do("free_blocks", Make(iter, at(1)))
-    _look(life)
-
-
-def twice_of_two(life: Life) -> None:
-    """Give a block back twice that two hold."""
-    life.create(2)
-    life.do("touch", at(1, 1))
-    life.do("free_blocks", at(1, 1))
-    _look(life)
-
-
-def a_full_one_back(life: Life) -> None:
-    """Give one block back that holds a prefix, with a free one behind it."""
-    life.create(3)
-    take(life, 1)
-    _cached(life, (1,), "a")
-    life.do("free_blocks", at(1))
-    _look(life)
-
-
-def two_full_ones_back(life: Life) -> None:
-    """Give two blocks back at once that hold a prefix."""
-    life.create(3)
-    take(life, 2)
-    _cached(life, (1, 2), "ab")
-    life.do("free_blocks", at(2, 1))
-    _look(life)
-
-
-def the_full_one_first(life: Life) -> None:
-    """Give two blocks back at once, that which holds a prefix before the other."""
-    life.create(3)
-    take(life, 2)
-    _cached(life, (1,), "a")
-    life.do("free_blocks", at(1, 2))
-    _look(life)
-
-
-def a_second_of_the_same_back(life: Life) -> None:
-    """Give a block back that holds what another block is found for."""
-    life.create(4)
-    take(life, 2)
-    _cached(life, (1, 2), "aa")
-    life.do("free_blocks", at(2))
-    _look(life)
-
-
-def once_too_often(life: Life) -> None:
-    """Give the only block back twice in one call that one holds."""
-    life.create(2)
-    take(life, 1)
-    life.do("free_blocks", at(1, 1))
-
-
-def the_null_block_back(life: Life) -> None:
-    """Give the null block back, and nothing else."""
-    life.create(1)
-    life.do("free_blocks", at(0))
-
-
-def one_and_the_null_block_back(life: Life) -> None:
-    """Give back the only block, and the null block behind it."""
-    life.create(2)
-    take(life, 1)
-    life.do("free_blocks", at(1, 0))
-    _look(life)
-
-
-def a_stranger_back(life: Life) -> None:
-    """Give a block of no pool back, with the number of one that is free here."""
-    life.create(2)
-    life.do("free_blocks", [Make(KVCacheBlock, 1, 1)])
-
-
-FREE_PROBES = (
-    one_back,
-    two_back,
-    one_back_without_caching,
-    one_back_through_an_iterator,
-    twice_of_two,
-    a_full_one_back,
-    two_full_ones_back,
-    the_full_one_first,
-    a_second_of_the_same_back,
-    two_requests_end,
-    shared_and_freed,
-    both_at_once,
-    one_time_too_often,
-    three_times_of_two,
-    held_by_twelve,
-    not_from_here,
-    from_another_pool,
-    in_this_order,
-    once_too_often,
-    the_null_block_back,
-    one_and_the_null_block_back,
-    a_stranger_back,
 )
