@@ -419,7 +419,7 @@ for kind in (parts.get("Scheduler"), HeadSkippingScheduler):
 # | `self.may_start(request)` | False if it is not the first of the queue, or somebody else is to come before it (who was swapped out, in lesson 6), or if a variant of the scheduler has a reason |
 # | `self.find_hits(request)` | `(blocks, number of tokens)` with which the request can begin, because another one, or itself before a preemption, has computed the same beginning; `([], 0)` without such. Lesson 8 is about it; here it is enough that those tokens need not be computed |
 # | `self.first_chunk(request, num_new_tokens, budget)` | how many of the tokens that it lacks it may compute now: at most the budget; 0 if it must not be cut and is too long for what is left |
-# | `self.take_room(request, num_new_tokens, blocks, number)` | takes blocks for so many tokens, behind those that were found; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
+# | `self.take_room(request, num_new_tokens, hits, num_hit_tokens)` | takes blocks for so many tokens, behind those that were found: the last two are what `find_hits` gave; False, with nothing changed, if there is no room. There is room only if *all* of its known tokens would fit, not just this chunk |
 # | `self.start(request, num_new_tokens, output)` | makes it the last of `running`, with the status RUNNING, enters it into `output.num_scheduled_tokens`, and adds the tokens to its `num_computed_tokens` |
 # | `output.scheduled_new_reqs`, `output.scheduled_resumed_reqs` | lists of the requests themselves, not of their ids: those that run for the first time, and those that come back |
 #
@@ -586,15 +586,15 @@ print(f"{len(gaps):,} gaps, mean {1e3 * np.mean(gaps):.1f} ms; with {len(result.
 print(f"{1e3 * np.mean(filed):.1f} ms, {np.mean(filed) / np.mean(gaps):.1f} times as much")
 
 # %% [markdown]
-# A mean can be wrong by a large factor because of one value in some two hundred, if that value is of another kind: here a wait
+# A mean can be wrong by a large factor because of one value in a few hundred, if that value is of another kind: here a wait
 # of many seconds for blocks. Where nobody queues, the same mistake would hardly show. Look at the whole distribution before you
 # believe a mean.
 
-# %% claims="A mean can be wrong by a large factor because of one value in some two hundred"
+# %% claims="A mean can be wrong by a large factor because of one value in a few hundred"
 assert np.mean(filed) > 1.5 * np.mean(gaps)
 assert np.mean(result.ttft) > 10
 assert np.mean([*continuous.itl, *continuous.ttft]) < 1.1 * np.mean(continuous.itl)
-assert len(result.ttft) / len(gaps) < 1 / 100
+assert 200 < len(gaps) / len(result.ttft) < 400
 
 # %% [markdown]
 # ## 9. Many lengths, one forward pass

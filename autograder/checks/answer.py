@@ -98,6 +98,32 @@ class AnswerCheck:
                 yield misconception
 
 
+def where_wrong(reference: Callable[[], dict[str, float]], compare: Comparison) -> Comparison:
+    """Return when a dict is a known wrong one: in all of its parts that are not right.
+
+    So whoever makes a known mistake in one part, and others right, is told of it.
+
+    Args:
+        reference: Works out the right answer.
+        compare: When two parts agree.
+
+    >>> upside_down = {"a": 0.5, "b": 0.25}
+    >>> alike = where_wrong(lambda: {"a": 2.0, "b": 4.0}, exactly)
+    >>> alike(upside_down, {"a": 2.0, "b": 0.25}), alike(upside_down, {"a": 3.0, "b": 0.25})
+    (None, '')
+    """
+
+    def alike(wrong: dict[str, float], got: Any) -> str | None:
+        if not isinstance(got, dict):
+            return ""
+        right = reference()
+        off = [key for key in right if compare(right[key], got.get(key)) is not None]
+        is_known = all(compare(wrong[key], got.get(key)) is None for key in off)
+        return None if off and is_known else ""
+
+    return alike
+
+
 def _compared(compare: Comparison, expected: Any, got: Any) -> str | None:
     """Compare two values; where tolerance alone decides, keys that were not asked for are left out.
 

@@ -124,6 +124,8 @@ class Agreement:
         """Say by how much a float is off and how much it may be."""
         if not self.allowed:
             return ""
+        if expected != expected or got != got:
+            return "it is NaN, not a number" if got != got else "it is a number, not NaN"
         try:
             off = abs(got - expected)
         except OverflowError:

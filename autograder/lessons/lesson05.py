@@ -258,10 +258,12 @@ MEASURED = Exercise(
         reference=measure.measured,
         question="measured",
         compare=measure.close_enough,
+        alike=measure.alike,
         misconceptions=measure.MEASURED,
     ),
     hints=(
-        "Which of two set-ups stands above the line if the ratio is to say how many times better?",
+        "Which of the two set-ups stands above the line? The cell's comment says it of each ratio, "
+        "and it is not the same one in all four.",
         "Take the means over requests of `ttft` and `tpot`, the 99th percentile of `longest_gap`, "
         "and requests over makespan. Leave NaN out: numpy has functions for it.",
         "`np.nanmean(continuous.tpot) / np.nanmean(static.tpot)`",

@@ -468,8 +468,8 @@ ADMIT = (
     ),
     Misconception(
         "all are new",
-        "Who was preempted comes back, and belongs into `scheduled_resumed_reqs`; its status says "
-        "so until `start` makes it RUNNING.",
+        "Who was preempted comes back, and belongs into `scheduled_resumed_reqs`: until `start` "
+        "makes it RUNNING its status is `RequestStatus.PREEMPTED`, which equals no text.",
         by(AllAreNew),
     ),
     Misconception(

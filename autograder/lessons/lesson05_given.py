@@ -54,7 +54,11 @@ def same_moves(expected: dict[str, set[str]], got: Any) -> str | None:
         for now, after in expected.items()
         if not after <= set(got.get(now, ())) <= after | _optional(now)
     ]
-    return f"not right: the row of {', '.join(map(repr, wrong))}" if wrong else None
+    if not wrong:
+        return None
+    *others, last = map(repr, wrong)
+    rows = f"rows of {', '.join(others)} and {last}" if others else f"row of {last}"
+    return f"not right: the {rows}"
 
 
 # 5.2, the loop

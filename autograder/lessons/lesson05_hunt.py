@@ -66,13 +66,14 @@ def _first_steps(
     budget: int,
     aborts: Sequence[Abort],
     is_full: Callable[[_Batch, int], bool],
+    has_budget: Callable[[_Batch, Request], bool] = lambda batch, request: batch.tokens > 0,
 ) -> dict[str, int]:
-    """Play a workload; whether the batch is full is said by a rule of its own."""
+    """Play a workload; rules say whether the batch is full, and whether there is budget."""
     batch, waiting = _Batch(), deque(requests)
     started: dict[str, int] = {}
     for step in range(MOST_STEPS):
         batch.begin(budget)
-        while waiting and batch.tokens > 0 and not is_full(batch, seats):
+        while waiting and has_budget(batch, waiting[0]) and not is_full(batch, seats):
             name, prompt, output = waiting.popleft()
             started[name] = step
             batch.join(name, prompt, output)
@@ -87,7 +88,7 @@ class _Batch:
         self.running: dict[str, int] = {}
         self.chunked: tuple[str, int, int] | None = None
         self.joining: dict[str, tuple[int, int, int]] = {}
-        self.tokens = 0
+        self.tokens: int = 0
         self.is_marked_full = False
 
     def begin(self, budget: int) -> None:
@@ -182,6 +183,22 @@ def one_too_many(
 ) -> dict[str, int]:
     """Let one more in than there are seats."""
     return _first_steps(requests, seats, budget, aborts, lambda b, s: _once(b) > s)
+
+
+def without_budget(
+    requests: Sequence[Request], seats: int, budget: int, aborts: Sequence[Abort] = ()
+) -> dict[str, int]:
+    """Look at the seats alone."""
+    full, has_budget = (lambda b, s: _once(b) >= s), (lambda b, r: True)
+    return _first_steps(requests, seats, budget, aborts, full, has_budget)
+
+
+def uncut(
+    requests: Sequence[Request], seats: int, budget: int, aborts: Sequence[Abort] = ()
+) -> dict[str, int]:
+    """Let a request wait until the budget is enough for all of its prompt."""
+    full, has_budget = (lambda b, s: _once(b) >= s), (lambda b, r: r[1] <= b.tokens)
+    return _first_steps(requests, seats, budget, aborts, full, has_budget)
 
 
 FOUR_PROMPTS = {
@@ -326,5 +343,17 @@ MENDED = (
         "one seat too many",
         "With as many as there are seats, the batch is full.",
         one_too_many,
+    ),
+    Misconception(
+        "no limit of tokens",
+        "Who comes in when all of `tokens` is spent starts a step too early: the budget is asked "
+        "before each request, as the seats are.",
+        without_budget,
+    ),
+    Misconception(
+        "waits for room for all of its prompt",
+        "The last to come in may be cut: it computes what is left of the budget, and goes on in "
+        "the next step.",
+        uncut,
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from functools import cache
-from typing import Any
 
+from autograder.checks.answer import where_wrong
 from autograder.checks.compare import within
 from autograder.checks.finding import Misconception
 from course_lib.kv_cache.hit_rates import (
@@ -93,16 +93,7 @@ def in_whole_percent() -> dict[str, float]:
 # One block more or less in the cache moves a rate by 1e-5 to 3e-5.
 close_enough = within(rel=0.0, absolute=5e-6)
 
-
-def alike(wrong: dict[str, float], got: Any) -> str | None:
-    """Agree if all rates of an answer that are not right are those of a known mistake."""
-    if not isinstance(got, dict):
-        return ""
-    right = measured()
-    off = [name for name in right if close_enough(right[name], got.get(name)) is not None]
-    known = all(close_enough(wrong[name], got.get(name)) is None for name in off)
-    return None if off and known else ""
-
+alike = where_wrong(measured, close_enough)
 
 MEASURED = (
     Misconception(

@@ -47,7 +47,7 @@ def flatten_step(
 
     Returns:
         A ``FlatStep`` of NumPy arrays: positions (int64), query starts (int32) and the rows to
-        sample from (int64).
+        sample from (int64). Without sequences there are no rows, and the only border is 0.
 
     Raises:
         ValueError: The three do not have the same length, or 1 ≤ query ≤ context ≤ known does not

@@ -177,7 +177,6 @@ def test_a_comparison_that_is_given_an_object_refuses():
         ),
         (within(rel=0.1), 0.5, 50.0, "it is off by 49.5 (99 times the value); a difference"),
         (within(rel=0.1), -4.0, 0.0, "it is off by 4 (as much as the value itself); a difference"),
-        (within(rel=0.1), 1.0, NAN, "a difference of up to 0.1 of the value is allowed"),
         (within(rel=0.1), [2.0], [1.0], "item 0: it is off by 1 (0.5 of the value); a difference"),
         (within(rel=0.1), np.full(1, 10.0), np.zeros(1), "expected 10, got 0; up to 1 is allowed"),
         (exactly, np.ones(1), np.zeros(1), "expected 1, got 0"),
@@ -187,6 +186,11 @@ def test_a_comparison_that_is_given_an_object_refuses():
 def test_a_comparison_that_fails_says_what_tolerance_it_used(compare, expected, got, said):
     assert said in compare(expected, got)
     assert ("allowed" in compare(expected, got)) == (compare != exactly)
+
+
+def test_where_one_of_two_is_nan_no_tolerance_is_spoken_of():
+    assert within(rel=0.1)(NAN, 0.0) == "it is a number, not NaN"
+    assert within(rel=0.1)([1.0], [NAN]) == "item 0: it is NaN, not a number"
 
 
 @pytest.mark.parametrize(

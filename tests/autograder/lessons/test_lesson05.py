@@ -74,7 +74,7 @@ def test_what_a_scheduler_that_plans_ahead_needs_is_accepted(more):
     ("change", "says"),
     [
         ({"preempted": {"running", "finished_aborted", "finished_ignored"}}, "row of 'preempted'"),
-        ({"running": set(), "waiting": {"running"}}, "row of 'waiting', 'running'"),
+        ({"running": set(), "waiting": {"running"}}, "the rows of 'waiting' and 'running'"),
         ({"finished_stopped": {"waiting"}}, "row of 'finished_stopped'"),
         ({"runing": set()}, "'runing' is no status"),
         ({"waiting": {"run"}}, "'run' is no status"),
@@ -613,6 +613,58 @@ def test_a_workload_is_right_or_told_why_not(workload, says, name):
     assert named(finding) == name
 
 
+MENDED_CELL = """
+def first_steps(requests, seats, budget, aborts=()):
+    waiting, chunked = list(requests), None
+    running, started = {}, {}
+    for step in range(400):
+        tokens = budget - len(running)
+        joining = {}
+        if chunked is not None:
+            name, left, output = chunked
+            computed = min(left, tokens)
+            joining[name] = computed, left, output
+            tokens -= computed
+        while waiting and CONDITION:
+            name, prompt, output = waiting.pop(0)
+            started[name] = step
+            joining[name] = min(prompt, tokens), prompt, output
+            tokens -= joining[name][0]
+        chunked = None
+        for name, (computed, left, output) in joining.items():
+            if computed < left:
+                chunked = name, left - computed, output
+            else:
+                running[name] = output
+        running = {name: left - 1 for name, left in running.items() if left > 1}
+        for name, last_step in aborts:
+            if last_step == step:
+                running.pop(name, None)
+    return started
+"""
+"""The cell of 5.7b with what a learner writes into its hole."""
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"),
+    [
+        ("tokens > 0 and len(running) + len(joining) < seats", None),
+        ("tokens > 0 and len({*running, *joining}) < seats", None),
+        ("len(running) + len(joining) < seats", "no limit of tokens"),
+        (
+            "waiting[0][1] <= tokens and len(running) + len(joining) < seats",
+            "waits for room for all of its prompt",
+        ),
+        ("tokens > 0 and len(running) < seats", "those who join are forgotten"),
+    ],
+)
+def test_of_the_hole_in_the_cell_each_wrong_condition_has_its_name(load, condition, name):
+    answer = load(MENDED_CELL.replace("CONDITION", condition)).first_steps
+    finding = examine("5.7b", answer)
+    assert finding.fraction == (name is None)
+    assert named(finding) == (name or SAME)
+
+
 def uses_up_the_requests(requests, seats, budget, aborts=()):
     found = hunt.first_steps(list(requests), seats, budget, aborts)
     if isinstance(requests, list):
@@ -655,6 +707,31 @@ def test_a_ratio_may_be_a_number_of_numpy_and_must_be_near():
     finding = examine("5.8", {**right, "TPOT": 1.01 * right["TPOT"]})
     assert finding.fraction == 0
     assert "'TPOT': it is too large" in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("TPOT", "upside down"),
+        ("throughput", "upside down"),
+        ("TTFT", "the ratio of each request"),
+        ("TPOT", "the ratio of each request"),
+        ("TPOT", "medians"),
+        ("longest gap, p99", "the 0.99th percentile"),
+        ("longest gap, p99", "p99 of all gaps"),
+    ],
+)
+def test_a_known_mistake_in_one_ratio_is_named_where_the_others_are_right(key, name):
+    mistake = next(m for m in lessons.find("5.8").check.misconceptions if m.name == name)
+    finding = examine("5.8", {**measure.measured(), key: mistake.wrong()[key]})
+    assert finding.fraction == 0
+    assert named(finding) == name
+
+
+def test_whoever_makes_two_mistakes_is_told_of_neither():
+    right = measure.measured()
+    mixed = {**right, "TPOT": 1 / right["TPOT"], "TTFT": measure.medians()["TTFT"]}
+    assert named(examine("5.8", mixed)) == SAME
 
 
 # The engine
