@@ -9,6 +9,7 @@ from autograder.checks.stateful import StatefulCheck
 from autograder.checks.values import value_exercise
 from autograder.lessons import lesson13_ends as ends
 from autograder.lessons import lesson13_equality as equality
+from autograder.lessons import lesson13_execute_mistakes as execute_mistakes
 from autograder.lessons import lesson13_given as given
 from autograder.lessons import lesson13_lives as lives
 from autograder.lessons import lesson13_memory_mistakes as memory_mistakes
@@ -61,7 +62,7 @@ EXECUTE = Exercise(
         machine=lives.ExecutorLife,
         max_steps=8,
         probes=lives.EXECUTING,
-        misconceptions=steps.EXECUTE,
+        misconceptions=execute_mistakes.EXECUTE,
     ),
     hints=(
         "Which block may be overwritten in this step before somebody has read it?",

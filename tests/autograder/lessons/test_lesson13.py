@@ -9,9 +9,9 @@ import pytest
 from autograder import lessons
 from autograder.checks.reference import Method
 from autograder.lessons import lesson13_equality as equality
+from autograder.lessons.lesson13_execute_mistakes import samples_the_first
 from autograder.lessons.lesson13_flawed import FLAWED
 from autograder.lessons.lesson13_given import same_answer
-from autograder.lessons.lesson13_step_mistakes import samples_the_first
 from autograder.proxy.subject import LocalSubject
 from course_lib.attention.paged import copy_blocks
 from course_lib.engine.answer import StopStrings
