@@ -57,12 +57,14 @@ class Displaced:
         before: How the line begins before which it has to stand.
         name: The idea behind it, in a few words.
         explanation: One sentence that says what is wrong then and why.
+        after: How lines begin that stand in front of it, and may be too late as well.
     """
 
     line: str
     before: str
     name: str
     explanation: str
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,11 @@ class ParsonsCheck:
             self.displaced, self.misconceptions[len(self.distractors) :], strict=True
         ):
             line, before = self._label_of(each.line), self._label_of(each.before)
-            rest = [label for label in labels if label != line]
+            moved = [*map(self._label_of, each.after), line]
+            rest = [label for label in labels if label not in moved]
             if before in rest and line not in labels[: labels.index(before)]:
                 at = rest.index(before)
-                yield [*rest[:at], line, *rest[at:]], misconception
+                yield [*rest[:at], *moved, *rest[at:]], misconception
 
     def _problem_with(self, labels: Any) -> str:
         """Say what keeps an answer from being an order of lines; "" if nothing does."""

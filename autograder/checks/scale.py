@@ -237,10 +237,16 @@ def decision(subject: Subject, asked: str, *args: Any) -> Any:
     return outcome.value
 
 
+_PLURALS = ("times", "tokens")
+"""Units that are written otherwise where there is one."""
+
+
 def _number(value: float, unit: str) -> str:
     """Show a measurement.
 
-    >>> _number(2.0, "s"), _number(3, "")
-    ('2 s', '3')
+    >>> _number(2.0, "s"), _number(3, ""), _number(59040.0, "tokens"), _number(1.0, "times")
+    ('2 s', '3', '59,040 tokens', '1 time')
     """
-    return f"{value:.4g} {unit}".rstrip()
+    if value == 1 and unit in _PLURALS:
+        unit = unit.removesuffix("s")
+    return f"{value:,.0f} {unit}".rstrip() if abs(value) >= 1e4 else f"{value:.4g} {unit}".rstrip()

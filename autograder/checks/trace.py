@@ -159,7 +159,7 @@ class TraceCheck:
         lines.append(f"{wrong[0]}: {show(given.get(wrong[0]))}")
         right = len(states) - len(wrong)
         wanted, came = states[wrong[0]], given.get(wrong[0])
-        noun = {int: "number", str: "text"}.get(type(wanted), "state")
+        noun = _noun(wanted)
         complaint = f"the first {noun} that is wrong; {right} of {len(states)} are right"
         if wrong[0] not in given:
             complaint = f"this {noun} is missing; {right} of {len(states)} are right"
@@ -220,6 +220,17 @@ def _strange_keys(states: dict[str, Any], given: dict[str, Any]) -> list[Any]:
     ['Step 1']
     """
     return [key for key in given if key not in (*_NO_STATES, *states)]
+
+
+def _noun(state: Any) -> str:
+    """Say what kind of thing a state is.
+
+    >>> _noun(3), _noun("AB"), _noun(["A", "B"]), _noun([3, "AB"])
+    ('number', 'text', 'list', 'state')
+    """
+    if isinstance(state, list) and all(isinstance(item, str) for item in state):
+        return "list"
+    return {int: "number", str: "text"}.get(type(state), "state")
 
 
 def _with_lists(value: Any) -> Any:

@@ -223,9 +223,16 @@ def smallest_priority_first(seed: int) -> list[str]:
     return _victims(order, drawn["held"], 2, drawn["need"])
 
 
+def equals_in_order_of_arrival(seed: int) -> list[str]:
+    """Return who goes if of those with the same priority the earlier one is taken first."""
+    drawn = _drawn(seed)
+    order = sorted(_NAMES, key=lambda name: -drawn["priority"][name])
+    return _victims(order, drawn["held"], 2, drawn["need"])
+
+
 def form_of_a_decision(state: Any) -> str:
     """Say what is wrong with how a state of a decision is written; "" if nothing is."""
-    if type(state) is int:
+    if type(state) in (int, float):  # whether a number is a whole one is the comparison's business
         return ""
     if isinstance(state, (list, tuple)) and all(each in tuple("ABCDU") for each in state):
         return ""
@@ -279,7 +286,38 @@ def six_steps(seed: int) -> Instance:
     for mode, each in traces.items():
         for number in _ASKED:
             answer[f"{mode} {number}"] = _shown(each.steps[number], mode)
-    return Instance(task, answer)
+    entries = "free blocks, who runs, who waits"
+    notes = {name: f"Its entries are {entries}" for name in answer if name.startswith("recompute")}
+    notes |= {f"swap {n}": f"Its entries are {entries}, who is swapped out" for n in _ASKED}
+    return Instance(task, answer, notes)
+
+
+def last_of_c(seed: int) -> dict[str, Any]:
+    """Return the states of six steps if C is taken to run for a step more than it does."""
+    late = {}
+    for mode in MODES:
+        steps = preemption_by_hand(seed, mode).steps  # type: ignore[arg-type]
+        for number in _ASKED:
+            gone = "C" in steps[0].running and "C" not in steps[number].running
+            if gone:
+                late[f"{mode} {number}"] = _shown(steps[number - 1], mode)
+    return late
+
+
+def who_needs_a_block(seed: int) -> str:
+    """Return who fills its blocks just before somebody gives way: the first of them, by name."""
+    trace = preemption_by_hand(seed, "recompute")
+    when = next(number for number, step in enumerate(trace.steps) if step.preempted)
+    full = (r for r in trace.requests if (len(r.prompt_token_ids) + when) % 16 == 1)
+    return next((request.request_id for request in full if request.request_id != "U"), "")
+
+
+def blocks_of(seed: int, name: str) -> int:
+    """Return the blocks that a request needs when it comes in: U first, or D once more."""
+    trace = preemption_by_hand(seed, "swap")
+    when = next(number for number, step in enumerate(trace.steps) if step.preempted)
+    prompts = {r.request_id: len(r.prompt_token_ids) for r in trace.requests}
+    return -(-(prompts[name] + (when if name == "D" else 0)) // 16)
 
 
 def form_of_a_state(state: Any) -> str:

@@ -95,6 +95,21 @@ def in_seconds() -> dict[str, float]:
     return {name: right[name] if "rec" in name else _ttft(name) for name in right}
 
 
+@cache
+def in_per_cent() -> dict[str, float]:
+    """Return the shares as percentages."""
+    right = measured()
+    return {name: 100 * right[name] if "rec" in name else right[name] for name in right}
+
+
+@cache
+def mean_of_ratios() -> dict[str, float]:
+    """Return the mean over the requests of what each waits, as often as it did before."""
+    before = result_of("recompute").ttft
+    ratios = {n: float((result_of(n).ttft / before).mean()) for n in SETUPS if n != "recompute"}
+    return {**measured(), **ratios}
+
+
 MEASURED = (
     Misconception(
         "the other way round",
@@ -110,5 +125,16 @@ MEASURED = (
         "in seconds",
         "A ratio has no unit: divide by the mean TTFT of recomputing.",
         in_seconds,
+    ),
+    Misconception(
+        "in per cent",
+        "A share lies between 0 and 1: leave the factor 100 out.",
+        in_per_cent,
+    ),
+    Misconception(
+        "the mean of ratios",
+        "Asked for is one mean over the other. A mean of ratios is ruled by requests that hardly "
+        "waited before.",
+        mean_of_ratios,
     ),
 )

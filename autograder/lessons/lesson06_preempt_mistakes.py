@@ -205,6 +205,25 @@ class NewSet(Preemption):
         self.output.preempted_req_ids = names | {self.victim.request_id}
 
 
+class SetOfItsOwn(Preemption):
+    """Gives the plan a set with this one name."""
+
+    def _note(self) -> None:
+        self.victim.num_preemptions += 1
+        self.victim.num_tokens_ahead = 0
+        self.output.preempted_req_ids = {self.victim.request_id}
+
+
+class NotesTheRequest(Preemption):
+    """Adds the request and not its id."""
+
+    def _note(self) -> None:
+        self.victim.num_preemptions += 1
+        self.victim.num_tokens_ahead = 0
+        names: set[Any] = self.output.preempted_req_ids
+        names.add(self.victim)
+
+
 class NotCounted(Preemption):
     """Does not count the preemption."""
 
@@ -397,6 +416,17 @@ PREEMPT = (
         "only what is added to this very set.",
     ),
     _mistake(
+        SetOfItsOwn,
+        "a set of its own",
+        "Whoever plans this step has had `preempted_req_ids` in hand from the beginning, with all "
+        "who went before: add the id to this very set.",
+    ),
+    _mistake(
+        NotesTheRequest,
+        "the request for its id",
+        "`preempted_req_ids` is a set of ids, which are strings: add the victim's `request_id`.",
+    ),
+    _mistake(
         NotCounted,
         "not counted",
         "`num_preemptions` says how often a request has lost its place, so it grows each time.",
@@ -495,5 +525,13 @@ LOOP_LATE = (
         "num_regained += self.preempt(",
         "the victim stays in the batch",
         "A victim that stays in `running` is served without blocks, or named once more.",
+    ),
+    Displaced(
+        "num_regained += self.preempt(",
+        "if victim is request",
+        "leaves before it has gone",
+        "Who is its own victim gives its blocks back like any other: it is preempted, and then the "
+        "loop ends.",
+        after=("del self.running[index]",),
     ),
 )

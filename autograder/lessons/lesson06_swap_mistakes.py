@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -58,6 +59,27 @@ class BackAtTheEnd(SwapSpace):
         """Append the blocks."""
         blocks = self.held_blocks.pop(request_id)
         self.free_blocks += blocks
+        return blocks
+
+
+class BackAsInAHeap(SwapSpace):
+    """Keeps the free blocks as a heap."""
+
+    def reserve(self, request_id: str, num_blocks: int) -> list[int] | None:
+        """Pop the lowest ones, one by one."""
+        super().reserve(request_id, 0)  # refuses whoever is here already
+        if num_blocks > len(self.free_blocks):
+            del self.held_blocks[request_id]
+            return None
+        blocks = [heapq.heappop(self.free_blocks) for _ in range(num_blocks)]
+        self.held_blocks[request_id] = blocks
+        return blocks
+
+    def release(self, request_id: str) -> list[int]:
+        """Push the blocks, one by one."""
+        blocks = self.held_blocks.pop(request_id)
+        for block in blocks:
+            heapq.heappush(self.free_blocks, block)
         return blocks
 
 
@@ -177,6 +199,12 @@ SWAP_SPACE = (
         BackAtTheFront,
     ),
     Misconception(
+        "a heap",
+        "`free_blocks` is a list in ascending order, as everybody who looks at it sees; a heap has "
+        "only its lowest block in front.",
+        BackAsInAHeap,
+    ),
+    Misconception(
         "leaves one free",
         "A request that needs just as many blocks as there are fits.",
         LeavesOneFree,
@@ -246,6 +274,11 @@ def free_ones_are_held(seed: int) -> dict[str, Any]:
     return _decided(seed, **{"D holds": given.decision(seed).answer["D holds"] + 2})
 
 
+def earlier_of_equals(seed: int) -> dict[str, Any]:
+    """Let the earlier one of two with the same priority go first."""
+    return _decided(seed, **{"least important": given.equals_in_order_of_arrival(seed)})
+
+
 def smallest_number_goes(seed: int) -> dict[str, Any]:
     """Take the smallest number for the least important."""
     return _decided(seed, **{"least important": given.smallest_priority_first(seed)})
@@ -261,6 +294,11 @@ DECISION = (
         "the smallest number goes",
         "A lower priority value is more important; the largest gives way.",
         smallest_number_goes,
+    ),
+    Misconception(
+        "the earlier of equals goes",
+        "Of those with the same priority, the one that arrived later gives way first.",
+        earlier_of_equals,
     ),
     Misconception(
         "arrivals preempt",
@@ -295,10 +333,13 @@ def _stepped(seed: int, **changed: Any) -> dict[str, Any]:
 def swapped_come_first(seed: int) -> dict[str, Any]:
     """Let who is swapped out come back before the more urgent one."""
     states = given.six_steps(seed).answer
+    urgent, victim = (given.blocks_of(seed, name) for name in "UD")
     changed = {}
-    for name, (free, running, _, *swapped) in states_of(states, "swap"):
-        if "U" in running and swapped[0]:
-            changed[name] = [free, running.replace("U", swapped[0]), "U", ""]
+    for name, (free, running, _, swapped) in states_of(states, "swap"):
+        if "U" in running and swapped == "D" and free >= victim:
+            changed[name] = [free - victim, running.replace("U", "DU"), "", ""]
+        elif "U" in running and swapped == "D":
+            changed[name] = [free + urgent - victim, running.replace("U", "D"), "U", ""]
     return _stepped(seed, **changed)
 
 
@@ -322,6 +363,39 @@ def behind_the_victim(seed: int) -> dict[str, Any]:
         if waiting == "UD"
     }
     return _stepped(seed, **changed)
+
+
+def in_front_of_the_urgent(seed: int) -> dict[str, Any]:
+    """Let a victim stay in front of everybody who waits, and come in first; if it comes in."""
+    states = behind_the_victim(seed)
+    changed = {
+        name: [free, running.replace("UD", "DU"), waiting]
+        for name, (free, running, waiting) in states_of(states, "recompute")
+        if "UD" in running
+    }
+    return {**states, **changed} if changed else _stepped(seed)
+
+
+def c_stays_a_step_longer(seed: int) -> dict[str, Any]:
+    """Let C write its first token in the step after that of its prompt."""
+    return _stepped(seed, **given.last_of_c(seed))
+
+
+def all_stay_free(seed: int) -> dict[str, Any]:
+    """Forget the block that somebody was in need of."""
+    states = given.six_steps(seed).answer
+    changed = {
+        name: [free + 1, *rest]
+        for mode in given.MODES
+        for name, (free, *rest) in states_of(states, mode)
+        if "D" not in rest[0] and "C" in rest[0]
+    }
+    return _stepped(seed, **changed)
+
+
+def who_needs_it_goes(seed: int) -> dict[str, Any]:
+    """Preempt the one that finds no block."""
+    return _stepped(seed, who=given.who_needs_a_block(seed))
 
 
 def one_block_comes_back(seed: int) -> dict[str, Any]:
@@ -368,6 +442,29 @@ STEPS = (
         "The queue is ordered by priority. A victim goes to the very front only under first come, "
         "first served.",
         behind_the_victim,
+    ),
+    Misconception(
+        "first in line and first in",
+        "The queue is ordered by priority: who is more urgent stands in front of a victim, and "
+        "comes in before it.",
+        in_front_of_the_urgent,
+    ),
+    Misconception(
+        "a step longer",
+        "A prompt's own step writes the first token of the answer. So step 0 is among those in "
+        "which C runs, and its blocks are free in the step after its last.",
+        c_stays_a_step_longer,
+    ),
+    Misconception(
+        "all of them stay free",
+        "Of the blocks that the victim gives back, whoever was in need takes one in the same step.",
+        all_stay_free,
+    ),
+    Misconception(
+        "who needs the block goes",
+        "Who goes is the policy's to say, the largest (priority, time of arrival), whoever is in "
+        "need.",
+        who_needs_it_goes,
     ),
     Misconception(
         "one block comes back",

@@ -192,12 +192,17 @@ def _of(scheduler: Scheduler, output: SchedulerOutput) -> Told:
     plan = (f"{name}:{number}" for name, number in output.num_scheduled_tokens.items())
     return {
         "plan": " ".join(plan),
-        "preempted": " ".join(sorted(output.preempted_req_ids)),
+        "preempted": " ".join(sorted(map(_name, output.preempted_req_ids))),
         "swap out": _pairs(output.blocks_to_swap_out),
         "waiting": " ".join(request.request_id for request in scheduler.waiting),
         "swapped": " ".join(request.request_id for request in scheduler.swapped),
         "free": free_blocks(scheduler),
     }
+
+
+def _name(noted: object) -> str:
+    """Write what stands in a set of ids; of what is no id, only what it is."""
+    return noted if isinstance(noted, str) else f"a {type(noted).__name__}"
 
 
 def _pairs(blocks: list[tuple[int, int]]) -> str:

@@ -37,6 +37,7 @@ from course_lib.viz.kit.shapes import (
     Thing,
     states_in,
 )
+from course_lib.viz.kit.words import counted
 
 _MARGIN = 24
 _BAR, _TILE, _LIMIT = 20, 20, 26  # heights
@@ -197,6 +198,7 @@ def _state_line(moment: Moment, page: _Page) -> str:
 def _heading(moment: Moment) -> str:
     """Say in a few words what has just happened."""
     name = moment.request_id
+    are = "is" if moment.num_tokens == 1 else "are"
     says = {
         Happening.BEGINS: "nothing is planned yet",
         Happening.SERVES: f"{name} gets {moment.num_tokens}",
@@ -204,7 +206,7 @@ def _heading(moment: Moment) -> str:
         Happening.PREEMPTS: f"{name} gives way",
         Happening.ADMITS: f"{name} comes in and gets {moment.num_tokens}",
         Happening.WAITS: f"{name} has to wait",
-        Happening.ENDS: f"{moment.num_tokens} tokens are planned",
+        Happening.ENDS: f"{counted(moment.num_tokens, 'token')} {are} planned",
     }
     return f"Iteration {moment.step:,}: {says[moment.happening]}"
 

@@ -65,14 +65,14 @@ def summary(moment: Moment) -> str:
     budget = state.max_num_batched_tokens
     planned = _listed([f"{name} {num_tokens}" for name, num_tokens in moment.plan.items()])
     running = _listed([_progress(state.requests[name]) for name in state.running])
-    waiting = _listed(
-        [_progress(state.requests[name]) for name in (*state.swapped, *state.waiting)]
-    )
+    swapped = _listed([_progress(state.requests[name]) for name in state.swapped])
+    waiting = _listed([_progress(state.requests[name]) for name in state.waiting])
     return (
         f"Budget: {budget - moment.budget_left} of {budget} tokens planned ({planned}). "
         f"Batch: {len(state.running)} of {state.max_num_seqs}. "
         f"Blocks: {num_free(moment)} of {num_blocks(moment)} free. "
         f"Running: {running}. Waiting: {waiting}."
+        f"{f' Swapped out: {swapped}.' if state.swapped else ''}"
     )
 
 
@@ -139,10 +139,11 @@ def _begins(before: Moment, now: Moment) -> str:
     if now.finished:
         verb = "has ended and given its" if len(now.finished) == 1 else "have ended and given their"
         ended = f"{_listed(now.finished)} {verb} blocks back. "
-    crowd = (
-        f"{people(len(state.running), 'run').capitalize()}, "
-        f"{people(len(state.waiting) + len(state.swapped), 'wait')}"
-    )
+    crowd = people(len(state.running), "run").capitalize()
+    if state.waiting or not state.swapped:
+        crowd += f", {people(len(state.waiting), 'wait')}"
+    if state.swapped:
+        crowd += f", {len(state.swapped)} {_are(len(state.swapped))} swapped out"
     free = _blocks(num_free(now)) if num_free(now) else "no block"
     return (
         f"Iteration {now.step:,} begins. {ended}{_taken_back(before, now)}"

@@ -15,6 +15,7 @@ from autograder.lessons import lesson06_contest as contest
 from autograder.lessons import lesson06_given as given
 from autograder.lessons import lesson06_hunt as hunt
 from autograder.lessons import lesson06_measure as measure
+from autograder.lessons import lesson06_swap_mistakes as swap_mistakes
 from autograder.proxy.subject import LocalSubject
 from course_lib import parts
 from course_lib.kv_cache import KVCacheManager
@@ -330,6 +331,28 @@ class NamesInLowerCase(ByInsertion):
         return super().release(request_id.lower())
 
 
+class LooksLikeAHeap:
+    """Shows its heap as it lies."""
+
+    def __init__(self, num_blocks):
+        self.free_blocks, self.held_blocks = list(range(num_blocks)), {}
+
+    def reserve(self, request_id, num_blocks):
+        if request_id in self.held_blocks:
+            raise ValueError(request_id)
+        if num_blocks > len(self.free_blocks):
+            return None
+        blocks = [heapq.heappop(self.free_blocks) for _ in range(num_blocks)]
+        self.held_blocks[request_id] = blocks
+        return blocks
+
+    def release(self, request_id):
+        blocks = self.held_blocks.pop(request_id)
+        for block in blocks:
+            heapq.heappush(self.free_blocks, block)
+        return blocks
+
+
 SPACE_RIGHT = (OnAHeap, ByInsertion)
 SPACE_WRONG = (
     (EntersWhoGotSome, "forgets who needs none"),
@@ -338,6 +361,7 @@ SPACE_WRONG = (
     (RefusesLate, SAME),
     (FromOne, SAME),
     (HoldersAreFew, SAME),
+    (LooksLikeAHeap, "a heap"),
     (NamesInLowerCase, SAME),
     (object(), SAME),
 )
@@ -384,6 +408,21 @@ def counts_at_the_end(self, victim, output):
         victim.status = RequestStatus.PREEMPTED
         self.waiting.put_back(victim)
     self.kv_cache_manager.free(victim, num_valid_tokens=victim.num_computed_tokens)
+    return unspent
+
+
+def notes_it_alone(self, victim, output):
+    before = output.preempted_req_ids
+    output.preempted_req_ids = set(before)
+    unspent = Scheduler.preempt(self, victim, output)
+    output.preempted_req_ids = {victim.request_id}
+    return unspent
+
+
+def notes_the_request(self, victim, output):
+    unspent = Scheduler.preempt(self, victim, output)
+    output.preempted_req_ids.remove(victim.request_id)
+    output.preempted_req_ids.add(victim)
     return unspent
 
 
@@ -513,6 +552,8 @@ PREEMPT_WRONG = (
     (all_valid_on_the_cpu, SAME),
     (counts_at_the_end, "looks when it is forgotten"),
     (counted_when_recomputed, SAME),
+    (notes_it_alone, "a set of its own"),
+    (notes_the_request, "the request for its id"),
     *((answer, SAME) for answer in TAMPERS),
     (swaps_at_least_the_prompt, SAME),
     (swaps_if_not_served, SAME),
@@ -712,6 +753,60 @@ def test_a_state_by_hand_may_be_a_tuple_and_a_strange_one_is_told_its_form():
     assert "neither a number nor a list of names" in named_one.counterexample.complaint
 
 
+@pytest.mark.parametrize("seed", [1, 2, 6, 7])
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (swap_mistakes.swapped_come_first, "swapped ones before everybody"),
+        (swap_mistakes.in_front_of_the_urgent, "first in line and first in"),
+        (swap_mistakes.behind_the_victim, "the victim in front"),
+        (swap_mistakes.c_stays_a_step_longer, "a step longer"),
+        (swap_mistakes.all_stay_free, "all of them stay free"),
+        (swap_mistakes.who_needs_it_goes, "who needs the block goes"),
+    ],
+)
+def test_six_steps_with_one_wrong_idea_get_its_name(seed, wrong, name):
+    states = wrong(seed)
+    if states == given.six_steps(seed).answer:
+        return
+    assert named(examine("6.8", {"seed": seed, **states})) == name
+
+
+def test_six_steps_of_the_first_task_with_a_wrong_idea_are_as_a_person_writes_them():
+    wrong = swap_mistakes.swapped_come_first(1)
+    assert wrong["swap 6"] == [6, "ABDU", "", ""]
+    assert swap_mistakes.in_front_of_the_urgent(1)["recompute 6"] == [6, "ABDU", ""]
+    assert swap_mistakes.c_stays_a_step_longer(1)["recompute 6"] == [7, "ABC", "UD"]
+    assert swap_mistakes.all_stay_free(1)["recompute 4"] == [8, "ABC", "UD"]
+    assert swap_mistakes.who_needs_it_goes(1)["who"] == "C"
+
+
+def test_a_state_with_too_few_entries_is_told_which_there_are():
+    right = given.six_steps(1).answer
+    finding = examine("6.8", {"seed": 1, **right, "swap 6": [14, "ABU", "D"]})
+    assert finding.counterexample.complaint.endswith("who waits, who is swapped out")
+
+
+def test_who_lets_the_earlier_of_two_equals_go_is_told_so():
+    right = given.decision(1).answer
+    finding = examine("6.3", {"seed": 1, **right, "least important": ["A"]})
+    assert named(finding) == "the earlier of equals goes"
+    assert finding.counterexample.expected == "another list"
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        (np.ceil(378 / 16), "the value is right, but as a float"),
+        (378 / 16, "it is a float"),
+    ],
+)
+def test_a_float_in_a_decision_by_hand_is_not_said_to_be_no_number(needs, said):
+    finding = examine("6.3", {"seed": 1, **given.decision(1).answer, "U needs": float(needs)})
+    assert said in finding.counterexample.complaint
+    assert "neither a number" not in finding.counterexample.complaint
+
+
 # The hunt
 
 
@@ -769,6 +864,19 @@ def test_the_measurement_is_taken_in_ratios_and_may_be_rounded():
     rounded = {name: round(value, 5) for name, value in right.items()}
     assert examine("6.10", rounded).fraction == 1.0
     assert examine("6.10", {**right, "watermark 2%": 1.0}).fraction == 0.0
+
+
+def test_shares_in_per_cent_and_means_of_ratios_are_named():
+    right = measure.measured()
+    shares = {name: 100 * right[name] for name in ("recomputed", "recomputed, biggest")}
+    assert named(examine("6.10", {**right, **shares})) == "in per cent"
+    before = measure.result_of("recompute").ttft
+    ratios = {
+        name: float((measure.result_of(name).ttft / before).mean())
+        for name in measure.SETUPS
+        if name != "recompute"
+    }
+    assert named(examine("6.10", {**right, **ratios})) == "the mean of ratios"
 
 
 def test_what_the_text_says_of_the_measurement_holds_on_the_synthetic_trace(monkeypatch, tmp_path):
@@ -840,6 +948,19 @@ def test_a_victim_that_is_logged_when_it_has_left_or_not_at_all_is_said_so(lines
     finding = examine("6.6", order(lines))
     assert finding.fraction == 0.0
     assert named(finding) == "logged too late, or not at all"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "zero while choose log if break leave preempt return",
+        "zero while choose log leave if break preempt return",
+    ],
+)
+def test_who_is_its_own_victim_and_leaves_with_its_blocks_is_said_so(lines):
+    finding = examine("6.6", order(lines))
+    assert finding.fraction == 0.0
+    assert named(finding) == "leaves before it has gone"
 
 
 def test_a_victim_cannot_be_logged_before_it_is_chosen():
