@@ -147,7 +147,8 @@ predicted_share = None  # your prediction, between 0 and 1
 # %% [markdown]
 # The figure has 300 of these requests. Above is the waiting line at its longest; a bar is a request, as long as its
 # tokens. Choose an order, let a few be taken, and watch who is next and why. Below are everybody's times to the first
-# token, sorted: each order leaves its curve. Then give the server more blocks.
+# token, sorted: each order leaves its curve, and the ten who wait longest in the one you chose are squares that you can
+# point at. Then give the server more blocks.
 
 # %%
 viz.policy_race()
@@ -457,7 +458,7 @@ for name in ("fcfs", "edf", "sjf"):
 # is no faster among others.) What it does say is who gives way when memory runs out: under priority about a third of the
 # unimportant ones have to, and the pause counts in their TPOT.
 #
-# The earliest deadline first meets all deadlines here, half of which are 90 s away: there is slack to be traded.
+# The earliest deadline first meets all deadlines here, half of which are 90 s away or more: there is slack to be traded.
 # If *any* order of jobs that are all there meets all deadlines on one server, this one does. But when they cannot all be
 # met, it is a poor choice. Four jobs take 4 s each and are due at 4, 7, 10 and 13 s. Earliest first: they end at 4, 8, 12,
 # 16 s, and one is in time. Drop the second, and the other three are. It keeps serving who is late already, and makes the
@@ -681,6 +682,10 @@ assert abs(results["vtc"].makespan / fcfs.makespan - 1) < 0.02
 # serve first who would find most? By now you may guess the danger: who has nothing cached would wait for as long as others
 # come who have. So count: whoever has been **passed over** `max_passes` times is next. Write the choice; the counting is done
 # for you. `self.num_cached_tokens(request)` says what is in the cache now.
+#
+# In the failing cases `# a:32/1` beside a step says that a waits, has 32 tokens in the cache, and has been passed over once.
+# `cache_tokens(obj, "a", 32)` puts them there, and `choose_among(obj, {"a": 1, "b": 2})` asks which position is chosen
+# among these, passed over so often, with nothing cached.
 
 # %% exercise="9.6"
 
@@ -994,8 +999,9 @@ check("9.10", my_key)
 # **Explained.** Two ideas meet here. Size has to count, or nobody is in time; waiting has to count, or somebody starves.
 # `tokens + r * arrival_time` does both: with $r$ = 100, a second of waiting is worth 100 tokens, and it earns a part of the
 # points or all, as the requests fall. The answer here does better by asking less of size: most requests are served in the
-# order of arrival, and only the large ones, a third or so that take about half of the memory over time, stand 30 s further
-# back. Everybody is reached at last, since nobody is moved back by more than 30 s. There are better ones.
+# order of arrival, and only the large ones, which take about half of the memory over time (the table below prints how many
+# they are), stand 30 s further back. Everybody is reached at last, since nobody is moved back by more than 30 s. There are
+# better ones.
 
 # %%
 entrants = {
@@ -1013,7 +1019,7 @@ print(f"\nmean TTFT in s of those with more than 1,500 tokens ({is_large.mean():
 for name, result in played.results.items():
     print(f"{name:<20} {result.ttft[is_large].mean():6.1f} {result.ttft[~is_large].mean():6.1f}")
 
-# %% claims="Two orders may pass the ratio by a good deal"
+# %% claims="An order may pass the ratio by a good deal"
 held = played_tokens * np.array([request.output_tokens for request in contest_workload(1)])
 assert 0.25 < is_large.mean() < 0.42 and 0.45 < held[is_large].sum() / held.sum() < 0.6
 rows = played.rows()
@@ -1022,7 +1028,7 @@ own, first = played.results["yours"].ttft, played.results["fcfs"].ttft
 assert own[is_large].mean() > 1.5 * first[is_large].mean() and own[~is_large].mean() < 0.3 * first[~is_large].mean()
 
 # %% [markdown]
-# Two orders may pass the ratio by a good deal: with 400 requests it counts that the server was empty when the first came, and
+# An order may pass the ratio by a good deal: with 400 requests it counts that the server was empty when the first came, and
 # that the last ones are served in a batch that is no longer full.
 
 # %% [markdown]

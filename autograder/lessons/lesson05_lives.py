@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.acts import Act
+from autograder.checks.stateful import Life, Pair, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
@@ -49,6 +51,17 @@ def run(life: Life, num_iterations: int) -> None:
     """Plan and answer some iterations."""
     for _ in range(num_iterations):
         life.apply(run_iteration)
+
+
+def all_have_come(acts: Sequence[Act]) -> bool:
+    """Say whether each request of which a chunk is asked for was sent to the scheduler before."""
+    come = set()
+    for act in acts:
+        if act.name == "add_request" and isinstance(act.args[1], Pair):
+            come.add(act.args[1].step)
+        elif act.name == "limit_chunk" and act.args[1].step not in come:
+            return False
+    return True
 
 
 # Lives that are drawn

@@ -307,8 +307,8 @@ POLICY = Exercise(
         conditions=(
             between(
                 "worth",
-                "place from first come, first served to the ratio of section 2, less what the tail "
-                "costs",
+                "place from first come, first served to the ratio of section 2, less what a tail "
+                f"above {contest.TAIL_FROM} costs, which is all of it from {contest.TAIL_TO} on",
                 0.8,
                 reach=0.6,
             ),

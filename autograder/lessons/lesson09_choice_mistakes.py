@@ -89,6 +89,14 @@ def passed_over_most(
     return without_a_bound(self, in_line, num_passes)
 
 
+def last_of_those_due(
+    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
+) -> int:
+    """Go on through the line when somebody is due, and take the last one who is."""
+    due = [i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes]
+    return due[-1] if due else without_a_bound(self, in_line, num_passes)
+
+
 def by_what_is_computed(
     self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
 ) -> int:
@@ -116,6 +124,12 @@ CHOOSE = (
         "the one passed over most",
         "Of several that have been passed over `max_passes` times or more, the first in line goes.",
         passed_over_most,
+    ),
+    Misconception(
+        "the last of those that are due",
+        "Of several that have been passed over `max_passes` times or more, the first in line goes: "
+        "whoever goes through the line can stop at the first.",
+        last_of_those_due,
     ),
     Misconception(
         "computed, not cached",
@@ -265,7 +279,7 @@ SPLIT = (
     ),
     Misconception(
         "empty seats share",
-        "A seat that nobody has taken needs no share: where three are there, a third is for each.",
+        "A seat that nobody has taken needs no share: count those who are there.",
         by_seats,
     ),
     Misconception(
@@ -280,13 +294,15 @@ SPLIT = (
     ),
     Misconception(
         "shares of what is left",
-        "The first gets a third, the second a third of the rest: that is not even.",
+        "What is left becomes less as others take their parts, so the later ones get less: that is "
+        "not even. Divide `max_num_batched_tokens`, the budget of a whole iteration.",
         of_what_is_left,
     ),
     Misconception(
         "shares of what is left, or none",
-        "The first gets a third, the second a third of the rest: that is not even. Divide "
-        "`max_num_batched_tokens`, the budget of a whole iteration; and a share is at least 1.",
+        "What is left becomes less as others take their parts, so the later ones get less: that is "
+        "not even. Divide `max_num_batched_tokens`, the budget of a whole iteration; and a share "
+        "is at least 1.",
         of_what_is_left_or_nothing,
     ),
     Misconception(
@@ -309,8 +325,8 @@ SPLIT = (
     ),
     Misconception(
         "empty seats share, or none",
-        "A seat that nobody has taken needs no share: where three are there, a third is for each. "
-        "And a share is at least 1.",
+        "A seat that nobody has taken needs no share: count those who are there. And a "
+        "share is at least 1.",
         by_seats_or_nothing,
     ),
     Misconception(

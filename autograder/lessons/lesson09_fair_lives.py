@@ -10,7 +10,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from autograder.checks.acts import Act
 from autograder.checks.stateful import Life
-from autograder.lessons.lesson05_lives import SchedulerLife, add, run
+from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run
 from autograder.lessons.lesson09_lives import (
     NAME,
     QueueLife,
@@ -119,9 +119,11 @@ class SplitLife(SchedulerLife):
 
     @staticmethod
     def is_sound(acts: Sequence[Act]) -> bool:
-        """Say whether never more is left of the budget than a whole iteration has."""
+        """Say whether all who ask have come, and never more is left than an iteration has."""
         whole = acts[0].args[0].max_num_batched_tokens
-        return all(act.args[3] <= whole for act in acts if act.name == "limit_chunk")
+        return all_have_come(acts) and all(
+            act.args[3] <= whole for act in acts if act.name == "limit_chunk"
+        )
 
     def create(self, config: SchedulerConfig, *others: Any) -> None:
         """Make both schedulers, and note how many tokens a whole iteration has."""
@@ -383,9 +385,10 @@ def more_than_tokens(life: Life) -> None:
 def little_is_left(life: Life) -> None:
     """Two of the iteration's tokens are left, and the share is ten."""
     _split(life, 30)
-    for name in "abc":
+    for name in "ab":
         add(life, name, 3)
     asks = life.make(request("asks"))
+    life.do("add_request", asks)
     life.do("limit_chunk", asks, 25, 30)
     life.do("limit_chunk", asks, 25, 2)
     life.do("limit_chunk", asks, 1, 30)

@@ -62,6 +62,26 @@ class LiftsToAnybody(VTCRequestQueue):
         self.counters[client_id] = max(self.counters[client_id], min(others, default=0.0))
 
 
+class LiftsToAnybodyItselfToo(VTCRequestQueue):
+    """Lifts to the smallest of all counters, that of the client itself among them."""
+
+    def lift(self, client_id: str) -> None:
+        """Raise the counter to the smallest that there is, which may be its own."""
+        level = min(self.counters.values(), default=0.0)
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
+class LiftsToAnybodyWhileSomebodyWaits(VTCRequestQueue):
+    """The same while somebody waits; when nobody does, to the client taken last."""
+
+    def lift(self, client_id: str) -> None:
+        """Raise the counter to the smallest that there is, or to that of the client taken last."""
+        level = min(self.counters.values(), default=0.0)
+        if not self.queues and self.last_client is not None:
+            level = self.counters[self.last_client]
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
 class FreePrompts(VTCRequestQueue):
     """Charges nothing for prompts."""
 
@@ -71,6 +91,30 @@ class FreePrompts(VTCRequestQueue):
         self.remove(request)
         self.last_client = request.client_id
         self.counters[request.client_id] += 0.0
+        return request
+
+
+class ForgetsWhoCameBack(VTCRequestQueue):
+    """Notes who was taken last only where it charges for the prompt."""
+
+    def pop(self) -> Request:
+        """Take the next one."""
+        before = self.last_client
+        request = super().pop()
+        if request.num_preemptions:
+            self.last_client = before
+        return request
+
+
+class OneForAPromptToken(VTCRequestQueue):
+    """Charges for the tokens of a prompt without their weight."""
+
+    def pop(self) -> Request:
+        """Take the next one, and charge its tokens."""
+        request = super().pop()
+        if not request.num_preemptions:
+            unweighted = (1.0 - self.input_weight) * request.num_prompt_tokens
+            self.counters[request.client_id] += unweighted
         return request
 
 
@@ -222,9 +266,32 @@ FAIR = (
         LiftsToAnybody,
     ),
     Misconception(
+        "lifts to anybody, itself too",
+        "The smallest of all counters may be that of a client that has nothing waiting, and even "
+        "the one that is to be raised. Compare those in `queues`; when nobody waits, take the "
+        "counter of `last_client`.",
+        LiftsToAnybodyItselfToo,
+    ),
+    Misconception(
+        "lifts to anybody while somebody waits",
+        "The smallest of all counters may be that of a client that has nothing waiting, and even "
+        "the one that is to be raised. Compare those in `queues`.",
+        LiftsToAnybodyWhileSomebodyWaits,
+    ),
+    Misconception(
         "prompts are free",
         "Prompts take time on the GPU; who sends long ones would get more than the others.",
         FreePrompts,
+    ),
+    Misconception(
+        "the weight of a prompt",
+        "A token of a prompt costs `input_weight`, which is 1 only where nothing else is said.",
+        OneForAPromptToken,
+    ),
+    Misconception(
+        "who came back is not noted",
+        "Whoever is taken is the client taken last, also one that was preempted and pays nothing.",
+        ForgetsWhoCameBack,
     ),
     Misconception(
         "charged again",
@@ -330,6 +397,12 @@ def prompts_only(self: WFQRequestQueue, request: Request) -> float:
     return start + request.num_prompt_tokens / self.weights.get(request.client_id, 1.0)
 
 
+def answers_only(self: WFQRequestQueue, request: Request) -> float:
+    """Count the answer alone."""
+    start = max(self.virtual_time, self.last_finish.get(request.client_id, 0.0))
+    return start + request.max_tokens / self.weights.get(request.client_id, 1.0)
+
+
 WEIGHTED = (
     Misconception(
         "times the weight",
@@ -362,5 +435,10 @@ WEIGHTED = (
         "the prompt alone",
         "The cost is what a request declares, prompt and `max_tokens`.",
         prompts_only,
+    ),
+    Misconception(
+        "the answer alone",
+        "A prompt is work as well: the cost is `num_prompt_tokens` and `max_tokens` together.",
+        answers_only,
     ),
 )

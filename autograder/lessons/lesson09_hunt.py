@@ -284,10 +284,15 @@ def tells_as_little(one: Any, other: Any) -> str | None:
     return None if _what_happens(one) == _what_happens(other) else ""
 
 
-def _what_happens(life: Sequence[Step]) -> tuple[bool, bool, bool]:
-    """Say whether somebody writes again, whether others wait then, and whether anybody is taken."""
+def _what_happens(life: Sequence[Step]) -> tuple[bool, bool, bool, bool]:
+    """Say what happens in a life that could show something.
+
+    Whether somebody writes again, whether others wait then, whether anybody is taken, and whether
+    messages change the order of service.
+    """
     kinds = [step[0] for step in life]
-    return "message" in kinds, kinds.count("add") > 1, "pop" in kinds
+    is_moved = serve(list(life)) != stays_where_it_is(life)
+    return "message" in kinds, kinds.count("add") > 1, "pop" in kinds, is_moved
 
 
 EXPOSED = (
@@ -310,6 +315,17 @@ EXPOSED = (
         "the order does not change",
         "The message must move a session behind one that it stood before.",
         [("add", "A", 0.0), ("add", "B", 1.0), ("message", "B", 2.0), ("pop",), ("pop",)],
+    ),
+    Misconception(
+        "put right by luck",
+        "The order changes, and this time the heap serves it: an entry that lies below the top is "
+        "compared with others when those above it are taken. Let the session on top write again, "
+        "so that another one is due before it.",
+        [
+            *(("add", name, float(time)) for time, name in enumerate("ABC")),
+            ("message", "B", 3.0),
+            *[("pop",)] * 3,
+        ],
     ),
 )
 

@@ -79,6 +79,12 @@ SHORTEST = (
         "generate in all is `max_tokens`.",
         _key(lambda _, r: r.num_tokens),
     ),
+    Misconception(
+        "the arrival between equals",
+        "The key is the tokens alone. The number of the entry decides between equal keys: who was "
+        "put in first is served first.",
+        _key(lambda _, r: (_size(r), r.arrival_time)),
+    ),
 )
 
 

@@ -191,6 +191,13 @@ def not_alive(self: SortedRequestQueue, key: Any, request: Request) -> None:
     heapq.heappush(self.heap, (key, self.num_entries, request))
 
 
+def noted_by_request(self: SortedRequestQueue, key: Any, request: Request) -> None:
+    """Note the number under the request, where nobody looks for it."""
+    self.num_entries += 1
+    self.alive[request] = self.num_entries  # type: ignore[index]
+    heapq.heappush(self.heap, (key, self.num_entries, request))
+
+
 def appended(self: SortedRequestQueue, key: Any, request: Request) -> None:
     """Append to the list, which is no heap then."""
     self.num_entries += 1
@@ -242,6 +249,13 @@ PUSH = (
         "not noted",
         "An entry whose number is not in `alive` is a ghost from the start.",
         not_alive,
+    ),
+    Misconception(
+        "noted under the request",
+        "`alive` has the number of each waiting request by its id, so nobody finds what is noted "
+        "under the request itself. Write `self.alive[request.request_id]`.",
+        noted_by_request,
+        evidence=r"\.alive\[request\]",
     ),
     Misconception(
         "two numbers",

@@ -13,9 +13,9 @@ from autograder.checks.compare import within
 from autograder.checks.exercise import Exercise
 from autograder.checks.function import Call, FunctionCheck
 from autograder.checks.reference import Method
-from autograder.checks.stateful import Life, Pair, StatefulCheck, Twin
+from autograder.checks.stateful import Life, StatefulCheck, Twin
 from autograder.lessons import lesson11_mistakes as mistakes
-from autograder.lessons.lesson05_lives import SchedulerLife, add, run, scheduler
+from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run, scheduler
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
@@ -165,13 +165,7 @@ class LimitLife(SchedulerLife):
     @staticmethod
     def is_sound(acts: Sequence[Act]) -> bool:
         """Say whether all who are asked about have come."""
-        come = set()
-        for act in acts:
-            if act.name == "add_request" and isinstance(act.args[1], Pair):
-                come.add(act.args[1].step)
-            elif act.name == "limit_chunk" and act.args[1].step not in come:
-                return False
-        return True
+        return all_have_come(acts)
 
     @initialize(
         threshold=st.sampled_from((0, 2, 3, 5)),

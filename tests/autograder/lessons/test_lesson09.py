@@ -143,6 +143,13 @@ def push_one_off(self, key, request):
     self.alive[request.request_id] = self.num_entries
 
 
+def push_noted_by_request(self, key, request):
+    number = self.num_entries
+    self.num_entries += 1
+    self.alive[request] = number
+    heapq.heappush(self.heap, (key, number, request))
+
+
 def push_by_length(self, key, request):
     number = len(self.heap)
     self.alive[request.request_id] = number
@@ -221,6 +228,10 @@ def remove_raises_key_error(self, request):
 
 
 # 9.3
+
+
+def fewest_then_earliest(self, request):
+    return float(request.num_prompt_tokens + request.max_tokens), request.arrival_time
 
 
 def rest_of_what_is_computed(self, request):
@@ -309,6 +320,39 @@ class ComparesWithAll(VTCRequestQueue):
     def lift(self, client_id):
         level = min((n for name, n in self.counters.items() if name != client_id), default=0.0)
         self.counters[client_id] = max(self.counters[client_id], level)
+
+
+class ComparesWithItselfToo(VTCRequestQueue):
+    """Lifts to the smallest of all counters, its own among them."""
+
+    def lift(self, client_id):
+        level = min(self.counters.values(), default=0.0)
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
+class ComparesWithItselfWhileOthersWait(VTCRequestQueue):
+    """The same, and right where nobody waits."""
+
+    def lift(self, client_id):
+        if self.queues:
+            level = min(self.counters.values(), default=0.0)
+        elif self.last_client is not None:
+            level = self.counters[self.last_client]
+        else:
+            level = 0.0
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
+class ForgetsTheWeightOfAPrompt(VTCRequestQueue):
+    """Charges a prompt by its tokens."""
+
+    def pop(self):
+        request = self.peek()
+        self.remove(request)
+        self.last_client = request.client_id
+        if not request.num_preemptions:
+            self.counters[request.client_id] += request.num_prompt_tokens
+        return request
 
 
 class TakesFromItsClient(VTCRequestQueue):
@@ -408,6 +452,14 @@ def most_passes_of_those_due(self, in_line, num_passes):
     return max(range(len(in_line)), key=lambda i: self.num_cached_tokens(in_line[i]))
 
 
+def last_who_is_due(self, in_line, num_passes):
+    chosen = max(range(len(in_line)), key=lambda i: self.num_cached_tokens(in_line[i]))
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= self.max_passes:
+            chosen = place
+    return chosen
+
+
 def chooses_by_what_is_computed(self, in_line, num_passes):
     due = [i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes]
     return due[0] if due else in_line.index(max(in_line, key=lambda r: r.num_computed_tokens))
@@ -448,6 +500,17 @@ def needed_or_not(self, request, num_new_tokens, budget):
     return min(max(1, self.max_num_batched_tokens // num_sharing), budget)
 
 
+def rest_over_those_there(self, request, num_new_tokens, budget):
+    num_sharing = min(self.max_num_seqs, len(self.requests))
+    return min(num_new_tokens, max(1, budget // num_sharing))
+
+
+def shares_with_who_asks(self, request, num_new_tokens, budget):
+    """Who asks is one of the requests, so to count it once more changes nothing."""
+    num_sharing = min(len({*self.requests, request.request_id}), self.max_num_seqs)
+    return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
+
+
 def at_least_one_shares(self, request, num_new_tokens, budget):
     num_sharing = max(1, min(len(self.requests), self.max_num_seqs))
     return min(num_new_tokens, max(self.max_num_batched_tokens // num_sharing, 1), budget)
@@ -460,6 +523,11 @@ def begins_where_the_last_one_ended(self, request):
     begin = self.last_finish.get(request.client_id, self.virtual_time)
     tokens = request.num_prompt_tokens + request.max_tokens
     return begin + tokens / self.weights.get(request.client_id, 1.0)
+
+
+def answer_over_weight(self, request):
+    begin = max(self.last_finish.get(request.client_id, 0.0), self.virtual_time)
+    return begin + request.max_tokens / self.weights.get(request.client_id, 1.0)
 
 
 # 9.9
@@ -503,6 +571,7 @@ RIGHT = [
     ("9.4", OpensNoAccounts),
     ("9.6", numpy_chooses),
     ("9.7", at_least_one_shares),
+    ("9.7", shares_with_who_asks),
     ("9.9b", on_a_heap_with_ghosts),
 ]
 WRONG = [
@@ -514,6 +583,7 @@ WRONG = [
     ("9.1", GoesOverKeys, "names in the loop"),
     ("9.2a", push_one_off, "two numbers"),
     ("9.2a", push_by_length, "the length of the heap"),
+    ("9.2a", push_noted_by_request, "noted under the request"),
     ("9.2a", push_number_first, "the number in front"),
     ("9.2b", peek_along_the_list, "the first in the list"),
     ("9.2b", peek_and_shift, "the list is shifted"),
@@ -526,6 +596,7 @@ WRONG = [
     ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
     ("9.3b", lambda self, r: 7, SAME),
     ("9.3b", lambda self, r: r.num_tokens, "what is there"),
+    ("9.3b", fewest_then_earliest, "the arrival between equals"),
     ("9.3c", rest_of_what_is_computed, "less what is computed"),
     ("9.3d", lambda self, r: r.priority, "the priority alone"),
     ("9.3d", aged_towards_the_future, "later ones gain"),
@@ -533,8 +604,11 @@ WRONG = [
     ("9.3e", due_after_arrival, "counted from the arrival"),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", NotesNobody, "no lift where nobody waits"),
-    ("9.4", ForgetsPreempted, SAME),
+    ("9.4", ForgetsPreempted, "who came back is not noted"),
+    ("9.4", ForgetsTheWeightOfAPrompt, "the weight of a prompt"),
     ("9.4", ComparesWithAll, "lifts to anybody"),
+    ("9.4", ComparesWithItselfToo, "lifts to anybody, itself too"),
+    ("9.4", ComparesWithItselfWhileOthersWait, "lifts to anybody while somebody waits"),
     ("9.4", TakesFromItsClient, "an empty queue stays"),
     ("9.4", TakesAndCharges, "an empty queue stays, and more"),
     ("9.4", ChargesTheWholeAnswer, "all tokens so far"),
@@ -544,16 +618,19 @@ WRONG = [
     ("9.6", who_is_next, "the request, not its position"),
     ("9.6", chooses_by_what_is_computed, "computed, not cached"),
     ("9.6", most_passes_of_those_due, "the one passed over most"),
+    ("9.6", last_who_is_due, "the last of those that are due"),
     ("9.6", lambda self, in_line, num_passes: in_line[0].request_id, SAME),
     ("9.6", lambda self, in_line, num_passes: 0, "always the first in line"),
     ("9.7", rest_over_all, "what is left, among all"),
     ("9.7", rest_over_all_at_least_one, "what is left, among all, at least one"),
+    ("9.7", rest_over_those_there, "shares of what is left"),
     ("9.7", rest_over_seats, "shares of what is left, or none"),
     ("9.7", none_for_many, "more than fit, or none"),
     ("9.7", none_for_many_seats, "empty seats share, or none"),
     ("9.7", needed_or_not, "the whole share"),
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
     ("9.11", begins_where_the_last_one_ended, "saves up, once it is known"),
+    ("9.11", answer_over_weight, "the answer alone"),
     ("9.9b", with_ghosts_told_by_time, "a ghost of who was served"),
     ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
 ]
@@ -618,6 +695,8 @@ def test_nothing_is_left_of_a_budget_but_what_an_iteration_has(seed, unhurried):
     case = finding.counterexample.case
     whole = int(re.search(r"max_num_batched_tokens=(\d+)", case)[1])
     assert all(int(left) <= whole for left in re.findall(r"limit_chunk\(.*, (\d+)\)", case))
+    for asked in re.findall(r"limit_chunk\((\w+),", case):
+        assert f"add_request({asked})" in case
 
 
 @pytest.mark.parametrize(
@@ -696,6 +775,22 @@ def test_a_life_that_exposes_nothing_is_told_why(life, said):
     finding = examine("9.9a", life)
     assert finding.fraction == 0.0
     assert said in finding.counterexample.complaint
+
+
+@pytest.mark.parametrize(
+    ("messages", "name"),
+    [
+        ([("message", "B", 3)], "put right by luck"),
+        ([("message", "C", 3)], "the order does not change"),
+        (
+            [("message", "A", 3), ("message", "B", 4), ("message", "C", 5)],
+            "the order does not change",
+        ),
+    ],
+)
+def test_who_moves_a_session_is_not_told_that_nothing_moved(messages, name):
+    come = [("add", each, time) for time, each in enumerate("ABC")]
+    assert named(examine("9.9a", [*come, *messages, ("pop",), ("pop",), ("pop",)])) == name
 
 
 def test_the_example_of_the_pull_request_exposes_the_bug():
