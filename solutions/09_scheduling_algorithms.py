@@ -548,7 +548,7 @@ assert 0.78 < prompt_share < 0.87 and tokens.max() > 10 * tokens.min()
 # %% [markdown] solution="9.4"
 # **Explained.** The order within `add` matters: lift first, while the client is not among those that wait, or it would be
 # compared with itself. A counter is only raised, never lowered: who has had much cannot shed it by leaving for a moment.
-# When nobody waits, those who run may still be served at anybody's expense; the level is then that of the client taken
+# When nobody waits, others may still run, and are charged for each token; the level is then that of the client taken
 # last. `pop` charges the prompt unless the request was preempted, because the client has paid for it already. And the tie
 # by name is there so that a run can be repeated.
 
@@ -753,8 +753,9 @@ compare(predicted_patience, patience["no bound"] / patience["fcfs"], "times")
 # Without a bound the mean of all is best, a hardly waits, and most of b's requests wait until a has stopped sending. It is
 # starvation again, under another name. The bound is a dial: with 8 passes hardly anything is left of the gain, because in a
 # line of two dozen everybody has soon been passed over 8 times, and then it is first come, first served. (sglang has such an
-# order, "longest prefix match", without a bound while no more than 128 wait. Its pull request #32911 measured it: TTFT is a
-# third shorter on average, and the p99 is 213.3 s instead of 60.5, on its own traffic and machines.)
+# order, "longest prefix match", without a bound while no more than 128 wait. Its pull request #32911 measured it: on
+# average TTFT is a third shorter than under first come, first served, and the p99 is 213.3 s instead of 60.5, on its own
+# traffic and machines.)
 
 # %% claims="Where some may be passed over, more is found, and less has to be computed."
 rates = [result.prefix_hit_rate for result in cached.values()]
@@ -885,7 +886,7 @@ check("9.8", answer)
 #
 # A service holds conversations open. A conversation waits until it is its turn to be served, the one whose *latest* message
 # came first in front; who writes again while it waits, is due as of the new message. Users report that sometimes
-# the wrong one is next. The test of its author, a message to a conversation that stands behind all others, passes.
+# the wrong one is next. The service's own test, a message to a conversation that stands behind all others, passes.
 
 # %% shows="autograder.lessons.lesson09_hunt:Session"
 
@@ -912,7 +913,7 @@ check("9.9a", exposing_life)
 # %% [markdown] solution="9.9a"
 # **Explained.** The session lies in the heap while its `arrival` changes. Nothing tells the heap. A, with 10 now, stays on
 # top of B, with 1, and is taken first. A message to the one that stands last changes nothing in the order, and that is all
-# that the author's test does.
+# that the service's own test does.
 
 # %% [markdown]
 # Mend it. Write the whole service as a function of its steps, in any way you like; of sessions whose latest messages came

@@ -367,7 +367,7 @@ def ghosts_pile_up(self: SortedRequestQueue, request: Request) -> None:
 
 
 def living_in_another_order(self: SortedRequestQueue, request: Request) -> None:
-    """Throw the ghosts out by swapping the last entry into each gap."""
+    """Throw the ghosts out, and turn the order of the living round."""
     ghosts_pile_up(self, request)
     if len(self.heap) > 2 * len(self.alive) + 16:
         self.heap[:] = reversed([entry for entry in self.heap if self.is_alive(entry)])

@@ -151,8 +151,8 @@ class SortedRequestQueue(RequestQueue):
 
     Invariant: every waiting request is in the heap with its number in ``alive``. A request that is
     removed stays in the heap as a ghost, whose number is no longer alive, until it comes to the top
-    or the ghosts outnumber the living. So removing costs O(1) on average, and adding and taking
-    O(log n).
+    or there are over 16 more ghosts than living. So removing costs O(1) on average, and adding and
+    taking O(log n).
 
     Attributes:
         heap: The entries, ghosts included.
