@@ -447,7 +447,7 @@ def by_weight(seed: int) -> dict[str, Any]:
 
 def form_of_a_reading(state: Any) -> str:
     """Say what is wrong with how a state is written; "" if nothing is."""
-    if type(state) is int:
+    if type(state) in (int, float):
         return ""
     if isinstance(state, (list, tuple)) and all(isinstance(each, str) for each in state):
         return ""
