@@ -83,10 +83,10 @@ check("5.W3", num_served)
 # %% [markdown]
 # ## 2. The problem, seen first
 #
-# 1,000 conversations arrive at a server that runs Llama-3.1-8B on an A100 with 80 GB, in batches of 32. The server batches
-# *statically*: when all seats are empty, it takes the next 32 who wait, and runs until the last of them has ended. We
-# simulate it: the scheduler is the one of the engine, the clock is virtual, and how long an iteration takes comes from the
-# roofline of lesson 1.
+# 1,000 conversations arrive at a server that runs Llama-3.1-8B on an A100 with 80 GB, in batches of up to 32. The server
+# batches *statically*: when all seats are empty, it takes those who wait, the first 32 if there are more, and runs until the
+# last of them has ended. We simulate it: the scheduler is the one of the engine, the clock is virtual, and how long an
+# iteration takes comes from the roofline of lesson 1.
 
 # %%
 conversation = load_azure("conversation")
@@ -98,7 +98,7 @@ all_prompts = sum(r.prompt_tokens + r.output_tokens for r in requests)  # tokens
 def run(
     scheduler_class: type[Scheduler], budget: int = 2048, workload: Sequence = requests, **options: object
 ) -> SimulationResult:
-    """Serve requests in batches of 32, on your own parts where there are any."""
+    """Serve requests in batches of up to 32, on your own parts where there are any."""
     own = ("Scheduler", "StaticBatchingScheduler", "time_per_output_token", "inter_token_latencies")
     config = SchedulerConfig(max_num_seqs=32, max_num_batched_tokens=budget, **options)
     return simulate(
@@ -123,7 +123,8 @@ print(f"of the 32 seats, {busy:.0%} are busy in an average iteration")
 print(f"a prompt of mean length, {mean_prompt:,} tokens, takes {alone:.2f} s if it is computed alone")
 
 # %% [markdown]
-# The seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch.
+# The seats idle as in lesson 1: whoever is done leaves an empty seat beside the longest of the batch. (And where fewer than 32
+# waited, a batch begins with empty ones.)
 #
 # A server with *continuous* batching fills a seat as soon as it falls empty, and keeps up with these arrivals. **Predict:**
 # by what factor does the mean time from arrival to first token fall? Reason with the figures above before you write: how
@@ -383,7 +384,7 @@ assert 2 < members < 3.5
 #
 # The budget is the one that is got wrong. A decode with a context of 1,000 tokens computes *one*. Take four prompts of 900,
 # 700, 500 and 300 tokens, a budget of 1,000 and seats enough. Before you run the cell: who computes how many tokens in the
-# first three iterations? In the notation of a plan, `b:100(100/700)` says that b computes 100 tokens and has 100 of 700
+# first three iterations? In the notation of a plan, `x:60(160/400)` says that x computes 60 tokens and has 160 of 400
 # then; a star marks the end of a prompt, and behind the bar stands who waits.
 
 # %%
@@ -693,7 +694,7 @@ def first_steps(
     Args:
         requests: Name, tokens of the prompt, tokens to generate. All are there from the beginning.
         seats: Most requests at the same time.
-        budget: Most tokens of a step; more than there are seats.
+        budget: Most tokens of a step; at least one for each seat.
         aborts: Pairs of a name and the step at whose end it goes away.
 
     >>> first_steps([("a", 5, 2), ("b", 4, 1), ("c", 1, 1)], seats=2, budget=8)
@@ -1008,7 +1009,7 @@ parts.table(lesson=5)
 # | the loop, `serve` | `EngineCore.step` in `v1/engine/core.py`: schedule, execute, update; aborts that came meanwhile are taken in before the tokens are. By default `step_with_batch_queue` runs instead, which plans ahead |
 # | known and computed tokens | `Scheduler.schedule` in `v1/core/sched/scheduler.py`, whose first comment says that there is no decoding phase and no prefill phase |
 # | `admit_waiting` | the second loop of the same method, over the waiting requests |
-# | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`; the benchmark client in `benchmarks/serve.py` |
+# | `time_per_output_token`, `inter_token_latencies` | `IterationStats` in `v1/metrics/stats.py`, where a request of a single token has a TPOT of 0; the benchmark client in `benchmarks/serve.py`, which leaves it out of the mean |
 # | `flatten_step` | `query_start_loc`, `positions` and `logits_indices` in `v1/worker/gpu/input_batch.py`. The latter are the last rows of *all* requests, caught up or not (several of one that has drafts); what comes of a prompt's middle is dropped |
 #
 # **What production code does beyond this, and why.**
@@ -1079,7 +1080,8 @@ assert 1 < at_half < 0.85 * np.nanmean(continuous.tpot) / np.nanmean(static.tpot
 #   memory. Orca's own 36.9 times is against a static system, at the same latency per token, for a model of 175 billion parameters.
 # - "Prefill and decode alternate." In vLLM's first scheduler an iteration computed prompts or decoded. Today both are in one
 #   iteration, as they were in Orca, and under one budget of tokens, which Orca had not.
-# - "TPOT is the same as ITL." vLLM's server once had its gaps under the name `vllm:time_per_output_token_seconds`; since 0.11
-#   (#24110) they are `vllm:inter_token_latency_seconds`. Look at how many values there are: one for each request or for each gap.
+# - "TPOT is the same as ITL." vLLM's server once had its gaps under the name `vllm:time_per_output_token_seconds`; since
+#   0.10.2 (#24110, September 2025) they are `vllm:inter_token_latency_seconds`. Look at how many values there are: one for
+#   each request or for each gap.
 #
 # </details>

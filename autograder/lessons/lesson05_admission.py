@@ -406,8 +406,8 @@ ADMIT = (
     ),
     Misconception(
         "hits not counted as computed",
-        "The tokens of the hits are computed once the request runs; without them it computes too "
-        "much later.",
+        "The tokens of the hits count as computed when the request starts; without them it "
+        "computes too much later.",
         by(HitsNotComputed),
     ),
     Misconception(

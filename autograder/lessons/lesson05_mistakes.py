@@ -103,7 +103,7 @@ LOOP_LINES = (
         "while arriving:",
         "while arriving or",
         "ends with the last arrival",
-        "When the last request has come, most of the work is still to be done.",
+        "When the last request has come, it is still to be served, and so may others be.",
     ),
     Distractor(
         "if arriving and arriving[0].arrival_time <= clock:",
