@@ -462,8 +462,8 @@ for order in ("touch, take", "take, touch"):
 # ## 6. Give back
 #
 # This exercise has the least scaffold and earns the most: a specification, and an empty function. Take your time for the
-# list of what can be wrong with it before you write; the check has a life for each. (`double_free(block)` returns the
-# error to raise for it, as `self.foreign_block(block)` does.)
+# list of what can be wrong with it before you write; the check has lives for many of them. (`double_free(block)` returns
+# the error to raise for it, as `self.foreign_block(block)` does.)
 
 # %% exercise="7.4"
 
@@ -613,9 +613,9 @@ assert 0.97 < leaky.usage + leaky.stats().num_cached_blocks / 2587 <= 1
 
 # %% [markdown] solution="7.6"
 # **Explained.** Two kinds of leak. A table of somebody who has ended: its owner has a name. And a count that is higher
-# than the number of tables the block is in: somebody touched it, or took it, and never put it into a table. Their owner
-# is nobody, and the number of missing releases is the difference, so a block may be named twice. A living request that
-# shares a block with a dead one changes nothing: the dead one's count is still there.
+# than the number of places the block has in tables: somebody touched it, or took it, and never put it into a table. Their
+# owner is nobody, and the number of missing releases is the difference, so a block may be named twice. A living request
+# that shares a block with a dead one changes nothing: the dead one's count is still there.
 
 # %%
 leaks = parts.get("find_leaks")(leaky, [])

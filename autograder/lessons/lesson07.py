@@ -205,7 +205,7 @@ LEAKS = Exercise(
     hints=(
         "Block 1 is in one table and has a count of 2. Who holds it besides?",
         "First the tables of requests that are not live. Then, for each block, its count less the "
-        "number of tables that it is in.",
+        "number of places that it has in tables.",
         "`Leak('nobody', tuple(lost))`, a block in it as often as it has holders too many",
     ),
 )

@@ -131,8 +131,8 @@ LEAKS = (
     ),
     Misconception(
         "only requests can leak",
-        "A block whose count is above the number of tables it is in has a holder whom no table "
-        "names.",
+        "A block whose count is above the number of its places in tables has a holder whom no "
+        "table names.",
         requests_alone,
     ),
     Misconception(

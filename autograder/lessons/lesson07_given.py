@@ -219,7 +219,7 @@ def the_first_two_come(life: Life) -> None:
 
 
 def into_the_empty(life: Life) -> None:
-    """Fill an empty queue, one by one and at once."""
+    """Put one behind an empty queue."""
     QueueProbe(life, 0, 1).does("append", 1)
 
 

@@ -111,7 +111,7 @@ def run_suite(free: Callable[..., list[int]]) -> list[str]:
     pool = BlockPool(9)
     pool.cache_full_blocks(pool.get_new_blocks(4)[:3], [b"a", b"b", b"c"])
     if free(pool, [4, 3, 2, 1]) != [4, 5, 6, 7, 8, 3, 2, 1]:
-        complaints.append("with caching, prefixes are at the back, the oldest in front")
+        complaints.append("with caching, prefixes are at the back, in the order given")
     return complaints
 
 
@@ -143,7 +143,8 @@ def play(free: Free, trace: Any) -> list[list[int]]:
             gives those back.
 
     Raises:
-        ValueError: A step takes what is not there, or gives back what nobody holds.
+        ValueError: A step takes what is not there, or gives a block back more often than it is
+            held.
 
     >>> play(free_as_before, {"caching": False, "steps": [2, [1], 1]})
     [[1, 2], [1]]
@@ -157,7 +158,9 @@ def play(free: Free, trace: Any) -> list[list[int]]:
             continue
         for block_id in step:
             if step.count(block_id) > pool.blocks[block_id].ref_cnt:
-                raise ValueError(f"step {number} gives back block {block_id}, which nobody holds")
+                raise ValueError(
+                    f"step {number} gives back block {block_id} more often than it is held"
+                )
         free(pool, step)
     return taken
 

@@ -383,7 +383,8 @@ QUEUE = (
     ),
     Misconception(
         "the sentinel is handed out",
-        "In an empty queue the one behind the sentinel is the sentinel itself, which is no block.",
+        "In an empty queue the one behind the sentinel is the sentinel itself, which is no part of "
+        "the pool.",
         HandsOutTheSentinel,
     ),
     Misconception(

@@ -283,8 +283,9 @@ def find_leaks(manager: KVCacheManager, live_request_ids: Iterable[str]) -> list
 
     Returns:
         One leak for each request that is not live, in the order in which they were admitted, its
-        blocks in the order of its table; then one of the blocks with more holders than block
-        tables, which belong to nobody, by their ids, each as often as it has holders too many.
+        blocks in the order of its table; then one, whose owner is "nobody", of the blocks with more
+        holders than places in block tables, by their ids, each as often as it has holders too many.
+        A table that names a block twice has two places for it.
 
     >>> from course_lib.kv_cache.manager import PlainRequest
     >>> aborted = PlainRequest("aborted", [1, 2, 3])
@@ -317,7 +318,7 @@ class LeakFinder:
 
     Attributes:
         misfreed: What was given back by somebody who did not hold it, in order. Each is an owner's
-            leak and another's loss: the block is free while the one who took it still uses it.
+            leak and another's loss: the block has a holder less, and whoever took it still uses it.
 
     Args:
         pool: The pool to watch. Use the finder in a ``with`` statement.
