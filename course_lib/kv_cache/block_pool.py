@@ -107,10 +107,10 @@ def double_free(block: KVCacheBlock) -> DoubleFreeError:
     """Return the error for a block that is given back more often than it is held.
 
     >>> str(double_free(KVCacheBlock(7)))
-    'block 7 is freed but nobody holds it; free what a request holds once, when it ends'
+    'block 7 is freed more often than it is held; free what a request holds once, when it ends'
     """
     return DoubleFreeError(
-        f"block {block.block_id} is freed but nobody holds it; "
+        f"block {block.block_id} is freed more often than it is held; "
         "free what a request holds once, when it ends"
     )
 

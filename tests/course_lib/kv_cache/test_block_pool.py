@@ -387,7 +387,7 @@ class TestErrors:
     @pytest.mark.parametrize("wrong", [[3], [1, 3], [2, 1, 2], [1, 1], [2, 2], [1, 2, 4, 5]])
     def test_a_double_free(self, pool: BlockPool, wrong: list[int]) -> None:
         before = state(pool)
-        with pytest.raises(DoubleFreeError, match=r"block \d is freed but nobody holds it"):
+        with pytest.raises(DoubleFreeError, match=r"block \d is freed more often than it is held"):
             pool.free_blocks(pool.blocks[block_id] for block_id in wrong)
         assert state(pool) == before
 

@@ -74,7 +74,7 @@ def test_captions_and_events_tell_the_story_of_the_lesson() -> None:
             "out of blocks",
         ),
         (
-            "free_blocks([4]) is refused: block 4 is freed but nobody holds it; "
+            "free_blocks([4]) is refused: block 4 is freed more often than it is held; "
             "free what a request holds once, when it ends; nothing changes.",
             "double free refused",
         ),
