@@ -73,7 +73,8 @@ check("13.W3", blocks_in_use)
 # pieces of this notebook are methods of `Scheduler`, which stands under lesson 5; `MemoryTracker` looks on, and no engine runs on it.
 # **What that costs.** A part of lessons 1 to 12 earned its points there, and costs nothing here. A piece of *this* notebook
 # that the library stands in for costs the points of its exercise; its share of the 16 points for equality (by its exercise's
-# points, of 18); and its share of the 30, 20 and 10 points for cost, code and documentation. `grading/rubric.toml` has it all.
+# points, of 18); and its share (of 24) of what is counted for cost, code and documentation: 30, 20 and 5 points.
+# `grading/rubric.toml` has it all.
 
 # %%
 print(EngineParts.load().table)
@@ -189,7 +190,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # %% check="13.1b"
 
 # %% [markdown] solution="13.1b"
-# **Explained.** Out, in, copy: each move reads what the next may overwrite. Tables are renewed before the batch is made, since a
+# **Explained.** Out, in, copy: what leaves is read before its place is written, and what comes back is there before it is
+# copied. Tables are renewed before the batch is made, since a
 # table may have grown, and after a fork blocks may have been replaced. One request gives one row, or as many as it has forks:
 # their logits are equal, their random numbers are not. The rows are collected before the model runs, so it runs once.
 
@@ -557,7 +559,7 @@ check("13.D", documented_engine)
 # the length is reached. **(b)** Blocks in use are the union of the tables (tracker, `find_leaks`); the executor's tables equal
 # the manager's for all who are computed (`debug=True`); every computed token has a slot that was written in this or an earlier
 # step (token equality in small pools). **(c)** For instance: no plan ahead while the model runs, no beam search, no tensor
-# parallelism; one process, so a slow client's detokenizing holds up everybody.
+# parallelism; one process, so making text of one answer's tokens holds up everybody.
 #
 # **Mark scheme.** (a) 1 for the order, 1 for at least three pairs with what breaks. (b) 1 for three laws, 1 for how each is
 # checked. (c) 1 for something true of this engine.
@@ -637,7 +639,7 @@ progress()
 # ## 16. Takeaways
 #
 # - A step is an order: plan, fork, move, compute, sample, update, answer. Each neighbour has a reason to stand where it stands.
-# - Out, in, copy: whoever is to be read is read before anybody writes.
+# - Out, in, copy: what leaves is read before its place is written, what comes back is there before it is copied.
 # - A shared block is held by two and in memory once. A leak has an owner who is gone, or none.
 # - Text may wait and may not shrink.
 # - Never is about the emptiest engine, not about this moment.
@@ -673,8 +675,8 @@ progress()
 # <details><summary>What older material says differently</summary>
 #
 # - "The engine swaps by default when memory runs out." V0 could; V1 recomputes, and has no swap of running requests.
-# - "Greedy decoding is deterministic." In one batch on one machine. Kernels may add in another order for another batch; in
-#   float32 and with this model no token changes, with half precision near ties may.
+# - "Greedy decoding is deterministic." In one batch on one machine. Kernels may add in another order for another batch: in
+#   float32 that decides between tokens that are as likely to the last digit, in half precision between near ones, too.
 # - "Stop strings are checked by the model." They are checked where text is made, and the scheduler hears of them one step later.
 #
 # </details>

@@ -126,10 +126,10 @@ progress()
 
 # %% [markdown] answer="15.1" points=10
 # (a) The gap is the length of the longest step: 8,192 tokens of a document are computed beside the decodes. A smaller budget
-# (512, say) bounds the step for everybody; the documents' first token comes a little later, total work stays the same. And
+# (512, say) bounds the step for everybody; the documents' first token comes a little later, and no more tokens are computed. And
 # the documents must not crowd out the chats: charge tokens per team and serve the one that has been charged least, or put
 # the chats before them by priority, with ageing. Several questions on one document share its prefix; served soon after one
-# another they are hits, as long as its 1,875 blocks stay in the cache, so a salt or a pool of their own is not wanted here.
+# another they are hits, as long as its 1,875 blocks stay in the cache, so a salt for each user is not wanted here.
 #
 # (b) A threshold that cuts long prompts into small chunks so that several run side by side: each passes the test of fitting
 # by itself, together they do not fit, and preemptions multiply; one notices by the counter of preemptions and the recomputed
@@ -138,7 +138,7 @@ progress()
 #
 # (c) Per team: p99 of the longest gap, TTFT (mean and p99), and for the engine preemptions, recomputed tokens, hit rate, step
 # time. The same recorded arrivals before and after, open loop, at the load of the complaint and a little above; one change at
-# a time; the mean of TPOT says nothing of a stall.
+# a time; the mean TPOT hardly shows a stall.
 #
 # **Mark scheme.** (a) 2 for each change with its effect on the step or memory *and* on both teams; 1 where an effect is
 # missing. A budget or chunk size must be among them for full marks. (b) 1 for a change that is plausible, 1 for why it is

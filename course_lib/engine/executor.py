@@ -146,9 +146,9 @@ class Executor:
         """Carry out a plan.
 
         First the blocks: who ended or lost its blocks is forgotten, then blocks are copied to the
-        CPU, from it, and within the cache. In any other order something would be overwritten that
-        is still to be read. Then who has just got blocks is taken in, the model runs once over the
-        tokens of all requests, and whoever is computed to its end gets a token.
+        CPU, from it, and within the cache. In any other order something could be overwritten before
+        it is read, or read before it is there. Then who has just got blocks is taken in, the model
+        runs once over the tokens of all requests, and whoever is computed to its end gets a token.
 
         Args:
             output: The plan.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autograder import lessons
+from autograder.lessons.lesson12_hunt import Memory, admit_suspect
 from autograder.lessons.lesson15_drawn import DrawnQuestion, drawn_bank
 from autograder.lessons.questions import LETTERS, Choice, Question
 from autograder.paths import course_root
@@ -333,6 +334,12 @@ def planned_in_vain(v: dict[str, Any]) -> int:
     )
 
 
+def planned_behind_a_late_lookup(v: dict[str, Any]) -> str:
+    plan, _ = admit_suspect(Memory(free=8), [("a", v["tokens"], v["hit"])], budget=10_000)
+    first, end = plan["a"]
+    return f"{first} up to {end}, "
+
+
 WORKED_OUT: dict[str, Callable[[dict[str, Any]], str]] = {
     "F6": lambda v: f"{100 * expected_static_utilization(v['batch']):.0f}%",
     "F7": lambda v: f"{sum(range(v['block'])) / v['block']:g}",
@@ -357,7 +364,7 @@ WORKED_OUT: dict[str, Callable[[dict[str, Any]], str]] = {
     "I18": lambda v: f"{planned_in_vain(v)}",
     "I19": lambda v: f"{freed_of_a_shared_table(v)}",
     "I20": second_of_two_equal_prompts,
-    "I21": lambda v: f"{v['tokens']} are planned, {v['tokens'] + v['hit']} count as computed",
+    "I21": planned_behind_a_late_lookup,
     "I22": lambda v: f"{MG1(v['rho'], 1.0, v['scv']).mean_wait:.1f}",
     "I25": lambda v: f"{element_of(v):,}",
     "D11": lambda v: f"{(v['gpu'] + v['plan']) / v['gpu']:.2f}",
