@@ -7,8 +7,8 @@ from autograder.checks.exercise import Exercise
 
 _HINTS = (
     "Which quantity is asked for, in which unit, and which of the numbers given does it need?",
-    "Work the answer out before you read the choices, then look for it; each wrong choice is a "
-    "right answer to another question.",
+    "Work the answer out before you read the choices, then look for it; a wrong number is often "
+    "the right answer to another question.",
     "`practise` shows the questions with other numbers, and says of each choice what it means",
 )
 
