@@ -226,7 +226,7 @@ def test_gaps_are_what_the_simulator_measures() -> None:
             half, most = np.nanquantile(1000 * result.longest_gap, [0.5, 0.99])
             mean = 1000 * float(result.ttft.mean())
             assert f"Budget {budget:,}: half of " in alt
-            assert f"more than {quantity(float(half), 'ms')} for a token" in alt
+            assert f"more than {quantity(float(half), 'ms')} for the next token" in alt
             assert f"99% never more than {quantity(float(most), 'ms')}" in alt
             assert f"mean time to first token {quantity(mean, 'ms')}" in alt
 
