@@ -401,7 +401,7 @@ assert times_of_64["linked", "front"] > 5 * times_of_64["two containers", "front
 # ## 5. Hand out, share
 #
 # Now the pool itself. It has `blocks` (all of them, by id), `free_block_queue` (any queue with `popleft_n`,
-# `append_n`, `prepend_n` and `remove`), and `num_evictions`. `forget(block)` takes the hash off a block that has one, and
+# `append_n`, `prepend_n`, `remove` and a length), and `num_evictions`. `forget(block)` takes the hash off a block that has one, and
 # out of the index. `foreign_block(block)` returns the error to raise for a block that the pool does not lend out: each
 # block knows its pool, as `block.pool`, which is None for the null block. Your functions are methods of it, written one by one: `self` is the pool. In a failing case,
 # `state_line(obj)` is the state as text; *held* are blocks in use.
@@ -741,7 +741,7 @@ check("7.8a", exposing_trace)
 # %% [markdown]
 # Why should anybody care which of two blocks without a prefix comes next? A comment in vLLM's `free_blocks` says "for
 # better GPU locality" and gives no measurement of it; this course has none either. What #51482 reports is a crash: on one
-# kind of accelerator (TPU v7x), servers stopped within minutes, and it took more than twenty runs to find out which
+# kind of accelerator (TPU v7x), servers stopped within minutes, and it took twenty runs or more to find out which
 # change it was. What you can count is how much of the memory is touched, with caching off. **Predict:** 300 requests go
 # through 5,999 blocks, and never need all of them at once. How many different blocks are handed out over time, if what
 # comes back goes to the front?

@@ -5,10 +5,10 @@ them, and keeps the contents of blocks that nobody holds for as long as it can, 
 request may begin with the same tokens. The order of its free queue decides what is lost first.
 
 The free queue exists twice. ``FreeKVCacheBlockQueue`` is the doubly linked list that vLLM uses:
-every operation takes constant time, and one sees how. ``TwoPartFreeQueue`` does the same with two
-containers that Python implements in C, and is what the pool uses, because it is measured to be
-faster (``course bench core`` prints both). Either can be plugged into the pool, and no caller can
-tell the difference.
+no operation takes longer for a longer queue, and one sees how. ``TwoPartFreeQueue`` does the same
+with two containers that Python implements in C, and is what the pool uses, because it is measured
+to be faster (``course bench core`` prints both). Either can be plugged into the pool, and no caller
+can tell the difference but by the time.
 
 Order and names follow vLLM 0.33.0 (``vllm/v1/core/block_pool.py`` and ``kv_cache_utils.py``).
 """

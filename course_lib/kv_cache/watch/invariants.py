@@ -265,9 +265,9 @@ class Leak:
     """Blocks that should have been given back.
 
     Attributes:
-        owner: Who holds them. "nobody" if no block table accounts for them.
+        owner: Who holds them. "nobody" holds what exceeds the places in block tables.
         block_ids: Which blocks: those of a request in the order of its table, nobody's in that of
-            their ids. One that is held twice is named twice.
+            their ids. One that the owner holds twice is named twice.
     """
 
     owner: str
@@ -317,8 +317,9 @@ class LeakFinder:
     booked on "unknown".
 
     Attributes:
-        misfreed: What was given back by somebody who did not hold it, in order. Each is an owner's
-            leak and another's loss: the block has a holder less, and whoever took it still uses it.
+        misfreed: What was given back by somebody who did not hold it, in order; its owner is who
+            gave it back. Another loses by it: the block has a holder less, and whoever took it
+            still uses it.
 
     Args:
         pool: The pool to watch. Use the finder in a ``with`` statement.
