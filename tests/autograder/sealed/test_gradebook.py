@@ -23,7 +23,10 @@ from autograder.sealed.release import Release
 from autograder.sealed.score import score, ungraded
 from autograder.sealed.verdict import Remark, Status, Verdict
 
-ATTACK = "<script>alert(1)</script> [x](javascript:alert(1)) <img src=x onerror=alert(1)> 1 < 2"
+ATTACK = (
+    "<script>alert(1)</script> [x](javascript:alert(1)) <img src=x onerror=alert(1)> 1 < 2 "
+    r"$\href{javascript:alert(2)}{y}$ $$\unicode{<script>alert(3)</script>}$$"
+)
 VERDICTS = (
     Verdict("1.double", "check-double", Status.PASS, 1.0),
     Verdict("1.half", "check-half", Status.FAIL, 0.5, "<b>half</b>", (Remark.CELL_FAILED,)),
