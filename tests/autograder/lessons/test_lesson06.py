@@ -936,31 +936,23 @@ def order(text):
     return [found[word] for word in text.split()]
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        "zero while choose leave log preempt if break return",
-        "zero while choose leave preempt log if break return",
-        "zero while choose leave preempt if break return",
-    ],
-)
-def test_a_victim_that_is_logged_when_it_has_left_or_not_at_all_is_said_so(lines):
-    finding = examine("6.6", order(lines))
-    assert finding.fraction == 0.0
-    assert named(finding) == "logged too late, or not at all"
+TOO_LATE, LEAVES_FIRST = "logged too late, or not at all", "leaves before it has gone"
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "name"),
     [
-        "zero while choose log if break leave preempt return",
-        "zero while choose log leave if break preempt return",
+        ("zero while choose leave log preempt if break return", TOO_LATE),
+        ("zero while choose leave preempt log if break return", TOO_LATE),
+        ("zero while choose leave preempt if break return", TOO_LATE),
+        ("zero while choose log if break leave preempt return", LEAVES_FIRST),
+        ("zero while choose log leave if break preempt return", LEAVES_FIRST),
     ],
 )
-def test_who_is_its_own_victim_and_leaves_with_its_blocks_is_said_so(lines):
+def test_what_comes_too_early_or_too_late_in_the_loop_is_said(lines, name):
     finding = examine("6.6", order(lines))
     assert finding.fraction == 0.0
-    assert named(finding) == "leaves before it has gone"
+    assert named(finding) == name
 
 
 def test_a_victim_cannot_be_logged_before_it_is_chosen():
