@@ -611,7 +611,7 @@ compare(predicted_bursty, burst_ttft["as they came"] / burst_ttft["Poisson"], "t
 # %% [markdown]
 # The same requests at the same rate, and a factor of tens between the first line and the last. If you have only a rate, you do
 # not know the wait. Nor do you if you know how busy the GPU is: in bursts requests share their iterations, and it is idle for
-# most of the time; one by one they keep it busy for longer, and hardly anybody waits.
+# most of the time; one by one they keep it busy for longer, and a first token takes less than 0.3 s on average.
 #
 # And the order of the gaps? One shuffle is one draw, and proves little. An engine is too slow for a thousand of them, but your
 # `simulate_queue` is not. As a stand-in take one server with each request's own work as its service:
@@ -979,7 +979,7 @@ assert [round(MM1(rho, 1.0).mean_wait / MM1(rho, 1.2).mean_wait, 1) for rho in (
 
 # %% [markdown] answer="10.8" points=8
 # **(a)** M/G/1 says far too much: at 0.25 per second it expects 2.8 s (4.4 s on the real trace), more than half above what the
-# engine takes, which is hardly more than a request takes alone, about 2 s; and from 1/s on it says that the line grows for
+# engine takes, which is hardly more than a request takes alone, about 2 s; and at 1/s it says that the line grows for
 # ever, where the engine needs less than a tenth more than alone. It assumes that a server takes one request at a time. The
 # engine reads the weights once for all that are present, so each costs the others only $D$, less than a fifteenth of $S$. **(b)**
 # In M/G/1 one waits for the service in progress to end, and falls into long ones more often, so $E[S^2]$ counts. When a server
@@ -1118,7 +1118,7 @@ parts.table(lesson=10)
 # |---|---|
 # | `gamma_arrivals` | `get_request` in `benchmarks/serve.py`: gaps by `np.random.gamma`, the shape is `--burstiness` |
 # | `send_times` | the end of `get_request`: it sleeps until `start_ts + delay_ts[i]`, and not at all if it is late |
-# | rates that are exact | there too: times are stretched so that the last one is due at n / rate |
+# | rates that are exact | there too, at a fixed rate: times are stretched so that the last one is due at n / rate |
 # | closed loop | `--max-concurrency`; the wait for a place is kept as `client_queue_time`, and is not part of TTFT |
 # | wait and service | `queued_time` in `v1/metrics/stats.py`: from the engine core's queue to the *first* scheduling; preemptions do not count |
 # | Little, as a limit | `max_num_queued_tokens` in `config/scheduler.py`: when the prompts that are not computed yet, waiting or begun, hold so many tokens, the next request is refused (`v1/engine/async_llm.py`) |
@@ -1149,7 +1149,7 @@ parts.table(lesson=10)
 # ## 16. Takeaways
 #
 # - $L = \lambda W$: one area counted twice. It needs whole requests, and nothing else.
-# - The response is one over the slack. Halve the slack, double the response; its p99 is 4.6 means in M/M/1.
+# - In M/M/1 the response is one over the slack. Halve the slack, double the response; its p99 is 4.6 means.
 # - One falls into long services, and looks into long gaps: $E[X^2]/E[X]$.
 # - Pooling is the cheapest capacity. Bursts cost as much as load, and their order is in no formula here.
 # - A p99 is a random number, and a stretch of a trace is one draw. Give a number of GPUs with its range.
@@ -1169,7 +1169,7 @@ parts.table(lesson=10)
 # 1. Which CV have the gaps with `--burstiness 0.25`?
 # 2. Why are the times stretched by `normalize_factor`, and what does that do to the CV?
 # 3. What happens to the plan when the client is late by a second?
-# 4. The count of queued tokens in `async_llm.py` is an upper bound. What does the API process not know?
+# 4. With one API process the count of queued tokens in `async_llm.py` is on the high side. What does that process not know?
 #
 # *What to find there.*
 #
