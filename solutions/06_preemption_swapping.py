@@ -315,7 +315,7 @@ assert 0.069 < model.embedding_params / multiplied < 0.071
 # vLLM's pull request #12 of 2023, which brought recomputation: swapping "incurs significant overheads due to numerous
 # small data transfers". Figures stand in #11531 (2024, A100; never merged, and silent on the size of a block): 1,250
 # blocks came in at 3.1 GB/s piece by piece, and at 12.6 with one kernel for all. Since #38460 (2026) vLLM hands all
-# pieces to the driver in one call.
+# pieces of these sizes to the driver in one call.
 #
 # At which bandwidth are both equal? $2k/B = 2P/F$ gives
 #
@@ -360,7 +360,7 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
 # at which swapping has long been slower.) In a busy server those who decode have the weights read in each step anyway, and a
-# victim's tokens ride along: `weight_seconds` is 0, and so is the break-even.
+# victim's tokens ride along: `weight_seconds` is 0, and so is the break-even, if swapping is the steeper one.
 
 # %% [markdown]
 # ### And very long ones
@@ -817,8 +817,8 @@ def make_room(free: int, running: list[tuple[str, int, bool]], need: int) -> tup
 # Back to the 500 requests, still without a prefix cache. `run(**options)` of section 2 serves them in another set-up and
 # returns a result with `ttft` (an array of one time to the first token for each request, in seconds), `num_preemptions`,
 # `num_recomputed_tokens`, and `steps.column("num_tokens")`, the tokens computed in each step. A **watermark** is a share of
-# the blocks that stays free at admission: a request is admitted only if that many are left afterwards. Those who run may
-# use them.
+# the blocks that stays free at admission: while others run, a request is admitted only if that many are left afterwards.
+# Those who run may use them.
 #
 # 2% are 30 blocks, and about twenty requests run when somebody has to go. How many steps of decoding do the 30 last?
 # **Predict** with that: does a watermark of 2% make the mean time to the first token longer or shorter, and one of 40%?
@@ -1095,15 +1095,16 @@ parts.table(lesson=6)
 #
 # **What production code does beyond this, and why.**
 #
-# - With several steps under way, blocks of a victim may still be written by one. Work on the GPU goes in order, so that
-#   is harmless, unless a connector may load into freed blocks out of order: only then are they parked (`deferred_frees`)
-#   until the step has come back. Our hunt is about what follows from it.
+# - With several steps under way, blocks that are given back may still be written by one. Work on the GPU goes in order, so
+#   that is harmless, unless a connector may load into freed blocks out of order: only then are they parked
+#   (`deferred_frees`) until the step has come back. Our hunt is about what follows from it: now a victim whose blocks
+#   would be parked stays where it is.
 # - Offloading keeps *contents*, not victims: full blocks are stored on the CPU under their hashes, and found again by
 #   whoever has that prefix, be it the victim or somebody else. What comes in is copied by a kernel if its pieces are
 #   below 28 KiB and there are at least 16 of them, all else by the copy engine (`kv_offload/cpu/gpu_worker.py`): the 64
 #   KiB of section 4 never see the kernel.
 # - Under first come, first served a request that preempts itself ends the loop over those who run, since nobody stands
-#   behind it; under priority those behind are still served, unless the loop stopped because a victim could not be freed.
+#   behind it; under priority the loop goes on with those behind. Where it stops to wait for blocks, they are not served.
 # - Images are computed by an encoder under a budget of its own; a victim gives that back as well.
 #
 # ## 11. Quiz

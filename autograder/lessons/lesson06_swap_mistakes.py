@@ -308,7 +308,7 @@ DECISION = (
     ),
     Misconception(
         "rounded down",
-        "The last tokens need a block as well, even if they do not fill it.",
+        "The last tokens need a block as well, whether they fill it or not.",
         whole_blocks_only,
     ),
     Misconception(
