@@ -5,7 +5,7 @@
 #
 # Four lessons were about where keys and values lie. This one is about time: who computes what, and when. A GPU runs a
 # model in *iterations*, each of which computes some tokens of some requests. Who is in the next one? The answer that came
-# first, a batch that stays together until its last member is done, leaves most of its seats idle and lets users wait for
+# first, a batch that stays together until its last member is done, leaves many of its seats idle and lets users wait for
 # many seconds. The answer that replaced it is a loop of a dozen lines, and a rule for who may come in.
 #
 # **By the end you will have built** admission, the part of the scheduler that lets waiting requests into a running batch;
@@ -573,8 +573,9 @@ assert twice[1].e2e.mean() < twice[0].e2e.mean()
 # neither is the time between two users.
 
 # %% [markdown]
-# > **An upstream bug.** vLLM, issue #7242 and pull request #7372 (August 2024): in the benchmark client an `else` was
-# > missing, so the time to first token of each request was filed as a gap as well. SGLang's client had the same line (#1005).
+# > **An upstream bug.** vLLM, issue #7242 and pull request #7372 (August 2024): in the benchmark client, for the completions
+# > API, an `else` was missing, so the time to first token of each request was filed as a gap as well. SGLang's client had
+# > the same line (#1005).
 #
 # One value too many for each request, among hundreds that are right. What does it do to the mean of all gaps? Take the
 # small GPU of section 7, where people wait for their first token:
@@ -678,8 +679,9 @@ check("5.7a", exposing)
 # four seats and a budget of 2,048, d starts in step 13, when c has had its 12 tokens, and not in step 1.
 
 # %% [markdown]
-# Mend it. The code around the hole is the suspect's; how requests come in is yours. Somebody may go away at the end of a
-# step: `aborts` has pairs of a name and that step. The check asks about those, too.
+# Mend it. The code around the hole is the suspect's; how requests come in is yours. Who is in `running` may go away at the
+# end of a step: `aborts` has pairs of a name and that step. (Who waits then, or is in the middle of a prompt, stays.) The check
+# asks about those, too.
 
 # %% exercise="5.7b"
 def first_steps(
@@ -695,7 +697,7 @@ def first_steps(
         requests: Name, tokens of the prompt, tokens to generate. All are there from the beginning.
         seats: Most requests at the same time.
         budget: Most tokens of a step; at least one for each seat.
-        aborts: Pairs of a name and the step at whose end it goes away.
+        aborts: Pairs of a name and the step at whose end it goes away, if it is in ``running`` then.
 
     >>> first_steps([("a", 5, 2), ("b", 4, 1), ("c", 1, 1)], seats=2, budget=8)
     {'a': 0, 'b': 0, 'c': 2}

@@ -8,7 +8,10 @@ from enum import Enum
 
 
 class RequestStatus(Enum):
-    """Where a request is in its life. Names follow vLLM 0.33.0 (``vllm/v1/request.py``)."""
+    """Where a request is in its life.
+
+    Names follow vLLM 0.33.0 (``vllm/v1/request.py``), which has no SWAPPED any more.
+    """
 
     WAITING = "waiting"
     RUNNING = "running"

@@ -148,9 +148,10 @@ class Scheduler:
         finished = scheduler.update_from_output(output, sampled)
 
     Invariants: an iteration computes at most ``max_num_batched_tokens`` tokens of at most
-    ``max_num_seqs`` requests; a request is in exactly one of ``waiting``, ``running`` and
-    ``swapped`` until it is finished; only running requests hold blocks. Every request comes to its
-    end, if only the model keeps answering and no policy prefers later arrivals for ever.
+    ``max_num_seqs`` requests, or of those that ran already when that was lowered; a request is in
+    exactly one of ``waiting``, ``running`` and ``swapped`` until it is finished; only running
+    requests hold blocks. Every request comes to its end, if only the model keeps answering and no
+    policy prefers later arrivals for ever.
 
     Args:
         config: Limits and choices.

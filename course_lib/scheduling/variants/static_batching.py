@@ -13,8 +13,8 @@ class StaticBatchingScheduler(Scheduler):
     """A scheduler that admits only when nobody runs.
 
     The next batch is what one iteration admits: up to ``max_num_seqs`` requests, and no more
-    prompts than its token budget holds. For batches of ``max_num_seqs``, give it a budget for all
-    their prompts.
+    prompts than its token budget begins: the last may be cut. For batches of ``max_num_seqs``,
+    give it a budget for all their prompts.
 
     >>> from course_lib.kv_cache import KVCacheManager
     >>> from course_lib.scheduling import Request, SchedulerConfig
