@@ -113,6 +113,7 @@ ADMIT = Exercise(
         machine=lives.AdmissionLife,
         max_steps=5,
         probes=lives.ADMISSIONS,
+        large=(lives.MANY_AT_ONCE,),
         misconceptions=admission.ADMIT,
         state_line=queues_of,
     ),

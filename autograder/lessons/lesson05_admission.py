@@ -130,6 +130,13 @@ class HitsAreComputed(Admission):
         return budget
 
 
+class HitsNotTakenOff(Admission):
+    """Holds the blocks of the hits, and asks for a chunk of all known tokens."""
+
+    def _num_new(self, request: Request, num_hits: int, budget: int) -> int:
+        return super()._num_new(request, 0, budget)
+
+
 class HitsCost(Admission):
     """Takes the hits from the budget as well."""
 
@@ -183,11 +190,16 @@ class WithoutBudget(Admission):
 
 
 class OneByOne(Admission):
-    """Admits one in an iteration."""
+    """Admits one in an iteration, whoever has come back from the CPU in it."""
+
+    has_admitted = False
 
     def _goes_on(self, budget: int) -> bool:
-        is_first = not (self.output.scheduled_new_reqs or self.output.scheduled_resumed_reqs)
-        return super()._goes_on(budget) and is_first
+        return super()._goes_on(budget) and not self.has_admitted
+
+    def _enter(self, request: Request, num_new: int, num_hits: int) -> None:
+        super()._enter(request, num_new, num_hits)
+        self.has_admitted = True
 
 
 class AnybodysTurn(Admission):
@@ -386,6 +398,12 @@ ADMIT = (
         "cached tokens are computed again",
         "What `find_hits` finds is computed already: only the rest is new.",
         by(HitsAreComputed),
+    ),
+    Misconception(
+        "cached tokens are lacking still",
+        "A request lacks its known tokens less those of the hits; with more it computes beyond its "
+        "end.",
+        by(HitsNotTakenOff),
     ),
     Misconception(
         "cached tokens cost budget",

@@ -73,7 +73,7 @@ def loop(given: Sequence[Given], seconds: float = 1.0, budget: int = 8, seats: i
         Make(Request, "abcdef"[number], [5] * prompt, output, arrival_time=arrival)
         for number, (prompt, output, arrival) in enumerate(given)
     ]
-    config = SchedulerConfig(max_num_seqs=seats, max_num_batched_tokens=budget)
+    config = Make(SchedulerConfig, max_num_seqs=seats, max_num_batched_tokens=budget)
     return Call(Make(Scheduler, config, Make(KVCacheManager, 100)), requests, seconds)
 
 
@@ -90,6 +90,7 @@ LOOPS = st.builds(
 
 SOME_LOOPS = (
     loop([(1, 1, 0.0)]),
+    loop([(1, 1, 0.5)]),
     loop([(9, 2, 0.0), (7, 1, 0.0), (5, 1, 0.0), (3, 1, 0.0)], budget=10),
     loop([(3, 2, 0.0), (2, 1, 0.5), (2, 1, 0.5), (1, 1, 7.0)]),
     loop([(1, 1, 2.0), (1, 2, 0.5)], seconds=0.5),
@@ -168,6 +169,7 @@ REFUSED_FLAT = (
 )
 
 MANY_FLAT = Large(
-    lambda: flat([(1, 900, 900)] * 50_000 + [(2000, 9000, 9000)] * 20),
-    "50,000 decodes and 20 chunks of 2,000 tokens",
+    # The long ones come first: whoever copies all rows for each sequence copies theirs every time.
+    lambda: flat([(8000, 9000, 9000)] * 20 + [(1, 900, 900)] * 50_000),
+    "20 chunks of 8,000 tokens and 50,000 decodes",
 )

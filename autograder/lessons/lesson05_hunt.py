@@ -201,6 +201,18 @@ def uncut(
     return _first_steps(requests, seats, budget, aborts, full, has_budget)
 
 
+def one_in_a_step(
+    requests: Sequence[Request], seats: int, budget: int, aborts: Sequence[Abort] = ()
+) -> dict[str, int]:
+    """Let one in, and look at the next in the next step."""
+
+    def has_budget(batch: _Batch, request: Request) -> bool:
+        others = len(batch.joining) - (batch.chunked is not None)
+        return batch.tokens > 0 and not others
+
+    return _first_steps(requests, seats, budget, aborts, lambda b, s: _once(b) >= s, has_budget)
+
+
 FOUR_PROMPTS = {
     "requests": [("a", 3000, 20), ("b", 500, 20), ("c", 400, 12), ("d", 300, 20)],
     "seats": 4,
@@ -283,14 +295,27 @@ EXPOSED = (
 # 5.7b
 
 
-@st.composite
-def workloads(draw: Any) -> Call:
+_Drawn = tuple[int, int, int | None]
+"""Tokens of a prompt, tokens to generate, and when the client goes away, if it does."""
+
+# One value for each request: whoever looks for the smallest case can leave a request out.
+_drawn = st.tuples(
+    st.integers(1, 9), st.integers(1, 5), st.sampled_from((*[None] * 15, 0, 1, 2, 3, 4))
+)
+
+
+def _workload(drawn: Sequence[_Drawn], seats: int, spare: int) -> Call:
+    """Return a call for requests a, b, and so on, with some budget beyond a token per seat."""
+    named = list(zip("abcdef", drawn, strict=False))
+    requests = [(name, prompt, output) for name, (prompt, output, _) in named]
+    aborts = [(name, last) for name, (_, _, last) in named if last is not None]
+    return Call(requests, seats, seats + spare, aborts)
+
+
+def workloads() -> st.SearchStrategy[Call]:
     """Return a few requests, and perhaps somebody who goes away."""
-    names = "abcdef"[: draw(st.integers(1, 6))]
-    requests = [(name, draw(st.integers(1, 9)), draw(st.integers(1, 5))) for name in names]
-    aborts = [(name, draw(st.integers(0, 4))) for name in names if draw(st.integers(0, 3)) == 3]
-    seats = draw(st.integers(1, 3))
-    return Call(requests, seats, draw(st.integers(seats + 1, 9)), aborts)
+    drawn = st.lists(_drawn, min_size=1, max_size=6)
+    return st.builds(_workload, drawn, st.integers(1, 3), st.integers(1, 8))
 
 
 def _small(prompts: Sequence[int], outputs: Sequence[int], seats: int, budget: int) -> Call:
@@ -349,6 +374,11 @@ MENDED = (
         "Who comes in when all of `tokens` is spent starts a step too early: the budget is asked "
         "before each request, as the seats are.",
         without_budget,
+    ),
+    Misconception(
+        "one in each step",
+        "Whoever has a seat and budget comes in, one after the other, all in the same step.",
+        one_in_a_step,
     ),
     Misconception(
         "waits for room for all of its prompt",

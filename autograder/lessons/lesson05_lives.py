@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from autograder.checks.acts import Act
+from autograder.checks.lives import LargeLife
 from autograder.checks.stateful import Life, Pair, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
@@ -17,6 +18,7 @@ from course_lib.scheduling.scheduler import SchedulerConfig
 from course_lib.scheduling.watch.iterations import (
     abort,
     admit,
+    admit_many,
     hold_back,
     queues_of,
     run_iteration,
@@ -208,10 +210,10 @@ def more_important_than_swapped(life: Life) -> None:
 
 def out_before_a_token(life: Life) -> None:
     """One gives way in the middle of its prompt, and comes back without a token."""
-    scheduler(life, 6, max_num_batched_tokens=4, reserve_full_prompt=False)
-    add(life, "a", 5, 4)
-    add(life, "b", 8, 2)
-    run(life, 8)
+    scheduler(life, 4, max_num_batched_tokens=3, reserve_full_prompt=False)
+    add(life, "a", 2, 2)
+    add(life, "b", 5, 1)
+    run(life, 4)
 
 
 def fewer_seats(life: Life) -> None:
@@ -478,3 +480,12 @@ ADMISSIONS = (
     one_token_left,
     times_preempted,
 )
+
+
+def many_at_once(life: Life) -> None:
+    """More come together than a scheduler has seats by default, and there is a seat for each."""
+    scheduler(life, 400, max_num_seqs=300)
+    life.apply(admit_many, 300)
+
+
+MANY_AT_ONCE = LargeLife(many_at_once, "300 requests that come together, with 300 seats")

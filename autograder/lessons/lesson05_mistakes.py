@@ -117,15 +117,16 @@ LATE_CLOCK = (
     Displaced(
         "clock += seconds",
         "for request_id in sampled",
-        "noted before the clock moves",
-        "A token comes at the end of its iteration, when the iteration has taken its time.",
+        "noted without the iteration's time",
+        "A token comes at the end of its iteration: the clock moves on by its seconds before the "
+        "token is noted.",
     ),
     Displaced(
         "if not scheduler",
         "while arriving and",
         "waits for nobody",
-        "If nobody is there, the clock has to go on to the next arrival; iterations without "
-        "anybody in them would pass instead.",
+        "If nobody is there, the clock has to go on to the next arrival before it is asked who has "
+        "come; iterations without anybody in them would pass instead.",
     ),
 )
 

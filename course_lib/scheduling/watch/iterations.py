@@ -90,6 +90,26 @@ def admit(scheduler: Scheduler, budget: int) -> dict[str, str | int]:
     return {**told(scheduler, output), "left": left}
 
 
+def admit_many(scheduler: Scheduler, num_requests: int) -> dict[str, int]:
+    """Let requests of one token come together, and count what a scheduler does with them.
+
+    Returns:
+        How many start, how many wait still, and how much is left of a budget of a token for each.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(max_num_seqs=2), KVCacheManager(num_blocks=10))
+    >>> admit_many(scheduler, 5)
+    {'start': 2, 'wait': 3, 'left': 3}
+    """
+    for number in range(num_requests):
+        scheduler.add_request(Request(f"guest {number}", [1], max_tokens=1))
+    output = SchedulerOutput()
+    left = scheduler.admit_waiting(output, num_requests)
+    starting, waiting = len(output.scheduled_new_reqs), len(scheduler.waiting)
+    return {"start": starting, "wait": waiting, "left": left}
+
+
 def abort(scheduler: Scheduler, request_id: str) -> None:
     """End a request from outside, as when its client goes away; pass over one that has ended."""
     scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)

@@ -93,6 +93,29 @@ def test_a_table_without_rows_is_not_started(answer):
     assert examine("5.1", answer).unwritten
 
 
+# 5.2
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ("FAPLECDHIKJN", "the clock moves on by its seconds before the token is noted"),
+        ("FAPLECDHIKJON", "the clock moves on by its seconds before the token is noted"),
+        ("FAPECDOHIKJN", "go on to the next arrival before it is asked who has come"),
+        ("FAPECLDOHIKJN", "go on to the next arrival before it is asked who has come"),
+    ],
+)
+def test_of_a_line_left_out_or_too_late_is_said_what_holds_of_both(order, says):
+    finding = examine("5.2", list(order))
+    assert says in finding.misconception.explanation
+
+
+def test_a_failing_loop_shows_no_more_of_a_scheduler_than_it_is_given():
+    case = examine("5.2", list("FAPECDOHIKJN")).counterexample.case
+    assert "max_num_seqs=" in case
+    assert "policy" not in case
+
+
 # 5.3, 5.4
 
 
@@ -167,6 +190,17 @@ ADMIT_WRONG = (
     ),
     ("len(self.running) < self.max_num_seqs", "len(self.running) != self.max_num_seqs", SAME),
     ("len(self.running) < ", "len(self.running) < 8 and len(self.running) < ", SAME),
+    (
+        "len(self.running) < ",
+        "len(output.num_scheduled_tokens) < 128 and len(self.running) < ",
+        SAME,
+    ),
+    ("budget -= num_new", "budget -= num_new\n        break", "one in each iteration"),
+    (
+        "request.num_tokens - num_hit_tokens",
+        "request.num_tokens",
+        "cached tokens are lacking still",
+    ),
     ("len(self.running) < ", "len(self.running) + len(self.swapped) < ", SAME),
     ("len(self.running) < ", "len(output.num_scheduled_tokens) < ", SAME),
     (
@@ -386,6 +420,12 @@ def test_a_failing_case_of_admission_is_short():
     assert "add_request(Request('" in case
 
 
+def test_whoever_is_back_without_a_token_is_shown_in_few_steps():
+    answer = changed("request.status is RequestStatus.PREEMPTED", "request.output_token_ids")
+    case = examine("5.4", answer).counterexample.case
+    assert len(case.splitlines()) <= 6, case
+
+
 # 5.5
 
 
@@ -478,6 +518,23 @@ def copied_again_and_again(query_lens, context_lens, known_lens):
     return right._replace(positions=np.array(positions, np.int64))
 
 
+def appended_row_by_row(query_lens, context_lens, known_lens):
+    right = flatten_step(query_lens, context_lens, known_lens)
+    positions = np.zeros(0, np.int64)
+    for query, context in zip(query_lens, context_lens, strict=True):
+        for place in range(context - query, context):
+            positions = np.append(positions, place)
+    return right._replace(positions=positions)
+
+
+def joined_again_and_again(query_lens, context_lens, known_lens):
+    right = flatten_step(query_lens, context_lens, known_lens)
+    positions = np.zeros(0, np.int64)
+    for query, context in zip(query_lens, context_lens, strict=True):
+        positions = np.concatenate([positions, np.arange(context - query, context)])
+    return right._replace(positions=positions)
+
+
 def refuses_nothing(query_lens, context_lens, known_lens):
     lens = [max(1, each) for each in query_lens]
     contexts = [max(pair) for pair in zip(lens, context_lens, strict=False)]
@@ -528,6 +585,8 @@ FLAT_WRONG = (
     passes_over_nothing,
     in_two_bytes,
     copied_again_and_again,
+    appended_row_by_row,
+    joined_again_and_again,
     refuses_nothing,
     lambda query_lens, context_lens, known_lens: tuple(
         flatten_step(query_lens, context_lens, known_lens)
@@ -656,6 +715,11 @@ def first_steps(requests, seats, budget, aborts=()):
             "waits for room for all of its prompt",
         ),
         ("tokens > 0 and len(running) < seats", "those who join are forgotten"),
+        (
+            "tokens > 0 and len(running) + len(joining) < seats "
+            "and len(joining) == (chunked is not None)",
+            "one in each step",
+        ),
     ],
 )
 def test_of_the_hole_in_the_cell_each_wrong_condition_has_its_name(load, condition, name):
@@ -663,6 +727,24 @@ def test_of_the_hole_in_the_cell_each_wrong_condition_has_its_name(load, conditi
     finding = examine("5.7b", answer)
     assert finding.fraction == (name is None)
     assert named(finding) == (name or SAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_requests"),
+    [
+        ("cleared in every step", 2),
+        ("counted once", 3),
+        ("those who join are forgotten", 2),
+        ("no limit of tokens", 2),
+        ("one in each step", 2),
+        ("waits for room for all of its prompt", 1),
+    ],
+)
+def test_of_workloads_that_fail_one_of_few_requests_is_shown(name, num_requests):
+    mistake = next(m for m in lessons.find("5.7b").check.misconceptions if m.name == name)
+    finding = examine("5.7b", mistake.wrong, max_examples=100)
+    requests = finding.counterexample.case.partition("]")[0]
+    assert requests.count("('") <= num_requests, finding.counterexample.case
 
 
 def uses_up_the_requests(requests, seats, budget, aborts=()):
