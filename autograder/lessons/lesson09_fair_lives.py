@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from autograder.checks.acts import Act
-from autograder.checks.stateful import Life
+from autograder.checks.stateful import LargeLife, Life
 from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run
 from autograder.lessons.lesson09_lives import (
     NAME,
+    SERVED,
     QueueLife,
     Script,
     come,
@@ -29,6 +31,7 @@ from course_lib.scheduling.watch.queue_lines import (
     accounts,
     cache_tokens,
     choose_among,
+    choose_in_a_long_line,
     service_line,
 )
 
@@ -82,6 +85,7 @@ class WeightsLife(QueueLife):
         prompt=st.integers(1, 4),
         max_tokens=st.integers(1, 8),
         client_id=st.sampled_from("abc"),
+        arrival_time=st.sampled_from((0.0, 50.0)),
     )
     def arrive(self, **told: Any) -> None:
         """Let a client send something."""
@@ -276,6 +280,12 @@ FAIR: tuple[Script, ...] = (
     nobody,
 )
 
+FAIR_AT_SIZE = replace(
+    SERVED,
+    slow="No call may go through all requests that wait: `least_served` looks at their clients "
+    "alone, and each client has a queue",
+)
+
 # Cached prefixes
 
 
@@ -350,6 +360,20 @@ CACHED: tuple[Script, ...] = (
     _asked(2, r0=1, r1=2, r2=3),
 )
 
+
+def long_line(life: Life) -> None:
+    """Choose among many."""
+    life.create(Make(CachedTokens, {}), max_passes=2)
+    life.apply(choose_in_a_long_line, 20_000)
+
+
+LONG_LINE = LargeLife(
+    long_line,
+    "a line of 20,000",
+    slow="Go through the line once for somebody who is due, and once for the most cached tokens, "
+    "not once for each who waits",
+)
+
 # The budget, split
 
 
@@ -417,8 +441,16 @@ def _weighted(*sent: tuple[str, int], taken: int = 0) -> Script:
     return life_of
 
 
+def late_on_another_clock(life: Life) -> None:
+    """Virtual time is not that of the arrivals."""
+    life.create()
+    come(life, "a1", 1, 1, client_id="a", arrival_time=30.0)
+    life.see("last_finish")
+
+
 WEIGHTS = (
     _weighted(("a1", 20), ("b1", 20), ("a2", 20), ("b2", 20), ("a3", 20), ("b3", 20)),
     _weighted(("a1", 8), ("a2", 12), ("b1", 6), ("c1", 30), ("b2", 4), ("a3", 10), taken=3),
     _weighted(("b1", 50), ("b2", 50), ("c1", 5), ("a1", 40), taken=2),
+    late_on_another_clock,
 )
