@@ -30,6 +30,7 @@ from course_lib.scheduling.watch.queue_lines import (
     CachedTokens,
     accounts,
     cache_tokens,
+    charge_one_after_the_other,
     choose_among,
     choose_in_a_long_line,
     service_line,
@@ -219,6 +220,12 @@ def on_with_the_answer(life: Life) -> None:
     life.apply(accounts)
 
 
+def told_by_a_generator(life: Life) -> None:
+    """The requests that get a token are told one after the other, and only once."""
+    life.create()
+    life.apply(charge_one_after_the_other, "aba")
+
+
 def debts_stay(life: Life) -> None:
     """A client that was served much comes back while another one waits that was served little."""
     life.create()
@@ -277,6 +284,7 @@ FAIR: tuple[Script, ...] = (
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,
+    told_by_a_generator,
     nobody,
 )
 
@@ -309,6 +317,14 @@ def longest_first(life: Life) -> None:
     take(life, 5)
 
 
+def long_and_short_prompts(life: Life) -> None:
+    """Counted are tokens that are cached, not their share of the prompt, nor those that are not."""
+    life.create(Make(CachedTokens, {"r0": 16, "r1": 32}), max_passes=9)
+    for name, prompt in (("r0", 20), ("r1", 90)):
+        come(life, name, prompt)
+    take(life, 2)
+
+
 def passed_over(life: Life) -> None:
     """The first in line is passed over twice, and no more."""
     _cached(2, 0, 16, 32, 48, 64)(life)
@@ -334,6 +350,16 @@ def more_than_enough(life: Life) -> None:
     take(life, 3)
 
 
+def looked_at_twice(life: Life) -> None:
+    """Somebody is due, and is looked at twice, as when there is no room: it stays due."""
+    _cached(1, 0, 16)(life)
+    take(life)
+    life.apply(cache_tokens, "late", 96)
+    come(life, "late")
+    for _ in range(2):
+        life.do("peek", reads=NAME)
+
+
 def no_passing(life: Life) -> None:
     """With no passes allowed it is first come, first served."""
     _cached(0, 0, 16, 32)(life)
@@ -352,9 +378,11 @@ def _asked(max_passes: int, **passes: int) -> Script:
 
 CACHED: tuple[Script, ...] = (
     longest_first,
+    long_and_short_prompts,
     passed_over,
     two_are_due,
     more_than_enough,
+    looked_at_twice,
     no_passing,
     _asked(0, r0=0),
     _asked(2, r0=1, r1=2, r2=3),

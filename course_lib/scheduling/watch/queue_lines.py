@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
 from course_lib.scheduling.request import Request
@@ -155,6 +155,21 @@ def accounts(queue: VTCRequestQueue) -> dict[str, float]:
     {'a': 2.0}
     """
     return {client_id: counter for client_id, counter in queue.counters.items() if counter}
+
+
+def charge_one_after_the_other(
+    queue: VTCRequestQueue, client_ids: Sequence[str]
+) -> dict[str, float]:
+    """Charge for a token of a request of each of these clients, told by a generator.
+
+    Returns:
+        The counters, as ``accounts`` tells them.
+
+    >>> charge_one_after_the_other(VTCRequestQueue(), "aab")
+    {'a': 4.0, 'b': 2.0}
+    """
+    queue.charge(Request("guest", [1], 1, client_id=client_id) for client_id in client_ids)
+    return accounts(queue)
 
 
 class CachedTokens:

@@ -27,6 +27,7 @@ from course_lib.scheduling import (
     VTCRequestQueue,
 )
 from course_lib.scheduling.policies import nobody_waits, not_in_queue
+from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -557,6 +558,14 @@ class TakesAndCharges(VTCRequestQueue):
         return request
 
 
+class ChargesLists(VTCRequestQueue):
+    """Charges requests by their places."""
+
+    def charge(self, generating):
+        for place in range(len(generating)):
+            self.counters[generating[place].client_id] += self.output_weight
+
+
 class LooksAtAllRequests(VTCRequestQueue):
     """Looks for the client served least among the requests that wait."""
 
@@ -568,6 +577,27 @@ class LooksAtAllRequests(VTCRequestQueue):
 
 
 # 9.6
+
+
+def forgets_the_passes_of_who_is_due(self, in_line, num_passes):
+    place = CacheAwareRequestQueue.choose(self, in_line, num_passes)
+    if num_passes[in_line[place].request_id] >= self.max_passes:
+        num_passes[in_line[place].request_id] = 0
+    return place
+
+
+def largest_share_first(self, in_line, num_passes):
+    if (due := [num_passes[r.request_id] >= self.max_passes for r in in_line]).count(True):
+        return due.index(True)
+    shares = [self.num_cached_tokens(r) / r.num_prompt_tokens for r in in_line]
+    return shares.index(max(shares))
+
+
+def fewest_to_compute_first(self, in_line, num_passes):
+    if (due := [num_passes[r.request_id] >= self.max_passes for r in in_line]).count(True):
+        return due.index(True)
+    left = [r.num_prompt_tokens - self.num_cached_tokens(r) for r in in_line]
+    return left.index(min(left))
 
 
 def none_has_more(self, in_line, num_passes):
@@ -818,6 +848,7 @@ WRONG = [
     ("9.3d", aged_by_multiplication, "times instead of over"),
     ("9.3e", due_after_arrival, "counted from the arrival"),
     ("9.4", LooksAtAllRequests, SAME),
+    ("9.4", ChargesLists, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", NotesNobody, "no lift where nobody waits"),
     ("9.4", ForgetsPreempted, "who came back is not noted"),
@@ -832,6 +863,9 @@ WRONG = [
     ("9.4", ChargesClients, "once for a client"),
     ("9.4", ChargesWhoHasSaidNothing, "known by its tokens"),
     ("9.6", none_has_more, SAME),
+    ("9.6", largest_share_first, SAME),
+    ("9.6", fewest_to_compute_first, SAME),
+    ("9.6", forgets_the_passes_of_who_is_due, SAME),
     ("9.6", who_is_next, "the request, not its position"),
     ("9.6", chooses_by_what_is_computed, "computed, not cached"),
     ("9.6", most_passes_of_those_due, "the one passed over most"),
