@@ -146,7 +146,7 @@ FAIR = Exercise(
         misconceptions=unfair.FAIR,
         max_steps=10,
         state_line=service_line,
-        large=(fair_lives.FAIR_AT_SIZE,),
+        large=fair_lives.FAIR_AT_SIZE,
     ),
     hints=(
         "When may a client have saved something up that it should not have?",

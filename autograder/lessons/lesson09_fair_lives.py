@@ -33,6 +33,7 @@ from course_lib.scheduling.watch.queue_lines import (
     charge_one_after_the_other,
     choose_among,
     choose_in_a_long_line,
+    come_and_go,
     service_line,
 )
 
@@ -288,10 +289,20 @@ FAIR: tuple[Script, ...] = (
     nobody,
 )
 
-FAIR_AT_SIZE = replace(
-    SERVED,
-    slow="No call may go through all requests that wait: `least_served` looks at their clients "
-    "alone, and each client has a queue",
+
+def many_of_one_client(life: Life) -> None:
+    """A client has many waiting, and another one comes and goes."""
+    life.create()
+    life.apply(come_and_go, 10_000)
+
+
+SLOW = (
+    "No call may go through all requests that wait: `lift` and `least_served` look at their "
+    "clients alone, and each client has a queue"
+)
+FAIR_AT_SIZE = (
+    replace(SERVED, slow=SLOW),
+    LargeLife(many_of_one_client, "10,000 of a wait, and b comes and goes as often", slow=SLOW),
 )
 
 # Cached prefixes
@@ -386,6 +397,7 @@ CACHED: tuple[Script, ...] = (
     no_passing,
     _asked(0, r0=0),
     _asked(2, r0=1, r1=2, r2=3),
+    _asked(2, r0=1, r1=8),
 )
 
 

@@ -144,6 +144,25 @@ def key_in_tokens(
     return float(queue.key(request))
 
 
+def come_and_go(queue: RequestQueue, num_requests: int) -> int:
+    """Let requests of a client come, and as often one of another client come and go.
+
+    Returns:
+        How many wait.
+
+    >>> from course_lib.scheduling import VTCRequestQueue
+    >>> come_and_go(VTCRequestQueue(), 9)
+    9
+    """
+    for index in range(num_requests):
+        queue.add(Request(f"guest {index}", [1], 1, client_id="a"))
+    comes_and_goes = Request("b1", [1], 1, client_id="b")
+    for _ in range(num_requests):
+        queue.add(comes_and_goes)
+        queue.remove(comes_and_goes)
+    return len(queue)
+
+
 def accounts(queue: VTCRequestQueue) -> dict[str, float]:
     """Return the counters of a token-fair queue, without those that stand at 0.
 

@@ -566,6 +566,17 @@ class ChargesLists(VTCRequestQueue):
             self.counters[generating[place].client_id] += self.output_weight
 
 
+class LiftsByAllRequests(VTCRequestQueue):
+    """Looks for the level among the requests that wait."""
+
+    def lift(self, client_id):
+        if not self.queues:
+            return super().lift(client_id)
+        waiting = {request.client_id for queue in self.queues.values() for request in queue}
+        level = min(self.counters[each] for each in waiting)
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
 class LooksAtAllRequests(VTCRequestQueue):
     """Looks for the client served least among the requests that wait."""
 
@@ -598,6 +609,21 @@ def fewest_to_compute_first(self, in_line, num_passes):
         return due.index(True)
     left = [r.num_prompt_tokens - self.num_cached_tokens(r) for r in in_line]
     return left.index(min(left))
+
+
+def first_where_nobody_is_due(self, in_line, num_passes):
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= self.max_passes:
+            return place
+    return 0
+
+
+def due_after_eight(self, in_line, num_passes):
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= 8:
+            return place
+    cached = [self.num_cached_tokens(request) for request in in_line]
+    return cached.index(max(cached))
 
 
 def none_has_more(self, in_line, num_passes):
@@ -849,6 +875,7 @@ WRONG = [
     ("9.3e", due_after_arrival, "counted from the arrival"),
     ("9.4", LooksAtAllRequests, SAME),
     ("9.4", ChargesLists, SAME),
+    ("9.4", LiftsByAllRequests, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", NotesNobody, "no lift where nobody waits"),
     ("9.4", ForgetsPreempted, "who came back is not noted"),
@@ -863,6 +890,8 @@ WRONG = [
     ("9.4", ChargesClients, "once for a client"),
     ("9.4", ChargesWhoHasSaidNothing, "known by its tokens"),
     ("9.6", none_has_more, SAME),
+    ("9.6", first_where_nobody_is_due, "the cache is not asked"),
+    ("9.6", due_after_eight, SAME),
     ("9.6", largest_share_first, SAME),
     ("9.6", fewest_to_compute_first, SAME),
     ("9.6", forgets_the_passes_of_who_is_due, SAME),
