@@ -41,7 +41,7 @@ from course_lib.scheduling.watch.queue_lines import (
 class ClientLife(QueueLife):
     """The same with clients, whose tokens are charged."""
 
-    @initialize(weights=st.sampled_from(((), (1.0, 2.0), (3.0, 1.0))))
+    @initialize(weights=st.sampled_from(((), (1.0, 2.0), (3.0, 1.0), (0.25, 1.5))))
     def make_one(self, weights: tuple[float, ...] = ()) -> None:
         """Start with nobody in line."""
         self.create(*weights)
@@ -221,6 +221,15 @@ def on_with_the_answer(life: Life) -> None:
     life.apply(accounts)
 
 
+def parts_of_a_token(life: Life) -> None:
+    """Weights need not be whole numbers."""
+    life.create(0.25, 1.5)
+    whose = _client(life, "a1", 3)
+    take(life)
+    tokens(life, whose, 1)
+    life.apply(accounts)
+
+
 def told_by_a_generator(life: Life) -> None:
     """The requests that get a token are told one after the other, and only once."""
     life.create()
@@ -285,6 +294,7 @@ FAIR: tuple[Script, ...] = (
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,
+    parts_of_a_token,
     told_by_a_generator,
     nobody,
 )

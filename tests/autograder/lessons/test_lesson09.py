@@ -558,6 +558,14 @@ class TakesAndCharges(VTCRequestQueue):
         return request
 
 
+class WholeWeights(VTCRequestQueue):
+    """Charges whole numbers only."""
+
+    def charge(self, generating):
+        for request in generating:
+            self.counters[request.client_id] += int(self.output_weight)
+
+
 class ChargesLists(VTCRequestQueue):
     """Charges requests by their places."""
 
@@ -570,10 +578,9 @@ class LiftsByAllRequests(VTCRequestQueue):
     """Looks for the level among the requests that wait."""
 
     def lift(self, client_id):
-        if not self.queues:
-            return super().lift(client_id)
+        super().lift(client_id)
         waiting = {request.client_id for queue in self.queues.values() for request in queue}
-        level = min(self.counters[each] for each in waiting)
+        level = min((self.counters[each] for each in waiting), default=0.0)
         self.counters[client_id] = max(self.counters[client_id], level)
 
 
@@ -875,6 +882,7 @@ WRONG = [
     ("9.3e", due_after_arrival, "counted from the arrival"),
     ("9.4", LooksAtAllRequests, SAME),
     ("9.4", ChargesLists, SAME),
+    ("9.4", WholeWeights, SAME),
     ("9.4", LiftsByAllRequests, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", NotesNobody, "no lift where nobody waits"),
