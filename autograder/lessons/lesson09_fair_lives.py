@@ -224,8 +224,8 @@ def on_with_the_answer(life: Life) -> None:
 def parts_of_a_token(life: Life) -> None:
     """Weights need not be whole numbers."""
     life.create(0.25, 1.5)
-    whose = _client(life, "a1", 3)
-    take(life)
+    whose, *_ = (_client(life, name, n) for name, n in (("a1", 2), ("b1", 1), ("a2", 1), ("b2", 1)))
+    take(life, 3)
     tokens(life, whose, 1)
     life.apply(accounts)
 

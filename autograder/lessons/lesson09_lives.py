@@ -19,6 +19,7 @@ from course_lib.scheduling.watch.queue_lines import (
     ghost_line,
     key_in_tokens,
     leave_one_by_one,
+    preempted,
     same_or_copies,
     serve_one_by_one,
     service_line,
@@ -53,7 +54,7 @@ def take(life: Life, num_requests: int = 1) -> None:
 
 def returned(name: str, *sizes: int, **told: Any) -> Make:
     """Return the recipe of a request that was preempted once."""
-    return request(name, *sizes, **told).set("num_preemptions", 1)
+    return Make(preempted, request(name, *sizes, **told))
 
 
 # Lives that are drawn

@@ -6,8 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
-from course_lib.scheduling.request import Request
+from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
+
+
+def preempted(request: Request) -> Request:
+    """Return a request as it is when it has run and was preempted.
+
+    >>> preempted(Request("a", [1], 1)).status.value
+    'preempted'
+    """
+    request.status = RequestStatus.RUNNING
+    request.status = RequestStatus.PREEMPTED
+    request.num_preemptions += 1
+    return request
 
 
 def service_line(queue: RequestQueue) -> str:

@@ -23,6 +23,7 @@ from course_lib.scheduling import (
     PriorityRequestQueue,
     Request,
     RequestQueue,
+    RequestStatus,
     SortedRequestQueue,
     VTCRequestQueue,
 )
@@ -558,6 +559,18 @@ class TakesAndCharges(VTCRequestQueue):
         return request
 
 
+class KnownByStatus(VTCRequestQueue):
+    """Takes for preempted whose status says so."""
+
+    def pop(self):
+        request = self.peek()
+        self.remove(request)
+        self.last_client = request.client_id
+        if request.status is not RequestStatus.PREEMPTED:
+            self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
+        return request
+
+
 class WholeWeights(VTCRequestQueue):
     """Charges whole numbers only."""
 
@@ -817,6 +830,7 @@ RIGHT = [
     ("9.3e", lambda self, r: (r.deadline, r.arrival_time, r.request_id)),
     ("9.4", InOneTable),
     ("9.4", OpensNoAccounts),
+    ("9.4", KnownByStatus),
     ("9.6", numpy_chooses),
     ("9.7", at_least_one_shares),
     ("9.7", shares_with_who_asks),
