@@ -377,6 +377,17 @@ def as_many_as_may_stay(life: Life) -> None:
         life.apply(entries_line)
 
 
+def all_have_left(num_requests: int) -> Script:
+    """Return a life in which so many come and go, and counted is what is left in the heap."""
+
+    def life_of(life: Life) -> None:
+        life.create()
+        life.apply(leave_one_by_one, num_requests)
+        life.apply(entries_line)
+
+    return life_of
+
+
 def other_keys(life: Life) -> None:
     """Entered are keys that the queue would not name itself, and some that are no whole numbers."""
     life.create()
@@ -400,7 +411,7 @@ HEAPS: tuple[Script, ...] = (
     the_very_requests,
 )
 ENTERED = (*HEAPS, other_keys)
-LEFT = (*HEAPS, as_many_as_may_stay)
+LEFT = (*HEAPS, as_many_as_may_stay, all_have_left(1), all_have_left(34))
 
 # Keys
 
