@@ -54,13 +54,13 @@ def functions_of(obj: Any) -> list[FunctionType]:
     members = vars(obj).values() if isinstance(obj, type) else [obj]
     unwrapped = (inspect.unwrap(getattr(member, "__func__", member)) for member in members)
     # What @dataclass makes has no file, and what typing.Protocol gives to every class on it is
-    # typing's own; both are made anew where the class is.
+    # typing's own, as what a NamedTuple has is collections' own: made anew where the class is.
     return [
         function
         for function in unwrapped
         if isinstance(function, FunctionType)
         and function.__code__.co_filename != "<string>"
-        and function.__module__ != "typing"
+        and function.__module__ not in ("typing", "collections")
     ]
 
 

@@ -48,6 +48,7 @@ FIRST_COME = Exercise(
         max_steps=10,
         state_line=service_line,
         large=(lives.LEAVING, lives.SERVED),
+        first=lives.two_lines,
     ),
     hints=(
         "How many steps does a list or a deque take to let go of somebody in the middle?",
@@ -70,7 +71,7 @@ PUSH = Exercise(
         SortedRequestQueue,
         "push",
         lives.HeapLife,
-        lives.HEAPS,
+        lives.ENTERED,
         mistakes.PUSH,
         on=SJFRequestQueue,
         large=(lives.SERVED,),
@@ -116,7 +117,7 @@ REMOVE = Exercise(
         SortedRequestQueue,
         "remove",
         lives.HeapLife,
-        lives.HEAPS,
+        lives.LEFT,
         mistakes.REMOVE,
         on=SJFRequestQueue,
         large=(lives.GHOSTS_LEAVING,),
@@ -145,6 +146,7 @@ FAIR = Exercise(
         misconceptions=unfair.FAIR,
         max_steps=10,
         state_line=service_line,
+        large=fair_lives.FAIR_AT_SIZE,
     ),
     hints=(
         "When may a client have saved something up that it should not have?",
@@ -194,6 +196,7 @@ CACHED = Exercise(
         misconceptions=choices.CHOOSE,
         max_steps=8,
         state_line=passes_line,
+        large=(fair_lives.LONG_LINE,),
     ),
     hints=(
         "What is asked first: who has most in the cache, or who has waited long enough?",
@@ -237,7 +240,12 @@ READINGS = Exercise(
     points=4,
     minutes=7,
     difficulty=2,
-    check=TraceCheck(hunt.readings, misconceptions=hunt.READINGS, form=hunt.form_of_a_reading),
+    check=TraceCheck(
+        hunt.readings,
+        misconceptions=hunt.READINGS,
+        compare=hunt.same_reading,
+        form=hunt.form_of_a_reading,
+    ),
     hints=(
         "What is `place` when nobody in the line is longer than the new one?",
         "Insert the five one by one. Then look for every line that reads a value of `shares`.",

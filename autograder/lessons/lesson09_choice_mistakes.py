@@ -114,6 +114,14 @@ def first_in_line(
     return 0
 
 
+def first_unless_somebody_is_due(
+    self: CacheAwareRequestQueue, in_line: Sequence[Request], num_passes: Counter[str]
+) -> int:
+    """Look at the passes, and not at the cache."""
+    due = (i for i, r in enumerate(in_line) if num_passes[r.request_id] >= self.max_passes)
+    return next(due, 0)
+
+
 CHOOSE = (
     Misconception(
         "the request, not its position",
@@ -142,6 +150,12 @@ CHOOSE = (
         "always the first in line",
         "That is first come, first served. Unless somebody is due, who has most in the cache goes.",
         first_in_line,
+    ),
+    Misconception(
+        "the cache is not asked",
+        "That is first come, first served. Where nobody is due, who has most in the cache goes: "
+        "`self.num_cached_tokens(request)` says how much.",
+        first_unless_somebody_is_due,
     ),
     Misconception(
         "no bound",

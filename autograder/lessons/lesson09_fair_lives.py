@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from autograder.checks.acts import Act
-from autograder.checks.stateful import Life
+from autograder.checks.stateful import LargeLife, Life
 from autograder.lessons.lesson05_lives import SchedulerLife, add, all_have_come, run
 from autograder.lessons.lesson09_lives import (
     NAME,
+    SERVED,
     QueueLife,
     Script,
     come,
@@ -28,7 +30,10 @@ from course_lib.scheduling.watch.queue_lines import (
     CachedTokens,
     accounts,
     cache_tokens,
+    charge_one_after_the_other,
     choose_among,
+    choose_in_a_long_line,
+    come_and_go,
     service_line,
 )
 
@@ -36,7 +41,7 @@ from course_lib.scheduling.watch.queue_lines import (
 class ClientLife(QueueLife):
     """The same with clients, whose tokens are charged."""
 
-    @initialize(weights=st.sampled_from(((), (1.0, 2.0), (3.0, 1.0))))
+    @initialize(weights=st.sampled_from(((), (1.0, 2.0), (3.0, 1.0), (0.25, 1.5))))
     def make_one(self, weights: tuple[float, ...] = ()) -> None:
         """Start with nobody in line."""
         self.create(*weights)
@@ -82,6 +87,7 @@ class WeightsLife(QueueLife):
         prompt=st.integers(1, 4),
         max_tokens=st.integers(1, 8),
         client_id=st.sampled_from("abc"),
+        arrival_time=st.sampled_from((0.0, 50.0)),
     )
     def arrive(self, **told: Any) -> None:
         """Let a client send something."""
@@ -215,6 +221,21 @@ def on_with_the_answer(life: Life) -> None:
     life.apply(accounts)
 
 
+def parts_of_a_token(life: Life) -> None:
+    """Weights need not be whole numbers."""
+    life.create(0.25, 1.5)
+    whose, *_ = (_client(life, name, n) for name, n in (("a1", 2), ("b1", 1), ("a2", 1), ("b2", 1)))
+    take(life, 3)
+    tokens(life, whose, 1)
+    life.apply(accounts)
+
+
+def told_by_a_generator(life: Life) -> None:
+    """The requests that get a token are told one after the other, and only once."""
+    life.create()
+    life.apply(charge_one_after_the_other, "aba")
+
+
 def debts_stay(life: Life) -> None:
     """A client that was served much comes back while another one waits that was served little."""
     life.create()
@@ -273,7 +294,25 @@ FAIR: tuple[Script, ...] = (
     debts_stay,
     after_an_empty_line,
     preempted_and_taken_last,
+    parts_of_a_token,
+    told_by_a_generator,
     nobody,
+)
+
+
+def many_of_one_client(life: Life) -> None:
+    """A client has many waiting, and another one comes and goes."""
+    life.create()
+    life.apply(come_and_go, 10_000)
+
+
+SLOW = (
+    "No call may go through all requests that wait: `lift` and `least_served` look at their "
+    "clients alone, and each client has a queue"
+)
+FAIR_AT_SIZE = (
+    replace(SERVED, slow=SLOW),
+    LargeLife(many_of_one_client, "10,000 of a wait, and b comes and goes as often", slow=SLOW),
 )
 
 # Cached prefixes
@@ -297,6 +336,14 @@ def longest_first(life: Life) -> None:
     """The longest cached prefix first; of equals the first in line."""
     _cached(9, 0, 32, 64, 16, 64)(life)
     take(life, 5)
+
+
+def long_and_short_prompts(life: Life) -> None:
+    """Counted are tokens that are cached, not their share of the prompt, nor those that are not."""
+    life.create(Make(CachedTokens, {"r0": 16, "r1": 32}), max_passes=9)
+    for name, prompt in (("r0", 20), ("r1", 90)):
+        come(life, name, prompt)
+    take(life, 2)
 
 
 def passed_over(life: Life) -> None:
@@ -324,6 +371,16 @@ def more_than_enough(life: Life) -> None:
     take(life, 3)
 
 
+def looked_at_twice(life: Life) -> None:
+    """Somebody is due, and is looked at twice, as when there is no room: it stays due."""
+    _cached(1, 0, 16)(life)
+    take(life)
+    life.apply(cache_tokens, "late", 96)
+    come(life, "late")
+    for _ in range(2):
+        life.do("peek", reads=NAME)
+
+
 def no_passing(life: Life) -> None:
     """With no passes allowed it is first come, first served."""
     _cached(0, 0, 16, 32)(life)
@@ -342,12 +399,29 @@ def _asked(max_passes: int, **passes: int) -> Script:
 
 CACHED: tuple[Script, ...] = (
     longest_first,
+    long_and_short_prompts,
     passed_over,
     two_are_due,
     more_than_enough,
+    looked_at_twice,
     no_passing,
     _asked(0, r0=0),
     _asked(2, r0=1, r1=2, r2=3),
+    _asked(2, r0=1, r1=8),
+)
+
+
+def long_line(life: Life) -> None:
+    """Choose among many."""
+    life.create(Make(CachedTokens, {}), max_passes=2)
+    life.apply(choose_in_a_long_line, 20_000)
+
+
+LONG_LINE = LargeLife(
+    long_line,
+    "a line of 20,000",
+    slow="Go through the line once for somebody who is due, and once for the most cached tokens, "
+    "not once for each who waits",
 )
 
 # The budget, split
@@ -417,8 +491,16 @@ def _weighted(*sent: tuple[str, int], taken: int = 0) -> Script:
     return life_of
 
 
+def late_on_another_clock(life: Life) -> None:
+    """Virtual time is not that of the arrivals."""
+    life.create()
+    come(life, "a1", 1, 1, client_id="a", arrival_time=30.0)
+    life.see("last_finish")
+
+
 WEIGHTS = (
     _weighted(("a1", 20), ("b1", 20), ("a2", 20), ("b2", 20), ("a3", 20), ("b3", 20)),
     _weighted(("a1", 8), ("a2", 12), ("b1", 6), ("c1", 30), ("b2", 4), ("a3", 10), taken=3),
     _weighted(("b1", 50), ("b2", 50), ("c1", 5), ("a1", 40), taken=2),
+    late_on_another_clock,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
+from autograder.checks.compare import exactly
 from autograder.checks.finding import Misconception
 from autograder.checks.function import Call
 from autograder.checks.trace import Instance
@@ -152,13 +154,13 @@ def latest_first(steps: Sequence[Step]) -> list[str]:
 
 @st.composite
 def lives(draw: st.DrawFn) -> Call:
-    """Draw a life in which sessions come, write again, and are served, until nobody waits."""
+    """Draw a life in which sessions come, write again, and are served; some may wait at its end."""
     names = iter("BADCFEHG")
     waiting: list[str] = []
     steps: list[tuple[Any, ...]] = []
     clock = 0.0
     for kind in draw(st.lists(st.sampled_from(("add", "message", "pop", "message")), max_size=9)):
-        clock += draw(st.sampled_from((0.0, 1.0, 2.0)))
+        clock += draw(st.sampled_from((0.0, 1.0, 0.25)))
         if kind == "add" and (name := next(names, None)):
             waiting.append(name)
             steps.append(("add", name, clock))
@@ -167,7 +169,8 @@ def lives(draw: st.DrawFn) -> Call:
         elif kind == "pop" and waiting:
             steps.append(("pop",))
             waiting.remove(serve(steps)[-1])
-    return Call([*steps, *[("pop",)] * len(waiting)])
+    num_left = draw(st.integers(0, len(waiting)))
+    return Call([*steps, *[("pop",)] * (len(waiting) - num_left)])
 
 
 EXPOSING: list[Step] = [
@@ -195,6 +198,15 @@ LIVES = (
     Call([("add", "A", 0.0), ("message", "A", 0.0), ("add", "B", 1.0), ("pop",), ("pop",)]),
     Call([("add", "D", 1.0), ("message", "D", 2.0), ("message", "D", 2.5), ("pop",)]),
     Call([]),
+    Call(
+        [
+            *[("add", name, float(i)) for i, name in enumerate("ABCD")],
+            *[("message", name, 4.0 + i) for i, name in enumerate("ABC")],
+            *[("pop",)] * 4,
+        ]
+    ),
+    Call([("add", "A", 0.0), ("add", "B", 0.5), ("message", "A", 0.75), ("pop",)]),
+    Call([("add", "C", 2.0), ("add", "B", 3.0), ("pop",)]),
 )
 
 MENDED = (
@@ -242,6 +254,7 @@ def _form(life: Any) -> str | None:
     if not isinstance(life, (list, tuple)) or len(life) > 50:
         return "it is a list of at most 50 steps"
     waiting: set[str] = set()
+    now = -math.inf
     for number, step in enumerate(life, 1):
         if not isinstance(step, (list, tuple)) or not step:
             return (
@@ -255,6 +268,9 @@ def _form(life: Any) -> str | None:
         is_told = len(step) == 3 and isinstance(step[1], str)
         if not is_told or type(step[2]) not in (int, float) or step[0] not in ("add", "message"):
             return f"step {number} is no step: {step!r}"
+        if not step[2] >= now:
+            return f"in step {number} it is {step[2]}, after {now}; times do not decrease"
+        now = step[2]
         if (step[0] == "message") is not (step[1] in waiting):
             state = "does not wait" if step[0] == "message" else "waits already"
             return f"in step {number}, {step[1]} {state}"
@@ -452,6 +468,17 @@ def form_of_a_reading(state: Any) -> str:
     if isinstance(state, (list, tuple)) and all(isinstance(each, str) for each in state):
         return ""
     return f'{state!r} is neither a number nor a list of names, such as ["A", "B"]'
+
+
+def same_reading(expected: Any, got: Any) -> str | None:
+    """Agree on equal lists of names, and on equal numbers, whole or not.
+
+    >>> same_reading(4, 4.0), same_reading(4, 5), same_reading(["A"], ["A"])
+    (None, '', None)
+    """
+    if type(expected) is int and type(got) is float:
+        return None if expected == got else ""
+    return exactly(expected, got)
 
 
 READINGS = (

@@ -80,6 +80,12 @@ SHORTEST = (
         _key(lambda _, r: r.num_tokens),
     ),
     Misconception(
+        "what a scheduler allows",
+        "A scheduler may allow fewer tokens than a request declares: `length_limit`. Declared are "
+        "the tokens of the prompt and `max_tokens`.",
+        _key(lambda _, r: r.length_limit),
+    ),
+    Misconception(
         "the arrival between equals",
         "The key is the tokens alone. The number of the entry decides between equal keys: who was "
         "put in first is served first.",
@@ -105,6 +111,12 @@ REMAINING = (
         "not the tokens that were generated.",
         less_what_is_computed,
         evidence="num_computed_tokens",
+    ),
+    Misconception(
+        "what a scheduler allows",
+        "A scheduler may allow fewer tokens than a request declares: `length_limit`. Declared are "
+        "the tokens of the prompt and `max_tokens`.",
+        _key(lambda _, r: r.length_limit - r.num_output_tokens),
     ),
     Misconception(
         "forgets the prompt",

@@ -8,6 +8,7 @@ from autograder.checks.reference import Method
 from autograder.checks.stateful import LargeLife, StatefulCheck, Twin
 from autograder.lessons import lesson09_fair_lives as fair_lives
 from autograder.lessons import lesson09_fair_mistakes as unfair
+from autograder.lessons import lesson09_key_lives as key_lives
 from autograder.lessons import lesson09_key_mistakes as mistakes
 from autograder.lessons import lesson09_lives as lives
 from course_lib.scheduling.policies import (
@@ -54,7 +55,7 @@ PRIORITY = Exercise(
     minutes=3,
     difficulty=1,
     check=method_check(
-        PriorityRequestQueue, "key", lives.QueueLife, lives.PRIORITIES, mistakes.PRIORITY
+        PriorityRequestQueue, "key", lives.QueueLife, key_lives.PRIORITIES, mistakes.PRIORITY
     ),
     hints=(
         "Which of priority −1 and priority 0 is more important?",
@@ -70,7 +71,7 @@ SHORTEST = Exercise(
     points=2,
     minutes=3,
     difficulty=1,
-    check=method_check(SJFRequestQueue, "key", lives.QueueLife, lives.SIZES, mistakes.SHORTEST),
+    check=method_check(SJFRequestQueue, "key", lives.QueueLife, key_lives.SIZES, mistakes.SHORTEST),
     hints=(
         "What does a request say of its length before it runs?",
         "Add the tokens of the prompt and those that it may generate at most.",
@@ -85,7 +86,9 @@ REMAINING = Exercise(
     points=3,
     minutes=4,
     difficulty=1,
-    check=method_check(SRPTRequestQueue, "key", lives.QueueLife, lives.SIZES, mistakes.REMAINING),
+    check=method_check(
+        SRPTRequestQueue, "key", lives.QueueLife, key_lives.SIZES, mistakes.REMAINING
+    ),
     hints=(
         "18 of 20 tokens are there when a request is preempted. What is left of it?",
         "Take what it declares, less what it has generated.",
@@ -100,7 +103,9 @@ AGEING = Exercise(
     points=5,
     minutes=10,
     difficulty=2,
-    check=method_check(AgeingRequestQueue, "key", lives.AgeingLife, lives.AGES, mistakes.AGEING),
+    check=method_check(
+        AgeingRequestQueue, "key", lives.AgeingLife, key_lives.AGES, mistakes.AGEING
+    ),
     hints=(
         "Write down the aged priorities of two requests at time t. What stands in both of them?",
         "What all share at any time does not decide between them; leave it out. Mind the ties: "
@@ -116,7 +121,9 @@ DEADLINE = Exercise(
     points=2,
     minutes=3,
     difficulty=1,
-    check=method_check(EDFRequestQueue, "key", lives.DeadlineLife, lives.DUE, mistakes.DEADLINE),
+    check=method_check(
+        EDFRequestQueue, "key", lives.DeadlineLife, key_lives.DUE, mistakes.DEADLINE
+    ),
     hints=(
         "What is the deadline of a request that has none?",
         "Compare deadlines, then arrival times. Infinity is larger than any time.",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
+from autograder.checks.acts import Act
 from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.scheduling.request import Request
 from course_lib.scheduling.watch.queue_lines import (
+    beside_another,
+    entries_line,
     ghost_line,
     leave_one_by_one,
+    preempted,
+    same_or_copies,
     serve_one_by_one,
     service_line,
 )
@@ -48,7 +53,7 @@ def take(life: Life, num_requests: int = 1) -> None:
 
 def returned(name: str, *sizes: int, **told: Any) -> Make:
     """Return the recipe of a request that was preempted once."""
-    return request(name, *sizes, **told).set("num_preemptions", 1)
+    return Make(preempted, request(name, *sizes, **told))
 
 
 # Lives that are drawn
@@ -57,7 +62,23 @@ def returned(name: str, *sizes: int, **told: Any) -> Make:
 class QueueLife(Twin):
     """What may be done to any queue. Requests come in all sizes, and some of them are equal."""
 
+    is_free = True
+    least: ClassVar[Mapping[str, int]] = {"key_in_tokens": 1}
     num_made = 0
+
+    @staticmethod
+    def is_sound(acts: Sequence[Act]) -> bool:
+        """Say whether nobody comes who may be waiting already."""
+        waiting: set[int] = set()
+        for act in acts:
+            if act.name in ("add", "put_back", "push"):
+                comes = act.args[-1].step
+                if comes in waiting:
+                    return False
+                waiting.add(comes)
+            elif act.name == "remove":
+                waiting.discard(act.args[1].step)
+        return True
 
     @initialize()
     def make_one(self) -> None:
@@ -137,6 +158,7 @@ class DeadlineLife(QueueLife):
     @rule(
         deadline=st.sampled_from((3.0, 6.0, 9.0, float("inf"))),
         arrival_time=st.sampled_from((0.0, 1.0, 2.0)),
+        priority=st.integers(0, 1),
     )
     def arrive(self, **told: Any) -> None:
         """Let somebody come who is due, or who is not."""
@@ -188,7 +210,25 @@ def nobody(life: Life) -> None:
     life.do("remove", life.make(request("a")))
 
 
-FIRST_COME: tuple[Script, ...] = (front_and_middle, two_come_back, nobody)
+def the_very_requests(life: Life) -> None:
+    """What comes out is what went in, and no copy of it: the scheduler changes it."""
+    life.create()
+    life.apply(same_or_copies, 1)
+
+
+def two_lines(life: Life) -> None:
+    """Use a second queue: what belongs to the class, and not to the object, changes with it."""
+    life.create()
+    life.apply(beside_another)
+
+
+FIRST_COME: tuple[Script, ...] = (
+    front_and_middle,
+    two_come_back,
+    nobody,
+    the_very_requests,
+    two_lines,
+)
 
 
 def many_leave(life: Life) -> None:
@@ -198,9 +238,9 @@ def many_leave(life: Life) -> None:
 
 
 def many_are_served(life: Life) -> None:
-    """Many come, and half of them are served."""
+    """Many come, and half of them are served and come back."""
     life.create()
-    life.apply(serve_one_by_one, 4_000)
+    life.apply(serve_one_by_one, 20_000)
 
 
 LEAVING = LargeLife(
@@ -215,7 +255,7 @@ GHOSTS_LEAVING = replace(
 )
 SERVED = LargeLife(
     many_are_served,
-    "4,000 come, and half of them are served",
+    "20,000 come, and half of them are served and come back",
     slow="No call may go through all who wait, nor sort them",
 )
 
@@ -291,30 +331,25 @@ def many_ghosts(life: Life) -> None:
     life.apply(service_line)
 
 
-def a_heap_all_the_same(life: Life) -> None:
-    """All but those in front of the heap leave, until ghosts are thrown out."""
-    life.create()
-    made = [come(life, f"r{number}", 1 + number * 7 % 40) for number in range(40)]
-    for number in range(1, 40):
-        if number % 40 not in (5, 11, 17, 22, 28, 33, 39, 2):
-            life.do("remove", made[number])
-    life.apply(ghost_line)
-    come(life, "last", 2)
-    take(life, 10)
+def small_ones_below_a_large_one(life: Life) -> None:
+    """Guests leave between a large one and small ones further down: as they lie, they are no heap.
 
-
-def one_small_below_a_large_one(life: Life) -> None:
-    """All leave but a large one and a small one further down: as they lie, they are no heap.
-
-    The large ones are those below the left child of the root, so each stays where it is put.
+    The first guests come to lie above those who stay, and these sink by different branches.
     """
     life.create()
-    made = []
-    for number in range(21):
-        is_left = bin(number + 1)[3:4] == "0"
-        made.append(come(life, f"r{number}", 3 if is_left else 2))
-    for number in (*range(14, 21), *range(2, 13), 0):
-        life.do("remove", made[number])
+    for name, size in (("a", 2), ("b", 3), ("c", 2)):
+        come(life, name, size)
+    life.apply(leave_one_by_one, 21)
+    take(life, 3)
+
+
+def a_small_one_behind(life: Life) -> None:
+    """Guests leave before and after a large one and a small one."""
+    life.create()
+    life.apply(leave_one_by_one, 16)
+    for name, size in (("a", 2), ("b", 1)):
+        come(life, name, size)
+    life.apply(leave_one_by_one, 14)
     take(life, 2)
 
 
@@ -327,6 +362,41 @@ def one_more_than_few(life: Life) -> None:
         life.apply(ghost_line)
 
 
+def as_many_as_may_stay(life: Life) -> None:
+    """The heap has 16 entries beyond twice the living, which stay; then one more leaves.
+
+    One of them is a ghost of somebody who waits again.
+    """
+    life.create()
+    comes_again = come(life, "a")
+    life.do("remove", comes_again)
+    life.do("add", comes_again)
+    for number in (16, 1):
+        life.apply(leave_one_by_one, number)
+        life.apply(entries_line)
+
+
+def all_have_left(num_requests: int) -> Script:
+    """Return a life in which so many come and go, and counted is what is left in the heap."""
+
+    def life_of(life: Life) -> None:
+        life.create()
+        life.apply(leave_one_by_one, num_requests)
+        life.apply(entries_line)
+
+    return life_of
+
+
+def other_keys(life: Life) -> None:
+    """Entered are keys that the queue would not name itself, and some that are no whole numbers."""
+    life.create()
+    made = [life.make(request(name, size)) for name, size in (("a", 1), ("b", 2), ("c", 3))]
+    for key, each in zip((9, 5.5, 5.25), made, strict=True):
+        life.do("push", key, each)
+    life.apply(service_line)
+    take(life, 3)
+
+
 HEAPS: tuple[Script, ...] = (
     equal_keys,
     ghosts,
@@ -334,102 +404,10 @@ HEAPS: tuple[Script, ...] = (
     leaves_and_is_first,
     nobody,
     many_ghosts,
-    a_heap_all_the_same,
-    one_small_below_a_large_one,
+    small_ones_below_a_large_one,
+    a_small_one_behind,
     one_more_than_few,
+    the_very_requests,
 )
-
-# Keys
-
-
-def ranks(*told: tuple[str, dict[str, Any]], made_with: tuple[Any, ...] = ()) -> Script:
-    """Return a life in which these come, and all are served."""
-
-    def life_of(life: Life) -> None:
-        life.create(*made_with)
-        for name, each in told:
-            come(life, name, **each)
-        life.apply(service_line)
-        take(life, len(told))
-
-    return life_of
-
-
-PRIORITIES = (
-    ranks(
-        ("b", {"priority": 0, "arrival_time": 1.0}),
-        ("a", {"priority": 0, "arrival_time": 0.0}),
-        ("c", {"priority": -1, "arrival_time": 9.0}),
-    ),
-    ranks(("c", {}), ("b", {}), ("a", {}), ("d", {"priority": 1})),
-    ranks(
-        ("a", {"priority": 1, "arrival_time": 0.0}),
-        ("z", {"priority": 0, "arrival_time": 1.7e9}),
-        ("b", {"priority": 0, "arrival_time": 1.7e9 + 0.25}),
-    ),
-)
-SIZES = (
-    ranks(
-        ("a", {"prompt": 3, "max_tokens": 9}),
-        ("b", {"prompt": 5, "max_tokens": 2}),
-        ("c", {"prompt": 1, "max_tokens": 12}),
-        ("d", {"prompt": 6, "max_tokens": 5}),
-    ),
-    ranks(
-        ("a", {"prompt": 9, "max_tokens": 20, "output": 18}),
-        ("b", {"prompt": 5, "max_tokens": 8}),
-        ("c", {"prompt": 2, "max_tokens": 17, "output": 6}),
-        ("d", {"prompt": 1, "max_tokens": 11}),
-        ("e", {"prompt": 4, "max_tokens": 6, "output": 5}),
-    ),
-)
-AGES = (
-    ranks(
-        ("b", {"priority": 0, "arrival_time": 16.0}),
-        ("a", {"priority": 1, "arrival_time": 0.0}),
-        made_with=(8.0,),
-    ),
-    ranks(
-        ("a", {"priority": 0, "arrival_time": 8.0}),
-        ("b", {"priority": 1, "arrival_time": 0.0}),
-        ("c", {"priority": 0, "arrival_time": 8.0}),
-        ("d", {"priority": -1, "arrival_time": 12.0}),
-        made_with=(8.0,),
-    ),
-    ranks(
-        ("c", {"priority": 2, "arrival_time": 1.0}),
-        ("b", {"priority": 2, "arrival_time": 1.0}),
-        ("a", {"priority": 0, "arrival_time": 5.0}),
-        ("d", {"priority": 0, "arrival_time": 2.0}),
-        made_with=(1.0,),
-    ),
-    ranks(
-        ("a", {"priority": -2, "arrival_time": 33.0}),
-        ("b", {"priority": 0, "arrival_time": 13.0}),
-        made_with=(10.0,),
-    ),
-    ranks(
-        ("a", {"priority": 1, "arrival_time": 0.0}),
-        ("b", {"priority": 1, "arrival_time": 4.0}),
-        made_with=(8.0,),
-    ),
-    ranks(
-        ("a", {"priority": 2, "arrival_time": 0.0}),
-        ("b", {"priority": 0, "arrival_time": 1.0}),
-        made_with=(4.0,),
-    ),
-)
-DUE = (
-    ranks(
-        ("a", {"arrival_time": 0.0}),
-        ("b", {"arrival_time": 2.0, "deadline": 9.0}),
-        ("c", {"arrival_time": 1.0, "deadline": 9.0}),
-        ("d", {"arrival_time": 5.0, "deadline": 6.0}),
-    ),
-    ranks(
-        ("a", {"arrival_time": 4.0, "deadline": 8.0}),
-        ("b", {"arrival_time": 0.0, "deadline": 7.0}),
-        ("c", {"arrival_time": 3.0}),
-        ("d", {"arrival_time": 2.0}),
-    ),
-)
+ENTERED = (*HEAPS, other_keys)
+LEFT = (*HEAPS, as_many_as_may_stay, all_have_left(1), all_have_left(34))

@@ -226,6 +226,11 @@ def number_in_front(self: SortedRequestQueue, key: Any, request: Request) -> Non
     heapq.heappush(self.heap, (self.num_entries, key, request))
 
 
+def asks_for_the_key_again(self: SortedRequestQueue, key: Any, request: Request) -> None:
+    """Enter a request under the key that it has now."""
+    SortedRequestQueue.push(self, self.key(request), request)
+
+
 PUSH = (
     Misconception(
         "the request decides",
@@ -273,6 +278,13 @@ PUSH = (
         "a list, no heap",
         "`append` puts the entry last. `heapq.heappush` moves it up to where its key belongs.",
         appended,
+    ),
+    Misconception(
+        "asked for again",
+        "The key to enter a request under is the one that was given. Asked for again, it may be "
+        "another one.",
+        asks_for_the_key_again,
+        evidence=r"self\.key\(",
     ),
     Misconception(
         "the newest of equals",
@@ -397,6 +409,27 @@ def only_the_top(self: SortedRequestQueue, request: Request) -> None:
     del self.alive[heapq.heappop(self.heap)[2].request_id]
 
 
+def one_too_early(self: SortedRequestQueue, request: Request) -> None:
+    """Throw the ghosts out when there are 16 entries beyond twice the living."""
+    ghosts_pile_up(self, request)
+    if len(self.heap) >= 2 * len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def beyond_twice_the_living(self: SortedRequestQueue, request: Request) -> None:
+    """Let no entries stay beyond twice the living."""
+    ghosts_pile_up(self, request)
+    if len(self.heap) > 2 * len(self.alive):
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def beyond_the_living(self: SortedRequestQueue, request: Request) -> None:
+    """Let 16 ghosts stay, however many are alive."""
+    ghosts_pile_up(self, request)
+    if len(self.heap) > len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
 REMOVE = (
     Misconception(
         "removing is silent",
@@ -424,6 +457,24 @@ REMOVE = (
         "Who leaves is counted among the living still, so the heap may stay too long. Take its "
         "number out of `alive` first, then compare the lengths.",
         asks_too_early,
+    ),
+    Misconception(
+        "one too early",
+        "With 16 entries beyond twice the living the ghosts may stay; with more they are thrown "
+        "out.",
+        one_too_early,
+    ),
+    Misconception(
+        "none beyond twice the living",
+        "A few ghosts do no harm, and to throw them out goes through the whole heap: 16 entries "
+        "beyond twice the living may stay.",
+        beyond_twice_the_living,
+    ),
+    Misconception(
+        "16 ghosts at most",
+        "Where thousands wait, every 17th `remove` would go through all of them. As many ghosts as "
+        "there are living may stay, and 16 more.",
+        beyond_the_living,
     ),
     Misconception(
         "the top instead",

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from course_lib.scheduling.policies import RequestQueue, SortedRequestQueue, VTCRequestQueue
-from course_lib.scheduling.request import Request
+from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
+
+
+def preempted(request: Request) -> Request:
+    """Return a request as it is when it has run and was preempted.
+
+    >>> preempted(Request("a", [1], 1)).status.value
+    'preempted'
+    """
+    request.status = RequestStatus.RUNNING
+    request.status = RequestStatus.PREEMPTED
+    request.num_preemptions += 1
+    return request
 
 
 def service_line(queue: RequestQueue) -> str:
@@ -40,6 +52,21 @@ def ghost_line(queue: SortedRequestQueue) -> str:
     return f"too many ghosts: {entries} entries, {living} alive; at most 2 * {living} + 16"
 
 
+def entries_line(queue: SortedRequestQueue) -> str:
+    """Say how many entries the heap has, how many requests wait, and how many entries stay then.
+
+    >>> from course_lib.scheduling import SJFRequestQueue
+    >>> queue = SJFRequestQueue()
+    >>> queue.add(Request("a", [1], 1))
+    >>> leave_one_by_one(queue, 3)
+    1
+    >>> entries_line(queue)
+    '4 in the heap, 1 alive; up to 18 stay'
+    """
+    entries, living = len(queue.heap), len(queue.alive)
+    return f"{entries} in the heap, {living} alive; up to {2 * living + 16} stay"
+
+
 def leave_one_by_one(queue: RequestQueue, num_requests: int) -> int:
     """Let requests come, and all of them go again, from the middle on; return how many are left.
 
@@ -60,7 +87,10 @@ def leave_one_by_one(queue: RequestQueue, num_requests: int) -> int:
 
 
 def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
-    """Let requests come, look at the next one as often, and take half; return who was last.
+    """Let requests come, look at the next one as often, take half and put them back.
+
+    Returns:
+        Who was taken last.
 
     >>> from course_lib.scheduling import FCFSRequestQueue
     >>> serve_one_by_one(FCFSRequestQueue(), 9)
@@ -69,7 +99,80 @@ def serve_one_by_one(queue: RequestQueue, num_requests: int) -> str:
     for index in range(num_requests):
         queue.add(Request(f"guest {index}", [1], 1, arrival_time=float(index)))
         queue.peek()
-    return [queue.pop().request_id for _ in range(num_requests // 2)][-1]
+    taken = [queue.pop() for _ in range(num_requests // 2)]
+    for request in reversed(taken):
+        queue.put_back(request)
+    return taken[-1].request_id
+
+
+def same_or_copies(queue: RequestQueue, num_requests: int) -> str:
+    """Say whether a queue gives out the very requests that come, or copies of them.
+
+    Args:
+        queue: Nobody waits in it.
+        num_requests: How many come, at least one. All are seen in a loop, the first one by
+            ``peek``, and then all are taken.
+
+    >>> from course_lib.scheduling import FCFSRequestQueue
+    >>> same_or_copies(FCFSRequestQueue(), 2)
+    'the requests that came'
+    """
+    requests = [Request(f"guest {index}", [1], 1) for index in range(num_requests)]
+    for request in requests:
+        queue.add(request)
+    given_out = [*queue, queue.peek(), *(queue.pop() for _ in requests)]
+    are_the_same = all(any(each is request for request in requests) for each in given_out)
+    return "the requests that came" if are_the_same else "copies, or others"
+
+
+def beside_another(queue: RequestQueue) -> str:
+    """Let somebody come to a queue and to another one of its class; return who waits in each.
+
+    >>> from course_lib.scheduling import FCFSRequestQueue
+    >>> beside_another(FCFSRequestQueue())
+    'waits [own], in the other one waits [guest]; own leaves: waits []'
+    """
+    other = type(queue)()
+    own, guest = (Request(name, [1], 1) for name in ("own", "guest"))
+    queue.add(own)
+    other.add(guest)
+    said = f"{service_line(queue)}, in the other one {service_line(other)}"
+    queue.remove(own)
+    return f"{said}; own leaves: {service_line(queue)}"
+
+
+def key_in_tokens(
+    queue: SortedRequestQueue, prompt: int, max_tokens: int, generated: int = 0
+) -> float:
+    """Return the key of a request of so many tokens, as a number.
+
+    >>> from course_lib.scheduling import SJFRequestQueue
+    >>> key_in_tokens(SJFRequestQueue(), 5, 20)
+    25.0
+    """
+    request = Request("guest", range(7, 7 + prompt), max_tokens)
+    for token in range(generated):
+        request.append_output(token)
+    return float(queue.key(request))
+
+
+def come_and_go(queue: RequestQueue, num_requests: int) -> int:
+    """Let requests of a client come, and as often one of another client come and go.
+
+    Returns:
+        How many wait.
+
+    >>> from course_lib.scheduling import VTCRequestQueue
+    >>> come_and_go(VTCRequestQueue(), 9)
+    9
+    """
+    for index in range(num_requests):
+        queue.add(Request(f"guest {index}", [1], 1, client_id="a"))
+    comes_and_goes = Request("b1", [1], 1, client_id="b")
+    for _ in range(num_requests):
+        queue.add(comes_and_goes)
+        queue.remove(comes_and_goes)
+    return len(queue)
 
 
 def accounts(queue: VTCRequestQueue) -> dict[str, float]:
@@ -83,6 +186,21 @@ def accounts(queue: VTCRequestQueue) -> dict[str, float]:
     {'a': 2.0}
     """
     return {client_id: counter for client_id, counter in queue.counters.items() if counter}
+
+
+def charge_one_after_the_other(
+    queue: VTCRequestQueue, client_ids: Sequence[str]
+) -> dict[str, float]:
+    """Charge for a token of a request of each of these clients, told by a generator.
+
+    Returns:
+        The counters, as ``accounts`` tells them.
+
+    >>> charge_one_after_the_other(VTCRequestQueue(), "aab")
+    {'a': 4.0, 'b': 2.0}
+    """
+    queue.charge(Request("guest", [1], 1, client_id=client_id) for client_id in client_ids)
+    return accounts(queue)
 
 
 class CachedTokens:
@@ -121,6 +239,24 @@ def choose_among(queue: CacheAwareRequestQueue, num_passes: Mapping[str, int]) -
     """
     in_line = [Request(name, [1], 1) for name in num_passes]
     return queue.choose(in_line, Counter(num_passes))
+
+
+def choose_in_a_long_line(queue: CacheAwareRequestQueue, num_requests: int) -> tuple[int, int]:
+    """Return the positions that a queue chooses in a line of new requests, from 2 on.
+
+    Returns:
+        Where the last one has most in the cache and nobody is due; and where the last but one is.
+
+    >>> queue = CacheAwareRequestQueue(CachedTokens({}), max_passes=2)
+    >>> choose_in_a_long_line(queue, 9)
+    (8, 7)
+    """
+    in_line = [Request(f"guest {index}", [1], 1) for index in range(num_requests)]
+    *_, due, cached = (request.request_id for request in in_line)
+    cache_tokens(queue, cached, 16)
+    passed_over = Counter[str](), Counter({due: queue.max_passes})
+    first, second = (int(queue.choose(in_line, num_passes)) for num_passes in passed_over)
+    return first, second
 
 
 def passes_line(queue: CacheAwareRequestQueue) -> str:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import OrderedDict
+from copy import copy
+from fractions import Fraction
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from autograder import lessons
@@ -18,10 +23,12 @@ from course_lib.scheduling import (
     PriorityRequestQueue,
     Request,
     RequestQueue,
+    RequestStatus,
     SortedRequestQueue,
     VTCRequestQueue,
 )
 from course_lib.scheduling.policies import nobody_waits, not_in_queue
+from course_lib.scheduling.variants.cache_aware import CacheAwareRequestQueue
 
 SAME = ""
 """Stands for a wrong answer that has no name."""
@@ -128,7 +135,84 @@ class CountsOne(FCFSRequestQueue):
         return len(self.requests) + 1
 
 
+class LooksThroughAll(FCFSRequestQueue):
+    """Makes a list of all to look at the first."""
+
+    def peek(self):
+        if not self.requests:
+            raise nobody_waits()
+        first, *_ = self.requests.values()
+        return first
+
+
+class CopiesTheLine(FCFSRequestQueue):
+    """Makes a new line whenever somebody comes back."""
+
+    def put_back(self, request):
+        self.requests = OrderedDict([(request.request_id, request), *self.requests.items()])
+
+
+class GivesCopies(FCFSRequestQueue):
+    """Gives out a copy, on which nobody else looks."""
+
+    def pop(self):
+        return copy(super().pop())
+
+
+class OneLineForAll(FCFSRequestQueue):
+    """Keeps all requests of all queues in one place."""
+
+    requests: ClassVar = OrderedDict()
+
+    def __init__(self):
+        pass
+
+
 # 9.2
+
+
+def push_under_its_own_key(self, key, request):
+    key = self.key(request)
+    SortedRequestQueue.push(self, key, request)
+
+
+def push_whole_numbers(self, key, request):
+    SortedRequestQueue.push(self, int(key), request)
+
+
+def push_and_sort(self, key, request):
+    self.num_entries += 1
+    self.alive[request.request_id] = self.num_entries
+    self.heap.append((key, self.num_entries, request))
+    self.heap.sort()
+
+
+def peek_at_a_copy(self):
+    return copy(SortedRequestQueue.peek(self))
+
+
+def remove_at_sixteen(self, request):
+    del_before(self, request)
+    if len(self.heap) >= 2 * len(self.alive) + 16:
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def remove_beyond_twice(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive):
+        self.heap = sorted(entry for entry in self.heap if self.is_alive(entry))
+
+
+def remove_and_keep_by_id(self, request):
+    del_before(self, request)
+    if len(self.heap) > 2 * len(self.alive) + 16:
+        self.heap = sorted(e for e in self.heap if e[2].request_id in self.alive)
+
+
+def remove_when_seen(self, request):
+    if not any(entry[2] is request and self.is_alive(entry) for entry in self.heap):
+        raise not_in_queue(request)
+    SortedRequestQueue.remove(self, request)
 
 
 def push_by_tens(self, key, request):
@@ -228,6 +312,46 @@ def remove_raises_key_error(self, request):
 
 
 # 9.3
+
+
+def longer_ids_later(self, request):
+    return request.priority, request.arrival_time, len(request.request_id), request.request_id
+
+
+def aged_with_longer_ids_later(self, request):
+    rank = request.priority * self.ageing_seconds + request.arrival_time
+    return rank, request.arrival_time, len(request.request_id), request.request_id
+
+
+def aged_in_milliseconds(self, request):
+    rank = round(request.priority * self.ageing_seconds + request.arrival_time, 3)
+    return rank, request.arrival_time, request.request_id
+
+
+def rest_once_preempted(self, request):
+    declared = request.num_prompt_tokens + request.max_tokens
+    return declared - (request.num_output_tokens if request.num_preemptions else 0)
+
+
+def aged_by_a_minute(self, request):
+    rank = request.priority * 60 + request.arrival_time
+    return rank, request.arrival_time, request.request_id
+
+
+def due_in_whole_seconds(self, request):
+    return request.deadline // 1, request.arrival_time
+
+
+def one_too_few(self, request):
+    return request.num_prompt_tokens + request.max_tokens - 1
+
+
+def as_many_as_the_scheduler_allows(self, request):
+    return request.length_limit
+
+
+def ids_added_up(self, request):
+    return sum(request.prompt_token_ids) + request.max_tokens
 
 
 def fewest_then_earliest(self, request):
@@ -435,7 +559,103 @@ class TakesAndCharges(VTCRequestQueue):
         return request
 
 
+class KnownByStatus(VTCRequestQueue):
+    """Takes for preempted whose status says so."""
+
+    def pop(self):
+        request = self.peek()
+        self.remove(request)
+        self.last_client = request.client_id
+        if request.status is not RequestStatus.PREEMPTED:
+            self.counters[request.client_id] += self.input_weight * request.num_prompt_tokens
+        return request
+
+
+class WholeWeights(VTCRequestQueue):
+    """Charges whole numbers only."""
+
+    def charge(self, generating):
+        for request in generating:
+            self.counters[request.client_id] += int(self.output_weight)
+
+
+class ChargesLists(VTCRequestQueue):
+    """Charges requests by their places."""
+
+    def charge(self, generating):
+        for place in range(len(generating)):
+            self.counters[generating[place].client_id] += self.output_weight
+
+
+class LiftsByAllRequests(VTCRequestQueue):
+    """Looks for the level among the requests that wait."""
+
+    def lift(self, client_id):
+        super().lift(client_id)
+        waiting = {request.client_id for queue in self.queues.values() for request in queue}
+        level = min((self.counters[each] for each in waiting), default=0.0)
+        self.counters[client_id] = max(self.counters[client_id], level)
+
+
+class LooksAtAllRequests(VTCRequestQueue):
+    """Looks for the client served least among the requests that wait."""
+
+    def least_served(self):
+        if not self.queues:
+            raise nobody_waits()
+        waiting = (request.client_id for queue in self.queues.values() for request in queue)
+        return min(waiting, key=lambda client_id: (self.counters[client_id], client_id))
+
+
 # 9.6
+
+
+def forgets_the_passes_of_who_is_due(self, in_line, num_passes):
+    place = CacheAwareRequestQueue.choose(self, in_line, num_passes)
+    if num_passes[in_line[place].request_id] >= self.max_passes:
+        num_passes[in_line[place].request_id] = 0
+    return place
+
+
+def largest_share_first(self, in_line, num_passes):
+    if (due := [num_passes[r.request_id] >= self.max_passes for r in in_line]).count(True):
+        return due.index(True)
+    shares = [self.num_cached_tokens(r) / r.num_prompt_tokens for r in in_line]
+    return shares.index(max(shares))
+
+
+def fewest_to_compute_first(self, in_line, num_passes):
+    if (due := [num_passes[r.request_id] >= self.max_passes for r in in_line]).count(True):
+        return due.index(True)
+    left = [r.num_prompt_tokens - self.num_cached_tokens(r) for r in in_line]
+    return left.index(min(left))
+
+
+def first_where_nobody_is_due(self, in_line, num_passes):
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= self.max_passes:
+            return place
+    return 0
+
+
+def due_after_eight(self, in_line, num_passes):
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= 8:
+            return place
+    cached = [self.num_cached_tokens(request) for request in in_line]
+    return cached.index(max(cached))
+
+
+def none_has_more(self, in_line, num_passes):
+    for place, request in enumerate(in_line):
+        if num_passes[request.request_id] >= self.max_passes:
+            return place
+    cached = self.num_cached_tokens
+    return next(
+        place
+        for place, request in enumerate(in_line)
+        if all(cached(request) >= cached(other) for other in in_line)
+    )
 
 
 def who_is_next(self, in_line, num_passes):
@@ -530,6 +750,12 @@ def answer_over_weight(self, request):
     return begin + request.max_tokens / self.weights.get(request.client_id, 1.0)
 
 
+def begins_when_it_arrives(self, request):
+    start = max(self.virtual_time, self.last_finish.get(request.client_id, request.arrival_time))
+    cost = request.num_prompt_tokens + request.max_tokens
+    return start + cost / self.weights.get(request.client_id, 1.0)
+
+
 # 9.9
 
 
@@ -560,15 +786,51 @@ def with_ghosts_told_by_time(steps):
     return served
 
 
+def in_whole_seconds(steps):
+    return hunt.serve([(*step[:2], *(step[2:] and [int(step[2])])) for step in steps])
+
+
+KEPT: dict[str, float] = {}
+
+
+def in_a_table_that_is_kept(steps):
+    served = []
+    for kind, *told in steps:
+        if kind == "pop":
+            served.append(min(KEPT, key=lambda name: (KEPT[name], name)))
+            del KEPT[served[-1]]
+        else:
+            KEPT[told[0]] = told[1]
+    return served
+
+
+def best_of_the_first_three(steps):
+    heap, served = [], []
+    for kind, *told in steps:
+        if kind == "pop":
+            best = min(heap[:3])
+            heap.remove(best)
+            heapq.heapify(heap)
+            served.append(best[1])
+        elif kind == "add":
+            heapq.heappush(heap, [told[1], told[0]])
+        else:
+            next(entry for entry in heap if entry[1] == told[0])[0] = told[1]
+    return served
+
+
 RIGHT = [
     ("9.1", PlainDictionary),
     ("9.2a", push_by_tens),
     ("9.2c", remove_with_a_sort),
+    ("9.3b", lambda self, r: np.float64(len(r.prompt_token_ids)) + r.max_tokens),
+    ("9.3c", lambda self, r: Fraction(r.num_prompt_tokens + r.max_tokens - r.num_output_tokens)),
     ("9.3a", lambda self, r: [r.priority, r.arrival_time, r.request_id]),
     ("9.3d", aged_by_division),
     ("9.3e", lambda self, r: (r.deadline, r.arrival_time, r.request_id)),
     ("9.4", InOneTable),
     ("9.4", OpensNoAccounts),
+    ("9.4", KnownByStatus),
     ("9.6", numpy_chooses),
     ("9.7", at_least_one_shares),
     ("9.7", shares_with_who_asks),
@@ -581,6 +843,18 @@ WRONG = [
     ("9.1", GoesOnWithoutRaising, "made, not raised"),
     ("9.1", LeavesItToTheDictionary, "the dictionary's own errors"),
     ("9.1", GoesOverKeys, "names in the loop"),
+    ("9.1", LooksThroughAll, SAME),
+    ("9.1", CopiesTheLine, SAME),
+    ("9.1", GivesCopies, SAME),
+    ("9.1", OneLineForAll, SAME),
+    ("9.2a", push_under_its_own_key, "asked for again"),
+    ("9.2a", push_whole_numbers, SAME),
+    ("9.2a", push_and_sort, SAME),
+    ("9.2b", peek_at_a_copy, SAME),
+    ("9.2c", remove_at_sixteen, "one too early"),
+    ("9.2c", remove_beyond_twice, "none beyond twice the living"),
+    ("9.2c", remove_that_filters_often, "16 ghosts at most"),
+    ("9.2c", remove_and_keep_by_id, SAME),
     ("9.2a", push_one_off, "two numbers"),
     ("9.2a", push_by_length, "the length of the heap"),
     ("9.2a", push_noted_by_request, "noted under the request"),
@@ -594,6 +868,24 @@ WRONG = [
     ("9.2c", remove_with_a_longer_heap, SAME),
     ("9.3a", lambda self, r: r.priority, "the priority alone"),
     ("9.3a", lambda self, r: r.priority + r.arrival_time / 1e9, SAME),
+    ("9.3a", longer_ids_later, SAME),
+    ("9.3b", one_too_few, SAME),
+    ("9.3b", as_many_as_the_scheduler_allows, "what a scheduler allows"),
+    ("9.3b", ids_added_up, SAME),
+    ("9.3c", lambda self, r: r.length_limit - r.num_output_tokens, "what a scheduler allows"),
+    ("9.3d", aged_with_longer_ids_later, SAME),
+    ("9.3d", aged_in_milliseconds, SAME),
+    ("9.3e", due_in_whole_seconds, SAME),
+    ("9.3a", lambda self, r: (r.priority, int(r.arrival_time), r.request_id), SAME),
+    ("9.3b", lambda self, r: max(r.num_prompt_tokens, r.max_tokens), SAME),
+    ("9.3b", lambda self, r: (r.num_prompt_tokens, r.max_tokens), SAME),
+    ("9.3b", lambda self, r: r.num_prompt_tokens + 2 * r.max_tokens, SAME),
+    ("9.3c", rest_once_preempted, SAME),
+    ("9.3d", aged_by_a_minute, SAME),
+    ("9.3e", lambda self, r: (r.priority, r.deadline, r.arrival_time), SAME),
+    ("9.3e", lambda self, r: (r.deadline, r.priority), SAME),
+    ("9.3e", lambda self, r: (str(r.deadline), r.arrival_time), SAME),
+    ("9.3e", lambda self, r: (min(r.deadline, 86_400.0), r.arrival_time), SAME),
     ("9.3b", lambda self, r: 7, SAME),
     ("9.3b", lambda self, r: r.num_tokens, "what is there"),
     ("9.3b", fewest_then_earliest, "the arrival between equals"),
@@ -602,6 +894,10 @@ WRONG = [
     ("9.3d", aged_towards_the_future, "later ones gain"),
     ("9.3d", aged_by_multiplication, "times instead of over"),
     ("9.3e", due_after_arrival, "counted from the arrival"),
+    ("9.4", LooksAtAllRequests, SAME),
+    ("9.4", ChargesLists, SAME),
+    ("9.4", WholeWeights, SAME),
+    ("9.4", LiftsByAllRequests, SAME),
     ("9.4", LiftsAfterwards, "no lift"),
     ("9.4", NotesNobody, "no lift where nobody waits"),
     ("9.4", ForgetsPreempted, "who came back is not noted"),
@@ -615,6 +911,12 @@ WRONG = [
     ("9.4", ChargesTheAnswerWithThisToken, "all tokens so far, and this one"),
     ("9.4", ChargesClients, "once for a client"),
     ("9.4", ChargesWhoHasSaidNothing, "known by its tokens"),
+    ("9.6", none_has_more, SAME),
+    ("9.6", first_where_nobody_is_due, "the cache is not asked"),
+    ("9.6", due_after_eight, SAME),
+    ("9.6", largest_share_first, SAME),
+    ("9.6", fewest_to_compute_first, SAME),
+    ("9.6", forgets_the_passes_of_who_is_due, SAME),
     ("9.6", who_is_next, "the request, not its position"),
     ("9.6", chooses_by_what_is_computed, "computed, not cached"),
     ("9.6", most_passes_of_those_due, "the one passed over most"),
@@ -631,6 +933,10 @@ WRONG = [
     ("9.7", lambda self, request, num_new_tokens, budget: budget, SAME),
     ("9.11", begins_where_the_last_one_ended, "saves up, once it is known"),
     ("9.11", answer_over_weight, "the answer alone"),
+    ("9.9b", in_whole_seconds, SAME),
+    ("9.9b", in_a_table_that_is_kept, SAME),
+    ("9.9b", best_of_the_first_three, SAME),
+    ("9.11", begins_when_it_arrives, SAME),
     ("9.9b", with_ghosts_told_by_time, "a ghost of who was served"),
     ("9.9b", lambda steps: [step[1] for step in steps if len(step) > 1], SAME),
 ]
@@ -675,10 +981,24 @@ def test_too_long_a_heap_is_told_with_its_lengths(unhurried):
     assert "entries, 0 alive; at most 2 * 0 + 16" in case.got
 
 
-def test_a_heap_that_is_filtered_too_often_is_told_when_it_may_be(unhurried):
-    assert "over 16 entries beyond twice the living" in complaint_of(
-        "9.2c", remove_that_filters_often
-    )
+def test_a_heap_that_is_looked_through_is_told_when_it_may_be(unhurried):
+    assert "over 16 entries beyond twice the living" in complaint_of("9.2c", remove_when_seen)
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "answer", "num_lines"),
+    [
+        ("9.1", OneLineForAll, 2),
+        ("9.1", KeyErrors, 3),
+        ("9.2a", push_by_length, 4),
+        ("9.2b", peek_and_shift, 8),
+        ("9.2c", remove_at_sixteen, 3),
+        ("9.2c", remove_without_heapify, 8),
+    ],
+)
+def test_a_failing_life_has_no_steps_that_it_can_do_without(exercise_id, answer, num_lines):
+    case = examine(exercise_id, answer).counterexample.case
+    assert len(case.splitlines()) <= num_lines, case
 
 
 def test_a_request_for_a_position_is_told_by_its_type(unhurried):
@@ -742,6 +1062,13 @@ def test_a_wrong_reading_is_told_where_to_look(name, state, said):
     assert said in complaint_of("9.8", answer)
 
 
+def test_a_whole_number_may_be_what_comes_of_a_division():
+    answer = {"seed": 1, **hunt.readings(1).answer}
+    answer |= {name: float(answer[name]) for name in ("a is promised", "a gets")}
+    assert examine("9.8", answer).fraction == 1.0
+    assert examine("9.8", {**answer, "a gets": 4.5}).fraction < 1.0
+
+
 def test_who_believes_the_weights_alone_is_told_what_reads_them():
     right = hunt.readings(1).answer
     finding = examine("9.8", {"seed": 1, **right, "a gets": right["a is promised"]})
@@ -767,6 +1094,11 @@ def test_the_two_policies_do_not_do_what_they_say(seed):
         ([("pop",)], "step 1 takes somebody, and nobody waits"),
         ([("message", "A", 1)], "A does not wait"),
         ([("add", "A", 1), ("add", "A", 2)], "A waits already"),
+        (
+            [("add", "A", 5), ("add", "B", 1), ("message", "A", 0), ("pop",)],
+            "times do not decrease",
+        ),
+        ([("add", "A", 0), ("message", "A", float("nan")), ("pop",)], "times do not decrease"),
         ([("join", "A", 1)], "is no step"),
         (5, "it is a list"),
     ],

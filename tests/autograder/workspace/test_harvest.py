@@ -350,3 +350,13 @@ def test_what_a_dataclass_is_given_is_made_anew_in_the_part(notebook, load):
     table = load(standalone_source(cells.Table, "1.1")).Table(4)
     table.ids.append(1)
     assert table.total() == 4
+
+
+def test_a_named_tuple_of_ones_own_goes_with_the_part(notebook, load):
+    cells = notebook(
+        "from typing import NamedTuple\n",
+        "class Entry(NamedTuple):\n    key: float\n    number: int\n\n"
+        "def enter(key, number):\n    return Entry(key, number)._replace(key=key + 1)\n",
+    )
+    entered = load(standalone_source(cells.enter, "1.1")).enter(2, 3)
+    assert (entered.key, entered.number) == (3, 3)
