@@ -315,6 +315,30 @@ class RefusesNothing(CacheMetrics):
         self.evictions += num_evicted_blocks
 
 
+class LookedUpBeforeTheRefusal(CacheMetrics):
+    """Counts a lookup, and refuses it then."""
+
+    def record_lookup(
+        self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
+    ) -> None:
+        """Count a lookup, and look at it afterwards."""
+        RefusesNothing.record_lookup(self, num_tokens, num_hit_tokens, is_preempted)
+        CacheMetrics(self.num_blocks).record_lookup(num_tokens, num_hit_tokens)
+
+
+class UsedBeforeTheRefusal(CacheMetrics):
+    """Takes note of a usage, and refuses it then."""
+
+    def record_usage(self, num_used_blocks: int, num_evicted_blocks: int = 0) -> None:
+        """Take note of usage, and look at it afterwards."""
+        RefusesNothing.record_usage(self, num_used_blocks, num_evicted_blocks)
+        CacheMetrics(self.num_blocks).record_usage(num_used_blocks, num_evicted_blocks)
+
+
+class CountedBeforeTheRefusal(LookedUpBeforeTheRefusal, UsedBeforeTheRefusal):
+    """Counts everything, and refuses then."""
+
+
 METRICS = (
     Misconception(
         "returns are hits",
@@ -323,7 +347,7 @@ METRICS = (
         CountsReturns,
     ),
     Misconception(
-        "returns are counted twice",
+        "returns are in the hit rate",
         "The lookup of a request that comes back is counted apart, and nowhere else: the hit rate "
         "speaks of first lookups alone.",
         CountedTwice,
@@ -373,5 +397,23 @@ METRICS = (
         "nothing is refused",
         "A counter that takes what cannot be is wrong from then on, and nobody sees where from.",
         RefusesNothing,
+    ),
+    Misconception(
+        "a refused lookup is counted",
+        "Look at the numbers first, and count then: who hears of the error believes that nothing "
+        "was counted.",
+        LookedUpBeforeTheRefusal,
+    ),
+    Misconception(
+        "a refused usage is noted",
+        "Look at the numbers first, and take note then: who hears of the error believes that "
+        "nothing has changed.",
+        UsedBeforeTheRefusal,
+    ),
+    Misconception(
+        "counted, then refused",
+        "Look at the numbers first, and count then: who hears of the error believes that nothing "
+        "was counted.",
+        CountedBeforeTheRefusal,
     ),
 )
