@@ -74,6 +74,15 @@ def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> No
     BlockPool.free_blocks(self, blocks)
 
 
+def set_to_nobody(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Set each count to 0, and queue the block each time that it is named."""
+    blocks = checked(self, ordered_blocks)
+    for block in blocks:
+        block.ref_cnt = 0
+    self.free_block_queue.prepend_n([b for b in blocks if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in blocks if b.block_hash is not None])
+
+
 def queued_with_holders(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Lower each count, and queue the block whatever is left."""
     blocks = checked(self, ordered_blocks)
@@ -290,6 +299,12 @@ FREE = (
         though_shared,
     ),
     Misconception(
+        "the count is set to 0",
+        "Somebody else still reads the block: each release takes one holder off, and the last one "
+        "frees it.",
+        set_to_nobody,
+    ),
+    Misconception(
         "queued though held",
         "A block whose count is above 0 after this is in use, and in no queue.",
         queued_with_holders,
@@ -324,14 +339,14 @@ FREE = (
     ),
     Misconception(
         "queued where it is first named",
-        "A block that is named twice is free when its second holder gives it back, and stands in "
+        "A block that is named twice is free when its last holder gives it back, and stands in "
         "the queue behind what came back before that.",
         where_first_named,
     ),
     Misconception(
         "counted by number",
-        "Another pool has a block of the same number: refuse what is foreign before you count, or "
-        "count the blocks themselves.",
+        "A foreign block may have the number of one of this pool: refuse what is foreign before "
+        "you count, or count the blocks themselves.",
         counted_by_number,
     ),
     Misconception(

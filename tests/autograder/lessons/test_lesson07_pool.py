@@ -371,6 +371,16 @@ def freed_by_number(self, ordered_blocks):
     BlockPool.free_blocks(self, blocks)
 
 
+def freed_for_all(self, ordered_blocks):
+    blocks = mistakes_of_freeing.checked(self, ordered_blocks)
+    front, back = [], []
+    for block in blocks:
+        block.ref_cnt = 0
+        (front if block.block_hash is None else back).append(block)
+    self.free_block_queue.append_n(back)
+    self.free_block_queue.prepend_n(front)
+
+
 def by_the_old_setting(self, block):
     return not self.enable_caching or block.block_hash is not None
 
@@ -398,6 +408,7 @@ FREE_WRONG = (
     (freed_as_if_the_full_ones_came_last, SAME),
     (freed_at_the_first_mention, "queued where it is first named"),
     (freed_by_number, "counted by number"),
+    (freed_for_all, "the count is set to 0"),
     (lambda self, bs: _freed(self, bs, goes_back=by_the_old_setting), "sorted with caching only"),
     (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
     (lambda self, ordered_blocks: None, SAME),
