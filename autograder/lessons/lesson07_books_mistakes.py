@@ -294,6 +294,25 @@ class LatestEvictions(CacheMetrics):
         self.evictions = num_evicted_blocks
 
 
+def _look_up(
+    metrics: CacheMetrics, num_tokens: int, num_hit_tokens: int, is_preempted: bool
+) -> None:
+    """Count a lookup, whatever its numbers."""
+    if is_preempted:
+        metrics.preempted_queried_tokens += num_tokens
+        metrics.preempted_hit_tokens += num_hit_tokens
+    else:
+        metrics.queried_tokens += num_tokens
+        metrics.hit_tokens += num_hit_tokens
+
+
+def _note(metrics: CacheMetrics, num_used_blocks: int, num_evicted_blocks: int) -> None:
+    """Take note of a usage, whatever its numbers."""
+    metrics.num_used_blocks = num_used_blocks
+    metrics.high_water = max(metrics.high_water, num_used_blocks)
+    metrics.evictions += num_evicted_blocks
+
+
 class RefusesNothing(CacheMetrics):
     """Counts what cannot be."""
 
@@ -301,18 +320,11 @@ class RefusesNothing(CacheMetrics):
         self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
     ) -> None:
         """Count any lookup."""
-        if is_preempted:
-            self.preempted_queried_tokens += num_tokens
-            self.preempted_hit_tokens += num_hit_tokens
-        else:
-            self.queried_tokens += num_tokens
-            self.hit_tokens += num_hit_tokens
+        _look_up(self, num_tokens, num_hit_tokens, is_preempted)
 
     def record_usage(self, num_used_blocks: int, num_evicted_blocks: int = 0) -> None:
         """Take note of any usage."""
-        self.num_used_blocks = num_used_blocks
-        self.high_water = max(self.high_water, num_used_blocks)
-        self.evictions += num_evicted_blocks
+        _note(self, num_used_blocks, num_evicted_blocks)
 
 
 class LookedUpBeforeTheRefusal(CacheMetrics):
@@ -322,7 +334,7 @@ class LookedUpBeforeTheRefusal(CacheMetrics):
         self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
     ) -> None:
         """Count a lookup, and look at it afterwards."""
-        RefusesNothing.record_lookup(self, num_tokens, num_hit_tokens, is_preempted)
+        _look_up(self, num_tokens, num_hit_tokens, is_preempted)
         CacheMetrics(self.num_blocks).record_lookup(num_tokens, num_hit_tokens)
 
 
@@ -331,7 +343,7 @@ class UsedBeforeTheRefusal(CacheMetrics):
 
     def record_usage(self, num_used_blocks: int, num_evicted_blocks: int = 0) -> None:
         """Take note of usage, and look at it afterwards."""
-        RefusesNothing.record_usage(self, num_used_blocks, num_evicted_blocks)
+        _note(self, num_used_blocks, num_evicted_blocks)
         CacheMetrics(self.num_blocks).record_usage(num_used_blocks, num_evicted_blocks)
 
 
