@@ -298,11 +298,18 @@ def compare_outcomes(compare: Comparison, expected: Outcome, got: Outcome) -> st
     if isinstance(expected, Raised):
         if isinstance(got, Raised):
             return None if expected.kinds[0] in got.kinds else _stopped_before(expected, got)
+        if _kind(got.value) in expected.kinds:
+            return f"it returns the error, and is to raise it: {expected.message}"
         return f"it should refuse this: {expected.message}"
     require_plain(expected.value)
     if isinstance(got, Raised):
         return got.line or ""
     return compare(expected.value, got.value)
+
+
+def _kind(value: Any) -> str:
+    """Return the name of a value's class, also of an object that stayed on the learner's side."""
+    return value.kind if isinstance(value, (Made, Ref)) else type(value).__name__
 
 
 def _stopped_before(expected: Raised, got: Raised) -> str:

@@ -435,7 +435,7 @@ class StatefulCheck:
     ) -> Counterexample:
         """Show the object's state beside each step, and on both sides after the last."""
         if self.state_line is None:
-            return case
+            return self._with_refusals(case, script, subject)
         sides = self.trusted(), subject
         expected, got = (self._record(script, s, state_of=self.state_line) for s in sides)
         lines = case.case.split("\n")
@@ -456,6 +456,16 @@ class StatefulCheck:
             # An object that is not there, or holds no slot, has nothing to be shown.
             shown = [text if state in (None, "") else f"{text}  # {state}" for text, state in pairs]
         return replace(case, case="\n".join(lines), expected=shown[0], got=shown[1])
+
+    def _with_refusals(
+        self, case: Counterexample, script: Script, subject: Subject
+    ) -> Counterexample:
+        """Show beside each step before the last whether it was refused."""
+        lines = case.case.split("\n")
+        for number, step in enumerate(self._record(script, subject)[: len(lines) - 1]):
+            if isinstance(step.outcome, Raised):
+                lines[number] += f"  # {show_outcome(step.outcome)}"
+        return replace(case, case="\n".join(lines))
 
     def _retelling(self, failure: _Failure, subject: Subject) -> Callable[[], FailingCase] | None:
         """Return what lives a failing case once more and tells the state after each step.

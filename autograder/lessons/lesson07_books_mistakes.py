@@ -294,6 +294,25 @@ class LatestEvictions(CacheMetrics):
         self.evictions = num_evicted_blocks
 
 
+def _look_up(
+    metrics: CacheMetrics, num_tokens: int, num_hit_tokens: int, is_preempted: bool
+) -> None:
+    """Count a lookup, whatever its numbers."""
+    if is_preempted:
+        metrics.preempted_queried_tokens += num_tokens
+        metrics.preempted_hit_tokens += num_hit_tokens
+    else:
+        metrics.queried_tokens += num_tokens
+        metrics.hit_tokens += num_hit_tokens
+
+
+def _note(metrics: CacheMetrics, num_used_blocks: int, num_evicted_blocks: int) -> None:
+    """Take note of a usage, whatever its numbers."""
+    metrics.num_used_blocks = num_used_blocks
+    metrics.high_water = max(metrics.high_water, num_used_blocks)
+    metrics.evictions += num_evicted_blocks
+
+
 class RefusesNothing(CacheMetrics):
     """Counts what cannot be."""
 
@@ -301,18 +320,35 @@ class RefusesNothing(CacheMetrics):
         self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
     ) -> None:
         """Count any lookup."""
-        if is_preempted:
-            self.preempted_queried_tokens += num_tokens
-            self.preempted_hit_tokens += num_hit_tokens
-        else:
-            self.queried_tokens += num_tokens
-            self.hit_tokens += num_hit_tokens
+        _look_up(self, num_tokens, num_hit_tokens, is_preempted)
 
     def record_usage(self, num_used_blocks: int, num_evicted_blocks: int = 0) -> None:
         """Take note of any usage."""
-        self.num_used_blocks = num_used_blocks
-        self.high_water = max(self.high_water, num_used_blocks)
-        self.evictions += num_evicted_blocks
+        _note(self, num_used_blocks, num_evicted_blocks)
+
+
+class LookedUpBeforeTheRefusal(CacheMetrics):
+    """Counts a lookup, and refuses it then."""
+
+    def record_lookup(
+        self, num_tokens: int, num_hit_tokens: int, is_preempted: bool = False
+    ) -> None:
+        """Count a lookup, and look at it afterwards."""
+        _look_up(self, num_tokens, num_hit_tokens, is_preempted)
+        CacheMetrics(self.num_blocks).record_lookup(num_tokens, num_hit_tokens)
+
+
+class UsedBeforeTheRefusal(CacheMetrics):
+    """Takes note of a usage, and refuses it then."""
+
+    def record_usage(self, num_used_blocks: int, num_evicted_blocks: int = 0) -> None:
+        """Take note of usage, and look at it afterwards."""
+        _note(self, num_used_blocks, num_evicted_blocks)
+        CacheMetrics(self.num_blocks).record_usage(num_used_blocks, num_evicted_blocks)
+
+
+class CountedBeforeTheRefusal(LookedUpBeforeTheRefusal, UsedBeforeTheRefusal):
+    """Counts everything, and refuses then."""
 
 
 METRICS = (
@@ -323,7 +359,7 @@ METRICS = (
         CountsReturns,
     ),
     Misconception(
-        "returns are counted twice",
+        "returns are in the hit rate",
         "The lookup of a request that comes back is counted apart, and nowhere else: the hit rate "
         "speaks of first lookups alone.",
         CountedTwice,
@@ -373,5 +409,23 @@ METRICS = (
         "nothing is refused",
         "A counter that takes what cannot be is wrong from then on, and nobody sees where from.",
         RefusesNothing,
+    ),
+    Misconception(
+        "a refused lookup is counted",
+        "Look at the numbers first, and count then: who hears of the error believes that nothing "
+        "was counted.",
+        LookedUpBeforeTheRefusal,
+    ),
+    Misconception(
+        "a refused usage is noted",
+        "Look at the numbers first, and take note then: who hears of the error believes that "
+        "nothing has changed.",
+        UsedBeforeTheRefusal,
+    ),
+    Misconception(
+        "counted, then refused",
+        "Look at the numbers first, and count then: who hears of the error believes that nothing "
+        "was counted.",
+        CountedBeforeTheRefusal,
     ),
 )

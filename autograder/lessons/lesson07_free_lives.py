@@ -208,6 +208,14 @@ def a_stranger_back(life: Life) -> None:
     life.do("free_blocks", [Make(KVCacheBlock, 1, 1)])
 
 
+def one_and_a_stranger_of_its_number_back(life: Life) -> None:
+    """Give back the only block, and a block of no pool behind it that has the same number."""
+    life.create(2)
+    take(life, 1)
+    life.do("free_blocks", [*at(1), Make(KVCacheBlock, 1, 1)])
+    look(life)
+
+
 FREE_PROBES = (
     one_back,
     two_back,
@@ -231,4 +239,5 @@ FREE_PROBES = (
     the_null_block_back,
     one_and_the_null_block_back,
     a_stranger_back,
+    one_and_a_stranger_of_its_number_back,
 )

@@ -74,6 +74,15 @@ def though_shared(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> No
     BlockPool.free_blocks(self, blocks)
 
 
+def set_to_nobody(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Set each count to 0, and queue the block each time that it is named."""
+    blocks = checked(self, ordered_blocks)
+    for block in blocks:
+        block.ref_cnt = 0
+    self.free_block_queue.prepend_n([b for b in blocks if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in blocks if b.block_hash is not None])
+
+
 def queued_with_holders(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Lower each count, and queue the block whatever is left."""
     blocks = checked(self, ordered_blocks)
@@ -150,6 +159,59 @@ def once_each(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     BlockPool.free_blocks(self, list(dict.fromkeys(ordered_blocks)))
 
 
+def counted_by_number(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Count how often each number is given back, also that of a block of another pool."""
+    blocks = list(ordered_blocks)
+    times = Counter(block.block_id for block in blocks)
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if block.ref_cnt < times[block.block_id]:
+            raise double_free(block)
+    BlockPool.free_blocks(self, blocks)
+
+
+def where_first_named(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Queue a block where it is first named, though its last holder gives it back later."""
+    blocks = checked(self, ordered_blocks)
+    released(blocks)
+    idle = [block for block in dict.fromkeys(blocks) if block.ref_cnt == 0]
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def both_lists_back(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Sort the blocks into two lists, and put both at the back."""
+    idle = released(checked(self, ordered_blocks))
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None])
+
+
+def back_reversed(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Turn round those that go to the back."""
+    idle = released(checked(self, ordered_blocks))
+    self.free_block_queue.prepend_n([b for b in idle if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in idle if b.block_hash is not None][::-1])
+
+
+def sorted_with_caching_only(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Sort the blocks only if the pool caches, and put all at the back if not."""
+    idle = released(checked(self, ordered_blocks))
+    is_plain = [self.enable_caching and block.block_hash is None for block in idle]
+    self.free_block_queue.prepend_n([b for b, plain in zip(idle, is_plain, strict=True) if plain])
+    self.free_block_queue.append_n(
+        [b for b, plain in zip(idle, is_plain, strict=True) if not plain]
+    )
+
+
+def queued_at_each_release(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+    """Queue a block at each release, whoever else holds it."""
+    blocks = checked(self, ordered_blocks)
+    released(blocks)
+    self.free_block_queue.prepend_n([b for b in blocks if b.block_hash is None])
+    self.free_block_queue.append_n([b for b in blocks if b.block_hash is not None])
+
+
 def never_mind(self: BlockPool, ordered_blocks: Iterable[KVCacheBlock]) -> None:
     """Pass over what nobody holds."""
     left: Counter[KVCacheBlock] = Counter()
@@ -208,6 +270,25 @@ FREE = (
         evidence=r"reversed\(|\[::-1\]",
     ),
     Misconception(
+        "the back is reversed",
+        "`append_n` keeps the order of what it is given: the first of the blocks is lost before "
+        "the others.",
+        back_reversed,
+        evidence=r"reversed\(|\[::-1\]",
+    ),
+    Misconception(
+        "both lists to the back",
+        "Blocks that nobody can ever claim wait there behind prefixes that somebody may, and push "
+        "them out.",
+        both_lists_back,
+    ),
+    Misconception(
+        "sorted with caching only",
+        "Without caching no block has a hash, and every one goes to the front: ask the block, and "
+        "not the pool.",
+        sorted_with_caching_only,
+    ),
+    Misconception(
         "sorted by the setting",
         "With caching on, too, a block may have no hash, because it is not full; ask each block.",
         by_the_setting,
@@ -218,9 +299,20 @@ FREE = (
         though_shared,
     ),
     Misconception(
+        "the count is set to 0",
+        "Somebody else still reads the block: each release takes one holder off, and the last one "
+        "frees it.",
+        set_to_nobody,
+    ),
+    Misconception(
         "queued though held",
         "A block whose count is above 0 after this is in use, and in no queue.",
         queued_with_holders,
+    ),
+    Misconception(
+        "queued at each release",
+        "A block whose count is above 0 after this is in use, and in no queue.",
+        queued_at_each_release,
     ),
     Misconception(
         "the count stays",
@@ -244,6 +336,18 @@ FREE = (
         "If all counts are lowered first, a block that is named twice is at 0 both times: it "
         "belongs into the queue once, when its last holder gives it back.",
         queued_as_often_as_named,
+    ),
+    Misconception(
+        "queued where it is first named",
+        "A block that is named twice is free when its last holder gives it back, and stands in "
+        "the queue behind what came back before that.",
+        where_first_named,
+    ),
+    Misconception(
+        "counted by number",
+        "A foreign block may have the number of one of this pool: refuse what is foreign before "
+        "you count, or count the blocks themselves.",
+        counted_by_number,
     ),
     Misconception(
         "refused on the way",

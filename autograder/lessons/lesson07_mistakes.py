@@ -82,6 +82,50 @@ class BehindTheBare(BlockPool):
         queue.append_n([b for b in idle if b.block_hash is not None])
 
 
+class EmptiedWhereItIs(BlockPool):
+    """A pool that puts blocks where they belong, and empties them there."""
+
+    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+        """Give blocks back, and forget what they hold."""
+        emptied_at_once(self, ordered_blocks)
+
+
+class BeforeThePrefixes(BlockPool):
+    """A pool whose part with prefixes is a stack, behind the rest."""
+
+    def free_blocks(self, ordered_blocks: Iterable[KVCacheBlock]) -> None:
+        """Give blocks back, the prefixes in front of those that are there."""
+        queue, idle = self.free_block_queue, released(ordered_blocks)
+        cached = [block for block in queue if block.block_hash is not None]
+        for block in cached:
+            queue.remove(block)
+        queue.prepend_n([b for b in idle if b.block_hash is None])
+        queue.append_n([*(b for b in idle if b.block_hash is not None), *cached])
+
+
+class SmallestFirst(BlockPool):
+    """A pool that hands out the smallest numbers first."""
+
+    def get_new_blocks(self, num_blocks: int) -> list[KVCacheBlock]:
+        """Hand out the free blocks with the smallest numbers."""
+        queue = sorted(self.free_block_queue, key=lambda block: block.block_id)
+        for block in queue[:num_blocks]:
+            self.free_block_queue.remove(block)
+        self.free_block_queue.prepend_n(queue[:num_blocks])
+        return super().get_new_blocks(num_blocks)
+
+
+class ClaimsEmpty(BlockPool):
+    """A pool in which a block loses its prefix when it is claimed."""
+
+    def touch(self, blocks: Iterable[KVCacheBlock]) -> None:
+        """Claim blocks, and forget what they hold."""
+        claimed = list(blocks)
+        super().touch(claimed)
+        for block in claimed:
+            self.forget(block)
+
+
 def _states(pool: type[BlockPool]) -> Callable[[int], dict[str, Any]]:
     return lambda seed: given.states_under(pool, seed)
 
@@ -107,6 +151,26 @@ TRACE = (
         "emptied at once",
         "A block that is freed keeps its prefix, and its star, until it is handed out again.",
         _states(EmptiedAtOnce),
+    ),
+    Misconception(
+        "emptied where it is",
+        "A block that is freed keeps its prefix, and its star, until it is handed out again.",
+        _states(EmptiedWhereItIs),
+    ),
+    Misconception(
+        "a claim takes the star",
+        "Who claims a block wants what is in it: it keeps its prefix, and its star.",
+        _states(ClaimsEmpty),
+    ),
+    Misconception(
+        "the smallest number first",
+        "The block in front is handed out next, whatever its number.",
+        _states(SmallestFirst),
+    ),
+    Misconception(
+        "before the other prefixes",
+        "A block with a hash goes to the very back of the queue, behind those that came before.",
+        _states(BeforeThePrefixes),
     ),
     Misconception(
         "the star stays",

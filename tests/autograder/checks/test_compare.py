@@ -341,6 +341,13 @@ ERROR = Raised(("ValueError", "Exception", "BaseException"), "too large", "in li
         (ERROR, Raised(("UnicodeError", "ValueError"), ""), None),
         (ERROR, Raised(("KeyError",), "too large"), ""),
         (ERROR, Returned(None), "it should refuse this: too large"),
+        (ERROR, Returned(ValueError()), "it returns the error, and is to raise it: too large"),
+        (
+            ERROR,
+            Returned(Ref(1, "ValueError")),
+            "it returns the error, and is to raise it: too large",
+        ),
+        (ERROR, Returned(Ref(1, "Slot")), "it should refuse this: too large"),
         (Returned(1), ERROR, "in line 3: raise"),
         (Returned(1), Raised(("TypeError",), ""), ""),
     ],

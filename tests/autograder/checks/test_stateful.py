@@ -204,7 +204,7 @@ def test_what_is_wrong_only_after_a_refusal_is_found(examine_here):
     leaky = RIGHT.replace("            raise", "            self.free = []\n            raise")
     assert examine_here(leaky).counterexample.case.splitlines() == [
         "obj = SlotPool(1)",
-        "obj.take(2)",
+        "obj.take(2)  # ValueError: 2 slots asked for, 0 are free",
         "obj.num_free",
     ]
 

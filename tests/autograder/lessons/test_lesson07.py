@@ -223,6 +223,27 @@ class CountsAReturnTwice(CacheMetrics):
             self.preempted_hit_tokens += num_hit_tokens
 
 
+class OneRateOfAll(CacheMetrics):
+    """Counts returns apart, once, and takes them into the rate."""
+
+    @property
+    def hit_rate(self):
+        queried = self.queried_tokens + self.preempted_queried_tokens
+        return (self.hit_tokens + self.preempted_hit_tokens) / max(queried, 1)
+
+
+class LooksAfterCounting(CacheMetrics):
+    def record_lookup(self, num_tokens, num_hit_tokens, is_preempted=False):
+        if is_preempted:
+            self.preempted_queried_tokens += num_tokens
+            self.preempted_hit_tokens += num_hit_tokens
+        else:
+            self.queried_tokens += num_tokens
+            self.hit_tokens += num_hit_tokens
+        if num_tokens < 1 or not 0 <= num_hit_tokens <= num_tokens:
+            raise ValueError("a lookup that cannot be")
+
+
 class CountsThenRefuses(CacheMetrics):
     def record_usage(self, num_used_blocks, num_evicted_blocks=0):
         self.num_used_blocks = num_used_blocks
@@ -255,7 +276,9 @@ class ByNameOnly(CacheMetrics):
 METRICS_RIGHT = (MaximumOfAll,)
 METRICS_WRONG = (
     (DividesByNothing, "no lookup yet"),
-    (CountsAReturnTwice, "returns are counted twice"),
+    (CountsAReturnTwice, "returns are in the hit rate"),
+    (OneRateOfAll, "returns are in the hit rate"),
+    (LooksAfterCounting, "a refused lookup is counted"),
     (CountsThenRefuses, SAME),
     (InPerCent, SAME),
     (Rounded, SAME),

@@ -358,6 +358,33 @@ def freed_and_emptied(self, ordered_blocks):
     self.free_block_queue.prepend_n(idle)
 
 
+def freed_by_number(self, ordered_blocks):
+    blocks = list(ordered_blocks)
+    left = {block.block_id: block.ref_cnt for block in self.blocks}
+    for block in blocks:
+        left[block.block_id] = left.get(block.block_id, 0) - 1
+    for block in blocks:
+        if block.pool is not self:
+            raise self.foreign_block(block)
+        if left[block.block_id] < 0:
+            raise double_free(block)
+    BlockPool.free_blocks(self, blocks)
+
+
+def freed_for_all(self, ordered_blocks):
+    blocks = mistakes_of_freeing.checked(self, ordered_blocks)
+    front, back = [], []
+    for block in blocks:
+        block.ref_cnt = 0
+        (front if block.block_hash is None else back).append(block)
+    self.free_block_queue.append_n(back)
+    self.free_block_queue.prepend_n(front)
+
+
+def by_the_old_setting(self, block):
+    return not self.enable_caching or block.block_hash is not None
+
+
 FREE_RIGHT = (freed_in_sorted_lists, _freed)
 FREE_WRONG = (
     (lambda self, bs: _freed(self, bs, is_too_often=lambda n, r: n > r + (r > 1)), SAME),
@@ -379,7 +406,10 @@ FREE_WRONG = (
     (freed_with_the_callers_list, SAME),
     (freed_with_the_callers_list_in_order, SAME),
     (freed_as_if_the_full_ones_came_last, SAME),
-    (freed_at_the_first_mention, SAME),
+    (freed_at_the_first_mention, "queued where it is first named"),
+    (freed_by_number, "counted by number"),
+    (freed_for_all, "the count is set to 0"),
+    (lambda self, bs: _freed(self, bs, goes_back=by_the_old_setting), "sorted with caching only"),
     (lambda self, ordered_blocks: BlockPool.free_blocks(self, ordered_blocks) or True, SAME),
     (lambda self, ordered_blocks: None, SAME),
 )
