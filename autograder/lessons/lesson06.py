@@ -67,6 +67,7 @@ VICTIM = Exercise(
         cases=given.BATCHES,
         probes=given.SOME_BATCHES,
         misconceptions=mistakes.VICTIM,
+        large=(given.MANY_RUNNING,),
     ),
     hints=(
         "Which of priority 0 and priority 2 is more important, and who of two equals came later?",
@@ -108,7 +109,7 @@ BREAK_EVEN = Exercise(
         reference=break_even_tokens,
         cases=given.COSTS,
         probes=given.SOME_COSTS,
-        compare=within(rel=1e-9),
+        compare=within(rel=1e-9, absolute=1e-12),
         misconceptions=mistakes.BREAK_EVEN,
     ),
     hints=(
@@ -134,6 +135,8 @@ SPACE = Exercise(
         max_steps=8,
         probes=lives.SPACES,
         misconceptions=swap_mistakes.SWAP_SPACE,
+        large=(lives.MANY_CPU_BLOCKS,),
+        first=lives.two_spaces,
     ),
     hints=(
         "What is in the two attributes after a request that did not fit?",

@@ -101,6 +101,23 @@ SOME_BATCHES = (
     running((0, 1), (0, 1), progress=((2, 0), (9, 1))),
 )
 
+
+def _many_equals() -> Call:
+    """Return a batch of equals with somebody less important at its end.
+
+    Whoever holds each one against all others finds none larger before the last.
+    """
+    equals = [Make(Request, f"r{i}", [1], 1, priority=0, arrival_time=0.0) for i in range(3_000)]
+    return Call([*equals, Make(Request, "last", [1], 1, priority=1, arrival_time=0.0)])
+
+
+MANY_RUNNING = Large(
+    _many_equals,
+    "3,001 requests",
+    seconds=0.3,
+    slow="Is each one held against all others? One pass is enough",
+)
+
 # 6.4, break-even
 
 # What is drawn first is what a case is made smaller to. That either is free is the oddest of all.

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
@@ -18,7 +18,9 @@ from course_lib.scheduling.watch.preemptions import (
     give_way_in_a_full_plan,
     run_with_preemptions,
     terms_of,
+    who_has_left,
 )
+from course_lib.scheduling.watch.spaces import sharing_faults
 
 BLOCK_SIZE = 2
 
@@ -113,6 +115,33 @@ def many_holders(life: Life) -> None:
     life.create(9)
     _do(life, *(("reserve", name, 1) for name in "aAbcdefgh"), ("release", "A"), ("release", "a"))
 
+
+def two_spaces(life: Life) -> None:
+    """Use a second space: what belongs to the class, and not to the object, changes with it."""
+    life.create(2)
+    life.see("held_blocks")
+    life.apply(sharing_faults)
+
+
+_MANY = 10_000
+
+
+def many_cpu_blocks(life: Life) -> None:
+    """Two requests take half of the blocks each and give them back, then one takes all."""
+    life.create(2 * _MANY)
+    for step in (("reserve", "a", _MANY), ("reserve", "b", _MANY), ("release", "a")):
+        life.do(*step)
+    for step in (("release", "b"), ("reserve", "c", 2 * _MANY), ("release", "c")):
+        life.do(*step)
+
+
+MANY_CPU_BLOCKS = LargeLife(
+    many_cpu_blocks,
+    "20,000 blocks",
+    seconds=0.5,
+    slow="Is the list of free blocks gone through, or sorted, once for each block? Once for each "
+    "request is enough",
+)
 
 SPACES = (three_blocks, all_but_none_left, out_of_order, once_more, two_digits, many_holders)
 
@@ -454,6 +483,15 @@ def each_is_noted(life: Life) -> None:
     life.see("log.lines")
 
 
+def leaves_before_it_is_preempted(life: Life) -> None:
+    """Who gives way to another has left the batch when it is preempted."""
+    scheduler(life, 3)
+    add(life, "a", 2)
+    add(life, "b", 1)
+    run(life, 1)
+    life.apply(who_has_left)
+
+
 LOOPS = (
     memory_runs_out,
     an_important_one_needs_room,
@@ -462,4 +500,5 @@ LOOPS = (
     two_had_been_served,
     is_noted,
     each_is_noted,
+    leaves_before_it_is_preempted,
 )

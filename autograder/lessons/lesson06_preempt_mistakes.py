@@ -524,7 +524,8 @@ LOOP_LATE = (
         "del self.running[index]",
         "num_regained += self.preempt(",
         "the victim stays in the batch",
-        "A victim that stays in `running` is served without blocks, or named once more.",
+        "`preempt` gets a request that has just left `running`: one that stays there is served "
+        "without blocks, or named once more.",
     ),
     Displaced(
         "num_regained += self.preempt(",
