@@ -229,11 +229,13 @@ def decision(subject: Subject, asked: str, *args: Any) -> Any:
     """Ask a player who is a function; return the plain value that it answers.
 
     Raises:
-        UnusableAnswerError: It raised.
+        UnusableAnswerError: It raised, or changed what it was given.
     """
-    outcome = subject.call(args)
+    outcome = subject.call(args, watch=True)
     if isinstance(outcome, Raised):
         raise UnusableAnswerError(asked, outcome, outcome.line or "")
+    if outcome.fate.changed:
+        raise UnusableAnswerError(asked, outcome, "it changed what it was given; work on a copy")
     return outcome.value
 
 

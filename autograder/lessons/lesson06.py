@@ -67,7 +67,6 @@ VICTIM = Exercise(
         cases=given.BATCHES,
         probes=given.SOME_BATCHES,
         misconceptions=mistakes.VICTIM,
-        large=(given.MANY_RUNNING,),
     ),
     hints=(
         "Which of priority 0 and priority 2 is more important, and who of two equals came later?",
@@ -191,6 +190,7 @@ PREEMPT = Exercise(
         max_steps=6,
         probes=lives.PREEMPTIONS,
         misconceptions=preempt_mistakes.PREEMPT,
+        large=(lives.LARGE_POOL,),
         state_line=queues_of,
     ),
     hints=(

@@ -96,26 +96,13 @@ SOME_BATCHES = (
     running((1, 0), (1, 1e-5)),
     running((-2, 1), (-2, 3)),
     running((-2_000_000, 1), (-2_000_000, 3)),
+    running((2_000_000, 0), (2_000_000, 1)),
+    running((9, 1.7e9), (9, 1.7e9 + 1e-5)),
+    running((-1, 0), (-2, 5)),
+    running((9, 1), (10, 0)),
     running(*[(0, 0.0)] * 9, (1, 0.0)),
     running((0, 1), (0, 1), progress=((9, 1), (2, 0))),
     running((0, 1), (0, 1), progress=((2, 0), (9, 1))),
-)
-
-
-def _many_equals() -> Call:
-    """Return a batch of equals with somebody less important at its end.
-
-    Whoever holds each one against all others finds none larger before the last.
-    """
-    equals = [Make(Request, f"r{i}", [1], 1, priority=0, arrival_time=0.0) for i in range(3_000)]
-    return Call([*equals, Make(Request, "last", [1], 1, priority=1, arrival_time=0.0)])
-
-
-MANY_RUNNING = Large(
-    _many_equals,
-    "3,001 requests",
-    seconds=0.3,
-    slow="Is each one held against all others? One pass is enough",
 )
 
 # 6.4, break-even

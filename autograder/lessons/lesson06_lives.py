@@ -410,6 +410,16 @@ def in_a_full_plan(life: Life) -> None:
     life.apply(give_way_in_a_full_plan, "a")
 
 
+def half_of_a_large_pool(life: Life) -> None:
+    """The victim holds half of many blocks."""
+    scheduler(life, 8_001, max_num_batched_tokens=8_000)
+    add(life, "a", 8_000)
+    run(life, 1)
+    life.apply(give_way, "a")
+
+
+LARGE_POOL = LargeLife(half_of_a_large_pool, "8,001 blocks, half of them the victim's")
+
 PREEMPTIONS = (
     served_and_taken_out,
     in_the_middle_of_a_prompt,
@@ -452,12 +462,30 @@ def goes_itself(life: Life) -> None:
 
 def two_had_been_served(life: Life) -> None:
     """Under priority two have to go, and each of them had a token in the plan."""
-    scheduler(life, 13, policy="priority", max_num_batched_tokens=12)
-    for name in "pqrs":
-        add(life, name, 1, 20, 5)
+    limits = {"policy": "priority", "max_num_batched_tokens": 8, "reserve_full_prompt": False}
+    scheduler(life, 8, **limits)
+    add(life, "p", 2, 20, 5)
+    add(life, "q", 2, 20, 5)
     run(life, 1)
-    add(life, "h", 16)
-    run(life, 3)
+    add(life, "h", 12)
+    run(life, 2)
+
+
+def goes_itself_soon(life: Life) -> None:
+    """The last in finds no block for its first answer, and is the victim itself."""
+    scheduler(life, 3)
+    add(life, "a", 1)
+    add(life, "b", 2)
+    run(life, 2)
+
+
+def the_first_goes_itself(life: Life) -> None:
+    """Under priority who was admitted first finds no block, and is the victim itself."""
+    scheduler(life, 3, policy="priority")
+    add(life, "l", 1, 20, 5)
+    run(life, 1)
+    add(life, "h", 2)
+    run(life, 2)
 
 
 def _with_notes(life: Life, num_blocks: int, **limits: Any) -> None:
@@ -497,6 +525,8 @@ LOOPS = (
     an_important_one_needs_room,
     two_must_go,
     goes_itself,
+    goes_itself_soon,
+    the_first_goes_itself,
     two_had_been_served,
     is_noted,
     each_is_noted,

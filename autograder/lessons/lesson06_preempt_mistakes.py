@@ -499,7 +499,7 @@ LOOP_LINES = (
         "Each victim gives back what it had got in this step: the sum goes back to the budget.",
     ),
     Distractor(
-        "index = len(self.running) - 1",
+        "index = len(self.running) - 1\nvictim = self.running[index]",
         "index = self.choose_victim()",
         "always the last one in",
         "Who gives way is the policy's to say: under priority it may stand anywhere in `running`.",
