@@ -123,7 +123,7 @@ def two_spaces(life: Life) -> None:
     life.apply(sharing_faults)
 
 
-_MANY = 10_000
+_MANY = 5_000
 
 
 def many_cpu_blocks(life: Life) -> None:
@@ -137,8 +137,8 @@ def many_cpu_blocks(life: Life) -> None:
 
 MANY_CPU_BLOCKS = LargeLife(
     many_cpu_blocks,
-    "20,000 blocks",
-    seconds=0.5,
+    "10,000 blocks",
+    seconds=0.25,
     slow="Is the list of free blocks gone through, or sorted, once for each block? Once for each "
     "request is enough",
 )
@@ -412,13 +412,15 @@ def in_a_full_plan(life: Life) -> None:
 
 def half_of_a_large_pool(life: Life) -> None:
     """The victim holds half of many blocks."""
-    scheduler(life, 8_001, max_num_batched_tokens=8_000)
-    add(life, "a", 8_000)
+    scheduler(life, 5_001, max_num_batched_tokens=5_000)
+    add(life, "a", 5_000)
     run(life, 1)
     life.apply(give_way, "a")
 
 
-LARGE_POOL = LargeLife(half_of_a_large_pool, "8,001 blocks, half of them the victim's")
+LARGE_POOL = LargeLife(
+    half_of_a_large_pool, "5,001 blocks, half of them the victim's", seconds=0.25
+)
 
 PREEMPTIONS = (
     served_and_taken_out,
