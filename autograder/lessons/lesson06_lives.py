@@ -464,8 +464,7 @@ def goes_itself(life: Life) -> None:
 
 def two_had_been_served(life: Life) -> None:
     """Under priority two have to go, and each of them had a token in the plan."""
-    limits = {"policy": "priority", "max_num_batched_tokens": 8, "reserve_full_prompt": False}
-    scheduler(life, 8, **limits)
+    scheduler(life, 8, policy="priority", max_num_batched_tokens=8, reserve_full_prompt=False)
     add(life, "p", 2, 20, 5)
     add(life, "q", 2, 20, 5)
     run(life, 1)
