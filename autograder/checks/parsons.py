@@ -190,9 +190,10 @@ class ParsonsCheck:
         wrong = [number for number in taken if number is not None]
         if len(wrong) == 1:
             right = self.solution[self._place_of(self.distractors[wrong[0]])]
-            rest = [label for label in labels if label != right]
-            at = rest.index(labels[taken.index(wrong[0])])
-            yield [*rest[:at], right, *rest[at + 1 :]], self.misconceptions[wrong[0]]
+            at = taken.index(wrong[0])
+            # Where both are there, the one that does not belong is an addition and no mistake.
+            if right not in labels:
+                yield [*labels[:at], right, *labels[at + 1 :]], self.misconceptions[wrong[0]]
         for each, misconception in zip(
             self.displaced, self.misconceptions[len(self.distractors) :], strict=True
         ):

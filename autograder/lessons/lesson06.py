@@ -108,7 +108,7 @@ BREAK_EVEN = Exercise(
         reference=break_even_tokens,
         cases=given.COSTS,
         probes=given.SOME_COSTS,
-        compare=within(rel=1e-9),
+        compare=within(rel=1e-9, absolute=1e-12),
         misconceptions=mistakes.BREAK_EVEN,
     ),
     hints=(
@@ -134,6 +134,8 @@ SPACE = Exercise(
         max_steps=8,
         probes=lives.SPACES,
         misconceptions=swap_mistakes.SWAP_SPACE,
+        large=(lives.MANY_CPU_BLOCKS,),
+        first=lives.two_spaces,
     ),
     hints=(
         "What is in the two attributes after a request that did not fit?",
@@ -188,6 +190,7 @@ PREEMPT = Exercise(
         max_steps=6,
         probes=lives.PREEMPTIONS,
         misconceptions=preempt_mistakes.PREEMPT,
+        large=(lives.LARGE_POOL,),
         state_line=queues_of,
     ),
     hints=(

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from autograder.checks.stateful import Life, Twin
+from autograder.checks.stateful import LargeLife, Life, Twin
 from autograder.proxy.recipes import Make
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
@@ -18,7 +18,9 @@ from course_lib.scheduling.watch.preemptions import (
     give_way_in_a_full_plan,
     run_with_preemptions,
     terms_of,
+    who_has_left,
 )
+from course_lib.scheduling.watch.spaces import sharing_faults
 
 BLOCK_SIZE = 2
 
@@ -113,6 +115,33 @@ def many_holders(life: Life) -> None:
     life.create(9)
     _do(life, *(("reserve", name, 1) for name in "aAbcdefgh"), ("release", "A"), ("release", "a"))
 
+
+def two_spaces(life: Life) -> None:
+    """Use a second space: what belongs to the class, and not to the object, changes with it."""
+    life.create(2)
+    life.see("held_blocks")
+    life.apply(sharing_faults)
+
+
+_MANY = 5_000
+
+
+def many_cpu_blocks(life: Life) -> None:
+    """Two requests take half of the blocks each and give them back, then one takes all."""
+    life.create(2 * _MANY)
+    for step in (("reserve", "a", _MANY), ("reserve", "b", _MANY), ("release", "a")):
+        life.do(*step)
+    for step in (("release", "b"), ("reserve", "c", 2 * _MANY), ("release", "c")):
+        life.do(*step)
+
+
+MANY_CPU_BLOCKS = LargeLife(
+    many_cpu_blocks,
+    "10,000 blocks",
+    seconds=0.25,
+    slow="Is the list of free blocks gone through, or sorted, once for each block? Once for each "
+    "request is enough",
+)
 
 SPACES = (three_blocks, all_but_none_left, out_of_order, once_more, two_digits, many_holders)
 
@@ -381,6 +410,18 @@ def in_a_full_plan(life: Life) -> None:
     life.apply(give_way_in_a_full_plan, "a")
 
 
+def half_of_a_large_pool(life: Life) -> None:
+    """The victim holds half of many blocks."""
+    scheduler(life, 5_001, max_num_batched_tokens=5_000)
+    add(life, "a", 5_000)
+    run(life, 1)
+    life.apply(give_way, "a")
+
+
+LARGE_POOL = LargeLife(
+    half_of_a_large_pool, "5,001 blocks, half of them the victim's", seconds=0.25
+)
+
 PREEMPTIONS = (
     served_and_taken_out,
     in_the_middle_of_a_prompt,
@@ -423,12 +464,29 @@ def goes_itself(life: Life) -> None:
 
 def two_had_been_served(life: Life) -> None:
     """Under priority two have to go, and each of them had a token in the plan."""
-    scheduler(life, 13, policy="priority", max_num_batched_tokens=12)
-    for name in "pqrs":
-        add(life, name, 1, 20, 5)
+    scheduler(life, 8, policy="priority", max_num_batched_tokens=8, reserve_full_prompt=False)
+    add(life, "p", 2, 20, 5)
+    add(life, "q", 2, 20, 5)
     run(life, 1)
-    add(life, "h", 16)
-    run(life, 3)
+    add(life, "h", 12)
+    run(life, 2)
+
+
+def goes_itself_soon(life: Life) -> None:
+    """The last in finds no block for its first answer, and is the victim itself."""
+    scheduler(life, 3)
+    add(life, "a", 1)
+    add(life, "b", 2)
+    run(life, 2)
+
+
+def the_first_goes_itself(life: Life) -> None:
+    """Under priority who was admitted first finds no block, and is the victim itself."""
+    scheduler(life, 3, policy="priority")
+    add(life, "l", 1, 20, 5)
+    run(life, 1)
+    add(life, "h", 2)
+    run(life, 2)
 
 
 def _with_notes(life: Life, num_blocks: int, **limits: Any) -> None:
@@ -454,12 +512,24 @@ def each_is_noted(life: Life) -> None:
     life.see("log.lines")
 
 
+def leaves_before_it_is_preempted(life: Life) -> None:
+    """Who gives way to another has left the batch when it is preempted."""
+    scheduler(life, 3)
+    add(life, "a", 2)
+    add(life, "b", 1)
+    run(life, 1)
+    life.apply(who_has_left)
+
+
 LOOPS = (
     memory_runs_out,
     an_important_one_needs_room,
     two_must_go,
     goes_itself,
+    goes_itself_soon,
+    the_first_goes_itself,
     two_had_been_served,
     is_noted,
     each_is_noted,
+    leaves_before_it_is_preempted,
 )

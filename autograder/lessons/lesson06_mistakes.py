@@ -19,6 +19,11 @@ def whole_table(blocks: Iterable[KVCacheBlock]) -> int:
     return len(list(blocks))
 
 
+def its_length(blocks: Any) -> int:
+    """Count all, if they can be counted without going through them."""
+    return len(blocks)
+
+
 def without_holders(blocks: Iterable[KVCacheBlock]) -> int:
     """Count those that nobody holds."""
     return sum(block.ref_cnt == 0 for block in blocks)
@@ -70,6 +75,12 @@ FREED = (
         "the whole table",
         "A block that somebody else holds stays in use when this request lets go of it.",
         whole_table,
+    ),
+    Misconception(
+        "the length of the table",
+        "A block that somebody else holds stays in use when this request lets go of it. And what "
+        "can only be gone through has no length.",
+        its_length,
     ),
     Misconception(
         "without any holder",
@@ -184,6 +195,12 @@ def sorts_them(running: Any) -> int:
     return len(running) - 1
 
 
+def last_of_a_sorted_list(running: Sequence[Request]) -> int:
+    """Sort a copy, and take its last place."""
+    ranked = sorted(running, key=lambda request: (request.priority, request.arrival_time))
+    return len(ranked) - 1
+
+
 def _right_victim(running: Sequence[Request]) -> int:
     ranks = [(request.priority, request.arrival_time) for request in running]
     return ranks.index(max(ranks))
@@ -246,7 +263,14 @@ VICTIM = (
         "The batch is in order of admission and is to stay so. Sort a copy, or look for the "
         "largest; and the index is that of the list as it was.",
         sorts_them,
-        evidence=r"\.sort\(",
+        evidence=r"(?s)\A(?!.*\brunning = ).*\brunning\.sort\(",
+    ),
+    Misconception(
+        "a place in a sorted list",
+        "The index is that of the list as it was: the last place of a sorted one says nothing of "
+        "who stands there.",
+        last_of_a_sorted_list,
+        evidence=r"(?s)\bsorted\(|(?<!\brunning)\.sort\(|\brunning = .*\brunning\.sort\(",
     ),
 )
 

@@ -499,7 +499,7 @@ LOOP_LINES = (
         "Each victim gives back what it had got in this step: the sum goes back to the budget.",
     ),
     Distractor(
-        "index = len(self.running) - 1",
+        "index = len(self.running) - 1\nvictim = self.running[index]",
         "index = self.choose_victim()",
         "always the last one in",
         "Who gives way is the policy's to say: under priority it may stand anywhere in `running`.",
@@ -524,7 +524,8 @@ LOOP_LATE = (
         "del self.running[index]",
         "num_regained += self.preempt(",
         "the victim stays in the batch",
-        "A victim that stays in `running` is served without blocks, or named once more.",
+        "`preempt` gets a request that has just left `running`: one that stays there is served "
+        "without blocks, or named once more.",
     ),
     Displaced(
         "num_regained += self.preempt(",

@@ -12,9 +12,10 @@ class SwapSpace:
         num_blocks: CPU blocks in all.
 
     Attributes:
-        free_blocks: The blocks that nobody holds, in ascending order.
-        held_blocks: The blocks of each request that is here, in the order in which it got them. It
-            is here from ``reserve`` to ``release``, with an empty list if it needed 0 blocks.
+        free_blocks: A list of the blocks that nobody holds, in ascending order.
+        held_blocks: A dict with the list of blocks of each request that is here, in the order in
+            which it got them. It is here from ``reserve`` to ``release``, with an empty list if it
+            needed 0 blocks.
 
     >>> space = SwapSpace(num_blocks=3)
     >>> space.reserve("a", 2), space.reserve("b", 2)

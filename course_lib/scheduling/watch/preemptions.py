@@ -165,6 +165,34 @@ def run_with_preemptions(scheduler: Scheduler) -> Told:
     return {**said, **{name: queues[name] for name in _QUEUES}}
 
 
+def who_has_left(scheduler: Scheduler) -> Told:
+    """Plan an iteration, answer it, and say of each victim where it was when it was preempted.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=4, block_size=2))
+    >>> for name in "ab":
+    ...     scheduler.add_request(Request(name, [ord(name)] * 2, max_tokens=5))
+    >>> _ = run_iteration(scheduler)
+    >>> who_has_left(scheduler)
+    {'b, when it was preempted': 'had left running'}
+    """
+    said: Told = {}
+    preempt = scheduler.preempt
+
+    def noted(victim: Request, output: SchedulerOutput) -> int:
+        where = "was still in running" if victim in scheduler.running else "had left running"
+        said[f"{victim.request_id}, when it was preempted"] = where
+        return preempt(victim, output)
+
+    vars(scheduler)["preempt"] = noted
+    try:
+        run_iteration(scheduler)
+    finally:
+        del vars(scheduler)["preempt"]
+    return said
+
+
 def free_blocks(scheduler: Scheduler) -> str:
     """Return the free blocks, the one to be handed out next first; a star marks a cached prefix."""
     queue = scheduler.kv_cache_manager.block_pool.free_block_queue

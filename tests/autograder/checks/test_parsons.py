@@ -114,6 +114,16 @@ def test_a_distractor_is_named(examine, mistake):
     assert finding.misconception == mistake
 
 
+def test_a_distractor_beside_the_line_that_it_stands_for_does_not_belong_and_has_no_name(examine):
+    order = list(PARSONS.solution)
+    place = order.index(label("rest = rest // 10"))
+    order.insert(place, label("rest = rest // 2"))
+    finding = examine(order)
+    assert finding.fraction == 0
+    assert finding.misconception is None
+    assert f"line {label('rest = rest // 2')} does not belong" in finding.counterexample.complaint
+
+
 def test_an_order_that_fails_is_shown_by_its_smallest_case(examine):
     order = list(PARSONS.solution)
     order.remove(label("rest = number"))

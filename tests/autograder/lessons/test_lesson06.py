@@ -68,6 +68,7 @@ FREED_WRONG = (
     (lets_go, SAME),
     (lambda blocks: float(sum(b.ref_cnt == 1 for b in blocks)), SAME),
     (lambda blocks: [b for b in blocks if b.ref_cnt == 1], SAME),
+    (lambda blocks: len(blocks), "the length of the table"),
     (lambda blocks: sum(b.ref_cnt <= 2 for b in blocks), "a block with two holders"),
     (lambda blocks: min(8, sum(b.ref_cnt == 1 for b in blocks)), SAME),
     (lambda blocks: min(20, sum(b.ref_cnt == 1 for b in blocks)), SAME),
@@ -136,6 +137,8 @@ VICTIM_WRONG = (
     (by_key(lambda r: (r.priority, float(np.float32(r.arrival_time)))), SAME),
     (by_key(lambda r: 10 * r.priority + r.arrival_time), "one number for both"),
     (by_key(lambda r: 1e12 * r.priority + r.arrival_time), SAME),
+    (by_key(lambda r: 1e10 * r.priority + r.arrival_time), SAME),
+    (by_key(lambda r: (str(r.priority), r.arrival_time)), SAME),
     (largest_above(-1), SAME),
     (largest_above(-1000), SAME),
     (lambda running: running[by_index(running)].request_id, SAME),
@@ -158,6 +161,16 @@ def by_bisection(swap, recompute, *, weight_seconds=0.0):
         else:
             high = middle
     return low
+
+
+def by_bisection_from_above(swap, recompute, *, weight_seconds=0.0):
+    if swap <= recompute:
+        return math.inf
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle * swap < weight_seconds else (low, middle)
+    return high
 
 
 def by_numpy(swap, recompute, *, weight_seconds=0.0):
@@ -184,7 +197,7 @@ def capped(most):
     return break_even
 
 
-BREAK_EVEN_RIGHT = (by_bisection, by_numpy)
+BREAK_EVEN_RIGHT = (by_bisection, by_bisection_from_above, by_numpy)
 BREAK_EVEN_WRONG = (
     (
         lambda s, r, *, weight_seconds=0.0: math.inf if s < r else weight_seconds / s,
@@ -351,6 +364,48 @@ class LooksLikeAHeap:
         for block in blocks:
             heapq.heappush(self.free_blocks, block)
         return blocks
+
+
+class LooksForEach(ByInsertion):
+    """Looks for the lowest free block anew for each block."""
+
+    def reserve(self, request_id, num_blocks):
+        if request_id in self.held_blocks:
+            raise ValueError(request_id)
+        if len(self.free_blocks) < num_blocks:
+            return None
+        blocks = self.held_blocks[request_id] = []
+        for _ in range(num_blocks):
+            blocks.append(min(self.free_blocks))
+            self.free_blocks.remove(blocks[-1])
+        return blocks
+
+
+class LooksInAList(ByInsertion):
+    """Keeps what is not in the list of those that it hands out."""
+
+    def reserve(self, request_id, num_blocks):
+        if request_id in self.held_blocks:
+            raise ValueError(request_id)
+        if len(self.free_blocks) < num_blocks:
+            return None
+        blocks = self.held_blocks[request_id] = self.free_blocks[:num_blocks]
+        self.free_blocks = [block for block in self.free_blocks if block not in blocks]
+        return blocks
+
+
+def one_for_all():
+    """Return a new class that has one dict of holders for all of its spaces."""
+    holders = {}
+
+    class OneForAll(ByInsertion):
+        """Shares its holders."""
+
+        def __init__(self, num_blocks):
+            super().__init__(num_blocks)
+            self.held_blocks = holders
+
+    return OneForAll
 
 
 SPACE_RIGHT = (OnAHeap, ByInsertion)
@@ -537,6 +592,12 @@ def shares_a_block(self, victim):
     return any(b.ref_cnt > 1 for b in self.kv_cache_manager.block_tables()[victim.request_id])
 
 
+def compares_all_blocks(self, victim, output):
+    blocks = self.kv_cache_manager.block_pool.blocks
+    twice = sum(one.block_id == other.block_id for one in blocks for other in blocks)
+    return Scheduler.preempt(self, victim, output) if twice == len(blocks) else -1
+
+
 swaps_at_least_the_prompt = preempting(
     num_valid=lambda victim, valid: max(valid, victim.num_prompt_tokens)
 )
@@ -562,6 +623,7 @@ PREEMPT_WRONG = (
     (adds_the_second, SAME),
     (must_be_in_the_plan, SAME),
     (one_less_valid, SAME),
+    (compares_all_blocks, SAME),
     (object(), SAME),
 )
 
@@ -665,6 +727,44 @@ def test_who_sorts_the_running_requests_is_told_that_they_were_changed():
     finding = examine("6.2", sorts)
     assert finding.fraction == 0.0
     assert named(finding) == "sorts the running requests"
+
+
+def sorts_a_copy(running):
+    rows = list(running)
+    rows.sort(key=lambda r: (r.priority, r.arrival_time))
+    return len(rows) - 1
+
+
+def sorts_a_copy_of_this_name(running):
+    running = list(running)
+    running.sort(key=lambda r: (r.priority, r.arrival_time))
+    return len(running) - 1
+
+
+def sorts_anew(running):
+    running[:] = sorted(running, key=lambda r: (r.priority, r.arrival_time))
+    return len(running) - 1
+
+
+@pytest.mark.parametrize("answer", [sorts_a_copy, sorts_a_copy_of_this_name, sorts_anew])
+def test_who_sorts_a_copy_is_not_said_to_sort_the_running_requests(answer):
+    finding = examine("6.2", answer)
+    assert finding.fraction == 0.0
+    assert named(finding) == "a place in a sorted list"
+
+
+def test_spaces_that_share_their_holders_are_told_so():
+    finding = examine("6.5", one_for_all())
+    case = finding.counterexample
+    assert case.case == "obj = SwapSpace(2)\nobj.held_blocks\nsharing_faults(obj)"
+    assert case.got == "[\"reserve('z', 1) of a second object changes the first\"]"
+
+
+def test_a_space_that_goes_through_its_blocks_for_each_block_is_told_so():
+    for answer in (LooksForEach, LooksInAList):
+        case = examine("6.5", answer).counterexample
+        assert case.case == "SwapSpace(...) on 10,000 blocks"
+        assert "once for each block?" in case.complaint
 
 
 def test_a_block_table_that_fails_is_a_list_before_it_is_an_iterator():
@@ -937,6 +1037,7 @@ def order(text):
 
 
 TOO_LATE, LEAVES_FIRST = "logged too late, or not at all", "leaves before it has gone"
+STAYS = "the victim stays in the batch"
 
 
 @pytest.mark.parametrize(
@@ -947,12 +1048,27 @@ TOO_LATE, LEAVES_FIRST = "logged too late, or not at all", "leaves before it has
         ("zero while choose leave preempt if break return", TOO_LATE),
         ("zero while choose log if break leave preempt return", LEAVES_FIRST),
         ("zero while choose log leave if break preempt return", LEAVES_FIRST),
+        ("zero while choose log preempt leave if break return", STAYS),
+        ("zero while choose log preempt if break leave return", STAYS),
     ],
 )
 def test_what_comes_too_early_or_too_late_in_the_loop_is_said(lines, name):
     finding = examine("6.6", order(lines))
     assert finding.fraction == 0.0
     assert named(finding) == name
+
+
+def test_the_trap_in_the_loop_names_a_victim_too():
+    trap = next(line for line in LOOP.lines.values() if "len(self.running) - 1" in line)
+    first, second = map(str.strip, trap.splitlines())
+    assert first == "index = len(self.running) - 1"
+    assert second == "victim = self.running[index]"
+
+
+@pytest.mark.parametrize(("mistake", "most"), [(0, 7), (1, 6), (2, 5)])
+def test_the_case_that_shows_a_wrong_line_of_the_loop_is_short(mistake, most):
+    finding = examine("6.6", LOOP.misconceptions[mistake].wrong)
+    assert len(finding.counterexample.case.splitlines()) <= most
 
 
 def test_a_victim_cannot_be_logged_before_it_is_chosen():
