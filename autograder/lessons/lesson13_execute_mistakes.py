@@ -114,11 +114,9 @@ def moves_at_the_end(
 def a_call_each(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model once for each request that is caught up."""
     result = Executor.execute(self, output, forks)
-    if output.num_scheduled_tokens:
-        batch = self.make_batch(output)
-        for row in batch.sample_rows[1:]:
-            self.compute_logits(batch, [row])
-    return StepResult(result.sampled, time.monotonic())
+    caught_up = [name for name in result.sampled if name in output.num_scheduled_tokens]
+    self.num_model_calls += max(len(caught_up) - 1, 0)  # type: ignore[attr-defined]
+    return result
 
 
 def a_call_for_each_answer(
@@ -138,6 +136,13 @@ def timed_before_the_model(
     return StepResult(Executor.execute(self, output, forks).sampled, before)
 
 
+def timed_behind_sampling(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take the time when the tokens are chosen."""
+    return StepResult(Executor.execute(self, output, forks).sampled, time.monotonic())
+
+
 def samples_everybody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
@@ -147,14 +152,16 @@ def samples_everybody(
     if not missing:
         return result
     batch = self.make_batch(output)
+    first = self.logits_at, self.sampling_at  # type: ignore[attr-defined]
     ends = dict(
         zip(output.num_scheduled_tokens, batch.paged.query_starts[1:].tolist(), strict=True)
     )
     logits = self.compute_logits(batch, [ends[name] - 1 for name in missing])
     self.num_model_calls -= 1  # type: ignore[attr-defined]  # it might have been one call
     tokens = sample(logits, [self.sampling_row(self.sequences[name]) for name in missing])
+    self.logits_at, self.sampling_at = first  # type: ignore[attr-defined]
     sampled = {**result.sampled, **dict(zip(missing, tokens, strict=True))}
-    return StepResult(sampled, time.monotonic())
+    return StepResult(sampled, result.computed_at)
 
 
 def samples_the_first(
@@ -166,6 +173,34 @@ def samples_the_first(
     tokens = [token for name, token in result.sampled.items() if name in planned]
     others = {name: token for name, token in result.sampled.items() if name not in planned}
     return StepResult({**dict(zip(planned, tokens, strict=False)), **others}, result.computed_at)
+
+
+def rows_as_they_came(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Give the rows out in the order in which the sequences were taken in."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in output.num_scheduled_tokens if name in result.sampled]
+    as_they_came = [name for name in self.sequences if name in planned]
+    given = {name: result.sampled[by] for name, by in zip(as_they_came, planned, strict=True)}
+    return StepResult({**result.sampled, **given}, result.computed_at)
+
+
+def rows_by_name(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
+    """Give the rows out in the order of names."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in output.num_scheduled_tokens if name in result.sampled]
+    given = {name: result.sampled[by] for name, by in zip(sorted(planned), planned, strict=True)}
+    return StepResult({**result.sampled, **given}, result.computed_at)
+
+
+def never_without_forks(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take it that there are always forks."""
+    if output.num_scheduled_tokens and forks is None:
+        raise AttributeError("'NoneType' object has no attribute 'get'")
+    return Executor.execute(self, output, forks)
 
 
 def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -299,6 +334,12 @@ EXECUTE = (
         timed_before_the_model,
     ),
     Misconception(
+        "timed behind sampling",
+        "`computed_at` is when the logits were there: the time is taken before `sample` chooses, "
+        "so that computing and choosing can be told apart.",
+        timed_behind_sampling,
+    ),
+    Misconception(
         "samples in mid-prompt",
         "A request whose known tokens are not all computed has its next token in its prompt: only "
         "who is caught up gets one.",
@@ -309,6 +350,22 @@ EXECUTE = (
         "`sample_rows` has rows of those who are caught up, and of nobody else: where a chunk "
         "stands in front, the first row is not the first one's.",
         samples_the_first,
+    ),
+    Misconception(
+        "rows in the order of coming",
+        "`sample_rows` are in the order of the plan. The sequences were taken in in another order: "
+        "go through `output.num_scheduled_tokens`.",
+        rows_as_they_came,
+    ),
+    Misconception(
+        "rows in the order of names",
+        "`sample_rows` are in the order of the plan, which is not that of names.",
+        rows_by_name,
+    ),
+    Misconception(
+        "no forks are None",
+        "`forks` is None where a caller has none to tell of: that is no mapping.",
+        never_without_forks,
     ),
     Misconception(
         "the other answers are forgotten",

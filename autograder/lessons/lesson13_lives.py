@@ -47,7 +47,7 @@ class EngineLife(Twin):
     @rule(
         num_tokens=st.integers(1, 6),
         first=st.integers(0, 9),
-        n=st.integers(1, 2),
+        n=st.integers(1, 3),
         ends=st.integers(1, 6),
     )
     def come(self, num_tokens: int, first: int, n: int, ends: int) -> None:
@@ -144,6 +144,23 @@ def two_answers(life: Life) -> None:
     _steps(life, 3)
 
 
+def not_by_name(life: Life) -> None:
+    """One has two answers, and others stand beside it: the plan's order is none of names."""
+    life.create(12)
+    life.do("add", "b", [5, 6, 7], 4, 2)
+    life.do("add", "a", [1, 2], 4)
+    _steps(life, 3)
+
+
+def not_as_they_came(life: Life) -> None:
+    """A plan names the last one first, and nobody has another answer."""
+    life.create(12)
+    life.do("add", "a", [5, 6, 7], 4)
+    life.do("add", "b", [1, 2], 4)
+    life.do("run_plan")
+    life.do("run_plan")
+
+
 def gone_and_back(life: Life) -> None:
     """A client goes away, and its name comes again with another prompt."""
     life.create(12)
@@ -196,6 +213,8 @@ EXECUTING = (
     in_before_copied,
     out_before_in,
     two_answers,
+    not_by_name,
+    not_as_they_came,
     gone_and_back,
     gone_for_good,
     all_swapped_in_turns,
@@ -226,6 +245,13 @@ def forked(life: Life) -> None:
     _steps(life, 3)
 
 
+def forked_twice(life: Life) -> None:
+    """A prompt has three answers: two begin with the blocks of the first."""
+    life.create(9)
+    life.do("add_prompt", "a", [5], 2, 3)
+    _steps(life, 1)
+
+
 def long_prompt(life: Life) -> None:
     """A prompt takes two steps, of which the first gives no token."""
     life.create(12, max_num_batched_tokens=4)
@@ -233,7 +259,7 @@ def long_prompt(life: Life) -> None:
     _steps(life, 3)
 
 
-STEPPING = (one_request, two_requests, forked, long_prompt)
+STEPPING = (one_request, two_requests, forked, forked_twice, long_prompt)
 
 # 13.2, the memory tracker
 
