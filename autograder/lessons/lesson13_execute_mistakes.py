@@ -203,6 +203,58 @@ def never_without_forks(
     return Executor.execute(self, output, forks)
 
 
+def renews_all_tables(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Bring the tables of all up to date, also of those who are not in the plan."""
+    gone = output.finished_req_ids | output.preempted_req_ids
+    for name, sequence in self.sequences.items():
+        if name not in gone:
+            self.update_table(sequence)
+    return Executor.execute(self, output, forks)
+
+
+def computes_for_all(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Compute a token of each that is there, also of those who are not in the plan."""
+    gone = output.finished_req_ids | output.preempted_req_ids
+    others = self.sequences.keys() - gone - output.num_scheduled_tokens.keys()
+    if output.num_scheduled_tokens:
+        planned = {**output.num_scheduled_tokens, **dict.fromkeys(sorted(others), 1)}
+        output = replace(output, num_scheduled_tokens=planned)
+    return Executor.execute(self, output, forks)
+
+
+def chooses_as_for_the_first(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Choose for all what the first one asks for."""
+    result = Executor.execute(self, output, forks)
+    self.chosen_for = set(list(result.sampled)[:1])  # type: ignore[attr-defined]
+    return result
+
+
+def the_first_of_a_family_twice(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Ask for a token of each sequence, and once more with those that begin with its blocks."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in result.sampled if name in output.num_scheduled_tokens]
+    self.num_rows += len(planned)  # type: ignore[attr-defined]
+    return result
+
+
+def strikes_off_what_is_done(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take out of the plan what has been moved."""
+    result = Executor.execute(self, output, forks)
+    for moved in (output.blocks_to_swap_out, output.blocks_to_swap_in, output.blocks_to_copy):
+        moved.clear()
+    return result
+
+
 def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Take no note of the other answers."""
     return Executor.execute(self, output, None)
@@ -366,6 +418,35 @@ EXECUTE = (
         "no forks are None",
         "`forks` is None where a caller has none to tell of: that is no mapping.",
         never_without_forks,
+    ),
+    Misconception(
+        "renews the tables of all",
+        "Who shares a block gets one of its own when it is in a plan, and its table is renewed "
+        "then; renewed before, it keeps the block of the other one.",
+        renews_all_tables,
+    ),
+    Misconception(
+        "computes for all who are there",
+        "A step may have fewer tokens than there are requests: only who is in "
+        "`num_scheduled_tokens` is computed.",
+        computes_for_all,
+    ),
+    Misconception(
+        "chooses as for the first",
+        "Each request asks for its own way to choose: `sampling_row` is asked for each that gets a "
+        "token.",
+        chooses_as_for_the_first,
+    ),
+    Misconception(
+        "a row too many",
+        "`with_forks` returns the sequence as well: each of what it returns gets one row.",
+        the_first_of_a_family_twice,
+    ),
+    Misconception(
+        "strikes off what is done",
+        "The plan is the scheduler's, and the record of the step shows it: it is read, not "
+        "changed.",
+        strikes_off_what_is_done,
     ),
     Misconception(
         "the other answers are forgotten",

@@ -161,6 +161,13 @@ def not_as_they_came(life: Life) -> None:
     life.do("run_plan")
 
 
+def more_than_a_step_has(life: Life) -> None:
+    """Four run, and a step has two tokens: two of them are left out."""
+    life.create(14, max_num_batched_tokens=2)
+    life.do("add", "a", [5], 3, 4)
+    _steps(life, 3)
+
+
 def gone_and_back(life: Life) -> None:
     """A client goes away, and its name comes again with another prompt."""
     life.create(12)
@@ -215,6 +222,7 @@ EXECUTING = (
     two_answers,
     not_by_name,
     not_as_they_came,
+    more_than_a_step_has,
     gone_and_back,
     gone_for_good,
     all_swapped_in_turns,

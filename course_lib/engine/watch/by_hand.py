@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -54,10 +55,11 @@ def next_token(tokens: Sequence[float]) -> int:
 
 
 class _LastPlan:
-    """The log of a scheduler that keeps its last plan, as a line."""
+    """The log of a scheduler that keeps its last plan, as a line and as it was."""
 
     def __init__(self) -> None:
         self.line = ""
+        self._plan = SchedulerOutput()
 
     def record_preemption(
         self, scheduler: Scheduler, victim: Request, winner: Request, num_new_tokens: int
@@ -68,6 +70,14 @@ class _LastPlan:
         """Keep the line of a plan."""
         line = str(StepLine.of(0, output, SchedulerState.of(scheduler)))
         self.line = line.removeprefix("step 0").strip()
+        self._plan = replace(
+            output, **{field.name: copy(getattr(output, field.name)) for field in fields(output)}
+        )
+
+    def is_still(self, output: SchedulerOutput) -> bool:
+        """Say whether the last plan is as it was."""
+        was = [getattr(self._plan, field.name) for field in fields(output)]
+        return was == [getattr(output, field.name) for field in fields(output)]
 
 
 class _Call(NamedTuple):
@@ -159,6 +169,9 @@ class HandExecutor(Executor):
         scheduler: Plans the steps.
         core: Runs them.
         num_model_calls: How often the model was run.
+        num_computed: How many tokens it computed.
+        num_rows: For how many rows logits were asked for.
+        chosen_for: For whom the sampler chose in this step.
         logits_at: When the last logits of this step were there; None if there are none.
         sampling_at: When the first token of this step began to be chosen; None if none was.
 
@@ -180,18 +193,22 @@ class HandExecutor(Executor):
         if num_cpu_blocks:
             limits |= {"preemption_mode": "swap", "num_cpu_blocks": num_cpu_blocks}
         manager = KVCacheManager(num_blocks, block_size, caching)
-        self.scheduler = Scheduler(SchedulerConfig(**limits), manager, log=_LastPlan())
+        self._log = _LastPlan()
+        self.scheduler = Scheduler(SchedulerConfig(**limits), manager, log=self._log)
         model: Any = SimpleNamespace(config=_SHAPE, device=torch.device("cpu"))
         store = PagedKVStore(_SHAPE, num_blocks, block_size, num_cpu_blocks=num_cpu_blocks)
         super().__init__(model, store, choose_backend("cpu", "pytorch"), manager.get_block_ids)
         self.core = EngineCore(self.scheduler, self, EngineParts.reference())
-        self.num_model_calls = 0
+        self.num_model_calls = self.num_computed = self.num_rows = 0
+        self.chosen_for: set[str] = set()
         self.logits_at: float | None = None
         self.sampling_at: float | None = None
 
     def compute_logits(self, batch: Batch, rows: Sequence[int]) -> Tensor:
         """Write each token into its slot, read the sequences back, and say what follows."""
         self.num_model_calls += 1
+        self.num_computed += len(batch.token_ids)
+        self.num_rows += len(rows)
         keys = self.kv_store.key_caches[0]
         keys.view(-1, 2)[batch.paged.slot_mapping] = batch.token_ids.float()[:, None]
         logits = torch.zeros(len(rows), VOCABULARY)
@@ -206,11 +223,12 @@ class HandExecutor(Executor):
 
     def sampling_row(self, sequence: LiveSequence) -> SamplingRow:
         """Return what the sampler has to know, and note when it begins to read it."""
-        row = super().sampling_row(sequence)
-        read: Any = _Read(row.params, self._note_sampling)
+        row, name = super().sampling_row(sequence), sequence.request.request_id
+        read: Any = _Read(row.params, lambda: self._note_sampling(name))
         return replace(row, params=read)
 
-    def _note_sampling(self) -> None:
+    def _note_sampling(self, name: str) -> None:
+        self.chosen_for.add(name)
         if self.sampling_at is None:
             self.sampling_at = _later()
             _later()
@@ -225,11 +243,17 @@ class HandExecutor(Executor):
 
     def run_step(self) -> Told:
         """Run a step of the engine, and tell what came of it."""
-        before, began = self.num_model_calls, _later()
+        began = _later()
+        self.num_model_calls = self.num_computed = self.num_rows = 0
         self.logits_at = self.sampling_at = None
+        self.chosen_for.clear()
         record = self.core.step()
         told = _told(self.core, record)
-        told["model calls"] = self.num_model_calls - before
+        told["model calls"] = self.num_model_calls
+        told["tokens computed"] = self.num_computed
+        told["logits for nobody"] = max(0, self.num_rows - len(record.sampled))
+        told["chosen for"] = sorted(self.chosen_for)
+        told["plan left as it was"] = self._log.is_still(record.output)
         told["computed_at"] = self._place_of(record.computed, began, _later())
         return told
 
