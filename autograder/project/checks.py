@@ -6,6 +6,7 @@ where a token is wrong, nothing else earns anything.
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,8 +103,17 @@ class QualityCheck(RubricCheck):
         return quality.unjudged()
 
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
-        """Look at the text of the learner's own parts."""
-        return quality.judged({name: piece.source for name, piece in pieces.own.items()})
+        """Look at the text of the learner's own parts, and of the functions that they use."""
+        sources = {name: piece.source for name, piece in pieces.own.items()}
+        helpers = {
+            f"{helper} (for {name})": textwrap.dedent(text)
+            for name, piece in pieces.own.items()
+            for helper, text in subject.helpers(piece.ref).items()
+            if textwrap.dedent(text) not in sources.values()
+        }
+        # A helper of several parts is read once.
+        once = {text: name for name, text in reversed(helpers.items())}
+        return quality.judged(sources | {name: text for text, name in once.items()})
 
 
 class DocumentationCheck(RubricCheck):

@@ -1,8 +1,11 @@
 """Code quality: each rule, what it costs, and that no comment silences it."""
 
+import textwrap
+
 import pytest
 
 from autograder.project import quality
+from autograder.project.checks import QualityCheck
 from autograder.project.pieces import pieces_of
 from autograder.project.quality import COMPLEX, UNREADABLE, cost, faults_in, judged
 from autograder.project.rubric import rubric
@@ -18,6 +21,8 @@ BROKEN = {
     "B023": "def f(x):\n    g = []\n    for i in x:\n        g.append(lambda: i)\n    return g",
     "B904": "def f(x):\n    try:\n        f(x)\n    except KeyError:\n        raise ValueError(x)",
     "B905": "def f(x):\n    return list(zip(x, x))",
+    "S102": "def f(x):\n    exec('x == None')",
+    "S307": "def f(x):\n    return eval('x == None')",
     "E401": "def f(x):\n    import ast, json\n    return ast, json",
     "E501": f"def f(x):\n    return {'x + ' * 30}x",
     "E701": "def f(x):\n    if x: return 1\n    return 2",
@@ -137,6 +142,20 @@ def test_methods_count_for_themselves_and_not_their_class():
     assert faults_in("part", f"class A:\n{methods}".rstrip() + "\n") == []
 
 
+HIDDEN = (
+    "def part(x):\n    def inner(x):\n{}\n    return inner(x)\n",
+    "def part(x):\n    class Inner:\n        def run(self, x):\n{}\n    return Inner()\n",
+    "class Part:\n    class Inner:\n        def run(self, x):\n{}\n",
+)
+
+
+@pytest.mark.parametrize("around", HIDDEN)
+def test_a_complex_function_within_another_or_in_a_class_within_is_found(around):
+    inner = textwrap.indent(deeply_nested(15).partition("\n")[2], " " * 12)
+    faults = faults_in("part", around.format(inner.rstrip()))
+    assert [fault.rule for fault in faults] == [COMPLEX]
+
+
 def test_settings_in_the_folder_decide_nothing(tmp_path, monkeypatch):
     (tmp_path / "ruff.toml").write_text('[lint]\nignore = ["E711"]\n')
     monkeypatch.chdir(tmp_path)
@@ -151,6 +170,31 @@ def test_where_ruff_cannot_be_run_nobody_is_judged(monkeypatch):
 
 def why_never(self, request):
     return self.reason_of(request)
+
+
+def worded(request):
+    return "" if request == None else _worded(request)  # noqa: E711
+
+
+def _worded(request):
+    return [l + 1 for l in request]  # noqa: E741
+
+
+def finish_requests(self, request_ids, status):
+    return worded(request_ids)
+
+
+def append(self, token):
+    return worded(token)
+
+
+def test_what_a_part_uses_of_ones_own_is_read_with_it_and_once():
+    given = {"Scheduler.finish_requests": finish_requests, "Answer.append": append}
+    subject = LocalSubject(given)
+    [verdict] = QualityCheck().on_pieces(subject, pieces_of(subject), seed=1)
+    of = rubric().quality
+    assert verdict.earned == of.points - of.most["E711"] / 2 - of.most["E741"] / 2
+    assert "E711 costs 1.5 of 20 points: worded (for " in verdict.evidence[0]
 
 
 def tidy(self, request):
