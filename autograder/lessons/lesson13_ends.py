@@ -81,6 +81,11 @@ def several_wait(life: Life) -> None:
     _pushed(life, ["xyz", "zz"], "wxy", "a", "z")
 
 
+def both_wait(life: Life) -> None:
+    """Two have begun, the one that is named first with fewer letters."""
+    _pushed(life, ["bc", "abd"], "ab", "d")
+
+
 def without_any(life: Life) -> None:
     """No stop strings: all is passed on at once."""
     _pushed(life, [], "text", "")
@@ -99,6 +104,7 @@ STOPPING = (
     the_longer_named_first,
     an_end_inside_an_end,
     several_wait,
+    both_wait,
     without_any,
     earlier_in_the_text,
 )
@@ -226,6 +232,11 @@ def without_text(life: Life) -> None:
     _spoken(life, " chooses", " a", max_tokens=2, has_text=False)
 
 
+def no_room_left(life: Life) -> None:
+    """The model has no room for more, though more tokens were asked for."""
+    _spoken(life, " chooses", " a", max_tokens=9, room=2)
+
+
 def a_part_of_a_letter(life: Life) -> None:
     """The length ends it in the middle of a letter of several bytes."""
     life.create(2)
@@ -246,6 +257,7 @@ ANSWERING = (
     end_is_a_token,
     both_at_once,
     stop_token_at_the_limit,
+    no_room_left,
     a_part_of_a_letter,
     with_log_probabilities,
     without_text,

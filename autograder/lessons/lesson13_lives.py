@@ -349,6 +349,13 @@ def one_holds(life: Life) -> None:
     _told(life, ["a"])
 
 
+def other_bytes(life: Life) -> None:
+    """A block has other bytes than in the example."""
+    life.create(Make(KVCacheManager, 20, 2), 64)
+    life.apply(take, "a", [1, 2, 3])
+    _told(life, [])
+
+
 def two_share(life: Life) -> None:
     """Two requests begin alike: the first two blocks are both theirs."""
     _tracker(life)
@@ -436,6 +443,7 @@ def live_without_blocks(life: Life) -> None:
 
 TRACKING = (
     one_holds,
+    other_bytes,
     two_share,
     three_share,
     it_falls,

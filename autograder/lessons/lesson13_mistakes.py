@@ -102,6 +102,17 @@ def shortest_overlap(self: StopStrings, text: str) -> str:
     return whole[:end]
 
 
+def first_overlap(self: StopStrings, text: str) -> str:
+    """Keep back what the first string that has begun may become of."""
+    whole = self.kept_back + text
+    if self.found is not None or any(string in whole for string in self.strings):
+        return StopStrings.push(self, text)
+    kept = [overlap(whole, string) for string in self.strings]
+    end = len(whole) - next(filter(None, kept), 0)
+    self.kept_back = whole[end:]
+    return whole[:end]
+
+
 def forgets_what_waited(self: StopStrings, text: str) -> str:
     """Look into the new text alone."""
     self.kept_back = ""
@@ -190,6 +201,12 @@ PUSH = (
         "the shortest overlap",
         "Of several strings the one that has come furthest decides how much must wait.",
         shortest_overlap,
+    ),
+    Misconception(
+        "the first overlap",
+        "Several strings may have begun, and the first of the list with fewer letters than "
+        "another: what waits is the longest.",
+        first_overlap,
     ),
 )
 
@@ -341,6 +358,18 @@ def never_by_length(self: Answer, token: SampledToken) -> None:
         self.finish_reason, self.text = None, before
 
 
+def by_the_number_alone(self: Answer, token: SampledToken) -> None:
+    """Ask for the number of tokens, and not whether the scheduler has ended it."""
+    is_all = self.request.num_output_tokens >= self.request.max_tokens
+    if is_all or token.token_id in self.stop_token_ids or not self.request.is_finished:
+        Answer.append(self, token)
+        return
+    self.append_logprobs(token)
+    _says(self, token.token_id)
+    if self.stop_strings.found is not None:
+        self.finish("stop", self.stop_strings.found)
+
+
 def no_logprobs(self: Answer, token: SampledToken) -> None:
     """Keep no log-probabilities."""
     Answer.append(self, SampledToken(token.token_id, None))
@@ -392,6 +421,12 @@ _SHOWN_AT_THE_END = (
 )
 
 APPEND = (
+    Misconception(
+        "counts the tokens itself",
+        "`max_tokens` is one limit of several: the model may have no room for more. "
+        "`self.request.is_finished` says that the scheduler has ended it, whatever the reason.",
+        by_the_number_alone,
+    ),
     Misconception(
         "length before stop strings",
         "If the last token that is allowed completes a stop string, the answer has stopped: the "

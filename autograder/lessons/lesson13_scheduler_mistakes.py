@@ -54,6 +54,15 @@ def answer_too(self: Scheduler, request: Request) -> str:
     return _over_budget(self, request)
 
 
+def answer_everywhere(self: Scheduler, request: Request) -> str:
+    """Ask for room for the whole answer, in the pool and in a step."""
+    num_tokens = request.num_prompt_tokens + request.max_tokens
+    is_over = (
+        num_tokens > self.config.max_num_batched_tokens and not self.config.enable_chunked_prefill
+    )
+    return _reason(self, request) if num_tokens > self.max_model_len or is_over else ""
+
+
 def budget_always(self: Scheduler, request: Request) -> str:
     """Ask that each prompt fits into one step."""
     if request.num_prompt_tokens > self.max_model_len:
@@ -112,6 +121,12 @@ NEVER = (
         "An answer may end at the limit. Only a prompt that cannot be computed can never be "
         "served.",
         answer_too,
+    ),
+    Misconception(
+        "room for the answer, in a step as well",
+        "An answer may end at the limit, and none of its tokens is in the step that computes the "
+        "prompt: the prompt alone counts.",
+        answer_everywhere,
     ),
     Misconception(
         "one step for each prompt",
