@@ -10,7 +10,7 @@ from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
 from course_lib.scheduling.request import Request, RequestStatus
-from course_lib.scheduling.watch.endings import end, standing
+from course_lib.scheduling.watch.endings import end, end_in_turn, standing
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
 
 # 13.3a, stop strings
@@ -399,13 +399,23 @@ def in_the_middle_of_a_step(life: Life) -> None:
     life.apply(run_in_full)
 
 
+def named_in_turn(life: Life) -> None:
+    """The ids can be gone through once."""
+    scheduler(life, 12)
+    for name in ("a", "b", "c"):
+        add(life, name, 3)
+    life.apply(run_in_full)
+    life.apply(end_in_turn, ["c", "a"], ABORTED)
+    life.apply(run_in_full)
+
+
 def called_by_itself(life: Life) -> None:
     """What is named is only read, and nothing is returned."""
     scheduler(life, 12)
     add(life, "a", 3)
     add(life, "b", 3)
     life.apply(run_in_full)
-    life.do("finish_requests", ["b"], Make(RequestStatus, ABORTED))
+    life.do("finish_requests", ["b", "x", "a"], Make(RequestStatus, ABORTED))
     life.apply(run_in_full)
 
 
@@ -421,5 +431,6 @@ ENDING = (
     one_cannot,
     it_has_stopped,
     in_the_middle_of_a_step,
+    named_in_turn,
     called_by_itself,
 )

@@ -164,6 +164,25 @@ def _ids(request_ids: str | Iterable[str]) -> list[str]:
     return [request_ids] if isinstance(request_ids, str) else list(dict.fromkeys(request_ids))
 
 
+def goes_through_twice(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Look whether anybody is named that is there, then end them."""
+    _require(status)
+    named = [request_ids] if isinstance(request_ids, str) else request_ids
+    if any(name in self.requests for name in named):
+        Scheduler.finish_requests(self, named, status)
+
+
+def sorts_what_is_named(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Put the ids in order first."""
+    if isinstance(request_ids, list):
+        request_ids.sort()
+    Scheduler.finish_requests(self, request_ids, status)
+
+
 def _known(self: Scheduler, request_ids: str | Iterable[str]) -> list[Request]:
     return [self.requests[name] for name in _ids(request_ids) if name in self.requests]
 
@@ -355,6 +374,17 @@ FINISH = (
         "One id is a text, and a text is a row of letters: whoever goes through it ends those who "
         "are called like its letters.",
         letter_by_letter,
+    ),
+    Misconception(
+        "the ids are gone through twice",
+        "`request_ids` is an iterable, and an iterator is empty after one pass: make a list of it "
+        "first.",
+        goes_through_twice,
+    ),
+    Misconception(
+        "the ids are put in order",
+        "The list of ids is the caller's: it is read, not sorted.",
+        sorts_what_is_named,
     ),
     Misconception(
         "the blocks stay",
