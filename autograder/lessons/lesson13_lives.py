@@ -260,6 +260,15 @@ def forked_twice(life: Life) -> None:
     _steps(life, 1)
 
 
+def not_fetched(life: Life) -> None:
+    """One ends, and nobody fetches the news before the next step."""
+    life.create(9)
+    life.do("add_prompt", "a", [5, 6], 1)
+    life.do("add_prompt", "b", [1, 2, 3], 3)
+    life.do("run_step", False)
+    life.do("run_step")
+
+
 def long_prompt(life: Life) -> None:
     """A prompt takes two steps, of which the first gives no token."""
     life.create(12, max_num_batched_tokens=4)
@@ -267,7 +276,7 @@ def long_prompt(life: Life) -> None:
     _steps(life, 3)
 
 
-STEPPING = (one_request, two_requests, forked, forked_twice, long_prompt)
+STEPPING = (one_request, two_requests, forked, forked_twice, not_fetched, long_prompt)
 
 # 13.2, the memory tracker
 

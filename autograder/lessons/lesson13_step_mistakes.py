@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -32,15 +33,16 @@ def _stepped(
     times_the_end: bool = True,
     times_the_tokens: bool = True,
     computes: int = 1,
+    clock: Callable[[], float] = time.monotonic,
 ) -> StepRecord:
     """Run a step, with something left out or in another order."""
-    before = time.monotonic()
+    before = clock()
     output = self.scheduler.schedule()
-    planned = time.monotonic()
+    planned = clock()
     forks: Any = {} if forks_late else self.fork(output)
     for _ in range(computes):
         result = self.executor.execute(output, forks)
-    sampled_at = time.monotonic()
+    sampled_at = clock()
     computed = result.computed_at if times_the_model else sampled_at
     sampled = {name: token.token_id for name, token in result.sampled.items()}
     if forks_late:
@@ -52,7 +54,7 @@ def _stepped(
     if tells_scheduler:
         self.scheduler.update_from_output(output, sampled)
     if not times_the_tokens:
-        sampled_at = time.monotonic()
+        sampled_at = clock()
     if tells_answers and not answers_first:
         self.take_in(output, result, told)
     if looks_late:
@@ -60,7 +62,7 @@ def _stepped(
     answers: Any = pairs if gives_pairs else {name: pair[1] for name, pair in pairs.items()}
     number = self.metrics.num_steps
     self.metrics.num_steps += counts
-    over = time.monotonic() if times_the_end else sampled_at
+    over = clock() if times_the_end else sampled_at
     times = (before, planned, computed, sampled_at, over)
     return StepRecord(number, output, sampled, answers, _names(forks), *times)
 
@@ -151,10 +153,19 @@ def sampled_when_computed(self: EngineCore) -> StepRecord:
 
 def of_another_clock(self: EngineCore) -> StepRecord:
     """Take all times but the model's from the clock of the day."""
-    record = _stepped(self)
-    ahead = time.time() - time.monotonic()
-    names = ("started", "scheduled", "sampled_at", "finished")
-    return _with_times(record, **{name: getattr(record, name) + ahead for name in names})
+    return _stepped(self, clock=time.time)
+
+
+def planned_before_the_plan(self: EngineCore) -> StepRecord:
+    """Take the time of the plan before there is one."""
+    record = _stepped(self, tells_the_plans_time=False)
+    return _with_times(record, scheduled=record.started)
+
+
+def forgets_the_news(self: EngineCore) -> StepRecord:
+    """Throw away what nobody has fetched yet."""
+    self.changed.clear()
+    return _stepped(self)
 
 
 def computes_twice(self: EngineCore) -> StepRecord:
@@ -247,6 +258,17 @@ STEP = (
         "A step begins before it is planned: `started` is taken in front of `schedule`, so that "
         "the time for planning is `scheduled` less `started`.",
         begun_when_planned,
+    ),
+    Misconception(
+        "planned before the plan",
+        "`scheduled` is when the plan was made: it is taken when `schedule` has come back.",
+        planned_before_the_plan,
+    ),
+    Misconception(
+        "the news are thrown away",
+        "`changed` has what nobody has fetched yet, maybe of an earlier step: a step adds to it, "
+        "and takes nothing out.",
+        forgets_the_news,
     ),
     Misconception(
         "sampled when the scheduler was told",

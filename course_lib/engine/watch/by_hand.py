@@ -365,8 +365,12 @@ class HandCore(EngineCore):
         super().take_in(output, result, scheduled)
         self._told_scheduled, self._computed_at = scheduled, result.computed_at
 
-    def run_step(self) -> Told:
-        """Run a step, and tell what came of it, up to what the users see."""
+    def run_step(self, fetches: bool = True) -> Told:
+        """Run a step, and tell what came of it, up to what the users see.
+
+        Args:
+            fetches: Whether the news are fetched; if not, they are still there after the next one.
+        """
         self._calls.made.clear()
         self._told_scheduled = self._computed_at = None
         before = _later()
@@ -386,7 +390,8 @@ class HandCore(EngineCore):
             for name, answer in sorted(record.answers.items())
         }
         told["forked"] = dict(record.forked)
-        told["news"] = [group.request_id for group in self.fetch_changed()]
+        news = self.fetch_changed() if fetches else []
+        told["news"] = [group.request_id for group in news]
         told["number"], told["steps"] = record.index, self.metrics.num_steps
         told["calls"] = [call.name for call in self._calls.made]
         told["times"] = {
