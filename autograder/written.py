@@ -10,6 +10,7 @@ import ast
 import inspect
 import linecache
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -60,10 +61,24 @@ def helpers_of(obj: Any) -> dict[str, str]:
                 continue
             seen.add(id(each))
             text = text_of(each)
-            if text is not None:
+            # Of a lambda in the middle of something only its lines are at hand.
+            if text is not None and _is_whole(text):
                 found[each.__name__] = text
                 waiting.append(each)
     return found
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text is Python as it stands there.
+
+    >>> _is_whole("def f(x): return x"), _is_whole("f: lambda x: x,")
+    (True, False)
+    """
+    try:
+        ast.parse(textwrap.dedent(text))
+    except SyntaxError:
+        return False
+    return True
 
 
 def _used_by(obj: Any) -> Iterator[Any]:

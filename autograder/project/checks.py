@@ -92,7 +92,7 @@ class PerformanceCheck(RubricCheck):
 
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
         """Run the engine and the reference, count and time."""
-        return performance.judged(subject, seed)
+        return performance.judged(subject, seed, _read_with_helpers(subject, pieces))
 
 
 class QualityCheck(RubricCheck):
@@ -104,16 +104,7 @@ class QualityCheck(RubricCheck):
 
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
         """Look at the text of the learner's own parts, and of the functions that they use."""
-        sources = {name: piece.source for name, piece in pieces.own.items()}
-        helpers = {
-            f"{helper} (for {name})": textwrap.dedent(text)
-            for name, piece in pieces.own.items()
-            for helper, text in subject.helpers(piece.ref).items()
-            if textwrap.dedent(text) not in sources.values()
-        }
-        # A helper of several parts is read once.
-        once = {text: name for name, text in reversed(helpers.items())}
-        return quality.judged(sources | {name: text for text, name in once.items()})
+        return quality.judged(_read_with_helpers(subject, pieces))
 
 
 class DocumentationCheck(RubricCheck):
@@ -126,6 +117,19 @@ class DocumentationCheck(RubricCheck):
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
         """Read the docstrings of the learner's own parts, and run their examples."""
         return documentation.judged(subject, pieces.own)
+
+
+def _read_with_helpers(subject: Subject, pieces: Pieces) -> dict[str, str]:
+    """Return the text of the learner's own parts, and of what they use of their own, each once."""
+    sources = {name: piece.source for name, piece in pieces.own.items()}
+    helpers = {
+        f"{helper} (for {name})": textwrap.dedent(text)
+        for name, piece in pieces.own.items()
+        for helper, text in subject.helpers(piece.ref).items()
+        if textwrap.dedent(text) not in sources.values()
+    }
+    once = {text: name for name, text in reversed(helpers.items())}
+    return sources | {name: text for text, name in once.items()}
 
 
 def as_finding(verdicts: Sequence[ItemVerdict]) -> Finding:

@@ -4,8 +4,9 @@ import textwrap
 
 import pytest
 
-from autograder.project import quality
+from autograder.project import performance, quality
 from autograder.project.checks import QualityCheck
+from autograder.project.performance import untimed
 from autograder.project.pieces import pieces_of
 from autograder.project.quality import COMPLEX, UNREADABLE, cost, faults_in, judged
 from autograder.project.rubric import rubric
@@ -195,6 +196,38 @@ def test_what_a_part_uses_of_ones_own_is_read_with_it_and_once():
     of = rubric().quality
     assert verdict.earned == of.points - of.most["E711"] / 2 - of.most["E741"] / 2
     assert "E711 costs 1.5 of 20 points: worded (for " in verdict.evidence[0]
+
+
+WAYS = {
+    "one": lambda request: request == None,  # noqa: E711
+}
+by_a_way = WAYS["one"]
+
+
+def push(self, text):
+    return by_a_way(text)
+
+
+def test_a_helper_of_which_no_whole_text_is_at_hand_costs_nothing():
+    subject = LocalSubject({"StopStrings.push": push})
+    [verdict] = QualityCheck().on_pieces(subject, pieces_of(subject), seed=1)
+    assert verdict.is_whole
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def append(self, token):\n    time.sleep(0.01)\n",
+        "def append(self, token):\n    from time import sleep as rest\n    rest(0.01)\n",
+        "def append(self, token):\n    Thread(target=self.work).start()\n",
+    ],
+)
+def test_a_part_that_waits_or_lets_others_work_earns_nothing_for_cpu_time(source):
+    assert untimed({"Answer.append": source}).startswith("Answer.append, line 2: ")
+    trusted = LocalSubject({}, 60.0)
+    of = {each.item: each for each in performance.judged(trusted, 1, {"Answer.append": source})}
+    assert of["cpu_time"].earned == 0
+    assert of["model_calls"].is_whole
 
 
 def tidy(self, request):
