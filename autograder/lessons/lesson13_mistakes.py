@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autograder.checks.finding import Misconception
-from course_lib.engine.answer import Answer, StopStrings, overlap
+from autograder.lessons.lesson13_overlap_mistakes import first_overlap, shortest_overlap
+from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.sampler import SampledToken
 
 # 13.3a, stop strings
@@ -86,29 +87,6 @@ def keeps_all_back(self: StopStrings, text: str) -> str:
         return StopStrings.push(self, text)
     longest = max((len(string) for string in self.strings), default=1) - 1
     end = max(len(whole) - longest, 0)
-    self.kept_back = whole[end:]
-    return whole[:end]
-
-
-def shortest_overlap(self: StopStrings, text: str) -> str:
-    """Keep back only what every string may become of."""
-    if self.found is not None or not self.strings:
-        return StopStrings.push(self, text)
-    whole = self.kept_back + text
-    if any(string in whole for string in self.strings):
-        return StopStrings.push(self, text)
-    end = len(whole) - min(overlap(whole, string) for string in self.strings)
-    self.kept_back = whole[end:]
-    return whole[:end]
-
-
-def first_overlap(self: StopStrings, text: str) -> str:
-    """Keep back what the first string that has begun may become of."""
-    whole = self.kept_back + text
-    if self.found is not None or any(string in whole for string in self.strings):
-        return StopStrings.push(self, text)
-    kept = [overlap(whole, string) for string in self.strings]
-    end = len(whole) - next(filter(None, kept), 0)
     self.kept_back = whole[end:]
     return whole[:end]
 
