@@ -10,9 +10,11 @@ import ast
 import inspect
 import linecache
 import sys
+import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 TIMED = ("<timed exec>", "<timed eval>")
@@ -35,6 +37,65 @@ def text_of(obj: Any) -> str | None:
     """
     written = getattr(obj, "fn", obj) if type(obj).__module__.startswith("triton.") else obj
     return _text_from_cells(written) or _text_from_file(written)
+
+
+def helpers_of(obj: Any) -> dict[str, str]:
+    """Return the definitions that a function or class uses and that stand beside it, by name.
+
+    Those that they use are among them. What a library defines is none.
+
+    Args:
+        obj: The function or class.
+
+    >>> sorted(helpers_of(functions_of))
+    []
+    >>> sorted(helpers_of(_cells_run)), "_definition" in helpers_of(text_of)
+    (['_shell'], True)
+    """
+    found: dict[str, str] = {}
+    waiting, seen = [obj], {id(obj)}
+    while waiting:
+        for each in _used_by(waiting.pop()):
+            beside = getattr(each, "__module__", None) == getattr(obj, "__module__", "")
+            if id(each) in seen or not beside or not isinstance(each, FunctionType | type):
+                continue
+            seen.add(id(each))
+            text = text_of(each)
+            # Of a lambda in the middle of something only its lines are at hand.
+            if text is not None and _is_whole(text):
+                found[each.__name__] = text
+                waiting.append(each)
+    return found
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text is Python as it stands there.
+
+    >>> _is_whole("def f(x): return x"), _is_whole("f: lambda x: x,")
+    (True, False)
+    """
+    try:
+        ast.parse(textwrap.dedent(text))
+    except SyntaxError:
+        return False
+    return True
+
+
+def _used_by(obj: Any) -> Iterator[Any]:
+    """Yield what the code of a function or class has names for, its classes' bases included."""
+    if isinstance(obj, type):
+        yield from obj.__mro__[1:]
+    for function in functions_of(obj):
+        codes = [function.__code__]
+        names: set[str] = set()
+        while codes:
+            code = codes.pop()
+            names.update(code.co_names)
+            codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+        yield from (function.__globals__[name] for name in names if name in function.__globals__)
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # nothing is in it yet
+                yield cell.cell_contents
 
 
 def _text_from_file(obj: Any) -> str | None:

@@ -305,7 +305,7 @@ assert tracker.report(live=[]) == MemoryReport(0, 229_376, 0, {})
 # | `self.stop_token_ids` | tokens that end this answer; one of them may be `self.request.eos_token_id`, the model's own end, which is no `stop_reason` |
 # | `self.detokenizer.append(token_id)` | the letters that are complete now; `detokenizer` is None for an answer without text |
 # | `self.stop_strings.push(text)`, `.found` | yours |
-# | `self.finish(reason, stop_reason)` | ends it, with all that is still kept back |
+# | `self.finish(finish_reason, stop_reason)` | ends it, with all that is still kept back |
 # | `self.request.is_finished` | whether the scheduler has ended it |
 
 # %% exercise="13.3b"

@@ -16,6 +16,7 @@ from autograder.lessons import lesson13_memory_mistakes as memory_mistakes
 from autograder.lessons import lesson13_mistakes as mistakes
 from autograder.lessons import lesson13_scheduler_mistakes as scheduler_mistakes
 from autograder.lessons import lesson13_step_mistakes as steps
+from autograder.lessons import lesson13_stop_mistakes as stop_mistakes
 from autograder.project.checks import DOCUMENTATION, PERFORMANCE, QUALITY
 from course_lib.engine.answer import Answer, StopStrings
 from course_lib.engine.core import EngineCore
@@ -110,7 +111,7 @@ PUSH = Exercise(
         machine=ends.StopLife,
         max_steps=6,
         probes=ends.STOPPING,
-        misconceptions=mistakes.PUSH,
+        misconceptions=stop_mistakes.PUSH,
     ),
     hints=(
         'The text is "an E" and the stop string "END". Which letter may not be shown yet?',

@@ -10,7 +10,7 @@ from autograder.lessons.lesson06_lives import add, scheduler
 from autograder.lessons.lesson12_lives import ServingLife
 from autograder.proxy.recipes import Make
 from course_lib.scheduling.request import Request, RequestStatus
-from course_lib.scheduling.watch.endings import end, standing
+from course_lib.scheduling.watch.endings import end, end_in_turn, standing
 from course_lib.scheduling.watch.serving import plan_iteration, run_in_full
 
 # 13.3a, stop strings
@@ -81,6 +81,11 @@ def several_wait(life: Life) -> None:
     _pushed(life, ["xyz", "zz"], "wxy", "a", "z")
 
 
+def both_wait(life: Life) -> None:
+    """Two have begun, the one that is named first with fewer letters."""
+    _pushed(life, ["bc", "abd"], "ab", "d")
+
+
 def without_any(life: Life) -> None:
     """No stop strings: all is passed on at once."""
     _pushed(life, [], "text", "")
@@ -99,6 +104,7 @@ STOPPING = (
     the_longer_named_first,
     an_end_inside_an_end,
     several_wait,
+    both_wait,
     without_any,
     earlier_in_the_text,
 )
@@ -226,6 +232,11 @@ def without_text(life: Life) -> None:
     _spoken(life, " chooses", " a", max_tokens=2, has_text=False)
 
 
+def no_room_left(life: Life) -> None:
+    """The model has no room for more, though more tokens were asked for."""
+    _spoken(life, " chooses", " a", max_tokens=9, room=2)
+
+
 def a_part_of_a_letter(life: Life) -> None:
     """The length ends it in the middle of a letter of several bytes."""
     life.create(2)
@@ -246,6 +257,7 @@ ANSWERING = (
     end_is_a_token,
     both_at_once,
     stop_token_at_the_limit,
+    no_room_left,
     a_part_of_a_letter,
     with_log_probabilities,
     without_text,
@@ -387,13 +399,23 @@ def in_the_middle_of_a_step(life: Life) -> None:
     life.apply(run_in_full)
 
 
+def named_in_turn(life: Life) -> None:
+    """The ids can be gone through once."""
+    scheduler(life, 12)
+    for name in ("a", "b", "c"):
+        add(life, name, 3)
+    life.apply(run_in_full)
+    life.apply(end_in_turn, ["c", "a"], ABORTED)
+    life.apply(run_in_full)
+
+
 def called_by_itself(life: Life) -> None:
     """What is named is only read, and nothing is returned."""
     scheduler(life, 12)
     add(life, "a", 3)
     add(life, "b", 3)
     life.apply(run_in_full)
-    life.do("finish_requests", ["b"], Make(RequestStatus, ABORTED))
+    life.do("finish_requests", ["b", "x", "a"], Make(RequestStatus, ABORTED))
     life.apply(run_in_full)
 
 
@@ -409,5 +431,6 @@ ENDING = (
     one_cannot,
     it_has_stopped,
     in_the_middle_of_a_step,
+    named_in_turn,
     called_by_itself,
 )

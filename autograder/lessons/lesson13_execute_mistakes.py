@@ -114,11 +114,9 @@ def moves_at_the_end(
 def a_call_each(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
     """Run the model once for each request that is caught up."""
     result = Executor.execute(self, output, forks)
-    if output.num_scheduled_tokens:
-        batch = self.make_batch(output)
-        for row in batch.sample_rows[1:]:
-            self.compute_logits(batch, [row])
-    return StepResult(result.sampled, time.monotonic())
+    caught_up = [name for name in result.sampled if name in output.num_scheduled_tokens]
+    self.num_model_calls += max(len(caught_up) - 1, 0)  # type: ignore[attr-defined]
+    return result
 
 
 def a_call_for_each_answer(
@@ -138,6 +136,13 @@ def timed_before_the_model(
     return StepResult(Executor.execute(self, output, forks).sampled, before)
 
 
+def timed_behind_sampling(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take the time when the tokens are chosen."""
+    return StepResult(Executor.execute(self, output, forks).sampled, time.monotonic())
+
+
 def samples_everybody(
     self: Executor, output: SchedulerOutput, forks: Forks | None = None
 ) -> StepResult:
@@ -147,14 +152,16 @@ def samples_everybody(
     if not missing:
         return result
     batch = self.make_batch(output)
+    first = self.logits_at, self.sampling_at  # type: ignore[attr-defined]
     ends = dict(
         zip(output.num_scheduled_tokens, batch.paged.query_starts[1:].tolist(), strict=True)
     )
     logits = self.compute_logits(batch, [ends[name] - 1 for name in missing])
     self.num_model_calls -= 1  # type: ignore[attr-defined]  # it might have been one call
     tokens = sample(logits, [self.sampling_row(self.sequences[name]) for name in missing])
+    self.logits_at, self.sampling_at = first  # type: ignore[attr-defined]
     sampled = {**result.sampled, **dict(zip(missing, tokens, strict=True))}
-    return StepResult(sampled, time.monotonic())
+    return StepResult(sampled, result.computed_at)
 
 
 def samples_the_first(
@@ -166,6 +173,86 @@ def samples_the_first(
     tokens = [token for name, token in result.sampled.items() if name in planned]
     others = {name: token for name, token in result.sampled.items() if name not in planned}
     return StepResult({**dict(zip(planned, tokens, strict=False)), **others}, result.computed_at)
+
+
+def rows_as_they_came(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Give the rows out in the order in which the sequences were taken in."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in output.num_scheduled_tokens if name in result.sampled]
+    as_they_came = [name for name in self.sequences if name in planned]
+    given = {name: result.sampled[by] for name, by in zip(as_they_came, planned, strict=True)}
+    return StepResult({**result.sampled, **given}, result.computed_at)
+
+
+def rows_by_name(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
+    """Give the rows out in the order of names."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in output.num_scheduled_tokens if name in result.sampled]
+    given = {name: result.sampled[by] for name, by in zip(sorted(planned), planned, strict=True)}
+    return StepResult({**result.sampled, **given}, result.computed_at)
+
+
+def never_without_forks(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take it that there are always forks."""
+    if output.num_scheduled_tokens and forks is None:
+        raise AttributeError("'NoneType' object has no attribute 'get'")
+    return Executor.execute(self, output, forks)
+
+
+def renews_all_tables(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Bring the tables of all up to date, also of those who are not in the plan."""
+    gone = output.finished_req_ids | output.preempted_req_ids
+    for name, sequence in self.sequences.items():
+        if name not in gone:
+            self.update_table(sequence)
+    return Executor.execute(self, output, forks)
+
+
+def computes_for_all(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Compute a token of each that is there, also of those who are not in the plan."""
+    gone = output.finished_req_ids | output.preempted_req_ids
+    others = self.sequences.keys() - gone - output.num_scheduled_tokens.keys()
+    if output.num_scheduled_tokens:
+        planned = {**output.num_scheduled_tokens, **dict.fromkeys(sorted(others), 1)}
+        output = replace(output, num_scheduled_tokens=planned)
+    return Executor.execute(self, output, forks)
+
+
+def chooses_as_for_the_first(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Choose for all what the first one asks for."""
+    result = Executor.execute(self, output, forks)
+    self.chosen_for = set(list(result.sampled)[:1])  # type: ignore[attr-defined]
+    return result
+
+
+def the_first_of_a_family_twice(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Ask for a token of each sequence, and once more with those that begin with its blocks."""
+    result = Executor.execute(self, output, forks)
+    planned = [name for name in result.sampled if name in output.num_scheduled_tokens]
+    self.num_rows += len(planned)  # type: ignore[attr-defined]
+    return result
+
+
+def strikes_off_what_is_done(
+    self: Executor, output: SchedulerOutput, forks: Forks | None = None
+) -> StepResult:
+    """Take out of the plan what has been moved."""
+    result = Executor.execute(self, output, forks)
+    for moved in (output.blocks_to_swap_out, output.blocks_to_swap_in, output.blocks_to_copy):
+        moved.clear()
+    return result
 
 
 def no_children(self: Executor, output: SchedulerOutput, forks: Forks | None = None) -> StepResult:
@@ -299,6 +386,12 @@ EXECUTE = (
         timed_before_the_model,
     ),
     Misconception(
+        "timed behind sampling",
+        "`computed_at` is when the logits were there: the time is taken before `sample` chooses, "
+        "so that computing and choosing can be told apart.",
+        timed_behind_sampling,
+    ),
+    Misconception(
         "samples in mid-prompt",
         "A request whose known tokens are not all computed has its next token in its prompt: only "
         "who is caught up gets one.",
@@ -309,6 +402,51 @@ EXECUTE = (
         "`sample_rows` has rows of those who are caught up, and of nobody else: where a chunk "
         "stands in front, the first row is not the first one's.",
         samples_the_first,
+    ),
+    Misconception(
+        "rows in the order of coming",
+        "`sample_rows` are in the order of the plan. The sequences were taken in in another order: "
+        "go through `output.num_scheduled_tokens`.",
+        rows_as_they_came,
+    ),
+    Misconception(
+        "rows in the order of names",
+        "`sample_rows` are in the order of the plan, which is not that of names.",
+        rows_by_name,
+    ),
+    Misconception(
+        "no forks are None",
+        "`forks` is None where a caller has none to tell of: that is no mapping.",
+        never_without_forks,
+    ),
+    Misconception(
+        "renews the tables of all",
+        "Who shares a block gets one of its own when it is in a plan, and its table is renewed "
+        "then; renewed before, it keeps the block of the other one.",
+        renews_all_tables,
+    ),
+    Misconception(
+        "computes for all who are there",
+        "A step may have fewer tokens than there are requests: only who is in "
+        "`num_scheduled_tokens` is computed.",
+        computes_for_all,
+    ),
+    Misconception(
+        "chooses as for the first",
+        "Each request asks for its own way to choose: `sampling_row` is asked for each that gets a "
+        "token.",
+        chooses_as_for_the_first,
+    ),
+    Misconception(
+        "a row too many",
+        "`with_forks` returns the sequence as well: each of what it returns gets one row.",
+        the_first_of_a_family_twice,
+    ),
+    Misconception(
+        "strikes off what is done",
+        "The plan is the scheduler's, and the record of the step shows it: it is read, not "
+        "changed.",
+        strikes_off_what_is_done,
     ),
     Misconception(
         "the other answers are forgotten",

@@ -47,7 +47,7 @@ class EngineLife(Twin):
     @rule(
         num_tokens=st.integers(1, 6),
         first=st.integers(0, 9),
-        n=st.integers(1, 2),
+        n=st.integers(1, 3),
         ends=st.integers(1, 6),
     )
     def come(self, num_tokens: int, first: int, n: int, ends: int) -> None:
@@ -144,6 +144,30 @@ def two_answers(life: Life) -> None:
     _steps(life, 3)
 
 
+def not_by_name(life: Life) -> None:
+    """One has two answers, and others stand beside it: the plan's order is none of names."""
+    life.create(12)
+    life.do("add", "b", [5, 6, 7], 4, 2)
+    life.do("add", "a", [1, 2], 4)
+    _steps(life, 3)
+
+
+def not_as_they_came(life: Life) -> None:
+    """A plan names the last one first, and nobody has another answer."""
+    life.create(12)
+    life.do("add", "a", [5, 6, 7], 4)
+    life.do("add", "b", [1, 2], 4)
+    life.do("run_plan")
+    life.do("run_plan")
+
+
+def more_than_a_step_has(life: Life) -> None:
+    """Four run, and a step has two tokens: two of them are left out."""
+    life.create(14, max_num_batched_tokens=2)
+    life.do("add", "a", [5], 3, 4)
+    _steps(life, 3)
+
+
 def gone_and_back(life: Life) -> None:
     """A client goes away, and its name comes again with another prompt."""
     life.create(12)
@@ -196,6 +220,9 @@ EXECUTING = (
     in_before_copied,
     out_before_in,
     two_answers,
+    not_by_name,
+    not_as_they_came,
+    more_than_a_step_has,
     gone_and_back,
     gone_for_good,
     all_swapped_in_turns,
@@ -226,6 +253,22 @@ def forked(life: Life) -> None:
     _steps(life, 3)
 
 
+def forked_twice(life: Life) -> None:
+    """A prompt has three answers: two begin with the blocks of the first."""
+    life.create(9)
+    life.do("add_prompt", "a", [5], 2, 3)
+    _steps(life, 1)
+
+
+def not_fetched(life: Life) -> None:
+    """One ends, and nobody fetches the news before the next step."""
+    life.create(9)
+    life.do("add_prompt", "a", [5, 6], 1)
+    life.do("add_prompt", "b", [1, 2, 3], 3)
+    life.do("run_step", False)
+    life.do("run_step")
+
+
 def long_prompt(life: Life) -> None:
     """A prompt takes two steps, of which the first gives no token."""
     life.create(12, max_num_batched_tokens=4)
@@ -233,7 +276,7 @@ def long_prompt(life: Life) -> None:
     _steps(life, 3)
 
 
-STEPPING = (one_request, two_requests, forked, long_prompt)
+STEPPING = (one_request, two_requests, forked, forked_twice, not_fetched, long_prompt)
 
 # 13.2, the memory tracker
 
@@ -313,6 +356,13 @@ def one_holds(life: Life) -> None:
     _tracker(life)
     life.apply(take, "a", [1, 2, 3])
     _told(life, ["a"])
+
+
+def other_bytes(life: Life) -> None:
+    """A block has other bytes than in the example."""
+    life.create(Make(KVCacheManager, 20, 2), 64)
+    life.apply(take, "a", [1, 2, 3])
+    _told(life, [])
 
 
 def two_share(life: Life) -> None:
@@ -402,6 +452,7 @@ def live_without_blocks(life: Life) -> None:
 
 TRACKING = (
     one_holds,
+    other_bytes,
     two_share,
     three_share,
     it_falls,

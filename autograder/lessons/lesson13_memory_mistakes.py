@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from autograder.checks.finding import Misconception
 from course_lib.engine.memory_tracker import NOBODY, MemoryReport, MemoryTracker
+from course_lib.kv_cache.manager import KVCacheManager
 
 
 class SumsTables(MemoryTracker):
@@ -134,6 +135,13 @@ class InBlocks(MemoryTracker):
         return {owner: len(table) for owner, table in self.manager.block_tables().items()}
 
 
+class AsInTheExample(MemoryTracker):
+    """Take the bytes of the example for those of every block."""
+
+    def __init__(self, manager: KVCacheManager, bytes_per_block: int) -> None:
+        super().__init__(manager, 100)
+
+
 class FreeHasLeaked(MemoryTracker):
     """Call a leak whatever is in no table."""
 
@@ -239,5 +247,11 @@ TRACKER = (
         "blocks for bytes",
         "Each block has `bytes_per_block` bytes, and bytes are asked for.",
         InBlocks,
+    ),
+    Misconception(
+        "the bytes of the example",
+        "Each model and block size has its own `bytes_per_block`: it is given when the tracker is "
+        "made.",
+        AsInTheExample,
     ),
 )

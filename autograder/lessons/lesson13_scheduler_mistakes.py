@@ -54,6 +54,15 @@ def answer_too(self: Scheduler, request: Request) -> str:
     return _over_budget(self, request)
 
 
+def answer_everywhere(self: Scheduler, request: Request) -> str:
+    """Ask for room for the whole answer, in the pool and in a step."""
+    num_tokens = request.num_prompt_tokens + request.max_tokens
+    is_over = (
+        num_tokens > self.config.max_num_batched_tokens and not self.config.enable_chunked_prefill
+    )
+    return _reason(self, request) if num_tokens > self.max_model_len or is_over else ""
+
+
 def budget_always(self: Scheduler, request: Request) -> str:
     """Ask that each prompt fits into one step."""
     if request.num_prompt_tokens > self.max_model_len:
@@ -114,6 +123,12 @@ NEVER = (
         answer_too,
     ),
     Misconception(
+        "room for the answer, in a step as well",
+        "An answer may end at the limit, and none of its tokens is in the step that computes the "
+        "prompt: the prompt alone counts.",
+        answer_everywhere,
+    ),
+    Misconception(
         "one step for each prompt",
         "With chunked prefill a prompt is computed in as many steps as it takes.",
         budget_always,
@@ -147,6 +162,25 @@ NEVER = (
 
 def _ids(request_ids: str | Iterable[str]) -> list[str]:
     return [request_ids] if isinstance(request_ids, str) else list(dict.fromkeys(request_ids))
+
+
+def goes_through_twice(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Look whether anybody is named that is there, then end them."""
+    _require(status)
+    named = [request_ids] if isinstance(request_ids, str) else request_ids
+    if any(name in self.requests for name in named):
+        Scheduler.finish_requests(self, named, status)
+
+
+def sorts_what_is_named(
+    self: Scheduler, request_ids: str | Iterable[str], status: RequestStatus
+) -> None:
+    """Put the ids in order first."""
+    if isinstance(request_ids, list):
+        request_ids.sort()
+    Scheduler.finish_requests(self, request_ids, status)
 
 
 def _known(self: Scheduler, request_ids: str | Iterable[str]) -> list[Request]:
@@ -340,6 +374,17 @@ FINISH = (
         "One id is a text, and a text is a row of letters: whoever goes through it ends those who "
         "are called like its letters.",
         letter_by_letter,
+    ),
+    Misconception(
+        "the ids are gone through twice",
+        "`request_ids` is an iterable, and an iterator is empty after one pass: make a list of it "
+        "first.",
+        goes_through_twice,
+    ),
+    Misconception(
+        "the ids are put in order",
+        "The list of ids is the caller's: it is read, not sorted.",
+        sorts_what_is_named,
     ),
     Misconception(
         "the blocks stay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from autograder.checks.finding import Misconception
@@ -30,14 +31,18 @@ def _stepped(
     counts: bool = True,
     times_the_model: bool = True,
     times_the_end: bool = True,
+    times_the_tokens: bool = True,
+    computes: int = 1,
+    clock: Callable[[], float] = time.monotonic,
 ) -> StepRecord:
     """Run a step, with something left out or in another order."""
-    before = time.monotonic()
+    before = clock()
     output = self.scheduler.schedule()
-    planned = time.monotonic()
+    planned = clock()
     forks: Any = {} if forks_late else self.fork(output)
-    result = self.executor.execute(output, forks)
-    sampled_at = time.monotonic()
+    for _ in range(computes):
+        result = self.executor.execute(output, forks)
+    sampled_at = clock()
     computed = result.computed_at if times_the_model else sampled_at
     sampled = {name: token.token_id for name, token in result.sampled.items()}
     if forks_late:
@@ -48,6 +53,8 @@ def _stepped(
         self.take_in(output, result, told)
     if tells_scheduler:
         self.scheduler.update_from_output(output, sampled)
+    if not times_the_tokens:
+        sampled_at = clock()
     if tells_answers and not answers_first:
         self.take_in(output, result, told)
     if looks_late:
@@ -55,7 +62,7 @@ def _stepped(
     answers: Any = pairs if gives_pairs else {name: pair[1] for name, pair in pairs.items()}
     number = self.metrics.num_steps
     self.metrics.num_steps += counts
-    over = time.monotonic() if times_the_end else sampled_at
+    over = clock() if times_the_end else sampled_at
     times = (before, planned, computed, sampled_at, over)
     return StepRecord(number, output, sampled, answers, _names(forks), *times)
 
@@ -115,11 +122,63 @@ def over_when_sampled(self: EngineCore) -> StepRecord:
     return _stepped(self, times_the_end=False)
 
 
-def falling_times(self: EngineCore) -> StepRecord:
-    """Name times that do not rise, as those of two clocks."""
-    record = _stepped(self)
+def _with_times(record: StepRecord, **times: float) -> StepRecord:
+    """Return a record with other times."""
     fields = {name: getattr(record, name) for name in StepRecord.__slots__}
-    return StepRecord(**fields | {"sampled_at": fields["finished"] + 1})
+    return StepRecord(**fields | times)
+
+
+def begun_when_planned(self: EngineCore) -> StepRecord:
+    """Take the time of the plan for the beginning."""
+    record = _stepped(self)
+    return _with_times(record, started=record.scheduled)
+
+
+def sampled_when_told(self: EngineCore) -> StepRecord:
+    """Take the time of the tokens when the scheduler has been told."""
+    return _stepped(self, times_the_tokens=False)
+
+
+def sampled_when_over(self: EngineCore) -> StepRecord:
+    """Take the time of the tokens when all has been told."""
+    record = _stepped(self)
+    return _with_times(record, sampled_at=record.finished)
+
+
+def sampled_when_computed(self: EngineCore) -> StepRecord:
+    """Take the time of the logits for that of the tokens."""
+    record = _stepped(self)
+    return _with_times(record, sampled_at=record.computed)
+
+
+def of_another_clock(self: EngineCore) -> StepRecord:
+    """Take all times but the model's from the clock of the day."""
+    return _stepped(self, clock=time.time)
+
+
+def planned_before_the_plan(self: EngineCore) -> StepRecord:
+    """Take the time of the plan before there is one."""
+    record = _stepped(self, tells_the_plans_time=False)
+    return _with_times(record, scheduled=record.started)
+
+
+def forgets_the_news(self: EngineCore) -> StepRecord:
+    """Throw away what nobody has fetched yet."""
+    self.changed.clear()
+    return _stepped(self)
+
+
+def computes_twice(self: EngineCore) -> StepRecord:
+    """Have the plan carried out two times."""
+    return _stepped(self, computes=2)
+
+
+def the_first_fork_alone(self: EngineCore) -> StepRecord:
+    """Name one of the other answers."""
+    record = _stepped(self)
+    for children in record.forked.values():
+        del children[1:]
+    return record
 
 
 def number_after(self: EngineCore) -> StepRecord:
@@ -195,10 +254,57 @@ STEP = (
         over_when_sampled,
     ),
     Misconception(
-        "times that do not rise",
-        "From `started` to `finished` no time is before the one in front of it, and all are of "
-        "`time.monotonic`, as `computed_at` is.",
-        falling_times,
+        "begun when planned",
+        "A step begins before it is planned: `started` is taken in front of `schedule`, so that "
+        "the time for planning is `scheduled` less `started`.",
+        begun_when_planned,
+    ),
+    Misconception(
+        "planned before the plan",
+        "`scheduled` is when the plan was made: it is taken when `schedule` has come back.",
+        planned_before_the_plan,
+    ),
+    Misconception(
+        "the news are thrown away",
+        "`changed` has what nobody has fetched yet, maybe of an earlier step: a step adds to it, "
+        "and takes nothing out.",
+        forgets_the_news,
+    ),
+    Misconception(
+        "sampled when the scheduler was told",
+        "`sampled_at` is when the tokens were there: it is taken when `execute` comes back, before "
+        "anybody is told. What the scheduler does with them is not sampling.",
+        sampled_when_told,
+    ),
+    Misconception(
+        "sampled when all was over",
+        "`sampled_at` is when the tokens were there: it is taken when `execute` comes back, before "
+        "scheduler and answers are told.",
+        sampled_when_over,
+    ),
+    Misconception(
+        "sampled when computed",
+        "`computed_at` of the result is when the logits were there. Choosing tokens comes behind "
+        "it: `sampled_at` is taken when `execute` comes back.",
+        sampled_when_computed,
+    ),
+    Misconception(
+        "another clock",
+        "All times of a step are of `time.monotonic`, as `computed_at` is: those of two clocks "
+        "cannot be compared.",
+        of_another_clock,
+    ),
+    Misconception(
+        "the plan is carried out twice",
+        "Each of the five is called once in a step: a plan that is carried out again costs a "
+        "second run of the model, for the same tokens.",
+        computes_twice,
+    ),
+    Misconception(
+        "one fork of several",
+        "`forked` names all requests that begin with the blocks of another one, as a prompt with "
+        "three answers has two.",
+        the_first_fork_alone,
     ),
     Misconception("numbered from 1", "The first step of an engine has the number 0.", number_after),
 )

@@ -114,6 +114,11 @@ FAULTY: dict[str, Events] = {
     "a phase of another category is ended": _with(4, cat="block"),
     "an arrow without a start": _without(6),
     "an arrow without an end": _without(11),
+    "an arrow that starts and goes nowhere": [*small(), _arrow("s", 1, 1, 14.0)],
+    "a track with a place and no name": [
+        event | {"name": "thread_sort_index"} if number == 1 else event
+        for number, event in enumerate(small())
+    ],
     "an arrow that starts twice": [*small(), _arrow("s", 0, 2, 3.5)],
     "an arrow that goes on before it starts": _with(9, ts=0.5),
     "an arrow that goes on behind its end": _with(9, ts=13.5),
@@ -175,7 +180,8 @@ def shown(events: Events) -> str:
 def _short(event: dict[str, Any]) -> str:
     """Return an event in a few signs."""
     if event["ph"] == "M":
-        return f"track {event['tid']}"
+        said = "track" if event["name"] == "thread_name" else event["name"]
+        return f"{said} {event['tid']}"
     where = event.get("id", event.get("tid", ""))
     length = f"+{event.get('dur', '?')}" if event["ph"] == "X" else ""
     other = f" of {event['cat']}" if event.get("cat", "request") != "request" else ""
@@ -245,7 +251,74 @@ def by_time_and_mark(events: Events) -> list[str]:
     return time_line_violations(sorted(events, key=lambda e: (e.get("ts", 0), e["ph"])))
 
 
+def phases_without_name(events: Events) -> list[str]:
+    """Pair ends with the phase of the same category and request, of any name."""
+    return time_line_violations([e | {"name": ""} if e["ph"] in ("b", "e") else e for e in events])
+
+
+def phases_without_request(events: Events) -> list[str]:
+    """Pair ends with the phase of the same category and name, of anybody."""
+    return time_line_violations([e | {"id": ""} if e["ph"] in ("b", "e") else e for e in events])
+
+
+def what_is_open_stays(events: Events) -> list[str]:
+    """Look at ends alone, and not at what has none."""
+    return [each for each in time_line_violations(events) if not each.endswith("is still open")]
+
+
+def a_bar_may_lack_its_length(events: Events) -> list[str]:
+    """Take a bar without a duration for one of no length."""
+    return time_line_violations([{"dur": 0} | e if e["ph"] == "X" else e for e in events])
+
+
+def arrows_need_no_end(events: Events) -> list[str]:
+    """Pass over arrows that start and do nothing else."""
+    marks = [(e["id"], e["ph"]) for e in events if e["ph"] in ("s", "t", "f")]
+    alone = {of for of, mark in marks if all(other != of or each == "s" for other, each in marks)}
+    return time_line_violations([e for e in events if e["ph"] != "s" or e["id"] not in alone])
+
+
+def any_mark_names_a_track(events: Events) -> list[str]:
+    """Take each M for a track's name."""
+    return time_line_violations(
+        [e | {"name": "thread_name"} if e["ph"] == "M" and "tid" in e else e for e in events]
+    )
+
+
 CHECKER = (
+    Misconception(
+        "phases without their name",
+        "A request may be in several phases at once, and of one category: `name` is a part of what "
+        "an end must share with its beginning.",
+        phases_without_name,
+    ),
+    Misconception(
+        "phases of anybody",
+        "Several requests may be in a phase of one name: `id` is a part of what an end must share "
+        "with its beginning.",
+        phases_without_request,
+    ),
+    Misconception(
+        "what is open stays open",
+        "A phase that never ends breaks a rule as well: when all events are gone through, none is "
+        "open.",
+        what_is_open_stays,
+    ),
+    Misconception(
+        "a bar may lack its length",
+        "A bar has a `dur`. One without it is not one of no length: a viewer draws none.",
+        a_bar_may_lack_its_length,
+    ),
+    Misconception(
+        "an arrow of one mark",
+        "An arrow has a start and an end: one mark alone is none.",
+        arrows_need_no_end,
+    ),
+    Misconception(
+        "any M names a track",
+        "`M` says several things of a track. Its name is the one that is called `thread_name`.",
+        any_mark_names_a_track,
+    ),
     Misconception(
         "bars alone",
         "Phases and arrows are pairs: a viewer draws one that is left open to the end of the run, "

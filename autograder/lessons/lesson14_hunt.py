@@ -269,6 +269,14 @@ def token_0_is_none(
     return sort_tokens(planned, alive, {name: token for name, token in sampled.items() if token})
 
 
+def small_numbers_alone(
+    planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
+) -> tuple[Tokens, Tokens]:
+    """Ask whether two numbers are one object, as those up to 256 are."""
+    same = {name: each for name, each in alive.items() if each[0] <= 256}
+    return sort_tokens(planned, same, sampled)
+
+
 def waiting_alone(
     planned: Tokens, alive: dict[str, tuple[int, str]], sampled: Tokens
 ) -> tuple[Tokens, Tokens]:
@@ -308,6 +316,7 @@ SOME_ARRIVALS = (
     Call({"a": 1, "b": 2}, {"a": (1, "RUNNING"), "b": (2, "RUNNING")}, {"b": 72}),
     Call({"a": 0}, {"a": (0, "RUNNING")}, {"a": 71}),
     Call({"a": 1}, {"a": (1, "PREEMPTED")}, {"a": 0}),
+    Call({"a": 1_000}, {"a": (1_000, "RUNNING")}, {"a": 71}),
     Call({}, {}, {}),
 )
 
@@ -345,6 +354,12 @@ SORTED = (
         "the token 0 is none",
         "0 is the id of a token like any other: what is in `sampled` was sampled.",
         token_0_is_none,
+    ),
+    Misconception(
+        "numbers compared with is",
+        "`is` asks whether two names stand for one object. Python keeps small numbers once, and "
+        "others as often as they are made: ask with `==` or `!=`.",
+        small_numbers_alone,
     ),
     Misconception(
         "those on the CPU are forgotten",

@@ -6,6 +6,7 @@ where a token is wrong, nothing else earns anything.
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class PerformanceCheck(RubricCheck):
 
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
         """Run the engine and the reference, count and time."""
-        return performance.judged(subject, seed)
+        return performance.judged(subject, seed, _read_with_helpers(subject, pieces))
 
 
 class QualityCheck(RubricCheck):
@@ -102,8 +103,8 @@ class QualityCheck(RubricCheck):
         return quality.unjudged()
 
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
-        """Look at the text of the learner's own parts."""
-        return quality.judged({name: piece.source for name, piece in pieces.own.items()})
+        """Look at the text of the learner's own parts, and of the functions that they use."""
+        return quality.judged(_read_with_helpers(subject, pieces))
 
 
 class DocumentationCheck(RubricCheck):
@@ -116,6 +117,19 @@ class DocumentationCheck(RubricCheck):
     def on_pieces(self, subject: Subject, pieces: Pieces, seed: int) -> list[ItemVerdict]:
         """Read the docstrings of the learner's own parts, and run their examples."""
         return documentation.judged(subject, pieces.own)
+
+
+def _read_with_helpers(subject: Subject, pieces: Pieces) -> dict[str, str]:
+    """Return the text of the learner's own parts, and of what they use of their own, each once."""
+    sources = {name: piece.source for name, piece in pieces.own.items()}
+    helpers = {
+        f"{helper} (for {name})": textwrap.dedent(text)
+        for name, piece in pieces.own.items()
+        for helper, text in subject.helpers(piece.ref).items()
+        if textwrap.dedent(text) not in sources.values()
+    }
+    once = {text: name for name, text in reversed(helpers.items())}
+    return sources | {name: text for text, name in once.items()}
 
 
 def as_finding(verdicts: Sequence[ItemVerdict]) -> Finding:

@@ -45,7 +45,12 @@ def judged(subject: Subject, pieces: Mapping[str, Piece]) -> list[ItemVerdict]:
         pieces: The parts that are the learner's own.
     """
     sources = {name: piece.source for name, piece in pieces.items()}
-    says = [problem for name, source in sources.items() for problem in unsaid(name, source)[:1]]
+    twice = _said_twice(sources)
+    says = [
+        problem
+        for name, source in sources.items()
+        for problem in [*unsaid(name, source), *twice.get(name, [])][:1]
+    ]
     inputs = [problem for name, source in sources.items() for problem in unnamed(name, source)[:1]]
     shown = {name: examples_of(subject, piece) for name, piece in pieces.items()}
     return [
@@ -110,12 +115,57 @@ def unnamed(part: str, source: str) -> list[str]:
         texts += f"{text}\n"
         where = f"{part}, line {node.lineno}: {node.name} does not say"
         problems += [f"{where} what {name} is" for name in _inputs(node) if not _names(text, name)]
+        problems += [
+            f"{part}, line {node.lineno}: {node.name} has no argument {name}, of which its "
+            "docstring speaks"
+            for name in _argument_entries(text)
+            if _takes(node) and name not in _takes(node)
+        ]
         if _returns(node) and not re.search(r"\b(return|yield)", text, re.IGNORECASE):
             problems.append(f"{where} what it returns")
     units = rubric().documentation.units[part]
     if not problems and not any(unit in texts.lower() for unit in units):
         problems.append(f"{part} does not speak of {' or '.join(units)}s: which is counted?")
     return problems
+
+
+def _said_twice(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    r"""Return for each part whose docstring is another's, too, that it is.
+
+    >>> _said_twice({"f": "def f(x):\n    'Say it.'", "g": "def g(x):\n    'Say  it.'"})["g"]
+    ['g: its docstring is that of f: it cannot be of both']
+    """
+    by_text: dict[str, list[str]] = {}
+    for part, source in sources.items():
+        for node in _documented(source)[:1]:
+            if text := ast.get_docstring(node):
+                by_text.setdefault(" ".join(text.split()), []).append(part)
+    return {
+        part: [
+            f"{part}: its docstring is that of {next(each for each in of if each != part)}: "
+            "it cannot be of both"
+        ]
+        for of in by_text.values()
+        if len(of) > 1
+        for part in of
+    }
+
+
+def _argument_entries(text: str) -> list[str]:
+    r"""Return what a docstring's section of arguments has entries for.
+
+    >>> _argument_entries("Do it.\n\nArgs:\n    x: One.\n        two: of it.\n    *y (int): It.")
+    ['x', 'y']
+    """
+    section = re.search(
+        r"^Arg(?:ument)?s:[ \t]*\n((?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", text, re.MULTILINE
+    )
+    if section is None:
+        return []
+    lines = [line for line in section[1].split("\n") if line.strip()]
+    edge = min((len(line) - len(line.lstrip()) for line in lines), default=0)
+    entries = (re.match(rf"[ \t]{{{edge}}}\**(\w+)\s*(?:\([^)]*\))?:", line) for line in lines)
+    return [entry[1] for entry in entries if entry]
 
 
 def examples_of(subject: Subject, piece: Piece) -> Shown:
@@ -128,6 +178,9 @@ def examples_of(subject: Subject, piece: Piece) -> Shown:
     ]
     if not wanted:
         return Shown(0)
+    own_name = piece.name.rpartition(".")[2]
+    if not any(_names(example.source, own_name) for example in wanted):
+        return Shown(len(wanted), f"no example uses {own_name}")
     ran = subject.examples(piece.ref)
     printed = _printed(ran.value) if isinstance(ran, Returned) else []
     for number, example in enumerate(wanted):
@@ -200,6 +253,17 @@ def _inputs(node: _Documented) -> Iterator[str]:
     for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs):
         if argument.arg not in ("self", "cls"):
             yield argument.arg
+
+
+def _takes(node: _Documented) -> set[str]:
+    """Return all that a function takes, by name; nothing where it cannot be seen."""
+    function: Any = node
+    if isinstance(node, ast.ClassDef):
+        made = (each for each in node.body if isinstance(each, _Function))
+        function = next((each for each in made if each.name == "__init__"), None)
+    if function is None:
+        return set()
+    return {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}
 
 
 def _returns(node: _Documented) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autograder.checks.race import Race, run_race
@@ -18,6 +19,8 @@ PATIENCE = 60.0
 """Seconds that one run of an engine may take."""
 
 _FIRST = "Make the engine's answers right first."
+_ASIDE = "Let the engine work in the step itself, and wait for nobody."
+_Import = ast.Import | ast.ImportFrom
 _ALIKE = 0.95
 """Answers of the timed run that must be the reference's. Not all: where two tokens are as likely to
 the last digit, the order of a sum decides, and that of the requests in a batch decides it."""
@@ -26,13 +29,16 @@ _QUEUE = "many requests wait"
 _SERVE = "requests are served"
 
 
-def judged(subject: Subject, seed: int) -> list[ItemVerdict]:
+def judged(
+    subject: Subject, seed: int, sources: Mapping[str, str] | None = None
+) -> list[ItemVerdict]:
     """Return the verdicts on what an engine costs.
 
     Args:
         subject: The pieces of the engine, whose answers are right, as ``EngineParts.of_pieces``
             takes them.
         seed: Draws the requests.
+        sources: The text of the learner's own parts and of what they use, by name.
     """
     trusted = LocalSubject({}, PATIENCE)
     mix = many(seed)
@@ -40,7 +46,32 @@ def judged(subject: Subject, seed: int) -> list[ItemVerdict]:
     if own.problem is not None:
         return nothing(unjudged(), said(own.problem), _FIRST)
     counted = [_counted(costs, own, reference) for costs in rubric().performance.count]
+    aside = untimed(sources or {})
+    if aside:
+        costs = rubric().performance.time
+        nobody = ItemVerdict(costs.id, costs.title, costs.points, 0.0, (aside,), _ASIDE)
+        return [*counted, nobody]
     return [*counted, timed(subject, trusted, seed)]
+
+
+def untimed(sources: Mapping[str, str]) -> str:
+    r"""Say where a part waits, or has somebody else work, which no CPU time shows; "" if nowhere.
+
+    >>> untimed({"Answer.append": "def append(self, token):\n    time.sleep(1)"})
+    'Answer.append, line 2: sleep takes time that is not CPU time of the engine.'
+    >>> untimed({"Answer.append": "def append(self, token):\n    return ', '.join(token)"})
+    ''
+    """
+    aside = set(rubric().performance.time.aside)
+    for part, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            imported = [each.name for each in node.names] if isinstance(node, _Import) else []
+            names = {*imported, getattr(node, "id", ""), getattr(node, "attr", "")}
+            if found := sorted(names & aside):
+                line = getattr(node, "lineno", 1)
+                where = f"{part}, line {line}"
+                return f"{where}: {found[0]} takes time that is not CPU time of the engine."
+    return ""
 
 
 def unjudged() -> list[ItemVerdict]:

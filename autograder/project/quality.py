@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from radon.complexity import cc_visit
-from radon.visitors import Class
+from radon.complexity import cc_visit_ast
 
 from autograder.checks.finding import CheckError
 from autograder.project.rubric import Quality, rubric
@@ -20,6 +20,8 @@ from autograder.project.verdicts import ItemVerdict
 
 COMPLEX = "too complex"
 """What stands for a rule of ruff where radon finds fault."""
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 UNREADABLE = "no Python"
 """Likewise where a text cannot be read."""
@@ -117,14 +119,16 @@ def faults_in(part: str, source: str) -> list[Fault]:
 
 
 def _complex_in(part: str, source: str) -> list[Fault]:
-    """Return the functions that are too complex."""
+    """Return the functions that are too complex, those within functions and classes included."""
     limit = rubric().quality.complexity.limit
     with warnings.catch_warnings():
         # Python's parser warns of what ruff has a rule for.
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        blocks = cc_visit(source)
-    functions = [each for each in blocks if not isinstance(each, Class)]
+        tree = ast.parse(source)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, _Function)]
+    # Each for itself: radon passes over what stands in a function or in a class within a class.
+    functions = [cc_visit_ast(ast.Module([node], []))[0] for node in nodes]
     return [
         Fault(COMPLEX, part, each.lineno, f"{each.name} has {each.complexity}, {limit} are well")
         for each in functions

@@ -63,6 +63,16 @@ class Costs(Entry):
         return Bands(self.bands)
 
 
+class TimeCosts(Costs):
+    """CPU time that an engine costs.
+
+    Attributes:
+        aside: Names by which a part waits, or has somebody else work: what is not timed.
+    """
+
+    aside: tuple[str, ...] = ()
+
+
 class Performance(Entry):
     """What the engine costs.
 
@@ -72,7 +82,7 @@ class Performance(Entry):
     """
 
     count: Annotated[tuple[Costs, ...], Field(min_length=1)]
-    time: Costs
+    time: TimeCosts
 
     @property
     def points(self) -> float:

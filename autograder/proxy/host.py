@@ -37,7 +37,7 @@ from autograder.proxy.wire import (
     to_wire,
     write_frame,
 )
-from autograder.written import TIMED, text_of
+from autograder.written import TIMED, helpers_of, text_of
 from course_lib.mounting import mount
 
 UNUSABLE = "NotPlainDataError"
@@ -84,6 +84,7 @@ class Host:
             request: What to do, with values as ``to_wire`` makes them. ``op`` is one of
                 ``value``: hand out ``target``;
                 ``source``: its source, or None where that is not at hand;
+                ``helpers``: the source of what it uses and what stands beside it, by name;
                 ``examples``: run those of its docstrings, and say what each printed;
                 ``read``: its ``attribute``;
                 ``make``: build ``recipe``;
@@ -141,6 +142,8 @@ class Host:
             return target
         if operation == "source":
             return _source(target)
+        if operation == "helpers":
+            return {name: text for name, text in helpers_of(target).items() if _is_short(text)}
         if operation == "examples":
             return printed_by_examples(target)
         if operation == "read":
@@ -401,8 +404,12 @@ def _short_values(variables: Mapping[str, object]) -> list[list[str]]:
 def _source(target: object) -> str | None:
     """Return the source of a function or class; None where it is not at hand, or endless."""
     source = text_of(target)
+    return source if source is not None and _is_short(source) else None
+
+
+def _is_short(source: str) -> bool:
     # A part of it would be no Python, in which a comment counts for code.
-    return None if source is None or len(source) > _MAX_SOURCE else source
+    return len(source) <= _MAX_SOURCE
 
 
 def _is_the_learners(file: str) -> bool:

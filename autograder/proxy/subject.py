@@ -168,6 +168,16 @@ class Subject(ABC):
         found = isinstance(outcome, Returned) and isinstance(outcome.value, str)
         return str(outcome.value) if found else None  # type: ignore[union-attr]
 
+    def helpers(self, target: Ref = ITSELF) -> dict[str, str]:
+        """Return the source of what an object uses and what stands beside it, by name.
+
+        Args:
+            target: The object, or another that an earlier call returned.
+        """
+        outcome = self._outcome({"op": "helpers", "target": target.number})
+        found = outcome.value if isinstance(outcome, Returned) else {}
+        return {str(name): str(text) for name, text in found.items()}
+
     def examples(self, target: Ref = ITSELF) -> Outcome:
         """Run the examples of an object's docstrings; return what each prints, by its line."""
         return self._outcome({"op": "examples", "target": target.number})

@@ -37,10 +37,10 @@ class StepRecord:
         sampled: The tokens that were sampled, by the scheduler's request id.
         answers: The answers that they were added to, by the same ids.
         forked: Requests that began in this step with the blocks of another one, by that one's id.
-        started: The step began.
+        started: The step began: before it was planned.
         scheduled: The plan was made.
         computed: The model was done.
-        sampled_at: The tokens were sampled.
+        sampled_at: The tokens were sampled, and nobody had been told yet.
         finished: Scheduler and answers had taken them in.
     """
 
@@ -148,14 +148,15 @@ class EngineCore:
         The scheduler plans; prompts that end in this step get their other answers (``fork``); the
         executor carries the plan out. Then the scheduler is told the sampled tokens
         (``update_from_output``), and after it the answers (``take_in``, with the time at which the
-        plan was made): an answer asks its request whether it is over. What has something new is in
+        plan was made): an answer asks its request whether it is over. Each of the five is called
+        once in every step, also where nothing is planned or sampled. What has something new is in
         ``changed`` afterwards, and ``metrics.num_steps`` is one more.
 
         Returns:
             The step: its number, from 0; the plan; the sampled token ids, and the answers that
             they are added to, by the id of the request; the ids of those that were forked; and
-            when it began, was planned, was computed (``StepResult.computed_at``), had its tokens,
-            and was over, in seconds of ``time.monotonic``.
+            when it began, was planned, was computed (``StepResult.computed_at``), had its tokens
+            (before anybody was told), and was over, in seconds of ``time.monotonic``.
         """
         started = time.monotonic()
         output = self.scheduler.schedule()

@@ -9,7 +9,9 @@ block too late, or reads a slot that belongs to somebody else, gets another numb
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -21,10 +23,11 @@ from course_lib.engine.answer import Answer, AnswerGroup
 from course_lib.engine.config import LlamaConfig
 from course_lib.engine.core import EngineCore, StepRecord
 from course_lib.engine.engine_parts import EngineParts
-from course_lib.engine.executor import Batch, Executor, StepResult
+from course_lib.engine.executor import Batch, Executor, LiveSequence, StepResult
 from course_lib.engine.kv_store import PagedKVStore
 from course_lib.engine.outputs import RequestMetrics
 from course_lib.engine.request import EngineRequest
+from course_lib.engine.sampler import SamplingRow
 from course_lib.engine.sampling_params import SamplingParams
 from course_lib.kv_cache.manager import KVCacheManager
 from course_lib.scheduling.request import Request
@@ -52,10 +55,11 @@ def next_token(tokens: Sequence[float]) -> int:
 
 
 class _LastPlan:
-    """The log of a scheduler that keeps its last plan, as a line."""
+    """The log of a scheduler that keeps its last plan, as a line and as it was."""
 
     def __init__(self) -> None:
         self.line = ""
+        self._plan = SchedulerOutput()
 
     def record_preemption(
         self, scheduler: Scheduler, victim: Request, winner: Request, num_new_tokens: int
@@ -66,20 +70,89 @@ class _LastPlan:
         """Keep the line of a plan."""
         line = str(StepLine.of(0, output, SchedulerState.of(scheduler)))
         self.line = line.removeprefix("step 0").strip()
+        self._plan = replace(
+            output, **{field.name: copy(getattr(output, field.name)) for field in fields(output)}
+        )
+
+    def is_still(self, output: SchedulerOutput) -> bool:
+        """Say whether the last plan is as it was."""
+        was = [getattr(self._plan, field.name) for field in fields(output)]
+        return was == [getattr(output, field.name) for field in fields(output)]
 
 
-class _TakenIn(NamedTuple):
-    """What a core was told when it took a step's tokens in.
+class _Call(NamedTuple):
+    """A call that a step made.
 
     Attributes:
-        scheduled: The time of the plan.
-        computed_at: The time at which its logits were there.
-        over: When all was taken in.
+        name: The method.
+        began: When it was called, seconds of ``time.monotonic``.
+        over: When it came back.
     """
 
-    scheduled: float
-    computed_at: float
+    name: str
+    began: float
     over: float
+
+
+class _Calls:
+    """The calls that a step makes, with their times."""
+
+    def __init__(self) -> None:
+        self.made: list[_Call] = []
+
+    def watch(self, owner: Any, name: str) -> None:
+        """Note from now on each call of an object's method."""
+        method = getattr(owner, name)
+
+        def watched(*args: Any, **others: Any) -> Any:
+            began = _later()
+            result = method(*args, **others)
+            self.made.append(_Call(name, began, _later()))
+            return result
+
+        setattr(owner, name, watched)
+
+    def place_of(self, moment: Any, before: float, after: float) -> str:
+        """Say between which calls a time lies.
+
+        Args:
+            moment: What stands for a time.
+            before: The step had not begun.
+            after: The step was over.
+        """
+        if not isinstance(moment, float):
+            return f"no time, but {type(moment).__name__}"
+        if not before <= moment <= after:
+            return "no time within this step"
+        timed = [call for call in self.made if call.name != "fork"]
+        done = [call.name for call in timed if call.over <= moment]
+        ahead = [call.name for call in timed if moment <= call.began]
+        if len(done) + len(ahead) < len(timed):
+            return "within a call"
+        last, first = done[-1:], ahead[:1]
+        if last and first:
+            return f"between {last[0]} and {first[0]}"
+        return f"behind {last[0]}" if last else f"before {first[0]}" if first else "without a call"
+
+
+class _Read:
+    """Stands for an object, and tells when something of it is read."""
+
+    def __init__(self, of: Any, note: Callable[[], None]) -> None:
+        self._of = of
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        self._note()
+        return getattr(self._of, name)
+
+
+def _later() -> float:
+    """Return the time when the clock has moved on, so that what comes after has another one."""
+    start = time.monotonic()
+    while (now := time.monotonic()) <= start:
+        pass
+    return now
 
 
 class HandExecutor(Executor):
@@ -96,6 +169,11 @@ class HandExecutor(Executor):
         scheduler: Plans the steps.
         core: Runs them.
         num_model_calls: How often the model was run.
+        num_computed: How many tokens it computed.
+        num_rows: For how many rows logits were asked for.
+        chosen_for: For whom the sampler chose in this step.
+        logits_at: When the last logits of this step were there; None if there are none.
+        sampling_at: When the first token of this step began to be chosen; None if none was.
 
     >>> executor = HandExecutor(num_blocks=9)
     >>> executor.add("a", [5, 6], max_tokens=2)
@@ -115,17 +193,22 @@ class HandExecutor(Executor):
         if num_cpu_blocks:
             limits |= {"preemption_mode": "swap", "num_cpu_blocks": num_cpu_blocks}
         manager = KVCacheManager(num_blocks, block_size, caching)
-        self.scheduler = Scheduler(SchedulerConfig(**limits), manager, log=_LastPlan())
+        self._log = _LastPlan()
+        self.scheduler = Scheduler(SchedulerConfig(**limits), manager, log=self._log)
         model: Any = SimpleNamespace(config=_SHAPE, device=torch.device("cpu"))
         store = PagedKVStore(_SHAPE, num_blocks, block_size, num_cpu_blocks=num_cpu_blocks)
         super().__init__(model, store, choose_backend("cpu", "pytorch"), manager.get_block_ids)
         self.core = EngineCore(self.scheduler, self, EngineParts.reference())
-        self.num_model_calls = 0
-        self._logits_at = 0.0
+        self.num_model_calls = self.num_computed = self.num_rows = 0
+        self.chosen_for: set[str] = set()
+        self.logits_at: float | None = None
+        self.sampling_at: float | None = None
 
     def compute_logits(self, batch: Batch, rows: Sequence[int]) -> Tensor:
         """Write each token into its slot, read the sequences back, and say what follows."""
         self.num_model_calls += 1
+        self.num_computed += len(batch.token_ids)
+        self.num_rows += len(rows)
         keys = self.kv_store.key_caches[0]
         keys.view(-1, 2)[batch.paged.slot_mapping] = batch.token_ids.float()[:, None]
         logits = torch.zeros(len(rows), VOCABULARY)
@@ -135,8 +218,20 @@ class HandExecutor(Executor):
             blocks = keys[batch.paged.block_tables[sequence].long()]
             known = blocks[:, :, 0, 0].flatten()[: int(batch.positions[row]) + 1]
             logits[number, next_token(known.tolist())] = 1.0
-        self._logits_at = time.monotonic()
+        self.logits_at = _later()
         return logits
+
+    def sampling_row(self, sequence: LiveSequence) -> SamplingRow:
+        """Return what the sampler has to know, and note when it begins to read it."""
+        row, name = super().sampling_row(sequence), sequence.request.request_id
+        read: Any = _Read(row.params, lambda: self._note_sampling(name))
+        return replace(row, params=read)
+
+    def _note_sampling(self, name: str) -> None:
+        self.chosen_for.add(name)
+        if self.sampling_at is None:
+            self.sampling_at = _later()
+            _later()
 
     def add(self, name: str, prompt: Sequence[int], max_tokens: int, n: int = 1) -> None:
         """Let a request come, with ``n`` answers to its prompt."""
@@ -148,12 +243,48 @@ class HandExecutor(Executor):
 
     def run_step(self) -> Told:
         """Run a step of the engine, and tell what came of it."""
-        before, self._logits_at = self.num_model_calls, 0.0
+        began = _later()
+        self.num_model_calls = self.num_computed = self.num_rows = 0
+        self.logits_at = self.sampling_at = None
+        self.chosen_for.clear()
         record = self.core.step()
         told = _told(self.core, record)
-        told["model calls"] = self.num_model_calls - before
-        told["computed_at is behind the model"] = record.computed >= self._logits_at
+        told["model calls"] = self.num_model_calls
+        told["tokens computed"] = self.num_computed
+        told["logits for nobody"] = max(0, self.num_rows - len(record.sampled))
+        told["chosen for"] = sorted(self.chosen_for)
+        told["plan left as it was"] = self._log.is_still(record.output)
+        told["computed_at"] = self._place_of(record.computed, began, _later())
         return told
+
+    def run_plan(self) -> Told:
+        """Carry the next plan out without forks, the last one planned first, and tell of it.
+
+        The scheduler is told; answers are not.
+
+        >>> executor = HandExecutor(num_blocks=9)
+        >>> executor.add("a", [5, 6], max_tokens=2)
+        >>> executor.add("b", [1], max_tokens=2)
+        >>> executor.run_plan()
+        {'sampled': {'b': 1, 'a': 17}, 'tables': {'a': [1], 'b': [2]}}
+        """
+        output = self.scheduler.schedule()
+        backwards = dict(reversed(output.num_scheduled_tokens.items()))
+        result = self.execute(replace(output, num_scheduled_tokens=backwards))
+        sampled = {name: token.token_id for name, token in result.sampled.items()}
+        self.scheduler.update_from_output(output, sampled)
+        return {"sampled": sampled, "tables": self.block_tables()}
+
+    def _place_of(self, computed_at: Any, began: float, over: float) -> str:
+        """Say where in a step the time of the logits lies."""
+        if not isinstance(computed_at, float) or not began <= computed_at <= over:
+            return "no time within this step"
+        if self.logits_at is None:
+            return "within the step"
+        if computed_at < self.logits_at:
+            return "before the model is done"
+        chosen = self.sampling_at is not None and computed_at > self.sampling_at
+        return "behind sampling" if chosen else "between model and sampling"
 
     def move_blocks(
         self,
@@ -208,7 +339,17 @@ class HandCore(EngineCore):
         executor = HandExecutor(num_blocks, **others)
         super().__init__(executor.scheduler, executor, EngineParts.reference())
         self._all: dict[str, Answer] = {}
-        self._taken_in: _TakenIn | None = None
+        self._calls = _Calls()
+        self._told_scheduled: Any = None
+        self._computed_at: Any = None
+        for owner, name in (
+            (self.scheduler, "schedule"),
+            (self, "fork"),
+            (self.executor, "execute"),
+            (self.scheduler, "update_from_output"),
+            (self, "take_in"),
+        ):
+            self._calls.watch(owner, name)
 
     def add_prompt(self, name: str, prompt: Sequence[int], max_tokens: int, n: int = 1) -> None:
         """Let a request come, with ``n`` answers to its prompt."""
@@ -222,12 +363,19 @@ class HandCore(EngineCore):
     def take_in(self, output: SchedulerOutput, result: StepResult, scheduled: float) -> None:
         """Take in a step's tokens, and remember the times of it."""
         super().take_in(output, result, scheduled)
-        self._taken_in = _TakenIn(scheduled, result.computed_at, time.monotonic())
+        self._told_scheduled, self._computed_at = scheduled, result.computed_at
 
-    def run_step(self) -> Told:
-        """Run a step, and tell what came of it, up to what the users see."""
-        self._taken_in = None
+    def run_step(self, fetches: bool = True) -> Told:
+        """Run a step, and tell what came of it, up to what the users see.
+
+        Args:
+            fetches: Whether the news are fetched; if not, they are still there after the next one.
+        """
+        self._calls.made.clear()
+        self._told_scheduled = self._computed_at = None
+        before = _later()
         record = self.step()
+        after = _later()
         told = _told(self, record)
         told["answers"] = {
             name: list(self._all[name].request.output_token_ids) for name in record.sampled
@@ -242,29 +390,21 @@ class HandCore(EngineCore):
             for name, answer in sorted(record.answers.items())
         }
         told["forked"] = dict(record.forked)
-        told["news"] = [group.request_id for group in self.fetch_changed()]
+        news = self.fetch_changed() if fetches else []
+        told["news"] = [group.request_id for group in news]
         told["number"], told["steps"] = record.index, self.metrics.num_steps
-        times = (
-            record.started,
-            record.scheduled,
-            record.computed,
-            record.sampled_at,
-            record.finished,
-        )
-        told["times rise"] = list(times) == sorted(times)
-        told |= _times_told(self._taken_in, record)
+        told["calls"] = [call.name for call in self._calls.made]
+        told["times"] = {
+            name: self._calls.place_of(getattr(record, name), before, after)
+            for name in ("started", "scheduled", "sampled_at", "finished")
+        }
+        if record.computed == self._computed_at:
+            told["times"]["computed"] = "computed_at of the result"
+        else:
+            told["times"]["computed"] = "another time"
+        as_planned = self._told_scheduled == record.scheduled
+        told["times"]["told to take_in"] = "scheduled" if as_planned else "another time"
         return told
-
-
-def _times_told(taken_in: _TakenIn | None, record: StepRecord) -> Told:
-    """Compare the times in a record with those that the core was told."""
-    if taken_in is None:
-        return {"take_in has the time of the plan": "take_in was not called"}
-    return {
-        "take_in has the time of the plan": taken_in.scheduled == record.scheduled,
-        "computed is the result's computed_at": taken_in.computed_at == record.computed,
-        "finished is behind take_in": taken_in.over <= record.finished,
-    }
 
 
 def _add(core: EngineCore, name: str, prompt: Sequence[int], max_tokens: int, n: int) -> None:

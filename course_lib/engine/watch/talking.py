@@ -36,6 +36,7 @@ class TalkingAnswer(Answer):
         ignore_eos: Whether the model's own end is a token like others.
         logprobs: Whether log-probabilities are asked for: each token has that of a half.
         has_text: Whether the user wants text; if not, there is no detokenizer.
+        room: For so many tokens of an answer the model has room; None where it has enough.
 
     >>> answer = TalkingAnswer(max_tokens=9, stop=["END"])
     >>> answer.says("the E"), answer.says("ND of it")
@@ -52,6 +53,7 @@ class TalkingAnswer(Answer):
         ignore_eos: bool = False,
         logprobs: bool = False,
         has_text: bool = True,
+        room: int | None = None,
     ) -> None:
         params: Any = SamplingParams(
             max_tokens=max_tokens,
@@ -67,6 +69,7 @@ class TalkingAnswer(Answer):
         )
         request.status = RequestStatus.RUNNING
         self.asks_for_logprobs = logprobs
+        self.most_tokens = max_tokens if room is None else min(room, max_tokens)
         tokenizer = tiny_tokenizer() if has_text else None
         super().__init__(request, prompt, [] if end is None else [end], tokenizer)
 
@@ -88,7 +91,7 @@ class TalkingAnswer(Answer):
         """
         if self.finish_reason is None:
             self.request.append_output(token_id)
-            is_last = self.request.num_output_tokens >= self.request.max_tokens
+            is_last = self.request.num_output_tokens >= self.most_tokens
             if is_last or token_id == self.request.eos_token_id:
                 self.request.status = status_at_end(self.request)
             found = TokenLogprobs([token_id], [log(0.5)], [1]) if self.asks_for_logprobs else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from course_lib.scheduling.request import RequestStatus
 from course_lib.scheduling.scheduler import Scheduler
@@ -12,7 +12,7 @@ Told = dict[str, str | int | list[str] | dict[str, str]]
 """What has become of a scheduler, by what it is of."""
 
 
-def end(scheduler: Scheduler, request_ids: str | Sequence[str], status: str) -> Told:
+def end(scheduler: Scheduler, request_ids: str | Iterable[str], status: str) -> Told:
     """End requests with a status, given by its value, and tell how things stand.
 
     Returns:
@@ -32,6 +32,19 @@ def end(scheduler: Scheduler, request_ids: str | Sequence[str], status: str) -> 
     gone = (request for name, request in before.items() if name not in scheduler.requests)
     told["ended as"] = " ".join(f"{r.request_id}:{r.status.value}" for r in gone)
     return told
+
+
+def end_in_turn(scheduler: Scheduler, request_ids: Sequence[str], status: str) -> Told:
+    """End requests whose ids come one after the other, and can be gone through once.
+
+    >>> from course_lib.kv_cache import KVCacheManager
+    >>> from course_lib.scheduling import Request, SchedulerConfig
+    >>> scheduler = Scheduler(SchedulerConfig(), KVCacheManager(num_blocks=10))
+    >>> scheduler.add_request(Request("a", [5, 6], max_tokens=2))
+    >>> end_in_turn(scheduler, ["b", "a"], "finished_aborted")["told next"]
+    ['a']
+    """
+    return end(scheduler, iter(request_ids), status)
 
 
 def standing(scheduler: Scheduler) -> Told:

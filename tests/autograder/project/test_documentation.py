@@ -100,7 +100,7 @@ RUNS = f"""
 def push(self, text):
     '''{GOOD}
 
-    >>> len("letters")
+    >>> push(None, 7)
     7
     '''
     return text
@@ -118,8 +118,8 @@ def test_examples_of_two_parts_are_asked_for():
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("    7\n", "    8\n", "`len(\"letters\")` prints '7', not '8'."),
-        ('len("letters")', "nowhere()", "prints \"NameError: name 'nowhere' is not defined\""),
+        ("    7\n", "    8\n", "(None, 7)` prints '7', not '8'."),
+        ("push(None, 7)", "push(nowhere())", "prints \"NameError: name 'nowhere' is not defined\""),
     ],
 )
 def test_an_example_that_is_wrong_is_shown_with_what_it_prints(old, new, says):
@@ -127,6 +127,47 @@ def test_an_example_that_is_wrong_is_shown_with_what_it_prints(old, new, says):
     verdict = judged(StopStrings__push=RUNS, Answer__append=wrong.replace("push", "append"))
     assert says in verdict["examples"].evidence[1]
     assert verdict["examples"].earned == pytest.approx(1.5 / 4)
+
+
+def test_an_example_that_does_not_use_its_part_shows_nothing():
+    beside = RUNS.replace("push(None, 7)", "3 + 4")
+    verdict = judged(StopStrings__push=RUNS, Answer__append=beside.replace("push", "append"))
+    assert verdict["examples"].evidence[1] == "Answer.append: no example uses append."
+    assert verdict["examples"].earned == pytest.approx(1.5 / 4)
+
+
+def test_a_docstring_of_two_parts_says_nothing_of_either():
+    same = judged(StopStrings__push=RUNS, Answer__append=RUNS.replace("def push", "def append"))
+    assert same["says"].earned == 0
+    assert "Answer.append: its docstring is that of StopStrings.push" in same["says"].evidence[2]
+
+
+def test_an_argument_that_does_not_exist_is_no_description():
+    invented = """
+def append(self, token):
+    '''Take in one token of the answer.
+
+    Args:
+        token: The token, as it was sampled.
+        ladder: What bananas grow on.
+    '''
+"""
+    [problem] = unnamed("Answer.append", invented)
+    assert problem == (
+        "Answer.append, line 2: append has no argument ladder, of which its docstring speaks"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@dataclass\nclass A:\n    'Bytes.\\n\\nArgs:\\n    size: In bytes.'\n    size: int",
+        "def a(*b, **c):\n    'Tokens.\\n\\nArgs:\\n    *b: Some.\\n    **c: More.'",
+        "def a(self):\n    'Tokens.\\n\\nArgs:\\n    self: The answer.'",
+    ],
+)
+def test_what_may_be_an_argument_is_none_that_does_not_exist(source):
+    assert unnamed("MemoryTracker" if "class" in source else "Answer.append", source) == []
 
 
 def test_an_example_may_use_its_own_part_and_expect_an_exception():

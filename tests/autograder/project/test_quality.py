@@ -1,8 +1,12 @@
 """Code quality: each rule, what it costs, and that no comment silences it."""
 
+import textwrap
+
 import pytest
 
-from autograder.project import quality
+from autograder.project import performance, quality
+from autograder.project.checks import QualityCheck
+from autograder.project.performance import untimed
 from autograder.project.pieces import pieces_of
 from autograder.project.quality import COMPLEX, UNREADABLE, cost, faults_in, judged
 from autograder.project.rubric import rubric
@@ -18,6 +22,8 @@ BROKEN = {
     "B023": "def f(x):\n    g = []\n    for i in x:\n        g.append(lambda: i)\n    return g",
     "B904": "def f(x):\n    try:\n        f(x)\n    except KeyError:\n        raise ValueError(x)",
     "B905": "def f(x):\n    return list(zip(x, x))",
+    "S102": "def f(x):\n    exec('x == None')",
+    "S307": "def f(x):\n    return eval('x == None')",
     "E401": "def f(x):\n    import ast, json\n    return ast, json",
     "E501": f"def f(x):\n    return {'x + ' * 30}x",
     "E701": "def f(x):\n    if x: return 1\n    return 2",
@@ -137,6 +143,20 @@ def test_methods_count_for_themselves_and_not_their_class():
     assert faults_in("part", f"class A:\n{methods}".rstrip() + "\n") == []
 
 
+HIDDEN = (
+    "def part(x):\n    def inner(x):\n{}\n    return inner(x)\n",
+    "def part(x):\n    class Inner:\n        def run(self, x):\n{}\n    return Inner()\n",
+    "class Part:\n    class Inner:\n        def run(self, x):\n{}\n",
+)
+
+
+@pytest.mark.parametrize("around", HIDDEN)
+def test_a_complex_function_within_another_or_in_a_class_within_is_found(around):
+    inner = textwrap.indent(deeply_nested(15).partition("\n")[2], " " * 12)
+    faults = faults_in("part", around.format(inner.rstrip()))
+    assert [fault.rule for fault in faults] == [COMPLEX]
+
+
 def test_settings_in_the_folder_decide_nothing(tmp_path, monkeypatch):
     (tmp_path / "ruff.toml").write_text('[lint]\nignore = ["E711"]\n')
     monkeypatch.chdir(tmp_path)
@@ -151,6 +171,63 @@ def test_where_ruff_cannot_be_run_nobody_is_judged(monkeypatch):
 
 def why_never(self, request):
     return self.reason_of(request)
+
+
+def worded(request):
+    return "" if request == None else _worded(request)  # noqa: E711
+
+
+def _worded(request):
+    return [l + 1 for l in request]  # noqa: E741
+
+
+def finish_requests(self, request_ids, status):
+    return worded(request_ids)
+
+
+def append(self, token):
+    return worded(token)
+
+
+def test_what_a_part_uses_of_ones_own_is_read_with_it_and_once():
+    given = {"Scheduler.finish_requests": finish_requests, "Answer.append": append}
+    subject = LocalSubject(given)
+    [verdict] = QualityCheck().on_pieces(subject, pieces_of(subject), seed=1)
+    of = rubric().quality
+    assert verdict.earned == of.points - of.most["E711"] / 2 - of.most["E741"] / 2
+    assert "E711 costs 1.5 of 20 points: worded (for " in verdict.evidence[0]
+
+
+WAYS = {
+    "one": lambda request: request == None,  # noqa: E711
+}
+by_a_way = WAYS["one"]
+
+
+def push(self, text):
+    return by_a_way(text)
+
+
+def test_a_helper_of_which_no_whole_text_is_at_hand_costs_nothing():
+    subject = LocalSubject({"StopStrings.push": push})
+    [verdict] = QualityCheck().on_pieces(subject, pieces_of(subject), seed=1)
+    assert verdict.is_whole
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def append(self, token):\n    time.sleep(0.01)\n",
+        "def append(self, token):\n    from time import sleep as rest\n    rest(0.01)\n",
+        "def append(self, token):\n    Thread(target=self.work).start()\n",
+    ],
+)
+def test_a_part_that_waits_or_lets_others_work_earns_nothing_for_cpu_time(source):
+    assert untimed({"Answer.append": source}).startswith("Answer.append, line 2: ")
+    trusted = LocalSubject({}, 60.0)
+    of = {each.item: each for each in performance.judged(trusted, 1, {"Answer.append": source})}
+    assert of["cpu_time"].earned == 0
+    assert of["model_calls"].is_whole
 
 
 def tidy(self, request):
