@@ -111,6 +111,35 @@ def is_what_stands(text: str, cells: Sequence[str]) -> bool:
     return False
 
 
+def definitions_used(text: str, cells: Sequence[str]) -> dict[str, str]:
+    r"""Return the functions and classes of cells that a definition uses, by name, by their text.
+
+    Those that they use are among them; the definition itself is not.
+
+    Args:
+        text: The definition: Python as it stands in a cell.
+        cells: What has run, in order; of a name the last definition counts.
+
+    >>> cells = ["def g(x):\n    return h(x)", "def h(x):\n    return x", "def k(): return g(1)"]
+    >>> list(definitions_used("def f(x):\n    return g(x)", cells))
+    ['g', 'h']
+    """
+    standing = {
+        statement.name: _spelling(statement, cell)
+        for cell in cells
+        for statement in _statements(cell)
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef)
+    }
+    found: dict[str, str] = {}
+    waiting, own_name = [dedented(text)], name_in(text)
+    while waiting:
+        for name in names_used(waiting.pop()):
+            if name in standing and name not in found and name != own_name:
+                found[name] = standing[name]
+                waiting.append(standing[name])
+    return found
+
+
 def _spelling(statement: ast.stmt, cell: str) -> str:
     """Return the lines of a statement, decorators included."""
     above = [each.lineno for each in getattr(statement, "decorator_list", ())]

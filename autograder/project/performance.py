@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from autograder.checks.race import Race, run_race
@@ -61,10 +63,12 @@ def untimed(sources: Mapping[str, str]) -> str:
     'Answer.append, line 2: sleep takes time that is not CPU time of the engine.'
     >>> untimed({"Answer.append": "def append(self, token):\n    return ', '.join(token)"})
     ''
+    >>> untimed({"what is no Python": "def append(self, token:"})
+    ''
     """
     aside = set(rubric().performance.time.aside)
     for part, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in _nodes_of(source):
             imported = [each.name for each in node.names] if isinstance(node, _Import) else []
             names = {*imported, getattr(node, "id", ""), getattr(node, "attr", "")}
             if found := sorted(names & aside):
@@ -72,6 +76,15 @@ def untimed(sources: Mapping[str, str]) -> str:
                 where = f"{part}, line {line}"
                 return f"{where}: {found[0]} takes time that is not CPU time of the engine."
     return ""
+
+
+def _nodes_of(source: str) -> Iterator[ast.AST]:
+    """Yield what a text consists of; nothing if it is no Python, which is quality's to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            yield from ast.walk(ast.parse(source))
 
 
 def unjudged() -> list[ItemVerdict]:

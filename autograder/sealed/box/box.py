@@ -26,7 +26,7 @@ from autograder.proxy.subject import (
     answer_question,
 )
 from autograder.proxy.wire import Ref, WireError, read_frame, write_frame
-from autograder.scopes import is_what_stands
+from autograder.scopes import definitions_used, is_what_stands
 from autograder.sealed.box import clock as clocks
 from autograder.sealed.box.clock import Reading
 from autograder.sealed.box.groups import Group
@@ -322,6 +322,11 @@ class BoxSubject(Subject):
         text = textwrap.dedent(found).strip()
         is_in_a_cell = any(text in cell for cell in self.cells)
         return found if is_in_a_cell and is_what_stands(text, self.cells) else None
+
+    def helpers(self, target: Ref = ITSELF) -> dict[str, str]:
+        """Return what an object uses, by name: as the cells say, and not as the box tells it."""
+        source = self.source(target)
+        return {} if source is None else definitions_used(source, self.cells)
 
     def met(self) -> frozenset[str]:
         """Return the exercises whose stubs the calls have met, as the fork tells it."""

@@ -621,6 +621,21 @@ def test_the_source_is_told_where_it_is_at_hand(local, remote):
     assert LocalSubject(len).source() is None
 
 
+def test_what_an_object_uses_and_what_stands_beside_it_is_told(local, remote):
+    source = "def g(x):\n    return x\n\ndef f(x):\n    return g(x)\n"
+    for subject in (local(source, "f"), remote(source, "f")):
+        assert {name: text.rstrip() for name, text in subject.helpers().items()} == {
+            "g": "def g(x):\n    return x"
+        }
+    assert LocalSubject(len).helpers() == {}
+
+
+def test_a_process_that_tells_something_else_of_helpers_tells_nothing(remote):
+    for told in ("[1]", "{'g': 5}"):
+        lie = f"import autograder.proxy.host as host\nhost.helpers_of = lambda target: {told}\n"
+        assert remote(lie + "def f(x):\n    return x\n", "f").helpers() == {}
+
+
 def test_an_error_tells_the_numbers_and_texts_among_the_variables_of_its_line(local, remote):
     source = "def f(n):\n    name, items, left = 'a', [n], n - 5\n    if left < 0:\n"
     source += "        raise ValueError(left)\n"

@@ -101,6 +101,19 @@ def test_of_what_a_call_returned_no_text_is_believed_that_is_in_no_cell(box: Box
         assert subject.source(outcome.value["f"]) == "def f(y):\n    return y\n"
 
 
+def test_what_an_answer_uses_is_read_in_the_cells_whatever_the_box_tells(box: Box) -> None:
+    lie = "import autograder.proxy.host as host\nhost.helpers_of = lambda target: {'g': 'quiet'}\n"
+    cells = "def g(y):\n    return y", "def f(y):\n    return g(y)", lie + "given = {'f': f}"
+    for cell in cells:
+        assert box.run(cell, 5) is None
+    with box.taken("given") as subject:
+        assert subject is not None
+        outcome = subject.value()
+        assert isinstance(outcome, Returned)
+        subject.cells = cells
+        assert subject.helpers(outcome.value["f"]) == {"g": cells[0]}
+
+
 @pytest.mark.parametrize("ends_with", ["def f(y): return(y)\n", "f = [f][0]\n"])
 def test_the_text_of_a_decoy_is_not_believed(box: Box, ends_with: str) -> None:
     """Whoever chooses what the box tells of a text can choose among the texts that count."""
