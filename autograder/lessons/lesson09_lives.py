@@ -217,8 +217,13 @@ def the_very_requests(life: Life) -> None:
 
 
 def two_lines(life: Life) -> None:
-    """Use a second queue: what belongs to the class, and not to the object, changes with it."""
+    """Use a second queue: what belongs to the class, and not to the object, changes with it.
+
+    Whoever serves nobody at all learns that of one queue first.
+    """
     life.create()
+    come(life, "a")
+    take(life)
     life.apply(beside_another)
 
 

@@ -988,7 +988,6 @@ def test_a_heap_that_is_looked_through_is_told_when_it_may_be(unhurried):
 @pytest.mark.parametrize(
     ("exercise_id", "answer", "num_lines"),
     [
-        ("9.1", OneLineForAll, 2),
         ("9.1", KeyErrors, 3),
         ("9.2a", push_by_length, 4),
         ("9.2b", peek_and_shift, 8),
@@ -1001,10 +1000,16 @@ def test_a_failing_life_has_no_steps_that_it_can_do_without(exercise_id, answer,
     assert len(case.splitlines()) <= num_lines, case
 
 
-def test_a_request_for_a_position_is_told_by_its_type(unhurried):
-    assert "an object of class Request came where an int was asked" in complaint_of(
-        "9.6", who_is_next
-    )
+def test_a_line_that_all_queues_have_in_common_is_told_by_two_side_by_side():
+    case = examine("9.1", OneLineForAll).counterexample.case.splitlines()
+    assert case[-1] == "beside_another(obj)"
+    assert len(case) <= 5
+
+
+def test_a_request_for_a_position_is_told_from_other_mistakes(unhurried):
+    finding = examine("9.6", who_is_next)
+    assert finding.misconception.name == "the request, not its position"
+    assert "TypeError" in finding.counterexample.got
 
 
 @pytest.mark.parametrize("seed", range(3))
