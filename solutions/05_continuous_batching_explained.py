@@ -135,11 +135,11 @@ predicted_factor = None  # your prediction: how many times shorter
 
 # %% [markdown]
 # Look at the two ways, on twelve requests and four seats. Above, static batches; below, the same requests with a batch that
-# changes in each iteration. An orange cell computes a prompt, from whose last part comes the first token of the
-# answer; a green one computes one more token, and a hatched one is an idle seat. Play it from the start, and stop where the
-# first request ends above: who may sit here, and what does the first of those that wait lack? Then move seats, budget and
-# blocks (the film stays as far on as it was), and play it again. A click on a request tells what its user felt. The lower chart is
-# made by the scheduler of *your* engine, as far as you have built it.
+# changes in each iteration. An orange cell computes a prompt, from whose last part comes the first token of the answer (or,
+# where blocks run out, what somebody lost); a green one computes one more token, and a hatched one is an idle seat. Play it
+# from the start, and stop where the first request ends above: who may sit here, and what does the first of those that wait
+# lack? Then move seats, budget and blocks (the film stays as far on as it was), and play it again. A click on a request tells
+# what its user felt. The lower chart is made by the scheduler of *your* engine, as far as you have built it.
 
 # %%
 viz.batch_gantt(scheduler=parts.get("Scheduler"))
@@ -252,8 +252,8 @@ assert 2 < static.ttft.mean() / continuous.ttft.mean() / rest < 3.5
 #   be served here, which is found out as soon as it comes.
 #
 # Write down what may follow what, in these seven names. An eighth, `swapped`, is for lesson 6; leave it out. A table like
-# this refuses everything else, which is its use: a request that is answered twice, or never, has made a move that makes no
-# sense, and somebody should say so at once.
+# this refuses everything else, which is its use: a request that ends twice, or runs after its end, has made a move that
+# makes no sense, and somebody should say so at once.
 
 # %% exercise="5.1"
 moves = {}
@@ -333,7 +333,7 @@ assert seen["running to finished_length_capped"] == 200
 
 # %% [markdown] solution="5.2"
 # **Explained.** The clock moves between the plan and the tokens, because a token comes when its iteration has run; noted
-# before, every latency would be an iteration too short. All who have come while an iteration ran are handed over before the
+# before, each token would come an iteration too early. All who have come while an iteration ran are handed over before the
 # next one. And whoever is scheduled is not yet somebody who gets a token: with prompts of 9, 7, 5 and 3 tokens and 10 tokens
 # for each iteration, first tokens come in iterations 1, 2, 3 and 3; if everybody scheduled were answered, the second request
 # would have its first token in iteration 1, from the middle of its prompt.

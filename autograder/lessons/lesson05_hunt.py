@@ -243,9 +243,8 @@ def _form(workload: Any) -> str | None:
         return "two requests have the same name"
     if workload["budget"] < workload["seats"]:
         return "the budget is at least a token for each seat"
-    work = sum(each[1] for each in requests) / (workload["budget"] - workload["seats"] + 1)
-    if work + sum(each[2] for each in requests) > MOST_STEPS:
-        return f"it takes more than {MOST_STEPS} steps; take fewer or shorter requests"
+    if len(first_steps(requests, workload["seats"], workload["budget"])) < len(requests):
+        return f"after {MOST_STEPS} steps somebody waits still; take fewer or shorter requests"
     return None
 
 
@@ -286,8 +285,8 @@ EXPOSED = (
     ),
     Misconception(
         "fewer requests than seats",
-        "A prompt is cut, and yet there is a seat for everybody even if one is counted twice: it "
-        "takes as many requests as seats.",
+        "Even where a prompt is cut, there is a seat for everybody, though one is counted twice: "
+        "it takes as many requests as seats.",
         {"requests": [("a", 3000, 20), ("b", 500, 20)], "seats": 4, "budget": 2048},
     ),
 )
@@ -371,8 +370,8 @@ MENDED = (
     ),
     Misconception(
         "no limit of tokens",
-        "Who comes in when all of `tokens` is spent starts a step too early: the budget is asked "
-        "before each request, as the seats are.",
+        "Who comes in when all of `tokens` is spent starts too early: the budget is asked before "
+        "each request, as the seats are.",
         without_budget,
     ),
     Misconception(

@@ -42,8 +42,8 @@ def flatten_step(
         query_lens: Tokens of each sequence that are computed in this step.
         context_lens: Tokens of each sequence that are computed when the step is over, these
             included.
-        known_lens: Tokens of each sequence that are known. If the context ends before them, the
-            prompt is not read to its end, and nothing is sampled.
+        known_lens: Tokens of each sequence that are known. If the context ends before them, some
+            are still lacking, and nothing is sampled.
 
     Returns:
         A ``FlatStep`` of NumPy arrays: positions (int64), query starts (int32) and the rows to

@@ -13,8 +13,8 @@ from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 class HeadSkippingScheduler(Scheduler):
     """A scheduler that passes over waiting requests that do not fit, and admits others behind them.
 
-    The batch is fuller. But what is freed goes to small requests, so a large one waits until the
-    queue has none left: this scheduler does not keep the promise that nobody waits for ever.
+    The batch is fuller. But what is freed goes to small requests, so a large one may wait until
+    the queue has none left: this scheduler does not keep the promise that nobody waits for ever.
 
     It is meant for first come, first served, where who is passed over stays at the front.
 

@@ -333,8 +333,9 @@ class SeatChart:
             where = f"iterations {bar.first + 1:,} to {bar.last + 1:,}"
         if not bar.request:
             return f"seat {bar.seat + 1} is idle in {where}"
+        was_out = self._first_preemptions.get(bar.request, bar.first + 1) <= bar.first
         what = {
-            "prefill": "prompt",
+            "prefill": "what it lacked" if was_out else "prompt",
             "decode": counted(bar.last - bar.first + 1, "token"),
             "waiting": "gets no token",
         }[bar.state]

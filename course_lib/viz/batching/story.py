@@ -32,6 +32,8 @@ _NAMES = {
     "idle": "idle seat",
     "waiting": "waits",
 }
+_NAMES_WITH_LOSS = {**_NAMES, "prefill": "prompt, or what was lost"}
+"""What the legend says where a request is preempted, whose tokens are then computed again."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,11 @@ class Story:
     def _below(self) -> dict[float, list[Shape]]:
         """What stands below the charts in all frames, for each width: latencies and legend."""
         found = {}
+        names = _NAMES_WITH_LOSS if "preempted" in self._states else _NAMES
         for width, (_, lower) in self._charts.items():
             table = self._table.draw(lower.bottom + 14, width)
             top = bottom_of(table) + 20
-            found[width] = [*table, *legend(self._states, MARGIN, top, width - 2 * MARGIN, _NAMES)]
+            found[width] = [*table, *legend(self._states, MARGIN, top, width - 2 * MARGIN, names)]
         return found
 
     @cached_property

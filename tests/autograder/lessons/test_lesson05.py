@@ -656,7 +656,16 @@ def test_the_suspect_that_is_shown_is_the_mistake_that_is_known():
         ({"requests": [("a", 9, 5)] * 2, "seats": 2, "budget": 64}, "the same name", SAME),
         ({"requests": [], "seats": 2, "budget": 64}, "1 to 20 requests", SAME),
         ({"requests": [("a", 0, 5)], "seats": 2, "budget": 64}, "a request is", SAME),
-        ({"requests": [("a", 10**9, 5)], "seats": 2, "budget": 64}, "400 steps", SAME),
+        (
+            {"requests": [("a", 10**9, 5), ("b", 9, 5)], "seats": 1, "budget": 64},
+            "400 steps",
+            SAME,
+        ),
+        (
+            {"requests": [(name, 99, 60) for name in "abcdefgh"], "seats": 8, "budget": 64},
+            None,
+            SAME,
+        ),
         ({"requests": [("a", 9, 5)], "seats": True, "budget": 64}, '"seats" is a whole', SAME),
         ({"requests": [("a", 9, 5)], "seats": 3, "budget": 2}, "for each seat", SAME),
         ([("a", 9, 5)], 'the keys "requests"', SAME),
