@@ -392,7 +392,7 @@ print(f"{np.median(tokens[late]):,.0f} tokens (median); everybody: {np.median(to
 #
 # SRPT has nothing to show for itself here, since a running request never gives way to a shorter one. It differs from SJF only
 # for those who come back after a preemption: it leaves out the tokens that they have generated, though all of these have to
-# be computed once more.
+# be computed then.
 
 # %% claims="The shortest first cuts the mean by over a third and the median by far more, and more than triples the p99."
 assert row_of["sjf"]["ttft_mean"] < 0.66 * row_of["fcfs"]["ttft_mean"]
@@ -1273,7 +1273,7 @@ parts.table(lesson=9)
 #
 # <details><summary>What older material says differently</summary>
 #
-# - "Shortest job first is optimal." For the mean wait, on one server, if lengths are known and nobody is interrupted. It says
+# - "Shortest job first is optimal." For the mean wait, on one server, if all are there and lengths are known. It says
 #   nothing about the longest.
 # - "Fair means a round robin." Among requests of one size. Here the longest have more than ten times the tokens of the
 #   shortest.

@@ -102,7 +102,7 @@ def less_what_is_computed(self: Any, request: Request) -> Any:
 REMAINING = (
     Misconception(
         "the whole",
-        "That is SJF. Of 20 tokens, 18 may be there already.",
+        "That is SJF. Of an answer's 20 tokens, 18 may be there already.",
         _key(lambda _, r: _size(r)),
     ),
     Misconception(

@@ -90,7 +90,7 @@ REMAINING = Exercise(
         SRPTRequestQueue, "key", lives.QueueLife, key_lives.SIZES, mistakes.REMAINING
     ),
     hints=(
-        "18 of 20 tokens are there when a request is preempted. What is left of it?",
+        "18 of an answer's 20 tokens are there at a preemption. What is left to be worked on?",
         "Take what it declares, less what it has generated.",
         "`num_prompt_tokens + max_tokens - num_output_tokens`",
     ),
@@ -109,7 +109,7 @@ AGEING = Exercise(
     hints=(
         "Write down the aged priorities of two requests at time t. What stands in both of them?",
         "What all share at any time does not decide between them; leave it out. Mind the ties: "
-        "times `ageing_seconds` the rest is a time, and is not rounded.",
+        "times `ageing_seconds` the rest is a time, and exact for whole numbers.",
         "`priority * ageing_seconds + arrival_time`, then arrival time and id",
     ),
 )

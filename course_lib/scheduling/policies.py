@@ -151,8 +151,8 @@ class SortedRequestQueue(RequestQueue):
 
     Invariant: every waiting request is in the heap with its number in ``alive``. A request that is
     removed stays in the heap as a ghost, whose number is no longer alive, until it comes to the top
-    or there are over 16 more ghosts than living. So removing costs O(1) on average, and adding and
-    taking O(log n).
+    or a ``remove`` finds over 16 more ghosts than living. So removing costs O(1) on average, and
+    adding and taking O(log n).
 
     Attributes:
         heap: The entries, ghosts included.
@@ -288,8 +288,8 @@ class AgeingRequestQueue(RankedRequestQueue):
     waiting requests age at the same rate, so the order of two of them never changes, and the term
     with t can be left out: ``priority + arrival_time / ageing_seconds`` gives the same order at all
     times. So nothing has to be sorted again as time passes, and the queue needs no clock. Times
-    ``ageing_seconds`` it is a time, and not rounded where priorities are whole numbers: so ties are
-    ties, and the earlier request goes first.
+    ``ageing_seconds`` it is a time, and exact where all three are whole numbers: so ties are ties,
+    and the earlier request goes first.
 
     Args:
         ageing_seconds: How long a request waits to become more important by one.
@@ -323,8 +323,8 @@ class AgeingRequestQueue(RankedRequestQueue):
 class SJFRequestQueue(SortedRequestQueue):
     """Shortest job first: the fewest declared tokens, prompt and ``max_tokens`` together.
 
-    On a server of one request at a time it has the lowest mean waiting time of all orders that do
-    not interrupt. Long requests starve while short ones keep coming.
+    On a server of one request at a time it has the lowest mean waiting time of all orders of
+    requests that are all there. Long requests starve while short ones keep coming.
 
     >>> queue = SJFRequestQueue()
     >>> queue.add(Request("long", [1] * 50, max_tokens=10))
@@ -342,7 +342,7 @@ class SRPTRequestQueue(SortedRequestQueue):
     """Shortest remaining processing time: the fewest declared tokens that are not generated yet.
 
     It differs from SJF once a request has begun: one that is preempted shortly before its end comes
-    back soon. A running request does not give way to a shorter one that arrives.
+    back sooner. A running request does not give way to a shorter one that arrives.
 
     >>> queue = SRPTRequestQueue()
     >>> nearly_done = Request("nearly done", [1] * 5, max_tokens=20)

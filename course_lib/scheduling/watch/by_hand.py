@@ -197,7 +197,7 @@ class CounterStep:
 def counters_by_hand(seed: int, num_steps: int = 12) -> tuple[CounterStep, ...]:
     """Return an instance of lesson 9: the counters of a token-fair queue, with weights 1 and 2.
 
-    Requests are named for their client. A client comes late and is lifted.
+    Requests are named for their client. There are two or three clients, and one is lifted.
 
     Args:
         seed: Draws the instance.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from course_lib.scheduling.policies import POLICIES, RequestQueue
@@ -38,17 +38,26 @@ class Context:
         seconds: The time.
         counters: What each client was charged.
         ageing_seconds: How long it takes to become more important by one.
+        keys: The keys under which requests lie in its heap, by request id. Asked for again, one may
+            be another, as in ``WFQRequestQueue``.
     """
 
     seconds: float
     counters: Mapping[str, float]
     ageing_seconds: float
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, queue: RequestQueue, seconds: float) -> Context:
         """Return what a queue knows now."""
         counters = dict(getattr(queue, "counters", {}))
-        return cls(seconds, counters, getattr(queue, "ageing_seconds", 10.0))
+        keys = {e[2].request_id: e[0] for e in getattr(queue, "heap", ()) if _is_entry(e)}
+        return cls(seconds, counters, getattr(queue, "ageing_seconds", 10.0), keys)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it is (key, number, request); the heap of a learner may have another shape."""
+    return isinstance(entry, tuple) and len(entry) == 3 and isinstance(entry[2], Request)
 
 
 Measure = Callable[[Request, Context], tuple[Any, str]]
@@ -150,8 +159,9 @@ def kind_of(name: str, queue: RequestQueue | None) -> str:
 
 
 def _by_key(queue: Any) -> Measure:
-    def measure(request: Request, _context: Context) -> tuple[Any, str]:
-        key = queue.key(request)
+    def measure(request: Request, context: Context) -> tuple[Any, str]:
+        name = request.request_id
+        key = context.keys[name] if name in context.keys else queue.key(request)
         shown = f"{key:,.6g}" if isinstance(key, int | float) else repr(key)
         return key, f"has the key {shown}"
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from course_lib import parts, viz
 from course_lib.scheduling import SchedulerConfig
-from course_lib.scheduling.policies import POLICIES, SJFRequestQueue, SortedRequestQueue
+from course_lib.scheduling.policies import (
+    POLICIES,
+    FCFSRequestQueue,
+    SJFRequestQueue,
+    SortedRequestQueue,
+)
 from course_lib.scheduling.request import Request
 from course_lib.simulation import RooflineCostModel, simulate
 from course_lib.simulation.workload import Workload, labelled, synthetic_azure
@@ -53,6 +58,16 @@ class Losing(SJFRequestQueue):
         return self.peek()
 
 
+class OwnHeap(FCFSRequestQueue):
+    """A queue whose heap is of another shape than the library's."""
+
+    heap: ClassVar = [(0.0,), (0.0, 1, "a"), "b"]
+
+    def key(self, request: Request) -> float:
+        """Return the arrival."""
+        return request.arrival_time
+
+
 def some(count: int = 120) -> Workload:
     """Return requests that have all labels."""
     return labelled(synthetic_azure()[:count])
@@ -87,9 +102,9 @@ def test_the_static_twin_can_be_read_and_has_three_curves(
     assert {"FCFS", "SJF", "ageing"} <= set(texts)
 
 
-@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("name", POLICIES)
 def test_the_line_stands_in_the_order_of_the_queue(name: str) -> None:
-    race = Race(some(), ORDERS, FEW, A100)
+    race = Race(some(), POLICIES, FEW, A100)
     line = race.line(name, FEW)
     assert not line.problem
     queue = POLICIES[name]()
@@ -156,6 +171,11 @@ def test_words_do_not_praise_a_queue_that_has_it_the_wrong_way_round() -> None:
     figure.set(order="sjf")
     assert ", though request" in figure.scene.alt
     figure.set(order="mine")
+    assert "no key is smaller" in figure.scene.alt
+
+
+def test_a_heap_of_another_shape_fails_nothing() -> None:
+    figure = policy_race(some(60), {"mine": OwnHeap}, num_blocks=300)
     assert "no key is smaller" in figure.scene.alt
 
 
