@@ -741,7 +741,7 @@ for cv in (1.0, 3.0):
 # %% [markdown] answer="10.6" points=5
 # **A** pays for the work of a send out of the next gap only. A gap that is shorter than 0.449 ms cannot pay, and the rest of
 # the debt is forgotten. Bursty plans show it: with a CV of 3 it sends 190.2/s in place of 200, and the last requests come five
-# seconds late; with Poisson it is 199.2/s, which looks right. **B** has the right rate, 200.0/s, on any plan. But it shortens
+# seconds late; with Poisson it is 199.2/s, which looks right. **B** has the right rate, 200.0/s, on both plans. But it shortens
 # long gaps to pay for short ones, so requests leave before they are due, up to 181 ms with a CV of 3, and the gaps that it
 # sends have a CV of 2.68. It shows in the times or in the spread, not in the rate. Whoever tests with either sends milder
 # bursts than were asked for, and concludes that the server copes with bursts that it has not seen.
@@ -813,7 +813,7 @@ print("tried:", {servers: round(seconds, 2) for servers, seconds in simulated_pl
 # there is, and not that a first token also has to wait for iterations that carry everybody else. Neither is the formula for
 # this machine.
 #
-# Would you sign for the simulated number? Its p99 rests on the six slowest of 600 requests, and these are the first 600 of
+# Would you sign for the simulated number? Its p99 is the seventh slowest of 600 requests, and these are the first 600 of
 # thousands. Take as many from a longer stretch: every fifth of the first 3,000. **Predict:** how many GPUs now?
 
 # %%
@@ -993,7 +993,8 @@ assert [round(MM1(rho, 1.0).mean_wait / MM1(rho, 1.2).mean_wait, 1) for rho in (
 #
 # **Mark scheme.** (a) 1 for too high, 1 for a figure with its unit at 0.25/s, 1 for one at a time against sharing the weights.
 # (b) 1 for waiting for the service in progress, 1 for nobody waiting in a shared server. (c) 1 for $\lambda D$ or the shared
-# formula as a start, 1 for a simulation or a load test with real arrivals, 1 for memory, bursts, or errors near full load.
+# formula as a start, 1 for a simulation or a load test with real arrivals, 1 for memory, bursts, a GPU that fails, or errors
+# near full load.
 
 # %% [markdown] criteria="10.8"
 # - (a) The direction, a figure at 0.25 per second with its unit, and the assumption that fails.
@@ -1102,7 +1103,7 @@ assert rushed["suspect"][1] < rushed["yours"][1]
 assert rushed["yours"][2] < 3 < 25 < rushed["suspect"][2] < 35
 
 # %% [markdown]
-# Third, your simulator and your engine in one figure: the dial at the top of the lesson was built before you had written
+# Third, your simulator and your engine in one figure: the dial at the top of the lesson was first built before you had written
 # anything. Build it again, and the dots are yours.
 
 # %%

@@ -24,8 +24,10 @@ def shared_work(work: float, limit: float) -> Callback:
     """Return a measure that is the work over the number of servers, for up to so many of them."""
 
     def measure(servers: int) -> float:
-        if not 1 <= servers <= limit:
-            wanted = "from 1" if servers < 1 else f"at most {limit:g}, twice the answer or at_most"
+        if not servers >= 1:
+            raise RuntimeError(f"measure({servers}): no such number of servers; ask for 1 or more")
+        if servers > limit:
+            wanted = f"at most {limit:g}, twice the answer or at_most"
             raise RuntimeError(f"measure({servers}): that takes too long; ask for {wanted}")
         return work / servers
 

@@ -86,8 +86,8 @@ def number_in_system(
 def seen_on_arrival(arrivals: ArrayLike, departures: ArrayLike) -> NDArray[np.int64]:
     """Return how many others each request finds: those present just before it arrives.
 
-    Averaged over Poisson arrivals, this is L (PASTA; Wolff, 1982). Averaged over other arrivals it
-    is not: bursts find more, regular arrivals fewer.
+    Averaged over Poisson arrivals, this is L in the long run (PASTA; Wolff, 1982). Averaged over
+    other arrivals it need not be: bursts find more, regular arrivals fewer.
 
     Args:
         arrivals: Times of arrival in seconds, shape (n,), in any order.
@@ -125,7 +125,7 @@ def _event_log(arrivals: ArrayLike, departures: ArrayLike) -> tuple[FloatArray, 
 def time_average(values: ArrayLike, durations: ArrayLike) -> float:
     """Return the average over time of a quantity that is constant piece by piece.
 
-    The mean over pieces, ``np.mean(values)``, is another number unless all pieces last equally
+    The mean over pieces, ``np.mean(values)``, may be another number unless all pieces last equally
     long. A batch size averaged over iterations, or a speed averaged over requests, is not what a
     look at the clock shows: long pieces count for more there.
 

@@ -600,7 +600,7 @@ class GG1(SizeQueue):
 
         Bursts find the server busy more often than an outside observer does, regular arrivals less
         often. With exponential sizes, and gaps that are constant, Erlang or (with balanced means)
-        hyperexponential, simulations are within 0.03 of it up to ``arrival_scv = 4``, and for
+        hyperexponential, simulations are within 0.04 of it up to ``arrival_scv = 4``, and for
         ``service_scv`` from 0 to 4 within 0.05; beyond that it is too low for bursts. Source:
         Krämer and Langenbach-Belz (1976), as in Whitt, The queueing network analyzer (1983).
         """

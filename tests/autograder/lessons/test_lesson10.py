@@ -551,6 +551,8 @@ def test_a_measure_that_is_asked_for_too_much_says_so():
     call = lessons.find("10.7").check.inner.probes[0]
     with pytest.raises(RuntimeError, match="takes too long"):
         call.args[0](21)
+    with pytest.raises(RuntimeError, match="no such number of servers"):
+        call.args[0](0)
     assert repr(call.args[0]) == "lambda servers: 100 / servers"
 
 
