@@ -173,7 +173,7 @@ assert round(milliseconds((100, 7900)) - alone, 1) == 0.6
 # %% [markdown] solution="11.1a"
 # **Explained.** The pairs of a request are a rectangle, $n \cdot c$, and a triangle, $1 + 2 + \dots + n = n(n+1)/2$. A whole
 # prompt has $c = 0$ and is all triangle, a decode has $n = 1$ and is all rectangle, but for the pair with itself.
-# The rows may be a generator, so one loop has to make all totals.
+# The rows may be a generator, so one loop makes all totals, or a list comes first.
 
 # %%
 own_work = parts.get("IterationWork")
@@ -334,8 +334,9 @@ check("11.2", answer)
 #
 # Still, who decodes is never left out. Why? When a request was admitted, there was budget left for it, after all who stand in
 # front had taken theirs. And none of those can take *more* later: who was not cut then lacks one token from now on, and
-# who was cut to the threshold gets at most that again. (Who is cut to the *budget* has nobody behind. Drafts, in lesson 12, are
-# another matter.) So there is always a token left. Random engines, some thousand steps:
+# who was cut to the threshold gets at most that again. (Who is cut to the *budget* has nobody behind. Forks, of lesson 8, which
+# join whatever the budget, and drafts, in lesson 12, are another matter.) So there is always a token left. Random engines,
+# some thousand steps:
 
 # %%
 draw = random.Random(11)
@@ -964,8 +965,8 @@ for name, limits in (("whole", {}), ("in chunks", {"max_num_batched_tokens": 24,
 print("the same texts" if texts["whole"] == texts["in chunks"] else "other texts", "- one of them:", repr(texts["in chunks"][5]))
 
 # %% [markdown]
-# They are the same, letter by letter, though each prompt was attended to in other pieces, beside other requests. With chunks, most
-# of its calls served decodes and chunks at once.
+# They are the same, letter by letter, though each prompt but the shortest was attended to in other pieces, beside other requests.
+# With chunks, most of its calls served decodes and chunks at once.
 
 # %% claims="They are the same, letter by letter"
 assert texts["whole"] == texts["in chunks"] and len(set(texts["whole"])) > 1
@@ -1064,7 +1065,7 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 #
 # - An iteration is three totals and two rooflines that take turns. While the weights are read, some tokens are free.
 # - Chunks bound everybody's gap. They cost a little TTFT down to a few hundred tokens, and the more the nearer they come to the free seats.
-# - Who runs is never left out, because of the order of admission and a budget that stays. Nothing is sorted by kind.
+# - Who was admitted is never left out while it runs, because of the order of admission and a budget that stays. Nothing is sorted by kind.
 # - A chunk's queries are the last tokens of what is written: a rectangle with a triangle at its end.
 # - A promise holds for the batch that it was made for. Choose the largest budget that keeps it, by asking.
 # - Poison what nobody owns, look at every row, and use more than one layer.
@@ -1090,7 +1091,8 @@ viz.mixed_batch(chunks=(own_token_budget(cost_model, 0.05, 32, 999, cached=8000)
 # 1. Running and waiting ones together (`get_request_counts`).
 # 2. The loop over waiting requests ends there: nobody behind it is admitted in this step. So such a start is refused.
 # 3. Nobody is admitted without a token of the budget, so no more than so many requests would ever run: places in the batch
-#    beyond the budget would stay empty (drafts apart). vLLM refuses the setting; a `max_num_seqs` that you leave to it, it lowers.
+#    beyond the budget would stay empty (drafts and pipeline stages apart). vLLM refuses the setting; a `max_num_seqs` that you leave to it, it
+#    lowers.
 # 4. A short last chunk is computed like a decode, but still belongs to a prompt; a later chunk has a context to read, a first
 #    one has none. Backends have kernels for some of these, and not for others.
 #

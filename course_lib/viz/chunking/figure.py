@@ -65,7 +65,7 @@ def mixed_batch(
     >>> figure = mixed_batch(load_azure()[:20])
     >>> figure.set(chunk=512)
     >>> figure.scene.alt.partition(", 4.1")[0]
-    'In 16 steps of up to 512 tokens, the 32 wait up to 43.5 ms for a token'
+    'In 16 chunks of up to 512 tokens, the 32 wait up to 43.5 ms for a token'
     """
     mixed = drop_prompt(
         _workload(requests),
@@ -175,7 +175,7 @@ def reading_words(mixed: MixedBatch, chunk: int) -> list[str]:
     else:
         later = _compared(reading.ttft, mixed.reading(mixed.prompt).ttft)
         said = [
-            f"In {count} steps of up to {chunk:,} tokens, {who} up to {gap} for a token, {usual}; "
+            f"In {count} chunks of up to {chunk:,} tokens, {who} up to {gap} for a token, {usual}; "
             f"{first}, {later}."
         ]
     theirs = mixed.reference.reading(chunk)
