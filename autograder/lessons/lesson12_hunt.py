@@ -261,8 +261,9 @@ def as_harmless(one: Any, other: Any) -> str | None:
 
 
 def _lacks(case: Any) -> tuple[bool, bool]:
-    """Say whether anything is cached, and whether anybody is admitted."""
-    return any(each[2] for each in case["line"]), bool(_suspects_plan(case))
+    """Say whether anything is cached, and whether anybody is admitted who has a hit."""
+    hits = {each[0] for each in case["line"] if each[2]}
+    return bool(hits), not hits.isdisjoint(_suspects_plan(case))
 
 
 EXPOSED = (
@@ -272,7 +273,7 @@ EXPOSED = (
         {"line": [("a", 465, 0)], "budget": 1000, "free": 8},
     ),
     Misconception(
-        "nobody is admitted",
+        "nobody with a hit is admitted",
         "Whoever waits gets no positions. Give the request enough blocks and budget.",
         {"line": [("a", 1465, 256)], "budget": 1000, "free": 2},
     ),

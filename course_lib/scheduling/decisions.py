@@ -92,8 +92,9 @@ class DecisionLog:
             num_new_tokens: Tokens for which the winner needs room.
         """
         pool, size = scheduler.kv_cache_manager.block_pool, scheduler.kv_cache_manager.block_size
-        num_held = len(scheduler.kv_cache_manager.get_block_ids(winner.request_id))
-        num_needed = -(-(winner.num_computed_tokens + num_new_tokens) // size) - num_held
+        held = scheduler.kv_cache_manager.holding(winner.request_id)
+        num_needed = -(-(winner.num_computed_tokens + num_new_tokens) // size) - len(held.blocks)
+        num_needed += len(held.shared_from(winner.num_computed_tokens // size))  # to be copied
         who = "itself" if winner is victim else repr(winner.request_id)
         reason = f"{who} needs {_blocks(num_needed)}, {pool.get_num_free_blocks()} free"
         self._preempted.append(
@@ -190,7 +191,7 @@ def _why_no_room(scheduler: Scheduler, request: Request, num_left: int) -> str:
     num_free = manager.block_pool.get_num_free_blocks()
     num_kept_back = manager.watermark_blocks if scheduler.running else 0
     if num_needed <= num_free - num_kept_back:
-        return "there is room, but nobody is admitted in this step"
+        return "there is room, but it does not start in this step"
     reason = f"needs {_blocks(num_needed)}, {num_free} free"
     if num_kept_back:
         reason += f", {num_kept_back} of them kept back"

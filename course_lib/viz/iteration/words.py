@@ -206,7 +206,7 @@ def _gets(before: Moment, now: Moment, lacking: int) -> str:
         room += f"{' and ' if taken else ''}shares {_named_blocks(shared)}"
     cut = ""
     if now.num_tokens < lacking:
-        cut = ", all that is left" if now.budget_left == 0 else ", the most that one may have"
+        cut = ", all that is left" if now.budget_left == 0 else ", the most that it may have now"
     return f"It gets {now.num_tokens}{cut}; {room}."
 
 
@@ -239,7 +239,7 @@ def _preempts(before: Moment, now: Moment) -> str:
     if name in now.state.swapped:
         return f"{gives}; what it had computed is copied to the CPU.{refund}"
     lost = before.num_computed_before(name)
-    return f"{gives}. What it had computed, {_tokens(lost)}, is forgotten.{refund}"
+    return f"{gives}. What it had computed, {_tokens(lost)}, no longer counts.{refund}"
 
 
 def _waits(before: Moment, now: Moment) -> str:

@@ -518,6 +518,12 @@ def test_the_fixes_mend_one_half_each():
     assert memory.free == 5
 
 
+@pytest.mark.parametrize(("budget", "free"), [(1000, 2), (500, 8)])
+def test_a_hit_that_is_not_admitted_is_no_matter_of_a_cut(budget, free):
+    case = {"line": [("a", 465, 0), ("b", 465, 256)], "budget": budget, "free": free}
+    assert named(examine("12.9a", case)) == "nobody with a hit is admitted"
+
+
 @pytest.mark.parametrize(
     "case",
     [

@@ -540,6 +540,37 @@ class TestDecisionLog:
             (Action.RESUMES, ""),
         ]
 
+    def test_a_block_that_is_shared_has_to_be_copied(self) -> None:
+        scheduler, log = self.logged(request("a", 6), request("c"), num_blocks=4)
+        output = scheduler.schedule()
+        scheduler.fork_request("a", request("another", 6))
+        scheduler.update_from_output(output, dict.fromkeys(["a", "c", "another"], 7))
+        step(scheduler)
+        assert self.rows(log)[0] == (
+            "another",
+            Action.IS_PREEMPTED,
+            0,
+            "'a' needs 1 block, 0 free",
+        )
+
+    def test_one_on_the_cpu_waits_for_one_that_is_more_urgent(self) -> None:
+        scheduler, log = self.logged(
+            request("a", 12, max_tokens=5),
+            request("v", 12, priority=5),
+            num_blocks=8,
+            policy="priority",
+            preemption_mode="swap",
+            num_cpu_blocks=8,
+        )
+        for _ in range(5):
+            step(scheduler)
+        scheduler.add_request(request("u"))
+        step(scheduler)
+        assert self.rows(log) == [
+            ("u", Action.STARTS, 4, ""),
+            ("v", Action.WAITS, 0, "there is room, but it does not start in this step"),
+        ]
+
     def test_a_batch_that_nobody_joins(self) -> None:
         log = DecisionLog()
         scheduler = StaticBatchingScheduler(SchedulerConfig(), manager(), log=log)
@@ -548,7 +579,7 @@ class TestDecisionLog:
         scheduler.add_request(request("b"))
         step(scheduler)
         (decision,) = log.of_request("b")
-        assert decision.reason == "there is room, but nobody is admitted in this step"
+        assert decision.reason == "there is room, but it does not start in this step"
 
     def test_no_slot_for_the_adapter(self) -> None:
         log = DecisionLog()

@@ -206,6 +206,18 @@ def test_captions_say_what_is_taken_and_shared() -> None:
     assert "r2 waits: needs 2 blocks, 1 free." in said
 
 
+def test_a_share_is_cut_before_a_victim_gives_tokens_back() -> None:
+    config = SchedulerConfig(max_num_batched_tokens=6, policy="priority")
+    scheduler = Scheduler(config, KVCacheManager(9, 4, enable_caching=False))
+    asked = [Request(name, [ord(name)] * 3, 20, priority=ord(name)) for name in "vw"]
+    arrivals = {0: asked, 1: [Request("p", range(24), 20)]}
+    said = captions(run_moments(scheduler, arrivals, 6))
+    assert (
+        "p lacks 8 tokens, and 5 of the budget are left. It gets 4, the most that it may have now; "
+        "it takes block 5 from the free queue."
+    ) in said
+
+
 def test_the_alternative_text_has_the_numbers() -> None:
     alt = scenes_of("no place")[3].alt
     assert "Budget: 11 of 24 tokens planned (a 5 and b 6)." in alt
@@ -323,7 +335,7 @@ def test_the_film_shows_ones_own_scheduler(workspace: Path) -> None:
     parts.save("Scheduler.limit_chunk", HALF)
     said = [frame.caption for frame in iteration_film("no place").film]
     assert said[1].endswith(
-        "It gets 2, the most that one may have; it takes block 1 from the free queue."
+        "It gets 2, the most that it may have now; it takes block 1 from the free queue."
     )
 
 
