@@ -161,7 +161,7 @@ viz.memory_pressure()
 # waits, however important. A waiting request that does not fit waits.
 #
 # That is a decision, and it could be another. A scheduler that preempts for arrivals serves an important request at once,
-# and pays for it with work that is thrown away, whenever one comes.
+# and pays for it with work that is thrown away, whenever one finds no room.
 #
 # ### What comes back
 #
@@ -359,7 +359,7 @@ assert 3.4 < (opt_bytes / opt) / (kv_bytes / multiplied) < 3.7
 # **Explained.** Recomputing begins on the floor, swapping at 0. If swapping is not steeper than recomputing behind the
 # floor, its line stays below for ever. If it is steeper, it meets the floor first: for `weight_seconds /
 # swap_seconds_per_token` tokens both take as long. (To look where the floor meets the line of recomputing finds a length
-# at which swapping has long been slower.) In a busy server those who decode have the weights read in each step anyway, and a
+# at which swapping is already slower.) In a busy server those who decode have the weights read in each step anyway, and a
 # victim's tokens ride along: `weight_seconds` is 0, and so is the break-even, if swapping is the steeper one.
 
 # %% [markdown]
@@ -483,7 +483,7 @@ assert 2.1e-9 < 2 * pair_seconds < 2.4e-9
 # | `RequestStatus.PREEMPTED` | the status of a request that waits to be recomputed |
 #
 # The one thing that is easily got wrong: `num_computed_tokens` was moved ahead when the request was served in this step,
-# *as if* the step had run. It has not. (Under first come, first served the last one in is served last, so this cannot occur;
+# *as if* the step had run. It has not. (Where the last one in gives way, it is served last, so this cannot occur;
 # under priority the victim may stand in front.) In the failing cases, `give_way(obj, "a")` serves all who run, then takes a
 # out and calls your method; the line says what came of it, with a star on free blocks that can still be found.
 
@@ -532,9 +532,9 @@ check("6.8", answer)
 # **Explained.** A block is needed when a request's tokens are a multiple of 16 and one more comes. As long as blocks are
 # free, they go one by one. When there is none, the largest (priority, time of arrival) goes, D, with all of its blocks. More
 # are free then than were needed, but not enough for U, who is first in line. (Nor for D: all blocks were taken, and of what
-# D gave back somebody has at least one.) When C has ended, U comes in. Recomputed, D stands behind U in the same queue and
-# comes in the same step if it fits. Swapped, D comes a step later at the earliest: `swapped` is looked at before `waiting`,
-# and at that moment U, who is more urgent, has not come in yet.
+# D gave back somebody has one, or D itself lacks one more.) When C has ended, U comes in. Recomputed, D stands behind U in
+# the same queue and comes in the same step if it fits. Swapped, D comes a step later at the earliest: `swapped` is looked at
+# before `waiting`, and at that moment U, who is more urgent, has not come in yet.
 
 # %% [markdown]
 # And here is a preemption by *your* scheduler, decision by decision: three requests on nine blocks of 4 tokens, with

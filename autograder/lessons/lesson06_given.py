@@ -275,8 +275,8 @@ def six_steps(seed: int) -> Instance:
         f"{rows}\n\n"
         "In step 0 all four prompts are computed. "
         f"After its plan: `{start}`. Each step that follows computes one token of each that "
-        "runs, so after the plan of step *n* a request that has run all along holds blocks for "
-        "its prompt and *n* tokens more.\n\n"
+        "runs already, so after the plan of step *n* a request that has run all along holds "
+        "blocks for its prompt and *n* tokens more.\n\n"
         "- `when`: the number of the first step in which somebody gives way; `who`: the name\n"
         "- `recompute 4`, `recompute 5`, `recompute 6`: the state after the plan of the step: "
         '`[free blocks, who runs, who waits]`, such as `[3, "ABCD", "U"]`\n'
@@ -314,6 +314,14 @@ def who_needs_a_block(seed: int) -> str:
     when = next(number for number, step in enumerate(trace.steps) if step.preempted)
     full = (r for r in trace.requests if (len(r.prompt_token_ids) + when) % 16 == 1)
     return next((request.request_id for request in full if request.request_id != "U"), "")
+
+
+def blocks_taken(seed: int) -> int:
+    """Return how many blocks others take in the step in which D gives way."""
+    steps = preemption_by_hand(seed, "recompute").steps
+    when = next(number for number, step in enumerate(steps) if step.preempted)
+    before = steps[when - 1]
+    return len(before.free) + len(before.tables["D"]) - len(steps[when].free)
 
 
 def blocks_of(seed: int, name: str) -> int:

@@ -271,8 +271,8 @@ MENDED = (
     ),
     Misconception(
         "passes over to an older one",
-        "Then an older request pays because a younger one cannot right now. The copy will soon be "
-        "over.",
+        "Then an older request pays because a younger one cannot right now. Stop instead: the next "
+        "step asks again.",
         passes_over,
     ),
     Misconception(

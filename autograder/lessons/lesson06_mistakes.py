@@ -337,8 +337,8 @@ def whole_tokens(swap: float, recompute: float, *, weight_seconds: float = 0.0) 
 BREAK_EVEN = (
     Misconception(
         "the floor over recompute",
-        "There the floor meets the line of recomputing. What swapping takes has long been above "
-        "it: look where the floor meets the line of swapping.",
+        "There the floor meets the line of recomputing. What swapping takes is already above it: "
+        "look where the floor meets the line of swapping.",
         floor_over_recompute,
     ),
     Misconception(

@@ -380,7 +380,7 @@ PREEMPT = (
     _mistake(
         ToTheBack,
         "to the back of the queue",
-        "It was admitted before all who wait, so it goes back in front of them: `put_back`.",
+        "Under first come, first served it goes back in front of all who wait: `put_back`.",
     ),
     _mistake(
         NotWrittenDown,
@@ -391,7 +391,8 @@ PREEMPT = (
     _mistake(
         StillAhead,
         "still ahead",
-        "Nothing is on its way for a request without blocks: `num_tokens_ahead` is 0.",
+        "A request without blocks is planned anew, from the tokens that are known: "
+        "`num_tokens_ahead` is 0.",
     ),
     _mistake(
         NeverSwaps,

@@ -195,7 +195,8 @@ SWAP_SPACE = (
     ),
     Misconception(
         "back at the front",
-        "What comes back is not lower than what is free already: the lowest are handed out first.",
+        "What comes back need not be lower than what is free already: the lowest are handed out "
+        "first.",
         BackAtTheFront,
     ),
     Misconception(
@@ -382,10 +383,11 @@ def c_stays_a_step_longer(seed: int) -> dict[str, Any]:
 
 
 def all_stay_free(seed: int) -> dict[str, Any]:
-    """Forget the block that somebody was in need of."""
+    """Forget the blocks that others were in need of; D itself may be the only one."""
     states = given.six_steps(seed).answer
+    taken = given.blocks_taken(seed)
     changed = {
-        name: [free + 1, *rest]
+        name: [free + taken, *rest]
         for mode in given.MODES
         for name, (free, *rest) in states_of(states, mode)
         if "D" not in rest[0] and "C" in rest[0]
@@ -439,8 +441,8 @@ STEPS = (
     ),
     Misconception(
         "the victim in front",
-        "The queue is ordered by priority. A victim goes to the very front only under first come, "
-        "first served.",
+        "The queue is ordered by priority. A victim goes to the very front under first come, first "
+        "served, and not here.",
         behind_the_victim,
     ),
     Misconception(
@@ -457,7 +459,8 @@ STEPS = (
     ),
     Misconception(
         "all of them stay free",
-        "Of the blocks that the victim gives back, whoever was in need takes one in the same step.",
+        "Of the blocks that the victim gives back, or that were free, whoever else is in need "
+        "takes one in the same step.",
         all_stay_free,
     ),
     Misconception(

@@ -881,6 +881,17 @@ def test_six_steps_of_the_first_task_with_a_wrong_idea_are_as_a_person_writes_th
     assert swap_mistakes.who_needs_it_goes(1)["who"] == "C"
 
 
+def test_where_d_itself_was_in_need_all_of_its_blocks_stay_free_and_nobody_is_told_otherwise():
+    right = given.six_steps(12).answer
+    assert given.blocks_taken(12) == 0
+    assert right["recompute 4"] == [8, "ABC", "UD"]
+    one_more = {"recompute 4": [9, "ABC", "UD"], "swap 4": [9, "ABC", "U", "D"]}
+    finding = examine("6.8", {"seed": 12, **right, **one_more})
+    assert finding.fraction < 1
+    assert finding.misconception is None
+    assert "all of them stay free" not in [each.name for each in finding.alike]
+
+
 def test_a_state_with_too_few_entries_is_told_which_there_are():
     right = given.six_steps(1).answer
     finding = examine("6.8", {"seed": 1, **right, "swap 6": [14, "ABU", "D"]})
