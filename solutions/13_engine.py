@@ -182,8 +182,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 # | `StepResult(sampled, computed_at)` | what `sample` returned, by request id; and the `time.monotonic()` at which the logits were there |
 #
 # Where nothing is scheduled there is nothing to compute. The check runs an engine whose model can be worked out by hand: a
-# token's key is the token, and the next one is each token times its place, summed. Whoever moves a block too late gets another
-# number.
+# token's key is the token, and the next one is each token times its place, summed, modulo 97. Whoever moves a block too late
+# gets another number.
 
 # %% exercise="13.1b"
 
@@ -216,8 +216,8 @@ assert "chooses a victim, and it is our request" in seen["followed"].outputs[0].
 #
 # $$\text{in use} = \Bigl|\bigcup_r \text{table}(r)\Bigr| \cdot \text{bytes per block} \;\le\; \sum_r |\text{table}(r)| \cdot \text{bytes per block}$$
 #
-# The **high-water mark** is the most that was in use whenever somebody looked, and never falls. A **leak** is what is held and
-# should not be: by a request that is not live, or by nobody at all (a block with `ref_cnt` above 0 that is in no table, reported
+# The **high-water mark** is the most that was in use whenever `observe` was called, and never falls. A **leak** is what is held
+# and should not be: by a request that is not live, or by nobody at all (a block with `ref_cnt` above 0 that is in no table, reported
 # under the name `NOBODY`). A block that is free and can still be found in the prefix cache is neither.
 #
 # | call | what it does |
@@ -365,7 +365,7 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # | `self.requests` | who is here, by id |
 # | `require_transition(...)` of a request | raises if the request cannot end so; changes nothing |
 # | `leave_queue(...)` of `self` | takes a request out of `waiting`, or out of `swapped` with its CPU blocks |
-# | `self.let_go(requests)` | frees, forgets, tells the executor, and clears `running` |
+# | `self.let_go(requests)` | frees, forgets, tells the executor, and takes them out of `running` |
 
 # %% exercise="13.5"
 
@@ -387,7 +387,7 @@ print("each begins with the one before:", all(later.startswith(earlier) for earl
 # The check serves six prompts with `course-tiny` and compares every token with a plain model: no blocks, no cache, each token
 # computed from all before it. 24 times: whole prompts or chunks × with and without prefix caching × ample memory, a small
 # pool that recomputes, a small pool that swaps × with and without others that come and go. Each setting is a 24th of the
-# points. If tokens are wrong, it says with which piece replaced they are right.
+# points. If tokens are wrong, it says with which piece replaced they are right, if one is enough.
 #
 # One promise it cannot see. In this scheduler nobody comes back in a step in which somebody has to go, so no plan swaps out *and*
 # in, and no token depends on which of the two is done first. 13.1b asks for that order with plans made by hand.
@@ -487,7 +487,7 @@ assert right == {
 # model calls, tokens computed per token delivered. Only then it takes CPU time, as a ratio, in turns. The model and its attention
 # are the library's in both: operations that you wrote in lessons 2, 3 and 8 are not timed. Bands are wide, and published in
 # `grading/rubric.toml`. Nothing is earned by an engine whose tokens are wrong. Usually this is `my_engine`; if you have a faster
-# version of a piece, hand in that one.
+# version of a piece, under the same name, hand in that one.
 
 # %% exercise="13.P"
 counted_engine: dict[str, Any] = {}  # the engine whose work is counted
@@ -533,7 +533,7 @@ check("13.Q", read_engine)
 
 # %% [markdown]
 # Documentation says what a caller must know and cannot see: units, shapes, what is refused, what does not change. Half of its
-# points are counted: docstrings that are there, sections, units and shapes where there are any, examples that run.
+# points are counted: docstrings that say something, with each argument, what is returned and the unit, and examples that run.
 
 # %% exercise="13.D"
 documented_engine: dict[str, Any] = {}  # the engine whose docstrings are read
@@ -666,9 +666,9 @@ progress()
 # 1. Tokens of who has gone must not be delivered, and its blocks are free a plan earlier.
 # 2. It collects those that are valid and takes them out of their queues, then sets the status and frees. Yours asks all before it
 #    changes one, too.
-# 3. The longest stop string's length less one, always: one subtraction, and text that comes later than need be. Yours holds
-#    back the longest overlap.
-# 4. Those as long as the model's context or longer, so that at least one token of answer fits.
+# 3. The longest stop string's length less one until the answer ends (none if stop strings are to be shown): one subtraction,
+#    and text that comes later than need be. Yours holds back the longest overlap.
+# 4. Among others those as long as the model's context or longer, so that at least one token of answer fits.
 #
 # </details>
 #
@@ -677,6 +677,7 @@ progress()
 # - "The engine swaps by default when memory runs out." V0 could; V1 recomputes, and has no swap of running requests.
 # - "Greedy decoding is deterministic." In one batch on one machine. Kernels may add in another order for another batch: in
 #   float32 that decides between tokens that are as likely to the last digit, in half precision between near ones, too.
-# - "Stop strings are checked by the model." They are checked where text is made, and the scheduler hears of them one step later.
+# - "Stop strings are checked by the model." They are checked where text is made, and the scheduler hears of them only
+#   when it has taken the token in.
 #
 # </details>

@@ -385,7 +385,7 @@ for label, kind in repairs.items():
 
 # %% [markdown] answer="14.2" points=6
 # **(a)** It takes the preemptions from 27 to 19 and the tokens computed from 4,348 to 4,204, but 19 tokens are still lost, one
-# for each preemption: the cause is untouched, and the run has 579 steps in place of 572, since an empty place in the batch
+# for each preemption: the cause is untouched, and the run has 579 steps in place of 576, since an empty place in the batch
 # stays empty for a step. **(b)** On this workload it is right, with 7 preemptions and nothing lost. But a request that comes
 # under the name of an aborted one gets its token, 666: a stranger's text. In the workload nobody is aborted, and all names
 # differ, so none of its figures can show it. **(c)** Tokens chosen less tokens delivered, which should be 0 (or the number of
@@ -405,7 +405,7 @@ assert all(run.answers == before.answers for run in runs.values())
 lost_in = {label: len(lost_tokens(run.told)) for label, run in runs.items()}
 assert lost_in == {"before": 0, "after": 27, "repair A": 19, "repair B": 0, "yours": 0}
 assert runs["yours"].num_tokens == runs["before"].num_tokens == 4005 and runs["after"].num_tokens == 4348
-assert (runs["before"].num_steps, runs["repair A"].num_steps) == (572, 579)
+assert [runs[label].num_steps for label in ("before", "after", "repair A")] == [572, 576, 579]
 assert stranger(FixB)[0] == 666 and stranger(repairs["yours"]) == [1, 2]
 
 # %% [markdown]

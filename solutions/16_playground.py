@@ -48,7 +48,7 @@ playground
 # ## 2. Two set-ups on one axis
 #
 # Tick **Keep to compare**. What you see is kept; move another control, and both are drawn on the same axes, with what tells them
-# apart in the first line. Untick it to go back to one.
+# apart below the heading. Untick it to go back to one.
 #
 # Some that are worth ten minutes each. Write down what you expect first, with a number:
 #

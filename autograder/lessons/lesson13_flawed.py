@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from course_lib.engine.answer import Answer
@@ -11,19 +11,23 @@ from course_lib.engine.core import EngineCore, StepRecord
 from course_lib.engine.executor import Executor, Forks, StepResult
 from course_lib.engine.sampler import SampledToken
 from course_lib.kv_cache.manager import KVCacheManager
-from course_lib.scheduling.request import Request
+from course_lib.scheduling.request import Request, RequestStatus
 from course_lib.scheduling.scheduler import Scheduler, SchedulerOutput
 
 
 class LeaksOnAbort(Scheduler):
-    """Forget who ends, and leave the blocks where they are."""
+    """Forget who is aborted, and leave the blocks where they are."""
 
-    def let_go(self, ended: Any) -> None:
-        """Forget requests without freeing anything."""
+    def let_go(self, ended: Iterable[Request]) -> None:
+        """Forget requests, and free what those held that were not aborted."""
+        others = []
         for request in ended:
-            del self.requests[request.request_id]
-            self.finished_req_ids.add(request.request_id)
-        self.running[:] = [each for each in self.running if each.request_id in self.requests]
+            if request.status is RequestStatus.FINISHED_ABORTED:
+                del self.requests[request.request_id]
+                self.finished_req_ids.add(request.request_id)
+            else:
+                others.append(request)
+        super().let_go(others)
 
 
 class LastComeFirstServed(Scheduler):

@@ -16,7 +16,7 @@ class MemoryReport(NamedTuple):
 
     Attributes:
         in_use: What requests hold, a shared block counted once.
-        high_water: The most that was in use whenever it was looked at.
+        high_water: The most that was in use whenever ``observe`` was called.
         shared: What more than one request holds, counted once.
         leaked: What is held and should not be, by who holds it.
     """

@@ -265,6 +265,11 @@ def test_a_leak_shows_in_what_is_held_at_the_end():
     assert run.num_held > 0
 
 
+def test_the_engine_that_leaks_on_abort_leaks_on_nothing_else():
+    setting = next(each for each in FEW if each.memory == "ample" and not each.has_aborts)
+    assert run_setting(FLAWED["leak on abort"], setting, seed=1).num_held == 0
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_each_setting_does_what_it_is_called(setting):
     run = run_setting({}, setting, seed=1)
