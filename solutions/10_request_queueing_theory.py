@@ -993,8 +993,8 @@ assert [round(MM1(rho, 1.0).mean_wait / MM1(rho, 1.2).mean_wait, 1) for rho in (
 #
 # **Mark scheme.** (a) 1 for too high, 1 for a figure with its unit at 0.25/s, 1 for one at a time against sharing the weights.
 # (b) 1 for waiting for the service in progress, 1 for nobody waiting in a shared server. (c) 1 for $\lambda D$ or the shared
-# formula as a start, 1 for a simulation or a load test with real arrivals, 1 for memory, bursts, a GPU that fails, or errors
-# near full load.
+# formula as a start, 1 for a simulation or a load test with real arrivals, 1 for memory, bursts, a GPU that fails,
+# or errors near full load.
 
 # %% [markdown] criteria="10.8"
 # - (a) The direction, a figure at 0.25 per second with its unit, and the assumption that fails.
