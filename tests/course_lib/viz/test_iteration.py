@@ -152,8 +152,8 @@ def test_a_victim_in_front_gives_back_what_it_had_got() -> None:
     moments = moments_of("priority")
     victim = place_of(moments, Happening.PREEMPTS)
     assert captions(moments)[victim] == (
-        "lo is preempted: block 1 goes back to the free queue. What it had computed, 6 tokens, is "
-        "forgotten. Its 1 token of this iteration goes back to the budget."
+        "lo is preempted: block 1 goes back to the free queue. What it had computed, 6 tokens, no "
+        "longer counts. Its 1 token of this iteration goes back to the budget."
     )
     assert [each.budget_left for each in moments[victim - 1 : victim + 2]] == [63, 64, 63]
 
